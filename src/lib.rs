@@ -2,14 +2,16 @@
 //!
 //! The modules in reading order:
 
-pub mod service;
 pub mod buffer;
-pub mod reactor;
-pub mod sys;
-pub mod services;
-pub mod http;
-pub mod wire;
-pub mod dns;
 pub mod cache;
-pub mod config;
 pub mod client;
+pub mod serve;
+pub mod metrics;
+pub mod config;
+pub mod dns;
+pub mod http;
+pub mod reactor;
+pub mod service;
+pub mod services;
+pub mod sys;
+pub mod wire;

@@ -1,1 +1,6 @@
-//! TODO
+//! The protocols. Each is one file; this is their table.
+
+pub mod hello;
+pub mod tcp_echo;
+pub mod udp_echo;
+pub mod udp_ping;

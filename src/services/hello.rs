@@ -1,0 +1,104 @@
+//! The hello stream: `hello0`, any reply, a pause, `hello1`, … and the end.
+//!
+//! ```text
+//! Awaiting(i) ──a reply──▶ Pausing(i) ──interval──▶ Awaiting(i + 1)      after the last reply: closed
+//! ```
+//!
+//! Whatever has come when a reply is awaited is one reply: the clients send no terminator. What comes during a pause
+//! belongs to the reply before it and is dropped when the pause ends.
+
+use std::time::{Duration, Instant};
+
+use crate::config::HelloConfig;
+use crate::service::{Error, Io, Peer, Phase, Service};
+
+/// The hello service.
+pub struct Hello {
+    config: HelloConfig,
+}
+
+/// How far one client's stream is.
+pub struct Conn {
+    /// The number of the next message.
+    next: u32,
+    state: State,
+}
+
+enum State {
+    /// The next message may be sent now.
+    Ready { until: Instant },
+    /// A message was sent; its reply is awaited.
+    Awaiting { until: Instant },
+    /// The reply came; the next message is sent when the pause is over.
+    Pausing { until: Instant },
+}
+
+impl Hello {
+    /// A service as configured.
+    pub fn new(config: &HelloConfig) -> Self {
+        Self { config: config.clone() }
+    }
+
+    fn wait(&self, now: Instant) -> Instant {
+        now + self.config.idle_timeout.max(Duration::from_millis(1))
+    }
+}
+
+impl Service for Hello {
+    type Conn = Conn;
+
+    fn accept(&mut self, _peer: &Peer, now: Instant) -> Conn {
+        Conn { next: 0, state: State::Ready { until: self.wait(now) } }
+    }
+
+    fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
+        loop {
+            match conn.state {
+                State::Ready { .. } => {
+                    let message = format!("hello{}", conn.next);
+                    if !io.down.tx.has_room(message.len()) {
+                        return Ok(());
+                    }
+                    io.down.tx.put(message.as_bytes(), io.pool);
+                    conn.next += 1;
+                    conn.state = State::Awaiting { until: self.wait(io.now) };
+                }
+                State::Awaiting { .. } if !io.down.rx.is_empty() => {
+                    io.down.rx.clear();
+                    if conn.next == self.config.count.get() {
+                        io.close();
+                        return Ok(());
+                    }
+                    conn.state = State::Pausing { until: io.now + self.config.interval };
+                }
+                // A client that will not reply any more gets no more messages.
+                State::Awaiting { .. } | State::Pausing { .. } if io.down.is_drained() => {
+                    io.close();
+                    return Ok(());
+                }
+                State::Awaiting { until } if io.now >= until && !io.drained => {
+                    return Err(Error::TimedOut(Phase::Idle));
+                }
+                State::Awaiting { ref mut until } => {
+                    if io.drained {
+                        *until = self.wait(io.now);
+                    }
+                    return Ok(());
+                }
+                State::Pausing { until } => {
+                    io.down.rx.clear();
+                    if io.now < until {
+                        return Ok(());
+                    }
+                    conn.state = State::Ready { until: self.wait(io.now) };
+                }
+            }
+        }
+    }
+
+    fn deadline(&self, conn: &Conn) -> Instant {
+        match conn.state {
+            State::Ready { until } | State::Awaiting { until } | State::Pausing { until } => until,
+        }
+    }
+}
