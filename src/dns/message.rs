@@ -245,3 +245,315 @@ fn negative_ttl(packet: &Packet<'_>) -> Option<u32> {
 fn seconds(ttl: u32) -> u32 {
     if ttl > i32::MAX as u32 { 0 } else { ttl }
 }
+
+/// Answers made by hand for the tests of this module and of the resolver.
+#[cfg(test)]
+pub(super) mod forge {
+    use super::*;
+    use simple_dns::ResourceRecord;
+    use simple_dns::rdata::{A, AAAA, CNAME, NS, RData, SOA};
+
+    /// The type asked for.
+    pub(in crate::dns) fn family(sent: &[u8]) -> Family {
+        let packet = Packet::parse(sent).unwrap();
+        match packet.questions[0].qtype {
+            simple_dns::QTYPE::TYPE(TYPE::A) => Family::V4,
+            _ => Family::V6,
+        }
+    }
+
+    /// The name asked for.
+    pub(in crate::dns) fn name(sent: &[u8]) -> String {
+        Packet::parse(sent).unwrap().questions[0].qname.to_string()
+    }
+
+    pub(in crate::dns) fn has_edns(sent: &[u8]) -> bool {
+        Packet::parse(sent).unwrap().opt().is_some()
+    }
+
+    /// An answer to `sent`: a line is `OWNER TTL TYPE DATA`; SOA (its data is the minimum) and NS go to the
+    /// authority section.
+    pub(in crate::dns) fn reply(sent: &[u8], rcode: RCODE, lines: &[&str]) -> Vec<u8> {
+        let mut packet = Packet::parse(sent).unwrap().into_reply();
+        packet.set_flags(PacketFlag::RECURSION_AVAILABLE);
+        *packet.rcode_mut() = rcode;
+        for line in lines {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [owner, ttl, kind, data] = words[..] else {
+                panic!("not a record: {line}")
+            };
+            let name = Name::new_unchecked;
+            let rdata = match kind {
+                "A" => RData::A(A::from(data.parse::<Ipv4Addr>().unwrap())),
+                "AAAA" => RData::AAAA(AAAA::from(data.parse::<Ipv6Addr>().unwrap())),
+                "CNAME" => RData::CNAME(CNAME(name(data))),
+                "NS" => RData::NS(NS(name(data))),
+                "SOA" => RData::SOA(SOA {
+                    mname: name("ns.test"),
+                    rname: name("root.test"),
+                    serial: 1,
+                    refresh: 1,
+                    retry: 1,
+                    expire: 1,
+                    minimum: data.parse().unwrap(),
+                }),
+                _ => panic!("unknown type: {line}"),
+            };
+            let record = ResourceRecord::new(name(owner), CLASS::IN, ttl.parse().unwrap(), rdata);
+            if ["SOA", "NS"].contains(&kind) {
+                packet.name_servers.push(record);
+            } else {
+                packet.answers.push(record);
+            }
+        }
+        packet.build_bytes_vec_compressed().unwrap()
+    }
+
+    /// Sets the TC bit.
+    pub(in crate::dns) fn truncated(mut bytes: Vec<u8>) -> Vec<u8> {
+        bytes[2] |= 2;
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::forge::{reply, truncated};
+    use super::*;
+    use proptest::prelude::*;
+
+    const NAME: &str = "www.test";
+
+    fn sent() -> Vec<u8> {
+        query(0x1234, NAME, Family::V4, true)
+    }
+
+    fn judged(bytes: &[u8]) -> Verdict {
+        judge(&sent(), NAME, Family::V4, bytes, false)
+    }
+
+    fn answered(lines: &[&str]) -> Verdict {
+        judged(&reply(&sent(), RCODE::NoError, lines))
+    }
+
+    fn found(addresses: &[&str], ttl: u32) -> Verdict {
+        Verdict::Found {
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            ttl,
+        }
+    }
+
+    #[test]
+    fn a_query_octet_by_octet() {
+        let plain = query(0x1234, NAME, Family::V6, false);
+        assert_eq!(
+            plain,
+            b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x04test\x00\x00\x1c\x00\x01"
+        );
+        let opt = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";
+        assert!(sent().ends_with(opt));
+        assert_eq!(sent()[11], 1, "one additional record");
+    }
+
+    #[test]
+    fn addresses_under_the_name_are_found() {
+        let lines = ["www.test 300 A 10.0.0.1", "WWW.Test 60 A 10.0.0.2"];
+        assert_eq!(answered(&lines), found(&["10.0.0.1", "10.0.0.2"], 60));
+    }
+
+    #[test]
+    fn a_chain_is_followed_in_any_order_and_its_least_time_counts() {
+        let lines = [
+            "c.test 300 A 10.0.0.1",
+            "b.test 30 CNAME c.test",
+            "www.test 300 CNAME b.test",
+        ];
+        assert_eq!(answered(&lines), found(&["10.0.0.1"], 30));
+    }
+
+    #[test]
+    fn addresses_beside_the_chain_are_ignored() {
+        let lines = [
+            "evil.test 300 A 10.6.6.6",
+            "www.test 300 CNAME b.test",
+            "b.test 300 A 10.0.0.1",
+        ];
+        assert_eq!(answered(&lines), found(&["10.0.0.1"], 300));
+        let only_lies = ["evil.test 300 A 10.6.6.6", "www.test 300 AAAA ::1"];
+        assert_eq!(answered(&only_lies), Verdict::NoAddress { ttl: None });
+    }
+
+    #[test]
+    fn a_loop_is_the_servers_failure() {
+        let lines = ["www.test 300 CNAME b.test", "b.test 300 CNAME www.test"];
+        assert_eq!(answered(&lines), Verdict::ServerFailure);
+        assert_eq!(
+            answered(&["www.test 300 CNAME www.test"]),
+            Verdict::ServerFailure
+        );
+    }
+
+    #[test]
+    fn a_chain_has_a_bound() {
+        let chain = |links: usize| {
+            let mut lines = vec!["www.test 9 CNAME n1".to_owned()];
+            lines.extend((1..links).map(|i| format!("n{i} 9 CNAME n{}", i + 1)));
+            lines.push(format!("n{links} 9 A 10.0.0.1"));
+            answered(&lines.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        assert_eq!(chain(CHAIN_MAX), found(&["10.0.0.1"], 9));
+        assert_eq!(chain(CHAIN_MAX + 1), Verdict::ServerFailure);
+    }
+
+    #[test]
+    fn no_holds_as_long_as_the_zone_says() {
+        let soa = ["test 300 SOA 60"];
+        assert_eq!(answered(&soa), Verdict::NoAddress { ttl: Some(60) });
+        let unknown = judged(&reply(&sent(), RCODE::NameError, &["test 20 SOA 60"]));
+        assert_eq!(unknown, Verdict::NotFound { ttl: Some(20) });
+        let chained = ["www.test 5 CNAME b.test", "test 300 SOA 60"];
+        assert_eq!(answered(&chained), Verdict::NoAddress { ttl: Some(5) });
+        let huge = ["test 4294967295 SOA 60"];
+        assert_eq!(answered(&huge), Verdict::NoAddress { ttl: Some(0) });
+    }
+
+    #[test]
+    fn a_referral_is_no_answer() {
+        assert_eq!(answered(&["test 300 NS ns.test"]), Verdict::ServerFailure);
+    }
+
+    #[test]
+    fn what_does_not_echo_the_query_is_a_lie() {
+        let good = reply(&sent(), RCODE::NoError, &["www.test 300 A 10.0.0.1"]);
+        let spoilt = |at: usize, bits: u8| {
+            let mut bytes = good.clone();
+            bytes[at] ^= bits;
+            judged(&bytes)
+        };
+        assert!(matches!(judged(&good), Verdict::Found { .. }));
+        assert_eq!(spoilt(0, 1), Verdict::Lie, "id");
+        assert_eq!(spoilt(1, 1), Verdict::Lie, "id");
+        assert_eq!(spoilt(2, 0x80), Verdict::Lie, "a query");
+        assert_eq!(spoilt(2, 0x10), Verdict::Lie, "another operation");
+        assert_eq!(spoilt(5, 1), Verdict::Lie, "no question");
+        assert_eq!(spoilt(13, 1), Verdict::Lie, "another name");
+        assert_eq!(spoilt(22, 0x1d), Verdict::Lie, "another type");
+        assert_eq!(spoilt(24, 2), Verdict::Lie, "another class");
+        assert!(
+            matches!(spoilt(13, 0x20), Verdict::Found { .. }),
+            "letter case"
+        );
+        assert_eq!(judged(b""), Verdict::Lie);
+        assert_eq!(judged(&good[..20]), Verdict::Lie);
+        assert_eq!(judged(&sent()), Verdict::Lie, "our own query, reflected");
+    }
+
+    #[test]
+    fn codes_of_the_server() {
+        let coded = |rcode| judged(&reply(&sent(), rcode, &[]));
+        assert_eq!(coded(RCODE::ServerFailure), Verdict::ServerFailure);
+        assert_eq!(coded(RCODE::Refused), Verdict::ServerFailure);
+        assert_eq!(coded(RCODE::FormatError), Verdict::NotUnderstood);
+        assert_eq!(coded(RCODE::NotImplemented), Verdict::NotUnderstood);
+        let bare = b"\x12\x34\x80\x01\x00\x00\x00\x00\x00\x00\x00\x00";
+        assert_eq!(judged(bare), Verdict::NotUnderstood);
+        let bare_failure = b"\x12\x34\x80\x02\x00\x00\x00\x00\x00\x00\x00\x00";
+        assert_eq!(judged(bare_failure), Verdict::Lie);
+    }
+
+    /// A server that takes all behind the header for the question sends our OPT record back in front of its
+    /// answer, which then counts as the answer.
+    #[test]
+    fn a_copied_opt_record_is_noticed() {
+        let mut bytes = sent();
+        bytes[2] |= 0x80;
+        bytes[7] = 1;
+        bytes[11] = 0;
+        bytes.extend(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x00\x00\x01");
+        assert_eq!(judged(&bytes), Verdict::NotUnderstood);
+    }
+
+    #[test]
+    fn more_records_than_fit_are_not_understood() {
+        let mut bytes = reply(&sent(), RCODE::NoError, &[]);
+        bytes[6..8].copy_from_slice(&[0xff, 0xff]);
+        assert_eq!(judged(&bytes), Verdict::NotUnderstood);
+    }
+
+    #[test]
+    fn a_truncated_answer_tells_what_fitted() {
+        let whole = reply(&sent(), RCODE::NoError, &["www.test 300 A 10.0.0.1"]);
+        let cut = truncated(whole);
+        let addresses = vec!["10.0.0.1".parse().unwrap()];
+        assert_eq!(
+            judged(&cut),
+            Verdict::Truncated {
+                addresses,
+                ttl: 300
+            }
+        );
+        assert_eq!(
+            judge(&sent(), NAME, Family::V4, &cut, true),
+            found(&["10.0.0.1"], 300)
+        );
+        let nothing = Verdict::Truncated {
+            addresses: vec![],
+            ttl: 0,
+        };
+        assert_eq!(
+            judged(&truncated(reply(&sent(), RCODE::NoError, &[]))),
+            nothing
+        );
+        assert_eq!(
+            judged(&cut[..cut.len() - 6]),
+            nothing,
+            "cut inside a record"
+        );
+    }
+
+    #[test]
+    fn addresses_have_a_bound() {
+        let lines: Vec<String> = (0..60)
+            .map(|i| format!("www.test 9 A 10.0.0.{i}"))
+            .collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let Verdict::Found { addresses, .. } = answered(&lines) else {
+            panic!("not found")
+        };
+        assert_eq!(addresses.len(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn a_stream_yields_whole_messages_only() {
+        assert_eq!(stream_message(b""), None);
+        assert_eq!(stream_message(b"\x00"), None);
+        assert_eq!(stream_message(b"\x00\x03ab"), None);
+        assert_eq!(stream_message(b"\x00\x03abc"), Some(&b"abc"[..]));
+        assert_eq!(stream_message(b"\x00\x03abcd"), Some(&b"abc"[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), whole: bool) {
+            judge(&sent(), NAME, Family::V4, &bytes, whole);
+            let mut headed = sent();
+            headed[2] |= 0x80;
+            headed.truncate(HEADER_BYTES + NAME.len() + 6);
+            headed[7] = 3;
+            headed[9] = 1;
+            headed[11] = 1;
+            headed.extend(&bytes);
+            judge(&sent(), NAME, Family::V4, &headed, whole);
+        }
+
+        #[test]
+        fn no_spoilt_answer_panics(at in 0..200_usize, byte: u8, cut in 0..200_usize) {
+            let lines = ["www.test 9 CNAME b.test", "b.test 9 A 10.0.0.1", "test 9 SOA 9", "test 9 NS ns.test"];
+            let mut bytes = reply(&sent(), RCODE::NoError, &lines);
+            bytes.truncate(cut.max(HEADER_BYTES));
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            judged(&bytes);
+        }
+    }
+}
