@@ -2,13 +2,22 @@
 //!
 //! A new kind is a struct with its defaults, a reader, a variant of [`Kind`] and a line in the
 //! table of kinds. A new key is a field, its default, a line in the reader and one in the example.
+//!
+//! Each struct stands before its defaults and its reader. A reader may be run on an empty table to
+//! learn which keys its kind has, so it has no effect but to report problems; the two files that
+//! it reads are named by keys.
 
+use std::fs;
+use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::limits::LARGE_PAGE_BYTES;
+use super::section::{Section, integer, path, string};
 use super::value::{Fraction, Secret, Upstream};
 
 /// Connections that one listener serves at once, unless it is told otherwise: 65,536.
@@ -84,6 +93,80 @@ impl Kind {
     }
 }
 
+/// What a kind is spoken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// TCP, or a Unix stream socket.
+    Stream,
+    /// UDP.
+    Datagram,
+}
+
+/// A line in the table of kinds.
+pub(super) struct Row {
+    /// The name after `kind =`.
+    pub(super) name: &'static str,
+    /// What the kind is spoken over.
+    pub(super) transport: Transport,
+    /// The port on the loopback address where nothing else is configured.
+    pub(super) port: u16,
+    /// Reads the keys of this kind.
+    pub(super) read: fn(&mut Section<'_>) -> Kind,
+}
+
+/// The table of kinds, in the order in which they start where nothing is configured.
+pub(super) const KINDS: [Row; 9] = {
+    use Transport::{Datagram, Stream};
+    const fn row(
+        name: &'static str,
+        transport: Transport,
+        port: u16,
+        read: fn(&mut Section<'_>) -> Kind,
+    ) -> Row {
+        Row {
+            name,
+            transport,
+            port,
+            read,
+        }
+    }
+    [
+        row("tcp-echo", Stream, 12000, |section| {
+            Kind::TcpEcho(TcpEchoConfig::read(section))
+        }),
+        row("udp-echo", Datagram, 12002, |section| {
+            Kind::UdpEcho(UdpEchoConfig::read(section))
+        }),
+        row("udp-ping", Datagram, 12000, |section| {
+            Kind::UdpPing(UdpPingConfig::read(section))
+        }),
+        row("udp-heartbeat", Datagram, 12001, |section| {
+            Kind::UdpHeartbeat(UdpHeartbeatConfig::read(section))
+        }),
+        row("hello", Stream, 9000, |section| {
+            Kind::Hello(HelloConfig::read(section))
+        }),
+        row("http", Stream, 6789, |section| {
+            Kind::Http(HttpConfig::read(section))
+        }),
+        row("proxy", Stream, 8888, |section| {
+            Kind::Proxy(ProxyConfig::read(section))
+        }),
+        row("upload", Stream, 9001, |section| {
+            Kind::Upload(UploadConfig::read(section))
+        }),
+        row("admin", Stream, 9090, |section| {
+            Kind::Admin(AdminConfig::read(section))
+        }),
+    ]
+};
+
+/// The bounds of `max_connections`.
+const CONNECTIONS: RangeInclusive<usize> = 1..=1 << 24;
+
+/// The bounds of `max_head_bytes`: one large page is the most that is held contiguously.
+const HEAD_BYTES: RangeInclusive<usize> = 256..=LARGE_PAGE_BYTES;
+
 /// What an echo does to the bytes. Key `transform`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transform {
@@ -93,6 +176,9 @@ pub enum Transform {
     /// `"none"`: the bytes come back as they were, as in RFC 862.
     None,
 }
+
+/// The words of `transform`.
+const TRANSFORMS: [(&str, Transform); 2] = [("upper", Transform::Upper), ("none", Transform::None)];
 
 /// The keys of kind `tcp-echo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +202,17 @@ impl Default for TcpEchoConfig {
     }
 }
 
+impl TcpEchoConfig {
+    /// Reads the keys of this kind.
+    fn read(section: &mut Section<'_>) -> TcpEchoConfig {
+        let mut config = TcpEchoConfig::default();
+        section.choice("transform", &TRANSFORMS, &mut config.transform);
+        section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.count("max_connections", CONNECTIONS, &mut config.connections_max);
+        config
+    }
+}
+
 /// The keys of kind `udp-echo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpEchoConfig {
@@ -132,6 +229,16 @@ impl Default for UdpEchoConfig {
             transform: Transform::default(),
             source_rate_max: Some(SOURCE_RATE_MAX),
         }
+    }
+}
+
+impl UdpEchoConfig {
+    /// Reads the keys of this kind.
+    fn read(section: &mut Section<'_>) -> UdpEchoConfig {
+        let mut config = UdpEchoConfig::default();
+        section.choice("transform", &TRANSFORMS, &mut config.transform);
+        section.rate("source_rate_max", &mut config.source_rate_max);
+        config
     }
 }
 
@@ -173,6 +280,22 @@ impl Default for UdpPingConfig {
     }
 }
 
+impl UdpPingConfig {
+    /// Reads the keys of this kind.
+    fn read(section: &mut Section<'_>) -> UdpPingConfig {
+        let mut config = UdpPingConfig::default();
+        section.share("loss", &mut config.loss);
+        section.share("duplicate", &mut config.duplicate);
+        section.share("reorder", &mut config.reorder);
+        section.share("corrupt", &mut config.corrupt);
+        section.duration("delay", &mut config.delay);
+        section.duration("jitter", &mut config.jitter);
+        section.number("seed", &mut config.seed);
+        section.rate("source_rate_max", &mut config.source_rate_max);
+        config
+    }
+}
+
 /// The keys of kind `udp-heartbeat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpHeartbeatConfig {
@@ -200,6 +323,18 @@ impl Default for UdpHeartbeatConfig {
     }
 }
 
+impl UdpHeartbeatConfig {
+    /// Reads the keys of this kind.
+    fn read(section: &mut Section<'_>) -> UdpHeartbeatConfig {
+        let mut config = UdpHeartbeatConfig::default();
+        section.timeout("timeout", &mut config.timeout);
+        section.duration("grace", &mut config.grace);
+        section.count("max_senders", 1..=1 << 24, &mut config.senders_max);
+        section.rate("source_rate_max", &mut config.source_rate_max);
+        config
+    }
+}
+
 /// The keys of kind `hello`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HelloConfig {
@@ -223,6 +358,18 @@ impl Default for HelloConfig {
             idle_timeout: Duration::from_secs(60),
             connections_max: CONNECTIONS_MAX,
         }
+    }
+}
+
+impl HelloConfig {
+    /// Reads the keys of this kind.
+    fn read(section: &mut Section<'_>) -> HelloConfig {
+        let mut config = HelloConfig::default();
+        section.positive("count", &mut config.count);
+        section.duration("interval", &mut config.interval);
+        section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.count("max_connections", CONNECTIONS, &mut config.connections_max);
+        config
     }
 }
 
@@ -286,6 +433,41 @@ impl Default for HttpConfig {
     }
 }
 
+impl HttpConfig {
+    /// Reads the keys of this kind.
+    fn read(section: &mut Section<'_>) -> HttpConfig {
+        let root = section.path("root");
+        let mut config = HttpConfig {
+            root,
+            ..HttpConfig::default()
+        };
+        let expected = "the name of a file, without a slash";
+        let index = section.list_or_one("index", expected, |value| match string(value)? {
+            "" => Err("is empty".to_owned()),
+            name if name.contains(['/', '\\', '\0']) => Err(format!("is {name:?}")),
+            name => Ok(name.to_owned()),
+        });
+        if let Some(names) = index {
+            config.index = names;
+        }
+        let routes = [("none", Routes::None), ("probe", Routes::Probe)];
+        section.choice("routes", &routes, &mut config.routes);
+        section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.timeout("head_timeout", &mut config.head_timeout);
+        section.timeout("write_timeout", &mut config.write_timeout);
+        section.memory_size("max_head_bytes", HEAD_BYTES, &mut config.head_bytes_max);
+        section.size(
+            "max_body_bytes",
+            0..=i64::MAX as u64,
+            &mut config.body_bytes_max,
+        );
+        let requests = &mut config.requests_per_connection_max;
+        section.limit("max_requests_per_connection", requests);
+        section.count("max_connections", CONNECTIONS, &mut config.connections_max);
+        config
+    }
+}
+
 /// The ports that CONNECT may reach. Key `connect_ports`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectPorts {
@@ -318,6 +500,23 @@ pub enum Cache {
         /// Bytes kept on disk. Key `cache_max_bytes`, default 1 GiB.
         bytes_max: u64,
     },
+}
+
+impl Cache {
+    /// Reads the keys of the cache.
+    fn read(section: &mut Section<'_>) -> Cache {
+        let (mut on, mut bytes_max) = (true, CACHE_BYTES_MAX);
+        section.choice("cache", &[("on", true), ("off", false)], &mut on);
+        let dir = section
+            .path("cache_dir")
+            .unwrap_or_else(|| section.folders.cache.clone());
+        section.size("cache_max_bytes", 1..=i64::MAX as u64, &mut bytes_max);
+        if on {
+            Cache::On { dir, bytes_max }
+        } else {
+            Cache::Off
+        }
+    }
 }
 
 /// Bytes that a proxy's cache keeps on disk, unless it is told otherwise: 1 GiB.
@@ -368,6 +567,43 @@ impl ProxyConfig {
             connections_max: CONNECTIONS_MAX,
         }
     }
+
+    /// Reads the keys of this kind.
+    fn read(section: &mut Section<'_>) -> ProxyConfig {
+        let mut config = ProxyConfig::new(Cache::read(section));
+        let ranges = r#"an address range such as "127.0.0.0/8" or "::1""#;
+        let allowed = section.list("allow_destinations", ranges, |value| {
+            let text = string(value)?;
+            let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+            let range = text.parse::<IpNet>().ok().or_else(address);
+            range
+                .map(|range| range.trunc())
+                .ok_or_else(|| format!("is {text:?}"))
+        });
+        config.allow_destinations = allowed.unwrap_or_default();
+        let ports = section.list(
+            "connect_ports",
+            "a port from 1 to 65535",
+            |value| match integer(value)? {
+                port @ 1..=65535 => Ok(port as u16),
+                port => Err(format!("is {port}")),
+            },
+        );
+        match ports {
+            None => {}
+            Some(ports) if ports.is_empty() => config.connect_ports = ConnectPorts::Any,
+            Some(ports) => config.connect_ports = ConnectPorts::Only(ports),
+        }
+        let origin = r#"the address of an origin such as "http://127.0.0.1:8000""#;
+        config.upstream = section.parsed("upstream", origin, |value| string(value)?.parse());
+        section.timeout("connect_timeout", &mut config.connect_timeout);
+        section.timeout("upstream_timeout", &mut config.upstream_timeout);
+        section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.timeout("head_timeout", &mut config.head_timeout);
+        section.memory_size("max_head_bytes", HEAD_BYTES, &mut config.head_bytes_max);
+        section.count("max_connections", CONNECTIONS, &mut config.connections_max);
+        config
+    }
 }
 
 /// How an upload client proves that it knows the secret. Keys `handshake`, `secret`, `secret_file`.
@@ -382,6 +618,68 @@ pub enum UploadHandshake {
         /// What both sides know.
         secret: SecretSource,
     },
+}
+
+impl UploadHandshake {
+    /// Reads the handshake and its secret, and refuses the one without the other.
+    fn read(section: &mut Section<'_>) -> UploadHandshake {
+        let problems_before = section.findings.len();
+        let mut digest = Some(ChallengeDigest::default());
+        let digests = [
+            ("none", None),
+            ("sha1", Some(ChallengeDigest::Sha1)),
+            ("hmac-md5", Some(ChallengeDigest::HmacMd5)),
+            ("hmac-sha1", Some(ChallengeDigest::HmacSha1)),
+            ("hmac-sha256", Some(ChallengeDigest::HmacSha256)),
+        ];
+        section.choice("handshake", &digests, &mut digest);
+        let written = section.parsed("secret", "a text that is not empty", |value| {
+            not_empty(string(value)?.as_bytes().to_vec())
+        });
+        let base = section.folders.base.as_path();
+        let filed = section.parsed("secret_file", "a file that holds the secret", |value| {
+            let mut bytes = read_file(&path(base, string(value)?)?)?;
+            let end = bytes
+                .strip_suffix(b"\n")
+                .map_or(&bytes[..], |line| line.strip_suffix(b"\r").unwrap_or(line));
+            bytes.truncate(end.len());
+            not_empty(bytes)
+        });
+        if written.is_some() && filed.is_some() {
+            let span = section.span("secret_file");
+            let what = "`secret_file` is given beside `secret`; expected one of the two";
+            section.problem(span, what.to_owned());
+        }
+        match (digest, written.or(filed)) {
+            (None, _) => UploadHandshake::None,
+            (Some(digest), Some(secret)) => UploadHandshake::Challenge {
+                digest,
+                secret: SecretSource::Given(secret),
+            },
+            (Some(digest), None) => {
+                if section.findings.len() == problems_before {
+                    let span = section.span("handshake");
+                    let name = digest.name();
+                    section.problem(span, format!("handshake {name:?} has no secret; expected `secret`, `secret_file` or `handshake = \"none\"`"));
+                }
+                UploadHandshake::None
+            }
+        }
+    }
+}
+
+/// The bytes as a secret, which must have some.
+fn not_empty(bytes: Vec<u8>) -> Result<Secret, String> {
+    if bytes.is_empty() {
+        Err("is empty".to_owned())
+    } else {
+        Ok(Secret::new(bytes))
+    }
+}
+
+/// What a file holds that a key names.
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("names {}: {error}", path.display()))
 }
 
 /// The digest that answers a challenge.
@@ -463,7 +761,7 @@ pub struct UploadConfig {
     pub overwrite: Overwrite,
     /// Bytes of one file. Key `max_file_bytes`, default 4 GiB.
     pub file_bytes_max: u64,
-    /// Bytes of a file's JSON header, and of the login object. Key `max_header_bytes`,
+    /// Bytes of the JSON header of one file. Key `max_header_bytes`,
     /// default 64 KiB.
     pub header_bytes_max: usize,
     /// Time for the handshake and the login together. Key `handshake_timeout`, default 10 s.
@@ -489,6 +787,35 @@ impl UploadConfig {
             connections_max: CONNECTIONS_MAX,
         }
     }
+
+    /// Reads the keys of this kind.
+    fn read(section: &mut Section<'_>) -> UploadConfig {
+        let mut config = UploadConfig::new(UploadHandshake::read(section));
+        let dir = section.path("dir");
+        config.dir = dir.unwrap_or_else(|| section.folders.base.join(&config.dir));
+        let base = section.folders.base.as_path();
+        config.login = section.parsed("login", "a file of lines `user|hash`", |value| {
+            let path = path(base, string(value)?)?;
+            let text = Secret::new(read_file(&path)?);
+            Ok(LoginFile { path, text })
+        });
+        let overwrite = [
+            ("refuse", Overwrite::Refuse),
+            ("replace", Overwrite::Replace),
+            ("version", Overwrite::Version),
+        ];
+        section.choice("overwrite", &overwrite, &mut config.overwrite);
+        section.size(
+            "max_file_bytes",
+            0..=i64::MAX as u64,
+            &mut config.file_bytes_max,
+        );
+        section.memory_size("max_header_bytes", HEAD_BYTES, &mut config.header_bytes_max);
+        section.timeout("handshake_timeout", &mut config.handshake_timeout);
+        section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.count("max_connections", CONNECTIONS, &mut config.connections_max);
+        config
+    }
 }
 
 /// The keys of kind `admin`.
@@ -513,5 +840,16 @@ impl Default for AdminConfig {
             head_bytes_max: HEAD_BYTES_MAX,
             connections_max: 256,
         }
+    }
+}
+
+impl AdminConfig {
+    /// Reads the keys of this kind.
+    fn read(section: &mut Section<'_>) -> AdminConfig {
+        let mut config = AdminConfig::default();
+        section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.timeout("head_timeout", &mut config.head_timeout);
+        section.count("max_connections", CONNECTIONS, &mut config.connections_max);
+        config
     }
 }

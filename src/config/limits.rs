@@ -2,9 +2,11 @@
 //!
 //! A limit of one listener stands with its kind in [`super::kinds`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use super::section::{Section, string};
 
 /// The size of an ordinary buffer page: 16 KiB. It holds every head and most bodies.
 pub const PAGE_BYTES: usize = 16 * 1024;
@@ -75,6 +77,25 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Reads table `[limits]`.
+    pub(super) fn read(&mut self, section: &mut Section<'_>) {
+        section.count("max_sessions", 1..=1 << 24, &mut self.sessions_max);
+        section.count("accept_batch", 1..=65_536, &mut self.accept_batch);
+        section.memory_size("turn_bytes", 4096..=1 << 30, &mut self.turn_bytes);
+        section.count("datagram_batch", 1..=1024, &mut self.datagram_batch);
+        section.memory_size("max_pool_bytes", 0..=1 << 40, &mut self.pool_bytes_max);
+        let queue = &mut self.send_queue_bytes_max;
+        section.memory_size("max_send_queue_bytes", LARGE_PAGE_BYTES..=1 << 30, queue);
+        section.count("event_batch", 1..=65_536, &mut self.event_batch);
+        section.timeout("linger_timeout", &mut self.linger_timeout);
+        section.memory_size("max_linger_bytes", 0..=1 << 40, &mut self.linger_bytes_max);
+        section.count("max_parked", 0..=1 << 24, &mut self.parked_max);
+        section.timeout("parked_timeout", &mut self.parked_timeout);
+        section.count("max_rate_sources", 1..=1 << 24, &mut self.rate_sources_max);
+    }
+}
+
 /// How names are resolved: table `[resolver]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolverConfig {
@@ -85,7 +106,7 @@ pub struct ResolverConfig {
     /// Silence of one server before the question is asked again. Key `query_timeout`, default 1.5 s.
     pub query_timeout: Duration,
     /// Questions asked for one name before giving up, in all. Key `attempts`, default 4.
-    pub attempts: u32,
+    pub attempts: usize,
     /// Names being resolved at once; more are refused. Key `max_lookups`, default 1,024.
     pub lookups_max: usize,
     /// Names whose answers are remembered. Key `max_cached_names`, default 4,096.
@@ -106,6 +127,41 @@ impl Default for ResolverConfig {
             cached_names_max: 4096,
             cached_time_max: Duration::from_secs(60 * 60),
         }
+    }
+}
+
+impl ResolverConfig {
+    /// Reads table `[resolver]`.
+    pub(super) fn read(&mut self, section: &mut Section<'_>) {
+        let server = r#"the address of a name server such as "127.0.0.1:53" or "::1""#;
+        let listed = section.list("nameservers", server, |value| {
+            let text = string(value)?;
+            let without_port = || {
+                text.parse::<IpAddr>()
+                    .ok()
+                    .map(|ip| SocketAddr::new(ip, 53))
+            };
+            let address = text.parse::<SocketAddr>().ok().or_else(without_port);
+            address
+                .filter(|address| address.port() != 0)
+                .ok_or_else(|| format!("is {text:?}"))
+        });
+        match listed {
+            Some(servers) if servers.is_empty() => {
+                let span = section.span("nameservers");
+                section.problem(span, format!("`nameservers` is empty; expected {server}"));
+            }
+            Some(servers) => self.nameservers = Nameservers::Listed(servers),
+            None => {}
+        }
+        if let Some(path) = section.path("hosts") {
+            self.hosts = path;
+        }
+        section.timeout("query_timeout", &mut self.query_timeout);
+        section.count("attempts", 1..=100, &mut self.attempts);
+        section.count("max_lookups", 1..=65_536, &mut self.lookups_max);
+        section.count("max_cached_names", 0..=1 << 24, &mut self.cached_names_max);
+        section.duration("max_cached_time", &mut self.cached_time_max);
     }
 }
 
