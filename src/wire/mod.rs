@@ -14,6 +14,7 @@ pub mod heartbeat;
 pub mod hex;
 pub mod login;
 pub mod ping;
+pub mod smtp;
 pub mod stamp;
 pub mod upload;
 pub mod upper;
