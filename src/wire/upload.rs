@@ -1,0 +1,548 @@
+//! The upload protocol after handshake and login: a JSON header in a frame, then the raw bytes of the file, and so on.
+//!
+//! ```text
+//! client  i32le length, {"filename": "a.txt", "filesize": 5}, 5 bytes
+//!         with "ack": true also:  server  frame {"ready": true, "offset": 0}, and after the body
+//!                                         frame {"ok": true, "filename": …, "size": …, "sha256": …}
+//!                                 or at either place  frame {"ok": false, "error": CODE, "message": TEXT}
+//! ```
+//!
+//! Rules:
+//! - A header is parsed into [`FileHeader`] or refused with words that name the key and what is wrong with it.
+//! - A file name becomes a [`SafeName`] or nothing: the last component, one plain visible file in the target folder.
+//! - Unknown keys are ignored, so that either side may be older.
+//!
+//! Not here: frames (see [`super::frame`]), digests of the body, files.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::hex;
+
+/// The longest header or answer that anybody needs, in bytes; a sensible limit for [`super::frame::decode`].
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// The longest file name that the usual file systems take, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// What a client says about the file that follows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FileHeader {
+    /// The name as the client wrote it; see [`SafeName::reduce`].
+    pub filename: String,
+    /// How many bytes follow the header (less those of the offset, when resuming).
+    pub size_bytes: u64,
+    /// The client wants `ready` and a final answer.
+    pub ack: bool,
+    /// The SHA-256 of the whole file, to be checked.
+    pub sha256: Option<[u8; 32]>,
+    /// The client waits for `ready` and sends from its offset.
+    pub resume: bool,
+}
+
+/// What is wrong with a header; displayed as a sentence that names the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderError {
+    /// The bytes are not a JSON object.
+    NotAnObject {
+        /// The JSON parser's words.
+        message: String,
+    },
+    /// A key that must be there is not.
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
+    /// A value has the wrong type or form.
+    Wrong {
+        /// The key.
+        key: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The file is larger than the receiver takes.
+    TooLarge {
+        /// What was announced, in bytes.
+        size_bytes: u64,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnObject { message } => {
+                write!(f, "the file header is not a JSON object: {message}")
+            }
+            Self::Missing { key } => write!(f, "the file header has no {key:?}"),
+            Self::Wrong { key, expected } => {
+                write!(f, "{key:?} in the file header is not {expected}")
+            }
+            Self::TooLarge { size_bytes, limit } => {
+                write!(
+                    f,
+                    "\"filesize\" is {size_bytes}, above the limit of {limit} bytes"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for HeaderError {}
+
+impl FileHeader {
+    /// Reads a header.
+    ///
+    /// # Errors
+    /// Anything but an object with a text `filename` and an integer `filesize` from 0 to `size_bytes_max`; a malformed
+    /// `ack`, `sha256` or `resume`; `resume` without the other two.
+    pub fn parse(json: &[u8], size_bytes_max: u64) -> Result<Self, HeaderError> {
+        let object: Map<String, Value> =
+            serde_json::from_slice(json).map_err(|error| HeaderError::NotAnObject {
+                message: error.to_string(),
+            })?;
+        let filename = match object.get("filename") {
+            Some(Value::String(name)) => name.clone(),
+            Some(_) => {
+                return Err(HeaderError::Wrong {
+                    key: "filename",
+                    expected: "a text",
+                });
+            }
+            None => return Err(HeaderError::Missing { key: "filename" }),
+        };
+        let header = Self {
+            filename,
+            size_bytes: size(&object, size_bytes_max)?,
+            ack: flag(&object, "ack")?,
+            sha256: digest(&object)?,
+            resume: flag(&object, "resume")?,
+        };
+        if header.resume && !(header.ack && header.sha256.is_some()) {
+            return Err(HeaderError::Wrong {
+                key: "resume",
+                expected: "allowed without \"ack\" and \"sha256\"",
+            });
+        }
+        Ok(header)
+    }
+
+    /// The header as JSON, without keys that say nothing.
+    pub fn to_json(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Object<'a> {
+            filename: &'a str,
+            filesize: u64,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            ack: bool,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            sha256: Option<String>,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            resume: bool,
+        }
+        to_vec(&Object {
+            filename: &self.filename,
+            filesize: self.size_bytes,
+            ack: self.ack,
+            sha256: self.sha256.map(|digest| hex::encode(&digest)),
+            resume: self.resume,
+        })
+    }
+}
+
+fn size(object: &Map<String, Value>, size_bytes_max: u64) -> Result<u64, HeaderError> {
+    let value = object
+        .get("filesize")
+        .ok_or(HeaderError::Missing { key: "filesize" })?;
+    match value.as_u64() {
+        Some(size_bytes) if size_bytes > size_bytes_max => Err(HeaderError::TooLarge {
+            size_bytes,
+            limit: size_bytes_max,
+        }),
+        Some(size_bytes) => Ok(size_bytes),
+        None if value.as_i64().is_some() => Err(HeaderError::Wrong {
+            key: "filesize",
+            expected: "a size: it is negative",
+        }),
+        None => Err(HeaderError::Wrong {
+            key: "filesize",
+            expected: "an integer",
+        }),
+    }
+}
+
+fn flag(object: &Map<String, Value>, key: &'static str) -> Result<bool, HeaderError> {
+    match object.get(key) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(_) => Err(HeaderError::Wrong {
+            key,
+            expected: "true or false",
+        }),
+    }
+}
+
+fn digest(object: &Map<String, Value>) -> Result<Option<[u8; 32]>, HeaderError> {
+    let wrong = HeaderError::Wrong {
+        key: "sha256",
+        expected: "a text of 64 hexadecimal digits",
+    };
+    match object.get("sha256") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(digits)) => hex::decode(digits.as_bytes()).map(Some).ok_or(wrong),
+        Some(_) => Err(wrong),
+    }
+}
+
+fn to_vec(object: &impl Serialize) -> Vec<u8> {
+    // Invariant: the structs of this file hold texts, numbers and truth values, which all have a JSON form.
+    serde_json::to_vec(object).expect("plain values serialise")
+}
+
+/// A frame from the server to a client that asked for `ack`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The file may come, from this offset on.
+    Ready {
+        /// How many bytes the server has already.
+        offset: u64,
+    },
+    /// The file is durable under this name.
+    Stored {
+        /// The name that it got, which may be a version.
+        filename: String,
+        /// Its size in bytes.
+        size_bytes: u64,
+        /// The digest of what was stored.
+        sha256: [u8; 32],
+    },
+    /// The file is not taken.
+    Refused {
+        /// A short word for programs, such as `exists` or `too-large`.
+        error: String,
+        /// A sentence for people.
+        message: String,
+    },
+}
+
+impl Answer {
+    /// The answer as JSON, to be framed.
+    pub fn to_json(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Object<'a> {
+            Ready {
+                ready: bool,
+                offset: u64,
+            },
+            Stored {
+                ok: bool,
+                filename: &'a str,
+                size: u64,
+                sha256: String,
+            },
+            Refused {
+                ok: bool,
+                error: &'a str,
+                message: &'a str,
+            },
+        }
+        to_vec(&match self {
+            Self::Ready { offset } => Object::Ready {
+                ready: true,
+                offset: *offset,
+            },
+            Self::Stored {
+                filename,
+                size_bytes,
+                sha256,
+            } => Object::Stored {
+                ok: true,
+                filename,
+                size: *size_bytes,
+                sha256: hex::encode(sha256),
+            },
+            Self::Refused { error, message } => Object::Refused {
+                ok: false,
+                error,
+                message,
+            },
+        })
+    }
+
+    /// Reads an answer; `None` when it is none of the three.
+    pub fn parse(json: &[u8]) -> Option<Self> {
+        let object: Map<String, Value> = serde_json::from_slice(json).ok()?;
+        let text = |key: &str| object.get(key).and_then(Value::as_str);
+        let number = |key: &str| object.get(key).and_then(Value::as_u64);
+        let truth = |key: &str| object.get(key).and_then(Value::as_bool);
+        match (truth("ready"), truth("ok")) {
+            (Some(true), _) => Some(Self::Ready {
+                offset: number("offset")?,
+            }),
+            (_, Some(true)) => Some(Self::Stored {
+                filename: text("filename")?.to_owned(),
+                size_bytes: number("size")?,
+                sha256: hex::decode(text("sha256")?.as_bytes())?,
+            }),
+            (_, Some(false)) => Some(Self::Refused {
+                error: text("error").unwrap_or("unknown").to_owned(),
+                message: text("message").unwrap_or_default().to_owned(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// A name that denotes one visible file directly in whatever folder it is joined to.
+///
+/// Not empty, at most [`NAME_BYTES_MAX`] bytes, no `/`, `\`, NUL or control character, not beginning with a dot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SafeName(String);
+
+/// Why nothing safe is left of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameError {
+    /// It has no last component, as in `""` or `"folder/"`.
+    Empty,
+    /// Its last component begins with a dot: `.`, `..` and hidden files, so that nobody plants a shell's or a web
+    /// server's settings, or reaches our own `.partial`.
+    Hidden,
+    /// It holds a control character, NUL among them.
+    Control,
+    /// Its last component is longer than [`NAME_BYTES_MAX`]; cutting it could make two names one.
+    TooLong,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the file name is empty or ends with a separator"),
+            Self::Hidden => f.write_str("the file name begins with a dot"),
+            Self::Control => f.write_str("the file name holds a control character"),
+            Self::TooLong => write!(f, "the file name is longer than {NAME_BYTES_MAX} bytes"),
+        }
+    }
+}
+
+impl std::error::Error for NameError {}
+
+impl SafeName {
+    /// Reduces a name from a client to its last component, both `/` and `\` separating: `..\..\boot.ini` is `boot.ini`.
+    ///
+    /// # Errors
+    /// See [`NameError`].
+    pub fn reduce(name: &str) -> Result<Self, NameError> {
+        let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+        if last.is_empty() {
+            Err(NameError::Empty)
+        } else if last.starts_with('.') {
+            Err(NameError::Hidden)
+        } else if last.chars().any(char::is_control) {
+            Err(NameError::Control)
+        } else if last.len() > NAME_BYTES_MAX {
+            Err(NameError::TooLong)
+        } else {
+            Ok(Self(last.to_owned()))
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of version `number` of this file: `STEM.1.EXT`, `STEM.1` without an extension, the stem cut where the
+    /// whole would be too long. Number 0 is the file itself.
+    pub fn version(&self, number: u32) -> Self {
+        if number == 0 {
+            return self.clone();
+        }
+        let dot = self.0.rfind('.').unwrap_or(self.0.len());
+        let (stem, extension) = self.0.split_at(dot);
+        let suffix = format!(".{number}{extension}");
+        // An extension that leaves no room for a stem is no extension: then the number goes to the end.
+        let (stem, suffix) = if suffix.len() < NAME_BYTES_MAX {
+            (stem, suffix)
+        } else {
+            (self.as_str(), format!(".{number}"))
+        };
+        let room = stem.floor_char_boundary(NAME_BYTES_MAX - suffix.len());
+        Self(format!("{}{suffix}", &stem[..room]))
+    }
+}
+
+impl AsRef<std::path::Path> for SafeName {
+    fn as_ref(&self) -> &std::path::Path {
+        self.0.as_ref()
+    }
+}
+
+impl fmt::Display for SafeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn headers_come_back() {
+        let plain = FileHeader {
+            filename: "ä.txt".into(),
+            size_bytes: 5,
+            ..FileHeader::default()
+        };
+        assert_eq!(
+            plain.to_json(),
+            "{\"filename\":\"ä.txt\",\"filesize\":5}".as_bytes()
+        );
+        let full = FileHeader {
+            ack: true,
+            sha256: Some([0xab; 32]),
+            resume: true,
+            ..plain.clone()
+        };
+        for header in [plain, full] {
+            assert_eq!(FileHeader::parse(&header.to_json(), 5), Ok(header));
+        }
+        let old = br#"{"filename": "a", "filesize": 0, "mode": [1]}"#;
+        assert_eq!(FileHeader::parse(old, 0).unwrap().filename, "a");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let message = |json: &str| {
+            FileHeader::parse(json.as_bytes(), 1000)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(message("[1]").starts_with("the file header is not a JSON object: invalid type"));
+        assert!(message("").starts_with("the file header is not a JSON object: EOF"));
+        assert_eq!(message("{}"), "the file header has no \"filename\"");
+        assert_eq!(
+            message(r#"{"filename":"a"}"#),
+            "the file header has no \"filesize\""
+        );
+        assert_eq!(
+            message(r#"{"filename":1,"filesize":1}"#),
+            "\"filename\" in the file header is not a text"
+        );
+        let size = |value: &str| message(&format!("{{\"filename\":\"a\",\"filesize\":{value}}}"));
+        assert_eq!(
+            size("-1"),
+            "\"filesize\" in the file header is not a size: it is negative"
+        );
+        for value in ["1.5", "\"1\"", "null", "99999999999999999999999", "[]"] {
+            assert_eq!(
+                size(value),
+                "\"filesize\" in the file header is not an integer",
+                "{value}"
+            );
+        }
+        assert_eq!(
+            size("1001"),
+            "\"filesize\" is 1001, above the limit of 1000 bytes"
+        );
+        let with = |extra: &str| message(&format!("{{\"filename\":\"a\",\"filesize\":1,{extra}}}"));
+        assert_eq!(
+            with("\"ack\":1"),
+            "\"ack\" in the file header is not true or false"
+        );
+        assert!(with("\"sha256\":\"ab\"").contains("64 hexadecimal digits"));
+        assert_eq!(
+            with("\"resume\":true"),
+            "\"resume\" in the file header is not allowed without \"ack\" and \"sha256\""
+        );
+    }
+
+    #[test]
+    fn answers_come_back() {
+        let answers = [
+            Answer::Ready { offset: 7 },
+            Answer::Stored {
+                filename: "a.1.txt".into(),
+                size_bytes: 9,
+                sha256: [1; 32],
+            },
+            Answer::Refused {
+                error: "exists".into(),
+                message: "it is there already".into(),
+            },
+        ];
+        for answer in answers {
+            assert_eq!(Answer::parse(&answer.to_json()), Some(answer));
+        }
+        assert_eq!(
+            Answer::Ready { offset: 0 }.to_json(),
+            br#"{"ready":true,"offset":0}"#
+        );
+        assert_eq!(Answer::parse(b"{}"), None);
+        assert_eq!(Answer::parse(b"\x16\x03"), None);
+    }
+
+    #[test]
+    fn names_are_reduced_or_refused() {
+        let reduce = |name: &str| SafeName::reduce(name).map(|name| name.to_string());
+        assert_eq!(reduce("a.txt"), Ok("a.txt".into()));
+        assert_eq!(reduce("../../etc/passwd"), Ok("passwd".into()));
+        assert_eq!(reduce("C:\\x\\boot.ini"), Ok("boot.ini".into()));
+        assert_eq!(reduce("a b…"), Ok("a b…".into()));
+        for name in ["", "/", "a/", "a\\"] {
+            assert_eq!(reduce(name), Err(NameError::Empty), "{name:?}");
+        }
+        for name in [".", "..", "a/..", ".partial", ".bashrc"] {
+            assert_eq!(reduce(name), Err(NameError::Hidden), "{name:?}");
+        }
+        for name in ["a\0", "a\nb", "a\u{9b}"] {
+            assert_eq!(reduce(name), Err(NameError::Control), "{name:?}");
+        }
+        assert_eq!(reduce(&"a".repeat(255)), Ok("a".repeat(255)));
+        assert_eq!(reduce(&"a".repeat(256)), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn versions() {
+        let version =
+            |name: &str, number| SafeName::reduce(name).unwrap().version(number).to_string();
+        assert_eq!(version("a.txt", 0), "a.txt");
+        assert_eq!(version("a.txt", 1), "a.1.txt");
+        assert_eq!(version("a.tar.gz", 12), "a.tar.12.gz");
+        assert_eq!(version("README", 2), "README.2");
+        assert_eq!(version("a.", 2), "a.2.");
+        assert_eq!(
+            version(&format!("{}.txt", "ä".repeat(125)), 1),
+            format!("{}.1.txt", "ä".repeat(124))
+        );
+        assert_eq!(
+            version(&format!("a.{}", "x".repeat(253)), 1),
+            format!("a.{}.1", "x".repeat(251))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_safe_name_is_one_visible_component(name in "[a./\\\\\u{0}é\n]{0,8}|\\PC{0,300}", number in any::<u32>()) {
+            let Ok(safe) = SafeName::reduce(&name) else { return Ok(()) };
+            for safe in [safe.version(number), safe.version(1), safe] {
+                prop_assert!(safe.as_str().len() <= NAME_BYTES_MAX);
+                let mut components = std::path::Path::new(safe.as_str()).components();
+                prop_assert!(matches!(components.next(), Some(std::path::Component::Normal(_))));
+                prop_assert_eq!(components.next(), None);
+                prop_assert!(!safe.as_str().starts_with('.'));
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = FileHeader::parse(&bytes, 10);
+            let _ = Answer::parse(&bytes);
+        }
+    }
+}
