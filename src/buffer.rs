@@ -304,6 +304,7 @@ impl Chunk {
 
 /// What the next system call should send.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // it lives on the stack, for one call
 pub enum Front<'a> {
     /// Nothing waits.
     Empty,
@@ -561,7 +562,9 @@ mod tests {
         loop {
             let all = match tx.front() {
                 Front::One(bytes, _) => bytes.to_vec(),
-                Front::Many(gather, count, _) => gather[..count].iter().flat_map(|s| s.to_vec()).collect(),
+                Front::Many(gather, count, _) => {
+                    gather[..count].iter().flat_map(|s| s.to_vec()).collect()
+                }
                 Front::File(..) | Front::Empty => break,
             };
             let taken = step.min(all.len());

@@ -22,6 +22,7 @@ use log::LevelFilter;
 use netlab_reactor::config::{
     self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource, UploadHandshake,
 };
+use netlab_reactor::serve::serve;
 
 /// Every classic lab server in one process, one thread, one hand-made reactor.
 ///
@@ -215,18 +216,7 @@ fn serve_command(args: ServeArgs) -> Result<(), Failure> {
             let _ = writeln!(io::stderr(), "{use_of_secret}");
         }
     }
-    serve_until_stopped(config).map_err(Failure::Unavailable)
-}
-
-/// Hands the configuration to the reactor.
-///
-/// The reactor is not part of the program yet: the one line here becomes a call of the library.
-fn serve_until_stopped(config: Config) -> Result<(), String> {
-    let count = config.listeners.len();
-    drop(config);
-    Err(format!(
-        "cannot serve {count} listeners: this build has no reactor"
-    ))
+    serve(&config).map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
 /// How to send a file to an upload listener whose secret was made up; `None` for any other listener.

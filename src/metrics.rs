@@ -92,6 +92,11 @@ pub struct ListenerMetrics {
 impl ListenerMetrics {
     /// Counters for a listener of that name and kind.
     pub fn new(name: &str, kind: &'static str, address: String) -> Self {
-        Self { name: name.to_owned(), kind, address, ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            kind,
+            address,
+            ..Self::default()
+        }
     }
 }

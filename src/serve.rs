@@ -30,7 +30,9 @@ pub enum ServeError {
 impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ServeError::Listener { name, bind, error } => write!(f, "listener {name}: {bind}: {error}"),
+            ServeError::Listener { name, bind, error } => {
+                write!(f, "listener {name}: {bind}: {error}")
+            }
             ServeError::System(error) => error.fmt(f),
         }
     }
@@ -60,10 +62,12 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     let mut reactor = Reactor::new(sys, limits(config), resolver);
     let mut bound = Vec::new();
     for listener in &config.listeners {
-        bound.push(open_listener(&mut reactor, listener).map_err(|error| ServeError::Listener {
-            name: listener.name.clone(),
-            bind: listener.bind.to_string(),
-            error,
+        bound.push(open_listener(&mut reactor, listener).map_err(|error| {
+            ServeError::Listener {
+                name: listener.name.clone(),
+                bind: listener.bind.to_string(),
+                error,
+            }
         })?);
     }
     Ok((reactor, bound))
@@ -101,7 +105,7 @@ fn resolver(config: &ResolverConfig, seed: [u8; 32]) -> io::Result<Resolver<Id>>
         result => result.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
     };
     let mut settings = dns::Config {
-        attempts: config.attempts,
+        attempts: u32::try_from(config.attempts).unwrap_or(u32::MAX),
         attempt_timeout: config.query_timeout,
         lookups_max: config.lookups_max,
         cache_entries_max: config.cached_names_max,
@@ -109,10 +113,16 @@ fn resolver(config: &ResolverConfig, seed: [u8; 32]) -> io::Result<Resolver<Id>>
         ..dns::Config::default()
     };
     match &config.nameservers {
-        Nameservers::System(path) => ResolvConf::parse(&text(path)?, sys::interface_index).apply(&mut settings),
+        Nameservers::System(path) => {
+            ResolvConf::parse(&text(path)?, sys::interface_index).apply(&mut settings);
+        }
         Nameservers::Listed(servers) => settings.nameservers.clone_from(servers),
     }
-    Ok(Resolver::new(settings, Hosts::parse(&text(&config.hosts)?), seed))
+    Ok(Resolver::new(
+        settings,
+        Hosts::parse(&text(&config.hosts)?),
+        seed,
+    ))
 }
 
 /// The table of kinds: what serves each.
@@ -124,7 +134,11 @@ fn open_listener<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig) ->
         Kind::UdpPing(config) => {
             let mut seed = [0; 8];
             reactor.sys_mut().entropy(&mut seed);
-            datagram(reactor, listener, UdpPing::new(config, u64::from_ne_bytes(seed)))
+            datagram(
+                reactor,
+                listener,
+                UdpPing::new(config, u64::from_ne_bytes(seed)),
+            )
         }
         _ => Err(io::ErrorKind::Unsupported.into()),
     }
@@ -157,7 +171,12 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
         config::Bind::Tcp(address) | config::Bind::Udp(address) => *address,
         config::Bind::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
     };
-    let rate = listener.kind.source_rate_max().map_or(0, std::num::NonZeroU32::get);
+    let rate = listener
+        .kind
+        .source_rate_max()
+        .map_or(0, std::num::NonZeroU32::get);
     let kind = listener.kind.name();
-    reactor.bind_datagram(address, &listener.name, kind, rate, service).map(Bind::Inet)
+    reactor
+        .bind_datagram(address, &listener.name, kind, rate, service)
+        .map(Bind::Inet)
 }

@@ -188,7 +188,11 @@ impl Io<'_> {
 
     /// A connection to the first of `addresses` that takes one; asked again until it answers. Each address gets its share
     /// of `timeout`.
-    pub fn connect(&mut self, addresses: &[SocketAddr], timeout: Duration) -> Poll<Result<(), io::ErrorKind>> {
+    pub fn connect(
+        &mut self,
+        addresses: &[SocketAddr],
+        timeout: Duration,
+    ) -> Poll<Result<(), io::ErrorKind>> {
         match self.up.status {
             Status::Open => Poll::Ready(Ok(())),
             Status::Failed(kind) => Poll::Ready(Err(kind)),
@@ -346,7 +350,10 @@ pub struct DatagramIo<'a> {
 impl DatagramIo<'_> {
     /// Answers with the payload as it now stands.
     pub fn echo(&mut self) {
-        self.out.replies.push(Reply { to: self.from, bytes: ReplyBytes::Slot(self.slot, self.payload.len()) });
+        self.out.replies.push(Reply {
+            to: self.from,
+            bytes: ReplyBytes::Slot(self.slot, self.payload.len()),
+        });
     }
 
     /// Answers with other bytes.
@@ -383,7 +390,10 @@ impl Outbox {
     pub fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
         let start = self.arena.len();
         self.arena.extend_from_slice(bytes);
-        self.replies.push(Reply { to, bytes: ReplyBytes::Arena(start, bytes.len()) });
+        self.replies.push(Reply {
+            to,
+            bytes: ReplyBytes::Arena(start, bytes.len()),
+        });
     }
 
     /// Forgets everything, keeping the memory.

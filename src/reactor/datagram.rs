@@ -58,7 +58,15 @@ impl<S: Sys> DatagramSocket<S> {
                     metrics.dropped_rate += 1;
                     continue;
                 }
-                self.service.receive(&mut DatagramIo { now, wall, from, payload, out, metrics, slot });
+                self.service.receive(&mut DatagramIo {
+                    now,
+                    wall,
+                    from,
+                    payload,
+                    out,
+                    metrics,
+                    slot,
+                });
             }
             send(sys, &self.socket, batch, out, metrics);
             if received < Batch::SLOTS {
@@ -82,14 +90,24 @@ impl<S: Sys> DatagramSocket<S> {
     }
 }
 
-fn send<S: Sys>(sys: &mut S, socket: &S::Datagram, batch: &Batch, out: &mut Outbox, metrics: &mut ListenerMetrics) {
+fn send<S: Sys>(
+    sys: &mut S,
+    socket: &S::Datagram,
+    batch: &Batch,
+    out: &mut Outbox,
+    metrics: &mut ListenerMetrics,
+) {
     if out.replies.is_empty() {
         return;
     }
     let unsent = sys.send_batch(socket, batch, out);
     metrics.dropped_unsent += unsent as u64;
     metrics.datagrams_out += (out.replies.len() - unsent) as u64;
-    metrics.bytes_out += out.replies.iter().map(|reply| batch.reply_bytes(out, reply).len() as u64).sum::<u64>();
+    metrics.bytes_out += out
+        .replies
+        .iter()
+        .map(|reply| batch.reply_bytes(out, reply).len() as u64)
+        .sum::<u64>();
     out.clear();
 }
 
@@ -104,7 +122,12 @@ pub(crate) struct Sources {
 
 impl Sources {
     pub(crate) fn new(rate_max: u32) -> Self {
-        Self { rate_max, window_start: None, counts: HashMap::new(), others: 0 }
+        Self {
+            rate_max,
+            window_start: None,
+            counts: HashMap::new(),
+            others: 0,
+        }
     }
 
     /// Counts one datagram. Whether its source sent more than it may. Loopback has no limit.
@@ -139,7 +162,10 @@ mod tests {
         let mut sources = Sources::new(2);
         let source = IpAddr::from([192, 0, 2, 1]);
         let other = IpAddr::from([192, 0, 2, 2]);
-        assert_eq!([(); 3].map(|()| sources.exceeded(source, now)), [false, false, true]);
+        assert_eq!(
+            [(); 3].map(|()| sources.exceeded(source, now)),
+            [false, false, true]
+        );
         assert!(!sources.exceeded(other, now));
         assert!(!sources.exceeded(source, now + WINDOW));
         for _ in 0..10 {
@@ -156,8 +182,14 @@ mod tests {
             assert!(!sources.exceeded(IpAddr::from((0x0a00_0000 + i).to_be_bytes()), now));
         }
         assert!(!sources.exceeded(IpAddr::from([192, 0, 2, 1]), now));
-        assert!(sources.exceeded(IpAddr::from([192, 0, 2, 2]), now), "newcomers share one count");
-        assert!(sources.exceeded(IpAddr::from([10, 0, 0, 0]), now), "the first has its own");
+        assert!(
+            sources.exceeded(IpAddr::from([192, 0, 2, 2]), now),
+            "newcomers share one count"
+        );
+        assert!(
+            sources.exceeded(IpAddr::from([10, 0, 0, 0]), now),
+            "the first has its own"
+        );
         assert_eq!(sources.counts.len(), SOURCES_MAX);
     }
 }

@@ -23,7 +23,10 @@ pub(crate) struct Hosted<T: Service> {
 
 impl<T: Service> Hosted<T> {
     pub(crate) fn new(service: T) -> Self {
-        Self { service, conns: Slab::new() }
+        Self {
+            service,
+            conns: Slab::new(),
+        }
     }
 }
 

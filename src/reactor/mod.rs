@@ -157,7 +157,10 @@ impl<S: Sys> Reactor<S> {
                 wall,
                 draining: false,
             },
-            limits: Limits { sessions_max: limits.sessions_max.min(token::SESSIONS_MAX), ..limits },
+            limits: Limits {
+                sessions_max: limits.sessions_max.min(token::SESSIONS_MAX),
+                ..limits
+            },
             listeners: Vec::new(),
             datagrams: Vec::new(),
             names: Names::default(),
@@ -224,7 +227,10 @@ impl<S: Sys> Reactor<S> {
     }
 
     fn add_metrics(&mut self, name: &str, kind: &'static str, address: String) -> usize {
-        self.cx.metrics.listeners.push(ListenerMetrics::new(name, kind, address));
+        self.cx
+            .metrics
+            .listeners
+            .push(ListenerMetrics::new(name, kind, address));
         self.cx.metrics.listeners.len() - 1
     }
 
@@ -289,9 +295,17 @@ impl<S: Sys> Reactor<S> {
             Life::Draining { until: end } => Some(until(end)),
             _ => None,
         };
-        let datagrams = self.datagrams.iter().filter_map(|d| d.service.deadline()).min().map(until);
+        let datagrams = self
+            .datagrams
+            .iter()
+            .filter_map(|d| d.service.deadline())
+            .min()
+            .map(until);
         let names = self.cx.resolver.deadline().map(until);
-        [self.timers.sleep(now), drain, datagrams, names].into_iter().flatten().min()
+        [self.timers.sleep(now), drain, datagrams, names]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn signalled(&mut self, signal: Signal) {
@@ -299,7 +313,10 @@ impl<S: Sys> Reactor<S> {
             (Signal::Reload, _) => log::warn!("SIGHUP: nothing to read again yet"),
             (Signal::Terminate, Life::Serving) => self.drain(),
             (Signal::Terminate, _) => {
-                log::warn!("told to end twice: {} sessions are cut", self.sessions.len());
+                log::warn!(
+                    "told to end twice: {} sessions are cut",
+                    self.sessions.len()
+                );
                 self.life = Life::Over;
             }
         }
@@ -307,8 +324,14 @@ impl<S: Sys> Reactor<S> {
 
     /// Begins the end: stops accepting, closes what is idle, finishes what is under way within `drain_timeout`.
     pub fn drain(&mut self) {
-        log::info!("draining {} sessions, at most {:?}", self.sessions.len(), self.limits.drain_timeout);
-        self.life = Life::Draining { until: self.cx.now + self.limits.drain_timeout };
+        log::info!(
+            "draining {} sessions, at most {:?}",
+            self.sessions.len(),
+            self.limits.drain_timeout
+        );
+        self.life = Life::Draining {
+            until: self.cx.now + self.limits.drain_timeout,
+        };
         self.cx.draining = true;
         self.cx.metrics.draining = true;
         for listener in &mut self.listeners {
@@ -328,7 +351,11 @@ impl<S: Sys> Reactor<S> {
     /// Whether the loop goes on; at its end, what is left is cut.
     fn life(&mut self) -> Turn {
         if let Life::Draining { until } = self.life {
-            let waiting = self.listeners.iter().filter(|l| !l.options.serves_while_draining).any(|l| l.active > 0);
+            let waiting = self
+                .listeners
+                .iter()
+                .filter(|l| !l.options.serves_while_draining)
+                .any(|l| l.active > 0);
             if !waiting || self.cx.now >= until {
                 self.life = Life::Over;
             }
@@ -338,7 +365,7 @@ impl<S: Sys> Reactor<S> {
         }
         let left: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
         for index in left {
-            self.remove(index, Err(Error::TimedOut(Phase::Drain)));
+            self.remove(index, &Err(Error::TimedOut(Phase::Drain)));
         }
         for listener in &mut self.listeners {
             if let Some(socket) = listener.socket.take() {
@@ -376,7 +403,8 @@ impl<S: Sys> Reactor<S> {
     }
 
     fn may_accept(&self, listener: &Listener<S>) -> bool {
-        self.sessions.len() < self.limits.sessions_max && listener.active < listener.options.connections_max
+        self.sessions.len() < self.limits.sessions_max
+            && listener.active < listener.options.connections_max
     }
 
     /// Takes new connections, a bounded batch from each listener.
@@ -395,20 +423,29 @@ impl<S: Sys> Reactor<S> {
     fn accept_one(&mut self, index: usize) {
         let cx = &mut self.cx;
         let listener = &mut self.listeners[index];
-        let Some(socket) = &listener.socket else { return };
+        let Some(socket) = &listener.socket else {
+            return;
+        };
         let (stream, peer) = match cx.sys.accept(socket) {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 listener.pending = false;
                 return;
             }
-            Err(error) if error.raw_os_error().is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code)) => {
+            Err(error)
+                if error
+                    .raw_os_error()
+                    .is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code)) =>
+            {
                 // Without the spare one, the edge would be lost with the connection still waiting.
                 if cx.sys.shed(socket).is_err() {
                     listener.pending = false;
                 } else {
                     cx.metrics.accepts_shed += 1;
-                    log::warn!("{}: out of descriptors, a connection was closed unserved", listener.options.name);
+                    log::warn!(
+                        "{}: out of descriptors, a connection was closed unserved",
+                        listener.options.name
+                    );
                 }
                 return;
             }
@@ -420,8 +457,14 @@ impl<S: Sys> Reactor<S> {
         };
         self.generation = self.generation.wrapping_add(1);
         let entry = self.sessions.vacant_entry();
-        let id = Id { index: entry.key() as u32, generation: self.generation };
-        if let Err(error) = cx.sys.register(&stream, Token::Session(id, Side::Down).pack()) {
+        let id = Id {
+            index: entry.key() as u32,
+            generation: self.generation,
+        };
+        if let Err(error) = cx
+            .sys
+            .register(&stream, Token::Session(id, Side::Down).pack())
+        {
             log::warn!("{}: register: {error}", listener.options.name);
             cx.sys.close(stream);
             return;
@@ -431,19 +474,30 @@ impl<S: Sys> Reactor<S> {
         let counted = &mut cx.metrics.listeners[listener.metrics];
         counted.accepted += 1;
         counted.active += 1;
-        let origin = Origin { listener: index, metrics: listener.metrics, conn, peer };
+        let origin = Origin {
+            listener: index,
+            metrics: listener.metrics,
+            conn,
+            peer,
+        };
         let session = entry.insert(Session::new(id, origin, stream, &cx.limits, cx.now));
         enqueue(session, &mut self.runnable);
     }
 
     fn serve_datagrams(&mut self) {
         for datagram in &mut self.datagrams {
-            let Context { sys, metrics, now, .. } = &mut self.cx;
+            let Context {
+                sys, metrics, now, ..
+            } = &mut self.cx;
             let metrics = &mut metrics.listeners[datagram.metrics];
             if datagram.pending {
                 datagram.serve(sys, &mut self.batch, &mut self.outbox, metrics, *now);
             }
-            if datagram.service.deadline().is_some_and(|deadline| deadline <= *now) {
+            if datagram
+                .service
+                .deadline()
+                .is_some_and(|deadline| deadline <= *now)
+            {
                 datagram.advance(sys, &self.batch, &mut self.outbox, metrics, *now);
             }
         }
@@ -454,7 +508,13 @@ impl<S: Sys> Reactor<S> {
         self.timers.expire(self.cx.now, &mut self.due);
         self.cx.metrics.timers_fired += self.due.len() as u64;
         for id in self.due.drain(..) {
-            let Some(session) = self.sessions.get_mut(id.index as usize).filter(|s| s.id == id) else { continue };
+            let Some(session) = self
+                .sessions
+                .get_mut(id.index as usize)
+                .filter(|s| s.id == id)
+            else {
+                continue;
+            };
             session.armed = Tick::MAX;
             let host = &*self.listeners[session.origin.listener].host;
             let (deadline, _) = session.deadline(host, &self.cx.limits);
@@ -470,50 +530,70 @@ impl<S: Sys> Reactor<S> {
     /// Pumps each session that is queued now, once.
     fn run_queue(&mut self) {
         for _ in 0..self.runnable.len() {
-            let Some(id) = self.runnable.pop_front() else { break };
-            let Some(session) = self.sessions.get_mut(id.index as usize).filter(|s| s.id == id) else { continue };
+            let Some(id) = self.runnable.pop_front() else {
+                break;
+            };
+            let Some(session) = self
+                .sessions
+                .get_mut(id.index as usize)
+                .filter(|s| s.id == id)
+            else {
+                continue;
+            };
             session.queued = false;
             self.cx.metrics.pumps += 1;
             let host = &mut *self.listeners[session.origin.listener].host;
             match session.pump(host, &mut self.cx) {
                 Outcome::Park(deadline) => arm(session, deadline, &mut self.timers),
                 Outcome::Again => enqueue(session, &mut self.runnable),
-                Outcome::Ended(result) => self.remove(id.index as usize, result),
+                Outcome::Ended(result) => self.remove(id.index as usize, &result),
             }
         }
     }
 
     /// Ends a session: its service, its sockets, its pages, its place.
-    fn remove(&mut self, index: usize, result: Result<(), Error>) {
+    fn remove(&mut self, index: usize, result: &Result<(), Error>) {
         let session = self.sessions.remove(index);
         let listener = &mut self.listeners[session.origin.listener];
         listener.active -= 1;
-        listener.host.ended(session.origin.conn, &mut self.cx.sys, self.cx.now);
+        listener
+            .host
+            .ended(session.origin.conn, &mut self.cx.sys, self.cx.now);
         let counted = &mut self.cx.metrics.listeners[listener.metrics];
         counted.active -= 1;
-        match &result {
+        match result {
             Ok(()) => counted.ended_ok += 1,
             Err(Error::TimedOut(phase)) => counted.timed_out[*phase as usize] += 1,
             Err(Error::Protocol(_) | Error::Refused(_)) => counted.ended_refused += 1,
             Err(Error::Reset(_)) => counted.ended_reset += 1,
             Err(Error::Disk(..)) => counted.ended_disk += 1,
         }
-        match &result {
-            Ok(()) => log::debug!("{} {}: ended", listener.options.name, session.origin.peer),
-            Err(error @ Error::Disk(..)) => log::error!("{} {}: {error}", listener.options.name, session.origin.peer),
-            Err(error @ (Error::Protocol(_) | Error::Refused(_))) => {
-                log::info!("{} {}: {error}", listener.options.name, session.origin.peer);
-            }
-            Err(error) => log::debug!("{} {}: {error}", listener.options.name, session.origin.peer),
+        if let Err(error) = result {
+            let level = match error {
+                Error::Disk(..) => log::Level::Error,
+                Error::Protocol(_) | Error::Refused(_) => log::Level::Info,
+                Error::TimedOut(_) | Error::Reset(_) => log::Level::Debug,
+            };
+            log::log!(
+                level,
+                "{} {}: {error}",
+                listener.options.name,
+                session.origin.peer
+            );
         }
         session.dismantle(&mut self.cx);
     }
 
     /// Carries datagrams for the resolver and wakes who waited for an answer.
     fn serve_names(&mut self) {
-        self.names.serve(&mut self.cx.sys, &mut self.cx.resolver, self.cx.now);
+        self.names
+            .serve(&mut self.cx.sys, &mut self.cx.resolver, self.cx.now);
         while let Some(id) = self.cx.resolver.poll_woken() {
-            if let Some(session) = self.sessions.get_mut(id.index as usize).filter(|s| s.id == id) {
+            if let Some(session) = self
+                .sessions
+                .get_mut(id.index as usize)
+                .filter(|s| s.id == id)
+            {
                 session.told = true;
                 enqueue(session, &mut self.runnable);
             }

@@ -31,7 +31,12 @@ struct Query<S: Sys> {
 
 enum Way<S: Sys> {
     Udp(S::Datagram),
-    Tcp { stream: S::Stream, connected: bool, unsent: Vec<u8>, received: Vec<u8> },
+    Tcp {
+        stream: S::Stream,
+        connected: bool,
+        unsent: Vec<u8>,
+        received: Vec<u8>,
+    },
 }
 
 /// All queries under way.
@@ -44,7 +49,12 @@ pub(crate) struct Names<S: Sys> {
 
 impl<S: Sys> Default for Names<S> {
     fn default() -> Self {
-        Self { queries: Slab::new(), slots: BTreeMap::new(), batch: Batch::new(), out: Outbox::default() }
+        Self {
+            queries: Slab::new(),
+            slots: BTreeMap::new(),
+            batch: Batch::new(),
+            out: Outbox::default(),
+        }
     }
 }
 
@@ -63,7 +73,11 @@ impl<S: Sys> Names<S> {
 
     /// Carries what came to the resolver, lets it act on its deadlines, and carries what it wants to send.
     pub(crate) fn serve(&mut self, sys: &mut S, resolver: &mut Resolver<Id>, now: Instant) {
-        for slot in 0..if self.queries.is_empty() { 0 } else { self.queries.capacity() } {
+        for slot in 0..if self.queries.is_empty() {
+            0
+        } else {
+            self.queries.capacity()
+        } {
             if self.queries.get(slot).is_some_and(|query| query.pending) {
                 self.receive(slot, sys, resolver, now);
             }
@@ -89,13 +103,23 @@ impl<S: Sys> Names<S> {
     }
 
     fn open(&mut self, transmit: Transmit, sys: &mut S) -> io::Result<()> {
-        let Transmit { query: id, to, transport, bytes } = transmit;
+        let Transmit {
+            query: id,
+            to,
+            transport,
+            bytes,
+        } = transmit;
         let entry = self.queries.vacant_entry();
         let token = Token::Resolver(entry.key() as u32).pack();
         let way = match transport {
             Transport::Tcp => {
                 let stream = sys.connect(to, token)?;
-                Way::Tcp { stream, connected: false, unsent: bytes, received: Vec::new() }
+                Way::Tcp {
+                    stream,
+                    connected: false,
+                    unsent: bytes,
+                    received: Vec::new(),
+                }
             }
             Transport::Udp => {
                 let any = if to.is_ipv4() {
@@ -114,12 +138,22 @@ impl<S: Sys> Names<S> {
             }
         };
         self.slots.insert(id, entry.key());
-        entry.insert(Query { id, to, way, pending: false });
+        entry.insert(Query {
+            id,
+            to,
+            way,
+            pending: false,
+        });
         Ok(())
     }
 
     fn receive(&mut self, slot: usize, sys: &mut S, resolver: &mut Resolver<Id>, now: Instant) {
-        let Query { id, to, way, pending } = &mut self.queries[slot];
+        let Query {
+            id,
+            to,
+            way,
+            pending,
+        } = &mut self.queries[slot];
         *pending = false;
         match way {
             Way::Udp(socket) => loop {
@@ -138,7 +172,12 @@ impl<S: Sys> Names<S> {
                     Err(_) => return resolver.failed(*id, now),
                 }
             },
-            Way::Tcp { stream, connected, unsent, received } => {
+            Way::Tcp {
+                stream,
+                connected,
+                unsent,
+                received,
+            } => {
                 match exchange(sys, stream, connected, unsent, received) {
                     Ok(()) => {}
                     Err(_) => return resolver.failed(*id, now),

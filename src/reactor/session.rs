@@ -71,7 +71,12 @@ struct Socket<S: Sys> {
 
 impl<S: Sys> Socket<S> {
     fn new(stream: Option<S::Stream>) -> Self {
-        Self { stream, readable: false, writable: false, closing: false }
+        Self {
+            stream,
+            readable: false,
+            writable: false,
+            closing: false,
+        }
     }
 }
 
@@ -80,9 +85,14 @@ impl<S: Sys> Socket<S> {
 enum Stage {
     Running,
     /// The protocol is done; what is queued is being sent.
-    Closing { linger_bytes: usize },
+    Closing {
+        linger_bytes: usize,
+    },
     /// All is sent; waiting for the peer's end, so that no reset overtakes our last bytes (RFC 9112 section 9.6).
-    Lingering { until: Instant, linger_bytes: usize },
+    Lingering {
+        until: Instant,
+        linger_bytes: usize,
+    },
 }
 
 /// What a pump came to.
@@ -133,8 +143,17 @@ pub(crate) struct Session<S: Sys> {
 
 impl<S: Sys> Session<S> {
     /// A session for a connection just accepted, which can be written to for certain.
-    pub(crate) fn new(id: Id, origin: Origin, stream: S::Stream, limits: &SessionLimits, now: Instant) -> Self {
-        let down_socket = Socket { writable: true, ..Socket::new(Some(stream)) };
+    pub(crate) fn new(
+        id: Id,
+        origin: Origin,
+        stream: S::Stream,
+        limits: &SessionLimits,
+        now: Instant,
+    ) -> Self {
+        let down_socket = Socket {
+            writable: true,
+            ..Socket::new(Some(stream))
+        };
         Self {
             id,
             origin,
@@ -190,8 +209,13 @@ impl<S: Sys> Session<S> {
                 self.told |= fact;
                 return Outcome::Again;
             }
-            let fillable = |link: &Link, socket: &Socket<S>| socket.readable && !link.eof && link.rx.has_space();
-            if !fact && !fillable(&self.down, &self.down_socket) && !fillable(&self.up, &self.up_socket) {
+            let fillable = |link: &Link, socket: &Socket<S>| {
+                socket.readable && !link.eof && link.rx.has_space()
+            };
+            if !fact
+                && !fillable(&self.down, &self.down_socket)
+                && !fillable(&self.up, &self.up_socket)
+            {
                 return self.park(host, cx);
             }
         }
@@ -203,11 +227,23 @@ impl<S: Sys> Session<S> {
         let mut news = false;
         if self.down_socket.readable {
             let before = *budget;
-            news |= fill(&mut self.down, &mut self.down_socket, &mut cx.sys, &mut cx.pool, budget)?;
+            news |= fill(
+                &mut self.down,
+                &mut self.down_socket,
+                &mut cx.sys,
+                &mut cx.pool,
+                budget,
+            )?;
             *counted += (before - *budget) as u64;
         }
         if self.up_socket.readable && self.up.status == Status::Open {
-            match fill(&mut self.up, &mut self.up_socket, &mut cx.sys, &mut cx.pool, budget) {
+            match fill(
+                &mut self.up,
+                &mut self.up_socket,
+                &mut cx.sys,
+                &mut cx.pool,
+                budget,
+            ) {
                 Ok(more) => news |= more,
                 Err(kind) => {
                     self.up_failed(kind, cx);
@@ -259,7 +295,9 @@ impl<S: Sys> Session<S> {
         if asked.close {
             self.disconnect(Status::Closed, cx);
             self.down.rx.clear();
-            self.stage = Stage::Closing { linger_bytes: cx.limits.linger_bytes_max };
+            self.stage = Stage::Closing {
+                linger_bytes: cx.limits.linger_bytes_max,
+            };
         }
         Ok(())
     }
@@ -269,13 +307,25 @@ impl<S: Sys> Session<S> {
         let mut news = false;
         if self.down_socket.writable || self.down.finish == Finish::Wanted {
             let before = *budget;
-            let progress = flush(&mut self.down, &mut self.down_socket, &mut cx.sys, &mut cx.pool, budget);
+            let progress = flush(
+                &mut self.down,
+                &mut self.down_socket,
+                &mut cx.sys,
+                &mut cx.pool,
+                budget,
+            );
             cx.metrics.listeners[self.origin.metrics].bytes_out += (before - *budget) as u64;
             news |= self.flushed(progress.map_err(Error::Reset)?, cx.now);
         }
         let up_wants = self.up_socket.writable || self.up.finish == Finish::Wanted;
         if up_wants && self.up.status == Status::Open {
-            match flush(&mut self.up, &mut self.up_socket, &mut cx.sys, &mut cx.pool, budget) {
+            match flush(
+                &mut self.up,
+                &mut self.up_socket,
+                &mut cx.sys,
+                &mut cx.pool,
+                budget,
+            ) {
                 Ok(progress) => news |= self.flushed(progress, cx.now),
                 Err(kind) => {
                     self.up_failed(kind, cx);
@@ -313,10 +363,16 @@ impl<S: Sys> Session<S> {
                 return Some(Outcome::Ended(Ok(()))); // the peer is gone already
             }
             self.down.finish = Finish::Sent;
-            self.stage = Stage::Lingering { until: cx.now + cx.limits.linger_timeout, linger_bytes };
+            self.stage = Stage::Lingering {
+                until: cx.now + cx.limits.linger_timeout,
+                linger_bytes,
+            };
         }
         match self.stage {
-            Stage::Lingering { until, linger_bytes } if self.down.eof || linger_bytes == 0 || cx.now >= until => {
+            Stage::Lingering {
+                until,
+                linger_bytes,
+            } if self.down.eof || linger_bytes == 0 || cx.now >= until => {
                 Some(Outcome::Ended(Ok(())))
             }
             _ => None,
@@ -349,7 +405,9 @@ impl<S: Sys> Session<S> {
             Stage::Closing { .. } => (self.write_progress + limits.write_timeout, Phase::Write),
         };
         match &self.attempts {
-            Some(attempts) if attempts.attempt_until < own.0 => (attempts.attempt_until, Phase::Connect),
+            Some(attempts) if attempts.attempt_until < own.0 => {
+                (attempts.attempt_until, Phase::Connect)
+            }
             _ => own,
         }
     }
@@ -358,17 +416,27 @@ impl<S: Sys> Session<S> {
     fn assert_parked(&self) {
         for (link, socket) in [(&self.down, &self.down_socket), (&self.up, &self.up_socket)] {
             if link.status == Status::Open {
-                debug_assert!(!socket.readable || link.eof || !link.rx.has_space(), "parked with input to read");
-                debug_assert!(!socket.writable || link.tx.is_empty(), "parked with output to send");
+                debug_assert!(
+                    !socket.readable || link.eof || !link.rx.has_space(),
+                    "parked with input to read"
+                );
+                debug_assert!(
+                    !socket.writable || link.tx.is_empty(),
+                    "parked with output to send"
+                );
             }
         }
     }
 
     /// Looks after a connection that is being made. Whether its status changed.
     fn advance_connect(&mut self, cx: &mut Context<S>) -> bool {
-        let Some(attempts) = &mut self.attempts else { return false };
+        let Some(attempts) = &mut self.attempts else {
+            return false;
+        };
         let result = match &self.up_socket.stream {
-            Some(stream) if self.up_socket.readable || self.up_socket.writable => cx.sys.connected(stream),
+            Some(stream) if self.up_socket.readable || self.up_socket.writable => {
+                cx.sys.connected(stream)
+            }
             _ => Ok(false),
         };
         match result {
@@ -388,10 +456,15 @@ impl<S: Sys> Session<S> {
 
     /// Tries the next address; without one, the connection failed.
     fn connect_next(&mut self, cx: &mut Context<S>) {
-        let Some(mut attempts) = self.attempts.take() else { return };
+        let Some(mut attempts) = self.attempts.take() else {
+            return;
+        };
         while let Some(address) = attempts.next(cx.now) {
             self.disconnect(Status::Connecting, cx);
-            match cx.sys.connect(address, Token::Session(self.id, Side::Up).pack()) {
+            match cx
+                .sys
+                .connect(address, Token::Session(self.id, Side::Up).pack())
+            {
                 Ok(stream) => {
                     self.up_socket = Socket::new(Some(stream));
                     self.attempts = Some(attempts);
@@ -441,7 +514,7 @@ impl<S: Sys> Session<S> {
 }
 
 /// What a flush came to.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     /// No byte left.
     None,
@@ -460,7 +533,9 @@ fn fill<S: Sys>(
     budget: &mut usize,
 ) -> Result<bool, io::ErrorKind> {
     let mut news = false;
-    let Some(stream) = &socket.stream else { return Ok(false) };
+    let Some(stream) = &socket.stream else {
+        return Ok(false);
+    };
     while socket.readable && !link.eof && link.rx.has_space() && *budget > 0 {
         let space = link.rx.space(pool);
         let room = space.len();
@@ -495,7 +570,9 @@ fn flush<S: Sys>(
     budget: &mut usize,
 ) -> Result<Progress, io::ErrorKind> {
     let mut progress = Progress::None;
-    let Some(stream) = &socket.stream else { return Ok(progress) };
+    let Some(stream) = &socket.stream else {
+        return Ok(progress);
+    };
     while socket.writable && *budget > 0 {
         let (result, offered) = match link.tx.front() {
             Front::Empty => break,
@@ -506,7 +583,10 @@ fn flush<S: Sys>(
             }
             Front::File(file, offset, len) => {
                 // A file never fills the socket buffer in one call for certain, so only `WouldBlock` says that it is full.
-                (sys.send_file(stream, file, offset, len.min(*budget as u64)), None)
+                (
+                    sys.send_file(stream, file, offset, len.min(*budget as u64)),
+                    None,
+                )
             }
         };
         match result {

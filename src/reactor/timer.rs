@@ -29,7 +29,13 @@ pub(crate) struct Timers<T> {
 
 impl<T> Timers<T> {
     pub(crate) fn new(start: Instant) -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), used: [0; WORDS], start, next: 0, len: 0 }
+        Self {
+            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            used: [0; WORDS],
+            start,
+            next: 0,
+            len: 0,
+        }
     }
 
     /// The first tick at which `moment` has passed.

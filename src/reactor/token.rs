@@ -43,7 +43,10 @@ impl Token {
     /// Unpacks it; `None` for what [`Token::pack`] never made.
     pub(crate) fn unpack(packed: u64) -> Option<Self> {
         let index = (packed & INDEX_MASK) as u32;
-        let id = Id { index, generation: (packed >> GENERATION_SHIFT) as u32 };
+        let id = Id {
+            index,
+            generation: (packed >> GENERATION_SHIFT) as u32,
+        };
         match packed >> KIND_SHIFT {
             0 => Some(Token::Listener(index)),
             1 => Some(Token::Datagram(index)),

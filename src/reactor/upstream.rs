@@ -27,7 +27,12 @@ pub(crate) struct Attempts {
 impl Attempts {
     pub(crate) fn new(addresses: Vec<SocketAddr>, timeout: Duration, now: Instant) -> Self {
         let until = now + timeout;
-        Self { rest: addresses.into(), until, attempt_until: until, failure: io::ErrorKind::AddrNotAvailable }
+        Self {
+            rest: addresses.into(),
+            until,
+            attempt_until: until,
+            failure: io::ErrorKind::AddrNotAvailable,
+        }
     }
 
     /// The next address to try, which has an equal share of the time that is left.
@@ -64,6 +69,9 @@ mod tests {
     #[test]
     fn no_address_is_a_failure_at_once() {
         let now = Instant::now();
-        assert_eq!(Attempts::new(Vec::new(), Duration::from_secs(1), now).next(now), None);
+        assert_eq!(
+            Attempts::new(Vec::new(), Duration::from_secs(1), now).next(now),
+            None
+        );
     }
 }

@@ -36,7 +36,11 @@ pub struct Conn {
 impl TcpEcho {
     /// A service as configured.
     pub fn new(config: &TcpEchoConfig) -> Self {
-        Self { transform: config.transform, idle_timeout: config.idle_timeout, piece: Vec::new() }
+        Self {
+            transform: config.transform,
+            idle_timeout: config.idle_timeout,
+            piece: Vec::new(),
+        }
     }
 
     /// Answers some of what waits. Whether there was anything, and room for its answer.
@@ -45,7 +49,9 @@ impl TcpEcho {
         if rx.is_empty() {
             return false;
         }
-        if self.transform == Transform::None || (upper.is_idle() && upper::ascii_in_place(rx.bytes_mut())) {
+        if self.transform == Transform::None
+            || (upper.is_idle() && upper::ascii_in_place(rx.bytes_mut()))
+        {
             return pour(rx, tx, usize::MAX, io.pool) > 0;
         }
         let count = rx.len().min(PIECE_BYTES);
@@ -64,7 +70,10 @@ impl Service for TcpEcho {
     type Conn = Conn;
 
     fn accept(&mut self, _peer: &Peer, now: Instant) -> Conn {
-        Conn { idle_until: now + self.idle_timeout, upper: Upper::new() }
+        Conn {
+            idle_until: now + self.idle_timeout,
+            upper: Upper::new(),
+        }
     }
 
     fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
@@ -90,5 +99,76 @@ impl Service for TcpEcho {
 
     fn deadline(&self, conn: &Conn) -> Instant {
         conn.idle_until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::bench::Bench;
+    use proptest::prelude::*;
+
+    fn bench(transform: Transform) -> Bench<TcpEcho> {
+        Bench::new(TcpEcho::new(&TcpEchoConfig {
+            transform,
+            ..TcpEchoConfig::default()
+        }))
+    }
+
+    #[test]
+    fn a_sentence_comes_back_in_upper_case_and_the_connection_stays() {
+        let mut bench = bench(Transform::Upper);
+        bench
+            .peer_sends(b"hello, world")
+            .expect(b"HELLO, WORLD")
+            .expect_open();
+        bench
+            .peer_sends("stra\u{df}e".as_bytes())
+            .expect(b"STRASSE")
+            .expect_open();
+    }
+
+    #[test]
+    fn what_came_before_a_half_close_is_answered_and_a_cut_character_as_it_is() {
+        let mut bench = bench(Transform::Upper);
+        bench
+            .peer_sends(b"abc\xc3")
+            .expect(b"ABC")
+            .peer_closes()
+            .expect(b"\xc3")
+            .expect_closed();
+    }
+
+    #[test]
+    fn without_transform_bytes_are_bytes() {
+        let mut bench = bench(Transform::None);
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+        bench.peer_sends(&bytes).expect(&bytes).expect_open();
+    }
+
+    #[test]
+    fn a_silent_client_is_dropped_and_a_talking_one_is_not() {
+        let mut bench = bench(Transform::Upper);
+        bench
+            .later(Duration::from_secs(299))
+            .peer_sends(b"x")
+            .later(Duration::from_secs(299))
+            .expect_open();
+        bench.later(Duration::from_secs(1));
+        assert!(matches!(bench.failed, Some(Error::TimedOut(Phase::Idle))));
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_show(text in "[a-z\u{df}\u{e9}\u{149}\u{1f80}]{0,40}", junk: Vec<u8>, cut in 1usize..7) {
+            let bytes = [text.as_bytes(), &junk, text.as_bytes()].concat();
+            let answer = |pieces: &[&[u8]]| {
+                let mut bench = bench(Transform::Upper);
+                pieces.iter().for_each(|piece| { bench.peer_sends(piece); });
+                bench.peer_closes().expect_closed().received()
+            };
+            let pieces: Vec<&[u8]> = bytes.chunks(cut).collect();
+            prop_assert_eq!(answer(&pieces), answer(&[&bytes]));
+        }
     }
 }

@@ -17,7 +17,10 @@ pub struct UdpEcho {
 impl UdpEcho {
     /// A service as configured.
     pub fn new(config: &UdpEchoConfig) -> Self {
-        Self { transform: config.transform, answer: Vec::new() }
+        Self {
+            transform: config.transform,
+            answer: Vec::new(),
+        }
     }
 }
 

@@ -79,7 +79,11 @@ impl UdpPing {
             let nanos = u64::try_from(self.jitter.as_nanos()).unwrap_or(u64::MAX);
             hold += Duration::from_nanos(self.random.next() % nanos);
         }
-        if self.draw(self.reorder) { hold + REORDER_HOLD } else { hold }
+        if self.draw(self.reorder) {
+            hold + REORDER_HOLD
+        } else {
+            hold
+        }
     }
 
     fn answer(&mut self, io: &mut DatagramIo<'_>) {
@@ -91,7 +95,12 @@ impl UdpPing {
         } else {
             self.order += 1;
             self.delayed_bytes += io.payload.len();
-            let delayed = Delayed { at: io.now + hold, order: self.order, to: io.from, bytes: io.payload.to_vec() };
+            let delayed = Delayed {
+                at: io.now + hold,
+                order: self.order,
+                to: io.from,
+                bytes: io.payload.to_vec(),
+            };
             self.delayed.push(Reverse(delayed));
         }
     }

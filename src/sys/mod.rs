@@ -42,7 +42,12 @@ pub trait Sys: Disk {
     fn signal(&mut self) -> Option<Signal>;
 
     /// Listens on `bind`; the address that it got.
-    fn listen(&mut self, bind: &Bind, backlog: i32, token: u64) -> io::Result<(Self::Listener, Bind)>;
+    fn listen(
+        &mut self,
+        bind: &Bind,
+        backlog: i32,
+        token: u64,
+    ) -> io::Result<(Self::Listener, Bind)>;
 
     /// Takes the next connection. The socket is not registered yet.
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, Peer)>;
@@ -70,10 +75,21 @@ pub trait Sys: Disk {
     fn send(&mut self, stream: &Self::Stream, bytes: &[u8], more: bool) -> io::Result<usize>;
 
     /// Sends several runs of bytes.
-    fn send_many(&mut self, stream: &Self::Stream, runs: &[IoSlice<'_>], more: bool) -> io::Result<usize>;
+    fn send_many(
+        &mut self,
+        stream: &Self::Stream,
+        runs: &[IoSlice<'_>],
+        more: bool,
+    ) -> io::Result<usize>;
 
     /// Sends a range of a file; 0 means that the file is shorter than that.
-    fn send_file(&mut self, stream: &Self::Stream, file: &File, offset: u64, len: u64) -> io::Result<usize>;
+    fn send_file(
+        &mut self,
+        stream: &Self::Stream,
+        file: &File,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<usize>;
 
     /// Shuts down for writing: the peer sees the end of the stream.
     fn shutdown(&mut self, stream: &Self::Stream) -> io::Result<()>;
@@ -82,7 +98,11 @@ pub trait Sys: Disk {
     fn close(&mut self, stream: Self::Stream);
 
     /// Binds a datagram socket; the address that it got.
-    fn bind_datagram(&mut self, bind: SocketAddr, token: u64) -> io::Result<(Self::Datagram, SocketAddr)>;
+    fn bind_datagram(
+        &mut self,
+        bind: SocketAddr,
+        token: u64,
+    ) -> io::Result<(Self::Datagram, SocketAddr)>;
 
     /// Receives up to [`Batch::SLOTS`] datagrams into the slots; how many.
     fn recv_batch(&mut self, socket: &Self::Datagram, batch: &mut Batch) -> io::Result<usize>;
@@ -105,7 +125,8 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 
 /// The number of a network interface, for link-local name servers (`fe80::1%eth0`).
 pub fn interface_index(name: &str) -> Option<u32> {
-    let text = std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex")).ok()?;
+    let text =
+        std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex")).ok()?;
     text.trim().parse().ok()
 }
 
@@ -166,7 +187,10 @@ impl Batch {
 
     /// Room for [`Batch::SLOTS`] datagrams; memory is touched only as far as datagrams are long.
     pub fn new() -> Self {
-        Self { slots: vec![0; Self::SLOTS * Self::STRIDE], received: Vec::with_capacity(Self::SLOTS) }
+        Self {
+            slots: vec![0; Self::SLOTS * Self::STRIDE],
+            received: Vec::with_capacity(Self::SLOTS),
+        }
     }
 
     /// The whole of one slot.

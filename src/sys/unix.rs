@@ -20,8 +20,8 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::net::{
-    self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
-    sockopt,
+    self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags,
+    SocketType, sockopt,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -67,7 +67,8 @@ impl Unix {
         let poll = Poll::new()?;
         let signals = if signals {
             let mut source = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-            poll.registry().register(&mut source, SIGNALS, Interest::READABLE)?;
+            poll.registry()
+                .register(&mut source, SIGNALS, Interest::READABLE)?;
             Some(source)
         } else {
             None
@@ -84,21 +85,39 @@ impl Unix {
     }
 
     fn register_fd(&self, fd: &OwnedFd, token: u64, interest: Interest) -> io::Result<()> {
-        self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(token as usize), interest)
+        self.poll.registry().register(
+            &mut SourceFd(&fd.as_raw_fd()),
+            Token(token as usize),
+            interest,
+        )
     }
 }
 
 fn spare() -> io::Result<OwnedFd> {
-    Ok(fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(fs::open(
+        "/dev/null",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 fn inet_socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    Ok(net::socket_with(family, kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?)
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    Ok(net::socket_with(
+        family,
+        kind,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
 fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
-    SocketAddr::try_from(net::getsockname(socket)?).map_err(|_| io::Error::other("not an internet address"))
+    SocketAddr::try_from(net::getsockname(socket)?)
+        .map_err(|_| io::Error::other("not an internet address"))
 }
 
 /// Binds a Unix socket; a path that a dead process left behind is taken over, a live one's is not.
@@ -181,7 +200,9 @@ impl Sys for Unix {
     fn accept(&mut self, listener: &Listener) -> io::Result<(OwnedFd, Peer)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (stream, address) = net::acceptfrom_with(&listener.socket, flags)?;
-        let peer = address.and_then(|a| SocketAddr::try_from(a).ok()).map_or(Peer::Unix, Peer::Inet);
+        let peer = address
+            .and_then(|a| SocketAddr::try_from(a).ok())
+            .map_or(Peer::Unix, Peer::Inet);
         Ok((stream, peer))
     }
 
@@ -233,13 +254,34 @@ impl Sys for Unix {
         Ok(net::send(stream, bytes, send_flags(more))?)
     }
 
-    fn send_many(&mut self, stream: &OwnedFd, runs: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-        Ok(net::sendmsg(stream, runs, &mut SendAncillaryBuffer::default(), send_flags(more))?)
+    fn send_many(
+        &mut self,
+        stream: &OwnedFd,
+        runs: &[IoSlice<'_>],
+        more: bool,
+    ) -> io::Result<usize> {
+        Ok(net::sendmsg(
+            stream,
+            runs,
+            &mut SendAncillaryBuffer::default(),
+            send_flags(more),
+        )?)
     }
 
-    fn send_file(&mut self, stream: &OwnedFd, file: &File, offset: u64, len: u64) -> io::Result<usize> {
+    fn send_file(
+        &mut self,
+        stream: &OwnedFd,
+        file: &File,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<usize> {
         let mut offset = offset;
-        Ok(fs::sendfile(stream, descriptor(file)?, Some(&mut offset), len.min(SENDFILE_BYTES_MAX) as usize)?)
+        Ok(fs::sendfile(
+            stream,
+            descriptor(file)?,
+            Some(&mut offset),
+            len.min(SENDFILE_BYTES_MAX) as usize,
+        )?)
     }
 
     fn shutdown(&mut self, stream: &OwnedFd) -> io::Result<()> {
@@ -266,7 +308,8 @@ impl Sys for Unix {
     }
 
     fn send_batch(&mut self, socket: &OwnedFd, batch: &Batch, out: &Outbox) -> usize {
-        self.sending.send(socket, batch, out, &mut self.segmentation)
+        self.sending
+            .send(socket, batch, out, &mut self.segmentation)
     }
 
     fn close_datagram(&mut self, socket: OwnedFd) {
@@ -275,7 +318,11 @@ impl Sys for Unix {
 }
 
 fn send_flags(more: bool) -> SendFlags {
-    if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL }
+    if more {
+        SendFlags::NOSIGNAL | SendFlags::MORE
+    } else {
+        SendFlags::NOSIGNAL
+    }
 }
 
 /// The descriptor of a file that this kernel opened.
@@ -288,10 +335,20 @@ fn descriptor(file: &File) -> io::Result<&OwnedFd> {
 
 /// `RESOLVE_BENEATH` refuses every way out of the root, `RESOLVE_NO_MAGICLINKS` those of /proc.
 fn open_beneath(root: &File, path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
-    Ok(File::new(Handle::Fd(fs::openat2(descriptor(root)?, path, flags, mode, resolve)?)))
+    Ok(File::new(Handle::Fd(fs::openat2(
+        descriptor(root)?,
+        path,
+        flags,
+        mode,
+        resolve,
+    )?)))
 }
 
 fn metadata(stat: &fs::Stat) -> Metadata {
@@ -304,7 +361,12 @@ fn metadata(stat: &fs::Stat) -> Metadata {
         Ok(seconds) => SystemTime::UNIX_EPOCH + Duration::new(seconds, stat.st_mtime_nsec as u32),
         Err(_) => SystemTime::UNIX_EPOCH, // a time before 1970 has no place in HTTP
     };
-    Metadata { kind, len: stat.st_size as u64, modified, identity: (stat.st_dev, stat.st_ino) }
+    Metadata {
+        kind,
+        len: stat.st_size as u64,
+        modified,
+        identity: (stat.st_dev, stat.st_ino),
+    }
 }
 
 impl Disk for Unix {
@@ -340,7 +402,10 @@ impl Disk for Unix {
             else {
                 continue;
             };
-            entries.push(Entry { name, metadata: metadata(&stat) });
+            entries.push(Entry {
+                name,
+                metadata: metadata(&stat),
+            });
         }
         Ok(entries)
     }
@@ -363,7 +428,11 @@ impl Disk for Unix {
 
     fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
         let root = descriptor(root)?;
-        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let flags = if replace {
+            RenameFlags::empty()
+        } else {
+            RenameFlags::NOREPLACE
+        };
         Ok(fs::renameat_with(root, from, root, to, flags)?)
     }
 
@@ -462,7 +531,12 @@ impl Control {
 impl Messages {
     fn new() -> Self {
         // SAFETY: all-zero is a valid `mmsghdr` and `iovec`: null pointers and zero lengths.
-        let (headers, runs) = unsafe { (MaybeUninit::zeroed().assume_init(), MaybeUninit::zeroed().assume_init()) };
+        let (headers, runs) = unsafe {
+            (
+                MaybeUninit::zeroed().assume_init(),
+                MaybeUninit::zeroed().assume_init(),
+            )
+        };
         Self {
             headers: Box::new(headers),
             names: Box::new([Name([0; 128]); Batch::SLOTS]),
@@ -476,7 +550,10 @@ impl Messages {
         batch.clear();
         for i in 0..Batch::SLOTS {
             let slot = batch.slot_mut(i);
-            self.runs[i] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
+            self.runs[i] = libc::iovec {
+                iov_base: slot.as_mut_ptr().cast(),
+                iov_len: slot.len(),
+            };
             let header = &mut self.headers[i].msg_hdr;
             header.msg_name = self.names[i].0.as_mut_ptr().cast();
             header.msg_namelen = size_of::<Name>() as libc::socklen_t;
@@ -496,14 +573,22 @@ impl Messages {
         };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         for i in 0..received {
-            let from = self.names[i].address().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+            let from = self.names[i]
+                .address()
+                .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
             batch.received(from, self.headers[i].msg_len as usize);
         }
         Ok(received)
     }
 
     /// Sends all replies; how many could not be sent.
-    fn send(&mut self, socket: &OwnedFd, batch: &Batch, out: &Outbox, segmentation: &mut bool) -> usize {
+    fn send(
+        &mut self,
+        socket: &OwnedFd,
+        batch: &Batch,
+        out: &Outbox,
+        segmentation: &mut bool,
+    ) -> usize {
         let (mut unsent, mut next) = (0, 0);
         while next < out.replies.len() {
             let (messages, replies) = self.gather(batch, out, next, *segmentation);
@@ -534,7 +619,13 @@ impl Messages {
 
     /// Fills the headers with the replies from `first` on; how many messages, and how many replies they hold. Neighbours
     /// of one size to one peer become one message.
-    fn gather(&mut self, batch: &Batch, out: &Outbox, first: usize, segmentation: bool) -> (usize, usize) {
+    fn gather(
+        &mut self,
+        batch: &Batch,
+        out: &Outbox,
+        first: usize,
+        segmentation: bool,
+    ) -> (usize, usize) {
         let replies = &out.replies[first..];
         let replies = &replies[..replies.len().min(Batch::SLOTS)];
         let (mut messages, mut i) = (0, 0);
@@ -542,13 +633,20 @@ impl Messages {
             let len = batch.reply_bytes(out, &replies[i]).len();
             let alike = |r: &Reply| r.to == replies[i].to && batch.reply_bytes(out, r).len() == len;
             let run = if segmentation && (1..=SEGMENT_BYTES_MAX).contains(&len) {
-                replies[i..].iter().take(SEGMENTS_MAX.min(65_000 / len)).take_while(|r| alike(r)).count()
+                replies[i..]
+                    .iter()
+                    .take(SEGMENTS_MAX.min(65_000 / len))
+                    .take_while(|r| alike(r))
+                    .count()
             } else {
                 1
             };
             for (j, reply) in replies[i..i + run].iter().enumerate() {
                 let bytes = batch.reply_bytes(out, reply);
-                self.runs[i + j] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+                self.runs[i + j] = libc::iovec {
+                    iov_base: bytes.as_ptr().cast_mut().cast(),
+                    iov_len: bytes.len(),
+                };
             }
             let header = &mut self.headers[messages].msg_hdr;
             header.msg_namelen = self.names[messages].set(replies[i].to);
@@ -579,6 +677,9 @@ impl Messages {
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             )
         };
-        (usize::try_from(sent).unwrap_or(0), io::Error::last_os_error())
+        (
+            usize::try_from(sent).unwrap_or(0),
+            io::Error::last_os_error(),
+        )
     }
 }
