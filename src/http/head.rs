@@ -22,7 +22,9 @@
 //! Not here: bodies ([`super::body`]), and what any header beyond framing means.
 
 use super::target::{Authority, Target, is_target_byte};
-use super::{Method, Status, Version, is_token_byte, parse_decimal, put_decimal, trim_ows};
+use super::{
+    Method, Status, Version, is_token_byte, list_elements, parse_decimal, put_decimal, trim_ows,
+};
 use memchr::memchr;
 use std::fmt;
 
@@ -522,14 +524,6 @@ fn header_error(block: &[u8], error: httparse::Error) -> HeadError {
             .unwrap_or(HeadError::HeaderName),
         _ => HeadError::HeaderValue,
     }
-}
-
-/// The non-empty elements of a comma-separated list without quoted strings (RFC 9110 section 5.6.1).
-pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|&byte| byte == b',')
-        .map(trim_ows)
-        .filter(|element| !element.is_empty())
 }
 
 /// The header lines of a head, walked over in the order in which they came. Names are compared without regard to case.
