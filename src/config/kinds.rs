@@ -411,6 +411,10 @@ pub struct HttpConfig {
     /// Requests after which a connection is closed; `None` for no limit.
     /// Key `max_requests_per_connection`, default none.
     pub requests_per_connection_max: Option<NonZeroU64>,
+    /// Files that are kept open for the next request. Key `max_open_files`, default 1,024.
+    pub open_files_max: usize,
+    /// Bytes of answers that are kept in memory. Key `max_memory_bytes`, default 64 MiB.
+    pub memory_bytes_max: usize,
     /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`].
     pub connections_max: usize,
 }
@@ -428,6 +432,8 @@ impl Default for HttpConfig {
             head_bytes_max: HEAD_BYTES_MAX,
             body_bytes_max: 1024 * 1024,
             requests_per_connection_max: None,
+            open_files_max: 1024,
+            memory_bytes_max: 64 * 1024 * 1024,
             connections_max: CONNECTIONS_MAX,
         }
     }
@@ -463,6 +469,12 @@ impl HttpConfig {
         );
         let requests = &mut config.requests_per_connection_max;
         section.limit("max_requests_per_connection", requests);
+        section.count("max_open_files", 0..=1_000_000, &mut config.open_files_max);
+        section.memory_size(
+            "max_memory_bytes",
+            0..=1 << 40,
+            &mut config.memory_bytes_max,
+        );
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);
         config
     }
