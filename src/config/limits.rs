@@ -38,7 +38,7 @@ pub struct Limits {
     /// Key `max_pool_bytes`, default 64 MiB.
     pub pool_bytes_max: usize,
     /// Bytes waiting to be sent on one side of a session, file ranges not counted; the protocol
-    /// gets no room beyond. Key `max_send_queue_bytes`, default 512 KiB.
+    /// gets no room beyond. Key `max_send_queue_bytes`, default 256 KiB.
     pub send_queue_bytes_max: usize,
     /// Readiness events taken from the kernel in one turn. Key `event_batch`, default 1,024.
     pub event_batch: usize,
@@ -66,7 +66,7 @@ impl Default for Limits {
             turn_bytes: 1024 * 1024,
             datagram_batch: 64,
             pool_bytes_max: 64 * 1024 * 1024,
-            send_queue_bytes_max: 512 * 1024,
+            send_queue_bytes_max: 256 * 1024,
             event_batch: 1024,
             linger_timeout: Duration::from_secs(2),
             linger_bytes_max: 256 * 1024,
