@@ -19,6 +19,10 @@ pub struct Metrics {
     pub pumps: u64,
     /// Reminders that came due.
     pub timers_fired: u64,
+    /// Files that were uploaded whole.
+    pub files_stored: u64,
+    /// Their bytes.
+    pub file_bytes_stored: u64,
     /// Connections closed unserved for want of descriptors.
     pub accepts_shed: u64,
     /// Whether the process is about to end.

@@ -7,7 +7,9 @@ use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverCon
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::reactor::{Limits, ListenerOptions, Reactor};
 use crate::service::{DatagramService, Id, Service};
-use crate::services::{hello::Hello, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_ping::UdpPing};
+use crate::services::{
+    hello::Hello, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_ping::UdpPing, upload::Upload,
+};
 use crate::sys::unix::Unix;
 use crate::sys::{self, Bind, Sys};
 
@@ -140,6 +142,10 @@ fn open_listener<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig) ->
                 listener,
                 UdpPing::new(config, u64::from_ne_bytes(seed)),
             )
+        }
+        Kind::Upload(config) => {
+            let service = Upload::new(config, reactor.sys_mut())?;
+            stream(reactor, listener, service)
         }
         _ => Err(io::ErrorKind::Unsupported.into()),
     }

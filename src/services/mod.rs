@@ -7,3 +7,4 @@ pub mod hello;
 pub mod tcp_echo;
 pub mod udp_echo;
 pub mod udp_ping;
+pub mod upload;
