@@ -8,7 +8,8 @@ use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::reactor::{Limits, ListenerOptions, Reactor};
 use crate::service::{DatagramService, Id, Service};
 use crate::services::{
-    hello::Hello, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_ping::UdpPing, upload::Upload,
+    hello::Hello, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_heartbeat::UdpHeartbeat,
+    udp_ping::UdpPing, upload::Upload,
 };
 use crate::sys::unix::Unix;
 use crate::sys::{self, Bind, Sys};
@@ -134,6 +135,7 @@ fn open_listener<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig) ->
         Kind::TcpEcho(config) => stream(reactor, listener, TcpEcho::new(config)),
         Kind::Hello(config) => stream(reactor, listener, Hello::new(config)),
         Kind::UdpEcho(config) => datagram(reactor, listener, UdpEcho::new(config)),
+        Kind::UdpHeartbeat(config) => datagram(reactor, listener, UdpHeartbeat::new(config)),
         Kind::UdpPing(config) => {
             let mut seed = [0; 8];
             reactor.sys_mut().entropy(&mut seed);

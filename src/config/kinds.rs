@@ -306,7 +306,8 @@ pub struct UdpHeartbeatConfig {
     pub timeout: Duration,
     /// Further silence for which a late sender is not yet dead. Key `grace`, default 0.
     pub grace: Duration,
-    /// Senders remembered at once; when full, the longest silent one is forgotten.
+    /// Senders remembered at once; when full, the longest dead one is forgotten, and while
+    /// nobody is dead, newcomers are dropped.
     /// Key `max_senders`, default 65,536.
     pub senders_max: usize,
     /// Datagrams a second from one source address, loopback exempt; `None` for no limit.
