@@ -9,7 +9,8 @@ use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::reactor::{Limits, ListenerOptions, Reactor};
 use crate::service::{DatagramService, Id, Service};
 use crate::services::{
-    hello::Hello, http::Http, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_ping::UdpPing,
+    hello::Hello, http::Http, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_heartbeat::UdpHeartbeat,
+    udp_ping::UdpPing, upload::Upload,
 };
 use crate::sys::unix::Unix;
 use crate::sys::{self, Bind, Sys};
@@ -95,12 +96,13 @@ fn limits(config: &Config) -> Limits {
     Limits {
         sessions_max: limits.sessions_max,
         accepts_per_turn_max: limits.accept_batch,
-        backlog: 4096,
+        backlog: i32::try_from(limits.backlog).unwrap_or(i32::MAX),
         pump_bytes_max: limits.turn_bytes,
         send_bytes_max: u32::try_from(limits.send_queue_bytes_max).unwrap_or(u32::MAX),
-        large_page_bytes_max: limits.pool_bytes_max,
+        large_page_bytes_max: limits.large_page_bytes_max,
         kept_page_bytes_max: limits.pool_bytes_max,
-        write_timeout: std::time::Duration::from_secs(60),
+        write_timeout: limits.write_timeout,
+        rate_sources_max: limits.rate_sources_max,
         linger_timeout: limits.linger_timeout,
         linger_bytes_max: limits.linger_bytes_max,
         drain_timeout: config.drain_timeout,
@@ -143,6 +145,7 @@ fn open_listener<S: Sys>(
         Kind::TcpEcho(config) => stream(reactor, listener, TcpEcho::new(config)),
         Kind::Hello(config) => stream(reactor, listener, Hello::new(config)),
         Kind::UdpEcho(config) => datagram(reactor, listener, UdpEcho::new(config)),
+        Kind::UdpHeartbeat(config) => datagram(reactor, listener, UdpHeartbeat::new(config)),
         Kind::UdpPing(config) => {
             let mut seed = [0; 8];
             reactor.sys_mut().entropy(&mut seed);
@@ -154,6 +157,10 @@ fn open_listener<S: Sys>(
         }
         Kind::Http(config) => {
             let service = Http::new(config, all, reactor.sys_mut()).map_err(named)?;
+            stream(reactor, listener, service)
+        }
+        Kind::Upload(config) => {
+            let service = Upload::new(config, reactor.sys_mut())?;
             stream(reactor, listener, service)
         }
         _ => Err(io::ErrorKind::Unsupported.into()),
