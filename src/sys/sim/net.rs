@@ -69,10 +69,26 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    pub(super) const READ: Self = Self { read: true, write: false, closed: false };
-    pub(super) const WRITE: Self = Self { read: false, write: true, closed: false };
-    const END: Self = Self { read: true, write: false, closed: true };
-    const ALL: Self = Self { read: true, write: true, closed: true };
+    pub(super) const READ: Self = Self {
+        read: true,
+        write: false,
+        closed: false,
+    };
+    pub(super) const WRITE: Self = Self {
+        read: false,
+        write: true,
+        closed: false,
+    };
+    const END: Self = Self {
+        read: true,
+        write: false,
+        closed: true,
+    };
+    const ALL: Self = Self {
+        read: true,
+        write: true,
+        closed: true,
+    };
 
     fn add(&mut self, more: Self) {
         self.read |= more.read;
@@ -192,10 +208,19 @@ impl Net {
     }
 
     /// Begins a connection from `from`. It is made, or fails, later.
-    pub(super) fn open(&mut self, owner: Owner, from: SocketAddr, to: &Bind, world: &mut World) -> End {
+    pub(super) fn open(
+        &mut self,
+        owner: Owner,
+        from: SocketAddr,
+        to: &Bind,
+        world: &mut World,
+    ) -> End {
         let end = End(self.halves.len() as u32);
         for (owner, to) in [(owner, Some(to.clone())), (Owner::Queue, None)] {
-            let capacity = world.rng.sized(self.capacity_max).max(2);
+            let capacity = world
+                .rng
+                .between(self.capacity_max / 50, self.capacity_max)
+                .max(1);
             self.halves.push(Half::new(owner, from, to, capacity));
         }
         let mut delay = self.latency(world);
@@ -210,10 +235,12 @@ impl Net {
         }
         if world.strikes(Fault::Reset) {
             // Short lives and long ones alike.
-            let life = delay + Duration::from_micros(world.rng.sized(2_000_000) as u64);
+            let longest = *world.rng.pick(&[1_000, 100_000, 2_000_000]);
+            let life = delay + Duration::from_micros(world.rng.sized(longest) as u64);
             self.agenda.add(world.now() + life, Happening::Break(end));
         }
-        self.agenda.add(world.now() + delay, Happening::Arrive(end, 0));
+        self.agenda
+            .add(world.now() + delay, Happening::Arrive(end, 0));
         end
     }
 
@@ -232,7 +259,8 @@ impl Net {
             if tries == TRIES_MAX {
                 return self.fail(end, io::ErrorKind::TimedOut, world);
             }
-            self.agenda.add(world.now() + RETRY, Happening::Arrive(end, tries + 1));
+            self.agenda
+                .add(world.now() + RETRY, Happening::Arrive(end, tries + 1));
             return;
         }
         listener.queue.push_back(end.peer());
@@ -292,7 +320,7 @@ impl Net {
     }
 
     /// Bytes that a write could take.
-    fn room(&self, end: End) -> usize {
+    pub(super) fn room(&self, end: End) -> usize {
         let peer = self.half(end.peer());
         peer.capacity.saturating_sub(peer.used)
     }
