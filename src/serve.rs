@@ -8,7 +8,7 @@ use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::reactor::{Limits, ListenerOptions, Reactor};
 use crate::service::{DatagramService, Id, Service};
 use crate::services::{
-    hello::Hello, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_heartbeat::UdpHeartbeat,
+    admin::Admin, hello::Hello, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_heartbeat::UdpHeartbeat,
     udp_ping::UdpPing, upload::Upload,
 };
 use crate::sys::unix::Unix;
@@ -144,6 +144,10 @@ fn open_listener<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig) ->
                 listener,
                 UdpPing::new(config, u64::from_ne_bytes(seed)),
             )
+        }
+        Kind::Admin(config) => {
+            let started = reactor.sys_mut().wall();
+            stream(reactor, listener, Admin::new(config, started))
         }
         Kind::Upload(config) => {
             let service = Upload::new(config, reactor.sys_mut())?;

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod bench;
 
+pub mod admin;
 pub mod hello;
 pub mod tcp_echo;
 pub mod udp_echo;
