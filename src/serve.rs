@@ -9,8 +9,8 @@ use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::reactor::{Limits, ListenerOptions, Reactor};
 use crate::service::{DatagramService, Id, Service};
 use crate::services::{
-    hello::Hello, http::Http, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_heartbeat::UdpHeartbeat,
-    udp_ping::UdpPing, upload::Upload,
+    admin::Admin, hello::Hello, http::Http, tcp_echo::TcpEcho, udp_echo::UdpEcho,
+    udp_heartbeat::UdpHeartbeat, udp_ping::UdpPing, upload::Upload,
 };
 use crate::sys::unix::Unix;
 use crate::sys::{self, Bind, Sys};
@@ -158,6 +158,10 @@ fn open_listener<S: Sys>(
         Kind::Http(config) => {
             let service = Http::new(config, all, reactor.sys_mut()).map_err(named)?;
             stream(reactor, listener, service)
+        }
+        Kind::Admin(config) => {
+            let started = reactor.sys_mut().wall();
+            stream(reactor, listener, Admin::new(config, started))
         }
         Kind::Upload(config) => {
             let service = Upload::new(config, reactor.sys_mut())?;

@@ -84,7 +84,11 @@ impl<T> Timers<T> {
         let from = self.next as usize % SLOTS;
         let ahead = (0..=WORDS).find_map(|i| {
             let word = (from / 64 + i) % WORDS;
-            let mask = if i == 0 { u64::MAX << (from % 64) } else { u64::MAX };
+            let mask = if i == 0 {
+                u64::MAX << (from % 64)
+            } else {
+                u64::MAX
+            };
             let bits = self.used[word] & mask;
             let slot = word * 64 + bits.trailing_zeros() as usize;
             (bits != 0).then(|| (slot + SLOTS - from) % SLOTS)
@@ -147,7 +151,10 @@ mod tests {
             turns += 1;
         }
         assert_eq!(now - start, Duration::from_secs(10));
-        assert!(turns <= 3, "{turns}: at most one for each turn of the wheel");
+        assert!(
+            turns <= 3,
+            "{turns}: at most one for each turn of the wheel"
+        );
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod bench;
 
+pub mod admin;
 pub mod hello;
 pub mod http;
 pub mod tcp_echo;
