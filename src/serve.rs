@@ -7,7 +7,9 @@ use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverCon
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::reactor::{Limits, ListenerOptions, Reactor};
 use crate::service::{DatagramService, Id, Service};
-use crate::services::{hello::Hello, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_ping::UdpPing};
+use crate::services::{
+    hello::Hello, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_ping::UdpPing,
+};
 use crate::sys::unix::Unix;
 use crate::sys::{self, Bind, Sys};
 
@@ -138,6 +140,15 @@ fn open_listener<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig) ->
                 reactor,
                 listener,
                 UdpPing::new(config, u64::from_ne_bytes(seed)),
+            )
+        }
+        Kind::Proxy(config) => {
+            let mut id = [0; 4];
+            reactor.sys_mut().entropy(&mut id);
+            stream(
+                reactor,
+                listener,
+                Proxy::new(config, u32::from_ne_bytes(id)),
             )
         }
         _ => Err(io::ErrorKind::Unsupported.into()),

@@ -616,8 +616,7 @@ impl<'b> Headers<'b> {
     pub fn end_to_end_lines(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
         let keeps = self.keeper();
         let mut lines = self.iter();
-        std::iter::from_fn(move || lines.next_line())
-            .filter(move |(name, _)| keeps(name))
+        std::iter::from_fn(move || lines.next_line()).filter(move |(name, _)| keeps(name))
     }
 
     /// Tells by its name which header is forwarded.

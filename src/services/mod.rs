@@ -4,6 +4,7 @@
 pub(crate) mod bench;
 
 pub mod hello;
+pub mod proxy;
 pub mod tcp_echo;
 pub mod udp_echo;
 pub mod udp_ping;
