@@ -30,13 +30,13 @@
 //! have left.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::buffer::{PAGE_BYTES, Pool, RecvBuf, SendQueue, pour};
 use crate::config::{Cache, ConnectPorts, ProxyConfig};
-use crate::dns::{AddressPolicy, Failure};
+use crate::dns::{AddressPolicy, Failure, Refused};
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::head::{BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::{Method, Status as Code, Version};
@@ -314,15 +314,16 @@ impl Proxy {
                 return self.answer(Some(request), status, &text, io);
             }
         };
-        if self.rules.gateway.is_none()
-            && let Err(refused) = self.rules.policy.check_all(&addresses)
-        {
-            let text = format!("{}: {refused}, which is refused here", origin.host());
-            return self.answer(Some(request), Code::FORBIDDEN, &text, io);
-        }
+        let addresses = match self.rules.allowed(origin.host(), &addresses) {
+            Ok(allowed) => allowed,
+            Err(refused) => {
+                let text = format!("{}: {refused}, which is refused here", origin.host());
+                return self.answer(Some(request), Code::FORBIDDEN, &text, io);
+            }
+        };
         let addresses: Vec<SocketAddr> = addresses
-            .iter()
-            .map(|&address| SocketAddr::new(address, origin.port))
+            .into_iter()
+            .map(|address| SocketAddr::new(address, origin.port))
             .collect();
         // The answer comes with the next call: nothing is made before this one is over.
         let _ = io.connect(&addresses, self.rules.connect_timeout);
@@ -733,6 +734,27 @@ impl Proxy {
                 self.idle_next(io.now)
             }
             _ => Step::End,
+        }
+    }
+}
+
+impl Rules {
+    /// The addresses of `host` that may be connected to: all of them or none. Only `localhost`, whose addresses nobody
+    /// outside can choose (RFC 6761 section 6.3), may lose some: who allows 127.0.0.1 means it although there is ::1.
+    fn allowed(&self, host: &str, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, Refused> {
+        if self.gateway.is_some() {
+            return Ok(addresses.to_vec());
+        }
+        let Err(refused) = self.policy.check_all(addresses) else {
+            return Ok(addresses.to_vec());
+        };
+        let name = host.strip_suffix('.').unwrap_or(host);
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let mut allowed = addresses.to_vec();
+        allowed.retain(|&address| self.policy.check(address).is_ok());
+        match last.eq_ignore_ascii_case("localhost") && !allowed.is_empty() {
+            true => Ok(allowed),
+            false => Err(refused),
         }
     }
 }

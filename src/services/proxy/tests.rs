@@ -510,6 +510,13 @@ fn forbidden_destinations_are_named_in_the_refusal() {
         &mut bench,
         b"GET http://inside.example/ HTTP/1.1\r\nHost: x\r\n\r\n",
     );
+    let mut bench = bench_with(&ProxyConfig {
+        allow_destinations: vec!["127.0.0.0/8".parse().expect("a range")],
+        ..config()
+    });
+    bench.peer_sends(b"GET http://Localhost:81/ HTTP/1.1\r\nHost: x\r\n\r\n");
+    let address = "127.0.0.1:81".parse().expect("an address");
+    assert_eq!(bench.connect, Some(vec![address]), "and not ::1");
 }
 
 #[test]
