@@ -4,6 +4,9 @@
 pub(crate) mod bench;
 
 pub mod hello;
+pub mod http;
 pub mod tcp_echo;
 pub mod udp_echo;
+pub mod udp_heartbeat;
 pub mod udp_ping;
+pub mod upload;
