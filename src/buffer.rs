@@ -58,6 +58,11 @@ impl File {
     pub fn handle(&self) -> &Handle {
         &self.0
     }
+
+    /// Whether anything else refers to it.
+    pub fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
 }
 
 /// Where pages come from and go back to: last in, first out, so that the page given out is the one whose
