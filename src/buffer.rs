@@ -1,1 +1,666 @@
-//! TODO
+//! Bytes between the kernel and a protocol: pages from a pool, one contiguous receive buffer and one
+//! bounded send queue for each side of a session.
+//!
+//! The rules:
+//! 1. A page belongs to exactly one holder and goes back to the [`Pool`] when its last byte is consumed
+//!    or sent. An idle connection holds no page, so it costs its structs only.
+//! 2. A [`RecvBuf`] is contiguous: a protocol sees everything that arrived and was not consumed as one
+//!    slice, whatever segments it came in.
+//! 3. A [`SendQueue`] is bounded. Who wants to add asks [`SendQueue::has_room`] first; a refusal is
+//!    remembered, so that the reactor knows that freed room is news to somebody.
+//!
+//! Copies happen where they are cheaper than the system call or the page they save: a small body is
+//! copied behind its head, a small remainder is copied by [`pour`]; all else moves by page, by shared
+//! reference or by file range.
+//!
+//! Not here: reading and writing sockets. `fill` and `flush` of the reactor cross the kernel.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+/// Bytes in an ordinary page. A request head and most messages fit; 10,000 busy connections take 160 MiB.
+pub const PAGE_BYTES: usize = 16 * 1024;
+/// Bytes in a page of the large class, taken after a read that filled a whole ordinary page.
+pub const LARGE_PAGE_BYTES: usize = 256 * 1024;
+/// What [`pour`] and [`SendQueue::put_shared`] copy rather than move: below this a copy costs less than
+/// the page, or the second element of a `writev`, that it saves.
+pub const COPY_BYTES_MAX: usize = 4 * 1024;
+/// Chunks that one queue may hold, so that pipelined requests for files cannot queue without end.
+pub const CHUNKS_MAX: usize = 64;
+/// Elements of one gathered send.
+pub const GATHER_MAX: usize = 16;
+
+/// A file or folder that stays open as long as anything refers to it.
+///
+/// The reference count is what lets a response outlive the cache entry it came from.
+#[derive(Clone, Debug)]
+pub struct File(Rc<Handle>);
+
+/// What stands behind a [`File`]: a descriptor of the operating system, or a number of the simulated disk.
+#[derive(Debug)]
+pub enum Handle {
+    /// A descriptor; closed with its last reference.
+    Fd(OwnedFd),
+    /// An inode of the simulated disk.
+    Simulated(u64),
+}
+
+impl File {
+    /// Wraps a handle.
+    pub fn new(handle: Handle) -> Self {
+        Self(Rc::new(handle))
+    }
+
+    /// What stands behind it.
+    pub fn handle(&self) -> &Handle {
+        &self.0
+    }
+}
+
+/// Where pages come from and go back to: last in, first out, so that the page given out is the one whose
+/// bytes are still in the processor's cache.
+#[derive(Debug)]
+pub struct Pool {
+    small: Vec<Box<[u8]>>,
+    large: Vec<Box<[u8]>>,
+    queues: Vec<VecDeque<Chunk>>,
+    held_bytes: usize,
+    held_pages: usize,
+    large_bytes_max: usize,
+    kept_bytes_max: usize,
+}
+
+impl Pool {
+    /// A pool that stops giving out large pages while `large_bytes_max` bytes of pages are in use, and keeps at
+    /// most `kept_bytes_max` bytes of unused ones.
+    pub fn new(large_bytes_max: usize, kept_bytes_max: usize) -> Self {
+        Self {
+            small: Vec::new(),
+            large: Vec::new(),
+            queues: Vec::new(),
+            held_bytes: 0,
+            held_pages: 0,
+            large_bytes_max,
+            kept_bytes_max,
+        }
+    }
+
+    /// Takes a page; a large one only if it is asked for and the memory in use allows it.
+    fn take(&mut self, large: bool) -> Box<[u8]> {
+        let large = large && self.held_bytes + LARGE_PAGE_BYTES <= self.large_bytes_max;
+        let (free, bytes) = if large {
+            (&mut self.large, LARGE_PAGE_BYTES)
+        } else {
+            (&mut self.small, PAGE_BYTES)
+        };
+        self.held_bytes += bytes;
+        self.held_pages += 1;
+        free.pop()
+            .unwrap_or_else(|| vec![0; bytes].into_boxed_slice())
+    }
+
+    fn give(&mut self, page: Box<[u8]>) {
+        self.held_bytes -= page.len();
+        self.held_pages -= 1;
+        let free = if page.len() == PAGE_BYTES {
+            &mut self.small
+        } else {
+            &mut self.large
+        };
+        if (free.len() + 1) * page.len() <= self.kept_bytes_max {
+            free.push(page);
+        }
+    }
+
+    /// Pages in use by buffers and queues.
+    pub fn pages_held(&self) -> usize {
+        self.held_pages
+    }
+
+    /// Bytes of the pages in use.
+    pub fn bytes_held(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Bytes of unused pages kept for the next who asks.
+    pub fn bytes_kept(&self) -> usize {
+        self.small.len() * PAGE_BYTES + self.large.len() * LARGE_PAGE_BYTES
+    }
+}
+
+/// A page and the part of it that holds bytes.
+#[derive(Debug)]
+pub struct PageSlice {
+    page: Box<[u8]>,
+    start: u32,
+    end: u32,
+}
+
+impl PageSlice {
+    fn bytes(&self) -> &[u8] {
+        &self.page[self.start as usize..self.end as usize]
+    }
+
+    fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
+/// What arrived on one side and was not consumed yet: one page, or none while there is nothing.
+#[derive(Debug, Default)]
+pub struct RecvBuf {
+    page: Option<Box<[u8]>>,
+    start: u32,
+    end: u32,
+    /// The last read filled its page: the next page is a large one.
+    bulk: bool,
+}
+
+impl RecvBuf {
+    /// Everything that arrived and was not consumed.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        match &self.page {
+            Some(page) => &page[self.start as usize..self.end as usize],
+            None => &[],
+        }
+    }
+
+    /// The same bytes, to be changed in place (upper-cased, unmasked).
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.page {
+            Some(page) => &mut page[self.start as usize..self.end as usize],
+            None => &mut [],
+        }
+    }
+
+    /// How many bytes wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Drops the first `count` bytes.
+    ///
+    /// # Panics
+    /// If fewer are there: the caller counted wrong.
+    #[inline]
+    pub fn consume(&mut self, count: usize) {
+        assert!(count <= self.len(), "consumed more than arrived");
+        self.start += count as u32;
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        self.start = 0;
+        self.end = 0;
+    }
+
+    /// Whether a read could add to it.
+    #[inline]
+    pub fn has_space(&self) -> bool {
+        match &self.page {
+            Some(page) => self.len() < page.len(),
+            None => true,
+        }
+    }
+
+    /// Room for the next read: the rest of the page, after moving what waits to its front where the rest is small.
+    pub fn space(&mut self, pool: &mut Pool) -> &mut [u8] {
+        let bulk = self.bulk;
+        let page = self.page.get_or_insert_with(|| pool.take(bulk));
+        let free = page.len() - self.end as usize;
+        if self.start > 0 && free < page.len() / 2 {
+            page.copy_within(self.start as usize..self.end as usize, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        &mut page[self.end as usize..]
+    }
+
+    /// Records that a read put `count` bytes into [`RecvBuf::space`], which had room for `room`.
+    #[inline]
+    pub fn filled(&mut self, count: usize, room: usize) {
+        self.end += count as u32;
+        self.bulk = count == room || (self.bulk && count > PAGE_BYTES / 2);
+    }
+
+    /// Appends bytes that did not come from a socket: for tests and for input that is replayed.
+    pub fn push(&mut self, bytes: &[u8], pool: &mut Pool) -> usize {
+        if !self.has_space() {
+            return 0;
+        }
+        let space = self.space(pool);
+        let count = bytes.len().min(space.len());
+        space[..count].copy_from_slice(&bytes[..count]);
+        self.end += count as u32;
+        count
+    }
+
+    /// Gives the page back when it holds nothing.
+    #[inline]
+    pub fn release(&mut self, pool: &mut Pool) {
+        if self.is_empty()
+            && let Some(page) = self.page.take()
+        {
+            pool.give(page);
+        }
+    }
+
+    /// Takes the page with all that waits in it.
+    fn take_page(&mut self) -> Option<PageSlice> {
+        let page = self.page.take()?;
+        let slice = PageSlice {
+            page,
+            start: self.start,
+            end: self.end,
+        };
+        self.clear();
+        Some(slice)
+    }
+}
+
+/// One element of a [`SendQueue`].
+#[derive(Debug)]
+pub enum Chunk {
+    /// Bytes in a page of the queue's own.
+    Page(PageSlice),
+    /// Bytes that others refer to as well.
+    Shared(Rc<[u8]>, Range<usize>),
+    /// Bytes of a file, sent by `sendfile` from its page cache.
+    File {
+        /// The file, kept open by this reference.
+        file: File,
+        /// Where the rest begins, in bytes.
+        offset: u64,
+        /// How much is left, in bytes.
+        len: u64,
+    },
+}
+
+impl Chunk {
+    fn memory(&self) -> &[u8] {
+        match self {
+            Chunk::Page(slice) => slice.bytes(),
+            Chunk::Shared(data, range) => &data[range.clone()],
+            Chunk::File { .. } => &[],
+        }
+    }
+}
+
+/// What the next system call should send.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // it lives on the stack, for one call
+pub enum Front<'a> {
+    /// Nothing waits.
+    Empty,
+    /// One run of memory, and whether a file follows at once (`MSG_MORE`).
+    One(&'a [u8], bool),
+    /// Several runs of memory for one gathered send, how many of the elements count, and whether a file follows.
+    Many([IoSlice<'a>; GATHER_MAX], usize, bool),
+    /// A file range: offset and length in bytes.
+    File(&'a File, u64, u64),
+}
+
+/// What is to be sent on one side, in order.
+#[derive(Debug)]
+pub struct SendQueue {
+    chunks: VecDeque<Chunk>,
+    /// Bytes in memory, in pages or shared; those of files do not count.
+    memory_bytes: usize,
+    memory_bytes_max: u32,
+    refused: bool,
+}
+
+impl SendQueue {
+    /// A queue that holds at most about `memory_bytes_max` bytes in memory.
+    pub fn new(memory_bytes_max: u32) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            memory_bytes: 0,
+            memory_bytes_max,
+            refused: false,
+        }
+    }
+
+    /// Whether everything was sent.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Bytes in memory that wait.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Whether `count` more bytes may be added. An empty queue takes anything, so that no message is too large
+    /// for ever. A refusal is remembered: the protocol is called again when room was freed.
+    #[inline]
+    pub fn has_room(&mut self, count: usize) -> bool {
+        let room = self.chunks.is_empty()
+            || (self.memory_bytes + count <= self.memory_bytes_max as usize
+                && self.chunks.len() < CHUNKS_MAX);
+        self.refused |= !room;
+        room
+    }
+
+    /// Whether somebody was refused room since the last call.
+    pub(crate) fn take_refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Changes the bound; for tests that give one byte of room at a time.
+    pub fn set_memory_bytes_max(&mut self, bytes: u32) {
+        self.memory_bytes_max = bytes;
+    }
+
+    /// Adds a copy of `bytes`.
+    pub fn put(&mut self, mut bytes: &[u8], pool: &mut Pool) {
+        self.memory_bytes += bytes.len();
+        while !bytes.is_empty() {
+            let space = self.tail_space(pool);
+            let count = bytes.len().min(space.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            self.tail_filled(count);
+            bytes = &bytes[count..];
+        }
+    }
+
+    /// Adds bytes that others refer to as well: copied where small, referred to where not.
+    pub fn put_shared(&mut self, bytes: &Rc<[u8]>, range: Range<usize>, pool: &mut Pool) {
+        if range.len() <= COPY_BYTES_MAX {
+            self.put(&bytes[range], pool);
+        } else {
+            self.memory_bytes += range.len();
+            self.push(Chunk::Shared(Rc::clone(bytes), range), pool);
+        }
+    }
+
+    /// Adds `len` bytes of `file` from `offset`. They are read when they are sent.
+    pub fn put_file(&mut self, file: &File, offset: u64, len: u64, pool: &mut Pool) {
+        if len > 0 {
+            self.push(
+                Chunk::File {
+                    file: file.clone(),
+                    offset,
+                    len,
+                },
+                pool,
+            );
+        }
+    }
+
+    fn push(&mut self, chunk: Chunk, pool: &mut Pool) {
+        if self.chunks.capacity() == 0 {
+            self.chunks = pool.queues.pop().unwrap_or_default();
+        }
+        self.chunks.push_back(chunk);
+    }
+
+    /// The unused rest of the last page, or a new page's.
+    fn tail_space(&mut self, pool: &mut Pool) -> &mut [u8] {
+        let full = match self.chunks.back() {
+            Some(Chunk::Page(slice)) => slice.end as usize == slice.page.len(),
+            _ => true,
+        };
+        if full {
+            let page = pool.take(false);
+            self.push(
+                Chunk::Page(PageSlice {
+                    page,
+                    start: 0,
+                    end: 0,
+                }),
+                pool,
+            );
+        }
+        match self.chunks.back_mut() {
+            Some(Chunk::Page(slice)) => &mut slice.page[slice.end as usize..],
+            _ => unreachable!("a page was just added"),
+        }
+    }
+
+    fn tail_filled(&mut self, count: usize) {
+        if let Some(Chunk::Page(slice)) = self.chunks.back_mut() {
+            slice.end += count as u32;
+        }
+    }
+
+    /// What the next system call should send.
+    pub(crate) fn front(&self) -> Front<'_> {
+        let first = match self.chunks.front() {
+            None => return Front::Empty,
+            Some(Chunk::File { file, offset, len }) => return Front::File(file, *offset, *len),
+            Some(chunk) => chunk.memory(),
+        };
+        match self.chunks.get(1) {
+            None => return Front::One(first, false),
+            Some(Chunk::File { .. }) => return Front::One(first, true),
+            Some(_) => {}
+        }
+        let mut gather = [IoSlice::new(&[]); GATHER_MAX];
+        let mut count = 0;
+        for chunk in self.chunks.iter().take(GATHER_MAX) {
+            if matches!(chunk, Chunk::File { .. }) {
+                return Front::Many(gather, count, true);
+            }
+            gather[count] = IoSlice::new(chunk.memory());
+            count += 1;
+        }
+        Front::Many(gather, count, false)
+    }
+
+    /// Removes the first `count` bytes, which were sent.
+    pub(crate) fn sent(&mut self, mut count: usize, pool: &mut Pool) {
+        while count > 0 {
+            let Some(front) = self.chunks.front_mut() else {
+                unreachable!("more was sent than was queued");
+            };
+            let (left, in_memory) = match front {
+                Chunk::Page(slice) => (slice.len(), true),
+                Chunk::Shared(_, range) => (range.len(), true),
+                Chunk::File { len, .. } => (usize::try_from(*len).unwrap_or(usize::MAX), false),
+            };
+            let step = count.min(left);
+            count -= step;
+            if in_memory {
+                self.memory_bytes -= step;
+            }
+            if step == left {
+                if let Some(Chunk::Page(slice)) = self.chunks.pop_front() {
+                    pool.give(slice.page);
+                }
+                continue;
+            }
+            match front {
+                Chunk::Page(slice) => slice.start += step as u32,
+                Chunk::Shared(_, range) => range.start += step,
+                Chunk::File { offset, len, .. } => {
+                    *offset += step as u64;
+                    *len -= step as u64;
+                }
+            }
+        }
+    }
+
+    /// Gives back what an empty queue still holds.
+    #[inline]
+    pub(crate) fn release(&mut self, pool: &mut Pool) {
+        if self.chunks.is_empty() && self.chunks.capacity() > 0 {
+            pool.queues.push(std::mem::take(&mut self.chunks));
+        }
+    }
+
+    /// Forgets everything that was not sent.
+    pub(crate) fn clear(&mut self, pool: &mut Pool) {
+        for chunk in self.chunks.drain(..) {
+            if let Chunk::Page(slice) = chunk {
+                pool.give(slice.page);
+            }
+        }
+        self.memory_bytes = 0;
+        self.release(pool);
+    }
+
+    /// All bytes in memory, for tests.
+    #[cfg(test)]
+    pub(crate) fn collect(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for chunk in &self.chunks {
+            out.extend_from_slice(chunk.memory());
+        }
+        out
+    }
+}
+
+/// Moves what waits in `rx` to `tx`, as far as `tx` has room: at most `limit` bytes, whole pages where they are
+/// more than [`COPY_BYTES_MAX`]. Returns how many bytes moved.
+pub fn pour(rx: &mut RecvBuf, tx: &mut SendQueue, limit: usize, pool: &mut Pool) -> usize {
+    let count = rx.len().min(limit);
+    if count == 0 || !tx.has_room(count) {
+        return 0;
+    }
+    if count == rx.len() && count > COPY_BYTES_MAX {
+        if let Some(slice) = rx.take_page() {
+            tx.memory_bytes += count;
+            tx.push(Chunk::Page(slice), pool);
+        }
+    } else {
+        tx.put(&rx.bytes()[..count], pool);
+        rx.consume(count);
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pool() -> Pool {
+        Pool::new(64 << 20, 1 << 20)
+    }
+
+    /// Sends everything in steps of `step` bytes, as a kernel that takes that much would.
+    fn drain(tx: &mut SendQueue, step: usize, pool: &mut Pool) -> Vec<u8> {
+        let mut out = Vec::new();
+        loop {
+            let all = match tx.front() {
+                Front::One(bytes, _) => bytes.to_vec(),
+                Front::Many(gather, count, _) => {
+                    gather[..count].iter().flat_map(|s| s.to_vec()).collect()
+                }
+                Front::File(..) | Front::Empty => break,
+            };
+            let taken = step.min(all.len());
+            out.extend_from_slice(&all[..taken]);
+            tx.sent(taken, pool);
+        }
+        out
+    }
+
+    #[test]
+    fn an_idle_buffer_holds_no_page() {
+        let (mut pool, mut rx) = (pool(), RecvBuf::default());
+        assert_eq!(rx.push(b"abc", &mut pool), 3);
+        assert_eq!(pool.pages_held(), 1);
+        rx.consume(2);
+        rx.release(&mut pool);
+        assert_eq!(pool.pages_held(), 1, "a byte still waits");
+        rx.consume(1);
+        rx.release(&mut pool);
+        assert_eq!((pool.pages_held(), pool.bytes_kept()), (0, PAGE_BYTES));
+    }
+
+    #[test]
+    fn a_full_read_asks_for_a_large_page_and_a_small_one_gives_it_up() {
+        let (mut pool, mut rx) = (pool(), RecvBuf::default());
+        let room = rx.space(&mut pool).len();
+        assert_eq!(room, PAGE_BYTES);
+        rx.filled(room, room);
+        let mut tx = SendQueue::new(1 << 20);
+        assert_eq!(pour(&mut rx, &mut tx, usize::MAX, &mut pool), PAGE_BYTES);
+        let room = rx.space(&mut pool).len();
+        assert_eq!(room, LARGE_PAGE_BYTES);
+        rx.filled(100, room);
+        rx.consume(100);
+        rx.release(&mut pool);
+        assert_eq!(rx.space(&mut pool).len(), PAGE_BYTES);
+    }
+
+    #[test]
+    fn large_pages_stop_at_the_memory_limit() {
+        let mut pool = Pool::new(LARGE_PAGE_BYTES, 0);
+        let first = pool.take(true);
+        assert_eq!(first.len(), LARGE_PAGE_BYTES);
+        assert_eq!(pool.take(true).len(), PAGE_BYTES);
+        pool.give(first);
+        assert_eq!(pool.bytes_kept(), 0, "nothing is kept beyond the limit");
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_once() {
+        let (mut pool, mut tx) = (pool(), SendQueue::new(10));
+        assert!(tx.has_room(1000), "an empty queue takes anything");
+        tx.put(b"12345678", &mut pool);
+        assert!(!tx.take_refused());
+        assert!(!tx.has_room(3));
+        assert!(tx.take_refused());
+        assert!(!tx.take_refused());
+    }
+
+    #[test]
+    fn a_head_and_a_small_body_are_one_element() {
+        let (mut pool, mut tx) = (pool(), SendQueue::new(1 << 20));
+        tx.put(b"head ", &mut pool);
+        tx.put_shared(&Rc::from(*b"small body"), 0..5, &mut pool);
+        assert!(matches!(tx.front(), Front::One(b"head small", false)));
+        assert_eq!(drain(&mut tx, 3, &mut pool), b"head small");
+        tx.release(&mut pool);
+        assert_eq!(pool.pages_held(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out_in_order(
+            pieces in proptest::collection::vec((0usize..3, 0usize..9000), 1..20),
+            step in 1usize..20_000,
+        ) {
+            let (mut pool, mut tx, mut want) = (pool(), SendQueue::new(u32::MAX), Vec::new());
+            for (i, (how, len)) in pieces.into_iter().enumerate() {
+                let bytes: Vec<u8> = (0..len).map(|j| (i * 31 + j) as u8).collect();
+                want.extend_from_slice(&bytes);
+                match how {
+                    0 => tx.put(&bytes, &mut pool),
+                    1 => tx.put_shared(&Rc::from(bytes), 0..len, &mut pool),
+                    _ => {
+                        let mut rx = RecvBuf::default();
+                        rx.push(&bytes, &mut pool);
+                        while pour(&mut rx, &mut tx, usize::MAX, &mut pool) > 0 {}
+                        rx.release(&mut pool);
+                    }
+                }
+            }
+            prop_assert_eq!(tx.memory_bytes(), want.len());
+            // A gathered send takes what it is given; the queue must not care how much that was.
+            prop_assert_eq!(drain(&mut tx, step, &mut pool), want);
+            tx.release(&mut pool);
+            prop_assert_eq!(pool.pages_held(), 0);
+        }
+    }
+}

@@ -1,15 +1,42 @@
-//! `netlab-reactor`: every classic lab server in one process, one thread, one hand-made reactor.
+//! `netlab-reactor`: the classic lab servers in one process, one thread, one hand-made reactor.
 //!
-//! The modules in reading order:
+//! The modules in reading order. The first four are the idea; the rest use it.
 
+/// The contract between the reactor and a protocol.
 pub mod service;
+
+/// Pages, receive buffers, send queues.
 pub mod buffer;
+
+/// The loop, sessions, timers.
 pub mod reactor;
+
+/// The kernel: the real one and the simulated one.
 pub mod sys;
+
+/// The protocols that are served.
 pub mod services;
+
+/// HTTP/1.1 as pure functions and small machines.
 pub mod http;
+
+/// The other wire formats, shared by services and clients.
 pub mod wire;
+
+/// Names to addresses.
 pub mod dns;
+
+/// What is kept: open files now.
 pub mod cache;
+
+/// Every default, limit and time-out.
 pub mod config;
+
+/// What is counted.
+pub mod metrics;
+
+/// From a configuration to a running reactor.
+pub mod serve;
+
+/// The client subcommands.
 pub mod client;

@@ -1,2 +1,362 @@
-//! The command line.
-fn main() {}
+//! The command line, nothing else: what was asked for becomes a configuration, an error an exit code.
+//!
+//! Precedence: a flag, then its `NETLAB_*` variable, then the configuration file, then the default.
+//! The flags of `serve` may stand before the subcommand or behind it; the ones behind it win.
+#![allow(
+    clippy::print_stdout,
+    reason = "completions, man pages and the example are data"
+)]
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use log::LevelFilter;
+use netlab_reactor::config::{
+    self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource, UploadHandshake,
+};
+use netlab_reactor::serve::serve;
+
+/// Every classic lab server in one process, one thread, one hand-made reactor.
+///
+/// Without a subcommand it serves; without a configuration file it serves every kind of listener at
+/// its default address, all of them on loopback.
+#[derive(Debug, Parser)]
+#[command(name = "netlab-reactor", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What stands below `--help`.
+const AFTER_HELP: &str = "\
+Examples:
+  netlab-reactor                                every listener, on loopback
+  netlab-reactor --root site                    the web server serves the folder site
+  netlab-reactor --bind 0.0.0.0 -v              reachable from outside, with debug logs
+  netlab-reactor config example > netlab.toml   every key with its default, to edit
+  netlab-reactor check --config netlab.toml     what is wrong with it, by line and column
+  netlab-reactor serve --config netlab.toml     what it says
+
+Environment (a flag wins over it, it wins over the file):
+  NETLAB_CONFIG  the file of --config
+  NETLAB_BIND    the address of --bind
+  NETLAB_ROOT    the folder of --root
+  NETLAB_LOG     what to log, such as debug or netlab_reactor::dns=trace; else RUST_LOG
+
+Exit codes: 0 done, 2 usage, 69 unavailable (such as a port in use), 74 an output that cannot be
+written, 78 configuration.";
+
+/// The flags of `serve`.
+#[derive(Debug, Clone, Default, Args)]
+struct ServeArgs {
+    /// The configuration file (TOML) [env: NETLAB_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The IP address of every TCP and UDP listener; their ports stay [env: NETLAB_BIND]
+    #[arg(long, value_name = "ADDR")]
+    bind: Option<IpAddr>,
+    /// The folder of every web server [env: NETLAB_ROOT]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Log more: -v debug, -vv trace [env: NETLAB_LOG]
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+    /// Log less: -q warnings, -qq errors
+    #[arg(short, long, action = ArgAction::Count)]
+    quiet: u8,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (what happens without a subcommand, too)
+    #[command(after_help = "\
+Examples:
+  netlab-reactor serve
+  netlab-reactor serve --config netlab.toml
+  netlab-reactor serve --bind ::1 --root site -q")]
+    Serve(ServeArgs),
+    /// Say what is wrong with a configuration, with line and column, and exit with 78; or with 0
+    #[command(after_help = "\
+Examples:
+  netlab-reactor check --config netlab.toml")]
+    Check(ServeArgs),
+    /// About configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the completions for a shell
+    #[command(after_help = "\
+Examples:
+  netlab-reactor completions bash > ~/.local/share/bash-completion/completions/netlab-reactor
+  netlab-reactor completions fish > ~/.config/fish/completions/netlab-reactor.fish")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write those of all subcommands into a folder
+    #[command(after_help = "\
+Examples:
+  netlab-reactor man | man -l -
+  netlab-reactor man --dir ~/.local/share/man/man1")]
+    Man {
+        /// The folder, which is made if need be
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    // The clients are plugged in here, as one flattened variant of `client::ClientCommand`, and
+    // with one line in `run`.
+}
+
+/// The subcommands of `config`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum ConfigCommand {
+    /// Print a complete configuration with every key, its default and a comment
+    Example,
+}
+
+/// Why the program ends with an error.
+#[derive(Debug)]
+enum Failure {
+    /// The command line or the environment is wrong: exit code 2.
+    Usage(clap::Error),
+    /// The configuration is wrong: exit code 78, `EX_CONFIG` of sysexits(3).
+    Config(Problems),
+    /// Serving could not start or go on, as with a port in use: exit code 69, `EX_UNAVAILABLE`.
+    Unavailable(String),
+    /// Standard output or a file could not be written: exit code 74, `EX_IOERR`.
+    Output(io::Error),
+}
+
+impl Failure {
+    /// The exit code, as the help documents it.
+    fn code(&self) -> ExitCode {
+        match self {
+            Failure::Usage(_) => ExitCode::from(2),
+            Failure::Unavailable(_) => ExitCode::from(69),
+            Failure::Output(_) => ExitCode::from(74),
+            Failure::Config(_) => ExitCode::from(78),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Usage(error) => error.fmt(out),
+            Failure::Config(problems) => problems.fmt(out),
+            Failure::Unavailable(why) => write!(out, "netlab-reactor: {why}"),
+            Failure::Output(error) => write!(out, "netlab-reactor: cannot write: {error}"),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(failure) => {
+            // A standard error that is closed leaves the exit code to tell.
+            let _ = writeln!(io::stderr(), "{failure}");
+            failure.code()
+        }
+    }
+}
+
+/// Does what the command line asks for.
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let outer = cli.serve;
+    match cli
+        .command
+        .unwrap_or_else(|| Command::Serve(ServeArgs::default()))
+    {
+        Command::Serve(inner) => serve_command(inner.or(outer))?,
+        Command::Check(inner) => {
+            let config = inner.or(outer).or_environment()?.load()?;
+            print(format!("ok: {} listeners\n", config.listeners.len()).as_bytes())?;
+        }
+        Command::Config(ConfigCommand::Example) => print(config::example().as_bytes())?,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "netlab-reactor", &mut script);
+            print(&script)?;
+        }
+        Command::Man { dir: None } => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut page)
+                .map_err(Failure::Output)?;
+            print(&page)?;
+        }
+        Command::Man { dir: Some(dir) } => {
+            let written = fs::create_dir_all(&dir)
+                .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir));
+            written.map_err(Failure::Output)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves until it is told to stop.
+fn serve_command(args: ServeArgs) -> Result<(), Failure> {
+    let args = args.or_environment()?;
+    start_log(&args);
+    let config = args.load()?;
+    for listener in &config.listeners {
+        if let Some(use_of_secret) = use_of_random_secret(listener) {
+            // Not a log line: without it nobody can use the listener, however quiet the log is.
+            let _ = writeln!(io::stderr(), "{use_of_secret}");
+        }
+    }
+    serve(&config).map_err(|error| Failure::Unavailable(error.to_string()))
+}
+
+/// How to send a file to an upload listener whose secret was made up; `None` for any other listener.
+fn use_of_random_secret(listener: &ListenerConfig) -> Option<String> {
+    let Kind::Upload(upload) = &listener.kind else {
+        return None;
+    };
+    let UploadHandshake::Challenge {
+        digest,
+        secret: SecretSource::Random(secret),
+    } = &upload.handshake
+    else {
+        return None;
+    };
+    let secret = String::from_utf8_lossy(secret.expose());
+    let destination = match &listener.bind {
+        Bind::Tcp(address) => format!("{} {}", address.ip(), address.port()),
+        other => other.to_string(),
+    };
+    Some(format!(
+        "listener {:?}: no secret is configured, this run's is {secret}; to send a file:\n  \
+         NETLAB_SECRET={secret} netlab-reactor upload --handshake {} {destination} FILE",
+        listener.name,
+        digest.name(),
+    ))
+}
+
+/// Sets up the log on standard error: `-v` and `-q`, then `NETLAB_LOG`, then `RUST_LOG`, then info.
+fn start_log(args: &ServeArgs) {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(LevelFilter::Info);
+    match (args.verbose, args.quiet) {
+        (0, 0) => {
+            if let Some(filters) = variable("NETLAB_LOG").or_else(|| variable("RUST_LOG")) {
+                builder.parse_filters(&filters.to_string_lossy());
+            }
+        }
+        (0, 1) => _ = builder.filter_level(LevelFilter::Warn),
+        (0, _) => _ = builder.filter_level(LevelFilter::Error),
+        (1, _) => _ = builder.filter_level(LevelFilter::Debug),
+        (_, _) => _ = builder.filter_level(LevelFilter::Trace),
+    }
+    builder.init();
+}
+
+/// The value of an environment variable; an empty one counts as absent.
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Writes data to standard output; a reader that had enough is not an error.
+fn print(data: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(data).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+impl ServeArgs {
+    /// These flags, and the outer ones where these are absent.
+    fn or(self, outer: ServeArgs) -> ServeArgs {
+        let (verbose, quiet) = match (self.verbose, self.quiet) {
+            (0, 0) => (outer.verbose, outer.quiet),
+            inner => inner,
+        };
+        ServeArgs {
+            config: self.config.or(outer.config),
+            bind: self.bind.or(outer.bind),
+            root: self.root.or(outer.root),
+            verbose,
+            quiet,
+        }
+    }
+
+    /// These flags, and the environment where they are absent.
+    fn or_environment(mut self) -> Result<ServeArgs, Failure> {
+        self.config = self
+            .config
+            .or_else(|| variable("NETLAB_CONFIG").map(PathBuf::from));
+        self.root = self
+            .root
+            .or_else(|| variable("NETLAB_ROOT").map(PathBuf::from));
+        if let (None, Some(address)) = (self.bind, variable("NETLAB_BIND")) {
+            let address = address.to_string_lossy();
+            let wrong =
+                format!("NETLAB_BIND is {address:?}; expected an IP address without a port");
+            let error = |_| Cli::command().error(ErrorKind::ValueValidation, wrong);
+            self.bind = Some(address.parse().map_err(error).map_err(Failure::Usage)?);
+        }
+        Ok(self)
+    }
+
+    /// The configuration that they ask for.
+    fn load(self) -> Result<Config, Failure> {
+        let overrides = Overrides {
+            bind: self.bind,
+            root: self.root,
+        };
+        Config::load(self.config.as_deref(), &overrides).map_err(Failure::Config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_behind_the_subcommand_win() {
+        let line = [
+            "x", "--config", "a", "--root", "r", "-q", "serve", "--config", "b", "-vv",
+        ];
+        let cli = Cli::try_parse_from(line).unwrap();
+        let Some(Command::Serve(inner)) = cli.command else {
+            panic!()
+        };
+        let args = inner.or(cli.serve);
+        assert_eq!(args.config, Some(PathBuf::from("b")));
+        assert_eq!(args.root, Some(PathBuf::from("r")));
+        assert_eq!((args.verbose, args.quiet), (2, 0));
+    }
+
+    #[test]
+    fn a_random_secret_is_printed_with_its_use() {
+        let config = Config::without_a_file(&Overrides::default()).unwrap();
+        let uses: Vec<String> = config
+            .listeners
+            .iter()
+            .filter_map(use_of_random_secret)
+            .collect();
+        assert_eq!(uses.len(), 1);
+        assert!(
+            uses[0].contains("upload --handshake hmac-md5 127.0.0.1 9001 FILE"),
+            "{}",
+            uses[0]
+        );
+    }
+}

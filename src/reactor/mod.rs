@@ -1,1 +1,633 @@
-//! TODO
+//! The loop: one thread, one poll, every socket of the process.
+//!
+//! [`Reactor::turn`] is the whole of it:
+//!
+//! ```text
+//! poll       until an event or the next deadline; not at all while anything is runnable
+//! note       each event only marks its socket and queues its session, once
+//! accept     a bounded batch from each listener
+//! datagrams  bounded batches from each datagram socket
+//! timers     queue the sessions whose deadline passed
+//! run        pump each queued session once, first come first served
+//! names      send and receive what the resolver wants
+//! ```
+//!
+//! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact may have changed, and
+//! [`session::Session::pump`] finds out. So merged, repeated and stale events are harmless.
+//!
+//! The modules in reading order: [`session`] (fill, advance, flush), [`token`], [`timer`], [`host`], [`upstream`],
+//! [`datagram`], [`names`].
+
+mod datagram;
+mod host;
+mod names;
+mod session;
+mod timer;
+mod token;
+mod upstream;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::buffer::Pool;
+use crate::dns::Resolver;
+use crate::metrics::{Gauges, ListenerMetrics, Metrics};
+use crate::service::{DatagramService, Error, Id, Outbox, Phase, Service, Side};
+use crate::sys::{Batch, Bind, Event, Signal, Sys};
+use datagram::{DatagramSocket, Sources};
+use host::{Host, Hosted};
+use names::Names;
+use session::{Context, Origin, Outcome, Session, SessionLimits};
+use timer::{Tick, Timers};
+use token::Token;
+
+/// Errors of `accept(2)` that mean "no descriptors left" (`EMFILE` of the process, `ENFILE` of the system).
+const OUT_OF_DESCRIPTORS: [i32; 2] = [libc::EMFILE, libc::ENFILE];
+
+/// The limits of a reactor. Their defaults stand in [`crate::config`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sessions at a time, over all listeners.
+    pub sessions_max: usize,
+    /// Connections accepted from one listener in one turn.
+    pub accepts_per_turn_max: usize,
+    /// Connections that the kernel keeps for one listener until they are accepted.
+    pub backlog: i32,
+    /// Bytes that one session may move in one turn.
+    pub pump_bytes_max: usize,
+    /// Bytes in memory that one send queue holds.
+    pub send_bytes_max: u32,
+    /// Bytes of pages in use above which no large pages are given out.
+    pub large_page_bytes_max: usize,
+    /// Bytes of unused pages that are kept.
+    pub kept_page_bytes_max: usize,
+    /// How long a peer may take nothing of what is queued for it.
+    pub write_timeout: Duration,
+    /// How long a closed session waits for the peer's end.
+    pub linger_timeout: Duration,
+    /// How many bytes of the peer's a closed session reads and drops.
+    pub linger_bytes_max: usize,
+    /// How long the process finishes what is under way after it was told to end.
+    pub drain_timeout: Duration,
+}
+
+/// What tells one listener from another.
+#[derive(Clone, Debug)]
+pub struct ListenerOptions {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// Its kind, as in the configuration.
+    pub kind: &'static str,
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// It goes on accepting while the process drains: for health checks.
+    pub serves_while_draining: bool,
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It does.
+    Continue,
+    /// The process was told to end, and everything under way is done or cut.
+    Stop,
+}
+
+struct Listener<S: Sys> {
+    /// `None` once it stopped listening.
+    socket: Option<S::Listener>,
+    host: Box<dyn Host>,
+    options: ListenerOptions,
+    /// An edge was told and the queue of connections not yet empty.
+    pending: bool,
+    active: usize,
+    /// Its place in the metrics.
+    metrics: usize,
+}
+
+/// How far the end of the process is.
+#[derive(Clone, Copy, Debug)]
+enum Life {
+    Serving,
+    Draining { until: Instant },
+    Over,
+}
+
+/// The reactor, over a real or a simulated kernel.
+pub struct Reactor<S: Sys> {
+    cx: Context<S>,
+    limits: Limits,
+    listeners: Vec<Listener<S>>,
+    datagrams: Vec<DatagramSocket<S>>,
+    names: Names<S>,
+    sessions: Slab<Session<S>>,
+    generation: u32,
+    timers: Timers<Id>,
+    runnable: VecDeque<Id>,
+    life: Life,
+    // Kept between turns for their memory only.
+    events: Vec<Event>,
+    due: Vec<Id>,
+    batch: Batch,
+    outbox: Outbox,
+}
+
+impl<S: Sys> Reactor<S> {
+    /// A reactor without listeners.
+    pub fn new(sys: S, limits: Limits, resolver: Resolver<Id>) -> Self {
+        let (now, wall) = (sys.now(), sys.wall());
+        Self {
+            cx: Context {
+                sys,
+                pool: Pool::new(limits.large_page_bytes_max, limits.kept_page_bytes_max),
+                resolver,
+                metrics: Metrics::default(),
+                limits: SessionLimits {
+                    pump_bytes_max: limits.pump_bytes_max,
+                    send_bytes_max: limits.send_bytes_max,
+                    write_timeout: limits.write_timeout,
+                    linger_timeout: limits.linger_timeout,
+                    linger_bytes_max: limits.linger_bytes_max,
+                },
+                now,
+                wall,
+                draining: false,
+            },
+            limits: Limits {
+                sessions_max: limits.sessions_max.min(token::SESSIONS_MAX),
+                ..limits
+            },
+            listeners: Vec::new(),
+            datagrams: Vec::new(),
+            names: Names::default(),
+            sessions: Slab::new(),
+            generation: 0,
+            timers: Timers::new(now),
+            runnable: VecDeque::new(),
+            life: Life::Serving,
+            events: Vec::new(),
+            due: Vec::new(),
+            batch: Batch::new(),
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// Serves a protocol over streams on `bind`; the address that it got.
+    ///
+    /// # Errors
+    /// Those of `bind(2)` and `listen(2)`.
+    pub fn listen<T: Service + 'static>(
+        &mut self,
+        bind: &Bind,
+        options: ListenerOptions,
+        service: T,
+    ) -> io::Result<Bind> {
+        let token = Token::Listener(self.listeners.len() as u32).pack();
+        let (socket, bound) = self.cx.sys.listen(bind, self.limits.backlog, token)?;
+        let metrics = self.add_metrics(&options.name, options.kind, bound.to_string());
+        self.listeners.push(Listener {
+            socket: Some(socket),
+            host: Box::new(Hosted::new(service)),
+            options,
+            pending: false,
+            active: 0,
+            metrics,
+        });
+        Ok(bound)
+    }
+
+    /// Serves a protocol over datagrams on `bind`; the address that it got. `source_rate_max`: datagrams a second from one
+    /// source address, 0 for no limit.
+    ///
+    /// # Errors
+    /// Those of `bind(2)`.
+    pub fn bind_datagram<T: DatagramService + 'static>(
+        &mut self,
+        bind: SocketAddr,
+        name: &str,
+        kind: &'static str,
+        source_rate_max: u32,
+        service: T,
+    ) -> io::Result<SocketAddr> {
+        let token = Token::Datagram(self.datagrams.len() as u32).pack();
+        let (socket, bound) = self.cx.sys.bind_datagram(bind, token)?;
+        let metrics = self.add_metrics(name, kind, bound.to_string());
+        self.datagrams.push(DatagramSocket {
+            socket,
+            service: Box::new(service),
+            metrics,
+            pending: false,
+            sources: Sources::new(source_rate_max),
+        });
+        Ok(bound)
+    }
+
+    fn add_metrics(&mut self, name: &str, kind: &'static str, address: String) -> usize {
+        self.cx
+            .metrics
+            .listeners
+            .push(ListenerMetrics::new(name, kind, address));
+        self.cx.metrics.listeners.len() - 1
+    }
+
+    /// The kernel; for tests that simulate one.
+    pub fn sys_mut(&mut self) -> &mut S {
+        &mut self.cx.sys
+    }
+
+    /// What was counted, with the gauges of this moment.
+    pub fn metrics(&mut self) -> &Metrics {
+        self.set_gauges();
+        &self.cx.metrics
+    }
+
+    /// Turns until the process is to end.
+    ///
+    /// # Errors
+    /// Those of `epoll_wait(2)`.
+    pub fn run(&mut self) -> io::Result<()> {
+        while self.turn()? == Turn::Continue {}
+        Ok(())
+    }
+
+    /// One turn of the loop. See the module's picture.
+    ///
+    /// # Errors
+    /// Those of `epoll_wait(2)`.
+    pub fn turn(&mut self) -> io::Result<Turn> {
+        let timeout = self.sleep();
+        self.events.clear();
+        self.cx.sys.poll(&mut self.events, timeout)?;
+        self.cx.now = self.cx.sys.now();
+        self.cx.wall = self.cx.sys.wall();
+        self.cx.metrics.turns += 1;
+        self.cx.metrics.events += self.events.len() as u64;
+
+        while let Some(signal) = self.cx.sys.signal() {
+            self.signalled(signal);
+        }
+        self.note();
+        self.accept();
+        self.serve_datagrams();
+        self.expire();
+        self.run_queue();
+        self.serve_names();
+        Ok(self.life())
+    }
+
+    /// How long `poll` may wait.
+    fn sleep(&self) -> Option<Duration> {
+        let accepting = |l: &Listener<S>| l.pending && self.may_accept(l);
+        if !self.runnable.is_empty()
+            || self.listeners.iter().any(accepting)
+            || self.datagrams.iter().any(|d| d.pending)
+            || matches!(self.life, Life::Over)
+        {
+            return Some(Duration::ZERO);
+        }
+        let now = self.cx.sys.now();
+        let until = |moment: Instant| moment.saturating_duration_since(now);
+        let drain = match self.life {
+            Life::Draining { until: end } => Some(until(end)),
+            _ => None,
+        };
+        let datagrams = self
+            .datagrams
+            .iter()
+            .filter_map(|d| d.service.deadline())
+            .min()
+            .map(until);
+        let names = self.cx.resolver.deadline().map(until);
+        [self.timers.sleep(now), drain, datagrams, names]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn signalled(&mut self, signal: Signal) {
+        match (signal, self.life) {
+            (Signal::Reload, _) => log::warn!("SIGHUP: nothing to read again yet"),
+            (Signal::Terminate, Life::Serving) => self.drain(),
+            (Signal::Terminate, _) => {
+                log::warn!(
+                    "told to end twice: {} sessions are cut",
+                    self.sessions.len()
+                );
+                self.life = Life::Over;
+            }
+        }
+    }
+
+    /// Begins the end: stops accepting, closes what is idle, finishes what is under way within `drain_timeout`.
+    pub fn drain(&mut self) {
+        log::info!(
+            "draining {} sessions, at most {:?}",
+            self.sessions.len(),
+            self.limits.drain_timeout
+        );
+        self.life = Life::Draining {
+            until: self.cx.now + self.limits.drain_timeout,
+        };
+        self.cx.draining = true;
+        self.cx.metrics.draining = true;
+        for listener in &mut self.listeners {
+            if !listener.options.serves_while_draining
+                && let Some(socket) = listener.socket.take()
+            {
+                self.cx.sys.unlisten(socket);
+                listener.pending = false;
+            }
+        }
+        for (_, session) in &mut self.sessions {
+            session.told = true;
+            enqueue(session, &mut self.runnable);
+        }
+    }
+
+    /// Whether the loop goes on; at its end, what is left is cut.
+    fn life(&mut self) -> Turn {
+        if let Life::Draining { until } = self.life {
+            let waiting = self
+                .listeners
+                .iter()
+                .filter(|l| !l.options.serves_while_draining)
+                .any(|l| l.active > 0);
+            if !waiting || self.cx.now >= until {
+                self.life = Life::Over;
+            }
+        }
+        if !matches!(self.life, Life::Over) {
+            return Turn::Continue;
+        }
+        let left: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
+        for index in left {
+            self.remove(index, &Err(Error::TimedOut(Phase::Drain)));
+        }
+        for listener in &mut self.listeners {
+            if let Some(socket) = listener.socket.take() {
+                self.cx.sys.unlisten(socket);
+            }
+        }
+        Turn::Stop
+    }
+
+    /// Events to marks.
+    fn note(&mut self) {
+        for event in &self.events {
+            match Token::unpack(event.token) {
+                Some(Token::Listener(index)) => {
+                    if let Some(listener) = self.listeners.get_mut(index as usize) {
+                        listener.pending = listener.socket.is_some();
+                    }
+                }
+                Some(Token::Datagram(index)) => {
+                    if let Some(datagram) = self.datagrams.get_mut(index as usize) {
+                        datagram.pending = true;
+                    }
+                }
+                Some(Token::Resolver(index)) => self.names.ready(index as usize),
+                Some(Token::Session(id, side)) => match self.sessions.get_mut(id.index as usize) {
+                    Some(session) if session.id == id => {
+                        session.note(side, event.readable, event.writable, event.read_closed);
+                        enqueue(session, &mut self.runnable);
+                    }
+                    _ => self.cx.metrics.events_stale += 1,
+                },
+                None => self.cx.metrics.events_stale += 1,
+            }
+        }
+    }
+
+    fn may_accept(&self, listener: &Listener<S>) -> bool {
+        self.sessions.len() < self.limits.sessions_max
+            && listener.active < listener.options.connections_max
+    }
+
+    /// Takes new connections, a bounded batch from each listener.
+    fn accept(&mut self) {
+        for index in 0..self.listeners.len() {
+            for _ in 0..self.limits.accepts_per_turn_max {
+                // At a limit the connections wait in the kernel's queue; one that ends makes room.
+                if !self.listeners[index].pending || !self.may_accept(&self.listeners[index]) {
+                    break;
+                }
+                self.accept_one(index);
+            }
+        }
+    }
+
+    fn accept_one(&mut self, index: usize) {
+        let cx = &mut self.cx;
+        let listener = &mut self.listeners[index];
+        let Some(socket) = &listener.socket else {
+            return;
+        };
+        let (stream, peer) = match cx.sys.accept(socket) {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                listener.pending = false;
+                return;
+            }
+            Err(error)
+                if error
+                    .raw_os_error()
+                    .is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code)) =>
+            {
+                // Without the spare one, the edge would be lost with the connection still waiting.
+                if cx.sys.shed(socket).is_err() {
+                    listener.pending = false;
+                } else {
+                    cx.metrics.accepts_shed += 1;
+                    log::warn!(
+                        "{}: out of descriptors, a connection was closed unserved",
+                        listener.options.name
+                    );
+                }
+                return;
+            }
+            Err(error) => {
+                // The client gave up meanwhile (ECONNABORTED), or its network failed: the next one may be fine.
+                log::debug!("{}: accept: {error}", listener.options.name);
+                return;
+            }
+        };
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.sessions.vacant_entry();
+        let id = Id {
+            index: entry.key() as u32,
+            generation: self.generation,
+        };
+        if let Err(error) = cx
+            .sys
+            .register(&stream, Token::Session(id, Side::Down).pack())
+        {
+            log::warn!("{}: register: {error}", listener.options.name);
+            cx.sys.close(stream);
+            return;
+        }
+        let conn = listener.host.accept(&peer, cx.now);
+        listener.active += 1;
+        let counted = &mut cx.metrics.listeners[listener.metrics];
+        counted.accepted += 1;
+        counted.active += 1;
+        let origin = Origin {
+            listener: index,
+            metrics: listener.metrics,
+            conn,
+            peer,
+        };
+        let session = entry.insert(Session::new(id, origin, stream, &cx.limits, cx.now));
+        enqueue(session, &mut self.runnable);
+    }
+
+    fn serve_datagrams(&mut self) {
+        for datagram in &mut self.datagrams {
+            let Context {
+                sys, metrics, now, ..
+            } = &mut self.cx;
+            let metrics = &mut metrics.listeners[datagram.metrics];
+            if datagram.pending {
+                datagram.serve(sys, &mut self.batch, &mut self.outbox, metrics, *now);
+            }
+            if datagram
+                .service
+                .deadline()
+                .is_some_and(|deadline| deadline <= *now)
+            {
+                datagram.advance(sys, &self.batch, &mut self.outbox, metrics, *now);
+            }
+        }
+    }
+
+    /// Reminders to the sessions whose deadline passed, new reminders for the others.
+    fn expire(&mut self) {
+        self.timers.expire(self.cx.now, &mut self.due);
+        self.cx.metrics.timers_fired += self.due.len() as u64;
+        for id in self.due.drain(..) {
+            let Some(session) = self
+                .sessions
+                .get_mut(id.index as usize)
+                .filter(|s| s.id == id)
+            else {
+                continue;
+            };
+            session.armed = Tick::MAX;
+            let host = &*self.listeners[session.origin.listener].host;
+            let (deadline, _) = session.deadline(host, &self.cx.limits);
+            if deadline <= self.cx.now {
+                session.told = true;
+                enqueue(session, &mut self.runnable);
+            } else {
+                arm(session, deadline, &mut self.timers);
+            }
+        }
+    }
+
+    /// Pumps each session that is queued now, once.
+    fn run_queue(&mut self) {
+        for _ in 0..self.runnable.len() {
+            let Some(id) = self.runnable.pop_front() else {
+                break;
+            };
+            let Some(session) = self
+                .sessions
+                .get_mut(id.index as usize)
+                .filter(|s| s.id == id)
+            else {
+                continue;
+            };
+            session.queued = false;
+            self.cx.metrics.pumps += 1;
+            let host = &mut *self.listeners[session.origin.listener].host;
+            match session.pump(host, &mut self.cx) {
+                Outcome::Park(deadline) => arm(session, deadline, &mut self.timers),
+                Outcome::Again => enqueue(session, &mut self.runnable),
+                Outcome::Ended(result) => self.remove(id.index as usize, &result),
+            }
+        }
+    }
+
+    /// Ends a session: its service, its sockets, its pages, its place.
+    fn remove(&mut self, index: usize, result: &Result<(), Error>) {
+        let session = self.sessions.remove(index);
+        let listener = &mut self.listeners[session.origin.listener];
+        listener.active -= 1;
+        listener
+            .host
+            .ended(session.origin.conn, &mut self.cx.sys, self.cx.now);
+        let counted = &mut self.cx.metrics.listeners[listener.metrics];
+        counted.active -= 1;
+        match result {
+            Ok(()) => counted.ended_ok += 1,
+            Err(Error::TimedOut(phase)) => counted.timed_out[*phase as usize] += 1,
+            Err(Error::Protocol(_) | Error::Refused(_)) => counted.ended_refused += 1,
+            Err(Error::Reset(_)) => counted.ended_reset += 1,
+            Err(Error::Disk(..)) => counted.ended_disk += 1,
+        }
+        if let Err(error) = result {
+            let level = match error {
+                Error::Disk(..) => log::Level::Error,
+                Error::Protocol(_) | Error::Refused(_) => log::Level::Info,
+                Error::TimedOut(_) | Error::Reset(_) => log::Level::Debug,
+            };
+            log::log!(
+                level,
+                "{} {}: {error}",
+                listener.options.name,
+                session.origin.peer
+            );
+        }
+        session.dismantle(&mut self.cx);
+    }
+
+    /// Carries datagrams for the resolver and wakes who waited for an answer.
+    fn serve_names(&mut self) {
+        self.names
+            .serve(&mut self.cx.sys, &mut self.cx.resolver, self.cx.now);
+        while let Some(id) = self.cx.resolver.poll_woken() {
+            if let Some(session) = self
+                .sessions
+                .get_mut(id.index as usize)
+                .filter(|s| s.id == id)
+            {
+                session.told = true;
+                enqueue(session, &mut self.runnable);
+            }
+        }
+        self.set_gauges();
+    }
+
+    fn set_gauges(&mut self) {
+        let listening = self.listeners.iter().filter(|l| l.socket.is_some()).count();
+        self.cx.metrics.gauges = Gauges {
+            sessions: self.sessions.len(),
+            runnable: self.runnable.len(),
+            timers: self.timers.len(),
+            pages_held: self.cx.pool.pages_held(),
+            page_bytes_held: self.cx.pool.bytes_held(),
+            page_bytes_kept: self.cx.pool.bytes_kept(),
+            sockets: self.sessions.len() + listening + self.datagrams.len() + self.names.sockets(),
+        };
+    }
+}
+
+/// Queues a session, unless it is.
+fn enqueue<S: Sys>(session: &mut Session<S>, runnable: &mut VecDeque<Id>) {
+    if !session.queued {
+        session.queued = true;
+        runnable.push_back(session.id);
+    }
+}
+
+/// Sees to it that a reminder comes no later than `deadline`.
+fn arm<S: Sys>(session: &mut Session<S>, deadline: Instant, timers: &mut Timers<Id>) {
+    let tick = timers.tick(deadline);
+    if tick < session.armed {
+        session.armed = tick;
+        timers.remind(tick, session.id);
+    }
+}

@@ -1,1 +1,240 @@
-//! TODO
+//! The only doors out of the process: everything that the reactor asks of the kernel stands in the trait [`Sys`].
+//!
+//! There are two implementations, chosen at compile time: [`unix::Unix`] over mio's poll and the system calls, and
+//! [`sim::Sim`], a simulated kernel that is edge-triggered, seeded and meaner than a real one. The rules both keep:
+//!
+//! 1. Readiness is told in edges. After an edge, a call is repeated until it would block, or until it transferred less
+//!    than it was offered, before another edge can be relied on (`man 7 epoll`, "edge-triggered").
+//! 2. Events may be stale, merged or spurious. A token that nobody has is ignored by the reactor.
+//! 3. Nothing blocks but [`Sys::poll`].
+
+pub mod sim;
+pub mod unix;
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::buffer::File;
+use crate::service::{Disk, Outbox, Peer, Reply, ReplyBytes};
+
+/// The kernel, as the reactor sees it.
+pub trait Sys: Disk {
+    /// A listening stream socket.
+    type Listener;
+    /// A connected, or connecting, stream socket; closed by [`Sys::close`].
+    type Stream;
+    /// A datagram socket.
+    type Datagram;
+
+    /// The monotonic clock.
+    fn now(&self) -> Instant;
+
+    /// The wall clock.
+    fn wall(&self) -> SystemTime;
+
+    /// Waits for events, at most `timeout` (`None`: for ever), and appends them to `events`.
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// The next signal that arrived, if any.
+    fn signal(&mut self) -> Option<Signal>;
+
+    /// Listens on `bind`; the address that it got.
+    fn listen(
+        &mut self,
+        bind: &Bind,
+        backlog: i32,
+        token: u64,
+    ) -> io::Result<(Self::Listener, Bind)>;
+
+    /// Takes the next connection. The socket is not registered yet.
+    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, Peer)>;
+
+    /// Out of descriptors (`EMFILE`): takes the next connection with the spare one and closes it, so that the client
+    /// learns at once and the queue does not stay full.
+    fn shed(&mut self, listener: &Self::Listener) -> io::Result<()>;
+
+    /// Stops listening.
+    fn unlisten(&mut self, listener: Self::Listener);
+
+    /// Registers a stream once, for reading and writing, edge-triggered.
+    fn register(&mut self, stream: &Self::Stream, token: u64) -> io::Result<()>;
+
+    /// Begins a connection and registers it. An event, readable or writable, follows when it is made or failed.
+    fn connect(&mut self, to: SocketAddr, token: u64) -> io::Result<Self::Stream>;
+
+    /// After an event of a connecting stream: made (`true`), not yet (`false`: the event was spurious), or why not.
+    fn connected(&mut self, stream: &Self::Stream) -> io::Result<bool>;
+
+    /// Receives into `into`; 0 is the end of the stream.
+    fn recv(&mut self, stream: &Self::Stream, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Sends one run of bytes. `more`: something follows at once, so a last partial segment may wait for it (`MSG_MORE`).
+    fn send(&mut self, stream: &Self::Stream, bytes: &[u8], more: bool) -> io::Result<usize>;
+
+    /// Sends several runs of bytes.
+    fn send_many(
+        &mut self,
+        stream: &Self::Stream,
+        runs: &[IoSlice<'_>],
+        more: bool,
+    ) -> io::Result<usize>;
+
+    /// Sends a range of a file; 0 means that the file is shorter than that.
+    fn send_file(
+        &mut self,
+        stream: &Self::Stream,
+        file: &File,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<usize>;
+
+    /// Shuts down for writing: the peer sees the end of the stream.
+    fn shutdown(&mut self, stream: &Self::Stream) -> io::Result<()>;
+
+    /// Closes.
+    fn close(&mut self, stream: Self::Stream);
+
+    /// Binds a datagram socket; the address that it got.
+    fn bind_datagram(
+        &mut self,
+        bind: SocketAddr,
+        token: u64,
+    ) -> io::Result<(Self::Datagram, SocketAddr)>;
+
+    /// Receives up to [`Batch::SLOTS`] datagrams into the slots; how many.
+    fn recv_batch(&mut self, socket: &Self::Datagram, batch: &mut Batch) -> io::Result<usize>;
+
+    /// Sends the replies of `out`; how many could not be sent. What the socket does not take now is dropped, as datagrams
+    /// may be.
+    fn send_batch(&mut self, socket: &Self::Datagram, batch: &Batch, out: &Outbox) -> usize;
+
+    /// Closes a datagram socket.
+    fn close_datagram(&mut self, socket: Self::Datagram);
+}
+
+/// A whole file named by the configuration, read at start or reload, when waiting for the disk is in order.
+///
+/// # Errors
+/// Those of `open(2)` and `read(2)`.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    std::fs::read(path)
+}
+
+/// The number of a network interface, for link-local name servers (`fe80::1%eth0`).
+pub fn interface_index(name: &str) -> Option<u32> {
+    let text =
+        std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex")).ok()?;
+    text.trim().parse().ok()
+}
+
+/// One edge: what became possible for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What the socket was registered with.
+    pub token: u64,
+    /// Bytes, a connection or the end of the stream may be there.
+    pub readable: bool,
+    /// There may be room.
+    pub writable: bool,
+    /// The peer sent its end, or the connection broke: a short read is no proof that the socket is drained.
+    pub read_closed: bool,
+}
+
+/// What the process was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT: end in good order; a second one ends at once.
+    Terminate,
+    /// SIGHUP: read the configuration again.
+    Reload,
+}
+
+/// Where a listener is bound.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bind {
+    /// An address and port of TCP or UDP.
+    Inet(SocketAddr),
+    /// A Unix stream socket at a path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bind::Inet(address) => address.fmt(f),
+            Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Room for one batch of received datagrams.
+pub struct Batch {
+    slots: Vec<u8>,
+    received: Vec<(SocketAddr, usize)>,
+}
+
+impl Batch {
+    /// Datagrams in a batch.
+    pub const SLOTS: usize = 64;
+    /// The largest UDP payload over IPv4 (RFC 768 with RFC 791's total length); IPv6 allows 20 bytes more.
+    pub const DATAGRAM_BYTES_MAX: usize = 65_527;
+    /// From one slot to the next. Not a power of two: slots at multiples of 64 KiB would all compete for the same sets of
+    /// the processor's caches.
+    const STRIDE: usize = 65_536 + 192;
+
+    /// Room for [`Batch::SLOTS`] datagrams; memory is touched only as far as datagrams are long.
+    pub fn new() -> Self {
+        Self {
+            slots: vec![0; Self::SLOTS * Self::STRIDE],
+            received: Vec::with_capacity(Self::SLOTS),
+        }
+    }
+
+    /// The whole of one slot.
+    pub fn slot_mut(&mut self, slot: usize) -> &mut [u8] {
+        &mut self.slots[slot * Self::STRIDE..][..Self::DATAGRAM_BYTES_MAX]
+    }
+
+    /// The bytes of one reply: in the slot it arrived in, or in the outbox.
+    pub(crate) fn reply_bytes<'a>(&'a self, out: &'a Outbox, reply: &Reply) -> &'a [u8] {
+        match reply.bytes {
+            ReplyBytes::Slot(slot, len) => &self.slots[slot * Self::STRIDE..][..len],
+            ReplyBytes::Arena(offset, len) => &out.arena[offset..][..len],
+        }
+    }
+
+    /// Forgets what was received.
+    pub fn clear(&mut self) {
+        self.received.clear();
+    }
+
+    /// The next slot holds a datagram.
+    pub fn received(&mut self, from: SocketAddr, len: usize) {
+        self.received.push((from, len));
+    }
+
+    /// How many slots hold one.
+    pub fn len(&self) -> usize {
+        self.received.len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.received.is_empty()
+    }
+
+    /// Who sent the datagram in a slot, and its bytes.
+    pub fn datagram_mut(&mut self, slot: usize) -> (SocketAddr, &mut [u8]) {
+        let (from, len) = self.received[slot];
+        (from, &mut self.slots[slot * Self::STRIDE..][..len])
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}

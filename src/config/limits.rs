@@ -1,0 +1,175 @@
+//! The limits of the whole process and of the resolver: table `[limits]` and table `[resolver]`.
+//!
+//! A limit of one listener stands with its kind in [`super::kinds`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::section::{Section, string};
+
+/// The size of an ordinary buffer page: 16 KiB. It holds every head and most bodies.
+pub const PAGE_BYTES: usize = 16 * 1024;
+
+/// The size of a large buffer page: 256 KiB. Bulk transfers move up to it after a full read.
+pub const LARGE_PAGE_BYTES: usize = 256 * 1024;
+
+/// The largest datagram that is received, in bytes: 65,507, the most that UDP over IPv4 carries.
+pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+/// The longest duration that the configuration accepts: ten years, so that no deadline overflows.
+pub const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// The limits of the whole process: table `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions of all listeners at once; at the limit the reactor stops accepting until one ends.
+    /// Key `max_sessions`, default 65,536.
+    pub sessions_max: usize,
+    /// Connections accepted from one listener in one turn. Key `accept_batch`, default 64.
+    pub accept_batch: usize,
+    /// Bytes that one session may move in one turn before the others get theirs: larger than a full
+    /// socket buffer. Key `turn_bytes`, default 1 MiB.
+    pub turn_bytes: usize,
+    /// Datagrams received from one socket in one turn, and sent in one system call.
+    /// Key `datagram_batch`, default 64.
+    pub datagram_batch: usize,
+    /// Bytes of free pages that the pool keeps for later; what is above goes back to the system.
+    /// Key `max_pool_bytes`, default 64 MiB.
+    pub pool_bytes_max: usize,
+    /// Bytes waiting to be sent on one side of a session, file ranges not counted; the protocol
+    /// gets no room beyond. Key `max_send_queue_bytes`, default 512 KiB.
+    pub send_queue_bytes_max: usize,
+    /// Readiness events taken from the kernel in one turn. Key `event_batch`, default 1,024.
+    pub event_batch: usize,
+    /// Time for which a closing session still reads and discards, so that the kernel does not
+    /// answer late input with a reset that cuts our last bytes. Key `linger_timeout`, default 2 s.
+    pub linger_timeout: Duration,
+    /// Bytes that a closing session reads and discards at most. Key `max_linger_bytes`,
+    /// default 256 KiB.
+    pub linger_bytes_max: usize,
+    /// Upstream connections that are kept open for reuse, in all. Key `max_parked`, default 256.
+    pub parked_max: usize,
+    /// Time for which an upstream connection is kept open for reuse. Key `parked_timeout`,
+    /// default 30 s.
+    pub parked_timeout: Duration,
+    /// Source addresses whose datagram rate is tracked at once, per listener; when the table is
+    /// full the longest silent one is forgotten. Key `max_rate_sources`, default 65,536.
+    pub rate_sources_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            sessions_max: 65_536,
+            accept_batch: 64,
+            turn_bytes: 1024 * 1024,
+            datagram_batch: 64,
+            pool_bytes_max: 64 * 1024 * 1024,
+            send_queue_bytes_max: 512 * 1024,
+            event_batch: 1024,
+            linger_timeout: Duration::from_secs(2),
+            linger_bytes_max: 256 * 1024,
+            parked_max: 256,
+            parked_timeout: Duration::from_secs(30),
+            rate_sources_max: 65_536,
+        }
+    }
+}
+
+impl Limits {
+    /// Reads table `[limits]`.
+    pub(super) fn read(&mut self, section: &mut Section<'_>) {
+        section.count("max_sessions", 1..=1 << 24, &mut self.sessions_max);
+        section.count("accept_batch", 1..=65_536, &mut self.accept_batch);
+        section.memory_size("turn_bytes", 4096..=1 << 30, &mut self.turn_bytes);
+        section.count("datagram_batch", 1..=1024, &mut self.datagram_batch);
+        section.memory_size("max_pool_bytes", 0..=1 << 40, &mut self.pool_bytes_max);
+        let queue = &mut self.send_queue_bytes_max;
+        section.memory_size("max_send_queue_bytes", LARGE_PAGE_BYTES..=1 << 30, queue);
+        section.count("event_batch", 1..=65_536, &mut self.event_batch);
+        section.timeout("linger_timeout", &mut self.linger_timeout);
+        section.memory_size("max_linger_bytes", 0..=1 << 40, &mut self.linger_bytes_max);
+        section.count("max_parked", 0..=1 << 24, &mut self.parked_max);
+        section.timeout("parked_timeout", &mut self.parked_timeout);
+        section.count("max_rate_sources", 1..=1 << 24, &mut self.rate_sources_max);
+    }
+}
+
+/// How names are resolved: table `[resolver]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolverConfig {
+    /// Which servers are asked. Key `nameservers`, default those of `/etc/resolv.conf`.
+    pub nameservers: Nameservers,
+    /// The file of fixed names, in the format of hosts(5). Key `hosts`, default `/etc/hosts`.
+    pub hosts: PathBuf,
+    /// Silence of one server before the question is asked again. Key `query_timeout`, default 1.5 s.
+    pub query_timeout: Duration,
+    /// Questions asked for one name before giving up, in all. Key `attempts`, default 4.
+    pub attempts: usize,
+    /// Names being resolved at once; more are refused. Key `max_lookups`, default 1,024.
+    pub lookups_max: usize,
+    /// Names whose answers are remembered. Key `max_cached_names`, default 4,096.
+    pub cached_names_max: usize,
+    /// Time for which an answer is remembered, whatever longer time it allows.
+    /// Key `max_cached_time`, default 1 h.
+    pub cached_time_max: Duration,
+}
+
+impl Default for ResolverConfig {
+    fn default() -> ResolverConfig {
+        ResolverConfig {
+            nameservers: Nameservers::System(PathBuf::from("/etc/resolv.conf")),
+            hosts: PathBuf::from("/etc/hosts"),
+            query_timeout: Duration::from_millis(1500),
+            attempts: 4,
+            lookups_max: 1024,
+            cached_names_max: 4096,
+            cached_time_max: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+impl ResolverConfig {
+    /// Reads table `[resolver]`.
+    pub(super) fn read(&mut self, section: &mut Section<'_>) {
+        let server = r#"the address of a name server such as "127.0.0.1:53" or "::1""#;
+        let listed = section.list("nameservers", server, |value| {
+            let text = string(value)?;
+            let without_port = || {
+                text.parse::<IpAddr>()
+                    .ok()
+                    .map(|ip| SocketAddr::new(ip, 53))
+            };
+            let address = text.parse::<SocketAddr>().ok().or_else(without_port);
+            address
+                .filter(|address| address.port() != 0)
+                .ok_or_else(|| format!("is {text:?}"))
+        });
+        match listed {
+            Some(servers) if servers.is_empty() => {
+                let span = section.span("nameservers");
+                section.problem(span, format!("`nameservers` is empty; expected {server}"));
+            }
+            Some(servers) => self.nameservers = Nameservers::Listed(servers),
+            None => {}
+        }
+        if let Some(path) = section.path("hosts") {
+            self.hosts = path;
+        }
+        section.timeout("query_timeout", &mut self.query_timeout);
+        section.count("attempts", 1..=100, &mut self.attempts);
+        section.count("max_lookups", 1..=65_536, &mut self.lookups_max);
+        section.count("max_cached_names", 0..=1 << 24, &mut self.cached_names_max);
+        section.duration("max_cached_time", &mut self.cached_time_max);
+    }
+}
+
+/// Which name servers are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nameservers {
+    /// Those of this file, in the format of resolv.conf(5).
+    System(PathBuf),
+    /// These, in this order; never empty.
+    Listed(Vec<SocketAddr>),
+}

@@ -1,0 +1,300 @@
+//! Request targets and authorities: which of the four forms a target has, and what it names.
+//!
+//! RFC 9112 section 3.2 (the forms), RFC 9110 section 4.2 (http URIs), RFC 3986 section 3.2 (authority).
+//!
+//! Rules:
+//! 1. The form must fit the method: authority-form with `CONNECT` and only there, `*` with `OPTIONS` only.
+//! 2. A host is a DNS-like name (letters, digits, `-`, `.`, `_`), an IPv4 literal left as text, or a bracketed IPv6
+//!    literal. User information, percent-encoding, zone identifiers and non-ASCII are refused: each has been a way to make
+//!    two readers see two hosts.
+//! 3. Nothing is decoded or normalised here; [`super::path`] does that for paths.
+//!
+//! Not here: whether a destination is allowed, and odd spellings of IPv4 addresses; the proxy judges both.
+
+use super::{Method, byte_class, parse_decimal};
+use std::fmt;
+use std::net::Ipv6Addr;
+
+/// The longest name that DNS can carry in its text form.
+const HOST_NAME_BYTES_MAX: usize = 255;
+
+/// A request target, by its form (RFC 9112 section 3.2). Paths and queries are as sent, still percent-encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'b> {
+    /// `/path?query`.
+    Origin {
+        /// The path; it begins with `/`.
+        path: &'b str,
+        /// What follows the first `?`, without it.
+        query: Option<&'b str>,
+    },
+    /// `scheme://authority/path?query`, as sent to proxies.
+    Absolute {
+        /// The scheme as sent, in any case.
+        scheme: &'b str,
+        /// Host and port.
+        authority: Authority<'b>,
+        /// The path; `/` when the URI has none.
+        path: &'b str,
+        /// What follows the first `?`, without it.
+        query: Option<&'b str>,
+    },
+    /// `host:port`, with `CONNECT`; the port is always there.
+    Authority(Authority<'b>),
+    /// `*`, with `OPTIONS`.
+    Asterisk,
+}
+
+impl<'b> Target<'b> {
+    /// Reads `text` as the target of a request with `method`, or returns `None` when it is malformed or its form does not
+    /// fit the method.
+    #[must_use]
+    pub fn parse(method: Method<'_>, text: &'b str) -> Option<Self> {
+        text.bytes().all(is_target_byte).then_some(())?;
+        Self::parse_checked(method, text)
+    }
+
+    /// As [`Self::parse`], for a `text` that is known to consist of target bytes; so the hot path looks at them once.
+    pub(super) fn parse_checked(method: Method<'_>, text: &'b str) -> Option<Self> {
+        if method == Method::Connect {
+            let authority = Authority::parse(text)?;
+            return authority.port.map(|_| Self::Authority(authority));
+        }
+        if text.starts_with('/') {
+            let (path, query) = split_query(text);
+            return Some(Self::Origin { path, query });
+        }
+        if text == "*" {
+            return (method == Method::Options).then_some(Self::Asterisk);
+        }
+        Self::absolute(text)
+    }
+
+    /// Reads `text` as an absolute URI with an authority, such as `http://host:port/path?query`.
+    #[must_use]
+    pub fn absolute(text: &'b str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let scheme_is_good = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+        if !scheme_is_good || !rest.bytes().all(is_target_byte) {
+            return None;
+        }
+        let authority_len = rest.find(['/', '?']).unwrap_or(rest.len());
+        let authority = Authority::parse(&rest[..authority_len])?;
+        let (path, query) = split_query(&rest[authority_len..]);
+        let path = if path.is_empty() { "/" } else { path };
+        Some(Self::Absolute {
+            scheme,
+            authority,
+            path,
+            query,
+        })
+    }
+
+    /// The path, where the form has one.
+    #[must_use]
+    pub fn path(&self) -> Option<&'b str> {
+        match *self {
+            Self::Origin { path, .. } | Self::Absolute { path, .. } => Some(path),
+            Self::Authority(_) | Self::Asterisk => None,
+        }
+    }
+
+    /// The query, where there is one.
+    #[must_use]
+    pub fn query(&self) -> Option<&'b str> {
+        match *self {
+            Self::Origin { query, .. } | Self::Absolute { query, .. } => query,
+            Self::Authority(_) | Self::Asterisk => None,
+        }
+    }
+}
+
+fn split_query(text: &str) -> (&str, Option<&str>) {
+    match memchr::memchr(b'?', text.as_bytes()) {
+        Some(mark) => (&text[..mark], Some(&text[mark + 1..])),
+        None => (text, None),
+    }
+}
+
+/// Whether `byte` may stand in a target. More than RFC 3986 allows, because clients send it and it changes no framing:
+/// any visible ASCII but `#` (a fragment is never sent), and bytes above ASCII (the caller sees to it that they are UTF-8).
+#[inline]
+pub(super) fn is_target_byte(byte: u8) -> bool {
+    const TARGET: [bool; 256] = {
+        let mut class = byte_class(b"", false);
+        let mut byte = 0x21;
+        while byte < 256 {
+            class[byte] = byte != b'#' as usize && byte != 0x7f;
+            byte += 1;
+        }
+        class
+    };
+    TARGET[usize::from(byte)]
+}
+
+/// The host part of an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host<'b> {
+    /// A name, or an IPv4 address in any spelling, as sent.
+    Name(&'b str),
+    /// A bracketed IPv6 literal.
+    Ipv6(Ipv6Addr),
+}
+
+impl fmt::Display for Host<'_> {
+    /// Writes the host as it stands in a URI, an IPv6 address in brackets and in its canonical spelling.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Ipv6(address) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+/// A host and perhaps a port: the value of `Host`, the target of `CONNECT`, the authority of an http URI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Authority<'b> {
+    /// The host.
+    pub host: Host<'b>,
+    /// The port, 1 to 65535. `host:` with nothing behind the colon is the same as no port (RFC 3986 section 3.2.3).
+    pub port: Option<u16>,
+}
+
+impl<'b> Authority<'b> {
+    /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`; `None` when it is anything else.
+    #[must_use]
+    pub fn parse(text: &'b str) -> Option<Self> {
+        let (host, rest) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (literal, rest) = rest.split_once(']')?;
+                (Host::Ipv6(literal.parse().ok()?), rest)
+            }
+            None => {
+                let len = text
+                    .bytes()
+                    .position(|b| !is_host_byte(b))
+                    .unwrap_or(text.len());
+                if len == 0 || len > HOST_NAME_BYTES_MAX {
+                    return None;
+                }
+                (Host::Name(&text[..len]), &text[len..])
+            }
+        };
+        let port = match rest.strip_prefix(':') {
+            None if rest.is_empty() => None,
+            Some("") => None,
+            Some(digits) => Some(parse_port(digits)?),
+            None => return None,
+        };
+        Some(Self { host, port })
+    }
+}
+
+impl fmt::Display for Authority<'_> {
+    /// Writes the authority as it stands in a URI or in `Host`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => self.host.fmt(f),
+        }
+    }
+}
+
+fn is_host_byte(byte: u8) -> bool {
+    const HOST: [bool; 256] = byte_class(b"-._", true);
+    HOST[usize::from(byte)]
+}
+
+fn parse_port(digits: &str) -> Option<u16> {
+    let number = (digits.len() <= 5).then(|| parse_decimal(digits.as_bytes()))??;
+    u16::try_from(number).ok().filter(|&port| port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn each_form_goes_with_its_methods() {
+        let get = |text| Target::parse(Method::Get, text);
+        assert_eq!(
+            get("/a/b?c?d"),
+            Some(Target::Origin {
+                path: "/a/b",
+                query: Some("c?d")
+            })
+        );
+        assert_eq!(
+            get("/"),
+            Some(Target::Origin {
+                path: "/",
+                query: None
+            })
+        );
+        let Some(Target::Absolute {
+            scheme,
+            authority,
+            path,
+            query,
+        }) = get("http://h.test:81?q")
+        else {
+            panic!("absolute form");
+        };
+        assert_eq!(
+            (scheme, authority.to_string().as_str(), path, query),
+            ("http", "h.test:81", "/", Some("q"))
+        );
+        assert_eq!(Target::parse(Method::Options, "*"), Some(Target::Asterisk));
+        assert!(matches!(
+            Target::parse(Method::Connect, "[::1]:443"),
+            Some(Target::Authority(_))
+        ));
+
+        for bad in [
+            "*",
+            "",
+            "a",
+            "host:80",
+            "a/b",
+            "/a b",
+            "/a#b",
+            "/\x7f",
+            "urn:x",
+            "://h/",
+            "1http://h/",
+            "http:///x",
+            "http://u@h/",
+            "http://h:0/",
+            "http://h:65536/",
+            "http://h:+1/",
+            "http://[::1/",
+            "http://[::1%25lo]/",
+            "http://h%41/",
+            "http://h\\@g/",
+        ] {
+            assert_eq!(get(bad), None, "{bad:?}");
+        }
+        for bad in ["/", "*", "h", "h:", "http://h:1/", "h:1/", ":1", "::1:1"] {
+            assert_eq!(Target::parse(Method::Connect, bad), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_authority_survives_printing(text in r"[a-z0-9.\-\[\]:]{0,24}") {
+            if let Some(authority) = Authority::parse(&text) {
+                let printed = authority.to_string();
+                prop_assert_eq!(Authority::parse(&printed), Some(authority));
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in ".*") {
+            let _ = (Target::parse(Method::Get, &text), Target::parse(Method::Connect, &text));
+        }
+    }
+}

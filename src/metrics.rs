@@ -1,0 +1,102 @@
+//! What the process counts about itself: plain numbers, added to where things happen and read by the admin listener.
+//!
+//! One thread, so no atomics. Nothing here is labelled with an address, a name or a path that a client chose.
+
+use crate::service::Phase;
+
+/// All counters of a process.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// One for each listener, in the order of the configuration.
+    pub listeners: Vec<ListenerMetrics>,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Events that the kernel told.
+    pub events: u64,
+    /// Events for sessions that had ended.
+    pub events_stale: u64,
+    /// Sessions taken up by the run queue.
+    pub pumps: u64,
+    /// Reminders that came due.
+    pub timers_fired: u64,
+    /// Connections closed unserved for want of descriptors.
+    pub accepts_shed: u64,
+    /// Whether the process is about to end.
+    pub draining: bool,
+    /// Numbers that the reactor sets before they are read.
+    pub gauges: Gauges,
+}
+
+/// What is counted now rather than since the start.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Gauges {
+    /// Sessions that are open.
+    pub sessions: usize,
+    /// Sessions that wait in the run queue.
+    pub runnable: usize,
+    /// Reminders in the timer wheel.
+    pub timers: usize,
+    /// Pages held by buffers.
+    pub pages_held: usize,
+    /// Their bytes.
+    pub page_bytes_held: usize,
+    /// Bytes of unused pages kept.
+    pub page_bytes_kept: usize,
+    /// Sockets held by sessions, listeners and the resolver.
+    pub sockets: usize,
+}
+
+/// The counters of one listener.
+#[derive(Debug, Default, Clone)]
+pub struct ListenerMetrics {
+    /// Its name: the configuration's, or its kind.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Where it is bound.
+    pub address: String,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Sessions open now.
+    pub active: u64,
+    /// Sessions that ended in good order.
+    pub ended_ok: u64,
+    /// Sessions dropped because the peer broke the protocol or was refused.
+    pub ended_refused: u64,
+    /// Sessions dropped because the connection broke.
+    pub ended_reset: u64,
+    /// Sessions dropped because a file could not be read or written.
+    pub ended_disk: u64,
+    /// Sessions dropped by a time-out, by phase, in the order of [`Phase::ALL`].
+    pub timed_out: [u64; Phase::ALL.len()],
+    /// Bytes received, of streams or datagrams.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Datagrams answered.
+    pub datagrams_out: u64,
+    /// Datagrams dropped because their source sent more than `source_rate_max`.
+    pub dropped_rate: u64,
+    /// Datagrams dropped on purpose, to simulate loss.
+    pub dropped_loss: u64,
+    /// Datagrams that were not what the service expects.
+    pub dropped_malformed: u64,
+    /// Answers that the socket did not take.
+    pub dropped_unsent: u64,
+    /// Datagrams dropped because a table or queue was full.
+    pub dropped_full: u64,
+}
+
+impl ListenerMetrics {
+    /// Counters for a listener of that name and kind.
+    pub fn new(name: &str, kind: &'static str, address: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            address,
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A datagram socket with its service: batches in, batches out, and a limit for each source.
+//!
+//! The rate limit counts datagrams of each source address in windows of one second. The table of sources is bounded: when
+//! it is full, all sources that are not in it share one count, so that forged addresses cannot fill the memory and cannot
+//! take the sources seen before out of it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::metrics::ListenerMetrics;
+use crate::service::{DatagramIo, DatagramService, Outbox};
+use crate::sys::{Batch, Sys};
+
+/// Source addresses counted apart from one another in one window.
+const SOURCES_MAX: usize = 16 * 1024;
+const WINDOW: Duration = Duration::from_secs(1);
+/// Batches of one socket in one turn, before the others have theirs.
+const BATCHES_PER_TURN: usize = 4;
+
+/// A datagram socket and what serves it.
+pub(crate) struct DatagramSocket<S: Sys> {
+    pub(crate) socket: S::Datagram,
+    pub(crate) service: Box<dyn DatagramService>,
+    /// Its place in the metrics.
+    pub(crate) metrics: usize,
+    /// An edge was told and the socket not yet drained.
+    pub(crate) pending: bool,
+    pub(crate) sources: Sources,
+}
+
+impl<S: Sys> DatagramSocket<S> {
+    /// Serves what has arrived, as far as this turn allows.
+    pub(crate) fn serve(
+        &mut self,
+        sys: &mut S,
+        batch: &mut Batch,
+        out: &mut Outbox,
+        metrics: &mut ListenerMetrics,
+        now: Instant,
+    ) {
+        let wall = sys.wall();
+        for _ in 0..BATCHES_PER_TURN {
+            // An error of an earlier answer (ICMP port unreachable) is reported here; it concerns nobody else.
+            let received = match sys.recv_batch(&self.socket, batch) {
+                Ok(received) => received,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.pending = false;
+                    return;
+                }
+                Err(_) => continue,
+            };
+            for slot in 0..received {
+                let (from, payload) = batch.datagram_mut(slot);
+                metrics.datagrams_in += 1;
+                metrics.bytes_in += payload.len() as u64;
+                if self.sources.exceeded(from.ip(), now) {
+                    metrics.dropped_rate += 1;
+                    continue;
+                }
+                self.service.receive(&mut DatagramIo {
+                    now,
+                    wall,
+                    from,
+                    payload,
+                    out,
+                    metrics,
+                    slot,
+                });
+            }
+            send(sys, &self.socket, batch, out, metrics);
+            if received < Batch::SLOTS {
+                self.pending = false; // fewer than asked for: the socket is drained, the next datagram is a new edge
+                return;
+            }
+        }
+    }
+
+    /// Lets the service act on its deadline.
+    pub(crate) fn advance(
+        &mut self,
+        sys: &mut S,
+        batch: &Batch,
+        out: &mut Outbox,
+        metrics: &mut ListenerMetrics,
+        now: Instant,
+    ) {
+        self.service.advance(out, now, metrics);
+        send(sys, &self.socket, batch, out, metrics);
+    }
+}
+
+fn send<S: Sys>(
+    sys: &mut S,
+    socket: &S::Datagram,
+    batch: &Batch,
+    out: &mut Outbox,
+    metrics: &mut ListenerMetrics,
+) {
+    if out.replies.is_empty() {
+        return;
+    }
+    let unsent = sys.send_batch(socket, batch, out);
+    metrics.dropped_unsent += unsent as u64;
+    metrics.datagrams_out += (out.replies.len() - unsent) as u64;
+    metrics.bytes_out += out
+        .replies
+        .iter()
+        .map(|reply| batch.reply_bytes(out, reply).len() as u64)
+        .sum::<u64>();
+    out.clear();
+}
+
+/// How often each source sent in the window of now.
+pub(crate) struct Sources {
+    /// Datagrams in a window; 0 for no limit.
+    rate_max: u32,
+    window_start: Option<Instant>,
+    counts: HashMap<IpAddr, u32>,
+    others: u32,
+}
+
+impl Sources {
+    pub(crate) fn new(rate_max: u32) -> Self {
+        Self {
+            rate_max,
+            window_start: None,
+            counts: HashMap::new(),
+            others: 0,
+        }
+    }
+
+    /// Counts one datagram. Whether its source sent more than it may. Loopback has no limit.
+    #[inline]
+    fn exceeded(&mut self, source: IpAddr, now: Instant) -> bool {
+        if self.rate_max == 0 || source.to_canonical().is_loopback() {
+            return false;
+        }
+        if self.window_start.is_none_or(|start| now >= start + WINDOW) {
+            self.window_start = Some(now);
+            self.counts.clear();
+            self.others = 0;
+        }
+        let count = if self.counts.len() < SOURCES_MAX || self.counts.contains_key(&source) {
+            self.counts.entry(source).or_default()
+        } else {
+            &mut self.others
+        };
+        *count += 1;
+        *count > self.rate_max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_source_has_its_rate_in_each_window_and_loopback_has_none() {
+        let now = Instant::now();
+        let mut sources = Sources::new(2);
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let other = IpAddr::from([192, 0, 2, 2]);
+        assert_eq!(
+            [(); 3].map(|()| sources.exceeded(source, now)),
+            [false, false, true]
+        );
+        assert!(!sources.exceeded(other, now));
+        assert!(!sources.exceeded(source, now + WINDOW));
+        for _ in 0..10 {
+            assert!(!sources.exceeded(IpAddr::from(Ipv4Addr::LOCALHOST), now));
+            assert!(!sources.exceeded("::ffff:127.0.0.1".parse().expect("an address"), now));
+        }
+    }
+
+    #[test]
+    fn a_full_table_counts_newcomers_together_and_keeps_those_in_it() {
+        let now = Instant::now();
+        let mut sources = Sources::new(1);
+        for i in 0..SOURCES_MAX as u32 {
+            assert!(!sources.exceeded(IpAddr::from((0x0a00_0000 + i).to_be_bytes()), now));
+        }
+        assert!(!sources.exceeded(IpAddr::from([192, 0, 2, 1]), now));
+        assert!(
+            sources.exceeded(IpAddr::from([192, 0, 2, 2]), now),
+            "newcomers share one count"
+        );
+        assert!(
+            sources.exceeded(IpAddr::from([10, 0, 0, 0]), now),
+            "the first has its own"
+        );
+        assert_eq!(sources.counts.len(), SOURCES_MAX);
+    }
+}

@@ -1,0 +1,227 @@
+//! The resolver's sockets: one for each query, so that an answer must guess the port as well as the id (RFC 5452).
+//!
+//! The resolver is a pure machine ([`crate::dns`]); this carries its messages. A query over TCP, after a truncated answer,
+//! is written whole and read until one length-prefixed message is there (RFC 7766).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::token::Token;
+use crate::dns::{QueryId, Resolver, Transmit, Transport, stream_message};
+use crate::service::{Id, Outbox};
+use crate::sys::{Batch, Sys};
+
+/// The longest message of DNS over TCP, with its length.
+const STREAM_MESSAGE_BYTES_MAX: usize = 2 + u16::MAX as usize;
+/// What a query over TCP receives at a time.
+const STREAM_READ_BYTES: usize = 4096;
+
+/// A socket and the query it was opened for.
+struct Query<S: Sys> {
+    id: QueryId,
+    to: SocketAddr,
+    way: Way<S>,
+    /// An event came and was not looked at yet.
+    pending: bool,
+}
+
+enum Way<S: Sys> {
+    Udp(S::Datagram),
+    Tcp {
+        stream: S::Stream,
+        connected: bool,
+        unsent: Vec<u8>,
+        received: Vec<u8>,
+    },
+}
+
+/// All queries under way.
+pub(crate) struct Names<S: Sys> {
+    queries: Slab<Query<S>>,
+    slots: BTreeMap<QueryId, usize>,
+    batch: Batch,
+    out: Outbox,
+}
+
+impl<S: Sys> Default for Names<S> {
+    fn default() -> Self {
+        Self {
+            queries: Slab::new(),
+            slots: BTreeMap::new(),
+            batch: Batch::new(),
+            out: Outbox::default(),
+        }
+    }
+}
+
+impl<S: Sys> Names<S> {
+    /// Sockets that are open.
+    pub(crate) fn sockets(&self) -> usize {
+        self.queries.len()
+    }
+
+    /// An event for the query in this slot; a stale one finds nobody, or wakes another for nothing.
+    pub(crate) fn ready(&mut self, slot: usize) {
+        if let Some(query) = self.queries.get_mut(slot) {
+            query.pending = true;
+        }
+    }
+
+    /// Carries what came to the resolver, lets it act on its deadlines, and carries what it wants to send.
+    pub(crate) fn serve(&mut self, sys: &mut S, resolver: &mut Resolver<Id>, now: Instant) {
+        for slot in 0..if self.queries.is_empty() {
+            0
+        } else {
+            self.queries.capacity()
+        } {
+            if self.queries.get(slot).is_some_and(|query| query.pending) {
+                self.receive(slot, sys, resolver, now);
+            }
+        }
+        if resolver.deadline().is_some_and(|deadline| deadline <= now) {
+            resolver.advance(now);
+        }
+        while let Some(transmit) = resolver.poll_transmit() {
+            let query = transmit.query;
+            if let Err(error) = self.open(transmit, sys) {
+                log::debug!("resolver: {error}");
+                resolver.failed(query, now);
+            }
+        }
+        while let Some(query) = resolver.poll_finished() {
+            if let Some(slot) = self.slots.remove(&query) {
+                match self.queries.remove(slot).way {
+                    Way::Udp(socket) => sys.close_datagram(socket),
+                    Way::Tcp { stream, .. } => sys.close(stream),
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, transmit: Transmit, sys: &mut S) -> io::Result<()> {
+        let Transmit {
+            query: id,
+            to,
+            transport,
+            bytes,
+        } = transmit;
+        let entry = self.queries.vacant_entry();
+        let token = Token::Resolver(entry.key() as u32).pack();
+        let way = match transport {
+            Transport::Tcp => {
+                let stream = sys.connect(to, token)?;
+                Way::Tcp {
+                    stream,
+                    connected: false,
+                    unsent: bytes,
+                    received: Vec::new(),
+                }
+            }
+            Transport::Udp => {
+                let any = if to.is_ipv4() {
+                    IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+                } else {
+                    IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+                };
+                let (socket, _) = sys.bind_datagram(SocketAddr::new(any, 0), token)?;
+                self.out.clear();
+                self.out.send(to, &bytes);
+                if sys.send_batch(&socket, &self.batch, &self.out) > 0 {
+                    sys.close_datagram(socket);
+                    return Err(io::ErrorKind::NetworkUnreachable.into());
+                }
+                Way::Udp(socket)
+            }
+        };
+        self.slots.insert(id, entry.key());
+        entry.insert(Query {
+            id,
+            to,
+            way,
+            pending: false,
+        });
+        Ok(())
+    }
+
+    fn receive(&mut self, slot: usize, sys: &mut S, resolver: &mut Resolver<Id>, now: Instant) {
+        let Query {
+            id,
+            to,
+            way,
+            pending,
+        } = &mut self.queries[slot];
+        *pending = false;
+        match way {
+            Way::Udp(socket) => loop {
+                match sys.recv_batch(socket, &mut self.batch) {
+                    Ok(received) => {
+                        for i in 0..received {
+                            let (from, bytes) = self.batch.datagram_mut(i);
+                            resolver.receive(*id, from, bytes, now);
+                        }
+                        if received < Batch::SLOTS {
+                            return;
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                    // ICMP says that nobody listens there.
+                    Err(_) => return resolver.failed(*id, now),
+                }
+            },
+            Way::Tcp {
+                stream,
+                connected,
+                unsent,
+                received,
+            } => {
+                match exchange(sys, stream, connected, unsent, received) {
+                    Ok(()) => {}
+                    Err(_) => return resolver.failed(*id, now),
+                }
+                if let Some(message) = stream_message(received) {
+                    resolver.receive(*id, *to, message, now);
+                }
+            }
+        }
+    }
+}
+
+/// Sends the rest of a query over TCP and receives what there is of its answer.
+fn exchange<S: Sys>(
+    sys: &mut S,
+    stream: &S::Stream,
+    connected: &mut bool,
+    unsent: &mut Vec<u8>,
+    received: &mut Vec<u8>,
+) -> io::Result<()> {
+    if !*connected {
+        *connected = sys.connected(stream)?;
+        if !*connected {
+            return Ok(());
+        }
+    }
+    while !unsent.is_empty() {
+        match sys.send(stream, unsent, false) {
+            Ok(count) => drop(unsent.drain(..count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    while stream_message(received).is_none() {
+        let mut page = [0; STREAM_READ_BYTES];
+        match sys.recv(stream, &mut page) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => received.extend_from_slice(&page[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+        if received.len() > STREAM_MESSAGE_BYTES_MAX + STREAM_READ_BYTES {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,614 @@
+//! A session: one client's connection, and for a proxy the connection to its origin, with the state of a protocol.
+//!
+//! [`Session::pump`] is the heart of the program: fill, advance, flush, until a pass brought no new fact.
+//!
+//! ```text
+//!            ┌────────────── a new fact ◀─────────────────┐
+//!            ▼                                            │
+//! woken ──▶ fill ──▶ advance ──▶ start what was asked ──▶ flush ──▶ no new fact: park until the deadline
+//!
+//! Running ──close()──▶ Closing ──all sent, shut down──▶ Lingering ──end of stream, or enough──▶ ended
+//!    └──────────────────── an error, or a deadline that the protocol let pass ───────────────────▶ ended
+//! ```
+//!
+//! The rules:
+//! 1. `readable` and `writable` are set by an event and cleared here only: on `WouldBlock`, or on a short transfer. A
+//!    short read is no proof of a drained socket once the peer has closed: that edge was told already, so the socket is
+//!    read until it says so.
+//! 2. A session parks only when there is nothing left that it could do; [`Session::assert_parked`] says what that means.
+//! 3. Whoever spends its budget goes to the next turn, behind the others.
+//!
+//! Not here: what an event means (`reactor`), how a connection is attempted (`upstream`).
+
+use std::io;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::host::Host;
+use super::timer::Tick;
+use super::token::Token;
+use super::upstream::Attempts;
+use crate::buffer::{Front, Pool};
+use crate::dns::Resolver;
+use crate::metrics::Metrics;
+use crate::service::{Asked, Error, Finish, Id, Io, Link, Peer, Phase, Side, Status};
+use crate::sys::Sys;
+
+/// What all sessions of a reactor share.
+pub(crate) struct Context<S> {
+    pub(crate) sys: S,
+    pub(crate) pool: Pool,
+    pub(crate) resolver: Resolver<Id>,
+    pub(crate) metrics: Metrics,
+    pub(crate) limits: SessionLimits,
+    /// The moment of this turn.
+    pub(crate) now: Instant,
+    pub(crate) wall: SystemTime,
+    pub(crate) draining: bool,
+}
+
+/// The limits of every session, whatever its protocol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionLimits {
+    /// Bytes that one pump may move before it goes behind the others.
+    pub(crate) pump_bytes_max: usize,
+    /// Bytes in memory that one send queue holds.
+    pub(crate) send_bytes_max: u32,
+    /// How long a peer may take nothing of what is queued for it.
+    pub(crate) write_timeout: Duration,
+    /// How long, and how many bytes, a closed session waits for the peer's end.
+    pub(crate) linger_timeout: Duration,
+    pub(crate) linger_bytes_max: usize,
+}
+
+/// One side's socket and what is known of its readiness.
+struct Socket<S: Sys> {
+    stream: Option<S::Stream>,
+    readable: bool,
+    writable: bool,
+    /// The kernel told the end of the stream or a broken connection: no further edge may come for it.
+    closing: bool,
+}
+
+impl<S: Sys> Socket<S> {
+    fn new(stream: Option<S::Stream>) -> Self {
+        Self {
+            stream,
+            readable: false,
+            writable: false,
+            closing: false,
+        }
+    }
+}
+
+/// How far a session is with its end.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Running,
+    /// The protocol is done; what is queued is being sent.
+    Closing {
+        linger_bytes: usize,
+    },
+    /// All is sent; waiting for the peer's end, so that no reset overtakes our last bytes (RFC 9112 section 9.6).
+    Lingering {
+        until: Instant,
+        linger_bytes: usize,
+    },
+}
+
+/// What a pump came to.
+pub(crate) enum Outcome {
+    /// Nothing more can be done before an event or this moment.
+    Park(Instant),
+    /// The budget is spent.
+    Again,
+    /// It is over: in good order, or why not.
+    Ended(Result<(), Error>),
+}
+
+/// Where a session came from.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// The number of its listener.
+    pub(crate) listener: usize,
+    /// Its place in the metrics.
+    pub(crate) metrics: usize,
+    /// The key of its state in the listener's host.
+    pub(crate) conn: usize,
+    pub(crate) peer: Peer,
+}
+
+/// One session.
+pub(crate) struct Session<S: Sys> {
+    pub(crate) id: Id,
+    pub(crate) origin: Origin,
+    down: Link,
+    up: Link,
+    down_socket: Socket<S>,
+    up_socket: Socket<S>,
+    attempts: Option<Box<Attempts>>,
+    stage: Stage,
+    /// When bytes last left, or when the first of them was queued: the write time-out counts from here.
+    write_progress: Instant,
+    /// It parked with output that the peer did not take: that the queue drained is news.
+    waited_for_room: bool,
+    /// That news, until the protocol was told.
+    drained: bool,
+    /// It waits in the run queue.
+    pub(crate) queued: bool,
+    /// A fact changed that no buffer shows: an answer, a deadline, the drain.
+    pub(crate) told: bool,
+    /// The earliest reminder in the timer wheel; `Tick::MAX` for none.
+    pub(crate) armed: Tick,
+}
+
+impl<S: Sys> Session<S> {
+    /// A session for a connection just accepted, which can be written to for certain.
+    pub(crate) fn new(
+        id: Id,
+        origin: Origin,
+        stream: S::Stream,
+        limits: &SessionLimits,
+        now: Instant,
+    ) -> Self {
+        let down_socket = Socket {
+            writable: true,
+            ..Socket::new(Some(stream))
+        };
+        Self {
+            id,
+            origin,
+            down: Link::new(Status::Open, limits.send_bytes_max),
+            up: Link::new(Status::Closed, limits.send_bytes_max),
+            down_socket,
+            up_socket: Socket::new(None),
+            attempts: None,
+            stage: Stage::Running,
+            write_progress: now,
+            waited_for_room: false,
+            drained: false,
+            queued: false,
+            told: true,
+            armed: Tick::MAX,
+        }
+    }
+
+    /// An event's part in the session: readiness is only ever added here.
+    pub(crate) fn note(&mut self, side: Side, readable: bool, writable: bool, read_closed: bool) {
+        let socket = match side {
+            Side::Down => &mut self.down_socket,
+            Side::Up => &mut self.up_socket,
+        };
+        socket.readable |= readable | read_closed;
+        socket.writable |= writable;
+        socket.closing |= read_closed;
+    }
+
+    /// Takes the session as far as it can go. See the module's picture.
+    pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
+        let mut budget = cx.limits.pump_bytes_max;
+        let mut fact = std::mem::take(&mut self.told);
+        if self.up.status == Status::Connecting {
+            fact |= self.advance_connect(cx);
+        }
+        loop {
+            match self.fill(cx, &mut budget) {
+                Ok(news) => fact |= news,
+                Err(kind) => return Outcome::Ended(Err(Error::Reset(kind))),
+            }
+            if fact && let Err(error) = self.advance(host, cx) {
+                return Outcome::Ended(Err(error));
+            }
+            match self.flush(cx, &mut budget) {
+                Ok(news) => fact = news | std::mem::take(&mut self.told),
+                Err(error) => return Outcome::Ended(Err(error)),
+            }
+            if let Some(outcome) = self.end(cx) {
+                return outcome;
+            }
+            if budget == 0 {
+                self.told |= fact;
+                return Outcome::Again;
+            }
+            let fillable = |link: &Link, socket: &Socket<S>| {
+                socket.readable && !link.eof && link.rx.has_space()
+            };
+            if !fact
+                && !fillable(&self.down, &self.down_socket)
+                && !fillable(&self.up, &self.up_socket)
+            {
+                return self.park(host, cx);
+            }
+        }
+    }
+
+    /// Reads both sides. Whether anything new came.
+    fn fill(&mut self, cx: &mut Context<S>, budget: &mut usize) -> Result<bool, io::ErrorKind> {
+        let counted = &mut cx.metrics.listeners[self.origin.metrics].bytes_in;
+        let mut news = false;
+        if self.down_socket.readable {
+            let before = *budget;
+            news |= fill(
+                &mut self.down,
+                &mut self.down_socket,
+                &mut cx.sys,
+                &mut cx.pool,
+                budget,
+            )?;
+            *counted += (before - *budget) as u64;
+        }
+        if self.up_socket.readable && self.up.status == Status::Open {
+            match fill(
+                &mut self.up,
+                &mut self.up_socket,
+                &mut cx.sys,
+                &mut cx.pool,
+                budget,
+            ) {
+                Ok(more) => news |= more,
+                Err(kind) => {
+                    self.up_failed(kind, cx);
+                    news = true;
+                }
+            }
+        }
+        Ok(news)
+    }
+
+    /// One step of the protocol, and the start of what it asked for.
+    fn advance(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Result<(), Error> {
+        match &mut self.stage {
+            Stage::Running => {}
+            Stage::Closing { linger_bytes } | Stage::Lingering { linger_bytes, .. } => {
+                *linger_bytes = linger_bytes.saturating_sub(self.down.rx.len());
+                self.down.rx.clear();
+                return Ok(());
+            }
+        }
+        if self.down.tx.is_empty() && self.up.tx.is_empty() {
+            self.write_progress = cx.now;
+        }
+        let mut asked = Asked::default();
+        host.advance(
+            self.origin.conn,
+            &mut Io {
+                now: cx.now,
+                wall: cx.wall,
+                draining: cx.draining,
+                drained: std::mem::take(&mut self.drained),
+                down: &mut self.down,
+                up: &mut self.up,
+                pool: &mut cx.pool,
+                disk: &mut cx.sys,
+                resolver: &mut cx.resolver,
+                metrics: &mut cx.metrics,
+                id: self.id,
+                asked: &mut asked,
+            },
+        )?;
+        if asked.disconnect {
+            self.disconnect(Status::Closed, cx);
+        }
+        if let Some((addresses, timeout)) = asked.connect {
+            self.attempts = Some(Box::new(Attempts::new(addresses, timeout, cx.now)));
+            self.connect_next(cx);
+        }
+        if asked.close {
+            self.disconnect(Status::Closed, cx);
+            self.down.rx.clear();
+            self.stage = Stage::Closing {
+                linger_bytes: cx.limits.linger_bytes_max,
+            };
+        }
+        Ok(())
+    }
+
+    /// Sends on both sides. Whether the protocol has reason to look again.
+    fn flush(&mut self, cx: &mut Context<S>, budget: &mut usize) -> Result<bool, Error> {
+        let mut news = false;
+        if self.down_socket.writable || self.down.finish == Finish::Wanted {
+            let before = *budget;
+            let progress = flush(
+                &mut self.down,
+                &mut self.down_socket,
+                &mut cx.sys,
+                &mut cx.pool,
+                budget,
+            );
+            cx.metrics.listeners[self.origin.metrics].bytes_out += (before - *budget) as u64;
+            news |= self.flushed(progress.map_err(Error::Reset)?, cx.now);
+        }
+        let up_wants = self.up_socket.writable || self.up.finish == Finish::Wanted;
+        if up_wants && self.up.status == Status::Open {
+            match flush(
+                &mut self.up,
+                &mut self.up_socket,
+                &mut cx.sys,
+                &mut cx.pool,
+                budget,
+            ) {
+                Ok(progress) => news |= self.flushed(progress, cx.now),
+                Err(kind) => {
+                    self.up_failed(kind, cx);
+                    news = true;
+                }
+            }
+        }
+        Ok(news)
+    }
+
+    fn flushed(&mut self, progress: Progress, now: Instant) -> bool {
+        if progress == Progress::None {
+            return false;
+        }
+        self.write_progress = now;
+        if self.waited_for_room && self.down.tx.is_empty() && self.up.tx.is_empty() {
+            self.waited_for_room = false;
+            self.drained = true;
+        }
+        self.drained || progress == Progress::FreedForRefused
+    }
+
+    /// The steps of an orderly end.
+    fn end(&mut self, cx: &mut Context<S>) -> Option<Outcome> {
+        if let Stage::Closing { linger_bytes } = self.stage
+            && self.down.tx.is_empty()
+        {
+            if self.down.eof {
+                return Some(Outcome::Ended(Ok(())));
+            }
+            if let Some(stream) = &self.down_socket.stream
+                && self.down.finish != Finish::Sent
+                && cx.sys.shutdown(stream).is_err()
+            {
+                return Some(Outcome::Ended(Ok(()))); // the peer is gone already
+            }
+            self.down.finish = Finish::Sent;
+            self.stage = Stage::Lingering {
+                until: cx.now + cx.limits.linger_timeout,
+                linger_bytes,
+            };
+        }
+        match self.stage {
+            Stage::Lingering {
+                until,
+                linger_bytes,
+            } if self.down.eof || linger_bytes == 0 || cx.now >= until => {
+                Some(Outcome::Ended(Ok(())))
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives back what an idle session does not need, and says until when it sleeps.
+    fn park(&mut self, host: &dyn Host, cx: &mut Context<S>) -> Outcome {
+        for link in [&mut self.down, &mut self.up] {
+            link.rx.release(&mut cx.pool);
+            link.tx.release(&mut cx.pool);
+        }
+        self.waited_for_room = !self.down.tx.is_empty() || !self.up.tx.is_empty();
+        self.assert_parked();
+        let (deadline, phase) = self.deadline(host, &cx.limits);
+        if deadline <= cx.now {
+            // `advance` ran with this very `now`: either the peer takes nothing, or the protocol broke its rule.
+            debug_assert!(phase != Phase::Idle, "a service let its deadline pass");
+            return Outcome::Ended(Err(Error::TimedOut(phase)));
+        }
+        Outcome::Park(deadline)
+    }
+
+    /// When the session must be looked at again, and what it then waited for.
+    pub(crate) fn deadline(&self, host: &dyn Host, limits: &SessionLimits) -> (Instant, Phase) {
+        let own = match self.stage {
+            Stage::Lingering { until, .. } => (until, Phase::Linger),
+            _ if self.waited_for_room => (self.write_progress + limits.write_timeout, Phase::Write),
+            Stage::Running => (host.deadline(self.origin.conn), Phase::Idle),
+            Stage::Closing { .. } => (self.write_progress + limits.write_timeout, Phase::Write),
+        };
+        match &self.attempts {
+            Some(attempts) if attempts.attempt_until < own.0 => {
+                (attempts.attempt_until, Phase::Connect)
+            }
+            _ => own,
+        }
+    }
+
+    /// The park invariant. For each side: nothing readable that there is room for, nothing queued that could be sent.
+    fn assert_parked(&self) {
+        for (link, socket) in [(&self.down, &self.down_socket), (&self.up, &self.up_socket)] {
+            if link.status == Status::Open {
+                debug_assert!(
+                    !socket.readable || link.eof || !link.rx.has_space(),
+                    "parked with input to read"
+                );
+                debug_assert!(
+                    !socket.writable || link.tx.is_empty(),
+                    "parked with output to send"
+                );
+            }
+        }
+    }
+
+    /// Looks after a connection that is being made. Whether its status changed.
+    fn advance_connect(&mut self, cx: &mut Context<S>) -> bool {
+        let Some(attempts) = &mut self.attempts else {
+            return false;
+        };
+        let result = match &self.up_socket.stream {
+            Some(stream) if self.up_socket.readable || self.up_socket.writable => {
+                cx.sys.connected(stream)
+            }
+            _ => Ok(false),
+        };
+        match result {
+            Ok(true) => {
+                self.up.status = Status::Open;
+                self.up_socket.writable = true;
+                self.attempts = None;
+                return true;
+            }
+            Ok(false) if cx.now < attempts.attempt_until => return false,
+            Ok(false) => attempts.failure = io::ErrorKind::TimedOut,
+            Err(error) => attempts.failure = error.kind(),
+        }
+        self.connect_next(cx);
+        self.up.status != Status::Connecting
+    }
+
+    /// Tries the next address; without one, the connection failed.
+    fn connect_next(&mut self, cx: &mut Context<S>) {
+        let Some(mut attempts) = self.attempts.take() else {
+            return;
+        };
+        while let Some(address) = attempts.next(cx.now) {
+            self.disconnect(Status::Connecting, cx);
+            match cx
+                .sys
+                .connect(address, Token::Session(self.id, Side::Up).pack())
+            {
+                Ok(stream) => {
+                    self.up_socket = Socket::new(Some(stream));
+                    self.attempts = Some(attempts);
+                    return;
+                }
+                Err(error) => attempts.failure = error.kind(),
+            }
+        }
+        self.disconnect(Status::Failed(attempts.failure), cx);
+        self.told = true;
+    }
+
+    fn up_failed(&mut self, kind: io::ErrorKind, cx: &mut Context<S>) {
+        if let Some(stream) = self.up_socket.stream.take() {
+            cx.sys.close(stream);
+        }
+        self.up_socket = Socket::new(None);
+        self.up.tx.clear(&mut cx.pool);
+        self.up.eof = true;
+        self.up.status = Status::Failed(kind);
+    }
+
+    /// Drops the upstream side with everything queued on it.
+    fn disconnect(&mut self, status: Status, cx: &mut Context<S>) {
+        if let Some(stream) = self.up_socket.stream.take() {
+            cx.sys.close(stream);
+        }
+        self.up_socket = Socket::new(None);
+        self.up.rx.clear();
+        self.up.rx.release(&mut cx.pool);
+        self.up.tx.clear(&mut cx.pool);
+        self.up.eof = false;
+        self.up.finish = Finish::Open;
+        self.up.status = status;
+    }
+
+    /// Closes both sockets and gives everything back.
+    pub(crate) fn dismantle(mut self, cx: &mut Context<S>) {
+        self.disconnect(Status::Closed, cx);
+        self.down.rx.clear();
+        self.down.rx.release(&mut cx.pool);
+        self.down.tx.clear(&mut cx.pool);
+        if let Some(stream) = self.down_socket.stream.take() {
+            cx.sys.close(stream);
+        }
+    }
+}
+
+/// What a flush came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// No byte left.
+    None,
+    /// Some did.
+    Sent,
+    /// Some did, and somebody was refused room before.
+    FreedForRefused,
+}
+
+/// Reads one side until it would block, its page is full or the budget is spent.
+fn fill<S: Sys>(
+    link: &mut Link,
+    socket: &mut Socket<S>,
+    sys: &mut S,
+    pool: &mut Pool,
+    budget: &mut usize,
+) -> Result<bool, io::ErrorKind> {
+    let mut news = false;
+    let Some(stream) = &socket.stream else {
+        return Ok(false);
+    };
+    while socket.readable && !link.eof && link.rx.has_space() && *budget > 0 {
+        let space = link.rx.space(pool);
+        let room = space.len();
+        match sys.recv(stream, space) {
+            Ok(0) => {
+                link.eof = true;
+                socket.readable = false;
+                news = true;
+            }
+            Ok(count) => {
+                link.rx.filled(count, room);
+                *budget = budget.saturating_sub(count);
+                news = true;
+                if count < room && !socket.closing {
+                    socket.readable = false;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.readable = false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.kind()),
+        }
+    }
+    Ok(news)
+}
+
+/// Sends one side's queue until it would block, is empty or the budget is spent; then the end, if it is wanted.
+fn flush<S: Sys>(
+    link: &mut Link,
+    socket: &mut Socket<S>,
+    sys: &mut S,
+    pool: &mut Pool,
+    budget: &mut usize,
+) -> Result<Progress, io::ErrorKind> {
+    let mut progress = Progress::None;
+    let Some(stream) = &socket.stream else {
+        return Ok(progress);
+    };
+    while socket.writable && *budget > 0 {
+        let (result, offered) = match link.tx.front() {
+            Front::Empty => break,
+            Front::One(bytes, more) => (sys.send(stream, bytes, more), Some(bytes.len())),
+            Front::Many(runs, count, more) => {
+                let offered = runs[..count].iter().map(|run| run.len()).sum();
+                (sys.send_many(stream, &runs[..count], more), Some(offered))
+            }
+            Front::File(file, offset, len) => {
+                // A file never fills the socket buffer in one call for certain, so only `WouldBlock` says that it is full.
+                (
+                    sys.send_file(stream, file, offset, len.min(*budget as u64)),
+                    None,
+                )
+            }
+        };
+        match result {
+            // The file became shorter than the length that was promised: the answer must not look complete.
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof),
+            Ok(count) => {
+                link.tx.sent(count, pool);
+                *budget = budget.saturating_sub(count);
+                progress = Progress::Sent;
+                socket.writable = offered.is_none_or(|offered| count == offered);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable = false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.kind()),
+        }
+    }
+    if link.finish == Finish::Wanted && link.tx.is_empty() {
+        sys.shutdown(stream).map_err(|error| error.kind())?;
+        link.finish = Finish::Sent;
+    }
+    if progress == Progress::Sent && link.tx.take_refused() {
+        progress = Progress::FreedForRefused;
+    }
+    Ok(progress)
+}

@@ -1,0 +1,303 @@
+//! The test bench of the services: one connection in memory, a clock that is set by hand, and a real disk; no sockets.
+//!
+//! `peer_sends`, `expect`, `peer_closes`, `expect_closed`: a test reads like the dialogue that it checks. Every step also
+//! checks the contract: a second `advance` with nothing new changes nothing, and the deadline lies ahead.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::buffer::{Front, Pool};
+use crate::dns::{self, Hosts, Resolver};
+use crate::metrics::{ListenerMetrics, Metrics};
+use crate::service::{Asked, Error, Id, Io, Link, Peer, Service, Side, Status};
+use crate::sys::unix::Unix;
+
+/// What a send queue holds on the bench unless a test says otherwise, in bytes.
+const SEND_BYTES_MAX: u32 = 512 * 1024;
+
+/// One connection of a service.
+pub(crate) struct Bench<T: Service> {
+    pub(crate) service: T,
+    conn: Option<T::Conn>,
+    pub(crate) down: Link,
+    pub(crate) up: Link,
+    pub(crate) pool: Pool,
+    pub(crate) disk: Unix,
+    pub(crate) resolver: Resolver<Id>,
+    pub(crate) metrics: Metrics,
+    pub(crate) now: Instant,
+    pub(crate) wall: SystemTime,
+    pub(crate) draining: bool,
+    /// Bytes of the answer that were not expected yet.
+    sent: Vec<u8>,
+    /// The addresses that a connection was asked for.
+    pub(crate) connect: Option<Vec<std::net::SocketAddr>>,
+    closed: bool,
+    /// How the session was dropped.
+    pub(crate) failed: Option<Error>,
+}
+
+impl<T: Service> Bench<T> {
+    /// A connection just accepted, after its first `advance`.
+    pub(crate) fn new(service: T) -> Self {
+        let hosts = Hosts::parse("192.0.2.1 origin.example\n127.0.0.1 inside.example\n");
+        let mut bench = Self {
+            service,
+            conn: None,
+            down: Link::new(Status::Open, SEND_BYTES_MAX),
+            up: Link::new(Status::Closed, SEND_BYTES_MAX),
+            pool: Pool::new(64 << 20, 1 << 20),
+            disk: Unix::new(false).expect("a poll"),
+            resolver: Resolver::new(dns::Config::default(), hosts, [7; 32]),
+            metrics: Metrics {
+                listeners: vec![ListenerMetrics::default()],
+                ..Metrics::default()
+            },
+            now: Instant::now(),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_792_000_000),
+            draining: false,
+            sent: Vec::new(),
+            connect: None,
+            closed: false,
+            failed: None,
+        };
+        let peer = Peer::Inet(([192, 0, 2, 9], 40_000).into());
+        bench.conn = Some(bench.service.accept(&peer, bench.now));
+        bench.step();
+        bench
+    }
+
+    /// Calls `advance` until it changes nothing, taking what is sent.
+    pub(crate) fn step(&mut self) {
+        loop {
+            let before = (
+                self.sent.len(),
+                self.down.rx.len(),
+                self.up.rx.len(),
+                self.up.status,
+            );
+            self.advance_once();
+            self.collect();
+            if self.closed || self.failed.is_some() {
+                return;
+            }
+            if before
+                == (
+                    self.sent.len(),
+                    self.down.rx.len(),
+                    self.up.rx.len(),
+                    self.up.status,
+                )
+            {
+                break;
+            }
+        }
+        let conn = self.conn.as_ref().expect("the connection is open");
+        assert!(
+            self.service.deadline(conn) > self.now,
+            "the deadline must lie ahead"
+        );
+    }
+
+    fn advance_once(&mut self) {
+        let Some(conn) = &mut self.conn else { return };
+        let mut asked = Asked::default();
+        let mut io = Io {
+            now: self.now,
+            wall: self.wall,
+            draining: self.draining,
+            drained: false,
+            down: &mut self.down,
+            up: &mut self.up,
+            pool: &mut self.pool,
+            disk: &mut self.disk,
+            resolver: &mut self.resolver,
+            metrics: &mut self.metrics,
+            id: Id {
+                index: 0,
+                generation: 0,
+            },
+            asked: &mut asked,
+        };
+        let result = self.service.advance(conn, &mut io);
+        if asked.disconnect {
+            self.up = Link::new(Status::Closed, SEND_BYTES_MAX);
+        }
+        if let Some((addresses, _)) = asked.connect {
+            self.connect = Some(addresses);
+            self.up.status = Status::Connecting;
+        }
+        if asked.close {
+            self.closed = true;
+        }
+        if let Err(error) = result {
+            self.failed = Some(error);
+        }
+        if (self.closed || self.failed.is_some())
+            && let Some(conn) = self.conn.take()
+        {
+            self.service.ended(conn, &mut self.disk, self.now);
+        }
+    }
+
+    /// Takes what is queued for the client, files included.
+    fn collect(&mut self) {
+        collect(
+            &mut self.down,
+            &mut self.disk,
+            &mut self.pool,
+            &mut self.sent,
+        );
+    }
+
+    /// The client sends these bytes, in pages as the kernel would bring them.
+    pub(crate) fn peer_sends(&mut self, mut bytes: &[u8]) -> &mut Self {
+        while !bytes.is_empty() && self.conn.is_some() {
+            let taken = self.down.rx.push(bytes, &mut self.pool);
+            assert!(taken > 0, "the service does not read on");
+            bytes = &bytes[taken..];
+            self.step();
+        }
+        self
+    }
+
+    /// The client sends its end.
+    pub(crate) fn peer_closes(&mut self) -> &mut Self {
+        self.down.eof = true;
+        self.step();
+        self
+    }
+
+    /// Time passes.
+    pub(crate) fn later(&mut self, span: Duration) -> &mut Self {
+        self.now += span;
+        self.wall += span;
+        self.step();
+        self
+    }
+
+    /// The connection that was asked for is made.
+    pub(crate) fn origin_accepts(&mut self) -> &mut Self {
+        assert_eq!(
+            self.up.status,
+            Status::Connecting,
+            "no connection was asked for"
+        );
+        self.up.status = Status::Open;
+        self.step();
+        self
+    }
+
+    /// The connection that was asked for fails.
+    pub(crate) fn origin_fails(&mut self, kind: std::io::ErrorKind) -> &mut Self {
+        self.up.status = Status::Failed(kind);
+        self.up.eof = true;
+        self.step();
+        self
+    }
+
+    /// What the origin received so far and was not asked for yet.
+    pub(crate) fn origin_received(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        collect(&mut self.up, &mut self.disk, &mut self.pool, &mut bytes);
+        self.step();
+        bytes
+    }
+
+    /// The origin sends these bytes.
+    pub(crate) fn origin_sends(&mut self, mut bytes: &[u8]) -> &mut Self {
+        while !bytes.is_empty() && self.conn.is_some() {
+            let taken = self.up.rx.push(bytes, &mut self.pool);
+            assert!(taken > 0, "the service does not read on");
+            bytes = &bytes[taken..];
+            self.step();
+        }
+        self
+    }
+
+    /// The origin sends its end.
+    pub(crate) fn origin_closes(&mut self) -> &mut Self {
+        self.up.eof = true;
+        self.step();
+        self
+    }
+
+    /// Everything that was sent to the client and not expected yet.
+    pub(crate) fn received(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// The client received exactly this since the last look.
+    pub(crate) fn expect(&mut self, bytes: &[u8]) -> &mut Self {
+        let received = self.received();
+        assert_eq!(
+            String::from_utf8_lossy(&received),
+            String::from_utf8_lossy(bytes),
+            "what the client received, and what it should have"
+        );
+        self
+    }
+
+    /// The session ended in good order.
+    pub(crate) fn expect_closed(&mut self) -> &mut Self {
+        assert!(self.failed.is_none(), "dropped: {:?}", self.failed);
+        assert!(self.closed, "the session goes on");
+        self
+    }
+
+    /// The session goes on.
+    pub(crate) fn expect_open(&mut self) -> &mut Self {
+        assert!(
+            self.failed.is_none() && !self.closed,
+            "the session ended: {:?}",
+            self.failed
+        );
+        self
+    }
+
+    /// Whether the session is over, either way.
+    pub(crate) fn is_over(&self) -> bool {
+        self.conn.is_none()
+    }
+
+    /// When the state ends by itself.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.conn.as_ref().map(|conn| self.service.deadline(conn))
+    }
+
+    /// Which side has output that waits; for tests of backpressure.
+    pub(crate) fn queued(&self, side: Side) -> usize {
+        match side {
+            Side::Down => self.down.tx.memory_bytes(),
+            Side::Up => self.up.tx.memory_bytes(),
+        }
+    }
+}
+
+fn collect(link: &mut Link, disk: &mut Unix, pool: &mut Pool, into: &mut Vec<u8>) {
+    use crate::service::Disk;
+    loop {
+        let count = match link.tx.front() {
+            Front::Empty => return,
+            Front::One(bytes, _) => {
+                into.extend_from_slice(bytes);
+                bytes.len()
+            }
+            Front::Many(runs, count, _) => {
+                runs[..count]
+                    .iter()
+                    .for_each(|run| into.extend_from_slice(run));
+                runs[..count].iter().map(|run| run.len()).sum()
+            }
+            Front::File(file, offset, len) => {
+                let mut bytes = vec![0; usize::try_from(len.min(1 << 20)).expect("a megabyte")];
+                let count = disk
+                    .read_at(file, offset, &mut bytes)
+                    .expect("a readable file");
+                assert!(count > 0, "the file is shorter than was promised");
+                into.extend_from_slice(&bytes[..count]);
+                count
+            }
+        };
+        link.tx.sent(count, pool);
+    }
+}

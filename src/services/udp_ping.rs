@@ -1,0 +1,153 @@
+//! The UDP pinger's server: each datagram comes back in ASCII upper case, over a simulated bad network.
+//!
+//! A share of the datagrams is lost, answered twice, held back so that later ones overtake them, or damaged in one bit; the
+//! rest may be delayed. What befalls a datagram is drawn from a generator that can be seeded, one draw for each question in
+//! the order of arrival, so that a test run can be repeated. The answer is never longer than the question.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::{Fraction, UdpPingConfig};
+use crate::metrics::ListenerMetrics;
+use crate::service::{DatagramIo, DatagramService, Outbox};
+use crate::wire::ping;
+
+/// Bytes of answers that wait for their moment; beyond it they are dropped, as a router with a full queue would.
+const DELAYED_BYTES_MAX: usize = 16 << 20;
+/// How much longer than its fellows a reordered answer is held back.
+const REORDER_HOLD: Duration = Duration::from_millis(20);
+
+/// The ping service.
+pub struct UdpPing {
+    loss: Fraction,
+    duplicate: Fraction,
+    reorder: Fraction,
+    corrupt: Fraction,
+    delay: Duration,
+    jitter: Duration,
+    random: SplitMix,
+    delayed: BinaryHeap<Reverse<Delayed>>,
+    delayed_bytes: usize,
+    /// Counts the delayed answers, so that those of one moment leave in order.
+    order: u64,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Delayed {
+    at: Instant,
+    order: u64,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+impl UdpPing {
+    /// A service as configured. `seed` is used where the configuration has none.
+    pub fn new(config: &UdpPingConfig, seed: u64) -> Self {
+        Self {
+            loss: config.loss,
+            duplicate: config.duplicate,
+            reorder: config.reorder,
+            corrupt: config.corrupt,
+            delay: config.delay,
+            jitter: config.jitter,
+            random: SplitMix(config.seed.unwrap_or(seed)),
+            delayed: BinaryHeap::new(),
+            delayed_bytes: 0,
+            order: 0,
+        }
+    }
+
+    /// Whether what happens to this share of the datagrams happens to this one. No draw for what never happens, so that a
+    /// seed means the same loss whatever else is off.
+    fn draw(&mut self, share: Fraction) -> bool {
+        !share.is_zero() && share.hits(self.random.next())
+    }
+
+    fn damage(&mut self, payload: &mut [u8]) {
+        if !payload.is_empty() {
+            let bit = self.random.next() as usize % (payload.len() * 8);
+            payload[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    /// How long this answer is held back.
+    fn hold(&mut self) -> Duration {
+        let mut hold = self.delay;
+        if !self.jitter.is_zero() {
+            let nanos = u64::try_from(self.jitter.as_nanos()).unwrap_or(u64::MAX);
+            hold += Duration::from_nanos(self.random.next() % nanos);
+        }
+        if self.draw(self.reorder) {
+            hold + REORDER_HOLD
+        } else {
+            hold
+        }
+    }
+
+    fn answer(&mut self, io: &mut DatagramIo<'_>) {
+        let hold = self.hold();
+        if hold.is_zero() {
+            io.echo();
+        } else if self.delayed_bytes + io.payload.len() > DELAYED_BYTES_MAX {
+            io.metrics.dropped_full += 1;
+        } else {
+            self.order += 1;
+            self.delayed_bytes += io.payload.len();
+            let delayed = Delayed {
+                at: io.now + hold,
+                order: self.order,
+                to: io.from,
+                bytes: io.payload.to_vec(),
+            };
+            self.delayed.push(Reverse(delayed));
+        }
+    }
+}
+
+impl DatagramService for UdpPing {
+    fn receive(&mut self, io: &mut DatagramIo<'_>) {
+        if self.draw(self.loss) {
+            io.metrics.dropped_loss += 1;
+            return;
+        }
+        ping::answer_in_place(io.payload);
+        if self.draw(self.corrupt) {
+            self.damage(io.payload);
+        }
+        self.answer(io);
+        if self.draw(self.duplicate) {
+            self.answer(io);
+        }
+    }
+
+    fn advance(&mut self, out: &mut Outbox, now: Instant, _metrics: &mut ListenerMetrics) {
+        while let Some(Reverse(first)) = self.delayed.peek() {
+            if first.at > now {
+                return;
+            }
+            out.send(first.to, &first.bytes);
+            self.delayed_bytes -= first.bytes.len();
+            self.delayed.pop();
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.delayed.peek().map(|Reverse(first)| first.at)
+    }
+}
+
+/// The generator of Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014): small, seedable, and good
+/// enough to lose datagrams. Not for secrets.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

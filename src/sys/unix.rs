@@ -1,0 +1,685 @@
+//! The real kernel: mio's poll for readiness, rustix for the system calls, libc for the two that rustix lacks.
+//!
+//! All `unsafe` of the crate stands in the last part of this file: `recvmmsg` and `sendmmsg`, whose arrays of headers
+//! point at one another.
+//!
+//! Sockets are plain descriptors registered by number, so that TCP and Unix streams are one type. Options are set once on
+//! the listening socket: Linux copies `TCP_NODELAY` to the sockets it accepts (checked by a test below), which saves a
+//! system call for each connection.
+
+use std::ffi::OsStr;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::net::{
+    self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags,
+    SocketType, sockopt,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use super::{Batch, Bind, Event, Signal, Sys};
+use crate::buffer::{File, Handle};
+use crate::service::{Disk, Entry, FileKind, Metadata, Outbox, Peer, Reply};
+
+/// Events taken from the kernel in one poll.
+const EVENTS_MAX: usize = 1024;
+/// Bytes asked for a datagram socket's receive and send buffers; the kernel caps it at `net.core.rmem_max`.
+const DATAGRAM_SOCKET_BYTES: usize = 4 << 20;
+/// The most that one `sendfile` is asked for; the kernel's own limit is just below 2 GiB.
+const SENDFILE_BYTES_MAX: u64 = 1 << 30;
+const SIGNALS: Token = Token(usize::MAX - 1);
+
+/// The real kernel.
+pub struct Unix {
+    poll: Poll,
+    events: mio::Events,
+    signals: Option<Signals>,
+    /// Given up for a moment when the process is out of descriptors, to be able to turn a client away.
+    spare: Option<OwnedFd>,
+    receiving: Messages,
+    sending: Messages,
+    /// The kernel took a batch with `UDP_SEGMENT`; cleared when it refuses one.
+    segmentation: bool,
+}
+
+/// A listening socket; a Unix one takes its path with it when it is closed.
+pub struct Listener {
+    socket: OwnedFd,
+    path: Option<PathBuf>,
+}
+
+impl Unix {
+    /// Opens the poll. With `signals`, SIGTERM, SIGINT and SIGHUP are taken over and told by [`Sys::signal`]; SIGPIPE is
+    /// ignored by Rust's runtime already.
+    ///
+    /// # Errors
+    /// Those of `epoll_create1(2)` and `sigaction(2)`.
+    pub fn new(signals: bool) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let signals = if signals {
+            let mut source = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+            poll.registry()
+                .register(&mut source, SIGNALS, Interest::READABLE)?;
+            Some(source)
+        } else {
+            None
+        };
+        Ok(Self {
+            poll,
+            events: mio::Events::with_capacity(EVENTS_MAX),
+            signals,
+            spare: spare().ok(),
+            receiving: Messages::new(),
+            sending: Messages::new(),
+            segmentation: true,
+        })
+    }
+
+    fn register_fd(&self, fd: &OwnedFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.poll.registry().register(
+            &mut SourceFd(&fd.as_raw_fd()),
+            Token(token as usize),
+            interest,
+        )
+    }
+}
+
+fn spare() -> io::Result<OwnedFd> {
+    Ok(fs::open(
+        "/dev/null",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+fn inet_socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    Ok(net::socket_with(
+        family,
+        kind,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        None,
+    )?)
+}
+
+fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    SocketAddr::try_from(net::getsockname(socket)?)
+        .map_err(|_| io::Error::other("not an internet address"))
+}
+
+/// Binds a Unix socket; a path that a dead process left behind is taken over, a live one's is not.
+fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let address = net::SocketAddrUnix::new(path)?;
+    match net::bind(&socket, &address) {
+        Err(rustix::io::Errno::ADDRINUSE) => {
+            let probe = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            if net::connect(&probe, &address) != Err(rustix::io::Errno::CONNREFUSED) {
+                return Err(rustix::io::Errno::ADDRINUSE.into());
+            }
+            fs::unlink(path)?;
+            net::bind(&socket, &address)?;
+        }
+        result => result?,
+    }
+    Ok(socket)
+}
+
+impl Sys for Unix {
+    type Listener = Listener;
+    type Stream = OwnedFd;
+    type Datagram = OwnedFd;
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        for event in &self.events {
+            if event.token() != SIGNALS {
+                events.push(Event {
+                    token: event.token().0 as u64,
+                    readable: event.is_readable() || event.is_error(),
+                    writable: event.is_writable() || event.is_error(),
+                    read_closed: event.is_read_closed() || event.is_error(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self) -> Option<Signal> {
+        match self.signals.as_mut()?.pending().next()? {
+            SIGHUP => Some(Signal::Reload),
+            _ => Some(Signal::Terminate),
+        }
+    }
+
+    fn listen(&mut self, bind: &Bind, backlog: i32, token: u64) -> io::Result<(Listener, Bind)> {
+        let (socket, path) = match bind {
+            Bind::Inet(address) => {
+                let socket = inet_socket(*address, SocketType::STREAM)?;
+                sockopt::set_socket_reuseaddr(&socket, true)?;
+                sockopt::set_tcp_nodelay(&socket, true)?;
+                net::bind(&socket, address)?;
+                (socket, None)
+            }
+            Bind::Unix(path) => (bind_unix(path)?, Some(path.clone())),
+        };
+        net::listen(&socket, backlog)?;
+        self.register_fd(&socket, token, Interest::READABLE)?;
+        let bound = match &path {
+            Some(path) => Bind::Unix(path.clone()),
+            None => Bind::Inet(local_address(&socket)?),
+        };
+        Ok((Listener { socket, path }, bound))
+    }
+
+    fn accept(&mut self, listener: &Listener) -> io::Result<(OwnedFd, Peer)> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (stream, address) = net::acceptfrom_with(&listener.socket, flags)?;
+        let peer = address
+            .and_then(|a| SocketAddr::try_from(a).ok())
+            .map_or(Peer::Unix, Peer::Inet);
+        Ok((stream, peer))
+    }
+
+    fn shed(&mut self, listener: &Listener) -> io::Result<()> {
+        self.spare = None;
+        let shed = net::accept(&listener.socket).map(drop);
+        self.spare = spare().ok();
+        Ok(shed?)
+    }
+
+    fn unlisten(&mut self, listener: Listener) {
+        if let Some(path) = &listener.path {
+            // Nobody else can listen on it while we do; that it is gone already is no harm.
+            let _ = fs::unlink(path);
+        }
+    }
+
+    fn register(&mut self, stream: &OwnedFd, token: u64) -> io::Result<()> {
+        self.register_fd(stream, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    fn connect(&mut self, to: SocketAddr, token: u64) -> io::Result<OwnedFd> {
+        let stream = inet_socket(to, SocketType::STREAM)?;
+        sockopt::set_tcp_nodelay(&stream, true)?;
+        match net::connect(&stream, &to) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.register(&stream, token)?;
+        Ok(stream)
+    }
+
+    fn connected(&mut self, stream: &OwnedFd) -> io::Result<bool> {
+        sockopt::socket_error(stream)??;
+        match net::getpeername(stream) {
+            Ok(_) => Ok(true),
+            Err(rustix::io::Errno::NOTCONN) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[inline]
+    fn recv(&mut self, stream: &OwnedFd, into: &mut [u8]) -> io::Result<usize> {
+        Ok(net::recv(stream, into, RecvFlags::empty())?.0)
+    }
+
+    #[inline]
+    fn send(&mut self, stream: &OwnedFd, bytes: &[u8], more: bool) -> io::Result<usize> {
+        Ok(net::send(stream, bytes, send_flags(more))?)
+    }
+
+    fn send_many(
+        &mut self,
+        stream: &OwnedFd,
+        runs: &[IoSlice<'_>],
+        more: bool,
+    ) -> io::Result<usize> {
+        Ok(net::sendmsg(
+            stream,
+            runs,
+            &mut SendAncillaryBuffer::default(),
+            send_flags(more),
+        )?)
+    }
+
+    fn send_file(
+        &mut self,
+        stream: &OwnedFd,
+        file: &File,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<usize> {
+        let mut offset = offset;
+        Ok(fs::sendfile(
+            stream,
+            descriptor(file)?,
+            Some(&mut offset),
+            len.min(SENDFILE_BYTES_MAX) as usize,
+        )?)
+    }
+
+    fn shutdown(&mut self, stream: &OwnedFd) -> io::Result<()> {
+        Ok(net::shutdown(stream, Shutdown::Write)?)
+    }
+
+    fn close(&mut self, stream: OwnedFd) {
+        drop(stream); // close(2) takes it out of the poll as well
+    }
+
+    fn bind_datagram(&mut self, bind: SocketAddr, token: u64) -> io::Result<(OwnedFd, SocketAddr)> {
+        let socket = inet_socket(bind, SocketType::DGRAM)?;
+        // Best effort: a smaller buffer drops earlier under a flood, nothing else.
+        let _ = sockopt::set_socket_recv_buffer_size(&socket, DATAGRAM_SOCKET_BYTES);
+        let _ = sockopt::set_socket_send_buffer_size(&socket, DATAGRAM_SOCKET_BYTES);
+        net::bind(&socket, &bind)?;
+        self.register_fd(&socket, token, Interest::READABLE)?;
+        let bound = local_address(&socket)?;
+        Ok((socket, bound))
+    }
+
+    fn recv_batch(&mut self, socket: &OwnedFd, batch: &mut Batch) -> io::Result<usize> {
+        self.receiving.receive(socket, batch)
+    }
+
+    fn send_batch(&mut self, socket: &OwnedFd, batch: &Batch, out: &Outbox) -> usize {
+        self.sending
+            .send(socket, batch, out, &mut self.segmentation)
+    }
+
+    fn close_datagram(&mut self, socket: OwnedFd) {
+        drop(socket);
+    }
+}
+
+fn send_flags(more: bool) -> SendFlags {
+    if more {
+        SendFlags::NOSIGNAL | SendFlags::MORE
+    } else {
+        SendFlags::NOSIGNAL
+    }
+}
+
+/// The descriptor of a file that this kernel opened.
+fn descriptor(file: &File) -> io::Result<&OwnedFd> {
+    match file.handle() {
+        Handle::Fd(fd) => Ok(fd),
+        Handle::Simulated(_) => Err(io::Error::other("a file of the simulated disk")),
+    }
+}
+
+/// `RESOLVE_BENEATH` refuses every way out of the root, `RESOLVE_NO_MAGICLINKS` those of /proc.
+fn open_beneath(root: &File, path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+    Ok(File::new(Handle::Fd(fs::openat2(
+        descriptor(root)?,
+        path,
+        flags,
+        mode,
+        resolve,
+    )?)))
+}
+
+fn metadata(stat: &fs::Stat) -> Metadata {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => FileKind::Regular,
+        FileType::Directory => FileKind::Folder,
+        _ => FileKind::Other,
+    };
+    let modified = match u64::try_from(stat.st_mtime) {
+        Ok(seconds) => SystemTime::UNIX_EPOCH + Duration::new(seconds, stat.st_mtime_nsec as u32),
+        Err(_) => SystemTime::UNIX_EPOCH, // a time before 1970 has no place in HTTP
+    };
+    Metadata {
+        kind,
+        len: stat.st_size as u64,
+        modified,
+        identity: (stat.st_dev, stat.st_ino),
+    }
+}
+
+impl Disk for Unix {
+    fn open_folder(&mut self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(File::new(Handle::Fd(fs::open(path, flags, Mode::empty())?)))
+    }
+
+    fn open(&mut self, root: &File, path: &Path) -> io::Result<File> {
+        // NONBLOCK: opening a pipe must not wait for a writer.
+        open_beneath(root, path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
+    }
+
+    fn metadata(&mut self, file: &File) -> io::Result<Metadata> {
+        Ok(metadata(&fs::fstat(descriptor(file)?)?))
+    }
+
+    fn read_at(&mut self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::pread(descriptor(file)?, into, offset)?)
+    }
+
+    fn entries(&mut self, folder: &File) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::Dir::read_from(descriptor(folder)?)? {
+            let entry = entry?;
+            let name = PathBuf::from(OsStr::from_bytes(entry.file_name().to_bytes()));
+            if name == Path::new(".") || name == Path::new("..") {
+                continue;
+            }
+            // What cannot be opened beneath the folder (a link that leaves it, a file that just went) is not listed.
+            let Ok(stat) = open_beneath(folder, &name, OFlags::PATH, Mode::empty())
+                .and_then(|file| Ok(fs::fstat(descriptor(&file)?)?))
+            else {
+                continue;
+            };
+            entries.push(Entry {
+                name,
+                metadata: metadata(&stat),
+            });
+        }
+        Ok(entries)
+    }
+
+    fn create(&mut self, root: &File, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        open_beneath(root, path, flags, Mode::from_raw_mode(0o644))
+    }
+
+    fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()> {
+        match fs::mkdirat(descriptor(root)?, path, Mode::from_raw_mode(0o755)) {
+            Err(rustix::io::Errno::EXIST) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::pwrite(descriptor(file)?, bytes, offset)?)
+    }
+
+    fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+        let root = descriptor(root)?;
+        let flags = if replace {
+            RenameFlags::empty()
+        } else {
+            RenameFlags::NOREPLACE
+        };
+        Ok(fs::renameat_with(root, from, root, to, flags)?)
+    }
+
+    fn remove(&mut self, root: &File, path: &Path) -> io::Result<()> {
+        Ok(fs::unlinkat(descriptor(root)?, path, AtFlags::empty())?)
+    }
+
+    fn free_bytes(&mut self, root: &File) -> io::Result<u64> {
+        let stat = fs::fstatvfs(descriptor(root)?)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn entropy(&mut self, into: &mut [u8]) {
+        // Invariant: the kernel's pool is seeded long before a server starts; getrandom(2) fails for nothing else.
+        getrandom::fill(into).expect("getrandom(2)");
+    }
+}
+
+/// The arrays that `recvmmsg(2)` and `sendmmsg(2)` take: headers that point to names, runs of bytes and control messages.
+/// Allocated once and never moved; every pointer in a header is set anew before each call that reads it.
+struct Messages {
+    headers: Box<[libc::mmsghdr; Batch::SLOTS]>,
+    names: Box<[Name; Batch::SLOTS]>,
+    runs: Box<[libc::iovec; Batch::SLOTS]>,
+    controls: Box<[Control; Batch::SLOTS]>,
+}
+
+/// A `sockaddr_storage` as bytes.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Name([u8; 128]);
+
+/// One control message that carries a `u16`: a `cmsghdr` (16 bytes) and its padded payload.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 24]);
+
+/// The most datagrams of one size to one peer that leave as one `UDP_SEGMENT` message (`UDP_MAX_SEGMENTS` of Linux, as it
+/// was before 6.9), and the most bytes of each: one Ethernet frame's, so that no path on the way refuses them.
+const SEGMENTS_MAX: usize = 64;
+const SEGMENT_BYTES_MAX: usize = 1400;
+
+impl Name {
+    /// Family in the machine's order, port and address in the network's (`man 7 ip`, `man 7 ipv6`).
+    fn address(&self) -> Option<SocketAddr> {
+        let b = &self.0;
+        let port = u16::from_be_bytes([b[2], b[3]]);
+        match i32::from(u16::from_ne_bytes([b[0], b[1]])) {
+            libc::AF_INET => Some(SocketAddr::from(([b[4], b[5], b[6], b[7]], port))),
+            libc::AF_INET6 => {
+                let mut ip = [0; 16];
+                ip.copy_from_slice(&b[8..24]);
+                let flow = u32::from_be_bytes([b[4], b[5], b[6], b[7]]);
+                let scope = u32::from_ne_bytes([b[24], b[25], b[26], b[27]]);
+                Some(std::net::SocketAddrV6::new(ip.into(), port, flow, scope).into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Writes an address; its length in bytes.
+    fn set(&mut self, address: SocketAddr) -> libc::socklen_t {
+        let b = &mut self.0;
+        b[2..4].copy_from_slice(&address.port().to_be_bytes());
+        match address {
+            SocketAddr::V4(v4) => {
+                b[0..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+                b[4..8].copy_from_slice(&v4.ip().octets());
+                b[8..16].fill(0);
+                16
+            }
+            SocketAddr::V6(v6) => {
+                b[0..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+                b[4..8].copy_from_slice(&v6.flowinfo().to_be_bytes());
+                b[8..24].copy_from_slice(&v6.ip().octets());
+                b[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
+                28
+            }
+        }
+    }
+}
+
+impl Control {
+    /// The control message that asks for segments of `bytes` (`man 7 udp`, `UDP_SEGMENT`).
+    fn segment(bytes: u16) -> Self {
+        let mut b = [0; 24];
+        b[0..8].copy_from_slice(&(16 + size_of::<u16>()).to_ne_bytes());
+        b[8..12].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
+        b[12..16].copy_from_slice(&libc::UDP_SEGMENT.to_ne_bytes());
+        b[16..18].copy_from_slice(&bytes.to_ne_bytes());
+        Self(b)
+    }
+}
+
+#[allow(unsafe_code)]
+impl Messages {
+    fn new() -> Self {
+        // SAFETY: all-zero is a valid `mmsghdr` and `iovec`: null pointers and zero lengths.
+        let (headers, runs) = unsafe {
+            (
+                MaybeUninit::zeroed().assume_init(),
+                MaybeUninit::zeroed().assume_init(),
+            )
+        };
+        Self {
+            headers: Box::new(headers),
+            names: Box::new([Name([0; 128]); Batch::SLOTS]),
+            runs: Box::new(runs),
+            controls: Box::new([Control([0; 24]); Batch::SLOTS]),
+        }
+    }
+
+    /// Receives as many datagrams as there are, up to the batch's slots.
+    fn receive(&mut self, socket: &OwnedFd, batch: &mut Batch) -> io::Result<usize> {
+        batch.clear();
+        for i in 0..Batch::SLOTS {
+            let slot = batch.slot_mut(i);
+            self.runs[i] = libc::iovec {
+                iov_base: slot.as_mut_ptr().cast(),
+                iov_len: slot.len(),
+            };
+            let header = &mut self.headers[i].msg_hdr;
+            header.msg_name = self.names[i].0.as_mut_ptr().cast();
+            header.msg_namelen = size_of::<Name>() as libc::socklen_t;
+            header.msg_iov = &raw mut self.runs[i];
+            header.msg_iovlen = 1;
+        }
+        // SAFETY: the headers point to names, runs and slots that outlive the call, with their true lengths, and to no
+        // control messages; the slots do not overlap.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_fd().as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                Batch::SLOTS as u32,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        for i in 0..received {
+            let from = self.names[i]
+                .address()
+                .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+            batch.received(from, self.headers[i].msg_len as usize);
+        }
+        Ok(received)
+    }
+
+    /// Sends all replies; how many could not be sent.
+    fn send(
+        &mut self,
+        socket: &OwnedFd,
+        batch: &Batch,
+        out: &Outbox,
+        segmentation: &mut bool,
+    ) -> usize {
+        let (mut unsent, mut next) = (0, 0);
+        while next < out.replies.len() {
+            let (messages, replies) = self.gather(batch, out, next, *segmentation);
+            let (sent, error) = self.send_gathered(socket, messages);
+            let done: usize = (0..sent).map(|i| self.headers[i].msg_hdr.msg_iovlen).sum();
+            next += done;
+            if sent == messages {
+                debug_assert_eq!(done, replies);
+                continue;
+            }
+            // The first message that was not sent stopped the call.
+            let refused = self.headers[sent].msg_hdr.msg_iovlen;
+            match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => {
+                    unsent += out.replies.len() - next;
+                    break;
+                }
+                _ if refused > 1 => *segmentation = false, // a device that cannot: try again one by one
+                _ => {
+                    unsent += refused;
+                    next += refused;
+                }
+            }
+        }
+        unsent
+    }
+
+    /// Fills the headers with the replies from `first` on; how many messages, and how many replies they hold. Neighbours
+    /// of one size to one peer become one message.
+    fn gather(
+        &mut self,
+        batch: &Batch,
+        out: &Outbox,
+        first: usize,
+        segmentation: bool,
+    ) -> (usize, usize) {
+        let replies = &out.replies[first..];
+        let replies = &replies[..replies.len().min(Batch::SLOTS)];
+        let (mut messages, mut i) = (0, 0);
+        while i < replies.len() {
+            let len = batch.reply_bytes(out, &replies[i]).len();
+            let alike = |r: &Reply| r.to == replies[i].to && batch.reply_bytes(out, r).len() == len;
+            let run = if segmentation && (1..=SEGMENT_BYTES_MAX).contains(&len) {
+                replies[i..]
+                    .iter()
+                    .take(SEGMENTS_MAX.min(65_000 / len))
+                    .take_while(|r| alike(r))
+                    .count()
+            } else {
+                1
+            };
+            for (j, reply) in replies[i..i + run].iter().enumerate() {
+                let bytes = batch.reply_bytes(out, reply);
+                self.runs[i + j] = libc::iovec {
+                    iov_base: bytes.as_ptr().cast_mut().cast(),
+                    iov_len: bytes.len(),
+                };
+            }
+            let header = &mut self.headers[messages].msg_hdr;
+            header.msg_namelen = self.names[messages].set(replies[i].to);
+            header.msg_name = self.names[messages].0.as_mut_ptr().cast();
+            header.msg_iov = &raw mut self.runs[i];
+            header.msg_iovlen = run as _;
+            header.msg_control = std::ptr::null_mut();
+            header.msg_controllen = 0;
+            if run > 1 {
+                self.controls[messages] = Control::segment(len as u16);
+                header.msg_control = self.controls[messages].0.as_mut_ptr().cast();
+                header.msg_controllen = size_of::<Control>() as _;
+            }
+            messages += 1;
+            i += run;
+        }
+        (messages, i)
+    }
+
+    fn send_gathered(&mut self, socket: &OwnedFd, messages: usize) -> (usize, io::Error) {
+        // SAFETY: the first `messages` headers were just filled by `gather` with pointers to names, runs, controls and
+        // bytes of the batch and outbox, which the caller borrows beyond this call; the kernel only reads them.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_fd().as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                messages as u32,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        (
+            usize::try_from(sent).unwrap_or(0),
+            io::Error::last_os_error(),
+        )
+    }
+}

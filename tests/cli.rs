@@ -1,0 +1,161 @@
+//! The binary's command line: exit codes, what goes to which output, and what wins over what.
+
+use std::fs;
+use std::process::{Command, Output};
+
+/// Runs the binary with arguments and variables, without those of the surrounding environment.
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netlab-reactor"));
+    for name in [
+        "NETLAB_CONFIG",
+        "NETLAB_BIND",
+        "NETLAB_ROOT",
+        "NETLAB_LOG",
+        "RUST_LOG",
+    ] {
+        command.env_remove(name);
+    }
+    command
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the binary runs")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn check_accepts_a_good_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("good.toml");
+    fs::write(
+        &file,
+        "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\n",
+    )
+    .unwrap();
+    let output = run(&["check", "--config", file.to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(out(&output), "ok: 1 listeners\n");
+    // The flag may stand before the subcommand, or be a variable.
+    let output = run(&["--config", file.to_str().unwrap(), "check"], &[]);
+    assert_eq!(out(&output), "ok: 1 listeners\n");
+    let output = run(&["check"], &[("NETLAB_CONFIG", file.to_str().unwrap())]);
+    assert_eq!(out(&output), "ok: 1 listeners\n");
+}
+
+#[test]
+fn check_names_every_problem_by_line_and_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.toml");
+    fs::write(&file, "drain_timeout = 10\n[[listener]]\nkind = \"htp\"\n").unwrap();
+    let path = file.to_str().unwrap();
+    let output = run(&["check", "--config", path], &[]);
+    assert_eq!(output.status.code(), Some(78));
+    assert_eq!(out(&output), "");
+    let lines: Vec<String> = err(&output).lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with(&format!(
+        "{path}:1:17: `drain_timeout` is 10 without a unit; "
+    )));
+    assert!(lines[1].starts_with(&format!(
+        "{path}:3:8: `kind` is \"htp\", probably meant as "
+    )));
+}
+
+#[test]
+fn a_missing_file_is_a_configuration_error() {
+    for subcommand in ["check", "serve"] {
+        let output = run(&[subcommand, "--config", "/nonexistent/x.toml"], &[]);
+        assert_eq!(output.status.code(), Some(78));
+        assert!(
+            err(&output).starts_with("/nonexistent/x.toml: cannot be read: "),
+            "{}",
+            err(&output)
+        );
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for arguments in [
+        &["--nonsense"][..],
+        &["serve", "--bind", "here"],
+        &["-v", "-q"],
+        &["config"],
+    ] {
+        let output = run(arguments, &[]);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{arguments:?}: {}",
+            err(&output)
+        );
+    }
+    let output = run(&["check"], &[("NETLAB_BIND", "here")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        err(&output).contains("NETLAB_BIND is \"here\""),
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
+fn a_flag_wins_over_its_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("one.toml");
+    fs::write(&file, "[[listener]]\nkind = \"hello\"\n").unwrap();
+    let variables = [("NETLAB_CONFIG", "/nonexistent/x.toml")];
+    let output = run(&["check", "--config", file.to_str().unwrap()], &variables);
+    assert_eq!(out(&output), "ok: 1 listeners\n");
+    // An empty variable is an absent one.
+    let output = run(&["check"], &[("NETLAB_CONFIG", ""), ("NETLAB_BIND", "")]);
+    assert_eq!(out(&output), "ok: 9 listeners\n");
+}
+
+#[test]
+fn the_example_is_a_configuration() {
+    let output = run(&["config", "example"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("example.toml");
+    fs::write(&file, &output.stdout).unwrap();
+    let output = run(&["check", "--config", file.to_str().unwrap()], &[]);
+    assert_eq!(out(&output), "ok: 9 listeners\n", "{}", err(&output));
+}
+
+#[test]
+fn completions_and_manual_pages_are_printed() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = run(&["completions", shell], &[]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(out(&output).contains("netlab-reactor"));
+    }
+    assert!(out(&run(&["man"], &[])).contains(".TH netlab-reactor 1"));
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    let output = run(&["man", "--dir", pages.to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(pages.join("netlab-reactor.1").exists());
+    assert!(pages.join("netlab-reactor-check.1").exists());
+}
+
+#[test]
+fn help_has_examples() {
+    for arguments in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["check", "--help"],
+        &["man", "--help"],
+    ] {
+        let output = run(arguments, &[]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(out(&output).contains("Examples:"), "{arguments:?}");
+    }
+}
