@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use log::LevelFilter;
+use netlab_reactor::client::ClientCommand;
 use netlab_reactor::config::{
     self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource, UploadHandshake,
 };
@@ -113,8 +114,9 @@ Examples:
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-    // The clients are plugged in here, as one flattened variant of `client::ClientCommand`, and
-    // with one line in `run`.
+    /// The clients
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// The subcommands of `config`.
@@ -179,6 +181,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         .unwrap_or_else(|| Command::Serve(ServeArgs::default()))
     {
         Command::Serve(inner) => serve_command(inner.or(outer))?,
+        Command::Client(client) => return Ok(client.run()),
         Command::Check(inner) => {
             let config = inner.or(outer).or_environment()?.load()?;
             print(format!("ok: {} listeners\n", config.listeners.len()).as_bytes())?;

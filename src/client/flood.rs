@@ -242,11 +242,15 @@ impl Pace {
         }
     }
 
-    /// Whether anything will be sent yet.
+    /// Whether message `number` will be sent yet. What was due in time is sent even when it became late on the way: to
+    /// leave it out would hide the stall.
     fn goes_on(&self, number: u64, now: Instant) -> bool {
-        number < self.plan.count
-            && now.duration_since(self.started) < self.plan.duration
-            && !self.plan.stop.load(Ordering::Relaxed)
+        let end = self.started + self.plan.duration;
+        let is_in_time = match self.moment(number) {
+            Some(due) => due < end && now < end + self.plan.lost_after,
+            None => now < end,
+        };
+        is_in_time && number < self.plan.count && !self.plan.stop.load(Ordering::Relaxed)
     }
 
     /// When message `number` is due in the open loop.

@@ -34,7 +34,7 @@ pub struct HelloArgs {
     #[arg(long, value_name = "TEXT", default_value = "byebye")]
     reply: String,
 
-    /// Stop after this many messages
+    /// Stop after this many messages; fewer are a failure then
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
@@ -65,7 +65,7 @@ pub fn run(args: &HelloArgs) -> Outcome {
     for number in 0..args.count.unwrap_or(u64::MAX) {
         stream.begin(format!("waiting for message {number}"));
         let Some(message) = receive(&mut stream, number)? else {
-            return if number == 0 {
+            return if number == 0 || args.count.is_some() {
                 Err(stream.closed())
             } else {
                 Ok(Exit::Done)

@@ -56,7 +56,7 @@ pub struct PingArgs {
     host: String,
 
     /// Port, then more hosts as HOST:PORT
-    #[arg(value_name = "PORT [HOST:PORT")]
+    #[arg(value_name = "PORT HOST:PORT")]
     rest: Vec<String>,
 
     /// How many pings; 0 for no end but Ctrl-C

@@ -40,7 +40,7 @@ pub struct TcpArgs {
     host: String,
 
     /// Port, then the line to send; without a line each one of standard input, with - bytes both ways
-    #[arg(value_name = "PORT [TEXT", allow_hyphen_values = true)]
+    #[arg(value_name = "PORT TEXT")]
     rest: Vec<String>,
 
     /// Send each line this many times and print round-trip statistics

@@ -35,7 +35,7 @@ pub struct UdpArgs {
     host: String,
 
     /// Port, then the text to send; without a text each line of standard input, with - all of it as one datagram
-    #[arg(value_name = "PORT [TEXT", allow_hyphen_values = true)]
+    #[arg(value_name = "PORT TEXT")]
     rest: Vec<String>,
 
     /// Send each line this many times and print round-trip statistics
