@@ -79,6 +79,7 @@ struct ServeArgs {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one per process")]
 enum Command {
     /// Serve (what happens without a subcommand, too)
     #[command(after_help = "\

@@ -8,7 +8,7 @@
 //! - The exit code is one of [`Exit`], whatever the subcommand.
 //!
 //! Shared by the subcommands: [`connect`] (names, addresses and racing them), [`stream`] (a connection whose steps have
-//! names and deadlines), [`tls`], [`output`], [`units`], [`interrupt`], [`secrets`] (where secrets come from), [`statistics`].
+//! names and deadlines), [`tls`], [`url`], [`output`], [`units`], [`interrupt`], [`secrets`] (where secrets come from), [`statistics`].
 //!
 //! Not here: wire formats (see [`crate::wire`] and [`crate::http`]); the command line as a whole.
 
@@ -20,26 +20,33 @@ use clap::{Args, Subcommand};
 
 pub mod connect;
 pub mod flood;
+pub mod get;
 pub mod heartbeat;
 pub mod hello;
 pub mod interrupt;
+pub mod mail;
 pub mod output;
 pub mod ping;
 pub mod secrets;
 pub mod statistics;
 pub mod stream;
 pub mod tcp;
+pub mod tls;
 pub mod udp;
 pub mod units;
 pub mod upload;
+pub mod url;
 
 /// The subcommands that talk to a server.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one per process")]
 pub enum ClientCommand {
     /// Send lines over TCP, print the replies
     Tcp(tcp::TcpArgs),
     /// Send lines as UDP datagrams, print the replies
     Udp(udp::UdpArgs),
+    /// Fetch over HTTP or HTTPS
+    Get(get::GetArgs),
     /// Ping a UDP server and measure loss and round-trip time
     Ping(ping::PingArgs),
     /// Send UDP heartbeats until stopped
@@ -48,6 +55,8 @@ pub enum ClientCommand {
     Hello(hello::HelloArgs),
     /// Upload files and folders
     Upload(upload::UploadArgs),
+    /// Send a mail over SMTP
+    Mail(mail::MailArgs),
     /// Load a UDP or TCP echo server and measure it
     Flood(flood::FloodArgs),
 }
@@ -58,10 +67,12 @@ impl ClientCommand {
         let (name, result) = match self {
             Self::Tcp(args) => ("tcp", tcp::run(&args)),
             Self::Udp(args) => ("udp", udp::run(&args)),
+            Self::Get(args) => ("get", get::run(&args)),
             Self::Ping(args) => ("ping", ping::run(&args)),
             Self::Heartbeat(args) => ("heartbeat", heartbeat::run(&args)),
             Self::Hello(args) => ("hello", hello::run(&args)),
             Self::Upload(args) => ("upload", upload::run(&args)),
+            Self::Mail(args) => ("mail", mail::run(&args)),
             Self::Flood(args) => ("flood", flood::run(&args)),
         };
         match result {

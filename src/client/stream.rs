@@ -10,10 +10,11 @@
 //! - Every failure names the step and the peer.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown};
 use std::time::{Duration, Instant};
 
 use super::connect::{self, ConnectTimes, Connected, Family, Target};
+use super::tls::{self, TlsStream, Trust};
 use super::{Failure, Limits};
 
 /// One connection to a server.
@@ -25,6 +26,7 @@ pub struct Stream {
     step: String,
     until: Instant,
     times: ConnectTimes,
+    is_reset: bool,
 }
 
 /// What carries the bytes.
@@ -33,7 +35,7 @@ pub enum Socket {
     /// TCP or a Unix socket.
     Plain(Connected),
     /// TLS over TCP.
-    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -52,6 +54,7 @@ impl Stream {
             step: "talking".to_owned(),
             until,
             times,
+            is_reset: false,
         })
     }
 
@@ -64,6 +67,15 @@ impl Stream {
     /// Restarts the clock of the step, because progress was made.
     pub fn touch(&mut self) {
         self.until = self.limits.step_until();
+    }
+
+    /// The address of this end; `None` on a Unix socket.
+    pub fn local_address(&self) -> Option<IpAddr> {
+        match &self.socket {
+            Socket::Plain(Connected::Tcp(tcp)) => tcp.local_addr().ok().map(|address| address.ip()),
+            Socket::Plain(Connected::Unix(_)) => None,
+            Socket::Tls(tls) => tls.sock.local_addr().ok().map(|address| address.ip()),
+        }
     }
 
     /// Where the connection leads.
@@ -79,6 +91,17 @@ impl Stream {
     /// A failure at this step: the peer broke the protocol in these words.
     pub fn broken(&self, what: &str) -> Failure {
         Failure::unavailable(format!("{}: {what} while {}", self.target, self.step))
+    }
+
+    /// Whether the peer was found to have thrown the connection away, together with bytes of ours.
+    pub fn is_reset(&self) -> bool {
+        self.is_reset
+    }
+
+    fn broken_by(&mut self, error: &io::Error) -> Failure {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        self.is_reset |= matches!(error.kind(), BrokenPipe | ConnectionReset);
+        self.broken(&connect::reason(error))
     }
 
     /// Reads what there is, at least one byte; 0 at the end of the stream.
@@ -101,14 +124,14 @@ impl Stream {
                 Socket::Tls(tls) => tls
                     .sock
                     .set_read_timeout(Some(left))
-                    .and_then(|()| tls.read(buffer)),
+                    .and_then(|()| tls::read(tls, buffer)),
             };
             match read {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) if connect::is_pause(&error) => {}
                 // The peer of a TLS connection went away without saying so. Whether that matters is for framing to say.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
-                Err(error) => return Err(self.broken(&connect::reason(&error))),
+                Err(error) => return Err(self.broken_by(&error)),
             }
         }
     }
@@ -195,7 +218,7 @@ impl Stream {
             match written {
                 Ok(bytes) => rest = &rest[bytes..],
                 Err(error) if connect::is_pause(&error) => {}
-                Err(error) => return Err(self.broken(&connect::reason(&error))),
+                Err(error) => return Err(self.broken_by(&error)),
             }
         }
         match &mut self.socket {
@@ -203,6 +226,26 @@ impl Stream {
                 .flush()
                 .map_err(|error| self.broken(&connect::reason(&error))),
             Socket::Plain(_) => Ok(()),
+        }
+    }
+
+    /// Encrypts what follows, as `host` or the name that `trust` demands.
+    ///
+    /// # Errors
+    /// The certificate is not trusted, or the step's time ran out. The connection is unusable then.
+    pub fn start_tls(&mut self, host: &str, trust: &Trust) -> Result<(), Failure> {
+        let Socket::Plain(Connected::Tcp(tcp)) = &self.socket else {
+            return Err(self.broken("TLS is spoken over TCP only"));
+        };
+        let tcp = tcp
+            .try_clone()
+            .map_err(|error| self.broken(&connect::reason(&error)))?;
+        match tls::handshake(tcp, host, trust, self.until) {
+            Ok(tls) => {
+                self.socket = Socket::Tls(Box::new(tls));
+                Ok(())
+            }
+            Err(words) => Err(self.broken(&words)),
         }
     }
 
@@ -238,6 +281,7 @@ impl Stream {
             step,
             until: self.until,
             times: self.times,
+            is_reset: self.is_reset,
         })
     }
 }

@@ -444,7 +444,8 @@ impl Uploader<'_> {
         frame::encode(&header.to_json(), &mut bytes).expect("a header fits into a frame");
         link.stream
             .begin(format!("sending the header of {:?}", source.filename));
-        link.stream.write_all(&bytes)?;
+        let sent = link.stream.write_all(&bytes);
+        sent.map_err(|failure| self.or_refused_secret(&link.stream, failure))?;
         let offset = if asks {
             self.await_ready(&mut link, header.resume)?
         } else {
@@ -505,7 +506,7 @@ impl Uploader<'_> {
             match stream.read(&mut piece) {
                 Ok(0) => return Err(self.refused_secret(&stream)),
                 Ok(bytes) => received.extend_from_slice(&piece[..bytes]),
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(self.or_refused_secret(&stream, failure)),
             }
         }
     }
@@ -522,11 +523,24 @@ impl Uploader<'_> {
         ))
     }
 
+    /// The same for one that throws the connection away instead of closing it: bytes of ours were on the way.
+    fn or_refused_secret(&self, stream: &Stream, failure: Failure) -> Failure {
+        match stream.is_reset() && self.args.handshake.needs_secret() {
+            true => self.refused_secret(stream),
+            false => failure,
+        }
+    }
+
     /// Waits for `ready`: a moment where the server may be a plain one, the whole time-out where its offset is needed.
     fn await_ready(&mut self, link: &mut Link, is_needed: bool) -> Result<u64, Failure> {
         link.stream.begin("waiting for the server to be ready");
         let patience = (!link.is_ready && !is_needed).then(|| READY_WAIT.min(self.limits.timeout));
-        match link.answer(patience)? {
+        let is_first = !link.is_ready;
+        let answer = link.answer(patience).map_err(|failure| match is_first {
+            true => self.or_refused_secret(&link.stream, failure),
+            false => failure,
+        })?;
+        match answer {
             Wait::Answer(Answer::Ready { offset }) => {
                 link.is_ready = true;
                 self.was_ready = true;
@@ -651,7 +665,10 @@ impl Uploader<'_> {
         link.stream
             .begin("waiting for the server to close the connection");
         link.stream.finish();
-        match link.answer(None)? {
+        let answer = link
+            .answer(None)
+            .map_err(|failure| self.or_refused_secret(&link.stream, failure))?;
+        match answer {
             Wait::End | Wait::Nothing => Ok(Fate::Unacknowledged),
             // The server speaks of acknowledgements after all, but late.
             Wait::Answer(Answer::Ready { .. }) if self.knows_ack || !self.args.plain => {

@@ -172,3 +172,37 @@ fn speak(stream: &mut TcpStream, bytes: &[u8], manner: Manner) -> bool {
         stream.write_all(std::slice::from_ref(byte)).is_ok()
     })
 }
+
+/// The file of the authority that signed the test server's certificate.
+pub(crate) const CA_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client/tls/ca.pem");
+
+/// Does the server's side of a TLS handshake with a certificate for `localhost`, `mail.test` and 127.0.0.1.
+pub(crate) fn accept_tls(
+    stream: TcpStream,
+) -> rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
+    use rustls_pki_types::pem::PemObject as _;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    let certificate =
+        CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).expect("a key");
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("they belong together");
+    let connection =
+        rustls::ServerConnection::new(std::sync::Arc::new(config)).expect("a connection");
+    rustls::StreamOwned::new(connection, stream)
+}
+
+/// Reads up to and including `end`; what came before the stream ended otherwise.
+pub(crate) fn read_to(stream: &mut impl Read, end: &str) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0; 1];
+    while !text.ends_with(end.as_bytes()) && matches!(stream.read(&mut byte), Ok(1)) {
+        text.push(byte[0]);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}

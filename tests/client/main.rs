@@ -6,7 +6,9 @@
 mod harness;
 
 mod echo;
+mod get;
 mod hello;
+mod mail;
 mod misbehaving;
 mod ping;
 mod upload;

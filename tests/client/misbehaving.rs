@@ -86,6 +86,50 @@ fn dialogues(file: &str) -> Vec<Dialogue> {
             ],
             steps: 8,
         },
+        Dialogue {
+            name: "get HOST",
+            arguments: words("get 127.0.0.1 PORT /x"),
+            script: vec![
+                Act::HearTo("\r\n\r\n"),
+                say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+            ],
+            steps: 2,
+        },
+        Dialogue {
+            name: "get URL",
+            arguments: words("get http://127.0.0.1:PORT/x"),
+            script: vec![
+                Act::HearTo("\r\n\r\n"),
+                say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+            ],
+            steps: 2,
+        },
+        Dialogue {
+            name: "mail",
+            arguments: words(
+                "mail --server 127.0.0.1:PORT --from a@x --to b@y --tls off --user u --force-clear-auth --auth login",
+            ),
+            script: vec![
+                say("220-mx\r\n220 ready\r\n"),
+                Act::HearTo("\r\n"),
+                say("250-mx\r\n250 AUTH LOGIN\r\n"),
+                Act::HearTo("\r\n"),
+                say("334 VXNlcm5hbWU6\r\n"),
+                Act::HearTo("\r\n"),
+                say("334 UGFzc3dvcmQ6\r\n"),
+                Act::HearTo("\r\n"),
+                say("235 in\r\n"),
+                Act::HearTo("\r\n"),
+                say("250 sender\r\n"),
+                Act::HearTo("\r\n"),
+                say("250 recipient\r\n"),
+                Act::HearTo("\r\n"),
+                say("354 go\r\n"),
+                Act::HearTo("\r\n.\r\n"),
+                say("250 taken\r\n"),
+            ],
+            steps: 10,
+        },
     ]
 }
 
