@@ -359,6 +359,11 @@ impl SendQueue {
         room
     }
 
+    /// Whether somebody was refused room and not told yet that there is some.
+    pub fn was_refused(&self) -> bool {
+        self.refused
+    }
+
     /// Whether somebody was refused room since the last call.
     pub(crate) fn take_refused(&mut self) -> bool {
         std::mem::take(&mut self.refused)

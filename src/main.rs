@@ -21,7 +21,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use log::LevelFilter;
 use netlab_reactor::client::ClientCommand;
 use netlab_reactor::config::{
-    self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource, UploadHandshake,
+    self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource,
 };
 use netlab_reactor::serve::serve;
 
@@ -228,11 +228,7 @@ fn use_of_random_secret(listener: &ListenerConfig) -> Option<String> {
     let Kind::Upload(upload) = &listener.kind else {
         return None;
     };
-    let UploadHandshake::Challenge {
-        digest,
-        secret: SecretSource::Random(secret),
-    } = &upload.handshake
-    else {
+    let SecretSource::Random(secret) = &upload.secret else {
         return None;
     };
     let secret = String::from_utf8_lossy(secret.expose());
@@ -243,8 +239,7 @@ fn use_of_random_secret(listener: &ListenerConfig) -> Option<String> {
     Some(format!(
         "listener {:?}: no secret is configured, this run's is {secret}; to send a file:\n  \
          NETLAB_SECRET={secret} netlab-reactor upload --handshake {} {destination} FILE",
-        listener.name,
-        digest.name(),
+        listener.name, upload.handshake,
     ))
 }
 

@@ -65,6 +65,8 @@ pub struct Limits {
     pub large_page_bytes_max: usize,
     /// Bytes of unused pages that are kept.
     pub kept_page_bytes_max: usize,
+    /// Source addresses whose datagrams are counted apart from one another, for each datagram socket.
+    pub rate_sources_max: usize,
     /// How long a peer may take nothing of what is queued for it.
     pub write_timeout: Duration,
     /// How long a closed session waits for the peer's end.
@@ -221,7 +223,7 @@ impl<S: Sys> Reactor<S> {
             service: Box::new(service),
             metrics,
             pending: false,
-            sources: Sources::new(source_rate_max),
+            sources: Sources::new(source_rate_max, self.limits.rate_sources_max),
         });
         Ok(bound)
     }

@@ -612,3 +612,18 @@ fn flush<S: Sys>(
     }
     Ok(progress)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::unix::Unix;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        let bytes = size_of::<Session<Unix>>();
+        assert!(
+            bytes <= 400,
+            "{bytes} bytes; ten thousand idle connections pay for each"
+        );
+    }
+}
