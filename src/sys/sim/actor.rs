@@ -68,7 +68,11 @@ impl Hands<'_> {
     /// The same by the wall clock, in seconds since 1970.
     pub fn wall(&self) -> Duration {
         // Invariant: the simulated wall clock begins after 1970 and only goes on.
-        let since = self.world.clock.wall().duration_since(std::time::UNIX_EPOCH);
+        let since = self
+            .world
+            .clock
+            .wall()
+            .duration_since(std::time::UNIX_EPOCH);
         since.expect("a time after 1970")
     }
 
@@ -163,13 +167,18 @@ impl Hands<'_> {
     /// Listens.
     pub fn listen(&mut self, at: SocketAddr) {
         let backlog = 64;
-        self.net.listen(Bind::Inet(at), Owner::Actor(self.me), 0, backlog);
+        self.net
+            .listen(Bind::Inet(at), Owner::Actor(self.me), 0, backlog);
     }
 
     /// The next connection to any of this actor's listeners.
     pub fn accept(&mut self) -> Option<End> {
         let me = Owner::Actor(self.me);
-        let listener = self.net.listeners.iter_mut().find(|l| l.owner == me && !l.queue.is_empty())?;
+        let listener = self
+            .net
+            .listeners
+            .iter_mut()
+            .find(|l| l.owner == me && !l.queue.is_empty())?;
         let end = listener.queue.pop_front()?;
         self.net.half_mut(end).owner = me;
         Some(end)

@@ -28,7 +28,12 @@ pub(super) struct DatagramSocket {
 
 impl Net {
     /// A socket at `bind`, or at a free port of that address.
-    pub(super) fn bind(&mut self, mut bind: SocketAddr, owner: Owner, token: u64) -> io::Result<usize> {
+    pub(super) fn bind(
+        &mut self,
+        mut bind: SocketAddr,
+        owner: Owner,
+        token: u64,
+    ) -> io::Result<usize> {
         if bind.port() == 0 {
             bind.set_port(self.ephemeral_port());
         }
@@ -47,7 +52,13 @@ impl Net {
     }
 
     /// Puts a datagram on the wire.
-    pub(super) fn send_datagram(&mut self, socket: usize, to: SocketAddr, bytes: &[u8], world: &mut World) {
+    pub(super) fn send_datagram(
+        &mut self,
+        socket: usize,
+        to: SocketAddr,
+        bytes: &[u8],
+        world: &mut World,
+    ) {
         let from = self.datagrams[socket].address;
         world.note(|| format!("{from} ▶ {to}: a datagram of {} bytes", bytes.len()));
         if world.strikes(Fault::DatagramLost) {
@@ -63,7 +74,8 @@ impl Net {
                 self.last_datagram
             };
             let bytes = bytes.to_vec();
-            self.agenda.add(due, Happening::Datagram { to, from, bytes });
+            self.agenda
+                .add(due, Happening::Datagram { to, from, bytes });
         }
     }
 

@@ -27,7 +27,10 @@ impl Sim {
     /// Counts a call. A turn without an end is a bug that no other oracle sees.
     fn call(&mut self) {
         self.calls += 1;
-        assert!(self.calls < CALLS_PER_TURN_MAX, "the reactor turns in circles");
+        assert!(
+            self.calls < CALLS_PER_TURN_MAX,
+            "the reactor turns in circles"
+        );
     }
 
     /// Owes an edge.
@@ -65,7 +68,8 @@ impl Sim {
                 self.owe(Ear::Stream(end), Edges::WRITE);
             }
         }
-        self.world.note(|| format!("process sends {sent} of {} bytes to {end:?}", bytes.len()));
+        self.world
+            .note(|| format!("process sends {sent} of {} bytes to {end:?}", bytes.len()));
         Ok(sent)
     }
 }
@@ -106,7 +110,8 @@ impl Sys for Sim {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         let backlog = usize::try_from(backlog).unwrap_or(1).clamp(1, BACKLOG_MAX);
-        self.net.listen(bind.clone(), Owner::Process, token, backlog);
+        self.net
+            .listen(bind.clone(), Owner::Process, token, backlog);
         Ok((self.net.listeners.len() - 1, bind))
     }
 
@@ -172,9 +177,12 @@ impl Sys for Sim {
             return Err(io::ErrorKind::NetworkUnreachable.into());
         }
         let from = SocketAddr::from(([192, 0, 2, 1], self.net.ephemeral_port()));
-        let end = self.net.open(Owner::Process, from, &Bind::Inet(to), &mut self.world);
+        let end = self
+            .net
+            .open(Owner::Process, from, &Bind::Inet(to), &mut self.world);
         self.net.half_mut(end).token = Some(token);
-        self.world.note(|| format!("{end:?} is to be connected to {to}"));
+        self.world
+            .note(|| format!("{end:?} is to be connected to {to}"));
         Ok(end)
     }
 
@@ -198,10 +206,17 @@ impl Sys for Sim {
         if there > 1 && self.world.strikes(Fault::ShortRead) {
             room = self.world.rng.between(1, there - 1);
             let level = self.net.level(end);
-            self.owe(Ear::Stream(end), Edges { write: false, ..level });
+            self.owe(
+                Ear::Stream(end),
+                Edges {
+                    write: false,
+                    ..level
+                },
+            );
         }
         let result = self.net.read(end, &mut into[..room]);
-        self.world.note(|| format!("process reads {result:?} from {end:?}"));
+        self.world
+            .note(|| format!("process reads {result:?} from {end:?}"));
         result
     }
 
@@ -217,7 +232,9 @@ impl Sys for Sim {
     fn send_file(&mut self, stream: &End, file: &File, offset: u64, len: u64) -> io::Result<usize> {
         // Bounded by what is asked for, which is bounded by a piece.
         let mut bytes = vec![0; len.min(FILE_PIECE_BYTES) as usize];
-        let count = self.volume.read_at(file, offset, &mut bytes, &mut self.world)?;
+        let count = self
+            .volume
+            .read_at(file, offset, &mut bytes, &mut self.world)?;
         if count == 0 {
             self.call();
             return Ok(0);
@@ -283,7 +300,8 @@ impl Sys for Sim {
                 return out.replies.len() - sent;
             }
             let bytes = batch.reply_bytes(out, reply);
-            self.net.send_datagram(*socket, reply.to, bytes, &mut self.world);
+            self.net
+                .send_datagram(*socket, reply.to, bytes, &mut self.world);
         }
         0
     }

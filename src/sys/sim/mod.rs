@@ -1,7 +1,7 @@
-//! The simulated kernel: the same [`Sys`] as the real one, with time, chance and everybody else inside.
+//! The simulated kernel: the same [`Sys`](super::Sys) as the real one, with time, chance and everybody else inside.
 //!
 //! A simulation is determined by its seed: no thread, no real clock, no hashing order, no entropy of the system. Time
-//! stands still while the reactor works; [`Sys::poll`] jumps to the next thing that is due, lets it happen, lets the
+//! stands still while the reactor works; [`Sys::poll`](super::Sys::poll) jumps to the next thing that is due, lets it happen, lets the
 //! actors act, and tells the edges that came of it. On the way it does to the reactor what a real kernel may do, only more
 //! often: see [`faults`].
 //!
@@ -38,8 +38,8 @@ use actor::{Actor, ActorId, Hands};
 use agenda::Happening;
 use clock::Clock;
 use faults::{Fault, Faults};
-pub use net::{End, Stage};
 use net::{Ear, Edges, Net, Owner};
+pub use net::{End, Stage};
 use rng::Rng;
 use trace::Trace;
 use volume::Volume;
@@ -154,7 +154,9 @@ impl Sim {
     pub fn enter(&mut self, actor: impl Actor, after: Duration) -> ActorId {
         let id = ActorId(self.actors.len());
         self.actors.push(Box::new(actor));
-        self.net.agenda.add(self.world.now() + after, Happening::Wake(id));
+        self.net
+            .agenda
+            .add(self.world.now() + after, Happening::Wake(id));
         id
     }
 
@@ -272,7 +274,9 @@ impl Sim {
             let late = self.world.strikes(Fault::DelayedEvent);
             if late {
                 let at = self.world.now() + self.world.rng.span(Duration::from_millis(50));
-                self.net.agenda.add(at, Happening::Tell(ear, Edges::default()));
+                self.net
+                    .agenda
+                    .add(at, Happening::Tell(ear, Edges::default()));
             }
             match ear {
                 Ear::Listener(index) => {
@@ -317,8 +321,18 @@ impl Sim {
             });
             return;
         }
-        let read = Event { token, readable: edges.read, writable: false, read_closed: edges.closed };
-        let write = Event { token, readable: false, writable: true, read_closed: false };
+        let read = Event {
+            token,
+            readable: edges.read,
+            writable: false,
+            read_closed: edges.closed,
+        };
+        let write = Event {
+            token,
+            readable: false,
+            writable: true,
+            read_closed: false,
+        };
         match (edges.read, edges.write) {
             (true, false) => events.push(read),
             (false, _) => events.push(write),
@@ -338,7 +352,12 @@ impl Sim {
             if !tokens.is_empty() {
                 let token = *self.world.rng.pick(&tokens);
                 let (readable, writable) = (self.world.rng.coin(), self.world.rng.coin());
-                events.push(Event { token, readable, writable, read_closed: false });
+                events.push(Event {
+                    token,
+                    readable,
+                    writable,
+                    read_closed: false,
+                });
             }
         }
         if !self.dead_tokens.is_empty() && self.world.strikes(Fault::StaleEvent) {
@@ -346,7 +365,12 @@ impl Sim {
             let (token, gone) = self.dead_tokens[pick];
             self.stale_told += u64::from(gone);
             let closed = self.world.rng.coin();
-            events.push(Event { token, readable: true, writable: true, read_closed: closed });
+            events.push(Event {
+                token,
+                readable: true,
+                writable: true,
+                read_closed: closed,
+            });
         }
     }
 
@@ -387,5 +411,10 @@ impl Sim {
 }
 
 fn readable(token: u64) -> Event {
-    Event { token, readable: true, writable: false, read_closed: false }
+    Event {
+        token,
+        readable: true,
+        writable: false,
+        read_closed: false,
+    }
 }

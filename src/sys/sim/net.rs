@@ -69,10 +69,26 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    pub(super) const READ: Self = Self { read: true, write: false, closed: false };
-    pub(super) const WRITE: Self = Self { read: false, write: true, closed: false };
-    const END: Self = Self { read: true, write: false, closed: true };
-    const ALL: Self = Self { read: true, write: true, closed: true };
+    pub(super) const READ: Self = Self {
+        read: true,
+        write: false,
+        closed: false,
+    };
+    pub(super) const WRITE: Self = Self {
+        read: false,
+        write: true,
+        closed: false,
+    };
+    const END: Self = Self {
+        read: true,
+        write: false,
+        closed: true,
+    };
+    const ALL: Self = Self {
+        read: true,
+        write: true,
+        closed: true,
+    };
 
     fn add(&mut self, more: Self) {
         self.read |= more.read;
@@ -192,7 +208,13 @@ impl Net {
     }
 
     /// Begins a connection from `from`. It is made, or fails, later.
-    pub(super) fn open(&mut self, owner: Owner, from: SocketAddr, to: &Bind, world: &mut World) -> End {
+    pub(super) fn open(
+        &mut self,
+        owner: Owner,
+        from: SocketAddr,
+        to: &Bind,
+        world: &mut World,
+    ) -> End {
         let end = End(self.halves.len() as u32);
         for (owner, to) in [(owner, Some(to.clone())), (Owner::Queue, None)] {
             let capacity = world.rng.sized(self.capacity_max).max(2);
@@ -213,7 +235,8 @@ impl Net {
             let life = delay + Duration::from_micros(world.rng.sized(2_000_000) as u64);
             self.agenda.add(world.now() + life, Happening::Break(end));
         }
-        self.agenda.add(world.now() + delay, Happening::Arrive(end, 0));
+        self.agenda
+            .add(world.now() + delay, Happening::Arrive(end, 0));
         end
     }
 
@@ -232,7 +255,8 @@ impl Net {
             if tries == TRIES_MAX {
                 return self.fail(end, io::ErrorKind::TimedOut, world);
             }
-            self.agenda.add(world.now() + RETRY, Happening::Arrive(end, tries + 1));
+            self.agenda
+                .add(world.now() + RETRY, Happening::Arrive(end, tries + 1));
             return;
         }
         listener.queue.push_back(end.peer());

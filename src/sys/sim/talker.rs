@@ -105,7 +105,12 @@ impl Talker {
             hands.close(end);
         }
         let (sent, received) = (self.sent, self.received.len());
-        hands.note(|| format!("client {:?}: {fate:?}, {sent} bytes sent, {received} received", self.end));
+        hands.note(|| {
+            format!(
+                "client {:?}: {fate:?}, {sent} bytes sent, {received} received",
+                self.end
+            )
+        });
     }
 
     fn pause(&mut self, hands: &mut Hands<'_>) -> Duration {
@@ -121,7 +126,10 @@ impl Talker {
     fn send(&mut self, end: End, hands: &mut Hands<'_>) {
         let rest = &self.script.question[self.sent..];
         if !rest.is_empty() && hands.now() >= self.next_send {
-            let piece = hands.rng().sized(self.script.send_bytes_max).min(rest.len());
+            let piece = hands
+                .rng()
+                .sized(self.script.send_bytes_max)
+                .min(rest.len());
             let sent = hands.send(end, &rest[..piece]);
             self.sent += sent;
             self.silent_since = hands.now();
@@ -157,7 +165,8 @@ impl Talker {
             Received::Broken => self.end_as(Fate::Broken, hands),
         }
         let closes = self.script.ending == Ending::ClosesAfterAnswer;
-        if closes && self.fate == Fate::UnderWay && self.received.len() >= self.script.answer.len() {
+        if closes && self.fate == Fate::UnderWay && self.received.len() >= self.script.answer.len()
+        {
             self.end_as(Fate::Ended, hands);
         }
     }
@@ -195,7 +204,11 @@ impl Actor for Talker {
 
     fn verdict(&self) -> Result<(), String> {
         let (received, answer) = (&self.received, &self.script.answer);
-        let same = received.iter().zip(answer).take_while(|(a, b)| a == b).count();
+        let same = received
+            .iter()
+            .zip(answer)
+            .take_while(|(a, b)| a == b)
+            .count();
         let tell = |what: &str| {
             Err(format!(
                 "client {:?} of {}, {:?}, {:?}: {what}; it sent {} of {} bytes and received {} of {}, the first {same} as \

@@ -83,10 +83,17 @@ impl Volume {
     pub fn make_folder(&mut self, path: impl AsRef<Path>) {
         let mut folder = ROOT;
         for part in path.as_ref().components() {
-            let Component::Normal(name) = part else { continue };
+            let Component::Normal(name) = part else {
+                continue;
+            };
             folder = match self.child(folder, name) {
                 Some(inode) => inode,
-                None => self.attach(folder, name, Content::Folder(BTreeMap::new()), SystemTime::UNIX_EPOCH),
+                None => self.attach(
+                    folder,
+                    name,
+                    Content::Folder(BTreeMap::new()),
+                    SystemTime::UNIX_EPOCH,
+                ),
             };
         }
         assert!(self.folder(folder).is_ok(), "a name is taken");
@@ -163,7 +170,9 @@ impl Volume {
     fn attach(&mut self, folder: u64, name: &OsStr, content: Content, modified: SystemTime) -> u64 {
         let inode = self.add(content, modified);
         // Invariant: callers resolved `folder` to a folder.
-        self.folder_mut(folder).expect("a folder").insert(name.to_owned(), inode);
+        self.folder_mut(folder)
+            .expect("a folder")
+            .insert(name.to_owned(), inode);
         inode
     }
 
@@ -250,7 +259,12 @@ impl Volume {
             Content::Regular(bytes) => (FileKind::Regular, bytes.len() as u64),
             Content::Link(_) => (FileKind::Other, 0),
         };
-        Metadata { kind, len, modified: node.modified, identity: (1, inode) }
+        Metadata {
+            kind,
+            len,
+            modified: node.modified,
+            identity: (1, inode),
+        }
     }
 
     /// Forgets what the process closed, and what has neither a name nor a reader.
@@ -264,14 +278,23 @@ impl Volume {
         }
         named.extend(self.open.values().map(|open| open.inode));
         named.sort_unstable();
-        self.inodes.retain(|inode, _| named.binary_search(inode).is_ok());
+        self.inodes
+            .retain(|inode, _| named.binary_search(inode).is_ok());
     }
 
     fn handle(&mut self, inode: u64, writable: bool, what: PathBuf) -> File {
         self.next += 1;
         let file = File::new(Handle::Simulated(self.next));
         let ours = file.clone();
-        self.open.insert(self.next, Open { inode, writable, what, file: ours });
+        self.open.insert(
+            self.next,
+            Open {
+                inode,
+                writable,
+                what,
+                file: ours,
+            },
+        );
         file
     }
 
@@ -329,9 +352,17 @@ impl Volume {
         Ok(self.describe(self.opened(file)?.inode))
     }
 
-    pub(super) fn read_at(&self, file: &File, offset: u64, into: &mut [u8], world: &mut World) -> io::Result<usize> {
+    pub(super) fn read_at(
+        &self,
+        file: &File,
+        offset: u64,
+        into: &mut [u8],
+        world: &mut World,
+    ) -> io::Result<usize> {
         let bytes = self.regular(self.opened(file)?.inode)?;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
         let mut count = into.len().min(bytes.len() - start);
         if count > 1 && world.strikes(Fault::DiskShortRead) {
             count = world.rng.between(1, count - 1);
@@ -350,7 +381,12 @@ impl Volume {
         Ok(self.folder(folder)?.keys().filter_map(reachable).collect())
     }
 
-    pub(super) fn create(&mut self, root: &File, path: &Path, world: &mut World) -> io::Result<File> {
+    pub(super) fn create(
+        &mut self,
+        root: &File,
+        path: &Path,
+        world: &mut World,
+    ) -> io::Result<File> {
         self.collect();
         let (folder, name) = self.parent(self.opened(root)?.inode, path)?;
         if self.child(folder, name).is_some() {
@@ -359,12 +395,22 @@ impl Volume {
         if self.dies(world, "create") || world.strikes(Fault::DiskCreateFails) {
             return Err(errno(libc::EIO));
         }
-        let inode = self.attach(folder, name, Content::Regular(Vec::new()), world.clock.wall());
+        let inode = self.attach(
+            folder,
+            name,
+            Content::Regular(Vec::new()),
+            world.clock.wall(),
+        );
         world.note(|| format!("{} made", path.display()));
         Ok(self.handle(inode, true, path.to_owned()))
     }
 
-    pub(super) fn create_folder(&mut self, root: &File, path: &Path, world: &mut World) -> io::Result<()> {
+    pub(super) fn create_folder(
+        &mut self,
+        root: &File,
+        path: &Path,
+        world: &mut World,
+    ) -> io::Result<()> {
         let (folder, name) = self.parent(self.opened(root)?.inode, path)?;
         if self.child(folder, name).is_some() {
             return Ok(());
@@ -372,11 +418,22 @@ impl Volume {
         if self.dies(world, "mkdir") || world.strikes(Fault::DiskCreateFails) {
             return Err(errno(libc::EIO));
         }
-        self.attach(folder, name, Content::Folder(BTreeMap::new()), world.clock.wall());
+        self.attach(
+            folder,
+            name,
+            Content::Folder(BTreeMap::new()),
+            world.clock.wall(),
+        );
         Ok(())
     }
 
-    pub(super) fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8], world: &mut World) -> io::Result<usize> {
+    pub(super) fn write_at(
+        &mut self,
+        file: &File,
+        offset: u64,
+        bytes: &[u8],
+        world: &mut World,
+    ) -> io::Result<usize> {
         let open = self.opened(file)?;
         let inode = open.inode;
         if !open.writable {
@@ -391,13 +448,18 @@ impl Volume {
             world.note(|| "the process dies in write".to_owned());
             self.crashed = true;
             count = world.rng.below(count + 1);
-        } else if world.strikes(Fault::DiskFull) || self.used() + count as u64 > self.capacity_bytes {
+        } else if world.strikes(Fault::DiskFull) || self.used() + count as u64 > self.capacity_bytes
+        {
             return Err(io::ErrorKind::StorageFull.into());
         } else if count > 1 && world.strikes(Fault::DiskShortWrite) {
             count = world.rng.between(1, count - 1);
         }
         let modified = world.clock.wall();
-        let Some(Inode { content: Content::Regular(held), modified: changed }) = self.inodes.get_mut(&inode) else {
+        let Some(Inode {
+            content: Content::Regular(held),
+            modified: changed,
+        }) = self.inodes.get_mut(&inode)
+        else {
             return Err(errno(libc::EBADF));
         };
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
@@ -406,14 +468,27 @@ impl Volume {
         }
         held[start..start + count].copy_from_slice(&bytes[..count]);
         *changed = modified;
-        if torn { Err(errno(libc::EIO)) } else { Ok(count) }
+        if torn {
+            Err(errno(libc::EIO))
+        } else {
+            Ok(count)
+        }
     }
 
-    pub(super) fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool, world: &mut World) -> io::Result<()> {
+    pub(super) fn rename(
+        &mut self,
+        root: &File,
+        from: &Path,
+        to: &Path,
+        replace: bool,
+        world: &mut World,
+    ) -> io::Result<()> {
         let root = self.opened(root)?.inode;
         let (from_folder, from_name) = self.parent(root, from)?;
         let (to_folder, to_name) = self.parent(root, to)?;
-        let inode = self.child(from_folder, from_name).ok_or(io::ErrorKind::NotFound)?;
+        let inode = self
+            .child(from_folder, from_name)
+            .ok_or(io::ErrorKind::NotFound)?;
         if !replace && self.child(to_folder, to_name).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -423,7 +498,8 @@ impl Volume {
             return Err(errno(libc::EIO));
         }
         self.folder_mut(from_folder)?.remove(from_name);
-        self.folder_mut(to_folder)?.insert(to_name.to_owned(), inode);
+        self.folder_mut(to_folder)?
+            .insert(to_name.to_owned(), inode);
         world.note(|| format!("{} becomes {}", from.display(), to.display()));
         if dies { Err(errno(libc::EIO)) } else { Ok(()) }
     }
