@@ -526,16 +526,6 @@ impl SendQueue {
         self.memory_bytes = 0;
         self.release(pool);
     }
-
-    /// All bytes in memory, for tests.
-    #[cfg(test)]
-    pub(crate) fn collect(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        for chunk in &self.chunks {
-            out.extend_from_slice(chunk.memory());
-        }
-        out
-    }
 }
 
 /// Moves what waits in `rx` to `tx`, as far as `tx` has room: at most `limit` bytes, whole pages where they are

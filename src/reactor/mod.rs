@@ -15,8 +15,8 @@
 //! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact may have changed, and
 //! [`session::Session::pump`] finds out. So merged, repeated and stale events are harmless.
 //!
-//! The modules in reading order: [`session`] (fill, advance, flush), [`token`], [`timer`], [`host`], [`upstream`],
-//! [`datagram`], [`names`].
+//! The modules in reading order: `session` (fill, advance, flush), `token`, `timer`, `host`, `upstream`, `datagram`,
+//! `names`.
 
 mod datagram;
 mod host;
