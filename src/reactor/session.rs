@@ -25,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::host::Host;
 use super::timer::Tick;
+use super::tls::{self, Tls};
 use super::token::Token;
 use super::upstream::Attempts;
 use crate::buffer::{Front, Pool};
@@ -61,12 +62,13 @@ pub(crate) struct SessionLimits {
 }
 
 /// One side's socket and what is known of its readiness.
-struct Socket<S: Sys> {
-    stream: Option<S::Stream>,
-    readable: bool,
-    writable: bool,
+pub(super) struct Socket<S: Sys> {
+    pub(super) stream: Option<S::Stream>,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
     /// The kernel told the end of the stream or a broken connection: no further edge may come for it.
-    closing: bool,
+    pub(super) closing: bool,
+    pub(super) tls: Option<Box<Tls>>,
 }
 
 impl<S: Sys> Socket<S> {
@@ -76,7 +78,18 @@ impl<S: Sys> Socket<S> {
             readable: false,
             writable: false,
             closing: false,
+            tls: None,
         }
+    }
+
+    /// Whether a fill could bring anything.
+    fn may_fill(&self) -> bool {
+        self.readable || self.tls.as_ref().is_some_and(|tls| tls.has_plain())
+    }
+
+    /// Whether something waits to be sent, in the link's queue or as records.
+    fn has_output(&self, link: &Link) -> bool {
+        !link.tx.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_output())
     }
 }
 
@@ -147,11 +160,13 @@ impl<S: Sys> Session<S> {
         id: Id,
         origin: Origin,
         stream: S::Stream,
+        tls: Option<Box<Tls>>,
         limits: &SessionLimits,
         now: Instant,
     ) -> Self {
         let down_socket = Socket {
             writable: true,
+            tls,
             ..Socket::new(Some(stream))
         };
         Self {
@@ -212,7 +227,8 @@ impl<S: Sys> Session<S> {
                 return Outcome::Again;
             }
             let fillable = |link: &Link, socket: &Socket<S>| {
-                let reads = socket.readable && !link.eof && link.rx.has_space();
+                // A connection that is being made may have been told an event for nothing.
+                let reads = socket.may_fill() && !link.eof && link.rx.has_space();
                 reads && link.status == Status::Open
             };
             if !fact
@@ -231,7 +247,7 @@ impl<S: Sys> Session<S> {
     fn fill(&mut self, cx: &mut Context<S>, budget: &mut usize) -> Result<bool, io::ErrorKind> {
         let counted = &mut cx.metrics.listeners[self.origin.metrics].bytes_in;
         let mut news = false;
-        if self.down_socket.readable {
+        if self.down_socket.may_fill() {
             let before = *budget;
             news |= fill(
                 &mut self.down,
@@ -296,10 +312,20 @@ impl<S: Sys> Session<S> {
             self.disconnect(Status::Closed, cx);
         }
         if asked.close {
-            self.down.rx.clear();
-            self.stage = Stage::Closing {
-                linger_bytes: cx.limits.linger_bytes_max,
+            let nothing_follows = asked.at_once
+                && self.down.rx.is_empty()
+                && !self.down_socket.readable
+                && self.down_socket.tls.is_none();
+            let linger_bytes = if nothing_follows {
+                0
+            } else {
+                cx.limits.linger_bytes_max
             };
+            self.down.rx.clear();
+            self.stage = Stage::Closing { linger_bytes };
+            if linger_bytes > 0 && !self.down.eof {
+                self.down.finish();
+            }
         } else if let Some((addresses, timeout)) = asked.connect {
             self.attempts = Some(Box::new(Attempts::new(addresses, timeout, cx.now)));
             self.connect_next(cx);
@@ -323,7 +349,7 @@ impl<S: Sys> Session<S> {
             let progress = progress.map_err(Error::Reset)?;
             if progress != Progress::None {
                 self.write_progress = cx.now;
-                if self.waited_for_room && self.down.tx.is_empty() {
+                if self.waited_for_room && !self.down_socket.has_output(&self.down) {
                     self.waited_for_room = false;
                     self.drained = true;
                 }
@@ -365,18 +391,15 @@ impl<S: Sys> Session<S> {
     /// The steps of an orderly end.
     fn end(&mut self, cx: &mut Context<S>) -> Option<Outcome> {
         if let Stage::Closing { linger_bytes } = self.stage
-            && self.down.tx.is_empty()
+            && !self.down_socket.has_output(&self.down)
         {
-            if self.down.eof || cx.sys.planted(PlantedBug::LingerSkipped) {
+            let skipped = cx.sys.planted(PlantedBug::LingerSkipped);
+            if self.down.eof || linger_bytes == 0 || skipped {
                 return Some(Outcome::Ended(Ok(())));
             }
-            if let Some(stream) = &self.down_socket.stream
-                && self.down.finish != Finish::Sent
-                && cx.sys.shutdown(stream).is_err()
-            {
-                return Some(Outcome::Ended(Ok(()))); // the peer is gone already
+            if self.down.finish != Finish::Sent {
+                return None; // the last records of a TLS stream wait for room
             }
-            self.down.finish = Finish::Sent;
             self.stage = Stage::Lingering {
                 until: cx.now + cx.limits.linger_timeout,
                 linger_bytes,
@@ -400,7 +423,7 @@ impl<S: Sys> Session<S> {
             link.rx.release(&mut cx.pool);
             link.tx.release(&mut cx.pool);
         }
-        self.waited_for_room = !self.down.tx.is_empty();
+        self.waited_for_room = self.down_socket.has_output(&self.down);
         self.assert_parked();
         let (deadline, phase) = self.deadline(host, &cx.limits);
         if deadline <= cx.now {
@@ -537,7 +560,7 @@ impl<S: Sys> Session<S> {
 
 /// What a flush came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
+pub(super) enum Progress {
     /// No byte left.
     None,
     /// Some did.
@@ -554,6 +577,9 @@ fn fill<S: Sys>(
     pool: &mut Pool,
     budget: &mut usize,
 ) -> Result<bool, io::ErrorKind> {
+    if socket.tls.is_some() {
+        return tls::fill(link, socket, sys, pool, budget);
+    }
     let mut news = false;
     let Some(stream) = &socket.stream else {
         return Ok(false);
@@ -596,6 +622,9 @@ fn flush<S: Sys>(
     pool: &mut Pool,
     budget: &mut usize,
 ) -> Result<Progress, io::ErrorKind> {
+    if socket.tls.is_some() {
+        return tls::flush(link, socket, sys, pool, budget);
+    }
     let mut progress = Progress::None;
     let Some(stream) = &socket.stream else {
         return Ok(progress);

@@ -193,7 +193,7 @@ impl Http {
         rx.consume(head_bytes);
         match body {
             None if connection == Connection::Close => {
-                io.close();
+                io.close_at_once();
                 return false;
             }
             None => {

@@ -121,8 +121,8 @@ impl Fault {
         match self {
             Fault::Crash | Fault::TornWrite => 30,
             Fault::DiskFull | Fault::DiskRenameFails | Fault::DiskCreateFails => 60,
-            Fault::DiskOpenFails | Fault::DatagramRefused | Fault::RegisterFails => 60,
-            Fault::AcceptOutOfDescriptors | Fault::AcceptAborted => 200,
+            Fault::DiskOpenFails | Fault::DatagramRefused => 60,
+            Fault::AcceptOutOfDescriptors | Fault::AcceptAborted | Fault::RegisterFails => 200,
             Fault::PollInterrupted | Fault::SpuriousEvent | Fault::StaleEvent => 200,
             Fault::Interrupted | Fault::SpuriousWouldBlock => 300,
             Fault::ConnectHangs | Fault::ConnectFails => 300,
