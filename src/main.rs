@@ -19,8 +19,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use log::LevelFilter;
+use netlab_reactor::client::ClientCommand;
 use netlab_reactor::config::{
-    self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource, UploadHandshake,
+    self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource,
 };
 use netlab_reactor::serve::serve;
 
@@ -78,6 +79,7 @@ struct ServeArgs {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one per process")]
 enum Command {
     /// Serve (what happens without a subcommand, too)
     #[command(after_help = "\
@@ -113,8 +115,9 @@ Examples:
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-    // The clients are plugged in here, as one flattened variant of `client::ClientCommand`, and
-    // with one line in `run`.
+    /// The clients
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// The subcommands of `config`.
@@ -179,6 +182,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         .unwrap_or_else(|| Command::Serve(ServeArgs::default()))
     {
         Command::Serve(inner) => serve_command(inner.or(outer))?,
+        Command::Client(client) => return Ok(client.run()),
         Command::Check(inner) => {
             let config = inner.or(outer).or_environment()?.load()?;
             print(format!("ok: {} listeners\n", config.listeners.len()).as_bytes())?;
@@ -224,11 +228,7 @@ fn use_of_random_secret(listener: &ListenerConfig) -> Option<String> {
     let Kind::Upload(upload) = &listener.kind else {
         return None;
     };
-    let UploadHandshake::Challenge {
-        digest,
-        secret: SecretSource::Random(secret),
-    } = &upload.handshake
-    else {
+    let SecretSource::Random(secret) = &upload.secret else {
         return None;
     };
     let secret = String::from_utf8_lossy(secret.expose());
@@ -239,8 +239,7 @@ fn use_of_random_secret(listener: &ListenerConfig) -> Option<String> {
     Some(format!(
         "listener {:?}: no secret is configured, this run's is {secret}; to send a file:\n  \
          NETLAB_SECRET={secret} netlab-reactor upload --handshake {} {destination} FILE",
-        listener.name,
-        digest.name(),
+        listener.name, upload.handshake,
     ))
 }
 

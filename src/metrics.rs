@@ -3,6 +3,7 @@
 //! One thread, so no atomics. Nothing here is labelled with an address, a name or a path that a client chose.
 
 use crate::service::Phase;
+use crate::wire::heartbeat::Counts;
 
 /// All counters of a process.
 #[derive(Debug, Default)]
@@ -19,6 +20,10 @@ pub struct Metrics {
     pub pumps: u64,
     /// Reminders that came due.
     pub timers_fired: u64,
+    /// Files that were uploaded whole.
+    pub files_stored: u64,
+    /// Their bytes.
+    pub file_bytes_stored: u64,
     /// Connections closed unserved for want of descriptors.
     pub accepts_shed: u64,
     /// Whether the process is about to end.
@@ -87,6 +92,38 @@ pub struct ListenerMetrics {
     pub dropped_unsent: u64,
     /// Datagrams dropped because a table or queue was full.
     pub dropped_full: u64,
+    /// What a heartbeat listener knows of its senders.
+    pub heartbeat: HeartbeatMetrics,
+}
+
+/// What a heartbeat listener knows of all its senders together.
+#[derive(Debug, Default, Clone)]
+pub struct HeartbeatMetrics {
+    /// Senders by what they are taken to be, in the order of [`State`](crate::wire::heartbeat::State): up, late, dead.
+    pub senders: [u64; 3],
+    /// Changes told, in the order of [`Change`](crate::wire::heartbeat::Change): new, late, dead, back.
+    pub changes: [u64; 4],
+    /// Sequence numbers that were skipped and did not come since; it shrinks when one comes after all.
+    pub lost: u64,
+    /// Heartbeats that came a second time.
+    pub duplicates: u64,
+    /// Heartbeats that came after a later one.
+    pub reordered: u64,
+    /// How often a sender began again with a lower number.
+    pub restarts: u64,
+}
+
+impl HeartbeatMetrics {
+    /// Adds what one heartbeat changed in the counts of its sender.
+    pub fn count(&mut self, before: Counts, after: Counts) {
+        self.lost = self
+            .lost
+            .saturating_sub(before.lost)
+            .saturating_add(after.lost);
+        self.duplicates += after.duplicates - before.duplicates;
+        self.reordered += after.reordered - before.reordered;
+        self.restarts += after.restarts - before.restarts;
+    }
 }
 
 impl ListenerMetrics {

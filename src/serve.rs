@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig};
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::reactor::{Limits, ListenerOptions, Reactor};
 use crate::service::{DatagramService, Id, Service};
 use crate::services::{
-    hello::Hello, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho, udp_ping::UdpPing,
+    admin::Admin, hello::Hello, http::Http, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho,
+    udp_heartbeat::UdpHeartbeat, udp_ping::UdpPing, upload::Upload,
 };
 use crate::sys::unix::Unix;
 use crate::sys::{self, Bind, Sys};
@@ -63,14 +65,19 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     let resolver = resolver(&config.resolver, seed).map_err(ServeError::System)?;
     let mut reactor = Reactor::new(sys, limits(config), resolver);
     let mut bound = Vec::new();
+    let all: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|l| (l.kind.name().to_owned(), l.bind.to_string()))
+        .collect();
     for listener in &config.listeners {
-        bound.push(open_listener(&mut reactor, listener).map_err(|error| {
-            ServeError::Listener {
+        bound.push(
+            open_listener(&mut reactor, listener, &all).map_err(|error| ServeError::Listener {
                 name: listener.name.clone(),
                 bind: listener.bind.to_string(),
                 error,
-            }
-        })?);
+            })?,
+        );
     }
     Ok((reactor, bound))
 }
@@ -89,12 +96,13 @@ fn limits(config: &Config) -> Limits {
     Limits {
         sessions_max: limits.sessions_max,
         accepts_per_turn_max: limits.accept_batch,
-        backlog: 4096,
+        backlog: i32::try_from(limits.backlog).unwrap_or(i32::MAX),
         pump_bytes_max: limits.turn_bytes,
         send_bytes_max: u32::try_from(limits.send_queue_bytes_max).unwrap_or(u32::MAX),
-        large_page_bytes_max: limits.pool_bytes_max,
+        large_page_bytes_max: limits.large_page_bytes_max,
         kept_page_bytes_max: limits.pool_bytes_max,
-        write_timeout: std::time::Duration::from_secs(60),
+        write_timeout: limits.write_timeout,
+        rate_sources_max: limits.rate_sources_max,
         linger_timeout: limits.linger_timeout,
         linger_bytes_max: limits.linger_bytes_max,
         drain_timeout: config.drain_timeout,
@@ -128,11 +136,16 @@ fn resolver(config: &ResolverConfig, seed: [u8; 32]) -> io::Result<Resolver<Id>>
 }
 
 /// The table of kinds: what serves each.
-fn open_listener<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig) -> io::Result<Bind> {
+fn open_listener<S: Sys>(
+    reactor: &mut Reactor<S>,
+    listener: &ListenerConfig,
+    all: &[(String, String)],
+) -> io::Result<Bind> {
     match &listener.kind {
         Kind::TcpEcho(config) => stream(reactor, listener, TcpEcho::new(config)),
         Kind::Hello(config) => stream(reactor, listener, Hello::new(config)),
         Kind::UdpEcho(config) => datagram(reactor, listener, UdpEcho::new(config)),
+        Kind::UdpHeartbeat(config) => datagram(reactor, listener, UdpHeartbeat::new(config)),
         Kind::UdpPing(config) => {
             let mut seed = [0; 8];
             reactor.sys_mut().entropy(&mut seed);
@@ -141,6 +154,18 @@ fn open_listener<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig) ->
                 listener,
                 UdpPing::new(config, u64::from_ne_bytes(seed)),
             )
+        }
+        Kind::Http(config) => {
+            let service = Http::new(config, all, reactor.sys_mut()).map_err(named)?;
+            stream(reactor, listener, service)
+        }
+        Kind::Admin(config) => {
+            let started = reactor.sys_mut().wall();
+            stream(reactor, listener, Admin::new(config, started))
+        }
+        Kind::Upload(config) => {
+            let service = Upload::new(config, reactor.sys_mut())?;
+            stream(reactor, listener, service)
         }
         Kind::Proxy(config) => {
             let mut id = [0; 4];
@@ -151,8 +176,11 @@ fn open_listener<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig) ->
                 Proxy::new(config, u32::from_ne_bytes(id)),
             )
         }
-        _ => Err(io::ErrorKind::Unsupported.into()),
     }
+}
+
+fn named((path, error): (PathBuf, io::Error)) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn stream<S: Sys, T: Service + 'static>(

@@ -1,1 +1,5 @@
-//! TODO
+//! What is kept so that it need not be asked for again.
+//!
+//! [`files`]: open files and what was made of them.
+
+pub mod files;

@@ -16,9 +16,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::limits::LARGE_PAGE_BYTES;
 use super::section::{Section, integer, path, string};
-use super::value::{Fraction, Secret, Upstream};
+use super::value::{Fraction, Upstream};
+use crate::buffer::PAGE_BYTES;
+use crate::wire::challenge::{Handshake, Secret};
+use crate::wire::login::UserInfo;
 
 /// Connections that one listener serves at once, unless it is told otherwise: 65,536.
 pub const CONNECTIONS_MAX: usize = 65_536;
@@ -164,8 +166,8 @@ pub(super) const KINDS: [Row; 9] = {
 /// The bounds of `max_connections`.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1 << 24;
 
-/// The bounds of `max_head_bytes`: one large page is the most that is held contiguously.
-const HEAD_BYTES: RangeInclusive<usize> = 256..=LARGE_PAGE_BYTES;
+/// The bounds of `max_head_bytes`: a page is what a receive buffer holds in one piece.
+const HEAD_BYTES: RangeInclusive<usize> = 256..=PAGE_BYTES;
 
 /// What an echo does to the bytes. Key `transform`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -304,7 +306,8 @@ pub struct UdpHeartbeatConfig {
     pub timeout: Duration,
     /// Further silence for which a late sender is not yet dead. Key `grace`, default 0.
     pub grace: Duration,
-    /// Senders remembered at once; when full, the longest silent one is forgotten.
+    /// Senders remembered at once; when full, the longest dead one is forgotten, and while
+    /// nobody is dead, newcomers are dropped.
     /// Key `max_senders`, default 65,536.
     pub senders_max: usize,
     /// Datagrams a second from one source address, loopback exempt; `None` for no limit.
@@ -401,9 +404,6 @@ pub struct HttpConfig {
     pub head_timeout: Duration,
     /// Silence within a request body after which it is given up. Not a key yet, 30 s.
     pub body_timeout: Duration,
-    /// Time without any progress after which a client that does not take its answer is dropped.
-    /// Key `write_timeout`, default 60 s.
-    pub write_timeout: Duration,
     /// Bytes of a request head. Key `max_head_bytes`, default [`HEAD_BYTES_MAX`].
     pub head_bytes_max: usize,
     /// Bytes of a request body. Key `max_body_bytes`, default 1 MiB.
@@ -411,6 +411,10 @@ pub struct HttpConfig {
     /// Requests after which a connection is closed; `None` for no limit.
     /// Key `max_requests_per_connection`, default none.
     pub requests_per_connection_max: Option<NonZeroU64>,
+    /// Files that are kept open for the next request. Key `max_open_files`, default 1,024.
+    pub open_files_max: usize,
+    /// Bytes of answers that are kept in memory. Key `max_memory_bytes`, default 64 MiB.
+    pub memory_bytes_max: usize,
     /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`].
     pub connections_max: usize,
 }
@@ -424,10 +428,11 @@ impl Default for HttpConfig {
             idle_timeout: Duration::from_secs(60),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(60),
             head_bytes_max: HEAD_BYTES_MAX,
             body_bytes_max: 1024 * 1024,
             requests_per_connection_max: None,
+            open_files_max: 1024,
+            memory_bytes_max: 64 * 1024 * 1024,
             connections_max: CONNECTIONS_MAX,
         }
     }
@@ -454,7 +459,6 @@ impl HttpConfig {
         section.choice("routes", &routes, &mut config.routes);
         section.timeout("idle_timeout", &mut config.idle_timeout);
         section.timeout("head_timeout", &mut config.head_timeout);
-        section.timeout("write_timeout", &mut config.write_timeout);
         section.memory_size("max_head_bytes", HEAD_BYTES, &mut config.head_bytes_max);
         section.size(
             "max_body_bytes",
@@ -463,6 +467,12 @@ impl HttpConfig {
         );
         let requests = &mut config.requests_per_connection_max;
         section.limit("max_requests_per_connection", requests);
+        section.count("max_open_files", 0..=1_000_000, &mut config.open_files_max);
+        section.memory_size(
+            "max_memory_bytes",
+            0..=1 << 40,
+            &mut config.memory_bytes_max,
+        );
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);
         config
     }
@@ -606,74 +616,40 @@ impl ProxyConfig {
     }
 }
 
-/// How an upload client proves that it knows the secret. Keys `handshake`, `secret`, `secret_file`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UploadHandshake {
-    /// `"none"`: the client starts with its first file.
-    None,
-    /// Every other: we send 32 random bytes, the client answers with a digest of them.
-    Challenge {
-        /// Which digest.
-        digest: ChallengeDigest,
-        /// What both sides know.
-        secret: SecretSource,
-    },
-}
-
-impl UploadHandshake {
-    /// Reads the handshake and its secret, and refuses the one without the other.
-    fn read(section: &mut Section<'_>) -> UploadHandshake {
-        let problems_before = section.findings.len();
-        let mut digest = Some(ChallengeDigest::default());
-        let digests = [
-            ("none", None),
-            ("sha1", Some(ChallengeDigest::Sha1)),
-            ("hmac-md5", Some(ChallengeDigest::HmacMd5)),
-            ("hmac-sha1", Some(ChallengeDigest::HmacSha1)),
-            ("hmac-sha256", Some(ChallengeDigest::HmacSha256)),
-        ];
-        section.choice("handshake", &digests, &mut digest);
-        let written = section.parsed("secret", "a text that is not empty", |value| {
-            not_empty(string(value)?.as_bytes().to_vec())
-        });
-        let base = section.folders.base.as_path();
-        let filed = section.parsed("secret_file", "a file that holds the secret", |value| {
-            let mut bytes = read_file(&path(base, string(value)?)?)?;
-            let end = bytes
-                .strip_suffix(b"\n")
-                .map_or(&bytes[..], |line| line.strip_suffix(b"\r").unwrap_or(line));
-            bytes.truncate(end.len());
-            not_empty(bytes)
-        });
-        if written.is_some() && filed.is_some() {
-            let span = section.span("secret_file");
-            let what = "`secret_file` is given beside `secret`; expected one of the two";
-            section.problem(span, what.to_owned());
-        }
-        match (digest, written.or(filed)) {
-            (None, _) => UploadHandshake::None,
-            (Some(digest), Some(secret)) => UploadHandshake::Challenge {
-                digest,
-                secret: SecretSource::Given(secret),
-            },
-            (Some(digest), None) => {
-                if section.findings.len() == problems_before {
-                    let span = section.span("handshake");
-                    let name = digest.name();
-                    section.problem(span, format!("handshake {name:?} has no secret; expected `secret`, `secret_file` or `handshake = \"none\"`"));
-                }
-                UploadHandshake::None
-            }
-        }
+/// Reads the handshake and its secret, and refuses the one without the other.
+fn read_handshake(section: &mut Section<'_>) -> (Handshake, SecretSource) {
+    let problems_before = section.findings.len();
+    let mut handshake = Handshake::default();
+    let words = Handshake::ALL.map(|handshake| (handshake.name(), handshake));
+    section.choice("handshake", &words, &mut handshake);
+    let written = section.parsed("secret", "a text that is not empty", |value| {
+        not_empty(Secret::from(string(value)?))
+    });
+    let base = section.folders.base.as_path();
+    let filed = section.parsed("secret_file", "a file that holds the secret", |value| {
+        let bytes = read_file(&path(base, string(value)?)?)?;
+        not_empty(Secret::from_file_text(bytes))
+    });
+    if written.is_some() && filed.is_some() {
+        let span = section.span("secret_file");
+        let what = "`secret_file` is given beside `secret`; expected one of the two";
+        section.problem(span, what.to_owned());
     }
+    let secret = written.or(filed);
+    if handshake.needs_secret() && secret.is_none() && section.findings.len() == problems_before {
+        let span = section.span("handshake");
+        let name = handshake.name();
+        section.problem(span, format!("handshake {name:?} has no secret; expected `secret`, `secret_file` or `handshake = \"none\"`"));
+    }
+    (handshake, SecretSource::Given(secret.unwrap_or_default()))
 }
 
-/// The bytes as a secret, which must have some.
-fn not_empty(bytes: Vec<u8>) -> Result<Secret, String> {
-    if bytes.is_empty() {
+/// A secret that is one.
+fn not_empty(secret: Secret) -> Result<Secret, String> {
+    if secret.is_empty() {
         Err("is empty".to_owned())
     } else {
-        Ok(Secret::new(bytes))
+        Ok(secret)
     }
 }
 
@@ -682,36 +658,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("names {}: {error}", path.display()))
 }
 
-/// The digest that answers a challenge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ChallengeDigest {
-    /// `"sha1"`: 40 bytes, the lower-case hex of SHA-1(secret, random).
-    Sha1,
-    /// `"hmac-md5"`, the default: 16 raw bytes.
-    #[default]
-    HmacMd5,
-    /// `"hmac-sha1"`: 20 raw bytes.
-    HmacSha1,
-    /// `"hmac-sha256"`: 32 raw bytes.
-    HmacSha256,
-}
-
-impl ChallengeDigest {
-    /// The word that selects it after `handshake =` and after the client's `--handshake`.
-    pub fn name(self) -> &'static str {
-        match self {
-            ChallengeDigest::Sha1 => "sha1",
-            ChallengeDigest::HmacMd5 => "hmac-md5",
-            ChallengeDigest::HmacSha1 => "hmac-sha1",
-            ChallengeDigest::HmacSha256 => "hmac-sha256",
-        }
-    }
-}
-
 /// Where the secret of an upload listener comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// From `secret` or `secret_file`.
+    /// From `secret` or `secret_file`; empty where neither was given.
     Given(Secret),
     /// Made at random for this run because there is no configuration; the start prints how to use
     /// it. It is printable ASCII.
@@ -739,24 +689,19 @@ pub enum Overwrite {
     Version,
 }
 
-/// The file of the users who may log in, read when the configuration was. Key `login`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoginFile {
-    /// Where it stands.
-    pub path: PathBuf,
-    /// What it holds, a line `user|hash` each.
-    pub text: Secret,
-}
-
 /// The keys of kind `upload`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadConfig {
     /// The folder for the files. Key `dir`, default `uploads`.
     pub dir: PathBuf,
-    /// Keys `handshake`, `secret` and `secret_file`, default HMAC-MD5, for which a secret is needed.
-    pub handshake: UploadHandshake,
-    /// The users of the login after the handshake; `None` for no login. Key `login`, default none.
-    pub login: Option<LoginFile>,
+    /// How a client proves that it knows the secret. Key `handshake`, default HMAC-MD5.
+    pub handshake: Handshake,
+    /// What both sides know; empty only where the handshake needs none. Keys `secret` and
+    /// `secret_file`.
+    pub secret: SecretSource,
+    /// The users of the login after the handshake; `None` for no login. Key `login`, which names
+    /// the file that was read with the configuration; default none.
+    pub login: Option<UserInfo>,
     /// Key `overwrite`, default versions.
     pub overwrite: Overwrite,
     /// Bytes of one file. Key `max_file_bytes`, default 4 GiB.
@@ -764,7 +709,8 @@ pub struct UploadConfig {
     /// Bytes of the JSON header of one file. Key `max_header_bytes`,
     /// default 64 KiB.
     pub header_bytes_max: usize,
-    /// Time for the handshake and the login together. Key `handshake_timeout`, default 10 s.
+    /// Time for the handshake and the login together, and for the whole header of a file from its
+    /// first byte on. Key `handshake_timeout`, default 10 s.
     pub handshake_timeout: Duration,
     /// Silence of a client between and within files. Key `idle_timeout`, default 60 s.
     pub idle_timeout: Duration,
@@ -773,11 +719,12 @@ pub struct UploadConfig {
 }
 
 impl UploadConfig {
-    /// The defaults, with the given handshake.
-    pub fn new(handshake: UploadHandshake) -> UploadConfig {
+    /// The defaults, with the given handshake and its secret.
+    pub fn new(handshake: Handshake, secret: SecretSource) -> UploadConfig {
         UploadConfig {
             dir: PathBuf::from("uploads"),
             handshake,
+            secret,
             login: None,
             overwrite: Overwrite::default(),
             file_bytes_max: 4 * 1024 * 1024 * 1024,
@@ -790,14 +737,17 @@ impl UploadConfig {
 
     /// Reads the keys of this kind.
     fn read(section: &mut Section<'_>) -> UploadConfig {
-        let mut config = UploadConfig::new(UploadHandshake::read(section));
+        let (handshake, secret) = read_handshake(section);
+        let mut config = UploadConfig::new(handshake, secret);
         let dir = section.path("dir");
         config.dir = dir.unwrap_or_else(|| section.folders.base.join(&config.dir));
         let base = section.folders.base.as_path();
         config.login = section.parsed("login", "a file of lines `user|hash`", |value| {
             let path = path(base, string(value)?)?;
-            let text = Secret::new(read_file(&path)?);
-            Ok(LoginFile { path, text })
+            let named = |why: String| format!("names {}: {why}", path.display());
+            let text = String::from_utf8(read_file(&path)?)
+                .map_err(|error| named(format!("not UTF-8: {error}")))?;
+            UserInfo::parse(&text).map_err(|error| named(error.to_string()))
         });
         let overwrite = [
             ("refuse", Overwrite::Refuse),
@@ -810,7 +760,11 @@ impl UploadConfig {
             0..=i64::MAX as u64,
             &mut config.file_bytes_max,
         );
-        section.memory_size("max_header_bytes", HEAD_BYTES, &mut config.header_bytes_max);
+        section.memory_size(
+            "max_header_bytes",
+            256..=1 << 20,
+            &mut config.header_bytes_max,
+        );
         section.timeout("handshake_timeout", &mut config.handshake_timeout);
         section.timeout("idle_timeout", &mut config.idle_timeout);
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);

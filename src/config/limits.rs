@@ -7,15 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::{Section, string};
-
-/// The size of an ordinary buffer page: 16 KiB. It holds every head and most bodies.
-pub const PAGE_BYTES: usize = 16 * 1024;
-
-/// The size of a large buffer page: 256 KiB. Bulk transfers move up to it after a full read.
-pub const LARGE_PAGE_BYTES: usize = 256 * 1024;
-
-/// The largest datagram that is received, in bytes: 65,507, the most that UDP over IPv4 carries.
-pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+use crate::buffer::LARGE_PAGE_BYTES;
 
 /// The longest duration that the configuration accepts: ten years, so that no deadline overflows.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -28,33 +20,32 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Connections accepted from one listener in one turn. Key `accept_batch`, default 64.
     pub accept_batch: usize,
+    /// Connections that the kernel keeps for one listener until they are accepted; it caps the
+    /// number at `net.core.somaxconn`. Key `backlog`, default 4,096.
+    pub backlog: usize,
     /// Bytes that one session may move in one turn before the others get theirs: larger than a full
     /// socket buffer. Key `turn_bytes`, default 1 MiB.
     pub turn_bytes: usize,
-    /// Datagrams received from one socket in one turn, and sent in one system call.
-    /// Key `datagram_batch`, default 64.
-    pub datagram_batch: usize,
     /// Bytes of free pages that the pool keeps for later; what is above goes back to the system.
     /// Key `max_pool_bytes`, default 64 MiB.
     pub pool_bytes_max: usize,
+    /// Bytes of pages in use above which bulk transfers get ordinary pages instead of large ones.
+    /// Key `max_large_page_bytes`, default 64 MiB.
+    pub large_page_bytes_max: usize,
     /// Bytes waiting to be sent on one side of a session, file ranges not counted; the protocol
-    /// gets no room beyond. Key `max_send_queue_bytes`, default 512 KiB.
+    /// gets no room beyond. Key `max_send_queue_bytes`, default 256 KiB.
     pub send_queue_bytes_max: usize,
-    /// Readiness events taken from the kernel in one turn. Key `event_batch`, default 1,024.
-    pub event_batch: usize,
+    /// Time without any progress after which a peer that does not take what is queued for it is
+    /// dropped. Key `write_timeout`, default 60 s.
+    pub write_timeout: Duration,
     /// Time for which a closing session still reads and discards, so that the kernel does not
     /// answer late input with a reset that cuts our last bytes. Key `linger_timeout`, default 2 s.
     pub linger_timeout: Duration,
     /// Bytes that a closing session reads and discards at most. Key `max_linger_bytes`,
     /// default 256 KiB.
     pub linger_bytes_max: usize,
-    /// Upstream connections that are kept open for reuse, in all. Key `max_parked`, default 256.
-    pub parked_max: usize,
-    /// Time for which an upstream connection is kept open for reuse. Key `parked_timeout`,
-    /// default 30 s.
-    pub parked_timeout: Duration,
-    /// Source addresses whose datagram rate is tracked at once, per listener; when the table is
-    /// full the longest silent one is forgotten. Key `max_rate_sources`, default 65,536.
+    /// Source addresses whose datagrams are counted apart from one another, per listener; when
+    /// the table is full, newcomers share one count. Key `max_rate_sources`, default 65,536.
     pub rate_sources_max: usize,
 }
 
@@ -63,15 +54,14 @@ impl Default for Limits {
         Limits {
             sessions_max: 65_536,
             accept_batch: 64,
+            backlog: 4096,
             turn_bytes: 1024 * 1024,
-            datagram_batch: 64,
             pool_bytes_max: 64 * 1024 * 1024,
-            send_queue_bytes_max: 512 * 1024,
-            event_batch: 1024,
+            large_page_bytes_max: 64 * 1024 * 1024,
+            send_queue_bytes_max: 256 * 1024,
+            write_timeout: Duration::from_secs(60),
             linger_timeout: Duration::from_secs(2),
             linger_bytes_max: 256 * 1024,
-            parked_max: 256,
-            parked_timeout: Duration::from_secs(30),
             rate_sources_max: 65_536,
         }
     }
@@ -82,16 +72,16 @@ impl Limits {
     pub(super) fn read(&mut self, section: &mut Section<'_>) {
         section.count("max_sessions", 1..=1 << 24, &mut self.sessions_max);
         section.count("accept_batch", 1..=65_536, &mut self.accept_batch);
+        section.count("backlog", 1..=i32::MAX as usize, &mut self.backlog);
         section.memory_size("turn_bytes", 4096..=1 << 30, &mut self.turn_bytes);
-        section.count("datagram_batch", 1..=1024, &mut self.datagram_batch);
         section.memory_size("max_pool_bytes", 0..=1 << 40, &mut self.pool_bytes_max);
+        let large = &mut self.large_page_bytes_max;
+        section.memory_size("max_large_page_bytes", 0..=1 << 40, large);
         let queue = &mut self.send_queue_bytes_max;
         section.memory_size("max_send_queue_bytes", LARGE_PAGE_BYTES..=1 << 30, queue);
-        section.count("event_batch", 1..=65_536, &mut self.event_batch);
+        section.timeout("write_timeout", &mut self.write_timeout);
         section.timeout("linger_timeout", &mut self.linger_timeout);
         section.memory_size("max_linger_bytes", 0..=1 << 40, &mut self.linger_bytes_max);
-        section.count("max_parked", 0..=1 << 24, &mut self.parked_max);
-        section.timeout("parked_timeout", &mut self.parked_timeout);
         section.count("max_rate_sources", 1..=1 << 24, &mut self.rate_sources_max);
     }
 }

@@ -31,6 +31,7 @@ pub use limits::*;
 pub use problem::{Place, Problem, Problems};
 pub use value::*;
 
+use crate::wire::challenge::Secret;
 use problem::{Finding, nearest};
 use section::{Folders, Section, is_a, string};
 
@@ -364,11 +365,7 @@ fn default_listeners(
         let mut kind = (row.read)(&mut section);
         if let Kind::Upload(upload) = &mut kind {
             // The one key without a default: the reader reports it, this supplies it.
-            let (digest, secret) = (ChallengeDigest::default(), secret.clone());
-            upload.handshake = UploadHandshake::Challenge {
-                digest,
-                secret: SecretSource::Random(secret),
-            };
+            upload.secret = SecretSource::Random(secret.clone());
         }
         let mut listener = ListenerConfig {
             name: row.name.to_owned(),
@@ -459,6 +456,7 @@ impl Transport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::challenge::Handshake;
     use std::num::NonZeroU64;
 
     /// Reads a text as if it stood in `conf/x.toml`.
@@ -514,14 +512,11 @@ mod tests {
                 .listeners
                 .into_iter()
                 .find_map(|listener| match listener.kind {
-                    Kind::Upload(upload) => Some(upload.handshake),
+                    Kind::Upload(upload) => Some((upload.handshake, upload.secret)),
                     _ => None,
                 });
             match upload {
-                Some(UploadHandshake::Challenge {
-                    digest: ChallengeDigest::HmacMd5,
-                    secret: SecretSource::Random(secret),
-                }) => secret,
+                Some((Handshake::HmacMd5, SecretSource::Random(secret))) => secret,
                 other => panic!("{other:?}"),
             }
         };
@@ -836,7 +831,8 @@ mod tests {
     fn a_secret_file_loses_its_last_newline() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("secret"), "tiger \r\n").unwrap();
-        fs::write(folder.path().join("users"), "ann|00\n").unwrap();
+        let users = "ann|c29ea9a1ab8ef6ca0f3ee3bbbdbda2b5\n";
+        fs::write(folder.path().join("users"), users).unwrap();
         let file = folder.path().join("x.toml");
         fs::write(
             &file,
@@ -847,12 +843,28 @@ mod tests {
         let Kind::Upload(upload) = &config.listeners[0].kind else {
             panic!()
         };
-        let UploadHandshake::Challenge { secret, .. } = &upload.handshake else {
-            panic!()
-        };
-        assert_eq!(secret.secret().expose(), b"tiger ");
-        assert_eq!(upload.login.as_ref().unwrap().text.expose(), b"ann|00\n");
+        assert_eq!(upload.secret.secret().expose(), b"tiger ");
+        assert_eq!(upload.login.as_ref().unwrap().len(), 1);
         assert!(!format!("{config:?}").contains("tiger"));
+    }
+
+    #[test]
+    fn a_wrong_user_file_is_refused_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("users"), "# staff\nann|00\n").unwrap();
+        let text = "[[listener]]\nkind = 'upload'\nsecret = 'x'\nlogin = 'users'";
+        let file = folder.path().join("x.toml");
+        let wrong = Config::parse(text, &file, &Overrides::default())
+            .unwrap_err()
+            .to_string();
+        let users = folder.path().join("users");
+        assert!(
+            wrong.contains(&format!(
+                ":4:9: `login` names {}: line 2: the hash of \"ann\" is not 32",
+                users.display()
+            )),
+            "{wrong}"
+        );
     }
 
     #[test]
@@ -930,9 +942,7 @@ mod tests {
         let mut default = Config::without_a_file(&Overrides::default()).unwrap();
         for listener in &mut default.listeners {
             if let Kind::Upload(upload) = &mut listener.kind {
-                let secret = SecretSource::Given(Secret::new("change me"));
-                let digest = ChallengeDigest::HmacMd5;
-                upload.handshake = UploadHandshake::Challenge { digest, secret };
+                upload.secret = SecretSource::Given(Secret::from("change me"));
             }
         }
         assert_eq!(from_example, default);

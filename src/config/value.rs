@@ -1,4 +1,4 @@
-//! The small values of the configuration: addresses, shares, secrets, durations and sizes.
+//! The small values of the configuration: addresses, shares, durations and sizes.
 //!
 //! Each type is parsed once from the text that a person wrote and cannot hold anything that the
 //! rest of the program would have to check again. A parse error is half a sentence that says what
@@ -191,28 +191,6 @@ fn decimal(text: &str) -> Option<(u64, u64)> {
 impl fmt::Display for Fraction {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}/{}", self.numerator, self.denominator)
-    }
-}
-
-/// Bytes that must not show up in a log: `Debug` prints `***`, and there is no `Display`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    /// Wraps the bytes.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Secret {
-        Secret(bytes.into())
-    }
-
-    /// The bytes themselves, for a digest or a deliberate print.
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("***")
     }
 }
 
@@ -490,10 +468,5 @@ mod tests {
         {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_secret_does_not_show() {
-        assert_eq!(format!("{:?}", Secret::new("tiger")), "***");
     }
 }

@@ -22,7 +22,9 @@
 //! Not here: bodies ([`super::body`]), and what any header beyond framing means.
 
 use super::target::{Authority, Target, is_target_byte};
-use super::{Method, Status, Version, is_token_byte, parse_decimal, put_decimal, trim_ows};
+use super::{
+    Method, Status, Version, is_token_byte, list_elements, parse_decimal, put_decimal, trim_ows,
+};
 use memchr::memchr;
 use std::fmt;
 
@@ -33,7 +35,9 @@ pub const LEADING_EMPTY_LINES_MAX: u8 = 4;
 /// The most header lines that [`Limits::headers_max`] can allow.
 pub const HEADERS_MAX: usize = 256;
 
-/// Heads with at most this many headers are parsed with a small table.
+/// Heads with at most so many headers are parsed with a table of that size: what scripts and what browsers send. To clear a
+/// large table would take longer than to parse a small head.
+const HEADERS_FEW: usize = 8;
 const HEADERS_USUAL: usize = 32;
 
 /// The most options that `Connection` may list: each of them costs a comparison for each header that a proxy forwards.
@@ -173,7 +177,7 @@ impl HeadScanner {
         let (start, headers_start) = self.start_line;
         let line = &bytes[start..headers_start - 2];
         let (method, target_text, version) = request_line(line, limits)?;
-        let target = Target::parse(method, target_text).ok_or(match method {
+        let target = Target::parse_checked(method, target_text).ok_or(match method {
             Method::Connect => HeadError::ConnectTarget,
             _ => HeadError::Target,
         })?;
@@ -400,7 +404,9 @@ impl Facts<'_> {
 
 /// Validates `block`, the `count` header lines with the empty line behind them.
 fn headers(block: &[u8], count: usize) -> Result<(Headers<'_>, Facts<'_>), HeadError> {
-    if count <= HEADERS_USUAL {
+    if count <= HEADERS_FEW {
+        headers_within::<HEADERS_FEW>(block)
+    } else if count <= HEADERS_USUAL {
         headers_within::<HEADERS_USUAL>(block)
     } else {
         headers_within::<HEADERS_MAX>(block)
@@ -524,14 +530,6 @@ fn header_error(block: &[u8], error: httparse::Error) -> HeadError {
     }
 }
 
-/// The non-empty elements of a comma-separated list without quoted strings (RFC 9110 section 5.6.1).
-pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|&byte| byte == b',')
-        .map(trim_ows)
-        .filter(|element| !element.is_empty())
-}
-
 /// The header lines of a head, walked over in the order in which they came. Names are compared without regard to case.
 #[derive(Clone, Copy)]
 pub struct Headers<'b> {
@@ -574,10 +572,18 @@ impl<'b> Headers<'b> {
     /// The values of all headers called `name`.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
         let maybe_there = self.filter & filter_bit(name.as_bytes()) != 0;
-        let lines: &'b [u8] = if maybe_there { self.lines } else { b"" };
-        HeaderIter { lines }
-            .filter(move |(line_name, _)| line_name.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        let mut lines: &'b [u8] = if maybe_there { self.lines } else { b"" };
+        // A name holds no colon, so a colon behind as many bytes as the wanted name has ends a name of that length.
+        std::iter::from_fn(move || {
+            while let Some(line) = take_line(&mut lines) {
+                if line.get(name.len()) == Some(&b':')
+                    && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
+                {
+                    return Some(trim_ows(without_line_end(&line[name.len() + 1..])));
+                }
+            }
+            None
+        })
     }
 
     /// The value of the header called `name`, if there is exactly one.
@@ -676,6 +682,14 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
         .any(|hop| hop.as_bytes().eq_ignore_ascii_case(name))
 }
 
+/// Splits the first line off, its line end included.
+fn take_line<'b>(lines: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let line_end = memchr(b'\n', lines)?;
+    let (line, rest) = lines.split_at(line_end + 1);
+    *lines = rest;
+    Some(line)
+}
+
 /// Walks over header lines; see [`Headers::iter`].
 #[derive(Debug, Clone)]
 pub struct HeaderIter<'b> {
@@ -685,9 +699,7 @@ pub struct HeaderIter<'b> {
 impl<'b> HeaderIter<'b> {
     /// The next header's name, and its line without the line end.
     fn next_line(&mut self) -> Option<(&'b [u8], &'b [u8])> {
-        let line_end = memchr(b'\n', self.lines)?;
-        let (line, rest) = self.lines.split_at(line_end + 1);
-        self.lines = rest;
+        let line = take_line(&mut self.lines)?;
         // Names are short: looking at each byte is quicker than preparing to look at many.
         let colon = line.iter().position(|&byte| byte == b':')?;
         Some((&line[..colon], without_line_end(line)))

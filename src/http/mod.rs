@@ -8,7 +8,7 @@
 //! 2. The outcome depends on the bytes alone, not on how the network split them.
 //! 3. No input panics, and none allocates on the path of an ordinary request.
 //!
-//! In reading order: [`head`] and [`body`] frame messages; [`path`], [`conditional`], [`range`], [`negotiate`] and
+//! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`], [`range`], [`negotiate`] and
 //! [`mime`] decide what a request asks for; [`date`] prints and reads time stamps.
 //!
 //! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies, authentication, content codings themselves.
@@ -284,6 +284,14 @@ pub fn trim_ows(mut text: &[u8]) -> &[u8] {
         text = rest;
     }
     text
+}
+
+/// The non-empty elements of a comma-separated list without quoted strings (RFC 9110 section 5.6.1).
+pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&byte| byte == b',')
+        .map(trim_ows)
+        .filter(|element| !element.is_empty())
 }
 
 /// `text` read as a decimal number of digits only: no sign, no blank, at most 20 digits; `None` also on overflow of `u64`.

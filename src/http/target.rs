@@ -11,7 +11,7 @@
 //!
 //! Not here: whether a destination is allowed, and odd spellings of IPv4 addresses; the proxy judges both.
 
-use super::{Method, byte_class};
+use super::{Method, byte_class, parse_decimal};
 use std::fmt;
 use std::net::Ipv6Addr;
 
@@ -50,12 +50,15 @@ impl<'b> Target<'b> {
     /// fit the method.
     #[must_use]
     pub fn parse(method: Method<'_>, text: &'b str) -> Option<Self> {
+        text.bytes().all(is_target_byte).then_some(())?;
+        Self::parse_checked(method, text)
+    }
+
+    /// As [`Self::parse`], for a `text` that is known to consist of target bytes; so the hot path looks at them once.
+    pub(super) fn parse_checked(method: Method<'_>, text: &'b str) -> Option<Self> {
         if method == Method::Connect {
             let authority = Authority::parse(text)?;
             return authority.port.map(|_| Self::Authority(authority));
-        }
-        if !text.bytes().all(is_target_byte) {
-            return None;
         }
         if text.starts_with('/') {
             let (path, query) = split_query(text);
@@ -206,10 +209,8 @@ fn is_host_byte(byte: u8) -> bool {
 }
 
 fn parse_port(digits: &str) -> Option<u16> {
-    if digits.len() > 5 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse().ok().filter(|&port| port != 0)
+    let number = (digits.len() <= 5).then(|| parse_decimal(digits.as_bytes()))??;
+    u16::try_from(number).ok().filter(|&port| port != 0)
 }
 
 #[cfg(test)]

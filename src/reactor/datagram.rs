@@ -12,8 +12,6 @@ use crate::metrics::ListenerMetrics;
 use crate::service::{DatagramIo, DatagramService, Outbox};
 use crate::sys::{Batch, Sys};
 
-/// Source addresses counted apart from one another in one window.
-const SOURCES_MAX: usize = 16 * 1024;
 const WINDOW: Duration = Duration::from_secs(1);
 /// Batches of one socket in one turn, before the others have theirs.
 const BATCHES_PER_TURN: usize = 4;
@@ -115,15 +113,18 @@ fn send<S: Sys>(
 pub(crate) struct Sources {
     /// Datagrams in a window; 0 for no limit.
     rate_max: u32,
+    /// Addresses counted apart from one another in one window.
+    sources_max: usize,
     window_start: Option<Instant>,
     counts: HashMap<IpAddr, u32>,
     others: u32,
 }
 
 impl Sources {
-    pub(crate) fn new(rate_max: u32) -> Self {
+    pub(crate) fn new(rate_max: u32, sources_max: usize) -> Self {
         Self {
             rate_max,
+            sources_max,
             window_start: None,
             counts: HashMap::new(),
             others: 0,
@@ -141,7 +142,7 @@ impl Sources {
             self.counts.clear();
             self.others = 0;
         }
-        let count = if self.counts.len() < SOURCES_MAX || self.counts.contains_key(&source) {
+        let count = if self.counts.len() < self.sources_max || self.counts.contains_key(&source) {
             self.counts.entry(source).or_default()
         } else {
             &mut self.others
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn a_source_has_its_rate_in_each_window_and_loopback_has_none() {
         let now = Instant::now();
-        let mut sources = Sources::new(2);
+        let mut sources = Sources::new(2, 16);
         let source = IpAddr::from([192, 0, 2, 1]);
         let other = IpAddr::from([192, 0, 2, 2]);
         assert_eq!(
@@ -177,7 +178,8 @@ mod tests {
     #[test]
     fn a_full_table_counts_newcomers_together_and_keeps_those_in_it() {
         let now = Instant::now();
-        let mut sources = Sources::new(1);
+        const SOURCES_MAX: usize = 1000;
+        let mut sources = Sources::new(1, SOURCES_MAX);
         for i in 0..SOURCES_MAX as u32 {
             assert!(!sources.exceeded(IpAddr::from((0x0a00_0000 + i).to_be_bytes()), now));
         }

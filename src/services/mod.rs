@@ -3,8 +3,12 @@
 #[cfg(test)]
 pub(crate) mod bench;
 
+pub mod admin;
 pub mod hello;
+pub mod http;
 pub mod proxy;
 pub mod tcp_echo;
 pub mod udp_echo;
+pub mod udp_heartbeat;
 pub mod udp_ping;
+pub mod upload;

@@ -341,7 +341,11 @@ fn open_beneath(root: &File, path: &Path, flags: OFlags, mode: Mode) -> io::Resu
         path
     };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+    // openat2 refuses O_PATH together with what it does not act on, O_NOCTTY among it (`man 2 openat2`, EINVAL).
+    let flags = match flags.contains(OFlags::PATH) {
+        true => flags | OFlags::CLOEXEC,
+        false => flags | OFlags::CLOEXEC | OFlags::NOCTTY,
+    };
     Ok(File::new(Handle::Fd(fs::openat2(
         descriptor(root)?,
         path,
@@ -681,5 +685,34 @@ impl Messages {
             usize::try_from(sent).unwrap_or(0),
             io::Error::last_os_error(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_entries_of_a_folder_are_listed_but_for_links_that_leave_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("file"), "abc").expect("a file");
+        std::fs::create_dir(dir.path().join("folder")).expect("a folder");
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).expect("a link");
+        let mut disk = Unix::new(false).expect("a poll");
+        let folder = disk.open_folder(dir.path()).expect("a folder");
+        let mut entries: Vec<_> = disk
+            .entries(&folder)
+            .expect("entries")
+            .into_iter()
+            .map(|entry| (entry.name, entry.metadata.kind))
+            .collect();
+        entries.sort_by(|one, two| one.0.cmp(&two.0));
+        assert_eq!(
+            entries,
+            [
+                (PathBuf::from("file"), FileKind::Regular),
+                (PathBuf::from("folder"), FileKind::Folder),
+            ]
+        );
     }
 }

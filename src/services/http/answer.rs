@@ -1,0 +1,202 @@
+//! Answers that are not files: short texts, errors, redirects, and the lines that every head shares.
+
+use std::time::{Instant, SystemTime};
+
+use super::Connection;
+use crate::buffer::{Pool, SendQueue};
+use crate::http::date::{DateCache, unix_s};
+use crate::http::head::{put_head_end, put_header, put_header_number, put_status_line};
+use crate::http::{Method, Status};
+use crate::service::{Disk, Io};
+
+/// The methods of a file.
+pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+/// Where an answer goes, and what it may look at. The fields can be borrowed apart.
+pub(super) struct Out<'a> {
+    pub(super) tx: &'a mut SendQueue,
+    pub(super) pool: &'a mut Pool,
+    pub(super) disk: &'a mut dyn Disk,
+    pub(super) now: Instant,
+    pub(super) wall: SystemTime,
+}
+
+impl<'a> Out<'a> {
+    pub(super) fn of(io: &'a mut Io<'_>) -> Self {
+        Out {
+            tx: &mut io.down.tx,
+            pool: io.pool,
+            disk: io.disk,
+            now: io.now,
+            wall: io.wall,
+        }
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.tx.put(bytes, self.pool);
+    }
+}
+
+/// Writes answers.
+#[derive(Default)]
+pub(super) struct Answers {
+    date: DateCache,
+    /// The answer being written, kept for its memory only.
+    scratch: Vec<u8>,
+}
+
+impl Answers {
+    /// Begins a head: status line and the headers of every answer. What follows goes into the vector returned, which
+    /// [`Answers::send`] sends.
+    pub(super) fn begin(
+        &mut self,
+        status: Status,
+        connection: Connection,
+        wall: SystemTime,
+    ) -> &mut Vec<u8> {
+        self.scratch.clear();
+        put_status_line(&mut self.scratch, status);
+        put_header(&mut self.scratch, "Server", SERVER);
+        put_header(&mut self.scratch, "Date", self.date.at(unix_s(wall)));
+        self.scratch.extend_from_slice(connection.header());
+        &mut self.scratch
+    }
+
+    /// Sends what was begun.
+    pub(super) fn send(&self, out: &mut Out<'_>) {
+        out.put(&self.scratch);
+    }
+
+    /// The time stamp of this second.
+    pub(super) fn date(&mut self, wall: SystemTime) -> &[u8] {
+        self.date.at(unix_s(wall)).as_bytes()
+    }
+
+    /// An answer with a body of its own type.
+    pub(super) fn body(
+        &mut self,
+        status: Status,
+        content_type: &str,
+        body: &[u8],
+        method: Method<'_>,
+        connection: Connection,
+        out: &mut Out<'_>,
+    ) {
+        let head = self.begin(status, connection, out.wall);
+        put_header(head, "Content-Type", content_type);
+        put_header_number(head, "Content-Length", body.len() as u64);
+        put_header(head, "X-Content-Type-Options", "nosniff");
+        put_head_end(head);
+        if method != Method::Head {
+            head.extend_from_slice(body);
+        }
+        self.send(out);
+    }
+
+    /// An answer in plain text.
+    pub(super) fn plain(
+        &mut self,
+        status: Status,
+        body: &[u8],
+        method: Method<'_>,
+        connection: Connection,
+        out: &mut Out<'_>,
+    ) {
+        self.body(
+            status,
+            "text/plain; charset=utf-8",
+            body,
+            method,
+            connection,
+            out,
+        );
+    }
+
+    /// A page that says why there is nothing better.
+    pub(super) fn text(
+        &mut self,
+        status: Status,
+        text: &str,
+        method: Method<'_>,
+        connection: Connection,
+        out: &mut Out<'_>,
+    ) {
+        let page = page(status, text);
+        self.body(
+            status,
+            "text/html; charset=utf-8",
+            page.as_bytes(),
+            method,
+            connection,
+            out,
+        );
+    }
+
+    /// Refuses what cannot be answered otherwise; the connection ends with it.
+    pub(super) fn refuse(&mut self, status: Status, text: &str, out: &mut Out<'_>) {
+        self.text(status, text, Method::Get, Connection::Close, out);
+    }
+
+    /// 405 with the methods that there are (RFC 9110 section 15.5.6).
+    pub(super) fn method_not_allowed(
+        &mut self,
+        method: Method<'_>,
+        connection: Connection,
+        allow: &str,
+        out: &mut Out<'_>,
+    ) {
+        let page = page(
+            Status::METHOD_NOT_ALLOWED,
+            "this resource has other methods; see the Allow header",
+        );
+        let head = self.begin(Status::METHOD_NOT_ALLOWED, connection, out.wall);
+        put_header(head, "Allow", allow);
+        put_header(head, "Content-Type", "text/html; charset=utf-8");
+        put_header_number(head, "Content-Length", page.len() as u64);
+        put_head_end(head);
+        if method != Method::Head {
+            head.extend_from_slice(page.as_bytes());
+        }
+        self.send(out);
+    }
+
+    /// The answer to OPTIONS (RFC 9110 section 9.3.7).
+    pub(super) fn options(&mut self, connection: Connection, out: &mut Out<'_>) {
+        let head = self.begin(Status::NO_CONTENT, connection, out.wall);
+        put_header(head, "Allow", ALLOW);
+        put_head_end(head);
+        self.send(out);
+    }
+
+    /// Sends the client elsewhere; `location` is a path already encoded.
+    pub(super) fn redirect(
+        &mut self,
+        status: Status,
+        location: &str,
+        method: Method<'_>,
+        connection: Connection,
+        out: &mut Out<'_>,
+    ) {
+        let page = page(status, "what you asked for is at another address");
+        let head = self.begin(status, connection, out.wall);
+        put_header(head, "Location", location);
+        put_header(head, "Content-Type", "text/html; charset=utf-8");
+        put_header_number(head, "Content-Length", page.len() as u64);
+        put_head_end(head);
+        if method != Method::Head {
+            head.extend_from_slice(page.as_bytes());
+        }
+        self.send(out);
+    }
+}
+
+/// The value of `Server`.
+pub(super) const SERVER: &str = "netlab-reactor";
+
+/// A small page. `text` is ours, never a client's.
+fn page(status: Status, text: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\n\
+         <h1>{status}</h1>\n<p>{text}</p>\n</html>\n"
+    )
+}

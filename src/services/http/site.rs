@@ -1,0 +1,95 @@
+//! The embedded site, served where no root is configured: what is listening where, with a command to try each, and
+//! `HelloWorld.html`.
+
+use std::fmt::Write;
+
+use super::Connection;
+use super::answer::{Answers, Out};
+use crate::http::Status;
+use crate::http::head::RequestHead;
+
+const HELLO: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Hello</title>\n\
+                     <h1>Hello, world!</h1>\n<p>Served by netlab-reactor.</p>\n</html>\n";
+
+/// The pages.
+pub(super) struct Site {
+    index: String,
+}
+
+impl Site {
+    /// `listeners`: kind and address of each.
+    pub(super) fn new(listeners: &[(String, String)]) -> Self {
+        let mut rows = String::new();
+        for (kind, address) in listeners {
+            let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            // Invariant: writing to a String does not fail.
+            let _ = writeln!(
+                rows,
+                "<tr><td>{kind}</td><td>{address}</td><td><code>{}</code></td></tr>",
+                attempt(kind, host, port)
+            );
+        }
+        let index = format!(
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>netlab-reactor</title>\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n<style>{STYLE}</style>\n\
+             <h1>netlab-reactor</h1>\n<p>One process, one thread, and these listeners:</p>\n\
+             <table><tr><th>kind</th><th>address</th><th>try it</th></tr>\n{rows}</table>\n\
+             <p>To serve a folder of your own: <code>netlab-reactor serve --root DIR</code>. \
+             There is also a <a href=\"/HelloWorld.html\">page that says hello</a>.</p>\n</html>\n"
+        );
+        Self { index }
+    }
+
+    /// Answers a GET or HEAD.
+    pub(super) fn respond(
+        &self,
+        head: &RequestHead<'_>,
+        connection: Connection,
+        answers: &mut Answers,
+        out: &mut Out<'_>,
+    ) {
+        let page = match head.target.path() {
+            Some("/" | "/index.html") => &self.index,
+            Some("/HelloWorld.html") => HELLO,
+            _ => {
+                return answers.text(
+                    Status::NOT_FOUND,
+                    "there is no such page here",
+                    head.method,
+                    connection,
+                    out,
+                );
+            }
+        };
+        answers.body(
+            Status::OK,
+            "text/html; charset=utf-8",
+            page.as_bytes(),
+            head.method,
+            connection,
+            out,
+        );
+    }
+}
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}\
+                     table{border-collapse:collapse}td,th{text-align:left;padding:.3em 1em .3em 0;\
+                     border-bottom:1px solid #ccc}code{background:#f3f3f3;padding:.1em .3em}\
+                     @media(prefers-color-scheme:dark){body{background:#111;color:#ddd}code{background:#222}a{color:#8cf}}";
+
+/// A command that shows a listener of this kind at work.
+fn attempt(kind: &str, host: &str, port: &str) -> String {
+    match kind {
+        "tcp-echo" => format!("netlab-reactor tcp {host} {port} \"hello, world\""),
+        "udp-echo" => format!("netlab-reactor udp {host} {port} \"hello, world\""),
+        "udp-ping" => format!("netlab-reactor ping {host} {port}"),
+        "udp-heartbeat" => format!("netlab-reactor heartbeat {host} {port}"),
+        "hello" => format!("netlab-reactor hello {host} {port}"),
+        "http" => format!("curl http://{host}:{port}/HelloWorld.html"),
+        "proxy" => format!("curl --proxy http://{host}:{port} http://www.example.com/"),
+        "upload" => format!("netlab-reactor upload --secret-file SECRET {host} {port} FILE"),
+        "admin" => format!("curl http://{host}:{port}/metrics"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,323 @@
+//! What the tests with real sockets share: a server in a thread of the test, or the program itself, both with a configuration
+//! as text and a folder of their own, and both waited for by what they do, never by time alone.
+#![allow(
+    dead_code,
+    reason = "each test program uses the part of it that it needs"
+)]
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use netlab_reactor::config::{Config, Overrides};
+use netlab_reactor::metrics::Gauges;
+use netlab_reactor::reactor::Turn;
+use netlab_reactor::serve;
+use netlab_reactor::sys::unix::Unix;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Whatever is waited for takes milliseconds; after this it will not come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A new folder that goes away with the test.
+pub(crate) fn temp_dir() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// A blocking client's connection, which gives up rather than hang a test.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream
+        .set_write_timeout(Some(PATIENCE))
+        .expect("a time-out");
+    stream
+}
+
+/// What one `recv(1024)` brings; empty at the end of the stream.
+pub(crate) fn recv(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = [0; 1024];
+    let count = stream.read(&mut bytes).expect("bytes or the end");
+    bytes[..count].to_vec()
+}
+
+/// The server closed: the end of the stream, or a reset if it had not read everything.
+pub(crate) fn expect_closed(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => assert_eq!(rest, b"", "the server sent more"),
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+    }
+}
+
+/// What a server in a thread tells after each turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) files_stored: u64,
+    /// Sessions of all listeners.
+    pub(crate) accepted: u64,
+    pub(crate) active: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) gauges: Gauges,
+}
+
+/// A server in a thread of the test, on the real kernel.
+pub(crate) struct InThread {
+    pub(crate) dir: TempDir,
+    addresses: Vec<SocketAddr>,
+    seen: Arc<(Mutex<Seen>, Condvar)>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl InThread {
+    /// Serves a configuration; its relative paths lead from a new folder.
+    pub(crate) fn start(config: &str) -> Self {
+        let dir = temp_dir();
+        let file = dir.path().join("netlab.toml");
+        let config = Config::parse(config, &file, &Overrides::default())
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        let seen = Arc::new((Mutex::new(Seen::default()), Condvar::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (bound, addresses) = mpsc::channel();
+        let thread = thread::spawn({
+            let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
+            move || turn_until_stopped(&config, &bound, &seen, &stop)
+        });
+        Self {
+            dir,
+            addresses: addresses.recv().expect("the listeners' addresses"),
+            seen,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// Where the listener of this number in the configuration listens.
+    pub(crate) fn address(&self, index: usize) -> SocketAddr {
+        self.addresses[index]
+    }
+
+    /// Waits until what the server tells is so.
+    pub(crate) fn wait(&self, is_so: impl Fn(&Seen) -> bool) -> Seen {
+        let (seen, turned) = &*self.seen;
+        let guard = seen.lock().expect("the server thread lives");
+        let (guard, timeout) = turned
+            .wait_timeout_while(guard, PATIENCE, |seen| !is_so(seen))
+            .expect("the server thread lives");
+        assert!(!timeout.timed_out(), "it stays at {:?}", *guard);
+        *guard
+    }
+
+    /// Drains the server, and waits for its end.
+    pub(crate) fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        self.stop.store(true, Ordering::SeqCst);
+        // Any event ends the wait of its poll.
+        drop(TcpStream::connect(self.addresses[0]));
+        let result = thread.join();
+        if !thread::panicking() {
+            result.expect("the server did not panic");
+        }
+    }
+}
+
+impl Drop for InThread {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn turn_until_stopped(
+    config: &Config,
+    bound: &mpsc::Sender<Vec<SocketAddr>>,
+    seen: &(Mutex<Seen>, Condvar),
+    stop: &AtomicBool,
+) {
+    let sys = Unix::new(false).expect("a poll");
+    let (mut reactor, binds) = serve::open(sys, config).expect("the listeners open");
+    let address = |bind: &netlab_reactor::sys::Bind| match bind {
+        netlab_reactor::sys::Bind::Inet(address) => *address,
+        netlab_reactor::sys::Bind::Unix(path) => panic!("{} is no address", path.display()),
+    };
+    bound
+        .send(binds.iter().map(address).collect())
+        .expect("the test waits");
+    let mut draining = false;
+    while reactor.turn().expect("a turn") == Turn::Continue {
+        let metrics = reactor.metrics();
+        *seen.0.lock().expect("the test lives") = Seen {
+            files_stored: metrics.files_stored,
+            accepted: metrics.listeners.iter().map(|l| l.accepted).sum(),
+            active: metrics.listeners.iter().map(|l| l.active).sum(),
+            bytes_in: metrics.listeners.iter().map(|l| l.bytes_in).sum(),
+            gauges: metrics.gauges,
+        };
+        seen.1.notify_all();
+        if !draining && stop.load(Ordering::SeqCst) {
+            draining = true;
+            reactor.drain();
+        }
+    }
+}
+
+/// The program, started with a configuration file in a folder of its own.
+pub(crate) struct Program {
+    pub(crate) dir: TempDir,
+    child: Child,
+    listening: Vec<(String, SocketAddr)>,
+    log: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Program {
+    /// Starts it, and waits for its `ready`.
+    pub(crate) fn start(config: &str) -> Self {
+        let dir = temp_dir();
+        let file = dir.path().join("netlab.toml");
+        std::fs::write(&file, config).expect("a file");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_netlab-reactor"))
+            .arg("--config")
+            .arg(&file)
+            .env_remove("NETLAB_LOG")
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        let (sender, log) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut listening = Vec::new();
+        let mut ready = false;
+        for line in stdout.lines() {
+            let line = line.expect("UTF-8");
+            if line == "ready" {
+                ready = true;
+                break;
+            }
+            let words: Vec<&str> = line.split(' ').collect();
+            let ["listening", kind, address] = words[..] else {
+                panic!("an unexpected line: {line}");
+            };
+            listening.push((kind.to_owned(), address.parse().expect("an address")));
+        }
+        let mut program = Self {
+            dir,
+            child,
+            listening,
+            log,
+            seen: Vec::new(),
+        };
+        if !ready {
+            while let Ok(line) = program.log.recv_timeout(PATIENCE) {
+                program.seen.push(line);
+            }
+            panic!("the program is not ready: {:#?}", program.seen);
+        }
+        program
+    }
+
+    /// Where the first listener of this kind listens.
+    pub(crate) fn address(&self, kind: &str) -> SocketAddr {
+        self.addresses(kind)[0]
+    }
+
+    /// Where the listeners of this kind listen.
+    pub(crate) fn addresses(&self, kind: &str) -> Vec<SocketAddr> {
+        self.listening
+            .iter()
+            .filter(|(name, _)| name == kind)
+            .map(|&(_, address)| address)
+            .collect()
+    }
+
+    /// A path in its folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Waits for a line of its log that contains this; each line is looked at once.
+    pub(crate) fn wait_log(&mut self, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.log.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => self.seen.push(line),
+                Err(_) => panic!("{text:?} is not in the log: {:#?}", self.seen),
+            }
+        }
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        let pid = Pid::from_raw(id).expect("a process id");
+        kill_process(pid, Signal::TERM).expect("it runs");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("an exit status")
+    }
+
+    /// Sends SIGTERM and waits for its end, which must be in good order.
+    pub(crate) fn stop(mut self) {
+        self.terminate();
+        let status = self.wait();
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended long since.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a script of `tests/python`, which must end well; what it printed.
+pub(crate) fn python(script: &str, address: SocketAddr, arguments: &[&str]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/python")
+        .join(script);
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new("python3")
+        .arg(path)
+        .arg(address.ip().to_string())
+        .arg(address.port().to_string())
+        .args(arguments)
+        .output()
+        .expect("python3");
+    let (out, err) = (
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr),
+    );
+    assert!(status.success(), "{script}: {status}\n{out}{err}");
+    out.into_owned()
+}
