@@ -7,6 +7,7 @@
 use std::time::SystemTime;
 
 use super::route::{Origin, Route};
+use crate::http::date::{self, Date};
 use crate::http::head::{
     BodyLength, RequestHead, ResponseHead, put_head_end, put_header, put_header_number,
     put_status_line,
@@ -196,7 +197,7 @@ impl Answer<'_> {
     pub(super) fn put(&self, out: &mut Vec<u8>, wall: SystemTime) {
         let body = format!("{}\n\n{}\n", self.status, self.text);
         put_status_line(out, self.status);
-        put_header(out, "Date", httpdate::fmt_http_date(wall));
+        put_header(out, "Date", Date::new(date::unix_s(wall)).as_bytes());
         put_header(out, "Content-Type", "text/plain; charset=utf-8");
         // The text may name what the client sent; no browser is to take that for a page.
         put_header(out, "X-Content-Type-Options", "nosniff");
