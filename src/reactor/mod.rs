@@ -245,6 +245,11 @@ impl<S: Sys> Reactor<S> {
         &mut self.cx.sys
     }
 
+    /// The kernel, when the reactor is no longer needed. What sessions and services hold is dropped first.
+    pub fn into_sys(self) -> S {
+        self.cx.sys
+    }
+
     /// What was counted, with the gauges of this moment.
     pub fn metrics(&mut self) -> &Metrics {
         self.set_gauges();

@@ -202,6 +202,7 @@ impl<S: Sys> Session<S> {
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
         let mut budget = cx.limits.pump_bytes_max;
         let mut fact = std::mem::take(&mut self.told);
+        let mut advanced = false;
         if self.up.status == Status::Connecting {
             fact |= self.advance_connect(cx);
         }
@@ -210,6 +211,7 @@ impl<S: Sys> Session<S> {
                 Ok(news) => fact |= news,
                 Err(kind) => return Outcome::Ended(Err(Error::Reset(kind))),
             }
+            advanced |= fact;
             if fact && let Err(error) = self.advance(host, cx) {
                 return Outcome::Ended(Err(error));
             }
@@ -225,13 +227,17 @@ impl<S: Sys> Session<S> {
                 return Outcome::Again;
             }
             let fillable = |link: &Link, socket: &Socket<S>| {
-                socket.may_fill() && !link.eof && link.rx.has_space()
+                let reads = socket.may_fill() && !link.eof && link.rx.has_space();
+                reads && link.status == Status::Open
             };
             if !fact
                 && !fillable(&self.down, &self.down_socket)
                 && !fillable(&self.up, &self.up_socket)
             {
-                return self.park(host, cx);
+                match self.park(advanced, host, cx) {
+                    Some(outcome) => return outcome,
+                    None => fact = true,
+                }
             }
         }
     }
@@ -346,7 +352,8 @@ impl<S: Sys> Session<S> {
                     self.waited_for_room = false;
                     self.drained = true;
                 }
-                news |= self.drained || progress == Progress::FreedForRefused;
+                let room = self.drained || progress == Progress::FreedForRefused;
+                news |= room && !cx.sys.planted(PlantedBug::RefusedRoomForgotten);
             }
         }
         let up_wants = self.up_socket.writable || self.up.finish == Finish::Wanted;
@@ -358,7 +365,10 @@ impl<S: Sys> Session<S> {
                 &mut cx.pool,
                 budget,
             ) {
-                Ok(progress) => news |= progress == Progress::FreedForRefused,
+                Ok(progress) => {
+                    let room = progress == Progress::FreedForRefused;
+                    news |= room && !cx.sys.planted(PlantedBug::RefusedRoomForgotten);
+                }
                 Err(kind) => {
                     // An origin that closed early may have said why; that still stands in the socket's buffer.
                     self.up_socket.readable = true;
@@ -405,8 +415,9 @@ impl<S: Sys> Session<S> {
         }
     }
 
-    /// Gives back what an idle session does not need, and says until when it sleeps.
-    fn park(&mut self, host: &dyn Host, cx: &mut Context<S>) -> Outcome {
+    /// Gives back what an idle session does not need, and says until when it sleeps. `None`: an event came just when the
+    /// deadline had passed, ahead of its reminder, and the protocol was not asked yet.
+    fn park(&mut self, advanced: bool, host: &dyn Host, cx: &mut Context<S>) -> Option<Outcome> {
         for link in [&mut self.down, &mut self.up] {
             link.rx.release(&mut cx.pool);
             link.tx.release(&mut cx.pool);
@@ -415,11 +426,14 @@ impl<S: Sys> Session<S> {
         self.assert_parked();
         let (deadline, phase) = self.deadline(host, &cx.limits);
         if deadline <= cx.now {
+            if phase == Phase::Idle && !advanced {
+                return None;
+            }
             // `advance` ran with this very `now`: either the peer takes nothing, or the protocol broke its rule.
             debug_assert!(phase != Phase::Idle, "a service let its deadline pass");
-            return Outcome::Ended(Err(Error::TimedOut(phase)));
+            return Some(Outcome::Ended(Err(Error::TimedOut(phase))));
         }
-        Outcome::Park(deadline)
+        Some(Outcome::Park(deadline))
     }
 
     /// When the session must be looked at again, and what it then waited for.
@@ -651,10 +665,7 @@ fn flush<S: Sys>(
         sys.shutdown(stream).map_err(|error| error.kind())?;
         link.finish = Finish::Sent;
     }
-    if progress == Progress::Sent
-        && link.tx.take_refused()
-        && !sys.planted(PlantedBug::RefusedRoomForgotten)
-    {
+    if progress == Progress::Sent && link.tx.take_refused() {
         progress = Progress::FreedForRefused;
     }
     Ok(progress)
