@@ -1,5 +1,6 @@
 //! The process as a whole: how it starts, how it ends, and what it survives.
 
+#[path = "common/process.rs"]
 mod common;
 
 use std::fs;

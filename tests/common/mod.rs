@@ -1,282 +1,323 @@
-//! A server for the tests: the binary itself, on free ports, in a folder of its own.
+//! What the tests with real sockets share: a server in a thread of the test, or the program itself, both with a configuration
+//! as text and a folder of their own, and both waited for by what they do, never by time alone.
 #![allow(
     dead_code,
-    reason = "each test program uses what it needs of this file"
+    reason = "each test program uses the part of it that it needs"
 )]
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc;
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use netlab_reactor::config::{Config, Overrides};
+use netlab_reactor::metrics::Gauges;
+use netlab_reactor::reactor::Turn;
+use netlab_reactor::serve;
+use netlab_reactor::sys::unix::Unix;
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
-/// How long anything may take before a test fails; generous, because it is reached only when something hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Whatever is waited for takes milliseconds; after this it will not come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running server. Dropped, it is killed.
-pub(crate) struct Server {
-    /// Its folder: the configuration, its log, and what relative paths lead to.
-    pub(crate) dir: tempfile::TempDir,
-    /// The process.
-    pub(crate) child: Child,
-    listening: Vec<(String, String)>,
+/// A new folder that goes away with the test.
+pub(crate) fn temp_dir() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
 }
 
-/// The binary with arguments, without the surrounding environment's settings.
-pub(crate) fn binary(arguments: &[&str]) -> Command {
-    clean(
-        Command::new(env!("CARGO_BIN_EXE_netlab-reactor")),
-        arguments,
-    )
+/// A blocking client's connection, which gives up rather than hang a test.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream
+        .set_write_timeout(Some(PATIENCE))
+        .expect("a time-out");
+    stream
 }
 
-fn clean(mut command: Command, arguments: &[&str]) -> Command {
-    for name in [
-        "NETLAB_CONFIG",
-        "NETLAB_BIND",
-        "NETLAB_ROOT",
-        "NETLAB_LOG",
-        "NETLAB_SECRET",
-        "NETLAB_PASSWORD",
-        "RUST_LOG",
-    ] {
-        command.env_remove(name);
+/// What one `recv(1024)` brings; empty at the end of the stream.
+pub(crate) fn recv(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = [0; 1024];
+    let count = stream.read(&mut bytes).expect("bytes or the end");
+    bytes[..count].to_vec()
+}
+
+/// The server closed: the end of the stream, or a reset if it had not read everything.
+pub(crate) fn expect_closed(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => assert_eq!(rest, b"", "the server sent more"),
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
     }
-    command.args(arguments).stdin(Stdio::null());
-    command
 }
 
-/// Runs the binary with a configuration that is not expected to serve, to its end.
-pub(crate) fn run(config: &str) -> Output {
-    let dir = tempfile::tempdir().expect("a folder");
-    let file = dir.path().join("netlab.toml");
-    fs::write(&file, config).expect("a file");
-    binary(&["--config", file.to_str().expect("a name")])
-        .output()
-        .expect("the binary runs")
+/// What a server in a thread tells after each turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) files_stored: u64,
+    /// Sessions of all listeners.
+    pub(crate) accepted: u64,
+    pub(crate) active: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) gauges: Gauges,
 }
 
-impl Server {
-    /// Starts it with a configuration and waits until it is ready.
+/// A server in a thread of the test, on the real kernel.
+pub(crate) struct InThread {
+    pub(crate) dir: TempDir,
+    addresses: Vec<SocketAddr>,
+    seen: Arc<(Mutex<Seen>, Condvar)>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl InThread {
+    /// Serves a configuration; its relative paths lead from a new folder.
     pub(crate) fn start(config: &str) -> Self {
-        Self::start_with(config, binary(&[]))
-    }
-
-    /// The same with at most so many descriptors.
-    pub(crate) fn start_with_descriptors(config: &str, count: u32) -> Self {
-        let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
-        let arguments = ["-c", &script, env!("CARGO_BIN_EXE_netlab-reactor")];
-        Self::start_with(config, clean(Command::new("sh"), &arguments))
-    }
-
-    fn start_with(config: &str, mut command: Command) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = temp_dir();
         let file = dir.path().join("netlab.toml");
-        fs::write(&file, config).expect("a file");
-        let log = fs::File::create(dir.path().join("log")).expect("a file");
-        let mut child = command
+        let config = Config::parse(config, &file, &Overrides::default())
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        let seen = Arc::new((Mutex::new(Seen::default()), Condvar::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (bound, addresses) = mpsc::channel();
+        let thread = thread::spawn({
+            let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
+            move || turn_until_stopped(&config, &bound, &seen, &stop)
+        });
+        Self {
+            dir,
+            addresses: addresses.recv().expect("the listeners' addresses"),
+            seen,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// Where the listener of this number in the configuration listens.
+    pub(crate) fn address(&self, index: usize) -> SocketAddr {
+        self.addresses[index]
+    }
+
+    /// Waits until what the server tells is so.
+    pub(crate) fn wait(&self, is_so: impl Fn(&Seen) -> bool) -> Seen {
+        let (seen, turned) = &*self.seen;
+        let guard = seen.lock().expect("the server thread lives");
+        let (guard, timeout) = turned
+            .wait_timeout_while(guard, PATIENCE, |seen| !is_so(seen))
+            .expect("the server thread lives");
+        assert!(!timeout.timed_out(), "it stays at {:?}", *guard);
+        *guard
+    }
+
+    /// Drains the server, and waits for its end.
+    pub(crate) fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        self.stop.store(true, Ordering::SeqCst);
+        // Any event ends the wait of its poll.
+        drop(TcpStream::connect(self.addresses[0]));
+        let result = thread.join();
+        if !thread::panicking() {
+            result.expect("the server did not panic");
+        }
+    }
+}
+
+impl Drop for InThread {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn turn_until_stopped(
+    config: &Config,
+    bound: &mpsc::Sender<Vec<SocketAddr>>,
+    seen: &(Mutex<Seen>, Condvar),
+    stop: &AtomicBool,
+) {
+    let sys = Unix::new(false).expect("a poll");
+    let (mut reactor, binds) = serve::open(sys, config).expect("the listeners open");
+    let address = |bind: &netlab_reactor::sys::Bind| match bind {
+        netlab_reactor::sys::Bind::Inet(address) => *address,
+        netlab_reactor::sys::Bind::Unix(path) => panic!("{} is no address", path.display()),
+    };
+    bound
+        .send(binds.iter().map(address).collect())
+        .expect("the test waits");
+    let mut draining = false;
+    while reactor.turn().expect("a turn") == Turn::Continue {
+        let metrics = reactor.metrics();
+        *seen.0.lock().expect("the test lives") = Seen {
+            files_stored: metrics.files_stored,
+            accepted: metrics.listeners.iter().map(|l| l.accepted).sum(),
+            active: metrics.listeners.iter().map(|l| l.active).sum(),
+            bytes_in: metrics.listeners.iter().map(|l| l.bytes_in).sum(),
+            gauges: metrics.gauges,
+        };
+        seen.1.notify_all();
+        if !draining && stop.load(Ordering::SeqCst) {
+            draining = true;
+            reactor.drain();
+        }
+    }
+}
+
+/// The program, started with a configuration file in a folder of its own.
+pub(crate) struct Program {
+    pub(crate) dir: TempDir,
+    child: Child,
+    listening: Vec<(String, SocketAddr)>,
+    log: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Program {
+    /// Starts it, and waits for its `ready`.
+    pub(crate) fn start(config: &str) -> Self {
+        let dir = temp_dir();
+        let file = dir.path().join("netlab.toml");
+        std::fs::write(&file, config).expect("a file");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_netlab-reactor"))
             .arg("--config")
             .arg(&file)
-            .current_dir(dir.path())
+            .env_remove("NETLAB_LOG")
+            .env_remove("RUST_LOG")
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(Stdio::piped())
             .spawn()
-            .expect("the binary runs");
-        let out = child.stdout.take().expect("a pipe");
-        let mut server = Self {
-            dir,
-            child,
-            listening: Vec::new(),
-        };
-        let (tell, lines) = mpsc::channel();
+            .expect("the program starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        let (sender, log) = mpsc::channel();
         thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                if tell.send(line).is_err() {
-                    break;
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
                 }
             }
         });
-        loop {
-            let Ok(line) = lines.recv_timeout(PATIENCE) else {
-                panic!("it does not become ready: {}", server.log());
-            };
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut listening = Vec::new();
+        let mut ready = false;
+        for line in stdout.lines() {
+            let line = line.expect("UTF-8");
             if line == "ready" {
-                return server;
+                ready = true;
+                break;
             }
-            let mut words = line.splitn(3, ' ');
-            match (words.next(), words.next(), words.next()) {
-                (Some("listening"), Some(kind), Some(address)) => {
-                    server.listening.push((kind.into(), address.into()));
-                }
-                _ => panic!("an unexpected line on standard output: {line:?}"),
+            let words: Vec<&str> = line.split(' ').collect();
+            let ["listening", kind, address] = words[..] else {
+                panic!("an unexpected line: {line}");
+            };
+            listening.push((kind.to_owned(), address.parse().expect("an address")));
+        }
+        let mut program = Self {
+            dir,
+            child,
+            listening,
+            log,
+            seen: Vec::new(),
+        };
+        if !ready {
+            while let Ok(line) = program.log.recv_timeout(PATIENCE) {
+                program.seen.push(line);
+            }
+            panic!("the program is not ready: {:#?}", program.seen);
+        }
+        program
+    }
+
+    /// Where the first listener of this kind listens.
+    pub(crate) fn address(&self, kind: &str) -> SocketAddr {
+        self.addresses(kind)[0]
+    }
+
+    /// Where the listeners of this kind listen.
+    pub(crate) fn addresses(&self, kind: &str) -> Vec<SocketAddr> {
+        self.listening
+            .iter()
+            .filter(|(name, _)| name == kind)
+            .map(|&(_, address)| address)
+            .collect()
+    }
+
+    /// A path in its folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Waits for a line of its log that contains this; each line is looked at once.
+    pub(crate) fn wait_log(&mut self, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.log.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => self.seen.push(line),
+                Err(_) => panic!("{text:?} is not in the log: {:#?}", self.seen),
             }
         }
     }
 
-    /// What it said it listens on: kind and address, in order.
-    pub(crate) fn listening(&self) -> &[(String, String)] {
-        &self.listening
-    }
-
-    /// The address of the first listener of a kind.
-    pub(crate) fn address(&self, kind: &str) -> SocketAddr {
-        let of_kind = self.listening.iter().find(|(name, _)| name == kind);
-        let (_, address) = of_kind.unwrap_or_else(|| panic!("no {kind} among the listeners"));
-        address.parse().expect("an address")
-    }
-
-    /// A connection to the first listener of a kind.
-    pub(crate) fn connect(&self, kind: &str) -> TcpStream {
-        let stream = TcpStream::connect(self.address(kind)).expect("a connection");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a time-out above zero");
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .expect("a time-out above zero");
-        stream
-    }
-
-    /// A datagram socket connected to the first listener of a kind.
-    pub(crate) fn datagrams(&self, kind: &str) -> UdpSocket {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        socket.connect(self.address(kind)).expect("an address");
-        socket
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a time-out above zero");
-        socket
-    }
-
-    /// What it logged so far.
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
-
-    /// A path in its folder.
-    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Sends it a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("a running process");
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        let pid = Pid::from_raw(id).expect("a process id");
+        kill_process(pid, Signal::TERM).expect("it runs");
     }
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status;
-            }
-            assert!(
-                Instant::now() < until,
-                "it does not end; its log: {}",
-                self.log()
-            );
-            thread::sleep(Duration::from_millis(5));
-        }
+        self.child.wait().expect("an exit status")
     }
 
-    /// Ends it with SIGTERM; its exit code.
-    pub(crate) fn stop(mut self) -> Option<i32> {
-        self.signal(Signal::TERM);
-        self.wait().code()
-    }
-
-    /// How many descriptors it has open.
-    pub(crate) fn descriptors(&self) -> usize {
-        let folder = format!("/proc/{}/fd", self.child.id());
-        fs::read_dir(folder).expect("a running process").count()
-    }
-
-    /// Waits until it has no more descriptors than that.
-    pub(crate) fn expect_descriptors(&self, count: usize) {
-        expect_within(
-            || self.descriptors() <= count,
-            || {
-                format!(
-                    "{} descriptors are open, {count} were before",
-                    self.descriptors()
-                )
-            },
-        );
+    /// Sends SIGTERM and waits for its end, which must be in good order.
+    pub(crate) fn stop(mut self) {
+        self.terminate();
+        let status = self.wait();
+        assert!(status.success(), "{status}");
     }
 }
 
-impl Drop for Server {
+impl Drop for Program {
     fn drop(&mut self) {
+        // It may have ended long since.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Waits until something is so.
-pub(crate) fn expect_within(so: impl Fn() -> bool, otherwise: impl Fn() -> String) {
-    let until = Instant::now() + PATIENCE;
-    while !so() {
-        assert!(Instant::now() < until, "{}", otherwise());
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Sends a text and reads one answer of the given length.
-pub(crate) fn exchange(stream: &mut TcpStream, send: &[u8], answer: usize) -> Vec<u8> {
-    stream.write_all(send).expect("a connection");
-    let mut bytes = vec![0; answer];
-    stream.read_exact(&mut bytes).expect("an answer");
-    bytes
-}
-
-/// Reads to the end of the stream.
-pub(crate) fn rest(stream: &mut TcpStream) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).expect("an answer");
-    bytes
-}
-
-/// One GET on a connection of its own: the status and the whole answer.
-pub(crate) fn get(server: &Server, kind: &str, path: &str) -> (u16, String) {
-    let mut stream = server.connect(kind);
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("a connection");
-    let answer = String::from_utf8_lossy(&rest(&mut stream)).into_owned();
-    let status = answer
-        .get(9..12)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_else(|| panic!("no status in {answer:?}"));
-    (status, answer)
-}
-
-/// Whether a file or socket is there.
-pub(crate) fn exists(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
-}
-
-/// Numbers that look random and are the same in each run.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    /// The next number (xorshift64*).
-    pub(crate) fn number(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// A number below a bound.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        (self.number() >> 11) as usize % bound
-    }
-
-    /// Bytes of any values.
-    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| (self.number() >> 56) as u8).collect()
-    }
+/// Runs a script of `tests/python`, which must end well; what it printed.
+pub(crate) fn python(script: &str, address: SocketAddr, arguments: &[&str]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/python")
+        .join(script);
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new("python3")
+        .arg(path)
+        .arg(address.ip().to_string())
+        .arg(address.port().to_string())
+        .args(arguments)
+        .output()
+        .expect("python3");
+    let (out, err) = (
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr),
+    );
+    assert!(status.success(), "{script}: {status}\n{out}{err}");
+    out.into_owned()
 }

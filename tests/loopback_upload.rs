@@ -1,0 +1,243 @@
+//! Uploads over the real kernel: blocking clients that send in whatever pieces, read once, and go away as they please.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use common::{InThread, PATIENCE, Program, connect, expect_closed, recv};
+use netlab_reactor::wire::challenge::{Handshake, Secret};
+use netlab_reactor::wire::login::UserInfo;
+use socket2::SockRef;
+
+const LISTENER: &str = "[[listener]]\nkind = \"upload\"\nbind = \"127.0.0.1:0\"\n";
+
+fn framed(name: &str, size: usize) -> Vec<u8> {
+    let json = format!("{{\"filename\": {name:?}, \"filesize\": {size}}}");
+    let mut bytes = (json.len() as i32).to_le_bytes().to_vec();
+    bytes.extend_from_slice(json.as_bytes());
+    bytes
+}
+
+fn file(name: &str, body: &[u8]) -> Vec<u8> {
+    [framed(name, body.len()), body.to_vec()].concat()
+}
+
+fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    (0..len)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .collect()
+}
+
+/// The files of a folder; the hidden folder of partial files must be empty.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let partials = fs::read_dir(dir.join(".partial")).expect("a folder");
+    assert_eq!(partials.count(), 0, "a partial file is left");
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(dir).expect("the folder") {
+        let entry = entry.expect("an entry");
+        if entry.file_type().expect("a type").is_file() {
+            let name = entry.file_name().into_string().expect("UTF-8");
+            files.insert(name, fs::read(entry.path()).expect("a file"));
+        }
+    }
+    files
+}
+
+/// Sends in pieces of the given sizes, over and over, each a segment of its own.
+fn send_in_pieces(stream: &mut TcpStream, mut bytes: &[u8], sizes: &[usize]) {
+    stream.set_nodelay(true).expect("no delay");
+    for &size in sizes.iter().cycle() {
+        if bytes.is_empty() {
+            return;
+        }
+        let (piece, rest) = bytes.split_at(size.min(bytes.len()));
+        stream.write_all(piece).expect("the server reads");
+        bytes = rest;
+    }
+}
+
+fn answer(stream: &mut TcpStream, handshake: Handshake, secret: &str) -> Vec<u8> {
+    let challenge = recv(stream).try_into().expect("32 bytes in one read");
+    handshake.answer(&Secret::from(secret), &challenge)
+}
+
+#[test]
+fn every_handshake_and_a_login_in_pieces_and_in_one() {
+    let users = common::temp_dir();
+    let path = users.path().join("users");
+    fs::write(&path, UserInfo::line("ann", &Secret::from("tulip"))).expect("a file");
+    let handshakes: Vec<Handshake> = Handshake::ALL.to_vec();
+    let config: String = handshakes
+        .iter()
+        .map(|handshake| {
+            format!(
+                "{LISTENER}name = \"{handshake}\"\ndir = \"{handshake}\"\nhandshake = \"{handshake}\"\n\
+                 secret = \"tiger\"\nlogin = {path:?}\n"
+            )
+        })
+        .collect();
+    let server = InThread::start(&config);
+    let login = br#"{"operate": "login", "user": "ann", "passwd": "tulip"}"#;
+    let body = pattern(100_000, 1);
+    let mut stored = 0;
+    for (index, &handshake) in handshakes.iter().enumerate() {
+        for sizes in [&[1, 2, 3, 30_000][..], &[usize::MAX], &[1400]] {
+            let mut client = connect(server.address(index));
+            let answer = match handshake {
+                Handshake::None => Vec::new(),
+                _ => answer(&mut client, handshake, "tiger"),
+            };
+            send_in_pieces(&mut client, &answer, sizes);
+            send_in_pieces(&mut client, login, sizes);
+            assert_eq!(recv(&mut client), b"{\"flag\": true}");
+            send_in_pieces(&mut client, &file("a.bin", &body), sizes);
+            drop(client);
+            stored += 1;
+            server.wait(|seen| seen.files_stored == stored);
+        }
+        // Everything in one segment, the last byte together with the end.
+        let mut client = connect(server.address(index));
+        let answer = match handshake {
+            Handshake::None => Vec::new(),
+            _ => answer(&mut client, handshake, "tiger"),
+        };
+        let all = [&answer[..], login, &file("a.bin", b"one"), &file("b", b"")].concat();
+        client.write_all(&all).expect("the server reads");
+        client.shutdown(Shutdown::Write).expect("the end");
+        assert_eq!(recv(&mut client), b"{\"flag\": true}");
+        expect_closed(&mut client);
+        stored += 2;
+    }
+    server.wait(|seen| seen.files_stored == stored && seen.active == 0);
+    for handshake in handshakes {
+        let files = files(&server.dir.path().join(handshake.name()));
+        assert!(files["a.bin"] == body, "{handshake}");
+        assert!(files["a.2.bin"] == body, "{handshake}");
+        assert_eq!(files["a.3.bin"], b"one", "{handshake}");
+        assert_eq!(files["b"], b"", "{handshake}");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_wrong_answer_closes_and_writes_nothing() {
+    let server = InThread::start(&format!("{LISTENER}secret = \"tiger\"\n"));
+    let mut client = connect(server.address(0));
+    let mut wrong = answer(&mut client, Handshake::HmacMd5, "tiger");
+    wrong[15] ^= 1;
+    client.write_all(&wrong).expect("the server reads");
+    expect_closed(&mut client);
+    server.wait(|seen| seen.active == 0);
+    assert!(files(&server.dir.path().join("uploads")).is_empty());
+    server.stop();
+}
+
+#[test]
+fn clients_that_vanish_leave_nothing_and_harm_nobody() {
+    let server = InThread::start(&format!("{LISTENER}handshake = \"none\"\n"));
+    let bytes = file("a.bin", &pattern(500_000, 2));
+    let mut abrupt = connect(server.address(0));
+    let mut orderly = connect(server.address(0));
+    let mut patient = connect(server.address(0));
+    for client in [&mut abrupt, &mut orderly, &mut patient] {
+        client
+            .write_all(&bytes[..300_000])
+            .expect("the server reads");
+    }
+    server.wait(|seen| seen.bytes_in == 900_000);
+    // A process that is killed with unread input resets its connection; one that ends sends the end of the stream.
+    SockRef::from(&abrupt)
+        .set_linger(Some(Duration::ZERO))
+        .expect("a reset on close");
+    drop(abrupt);
+    drop(orderly);
+    server.wait(|seen| seen.active == 1);
+    patient
+        .write_all(&bytes[300_000..])
+        .expect("the server reads");
+    drop(patient);
+    let seen = server.wait(|seen| seen.files_stored == 1 && seen.active == 0);
+    assert_eq!(seen.gauges.pages_held, 0, "a page leaked");
+    let files = files(&server.dir.path().join("uploads"));
+    assert_eq!(files.len(), 1);
+    assert!(files["a.bin"] == pattern(500_000, 2));
+    server.stop();
+}
+
+#[test]
+fn a_race_for_one_name_loses_no_file() {
+    const CLIENTS: u8 = 40;
+    let server = InThread::start(&format!("{LISTENER}handshake = \"none\"\n"));
+    let address = server.address(0);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|i| thread::spawn(move || send_plainly(address, "x.txt", &[i; 3000])))
+        .collect();
+    for client in clients {
+        client.join().expect("a client");
+    }
+    server.wait(|seen| seen.files_stored == u64::from(CLIENTS));
+    let mut bodies: Vec<Vec<u8>> = files(&server.dir.path().join("uploads"))
+        .into_values()
+        .collect();
+    bodies.sort();
+    let expected: Vec<Vec<u8>> = (0..CLIENTS).map(|i| vec![i; 3000]).collect();
+    assert!(bodies == expected);
+    server.stop();
+}
+
+/// The plain client: one file, reads nothing, closes.
+fn send_plainly(address: SocketAddr, name: &str, body: &[u8]) {
+    let mut client = connect(address);
+    client
+        .write_all(&framed(name, body.len()))
+        .expect("the server reads");
+    client.write_all(body).expect("the server reads");
+}
+
+#[test]
+fn a_large_file_arrives_whole() {
+    let server = InThread::start(&format!("{LISTENER}handshake = \"none\"\n"));
+    let body = pattern(48 << 20, 3);
+    send_plainly(server.address(0), "large.bin", &body);
+    server.wait(|seen| seen.files_stored == 1);
+    assert!(files(&server.dir.path().join("uploads"))["large.bin"] == body);
+    server.stop();
+}
+
+#[test]
+fn a_file_under_way_at_the_end_of_the_process_is_finished() {
+    let mut program = Program::start(&format!("{LISTENER}secret = \"tiger\"\n"));
+    let address = program.address("upload");
+    let bytes = file("a.bin", &pattern(3 << 20, 4));
+    let (first, rest) = bytes.split_at(1 << 20);
+    let [mut client, mut idle] = [(); 2].map(|()| {
+        // Whoever has a challenge was accepted: what only waits in the kernel's queue is reset when the listener closes.
+        let mut client = connect(address);
+        let answer = answer(&mut client, Handshake::HmacMd5, "tiger");
+        client.write_all(&answer).expect("the server reads");
+        client
+    });
+    client.write_all(first).expect("the server reads");
+    program.terminate();
+    program.wait_log("draining");
+    expect_closed(&mut idle);
+    let refused = TcpStream::connect_timeout(&address, PATIENCE);
+    assert!(refused.is_err(), "it still accepts");
+    client.write_all(rest).expect("the server reads on");
+    expect_closed(&mut client);
+    program.wait_log("stored a.bin, 3145728 bytes");
+    assert!(program.wait().success());
+    assert!(files(&program.path("uploads"))["a.bin"] == pattern(3 << 20, 4));
+}
