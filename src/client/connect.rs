@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -182,6 +182,10 @@ pub fn resolve(
     family: Family,
     limits: &Limits,
 ) -> Result<Vec<SocketAddr>, Failure> {
+    // An address needs no resolver, and no thread for it.
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return of_family(host, vec![SocketAddr::from((address, port))], family);
+    }
     let (answer, answered) = mpsc::channel();
     let question = (host.to_owned(), port);
     thread::spawn(move || answer.send(question.to_socket_addrs().map(Vec::from_iter)));
@@ -197,6 +201,15 @@ pub fn resolve(
         }
         Err(_) => return Err(limits.timed_out("resolving the name", &host)),
     };
+    of_family(host, addresses, family)
+}
+
+/// The addresses that may be used.
+fn of_family(
+    host: &str,
+    addresses: Vec<SocketAddr>,
+    family: Family,
+) -> Result<Vec<SocketAddr>, Failure> {
     let fits = |address: &SocketAddr| match family {
         Family::Any => true,
         Family::V4 => address.is_ipv4(),
