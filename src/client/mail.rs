@@ -74,8 +74,12 @@ pub struct MailArgs {
     #[arg(long, value_name = "HOST[:PORT]", required_unless_present = "dry_run")]
     server: Option<String>,
 
-    /// The sender: ADDRESS or 'NAME <ADDRESS>'
-    #[arg(long, value_name = "ADDRESS")]
+    /// The sender
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        help = "The sender: ADDRESS or 'NAME <ADDRESS>'"
+    )]
     from: String,
 
     /// The recipients
