@@ -10,7 +10,8 @@
 //!    the reactor calls again once there is. That is the whole of backpressure.
 //! 3. **Every state has a deadline**, derived from the state by [`Service::deadline`]. When it has passed, `advance`
 //!    is called with `now` at or beyond it and must leave the state with a later one, close, or fail. It is in force
-//!    while nothing waits to be sent; a peer that does not take what waits is cut by the reactor's own write time-out.
+//!    while nothing waits to be sent to the client; a client that does not take what waits is cut by the reactor's own
+//!    write time-out. An origin that takes nothing is the protocol's to give up: it can still answer the client.
 //! 4. **What takes time is asked for until it is there**: [`Io::resolve`] and [`Io::connect`] return
 //!    [`Poll::Pending`] until they return [`Poll::Ready`]; a protocol reads downwards, each step
 //!    `let Poll::Ready(x) = io.resolve(name) else { return Ok(()) }`.
@@ -154,7 +155,7 @@ pub struct Io<'a> {
     pub wall: SystemTime,
     /// The process is about to end: finish what is under way, begin nothing new.
     pub draining: bool,
-    /// What was queued when the session last parked has all been sent since: an idle time begins now.
+    /// What was queued for the client when the session last parked has all been sent since: an idle time begins now.
     pub drained: bool,
     /// Towards the client.
     pub down: &'a mut Link,
@@ -206,9 +207,18 @@ impl Io<'_> {
         }
     }
 
-    /// Drops the connection to the origin, whatever is queued; `io.up` is `Closed` from the next call on.
+    /// Drops the connection to the origin, made or being made, with all that was received and queued. `io.up` is `Closed`
+    /// at once, so that another connection may be asked for.
     pub fn disconnect(&mut self) {
-        self.asked.disconnect = true;
+        if self.up.status != Status::Closed {
+            self.asked.disconnect = true;
+            self.up.rx.clear();
+            self.up.rx.release(self.pool);
+            self.up.tx.clear(self.pool);
+            self.up.eof = false;
+            self.up.finish = Finish::Open;
+            self.up.status = Status::Closed;
+        }
     }
 }
 

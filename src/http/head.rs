@@ -614,11 +614,23 @@ impl<'b> Headers<'b> {
     /// have the next server read another message. `Trailer` stays, because trailers are passed through with the chunks.
     /// The proxy itself writes `Transfer-Encoding` for a chunked body, replaces `Host`, and adds `Via`.
     pub fn end_to_end(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
+        let keeps = self.keeper();
+        self.iter().filter(move |(name, _)| keeps(name))
+    }
+
+    /// The same headers, each as its name and its whole line as it came, without the line end: for passing them on unchanged.
+    pub fn end_to_end_lines(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
+        let keeps = self.keeper();
+        let mut lines = self.iter();
+        std::iter::from_fn(move || lines.next_line())
+            .filter(move |(name, _)| keeps(name))
+    }
+
+    /// Tells by its name which header is forwarded.
+    fn keeper(&self) -> impl Fn(&str) -> bool + use<'b> {
         let headers = *self;
         let nominates = self.contains("connection");
-        self.iter().filter(move |(name, _)| {
-            !(is_hop_by_hop(name) || nominates && headers.connection_names(name))
-        })
+        move |name| !(is_hop_by_hop(name) || nominates && headers.connection_names(name))
     }
 
     fn connection_names(&self, name: &str) -> bool {
@@ -677,15 +689,23 @@ pub struct HeaderIter<'b> {
     lines: &'b [u8],
 }
 
-impl<'b> Iterator for HeaderIter<'b> {
-    type Item = (&'b str, &'b [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl<'b> HeaderIter<'b> {
+    /// The next header's name, and its line without the line end.
+    fn next_line(&mut self) -> Option<(&'b str, &'b [u8])> {
         let line = take_line(&mut self.lines)?;
         let colon = memchr(b':', line)?;
         // Invariant: a `Headers` is made of lines that were validated, so a name is there and is ASCII.
         let name = str::from_utf8(&line[..colon]).ok()?;
-        Some((name, trim_ows(without_line_end(&line[colon + 1..]))))
+        Some((name, without_line_end(line)))
+    }
+}
+
+impl<'b> Iterator for HeaderIter<'b> {
+    type Item = (&'b str, &'b [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, line) = self.next_line()?;
+        Some((name, trim_ows(&line[name.len() + 1..])))
     }
 }
 

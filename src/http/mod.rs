@@ -132,6 +132,7 @@ impl Status {
     pub const MOVED_PERMANENTLY: Self = Self(301);
     pub const FOUND: Self = Self(302);
     pub const NOT_MODIFIED: Self = Self(304);
+    pub const TEMPORARY_REDIRECT: Self = Self(307);
     pub const PERMANENT_REDIRECT: Self = Self(308);
     pub const BAD_REQUEST: Self = Self(400);
     pub const FORBIDDEN: Self = Self(403);
@@ -154,6 +155,7 @@ impl Status {
     pub const GATEWAY_TIMEOUT: Self = Self(504);
     pub const HTTP_VERSION_NOT_SUPPORTED: Self = Self(505);
     pub const INSUFFICIENT_STORAGE: Self = Self(507);
+    pub const LOOP_DETECTED: Self = Self(508);
 }
 
 impl Status {

@@ -127,9 +127,9 @@ pub(crate) struct Session<S: Sys> {
     up_socket: Socket<S>,
     attempts: Option<Box<Attempts>>,
     stage: Stage,
-    /// When bytes last left, or when the first of them was queued: the write time-out counts from here.
+    /// When bytes last left for the client, or when the first of them was queued: the write time-out counts from here.
     write_progress: Instant,
-    /// It parked with output that the peer did not take: that the queue drained is news.
+    /// It parked with output that the client did not take: that the queue drained is news.
     waited_for_room: bool,
     /// That news, until the protocol was told.
     drained: bool,
@@ -264,7 +264,7 @@ impl<S: Sys> Session<S> {
                 return Ok(());
             }
         }
-        if self.down.tx.is_empty() && self.up.tx.is_empty() {
+        if self.down.tx.is_empty() {
             self.write_progress = cx.now;
         }
         let mut asked = Asked::default();
@@ -285,19 +285,18 @@ impl<S: Sys> Session<S> {
                 asked: &mut asked,
             },
         )?;
-        if asked.disconnect {
+        if asked.disconnect || asked.close {
+            self.attempts = None;
             self.disconnect(Status::Closed, cx);
-        }
-        if let Some((addresses, timeout)) = asked.connect {
-            self.attempts = Some(Box::new(Attempts::new(addresses, timeout, cx.now)));
-            self.connect_next(cx);
         }
         if asked.close {
-            self.disconnect(Status::Closed, cx);
             self.down.rx.clear();
             self.stage = Stage::Closing {
                 linger_bytes: cx.limits.linger_bytes_max,
             };
+        } else if let Some((addresses, timeout)) = asked.connect {
+            self.attempts = Some(Box::new(Attempts::new(addresses, timeout, cx.now)));
+            self.connect_next(cx);
         }
         Ok(())
     }
@@ -315,7 +314,15 @@ impl<S: Sys> Session<S> {
                 budget,
             );
             cx.metrics.listeners[self.origin.metrics].bytes_out += (before - *budget) as u64;
-            news |= self.flushed(progress.map_err(Error::Reset)?, cx.now);
+            let progress = progress.map_err(Error::Reset)?;
+            if progress != Progress::None {
+                self.write_progress = cx.now;
+                if self.waited_for_room && self.down.tx.is_empty() {
+                    self.waited_for_room = false;
+                    self.drained = true;
+                }
+                news |= self.drained || progress == Progress::FreedForRefused;
+            }
         }
         let up_wants = self.up_socket.writable || self.up.finish == Finish::Wanted;
         if up_wants && self.up.status == Status::Open {
@@ -326,26 +333,23 @@ impl<S: Sys> Session<S> {
                 &mut cx.pool,
                 budget,
             ) {
-                Ok(progress) => news |= self.flushed(progress, cx.now),
+                Ok(progress) => news |= progress == Progress::FreedForRefused,
                 Err(kind) => {
+                    // An origin that closed early may have said why; that still stands in the socket's buffer.
+                    self.up_socket.readable = true;
+                    let _ = fill(
+                        &mut self.up,
+                        &mut self.up_socket,
+                        &mut cx.sys,
+                        &mut cx.pool,
+                        budget,
+                    );
                     self.up_failed(kind, cx);
                     news = true;
                 }
             }
         }
         Ok(news)
-    }
-
-    fn flushed(&mut self, progress: Progress, now: Instant) -> bool {
-        if progress == Progress::None {
-            return false;
-        }
-        self.write_progress = now;
-        if self.waited_for_room && self.down.tx.is_empty() && self.up.tx.is_empty() {
-            self.waited_for_room = false;
-            self.drained = true;
-        }
-        self.drained || progress == Progress::FreedForRefused
     }
 
     /// The steps of an orderly end.
@@ -385,7 +389,7 @@ impl<S: Sys> Session<S> {
             link.rx.release(&mut cx.pool);
             link.tx.release(&mut cx.pool);
         }
-        self.waited_for_room = !self.down.tx.is_empty() || !self.up.tx.is_empty();
+        self.waited_for_room = !self.down.tx.is_empty();
         self.assert_parked();
         let (deadline, phase) = self.deadline(host, &cx.limits);
         if deadline <= cx.now {
