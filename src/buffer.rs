@@ -58,6 +58,11 @@ impl File {
     pub fn handle(&self) -> &Handle {
         &self.0
     }
+
+    /// Whether anything else refers to it.
+    pub fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
 }
 
 /// Where pages come from and go back to: last in, first out, so that the page given out is the one whose
@@ -535,16 +540,6 @@ impl SendQueue {
         }
         self.memory_bytes = 0;
         self.release(pool);
-    }
-
-    /// All bytes in memory, for tests.
-    #[cfg(test)]
-    pub(crate) fn collect(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        for chunk in &self.chunks {
-            out.extend_from_slice(chunk.memory());
-        }
-        out
     }
 }
 

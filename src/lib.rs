@@ -2,41 +2,41 @@
 //!
 //! The modules in reading order. The first four are the idea; the rest use it.
 
-/// The contract between the reactor and a protocol.
+// The contract between the reactor and a protocol.
 pub mod service;
 
-/// Pages, receive buffers, send queues.
+// Pages, receive buffers, send queues.
 pub mod buffer;
 
-/// The loop, sessions, timers.
+// The loop, sessions, timers.
 pub mod reactor;
 
-/// The kernel: the real one and the simulated one.
+// The kernel: the real one and the simulated one.
 pub mod sys;
 
-/// The protocols that are served.
+// The protocols that are served.
 pub mod services;
 
-/// HTTP/1.1 as pure functions and small machines.
+// HTTP/1.1 as pure functions and small machines.
 pub mod http;
 
-/// The other wire formats, shared by services and clients.
+// The other wire formats, shared by services and clients.
 pub mod wire;
 
-/// Names to addresses.
+// Names to addresses.
 pub mod dns;
 
-/// What is kept: open files now.
+// What is kept: open files now.
 pub mod cache;
 
-/// Every default, limit and time-out.
+// Every default, limit and time-out.
 pub mod config;
 
-/// What is counted.
+// What is counted.
 pub mod metrics;
 
-/// From a configuration to a running reactor.
+// From a configuration to a running reactor.
 pub mod serve;
 
-/// The client subcommands.
+// The client subcommands.
 pub mod client;

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use log::LevelFilter;
+use netlab_reactor::client::ClientCommand;
 use netlab_reactor::config::{
     self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource,
 };
@@ -78,6 +79,7 @@ struct ServeArgs {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one per process")]
 enum Command {
     /// Serve (what happens without a subcommand, too)
     #[command(after_help = "\
@@ -113,8 +115,9 @@ Examples:
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-    // The clients are plugged in here, as one flattened variant of `client::ClientCommand`, and
-    // with one line in `run`.
+    /// The clients
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// The subcommands of `config`.
@@ -179,6 +182,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         .unwrap_or_else(|| Command::Serve(ServeArgs::default()))
     {
         Command::Serve(inner) => serve_command(inner.or(outer))?,
+        Command::Client(client) => return Ok(client.run()),
         Command::Check(inner) => {
             let config = inner.or(outer).or_environment()?.load()?;
             print(format!("ok: {} listeners\n", config.listeners.len()).as_bytes())?;

@@ -9,7 +9,7 @@ use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::reactor::{Limits, ListenerOptions, Reactor};
 use crate::service::{DatagramService, Id, Service};
 use crate::services::{
-    admin::Admin, hello::Hello, http::Http, tcp_echo::TcpEcho, udp_echo::UdpEcho,
+    admin::Admin, hello::Hello, http::Http, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho,
     udp_heartbeat::UdpHeartbeat, udp_ping::UdpPing, upload::Upload,
 };
 use crate::sys::unix::{Unix, raise_descriptor_limit};
@@ -172,7 +172,15 @@ fn open_listener<S: Sys>(
             let service = Upload::new(config, reactor.sys_mut())?;
             stream(reactor, listener, service)
         }
-        _ => Err(io::ErrorKind::Unsupported.into()),
+        Kind::Proxy(config) => {
+            let mut id = [0; 4];
+            reactor.sys_mut().entropy(&mut id);
+            stream(
+                reactor,
+                listener,
+                Proxy::new(config, u32::from_ne_bytes(id)),
+            )
+        }
     }
 }
 

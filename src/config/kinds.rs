@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::limits::LARGE_PAGE_BYTES;
 use super::section::{Section, integer, path, string};
 use super::value::{Fraction, Upstream};
+use crate::buffer::{LARGE_PAGE_BYTES, PAGE_BYTES};
 use crate::wire::challenge::{Handshake, Secret};
 use crate::wire::login::UserInfo;
 
@@ -170,8 +170,11 @@ pub(super) const KINDS: [Row; 9] = {
 /// The bounds of `max_connections`.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1 << 24;
 
-/// The bounds of `max_head_bytes`: one large page is the most that is held contiguously.
-const HEAD_BYTES: RangeInclusive<usize> = 256..=LARGE_PAGE_BYTES;
+/// The bounds of a web server's `max_head_bytes`: it moves a head that fills a page to a large one.
+const LARGE_HEAD_BYTES: RangeInclusive<usize> = 256..=LARGE_PAGE_BYTES;
+
+/// The bounds of `max_head_bytes`: a page is what a receive buffer holds in one piece.
+const HEAD_BYTES: RangeInclusive<usize> = 256..=PAGE_BYTES;
 
 /// What an echo does to the bytes. Key `transform`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -477,7 +480,8 @@ impl HttpConfig {
         section.timeout("head_timeout", &mut config.head_timeout);
         section.timeout("body_timeout", &mut config.body_timeout);
         section.rate("min_body_rate", &mut config.body_rate_min);
-        section.memory_size("max_head_bytes", HEAD_BYTES, &mut config.head_bytes_max);
+        let head = &mut config.head_bytes_max;
+        section.memory_size("max_head_bytes", LARGE_HEAD_BYTES, head);
         let target = &mut config.target_bytes_max;
         section.memory_size("max_target_bytes", 1..=LARGE_PAGE_BYTES, target);
         section.size(
@@ -782,7 +786,11 @@ impl UploadConfig {
             0..=i64::MAX as u64,
             &mut config.file_bytes_max,
         );
-        section.memory_size("max_header_bytes", HEAD_BYTES, &mut config.header_bytes_max);
+        section.memory_size(
+            "max_header_bytes",
+            256..=1 << 20,
+            &mut config.header_bytes_max,
+        );
         section.timeout("handshake_timeout", &mut config.handshake_timeout);
         section.timeout("idle_timeout", &mut config.idle_timeout);
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);

@@ -8,15 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::{Section, string};
-
-/// The size of an ordinary buffer page: 16 KiB. It holds every head and most bodies.
-pub const PAGE_BYTES: usize = 16 * 1024;
-
-/// The size of a large buffer page: 256 KiB. Bulk transfers move up to it after a full read.
-pub const LARGE_PAGE_BYTES: usize = 256 * 1024;
-
-/// The largest datagram that is received, in bytes: 65,507, the most that UDP over IPv4 carries.
-pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+use crate::buffer::LARGE_PAGE_BYTES;
 
 /// The longest duration that the configuration accepts: ten years, so that no deadline overflows.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);

@@ -15,8 +15,8 @@
 //! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact may have changed, and
 //! [`session::Session::pump`] finds out. So merged, repeated and stale events are harmless.
 //!
-//! The modules in reading order: [`session`] (fill, advance, flush), [`token`], [`timer`], [`host`], [`upstream`],
-//! [`datagram`], [`names`].
+//! The modules in reading order: `session` (fill, advance, flush), `token`, `timer`, `host`, `upstream`, `datagram`,
+//! `names`.
 
 mod datagram;
 mod host;
@@ -37,7 +37,7 @@ use crate::buffer::Pool;
 use crate::dns::Resolver;
 use crate::metrics::{Gauges, ListenerMetrics, Metrics};
 use crate::service::{DatagramService, Error, Id, Outbox, Phase, Service, Side};
-use crate::sys::{Batch, Bind, Event, Signal, Sys};
+use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys};
 use datagram::{DatagramSocket, Sources};
 use host::{Host, Hosted};
 use names::Names;
@@ -341,6 +341,7 @@ impl<S: Sys> Reactor<S> {
         self.cx.metrics.draining = true;
         for listener in &mut self.listeners {
             if !listener.options.serves_while_draining
+                && !self.cx.sys.planted(PlantedBug::DrainForgetsListener)
                 && let Some(socket) = listener.socket.take()
             {
                 self.cx.sys.unlisten(socket);
@@ -377,6 +378,11 @@ impl<S: Sys> Reactor<S> {
                 self.cx.sys.unlisten(socket);
             }
         }
+        for datagram in self.datagrams.drain(..) {
+            self.cx.sys.close_datagram(datagram.socket);
+        }
+        self.names.close(&mut self.cx.sys);
+        self.set_gauges();
         Turn::Stop
     }
 
@@ -396,7 +402,10 @@ impl<S: Sys> Reactor<S> {
                 }
                 Some(Token::Resolver(index)) => self.names.ready(index as usize),
                 Some(Token::Session(id, side)) => match self.sessions.get_mut(id.index as usize) {
-                    Some(session) if session.id == id => {
+                    Some(session)
+                        if session.id == id
+                            || self.cx.sys.planted(PlantedBug::StaleEventAccepted) =>
+                    {
                         session.note(side, event.readable, event.writable, event.read_closed);
                         enqueue(session, &mut self.runnable);
                     }
@@ -443,7 +452,7 @@ impl<S: Sys> Reactor<S> {
                     .is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code)) =>
             {
                 // Without the spare one, the edge would be lost with the connection still waiting.
-                if cx.sys.shed(socket).is_err() {
+                if cx.sys.planted(PlantedBug::AcceptEdgeLost) || cx.sys.shed(socket).is_err() {
                     listener.pending = false;
                 } else {
                     cx.metrics.accepts_shed += 1;
@@ -526,7 +535,7 @@ impl<S: Sys> Reactor<S> {
             if deadline <= self.cx.now {
                 session.told = true;
                 enqueue(session, &mut self.runnable);
-            } else {
+            } else if !self.cx.sys.planted(PlantedBug::DeadlineNotRearmed) {
                 arm(session, deadline, &mut self.timers);
             }
         }
@@ -550,6 +559,7 @@ impl<S: Sys> Reactor<S> {
             let host = &mut *self.listeners[session.origin.listener].host;
             match session.pump(host, &mut self.cx) {
                 Outcome::Park(deadline) => arm(session, deadline, &mut self.timers),
+                Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
                 Outcome::Again => enqueue(session, &mut self.runnable),
                 Outcome::Ended(result) => self.remove(id.index as usize, &result),
             }
@@ -598,6 +608,7 @@ impl<S: Sys> Reactor<S> {
                 .sessions
                 .get_mut(id.index as usize)
                 .filter(|s| s.id == id)
+                .filter(|_| !self.cx.sys.planted(PlantedBug::NameWakeLost))
             {
                 session.told = true;
                 enqueue(session, &mut self.runnable);

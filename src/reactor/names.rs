@@ -39,6 +39,15 @@ enum Way<S: Sys> {
     },
 }
 
+impl<S: Sys> Way<S> {
+    fn close(self, sys: &mut S) {
+        match self {
+            Way::Udp(socket) => sys.close_datagram(socket),
+            Way::Tcp { stream, .. } => sys.close(stream),
+        }
+    }
+}
+
 /// All queries under way.
 pub(crate) struct Names<S: Sys> {
     queries: Slab<Query<S>>,
@@ -94,11 +103,16 @@ impl<S: Sys> Names<S> {
         }
         while let Some(query) = resolver.poll_finished() {
             if let Some(slot) = self.slots.remove(&query) {
-                match self.queries.remove(slot).way {
-                    Way::Udp(socket) => sys.close_datagram(socket),
-                    Way::Tcp { stream, .. } => sys.close(stream),
-                }
+                self.queries.remove(slot).way.close(sys);
             }
+        }
+    }
+
+    /// Closes every socket: the process ends.
+    pub(crate) fn close(&mut self, sys: &mut S) {
+        self.slots.clear();
+        for query in self.queries.drain() {
+            query.way.close(sys);
         }
     }
 

@@ -31,7 +31,7 @@ use crate::buffer::{Front, Pool};
 use crate::dns::Resolver;
 use crate::metrics::Metrics;
 use crate::service::{Asked, Error, Finish, Id, Io, Link, Peer, Phase, Side, Status};
-use crate::sys::Sys;
+use crate::sys::{PlantedBug, Sys};
 
 /// What all sessions of a reactor share.
 pub(crate) struct Context<S> {
@@ -359,7 +359,7 @@ impl<S: Sys> Session<S> {
         if let Stage::Closing { linger_bytes } = self.stage
             && self.down.tx.is_empty()
         {
-            if self.down.eof {
+            if self.down.eof || cx.sys.planted(PlantedBug::LingerSkipped) {
                 return Some(Outcome::Ended(Ok(())));
             }
             if let Some(stream) = &self.down_socket.stream
@@ -534,10 +534,14 @@ impl<S: Sys> Session<S> {
 
     /// Closes both sockets and gives everything back.
     pub(crate) fn dismantle(mut self, cx: &mut Context<S>) {
-        self.disconnect(Status::Closed, cx);
-        self.down.rx.clear();
-        self.down.rx.release(&mut cx.pool);
-        self.down.tx.clear(&mut cx.pool);
+        if !cx.sys.planted(PlantedBug::UpstreamKept) {
+            self.disconnect(Status::Closed, cx);
+        }
+        if !cx.sys.planted(PlantedBug::PagesKept) {
+            self.down.rx.clear();
+            self.down.rx.release(&mut cx.pool);
+            self.down.tx.clear(&mut cx.pool);
+        }
         if let Some(stream) = self.down_socket.stream.take() {
             cx.sys.close(stream);
         }
@@ -582,6 +586,9 @@ fn fill<S: Sys>(
         let space = link.rx.space(pool);
         let room = space.len();
         match sys.recv(stream, space) {
+            Ok(0) if sys.planted(PlantedBug::HalfCloseDrops) => {
+                return Err(io::ErrorKind::ConnectionReset);
+            }
             Ok(0) => {
                 link.eof = true;
                 socket.readable = false;
@@ -591,7 +598,9 @@ fn fill<S: Sys>(
                 link.rx.filled(count, room);
                 *budget = budget.saturating_sub(count);
                 news = true;
-                if count < room && !socket.closing {
+                let closing = socket.closing && !sys.planted(PlantedBug::EndOfStreamLost);
+                if (count < room && !closing) || sys.planted(PlantedBug::ReadableClearedOnFullRead)
+                {
                     socket.readable = false;
                 }
             }
@@ -638,9 +647,12 @@ fn flush<S: Sys>(
                 link.tx.sent(count, pool);
                 *budget = budget.saturating_sub(count);
                 progress = Progress::Sent;
-                socket.writable = offered.is_none_or(|offered| count == offered);
+                socket.writable = offered.is_none_or(|offered| count == offered)
+                    && !sys.planted(PlantedBug::WritableClearedOnFullSend);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable = false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                socket.writable = sys.planted(PlantedBug::WritableNotCleared);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.kind()),
         }
@@ -649,7 +661,10 @@ fn flush<S: Sys>(
         sys.shutdown(stream).map_err(|error| error.kind())?;
         link.finish = Finish::Sent;
     }
-    if progress == Progress::Sent && link.tx.take_refused() {
+    if progress == Progress::Sent
+        && link.tx.take_refused()
+        && !sys.planted(PlantedBug::RefusedRoomForgotten)
+    {
         progress = Progress::FreedForRefused;
     }
     Ok(progress)

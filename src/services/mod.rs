@@ -6,6 +6,7 @@ pub mod bench;
 pub mod admin;
 pub mod hello;
 pub mod http;
+pub mod proxy;
 pub mod tcp_echo;
 pub mod udp_echo;
 pub mod udp_heartbeat;

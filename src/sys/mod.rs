@@ -119,6 +119,70 @@ pub trait Sys: Disk {
 
     /// Closes a datagram socket.
     fn close_datagram(&mut self, socket: Self::Datagram);
+
+    /// Whether the reactor is to behave as if it had this bug: a test of the tests. The real kernel's answer is a constant,
+    /// so the compiler drops the question.
+    #[inline]
+    fn planted(&self, _bug: PlantedBug) -> bool {
+        false
+    }
+}
+
+/// Bugs that event-driven servers have had, each with the place in the reactor where it would live. The simulation must
+/// find every one of them; see `tests/simulation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// A short read is taken for a drained socket although the end of the stream was told with it.
+    EndOfStreamLost,
+    /// A read that fills its buffer is taken for a drained socket.
+    ReadableClearedOnFullRead,
+    /// A socket that would block is still taken for writable.
+    WritableNotCleared,
+    /// A send that took everything is taken for a full socket.
+    WritableClearedOnFullSend,
+    /// Who was refused room is not called when there is some.
+    RefusedRoomForgotten,
+    /// An event for a session that ended goes to the next user of its place.
+    StaleEventAccepted,
+    /// A reminder that came too early is not repeated.
+    DeadlineNotRearmed,
+    /// The end of the client's stream is answered by dropping the session.
+    HalfCloseDrops,
+    /// A closed session does not wait for the client's end.
+    LingerSkipped,
+    /// Who waited for a name is not woken.
+    NameWakeLost,
+    /// An ended session keeps its pages.
+    PagesKept,
+    /// Out of descriptors, the listener waits for an edge that came already.
+    AcceptEdgeLost,
+    /// Who spent its budget is not queued again.
+    BudgetForgets,
+    /// A listener goes on listening while the process drains.
+    DrainForgetsListener,
+    /// A session's upstream socket is not closed with it.
+    UpstreamKept,
+}
+
+impl PlantedBug {
+    /// All of them.
+    pub const ALL: [PlantedBug; 15] = [
+        PlantedBug::EndOfStreamLost,
+        PlantedBug::ReadableClearedOnFullRead,
+        PlantedBug::WritableNotCleared,
+        PlantedBug::WritableClearedOnFullSend,
+        PlantedBug::RefusedRoomForgotten,
+        PlantedBug::StaleEventAccepted,
+        PlantedBug::DeadlineNotRearmed,
+        PlantedBug::HalfCloseDrops,
+        PlantedBug::LingerSkipped,
+        PlantedBug::NameWakeLost,
+        PlantedBug::PagesKept,
+        PlantedBug::AcceptEdgeLost,
+        PlantedBug::BudgetForgets,
+        PlantedBug::DrainForgetsListener,
+        PlantedBug::UpstreamKept,
+    ];
 }
 
 /// A whole file named by the configuration, read at start or reload, when waiting for the disk is in order.

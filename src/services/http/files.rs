@@ -129,7 +129,7 @@ impl Files {
                 );
             }
             Err(Refusal { status, text }) => {
-                answers.text(status, text, head.method, connection, out)
+                answers.text(status, text, head.method, connection, out);
             }
         }
     }

@@ -236,7 +236,8 @@ impl Http {
             return; // there are requests to answer once there is room
         }
         let late = io.now >= self.deadline(conn) && io.down.tx.is_empty();
-        if !io.down.eof && !late && !(io.draining && matches!(conn.state, State::Idle { .. })) {
+        let needless = io.draining && matches!(conn.state, State::Idle { .. });
+        if !(io.down.eof || late || needless) {
             return;
         }
         let awaited = match &conn.state {

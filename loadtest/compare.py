@@ -1,0 +1,435 @@
+#!/usr/bin/env python3
+"""Runs netlab-reactor and its peers in turn, in one run, and compares what they do per second of processor time.
+
+    cargo build --release
+    python3 loadtest/compare.py                          every case, every contestant that is installed
+    python3 loadtest/compare.py http-128 tcp-64          some cases
+    python3 loadtest/compare.py --only nginx,bare --rounds 9 --seconds 5
+    python3 loadtest/compare.py --write                  puts the tables into loadtest/results.md
+    python3 loadtest/compare.py --syscalls http-128      system calls per operation, from strace
+    python3 loadtest/compare.py --list
+    python3 loadtest/compare.py --smoke                  a second per case: does all of it run?
+
+The server runs on the first processor, the load on the last. Each measurement starts a fresh server. The main figure
+is operations per second of processor time (user and system) of the server and its children, so a load that cannot keep
+the server busy does not change it. Rounds take the contestants in turn; the ratio to netlab-reactor is taken within a
+round, and the median over the rounds is what counts. A measurement during which something else used the server's
+processor is taken again, up to three times.
+
+Standard library only. Loopback only. Everything is bounded in time.
+"""
+import argparse
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
+BUILT = TARGET / "loadtest"
+TICKS = os.sysconf("SC_CLK_TCK")
+OURS = "netlab-reactor"
+DISTURBED = 0.06          # of the server's processor, used by others
+IDLE = 10_000
+
+# ---- contestants: name -> role -> (command, configuration); {…} is filled in at the start -----------------------------
+
+HTTP_CONF = """[[listener]]
+kind = "http"
+bind = "127.0.0.1:{port}"
+root = "{site}"
+idle_timeout = "1h"
+"""
+NGINX_CONF = """daemon off; {nginx_user} worker_processes 1; pid {dir}/pid; error_log stderr error; worker_rlimit_nofile {nofile};
+events {{ worker_connections 12000; multi_accept on; }}
+http {{
+    access_log off; sendfile on; tcp_nopush on; default_type application/octet-stream;
+    keepalive_timeout 3600; keepalive_requests 1000000000;
+    open_file_cache max=1000 inactive=1h; open_file_cache_valid 60s;
+    client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
+    uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+    server {{ listen 127.0.0.1:{port} backlog=4096; root {site}; }}
+}}
+"""
+LIGHTTPD_CONF = """server.document-root = "{site}"
+server.bind = "127.0.0.1"
+server.port = {port}
+server.max-fds = {nofile}
+server.max-connections = 12000
+server.listen-backlog = 4096
+server.network-backend = "sendfile"
+server.max-keep-alive-requests = 65535
+server.max-keep-alive-idle = 3600
+server.max-read-idle = 3600
+mimetype.assign = ( "" => "application/octet-stream" )
+"""
+H2O_CONF = """{h2o_user}num-threads: 1
+max-connections: 12000
+http1-request-timeout: 3600
+error-log: {dir}/error
+listen: {{host: 127.0.0.1, port: {port}}}
+hosts: {{default: {{paths: {{"/": {{file.dir: "{site}"}}}}}}}}
+"""
+SERVE = "{ours} -qq --config {conf}"
+CONTESTANTS = {
+    OURS: {
+        "http": (SERVE, HTTP_CONF),
+        "tcp": (SERVE, '[[listener]]\nkind = "tcp-echo"\nbind = "127.0.0.1:{port}"\n'),
+        "udp": (SERVE, '[[listener]]\nkind = "udp-ping"\nbind = "127.0.0.1:{port}"\nloss = 0.0\n'),
+    },
+    "bare": {role: (f"{{built}}/bare {role} {{port}}", "") for role in ("http", "tcp", "udp")},
+    "nginx": {"http": ("nginx -e stderr -c {conf}", NGINX_CONF)},
+    "lighttpd": {"http": ("lighttpd -D -f {conf}", LIGHTTPD_CONF)},
+    "h2o": {"http": ("h2o -c {conf}", H2O_CONF)},
+}
+
+# ---- cases: name -> (role, what it is, unit, load); the load is a command with {port} and {seconds} ------------------
+
+WRK = "wrk -t1 -c64 -d{seconds}s --latency --timeout 5s -s {here}/http.lua http://127.0.0.1:{port}"
+CASES = {
+    "http-128": ("http", "128-byte file, 64 kept connections", "requests", WRK + "/128"),
+    "http-1k": ("http", "1 KiB file, 64 kept connections", "requests", WRK + "/1024"),
+    "http-16k": ("http", "16 KiB file, 64 kept connections", "requests", WRK + "/16384"),
+    "http-1m": ("http", "1 MiB file, 64 kept connections", "requests", WRK + "/1048576"),
+    "http-pipelined": ("http", "128-byte file, 16 requests at a time", "requests", WRK + "/128 -- depth=16"),
+    "http-close": ("http", "128-byte file, a connection for each request", "requests", WRK + "/128 -- close"),
+    "http-idle": ("http", f"128-byte file, 64 kept connections beside {IDLE:,} idle ones", "requests", WRK + "/128"),
+    "tcp-64": ("tcp", "TCP echo, 64 connections, 64-byte messages in turn", "messages",
+               "{built}/load tcp {port} 64 64 {seconds}"),
+    "tcp-1m": ("tcp", "TCP echo, 4 connections, 1 MiB messages", "messages",
+               "{built}/load tcp {port} 4 1048576 {seconds}"),
+    "udp-64": ("udp", "UDP ping, 64 bytes, 16 sockets with 16 under way each", "datagrams",
+               "{built}/load udp {port} 16 16 64 {seconds}"),
+}
+
+# ---- /proc -----------------------------------------------------------------------------------------------------------
+
+
+def family(root):
+    """The process and its descendants: {pid: fields of /proc/PID/stat from the state on}."""
+    every = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            every[int(name)] = Path(f"/proc/{name}/stat").read_text().rsplit(") ", 1)[1].split()
+        except OSError:
+            pass                                    # it ended meanwhile
+    pids = {root}
+    while True:
+        more = {pid for pid, fields in every.items() if int(fields[1]) in pids} - pids
+        if not more:
+            return {pid: every[pid] for pid in pids if pid in every}
+        pids |= more
+
+
+def cpu_seconds(root):
+    """User and system time of the process, its descendants and those of its children that ended."""
+    return sum(sum(map(int, fields[11:15])) for fields in family(root).values()) / TICKS
+
+
+def anonymous_bytes(root):
+    """Resident memory that no file stands behind."""
+    total = 0
+    for pid in family(root):
+        found = re.search(r"^RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+        total += int(found[1]) * 1024 if found else 0
+    return total
+
+
+def busy_seconds(processor):
+    """Time that the processor was used, by us, others or the hypervisor."""
+    line = next(x for x in Path("/proc/stat").read_text().splitlines() if x.startswith(f"cpu{processor} "))
+    v = list(map(int, line.split()[1:]))
+    return (sum(v[:3]) + sum(v[5:8])) / TICKS
+
+
+# ---- one measurement -------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """A contestant that runs, from `with` to the end of its block."""
+
+    def __init__(self, name, role, options, wrap=""):
+        self.name, self.role, self.options, self.wrap = name, role, options, wrap
+
+    def __enter__(self):
+        self.dir = Path(tempfile.mkdtemp(prefix="loadtest-"))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if self.role == "udp" else socket.SOCK_STREAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        command, conf = CONTESTANTS[self.name][self.role]
+        values = dict(port=self.port, dir=self.dir, conf=self.dir / "conf", site=BUILT / "site", built=BUILT,
+                      ours=self.options.binary, nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        # Started by root they would become somebody who may not read the files.
+        root = os.geteuid() == 0
+        values |= dict(nginx_user="user root;" if root else "", h2o_user="user: root\n" if root else "")
+        (self.dir / "conf").write_text(conf.format(**values))
+        self.log = open(self.dir / "log", "wb")
+        argv = f"taskset -c {self.options.first} {self.wrap} {command}".format(**values).split()
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        try:
+            self.wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def wait(self):
+        """Returns when the server answers."""
+        until = time.monotonic() + 10
+        while time.monotonic() < until and self.process.poll() is None:
+            try:
+                if self.role == "udp":
+                    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                        probe.settimeout(0.2)
+                        probe.connect(("127.0.0.1", self.port))
+                        probe.send(b"ready?")
+                        probe.recv(100)
+                else:
+                    socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+                return
+            except OSError:
+                time.sleep(0.02)
+        raise RuntimeError(f"{self.name} does not answer: {(self.dir / 'log').read_text(errors='replace')[-500:]}")
+
+    def __exit__(self, *_):
+        pids = set(family(self.process.pid))
+        if self.wrap:                               # strace ends, and tells, when what it traces ends
+            for pid in pids - {self.process.pid}:
+                os.kill(pid, 15)
+        else:
+            self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            for pid in pids & set(family(self.process.pid)):
+                os.kill(pid, 9)
+            self.process.wait()
+        self.log.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def run_load(case, server, seconds, options):
+    """Runs a case's load; what it says."""
+    command = CASES[case][3].format(port=server.port, seconds=seconds, here=HERE, built=BUILT)
+    done = subprocess.run(["taskset", "-c", str(options.last), *command.split()], capture_output=True, text=True,
+                          timeout=seconds + 60)
+    objects = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if not objects:
+        raise RuntimeError(f"{server.name}: the load failed: {(done.stderr or done.stdout)[-500:]}")
+    return json.loads(objects[-1])
+
+
+def measure_once(case, name, options):
+    """One measurement of one contestant."""
+    with Server(name, CASES[case][0], options) as server:
+        pid = server.process.pid
+        result, idle = {}, None
+        if not options.smoke:
+            run_load(case, server, 1, options)      # warm caches, grown buffers
+        if case == "http-idle":
+            cpu = cpu_seconds(pid)
+            alone = run_load(case, server, options.seconds, options)["operations"] / (cpu_seconds(pid) - cpu)
+            before = anonymous_bytes(pid)
+            idle = subprocess.Popen(
+                ["taskset", "-c", str(options.last), BUILT / "load", "idle", str(server.port), str(options.idle), "/128"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            held = json.loads(idle.stdout.readline())
+            time.sleep(0.2)
+            result["bytes_per_idle"] = (anonymous_bytes(pid) - before) / options.idle
+            result["idle_errors"] = held["errors"]
+        cpu, busy, begin = cpu_seconds(pid), busy_seconds(options.first), time.monotonic()
+        result |= run_load(case, server, options.seconds, options)
+        cpu, busy = cpu_seconds(pid) - cpu, busy_seconds(options.first) - busy
+        result["others"] = max(0.0, busy - cpu) / (time.monotonic() - begin)
+        if idle:
+            rest, _ = idle.communicate(timeout=30)
+            result["idle_errors"] += options.idle - json.loads(rest.splitlines()[-1])["still_open"]
+        result["per_cpu"] = result["operations"] / cpu
+        if idle:
+            result["of_alone"] = result["per_cpu"] / alone
+        result["rate"] = result["operations"] / result["seconds"]
+        result["server_cpu"] = cpu / result["seconds"]
+        return result
+
+
+def measure(case, name, options):
+    """One measurement; the least disturbed of up to three."""
+    best = None
+    for _ in range(options.tries):
+        result = measure_once(case, name, options)
+        if best is None or result["others"] < best["others"]:
+            best = result
+        if best["others"] < DISTURBED:
+            break
+    return best
+
+
+# ---- reports ---------------------------------------------------------------------------------------------------------
+
+
+def table(case, rounds):
+    """The Markdown table of one case; `rounds` has {contestant: result} for each round."""
+    role, title, unit, _ = CASES[case]
+    idle = case == "http-idle"
+    head = ["contestant", f"{unit} per CPU second", f"{OURS} ÷ it", "range", f"{unit}/s", "p50 µs", "p99 µs", "errors"]
+    head += ["of that without them", "bytes per idle connection"] if idle else []
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for name in rounds[0]:
+        of = [r[name] for r in rounds]
+        median = lambda key: statistics.median(r[key] for r in of)
+        ratios = [r[OURS]["per_cpu"] / r[name]["per_cpu"] for r in rounds if OURS in r]
+        ratio = f"{statistics.median(ratios):.2f}" if ratios and name != OURS else ""
+        spread = f"{min(ratios):.2f}–{max(ratios):.2f}" if ratio else ""
+        errors = sum(r["errors"] + r["lost"] + r.get("idle_errors", 0) for r in of)
+        p99 = f"{median('p99_us'):,.0f}" if median("p99_us") else "-"
+        row = [name, f"{median('per_cpu'):,.0f}", ratio, spread, f"{median('rate'):,.0f}",
+               f"{median('p50_us'):,.0f}", p99, str(errors)]
+        row += [f"{median('of_alone'):.2f}", f"{median('bytes_per_idle'):,.0f}"] if idle else []
+        lines.append(f"| {' | '.join(row)} |")
+    others = statistics.median(r["others"] for of in rounds for r in of.values())
+    note = f"{len(rounds)} rounds; others used {100 * others:.1f} % of the server's processor."
+    return f"## {case}\n\n{title[0].upper() + title[1:]}.\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+
+
+def machine(options):
+    """What the figures depend on."""
+    def said(*argv):
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=10)
+            return (done.stdout or done.stderr).splitlines()[0].strip()
+        except (OSError, IndexError):
+            return None
+    cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    memory = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) / 2**20
+    control = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+    commit = said("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty")
+    facts = [
+        time.strftime("%Y-%m-%d"),
+        f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} processors, {memory:.0f} GiB",
+        f"{platform.system()} {platform.release()}, TCP {control.read_text().strip() if control.exists() else '?'}",
+        f"server on processor {options.first}, load on processor {options.last}; {options.seconds} s a measurement",
+        f"{OURS} {commit or ''}, {said('rustc', '--version')}, {said('cc', '--version')}",
+        ", ".join(filter(None, (said("nginx", "-v"), said("lighttpd", "-v"), said("h2o", "-v")))),
+    ]
+    return "".join(f"- {fact}\n" for fact in facts if fact)
+
+
+def write(sections, options):
+    """Replaces the sections of these cases in results.md, and the notes of the machine."""
+    path = HERE / "results.md"
+    old = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", path.read_text(), re.M | re.S)) if path.exists() else {}
+    old = {case: f"## {case}\n{text.rstrip()}\n" for case, text in old.items()} | sections
+    kept = [old[case] for case in CASES if case in old]
+    about = ("# Results\n\nWritten by `python3 loadtest/compare.py --write`; how to read them is said in "
+             "[README.md](README.md).\nOnly rows of one table can be compared.\n\nThe machine of the last run:\n\n")
+    path.write_text(about + machine(options) + "\n" + "\n".join(kept))
+
+
+def system_calls(case, name, options):
+    """System calls per operation, as strace counts them. The times mean nothing: strace slows everything down."""
+    counts = BUILT / "strace"
+    with Server(name, CASES[case][0], options, wrap=f"strace -f -c -o {counts}") as server:
+        operations = run_load(case, server, options.seconds, options)["operations"]
+    rows = re.findall(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", counts.read_text(), re.M)
+    per = {call: int(count) / operations for count, call in rows if call != "total"}
+    shown = ", ".join(f"{call} {n:.2f}" for call, n in sorted(per.items(), key=lambda item: -item[1]) if n >= 0.005)
+    print(f"{case} {name}: {sum(per.values()):.2f} per operation: {shown}")
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+
+
+def prepare(options):
+    """Builds the C programs and the served files."""
+    (BUILT / "site").mkdir(parents=True, exist_ok=True)
+    BUILT.chmod(0o755)
+    for size in (128, 1024, 16384, 1 << 20):
+        (BUILT / "site" / str(size)).write_bytes(b"x" * size)
+    for program in ("bare", "load"):
+        source, made = HERE / f"{program}.c", BUILT / program
+        if not made.exists() or made.stat().st_mtime < source.stat().st_mtime:
+            subprocess.run(["cc", "-O3", "-o", made, source], check=True)
+    if not Path(options.binary).exists():
+        sys.exit(f"{options.binary} is missing: cargo build --release")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < options.idle * 2 + 200:
+        print(f"only {hard} descriptors are allowed: lighttpd wants two per idle connection", file=sys.stderr)
+
+
+def installed(name):
+    program = CONTESTANTS[name][next(iter(CONTESTANTS[name]))][0].split()[0]
+    return program.startswith("{") or shutil.which(program) is not None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="default: all of them")
+    parser.add_argument("--only", help=f"contestants, with commas; {OURS} always takes part")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3, help="of one measurement")
+    parser.add_argument("--tries", type=int, default=3, help="of a disturbed measurement")
+    parser.add_argument("--idle", type=int, default=IDLE, help="idle connections in http-idle")
+    parser.add_argument("--binary", default=str(TARGET / "release" / OURS))
+    parser.add_argument("--write", action="store_true", help="put the tables into results.md")
+    parser.add_argument("--syscalls", action="store_true", help="count system calls instead")
+    parser.add_argument("--smoke", action="store_true", help="one short round")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    wrong = set(options.cases) - set(CASES)
+    if wrong:
+        parser.error(f"no such case: {', '.join(sorted(wrong))}; there are {', '.join(CASES)}")
+    if options.list:
+        for case, (role, title, _, _) in CASES.items():
+            there = [name for name in CONTESTANTS if role in CONTESTANTS[name]]
+            print(f"{case:16}{title}: {', '.join(n if installed(n) else n + ' (not installed)' for n in there)}")
+        return
+    if options.smoke:
+        options.rounds, options.seconds, options.tries, options.idle = 1, 1, 1, 500
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) < 2:
+        sys.exit("two processors are needed: one for the server, one for the load")
+    options.first, options.last = processors[0], processors[-1]
+    prepare(options)
+    wanted = set(options.only.split(",")) | {OURS} if options.only else set(CONTESTANTS)
+    sections, bad = {}, []
+    for case in options.cases or CASES:
+        role = CASES[case][0]
+        if role == "http" and not shutil.which("wrk"):
+            print(f"{case}: left out, wrk is not installed", file=sys.stderr)
+            continue
+        names = [n for n in CONTESTANTS if n in wanted and role in CONTESTANTS[n] and installed(n)]
+        if options.syscalls:
+            for name in names:
+                system_calls(case, name, options)
+            continue
+        rounds = []
+        for number in range(options.rounds):
+            shift = number % len(names)             # nobody always comes first
+            order = names[shift:] + names[:shift]
+            results = {name: measure(case, name, options) for name in order}
+            rounds.append({name: results[name] for name in names})
+            print(f"{case} round {number + 1}: " +
+                  ", ".join(f"{n} {rounds[-1][n]['per_cpu']:,.0f}" for n in names), file=sys.stderr)
+        bad += [case for r in rounds if r[OURS]["errors"]]
+        sections[case] = table(case, rounds)
+        print(sections[case], flush=True)
+        if options.write:
+            write(sections, options)                # a run that is cut short keeps what it has
+    if bad:
+        sys.exit(f"{OURS} answered wrongly in {', '.join(sorted(set(bad)))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+//! `heartbeat`: tells a UDP server at regular intervals that this host lives.
+//!
+//! A heartbeat has no answer; what can be noticed is that sending failed, or that the host has nobody at the port. Both
+//! are told on standard error, and the next heartbeat goes out all the same.
+//!
+//! Not here: what a receiver makes of it (see [`crate::wire::heartbeat`]).
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::connect::{Datagrams, Target, reason};
+use super::interrupt::stop_flag;
+use super::output::{Output, Tone};
+use super::units::since_epoch;
+use super::{CommonArgs, Exit, Failure, Outcome, secrets, units};
+use crate::wire::heartbeat;
+use crate::wire::stamp::Stamp;
+
+/// How long `--once` waits for the news that nobody is at the port.
+const REFUSAL_WAIT: Duration = Duration::from_millis(100);
+
+/// The arguments of `heartbeat`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "netlab-reactor heartbeat [OPTIONS] <HOST> <PORT>",
+    after_help = "Examples:
+  netlab-reactor heartbeat localhost 12001
+  netlab-reactor heartbeat localhost 12001 -i 500ms --id roof -q
+  * * * * *  netlab-reactor heartbeat monitor 12001 --once      (in a crontab)"
+)]
+pub struct HeartbeatArgs {
+    /// Host name or address, or unix:PATH
+    host: String,
+
+    /// Port
+    #[arg(value_name = "PORT")]
+    rest: Vec<String>,
+
+    /// Time between two heartbeats
+    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = units::parse_interval)]
+    interval: Duration,
+
+    /// Stop after this many heartbeats
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    /// Send one heartbeat, numbered by the clock's seconds so that each is above the last
+    #[arg(long, conflicts_with = "count")]
+    once: bool,
+
+    /// A name for this sender, put into each heartbeat
+    #[arg(long, value_name = "NAME")]
+    id: Option<String>,
+
+    /// Sign each heartbeat with the secret in this file (HMAC-SHA-256); NETLAB_SECRET does the same
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+
+    /// Print nothing but failures
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// One heartbeat, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Sent<'a> {
+    sequence: u64,
+    time: f64,
+    sent: bool,
+    error: Option<&'a str>,
+}
+
+/// Runs `heartbeat`.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run(args: &HeartbeatArgs) -> Outcome {
+    let (target, rest) = Target::from_arguments(&args.host, &args.rest)?;
+    if let Some(word) = rest.first() {
+        return Err(Failure::usage(format!(
+            "unexpected argument {word:?} behind host and port"
+        )));
+    }
+    if args
+        .id
+        .as_ref()
+        .is_some_and(|id| id.is_empty() || id.contains(char::is_whitespace))
+    {
+        return Err(Failure::usage("--id takes one word"));
+    }
+    let signs = args.secret_file.is_some() || std::env::var_os("NETLAB_SECRET").is_some();
+    let secret = match signs {
+        true => Some(secrets::obtain(
+            args.secret_file.as_deref(),
+            "NETLAB_SECRET",
+            "secret",
+        )?),
+        false => None,
+    };
+    let limits = args.common.limits();
+    let socket = Datagrams::open(&target, args.common.family(), &limits)?;
+    let stop = stop_flag()?;
+    let mut output = Output::new();
+    let (mut failed, mut sent) = (0_u64, 0_u64);
+    let mut sequence = if args.once {
+        since_epoch().as_secs()
+    } else {
+        1
+    };
+    let count = if args.once {
+        1
+    } else {
+        args.count.unwrap_or(u64::MAX)
+    };
+    let mut due = Instant::now();
+    while sent < count && !stop.load(Ordering::Relaxed) && !limits.is_over() {
+        let stamp = Stamp {
+            sequence,
+            sent_at: since_epoch(),
+        };
+        let datagram = heartbeat::build(&stamp, args.id.as_deref(), secret.as_ref());
+        sent += 1;
+        due += args.interval;
+        let pause_until = match sent == count {
+            true => Instant::now() + REFUSAL_WAIT,
+            false => due,
+        };
+        let result = socket.send(&datagram);
+        let error = result
+            .err()
+            .or_else(|| refusal(&socket, pause_until, &stop));
+        let error = error.map(|error| reason(&error));
+        if let Some(error) = &error {
+            failed += 1;
+            eprintln!(
+                "netlab-reactor heartbeat: {target}: heartbeat {sequence} cannot be sent: {error}"
+            );
+        }
+        if args.common.json {
+            let time = stamp.sent_at.as_secs_f64();
+            output.json(&Sent {
+                sequence,
+                time,
+                sent: error.is_none(),
+                error: error.as_deref(),
+            })?;
+        } else if !args.quiet && error.is_none() {
+            output.line(Tone::Plain, &String::from_utf8_lossy(&datagram))?;
+        }
+        // After a failure the socket reports nothing more: the rest of the interval passes here.
+        if error.is_some() && sent < count {
+            refusal(&socket, pause_until, &stop);
+        }
+        sequence = sequence.wrapping_add(1);
+    }
+    match failed {
+        0 => Ok(Exit::Done),
+        _ if failed == sent => Err(Failure::unavailable(format!(
+            "{target}: no heartbeat could be sent"
+        ))),
+        _ => Ok(Exit::Negative),
+    }
+}
+
+/// Waits until `until` or a signal, and answers what the network says about what was sent.
+fn refusal(socket: &Datagrams, until: Instant, stop: &AtomicBool) -> Option<std::io::Error> {
+    let mut ignored = [0; 1];
+    while !stop.load(Ordering::Relaxed) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        // In slices, because a signal may come just before the wait.
+        if let Err(error) = socket.receive(&mut ignored, left.min(Duration::from_millis(200))) {
+            return Some(error);
+        }
+    }
+    None
+}

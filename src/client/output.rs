@@ -1,0 +1,132 @@
+//! Standard output: what was asked for, as text or as one JSON object per line.
+//!
+//! A reader that goes away (`| head`) ends the client quietly and successfully. Colour is used on terminals only, never
+//! where `NO_COLOR` is set to anything (no-color.org).
+
+use std::io::{self, IsTerminal, StdoutLock, Write};
+
+use serde::Serialize;
+
+use super::{Exit, Failure};
+
+/// The locked standard output.
+#[derive(Debug)]
+pub struct Output {
+    out: StdoutLock<'static>,
+    colour: bool,
+}
+
+/// What a piece of text means, which its colour shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Plain,
+    /// Something was lost or refused.
+    Bad,
+    /// Something was odd.
+    Odd,
+    /// Less important than the rest.
+    Faint,
+}
+
+impl Output {
+    /// Takes standard output; one at a time.
+    pub fn new() -> Self {
+        Self {
+            out: io::stdout().lock(),
+            colour: io::stdout().is_terminal() && !no_color(),
+        }
+    }
+
+    /// Whether a person sees what is written.
+    pub fn is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// Writes one line and sends it on at once.
+    ///
+    /// # Errors
+    /// Standard output is closed or full.
+    pub fn line(&mut self, tone: Tone, text: &str) -> Result<(), Failure> {
+        let (before, after) = match tone {
+            _ if !self.colour => ("", ""),
+            Tone::Plain => ("", ""),
+            Tone::Bad => ("\x1b[31m", "\x1b[0m"),
+            Tone::Odd => ("\x1b[33m", "\x1b[0m"),
+            Tone::Faint => ("\x1b[2m", "\x1b[0m"),
+        };
+        self.bytes(format!("{before}{text}{after}\n").as_bytes())
+    }
+
+    /// Writes one JSON object as a line.
+    ///
+    /// # Errors
+    /// Standard output is closed or full.
+    pub fn json(&mut self, object: &impl Serialize) -> Result<(), Failure> {
+        // Invariant: the objects of the clients hold texts, numbers, truth values and lists of them.
+        let mut line = serde_json::to_vec(object).expect("plain values serialise");
+        line.push(b'\n');
+        self.bytes(&line)
+    }
+
+    /// Writes bytes as they are and sends them on.
+    ///
+    /// # Errors
+    /// Standard output is closed or full.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out
+            .write_all(bytes)
+            .and_then(|()| self.out.flush())
+            .map_err(|error| write_failure(&error))
+    }
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a failed write to standard output means.
+pub fn write_failure(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure {
+            exit: Exit::Done,
+            message: String::new(),
+        },
+        _ => Failure {
+            exit: Exit::Negative,
+            message: format!("writing to standard output: {error}"),
+        },
+    }
+}
+
+/// Whether the user does not want colour.
+pub fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// Bytes of a peer as text that is safe on a terminal: control characters other than line ends and tabs are replaced.
+pub fn printable(bytes: &[u8]) -> String {
+    let keep = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .map(|c| if keep(c) { c } else { '\u{fffd}' })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_do_not_reach_the_terminal() {
+        assert_eq!(printable(b"a\x1b[2Jb\n\xff"), "a\u{fffd}[2Jb\n\u{fffd}");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error() {
+        let failure = write_failure(&io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Done, ""));
+    }
+}

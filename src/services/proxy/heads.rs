@@ -1,0 +1,217 @@
+//! The heads that the proxy writes: requests to origins, responses to clients, and its own answers.
+//!
+//! RFC 9110 sections 7.6 (what is forwarded), 7.6.3 (Via); RFC 9112 sections 3.2 (targets), 6 (framing), 9.6 (close).
+//!
+//! The lines that are passed on are copied as they came, in their order; only what speaks of one connection is made anew.
+
+use std::time::SystemTime;
+
+use super::route::{Origin, Route};
+use crate::http::head::{
+    BodyLength, RequestHead, ResponseHead, put_head_end, put_header, put_header_number,
+    put_status_line,
+};
+use crate::http::{Method, Status, Version, parse_decimal, put_decimal, trim_ows};
+
+/// What an answer of our own takes at most, in bytes: a head of known lines and a text that names at most one host, one
+/// address and one target.
+pub(super) const ANSWER_BYTES_MAX: usize = 12 * 1024;
+
+/// What the client is told about its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Persistence {
+    /// It stays, as it does in HTTP/1.1 unless something is said.
+    Stays,
+    /// It stays, and an HTTP/1.0 client must be told.
+    StaysTold,
+    /// It ends with this answer.
+    Ends,
+}
+
+impl Persistence {
+    fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Stays => {}
+            Self::StaysTold => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            Self::Ends => out.extend_from_slice(b"Connection: close\r\n"),
+        }
+    }
+}
+
+/// Writes the head of a request as the origin is to see it.
+pub(super) fn put_request(
+    out: &mut Vec<u8>,
+    head: &RequestHead<'_>,
+    route: &Route<'_>,
+    pseudonym: &str,
+) {
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(route.path.as_bytes());
+    if let Some(query) = route.query {
+        out.push(b'?');
+        out.extend_from_slice(query.as_bytes());
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(route.authority.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let counts_hops = matches!(head.method, Method::Options | Method::Trace);
+    for (name, line) in head.headers.end_to_end_lines() {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case("host") => {}
+            12 if counts_hops && name.eq_ignore_ascii_case("max-forwards") => {
+                put_fewer_forwards(out, name, line);
+            }
+            _ => put_line(out, line),
+        }
+    }
+    put_via(out, head.version, pseudonym);
+    if head.body == BodyLength::Chunked {
+        put_chunked(out);
+    }
+    put_head_end(out);
+}
+
+/// One hop less; what is no number is passed on as it is (RFC 9110 section 7.6.2).
+fn put_fewer_forwards(out: &mut Vec<u8>, name: &str, line: &[u8]) {
+    match parse_decimal(trim_ows(&line[name.len() + 1..])) {
+        Some(hops) => put_header_number(out, name, hops.saturating_sub(1)),
+        None => put_line(out, line),
+    }
+}
+
+/// How a response is written to the client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner<'a> {
+    /// The body goes in the chunked coding.
+    pub(super) chunked: bool,
+    pub(super) persistence: Persistence,
+    /// The origin, where redirects are to stay in the address bar.
+    pub(super) address_bar: Option<&'a Origin>,
+}
+
+/// Writes the head of a final response as the client is to see it.
+pub(super) fn put_response(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_>,
+    manner: Manner<'_>,
+    pseudonym: &str,
+) {
+    put_status(out, head);
+    put_response_lines(out, head, manner.address_bar);
+    put_via(out, head.version, pseudonym);
+    if manner.chunked {
+        put_chunked(out);
+    }
+    manner.persistence.put(out);
+    put_head_end(out);
+}
+
+/// Writes the head of an interim response (1xx).
+pub(super) fn put_interim(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+    put_status(out, head);
+    put_response_lines(out, head, None);
+    put_head_end(out);
+}
+
+fn put_status(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    put_decimal(out, u64::from(head.status.code()));
+    out.push(b' ');
+    out.extend_from_slice(head.reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_response_lines(out: &mut Vec<u8>, head: &ResponseHead<'_>, address_bar: Option<&Origin>) {
+    // RFC 9110 section 8.6: no length where there is never a body; some clients would wait for it.
+    let lengthless = head.status.is_interim() || head.status == Status::NO_CONTENT;
+    for (name, line) in head.headers.end_to_end_lines() {
+        match (name.len(), address_bar) {
+            (14, _) if lengthless && name.eq_ignore_ascii_case("content-length") => {}
+            (8, Some(origin)) if name.eq_ignore_ascii_case("location") => {
+                let value = trim_ows(&line[name.len() + 1..]);
+                put_location(out, value, origin);
+            }
+            _ => put_line(out, line),
+        }
+    }
+}
+
+/// Writes where a redirect leads in the form in which the browser asked us.
+fn put_location(out: &mut Vec<u8>, value: &[u8], origin: &Origin) {
+    out.extend_from_slice(b"Location: ");
+    match value {
+        [b'/', b'/', rest @ ..] => {
+            out.push(b'/');
+            out.extend_from_slice(rest);
+        }
+        [b'/', ..] => {
+            out.push(b'/');
+            out.extend_from_slice(origin.authority.as_bytes());
+            out.extend_from_slice(value);
+        }
+        _ => match value.split_at_checked(7) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"http://") => {
+                out.push(b'/');
+                out.extend_from_slice(rest);
+            }
+            _ => out.extend_from_slice(value),
+        },
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_line(out: &mut Vec<u8>, line: &[u8]) {
+    out.extend_from_slice(line);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_via(out: &mut Vec<u8>, version: Version, pseudonym: &str) {
+    out.extend_from_slice(match version {
+        Version::Http10 => b"Via: 1.0 ",
+        Version::Http11 => b"Via: 1.1 ",
+    });
+    out.extend_from_slice(pseudonym.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_chunked(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+}
+
+/// An answer of our own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer<'a> {
+    pub(super) status: Status,
+    /// What went wrong, in a sentence.
+    pub(super) text: &'a str,
+    pub(super) location: Option<&'a str>,
+    /// The request was a HEAD.
+    pub(super) without_body: bool,
+    pub(super) persistence: Persistence,
+}
+
+impl Answer<'_> {
+    /// Writes it whole.
+    pub(super) fn put(&self, out: &mut Vec<u8>, wall: SystemTime) {
+        let body = format!("{}\n\n{}\n", self.status, self.text);
+        put_status_line(out, self.status);
+        put_header(out, "Date", httpdate::fmt_http_date(wall));
+        put_header(out, "Content-Type", "text/plain; charset=utf-8");
+        // The text may name what the client sent; no browser is to take that for a page.
+        put_header(out, "X-Content-Type-Options", "nosniff");
+        put_header(out, "Cache-Control", "no-store");
+        if self.status == Status::METHOD_NOT_ALLOWED {
+            put_header(out, "Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        }
+        if let Some(location) = self.location {
+            put_header(out, "Location", location);
+        }
+        put_header_number(out, "Content-Length", body.len() as u64);
+        self.persistence.put(out);
+        put_head_end(out);
+        if !self.without_body {
+            out.extend_from_slice(body.as_bytes());
+        }
+    }
+}

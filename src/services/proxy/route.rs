@@ -1,0 +1,306 @@
+//! Where a request goes: which of the forms it has, which origin it names, and what is refused before anybody is asked.
+//!
+//! ```text
+//! gateway (`upstream` is configured)   /path, http://ANY/path, *   ──▶ the upstream
+//! forward                              http://HOST[:PORT]/path     ──▶ HOST
+//!                                      CONNECT HOST:PORT           ──▶ HOST, as a tunnel
+//! address bar                          /HOST[:PORT]/path           ──▶ HOST
+//! ```
+//!
+//! A browser that shows an address-bar page resolves the page's links by itself. Those relative to the page come out right;
+//! those that begin with `/` have lost their host, and get it back from the `Referer` by a redirect.
+
+use std::borrow::Cow;
+
+use super::Rules;
+use crate::http::head::RequestHead;
+use crate::http::target::{Authority, Host, Target};
+use crate::http::{Method, Status, parse_decimal};
+
+/// The port of `http`.
+const HTTP_PORT: u16 = 80;
+
+/// Extensions of files that pages refer to and that are no top-level domains: `/logo.png` is no host.
+const FILE_EXTENSIONS: [&str; 26] = [
+    "css", "js", "mjs", "json", "map", "xml", "txt", "html", "htm", "xhtml", "php", "asp", "aspx",
+    "jsp", "png", "jpg", "jpeg", "gif", "svg", "webp", "avif", "ico", "woff", "woff2", "mp4",
+    "pdf",
+];
+
+/// In which form a request named its origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An absolute URI.
+    Forward,
+    /// `/HOST/path`: redirects are rewritten, so that the browser stays with us.
+    AddressBar,
+    /// To the one configured origin.
+    Gateway,
+    /// `CONNECT`.
+    Tunnel,
+}
+
+/// Where one request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Route<'b> {
+    pub(super) form: Form,
+    /// Host and perhaps port, as they are to stand in `Host`.
+    pub(super) authority: &'b str,
+    /// How many bytes of `authority` are the host, brackets included.
+    host_bytes: usize,
+    pub(super) port: u16,
+    pub(super) path: &'b str,
+    pub(super) query: Option<&'b str>,
+}
+
+/// What is said to a client whose request goes nowhere.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: Status,
+    pub(super) text: Cow<'static, str>,
+    /// Where it should ask instead.
+    pub(super) location: Option<String>,
+}
+
+impl Refusal {
+    fn new(status: Status, text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            text: text.into(),
+            location: None,
+        }
+    }
+}
+
+impl<'b> Route<'b> {
+    /// Finds the way of a request.
+    ///
+    /// # Errors
+    /// The answer to a request that has none.
+    pub(super) fn find(head: &RequestHead<'b>, rules: &'b Rules) -> Result<Self, Refusal> {
+        if head
+            .headers
+            .all("via")
+            .any(|value| memchr::memmem::find(value, rules.pseudonym.as_bytes()).is_some())
+        {
+            return Err(Refusal::new(
+                Status::LOOP_DETECTED,
+                "the request has been here before: its way leads through this proxy twice",
+            ));
+        }
+        last_hop(head)?;
+        match &rules.gateway {
+            Some(origin) => gateway(head, origin),
+            None => forward(head, rules),
+        }
+    }
+
+    /// The host, an IPv6 address in its brackets.
+    pub(super) fn host(&self) -> &'b str {
+        &self.authority[..self.host_bytes]
+    }
+
+    fn new(form: Form, authority: Authority<'_>, text: &'b str) -> Self {
+        let host_bytes = match authority.host {
+            Host::Name(name) => name.len(),
+            Host::Ipv6(_) => text.find(']').map_or(text.len(), |at| at + 1),
+        };
+        Self {
+            form,
+            // `host:` is `host`.
+            authority: text.strip_suffix(':').unwrap_or(text),
+            host_bytes,
+            port: authority.port.unwrap_or(HTTP_PORT),
+            path: "/",
+            query: None,
+        }
+    }
+}
+
+/// `Max-Forwards: 0` makes us the end of the way (RFC 9110 section 7.6.2).
+fn last_hop(head: &RequestHead<'_>) -> Result<(), Refusal> {
+    let refusal = match head.method {
+        Method::Options => Refusal::new(Status::OK, "this proxy forwards every method"),
+        Method::Trace => Refusal::new(Status::METHOD_NOT_ALLOWED, "TRACE is not answered here"),
+        _ => return Ok(()),
+    };
+    match head.headers.first("max-forwards").and_then(parse_decimal) {
+        Some(0) => Err(refusal),
+        _ => Ok(()),
+    }
+}
+
+fn gateway<'b>(head: &RequestHead<'b>, origin: &'b Origin) -> Result<Route<'b>, Refusal> {
+    let route = Route {
+        form: Form::Gateway,
+        authority: &origin.authority,
+        host_bytes: origin.host_bytes,
+        port: origin.port,
+        path: "*",
+        query: None,
+    };
+    match head.target {
+        Target::Origin { path, query } | Target::Absolute { path, query, .. } => Ok(Route {
+            path,
+            query,
+            ..route
+        }),
+        Target::Asterisk => Ok(route),
+        Target::Authority(_) => Err(Refusal::new(
+            Status::METHOD_NOT_ALLOWED,
+            "CONNECT is not for a gateway to one origin",
+        )),
+    }
+}
+
+fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refusal> {
+    match head.target {
+        Target::Absolute {
+            scheme,
+            authority,
+            path,
+            query,
+        } => {
+            scheme_is_http(scheme)?;
+            let rest = &head.target_text[scheme.len() + "://".len()..];
+            let (text, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            // RFC 9112 section 3.2.4: the last proxy turns an empty path into the asterisk.
+            let asterisk = tail.is_empty() && head.method == Method::Options;
+            Ok(Route {
+                path: if asterisk { "*" } else { path },
+                query,
+                ..Route::new(Form::Forward, authority, text)
+            })
+        }
+        Target::Origin { path, query } => address_bar(head, path, query),
+        Target::Authority(authority) => {
+            let port = authority.port.unwrap_or(0);
+            if !rules.connect_ports.allow(port) {
+                return Err(Refusal::new(
+                    Status::FORBIDDEN,
+                    format!("CONNECT to port {port} is not allowed here"),
+                ));
+            }
+            Ok(Route::new(Form::Tunnel, authority, head.target_text))
+        }
+        Target::Asterisk => Err(Refusal::new(Status::OK, "this proxy forwards every method")),
+    }
+}
+
+fn scheme_is_http(scheme: &str) -> Result<(), Refusal> {
+    if scheme.eq_ignore_ascii_case("http") {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Status::NOT_IMPLEMENTED,
+        format!("{scheme}:// is not fetched here; expected http://, or CONNECT for a tunnel"),
+    ))
+}
+
+/// `/HOST[:PORT]/path`. A whole URI behind the slash, as people paste it, means the same.
+fn address_bar<'b>(
+    head: &RequestHead<'b>,
+    path: &'b str,
+    query: Option<&'b str>,
+) -> Result<Route<'b>, Refusal> {
+    let mut rest = &path[1..];
+    if let Some((scheme, after)) = rest.split_once("://") {
+        scheme_is_http(scheme)?;
+        rest = after;
+    }
+    let (text, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if let Some(location) = link_without_host(head, text) {
+        return Err(Refusal {
+            location: Some(location),
+            ..Refusal::new(Status::TEMPORARY_REDIRECT, "the link belongs to that host")
+        });
+    }
+    let Some(authority) = Authority::parse(text) else {
+        return Err(Refusal::new(
+            Status::BAD_REQUEST,
+            "this is a proxy: expected http://HOST/PATH, or /HOST/PATH in the address bar",
+        ));
+    };
+    Ok(Route {
+        path: if path.is_empty() { "/" } else { path },
+        query,
+        ..Route::new(Form::AddressBar, authority, text)
+    })
+}
+
+/// Where a link that began with `/` on an address-bar page really leads: to the host of that page, which the `Referer` names.
+fn link_without_host(head: &RequestHead<'_>, first: &str) -> Option<String> {
+    if !is_file_like(first) {
+        return None;
+    }
+    let referer = str::from_utf8(head.headers.first("referer")?).ok()?;
+    let Some(Target::Absolute {
+        authority, path, ..
+    }) = Target::absolute(referer)
+    else {
+        return None;
+    };
+    let page = path[1..].split('/').next().unwrap_or_default();
+    let ours = head.host == Some(authority) && !page.eq_ignore_ascii_case(first);
+    (ours && !has_file_extension(page) && Authority::parse(page).is_some())
+        .then(|| format!("/{page}{}", head.target_text))
+}
+
+/// Whether this is more likely a file or a folder than a host.
+fn is_file_like(segment: &str) -> bool {
+    let dotless = !segment.contains(['.', ':']) && !segment.eq_ignore_ascii_case("localhost");
+    dotless || has_file_extension(segment)
+}
+
+fn has_file_extension(segment: &str) -> bool {
+    let extension = segment.rsplit_once('.').map_or("", |(_, end)| end);
+    FILE_EXTENSIONS
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(extension))
+}
+
+/// The origin that a connection belongs to.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Origin {
+    /// Host and perhaps port, as a request named them.
+    pub(super) authority: String,
+    host_bytes: usize,
+    pub(super) port: u16,
+}
+
+impl Origin {
+    /// The origin of a gateway.
+    pub(super) fn new(host: &str, port: u16) -> Self {
+        let mut authority = match host.contains(':') {
+            true => format!("[{host}]"),
+            false => host.to_owned(),
+        };
+        let host_bytes = authority.len();
+        if port != HTTP_PORT {
+            authority = format!("{authority}:{port}");
+        }
+        Self {
+            authority,
+            host_bytes,
+            port,
+        }
+    }
+
+    /// The host, an IPv6 address in its brackets.
+    pub(super) fn host(&self) -> &str {
+        &self.authority[..self.host_bytes]
+    }
+
+    /// Whether the route leads here.
+    pub(super) fn is(&self, route: &Route<'_>) -> bool {
+        self.port == route.port && self.host().eq_ignore_ascii_case(route.host())
+    }
+
+    /// Becomes the origin that the route leads to.
+    pub(super) fn set(&mut self, route: &Route<'_>) {
+        self.authority.clear();
+        self.authority.push_str(route.authority);
+        self.host_bytes = route.host_bytes;
+        self.port = route.port;
+    }
+}

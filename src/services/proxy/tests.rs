@@ -1,0 +1,1022 @@
+//! Dialogues on the bench. The hosts file there has `origin.example` at 192.0.2.1 and `inside.example` at 127.0.0.1.
+
+use super::*;
+use crate::config::ProxyConfig;
+use crate::service::Side;
+use crate::services::bench::Bench;
+use proptest::prelude::*;
+
+const VIA: &str = "Via: 1.1 netlab-reactor (0000feed)\r\n";
+const GET: &[u8] = b"GET http://origin.example/a?b HTTP/1.1\r\nHost: x\r\n\r\n";
+
+fn config() -> ProxyConfig {
+    ProxyConfig::new(Cache::Off)
+}
+
+fn bench_with(config: &ProxyConfig) -> Bench<Proxy> {
+    Bench::new(Proxy::new(config, 0xfeed))
+}
+
+fn bench() -> Bench<Proxy> {
+    bench_with(&config())
+}
+
+fn gateway() -> Bench<Proxy> {
+    bench_with(&ProxyConfig {
+        upstream: Some("http://127.0.0.1:8000".parse().expect("an origin")),
+        ..config()
+    })
+}
+
+/// What the origin received, as text.
+fn asked(bench: &mut Bench<Proxy>) -> String {
+    String::from_utf8(bench.origin_received()).expect("text")
+}
+
+/// What the client received, as text.
+fn answered(bench: &mut Bench<Proxy>) -> String {
+    String::from_utf8_lossy(&bench.received()).into_owned()
+}
+
+/// The client asks for `request`, and the connection to the origin is made.
+fn connected(bench: &mut Bench<Proxy>, request: &[u8]) -> String {
+    bench.peer_sends(request).origin_accepts();
+    asked(bench)
+}
+
+/// The status of an answer of our own to `request`, and its text.
+fn refused(bench: &mut Bench<Proxy>, request: &str) -> (u16, String) {
+    bench.peer_sends(request.as_bytes());
+    own_answer(bench)
+}
+
+fn own_answer(bench: &mut Bench<Proxy>) -> (u16, String) {
+    let answer = answered(bench);
+    let code = answer
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3))
+        .unwrap_or_else(|| panic!("an answer: {answer:?}"));
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+    assert!(head.contains(&format!("Content-Length: {}", body.len())));
+    (code.parse().expect("a code"), body.to_owned())
+}
+
+#[test]
+fn an_absolute_request_goes_to_its_origin_and_the_answer_comes_back() {
+    let mut bench = bench();
+    bench.peer_sends(
+        b"GET http://origin.example:81/a?b HTTP/1.1\r\nHost: other\r\nUser-Agent:  x \r\nACCEPT:*/*\r\n\r\n",
+    );
+    let address = "192.0.2.1:81".parse().expect("an address");
+    assert_eq!(bench.connect, Some(vec![address]));
+    bench.origin_accepts();
+    assert_eq!(
+        asked(&mut bench),
+        format!(
+            "GET /a?b HTTP/1.1\r\nHost: origin.example:81\r\nUser-Agent:  x \r\nACCEPT:*/*\r\n{VIA}\r\n"
+        )
+    );
+    bench
+        .origin_sends(b"HTTP/1.1 200 Fine\r\nServer: s\r\nContent-Length: 5\r\n\r\nhello")
+        .expect_open();
+    assert_eq!(
+        answered(&mut bench),
+        format!("HTTP/1.1 200 Fine\r\nServer: s\r\nContent-Length: 5\r\n{VIA}\r\nhello")
+    );
+}
+
+#[test]
+fn headers_of_one_connection_are_dropped_both_ways() {
+    let mut bench = bench();
+    let request = b"GET http://origin.example/ HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, X-Drop\r\nX-Drop: 1\r\n\
+        Keep-Alive: 5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\nTE: trailers\r\n\
+        Upgrade: h2c\r\nX-Keep: 2\r\nVia: 1.0 a\r\n\r\n";
+    assert_eq!(
+        connected(&mut bench, request),
+        format!("GET / HTTP/1.1\r\nHost: origin.example\r\nX-Keep: 2\r\nVia: 1.0 a\r\n{VIA}\r\n")
+    );
+    bench.origin_sends(
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive, X-Drop\r\nX-Drop: 1\r\nKeep-Alive: timeout=5\r\n\
+        Proxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
+    );
+    assert_eq!(
+        answered(&mut bench),
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}\r\n",
+            VIA.replace("1.1", "1.0")
+        )
+    );
+    bench.expect_open();
+}
+
+#[test]
+fn the_same_origin_is_asked_on_the_same_connection_and_another_is_not() {
+    let mut bench = bench();
+    connected(&mut bench, GET);
+    bench.origin_sends(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(
+        answered(&mut bench),
+        format!("HTTP/1.1 204 No Content\r\n{VIA}\r\n")
+    );
+    bench.connect = None;
+    bench.peer_sends(b"GET http://ORIGIN.example:80/2 HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(bench.connect, None, "no connection is asked for");
+    assert!(asked(&mut bench).starts_with("GET /2 HTTP/1.1\r\nHost: ORIGIN.example:80\r\n"));
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    bench.peer_sends(b"GET http://192.0.2.7/3 HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(
+        bench.connect,
+        Some(vec!["192.0.2.7:80".parse().expect("an address")])
+    );
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let mut bench = bench();
+    let two = [
+        GET,
+        b"GET http://origin.example/2 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ]
+    .concat();
+    assert!(connected(&mut bench, &two).starts_with("GET /a?b "));
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1");
+    assert!(answered(&mut bench).ends_with("\r\n\r\n1"));
+    assert!(asked(&mut bench).starts_with("GET /2 "));
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2");
+    assert!(answered(&mut bench).ends_with("\r\n\r\n2"));
+    bench.expect_open();
+}
+
+#[test]
+fn a_kept_connection_that_died_is_replaced_before_and_after_sending() {
+    let mut bench = bench();
+    connected(&mut bench, GET);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    bench.origin_closes();
+    assert_eq!(bench.up.status, Status::Closed, "it is dropped while idle");
+    let first = connected(&mut bench, GET);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    bench.received();
+
+    bench.peer_sends(GET);
+    assert_eq!(asked(&mut bench), first);
+    bench.origin_closes().expect(b"").origin_accepts();
+    assert_eq!(asked(&mut bench), first, "the same request once more");
+    bench.origin_fails(io::ErrorKind::ConnectionReset);
+    assert_eq!(own_answer(&mut bench).0, 502, "but once only");
+    bench.expect_open();
+}
+
+#[test]
+fn what_may_have_had_an_effect_is_not_sent_twice() {
+    let mut bench = bench();
+    for request in [
+        "POST http://origin.example/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        "PUT http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+    ] {
+        connected(&mut bench, GET);
+        bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        bench.received();
+        bench.peer_sends(request.as_bytes());
+        asked(&mut bench);
+        bench.origin_closes();
+        let (code, text) = own_answer(&mut bench);
+        assert_eq!(code, 502);
+        assert!(text.contains("origin.example: it closed without an answer"));
+    }
+}
+
+#[test]
+fn an_answer_that_has_begun_is_not_asked_for_again() {
+    let mut bench = bench();
+    connected(&mut bench, GET);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    bench.received();
+    bench.peer_sends(GET).origin_sends(b"H").origin_closes();
+    assert_eq!(own_answer(&mut bench).0, 502);
+}
+
+#[test]
+fn bodies_with_a_length_and_in_chunks_are_passed_on_as_they_are() {
+    for (framing, body) in [
+        ("Content-Length: 11\r\n", "hello world"),
+        (
+            "Transfer-Encoding: chunked\r\n",
+            "5;x=\"y\"\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: t\r\n\r\n",
+        ),
+    ] {
+        let mut bench = bench();
+        let request =
+            format!("POST http://origin.example/ HTTP/1.1\r\nHost: x\r\n{framing}\r\n{body}");
+        let chunked = framing.starts_with('T');
+        let (before, after) = if chunked {
+            ("", framing)
+        } else {
+            (framing, "")
+        };
+        assert_eq!(
+            connected(&mut bench, request.as_bytes()),
+            format!("POST / HTTP/1.1\r\nHost: origin.example\r\n{before}{VIA}{after}\r\n{body}")
+        );
+        bench.origin_sends(format!("HTTP/1.1 200 OK\r\n{framing}\r\n{body}").as_bytes());
+        assert_eq!(
+            answered(&mut bench),
+            format!("HTTP/1.1 200 OK\r\n{before}{VIA}{after}\r\n{body}")
+        );
+        bench.expect_open();
+        assert_eq!(bench.up.status, Status::Open, "it is kept");
+    }
+}
+
+#[test]
+fn a_body_until_the_end_becomes_chunks() {
+    let mut bench = bench();
+    connected(&mut bench, GET);
+    bench.origin_sends(b"HTTP/1.0 200 OK\r\n\r\nhello");
+    bench.origin_sends(b" world").origin_closes();
+    assert_eq!(
+        answered(&mut bench),
+        format!(
+            "HTTP/1.1 200 OK\r\n{}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+            VIA.replace("1.1", "1.0")
+        )
+    );
+    bench.expect_open();
+    assert_eq!(bench.up.status, Status::Closed);
+}
+
+#[test]
+fn a_client_of_1_0_gets_no_chunks_and_the_end_of_the_connection() {
+    for (response, body) in [
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+            "abcde",
+        ),
+        ("HTTP/1.1 200 OK\r\n\r\nabcde", "abcde"),
+    ] {
+        let mut bench = bench();
+        let request = b"GET http://origin.example/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+        assert_eq!(
+            connected(&mut bench, request),
+            "GET / HTTP/1.1\r\nHost: origin.example\r\nVia: 1.0 netlab-reactor (0000feed)\r\n\r\n"
+        );
+        bench.origin_sends(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+        bench.origin_sends(response.as_bytes());
+        if !bench.is_over() {
+            bench.origin_closes();
+        }
+        bench.expect_closed();
+        assert_eq!(
+            answered(&mut bench),
+            format!("HTTP/1.1 200 OK\r\n{VIA}Connection: close\r\n\r\n{body}")
+        );
+    }
+}
+
+#[test]
+fn some_answers_have_no_body_whatever_their_head_says() {
+    for (method, response, told) in [
+        (
+            "HEAD",
+            "200 OK\r\nContent-Length: 9\r\n",
+            "200 OK\r\nContent-Length: 9\r\n",
+        ),
+        (
+            "HEAD",
+            "200 OK\r\nTransfer-Encoding: chunked\r\n",
+            "200 OK\r\n",
+        ),
+        (
+            "GET",
+            "304 Not Modified\r\nContent-Length: 9\r\n",
+            "304 Not Modified\r\nContent-Length: 9\r\n",
+        ),
+        ("GET", "204 No Content\r\n", "204 No Content\r\n"),
+    ] {
+        let mut bench = bench();
+        let request = format!("{method} http://origin.example/ HTTP/1.1\r\nHost: x\r\n\r\n");
+        connected(&mut bench, request.as_bytes());
+        bench.origin_sends(format!("HTTP/1.1 {response}\r\n").as_bytes());
+        assert_eq!(
+            answered(&mut bench),
+            format!("HTTP/1.1 {told}{VIA}\r\n"),
+            "{method} {response}"
+        );
+        bench.expect_open();
+        assert_eq!(bench.up.status, Status::Open, "it is kept");
+    }
+}
+
+#[test]
+fn the_word_to_continue_is_the_origins() {
+    let mut bench = bench();
+    let request = b"POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    let head = connected(&mut bench, request);
+    assert!(head.contains("\r\nExpect: 100-continue\r\n"));
+    bench
+        .expect(b"")
+        .origin_sends(b"HTTP/1.1 100 Continue\r\n\r\n")
+        .expect(b"HTTP/1.1 100 Continue\r\n\r\n");
+    bench.peer_sends(b"ok");
+    assert_eq!(asked(&mut bench), "ok");
+    bench
+        .origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .expect_open();
+}
+
+#[test]
+fn an_early_answer_ends_the_connection_behind_it() {
+    let mut bench = bench();
+    let request = b"POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n12";
+    connected(&mut bench, request);
+    bench.origin_sends(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
+    assert_eq!(
+        answered(&mut bench),
+        format!("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n{VIA}Connection: close\r\n\r\nno")
+    );
+    bench.expect_closed();
+}
+
+#[test]
+fn an_answer_is_passed_on_when_the_origin_took_no_more_of_the_request() {
+    let mut bench = bench();
+    connected(
+        &mut bench,
+        b"POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n12",
+    );
+    bench.up.rx.push(
+        b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno",
+        &mut bench.pool,
+    );
+    bench.origin_fails(io::ErrorKind::BrokenPipe);
+    assert!(answered(&mut bench).starts_with("HTTP/1.1 413 "));
+    bench.expect_closed();
+}
+
+#[test]
+fn the_address_bar_names_the_origin_in_the_path() {
+    for (target, path, host, address) in [
+        (
+            "/origin.example/a/b?c",
+            "/a/b?c",
+            "origin.example",
+            "192.0.2.1:80",
+        ),
+        ("/origin.example", "/", "origin.example", "192.0.2.1:80"),
+        ("/origin.example?q", "/?q", "origin.example", "192.0.2.1:80"),
+        ("/192.0.2.3:81/", "/", "192.0.2.3:81", "192.0.2.3:81"),
+        (
+            "/[2001:db8::1]:81/x",
+            "/x",
+            "[2001:db8::1]:81",
+            "[2001:db8::1]:81",
+        ),
+        (
+            "/http://origin.example/a",
+            "/a",
+            "origin.example",
+            "192.0.2.1:80",
+        ),
+    ] {
+        let mut bench = bench();
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost:8888\r\n\r\n");
+        bench.peer_sends(request.as_bytes());
+        assert_eq!(
+            bench.connect,
+            Some(vec![address.parse().expect("an address")])
+        );
+        bench.origin_accepts();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{VIA}\r\n");
+        assert_eq!(asked(&mut bench), head, "{target}");
+    }
+}
+
+#[test]
+fn redirects_stay_in_the_address_bar() {
+    let mut bench = bench();
+    for (location, told) in [
+        ("http://b.example/x", "/b.example/x"),
+        ("HTTP://b.example:81", "/b.example:81"),
+        ("//b.example/x", "/b.example/x"),
+        ("/x?y", "/origin.example:81/x?y"),
+        ("x", "x"),
+        ("https://b.example/", "https://b.example/"),
+    ] {
+        bench.peer_sends(b"GET /origin.example:81/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        if bench.up.status == Status::Connecting {
+            bench.origin_accepts();
+        }
+        asked(&mut bench);
+        bench.origin_sends(
+            format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\nContent-Length: 0\r\n\r\n")
+                .as_bytes(),
+        );
+        assert_eq!(
+            answered(&mut bench),
+            format!("HTTP/1.1 302 Found\r\nLocation: {told}\r\nContent-Length: 0\r\n{VIA}\r\n")
+        );
+    }
+}
+
+#[test]
+fn a_link_of_an_address_bar_page_finds_its_host_again() {
+    let ask = |target: &str, referer: &str| {
+        let mut bench = bench();
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: localhost:8888\r\nReferer: {referer}\r\n\r\n");
+        bench.peer_sends(request.as_bytes());
+        let answer = answered(&mut bench);
+        let location = answer.lines().find_map(|l| l.strip_prefix("Location: "));
+        location.map(str::to_owned)
+    };
+    let page = "http://localhost:8888/origin.example/dir/page";
+    for target in ["/logo.png", "/static/site.css?v=1", "/favicon.ico"] {
+        let told = format!("/origin.example{target}");
+        assert_eq!(ask(target, page), Some(told));
+    }
+    assert_eq!(ask("/other.example/x", page), None, "a host");
+    assert_eq!(
+        ask("/logo.png", "http://elsewhere/origin.example/"),
+        None,
+        "somebody else's page"
+    );
+    assert_eq!(
+        ask("/logo.png", "http://localhost:8888/a.css"),
+        None,
+        "a page of nobody's"
+    );
+}
+
+#[test]
+fn a_gateway_asks_its_one_origin() {
+    for target in ["/a?b", "http://anything.example/a?b"] {
+        let mut bench = gateway();
+        let request = format!("GET {target} HTTP/1.1\r\nHost: public.example\r\n\r\n");
+        bench.peer_sends(request.as_bytes());
+        assert_eq!(
+            bench.connect,
+            Some(vec!["127.0.0.1:8000".parse().expect("an address")])
+        );
+        bench.origin_accepts();
+        assert_eq!(
+            asked(&mut bench),
+            format!("GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n{VIA}\r\n")
+        );
+    }
+    let mut bench = gateway();
+    bench
+        .peer_sends(b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
+        .origin_accepts();
+    bench.origin_received();
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert!(answered(&mut bench).contains("\r\nConnection: keep-alive\r\n"));
+    bench.expect_open();
+    let connect = "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n";
+    assert_eq!(refused(&mut gateway(), connect).0, 405);
+}
+
+#[test]
+fn forbidden_destinations_are_named_in_the_refusal() {
+    for host in [
+        "inside.example",
+        "127.0.0.1",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "localhost",
+        "169.254.169.254",
+        "10.0.0.1:8080",
+    ] {
+        for target in [format!("http://{host}/"), format!("/{host}/")] {
+            let mut bench = bench();
+            let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let (code, text) = refused(&mut bench, &request);
+            assert_eq!(code, 403, "{target}: {text}");
+            assert!(text.contains("address, which is refused here"), "{text}");
+            assert_eq!(bench.connect, None);
+            bench.expect_open();
+        }
+    }
+    let mut bench = bench();
+    let connect = "CONNECT inside.example:443 HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(refused(&mut bench, connect).0, 403);
+    let mut bench = bench_with(&ProxyConfig {
+        allow_destinations: vec!["127.0.0.0/8".parse().expect("a range")],
+        ..config()
+    });
+    connected(
+        &mut bench,
+        b"GET http://inside.example/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    );
+    let mut bench = bench_with(&ProxyConfig {
+        allow_destinations: vec!["127.0.0.0/8".parse().expect("a range")],
+        ..config()
+    });
+    bench.peer_sends(b"GET http://Localhost:81/ HTTP/1.1\r\nHost: x\r\n\r\n");
+    let address = "127.0.0.1:81".parse().expect("an address");
+    assert_eq!(bench.connect, Some(vec![address]), "and not ::1");
+}
+
+#[test]
+fn requests_that_cannot_be_served_are_answered() {
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let long = "a".repeat(9000);
+    let many = "x: y\r\n".repeat(101);
+    for (request, code, text) in [
+        (get("https://origin.example/"), 501, "CONNECT"),
+        (get("ftp://origin.example/"), 501, "ftp://"),
+        (get("/"), 400, "http://HOST/PATH"),
+        (get("/a%20b/"), 400, "http://HOST/PATH"),
+        (get("http://1.2.3.4.5/"), 400, "not a host name"),
+        (get("http://a..example/"), 400, "not a host name"),
+        (get(&format!("/{long}")), 414, "target too long"),
+        ("GET / HTTP/2.0\r\n\r\n".to_owned(), 505, "version"),
+        ("GET  / HTTP/1.1\r\n\r\n".to_owned(), 400, "bad request line"),
+        (
+            format!("GET http://origin.example/ HTTP/1.1\r\nHost: x\r\n{many}\r\n"),
+            431,
+            "too many headers",
+        ),
+        (
+            "POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+                .to_owned(),
+            400,
+            "Content-Length with Transfer-Encoding",
+        ),
+        (
+            "POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+                .to_owned(),
+            501,
+            "transfer coding",
+        ),
+        (
+            "CONNECT origin.example:80 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+            403,
+            "port 80",
+        ),
+        (
+            "CONNECT origin.example:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc".to_owned(),
+            400,
+            "CONNECT has no body",
+        ),
+        (
+            "TRACE http://origin.example/ HTTP/1.1\r\nHost: x\r\nMax-Forwards: 0\r\n\r\n".to_owned(),
+            405,
+            "TRACE",
+        ),
+        (
+            "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+            200,
+            "every method",
+        ),
+    ] {
+        let (got, body) = refused(&mut bench(), &request);
+        assert_eq!(got, code, "{request:.70?}: {body}");
+        assert!(body.contains(text), "{body}");
+    }
+}
+
+#[test]
+fn options_and_trace_count_their_hops() {
+    let mut bench = bench();
+    let request = b"OPTIONS http://origin.example HTTP/1.1\r\nHost: x\r\nMax-Forwards: 3\r\n\r\n";
+    assert_eq!(
+        connected(&mut bench, request),
+        format!("OPTIONS * HTTP/1.1\r\nHost: origin.example\r\nMax-Forwards: 2\r\n{VIA}\r\n")
+    );
+}
+
+#[test]
+fn a_request_that_was_here_before_is_refused() {
+    let mut bench = bench();
+    let request = format!(
+        "GET http://origin.example/ HTTP/1.1\r\nHost: x\r\nVia: 1.1 a\r\n{}\r\n",
+        VIA.replace("1.1", "1.1 b, 1.1")
+    );
+    assert_eq!(refused(&mut bench, &request).0, 508);
+    let other = "GET http://origin.example/ HTTP/1.1\r\nHost: x\r\nVia: 1.1 netlab-reactor (0000beef)\r\n\r\n";
+    bench.peer_sends(other.as_bytes()).origin_accepts();
+}
+
+#[test]
+fn an_origin_that_cannot_be_reached_is_a_bad_gateway() {
+    for (kind, code, text) in [
+        (io::ErrorKind::ConnectionRefused, 502, "connection refused"),
+        (io::ErrorKind::HostUnreachable, 502, "unreachable"),
+        (io::ErrorKind::TimedOut, 504, "timed out"),
+    ] {
+        let mut bench = bench();
+        bench.peer_sends(GET).origin_fails(kind);
+        let (got, body) = own_answer(&mut bench);
+        assert_eq!(got, code);
+        assert!(
+            body.contains("origin.example") && body.contains(text),
+            "{body}"
+        );
+        bench.expect_open();
+    }
+    let mut bench = bench();
+    bench.peer_sends(GET).later(Duration::from_secs(5));
+    assert_eq!(own_answer(&mut bench).0, 504);
+    // Nobody answers for names on the bench.
+    bench.peer_sends(b"GET http://nowhere.example/ HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(own_answer(&mut bench).0, 502, "no name server");
+}
+
+#[test]
+fn answers_of_which_the_end_is_in_doubt_are_refused() {
+    for response in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n folded: x\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        "HTTP/3.0 200 OK\r\n\r\n",
+        "nonsense\r\n\r\n",
+        "\r\n",
+    ] {
+        let mut bench = bench();
+        connected(&mut bench, GET);
+        bench.origin_sends(response.as_bytes());
+        let (code, text) = own_answer(&mut bench);
+        assert_eq!(code, 502, "{response:?}");
+        assert!(text.contains("origin.example: bad response: "), "{text}");
+        bench.expect_open();
+        assert_eq!(bench.up.status, Status::Closed);
+    }
+    let mut bench = bench();
+    connected(&mut bench, GET);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nx: ");
+    bench.origin_sends(&[b'x'; 16 * 1024]);
+    assert_eq!(own_answer(&mut bench).0, 502);
+}
+
+#[test]
+fn what_was_broken_off_looks_broken_off() {
+    for (head, cut) in [
+        ("Content-Length: 9\r\n\r\nabc", None),
+        ("Transfer-Encoding: chunked\r\n\r\n9\r\nabc", None),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            Some("x\r\n"),
+        ),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            Some("1\nx"),
+        ),
+    ] {
+        let mut bench = bench();
+        connected(&mut bench, GET);
+        bench.origin_sends(format!("HTTP/1.1 200 OK\r\n{head}").as_bytes());
+        match cut {
+            Some(bytes) => bench.origin_sends(bytes.as_bytes()),
+            None => bench.origin_closes(),
+        };
+        bench.expect_closed();
+        let answer = answered(&mut bench);
+        assert!(answer.contains("abc") && !answer.contains("\r\n0\r\n"));
+    }
+    // A reset is no end, even where an end would do.
+    let mut bench = bench();
+    connected(&mut bench, GET);
+    bench
+        .origin_sends(b"HTTP/1.1 200 OK\r\n\r\nabc")
+        .origin_fails(io::ErrorKind::ConnectionReset)
+        .expect_closed();
+    assert!(answered(&mut bench).ends_with("3\r\nabc\r\n"));
+    let mut bench = self::bench();
+    connected(&mut bench, b"GET http://origin.example/ HTTP/1.0\r\n\r\n");
+    bench
+        .origin_sends(b"HTTP/1.1 200 OK\r\n\r\nabc")
+        .origin_fails(io::ErrorKind::ConnectionReset);
+    assert!(matches!(bench.failed, Some(Error::Protocol(_))));
+}
+
+#[test]
+fn more_than_the_answer_is_not_taken_for_the_next_one() {
+    let mut bench = bench();
+    connected(&mut bench, GET);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1HTTP/1.1 200 OK\r\n\r\n");
+    assert!(answered(&mut bench).ends_with("\r\n\r\n1"));
+    assert_eq!(bench.up.status, Status::Closed);
+}
+
+#[test]
+fn a_broken_request_body_is_a_bad_request() {
+    let start = "POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let mut bench = bench();
+    connected(&mut bench, start.as_bytes());
+    bench.peer_sends(b"zz\r\n");
+    let (code, text) = own_answer(&mut bench);
+    assert_eq!(code, 400);
+    assert!(text.contains("bad chunk size"), "{text}");
+    bench.expect_closed();
+    let mut bench = self::bench();
+    connected(&mut bench, start.as_bytes());
+    bench.peer_closes();
+    assert_eq!(own_answer(&mut bench).0, 400, "ended early");
+    bench.expect_closed();
+}
+
+#[test]
+fn a_client_that_sends_its_end_is_still_answered() {
+    let mut bench = bench();
+    bench.peer_sends(GET).peer_closes().expect_open();
+    bench.origin_accepts();
+    assert!(asked(&mut bench).starts_with("GET /a?b "));
+    bench
+        .origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .expect_closed();
+    assert!(answered(&mut bench).ends_with("\r\n\r\nok"));
+    let mut bench = self::bench();
+    bench.peer_sends(b"GET http://or").peer_closes();
+    assert_eq!(own_answer(&mut bench).0, 400);
+    let mut bench = self::bench();
+    bench.peer_closes().expect(b"").expect_closed();
+}
+
+#[test]
+fn times_run_out() {
+    let seconds = Duration::from_secs;
+    let mut bench = bench();
+    bench.later(seconds(60));
+    assert!(matches!(bench.failed, Some(Error::TimedOut(Phase::Idle))));
+
+    // A head's time does not begin anew with each byte.
+    let mut bench = self::bench();
+    bench.peer_sends(b"GET ");
+    assert_eq!(bench.deadline(), Some(bench.now + seconds(10)));
+    for _ in 0..9 {
+        bench.later(seconds(1)).peer_sends(b"h").expect_open();
+    }
+    bench.later(seconds(1));
+    assert_eq!(own_answer(&mut bench).0, 408);
+    bench.expect_closed();
+
+    let mut bench = self::bench();
+    connected(&mut bench, GET);
+    bench.later(seconds(59)).expect(b"").later(seconds(1));
+    assert_eq!(own_answer(&mut bench).0, 504, "a silent origin");
+    bench.expect_open();
+
+    let mut bench = self::bench();
+    connected(&mut bench, GET);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1");
+    bench
+        .later(seconds(59))
+        .origin_sends(b"2")
+        .later(seconds(59));
+    bench.expect_open().later(seconds(1)).expect_closed();
+
+    let mut bench = bench_with(&ProxyConfig {
+        idle_timeout: seconds(3),
+        ..config()
+    });
+    let post = b"POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
+    connected(&mut bench, post);
+    bench.later(seconds(2)).peer_sends(b"1");
+    bench.origin_received();
+    bench.later(seconds(2)).expect(b"").later(seconds(1));
+    assert_eq!(own_answer(&mut bench).0, 408, "a silent client");
+    bench.expect_closed();
+
+    // An origin that takes nothing is the one to blame.
+    let mut bench = bench_with(&ProxyConfig {
+        idle_timeout: seconds(3),
+        upstream_timeout: seconds(5),
+        ..config()
+    });
+    connected(&mut bench, post);
+    bench.peer_sends(b"12").later(seconds(3)).expect(b"");
+    bench.later(seconds(2));
+    assert_eq!(own_answer(&mut bench).0, 504);
+    bench.expect_closed();
+}
+
+#[test]
+fn draining_finishes_the_exchange() {
+    let mut bench = bench();
+    connected(&mut bench, GET);
+    bench.draining = true;
+    bench.step();
+    bench
+        .expect_open()
+        .origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .expect_closed();
+    assert!(answered(&mut bench).contains("\r\nConnection: close\r\n\r\nok"));
+    let mut bench = self::bench();
+    bench.draining = true;
+    bench.step();
+    bench.expect_closed();
+}
+
+#[test]
+fn a_tunnel_carries_bytes_and_ends_both_ways() {
+    let mut bench = bench();
+    let connect =
+        b"CONNECT origin.example:443 HTTP/1.1\r\nHost: origin.example:443\r\n\r\n\x16early";
+    assert_eq!(connected(&mut bench, connect), "\x16early");
+    bench.expect(TUNNEL_OPEN);
+    bench
+        .peer_sends(b"up")
+        .origin_sends(b"down")
+        .expect(b"down");
+    assert_eq!(asked(&mut bench), "up");
+    bench.origin_closes().expect_open();
+    assert_eq!(bench.down.finish, Finish::Wanted);
+    bench.peer_sends(b"more");
+    assert_eq!(asked(&mut bench), "more");
+    bench.peer_closes().expect_closed();
+
+    let mut bench = self::bench();
+    connected(&mut bench, connect);
+    bench.peer_sends(b"last").peer_closes().expect_open();
+    assert_eq!(bench.up.finish, Finish::Wanted);
+    bench.origin_sends(b"answer");
+    bench.origin_closes().expect_open(); // "last" has not left yet
+    assert_eq!(asked(&mut bench), "last");
+    bench.expect_closed();
+    assert!(answered(&mut bench).ends_with("answer"));
+
+    let mut bench = self::bench();
+    connected(&mut bench, connect);
+    bench
+        .origin_sends(b"answer")
+        .origin_fails(io::ErrorKind::ConnectionReset)
+        .expect_closed();
+    assert!(answered(&mut bench).ends_with("answer"));
+}
+
+#[test]
+fn a_tunnel_lives_as_long_as_it_is_used() {
+    let mut bench = bench();
+    let connect = b"CONNECT origin.example:443 HTTP/1.0\r\n\r\n";
+    connected(&mut bench, connect);
+    for _ in 0..3 {
+        bench.later(Duration::from_secs(59)).peer_sends(b"x");
+        bench.origin_received();
+        bench.later(Duration::from_secs(59)).origin_sends(b"x");
+    }
+    bench.expect_open().later(Duration::from_secs(60));
+    assert!(matches!(bench.failed, Some(Error::TimedOut(Phase::Idle))));
+}
+
+/// Three exchanges: a chunked upload, a HEAD, and an answer until the end.
+fn dialogue(cut: usize, room: Option<u32>) -> (Vec<u8>, Vec<u8>) {
+    let mut bench = bench();
+    if let Some(room) = room {
+        bench.down.tx.set_memory_bytes_max(room);
+    }
+    let mut upstream = Vec::new();
+    let body: String = "6;a=b\r\nabcdef\r\n".repeat(20);
+    for (request, response) in [
+        (
+            format!(
+                "POST http://origin.example/1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{body}0\r\n\r\n"
+            ),
+            format!(
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}0\r\nT: v\r\n\r\n"
+            ),
+        ),
+        (
+            "\r\nHEAD http://origin.example/2 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+            "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n".to_owned(),
+        ),
+        (
+            "PUT http://origin.example/3 HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n1234567"
+                .to_owned(),
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{}",
+                "x".repeat(500)
+            ),
+        ),
+    ] {
+        for piece in request.as_bytes().chunks(cut) {
+            bench.peer_sends(piece);
+            if bench.up.status == Status::Connecting {
+                bench.origin_accepts();
+                if let Some(room) = room {
+                    bench.up.tx.set_memory_bytes_max(room);
+                }
+            }
+            loop {
+                match bench.origin_received() {
+                    bytes if bytes.is_empty() => break,
+                    bytes => upstream.extend(bytes),
+                }
+            }
+        }
+        for piece in response.as_bytes().chunks(cut) {
+            bench.origin_sends(piece);
+        }
+    }
+    bench.expect_open();
+    (upstream, bench.received())
+}
+
+#[test]
+fn cuts_and_little_room_do_not_show() {
+    let whole = dialogue(usize::MAX / 2, None);
+    for cut in [1, 2, 3, 7, 64] {
+        for room in [None, Some(1), Some(40)] {
+            assert!(dialogue(cut, room) == whole, "{cut} {room:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_held_by_an_idle_connection() {
+    let mut bench = bench();
+    connected(&mut bench, GET);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    bench.received();
+    assert!(bench.down.rx.is_empty() && bench.up.rx.is_empty());
+    assert_eq!((bench.queued(Side::Down), bench.queued(Side::Up)), (0, 0));
+    assert!(size_of::<Conn>() <= 256, "{}", size_of::<Conn>());
+}
+
+#[test]
+fn a_response_waits_for_room() {
+    let mut bench = bench();
+    connected(&mut bench, GET);
+    bench.down.tx.set_memory_bytes_max(100_000);
+    let length = 1_000_000;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    bench.origin_sends(head.as_bytes());
+    let head_bytes = bench.received().len();
+    assert!(head_bytes > 0);
+    let body = vec![7; length];
+    bench.origin_sends(&body);
+    assert_eq!(bench.received(), body);
+    bench.expect_open();
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_of_either_side_panic(
+        request in prop::collection::vec(prop::sample::select(&b"GET http://origin.example/ HTTP/1.1\r\n\r\nx:0123\0\xff"[..]), 0..80),
+        response in prop::collection::vec(prop::sample::select(&b"HTTP/1.1 200 OK\r\n\r\n:0123ab\0\xff"[..]), 0..80),
+        cut in 1usize..9,
+    ) {
+        let mut bench = bench();
+        for piece in request.chunks(cut) {
+            bench.peer_sends(piece);
+        }
+        let mut bench = self::bench();
+        connected(&mut bench, GET);
+        for piece in response.chunks(cut) {
+            if bench.up.status == Status::Open {
+                bench.origin_sends(piece);
+            }
+        }
+    }
+
+    #[test]
+    fn any_chunks_come_through(
+        chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..6),
+        cut in 1usize..50,
+        old_client: bool,
+        old_origin: bool,
+    ) {
+        let mut bench = bench();
+        let version = if old_client { "1.0" } else { "1.1" };
+        connected(&mut bench, format!("GET http://origin.example/ HTTP/{version}\r\nHost: x\r\n\r\n").as_bytes());
+        let mut response = b"HTTP/1.1 200 OK\r\n".to_vec();
+        if old_origin {
+            response.extend_from_slice(b"\r\n");
+            response.extend(chunks.concat());
+        } else {
+            response.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+            for chunk in &chunks {
+                response.extend_from_slice(ChunkHead::new(chunk.len()).as_bytes());
+                response.extend_from_slice(chunk);
+                response.extend_from_slice(CHUNK_END);
+            }
+            response.extend_from_slice(LAST_CHUNK);
+        }
+        for piece in response.chunks(cut) {
+            bench.origin_sends(piece);
+        }
+        if old_origin {
+            bench.origin_closes();
+        }
+        let answer = bench.received();
+        let at = memchr::memmem::find(&answer, b"\r\n\r\n").expect("a head") + 4;
+        let mut body = answer[at..].to_vec();
+        if !old_client {
+            let mut decoder = BodyDecoder::new(BodyLength::Chunked);
+            let (mut used, mut payload) = (0, Vec::new());
+            while !decoder.is_done() {
+                let step = decoder.step(&body[used..]).expect("good chunks");
+                payload.extend_from_slice(&body[used + step.framing..used + step.consumed()]);
+                used += step.consumed();
+            }
+            prop_assert_eq!(used, body.len());
+            body = payload;
+        }
+        prop_assert_eq!(body, chunks.concat());
+        prop_assert_eq!(bench.is_over(), old_client);
+    }
+}

@@ -1,0 +1,108 @@
+//! Datagram sockets, and a wire that loses, repeats and reorders what it carries if it is told to.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::World;
+use super::agenda::Happening;
+use super::faults::Fault;
+use super::net::{Ear, Net, Owner};
+
+/// Datagrams that wait in one socket; later ones are lost, as in a full socket buffer.
+const QUEUE_MAX: usize = 256;
+/// How much later a reordered datagram arrives.
+const REORDER: Duration = Duration::from_millis(300);
+
+/// A datagram socket.
+#[derive(Debug)]
+pub(super) struct DatagramSocket {
+    pub(super) owner: Owner,
+    pub(super) address: SocketAddr,
+    pub(super) token: u64,
+    pub(super) queue: VecDeque<(SocketAddr, Vec<u8>)>,
+    pub(super) open: bool,
+    pub(super) listed: bool,
+}
+
+impl Net {
+    /// A socket at `bind`, or at a free port of that address.
+    pub(super) fn bind(
+        &mut self,
+        mut bind: SocketAddr,
+        owner: Owner,
+        token: u64,
+    ) -> io::Result<usize> {
+        if bind.port() == 0 {
+            bind.set_port(self.ephemeral_port());
+        }
+        if self.datagrams.iter().any(|d| d.open && d.address == bind) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        self.datagrams.push(DatagramSocket {
+            owner,
+            address: bind,
+            token,
+            queue: VecDeque::new(),
+            open: true,
+            listed: false,
+        });
+        Ok(self.datagrams.len() - 1)
+    }
+
+    /// Puts a datagram on the wire.
+    pub(super) fn send_datagram(
+        &mut self,
+        socket: usize,
+        to: SocketAddr,
+        bytes: &[u8],
+        world: &mut World,
+    ) {
+        let from = self.datagrams[socket].address;
+        world.note(|| format!("{from} ▶ {to}: a datagram of {} bytes", bytes.len()));
+        if world.strikes(Fault::DatagramLost) {
+            return;
+        }
+        let copies = 1 + usize::from(world.strikes(Fault::DatagramDuplicated));
+        for _ in 0..copies {
+            let due = world.now() + world.rng.span(self.latency_max);
+            let due = if world.strikes(Fault::DatagramReordered) {
+                due + world.rng.span(REORDER)
+            } else {
+                self.last_datagram = self.last_datagram.max(due);
+                self.last_datagram
+            };
+            let bytes = bytes.to_vec();
+            self.agenda
+                .add(due, Happening::Datagram { to, from, bytes });
+        }
+    }
+
+    /// A datagram reaches its socket, if there is one.
+    pub(super) fn arrive_datagram(&mut self, to: SocketAddr, from: SocketAddr, bytes: Vec<u8>) {
+        // A socket bound to the unspecified address has every address of its port.
+        let found = self.datagrams.iter().position(|d| {
+            let own = d.address;
+            d.open && (own == to || (own.ip().is_unspecified() && own.port() == to.port()))
+        });
+        let Some(index) = found else { return };
+        let socket = &mut self.datagrams[index];
+        if socket.queue.len() == QUEUE_MAX {
+            return;
+        }
+        socket.queue.push_back((from, bytes));
+        match socket.owner {
+            Owner::Actor(actor) => drop(self.woken.insert(actor)),
+            _ => self.tell_datagram(index),
+        }
+    }
+
+    pub(super) fn tell_datagram(&mut self, index: usize) {
+        let socket = &mut self.datagrams[index];
+        if socket.open && !socket.listed {
+            socket.listed = true;
+            self.ready.push_back(Ear::Datagram(index));
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The calls of [`Sys`], with what may go wrong in each.
+//!
+//! A fault that takes an edge's promise back gives another one: whoever was told less than there is, or that a call would
+//! block which need not, hears of it again within [`AGAIN`]. Nothing else would be fair: an edge-triggered kernel owes one
+//! edge for each change, and no reactor can make up for one that never came.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::agenda::Happening;
+use super::faults::Fault;
+use super::net::{Ear, Edges, End, Owner, Stage};
+use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
+use crate::buffer::File;
+use crate::service::{Outbox, Peer};
+use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys};
+
+/// How long an edge may be owed.
+const AGAIN: Duration = Duration::from_millis(5);
+/// Connections that wait for one listener, whatever backlog was asked for.
+const BACKLOG_MAX: usize = 8;
+/// What is read from a file at a time to be sent.
+const FILE_PIECE_BYTES: u64 = 256 * 1024;
+
+impl Sim {
+    /// Counts a call. A turn without an end is a bug that no other oracle sees.
+    fn call(&mut self) {
+        self.calls += 1;
+        assert!(
+            self.calls < CALLS_PER_TURN_MAX,
+            "the reactor turns in circles"
+        );
+    }
+
+    /// Owes an edge.
+    fn owe(&mut self, ear: Ear, edges: Edges) {
+        let at = self.world.now() + self.world.rng.span(AGAIN);
+        self.net.agenda.add(at, Happening::Tell(ear, edges));
+    }
+
+    /// Whether the call does nothing this time.
+    fn hindered(&mut self, ear: Ear, edges: Edges) -> io::Result<()> {
+        self.call();
+        if self.world.strikes(Fault::Interrupted) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        if self.world.strikes(Fault::SpuriousWouldBlock) {
+            self.owe(ear, edges);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    }
+
+    fn send_bytes(&mut self, end: End, bytes: &[u8]) -> io::Result<usize> {
+        self.hindered(Ear::Stream(end), Edges::WRITE)?;
+        if self.volume.is_crashed() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let mut count = bytes.len();
+        if count > 1 && self.world.strikes(Fault::ShortWrite) {
+            count = self.world.rng.between(1, count - 1);
+        }
+        let sent = self.net.write(end, &bytes[..count], &mut self.world)?;
+        if sent < bytes.len() {
+            self.net.half_mut(end).want_room();
+            if sent == count {
+                self.owe(Ear::Stream(end), Edges::WRITE);
+            }
+        }
+        self.world
+            .note(|| format!("process sends {sent} of {} bytes to {end:?}", bytes.len()));
+        Ok(sent)
+    }
+}
+
+impl Sys for Sim {
+    type Listener = usize;
+    type Stream = End;
+    type Datagram = usize;
+
+    fn now(&self) -> Instant {
+        self.world.clock.now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.world.clock.wall()
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        self.wait(events, timeout)?;
+        for event in &*events {
+            self.world.note(|| format!("{event:?}"));
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self) -> Option<Signal> {
+        self.signals.pop_front()
+    }
+
+    fn listen(&mut self, bind: &Bind, backlog: i32, token: u64) -> io::Result<(usize, Bind)> {
+        let mut bind = bind.clone();
+        if let Bind::Inet(address) = &mut bind
+            && address.port() == 0
+        {
+            address.set_port(self.net.ephemeral_port());
+        }
+        if self.net.listeners.iter().any(|l| l.open && l.bind == bind) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let backlog = usize::try_from(backlog).unwrap_or(1).clamp(1, BACKLOG_MAX);
+        self.net
+            .listen(bind.clone(), Owner::Process, token, backlog);
+        Ok((self.net.listeners.len() - 1, bind))
+    }
+
+    fn accept(&mut self, listener: &usize) -> io::Result<(End, Peer)> {
+        self.call();
+        if self.world.strikes(Fault::Interrupted) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        // The kernel looks for a free descriptor before it looks into the queue.
+        if self.world.strikes(Fault::AcceptOutOfDescriptors) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        let queue = &mut self.net.listeners[*listener].queue;
+        if queue.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if self.world.strikes(Fault::SpuriousWouldBlock) {
+            self.owe(Ear::Listener(*listener), Edges::READ);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // Invariant: the queue was just seen not to be empty.
+        let end = queue.pop_front().expect("a connection");
+        if self.world.strikes(Fault::AcceptAborted) {
+            self.net.excuse(end);
+            self.net.abort(end, &mut self.world);
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        self.net.half_mut(end).owner = Owner::Process;
+        let peer = match &self.net.listeners[*listener].bind {
+            Bind::Inet(_) => Peer::Inet(self.net.half(end).address),
+            Bind::Unix(_) => Peer::Unix,
+        };
+        self.world.note(|| format!("{end:?} accepted"));
+        Ok((end, peer))
+    }
+
+    fn shed(&mut self, listener: &usize) -> io::Result<()> {
+        self.call();
+        let waiting = self.net.listeners[*listener].queue.pop_front();
+        let end = waiting.ok_or(io::ErrorKind::WouldBlock)?;
+        self.net.excuse(end);
+        self.net.close(end, &mut self.world);
+        Ok(())
+    }
+
+    fn unlisten(&mut self, listener: usize) {
+        self.net.unlisten(listener, &mut self.world);
+    }
+
+    fn register(&mut self, stream: &End, token: u64) -> io::Result<()> {
+        if self.world.strikes(Fault::RegisterFails) {
+            self.net.excuse(*stream);
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        self.net.half_mut(*stream).token = Some(token);
+        let level = self.net.level(*stream);
+        self.net.notify(*stream, level);
+        Ok(())
+    }
+
+    fn connect(&mut self, to: SocketAddr, token: u64) -> io::Result<End> {
+        if self.world.strikes(Fault::ConnectFails) {
+            return Err(io::ErrorKind::NetworkUnreachable.into());
+        }
+        let from = SocketAddr::from(([192, 0, 2, 1], self.net.ephemeral_port()));
+        let end = self
+            .net
+            .open(Owner::Process, from, &Bind::Inet(to), &mut self.world);
+        self.net.half_mut(end).token = Some(token);
+        self.world
+            .note(|| format!("{end:?} is to be connected to {to}"));
+        Ok(end)
+    }
+
+    fn connected(&mut self, stream: &End) -> io::Result<bool> {
+        self.call();
+        match self.net.stage(*stream) {
+            Stage::Opening => Ok(false),
+            Stage::Open => Ok(true),
+            Stage::Failed(kind) => Err(kind.into()),
+        }
+    }
+
+    fn recv(&mut self, stream: &End, into: &mut [u8]) -> io::Result<usize> {
+        let end = *stream;
+        self.hindered(Ear::Stream(end), Edges::READ)?;
+        if self.world.strikes(Fault::EarlyArrival) {
+            self.net.deliver_next(end, &mut self.world);
+        }
+        let there = self.net.half(end).arrived().min(into.len());
+        let mut room = into.len();
+        if there > 1 && self.world.strikes(Fault::ShortRead) {
+            room = self.world.rng.between(1, there - 1);
+            let level = self.net.level(end);
+            self.owe(
+                Ear::Stream(end),
+                Edges {
+                    write: false,
+                    ..level
+                },
+            );
+        }
+        let result = self.net.read(end, &mut into[..room]);
+        self.world
+            .note(|| format!("process reads {result:?} from {end:?}"));
+        result
+    }
+
+    fn send(&mut self, stream: &End, bytes: &[u8], _more: bool) -> io::Result<usize> {
+        self.send_bytes(*stream, bytes)
+    }
+
+    fn send_many(&mut self, stream: &End, runs: &[IoSlice<'_>], _more: bool) -> io::Result<usize> {
+        let bytes: Vec<u8> = runs.iter().flat_map(|run| run.iter().copied()).collect();
+        self.send_bytes(*stream, &bytes)
+    }
+
+    fn send_file(&mut self, stream: &End, file: &File, offset: u64, len: u64) -> io::Result<usize> {
+        // Bounded by what is asked for, which is bounded by a piece.
+        let mut bytes = vec![0; len.min(FILE_PIECE_BYTES) as usize];
+        let count = self
+            .volume
+            .read_at(file, offset, &mut bytes, &mut self.world)?;
+        if count == 0 {
+            self.call();
+            return Ok(0);
+        }
+        self.send_bytes(*stream, &bytes[..count])
+    }
+
+    fn shutdown(&mut self, stream: &End) -> io::Result<()> {
+        if self.volume.is_crashed() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        self.net.finish(*stream, &mut self.world)
+    }
+
+    fn close(&mut self, stream: End) {
+        let half = self.net.half(stream);
+        if let Some(token) = half.token {
+            // A session outlives its connections to origins, and uses one token for all of them.
+            let gone = !half.opened_by_process;
+            self.dead_tokens.push_back((token, gone));
+            if self.dead_tokens.len() > DEAD_TOKENS_MAX {
+                self.dead_tokens.pop_front();
+            }
+        }
+        self.net.close(stream, &mut self.world);
+    }
+
+    fn bind_datagram(&mut self, bind: SocketAddr, token: u64) -> io::Result<(usize, SocketAddr)> {
+        let index = self.net.bind(bind, Owner::Process, token)?;
+        Ok((index, self.net.datagrams[index].address))
+    }
+
+    fn recv_batch(&mut self, socket: &usize, batch: &mut Batch) -> io::Result<usize> {
+        self.call();
+        batch.clear();
+        if self.world.strikes(Fault::DatagramRefused) {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let queue = &mut self.net.datagrams[*socket].queue;
+        let mut count = queue.len().min(Batch::SLOTS);
+        if count > 0 && self.world.strikes(Fault::SpuriousWouldBlock) {
+            count = 0;
+            self.owe(Ear::Datagram(*socket), Edges::READ);
+        }
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let queue = &mut self.net.datagrams[*socket].queue;
+        for (slot, (from, bytes)) in queue.drain(..count).enumerate() {
+            batch.slot_mut(slot)[..bytes.len()].copy_from_slice(&bytes);
+            batch.received(from, bytes.len());
+        }
+        Ok(count)
+    }
+
+    fn send_batch(&mut self, socket: &usize, batch: &Batch, out: &Outbox) -> usize {
+        self.call();
+        if self.volume.is_crashed() {
+            return out.replies.len();
+        }
+        for (sent, reply) in out.replies.iter().enumerate() {
+            if self.world.strikes(Fault::DatagramSendBlocked) {
+                return out.replies.len() - sent;
+            }
+            let bytes = batch.reply_bytes(out, reply);
+            self.net
+                .send_datagram(*socket, reply.to, bytes, &mut self.world);
+        }
+        0
+    }
+
+    fn close_datagram(&mut self, socket: usize) {
+        let socket = &mut self.net.datagrams[socket];
+        socket.open = false;
+        socket.queue.clear();
+        self.dead_tokens.push_back((socket.token, false));
+    }
+
+    fn planted(&self, bug: PlantedBug) -> bool {
+        self.planted == Some(bug)
+    }
+}

@@ -1,0 +1,378 @@
+//! `get` against scripted servers and proxies.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+
+use crate::harness::{CA_FILE, Ended, accept_tls, command, read_to, run, run_with, tcp_server};
+
+/// Answers each connection's one request, given as its text, with the bytes that `answer` makes.
+fn http_server(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + Clone + 'static) -> SocketAddr {
+    tcp_server(move |mut stream| {
+        let request = read_to(&mut stream, "\r\n\r\n");
+        let _ = stream.write_all(&answer(&request));
+    })
+}
+
+fn with_length(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n",
+        body.len()
+    )
+    .into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+fn get(arguments: &[&str]) -> Ended {
+    let mut all = vec!["get"];
+    all.extend(arguments);
+    run(&all)
+}
+
+#[test]
+fn host_port_path_prints_what_the_server_sent() {
+    let sent = "HTTP/1.1 200 Fine\r\nX-Odd:  1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n";
+    let server = http_server(move |request| {
+        assert!(
+            request.starts_with("GET /HelloWorld.html HTTP/1.1\r\nHost: 127.0.0.1:"),
+            "{request}"
+        );
+        sent.as_bytes().to_vec()
+    });
+    let ended = get(&["127.0.0.1", &server.port().to_string(), "/HelloWorld.html"]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+        (0, sent, "")
+    );
+    let missing = http_server(|_| with_length("404 Not Found", "", b"no"));
+    let ended = get(&["127.0.0.1", &missing.port().to_string(), "x"]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (0, "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")
+    );
+    assert_eq!(
+        get(&["127.0.0.1", &missing.port().to_string(), "x", "--fail"]).code,
+        1
+    );
+}
+
+#[test]
+fn a_url_prints_the_body_and_follows_redirects() {
+    let server = http_server(|request| {
+        match request.split(' ').nth(1).unwrap_or_default() {
+        "/a/first" => with_length("302 Found", "Location: ../second?x=1\r\n", b"gone"),
+        "/second?x=1" => b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nT: x\r\n\r\n".to_vec(),
+        "/loop" => with_length("301 Moved", "Location: /loop\r\n", b""),
+        "/old" => b"HTTP/1.0 200 OK\r\n\r\nuntil the end".to_vec(),
+        "/away" => with_length("302 Found", "Location: ftp://x/\r\n", b""),
+        _ => with_length("503 Busy", "", b"later"),
+    }
+    });
+    let get = |path: &str, flags: &[&str]| {
+        let url = format!("http://{server}{path}");
+        let mut arguments = vec![url.as_str()];
+        arguments.extend(flags);
+        get(&arguments)
+    };
+    let ended = get("/a/first", &[]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+        (0, "abcde", "")
+    );
+    assert_eq!(get("/a/first", &["--max-redirects", "0"]).stdout, "gone");
+    let ended = get("/loop", &["--max-redirects", "3"]);
+    assert_eq!(
+        (ended.code, ended.stderr.contains("more than 3 redirects")),
+        (69, true),
+        "{ended:?}"
+    );
+    assert_eq!(get("/old", &[]).stdout, "until the end");
+    assert!(get("/away", &[]).stderr.contains("only http and https"));
+    assert_eq!(get("/busy", &[]).stdout, "later");
+    let ended = get("/busy", &["--fail"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (75, ""));
+    assert!(
+        ended.stderr.ends_with("the server answered 503 Busy\n"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn head_include_headers_timing_and_json() {
+    let server = http_server(|request| {
+        let has_header =
+            request.contains("\r\nX-Mine: 1\r\n") && request.matches("User-Agent").count() == 1;
+        let body: &[u8] = if request.starts_with("HEAD") {
+            b""
+        } else {
+            b"body"
+        };
+        if !has_header {
+            return with_length("200 OK", "", body);
+        }
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n".to_vec();
+        [head, body.to_vec()].concat()
+    });
+    let url = format!("http://{server}/");
+    let headers = ["-H", "X-Mine: 1", "-H", "User-Agent: me"];
+    let mut arguments = vec![url.as_str(), "-I"];
+    arguments.extend(headers);
+    assert_eq!(
+        get(&arguments).stdout,
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
+    );
+    assert_eq!(
+        get(&[&url, "-i"]).stdout,
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
+    );
+    let ended = get(&[&url, "--timing"]);
+    assert_eq!(ended.stdout, "body");
+    for part in ["resolve", "connect", "TLS", "first byte", "body", "total"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+    let figures: serde_json::Value = serde_json::from_str(&get(&[&url, "--json"]).stdout).unwrap();
+    assert_eq!(
+        (figures["status"].as_u64(), figures["body"].as_str()),
+        (Some(200), Some("body"))
+    );
+    assert_eq!(get(&[&url, "-H", "nonsense"]).code, 2);
+}
+
+#[test]
+fn files_are_written_and_resumed() {
+    let content: Vec<u8> = (0..100_000_u32)
+        .map(|number| (number % 251) as u8)
+        .collect();
+    let whole = content.clone();
+    let server = http_server(move |request| {
+        let Some(range) = request.split("Range: bytes=").nth(1) else {
+            return with_length("200 OK", "", &whole);
+        };
+        let from: usize = range.split('-').next().unwrap().parse().unwrap();
+        if from >= whole.len() {
+            return with_length(
+                "416 No",
+                &format!("Content-Range: bytes */{}\r\n", whole.len()),
+                b"",
+            );
+        }
+        let range = format!(
+            "Content-Range: bytes {from}-{}/{}\r\n",
+            whole.len() - 1,
+            whole.len()
+        );
+        with_length("206 Partial", &range, &whole[from..])
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    let (url, path_text) = (
+        format!("http://{server}/dir/a%20b.bin"),
+        path.to_str().unwrap(),
+    );
+    assert_eq!(get(&[&url, "-o", path_text]).code, 0);
+    assert!(std::fs::read(&path).unwrap() == content);
+    std::fs::write(&path, &content[..30_000]).unwrap();
+    assert_eq!(get(&[&url, "-C", "-o", path_text]).code, 0);
+    assert!(std::fs::read(&path).unwrap() == content);
+    let ended = get(&[&url, "-C", "-o", path_text]);
+    assert_eq!(
+        (ended.code, ended.stderr.contains("complete already")),
+        (0, true),
+        "{ended:?}"
+    );
+    let mut remote = command(&["get", &url, "-O"]);
+    remote.current_dir(folder.path());
+    assert_eq!(run_with(remote, b"").code, 0);
+    assert!(std::fs::read(folder.path().join("a b.bin")).unwrap() == content);
+    assert_eq!(get(&[&url, "-C"]).code, 2);
+}
+
+#[test]
+fn an_answer_that_ends_early_is_a_failure() {
+    let server = http_server(
+        |request| match request.split(' ').nth(1).unwrap_or_default() {
+            "/length" => b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec(),
+            _ => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n".to_vec(),
+        },
+    );
+    let ended = get(&[&format!("http://{server}/length")]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (69, "half"));
+    assert!(
+        ended.stderr.contains("too early, 6 bytes are missing"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(get(&[&format!("http://{server}/chunks")]).code, 69);
+}
+
+#[test]
+fn compressed_bodies() {
+    let server = http_server(|request| {
+        let body = "a long long long text ".repeat(1000);
+        let accepted = request.contains("Accept-Encoding: gzip, deflate");
+        match request.split(' ').nth(1).unwrap_or_default() {
+            "/gzip" if accepted => {
+                let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+                gzip.write_all(body.as_bytes()).unwrap();
+                with_length(
+                    "200 OK",
+                    "Content-Encoding: gzip\r\n",
+                    &gzip.finish().unwrap(),
+                )
+            }
+            "/deflate" if accepted => {
+                let mut deflate = ZlibEncoder::new(Vec::new(), Compression::default());
+                deflate.write_all(body.as_bytes()).unwrap();
+                with_length(
+                    "200 OK",
+                    "Content-Encoding: deflate\r\n",
+                    &deflate.finish().unwrap(),
+                )
+            }
+            "/broken" if accepted => with_length(
+                "200 OK",
+                "Content-Encoding: gzip\r\n",
+                b"\x1f\x8bnonsense of a kind",
+            ),
+            _ => with_length("200 OK", "", body.as_bytes()),
+        }
+    });
+    for path in ["gzip", "deflate", "plain"] {
+        let ended = get(&[&format!("http://{server}/{path}"), "--compressed"]);
+        assert_eq!(
+            (ended.code, ended.stdout.len()),
+            (0, 22_000),
+            "{path}: {}",
+            ended.stderr
+        );
+    }
+    let ended = get(&[&format!("http://{server}/broken"), "--compressed"]);
+    assert_eq!(
+        (
+            ended.code,
+            ended.stderr.contains("the compressed body is broken")
+        ),
+        (69, true),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn https_with_an_authority_of_ones_own() {
+    let server = tcp_server(|stream| {
+        let mut stream = accept_tls(stream);
+        if read_to(&mut stream, "\r\n\r\n").ends_with("\r\n\r\n") {
+            let _ = stream.write_all(&with_length("200 OK", "", b"secret"));
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    });
+    let url = format!("https://localhost:{}/", server.port());
+    let ended = get(&[&url, "--ca-file", CA_FILE, "-4"]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+        (0, "secret", "")
+    );
+    let ended = get(&[&url, "--ca-file", CA_FILE, "--tls-name", "other.test"]);
+    assert_eq!(ended.code, 69);
+    assert!(
+        ended.stderr.contains("TLS: invalid peer certificate")
+            && ended.stderr.contains("while starting TLS"),
+        "{ended:?}"
+    );
+    // Somebody who speaks no TLS there.
+    let plain = http_server(|_| Vec::new());
+    let ended = get(&[
+        &format!("https://localhost:{}/", plain.port()),
+        "--ca-file",
+        CA_FILE,
+        "--timeout",
+        "300ms",
+    ]);
+    assert_eq!(ended.code, 69, "{ended:?}");
+}
+
+fn tunnel(mut client: TcpStream, origin: SocketAddr) {
+    let mut origin = TcpStream::connect(origin).unwrap();
+    let (mut from_client, mut to_origin) =
+        (client.try_clone().unwrap(), origin.try_clone().unwrap());
+    std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_origin));
+    let _ = std::io::copy(&mut origin, &mut client);
+}
+
+#[test]
+fn proxies_from_flag_and_environment() {
+    let origin = tcp_server(|stream| {
+        let mut stream = accept_tls(stream);
+        read_to(&mut stream, "\r\n\r\n");
+        let _ = stream.write_all(&with_length("200 OK", "", b"through"));
+    });
+    let proxy = tcp_server(move |mut stream| {
+        let request = read_to(&mut stream, "\r\n\r\n");
+        if request.starts_with("CONNECT localhost:") {
+            stream.write_all(b"HTTP/1.1 200 Go\r\n\r\n").unwrap();
+            tunnel(stream, origin);
+        } else if request.starts_with("GET http://far.test/x HTTP/1.1\r\nHost: far.test\r\n") {
+            stream
+                .write_all(&with_length("200 OK", "", b"proxied"))
+                .unwrap();
+        } else {
+            stream.write_all(&with_length("403 No", "", b"")).unwrap();
+        }
+    });
+    let proxy = format!("http://{proxy}");
+    assert_eq!(
+        get(&["http://far.test/x", "--proxy", &proxy]).stdout,
+        "proxied"
+    );
+    let mut from_environment = command(&["get", "http://far.test/x"]);
+    from_environment.env("http_proxy", &proxy);
+    assert_eq!(run_with(from_environment, b"").stdout, "proxied");
+    let direct = http_server(|_| with_length("200 OK", "", b"direct"));
+    let mut exempt = command(&["get", &format!("http://{direct}/")]);
+    exempt
+        .env("http_proxy", &proxy)
+        .env("no_proxy", "127.0.0.1");
+    assert_eq!(run_with(exempt, b"").stdout, "direct");
+    let https = format!("https://localhost:{}/", origin.port());
+    let ended = get(&[&https, "--proxy", &proxy, "--ca-file", CA_FILE]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (0, "through"),
+        "{ended:?}"
+    );
+    let ended = get(&[
+        "https://127.0.0.1:1/",
+        "--proxy",
+        &proxy,
+        "--ca-file",
+        CA_FILE,
+    ]);
+    assert!(
+        ended.stderr.contains("the proxy answered 403 No"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let server = http_server(|_| with_length("200 OK", "", &vec![b'x'; 5_000_000]));
+    let mut child = command(&["get", &format!("http://{server}/")])
+        .spawn()
+        .unwrap();
+    let mut first = [0; 10];
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut first).unwrap();
+    drop(stdout);
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,14 @@
+//! The clients as processes, against small servers on threads of this test: what a person would see.
+//!
+//! No fixed ports, no outside programs but in `outside`, and nothing waits for time to pass but where a time-out is the
+//! matter of the test.
+
+mod harness;
+
+mod echo;
+mod get;
+mod hello;
+mod mail;
+mod misbehaving;
+mod ping;
+mod upload;

@@ -1,0 +1,305 @@
+//! Servers that misbehave, generated: every client ends within its time-outs and names the step.
+//!
+//! Each dialogue below is a script of a good server. It is played as it should be (also a byte at a time), and then
+//! broken at each of its steps in each way.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use netlab_reactor::wire::frame;
+use netlab_reactor::wire::upload::Answer;
+
+use crate::harness::{Act, Ended, Manner, act, command, run_with, say, tcp_server};
+
+/// The client's time-out of each step.
+const TIMEOUT: &str = "250ms";
+
+/// A client and a good server's side of its dialogue.
+struct Dialogue {
+    name: &'static str,
+    /// `PORT` stands for the server's port.
+    arguments: Vec<String>,
+    script: Vec<Act>,
+    /// The client goes on for this many time-outs at most.
+    steps: u32,
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+fn framed(answer: &Answer) -> Act {
+    let mut bytes = Vec::new();
+    frame::encode(&answer.to_json(), &mut bytes).unwrap();
+    Act::Say(bytes)
+}
+
+fn dialogues(file: &str) -> Vec<Dialogue> {
+    // SHA-256 of the letter x.
+    let sha256 = netlab_reactor::wire::hex::decode(
+        b"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+    )
+    .unwrap();
+    vec![
+        Dialogue {
+            name: "tcp",
+            arguments: words("tcp 127.0.0.1 PORT hello"),
+            script: vec![Act::HearTo("hello\n"), say("HELLO\n")],
+            steps: 2,
+        },
+        Dialogue {
+            name: "tcp --frame",
+            arguments: words("tcp 127.0.0.1 PORT --frame hello"),
+            script: vec![Act::Hear(9), Act::Say(b"\x05\0\0\0HELLO".to_vec())],
+            steps: 2,
+        },
+        Dialogue {
+            name: "hello",
+            arguments: words("hello 127.0.0.1 PORT --count 2"),
+            script: vec![
+                say("hello0"),
+                Act::HearTo("byebye"),
+                say("hello1"),
+                Act::HearTo("byebye"),
+            ],
+            steps: 4,
+        },
+        Dialogue {
+            name: "upload",
+            arguments: words(&format!(
+                "upload --retries 0 --user ann 127.0.0.1 PORT {file}"
+            )),
+            script: vec![
+                Act::Say(vec![9; 32]),
+                Act::Hear(16),
+                Act::HearTo("}"),
+                say("{\"flag\": true}"),
+                Act::HearTo("}"),
+                framed(&Answer::Ready { offset: 0 }),
+                Act::Hear(1),
+                framed(&Answer::Stored {
+                    filename: "x".into(),
+                    size_bytes: 1,
+                    sha256,
+                }),
+            ],
+            steps: 8,
+        },
+        Dialogue {
+            name: "get HOST",
+            arguments: words("get 127.0.0.1 PORT /x"),
+            script: vec![
+                Act::HearTo("\r\n\r\n"),
+                say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+            ],
+            steps: 2,
+        },
+        Dialogue {
+            name: "get URL",
+            arguments: words("get http://127.0.0.1:PORT/x"),
+            script: vec![
+                Act::HearTo("\r\n\r\n"),
+                say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+            ],
+            steps: 2,
+        },
+        Dialogue {
+            name: "mail",
+            arguments: words(
+                "mail --server 127.0.0.1:PORT --from a@x --to b@y --tls off --user u --force-clear-auth --auth login",
+            ),
+            script: vec![
+                say("220-mx\r\n220 ready\r\n"),
+                Act::HearTo("\r\n"),
+                say("250-mx\r\n250 AUTH LOGIN\r\n"),
+                Act::HearTo("\r\n"),
+                say("334 VXNlcm5hbWU6\r\n"),
+                Act::HearTo("\r\n"),
+                say("334 UGFzc3dvcmQ6\r\n"),
+                Act::HearTo("\r\n"),
+                say("235 in\r\n"),
+                Act::HearTo("\r\n"),
+                say("250 sender\r\n"),
+                Act::HearTo("\r\n"),
+                say("250 recipient\r\n"),
+                Act::HearTo("\r\n"),
+                say("354 go\r\n"),
+                Act::HearTo("\r\n.\r\n"),
+                say("250 taken\r\n"),
+            ],
+            steps: 10,
+        },
+    ]
+}
+
+fn run_against(
+    dialogue: &Dialogue,
+    serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static,
+) -> Ended {
+    let port = tcp_server(serve).port().to_string();
+    let arguments: Vec<String> = dialogue
+        .arguments
+        .iter()
+        .map(|word| word.replace("PORT", &port))
+        .collect();
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    arguments.extend(["--timeout", TIMEOUT]);
+    let mut command = command(&arguments);
+    command
+        .env("NETLAB_SECRET", "s")
+        .env("NETLAB_PASSWORD", "p");
+    run_with(command, b"a text\n")
+}
+
+/// The client failed in time, and said where.
+fn assert_failed(dialogue: &Dialogue, how: &str, ended: &Ended) {
+    let name = dialogue.name;
+    assert!([69, 77].contains(&ended.code), "{name}, {how}: {ended:?}");
+    let names_the_step = ended.stderr.contains(" while ") || ended.stderr.contains("at the step");
+    assert!(names_the_step, "{name}, {how}: {:?}", ended.stderr);
+    assert!(
+        !ended.stderr.contains("panicked"),
+        "{name}, {how}: {:?}",
+        ended.stderr
+    );
+    // Generous, because the machine may be busy; endless is what it must not be.
+    let allowed = Duration::from_millis(250) * dialogue.steps + Duration::from_secs(5);
+    assert!(
+        ended.elapsed < allowed,
+        "{name}, {how}: {:?}",
+        ended.elapsed
+    );
+}
+
+fn each(check: impl Fn(&Dialogue)) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x");
+    std::fs::write(&file, "x").unwrap();
+    for dialogue in dialogues(file.to_str().unwrap()) {
+        check(&dialogue);
+    }
+}
+
+/// The steps at which a server can go wrong: before each of its acts that sends something.
+fn speaking_steps(script: &[Act]) -> Vec<usize> {
+    (0..script.len())
+        .filter(|&step| matches!(script[step], Act::Say(_)))
+        .collect()
+}
+
+fn play(stream: &mut TcpStream, script: &[Act], manner: Manner) {
+    for one in script {
+        if !act(stream, one, manner) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn good_servers_succeed_whole_and_in_pieces() {
+    each(|dialogue| {
+        for manner in [Manner::Whole, Manner::Pieces] {
+            let script = dialogue.script.clone();
+            let ended = run_against(dialogue, move |mut stream| {
+                play(&mut stream, &script, manner);
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+            assert_eq!(ended.code, 0, "{}, {manner:?}: {ended:?}", dialogue.name);
+        }
+    });
+}
+
+#[test]
+fn silence_at_every_step_ends_in_a_time_out() {
+    each(|dialogue| {
+        for step in speaking_steps(&dialogue.script) {
+            let script = dialogue.script[..step].to_vec();
+            let ended = run_against(dialogue, move |mut stream| {
+                play(&mut stream, &script, Manner::Whole);
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+            // A server that does not say `ready` is a plain one: nothing is wrong with its silence then.
+            if dialogue.name == "upload" && step == 5 {
+                continue;
+            }
+            assert_failed(dialogue, &format!("silent at {step}"), &ended);
+            assert!(
+                ended.stderr.contains("timed out after 250ms"),
+                "{}: {}",
+                dialogue.name,
+                ended.stderr
+            );
+        }
+    });
+}
+
+#[test]
+fn a_byte_now_and_then_does_not_refresh_a_step() {
+    each(|dialogue| {
+        for step in speaking_steps(&dialogue.script) {
+            let script = dialogue.script[..step].to_vec();
+            let Act::Say(bytes) = dialogue.script[step].clone() else {
+                continue;
+            };
+            // Slow enough that even a short text outlasts the time-out.
+            let pause = Duration::from_millis(600) / bytes.len() as u32;
+            let ended = run_against(dialogue, move |mut stream| {
+                play(&mut stream, &script, Manner::Whole);
+                act(&mut stream, &Act::Say(bytes.clone()), Manner::Drip(pause));
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+            assert_failed(dialogue, &format!("dripping at {step}"), &ended);
+        }
+    });
+}
+
+#[test]
+fn closing_at_every_step_is_told() {
+    each(|dialogue| {
+        for step in speaking_steps(&dialogue.script) {
+            let script = dialogue.script[..step].to_vec();
+            let ended = run_against(dialogue, move |mut stream| {
+                play(&mut stream, &script, Manner::Whole);
+            });
+            assert_failed(dialogue, &format!("closing at {step}"), &ended);
+        }
+    });
+}
+
+#[test]
+fn garbage_at_every_step_is_told() {
+    each(|dialogue| {
+        for step in speaking_steps(&dialogue.script) {
+            // A challenge is random bytes, so garbage is as good as any; what follows is not.
+            if dialogue.name == "upload" && step == 0 {
+                continue;
+            }
+            let script = dialogue.script[..step].to_vec();
+            let ended = run_against(dialogue, move |mut stream| {
+                play(&mut stream, &script, Manner::Whole);
+                let garbage: Vec<u8> = (0..5000_u32)
+                    .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 | 0x80)
+                    .collect();
+                let _ = stream.write_all(&garbage);
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+            assert_failed(dialogue, &format!("garbage at {step}"), &ended);
+        }
+    });
+}
+
+#[test]
+fn a_greeting_without_end_is_told() {
+    each(|dialogue| {
+        let ended = run_against(dialogue, |mut stream| {
+            let megabyte = vec![b'A'; 1 << 20];
+            for _ in 0..100 {
+                if stream.write_all(&megabyte).is_err() {
+                    return;
+                }
+            }
+        });
+        assert_failed(dialogue, "an endless greeting", &ended);
+    });
+}

@@ -1,0 +1,327 @@
+//! The process as a whole: how it starts, how it ends, and what it survives.
+
+#[path = "common/process.rs"]
+mod common;
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Random, Server, exchange, exists, expect_within, get, rest, run};
+use rustix::process::Signal;
+
+/// The kinds that speak over streams, with a configuration that lets a test use each.
+const STREAMS: [&str; 4] = ["tcp-echo", "hello", "http", "upload"];
+/// Those that speak over datagrams.
+const DATAGRAMS: [&str; 3] = ["udp-echo", "udp-ping", "udp-heartbeat"];
+
+/// A listener of every kind, on free ports.
+fn every_kind() -> String {
+    let mut config = String::from("[limits]\nlinger_timeout = \"200ms\"\n");
+    for kind in STREAMS.iter().chain(&DATAGRAMS) {
+        config += &format!("[[listener]]\nkind = \"{kind}\"\nbind = \"127.0.0.1:0\"\n");
+        config += match *kind {
+            "upload" => "dir = \"uploads\"\nhandshake = \"none\"\n",
+            "udp-ping" => "loss = 0.0\n",
+            "proxy" => "cache_dir = \"cache\"\n",
+            _ => "",
+        };
+    }
+    config
+}
+
+const ECHO: &str = "[[listener]]\nkind = \"tcp-echo\"\nbind = \"127.0.0.1:0\"\n";
+
+// ---- the start
+
+#[test]
+fn each_listener_is_announced_with_its_real_port() {
+    let server = Server::start(&every_kind());
+    let kinds: Vec<&str> = server.listening().iter().map(|(k, _)| &**k).collect();
+    assert_eq!(kinds, [&STREAMS[..], &DATAGRAMS[..]].concat());
+    for kind in kinds {
+        assert_ne!(server.address(kind).port(), 0);
+    }
+    for kind in STREAMS {
+        server.connect(kind);
+    }
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_port_in_use_names_the_listener_the_address_and_the_reason() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let output = run(&format!(
+        "[[listener]]\nkind = \"hello\"\nname = \"greeter\"\nbind = \"{address}\"\n"
+    ));
+    assert_eq!(output.status.code(), Some(69));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    let told = String::from_utf8_lossy(&output.stderr);
+    for part in ["greeter", &address, "in use"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(!told.contains("panicked"), "{told}");
+}
+
+#[test]
+fn a_wrong_configuration_serves_nothing() {
+    let output = run("[[listener]]\nkind = \"hello\"\nport = 9000\n");
+    assert_eq!(output.status.code(), Some(78));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("netlab.toml:3:1: "), "{told}");
+}
+
+#[test]
+fn a_unix_socket_comes_and_goes_with_the_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("echo.sock");
+    let config = format!(
+        "[[listener]]\nkind = \"tcp-echo\"\nbind = \"unix:{}\"\n",
+        path.display()
+    );
+    let answered = || {
+        let mut stream = UnixStream::connect(&path).expect("a connection");
+        stream.write_all(b"over a path").expect("a connection");
+        stream.shutdown(Shutdown::Write).expect("a connection");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert_eq!(answer, "OVER A PATH");
+    };
+    let server = Server::start(&config);
+    assert_eq!(
+        server.listening(),
+        [("tcp-echo".into(), format!("unix:{}", path.display()))]
+    );
+    answered();
+    // A second server must not take the path of a live one.
+    let output = run(&config);
+    assert_eq!(output.status.code(), Some(69));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("in use"));
+    answered();
+    assert_eq!(server.stop(), Some(0));
+    assert!(!exists(&path), "the path is left behind");
+    // One that a killed server left behind is taken over.
+    drop(UnixListener::bind(&path).expect("a path"));
+    assert!(exists(&path));
+    let server = Server::start(&config);
+    answered();
+    assert_eq!(server.stop(), Some(0));
+}
+
+// ---- the end
+
+/// A client whose answer can never be finished: it sends and does not read, until the server stops taking.
+fn stuck_client(server: &Server) -> TcpStream {
+    let mut stream = server.connect("tcp-echo");
+    stream.set_nonblocking(true).expect("an option");
+    // Nothing tells from outside that the server's buffers and the kernel's are full, but that no byte has been taken
+    // for a while.
+    let (mut sent, mut taken) = (0, Instant::now());
+    while taken.elapsed() < Duration::from_millis(300) {
+        match stream.write(&[b'x'; 64 * 1024]) {
+            Ok(count) => {
+                sent += count;
+                taken = Instant::now();
+                assert!(sent < 1 << 30, "the server takes without end");
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    stream.set_nonblocking(false).expect("an option");
+    stream
+}
+
+#[test]
+fn sigterm_and_sigint_close_what_is_idle_and_exit_with_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Server::start(ECHO);
+        let mut idle = server.connect("tcp-echo");
+        assert_eq!(exchange(&mut idle, b"abc", 3), b"ABC");
+        server.signal(signal);
+        assert_eq!(rest(&mut idle), b"");
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn what_is_under_way_at_sigterm_is_finished_and_nothing_new_begins() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes = 100 << 20;
+    let file = fs::File::create(folder.path().join("large")).expect("a file");
+    file.set_len(bytes).expect("a disk with holes");
+    let mut server = Server::start(&format!(
+        "drain_timeout = \"60s\"\n[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nroot = {:?}\n",
+        folder.path()
+    ));
+    let address = server.address("http");
+    let mut download = server.connect("http");
+    let request = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
+    let head = exchange(&mut download, request, 12);
+    assert_eq!(head, b"HTTP/1.1 200");
+    server.signal(Signal::TERM);
+    let refused = || TcpStream::connect(address).is_err();
+    expect_within(refused, || "it still accepts".into());
+    let body = rest(&mut download);
+    let blank = body.windows(4).position(|w| w == b"\r\n\r\n");
+    let head_bytes = blank.expect("the end of the head") + 4;
+    assert_eq!((body.len() - head_bytes) as u64, bytes);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn what_takes_longer_than_the_drain_is_cut() {
+    let mut server = Server::start(&format!("drain_timeout = \"300ms\"\n{ECHO}"));
+    let _stuck = stuck_client(&server);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut server = Server::start(&format!("drain_timeout = \"24h\"\n{ECHO}"));
+    let _stuck = stuck_client(&server);
+    let address = server.address("tcp-echo");
+    server.signal(Signal::TERM);
+    let refused = || TcpStream::connect(address).is_err();
+    expect_within(refused, || "it still accepts".into());
+    assert!(
+        server.child.try_wait().expect("a child").is_none(),
+        "it did not wait for the client"
+    );
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+// ---- what it survives
+
+#[test]
+fn without_descriptors_clients_are_turned_away_and_service_goes_on() {
+    let server = Server::start_with_descriptors(ECHO, 24);
+    let before = server.descriptors();
+    let mut clients: Vec<TcpStream> = (0..40).map(|_| server.connect("tcp-echo")).collect();
+    // Each is either served or closed; none is left waiting.
+    let mut served = 0;
+    for client in &mut clients {
+        let mut byte = [0];
+        match client.write_all(b"x").and_then(|()| client.read(&mut byte)) {
+            Ok(1) => served += 1,
+            Ok(_) => {}
+            Err(error) => assert!(
+                matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+                ),
+                "{error}"
+            ),
+        }
+    }
+    assert!((1..40).contains(&served), "{served} of 40 were served");
+    drop(clients);
+    server.expect_descriptors(before);
+    for _ in 0..served {
+        assert_eq!(
+            exchange(&mut server.connect("tcp-echo"), b"again", 5),
+            b"AGAIN"
+        );
+    }
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// Sends `connections` lots of noise to each stream listener and `datagrams` to each datagram listener, then uses them.
+fn noise(connections: usize, datagrams: usize) {
+    let server = Server::start(&every_kind());
+    let before = server.descriptors();
+    let mut random = Random(0x5eed);
+    for kind in STREAMS {
+        for _ in 0..connections {
+            let mut stream = server.connect(kind);
+            let count = random.below(4096);
+            let mut bytes = random.bytes(count);
+            // Some begin as the protocol would, so that more than the first byte is looked at.
+            let beginning: &[u8] = match (kind, random.below(3)) {
+                ("http" | "proxy" | "admin", 0) => b"GET / HTTP/1.1\r\nHost: ",
+                ("http" | "proxy" | "admin", 1) => {
+                    b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                }
+                ("upload", 0) => b"\x1e\0\0\0{\"filename\":\"x\",\"filesize\":9}",
+                ("upload", 1) => b"\x02\0\0\0{}",
+                _ => b"",
+            };
+            bytes.splice(0..0, beginning.iter().copied());
+            // The server may have had enough before all is written.
+            let _ = stream.write_all(&bytes);
+            match random.below(3) {
+                0 => drop(stream.shutdown(Shutdown::Write)),
+                1 => drop(stream.set_nonblocking(true).and_then(|()| {
+                    let mut some = [0; 512];
+                    stream.read(&mut some)
+                })),
+                _ => {} // closed with the answer unread: a reset
+            }
+        }
+    }
+    for kind in DATAGRAMS {
+        let socket = server.datagrams(kind);
+        socket.set_nonblocking(true).expect("an option");
+        let mut answer = [0; 2048];
+        for _ in 0..datagrams {
+            let count = random.below(1400);
+            let mut bytes = random.bytes(count.min(64));
+            bytes.resize(count, b'7');
+            if random.below(4) == 0 {
+                bytes.splice(0..0, *b"Heartbeat 1 ");
+            }
+            // What does not fit into a buffer is lost, as datagrams may be.
+            let _ = socket.send(&bytes);
+            let _ = socket.recv(&mut answer);
+        }
+    }
+
+    // Nothing is left of it: no session holds a socket, and all listeners serve.
+    server.expect_descriptors(before);
+    let (sentence, answer) = ("grüße".as_bytes(), "GRÜSSE".as_bytes());
+    let mut echo = server.connect("tcp-echo");
+    assert_eq!(exchange(&mut echo, sentence, answer.len()), answer);
+    assert_eq!(exchange(&mut server.connect("hello"), b"", 6), b"hello0");
+    assert_eq!(get(&server, "http", "/HelloWorld.html").0, 200);
+    let mut upload = server.connect("upload");
+    upload
+        .write_all(b"\x23\0\0\0{\"filename\":\"after\", \"filesize\": 2}ok")
+        .expect("a connection");
+    drop(upload);
+    let file = server.path("uploads").join("after");
+    expect_within(
+        || fs::read(&file).is_ok_and(|bytes| bytes == b"ok"),
+        || format!("the upload did not arrive; {}", server.log()),
+    );
+    for kind in ["udp-echo", "udp-ping"] {
+        let socket = server.datagrams(kind);
+        socket.send(b"ping 1").expect("a socket");
+        let mut answer = [0; 64];
+        let count = socket.recv(&mut answer).expect("an answer");
+        assert_eq!(&answer[..count], b"PING 1");
+    }
+    drop(echo);
+    let log = server.log();
+    assert!(!log.contains("panicked"), "{log}");
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn noise_harms_nobody() {
+    noise(40, 2_000);
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn ten_thousand_connections_and_a_million_datagrams_of_noise_harm_nobody() {
+    noise(10_000 / STREAMS.len(), 1_000_000 / DATAGRAMS.len());
+}
