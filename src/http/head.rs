@@ -110,6 +110,8 @@ pub struct RequestHead<'b> {
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends the body. Never in HTTP/1.0 or without a body.
     pub expect_continue: bool,
+    /// Whether the client expects something else that nobody here can meet: 417 (RFC 9110 section 10.1.1). Never in HTTP/1.0.
+    pub expect_unknown: bool,
 }
 
 /// A response head that has passed every framing rule.
@@ -206,6 +208,7 @@ impl HeadScanner {
             expect_continue: facts.expect_continue
                 && version == Version::Http11
                 && body != BodyLength::None,
+            expect_unknown: facts.expect_unknown && version == Version::Http11,
         };
         Ok(Parsed::Complete(head, end))
     }
@@ -394,6 +397,7 @@ struct Facts<'b> {
     keep_alive: bool,
     connection_options: usize,
     expect_continue: bool,
+    expect_unknown: bool,
 }
 
 impl Facts<'_> {
@@ -428,10 +432,7 @@ fn headers_within<const N: usize>(block: &[u8]) -> Result<(Headers<'_>, Facts<'_
         // Lengths first: most headers are none of these, and are not compared at all.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => facts.host(header.value)?,
-            6 if name.eq_ignore_ascii_case(b"expect") => {
-                facts.expect_continue |=
-                    trim_ows(header.value).eq_ignore_ascii_case(b"100-continue");
-            }
+            6 if name.eq_ignore_ascii_case(b"expect") => facts.expect(header.value),
             10 if name.eq_ignore_ascii_case(b"connection") => facts.connection(header.value)?,
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 facts.content_length(header.value)?;
@@ -454,6 +455,14 @@ impl<'b> Facts<'b> {
         match self.host.replace(authority.ok_or(HeadError::Host)?) {
             Some(_) => Err(HeadError::HostRepeated),
             None => Ok(()),
+        }
+    }
+
+    fn expect(&mut self, value: &[u8]) {
+        for expectation in list_elements(value) {
+            let known = expectation.eq_ignore_ascii_case(b"100-continue");
+            self.expect_continue |= known;
+            self.expect_unknown |= !known;
         }
     }
 
@@ -999,6 +1008,17 @@ mod tests {
         assert!(post("1.1", "1"));
         assert!(!post("1.1", "0"));
         assert!(!post("1.0", "1"));
+        let unknown = |version, value| {
+            good(&format!(
+                "GET / HTTP/{version}\r\nHost: h\r\nExpect: {value}\r\n\r\n"
+            ))
+            .expect_unknown
+        };
+        assert!(unknown("1.1", "200-ok"));
+        assert!(unknown("1.1", "100-continue, more"));
+        assert!(!unknown("1.1", "100-Continue"));
+        assert!(!unknown("1.1", ""));
+        assert!(!unknown("1.0", "200-ok"));
     }
 
     #[test]

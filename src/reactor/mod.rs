@@ -69,8 +69,10 @@ pub struct Limits {
     pub kept_page_bytes_max: usize,
     /// Source addresses whose datagrams are counted apart from one another, for each datagram socket.
     pub rate_sources_max: usize,
-    /// How long a peer may take nothing of what is queued for it.
+    /// How often a peer that is to take what is queued for it is looked at: one that took too little since is dropped.
     pub write_timeout: Duration,
+    /// Bytes a second, on average, that are not too little; one byte must it be in any case.
+    pub write_rate_min: u32,
     /// How long a closed session waits for the peer's end.
     pub linger_timeout: Duration,
     /// How many bytes of the peer's a closed session reads and drops.
@@ -156,6 +158,7 @@ impl<S: Sys> Reactor<S> {
                     pump_bytes_max: limits.pump_bytes_max,
                     send_bytes_max: limits.send_bytes_max,
                     write_timeout: limits.write_timeout,
+                    write_bytes_min: bytes_at(limits.write_rate_min, limits.write_timeout).max(1),
                     linger_timeout: limits.linger_timeout,
                     linger_bytes_max: limits.linger_bytes_max,
                 },
@@ -651,6 +654,12 @@ impl<S: Sys> Reactor<S> {
             sockets: self.sessions.len() + listening + self.datagrams.len() + self.names.sockets(),
         };
     }
+}
+
+/// Bytes in a span of time at so many a second.
+fn bytes_at(rate: u32, span: Duration) -> u64 {
+    let bytes = u128::from(rate) * span.as_millis() / 1000;
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// Queues a session, unless it is.

@@ -54,8 +54,9 @@ pub(crate) struct SessionLimits {
     pub(crate) pump_bytes_max: usize,
     /// Bytes in memory that one send queue holds.
     pub(crate) send_bytes_max: u32,
-    /// How long a peer may take nothing of what is queued for it.
+    /// How often a peer that is to take what is queued for it is looked at, and the bytes that it must have taken since.
     pub(crate) write_timeout: Duration,
+    pub(crate) write_bytes_min: u64,
     /// How long, and how many bytes, a closed session waits for the peer's end.
     pub(crate) linger_timeout: Duration,
     pub(crate) linger_bytes_max: usize,
@@ -140,10 +141,10 @@ pub(crate) struct Session<S: Sys> {
     up_socket: Socket<S>,
     attempts: Option<Box<Attempts>>,
     stage: Stage,
-    /// When bytes last left for the client, or when the first of them was queued: the write time-out counts from here.
-    write_progress: Instant,
     /// It parked with output that the client did not take: that the queue drained is news.
     waited_for_room: bool,
+    /// Since when it waits, or was last found to be taking enough.
+    taking: Taking,
     /// That news, until the protocol was told.
     drained: bool,
     /// It waits in the run queue.
@@ -178,8 +179,12 @@ impl<S: Sys> Session<S> {
             up_socket: Socket::new(None),
             attempts: None,
             stage: Stage::Running,
-            write_progress: now,
             waited_for_room: false,
+            taking: Taking {
+                since: now,
+                unsent: 0,
+                sent: 0,
+            },
             drained: false,
             queued: false,
             told: true,
@@ -286,9 +291,6 @@ impl<S: Sys> Session<S> {
                 return Ok(());
             }
         }
-        if self.down.tx.is_empty() {
-            self.write_progress = cx.now;
-        }
         let mut asked = Asked::default();
         host.advance(
             self.origin.conn,
@@ -348,10 +350,10 @@ impl<S: Sys> Session<S> {
             cx.metrics.listeners[self.origin.metrics].bytes_out += (before - *budget) as u64;
             let progress = progress.map_err(Error::Reset)?;
             if progress != Progress::None {
-                self.write_progress = cx.now;
-                if self.waited_for_room && !self.down_socket.has_output(&self.down) {
-                    self.waited_for_room = false;
-                    self.drained = true;
+                if self.waited_for_room {
+                    self.taking.sent += (before - *budget) as u64;
+                    self.waited_for_room = self.down_socket.has_output(&self.down);
+                    self.drained |= !self.waited_for_room;
                 }
                 let room = self.drained || progress == Progress::FreedForRefused;
                 news |= room && !cx.sys.planted(PlantedBug::RefusedRoomForgotten);
@@ -423,9 +425,16 @@ impl<S: Sys> Session<S> {
             link.rx.release(&mut cx.pool);
             link.tx.release(&mut cx.pool);
         }
-        self.waited_for_room = self.down_socket.has_output(&self.down);
+        if self.down_socket.has_output(&self.down) && !self.waited_for_room {
+            self.waited_for_room = true;
+            self.look(cx);
+        }
         self.assert_parked();
-        let (deadline, phase) = self.deadline(host, &cx.limits);
+        let (mut deadline, phase) = self.deadline(host, &cx.limits);
+        if deadline <= cx.now && phase == Phase::Write && self.look(cx) >= cx.limits.write_bytes_min
+        {
+            deadline = self.taking.since + cx.limits.write_timeout;
+        }
         if deadline <= cx.now {
             if phase == Phase::Idle && !advanced {
                 return None;
@@ -437,13 +446,31 @@ impl<S: Sys> Session<S> {
         Some(Outcome::Park(deadline))
     }
 
+    /// Begins to count anew what the client takes. How many bytes that were since the last time: those that left our queue,
+    /// and what the kernel's holds less. Its queue counts, because it tells of room only when a third of it is free, which
+    /// at a slow client's pace may take minutes.
+    fn look(&mut self, cx: &mut Context<S>) -> u64 {
+        let stream = self.down_socket.stream.as_ref();
+        let unsent = stream.map_or(0, |stream| cx.sys.unsent(stream));
+        let last = self.taking;
+        self.taking = Taking {
+            since: cx.now,
+            unsent,
+            sent: 0,
+        };
+        (last.sent + last.unsent).saturating_sub(unsent)
+    }
+
     /// When the session must be looked at again, and what it then waited for.
     pub(crate) fn deadline(&self, host: &dyn Host, limits: &SessionLimits) -> (Instant, Phase) {
         let own = match self.stage {
             Stage::Lingering { until, .. } => (until, Phase::Linger),
-            _ if self.waited_for_room => (self.write_progress + limits.write_timeout, Phase::Write),
-            Stage::Running => (host.deadline(self.origin.conn), Phase::Idle),
-            Stage::Closing { .. } => (self.write_progress + limits.write_timeout, Phase::Write),
+            Stage::Running if !self.waited_for_room => {
+                (host.deadline(self.origin.conn), Phase::Idle)
+            }
+            Stage::Running | Stage::Closing { .. } => {
+                (self.taking.since + limits.write_timeout, Phase::Write)
+            }
         };
         match &self.attempts {
             Some(attempts) if attempts.attempt_until < own.0 => {
@@ -556,6 +583,17 @@ impl<S: Sys> Session<S> {
             cx.sys.close(stream);
         }
     }
+}
+
+/// How much a client took of what was queued for it.
+#[derive(Clone, Copy)]
+struct Taking {
+    /// Since when it is counted.
+    since: Instant,
+    /// Bytes that the kernel held for it then.
+    unsent: u64,
+    /// Bytes that left our queue since.
+    sent: u64,
 }
 
 /// What a flush came to.

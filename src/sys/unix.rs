@@ -1,7 +1,7 @@
 //! The real kernel: mio's poll for readiness, rustix for the system calls, libc for the two that rustix lacks.
 //!
 //! All `unsafe` of the crate stands in the last part of this file: `recvmmsg` and `sendmmsg`, whose arrays of headers
-//! point at one another.
+//! point at one another, and one `ioctl`.
 //!
 //! Sockets are plain descriptors registered by number, so that TCP and Unix streams are one type. Options are set once on
 //! the listening socket: Linux copies `TCP_NODELAY` to the sockets it accepts (checked by a test below), which saves a
@@ -23,6 +23,7 @@ use rustix::net::{
     self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags,
     SocketType, sockopt,
 };
+use rustix::process;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
@@ -94,6 +95,23 @@ impl Unix {
             interest,
         )
     }
+}
+
+/// Lets the process have as many descriptors as it may: the soft limit is often 1,024, for the sake of programs that use
+/// `select(2)`. How many that is; `None` where there is no limit.
+///
+/// # Errors
+/// Those of `setrlimit(2)`.
+pub fn raise_descriptor_limit() -> io::Result<Option<u64>> {
+    let limits = process::getrlimit(process::Resource::Nofile);
+    if limits.current != limits.maximum {
+        let current = limits.maximum;
+        process::setrlimit(
+            process::Resource::Nofile,
+            process::Rlimit { current, ..limits },
+        )?;
+    }
+    Ok(limits.maximum)
 }
 
 fn spare() -> io::Result<OwnedFd> {
@@ -294,6 +312,10 @@ impl Sys for Unix {
             Some(&mut offset),
             len.min(SENDFILE_BYTES_MAX) as usize,
         )?)
+    }
+
+    fn unsent(&mut self, stream: &OwnedFd) -> u64 {
+        unsent(stream)
     }
 
     fn shutdown(&mut self, stream: &OwnedFd) -> io::Result<()> {
@@ -540,6 +562,18 @@ impl Control {
         b[12..16].copy_from_slice(&libc::UDP_SEGMENT.to_ne_bytes());
         b[16..18].copy_from_slice(&bytes.to_ne_bytes());
         Self(b)
+    }
+}
+
+/// `SIOCOUTQ`: bytes in the send queue that were not acknowledged (`man 7 tcp`); of a Unix socket, what was not read.
+#[allow(unsafe_code)]
+fn unsent(stream: &OwnedFd) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `TIOCOUTQ`, which is `SIOCOUTQ`, writes one `int` behind the pointer, which is valid for the call.
+    let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    match result {
+        0 => u64::try_from(bytes).unwrap_or(0),
+        _ => 0,
     }
 }
 
