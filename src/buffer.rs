@@ -237,6 +237,21 @@ impl RecvBuf {
         &mut page[self.end as usize..]
     }
 
+    /// Moves what waits in a full ordinary page to a large one, for a message that must be seen whole and may be longer than
+    /// a page. Whether there is space now: not if the page was a large one, or if the pool gives out none.
+    pub fn enlarge(&mut self, pool: &mut Pool) -> bool {
+        let Some(page) = self.page.take_if(|page| page.len() == PAGE_BYTES) else {
+            return self.has_space();
+        };
+        let mut larger = pool.take(true);
+        let bytes = &page[self.start as usize..self.end as usize];
+        larger[..bytes.len()].copy_from_slice(bytes);
+        (self.start, self.end) = (0, bytes.len() as u32);
+        pool.give(page);
+        self.page = Some(larger);
+        self.has_space()
+    }
+
     /// Records that a read put `count` bytes into [`RecvBuf::space`], which had room for `room`.
     #[inline]
     pub fn filled(&mut self, count: usize, room: usize) {

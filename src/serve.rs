@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig};
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
+use crate::reactor::tls::TlsSource;
 use crate::reactor::{Limits, ListenerOptions, Reactor};
 use crate::service::{DatagramService, Id, Service};
 use crate::services::{
     admin::Admin, hello::Hello, http::Http, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho,
     udp_heartbeat::UdpHeartbeat, udp_ping::UdpPing, upload::Upload,
 };
-use crate::sys::unix::Unix;
+use crate::sys::unix::{Unix, raise_descriptor_limit};
 use crate::sys::{self, Bind, Sys};
 
 /// Why the program could not serve.
@@ -49,6 +50,10 @@ impl std::error::Error for ServeError {}
 /// # Errors
 /// The first listener that could not be opened; nothing is served then.
 pub fn serve(config: &Config) -> Result<(), ServeError> {
+    match raise_descriptor_limit() {
+        Ok(limit) => log::debug!("descriptors: {limit:?}"),
+        Err(error) => log::warn!("the limit of descriptors stays as it is: {error}"),
+    }
     let sys = Unix::new(true).map_err(ServeError::System)?;
     let (mut reactor, bound) = open(sys, config)?;
     announce(config, &bound).map_err(ServeError::System)?;
@@ -102,6 +107,7 @@ fn limits(config: &Config) -> Limits {
         large_page_bytes_max: limits.large_page_bytes_max,
         kept_page_bytes_max: limits.pool_bytes_max,
         write_timeout: limits.write_timeout,
+        write_rate_min: limits.write_rate_min.map_or(0, std::num::NonZeroU32::get),
         rate_sources_max: limits.rate_sources_max,
         linger_timeout: limits.linger_timeout,
         linger_bytes_max: limits.linger_bytes_max,
@@ -192,11 +198,20 @@ fn stream<S: Sys, T: Service + 'static>(
         config::Bind::Tcp(address) | config::Bind::Udp(address) => Bind::Inet(*address),
         config::Bind::Unix(path) => Bind::Unix(path.clone()),
     };
+    let files = match &listener.kind {
+        Kind::Http(http) => http.tls.as_ref(),
+        _ => None,
+    };
+    let tls = match files {
+        Some(files) => Some(TlsSource::load(&files.cert, &files.key).map_err(io::Error::other)?),
+        None => None,
+    };
     let options = ListenerOptions {
         name: listener.name.clone(),
         kind: listener.kind.name(),
         connections_max: listener.kind.connections_max().unwrap_or(usize::MAX),
         serves_while_draining: matches!(listener.kind, Kind::Admin(_)),
+        tls,
     };
     reactor.listen(&bind, options, service)
 }

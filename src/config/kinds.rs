@@ -18,12 +18,15 @@ use ipnet::IpNet;
 
 use super::section::{Section, integer, path, string};
 use super::value::{Fraction, Upstream};
-use crate::buffer::PAGE_BYTES;
+use crate::buffer::{LARGE_PAGE_BYTES, PAGE_BYTES};
 use crate::wire::challenge::{Handshake, Secret};
 use crate::wire::login::UserInfo;
 
 /// Connections that one listener serves at once, unless it is told otherwise: 65,536.
 pub const CONNECTIONS_MAX: usize = 65_536;
+
+/// Clients beyond `max_connections` that a web server tells so at a time; those beyond these wait in the kernel's queue.
+const REFUSALS_MAX: usize = 256;
 
 /// Bytes of a request's or a response's head, unless the listener is told otherwise: 16 KiB.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -70,12 +73,13 @@ impl Kind {
         }
     }
 
-    /// Connections served at once; `None` for the kinds that have no connections.
+    /// Connections open at once; `None` for the kinds that have no connections. A web server has some more than it serves,
+    /// to be able to refuse them with an answer.
     pub fn connections_max(&self) -> Option<usize> {
         match self {
             Kind::TcpEcho(config) => Some(config.connections_max),
             Kind::Hello(config) => Some(config.connections_max),
-            Kind::Http(config) => Some(config.connections_max),
+            Kind::Http(config) => Some(config.connections_max.saturating_add(REFUSALS_MAX)),
             Kind::Proxy(config) => Some(config.connections_max),
             Kind::Upload(config) => Some(config.connections_max),
             Kind::Admin(config) => Some(config.connections_max),
@@ -165,6 +169,9 @@ pub(super) const KINDS: [Row; 9] = {
 
 /// The bounds of `max_connections`.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1 << 24;
+
+/// The bounds of a web server's `max_head_bytes`: it moves a head that fills a page to a large one.
+const LARGE_HEAD_BYTES: RangeInclusive<usize> = 256..=LARGE_PAGE_BYTES;
 
 /// The bounds of `max_head_bytes`: a page is what a receive buffer holds in one piece.
 const HEAD_BYTES: RangeInclusive<usize> = 256..=PAGE_BYTES;
@@ -402,10 +409,16 @@ pub struct HttpConfig {
     /// Time for a whole request head, from its first byte on; slow senders cannot refresh it.
     /// Key `head_timeout`, default 10 s.
     pub head_timeout: Duration,
-    /// Silence within a request body after which it is given up. Not a key yet, 30 s.
+    /// Silence within a request body after which it is given up. Key `body_timeout`, default 30 s.
     pub body_timeout: Duration,
+    /// Bytes a second that a request body must bring: each byte buys its share of a second, and `body_timeout` is the most
+    /// that can be in hand, so that a drip does not last for ever. `None` for no minimum. Key `min_body_rate` (0 for none),
+    /// default 240.
+    pub body_rate_min: Option<NonZeroU32>,
     /// Bytes of a request head. Key `max_head_bytes`, default [`HEAD_BYTES_MAX`].
     pub head_bytes_max: usize,
+    /// Bytes of a request target. Key `max_target_bytes`, default 8,000.
+    pub target_bytes_max: usize,
     /// Bytes of a request body. Key `max_body_bytes`, default 1 MiB.
     pub body_bytes_max: u64,
     /// Requests after which a connection is closed; `None` for no limit.
@@ -415,8 +428,13 @@ pub struct HttpConfig {
     pub open_files_max: usize,
     /// Bytes of answers that are kept in memory. Key `max_memory_bytes`, default 64 MiB.
     pub memory_bytes_max: usize,
-    /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`].
+    /// What TLS needs, for `https`. Key `tls`, default none.
+    pub tls: Option<TlsFiles>,
+    /// Connections at once; those beyond are answered 503. Key `max_connections`, default [`CONNECTIONS_MAX`].
     pub connections_max: usize,
+    /// Connections at once from one IPv4 address or one IPv6 /64; those beyond are answered 429. `None` for no limit, as
+    /// behind a proxy all clients have one address. Key `max_connections_per_address` (0 for none), default none.
+    pub connections_per_address_max: Option<NonZeroU32>,
 }
 
 impl Default for HttpConfig {
@@ -428,14 +446,27 @@ impl Default for HttpConfig {
             idle_timeout: Duration::from_secs(60),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            body_rate_min: NonZeroU32::new(240),
             head_bytes_max: HEAD_BYTES_MAX,
+            target_bytes_max: 8000,
             body_bytes_max: 1024 * 1024,
             requests_per_connection_max: None,
             open_files_max: 1024,
             memory_bytes_max: 64 * 1024 * 1024,
+            tls: None,
             connections_max: CONNECTIONS_MAX,
+            connections_per_address_max: None,
         }
     }
+}
+
+/// Where a certificate and its key stand, both in PEM. Table `tls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, the listener's own certificate first. Key `cert`.
+    pub cert: PathBuf,
+    /// The private key. Key `key`.
+    pub key: PathBuf,
 }
 
 impl HttpConfig {
@@ -459,7 +490,12 @@ impl HttpConfig {
         section.choice("routes", &routes, &mut config.routes);
         section.timeout("idle_timeout", &mut config.idle_timeout);
         section.timeout("head_timeout", &mut config.head_timeout);
-        section.memory_size("max_head_bytes", HEAD_BYTES, &mut config.head_bytes_max);
+        section.timeout("body_timeout", &mut config.body_timeout);
+        section.rate("min_body_rate", &mut config.body_rate_min);
+        let head = &mut config.head_bytes_max;
+        section.memory_size("max_head_bytes", LARGE_HEAD_BYTES, head);
+        let target = &mut config.target_bytes_max;
+        section.memory_size("max_target_bytes", 1..=LARGE_PAGE_BYTES, target);
         section.size(
             "max_body_bytes",
             0..=i64::MAX as u64,
@@ -473,7 +509,20 @@ impl HttpConfig {
             0..=1 << 40,
             &mut config.memory_bytes_max,
         );
+        if section.has("tls") {
+            section.table("tls", |tls| match (tls.path("cert"), tls.path("key")) {
+                (Some(cert), Some(key)) => config.tls = Some(TlsFiles { cert, key }),
+                _ => {
+                    let span = tls.span("cert");
+                    tls.problem(span, "`tls` wants two files, `cert` and `key`".to_owned());
+                }
+            });
+        } else {
+            section.known.push("tls");
+        }
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);
+        let per_address = &mut config.connections_per_address_max;
+        section.rate("max_connections_per_address", per_address);
         config
     }
 }

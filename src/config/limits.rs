@@ -3,6 +3,7 @@
 //! A limit of one listener stands with its kind in [`super::kinds`].
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,9 +36,12 @@ pub struct Limits {
     /// Bytes waiting to be sent on one side of a session, file ranges not counted; the protocol
     /// gets no room beyond. Key `max_send_queue_bytes`, default 256 KiB.
     pub send_queue_bytes_max: usize,
-    /// Time without any progress after which a peer that does not take what is queued for it is
-    /// dropped. Key `write_timeout`, default 60 s.
+    /// A peer that is to take what is queued for it is looked at each time that so long has passed,
+    /// and dropped if it took too little since. Key `write_timeout`, default 60 s.
     pub write_timeout: Duration,
+    /// Bytes a second, on average over `write_timeout`, below which it is too little; `None`: one
+    /// byte is enough. Key `min_write_rate` (0 for none), default 240.
+    pub write_rate_min: Option<NonZeroU32>,
     /// Time for which a closing session still reads and discards, so that the kernel does not
     /// answer late input with a reset that cuts our last bytes. Key `linger_timeout`, default 2 s.
     pub linger_timeout: Duration,
@@ -60,6 +64,7 @@ impl Default for Limits {
             large_page_bytes_max: 64 * 1024 * 1024,
             send_queue_bytes_max: 256 * 1024,
             write_timeout: Duration::from_secs(60),
+            write_rate_min: NonZeroU32::new(240),
             linger_timeout: Duration::from_secs(2),
             linger_bytes_max: 256 * 1024,
             rate_sources_max: 65_536,
@@ -80,6 +85,7 @@ impl Limits {
         let queue = &mut self.send_queue_bytes_max;
         section.memory_size("max_send_queue_bytes", LARGE_PAGE_BYTES..=1 << 30, queue);
         section.timeout("write_timeout", &mut self.write_timeout);
+        section.rate("min_write_rate", &mut self.write_rate_min);
         section.timeout("linger_timeout", &mut self.linger_timeout);
         section.memory_size("max_linger_bytes", 0..=1 << 40, &mut self.linger_bytes_max);
         section.count("max_rate_sources", 1..=1 << 24, &mut self.rate_sources_max);

@@ -1,7 +1,8 @@
 //! The test bench of the services: one connection in memory, a clock that is set by hand, and a real disk; no sockets.
 //!
 //! `peer_sends`, `expect`, `peer_closes`, `expect_closed`: a test reads like the dialogue that it checks. Every step also
-//! checks the contract: a second `advance` with nothing new changes nothing, and the deadline lies ahead.
+//! checks the contract: a second `advance` with nothing new changes nothing, and the deadline lies ahead while nothing
+//! waits to be sent. The client takes all that is sent to it, unless `peer_takes_only` says otherwise.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,30 +16,35 @@ use crate::sys::unix::Unix;
 const SEND_BYTES_MAX: u32 = 512 * 1024;
 
 /// One connection of a service.
-pub(crate) struct Bench<T: Service> {
-    pub(crate) service: T,
+pub struct Bench<T: Service> {
+    pub service: T,
     conn: Option<T::Conn>,
-    pub(crate) down: Link,
-    pub(crate) up: Link,
-    pub(crate) pool: Pool,
-    pub(crate) disk: Unix,
-    pub(crate) resolver: Resolver<Id>,
-    pub(crate) metrics: Metrics,
-    pub(crate) now: Instant,
-    pub(crate) wall: SystemTime,
-    pub(crate) draining: bool,
+    pub down: Link,
+    pub up: Link,
+    pub pool: Pool,
+    pub disk: Unix,
+    pub resolver: Resolver<Id>,
+    pub metrics: Metrics,
+    pub now: Instant,
+    pub wall: SystemTime,
+    pub draining: bool,
     /// Bytes of the answer that were not expected yet.
     sent: Vec<u8>,
+    /// Bytes that the client still takes.
+    window: usize,
+    /// Output waited for the client when the session last parked; since then it drained.
+    waited: bool,
+    drained: bool,
     /// The addresses that a connection was asked for.
-    pub(crate) connect: Option<Vec<std::net::SocketAddr>>,
+    pub connect: Option<Vec<std::net::SocketAddr>>,
     closed: bool,
     /// How the session was dropped.
-    pub(crate) failed: Option<Error>,
+    pub failed: Option<Error>,
 }
 
 impl<T: Service> Bench<T> {
     /// A connection just accepted, after its first `advance`.
-    pub(crate) fn new(service: T) -> Self {
+    pub fn new(service: T) -> Self {
         let hosts = Hosts::parse("192.0.2.1 origin.example\n127.0.0.1 inside.example\n");
         let mut bench = Self {
             service,
@@ -56,6 +62,9 @@ impl<T: Service> Bench<T> {
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_792_000_000),
             draining: false,
             sent: Vec::new(),
+            window: usize::MAX,
+            waited: false,
+            drained: false,
             connect: None,
             closed: false,
             failed: None,
@@ -67,7 +76,7 @@ impl<T: Service> Bench<T> {
     }
 
     /// Calls `advance` until it changes nothing, taking what is sent.
-    pub(crate) fn step(&mut self) {
+    pub fn step(&mut self) {
         loop {
             let before = (
                 self.sent.len(),
@@ -76,7 +85,7 @@ impl<T: Service> Bench<T> {
                 self.up.status,
             );
             self.advance_once();
-            self.collect();
+            let freed = self.collect();
             if self.closed || self.failed.is_some() {
                 return;
             }
@@ -87,13 +96,16 @@ impl<T: Service> Bench<T> {
                     self.up.rx.len(),
                     self.up.status,
                 )
+                && !freed
+                && !self.drained
             {
                 break;
             }
         }
         let conn = self.conn.as_ref().expect("the connection is open");
+        self.waited = !self.down.tx.is_empty();
         assert!(
-            self.service.deadline(conn) > self.now,
+            self.waited || self.service.deadline(conn) > self.now,
             "the deadline must lie ahead"
         );
     }
@@ -105,7 +117,7 @@ impl<T: Service> Bench<T> {
             now: self.now,
             wall: self.wall,
             draining: self.draining,
-            drained: false,
+            drained: std::mem::take(&mut self.drained),
             down: &mut self.down,
             up: &mut self.up,
             pool: &mut self.pool,
@@ -139,18 +151,36 @@ impl<T: Service> Bench<T> {
         }
     }
 
-    /// Takes what is queued for the client, files included.
-    fn collect(&mut self) {
+    /// Takes what is queued for the client, files included, as far as it takes it. Whether somebody who was refused room
+    /// has some now.
+    fn collect(&mut self) -> bool {
+        let before = self.sent.len();
         collect(
             &mut self.down,
             &mut self.disk,
             &mut self.pool,
             &mut self.sent,
+            &mut self.window,
         );
+        if self.waited && self.down.tx.is_empty() {
+            self.waited = false;
+            self.drained = true;
+        }
+        self.sent.len() > before && self.down.tx.take_refused()
+    }
+
+    /// From now on, the client takes so many bytes more, and no others until it is told again.
+    pub fn peer_takes_only(&mut self, bytes: usize) -> &mut Self {
+        self.window = bytes;
+        self.collect();
+        if self.conn.is_some() {
+            self.step();
+        }
+        self
     }
 
     /// The client sends these bytes, in pages as the kernel would bring them.
-    pub(crate) fn peer_sends(&mut self, mut bytes: &[u8]) -> &mut Self {
+    pub fn peer_sends(&mut self, mut bytes: &[u8]) -> &mut Self {
         while !bytes.is_empty() && self.conn.is_some() {
             let taken = self.down.rx.push(bytes, &mut self.pool);
             assert!(taken > 0, "the service does not read on");
@@ -160,15 +190,30 @@ impl<T: Service> Bench<T> {
         self
     }
 
+    /// The client offers these bytes; how many the kernel and then the session took. Fewer than all while the service does not
+    /// read on because the client does not take its answers.
+    pub fn peer_offers(&mut self, bytes: &[u8]) -> usize {
+        let mut offered = 0;
+        while offered < bytes.len() && self.conn.is_some() {
+            let taken = self.down.rx.push(&bytes[offered..], &mut self.pool);
+            if taken == 0 {
+                break;
+            }
+            offered += taken;
+            self.step();
+        }
+        offered
+    }
+
     /// The client sends its end.
-    pub(crate) fn peer_closes(&mut self) -> &mut Self {
+    pub fn peer_closes(&mut self) -> &mut Self {
         self.down.eof = true;
         self.step();
         self
     }
 
     /// Time passes.
-    pub(crate) fn later(&mut self, span: Duration) -> &mut Self {
+    pub fn later(&mut self, span: Duration) -> &mut Self {
         self.now += span;
         self.wall += span;
         self.step();
@@ -176,7 +221,7 @@ impl<T: Service> Bench<T> {
     }
 
     /// The connection that was asked for is made.
-    pub(crate) fn origin_accepts(&mut self) -> &mut Self {
+    pub fn origin_accepts(&mut self) -> &mut Self {
         assert_eq!(
             self.up.status,
             Status::Connecting,
@@ -188,7 +233,7 @@ impl<T: Service> Bench<T> {
     }
 
     /// The connection that was asked for fails.
-    pub(crate) fn origin_fails(&mut self, kind: std::io::ErrorKind) -> &mut Self {
+    pub fn origin_fails(&mut self, kind: std::io::ErrorKind) -> &mut Self {
         self.up.status = Status::Failed(kind);
         self.up.eof = true;
         self.step();
@@ -196,15 +241,21 @@ impl<T: Service> Bench<T> {
     }
 
     /// What the origin received so far and was not asked for yet.
-    pub(crate) fn origin_received(&mut self) -> Vec<u8> {
+    pub fn origin_received(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        collect(&mut self.up, &mut self.disk, &mut self.pool, &mut bytes);
+        collect(
+            &mut self.up,
+            &mut self.disk,
+            &mut self.pool,
+            &mut bytes,
+            &mut { usize::MAX },
+        );
         self.step();
         bytes
     }
 
     /// The origin sends these bytes.
-    pub(crate) fn origin_sends(&mut self, mut bytes: &[u8]) -> &mut Self {
+    pub fn origin_sends(&mut self, mut bytes: &[u8]) -> &mut Self {
         while !bytes.is_empty() && self.conn.is_some() {
             let taken = self.up.rx.push(bytes, &mut self.pool);
             assert!(taken > 0, "the service does not read on");
@@ -215,19 +266,19 @@ impl<T: Service> Bench<T> {
     }
 
     /// The origin sends its end.
-    pub(crate) fn origin_closes(&mut self) -> &mut Self {
+    pub fn origin_closes(&mut self) -> &mut Self {
         self.up.eof = true;
         self.step();
         self
     }
 
     /// Everything that was sent to the client and not expected yet.
-    pub(crate) fn received(&mut self) -> Vec<u8> {
+    pub fn received(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.sent)
     }
 
     /// The client received exactly this since the last look.
-    pub(crate) fn expect(&mut self, bytes: &[u8]) -> &mut Self {
+    pub fn expect(&mut self, bytes: &[u8]) -> &mut Self {
         let received = self.received();
         assert_eq!(
             String::from_utf8_lossy(&received),
@@ -238,14 +289,14 @@ impl<T: Service> Bench<T> {
     }
 
     /// The session ended in good order.
-    pub(crate) fn expect_closed(&mut self) -> &mut Self {
+    pub fn expect_closed(&mut self) -> &mut Self {
         assert!(self.failed.is_none(), "dropped: {:?}", self.failed);
         assert!(self.closed, "the session goes on");
         self
     }
 
     /// The session goes on.
-    pub(crate) fn expect_open(&mut self) -> &mut Self {
+    pub fn expect_open(&mut self) -> &mut Self {
         assert!(
             self.failed.is_none() && !self.closed,
             "the session ended: {:?}",
@@ -255,17 +306,17 @@ impl<T: Service> Bench<T> {
     }
 
     /// Whether the session is over, either way.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.conn.is_none()
     }
 
     /// When the state ends by itself.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         self.conn.as_ref().map(|conn| self.service.deadline(conn))
     }
 
     /// Which side has output that waits; for tests of backpressure.
-    pub(crate) fn queued(&self, side: Side) -> usize {
+    pub fn queued(&self, side: Side) -> usize {
         match side {
             Side::Down => self.down.tx.memory_bytes(),
             Side::Up => self.up.tx.memory_bytes(),
@@ -273,31 +324,39 @@ impl<T: Service> Bench<T> {
     }
 }
 
-fn collect(link: &mut Link, disk: &mut Unix, pool: &mut Pool, into: &mut Vec<u8>) {
+fn collect(
+    link: &mut Link,
+    disk: &mut Unix,
+    pool: &mut Pool,
+    into: &mut Vec<u8>,
+    window: &mut usize,
+) {
     use crate::service::Disk;
-    loop {
-        let count = match link.tx.front() {
+    while *window > 0 {
+        let before = into.len();
+        match link.tx.front() {
             Front::Empty => return,
-            Front::One(bytes, _) => {
-                into.extend_from_slice(bytes);
-                bytes.len()
-            }
+            Front::One(bytes, _) => into.extend_from_slice(&bytes[..bytes.len().min(*window)]),
             Front::Many(runs, count, _) => {
-                runs[..count]
-                    .iter()
-                    .for_each(|run| into.extend_from_slice(run));
-                runs[..count].iter().map(|run| run.len()).sum()
+                for run in &runs[..count] {
+                    let room = *window - (into.len() - before);
+                    into.extend_from_slice(&run[..run.len().min(room)]);
+                }
             }
             Front::File(file, offset, len) => {
-                let mut bytes = vec![0; usize::try_from(len.min(1 << 20)).expect("a megabyte")];
+                let len = usize::try_from(len).map_or(*window, |len| len.min(*window));
+                let mut bytes = vec![0; len.min(1 << 20)];
                 let count = disk
                     .read_at(file, offset, &mut bytes)
                     .expect("a readable file");
                 assert!(count > 0, "the file is shorter than was promised");
                 into.extend_from_slice(&bytes[..count]);
-                count
             }
-        };
+        }
+        let count = into.len() - before;
         link.tx.sent(count, pool);
+        if *window != usize::MAX {
+            *window -= count;
+        }
     }
 }

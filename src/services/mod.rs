@@ -1,7 +1,7 @@
 //! The protocols. Each is one file; this is their table.
 
-#[cfg(test)]
-pub(crate) mod bench;
+#[doc(hidden)] // for tests, those in `tests/` among them
+pub mod bench;
 
 pub mod admin;
 pub mod hello;

@@ -91,6 +91,12 @@ pub trait Sys: Disk {
         len: u64,
     ) -> io::Result<usize>;
 
+    /// Bytes that were sent and that the peer has not confirmed yet: what a slow one still has to take. 0 where the kernel
+    /// does not know.
+    fn unsent(&mut self, _stream: &Self::Stream) -> u64 {
+        0
+    }
+
     /// Shuts down for writing: the peer sees the end of the stream.
     fn shutdown(&mut self, stream: &Self::Stream) -> io::Result<()>;
 

@@ -1,7 +1,7 @@
 //! The real kernel: mio's poll for readiness, rustix for the system calls, libc for the two that rustix lacks.
 //!
 //! All `unsafe` of the crate stands in the last part of this file: `recvmmsg` and `sendmmsg`, whose arrays of headers
-//! point at one another.
+//! point at one another, and one `ioctl`.
 //!
 //! Sockets are plain descriptors registered by number, so that TCP and Unix streams are one type. Options are set once on
 //! the listening socket: Linux copies `TCP_NODELAY` to the sockets it accepts (checked by a test below), which saves a
@@ -23,6 +23,7 @@ use rustix::net::{
     self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags,
     SocketType, sockopt,
 };
+use rustix::process;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
@@ -43,6 +44,8 @@ pub struct Unix {
     poll: Poll,
     events: mio::Events,
     signals: Option<Signals>,
+    /// An event told of signals that were not all taken yet.
+    signalled: bool,
     /// Given up for a moment when the process is out of descriptors, to be able to turn a client away.
     spare: Option<OwnedFd>,
     receiving: Messages,
@@ -77,6 +80,7 @@ impl Unix {
             poll,
             events: mio::Events::with_capacity(EVENTS_MAX),
             signals,
+            signalled: false,
             spare: spare().ok(),
             receiving: Messages::new(),
             sending: Messages::new(),
@@ -91,6 +95,23 @@ impl Unix {
             interest,
         )
     }
+}
+
+/// Lets the process have as many descriptors as it may: the soft limit is often 1,024, for the sake of programs that use
+/// `select(2)`. How many that is; `None` where there is no limit.
+///
+/// # Errors
+/// Those of `setrlimit(2)`.
+pub fn raise_descriptor_limit() -> io::Result<Option<u64>> {
+    let limits = process::getrlimit(process::Resource::Nofile);
+    if limits.current != limits.maximum {
+        let current = limits.maximum;
+        process::setrlimit(
+            process::Resource::Nofile,
+            process::Rlimit { current, ..limits },
+        )?;
+    }
+    Ok(limits.maximum)
 }
 
 fn spare() -> io::Result<OwnedFd> {
@@ -158,7 +179,9 @@ impl Sys for Unix {
             result => result?,
         }
         for event in &self.events {
-            if event.token() != SIGNALS {
+            if event.token() == SIGNALS {
+                self.signalled = true;
+            } else {
                 events.push(Event {
                     token: event.token().0 as u64,
                     readable: event.is_readable() || event.is_error(),
@@ -171,9 +194,16 @@ impl Sys for Unix {
     }
 
     fn signal(&mut self) -> Option<Signal> {
-        match self.signals.as_mut()?.pending().next()? {
-            SIGHUP => Some(Signal::Reload),
-            _ => Some(Signal::Terminate),
+        if !self.signalled {
+            return None; // looking takes a system call, and this is asked every turn
+        }
+        match self.signals.as_mut()?.pending().next() {
+            Some(SIGHUP) => Some(Signal::Reload),
+            Some(_) => Some(Signal::Terminate),
+            None => {
+                self.signalled = false;
+                None
+            }
         }
     }
 
@@ -282,6 +312,10 @@ impl Sys for Unix {
             Some(&mut offset),
             len.min(SENDFILE_BYTES_MAX) as usize,
         )?)
+    }
+
+    fn unsent(&mut self, stream: &OwnedFd) -> u64 {
+        unsent(stream)
     }
 
     fn shutdown(&mut self, stream: &OwnedFd) -> io::Result<()> {
@@ -528,6 +562,18 @@ impl Control {
         b[12..16].copy_from_slice(&libc::UDP_SEGMENT.to_ne_bytes());
         b[16..18].copy_from_slice(&bytes.to_ne_bytes());
         Self(b)
+    }
+}
+
+/// `SIOCOUTQ`: bytes in the send queue that were not acknowledged (`man 7 tcp`); of a Unix socket, what was not read.
+#[allow(unsafe_code)]
+fn unsent(stream: &OwnedFd) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `TIOCOUTQ`, which is `SIOCOUTQ`, writes one `int` behind the pointer, which is valid for the call.
+    let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    match result {
+        0 => u64::try_from(bytes).unwrap_or(0),
+        _ => 0,
     }
 }
 

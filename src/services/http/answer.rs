@@ -133,8 +133,14 @@ impl Answers {
     }
 
     /// Refuses what cannot be answered otherwise; the connection ends with it.
-    pub(super) fn refuse(&mut self, status: Status, text: &str, out: &mut Out<'_>) {
-        self.text(status, text, Method::Get, Connection::Close, out);
+    pub(super) fn refuse(
+        &mut self,
+        status: Status,
+        text: &str,
+        method: Method<'_>,
+        out: &mut Out<'_>,
+    ) {
+        self.text(status, text, method, Connection::Close, out);
     }
 
     /// 405 with the methods that there are (RFC 9110 section 15.5.6).
@@ -161,9 +167,9 @@ impl Answers {
     }
 
     /// The answer to OPTIONS (RFC 9110 section 9.3.7).
-    pub(super) fn options(&mut self, connection: Connection, out: &mut Out<'_>) {
+    pub(super) fn options(&mut self, connection: Connection, allow: &str, out: &mut Out<'_>) {
         let head = self.begin(Status::NO_CONTENT, connection, out.wall);
-        put_header(head, "Allow", ALLOW);
+        put_header(head, "Allow", allow);
         put_head_end(head);
         self.send(out);
     }

@@ -77,7 +77,7 @@ impl Files {
         out: &mut Out<'_>,
     ) {
         let Some(path) = head.target.path() else {
-            return answers.refuse(Status::BAD_REQUEST, "a path was expected", out);
+            return answers.refuse(Status::BAD_REQUEST, "a path was expected", head.method, out);
         };
         if let Some(entry) = self.cache.get(path, out.now, out.disk, &self.root) {
             return put_file(

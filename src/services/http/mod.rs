@@ -4,30 +4,39 @@
 //!          ┌──────────────────── answered, connection kept ◀──────────────┐
 //!          ▼                                                              │
 //! Idle ──bytes──▶ Head ──whole──▶ answered ──body to come──▶ Body ──whole─┘
-//!                  │                  └── not kept ──▶ closed
-//!                  └──malformed──▶ 4xx, closed
+//!  │               │                  └── not kept ──▶ closed    │
+//!  └──late──┐      ├──malformed──▶ 4xx, closed                   └──late or malformed──▶ 4xx unless answered, closed
+//!           ▼      └──late──▶ 408, closed
+//!        closed                                    Refused ──▶ 503 or 429, closed
 //! ```
 //!
 //! The rules:
 //! 1. All requests that have arrived are answered in one pass, in order, into one queue: pipelined ones cost one send.
-//! 2. A head has an absolute time-out: who sends it a byte at a time is not waited for longer.
+//! 2. A head has an absolute time-out: who sends it a byte at a time is not waited for longer. A body must come at a rate.
 //! 3. A request body that nobody asked for is read and dropped within `max_body_bytes`; beyond it the connection is closed.
 //! 4. The steady state allocates nothing: answers are made once for each file and copied from there.
+//! 5. Who is not served is told why, unless that could be taken for the answer to another request: between requests, and
+//!    once a request was answered, the connection just closes.
 //!
-//! [`answer`] writes what is not a file, [`files`] what is, [`site`] is the embedded site. RFC 9110, RFC 9112.
+//! [`answer`] writes what is not a file, [`files`] what is, [`site`] is the embedded site; [`admission`] counts connections.
+//! RFC 9110, RFC 9112.
 
+mod admission;
 mod answer;
 mod files;
 mod site;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{HttpConfig, Routes};
 use crate::http::body::BodyDecoder;
-use crate::http::head::{BodyLength, HeadScanner, Limits, Parsed, RequestHead};
-use crate::http::{Method, Status, Version};
-use crate::service::{Disk, Error, Io, Link, Peer, Phase, Service};
+use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
+use crate::http::target::Target;
+use crate::http::{Method, Status, Version, trim_ows};
+use crate::service::{Disk, Error, Io, Link, Peer, Service};
+use admission::{Admission, Place};
 use answer::Answers;
 use files::Files;
 use site::Site;
@@ -41,6 +50,7 @@ pub struct Http {
     limits: Limits,
     content: Content,
     answers: Answers,
+    admission: Admission,
 }
 
 /// What is served.
@@ -54,6 +64,8 @@ pub struct Conn {
     state: State,
     scanner: HeadScanner,
     requests: u64,
+    /// `None` for a client that is refused.
+    place: Option<Place>,
 }
 
 enum State {
@@ -62,15 +74,15 @@ enum State {
     /// Some of its head has.
     Head { until: Instant },
     /// The request was answered, or waits for its body to be answered.
-    Body {
-        idle_until: Instant,
-        body: Box<RequestBody>,
-    },
+    Body(Box<RequestBody>),
+    /// There is no place for this client.
+    Refused { status: Status, until: Instant },
 }
 
 /// A request body that is being received.
 struct RequestBody {
     decoder: BodyDecoder,
+    until: Instant,
     /// Bytes that may still come, framing included.
     left: u64,
     /// The probe's `POST /`: the body is sent back when it is whole.
@@ -125,8 +137,10 @@ impl Http {
         Ok(Self {
             limits: Limits {
                 head_bytes_max: config.head_bytes_max,
+                target_bytes_max: config.target_bytes_max,
                 ..Limits::default()
             },
+            admission: Admission::new(config),
             config: config.clone(),
             content,
             answers: Answers::default(),
@@ -149,15 +163,23 @@ impl Http {
         let (head, head_bytes) = match conn.scanner.request(rx.bytes(), &self.limits) {
             Ok(Parsed::Complete(head, bytes)) => (head, bytes),
             Ok(Parsed::Partial) => {
-                if matches!(conn.state, State::Idle { .. }) && !rx.is_empty() {
-                    conn.state = State::Head {
-                        until: io.now + self.config.head_timeout,
-                    };
+                // A line end too many behind the last request is no beginning of the next (RFC 9112 section 2.2).
+                let begun = rx.bytes().iter().any(|byte| !b"\r\n".contains(byte));
+                if begun && matches!(conn.state, State::Idle { .. }) {
+                    let until = io.now + self.config.head_timeout;
+                    conn.state = State::Head { until };
+                }
+                if !rx.has_space() && !rx.enlarge(out.pool) {
+                    let text = HeadError::HeadTooLarge.text();
+                    let status = Status::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                    self.answers.refuse(status, text, Method::Get, &mut out);
+                    io.close();
                 }
                 return false;
             }
             Err(error) => {
-                self.answers.refuse(error.status(), error.text(), &mut out);
+                let (status, text) = (error.status(), error.text());
+                self.answers.refuse(status, text, Method::Get, &mut out);
                 io.close();
                 return false;
             }
@@ -176,69 +198,79 @@ impl Http {
             (false, Version::Http11) => Connection::Keep,
         };
         let next = self.respond(&head, connection, &mut out);
-        let body = match next {
-            Next::Done if head.body == BodyLength::None => None,
-            Next::Done => Some(None),
-            Next::Close => {
-                rx.consume(head_bytes);
-                io.close();
-                return false;
-            }
-            Next::Echo => Some(Some(Echo {
-                bytes: Vec::new(),
-                connection,
-            })),
-        };
         let length = head.body;
         rx.consume(head_bytes);
-        match body {
-            None if connection == Connection::Close => {
+        let echo = match next {
+            Next::Done if connection == Connection::Close => {
+                match length {
+                    BodyLength::None => io.close_at_once(),
+                    _ => io.close(), // the body is read and dropped as the session lingers
+                }
+                return false;
+            }
+            Next::Done if length == BodyLength::None => {
+                conn.state = State::Idle {
+                    until: io.now + self.config.idle_timeout,
+                };
+                return true;
+            }
+            Next::Done => None,
+            Next::Close => {
                 io.close();
                 return false;
             }
-            None => {
-                conn.state = State::Idle {
-                    until: io.now + self.config.idle_timeout,
-                }
-            }
-            Some(echo) => {
-                let body = RequestBody {
-                    decoder: BodyDecoder::new(length),
-                    left: self.config.body_bytes_max,
-                    echo,
-                };
-                let body = Box::new(body);
-                conn.state = State::Body {
-                    idle_until: io.now + self.config.body_timeout,
-                    body,
-                };
-            }
-        }
+            Next::Echo => Some(Echo {
+                bytes: Vec::new(),
+                connection,
+            }),
+        };
+        conn.state = State::Body(Box::new(RequestBody {
+            decoder: BodyDecoder::new(length),
+            until: io.now + self.config.body_timeout,
+            left: self.config.body_bytes_max,
+            echo,
+        }));
         true
     }
 
     /// When no more requests can be answered now: is this the end?
-    fn end(&mut self, conn: &Conn, io: &mut Io<'_>) -> Result<(), Error> {
+    fn end(&mut self, conn: &Conn, io: &mut Io<'_>) {
         if io.down.tx.was_refused() {
-            return Ok(()); // there are requests to answer once there is room
+            return; // there are requests to answer once there is room
         }
-        let idle = matches!(conn.state, State::Idle { .. });
         let late = io.now >= self.deadline(conn) && io.down.tx.is_empty();
-        if io.down.eof || idle && (io.draining || late) {
-            io.close();
-            return Ok(());
+        let needless = io.draining && matches!(conn.state, State::Idle { .. });
+        if !(io.down.eof || late || needless) {
+            return;
         }
-        match conn.state {
-            State::Head { .. } if late => {
-                let text = "the request took longer to arrive than this server waits";
-                self.answers
-                    .refuse(Status::REQUEST_TIMEOUT, text, &mut answer::Out::of(io));
-                io.close();
-                Ok(())
-            }
-            State::Body { .. } if late => Err(Error::TimedOut(Phase::Body)),
-            _ => Ok(()),
+        let awaited = match &conn.state {
+            State::Idle { .. } | State::Refused { .. } => false,
+            State::Head { .. } => true,
+            State::Body(body) => body.echo.is_some(),
+        };
+        if awaited {
+            let (status, text) = match io.down.eof {
+                true => (Status::BAD_REQUEST, "the request ended before it was whole"),
+                false => (
+                    Status::REQUEST_TIMEOUT,
+                    "the request took longer to arrive than this server waits",
+                ),
+            };
+            let mut out = answer::Out::of(io);
+            self.answers.refuse(status, text, Method::Get, &mut out);
         }
+        io.close();
+    }
+
+    /// Tells a client that there is no place for it.
+    fn turn_away(&mut self, status: Status, io: &mut Io<'_>) {
+        let text = match status {
+            Status::TOO_MANY_REQUESTS => "you have as many connections as one client may have here",
+            _ => "this server has as many connections as it takes; try again in a moment",
+        };
+        let mut out = answer::Out::of(io);
+        self.answers.refuse(status, text, Method::Get, &mut out);
+        io.close();
     }
 
     /// Answers one request, or says what must come before its answer.
@@ -248,11 +280,11 @@ impl Http {
         connection: Connection,
         out: &mut answer::Out<'_>,
     ) -> Next {
-        let too_large =
-            matches!(head.body, BodyLength::Length(length) if length > self.config.body_bytes_max);
-        if too_large {
-            let text = "the body is longer than this server takes";
-            self.answers.refuse(Status::CONTENT_TOO_LARGE, text, out);
+        let unusual = head.body != BodyLength::None || head.expect_unknown;
+        if (unusual || !matches!(head.target, Target::Origin { .. }))
+            && let Some((status, text)) = self.objection(head)
+        {
+            self.answers.refuse(status, text, head.method, out);
             return Next::Close;
         }
         if self.config.routes == Routes::Probe
@@ -271,7 +303,7 @@ impl Http {
                 Content::Files(files) => files.respond(head, connection, &mut self.answers, out),
                 Content::Site(site) => site.respond(head, connection, &mut self.answers, out),
             },
-            Method::Options => self.answers.options(connection, out),
+            Method::Options => self.answers.options(connection, answer::ALLOW, out),
             Method::Post
             | Method::Put
             | Method::Delete
@@ -288,6 +320,27 @@ impl Http {
             }
         }
         done
+    }
+
+    /// What is wrong with a request that is well-formed, whatever it asks for.
+    #[cold]
+    fn objection(&self, head: &RequestHead<'_>) -> Option<(Status, &'static str)> {
+        if matches!(head.body, BodyLength::Length(length) if length > self.config.body_bytes_max) {
+            let text = "the body is longer than this server takes";
+            return Some((Status::CONTENT_TOO_LARGE, text));
+        }
+        if head.expect_unknown {
+            let text = "this server meets no expectation but 100-continue";
+            return Some((Status::EXPECTATION_FAILED, text));
+        }
+        // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section 7.4).
+        if let Target::Absolute { scheme, .. } = head.target
+            && !scheme.eq_ignore_ascii_case("http")
+        {
+            let text = "this server has http resources only";
+            return Some((Status::MISDIRECTED_REQUEST, text));
+        }
+        None
     }
 
     /// The routes that load and conformance tools expect.
@@ -313,14 +366,6 @@ impl Http {
                 }
                 return Some(Next::Echo);
             }
-            ("/", method) => {
-                self.answers.method_not_allowed(
-                    method,
-                    connection,
-                    "GET, HEAD, POST, OPTIONS",
-                    out,
-                );
-            }
             ("/echo", Method::Get | Method::Head | Method::Post) => {
                 let mut text = format!(
                     "{} {} {}\r\n",
@@ -345,24 +390,38 @@ impl Http {
                     .all("cookie")
                     .flat_map(|value| value.split(|&byte| byte == b';'))
                 {
-                    text.extend_from_slice(crate::http::trim_ows(pair));
-                    text.push(b'\n');
+                    put_cookie(&mut text, pair);
                 }
                 self.answers
                     .plain(Status::OK, &text, head.method, connection, out);
             }
-            ("/echo" | "/cookie", method) => {
-                self.answers
-                    .method_not_allowed(method, connection, answer::ALLOW, out);
-            }
+            ("/", method) => self.without(method, connection, "GET, HEAD, POST, OPTIONS", out),
+            ("/echo", method) => self.without(method, connection, "GET, HEAD, POST, OPTIONS", out),
+            ("/cookie", method) => self.without(method, connection, answer::ALLOW, out),
             _ => return None,
         }
         Some(Next::Done)
     }
 
+    /// A probe route asked with a method that it does not answer itself.
+    fn without(
+        &mut self,
+        method: Method<'_>,
+        connection: Connection,
+        allow: &str,
+        out: &mut answer::Out<'_>,
+    ) {
+        match method {
+            Method::Options => self.answers.options(connection, allow, out),
+            _ => self
+                .answers
+                .method_not_allowed(method, connection, allow, out),
+        }
+    }
+
     /// Receives a body. Whether it is whole.
     fn receive_body(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
-        let State::Body { idle_until, body } = &mut conn.state else {
+        let State::Body(body) = &mut conn.state else {
             return true;
         };
         loop {
@@ -372,9 +431,9 @@ impl Http {
                 Err(error) => {
                     // Where the request was answered already, a second answer would be taken for another request's.
                     if body.echo.is_some() {
+                        let (status, text) = (Status::BAD_REQUEST, error.text());
                         let mut out = answer::Out::of(io);
-                        self.answers
-                            .refuse(Status::BAD_REQUEST, error.text(), &mut out);
+                        self.answers.refuse(status, text, Method::Post, &mut out);
                     }
                     io.close();
                     return false;
@@ -385,14 +444,18 @@ impl Http {
                 echo.bytes.extend_from_slice(&bytes[step.framing..consumed]);
             }
             io.down.rx.consume(consumed);
-            if consumed > 0 {
-                *idle_until = io.now + self.config.body_timeout;
-            }
+            let in_hand = paid(consumed, self.config.body_rate_min);
+            body.until = match in_hand {
+                Some(span) => (body.until + span).min(io.now + self.config.body_timeout),
+                None if consumed > 0 => io.now + self.config.body_timeout,
+                None => body.until,
+            };
             let Some(left) = body.left.checked_sub(consumed as u64) else {
                 if body.echo.is_some() {
                     let text = "the body is longer than this server takes";
+                    let mut out = answer::Out::of(io);
                     self.answers
-                        .refuse(Status::CONTENT_TOO_LARGE, text, &mut answer::Out::of(io));
+                        .refuse(Status::CONTENT_TOO_LARGE, text, Method::Post, &mut out);
                 }
                 io.close();
                 return false;
@@ -439,13 +502,17 @@ enum Next {
 impl Service for Http {
     type Conn = Conn;
 
-    fn accept(&mut self, _peer: &Peer, now: Instant) -> Conn {
+    fn accept(&mut self, peer: &Peer, now: Instant) -> Conn {
+        let until = now + self.config.head_timeout;
+        let (state, place) = match self.admission.admit(peer) {
+            Ok(place) => (State::Idle { until }, Some(place)),
+            Err(status) => (State::Refused { status, until }, None),
+        };
         Conn {
-            state: State::Idle {
-                until: now + self.config.head_timeout,
-            },
+            state,
             scanner: HeadScanner::default(),
             requests: 0,
+            place,
         }
     }
 
@@ -458,19 +525,50 @@ impl Service for Http {
         loop {
             let more = match conn.state {
                 State::Idle { .. } | State::Head { .. } => self.answer_next(conn, io),
-                State::Body { .. } => self.receive_body(conn, io),
+                State::Body(_) => self.receive_body(conn, io),
+                State::Refused { status, .. } => {
+                    self.turn_away(status, io);
+                    return Ok(());
+                }
             };
             if !more {
                 break;
             }
         }
-        self.end(conn, io)
+        self.end(conn, io);
+        Ok(())
     }
 
     fn deadline(&self, conn: &Conn) -> Instant {
         match &conn.state {
-            State::Idle { until } | State::Head { until } => *until,
-            State::Body { idle_until, .. } => *idle_until,
+            State::Idle { until } | State::Head { until } | State::Refused { until, .. } => *until,
+            State::Body(body) => body.until,
         }
+    }
+
+    fn ended(&mut self, conn: Conn, _disk: &mut dyn Disk, _now: Instant) {
+        if let Some(place) = conn.place {
+            self.admission.leave(place);
+        }
+    }
+}
+
+/// The time that `bytes` of a body buy at `rate` bytes a second; `None` without a rate.
+fn paid(bytes: usize, rate: Option<NonZeroU32>) -> Option<Duration> {
+    let nanoseconds = (bytes as u64).saturating_mul(1_000_000_000) / u64::from(rate?.get());
+    Some(Duration::from_nanos(nanoseconds))
+}
+
+/// A cookie as a line `name=value` (RFC 6265 section 4.2.1); what has no name is left out.
+fn put_cookie(text: &mut Vec<u8>, pair: &[u8]) {
+    let Some(equals) = pair.iter().position(|&byte| byte == b'=') else {
+        return;
+    };
+    let (name, value) = (trim_ows(&pair[..equals]), trim_ows(&pair[equals + 1..]));
+    if !name.is_empty() {
+        text.extend_from_slice(name);
+        text.push(b'=');
+        text.extend_from_slice(value);
+        text.push(b'\n');
     }
 }
