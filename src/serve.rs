@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig};
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
+use crate::reactor::tls::TlsSource;
 use crate::reactor::{Limits, ListenerOptions, Reactor};
 use crate::service::{DatagramService, Id, Service};
 use crate::services::{
@@ -197,11 +198,20 @@ fn stream<S: Sys, T: Service + 'static>(
         config::Bind::Tcp(address) | config::Bind::Udp(address) => Bind::Inet(*address),
         config::Bind::Unix(path) => Bind::Unix(path.clone()),
     };
+    let files = match &listener.kind {
+        Kind::Http(http) => http.tls.as_ref(),
+        _ => None,
+    };
+    let tls = match files {
+        Some(files) => Some(TlsSource::load(&files.cert, &files.key).map_err(io::Error::other)?),
+        None => None,
+    };
     let options = ListenerOptions {
         name: listener.name.clone(),
         kind: listener.kind.name(),
         connections_max: listener.kind.connections_max().unwrap_or(usize::MAX),
         serves_while_draining: matches!(listener.kind, Kind::Admin(_)),
+        tls,
     };
     reactor.listen(&bind, options, service)
 }

@@ -84,6 +84,7 @@ fn start(idle_timeout: Duration) -> SocketAddr {
             kind: "lengths",
             connections_max: 10,
             serves_while_draining: false,
+            tls: None,
         };
         let bind = Bind::Inet((Ipv4Addr::LOCALHOST, 0).into());
         match reactor.listen(&bind, options, Lengths { idle_timeout }) {

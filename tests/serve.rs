@@ -1,6 +1,5 @@
 //! The process as a whole: how it starts, how it ends, and what it survives.
 
-#[path = "common/process.rs"]
 mod common;
 
 use std::fs;
@@ -10,11 +9,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Random, Server, exchange, exists, expect_within, get, rest, run};
+use common::{Program, expect_soon, run};
 use rustix::process::Signal;
 
 /// The kinds that speak over streams, with a configuration that lets a test use each.
-const STREAMS: [&str; 4] = ["tcp-echo", "hello", "http", "upload"];
+const STREAMS: [&str; 6] = ["tcp-echo", "hello", "http", "upload", "proxy", "admin"];
 /// Those that speak over datagrams.
 const DATAGRAMS: [&str; 3] = ["udp-echo", "udp-ping", "udp-heartbeat"];
 
@@ -35,11 +34,53 @@ fn every_kind() -> String {
 
 const ECHO: &str = "[[listener]]\nkind = \"tcp-echo\"\nbind = \"127.0.0.1:0\"\n";
 
+/// Sends bytes and reads an answer of the given length.
+fn exchange(stream: &mut TcpStream, send: &[u8], answer: usize) -> Vec<u8> {
+    stream.write_all(send).expect("a connection");
+    let mut bytes = vec![0; answer];
+    stream.read_exact(&mut bytes).expect("an answer");
+    bytes
+}
+
+/// Reads to the end of the stream.
+fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("an answer");
+    bytes
+}
+
+/// One GET on a connection of its own: the status and the whole answer.
+fn get(server: &Program, kind: &str, target: &str) -> (u16, String) {
+    let mut stream = server.connect(kind);
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("a connection");
+    let answer = String::from_utf8_lossy(&rest(&mut stream)).into_owned();
+    let status = answer.get(9..12).and_then(|text| text.parse().ok());
+    let status = status.unwrap_or_else(|| panic!("no status in {answer:?}"));
+    (status, answer)
+}
+
+/// What a metric says, over all its labels.
+fn metric(server: &Program, name: &str) -> f64 {
+    let (status, answer) = get(server, "admin", "/metrics");
+    assert_eq!(status, 200);
+    let samples = answer.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value = rest
+            .starts_with(['{', ' '])
+            .then(|| rest.rsplit(' ').next())??;
+        value.parse::<f64>().ok()
+    });
+    let values: Vec<f64> = samples.collect();
+    assert!(!values.is_empty(), "no {name} in {answer}");
+    values.iter().sum()
+}
+
 // ---- the start
 
 #[test]
 fn each_listener_is_announced_with_its_real_port() {
-    let server = Server::start(&every_kind());
+    let server = Program::start(&every_kind());
     let kinds: Vec<&str> = server.listening().iter().map(|(k, _)| &**k).collect();
     assert_eq!(kinds, [&STREAMS[..], &DATAGRAMS[..]].concat());
     for kind in kinds {
@@ -48,7 +89,7 @@ fn each_listener_is_announced_with_its_real_port() {
     for kind in STREAMS {
         server.connect(kind);
     }
-    assert_eq!(server.stop(), Some(0));
+    server.stop();
 }
 
 #[test]
@@ -92,7 +133,7 @@ fn a_unix_socket_comes_and_goes_with_the_server() {
         stream.read_to_string(&mut answer).expect("an answer");
         assert_eq!(answer, "OVER A PATH");
     };
-    let server = Server::start(&config);
+    let server = Program::start(&config);
     assert_eq!(
         server.listening(),
         [("tcp-echo".into(), format!("unix:{}", path.display()))]
@@ -103,20 +144,20 @@ fn a_unix_socket_comes_and_goes_with_the_server() {
     assert_eq!(output.status.code(), Some(69));
     assert!(String::from_utf8_lossy(&output.stderr).contains("in use"));
     answered();
-    assert_eq!(server.stop(), Some(0));
-    assert!(!exists(&path), "the path is left behind");
+    server.stop();
+    assert!(!path.exists(), "the path is left behind");
     // One that a killed server left behind is taken over.
     drop(UnixListener::bind(&path).expect("a path"));
-    assert!(exists(&path));
-    let server = Server::start(&config);
+    assert!(path.exists());
+    let server = Program::start(&config);
     answered();
-    assert_eq!(server.stop(), Some(0));
+    server.stop();
 }
 
 // ---- the end
 
 /// A client whose answer can never be finished: it sends and does not read, until the server stops taking.
-fn stuck_client(server: &Server) -> TcpStream {
+fn stuck_client(server: &Program) -> TcpStream {
     let mut stream = server.connect("tcp-echo");
     stream.set_nonblocking(true).expect("an option");
     // Nothing tells from outside that the server's buffers and the kernel's are full, but that no byte has been taken
@@ -142,7 +183,7 @@ fn stuck_client(server: &Server) -> TcpStream {
 #[test]
 fn sigterm_and_sigint_close_what_is_idle_and_exit_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut server = Server::start(ECHO);
+        let mut server = Program::start(ECHO);
         let mut idle = server.connect("tcp-echo");
         assert_eq!(exchange(&mut idle, b"abc", 3), b"ABC");
         server.signal(signal);
@@ -157,7 +198,7 @@ fn what_is_under_way_at_sigterm_is_finished_and_nothing_new_begins() {
     let bytes = 100 << 20;
     let file = fs::File::create(folder.path().join("large")).expect("a file");
     file.set_len(bytes).expect("a disk with holes");
-    let mut server = Server::start(&format!(
+    let mut server = Program::start(&format!(
         "drain_timeout = \"60s\"\n[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nroot = {:?}\n",
         folder.path()
     ));
@@ -168,7 +209,7 @@ fn what_is_under_way_at_sigterm_is_finished_and_nothing_new_begins() {
     assert_eq!(head, b"HTTP/1.1 200");
     server.signal(Signal::TERM);
     let refused = || TcpStream::connect(address).is_err();
-    expect_within(refused, || "it still accepts".into());
+    expect_soon(refused, || "it still accepts".into());
     let body = rest(&mut download);
     let blank = body.windows(4).position(|w| w == b"\r\n\r\n");
     let head_bytes = blank.expect("the end of the head") + 4;
@@ -178,7 +219,7 @@ fn what_is_under_way_at_sigterm_is_finished_and_nothing_new_begins() {
 
 #[test]
 fn what_takes_longer_than_the_drain_is_cut() {
-    let mut server = Server::start(&format!("drain_timeout = \"300ms\"\n{ECHO}"));
+    let mut server = Program::start(&format!("drain_timeout = \"300ms\"\n{ECHO}"));
     let _stuck = stuck_client(&server);
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
@@ -186,12 +227,12 @@ fn what_takes_longer_than_the_drain_is_cut() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let mut server = Server::start(&format!("drain_timeout = \"24h\"\n{ECHO}"));
+    let mut server = Program::start(&format!("drain_timeout = \"24h\"\n{ECHO}"));
     let _stuck = stuck_client(&server);
     let address = server.address("tcp-echo");
     server.signal(Signal::TERM);
     let refused = || TcpStream::connect(address).is_err();
-    expect_within(refused, || "it still accepts".into());
+    expect_soon(refused, || "it still accepts".into());
     assert!(
         server.child.try_wait().expect("a child").is_none(),
         "it did not wait for the client"
@@ -204,7 +245,7 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 fn without_descriptors_clients_are_turned_away_and_service_goes_on() {
-    let server = Server::start_with_descriptors(ECHO, 24);
+    let server = Program::start_with_descriptors(ECHO, 24);
     let before = server.descriptors();
     let mut clients: Vec<TcpStream> = (0..40).map(|_| server.connect("tcp-echo")).collect();
     // Each is either served or closed; none is left waiting.
@@ -232,12 +273,12 @@ fn without_descriptors_clients_are_turned_away_and_service_goes_on() {
             b"AGAIN"
         );
     }
-    assert_eq!(server.stop(), Some(0));
+    server.stop();
 }
 
 /// Sends `connections` lots of noise to each stream listener and `datagrams` to each datagram listener, then uses them.
 fn noise(connections: usize, datagrams: usize) {
-    let server = Server::start(&every_kind());
+    let mut server = Program::start(&every_kind());
     let before = server.descriptors();
     let mut random = Random(0x5eed);
     for kind in STREAMS {
@@ -285,22 +326,34 @@ fn noise(connections: usize, datagrams: usize) {
         }
     }
 
-    // Nothing is left of it: no session holds a socket, and all listeners serve.
+    // Nothing is left of it, but for the session that asks: no descriptor, no session, no page.
     server.expect_descriptors(before);
+    expect_soon(
+        || metric(&server, "netlab_sessions") <= 1.0 && metric(&server, "netlab_pages") <= 2.0,
+        || {
+            let [sessions, pages] = ["netlab_sessions", "netlab_pages"].map(|n| metric(&server, n));
+            format!("{sessions} sessions and {pages} pages are left")
+        },
+    );
+    // And all listeners serve.
     let (sentence, answer) = ("grüße".as_bytes(), "GRÜSSE".as_bytes());
     let mut echo = server.connect("tcp-echo");
     assert_eq!(exchange(&mut echo, sentence, answer.len()), answer);
     assert_eq!(exchange(&mut server.connect("hello"), b"", 6), b"hello0");
     assert_eq!(get(&server, "http", "/HelloWorld.html").0, 200);
+    assert_eq!(get(&server, "admin", "/readyz").0, 200);
+    // Loopback is refused, which needs no network to be seen.
+    let refused = format!("http://{}/", server.address("http"));
+    assert_eq!(get(&server, "proxy", &refused).0, 403);
     let mut upload = server.connect("upload");
     upload
         .write_all(b"\x23\0\0\0{\"filename\":\"after\", \"filesize\": 2}ok")
         .expect("a connection");
     drop(upload);
     let file = server.path("uploads").join("after");
-    expect_within(
+    expect_soon(
         || fs::read(&file).is_ok_and(|bytes| bytes == b"ok"),
-        || format!("the upload did not arrive; {}", server.log()),
+        || "the upload did not arrive".into(),
     );
     for kind in ["udp-echo", "udp-ping"] {
         let socket = server.datagrams(kind);
@@ -312,7 +365,7 @@ fn noise(connections: usize, datagrams: usize) {
     drop(echo);
     let log = server.log();
     assert!(!log.contains("panicked"), "{log}");
-    assert_eq!(server.stop(), Some(0));
+    server.stop();
 }
 
 #[test]
@@ -324,4 +377,27 @@ fn noise_harms_nobody() {
 #[ignore = "takes a minute"]
 fn ten_thousand_connections_and_a_million_datagrams_of_noise_harm_nobody() {
     noise(10_000 / STREAMS.len(), 1_000_000 / DATAGRAMS.len());
+}
+
+/// Numbers that look random and are the same in each run.
+struct Random(u64);
+
+impl Random {
+    /// The next number (xorshift64*).
+    fn number(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below a bound.
+    fn below(&mut self, bound: usize) -> usize {
+        (self.number() >> 11) as usize % bound
+    }
+
+    /// Bytes of any values.
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| (self.number() >> 56) as u8).collect()
+    }
 }

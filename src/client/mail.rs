@@ -74,7 +74,7 @@ pub struct MailArgs {
     #[arg(long, value_name = "HOST[:PORT]", required_unless_present = "dry_run")]
     server: Option<String>,
 
-    /// The sender: ADDRESS or 'NAME <ADDRESS>'
+    /// The sender: `ADDRESS` or `NAME <ADDRESS>`
     #[arg(long, value_name = "ADDRESS")]
     from: String,
 

@@ -428,6 +428,8 @@ pub struct HttpConfig {
     pub open_files_max: usize,
     /// Bytes of answers that are kept in memory. Key `max_memory_bytes`, default 64 MiB.
     pub memory_bytes_max: usize,
+    /// What TLS needs, for `https`. Key `tls`, default none.
+    pub tls: Option<TlsFiles>,
     /// Connections at once; those beyond are answered 503. Key `max_connections`, default [`CONNECTIONS_MAX`].
     pub connections_max: usize,
     /// Connections at once from one IPv4 address or one IPv6 /64; those beyond are answered 429. `None` for no limit, as
@@ -451,10 +453,20 @@ impl Default for HttpConfig {
             requests_per_connection_max: None,
             open_files_max: 1024,
             memory_bytes_max: 64 * 1024 * 1024,
+            tls: None,
             connections_max: CONNECTIONS_MAX,
             connections_per_address_max: None,
         }
     }
+}
+
+/// Where a certificate and its key stand, both in PEM. Table `tls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, the listener's own certificate first. Key `cert`.
+    pub cert: PathBuf,
+    /// The private key. Key `key`.
+    pub key: PathBuf,
 }
 
 impl HttpConfig {
@@ -497,6 +509,17 @@ impl HttpConfig {
             0..=1 << 40,
             &mut config.memory_bytes_max,
         );
+        if section.has("tls") {
+            section.table("tls", |tls| match (tls.path("cert"), tls.path("key")) {
+                (Some(cert), Some(key)) => config.tls = Some(TlsFiles { cert, key }),
+                _ => {
+                    let span = tls.span("cert");
+                    tls.problem(span, "`tls` wants two files, `cert` and `key`".to_owned());
+                }
+            });
+        } else {
+            section.known.push("tls");
+        }
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);
         let per_address = &mut config.connections_per_address_max;
         section.rate("max_connections_per_address", per_address);

@@ -23,6 +23,7 @@ mod host;
 mod names;
 mod session;
 mod timer;
+pub mod tls;
 mod token;
 mod upstream;
 
@@ -43,6 +44,7 @@ use host::{Host, Hosted};
 use names::Names;
 use session::{Context, Origin, Outcome, Session, SessionLimits};
 use timer::{Tick, Timers};
+use tls::TlsSource;
 use token::Token;
 
 /// Errors of `accept(2)` that mean "no descriptors left" (`EMFILE` of the process, `ENFILE` of the system).
@@ -80,7 +82,7 @@ pub struct Limits {
 }
 
 /// What tells one listener from another.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ListenerOptions {
     /// Its name in logs and metrics.
     pub name: String,
@@ -90,6 +92,8 @@ pub struct ListenerOptions {
     pub connections_max: usize,
     /// It goes on accepting while the process drains: for health checks.
     pub serves_while_draining: bool,
+    /// The certificate of a listener that speaks TLS.
+    pub tls: Option<TlsSource>,
 }
 
 /// Whether the loop goes on.
@@ -244,6 +248,11 @@ impl<S: Sys> Reactor<S> {
         &mut self.cx.sys
     }
 
+    /// The kernel, when the reactor is no longer needed. What sessions and services hold is dropped first.
+    pub fn into_sys(self) -> S {
+        self.cx.sys
+    }
+
     /// What was counted, with the gauges of this moment.
     pub fn metrics(&mut self) -> &Metrics {
         self.set_gauges();
@@ -315,7 +324,7 @@ impl<S: Sys> Reactor<S> {
 
     fn signalled(&mut self, signal: Signal) {
         match (signal, self.life) {
-            (Signal::Reload, _) => log::warn!("SIGHUP: nothing to read again yet"),
+            (Signal::Reload, _) => self.reload(),
             (Signal::Terminate, Life::Serving) => self.drain(),
             (Signal::Terminate, _) => {
                 log::warn!(
@@ -323,6 +332,20 @@ impl<S: Sys> Reactor<S> {
                     self.sessions.len()
                 );
                 self.life = Life::Over;
+            }
+        }
+    }
+
+    /// Reads the certificates again. Connections that are open keep theirs.
+    fn reload(&mut self) {
+        for listener in &mut self.listeners {
+            let Some(tls) = &mut listener.options.tls else {
+                continue;
+            };
+            let name = &listener.options.name;
+            match tls.reload() {
+                Ok(()) => log::info!("{name}: certificate read again"),
+                Err(error) => log::error!("{name}: the old certificate stays: {error}"),
             }
         }
     }
@@ -494,7 +517,9 @@ impl<S: Sys> Reactor<S> {
             conn,
             peer,
         };
-        let session = entry.insert(Session::new(id, origin, stream, &cx.limits, cx.now));
+        let tls = listener.options.tls.as_ref().and_then(TlsSource::accept);
+        let session = Session::new(id, origin, stream, tls, &cx.limits, cx.now);
+        let session = entry.insert(session);
         enqueue(session, &mut self.runnable);
     }
 

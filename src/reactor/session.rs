@@ -25,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::host::Host;
 use super::timer::Tick;
+use super::tls::{self, Tls};
 use super::token::Token;
 use super::upstream::Attempts;
 use crate::buffer::{Front, Pool};
@@ -62,12 +63,13 @@ pub(crate) struct SessionLimits {
 }
 
 /// One side's socket and what is known of its readiness.
-struct Socket<S: Sys> {
-    stream: Option<S::Stream>,
-    readable: bool,
-    writable: bool,
+pub(super) struct Socket<S: Sys> {
+    pub(super) stream: Option<S::Stream>,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
     /// The kernel told the end of the stream or a broken connection: no further edge may come for it.
-    closing: bool,
+    pub(super) closing: bool,
+    pub(super) tls: Option<Box<Tls>>,
 }
 
 impl<S: Sys> Socket<S> {
@@ -77,7 +79,18 @@ impl<S: Sys> Socket<S> {
             readable: false,
             writable: false,
             closing: false,
+            tls: None,
         }
+    }
+
+    /// Whether a fill could bring anything.
+    fn may_fill(&self) -> bool {
+        self.readable || self.tls.as_ref().is_some_and(|tls| tls.has_plain())
+    }
+
+    /// Whether something waits to be sent, in the link's queue or as records.
+    fn has_output(&self, link: &Link) -> bool {
+        !link.tx.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_output())
     }
 }
 
@@ -148,11 +161,13 @@ impl<S: Sys> Session<S> {
         id: Id,
         origin: Origin,
         stream: S::Stream,
+        tls: Option<Box<Tls>>,
         limits: &SessionLimits,
         now: Instant,
     ) -> Self {
         let down_socket = Socket {
             writable: true,
+            tls,
             ..Socket::new(Some(stream))
         };
         Self {
@@ -192,6 +207,7 @@ impl<S: Sys> Session<S> {
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
         let mut budget = cx.limits.pump_bytes_max;
         let mut fact = std::mem::take(&mut self.told);
+        let mut advanced = false;
         if self.up.status == Status::Connecting {
             fact |= self.advance_connect(cx);
         }
@@ -200,6 +216,7 @@ impl<S: Sys> Session<S> {
                 Ok(news) => fact |= news,
                 Err(kind) => return Outcome::Ended(Err(Error::Reset(kind))),
             }
+            advanced |= fact;
             if fact && let Err(error) = self.advance(host, cx) {
                 return Outcome::Ended(Err(error));
             }
@@ -215,13 +232,17 @@ impl<S: Sys> Session<S> {
                 return Outcome::Again;
             }
             let fillable = |link: &Link, socket: &Socket<S>| {
-                socket.readable && !link.eof && link.rx.has_space()
+                let reads = socket.may_fill() && !link.eof && link.rx.has_space();
+                reads && link.status == Status::Open
             };
             if !fact
                 && !fillable(&self.down, &self.down_socket)
                 && !fillable(&self.up, &self.up_socket)
             {
-                return self.park(host, cx);
+                match self.park(advanced, host, cx) {
+                    Some(outcome) => return outcome,
+                    None => fact = true,
+                }
             }
         }
     }
@@ -230,7 +251,7 @@ impl<S: Sys> Session<S> {
     fn fill(&mut self, cx: &mut Context<S>, budget: &mut usize) -> Result<bool, io::ErrorKind> {
         let counted = &mut cx.metrics.listeners[self.origin.metrics].bytes_in;
         let mut news = false;
-        if self.down_socket.readable {
+        if self.down_socket.may_fill() {
             let before = *budget;
             news |= fill(
                 &mut self.down,
@@ -292,10 +313,20 @@ impl<S: Sys> Session<S> {
             self.disconnect(Status::Closed, cx);
         }
         if asked.close {
-            self.down.rx.clear();
-            self.stage = Stage::Closing {
-                linger_bytes: cx.limits.linger_bytes_max,
+            let nothing_follows = asked.at_once
+                && self.down.rx.is_empty()
+                && !self.down_socket.readable
+                && self.down_socket.tls.is_none();
+            let linger_bytes = if nothing_follows {
+                0
+            } else {
+                cx.limits.linger_bytes_max
             };
+            self.down.rx.clear();
+            self.stage = Stage::Closing { linger_bytes };
+            if linger_bytes > 0 && !self.down.eof {
+                self.down.finish();
+            }
         } else if let Some((addresses, timeout)) = asked.connect {
             self.attempts = Some(Box::new(Attempts::new(addresses, timeout, cx.now)));
             self.connect_next(cx);
@@ -320,10 +351,13 @@ impl<S: Sys> Session<S> {
             if progress != Progress::None {
                 if self.waited_for_room {
                     self.taking.sent += (before - *budget) as u64;
-                    self.waited_for_room = !self.down.tx.is_empty();
-                    self.drained |= self.down.tx.is_empty();
+                    if !self.down_socket.has_output(&self.down) {
+                        self.waited_for_room = false;
+                        self.drained = true;
+                    }
                 }
-                news |= self.drained || progress == Progress::FreedForRefused;
+                let room = self.drained || progress == Progress::FreedForRefused;
+                news |= room && !cx.sys.planted(PlantedBug::RefusedRoomForgotten);
             }
         }
         let up_wants = self.up_socket.writable || self.up.finish == Finish::Wanted;
@@ -335,7 +369,10 @@ impl<S: Sys> Session<S> {
                 &mut cx.pool,
                 budget,
             ) {
-                Ok(progress) => news |= progress == Progress::FreedForRefused,
+                Ok(progress) => {
+                    let room = progress == Progress::FreedForRefused;
+                    news |= room && !cx.sys.planted(PlantedBug::RefusedRoomForgotten);
+                }
                 Err(kind) => {
                     // An origin that closed early may have said why; that still stands in the socket's buffer.
                     self.up_socket.readable = true;
@@ -357,18 +394,15 @@ impl<S: Sys> Session<S> {
     /// The steps of an orderly end.
     fn end(&mut self, cx: &mut Context<S>) -> Option<Outcome> {
         if let Stage::Closing { linger_bytes } = self.stage
-            && self.down.tx.is_empty()
+            && !self.down_socket.has_output(&self.down)
         {
-            if self.down.eof || cx.sys.planted(PlantedBug::LingerSkipped) {
+            let skipped = cx.sys.planted(PlantedBug::LingerSkipped);
+            if self.down.eof || linger_bytes == 0 || skipped {
                 return Some(Outcome::Ended(Ok(())));
             }
-            if let Some(stream) = &self.down_socket.stream
-                && self.down.finish != Finish::Sent
-                && cx.sys.shutdown(stream).is_err()
-            {
-                return Some(Outcome::Ended(Ok(()))); // the peer is gone already
+            if self.down.finish != Finish::Sent {
+                return None; // the last records of a TLS stream wait for room
             }
-            self.down.finish = Finish::Sent;
             self.stage = Stage::Lingering {
                 until: cx.now + cx.limits.linger_timeout,
                 linger_bytes,
@@ -385,16 +419,18 @@ impl<S: Sys> Session<S> {
         }
     }
 
-    /// Gives back what an idle session does not need, and says until when it sleeps.
-    fn park(&mut self, host: &dyn Host, cx: &mut Context<S>) -> Outcome {
+    /// Gives back what an idle session does not need, and says until when it sleeps. `None`: an event came just when the
+    /// deadline had passed, ahead of its reminder, and the protocol was not asked yet.
+    fn park(&mut self, advanced: bool, host: &dyn Host, cx: &mut Context<S>) -> Option<Outcome> {
         for link in [&mut self.down, &mut self.up] {
             link.rx.release(&mut cx.pool);
             link.tx.release(&mut cx.pool);
         }
-        if !self.down.tx.is_empty() && !self.waited_for_room {
-            self.waited_for_room = true;
+        let waits = self.down_socket.has_output(&self.down);
+        if waits && !self.waited_for_room {
             self.look(cx);
         }
+        self.waited_for_room = waits;
         self.assert_parked();
         let (mut deadline, phase) = self.deadline(host, &cx.limits);
         if deadline <= cx.now && phase == Phase::Write && self.look(cx) >= cx.limits.write_bytes_min
@@ -402,11 +438,14 @@ impl<S: Sys> Session<S> {
             deadline = self.taking.since + cx.limits.write_timeout;
         }
         if deadline <= cx.now {
+            if phase == Phase::Idle && !advanced {
+                return None;
+            }
             // `advance` ran with this very `now`: either the peer takes nothing, or the protocol broke its rule.
             debug_assert!(phase != Phase::Idle, "a service let its deadline pass");
-            return Outcome::Ended(Err(Error::TimedOut(phase)));
+            return Some(Outcome::Ended(Err(Error::TimedOut(phase))));
         }
-        Outcome::Park(deadline)
+        Some(Outcome::Park(deadline))
     }
 
     /// Begins to count anew what the client takes. How many bytes that were since the last time: those that left our queue,
@@ -561,7 +600,7 @@ struct Taking {
 
 /// What a flush came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
+pub(super) enum Progress {
     /// No byte left.
     None,
     /// Some did.
@@ -578,6 +617,9 @@ fn fill<S: Sys>(
     pool: &mut Pool,
     budget: &mut usize,
 ) -> Result<bool, io::ErrorKind> {
+    if socket.tls.is_some() {
+        return tls::fill(link, socket, sys, pool, budget);
+    }
     let mut news = false;
     let Some(stream) = &socket.stream else {
         return Ok(false);
@@ -620,6 +662,9 @@ fn flush<S: Sys>(
     pool: &mut Pool,
     budget: &mut usize,
 ) -> Result<Progress, io::ErrorKind> {
+    if socket.tls.is_some() {
+        return tls::flush(link, socket, sys, pool, budget);
+    }
     let mut progress = Progress::None;
     let Some(stream) = &socket.stream else {
         return Ok(progress);
@@ -661,10 +706,7 @@ fn flush<S: Sys>(
         sys.shutdown(stream).map_err(|error| error.kind())?;
         link.finish = Finish::Sent;
     }
-    if progress == Progress::Sent
-        && link.tx.take_refused()
-        && !sys.planted(PlantedBug::RefusedRoomForgotten)
-    {
+    if progress == Progress::Sent && link.tx.take_refused() {
         progress = Progress::FreedForRefused;
     }
     Ok(progress)

@@ -44,6 +44,8 @@ pub struct Unix {
     poll: Poll,
     events: mio::Events,
     signals: Option<Signals>,
+    /// An event told of signals that were not all taken yet.
+    signalled: bool,
     /// Given up for a moment when the process is out of descriptors, to be able to turn a client away.
     spare: Option<OwnedFd>,
     receiving: Messages,
@@ -78,6 +80,7 @@ impl Unix {
             poll,
             events: mio::Events::with_capacity(EVENTS_MAX),
             signals,
+            signalled: false,
             spare: spare().ok(),
             receiving: Messages::new(),
             sending: Messages::new(),
@@ -176,7 +179,9 @@ impl Sys for Unix {
             result => result?,
         }
         for event in &self.events {
-            if event.token() != SIGNALS {
+            if event.token() == SIGNALS {
+                self.signalled = true;
+            } else {
                 events.push(Event {
                     token: event.token().0 as u64,
                     readable: event.is_readable() || event.is_error(),
@@ -189,9 +194,16 @@ impl Sys for Unix {
     }
 
     fn signal(&mut self) -> Option<Signal> {
-        match self.signals.as_mut()?.pending().next()? {
-            SIGHUP => Some(Signal::Reload),
-            _ => Some(Signal::Terminate),
+        if !self.signalled {
+            return None; // looking takes a system call, and this is asked every turn
+        }
+        match self.signals.as_mut()?.pending().next() {
+            Some(SIGHUP) => Some(Signal::Reload),
+            Some(_) => Some(Signal::Terminate),
+            None => {
+                self.signalled = false;
+                None
+            }
         }
     }
 

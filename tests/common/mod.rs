@@ -6,7 +6,7 @@
 )]
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -177,23 +177,66 @@ fn turn_until_stopped(
 /// The program, started with a configuration file in a folder of its own.
 pub(crate) struct Program {
     pub(crate) dir: TempDir,
-    child: Child,
-    listening: Vec<(String, SocketAddr)>,
+    pub(crate) child: Child,
+    listening: Vec<(String, String)>,
     log: Receiver<String>,
     seen: Vec<String>,
+}
+
+/// The program with arguments, without the settings of the surrounding environment.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    without_settings(
+        Command::new(env!("CARGO_BIN_EXE_netlab-reactor")),
+        arguments,
+    )
+}
+
+fn without_settings(mut command: Command, arguments: &[&str]) -> Command {
+    for name in [
+        "NETLAB_CONFIG",
+        "NETLAB_BIND",
+        "NETLAB_ROOT",
+        "NETLAB_LOG",
+        "NETLAB_SECRET",
+        "NETLAB_PASSWORD",
+        "RUST_LOG",
+    ] {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs the program with a configuration with which it is not expected to serve, to its end.
+pub(crate) fn run(config: &str) -> Output {
+    let dir = temp_dir();
+    let file = dir.path().join("netlab.toml");
+    std::fs::write(&file, config).expect("a file");
+    let mut command = command(&["--config"]);
+    command.arg(file).output().expect("the program runs")
 }
 
 impl Program {
     /// Starts it, and waits for its `ready`.
     pub(crate) fn start(config: &str) -> Self {
+        Self::start_with(config, command(&[]))
+    }
+
+    /// The same with at most so many descriptors.
+    pub(crate) fn start_with_descriptors(config: &str, count: u32) -> Self {
+        let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+        let arguments = ["-c", &script, env!("CARGO_BIN_EXE_netlab-reactor")];
+        Self::start_with(config, without_settings(Command::new("sh"), &arguments))
+    }
+
+    fn start_with(config: &str, mut command: Command) -> Self {
         let dir = temp_dir();
         let file = dir.path().join("netlab.toml");
         std::fs::write(&file, config).expect("a file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_netlab-reactor"))
+        let mut child = command
             .arg("--config")
             .arg(&file)
-            .env_remove("NETLAB_LOG")
-            .env_remove("RUST_LOG")
+            .current_dir(dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -216,11 +259,11 @@ impl Program {
                 ready = true;
                 break;
             }
-            let words: Vec<&str> = line.split(' ').collect();
+            let words: Vec<&str> = line.splitn(3, ' ').collect();
             let ["listening", kind, address] = words[..] else {
                 panic!("an unexpected line: {line}");
             };
-            listening.push((kind.to_owned(), address.parse().expect("an address")));
+            listening.push((kind.to_owned(), address.to_owned()));
         }
         let mut program = Self {
             dir,
@@ -238,9 +281,27 @@ impl Program {
         program
     }
 
+    /// What it said it listens on: kind and address, in order.
+    pub(crate) fn listening(&self) -> &[(String, String)] {
+        &self.listening
+    }
+
     /// Where the first listener of this kind listens.
     pub(crate) fn address(&self, kind: &str) -> SocketAddr {
         self.addresses(kind)[0]
+    }
+
+    /// A connection to the first listener of this kind.
+    pub(crate) fn connect(&self, kind: &str) -> TcpStream {
+        connect(self.address(kind))
+    }
+
+    /// A datagram socket connected to the first listener of this kind.
+    pub(crate) fn datagrams(&self, kind: &str) -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.connect(self.address(kind)).expect("an address");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        socket
     }
 
     /// Where the listeners of this kind listen.
@@ -248,7 +309,7 @@ impl Program {
         self.listening
             .iter()
             .filter(|(name, _)| name == kind)
-            .map(|&(_, address)| address)
+            .map(|(_, address)| address.parse().expect("an address"))
             .collect()
     }
 
@@ -270,16 +331,48 @@ impl Program {
         }
     }
 
+    /// Everything that it logged and that was not waited for.
+    pub(crate) fn log(&mut self) -> String {
+        self.seen.extend(self.log.try_iter());
+        self.seen.join("\n")
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder)
+            .expect("a running process")
+            .count()
+    }
+
+    /// Waits until it has no more descriptors than that.
+    pub(crate) fn expect_descriptors(&self, count: usize) {
+        expect_soon(
+            || self.descriptors() <= count,
+            || format!("{} are open, {count} were before", self.descriptors()),
+        );
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
-        let id = i32::try_from(self.child.id()).expect("a process id");
-        let pid = Pid::from_raw(id).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("it runs");
+        self.signal(Signal::TERM);
     }
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.child.wait().expect("an exit status")
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("an exit status") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end: {}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Sends SIGTERM and waits for its end, which must be in good order.
@@ -295,6 +388,15 @@ impl Drop for Program {
         // It may have ended long since.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so that nothing tells of.
+pub(crate) fn expect_soon(so: impl Fn() -> bool, otherwise: impl Fn() -> String) {
+    let end = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < end, "{}", otherwise());
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

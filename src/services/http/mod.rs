@@ -198,11 +198,14 @@ impl Http {
             (false, Version::Http11) => Connection::Keep,
         };
         let next = self.respond(&head, connection, &mut out);
-        let length = head.body;
+        let (length, more) = (head.body, head.keep_alive);
         rx.consume(head_bytes);
         let echo = match next {
             Next::Done if connection == Connection::Close => {
-                io.close(); // a body that is still to come is read and dropped as the session lingers
+                match length {
+                    BodyLength::None if !more => io.close_at_once(),
+                    _ => io.close(), // what still comes is read and dropped as the session lingers
+                }
                 return false;
             }
             Next::Done if length == BodyLength::None => {
@@ -333,8 +336,9 @@ impl Http {
         // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section 7.4).
         if let Target::Absolute { scheme, .. } = head.target
             && !scheme.eq_ignore_ascii_case("http")
+            && !(scheme.eq_ignore_ascii_case("https") && self.config.tls.is_some())
         {
-            let text = "this server has http resources only";
+            let text = "this listener has no resources of this scheme";
             return Some((Status::MISDIRECTED_REQUEST, text));
         }
         None

@@ -7,6 +7,7 @@
 use std::time::SystemTime;
 
 use super::route::{Origin, Route};
+use crate::http::date::{self, Date};
 use crate::http::head::{
     BodyLength, RequestHead, ResponseHead, put_head_end, put_header, put_header_number,
     put_status_line,
@@ -58,8 +59,8 @@ pub(super) fn put_request(
     let counts_hops = matches!(head.method, Method::Options | Method::Trace);
     for (name, line) in head.headers.end_to_end_lines() {
         match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => {}
-            12 if counts_hops && name.eq_ignore_ascii_case("max-forwards") => {
+            4 if name.eq_ignore_ascii_case(b"host") => {}
+            12 if counts_hops && name.eq_ignore_ascii_case(b"max-forwards") => {
                 put_fewer_forwards(out, name, line);
             }
             _ => put_line(out, line),
@@ -73,9 +74,9 @@ pub(super) fn put_request(
 }
 
 /// One hop less; what is no number is passed on as it is (RFC 9110 section 7.6.2).
-fn put_fewer_forwards(out: &mut Vec<u8>, name: &str, line: &[u8]) {
+fn put_fewer_forwards(out: &mut Vec<u8>, name: &[u8], line: &[u8]) {
     match parse_decimal(trim_ows(&line[name.len() + 1..])) {
-        Some(hops) => put_header_number(out, name, hops.saturating_sub(1)),
+        Some(hops) => put_header_number(out, "Max-Forwards", hops.saturating_sub(1)),
         None => put_line(out, line),
     }
 }
@@ -127,8 +128,8 @@ fn put_response_lines(out: &mut Vec<u8>, head: &ResponseHead<'_>, address_bar: O
     let lengthless = head.status.is_interim() || head.status == Status::NO_CONTENT;
     for (name, line) in head.headers.end_to_end_lines() {
         match (name.len(), address_bar) {
-            (14, _) if lengthless && name.eq_ignore_ascii_case("content-length") => {}
-            (8, Some(origin)) if name.eq_ignore_ascii_case("location") => {
+            (14, _) if lengthless && name.eq_ignore_ascii_case(b"content-length") => {}
+            (8, Some(origin)) if name.eq_ignore_ascii_case(b"location") => {
                 let value = trim_ows(&line[name.len() + 1..]);
                 put_location(out, value, origin);
             }
@@ -196,7 +197,7 @@ impl Answer<'_> {
     pub(super) fn put(&self, out: &mut Vec<u8>, wall: SystemTime) {
         let body = format!("{}\n\n{}\n", self.status, self.text);
         put_status_line(out, self.status);
-        put_header(out, "Date", httpdate::fmt_http_date(wall));
+        put_header(out, "Date", Date::new(date::unix_s(wall)).as_bytes());
         put_header(out, "Content-Type", "text/plain; charset=utf-8");
         // The text may name what the client sent; no browser is to take that for a page.
         put_header(out, "X-Content-Type-Options", "nosniff");

@@ -24,7 +24,8 @@
 //! 4. What was broken off is never made to look complete: once a byte of an answer went out, a failure closes the connection.
 //! 5. Room for an answer of our own is asked for before a head is read, so that such an answer never waits.
 //!
-//! The files in reading order: this one, `route` (where a request goes), `heads` (what is written).
+//! The files in reading order: this one, `route` (where a request goes), `exchange` (request and response under way),
+//! `heads` (what is written), `tunnel`.
 //!
 //! Deliberately not here: keeping answers, `Upgrade`, TLS to origins, authentication, and parking connections of clients that
 //! have left.
@@ -34,27 +35,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::buffer::{PAGE_BYTES, Pool, RecvBuf, SendQueue, pour};
+use crate::buffer::{PAGE_BYTES, SendQueue};
 use crate::config::{Cache, ConnectPorts, ProxyConfig};
 use crate::dns::{AddressPolicy, Failure, Refused};
-use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::head::{BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::{Method, Status as Code, Version};
-use crate::service::{Error, Finish, Io, Link, Peer, Phase, Service, Status};
+use crate::service::{Error, Io, Peer, Phase, Service};
 
+mod exchange;
 mod heads;
 mod route;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
-use heads::{ANSWER_BYTES_MAX, Answer, Manner, Persistence};
+use exchange::{Exchange, is_reusable};
+use heads::{ANSWER_BYTES_MAX, Answer, Persistence};
 use route::{Form, Origin, Refusal, Route};
-
-/// What the framing of one chunk takes at most: 16 digits and two line ends.
-const CHUNK_FRAMING_BYTES_MAX: usize = 20;
-
-/// The answer that opens a tunnel.
-const TUNNEL_OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+use tunnel::{TUNNEL_OPEN, Tunnel};
 
 /// The proxy service.
 pub struct Proxy {
@@ -118,47 +116,6 @@ struct Request {
     keep_alive: bool,
     /// The client waits for the origin's word before it sends the body.
     expects_continue: bool,
-}
-
-/// A request on its way and its answer on the way back.
-struct Exchange {
-    request: Request,
-    upload: BodyDecoder,
-    download: Download,
-    /// When bytes last moved.
-    moved: Instant,
-    until: Instant,
-    backlog: Backlog,
-}
-
-enum Download {
-    /// The final response has not begun.
-    Awaited,
-    /// Its head was passed on.
-    Passing {
-        body: BodyDecoder,
-        coding: Coding,
-        /// The origin's connection can take another request.
-        reusable: bool,
-        /// The client's connection ends with this answer.
-        ends: bool,
-    },
-}
-
-/// What becomes of the framing of a body.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Coding {
-    /// It is passed on.
-    Kept,
-    /// Chunks are undone: the end of the connection is the end of the body.
-    Undone,
-    /// Chunks are made.
-    Made,
-}
-
-struct Tunnel {
-    until: Instant,
-    backlog: Backlog,
 }
 
 /// What waited to be sent to the origin at the last look, in bytes: less of it now means that the origin takes it.
@@ -269,8 +226,7 @@ impl Proxy {
             }
             Ok(route) => {
                 let request = Request::new(&head, route.form, head_bytes);
-                let kept = io.up.status == Status::Open && is_reusable(io.up);
-                if kept && origin.is(&route) && route.form != Form::Tunnel {
+                if is_reusable(io.up) && origin.is(&route) && route.form != Form::Tunnel {
                     self.scratch.clear();
                     heads::put_request(&mut self.scratch, &head, &route, &self.rules.pseudonym);
                     return self.send(request, request.repeatable, io);
@@ -357,10 +313,7 @@ impl Proxy {
             Ok(()) if request.form == Form::Tunnel => {
                 io.down.rx.consume(request.head_bytes);
                 io.down.tx.put(TUNNEL_OPEN, io.pool);
-                Step::Go(State::Tunnel(Tunnel {
-                    until: io.now + self.rules.idle_timeout,
-                    backlog: Backlog::default(),
-                }))
+                Step::Go(State::Tunnel(Tunnel::new(self.rules.idle_timeout, io.now)))
             }
             Ok(()) => {
                 let (bytes, limits) = (io.down.rx.bytes(), &self.rules.request_limits);
@@ -382,311 +335,14 @@ impl Proxy {
         if !held {
             io.down.rx.consume(std::mem::take(&mut request.head_bytes));
         }
-        let mut exchange = Exchange {
-            request,
-            upload: BodyDecoder::new(request.body),
-            download: Download::Awaited,
-            moved: io.now,
-            until: io.now,
-            backlog: Backlog::default(),
-        };
-        exchange.progress(io.now, &self.rules);
+        let exchange = Exchange::new(request, io.now, &self.rules);
         Step::Go(State::Exchanging(exchange))
-    }
-
-    fn exchange(
-        &mut self,
-        exchange: &mut Exchange,
-        scanner: &mut HeadScanner,
-        origin: &Origin,
-        io: &mut Io<'_>,
-    ) -> Result<Step, Error> {
-        if exchange.backlog.shrank(&io.up.tx) || io.drained {
-            exchange.progress(io.now, &self.rules);
-        }
-        if let Some(step) = self.upload(exchange, io) {
-            return Ok(step);
-        }
-        if matches!(exchange.download, Download::Awaited)
-            && let Some(step) = self.await_response(exchange, scanner, origin, io)
-        {
-            return Ok(step);
-        }
-        if let Some(step) = self.download(exchange, origin, io)? {
-            return Ok(step);
-        }
-        if io.now >= exchange.until && io.down.tx.is_empty() {
-            return Ok(self.exchange_expired(exchange, origin, io));
-        }
-        exchange.backlog.watch(&mut io.up.tx);
-        Ok(Step::Wait)
-    }
-
-    /// Passes on what there is of the request's body.
-    fn upload(&mut self, exchange: &mut Exchange, io: &mut Io<'_>) -> Option<Step> {
-        if exchange.upload.is_done() || io.up.status != Status::Open {
-            return None;
-        }
-        let awaited = matches!(exchange.download, Download::Awaited);
-        let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
-        let text = match pass(&mut exchange.upload, Coding::Kept, rx, tx, io.pool) {
-            Ok(0) if io.down.is_drained() && awaited => BodyError::Truncated.text(),
-            Ok(0) => return None,
-            Ok(_) => {
-                exchange.progress(io.now, &self.rules);
-                return None;
-            }
-            Err(error) => error.text(),
-        };
-        Some(match awaited {
-            true => self.answer(None, Code::BAD_REQUEST, text, io),
-            false => Step::End,
-        })
-    }
-
-    /// Passes on interim responses and the head of the final one.
-    fn await_response(
-        &mut self,
-        exchange: &mut Exchange,
-        scanner: &mut HeadScanner,
-        origin: &Origin,
-        io: &mut Io<'_>,
-    ) -> Option<Step> {
-        while matches!(exchange.download, Download::Awaited) {
-            if io.up.rx.is_empty() {
-                return io.up.eof.then(|| self.silent_end(exchange, origin, io));
-            }
-            let request = &mut exchange.request;
-            io.down.rx.consume(std::mem::take(&mut request.head_bytes));
-            let method = match request.is_head {
-                true => Method::Head,
-                false => Method::Get,
-            };
-            let bytes = io.up.rx.bytes();
-            let bad = match scanner.response(bytes, &self.rules.response_limits, method) {
-                Ok(Parsed::Complete(head, head_bytes)) if head.status.is_interim() => {
-                    if head.status.code() != 101 {
-                        // HTTP/1.0 has no interim responses.
-                        self.scratch.clear();
-                        if request.version == Version::Http11 {
-                            heads::put_interim(&mut self.scratch, &head);
-                        }
-                        if !io.down.tx.has_room(self.scratch.len()) {
-                            return None;
-                        }
-                        io.down.tx.put(&self.scratch, io.pool);
-                        io.up.rx.consume(head_bytes);
-                        request.expects_continue = false;
-                        exchange.progress(io.now, &self.rules);
-                        continue;
-                    }
-                    "it switched protocols unasked"
-                }
-                Ok(Parsed::Complete(head, head_bytes)) => {
-                    let coding = match (head.body, request.version) {
-                        (BodyLength::Chunked, Version::Http10) => Coding::Undone,
-                        (BodyLength::UntilClose, Version::Http11) => Coding::Made,
-                        _ => Coding::Kept,
-                    };
-                    let until_close = request.version == Version::Http10
-                        && matches!(head.body, BodyLength::Chunked | BodyLength::UntilClose);
-                    // An origin that answers before it has the whole request may never read the rest.
-                    let early = !exchange.upload.is_done();
-                    let ends = !request.keep_alive || until_close || early || io.draining;
-                    let manner = Manner {
-                        chunked: request.version == Version::Http11
-                            && matches!(head.body, BodyLength::Chunked | BodyLength::UntilClose),
-                        persistence: request.persistence(!ends),
-                        address_bar: (request.form == Form::AddressBar).then_some(origin),
-                    };
-                    self.scratch.clear();
-                    heads::put_response(&mut self.scratch, &head, manner, &self.rules.pseudonym);
-                    if !io.down.tx.has_room(self.scratch.len()) {
-                        return None;
-                    }
-                    exchange.download = Download::Passing {
-                        body: BodyDecoder::new(head.body),
-                        coding,
-                        reusable: head.keep_alive,
-                        ends,
-                    };
-                    io.down.tx.put(&self.scratch, io.pool);
-                    io.up.rx.consume(head_bytes);
-                    exchange.progress(io.now, &self.rules);
-                    continue;
-                }
-                Ok(Parsed::Partial) if io.up.eof => "it ended within the head",
-                Ok(Parsed::Partial) if !io.up.rx.has_space() => "its head is too large",
-                Ok(Parsed::Partial) => return None,
-                Err(error) => error.text(),
-            };
-            let text = format!("{}: bad response: {bad}", origin.authority);
-            return Some(self.answer_exchange(exchange, Code::BAD_GATEWAY, &text, io));
-        }
-        None
-    }
-
-    /// The origin ended before it said anything.
-    fn silent_end(&mut self, exchange: &Exchange, origin: &Origin, io: &mut Io<'_>) -> Step {
-        let request = exchange.request;
-        if request.head_bytes > 0 {
-            io.disconnect();
-            return self.resolve_next(request, io.now);
-        }
-        let text = match io.up.status {
-            Status::Failed(kind) => format!("{}: {kind}", origin.authority),
-            _ => format!("{}: it closed without an answer", origin.authority),
-        };
-        self.answer_exchange(exchange, Code::BAD_GATEWAY, &text, io)
-    }
-
-    /// Passes on what there is of the response's body, and ends the exchange with it.
-    fn download(
-        &mut self,
-        exchange: &mut Exchange,
-        origin: &Origin,
-        io: &mut Io<'_>,
-    ) -> Result<Option<Step>, Error> {
-        let Download::Passing {
-            body,
-            coding,
-            reusable,
-            ends,
-        } = &mut exchange.download
-        else {
-            return Ok(None);
-        };
-        let (coding, reusable, ends) = (*coding, *reusable, *ends);
-        let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);
-        let mut result = pass(body, coding, rx, tx, io.pool);
-        if !body.is_done() && io.up.is_drained() {
-            result = match (result, body.end_of_stream(), io.up.status) {
-                (Ok(count), Ok(()), Status::Open) => {
-                    if coding == Coding::Made {
-                        io.down.tx.put(LAST_CHUNK, io.pool);
-                    }
-                    Ok(count)
-                }
-                (Err(error), ..) | (_, Err(error), _) => Err(error),
-                (Ok(_), Ok(()), _) => Err(BodyError::Truncated),
-            };
-        }
-        let complete = body.is_done();
-        match result {
-            Err(error) => {
-                log::debug!("proxy: {}: response cut: {error}", origin.authority);
-                // Where only the end of the connection ends the body, an orderly end would make it look whole.
-                let ended_by_close = exchange.request.version == Version::Http10
-                    && (coding == Coding::Undone || *body == BodyDecoder::Done);
-                match ended_by_close {
-                    true => Err(Error::Protocol(format!("{}: {error}", origin.authority))),
-                    false => Ok(Some(Step::End)),
-                }
-            }
-            Ok(_) if complete => {
-                let whole = exchange.upload.is_done();
-                if !(reusable && whole && is_reusable(io.up)) {
-                    io.disconnect();
-                }
-                Ok(Some(match ends || !whole || io.draining {
-                    true => Step::End,
-                    false => self.idle_next(io.now),
-                }))
-            }
-            Ok(count) => {
-                if count > 0 {
-                    exchange.progress(io.now, &self.rules);
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    /// The time is up: whose fault is it?
-    fn exchange_expired(
-        &mut self,
-        exchange: &mut Exchange,
-        origin: &Origin,
-        io: &mut Io<'_>,
-    ) -> Step {
-        let awaited = matches!(exchange.download, Download::Awaited);
-        let client_is_silent = awaited
-            && !exchange.upload.is_done()
-            && !exchange.request.expects_continue
-            && io.up.tx.is_empty();
-        let limit = match client_is_silent {
-            true => self.rules.idle_timeout,
-            false => self.rules.upstream_timeout,
-        };
-        exchange.until = exchange.moved + limit;
-        if io.now < exchange.until {
-            return Step::Wait;
-        }
-        match (awaited, client_is_silent) {
-            (true, true) => {
-                let text = "the body of the request took too long";
-                self.answer(None, Code::REQUEST_TIMEOUT, text, io)
-            }
-            (true, false) => {
-                let text = format!("{}: it did not answer in time", origin.authority);
-                self.answer_exchange(exchange, Code::GATEWAY_TIMEOUT, &text, io)
-            }
-            (false, _) => {
-                log::debug!("proxy: {}: silent within its response", origin.authority);
-                Step::End
-            }
-        }
-    }
-
-    fn tunnel(&self, tunnel: &mut Tunnel, io: &mut Io<'_>) -> Result<Step, Error> {
-        let broken = io.up.status != Status::Open;
-        let taken = tunnel.backlog.shrank(&io.up.tx);
-        let mut moved = pour(&mut io.up.rx, &mut io.down.tx, usize::MAX, io.pool);
-        if !broken {
-            moved += pour(&mut io.down.rx, &mut io.up.tx, usize::MAX, io.pool);
-        }
-        if io.up.is_drained() {
-            io.down.finish();
-        }
-        if io.down.is_drained() {
-            io.up.finish();
-        }
-        // Not before the last bytes have left for the origin: `close` would drop them.
-        let done = io.down.is_drained() && io.up.tx.has_room(usize::MAX / 2);
-        if io.up.is_drained() && (broken || done) {
-            return Ok(Step::End);
-        }
-        tunnel.backlog.watch(&mut io.up.tx);
-        if moved > 0 || taken || io.drained {
-            tunnel.until = io.now + self.rules.idle_timeout;
-        } else if io.now >= tunnel.until && io.down.tx.is_empty() {
-            return Err(Error::TimedOut(Phase::Idle));
-        }
-        Ok(Step::Wait)
     }
 
     fn idle_next(&self, now: Instant) -> Step {
         Step::Go(State::Idle {
             until: now + self.rules.idle_timeout,
         })
-    }
-
-    /// Answers in the origin's stead, while the request is under way.
-    fn answer_exchange(
-        &mut self,
-        exchange: &Exchange,
-        status: Code,
-        text: &str,
-        io: &mut Io<'_>,
-    ) -> Step {
-        let request = Request {
-            body: match exchange.upload.is_done() {
-                true => BodyLength::None,
-                false => BodyLength::Chunked,
-            },
-            ..exchange.request
-        };
-        self.answer(Some(request), status, text, io)
     }
 
     /// Answers in the origin's stead. Without a request, nothing that follows could be trusted: the connection ends.
@@ -784,18 +440,6 @@ impl Request {
     }
 }
 
-impl Exchange {
-    /// Bytes moved: the time begins anew, and ends when the first of those whom we may wait for has been silent too long.
-    fn progress(&mut self, now: Instant, rules: &Rules) {
-        self.moved = now;
-        self.until = now
-            + match self.upload.is_done() {
-                true => rules.upstream_timeout,
-                false => rules.upstream_timeout.min(rules.idle_timeout),
-            };
-    }
-}
-
 impl Backlog {
     /// Whether the origin took some of what waited at the last look.
     fn shrank(&self, tx: &SendQueue) -> bool {
@@ -809,57 +453,6 @@ impl Backlog {
             bytes if bytes > PAGE_BYTES && !tx.has_room(usize::MAX / 2) => bytes,
             _ => 0,
         };
-    }
-}
-
-/// Whether nothing was heard of the origin's connection since its last exchange, so that it can take another request.
-fn is_reusable(up: &Link) -> bool {
-    let open = up.status == Status::Open && up.finish == Finish::Open;
-    up.status == Status::Closed || open && !up.eof && up.rx.is_empty() && up.tx.is_empty()
-}
-
-/// Passes on what waits of a body, if there is room for all of it. How many bytes were taken.
-fn pass(
-    body: &mut BodyDecoder,
-    coding: Coding,
-    rx: &mut RecvBuf,
-    tx: &mut SendQueue,
-    pool: &mut Pool,
-) -> Result<usize, BodyError> {
-    let waiting = rx.len();
-    if waiting == 0 || body.is_done() || !tx.has_room(waiting + CHUNK_FRAMING_BYTES_MAX) {
-        return Ok(0);
-    }
-    match coding {
-        Coding::Kept => {
-            let mut valid = 0;
-            while valid < waiting && !body.is_done() {
-                valid += body.step(&rx.bytes()[valid..])?.consumed();
-            }
-            shift(rx, tx, valid, pool);
-        }
-        Coding::Undone => {
-            while !rx.is_empty() && !body.is_done() {
-                let step = body.step(rx.bytes())?;
-                rx.consume(step.framing);
-                shift(rx, tx, step.payload, pool);
-            }
-        }
-        Coding::Made => {
-            body.step(rx.bytes())?;
-            tx.put(ChunkHead::new(waiting).as_bytes(), pool);
-            shift(rx, tx, waiting, pool);
-            tx.put(CHUNK_END, pool);
-        }
-    }
-    Ok(waiting - rx.len())
-}
-
-/// Moves `count` bytes for which room was found before.
-fn shift(rx: &mut RecvBuf, tx: &mut SendQueue, count: usize, pool: &mut Pool) {
-    if pour(rx, tx, count, pool) < count {
-        tx.put(&rx.bytes()[..count], pool);
-        rx.consume(count);
     }
 }
 
@@ -892,7 +485,7 @@ impl Service for Proxy {
                 State::Resolving { request, until } => self.resolve(*request, *until, origin, io),
                 State::Connecting { request, until } => self.connect(*request, *until, origin, io),
                 State::Exchanging(exchange) => self.exchange(exchange, scanner, origin, io)?,
-                State::Tunnel(tunnel) => self.tunnel(tunnel, io)?,
+                State::Tunnel(tunnel) => tunnel.advance(io)?,
             };
             match step {
                 Step::Wait => return Ok(()),

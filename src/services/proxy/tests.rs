@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::config::ProxyConfig;
-use crate::service::Side;
+use crate::http::body::{BodyDecoder, CHUNK_END, ChunkHead, LAST_CHUNK};
+use crate::service::{Finish, Side, Status};
 use crate::services::bench::Bench;
 use proptest::prelude::*;
 

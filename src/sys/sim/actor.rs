@@ -144,7 +144,14 @@ impl Hands<'_> {
 
     /// Sends what there is room for; how much that was. Nothing leaves on a broken connection.
     pub fn send(&mut self, end: End, bytes: &[u8]) -> usize {
-        self.net.write(end, bytes, self.world).unwrap_or(0)
+        let result = self.net.write(end, bytes, self.world);
+        self.world.note(|| {
+            format!(
+                "client sends {result:?} of {} bytes on {end:?}",
+                bytes.len()
+            )
+        });
+        result.unwrap_or(0)
     }
 
     /// Sends the end of the stream; what comes is still read.

@@ -125,7 +125,7 @@ impl Fault {
             Fault::AcceptOutOfDescriptors | Fault::AcceptAborted => 200,
             Fault::PollInterrupted | Fault::SpuriousEvent | Fault::StaleEvent => 200,
             Fault::Interrupted | Fault::SpuriousWouldBlock => 300,
-            Fault::Reset | Fault::ConnectHangs | Fault::ConnectFails => 300,
+            Fault::ConnectHangs | Fault::ConnectFails => 300,
             _ => 500,
         }
     }

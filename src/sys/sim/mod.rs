@@ -105,7 +105,7 @@ impl Sim {
         let mut rng = Rng::new(seed);
         let net = Net {
             latency_max: Duration::from_micros(rng.sized(100_000) as u64),
-            capacity_max: rng.between(1_000, 300_000),
+            capacity_max: 256 << 10,
             next_port: 40_000,
             ..Net::default()
         };
@@ -139,7 +139,7 @@ impl Sim {
         &mut self.volume
     }
 
-    /// The longest time on the wire and the largest window in bytes.
+    /// The longest time on the wire, and the largest window in bytes; the smallest is a fiftieth of it.
     pub fn shape_network(&mut self, latency_max: Duration, window_bytes_max: usize) {
         self.net.latency_max = latency_max;
         self.net.capacity_max = window_bytes_max;
@@ -153,6 +153,7 @@ impl Sim {
     /// Somebody enters the world after a while.
     pub fn enter(&mut self, actor: impl Actor, after: Duration) -> ActorId {
         let id = ActorId(self.actors.len());
+        self.actors_done += usize::from(actor.is_done());
         self.actors.push(Box::new(actor));
         self.net
             .agenda
@@ -227,39 +228,48 @@ impl Sim {
 
     /// Everything that is due happens, and everybody with news acts.
     fn happen(&mut self) {
+        // What the process did since the last poll is news to some already.
+        self.act();
+        while let Some(happening) = self.net.agenda.pop(self.world.now()) {
+            self.happens(happening);
+            self.act();
+        }
+    }
+
+    fn happens(&mut self, happening: Happening) {
         let world = &mut self.world;
-        while let Some(happening) = self.net.agenda.pop(world.now()) {
-            match happening {
-                Happening::Deliver(end) => self.net.deliver(end, world),
-                Happening::Arrive(end, tries) => self.net.arrive(end, tries, world),
-                Happening::Break(end) => self.net.break_connection(end, world),
-                Happening::Wake(actor) => drop(self.net.woken.insert(actor)),
-                Happening::Tell(Ear::Stream(end), edges) => self.net.notify(end, edges),
-                Happening::Tell(Ear::Listener(index), _) => self.net.knock(index),
-                Happening::Tell(Ear::Datagram(index), _) => self.net.tell_datagram(index),
-                Happening::Datagram { to, from, bytes } => {
-                    self.net.arrive_datagram(to, from, bytes);
-                }
-                Happening::Signal(0) => {
-                    self.draining = true;
-                    self.signals.push_back(Signal::Terminate);
-                }
-                Happening::Signal(_) => self.signals.push_back(Signal::Reload),
+        match happening {
+            Happening::Deliver(end) => self.net.deliver(end, world),
+            Happening::Arrive(end, tries) => self.net.arrive(end, tries, world),
+            Happening::Break(end) => self.net.break_connection(end, world),
+            Happening::Wake(actor) => drop(self.net.woken.insert(actor)),
+            Happening::Tell(Ear::Stream(end), edges) => self.net.notify(end, edges),
+            Happening::Tell(Ear::Listener(index), _) => self.net.knock(index),
+            Happening::Tell(Ear::Datagram(index), _) => self.net.tell_datagram(index),
+            Happening::Datagram { to, from, bytes } => self.net.arrive_datagram(to, from, bytes),
+            Happening::Signal(0) => {
+                self.draining = true;
+                self.signals.push_back(Signal::Terminate);
             }
-            while let Some(id) = self.net.woken.pop_first() {
-                let actor = &mut self.actors[id.0];
-                let was_done = actor.is_done();
-                actor.act(&mut Hands {
-                    me: id,
-                    net: &mut self.net,
-                    world,
-                    draining: self.draining,
-                });
-                match (was_done, actor.is_done()) {
-                    (false, true) => self.actors_done += 1,
-                    (true, false) => self.actors_done -= 1,
-                    _ => {}
-                }
+            Happening::Signal(_) => self.signals.push_back(Signal::Reload),
+        }
+    }
+
+    /// Everybody with news acts.
+    fn act(&mut self) {
+        while let Some(id) = self.net.woken.pop_first() {
+            let actor = &mut self.actors[id.0];
+            let was_done = actor.is_done();
+            actor.act(&mut Hands {
+                me: id,
+                net: &mut self.net,
+                world: &mut self.world,
+                draining: self.draining,
+            });
+            match (was_done, actor.is_done()) {
+                (false, true) => self.actors_done += 1,
+                (true, false) => self.actors_done -= 1,
+                _ => {}
             }
         }
     }

@@ -217,7 +217,10 @@ impl Net {
     ) -> End {
         let end = End(self.halves.len() as u32);
         for (owner, to) in [(owner, Some(to.clone())), (Owner::Queue, None)] {
-            let capacity = world.rng.sized(self.capacity_max).max(2);
+            let capacity = world
+                .rng
+                .between(self.capacity_max / 50, self.capacity_max)
+                .max(1);
             self.halves.push(Half::new(owner, from, to, capacity));
         }
         let mut delay = self.latency(world);
@@ -232,7 +235,8 @@ impl Net {
         }
         if world.strikes(Fault::Reset) {
             // Short lives and long ones alike.
-            let life = delay + Duration::from_micros(world.rng.sized(2_000_000) as u64);
+            let longest = *world.rng.pick(&[1_000, 100_000, 2_000_000]);
+            let life = delay + Duration::from_micros(world.rng.sized(longest) as u64);
             self.agenda.add(world.now() + life, Happening::Break(end));
         }
         self.agenda
@@ -316,7 +320,7 @@ impl Net {
     }
 
     /// Bytes that a write could take.
-    fn room(&self, end: End) -> usize {
+    pub(super) fn room(&self, end: End) -> usize {
         let peer = self.half(end.peer());
         peer.capacity.saturating_sub(peer.used)
     }

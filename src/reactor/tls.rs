@@ -1,0 +1,345 @@
+//! TLS between a socket and its link: the protocol sees plain bytes and does not know.
+//!
+//! rustls does the cryptography and keeps the records; this moves bytes between it, the kernel and the buffers, under the
+//! same readiness rules as a plain socket:
+//!
+//! ```text
+//! kernel ──recv──▶ rustls ──plain bytes──▶ RecvBuf       fill
+//! kernel ◀──send── rustls ◀──plain bytes── SendQueue     flush
+//! ```
+//!
+//! A file cannot go by `sendfile` (the kernel has no keys), so it is read in pieces of [`PIECE_BYTES`], which leave as full
+//! records of 16 KiB and in one system call. RFC 8446; the end of the stream is a `close_notify` (section 6.1), and a
+//! connection that ends without one ends here as well: HTTP knows by its own framing whether a message was cut.
+//!
+//! Not here: client certificates, and TLS towards origins.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::{ServerConfig, ServerConnection};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::session::{Progress, Socket};
+use crate::buffer::{Front, Pool};
+use crate::service::{Finish, Link};
+use crate::sys::{self, Sys};
+
+/// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// The certificate and key of a listener, and where they came from.
+pub struct TlsSource {
+    certificate: PathBuf,
+    key: PathBuf,
+    config: Arc<ServerConfig>,
+}
+
+impl fmt::Debug for TlsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsSource")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug)]
+pub struct TlsError {
+    path: PathBuf,
+    what: String,
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.what)
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl TlsSource {
+    /// Reads a chain of certificates and its key, both PEM (RFC 7468).
+    ///
+    /// # Errors
+    /// A file that cannot be read, holds no certificate or key, or a key that is not the certificate's.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let config = Arc::new(server_config(certificate, key)?);
+        Ok(Self {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            config,
+        })
+    }
+
+    /// Reads both files again. New connections get the new certificate; if it cannot be used, the old one stays.
+    ///
+    /// # Errors
+    /// As [`TlsSource::load`].
+    pub fn reload(&mut self) -> Result<(), TlsError> {
+        *self = Self::load(&self.certificate, &self.key)?;
+        Ok(())
+    }
+
+    pub(super) fn accept(&self) -> Option<Box<Tls>> {
+        // It fails only for a configuration that is wrong in itself, which `load` would have told.
+        let mut connection = ServerConnection::new(Arc::clone(&self.config)).ok()?;
+        connection.set_buffer_limit(Some(PIECE_BYTES));
+        Some(Box::new(Tls {
+            connection,
+            plain_waits: false,
+            ended: false,
+        }))
+    }
+}
+
+fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+    let failed = |path: &Path, what: &dyn fmt::Display| TlsError {
+        path: path.to_owned(),
+        what: what.to_string(),
+    };
+    let read = |path: &Path| sys::read_file(path).map_err(|error| failed(path, &error));
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(certificate)?)
+        .collect::<Result<_, _>>()
+        .map_err(|error| failed(certificate, &format_args!("not PEM: {error}")))?;
+    if chain.is_empty() {
+        return Err(failed(
+            certificate,
+            &"holds no certificate; expected PEM with one BEGIN CERTIFICATE or more",
+        ));
+    }
+    let key_der = PrivateKeyDer::from_pem_slice(&read(key)?)
+        .map_err(|error| failed(key, &format_args!("holds no private key in PEM: {error}")))?;
+    let mut config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| {
+                builder
+                    .with_no_client_auth()
+                    .with_single_cert(chain, key_der)
+            })
+            .map_err(|error| failed(certificate, &error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The TLS of one connection.
+pub(super) struct Tls {
+    connection: ServerConnection,
+    /// Plain bytes wait in rustls for room in the receive buffer.
+    plain_waits: bool,
+    /// The `close_notify` was queued.
+    ended: bool,
+}
+
+impl Tls {
+    /// Whether a fill could bring plain bytes without a word from the kernel.
+    pub(super) fn has_plain(&self) -> bool {
+        self.plain_waits
+    }
+
+    /// Whether records wait to be sent.
+    pub(super) fn has_output(&self) -> bool {
+        self.connection.wants_write()
+    }
+
+    /// Moves plain bytes to `link`. Whether there were any, or the end.
+    fn take_plain(&mut self, link: &mut Link, pool: &mut Pool, budget: &mut usize) -> bool {
+        let mut news = false;
+        while link.rx.has_space() && !link.eof {
+            let space = link.rx.space(pool);
+            let room = space.len();
+            match self.connection.reader().read(space) {
+                Ok(count) if count > 0 => {
+                    link.rx.filled(count, room);
+                    *budget = budget.saturating_sub(count);
+                    news = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.plain_waits = false;
+                    return news;
+                }
+                // A `close_notify`, or a connection that ended without one.
+                Ok(_) | Err(_) => {
+                    link.eof = true;
+                    news = true;
+                }
+            }
+        }
+        self.plain_waits = !link.eof;
+        news
+    }
+}
+
+/// The TLS side of `session::fill`.
+pub(super) fn fill<S: Sys>(
+    link: &mut Link,
+    socket: &mut Socket<S>,
+    sys: &mut S,
+    pool: &mut Pool,
+    budget: &mut usize,
+) -> Result<bool, io::ErrorKind> {
+    let Socket {
+        stream: Some(stream),
+        readable,
+        closing,
+        tls: Some(tls),
+        ..
+    } = socket
+    else {
+        return Ok(false);
+    };
+    let mut news = tls.take_plain(link, pool, budget);
+    while *readable && !link.eof && link.rx.has_space() && *budget > 0 {
+        let mut kernel = Kernel {
+            sys,
+            stream,
+            short: false,
+        };
+        match tls.connection.read_tls(&mut kernel) {
+            Ok(0) => {
+                *readable = false;
+                link.eof = true;
+                news = true;
+            }
+            Ok(_) => *readable = !kernel.short || *closing,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                *readable = false;
+                break;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.kind()),
+        }
+        if let Err(error) = tls.connection.process_new_packets() {
+            // The peer is told by an alert, as far as the socket takes it at once.
+            log::debug!("tls: {error}");
+            let _ = tls.connection.write_tls(&mut Kernel {
+                sys,
+                stream,
+                short: false,
+            });
+            return Err(io::ErrorKind::InvalidData);
+        }
+        let eof = std::mem::take(&mut link.eof);
+        news |= tls.take_plain(link, pool, budget);
+        link.eof |= eof;
+    }
+    Ok(news)
+}
+
+/// The TLS side of `session::flush`.
+pub(super) fn flush<S: Sys>(
+    link: &mut Link,
+    socket: &mut Socket<S>,
+    sys: &mut S,
+    pool: &mut Pool,
+    budget: &mut usize,
+) -> Result<Progress, io::ErrorKind> {
+    let Socket {
+        stream: Some(stream),
+        writable,
+        tls: Some(tls),
+        ..
+    } = socket
+    else {
+        return Ok(Progress::None);
+    };
+    let mut progress = Progress::None;
+    loop {
+        while *writable && tls.connection.wants_write() {
+            let mut kernel = Kernel {
+                sys,
+                stream,
+                short: false,
+            };
+            match tls.connection.write_tls(&mut kernel) {
+                Ok(count) => {
+                    *budget = budget.saturating_sub(count);
+                    *writable = !kernel.short;
+                    progress = Progress::Sent;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.kind()),
+            }
+        }
+        if !*writable || *budget == 0 {
+            break;
+        }
+        let plain = encrypt(link, tls, sys).map_err(|error| error.kind())?;
+        link.tx.sent(plain, pool);
+        if plain > 0 {
+            continue;
+        }
+        if link.finish != Finish::Wanted || !link.tx.is_empty() {
+            break;
+        }
+        if tls.ended {
+            sys.shutdown(stream).map_err(|error| error.kind())?;
+            link.finish = Finish::Sent;
+            break;
+        }
+        tls.connection.send_close_notify();
+        tls.ended = true;
+    }
+    if progress == Progress::Sent && link.tx.take_refused() {
+        progress = Progress::FreedForRefused;
+    }
+    Ok(progress)
+}
+
+/// Gives the front of the queue to rustls; how many bytes it took.
+fn encrypt<S: Sys>(link: &Link, tls: &mut Tls, sys: &mut S) -> io::Result<usize> {
+    let mut writer = tls.connection.writer();
+    match link.tx.front() {
+        Front::Empty => Ok(0),
+        Front::One(bytes, _) => writer.write(bytes),
+        Front::Many(runs, count, _) => writer.write_vectored(&runs[..count]),
+        Front::File(file, offset, len) => {
+            let mut piece = [0; PIECE_BYTES];
+            let wanted = usize::try_from(len).unwrap_or(usize::MAX).min(PIECE_BYTES);
+            let count = sys.read_at(file, offset, &mut piece[..wanted])?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into()); // shorter than was promised
+            }
+            writer.write(&piece[..count])
+        }
+    }
+}
+
+/// A socket as rustls wants to see it.
+struct Kernel<'a, S: Sys> {
+    sys: &'a mut S,
+    stream: &'a S::Stream,
+    /// A call transferred less than it was offered: the kernel has no more, or no more room.
+    short: bool,
+}
+
+impl<S: Sys> Read for Kernel<'_, S> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.sys.recv(self.stream, into)?;
+        self.short |= count < into.len();
+        Ok(count)
+    }
+}
+
+impl<S: Sys> Write for Kernel<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.sys.send(self.stream, bytes, false)?;
+        self.short |= count < bytes.len();
+        Ok(count)
+    }
+
+    fn write_vectored(&mut self, runs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let count = self.sys.send_many(self.stream, runs, false)?;
+        self.short |= count < runs.iter().map(|run| run.len()).sum();
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,420 @@
+//! One request on its way to the origin and its response on the way back: two bodies that move at once.
+//!
+//! RFC 9110 section 15.2 (interim responses), RFC 9112 sections 6 (framing), 8 (what is cut) and 9.3.1 (what is repeated).
+//!
+//! ```text
+//! upload     payload… ──▶ done                         never longer than the connection to the origin is open
+//! download   Awaited ──interim responses──▶ Awaited ──final head──▶ Passing ──▶ the end of the exchange
+//! ```
+//!
+//! Not here: how heads are written (`heads`), and who is connected (`proxy`).
+
+use std::time::Instant;
+
+use super::heads::{self, Manner};
+use super::route::{Form, Origin};
+use super::{Backlog, Proxy, Request, Rules, Step};
+use crate::buffer::{Pool, RecvBuf, SendQueue, pour};
+use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
+use crate::http::head::{BodyLength, HeadScanner, Parsed};
+use crate::http::{Method, Status as Code, Version};
+use crate::service::{Error, Finish, Io, Link, Status};
+
+/// What the framing of one chunk takes at most: 16 digits and two line ends.
+const CHUNK_FRAMING_BYTES_MAX: usize = 20;
+
+/// A request on its way and its response on the way back.
+pub(super) struct Exchange {
+    request: Request,
+    upload: BodyDecoder,
+    download: Download,
+    /// When bytes last moved.
+    moved: Instant,
+    pub(super) until: Instant,
+    backlog: Backlog,
+}
+
+enum Download {
+    /// The final response has not begun.
+    Awaited,
+    /// Its head was passed on.
+    Passing(Passing),
+}
+
+/// A response of which the head was passed on.
+struct Passing {
+    body: BodyDecoder,
+    coding: Coding,
+    /// The origin's connection can take another request.
+    reusable: bool,
+    /// The client's connection ends with this response.
+    ends: bool,
+    /// That end is all that tells the client where the body ends.
+    end_is_framing: bool,
+}
+
+/// What becomes of the framing of a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    /// It is passed on.
+    Kept,
+    /// Chunks are undone: the end of the connection is the end of the body.
+    Undone,
+    /// Chunks are made.
+    Made,
+}
+
+/// What the origin's bytes turned out to be; the head to be passed on stands in the scratch buffer.
+enum Heard {
+    /// A head that is not complete.
+    Part,
+    /// An interim response, which took so many bytes.
+    Interim(usize),
+    /// The final one.
+    Final(usize, Passing),
+    /// No response.
+    Bad(&'static str),
+}
+
+impl Exchange {
+    /// A request of which the head was just sent.
+    pub(super) fn new(request: Request, now: Instant, rules: &Rules) -> Self {
+        let mut exchange = Self {
+            request,
+            upload: BodyDecoder::new(request.body),
+            download: Download::Awaited,
+            moved: now,
+            until: now,
+            backlog: Backlog::default(),
+        };
+        exchange.progress(now, rules);
+        exchange
+    }
+
+    /// Bytes moved: the time begins anew, and ends when the first of those whom we may wait for has been silent too long.
+    fn progress(&mut self, now: Instant, rules: &Rules) {
+        self.moved = now;
+        self.until = now
+            + match self.upload.is_done() {
+                true => rules.upstream_timeout,
+                false => rules.upstream_timeout.min(rules.idle_timeout),
+            };
+    }
+
+    fn is_awaited(&self) -> bool {
+        matches!(self.download, Download::Awaited)
+    }
+
+    /// The request for an answer of our own: with a body that did not wholly come, the connection ends.
+    fn unanswered(&self) -> Option<Request> {
+        self.upload.is_done().then_some(Request {
+            body: BodyLength::None,
+            ..self.request
+        })
+    }
+}
+
+impl Proxy {
+    pub(super) fn exchange(
+        &mut self,
+        exchange: &mut Exchange,
+        scanner: &mut HeadScanner,
+        origin: &Origin,
+        io: &mut Io<'_>,
+    ) -> Result<Step, Error> {
+        if exchange.backlog.shrank(&io.up.tx) || io.drained {
+            exchange.progress(io.now, &self.rules);
+        }
+        if let Some(step) = self.upload(exchange, io) {
+            return Ok(step);
+        }
+        if let Some(step) = self.await_response(exchange, scanner, origin, io) {
+            return Ok(step);
+        }
+        if let Some(step) = self.download(exchange, origin, io)? {
+            return Ok(step);
+        }
+        if io.now >= exchange.until && io.down.tx.is_empty() {
+            return Ok(self.exchange_expired(exchange, origin, io));
+        }
+        exchange.backlog.watch(&mut io.up.tx);
+        Ok(Step::Wait)
+    }
+
+    /// Passes on what there is of the request's body.
+    fn upload(&mut self, exchange: &mut Exchange, io: &mut Io<'_>) -> Option<Step> {
+        if exchange.upload.is_done() || io.up.status != Status::Open {
+            return None;
+        }
+        let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
+        let text = match pass(&mut exchange.upload, Coding::Kept, rx, tx, io.pool) {
+            Ok(0) if io.down.is_drained() && exchange.is_awaited() => BodyError::Truncated.text(),
+            Ok(0) => return None,
+            Ok(_) => {
+                exchange.progress(io.now, &self.rules);
+                return None;
+            }
+            Err(error) => error.text(),
+        };
+        Some(match exchange.is_awaited() {
+            true => self.answer(None, Code::BAD_REQUEST, text, io),
+            false => Step::End,
+        })
+    }
+
+    /// Passes on interim responses and the head of the final one.
+    fn await_response(
+        &mut self,
+        exchange: &mut Exchange,
+        scanner: &mut HeadScanner,
+        origin: &Origin,
+        io: &mut Io<'_>,
+    ) -> Option<Step> {
+        while exchange.is_awaited() {
+            if io.up.rx.is_empty() {
+                return io.up.eof.then(|| self.silent_end(exchange, origin, io));
+            }
+            // It arrived: it is not sent again.
+            let request = &mut exchange.request;
+            io.down.rx.consume(std::mem::take(&mut request.head_bytes));
+
+            let heard = self.hear(exchange, scanner, origin, io);
+            if let Heard::Bad(what) = heard {
+                let text = format!("{}: bad response: {what}", origin.authority);
+                let request = exchange.unanswered();
+                return Some(self.answer(request, Code::BAD_GATEWAY, &text, io));
+            }
+            if matches!(heard, Heard::Part) || !io.down.tx.has_room(self.scratch.len()) {
+                return None;
+            }
+            io.down.tx.put(&self.scratch, io.pool);
+            match heard {
+                Heard::Interim(head_bytes) => {
+                    io.up.rx.consume(head_bytes);
+                    exchange.request.expects_continue = false;
+                }
+                Heard::Final(head_bytes, passing) => {
+                    io.up.rx.consume(head_bytes);
+                    exchange.download = Download::Passing(passing);
+                }
+                Heard::Part | Heard::Bad(_) => unreachable!("both were dealt with above"),
+            }
+            exchange.progress(io.now, &self.rules);
+        }
+        None
+    }
+
+    /// Reads the head of a response, and writes it as the client is to see it.
+    fn hear(
+        &mut self,
+        exchange: &Exchange,
+        scanner: &mut HeadScanner,
+        origin: &Origin,
+        io: &Io<'_>,
+    ) -> Heard {
+        let request = &exchange.request;
+        let (bytes, limits) = (io.up.rx.bytes(), &self.rules.response_limits);
+        let method = match request.is_head {
+            true => Method::Head,
+            false => Method::Get,
+        };
+        let (head, head_bytes) = match scanner.response(bytes, limits, method) {
+            Ok(Parsed::Complete(head, head_bytes)) => (head, head_bytes),
+            Ok(Parsed::Partial) if io.up.eof => return Heard::Bad("it ended within the head"),
+            Ok(Parsed::Partial) if !io.up.rx.has_space() => {
+                return Heard::Bad("its head is too large");
+            }
+            Ok(Parsed::Partial) => return Heard::Part,
+            Err(error) => return Heard::Bad(error.text()),
+        };
+        let old_client = request.version == Version::Http10;
+        self.scratch.clear();
+        if head.status.is_interim() {
+            if head.status.code() == 101 {
+                return Heard::Bad("it switched protocols unasked");
+            }
+            // HTTP/1.0 has no interim responses.
+            if !old_client {
+                heads::put_interim(&mut self.scratch, &head);
+            }
+            return Heard::Interim(head_bytes);
+        }
+        let coding = match (head.body, old_client) {
+            (BodyLength::Chunked, true) => Coding::Undone,
+            (BodyLength::UntilClose, false) => Coding::Made,
+            _ => Coding::Kept,
+        };
+        let open_ended = matches!(head.body, BodyLength::Chunked | BodyLength::UntilClose);
+        // An origin that answers before it has the whole request may never read the rest.
+        let early = !exchange.upload.is_done();
+        let end_is_framing = open_ended && old_client;
+        let ends = !request.keep_alive || end_is_framing || early || io.draining;
+        let manner = Manner {
+            chunked: open_ended && !old_client,
+            persistence: request.persistence(!ends),
+            address_bar: (request.form == Form::AddressBar).then_some(origin),
+        };
+        heads::put_response(&mut self.scratch, &head, manner, &self.rules.pseudonym);
+        let passing = Passing {
+            body: BodyDecoder::new(head.body),
+            coding,
+            reusable: head.keep_alive,
+            ends,
+            end_is_framing,
+        };
+        Heard::Final(head_bytes, passing)
+    }
+
+    /// The origin ended before it said anything.
+    fn silent_end(&mut self, exchange: &Exchange, origin: &Origin, io: &mut Io<'_>) -> Step {
+        if exchange.request.head_bytes > 0 {
+            io.disconnect();
+            return self.resolve_next(exchange.request, io.now);
+        }
+        let text = match io.up.status {
+            Status::Failed(kind) => format!("{}: {kind}", origin.authority),
+            _ => format!("{}: it closed without an answer", origin.authority),
+        };
+        self.answer(exchange.unanswered(), Code::BAD_GATEWAY, &text, io)
+    }
+
+    /// Passes on what there is of the response's body, and ends the exchange with it.
+    fn download(
+        &mut self,
+        exchange: &mut Exchange,
+        origin: &Origin,
+        io: &mut Io<'_>,
+    ) -> Result<Option<Step>, Error> {
+        let Download::Passing(passing) = &mut exchange.download else {
+            return Ok(None);
+        };
+        match passing.pass(io) {
+            Err(error) => {
+                log::debug!("proxy: {}: response cut: {error}", origin.authority);
+                // Where nothing but the end of the connection ends the body, an orderly one would make it look whole.
+                match passing.end_is_framing {
+                    true => Err(Error::Protocol(format!("{}: {error}", origin.authority))),
+                    false => Ok(Some(Step::End)),
+                }
+            }
+            Ok(_) if passing.body.is_done() => {
+                let whole = exchange.upload.is_done();
+                if !(passing.reusable && whole && is_reusable(io.up)) {
+                    io.disconnect();
+                }
+                Ok(Some(match passing.ends || !whole || io.draining {
+                    true => Step::End,
+                    false => self.idle_next(io.now),
+                }))
+            }
+            Ok(count) => {
+                if count > 0 {
+                    exchange.progress(io.now, &self.rules);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// The time is up: whose fault is it?
+    fn exchange_expired(
+        &mut self,
+        exchange: &mut Exchange,
+        origin: &Origin,
+        io: &mut Io<'_>,
+    ) -> Step {
+        let awaited = exchange.is_awaited();
+        let client_is_silent = awaited
+            && !exchange.upload.is_done()
+            && !exchange.request.expects_continue
+            && io.up.tx.is_empty();
+        let limit = match client_is_silent {
+            true => self.rules.idle_timeout,
+            false => self.rules.upstream_timeout,
+        };
+        exchange.until = exchange.moved + limit;
+        if io.now < exchange.until {
+            return Step::Wait;
+        }
+        if client_is_silent {
+            let text = "the body of the request took too long";
+            self.answer(None, Code::REQUEST_TIMEOUT, text, io)
+        } else if awaited {
+            let text = format!("{}: it did not answer in time", origin.authority);
+            self.answer(exchange.unanswered(), Code::GATEWAY_TIMEOUT, &text, io)
+        } else {
+            log::debug!("proxy: {}: silent within its response", origin.authority);
+            Step::End
+        }
+    }
+}
+
+impl Passing {
+    /// Passes on what waits. How many bytes it took.
+    fn pass(&mut self, io: &mut Io<'_>) -> Result<usize, BodyError> {
+        let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);
+        let count = pass(&mut self.body, self.coding, rx, tx, io.pool)?;
+        if self.body.is_done() || !io.up.is_drained() {
+            return Ok(count);
+        }
+        self.body.end_of_stream()?;
+        if io.up.status != Status::Open {
+            return Err(BodyError::Truncated); // a reset is no end
+        }
+        if self.coding == Coding::Made {
+            io.down.tx.put(LAST_CHUNK, io.pool);
+        }
+        Ok(count)
+    }
+}
+
+/// Whether nothing was heard of the origin's connection since its last exchange, so that it can take another request.
+pub(super) fn is_reusable(up: &Link) -> bool {
+    let open = up.status == Status::Open && up.finish == Finish::Open;
+    open && !up.eof && up.rx.is_empty() && up.tx.is_empty()
+}
+
+/// Passes on what waits of a body, if there is room for all of it. How many bytes were taken.
+fn pass(
+    body: &mut BodyDecoder,
+    coding: Coding,
+    rx: &mut RecvBuf,
+    tx: &mut SendQueue,
+    pool: &mut Pool,
+) -> Result<usize, BodyError> {
+    let waiting = rx.len();
+    if waiting == 0 || body.is_done() || !tx.has_room(waiting + CHUNK_FRAMING_BYTES_MAX) {
+        return Ok(0);
+    }
+    match coding {
+        Coding::Kept => {
+            let mut valid = 0;
+            while valid < waiting && !body.is_done() {
+                valid += body.step(&rx.bytes()[valid..])?.consumed();
+            }
+            shift(rx, tx, valid, pool);
+        }
+        Coding::Undone => {
+            while !rx.is_empty() && !body.is_done() {
+                let step = body.step(rx.bytes())?;
+                rx.consume(step.framing);
+                shift(rx, tx, step.payload, pool);
+            }
+        }
+        Coding::Made => {
+            body.step(rx.bytes())?;
+            tx.put(ChunkHead::new(waiting).as_bytes(), pool);
+            shift(rx, tx, waiting, pool);
+            tx.put(CHUNK_END, pool);
+        }
+    }
+    Ok(waiting - rx.len())
+}
+
+/// Moves `count` bytes for which room was found before.
+fn shift(rx: &mut RecvBuf, tx: &mut SendQueue, count: usize, pool: &mut Pool) {
+    if pour(rx, tx, count, pool) < count {
+        tx.put(&rx.bytes()[..count], pool);
+        rx.consume(count);
+    }
+}

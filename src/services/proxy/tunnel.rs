@@ -1,0 +1,58 @@
+//! A tunnel: bytes both ways, unread, until both sides have ended (RFC 9110 section 9.3.6).
+//!
+//! The end of one side is passed on to the other, whose bytes still come; silence of both ends the tunnel.
+
+use std::time::{Duration, Instant};
+
+use super::{Backlog, Step};
+use crate::buffer::pour;
+use crate::service::{Error, Io, Phase, Status};
+
+/// The answer that opens a tunnel.
+pub(super) const TUNNEL_OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+
+/// A tunnel that is open.
+pub(super) struct Tunnel {
+    pub(super) until: Instant,
+    idle_timeout: Duration,
+    backlog: Backlog,
+}
+
+impl Tunnel {
+    /// A tunnel that begins now.
+    pub(super) fn new(idle_timeout: Duration, now: Instant) -> Self {
+        Self {
+            until: now + idle_timeout,
+            idle_timeout,
+            backlog: Backlog::default(),
+        }
+    }
+
+    pub(super) fn advance(&mut self, io: &mut Io<'_>) -> Result<Step, Error> {
+        let broken = io.up.status != Status::Open;
+        let taken = self.backlog.shrank(&io.up.tx);
+        let mut moved = pour(&mut io.up.rx, &mut io.down.tx, usize::MAX, io.pool);
+        if !broken {
+            moved += pour(&mut io.down.rx, &mut io.up.tx, usize::MAX, io.pool);
+        }
+        if io.up.is_drained() {
+            io.down.finish();
+        }
+        if io.down.is_drained() {
+            io.up.finish();
+        }
+        // Not before the last bytes have left for the origin: `close` would drop them. Asked for more room than there will
+        // ever be, the queue tells when they have.
+        let done = io.down.is_drained() && io.up.tx.has_room(usize::MAX / 2);
+        if io.up.is_drained() && (broken || done) {
+            return Ok(Step::End);
+        }
+        self.backlog.watch(&mut io.up.tx);
+        if moved > 0 || taken || io.drained {
+            self.until = io.now + self.idle_timeout;
+        } else if io.now >= self.until && io.down.tx.is_empty() {
+            return Err(Error::TimedOut(Phase::Idle));
+        }
+        Ok(Step::Wait)
+    }
+}

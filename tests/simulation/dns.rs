@@ -1,0 +1,121 @@
+//! A name server: knows a few names, and lies or dawdles if it is told to.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use netlab_reactor::sys::sim::actor::{Actor, Hands};
+use netlab_reactor::sys::sim::faults::Fault;
+use simple_dns::rdata::{A, RData};
+use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
+
+/// The name servers of the configuration.
+pub(crate) const SERVERS: [SocketAddr; 2] = [
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)), 53),
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 54)), 53),
+];
+
+/// One server.
+pub(crate) struct NameServer {
+    at: SocketAddr,
+    names: Vec<(String, Ipv4Addr)>,
+    socket: Option<usize>,
+    /// Answers that wait for their moment.
+    late: Vec<(Duration, SocketAddr, Vec<u8>)>,
+}
+
+impl NameServer {
+    pub(crate) fn new(at: SocketAddr, names: &[(String, Ipv4Addr)]) -> Self {
+        Self {
+            at,
+            names: names.to_vec(),
+            socket: None,
+            late: Vec::new(),
+        }
+    }
+
+    fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+        let query = Packet::parse(query).ok()?;
+        let question = query.questions.first()?.clone();
+        let name = question.qname.to_string();
+        let mut reply = Packet::new_reply(query.id());
+        reply.set_flags(PacketFlag::RESPONSE | PacketFlag::RECURSION_AVAILABLE);
+        let known = self
+            .names
+            .iter()
+            .filter(|(known, _)| known.eq_ignore_ascii_case(&name));
+        let addresses: Vec<Ipv4Addr> = known.map(|(_, address)| *address).collect();
+        if addresses.is_empty() {
+            *reply.rcode_mut() = RCODE::NameError;
+        } else if question.qtype == QTYPE::TYPE(TYPE::A) {
+            for address in addresses {
+                let record = RData::A(A::from(address));
+                let name = question.qname.clone();
+                reply
+                    .answers
+                    .push(ResourceRecord::new(name, CLASS::IN, 60, record));
+            }
+        }
+        reply.questions.push(question);
+        reply.build_bytes_vec().ok()
+    }
+}
+
+impl Actor for NameServer {
+    fn act(&mut self, hands: &mut Hands<'_>) {
+        let at = self.at;
+        let socket = *self
+            .socket
+            .get_or_insert_with(|| hands.bind(at).expect("its own address"));
+        while let Some((from, query)) = hands.receive_from(socket) {
+            let Some(answer) = self.answer(&query) else {
+                continue;
+            };
+            if hands.strikes(Fault::DnsLies) {
+                let mut lie = answer.clone();
+                // The id, the flags, the question, the address: whatever it hits.
+                let at = hands.rng().below(lie.len());
+                lie[at] ^= 1 << hands.rng().below(8);
+                if !is_believable(&lie, &answer) {
+                    hands.send_to(socket, from, &lie);
+                }
+            }
+            let delay = if hands.strikes(Fault::DnsSlow) {
+                hands.rng().span(Duration::from_secs(4))
+            } else {
+                Duration::ZERO
+            };
+            self.late.push((hands.now() + delay, from, answer));
+            hands.wake_in(delay);
+        }
+        let now = hands.now();
+        let (due, late) = std::mem::take(&mut self.late)
+            .into_iter()
+            .partition(|late| late.0 <= now);
+        self.late = late;
+        for (_, to, answer) in due {
+            hands.send_to(socket, to, &answer);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        true
+    }
+
+    fn verdict(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Whether a forged message passes for an answer to the same question: then nobody could tell, and it proves nothing.
+fn is_believable(forged: &[u8], real: &[u8]) -> bool {
+    let (Ok(a), Ok(b)) = (Packet::parse(forged), Packet::parse(real)) else {
+        return false;
+    };
+    let question = |packet: &Packet<'_>| {
+        packet
+            .questions
+            .first()
+            .map(|q| q.qname.to_string().to_lowercase())
+    };
+    a.id() == b.id() && question(&a) == question(&b)
+}

@@ -1,0 +1,362 @@
+//! One simulation: builds the world of a seed, turns the reactor until everybody is done, and checks what must hold
+//! whatever was simulated.
+//!
+//! What every run checks:
+//! 1. Each actor is content (its own oracle).
+//! 2. The reactor never waits for ever while somebody waits for it, and never turns in circles.
+//! 3. Told to end, it stops listening at once and is over within its time.
+//! 4. At its end nothing is open: no session, socket, file or page.
+//! 5. Every event for a session that had ended was recognised.
+//!
+//! A scenario is one file with a type that implements [`Scenario`], and a line in [`scenarios`].
+
+use std::any::Any;
+use std::fmt;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use netlab_reactor::config::{
+    Bind as ConfigBind, Config, Kind, Limits, ListenerConfig, Nameservers, ResolverConfig,
+};
+use netlab_reactor::reactor::{Reactor, Turn};
+use netlab_reactor::serve;
+use netlab_reactor::sys::sim::Sim;
+use netlab_reactor::sys::sim::faults::{Fault, Faults};
+use netlab_reactor::sys::sim::rng::Rng;
+use netlab_reactor::sys::sim::talker::PATIENCE;
+use netlab_reactor::sys::sim::volume::Volume;
+use netlab_reactor::sys::{Bind, PlantedBug, Signal, Sys};
+
+/// Turns beyond which a run is taken to make no progress.
+const TURNS_MAX: u64 = 300_000;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Simulated time beyond which something waits that should not.
+const TIME_MAX: Duration = Duration::from_secs(4 * PATIENCE.as_secs());
+
+/// A kind of service with the clients that put it to the test.
+pub(crate) trait Scenario {
+    /// Listeners of the configuration, and the files that they need.
+    fn listeners(&mut self, setting: &mut Setting<'_>) -> Vec<ListenerConfig>;
+
+    /// Listeners that no configuration has.
+    fn listen(&mut self, _reactor: &mut Reactor<Sim>) {}
+
+    /// Who takes part. `bound` are the addresses of the listeners, in their order.
+    fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]);
+
+    /// What must hold of the disk when the process has ended, or died.
+    fn check(&self, _volume: &Volume) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What a scenario may know and draw while it is built.
+pub(crate) struct Setting<'a> {
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) faults: &'a Faults,
+    pub(crate) volume: &'a mut Volume,
+    /// Every client finds a place at once.
+    pub(crate) roomy: bool,
+    /// The most that a client should send, in bytes: where everything moves by the byte, little has to move.
+    pub(crate) payload_max: usize,
+}
+
+impl Setting<'_> {
+    /// How late a server may end a client that it should end after `span`: waiting for a place takes as long as others
+    /// keep theirs.
+    pub(crate) fn late(&self, span: Duration) -> Duration {
+        if self.roomy {
+            span + Duration::from_secs(5)
+        } else {
+            PATIENCE / 2
+        }
+    }
+
+    /// A listener of the configuration.
+    pub(crate) fn listener(&self, name: &str, port: u16, kind: Kind) -> ListenerConfig {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let datagrams = matches!(
+            kind,
+            Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_)
+        );
+        ListenerConfig {
+            name: name.to_owned(),
+            bind: if datagrams {
+                ConfigBind::Udp(address)
+            } else {
+                ConfigBind::Tcp(address)
+            },
+            kind,
+        }
+    }
+}
+
+/// What a run came to.
+pub(crate) struct Outcome {
+    pub(crate) faults: Faults,
+    pub(crate) turns: u64,
+    pub(crate) trace: String,
+}
+
+/// Why a run failed.
+pub(crate) struct Failure {
+    pub(crate) what: String,
+    pub(crate) trace: String,
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.trace, self.what)
+    }
+}
+
+/// How to run a seed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Plan {
+    pub(crate) planted: Option<PlantedBug>,
+    pub(crate) trace: bool,
+}
+
+/// The table of scenarios: those that this seed draws.
+fn scenarios(rng: &mut Rng) -> Vec<Box<dyn Scenario>> {
+    let mut chosen: Vec<Box<dyn Scenario>> = Vec::new();
+    while chosen.is_empty() {
+        if rng.chance(400) {
+            chosen.push(Box::new(crate::echo::Echo::default()));
+        }
+        if rng.chance(300) {
+            chosen.push(Box::new(crate::hello::HelloStream::default()));
+        }
+        if rng.chance(300) {
+            chosen.push(Box::new(crate::datagrams::Datagrams));
+        }
+        if rng.chance(400) {
+            chosen.push(Box::new(crate::relay::RelayScenario::default()));
+        }
+    }
+    chosen
+}
+
+fn limits(payload_max: usize, rng: &mut Rng) -> Limits {
+    let bytes = |rng: &mut Rng| rng.between(payload_max / 50, 4 * payload_max).max(1);
+    Limits {
+        sessions_max: if rng.chance(700) { 1000 } else { rng.sized(8) },
+        accept_batch: rng.sized(64),
+        turn_bytes: bytes(rng),
+        send_queue_bytes_max: bytes(rng),
+        pool_bytes_max: rng.sized(16 << 20),
+        ..Limits::default()
+    }
+}
+
+/// Runs one seed.
+pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
+    let mut rng = Rng::new(seed);
+    let mut sim = Sim::new(rng.draw());
+    if plan.trace {
+        sim.world().trace.start();
+    }
+    if let Some(bug) = plan.planted {
+        sim.plant(bug);
+    }
+    sim.world().faults = Faults::swarm(&mut rng);
+    let payload_max = *rng.pick(&[20, 500, 500, 5_000, 50_000, 200_000]);
+    let limits = limits(payload_max, &mut rng);
+    let latency = Duration::from_micros(rng.sized(100_000) as u64);
+    sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
+    let mut scenarios = scenarios(&mut rng);
+
+    let mut volume = std::mem::take(sim.volume());
+    let faults = sim.world().faults.clone();
+    let mut setting = Setting {
+        rng: &mut rng,
+        faults: &faults,
+        volume: &mut volume,
+        roomy: limits.sessions_max >= 1000,
+        payload_max,
+    };
+    let listeners: Vec<Vec<ListenerConfig>> = scenarios
+        .iter_mut()
+        .map(|scenario| scenario.listeners(&mut setting))
+        .collect();
+    let config = Config {
+        drain_timeout: DRAIN_TIMEOUT,
+        resolver: ResolverConfig {
+            nameservers: Nameservers::Listed(crate::dns::SERVERS.to_vec()),
+            hosts: PathBuf::from("/nonexistent"),
+            ..ResolverConfig::default()
+        },
+        limits,
+        listeners: listeners.concat(),
+    };
+    *sim.volume() = std::mem::take(setting.volume);
+    let (mut reactor, bound) = serve::open(sim, &config).map_err(|error| Failure {
+        what: format!("seed {seed}: {error}"),
+        trace: String::new(),
+    })?;
+    let mut bound = &bound[..];
+    for (scenario, listeners) in scenarios.iter_mut().zip(&listeners) {
+        let (own, rest) = bound.split_at(listeners.len());
+        bound = rest;
+        scenario.listen(&mut reactor);
+        scenario.cast(reactor.sys_mut(), &mut setting, own);
+    }
+    if setting.rng.chance(200) {
+        let after = Duration::from_micros(setting.rng.sized(5_000_000) as u64);
+        reactor.sys_mut().send_signal(Signal::Terminate, after);
+    }
+
+    let mut run = Run { reactor, turns: 0 };
+    // An assertion of the reactor's own is a finding like any other.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        run.turn_until_over().and_then(|()| run.check())
+    }))
+    .unwrap_or_else(|panic| Err(text(panic.as_ref())));
+    let Run { reactor, turns, .. } = run;
+    let mut sim = reactor.into_sys();
+    let trace = sim.world().trace.to_string();
+    let fail = |what| Failure {
+        what: format!("seed {seed}: {what}"),
+        trace: trace.clone(),
+    };
+    result.map_err(fail)?;
+    let open_files = sim.volume().open_files();
+    if !open_files.is_empty() && !sim.volume().is_crashed() {
+        return Err(fail(format!("files left open: {open_files:?}")));
+    }
+    let volume = sim.take_volume();
+    for scenario in &scenarios {
+        scenario.check(&volume).map_err(fail)?;
+    }
+    Ok(Outcome {
+        faults: sim.world().faults.clone(),
+        turns,
+        trace,
+    })
+}
+
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or("without a text"))
+}
+
+struct Run {
+    reactor: Reactor<Sim>,
+    turns: u64,
+}
+
+impl Run {
+    fn sim(&mut self) -> &mut Sim {
+        self.reactor.sys_mut()
+    }
+
+    fn elapsed(&mut self) -> Duration {
+        self.sim().world().clock.elapsed()
+    }
+
+    fn turn_until_over(&mut self) -> Result<(), String> {
+        let mut draining_since = None;
+        let mut told = false;
+        loop {
+            self.turns += 1;
+            match self.reactor.turn() {
+                Ok(Turn::Stop) => break,
+                Ok(Turn::Continue) => {}
+                Err(_) if self.sim().volume().is_crashed() => return Ok(()),
+                Err(error) => return Err(error.to_string()),
+            }
+            let elapsed = self.elapsed();
+            if self.turns > TURNS_MAX || elapsed > TIME_MAX {
+                return Err(format!("no end after {} turns and {elapsed:?}", self.turns));
+            }
+            if self.sim().actors_are_done() && !told {
+                told = true;
+                self.sim().send_signal(Signal::Terminate, Duration::ZERO);
+            }
+            if self.sim().is_draining() {
+                let since = *draining_since.get_or_insert(elapsed);
+                if self.sim().open_listeners() > 0 {
+                    return Err("it listens while it drains".to_owned());
+                }
+                if elapsed > since + DRAIN_TIMEOUT + Duration::from_millis(100) {
+                    return Err("it drains for longer than it may".to_owned());
+                }
+            }
+        }
+        // Who is still there learns that the process has gone.
+        let mut events = Vec::new();
+        while !self.sim().actors_are_done() && self.elapsed() < TIME_MAX {
+            events.clear();
+            if self.sim().poll(&mut events, None).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        if self.sim().volume().is_crashed() {
+            return Ok(());
+        }
+        for actor in self.sim().actors() {
+            actor.verdict()?;
+        }
+        let stale_told = self.sim().stale_told();
+        let metrics = self.reactor.metrics();
+        let (gauges, stale) = (metrics.gauges, metrics.events_stale);
+        let active: u64 = metrics
+            .listeners
+            .iter()
+            .map(|listener| listener.active)
+            .sum();
+        if gauges.sessions != 0 || gauges.sockets != 0 || gauges.pages_held != 0 || active != 0 {
+            return Err(format!("left at the end: {gauges:?}, {active} active"));
+        }
+        if gauges.page_bytes_held != 0 {
+            return Err(format!(
+                "{} bytes of pages are counted and not there",
+                gauges.page_bytes_held
+            ));
+        }
+        if stale < stale_told {
+            return Err(format!(
+                "{stale_told} stale events were told and {stale} recognised"
+            ));
+        }
+        let left = self.sim().left_open();
+        if !left.is_empty() {
+            return Err(format!("left open: {left:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// Which faults were enabled in any run, and how often each happened.
+#[derive(Default)]
+pub(crate) struct Coverage {
+    counts: Vec<(bool, u64)>,
+}
+
+impl Coverage {
+    pub(crate) fn add(&mut self, faults: &Faults) {
+        self.counts.resize(Fault::ALL.len(), (false, 0));
+        for (count, fault) in self.counts.iter_mut().zip(Fault::ALL) {
+            count.0 |= faults.is_enabled(fault);
+            count.1 += faults.hits(fault);
+        }
+    }
+
+    /// Faults that could have happened and never did.
+    pub(crate) fn missed(&self) -> Vec<Fault> {
+        let missed =
+            |(fault, count): (Fault, &(bool, u64))| (count.0 && count.1 == 0).then_some(fault);
+        Fault::ALL
+            .into_iter()
+            .zip(&self.counts)
+            .filter_map(missed)
+            .collect()
+    }
+}

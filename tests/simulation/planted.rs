@@ -1,0 +1,49 @@
+//! Tests of the tests: each bug that an event-driven server may have is planted, and the sweep must find it.
+
+use netlab_reactor::sys::PlantedBug;
+
+use crate::driver::{Plan, run};
+
+/// Seeds within which each must be found.
+const SEEDS: u64 = 500;
+
+fn is_found(bug: PlantedBug) {
+    let plan = Plan {
+        planted: Some(bug),
+        ..Plan::default()
+    };
+    let finding = |seed| run(seed, plan).err();
+    match (0..SEEDS).find_map(finding) {
+        Some(failure) => eprintln!("{bug:?}: found, {}", failure.what),
+        None => panic!("{bug:?} is not found within {SEEDS} seeds"),
+    }
+}
+
+macro_rules! planted {
+    ($($name:ident: $bug:ident,)*) => {
+        $(#[test] fn $name() { is_found(PlantedBug::$bug); })*
+
+        #[test]
+        fn every_bug_has_its_test() {
+            assert_eq!([$(PlantedBug::$bug),*], PlantedBug::ALL);
+        }
+    };
+}
+
+planted! {
+    an_end_of_stream_lost_after_a_short_read_is_found: EndOfStreamLost,
+    readiness_cleared_on_a_full_read_is_found: ReadableClearedOnFullRead,
+    write_readiness_never_cleared_is_found: WritableNotCleared,
+    write_readiness_lost_on_a_full_send_is_found: WritableClearedOnFullSend,
+    refused_room_forgotten_is_found: RefusedRoomForgotten,
+    a_stale_event_accepted_is_found: StaleEventAccepted,
+    a_deadline_not_rearmed_is_found: DeadlineNotRearmed,
+    a_half_close_answered_with_a_drop_is_found: HalfCloseDrops,
+    a_close_without_linger_is_found: LingerSkipped,
+    a_lost_wake_of_a_name_is_found: NameWakeLost,
+    pages_not_returned_are_found: PagesKept,
+    an_accept_edge_lost_after_emfile_is_found: AcceptEdgeLost,
+    a_session_forgotten_with_its_budget_spent_is_found: BudgetForgets,
+    a_listener_forgotten_by_the_drain_is_found: DrainForgetsListener,
+    an_upstream_socket_kept_is_found: UpstreamKept,
+}

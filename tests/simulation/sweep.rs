@@ -1,0 +1,45 @@
+//! The sweep itself, and that it can be repeated.
+
+use crate::driver::{Coverage, Plan, run};
+
+/// Seeds of a plain `cargo test`: a few seconds' worth, slower without optimisation.
+const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 1000 };
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn sweep() {
+    if let Some(seed) = number("SIM_SEED") {
+        let plan = Plan {
+            trace: true,
+            ..Plan::default()
+        };
+        let outcome = run(seed, plan).unwrap_or_else(|failure| panic!("{failure:?}"));
+        eprintln!("{}", outcome.trace);
+        return;
+    }
+    let mut coverage = Coverage::default();
+    for seed in 0..number("SIM_SEEDS").unwrap_or(SEEDS) {
+        let outcome = run(seed, Plan::default())
+            .unwrap_or_else(|failure| panic!("{failure:?}; SIM_SEED={seed} shows what happened"));
+        coverage.add(&outcome.faults);
+    }
+    let missed = coverage.missed();
+    assert!(missed.is_empty(), "faults that never happened: {missed:?}");
+}
+
+#[test]
+fn a_seed_always_means_the_same() {
+    for seed in 0..10 {
+        let plan = Plan {
+            trace: true,
+            ..Plan::default()
+        };
+        let [a, b] =
+            [(); 2].map(|()| run(seed, plan).unwrap_or_else(|failure| panic!("{failure:?}")));
+        assert_eq!(a.turns, b.turns);
+        assert!(a.trace == b.trace, "seed {seed} went two ways");
+    }
+}

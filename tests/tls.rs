@@ -1,0 +1,153 @@
+//! TLS on an http listener, over the real kernel, with rustls as the client.
+
+mod common;
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{InThread, connect};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// A certificate for `localhost`, written where the configuration expects it.
+fn certificate(dir: &Path) -> CertificateDer<'static> {
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    fs::write(dir.join("cert.pem"), made.cert.pem()).expect("a file");
+    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).expect("a file");
+    made.cert.der().clone()
+}
+
+struct Fixture {
+    server: InThread,
+    config: Arc<ClientConfig>,
+    _files: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let files = tempfile::tempdir().expect("a folder");
+    let trusted = certificate(files.path());
+    let root = files.path().join("site");
+    fs::create_dir(&root).expect("a folder");
+    let large: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
+    fs::write(root.join("large"), large).expect("a file");
+    fs::write(root.join("small"), "small").expect("a file");
+    let text = format!(
+        "[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\nroot = '{0}/site'\ntls = {{ cert = '{0}/cert.pem', key = '{0}/key.pem' }}\n",
+        files.path().display()
+    );
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted).expect("our own certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Fixture {
+        server: InThread::start(&text),
+        config: Arc::new(config),
+        _files: files,
+    }
+}
+
+impl Fixture {
+    fn connect(&self) -> Stream {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let client = ClientConnection::new(Arc::clone(&self.config), name).expect("a client");
+        StreamOwned::new(client, connect(self.server.address(0)))
+    }
+}
+
+/// One answer: its head, and as much body as it announces.
+fn answer(stream: &mut Stream) -> (String, Vec<u8>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).expect("text");
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .expect("a length");
+    let mut body = vec![0; length.parse().expect("a number")];
+    stream.read_exact(&mut body).expect("a body");
+    (head, body)
+}
+
+#[test]
+fn files_of_every_size_arrive_whole_over_one_connection() {
+    let fixture = fixture();
+    let mut stream = fixture.connect();
+    for _ in 0..2 {
+        stream
+            .write_all(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .expect("room");
+        let (head, body) = answer(&mut stream);
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert_eq!(body, b"small");
+        stream
+            .write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .expect("room");
+        let (_, body) = answer(&mut stream);
+        assert!(
+            body.len() == 3_000_000
+                && body
+                    .iter()
+                    .enumerate()
+                    .all(|(i, byte)| *byte == (i % 251) as u8)
+        );
+    }
+    assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+    fixture.server.stop();
+}
+
+#[test]
+fn the_end_is_announced_so_that_a_cut_answer_can_be_told() {
+    let fixture = fixture();
+    let mut stream = fixture.connect();
+    stream
+        .write_all(b"GET /small HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .expect("room");
+    let mut bytes = Vec::new();
+    // Without a close_notify rustls would call this an unexpected end.
+    stream.read_to_end(&mut bytes).expect("an orderly end");
+    assert!(bytes.ends_with(b"\r\n\r\nsmall"));
+    fixture.server.stop();
+}
+
+#[test]
+fn plain_text_is_refused_and_the_listener_goes_on() {
+    let fixture = fixture();
+    let mut plain = connect(fixture.server.address(0));
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("room");
+    let mut alert = Vec::new();
+    match plain.read_to_end(&mut alert) {
+        Ok(_) => assert_eq!(
+            alert.first(),
+            Some(&21),
+            "an alert record (RFC 8446 section 5.1)"
+        ),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    let mut stream = fixture.connect();
+    stream
+        .write_all(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("room");
+    assert_eq!(answer(&mut stream).1, b"small");
+    drop(stream);
+    fixture
+        .server
+        .wait(|seen| seen.active == 0 && seen.gauges.pages_held == 0);
+    fixture.server.stop();
+}
