@@ -5,11 +5,11 @@
 //!   starts when the one before failed, or after [`ATTEMPT_DELAY`]; the first to succeed wins, the others are dropped.
 //! - `getaddrinfo` and `connect` cannot be interrupted, so each runs on a thread of its own that is left behind at the
 //!   time-out; the process is about to end then.
-//! - UDP has nothing to race: the first address that can be connected to is used.
+//! - UDP has nothing to race: the first address is used until the network says that nobody is there.
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -182,6 +182,10 @@ pub fn resolve(
     family: Family,
     limits: &Limits,
 ) -> Result<Vec<SocketAddr>, Failure> {
+    // An address needs no resolver, and no thread for it.
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return of_family(host, vec![SocketAddr::from((address, port))], family);
+    }
     let (answer, answered) = mpsc::channel();
     let question = (host.to_owned(), port);
     thread::spawn(move || answer.send(question.to_socket_addrs().map(Vec::from_iter)));
@@ -197,6 +201,15 @@ pub fn resolve(
         }
         Err(_) => return Err(limits.timed_out("resolving the name", &host)),
     };
+    of_family(host, addresses, family)
+}
+
+/// The addresses that may be used.
+fn of_family(
+    host: &str,
+    addresses: Vec<SocketAddr>,
+    family: Family,
+) -> Result<Vec<SocketAddr>, Failure> {
     let fits = |address: &SocketAddr| match family {
         Family::Any => true,
         Family::V4 => address.is_ipv4(),
@@ -290,8 +303,21 @@ pub fn reason(error: &io::Error) -> String {
 }
 
 /// A datagram socket that talks to one target.
+///
+/// Where the name has several addresses, the next one is tried when the network says that nobody is at the one before,
+/// and no answer ever came: the latest datagram is sent again, to the next. What says nothing cannot be told from loss,
+/// so silence changes nothing.
 #[derive(Debug)]
-pub enum Datagrams {
+pub struct Datagrams {
+    socket: DatagramSocket,
+    /// Addresses that were not tried, the next one last.
+    others: Vec<SocketAddr>,
+    latest: Vec<u8>,
+}
+
+/// What carries the datagrams.
+#[derive(Debug)]
+pub enum DatagramSocket {
     /// Over UDP.
     Udp(UdpSocket),
     /// Over a Unix socket, bound to a name of the kernel's choosing so that answers find it.
@@ -310,55 +336,114 @@ impl Datagrams {
                 let socket = unix_datagram(path).map_err(|error| {
                     Failure::unavailable(format!("{target}: cannot connect: {}", reason(&error)))
                 })?;
-                return Ok(Self::Unix(socket));
+                return Ok(Self {
+                    socket: DatagramSocket::Unix(socket),
+                    others: Vec::new(),
+                    latest: Vec::new(),
+                });
             }
         };
+        Self::to_first_of(interleaved(resolve(host, port, family, limits)?))
+            .map_err(|errors| connect_failure(target, &errors))
+    }
+
+    /// Connects to the first address that can be sent to; the ones after it stay in reserve.
+    fn to_first_of(mut others: Vec<SocketAddr>) -> Result<Self, Vec<String>> {
+        others.reverse();
         let mut errors = Vec::new();
-        for address in resolve(host, port, family, limits)? {
-            let any = match address {
-                SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-                SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-            };
-            match UdpSocket::bind(any).and_then(|socket| socket.connect(address).map(|()| socket)) {
-                Ok(socket) => return Ok(Self::Udp(socket)),
+        while let Some(address) = others.pop() {
+            match connected_udp(address) {
+                Ok(socket) => {
+                    return Ok(Self {
+                        socket: DatagramSocket::Udp(socket),
+                        others,
+                        latest: Vec::new(),
+                    });
+                }
                 Err(error) => errors.push(format!("{address}: {}", reason(&error))),
             }
         }
-        Err(connect_failure(target, &errors))
+        Err(errors)
     }
 
     /// Sends one datagram.
     ///
     /// # Errors
     /// The system's, among them a refusal that an earlier datagram met.
-    pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Udp(socket) => socket.send(datagram),
-            Self::Unix(socket) => socket.send(datagram),
+    pub fn send(&mut self, datagram: &[u8]) -> io::Result<usize> {
+        if !self.others.is_empty() {
+            self.latest = datagram.to_vec();
+        }
+        match self.send_once(datagram) {
+            Err(error) if self.falls_back(&error) => Ok(datagram.len()),
+            sent => sent,
         }
     }
 
-    /// Receives one datagram within `wait`; `None` when none came, or a signal did.
+    fn send_once(&self, datagram: &[u8]) -> io::Result<usize> {
+        match &self.socket {
+            DatagramSocket::Udp(socket) => socket.send(datagram),
+            DatagramSocket::Unix(socket) => socket.send(datagram),
+        }
+    }
+
+    /// After a refusal: whether the latest datagram is on its way to another address now.
+    fn falls_back(&mut self, error: &io::Error) -> bool {
+        while error.kind() == io::ErrorKind::ConnectionRefused
+            && let Some(address) = self.others.pop()
+        {
+            if let Ok(socket) = connected_udp(address) {
+                self.socket = DatagramSocket::Udp(socket);
+                return self.send_once(&self.latest).is_ok();
+            }
+        }
+        false
+    }
+
+    /// Receives one datagram within `wait`; `None` when none came, or a signal did, or another address is tried.
     ///
     /// # Errors
     /// The system's, among them a refusal that an earlier datagram met.
-    pub fn receive(&self, buffer: &mut [u8], wait: Duration) -> io::Result<Option<usize>> {
+    pub fn receive(&mut self, buffer: &mut [u8], wait: Duration) -> io::Result<Option<usize>> {
         // A time-out of nothing would mean for ever.
         let wait = Some(wait.max(Duration::from_micros(1)));
-        let received = match self {
-            Self::Udp(socket) => socket
+        let received = match &self.socket {
+            DatagramSocket::Udp(socket) => socket
                 .set_read_timeout(wait)
                 .and_then(|()| socket.recv(buffer)),
-            Self::Unix(socket) => socket
+            DatagramSocket::Unix(socket) => socket
                 .set_read_timeout(wait)
                 .and_then(|()| socket.recv(buffer)),
         };
         match received {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if is_pause(&error) => Ok(None),
+            Ok(bytes) => {
+                self.others.clear();
+                Ok(Some(bytes))
+            }
+            Err(error) if is_pause(&error) || self.falls_back(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
+
+    /// Whether there are addresses in reserve.
+    pub fn has_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// The socket as it is, for a caller that cares for itself from here on.
+    pub fn into_socket(self) -> DatagramSocket {
+        self.socket
+    }
+}
+
+fn connected_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let any = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    Ok(socket)
 }
 
 /// Whether a call ended because time ran out or a signal came, not because something is wrong.
@@ -448,6 +533,33 @@ mod tests {
         let target = Target::new("localhost", port);
         let stream = race(&target, &[dead, live], &limits(5000)).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), live);
+    }
+
+    #[test]
+    fn datagrams_go_to_the_next_address_when_nobody_is_at_the_first() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let live = server.local_addr().unwrap();
+        let dead = SocketAddr::from((Ipv6Addr::LOCALHOST, live.port()));
+        let mut datagrams = Datagrams::to_first_of(vec![dead, live]).unwrap();
+        datagrams.send(b"one").unwrap();
+        let mut buffer = [0; 10];
+        // The refusal of the first address arrives here.
+        assert_eq!(
+            datagrams
+                .receive(&mut buffer, Duration::from_secs(5))
+                .unwrap(),
+            None
+        );
+        let (bytes, peer) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..bytes], b"one");
+        server.send_to(b"back", peer).unwrap();
+        assert_eq!(
+            datagrams
+                .receive(&mut buffer, Duration::from_secs(5))
+                .unwrap(),
+            Some(4)
+        );
+        assert!(!datagrams.has_others());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use clap::{Args, ValueEnum};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
-use super::connect::{self, Connected, Datagrams, Target, reason};
+use super::connect::{self, Connected, DatagramSocket, Datagrams, Target, reason};
 use super::interrupt::stop_flag;
 use super::output::{Output, Tone};
 use super::statistics::RoundTrips;
@@ -31,6 +31,9 @@ use super::{CommonArgs, Exit, Failure, Outcome, units};
 
 /// Digits of the number in front of each message.
 const NUMBER_BYTES: usize = 16;
+
+/// How long the answer to a probe of several addresses may take.
+const PROBE_WAIT: Duration = Duration::from_millis(100);
 
 /// The longest sleep, so that a signal is noticed.
 const NAP: Duration = Duration::from_millis(100);
@@ -184,10 +187,25 @@ enum Socket {
 fn open(target: &Target, args: &FloodArgs) -> Result<Socket, Failure> {
     let limits = args.common.limits();
     let socket = match args.carrier {
-        Carrier::Udp => match Datagrams::open(target, args.common.family(), &limits)? {
-            Datagrams::Udp(socket) => socket.set_nonblocking(true).map(|()| Socket::Udp(socket)),
-            Datagrams::Unix(_) => Err(io::Error::from(ErrorKind::Unsupported)),
-        },
+        Carrier::Udp => {
+            let mut datagrams = Datagrams::open(target, args.common.family(), &limits)?;
+            if datagrams.has_others() {
+                // Finds out at which address somebody is. The answer, or the lack of one, is of no other interest.
+                let mut answer = [0; 1];
+                let probed = datagrams
+                    .send(b"probe")
+                    .and_then(|_| datagrams.receive(&mut answer, PROBE_WAIT));
+                if let Ok(None) = probed {
+                    let _ = datagrams.receive(&mut answer, PROBE_WAIT);
+                }
+            }
+            match datagrams.into_socket() {
+                DatagramSocket::Udp(socket) => {
+                    socket.set_nonblocking(true).map(|()| Socket::Udp(socket))
+                }
+                DatagramSocket::Unix(_) => Err(io::Error::from(ErrorKind::Unsupported)),
+            }
+        }
         Carrier::Tcp => match connect::connect(target, args.common.family(), &limits)?.0 {
             Connected::Tcp(stream) => stream.set_nonblocking(true).map(|()| Socket::Tcp(stream)),
             Connected::Unix(_) => Err(io::Error::from(ErrorKind::Unsupported)),

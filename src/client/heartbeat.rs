@@ -30,7 +30,9 @@ const REFUSAL_WAIT: Duration = Duration::from_millis(100);
     after_help = "Examples:
   netlab-reactor heartbeat localhost 12001
   netlab-reactor heartbeat localhost 12001 -i 500ms --id roof -q
-  * * * * *  netlab-reactor heartbeat monitor 12001 --once      (in a crontab)"
+  * * * * *  netlab-reactor heartbeat monitor 12001 --once      (in a crontab)
+
+Exit codes: 0 sent, 1 some could not be sent, 69 none could."
 )]
 pub struct HeartbeatArgs {
     /// Host name or address, or unix:PATH
@@ -105,7 +107,7 @@ pub fn run(args: &HeartbeatArgs) -> Outcome {
         false => None,
     };
     let limits = args.common.limits();
-    let socket = Datagrams::open(&target, args.common.family(), &limits)?;
+    let mut socket = Datagrams::open(&target, args.common.family(), &limits)?;
     let stop = stop_flag()?;
     let mut output = Output::new();
     let (mut failed, mut sent) = (0_u64, 0_u64);
@@ -135,7 +137,7 @@ pub fn run(args: &HeartbeatArgs) -> Outcome {
         let result = socket.send(&datagram);
         let error = result
             .err()
-            .or_else(|| refusal(&socket, pause_until, &stop));
+            .or_else(|| refusal(&mut socket, pause_until, &stop));
         let error = error.map(|error| reason(&error));
         if let Some(error) = &error {
             failed += 1;
@@ -156,7 +158,7 @@ pub fn run(args: &HeartbeatArgs) -> Outcome {
         }
         // After a failure the socket reports nothing more: the rest of the interval passes here.
         if error.is_some() && sent < count {
-            refusal(&socket, pause_until, &stop);
+            refusal(&mut socket, pause_until, &stop);
         }
         sequence = sequence.wrapping_add(1);
     }
@@ -170,7 +172,7 @@ pub fn run(args: &HeartbeatArgs) -> Outcome {
 }
 
 /// Waits until `until` or a signal, and answers what the network says about what was sent.
-fn refusal(socket: &Datagrams, until: Instant, stop: &AtomicBool) -> Option<std::io::Error> {
+fn refusal(socket: &mut Datagrams, until: Instant, stop: &AtomicBool) -> Option<std::io::Error> {
     let mut ignored = [0; 1];
     while !stop.load(Ordering::Relaxed) {
         let left = until.saturating_duration_since(Instant::now());

@@ -20,7 +20,9 @@ use super::{CommonArgs, Exit, Failure, Outcome};
     after_help = "Examples:
   netlab-reactor hello localhost 9000
   netlab-reactor hello localhost 9000 --count 3 --reply thanks
-  netlab-reactor hello unix:/run/hello.sock --json"
+  netlab-reactor hello unix:/run/hello.sock --json
+
+Exit codes: 0 the stream ended between two messages, 69 it broke or something else came."
 )]
 pub struct HelloArgs {
     /// Host name or address, or unix:PATH

@@ -74,8 +74,12 @@ pub struct MailArgs {
     #[arg(long, value_name = "HOST[:PORT]", required_unless_present = "dry_run")]
     server: Option<String>,
 
-    /// The sender: `ADDRESS` or `NAME <ADDRESS>`
-    #[arg(long, value_name = "ADDRESS")]
+    /// The sender
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        help = "The sender: ADDRESS or 'NAME <ADDRESS>'"
+    )]
     from: String,
 
     /// The recipients
@@ -490,7 +494,9 @@ fn deliver(args: &MailArgs, mail: Mail) -> Result<SmtpOutcome, Failure> {
                         Some(trust) => trust.clone(),
                         None => args.certificates.trust()?,
                     };
-                    stream.start_tls(&target.host(), &trust)?;
+                    stream
+                        .start_tls(&target.host(), &trust)
+                        .map_err(|failure| with_hint(args, failure))?;
                     show(args, ' ', &["(encrypted from here on)".to_owned()]);
                     dialogue.tls_started();
                 }
@@ -507,6 +513,18 @@ fn deliver(args: &MailArgs, mail: Mail) -> Result<SmtpOutcome, Failure> {
             // Once the message is taken, a lost farewell does not matter.
             Err(failure) => dialogue.closed().map_err(|_| failure)?,
         }
+    }
+}
+
+/// A server with a certificate of its own making is common where mail stays at home; what to do is worth a word.
+fn with_hint(args: &MailArgs, failure: Failure) -> Failure {
+    if args.tls != TlsMode::Opportunistic || !failure.message.contains("certificate") {
+        return failure;
+    }
+    let hint = "trust its authority with --ca-file, or send in clear with --tls off";
+    Failure {
+        message: format!("{}; {hint}", failure.message),
+        ..failure
     }
 }
 

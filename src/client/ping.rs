@@ -408,7 +408,7 @@ fn ping_host(plan: &Plan, tell: &dyn Fn(Event)) -> Result<Report, Failure> {
         timeout: plan.limits.timeout.max(Duration::from_secs(5)),
         ..plan.limits
     };
-    let socket = Datagrams::open(&plan.target, plan.family, &resolving)?;
+    let mut socket = Datagrams::open(&plan.target, plan.family, &resolving)?;
     let mut rounds = Rounds::new(plan.size, plan.limits.timeout);
     let mut buffer = vec![0; 65_536];
     let started = Instant::now();

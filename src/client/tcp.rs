@@ -33,7 +33,9 @@ const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
   netlab-reactor tcp localhost 12000 hello
   printf 'one\\ntwo\\n' | netlab-reactor tcp localhost 12000
   netlab-reactor tcp localhost 12000 - < picture.png > echoed
-  netlab-reactor tcp localhost 12000 --repeat 1000 x > /dev/null"
+  netlab-reactor tcp localhost 12000 --repeat 1000 x > /dev/null
+
+Exit codes: 0 done, 69 unavailable, a reply missing or incomplete."
 )]
 pub struct TcpArgs {
     /// Host name or address, or unix:PATH

@@ -28,7 +28,9 @@ const DATAGRAM_BYTES_MAX: usize = 65_536;
   netlab-reactor udp localhost 12002 straße
   printf 'one\\ntwo\\n' | netlab-reactor udp localhost 12002
   netlab-reactor udp localhost 12002 - < datagram.bin
-  netlab-reactor udp localhost 12002 --repeat 1000 x > /dev/null"
+  netlab-reactor udp localhost 12002 --repeat 1000 x > /dev/null
+
+Exit codes: 0 done, 1 some datagram had no reply, 69 unreachable."
 )]
 pub struct UdpArgs {
     /// Host name or address, or unix:PATH

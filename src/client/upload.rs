@@ -406,10 +406,10 @@ impl Uploader<'_> {
         }
         let bar =
             ProgressBar::with_draw_target(Some(source.size_bytes), ProgressDrawTarget::stderr());
-        let colour = if no_color() { "" } else { ":20.green" };
+        let colour = if no_color() { "" } else { ":15.green" };
         let template = format!(
-            "{{msg:24!}} {{bar{}}} {{bytes:>11}}/{{total_bytes}} {{bytes_per_sec}} {{eta}} left",
-            if colour.is_empty() { ":20" } else { colour }
+            "{{msg:16!}} {{bar{}}} {{bytes:>11}}/{{total_bytes}} {{bytes_per_sec}} {{eta}} left",
+            if colour.is_empty() { ":15" } else { colour }
         );
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("━╸ "));
@@ -517,7 +517,7 @@ impl Uploader<'_> {
             return stream.closed();
         }
         let kind = self.args.handshake;
-        let Failure { message, .. } = stream.closed();
+        let Failure { message, .. } = stream.broken("the server dropped the connection");
         Failure::refused(format!(
             "{message}: is the secret right, and is {kind} the server's handshake?"
         ))
@@ -525,7 +525,7 @@ impl Uploader<'_> {
 
     /// The same for one that throws the connection away instead of closing it: bytes of ours were on the way.
     fn or_refused_secret(&self, stream: &Stream, failure: Failure) -> Failure {
-        match stream.is_reset() && self.args.handshake.needs_secret() {
+        match stream.is_reset() && !self.was_ready && self.args.handshake.needs_secret() {
             true => self.refused_secret(stream),
             false => failure,
         }
@@ -595,7 +595,10 @@ impl Uploader<'_> {
             }
             link.stream.touch();
             if let Err(failure) = link.stream.write_all(&buffer[..bytes]) {
-                return Err(self.why_it_broke(link, failure));
+                return Err(match left == source.size_bytes {
+                    true => self.or_refused_secret(&link.stream, failure),
+                    false => self.why_it_broke(link, failure),
+                });
             }
             left -= bytes as u64;
             bar.inc(bytes as u64);

@@ -351,10 +351,8 @@ impl<S: Sys> Session<S> {
             if progress != Progress::None {
                 if self.waited_for_room {
                     self.taking.sent += (before - *budget) as u64;
-                    if !self.down_socket.has_output(&self.down) {
-                        self.waited_for_room = false;
-                        self.drained = true;
-                    }
+                    self.waited_for_room = self.down_socket.has_output(&self.down);
+                    self.drained |= !self.waited_for_room;
                 }
                 let room = self.drained || progress == Progress::FreedForRefused;
                 news |= room && !cx.sys.planted(PlantedBug::RefusedRoomForgotten);
@@ -426,11 +424,10 @@ impl<S: Sys> Session<S> {
             link.rx.release(&mut cx.pool);
             link.tx.release(&mut cx.pool);
         }
-        let waits = self.down_socket.has_output(&self.down);
-        if waits && !self.waited_for_room {
+        if self.down_socket.has_output(&self.down) && !self.waited_for_room {
+            self.waited_for_room = true;
             self.look(cx);
         }
-        self.waited_for_room = waits;
         self.assert_parked();
         let (mut deadline, phase) = self.deadline(host, &cx.limits);
         if deadline <= cx.now && phase == Phase::Write && self.look(cx) >= cx.limits.write_bytes_min

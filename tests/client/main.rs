@@ -10,5 +10,6 @@ mod get;
 mod hello;
 mod mail;
 mod misbehaving;
+mod outside;
 mod ping;
 mod upload;

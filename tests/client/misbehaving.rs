@@ -303,3 +303,69 @@ fn a_greeting_without_end_is_told() {
         assert_failed(dialogue, "an endless greeting", &ended);
     });
 }
+
+#[test]
+fn tls_handshakes_that_go_wrong_end_in_time() {
+    let greeting = vec![
+        say("220 ready\r\n"),
+        Act::HearTo("\r\n"),
+        say("250-mx\r\n250 STARTTLS\r\n"),
+        Act::HearTo("\r\n"),
+        say("220 go\r\n"),
+    ];
+    let starts = [
+        (
+            "get https",
+            words("get https://127.0.0.1:PORT/"),
+            Vec::new(),
+        ),
+        (
+            "mail",
+            words("mail --server 127.0.0.1:PORT --from a@x --to b@y --tls required"),
+            greeting,
+        ),
+        (
+            "mail implicit",
+            words("mail --server 127.0.0.1:PORT --from a@x --to b@y --tls implicit"),
+            Vec::new(),
+        ),
+    ];
+    for (name, mut arguments, script) in starts {
+        arguments.extend(["--ca-file".to_owned(), crate::harness::CA_FILE.to_owned()]);
+        let dialogue = Dialogue {
+            name,
+            arguments,
+            script,
+            steps: 5,
+        };
+        for how in ["silent", "closing", "garbage", "dripping"] {
+            let script = dialogue.script.clone();
+            let ended = run_against(&dialogue, move |mut stream| {
+                play(&mut stream, &script, Manner::Whole);
+                match how {
+                    "closing" => return,
+                    "garbage" => {
+                        let _ = stream.write_all(&[b'x'; 3000]);
+                    }
+                    // The beginning of a record of 16 KiB that never comes.
+                    "dripping" => {
+                        let record = [&[22, 3, 3, 64, 0][..], &[0; 40]].concat();
+                        act(
+                            &mut stream,
+                            &Act::Say(record),
+                            Manner::Drip(Duration::from_millis(50)),
+                        );
+                    }
+                    _ => {}
+                }
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+            assert_failed(&dialogue, how, &ended);
+            assert!(
+                ended.stderr.contains("while starting TLS"),
+                "{name}, {how}: {}",
+                ended.stderr
+            );
+        }
+    }
+}

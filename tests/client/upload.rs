@@ -237,6 +237,19 @@ fn a_wrong_secret_is_refused() {
         ended.stderr
     );
     assert!(!ended.stderr.contains("barley"));
+    let ended = upload(
+        server,
+        &[
+            "--plain",
+            "--retries",
+            "0",
+            "--secret-file",
+            secret.to_str().unwrap(),
+        ],
+        &[&path],
+    );
+    // A server that closes without unread bytes cannot be told from one that took the file.
+    assert!([0, 77].contains(&ended.code), "{ended:?}");
 }
 
 #[test]

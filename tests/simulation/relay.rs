@@ -210,6 +210,7 @@ impl Scenario for RelayScenario {
             kind: "relay",
             connections_max: 1000,
             serves_while_draining: false,
+            tls: None,
         };
         let bind = Bind::Inet(SocketAddr::from(([127, 0, 0, 1], 7000)));
         self.bound = Some(
