@@ -235,8 +235,8 @@ impl Http {
 
     /// When no more requests can be answered now: is this the end?
     fn end(&mut self, conn: &Conn, io: &mut Io<'_>) {
-        if io.down.tx.was_refused() {
-            return; // there are requests to answer once there is room
+        if io.asked.close || io.down.tx.was_refused() {
+            return; // it is one already, or there are requests to answer once there is room
         }
         let late = io.now >= self.deadline(conn) && io.down.tx.is_empty();
         let needless = io.draining && matches!(conn.state, State::Idle { .. });
