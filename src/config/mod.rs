@@ -11,6 +11,7 @@
 //! Deliberately not here: the command line and the environment, which `main.rs` turns into
 //! [`Overrides`], and whether the folders that are named exist, which their services find out.
 
+mod files;
 mod kinds;
 mod limits;
 mod problem;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+pub use files::*;
 pub use kinds::*;
 pub use limits::*;
 pub use problem::{Place, Problem, Problems};
@@ -599,7 +601,7 @@ mod tests {
         ) else {
             panic!()
         };
-        assert_eq!(http.index, ["home.html"]);
+        assert_eq!(http.files.index, ["home.html"]);
         assert_eq!(
             (http.routes, http.body_bytes_max),
             (Routes::Probe, 64 << 20)
