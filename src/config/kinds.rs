@@ -450,9 +450,10 @@ pub struct HttpConfig {
     /// Requests after which a connection is closed; `None` for no limit.
     /// Key `max_requests_per_connection`, default none.
     pub requests_per_connection_max: Option<NonZeroU64>,
-    /// Files that are kept open for the next request. Key `max_open_files`, default 1,024.
+    /// Files that are kept open for the next request, for each root. Key `max_open_files`, default
+    /// 1,024.
     pub open_files_max: usize,
-    /// Bytes of answers that are kept in memory. Key `max_memory_bytes`, default 64 MiB.
+    /// Bytes of answers that are kept in memory, for each root. Key `max_memory_bytes`, default 64 MiB.
     pub memory_bytes_max: usize,
     /// What TLS needs, for `https`. Key `tls`, default none.
     pub tls: Option<TlsFiles>,

@@ -109,6 +109,11 @@ impl Files {
         for (name, value) in &config.headers {
             put_header(&mut lines, name, value);
         }
+        for page in config.error_pages.values().chain(&config.spa) {
+            if let Err(error) = disk.look(&root, Path::new(page)) {
+                log::warn!("{page}: {error}; answers go without this page until it is there");
+            }
+        }
         let auth = config.auth.as_ref().map(|auth| {
             let mut key = [0; 32];
             disk.entropy(&mut key);
@@ -303,8 +308,7 @@ impl Files {
             is_file.then(|| self.make(name, tried, out).ok())?
         });
         let Some((mut made, witnesses)) = made else {
-            log::warn!("{name}: the configuration names it, but it cannot be read");
-            return false;
+            return false; // said at the start
         };
         put(&mut made, out);
         self.keep(name, made, witnesses, out);
@@ -450,7 +454,7 @@ impl Files {
                 let opened = self.open(&path, out).ok();
                 if let Some((file, its)) = &opened
                     && its.kind == FileKind::Regular
-                    && its.modified >= metadata.modified
+                    && !is_older(its.modified, metadata.modified)
                 {
                     neighbours.push((coding, file.clone(), *its));
                 }
@@ -553,6 +557,19 @@ fn is_page(name: &str, headers: &Headers<'_>) -> bool {
         html.is_some_and(|html| html.eq_ignore_ascii_case(b"text/html"))
     };
     !last.contains('.') || headers.list("accept").any(is_html)
+}
+
+/// Whether a compressed copy is older than its file. Tools that hand the file's time on may cut it to whole seconds; such a
+/// copy is compared in seconds.
+fn is_older(copy: SystemTime, file: SystemTime) -> bool {
+    let since = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+    };
+    match since(copy).subsec_nanos() {
+        0 => unix_s(copy) < unix_s(file),
+        _ => copy < file,
+    }
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -193,6 +193,28 @@ fn a_neighbour_that_is_older_or_new_or_gone_is_noticed() {
 }
 
 #[test]
+fn a_copy_whose_time_was_cut_to_seconds_is_not_older() {
+    let second = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let at = |path: std::path::PathBuf, nanoseconds| {
+        let file = fs::File::options().write(true).open(path).expect("a file");
+        let moment = second + Duration::from_nanos(nanoseconds);
+        file.set_modified(moment).expect("a time");
+    };
+    for (plain, copy, text) in [
+        (500, 0, "gzip"),
+        (500, 500, "gzip"),
+        (500, 400, "plain"),
+        (1_000_000_500, 0, "plain"),
+    ] {
+        let mut s = site(&[("a", "plain"), ("a.gz", "gzip")], "precompressed = true");
+        at(s.path("a"), plain);
+        at(s.path("a.gz"), copy);
+        let answer = s.get("/a", "Accept-Encoding: gzip\r\n");
+        assert_eq!(answer.text(), text, "{plain} {copy}");
+    }
+}
+
+#[test]
 fn a_file_that_changes_is_served_anew_within_a_second() {
     let large = "x".repeat(100_000);
     let mut s = site(
