@@ -75,6 +75,7 @@ struct Subject {
     cuts: bool,
 }
 
+#[expect(clippy::semicolon_if_nothing_returned)] // closures of one call
 fn subjects() -> Vec<Subject> {
     let echo = "Gr\u{fc}\u{df}e aus Stra\u{df}burg, \u{149}ot \u{1f600} "
         .repeat(40)
