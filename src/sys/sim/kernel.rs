@@ -53,7 +53,11 @@ impl Sim {
     }
 
     fn send_bytes(&mut self, end: End, bytes: &[u8]) -> io::Result<usize> {
-        self.hindered(Ear::Stream(end), Edges::WRITE)?;
+        if let Err(error) = self.hindered(Ear::Stream(end), Edges::WRITE) {
+            // There may be no room by the time of the edge that is owed: then another one follows.
+            self.net.half_mut(end).want_room();
+            return Err(error);
+        }
         if self.volume.is_crashed() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
