@@ -75,6 +75,12 @@ impl Setting<'_> {
         }
     }
 
+    /// The most that a client sends or reads at a time: not so little that the server takes it for a dead one.
+    pub(crate) fn piece_max(&mut self) -> usize {
+        self.rng
+            .between(1 + self.payload_max / 500, self.payload_max)
+    }
+
     /// What the listener of that name was configured to be.
     pub(crate) fn config_of(&self, name: &str) -> Kind {
         let found = self.listeners.iter().find(|listener| listener.name == name);

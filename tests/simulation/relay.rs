@@ -270,8 +270,8 @@ impl Scenario for RelayScenario {
                 prompt: setting.late(PROMPT),
                 may_be_cut: cut,
                 ending: Ending::HalfCloses,
-                send_bytes_max: setting.rng.sized(setting.payload_max),
-                receive_bytes_max: setting.rng.sized(setting.payload_max),
+                send_bytes_max: setting.piece_max(),
+                receive_bytes_max: setting.piece_max(),
                 pause_max: Duration::from_micros(setting.rng.sized(10_000) as u64),
                 ..Script::new(&to)
             };
