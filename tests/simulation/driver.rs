@@ -130,6 +130,8 @@ impl fmt::Debug for Failure {
 pub(crate) struct Plan {
     pub(crate) planted: Option<PlantedBug>,
     pub(crate) trace: bool,
+    /// This scenario alone, and these faults alone, at these rates in 1,000: for a rule that was broken once.
+    pub(crate) only: Option<(fn() -> Box<dyn Scenario>, &'static [(Fault, u32)])>,
 }
 
 /// The table of scenarios: those that this seed draws.
@@ -190,12 +192,19 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     if let Some(bug) = plan.planted {
         sim.plant(bug);
     }
-    let faults = Faults::swarm(&mut rng);
+    let mut faults = Faults::swarm(&mut rng);
     let payload_max = *rng.pick(&[20, 500, 5_000, 20_000, 50_000, 200_000]);
     let limits = limits(payload_max, &mut rng);
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
     let mut scenarios = scenarios(payload_max, &mut rng);
+    if let Some((scenario, enabled)) = plan.only {
+        scenarios = vec![scenario()];
+        faults = Faults::none();
+        for (fault, permille) in enabled {
+            faults.enable(*fault, *permille);
+        }
+    }
 
     let mut volume = std::mem::take(sim.volume());
     let mut setting = Setting {
