@@ -50,13 +50,14 @@ pub enum Carrier {
 /// The arguments of `flood`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  netlab-reactor flood udp localhost 12000                          closed loop, 64 under way
-  netlab-reactor flood udp localhost 12002 --rate 50000 --json      open loop
-  netlab-reactor flood tcp localhost 12000 --connections 64 --window 64 --size 64
+  netlab-reactor flood udp localhost 12000                     closed loop
+  netlab-reactor flood udp localhost 12002 --rate 50000        open loop
+  netlab-reactor flood tcp localhost 12000 --connections 64 --window 16
 
 Exit codes: 0 done, 1 nothing came back, 69 unreachable.")]
 pub struct FloodArgs {
-    /// What carries the messages
+    /// What carries the messages: udp or tcp
+    #[arg(hide_possible_values = true)]
     carrier: Carrier,
 
     /// Host name or address

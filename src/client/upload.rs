@@ -54,10 +54,11 @@ const PIECE_BYTES: usize = 64 * 1024;
   NETLAB_SECRET=... netlab-reactor upload localhost 9001 report.pdf
   netlab-reactor upload --secret-file secret localhost 9001 photos/ notes.txt
   netlab-reactor upload --handshake none --plain localhost 9001 a.bin
-  netlab-reactor upload --secret-file s --user ann --password-file p localhost 9001 a.bin
+  netlab-reactor upload --secret-file s --user ann localhost 9001 a.bin
 
-Secrets come from the named file, from NETLAB_SECRET and NETLAB_PASSWORD, or from a prompt.
-Folders are sent with all files in them, under their last names; hidden ones are left out.
+Secrets come from the named file, from NETLAB_SECRET and NETLAB_PASSWORD, or
+from a prompt. Folders are sent with all files in them, under their last names;
+hidden ones are left out.
 Exit codes: 0 sent, 1 some files could not be read, 69 unreachable, 77 refused.")]
 pub struct UploadArgs {
     /// Host name or address
