@@ -70,7 +70,7 @@ struct ServeArgs {
     /// The configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The IP address of every TCP and UDP listener; their ports stay
+    /// The IP address of every TCP and UDP listener
     #[arg(long, value_name = "ADDR")]
     bind: Option<IpAddr>,
     /// The folder of every web server
@@ -198,7 +198,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Client(client) => return Ok(client.run()),
         Command::Check(inner) => {
             let config = inner.or(outer).or_environment()?.load()?;
-            print(format!("ok: {} listeners\n", config.listeners.len()).as_bytes())?;
+            let count = config.listeners.len();
+            let ending = if count == 1 { "" } else { "s" };
+            print(format!("ok: {count} listener{ending}\n").as_bytes())?;
         }
         Command::Config(ConfigCommand::Example) => print(config::example().as_bytes())?,
         Command::Completions { shell } => {

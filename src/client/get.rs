@@ -806,7 +806,8 @@ fn tell_timing(timing: &Timing) {
     let longest = total.as_secs_f64().max(1e-9);
     for (name, span) in parts {
         let bar = "━".repeat((span.as_secs_f64() / longest * 40.0).round() as usize);
-        eprintln!("{name:<10} {:>10.3} ms  {bar}", span.as_secs_f64() * 1e3);
+        let line = format!("{name:<10} {:>10.3} ms  {bar}", span.as_secs_f64() * 1e3);
+        eprintln!("{}", line.trim_end());
     }
 }
 

@@ -60,7 +60,7 @@ pub struct PingArgs {
     #[arg(value_name = "PORT HOST:PORT")]
     rest: Vec<String>,
 
-    /// How many pings; 0 for no end but Ctrl-C
+    /// How many pings; 0 for until Ctrl-C
     #[arg(short, long, value_name = "N", default_value_t = 10)]
     count: u64,
 
@@ -72,7 +72,7 @@ pub struct PingArgs {
     #[arg(short = 'W', long, value_name = "DURATION", value_parser = units::parse_interval)]
     wait: Option<Duration>,
 
-    /// Fill each datagram up to this many bytes
+    /// Fill each datagram up to this size
     #[arg(short, long, value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=65_507))]
     size: u64,
 
