@@ -42,12 +42,12 @@ fn check_accepts_a_good_file() {
     .unwrap();
     let output = run(&["check", "--config", file.to_str().unwrap()], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert_eq!(out(&output), "ok: 1 listeners\n");
+    assert_eq!(out(&output), "ok: 1 listener\n");
     // The flag may stand before the subcommand, or be a variable.
     let output = run(&["--config", file.to_str().unwrap(), "check"], &[]);
-    assert_eq!(out(&output), "ok: 1 listeners\n");
+    assert_eq!(out(&output), "ok: 1 listener\n");
     let output = run(&["check"], &[("NETLAB_CONFIG", file.to_str().unwrap())]);
-    assert_eq!(out(&output), "ok: 1 listeners\n");
+    assert_eq!(out(&output), "ok: 1 listener\n");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_flag_wins_over_its_variable() {
     fs::write(&file, "[[listener]]\nkind = \"hello\"\n").unwrap();
     let variables = [("NETLAB_CONFIG", "/nonexistent/x.toml")];
     let output = run(&["check", "--config", file.to_str().unwrap()], &variables);
-    assert_eq!(out(&output), "ok: 1 listeners\n");
+    assert_eq!(out(&output), "ok: 1 listener\n");
     // An empty variable is an absent one.
     let output = run(&["check"], &[("NETLAB_CONFIG", ""), ("NETLAB_BIND", "")]);
     assert_eq!(out(&output), "ok: 9 listeners\n");

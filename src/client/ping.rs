@@ -45,11 +45,12 @@ const GRAPH_WIDTH: usize = 60;
     override_usage = "netlab-reactor ping [OPTIONS] <HOST> <PORT> [HOST:PORT...]",
     after_help = "Examples:
   netlab-reactor ping localhost 12000
-  netlab-reactor ping -c 0 -i 200ms --graph localhost 12000       until Ctrl-C
+  netlab-reactor ping -c 0 -i 200ms --graph localhost 12000    until Ctrl-C
   netlab-reactor ping -q --flood -c 10000 -s 1024 localhost 12000
-  netlab-reactor ping ::1 12000 192.0.2.7:12000 --json            several at once
+  netlab-reactor ping ::1 12000 192.0.2.7:12000 --json         several at once
 
-Exit codes: 0 answers came from every host, 1 some host was silent, 69 unreachable."
+Exit codes: 0 answers came from every host, 1 some host was silent, 69
+unreachable."
 )]
 pub struct PingArgs {
     /// Host name or address, or unix:PATH
@@ -59,7 +60,7 @@ pub struct PingArgs {
     #[arg(value_name = "PORT HOST:PORT")]
     rest: Vec<String>,
 
-    /// How many pings; 0 for no end but Ctrl-C
+    /// How many pings; 0 for until Ctrl-C
     #[arg(short, long, value_name = "N", default_value_t = 10)]
     count: u64,
 
@@ -71,7 +72,7 @@ pub struct PingArgs {
     #[arg(short = 'W', long, value_name = "DURATION", value_parser = units::parse_interval)]
     wait: Option<Duration>,
 
-    /// Fill each datagram up to this many bytes
+    /// Fill each datagram up to this size
     #[arg(short, long, value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=65_507))]
     size: u64,
 
