@@ -238,6 +238,7 @@ impl<S: Sys> Session<S> {
                 return Outcome::Again;
             }
             let fillable = |link: &Link, socket: &Socket<S>| {
+                // A connection that is being made may have been told an event for nothing.
                 let reads = socket.may_fill() && !link.eof && link.rx.has_space();
                 reads && link.status == Status::Open
             };

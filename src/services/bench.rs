@@ -216,6 +216,13 @@ impl<T: Service> Bench<T> {
         offered
     }
 
+    /// The client sends these bytes, which fit a page, and its end, and the kernel tells of both at once.
+    pub fn peer_sends_and_closes(&mut self, bytes: &[u8]) -> &mut Self {
+        let taken = self.down.rx.push(bytes, &mut self.pool);
+        assert_eq!(taken, bytes.len(), "more than the kernel brings at once");
+        self.peer_closes()
+    }
+
     /// The client sends its end.
     pub fn peer_closes(&mut self) -> &mut Self {
         self.down.eof = true;

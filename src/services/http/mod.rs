@@ -263,13 +263,13 @@ impl Http {
             io.again();
             return false;
         }
-        let length = head.body;
+        let (length, more) = (head.body, head.keep_alive);
         rx.consume(head_bytes);
         let echo = match next {
             Next::Done if connection == Connection::Close => {
                 match length {
-                    BodyLength::None => io.close_at_once(),
-                    _ => io.close(), // the body is read and dropped as the session lingers
+                    BodyLength::None if !more => io.close_at_once(),
+                    _ => io.close(), // what still comes is read and dropped as the session lingers
                 }
                 return false;
             }
@@ -313,8 +313,8 @@ impl Http {
 
     /// When no more requests can be answered now: is this the end?
     fn end(&mut self, conn: &Conn, io: &mut Io<'_>) {
-        if io.down.tx.was_refused() {
-            return; // there are requests to answer once there is room
+        if io.asked.close || io.down.tx.was_refused() {
+            return; // it is one already, or there are requests to answer once there is room
         }
         let late = io.now >= self.deadline(conn) && io.down.tx.is_empty();
         let needless = io.draining && matches!(conn.state, State::Idle { .. });
@@ -424,8 +424,9 @@ impl Http {
         // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section 7.4).
         if let Target::Absolute { scheme, .. } = head.target
             && !scheme.eq_ignore_ascii_case("http")
+            && !(scheme.eq_ignore_ascii_case("https") && self.config.tls.is_some())
         {
-            let text = "this server has http resources only";
+            let text = "this listener has no resources of this scheme";
             return Some((Status::MISDIRECTED_REQUEST, text));
         }
         None
