@@ -7,6 +7,8 @@
     reason = "completions, man pages and the example are data"
 )]
 
+mod manual;
+
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
@@ -133,8 +135,12 @@ Examples:
     #[command(after_help = "\
 Examples:
   netlab-reactor man | man -l -
+  netlab-reactor man ping | man -l -
   netlab-reactor man --dir ~/.local/share/man/man1")]
     Man {
+        /// The subcommand whose page is printed, instead of the program's
+        #[arg(conflicts_with = "dir")]
+        command: Vec<String>,
         /// The folder, which is made if need be
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
@@ -216,20 +222,27 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Passwd { user } => print(user_line(&user)?.as_bytes())?,
         Command::Config(ConfigCommand::Example) => print(config::example().as_bytes())?,
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "netlab-reactor", &mut script);
-            print(&script)?;
+            print(manual::completions(shell, Cli::command()).as_bytes())?;
         }
-        Command::Man { dir: None } => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command())
-                .render(&mut page)
-                .map_err(Failure::Output)?;
+        Command::Man { command, dir: None } => {
+            let name = ["netlab-reactor".to_owned()].into_iter().chain(command);
+            let name = name.collect::<Vec<_>>().join("-");
+            let pages = manual::pages(Cli::command()).map_err(Failure::Output)?;
+            let Some((_, page)) = pages.into_iter().find(|(title, _)| *title == name) else {
+                let wrong = format!("there is no manual page {name}");
+                let error = Cli::command().error(ErrorKind::InvalidValue, wrong);
+                return Err(Failure::Usage(error));
+            };
             print(&page)?;
         }
-        Command::Man { dir: Some(dir) } => {
-            let written = fs::create_dir_all(&dir)
-                .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir));
+        Command::Man { dir: Some(dir), .. } => {
+            let written = manual::pages(Cli::command()).and_then(|pages| {
+                fs::create_dir_all(&dir)?;
+                let write = |(name, page): &(String, Vec<u8>)| {
+                    fs::write(dir.join(format!("{name}.1")), page)
+                };
+                pages.iter().try_for_each(write)
+            });
             written.map_err(Failure::Output)?;
         }
     }
