@@ -264,7 +264,7 @@ pub struct Asked {
 impl Asked {
     /// Whether nothing was asked: the session goes on as it is.
     pub fn is_empty(&self) -> bool {
-        !self.close && !self.disconnect && self.connect.is_none()
+        !self.close && !self.again && !self.disconnect && self.connect.is_none()
     }
 }
 

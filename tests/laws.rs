@@ -19,6 +19,7 @@ use netlab_reactor::config::{
     Transform, UploadConfig,
 };
 use netlab_reactor::dns::{self, Hosts, Resolver};
+use netlab_reactor::metrics::Metrics;
 use netlab_reactor::reactor::{Limits, ListenerOptions, Reactor, Turn};
 use netlab_reactor::service::{Disk, Error, Io, Peer, Service};
 use netlab_reactor::services::admin::Admin;
@@ -74,6 +75,7 @@ struct Subject {
     cuts: bool,
 }
 
+#[expect(clippy::semicolon_if_nothing_returned)] // closures of one call
 fn subjects() -> Vec<Subject> {
     let echo = "Gr\u{fc}\u{df}e aus Stra\u{df}burg, \u{149}ot \u{1f600} "
         .repeat(40)
@@ -88,60 +90,52 @@ fn subjects() -> Vec<Subject> {
          GET /{ORIGIN}/300/chunked/4 HTTP/1.1\r\nHost: x\r\n\r\n"
     );
     let admin = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n";
-    vec![
-        Subject {
-            name: "tcp-echo",
-            input: echo.clone(),
-            open: |r, c| listen(r, c, |_| echo_service(Transform::Upper)),
-            cuts: true,
-        },
-        Subject {
-            name: "tcp-echo as it is",
-            input: echo,
-            open: |r, c| listen(r, c, |_| echo_service(Transform::None)),
-            cuts: true,
-        },
-        Subject {
-            name: "hello",
-            input: b"b".to_vec(),
-            open: |r, c| listen(r, c, |_| hello()),
-            cuts: false,
-        },
-        Subject {
-            name: "http",
-            input: http.to_vec(),
-            open: |r, c| listen(r, c, http_service),
-            cuts: true,
-        },
-        Subject {
-            name: "upload",
-            input: [
-                &login[..],
-                &file("a", 3000),
-                &file("b/../c", 0),
-                &file("d", 40_000),
-            ]
-            .concat(),
-            open: |r, c| listen(r, c, upload),
-            cuts: true,
-        },
-        Subject {
-            name: "proxy",
-            input: proxy.into_bytes(),
-            open: |r, c| listen(r, c, |_| proxy_service()),
-            cuts: true,
-        },
-        Subject {
-            name: "admin",
-            input: admin.to_vec(),
-            open: |r, c| {
-                listen(r, c, |_| {
-                    Admin::new(&AdminConfig::default(), SystemTime::UNIX_EPOCH)
-                });
-            },
-            cuts: true,
-        },
+    let upload = [
+        &login[..],
+        &file("a", 3000),
+        &file("b/../c", 0),
+        &file("d", 40_000),
     ]
+    .concat();
+    vec![
+        Subject::new("tcp-echo", &echo, |r, c| listen(r, c, |_| upper())),
+        Subject::new("tcp-echo as it is", &echo, |r, c| {
+            listen(r, c, |_| as_it_is())
+        }),
+        Subject {
+            cuts: false,
+            ..Subject::new("hello", b"b", |r, c| listen(r, c, |_| hello()))
+        },
+        Subject::new("http", http, |r, c| listen(r, c, http_service)),
+        Subject::new("upload", &upload, |r, c| listen(r, c, upload_service)),
+        Subject::new("proxy", proxy.as_bytes(), |r, c| {
+            listen(r, c, |_| proxy_service())
+        }),
+        Subject::new("admin", admin, |r, c| listen(r, c, |_| admin_service())),
+    ]
+}
+
+impl Subject {
+    fn new(name: &'static str, input: &[u8], open: fn(&mut Reactor<Sim>, Conditions)) -> Self {
+        Self {
+            name,
+            input: input.to_vec(),
+            open,
+            cuts: true,
+        }
+    }
+}
+
+fn upper() -> TcpEcho {
+    echo_service(Transform::Upper)
+}
+
+fn as_it_is() -> TcpEcho {
+    echo_service(Transform::None)
+}
+
+fn admin_service() -> Admin {
+    Admin::new(&AdminConfig::default(), SystemTime::UNIX_EPOCH)
 }
 
 fn echo_service(transform: Transform) -> TcpEcho {
@@ -172,7 +166,7 @@ fn http_service(sim: &mut Sim) -> Http {
     Http::new(&config, &[], sim).expect("a folder")
 }
 
-fn upload(sim: &mut Sim) -> Upload {
+fn upload_service(sim: &mut Sim) -> Upload {
     let line = UserInfo::line("ada", &Secret::from("pw"));
     let mut config = UploadConfig::new(Handshake::None, SecretSource::Given(Secret::from("")));
     config.dir = PathBuf::from("/up");
@@ -264,6 +258,14 @@ impl<T: Service> Service for Repeating<T> {
 
     fn ended(&mut self, conn: T::Conn, disk: &mut dyn Disk, now: Instant) {
         self.service.ended(conn, disk, now);
+    }
+
+    fn turn_ended(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics) {
+        self.service.turn_ended(disk, metrics);
+    }
+
+    fn reopen(&mut self, disk: &mut dyn Disk) {
+        self.service.reopen(disk);
     }
 }
 
@@ -471,12 +473,7 @@ fn a_last_request_that_came_in_two_parts_with_the_end_is_answered_once() {
         "GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         "GET /a.txt FTP/1.1\r\n\r\n",
     ] {
-        let subject = Subject {
-            name: "http",
-            input: last.as_bytes().to_vec(),
-            open: |r, c| listen(r, c, http_service),
-            cuts: true,
-        };
+        let subject = Subject::new("http", last.as_bytes(), |r, c| listen(r, c, http_service));
         let parted = converse(&subject, cut(&subject.input, &[20_000]), EASY).0;
         assert!(
             parted == whole(&subject),

@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "buffer", "cache", "config", "dns", "http", "metrics", "service", "wire",
         ],
     ),
-    ("config", &["buffer", "wire"]),
+    ("config", &["buffer", "http", "wire"]),
     ("client", &["http", "wire"]),
     // The table of kinds brings them together.
     (

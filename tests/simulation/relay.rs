@@ -237,6 +237,7 @@ impl Scenario for RelayScenario {
             Fault::ConnectRefused,
             Fault::ConnectHangs,
             Fault::ConnectSlow,
+            Fault::Reset, // just when it was made
         ]);
         let cut = may(&[Fault::Reset]);
         for _ in 0..setting.rng.between(1, 5) {
