@@ -20,6 +20,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 /// Bytes in an ordinary page. A request head and most messages fit; 10,000 busy connections take 160 MiB.
 pub const PAGE_BYTES: usize = 16 * 1024;
@@ -309,6 +310,8 @@ pub enum Chunk {
         offset: u64,
         /// How much is left, in bytes.
         len: u64,
+        /// When the file last changed, as the answer's head promised; `None` where nothing was promised.
+        modified: Option<SystemTime>,
     },
 }
 
@@ -344,6 +347,8 @@ pub struct SendQueue {
     memory_bytes: usize,
     memory_bytes_max: u32,
     refused: bool,
+    /// How many of the chunks, from the front, were left over by an earlier flush.
+    kept_waiting: usize,
 }
 
 impl SendQueue {
@@ -354,6 +359,7 @@ impl SendQueue {
             memory_bytes: 0,
             memory_bytes_max,
             refused: false,
+            kept_waiting: 0,
         }
     }
 
@@ -418,15 +424,43 @@ impl SendQueue {
 
     /// Adds `len` bytes of `file` from `offset`. They are read when they are sent.
     pub fn put_file(&mut self, file: &File, offset: u64, len: u64, pool: &mut Pool) {
+        self.put_version(file, None, offset, len, pool);
+    }
+
+    /// The same for a file that changed last at `modified`: bytes that have to wait for the peer are sent only if that
+    /// is still so then, and else the session ends, so that an answer is one version or visibly short.
+    pub fn put_version(
+        &mut self,
+        file: &File,
+        modified: Option<SystemTime>,
+        offset: u64,
+        len: u64,
+        pool: &mut Pool,
+    ) {
         if len > 0 {
             self.push(
                 Chunk::File {
                     file: file.clone(),
                     offset,
                     len,
+                    modified,
                 },
                 pool,
             );
+        }
+    }
+
+    /// What is queued now has to wait: the flush ends with it unsent.
+    #[inline]
+    pub(crate) fn keep_waiting(&mut self) {
+        self.kept_waiting = self.chunks.len();
+    }
+
+    /// The version that the file range at the front was promised in, if it had to wait since.
+    pub(crate) fn promised(&self) -> Option<SystemTime> {
+        match self.chunks.front() {
+            Some(Chunk::File { modified, .. }) if self.kept_waiting > 0 => *modified,
+            _ => None,
         }
     }
 
@@ -470,7 +504,9 @@ impl SendQueue {
     pub(crate) fn front(&self) -> Front<'_> {
         let first = match self.chunks.front() {
             None => return Front::Empty,
-            Some(Chunk::File { file, offset, len }) => return Front::File(file, *offset, *len),
+            Some(Chunk::File {
+                file, offset, len, ..
+            }) => return Front::File(file, *offset, *len),
             Some(chunk) => chunk.memory(),
         };
         match self.chunks.get(1) {
@@ -507,6 +543,7 @@ impl SendQueue {
                 self.memory_bytes -= step;
             }
             if step == left {
+                self.kept_waiting = self.kept_waiting.saturating_sub(1);
                 if let Some(Chunk::Page(slice)) = self.chunks.pop_front() {
                     pool.give(slice.page);
                 }
@@ -539,6 +576,7 @@ impl SendQueue {
             }
         }
         self.memory_bytes = 0;
+        self.kept_waiting = 0;
         self.release(pool);
     }
 }
@@ -648,6 +686,29 @@ mod tests {
         assert_eq!(drain(&mut tx, 3, &mut pool), b"head small");
         tx.release(&mut pool);
         assert_eq!(pool.pages_held(), 0);
+    }
+
+    #[test]
+    fn a_file_is_held_to_its_promise_once_it_had_to_wait() {
+        let (mut pool, mut tx) = (pool(), SendQueue::new(1 << 20));
+        let file = File::new(Handle::Simulated(1));
+        let version = Some(SystemTime::UNIX_EPOCH);
+        tx.put(b"head", &mut pool);
+        tx.put_version(&file, version, 0, 10, &mut pool);
+        tx.sent(4, &mut pool);
+        assert_eq!(tx.promised(), None, "it goes out at once");
+        tx.sent(5, &mut pool);
+        tx.keep_waiting();
+        tx.put_version(&file, version, 0, 3, &mut pool);
+        assert_eq!(tx.promised(), version, "half of it went out before");
+        tx.sent(5, &mut pool);
+        assert_eq!(tx.promised(), None, "the second did not have to wait");
+        tx.keep_waiting();
+        assert_eq!(tx.promised(), version, "now it has");
+        tx.sent(3, &mut pool);
+        tx.put_file(&file, 0, 3, &mut pool);
+        tx.keep_waiting();
+        assert_eq!(tx.promised(), None, "nothing was promised");
     }
 
     proptest! {

@@ -25,6 +25,7 @@ use netlab_reactor::client::ClientCommand;
 use netlab_reactor::config::{
     self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource,
 };
+use netlab_reactor::http::basic;
 use netlab_reactor::serve::serve;
 
 /// Every classic lab server in one process, one thread, one hand-made reactor
@@ -49,6 +50,7 @@ Examples:
   netlab-reactor config example > netlab.toml   every key with its default
   netlab-reactor check --config netlab.toml     what is wrong with the file
   netlab-reactor serve --config netlab.toml     the listeners of the file
+  netlab-reactor passwd ann < password          a line for a file of users
 
 Environment (a flag wins over it, it wins over the file):
   NETLAB_CONFIG  the file of --config
@@ -107,6 +109,15 @@ Exit codes: 0 nothing is wrong, 78 something is.")]
     /// About configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print a line of a web server's file of users (key `auth`), for a password from standard input
+    #[command(after_help = "\
+Examples:
+  netlab-reactor passwd ann < password >> users
+  systemd-ask-password | netlab-reactor passwd ann >> users")]
+    Passwd {
+        /// The name, without a colon
+        user: String,
+    },
     /// Print the completions for a shell
     #[command(after_help = "\
 Examples:
@@ -208,6 +219,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let ending = if count == 1 { "" } else { "s" };
             print(format!("ok: {count} listener{ending}\n").as_bytes())?;
         }
+        Command::Passwd { user } => print(user_line(&user)?.as_bytes())?,
         Command::Config(ConfigCommand::Example) => print(config::example().as_bytes())?,
         Command::Completions { shell } => {
             print(manual::completions(shell, Cli::command()).as_bytes())?;
@@ -235,6 +247,29 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The line of a file of users; the password is the first line of standard input, which need not end.
+fn user_line(user: &str) -> Result<String, Failure> {
+    let usage = |what: &str| Failure::Usage(Cli::command().error(ErrorKind::ValueValidation, what));
+    if user.is_empty()
+        || user.starts_with('#')
+        || user.contains(|c: char| c == ':' || c.is_control())
+    {
+        return Err(usage("expected a name without a colon"));
+    }
+    let mut password = String::new();
+    io::stdin()
+        .read_line(&mut password)
+        .map_err(Failure::Output)?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(usage("expected a password on standard input"));
+    }
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|error| Failure::Unavailable(error.to_string()))?;
+    let line = basic::user_line(user, password.as_bytes(), &salt, basic::ROUNDS);
+    Ok(line + "\n")
 }
 
 /// Serves until it is told to stop.

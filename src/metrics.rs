@@ -24,6 +24,10 @@ pub struct Metrics {
     pub files_stored: u64,
     /// Their bytes.
     pub file_bytes_stored: u64,
+    /// Lines of the access logs, dropped ones included.
+    pub access_log_lines: u64,
+    /// Lines of the access logs that were dropped because they could not be written.
+    pub access_log_dropped: u64,
     /// Connections closed unserved for want of descriptors.
     pub accepts_shed: u64,
     /// Whether the process is about to end.

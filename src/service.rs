@@ -57,6 +57,12 @@ pub trait Service {
 
     /// The session is over, for whatever reason: what must be undone is undone here. `now` is the moment of the turn.
     fn ended(&mut self, _conn: Self::Conn, _disk: &mut dyn Disk, _now: Instant) {}
+
+    /// The end of a turn in which a session called [`Io::at_turn_end`]: what is better done once for all of them.
+    fn turn_ended(&mut self, _disk: &mut dyn Disk, _metrics: &mut Metrics) {}
+
+    /// Files that are written to were moved away: open them anew, under the same paths.
+    fn reopen(&mut self, _disk: &mut dyn Disk) {}
 }
 
 /// A protocol over datagrams: one state for the whole socket.
@@ -182,6 +188,21 @@ impl Io<'_> {
         self.asked.close = true;
     }
 
+    /// There is more to do than this turn has time for: `advance` is called again in the next one, behind all others.
+    pub fn again(&mut self) {
+        self.asked.again = true;
+    }
+
+    /// Whether [`Io::again`] was called.
+    pub fn is_again(&self) -> bool {
+        self.asked.again
+    }
+
+    /// [`Service::turn_ended`] is to be called at the end of this turn.
+    pub fn at_turn_end(&mut self) {
+        self.asked.turn_end = true;
+    }
+
     /// As [`Io::close`], for a peer that said it will send nothing more and whose every byte was read: no end is waited
     /// for, which saves two system calls. Where that turns out to be wrong, it is an ordinary close.
     pub fn close_at_once(&mut self) {
@@ -233,9 +254,18 @@ impl Io<'_> {
 #[derive(Debug, Default)]
 pub struct Asked {
     pub(crate) close: bool,
+    pub(crate) again: bool,
+    pub(crate) turn_end: bool,
     pub(crate) at_once: bool,
     pub(crate) disconnect: bool,
     pub(crate) connect: Option<(Vec<SocketAddr>, Duration)>,
+}
+
+impl Asked {
+    /// Whether nothing was asked: the session goes on as it is.
+    pub fn is_empty(&self) -> bool {
+        !self.close && !self.disconnect && self.connect.is_none()
+    }
 }
 
 /// Which session: an index that is used again, and the generation that tells one user from the next.
@@ -279,6 +309,8 @@ pub enum Error {
     Reset(io::ErrorKind),
     /// A file could not be read or written; the text names it.
     Disk(String, io::Error),
+    /// A file was changed while it was sent: what the peer has is short, and shows it.
+    Changed,
 }
 
 impl fmt::Display for Error {
@@ -289,6 +321,7 @@ impl fmt::Display for Error {
             Error::Refused(text) => write!(f, "refused: {text}"),
             Error::Reset(kind) => write!(f, "connection broke: {kind}"),
             Error::Disk(what, error) => write!(f, "{what}: {error}"),
+            Error::Changed => f.write_str("the file changed while it was sent, so it ends short"),
         }
     }
 }
@@ -474,6 +507,40 @@ pub trait Disk {
 
     /// The names in an open folder, in no order.
     fn entries(&mut self, folder: &File) -> io::Result<Vec<Entry>>;
+
+    /// Some of the names in an open folder, without `.` and `..`: those from the place `from` on (0 is the first), as many
+    /// as one call brings. The place of the next, or `None` after the last.
+    fn names(
+        &mut self,
+        folder: &File,
+        _from: u64,
+        into: &mut Vec<PathBuf>,
+    ) -> io::Result<Option<u64>> {
+        into.extend(self.entries(folder)?.into_iter().map(|entry| entry.name));
+        Ok(None)
+    }
+
+    /// What is known of the file that `path` leads to below `root`, whether or not it may be read.
+    fn look(&mut self, root: &File, path: &Path) -> io::Result<Metadata> {
+        let file = self.open(root, path)?;
+        self.metadata(&file)
+    }
+
+    /// Opens a file by a path from the configuration, to write behind its end; it is made if it is not there.
+    fn open_log(&mut self, _path: &Path) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Standard error, to write to.
+    fn standard_error(&mut self) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Writes behind the end of what [`Disk::open_log`] or [`Disk::standard_error`] opened; the number of bytes written.
+    /// Where that is a pipe or a terminal that takes nothing now, it fails with [`io::ErrorKind::WouldBlock`].
+    fn append(&mut self, _file: &File, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Makes a new file for writing below `root`; fails if the name is taken.
     fn create(&mut self, root: &File, path: &Path) -> io::Result<File>;

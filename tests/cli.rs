@@ -1,7 +1,8 @@
 //! The binary's command line: exit codes, what goes to which output, and what wins over what.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
 /// Runs the binary with arguments and variables, without those of the surrounding environment.
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -223,4 +224,50 @@ fn help_has_examples_and_fits_80_columns() {
         let wrapped = examples.lines().find(|line| !line.starts_with("  "));
         assert_eq!(wrapped, None, "{command}");
     }
+}
+
+#[test]
+fn a_password_becomes_a_line_of_a_file_of_users() {
+    let passwd = |user: &str, input: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_netlab-reactor"))
+            .args(["passwd", user])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let _ = stdin.write_all(input.as_bytes()); // it may have ended already
+        drop(stdin);
+        child.wait_with_output().expect("the binary ends")
+    };
+    let output = passwd("ann", "tulip\n");
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let line = out(&output);
+    assert!(
+        line.starts_with("ann:$pbkdf2-sha256$100000$") && line.lines().count() == 1,
+        "{line}"
+    );
+    assert_ne!(out(&passwd("ann", "tulip")), line, "the salt is random");
+    for (user, input) in [
+        ("a:b", "x"),
+        ("", "x"),
+        ("#a", "x"),
+        ("ann", "\n"),
+        ("ann", ""),
+    ] {
+        assert_eq!(
+            passwd(user, input).status.code(),
+            Some(2),
+            "{user:?} {input:?}"
+        );
+    }
+    // What it prints is what a configuration takes.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("users"), &line).unwrap();
+    let file = folder.path().join("x.toml");
+    let auth = "[[listener]]\nkind = \"http\"\nroot = \".\"\nauth = { file = \"users\" }\n";
+    fs::write(&file, auth).unwrap();
+    let output = run(&["check", "--config", file.to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
 }

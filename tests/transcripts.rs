@@ -10,6 +10,7 @@
 //! >> …           the client sends this
 //! << …           and receives exactly this
 //! end            the client sends its end
+//! last …         the client sends this and its end at once
 //! wait 10s       time passes
 //! open, closed   how the session stands
 //! dropped        it was ended without a word
@@ -42,6 +43,7 @@ enum Line {
     Send(Vec<u8>),
     Expect(String),
     End,
+    Last(Vec<u8>),
     Wait(Duration),
     Open,
     Closed,
@@ -91,6 +93,7 @@ impl Transcript {
                 ">>" => Line::Send(unescape(rest)),
                 "<<" => Line::Expect(rest.to_owned()),
                 "end" => Line::End,
+                "last" => Line::Last(unescape(rest)),
                 "wait" => Line::Wait(seconds(rest)),
                 "open" => Line::Open,
                 "closed" => Line::Closed,
@@ -112,7 +115,7 @@ impl Transcript {
 
     fn sent_bytes(&self) -> usize {
         let sends = self.lines.iter().map(|(_, line)| match line {
-            Line::Send(bytes) => bytes.len(),
+            Line::Send(bytes) | Line::Last(bytes) => bytes.len(),
             _ => 0,
         });
         sends.sum()
@@ -146,6 +149,16 @@ impl Transcript {
                 Line::Expect(_) => panic!("{place}: nothing happened before"),
                 Line::End => {
                     bench.peer_closes();
+                }
+                Line::Last(bytes) if matches!(cut, Cut::Whole) => {
+                    bench.peer_sends_and_closes(bytes);
+                }
+                Line::Last(bytes) => {
+                    send(bench, bytes, sent, cut, &mut random);
+                    sent += bytes.len();
+                    if !bench.is_over() {
+                        bench.peer_closes();
+                    }
                 }
                 Line::Wait(span) => {
                     bench.later(*span);

@@ -1,18 +1,22 @@
-//! Open files and the answers made of them, found by request path.
+//! Answers made of files, found by request path, each with what it was made from.
 //!
 //! The rules:
-//! 1. An entry is believed for [`RECHECK`]; then its path is opened again, and unless that leads to the same file,
-//!    unchanged, the entry is dropped. So a replaced, changed or deleted file is served correctly after a second at most.
-//! 2. Entries and bytes are bounded. Who goes is decided by CLOCK: a hand goes round, spares each entry used since it last
+//! 1. An entry is believed for [`RECHECK`]; then each of its witnesses is opened again, and unless all lead to the same
+//!    files, unchanged, or still to nothing, the entry is dropped. So a replaced, changed, deleted or added file is served
+//!    correctly after a second at most.
+//! 2. A file that changed just before it was read may change again without its time of change showing it: the kernel's
+//!    clock for that ticks every few milliseconds, some file systems' every two seconds. An entry made from such a file is
+//!    dropped at its first recheck, whatever the disk says.
+//! 3. Files and bytes are bounded. Who goes is decided by CLOCK: a hand goes round, spares each entry used since it last
 //!    passed, and takes the first that was not. A hit costs one flag, and one pass over many files does not drive out those
 //!    that are asked for again and again.
-//! 3. A [`File`] handed out stays open until its last user is done, whatever happens to its entry.
+//! 4. A [`File`] handed out stays open until its last user is done, whatever happens to its entry.
 //!
 //! Deliberately not here: what an answer looks like (`T` is the service's), and the disk cache of the proxy.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
 
@@ -22,37 +26,55 @@ use crate::service::{Disk, Metadata};
 /// How long an entry is believed without a look at the disk.
 pub const RECHECK: Duration = Duration::from_secs(1);
 
+/// How long ago a file must have changed to be told from its next version by the time of change alone: the coarsest clock
+/// that a file system has (FAT's).
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// Bounds on what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open files; each takes a descriptor.
-    pub entries_max: usize,
+    pub files_max: usize,
     /// Bytes of answers in memory, all entries together.
     pub bytes_max: usize,
 }
 
-/// One open file.
+/// What an entry takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Files that it keeps open.
+    pub files: usize,
+    /// Bytes in memory.
+    pub bytes: usize,
+}
+
+/// A path below the root, and what it led to when an answer was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// The path.
+    pub path: PathBuf,
+    /// The file, or `None` where there was nothing to open.
+    pub was: Option<Metadata>,
+}
+
 #[derive(Debug)]
-pub struct Entry<T> {
-    /// The file, open for reading.
-    pub file: File,
-    /// What it was when it was opened.
-    pub metadata: Metadata,
-    /// What the service made of it.
-    pub value: T,
+struct Entry<T> {
+    value: T,
     key: Box<str>,
-    path: PathBuf,
-    bytes: usize,
+    witnesses: Box<[Witness]>,
+    cost: Cost,
     checked: Instant,
+    settled: bool,
     used: bool,
 }
 
-/// Open files by request path, below one root.
+/// Answers by request path, made from the files below one root.
 #[derive(Debug)]
 pub struct FileCache<T> {
     entries: Slab<Entry<T>>,
     index: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
     limits: Limits,
+    files: usize,
     bytes: usize,
     hand: usize,
 }
@@ -64,12 +86,13 @@ impl<T> FileCache<T> {
             entries: Slab::new(),
             index: HashMap::default(),
             limits,
+            files: 0,
             bytes: 0,
             hand: 0,
         }
     }
 
-    /// The entry of a request path, if it is still true.
+    /// The answer to a request path, if it is still true.
     #[inline]
     pub fn get(
         &mut self,
@@ -77,7 +100,7 @@ impl<T> FileCache<T> {
         now: Instant,
         disk: &mut dyn Disk,
         root: &File,
-    ) -> Option<&mut Entry<T>> {
+    ) -> Option<&mut T> {
         let slot = *self.index.get(key)?;
         let entry = &mut self.entries[slot];
         if now >= entry.checked + RECHECK {
@@ -88,47 +111,52 @@ impl<T> FileCache<T> {
             entry.checked = now;
         }
         entry.used = true;
-        self.entries.get_mut(slot)
+        self.entries.get_mut(slot).map(|entry| &mut entry.value)
     }
 
-    /// Keeps a file that was just opened by `path`, as the answer to `key`; `bytes` is what `value` takes in memory. An
-    /// answer beyond all bounds is not kept.
+    /// Keeps an answer that was just made from `witnesses`. One that is beyond all bounds is not kept.
     pub fn insert(
         &mut self,
         key: &str,
-        path: &Path,
-        opened: (File, Metadata),
+        witnesses: Vec<Witness>,
         value: T,
-        bytes: usize,
+        cost: Cost,
         now: Instant,
+        wall: SystemTime,
     ) {
-        let bytes = bytes + key.len();
-        if bytes > self.limits.bytes_max || self.limits.entries_max == 0 {
+        let cost = Cost {
+            bytes: cost.bytes + key.len(),
+            ..cost
+        };
+        if cost.bytes > self.limits.bytes_max || cost.files > self.limits.files_max {
             return;
         }
         if let Some(&slot) = self.index.get(key) {
             self.remove(slot);
         }
-        while self.entries.len() >= self.limits.entries_max
-            || self.bytes + bytes > self.limits.bytes_max
+        while self.files + cost.files > self.limits.files_max
+            || self.bytes + cost.bytes > self.limits.bytes_max
         {
             self.evict();
         }
-        let (file, metadata) = opened;
-        let (key, path) = (Box::from(key), path.to_owned());
+        let settled = witnesses
+            .iter()
+            .filter_map(|witness| witness.was)
+            .all(|was| was.modified + SETTLED <= wall);
+        let key = Box::from(key);
         let slot = self.entries.vacant_key();
         self.index.insert(Box::clone(&key), slot);
         self.entries.insert(Entry {
-            file,
-            metadata,
             value,
             key,
-            path,
-            bytes,
+            witnesses: witnesses.into(),
+            cost,
             checked: now,
+            settled,
             used: false,
         });
-        self.bytes += bytes;
+        self.files += cost.files;
+        self.bytes += cost.bytes;
     }
 
     /// Moves the hand to the first entry not used since its last visit, and drops that.
@@ -148,10 +176,11 @@ impl<T> FileCache<T> {
     fn remove(&mut self, slot: usize) {
         let entry = self.entries.remove(slot);
         self.index.remove(&entry.key);
-        self.bytes -= entry.bytes;
+        self.files -= entry.cost.files;
+        self.bytes -= entry.cost.bytes;
     }
 
-    /// Files that are open.
+    /// Answers that are kept.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -164,10 +193,12 @@ impl<T> FileCache<T> {
 
 impl<T> Entry<T> {
     fn is_unchanged(&self, disk: &mut dyn Disk, root: &File) -> bool {
-        let again = disk
-            .open(root, &self.path)
-            .and_then(|file| disk.metadata(&file));
-        again.is_ok_and(|metadata| metadata == self.metadata)
+        let mut is = |witness: &Witness| {
+            let opened = disk.open(root, &witness.path);
+            let now = opened.and_then(|file| disk.metadata(&file)).ok();
+            now == witness.was
+        };
+        self.settled && self.witnesses.iter().all(&mut is)
     }
 }
 
@@ -176,6 +207,7 @@ mod tests {
     use super::*;
     use crate::sys::unix::Unix;
     use std::fs;
+    use std::path::Path;
 
     struct Fixture {
         folder: tempfile::TempDir,
@@ -183,14 +215,15 @@ mod tests {
         root: File,
         cache: FileCache<u32>,
         now: Instant,
+        wall: SystemTime,
     }
 
-    fn fixture(entries_max: usize, bytes_max: usize) -> Fixture {
+    fn fixture(files_max: usize, bytes_max: usize) -> Fixture {
         let folder = tempfile::tempdir().expect("a folder");
         let mut disk = Unix::new(false).expect("a poll");
         let root = disk.open_folder(folder.path()).expect("the folder");
         let cache = FileCache::new(Limits {
-            entries_max,
+            files_max,
             bytes_max,
         });
         Fixture {
@@ -199,25 +232,38 @@ mod tests {
             root,
             cache,
             now: Instant::now(),
+            wall: SystemTime::now() + Duration::from_secs(10),
         }
     }
 
     impl Fixture {
         fn keep(&mut self, name: &str, value: u32) {
             fs::write(self.folder.path().join(name), name).expect("a file");
-            let file = self
-                .disk
-                .open(&self.root, Path::new(name))
-                .expect("the file");
-            let metadata = self.disk.metadata(&file).expect("its metadata");
+            self.keep_made_from(name, &[name], value);
+        }
+
+        fn keep_made_from(&mut self, key: &str, names: &[&str], value: u32) {
+            let witness = |name: &&str| {
+                let file = self.disk.open(&self.root, Path::new(name));
+                let was = file.and_then(|file| self.disk.metadata(&file)).ok();
+                Witness {
+                    path: name.into(),
+                    was,
+                }
+            };
+            let witnesses = names.iter().map(witness).collect();
+            let cost = Cost {
+                files: 1,
+                bytes: 10,
+            };
             self.cache
-                .insert(name, Path::new(name), (file, metadata), value, 10, self.now);
+                .insert(key, witnesses, value, cost, self.now, self.wall);
         }
 
         fn look(&mut self, name: &str) -> Option<u32> {
             self.cache
                 .get(name, self.now, &mut self.disk, &self.root)
-                .map(|entry| entry.value)
+                .map(|value| *value)
         }
     }
 
@@ -241,6 +287,28 @@ mod tests {
             [None, None, None, Some(1)]
         );
         assert_eq!(f.cache.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_added_changes_what_was_made_without_it() {
+        let mut f = fixture(10, 1000);
+        f.keep("b", 1);
+        f.keep_made_from("first", &["a", "b"], 2);
+        f.now += RECHECK;
+        assert_eq!(f.look("first"), Some(2));
+        fs::write(f.folder.path().join("a"), "new").expect("a write");
+        f.now += RECHECK;
+        assert_eq!((f.look("first"), f.look("b")), (None, Some(1)));
+    }
+
+    #[test]
+    fn a_file_that_has_just_changed_is_not_believed_longer_than_a_second() {
+        let mut f = fixture(10, 1000);
+        f.wall = SystemTime::now();
+        f.keep("fresh", 1);
+        assert_eq!(f.look("fresh"), Some(1));
+        f.now += RECHECK;
+        assert_eq!(f.look("fresh"), None);
     }
 
     #[test]

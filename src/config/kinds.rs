@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::files::{FilesConfig, SiteConfig};
 use super::section::{Section, integer, path, string};
 use super::value::{Fraction, Upstream};
 use crate::buffer::{LARGE_PAGE_BYTES, PAGE_BYTES};
@@ -36,6 +37,7 @@ pub const SOURCE_RATE_MAX: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 
 /// What a listener serves, with everything that this kind can be told.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // there are a handful in a process
 pub enum Kind {
     /// `tcp-echo`: what is sent comes back in upper case.
     TcpEcho(TcpEchoConfig),
@@ -393,14 +395,38 @@ pub enum Routes {
     Probe,
 }
 
+/// Where a line for each request goes. Key `access_log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// `"-"`: standard error.
+    StandardError,
+    /// A path: appended to that file, which is opened anew on SIGHUP and SIGUSR1.
+    Path(PathBuf),
+}
+
+/// How a line of the access log looks. Key `log_format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// `"combined"`, the default: Combined Log Format.
+    #[default]
+    Combined,
+    /// `"json"`: an object on a line.
+    Json,
+}
+
 /// The keys of kind `http`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
     /// The folder that is served; `None` serves the small embedded site. Key `root`, default none.
     pub root: Option<PathBuf>,
-    /// Names of the files that stand for their folder, the first that exists wins.
-    /// Key `index` (one name or a list), default `["index.html"]`.
-    pub index: Vec<String>,
+    /// How it is served.
+    pub files: FilesConfig,
+    /// Other folders, for some hosts or paths. Key `site`, a list of tables `[[listener.site]]`, default none.
+    pub sites: Vec<SiteConfig>,
+    /// Where a line for each request goes. Key `access_log`, default nowhere.
+    pub access_log: Option<AccessLog>,
+    /// Key `log_format`, default combined.
+    pub log_format: LogFormat,
     /// Key `routes`, default none.
     pub routes: Routes,
     /// Silence between two requests after which a connection is closed.
@@ -424,9 +450,10 @@ pub struct HttpConfig {
     /// Requests after which a connection is closed; `None` for no limit.
     /// Key `max_requests_per_connection`, default none.
     pub requests_per_connection_max: Option<NonZeroU64>,
-    /// Files that are kept open for the next request. Key `max_open_files`, default 1,024.
+    /// Files that are kept open for the next request, for each root. Key `max_open_files`, default
+    /// 1,024.
     pub open_files_max: usize,
-    /// Bytes of answers that are kept in memory. Key `max_memory_bytes`, default 64 MiB.
+    /// Bytes of answers that are kept in memory, for each root. Key `max_memory_bytes`, default 64 MiB.
     pub memory_bytes_max: usize,
     /// What TLS needs, for `https`. Key `tls`, default none.
     pub tls: Option<TlsFiles>,
@@ -441,7 +468,10 @@ impl Default for HttpConfig {
     fn default() -> HttpConfig {
         HttpConfig {
             root: None,
-            index: vec!["index.html".to_owned()],
+            files: FilesConfig::default(),
+            sites: Vec::new(),
+            access_log: None,
+            log_format: LogFormat::default(),
             routes: Routes::default(),
             idle_timeout: Duration::from_secs(60),
             head_timeout: Duration::from_secs(10),
@@ -477,15 +507,16 @@ impl HttpConfig {
             root,
             ..HttpConfig::default()
         };
-        let expected = "the name of a file, without a slash";
-        let index = section.list_or_one("index", expected, |value| match string(value)? {
-            "" => Err("is empty".to_owned()),
-            name if name.contains(['/', '\\', '\0']) => Err(format!("is {name:?}")),
-            name => Ok(name.to_owned()),
+        config.files = FilesConfig::read(section);
+        config.sites = section.tables("site", SiteConfig::read);
+        let base = section.folders.base.as_path();
+        let expected = r#"a path, or "-" for standard error"#;
+        config.access_log = section.parsed("access_log", expected, |value| match string(value)? {
+            "-" => Ok(AccessLog::StandardError),
+            text => path(base, text).map(AccessLog::Path),
         });
-        if let Some(names) = index {
-            config.index = names;
-        }
+        let formats = [("combined", LogFormat::Combined), ("json", LogFormat::Json)];
+        section.choice("log_format", &formats, &mut config.log_format);
         let routes = [("none", Routes::None), ("probe", Routes::Probe)];
         section.choice("routes", &routes, &mut config.routes);
         section.timeout("idle_timeout", &mut config.idle_timeout);

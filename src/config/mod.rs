@@ -11,6 +11,7 @@
 //! Deliberately not here: the command line and the environment, which `main.rs` turns into
 //! [`Overrides`], and whether the folders that are named exist, which their services find out.
 
+mod files;
 mod kinds;
 mod limits;
 mod problem;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+pub use files::*;
 pub use kinds::*;
 pub use limits::*;
 pub use problem::{Place, Problem, Problems};
@@ -599,7 +601,7 @@ mod tests {
         ) else {
             panic!()
         };
-        assert_eq!(http.index, ["home.html"]);
+        assert_eq!(http.files.index, ["home.html"]);
         assert_eq!(
             (http.routes, http.body_bytes_max),
             (Routes::Probe, 64 << 20)
@@ -759,6 +761,111 @@ mod tests {
             assert!(wrong.starts_with("conf/x.toml:3:"), "{wrong}");
             assert!(wrong.contains(&format!(" is {expected}")), "{wrong}");
             assert_eq!(wrong.lines().count(), 1, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_folder_is_served_with_is_read_and_judged() {
+        let Kind::Http(http) = kind(
+            "kind = 'http'\nroot = 'a'\nlisting = true\nspa = '/app/index.html'\n\
+             error_pages = { 404 = 'no.html' }\nheaders = { X-A = ' b ' }\nmedia_types = { '.md' = 'text/plain' }\n\
+             access_log = 'log'\n[[listener.site]]\nhost = 'A.Example'\nprefix = '/x//y/'\nroot = 'b'\nlisting = true",
+        ) else {
+            panic!()
+        };
+        let files = &http.files;
+        assert_eq!(files.spa.as_deref(), Some("app/index.html"));
+        assert_eq!(files.error_pages[&404], "no.html");
+        assert_eq!(files.headers, [("X-A".to_owned(), "b".to_owned())]);
+        assert_eq!(files.media_types[0].0, "md");
+        assert_eq!(http.access_log, Some(AccessLog::Path("conf/log".into())));
+        let site = &http.sites[0];
+        assert_eq!(
+            (site.host.as_deref(), site.prefix.as_str()),
+            (Some("a.example"), "x/y")
+        );
+        assert_eq!(site.root, Path::new("conf/b"));
+        assert!(site.files.listing && !site.files.precompressed);
+        for (line, expected) in [
+            (
+                "listing = 'yes'",
+                "3:11: `listing` is a string; expected true or false",
+            ),
+            (
+                "max_listing_entries = 0",
+                "3:23: `max_listing_entries` is 0; expected",
+            ),
+            (
+                "spa = '../x'",
+                "3:7: `spa` is \"../x\"; expected a file below the root",
+            ),
+            (
+                "error_pages = { 405 = 'x' }",
+                "3:23: an entry of `error_pages` is \"405\"; expected",
+            ),
+            (
+                "error_pages = { 404 = '/etc/../x' }",
+                "3:23: an entry of `error_pages` is \"/etc/../x\"",
+            ),
+            (
+                "headers = { content-length = '1' }",
+                "3:30: an entry of `headers` is \"content-length\"",
+            ),
+            (
+                "headers = { Transfer-Encoding = 'x' }",
+                "3:33: an entry of `headers` is",
+            ),
+            (
+                "headers = { 'a b' = 'x' }",
+                "3:21: an entry of `headers` is \"a b\"",
+            ),
+            (
+                "headers = { a = \"x\\r\\ny\" }",
+                "3:17: an entry of `headers` is",
+            ),
+            (
+                "media_types = { a = 'b' }",
+                "3:21: an entry of `media_types` is \"b\"",
+            ),
+            (
+                "cache_control = [{ match = '*' }]",
+                "3:18: an entry of `cache_control` without `value`",
+            ),
+            (
+                "cache_control = [{ match = '*', value = '' }]",
+                "3:41: `value` is \"\"",
+            ),
+            (
+                "auth = { realm = 'a\"b', file = 'none' }",
+                "3:18: `realm` is",
+            ),
+            ("auth = { realm = 'x' }", "3:8: `auth` without `file`"),
+            (
+                "site = [{ host = 'a:1', root = 'x' }]",
+                "3:18: `host` is \"a:1\"",
+            ),
+            (
+                "site = [{ prefix = 'x', root = 'x' }]",
+                "3:20: `prefix` is \"x\"",
+            ),
+            (
+                "site = [{ host = 'a' }]",
+                "3:9: a site without `root`; expected a folder",
+            ),
+            (
+                "site = [{ root = 'a', bind = 'x' }]",
+                "3:23: unknown key `bind`",
+            ),
+            (
+                "log_format = 'jsonl'",
+                "3:14: `log_format` is \"jsonl\", probably meant as \"json\"",
+            ),
+        ] {
+            let wrong = problems(&format!("[[listener]]\nkind = 'http'\n{line}"));
+            assert!(
+                wrong.starts_with(&format!("conf/x.toml:{expected}")),
+                "{wrong}"
+            );
         }
     }
 

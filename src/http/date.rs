@@ -4,7 +4,7 @@
 //!
 //! Rules:
 //! 1. Times are whole seconds since the Unix epoch, handed in by the caller. There is no clock here.
-//! 2. One form is written (IMF-fixdate); all three are read.
+//! 2. One form is written in heads (IMF-fixdate); all three are read. Listings and logs have their own.
 //! 3. What is shown for one second is printed once: [`DateCache`] belongs to the caller and lives as long as its listener.
 //!
 //! Not here: time zones (HTTP has GMT only), fractions, and the age arithmetic of caches.
@@ -110,6 +110,35 @@ impl Default for DateCache {
     }
 }
 
+/// Appends the moment as `1994-11-06T08:49:37Z` (RFC 3339).
+pub fn put_iso(out: &mut String, unix_s: u64) {
+    let date = Date::new(unix_s);
+    let text = date.as_str();
+    let month = MONTHS.iter().position(|month| *month == &text[8..11]);
+    let month = month.unwrap_or_default() + 1;
+    // Invariant: writing to a String does not fail.
+    let _ = write!(
+        out,
+        "{}-{month:02}-{}T{}Z",
+        &text[12..16],
+        &text[5..7],
+        &text[17..25]
+    );
+}
+
+/// Appends the moment as web servers' logs have it, `06/Nov/1994:08:49:37 +0000`.
+pub fn put_log_time(out: &mut String, unix_s: u64) {
+    let date = Date::new(unix_s);
+    let text = date.as_str();
+    let (day, month, year, time) = (&text[5..7], &text[8..11], &text[12..16], &text[17..25]);
+    // Invariant: writing to a String does not fail.
+    let _ = write!(out, "{day}/{month}/{year}:{time} +0000");
+}
+
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
 /// Reads a time stamp in any of the three forms, as seconds since the epoch. `None` for anything else, and for times
 /// before 1970: who gets `None` treats the header as absent.
 #[must_use]
@@ -154,6 +183,15 @@ mod tests {
         ] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn listings_and_logs_have_forms_of_their_own() {
+        let (mut iso, mut log) = (String::new(), String::new());
+        put_iso(&mut iso, 784_111_777);
+        put_log_time(&mut log, 784_111_777);
+        assert_eq!(iso, "1994-11-06T08:49:37Z");
+        assert_eq!(log, "06/Nov/1994:08:49:37 +0000");
     }
 
     #[test]

@@ -9,13 +9,15 @@
 //! 3. No input panics, and none allocates on the path of an ordinary request.
 //!
 //! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`], [`range`], [`negotiate`] and
-//! [`mime`] decide what a request asks for; [`date`] prints and reads time stamps.
+//! [`mime`] decide what a request asks for, [`basic`] who asks; [`glob`] matches paths; [`date`] prints and reads time stamps.
 //!
-//! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies, authentication, content codings themselves.
+//! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies, content codings themselves.
 
+pub mod basic;
 pub mod body;
 pub mod conditional;
 pub mod date;
+pub mod glob;
 pub mod head;
 pub mod mime;
 pub mod negotiate;
@@ -135,6 +137,7 @@ impl Status {
     pub const TEMPORARY_REDIRECT: Self = Self(307);
     pub const PERMANENT_REDIRECT: Self = Self(308);
     pub const BAD_REQUEST: Self = Self(400);
+    pub const UNAUTHORIZED: Self = Self(401);
     pub const FORBIDDEN: Self = Self(403);
     pub const NOT_FOUND: Self = Self(404);
     pub const METHOD_NOT_ALLOWED: Self = Self(405);

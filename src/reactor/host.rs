@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use crate::metrics::Metrics;
 use crate::service::{Disk, Error, Io, Peer, Service};
 
 /// What the reactor needs of a service, whatever the type of its connections. A connection is named by its key.
@@ -13,6 +14,8 @@ pub(crate) trait Host {
     fn advance(&mut self, conn: usize, io: &mut Io<'_>) -> Result<(), Error>;
     fn deadline(&self, conn: usize) -> Instant;
     fn ended(&mut self, conn: usize, disk: &mut dyn Disk, now: Instant);
+    fn turn_ended(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics);
+    fn reopen(&mut self, disk: &mut dyn Disk);
 }
 
 /// A service and its connections.
@@ -45,5 +48,13 @@ impl<T: Service> Host for Hosted<T> {
 
     fn ended(&mut self, conn: usize, disk: &mut dyn Disk, now: Instant) {
         self.service.ended(self.conns.remove(conn), disk, now);
+    }
+
+    fn turn_ended(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics) {
+        self.service.turn_ended(disk, metrics);
+    }
+
+    fn reopen(&mut self, disk: &mut dyn Disk) {
+        self.service.reopen(disk);
     }
 }

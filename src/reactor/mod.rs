@@ -9,6 +9,7 @@
 //! datagrams  bounded batches from each datagram socket
 //! timers     queue the sessions whose deadline passed
 //! run        pump each queued session once, first come first served
+//! end        tell the services that asked for it that the turn ends
 //! names      send and receive what the resolver wants
 //! ```
 //!
@@ -165,6 +166,7 @@ impl<S: Sys> Reactor<S> {
                 now,
                 wall,
                 draining: false,
+                turn_end: false,
             },
             limits: Limits {
                 sessions_max: limits.sessions_max.min(token::SESSIONS_MAX),
@@ -289,6 +291,7 @@ impl<S: Sys> Reactor<S> {
         self.serve_datagrams();
         self.expire();
         self.run_queue();
+        self.end_turn();
         self.serve_names();
         Ok(self.life())
     }
@@ -324,7 +327,11 @@ impl<S: Sys> Reactor<S> {
 
     fn signalled(&mut self, signal: Signal) {
         match (signal, self.life) {
-            (Signal::Reload, _) => self.reload(),
+            (Signal::Reload, _) => {
+                self.reopen();
+                self.reload();
+            }
+            (Signal::Reopen, _) => self.reopen(),
             (Signal::Terminate, Life::Serving) => self.drain(),
             (Signal::Terminate, _) => {
                 log::warn!(
@@ -332,6 +339,24 @@ impl<S: Sys> Reactor<S> {
                     self.sessions.len()
                 );
                 self.life = Life::Over;
+            }
+        }
+    }
+
+    /// Lets each service open the files that it writes to anew.
+    fn reopen(&mut self) {
+        for listener in &mut self.listeners {
+            listener.host.reopen(&mut self.cx.sys);
+        }
+    }
+
+    /// Tells the services of the end of the turn, if one of them wants to know.
+    fn end_turn(&mut self) {
+        if std::mem::take(&mut self.cx.turn_end) {
+            for listener in &mut self.listeners {
+                listener
+                    .host
+                    .turn_ended(&mut self.cx.sys, &mut self.cx.metrics);
             }
         }
     }
@@ -606,12 +631,12 @@ impl<S: Sys> Reactor<S> {
             Err(Error::TimedOut(phase)) => counted.timed_out[*phase as usize] += 1,
             Err(Error::Protocol(_) | Error::Refused(_)) => counted.ended_refused += 1,
             Err(Error::Reset(_)) => counted.ended_reset += 1,
-            Err(Error::Disk(..)) => counted.ended_disk += 1,
+            Err(Error::Disk(..) | Error::Changed) => counted.ended_disk += 1,
         }
         if let Err(error) = result {
             let level = match error {
                 Error::Disk(..) => log::Level::Error,
-                Error::Protocol(_) | Error::Refused(_) => log::Level::Info,
+                Error::Protocol(_) | Error::Refused(_) | Error::Changed => log::Level::Info,
                 Error::TimedOut(_) | Error::Reset(_) => log::Level::Debug,
             };
             log::log!(

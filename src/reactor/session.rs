@@ -28,7 +28,7 @@ use super::timer::Tick;
 use super::tls::{self, Tls};
 use super::token::Token;
 use super::upstream::Attempts;
-use crate::buffer::{Front, Pool};
+use crate::buffer::{Front, Pool, SendQueue};
 use crate::dns::Resolver;
 use crate::metrics::Metrics;
 use crate::service::{Asked, Error, Finish, Id, Io, Link, Peer, Phase, Side, Status};
@@ -45,6 +45,8 @@ pub(crate) struct Context<S> {
     pub(crate) now: Instant,
     pub(crate) wall: SystemTime,
     pub(crate) draining: bool,
+    /// A service wants to be told of the end of this turn.
+    pub(crate) turn_end: bool,
 }
 
 /// The limits of every session, whatever its protocol.
@@ -206,6 +208,7 @@ impl<S: Sys> Session<S> {
     /// Takes the session as far as it can go. See the module's picture.
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
         let mut budget = cx.limits.pump_bytes_max;
+        let mut again = false;
         let mut fact = std::mem::take(&mut self.told);
         let mut advanced = false;
         if self.up.status == Status::Connecting {
@@ -217,8 +220,11 @@ impl<S: Sys> Session<S> {
                 Err(kind) => return Outcome::Ended(Err(Error::Reset(kind))),
             }
             advanced |= fact;
-            if fact && let Err(error) = self.advance(host, cx) {
-                return Outcome::Ended(Err(error));
+            if fact {
+                match self.advance(host, cx) {
+                    Ok(asked_again) => again = asked_again,
+                    Err(error) => return Outcome::Ended(Err(error)),
+                }
             }
             match self.flush(cx, &mut budget) {
                 Ok(news) => fact = news | std::mem::take(&mut self.told),
@@ -227,11 +233,12 @@ impl<S: Sys> Session<S> {
             if let Some(outcome) = self.end(cx) {
                 return outcome;
             }
-            if budget == 0 {
-                self.told |= fact;
+            if budget == 0 || again {
+                self.told |= fact | again;
                 return Outcome::Again;
             }
             let fillable = |link: &Link, socket: &Socket<S>| {
+                // A connection that is being made may have been told an event for nothing.
                 let reads = socket.may_fill() && !link.eof && link.rx.has_space();
                 reads && link.status == Status::Open
             };
@@ -280,14 +287,14 @@ impl<S: Sys> Session<S> {
         Ok(news)
     }
 
-    /// One step of the protocol, and the start of what it asked for.
-    fn advance(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Result<(), Error> {
+    /// One step of the protocol, and the start of what it asked for. Whether it wants another turn.
+    fn advance(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Result<bool, Error> {
         match &mut self.stage {
             Stage::Running => {}
             Stage::Closing { linger_bytes } | Stage::Lingering { linger_bytes, .. } => {
                 *linger_bytes = linger_bytes.saturating_sub(self.down.rx.len());
                 self.down.rx.clear();
-                return Ok(());
+                return Ok(false);
             }
         }
         let mut asked = Asked::default();
@@ -308,6 +315,7 @@ impl<S: Sys> Session<S> {
                 asked: &mut asked,
             },
         )?;
+        cx.turn_end |= asked.turn_end;
         if asked.disconnect || asked.close {
             self.attempts = None;
             self.disconnect(Status::Closed, cx);
@@ -331,7 +339,7 @@ impl<S: Sys> Session<S> {
             self.attempts = Some(Box::new(Attempts::new(addresses, timeout, cx.now)));
             self.connect_next(cx);
         }
-        Ok(())
+        Ok(asked.again)
     }
 
     /// Sends on both sides. Whether the protocol has reason to look again.
@@ -347,7 +355,7 @@ impl<S: Sys> Session<S> {
                 budget,
             );
             cx.metrics.listeners[self.origin.metrics].bytes_out += (before - *budget) as u64;
-            let progress = progress.map_err(Error::Reset)?;
+            let progress = progress?;
             if progress != Progress::None {
                 if self.waited_for_room {
                     self.taking.sent += (before - *budget) as u64;
@@ -371,7 +379,7 @@ impl<S: Sys> Session<S> {
                     let room = progress == Progress::FreedForRefused;
                     news |= room && !cx.sys.planted(PlantedBug::RefusedRoomForgotten);
                 }
-                Err(kind) => {
+                Err(Error::Reset(kind)) => {
                     // An origin that closed early may have said why; that still stands in the socket's buffer.
                     self.up_socket.readable = true;
                     let _ = fill(
@@ -384,6 +392,7 @@ impl<S: Sys> Session<S> {
                     self.up_failed(kind, cx);
                     news = true;
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok(news)
@@ -651,6 +660,18 @@ fn fill<S: Sys>(
     Ok(news)
 }
 
+/// Whether a file range at the front that had to wait is still of the version that its answer's head promised. What goes
+/// out at once is not looked at: it costs no system call.
+pub(super) fn is_as_promised<S: Sys>(queue: &SendQueue, sys: &mut S) -> bool {
+    match (queue.promised(), queue.front()) {
+        (Some(promised), Front::File(file, ..)) => {
+            let now = sys.metadata(file);
+            now.is_ok_and(|now| now.modified == promised)
+        }
+        _ => true,
+    }
+}
+
 /// Sends one side's queue until it would block, is empty or the budget is spent; then the end, if it is wanted.
 fn flush<S: Sys>(
     link: &mut Link,
@@ -658,7 +679,7 @@ fn flush<S: Sys>(
     sys: &mut S,
     pool: &mut Pool,
     budget: &mut usize,
-) -> Result<Progress, io::ErrorKind> {
+) -> Result<Progress, Error> {
     if socket.tls.is_some() {
         return tls::flush(link, socket, sys, pool, budget);
     }
@@ -675,6 +696,9 @@ fn flush<S: Sys>(
                 (sys.send_many(stream, &runs[..count], more), Some(offered))
             }
             Front::File(file, offset, len) => {
+                if !is_as_promised(&link.tx, sys) {
+                    return Err(Error::Changed);
+                }
                 // A file never fills the socket buffer in one call for certain, so only `WouldBlock` says that it is full.
                 (
                     sys.send_file(stream, file, offset, len.min(*budget as u64)),
@@ -684,7 +708,7 @@ fn flush<S: Sys>(
         };
         match result {
             // The file became shorter than the length that was promised: the answer must not look complete.
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof),
+            Ok(0) => return Err(Error::Changed),
             Ok(count) => {
                 link.tx.sent(count, pool);
                 *budget = budget.saturating_sub(count);
@@ -696,11 +720,13 @@ fn flush<S: Sys>(
                 socket.writable = sys.planted(PlantedBug::WritableNotCleared);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.kind()),
+            Err(error) => return Err(Error::Reset(error.kind())),
         }
     }
+    link.tx.keep_waiting();
     if link.finish == Finish::Wanted && link.tx.is_empty() {
-        sys.shutdown(stream).map_err(|error| error.kind())?;
+        sys.shutdown(stream)
+            .map_err(|error| Error::Reset(error.kind()))?;
         link.finish = Finish::Sent;
     }
     if progress == Progress::Sent && link.tx.take_refused() {

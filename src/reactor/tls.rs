@@ -23,9 +23,9 @@ use rustls::{ServerConfig, ServerConnection};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::session::{Progress, Socket};
+use super::session::{Progress, Socket, is_as_promised};
 use crate::buffer::{Front, Pool};
-use crate::service::{Finish, Link};
+use crate::service::{Error, Finish, Link};
 use crate::sys::{self, Sys};
 
 /// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.
@@ -237,7 +237,7 @@ pub(super) fn flush<S: Sys>(
     sys: &mut S,
     pool: &mut Pool,
     budget: &mut usize,
-) -> Result<Progress, io::ErrorKind> {
+) -> Result<Progress, Error> {
     let Socket {
         stream: Some(stream),
         writable,
@@ -263,13 +263,19 @@ pub(super) fn flush<S: Sys>(
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => *writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.kind()),
+                Err(error) => return Err(Error::Reset(error.kind())),
             }
         }
         if !*writable || *budget == 0 {
             break;
         }
-        let plain = encrypt(link, tls, sys).map_err(|error| error.kind())?;
+        if !is_as_promised(&link.tx, sys) {
+            return Err(Error::Changed);
+        }
+        let plain = encrypt(link, tls, sys).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::Changed,
+            kind => Error::Reset(kind),
+        })?;
         link.tx.sent(plain, pool);
         if plain > 0 {
             continue;
@@ -278,13 +284,15 @@ pub(super) fn flush<S: Sys>(
             break;
         }
         if tls.ended {
-            sys.shutdown(stream).map_err(|error| error.kind())?;
+            sys.shutdown(stream)
+                .map_err(|error| Error::Reset(error.kind()))?;
             link.finish = Finish::Sent;
             break;
         }
         tls.connection.send_close_notify();
         tls.ended = true;
     }
+    link.tx.keep_waiting();
     if progress == Progress::Sent && link.tx.take_refused() {
         progress = Progress::FreedForRefused;
     }

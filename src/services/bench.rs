@@ -84,10 +84,14 @@ impl<T: Service> Bench<T> {
                 self.up.rx.len(),
                 self.up.status,
             );
-            self.advance_once();
+            let again = self.advance_once();
             let freed = self.collect();
             if self.closed || self.failed.is_some() {
                 return;
+            }
+            if again {
+                self.now += Duration::from_micros(1); // the next turn
+                continue;
             }
             if before
                 == (
@@ -110,8 +114,11 @@ impl<T: Service> Bench<T> {
         );
     }
 
-    fn advance_once(&mut self) {
-        let Some(conn) = &mut self.conn else { return };
+    /// One call; whether the service wants another turn.
+    fn advance_once(&mut self) -> bool {
+        let Some(conn) = &mut self.conn else {
+            return false;
+        };
         let mut asked = Asked::default();
         let mut io = Io {
             now: self.now,
@@ -149,6 +156,10 @@ impl<T: Service> Bench<T> {
         {
             self.service.ended(conn, &mut self.disk, self.now);
         }
+        if asked.turn_end {
+            self.service.turn_ended(&mut self.disk, &mut self.metrics);
+        }
+        asked.again
     }
 
     /// Takes what is queued for the client, files included, as far as it takes it. Whether somebody who was refused room
@@ -203,6 +214,13 @@ impl<T: Service> Bench<T> {
             self.step();
         }
         offered
+    }
+
+    /// The client sends these bytes, which fit a page, and its end, and the kernel tells of both at once.
+    pub fn peer_sends_and_closes(&mut self, bytes: &[u8]) -> &mut Self {
+        let taken = self.down.rx.push(bytes, &mut self.pool);
+        assert_eq!(taken, bytes.len(), "more than the kernel brings at once");
+        self.peer_closes()
     }
 
     /// The client sends its end.

@@ -46,7 +46,8 @@ impl TcpEcho {
     /// Answers some of what waits. Whether there was anything, and room for its answer.
     fn echo(&mut self, upper: &mut Upper, io: &mut Io<'_>) -> bool {
         let (rx, tx) = (&mut io.down.rx, &mut io.down.tx);
-        if rx.is_empty() {
+        // Room first: without it the same bytes would be upper-cased again at every call.
+        if rx.is_empty() || !tx.has_room(rx.len()) {
             return false;
         }
         if self.transform == Transform::None

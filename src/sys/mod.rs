@@ -220,6 +220,8 @@ pub enum Signal {
     Terminate,
     /// SIGHUP: read the configuration again.
     Reload,
+    /// SIGUSR1: open the files that are written to anew.
+    Reopen,
 }
 
 /// Where a listener is bound.

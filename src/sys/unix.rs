@@ -24,7 +24,7 @@ use rustix::net::{
     SocketType, sockopt,
 };
 use rustix::process;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
 use super::{Batch, Bind, Event, Signal, Sys};
@@ -37,6 +37,10 @@ const EVENTS_MAX: usize = 1024;
 const DATAGRAM_SOCKET_BYTES: usize = 4 << 20;
 /// The most that one `sendfile` is asked for; the kernel's own limit is just below 2 GiB.
 const SENDFILE_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of names that are taken from a folder in one call: several hundred of them.
+const NAMES_BYTES: usize = 32 * 1024;
+/// What a pipe that has room takes without waiting (`PIPE_BUF` of Linux).
+const PIPE_BYTES: usize = 4096;
 const SIGNALS: Token = Token(usize::MAX - 1);
 
 /// The real kernel.
@@ -61,7 +65,7 @@ pub struct Listener {
 }
 
 impl Unix {
-    /// Opens the poll. With `signals`, SIGTERM, SIGINT and SIGHUP are taken over and told by [`Sys::signal`]; SIGPIPE is
+    /// Opens the poll. With `signals`, SIGTERM, SIGINT, SIGHUP and SIGUSR1 are taken over and told by [`Sys::signal`]; SIGPIPE is
     /// ignored by Rust's runtime already.
     ///
     /// # Errors
@@ -69,7 +73,7 @@ impl Unix {
     pub fn new(signals: bool) -> io::Result<Self> {
         let poll = Poll::new()?;
         let signals = if signals {
-            let mut source = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+            let mut source = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
             poll.registry()
                 .register(&mut source, SIGNALS, Interest::READABLE)?;
             Some(source)
@@ -199,6 +203,7 @@ impl Sys for Unix {
         }
         match self.signals.as_mut()?.pending().next() {
             Some(SIGHUP) => Some(Signal::Reload),
+            Some(SIGUSR1) => Some(Signal::Reopen),
             Some(_) => Some(Signal::Terminate),
             None => {
                 self.signalled = false;
@@ -446,6 +451,70 @@ impl Disk for Unix {
             });
         }
         Ok(entries)
+    }
+
+    fn names(
+        &mut self,
+        folder: &File,
+        from: u64,
+        into: &mut Vec<PathBuf>,
+    ) -> io::Result<Option<u64>> {
+        let folder = descriptor(folder)?;
+        fs::seek(folder, fs::SeekFrom::Start(from))?;
+        let mut buffer = [MaybeUninit::uninit(); NAMES_BYTES];
+        let mut entries = fs::RawDir::new(folder, &mut buffer);
+        let mut next = None;
+        // One getdents64(2): what follows in its buffer is there already, what does not is for the next call.
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            next = Some(entry.next_entry_cookie());
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                into.push(PathBuf::from(OsStr::from_bytes(name)));
+            }
+            if entries.is_buffer_empty() {
+                break;
+            }
+        }
+        Ok(next)
+    }
+
+    fn look(&mut self, root: &File, path: &Path) -> io::Result<Metadata> {
+        let file = open_beneath(root, path, OFlags::PATH, Mode::empty())?;
+        self.metadata(&file)
+    }
+
+    fn open_log(&mut self, path: &Path) -> io::Result<File> {
+        // NONBLOCK: a pipe without a reader must stop neither this nor a write.
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
+        let mode = Mode::from_raw_mode(0o640);
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+        Ok(File::new(Handle::Fd(fs::open(path, flags, mode)?)))
+    }
+
+    fn standard_error(&mut self) -> io::Result<File> {
+        let copy = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3)?;
+        Ok(File::new(Handle::Fd(copy)))
+    }
+
+    fn append(&mut self, file: &File, bytes: &[u8]) -> io::Result<usize> {
+        let file = descriptor(file)?;
+        // Standard error is shared with other processes, so it is not for us to make it non-blocking. A pipe that polls
+        // writable takes PIPE_BUF bytes at once (`man 7 pipe`); a regular file always polls so.
+        let mut poll = [rustix::event::PollFd::new(
+            file,
+            rustix::event::PollFlags::OUT,
+        )];
+        if rustix::event::poll(&mut poll, Some(&rustix::event::Timespec::default()))? == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let regular = FileType::from_raw_mode(fs::fstat(file)?.st_mode) == FileType::RegularFile;
+        let count = if regular {
+            bytes.len()
+        } else {
+            bytes.len().min(PIPE_BYTES)
+        };
+        Ok(rustix::io::write(file, &bytes[..count])?)
     }
 
     fn create(&mut self, root: &File, path: &Path) -> io::Result<File> {
@@ -737,6 +806,45 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_names_of_a_folder_come_in_pieces_and_each_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for i in 0..3000 {
+            std::fs::write(dir.path().join(format!("file-{i:04}")), "").expect("a file");
+        }
+        let mut disk = Unix::new(false).expect("a poll");
+        let folder = disk.open_folder(dir.path()).expect("a folder");
+        let (mut names, mut next, mut calls) = (Vec::new(), Some(0), 0);
+        while let Some(from) = next {
+            next = disk.names(&folder, from, &mut names).expect("names");
+            calls += 1;
+        }
+        assert!((3..100).contains(&calls), "{calls} calls");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 3000);
+    }
+
+    #[test]
+    fn a_log_is_appended_to_and_a_full_pipe_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut disk = Unix::new(false).expect("a poll");
+        for text in ["one\n", "two\n"] {
+            let log = disk.open_log(&dir.path().join("log")).expect("a file");
+            assert_eq!(disk.append(&log, text.as_bytes()).expect("a write"), 4);
+        }
+        let text = std::fs::read_to_string(dir.path().join("log")).expect("a file");
+        assert_eq!(text, "one\ntwo\n");
+        let (_reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        let pipe = File::new(Handle::Fd(writer));
+        let full = loop {
+            if let Err(error) = disk.append(&pipe, &[b'x'; 10_000]) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    }
 
     #[test]
     fn the_entries_of_a_folder_are_listed_but_for_links_that_leave_it() {

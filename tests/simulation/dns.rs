@@ -14,33 +14,47 @@ pub(crate) const SERVERS: [SocketAddr; 2] = [
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 54)), 53),
 ];
 
+/// Where nobody is.
+const DEAD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
+/// Where the relay's origin is.
+pub(crate) const ALIVE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 81);
+/// Where the proxy's origin is.
+pub(crate) const ORIGIN: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 80);
+
+/// The zone. The second name has an address where nobody is before the one where somebody is.
+const NAMES: [(&str, Ipv4Addr); 6] = [
+    ("one.example", ALIVE),
+    ("two.example", DEAD),
+    ("two.example", ALIVE),
+    ("dead.example", DEAD),
+    ("web.example", ORIGIN),
+    ("inside.example", Ipv4Addr::LOCALHOST),
+];
+
 /// One server.
 pub(crate) struct NameServer {
     at: SocketAddr,
-    names: Vec<(String, Ipv4Addr)>,
     socket: Option<usize>,
     /// Answers that wait for their moment.
     late: Vec<(Duration, SocketAddr, Vec<u8>)>,
 }
 
 impl NameServer {
-    pub(crate) fn new(at: SocketAddr, names: &[(String, Ipv4Addr)]) -> Self {
+    pub(crate) fn new(at: SocketAddr) -> Self {
         Self {
             at,
-            names: names.to_vec(),
             socket: None,
             late: Vec::new(),
         }
     }
 
-    fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+    fn answer(query: &[u8]) -> Option<Vec<u8>> {
         let query = Packet::parse(query).ok()?;
         let question = query.questions.first()?.clone();
         let name = question.qname.to_string();
         let mut reply = Packet::new_reply(query.id());
         reply.set_flags(PacketFlag::RESPONSE | PacketFlag::RECURSION_AVAILABLE);
-        let known = self
-            .names
+        let known = NAMES
             .iter()
             .filter(|(known, _)| known.eq_ignore_ascii_case(&name));
         let addresses: Vec<Ipv4Addr> = known.map(|(_, address)| *address).collect();
@@ -67,7 +81,7 @@ impl Actor for NameServer {
             .socket
             .get_or_insert_with(|| hands.bind(at).expect("its own address"));
         while let Some((from, query)) = hands.receive_from(socket) {
-            let Some(answer) = self.answer(&query) else {
+            let Some(answer) = Self::answer(&query) else {
                 continue;
             };
             if hands.strikes(Fault::DnsLies) {

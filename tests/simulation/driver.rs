@@ -46,8 +46,8 @@ pub(crate) trait Scenario {
     /// Who takes part. `bound` are the addresses of the listeners, in their order.
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]);
 
-    /// What must hold of the disk when the process has ended, or died.
-    fn check(&self, _volume: &Volume) -> Result<(), String> {
+    /// What must hold of the disk when the process has ended, or when it died and another one has begun.
+    fn check(&self, _sim: &mut Sim, _died: bool) -> Result<(), String> {
         Ok(())
     }
 }
@@ -61,6 +61,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) roomy: bool,
     /// The most that a client should send, in bytes: where everything moves by the byte, little has to move.
     pub(crate) payload_max: usize,
+    listeners: Vec<ListenerConfig>,
 }
 
 impl Setting<'_> {
@@ -72,6 +73,12 @@ impl Setting<'_> {
         } else {
             PATIENCE / 2
         }
+    }
+
+    /// What the listener of that name was configured to be.
+    pub(crate) fn config_of(&self, name: &str) -> Kind {
+        let found = self.listeners.iter().find(|listener| listener.name == name);
+        found.expect("a listener of that name").kind.clone()
     }
 
     /// A listener of the configuration.
@@ -120,7 +127,7 @@ pub(crate) struct Plan {
 }
 
 /// The table of scenarios: those that this seed draws.
-fn scenarios(rng: &mut Rng) -> Vec<Box<dyn Scenario>> {
+fn scenarios(payload_max: usize, rng: &mut Rng) -> Vec<Box<dyn Scenario>> {
     let mut chosen: Vec<Box<dyn Scenario>> = Vec::new();
     while chosen.is_empty() {
         if rng.chance(400) {
@@ -134,6 +141,22 @@ fn scenarios(rng: &mut Rng) -> Vec<Box<dyn Scenario>> {
         }
         if rng.chance(400) {
             chosen.push(Box::new(crate::relay::RelayScenario::default()));
+        }
+        if rng.chance(100) {
+            chosen.push(Box::new(crate::heartbeat::Heartbeats));
+        }
+        // A window of a few bytes is no place for heads with time-outs.
+        if payload_max < 5_000 {
+            continue;
+        }
+        if rng.chance(400) {
+            chosen.push(Box::new(crate::upload::Uploads::default()));
+        }
+        if rng.chance(300) {
+            chosen.push(Box::new(crate::http::WebServer::default()));
+        }
+        if rng.chance(300) {
+            chosen.push(Box::new(crate::proxy::WebProxy));
         }
     }
     chosen
@@ -161,21 +184,21 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     if let Some(bug) = plan.planted {
         sim.plant(bug);
     }
-    sim.world().faults = Faults::swarm(&mut rng);
-    let payload_max = *rng.pick(&[20, 500, 500, 5_000, 50_000, 200_000]);
+    let faults = Faults::swarm(&mut rng);
+    let payload_max = *rng.pick(&[20, 500, 5_000, 20_000, 50_000, 200_000]);
     let limits = limits(payload_max, &mut rng);
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
-    let mut scenarios = scenarios(&mut rng);
+    let mut scenarios = scenarios(payload_max, &mut rng);
 
     let mut volume = std::mem::take(sim.volume());
-    let faults = sim.world().faults.clone();
     let mut setting = Setting {
         rng: &mut rng,
         faults: &faults,
         volume: &mut volume,
         roomy: limits.sessions_max >= 1000,
         payload_max,
+        listeners: Vec::new(),
     };
     let listeners: Vec<Vec<ListenerConfig>> = scenarios
         .iter_mut()
@@ -191,11 +214,18 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         limits,
         listeners: listeners.concat(),
     };
+    setting.listeners.clone_from(&config.listeners);
     *sim.volume() = std::mem::take(setting.volume);
     let (mut reactor, bound) = serve::open(sim, &config).map_err(|error| Failure {
         what: format!("seed {seed}: {error}"),
         trace: String::new(),
     })?;
+    // A server that cannot start has nothing to simulate.
+    reactor.sys_mut().world().faults = faults.clone();
+    for server in crate::dns::SERVERS {
+        let server = crate::dns::NameServer::new(server);
+        reactor.sys_mut().enter(server, Duration::ZERO);
+    }
     let mut bound = &bound[..];
     for (scenario, listeners) in scenarios.iter_mut().zip(&listeners) {
         let (own, rest) = bound.split_at(listeners.len());
@@ -208,7 +238,11 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         reactor.sys_mut().send_signal(Signal::Terminate, after);
     }
 
-    let mut run = Run { reactor, turns: 0 };
+    let mut run = Run {
+        reactor,
+        stale_told: 0,
+        turns: 0,
+    };
     // An assertion of the reactor's own is a finding like any other.
     let result = catch_unwind(AssertUnwindSafe(|| {
         run.turn_until_over().and_then(|()| run.check())
@@ -226,15 +260,34 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     if !open_files.is_empty() && !sim.volume().is_crashed() {
         return Err(fail(format!("files left open: {open_files:?}")));
     }
-    let volume = sim.take_volume();
+    let died = sim.volume().is_crashed();
+    if died {
+        restart(&mut sim, &config).map_err(fail)?;
+    }
     for scenario in &scenarios {
-        scenario.check(&volume).map_err(fail)?;
+        scenario.check(&mut sim, died).map_err(fail)?;
     }
     Ok(Outcome {
         faults: sim.world().faults.clone(),
         turns,
         trace,
     })
+}
+
+/// Another process begins on the disk of one that died, and ends at once.
+fn restart(sim: &mut Sim, config: &Config) -> Result<(), String> {
+    let mut next = Sim::new(0);
+    *next.volume() = sim.take_volume();
+    let (mut reactor, _) =
+        serve::open(next, config).map_err(|error| format!("restart: {error}"))?;
+    reactor.drain();
+    while reactor
+        .turn()
+        .map_err(|error| format!("restart: {error}"))?
+        == Turn::Continue
+    {}
+    *sim.volume() = reactor.into_sys().take_volume();
+    Ok(())
 }
 
 fn text(panic: &(dyn Any + Send)) -> String {
@@ -245,6 +298,8 @@ fn text(panic: &(dyn Any + Send)) -> String {
 
 struct Run {
     reactor: Reactor<Sim>,
+    /// Stale events that the reactor was told.
+    stale_told: u64,
     turns: u64,
 }
 
@@ -286,6 +341,7 @@ impl Run {
                 }
             }
         }
+        self.stale_told = self.sim().stale_told();
         // Who is still there learns that the process has gone.
         let mut events = Vec::new();
         while !self.sim().actors_are_done() && self.elapsed() < TIME_MAX {
@@ -304,7 +360,7 @@ impl Run {
         for actor in self.sim().actors() {
             actor.verdict()?;
         }
-        let stale_told = self.sim().stale_told();
+        let stale_told = self.stale_told;
         let metrics = self.reactor.metrics();
         let (gauges, stale) = (metrics.gauges, metrics.events_stale);
         let active: u64 = metrics

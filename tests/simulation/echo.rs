@@ -57,7 +57,7 @@ impl Scenario for Echo {
     }
 
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]) {
-        for _ in 0..setting.rng.sized(8) {
+        for _ in 0..setting.rng.between(1, 8) {
             let script = self.script(&bound[0], setting);
             let after = setting.rng.span(Duration::from_secs(2));
             sim.enter(Talker::new(script), after);

@@ -27,7 +27,7 @@ impl Scenario for HelloStream {
     }
 
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]) {
-        for _ in 0..setting.rng.sized(6) {
+        for _ in 0..setting.rng.between(1, 5) {
             let after = setting.rng.span(Duration::from_secs(2));
             if setting.rng.chance(200) {
                 // It never replies.

@@ -16,7 +16,7 @@ use netlab_reactor::sys::sim::faults::Fault;
 use netlab_reactor::sys::sim::talker::{Ending, Script, Talker};
 use netlab_reactor::sys::sim::{End, Sim};
 
-use crate::dns::{NameServer, SERVERS};
+use crate::dns::ALIVE;
 use crate::driver::{Scenario, Setting};
 
 const PORT: u16 = 8000;
@@ -222,18 +222,7 @@ impl Scenario for RelayScenario {
 
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, _bound: &[Bind]) {
         let to = self.bound.clone().expect("it listens");
-        // The second name has an address where nobody listens before the one where somebody does.
-        let (dead, alive) = (Ipv4Addr::new(192, 0, 2, 80), Ipv4Addr::new(192, 0, 2, 81));
-        let names = [
-            ("one.example".to_owned(), alive),
-            ("two.example".to_owned(), dead),
-            ("two.example".to_owned(), alive),
-            ("dead.example".to_owned(), dead),
-        ];
-        for server in SERVERS {
-            sim.enter(NameServer::new(server, &names), Duration::ZERO);
-        }
-        sim.enter(Origin::at(alive), Duration::ZERO);
+        sim.enter(Origin::at(ALIVE), Duration::ZERO);
         let may = |faults: &[Fault]| faults.iter().any(|&fault| setting.faults.is_enabled(fault));
         let no_name = may(&[
             Fault::DatagramLost,
@@ -250,7 +239,7 @@ impl Scenario for RelayScenario {
             Fault::ConnectSlow,
         ]);
         let cut = may(&[Fault::Reset]);
-        for _ in 0..setting.rng.sized(5) {
+        for _ in 0..setting.rng.between(1, 5) {
             let name = *setting.rng.pick(&[
                 "one.example",
                 "two.example",

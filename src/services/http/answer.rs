@@ -1,5 +1,6 @@
 //! Answers that are not files: short texts, errors, redirects, and the lines that every head shares.
 
+use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use super::Connection;
@@ -37,12 +38,39 @@ impl<'a> Out<'a> {
     }
 }
 
+/// What was answered last, for the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    pub(super) status: Status,
+    /// Bytes of the body, as far as it is sent.
+    pub(super) body_bytes: u64,
+}
+
 /// Writes answers.
-#[derive(Default)]
 pub(super) struct Answers {
+    pub(super) answered: Answered,
+    /// That was a refusal, and nothing was logged for it.
+    pub(super) refused: bool,
+    /// Header lines that the site at work adds to every answer of its own.
+    pub(super) lines: Rc<[u8]>,
     date: DateCache,
     /// The answer being written, kept for its memory only.
     scratch: Vec<u8>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self {
+            answered: Answered {
+                status: Status::OK,
+                body_bytes: 0,
+            },
+            refused: false,
+            lines: Rc::from([]),
+            date: DateCache::default(),
+            scratch: Vec::new(),
+        }
+    }
 }
 
 impl Answers {
@@ -59,6 +87,11 @@ impl Answers {
         put_header(&mut self.scratch, "Server", SERVER);
         put_header(&mut self.scratch, "Date", self.date.at(unix_s(wall)));
         self.scratch.extend_from_slice(connection.header());
+        self.scratch.extend_from_slice(&self.lines);
+        self.answered = Answered {
+            status,
+            body_bytes: 0,
+        };
         &mut self.scratch
     }
 
@@ -89,6 +122,7 @@ impl Answers {
         put_head_end(head);
         if method != Method::Head {
             head.extend_from_slice(body);
+            self.answered.body_bytes = body.len() as u64;
         }
         self.send(out);
     }
@@ -141,6 +175,7 @@ impl Answers {
         out: &mut Out<'_>,
     ) {
         self.text(status, text, method, Connection::Close, out);
+        self.refused = true;
     }
 
     /// 405 with the methods that there are (RFC 9110 section 15.5.6).
@@ -162,6 +197,7 @@ impl Answers {
         put_head_end(head);
         if method != Method::Head {
             head.extend_from_slice(page.as_bytes());
+            self.answered.body_bytes = page.len() as u64;
         }
         self.send(out);
     }
@@ -191,6 +227,7 @@ impl Answers {
         put_head_end(head);
         if method != Method::Head {
             head.extend_from_slice(page.as_bytes());
+            self.answered.body_bytes = page.len() as u64;
         }
         self.send(out);
     }

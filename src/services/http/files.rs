@@ -1,70 +1,133 @@
 //! Files of a folder: found, opened beneath the root, answered.
 //!
-//! An answer is made once for each file and kept with its open descriptor: status line, headers and, for a small file, the
-//! body behind them, so that a request costs one look-up and one copy. A larger body follows its head by `sendfile`. What a
-//! request changes (conditions, ranges, a last answer) is written anew from the same parts.
+//! An answer is made once for each file and kept: status line, headers and, for a small file, the body behind them, so that
+//! a request costs one look-up and one copy. A larger body follows its head by `sendfile` from a descriptor that is kept
+//! open. What a request changes (conditions, ranges, a last answer) is written anew from the same parts.
+//!
+//! Beside a file may stand copies of it that were compressed in advance. They are representations of the same resource
+//! (RFC 9110 section 3.2): each with its own tag and length, chosen by `Accept-Encoding`.
+//!
+//! Who may see the files is for [`super::auth`], what is in a folder without an index for [`super::listing`].
 
 use std::fmt::Write;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::SystemTime;
 
 use super::Connection;
-use super::answer::{Answers, Out, SERVER};
+use super::answer::{Answered, Answers, Out, SERVER};
+use super::auth::{Auth, Verdict};
+use super::listing::{Listings, Unlisted, Wanted};
 use crate::buffer::File;
-use crate::cache::files::{self, FileCache};
-use crate::config::HttpConfig;
+use crate::cache::files::{Cost, FileCache, Limits, Witness};
+use crate::config::FilesConfig;
 use crate::http::conditional::{self, EntityTag, Outcome, Validators};
 use crate::http::date::{DATE_BYTES, Date, unix_s};
 use crate::http::head::{
-    RequestHead, put_head_end, put_header, put_header_number, put_status_line,
+    Headers, RequestHead, put_head_end, put_header, put_header_number, put_status_line,
 };
 use crate::http::mime::MediaTypes;
+use crate::http::negotiate::{AcceptedCodings, Coding, ListingFormat};
 use crate::http::path::{SafePath, encode};
 use crate::http::range::{Multipart, Ranges, put_content_range, put_content_range_unsatisfied};
 use crate::http::{Method, Status};
-use crate::service::{FileKind, Metadata};
+use crate::service::{Disk, FileKind, Metadata};
 
 /// The largest body that is kept in memory behind its head: above, `sendfile` from the page cache is cheaper than a copy
 /// through this process (measured: `loadtest/`).
 const SMALL_BYTES_MAX: u64 = 8 * 1024;
 
+/// How often a small file that changes while it is read is read again.
+const READS_MAX: usize = 3;
+
+/// What an answer takes in memory besides its bytes, about.
+const MADE_BYTES: usize = 512;
+
 /// The files of one root.
 pub(super) struct Files {
     root: File,
-    index: Vec<String>,
+    /// The part of a request's path that stands for the root, without slashes around it.
+    prefix: String,
+    config: FilesConfig,
+    /// The configured headers as lines.
+    lines: Rc<[u8]>,
     media_types: MediaTypes,
     cache: FileCache<Made>,
+    auth: Option<Box<Auth>>,
+    listings: Listings,
 }
 
-/// The answer made of a file.
+/// Whether a request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Progress {
+    Answered,
+    /// Its answer takes more than one turn: ask again in the next.
+    Later,
+}
+
+/// The answer made of a file: itself, and its compressed neighbours.
 struct Made {
+    plain: Representation,
+    coded: Vec<(Coding, Representation)>,
+}
+
+/// One way to send a file.
+struct Representation {
     /// The whole head, its `Date` as of `date_s`, and the body if it is small.
     whole: Vec<u8>,
     head_bytes: usize,
     date_s: u64,
-    /// The body stands behind the head in `whole`.
-    in_memory: bool,
+    /// The file and when it last changed; `None` where the body stands behind the head in `whole`.
+    file: Option<(File, SystemTime)>,
     content_type: String,
+    /// Header lines that go with every answer about it, also with one that has no body.
+    lines: Vec<u8>,
+    /// `Content-Encoding`, if there is one, as a line.
+    encoding: Vec<u8>,
     /// With its quotes.
     tag: String,
     modified_s: u64,
     body_bytes: u64,
 }
 
-/// Where the `Date` stands in [`Made::whole`]: behind the status line and `Server`.
+/// Where the `Date` stands in [`Representation::whole`]: behind the status line and `Server`.
 const DATE_AT: usize = "HTTP/1.1 200 OK\r\nServer: \r\nDate: ".len() + SERVER.len();
 
 impl Files {
-    pub(super) fn new(root: File, config: &HttpConfig) -> Self {
-        let limits = files::Limits {
-            entries_max: config.open_files_max,
-            bytes_max: config.memory_bytes_max,
-        };
+    /// `prefix` as in [`crate::config::SiteConfig`].
+    pub(super) fn new(
+        root: File,
+        prefix: &str,
+        config: &FilesConfig,
+        limits: Limits,
+        disk: &mut dyn Disk,
+    ) -> Self {
+        let mut lines = Vec::new();
+        for (name, value) in &config.headers {
+            put_header(&mut lines, name, value);
+        }
+        for page in config.error_pages.values().chain(&config.spa) {
+            if let Err(error) = disk.look(&root, Path::new(page)) {
+                log::warn!("{page}: {error}; answers go without this page until it is there");
+            }
+        }
+        let auth = config.auth.as_ref().map(|auth| {
+            let mut key = [0; 32];
+            disk.entropy(&mut key);
+            Box::new(Auth::new(auth, key))
+        });
         Self {
             root,
-            index: config.index.clone(),
-            media_types: MediaTypes::default(),
+            prefix: prefix.to_owned(),
+            lines: lines.into(),
+            media_types: MediaTypes::new(config.media_types.clone()),
             cache: FileCache::new(limits),
+            auth,
+            listings: Listings::new(config.listing_entries_max),
+            config: config.clone(),
         }
     }
 
@@ -75,67 +138,200 @@ impl Files {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) {
+    ) -> Progress {
         let Some(path) = head.target.path() else {
-            return answers.refuse(Status::BAD_REQUEST, "a path was expected", head.method, out);
+            answers.refuse(Status::BAD_REQUEST, "a path was expected", head.method, out);
+            return Progress::Answered;
         };
-        if let Some(entry) = self.cache.get(path, out.now, out.disk, &self.root) {
-            return put_file(
-                &entry.file,
-                &mut entry.value,
-                head,
-                connection,
-                answers,
-                out,
-            );
+        if self.auth.is_some()
+            && let Some(progress) = self.refuse_stranger(head, connection, answers, out)
+        {
+            return progress;
         }
-        match self.find(path, out) {
-            Ok(Found::File {
-                name,
-                file,
-                metadata,
-            }) => match self.make(&name, &file, &metadata, out) {
-                Ok(mut made) => {
-                    put_file(&file, &mut made, head, connection, answers, out);
-                    let bytes = made.whole.len();
-                    self.cache.insert(
-                        path,
-                        Path::new(&name),
-                        (file, metadata),
-                        made,
-                        bytes,
-                        out.now,
-                    );
+        if let Some(made) = self.cache.get(path, out.now, out.disk, &self.root) {
+            made.put(head, connection, answers, out);
+            return Progress::Answered;
+        }
+        self.respond_anew(path, head, connection, answers, out)
+    }
+
+    /// Answers whoever may not see the files.
+    #[cold]
+    fn refuse_stranger(
+        &mut self,
+        head: &RequestHead<'_>,
+        connection: Connection,
+        answers: &mut Answers,
+        out: &mut Out<'_>,
+    ) -> Option<Progress> {
+        let refusal = match self.auth.as_mut()?.judge(head, out) {
+            Verdict::Right => return None,
+            Verdict::Later => return Some(Progress::Later),
+            Verdict::Wrong => UNAUTHORIZED,
+            Verdict::Busy => BUSY,
+        };
+        self.refuse(refusal, head, connection, answers, out);
+        Some(Progress::Answered)
+    }
+
+    /// Answers a request whose answer is not kept.
+    fn respond_anew(
+        &mut self,
+        path: &str,
+        head: &RequestHead<'_>,
+        connection: Connection,
+        answers: &mut Answers,
+        out: &mut Out<'_>,
+    ) -> Progress {
+        let put = |made: &mut Made, out: &mut Out<'_>, answers: &mut Answers| {
+            made.put(head, connection, answers, out);
+        };
+        let refusal = match self.find(path, head, out) {
+            Ok(Found::File { name, tried }) => match self.make(&name, tried, out) {
+                Ok((mut made, witnesses)) => {
+                    put(&mut made, out, answers);
+                    self.keep(path, made, witnesses, out);
+                    return Progress::Answered;
                 }
-                Err(error) => {
-                    log::error!("{name}: {error}");
-                    let text = "the file could not be read";
-                    answers.text(
-                        Status::INTERNAL_SERVER_ERROR,
-                        text,
-                        head.method,
-                        connection,
-                        out,
-                    );
-                }
+                Err(error) => unreadable(&name, &error),
             },
-            Ok(Found::Folder { location }) => {
-                answers.redirect(
-                    Status::MOVED_PERMANENTLY,
-                    &location,
-                    head.method,
-                    connection,
-                    out,
-                );
+            Ok(Found::Fallback { name }) => {
+                if self.with_page(&name, out, |made, out| put(made, out, answers)) {
+                    return Progress::Answered;
+                }
+                NOT_FOUND
             }
-            Err(Refusal { status, text }) => {
-                answers.text(status, text, head.method, connection, out);
+            Ok(Found::Redirect { location }) => {
+                let others = std::mem::replace(&mut answers.lines, Rc::clone(&self.lines));
+                let status = Status::MOVED_PERMANENTLY;
+                answers.redirect(status, &location, head.method, connection, out);
+                answers.lines = others;
+                return Progress::Answered;
             }
+            Ok(Found::Listing { wanted, folder }) => {
+                match self.listings.page(&wanted, &folder, &self.root, out) {
+                    Poll::Pending => return Progress::Later,
+                    Poll::Ready(Ok(page)) => {
+                        let format = wanted.format;
+                        self.put_listing(&page, format, head, connection, answers, out);
+                        return Progress::Answered;
+                    }
+                    Poll::Ready(Err(Unlisted::Busy)) => BUSY,
+                    Poll::Ready(Err(Unlisted::Disk(error))) => unreadable(&wanted.shown, &error),
+                }
+            }
+            Err(refusal) => refusal,
+        };
+        self.refuse(refusal, head, connection, answers, out);
+        Progress::Answered
+    }
+
+    /// Answers with an error, and the page for it if there is one.
+    fn refuse(
+        &mut self,
+        refusal: Refusal,
+        head: &RequestHead<'_>,
+        connection: Connection,
+        answers: &mut Answers,
+        out: &mut Out<'_>,
+    ) {
+        let Refusal { status, text } = refusal;
+        let mut lines = self.lines.to_vec();
+        match (&self.auth, status) {
+            (Some(auth), Status::UNAUTHORIZED) => {
+                put_header(&mut lines, "WWW-Authenticate", &auth.challenge);
+            }
+            (_, Status::SERVICE_UNAVAILABLE) => put_header_number(&mut lines, "Retry-After", 1),
+            _ => {}
+        }
+        let others = std::mem::replace(&mut answers.lines, lines.into());
+        let page = self.config.error_pages.get(&status.code()).cloned();
+        let shown = page.is_some_and(|name| {
+            self.with_page(&name, out, |page, out| {
+                page.plain.put_as(status, head, connection, answers, out);
+            })
+        });
+        if !shown {
+            answers.text(status, text, head.method, connection, out);
+        }
+        answers.lines = others;
+    }
+
+    /// Answers with a listing: by reference, so that those who wait for it share its memory.
+    fn put_listing(
+        &self,
+        page: &Rc<[u8]>,
+        format: ListingFormat,
+        head: &RequestHead<'_>,
+        connection: Connection,
+        answers: &mut Answers,
+        out: &mut Out<'_>,
+    ) {
+        let others = std::mem::replace(&mut answers.lines, Rc::clone(&self.lines));
+        let answer = answers.begin(Status::OK, connection, out.wall);
+        match format {
+            ListingFormat::Html => {
+                put_header(answer, "Content-Type", "text/html; charset=utf-8");
+                let policy =
+                    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'";
+                put_header(answer, "Content-Security-Policy", policy);
+            }
+            ListingFormat::Json => put_header(answer, "Content-Type", "application/json"),
+        }
+        put_header_number(answer, "Content-Length", page.len() as u64);
+        put_header(answer, "Cache-Control", "no-cache");
+        put_header(answer, "Vary", "Accept");
+        put_header(answer, "X-Content-Type-Options", "nosniff");
+        put_head_end(answer);
+        answers.send(out);
+        answers.lines = others;
+        if head.method == Method::Get {
+            answers.answered.body_bytes = page.len() as u64;
+            out.tx.put_shared(page, 0..page.len(), out.pool);
         }
     }
 
+    /// A file that the configuration names, if it is there; kept under its name, which no request path is.
+    fn with_page(
+        &mut self,
+        name: &str,
+        out: &mut Out<'_>,
+        put: impl FnOnce(&mut Made, &mut Out<'_>),
+    ) -> bool {
+        if let Some(made) = self.cache.get(name, out.now, out.disk, &self.root) {
+            put(made, out);
+            return true;
+        }
+        let made = self.open(name, out).ok().and_then(|opened| {
+            let is_file = opened.1.kind == FileKind::Regular;
+            let tried = Vec::from([(PathBuf::from(name), Some(opened))]);
+            is_file.then(|| self.make(name, tried, out).ok())?
+        });
+        let Some((mut made, witnesses)) = made else {
+            return false; // said at the start
+        };
+        put(&mut made, out);
+        self.keep(name, made, witnesses, out);
+        true
+    }
+
+    fn keep(&mut self, key: &str, made: Made, witnesses: Vec<Witness>, out: &Out<'_>) {
+        let all = || std::iter::once(&made.plain).chain(made.coded.iter().map(|(_, coded)| coded));
+        let cost = Cost {
+            files: all().filter(|made| made.file.is_some()).count(),
+            bytes: all().map(|made| made.whole.len() + MADE_BYTES).sum(),
+        };
+        self.cache
+            .insert(key, witnesses, made, cost, out.now, out.wall);
+    }
+
     /// What a request path leads to.
-    fn find(&self, path: &str, out: &mut Out<'_>) -> Result<Found, Refusal> {
+    fn find(
+        &self,
+        path: &str,
+        head: &RequestHead<'_>,
+        out: &mut Out<'_>,
+    ) -> Result<Found, Refusal> {
         let safe = SafePath::parse(path).map_err(|error| Refusal {
             status: Status::BAD_REQUEST,
             text: error.text(),
@@ -143,17 +339,33 @@ impl Files {
         if safe.is_hidden() {
             return Err(NOT_FOUND);
         }
-        let (file, metadata) = self.open(&safe.relative, out)?;
+        let name = below(&self.prefix, &safe.relative).ok_or(NOT_FOUND)?;
+        let (file, metadata) = match (self.open(name, out), &self.config.spa) {
+            (Err(NOT_FOUND), Some(page)) if safe.folder || is_page(name, &head.headers) => {
+                let name = page.clone();
+                return Ok(Found::Fallback { name });
+            }
+            (opened, _) => opened?,
+        };
         match (metadata.kind, safe.folder) {
             (FileKind::Regular, false) => Ok(Found::File {
-                name: safe.relative.into_owned(),
-                file,
-                metadata,
+                name: name.to_owned(),
+                tried: Vec::from([(name.into(), Some((file, metadata)))]),
             }),
-            (FileKind::Folder, true) => self.find_index(&safe.relative, out),
+            (FileKind::Folder, true) => {
+                let shown = match safe.relative.as_ref() {
+                    "" => "/".to_owned(),
+                    relative => format!("/{relative}/"),
+                };
+                self.find_index(name, shown, file, head, out)
+            }
             (FileKind::Folder, false) => {
-                let location = format!("/{}/", encode(&safe.relative));
-                Ok(Found::Folder { location })
+                let mut location = format!("/{}/", encode(&safe.relative));
+                if let Some(query) = head.target.query() {
+                    location.push('?');
+                    location.push_str(query);
+                }
+                Ok(Found::Redirect { location })
             }
             (FileKind::Regular, true) => Err(NOT_FOUND),
             (FileKind::Other, _) => Err(Refusal {
@@ -163,22 +375,39 @@ impl Files {
         }
     }
 
-    fn find_index(&self, folder: &str, out: &mut Out<'_>) -> Result<Found, Refusal> {
-        for index in &self.index {
-            let name = if folder.is_empty() {
-                index.clone()
-            } else {
-                format!("{folder}/{index}")
+    /// What stands for a folder: the first index that exists, or its listing.
+    fn find_index(
+        &self,
+        name: &str,
+        shown: String,
+        folder: File,
+        head: &RequestHead<'_>,
+        out: &mut Out<'_>,
+    ) -> Result<Found, Refusal> {
+        let mut tried = Vec::new();
+        for index in &self.config.index {
+            let index = match name {
+                "" => index.clone(),
+                folder => format!("{folder}/{index}"),
             };
-            if let Ok((file, metadata)) = self.open(&name, out)
-                && metadata.kind == FileKind::Regular
-            {
-                return Ok(Found::File {
-                    name,
-                    file,
-                    metadata,
-                });
+            let opened = match self.open(&index, out) {
+                Ok(opened) => Some(opened),
+                Err(NOT_FOUND) => None,
+                Err(refusal) => return Err(refusal),
+            };
+            let kind = opened.as_ref().map(|(_, metadata)| metadata.kind);
+            tried.push((PathBuf::from(&index), opened));
+            if kind == Some(FileKind::Regular) {
+                return Ok(Found::File { name: index, tried });
             }
+        }
+        if self.config.listing {
+            let accepted = ListingFormat::parse(&head.headers);
+            let query = head.target.query();
+            return Ok(Found::Listing {
+                wanted: Wanted::new(shown, name.to_owned(), query, accepted),
+                folder,
+            });
         }
         Err(Refusal {
             status: Status::FORBIDDEN,
@@ -208,66 +437,80 @@ impl Files {
         })
     }
 
-    /// Makes the answer of a file.
+    /// Makes the answer of a file. `tried`: what was looked for, the file itself last. With it comes what it depends on.
     fn make(
         &self,
         name: &str,
-        file: &File,
-        metadata: &Metadata,
+        mut tried: Vec<Tried>,
         out: &mut Out<'_>,
-    ) -> io::Result<Made> {
-        let modified_s = unix_s(metadata.modified);
-        let tag = entity_tag(metadata);
-        let content_type = self.media_types.of(name).into_owned();
-        let date_s = unix_s(out.wall);
-        let mut whole = Vec::with_capacity(512);
-        put_status_line(&mut whole, Status::OK);
-        put_header(&mut whole, "Server", SERVER);
-        put_header(&mut whole, "Date", Date::new(date_s));
-        put_header(&mut whole, "Content-Type", &content_type);
-        put_header_number(&mut whole, "Content-Length", metadata.len);
-        put_header(&mut whole, "Last-Modified", Date::new(modified_s));
-        put_header(&mut whole, "ETag", &tag);
-        put_header(&mut whole, "Accept-Ranges", "bytes");
-        put_header(&mut whole, "X-Content-Type-Options", "nosniff");
-        put_head_end(&mut whole);
-        let head_bytes = whole.len();
-        let in_memory = metadata.len <= SMALL_BYTES_MAX;
-        if in_memory {
-            whole.resize(head_bytes + metadata.len as usize, 0);
-            read_exact(out, file, &mut whole[head_bytes..])?;
-            // A file that changes while it is read would make an answer of two versions.
-            if out.disk.metadata(file)? != *metadata {
-                return Err(io::Error::other("the file changed while it was read"));
+    ) -> io::Result<(Made, Vec<Witness>)> {
+        let Some((_, Some((file, metadata)))) = tried.pop() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let mut neighbours = Vec::new();
+        if self.config.precompressed {
+            for coding in [Coding::Br, Coding::Zstd, Coding::Gzip] {
+                let path = format!("{name}{}", coding.file_suffix());
+                let opened = self.open(&path, out).ok();
+                if let Some((file, its)) = &opened
+                    && its.kind == FileKind::Regular
+                    && !is_older(its.modified, metadata.modified)
+                {
+                    neighbours.push((coding, file.clone(), *its));
+                }
+                tried.push((PathBuf::from(path), opened));
             }
         }
-        whole.shrink_to_fit();
-        Ok(Made {
-            whole,
-            head_bytes,
-            date_s,
-            in_memory,
-            content_type,
-            tag,
-            modified_s,
-            body_bytes: metadata.len,
-        })
+        let mut lines = self.lines.to_vec();
+        let mut rules = self.config.cache_control.iter();
+        if let Some(rule) = rules.find(|rule| rule.pattern.matches(name)) {
+            put_header(&mut lines, "Cache-Control", &rule.value);
+        }
+        if !neighbours.is_empty() {
+            put_header(&mut lines, "Vary", "Accept-Encoding");
+        }
+        let content_type = self.media_types.of(name);
+        let represent = |file, metadata, coding, out: &mut Out<'_>| {
+            Representation::new(file, metadata, &content_type, &lines, coding, out)
+        };
+        let (plain, metadata) = represent(file, metadata, Coding::Identity, out)?;
+        let mut witnesses = Vec::from([Witness {
+            path: name.into(),
+            was: Some(metadata),
+        }]);
+        witnesses.extend(tried.into_iter().map(|(path, opened)| Witness {
+            path,
+            was: opened.map(|(_, metadata)| metadata),
+        }));
+        let mut made = Made {
+            plain,
+            coded: Vec::new(),
+        };
+        for (coding, file, metadata) in neighbours {
+            made.coded
+                .push((coding, represent(file, metadata, coding, out)?.0));
+        }
+        Ok((made, witnesses))
     }
 }
+
+/// A path that was looked for, and what was there.
+type Tried = (PathBuf, Option<(File, Metadata)>);
 
 /// What a path leads to.
 enum Found {
     /// A file, by its name relative to the root.
-    File {
-        name: String,
-        file: File,
-        metadata: Metadata,
-    },
+    File { name: String, tried: Vec<Tried> },
+    /// Nothing, so the file that answers in place of what is missing.
+    Fallback { name: String },
     /// A folder asked for without its slash: relative links in its index need it.
-    Folder { location: String },
+    Redirect { location: String },
+    /// A folder without an index.
+    Listing { wanted: Wanted, folder: File },
 }
 
 /// Why there is no file to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Refusal {
     status: Status,
     text: &'static str,
@@ -277,6 +520,57 @@ const NOT_FOUND: Refusal = Refusal {
     status: Status::NOT_FOUND,
     text: "there is no such file here",
 };
+const UNAUTHORIZED: Refusal = Refusal {
+    status: Status::UNAUTHORIZED,
+    text: "a name and a password are needed here",
+};
+const BUSY: Refusal = Refusal {
+    status: Status::SERVICE_UNAVAILABLE,
+    text: "too many ask for this at once; try again in a moment",
+};
+
+fn unreadable(name: &str, error: &io::Error) -> Refusal {
+    log::error!("{name}: {error}");
+    Refusal {
+        status: Status::INTERNAL_SERVER_ERROR,
+        text: "the file could not be read",
+    }
+}
+
+/// `path` relative to the folder `prefix`; `None` outside of it.
+pub(super) fn below<'p>(prefix: &str, path: &'p str) -> Option<&'p str> {
+    if prefix.is_empty() {
+        return Some(path);
+    }
+    match path.strip_prefix(prefix)? {
+        "" => Some(""),
+        rest => rest.strip_prefix('/'),
+    }
+}
+
+/// Whether a path that leads to nothing may be one that a page reads for itself: its last name has no extension, or the
+/// client asks for a page by name, as browsers do for what stands in the address bar and for nothing else.
+fn is_page(name: &str, headers: &Headers<'_>) -> bool {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let is_html = |element: &[u8]| {
+        let html = element.get(..9);
+        html.is_some_and(|html| html.eq_ignore_ascii_case(b"text/html"))
+    };
+    !last.contains('.') || headers.list("accept").any(is_html)
+}
+
+/// Whether a compressed copy is older than its file. Tools that hand the file's time on may cut it to whole seconds; such a
+/// copy is compared in seconds.
+fn is_older(copy: SystemTime, file: SystemTime) -> bool {
+    let since = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+    };
+    match since(copy).subsec_nanos() {
+        0 => unix_s(copy) < unix_s(file),
+        _ => copy < file,
+    }
+}
 
 fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, InvalidFilename, NotADirectory, NotFound};
@@ -286,17 +580,18 @@ fn is_absent(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(libc::ELOOP)
 }
 
-fn read_exact(out: &mut Out<'_>, file: &File, mut into: &mut [u8]) -> io::Result<()> {
+/// Reads from the beginning until `into` is full; whether there was as much.
+fn read_whole(out: &mut Out<'_>, file: &File, mut into: &mut [u8]) -> io::Result<bool> {
     let mut offset = 0;
     while !into.is_empty() {
         let count = out.disk.read_at(file, offset, into)?;
         if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Ok(false);
         }
         offset += count as u64;
         into = &mut into[count..];
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A strong tag: another inode, another length or another time of change is another version. The time has the file system's
@@ -319,6 +614,106 @@ fn entity_tag(metadata: &Metadata) -> String {
 }
 
 impl Made {
+    /// Answers with the file, as the request's codings, conditions and ranges have it.
+    #[inline]
+    fn put(
+        &mut self,
+        head: &RequestHead<'_>,
+        connection: Connection,
+        answers: &mut Answers,
+        out: &mut Out<'_>,
+    ) {
+        let representation = match self.coded.is_empty() {
+            true => &mut self.plain,
+            false => self.choose(&head.headers),
+        };
+        representation.put(head, connection, answers, out);
+    }
+
+    /// What the client likes best. One that takes nothing of what there is gets the file as it is: it is more use than 406.
+    fn choose(&mut self, headers: &Headers<'_>) -> &mut Representation {
+        let mut available = [Coding::Identity; Coding::ALL.len()];
+        for (place, (coding, _)) in available.iter_mut().zip(&self.coded) {
+            *place = *coding;
+        }
+        let chosen = AcceptedCodings::parse(headers).choose(&available);
+        let mut coded = self.coded.iter_mut();
+        match coded.find(|(coding, _)| Some(*coding) == chosen) {
+            Some((_, representation)) => representation,
+            None => &mut self.plain,
+        }
+    }
+}
+
+impl Representation {
+    /// Reads a small file, remembers a large one; and what the file was then.
+    fn new(
+        file: File,
+        mut metadata: Metadata,
+        content_type: &str,
+        lines: &[u8],
+        coding: Coding,
+        out: &mut Out<'_>,
+    ) -> io::Result<(Self, Metadata)> {
+        let mut body = None;
+        for _ in 0..READS_MAX {
+            if metadata.len > SMALL_BYTES_MAX {
+                break;
+            }
+            let mut bytes = vec![0; metadata.len as usize];
+            let is_whole = read_whole(out, &file, &mut bytes)?;
+            let now = out.disk.metadata(&file)?;
+            // A file that changed while it was read would make an answer of two versions.
+            if is_whole && now == metadata {
+                body = Some(bytes);
+                break;
+            }
+            metadata = now;
+        }
+        let modified_s = unix_s(metadata.modified);
+        let tag = entity_tag(&metadata);
+        let date_s = unix_s(out.wall);
+        let mut encoding = Vec::new();
+        if coding != Coding::Identity {
+            put_header(&mut encoding, "Content-Encoding", coding.name());
+        }
+        let mut whole = Vec::with_capacity(512);
+        put_status_line(&mut whole, Status::OK);
+        put_header(&mut whole, "Server", SERVER);
+        put_header(&mut whole, "Date", Date::new(date_s));
+        put_header(&mut whole, "Content-Type", content_type);
+        whole.extend_from_slice(&encoding);
+        put_header_number(&mut whole, "Content-Length", metadata.len);
+        put_header(&mut whole, "Last-Modified", Date::new(modified_s));
+        put_header(&mut whole, "ETag", &tag);
+        put_header(&mut whole, "Accept-Ranges", "bytes");
+        put_header(&mut whole, "X-Content-Type-Options", "nosniff");
+        whole.extend_from_slice(lines);
+        put_head_end(&mut whole);
+        let head_bytes = whole.len();
+        let file = match body {
+            Some(body) => {
+                whole.extend_from_slice(&body);
+                None
+            }
+            None => Some((file, metadata.modified)),
+        };
+        whole.shrink_to_fit();
+        let made = Self {
+            whole,
+            head_bytes,
+            date_s,
+            file,
+            content_type: content_type.to_owned(),
+            lines: lines.to_vec(),
+            encoding,
+            tag,
+            modified_s,
+            body_bytes: metadata.len,
+        };
+        Ok((made, metadata))
+    }
+
     fn set_date(&mut self, answers: &mut Answers, out: &Out<'_>) {
         let now_s = unix_s(out.wall);
         if now_s != self.date_s {
@@ -326,28 +721,187 @@ impl Made {
             self.whole[DATE_AT..DATE_AT + DATE_BYTES].copy_from_slice(answers.date(out.wall));
         }
     }
-}
 
-/// Answers with a file, as the request's conditions and ranges have it.
-fn put_file(
-    file: &File,
-    made: &mut Made,
-    head: &RequestHead<'_>,
-    connection: Connection,
-    answers: &mut Answers,
-    out: &mut Out<'_>,
-) {
-    made.set_date(answers, out);
-    let conditional = CONDITIONS.iter().any(|name| head.headers.contains(name));
-    if conditional && put_conditional(file, made, head, connection, answers, out) {
-        return;
+    /// Answers with it, as the request's conditions and ranges have it.
+    fn put(
+        &mut self,
+        head: &RequestHead<'_>,
+        connection: Connection,
+        answers: &mut Answers,
+        out: &mut Out<'_>,
+    ) {
+        self.set_date(answers, out);
+        let conditional = CONDITIONS.iter().any(|name| head.headers.contains(name));
+        if conditional && self.put_conditional(head, connection, answers, out) {
+            return;
+        }
+        answers.answered = Answered {
+            status: Status::OK,
+            body_bytes: self.body_bytes,
+        };
+        if connection == Connection::Keep && self.file.is_none() && head.method == Method::Get {
+            return out.put(&self.whole); // the usual request: one copy
+        }
+        self.put_head(connection, out);
+        if head.method == Method::Get {
+            self.put_body(0, self.body_bytes, out);
+        } else {
+            answers.answered.body_bytes = 0;
+        }
     }
-    if connection == Connection::Keep && made.in_memory && head.method == Method::Get {
-        return out.put(&made.whole); // the usual request: one copy
+
+    /// Answers with it as the body of an error.
+    fn put_as(
+        &self,
+        status: Status,
+        head: &RequestHead<'_>,
+        connection: Connection,
+        answers: &mut Answers,
+        out: &mut Out<'_>,
+    ) {
+        let answer = answers.begin(status, connection, out.wall);
+        put_header(answer, "Content-Type", &self.content_type);
+        put_header_number(answer, "Content-Length", self.body_bytes);
+        put_header(answer, "X-Content-Type-Options", "nosniff");
+        put_head_end(answer);
+        answers.send(out);
+        if head.method == Method::Get {
+            answers.answered.body_bytes = self.body_bytes;
+            self.put_body(0, self.body_bytes, out);
+        }
     }
-    put_head(made, connection, out);
-    if head.method == Method::Get {
-        put_body(file, made, 0, made.body_bytes, out);
+
+    /// The head of the whole file.
+    fn put_head(&self, connection: Connection, out: &mut Out<'_>) {
+        if connection == Connection::Keep {
+            return out.put(&self.whole[..self.head_bytes]);
+        }
+        out.put(&self.whole[..self.head_bytes - 2]);
+        out.put(connection.header());
+        out.put(b"\r\n");
+    }
+
+    /// Some of the body, from memory or by `sendfile`.
+    fn put_body(&self, start: u64, end: u64, out: &mut Out<'_>) {
+        match &self.file {
+            None => out.put(&self.whole[self.head_bytes..][start as usize..end as usize]),
+            Some((file, modified)) => {
+                let modified = Some(*modified);
+                out.tx
+                    .put_version(file, modified, start, end - start, out.pool);
+            }
+        }
+    }
+
+    /// Answers a request with conditions or ranges in the order of RFC 9110 section 13.2.2. Whether that was an answer: `false`
+    /// means the whole file.
+    fn put_conditional(
+        &self,
+        head: &RequestHead<'_>,
+        connection: Connection,
+        answers: &mut Answers,
+        out: &mut Out<'_>,
+    ) -> bool {
+        let tag = EntityTag::parse(self.tag.as_bytes());
+        let current = Validators {
+            tag,
+            modified_s: Some(self.modified_s),
+        };
+        match conditional::evaluate(head.method, &head.headers, Some(&current)) {
+            Outcome::Proceed => {}
+            Outcome::NotModified => {
+                let answer = answers.begin(Status::NOT_MODIFIED, connection, out.wall);
+                self.put_validators(answer);
+                put_head_end(answer);
+                answers.send(out);
+                return true;
+            }
+            Outcome::PreconditionFailed => {
+                let text = "the file is not the version that the request is about";
+                answers.text(
+                    Status::PRECONDITION_FAILED,
+                    text,
+                    head.method,
+                    connection,
+                    out,
+                );
+                return true;
+            }
+        }
+        // Range is defined for GET alone (RFC 9110 section 14.2).
+        let Some(range) = head
+            .headers
+            .only("range")
+            .filter(|_| head.method == Method::Get)
+        else {
+            return false;
+        };
+        if !conditional::range_applies(&head.headers, &current, unix_s(out.wall)) {
+            return false;
+        }
+        match Ranges::parse(range, self.body_bytes) {
+            Ranges::Whole => return false,
+            Ranges::One(range) => {
+                let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.wall);
+                put_header(answer, "Content-Type", &self.content_type);
+                answer.extend_from_slice(&self.encoding);
+                answer.extend_from_slice(b"Content-Range: ");
+                put_content_range(answer, range, self.body_bytes);
+                answer.extend_from_slice(b"\r\n");
+                put_header_number(answer, "Content-Length", range.len());
+                self.put_validators(answer);
+                put_head_end(answer);
+                answers.send(out);
+                answers.answered.body_bytes = range.len();
+                self.put_body(range.start, range.end, out);
+            }
+            Ranges::Many(ranges) => {
+                let mut seed = [0; 8];
+                out.disk.entropy(&mut seed);
+                let parts = Multipart::new(
+                    u64::from_ne_bytes(seed),
+                    &self.content_type,
+                    self.body_bytes,
+                );
+                let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.wall);
+                answer.extend_from_slice(b"Content-Type: ");
+                parts.put_content_type(answer);
+                answer.extend_from_slice(b"\r\n");
+                answer.extend_from_slice(&self.encoding);
+                put_header_number(answer, "Content-Length", parts.body_bytes(&ranges));
+                self.put_validators(answer);
+                put_head_end(answer);
+                answers.send(out);
+                answers.answered.body_bytes = parts.body_bytes(&ranges);
+                let mut framing = Vec::new();
+                for range in ranges {
+                    framing.clear();
+                    parts.put_part_head(&mut framing, range);
+                    out.put(&framing);
+                    self.put_body(range.start, range.end, out);
+                }
+                framing.clear();
+                parts.put_end(&mut framing);
+                out.put(&framing);
+            }
+            Ranges::Unsatisfiable => {
+                let answer = answers.begin(Status::RANGE_NOT_SATISFIABLE, connection, out.wall);
+                answer.extend_from_slice(b"Content-Range: ");
+                put_content_range_unsatisfied(answer, self.body_bytes);
+                answer.extend_from_slice(b"\r\nContent-Length: 0\r\n");
+                answer.extend_from_slice(&self.lines);
+                put_head_end(answer);
+                answers.send(out);
+            }
+        }
+        true
+    }
+
+    fn put_validators(&self, answer: &mut Vec<u8>) {
+        put_header(answer, "Last-Modified", Date::new(self.modified_s));
+        put_header(answer, "ETag", &self.tag);
+        put_header(answer, "Accept-Ranges", "bytes");
+        answer.extend_from_slice(&self.lines);
     }
 }
 
@@ -359,128 +913,3 @@ const CONDITIONS: [&str; 5] = [
     "if-match",
     "if-unmodified-since",
 ];
-
-/// The head of the whole file.
-fn put_head(made: &Made, connection: Connection, out: &mut Out<'_>) {
-    if connection == Connection::Keep {
-        return out.put(&made.whole[..made.head_bytes]);
-    }
-    out.put(&made.whole[..made.head_bytes - 2]);
-    out.put(connection.header());
-    out.put(b"\r\n");
-}
-
-/// Some of the body, from memory or by `sendfile`.
-fn put_body(file: &File, made: &Made, start: u64, end: u64, out: &mut Out<'_>) {
-    if made.in_memory {
-        out.put(&made.whole[made.head_bytes..][start as usize..end as usize]);
-    } else {
-        out.tx.put_file(file, start, end - start, out.pool);
-    }
-}
-
-/// Answers a request with conditions or ranges in the order of RFC 9110 section 13.2.2. Whether that was an answer: `false`
-/// means the whole file.
-fn put_conditional(
-    file: &File,
-    made: &Made,
-    head: &RequestHead<'_>,
-    connection: Connection,
-    answers: &mut Answers,
-    out: &mut Out<'_>,
-) -> bool {
-    let tag = EntityTag::parse(made.tag.as_bytes());
-    let current = Validators {
-        tag,
-        modified_s: Some(made.modified_s),
-    };
-    match conditional::evaluate(head.method, &head.headers, Some(&current)) {
-        Outcome::Proceed => {}
-        Outcome::NotModified => {
-            let answer = answers.begin(Status::NOT_MODIFIED, connection, out.wall);
-            put_validators(answer, made);
-            put_head_end(answer);
-            answers.send(out);
-            return true;
-        }
-        Outcome::PreconditionFailed => {
-            let text = "the file is not the version that the request is about";
-            answers.text(
-                Status::PRECONDITION_FAILED,
-                text,
-                head.method,
-                connection,
-                out,
-            );
-            return true;
-        }
-    }
-    // Range is defined for GET alone (RFC 9110 section 14.2).
-    let Some(range) = head
-        .headers
-        .only("range")
-        .filter(|_| head.method == Method::Get)
-    else {
-        return false;
-    };
-    if !conditional::range_applies(&head.headers, &current, unix_s(out.wall)) {
-        return false;
-    }
-    match Ranges::parse(range, made.body_bytes) {
-        Ranges::Whole => return false,
-        Ranges::One(range) => {
-            let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.wall);
-            put_header(answer, "Content-Type", &made.content_type);
-            answer.extend_from_slice(b"Content-Range: ");
-            put_content_range(answer, range, made.body_bytes);
-            answer.extend_from_slice(b"\r\n");
-            put_header_number(answer, "Content-Length", range.len());
-            put_validators(answer, made);
-            put_head_end(answer);
-            answers.send(out);
-            put_body(file, made, range.start, range.end, out);
-        }
-        Ranges::Many(ranges) => {
-            let mut seed = [0; 8];
-            out.disk.entropy(&mut seed);
-            let parts = Multipart::new(
-                u64::from_ne_bytes(seed),
-                &made.content_type,
-                made.body_bytes,
-            );
-            let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.wall);
-            answer.extend_from_slice(b"Content-Type: ");
-            parts.put_content_type(answer);
-            answer.extend_from_slice(b"\r\n");
-            put_header_number(answer, "Content-Length", parts.body_bytes(&ranges));
-            put_validators(answer, made);
-            put_head_end(answer);
-            answers.send(out);
-            let mut framing = Vec::new();
-            for range in ranges {
-                framing.clear();
-                parts.put_part_head(&mut framing, range);
-                out.put(&framing);
-                put_body(file, made, range.start, range.end, out);
-            }
-            framing.clear();
-            parts.put_end(&mut framing);
-            out.put(&framing);
-        }
-        Ranges::Unsatisfiable => {
-            let answer = answers.begin(Status::RANGE_NOT_SATISFIABLE, connection, out.wall);
-            answer.extend_from_slice(b"Content-Range: ");
-            put_content_range_unsatisfied(answer, made.body_bytes);
-            answer.extend_from_slice(b"\r\nContent-Length: 0\r\n");
-            put_head_end(answer);
-            answers.send(out);
-        }
-    }
-    true
-}
-
-fn put_validators(answer: &mut Vec<u8>, made: &Made) {
-    put_header(answer, "Last-Modified", Date::new(made.modified_s));
-    put_header(answer, "ETag", &made.tag);
-    put_header(answer, "Accept-Ranges", "bytes");
-}

@@ -18,28 +18,40 @@
 //! 5. Who is not served is told why, unless that could be taken for the answer to another request: between requests, and
 //!    once a request was answered, the connection just closes.
 //!
-//! [`answer`] writes what is not a file, [`files`] what is, [`site`] is the embedded site; [`admission`] counts connections.
-//! RFC 9110, RFC 9112.
+//! [`answer`] writes what is not a file, [`files`] what is, with [`auth`] for passwords and [`listing`] for folders; [`sites`]
+//! tells several roots apart, [`site`] is the embedded site; [`admission`] counts connections, and [`access_log`] has a line
+//! for each answer. RFC 9110, RFC 9112.
 
+mod access_log;
 mod admission;
 mod answer;
+mod auth;
 mod files;
-mod site;
+#[cfg(test)]
+mod files_tests;
+mod listing;
 
+mod site;
+mod sites;
+
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{HttpConfig, Routes};
+use crate::config::{self, FilesConfig, HttpConfig, Routes};
 use crate::http::body::BodyDecoder;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::target::Target;
 use crate::http::{Method, Status, Version, trim_ows};
+use crate::metrics::Metrics;
 use crate::service::{Disk, Error, Io, Link, Peer, Service};
+use access_log::{AccessLog, Line};
 use admission::{Admission, Place};
-use answer::Answers;
-use files::Files;
+use answer::{Answered, Answers};
+use files::{Files, Progress};
 use site::Site;
+use sites::Sites;
 
 /// What an answer may need at once in the send queue besides a small file's bytes.
 const ANSWER_BYTES: usize = 2 * 1024;
@@ -50,12 +62,15 @@ pub struct Http {
     limits: Limits,
     content: Content,
     answers: Answers,
+    log: Option<Box<AccessLog>>,
     admission: Admission,
 }
 
 /// What is served.
+#[allow(clippy::large_enum_variant)] // there is one for each listener
 enum Content {
     Files(Files),
+    Sites(Sites),
     Site(Site),
 }
 
@@ -64,6 +79,8 @@ pub struct Conn {
     state: State,
     scanner: HeadScanner,
     requests: u64,
+    /// For the log.
+    peer: Option<IpAddr>,
     /// `None` for a client that is refused.
     place: Option<Place>,
 }
@@ -125,15 +142,38 @@ impl Http {
         listeners: &[(String, String)],
         disk: &mut dyn Disk,
     ) -> Result<Self, (PathBuf, std::io::Error)> {
-        let content = match &config.root {
-            Some(root) => {
-                let folder = disk
-                    .open_folder(root)
-                    .map_err(|error| (root.clone(), error))?;
-                Content::Files(Files::new(folder, config))
-            }
+        let limits = crate::cache::files::Limits {
+            files_max: config.open_files_max,
+            bytes_max: config.memory_bytes_max,
+        };
+        let mut open = |root: &PathBuf, prefix: &str, files: &FilesConfig| {
+            let folder = disk.open_folder(root);
+            let folder = folder.map_err(|error| (root.clone(), error))?;
+            Ok(Files::new(folder, prefix, files, limits, disk))
+        };
+        let root = config.root.as_ref();
+        let rest = root.map(|root| open(root, "", &config.files)).transpose()?;
+        let mut sites = Vec::new();
+        for site in &config.sites {
+            sites.push(sites::Site {
+                host: site.host.clone(),
+                prefix: site.prefix.clone(),
+                files: open(&site.root, &site.prefix, &site.files)?,
+            });
+        }
+        let content = match rest {
+            rest if !sites.is_empty() => Content::Sites(Sites::new(sites, rest)),
+            Some(files) => Content::Files(files),
             None => Content::Site(Site::new(listeners)),
         };
+        let log = config.access_log.as_ref().map(|place| {
+            let log = AccessLog::open(place, config.log_format, disk);
+            log.map(Box::new).map_err(|error| match place {
+                config::AccessLog::Path(path) => (path.clone(), error),
+                config::AccessLog::StandardError => (PathBuf::from("standard error"), error),
+            })
+        });
+        let log = log.transpose()?;
         Ok(Self {
             limits: Limits {
                 head_bytes_max: config.head_bytes_max,
@@ -144,6 +184,7 @@ impl Http {
             config: config.clone(),
             content,
             answers: Answers::default(),
+            log,
         })
     }
 
@@ -184,13 +225,12 @@ impl Http {
                 return false;
             }
         };
-        conn.requests += 1;
         let last = io.draining
             || !head.keep_alive
             || self
                 .config
                 .requests_per_connection_max
-                .is_some_and(|max| conn.requests >= max.get())
+                .is_some_and(|max| conn.requests + 1 >= max.get())
             || head.method == Method::Connect;
         let connection = match (last, head.version) {
             (true, _) => Connection::Close,
@@ -198,13 +238,38 @@ impl Http {
             (false, Version::Http11) => Connection::Keep,
         };
         let next = self.respond(&head, connection, &mut out);
-        let length = head.body;
+        if !matches!(next, Next::Later) {
+            conn.requests += 1;
+            if let Some(log) = &mut self.log {
+                self.answers.refused = false;
+                let line = line(
+                    Some(&head),
+                    self.answers.answered,
+                    conn,
+                    &self.config,
+                    out.now,
+                    out.wall,
+                );
+                log.add(&line, out.disk, io.metrics);
+            }
+        }
+        if matches!(next, Next::Later) {
+            // The request stays where it is, and is read again then.
+            if matches!(conn.state, State::Idle { .. }) {
+                conn.state = State::Head {
+                    until: io.now + self.config.head_timeout,
+                };
+            }
+            io.again();
+            return false;
+        }
+        let (length, more) = (head.body, head.keep_alive);
         rx.consume(head_bytes);
         let echo = match next {
             Next::Done if connection == Connection::Close => {
                 match length {
-                    BodyLength::None => io.close_at_once(),
-                    _ => io.close(), // the body is read and dropped as the session lingers
+                    BodyLength::None if !more => io.close_at_once(),
+                    _ => io.close(), // what still comes is read and dropped as the session lingers
                 }
                 return false;
             }
@@ -214,7 +279,7 @@ impl Http {
                 };
                 return true;
             }
-            Next::Done => None,
+            Next::Done | Next::Later => None,
             Next::Close => {
                 io.close();
                 return false;
@@ -233,10 +298,23 @@ impl Http {
         true
     }
 
+    /// A line for an answer to what was no request, and whatever the lines need at the end of the turn.
+    fn log_refusal(&mut self, conn: &Conn, io: &mut Io<'_>) {
+        let Some(log) = &mut self.log else { return };
+        if std::mem::take(&mut self.answers.refused) {
+            let (answered, config) = (self.answers.answered, &self.config);
+            let line = line(None, answered, conn, config, io.now, io.wall);
+            log.add(&line, io.disk, io.metrics);
+        }
+        if log.is_waiting() {
+            io.at_turn_end();
+        }
+    }
+
     /// When no more requests can be answered now: is this the end?
     fn end(&mut self, conn: &Conn, io: &mut Io<'_>) {
-        if io.down.tx.was_refused() {
-            return; // there are requests to answer once there is room
+        if io.asked.close || io.down.tx.was_refused() {
+            return; // it is one already, or there are requests to answer once there is room
         }
         let late = io.now >= self.deadline(conn) && io.down.tx.is_empty();
         let needless = io.draining && matches!(conn.state, State::Idle { .. });
@@ -299,10 +377,20 @@ impl Http {
             false => (connection, Next::Done),
         };
         match head.method {
-            Method::Get | Method::Head => match &mut self.content {
-                Content::Files(files) => files.respond(head, connection, &mut self.answers, out),
-                Content::Site(site) => site.respond(head, connection, &mut self.answers, out),
-            },
+            Method::Get | Method::Head => {
+                let answers = &mut self.answers;
+                let progress = match &mut self.content {
+                    Content::Files(files) => files.respond(head, connection, answers, out),
+                    Content::Sites(sites) => sites.respond(head, connection, answers, out),
+                    Content::Site(site) => {
+                        site.respond(head, connection, answers, out);
+                        Progress::Answered
+                    }
+                };
+                if progress == Progress::Later {
+                    return Next::Later;
+                }
+            }
             Method::Options => self.answers.options(connection, answer::ALLOW, out),
             Method::Post
             | Method::Put
@@ -336,8 +424,9 @@ impl Http {
         // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section 7.4).
         if let Target::Absolute { scheme, .. } = head.target
             && !scheme.eq_ignore_ascii_case("http")
+            && !(scheme.eq_ignore_ascii_case("https") && self.config.tls.is_some())
         {
-            let text = "this server has http resources only";
+            let text = "this listener has no resources of this scheme";
             return Some((Status::MISDIRECTED_REQUEST, text));
         }
         None
@@ -364,6 +453,13 @@ impl Http {
                 if head.expect_continue {
                     out.tx.put(b"HTTP/1.1 100 Continue\r\n\r\n", out.pool);
                 }
+                self.answers.answered = Answered {
+                    status: Status::OK,
+                    body_bytes: match head.body {
+                        BodyLength::Length(length) => length,
+                        _ => 0,
+                    },
+                };
                 return Some(Next::Echo);
             }
             ("/echo", Method::Get | Method::Head | Method::Post) => {
@@ -489,6 +585,28 @@ impl Http {
     }
 }
 
+/// What the log says of an answer.
+fn line<'a>(
+    head: Option<&'a RequestHead<'a>>,
+    answered: Answered,
+    conn: &Conn,
+    config: &HttpConfig,
+    now: Instant,
+    wall: SystemTime,
+) -> Line<'a> {
+    let took = match conn.state {
+        State::Head { until } => (now + config.head_timeout).saturating_duration_since(until),
+        _ => Duration::ZERO,
+    };
+    Line {
+        peer: conn.peer,
+        head,
+        answered,
+        took,
+        wall,
+    }
+}
+
 /// What follows an answer.
 enum Next {
     /// The answer is queued; a body, if there is one, is read and dropped.
@@ -497,6 +615,8 @@ enum Next {
     Close,
     /// The answer is the body itself, once it is whole.
     Echo,
+    /// There is no answer yet: the request is to be answered in the next turn.
+    Later,
 }
 
 impl Service for Http {
@@ -512,6 +632,10 @@ impl Service for Http {
             state,
             scanner: HeadScanner::default(),
             requests: 0,
+            peer: match peer {
+                Peer::Inet(address) => Some(address.ip().to_canonical()),
+                Peer::Unix => None,
+            },
             place,
         }
     }
@@ -528,15 +652,33 @@ impl Service for Http {
                 State::Body(_) => self.receive_body(conn, io),
                 State::Refused { status, .. } => {
                     self.turn_away(status, io);
-                    return Ok(());
+                    false
                 }
             };
             if !more {
                 break;
             }
         }
-        self.end(conn, io);
+        // While a request is being answered, this cannot be the end.
+        if !io.is_again() {
+            self.end(conn, io);
+        }
+        if self.log.is_some() {
+            self.log_refusal(conn, io);
+        }
         Ok(())
+    }
+
+    fn turn_ended(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics) {
+        if let Some(log) = &mut self.log {
+            log.flush(disk, metrics);
+        }
+    }
+
+    fn reopen(&mut self, disk: &mut dyn Disk) {
+        if let Some(log) = &mut self.log {
+            log.reopen(disk);
+        }
     }
 
     fn deadline(&self, conn: &Conn) -> Instant {

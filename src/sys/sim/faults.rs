@@ -119,12 +119,12 @@ impl Fault {
     /// what merely annoys it, or nothing would ever come to an end in good order.
     fn permille_max(self) -> usize {
         match self {
-            Fault::Crash | Fault::TornWrite => 30,
-            Fault::DiskFull | Fault::DiskRenameFails | Fault::DiskCreateFails => 60,
-            Fault::DiskOpenFails | Fault::DatagramRefused | Fault::RegisterFails => 60,
-            Fault::AcceptOutOfDescriptors | Fault::AcceptAborted => 200,
+            Fault::TornWrite => 30,
+            Fault::DiskFull | Fault::DatagramRefused => 60,
+            Fault::Crash => 200,
+            Fault::AcceptOutOfDescriptors | Fault::AcceptAborted | Fault::RegisterFails => 200,
             Fault::PollInterrupted | Fault::SpuriousEvent | Fault::StaleEvent => 200,
-            Fault::Interrupted | Fault::SpuriousWouldBlock => 300,
+            Fault::Interrupted | Fault::SpuriousWouldBlock | Fault::DiskRenameFails => 300,
             Fault::ConnectHangs | Fault::ConnectFails => 300,
             _ => 500,
         }
@@ -154,7 +154,8 @@ impl Faults {
         let share = *rng.pick(&[0, 100, 300, 300, 600]);
         for fault in Fault::ALL {
             if rng.chance(share) {
-                faults.enable(fault, rng.sized(fault.permille_max()) as u32);
+                let most = fault.permille_max();
+                faults.enable(fault, rng.between(most / 20, most) as u32);
             }
         }
         faults

@@ -21,6 +21,8 @@ pub struct Script {
     pub answer: Vec<u8>,
     /// Other answers that are in order, because of faults that may happen.
     pub others: Vec<Vec<u8>>,
+    /// So is any.
+    pub any_answer: bool,
     /// So is one that is cut short.
     pub may_be_cut: bool,
     /// The end comes no later than this after the last byte.
@@ -44,6 +46,7 @@ impl Script {
             answer: Vec::new(),
             others: Vec::new(),
             prompt: PATIENCE,
+            any_answer: false,
             may_be_cut: false,
             ending: Ending::HalfCloses,
             send_bytes_max: 10_000,
@@ -251,7 +254,7 @@ impl Actor for Talker {
                 answer.len(),
             ))
         };
-        if same < received.len() {
+        if same < received.len() && !self.script.any_answer {
             return tell("received what it should not");
         }
         match (self.fate, self.script.ending) {

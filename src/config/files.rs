@@ -1,0 +1,357 @@
+//! How a web server serves a folder: the keys that a listener of kind `http` shares with each of its sites.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::section::{Section, is_a, path, string};
+use crate::http::basic::Users;
+use crate::http::glob::Glob;
+use crate::http::is_token;
+
+/// How the files of one root are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesConfig {
+    /// Names of the files that stand for their folder, the first that exists wins.
+    /// Key `index` (one name or a list), default `["index.html"]`.
+    pub index: Vec<String>,
+    /// A folder without an index is listed. Key `listing`, default false.
+    pub listing: bool,
+    /// Entries of a folder that a listing shows. Key `max_listing_entries`, default 10,000.
+    pub listing_entries_max: usize,
+    /// `FILE.br`, `FILE.zst` and `FILE.gz` are sent in place of `FILE` to clients that take them, if they are no older.
+    /// Key `precompressed`, default false: a file of such a name need not be a copy of its neighbour.
+    pub precompressed: bool,
+    /// Files below the root that are the bodies of errors, by status. Key `error_pages`, default none.
+    pub error_pages: BTreeMap<u16, String>,
+    /// Values of `Cache-Control`; the first pattern that matches wins. Key `cache_control`, default none.
+    pub cache_control: Vec<CacheControl>,
+    /// Headers that are added to every answer about a file. Key `headers`, default none.
+    pub headers: Vec<(String, String)>,
+    /// The file below the root that answers where there is none, for pages that read the path themselves.
+    /// Key `spa`, default none.
+    pub spa: Option<String>,
+    /// Values of `Content-Type` by extension, before the built-in ones. Key `media_types`, default none.
+    pub media_types: Vec<(String, String)>,
+    /// Who may see the files; `None` for everybody. Key `auth`, default none.
+    pub auth: Option<AuthConfig>,
+}
+
+impl Default for FilesConfig {
+    fn default() -> FilesConfig {
+        FilesConfig {
+            index: vec!["index.html".to_owned()],
+            listing: false,
+            listing_entries_max: 10_000,
+            precompressed: false,
+            error_pages: BTreeMap::new(),
+            cache_control: Vec::new(),
+            headers: Vec::new(),
+            spa: None,
+            media_types: Vec::new(),
+            auth: None,
+        }
+    }
+}
+
+/// A `Cache-Control` for some files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheControl {
+    /// Which; paths are relative to the root. Key `match`.
+    pub pattern: Glob,
+    /// The header's value. Key `value`.
+    pub value: String,
+}
+
+/// Basic authentication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// What the browser says that the password is for. Key `realm`.
+    pub realm: String,
+    /// From the file that key `file` names, read with the configuration.
+    pub users: Users,
+}
+
+/// A folder that is served for some hosts or paths: an entry of key `site`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteConfig {
+    /// The host that it is for, in lower case; `None` for all. Key `host`, default none.
+    pub host: Option<String>,
+    /// The path that it is for, without slashes around it; empty for all. Key `prefix`, default `"/"`.
+    pub prefix: String,
+    /// The folder. Key `root`.
+    pub root: PathBuf,
+    /// How it is served.
+    pub files: FilesConfig,
+}
+
+/// The headers that the server itself writes, or that would change where a message ends.
+const OWN_HEADERS: [&str; 22] = [
+    "Accept-Ranges",
+    "Cache-Control",
+    "Connection",
+    "Content-Encoding",
+    "Content-Length",
+    "Content-Range",
+    "Content-Type",
+    "Date",
+    "ETag",
+    "Host",
+    "Keep-Alive",
+    "Last-Modified",
+    "Location",
+    "Proxy-Connection",
+    "Server",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+    "Via",
+    "WWW-Authenticate",
+    "X-Content-Type-Options",
+];
+
+/// The errors that are about files and can have a page.
+const PAGED: [u16; 6] = [400, 401, 403, 404, 500, 503];
+
+impl FilesConfig {
+    /// Reads the keys.
+    pub(super) fn read(section: &mut Section<'_>) -> FilesConfig {
+        let mut config = FilesConfig::default();
+        let expected = "the name of a file, without a slash";
+        let index = section.list_or_one("index", expected, |value| match string(value)? {
+            "" => Err("is empty".to_owned()),
+            name if name.contains(['/', '\\', '\0']) => Err(format!("is {name:?}")),
+            name => Ok(name.to_owned()),
+        });
+        if let Some(names) = index {
+            config.index = names;
+        }
+        section.flag("listing", &mut config.listing);
+        let entries = &mut config.listing_entries_max;
+        section.count("max_listing_entries", 1..=100_000, entries);
+        section.flag("precompressed", &mut config.precompressed);
+        let expected = r#"a table such as { "404" = "404.html" }, of 400, 401, 403, 404, 500 or 503 and a file below the root"#;
+        let pages = section.pairs("error_pages", expected, |key, value| {
+            let status = key.parse().ok().filter(|status| PAGED.contains(status));
+            let status = status.ok_or_else(|| format!("is {key:?}"))?;
+            Ok((status, below_root(value)?))
+        });
+        config.error_pages.extend(pages);
+        config.cache_control = section.tables("cache_control", read_cache_control);
+        let expected = r#"a table such as { X-Frame-Options = "DENY" }, of headers that the server does not write itself, and printable values"#;
+        config.headers = section.pairs("headers", expected, |name, value| {
+            let is_own = OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
+            if is_own || !is_token(name.as_bytes()) {
+                return Err(format!("is {name:?}"));
+            }
+            Ok((name.to_owned(), header_value(value)?))
+        });
+        let expected = "a file below the root";
+        config.spa = section.parsed("spa", expected, below_root);
+        let expected = r#"a table such as { md = "text/markdown; charset=utf-8" }"#;
+        config.media_types = section.pairs("media_types", expected, |extension, value| {
+            let extension = extension.strip_prefix('.').unwrap_or(extension);
+            if extension.is_empty() || extension.contains(['.', '/']) {
+                return Err(format!("is {extension:?}"));
+            }
+            match header_value(value)? {
+                kind if kind.contains('/') => Ok((extension.to_owned(), kind)),
+                kind => Err(format!("is {kind:?}")),
+            }
+        });
+        config.auth = read_auth(section);
+        config
+    }
+}
+
+impl SiteConfig {
+    /// Reads one entry of `site`.
+    pub(super) fn read(section: &mut Section<'_>) -> Option<SiteConfig> {
+        let expected = "the name of a host, without a port";
+        let host = section.parsed("host", expected, |value| {
+            let host = string(value)?.to_ascii_lowercase();
+            match crate::http::target::Authority::parse(&host) {
+                Some(authority) if authority.port.is_none() && !host.ends_with(':') => Ok(host),
+                _ => Err(format!("is {host:?}")),
+            }
+        });
+        let expected = r#"a path such as "/docs/""#;
+        let prefix = section.parsed("prefix", expected, |value| {
+            let text = string(value)?;
+            let safe = crate::http::path::SafePath::parse(text).ok();
+            match safe.filter(|safe| safe.folder && !text.contains('%')) {
+                Some(safe) => Ok(safe.relative.into_owned()),
+                None => Err(format!("is {text:?}")),
+            }
+        });
+        let root = section.path("root");
+        let files = FilesConfig::read(section);
+        if root.is_none() && section.findings.is_empty() {
+            let span = section.span("root");
+            section.problem(span, "a site without `root`; expected a folder".to_owned());
+        }
+        Some(SiteConfig {
+            host,
+            prefix: prefix.unwrap_or_default(),
+            root: root?,
+            files,
+        })
+    }
+}
+
+fn read_cache_control(section: &mut Section<'_>) -> Option<CacheControl> {
+    let pattern = section.parsed(
+        "match",
+        "a pattern such as \"*.css\"",
+        |value| match string(value)? {
+            "" => Err("is empty".to_owned()),
+            pattern => Ok(Glob::new(pattern)),
+        },
+    );
+    let value = section.parsed("value", "a value such as \"max-age=3600\"", header_value);
+    for key in ["match", "value"] {
+        if !section.has(key) {
+            let span = section.span(key);
+            section.problem(span, format!("an entry of `cache_control` without `{key}`; expected {{ match = \"*.css\", value = \"max-age=3600\" }}"));
+        }
+    }
+    Some(CacheControl {
+        pattern: pattern?,
+        value: value?,
+    })
+}
+
+fn read_auth(section: &mut Section<'_>) -> Option<AuthConfig> {
+    if !section.has("auth") {
+        section.known.push("auth");
+        return None;
+    }
+    let (mut realm, mut users) = ("files".to_owned(), None);
+    section.table("auth", |section| {
+        let expected = "a text of printable ASCII without quotes";
+        let given = section.parsed("realm", expected, |value| match header_value(value)? {
+            realm if realm.contains(['"', '\\']) => Err(format!("is {realm:?}")),
+            realm => Ok(realm),
+        });
+        if let Some(given) = given {
+            realm = given;
+        }
+        let base = section.folders.base.as_path();
+        users = section.parsed("file", "a file of lines `user:hash`", |value| {
+            let path = path(base, string(value)?)?;
+            let named = |why: String| format!("names {}: {why}", path.display());
+            let bytes = std::fs::read(&path).map_err(|error| named(error.to_string()))?;
+            let text = String::from_utf8(bytes).map_err(|error| named(error.to_string()))?;
+            Users::parse(&text).map_err(|error| named(error.to_string()))
+        });
+        if !section.has("file") {
+            let span = section.span("file");
+            section.problem(
+                span,
+                "`auth` without `file`; expected a file of users".to_owned(),
+            );
+        }
+    });
+    Some(AuthConfig {
+        realm,
+        users: users?,
+    })
+}
+
+/// A path that stays below the root, without a slash in front.
+fn below_root(value: &DeValue<'_>) -> Result<String, String> {
+    let text = string(value)?;
+    let wrong = |segment: &str| matches!(segment, "" | "." | "..");
+    match text.strip_prefix('/').unwrap_or(text) {
+        name if name.split('/').any(wrong) || name.contains('\0') => Err(format!("is {text:?}")),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// A value that can be sent as it is.
+fn header_value(value: &DeValue<'_>) -> Result<String, String> {
+    let text = string(value)?.trim();
+    match text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && !text.is_empty() {
+        true => Ok(text.to_owned()),
+        false => Err(format!("is {text:?}")),
+    }
+}
+
+impl<'t> Section<'t> {
+    /// Yes or no.
+    pub(super) fn flag(&mut self, key: &'static str, field: &mut bool) {
+        if let Some(flag) = self.parsed(key, "true or false", |value| match value {
+            DeValue::Boolean(flag) => Ok(*flag),
+            other => Err(is_a(other)),
+        }) {
+            *field = flag;
+        }
+    }
+
+    /// A table whose keys are free, in the order of their names; `expected` says what the whole is.
+    fn pairs<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        parse: impl Fn(&str, &DeValue<'t>) -> Result<T, String>,
+    ) -> Vec<T> {
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
+        let DeValue::Table(table) = value.get_ref() else {
+            let wrong = is_a(value.get_ref());
+            self.problem(
+                value.span(),
+                format!("`{key}` {wrong}; expected {expected}"),
+            );
+            return Vec::new();
+        };
+        let mut pairs = Vec::new();
+        for (name, value) in table.iter() {
+            match parse(name.get_ref(), value.get_ref()) {
+                Ok(pair) => pairs.push(pair),
+                Err(wrong) => {
+                    let what = format!("an entry of `{key}` {wrong}; expected {expected}");
+                    self.problem(value.span(), what);
+                }
+            }
+        }
+        pairs
+    }
+
+    /// A list of tables, each as `read` understands it.
+    pub(super) fn tables<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&mut Section<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
+        let expected = format!("expected a list of tables [[listener.{key}]]");
+        let DeValue::Array(tables) = value.get_ref() else {
+            let wrong = is_a(value.get_ref());
+            self.problem(value.span(), format!("`{key}` {wrong}; {expected}"));
+            return Vec::new();
+        };
+        let mut entries = Vec::new();
+        for table in tables.iter() {
+            let DeValue::Table(keys) = Spanned::get_ref(table) else {
+                let wrong = is_a(table.get_ref());
+                self.problem(
+                    table.span(),
+                    format!("an entry of `{key}` {wrong}; {expected}"),
+                );
+                continue;
+            };
+            let mut section = Section::new(keys, table.span(), self.folders);
+            entries.extend(read(&mut section));
+            section.refuse_unknown(&format!("in an entry of `{key}`"), |_| None);
+            self.findings.append(&mut section.findings);
+        }
+        entries
+    }
+}

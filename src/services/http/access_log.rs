@@ -1,0 +1,291 @@
+//! The access log: a line for each answer, in Combined Log Format or as JSON.
+//!
+//! The rules:
+//! 1. A line is written when its answer is queued: the bytes are those of its body, whether or not the client takes them, and
+//!    the seconds are those from the first byte of the request on.
+//! 2. Lines are collected and leave together, at the end of a turn or when [`BATCH_BYTES`] are full. What cannot leave (the
+//!    disk is full, nobody reads the pipe) waits within [`WAITING_BYTES_MAX`]; beyond, lines are dropped and counted.
+//! 3. No client can forge a line: in Combined Log Format quotes, backslashes and all bytes but printable ASCII are written as
+//!    `\xHH`; JSON has escapes of its own.
+//!
+//! Not here: rotation. Whoever moves the file away sends SIGUSR1 or SIGHUP, and it is made anew.
+
+use std::fmt::Write;
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use super::answer::Answered;
+use crate::buffer::File;
+use crate::config::{self, LogFormat};
+use crate::http::date::{put_iso, put_log_time, unix_s};
+use crate::http::head::RequestHead;
+use crate::metrics::Metrics;
+use crate::service::Disk;
+
+/// Bytes of lines that are written before the turn ends.
+const BATCH_BYTES: usize = 64 * 1024;
+/// Bytes of lines that wait for a disk or a reader.
+const WAITING_BYTES_MAX: usize = 256 * 1024;
+
+/// The log of a listener.
+pub(super) struct AccessLog {
+    place: config::AccessLog,
+    format: LogFormat,
+    file: File,
+    lines: String,
+    /// The last write failed: said once, until one succeeds.
+    failing: bool,
+}
+
+/// One answer.
+pub(super) struct Line<'a> {
+    /// `None` for the user of a Unix socket.
+    pub(super) peer: Option<IpAddr>,
+    /// `None` where no request could be read.
+    pub(super) head: Option<&'a RequestHead<'a>>,
+    pub(super) answered: Answered,
+    pub(super) took: Duration,
+    pub(super) wall: SystemTime,
+}
+
+impl AccessLog {
+    /// Opens the log.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub(super) fn open(
+        place: &config::AccessLog,
+        format: LogFormat,
+        disk: &mut dyn Disk,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            place: place.clone(),
+            format,
+            file: open(place, disk)?,
+            lines: String::new(),
+            failing: false,
+        })
+    }
+
+    /// Adds a line.
+    pub(super) fn add(&mut self, line: &Line<'_>, disk: &mut dyn Disk, metrics: &mut Metrics) {
+        let before = self.lines.len();
+        match self.format {
+            LogFormat::Combined => put_combined(&mut self.lines, line),
+            LogFormat::Json => put_json(&mut self.lines, line),
+        }
+        metrics.access_log_lines += 1;
+        if self.lines.len() >= BATCH_BYTES && before < BATCH_BYTES {
+            self.flush(disk, metrics);
+        }
+        if self.lines.len() > WAITING_BYTES_MAX {
+            self.lines.truncate(before);
+            metrics.access_log_dropped += 1;
+        }
+    }
+
+    /// Whether lines wait to be written.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.lines.is_empty()
+    }
+
+    /// Writes what waits, as far as it can be written now.
+    pub(super) fn flush(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics) {
+        let mut written = 0;
+        let result = loop {
+            let rest = &self.lines.as_bytes()[written..];
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match disk.append(&self.file, rest) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        // Lines are ASCII or whole characters, but a pipe may have taken half of one.
+        let mut lines = std::mem::take(&mut self.lines).into_bytes();
+        lines.drain(..written);
+        self.lines = String::from_utf8(lines)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    log::error!("access log {:?}: {error}; lines are dropped", self.place);
+                }
+                let lost = self.lines.bytes().filter(|byte| *byte == b'\n').count();
+                metrics.access_log_dropped += lost as u64;
+                self.lines.clear();
+            }
+            Err(_) => {}
+            Ok(()) => self.failing = false,
+        }
+    }
+
+    /// Opens the file anew; where that fails, the old one stays.
+    pub(super) fn reopen(&mut self, disk: &mut dyn Disk) {
+        match open(&self.place, disk) {
+            Ok(file) => self.file = file,
+            Err(error) => log::error!("access log {:?}: {error}; the old one stays", self.place),
+        }
+    }
+}
+
+fn open(place: &config::AccessLog, disk: &mut dyn Disk) -> io::Result<File> {
+    match place {
+        config::AccessLog::StandardError => disk.standard_error(),
+        config::AccessLog::Path(path) => disk.open_log(path),
+    }
+}
+
+// Writing to a String does not fail, so what `write!` returns below is dropped.
+
+/// `HOST - - [TIME] "METHOD TARGET VERSION" STATUS BYTES "REFERER" "AGENT"`.
+fn put_combined(out: &mut String, line: &Line<'_>) {
+    match line.peer {
+        Some(address) => _ = write!(out, "{address} - - ["),
+        None => out.push_str("- - - ["),
+    }
+    put_log_time(out, unix_s(line.wall));
+    out.push_str("] \"");
+    match line.head {
+        None => out.push('-'),
+        Some(head) => {
+            put_quoted(out, head.method.as_str().as_bytes());
+            out.push(' ');
+            put_quoted(out, head.target_text.as_bytes());
+            out.push(' ');
+            out.push_str(head.version.as_str());
+        }
+    }
+    let Answered { status, body_bytes } = line.answered;
+    let _ = write!(out, "\" {} {body_bytes} ", status.code());
+    for name in ["referer", "user-agent"] {
+        out.push('"');
+        match line.head.and_then(|head| head.headers.first(name)) {
+            None | Some(b"") => out.push('-'),
+            Some(value) => put_quoted(out, value),
+        }
+        out.push_str(if name == "referer" { "\" " } else { "\"\n" });
+    }
+}
+
+fn put_quoted(out: &mut String, bytes: &[u8]) {
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => _ = write!(out, "\\x{byte:02X}"),
+            b' '..=b'~' => out.push(char::from(byte)),
+            byte => _ = write!(out, "\\x{byte:02X}"),
+        }
+    }
+}
+
+/// An object on a line; what is not known is left out.
+fn put_json(out: &mut String, line: &Line<'_>) {
+    out.push_str("{\"time\":\"");
+    put_iso(out, unix_s(line.wall));
+    out.push('"');
+    if let Some(address) = line.peer {
+        let _ = write!(out, ",\"remote\":\"{address}\"");
+    }
+    if let Some(head) = line.head {
+        put_member(out, "method", head.method.as_str().as_bytes());
+        put_member(out, "target", head.target_text.as_bytes());
+        put_member(out, "version", head.version.as_str().as_bytes());
+    }
+    let Answered { status, body_bytes } = line.answered;
+    let (status, seconds) = (status.code(), line.took.as_secs_f64());
+    let _ = write!(
+        out,
+        ",\"status\":{status},\"bytes\":{body_bytes},\"seconds\":{seconds:.6}"
+    );
+    for (key, name) in [
+        ("host", "host"),
+        ("referer", "referer"),
+        ("user_agent", "user-agent"),
+    ] {
+        if let Some(value) = line.head.and_then(|head| head.headers.first(name)) {
+            put_member(out, key, value);
+        }
+    }
+    out.push_str("}\n");
+}
+
+fn put_member(out: &mut String, key: &str, value: &[u8]) {
+    let text = String::from_utf8_lossy(value);
+    // Invariant: a text always has a JSON form.
+    let text = serde_json::to_string(&text).unwrap_or_default();
+    let _ = write!(out, ",\"{key}\":{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Status;
+    use crate::http::head::{HeadScanner, Limits, Parsed};
+
+    fn line(request: &[u8], format: LogFormat) -> String {
+        let mut scanner = HeadScanner::default();
+        let parsed = scanner.request(request, &Limits::default());
+        let head = match &parsed {
+            Ok(Parsed::Complete(head, _)) => Some(head),
+            _ => None,
+        };
+        let line = Line {
+            peer: Some(IpAddr::from([192, 0, 2, 9])),
+            head,
+            answered: Answered {
+                status: Status::NOT_FOUND,
+                body_bytes: 12,
+            },
+            took: Duration::from_micros(1500),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
+        };
+        let mut out = String::new();
+        match format {
+            LogFormat::Combined => put_combined(&mut out, &line),
+            LogFormat::Json => put_json(&mut out, &line),
+        }
+        out
+    }
+
+    #[test]
+    fn a_line_has_the_fields_of_its_format() {
+        let request =
+            b"GET /a?b HTTP/1.1\r\nHost: h\r\nReferer: http://x/\r\nUser-Agent: curl/8\r\n\r\n";
+        assert_eq!(
+            line(request, LogFormat::Combined),
+            "192.0.2.9 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b HTTP/1.1\" 404 12 \"http://x/\" \"curl/8\"\n"
+        );
+        assert_eq!(
+            line(request, LogFormat::Json),
+            "{\"time\":\"1994-11-06T08:49:37Z\",\"remote\":\"192.0.2.9\",\"method\":\"GET\",\"target\":\"/a?b\",\
+             \"version\":\"HTTP/1.1\",\"status\":404,\"bytes\":12,\"seconds\":0.001500,\"host\":\"h\",\
+             \"referer\":\"http://x/\",\"user_agent\":\"curl/8\"}\n"
+        );
+        assert_eq!(
+            line(b"\0", LogFormat::Combined),
+            "192.0.2.9 - - [06/Nov/1994:08:49:37 +0000] \"-\" 404 12 \"-\" \"-\"\n"
+        );
+    }
+
+    #[test]
+    fn no_client_can_forge_a_line() {
+        let request = b"GET /\"\\\xc3\xbc HTTP/1.1\r\nHost: h\r\nUser-Agent: a\" 200 0 \"-\"\tb\\\xff\r\n\r\n";
+        let combined = line(request, LogFormat::Combined);
+        assert!(
+            combined.contains("\"GET /\\x22\\x5C\\xC3\\xBC HTTP/1.1\""),
+            "{combined}"
+        );
+        assert!(
+            combined.ends_with(" \"a\\x22 200 0 \\x22-\\x22\\x09b\\x5C\\xFF\"\n"),
+            "{combined}"
+        );
+        let json = line(request, LogFormat::Json);
+        assert_eq!(json.lines().count(), 1);
+        let parsed: serde_json::Value = serde_json::from_str(&json).expect("an object");
+        assert_eq!(parsed["target"], "/\"\\\u{fc}");
+        assert_eq!(parsed["user_agent"], "a\" 200 0 \"-\"\tb\\\u{fffd}");
+    }
+}

@@ -1,0 +1,782 @@
+//! The rules of the file server, over the whole service: what a folder and a configuration come to on the wire.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::Http;
+use crate::config::{Config, Kind, Overrides};
+use crate::service::Service;
+use crate::services::bench::Bench;
+
+/// A folder, a server for it, and a connection.
+struct Site {
+    folder: tempfile::TempDir,
+    bench: Bench<Http>,
+}
+
+/// An answer taken apart.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    fn text(&self) -> &str {
+        str::from_utf8(&self.body).expect("text")
+    }
+}
+
+/// A site with these files (`NAME/` is a folder) and these lines of configuration, where `ROOT` is its folder.
+fn site(files: &[(&str, &str)], lines: &str) -> Site {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        if name.ends_with('/') {
+            fs::create_dir_all(path).expect("a folder");
+        } else {
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        }
+    }
+    let bench = bench(folder.path(), lines);
+    Site { folder, bench }
+}
+
+fn bench(root: &Path, lines: &str) -> Bench<Http> {
+    let lines = lines.replace("ROOT", root.to_str().expect("UTF-8"));
+    let root = match lines.contains("root =") {
+        true => String::new(),
+        false => format!("root = {root:?}\n"),
+    };
+    let text = format!("[[listener]]\nkind = 'http'\n{root}{lines}\n");
+    let config = Config::parse(&text, Path::new("x.toml"), &Overrides::default())
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    let Kind::Http(http) = &config.listeners[0].kind else {
+        panic!("not http")
+    };
+    let mut disk = crate::sys::unix::Unix::new(false).expect("a poll");
+    let service = Http::new(http, &[], &mut disk).expect("the root");
+    let mut bench = Bench::new(service);
+    bench.wall = SystemTime::now() + Duration::from_secs(10); // the files have settled
+    bench
+}
+
+impl Site {
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// An answer to a GET with these header lines.
+    fn get(&mut self, target: &str, headers: &str) -> Answer {
+        self.ask("GET", target, &format!("Host: h\r\n{headers}"))
+    }
+
+    fn ask(&mut self, method: &str, target: &str, headers: &str) -> Answer {
+        let request = format!("{method} {target} HTTP/1.1\r\n{headers}\r\n");
+        self.bench.peer_sends(request.as_bytes());
+        let bytes = self.bench.received();
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.unwrap_or_else(|| panic!("no answer to {request:?}"));
+        let head = str::from_utf8(&bytes[..end]).expect("a head in ASCII");
+        let mut lines = head.split("\r\n");
+        let status = lines
+            .next()
+            .and_then(|line| line.get(9..12))
+            .expect("a status");
+        let mut headers = HashMap::new();
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+            let twice = headers.insert(name.to_ascii_lowercase(), value.to_owned());
+            assert!(twice.is_none(), "{name} stands twice in {head}");
+        }
+        let body = bytes[end + 4..].to_vec();
+        if method != "HEAD" && !["204", "304"].contains(&status) {
+            assert_eq!(
+                headers.get("content-length").and_then(|n| n.parse().ok()),
+                Some(body.len()),
+                "{head}"
+            );
+        }
+        Answer {
+            status: status.parse().expect("a number"),
+            headers,
+            body,
+        }
+    }
+}
+
+/// Sets when a file last changed, in seconds from now.
+fn touch(path: &Path, seconds: i64) {
+    let now = SystemTime::now();
+    let span = Duration::from_secs(seconds.unsigned_abs());
+    let moment = if seconds < 0 { now - span } else { now + span };
+    let file = fs::File::options().write(true).open(path).expect("a file");
+    file.set_modified(moment).expect("a time");
+}
+
+#[test]
+fn a_compressed_neighbour_is_sent_to_who_wants_it() {
+    let mut s = site(
+        &[
+            ("a.html", "plain text"),
+            ("a.html.gz", "gzipped!"),
+            ("a.html.br", "brotli"),
+            ("alone.css", "c"),
+        ],
+        "precompressed = true",
+    );
+    let plain = s.get("/a.html", "");
+    assert_eq!((plain.status, plain.text()), (200, "plain text"));
+    assert_eq!(plain.header("vary"), Some("Accept-Encoding"));
+    assert_eq!(plain.header("content-encoding"), None);
+    let gzip = s.get("/a.html", "Accept-Encoding: gzip, br;q=0.5\r\n");
+    assert_eq!((gzip.status, gzip.text()), (200, "gzipped!"));
+    assert_eq!(gzip.header("content-encoding"), Some("gzip"));
+    assert_eq!(
+        gzip.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert_eq!(gzip.header("vary"), Some("Accept-Encoding"));
+    assert_ne!(gzip.header("etag"), plain.header("etag"));
+    let br = s.get("/a.html", "Accept-Encoding: gzip, deflate, br, zstd\r\n");
+    assert_eq!(br.header("content-encoding"), Some("br"));
+    // Identity refused and nothing else at hand that is wanted: the file as it is.
+    let none = s.get("/a.html", "Accept-Encoding: zstd, identity;q=0\r\n");
+    assert_eq!((none.status, none.header("content-encoding")), (200, None));
+    // Conditions and ranges are about the coded form.
+    let tag = gzip.header("etag").expect("a tag").to_owned();
+    let asked = format!("Accept-Encoding: gzip\r\nIf-None-Match: {tag}\r\n");
+    let unchanged = s.get("/a.html", &asked);
+    assert_eq!(unchanged.status, 304);
+    assert_eq!(unchanged.header("vary"), Some("Accept-Encoding"));
+    let asked = format!("If-None-Match: {tag}\r\n");
+    assert_eq!(s.get("/a.html", &asked).status, 200);
+    let asked = format!("Accept-Encoding: gzip\r\nRange: bytes=1-3\r\nIf-Range: {tag}\r\n");
+    let part = s.get("/a.html", &asked);
+    assert_eq!((part.status, part.text()), (206, "zip"));
+    assert_eq!(part.header("content-encoding"), Some("gzip"));
+    assert_eq!(part.header("content-range"), Some("bytes 1-3/8"));
+    // A file without neighbours does not vary, and one that is asked for by its own name is what it is.
+    assert_eq!(s.get("/alone.css", "").header("vary"), None);
+    let own = s.get("/a.html.gz", "Accept-Encoding: br\r\n");
+    assert_eq!(own.header("content-type"), Some("application/gzip"));
+    assert_eq!(own.header("content-encoding"), None);
+}
+
+#[test]
+fn a_neighbour_that_is_older_or_new_or_gone_is_noticed() {
+    let mut s = site(&[("a", "plain"), ("a.gz", "gzip")], "precompressed = true");
+    touch(&s.path("a"), -5);
+    touch(&s.path("a.gz"), -10);
+    let gzip = "Accept-Encoding: gzip, br\r\n";
+    assert_eq!(s.get("/a", gzip).text(), "plain");
+    touch(&s.path("a.gz"), -5);
+    s.bench.later(Duration::from_secs(1));
+    assert_eq!(s.get("/a", gzip).text(), "gzip");
+    fs::write(s.path("a.br"), "brotli").expect("a file");
+    s.bench.later(Duration::from_secs(1));
+    assert_eq!(s.get("/a", gzip).text(), "brotli");
+    fs::remove_file(s.path("a.br")).expect("removed");
+    fs::remove_file(s.path("a.gz")).expect("removed");
+    s.bench.later(Duration::from_secs(1));
+    assert_eq!(s.get("/a", gzip).text(), "plain");
+    let off = &mut site(&[("a", "plain"), ("a.gz", "gzip")], "");
+    assert_eq!(off.get("/a", gzip).text(), "plain");
+}
+
+#[test]
+fn a_copy_whose_time_was_cut_to_seconds_is_not_older() {
+    let second = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let at = |path: std::path::PathBuf, nanoseconds| {
+        let file = fs::File::options().write(true).open(path).expect("a file");
+        let moment = second + Duration::from_nanos(nanoseconds);
+        file.set_modified(moment).expect("a time");
+    };
+    for (plain, copy, text) in [
+        (500, 0, "gzip"),
+        (500, 500, "gzip"),
+        (500, 400, "plain"),
+        (1_000_000_500, 0, "plain"),
+    ] {
+        let mut s = site(&[("a", "plain"), ("a.gz", "gzip")], "precompressed = true");
+        at(s.path("a"), plain);
+        at(s.path("a.gz"), copy);
+        let answer = s.get("/a", "Accept-Encoding: gzip\r\n");
+        assert_eq!(answer.text(), text, "{plain} {copy}");
+    }
+}
+
+#[test]
+fn a_file_that_changes_is_served_anew_within_a_second() {
+    let large = "x".repeat(100_000);
+    let mut s = site(
+        &[("small", "one"), ("large", &large), ("dir/b.html", "b")],
+        "index = ['a.html', 'b.html']",
+    );
+    assert_eq!(s.get("/small", "").text(), "one");
+    assert_eq!(s.get("/large", "").body.len(), 100_000);
+    assert_eq!(s.get("/dir/", "").text(), "b");
+    fs::write(s.path("small"), "other").expect("a write");
+    fs::write(s.path("new"), "y".repeat(50_000)).expect("a write");
+    fs::rename(s.path("new"), s.path("large")).expect("a rename");
+    fs::write(s.path("dir/a.html"), "a").expect("a write");
+    s.bench.later(Duration::from_secs(1));
+    assert_eq!(s.get("/small", "").text(), "other");
+    assert_eq!(s.get("/large", "").text(), "y".repeat(50_000));
+    assert_eq!(
+        s.get("/dir/", "").text(),
+        "a",
+        "an index that goes before the old one"
+    );
+    fs::remove_file(s.path("small")).expect("removed");
+    s.bench.later(Duration::from_secs(1));
+    assert_eq!(s.get("/small", "").status, 404);
+}
+
+#[test]
+fn a_path_leads_below_the_root_or_nowhere() {
+    let outer = tempfile::tempdir().expect("a folder");
+    fs::write(outer.path().join("secret"), "secret").expect("a file");
+    let mut s = site(
+        &[
+            ("a.html", "a"),
+            ("dir/b c.html", "b"),
+            ("dir/index.html", "index"),
+            (".hidden", "h"),
+            ("dir/.git/config", "h"),
+            ("100%.txt", "percent"),
+            ("empty/", ""),
+        ],
+        "",
+    );
+    symlink("a.html", s.path("inside")).expect("a link");
+    symlink("../a.html", s.path("dir/up")).expect("a link");
+    symlink(outer.path().join("secret"), s.path("outside")).expect("a link");
+    symlink(outer.path(), s.path("folder")).expect("a link");
+    symlink("../../../../../../etc/passwd", s.path("dots")).expect("a link");
+    symlink("loop", s.path("loop")).expect("a link");
+    symlink("/proc/self/root/etc/passwd", s.path("magic")).expect("a link");
+    for (path, status) in [
+        ("/a.html", 200),
+        ("/%61.html", 200),
+        ("//a.html", 200),
+        ("/dir/b%20c.html", 200),
+        ("/dir//b%20c.html", 200),
+        ("/100%25.txt", 200),
+        ("/inside", 200),
+        ("/dir/up", 200),
+        ("/dir/", 200),
+        ("/dir", 301),
+        ("/empty/", 403),
+        // Out of the root, or to what is hidden.
+        ("/outside", 404),
+        ("/folder/secret", 404),
+        ("/folder/", 404),
+        ("/dots", 404),
+        ("/loop", 404),
+        ("/magic", 404),
+        ("/.hidden", 404),
+        ("/%2ehidden", 404),
+        ("/dir/.git/config", 404),
+        ("/dir/%2egit/config", 404),
+        ("/.hidden/", 404),
+        // No file of that name, or one that is no folder.
+        ("/A.html", 404),
+        ("/a.html/", 404),
+        ("/a.html/x", 404),
+        ("/%2561.html", 404),
+        ("/%252e%252e/secret", 404),
+        ("/...", 404),
+        ("/a.html%20", 404),
+        ("/\u{ff0e}\u{ff0e}/secret", 404),
+        // What no client sends that means well.
+        ("/..", 400),
+        ("/../secret", 400),
+        ("/./a.html", 400),
+        ("/dir/../a.html", 400),
+        ("/dir/%2e%2e/a.html", 400),
+        ("/dir/.%2E/a.html", 400),
+        ("/%2e%2e/%2e%2e/etc/passwd", 400),
+        ("/dir%2fb%20c.html", 400),
+        ("/..%2fsecret", 400),
+        ("/..%5csecret", 400),
+        ("/dir\\..\\a.html", 400),
+        ("/a.html%00", 400),
+        ("/a.html%00.png", 400),
+        ("/%0d%0aX:%20y", 400),
+        ("/%", 400),
+        ("/%4", 400),
+        ("/%zz", 400),
+        ("/%ff", 400),
+        ("/%c0%ae%c0%ae/secret", 400),
+    ] {
+        let answer = s.get(path, "");
+        assert_eq!(answer.status, status, "{path}");
+        assert!(
+            !answer.text().contains("secret") && !answer.text().contains("root:"),
+            "{path}"
+        );
+        s.bench.expect_open();
+    }
+}
+
+#[test]
+fn a_folder_without_its_slash_is_redirected_with_the_query() {
+    let mut s = site(&[("a b/index.html", "x")], "");
+    for (target, location) in [
+        ("/a%20b", "/a%20b/"),
+        ("/a%20b?x=1&y=%20", "/a%20b/?x=1&y=%20"),
+        ("//a%20b", "/a%20b/"),
+        ("/a%20b?", "/a%20b/?"),
+    ] {
+        let answer = s.get(target, "");
+        assert_eq!(answer.status, 301);
+        assert_eq!(answer.header("location"), Some(location), "{target}");
+    }
+}
+
+#[test]
+fn errors_have_pages_of_their_own() {
+    let mut s = site(
+        &[("404.html", "<p>nothing here"), ("dir/", "")],
+        "error_pages = { 404 = '/404.html', 403 = 'missing.html' }\nheaders = { X-Frame-Options = 'DENY' }",
+    );
+    let answer = s.get("/x", "");
+    assert_eq!((answer.status, answer.text()), (404, "<p>nothing here"));
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert_eq!(answer.header("etag"), None);
+    assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+    let head = s.ask("HEAD", "/x", "Host: h\r\n");
+    assert_eq!((head.status, head.body.len()), (404, 0));
+    assert_eq!(head.header("content-length"), Some("15"));
+    let answer = s.get("/dir/", "");
+    assert_eq!(answer.status, 403, "its page is missing");
+    assert!(answer.text().contains("403 Forbidden"));
+    assert_eq!(
+        s.get("/404.html", "").status,
+        200,
+        "it can also be asked for"
+    );
+    fs::write(s.path("404.html"), "gone").expect("a write");
+    s.bench.later(Duration::from_secs(1));
+    assert_eq!(s.get("/x", "").text(), "gone");
+}
+
+#[test]
+fn cache_control_headers_and_types_are_as_configured() {
+    let mut s = site(
+        &[
+            ("a.css", "a"),
+            ("img/b.png", "b"),
+            ("c.txt", "c"),
+            ("d.md", "d"),
+            ("img/e.md", "e"),
+        ],
+        "cache_control = [{ match = '*.css', value = 'max-age=3600' }, { match = 'img/**', value = 'no-store' }]\n\
+         headers = { Referrer-Policy = 'no-referrer', Vary = 'Origin' }\n\
+         media_types = { md = 'text/plain', '.CSS' = 'text/x-css' }",
+    );
+    for (path, cache_control, kind) in [
+        ("/a.css", Some("max-age=3600"), "text/x-css"),
+        ("/img/b.png", Some("no-store"), "image/png"),
+        ("/c.txt", None, "text/plain; charset=utf-8"),
+        ("/img/e.md", Some("no-store"), "text/plain"),
+    ] {
+        let answer = s.get(path, "");
+        assert_eq!(answer.header("cache-control"), cache_control, "{path}");
+        assert_eq!(answer.header("content-type"), Some(kind), "{path}");
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        // The same with 304 and 206.
+        let tag = answer.header("etag").expect("a tag").to_owned();
+        for headers in [
+            format!("If-None-Match: {tag}\r\n"),
+            "Range: bytes=0-0\r\n".to_owned(),
+        ] {
+            let answer = s.get(path, &headers);
+            assert!([304, 206].contains(&answer.status));
+            assert_eq!(answer.header("cache-control"), cache_control, "{path}");
+            assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+        }
+    }
+}
+
+#[test]
+fn a_page_that_reads_the_path_itself_answers_for_what_is_missing() {
+    let mut s = site(
+        &[("index.html", "app"), ("real.txt", "real"), ("dir/x", "")],
+        "spa = 'index.html'",
+    );
+    for (path, headers, status) in [
+        ("/real.txt", "", 200),
+        ("/users/7", "", 200),
+        ("/users/7/", "", 200),
+        ("/john.doe", "Accept: text/html,*/*;q=0.8\r\n", 200),
+        ("/gone.js", "", 404),
+        ("/gone.js", "Accept: */*\r\n", 404),
+        ("/.hidden", "Accept: text/html\r\n", 404),
+        ("/../x", "", 400),
+        ("/dir/", "", 403),
+    ] {
+        let answer = s.get(path, headers);
+        assert_eq!(answer.status, status, "{path} {headers}");
+        let text = if path == "/real.txt" { "real" } else { "app" };
+        assert!(status != 200 || answer.text() == text, "{path}");
+    }
+}
+
+#[test]
+fn sites_are_told_apart_by_host_and_path() {
+    let mut s = site(
+        &[
+            ("main/index.html", "main"),
+            ("main/x/index.html", "not this one"),
+            ("x/index.html", "x"),
+            ("x/sub/a", "x sub a"),
+            ("deep/a", "deep a"),
+            ("other/index.html", "other"),
+        ],
+        "root = 'ROOT/main'\nsite = [{ prefix = '/x/', root = 'ROOT/x' }, { prefix = '/x/deep/', root = 'ROOT/deep' }, \
+         { host = 'Other.Example', root = 'ROOT/other' }]",
+    );
+    for (host, path, status, text) in [
+        ("h", "/", 200, "main"),
+        ("h", "/x/", 200, "x"),
+        ("h", "/%78/", 200, "x"),
+        ("h", "//x//sub/a", 200, "x sub a"),
+        ("h", "/x/deep/a", 200, "deep a"),
+        ("h", "/xy/", 404, ""),
+        ("h", "/x/../", 400, ""),
+        ("other.example", "/", 200, "other"),
+        ("OTHER.EXAMPLE.:8080", "/", 200, "other"),
+        ("other.example", "/x/", 404, ""),
+        ("another.example", "/", 200, "main"),
+    ] {
+        let answer = s.ask("GET", path, &format!("Host: {host}\r\n"));
+        assert_eq!(answer.status, status, "{host} {path}");
+        assert!(
+            status != 200 || answer.text() == text,
+            "{host} {path}: {}",
+            answer.text()
+        );
+    }
+    let answer = s.get("/x?q", "");
+    assert_eq!(answer.header("location"), Some("/x/?q"));
+    let answer = s.get("/x/sub", "");
+    assert_eq!(answer.header("location"), Some("/x/sub/"));
+}
+
+#[test]
+fn without_a_root_of_its_own_a_listener_has_its_sites_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a"), "a").expect("a file");
+    let lines = "site = [{ host = 'a.example', root = 'ROOT' }]";
+    let bench = bench(folder.path(), lines);
+    let mut s = Site { folder, bench };
+    assert_eq!(s.ask("GET", "/a", "Host: a.example\r\n").status, 200);
+    assert_eq!(s.ask("GET", "/a", "Host: b.example\r\n").status, 404);
+    assert_eq!(
+        s.ask("GET", "/", "Host: b.example\r\n").status,
+        404,
+        "nor the embedded site"
+    );
+}
+
+/// A file of users in the folder above the root: `ann` with `tulip`, 5,000 rounds, so more than a turn does.
+fn with_users(lines: &str) -> Site {
+    let mut s = site(&[("site/a", "a"), ("site/401.html", "who?")], "");
+    // `hashlib.pbkdf2_hmac("sha256", b"tulip", b"0123456789abcdef", 5000)` of Python.
+    let users = "ann:$pbkdf2-sha256$5000$MDEyMzQ1Njc4OWFiY2RlZg$JCaLNzh8NKhL5aWJRMNAgUjO4ICyX9vBHmzdU1ulrPc\n";
+    fs::write(s.path("users"), users).expect("a file");
+    let lines =
+        format!("root = 'ROOT/site'\nauth = {{ realm = 'the lab', file = 'ROOT/users' }}\n{lines}");
+    s.bench = bench(s.folder.path(), &lines);
+    s
+}
+
+#[test]
+fn who_has_no_password_sees_nothing() {
+    let mut s = with_users("error_pages = { 401 = '401.html' }");
+    let right = "Authorization: Basic YW5uOnR1bGlw\r\n";
+    let wrong = "Authorization: Basic YW5uOlR1bGlw\r\n";
+    let nobody = "Authorization: Basic Ym9iOnR1bGlw\r\n";
+    for headers in [
+        "",
+        wrong,
+        nobody,
+        "Authorization: Bearer x\r\n",
+        "Authorization: Basic !\r\n",
+        &format!("{right}{right}"),
+    ] {
+        let answer = s.get("/a", headers);
+        assert_eq!((answer.status, answer.text()), (401, "who?"), "{headers}");
+        let challenge = Some("Basic realm=\"the lab\", charset=\"UTF-8\"");
+        assert_eq!(answer.header("www-authenticate"), challenge);
+    }
+    let before = s.bench.now;
+    let answer = s.get("/a", right);
+    assert_eq!((answer.status, answer.text()), (200, "a"));
+    let turns = (s.bench.now - before).as_micros();
+    assert!(
+        (4..=5).contains(&turns),
+        "{turns} turns of a thousand rounds"
+    );
+    let before = s.bench.now;
+    assert_eq!(s.get("/a", right).status, 200);
+    assert_eq!(s.bench.now, before, "it is remembered");
+    assert_eq!(s.get("/missing", right).status, 404);
+    assert_eq!(s.get("/missing", "").status, 401, "nor what there is not");
+    s.bench.later(Duration::from_secs(30));
+    assert_eq!(s.get("/a", wrong).status, 401);
+}
+
+#[test]
+fn a_request_that_waits_for_its_password_keeps_its_place() {
+    let mut s = with_users("");
+    let one = "GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Basic YW5uOnR1bGlw\r\n\r\n";
+    let two = "GET /none HTTP/1.1\r\nHost: h\r\n\r\n";
+    s.bench.peer_sends(format!("{one}{two}").as_bytes());
+    s.bench.peer_closes();
+    let text = String::from_utf8(s.bench.received()).expect("text");
+    let first = text.find("HTTP/1.1 200 OK").expect("the first answer");
+    let second = text
+        .find("HTTP/1.1 401 Unauthorized")
+        .expect("the second answer");
+    assert!(first < second, "{text}");
+    s.bench.expect_closed();
+}
+
+#[test]
+fn a_listing_is_a_page_that_sorts_without_scripts() {
+    let mut s = site(
+        &[
+            ("dir/b.txt", "12345"),
+            ("dir/A.txt", "1"),
+            ("dir/zz/", ""),
+            ("dir/.hidden", ""),
+            ("dir/<b>&\"'.txt", "123"),
+            ("dir/a:b", ""),
+            ("empty/", ""),
+        ],
+        "listing = true\nheaders = { X-Frame-Options = 'DENY' }",
+    );
+    symlink("/etc/passwd", s.path("dir/outside")).expect("a link");
+    symlink("../empty", s.path("dir/linked")).expect("a link");
+    touch(&s.path("dir/A.txt"), -1000);
+    let names = |answer: &Answer| -> Vec<String> {
+        let hrefs = answer.text().split("<td><a href=\"").skip(1);
+        hrefs
+            .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
+            .collect()
+    };
+    let page = s.get("/dir/", "Accept: text/html\r\n");
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert_eq!(page.header("vary"), Some("Accept"));
+    assert_eq!(page.header("x-frame-options"), Some("DENY"));
+    let by_name = [
+        "../",
+        "./linked/",
+        "./zz/",
+        "./%3Cb%3E%26%22%27.txt",
+        "./A.txt",
+        "./a:b",
+        "./b.txt",
+    ];
+    assert_eq!(names(&page), by_name);
+    let text = page.text();
+    assert!(
+        text.contains(">&lt;b&gt;&amp;&quot;&#39;.txt</a>") && !text.contains("<b>"),
+        "{text}"
+    );
+    assert!(text.contains("<p>2 folders, 4 files, 9 B</p>"), "{text}");
+    assert!(
+        text.contains("href=\"?sort=name&amp;order=desc\"")
+            && text.contains("prefers-color-scheme:dark")
+    );
+    assert!(!text.contains("<script") && !text.contains("outside") && !text.contains("hidden"));
+    let by_size = s.get("/dir/?sort=size&order=desc", "");
+    let order = [
+        "../",
+        "./zz/",
+        "./linked/",
+        "./b.txt",
+        "./%3Cb%3E%26%22%27.txt",
+        "./A.txt",
+        "./a:b",
+    ];
+    assert_eq!(names(&by_size), order);
+    assert!(by_size.text().contains("?sort=size&amp;order=asc"));
+    assert_eq!(names(&s.get("/dir/?sort=date", ""))[3], "./A.txt");
+    // The root has no parent.
+    assert_eq!(names(&s.get("/", "")), ["./dir/", "./empty/"]);
+    // HEAD is the same without the body; the folder without its slash is redirected.
+    let head = s.ask("HEAD", "/dir/", "Host: h\r\n");
+    assert_eq!(head.header("content-length"), page.header("content-length"));
+    assert!(head.body.is_empty());
+    assert_eq!(
+        s.get("/dir?sort=size", "").header("location"),
+        Some("/dir/?sort=size")
+    );
+    // Every link leads to what it says.
+    for name in &by_name[1..] {
+        let answer = s.get(&format!("/dir/{}", &name[2..]), "");
+        assert_eq!(answer.status, 200, "{name}");
+    }
+    assert_eq!(
+        site(&[("a", "")], "").get("/", "").status,
+        403,
+        "it is off by default"
+    );
+}
+
+#[test]
+fn a_listing_is_json_for_who_prefers_it() {
+    let mut s = site(
+        &[("dir/b.txt", "12345"), ("dir/a\"b/", "")],
+        "listing = true",
+    );
+    for (target, accept) in [
+        ("/dir/", "Accept: application/json\r\n"),
+        ("/dir/?format=json", "Accept: text/html\r\n"),
+    ] {
+        let answer = s.get(target, accept);
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let value: serde_json::Value = serde_json::from_str(answer.text()).expect("JSON");
+        assert_eq!(value["path"], "/dir/");
+        assert_eq!(value["more"], false);
+        assert_eq!(value["entries"][0]["name"], "a\"b");
+        assert_eq!(value["entries"][0]["kind"], "folder");
+        assert_eq!(value["entries"][1]["kind"], "file");
+        assert_eq!(value["entries"][1]["size"], 5);
+        let modified = value["entries"][1]["modified"].as_str().expect("a time");
+        assert!(
+            modified.starts_with("20") && modified.ends_with('Z'),
+            "{modified}"
+        );
+    }
+    let answer = s.get("/dir/?format=html", "Accept: application/json\r\n");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let mut empty = site(&[("dir/", "")], "listing = true");
+    let answer = empty.get("/dir/?format=json", "");
+    let value: serde_json::Value = serde_json::from_str(answer.text()).expect("JSON");
+    assert_eq!(value["entries"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn a_large_folder_is_listed_a_bounded_piece_a_turn() {
+    let mut s = site(&[], "listing = true\nmax_listing_entries = 2000");
+    for i in 0..2500 {
+        fs::write(s.path(&format!("file-{i:05}.txt")), "").expect("a file");
+    }
+    let before = s.bench.now;
+    let answer = s.get("/?format=json", "");
+    let turns = (s.bench.now - before).as_micros();
+    assert!(
+        (6..20).contains(&turns),
+        "{turns} turns for 2,000 entries, looked at and written"
+    );
+    let value: serde_json::Value = serde_json::from_str(answer.text()).expect("JSON");
+    assert_eq!(value["entries"].as_array().map(Vec::len), Some(2000));
+    assert_eq!(value["more"], true);
+    // Who asks within a second shares it; later it is made anew.
+    let before = s.bench.now;
+    assert_eq!(s.get("/?format=json", "").body, answer.body);
+    assert_eq!(s.bench.now, before);
+    fs::remove_file(s.path("file-00000.txt")).expect("removed");
+    for i in 1000..2500 {
+        fs::remove_file(s.path(&format!("file-{i:05}.txt"))).expect("removed");
+    }
+    s.bench.later(Duration::from_secs(1));
+    let answer = s.get("/?format=json", "");
+    let value: serde_json::Value = serde_json::from_str(answer.text()).expect("JSON");
+    assert_eq!(value["entries"].as_array().map(Vec::len), Some(999));
+    assert_eq!(value["more"], false);
+}
+
+#[test]
+fn each_answer_has_a_line_in_the_log() {
+    let mut s = site(&[("site/a", "abc")], "");
+    s.bench = bench(
+        s.folder.path(),
+        "root = 'ROOT/site'\naccess_log = 'ROOT/log'",
+    );
+    s.get("/a", "User-Agent: x\"y\r\n");
+    s.ask("HEAD", "/a", "Host: h\r\n");
+    s.get("/none", "");
+    s.get("/a", "Range: bytes=1-\r\n");
+    let log = fs::read_to_string(s.path("log")).expect("the log");
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 4, "{log}");
+    for (line, end) in lines.iter().zip([
+        "\"GET /a HTTP/1.1\" 200 3 \"-\" \"x\\x22y\"",
+        "\"HEAD /a HTTP/1.1\" 200 0 \"-\" \"-\"",
+        "\"GET /none HTTP/1.1\" 404 ",
+        "\"GET /a HTTP/1.1\" 206 2 \"-\" \"-\"",
+    ]) {
+        assert!(
+            line.starts_with("192.0.2.9 - - [") && line.contains(end),
+            "{line}"
+        );
+    }
+    // Moved away, it is made anew when the process is told so.
+    fs::rename(s.path("log"), s.path("log.1")).expect("a rename");
+    s.get("/a", "");
+    assert_eq!(
+        fs::read_to_string(s.path("log.1"))
+            .expect("a log")
+            .lines()
+            .count(),
+        5
+    );
+    s.bench.service.reopen(&mut s.bench.disk);
+    s.bench.peer_sends(b"\0nonsense\r\n\r\n");
+    assert_eq!(
+        fs::read_to_string(s.path("log.1"))
+            .expect("a log")
+            .lines()
+            .count(),
+        5
+    );
+    let log = fs::read_to_string(s.path("log")).expect("the log");
+    assert!(log.contains("\"-\" 400 "), "{log}");
+    assert_eq!(s.bench.metrics.access_log_lines, 6);
+    assert_eq!(s.bench.metrics.access_log_dropped, 0);
+    assert_eq!(
+        fs::metadata(s.path("log")).expect("the log").mode() & 0o007,
+        0,
+        "not for all to read"
+    );
+}
+
+#[test]
+fn what_cannot_be_logged_is_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a"), "abc").expect("a file");
+    let bench = bench(
+        folder.path(),
+        "access_log = '/dev/full'\nlog_format = 'json'",
+    );
+    let mut s = Site { folder, bench };
+    assert_eq!(s.get("/a", "").status, 200);
+    assert_eq!(s.get("/a", "").status, 200);
+    assert_eq!(s.bench.metrics.access_log_lines, 2);
+    assert_eq!(s.bench.metrics.access_log_dropped, 2);
+}

@@ -1,0 +1,142 @@
+//! A keep-alive request allocates nothing once the server has warmed up: what its allocator is asked for is counted here,
+//! with the client in the same thread, so that every turn of the loop is in the count.
+//!
+//! Once a second the server looks whether a cached file is still the same; that look may allocate. So requests are counted in
+//! batches, and there may be no more batches with an allocation than seconds went by.
+#![allow(
+    unsafe_code,
+    reason = "an allocator is unsafe by nature; this one only counts"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use netlab_reactor::config::{Config, Overrides};
+use netlab_reactor::reactor::Reactor;
+use netlab_reactor::serve;
+use netlab_reactor::sys::Bind;
+use netlab_reactor::sys::unix::Unix;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator as it came, which keeps the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's obligations are the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's obligations are the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's obligations are the same.
+        unsafe { System.realloc(pointer, layout, bytes) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const BATCHES: u64 = 20;
+const REQUESTS: usize = 250;
+
+/// Sends `request` so often on one connection, and turns the reactor until each answer of `answer_bytes` is whole.
+fn exchange(
+    reactor: &mut Reactor<Unix>,
+    client: &mut TcpStream,
+    request: &[u8],
+    answer_bytes: usize,
+    buffer: &mut [u8],
+) {
+    for _ in 0..REQUESTS {
+        client.write_all(request).expect("room");
+        let mut received = 0;
+        while received < answer_bytes {
+            reactor.turn().expect("a turn");
+            loop {
+                match client.read(buffer) {
+                    Ok(0) => panic!("the server closed"),
+                    Ok(count) => received += count,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        assert_eq!(received, answer_bytes);
+    }
+}
+
+#[test]
+fn a_keep_alive_request_allocates_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nroot = \".\"\n";
+    let file = folder.path().join("netlab.toml");
+    let config = Config::parse(config, &file, &Overrides::default()).expect("a configuration");
+    let sys = Unix::new(false).expect("a poll");
+    let (mut reactor, bound) = serve::open(sys, &config).expect("a listener");
+    let Bind::Inet(address) = &bound[0] else {
+        panic!("an address was asked for");
+    };
+    let mut buffer = vec![0; 256 * 1024];
+    for (name, bytes) in [("small", 1024), ("large", 64 * 1024)] {
+        fs::write(folder.path().join(name), vec![b'a'; bytes]).expect("a file");
+        let request = format!(
+            "GET /{name} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
+        );
+        let mut client = TcpStream::connect(address).expect("a connection");
+        client.set_nonblocking(true).expect("a mode");
+        // The first answer tells how long all of them are.
+        client.write_all(request.as_bytes()).expect("room");
+        let mut answer_bytes = 0;
+        let mut head_bytes = None;
+        while head_bytes.is_none_or(|head| answer_bytes < head + bytes) {
+            reactor.turn().expect("a turn");
+            while let Ok(count @ 1..) = client.read(&mut buffer[answer_bytes..]) {
+                answer_bytes += count;
+            }
+            let answer = &buffer[..answer_bytes];
+            let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+            head_bytes = end.map(|end| end + 4);
+        }
+        exchange(
+            &mut reactor,
+            &mut client,
+            request.as_bytes(),
+            answer_bytes,
+            &mut buffer,
+        );
+
+        let (began, mut allocated) = (Instant::now(), 0);
+        for _ in 0..BATCHES {
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            exchange(
+                &mut reactor,
+                &mut client,
+                request.as_bytes(),
+                answer_bytes,
+                &mut buffer,
+            );
+            allocated += u64::from(ALLOCATIONS.load(Ordering::Relaxed) > before);
+        }
+        let looks = began.elapsed().as_secs() + 1;
+        assert!(
+            allocated <= looks,
+            "{name}: allocations in {allocated} of {BATCHES} batches, within {looks} s"
+        );
+        assert!(
+            allocated < BATCHES / 2,
+            "{name}: the machine is too slow for this test"
+        );
+    }
+}

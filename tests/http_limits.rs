@@ -1,0 +1,153 @@
+//! The limits of the web server that need more than one connection, or a kernel that holds bytes back; those of one dialogue
+//! are transcripts.
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{InThread, PATIENCE, connect};
+use socket2::{Domain, Socket, Type};
+
+const GET: &[u8] = b"GET /HelloWorld.html HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// A client at another loopback address, with a small receive buffer if it is to be slow.
+fn connect_from(ip: [u8; 4], receive_bytes: Option<usize>, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    if let Some(bytes) = receive_bytes {
+        socket.set_recv_buffer_size(bytes).expect("a buffer size");
+    }
+    socket
+        .bind(&SocketAddr::from((ip, 0)).into())
+        .expect("an address");
+    socket.connect(&to.into()).expect("a connection");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream
+}
+
+/// The status of the next answer; its body is left alone.
+fn status(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head[9..12]).into_owned()
+}
+
+fn get(stream: &mut TcpStream) -> String {
+    stream.write_all(GET).expect("room");
+    status(stream)
+}
+
+#[test]
+fn a_full_server_says_so_and_serves_again_when_somebody_leaves() {
+    let server = InThread::start(
+        "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nmax_connections = 2\n",
+    );
+    let address = server.address(0);
+    let (mut one, mut two) = (connect(address), connect(address));
+    assert_eq!((get(&mut one), get(&mut two)), ("200".into(), "200".into()));
+    let mut three = connect(address);
+    assert_eq!(status(&mut three), "503", "before it asked for anything");
+    let mut rest = Vec::new();
+    three.read_to_end(&mut rest).expect("the end");
+    drop((one, three));
+    server.wait(|seen| seen.active == 1);
+    assert_eq!(get(&mut connect(address)), "200");
+    server.stop();
+}
+
+#[test]
+fn one_address_has_so_many_connections_and_others_theirs() {
+    let server = InThread::start(
+        "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nmax_connections_per_address = 2\n",
+    );
+    let address = server.address(0);
+    let mut clients: Vec<_> = (0..2)
+        .map(|_| connect_from([127, 0, 0, 1], None, address))
+        .collect();
+    for client in &mut clients {
+        assert_eq!(get(client), "200");
+    }
+    assert_eq!(
+        status(&mut connect_from([127, 0, 0, 1], None, address)),
+        "429"
+    );
+    assert_eq!(get(&mut connect_from([127, 0, 0, 2], None, address)), "200");
+    drop(clients);
+    server.wait(|seen| seen.active == 0);
+    assert_eq!(get(&mut connect_from([127, 0, 0, 1], None, address)), "200");
+    server.stop();
+}
+
+/// Bytes of a file that no kernel holds for a client that does not read.
+const LARGE_BYTES: u64 = 24 << 20;
+
+/// A server whose clients must take 100,000 bytes a second, looked at every second, and a client that asked for a large file.
+fn slow_reader() -> (InThread, TcpStream) {
+    let server = InThread::start(
+        "[limits]\nwrite_timeout = \"1s\"\nmin_write_rate = 100_000\n\
+         [[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nroot = \".\"\n",
+    );
+    let file = std::fs::File::create(server.dir.path().join("large")).expect("a file");
+    file.set_len(LARGE_BYTES).expect("a length");
+    let mut client = connect_from([127, 0, 0, 1], Some(64 << 10), server.address(0));
+    let request = b"GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    client.write_all(request).expect("room");
+    (server, client)
+}
+
+#[test]
+fn a_reader_that_sips_is_dropped() {
+    let (server, mut client) = slow_reader();
+    let began = Instant::now();
+    let mut some = [0; 1000];
+    let end = loop {
+        // 20,000 bytes a second: some progress at every look, but too little.
+        thread::sleep(Duration::from_millis(50));
+        match client.read(&mut some) {
+            Ok(0) => break ErrorKind::UnexpectedEof,
+            Ok(_) => assert!(began.elapsed() < PATIENCE, "it was never dropped"),
+            Err(error) => break error.kind(),
+        }
+        if server.wait(|_| true).active == 0 {
+            break ErrorKind::ConnectionReset;
+        }
+    };
+    let expected = [ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof];
+    assert!(expected.contains(&end), "{end}");
+    server.wait(|seen| seen.active == 0);
+    server.stop();
+}
+
+#[test]
+fn a_reader_that_takes_nothing_is_dropped() {
+    let (server, client) = slow_reader();
+    server.wait(|seen| seen.active == 1);
+    server.wait(|seen| seen.active == 0);
+    drop(client);
+    server.stop();
+}
+
+/// The kernel tells of room only when much of its queue is free, which takes this client longer than a look: what counts is
+/// what the client took.
+#[test]
+fn a_steady_reader_gets_everything() {
+    let (server, mut client) = slow_reader();
+    let mut received = 0;
+    let mut some = vec![0; 20_000];
+    for _ in 0..80 {
+        thread::sleep(Duration::from_millis(50)); // 400,000 bytes a second, for four seconds
+        received += client.read(&mut some).expect("the connection stays") as u64;
+    }
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).expect("all of it");
+    received += rest.len() as u64;
+    assert!(received > LARGE_BYTES, "{received}");
+    server.stop();
+}

@@ -1,0 +1,116 @@
+//! The proxy: names, connections and framings of every kind between a client and its origins. A body that was cut short
+//! never looks whole.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use netlab_reactor::config::{Cache, ConnectPorts, Kind, ListenerConfig, ProxyConfig};
+use netlab_reactor::sys::Bind;
+use netlab_reactor::sys::sim::Sim;
+use netlab_reactor::sys::sim::faults::Fault;
+
+use crate::dns::ORIGIN;
+use crate::driver::{Scenario, Setting};
+use crate::web::{Ask, Browser, WebOrigin, body_of};
+
+pub(crate) struct WebProxy;
+
+impl Scenario for WebProxy {
+    fn listeners(&mut self, setting: &mut Setting<'_>) -> Vec<ListenerConfig> {
+        let mut config = ProxyConfig::new(Cache::Off);
+        config.allow_destinations = vec!["198.18.0.0/15".parse().expect("a range")];
+        config.connect_ports = ConnectPorts::Any;
+        config.head_timeout = Duration::from_secs(60);
+        vec![setting.listener("proxy", 8888, Kind::Proxy(config))]
+    }
+
+    fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]) {
+        sim.enter(
+            WebOrigin::new(SocketAddr::from((ORIGIN, 80))),
+            Duration::ZERO,
+        );
+        for _ in 0..setting.rng.between(1, 5) {
+            let after = setting.rng.span(Duration::from_secs(2));
+            let asks = (0..setting.rng.sized(8)).map(|_| ask(setting)).collect();
+            let mut browser = Browser::new(&bound[0], asks);
+            browser.pipelines = setting.rng.coin();
+            browser.half_closes = setting.rng.coin();
+            browser.may_be_cut = setting.faults.is_enabled(Fault::Reset);
+            browser.piece_max = setting.rng.between(20, setting.payload_max);
+            browser.pause_max = Duration::from_micros(setting.rng.sized(10_000) as u64);
+            sim.enter(browser, after);
+        }
+    }
+}
+
+fn ask(setting: &mut Setting<'_>) -> Ask {
+    let kind = *setting.rng.pick(&["length", "length", "chunked", "close"]);
+    let path = format!(
+        "/{}/{kind}/{}",
+        setting.rng.sized(setting.payload_max) - 1,
+        setting.rng.below(50)
+    );
+    let text = |method: &str, url: &str, rest: &str| {
+        format!("{method} {url} HTTP/1.1\r\nHost: x\r\n{rest}\r\n")
+    };
+    let url = format!("http://web.example{path}");
+    let (request, is_head, answer) = match setting.rng.below(10) {
+        0 => (text("HEAD", &url, "").into_bytes(), true, (200, None)),
+        1 => (
+            text("GET", "http://inside.example/", "").into_bytes(),
+            false,
+            (403, None),
+        ),
+        2 => (
+            text("GET", "http://nobody.example/", "").into_bytes(),
+            false,
+            (502, None),
+        ),
+        3 => (
+            text("GET", &format!("/web.example{path}"), "").into_bytes(),
+            false,
+            (200, Some(body_of(&path))),
+        ),
+        4 => (
+            text("GET", "http://198.18.0.81/", "").into_bytes(),
+            false,
+            (502, None),
+        ),
+        5 | 6 => {
+            let len = setting.rng.sized(setting.payload_max) - 1;
+            let body = setting.rng.bytes(len);
+            let head = text("POST", &url, &format!("Content-Length: {}\r\n", body.len()));
+            ([head.as_bytes(), &body].concat(), false, (200, Some(body)))
+        }
+        _ => (
+            text("GET", &url, "").into_bytes(),
+            false,
+            (200, Some(body_of(&path))),
+        ),
+    };
+    let mut answers = vec![answer];
+    let upstream = [
+        Fault::Reset,
+        Fault::ConnectFails,
+        Fault::ConnectRefused,
+        Fault::ConnectHangs,
+        Fault::ConnectSlow,
+        Fault::DatagramLost,
+        Fault::DatagramSendBlocked,
+        Fault::DatagramRefused,
+        Fault::DatagramReordered,
+        Fault::DnsLies,
+        Fault::DnsSlow,
+    ];
+    if upstream
+        .iter()
+        .any(|&fault| setting.faults.is_enabled(fault))
+    {
+        answers.extend([(502, None), (503, None), (504, None)]);
+    }
+    Ask {
+        request,
+        is_head,
+        answers,
+    }
+}

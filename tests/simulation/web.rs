@@ -1,0 +1,482 @@
+//! Both ends of HTTP/1.1 as the scenarios need them: a browser that checks every answer, and an origin server that frames
+//! its answers in every way there is. Written from RFC 9112 and not from the server's own code, so that the two can disagree.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use netlab_reactor::sys::Bind;
+use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
+use netlab_reactor::sys::sim::talker::PATIENCE;
+use netlab_reactor::sys::sim::{End, Stage};
+
+/// One request and the answers that are in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) request: Vec<u8>,
+    pub(crate) is_head: bool,
+    /// The status and, where it is known, the body.
+    pub(crate) answers: Vec<(u16, Option<Vec<u8>>)>,
+}
+
+/// How far a message is.
+enum Progress {
+    More,
+    /// Its length in the buffer, its status or 0, its body, and whether the connection ends with it.
+    Whole {
+        len: usize,
+        status: u16,
+        body: Vec<u8>,
+        closes: bool,
+    },
+    Malformed(String),
+}
+
+/// Reads one message from the front of `bytes`. `over`: nothing more comes.
+fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
+    let Some(head_len) = find(bytes, b"\r\n\r\n").map(|at| at + 4) else {
+        return Progress::More;
+    };
+    let Ok(head) = std::str::from_utf8(&bytes[..head_len]) else {
+        return Progress::Malformed("a head that is no text".to_owned());
+    };
+    let mut lines = head.split("\r\n");
+    let first = lines.next().unwrap_or_default();
+    let status = if first.starts_with("HTTP/1.") {
+        first
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0)
+    } else {
+        0
+    };
+    let (mut length, mut chunked, mut closes) = (None, false, false);
+    for line in lines {
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
+        match (name.to_ascii_lowercase().as_str(), value.trim()) {
+            ("content-length", value) => length = value.parse::<usize>().ok(),
+            ("transfer-encoding", "chunked") => chunked = true,
+            ("connection", value) => closes |= value.eq_ignore_ascii_case("close"),
+            _ => {}
+        }
+    }
+    let rest = &bytes[head_len..];
+    let is_request = status == 0;
+    let bodiless = is_head || matches!(status, 100..=199 | 204 | 304);
+    let whole = |len: usize, body: &[u8]| {
+        let (len, body) = (head_len + len, body.to_vec());
+        Progress::Whole {
+            len,
+            status,
+            body,
+            closes,
+        }
+    };
+    match length {
+        _ if bodiless => whole(0, b""),
+        _ if chunked => match dechunk(rest) {
+            Ok(Some((len, body))) => whole(len, &body),
+            Ok(None) => Progress::More,
+            Err(what) => Progress::Malformed(what),
+        },
+        Some(length) if rest.len() >= length => whole(length, &rest[..length]),
+        Some(_) => Progress::More,
+        None if is_request => whole(0, b""),
+        None if over => whole(rest.len(), rest),
+        None => Progress::More,
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+fn dechunk(mut bytes: &[u8]) -> Result<Option<(usize, Vec<u8>)>, String> {
+    let (all, mut body) = (bytes.len(), Vec::new());
+    loop {
+        let Some(at) = find(bytes, b"\r\n") else {
+            return Ok(None);
+        };
+        let size = String::from_utf8_lossy(&bytes[..at]).into_owned();
+        let size =
+            usize::from_str_radix(&size, 16).map_err(|_| format!("a chunk size {size:?}"))?;
+        let Some(chunk) = bytes.get(at + 2..at + 2 + size + 2) else {
+            return Ok(None);
+        };
+        if !chunk.ends_with(b"\r\n") {
+            return Err("a chunk without its end".to_owned());
+        }
+        body.extend_from_slice(&chunk[..size]);
+        bytes = &bytes[at + 2 + size + 2..];
+        if size == 0 {
+            return Ok(Some((all - bytes.len(), body)));
+        }
+    }
+}
+
+/// A client with a list of requests on one connection.
+pub(crate) struct Browser {
+    pub(crate) to: Bind,
+    pub(crate) asks: Vec<Ask>,
+    /// Sends all requests without waiting for answers.
+    pub(crate) pipelines: bool,
+    /// Sends its end with the last request.
+    pub(crate) half_closes: bool,
+    /// An answer may be cut short, because of faults on the other side of a proxy.
+    pub(crate) may_be_cut: bool,
+    pub(crate) piece_max: usize,
+    pub(crate) pause_max: Duration,
+    state: Browsing,
+}
+
+#[derive(Default)]
+struct Browsing {
+    end: Option<End>,
+    unsent: Vec<u8>,
+    /// Requests that were begun, and answers that came.
+    asked: usize,
+    answered: usize,
+    finished: bool,
+    received: Vec<u8>,
+    next_at: Duration,
+    give_up_at: Duration,
+    fate: Option<String>,
+    excused: bool,
+    /// The last answer said that it is the last.
+    closing: bool,
+}
+
+impl Browser {
+    pub(crate) fn new(to: &Bind, asks: Vec<Ask>) -> Self {
+        Self {
+            to: to.clone(),
+            asks,
+            pipelines: false,
+            half_closes: false,
+            may_be_cut: false,
+            piece_max: 1000,
+            pause_max: Duration::from_millis(1),
+            state: Browsing::default(),
+        }
+    }
+
+    fn over(&mut self, fate: impl Into<String>, hands: &mut Hands<'_>) {
+        if let Some(end) = self.state.end {
+            self.state.excused |= hands.is_excused(end);
+            hands.close(end);
+        }
+        self.state.fate = Some(fate.into());
+    }
+
+    /// The request that the client speaks of next, if it may.
+    fn ask(&mut self) {
+        let Browsing {
+            asked,
+            answered,
+            unsent,
+            ..
+        } = &mut self.state;
+        while *asked < self.asks.len() && (self.pipelines || asked == answered) {
+            unsent.extend_from_slice(&self.asks[*asked].request);
+            *asked += 1;
+        }
+    }
+
+    fn check(&mut self, over: bool) -> Result<(), String> {
+        while self.state.answered < self.state.asked {
+            let ask = &self.asks[self.state.answered];
+            match read(&self.state.received, ask.is_head, over) {
+                Progress::More => return Ok(()),
+                Progress::Malformed(what) => return Err(what),
+                Progress::Whole {
+                    len,
+                    status: 100..=199,
+                    ..
+                } => drop(self.state.received.drain(..len)),
+                Progress::Whole {
+                    len,
+                    status,
+                    body,
+                    closes,
+                } => {
+                    let fits = |(expected, whole): &(u16, Option<Vec<u8>>)| {
+                        *expected == status && whole.as_ref().is_none_or(|whole| *whole == body)
+                    };
+                    if !ask.answers.iter().any(fits) {
+                        let request = String::from_utf8_lossy(&ask.request);
+                        let line = request.lines().next().unwrap_or_default();
+                        return Err(format!(
+                            "{line:?} was answered with {status} and {} bytes",
+                            body.len()
+                        ));
+                    }
+                    self.state.received.drain(..len);
+                    self.state.answered += 1;
+                    self.state.closing = closes;
+                }
+            }
+        }
+        match self.state.received.is_empty() {
+            true => Ok(()),
+            false => Err("more came than was asked for".to_owned()),
+        }
+    }
+
+    fn talk(&mut self, end: End, hands: &mut Hands<'_>) {
+        if hands.now() < self.state.next_at {
+            return;
+        }
+        self.ask();
+        let piece = hands
+            .rng()
+            .sized(self.piece_max)
+            .min(self.state.unsent.len());
+        let sent = hands.send(end, &self.state.unsent[..piece]);
+        self.state.unsent.drain(..sent);
+        let all_sent = self.state.asked == self.asks.len() && self.state.unsent.is_empty();
+        if all_sent && self.half_closes && !self.state.finished {
+            self.state.finished = true;
+            hands.finish(end);
+        }
+        let max = hands.rng().between(20, 20_000);
+        let received = hands.receive(end, max);
+        if let Received::Bytes(bytes) = &received {
+            self.state.received.extend_from_slice(bytes);
+        }
+        if let Err(what) = self.check(received == Received::End) {
+            return self.over(what, hands);
+        }
+        match received {
+            Received::End => return self.over("ended", hands),
+            Received::Broken => return self.over("broken", hands),
+            _ if self.state.answered == self.asks.len() && !self.half_closes => {
+                return self.over("closed", hands);
+            }
+            Received::Nothing if sent == 0 && !self.state.unsent.is_empty() => return,
+            Received::Nothing if self.state.unsent.is_empty() => {
+                // Something is to be asked only after the answer.
+                self.ask();
+                if self.state.unsent.is_empty() {
+                    return;
+                }
+            }
+            _ => {}
+        }
+        let pause = if hands.rng().coin() {
+            Duration::ZERO
+        } else {
+            hands.rng().span(self.pause_max)
+        };
+        self.state.next_at = hands.now() + pause;
+        hands.wake_in(pause);
+    }
+}
+
+impl Actor for Browser {
+    fn act(&mut self, hands: &mut Hands<'_>) {
+        if self.is_done() {
+            return;
+        }
+        self.state.excused |= hands.is_draining();
+        let Some(end) = self.state.end else {
+            self.state.end = Some(hands.connect(&self.to));
+            self.state.give_up_at = hands.now() + PATIENCE;
+            return hands.wake_in(PATIENCE);
+        };
+        match hands.stage(end) {
+            Stage::Opening => {}
+            Stage::Failed(_) => self.over("not connected", hands),
+            Stage::Open => self.talk(end, hands),
+        }
+        if !self.is_done() && hands.now() >= self.state.give_up_at {
+            self.over("tired of waiting", hands);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.state.fate.is_some()
+    }
+
+    fn verdict(&self) -> Result<(), String> {
+        let Browsing {
+            answered,
+            excused,
+            closing,
+            fate,
+            ..
+        } = &self.state;
+        let all = *answered == self.asks.len();
+
+        match fate.as_deref() {
+            Some("ended" | "closed") if all => return Ok(()),
+            Some("ended") if *closing => return Ok(()),
+            Some("ended" | "broken" | "not connected") if *excused => return Ok(()),
+            // Behind a proxy the end of what the origin sent is all that there is.
+            Some("ended" | "broken") if self.may_be_cut => return Ok(()),
+            _ => {}
+        }
+        let next = self
+            .asks
+            .get(*answered)
+            .map(|ask| String::from_utf8_lossy(&ask.request).into_owned());
+        let line = next.as_deref().and_then(|request| request.lines().next());
+        Err(format!(
+            "browser {:?} of {}: {fate:?}, {answered} of {} answers, pipelining {}, next {line:?}, {} bytes unread",
+            self.state.end,
+            self.to,
+            self.asks.len(),
+            self.pipelines,
+            self.state.received.len(),
+        ))
+    }
+}
+
+/// The body that an origin has under a path, and that a client expects: `/LENGTH/KIND/SEED`.
+pub(crate) fn body_of(path: &str) -> Vec<u8> {
+    let mut parts = path.trim_start_matches('/').split('/');
+    let len = parts
+        .next()
+        .and_then(|len| len.parse::<usize>().ok())
+        .unwrap_or(0);
+    let seed = parts
+        .nth(1)
+        .and_then(|seed| seed.parse::<usize>().ok())
+        .unwrap_or(0);
+    (0..len)
+        .map(|i| (i.wrapping_mul(seed + 7) >> 3) as u8)
+        .collect()
+}
+
+/// An origin server. What stands in the second part of the path says how the body is framed.
+pub(crate) struct WebOrigin {
+    at: SocketAddr,
+    listens: bool,
+    conns: Vec<OriginConn>,
+    /// Every request that arrived whole.
+    pub(crate) requests: Vec<String>,
+}
+
+struct OriginConn {
+    end: End,
+    received: Vec<u8>,
+    unsent: Vec<u8>,
+    closing: bool,
+    over: bool,
+}
+
+impl WebOrigin {
+    pub(crate) fn new(at: SocketAddr) -> Self {
+        Self {
+            at,
+            listens: false,
+            conns: Vec::new(),
+            requests: Vec::new(),
+        }
+    }
+}
+
+impl OriginConn {
+    fn serve(&mut self, requests: &mut Vec<String>, hands: &mut Hands<'_>) {
+        while !self.over {
+            let sent = hands.send(self.end, &self.unsent);
+            self.unsent.drain(..sent);
+            if self.closing && self.unsent.is_empty() {
+                hands.close(self.end);
+                self.over = true;
+                return;
+            }
+            match hands.receive(self.end, 5000) {
+                Received::Bytes(bytes) => self.received.extend_from_slice(&bytes),
+                Received::Nothing => return,
+                Received::End if self.unsent.is_empty() => self.closing = true,
+                Received::End => return,
+                Received::Broken => {
+                    hands.close(self.end);
+                    self.over = true;
+                }
+            }
+            while !self.closing
+                && let Progress::Whole { len, body, .. } = read(&self.received, false, false)
+            {
+                let request: Vec<u8> = self.received.drain(..len).collect();
+                self.answer(&request, &body, requests);
+            }
+        }
+    }
+
+    fn answer(&mut self, request: &[u8], sent_body: &[u8], requests: &mut Vec<String>) {
+        let text = String::from_utf8_lossy(request).into_owned();
+        let mut line = text.split(' ');
+        let (method, path) = (
+            line.next().unwrap_or_default(),
+            line.next().unwrap_or_default(),
+        );
+        requests.push(format!("{method} {path}"));
+        // What was posted comes back.
+        let body = if method == "POST" {
+            sent_body.to_vec()
+        } else {
+            body_of(path)
+        };
+        let out = &mut self.unsent;
+        let kind = path.split('/').nth(2).unwrap_or_default();
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\nX-Origin: yes\r\n");
+        if method == "HEAD" {
+            out.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+            return;
+        }
+        match kind {
+            "chunked" => {
+                out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+                for chunk in body.chunks(1 + body.len() / 3) {
+                    out.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                    out.extend_from_slice(chunk);
+                    out.extend_from_slice(b"\r\n");
+                }
+                out.extend_from_slice(b"0\r\n\r\n");
+            }
+            "close" => {
+                out.extend_from_slice(b"\r\n");
+                out.extend_from_slice(&body);
+                self.closing = true;
+            }
+            _ => {
+                out.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+                out.extend_from_slice(&body);
+            }
+        }
+    }
+}
+
+impl Actor for WebOrigin {
+    fn act(&mut self, hands: &mut Hands<'_>) {
+        if !self.listens {
+            self.listens = true;
+            hands.listen(self.at);
+        }
+        while let Some(end) = hands.accept() {
+            let (received, unsent) = (Vec::new(), Vec::new());
+            self.conns.push(OriginConn {
+                end,
+                received,
+                unsent,
+                closing: false,
+                over: false,
+            });
+        }
+        for conn in &mut self.conns {
+            conn.serve(&mut self.requests, hands);
+        }
+        self.conns.retain(|conn| !conn.over);
+    }
+
+    fn is_done(&self) -> bool {
+        true
+    }
+
+    fn verdict(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
