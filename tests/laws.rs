@@ -137,7 +137,7 @@ fn subjects() -> Vec<Subject> {
             open: |r, c| {
                 listen(r, c, |_| {
                     Admin::new(&AdminConfig::default(), SystemTime::UNIX_EPOCH)
-                })
+                });
             },
             cuts: true,
         },
