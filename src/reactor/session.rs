@@ -34,6 +34,9 @@ use crate::metrics::Metrics;
 use crate::service::{Asked, Error, Finish, Id, Io, Link, Peer, Phase, Side, Status};
 use crate::sys::{PlantedBug, Sys};
 
+/// Bytes that a client takes, while we wait for it to, before the kernel may hold more for it.
+const TRUSTED_BYTES: u64 = 256 * 1024;
+
 /// What all sessions of a reactor share.
 pub(crate) struct Context<S> {
     pub(crate) sys: S,
@@ -145,6 +148,8 @@ pub(crate) struct Session<S: Sys> {
     stage: Stage,
     /// It parked with output that the client did not take: that the queue drained is news.
     waited_for_room: bool,
+    /// It has taken enough while we waited for it that the kernel may hold more for it.
+    trusted: bool,
     /// Since when it waits, or was last found to be taking enough.
     taking: Taking,
     /// That news, until the protocol was told.
@@ -182,6 +187,7 @@ impl<S: Sys> Session<S> {
             attempts: None,
             stage: Stage::Running,
             waited_for_room: false,
+            trusted: false,
             taking: Taking {
                 since: now,
                 unsent: 0,
@@ -359,6 +365,12 @@ impl<S: Sys> Session<S> {
             if progress != Progress::None {
                 if self.waited_for_room {
                     self.taking.sent += (before - *budget) as u64;
+                    if !self.trusted && self.taking.sent >= TRUSTED_BYTES {
+                        self.trusted = true;
+                        if let Some(stream) = &self.down_socket.stream {
+                            cx.sys.trust(stream);
+                        }
+                    }
                     self.waited_for_room = self.down_socket.has_output(&self.down);
                     self.drained |= !self.waited_for_room;
                 }

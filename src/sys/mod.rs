@@ -97,6 +97,10 @@ pub trait Sys: Disk {
         0
     }
 
+    /// The peer has shown that it takes what is sent: the kernel may hold as much for it as it sees fit. Until then it holds
+    /// little, or many clients that never read would take all of its memory.
+    fn trust(&mut self, _stream: &Self::Stream) {}
+
     /// Shuts down for writing: the peer sees the end of the stream.
     fn shutdown(&mut self, stream: &Self::Stream) -> io::Result<()>;
 
