@@ -39,6 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["config", "dns", "reactor", "service", "services", "sys"],
     ),
     ("lib.rs", &[]),
+    ("manual.rs", &[]),
     ("main.rs", &[]),
 ];
 

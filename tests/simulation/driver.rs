@@ -130,8 +130,15 @@ impl fmt::Debug for Failure {
 pub(crate) struct Plan {
     pub(crate) planted: Option<PlantedBug>,
     pub(crate) trace: bool,
-    /// This scenario alone, and these faults alone, at these rates in 1,000: for a rule that was broken once.
-    pub(crate) only: Option<(fn() -> Box<dyn Scenario>, &'static [(Fault, u32)])>,
+    /// Nothing is drawn: for a rule that was broken once.
+    pub(crate) only: Option<Only>,
+}
+
+/// This scenario alone, and these faults alone, at these rates in 1,000.
+#[derive(Clone, Copy)]
+pub(crate) struct Only {
+    pub(crate) scenario: fn() -> Box<dyn Scenario>,
+    pub(crate) faults: &'static [(Fault, u32)],
 }
 
 /// The table of scenarios: those that this seed draws.
@@ -198,10 +205,10 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
     let mut scenarios = scenarios(payload_max, &mut rng);
-    if let Some((scenario, enabled)) = plan.only {
-        scenarios = vec![scenario()];
+    if let Some(only) = plan.only {
+        scenarios = vec![(only.scenario)()];
         faults = Faults::none();
-        for (fault, permille) in enabled {
+        for (fault, permille) in only.faults {
             faults.enable(*fault, *permille);
         }
     }

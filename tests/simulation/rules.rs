@@ -2,13 +2,13 @@
 
 use netlab_reactor::sys::sim::faults::Fault;
 
-use crate::driver::{Plan, Scenario, run};
+use crate::driver::{Only, Plan, Scenario, run};
 use crate::hello::HelloStream;
 use crate::relay::RelayScenario;
 
 fn holds(scenario: fn() -> Box<dyn Scenario>, faults: &'static [(Fault, u32)]) {
     let plan = Plan {
-        only: Some((scenario, faults)),
+        only: Some(Only { scenario, faults }),
         ..Plan::default()
     };
     for seed in 0..40 {

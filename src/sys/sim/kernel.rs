@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::agenda::Happening;
 use super::faults::Fault;
-use super::net::{Ear, Edges, End, Owner, Stage};
+use super::sockets::{Ear, Edges, End, Owner, Stage};
 use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
 use crate::buffer::File;
 use crate::service::{Outbox, Peer};
