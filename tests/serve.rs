@@ -199,7 +199,8 @@ fn what_is_under_way_at_sigterm_is_finished_and_nothing_new_begins() {
     let file = fs::File::create(folder.path().join("large")).expect("a file");
     file.set_len(bytes).expect("a disk with holes");
     let mut server = Program::start(&format!(
-        "drain_timeout = \"60s\"\n[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nroot = {:?}\n",
+        "drain_timeout = \"60s\"\n[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nroot = {0:?}\n\
+         [[listener]]\nkind = \"upload\"\nbind = \"127.0.0.1:0\"\ndir = {0:?}\nhandshake = \"none\"\n",
         folder.path()
     ));
     let address = server.address("http");
@@ -207,6 +208,17 @@ fn what_is_under_way_at_sigterm_is_finished_and_nothing_new_begins() {
     let request = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
     let head = exchange(&mut download, request, 12);
     assert_eq!(head, b"HTTP/1.1 200");
+    let mut upload = server.connect("upload");
+    let header = br#"{"filename": "sent", "filesize": 3000000}"#;
+    let length = i32::try_from(header.len()).expect("a small header");
+    upload.write_all(&length.to_le_bytes()).expect("room");
+    upload.write_all(header).expect("room");
+    upload.write_all(&[b'u'; 1_000_000]).expect("room");
+    let begun = || {
+        let partial = fs::read_dir(folder.path().join(".partial"));
+        partial.is_ok_and(|mut entries| entries.next().is_some())
+    };
+    expect_soon(begun, || "the upload does not begin".into());
     server.signal(Signal::TERM);
     let refused = || TcpStream::connect(address).is_err();
     expect_soon(refused, || "it still accepts".into());
@@ -214,7 +226,11 @@ fn what_is_under_way_at_sigterm_is_finished_and_nothing_new_begins() {
     let blank = body.windows(4).position(|w| w == b"\r\n\r\n");
     let head_bytes = blank.expect("the end of the head") + 4;
     assert_eq!((body.len() - head_bytes) as u64, bytes);
+    upload.write_all(&[b'u'; 2_000_000]).expect("room");
+    drop(upload);
     assert_eq!(server.wait().code(), Some(0));
+    let sent = fs::read(folder.path().join("sent")).expect("the file under its name");
+    assert_eq!(sent, [b'u'; 3_000_000]);
 }
 
 #[test]
