@@ -238,7 +238,8 @@ def measure_once(case, name, options):
             run_load(case, server, 1, options)      # warm caches, grown buffers
         if case == "http-idle":
             cpu = cpu_seconds(pid)
-            alone = run_load(case, server, options.seconds, options)["operations"] / (cpu_seconds(pid) - cpu)
+            alone = run_load(case, server, options.seconds, options)["operations"]
+            alone = max(alone, 1) / max(cpu_seconds(pid) - cpu, 1 / TICKS)
             before = anonymous_bytes(pid)
             idle = subprocess.Popen(
                 ["taskset", "-c", str(options.last), BUILT / "load", "idle", str(server.port), str(options.idle), "/128"],
@@ -254,7 +255,8 @@ def measure_once(case, name, options):
         if idle:
             rest, _ = idle.communicate(timeout=30)
             result["idle_errors"] += options.idle - json.loads(rest.splitlines()[-1])["still_open"]
-        result["per_cpu"] = result["operations"] / cpu
+        # Never zero: on a machine that is busy with others a short measurement may see hardly anything.
+        result["per_cpu"] = max(result["operations"], 1) / max(cpu, 1 / TICKS)
         if idle:
             result["of_alone"] = result["per_cpu"] / alone
         result["rate"] = result["operations"] / result["seconds"]

@@ -7,6 +7,8 @@
     reason = "completions, man pages and the example are data"
 )]
 
+mod manual;
+
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
@@ -26,10 +28,7 @@ use netlab_reactor::config::{
 use netlab_reactor::http::basic;
 use netlab_reactor::serve::serve;
 
-/// Every classic lab server in one process, one thread, one hand-made reactor.
-///
-/// Without a subcommand it serves; without a configuration file it serves every kind of listener at
-/// its default address, all of them on loopback.
+/// Every classic lab server in one process, one thread, one hand-made reactor
 #[derive(Debug, Parser)]
 #[command(name = "netlab-reactor", version, after_help = AFTER_HELP)]
 struct Cli {
@@ -39,39 +38,49 @@ struct Cli {
     command: Option<Command>,
 }
 
-/// What stands below `--help`.
+/// What stands below `--help`, for 80 columns.
 const AFTER_HELP: &str = "\
+Without a subcommand it serves; without a configuration file it serves every
+kind of listener at its default address, all of them on loopback.
+
 Examples:
   netlab-reactor                                every listener, on loopback
-  netlab-reactor --root site                    the web server serves the folder site
-  netlab-reactor --bind 0.0.0.0 -v              reachable from outside, with debug logs
-  netlab-reactor config example > netlab.toml   every key with its default, to edit
-  netlab-reactor check --config netlab.toml     what is wrong with it, by line and column
-  netlab-reactor serve --config netlab.toml     what it says
-  netlab-reactor passwd ann < password          a line for a web server's file of users
+  netlab-reactor --root site                    the web server serves a folder
+  netlab-reactor --bind 0.0.0.0 -v              to all networks; debug logs
+  netlab-reactor config example > netlab.toml   every key with its default
+  netlab-reactor check --config netlab.toml     what is wrong with the file
+  netlab-reactor serve --config netlab.toml     the listeners of the file
+  netlab-reactor passwd ann < password          a line for a file of users
 
 Environment (a flag wins over it, it wins over the file):
   NETLAB_CONFIG  the file of --config
   NETLAB_BIND    the address of --bind
   NETLAB_ROOT    the folder of --root
-  NETLAB_LOG     what to log, such as debug or netlab_reactor::dns=trace; else RUST_LOG
+  NETLAB_LOG     what to log: debug, netlab_reactor::dns=trace; else RUST_LOG
 
-Exit codes: 0 done, 2 usage, 69 unavailable (such as a port in use), 74 an output that cannot be
-written, 78 configuration.";
+Exit codes:
+  0   done
+  1   a client's result is negative: no answer, not for all recipients
+  2   wrong usage
+  69  unavailable: a port in use, a server that does not answer
+  74  an output could not be written
+  75  the server says that the same may succeed later
+  77  the server refused: a wrong secret or password, a file, a message
+  78  the configuration is wrong";
 
 /// The flags of `serve`.
 #[derive(Debug, Clone, Default, Args)]
 struct ServeArgs {
-    /// The configuration file (TOML) [env: NETLAB_CONFIG]
+    /// The configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The IP address of every TCP and UDP listener; their ports stay [env: NETLAB_BIND]
+    /// The IP address of every TCP and UDP listener
     #[arg(long, value_name = "ADDR")]
     bind: Option<IpAddr>,
-    /// The folder of every web server [env: NETLAB_ROOT]
+    /// The folder of every web server
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Log more: -v debug, -vv trace [env: NETLAB_LOG]
+    /// Log more: -v debug, -vv trace
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
     verbose: u8,
     /// Log less: -q warnings, -qq errors
@@ -90,10 +99,12 @@ Examples:
   netlab-reactor serve --config netlab.toml
   netlab-reactor serve --bind ::1 --root site -q")]
     Serve(ServeArgs),
-    /// Say what is wrong with a configuration, with line and column, and exit with 78; or with 0
+    /// Say what is wrong with a configuration, by line and column
     #[command(after_help = "\
 Examples:
-  netlab-reactor check --config netlab.toml")]
+  netlab-reactor check --config netlab.toml
+
+Exit codes: 0 nothing is wrong, 78 something is.")]
     Check(ServeArgs),
     /// About configuration files
     #[command(subcommand)]
@@ -110,18 +121,26 @@ Examples:
     /// Print the completions for a shell
     #[command(after_help = "\
 Examples:
-  netlab-reactor completions bash > ~/.local/share/bash-completion/completions/netlab-reactor
-  netlab-reactor completions fish > ~/.config/fish/completions/netlab-reactor.fish")]
+  bash:  cd ~/.local/share/bash-completion/completions &&
+         netlab-reactor completions bash > netlab-reactor
+  zsh:   netlab-reactor completions zsh > ~/.zfunc/_netlab-reactor
+         with fpath+=~/.zfunc before compinit in ~/.zshrc
+  fish:  cd ~/.config/fish/completions &&
+         netlab-reactor completions fish > netlab-reactor.fish")]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, or write those of all subcommands into a folder
+    /// Print the manual page, or write all of them into a folder
     #[command(after_help = "\
 Examples:
   netlab-reactor man | man -l -
+  netlab-reactor man ping | man -l -
   netlab-reactor man --dir ~/.local/share/man/man1")]
     Man {
+        /// The subcommand whose page is printed, instead of the program's
+        #[arg(conflicts_with = "dir")]
+        command: Vec<String>,
         /// The folder, which is made if need be
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
@@ -196,25 +215,34 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Client(client) => return Ok(client.run()),
         Command::Check(inner) => {
             let config = inner.or(outer).or_environment()?.load()?;
-            print(format!("ok: {} listeners\n", config.listeners.len()).as_bytes())?;
+            let count = config.listeners.len();
+            let ending = if count == 1 { "" } else { "s" };
+            print(format!("ok: {count} listener{ending}\n").as_bytes())?;
         }
         Command::Passwd { user } => print(user_line(&user)?.as_bytes())?,
         Command::Config(ConfigCommand::Example) => print(config::example().as_bytes())?,
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "netlab-reactor", &mut script);
-            print(&script)?;
+            print(manual::completions(shell, Cli::command()).as_bytes())?;
         }
-        Command::Man { dir: None } => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command())
-                .render(&mut page)
-                .map_err(Failure::Output)?;
+        Command::Man { command, dir: None } => {
+            let name = ["netlab-reactor".to_owned()].into_iter().chain(command);
+            let name = name.collect::<Vec<_>>().join("-");
+            let pages = manual::pages(Cli::command()).map_err(Failure::Output)?;
+            let Some((_, page)) = pages.into_iter().find(|(title, _)| *title == name) else {
+                let wrong = format!("there is no manual page {name}");
+                let error = Cli::command().error(ErrorKind::InvalidValue, wrong);
+                return Err(Failure::Usage(error));
+            };
             print(&page)?;
         }
-        Command::Man { dir: Some(dir) } => {
-            let written = fs::create_dir_all(&dir)
-                .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir));
+        Command::Man { dir: Some(dir), .. } => {
+            let written = manual::pages(Cli::command()).and_then(|pages| {
+                fs::create_dir_all(&dir)?;
+                let write = |(name, page): &(String, Vec<u8>)| {
+                    fs::write(dir.join(format!("{name}.1")), page)
+                };
+                pages.iter().try_for_each(write)
+            });
             written.map_err(Failure::Output)?;
         }
     }

@@ -261,6 +261,13 @@ pub struct Asked {
     pub(crate) connect: Option<(Vec<SocketAddr>, Duration)>,
 }
 
+impl Asked {
+    /// Whether nothing was asked: the session goes on as it is.
+    pub fn is_empty(&self) -> bool {
+        !self.close && !self.again && !self.disconnect && self.connect.is_none()
+    }
+}
+
 /// Which session: an index that is used again, and the generation that tells one user from the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id {

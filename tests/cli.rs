@@ -42,12 +42,12 @@ fn check_accepts_a_good_file() {
     .unwrap();
     let output = run(&["check", "--config", file.to_str().unwrap()], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert_eq!(out(&output), "ok: 1 listeners\n");
+    assert_eq!(out(&output), "ok: 1 listener\n");
     // The flag may stand before the subcommand, or be a variable.
     let output = run(&["--config", file.to_str().unwrap(), "check"], &[]);
-    assert_eq!(out(&output), "ok: 1 listeners\n");
+    assert_eq!(out(&output), "ok: 1 listener\n");
     let output = run(&["check"], &[("NETLAB_CONFIG", file.to_str().unwrap())]);
-    assert_eq!(out(&output), "ok: 1 listeners\n");
+    assert_eq!(out(&output), "ok: 1 listener\n");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_flag_wins_over_its_variable() {
     fs::write(&file, "[[listener]]\nkind = \"hello\"\n").unwrap();
     let variables = [("NETLAB_CONFIG", "/nonexistent/x.toml")];
     let output = run(&["check", "--config", file.to_str().unwrap()], &variables);
-    assert_eq!(out(&output), "ok: 1 listeners\n");
+    assert_eq!(out(&output), "ok: 1 listener\n");
     // An empty variable is an absent one.
     let output = run(&["check"], &[("NETLAB_CONFIG", ""), ("NETLAB_BIND", "")]);
     assert_eq!(out(&output), "ok: 9 listeners\n");
@@ -145,19 +145,84 @@ fn completions_and_manual_pages_are_printed() {
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     assert!(pages.join("netlab-reactor.1").exists());
     assert!(pages.join("netlab-reactor-check.1").exists());
+    let page = out(&run(&["man", "upload"], &[]));
+    assert_eq!(
+        page,
+        fs::read_to_string(pages.join("netlab-reactor-upload.1")).unwrap()
+    );
+    // The examples keep their lines, and the clients' exit codes are told.
+    assert!(
+        page.contains("\n  netlab\\-reactor upload \\-\\-handshake none"),
+        "{page}"
+    );
+    assert!(
+        page.contains(".SH \"EXIT STATUS\"\n.nf\n.in 1n\n0 sent"),
+        "{page}"
+    );
+    assert_eq!(run(&["man", "uplaod"], &[]).status.code(), Some(2));
+}
+
+/// What bash offers behind these words.
+fn bash_offers(words: &[&str]) -> String {
+    let script = out(&run(&["completions", "bash"], &[]))
+        + r#"
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+function=$(complete -p netlab-reactor | sed 's/.*-F \([^ ]*\).*/\1/')
+"$function" netlab-reactor "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+echo "${COMPREPLY[*]}"
+"#;
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "-c", &script, "bash"]).args(words);
+    out(&bash.output().expect("bash")).trim_end().to_owned()
 }
 
 #[test]
-fn help_has_examples() {
-    for arguments in [
-        &["--help"][..],
-        &["serve", "--help"],
-        &["check", "--help"],
-        &["man", "--help"],
+fn bash_completes_subcommands_flags_and_values() {
+    for (words, offers) in [
+        (&["netlab-reactor", "pi"][..], "ping"),
+        (&["netlab-reactor", "upload", "--sec"], "--secret-file"),
+        (
+            &["netlab-reactor", "mail", "--tls", ""],
+            "required opportunistic off implicit",
+        ),
+        (&["netlab-reactor", "config", "ex"], "example"),
     ] {
-        let output = run(arguments, &[]);
+        assert_eq!(bash_offers(words), offers, "{words:?}");
+    }
+}
+
+#[test]
+fn help_has_examples_and_fits_80_columns() {
+    for command in [
+        "",
+        "serve",
+        "check",
+        "completions",
+        "man",
+        "tcp",
+        "udp",
+        "get",
+        "ping",
+        "heartbeat",
+        "hello",
+        "upload",
+        "mail",
+        "flood",
+    ] {
+        let mut arguments: Vec<&str> = vec!["--help"];
+        if !command.is_empty() {
+            arguments.insert(0, command);
+        }
+        let output = run(&arguments, &[("COLUMNS", "80")]);
         assert_eq!(output.status.code(), Some(0));
-        assert!(out(&output).contains("Examples:"), "{arguments:?}");
+        let help = out(&output);
+        let (_, text) = help.split_once("\nExamples:\n").expect(command);
+        let wide = help.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None, "{command}");
+        // A wrapped example would go on without the indentation of one.
+        let examples = text.split("\n\n").next().unwrap_or_default();
+        let wrapped = examples.lines().find(|line| !line.starts_with("  "));
+        assert_eq!(wrapped, None, "{command}");
     }
 }
 

@@ -50,13 +50,14 @@ pub enum Carrier {
 /// The arguments of `flood`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  netlab-reactor flood udp localhost 12000                          closed loop, 64 under way
-  netlab-reactor flood udp localhost 12002 --rate 50000 --json      open loop
-  netlab-reactor flood tcp localhost 12000 --connections 64 --window 64 --size 64
+  netlab-reactor flood udp localhost 12000                     closed loop
+  netlab-reactor flood udp localhost 12002 --rate 50000        open loop
+  netlab-reactor flood tcp localhost 12000 --connections 64 --window 16
 
 Exit codes: 0 done, 1 nothing came back, 69 unreachable.")]
 pub struct FloodArgs {
-    /// What carries the messages
+    /// What carries the messages: udp or tcp
+    #[arg(hide_possible_values = true)]
     carrier: Carrier,
 
     /// Host name or address
@@ -69,15 +70,15 @@ pub struct FloodArgs {
     #[arg(short, long, value_name = "BYTES", default_value = "64", value_parser = units::parse_size)]
     size: u64,
 
-    /// Messages under way on each connection (closed loop)
+    /// Messages under way on each (closed loop)
     #[arg(short, long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     window: u32,
 
-    /// Connections or sockets, a thread each
+    /// Connections, each with a thread
     #[arg(short = 'c', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
 
-    /// Messages a second over all connections (open loop)
+    /// Messages a second over all (open loop)
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     rate: Option<u64>,
 
@@ -89,7 +90,7 @@ pub struct FloodArgs {
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 
-    /// A message without an answer is lost after this time
+    /// Time-out of each message
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = units::parse_interval)]
     lost_after: Duration,
 
@@ -616,8 +617,9 @@ fn tell(
     let carried = Size((received_rate * args.size as f64) as u64);
     let mut lines = vec![
         format!(
-            "{target}: {} connections, {} bytes, {load}, {}",
+            "{target}: {} connection{}, {} bytes, {load}, {}",
             args.connections,
+            if args.connections == 1 { "" } else { "s" },
             args.size,
             Span(elapsed)
         ),

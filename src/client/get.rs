@@ -43,13 +43,16 @@ const HEAD_LIMITS: head::Limits = head::Limits {
 #[command(
     override_usage = "netlab-reactor get [OPTIONS] <URL>\n       netlab-reactor get [OPTIONS] <HOST> <PORT> <PATH>",
     after_help = "Examples:
-  netlab-reactor get localhost 6789 /HelloWorld.html           status line, headers and body as sent
+  netlab-reactor get localhost 6789 /HelloWorld.html
   netlab-reactor get http://localhost:6789/ --timing
-  netlab-reactor get -C -O https://example.org/big.iso         go on where the file ends
+  netlab-reactor get -C -O https://example.org/big.iso
   http_proxy=http://localhost:8888 netlab-reactor get http://example.org/
 
+HOST PORT PATH prints status line, headers and body as sent; a URL the body.
+
 A proxy is taken from --proxy, or from http_proxy, https_proxy and no_proxy.
-Exit codes: 0 done, 1 an error status with --fail, 69 unavailable, 75 status 429 or 503 with --fail."
+Exit codes: 0 done, 1 an error status with --fail, 69 unavailable, 75 the
+status 429 or 503 with --fail."
 )]
 pub struct GetArgs {
     /// A URL; or host name, address or unix:PATH
@@ -803,7 +806,8 @@ fn tell_timing(timing: &Timing) {
     let longest = total.as_secs_f64().max(1e-9);
     for (name, span) in parts {
         let bar = "━".repeat((span.as_secs_f64() / longest * 40.0).round() as usize);
-        eprintln!("{name:<10} {:>10.3} ms  {bar}", span.as_secs_f64() * 1e3);
+        let line = format!("{name:<10} {:>10.3} ms  {bar}", span.as_secs_f64() * 1e3);
+        eprintln!("{}", line.trim_end());
     }
 }
 

@@ -22,7 +22,8 @@ use super::{CommonArgs, Exit, Failure, Outcome};
   netlab-reactor hello localhost 9000 --count 3 --reply thanks
   netlab-reactor hello unix:/run/hello.sock --json
 
-Exit codes: 0 the stream ended between two messages, 69 it broke or something else came."
+Exit codes: 0 the stream ended between two messages, 69 it broke or something
+else came."
 )]
 pub struct HelloArgs {
     /// Host name or address, or unix:PATH

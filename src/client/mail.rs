@@ -59,16 +59,20 @@ pub enum AuthKind {
 /// The arguments of `mail`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  echo Hello | netlab-reactor mail --server localhost:25 --from a@x.org --to b@y.org --subject Hi
-  netlab-reactor mail --server mail.x.org --tls required --user ann --password-file p \\
-      --from 'Ann <ann@x.org>' --to b@y.org c@z.org --subject Grüße --body-file text.txt \\
-      --html-file text.html --inline logo.png --attach report.pdf
-  netlab-reactor mail --dry-run --from a@x.org --to b@y.org --subject Test --body hello
+  echo Hello | netlab-reactor mail --server localhost:25 \\
+      --from a@x.org --to b@y.org --subject Hi
+  netlab-reactor mail --server mail.x.org --tls required --user ann \\
+      --from 'Ann <ann@x.org>' --to b@y.org c@z.org --subject Grüße \\
+      --body-file text.txt --html-file text.html --inline logo.png
+  netlab-reactor mail --dry-run --from a@x.org --to b@y.org --body hello
 
-An image of --inline is shown in HTML as <img src=\"cid:logo.png\">, by its file's name.
+--tls required is STARTTLS or nothing is sent, opportunistic STARTTLS where the
+server offers it, implicit TLS from the first byte.
+An image of --inline is shown in HTML as <img src=\"cid:logo.png\">, by its
+file's name.
 The password comes from --password-file, from NETLAB_PASSWORD, or from a prompt.
-Exit codes: 0 taken for all, 1 taken, but not for all recipients, 69 unavailable, 75 try later,
-77 refused.")]
+Exit codes: 0 taken for all, 1 taken, but not for all recipients,
+69 unavailable, 75 try later, 77 refused.")]
 pub struct MailArgs {
     /// The mail server; without a port 25, 465 with --tls implicit, 587 with --user
     #[arg(long, value_name = "HOST[:PORT]", required_unless_present = "dry_run")]
@@ -99,7 +103,12 @@ pub struct MailArgs {
     reply_to: Option<String>,
 
     /// The subject
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     subject: String,
 
     /// The text; without it and --body-file it comes from standard input
@@ -130,16 +139,26 @@ pub struct MailArgs {
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
 
-    /// How to log in; by default PLAIN where offered, else LOGIN
-    #[arg(long, value_name = "KIND", requires = "user")]
+    /// How to log in: plain or login [default: plain where offered, else login]
+    #[arg(
+        long,
+        value_name = "KIND",
+        requires = "user",
+        hide_possible_values = true
+    )]
     auth: Option<AuthKind>,
 
     /// Send the password even over an unencrypted connection
     #[arg(long, requires = "user")]
     force_clear_auth: bool,
 
-    /// When to encrypt
-    #[arg(long, value_name = "WHEN", default_value = "opportunistic")]
+    /// When to encrypt: required, opportunistic, implicit or off
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "opportunistic",
+        hide_possible_values = true
+    )]
     tls: TlsMode,
 
     #[command(flatten)]

@@ -45,11 +45,12 @@ const GRAPH_WIDTH: usize = 60;
     override_usage = "netlab-reactor ping [OPTIONS] <HOST> <PORT> [HOST:PORT...]",
     after_help = "Examples:
   netlab-reactor ping localhost 12000
-  netlab-reactor ping -c 0 -i 200ms --graph localhost 12000       until Ctrl-C
+  netlab-reactor ping -c 0 -i 200ms --graph localhost 12000    until Ctrl-C
   netlab-reactor ping -q --flood -c 10000 -s 1024 localhost 12000
-  netlab-reactor ping ::1 12000 192.0.2.7:12000 --json            several at once
+  netlab-reactor ping ::1 12000 192.0.2.7:12000 --json         several at once
 
-Exit codes: 0 answers came from every host, 1 some host was silent, 69 unreachable."
+Exit codes: 0 answers came from every host, 1 some host was silent, 69
+unreachable."
 )]
 pub struct PingArgs {
     /// Host name or address, or unix:PATH
@@ -59,7 +60,7 @@ pub struct PingArgs {
     #[arg(value_name = "PORT HOST:PORT")]
     rest: Vec<String>,
 
-    /// How many pings; 0 for no end but Ctrl-C
+    /// How many pings; 0 for until Ctrl-C
     #[arg(short, long, value_name = "N", default_value_t = 10)]
     count: u64,
 
@@ -71,7 +72,7 @@ pub struct PingArgs {
     #[arg(short = 'W', long, value_name = "DURATION", value_parser = units::parse_interval)]
     wait: Option<Duration>,
 
-    /// Fill each datagram up to this many bytes
+    /// Fill each datagram up to this size
     #[arg(short, long, value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=65_507))]
     size: u64,
 
@@ -234,43 +235,31 @@ impl Rounds {
 
     /// Takes in an answer.
     fn receive(&mut self, datagram: &[u8], now: Instant) -> Event {
-        let stamp = ping::parse(datagram).filter(|stamp| self.slot(stamp.sequence).is_some());
-        let sequence = match stamp {
-            Some(stamp) => stamp.sequence,
-            None => match self.only_outstanding() {
-                Some(sequence) => sequence,
-                None => {
-                    self.counts.strays += 1;
-                    return if datagram.len() < 8 {
-                        Event::Stray
-                    } else {
-                        Event::Corrupt { sequence: None }
-                    };
-                }
-            },
+        let intact = ping::parse(datagram)
+            .map(|stamp| stamp.sequence)
+            .filter(|sequence| self.is_answer_to(datagram, *sequence));
+        let Some(sequence) = intact.or_else(|| self.nearest(datagram)) else {
+            return self.unaccountable(datagram);
         };
-        let (size, highest) = (self.size, self.highest_answered);
+        let highest = self.highest_answered;
         let Some(slot) = self.slot(sequence) else {
-            return Event::Stray;
+            return self.unaccountable(datagram);
         };
-        let question = ping::build(
-            &Stamp {
-                sequence,
-                sent_at: slot.sent_at,
-            },
-            size,
-        );
         let rtt = now.saturating_duration_since(slot.sent);
-        let fate = std::mem::replace(&mut slot.fate, Fate::Answered);
-        if fate == Fate::Answered {
-            self.counts.duplicates += 1;
-            return Event::Duplicate { sequence, rtt };
-        }
-        if datagram != question && datagram != question.to_ascii_uppercase() {
+        if intact.is_none() {
+            if slot.fate == Fate::Answered {
+                return self.unaccountable(datagram);
+            }
+            slot.fate = Fate::Answered;
             self.counts.corrupt += 1;
             return Event::Corrupt {
                 sequence: Some(sequence),
             };
+        }
+        let fate = std::mem::replace(&mut slot.fate, Fate::Answered);
+        if fate == Fate::Answered {
+            self.counts.duplicates += 1;
+            return Event::Duplicate { sequence, rtt };
         }
         self.counts.received += 1;
         self.trips.record(rtt);
@@ -286,6 +275,54 @@ impl Rounds {
             rtt,
             reordered,
         }
+    }
+
+    /// An answer that belongs to no ping, or to one that has its answer already and comes back bent.
+    fn unaccountable(&mut self, datagram: &[u8]) -> Event {
+        self.counts.strays += 1;
+        match datagram.len() < 8 {
+            true => Event::Stray,
+            false => Event::Corrupt { sequence: None },
+        }
+    }
+
+    /// Whether these are the bytes of that ping, in whatever case.
+    fn is_answer_to(&mut self, datagram: &[u8], sequence: u64) -> bool {
+        let size = self.size;
+        let Some(slot) = self.slot(sequence) else {
+            return false;
+        };
+        let sent_at = slot.sent_at;
+        let question = ping::build(&Stamp { sequence, sent_at }, size);
+        datagram == question || datagram == question.to_ascii_uppercase()
+    }
+
+    /// The ping that a bent answer belongs to: of the latest ones that are as long, the one whose beginning it differs from
+    /// in the fewest bytes, and in less than a quarter of them; otherwise the only one that waits for an answer.
+    ///
+    /// A bent number is no guide: it names another ping, whose own answer would then look like a duplicate.
+    fn nearest(&mut self, datagram: &[u8]) -> Option<u64> {
+        const LATEST: usize = 128;
+        const BEGINNING: usize = 64;
+        let skipped = self.slots.len().saturating_sub(LATEST);
+        let candidates = self.slots.iter().enumerate().skip(skipped);
+        let distances = candidates.filter_map(|(index, slot)| {
+            let sequence = self.first + index as u64;
+            let stamp = Stamp {
+                sequence,
+                sent_at: slot.sent_at,
+            };
+            let mut answer = ping::build(&stamp, self.size.min(BEGINNING));
+            ping::answer_in_place(&mut answer);
+            if datagram.len() != answer.len().max(self.size) {
+                return None;
+            }
+            let pairs = answer.iter().zip(datagram);
+            let distance = pairs.filter(|(a, b)| !a.eq_ignore_ascii_case(b)).count();
+            (distance * 4 < answer.len()).then_some((distance, sequence))
+        });
+        let nearest = distances.min().map(|(_, sequence)| sequence);
+        nearest.or_else(|| self.only_outstanding())
     }
 
     /// The network says that the oldest outstanding ping met nobody.
@@ -878,6 +915,37 @@ mod tests {
         assert_eq!(rounds.receive(b"x", start), Event::Stray);
         assert_eq!((rounds.counts.corrupt, rounds.counts.lost()), (2, 0));
         assert_eq!(rounds.deadline(), None);
+    }
+
+    #[test]
+    fn a_bent_number_is_not_taken_for_another_ping() {
+        let start = Instant::now();
+        let mut rounds = Rounds::new(0, TIMEOUT);
+        let answers: Vec<Vec<u8>> = (0..3)
+            .map(|number| {
+                let time = Duration::from_micros(1_700_000_000_000_000 + 2111 * number);
+                rounds.send(start, time).to_ascii_uppercase()
+            })
+            .collect();
+        assert!(matches!(
+            rounds.receive(&answers[0], start),
+            Event::Reply { sequence: 1, .. }
+        ));
+        // The answers to the second and the third, with the numbers of the first and the second.
+        for (index, number) in [(1, b'1'), (2, b'2')] {
+            let mut bent = answers[index].clone();
+            bent[5] = number;
+            let sequence = Some(index as u64 + 1);
+            assert_eq!(rounds.receive(&bent, start), Event::Corrupt { sequence });
+        }
+        let Counts {
+            corrupt,
+            duplicates,
+            strays,
+            ..
+        } = rounds.counts;
+        assert_eq!((corrupt, duplicates, strays), (2, 0, 0));
+        assert_eq!(rounds.counts.lost(), 0);
     }
 
     #[test]

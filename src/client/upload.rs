@@ -9,8 +9,8 @@
 //!
 //! Rules:
 //! - Unless `--plain` is set, each header asks for `ack`. A server that sends `ready` gets all files over one connection
-//!   and says of each what became of it. One that says nothing is a plain one: it gets a connection per file, and the
-//!   file is "sent, not acknowledged".
+//!   and says of each what became of it. One that says nothing is a plain one: it gets a connection per file, since it
+//!   may take no more than one, and the file is "sent, not acknowledged". `--one-connection` is for those who know better.
 //! - What may help is tried again with growing pauses; a refusal is not. After `ready` was seen, the next attempt
 //!   resumes where the server stands.
 //! - A file that changes under way ends short or is cut: what is announced is what is sent, and its digest is compared.
@@ -54,10 +54,11 @@ const PIECE_BYTES: usize = 64 * 1024;
   NETLAB_SECRET=... netlab-reactor upload localhost 9001 report.pdf
   netlab-reactor upload --secret-file secret localhost 9001 photos/ notes.txt
   netlab-reactor upload --handshake none --plain localhost 9001 a.bin
-  netlab-reactor upload --secret-file s --user ann --password-file p localhost 9001 a.bin
+  netlab-reactor upload --secret-file s --user ann localhost 9001 a.bin
 
-Secrets come from the named file, from NETLAB_SECRET and NETLAB_PASSWORD, or from a prompt.
-Folders are sent with all files in them, under their last names; hidden ones are left out.
+Secrets come from the named file, from NETLAB_SECRET and NETLAB_PASSWORD, or
+from a prompt. Folders are sent with all files in them, under their last names;
+hidden ones are left out.
 Exit codes: 0 sent, 1 some files could not be read, 69 unreachable, 77 refused.")]
 pub struct UploadArgs {
     /// Host name or address
@@ -90,6 +91,10 @@ pub struct UploadArgs {
     /// Speak the plain protocol only: ask for no answers
     #[arg(long, conflicts_with_all = ["sha256", "resume"])]
     plain: bool,
+
+    /// With --plain: send all files over one connection
+    #[arg(long, requires = "plain")]
+    one_connection: bool,
 
     /// Announce the digest, so that the server checks what arrives
     #[arg(long)]
@@ -156,10 +161,11 @@ pub fn run(args: &UploadArgs) -> Outcome {
             Err(words) => unreadable.push(words),
         }
     }
-    uploader.finish();
+    let farewell = uploader.finish();
     for words in &unreadable {
         eprintln!("netlab-reactor upload: {words}");
     }
+    farewell?;
     match unreadable.is_empty() {
         true => Ok(Exit::Done),
         false if paths.is_empty() => Err(Failure::usage("there is no file to upload")),
@@ -457,6 +463,10 @@ impl Uploader<'_> {
             self.link = Some(link);
             return Ok(fate);
         }
+        if self.args.one_connection {
+            self.link = Some(link);
+            return Ok(Fate::Unacknowledged);
+        }
         self.farewell(link)
     }
 
@@ -685,11 +695,15 @@ impl Uploader<'_> {
         }
     }
 
-    /// Ends a connection that is still open after the last file; everything on it was acknowledged.
-    fn finish(&mut self) {
-        if let Some(mut link) = self.link.take() {
-            link.stream.finish();
+    /// Ends a connection that is still open after the last file. Where everything on it was acknowledged there is
+    /// nothing to wait for.
+    fn finish(&mut self) -> Result<(), Failure> {
+        match self.link.take() {
+            Some(mut link) if link.is_ready => link.stream.finish(),
+            Some(link) => _ = self.farewell(link)?,
+            None => {}
         }
+        Ok(())
     }
 }
 

@@ -230,8 +230,9 @@ fn flood_measures_both_carriers() {
         "{}",
         ended.stdout
     );
+    // A busy machine sends late, but sends all.
     assert!(
-        ended.stdout.contains("sent 100 (500/s), received 100"),
+        ended.stdout.contains("sent 100 (") && ended.stdout.contains("received 100 ("),
         "{}",
         ended.stdout
     );

@@ -219,20 +219,32 @@ pub(crate) fn run(config: &str) -> Output {
 impl Program {
     /// Starts it, and waits for its `ready`.
     pub(crate) fn start(config: &str) -> Self {
-        Self::start_with(config, command(&[]))
+        Self::start_with(config, &[], command(&[]))
+    }
+
+    /// The same with files beside the configuration.
+    pub(crate) fn start_beside(config: &str, files: &[(&str, &[u8])]) -> Self {
+        Self::start_with(config, files, command(&[]))
     }
 
     /// The same with at most so many descriptors.
     pub(crate) fn start_with_descriptors(config: &str, count: u32) -> Self {
         let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
         let arguments = ["-c", &script, env!("CARGO_BIN_EXE_netlab-reactor")];
-        Self::start_with(config, without_settings(Command::new("sh"), &arguments))
+        Self::start_with(
+            config,
+            &[],
+            without_settings(Command::new("sh"), &arguments),
+        )
     }
 
-    fn start_with(config: &str, mut command: Command) -> Self {
+    fn start_with(config: &str, files: &[(&str, &[u8])], mut command: Command) -> Self {
         let dir = temp_dir();
         let file = dir.path().join("netlab.toml");
         std::fs::write(&file, config).expect("a file");
+        for (name, bytes) in files {
+            std::fs::write(dir.path().join(name), bytes).expect("a file");
+        }
         let mut child = command
             .arg("--config")
             .arg(&file)

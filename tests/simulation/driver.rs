@@ -75,6 +75,12 @@ impl Setting<'_> {
         }
     }
 
+    /// The most that a client sends or reads at a time: not so little that the server takes it for a dead one.
+    pub(crate) fn piece_max(&mut self) -> usize {
+        self.rng
+            .between(1 + self.payload_max / 500, self.payload_max)
+    }
+
     /// What the listener of that name was configured to be.
     pub(crate) fn config_of(&self, name: &str) -> Kind {
         let found = self.listeners.iter().find(|listener| listener.name == name);
@@ -124,6 +130,15 @@ impl fmt::Debug for Failure {
 pub(crate) struct Plan {
     pub(crate) planted: Option<PlantedBug>,
     pub(crate) trace: bool,
+    /// Nothing is drawn: for a rule that was broken once.
+    pub(crate) only: Option<Only>,
+}
+
+/// This scenario alone, and these faults alone, at these rates in 1,000.
+#[derive(Clone, Copy)]
+pub(crate) struct Only {
+    pub(crate) scenario: fn() -> Box<dyn Scenario>,
+    pub(crate) faults: &'static [(Fault, u32)],
 }
 
 /// The table of scenarios: those that this seed draws.
@@ -184,12 +199,19 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     if let Some(bug) = plan.planted {
         sim.plant(bug);
     }
-    let faults = Faults::swarm(&mut rng);
+    let mut faults = Faults::swarm(&mut rng);
     let payload_max = *rng.pick(&[20, 500, 5_000, 20_000, 50_000, 200_000]);
     let limits = limits(payload_max, &mut rng);
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
     let mut scenarios = scenarios(payload_max, &mut rng);
+    if let Some(only) = plan.only {
+        scenarios = vec![(only.scenario)()];
+        faults = Faults::none();
+        for (fault, permille) in only.faults {
+            faults.enable(*fault, *permille);
+        }
+    }
 
     let mut volume = std::mem::take(sim.volume());
     let mut setting = Setting {

@@ -77,8 +77,8 @@ impl Echo {
             question,
             answer,
             ending: Ending::HalfCloses,
-            send_bytes_max: setting.rng.sized(setting.payload_max),
-            receive_bytes_max: setting.rng.sized(setting.payload_max),
+            send_bytes_max: setting.piece_max(),
+            receive_bytes_max: setting.piece_max(),
             pause_max: Duration::from_micros(setting.rng.sized(20_000) as u64),
             prompt: setting.late(PROMPT),
             ..Script::new(to)

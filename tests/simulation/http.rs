@@ -68,7 +68,7 @@ impl Scenario for WebServer {
             let mut browser = Browser::new(&bound[0], asks);
             browser.pipelines = setting.rng.coin();
             browser.half_closes = setting.rng.coin();
-            browser.piece_max = setting.rng.between(20, setting.payload_max);
+            browser.piece_max = setting.piece_max();
             browser.pause_max = Duration::from_micros(setting.rng.sized(10_000) as u64);
             sim.enter(browser, after);
         }

@@ -14,6 +14,7 @@ mod http;
 mod planted;
 mod proxy;
 mod relay;
+mod rules;
 mod sweep;
 mod upload;
 mod web;

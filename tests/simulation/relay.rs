@@ -237,6 +237,7 @@ impl Scenario for RelayScenario {
             Fault::ConnectRefused,
             Fault::ConnectHangs,
             Fault::ConnectSlow,
+            Fault::Reset, // just when it was made
         ]);
         let cut = may(&[Fault::Reset]);
         for _ in 0..setting.rng.between(1, 5) {
@@ -269,8 +270,8 @@ impl Scenario for RelayScenario {
                 prompt: setting.late(PROMPT),
                 may_be_cut: cut,
                 ending: Ending::HalfCloses,
-                send_bytes_max: setting.rng.sized(setting.payload_max),
-                receive_bytes_max: setting.rng.sized(setting.payload_max),
+                send_bytes_max: setting.piece_max(),
+                receive_bytes_max: setting.piece_max(),
                 pause_max: Duration::from_micros(setting.rng.sized(10_000) as u64),
                 ..Script::new(&to)
             };

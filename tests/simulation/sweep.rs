@@ -3,7 +3,7 @@
 use crate::driver::{Coverage, Plan, run};
 
 /// Seeds of a plain `cargo test`: a few seconds' worth, slower without optimisation.
-const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 1000 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 600 } else { 1000 };
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

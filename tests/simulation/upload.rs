@@ -89,7 +89,7 @@ impl Scenario for Uploads {
                 logs_in: config.login.is_some(),
                 files,
                 ending,
-                piece_max: setting.rng.sized(setting.payload_max),
+                piece_max: setting.piece_max(),
                 pause_max: Duration::from_micros(setting.rng.sized(10_000) as u64),
                 state: Sending::default(),
             };

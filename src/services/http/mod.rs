@@ -77,7 +77,8 @@ enum Content {
 /// One connection.
 pub struct Conn {
     state: State,
-    scanner: HeadScanner,
+    /// How far a head that comes in pieces was searched; most come whole, and an idle connection has none.
+    scanner: Option<Box<HeadScanner>>,
     requests: u64,
     /// For the log.
     peer: Option<IpAddr>,
@@ -201,9 +202,17 @@ impl Http {
             now: io.now,
             disk: io.disk,
         };
-        let (head, head_bytes) = match conn.scanner.request(rx.bytes(), &self.limits) {
-            Ok(Parsed::Complete(head, bytes)) => (head, bytes),
+        let mut fresh = HeadScanner::default();
+        let scanner = conn.scanner.as_deref_mut().unwrap_or(&mut fresh);
+        let (head, head_bytes) = match scanner.request(rx.bytes(), &self.limits) {
+            Ok(Parsed::Complete(head, bytes)) => {
+                conn.scanner = None;
+                (head, bytes)
+            }
             Ok(Parsed::Partial) => {
+                if conn.scanner.is_none() && !rx.is_empty() {
+                    conn.scanner = Some(Box::new(fresh));
+                }
                 // A line end too many behind the last request is no beginning of the next (RFC 9112 section 2.2).
                 let begun = rx.bytes().iter().any(|byte| !b"\r\n".contains(byte));
                 if begun && matches!(conn.state, State::Idle { .. }) {
@@ -630,7 +639,7 @@ impl Service for Http {
         };
         Conn {
             state,
-            scanner: HeadScanner::default(),
+            scanner: None,
             requests: 0,
             peer: match peer {
                 Peer::Inet(address) => Some(address.ip().to_canonical()),

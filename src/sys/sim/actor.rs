@@ -13,8 +13,9 @@ use super::World;
 use super::agenda::Happening;
 use super::datagrams::DatagramSocket;
 use super::faults::{Fault, Faults};
-use super::net::{End, Net, Owner, Stage};
+use super::net::Net;
 use super::rng::Rng;
+use super::sockets::{End, Owner, Stage};
 use crate::sys::Bind;
 
 /// Which actor.

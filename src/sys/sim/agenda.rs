@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::actor::ActorId;
-use super::net::{Ear, Edges, End};
+use super::sockets::{Ear, Edges, End};
 use crate::sys::Signal;
 
 /// One thing that is to happen.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::World;
 use super::agenda::Happening;
 use super::faults::Fault;
-use super::net::{Ear, Net, Owner};
+use super::net::Net;
+use super::sockets::{Ear, Owner};
 
 /// Datagrams that wait in one socket; later ones are lost, as in a full socket buffer.
 const QUEUE_MAX: usize = 256;

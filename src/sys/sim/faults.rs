@@ -119,7 +119,7 @@ impl Fault {
     /// what merely annoys it, or nothing would ever come to an end in good order.
     fn permille_max(self) -> usize {
         match self {
-            Fault::TornWrite => 30,
+            Fault::TornWrite => 100,
             Fault::DiskFull | Fault::DatagramRefused => 60,
             Fault::Crash => 200,
             Fault::AcceptOutOfDescriptors | Fault::AcceptAborted | Fault::RegisterFails => 200,

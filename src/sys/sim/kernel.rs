@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::agenda::Happening;
 use super::faults::Fault;
-use super::net::{Ear, Edges, End, Owner, Stage};
+use super::sockets::{Ear, Edges, End, Owner, Stage};
 use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
 use crate::buffer::File;
 use crate::service::{Outbox, Peer};
@@ -53,7 +53,11 @@ impl Sim {
     }
 
     fn send_bytes(&mut self, end: End, bytes: &[u8]) -> io::Result<usize> {
-        self.hindered(Ear::Stream(end), Edges::WRITE)?;
+        if let Err(error) = self.hindered(Ear::Stream(end), Edges::WRITE) {
+            // There may be no room by the time of the edge that is owed: then another one follows.
+            self.net.half_mut(end).want_room();
+            return Err(error);
+        }
         if self.volume.is_crashed() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }

@@ -10,7 +10,8 @@
 //!           jump to the next due thing ─▶ net: segments, connections, datagrams ─▶ actors with news act
 //! ```
 //!
-//! The modules in reading order: [`faults`], [`rng`], [`clock`], `agenda` (what is due when), `net` (streams),
+//! The modules in reading order: [`faults`], [`rng`], [`clock`], `agenda` (what is due when), `sockets` and
+//! `net` (streams),
 //! `datagrams`, [`volume`] (the disk), [`actor`], [`talker`] (a client for any protocol), [`trace`].
 //!
 //! Deliberately not here: congestion, retransmission, addresses that route. What a test needs to see of them is delay.
@@ -24,6 +25,7 @@ pub mod faults;
 mod kernel;
 mod net;
 pub mod rng;
+mod sockets;
 pub mod talker;
 pub mod trace;
 pub mod volume;
@@ -38,9 +40,10 @@ use actor::{Actor, ActorId, Hands};
 use agenda::Happening;
 use clock::Clock;
 use faults::{Fault, Faults};
-use net::{Ear, Edges, Net, Owner};
-pub use net::{End, Stage};
+use net::Net;
 use rng::Rng;
+use sockets::{Ear, Edges, Owner};
+pub use sockets::{End, Stage};
 use trace::Trace;
 use volume::Volume;
 
@@ -199,7 +202,7 @@ impl Sim {
 
     /// Listeners that accept connections.
     pub fn open_listeners(&self) -> usize {
-        let listening = |l: &&net::Listener| l.open && l.owner == Owner::Process;
+        let listening = |l: &&sockets::Listener| l.open && l.owner == Owner::Process;
         self.net.listeners.iter().filter(listening).count()
     }
 

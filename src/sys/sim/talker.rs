@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::actor::{Actor, Hands, Received};
-use super::net::{End, Stage};
+use super::sockets::{End, Stage};
 use crate::sys::Bind;
 
 /// How long a client waits for anything before it complains. No time-out of a service is longer.
@@ -231,10 +231,18 @@ impl Actor for Talker {
     }
 
     fn verdict(&self) -> Result<(), String> {
-        if self.script.others.contains(&self.received) {
+        let others = self.script.others.iter();
+        if others.into_iter().any(|other| self.judge(other).is_ok()) {
             return Ok(());
         }
-        let (received, answer) = (&self.received, &self.script.answer);
+        self.judge(&self.script.answer)
+    }
+}
+
+impl Talker {
+    /// Whether everything went as it should if `answer` is the answer.
+    fn judge(&self, answer: &[u8]) -> Result<(), String> {
+        let received = &self.received;
         let same = received
             .iter()
             .zip(answer)

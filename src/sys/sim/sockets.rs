@@ -1,0 +1,212 @@
+//! What a simulated socket is made of: ends, what is on its way to them, edges, listeners.
+//!
+//! What they do is in [`super::net`].
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::actor::ActorId;
+use crate::sys::Bind;
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct End(pub(super) u32);
+
+impl End {
+    /// The other one.
+    pub(super) fn peer(self) -> Self {
+        Self(self.0 ^ 1)
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Who may be told an edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ear {
+    Stream(End),
+    Listener(usize),
+    Datagram(usize),
+}
+
+/// Whom a socket belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The process that is tested.
+    Process,
+    /// Nobody yet: it waits in a listener's queue.
+    Queue,
+    Actor(ActorId),
+}
+
+/// What changed, or is possible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Edges {
+    pub(super) read: bool,
+    pub(super) write: bool,
+    pub(super) closed: bool,
+}
+
+impl Edges {
+    pub(super) const READ: Self = Self {
+        read: true,
+        write: false,
+        closed: false,
+    };
+    pub(super) const WRITE: Self = Self {
+        read: false,
+        write: true,
+        closed: false,
+    };
+    pub(super) const END: Self = Self {
+        read: true,
+        write: false,
+        closed: true,
+    };
+    pub(super) const ALL: Self = Self {
+        read: true,
+        write: true,
+        closed: true,
+    };
+
+    pub(super) fn add(&mut self, more: Self) {
+        self.read |= more.read;
+        self.write |= more.write;
+        self.closed |= more.closed;
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It is being made.
+    Opening,
+    /// It carries bytes.
+    Open,
+    /// It could not be made.
+    Failed(io::ErrorKind),
+}
+
+#[derive(Debug)]
+pub(super) enum Segment {
+    Bytes(Vec<u8>),
+    End,
+    Break,
+}
+
+/// One end, with what is on its way to it.
+#[derive(Debug)]
+pub(super) struct Half {
+    pub(super) owner: Owner,
+    pub(super) address: SocketAddr,
+    /// Where the opener wants to be connected to.
+    pub(super) to: Option<Bind>,
+    /// What the process registered it with.
+    pub(super) token: Option<u64>,
+    /// Edges that were not told yet.
+    pub(super) edges: Edges,
+    /// It stands in the list of those that have some.
+    pub(super) listed: bool,
+    pub(super) flight: VecDeque<(Duration, Segment)>,
+    pub(super) arrived: VecDeque<u8>,
+    /// Bytes in flight and arrived.
+    pub(super) used: usize,
+    pub(super) capacity: usize,
+    pub(super) eof: bool,
+    pub(super) error: Option<io::ErrorKind>,
+    /// Its owner sent the end of its stream.
+    pub(super) finished: bool,
+    pub(super) closed: bool,
+    /// A write was short: freed room is worth an edge.
+    pub(super) wants_room: bool,
+    pub(super) stage: Stage,
+    /// It will not be let in.
+    pub(super) refused: bool,
+    /// The process opened it, as a client of somebody else's.
+    pub(super) opened_by_process: bool,
+    /// The simulation did it: the connection broke, or was never to be served.
+    pub(super) excused: bool,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) bind: Bind,
+    pub(super) owner: Owner,
+    pub(super) token: u64,
+    pub(super) queue: VecDeque<End>,
+    pub(super) backlog: usize,
+    pub(super) open: bool,
+    pub(super) listed: bool,
+}
+
+impl Half {
+    pub(super) fn new(
+        owner: Owner,
+        address: SocketAddr,
+        to: Option<Bind>,
+        capacity: usize,
+    ) -> Self {
+        Self {
+            owner,
+            address,
+            to,
+            token: None,
+            edges: Edges::default(),
+            listed: false,
+            flight: VecDeque::new(),
+            arrived: VecDeque::new(),
+            used: 0,
+            capacity,
+            eof: false,
+            error: None,
+            finished: false,
+            closed: false,
+            wants_room: false,
+            stage: Stage::Opening,
+            refused: false,
+            opened_by_process: owner == Owner::Process,
+            excused: false,
+        }
+    }
+
+    /// Bytes that could be read.
+    pub(super) fn arrived(&self) -> usize {
+        self.arrived.len()
+    }
+
+    /// The next write is to be taken as short: an edge must follow.
+    pub(super) fn want_room(&mut self) {
+        self.wants_room = true;
+    }
+}
+
+impl Segment {
+    pub(super) fn name(&self) -> String {
+        match self {
+            Segment::Bytes(bytes) => format!("{} bytes", bytes.len()),
+            Segment::End => "the end".to_owned(),
+            Segment::Break => "a break".to_owned(),
+        }
+    }
+}
+
+impl Listener {
+    /// Whether a connection to `to` is for it.
+    pub(super) fn accepts(&self, to: &Bind) -> bool {
+        match (&self.bind, to) {
+            (Bind::Inet(own), Bind::Inet(to)) => {
+                own == to || (own.ip().is_unspecified() && own.port() == to.port())
+            }
+            (own, to) => own == to,
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! Laws of every protocol over streams, whatever it says: tested through the real reactor on a simulated kernel that
+//! behaves, so that a broken law is the protocol's fault or the reactor's.
+//!
+//! 1. Any fragmentation of the input gives the same output.
+//! 2. Calling `advance` again when nothing changed changes nothing.
+//! 3. One byte of room in the send queue gives the same output as much room.
+//! 4. A silent peer always ends.
+//! 5. No bytes make it panic, or leave anything behind.
+//!
+//! A new protocol is one more [`Subject`] in [`subjects`].
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use netlab_reactor::config::{
+    AdminConfig, Cache, HelloConfig, HttpConfig, ProxyConfig, SecretSource, TcpEchoConfig,
+    Transform, UploadConfig,
+};
+use netlab_reactor::dns::{self, Hosts, Resolver};
+use netlab_reactor::metrics::Metrics;
+use netlab_reactor::reactor::{Limits, ListenerOptions, Reactor, Turn};
+use netlab_reactor::service::{Disk, Error, Io, Peer, Service};
+use netlab_reactor::services::admin::Admin;
+use netlab_reactor::services::hello::Hello;
+use netlab_reactor::services::http::Http;
+use netlab_reactor::services::proxy::Proxy;
+use netlab_reactor::services::tcp_echo::TcpEcho;
+use netlab_reactor::services::upload::Upload;
+use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
+use netlab_reactor::sys::sim::{End, Sim, Stage};
+use netlab_reactor::sys::{Bind, Signal};
+use netlab_reactor::wire::challenge::{Handshake, Secret};
+use netlab_reactor::wire::login::UserInfo;
+use proptest::prelude::*;
+
+#[allow(dead_code)] // the browser is not needed here
+#[path = "simulation/web.rs"]
+mod web;
+
+const AT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7777);
+const ORIGIN: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 80);
+/// No time-out of a protocol is longer, nor are all of one conversation together.
+const SILENCE_MAX: Duration = Duration::from_secs(20 * 60);
+
+// Two things are no output: how a body without a length is cut into chunks on its way through the proxy, and what a
+// session that is dropped for an error still had to say. The dialogues have neither.
+
+/// How a conversation is held.
+#[derive(Clone, Copy)]
+struct Conditions {
+    /// Bytes that a send queue holds.
+    send_bytes_max: u32,
+    /// `advance` is called again after each call.
+    spurious: bool,
+    /// The client keeps its stream open after the input.
+    keeps_still: bool,
+}
+
+const EASY: Conditions = Conditions {
+    send_bytes_max: 512 * 1024,
+    spurious: false,
+    keeps_still: false,
+};
+
+/// A protocol and a dialogue with it: what the client says, whatever it hears.
+struct Subject {
+    name: &'static str,
+    input: Vec<u8>,
+    /// Opens its listener.
+    open: fn(&mut Reactor<Sim>, Conditions),
+    /// What the fragments of one message may not change does not hold for every protocol: a reply to `hello` is whatever
+    /// arrives at a time.
+    cuts: bool,
+}
+
+#[expect(clippy::semicolon_if_nothing_returned)] // closures of one call
+fn subjects() -> Vec<Subject> {
+    let echo = "Gr\u{fc}\u{df}e aus Stra\u{df}burg, \u{149}ot \u{1f600} "
+        .repeat(40)
+        .into_bytes();
+    let http = b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\nGET /none HTTP/1.1\r\nHost: x\r\n\r\n\
+        HEAD /big.bin HTTP/1.1\r\nHost: x\r\n\r\nGET /big.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let login = br#"{"operate": "login", "user": "ada", "passwd": "pw"}"#;
+    let proxy = format!(
+        "GET http://{ORIGIN}/5000/length/3 HTTP/1.1\r\nHost: x\r\n\r\n\
+         POST http://{ORIGIN}/0/chunked/1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n\
+         GET http://10.0.0.1/ HTTP/1.1\r\nHost: x\r\n\r\n\
+         GET /{ORIGIN}/300/chunked/4 HTTP/1.1\r\nHost: x\r\n\r\n"
+    );
+    let admin = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n";
+    let upload = [
+        &login[..],
+        &file("a", 3000),
+        &file("b/../c", 0),
+        &file("d", 40_000),
+    ]
+    .concat();
+    vec![
+        Subject::new("tcp-echo", &echo, |r, c| listen(r, c, |_| upper())),
+        Subject::new("tcp-echo as it is", &echo, |r, c| {
+            listen(r, c, |_| as_it_is())
+        }),
+        Subject {
+            cuts: false,
+            ..Subject::new("hello", b"b", |r, c| listen(r, c, |_| hello()))
+        },
+        Subject::new("http", http, |r, c| listen(r, c, http_service)),
+        Subject::new("upload", &upload, |r, c| listen(r, c, upload_service)),
+        Subject::new("proxy", proxy.as_bytes(), |r, c| {
+            listen(r, c, |_| proxy_service())
+        }),
+        Subject::new("admin", admin, |r, c| listen(r, c, |_| admin_service())),
+    ]
+}
+
+impl Subject {
+    fn new(name: &'static str, input: &[u8], open: fn(&mut Reactor<Sim>, Conditions)) -> Self {
+        Self {
+            name,
+            input: input.to_vec(),
+            open,
+            cuts: true,
+        }
+    }
+}
+
+fn upper() -> TcpEcho {
+    echo_service(Transform::Upper)
+}
+
+fn as_it_is() -> TcpEcho {
+    echo_service(Transform::None)
+}
+
+fn admin_service() -> Admin {
+    Admin::new(&AdminConfig::default(), SystemTime::UNIX_EPOCH)
+}
+
+fn echo_service(transform: Transform) -> TcpEcho {
+    TcpEcho::new(&TcpEchoConfig {
+        transform,
+        ..TcpEchoConfig::default()
+    })
+}
+
+fn hello() -> Hello {
+    let count = NonZeroU32::new(3).expect("more than none");
+    Hello::new(&HelloConfig {
+        count,
+        ..HelloConfig::default()
+    })
+}
+
+fn http_service(sim: &mut Sim) -> Http {
+    let big: Vec<u8> = (0..50_000u32).map(|i| (i % 251) as u8).collect();
+    sim.volume()
+        .put("/www/a.txt", b"a small file\n", SystemTime::UNIX_EPOCH);
+    sim.volume()
+        .put("/www/big.bin", &big, SystemTime::UNIX_EPOCH);
+    let config = HttpConfig {
+        root: Some(PathBuf::from("/www")),
+        ..HttpConfig::default()
+    };
+    Http::new(&config, &[], sim).expect("a folder")
+}
+
+fn upload_service(sim: &mut Sim) -> Upload {
+    let line = UserInfo::line("ada", &Secret::from("pw"));
+    let mut config = UploadConfig::new(Handshake::None, SecretSource::Given(Secret::from("")));
+    config.dir = PathBuf::from("/up");
+    config.login = Some(UserInfo::parse(&line).expect("one line"));
+    Upload::new(&config, sim).expect("a folder")
+}
+
+fn file(name: &str, len: usize) -> Vec<u8> {
+    let header = format!(r#"{{"filename": "{name}", "filesize": {len}}}"#);
+    let body = (0..len).map(|i| (i * 7 % 253) as u8);
+    (header.len() as i32)
+        .to_le_bytes()
+        .into_iter()
+        .chain(header.into_bytes())
+        .chain(body)
+        .collect()
+}
+
+fn proxy_service() -> Proxy {
+    let mut config = ProxyConfig::new(Cache::Off);
+    config.allow_destinations = vec!["198.18.0.0/15".parse().expect("a range")];
+    Proxy::new(&config, 1)
+}
+
+/// Opens the one listener of a conversation.
+fn listen<T: Service + 'static>(
+    reactor: &mut Reactor<Sim>,
+    conditions: Conditions,
+    make: impl Fn(&mut Sim) -> T,
+) {
+    let options = ListenerOptions {
+        name: "subject".to_owned(),
+        kind: "subject",
+        connections_max: 10,
+        serves_while_draining: false,
+        tls: None,
+    };
+    let service = make(reactor.sys_mut());
+    let service = Repeating {
+        service,
+        again: conditions.spurious,
+    };
+    reactor
+        .listen(&Bind::Inet(AT), options, service)
+        .expect("a free address");
+}
+
+/// A protocol that is asked again when nothing changed, and must not notice.
+struct Repeating<T> {
+    service: T,
+    again: bool,
+}
+
+impl<T: Service> Service for Repeating<T> {
+    type Conn = T::Conn;
+
+    fn accept(&mut self, peer: &Peer, now: Instant) -> T::Conn {
+        self.service.accept(peer, now)
+    }
+
+    fn advance(&mut self, conn: &mut T::Conn, io: &mut Io<'_>) -> Result<(), Error> {
+        self.service.advance(conn, io)?;
+        let facts = |io: &Io<'_>| {
+            let (down, up) = (&io.down, &io.up);
+            [
+                down.rx.len(),
+                up.rx.len(),
+                down.tx.memory_bytes(),
+                up.tx.memory_bytes(),
+            ]
+        };
+        let (before, until) = (facts(io), self.service.deadline(conn));
+        if self.again && io.asked.is_empty() {
+            self.service.advance(conn, io)?;
+            assert_eq!(facts(io), before, "a second look changed something");
+            assert!(io.asked.is_empty(), "a second look asked for something");
+            assert_eq!(
+                self.service.deadline(conn),
+                until,
+                "a second look moved the deadline"
+            );
+        }
+        Ok(())
+    }
+
+    fn deadline(&self, conn: &T::Conn) -> Instant {
+        self.service.deadline(conn)
+    }
+
+    fn ended(&mut self, conn: T::Conn, disk: &mut dyn Disk, now: Instant) {
+        self.service.ended(conn, disk, now);
+    }
+
+    fn turn_ended(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics) {
+        self.service.turn_ended(disk, metrics);
+    }
+
+    fn reopen(&mut self, disk: &mut dyn Disk) {
+        self.service.reopen(disk);
+    }
+}
+
+/// A client that sends each piece on its own.
+struct Cutter {
+    pieces: Vec<Vec<u8>>,
+    keeps_still: bool,
+    end: Option<End>,
+    sent: usize,
+    next_at: Duration,
+    received: Vec<u8>,
+    over_at: Option<Duration>,
+}
+
+/// From one piece to the next: longer than anything is under way.
+const GAP: Duration = Duration::from_micros(100);
+
+impl Actor for Cutter {
+    fn act(&mut self, hands: &mut Hands<'_>) {
+        if self.is_done() {
+            return;
+        }
+        let Some(end) = self.end else {
+            self.end = Some(hands.connect(&Bind::Inet(AT)));
+            return;
+        };
+        if hands.stage(end) != Stage::Open {
+            return;
+        }
+        if hands.now() >= self.next_at && self.sent < self.pieces.len() {
+            let piece = &mut self.pieces[self.sent];
+            let sent = hands.send(end, piece);
+            piece.drain(..sent);
+            if piece.is_empty() {
+                self.sent += 1;
+            }
+            self.next_at = hands.now() + GAP;
+            hands.wake_in(GAP);
+        }
+        if self.sent == self.pieces.len() && !self.keeps_still {
+            hands.finish(end);
+        }
+        loop {
+            match hands.receive(end, 100_000) {
+                Received::Bytes(bytes) => self.received.extend(bytes),
+                Received::Nothing => return,
+                Received::End | Received::Broken => {
+                    self.over_at = Some(hands.now());
+                    return hands.close(end);
+                }
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.over_at.is_some()
+    }
+
+    fn verdict(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Holds one conversation; what the client received and when it was over.
+fn converse(
+    subject: &Subject,
+    pieces: Vec<Vec<u8>>,
+    conditions: Conditions,
+) -> (Vec<u8>, Duration) {
+    let mut sim = Sim::new(1);
+    sim.shape_network(Duration::from_micros(10), 1 << 20);
+    let limits = Limits {
+        sessions_max: 10,
+        accepts_per_turn_max: 10,
+        backlog: 10,
+        pump_bytes_max: 1 << 20,
+        send_bytes_max: conditions.send_bytes_max,
+        large_page_bytes_max: 1 << 24,
+        kept_page_bytes_max: 0,
+        write_timeout: Duration::from_secs(60),
+        linger_timeout: Duration::from_secs(2),
+        linger_bytes_max: 1 << 20,
+        write_rate_min: 0,
+        rate_sources_max: 16,
+        drain_timeout: Duration::from_secs(10),
+    };
+    let resolver = Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]);
+    let mut reactor = Reactor::new(sim, limits, resolver);
+    (subject.open)(&mut reactor, conditions);
+    let sim = reactor.sys_mut();
+    sim.enter(
+        web::WebOrigin::new(SocketAddr::from((ORIGIN, 80))),
+        Duration::ZERO,
+    );
+    let client = sim.enter(
+        Cutter {
+            pieces,
+            keeps_still: conditions.keeps_still,
+            end: None,
+            sent: 0,
+            next_at: Duration::ZERO,
+            received: Vec::new(),
+            over_at: None,
+        },
+        Duration::ZERO,
+    );
+    let mut told = false;
+    while reactor.turn().expect("it goes on") == Turn::Continue {
+        let sim = reactor.sys_mut();
+        if sim.actors_are_done() && !told {
+            told = true;
+            sim.send_signal(Signal::Terminate, Duration::ZERO);
+        }
+    }
+    let gauges = reactor.metrics().gauges;
+    assert_eq!(
+        (gauges.sessions, gauges.sockets, gauges.pages_held),
+        (0, 0, 0),
+        "{}: something is left",
+        subject.name
+    );
+    let mut sim = reactor.into_sys();
+    assert!(
+        sim.left_open().is_empty(),
+        "{}: {:?}",
+        subject.name,
+        sim.left_open()
+    );
+    assert!(
+        sim.volume().open_files().is_empty(),
+        "{}: files are open",
+        subject.name
+    );
+    let client = sim.actor::<Cutter>(client).expect("the client");
+    (
+        without_dates(&client.received),
+        client.over_at.expect("it was over"),
+    )
+}
+
+/// The time of day is the one thing that a slower conversation changes.
+fn without_dates(received: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for line in received.split_inclusive(|&byte| byte == b'\n') {
+        out.extend_from_slice(if line.starts_with(b"Date: ") {
+            b"Date\r\n"
+        } else {
+            line
+        });
+    }
+    out
+}
+
+/// Cuts `input` at these places, given in 1/65536 of its length.
+fn cut(input: &[u8], places: &[u16]) -> Vec<Vec<u8>> {
+    let mut at: Vec<usize> = places
+        .iter()
+        .map(|&place| place as usize * input.len() / 65_536)
+        .collect();
+    at.extend([0, input.len()]);
+    at.sort_unstable();
+    at.windows(2)
+        .map(|pair| input[pair[0]..pair[1]].to_vec())
+        .filter(|piece| !piece.is_empty())
+        .collect()
+}
+
+fn whole(subject: &Subject) -> Vec<u8> {
+    converse(subject, vec![subject.input.clone()], EASY).0
+}
+
+#[test]
+fn one_byte_at_a_time_gives_the_same_output() {
+    for subject in subjects().iter().filter(|subject| subject.cuts) {
+        let bytes = subject.input.iter().map(|&byte| vec![byte]).collect();
+        let bytes = converse(subject, bytes, EASY).0;
+        assert!(bytes == whole(subject), "{}", subject.name);
+    }
+}
+
+#[test]
+fn one_byte_of_room_gives_the_same_output() {
+    for subject in subjects() {
+        let tight = Conditions {
+            send_bytes_max: 1,
+            ..EASY
+        };
+        let tight = converse(&subject, vec![subject.input.clone()], tight).0;
+        assert!(tight == whole(&subject), "{}", subject.name);
+    }
+}
+
+#[test]
+fn every_dialogue_says_something() {
+    // The other laws would hold of a server that does nothing.
+    for subject in subjects() {
+        assert!(!whole(&subject).is_empty(), "{}", subject.name);
+    }
+}
+
+#[test]
+fn a_last_request_that_came_in_two_parts_with_the_end_is_answered_once() {
+    // The second part arrives with the end of the stream, which is no reason to complain of a request that was answered.
+    for last in [
+        "GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        "GET /a.txt FTP/1.1\r\n\r\n",
+    ] {
+        let subject = Subject::new("http", last.as_bytes(), |r, c| listen(r, c, http_service));
+        let parted = converse(&subject, cut(&subject.input, &[20_000]), EASY).0;
+        assert!(
+            parted == whole(&subject),
+            "{}",
+            String::from_utf8_lossy(&parted)
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_fragmentation_gives_the_same_output(places in proptest::collection::vec(any::<u16>(), 0..20)) {
+        for subject in subjects().iter().filter(|subject| subject.cuts) {
+            let cut = converse(subject, cut(&subject.input, &places), EASY).0;
+            prop_assert!(cut == whole(subject), "{}", subject.name);
+        }
+    }
+
+    #[test]
+    fn a_spurious_advance_changes_nothing(places in proptest::collection::vec(any::<u16>(), 0..20), tight: bool) {
+        for subject in subjects().iter().filter(|subject| subject.cuts) {
+            let send_bytes_max = if tight { 1 } else { EASY.send_bytes_max };
+            let again = Conditions { spurious: true, send_bytes_max, ..EASY };
+            let again = converse(subject, cut(&subject.input, &places), again).0;
+            prop_assert!(again == whole(subject), "{}", subject.name);
+        }
+    }
+
+    #[test]
+    fn a_silent_peer_always_ends(stop in any::<u16>()) {
+        for subject in subjects() {
+            let input = &subject.input[..stop as usize * subject.input.len() / 65_536];
+            let silent = Conditions { keeps_still: true, ..EASY };
+            let (_, over_at) = converse(&subject, vec![input.to_vec()], silent);
+            prop_assert!(over_at < SILENCE_MAX, "{} took {over_at:?}", subject.name);
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(
+        junk: Vec<u8>,
+        at in any::<u16>(),
+        flips in proptest::collection::vec((any::<u16>(), any::<u8>()), 0..5),
+    ) {
+        for subject in subjects() {
+            // Pure noise, noise within a dialogue, and a dialogue with a few bytes changed.
+            let (before, after) = subject.input.split_at(at as usize * subject.input.len() / 65_536);
+            let mut changed = subject.input.clone();
+            for &(place, byte) in &flips {
+                let place = place as usize * changed.len() / 65_536;
+                changed[place] ^= byte;
+            }
+            for input in [junk.clone(), [before, &junk, after].concat(), changed] {
+                converse(&subject, vec![input], EASY);
+            }
+        }
+    }
+}

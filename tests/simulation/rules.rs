@@ -1,0 +1,31 @@
+//! Rules that were broken once, each with the scenario and the faults that show it.
+
+use netlab_reactor::sys::sim::faults::Fault;
+
+use crate::driver::{Only, Plan, Scenario, run};
+use crate::hello::HelloStream;
+use crate::relay::RelayScenario;
+
+fn holds(scenario: fn() -> Box<dyn Scenario>, faults: &'static [(Fault, u32)]) {
+    let plan = Plan {
+        only: Some(Only { scenario, faults }),
+        ..Plan::default()
+    };
+    for seed in 0..40 {
+        run(seed, plan).unwrap_or_else(|failure| panic!("{failure:?}"));
+    }
+}
+
+/// There is nothing to read from it, so the pump must not look for more: it turned for ever.
+#[test]
+fn an_event_for_a_connection_that_is_being_made_is_no_reason_to_read() {
+    let faults = &[(Fault::ConnectSlow, 1000), (Fault::SpuriousEvent, 500)];
+    holds(|| Box::new(RelayScenario::default()), faults);
+}
+
+/// The protocol is asked what to do at its deadline, also if an event came ahead of the reminder: the session was cut.
+#[test]
+fn an_event_just_after_a_deadline_does_not_cut_the_session() {
+    let faults = &[(Fault::SpuriousEvent, 900), (Fault::DelayedEvent, 500)];
+    holds(|| Box::new(HelloStream::default()), faults);
+}
