@@ -25,7 +25,7 @@ pub struct Limits {
     /// number at `net.core.somaxconn`. Key `backlog`, default 4,096.
     pub backlog: usize,
     /// Bytes that one session may move in one turn before the others get theirs: larger than a full
-    /// socket buffer. Key `turn_bytes`, default 1 MiB.
+    /// socket buffer, in and out together. Key `turn_bytes`, default 4 MiB.
     pub turn_bytes: usize,
     /// Bytes of free pages that the pool keeps for later; what is above goes back to the system.
     /// Key `max_pool_bytes`, default 64 MiB.
@@ -59,7 +59,7 @@ impl Default for Limits {
             sessions_max: 65_536,
             accept_batch: 64,
             backlog: 4096,
-            turn_bytes: 1024 * 1024,
+            turn_bytes: 4 * 1024 * 1024,
             pool_bytes_max: 64 * 1024 * 1024,
             large_page_bytes_max: 64 * 1024 * 1024,
             send_queue_bytes_max: 256 * 1024,
