@@ -186,20 +186,16 @@ impl Answers {
         allow: &str,
         out: &mut Out<'_>,
     ) {
-        let page = page(
+        let text = "this resource has other methods; see the Allow header";
+        let allow = ("Allow", allow);
+        self.page_with(
             Status::METHOD_NOT_ALLOWED,
-            "this resource has other methods; see the Allow header",
+            allow,
+            text,
+            method,
+            connection,
+            out,
         );
-        let head = self.begin(Status::METHOD_NOT_ALLOWED, connection, out.wall);
-        put_header(head, "Allow", allow);
-        put_header(head, "Content-Type", "text/html; charset=utf-8");
-        put_header_number(head, "Content-Length", page.len() as u64);
-        put_head_end(head);
-        if method != Method::Head {
-            head.extend_from_slice(page.as_bytes());
-            self.answered.body_bytes = page.len() as u64;
-        }
-        self.send(out);
     }
 
     /// The answer to OPTIONS (RFC 9110 section 9.3.7).
@@ -219,9 +215,24 @@ impl Answers {
         connection: Connection,
         out: &mut Out<'_>,
     ) {
-        let page = page(status, "what you asked for is at another address");
+        let text = "what you asked for is at another address";
+        let location = ("Location", location);
+        self.page_with(status, location, text, method, connection, out);
+    }
+
+    /// A small page whose head has one header more.
+    fn page_with(
+        &mut self,
+        status: Status,
+        (name, value): (&str, &str),
+        text: &str,
+        method: Method<'_>,
+        connection: Connection,
+        out: &mut Out<'_>,
+    ) {
+        let page = page(status, text);
         let head = self.begin(status, connection, out.wall);
-        put_header(head, "Location", location);
+        put_header(head, name, value);
         put_header(head, "Content-Type", "text/html; charset=utf-8");
         put_header_number(head, "Content-Length", page.len() as u64);
         put_head_end(head);
