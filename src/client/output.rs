@@ -4,6 +4,7 @@
 //! where `NO_COLOR` is set to anything (no-color.org).
 
 use std::io::{self, IsTerminal, StdoutLock, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -27,6 +28,15 @@ pub enum Tone {
     Odd,
     /// Less important than the rest.
     Faint,
+}
+
+/// One exchange, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Exchange<'a> {
+    sequence: u64,
+    sent: &'a str,
+    reply: &'a str,
+    rtt_ms: f64,
 }
 
 impl Output {
@@ -67,6 +77,32 @@ impl Output {
         let mut line = serde_json::to_vec(object).expect("plain values serialise");
         line.push(b'\n');
         self.bytes(&line)
+    }
+
+    /// What was sent, what came back and how long that took: an object with `json`, else the reply and a line end.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn exchange(
+        &mut self,
+        json: bool,
+        sequence: u64,
+        (sent, reply): (&[u8], &[u8]),
+        rtt: Duration,
+    ) -> Result<(), Failure> {
+        if json {
+            return self.json(&Exchange {
+                sequence,
+                sent: &String::from_utf8_lossy(sent),
+                reply: &String::from_utf8_lossy(reply),
+                rtt_ms: rtt.as_secs_f64() * 1e3,
+            });
+        }
+        if self.is_terminal() {
+            return self.line(Tone::Plain, &printable(reply));
+        }
+        self.bytes(reply)?;
+        self.bytes(b"\n")
     }
 
     /// Writes bytes as they are and sends them on.

@@ -16,7 +16,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::connect::Target;
-use super::output::{Output, Tone, printable};
+use super::output::Output;
 use super::statistics::{RoundTrips, Summary};
 use super::stream::Stream;
 use super::{CommonArgs, Exit, Failure, Outcome};
@@ -55,15 +55,6 @@ pub struct TcpArgs {
 
     #[command(flatten)]
     common: CommonArgs,
-}
-
-/// One exchange, as `--json` prints it.
-#[derive(Debug, Serialize)]
-struct Exchange<'a> {
-    sequence: u64,
-    sent: &'a str,
-    reply: &'a str,
-    rtt_ms: f64,
 }
 
 /// The statistics, as `--json` prints them.
@@ -147,7 +138,9 @@ impl Conversation {
         let reply = self.reply()?;
         let rtt = started.elapsed();
         self.trips.record(rtt);
-        self.print(line, &reply, rtt)
+        let exchange = (line, &reply[..]);
+        self.output
+            .exchange(self.json, self.sequence, exchange, rtt)
     }
 
     /// One reply, without its line ending or length.
@@ -194,27 +187,6 @@ impl Conversation {
             Ok(frame::Frame::Partial { .. }) => Ok(None),
             Err(error) => Err(self.stream.broken(&error.to_string())),
         }
-    }
-
-    fn print(&mut self, sent: &[u8], reply: &[u8], rtt: Duration) -> Result<(), Failure> {
-        if self.json {
-            let (sent, reply) = (
-                String::from_utf8_lossy(sent),
-                String::from_utf8_lossy(reply),
-            );
-            let rtt_ms = rtt.as_secs_f64() * 1e3;
-            return self.output.json(&Exchange {
-                sequence: self.sequence,
-                sent: &sent,
-                reply: &reply,
-                rtt_ms,
-            });
-        }
-        if self.output.is_terminal() {
-            return self.output.line(Tone::Plain, &printable(reply));
-        }
-        self.output.bytes(reply)?;
-        self.output.bytes(b"\n")
     }
 
     fn tell_statistics(&mut self) -> Result<(), Failure> {

@@ -8,10 +8,9 @@ use std::io::{self, BufRead};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde::Serialize;
 
 use super::connect::{Datagrams, Target, reason};
-use super::output::{Output, Tone, printable};
+use super::output::Output;
 use super::statistics::RoundTrips;
 use super::units::Span;
 use super::{CommonArgs, Exit, Failure, Limits, Outcome};
@@ -168,31 +167,9 @@ impl Exchanges<'_> {
                 }
             },
         };
-        if self.args.common.json {
-            #[derive(Serialize)]
-            struct Exchange<'a> {
-                sequence: u64,
-                sent: &'a str,
-                reply: &'a str,
-                rtt_ms: f64,
-            }
-            let (sent, reply) = (
-                String::from_utf8_lossy(sent),
-                String::from_utf8_lossy(reply),
-            );
-            let rtt_ms = rtt.as_secs_f64() * 1e3;
-            return self.output.json(&Exchange {
-                sequence: self.sequence,
-                sent: &sent,
-                reply: &reply,
-                rtt_ms,
-            });
-        }
-        if self.output.is_terminal() {
-            return self.output.line(Tone::Plain, &printable(reply));
-        }
-        self.output.bytes(reply)?;
-        self.output.bytes(b"\n")
+        let json = self.args.common.json;
+        self.output
+            .exchange(json, self.sequence, (sent, reply), rtt)
     }
 
     fn finish(mut self) -> Outcome {
