@@ -43,6 +43,10 @@ pub trait Service {
     /// The state of one connection.
     type Conn;
 
+    /// The client speaks first: a connection is accepted when its first bytes are there, and they are read at once. One
+    /// that stays silent is accepted about a second later.
+    const CLIENT_FIRST: bool = false;
+
     /// A connection was accepted: its first state. `io` is there for a greeting; `advance` follows at once.
     fn accept(&mut self, peer: &Peer, now: Instant) -> Self::Conn;
 

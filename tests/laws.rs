@@ -222,6 +222,7 @@ struct Repeating<T> {
 
 impl<T: Service> Service for Repeating<T> {
     type Conn = T::Conn;
+    const CLIENT_FIRST: bool = T::CLIENT_FIRST;
 
     fn accept(&mut self, peer: &Peer, now: Instant) -> T::Conn {
         self.service.accept(peer, now)

@@ -111,6 +111,8 @@ struct Listener<S: Sys> {
     socket: Option<S::Listener>,
     host: Box<dyn Host>,
     options: ListenerOptions,
+    /// See [`Service::CLIENT_FIRST`].
+    client_first: bool,
     /// An edge was told and the queue of connections not yet empty.
     pending: bool,
     active: usize,
@@ -198,12 +200,16 @@ impl<S: Sys> Reactor<S> {
         service: T,
     ) -> io::Result<Bind> {
         let token = Token::Listener(self.listeners.len() as u32).pack();
-        let (socket, bound) = self.cx.sys.listen(bind, self.limits.backlog, token)?;
+        let (socket, bound) =
+            self.cx
+                .sys
+                .listen(bind, self.limits.backlog, T::CLIENT_FIRST, token)?;
         let metrics = self.add_metrics(&options.name, options.kind, bound.to_string());
         self.listeners.push(Listener {
             socket: Some(socket),
             host: Box::new(Hosted::new(service)),
             options,
+            client_first: T::CLIENT_FIRST,
             pending: false,
             active: 0,
             metrics,
@@ -523,14 +529,6 @@ impl<S: Sys> Reactor<S> {
             index: entry.key() as u32,
             generation: self.generation,
         };
-        if let Err(error) = cx
-            .sys
-            .register(&stream, Token::Session(id, Side::Down).pack())
-        {
-            log::warn!("{}: register: {error}", listener.options.name);
-            cx.sys.close(stream);
-            return;
-        }
         let conn = listener.host.accept(&peer, cx.now);
         listener.active += 1;
         let counted = &mut cx.metrics.listeners[listener.metrics];
@@ -543,7 +541,8 @@ impl<S: Sys> Reactor<S> {
             peer,
         };
         let tls = listener.options.tls.as_ref().and_then(TlsSource::accept);
-        let session = Session::new(id, origin, stream, tls, &cx.limits, cx.now);
+        let mut session = Session::new(id, origin, stream, tls, &cx.limits, cx.now);
+        session.note(Side::Down, listener.client_first, true, false);
         let session = entry.insert(session);
         enqueue(session, &mut self.runnable);
     }

@@ -145,6 +145,8 @@ pub(crate) struct Session<S: Sys> {
     down_socket: Socket<S>,
     up_socket: Socket<S>,
     attempts: Option<Box<Attempts>>,
+    /// The poll knows the client's socket.
+    registered: bool,
     stage: Stage,
     /// It parked with output that the client did not take: that the queue drained is news.
     waited_for_room: bool,
@@ -163,7 +165,7 @@ pub(crate) struct Session<S: Sys> {
 }
 
 impl<S: Sys> Session<S> {
-    /// A session for a connection just accepted, which can be written to for certain.
+    /// A session for a connection just accepted.
     pub(crate) fn new(
         id: Id,
         origin: Origin,
@@ -172,19 +174,18 @@ impl<S: Sys> Session<S> {
         limits: &SessionLimits,
         now: Instant,
     ) -> Self {
-        let down_socket = Socket {
-            writable: true,
-            tls,
-            ..Socket::new(Some(stream))
-        };
         Self {
             id,
             origin,
             down: Link::new(Status::Open, limits.send_bytes_max),
             up: Link::new(Status::Closed, limits.send_bytes_max),
-            down_socket,
+            down_socket: Socket {
+                tls,
+                ..Socket::new(Some(stream))
+            },
             up_socket: Socket::new(None),
             attempts: None,
+            registered: false,
             stage: Stage::Running,
             waited_for_room: false,
             trusted: false,
@@ -438,7 +439,7 @@ impl<S: Sys> Session<S> {
         }
     }
 
-    /// Gives back what an idle session does not need, and says until when it sleeps. `None`: an event came just when the
+    /// Gives back what an idle session does not need, and says until when it sleeps, with the poll to wake it. `None`: an event came just when the
     /// deadline had passed, ahead of its reminder, and the protocol was not asked yet.
     fn park(&mut self, advanced: bool, host: &dyn Host, cx: &mut Context<S>) -> Option<Outcome> {
         for link in [&mut self.down, &mut self.up] {
@@ -462,6 +463,17 @@ impl<S: Sys> Session<S> {
             // `advance` ran with this very `now`: either the peer takes nothing, or the protocol broke its rule.
             debug_assert!(phase != Phase::Idle, "a service let its deadline pass");
             return Some(Outcome::Ended(Err(Error::TimedOut(phase))));
+        }
+        // Only who waits needs events: a session that ends in its first pump is never registered.
+        if !self.registered
+            && let Some(stream) = &self.down_socket.stream
+        {
+            let token = Token::Session(self.id, Side::Down).pack();
+            if let Err(error) = cx.sys.register(stream, token) {
+                log::warn!("{}: register: {error}", self.origin.peer);
+                return Some(Outcome::Ended(Err(Error::Reset(error.kind()))));
+            }
+            self.registered = true;
         }
         Some(Outcome::Park(deadline))
     }

@@ -147,6 +147,7 @@ impl Answer {
 
 impl Service for Admin {
     type Conn = Conn;
+    const CLIENT_FIRST: bool = true;
 
     fn accept(&mut self, _peer: &Peer, now: Instant) -> Conn {
         Conn::Idle {

@@ -69,6 +69,7 @@ impl TcpEcho {
 
 impl Service for TcpEcho {
     type Conn = Conn;
+    const CLIENT_FIRST: bool = true;
 
     fn accept(&mut self, _peer: &Peer, now: Instant) -> Conn {
         Conn {

@@ -41,11 +41,13 @@ pub trait Sys: Disk {
     /// The next signal that arrived, if any.
     fn signal(&mut self) -> Option<Signal>;
 
-    /// Listens on `bind`; the address that it got.
+    /// Listens on `bind`; the address that it got. `client_first`: connections whose first bytes have not arrived may be
+    /// kept back for about a second.
     fn listen(
         &mut self,
         bind: &Bind,
         backlog: i32,
+        client_first: bool,
         token: u64,
     ) -> io::Result<(Self::Listener, Bind)>;
 
@@ -59,7 +61,7 @@ pub trait Sys: Disk {
     /// Stops listening.
     fn unlisten(&mut self, listener: Self::Listener);
 
-    /// Registers a stream once, for reading and writing, edge-triggered.
+    /// Registers a stream once, for reading and writing, edge-triggered. An event follows for what is possible already.
     fn register(&mut self, stream: &Self::Stream, token: u64) -> io::Result<()>;
 
     /// Begins a connection and registers it. An event, readable or writable, follows when it is made or failed.

@@ -1,7 +1,7 @@
 //! The real kernel: mio's poll for readiness, rustix for the system calls, libc for the two that rustix lacks.
 //!
 //! All `unsafe` of the crate stands in the last part of this file: `recvmmsg` and `sendmmsg`, whose arrays of headers
-//! point at one another, and one `ioctl`.
+//! point at one another, one `ioctl` and one socket option.
 //!
 //! Sockets are plain descriptors registered by number, so that TCP and Unix streams are one type. Options are set once on
 //! the listening socket: Linux copies `TCP_NODELAY` and `TCP_NOTSENT_LOWAT` to the sockets it accepts (checked by a test
@@ -217,13 +217,22 @@ impl Sys for Unix {
         }
     }
 
-    fn listen(&mut self, bind: &Bind, backlog: i32, token: u64) -> io::Result<(Listener, Bind)> {
+    fn listen(
+        &mut self,
+        bind: &Bind,
+        backlog: i32,
+        client_first: bool,
+        token: u64,
+    ) -> io::Result<(Listener, Bind)> {
         let (socket, path) = match bind {
             Bind::Inet(address) => {
                 let socket = inet_socket(*address, SocketType::STREAM)?;
                 sockopt::set_socket_reuseaddr(&socket, true)?;
                 sockopt::set_tcp_nodelay(&socket, true)?;
                 SockRef::from(&socket).set_tcp_notsent_lowat(UNTRUSTED_BYTES_MAX)?;
+                if client_first {
+                    defer_accept(&socket)?;
+                }
                 net::bind(&socket, address)?;
                 (socket, None)
             }
@@ -657,6 +666,26 @@ fn unsent(stream: &OwnedFd) -> u64 {
     }
 }
 
+/// `TCP_DEFER_ACCEPT` (`man 7 tcp`), with the least time there is: one retransmission of the handshake's second segment.
+#[allow(unsafe_code)]
+fn defer_accept(listener: &OwnedFd) -> io::Result<()> {
+    let seconds: libc::c_int = 1;
+    // SAFETY: the option's value is one `int`, which is valid for the call.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of_val(&seconds) as libc::socklen_t,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[allow(unsafe_code)]
 impl Messages {
     fn new() -> Self {
@@ -822,7 +851,7 @@ mod tests {
     fn accepted_sockets_have_the_options_of_the_listening_one() {
         let mut sys = Unix::new(false).expect("a poll");
         let bind = Bind::Inet(([127, 0, 0, 1], 0).into());
-        let (listener, bound) = sys.listen(&bind, 1, 0).expect("a listener");
+        let (listener, bound) = sys.listen(&bind, 1, false, 0).expect("a listener");
         let Bind::Inet(address) = bound else {
             panic!("an address was asked for");
         };

@@ -630,6 +630,7 @@ enum Next {
 
 impl Service for Http {
     type Conn = Conn;
+    const CLIENT_FIRST: bool = true;
 
     fn accept(&mut self, peer: &Peer, now: Instant) -> Conn {
         let until = now + self.config.head_timeout;

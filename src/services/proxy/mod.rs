@@ -458,6 +458,7 @@ impl Backlog {
 
 impl Service for Proxy {
     type Conn = Conn;
+    const CLIENT_FIRST: bool = true;
 
     fn accept(&mut self, _peer: &Peer, now: Instant) -> Conn {
         Conn {

@@ -103,7 +103,13 @@ impl Sys for Sim {
         self.signals.pop_front()
     }
 
-    fn listen(&mut self, bind: &Bind, backlog: i32, token: u64) -> io::Result<(usize, Bind)> {
+    fn listen(
+        &mut self,
+        bind: &Bind,
+        backlog: i32,
+        _client_first: bool,
+        token: u64,
+    ) -> io::Result<(usize, Bind)> {
         let mut bind = bind.clone();
         if let Bind::Inet(address) = &mut bind
             && address.port() == 0
