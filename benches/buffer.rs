@@ -44,7 +44,7 @@ fn pours(c: &mut Criterion) {
     for (name, bytes) in [
         ("64 B", 64),
         ("16 KiB", PAGE_BYTES),
-        ("256 KiB", LARGE_PAGE_BYTES),
+        ("512 KiB", LARGE_PAGE_BYTES),
     ] {
         let (mut pool, mut rx, mut tx) = (pool(), RecvBuf::default(), SendQueue::new(1 << 20));
         group.throughput(Throughput::Bytes(bytes as u64));

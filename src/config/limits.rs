@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::{Section, string};
-use crate::buffer::LARGE_PAGE_BYTES;
+use crate::buffer::PAGE_BYTES;
 
 /// The longest duration that the configuration accepts: ten years, so that no deadline overflows.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -83,7 +83,7 @@ impl Limits {
         let large = &mut self.large_page_bytes_max;
         section.memory_size("max_large_page_bytes", 0..=1 << 40, large);
         let queue = &mut self.send_queue_bytes_max;
-        section.memory_size("max_send_queue_bytes", LARGE_PAGE_BYTES..=1 << 30, queue);
+        section.memory_size("max_send_queue_bytes", PAGE_BYTES..=1 << 30, queue);
         section.timeout("write_timeout", &mut self.write_timeout);
         section.rate("min_write_rate", &mut self.write_rate_min);
         section.timeout("linger_timeout", &mut self.linger_timeout);

@@ -10,13 +10,17 @@
 //! Why a cut cannot show: the mapping looks at one character at a time (`char::to_uppercase` has no context, unlike
 //! lower-casing with its final sigma), and unchanged bytes stay the same bytes however they are grouped.
 
+use multiversion::multiversion;
+
 /// No character grows by more than this factor: U+0390, two bytes, becomes three characters of two bytes.
 pub const GROWTH_MAX: usize = 3;
 
 /// Upper-cases the ASCII letters in place and tells whether there was nothing but ASCII, so that the work is done.
 ///
 /// After `false` the slice may still go through [`Upper::push`] or [`datagram`]: upper-casing twice is upper-casing once.
-/// The loop has no early exit on purpose: that is what lets the compiler use vector instructions.
+/// The loop has no early exit on purpose: that is what lets the compiler use vector instructions, the widest that the
+/// processor at hand has.
+#[multiversion(targets("x86_64+avx2"))]
 pub fn ascii_in_place(bytes: &mut [u8]) -> bool {
     let mut seen = 0;
     for byte in bytes.iter_mut() {
