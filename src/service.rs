@@ -101,9 +101,6 @@ pub struct Link {
     pub tx: SendQueue,
     /// The peer sent its last byte; what is in `rx` is the rest.
     pub eof: bool,
-    /// Nothing more is read while something waits to be sent: for a protocol that answers everything at once. Its one page
-    /// of input is then the one that was just sent, still in the processor's cache.
-    pub lockstep: bool,
     /// Whether our last byte was queued, and sent.
     pub finish: Finish,
     /// How the socket stands.
@@ -117,16 +114,9 @@ impl Link {
             rx: RecvBuf::default(),
             tx: SendQueue::new(send_bytes_max),
             eof: false,
-            lockstep: false,
             finish: Finish::Open,
             status,
         }
-    }
-
-    /// Whether there is anything to read for: more may arrive, and there is a place for it.
-    #[inline]
-    pub(crate) fn wants_input(&self) -> bool {
-        !self.eof && self.rx.has_space() && !(self.lockstep && !self.tx.is_empty())
     }
 
     /// No more will be put into `tx`: the peer is to see the end of our stream after what is queued.

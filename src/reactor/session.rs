@@ -246,7 +246,8 @@ impl<S: Sys> Session<S> {
             }
             let fillable = |link: &Link, socket: &Socket<S>| {
                 // A connection that is being made may have been told an event for nothing.
-                socket.may_fill() && link.wants_input() && link.status == Status::Open
+                let reads = socket.may_fill() && !link.eof && link.rx.has_space();
+                reads && link.status == Status::Open
             };
             if !fact
                 && !fillable(&self.down, &self.down_socket)
@@ -516,7 +517,7 @@ impl<S: Sys> Session<S> {
         for (link, socket) in [(&self.down, &self.down_socket), (&self.up, &self.up_socket)] {
             if link.status == Status::Open {
                 debug_assert!(
-                    !socket.readable || !link.wants_input(),
+                    !socket.readable || link.eof || !link.rx.has_space(),
                     "parked with input to read"
                 );
                 debug_assert!(
@@ -653,7 +654,7 @@ fn fill<S: Sys>(
     let Some(stream) = &socket.stream else {
         return Ok(false);
     };
-    while socket.readable && link.wants_input() && *budget > 0 {
+    while socket.readable && !link.eof && link.rx.has_space() && *budget > 0 {
         let space = link.rx.space(pool);
         let room = space.len();
         match sys.recv(stream, space) {

@@ -193,7 +193,7 @@ pub(super) fn fill<S: Sys>(
         return Ok(false);
     };
     let mut news = tls.take_plain(link, pool, budget);
-    while *readable && link.wants_input() && *budget > 0 {
+    while *readable && !link.eof && link.rx.has_space() && *budget > 0 {
         let mut kernel = Kernel {
             sys,
             stream,

@@ -79,7 +79,6 @@ impl Service for TcpEcho {
     }
 
     fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
-        io.down.lockstep = true;
         let mut moved = io.drained;
         while self.echo(&mut conn.upper, io) {
             moved = true;
