@@ -15,11 +15,14 @@
 
 use std::cmp::Ordering;
 use std::fmt::{self, Write};
+use std::hash::BuildHasher;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
+
+use foldhash::quality::FixedState;
 
 use super::answer::Out;
 use crate::buffer::File;
@@ -128,7 +131,15 @@ enum Stage {
         text: String,
         more: bool,
     },
-    Done(Rc<[u8]>),
+    Done(Page),
+}
+
+/// A finished listing.
+#[derive(Clone, Default)]
+pub(super) struct Page {
+    pub(super) text: Rc<[u8]>,
+    /// What tells it from a page with another text.
+    pub(super) tag: u64,
 }
 
 /// One entry.
@@ -157,7 +168,7 @@ impl Listings {
         folder: &File,
         root: &File,
         out: &mut Out<'_>,
-    ) -> Poll<Result<Rc<[u8]>, Unlisted>> {
+    ) -> Poll<Result<Page, Unlisted>> {
         let now = out.now;
         if self.worked_at != Some(now) {
             self.worked_at = Some(now);
@@ -179,7 +190,7 @@ impl Listings {
         match job.work(&mut self.work_left, self.entries_max, root, out) {
             Ok(None) => Poll::Pending,
             Ok(Some(page)) => {
-                let handed_out = Rc::downgrade(&page);
+                let handed_out = Rc::downgrade(&page.text);
                 if !self
                     .sent
                     .last()
@@ -229,10 +240,10 @@ impl Job {
         entries_max: usize,
         root: &File,
         out: &mut Out<'_>,
-    ) -> io::Result<Option<Rc<[u8]>>> {
+    ) -> io::Result<Option<Page>> {
         loop {
             let is_done = match &mut self.stage {
-                Stage::Done(page) => return Ok(Some(Rc::clone(page))),
+                Stage::Done(page) => return Ok(Some(page.clone())),
                 _ if *work == 0 => {
                     self.touched = out.now;
                     return Ok(None);
@@ -282,7 +293,7 @@ impl Job {
 
     /// What was done is followed by the next stage.
     fn advance(&mut self, now: Instant) {
-        let done = Stage::Done(Rc::from([]));
+        let done = Stage::Done(Page::default());
         self.stage = match std::mem::replace(&mut self.stage, done) {
             Stage::Reading { mut rows, more, .. } => {
                 rows.sort_unstable_by(|one, two| self.wanted.order(one, two));
@@ -297,7 +308,10 @@ impl Job {
             Stage::Writing { mut text, more, .. } => {
                 put_end(&mut text, self.wanted.format, more);
                 self.touched = now;
-                Stage::Done(text.into_bytes().into())
+                Stage::Done(Page {
+                    tag: FixedState::default().hash_one(text.as_bytes()),
+                    text: text.into_bytes().into(),
+                })
             }
             done @ Stage::Done(_) => done,
         };
