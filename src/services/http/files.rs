@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use super::Connection;
 use super::answer::{Answered, Answers, Out, SERVER};
 use super::auth::{Auth, Verdict};
-use super::listing::{Listings, Page, Unlisted, Wanted};
+use super::listing::{Listings, POLICY, Page, Unlisted, Wanted};
 use crate::buffer::File;
 use crate::cache::files::{Cost, FileCache, Limits, Witness};
 use crate::config::FilesConfig;
@@ -290,9 +290,7 @@ impl Files {
             match format {
                 ListingFormat::Html => {
                     put_header(answer, "Content-Type", "text/html; charset=utf-8");
-                    let policy =
-                        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'";
-                    put_header(answer, "Content-Security-Policy", policy);
+                    put_header(answer, "Content-Security-Policy", POLICY);
                 }
                 ListingFormat::Json => put_header(answer, "Content-Type", "application/json"),
             }

@@ -464,6 +464,10 @@ fn put_end(text: &mut String, format: ListingFormat, more: bool) {
     }
 }
 
+/// What the page may use: its own style, told by its hash (CSP Level 3, section 8.3), and nothing else.
+pub(super) const POLICY: &str = "default-src 'none'; frame-ancestors 'self'; \
+    style-src 'sha256-nSZfMeLYrTuCEr/wync9LwDZB229vLkqHRJJ0SarAOY='";
+
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:64em;margin:2em auto;padding:0 1em;\
     color:#222;background:#fff}h1{font-size:1.3em;font-weight:600;overflow-wrap:anywhere}p{color:#666}\
     table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35em .6em;border-bottom:1px solid #e4e4e4}\
@@ -539,7 +543,16 @@ impl fmt::Display for Size {
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    use sha2::{Digest, Sha256};
+
     use super::*;
+
+    #[test]
+    fn the_policy_lets_the_style_in() {
+        let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+        assert!(POLICY.contains(&format!("'sha256-{hash}'")), "{hash}");
+    }
 
     #[test]
     fn sizes_have_three_digits() {
