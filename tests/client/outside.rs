@@ -5,25 +5,15 @@
 //! (default `/usr/sbin/exim4`, which must be installed as a package, for its user).
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::{Nginx, Peer, await_listener, free_port};
 use crate::harness::{CA_FILE, Ended, command, run, run_with};
 
-/// A program that is killed at the end of the test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Starts a Python script that prints its port as the first line.
-fn python(script: &str, arguments: &[&str]) -> (Program, String) {
+fn python(script: &str, arguments: &[&str]) -> (Peer, String) {
     let python = std::env::var("NETLAB_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
     let mut child = Command::new(python)
         .args(["-u", "-c", script])
@@ -35,24 +25,7 @@ fn python(script: &str, arguments: &[&str]) -> (Program, String) {
     BufReader::new(child.stdout.take().expect("piped"))
         .read_line(&mut line)
         .expect("a port");
-    (Program(child), line.trim().to_owned())
-}
-
-/// A port that was free a moment ago, for programs that cannot choose one themselves.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port()
-}
-
-/// Waits until somebody listens.
-fn await_listener(port: u16) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < until, "nobody listens at {port}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    (Peer(child), line.trim().to_owned())
 }
 
 fn assert_gets_everything(port: &str, folder: &Path) {
@@ -92,24 +65,8 @@ fn assert_gets_everything(port: &str, folder: &Path) {
 #[ignore = "needs nginx"]
 fn get_against_nginx() {
     let folder = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let root = folder.path().display();
-    let configuration = format!(
-        "daemon off; master_process off; pid {root}/pid; error_log {root}/log; events {{}}\n\
-         http {{ access_log off; client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;\n\
-         uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5; gzip on; gzip_types *; gzip_min_length 1;\n\
-         server {{ listen 127.0.0.1:{port}; root {root}; }} }}\n"
-    );
-    let path = folder.path().join("nginx.conf");
-    std::fs::write(&path, configuration).unwrap();
-    let nginx = Command::new("nginx")
-        .arg("-c")
-        .arg(&path)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("nginx is installed");
-    let _nginx = Program(nginx);
-    await_listener(port);
+    let nginx = Nginx::start(folder.path(), "gzip on; gzip_types *; gzip_min_length 1;");
+    let port = nginx.port;
     assert_gets_everything(&port.to_string(), folder.path());
     let url = format!("http://127.0.0.1:{port}/dir/big.bin");
     // Resuming, and a chunked gzip body.
@@ -419,7 +376,7 @@ fn mail_to_exim_is_found_in_the_mailbox() {
         .args(["-bdf", "-q1h"])
         .spawn()
         .expect("exim is installed");
-    let _exim = Program(exim);
+    let _exim = Peer(exim);
     await_listener(port);
     let ended = send(
         &port.to_string(),

@@ -6,7 +6,7 @@
 )]
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -409,6 +409,67 @@ pub(crate) fn expect_soon(so: impl Fn() -> bool, otherwise: impl Fn() -> String)
     while !so() {
         assert!(Instant::now() < end, "{}", otherwise());
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A program that we did not write; it is killed at the end of the test.
+pub(crate) struct Peer(pub(crate) Child);
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port that was free a moment ago, for programs that cannot choose one themselves.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+}
+
+/// Waits until somebody listens.
+pub(crate) fn await_listener(port: u16) {
+    expect_soon(
+        || TcpStream::connect(("127.0.0.1", port)).is_ok(),
+        || format!("nobody listens at {port}"),
+    );
+}
+
+/// nginx, which serves a folder.
+pub(crate) struct Nginx {
+    pub(crate) port: u16,
+    _peer: Peer,
+    _dir: TempDir,
+}
+
+impl Nginx {
+    /// `directives` are those of its `http` block.
+    pub(crate) fn start(root: &Path, directives: &str) -> Self {
+        let (dir, port) = (temp_dir(), free_port());
+        let (own, root) = (dir.path().display(), root.display());
+        let config = format!(
+            "daemon off; master_process off; pid {own}/pid; error_log {own}/log; events {{}}\n\
+             http {{ access_log off; client_body_temp_path {own}/t1; proxy_temp_path {own}/t2;\n\
+             fastcgi_temp_path {own}/t3; uwsgi_temp_path {own}/t4; scgi_temp_path {own}/t5; {directives}\n\
+             server {{ listen 127.0.0.1:{port}; root {root}; }} }}\n"
+        );
+        let file = dir.path().join("nginx.conf");
+        std::fs::write(&file, config).expect("a file");
+        let nginx = Command::new("nginx")
+            .arg("-c")
+            .arg(&file)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nginx is installed");
+        await_listener(port);
+        Self {
+            port,
+            _peer: Peer(nginx),
+            _dir: dir,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use super::Connection;
 use super::answer::{Answered, Answers, Out, SERVER};
 use super::auth::{Auth, Verdict};
-use super::listing::{Listings, Unlisted, Wanted};
+use super::listing::{Listings, POLICY, Page, Unlisted, Wanted};
 use crate::buffer::File;
 use crate::cache::files::{Cost, FileCache, Limits, Witness};
 use crate::config::FilesConfig;
@@ -260,7 +260,7 @@ impl Files {
     /// Answers with a listing: by reference, so that those who wait for it share its memory.
     fn put_listing(
         &self,
-        page: &Rc<[u8]>,
+        page: &Page,
         format: ListingFormat,
         head: &RequestHead<'_>,
         connection: Connection,
@@ -268,26 +268,41 @@ impl Files {
         out: &mut Out<'_>,
     ) {
         let others = std::mem::replace(&mut answers.lines, Rc::clone(&self.lines));
-        let answer = answers.begin(Status::OK, connection, out.wall);
-        match format {
-            ListingFormat::Html => {
-                put_header(answer, "Content-Type", "text/html; charset=utf-8");
-                let policy =
-                    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'";
-                put_header(answer, "Content-Security-Policy", policy);
+        let tag = format!("\"{:016x}\"", page.tag);
+        let current = Validators {
+            tag: EntityTag::parse(tag.as_bytes()),
+            modified_s: None,
+        };
+        let status = match conditional::evaluate(head.method, &head.headers, Some(&current)) {
+            Outcome::Proceed => Status::OK,
+            Outcome::NotModified => Status::NOT_MODIFIED,
+            Outcome::PreconditionFailed => {
+                put_precondition_failed(head, connection, answers, out);
+                answers.lines = others;
+                return;
             }
-            ListingFormat::Json => put_header(answer, "Content-Type", "application/json"),
-        }
-        put_header_number(answer, "Content-Length", page.len() as u64);
+        };
+        let answer = answers.begin(status, connection, out.wall);
+        put_header(answer, "ETag", &tag);
         put_header(answer, "Cache-Control", "no-cache");
         put_header(answer, "Vary", "Accept");
-        put_header(answer, "X-Content-Type-Options", "nosniff");
+        if status == Status::OK {
+            match format {
+                ListingFormat::Html => {
+                    put_header(answer, "Content-Type", "text/html; charset=utf-8");
+                    put_header(answer, "Content-Security-Policy", POLICY);
+                }
+                ListingFormat::Json => put_header(answer, "Content-Type", "application/json"),
+            }
+            put_header_number(answer, "Content-Length", page.text.len() as u64);
+            put_header(answer, "X-Content-Type-Options", "nosniff");
+        }
         put_head_end(answer);
         answers.send(out);
         answers.lines = others;
-        if head.method == Method::Get {
-            answers.answered.body_bytes = page.len() as u64;
-            out.tx.put_shared(page, 0..page.len(), out.pool);
+        if status == Status::OK && head.method == Method::Get {
+            answers.answered.body_bytes = page.text.len() as u64;
+            out.tx.put_shared(&page.text, 0..page.text.len(), out.pool);
         }
     }
 
@@ -535,6 +550,17 @@ fn unreadable(name: &str, error: &io::Error) -> Refusal {
         status: Status::INTERNAL_SERVER_ERROR,
         text: "the file could not be read",
     }
+}
+
+fn put_precondition_failed(
+    head: &RequestHead<'_>,
+    connection: Connection,
+    answers: &mut Answers,
+    out: &mut Out<'_>,
+) {
+    let text = "this is not the version that the request is about";
+    let status = Status::PRECONDITION_FAILED;
+    answers.text(status, text, head.method, connection, out);
 }
 
 /// `path` relative to the folder `prefix`; `None` outside of it.
@@ -817,14 +843,7 @@ impl Representation {
                 return true;
             }
             Outcome::PreconditionFailed => {
-                let text = "the file is not the version that the request is about";
-                answers.text(
-                    Status::PRECONDITION_FAILED,
-                    text,
-                    head.method,
-                    connection,
-                    out,
-                );
+                put_precondition_failed(head, connection, answers, out);
                 return true;
             }
         }

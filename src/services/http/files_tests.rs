@@ -681,6 +681,26 @@ fn a_listing_is_json_for_who_prefers_it() {
 }
 
 #[test]
+fn a_listing_is_sent_again_only_if_it_changed() {
+    let mut s = site(&[("dir/a", "1")], "listing = true");
+    let first = s.get("/dir/", "");
+    let tag = first.header("etag").expect("a tag").to_owned();
+    let known = format!("If-None-Match: {tag}\r\n");
+    let again = s.get("/dir/", &known);
+    assert_eq!((again.status, again.body.len()), (304, 0));
+    for name in ["etag", "cache-control", "vary"] {
+        assert_eq!(again.header(name), first.header(name), "{name}");
+    }
+    assert_eq!(s.get("/dir/?format=json", &known).status, 200);
+    assert_eq!(s.get("/dir/", "If-Match: \"x\"\r\n").status, 412);
+    fs::write(s.path("dir/a"), "22").expect("a file");
+    s.bench.later(Duration::from_secs(1));
+    let changed = s.get("/dir/", &known);
+    assert_eq!(changed.status, 200);
+    assert_ne!(changed.header("etag"), Some(&*tag));
+}
+
+#[test]
 fn a_large_folder_is_listed_a_bounded_piece_a_turn() {
     let mut s = site(&[], "listing = true\nmax_listing_entries = 2000");
     for i in 0..2500 {

@@ -15,11 +15,14 @@
 
 use std::cmp::Ordering;
 use std::fmt::{self, Write};
+use std::hash::BuildHasher;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
+
+use foldhash::quality::FixedState;
 
 use super::answer::Out;
 use crate::buffer::File;
@@ -128,7 +131,15 @@ enum Stage {
         text: String,
         more: bool,
     },
-    Done(Rc<[u8]>),
+    Done(Page),
+}
+
+/// A finished listing.
+#[derive(Clone, Default)]
+pub(super) struct Page {
+    pub(super) text: Rc<[u8]>,
+    /// What tells it from a page with another text.
+    pub(super) tag: u64,
 }
 
 /// One entry.
@@ -157,7 +168,7 @@ impl Listings {
         folder: &File,
         root: &File,
         out: &mut Out<'_>,
-    ) -> Poll<Result<Rc<[u8]>, Unlisted>> {
+    ) -> Poll<Result<Page, Unlisted>> {
         let now = out.now;
         if self.worked_at != Some(now) {
             self.worked_at = Some(now);
@@ -179,7 +190,7 @@ impl Listings {
         match job.work(&mut self.work_left, self.entries_max, root, out) {
             Ok(None) => Poll::Pending,
             Ok(Some(page)) => {
-                let handed_out = Rc::downgrade(&page);
+                let handed_out = Rc::downgrade(&page.text);
                 if !self
                     .sent
                     .last()
@@ -229,10 +240,10 @@ impl Job {
         entries_max: usize,
         root: &File,
         out: &mut Out<'_>,
-    ) -> io::Result<Option<Rc<[u8]>>> {
+    ) -> io::Result<Option<Page>> {
         loop {
             let is_done = match &mut self.stage {
-                Stage::Done(page) => return Ok(Some(Rc::clone(page))),
+                Stage::Done(page) => return Ok(Some(page.clone())),
                 _ if *work == 0 => {
                     self.touched = out.now;
                     return Ok(None);
@@ -282,7 +293,7 @@ impl Job {
 
     /// What was done is followed by the next stage.
     fn advance(&mut self, now: Instant) {
-        let done = Stage::Done(Rc::from([]));
+        let done = Stage::Done(Page::default());
         self.stage = match std::mem::replace(&mut self.stage, done) {
             Stage::Reading { mut rows, more, .. } => {
                 rows.sort_unstable_by(|one, two| self.wanted.order(one, two));
@@ -297,7 +308,10 @@ impl Job {
             Stage::Writing { mut text, more, .. } => {
                 put_end(&mut text, self.wanted.format, more);
                 self.touched = now;
-                Stage::Done(text.into_bytes().into())
+                Stage::Done(Page {
+                    tag: FixedState::default().hash_one(text.as_bytes()),
+                    text: text.into_bytes().into(),
+                })
             }
             done @ Stage::Done(_) => done,
         };
@@ -450,6 +464,10 @@ fn put_end(text: &mut String, format: ListingFormat, more: bool) {
     }
 }
 
+/// What the page may use: its own style, told by its hash (CSP Level 3, section 8.3), and nothing else.
+pub(super) const POLICY: &str = "default-src 'none'; frame-ancestors 'self'; \
+    style-src 'sha256-nSZfMeLYrTuCEr/wync9LwDZB229vLkqHRJJ0SarAOY='";
+
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:64em;margin:2em auto;padding:0 1em;\
     color:#222;background:#fff}h1{font-size:1.3em;font-weight:600;overflow-wrap:anywhere}p{color:#666}\
     table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35em .6em;border-bottom:1px solid #e4e4e4}\
@@ -525,7 +543,16 @@ impl fmt::Display for Size {
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    use sha2::{Digest, Sha256};
+
     use super::*;
+
+    #[test]
+    fn the_policy_lets_the_style_in() {
+        let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+        assert!(POLICY.contains(&format!("'sha256-{hash}'")), "{hash}");
+    }
 
     #[test]
     fn sizes_have_three_digits() {
