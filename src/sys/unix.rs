@@ -869,6 +869,34 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_speaks_first_is_accepted_with_its_first_bytes_and_a_silent_one_later() {
+        let mut sys = Unix::new(false).expect("a poll");
+        let bind = Bind::Inet(([127, 0, 0, 1], 0).into());
+        let (listener, bound) = sys.listen(&bind, 2, true, 0).expect("a listener");
+        let Bind::Inet(address) = bound else {
+            panic!("an address was asked for");
+        };
+        let _silent = std::net::TcpStream::connect(address).expect("a connection");
+        let mut client = std::net::TcpStream::connect(address).expect("a connection");
+        std::io::Write::write_all(&mut client, b"first").expect("a write");
+        let mut accepted = || {
+            let mut events = Vec::new();
+            loop {
+                match sys.accept(&listener) {
+                    Ok((_, Peer::Inet(peer))) => break peer,
+                    Ok((_, Peer::Unix)) => panic!("an internet address was asked for"),
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                }
+                sys.poll(&mut events, Some(Duration::from_secs(60)))
+                    .expect("a poll");
+            }
+        };
+        let spoke = client.local_addr().expect("an address");
+        assert_eq!(accepted(), spoke, "the silent one came first");
+        assert_ne!(accepted(), spoke);
+    }
+
+    #[test]
     fn the_names_of_a_folder_come_in_pieces_and_each_once() {
         let dir = tempfile::tempdir().expect("a folder");
         for i in 0..3000 {
