@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 256, HEAD = 16 << 10, PIECE = 256 << 10, INLINE = 4 << 10, BATCH = 64, DATAGRAM = 65536 + 192 };
+enum { EVENTS = 256, HEAD = 16 << 10, PIECE = 256 << 10, INLINE = 4 << 10, BATCH = 64, DATAGRAM = 65536 + 192, BLOCK = 16 };
 
 // One connection: for http the answer that is being sent, for tcp the bytes that the peer has not taken yet.
 struct conn {
@@ -55,8 +55,12 @@ static int bound(int type, int port) {
     return fd;
 }
 
+// In blocks, because gcc -O2 makes vector instructions of a loop only if it knows how often it runs.
 static void upper(char *bytes, size_t len) {
-    for (size_t i = 0; i < len; i++) bytes[i] -= (unsigned char)(bytes[i] - 'a') < 26 ? 32 : 0;
+    char *stop = bytes + len;
+    for (; stop - bytes >= BLOCK; bytes += BLOCK)
+        for (int i = 0; i < BLOCK; i++) bytes[i] -= (unsigned char)(bytes[i] - 'a') < 26 ? 32 : 0;
+    for (; bytes < stop; bytes++) *bytes -= (unsigned char)(*bytes - 'a') < 26 ? 32 : 0;
 }
 
 static void end(struct conn *c) {
