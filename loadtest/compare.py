@@ -54,6 +54,7 @@ bind = "127.0.0.1:{port}"
 root = "{site}"
 idle_timeout = "1h"
 """
+HTTPS_CONF = HTTP_CONF + 'tls = {{ cert = "{built}/cert.pem", key = "{built}/key.pem" }}\n'
 NGINX_CONF = """daemon off; {nginx_user} worker_processes 1; pid {dir}/pid; error_log stderr error; worker_rlimit_nofile {nofile};
 events {{ worker_connections 12000; multi_accept on; }}
 http {{
@@ -65,6 +66,8 @@ http {{
     server {{ listen 127.0.0.1:{port} backlog=4096; root {site}; }}
 }}
 """
+NGINX_TLS_CONF = NGINX_CONF.replace(" backlog=4096;", """ ssl backlog=4096; ssl_protocols TLSv1.3;
+        ssl_certificate {built}/cert.pem; ssl_certificate_key {built}/key.pem;""")
 LIGHTTPD_CONF = """server.document-root = "{site}"
 server.bind = "127.0.0.1"
 server.port = {port}
@@ -84,22 +87,38 @@ error-log: {dir}/error
 listen: {{host: 127.0.0.1, port: {port}}}
 hosts: {{default: {{paths: {{"/": {{file.dir: "{site}"}}}}}}}}
 """
+# For wrk, so that all servers are asked for the same version, cipher suite and key exchange.
+OPENSSL_CONF = """openssl_conf = load
+[load]
+ssl_conf = ssl
+[ssl]
+system_default = tls
+[tls]
+MinProtocol = TLSv1.3
+Ciphersuites = TLS_AES_128_GCM_SHA256
+Groups = X25519
+"""
 SERVE = "{ours} -qq --config {conf}"
+NGINX = "nginx -e stderr -c {conf}"
 CONTESTANTS = {
     OURS: {
         "http": (SERVE, HTTP_CONF),
+        "https": (SERVE, HTTPS_CONF),
         "tcp": (SERVE, '[[listener]]\nkind = "tcp-echo"\nbind = "127.0.0.1:{port}"\n'),
         "udp": (SERVE, '[[listener]]\nkind = "udp-ping"\nbind = "127.0.0.1:{port}"\nloss = 0.0\n'),
     },
+    f"{OURS} http": {"https": (SERVE, HTTP_CONF)},      # what TLS costs
     "bare": {role: (f"{{built}}/bare {role} {{port}}", "") for role in ("http", "tcp", "udp")},
-    "nginx": {"http": ("nginx -e stderr -c {conf}", NGINX_CONF)},
+    "nginx": {"http": (NGINX, NGINX_CONF), "https": (NGINX, NGINX_TLS_CONF)},
     "lighttpd": {"http": ("lighttpd -D -f {conf}", LIGHTTPD_CONF)},
     "h2o": {"http": ("h2o -c {conf}", H2O_CONF)},
 }
 
 # ---- cases: name -> (role, what it is, unit, load); the load is a command with {port} and {seconds} ------------------
 
-WRK = "wrk -t1 -c64 -d{seconds}s --latency --timeout 5s -s {here}/http.lua http://127.0.0.1:{port}"
+WRK = "wrk -t1 -c64 -d{seconds}s --latency --timeout 5s -s {here}/http.lua {scheme}://127.0.0.1:{port}"
+TLS = f"env OPENSSL_CONF={{built}}/openssl.cnf {WRK}"
+FULL = f"env LD_PRELOAD={{built}}/handshake.so OPENSSL_CONF={{built}}/openssl.cnf {WRK}"
 CASES = {
     "http-128": ("http", "128-byte file, 64 kept connections", "requests", WRK + "/128"),
     "http-1k": ("http", "1 KiB file, 64 kept connections", "requests", WRK + "/1024"),
@@ -108,6 +127,11 @@ CASES = {
     "http-pipelined": ("http", "128-byte file, 16 requests at a time", "requests", WRK + "/128 -- depth=16"),
     "http-close": ("http", "128-byte file, a connection for each request", "requests", WRK + "/128 -- close"),
     "http-idle": ("http", f"128-byte file, 64 kept connections beside {IDLE:,} idle ones", "requests", WRK + "/128"),
+    "https-128": ("https", "128-byte file over TLS, 64 kept connections", "requests", TLS + "/128"),
+    "https-16k": ("https", "16 KiB file over TLS, 64 kept connections", "requests", TLS + "/16384"),
+    "https-1m": ("https", "1 MiB file over TLS, 64 kept connections", "requests", TLS + "/1048576"),
+    "https-close": ("https", "128-byte file over TLS, a connection and a full handshake for each request", "requests",
+                    FULL + "/128 -- close"),
     "tcp-64": ("tcp", "TCP echo, 64 connections, 64-byte messages in turn", "messages",
                "{built}/load tcp {port} 64 64 {seconds}"),
     "tcp-1m": ("tcp", "TCP echo, 4 connections, 1 MiB messages", "messages",
@@ -115,6 +139,7 @@ CASES = {
     "udp-64": ("udp", "UDP ping, 64 bytes, 16 sockets with 16 under way each", "datagrams",
                "{built}/load udp {port} 16 16 64 {seconds}"),
 }
+NEEDS = {"http": ("wrk",), "https": ("wrk", "openssl")}
 
 # ---- the network -----------------------------------------------------------------------------------------------------
 
@@ -194,6 +219,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         command, conf = CONTESTANTS[self.name][self.role]
+        self.scheme = "https" if "/cert.pem" in conf else "http"
         values = dict(port=self.port, dir=self.dir, conf=self.dir / "conf", site=BUILT / "site", built=BUILT,
                       ours=self.options.binary, nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         # Started by root they would become somebody who may not read the files.
@@ -247,7 +273,7 @@ class Server:
 
 def run_load(case, server, seconds, options):
     """Runs a case's load; what it says."""
-    command = CASES[case][3].format(port=server.port, seconds=seconds, here=HERE, built=BUILT)
+    command = CASES[case][3].format(scheme=server.scheme, port=server.port, seconds=seconds, here=HERE, built=BUILT)
     done = subprocess.run(["taskset", "-c", str(options.last), *command.split()], capture_output=True, text=True,
                           timeout=seconds + 60)
     objects = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -383,8 +409,15 @@ def prepare(options):
     BUILT.chmod(0o755)
     for size in (128, 1024, 16384, 1 << 20):
         (BUILT / "site" / str(size)).write_bytes(b"x" * size)
-    for program in ("bare", "load"):
-        subprocess.run(["cc", "-O2", "-o", BUILT / program, HERE / f"{program}.c"], check=True)
+    for program, made, flags in (("bare", "bare", []), ("load", "load", []),
+                                 ("handshake", "handshake.so", ["-shared", "-fPIC"])):
+        subprocess.run(["cc", "-O2", *flags, "-o", BUILT / made, HERE / f"{program}.c"], check=True)
+    (BUILT / "openssl.cnf").write_text(OPENSSL_CONF)
+    if shutil.which("openssl"):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+             "-subj", "/CN=127.0.0.1", "-keyout", BUILT / "key.pem", "-out", BUILT / "cert.pem"],
+            check=True, capture_output=True)
     if not Path(options.binary).exists():
         sys.exit(f"{options.binary} is missing: cargo build --release")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -396,6 +429,16 @@ def prepare(options):
 def installed(name):
     program = CONTESTANTS[name][next(iter(CONTESTANTS[name]))][0].split()[0]
     return program.startswith("{") or shutil.which(program) is not None
+
+
+def lacks(case):
+    """What is not there that the case needs, or None."""
+    for program in NEEDS.get(CASES[case][0], ()):
+        if not shutil.which(program):
+            return f"{program} is not installed"
+    if case == "https-close" and b"libssl.so" not in Path(shutil.which("wrk")).read_bytes():
+        return "wrk does not load libssl, so it cannot be kept from resuming sessions"
+    return None
 
 
 def main():
@@ -433,8 +476,8 @@ def main():
     sections, bad = {}, []
     for case in options.cases or CASES:
         role = CASES[case][0]
-        if role == "http" and not shutil.which("wrk"):
-            print(f"{case}: left out, wrk is not installed", file=sys.stderr)
+        if lack := lacks(case):
+            print(f"{case}: left out, {lack}", file=sys.stderr)
             continue
         names = [n for n in CONTESTANTS if n in wanted and role in CONTESTANTS[n] and installed(n)]
         if options.syscalls:
