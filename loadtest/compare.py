@@ -6,7 +6,9 @@
     python3 loadtest/compare.py http-128 tcp-64          some cases
     python3 loadtest/compare.py --only nginx,bare --rounds 9 --seconds 5
     python3 loadtest/compare.py --write                  puts the tables into loadtest/results.md
-    python3 loadtest/compare.py --syscalls http-128      system calls per operation, from strace
+    python3 loadtest/compare.py --syscalls http-128      system calls per operation, from strace and perf
+    python3 loadtest/compare.py --slow                   slow clients, from slow.sh
+    python3 loadtest/compare.py --all --write            all of these: writes loadtest/results.md anew
     python3 loadtest/compare.py --list
     python3 loadtest/compare.py --smoke                  a second per case: does all of it run?
 
@@ -16,17 +18,21 @@ the server busy does not change it. Rounds take the contestants in turn; the rat
 round, and the median over the rounds is what counts. A measurement during which something else used the server's
 processor is taken again, up to three times.
 
-Standard library only. Loopback only. Everything is bounded in time.
+Standard library only. Loopback only, as root in a network namespace of its own. Everything is bounded in time.
 """
 import argparse
+import ctypes
+import fcntl
 import json
 import os
 import platform
 import re
 import resource
 import shutil
+import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -41,6 +47,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 OURS = "netlab-reactor"
 DISTURBED = 0.06          # of the server's processor, used by others
 IDLE = 10_000
+CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 1      # Linux: sched.h, sockios.h, if.h
 
 # ---- contestants: name -> role -> (command, configuration); {…} is filled in at the start -----------------------------
 
@@ -50,6 +57,7 @@ bind = "127.0.0.1:{port}"
 root = "{site}"
 idle_timeout = "1h"
 """
+HTTPS_CONF = HTTP_CONF + 'tls = {{ cert = "{built}/cert.pem", key = "{built}/key.pem" }}\n'
 NGINX_CONF = """daemon off; {nginx_user} worker_processes 1; pid {dir}/pid; error_log stderr error; worker_rlimit_nofile {nofile};
 events {{ worker_connections 12000; multi_accept on; }}
 http {{
@@ -61,6 +69,8 @@ http {{
     server {{ listen 127.0.0.1:{port} backlog=4096; root {site}; }}
 }}
 """
+NGINX_TLS_CONF = NGINX_CONF.replace(" backlog=4096;", """ ssl backlog=4096; ssl_protocols TLSv1.3;
+        ssl_certificate {built}/cert.pem; ssl_certificate_key {built}/key.pem;""")
 LIGHTTPD_CONF = """server.document-root = "{site}"
 server.bind = "127.0.0.1"
 server.port = {port}
@@ -80,22 +90,38 @@ error-log: {dir}/error
 listen: {{host: 127.0.0.1, port: {port}}}
 hosts: {{default: {{paths: {{"/": {{file.dir: "{site}"}}}}}}}}
 """
+# For wrk, so that all servers are asked for the same version, cipher suite and key exchange.
+OPENSSL_CONF = """openssl_conf = load
+[load]
+ssl_conf = ssl
+[ssl]
+system_default = tls
+[tls]
+MinProtocol = TLSv1.3
+Ciphersuites = TLS_AES_128_GCM_SHA256
+Groups = X25519
+"""
 SERVE = "{ours} -qq --config {conf}"
+NGINX = "nginx -e stderr -c {conf}"
 CONTESTANTS = {
     OURS: {
         "http": (SERVE, HTTP_CONF),
+        "https": (SERVE, HTTPS_CONF),
         "tcp": (SERVE, '[[listener]]\nkind = "tcp-echo"\nbind = "127.0.0.1:{port}"\n'),
         "udp": (SERVE, '[[listener]]\nkind = "udp-ping"\nbind = "127.0.0.1:{port}"\nloss = 0.0\n'),
     },
+    f"{OURS} http": {"https": (SERVE, HTTP_CONF)},      # what TLS costs
     "bare": {role: (f"{{built}}/bare {role} {{port}}", "") for role in ("http", "tcp", "udp")},
-    "nginx": {"http": ("nginx -e stderr -c {conf}", NGINX_CONF)},
+    "nginx": {"http": (NGINX, NGINX_CONF), "https": (NGINX, NGINX_TLS_CONF)},
     "lighttpd": {"http": ("lighttpd -D -f {conf}", LIGHTTPD_CONF)},
     "h2o": {"http": ("h2o -c {conf}", H2O_CONF)},
 }
 
 # ---- cases: name -> (role, what it is, unit, load); the load is a command with {port} and {seconds} ------------------
 
-WRK = "wrk -t1 -c64 -d{seconds}s --latency --timeout 5s -s {here}/http.lua http://127.0.0.1:{port}"
+WRK = "wrk -t1 -c64 -d{seconds}s --latency --timeout 5s -s {here}/http.lua {scheme}://127.0.0.1:{port}"
+TLS = f"env OPENSSL_CONF={{built}}/openssl.cnf {WRK}"
+FULL = f"env LD_PRELOAD={{built}}/handshake.so OPENSSL_CONF={{built}}/openssl.cnf {WRK}"
 CASES = {
     "http-128": ("http", "128-byte file, 64 kept connections", "requests", WRK + "/128"),
     "http-1k": ("http", "1 KiB file, 64 kept connections", "requests", WRK + "/1024"),
@@ -104,6 +130,11 @@ CASES = {
     "http-pipelined": ("http", "128-byte file, 16 requests at a time", "requests", WRK + "/128 -- depth=16"),
     "http-close": ("http", "128-byte file, a connection for each request", "requests", WRK + "/128 -- close"),
     "http-idle": ("http", f"128-byte file, 64 kept connections beside {IDLE:,} idle ones", "requests", WRK + "/128"),
+    "https-128": ("https", "128-byte file over TLS, 64 kept connections", "requests", TLS + "/128"),
+    "https-16k": ("https", "16 KiB file over TLS, 64 kept connections", "requests", TLS + "/16384"),
+    "https-1m": ("https", "1 MiB file over TLS, 64 kept connections", "requests", TLS + "/1048576"),
+    "https-close": ("https", "128-byte file over TLS, a connection and a full handshake for each request", "requests",
+                    FULL + "/128 -- close"),
     "tcp-64": ("tcp", "TCP echo, 64 connections, 64-byte messages in turn", "messages",
                "{built}/load tcp {port} 64 64 {seconds}"),
     "tcp-1m": ("tcp", "TCP echo, 4 connections, 1 MiB messages", "messages",
@@ -111,6 +142,37 @@ CASES = {
     "udp-64": ("udp", "UDP ping, 64 bytes, 16 sockets with 16 under way each", "datagrams",
                "{built}/load udp {port} 16 16 64 {seconds}"),
 }
+NEEDS = {"http": ("wrk",), "https": ("wrk", "openssl")}
+# Whose system calls are counted if no case is named: http-idle makes those of http-128, and TLS is about computing.
+COUNTED = [case for case in CASES if case != "http-idle" and not case.startswith("https")]
+PURPOSES = {
+    "receive": {"read", "readv", "recvfrom", "recvmsg", "recvmmsg"},
+    "send": {"write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile"},
+    "wait": {"epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll", "select", "pselect6"},
+}
+
+# ---- the network -----------------------------------------------------------------------------------------------------
+
+
+def own_network():
+    """Moves to a network namespace of our own, with cubic, where that is permitted (to root). What became of it.
+
+    With bbr, the default here and there, the kernel paces even loopback: a row with 1 MiB would tell about its timers.
+    """
+    if ctypes.CDLL(None).unshare(CLONE_NEWNET) != 0:
+        where = "the machine's own network (only root may have a namespace)"
+    else:
+        where = "a network namespace of its own"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
+        try:
+            Path("/proc/sys/net/ipv4/tcp_congestion_control").write_text("cubic")
+        except OSError as error:
+            where += f", where cubic is not to be had ({error.strerror})"
+    with socket.socket() as stream:
+        control = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+    return f"TCP {control} in {where}"
+
 
 # ---- /proc -----------------------------------------------------------------------------------------------------------
 
@@ -158,8 +220,8 @@ def busy_seconds(processor):
 class Server:
     """A contestant that runs, from `with` to the end of its block."""
 
-    def __init__(self, name, role, options, wrap=""):
-        self.name, self.role, self.options, self.wrap = name, role, options, wrap
+    def __init__(self, name, role, options):
+        self.name, self.role, self.options = name, role, options
 
     def __enter__(self):
         self.dir = Path(tempfile.mkdtemp(prefix="loadtest-"))
@@ -167,6 +229,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         command, conf = CONTESTANTS[self.name][self.role]
+        self.scheme = "https" if "/cert.pem" in conf else "http"
         values = dict(port=self.port, dir=self.dir, conf=self.dir / "conf", site=BUILT / "site", built=BUILT,
                       ours=self.options.binary, nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         # Started by root they would become somebody who may not read the files.
@@ -174,7 +237,7 @@ class Server:
         values |= dict(nginx_user="user root;" if root else "", h2o_user="user: root\n" if root else "")
         (self.dir / "conf").write_text(conf.format(**values))
         self.log = open(self.dir / "log", "wb")
-        argv = f"taskset -c {self.options.first} {self.wrap} {command}".format(**values).split()
+        argv = f"taskset -c {self.options.first} {command}".format(**values).split()
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         try:
             self.wait()
@@ -203,11 +266,7 @@ class Server:
 
     def __exit__(self, *_):
         pids = set(family(self.process.pid))
-        if self.wrap:                               # strace ends, and tells, when what it traces ends
-            for pid in pids - {self.process.pid}:
-                os.kill(pid, 15)
-        else:
-            self.process.terminate()
+        self.process.terminate()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -218,10 +277,10 @@ class Server:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def run_load(case, server, seconds, options):
-    """Runs a case's load; what it says."""
-    command = CASES[case][3].format(port=server.port, seconds=seconds, here=HERE, built=BUILT)
-    done = subprocess.run(["taskset", "-c", str(options.last), *command.split()], capture_output=True, text=True,
+def run_load(case, server, seconds, options, wrap=()):
+    """Runs a case's load, as an argument of the command `wrap`; what it says."""
+    command = CASES[case][3].format(scheme=server.scheme, port=server.port, seconds=seconds, here=HERE, built=BUILT)
+    done = subprocess.run([*wrap, "taskset", "-c", str(options.last), *command.split()], capture_output=True, text=True,
                           timeout=seconds + 60)
     objects = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not objects:
@@ -279,7 +338,7 @@ def measure(case, name, options):
 # ---- reports ---------------------------------------------------------------------------------------------------------
 
 
-def table(case, rounds):
+def table(case, rounds, left_out):
     """The Markdown table of one case; `rounds` has {contestant: result} for each round."""
     role, title, unit, _ = CASES[case]
     idle = case == "http-idle"
@@ -300,6 +359,7 @@ def table(case, rounds):
         lines.append(f"| {' | '.join(row)} |")
     others = statistics.median(r["others"] for of in rounds for r in of.values())
     note = f"{len(rounds)} rounds; others used {100 * others:.1f} % of the server's processor."
+    note += f" {left_out}." if left_out else ""
     return f"## {case}\n\n{title[0].upper() + title[1:]}.\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
 
@@ -313,12 +373,11 @@ def machine(options):
             return None
     cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
     memory = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) / 2**20
-    control = Path("/proc/sys/net/ipv4/tcp_congestion_control")
     commit = said("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty")
     facts = [
         time.strftime("%Y-%m-%d"),
         f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} processors, {memory:.0f} GiB",
-        f"{platform.system()} {platform.release()}, TCP {control.read_text().strip() if control.exists() else '?'}",
+        f"{platform.system()} {platform.release()}, {options.network}",
         f"server on processor {options.first}, load on processor {options.last}; {options.seconds} s a measurement",
         f"{OURS} {commit or ''}, {said('rustc', '--version')}, {said('cc', '--version')}",
         ", ".join(filter(None, (said("nginx", "-v"), said("lighttpd", "-v"), said("h2o", "-v")))),
@@ -326,26 +385,121 @@ def machine(options):
     return "".join(f"- {fact}\n" for fact in facts if fact)
 
 
-def write(sections, options):
-    """Replaces the sections of these cases in results.md, and the notes of the machine."""
+def written():
+    """The sections of results.md: {name: text}."""
     path = HERE / "results.md"
-    old = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", path.read_text(), re.M | re.S)) if path.exists() else {}
-    old = {case: f"## {case}\n{text.rstrip()}\n" for case, text in old.items()} | sections
-    kept = [old[case] for case in CASES if case in old]
-    about = ("# Results\n\nWritten by `python3 loadtest/compare.py --write`; how to read them is said in "
+    found = re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", path.read_text(), re.M | re.S) if path.exists() else []
+    return {name: f"## {name}\n{text.rstrip()}\n" for name, text in found}
+
+
+def write(name, text, options):
+    """Replaces a section of results.md, and the notes of the machine."""
+    sections = written() | {name: text}
+    kept = [sections[name] for name in (*CASES, "system-calls", "slow-clients") if name in sections]
+    about = ("# Results\n\nWritten by `python3 loadtest/compare.py --all --write`; how to read them is said in "
              "[README.md](README.md).\nOnly rows of one table can be compared.\n\nThe machine of the last run:\n\n")
-    path.write_text(about + machine(options) + "\n" + "\n".join(kept))
+    (HERE / "results.md").write_text(about + machine(options) + "\n" + "\n".join(kept))
 
 
-def system_calls(case, name, options):
-    """System calls per operation, as strace counts them. The times mean nothing: strace slows everything down."""
+# ---- system calls ----------------------------------------------------------------------------------------------------
+
+
+def is_traced(pids):
+    tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+    return all(re.search(r"^TracerPid:\s+[1-9]", (task / "status").read_text(), re.M) for task in tasks)
+
+
+def strace_counts(case, server, options):
+    """System calls per operation, as strace counts them: {call: number}.
+
+    It slows the server down so much that each wait finds every connection ready: of waiting it sees too little.
+    """
     counts = BUILT / "strace"
-    with Server(name, CASES[case][0], options, wrap=f"strace -f -c -o {counts}") as server:
+    pids = sorted(family(server.process.pid))
+    argv = ["taskset", "-c", str(options.first), "strace", "-f", "-c", "-o", counts, *(f"-p{pid}" for pid in pids)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as strace:
+        while not is_traced(pids):
+            if strace.poll() is not None:
+                raise RuntimeError(f"strace does not attach to {server.name}: {strace.stderr.read()[-500:]}")
+            time.sleep(0.02)
         operations = run_load(case, server, options.seconds, options)["operations"]
+        strace.send_signal(signal.SIGINT)
+        strace.communicate(timeout=10)
     rows = re.findall(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", counts.read_text(), re.M)
-    per = {call: int(count) / operations for count, call in rows if call != "total"}
-    shown = ", ".join(f"{call} {n:.2f}" for call, n in sorted(per.items(), key=lambda item: -item[1]) if n >= 0.005)
-    print(f"{case} {name}: {sum(per.values()):.2f} per operation: {shown}")
+    return {call: int(count) / operations for count, call in rows if call != "total"}
+
+
+def perf_counts(case, server, options, calls, tracepoints):
+    """The same by perf, at full speed. It must be told what to count: `calls`, by the kernel's names for them."""
+    counts = BUILT / "perf"
+    named = {name: call for call in calls for name in (call, f"new{call}", f"{call}64") if name in tracepoints}
+    pids = ",".join(map(str, sorted(family(server.process.pid))))
+    wrap = ["perf", "stat", "-x,", "-o", counts, "-p", pids, "-e", ",".join(f"syscalls:sys_enter_{n}" for n in named), "--"]
+    operations = run_load(case, server, options.seconds, options, wrap)["operations"]
+    rows = re.findall(r"^(\d+),,syscalls:sys_enter_(\w+),", counts.read_text(), re.M)
+    return {named[name]: int(count) / operations for count, name in rows}
+
+
+def calls_row(case, name, calls):
+    """One line of the table of system calls."""
+    kinds = {kind: {} for kind in (*PURPOSES, "others")}
+    for call, count in sorted(calls.items(), key=lambda item: -item[1]):
+        if count >= 0.005:
+            kinds[next((kind for kind in PURPOSES if call in PURPOSES[kind]), "others")][call] = count
+    cells = [", ".join(f"{count:.2f} {call}" for call, count in counted.items()) for counted in kinds.values()]
+    return f"| {case} | {name} | {sum(calls.values()):.2f} | {' | '.join(cells)} |"
+
+
+def system_calls(options):
+    """The section of the system calls. The lines in results.md stay for cases that are not counted now."""
+    tracepoints = set()
+    if shutil.which("perf"):                        # as root it mounts tracefs where that is missing
+        done = subprocess.run(["perf", "list", "syscalls:sys_enter_*"], capture_output=True, text=True, timeout=60)
+        tracepoints |= set(re.findall(r"syscalls:sys_enter_(\w+)", done.stdout))
+    lines = {}
+    for line in written().get("system-calls", "").splitlines() if options.write else []:
+        case = line.removeprefix("| ").split(" | ")[0]
+        if case in CASES:
+            lines.setdefault(case, []).append(line)
+    for case, names in taking_part(options, COUNTED):
+        lines[case] = []
+        for name in names:
+            with Server(name, CASES[case][0], options) as server:
+                calls = strace_counts(case, server, options)
+                if tracepoints:
+                    calls |= perf_counts(case, server, options, calls, tracepoints)
+            lines[case].append(calls_row(case, name, calls))
+            print(lines[case][-1], file=sys.stderr)
+    about = "System calls per request, message or datagram, counted by "
+    about += "perf at full speed." if tracepoints else "strace, which slows servers down: in truth they wait more often."
+    head = ["case", "contestant", "calls per operation", *PURPOSES, "others"]
+    rows = [line for case in CASES for line in lines.get(case, [])]
+    yield "system-calls", "\n".join([
+        "## system-calls", "", about, "", f"| {' | '.join(head)} |", "|" + "---|" * len(head), *rows, ""])
+
+
+# ---- slow clients ----------------------------------------------------------------------------------------------------
+
+
+def slow_clients(options):
+    """The section of the slow clients, as slow.sh tells it."""
+    names = [name for name in (OURS, "nginx") if installed(name)]
+    modes = {}
+    clients, length = (200, 4) if options.smoke else (2000, 20)
+    for name in names:
+        values = os.environ | dict(BINARY=options.binary, CLIENTS=str(clients), LENGTH=str(length))
+        done = subprocess.run([HERE / "slow.sh", name], env=values, capture_output=True, text=True,
+                              timeout=4 * length + 120)
+        told = re.findall(r"^(.+): available (.+)$", done.stdout, re.M)
+        if len(told) != 4:
+            raise RuntimeError(f"slow.sh {name}: {(done.stderr or done.stdout)[-500:]}")
+        for mode, outcome in told:
+            modes.setdefault(mode, []).append(outcome)
+    yield "slow-clients", "\n".join([
+        "## slow-clients", "",
+        f"{clients:,} connections of slowhttptest for {length} s: how long the server was available.", "",
+        f"| mode | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|",
+        *(f"| {mode} | {' | '.join(outcomes)} |" for mode, outcomes in modes.items()), ""])
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
@@ -357,21 +511,69 @@ def prepare(options):
     BUILT.chmod(0o755)
     for size in (128, 1024, 16384, 1 << 20):
         (BUILT / "site" / str(size)).write_bytes(b"x" * size)
-    for program in ("bare", "load"):
-        source, made = HERE / f"{program}.c", BUILT / program
-        if not made.exists() or made.stat().st_mtime < source.stat().st_mtime:
-            subprocess.run(["cc", "-O3", "-o", made, source], check=True)
+    for program, made, flags in (("bare", "bare", []), ("load", "load", []),
+                                 ("handshake", "handshake.so", ["-shared", "-fPIC"])):
+        subprocess.run(["cc", "-O2", *flags, "-o", BUILT / made, HERE / f"{program}.c"], check=True)
+    (BUILT / "openssl.cnf").write_text(OPENSSL_CONF)
+    if shutil.which("openssl"):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+             "-subj", "/CN=127.0.0.1", "-keyout", BUILT / "key.pem", "-out", BUILT / "cert.pem"],
+            check=True, capture_output=True)
     if not Path(options.binary).exists():
         sys.exit(f"{options.binary} is missing: cargo build --release")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard < options.idle * 2 + 200:
-        print(f"only {hard} descriptors are allowed: lighttpd wants two per idle connection", file=sys.stderr)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = max(hard, 2 * options.idle + 1000)     # lighttpd wants two for each connection
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, enough))
+    except ValueError:                              # only root may have more than there were
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def installed(name):
     program = CONTESTANTS[name][next(iter(CONTESTANTS[name]))][0].split()[0]
     return program.startswith("{") or shutil.which(program) is not None
+
+
+def lacks(case):
+    """What is not there that the case needs, or None."""
+    for program in NEEDS.get(CASES[case][0], ()):
+        if not shutil.which(program):
+            return f"{program} is not installed"
+    if case == "https-close" and b"libssl.so" not in Path(shutil.which("wrk")).read_bytes():
+        return "wrk does not load libssl, so it cannot be kept from resuming sessions"
+    return None
+
+
+def taking_part(options, default):
+    """The cases of this run, each with its contestants."""
+    wanted = set(options.only.split(",")) | {OURS} if options.only else set(CONTESTANTS)
+    for case in options.cases or default:
+        if lack := lacks(case):
+            print(f"{case}: left out, {lack}", file=sys.stderr)
+            continue
+        role = CASES[case][0]
+        yield case, [n for n in CONTESTANTS if n in wanted and role in CONTESTANTS[n] and installed(n)]
+
+
+def comparisons(options):
+    """The section of each case."""
+    for case, names in taking_part(options, CASES):
+        left_out = None
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if case == "http-idle" and "lighttpd" in names and allowed < 2 * (options.idle + 64):
+            names.remove("lighttpd")
+            left_out = f"lighttpd is left out: it takes a connection for every two descriptors, and has {allowed:,} here"
+        rounds = []
+        for number in range(options.rounds):
+            shift = number % len(names)             # nobody always comes first
+            order = names[shift:] + names[:shift]
+            results = {name: measure(case, name, options) for name in order}
+            rounds.append({name: results[name] for name in names})
+            print(f"{case} round {number + 1}: " +
+                  ", ".join(f"{n} {rounds[-1][n]['per_cpu']:,.0f}" for n in names), file=sys.stderr)
+        options.wrong += [case for r in rounds if r[OURS]["errors"]]
+        yield case, table(case, rounds, left_out)
 
 
 def main():
@@ -384,7 +586,10 @@ def main():
     parser.add_argument("--idle", type=int, default=IDLE, help="idle connections in http-idle")
     parser.add_argument("--binary", default=str(TARGET / "release" / OURS))
     parser.add_argument("--write", action="store_true", help="put the tables into results.md")
-    parser.add_argument("--syscalls", action="store_true", help="count system calls instead")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--syscalls", action="store_true", help="count system calls instead")
+    what.add_argument("--slow", action="store_true", help="ask with slow clients instead")
+    what.add_argument("--all", action="store_true", help="compare, count and ask")
     parser.add_argument("--smoke", action="store_true", help="one short round")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
@@ -392,6 +597,8 @@ def main():
     wrong = set(options.cases) - set(CASES)
     if wrong:
         parser.error(f"no such case: {', '.join(sorted(wrong))}; there are {', '.join(CASES)}")
+    if options.cases and options.slow:
+        parser.error("--slow has no cases")
     if options.list:
         for case, (role, title, _, _) in CASES.items():
             there = [name for name in CONTESTANTS if role in CONTESTANTS[name]]
@@ -403,34 +610,21 @@ def main():
     if len(processors) < 2:
         sys.exit("two processors are needed: one for the server, one for the load")
     options.first, options.last = processors[0], processors[-1]
+    options.network, options.wrong = own_network(), []
     prepare(options)
-    wanted = set(options.only.split(",")) | {OURS} if options.only else set(CONTESTANTS)
-    sections, bad = {}, []
-    for case in options.cases or CASES:
-        role = CASES[case][0]
-        if role == "http" and not shutil.which("wrk"):
-            print(f"{case}: left out, wrk is not installed", file=sys.stderr)
-            continue
-        names = [n for n in CONTESTANTS if n in wanted and role in CONTESTANTS[n] and installed(n)]
-        if options.syscalls:
-            for name in names:
-                system_calls(case, name, options)
-            continue
-        rounds = []
-        for number in range(options.rounds):
-            shift = number % len(names)             # nobody always comes first
-            order = names[shift:] + names[:shift]
-            results = {name: measure(case, name, options) for name in order}
-            rounds.append({name: results[name] for name in names})
-            print(f"{case} round {number + 1}: " +
-                  ", ".join(f"{n} {rounds[-1][n]['per_cpu']:,.0f}" for n in names), file=sys.stderr)
-        bad += [case for r in rounds if r[OURS]["errors"]]
-        sections[case] = table(case, rounds)
-        print(sections[case], flush=True)
-        if options.write:
-            write(sections, options)                # a run that is cut short keeps what it has
-    if bad:
-        sys.exit(f"{OURS} answered wrongly in {', '.join(sorted(set(bad)))}")
+    kinds = [comparisons] if options.all or not (options.syscalls or options.slow) else []
+    for kind, asked, program in ((system_calls, options.syscalls, "strace"), (slow_clients, options.slow, "slowhttptest")):
+        if asked or options.all:
+            if not shutil.which(program):
+                sys.exit(f"{program} is not installed")
+            kinds.append(kind)
+    for kind in kinds:
+        for name, text in kind(options):
+            print(text, flush=True)
+            if options.write:
+                write(name, text, options)          # a run that is cut short keeps what it has
+    if options.wrong:
+        sys.exit(f"{OURS} answered wrongly in {', '.join(sorted(set(options.wrong)))}")
 
 
 if __name__ == "__main__":

@@ -64,15 +64,16 @@ failed=0
 mode() {
     local letter=$1 title=$2
     shift 2
-    # Colours are taken out; each report says whether the service was available when it was made.
-    slowhttptest "-$letter" -c "$clients" -r "$clients" -l "$length" -p 3 "$@" 2>&1 |
-        sed 's/\x1b\[[0-9;]*[A-Za-z]//g' >"$work/report" || true
-    local yes no
-    yes=$(grep -c 'service available: *YES' "$work/report" || true)
-    no=$(grep -c 'service available: *NO' "$work/report" || true)
-    printf '%-14s available in %s reports, not in %s;' "$title" "$yes" "$no"
-    grep -E 'connected:|closed:' "$work/report" | tail -2 | tr -s ' \n' ' '
-    echo
+    # Its table has a line for each second, from the beginning on; the last column is 0 while a probe waits in vain.
+    slowhttptest "-$letter" -c "$clients" -r "$clients" -l "$length" -p 3 -g -o "$work/seconds" "$@" \
+        >"$work/report" 2>&1 || true
+    local yes no open left
+    read -r yes no open < <(awk -F, -v last="$length" \
+        'NR > 2 && $1 <= last { if ($5 > 0) yes++; else no++; open = $4 } END { print yes + 0, no + 0, open + 0 }' \
+        "$work/seconds.csv")
+    left="$open connections were open at the end"
+    if grep -q 'No open connections left' "$work/report"; then left="then no connection was left"; fi
+    echo "$title (\`-$letter\`): available in $yes of $((yes + no)) s, $left"
     if [ "$no" -gt 0 ] || [ "$yes" -eq 0 ]; then
         failed=1
     fi
