@@ -70,24 +70,24 @@ impl File {
 /// Bytes that begin with a line of the processor's cache: the kernel copies a large read to such a place a tenth faster
 /// than to the one 16 bytes behind it that an allocator gives.
 #[derive(Debug)]
-struct Page {
-    memory: Box<[u8]>,
-    start: usize,
-}
+struct Page(Box<[u8]>);
 
 /// Bytes of a line.
 const CACHE_LINE: usize = 64;
 
 impl Page {
     fn new(bytes: usize) -> Self {
-        let memory = vec![0; bytes + CACHE_LINE - 1].into_boxed_slice();
-        let start = memory.as_ptr().align_offset(CACHE_LINE);
-        Self { memory, start }
+        Self(vec![0; bytes + CACHE_LINE - 1].into_boxed_slice())
+    }
+
+    #[inline]
+    fn start(&self) -> usize {
+        self.0.as_ptr().align_offset(CACHE_LINE)
     }
 
     #[inline]
     fn len(&self) -> usize {
-        self.memory.len() - (CACHE_LINE - 1)
+        self.0.len() - (CACHE_LINE - 1)
     }
 }
 
@@ -96,15 +96,15 @@ impl Deref for Page {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.memory[self.start..][..self.len()]
+        &self.0[self.start()..][..self.len()]
     }
 }
 
 impl DerefMut for Page {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        let len = self.len();
-        &mut self.memory[self.start..][..len]
+        let (start, len) = (self.start(), self.len());
+        &mut self.0[start..][..len]
     }
 }
 
@@ -389,7 +389,7 @@ pub struct SendQueue {
     memory_bytes_max: u32,
     refused: bool,
     /// How many of the chunks, from the front, were left over by an earlier flush.
-    kept_waiting: usize,
+    kept_waiting: u16,
 }
 
 impl SendQueue {
@@ -494,7 +494,7 @@ impl SendQueue {
     /// What is queued now has to wait: the flush ends with it unsent.
     #[inline]
     pub(crate) fn keep_waiting(&mut self) {
-        self.kept_waiting = self.chunks.len();
+        self.kept_waiting = u16::try_from(self.chunks.len()).unwrap_or(u16::MAX);
     }
 
     /// The version that the file range at the front was promised in, if it had to wait since.
