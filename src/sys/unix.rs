@@ -846,6 +846,7 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     #[test]
     fn accepted_sockets_have_the_options_of_the_listening_one() {
@@ -878,7 +879,7 @@ mod tests {
         };
         let _silent = std::net::TcpStream::connect(address).expect("a connection");
         let mut client = std::net::TcpStream::connect(address).expect("a connection");
-        std::io::Write::write_all(&mut client, b"first").expect("a write");
+        client.write_all(b"first").expect("a write");
         let mut accepted = || {
             let mut events = Vec::new();
             loop {
