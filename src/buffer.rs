@@ -136,6 +136,12 @@ impl Pool {
         }
     }
 
+    /// Other bounds, as for [`Pool::new`].
+    pub(crate) fn set_limits(&mut self, large_bytes_max: usize, kept_bytes_max: usize) {
+        self.large_bytes_max = large_bytes_max;
+        self.kept_bytes_max = kept_bytes_max;
+    }
+
     /// Takes a page; a large one only if it is asked for and the memory in use allows it.
     fn take(&mut self, large: bool) -> Page {
         let large = large && self.held_bytes + LARGE_PAGE_BYTES <= self.large_bytes_max;

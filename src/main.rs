@@ -283,7 +283,13 @@ fn serve_command(args: ServeArgs) -> Result<(), Failure> {
             let _ = writeln!(io::stderr(), "{use_of_secret}");
         }
     }
-    serve(&config).map_err(|error| Failure::Unavailable(error.to_string()))
+    let defaults = config.clone();
+    // Without a file there is nothing to read again, and the random secret stays.
+    let load = || match &args.config {
+        Some(_) => args.load(),
+        None => Ok(defaults.clone()),
+    };
+    serve(config, load).map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
 /// How to send a file to an upload listener whose secret was made up; `None` for any other listener.
@@ -373,10 +379,10 @@ impl ServeArgs {
     }
 
     /// The configuration that they ask for.
-    fn load(self) -> Result<Config, Failure> {
+    fn load(&self) -> Result<Config, Failure> {
         let overrides = Overrides {
             bind: self.bind,
-            root: self.root,
+            root: self.root.clone(),
         };
         Config::load(self.config.as_deref(), &overrides).map_err(Failure::Config)
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig};
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::reactor::tls::TlsSource;
-use crate::reactor::{Limits, ListenerOptions, Reactor};
+use crate::reactor::{Limits, ListenerOptions, Reactor, Turn};
 use crate::service::{DatagramService, Id, Service};
 use crate::services::{
     admin::Admin, hello::Hello, http::Http, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho,
@@ -45,19 +45,32 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// Serves until SIGTERM or SIGINT. Standard output has a line for each listener, then `ready`.
+/// Serves until SIGTERM or SIGINT. Standard output has a line for each listener, then `ready`. At SIGHUP `load` reads the
+/// configuration again; if that fails, all stays as it was.
 ///
 /// # Errors
 /// The first listener that could not be opened; nothing is served then.
-pub fn serve(config: &Config) -> Result<(), ServeError> {
+pub fn serve<E: fmt::Display>(
+    mut config: Config,
+    load: impl Fn() -> Result<Config, E>,
+) -> Result<(), ServeError> {
     match raise_descriptor_limit() {
         Ok(limit) => log::debug!("descriptors: {limit:?}"),
         Err(error) => log::warn!("the limit of descriptors stays as it is: {error}"),
     }
     let sys = Unix::new(true).map_err(ServeError::System)?;
-    let (mut reactor, bound) = open(sys, config)?;
-    announce(config, &bound).map_err(ServeError::System)?;
-    reactor.run().map_err(ServeError::System)
+    let (mut reactor, bound) = open(sys, &config)?;
+    announce(&config, &bound).map_err(ServeError::System)?;
+    loop {
+        match reactor.turn().map_err(ServeError::System)? {
+            Turn::Continue => {}
+            Turn::Reload => match load() {
+                Ok(next) => config = reload(&mut reactor, &config, next),
+                Err(error) => log::error!("the configuration stays as it was: {error}"),
+            },
+            Turn::Stop => return Ok(()),
+        }
+    }
 }
 
 /// A reactor with every listener of the configuration, and the addresses that they got.
@@ -70,21 +83,90 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     let resolver = resolver(&config.resolver, seed).map_err(ServeError::System)?;
     let mut reactor = Reactor::new(sys, limits(config), resolver);
     let mut bound = Vec::new();
-    let all: Vec<_> = config
-        .listeners
-        .iter()
-        .map(|l| (l.kind.name().to_owned(), l.bind.to_string()))
-        .collect();
+    let all = table(config);
     for listener in &config.listeners {
-        bound.push(
-            open_listener(&mut reactor, listener, &all).map_err(|error| ServeError::Listener {
-                name: listener.name.clone(),
-                bind: listener.bind.to_string(),
-                error,
-            })?,
-        );
+        let opened = serve_listener(&mut reactor, listener, How::Open, &all);
+        bound.push(opened.map_err(|error| refused(listener, error))?);
     }
     Ok((reactor, bound))
+}
+
+fn refused(listener: &ListenerConfig, error: io::Error) -> ServeError {
+    ServeError::Listener {
+        name: listener.name.clone(),
+        bind: listener.bind.to_string(),
+        error,
+    }
+}
+
+/// Kind and address of each listener, for the page that shows them.
+fn table(config: &Config) -> Vec<(String, String)> {
+    let row = |l: &ListenerConfig| (l.kind.name().to_owned(), l.bind.to_string());
+    config.listeners.iter().map(row).collect()
+}
+
+/// Goes over from one configuration to another: closes the listeners that are gone, opens the new ones, and serves the
+/// next connections of those that changed as they now are. A session keeps the configuration that it began with. A listener
+/// that cannot be as it should stays as it was, and the log says why. What is now in force.
+pub fn reload<S: Sys>(reactor: &mut Reactor<S>, old: &Config, mut next: Config) -> Config {
+    reactor.set_limits(limits(&next));
+    if next.resolver != old.resolver {
+        log::warn!("[resolver]: what changed there is in force from the next start on");
+    }
+    let is_the_same = |a: &ListenerConfig, b: &ListenerConfig| {
+        (&a.name, &a.bind, a.kind.name()) == (&b.name, &b.bind, b.kind.name())
+    };
+    for was in &old.listeners {
+        if !next.listeners.iter().any(|l| is_the_same(l, was)) {
+            reactor.unlisten(&was.name);
+            log::info!("{}: closed", was.name);
+        }
+    }
+    let all = table(&next);
+    let table_changed = table(old) != all;
+    let mut in_force = Vec::new();
+    for listener in std::mem::take(&mut next.listeners) {
+        let was = old.listeners.iter().find(|l| l.name == listener.name);
+        let kept = was.filter(|was| is_the_same(was, &listener));
+        // The page of a web server without files shows them all.
+        let shows_them = table_changed && matches!(listener.kind, Kind::Http(_));
+        if kept == Some(&listener) && !shows_them {
+            in_force.push(listener);
+            continue;
+        }
+        let how = match kept {
+            Some(_) => How::Replace,
+            None => How::Open,
+        };
+        match serve_listener(reactor, &listener, how, &all) {
+            Ok(bound) => {
+                match how {
+                    How::Open => log::info!("{}: listening on {bound}", listener.name),
+                    How::Replace => log::info!("{}: configured anew", listener.name),
+                }
+                in_force.push(listener);
+            }
+            Err(error) => {
+                log::error!("{}", refused(&listener, error));
+                // Where it was to move to another address, the old one is closed already.
+                let back = was.filter(|was| {
+                    kept.is_some() || serve_listener(reactor, was, How::Open, &all).is_ok()
+                });
+                in_force.extend(back.cloned());
+            }
+        }
+    }
+    next.listeners = in_force;
+    next
+}
+
+/// What a listener's service is given.
+#[derive(Clone, Copy)]
+enum How {
+    /// A socket of its own.
+    Open,
+    /// The socket of the one before it.
+    Replace,
 }
 
 fn announce(config: &Config, bound: &[Bind]) -> io::Result<()> {
@@ -142,36 +224,38 @@ fn resolver(config: &ResolverConfig, seed: [u8; 32]) -> io::Result<Resolver<Id>>
 }
 
 /// The table of kinds: what serves each.
-fn open_listener<S: Sys>(
+fn serve_listener<S: Sys>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
+    how: How,
     all: &[(String, String)],
 ) -> io::Result<Bind> {
     match &listener.kind {
-        Kind::TcpEcho(config) => stream(reactor, listener, TcpEcho::new(config)),
-        Kind::Hello(config) => stream(reactor, listener, Hello::new(config)),
-        Kind::UdpEcho(config) => datagram(reactor, listener, UdpEcho::new(config)),
-        Kind::UdpHeartbeat(config) => datagram(reactor, listener, UdpHeartbeat::new(config)),
+        Kind::TcpEcho(config) => stream(reactor, listener, how, TcpEcho::new(config)),
+        Kind::Hello(config) => stream(reactor, listener, how, Hello::new(config)),
+        Kind::UdpEcho(config) => datagram(reactor, listener, how, UdpEcho::new(config)),
+        Kind::UdpHeartbeat(config) => datagram(reactor, listener, how, UdpHeartbeat::new(config)),
         Kind::UdpPing(config) => {
             let mut seed = [0; 8];
             reactor.sys_mut().entropy(&mut seed);
             datagram(
                 reactor,
                 listener,
+                how,
                 UdpPing::new(config, u64::from_ne_bytes(seed)),
             )
         }
         Kind::Http(config) => {
             let service = Http::new(config, all, reactor.sys_mut()).map_err(named)?;
-            stream(reactor, listener, service)
+            stream(reactor, listener, how, service)
         }
         Kind::Admin(config) => {
             let started = reactor.sys_mut().wall();
-            stream(reactor, listener, Admin::new(config, started))
+            stream(reactor, listener, how, Admin::new(config, started))
         }
         Kind::Upload(config) => {
             let service = Upload::new(config, reactor.sys_mut())?;
-            stream(reactor, listener, service)
+            stream(reactor, listener, how, service)
         }
         Kind::Proxy(config) => {
             let mut id = [0; 4];
@@ -179,6 +263,7 @@ fn open_listener<S: Sys>(
             stream(
                 reactor,
                 listener,
+                how,
                 Proxy::new(config, u32::from_ne_bytes(id)),
             )
         }
@@ -192,6 +277,7 @@ fn named((path, error): (PathBuf, io::Error)) -> io::Error {
 fn stream<S: Sys, T: Service + 'static>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
+    how: How,
     service: T,
 ) -> io::Result<Bind> {
     let bind = match &listener.bind {
@@ -213,12 +299,19 @@ fn stream<S: Sys, T: Service + 'static>(
         serves_while_draining: matches!(listener.kind, Kind::Admin(_)),
         tls,
     };
-    reactor.listen(&bind, options, service)
+    match how {
+        How::Open => reactor.listen(&bind, options, service),
+        How::Replace => {
+            reactor.replace(options, service);
+            Ok(bind)
+        }
+    }
 }
 
 fn datagram<S: Sys, T: DatagramService + 'static>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
+    how: How,
     service: T,
 ) -> io::Result<Bind> {
     let address = match &listener.bind {
@@ -229,8 +322,14 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
         .kind
         .source_rate_max()
         .map_or(0, std::num::NonZeroU32::get);
-    let kind = listener.kind.name();
-    reactor
-        .bind_datagram(address, &listener.name, kind, rate, service)
-        .map(Bind::Inet)
+    let name = &listener.name;
+    match how {
+        How::Open => reactor
+            .bind_datagram(address, name, listener.kind.name(), rate, service)
+            .map(Bind::Inet),
+        How::Replace => {
+            reactor.replace_datagram(name, rate, service);
+            Ok(Bind::Inet(address))
+        }
+    }
 }

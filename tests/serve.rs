@@ -154,6 +154,85 @@ fn a_unix_socket_comes_and_goes_with_the_server() {
     server.stop();
 }
 
+// ---- another configuration
+
+fn listener(kind: &str, name: &str, more: &str) -> String {
+    format!("[[listener]]\nkind = \"{kind}\"\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\n{more}\n")
+}
+
+#[test]
+fn sighup_opens_closes_and_changes_listeners_and_sessions_keep_what_they_began_with() {
+    let admin = listener("admin", "admin", "");
+    let [upper, echo] = [("upper"), ("none")]
+        .map(|transform| listener("tcp-echo", "echo", &format!("transform = \"{transform}\"")));
+    let [lossless, lossy] =
+        [("0.0"), ("1.0")].map(|loss| listener("udp-ping", "ping", &format!("loss = {loss}")));
+    let doomed = listener("tcp-echo", "doomed", "");
+    let datagrams = listener("udp-echo", "datagrams", "");
+    let mut server = Program::start(&[&*admin, &upper, &lossless, &doomed, &datagrams].concat());
+    let configure = |server: &Program, text: &str| {
+        fs::write(server.path("netlab.toml"), text).expect("a file");
+        server.signal(Signal::HUP);
+    };
+    let [at, doomed_at] = server.addresses("tcp-echo")[..] else {
+        panic!("two were configured");
+    };
+    let connect = |at| TcpStream::connect(at).expect("a connection");
+    let (mut before, mut orphan) = (connect(at), connect(doomed_at));
+    assert_eq!(exchange(&mut before, b"abc", 3), b"ABC");
+    assert_eq!(exchange(&mut orphan, b"abc", 3), b"ABC");
+    let (pings, gone) = (server.datagrams("udp-ping"), server.datagrams("udp-echo"));
+    let mut answer = [0; 3];
+    pings.send(b"abc").expect("a socket");
+    assert_eq!(pings.recv(&mut answer).expect("an answer"), 3);
+
+    // What is wrong changes nothing.
+    configure(
+        &server,
+        &(admin.clone() + "[[listener]]\nkind = \"hello\"\nport = 1\n"),
+    );
+    let told = server.wait_log("stays as it was");
+    assert!(told.contains("netlab.toml:"), "{told}");
+    assert_eq!(exchange(&mut connect(at), b"abc", 3), b"ABC");
+
+    let added = listener("hello", "added", "");
+    let taken = format!("[[listener]]\nkind = \"hello\"\nname = \"taken\"\nbind = \"{at}\"\n");
+    configure(&server, &[&*admin, &echo, &lossy, &added, &taken].concat());
+    for closed in ["doomed: closed", "datagrams: closed"] {
+        server.wait_log(closed);
+    }
+    server.wait_log("echo: configured anew");
+    let opened = server.wait_log("added: listening on ");
+    let refused = server.wait_log("listener taken");
+    assert!(refused.contains("in use"), "{refused}");
+    let (_, added_at) = opened.rsplit_once(' ').expect("an address");
+    let mut hello = connect(added_at.parse().expect("an address"));
+    assert_eq!(exchange(&mut hello, b"", 6), b"hello0");
+    assert_eq!(exchange(&mut connect(at), b"abc", 3), b"abc");
+    assert_eq!(exchange(&mut before, b"abc", 3), b"ABC");
+    assert_eq!(exchange(&mut orphan, b"abc", 3), b"ABC");
+    assert!(TcpStream::connect(doomed_at).is_err());
+    gone.send(b"abc").expect("a socket");
+    let error = gone.recv(&mut answer).expect_err("nobody");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    pings.send(b"abc").expect("a socket");
+    pings
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .expect("an option");
+    pings.recv(&mut answer).expect_err("all are lost now");
+
+    // And back, while those sessions are there still.
+    configure(&server, &[&*admin, &upper, &lossless, &doomed].concat());
+    server.wait_log("doomed: listening on ");
+    assert_eq!(exchange(&mut connect(at), b"abc", 3), b"ABC");
+    assert_eq!(exchange(&mut orphan, b"abc", 3), b"ABC");
+    let sessions = || metric(&server, "netlab_sessions");
+    expect_soon(|| sessions() == 4.0, || format!("{} sessions", sessions()));
+    drop((before, orphan, hello));
+    expect_soon(|| sessions() == 1.0, || format!("{} sessions", sessions()));
+    server.stop();
+}
+
 // ---- the end
 
 /// A client whose answer can never be finished: it sends and does not read, until the server stops taking.

@@ -82,6 +82,19 @@ pub struct Limits {
     pub drain_timeout: Duration,
 }
 
+impl Limits {
+    fn of_sessions(&self) -> SessionLimits {
+        SessionLimits {
+            pump_bytes_max: self.pump_bytes_max,
+            send_bytes_max: self.send_bytes_max,
+            write_timeout: self.write_timeout,
+            write_bytes_min: bytes_at(self.write_rate_min, self.write_timeout).max(1),
+            linger_timeout: self.linger_timeout,
+            linger_bytes_max: self.linger_bytes_max,
+        }
+    }
+}
+
 /// What tells one listener from another.
 #[derive(Debug)]
 pub struct ListenerOptions {
@@ -102,14 +115,17 @@ pub struct ListenerOptions {
 pub enum Turn {
     /// It does.
     Continue,
+    /// It does, and the process was told to read its configuration again.
+    Reload,
     /// The process was told to end, and everything under way is done or cut.
     Stop,
 }
 
 struct Listener<S: Sys> {
-    /// `None` once it stopped listening.
+    /// `None` once it stopped listening: then its place is free when its last session has ended.
     socket: Option<S::Listener>,
-    host: Box<dyn Host>,
+    /// Who serves the next connections.
+    host: usize,
     options: ListenerOptions,
     /// See [`Service::CLIENT_FIRST`].
     client_first: bool,
@@ -118,6 +134,14 @@ struct Listener<S: Sys> {
     active: usize,
     /// Its place in the metrics.
     metrics: usize,
+}
+
+/// A service and its sessions: it stays as long as it has any, or a listener for more.
+struct Serving {
+    host: Box<dyn Host>,
+    sessions: usize,
+    /// No listener brings it sessions any more.
+    retired: bool,
 }
 
 /// How far the end of the process is.
@@ -132,14 +156,17 @@ enum Life {
 pub struct Reactor<S: Sys> {
     cx: Context<S>,
     limits: Limits,
+    hosts: Slab<Serving>,
     listeners: Vec<Listener<S>>,
-    datagrams: Vec<DatagramSocket<S>>,
+    datagrams: Slab<DatagramSocket<S>>,
     names: Names<S>,
     sessions: Slab<Session<S>>,
     generation: u32,
     timers: Timers<Id>,
     runnable: VecDeque<Id>,
     life: Life,
+    /// The process was told to read its configuration again, and nobody else knows yet.
+    reload_wanted: bool,
     // Kept between turns for their memory only.
     events: Vec<Event>,
     due: Vec<Id>,
@@ -157,31 +184,23 @@ impl<S: Sys> Reactor<S> {
                 pool: Pool::new(limits.large_page_bytes_max, limits.kept_page_bytes_max),
                 resolver,
                 metrics: Metrics::default(),
-                limits: SessionLimits {
-                    pump_bytes_max: limits.pump_bytes_max,
-                    send_bytes_max: limits.send_bytes_max,
-                    write_timeout: limits.write_timeout,
-                    write_bytes_min: bytes_at(limits.write_rate_min, limits.write_timeout).max(1),
-                    linger_timeout: limits.linger_timeout,
-                    linger_bytes_max: limits.linger_bytes_max,
-                },
+                limits: limits.of_sessions(),
                 now,
                 wall,
                 draining: false,
                 turn_end: false,
             },
-            limits: Limits {
-                sessions_max: limits.sessions_max.min(token::SESSIONS_MAX),
-                ..limits
-            },
+            limits,
+            hosts: Slab::new(),
             listeners: Vec::new(),
-            datagrams: Vec::new(),
+            datagrams: Slab::new(),
             names: Names::default(),
             sessions: Slab::new(),
             generation: 0,
             timers: Timers::new(now),
             runnable: VecDeque::new(),
             life: Life::Serving,
+            reload_wanted: false,
             events: Vec::new(),
             due: Vec::new(),
             batch: Batch::new(),
@@ -199,22 +218,81 @@ impl<S: Sys> Reactor<S> {
         options: ListenerOptions,
         service: T,
     ) -> io::Result<Bind> {
-        let token = Token::Listener(self.listeners.len() as u32).pack();
+        let is_free = |l: &Listener<S>| l.socket.is_none() && l.active == 0;
+        let free = self.listeners.iter().position(is_free);
+        let index = free.unwrap_or(self.listeners.len());
+        let token = Token::Listener(index as u32).pack();
         let (socket, bound) =
             self.cx
                 .sys
                 .listen(bind, self.limits.backlog, T::CLIENT_FIRST, token)?;
-        let metrics = self.add_metrics(&options.name, options.kind, bound.to_string());
-        self.listeners.push(Listener {
+        let listener = Listener {
             socket: Some(socket),
-            host: Box::new(Hosted::new(service)),
+            host: self.add_host(service),
+            metrics: self.add_metrics(&options.name, options.kind, bound.to_string()),
             options,
             client_first: T::CLIENT_FIRST,
             pending: false,
             active: 0,
-            metrics,
-        });
+        };
+        match free {
+            Some(index) => self.listeners[index] = listener,
+            None => self.listeners.push(listener),
+        }
         Ok(bound)
+    }
+
+    /// Serves the next connections of the listener of that name by another service of the same type, with other options;
+    /// sessions stay with the service that they began with.
+    ///
+    /// # Panics
+    /// If there is no such listener.
+    pub fn replace<T: Service + 'static>(&mut self, options: ListenerOptions, service: T) {
+        let host = self.add_host(service);
+        let listener = self.listener_mut(&options.name);
+        listener.options = options;
+        let before = std::mem::replace(&mut listener.host, host);
+        self.retire(before);
+    }
+
+    /// Stops listening under that name. Sessions go on to their end; of datagrams no more are served.
+    pub fn unlisten(&mut self, name: &str) {
+        let named = |metrics: usize| self.cx.metrics.listeners[metrics].name == name;
+        let datagram = self.datagrams.iter().find(|(_, d)| named(d.metrics));
+        if let Some((key, _)) = datagram {
+            let datagram = self.datagrams.remove(key);
+            self.cx.sys.close_datagram(datagram.socket);
+            return;
+        }
+        let listener = self.listener_mut(name);
+        listener.pending = false;
+        let (socket, host) = (listener.socket.take(), listener.host);
+        if let Some(socket) = socket {
+            self.cx.sys.unlisten(socket);
+        }
+        self.retire(host);
+    }
+
+    fn listener_mut(&mut self, name: &str) -> &mut Listener<S> {
+        let is_it = |l: &&mut Listener<S>| l.socket.is_some() && l.options.name == name;
+        // Invariant: names come from a configuration that was opened, and no two listeners have the same.
+        self.listeners.iter_mut().find(is_it).expect("a listener")
+    }
+
+    fn add_host<T: Service + 'static>(&mut self, service: T) -> usize {
+        self.hosts.insert(Serving {
+            host: Box::new(Hosted::new(service)),
+            sessions: 0,
+            retired: false,
+        })
+    }
+
+    /// Lets a service go when its last session has ended.
+    fn retire(&mut self, host: usize) {
+        self.hosts[host].retired = true;
+        if self.hosts[host].sessions == 0 {
+            self.hosts.remove(host);
+        }
     }
 
     /// Serves a protocol over datagrams on `bind`; the address that it got. `source_rate_max`: datagrams a second from one
@@ -230,10 +308,11 @@ impl<S: Sys> Reactor<S> {
         source_rate_max: u32,
         service: T,
     ) -> io::Result<SocketAddr> {
-        let token = Token::Datagram(self.datagrams.len() as u32).pack();
+        let key = self.datagrams.vacant_key();
+        let token = Token::Datagram(key as u32).pack();
         let (socket, bound) = self.cx.sys.bind_datagram(bind, token)?;
         let metrics = self.add_metrics(name, kind, bound.to_string());
-        self.datagrams.push(DatagramSocket {
+        self.datagrams.insert(DatagramSocket {
             socket,
             service: Box::new(service),
             metrics,
@@ -243,12 +322,43 @@ impl<S: Sys> Reactor<S> {
         Ok(bound)
     }
 
+    /// Serves the datagram socket of that name by another service, which knows nothing of what the one before knew.
+    ///
+    /// # Panics
+    /// If there is no such socket.
+    pub fn replace_datagram<T: DatagramService + 'static>(
+        &mut self,
+        name: &str,
+        source_rate_max: u32,
+        service: T,
+    ) {
+        let metrics = &self.cx.metrics.listeners;
+        let mut datagrams = self.datagrams.iter_mut().map(|(_, datagram)| datagram);
+        // Invariant: as for listeners.
+        let datagram = datagrams.find(|d| metrics[d.metrics].name == name);
+        let datagram = datagram.expect("a datagram socket");
+        datagram.service = Box::new(service);
+        datagram.sources = Sources::new(source_rate_max, self.limits.rate_sources_max);
+    }
+
+    /// The counters of a listener; those from before, if there was one like it.
     fn add_metrics(&mut self, name: &str, kind: &'static str, address: String) -> usize {
-        self.cx
-            .metrics
-            .listeners
-            .push(ListenerMetrics::new(name, kind, address));
-        self.cx.metrics.listeners.len() - 1
+        let all = &mut self.cx.metrics.listeners;
+        let known = all
+            .iter()
+            .position(|l| (&*l.name, l.kind, &l.address) == (name, kind, &address));
+        known.unwrap_or_else(|| {
+            all.push(ListenerMetrics::new(name, kind, address));
+            all.len() - 1
+        })
+    }
+
+    /// Other limits, for what happens from now on. A session keeps the size of its queues.
+    pub fn set_limits(&mut self, limits: Limits) {
+        let pool = &mut self.cx.pool;
+        pool.set_limits(limits.large_page_bytes_max, limits.kept_page_bytes_max);
+        self.cx.limits = limits.of_sessions();
+        self.limits = limits;
     }
 
     /// The kernel; for tests that simulate one.
@@ -267,12 +377,12 @@ impl<S: Sys> Reactor<S> {
         &self.cx.metrics
     }
 
-    /// Turns until the process is to end.
+    /// Turns until the process is to end; there is no configuration to read again.
     ///
     /// # Errors
     /// Those of `epoll_wait(2)`.
     pub fn run(&mut self) -> io::Result<()> {
-        while self.turn()? == Turn::Continue {}
+        while self.turn()? != Turn::Stop {}
         Ok(())
     }
 
@@ -307,7 +417,7 @@ impl<S: Sys> Reactor<S> {
         let accepting = |l: &Listener<S>| l.pending && self.may_accept(l);
         if !self.runnable.is_empty()
             || self.listeners.iter().any(accepting)
-            || self.datagrams.iter().any(|d| d.pending)
+            || self.datagrams.iter().any(|(_, d)| d.pending)
             || matches!(self.life, Life::Over)
         {
             return Some(Duration::ZERO);
@@ -321,7 +431,7 @@ impl<S: Sys> Reactor<S> {
         let datagrams = self
             .datagrams
             .iter()
-            .filter_map(|d| d.service.deadline())
+            .filter_map(|(_, d)| d.service.deadline())
             .min()
             .map(until);
         let names = self.cx.resolver.deadline().map(until);
@@ -333,9 +443,10 @@ impl<S: Sys> Reactor<S> {
 
     fn signalled(&mut self, signal: Signal) {
         match (signal, self.life) {
-            (Signal::Reload, _) => {
+            (Signal::Reload, life) => {
                 self.reopen();
-                self.reload();
+                self.reload_certificates();
+                self.reload_wanted = matches!(life, Life::Serving);
             }
             (Signal::Reopen, _) => self.reopen(),
             (Signal::Terminate, Life::Serving) => self.drain(),
@@ -351,16 +462,16 @@ impl<S: Sys> Reactor<S> {
 
     /// Lets each service open the files that it writes to anew.
     fn reopen(&mut self) {
-        for listener in &mut self.listeners {
-            listener.host.reopen(&mut self.cx.sys);
+        for (_, serving) in &mut self.hosts {
+            serving.host.reopen(&mut self.cx.sys);
         }
     }
 
     /// Tells the services of the end of the turn, if one of them wants to know.
     fn end_turn(&mut self) {
         if std::mem::take(&mut self.cx.turn_end) {
-            for listener in &mut self.listeners {
-                listener
+            for (_, serving) in &mut self.hosts {
+                serving
                     .host
                     .turn_ended(&mut self.cx.sys, &mut self.cx.metrics);
             }
@@ -368,7 +479,7 @@ impl<S: Sys> Reactor<S> {
     }
 
     /// Reads the certificates again. Connections that are open keep theirs.
-    fn reload(&mut self) {
+    fn reload_certificates(&mut self) {
         for listener in &mut self.listeners {
             let Some(tls) = &mut listener.options.tls else {
                 continue;
@@ -421,7 +532,10 @@ impl<S: Sys> Reactor<S> {
             }
         }
         if !matches!(self.life, Life::Over) {
-            return Turn::Continue;
+            return match std::mem::take(&mut self.reload_wanted) {
+                true => Turn::Reload,
+                false => Turn::Continue,
+            };
         }
         let left: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
         for index in left {
@@ -432,7 +546,7 @@ impl<S: Sys> Reactor<S> {
                 self.cx.sys.unlisten(socket);
             }
         }
-        for datagram in self.datagrams.drain(..) {
+        for datagram in self.datagrams.drain() {
             self.cx.sys.close_datagram(datagram.socket);
         }
         self.names.close(&mut self.cx.sys);
@@ -471,7 +585,7 @@ impl<S: Sys> Reactor<S> {
     }
 
     fn may_accept(&self, listener: &Listener<S>) -> bool {
-        self.sessions.len() < self.limits.sessions_max
+        self.sessions.len() < self.limits.sessions_max.min(token::SESSIONS_MAX)
             && listener.active < listener.options.connections_max
     }
 
@@ -529,13 +643,16 @@ impl<S: Sys> Reactor<S> {
             index: entry.key() as u32,
             generation: self.generation,
         };
-        let conn = listener.host.accept(&peer, cx.now);
+        let serving = &mut self.hosts[listener.host];
+        let conn = serving.host.accept(&peer, cx.now);
+        serving.sessions += 1;
         listener.active += 1;
         let counted = &mut cx.metrics.listeners[listener.metrics];
         counted.accepted += 1;
         counted.active += 1;
         let origin = Origin {
             listener: index,
+            host: listener.host,
             metrics: listener.metrics,
             conn,
             peer,
@@ -548,7 +665,7 @@ impl<S: Sys> Reactor<S> {
     }
 
     fn serve_datagrams(&mut self) {
-        for datagram in &mut self.datagrams {
+        for (_, datagram) in &mut self.datagrams {
             let Context {
                 sys, metrics, now, ..
             } = &mut self.cx;
@@ -579,7 +696,7 @@ impl<S: Sys> Reactor<S> {
                 continue;
             };
             session.armed = Tick::MAX;
-            let host = &*self.listeners[session.origin.listener].host;
+            let host = &*self.hosts[session.origin.host].host;
             let (deadline, _) = session.deadline(host, &self.cx.limits);
             if deadline <= self.cx.now {
                 session.told = true;
@@ -605,7 +722,7 @@ impl<S: Sys> Reactor<S> {
             };
             session.queued = false;
             self.cx.metrics.pumps += 1;
-            let host = &mut *self.listeners[session.origin.listener].host;
+            let host = &mut *self.hosts[session.origin.host].host;
             match session.pump(host, &mut self.cx) {
                 Outcome::Park(deadline) => arm(session, deadline, &mut self.timers),
                 Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
@@ -620,9 +737,14 @@ impl<S: Sys> Reactor<S> {
         let session = self.sessions.remove(index);
         let listener = &mut self.listeners[session.origin.listener];
         listener.active -= 1;
-        listener
+        let serving = &mut self.hosts[session.origin.host];
+        serving.sessions -= 1;
+        serving
             .host
             .ended(session.origin.conn, &mut self.cx.sys, self.cx.now);
+        if serving.retired && serving.sessions == 0 {
+            self.hosts.remove(session.origin.host);
+        }
         let counted = &mut self.cx.metrics.listeners[listener.metrics];
         counted.active -= 1;
         match result {

@@ -129,6 +129,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Origin {
     /// The number of its listener.
     pub(crate) listener: usize,
+    /// Who serves it: the listener's service when it began.
+    pub(crate) host: usize,
     /// Its place in the metrics.
     pub(crate) metrics: usize,
     /// The key of its state in the listener's host.

@@ -259,9 +259,14 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         let after = Duration::from_micros(setting.rng.sized(5_000_000) as u64);
         reactor.sys_mut().send_signal(Signal::Terminate, after);
     }
+    if setting.rng.chance(200) {
+        let after = Duration::from_micros(setting.rng.sized(5_000_000) as u64);
+        reactor.sys_mut().send_signal(Signal::Reload, after);
+    }
 
     let mut run = Run {
         reactor,
+        config: config.clone(),
         stale_told: 0,
         turns: 0,
     };
@@ -312,6 +317,24 @@ fn restart(sim: &mut Sim, config: &Config) -> Result<(), String> {
     Ok(())
 }
 
+/// The same for its clients, but each connection from now on is served by another service.
+fn altered(config: &Config) -> Config {
+    let mut next = config.clone();
+    for listener in &mut next.listeners {
+        let idle_timeout = match &mut listener.kind {
+            Kind::TcpEcho(config) => &mut config.idle_timeout,
+            Kind::Hello(config) => &mut config.idle_timeout,
+            Kind::Http(config) => &mut config.idle_timeout,
+            Kind::Proxy(config) => &mut config.idle_timeout,
+            Kind::Upload(config) => &mut config.idle_timeout,
+            Kind::Admin(config) => &mut config.idle_timeout,
+            Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_) => continue,
+        };
+        *idle_timeout += Duration::from_millis(1);
+    }
+    next
+}
+
 fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -320,6 +343,8 @@ fn text(panic: &(dyn Any + Send)) -> String {
 
 struct Run {
     reactor: Reactor<Sim>,
+    /// What is in force.
+    config: Config,
     /// Stale events that the reactor was told.
     stale_told: u64,
     turns: u64,
@@ -342,6 +367,10 @@ impl Run {
             match self.reactor.turn() {
                 Ok(Turn::Stop) => break,
                 Ok(Turn::Continue) => {}
+                Ok(Turn::Reload) => {
+                    let next = altered(&self.config);
+                    self.config = serve::reload(&mut self.reactor, &self.config, next);
+                }
                 Err(_) if self.sim().volume().is_crashed() => return Ok(()),
                 Err(error) => return Err(error.to_string()),
             }
