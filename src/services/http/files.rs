@@ -21,7 +21,7 @@ use super::answer::{Answered, Answers, Out, SERVER};
 use super::auth::{Auth, Verdict};
 use super::listing::{Listings, Unlisted, Wanted};
 use crate::buffer::File;
-use crate::cache::files::{Cost, FileCache, Limits, Witness};
+use crate::cache::files::{FileCache, Held, Limits, Witness};
 use crate::config::FilesConfig;
 use crate::http::conditional::{self, EntityTag, Outcome, Validators};
 use crate::http::date::{DATE_BYTES, Date, unix_s};
@@ -317,12 +317,12 @@ impl Files {
 
     fn keep(&mut self, key: &str, made: Made, witnesses: Vec<Witness>, out: &Out<'_>) {
         let all = || std::iter::once(&made.plain).chain(made.coded.iter().map(|(_, coded)| coded));
-        let cost = Cost {
-            files: all().filter(|made| made.file.is_some()).count(),
+        let held = Held {
+            files: all().filter_map(|made| made.file.clone()).collect(),
             bytes: all().map(|made| made.whole.len() + MADE_BYTES).sum(),
         };
         self.cache
-            .insert(key, witnesses, made, cost, out.now, out.wall);
+            .insert(key, witnesses, made, held, out.now, out.wall);
     }
 
     /// What a request path leads to.

@@ -242,6 +242,46 @@ fn a_file_that_changes_is_served_anew_within_a_second() {
 }
 
 #[test]
+fn no_answer_has_the_head_of_one_version_and_the_body_of_another() {
+    let text = |letter: &str| letter.repeat(100_000);
+    let mut s = site(
+        &[
+            ("large", &text("a")),
+            ("large.gz", &text("c")),
+            ("404.html", &text("e")),
+            ("replaced", &text("g")),
+        ],
+        "precompressed = true\nerror_pages = { 404 = '404.html' }",
+    );
+    let gzip = "Accept-Encoding: gzip\r\n";
+    let is = |answer: &Answer, letter: &str| answer.body == text(letter).as_bytes();
+    let first = s.get("/large", "");
+    assert!(is(&s.get("/none", ""), "e") && is(&s.get("/replaced", ""), "g"));
+    // Written anew under the same inode and with the same length, within the second for which an answer is kept.
+    for (name, letter) in [("large", "b"), ("large.gz", "d"), ("404.html", "f")] {
+        fs::write(s.path(name), text(letter)).expect("a write");
+        touch(&s.path(name), -100); // another time, however coarse the clock
+    }
+    fs::write(s.path("new"), text("h")).expect("a write");
+    fs::rename(s.path("new"), s.path("replaced")).expect("a rename");
+    s.bench.later(Duration::from_micros(1));
+    let second = s.get("/large", "");
+    assert!(is(&second, "b") && second.header("etag") != first.header("etag"));
+    assert!(is(&s.get("/large", gzip), "d") && is(&s.get("/none", ""), "f"));
+    assert!(
+        is(&s.get("/replaced", ""), "g"),
+        "the old one, which is whole"
+    );
+    // A part of what there was is no part of what there is.
+    fs::write(s.path("large"), "short").expect("a write");
+    s.bench.later(Duration::from_micros(1));
+    let tag = first.header("etag").expect("a tag");
+    let range = format!("Range: bytes=0-9\r\nIf-Range: {tag}\r\n");
+    let third = s.get("/large", &range);
+    assert_eq!((third.status, third.text()), (200, "short"));
+}
+
+#[test]
 fn a_path_leads_below_the_root_or_nowhere() {
     let outer = tempfile::tempdir().expect("a folder");
     fs::write(outer.path().join("secret"), "secret").expect("a file");
