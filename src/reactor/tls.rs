@@ -292,7 +292,6 @@ pub(super) fn flush<S: Sys>(
         tls.connection.send_close_notify();
         tls.ended = true;
     }
-    link.tx.keep_waiting();
     if progress == Progress::Sent && link.tx.take_refused() {
         progress = Progress::FreedForRefused;
     }
