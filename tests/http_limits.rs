@@ -47,8 +47,12 @@ fn get(stream: &mut TcpStream) -> String {
 #[test]
 fn a_full_server_says_so_and_serves_again_when_somebody_leaves() {
     let server = InThread::start(
-        "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nmax_connections = 2\n",
+        "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nmax_connections = 2\n\
+         root = \".\"\nerror_pages = { 503 = \"full.html\" }\n",
     );
+    for name in ["HelloWorld.html", "full.html"] {
+        std::fs::write(server.dir.path().join(name), name).expect("a file");
+    }
     let address = server.address(0);
     let (mut one, mut two) = (connect(address), connect(address));
     assert_eq!((get(&mut one), get(&mut two)), ("200".into(), "200".into()));
@@ -56,6 +60,7 @@ fn a_full_server_says_so_and_serves_again_when_somebody_leaves() {
     assert_eq!(status(&mut three), "503", "before it asked for anything");
     let mut rest = Vec::new();
     three.read_to_end(&mut rest).expect("the end");
+    assert_eq!(rest, b"full.html");
     drop((one, three));
     server.wait(|seen| seen.active == 1);
     assert_eq!(get(&mut connect(address)), "200");

@@ -800,8 +800,8 @@ mod tests {
                 "3:7: `spa` is \"../x\"; expected a file below the root",
             ),
             (
-                "error_pages = { 405 = 'x' }",
-                "3:23: an entry of `error_pages` is \"405\"; expected",
+                "error_pages = { 304 = 'x' }",
+                "3:23: an entry of `error_pages` is \"304\"; expected",
             ),
             (
                 "error_pages = { 404 = '/etc/../x' }",

@@ -46,10 +46,50 @@ pub(super) struct Answered {
     pub(super) body_bytes: u64,
 }
 
+/// Why a request is not answered as it wishes. It is returned to where every error is answered: [`super::sites::Site::refuse`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) struct Refusal {
+    pub(super) status: Status,
+    pub(super) text: &'static str,
+    pub(super) detail: Detail,
+}
+
+/// What the head of an error says beside its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    None,
+    /// The methods that there are (RFC 9110 section 15.5.6).
+    Allow(&'static str),
+    /// How many bytes there are, of which none was asked for (RFC 9110 section 15.5.17).
+    Length(u64),
+}
+
+impl Refusal {
+    pub(super) const fn new(status: Status, text: &'static str) -> Self {
+        Self {
+            status,
+            text,
+            detail: Detail::None,
+        }
+    }
+
+    /// A method that the resource does not have.
+    pub(super) const fn method(allow: &'static str) -> Self {
+        Self {
+            detail: Detail::Allow(allow),
+            ..Self::new(
+                Status::METHOD_NOT_ALLOWED,
+                "this resource has other methods; see the Allow header",
+            )
+        }
+    }
+}
+
 /// Writes answers.
 pub(super) struct Answers {
     pub(super) answered: Answered,
-    /// That was a refusal, and nothing was logged for it.
+    /// That was an error, and nothing was logged for it.
     pub(super) refused: bool,
     /// Header lines that the site at work adds to every answer of its own.
     pub(super) lines: Rc<[u8]>,
@@ -166,38 +206,6 @@ impl Answers {
         );
     }
 
-    /// Refuses what cannot be answered otherwise; the connection ends with it.
-    pub(super) fn refuse(
-        &mut self,
-        status: Status,
-        text: &str,
-        method: Method<'_>,
-        out: &mut Out<'_>,
-    ) {
-        self.text(status, text, method, Connection::Close, out);
-        self.refused = true;
-    }
-
-    /// 405 with the methods that there are (RFC 9110 section 15.5.6).
-    pub(super) fn method_not_allowed(
-        &mut self,
-        method: Method<'_>,
-        connection: Connection,
-        allow: &str,
-        out: &mut Out<'_>,
-    ) {
-        let text = "this resource has other methods; see the Allow header";
-        let allow = ("Allow", allow);
-        self.page_with(
-            Status::METHOD_NOT_ALLOWED,
-            allow,
-            text,
-            method,
-            connection,
-            out,
-        );
-    }
-
     /// The answer to OPTIONS (RFC 9110 section 9.3.7).
     pub(super) fn options(&mut self, connection: Connection, allow: &str, out: &mut Out<'_>) {
         let head = self.begin(Status::NO_CONTENT, connection, out.wall);
@@ -215,24 +223,9 @@ impl Answers {
         connection: Connection,
         out: &mut Out<'_>,
     ) {
-        let text = "what you asked for is at another address";
-        let location = ("Location", location);
-        self.page_with(status, location, text, method, connection, out);
-    }
-
-    /// A small page whose head has one header more.
-    fn page_with(
-        &mut self,
-        status: Status,
-        (name, value): (&str, &str),
-        text: &str,
-        method: Method<'_>,
-        connection: Connection,
-        out: &mut Out<'_>,
-    ) {
-        let page = page(status, text);
+        let page = page(status, "what you asked for is at another address");
         let head = self.begin(status, connection, out.wall);
-        put_header(head, name, value);
+        put_header(head, "Location", location);
         put_header(head, "Content-Type", "text/html; charset=utf-8");
         put_header_number(head, "Content-Length", page.len() as u64);
         put_head_end(head);

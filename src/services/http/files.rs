@@ -7,7 +7,7 @@
 //! Beside a file may stand copies of it that were compressed in advance. They are representations of the same resource
 //! (RFC 9110 section 3.2): each with its own tag and length, chosen by `Accept-Encoding`.
 //!
-//! Who may see the files is for [`super::auth`], what is in a folder without an index for [`super::listing`].
+//! Who may see the files is for [`super::sites`], what is in a folder without an index for [`super::listing`].
 
 use std::fmt::Write;
 use std::io;
@@ -17,8 +17,7 @@ use std::task::Poll;
 use std::time::SystemTime;
 
 use super::Connection;
-use super::answer::{Answered, Answers, Out, SERVER};
-use super::auth::{Auth, Verdict};
+use super::answer::{Answered, Answers, Detail, Out, Refusal, SERVER};
 use super::listing::{Listings, Unlisted, Wanted};
 use crate::buffer::File;
 use crate::cache::files::{FileCache, Held, Limits, Witness};
@@ -31,7 +30,7 @@ use crate::http::head::{
 use crate::http::mime::MediaTypes;
 use crate::http::negotiate::{AcceptedCodings, Coding, ListingFormat};
 use crate::http::path::{SafePath, encode};
-use crate::http::range::{Multipart, Ranges, put_content_range, put_content_range_unsatisfied};
+use crate::http::range::{Multipart, Ranges, put_content_range};
 use crate::http::{Method, Status};
 use crate::service::{Disk, FileKind, Metadata};
 
@@ -52,10 +51,9 @@ pub(super) struct Files {
     prefix: String,
     config: FilesConfig,
     /// The configured headers as lines.
-    lines: Rc<[u8]>,
+    pub(super) lines: Rc<[u8]>,
     media_types: MediaTypes,
     cache: FileCache<Made>,
-    auth: Option<Box<Auth>>,
     listings: Listings,
 }
 
@@ -114,18 +112,12 @@ impl Files {
                 log::warn!("{page}: {error}; answers go without this page until it is there");
             }
         }
-        let auth = config.auth.as_ref().map(|auth| {
-            let mut key = [0; 32];
-            disk.entropy(&mut key);
-            Box::new(Auth::new(auth, key))
-        });
         Self {
             root,
             prefix: prefix.to_owned(),
             lines: lines.into(),
             media_types: MediaTypes::new(config.media_types.clone()),
             cache: FileCache::new(limits),
-            auth,
             listings: Listings::new(config.listing_entries_max),
             config: config.clone(),
         }
@@ -138,40 +130,13 @@ impl Files {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) -> Progress {
-        let Some(path) = head.target.path() else {
-            answers.refuse(Status::BAD_REQUEST, "a path was expected", head.method, out);
-            return Progress::Answered;
-        };
-        if self.auth.is_some()
-            && let Some(progress) = self.refuse_stranger(head, connection, answers, out)
-        {
-            return progress;
-        }
+    ) -> Result<Progress, Refusal> {
+        let path = head.target.path().unwrap_or_default();
         if let Some(made) = self.cache.get(path, out.now, out.disk, &self.root) {
-            made.put(head, connection, answers, out);
-            return Progress::Answered;
+            made.put(head, connection, answers, out)?;
+            return Ok(Progress::Answered);
         }
         self.respond_anew(path, head, connection, answers, out)
-    }
-
-    /// Answers whoever may not see the files.
-    #[cold]
-    fn refuse_stranger(
-        &mut self,
-        head: &RequestHead<'_>,
-        connection: Connection,
-        answers: &mut Answers,
-        out: &mut Out<'_>,
-    ) -> Option<Progress> {
-        let refusal = match self.auth.as_mut()?.judge(head, out) {
-            Verdict::Right => return None,
-            Verdict::Later => return Some(Progress::Later),
-            Verdict::Wrong => UNAUTHORIZED,
-            Verdict::Busy => BUSY,
-        };
-        self.refuse(refusal, head, connection, answers, out);
-        Some(Progress::Answered)
     }
 
     /// Answers a request whose answer is not kept.
@@ -182,79 +147,59 @@ impl Files {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) -> Progress {
-        let put = |made: &mut Made, out: &mut Out<'_>, answers: &mut Answers| {
-            made.put(head, connection, answers, out);
-        };
-        let refusal = match self.find(path, head, out) {
-            Ok(Found::File { name, tried }) => match self.make(&name, tried, out) {
-                Ok((mut made, witnesses)) => {
-                    put(&mut made, out, answers);
-                    self.keep(path, made, witnesses, out);
-                    return Progress::Answered;
-                }
-                Err(error) => unreadable(&name, &error),
-            },
-            Ok(Found::Fallback { name }) => {
-                if self.with_page(&name, out, |made, out| put(made, out, answers)) {
-                    return Progress::Answered;
-                }
-                NOT_FOUND
+    ) -> Result<Progress, Refusal> {
+        match self.find(path, head, out)? {
+            Found::File { name, tried } => {
+                let made = self.make(&name, tried, out);
+                let (mut made, witnesses) = made.map_err(|error| unreadable(&name, &error))?;
+                let result = made.put(head, connection, answers, out);
+                self.keep(path, made, witnesses, out);
+                result?;
             }
-            Ok(Found::Redirect { location }) => {
+            Found::Fallback { name } => {
+                let put =
+                    |made: &mut Made, out: &mut Out<'_>| made.put(head, connection, answers, out);
+                self.with_page(&name, out, put).unwrap_or(Err(NOT_FOUND))?;
+            }
+            Found::Redirect { location } => {
                 let others = std::mem::replace(&mut answers.lines, Rc::clone(&self.lines));
                 let status = Status::MOVED_PERMANENTLY;
                 answers.redirect(status, &location, head.method, connection, out);
                 answers.lines = others;
-                return Progress::Answered;
             }
-            Ok(Found::Listing { wanted, folder }) => {
+            Found::Listing { wanted, folder } => {
                 match self.listings.page(&wanted, &folder, &self.root, out) {
-                    Poll::Pending => return Progress::Later,
+                    Poll::Pending => return Ok(Progress::Later),
                     Poll::Ready(Ok(page)) => {
                         let format = wanted.format;
                         self.put_listing(&page, format, head, connection, answers, out);
-                        return Progress::Answered;
                     }
-                    Poll::Ready(Err(Unlisted::Busy)) => BUSY,
-                    Poll::Ready(Err(Unlisted::Disk(error))) => unreadable(&wanted.shown, &error),
+                    Poll::Ready(Err(Unlisted::Busy)) => return Err(BUSY),
+                    Poll::Ready(Err(Unlisted::Disk(error))) => {
+                        return Err(unreadable(&wanted.shown, &error));
+                    }
                 }
             }
-            Err(refusal) => refusal,
-        };
-        self.refuse(refusal, head, connection, answers, out);
-        Progress::Answered
+        }
+        Ok(Progress::Answered)
     }
 
-    /// Answers with an error, and the page for it if there is one.
-    fn refuse(
+    /// Answers with the page that the configuration has for an error. Whether there is one.
+    pub(super) fn put_error_page(
         &mut self,
-        refusal: Refusal,
-        head: &RequestHead<'_>,
+        status: Status,
+        method: Method<'_>,
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) {
-        let Refusal { status, text } = refusal;
-        let mut lines = self.lines.to_vec();
-        match (&self.auth, status) {
-            (Some(auth), Status::UNAUTHORIZED) => {
-                put_header(&mut lines, "WWW-Authenticate", &auth.challenge);
-            }
-            (_, Status::SERVICE_UNAVAILABLE) => put_header_number(&mut lines, "Retry-After", 1),
-            _ => {}
-        }
-        let others = std::mem::replace(&mut answers.lines, lines.into());
-        let page = self.config.error_pages.get(&status.code()).cloned();
-        let shown = page.is_some_and(|name| {
-            self.with_page(&name, out, |page, out| {
-                page.plain.put_as(status, head, connection, answers, out);
-            })
-        });
-        if !shown {
-            answers.text(status, text, head.method, connection, out);
-        }
-        answers.lines = others;
+    ) -> bool {
+        let Some(name) = self.config.error_pages.get(&status.code()).cloned() else {
+            return false;
+        };
+        let put = |page: &mut Made, out: &mut Out<'_>| {
+            page.plain.put_as(status, method, connection, answers, out);
+        };
+        self.with_page(&name, out, put).is_some()
     }
 
     /// Answers with a listing: by reference, so that those who wait for it share its memory.
@@ -292,27 +237,24 @@ impl Files {
     }
 
     /// A file that the configuration names, if it is there; kept under its name, which no request path is.
-    fn with_page(
+    fn with_page<T>(
         &mut self,
         name: &str,
         out: &mut Out<'_>,
-        put: impl FnOnce(&mut Made, &mut Out<'_>),
-    ) -> bool {
+        put: impl FnOnce(&mut Made, &mut Out<'_>) -> T,
+    ) -> Option<T> {
         if let Some(made) = self.cache.get(name, out.now, out.disk, &self.root) {
-            put(made, out);
-            return true;
+            return Some(put(made, out));
         }
         let made = self.open(name, out).ok().and_then(|opened| {
             let is_file = opened.1.kind == FileKind::Regular;
             let tried = Vec::from([(PathBuf::from(name), Some(opened))]);
             is_file.then(|| self.make(name, tried, out).ok())?
         });
-        let Some((mut made, witnesses)) = made else {
-            return false; // said at the start
-        };
-        put(&mut made, out);
+        let (mut made, witnesses) = made?; // where there is none, that was said at the start
+        let result = put(&mut made, out);
         self.keep(name, made, witnesses, out);
-        true
+        Some(result)
     }
 
     fn keep(&mut self, key: &str, made: Made, witnesses: Vec<Witness>, out: &Out<'_>) {
@@ -332,10 +274,8 @@ impl Files {
         head: &RequestHead<'_>,
         out: &mut Out<'_>,
     ) -> Result<Found, Refusal> {
-        let safe = SafePath::parse(path).map_err(|error| Refusal {
-            status: Status::BAD_REQUEST,
-            text: error.text(),
-        })?;
+        let safe = SafePath::parse(path)
+            .map_err(|error| Refusal::new(Status::BAD_REQUEST, error.text()))?;
         if safe.is_hidden() {
             return Err(NOT_FOUND);
         }
@@ -368,10 +308,10 @@ impl Files {
                 Ok(Found::Redirect { location })
             }
             (FileKind::Regular, true) => Err(NOT_FOUND),
-            (FileKind::Other, _) => Err(Refusal {
-                status: Status::FORBIDDEN,
-                text: "this is neither a file nor a folder",
-            }),
+            (FileKind::Other, _) => Err(Refusal::new(
+                Status::FORBIDDEN,
+                "this is neither a file nor a folder",
+            )),
         }
     }
 
@@ -409,10 +349,10 @@ impl Files {
                 folder,
             });
         }
-        Err(Refusal {
-            status: Status::FORBIDDEN,
-            text: "this folder has no index, and listings are off",
-        })
+        Err(Refusal::new(
+            Status::FORBIDDEN,
+            "this folder has no index, and listings are off",
+        ))
     }
 
     fn open(&self, name: &str, out: &mut Out<'_>) -> Result<(File, Metadata), Refusal> {
@@ -421,18 +361,14 @@ impl Files {
             Ok((file, metadata))
         });
         opened.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => Refusal {
-                status: Status::FORBIDDEN,
-                text: "this file may not be read",
-            },
+            io::ErrorKind::PermissionDenied => {
+                Refusal::new(Status::FORBIDDEN, "this file may not be read")
+            }
             // A way out of the root, a loop of links, a name that is too long: nothing that this server has.
             _ if is_absent(&error) => NOT_FOUND,
             _ => {
                 log::error!("{name}: {error}");
-                Refusal {
-                    status: Status::SERVICE_UNAVAILABLE,
-                    text: "the file cannot be opened now",
-                }
+                Refusal::new(Status::SERVICE_UNAVAILABLE, "the file cannot be opened now")
             }
         })
     }
@@ -509,32 +445,15 @@ enum Found {
     Listing { wanted: Wanted, folder: File },
 }
 
-/// Why there is no file to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Refusal {
-    status: Status,
-    text: &'static str,
-}
-
-const NOT_FOUND: Refusal = Refusal {
-    status: Status::NOT_FOUND,
-    text: "there is no such file here",
-};
-const UNAUTHORIZED: Refusal = Refusal {
-    status: Status::UNAUTHORIZED,
-    text: "a name and a password are needed here",
-};
-const BUSY: Refusal = Refusal {
-    status: Status::SERVICE_UNAVAILABLE,
-    text: "too many ask for this at once; try again in a moment",
-};
+const NOT_FOUND: Refusal = Refusal::new(Status::NOT_FOUND, "there is no such file here");
+pub(super) const BUSY: Refusal = Refusal::new(
+    Status::SERVICE_UNAVAILABLE,
+    "too many ask for this at once; try again in a moment",
+);
 
 fn unreadable(name: &str, error: &io::Error) -> Refusal {
     log::error!("{name}: {error}");
-    Refusal {
-        status: Status::INTERNAL_SERVER_ERROR,
-        text: "the file could not be read",
-    }
+    Refusal::new(Status::INTERNAL_SERVER_ERROR, "the file could not be read")
 }
 
 /// `path` relative to the folder `prefix`; `None` outside of it.
@@ -622,12 +541,12 @@ impl Made {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) {
+    ) -> Result<(), Refusal> {
         let representation = match self.coded.is_empty() {
             true => &mut self.plain,
             false => self.choose(&head.headers),
         };
-        representation.put(head, connection, answers, out);
+        representation.put(head, connection, answers, out)
     }
 
     /// What the client likes best. One that takes nothing of what there is gets the file as it is: it is more use than 406.
@@ -729,18 +648,19 @@ impl Representation {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) {
+    ) -> Result<(), Refusal> {
         self.set_date(answers, out);
         let conditional = CONDITIONS.iter().any(|name| head.headers.contains(name));
-        if conditional && self.put_conditional(head, connection, answers, out) {
-            return;
+        if conditional && self.put_conditional(head, connection, answers, out)? {
+            return Ok(());
         }
         answers.answered = Answered {
             status: Status::OK,
             body_bytes: self.body_bytes,
         };
         if connection == Connection::Keep && self.file.is_none() && head.method == Method::Get {
-            return out.put(&self.whole); // the usual request: one copy
+            out.put(&self.whole); // the usual request: one copy
+            return Ok(());
         }
         self.put_head(connection, out);
         if head.method == Method::Get {
@@ -748,13 +668,14 @@ impl Representation {
         } else {
             answers.answered.body_bytes = 0;
         }
+        Ok(())
     }
 
     /// Answers with it as the body of an error.
     fn put_as(
         &self,
         status: Status,
-        head: &RequestHead<'_>,
+        method: Method<'_>,
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
@@ -765,7 +686,7 @@ impl Representation {
         put_header(answer, "X-Content-Type-Options", "nosniff");
         put_head_end(answer);
         answers.send(out);
-        if head.method == Method::Get {
+        if method != Method::Head {
             answers.answered.body_bytes = self.body_bytes;
             self.put_body(0, self.body_bytes, out);
         }
@@ -801,7 +722,7 @@ impl Representation {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) -> bool {
+    ) -> Result<bool, Refusal> {
         let tag = EntityTag::parse(self.tag.as_bytes());
         let current = Validators {
             tag,
@@ -814,18 +735,13 @@ impl Representation {
                 self.put_validators(answer);
                 put_head_end(answer);
                 answers.send(out);
-                return true;
+                return Ok(true);
             }
             Outcome::PreconditionFailed => {
-                let text = "the file is not the version that the request is about";
-                answers.text(
+                return Err(Refusal::new(
                     Status::PRECONDITION_FAILED,
-                    text,
-                    head.method,
-                    connection,
-                    out,
-                );
-                return true;
+                    "the file is not the version that the request is about",
+                ));
             }
         }
         // Range is defined for GET alone (RFC 9110 section 14.2).
@@ -834,13 +750,13 @@ impl Representation {
             .only("range")
             .filter(|_| head.method == Method::Get)
         else {
-            return false;
+            return Ok(false);
         };
         if !conditional::range_applies(&head.headers, &current, unix_s(out.wall)) {
-            return false;
+            return Ok(false);
         }
         match Ranges::parse(range, self.body_bytes) {
-            Ranges::Whole => return false,
+            Ranges::Whole => return Ok(false),
             Ranges::One(range) => {
                 let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.wall);
                 put_header(answer, "Content-Type", &self.content_type);
@@ -885,16 +801,16 @@ impl Representation {
                 out.put(&framing);
             }
             Ranges::Unsatisfiable => {
-                let answer = answers.begin(Status::RANGE_NOT_SATISFIABLE, connection, out.wall);
-                answer.extend_from_slice(b"Content-Range: ");
-                put_content_range_unsatisfied(answer, self.body_bytes);
-                answer.extend_from_slice(b"\r\nContent-Length: 0\r\n");
-                answer.extend_from_slice(&self.lines);
-                put_head_end(answer);
-                answers.send(out);
+                return Err(Refusal {
+                    detail: Detail::Length(self.body_bytes),
+                    ..Refusal::new(
+                        Status::RANGE_NOT_SATISFIABLE,
+                        "the file has none of the bytes that the request asks for",
+                    )
+                });
             }
         }
-        true
+        Ok(true)
     }
 
     fn put_validators(&self, answer: &mut Vec<u8>) {

@@ -83,6 +83,11 @@ impl Site {
     fn ask(&mut self, method: &str, target: &str, headers: &str) -> Answer {
         let request = format!("{method} {target} HTTP/1.1\r\n{headers}\r\n");
         self.bench.peer_sends(request.as_bytes());
+        self.answer(&request)
+    }
+
+    /// What came in answer to `request`.
+    fn answer(&mut self, request: &str) -> Answer {
         let bytes = self.bench.received();
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         let end = end.unwrap_or_else(|| panic!("no answer to {request:?}"));
@@ -98,7 +103,7 @@ impl Site {
             assert!(twice.is_none(), "{name} stands twice in {head}");
         }
         let body = bytes[end + 4..].to_vec();
-        if method != "HEAD" && !["204", "304"].contains(&status) {
+        if !request.starts_with("HEAD") && !["204", "304"].contains(&status) {
             assert_eq!(
                 headers.get("content-length").and_then(|n| n.parse().ok()),
                 Some(body.len()),
@@ -411,6 +416,98 @@ fn errors_have_pages_of_their_own() {
     fs::write(s.path("404.html"), "gone").expect("a write");
     s.bench.later(Duration::from_secs(1));
     assert_eq!(s.get("/x", "").text(), "gone");
+}
+
+#[test]
+fn every_error_has_its_page_whatever_the_request_was() {
+    let codes = [
+        400, 403, 404, 405, 408, 412, 413, 414, 416, 417, 421, 431, 501, 505,
+    ];
+    let names: Vec<String> = codes.iter().map(|code| format!("{code}.md")).collect();
+    let texts: Vec<String> = codes.iter().map(|code| format!("page {code}")).collect();
+    let mut files = vec![("a", "a"), ("dir/", "")];
+    files.extend(
+        names
+            .iter()
+            .map(String::as_str)
+            .zip(texts.iter().map(String::as_str)),
+    );
+    let pages = codes.map(|code| format!("{code} = '{code}.md'")).join(", ");
+    let lines = format!(
+        "error_pages = {{ {pages} }}\nheaders = {{ X-Frame-Options = 'DENY' }}\nmedia_types = {{ md = 'text/markdown' }}"
+    );
+    let get =
+        |target: &str, headers: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
+    for (code, request) in [
+        (400, "nonsense\r\n\r\n".to_owned()),
+        (400, get("/../a", "")),
+        (400, get("/a", "Content-Length: x\r\n")),
+        (403, get("/dir/", "")),
+        (404, get("/none", "")),
+        (404, get("/none", "").replace("GET", "HEAD")),
+        (405, get("/a", "").replace("GET", "DELETE")),
+        (408, "GET /a HTTP/1.1\r\nHos".to_owned()),
+        (412, get("/a", "If-Match: \"x\"\r\n")),
+        (412, get("/a", "If-Match: \"x\"\r\n").replace("GET", "HEAD")),
+        (413, get("/a", "Content-Length: 1000000000\r\n")),
+        (
+            413,
+            get(
+                "/a",
+                "Content-Length: 1000000000\r\nExpect: 100-continue\r\n",
+            ),
+        ),
+        (414, get(&format!("/{}", "a".repeat(9000)), "")),
+        (416, get("/a", "Range: bytes=7-\r\n")),
+        (417, get("/a", "Expect: x\r\n")),
+        (421, get("https://h/a", "")),
+        (431, get("/a", &format!("X: {}\r\n", "a".repeat(17_000)))),
+        (501, get("/a", "").replace("GET", "BREW")),
+        (505, get("/a", "").replace("HTTP/1.1", "HTTP/2.0")),
+    ] {
+        let mut s = site(&files, &lines);
+        s.bench.peer_sends(request.as_bytes());
+        if code == 408 {
+            s.bench.later(Duration::from_secs(10));
+        }
+        let answer = s.answer(&request);
+        assert_eq!(answer.status, code, "{request}");
+        let page = format!("page {code}");
+        let is_head = request.starts_with("HEAD");
+        assert_eq!(answer.text(), if is_head { "" } else { &page }, "{request}");
+        assert_eq!(answer.header("content-length"), Some("8"));
+        assert_eq!(answer.header("content-type"), Some("text/markdown"));
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+        let allow = (code == 405).then_some("GET, HEAD, OPTIONS");
+        assert_eq!(answer.header("allow"), allow, "{request}");
+        let range = (code == 416).then_some("bytes */1");
+        assert_eq!(answer.header("content-range"), range, "{request}");
+        assert_eq!(answer.header("etag"), None, "it is not what was asked for");
+    }
+}
+
+#[test]
+fn a_site_has_its_own_error_pages_and_what_is_no_request_the_listeners() {
+    let mut s = site(
+        &[
+            ("main/405", "main 405"),
+            ("main/400", "main 400"),
+            ("x/405", "x 405"),
+        ],
+        "root = 'ROOT/main'\nerror_pages = { 400 = '400', 405 = '405' }\n\
+         site = [{ prefix = '/x/', root = 'ROOT/x', error_pages = { 405 = '405' } }]",
+    );
+    assert_eq!(s.ask("PUT", "/a", "Host: h\r\n").text(), "main 405");
+    assert_eq!(s.ask("PUT", "/x/a", "Host: h\r\n").text(), "x 405");
+    assert_eq!(s.ask("GET", "/x/../", "Host: h\r\n").text(), "main 400");
+    assert_eq!(s.ask("GET", "/a b", "Host: h\r\n").text(), "main 400");
+    // Without a root there is nowhere to take one from.
+    let mut s = site(&[], "site = [{ prefix = '/x/', root = 'ROOT' }]");
+    assert!(
+        s.ask("PUT", "/a", "Host: h\r\n")
+            .text()
+            .contains("<h1>405 ")
+    );
 }
 
 #[test]
