@@ -36,7 +36,7 @@ pub struct FilesConfig {
     pub spa: Option<String>,
     /// Values of `Content-Type` by extension, before the built-in ones. Key `media_types`, default none.
     pub media_types: Vec<(String, String)>,
-    /// Who may see the files; `None` for everybody. Key `auth`, default none.
+    /// Who is answered at all, whatever the method and the route; `None` for everybody. Key `auth`, default none.
     pub auth: Option<AuthConfig>,
 }
 

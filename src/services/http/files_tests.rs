@@ -58,7 +58,12 @@ fn bench(root: &Path, lines: &str) -> Bench<Http> {
         false => format!("root = {root:?}\n"),
     };
     let text = format!("[[listener]]\nkind = 'http'\n{root}{lines}\n");
-    let config = Config::parse(&text, Path::new("x.toml"), &Overrides::default())
+    bench_of(&text, Path::new("x.toml"))
+}
+
+/// A connection to the web server of a configuration.
+fn bench_of(text: &str, file: &Path) -> Bench<Http> {
+    let config = Config::parse(text, file, &Overrides::default())
         .unwrap_or_else(|problems| panic!("{problems}"));
     let Kind::Http(http) = &config.listeners[0].kind else {
         panic!("not http")
@@ -630,12 +635,15 @@ fn without_a_root_of_its_own_a_listener_has_its_sites_alone() {
     );
 }
 
-/// A file of users in the folder above the root: `ann` with `tulip`, 5,000 rounds, so more than a turn does.
+/// `ann` with `tulip`, 5,000 rounds, so more than a turn does:
+/// `hashlib.pbkdf2_hmac("sha256", b"tulip", b"0123456789abcdef", 5000)` of Python.
+const USERS: &str =
+    "ann:$pbkdf2-sha256$5000$MDEyMzQ1Njc4OWFiY2RlZg$JCaLNzh8NKhL5aWJRMNAgUjO4ICyX9vBHmzdU1ulrPc\n";
+
+/// A site with a file of users in the folder above the root.
 fn with_users(lines: &str) -> Site {
     let mut s = site(&[("site/a", "a"), ("site/401.html", "who?")], "");
-    // `hashlib.pbkdf2_hmac("sha256", b"tulip", b"0123456789abcdef", 5000)` of Python.
-    let users = "ann:$pbkdf2-sha256$5000$MDEyMzQ1Njc4OWFiY2RlZg$JCaLNzh8NKhL5aWJRMNAgUjO4ICyX9vBHmzdU1ulrPc\n";
-    fs::write(s.path("users"), users).expect("a file");
+    fs::write(s.path("users"), USERS).expect("a file");
     let lines =
         format!("root = 'ROOT/site'\nauth = {{ realm = 'the lab', file = 'ROOT/users' }}\n{lines}");
     s.bench = bench(s.folder.path(), &lines);
@@ -676,6 +684,63 @@ fn who_has_no_password_sees_nothing() {
     assert_eq!(s.get("/missing", "").status, 401, "nor what there is not");
     s.bench.later(Duration::from_secs(30));
     assert_eq!(s.get("/a", wrong).status, 401);
+}
+
+#[test]
+fn a_password_covers_all_that_a_listener_answers() {
+    let right = "Authorization: Basic YW5uOnR1bGlw\r\n";
+    let without_root = |lines: &str| {
+        let mut s = with_users("");
+        let auth = "auth = { realm = 'the lab', file = 'ROOT/users' }";
+        s.bench = bench(s.folder.path(), &format!("{auth}\n{lines}"));
+        s
+    };
+    for mut s in [
+        with_users("routes = 'probe'"),
+        without_root("routes = 'probe'\nsite = [{ prefix = '/x/', root = 'ROOT/site' }]"),
+    ] {
+        for (method, target) in [
+            ("GET", "/"),
+            ("HEAD", "/"),
+            ("POST", "/"),
+            ("GET", "/echo"),
+            ("POST", "/echo"),
+            ("GET", "/cookie"),
+            ("OPTIONS", "/"),
+            ("OPTIONS", "/a"),
+            ("OPTIONS", "*"),
+            ("DELETE", "/"),
+            ("PUT", "/a"),
+            ("GET", "/none"),
+            ("BREW", "/a"),
+        ] {
+            let answer = s.ask(method, target, "Host: h\r\n");
+            assert_eq!(answer.status, 401, "{method} {target}");
+            assert!(answer.header("www-authenticate").is_some());
+            let answer = s.ask(method, target, &format!("Host: h\r\n{right}"));
+            assert_ne!(answer.status, 401, "{method} {target}");
+        }
+    }
+    // A body is neither waited for nor sent back.
+    let mut s = with_users("routes = 'probe'");
+    let body = "Host: h\r\nContent-Length: 4\r\n";
+    assert_eq!(s.ask("POST", "/", &format!("{body}\r\nabcd")).status, 401);
+}
+
+#[test]
+fn a_password_covers_the_embedded_site() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("users"), USERS).expect("a file");
+    let text = "[[listener]]\nkind = 'http'\nauth = { file = 'users' }";
+    let file = folder.path().join("x.toml");
+    let mut s = Site {
+        bench: bench_of(text, &file),
+        folder,
+    };
+    let right = "Authorization: Basic YW5uOnR1bGlw\r\n";
+    assert_eq!(s.get("/", "").status, 401);
+    assert_eq!(s.get("/HelloWorld.html", "").status, 401);
+    assert_eq!(s.get("/HelloWorld.html", right).status, 200);
 }
 
 #[test]

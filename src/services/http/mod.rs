@@ -36,6 +36,7 @@ mod sites;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{self, HttpConfig, Routes};
@@ -377,6 +378,11 @@ impl Http {
         out: &mut answer::Out<'_>,
     ) -> Result<Next, Refusal> {
         let (site, answers) = (self.sites.find(Some(head)), &mut self.answers);
+        // Before anything else: whatever the site has, and whether it has it, is for those who may see it.
+        match site.admit(head, out) {
+            Poll::Ready(result) => result?,
+            Poll::Pending => return Ok(Next::Later),
+        }
         if self.config.routes == Routes::Probe
             && let Some(result) = probe(head, connection, answers, out)
         {

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::io;
 use std::path::PathBuf;
+use std::task::Poll;
 
 use super::Connection;
 use super::answer::{Answers, Detail, Out, Refusal};
@@ -113,6 +114,23 @@ impl Site {
         })
     }
 
+    /// Whether the request may see anything of the site; asked again, once a turn, until it answers.
+    pub(super) fn admit(
+        &mut self,
+        head: &RequestHead<'_>,
+        out: &Out<'_>,
+    ) -> Poll<Result<(), Refusal>> {
+        let Some(auth) = &mut self.auth else {
+            return Poll::Ready(Ok(()));
+        };
+        match auth.judge(head, out) {
+            Verdict::Right => Poll::Ready(Ok(())),
+            Verdict::Later => Poll::Pending,
+            Verdict::Wrong => Poll::Ready(Err(UNAUTHORIZED)),
+            Verdict::Busy => Poll::Ready(Err(BUSY)),
+        }
+    }
+
     /// Answers a GET or HEAD.
     pub(super) fn respond(
         &mut self,
@@ -121,14 +139,6 @@ impl Site {
         answers: &mut Answers,
         out: &mut Out<'_>,
     ) -> Result<Progress, Refusal> {
-        if let Some(auth) = &mut self.auth {
-            match auth.judge(head, out) {
-                Verdict::Right => {}
-                Verdict::Later => return Ok(Progress::Later),
-                Verdict::Wrong => return Err(UNAUTHORIZED),
-                Verdict::Busy => return Err(BUSY),
-            }
-        }
         match &mut self.content {
             Content::Files(files) => files.respond(head, connection, answers, out),
             Content::Pages(pages) => {
