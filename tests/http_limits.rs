@@ -90,6 +90,45 @@ fn one_address_has_so_many_connections_and_others_theirs() {
     server.stop();
 }
 
+#[test]
+fn what_a_limit_ended_is_counted_by_its_cause() {
+    let server = InThread::start(
+        "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nmax_connections = 1\nhead_timeout = \"500ms\"\n\
+         [[listener]]\nkind = \"admin\"\nbind = \"127.0.0.1:0\"\n",
+    );
+    let mut slow = connect(server.address(0));
+    slow.write_all(b"GET / HT").expect("room");
+    server.wait(|seen| seen.active == 1);
+    let mut refused = connect(server.address(0));
+    assert_eq!(
+        (status(&mut refused), status(&mut slow)),
+        ("503".into(), "408".into())
+    );
+    drop((refused, slow));
+    server.wait(|seen| seen.accepted == 2 && seen.active == 0);
+    let mut admin = connect(server.address(1));
+    let request = b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    admin.write_all(request).expect("room");
+    let mut text = String::new();
+    admin.read_to_string(&mut text).expect("metrics");
+    let of = format!(
+        "listener=\"http\",kind=\"http\",address=\"{}\"",
+        server.address(0)
+    );
+    for line in [
+        format!("netlab_timeouts_total{{{of},phase=\"head\"}} 1"),
+        format!("netlab_timeouts_total{{{of},phase=\"idle\"}} 0"),
+        format!("netlab_refusals_total{{{of},limit=\"connections\"}} 1"),
+        format!("netlab_refusals_total{{{of},limit=\"connections_per_address\"}} 0"),
+        format!("netlab_sessions_ended_total{{{of},reason=\"ok\"}} 0"),
+        format!("netlab_sessions_ended_total{{{of},reason=\"refused\"}} 1"),
+        format!("netlab_sessions_ended_total{{{of},reason=\"timed_out\"}} 1"),
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} in {text}");
+    }
+    server.stop();
+}
+
 /// Bytes of a file that no kernel holds for a client that does not read.
 const LARGE_BYTES: u64 = 24 << 20;
 

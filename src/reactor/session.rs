@@ -31,7 +31,7 @@ use super::upstream::Attempts;
 use crate::buffer::{Front, Pool, SendQueue};
 use crate::dns::Resolver;
 use crate::metrics::Metrics;
-use crate::service::{Asked, Error, Finish, Id, Io, Link, Peer, Phase, Side, Status};
+use crate::service::{Asked, Ending, Error, Finish, Id, Io, Link, Peer, Phase, Side, Status};
 use crate::sys::{PlantedBug, Sys};
 
 /// Bytes that a client takes, while we wait for it to, before the kernel may hold more for it.
@@ -146,6 +146,8 @@ pub(crate) struct Session<S: Sys> {
     up_socket: Socket<S>,
     attempts: Option<Box<Attempts>>,
     stage: Stage,
+    /// Why it was closed, if it was.
+    pub(crate) ending: Ending,
     /// It parked with output that the client did not take: that the queue drained is news.
     waited_for_room: bool,
     /// It has taken enough while we waited for it that the kernel may hold more for it.
@@ -186,6 +188,7 @@ impl<S: Sys> Session<S> {
             up_socket: Socket::new(None),
             attempts: None,
             stage: Stage::Running,
+            ending: Ending::Done,
             waited_for_room: false,
             trusted: false,
             taking: Taking {
@@ -318,6 +321,7 @@ impl<S: Sys> Session<S> {
                 disk: &mut cx.sys,
                 resolver: &mut cx.resolver,
                 metrics: &mut cx.metrics,
+                listener: self.origin.metrics,
                 id: self.id,
                 asked: &mut asked,
             },
@@ -338,6 +342,7 @@ impl<S: Sys> Session<S> {
                 cx.limits.linger_bytes_max
             };
             self.down.rx.clear();
+            self.ending = asked.ending;
             self.stage = Stage::Closing { linger_bytes };
             if linger_bytes > 0 && !self.down.eof {
                 self.down.finish();

@@ -12,13 +12,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::answer::Refusal;
 use crate::config::HttpConfig;
 use crate::http::Status;
+use crate::metrics::Limit;
 use crate::service::Peer;
 
-const FULL: Refusal = Refusal::new(
+const FULL: Refusal = Refusal::beyond(
+    Limit::Connections,
     Status::SERVICE_UNAVAILABLE,
     "this server has as many connections as it takes; try again in a moment",
 );
-const TOO_MANY: Refusal = Refusal::new(
+const TOO_MANY: Refusal = Refusal::beyond(
+    Limit::ConnectionsPerAddress,
     Status::TOO_MANY_REQUESTS,
     "you have as many connections as one client may have here",
 );

@@ -8,6 +8,7 @@ use crate::buffer::{Pool, SendQueue};
 use crate::http::date::{DateCache, unix_s};
 use crate::http::head::{put_head_end, put_header, put_header_number, put_status_line};
 use crate::http::{Method, Status};
+use crate::metrics::{Limit, Metrics};
 use crate::service::{Disk, Io};
 
 /// The methods of a file.
@@ -18,6 +19,8 @@ pub(super) struct Out<'a> {
     pub(super) tx: &'a mut SendQueue,
     pub(super) pool: &'a mut Pool,
     pub(super) disk: &'a mut dyn Disk,
+    pub(super) metrics: &'a mut Metrics,
+    pub(super) listener: usize,
     pub(super) now: Instant,
     pub(super) wall: SystemTime,
 }
@@ -28,6 +31,8 @@ impl<'a> Out<'a> {
             tx: &mut io.down.tx,
             pool: io.pool,
             disk: io.disk,
+            metrics: io.metrics,
+            listener: io.listener,
             now: io.now,
             wall: io.wall,
         }
@@ -53,6 +58,8 @@ pub(super) struct Refusal {
     pub(super) status: Status,
     pub(super) text: &'static str,
     pub(super) detail: Detail,
+    /// What it is counted as, if it is for a limit.
+    pub(super) limit: Option<Limit>,
 }
 
 /// What the head of an error says beside its status.
@@ -71,6 +78,15 @@ impl Refusal {
             status,
             text,
             detail: Detail::None,
+            limit: None,
+        }
+    }
+
+    /// For somebody beyond a limit.
+    pub(super) const fn beyond(limit: Limit, status: Status, text: &'static str) -> Self {
+        Self {
+            limit: Some(limit),
+            ..Self::new(status, text)
         }
     }
 

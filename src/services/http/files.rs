@@ -32,6 +32,7 @@ use crate::http::negotiate::{AcceptedCodings, Coding, ListingFormat};
 use crate::http::path::{SafePath, encode};
 use crate::http::range::{Multipart, Ranges, put_content_range};
 use crate::http::{Method, Status};
+use crate::metrics::Limit;
 use crate::service::{Disk, FileKind, Metadata};
 
 /// The largest body that is kept in memory behind its head: above, `sendfile` from the page cache is cheaper than a copy
@@ -174,7 +175,7 @@ impl Files {
                         let format = wanted.format;
                         self.put_listing(&page, format, head, connection, answers, out);
                     }
-                    Poll::Ready(Err(Unlisted::Busy)) => return Err(BUSY),
+                    Poll::Ready(Err(Unlisted::Busy)) => return Err(TOO_MANY_LISTINGS),
                     Poll::Ready(Err(Unlisted::Disk(error))) => {
                         return Err(unreadable(&wanted.shown, &error));
                     }
@@ -446,9 +447,10 @@ enum Found {
 }
 
 const NOT_FOUND: Refusal = Refusal::new(Status::NOT_FOUND, "there is no such file here");
-pub(super) const BUSY: Refusal = Refusal::new(
+const TOO_MANY_LISTINGS: Refusal = Refusal::beyond(
+    Limit::Listings,
     Status::SERVICE_UNAVAILABLE,
-    "too many ask for this at once; try again in a moment",
+    "too many folders are being listed; try again in a moment",
 );
 
 fn unreadable(name: &str, error: &io::Error) -> Refusal {

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use super::Http;
 use crate::config::{Config, Kind, Overrides};
-use crate::service::Service;
+use crate::metrics::Limit;
+use crate::service::{Ending, Phase, Service};
 use crate::services::bench::Bench;
 
 /// A folder, a server for it, and a connection.
@@ -911,6 +912,130 @@ fn a_large_folder_is_listed_a_bounded_piece_a_turn() {
     let value: serde_json::Value = serde_json::from_str(answer.text()).expect("JSON");
     assert_eq!(value["entries"].as_array().map(Vec::len), Some(999));
     assert_eq!(value["more"], false);
+}
+
+#[test]
+fn how_a_session_ends_is_counted_by_its_cause() {
+    let probe = |head: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{head}\r\n");
+    let get = |head: &str| format!("GET /a HTTP/1.1\r\nHost: h\r\n{head}\r\n");
+    let (late, refused) = (Ending::TimedOut, Ending::Refused);
+    let wait = Duration::from_secs(60);
+    let now = Duration::ZERO;
+    let chunks = "2\r\nab\r\n".repeat(30);
+    for (request, span, answers, ending, limit) in [
+        (String::new(), wait, "", late(Phase::Idle), None),
+        (get(""), wait, "200", late(Phase::Idle), None),
+        ("GET /a HT".to_owned(), wait, "408", late(Phase::Head), None),
+        (
+            probe("Content-Length: 9\r\n"),
+            wait,
+            "408",
+            late(Phase::Body),
+            None,
+        ),
+        (
+            get("Content-Length: 9\r\n"),
+            wait,
+            "200",
+            late(Phase::Body),
+            None,
+        ),
+        (get("Connection: close\r\n"), now, "200", Ending::Done, None),
+        (
+            get("Expect: 100-continue\r\nContent-Length: 9\r\n"),
+            now,
+            "200",
+            Ending::Done,
+            None,
+        ),
+        ("nonsense\r\n\r\n".to_owned(), now, "400", refused, None),
+        (
+            get(&format!("X: {}\r\n", "a".repeat(17_000))),
+            now,
+            "431",
+            refused,
+            Some(Limit::Head),
+        ),
+        (
+            get(&"X: y\r\n".repeat(101)),
+            now,
+            "431",
+            refused,
+            Some(Limit::Head),
+        ),
+        (
+            get("").replace("/a", &format!("/{}", "a".repeat(9000))),
+            now,
+            "414",
+            refused,
+            Some(Limit::Target),
+        ),
+        (
+            get("Content-Length: 101\r\n"),
+            now,
+            "413",
+            refused,
+            Some(Limit::Body),
+        ),
+        (
+            probe("Transfer-Encoding: chunked\r\n") + &chunks,
+            now,
+            "413",
+            refused,
+            Some(Limit::Body),
+        ),
+        (
+            get("Transfer-Encoding: chunked\r\n") + &chunks,
+            now,
+            "200",
+            refused,
+            Some(Limit::Body),
+        ),
+    ] {
+        let mut s = site(&[("a", "a")], "routes = 'probe'\nmax_body_bytes = 100");
+        s.bench.peer_sends(request.as_bytes());
+        if span > now {
+            s.bench.expect_open().later(span);
+        }
+        let received = String::from_utf8(s.bench.received()).expect("text");
+        let statuses: Vec<&str> = received
+            .split("HTTP/1.1 ")
+            .skip(1)
+            .map(|rest| &rest[..3])
+            .collect();
+        assert_eq!(statuses.join(" "), answers, "{request}");
+        s.bench.expect_closed();
+        assert_eq!(s.bench.ending, ending, "{request}");
+        let counted = s.bench.metrics.listeners[0].refused;
+        let expected = Limit::ALL.map(|one| u64::from(limit == Some(one)));
+        assert_eq!(counted, expected, "{request}");
+    }
+    // A client that leaves in the middle of a request broke the protocol, one that leaves between two did not.
+    for (request, ending) in [("GET /a HT", refused), ("", Ending::Done)] {
+        let mut s = site(&[("a", "a")], "");
+        s.bench.peer_sends(request.as_bytes()).peer_closes();
+        assert_eq!(s.bench.ending, ending, "{request}");
+    }
+}
+
+#[test]
+fn listings_beyond_those_that_are_kept_are_refused_and_counted() {
+    let names: Vec<String> = (0..17).map(|number| format!("{number}/")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    let mut s = site(&files, "listing = true");
+    for name in &names[..16] {
+        assert_eq!(s.get(&format!("/{name}"), "").status, 200);
+    }
+    let answer = s.get("/16/", "");
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("1"))
+    );
+    s.bench.expect_open();
+    let counted = s.bench.metrics.listeners[0].refused;
+    assert_eq!(counted[Limit::Listings as usize], 1);
+    s.bench.later(Duration::from_secs(1));
+    assert_eq!(s.get("/16/", "").status, 200);
 }
 
 #[test]

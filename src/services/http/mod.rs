@@ -44,8 +44,8 @@ use crate::http::body::BodyDecoder;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::target::Target;
 use crate::http::{Method, Status, Version, trim_ows};
-use crate::metrics::Metrics;
-use crate::service::{Disk, Error, Io, Link, Peer, Service};
+use crate::metrics::{Limit, Metrics};
+use crate::service::{Disk, Ending, Error, Io, Link, Peer, Phase, Service};
 use access_log::{AccessLog, Line};
 use admission::{Admission, Place};
 use answer::{Answered, Answers, Refusal};
@@ -194,6 +194,8 @@ impl Http {
             wall: io.wall,
             now: io.now,
             disk: io.disk,
+            metrics: io.metrics,
+            listener: io.listener,
         };
         let mut fresh = HeadScanner::default();
         let scanner = conn.scanner.as_deref_mut().unwrap_or(&mut fresh);
@@ -213,12 +215,12 @@ impl Http {
                     conn.state = State::Head { until };
                 }
                 if !rx.has_space() && !rx.enlarge(out.pool) {
-                    self.refuse_last(HeadError::HeadTooLarge.into(), io);
+                    self.refuse_last(HeadError::HeadTooLarge.into(), Ending::Refused, io);
                 }
                 return false;
             }
             Err(error) => {
-                self.refuse_last(error.into(), io);
+                self.refuse_last(error.into(), Ending::Refused, io);
                 return false;
             }
         };
@@ -247,7 +249,7 @@ impl Http {
                     out.now,
                     out.wall,
                 );
-                log.add(&line, out.disk, io.metrics);
+                log.add(&line, out.disk, out.metrics);
             }
         }
         if matches!(next, Next::Later) {
@@ -277,8 +279,8 @@ impl Http {
                 return true;
             }
             Next::Done | Next::Later => None,
-            Next::Close => {
-                io.close();
+            Next::Close(ending) => {
+                io.close_as(ending);
                 return false;
             }
             Next::Echo => Some(Echo {
@@ -318,25 +320,27 @@ impl Http {
         if !(io.down.eof || late || needless) {
             return;
         }
-        let awaited = match &conn.state {
-            State::Idle { .. } | State::Refused { .. } => false,
-            State::Head { .. } => true,
-            State::Body(body) => body.echo.is_some(),
+        let (phase, awaited) = match &conn.state {
+            State::Idle { .. } | State::Refused { .. } => (Phase::Idle, false),
+            State::Head { .. } => (Phase::Head, true),
+            State::Body(body) => (Phase::Body, body.echo.is_some()),
         };
+        let timed_out = Ending::TimedOut(phase);
         match (awaited, io.down.eof) {
-            (true, true) => self.refuse_last(CUT_SHORT, io),
-            (true, false) => self.refuse_last(LATE, io),
+            (true, true) => self.refuse_last(CUT_SHORT, Ending::Refused, io),
+            (true, false) => self.refuse_last(LATE, timed_out, io),
+            (false, false) if late => io.close_as(timed_out),
             (false, _) => io.close(),
         }
     }
 
     /// Answers what is not, or no longer, a request that could be answered, and closes.
-    fn refuse_last(&mut self, refusal: Refusal, io: &mut Io<'_>) {
+    fn refuse_last(&mut self, refusal: Refusal, ending: Ending, io: &mut Io<'_>) {
         let (site, answers) = (self.sites.find(None), &mut self.answers);
         let (method, connection) = (Method::Get, Connection::Close);
         let mut out = answer::Out::of(io);
         site.refuse(refusal, method, connection, answers, &mut out);
-        io.close();
+        io.close_as(ending);
     }
 
     /// Answers one request, or says what must come before its answer.
@@ -354,6 +358,10 @@ impl Http {
         // A client that waits for `100 Continue` and gets another answer may or may not send its body then: only a new
         // connection is unambiguous (RFC 9110 section 10.1.1).
         let last = head.expect_continue || objection.is_some();
+        let ending = match objection {
+            Some(_) => Ending::Refused,
+            None => Ending::Done,
+        };
         let connection = if last { Connection::Close } else { connection };
         let result = match objection {
             Some(refusal) => Err(refusal),
@@ -365,7 +373,7 @@ impl Http {
             Next::Done
         });
         match next {
-            Next::Done if last => Next::Close,
+            Next::Done if last => Next::Close(ending),
             next => next,
         }
     }
@@ -437,9 +445,9 @@ impl Http {
                     match body.echo.is_some() {
                         true => {
                             let refusal = Refusal::new(Status::BAD_REQUEST, error.text());
-                            self.refuse_last(refusal, io);
+                            self.refuse_last(refusal, Ending::Refused, io);
                         }
-                        false => io.close(),
+                        false => io.close_as(Ending::Refused),
                     }
                     return false;
                 }
@@ -457,8 +465,11 @@ impl Http {
             };
             let Some(left) = body.left.checked_sub(consumed as u64) else {
                 match body.echo.is_some() {
-                    true => self.refuse_last(BODY_TOO_LARGE, io),
-                    false => io.close(),
+                    true => self.refuse_last(BODY_TOO_LARGE, Ending::Refused, io),
+                    false => {
+                        io.metrics.listeners[io.listener].refused[Limit::Body as usize] += 1;
+                        io.close_as(Ending::Refused);
+                    }
                 }
                 return false;
             };
@@ -497,7 +508,8 @@ const LATE: Refusal = Refusal::new(
     Status::REQUEST_TIMEOUT,
     "the request took longer to arrive than this server waits",
 );
-const BODY_TOO_LARGE: Refusal = Refusal::new(
+const BODY_TOO_LARGE: Refusal = Refusal::beyond(
+    Limit::Body,
     Status::CONTENT_TOO_LARGE,
     "the body is longer than this server takes",
 );
@@ -506,7 +518,15 @@ const UNKNOWN_METHOD: Refusal =
 
 impl From<HeadError> for Refusal {
     fn from(error: HeadError) -> Self {
-        Self::new(error.status(), error.text())
+        let limit = match error.status() {
+            Status::URI_TOO_LONG => Some(Limit::Target),
+            Status::REQUEST_HEADER_FIELDS_TOO_LARGE => Some(Limit::Head),
+            _ => None,
+        };
+        Self {
+            limit,
+            ..Self::new(error.status(), error.text())
+        }
     }
 }
 
@@ -598,7 +618,7 @@ enum Next {
     /// The answer is queued; a body, if there is one, is read and dropped.
     Done,
     /// The answer is queued and the last.
-    Close,
+    Close(Ending),
     /// The answer is the body itself, once it is whole.
     Echo,
     /// There is no answer yet: the request is to be answered in the next turn.
@@ -637,7 +657,7 @@ impl Service for Http {
                 State::Idle { .. } | State::Head { .. } => self.answer_next(conn, io),
                 State::Body(_) => self.receive_body(conn, io),
                 State::Refused { refusal, .. } => {
-                    self.refuse_last(*refusal, io);
+                    self.refuse_last(*refusal, Ending::Refused, io);
                     false
                 }
             };

@@ -11,7 +11,7 @@ use std::task::Poll;
 use super::Connection;
 use super::answer::{Answers, Detail, Out, Refusal};
 use super::auth::{Auth, Verdict};
-use super::files::{BUSY, Files, Progress, below};
+use super::files::{Files, Progress, below};
 use super::pages::Pages;
 use crate::cache::files::Limits;
 use crate::config::FilesConfig;
@@ -20,11 +20,18 @@ use crate::http::path::SafePath;
 use crate::http::range::put_content_range_unsatisfied;
 use crate::http::target::Authority;
 use crate::http::{Method, Status};
+use crate::metrics::Limit;
 use crate::service::Disk;
 
 const UNAUTHORIZED: Refusal = Refusal::new(
     Status::UNAUTHORIZED,
     "a name and a password are needed here",
+);
+
+const TOO_MANY_PASSWORDS: Refusal = Refusal::beyond(
+    Limit::Passwords,
+    Status::SERVICE_UNAVAILABLE,
+    "too many passwords are being checked; try again in a moment",
 );
 
 /// The sites of a listener.
@@ -127,7 +134,7 @@ impl Site {
             Verdict::Right => Poll::Ready(Ok(())),
             Verdict::Later => Poll::Pending,
             Verdict::Wrong => Poll::Ready(Err(UNAUTHORIZED)),
-            Verdict::Busy => Poll::Ready(Err(BUSY)),
+            Verdict::Busy => Poll::Ready(Err(TOO_MANY_PASSWORDS)),
         }
     }
 
@@ -166,7 +173,11 @@ impl Site {
             status,
             text,
             detail,
+            limit,
         } = refusal;
+        if let Some(limit) = limit {
+            out.metrics.listeners[out.listener].refused[limit as usize] += 1;
+        }
         let mut lines = match &self.content {
             Content::Files(files) => files.lines.to_vec(),
             Content::Pages(_) | Content::Nothing => Vec::new(),
