@@ -1,4 +1,4 @@
-//! Answers that are not files: short texts, errors, redirects, and the lines that every head shares.
+//! Answers that are not files: short texts, errors, and the lines that every head shares.
 
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
@@ -227,28 +227,6 @@ impl Answers {
         let head = self.begin(Status::NO_CONTENT, connection, out.wall);
         put_header(head, "Allow", allow);
         put_head_end(head);
-        self.send(out);
-    }
-
-    /// Sends the client elsewhere; `location` is a path already encoded.
-    pub(super) fn redirect(
-        &mut self,
-        status: Status,
-        location: &str,
-        method: Method<'_>,
-        connection: Connection,
-        out: &mut Out<'_>,
-    ) {
-        let page = page(status, "what you asked for is at another address");
-        let head = self.begin(status, connection, out.wall);
-        put_header(head, "Location", location);
-        put_header(head, "Content-Type", "text/html; charset=utf-8");
-        put_header_number(head, "Content-Length", page.len() as u64);
-        put_head_end(head);
-        if method != Method::Head {
-            head.extend_from_slice(page.as_bytes());
-            self.answered.body_bytes = page.len() as u64;
-        }
         self.send(out);
     }
 }

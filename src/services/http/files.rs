@@ -163,9 +163,11 @@ impl Files {
                 self.with_page(&name, out, put).unwrap_or(Err(NOT_FOUND))?;
             }
             Found::Redirect { location } => {
-                let others = std::mem::replace(&mut answers.lines, Rc::clone(&self.lines));
-                let status = Status::MOVED_PERMANENTLY;
-                answers.redirect(status, &location, head.method, connection, out);
+                let mut lines = self.lines.to_vec();
+                put_header(&mut lines, "Location", location);
+                let others = std::mem::replace(&mut answers.lines, lines.into());
+                let (status, text) = (Status::MOVED_PERMANENTLY, "this is a folder; see Location");
+                answers.text(status, text, head.method, connection, out);
                 answers.lines = others;
             }
             Found::Listing { wanted, folder } => {
@@ -767,6 +769,7 @@ impl Representation {
                 put_content_range(answer, range, self.body_bytes);
                 answer.extend_from_slice(b"\r\n");
                 put_header_number(answer, "Content-Length", range.len());
+                put_header(answer, "X-Content-Type-Options", "nosniff");
                 self.put_validators(answer);
                 put_head_end(answer);
                 answers.send(out);
@@ -787,6 +790,7 @@ impl Representation {
                 answer.extend_from_slice(b"\r\n");
                 answer.extend_from_slice(&self.encoding);
                 put_header_number(answer, "Content-Length", parts.body_bytes(&ranges));
+                put_header(answer, "X-Content-Type-Options", "nosniff");
                 self.put_validators(answer);
                 put_head_end(answer);
                 answers.send(out);

@@ -1,7 +1,9 @@
 //! The rules of the file server, over the whole service: what a folder and a configuration come to on the wire.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -226,6 +228,135 @@ fn a_copy_whose_time_was_cut_to_seconds_is_not_older() {
 }
 
 #[test]
+fn ranges_are_parts_of_what_would_be_sent() {
+    let large: String = (0..3000).map(|number| format!("{number:05} ")).collect();
+    let mut s = site(
+        &[
+            ("small", "0123456789"),
+            ("large", &large),
+            ("large.gz", "not really gzip"),
+        ],
+        "precompressed = true",
+    );
+    let whole = s.get("/large", "");
+    let header = |name| whole.header(name).expect("a validator").to_owned();
+    let (tag, modified) = (header("etag"), header("last-modified"));
+    for (target, headers, status, range) in [
+        (
+            "/small",
+            "Range: bytes=-0\r\n".to_owned(),
+            416,
+            Some("bytes */10"),
+        ),
+        (
+            "/small",
+            "Range: bytes=-3\r\n".to_owned(),
+            206,
+            Some("bytes 7-9/10"),
+        ),
+        (
+            "/small",
+            "Range: bytes=-0,1-1\r\n".to_owned(),
+            206,
+            Some("bytes 1-1/10"),
+        ),
+        (
+            "/small",
+            "Range: bytes=0-1,1-2,9-9\r\n".to_owned(),
+            206,
+            Some("bytes 0-9/10"),
+        ),
+        (
+            "/large",
+            format!("Range: bytes=5-\r\nIf-Range: {tag}\r\n"),
+            206,
+            Some("bytes 5-17999/18000"),
+        ),
+        (
+            "/large",
+            format!("Range: bytes=5-\r\nIf-Range: W/{tag}\r\n"),
+            200,
+            None,
+        ),
+        (
+            "/large",
+            format!("Range: bytes=5-\r\nIf-Range: {modified}\r\n"),
+            206,
+            Some("bytes 5-17999/18000"),
+        ),
+        (
+            "/large",
+            "Range: bytes=5-\r\nIf-Range: Sun, 06 Nov 1994 08:49:37 GMT\r\n".to_owned(),
+            200,
+            None,
+        ),
+        (
+            "/large",
+            "Range: bytes=99999-\r\nIf-Range: x\r\n".to_owned(),
+            200,
+            None,
+        ),
+        (
+            "/large",
+            format!("Range: bytes=99999-\r\nIf-None-Match: {tag}\r\n"),
+            304,
+            None,
+        ),
+        (
+            "/large",
+            "Range: bytes=4-9\r\nAccept-Encoding: gzip\r\n".to_owned(),
+            206,
+            Some("bytes 4-9/15"),
+        ),
+        (
+            "/large",
+            format!("Range: bytes=4-9\r\nAccept-Encoding: gzip\r\nIf-Range: {tag}\r\n"),
+            200,
+            None,
+        ),
+    ] {
+        let answer = s.get(target, &headers);
+        assert_eq!(
+            (answer.status, answer.header("content-range")),
+            (status, range),
+            "{headers}"
+        );
+        let nosniff = (status != 304).then_some("nosniff");
+        assert_eq!(
+            answer.header("x-content-type-options"),
+            nosniff,
+            "{headers}"
+        );
+    }
+    // Overlapping ranges are merged, so that no byte is sent twice; the others keep their order.
+    let answer = s.get("/large", "Range: bytes=9000-9099,0-99,50-149,9050-9199\r\n");
+    let kind = answer.header("content-type").expect("a type");
+    let boundary = kind
+        .strip_prefix("multipart/byteranges; boundary=")
+        .expect("parts");
+    let parts: Vec<&str> = answer.text().split(&format!("\r\n--{boundary}")).collect();
+    assert_eq!((parts.len(), parts[0], parts[3]), (4, "", "--\r\n"));
+    for (part, range, bytes) in [
+        (parts[1], "9000-9199", 9000..9200),
+        (parts[2], "0-149", 0..150),
+    ] {
+        let (head, body) = part.split_once("\r\n\r\n").expect("a part's head");
+        assert!(
+            head.contains(&format!("Content-Range: bytes {range}/18000")),
+            "{head}"
+        );
+        assert_eq!(body, &large[bytes]);
+    }
+    // Too many are not worth their framing.
+    let many = |count: usize| {
+        let ranges: Vec<String> = (0..count).map(|n| format!("{0}-{0}", n * 200)).collect();
+        format!("Range: bytes={}\r\n", ranges.join(","))
+    };
+    assert_eq!(s.get("/large", &many(32)).status, 206);
+    assert_eq!(s.get("/large", &many(33)).status, 200);
+}
+
+#[test]
 fn a_file_that_changes_is_served_anew_within_a_second() {
     let large = "x".repeat(100_000);
     let mut s = site(
@@ -381,12 +512,24 @@ fn a_path_leads_below_the_root_or_nowhere() {
 
 #[test]
 fn a_folder_without_its_slash_is_redirected_with_the_query() {
-    let mut s = site(&[("a b/index.html", "x")], "");
+    let files = [
+        ("a b/index.html", "x"),
+        ("evil.example/x/", ""),
+        ("a:b/", ""),
+    ];
+    let mut s = site(&files, "");
     for (target, location) in [
         ("/a%20b", "/a%20b/"),
         ("/a%20b?x=1&y=%20", "/a%20b/?x=1&y=%20"),
         ("//a%20b", "/a%20b/"),
         ("/a%20b?", "/a%20b/?"),
+        ("/a%20b?x=%0d%0aY:%20z", "/a%20b/?x=%0d%0aY:%20z"),
+        ("/a:b", "/a:b/"),
+        // Never to another host.
+        ("//evil.example", "/evil.example/"),
+        ("//evil.example/x", "/evil.example/x/"),
+        ("///evil.example//x?//y", "/evil.example/x/?//y"),
+        ("http://evil.example/evil.example", "/evil.example/"),
     ] {
         let answer = s.get(target, "");
         assert_eq!(answer.status, 301);
@@ -844,6 +987,76 @@ fn a_listing_is_a_page_that_sorts_without_scripts() {
         site(&[("a", "")], "").get("/", "").status,
         403,
         "it is off by default"
+    );
+}
+
+#[test]
+fn no_name_breaks_a_listing() {
+    let mut s = site(&[("<i>\"'&/x", "")], "listing = true");
+    let folder = s.path("<i>\"'&");
+    let shown = [
+        "<script>alert(1)<",
+        "\"quoted\"",
+        "it's",
+        "&amp;",
+        "a?b#c",
+        "100%25",
+        "javascript:x",
+        "日本",
+    ];
+    for name in shown {
+        fs::write(folder.join(name), "").expect("a file");
+    }
+    // What no request could ask for: line ends and other controls, backslashes, and bytes that are not UTF-8.
+    for name in [
+        &b"new\nline"[..],
+        b"return\r",
+        b"tab\t",
+        b"esc\x1b[1m",
+        b"del\x7f",
+        b"back\\slash",
+        b"\xff\xfe",
+        b"caf\xe9",
+    ] {
+        fs::write(folder.join(OsStr::from_bytes(name)), "").expect("a file");
+    }
+    let target = "/%3Ci%3E%22%27&/";
+    let page = s.get(target, "Accept: text/html\r\n");
+    let text = page.text();
+    assert!(
+        text.contains("<title>Index of /&lt;i&gt;&quot;&#39;&amp;/</title>"),
+        "{text}"
+    );
+    assert!(!text.contains("<script") && !text.contains("<i>"), "{text}");
+    let mut links = 0;
+    for line in text
+        .lines()
+        .filter(|line| line.starts_with("<tr><td><a href=\"./"))
+    {
+        let (href, rest) = line["<tr><td><a href=\"./".len()..]
+            .split_once("\">")
+            .expect("a link");
+        assert!(
+            href.bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"<>\"'&".contains(&byte)),
+            "{href}"
+        );
+        let (name, _) = rest.split_once("</a>").expect("a name");
+        assert!(!name.contains(['<', '>', '"', '\'']), "{name}");
+        assert_eq!(s.get(&format!("{target}{href}"), "").status, 200, "{href}");
+        links += 1;
+    }
+    assert_eq!(links, shown.len() + 1, "{text}");
+    let json = s.get(&format!("{target}?format=json"), "");
+    let value: serde_json::Value = serde_json::from_str(json.text()).expect("JSON");
+    let entries = value["entries"].as_array().expect("a list");
+    let names: Vec<&str> = entries
+        .iter()
+        .filter_map(|entry| entry["name"].as_str())
+        .collect();
+    assert!(
+        names.len() == links && shown.iter().all(|name| names.contains(name)),
+        "{names:?}"
     );
 }
 
