@@ -394,7 +394,7 @@ pub struct SendQueue {
     memory_bytes: usize,
     memory_bytes_max: u32,
     refused: bool,
-    /// How many of the chunks, from the front, were left over by an earlier flush.
+    /// How many of the chunks, from the front, were queued in an earlier turn.
     kept_waiting: u16,
 }
 
@@ -497,7 +497,7 @@ impl SendQueue {
         }
     }
 
-    /// What is queued now has to wait: the flush ends with it unsent.
+    /// A turn begins: what is queued by now has had to wait, whether or not a flush tried to send it.
     #[inline]
     pub(crate) fn keep_waiting(&mut self) {
         self.kept_waiting = u16::try_from(self.chunks.len()).unwrap_or(u16::MAX);

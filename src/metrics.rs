@@ -68,16 +68,18 @@ pub struct ListenerMetrics {
     pub accepted: u64,
     /// Sessions open now.
     pub active: u64,
-    /// Sessions that ended in good order.
+    /// Sessions that were done when they ended.
     pub ended_ok: u64,
-    /// Sessions dropped because the peer broke the protocol or was refused.
+    /// Sessions that ended because the peer broke the protocol or was refused.
     pub ended_refused: u64,
     /// Sessions dropped because the connection broke.
     pub ended_reset: u64,
     /// Sessions dropped because a file could not be read or written.
     pub ended_disk: u64,
-    /// Sessions dropped by a time-out, by phase, in the order of [`Phase::ALL`].
+    /// Sessions that ended by a time-out, by phase, in the order of [`Phase::ALL`].
     pub timed_out: [u64; Phase::ALL.len()],
+    /// Clients and requests that were refused at a limit, in the order of [`Limit::ALL`].
+    pub refused: [u64; Limit::ALL.len()],
     /// Bytes received, of streams or datagrams.
     pub bytes_in: u64,
     /// Bytes sent.
@@ -98,6 +100,51 @@ pub struct ListenerMetrics {
     pub dropped_full: u64,
     /// What a heartbeat listener knows of its senders.
     pub heartbeat: HeartbeatMetrics,
+}
+
+/// A limit at which a web server refuses a client or a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Connections at once (503).
+    Connections,
+    /// Connections at once from one address (429).
+    ConnectionsPerAddress,
+    /// The length or the lines of a head (431).
+    Head,
+    /// The length of a target (414).
+    Target,
+    /// The length of a body (413).
+    Body,
+    /// Passwords that wait to be checked (503).
+    Passwords,
+    /// Listings that are being made or sent (503).
+    Listings,
+}
+
+impl Limit {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Limit; 7] = [
+        Limit::Connections,
+        Limit::ConnectionsPerAddress,
+        Limit::Head,
+        Limit::Target,
+        Limit::Body,
+        Limit::Passwords,
+        Limit::Listings,
+    ];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Limit::Connections => "connections",
+            Limit::ConnectionsPerAddress => "connections_per_address",
+            Limit::Head => "head",
+            Limit::Target => "target",
+            Limit::Body => "body",
+            Limit::Passwords => "passwords",
+            Limit::Listings => "listings",
+        }
+    }
 }
 
 /// What a heartbeat listener knows of all its senders together.

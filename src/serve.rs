@@ -288,10 +288,8 @@ fn stream<S: Sys, T: Service + 'static>(
         Kind::Http(http) => http.tls.as_ref(),
         _ => None,
     };
-    let tls = match files {
-        Some(files) => Some(TlsSource::load(&files.cert, &files.key).map_err(io::Error::other)?),
-        None => None,
-    };
+    let tls = files.map(TlsSource::load).transpose();
+    let tls = tls.map_err(io::Error::other)?;
     let options = ListenerOptions {
         name: listener.name.clone(),
         kind: listener.kind.name(),

@@ -22,6 +22,7 @@
 //! ```text
 //! io.down.finish()   no more from us on that side; what the peer sends is still read
 //! io.close()         send what is queued, shut down, read and drop what still comes (bounded), close
+//! io.close_as(why)   the same, counted as a time-out or a refusal
 //! Err(error)         drop the session now; one log line, one counter
 //! ```
 //!
@@ -179,6 +180,8 @@ pub struct Io<'a> {
     pub resolver: &'a mut Resolver<Id>,
     /// What is counted.
     pub metrics: &'a mut Metrics,
+    /// The place of this session's listener in `metrics.listeners`.
+    pub listener: usize,
     /// Which session this is.
     pub id: Id,
     /// What was asked of the reactor; started after the call.
@@ -190,6 +193,12 @@ impl Io<'_> {
     /// read and dropped within bounds, so that no reset overtakes the last answer.
     pub fn close(&mut self) {
         self.asked.close = true;
+    }
+
+    /// The same for a session that is not done: how it is counted.
+    pub fn close_as(&mut self, ending: Ending) {
+        self.asked.close = true;
+        self.asked.ending = ending;
     }
 
     /// There is more to do than this turn has time for: `advance` is called again in the next one, behind all others.
@@ -258,6 +267,7 @@ impl Io<'_> {
 #[derive(Debug, Default)]
 pub struct Asked {
     pub(crate) close: bool,
+    pub(crate) ending: Ending,
     pub(crate) again: bool,
     pub(crate) turn_end: bool,
     pub(crate) at_once: bool,
@@ -270,6 +280,18 @@ impl Asked {
     pub fn is_empty(&self) -> bool {
         !self.close && !self.again && !self.disconnect && self.connect.is_none()
     }
+}
+
+/// Why a session ends in good order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// Both sides are done.
+    #[default]
+    Done,
+    /// A deadline passed; where the peer waits for an answer, it was told.
+    TimedOut(Phase),
+    /// The peer broke the protocol or is beyond a limit, and was told.
+    Refused,
 }
 
 /// Which session: an index that is used again, and the generation that tells one user from the next.

@@ -83,6 +83,33 @@ fn a_missing_file_is_a_configuration_error() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_used_is_a_configuration_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = vec!["localhost".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(folder.path().join("key.pem"), "not a key").unwrap();
+    let file = folder.path().join("x.toml");
+    let text = "[[listener]]\nkind = \"http\"\nname = \"web\"\nbind = \"127.0.0.1:0\"\n\
+                tls = { cert = \"cert.pem\", key = \"key.pem\" }\n";
+    fs::write(&file, text).unwrap();
+    let path = file.to_str().unwrap();
+    let told = ["check", "serve"].map(|subcommand| {
+        let output = run(&[subcommand, "--config", path], &[]);
+        assert_eq!(output.status.code(), Some(78), "{}", err(&output));
+        assert_eq!(out(&output), "");
+        err(&output)
+    });
+    let key = folder.path().join("key.pem");
+    let expected = format!(
+        "{path}:5:34: listener \"web\": `key` names {}: it holds no private key; expected PEM ",
+        key.display()
+    );
+    assert!(told[0].starts_with(&expected), "{}", told[0]);
+    assert_eq!(told[0], told[1], "check and serve");
+}
+
+#[test]
 fn wrong_usage_exits_with_2() {
     for arguments in [
         &["--nonsense"][..],

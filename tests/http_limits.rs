@@ -47,8 +47,12 @@ fn get(stream: &mut TcpStream) -> String {
 #[test]
 fn a_full_server_says_so_and_serves_again_when_somebody_leaves() {
     let server = InThread::start(
-        "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nmax_connections = 2\n",
+        "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nmax_connections = 2\n\
+         root = \".\"\nerror_pages = { 503 = \"full.html\" }\n",
     );
+    for name in ["HelloWorld.html", "full.html"] {
+        std::fs::write(server.dir.path().join(name), name).expect("a file");
+    }
     let address = server.address(0);
     let (mut one, mut two) = (connect(address), connect(address));
     assert_eq!((get(&mut one), get(&mut two)), ("200".into(), "200".into()));
@@ -56,6 +60,7 @@ fn a_full_server_says_so_and_serves_again_when_somebody_leaves() {
     assert_eq!(status(&mut three), "503", "before it asked for anything");
     let mut rest = Vec::new();
     three.read_to_end(&mut rest).expect("the end");
+    assert_eq!(rest, b"full.html");
     drop((one, three));
     server.wait(|seen| seen.active == 1);
     assert_eq!(get(&mut connect(address)), "200");
@@ -82,6 +87,45 @@ fn one_address_has_so_many_connections_and_others_theirs() {
     drop(clients);
     server.wait(|seen| seen.active == 0);
     assert_eq!(get(&mut connect_from([127, 0, 0, 1], None, address)), "200");
+    server.stop();
+}
+
+#[test]
+fn what_a_limit_ended_is_counted_by_its_cause() {
+    let server = InThread::start(
+        "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nmax_connections = 1\nhead_timeout = \"500ms\"\n\
+         [[listener]]\nkind = \"admin\"\nbind = \"127.0.0.1:0\"\n",
+    );
+    let mut slow = connect(server.address(0));
+    slow.write_all(b"GET / HT").expect("room");
+    server.wait(|seen| seen.active == 1);
+    let mut refused = connect(server.address(0));
+    assert_eq!(
+        (status(&mut refused), status(&mut slow)),
+        ("503".into(), "408".into())
+    );
+    drop((refused, slow));
+    server.wait(|seen| seen.accepted == 2 && seen.active == 0);
+    let mut admin = connect(server.address(1));
+    let request = b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    admin.write_all(request).expect("room");
+    let mut text = String::new();
+    admin.read_to_string(&mut text).expect("metrics");
+    let of = format!(
+        "listener=\"http\",kind=\"http\",address=\"{}\"",
+        server.address(0)
+    );
+    for line in [
+        format!("netlab_timeouts_total{{{of},phase=\"head\"}} 1"),
+        format!("netlab_timeouts_total{{{of},phase=\"idle\"}} 0"),
+        format!("netlab_refusals_total{{{of},limit=\"connections\"}} 1"),
+        format!("netlab_refusals_total{{{of},limit=\"connections_per_address\"}} 0"),
+        format!("netlab_sessions_ended_total{{{of},reason=\"ok\"}} 0"),
+        format!("netlab_sessions_ended_total{{{of},reason=\"refused\"}} 1"),
+        format!("netlab_sessions_ended_total{{{of},reason=\"timed_out\"}} 1"),
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} in {text}");
+    }
     server.stop();
 }
 

@@ -3,11 +3,16 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
 use common::{InThread, Program, connect, expect_soon, temp_dir};
+use netlab_reactor::config::{Config, Overrides};
+use netlab_reactor::reactor::Reactor;
+use netlab_reactor::serve;
+use netlab_reactor::sys::Bind;
+use netlab_reactor::sys::unix::Unix;
 use rustix::process::Signal;
 
 /// More than all socket buffers on the way hold together.
@@ -47,7 +52,7 @@ fn under_a_slow_reader(change: impl FnOnce(&Path)) -> Vec<u8> {
     change(&file);
     let ended = stream.read_to_end(&mut body);
     if let Err(error) = ended {
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
     server.stop();
     body
@@ -75,6 +80,73 @@ fn a_file_cut_under_a_slow_reader_ends_short() {
         file.set_len(LARGE_BYTES as u64 - 1).expect("a cut");
     });
     assert!(body.len() < LARGE_BYTES);
+}
+
+/// Asks for a file and reads nothing, until the socket is full; how much it then holds.
+fn fill_the_socket(reactor: &mut Reactor<Unix>, address: SocketAddr) -> (TcpStream, usize) {
+    let counted = |reactor: &mut Reactor<Unix>| reactor.metrics().listeners[0].bytes_out;
+    let before = counted(reactor);
+    let mut client = connect(address);
+    client.set_nonblocking(true).expect("a mode");
+    let request = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
+    client.write_all(request).expect("room");
+    while counted(reactor) == before || reactor.metrics().gauges.runnable > 0 {
+        reactor.turn().expect("a turn");
+    }
+    let held = counted(reactor) - before;
+    (client, usize::try_from(held).expect("a length"))
+}
+
+/// What waits because the socket was full from the start was promised like what waits because a send was cut short.
+#[test]
+fn an_answer_that_waits_behind_another_is_one_version_or_ends_short() {
+    const OTHER_BYTES: usize = 100_000;
+    let root = temp_dir();
+    let (large, other) = (root.path().join("large"), root.path().join("other"));
+    fs::write(&large, vec![b'a'; LARGE_BYTES]).expect("a file");
+    fs::write(&other, vec![b'a'; OTHER_BYTES]).expect("a file");
+    let file = root.path().join("netlab.toml");
+    let config = Config::parse(&http(root.path(), ""), &file, &Overrides::default());
+    let sys = Unix::new(false).expect("a poll");
+    let opened = serve::open(sys, &config.expect("a configuration"));
+    let (mut reactor, bound) = opened.expect("a listener");
+    let Bind::Inet(address) = bound[0] else {
+        panic!("an address was asked for");
+    };
+    // A little more than fits, so that the rest and the next answer leave in one go.
+    let (probe, held) = fill_the_socket(&mut reactor, address);
+    fs::write(&large, vec![b'a'; held + 10_000]).expect("a file");
+    drop(probe);
+    let (mut client, _) = fill_the_socket(&mut reactor, address);
+
+    let request = b"GET /other HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let before = reactor.metrics().listeners[0].bytes_in;
+    client.write_all(request).expect("room");
+    while reactor.metrics().listeners[0].bytes_in == before {
+        reactor.turn().expect("a turn");
+    }
+    fs::write(&other, vec![b'b'; OTHER_BYTES]).expect("a write");
+    let (mut received, mut buffer) = (Vec::new(), vec![0; 1 << 20]);
+    loop {
+        match client.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => received.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                reactor.turn().expect("a turn");
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                break;
+            }
+        }
+    }
+    let body = |answer: &[u8]| {
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        end.map_or(answer.len(), |end| end + 4)
+    };
+    let second = received.split_off(body(&received) + held + 10_000);
+    let short = second.len() - body(&second);
+    assert!(short < OTHER_BYTES, "one version's head, another's body");
 }
 
 #[test]

@@ -4,13 +4,16 @@
 //! 1. An entry is believed for [`RECHECK`]; then each of its witnesses is opened again, and unless all lead to the same
 //!    files, unchanged, or still to nothing, the entry is dropped. So a replaced, changed, deleted or added file is served
 //!    correctly after a second at most.
-//! 2. A file that changed just before it was read may change again without its time of change showing it: the kernel's
+//! 2. A file that an entry keeps open is read when its answer is sent. So the open file itself is looked at before an answer
+//!    is given out, once a turn however many ask, and if its time of change is another one the entry is dropped: no answer
+//!    has the head of one version and the body of another.
+//! 3. A file that changed just before it was read may change again without its time of change showing it: the kernel's
 //!    clock for that ticks every few milliseconds, some file systems' every two seconds. An entry made from such a file is
 //!    dropped at its first recheck, whatever the disk says.
-//! 3. Files and bytes are bounded. Who goes is decided by CLOCK: a hand goes round, spares each entry used since it last
+//! 4. Files and bytes are bounded. Who goes is decided by CLOCK: a hand goes round, spares each entry used since it last
 //!    passed, and takes the first that was not. A hit costs one flag, and one pass over many files does not drive out those
 //!    that are asked for again and again.
-//! 4. A [`File`] handed out stays open until its last user is done, whatever happens to its entry.
+//! 5. A [`File`] handed out stays open until its last user is done, whatever happens to its entry.
 //!
 //! Deliberately not here: what an answer looks like (`T` is the service's), and the disk cache of the proxy.
 
@@ -39,11 +42,11 @@ pub struct Limits {
     pub bytes_max: usize,
 }
 
-/// What an entry takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cost {
-    /// Files that it keeps open.
-    pub files: usize,
+/// What an entry holds.
+#[derive(Debug)]
+pub struct Held {
+    /// Files that are read when they are sent, each with when it last changed.
+    pub files: Vec<(File, SystemTime)>,
     /// Bytes in memory.
     pub bytes: usize,
 }
@@ -62,8 +65,10 @@ struct Entry<T> {
     value: T,
     key: Box<str>,
     witnesses: Box<[Witness]>,
-    cost: Cost,
+    held: Held,
     checked: Instant,
+    /// The turn in which the open files were looked at.
+    looked_at: Instant,
     settled: bool,
     used: bool,
 }
@@ -110,6 +115,13 @@ impl<T> FileCache<T> {
             }
             entry.checked = now;
         }
+        if entry.looked_at != now {
+            if !entry.is_unwritten(disk) {
+                self.remove(slot);
+                return None;
+            }
+            entry.looked_at = now;
+        }
         entry.used = true;
         self.entries.get_mut(slot).map(|entry| &mut entry.value)
     }
@@ -120,22 +132,19 @@ impl<T> FileCache<T> {
         key: &str,
         witnesses: Vec<Witness>,
         value: T,
-        cost: Cost,
+        mut held: Held,
         now: Instant,
         wall: SystemTime,
     ) {
-        let cost = Cost {
-            bytes: cost.bytes + key.len(),
-            ..cost
-        };
-        if cost.bytes > self.limits.bytes_max || cost.files > self.limits.files_max {
+        held.bytes += key.len();
+        if held.bytes > self.limits.bytes_max || held.files.len() > self.limits.files_max {
             return;
         }
         if let Some(&slot) = self.index.get(key) {
             self.remove(slot);
         }
-        while self.files + cost.files > self.limits.files_max
-            || self.bytes + cost.bytes > self.limits.bytes_max
+        while self.files + held.files.len() > self.limits.files_max
+            || self.bytes + held.bytes > self.limits.bytes_max
         {
             self.evict();
         }
@@ -146,17 +155,18 @@ impl<T> FileCache<T> {
         let key = Box::from(key);
         let slot = self.entries.vacant_key();
         self.index.insert(Box::clone(&key), slot);
+        self.files += held.files.len();
+        self.bytes += held.bytes;
         self.entries.insert(Entry {
             value,
             key,
             witnesses: witnesses.into(),
-            cost,
+            held,
             checked: now,
+            looked_at: now,
             settled,
             used: false,
         });
-        self.files += cost.files;
-        self.bytes += cost.bytes;
     }
 
     /// Moves the hand to the first entry not used since its last visit, and drops that.
@@ -176,8 +186,8 @@ impl<T> FileCache<T> {
     fn remove(&mut self, slot: usize) {
         let entry = self.entries.remove(slot);
         self.index.remove(&entry.key);
-        self.files -= entry.cost.files;
-        self.bytes -= entry.cost.bytes;
+        self.files -= entry.held.files.len();
+        self.bytes -= entry.held.bytes;
     }
 
     /// Answers that are kept.
@@ -199,6 +209,14 @@ impl<T> Entry<T> {
             now == witness.was
         };
         self.settled && self.witnesses.iter().all(&mut is)
+    }
+
+    /// Whether nobody wrote to the open files.
+    fn is_unwritten(&self, disk: &mut dyn Disk) -> bool {
+        self.held.files.iter().all(|(file, modified)| {
+            let now = disk.metadata(file);
+            now.is_ok_and(|now| now.modified == *modified)
+        })
     }
 }
 
@@ -243,21 +261,23 @@ mod tests {
         }
 
         fn keep_made_from(&mut self, key: &str, names: &[&str], value: u32) {
+            let mut files = Vec::new();
             let witness = |name: &&str| {
-                let file = self.disk.open(&self.root, Path::new(name));
-                let was = file.and_then(|file| self.disk.metadata(&file)).ok();
+                let file = self.disk.open(&self.root, Path::new(name)).ok();
+                let was = file.map(|file| {
+                    let was = self.disk.metadata(&file).expect("an open file");
+                    files = vec![(file, was.modified)];
+                    was
+                });
                 Witness {
                     path: name.into(),
                     was,
                 }
             };
             let witnesses = names.iter().map(witness).collect();
-            let cost = Cost {
-                files: 1,
-                bytes: 10,
-            };
+            let held = Held { files, bytes: 10 };
             self.cache
-                .insert(key, witnesses, value, cost, self.now, self.wall);
+                .insert(key, witnesses, value, held, self.now, self.wall);
         }
 
         fn look(&mut self, name: &str) -> Option<u32> {
@@ -287,6 +307,23 @@ mod tests {
             [None, None, None, Some(1)]
         );
         assert_eq!(f.cache.len(), 1);
+    }
+
+    #[test]
+    fn an_open_file_is_looked_at_once_a_turn() {
+        let mut f = fixture(10, 1000);
+        for name in ["written", "replaced"] {
+            f.keep(name, 1);
+        }
+        let path = |name: &str| f.folder.path().join(name);
+        fs::write(path("written"), "anew").expect("a write");
+        fs::write(path("new"), "new").expect("a write");
+        fs::rename(path("new"), path("replaced")).expect("a rename");
+        assert_eq!(f.look("written"), Some(1), "within the turn that made it");
+        f.now += Duration::from_micros(1);
+        assert_eq!(f.look("written"), None);
+        assert_eq!(f.look("replaced"), Some(1), "the old one is whole");
+        assert_eq!((f.cache.len(), f.cache.files), (1, 1));
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub struct FilesConfig {
     /// `FILE.br`, `FILE.zst` and `FILE.gz` are sent in place of `FILE` to clients that take them, if they are no older.
     /// Key `precompressed`, default false: a file of such a name need not be a copy of its neighbour.
     pub precompressed: bool,
-    /// Files below the root that are the bodies of errors, by status. Key `error_pages`, default none.
+    /// Files below the root that are the bodies of errors, by status; what cannot be told to be for a site gets those of the
+    /// listener. Key `error_pages`, default none.
     pub error_pages: BTreeMap<u16, String>,
     /// Values of `Cache-Control`; the first pattern that matches wins. Key `cache_control`, default none.
     pub cache_control: Vec<CacheControl>,
@@ -35,7 +36,7 @@ pub struct FilesConfig {
     pub spa: Option<String>,
     /// Values of `Content-Type` by extension, before the built-in ones. Key `media_types`, default none.
     pub media_types: Vec<(String, String)>,
-    /// Who may see the files; `None` for everybody. Key `auth`, default none.
+    /// Who is answered at all, whatever the method and the route; `None` for everybody. Key `auth`, default none.
     pub auth: Option<AuthConfig>,
 }
 
@@ -113,8 +114,10 @@ const OWN_HEADERS: [&str; 22] = [
     "X-Content-Type-Options",
 ];
 
-/// The errors that are about files and can have a page.
-const PAGED: [u16; 6] = [400, 401, 403, 404, 500, 503];
+/// The errors that a web server answers with, each of which can have a page.
+const PAGED: [u16; 18] = [
+    400, 401, 403, 404, 405, 408, 412, 413, 414, 416, 417, 421, 429, 431, 500, 501, 503, 505,
+];
 
 impl FilesConfig {
     /// Reads the keys.
@@ -133,8 +136,11 @@ impl FilesConfig {
         let entries = &mut config.listing_entries_max;
         section.count("max_listing_entries", 1..=100_000, entries);
         section.flag("precompressed", &mut config.precompressed);
-        let expected = r#"a table such as { "404" = "404.html" }, of 400, 401, 403, 404, 500 or 503 and a file below the root"#;
-        let pages = section.pairs("error_pages", expected, |key, value| {
+        let codes = PAGED.map(|code| code.to_string()).join(", ");
+        let expected = format!(
+            r#"a table such as {{ "404" = "404.html" }}, of any of {codes}, and a file below the root"#
+        );
+        let pages = section.pairs("error_pages", &expected, |key, value| {
             let status = key.parse().ok().filter(|status| PAGED.contains(status));
             let status = status.ok_or_else(|| format!("is {key:?}"))?;
             Ok((status, below_root(value)?))

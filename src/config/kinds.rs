@@ -4,8 +4,8 @@
 //! table of kinds. A new key is a field, its default, a line in the reader and one in the example.
 //!
 //! Each struct stands before its defaults and its reader. A reader may be run on an empty table to
-//! learn which keys its kind has, so it has no effect but to report problems; the two files that
-//! it reads are named by keys.
+//! learn which keys its kind has, so it has no effect but to report problems; the files that it
+//! reads are named by keys.
 
 use std::fs;
 use std::net::IpAddr;
@@ -18,6 +18,7 @@ use ipnet::IpNet;
 
 use super::files::{FilesConfig, SiteConfig};
 use super::section::{Section, integer, path, string};
+use super::tls::TlsFiles;
 use super::value::{Fraction, Upstream};
 use crate::buffer::{LARGE_PAGE_BYTES, PAGE_BYTES};
 use crate::wire::challenge::{Handshake, Secret};
@@ -490,15 +491,6 @@ impl Default for HttpConfig {
     }
 }
 
-/// Where a certificate and its key stand, both in PEM. Table `tls`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The chain, the listener's own certificate first. Key `cert`.
-    pub cert: PathBuf,
-    /// The private key. Key `key`.
-    pub key: PathBuf,
-}
-
 impl HttpConfig {
     /// Reads the keys of this kind.
     fn read(section: &mut Section<'_>) -> HttpConfig {
@@ -540,16 +532,9 @@ impl HttpConfig {
             0..=1 << 40,
             &mut config.memory_bytes_max,
         );
-        if section.has("tls") {
-            section.table("tls", |tls| match (tls.path("cert"), tls.path("key")) {
-                (Some(cert), Some(key)) => config.tls = Some(TlsFiles { cert, key }),
-                _ => {
-                    let span = tls.span("cert");
-                    tls.problem(span, "`tls` wants two files, `cert` and `key`".to_owned());
-                }
-            });
-        } else {
-            section.known.push("tls");
+        match section.has("tls") {
+            true => config.tls = TlsFiles::read(section),
+            false => section.known.push("tls"),
         }
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);
         let per_address = &mut config.connections_per_address_max;

@@ -9,13 +9,15 @@
 //! - What was asked for at the start ([`Overrides`]) wins over the file, the file over the default.
 //!
 //! Deliberately not here: the command line and the environment, which `main.rs` turns into
-//! [`Overrides`], and whether the folders that are named exist, which their services find out.
+//! [`Overrides`], and whether the folders that are named exist, which their services find out. Files that are named are read
+//! here.
 
 mod files;
 mod kinds;
 mod limits;
 mod problem;
 mod section;
+mod tls;
 mod value;
 
 use std::env;
@@ -31,6 +33,7 @@ pub use files::*;
 pub use kinds::*;
 pub use limits::*;
 pub use problem::{Place, Problem, Problems};
+pub use tls::*;
 pub use value::*;
 
 use crate::wire::challenge::Secret;
@@ -800,8 +803,8 @@ mod tests {
                 "3:7: `spa` is \"../x\"; expected a file below the root",
             ),
             (
-                "error_pages = { 405 = 'x' }",
-                "3:23: an entry of `error_pages` is \"405\"; expected",
+                "error_pages = { 304 = 'x' }",
+                "3:23: an entry of `error_pages` is \"304\"; expected",
             ),
             (
                 "error_pages = { 404 = '/etc/../x' }",

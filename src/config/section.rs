@@ -74,6 +74,11 @@ impl<'t> Section<'t> {
         self.table.contains_key(key)
     }
 
+    /// The text of a key that another reader reads.
+    pub(super) fn text(&self, key: &str) -> Option<&'t str> {
+        self.table.get(key)?.get_ref().as_str()
+    }
+
     /// Notes a problem.
     pub(super) fn problem(&mut self, span: Range<usize>, what: String) {
         self.findings.push(Finding { span, what });

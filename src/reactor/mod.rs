@@ -38,7 +38,7 @@ use slab::Slab;
 use crate::buffer::Pool;
 use crate::dns::Resolver;
 use crate::metrics::{Gauges, ListenerMetrics, Metrics};
-use crate::service::{DatagramService, Error, Id, Outbox, Phase, Service, Side};
+use crate::service::{DatagramService, Ending, Error, Id, Outbox, Phase, Service, Side};
 use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys};
 use datagram::{DatagramSocket, Sources};
 use host::{Host, Hosted};
@@ -747,12 +747,15 @@ impl<S: Sys> Reactor<S> {
         }
         let counted = &mut self.cx.metrics.listeners[listener.metrics];
         counted.active -= 1;
-        match result {
-            Ok(()) => counted.ended_ok += 1,
-            Err(Error::TimedOut(phase)) => counted.timed_out[*phase as usize] += 1,
-            Err(Error::Protocol(_) | Error::Refused(_)) => counted.ended_refused += 1,
-            Err(Error::Reset(_)) => counted.ended_reset += 1,
-            Err(Error::Disk(..) | Error::Changed) => counted.ended_disk += 1,
+        // Where it was closed for a reason, that is why it ended, however the peer took it.
+        match (session.ending, result) {
+            (Ending::TimedOut(phase), _) => counted.timed_out[phase as usize] += 1,
+            (Ending::Refused, _) => counted.ended_refused += 1,
+            (Ending::Done, Ok(())) => counted.ended_ok += 1,
+            (_, Err(Error::TimedOut(phase))) => counted.timed_out[*phase as usize] += 1,
+            (_, Err(Error::Protocol(_) | Error::Refused(_))) => counted.ended_refused += 1,
+            (_, Err(Error::Reset(_))) => counted.ended_reset += 1,
+            (_, Err(Error::Disk(..) | Error::Changed)) => counted.ended_disk += 1,
         }
         if let Err(error) = result {
             let level = match error {

@@ -31,7 +31,7 @@ use super::upstream::Attempts;
 use crate::buffer::{Front, Pool, SendQueue};
 use crate::dns::Resolver;
 use crate::metrics::Metrics;
-use crate::service::{Asked, Error, Finish, Id, Io, Link, Peer, Phase, Side, Status};
+use crate::service::{Asked, Ending, Error, Finish, Id, Io, Link, Peer, Phase, Side, Status};
 use crate::sys::{PlantedBug, Sys};
 
 /// Bytes that a client takes, while we wait for it to, before the kernel may hold more for it.
@@ -150,6 +150,8 @@ pub(crate) struct Session<S: Sys> {
     /// The poll knows the client's socket.
     registered: bool,
     stage: Stage,
+    /// Why it was closed, if it was.
+    pub(crate) ending: Ending,
     /// It parked with output that the client did not take: that the queue drained is news.
     waited_for_room: bool,
     /// It has taken enough while we waited for it that the kernel may hold more for it.
@@ -189,6 +191,7 @@ impl<S: Sys> Session<S> {
             attempts: None,
             registered: false,
             stage: Stage::Running,
+            ending: Ending::Done,
             waited_for_room: false,
             trusted: false,
             taking: Taking {
@@ -216,6 +219,7 @@ impl<S: Sys> Session<S> {
 
     /// Takes the session as far as it can go. See the module's picture.
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
+        self.down.tx.keep_waiting();
         let mut budget = cx.limits.pump_bytes_max;
         let mut again = false;
         let mut fact = std::mem::take(&mut self.told);
@@ -320,6 +324,7 @@ impl<S: Sys> Session<S> {
                 disk: &mut cx.sys,
                 resolver: &mut cx.resolver,
                 metrics: &mut cx.metrics,
+                listener: self.origin.metrics,
                 id: self.id,
                 asked: &mut asked,
             },
@@ -340,6 +345,7 @@ impl<S: Sys> Session<S> {
                 cx.limits.linger_bytes_max
             };
             self.down.rx.clear();
+            self.ending = asked.ending;
             self.stage = Stage::Closing { linger_bytes };
             if linger_bytes > 0 && !self.down.eof {
                 self.down.finish();
@@ -687,12 +693,13 @@ fn fill<S: Sys>(
 }
 
 /// Whether a file range at the front that had to wait is still of the version that its answer's head promised. What goes
-/// out at once is not looked at: it costs no system call.
+/// out in the turn that queued it is not looked at: who queued it has.
 pub(super) fn is_as_promised<S: Sys>(queue: &SendQueue, sys: &mut S) -> bool {
     match (queue.promised(), queue.front()) {
         (Some(promised), Front::File(file, ..)) => {
             let now = sys.metadata(file);
             now.is_ok_and(|now| now.modified == promised)
+                || sys.planted(PlantedBug::PromiseForgotten)
         }
         _ => true,
     }
@@ -749,7 +756,6 @@ fn flush<S: Sys>(
             Err(error) => return Err(Error::Reset(error.kind())),
         }
     }
-    link.tx.keep_waiting();
     if link.finish == Finish::Wanted && link.tx.is_empty() {
         sys.shutdown(stream)
             .map_err(|error| Error::Reset(error.kind()))?;

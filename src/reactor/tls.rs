@@ -12,66 +12,38 @@
 //! records of 16 KiB and in one system call. RFC 8446; the end of the stream is a `close_notify` (section 6.1), and a
 //! connection that ends without one ends here as well: HTTP knows by its own framing whether a message was cut.
 //!
-//! Not here: client certificates, and TLS towards origins.
+//! Not here: reading certificates ([`crate::config`]), client certificates, and TLS towards origins.
 
-use std::fmt;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::session::{Progress, Socket, is_as_promised};
 use crate::buffer::{Front, Pool};
+use crate::config::{TlsError, TlsFiles};
 use crate::service::{Error, Finish, Link};
-use crate::sys::{self, Sys};
+use crate::sys::Sys;
 
 /// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// The certificate and key of a listener, and where they came from.
+#[derive(Debug)]
 pub struct TlsSource {
-    certificate: PathBuf,
-    key: PathBuf,
+    files: TlsFiles,
     config: Arc<ServerConfig>,
 }
 
-impl fmt::Debug for TlsSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsSource")
-            .field("certificate", &self.certificate)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why a certificate cannot be used.
-#[derive(Debug)]
-pub struct TlsError {
-    path: PathBuf,
-    what: String,
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.what)
-    }
-}
-
-impl std::error::Error for TlsError {}
-
 impl TlsSource {
-    /// Reads a chain of certificates and its key, both PEM (RFC 7468).
+    /// Reads the files.
     ///
     /// # Errors
-    /// A file that cannot be read, holds no certificate or key, or a key that is not the certificate's.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let config = Arc::new(server_config(certificate, key)?);
+    /// Those of [`TlsFiles::load`].
+    pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
         Ok(Self {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-            config,
+            files: files.clone(),
+            config: Arc::new(files.load()?),
         })
     }
 
@@ -80,7 +52,7 @@ impl TlsSource {
     /// # Errors
     /// As [`TlsSource::load`].
     pub fn reload(&mut self) -> Result<(), TlsError> {
-        *self = Self::load(&self.certificate, &self.key)?;
+        self.config = Arc::new(self.files.load()?);
         Ok(())
     }
 
@@ -94,36 +66,6 @@ impl TlsSource {
             ended: false,
         }))
     }
-}
-
-fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
-    let failed = |path: &Path, what: &dyn fmt::Display| TlsError {
-        path: path.to_owned(),
-        what: what.to_string(),
-    };
-    let read = |path: &Path| sys::read_file(path).map_err(|error| failed(path, &error));
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(certificate)?)
-        .collect::<Result<_, _>>()
-        .map_err(|error| failed(certificate, &format_args!("not PEM: {error}")))?;
-    if chain.is_empty() {
-        return Err(failed(
-            certificate,
-            &"holds no certificate; expected PEM with one BEGIN CERTIFICATE or more",
-        ));
-    }
-    let key_der = PrivateKeyDer::from_pem_slice(&read(key)?)
-        .map_err(|error| failed(key, &format_args!("holds no private key in PEM: {error}")))?;
-    let mut config =
-        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| {
-                builder
-                    .with_no_client_auth()
-                    .with_single_cert(chain, key_der)
-            })
-            .map_err(|error| failed(certificate, &error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 /// The TLS of one connection.
@@ -292,7 +234,6 @@ pub(super) fn flush<S: Sys>(
         tls.connection.send_close_notify();
         tls.ended = true;
     }
-    link.tx.keep_waiting();
     if progress == Progress::Sent && link.tx.take_refused() {
         progress = Progress::FreedForRefused;
     }

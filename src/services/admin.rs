@@ -21,7 +21,7 @@ use crate::http::head::{
     put_header_number, put_status_line,
 };
 use crate::http::{Method, Status, Version};
-use crate::metrics::{ListenerMetrics, Metrics};
+use crate::metrics::{Limit, ListenerMetrics, Metrics};
 use crate::service::{Disk, Error, Io, Peer, Phase, Service};
 
 /// Room asked for before a request is answered; the largest page of a process with a hundred listeners is about as long.
@@ -308,6 +308,12 @@ fn ended(listener: &ListenerMetrics) -> [(&'static str, u64); 5] {
     ]
 }
 
+/// The limits at which a web server refuses, and how often it did.
+fn refused(listener: &ListenerMetrics) -> impl Iterator<Item = (&'static str, u64)> {
+    let count = |limit: Limit| (limit.name(), listener.refused[limit as usize]);
+    Limit::ALL.into_iter().map(count)
+}
+
 /// Why datagrams are dropped, and how many of a listener's were.
 fn dropped(listener: &ListenerMetrics) -> [(&'static str, u64); 5] {
     [
@@ -397,6 +403,10 @@ impl View<'_> {
                     .map(|phase| (phase.name(), listener.timed_out[*phase as usize]))
                     .collect();
                 value["timed_out"] = named(&phases).into();
+            }
+            if listener.kind == "http" {
+                let refused: Vec<_> = refused(listener).collect();
+                value["refused"] = named(&refused).into();
             }
             if listener.kind == "udp-heartbeat" {
                 let heartbeat = &listener.heartbeat;
@@ -494,6 +504,13 @@ impl View<'_> {
             "Connections closed unserved for want of descriptors.",
         );
         out.sample(&[], metrics.accepts_shed);
+        out.counter("access_log_lines", "Lines of the access logs.");
+        out.sample(&[], metrics.access_log_lines);
+        out.counter(
+            "access_log_dropped",
+            "Lines of the access logs that could not be written.",
+        );
+        out.sample(&[], metrics.access_log_dropped);
         out.counter("files_stored", "Files that were uploaded whole.");
         out.sample(&[], metrics.files_stored);
         out.counter(
@@ -516,12 +533,21 @@ impl View<'_> {
         }
         out.counter(
             "timeouts",
-            "Sessions dropped by a time-out, by what they waited for.",
+            "Sessions that ended by a time-out, by what they waited for.",
         );
         for listener in streams() {
             for phase in Phase::ALL {
                 let count = listener.timed_out[phase as usize];
                 out.of(listener, &[("phase", phase.name())], count);
+            }
+        }
+        out.counter(
+            "refusals",
+            "Clients and requests refused by a web server, by the limit.",
+        );
+        for listener in streams().filter(|listener| listener.kind == "http") {
+            for (limit, count) in refused(listener) {
+                out.of(listener, &[("limit", limit)], count);
             }
         }
         out.counter("received_bytes", "Bytes received from clients.");
@@ -740,6 +766,7 @@ mod tests {
             ("echo", "tcp-echo", "127.0.0.1:12000"),
             ("a\"\\<b>", "tcp-echo", "unix:/x"),
             ("udp-heartbeat", "udp-heartbeat", "127.0.0.1:12001"),
+            ("http", "http", "127.0.0.1:6789"),
         ]
         .map(|(name, kind, address)| ListenerMetrics::new(name, kind, address.to_owned()))
         .to_vec();
@@ -819,6 +846,8 @@ mod tests {
         let mut bench = bench();
         bench.metrics.turns = 7;
         bench.metrics.listeners[0].timed_out[Phase::Body as usize] = 3;
+        bench.metrics.listeners[3].refused[Limit::ConnectionsPerAddress as usize] = 4;
+        bench.metrics.access_log_dropped = 5;
         let (_, head, body) = get(&mut bench, "/metrics");
         assert!(
             head.contains("Content-Type: text/plain; version=0.0.4"),
@@ -849,6 +878,8 @@ mod tests {
             "netlab_turns_total 7",
             "netlab_start_time_seconds 1791999000",
             "netlab_timeouts_total{listener=\"echo\",kind=\"tcp-echo\",address=\"127.0.0.1:12000\",phase=\"body\"} 3",
+            "netlab_refusals_total{listener=\"http\",kind=\"http\",address=\"127.0.0.1:6789\",limit=\"connections_per_address\"} 4",
+            "netlab_access_log_dropped_total 5",
             "netlab_sessions{listener=\"a\\\"\\\\<b>\",kind=\"tcp-echo\",address=\"unix:/x\"} 0",
             "netlab_heartbeat_senders{listener=\"udp-heartbeat\",kind=\"udp-heartbeat\",address=\"127.0.0.1:12001\",state=\"late\"} 0",
         ] {
@@ -868,6 +899,7 @@ mod tests {
         let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(status["listeners"][0]["timed_out"]["body"], 0);
         assert_eq!(status["listeners"][2]["senders"]["dead"], 0);
+        assert_eq!(status["listeners"][3]["refused"]["connections"], 0);
         assert_eq!(status["uptime"], 1000.0);
         let (_, _, body) = get(&mut bench, "/");
         assert!(body.contains("<td>a&quot;\\&lt;b>"), "{body}");

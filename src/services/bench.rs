@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::buffer::{Front, Pool};
 use crate::dns::{self, Hosts, Resolver};
 use crate::metrics::{ListenerMetrics, Metrics};
-use crate::service::{Asked, Error, Id, Io, Link, Peer, Service, Side, Status};
+use crate::service::{Asked, Ending, Error, Id, Io, Link, Peer, Service, Side, Status};
 use crate::sys::unix::Unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.
@@ -38,6 +38,8 @@ pub struct Bench<T: Service> {
     /// The addresses that a connection was asked for.
     pub connect: Option<Vec<std::net::SocketAddr>>,
     closed: bool,
+    /// Why the session was closed.
+    pub ending: Ending,
     /// How the session was dropped.
     pub failed: Option<Error>,
 }
@@ -67,6 +69,7 @@ impl<T: Service> Bench<T> {
             drained: false,
             connect: None,
             closed: false,
+            ending: Ending::Done,
             failed: None,
         };
         let peer = Peer::Inet(([192, 0, 2, 9], 40_000).into());
@@ -131,6 +134,7 @@ impl<T: Service> Bench<T> {
             disk: &mut self.disk,
             resolver: &mut self.resolver,
             metrics: &mut self.metrics,
+            listener: 0,
             id: Id {
                 index: 0,
                 generation: 0,
@@ -147,6 +151,7 @@ impl<T: Service> Bench<T> {
         }
         if asked.close {
             self.closed = true;
+            self.ending = asked.ending;
         }
         if let Err(error) = result {
             self.failed = Some(error);

@@ -168,11 +168,13 @@ pub enum PlantedBug {
     DrainForgetsListener,
     /// A session's upstream socket is not closed with it.
     UpstreamKept,
+    /// A file that changed while it waited to be sent is sent on.
+    PromiseForgotten,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [PlantedBug; 15] = [
+    pub const ALL: [PlantedBug; 16] = [
         PlantedBug::EndOfStreamLost,
         PlantedBug::ReadableClearedOnFullRead,
         PlantedBug::WritableNotCleared,
@@ -188,6 +190,7 @@ impl PlantedBug {
         PlantedBug::BudgetForgets,
         PlantedBug::DrainForgetsListener,
         PlantedBug::UpstreamKept,
+        PlantedBug::PromiseForgotten,
     ];
 }
 

@@ -1,4 +1,5 @@
-//! The web server: every request has its one answer, in order and whole, from memory and by sendfile.
+//! The web server: every request has its one answer, in order and whole, from memory and by sendfile. Where files change
+//! meanwhile, an answer is one version of its file; if a file is written anew under its inode, it may end short.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -6,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use netlab_reactor::config::{HttpConfig, Kind, ListenerConfig};
 use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::Sim;
+use netlab_reactor::sys::sim::actor::{Actor, Hands};
 use netlab_reactor::sys::sim::faults::Fault;
 use netlab_reactor::sys::sim::talker::{Ending, Script, Talker};
 
@@ -17,20 +19,78 @@ const ROOT: &str = "/srv/www";
 #[derive(Default)]
 pub(crate) struct WebServer {
     config: HttpConfig,
-    files: Vec<(String, Vec<u8>)>,
+    files: Vec<Versions>,
+}
+
+/// A file, and what may stand in it: versions of different lengths.
+#[derive(Clone)]
+struct Versions {
+    name: String,
+    all: Vec<Vec<u8>>,
+}
+
+impl Versions {
+    fn draw(name: String, setting: &mut Setting<'_>) -> Self {
+        let mut all: Vec<Vec<u8>> = Vec::new();
+        while all.len() < 3 {
+            let max = 2 * setting.payload_max;
+            let len = match setting.rng.coin() {
+                true => setting.rng.sized(max) - 1,
+                false => setting.rng.between(max / 2, max),
+            };
+            if all.iter().all(|version| version.len() != len) {
+                all.push(setting.rng.bytes(len));
+            }
+        }
+        Self { name, all }
+    }
+
+    fn path(&self) -> String {
+        format!("{ROOT}/{}", self.name)
+    }
+}
+
+/// Another program that changes the files.
+struct Editor {
+    files: Vec<Versions>,
+    changes: usize,
+    pause_max: Duration,
+}
+
+impl Actor for Editor {
+    fn act(&mut self, hands: &mut Hands<'_>) {
+        let file = hands.rng().pick(&self.files).clone();
+        let version = hands.rng().pick(&file.all).clone();
+        let wall = SystemTime::UNIX_EPOCH + hands.wall();
+        match hands.strikes(Fault::FileRewritten) {
+            true => hands.volume().rewrite(file.path(), &version, wall),
+            false => hands.volume().put(file.path(), &version, wall),
+        }
+        self.changes -= 1;
+        if self.changes > 0 {
+            let pause = hands.rng().span(self.pause_max);
+            hands.wake_in(pause);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        true
+    }
+
+    fn verdict(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 impl Scenario for WebServer {
     fn listeners(&mut self, setting: &mut Setting<'_>) -> Vec<ListenerConfig> {
         setting.volume.make_folder(ROOT);
         for number in 0..setting.rng.sized(6) {
-            let len = setting.rng.sized(2 * setting.payload_max) - 1;
-            let bytes = setting.rng.bytes(len);
-            let name = format!("file{number}.bin");
-            setting
-                .volume
-                .put(format!("{ROOT}/{name}"), &bytes, SystemTime::UNIX_EPOCH);
-            self.files.push((name, bytes));
+            let file = Versions::draw(format!("file{number}.bin"), setting);
+            let first = &file.all[0];
+            let epoch = SystemTime::UNIX_EPOCH;
+            setting.volume.put(file.path(), first, epoch);
+            self.files.push(file);
         }
         setting
             .volume
@@ -49,7 +109,18 @@ impl Scenario for WebServer {
     }
 
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]) {
-        for _ in 0..setting.rng.between(1, 5) {
+        let rewritten = setting.faults.is_enabled(Fault::FileRewritten);
+        if rewritten || setting.rng.chance(200) {
+            let editor = Editor {
+                files: self.files.clone(),
+                changes: setting.rng.between(1, 200),
+                pause_max: Duration::from_millis(setting.rng.between(1, 100) as u64),
+            };
+            sim.enter(editor, Duration::ZERO);
+        }
+        // Many at once ask for what was just kept.
+        let browsers = if rewritten && setting.roomy { 20 } else { 5 };
+        for _ in 0..setting.rng.between(1, browsers) {
             let after = setting.rng.span(Duration::from_secs(2));
             if setting.rng.chance(100) {
                 // A head that never ends: its time is counted from its first byte, and then it is answered.
@@ -68,6 +139,7 @@ impl Scenario for WebServer {
             let mut browser = Browser::new(&bound[0], asks);
             browser.pipelines = setting.rng.coin();
             browser.half_closes = setting.rng.coin();
+            browser.may_be_cut = rewritten;
             browser.piece_max = setting.piece_max();
             browser.pause_max = Duration::from_micros(setting.rng.sized(10_000) as u64);
             sim.enter(browser, after);
@@ -77,18 +149,23 @@ impl Scenario for WebServer {
 
 impl WebServer {
     fn ask(&self, setting: &mut Setting<'_>) -> Ask {
-        let (name, bytes) = setting.rng.pick(&self.files).clone();
+        let Versions { name, all } = setting.rng.pick(&self.files).clone();
         let text = |method: &str, path: &str| {
             format!("{method} {path} HTTP/1.1\r\nHost: sim\r\n\r\n").into_bytes()
         };
-        let (request, is_head, answer) = match setting.rng.below(10) {
-            0 => (text("HEAD", &format!("/{name}")), true, (200, None)),
-            1 => (text("GET", "/nothing"), false, (404, None)),
-            2 => (text("GET", "/out"), false, (404, None)),
-            3 => (text("GET", "/%2e%2e/%2e%2e/etc/passwd"), false, (400, None)),
-            _ => (text("GET", &format!("/{name}")), false, (200, Some(bytes))),
+        let (request, is_head, mut answers) = match setting.rng.below(10) {
+            0 => (text("HEAD", &format!("/{name}")), true, vec![(200, None)]),
+            1 => (text("GET", "/nothing"), false, vec![(404, None)]),
+            2 => (text("GET", "/out"), false, vec![(404, None)]),
+            3 => {
+                let path = "/%2e%2e/%2e%2e/etc/passwd";
+                (text("GET", path), false, vec![(400, None)])
+            }
+            _ => {
+                let any = all.into_iter().map(|version| (200, Some(version)));
+                (text("GET", &format!("/{name}")), false, any.collect())
+            }
         };
-        let mut answers = vec![answer];
         if setting.faults.is_enabled(Fault::DiskOpenFails) {
             answers.extend([(500, None), (503, None)]);
         }

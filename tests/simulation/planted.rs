@@ -46,4 +46,5 @@ planted! {
     a_session_forgotten_with_its_budget_spent_is_found: BudgetForgets,
     a_listener_forgotten_by_the_drain_is_found: DrainForgetsListener,
     an_upstream_socket_kept_is_found: UpstreamKept,
+    a_changed_file_sent_on_is_found: PromiseForgotten,
 }

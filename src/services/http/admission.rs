@@ -9,9 +9,22 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::answer::Refusal;
 use crate::config::HttpConfig;
 use crate::http::Status;
+use crate::metrics::Limit;
 use crate::service::Peer;
+
+const FULL: Refusal = Refusal::beyond(
+    Limit::Connections,
+    Status::SERVICE_UNAVAILABLE,
+    "this server has as many connections as it takes; try again in a moment",
+);
+const TOO_MANY: Refusal = Refusal::beyond(
+    Limit::ConnectionsPerAddress,
+    Status::TOO_MANY_REQUESTS,
+    "you have as many connections as one client may have here",
+);
 
 /// The places of one listener.
 pub(super) struct Admission {
@@ -58,10 +71,10 @@ impl Admission {
         }
     }
 
-    /// A place for `peer`, or the status that says why there is none.
-    pub(super) fn admit(&mut self, peer: &Peer) -> Result<Place, Status> {
+    /// A place for `peer`, or why there is none.
+    pub(super) fn admit(&mut self, peer: &Peer) -> Result<Place, &'static Refusal> {
         if self.taken >= self.taken_max {
-            return Err(Status::SERVICE_UNAVAILABLE);
+            return Err(&FULL);
         }
         let address = match self.by_address_max {
             0 => None,
@@ -70,7 +83,7 @@ impl Admission {
         if let Some(address) = address {
             let taken = self.by_address.entry(address).or_default();
             if *taken >= self.by_address_max {
-                return Err(Status::TOO_MANY_REQUESTS);
+                return Err(&TOO_MANY);
             }
             *taken += 1;
         }
@@ -115,8 +128,7 @@ mod tests {
         let mut admission = admission(2, 0);
         let one = admission.admit(&Peer::Unix).expect("a place");
         let _two = admission.admit(&peer("192.0.2.1")).expect("a place");
-        let full = Err(Status::SERVICE_UNAVAILABLE);
-        assert_eq!(admission.admit(&peer("192.0.2.2")), full);
+        assert_eq!(admission.admit(&peer("192.0.2.2")), Err(&FULL));
         admission.leave(one);
         assert!(admission.admit(&peer("192.0.2.2")).is_ok());
         assert!(admission.by_address.is_empty(), "nobody asked for a limit");
@@ -125,7 +137,7 @@ mod tests {
     #[test]
     fn an_ipv4_address_is_one_client_and_so_is_an_ipv6_network() {
         let mut admission = admission(100, 1);
-        let too_many = Err(Status::TOO_MANY_REQUESTS);
+        let too_many = Err(&TOO_MANY);
         let first = admission.admit(&peer("192.0.2.1")).expect("a place");
         assert_eq!(admission.admit(&peer("192.0.2.1")), too_many);
         assert_eq!(admission.admit(&peer("::ffff:192.0.2.1")), too_many);

@@ -1,4 +1,4 @@
-//! Answers that are not files: short texts, errors, redirects, and the lines that every head shares.
+//! Answers that are not files: short texts, errors, and the lines that every head shares.
 
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
@@ -8,6 +8,7 @@ use crate::buffer::{Pool, SendQueue};
 use crate::http::date::{DateCache, unix_s};
 use crate::http::head::{put_head_end, put_header, put_header_number, put_status_line};
 use crate::http::{Method, Status};
+use crate::metrics::{Limit, Metrics};
 use crate::service::{Disk, Io};
 
 /// The methods of a file.
@@ -18,6 +19,8 @@ pub(super) struct Out<'a> {
     pub(super) tx: &'a mut SendQueue,
     pub(super) pool: &'a mut Pool,
     pub(super) disk: &'a mut dyn Disk,
+    pub(super) metrics: &'a mut Metrics,
+    pub(super) listener: usize,
     pub(super) now: Instant,
     pub(super) wall: SystemTime,
 }
@@ -28,6 +31,8 @@ impl<'a> Out<'a> {
             tx: &mut io.down.tx,
             pool: io.pool,
             disk: io.disk,
+            metrics: io.metrics,
+            listener: io.listener,
             now: io.now,
             wall: io.wall,
         }
@@ -46,10 +51,61 @@ pub(super) struct Answered {
     pub(super) body_bytes: u64,
 }
 
+/// Why a request is not answered as it wishes. It is returned to where every error is answered: [`super::sites::Site::refuse`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) struct Refusal {
+    pub(super) status: Status,
+    pub(super) text: &'static str,
+    pub(super) detail: Detail,
+    /// What it is counted as, if it is for a limit.
+    pub(super) limit: Option<Limit>,
+}
+
+/// What the head of an error says beside its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    None,
+    /// The methods that there are (RFC 9110 section 15.5.6).
+    Allow(&'static str),
+    /// How many bytes there are, of which none was asked for (RFC 9110 section 15.5.17).
+    Length(u64),
+}
+
+impl Refusal {
+    pub(super) const fn new(status: Status, text: &'static str) -> Self {
+        Self {
+            status,
+            text,
+            detail: Detail::None,
+            limit: None,
+        }
+    }
+
+    /// For somebody beyond a limit.
+    pub(super) const fn beyond(limit: Limit, status: Status, text: &'static str) -> Self {
+        Self {
+            limit: Some(limit),
+            ..Self::new(status, text)
+        }
+    }
+
+    /// A method that the resource does not have.
+    pub(super) const fn method(allow: &'static str) -> Self {
+        Self {
+            detail: Detail::Allow(allow),
+            ..Self::new(
+                Status::METHOD_NOT_ALLOWED,
+                "this resource has other methods; see the Allow header",
+            )
+        }
+    }
+}
+
 /// Writes answers.
 pub(super) struct Answers {
     pub(super) answered: Answered,
-    /// That was a refusal, and nothing was logged for it.
+    /// That was an error, and nothing was logged for it.
     pub(super) refused: bool,
     /// Header lines that the site at work adds to every answer of its own.
     pub(super) lines: Rc<[u8]>,
@@ -166,80 +222,11 @@ impl Answers {
         );
     }
 
-    /// Refuses what cannot be answered otherwise; the connection ends with it.
-    pub(super) fn refuse(
-        &mut self,
-        status: Status,
-        text: &str,
-        method: Method<'_>,
-        out: &mut Out<'_>,
-    ) {
-        self.text(status, text, method, Connection::Close, out);
-        self.refused = true;
-    }
-
-    /// 405 with the methods that there are (RFC 9110 section 15.5.6).
-    pub(super) fn method_not_allowed(
-        &mut self,
-        method: Method<'_>,
-        connection: Connection,
-        allow: &str,
-        out: &mut Out<'_>,
-    ) {
-        let text = "this resource has other methods; see the Allow header";
-        let allow = ("Allow", allow);
-        self.page_with(
-            Status::METHOD_NOT_ALLOWED,
-            allow,
-            text,
-            method,
-            connection,
-            out,
-        );
-    }
-
     /// The answer to OPTIONS (RFC 9110 section 9.3.7).
     pub(super) fn options(&mut self, connection: Connection, allow: &str, out: &mut Out<'_>) {
         let head = self.begin(Status::NO_CONTENT, connection, out.wall);
         put_header(head, "Allow", allow);
         put_head_end(head);
-        self.send(out);
-    }
-
-    /// Sends the client elsewhere; `location` is a path already encoded.
-    pub(super) fn redirect(
-        &mut self,
-        status: Status,
-        location: &str,
-        method: Method<'_>,
-        connection: Connection,
-        out: &mut Out<'_>,
-    ) {
-        let text = "what you asked for is at another address";
-        let location = ("Location", location);
-        self.page_with(status, location, text, method, connection, out);
-    }
-
-    /// A small page whose head has one header more.
-    fn page_with(
-        &mut self,
-        status: Status,
-        (name, value): (&str, &str),
-        text: &str,
-        method: Method<'_>,
-        connection: Connection,
-        out: &mut Out<'_>,
-    ) {
-        let page = page(status, text);
-        let head = self.begin(status, connection, out.wall);
-        put_header(head, name, value);
-        put_header(head, "Content-Type", "text/html; charset=utf-8");
-        put_header_number(head, "Content-Length", page.len() as u64);
-        put_head_end(head);
-        if method != Method::Head {
-            head.extend_from_slice(page.as_bytes());
-            self.answered.body_bytes = page.len() as u64;
-        }
         self.send(out);
     }
 }

@@ -7,7 +7,7 @@
 //! Beside a file may stand copies of it that were compressed in advance. They are representations of the same resource
 //! (RFC 9110 section 3.2): each with its own tag and length, chosen by `Accept-Encoding`.
 //!
-//! Who may see the files is for [`super::auth`], what is in a folder without an index for [`super::listing`].
+//! Who may see the files is for [`super::sites`], what is in a folder without an index for [`super::listing`].
 
 use std::fmt::Write;
 use std::io;
@@ -17,11 +17,10 @@ use std::task::Poll;
 use std::time::SystemTime;
 
 use super::Connection;
-use super::answer::{Answered, Answers, Out, SERVER};
-use super::auth::{Auth, Verdict};
+use super::answer::{Answered, Answers, Detail, Out, Refusal, SERVER};
 use super::listing::{Listings, POLICY, Page, Unlisted, Wanted};
 use crate::buffer::File;
-use crate::cache::files::{Cost, FileCache, Limits, Witness};
+use crate::cache::files::{FileCache, Held, Limits, Witness};
 use crate::config::FilesConfig;
 use crate::http::conditional::{self, EntityTag, Outcome, Validators};
 use crate::http::date::{DATE_BYTES, Date, unix_s};
@@ -31,8 +30,9 @@ use crate::http::head::{
 use crate::http::mime::MediaTypes;
 use crate::http::negotiate::{AcceptedCodings, Coding, ListingFormat};
 use crate::http::path::{SafePath, encode};
-use crate::http::range::{Multipart, Ranges, put_content_range, put_content_range_unsatisfied};
+use crate::http::range::{Multipart, Ranges, put_content_range};
 use crate::http::{Method, Status};
+use crate::metrics::Limit;
 use crate::service::{Disk, FileKind, Metadata};
 
 /// The largest body that is kept in memory behind its head: above, `sendfile` from the page cache is cheaper than a copy
@@ -52,10 +52,9 @@ pub(super) struct Files {
     prefix: String,
     config: FilesConfig,
     /// The configured headers as lines.
-    lines: Rc<[u8]>,
+    pub(super) lines: Rc<[u8]>,
     media_types: MediaTypes,
     cache: FileCache<Made>,
-    auth: Option<Box<Auth>>,
     listings: Listings,
 }
 
@@ -114,18 +113,12 @@ impl Files {
                 log::warn!("{page}: {error}; answers go without this page until it is there");
             }
         }
-        let auth = config.auth.as_ref().map(|auth| {
-            let mut key = [0; 32];
-            disk.entropy(&mut key);
-            Box::new(Auth::new(auth, key))
-        });
         Self {
             root,
             prefix: prefix.to_owned(),
             lines: lines.into(),
             media_types: MediaTypes::new(config.media_types.clone()),
             cache: FileCache::new(limits),
-            auth,
             listings: Listings::new(config.listing_entries_max),
             config: config.clone(),
         }
@@ -138,40 +131,13 @@ impl Files {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) -> Progress {
-        let Some(path) = head.target.path() else {
-            answers.refuse(Status::BAD_REQUEST, "a path was expected", head.method, out);
-            return Progress::Answered;
-        };
-        if self.auth.is_some()
-            && let Some(progress) = self.refuse_stranger(head, connection, answers, out)
-        {
-            return progress;
-        }
+    ) -> Result<Progress, Refusal> {
+        let path = head.target.path().unwrap_or_default();
         if let Some(made) = self.cache.get(path, out.now, out.disk, &self.root) {
-            made.put(head, connection, answers, out);
-            return Progress::Answered;
+            made.put(head, connection, answers, out)?;
+            return Ok(Progress::Answered);
         }
         self.respond_anew(path, head, connection, answers, out)
-    }
-
-    /// Answers whoever may not see the files.
-    #[cold]
-    fn refuse_stranger(
-        &mut self,
-        head: &RequestHead<'_>,
-        connection: Connection,
-        answers: &mut Answers,
-        out: &mut Out<'_>,
-    ) -> Option<Progress> {
-        let refusal = match self.auth.as_mut()?.judge(head, out) {
-            Verdict::Right => return None,
-            Verdict::Later => return Some(Progress::Later),
-            Verdict::Wrong => UNAUTHORIZED,
-            Verdict::Busy => BUSY,
-        };
-        self.refuse(refusal, head, connection, answers, out);
-        Some(Progress::Answered)
     }
 
     /// Answers a request whose answer is not kept.
@@ -182,79 +148,61 @@ impl Files {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) -> Progress {
-        let put = |made: &mut Made, out: &mut Out<'_>, answers: &mut Answers| {
-            made.put(head, connection, answers, out);
-        };
-        let refusal = match self.find(path, head, out) {
-            Ok(Found::File { name, tried }) => match self.make(&name, tried, out) {
-                Ok((mut made, witnesses)) => {
-                    put(&mut made, out, answers);
-                    self.keep(path, made, witnesses, out);
-                    return Progress::Answered;
-                }
-                Err(error) => unreadable(&name, &error),
-            },
-            Ok(Found::Fallback { name }) => {
-                if self.with_page(&name, out, |made, out| put(made, out, answers)) {
-                    return Progress::Answered;
-                }
-                NOT_FOUND
+    ) -> Result<Progress, Refusal> {
+        match self.find(path, head, out)? {
+            Found::File { name, tried } => {
+                let made = self.make(&name, tried, out);
+                let (mut made, witnesses) = made.map_err(|error| unreadable(&name, &error))?;
+                let result = made.put(head, connection, answers, out);
+                self.keep(path, made, witnesses, out);
+                result?;
             }
-            Ok(Found::Redirect { location }) => {
-                let others = std::mem::replace(&mut answers.lines, Rc::clone(&self.lines));
-                let status = Status::MOVED_PERMANENTLY;
-                answers.redirect(status, &location, head.method, connection, out);
+            Found::Fallback { name } => {
+                let put =
+                    |made: &mut Made, out: &mut Out<'_>| made.put(head, connection, answers, out);
+                self.with_page(&name, out, put).unwrap_or(Err(NOT_FOUND))?;
+            }
+            Found::Redirect { location } => {
+                let mut lines = self.lines.to_vec();
+                put_header(&mut lines, "Location", location);
+                let others = std::mem::replace(&mut answers.lines, lines.into());
+                let (status, text) = (Status::MOVED_PERMANENTLY, "this is a folder; see Location");
+                answers.text(status, text, head.method, connection, out);
                 answers.lines = others;
-                return Progress::Answered;
             }
-            Ok(Found::Listing { wanted, folder }) => {
+            Found::Listing { wanted, folder } => {
                 match self.listings.page(&wanted, &folder, &self.root, out) {
-                    Poll::Pending => return Progress::Later,
+                    Poll::Pending => return Ok(Progress::Later),
                     Poll::Ready(Ok(page)) => {
                         let format = wanted.format;
-                        self.put_listing(&page, format, head, connection, answers, out);
-                        return Progress::Answered;
+                        self.put_listing(&page, format, head, connection, answers, out)?;
                     }
-                    Poll::Ready(Err(Unlisted::Busy)) => BUSY,
-                    Poll::Ready(Err(Unlisted::Disk(error))) => unreadable(&wanted.shown, &error),
+                    Poll::Ready(Err(Unlisted::Busy)) => return Err(TOO_MANY_LISTINGS),
+                    Poll::Ready(Err(Unlisted::Disk(error))) => {
+                        return Err(unreadable(&wanted.shown, &error));
+                    }
                 }
             }
-            Err(refusal) => refusal,
-        };
-        self.refuse(refusal, head, connection, answers, out);
-        Progress::Answered
+        }
+        Ok(Progress::Answered)
     }
 
-    /// Answers with an error, and the page for it if there is one.
-    fn refuse(
+    /// Answers with the page that the configuration has for an error. Whether there is one.
+    pub(super) fn put_error_page(
         &mut self,
-        refusal: Refusal,
-        head: &RequestHead<'_>,
+        status: Status,
+        method: Method<'_>,
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) {
-        let Refusal { status, text } = refusal;
-        let mut lines = self.lines.to_vec();
-        match (&self.auth, status) {
-            (Some(auth), Status::UNAUTHORIZED) => {
-                put_header(&mut lines, "WWW-Authenticate", &auth.challenge);
-            }
-            (_, Status::SERVICE_UNAVAILABLE) => put_header_number(&mut lines, "Retry-After", 1),
-            _ => {}
-        }
-        let others = std::mem::replace(&mut answers.lines, lines.into());
-        let page = self.config.error_pages.get(&status.code()).cloned();
-        let shown = page.is_some_and(|name| {
-            self.with_page(&name, out, |page, out| {
-                page.plain.put_as(status, head, connection, answers, out);
-            })
-        });
-        if !shown {
-            answers.text(status, text, head.method, connection, out);
-        }
-        answers.lines = others;
+    ) -> bool {
+        let Some(name) = self.config.error_pages.get(&status.code()).cloned() else {
+            return false;
+        };
+        let put = |page: &mut Made, out: &mut Out<'_>| {
+            page.plain.put_as(status, method, connection, answers, out);
+        };
+        self.with_page(&name, out, put).is_some()
     }
 
     /// Answers with a listing: by reference, so that those who wait for it share its memory.
@@ -266,8 +214,7 @@ impl Files {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) {
-        let others = std::mem::replace(&mut answers.lines, Rc::clone(&self.lines));
+    ) -> Result<(), Refusal> {
         let tag = format!("\"{:016x}\"", page.tag);
         let current = Validators {
             tag: EntityTag::parse(tag.as_bytes()),
@@ -276,12 +223,9 @@ impl Files {
         let status = match conditional::evaluate(head.method, &head.headers, Some(&current)) {
             Outcome::Proceed => Status::OK,
             Outcome::NotModified => Status::NOT_MODIFIED,
-            Outcome::PreconditionFailed => {
-                put_precondition_failed(head, connection, answers, out);
-                answers.lines = others;
-                return;
-            }
+            Outcome::PreconditionFailed => return Err(PRECONDITION_FAILED),
         };
+        let others = std::mem::replace(&mut answers.lines, Rc::clone(&self.lines));
         let answer = answers.begin(status, connection, out.wall);
         put_header(answer, "ETag", &tag);
         put_header(answer, "Cache-Control", "no-cache");
@@ -304,40 +248,38 @@ impl Files {
             answers.answered.body_bytes = page.text.len() as u64;
             out.tx.put_shared(&page.text, 0..page.text.len(), out.pool);
         }
+        Ok(())
     }
 
     /// A file that the configuration names, if it is there; kept under its name, which no request path is.
-    fn with_page(
+    fn with_page<T>(
         &mut self,
         name: &str,
         out: &mut Out<'_>,
-        put: impl FnOnce(&mut Made, &mut Out<'_>),
-    ) -> bool {
+        put: impl FnOnce(&mut Made, &mut Out<'_>) -> T,
+    ) -> Option<T> {
         if let Some(made) = self.cache.get(name, out.now, out.disk, &self.root) {
-            put(made, out);
-            return true;
+            return Some(put(made, out));
         }
         let made = self.open(name, out).ok().and_then(|opened| {
             let is_file = opened.1.kind == FileKind::Regular;
             let tried = Vec::from([(PathBuf::from(name), Some(opened))]);
             is_file.then(|| self.make(name, tried, out).ok())?
         });
-        let Some((mut made, witnesses)) = made else {
-            return false; // said at the start
-        };
-        put(&mut made, out);
+        let (mut made, witnesses) = made?; // where there is none, that was said at the start
+        let result = put(&mut made, out);
         self.keep(name, made, witnesses, out);
-        true
+        Some(result)
     }
 
     fn keep(&mut self, key: &str, made: Made, witnesses: Vec<Witness>, out: &Out<'_>) {
         let all = || std::iter::once(&made.plain).chain(made.coded.iter().map(|(_, coded)| coded));
-        let cost = Cost {
-            files: all().filter(|made| made.file.is_some()).count(),
+        let held = Held {
+            files: all().filter_map(|made| made.file.clone()).collect(),
             bytes: all().map(|made| made.whole.len() + MADE_BYTES).sum(),
         };
         self.cache
-            .insert(key, witnesses, made, cost, out.now, out.wall);
+            .insert(key, witnesses, made, held, out.now, out.wall);
     }
 
     /// What a request path leads to.
@@ -347,10 +289,8 @@ impl Files {
         head: &RequestHead<'_>,
         out: &mut Out<'_>,
     ) -> Result<Found, Refusal> {
-        let safe = SafePath::parse(path).map_err(|error| Refusal {
-            status: Status::BAD_REQUEST,
-            text: error.text(),
-        })?;
+        let safe = SafePath::parse(path)
+            .map_err(|error| Refusal::new(Status::BAD_REQUEST, error.text()))?;
         if safe.is_hidden() {
             return Err(NOT_FOUND);
         }
@@ -383,10 +323,10 @@ impl Files {
                 Ok(Found::Redirect { location })
             }
             (FileKind::Regular, true) => Err(NOT_FOUND),
-            (FileKind::Other, _) => Err(Refusal {
-                status: Status::FORBIDDEN,
-                text: "this is neither a file nor a folder",
-            }),
+            (FileKind::Other, _) => Err(Refusal::new(
+                Status::FORBIDDEN,
+                "this is neither a file nor a folder",
+            )),
         }
     }
 
@@ -424,10 +364,10 @@ impl Files {
                 folder,
             });
         }
-        Err(Refusal {
-            status: Status::FORBIDDEN,
-            text: "this folder has no index, and listings are off",
-        })
+        Err(Refusal::new(
+            Status::FORBIDDEN,
+            "this folder has no index, and listings are off",
+        ))
     }
 
     fn open(&self, name: &str, out: &mut Out<'_>) -> Result<(File, Metadata), Refusal> {
@@ -436,18 +376,14 @@ impl Files {
             Ok((file, metadata))
         });
         opened.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => Refusal {
-                status: Status::FORBIDDEN,
-                text: "this file may not be read",
-            },
+            io::ErrorKind::PermissionDenied => {
+                Refusal::new(Status::FORBIDDEN, "this file may not be read")
+            }
             // A way out of the root, a loop of links, a name that is too long: nothing that this server has.
             _ if is_absent(&error) => NOT_FOUND,
             _ => {
                 log::error!("{name}: {error}");
-                Refusal {
-                    status: Status::SERVICE_UNAVAILABLE,
-                    text: "the file cannot be opened now",
-                }
+                Refusal::new(Status::SERVICE_UNAVAILABLE, "the file cannot be opened now")
             }
         })
     }
@@ -524,43 +460,21 @@ enum Found {
     Listing { wanted: Wanted, folder: File },
 }
 
-/// Why there is no file to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Refusal {
-    status: Status,
-    text: &'static str,
-}
+const NOT_FOUND: Refusal = Refusal::new(Status::NOT_FOUND, "there is no such file here");
+const PRECONDITION_FAILED: Refusal = Refusal::new(
+    Status::PRECONDITION_FAILED,
+    "this is not the version that the request is about",
+);
 
-const NOT_FOUND: Refusal = Refusal {
-    status: Status::NOT_FOUND,
-    text: "there is no such file here",
-};
-const UNAUTHORIZED: Refusal = Refusal {
-    status: Status::UNAUTHORIZED,
-    text: "a name and a password are needed here",
-};
-const BUSY: Refusal = Refusal {
-    status: Status::SERVICE_UNAVAILABLE,
-    text: "too many ask for this at once; try again in a moment",
-};
+const TOO_MANY_LISTINGS: Refusal = Refusal::beyond(
+    Limit::Listings,
+    Status::SERVICE_UNAVAILABLE,
+    "too many folders are being listed; try again in a moment",
+);
 
 fn unreadable(name: &str, error: &io::Error) -> Refusal {
     log::error!("{name}: {error}");
-    Refusal {
-        status: Status::INTERNAL_SERVER_ERROR,
-        text: "the file could not be read",
-    }
-}
-
-fn put_precondition_failed(
-    head: &RequestHead<'_>,
-    connection: Connection,
-    answers: &mut Answers,
-    out: &mut Out<'_>,
-) {
-    let text = "this is not the version that the request is about";
-    let status = Status::PRECONDITION_FAILED;
-    answers.text(status, text, head.method, connection, out);
+    Refusal::new(Status::INTERNAL_SERVER_ERROR, "the file could not be read")
 }
 
 /// `path` relative to the folder `prefix`; `None` outside of it.
@@ -648,12 +562,12 @@ impl Made {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) {
+    ) -> Result<(), Refusal> {
         let representation = match self.coded.is_empty() {
             true => &mut self.plain,
             false => self.choose(&head.headers),
         };
-        representation.put(head, connection, answers, out);
+        representation.put(head, connection, answers, out)
     }
 
     /// What the client likes best. One that takes nothing of what there is gets the file as it is: it is more use than 406.
@@ -755,18 +669,19 @@ impl Representation {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) {
+    ) -> Result<(), Refusal> {
         self.set_date(answers, out);
         let conditional = CONDITIONS.iter().any(|name| head.headers.contains(name));
-        if conditional && self.put_conditional(head, connection, answers, out) {
-            return;
+        if conditional && self.put_conditional(head, connection, answers, out)? {
+            return Ok(());
         }
         answers.answered = Answered {
             status: Status::OK,
             body_bytes: self.body_bytes,
         };
         if connection == Connection::Keep && self.file.is_none() && head.method == Method::Get {
-            return out.put(&self.whole); // the usual request: one copy
+            out.put(&self.whole); // the usual request: one copy
+            return Ok(());
         }
         self.put_head(connection, out);
         if head.method == Method::Get {
@@ -774,13 +689,14 @@ impl Representation {
         } else {
             answers.answered.body_bytes = 0;
         }
+        Ok(())
     }
 
     /// Answers with it as the body of an error.
     fn put_as(
         &self,
         status: Status,
-        head: &RequestHead<'_>,
+        method: Method<'_>,
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
@@ -791,7 +707,7 @@ impl Representation {
         put_header(answer, "X-Content-Type-Options", "nosniff");
         put_head_end(answer);
         answers.send(out);
-        if head.method == Method::Get {
+        if method != Method::Head {
             answers.answered.body_bytes = self.body_bytes;
             self.put_body(0, self.body_bytes, out);
         }
@@ -827,7 +743,7 @@ impl Representation {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) -> bool {
+    ) -> Result<bool, Refusal> {
         let tag = EntityTag::parse(self.tag.as_bytes());
         let current = Validators {
             tag,
@@ -840,12 +756,9 @@ impl Representation {
                 self.put_validators(answer);
                 put_head_end(answer);
                 answers.send(out);
-                return true;
+                return Ok(true);
             }
-            Outcome::PreconditionFailed => {
-                put_precondition_failed(head, connection, answers, out);
-                return true;
-            }
+            Outcome::PreconditionFailed => return Err(PRECONDITION_FAILED),
         }
         // Range is defined for GET alone (RFC 9110 section 14.2).
         let Some(range) = head
@@ -853,13 +766,13 @@ impl Representation {
             .only("range")
             .filter(|_| head.method == Method::Get)
         else {
-            return false;
+            return Ok(false);
         };
         if !conditional::range_applies(&head.headers, &current, unix_s(out.wall)) {
-            return false;
+            return Ok(false);
         }
         match Ranges::parse(range, self.body_bytes) {
-            Ranges::Whole => return false,
+            Ranges::Whole => return Ok(false),
             Ranges::One(range) => {
                 let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.wall);
                 put_header(answer, "Content-Type", &self.content_type);
@@ -868,6 +781,7 @@ impl Representation {
                 put_content_range(answer, range, self.body_bytes);
                 answer.extend_from_slice(b"\r\n");
                 put_header_number(answer, "Content-Length", range.len());
+                put_header(answer, "X-Content-Type-Options", "nosniff");
                 self.put_validators(answer);
                 put_head_end(answer);
                 answers.send(out);
@@ -888,6 +802,7 @@ impl Representation {
                 answer.extend_from_slice(b"\r\n");
                 answer.extend_from_slice(&self.encoding);
                 put_header_number(answer, "Content-Length", parts.body_bytes(&ranges));
+                put_header(answer, "X-Content-Type-Options", "nosniff");
                 self.put_validators(answer);
                 put_head_end(answer);
                 answers.send(out);
@@ -904,16 +819,16 @@ impl Representation {
                 out.put(&framing);
             }
             Ranges::Unsatisfiable => {
-                let answer = answers.begin(Status::RANGE_NOT_SATISFIABLE, connection, out.wall);
-                answer.extend_from_slice(b"Content-Range: ");
-                put_content_range_unsatisfied(answer, self.body_bytes);
-                answer.extend_from_slice(b"\r\nContent-Length: 0\r\n");
-                answer.extend_from_slice(&self.lines);
-                put_head_end(answer);
-                answers.send(out);
+                return Err(Refusal {
+                    detail: Detail::Length(self.body_bytes),
+                    ..Refusal::new(
+                        Status::RANGE_NOT_SATISFIABLE,
+                        "the file has none of the bytes that the request asks for",
+                    )
+                });
             }
         }
-        true
+        Ok(true)
     }
 
     fn put_validators(&self, answer: &mut Vec<u8>) {

@@ -1,14 +1,17 @@
 //! The rules of the file server, over the whole service: what a folder and a configuration come to on the wire.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::Http;
 use crate::config::{Config, Kind, Overrides};
-use crate::service::Service;
+use crate::metrics::Limit;
+use crate::service::{Ending, Phase, Service};
 use crate::services::bench::Bench;
 
 /// A folder, a server for it, and a connection.
@@ -58,7 +61,12 @@ fn bench(root: &Path, lines: &str) -> Bench<Http> {
         false => format!("root = {root:?}\n"),
     };
     let text = format!("[[listener]]\nkind = 'http'\n{root}{lines}\n");
-    let config = Config::parse(&text, Path::new("x.toml"), &Overrides::default())
+    bench_of(&text, Path::new("x.toml"))
+}
+
+/// A connection to the web server of a configuration.
+fn bench_of(text: &str, file: &Path) -> Bench<Http> {
+    let config = Config::parse(text, file, &Overrides::default())
         .unwrap_or_else(|problems| panic!("{problems}"));
     let Kind::Http(http) = &config.listeners[0].kind else {
         panic!("not http")
@@ -83,6 +91,11 @@ impl Site {
     fn ask(&mut self, method: &str, target: &str, headers: &str) -> Answer {
         let request = format!("{method} {target} HTTP/1.1\r\n{headers}\r\n");
         self.bench.peer_sends(request.as_bytes());
+        self.answer(&request)
+    }
+
+    /// What came in answer to `request`.
+    fn answer(&mut self, request: &str) -> Answer {
         let bytes = self.bench.received();
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         let end = end.unwrap_or_else(|| panic!("no answer to {request:?}"));
@@ -98,7 +111,7 @@ impl Site {
             assert!(twice.is_none(), "{name} stands twice in {head}");
         }
         let body = bytes[end + 4..].to_vec();
-        if method != "HEAD" && !["204", "304"].contains(&status) {
+        if !request.starts_with("HEAD") && !["204", "304"].contains(&status) {
             assert_eq!(
                 headers.get("content-length").and_then(|n| n.parse().ok()),
                 Some(body.len()),
@@ -215,6 +228,135 @@ fn a_copy_whose_time_was_cut_to_seconds_is_not_older() {
 }
 
 #[test]
+fn ranges_are_parts_of_what_would_be_sent() {
+    let large: String = (0..3000).map(|number| format!("{number:05} ")).collect();
+    let mut s = site(
+        &[
+            ("small", "0123456789"),
+            ("large", &large),
+            ("large.gz", "not really gzip"),
+        ],
+        "precompressed = true",
+    );
+    let whole = s.get("/large", "");
+    let header = |name| whole.header(name).expect("a validator").to_owned();
+    let (tag, modified) = (header("etag"), header("last-modified"));
+    for (target, headers, status, range) in [
+        (
+            "/small",
+            "Range: bytes=-0\r\n".to_owned(),
+            416,
+            Some("bytes */10"),
+        ),
+        (
+            "/small",
+            "Range: bytes=-3\r\n".to_owned(),
+            206,
+            Some("bytes 7-9/10"),
+        ),
+        (
+            "/small",
+            "Range: bytes=-0,1-1\r\n".to_owned(),
+            206,
+            Some("bytes 1-1/10"),
+        ),
+        (
+            "/small",
+            "Range: bytes=0-1,1-2,9-9\r\n".to_owned(),
+            206,
+            Some("bytes 0-9/10"),
+        ),
+        (
+            "/large",
+            format!("Range: bytes=5-\r\nIf-Range: {tag}\r\n"),
+            206,
+            Some("bytes 5-17999/18000"),
+        ),
+        (
+            "/large",
+            format!("Range: bytes=5-\r\nIf-Range: W/{tag}\r\n"),
+            200,
+            None,
+        ),
+        (
+            "/large",
+            format!("Range: bytes=5-\r\nIf-Range: {modified}\r\n"),
+            206,
+            Some("bytes 5-17999/18000"),
+        ),
+        (
+            "/large",
+            "Range: bytes=5-\r\nIf-Range: Sun, 06 Nov 1994 08:49:37 GMT\r\n".to_owned(),
+            200,
+            None,
+        ),
+        (
+            "/large",
+            "Range: bytes=99999-\r\nIf-Range: x\r\n".to_owned(),
+            200,
+            None,
+        ),
+        (
+            "/large",
+            format!("Range: bytes=99999-\r\nIf-None-Match: {tag}\r\n"),
+            304,
+            None,
+        ),
+        (
+            "/large",
+            "Range: bytes=4-9\r\nAccept-Encoding: gzip\r\n".to_owned(),
+            206,
+            Some("bytes 4-9/15"),
+        ),
+        (
+            "/large",
+            format!("Range: bytes=4-9\r\nAccept-Encoding: gzip\r\nIf-Range: {tag}\r\n"),
+            200,
+            None,
+        ),
+    ] {
+        let answer = s.get(target, &headers);
+        assert_eq!(
+            (answer.status, answer.header("content-range")),
+            (status, range),
+            "{headers}"
+        );
+        let nosniff = (status != 304).then_some("nosniff");
+        assert_eq!(
+            answer.header("x-content-type-options"),
+            nosniff,
+            "{headers}"
+        );
+    }
+    // Overlapping ranges are merged, so that no byte is sent twice; the others keep their order.
+    let answer = s.get("/large", "Range: bytes=9000-9099,0-99,50-149,9050-9199\r\n");
+    let kind = answer.header("content-type").expect("a type");
+    let boundary = kind
+        .strip_prefix("multipart/byteranges; boundary=")
+        .expect("parts");
+    let parts: Vec<&str> = answer.text().split(&format!("\r\n--{boundary}")).collect();
+    assert_eq!((parts.len(), parts[0], parts[3]), (4, "", "--\r\n"));
+    for (part, range, bytes) in [
+        (parts[1], "9000-9199", 9000..9200),
+        (parts[2], "0-149", 0..150),
+    ] {
+        let (head, body) = part.split_once("\r\n\r\n").expect("a part's head");
+        assert!(
+            head.contains(&format!("Content-Range: bytes {range}/18000")),
+            "{head}"
+        );
+        assert_eq!(body, &large[bytes]);
+    }
+    // Too many are not worth their framing.
+    let many = |count: usize| {
+        let ranges: Vec<String> = (0..count).map(|n| format!("{0}-{0}", n * 200)).collect();
+        format!("Range: bytes={}\r\n", ranges.join(","))
+    };
+    assert_eq!(s.get("/large", &many(32)).status, 206);
+    assert_eq!(s.get("/large", &many(33)).status, 200);
+}
+
+#[test]
 fn a_file_that_changes_is_served_anew_within_a_second() {
     let large = "x".repeat(100_000);
     let mut s = site(
@@ -239,6 +381,46 @@ fn a_file_that_changes_is_served_anew_within_a_second() {
     fs::remove_file(s.path("small")).expect("removed");
     s.bench.later(Duration::from_secs(1));
     assert_eq!(s.get("/small", "").status, 404);
+}
+
+#[test]
+fn no_answer_has_the_head_of_one_version_and_the_body_of_another() {
+    let text = |letter: &str| letter.repeat(100_000);
+    let mut s = site(
+        &[
+            ("large", &text("a")),
+            ("large.gz", &text("c")),
+            ("404.html", &text("e")),
+            ("replaced", &text("g")),
+        ],
+        "precompressed = true\nerror_pages = { 404 = '404.html' }",
+    );
+    let gzip = "Accept-Encoding: gzip\r\n";
+    let is = |answer: &Answer, letter: &str| answer.body == text(letter).as_bytes();
+    let first = s.get("/large", "");
+    assert!(is(&s.get("/none", ""), "e") && is(&s.get("/replaced", ""), "g"));
+    // Written anew under the same inode and with the same length, within the second for which an answer is kept.
+    for (name, letter) in [("large", "b"), ("large.gz", "d"), ("404.html", "f")] {
+        fs::write(s.path(name), text(letter)).expect("a write");
+        touch(&s.path(name), -100); // another time, however coarse the clock
+    }
+    fs::write(s.path("new"), text("h")).expect("a write");
+    fs::rename(s.path("new"), s.path("replaced")).expect("a rename");
+    s.bench.later(Duration::from_micros(1));
+    let second = s.get("/large", "");
+    assert!(is(&second, "b") && second.header("etag") != first.header("etag"));
+    assert!(is(&s.get("/large", gzip), "d") && is(&s.get("/none", ""), "f"));
+    assert!(
+        is(&s.get("/replaced", ""), "g"),
+        "the old one, which is whole"
+    );
+    // A part of what there was is no part of what there is.
+    fs::write(s.path("large"), "short").expect("a write");
+    s.bench.later(Duration::from_micros(1));
+    let tag = first.header("etag").expect("a tag");
+    let range = format!("Range: bytes=0-9\r\nIf-Range: {tag}\r\n");
+    let third = s.get("/large", &range);
+    assert_eq!((third.status, third.text()), (200, "short"));
 }
 
 #[test]
@@ -330,12 +512,24 @@ fn a_path_leads_below_the_root_or_nowhere() {
 
 #[test]
 fn a_folder_without_its_slash_is_redirected_with_the_query() {
-    let mut s = site(&[("a b/index.html", "x")], "");
+    let files = [
+        ("a b/index.html", "x"),
+        ("evil.example/x/", ""),
+        ("a:b/", ""),
+    ];
+    let mut s = site(&files, "");
     for (target, location) in [
         ("/a%20b", "/a%20b/"),
         ("/a%20b?x=1&y=%20", "/a%20b/?x=1&y=%20"),
         ("//a%20b", "/a%20b/"),
         ("/a%20b?", "/a%20b/?"),
+        ("/a%20b?x=%0d%0aY:%20z", "/a%20b/?x=%0d%0aY:%20z"),
+        ("/a:b", "/a:b/"),
+        // Never to another host.
+        ("//evil.example", "/evil.example/"),
+        ("//evil.example/x", "/evil.example/x/"),
+        ("///evil.example//x?//y", "/evil.example/x/?//y"),
+        ("http://evil.example/evil.example", "/evil.example/"),
     ] {
         let answer = s.get(target, "");
         assert_eq!(answer.status, 301);
@@ -371,6 +565,98 @@ fn errors_have_pages_of_their_own() {
     fs::write(s.path("404.html"), "gone").expect("a write");
     s.bench.later(Duration::from_secs(1));
     assert_eq!(s.get("/x", "").text(), "gone");
+}
+
+#[test]
+fn every_error_has_its_page_whatever_the_request_was() {
+    let codes = [
+        400, 403, 404, 405, 408, 412, 413, 414, 416, 417, 421, 431, 501, 505,
+    ];
+    let names: Vec<String> = codes.iter().map(|code| format!("{code}.md")).collect();
+    let texts: Vec<String> = codes.iter().map(|code| format!("page {code}")).collect();
+    let mut files = vec![("a", "a"), ("dir/", "")];
+    files.extend(
+        names
+            .iter()
+            .map(String::as_str)
+            .zip(texts.iter().map(String::as_str)),
+    );
+    let pages = codes.map(|code| format!("{code} = '{code}.md'")).join(", ");
+    let lines = format!(
+        "error_pages = {{ {pages} }}\nheaders = {{ X-Frame-Options = 'DENY' }}\nmedia_types = {{ md = 'text/markdown' }}"
+    );
+    let get =
+        |target: &str, headers: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
+    for (code, request) in [
+        (400, "nonsense\r\n\r\n".to_owned()),
+        (400, get("/../a", "")),
+        (400, get("/a", "Content-Length: x\r\n")),
+        (403, get("/dir/", "")),
+        (404, get("/none", "")),
+        (404, get("/none", "").replace("GET", "HEAD")),
+        (405, get("/a", "").replace("GET", "DELETE")),
+        (408, "GET /a HTTP/1.1\r\nHos".to_owned()),
+        (412, get("/a", "If-Match: \"x\"\r\n")),
+        (412, get("/a", "If-Match: \"x\"\r\n").replace("GET", "HEAD")),
+        (413, get("/a", "Content-Length: 1000000000\r\n")),
+        (
+            413,
+            get(
+                "/a",
+                "Content-Length: 1000000000\r\nExpect: 100-continue\r\n",
+            ),
+        ),
+        (414, get(&format!("/{}", "a".repeat(9000)), "")),
+        (416, get("/a", "Range: bytes=7-\r\n")),
+        (417, get("/a", "Expect: x\r\n")),
+        (421, get("https://h/a", "")),
+        (431, get("/a", &format!("X: {}\r\n", "a".repeat(17_000)))),
+        (501, get("/a", "").replace("GET", "BREW")),
+        (505, get("/a", "").replace("HTTP/1.1", "HTTP/2.0")),
+    ] {
+        let mut s = site(&files, &lines);
+        s.bench.peer_sends(request.as_bytes());
+        if code == 408 {
+            s.bench.later(Duration::from_secs(10));
+        }
+        let answer = s.answer(&request);
+        assert_eq!(answer.status, code, "{request}");
+        let page = format!("page {code}");
+        let is_head = request.starts_with("HEAD");
+        assert_eq!(answer.text(), if is_head { "" } else { &page }, "{request}");
+        assert_eq!(answer.header("content-length"), Some("8"));
+        assert_eq!(answer.header("content-type"), Some("text/markdown"));
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+        let allow = (code == 405).then_some("GET, HEAD, OPTIONS");
+        assert_eq!(answer.header("allow"), allow, "{request}");
+        let range = (code == 416).then_some("bytes */1");
+        assert_eq!(answer.header("content-range"), range, "{request}");
+        assert_eq!(answer.header("etag"), None, "it is not what was asked for");
+    }
+}
+
+#[test]
+fn a_site_has_its_own_error_pages_and_what_is_no_request_the_listeners() {
+    let mut s = site(
+        &[
+            ("main/405", "main 405"),
+            ("main/400", "main 400"),
+            ("x/405", "x 405"),
+        ],
+        "root = 'ROOT/main'\nerror_pages = { 400 = '400', 405 = '405' }\n\
+         site = [{ prefix = '/x/', root = 'ROOT/x', error_pages = { 405 = '405' } }]",
+    );
+    assert_eq!(s.ask("PUT", "/a", "Host: h\r\n").text(), "main 405");
+    assert_eq!(s.ask("PUT", "/x/a", "Host: h\r\n").text(), "x 405");
+    assert_eq!(s.ask("GET", "/x/../", "Host: h\r\n").text(), "main 400");
+    assert_eq!(s.ask("GET", "/a b", "Host: h\r\n").text(), "main 400");
+    // Without a root there is nowhere to take one from.
+    let mut s = site(&[], "site = [{ prefix = '/x/', root = 'ROOT' }]");
+    assert!(
+        s.ask("PUT", "/a", "Host: h\r\n")
+            .text()
+            .contains("<h1>405 ")
+    );
 }
 
 #[test]
@@ -493,12 +779,15 @@ fn without_a_root_of_its_own_a_listener_has_its_sites_alone() {
     );
 }
 
-/// A file of users in the folder above the root: `ann` with `tulip`, 5,000 rounds, so more than a turn does.
+/// `ann` with `tulip`, 5,000 rounds, so more than a turn does:
+/// `hashlib.pbkdf2_hmac("sha256", b"tulip", b"0123456789abcdef", 5000)` of Python.
+const USERS: &str =
+    "ann:$pbkdf2-sha256$5000$MDEyMzQ1Njc4OWFiY2RlZg$JCaLNzh8NKhL5aWJRMNAgUjO4ICyX9vBHmzdU1ulrPc\n";
+
+/// A site with a file of users in the folder above the root.
 fn with_users(lines: &str) -> Site {
     let mut s = site(&[("site/a", "a"), ("site/401.html", "who?")], "");
-    // `hashlib.pbkdf2_hmac("sha256", b"tulip", b"0123456789abcdef", 5000)` of Python.
-    let users = "ann:$pbkdf2-sha256$5000$MDEyMzQ1Njc4OWFiY2RlZg$JCaLNzh8NKhL5aWJRMNAgUjO4ICyX9vBHmzdU1ulrPc\n";
-    fs::write(s.path("users"), users).expect("a file");
+    fs::write(s.path("users"), USERS).expect("a file");
     let lines =
         format!("root = 'ROOT/site'\nauth = {{ realm = 'the lab', file = 'ROOT/users' }}\n{lines}");
     s.bench = bench(s.folder.path(), &lines);
@@ -539,6 +828,63 @@ fn who_has_no_password_sees_nothing() {
     assert_eq!(s.get("/missing", "").status, 401, "nor what there is not");
     s.bench.later(Duration::from_secs(30));
     assert_eq!(s.get("/a", wrong).status, 401);
+}
+
+#[test]
+fn a_password_covers_all_that_a_listener_answers() {
+    let right = "Authorization: Basic YW5uOnR1bGlw\r\n";
+    let without_root = |lines: &str| {
+        let mut s = with_users("");
+        let auth = "auth = { realm = 'the lab', file = 'ROOT/users' }";
+        s.bench = bench(s.folder.path(), &format!("{auth}\n{lines}"));
+        s
+    };
+    for mut s in [
+        with_users("routes = 'probe'"),
+        without_root("routes = 'probe'\nsite = [{ prefix = '/x/', root = 'ROOT/site' }]"),
+    ] {
+        for (method, target) in [
+            ("GET", "/"),
+            ("HEAD", "/"),
+            ("POST", "/"),
+            ("GET", "/echo"),
+            ("POST", "/echo"),
+            ("GET", "/cookie"),
+            ("OPTIONS", "/"),
+            ("OPTIONS", "/a"),
+            ("OPTIONS", "*"),
+            ("DELETE", "/"),
+            ("PUT", "/a"),
+            ("GET", "/none"),
+            ("BREW", "/a"),
+        ] {
+            let answer = s.ask(method, target, "Host: h\r\n");
+            assert_eq!(answer.status, 401, "{method} {target}");
+            assert!(answer.header("www-authenticate").is_some());
+            let answer = s.ask(method, target, &format!("Host: h\r\n{right}"));
+            assert_ne!(answer.status, 401, "{method} {target}");
+        }
+    }
+    // A body is neither waited for nor sent back.
+    let mut s = with_users("routes = 'probe'");
+    let body = "Host: h\r\nContent-Length: 4\r\n";
+    assert_eq!(s.ask("POST", "/", &format!("{body}\r\nabcd")).status, 401);
+}
+
+#[test]
+fn a_password_covers_the_embedded_site() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("users"), USERS).expect("a file");
+    let text = "[[listener]]\nkind = 'http'\nauth = { file = 'users' }";
+    let file = folder.path().join("x.toml");
+    let mut s = Site {
+        bench: bench_of(text, &file),
+        folder,
+    };
+    let right = "Authorization: Basic YW5uOnR1bGlw\r\n";
+    assert_eq!(s.get("/", "").status, 401);
+    assert_eq!(s.get("/HelloWorld.html", "").status, 401);
+    assert_eq!(s.get("/HelloWorld.html", right).status, 200);
 }
 
 #[test]
@@ -645,6 +991,76 @@ fn a_listing_is_a_page_that_sorts_without_scripts() {
 }
 
 #[test]
+fn no_name_breaks_a_listing() {
+    let mut s = site(&[("<i>\"'&/x", "")], "listing = true");
+    let folder = s.path("<i>\"'&");
+    let shown = [
+        "<script>alert(1)<",
+        "\"quoted\"",
+        "it's",
+        "&amp;",
+        "a?b#c",
+        "100%25",
+        "javascript:x",
+        "日本",
+    ];
+    for name in shown {
+        fs::write(folder.join(name), "").expect("a file");
+    }
+    // What no request could ask for: line ends and other controls, backslashes, and bytes that are not UTF-8.
+    for name in [
+        &b"new\nline"[..],
+        b"return\r",
+        b"tab\t",
+        b"esc\x1b[1m",
+        b"del\x7f",
+        b"back\\slash",
+        b"\xff\xfe",
+        b"caf\xe9",
+    ] {
+        fs::write(folder.join(OsStr::from_bytes(name)), "").expect("a file");
+    }
+    let target = "/%3Ci%3E%22%27&/";
+    let page = s.get(target, "Accept: text/html\r\n");
+    let text = page.text();
+    assert!(
+        text.contains("<title>Index of /&lt;i&gt;&quot;&#39;&amp;/</title>"),
+        "{text}"
+    );
+    assert!(!text.contains("<script") && !text.contains("<i>"), "{text}");
+    let mut links = 0;
+    for line in text
+        .lines()
+        .filter(|line| line.starts_with("<tr><td><a href=\"./"))
+    {
+        let (href, rest) = line["<tr><td><a href=\"./".len()..]
+            .split_once("\">")
+            .expect("a link");
+        assert!(
+            href.bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"<>\"'&".contains(&byte)),
+            "{href}"
+        );
+        let (name, _) = rest.split_once("</a>").expect("a name");
+        assert!(!name.contains(['<', '>', '"', '\'']), "{name}");
+        assert_eq!(s.get(&format!("{target}{href}"), "").status, 200, "{href}");
+        links += 1;
+    }
+    assert_eq!(links, shown.len() + 1, "{text}");
+    let json = s.get(&format!("{target}?format=json"), "");
+    let value: serde_json::Value = serde_json::from_str(json.text()).expect("JSON");
+    let entries = value["entries"].as_array().expect("a list");
+    let names: Vec<&str> = entries
+        .iter()
+        .filter_map(|entry| entry["name"].as_str())
+        .collect();
+    assert!(
+        names.len() == links && shown.iter().all(|name| names.contains(name)),
+        "{names:?}"
+    );
+}
+
+#[test]
 fn a_listing_is_json_for_who_prefers_it() {
     let mut s = site(
         &[("dir/b.txt", "12345"), ("dir/a\"b/", "")],
@@ -729,6 +1145,130 @@ fn a_large_folder_is_listed_a_bounded_piece_a_turn() {
     let value: serde_json::Value = serde_json::from_str(answer.text()).expect("JSON");
     assert_eq!(value["entries"].as_array().map(Vec::len), Some(999));
     assert_eq!(value["more"], false);
+}
+
+#[test]
+fn how_a_session_ends_is_counted_by_its_cause() {
+    let probe = |head: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{head}\r\n");
+    let get = |head: &str| format!("GET /a HTTP/1.1\r\nHost: h\r\n{head}\r\n");
+    let (late, refused) = (Ending::TimedOut, Ending::Refused);
+    let wait = Duration::from_secs(60);
+    let now = Duration::ZERO;
+    let chunks = "2\r\nab\r\n".repeat(30);
+    for (request, span, answers, ending, limit) in [
+        (String::new(), wait, "", late(Phase::Idle), None),
+        (get(""), wait, "200", late(Phase::Idle), None),
+        ("GET /a HT".to_owned(), wait, "408", late(Phase::Head), None),
+        (
+            probe("Content-Length: 9\r\n"),
+            wait,
+            "408",
+            late(Phase::Body),
+            None,
+        ),
+        (
+            get("Content-Length: 9\r\n"),
+            wait,
+            "200",
+            late(Phase::Body),
+            None,
+        ),
+        (get("Connection: close\r\n"), now, "200", Ending::Done, None),
+        (
+            get("Expect: 100-continue\r\nContent-Length: 9\r\n"),
+            now,
+            "200",
+            Ending::Done,
+            None,
+        ),
+        ("nonsense\r\n\r\n".to_owned(), now, "400", refused, None),
+        (
+            get(&format!("X: {}\r\n", "a".repeat(17_000))),
+            now,
+            "431",
+            refused,
+            Some(Limit::Head),
+        ),
+        (
+            get(&"X: y\r\n".repeat(101)),
+            now,
+            "431",
+            refused,
+            Some(Limit::Head),
+        ),
+        (
+            get("").replace("/a", &format!("/{}", "a".repeat(9000))),
+            now,
+            "414",
+            refused,
+            Some(Limit::Target),
+        ),
+        (
+            get("Content-Length: 101\r\n"),
+            now,
+            "413",
+            refused,
+            Some(Limit::Body),
+        ),
+        (
+            probe("Transfer-Encoding: chunked\r\n") + &chunks,
+            now,
+            "413",
+            refused,
+            Some(Limit::Body),
+        ),
+        (
+            get("Transfer-Encoding: chunked\r\n") + &chunks,
+            now,
+            "200",
+            refused,
+            Some(Limit::Body),
+        ),
+    ] {
+        let mut s = site(&[("a", "a")], "routes = 'probe'\nmax_body_bytes = 100");
+        s.bench.peer_sends(request.as_bytes());
+        if span > now {
+            s.bench.expect_open().later(span);
+        }
+        let received = String::from_utf8(s.bench.received()).expect("text");
+        let statuses: Vec<&str> = received
+            .split("HTTP/1.1 ")
+            .skip(1)
+            .map(|rest| &rest[..3])
+            .collect();
+        assert_eq!(statuses.join(" "), answers, "{request}");
+        s.bench.expect_closed();
+        assert_eq!(s.bench.ending, ending, "{request}");
+        let counted = s.bench.metrics.listeners[0].refused;
+        let expected = Limit::ALL.map(|one| u64::from(limit == Some(one)));
+        assert_eq!(counted, expected, "{request}");
+    }
+    // A client that leaves in the middle of a request broke the protocol, one that leaves between two did not.
+    for (request, ending) in [("GET /a HT", refused), ("", Ending::Done)] {
+        let mut s = site(&[("a", "a")], "");
+        s.bench.peer_sends(request.as_bytes()).peer_closes();
+        assert_eq!(s.bench.ending, ending, "{request}");
+    }
+}
+
+#[test]
+fn listings_beyond_those_that_are_kept_are_refused_and_counted() {
+    let names: Vec<String> = (0..17).map(|number| format!("{number}/")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    let mut s = site(&files, "listing = true");
+    for name in &names[..16] {
+        assert_eq!(s.get(&format!("/{name}"), "").status, 200);
+    }
+    let answer = s.get("/16/", "");
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("1"))
+    );
+    s.bench.expect_open();
+    let counted = s.bench.metrics.listeners[0].refused;
+    assert_eq!(counted[Limit::Listings as usize], 1);
+    s.bench.later(Duration::from_secs(1));
+    assert_eq!(s.get("/16/", "").status, 200);
 }
 
 #[test]

@@ -18,9 +18,9 @@
 //! 5. Who is not served is told why, unless that could be taken for the answer to another request: between requests, and
 //!    once a request was answered, the connection just closes.
 //!
-//! [`answer`] writes what is not a file, [`files`] what is, with [`auth`] for passwords and [`listing`] for folders; [`sites`]
-//! tells several roots apart, [`site`] is the embedded site; [`admission`] counts connections, and [`access_log`] has a line
-//! for each answer. RFC 9110, RFC 9112.
+//! [`sites`] tells what is served where and answers every error. [`files`] answers with what stands in a folder, with
+//! [`listing`] where it has no index; [`pages`] has the embedded site, [`answer`] what is no file; [`auth`] judges passwords,
+//! [`admission`] counts connections, and [`access_log`] has a line for each answer. RFC 9110, RFC 9112.
 
 mod access_log;
 mod admission;
@@ -30,28 +30,28 @@ mod files;
 #[cfg(test)]
 mod files_tests;
 mod listing;
-
-mod site;
+mod pages;
 mod sites;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{self, FilesConfig, HttpConfig, Routes};
+use crate::config::{self, HttpConfig, Routes};
 use crate::http::body::BodyDecoder;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::target::Target;
 use crate::http::{Method, Status, Version, trim_ows};
-use crate::metrics::Metrics;
-use crate::service::{Disk, Error, Io, Link, Peer, Service};
+use crate::metrics::{Limit, Metrics};
+use crate::service::{Disk, Ending, Error, Io, Link, Peer, Phase, Service};
 use access_log::{AccessLog, Line};
 use admission::{Admission, Place};
-use answer::{Answered, Answers};
-use files::{Files, Progress};
-use site::Site;
-use sites::Sites;
+use answer::{Answered, Answers, Refusal};
+use files::Progress;
+use pages::Pages;
+use sites::{Content, Site, Sites};
 
 /// What an answer may need at once in the send queue besides a small file's bytes.
 const ANSWER_BYTES: usize = 2 * 1024;
@@ -60,18 +60,10 @@ const ANSWER_BYTES: usize = 2 * 1024;
 pub struct Http {
     config: HttpConfig,
     limits: Limits,
-    content: Content,
+    sites: Sites,
     answers: Answers,
     log: Option<Box<AccessLog>>,
     admission: Admission,
-}
-
-/// What is served.
-#[allow(clippy::large_enum_variant)] // there is one for each listener
-enum Content {
-    Files(Files),
-    Sites(Sites),
-    Site(Site),
 }
 
 /// One connection.
@@ -94,7 +86,10 @@ enum State {
     /// The request was answered, or waits for its body to be answered.
     Body(Box<RequestBody>),
     /// There is no place for this client.
-    Refused { status: Status, until: Instant },
+    Refused {
+        refusal: &'static Refusal,
+        until: Instant,
+    },
 }
 
 /// A request body that is being received.
@@ -147,26 +142,24 @@ impl Http {
             files_max: config.open_files_max,
             bytes_max: config.memory_bytes_max,
         };
-        let mut open = |root: &PathBuf, prefix: &str, files: &FilesConfig| {
-            let folder = disk.open_folder(root);
-            let folder = folder.map_err(|error| (root.clone(), error))?;
-            Ok(Files::new(folder, prefix, files, limits, disk))
-        };
-        let root = config.root.as_ref();
-        let rest = root.map(|root| open(root, "", &config.files)).transpose()?;
         let mut sites = Vec::new();
         for site in &config.sites {
-            sites.push(sites::Site {
-                host: site.host.clone(),
-                prefix: site.prefix.clone(),
-                files: open(&site.root, &site.prefix, &site.files)?,
-            });
+            let (host, root) = (site.host.clone(), Some(&site.root));
+            sites.push(Site::open(
+                host,
+                &site.prefix,
+                root,
+                &site.files,
+                limits,
+                disk,
+            )?);
         }
-        let content = match rest {
-            rest if !sites.is_empty() => Content::Sites(Sites::new(sites, rest)),
-            Some(files) => Content::Files(files),
-            None => Content::Site(Site::new(listeners)),
-        };
+        let root = config.root.as_ref();
+        let mut rest = Site::open(None, "", root, &config.files, limits, disk)?;
+        if root.is_none() && sites.is_empty() {
+            rest.content = Content::Pages(Pages::new(listeners));
+        }
+        let sites = Sites::new(sites, rest);
         let log = config.access_log.as_ref().map(|place| {
             let log = AccessLog::open(place, config.log_format, disk);
             log.map(Box::new).map_err(|error| match place {
@@ -183,7 +176,7 @@ impl Http {
             },
             admission: Admission::new(config),
             config: config.clone(),
-            content,
+            sites,
             answers: Answers::default(),
             log,
         })
@@ -201,6 +194,8 @@ impl Http {
             wall: io.wall,
             now: io.now,
             disk: io.disk,
+            metrics: io.metrics,
+            listener: io.listener,
         };
         let mut fresh = HeadScanner::default();
         let scanner = conn.scanner.as_deref_mut().unwrap_or(&mut fresh);
@@ -220,17 +215,12 @@ impl Http {
                     conn.state = State::Head { until };
                 }
                 if !rx.has_space() && !rx.enlarge(out.pool) {
-                    let text = HeadError::HeadTooLarge.text();
-                    let status = Status::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                    self.answers.refuse(status, text, Method::Get, &mut out);
-                    io.close();
+                    self.refuse_last(HeadError::HeadTooLarge.into(), Ending::Refused, io);
                 }
                 return false;
             }
             Err(error) => {
-                let (status, text) = (error.status(), error.text());
-                self.answers.refuse(status, text, Method::Get, &mut out);
-                io.close();
+                self.refuse_last(error.into(), Ending::Refused, io);
                 return false;
             }
         };
@@ -259,7 +249,7 @@ impl Http {
                     out.now,
                     out.wall,
                 );
-                log.add(&line, out.disk, io.metrics);
+                log.add(&line, out.disk, out.metrics);
             }
         }
         if matches!(next, Next::Later) {
@@ -289,8 +279,8 @@ impl Http {
                 return true;
             }
             Next::Done | Next::Later => None,
-            Next::Close => {
-                io.close();
+            Next::Close(ending) => {
+                io.close_as(ending);
                 return false;
             }
             Next::Echo => Some(Echo {
@@ -330,34 +320,27 @@ impl Http {
         if !(io.down.eof || late || needless) {
             return;
         }
-        let awaited = match &conn.state {
-            State::Idle { .. } | State::Refused { .. } => false,
-            State::Head { .. } => true,
-            State::Body(body) => body.echo.is_some(),
+        let (phase, awaited) = match &conn.state {
+            State::Idle { .. } | State::Refused { .. } => (Phase::Idle, false),
+            State::Head { .. } => (Phase::Head, true),
+            State::Body(body) => (Phase::Body, body.echo.is_some()),
         };
-        if awaited {
-            let (status, text) = match io.down.eof {
-                true => (Status::BAD_REQUEST, "the request ended before it was whole"),
-                false => (
-                    Status::REQUEST_TIMEOUT,
-                    "the request took longer to arrive than this server waits",
-                ),
-            };
-            let mut out = answer::Out::of(io);
-            self.answers.refuse(status, text, Method::Get, &mut out);
+        let timed_out = Ending::TimedOut(phase);
+        match (awaited, io.down.eof) {
+            (true, true) => self.refuse_last(CUT_SHORT, Ending::Refused, io),
+            (true, false) => self.refuse_last(LATE, timed_out, io),
+            (false, false) if late => io.close_as(timed_out),
+            (false, _) => io.close(),
         }
-        io.close();
     }
 
-    /// Tells a client that there is no place for it.
-    fn turn_away(&mut self, status: Status, io: &mut Io<'_>) {
-        let text = match status {
-            Status::TOO_MANY_REQUESTS => "you have as many connections as one client may have here",
-            _ => "this server has as many connections as it takes; try again in a moment",
-        };
+    /// Answers what is not, or no longer, a request that could be answered, and closes.
+    fn refuse_last(&mut self, refusal: Refusal, ending: Ending, io: &mut Io<'_>) {
+        let (site, answers) = (self.sites.find(None), &mut self.answers);
+        let (method, connection) = (Method::Get, Connection::Close);
         let mut out = answer::Out::of(io);
-        self.answers.refuse(status, text, Method::Get, &mut out);
-        io.close();
+        site.refuse(refusal, method, connection, answers, &mut out);
+        io.close_as(ending);
     }
 
     /// Answers one request, or says what must come before its answer.
@@ -368,67 +351,74 @@ impl Http {
         out: &mut answer::Out<'_>,
     ) -> Next {
         let unusual = head.body != BodyLength::None || head.expect_unknown;
-        if (unusual || !matches!(head.target, Target::Origin { .. }))
-            && let Some((status, text)) = self.objection(head)
-        {
-            self.answers.refuse(status, text, head.method, out);
-            return Next::Close;
+        let objection = match unusual || !matches!(head.target, Target::Origin { .. }) {
+            true => self.objection(head),
+            false => None,
+        };
+        // A client that waits for `100 Continue` and gets another answer may or may not send its body then: only a new
+        // connection is unambiguous (RFC 9110 section 10.1.1).
+        let last = head.expect_continue || objection.is_some();
+        let ending = match objection {
+            Some(_) => Ending::Refused,
+            None => Ending::Done,
+        };
+        let connection = if last { Connection::Close } else { connection };
+        let result = match objection {
+            Some(refusal) => Err(refusal),
+            None => self.serve(head, connection, out),
+        };
+        let next = result.unwrap_or_else(|refusal| {
+            let (site, answers) = (self.sites.find(Some(head)), &mut self.answers);
+            site.refuse(refusal, head.method, connection, answers, out);
+            Next::Done
+        });
+        match next {
+            Next::Done if last => Next::Close(ending),
+            next => next,
+        }
+    }
+
+    /// Answers a request against which there is no objection, unless what it is about refuses it.
+    fn serve(
+        &mut self,
+        head: &RequestHead<'_>,
+        connection: Connection,
+        out: &mut answer::Out<'_>,
+    ) -> Result<Next, Refusal> {
+        let (site, answers) = (self.sites.find(Some(head)), &mut self.answers);
+        // Before anything else: whatever the site has, and whether it has it, is for those who may see it.
+        match site.admit(head, out) {
+            Poll::Ready(result) => result?,
+            Poll::Pending => return Ok(Next::Later),
         }
         if self.config.routes == Routes::Probe
-            && let Some(next) = self.probe(head, connection, out)
+            && let Some(result) = probe(head, connection, answers, out)
         {
-            return next;
+            return result;
         }
-        // A client that waits for `100 Continue` gets the answer instead, and may or may not send its body then: only a
-        // new connection is unambiguous (RFC 9110 section 10.1.1).
-        let (connection, done) = match head.expect_continue {
-            true => (Connection::Close, Next::Close),
-            false => (connection, Next::Done),
-        };
         match head.method {
             Method::Get | Method::Head => {
-                let answers = &mut self.answers;
-                let progress = match &mut self.content {
-                    Content::Files(files) => files.respond(head, connection, answers, out),
-                    Content::Sites(sites) => sites.respond(head, connection, answers, out),
-                    Content::Site(site) => {
-                        site.respond(head, connection, answers, out);
-                        Progress::Answered
-                    }
+                return match site.respond(head, connection, answers, out)? {
+                    Progress::Answered => Ok(Next::Done),
+                    Progress::Later => Ok(Next::Later),
                 };
-                if progress == Progress::Later {
-                    return Next::Later;
-                }
             }
-            Method::Options => self.answers.options(connection, answer::ALLOW, out),
-            Method::Post
-            | Method::Put
-            | Method::Delete
-            | Method::Patch
-            | Method::Trace
-            | Method::Connect => {
-                self.answers
-                    .method_not_allowed(head.method, connection, answer::ALLOW, out);
-            }
-            Method::Other(_) => {
-                let text = "this server knows no such method";
-                self.answers
-                    .text(Status::NOT_IMPLEMENTED, text, head.method, connection, out);
-            }
+            Method::Options => answers.options(connection, answer::ALLOW, out),
+            Method::Other(_) => return Err(UNKNOWN_METHOD),
+            _ => return Err(Refusal::method(answer::ALLOW)),
         }
-        done
+        Ok(Next::Done)
     }
 
     /// What is wrong with a request that is well-formed, whatever it asks for.
     #[cold]
-    fn objection(&self, head: &RequestHead<'_>) -> Option<(Status, &'static str)> {
+    fn objection(&self, head: &RequestHead<'_>) -> Option<Refusal> {
         if matches!(head.body, BodyLength::Length(length) if length > self.config.body_bytes_max) {
-            let text = "the body is longer than this server takes";
-            return Some((Status::CONTENT_TOO_LARGE, text));
+            return Some(BODY_TOO_LARGE);
         }
         if head.expect_unknown {
             let text = "this server meets no expectation but 100-continue";
-            return Some((Status::EXPECTATION_FAILED, text));
+            return Some(Refusal::new(Status::EXPECTATION_FAILED, text));
         }
         // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section 7.4).
         if let Target::Absolute { scheme, .. } = head.target
@@ -436,92 +426,9 @@ impl Http {
             && !(scheme.eq_ignore_ascii_case("https") && self.config.tls.is_some())
         {
             let text = "this listener has no resources of this scheme";
-            return Some((Status::MISDIRECTED_REQUEST, text));
+            return Some(Refusal::new(Status::MISDIRECTED_REQUEST, text));
         }
         None
-    }
-
-    /// The routes that load and conformance tools expect.
-    fn probe(
-        &mut self,
-        head: &RequestHead<'_>,
-        connection: Connection,
-        out: &mut answer::Out<'_>,
-    ) -> Option<Next> {
-        match (head.target.path()?, head.method) {
-            ("/", Method::Get | Method::Head) => {
-                self.answers
-                    .plain(Status::OK, b"OK", head.method, connection, out);
-            }
-            ("/", Method::Post) => {
-                if head.body == BodyLength::None {
-                    self.answers
-                        .plain(Status::OK, b"", head.method, connection, out);
-                    return Some(Next::Done);
-                }
-                if head.expect_continue {
-                    out.tx.put(b"HTTP/1.1 100 Continue\r\n\r\n", out.pool);
-                }
-                self.answers.answered = Answered {
-                    status: Status::OK,
-                    body_bytes: match head.body {
-                        BodyLength::Length(length) => length,
-                        _ => 0,
-                    },
-                };
-                return Some(Next::Echo);
-            }
-            ("/echo", Method::Get | Method::Head | Method::Post) => {
-                let mut text = format!(
-                    "{} {} {}\r\n",
-                    head.method.as_str(),
-                    head.target_text,
-                    head.version.as_str()
-                )
-                .into_bytes();
-                for (name, value) in head.headers.iter() {
-                    text.extend_from_slice(name.as_bytes());
-                    text.extend_from_slice(b": ");
-                    text.extend_from_slice(value);
-                    text.extend_from_slice(b"\r\n");
-                }
-                self.answers
-                    .plain(Status::OK, &text, head.method, connection, out);
-            }
-            ("/cookie", Method::Get | Method::Head) => {
-                let mut text = Vec::new();
-                for pair in head
-                    .headers
-                    .all("cookie")
-                    .flat_map(|value| value.split(|&byte| byte == b';'))
-                {
-                    put_cookie(&mut text, pair);
-                }
-                self.answers
-                    .plain(Status::OK, &text, head.method, connection, out);
-            }
-            ("/", method) => self.without(method, connection, "GET, HEAD, POST, OPTIONS", out),
-            ("/echo", method) => self.without(method, connection, "GET, HEAD, POST, OPTIONS", out),
-            ("/cookie", method) => self.without(method, connection, answer::ALLOW, out),
-            _ => return None,
-        }
-        Some(Next::Done)
-    }
-
-    /// A probe route asked with a method that it does not answer itself.
-    fn without(
-        &mut self,
-        method: Method<'_>,
-        connection: Connection,
-        allow: &str,
-        out: &mut answer::Out<'_>,
-    ) {
-        match method {
-            Method::Options => self.answers.options(connection, allow, out),
-            _ => self
-                .answers
-                .method_not_allowed(method, connection, allow, out),
-        }
     }
 
     /// Receives a body. Whether it is whole.
@@ -535,12 +442,13 @@ impl Http {
                 Ok(step) => step,
                 Err(error) => {
                     // Where the request was answered already, a second answer would be taken for another request's.
-                    if body.echo.is_some() {
-                        let (status, text) = (Status::BAD_REQUEST, error.text());
-                        let mut out = answer::Out::of(io);
-                        self.answers.refuse(status, text, Method::Post, &mut out);
+                    match body.echo.is_some() {
+                        true => {
+                            let refusal = Refusal::new(Status::BAD_REQUEST, error.text());
+                            self.refuse_last(refusal, Ending::Refused, io);
+                        }
+                        false => io.close_as(Ending::Refused),
                     }
-                    io.close();
                     return false;
                 }
             };
@@ -556,13 +464,13 @@ impl Http {
                 None => body.until,
             };
             let Some(left) = body.left.checked_sub(consumed as u64) else {
-                if body.echo.is_some() {
-                    let text = "the body is longer than this server takes";
-                    let mut out = answer::Out::of(io);
-                    self.answers
-                        .refuse(Status::CONTENT_TOO_LARGE, text, Method::Post, &mut out);
+                match body.echo.is_some() {
+                    true => self.refuse_last(BODY_TOO_LARGE, Ending::Refused, io),
+                    false => {
+                        io.metrics.listeners[io.listener].refused[Limit::Body as usize] += 1;
+                        io.close_as(Ending::Refused);
+                    }
                 }
-                io.close();
                 return false;
             };
             body.left = left;
@@ -594,6 +502,95 @@ impl Http {
     }
 }
 
+const CUT_SHORT: Refusal =
+    Refusal::new(Status::BAD_REQUEST, "the request ended before it was whole");
+const LATE: Refusal = Refusal::new(
+    Status::REQUEST_TIMEOUT,
+    "the request took longer to arrive than this server waits",
+);
+const BODY_TOO_LARGE: Refusal = Refusal::beyond(
+    Limit::Body,
+    Status::CONTENT_TOO_LARGE,
+    "the body is longer than this server takes",
+);
+const UNKNOWN_METHOD: Refusal =
+    Refusal::new(Status::NOT_IMPLEMENTED, "this server knows no such method");
+
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Self {
+        let limit = match error.status() {
+            Status::URI_TOO_LONG => Some(Limit::Target),
+            Status::REQUEST_HEADER_FIELDS_TOO_LARGE => Some(Limit::Head),
+            _ => None,
+        };
+        Self {
+            limit,
+            ..Self::new(error.status(), error.text())
+        }
+    }
+}
+
+/// The routes that load and conformance tools expect; `None` for any other.
+fn probe(
+    head: &RequestHead<'_>,
+    connection: Connection,
+    answers: &mut Answers,
+    out: &mut answer::Out<'_>,
+) -> Option<Result<Next, Refusal>> {
+    let method = head.method;
+    let allow = match head.target.path()? {
+        "/" | "/echo" => "GET, HEAD, POST, OPTIONS",
+        "/cookie" => answer::ALLOW,
+        _ => return None,
+    };
+    match (head.target.path()?, method) {
+        ("/", Method::Get | Method::Head) => {
+            answers.plain(Status::OK, b"OK", method, connection, out);
+        }
+        ("/", Method::Post) if head.body == BodyLength::None => {
+            answers.plain(Status::OK, b"", method, connection, out);
+        }
+        ("/", Method::Post) => {
+            if head.expect_continue {
+                out.put(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            answers.answered = Answered {
+                status: Status::OK,
+                body_bytes: match head.body {
+                    BodyLength::Length(length) => length,
+                    _ => 0,
+                },
+            };
+            return Some(Ok(Next::Echo));
+        }
+        ("/echo", Method::Get | Method::Head | Method::Post) => {
+            let (target, version) = (head.target_text, head.version.as_str());
+            let mut text = format!("{method} {target} {version}\r\n").into_bytes();
+            for (name, value) in head.headers.iter() {
+                text.extend_from_slice(name.as_bytes());
+                text.extend_from_slice(b": ");
+                text.extend_from_slice(value);
+                text.extend_from_slice(b"\r\n");
+            }
+            answers.plain(Status::OK, &text, method, connection, out);
+        }
+        ("/cookie", Method::Get | Method::Head) => {
+            let mut text = Vec::new();
+            for pair in head
+                .headers
+                .all("cookie")
+                .flat_map(|value| value.split(|&byte| byte == b';'))
+            {
+                put_cookie(&mut text, pair);
+            }
+            answers.plain(Status::OK, &text, method, connection, out);
+        }
+        (_, Method::Options) => answers.options(connection, allow, out),
+        _ => return Some(Err(Refusal::method(allow))),
+    }
+    Some(Ok(Next::Done))
+}
+
 /// What the log says of an answer.
 fn line<'a>(
     head: Option<&'a RequestHead<'a>>,
@@ -621,7 +618,7 @@ enum Next {
     /// The answer is queued; a body, if there is one, is read and dropped.
     Done,
     /// The answer is queued and the last.
-    Close,
+    Close(Ending),
     /// The answer is the body itself, once it is whole.
     Echo,
     /// There is no answer yet: the request is to be answered in the next turn.
@@ -636,7 +633,7 @@ impl Service for Http {
         let until = now + self.config.head_timeout;
         let (state, place) = match self.admission.admit(peer) {
             Ok(place) => (State::Idle { until }, Some(place)),
-            Err(status) => (State::Refused { status, until }, None),
+            Err(refusal) => (State::Refused { refusal, until }, None),
         };
         Conn {
             state,
@@ -660,8 +657,8 @@ impl Service for Http {
             let more = match conn.state {
                 State::Idle { .. } | State::Head { .. } => self.answer_next(conn, io),
                 State::Body(_) => self.receive_body(conn, io),
-                State::Refused { status, .. } => {
-                    self.turn_away(status, io);
+                State::Refused { refusal, .. } => {
+                    self.refuse_last(*refusal, Ending::Refused, io);
                     false
                 }
             };

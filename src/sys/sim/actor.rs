@@ -16,6 +16,7 @@ use super::faults::{Fault, Faults};
 use super::net::Net;
 use super::rng::Rng;
 use super::sockets::{End, Owner, Stage};
+use super::volume::Volume;
 use crate::sys::Bind;
 
 /// Which actor.
@@ -56,6 +57,7 @@ pub struct Hands<'a> {
     pub(super) me: ActorId,
     pub(super) net: &'a mut Net,
     pub(super) world: &'a mut World,
+    pub(super) volume: &'a mut Volume,
     /// The process was told to end.
     pub(super) draining: bool,
 }
@@ -80,6 +82,11 @@ impl Hands<'_> {
     /// Chance.
     pub fn rng(&mut self) -> &mut Rng {
         &mut self.world.rng
+    }
+
+    /// The disk.
+    pub fn volume(&mut self) -> &mut Volume {
+        self.volume
     }
 
     /// Which faults may happen: some oracles depend on it.

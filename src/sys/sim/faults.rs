@@ -71,6 +71,8 @@ pub enum Fault {
     DiskCreateFails,
     /// A file cannot be given another name.
     DiskRenameFails,
+    /// Another program writes a file anew under its inode, so that those who have it open see the change.
+    FileRewritten,
     /// The process dies in the middle of an operation on the disk.
     Crash,
     /// It dies in the middle of a write: a part of it is on the disk.
@@ -79,7 +81,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Fault; 33] = [
+    pub const ALL: [Fault; 34] = [
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::SpuriousWouldBlock,
@@ -111,6 +113,7 @@ impl Fault {
         Fault::DiskOpenFails,
         Fault::DiskCreateFails,
         Fault::DiskRenameFails,
+        Fault::FileRewritten,
         Fault::Crash,
         Fault::TornWrite,
     ];

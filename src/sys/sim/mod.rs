@@ -267,6 +267,7 @@ impl Sim {
                 me: id,
                 net: &mut self.net,
                 world: &mut self.world,
+                volume: &mut self.volume,
                 draining: self.draining,
             });
             match (was_done, actor.is_done()) {

@@ -104,6 +104,16 @@ impl Volume {
         self.place(path.as_ref(), Content::Regular(bytes.to_vec()), modified);
     }
 
+    /// Writes a file anew under the inode that it has: who has it open reads the new contents from now on.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn rewrite(&mut self, path: impl AsRef<Path>, bytes: &[u8], modified: SystemTime) {
+        let inode = self.resolve(ROOT, path.as_ref(), false).expect("a file");
+        let content = Content::Regular(bytes.to_vec());
+        self.inodes.insert(inode, Inode { content, modified });
+    }
+
     /// Puts a symbolic link there.
     pub fn link(&mut self, path: impl AsRef<Path>, target: impl AsRef<Path>) {
         let content = Content::Link(target.as_ref().to_owned());

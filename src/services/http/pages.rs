@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::Connection;
-use super::answer::{Answers, Out};
+use super::answer::{Answers, Out, Refusal};
 use crate::http::Status;
 use crate::http::head::RequestHead;
 
@@ -12,11 +12,11 @@ const HELLO: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">
                      <h1>Hello, world!</h1>\n<p>Served by netlab-reactor.</p>\n</html>\n";
 
 /// The pages.
-pub(super) struct Site {
+pub(super) struct Pages {
     index: String,
 }
 
-impl Site {
+impl Pages {
     /// `listeners`: kind and address of each.
     pub(super) fn new(listeners: &[(String, String)]) -> Self {
         let mut rows = String::new();
@@ -48,18 +48,13 @@ impl Site {
         connection: Connection,
         answers: &mut Answers,
         out: &mut Out<'_>,
-    ) {
+    ) -> Result<(), Refusal> {
         let page = match head.target.path() {
             Some("/" | "/index.html") => &self.index,
             Some("/HelloWorld.html") => HELLO,
             _ => {
-                return answers.text(
-                    Status::NOT_FOUND,
-                    "there is no such page here",
-                    head.method,
-                    connection,
-                    out,
-                );
+                let text = "there is no such page here";
+                return Err(Refusal::new(Status::NOT_FOUND, text));
             }
         };
         answers.body(
@@ -70,6 +65,7 @@ impl Site {
             connection,
             out,
         );
+        Ok(())
     }
 }
 
