@@ -11,8 +11,9 @@
 //! 1. A file stands in the hidden folder `.partial/` until its last byte came, and gets its name in one step, by a
 //!    `rename` that replaces nothing unless it was told to. So whatever happens, a name never stands for half a file, and no
 //!    file is lost to another of its name.
-//! 2. Whoever breaks off leaves nothing: [`Service::ended`] removes the partial file, and a start those of a crash. That is
-//!    why two processes must not share a folder.
+//! 2. Whoever breaks off leaves nothing: [`Service::ended`] removes the partial file, and a start those of a crash. Each
+//!    server shares the lock of `.partial/` as long as it lives, and only a start that has the lock alone clears it: beside
+//!    a server that still runs or drains nobody can tell its files from a dead one's.
 //! 3. Bytes go from the page that they were received in to the file, without a copy in between; pages are given back at
 //!    once, so that the next read can take a large one.
 //!
@@ -45,6 +46,8 @@ pub struct Upload {
     handshake_timeout: Duration,
     idle_timeout: Duration,
     folder: File,
+    /// `.partial/`, kept open for its lock.
+    _partials: File,
     /// The partial files so far: the name of the next one.
     partials: u64,
 }
@@ -89,12 +92,13 @@ struct Incoming {
 }
 
 impl Upload {
-    /// A service as configured. Makes the folder, with its parents, and clears away what a crash left in it.
+    /// A service as configured. Makes the folder, with its parents, and clears away what a crash left in it, unless another
+    /// server uses it.
     ///
     /// # Errors
     /// The folder cannot be made or opened; the text names it.
     pub fn new(config: &UploadConfig, disk: &mut dyn Disk) -> io::Result<Self> {
-        let folder = prepare(&config.dir, disk).map_err(|error| {
+        let (folder, partials) = prepare(&config.dir, disk).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", config.dir.display()))
         })?;
         Ok(Self {
@@ -107,6 +111,7 @@ impl Upload {
             handshake_timeout: config.handshake_timeout,
             idle_timeout: config.idle_timeout,
             folder,
+            _partials: partials,
             partials: 0,
         })
     }
@@ -167,7 +172,7 @@ impl Upload {
             let path = Path::new(PARTIAL).join(self.partials.to_string());
             self.partials += 1;
             match disk.create(&self.folder, &path) {
-                // Another listener's of this process, which shares the folder.
+                // Another server's, which shares the folder.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 result => return result.map(|file| (path, file)),
             }
@@ -392,17 +397,33 @@ fn wait(
     Ok(())
 }
 
-/// Opens the folder for the files, with an empty folder for the partial ones in it.
-fn prepare(dir: &Path, disk: &mut dyn Disk) -> io::Result<File> {
+/// Opens the folder for the files, and the one for the partial ones in it: empty, unless another server uses it.
+fn prepare(dir: &Path, disk: &mut dyn Disk) -> io::Result<(File, File)> {
     let folder = open_or_make(dir, disk)?;
     disk.create_folder(&folder, Path::new(PARTIAL))?;
     let partials = disk.open(&folder, Path::new(PARTIAL))?;
-    for entry in disk.entries(&partials)? {
-        if entry.metadata.kind != FileKind::Folder {
-            disk.remove(&partials, &entry.name)?;
+    match disk.lock_alone(&partials) {
+        Ok(true) => clear(&partials, disk)?,
+        Ok(false) => {}
+        // Not every network file system has locks.
+        Err(error) => {
+            let dir = dir.display();
+            log::warn!("{dir}/{PARTIAL}: what a crash left there stays: {error}");
+            return Ok((folder, partials));
         }
     }
-    Ok(folder)
+    disk.lock_shared(&partials)?;
+    Ok((folder, partials))
+}
+
+/// Removes the files of a folder.
+fn clear(folder: &File, disk: &mut dyn Disk) -> io::Result<()> {
+    for entry in disk.entries(folder)? {
+        if entry.metadata.kind != FileKind::Folder {
+            disk.remove(folder, &entry.name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens a folder; makes it, and the folders on the way to it, where they are missing.
@@ -755,10 +776,31 @@ mod tests {
 
     #[test]
     fn what_a_crash_left_is_cleared_at_the_next_start() {
-        let mut server = Server::plain();
-        fs::write(server.config.dir.join(PARTIAL).join("7"), "half").expect("a file");
-        server.again();
+        let server = Server::new(Handshake::None, |config| {
+            let partials = config.dir.join(PARTIAL);
+            fs::create_dir_all(&partials).expect("a folder");
+            fs::write(partials.join("7"), "half").expect("a file");
+        });
         assert_eq!(server.partials(), 0);
+    }
+
+    #[test]
+    fn a_start_beside_a_server_that_runs_leaves_its_files_alone() {
+        let mut server = Server::plain();
+        let bytes = file("a", b"abcdef");
+        server.sends(&bytes[..bytes.len() - 3]);
+        let mut second = connect(&server.config);
+        second.peer_sends(&file("b", b"x"));
+        drop(second);
+        let third = connect(&server.config);
+        assert_eq!(server.partials(), 1);
+        server.sends(b"def").bench.expect_open();
+        server.expect_files(&[("a", b"abcdef"), ("b", b"x")]);
+        // The last to end need not be the first that began.
+        fs::write(server.config.dir.join(PARTIAL).join("7"), "half").expect("a file");
+        server.bench = third;
+        server.again();
+        assert_eq!(server.partials(), 1);
     }
 
     #[test]

@@ -549,6 +549,23 @@ impl Disk for Unix {
         }
     }
 
+    fn lock_alone(&mut self, folder: &File) -> io::Result<bool> {
+        match fs::flock(
+            descriptor(folder)?,
+            fs::FlockOperation::NonBlockingLockExclusive,
+        ) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            result => Ok(result.map(|()| true)?),
+        }
+    }
+
+    fn lock_shared(&mut self, folder: &File) -> io::Result<()> {
+        Ok(fs::flock(
+            descriptor(folder)?,
+            fs::FlockOperation::LockShared,
+        )?)
+    }
+
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         Ok(rustix::io::pwrite(descriptor(file)?, bytes, offset)?)
     }
