@@ -789,6 +789,9 @@ pub struct UploadConfig {
     /// Bytes of the JSON header of one file. Key `max_header_bytes`,
     /// default 64 KiB.
     pub header_bytes_max: usize,
+    /// Files that one connection may store in one turn before the others get theirs; each takes about a tenth of a
+    /// millisecond. Key `files_per_turn`, default 16.
+    pub files_per_turn_max: usize,
     /// Time for the handshake and the login together, and for the whole header of a file from its
     /// first byte on. Key `handshake_timeout`, default 10 s.
     pub handshake_timeout: Duration,
@@ -809,6 +812,7 @@ impl UploadConfig {
             overwrite: Overwrite::default(),
             file_bytes_max: 4 * 1024 * 1024 * 1024,
             header_bytes_max: 64 * 1024,
+            files_per_turn_max: 16,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             connections_max: CONNECTIONS_MAX,
@@ -845,6 +849,7 @@ impl UploadConfig {
             256..=1 << 20,
             &mut config.header_bytes_max,
         );
+        section.count("files_per_turn", 1..=65_536, &mut config.files_per_turn_max);
         section.timeout("handshake_timeout", &mut config.handshake_timeout);
         section.timeout("idle_timeout", &mut config.idle_timeout);
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);

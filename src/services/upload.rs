@@ -14,7 +14,9 @@
 //! 2. Whoever breaks off leaves nothing: [`Service::ended`] removes the partial file, and a start those of a crash. Each
 //!    server shares the lock of `.partial/` as long as it lives, and only a start that has the lock alone clears it: beside
 //!    a server that still runs or drains nobody can tell its files from a dead one's.
-//! 3. Bytes go from the page that they were received in to the file, without a copy in between; pages are given back at
+//! 3. A file takes some system calls however small it is, so a client gives way to the others after
+//!    [`UploadConfig::files_per_turn_max`] of them, as it does after so many bytes.
+//! 4. Bytes go from the page that they were received in to the file, without a copy in between; pages are given back at
 //!    once, so that the next read can take a large one.
 //!
 //! Deliberately not here: answers to `"ack"`, `"sha256"` and `"resume"` of a header. A client that asked for an answer and
@@ -43,6 +45,7 @@ pub struct Upload {
     overwrite: Overwrite,
     file_bytes_max: u64,
     header_bytes_max: usize,
+    files_per_turn_max: usize,
     handshake_timeout: Duration,
     idle_timeout: Duration,
     folder: File,
@@ -56,6 +59,8 @@ pub struct Upload {
 pub struct Conn {
     peer: Peer,
     state: State,
+    /// Files that were stored since the others last had their turn.
+    stored: usize,
 }
 
 enum State {
@@ -108,6 +113,7 @@ impl Upload {
             overwrite: config.overwrite,
             file_bytes_max: config.file_bytes_max,
             header_bytes_max: config.header_bytes_max,
+            files_per_turn_max: config.files_per_turn_max,
             handshake_timeout: config.handshake_timeout,
             idle_timeout: config.idle_timeout,
             folder,
@@ -247,6 +253,7 @@ impl Service for Upload {
         Conn {
             peer: peer.clone(),
             state,
+            stored: 0,
         }
     }
 
@@ -346,6 +353,13 @@ impl Service for Upload {
                     if io.draining {
                         conn.state = self.idle(io.now);
                         io.close();
+                        return Ok(());
+                    }
+                    conn.stored += 1;
+                    if conn.stored >= self.files_per_turn_max {
+                        conn.stored = 0;
+                        conn.state = self.idle(io.now);
+                        io.again();
                         return Ok(());
                     }
                     self.idle(io.now)
@@ -641,6 +655,18 @@ mod tests {
         server.expect_files(&[("big.bin", &body), ("empty", b""), ("x.tar.gz", b"y")]);
         assert_eq!(server.partials(), 0);
         assert_eq!(server.bench.metrics.files_stored, 3);
+    }
+
+    #[test]
+    fn many_small_files_take_many_turns() {
+        let mut server = Server::new(Handshake::None, |config| config.files_per_turn_max = 4);
+        let began = server.bench.now;
+        let all: Vec<u8> = (0..10).flat_map(|i| file(&format!("{i}"), b"")).collect();
+        server.sends(&all);
+        assert_eq!(server.files().len(), 10);
+        // The bench gives each turn a microsecond: four files, four, and the other two.
+        assert_eq!(server.bench.now - began, Duration::from_micros(2));
+        server.bench.peer_closes().expect_closed();
     }
 
     #[test]
