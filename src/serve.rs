@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig};
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::reactor::tls::TlsSource;
-use crate::reactor::{Limits, ListenerOptions, Reactor};
+use crate::reactor::{DatagramOptions, Limits, ListenerOptions, Reactor};
 use crate::service::{DatagramService, Id, Service};
 use crate::services::{
     admin::Admin, hello::Hello, http::Http, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho,
@@ -225,12 +225,16 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
         config::Bind::Tcp(address) | config::Bind::Udp(address) => *address,
         config::Bind::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
     };
-    let rate = listener
-        .kind
-        .source_rate_max()
-        .map_or(0, std::num::NonZeroU32::get);
-    let kind = listener.kind.name();
+    let options = DatagramOptions {
+        name: listener.name.clone(),
+        kind: listener.kind.name(),
+        source_rate_max: listener
+            .kind
+            .source_rate_max()
+            .map_or(0, std::num::NonZeroU32::get),
+        source_port_min: listener.kind.source_port_min(),
+    };
     reactor
-        .bind_datagram(address, &listener.name, kind, rate, service)
+        .bind_datagram(address, &options, service)
         .map(Bind::Inet)
 }

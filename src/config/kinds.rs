@@ -35,6 +35,10 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Datagrams a second from one source address, unless the listener is told otherwise: 10,000.
 pub const SOURCE_RATE_MAX: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 
+/// The lowest source port whose datagrams are answered, unless the listener is told otherwise: 1,024. Below it stand the
+/// services that may answer whatever reaches them, such as echo (7), chargen (19) and DNS (53); clients have ports above it.
+pub const SOURCE_PORT_MIN: u16 = 1024;
+
 /// What a listener serves, with everything that this kind can be told.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant)] // there are a handful in a process
@@ -96,6 +100,15 @@ impl Kind {
             Kind::UdpEcho(config) => config.source_rate_max,
             Kind::UdpPing(config) => config.source_rate_max,
             Kind::UdpHeartbeat(config) => config.source_rate_max,
+            _ => None,
+        }
+    }
+
+    /// The lowest source port whose datagrams are answered; `None` for the kinds that answer no datagrams.
+    pub fn source_port_min(&self) -> Option<u16> {
+        match self {
+            Kind::UdpEcho(config) => Some(config.source_port_min),
+            Kind::UdpPing(config) => Some(config.source_port_min),
             _ => None,
         }
     }
@@ -232,6 +245,9 @@ pub struct UdpEchoConfig {
     /// Datagrams a second from one source address, loopback exempt; `None` for no limit.
     /// Key `source_rate_max` (0 for none), default [`SOURCE_RATE_MAX`].
     pub source_rate_max: Option<NonZeroU32>,
+    /// The lowest source port whose datagrams are answered. Key `source_port_min` (0 for any), default
+    /// [`SOURCE_PORT_MIN`].
+    pub source_port_min: u16,
 }
 
 impl Default for UdpEchoConfig {
@@ -239,6 +255,7 @@ impl Default for UdpEchoConfig {
         UdpEchoConfig {
             transform: Transform::default(),
             source_rate_max: Some(SOURCE_RATE_MAX),
+            source_port_min: SOURCE_PORT_MIN,
         }
     }
 }
@@ -249,6 +266,7 @@ impl UdpEchoConfig {
         let mut config = UdpEchoConfig::default();
         section.choice("transform", &TRANSFORMS, &mut config.transform);
         section.rate("source_rate_max", &mut config.source_rate_max);
+        read_source_port_min(section, &mut config.source_port_min);
         config
     }
 }
@@ -273,6 +291,9 @@ pub struct UdpPingConfig {
     /// Datagrams a second from one source address, loopback exempt; `None` for no limit.
     /// Key `source_rate_max` (0 for none), default [`SOURCE_RATE_MAX`].
     pub source_rate_max: Option<NonZeroU32>,
+    /// The lowest source port whose datagrams are answered. Key `source_port_min` (0 for any), default
+    /// [`SOURCE_PORT_MIN`].
+    pub source_port_min: u16,
 }
 
 impl Default for UdpPingConfig {
@@ -287,6 +308,7 @@ impl Default for UdpPingConfig {
             jitter: Duration::ZERO,
             seed: None,
             source_rate_max: Some(SOURCE_RATE_MAX),
+            source_port_min: SOURCE_PORT_MIN,
         }
     }
 }
@@ -303,8 +325,17 @@ impl UdpPingConfig {
         section.duration("jitter", &mut config.jitter);
         section.number("seed", &mut config.seed);
         section.rate("source_rate_max", &mut config.source_rate_max);
+        read_source_port_min(section, &mut config.source_port_min);
         config
     }
+}
+
+/// Reads `source_port_min`.
+fn read_source_port_min(section: &mut Section<'_>, field: &mut u16) {
+    let mut port = usize::from(*field);
+    section.count("source_port_min", 0..=usize::from(u16::MAX), &mut port);
+    // Invariant: both the default and the bounds came from a u16.
+    *field = u16::try_from(port).expect("bounded by a u16");
 }
 
 /// The keys of kind `udp-heartbeat`.

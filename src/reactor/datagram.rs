@@ -1,5 +1,11 @@
 //! A datagram socket with its service: batches in, batches out, and a limit for each source.
 //!
+//! Two services that answer each datagram answer each other without end, once somebody sent one of them a datagram that
+//! bears the other's address (CERT advisory CA-1996-01). So who answers drops what comes from where services stand: from
+//! ports below [`DatagramOptions::source_port_min`](super::DatagramOptions), and from the ports of this process's answering
+//! sockets. Whatever address such a datagram bears: a socket bound to the unspecified address has them all, and another
+//! machine's server of this kind has the same port.
+//!
 //! The rate limit counts datagrams of each source address in windows of one second. The table of sources is bounded: when
 //! it is full, all sources that are not in it share one count, so that forged addresses cannot fill the memory and cannot
 //! take the sources seen before out of it.
@@ -24,6 +30,8 @@ pub(crate) struct DatagramSocket<S: Sys> {
     pub(crate) metrics: usize,
     /// An edge was told and the socket not yet drained.
     pub(crate) pending: bool,
+    /// The lowest source port that is answered; `None` for a service that never answers.
+    pub(crate) source_port_min: Option<u16>,
     pub(crate) sources: Sources,
 }
 
@@ -34,6 +42,7 @@ impl<S: Sys> DatagramSocket<S> {
         sys: &mut S,
         batch: &mut Batch,
         out: &mut Outbox,
+        answering_ports: &[u16],
         metrics: &mut ListenerMetrics,
         now: Instant,
     ) {
@@ -54,6 +63,14 @@ impl<S: Sys> DatagramSocket<S> {
                 metrics.bytes_in += payload.len() as u64;
                 if self.sources.exceeded(from.ip(), now) {
                     metrics.dropped_rate += 1;
+                    continue;
+                }
+                let port = from.port();
+                if self
+                    .source_port_min
+                    .is_some_and(|min| port < min || answering_ports.contains(&port))
+                {
+                    metrics.dropped_loop += 1;
                     continue;
                 }
                 self.service.receive(&mut DatagramIo {
@@ -155,7 +172,48 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use crate::config::UdpEchoConfig;
+    use crate::services::udp_echo::UdpEcho;
+    use crate::sys::unix::Unix;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    /// How many datagrams of one client are answered and how many are dropped for fear of a loop, where the client's port
+    /// leads to these limits.
+    fn answered(limits: impl Fn(u16) -> (Option<u16>, u16)) -> (u64, u64) {
+        let mut sys = Unix::new(false).expect("a poll");
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (socket, to) = sys.bind_datagram(free, 0).expect("a socket");
+        let (client, from) = sys.bind_datagram(free, 1).expect("a socket");
+        let (source_port_min, answering_port) = limits(from.port());
+        let mut socket = DatagramSocket {
+            socket,
+            service: Box::new(UdpEcho::new(&UdpEchoConfig::default())),
+            metrics: 0,
+            pending: true,
+            source_port_min,
+            sources: Sources::new(0, 1),
+        };
+        let mut batch = Batch::new();
+        let mut out = Outbox::default();
+        let mut metrics = ListenerMetrics::default();
+        for _ in 0..3 {
+            out.send(to, b"x");
+        }
+        assert_eq!(sys.send_batch(&client, &batch, &out), 0);
+        out.clear();
+        let (ports, now) = ([to.port(), answering_port], Instant::now());
+        socket.serve(&mut sys, &mut batch, &mut out, &ports, &mut metrics, now);
+        (metrics.datagrams_out, metrics.dropped_loop)
+    }
+
+    #[test]
+    fn who_may_answer_the_answer_gets_none() {
+        assert_eq!(answered(|port| (Some(port), 0)), (3, 0));
+        assert_eq!(answered(|port| (Some(port + 1), 0)), (0, 3));
+        assert_eq!(answered(|port| (Some(0), port)), (0, 3));
+        // Who never answers has nothing to fear.
+        assert_eq!(answered(|port| (None, port)), (3, 0));
+    }
 
     #[test]
     fn a_source_has_its_rate_in_each_window_and_loopback_has_none() {

@@ -97,6 +97,19 @@ pub struct ListenerOptions {
     pub tls: Option<TlsSource>,
 }
 
+/// What tells one datagram socket from another.
+#[derive(Debug)]
+pub struct DatagramOptions {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// Its kind, as in the configuration.
+    pub kind: &'static str,
+    /// Datagrams a second from one source address; 0 for no limit.
+    pub source_rate_max: u32,
+    /// The lowest source port that it answers; `None` if it never answers.
+    pub source_port_min: Option<u16>,
+}
+
 /// Whether the loop goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -134,6 +147,8 @@ pub struct Reactor<S: Sys> {
     limits: Limits,
     listeners: Vec<Listener<S>>,
     datagrams: Vec<DatagramSocket<S>>,
+    /// The ports of those that answer.
+    answering_ports: Vec<u16>,
     names: Names<S>,
     sessions: Slab<Session<S>>,
     generation: u32,
@@ -176,6 +191,7 @@ impl<S: Sys> Reactor<S> {
             },
             listeners: Vec::new(),
             datagrams: Vec::new(),
+            answering_ports: Vec::new(),
             names: Names::default(),
             sessions: Slab::new(),
             generation: 0,
@@ -217,28 +233,29 @@ impl<S: Sys> Reactor<S> {
         Ok(bound)
     }
 
-    /// Serves a protocol over datagrams on `bind`; the address that it got. `source_rate_max`: datagrams a second from one
-    /// source address, 0 for no limit.
+    /// Serves a protocol over datagrams on `bind`; the address that it got.
     ///
     /// # Errors
     /// Those of `bind(2)`.
     pub fn bind_datagram<T: DatagramService + 'static>(
         &mut self,
         bind: SocketAddr,
-        name: &str,
-        kind: &'static str,
-        source_rate_max: u32,
+        options: &DatagramOptions,
         service: T,
     ) -> io::Result<SocketAddr> {
         let token = Token::Datagram(self.datagrams.len() as u32).pack();
         let (socket, bound) = self.cx.sys.bind_datagram(bind, token)?;
-        let metrics = self.add_metrics(name, kind, bound.to_string());
+        let metrics = self.add_metrics(&options.name, options.kind, bound.to_string());
+        if options.source_port_min.is_some() {
+            self.answering_ports.push(bound.port());
+        }
         self.datagrams.push(DatagramSocket {
             socket,
             service: Box::new(service),
             metrics,
             pending: false,
-            sources: Sources::new(source_rate_max, self.limits.rate_sources_max),
+            source_port_min: options.source_port_min,
+            sources: Sources::new(options.source_rate_max, self.limits.rate_sources_max),
         });
         Ok(bound)
     }
@@ -554,7 +571,8 @@ impl<S: Sys> Reactor<S> {
             } = &mut self.cx;
             let metrics = &mut metrics.listeners[datagram.metrics];
             if datagram.pending {
-                datagram.serve(sys, &mut self.batch, &mut self.outbox, metrics, *now);
+                let (batch, out) = (&mut self.batch, &mut self.outbox);
+                datagram.serve(sys, batch, out, &self.answering_ports, metrics, *now);
             }
             if datagram
                 .service
