@@ -286,6 +286,9 @@ pub struct UdpPingConfig {
     pub delay: Duration,
     /// The most that is added to `delay`, at random and uniformly. Key `jitter`, default 0.
     pub jitter: Duration,
+    /// Memory that answers which are held back may take; those beyond are dropped, as by a router whose queue is full.
+    /// Key `max_delayed_bytes`, default 16 MiB.
+    pub delayed_bytes_max: usize,
     /// Seed of the random stream; `None` takes a new one at each start. Key `seed`, default none.
     pub seed: Option<u64>,
     /// Datagrams a second from one source address, loopback exempt; `None` for no limit.
@@ -306,6 +309,7 @@ impl Default for UdpPingConfig {
             corrupt: Fraction::ZERO,
             delay: Duration::ZERO,
             jitter: Duration::ZERO,
+            delayed_bytes_max: 16 * 1024 * 1024,
             seed: None,
             source_rate_max: Some(SOURCE_RATE_MAX),
             source_port_min: SOURCE_PORT_MIN,
@@ -323,6 +327,8 @@ impl UdpPingConfig {
         section.share("corrupt", &mut config.corrupt);
         section.duration("delay", &mut config.delay);
         section.duration("jitter", &mut config.jitter);
+        let delayed = &mut config.delayed_bytes_max;
+        section.memory_size("max_delayed_bytes", 0..=1 << 40, delayed);
         section.number("seed", &mut config.seed);
         section.rate("source_rate_max", &mut config.source_rate_max);
         read_source_port_min(section, &mut config.source_port_min);
