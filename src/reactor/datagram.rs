@@ -48,7 +48,7 @@ impl<S: Sys> DatagramSocket<S> {
     ) {
         let wall = sys.wall();
         for _ in 0..BATCHES_PER_TURN {
-            // An error of an earlier answer (ICMP port unreachable) is reported here; it concerns nobody else.
+            // Linux tells a socket without a peer of no ICMP error. Whatever else fails concerns one datagram.
             let received = match sys.recv_batch(&self.socket, batch) {
                 Ok(received) => received,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {

@@ -1,11 +1,12 @@
-//! The resolver's sockets: one for each query, so that an answer must guess the port as well as the id (RFC 5452).
+//! The resolver's sockets: one for each query, so that an answer must guess the port as well as the id (RFC 5452). Each is
+//! connected: the kernel drops what others than the server send, and tells when nobody listens there.
 //!
 //! The resolver is a pure machine ([`crate::dns`]); this carries its messages. A query over TCP, after a truncated answer,
 //! is written whole and read until one length-prefixed message is there (RFC 7766).
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use slab::Slab;
@@ -136,12 +137,7 @@ impl<S: Sys> Names<S> {
                 }
             }
             Transport::Udp => {
-                let any = if to.is_ipv4() {
-                    IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-                } else {
-                    IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-                };
-                let (socket, _) = sys.bind_datagram(SocketAddr::new(any, 0), token)?;
+                let socket = sys.connect_datagram(to, token)?;
                 self.out.clear();
                 self.out.send(to, &bytes);
                 if sys.send_batch(&socket, &self.batch, &self.out) > 0 {
@@ -182,7 +178,7 @@ impl<S: Sys> Names<S> {
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                    // ICMP says that nobody listens there.
+                    // ICMP says that nobody listens there, or that no way leads there.
                     Err(_) => return resolver.failed(*id, now),
                 }
             },
@@ -238,4 +234,109 @@ fn exchange<S: Sys>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{self, Failure, Hosts};
+    use crate::sys::unix::Unix;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    const WAITER: Id = Id {
+        index: 0,
+        generation: 0,
+    };
+
+    /// A resolver that asks one server on this machine, with a clock that stands still.
+    struct Bench {
+        sys: Unix,
+        names: Names<Unix>,
+        resolver: Resolver<Id>,
+        now: Instant,
+        events: Vec<crate::sys::Event>,
+    }
+
+    impl Bench {
+        fn new(sys: Unix, server: SocketAddr) -> Self {
+            let config = dns::Config {
+                nameservers: vec![server],
+                ..dns::Config::default()
+            };
+            let now = sys.now();
+            Self {
+                sys,
+                names: Names::default(),
+                resolver: Resolver::new(config, Hosts::parse(""), [7; 32]),
+                now,
+                events: Vec::new(),
+            }
+        }
+
+        fn lookup(&mut self) -> Poll<Result<dns::Addresses, Failure>> {
+            self.resolver.lookup("name.example", WAITER, self.now)
+        }
+
+        /// What the queries' sockets have to say, once.
+        fn turn(&mut self) {
+            self.events.clear();
+            let wait = Some(Duration::from_millis(100));
+            self.sys.poll(&mut self.events, wait).expect("events");
+            for event in &self.events {
+                if let Some(Token::Resolver(slot)) = Token::unpack(event.token) {
+                    self.names.ready(slot as usize);
+                }
+            }
+            self.names
+                .serve(&mut self.sys, &mut self.resolver, self.now);
+        }
+
+        fn turn_until(&mut self, done: impl Fn(&mut Self) -> bool) {
+            for _ in 0..100 {
+                if done(self) {
+                    return;
+                }
+                self.turn();
+            }
+            panic!("it did not come to pass");
+        }
+    }
+
+    /// A kernel with a socket at a port of its own.
+    fn socket(sys: &mut Unix) -> (<Unix as Sys>::Datagram, SocketAddr) {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        sys.bind_datagram(free, Token::Datagram(0).pack())
+            .expect("a socket")
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_costs_no_time() {
+        let mut sys = Unix::new(false).expect("a poll");
+        let (socket, server) = socket(&mut sys);
+        sys.close_datagram(socket);
+        let mut bench = Bench::new(sys, server);
+        assert_eq!(bench.lookup(), Poll::Pending);
+        bench.turn_until(|bench| bench.lookup() == Poll::Ready(Err(Failure::Unreachable)));
+        assert_eq!(bench.names.sockets(), 0);
+    }
+
+    #[test]
+    fn only_the_server_is_heard() {
+        let mut sys = Unix::new(false).expect("a poll");
+        let (server, at) = socket(&mut sys);
+        let (other, _) = socket(&mut sys);
+        let mut bench = Bench::new(sys, at);
+        assert_eq!(bench.lookup(), Poll::Pending);
+        let (mut batch, mut out) = (Batch::new(), Outbox::default());
+        bench.turn();
+        assert_eq!(bench.sys.recv_batch(&server, &mut batch).ok(), Some(2));
+        let (query, _) = batch.datagram_mut(0);
+        out.send(query, b"a lie of somebody else");
+        assert_eq!(bench.sys.send_batch(&other, &batch, &out), 0);
+        bench.turn();
+        assert_eq!(bench.resolver.counters().lies, 0);
+        assert_eq!(bench.sys.send_batch(&server, &batch, &out), 0);
+        bench.turn_until(|bench| bench.resolver.counters().lies == 1);
+    }
 }

@@ -362,6 +362,13 @@ impl Sys for Unix {
         Ok((socket, bound))
     }
 
+    fn connect_datagram(&mut self, to: SocketAddr, token: u64) -> io::Result<OwnedFd> {
+        let socket = inet_socket(to, SocketType::DGRAM)?;
+        net::connect(&socket, &to)?;
+        self.register_fd(&socket, token, Interest::READABLE)?;
+        Ok(socket)
+    }
+
     fn recv_batch(&mut self, socket: &OwnedFd, batch: &mut Batch) -> io::Result<usize> {
         self.receiving.receive(socket, batch)
     }
