@@ -166,21 +166,20 @@ impl<S: Sys> Names<S> {
         } = &mut self.queries[slot];
         *pending = false;
         match way {
-            Way::Udp(socket) => loop {
-                match sys.recv_batch(socket, &mut self.batch) {
-                    Ok(received) => {
-                        for i in 0..received {
-                            let (from, bytes) = self.batch.datagram_mut(i);
-                            resolver.receive(*id, from, bytes, now);
-                        }
-                        if received < Batch::SLOTS {
-                            return;
-                        }
+            Way::Udp(socket) => match sys.recv_batch(socket, &mut self.batch) {
+                Ok(received) => {
+                    for i in 0..received {
+                        let (from, bytes) = self.batch.datagram_mut(i);
+                        resolver.receive(*id, from, bytes, now);
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                    // ICMP says that nobody listens there, or that no way leads there.
-                    Err(_) => return resolver.failed(*id, now),
+                    // No answer in a whole batch: somebody floods this socket. The next one has another port.
+                    if received == Batch::SLOTS {
+                        resolver.failed(*id, now);
+                    }
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // ICMP says that nobody listens there, or that no way leads there.
+                Err(_) => resolver.failed(*id, now),
             },
             Way::Tcp {
                 stream,
@@ -338,5 +337,24 @@ mod tests {
         assert_eq!(bench.resolver.counters().lies, 0);
         assert_eq!(bench.sys.send_batch(&server, &batch, &out), 0);
         bench.turn_until(|bench| bench.resolver.counters().lies == 1);
+    }
+
+    #[test]
+    fn a_flooded_query_is_given_up_for_another() {
+        let mut sys = Unix::new(false).expect("a poll");
+        let (server, at) = socket(&mut sys);
+        let mut bench = Bench::new(sys, at);
+        assert_eq!(bench.lookup(), Poll::Pending);
+        let (mut batch, mut out) = (Batch::new(), Outbox::default());
+        bench.turn();
+        assert_eq!(bench.sys.recv_batch(&server, &mut batch).ok(), Some(2));
+        let (query, _) = batch.datagram_mut(0);
+        for _ in 0..2 * Batch::SLOTS {
+            out.send(query, b"a lie");
+        }
+        assert_eq!(bench.sys.send_batch(&server, &batch, &out), 0);
+        bench.turn_until(|bench| bench.resolver.counters().queries == 3);
+        assert_eq!(bench.resolver.counters().lies, Batch::SLOTS as u64);
+        assert_eq!(bench.names.sockets(), 2);
     }
 }
