@@ -4,17 +4,17 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig};
-use crate::dns::{self, Hosts, ResolvConf, Resolver};
+use crate::config::{self, Config, Kind, ListenerConfig};
+use crate::dns::Resolver;
 use crate::reactor::tls::TlsSource;
-use crate::reactor::{DatagramOptions, Limits, ListenerOptions, Reactor};
-use crate::service::{DatagramService, Id, Service};
+use crate::reactor::{DatagramOptions, Limits, ListenerOptions, Reactor, resolver_settings};
+use crate::service::{DatagramService, Service};
 use crate::services::{
     admin::Admin, hello::Hello, http::Http, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho,
     udp_heartbeat::UdpHeartbeat, udp_ping::UdpPing, upload::Upload,
 };
 use crate::sys::unix::{Unix, raise_descriptor_limit};
-use crate::sys::{self, Bind, Sys};
+use crate::sys::{Bind, Sys};
 
 /// Why the program could not serve.
 #[derive(Debug)]
@@ -67,7 +67,8 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
 pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind>), ServeError> {
     let mut seed = [0; 32];
     sys.entropy(&mut seed);
-    let resolver = resolver(&config.resolver, seed).map_err(ServeError::System)?;
+    let (settings, hosts) = resolver_settings(&config.resolver).map_err(ServeError::System)?;
+    let resolver = Resolver::new(settings, hosts, seed);
     let mut reactor = Reactor::new(sys, limits(config), resolver);
     let mut bound = Vec::new();
     let all: Vec<_> = config
@@ -113,32 +114,6 @@ fn limits(config: &Config) -> Limits {
         linger_bytes_max: limits.linger_bytes_max,
         drain_timeout: config.drain_timeout,
     }
-}
-
-fn resolver(config: &ResolverConfig, seed: [u8; 32]) -> io::Result<Resolver<Id>> {
-    let text = |path| match sys::read_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        result => result.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-    };
-    let mut settings = dns::Config {
-        attempts: u32::try_from(config.attempts).unwrap_or(u32::MAX),
-        attempt_timeout: config.query_timeout,
-        lookups_max: config.lookups_max,
-        cache_entries_max: config.cached_names_max,
-        ttl_max: config.cached_time_max,
-        ..dns::Config::default()
-    };
-    match &config.nameservers {
-        Nameservers::System(path) => {
-            ResolvConf::parse(&text(path)?, sys::interface_index).apply(&mut settings);
-        }
-        Nameservers::Listed(servers) => settings.nameservers.clone_from(servers),
-    }
-    Ok(Resolver::new(
-        settings,
-        Hosts::parse(&text(&config.hosts)?),
-        seed,
-    ))
 }
 
 /// The table of kinds: what serves each.

@@ -92,6 +92,12 @@ impl Limits {
     }
 }
 
+/// Silence of one name server before the question is asked again, unless the configuration or resolv.conf says otherwise.
+pub const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How often a question is asked before giving up, unless the configuration or resolv.conf says otherwise.
+pub const ATTEMPTS: usize = 4;
+
 /// How names are resolved: table `[resolver]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolverConfig {
@@ -99,10 +105,12 @@ pub struct ResolverConfig {
     pub nameservers: Nameservers,
     /// The file of fixed names, in the format of hosts(5). Key `hosts`, default `/etc/hosts`.
     pub hosts: PathBuf,
-    /// Silence of one server before the question is asked again. Key `query_timeout`, default 1.5 s.
-    pub query_timeout: Duration,
-    /// Questions asked for one name before giving up, in all. Key `attempts`, default 4.
-    pub attempts: usize,
+    /// Silence of one server before the question is asked again; `None` for what resolv.conf says, or else
+    /// [`QUERY_TIMEOUT`]. Key `query_timeout`, default none.
+    pub query_timeout: Option<Duration>,
+    /// How often a question is asked before giving up, all servers taken together; a name has two, for its IPv4 and for its
+    /// IPv6 addresses. `None` for what resolv.conf says, or else [`ATTEMPTS`]. Key `attempts`, default none.
+    pub attempts: Option<usize>,
     /// Names being resolved at once; more are refused. Key `max_lookups`, default 1,024.
     pub lookups_max: usize,
     /// Names whose answers are remembered. Key `max_cached_names`, default 4,096.
@@ -117,8 +125,8 @@ impl Default for ResolverConfig {
         ResolverConfig {
             nameservers: Nameservers::System(PathBuf::from("/etc/resolv.conf")),
             hosts: PathBuf::from("/etc/hosts"),
-            query_timeout: Duration::from_millis(1500),
-            attempts: 4,
+            query_timeout: None,
+            attempts: None,
             lookups_max: 1024,
             cached_names_max: 4096,
             cached_time_max: Duration::from_secs(60 * 60),
@@ -153,8 +161,12 @@ impl ResolverConfig {
         if let Some(path) = section.path("hosts") {
             self.hosts = path;
         }
-        section.timeout("query_timeout", &mut self.query_timeout);
-        section.count("attempts", 1..=100, &mut self.attempts);
+        let mut query_timeout = QUERY_TIMEOUT;
+        section.timeout("query_timeout", &mut query_timeout);
+        self.query_timeout = section.has("query_timeout").then_some(query_timeout);
+        let mut attempts = ATTEMPTS;
+        section.count("attempts", 1..=100, &mut attempts);
+        self.attempts = section.has("attempts").then_some(attempts);
         section.count("max_lookups", 1..=65_536, &mut self.lookups_max);
         section.count("max_cached_names", 0..=1 << 24, &mut self.cached_names_max);
         section.duration("max_cached_time", &mut self.cached_time_max);

@@ -43,6 +43,7 @@ use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys};
 use datagram::{DatagramSocket, Sources};
 use host::{Host, Hosted};
 use names::Names;
+pub use names::resolver_settings;
 use session::{Context, Origin, Outcome, Session, SessionLimits};
 use timer::{Tick, Timers};
 use tls::TlsSource;
