@@ -111,13 +111,29 @@ pub struct ResolverConfig {
     /// How often a question is asked before giving up, all servers taken together; a name has two, for its IPv4 and for its
     /// IPv6 addresses. `None` for what resolv.conf says, or else [`ATTEMPTS`]. Key `attempts`, default none.
     pub attempts: Option<usize>,
+    /// How long finding the addresses of a name may take, with all its questions and the whole search list of resolv.conf.
+    /// Key `lookup_timeout`, default 10 s.
+    pub lookup_timeout: Duration,
+    /// How long the second of a name's two answers is awaited once the first has addresses.
+    /// Key `second_family_delay`, default 500 ms.
+    pub second_family_delay: Duration,
     /// Names being resolved at once; more are refused. Key `max_lookups`, default 1,024.
     pub lookups_max: usize,
+    /// Sessions that wait for one name; more are refused. Key `max_waiters`, default 1,024.
+    pub waiters_max: usize,
     /// Names whose answers are remembered. Key `max_cached_names`, default 4,096.
     pub cached_names_max: usize,
-    /// Time for which an answer is remembered, whatever longer time it allows.
+    /// Time for which addresses are remembered at least, whatever shorter time the zone allows: at least a second,
+    /// and no longer than `max_cached_time`. Key `min_cached_time`, default 1 s.
+    pub cached_time_min: Duration,
+    /// Time for which addresses are remembered at most, whatever longer time the zone allows.
     /// Key `max_cached_time`, default 1 h.
     pub cached_time_max: Duration,
+    /// Time for which it is remembered at most that a name does not exist or has no address, whatever longer time the zone
+    /// allows. Key `max_negative_time`, default 60 s.
+    pub negative_time_max: Duration,
+    /// Time for which it is remembered that no server answered, or that they failed. Key `failure_time`, default 5 s.
+    pub failure_time: Duration,
 }
 
 impl Default for ResolverConfig {
@@ -127,9 +143,15 @@ impl Default for ResolverConfig {
             hosts: PathBuf::from("/etc/hosts"),
             query_timeout: None,
             attempts: None,
+            lookup_timeout: Duration::from_secs(10),
+            second_family_delay: Duration::from_millis(500),
             lookups_max: 1024,
+            waiters_max: 1024,
             cached_names_max: 4096,
+            cached_time_min: Duration::from_secs(1),
             cached_time_max: Duration::from_secs(60 * 60),
+            negative_time_max: Duration::from_secs(60),
+            failure_time: Duration::from_secs(5),
         }
     }
 }
@@ -167,9 +189,15 @@ impl ResolverConfig {
         let mut attempts = ATTEMPTS;
         section.count("attempts", 1..=100, &mut attempts);
         self.attempts = section.has("attempts").then_some(attempts);
+        section.timeout("lookup_timeout", &mut self.lookup_timeout);
+        section.duration("second_family_delay", &mut self.second_family_delay);
         section.count("max_lookups", 1..=65_536, &mut self.lookups_max);
+        section.count("max_waiters", 1..=1 << 24, &mut self.waiters_max);
         section.count("max_cached_names", 0..=1 << 24, &mut self.cached_names_max);
+        section.duration("min_cached_time", &mut self.cached_time_min);
         section.duration("max_cached_time", &mut self.cached_time_max);
+        section.duration("max_negative_time", &mut self.negative_time_max);
+        section.duration("failure_time", &mut self.failure_time);
     }
 }
 

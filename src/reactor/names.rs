@@ -86,12 +86,20 @@ pub fn resolver_settings(config: &ResolverConfig) -> io::Result<(dns::Config, Ho
     };
     let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
     let mut settings = dns::Config {
+        nameservers: Vec::new(),
+        search: Vec::new(),
+        ndots: dns::Config::NDOTS,
         attempts: count(ATTEMPTS),
         attempt_timeout: QUERY_TIMEOUT,
-        lookups_max: config.lookups_max,
+        lookup_timeout: config.lookup_timeout,
+        second_family_delay: config.second_family_delay,
         cache_entries_max: config.cached_names_max,
+        lookups_max: config.lookups_max,
+        waiters_max: config.waiters_max,
+        ttl_min: config.cached_time_min,
         ttl_max: config.cached_time_max,
-        ..dns::Config::default()
+        negative_ttl_max: config.negative_time_max,
+        failure_ttl: config.failure_time,
     };
     match &config.nameservers {
         Nameservers::System(path) => {
@@ -373,6 +381,20 @@ mod tests {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         sys.bind_datagram(free, Token::Datagram(0).pack())
             .expect("a socket")
+    }
+
+    #[test]
+    fn without_keys_the_resolver_has_its_own_defaults() {
+        let config = ResolverConfig {
+            nameservers: Nameservers::Listed(Vec::new()),
+            ..ResolverConfig::default()
+        };
+        let (settings, _) = resolver_settings(&config).expect("settings");
+        let expected = dns::Config {
+            attempt_timeout: QUERY_TIMEOUT,
+            ..dns::Config::default()
+        };
+        assert_eq!(settings, expected);
     }
 
     #[test]
