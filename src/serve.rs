@@ -70,6 +70,7 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     let (settings, hosts) = resolver_settings(&config.resolver).map_err(ServeError::System)?;
     let resolver = Resolver::new(settings, hosts, seed);
     let mut reactor = Reactor::new(sys, limits(config), resolver);
+    reactor.reads_names_from(config.resolver.clone());
     let mut bound = Vec::new();
     let all: Vec<_> = config
         .listeners

@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::buffer::Pool;
+use crate::config::ResolverConfig;
 use crate::dns::Resolver;
 use crate::metrics::{Gauges, ListenerMetrics, Metrics};
 use crate::service::{DatagramService, Error, Id, Outbox, Phase, Service, Side};
@@ -151,6 +152,8 @@ pub struct Reactor<S: Sys> {
     /// The ports of those that answer.
     answering_ports: Vec<u16>,
     names: Names<S>,
+    /// Where the resolver's settings come from, if they can be read again.
+    names_from: Option<ResolverConfig>,
     sessions: Slab<Session<S>>,
     generation: u32,
     timers: Timers<Id>,
@@ -194,6 +197,7 @@ impl<S: Sys> Reactor<S> {
             datagrams: Vec::new(),
             answering_ports: Vec::new(),
             names: Names::default(),
+            names_from: None,
             sessions: Slab::new(),
             generation: 0,
             timers: Timers::new(now),
@@ -204,6 +208,11 @@ impl<S: Sys> Reactor<S> {
             batch: Batch::new(),
             outbox: Outbox::default(),
         }
+    }
+
+    /// At a reload, the resolver's settings are read again from here.
+    pub fn reads_names_from(&mut self, config: ResolverConfig) {
+        self.names_from = Some(config);
     }
 
     /// Serves a protocol over streams on `bind`; the address that it got.
@@ -385,8 +394,18 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Reads the certificates again. Connections that are open keep theirs.
+    /// Reads the certificates again, and the resolver's files. Connections that are open keep their certificate, look-ups
+    /// under way go on.
     fn reload(&mut self) {
+        if let Some(config) = &self.names_from {
+            match resolver_settings(config) {
+                Ok((settings, hosts)) => {
+                    self.cx.resolver.reload(settings, hosts);
+                    log::info!("resolver: hosts and name servers read again");
+                }
+                Err(error) => log::error!("resolver: the old settings stay: {error}"),
+            }
+        }
         for listener in &mut self.listeners {
             let Some(tls) = &mut listener.options.tls else {
                 continue;
