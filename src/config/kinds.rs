@@ -834,6 +834,9 @@ pub struct UploadConfig {
     pub handshake_timeout: Duration,
     /// Silence of a client between and within files. Key `idle_timeout`, default 60 s.
     pub idle_timeout: Duration,
+    /// Bytes a second that a file must bring: each byte buys its share of a second, and `idle_timeout` is the most that can
+    /// be in hand. `None` for no minimum. Key `min_body_rate` (0 for none), default 240.
+    pub body_rate_min: Option<NonZeroU32>,
     /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`].
     pub connections_max: usize,
 }
@@ -852,6 +855,7 @@ impl UploadConfig {
             files_per_turn_max: 16,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            body_rate_min: NonZeroU32::new(240),
             connections_max: CONNECTIONS_MAX,
         }
     }
@@ -889,6 +893,7 @@ impl UploadConfig {
         section.count("files_per_turn", 1..=65_536, &mut config.files_per_turn_max);
         section.timeout("handshake_timeout", &mut config.handshake_timeout);
         section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.rate("min_body_rate", &mut config.body_rate_min);
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);
         config
     }

@@ -23,9 +23,11 @@
 //! sees the end of the stream without one knows that this is a plain server.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::prolonged;
 use crate::buffer::File;
 use crate::config::{Overwrite, UploadConfig};
 use crate::service::{Disk, Error, FileKind, Io, Peer, Phase, Service};
@@ -48,6 +50,7 @@ pub struct Upload {
     files_per_turn_max: usize,
     handshake_timeout: Duration,
     idle_timeout: Duration,
+    body_rate_min: Option<NonZeroU32>,
     folder: File,
     /// `.partial/`, kept open for its lock.
     _partials: File,
@@ -116,6 +119,7 @@ impl Upload {
             files_per_turn_max: config.files_per_turn_max,
             handshake_timeout: config.handshake_timeout,
             idle_timeout: config.idle_timeout,
+            body_rate_min: config.body_rate_min,
             folder,
             _partials: partials,
             partials: 0,
@@ -212,8 +216,8 @@ impl Upload {
 }
 
 impl Incoming {
-    /// Writes what came of this file. Whether that was anything.
-    fn write(&mut self, io: &mut Io<'_>) -> Result<bool, Error> {
+    /// Writes what came of this file; how many bytes that were.
+    fn write(&mut self, io: &mut Io<'_>) -> Result<usize, Error> {
         let rx = &mut io.down.rx;
         let left = self.size_bytes - self.written_bytes;
         let count = rx.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -233,7 +237,7 @@ impl Incoming {
         self.written_bytes += count as u64;
         rx.consume(count);
         rx.release(io.pool); // the page after a full one is a large one
-        Ok(count > 0)
+        Ok(count)
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -327,9 +331,9 @@ impl Service for Upload {
                     }
                 }
                 State::Body { incoming, until } => {
-                    if incoming.write(io)? {
-                        *until = io.now + self.idle_timeout;
-                    }
+                    let count = incoming.write(io)?;
+                    let (rate_min, most) = (self.body_rate_min, self.idle_timeout);
+                    *until = prolonged(*until, count, rate_min, io.now, most);
                     if incoming.written_bytes < incoming.size_bytes {
                         return wait(io, *until, Phase::Body, true, || {
                             let Incoming {
@@ -770,8 +774,8 @@ mod tests {
         server.sends(&bytes[..1]).bench.later(seconds(6));
         server.sends(&bytes[1..2]).bench.later(seconds(4));
         assert_eq!(timed_out(&server), Some(Phase::Head));
-        // A body goes on as long as it moves, and so does a connection between files.
-        let mut server = Server::plain();
+        // A connection between files has its time anew, and so has a body that moves, if it may move slowly.
+        let mut server = Server::new(Handshake::None, |config| config.body_rate_min = None);
         server.sends(&bytes[..bytes.len() - 2]);
         server.bench.later(seconds(59));
         server.sends(b"b").bench.later(seconds(59)).expect_open();
@@ -781,6 +785,26 @@ mod tests {
         let mut server = Server::plain();
         server.bench.later(seconds(60));
         assert_eq!(timed_out(&server), Some(Phase::Idle));
+    }
+
+    #[test]
+    fn a_drip_does_not_last() {
+        let mut server = Server::new(Handshake::None, |config| {
+            config.body_rate_min = NonZeroU32::new(10);
+        });
+        let bytes = file("a", &[b'x'; 1000]);
+        let (head, body) = bytes.split_at(bytes.len() - 1000);
+        server.sends(head);
+        // At the rate asked for it goes on, and no faster client has more than `idle_timeout` in hand.
+        for piece in body[..500].chunks(100) {
+            server.bench.later(Duration::from_secs(10));
+            server.sends(piece).bench.expect_open();
+        }
+        // A byte buys a tenth of a second, not another minute.
+        server.bench.later(Duration::from_secs(59));
+        server.sends(b"x").bench.expect_open();
+        server.bench.later(Duration::from_secs(2));
+        server.expect_dropped("timed out: body");
     }
 
     #[test]
