@@ -9,8 +9,9 @@
 //!
 //! The rules:
 //! 1. A file stands in the hidden folder `.partial/` until its last byte came, and gets its name in one step, by a
-//!    `rename` that replaces nothing unless it was told to. So whatever happens, a name never stands for half a file, and no
-//!    file is lost to another of its name.
+//!    `rename` that replaces nothing unless it was told to. So whatever becomes of this process, `kill -9` included, a name
+//!    never stands for half a file, and no file is lost to another of its name. When the power fails it may: nothing is
+//!    forced to the disk (`fsync`), and a file system may remember the name and not the bytes.
 //! 2. Whoever breaks off leaves nothing: [`Service::ended`] removes the partial file, and a start those of a crash. Each
 //!    server shares the lock of `.partial/` as long as it lives, and only a start that has the lock alone clears it: beside
 //!    a server that still runs or drains nobody can tell its files from a dead one's.
