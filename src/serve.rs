@@ -110,6 +110,7 @@ fn limits(config: &Config) -> Limits {
         kept_page_bytes_max: limits.pool_bytes_max,
         write_timeout: limits.write_timeout,
         write_rate_min: limits.write_rate_min.map_or(0, std::num::NonZeroU32::get),
+        datagram_batches_max: limits.datagram_batches_max,
         rate_sources_max: limits.rate_sources_max,
         linger_timeout: limits.linger_timeout,
         linger_bytes_max: limits.linger_bytes_max,

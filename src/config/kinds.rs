@@ -278,7 +278,8 @@ pub struct UdpPingConfig {
     pub loss: Fraction,
     /// Share of answers that are sent twice. Key `duplicate`, default 0.
     pub duplicate: Fraction,
-    /// Share of answers that are held back until after the next one. Key `reorder`, default 0.
+    /// Share of answers that are held back, so that the next one overtakes them if it comes within `reorder_hold`.
+    /// Key `reorder`, default 0.
     pub reorder: Fraction,
     /// Share of answers in which one bit is flipped. Key `corrupt`, default 0.
     pub corrupt: Fraction,
@@ -286,6 +287,8 @@ pub struct UdpPingConfig {
     pub delay: Duration,
     /// The most that is added to `delay`, at random and uniformly. Key `jitter`, default 0.
     pub jitter: Duration,
+    /// What is added to `delay` for those that `reorder` holds back. Key `reorder_hold`, default 20 ms.
+    pub reorder_hold: Duration,
     /// Memory that answers which are held back may take; those beyond are dropped, as by a router whose queue is full.
     /// Key `max_delayed_bytes`, default 16 MiB.
     pub delayed_bytes_max: usize,
@@ -309,6 +312,7 @@ impl Default for UdpPingConfig {
             corrupt: Fraction::ZERO,
             delay: Duration::ZERO,
             jitter: Duration::ZERO,
+            reorder_hold: Duration::from_millis(20),
             delayed_bytes_max: 16 * 1024 * 1024,
             seed: None,
             source_rate_max: Some(SOURCE_RATE_MAX),
@@ -327,6 +331,7 @@ impl UdpPingConfig {
         section.share("corrupt", &mut config.corrupt);
         section.duration("delay", &mut config.delay);
         section.duration("jitter", &mut config.jitter);
+        section.timeout("reorder_hold", &mut config.reorder_hold);
         let delayed = &mut config.delayed_bytes_max;
         section.memory_size("max_delayed_bytes", 0..=1 << 40, delayed);
         section.number("seed", &mut config.seed);

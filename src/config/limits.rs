@@ -48,6 +48,8 @@ pub struct Limits {
     /// Bytes that a closing session reads and discards at most. Key `max_linger_bytes`,
     /// default 256 KiB.
     pub linger_bytes_max: usize,
+    /// Batches of 64 datagrams taken from one socket in one turn. Key `datagram_batches`, default 4.
+    pub datagram_batches_max: usize,
     /// Source addresses whose datagrams are counted apart from one another, per listener; when
     /// the table is full, newcomers share one count. Key `max_rate_sources`, default 65,536.
     pub rate_sources_max: usize,
@@ -67,6 +69,7 @@ impl Default for Limits {
             write_rate_min: NonZeroU32::new(240),
             linger_timeout: Duration::from_secs(2),
             linger_bytes_max: 256 * 1024,
+            datagram_batches_max: 4,
             rate_sources_max: 65_536,
         }
     }
@@ -88,6 +91,8 @@ impl Limits {
         section.rate("min_write_rate", &mut self.write_rate_min);
         section.timeout("linger_timeout", &mut self.linger_timeout);
         section.memory_size("max_linger_bytes", 0..=1 << 40, &mut self.linger_bytes_max);
+        let batches = &mut self.datagram_batches_max;
+        section.count("datagram_batches", 1..=65_536, batches);
         section.count("max_rate_sources", 1..=1 << 24, &mut self.rate_sources_max);
     }
 }

@@ -19,8 +19,6 @@ use crate::service::{DatagramIo, DatagramService, Outbox};
 use crate::sys::{Batch, Sys};
 
 const WINDOW: Duration = Duration::from_secs(1);
-/// Batches of one socket in one turn, before the others have theirs.
-const BATCHES_PER_TURN: usize = 4;
 
 /// A datagram socket and what serves it.
 pub(crate) struct DatagramSocket<S: Sys> {
@@ -32,6 +30,8 @@ pub(crate) struct DatagramSocket<S: Sys> {
     pub(crate) pending: bool,
     /// The lowest source port that is answered; `None` for a service that never answers.
     pub(crate) source_port_min: Option<u16>,
+    /// Batches in one turn, before the others have theirs.
+    pub(crate) batches_per_turn_max: usize,
     pub(crate) sources: Sources,
 }
 
@@ -47,7 +47,7 @@ impl<S: Sys> DatagramSocket<S> {
         now: Instant,
     ) {
         let wall = sys.wall();
-        for _ in 0..BATCHES_PER_TURN {
+        for _ in 0..self.batches_per_turn_max {
             // Linux tells a socket without a peer of no ICMP error. Whatever else fails concerns one datagram.
             let received = match sys.recv_batch(&self.socket, batch) {
                 Ok(received) => received,
@@ -177,37 +177,79 @@ mod tests {
     use crate::sys::unix::Unix;
     use std::net::{Ipv4Addr, SocketAddr};
 
-    /// How many datagrams of one client are answered and how many are dropped for fear of a loop, where the client's port
-    /// leads to these limits.
-    fn answered(limits: impl Fn(u16) -> (Option<u16>, u16)) -> (u64, u64) {
-        let mut sys = Unix::new(false).expect("a poll");
-        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (socket, to) = sys.bind_datagram(free, 0).expect("a socket");
-        let (client, from) = sys.bind_datagram(free, 1).expect("a socket");
-        let (source_port_min, answering_port) = limits(from.port());
-        let mut socket = DatagramSocket {
-            socket,
-            service: Box::new(UdpEcho::new(&UdpEchoConfig::default())),
-            metrics: 0,
-            pending: true,
-            source_port_min,
-            sources: Sources::new(0, 1),
-        };
-        let mut batch = Batch::new();
-        let mut out = Outbox::default();
-        let mut metrics = ListenerMetrics::default();
-        for _ in 0..3 {
-            out.send(to, b"x");
+    /// A socket that echoes, a client that sent it some datagrams, and the client's address.
+    struct Bench {
+        sys: Unix,
+        socket: DatagramSocket<Unix>,
+        to: SocketAddr,
+        from: SocketAddr,
+        metrics: ListenerMetrics,
+    }
+
+    impl Bench {
+        fn new(datagrams: usize) -> Self {
+            let mut sys = Unix::new(false).expect("a poll");
+            let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let (socket, to) = sys.bind_datagram(free, 0).expect("a socket");
+            let (client, from) = sys.bind_datagram(free, 1).expect("a socket");
+            let mut out = Outbox::default();
+            for _ in 0..datagrams {
+                out.send(to, b"x");
+            }
+            assert_eq!(sys.send_batch(&client, &Batch::new(), &out), 0);
+            let socket = DatagramSocket {
+                socket,
+                service: Box::new(UdpEcho::new(&UdpEchoConfig::default())),
+                metrics: 0,
+                pending: true,
+                source_port_min: Some(0),
+                batches_per_turn_max: 4,
+                sources: Sources::new(0, 1),
+            };
+            Self {
+                sys,
+                socket,
+                to,
+                from,
+                metrics: ListenerMetrics::default(),
+            }
         }
-        assert_eq!(sys.send_batch(&client, &batch, &out), 0);
-        out.clear();
-        let (ports, now) = ([to.port(), answering_port], Instant::now());
-        socket.serve(&mut sys, &mut batch, &mut out, &ports, &mut metrics, now);
-        (metrics.datagrams_out, metrics.dropped_loop)
+
+        /// One turn; how many datagrams were answered so far and how many dropped for fear of a loop.
+        fn turn(&mut self, answering_port: u16) -> (u64, u64) {
+            let (ports, now) = ([self.to.port(), answering_port], Instant::now());
+            let (mut batch, mut out) = (Batch::new(), Outbox::default());
+            let Self {
+                sys,
+                socket,
+                metrics,
+                ..
+            } = self;
+            socket.serve(sys, &mut batch, &mut out, &ports, metrics, now);
+            (metrics.datagrams_out, metrics.dropped_loop)
+        }
+    }
+
+    #[test]
+    fn a_flooded_socket_gives_way_after_some_batches() {
+        let mut bench = Bench::new(2 * Batch::SLOTS + 1);
+        bench.socket.batches_per_turn_max = 1;
+        let slots = Batch::SLOTS as u64;
+        assert_eq!(bench.turn(0), (slots, 0));
+        assert!(bench.socket.pending);
+        bench.socket.batches_per_turn_max = 2;
+        assert_eq!(bench.turn(0), (2 * slots + 1, 0));
+        assert!(!bench.socket.pending);
     }
 
     #[test]
     fn who_may_answer_the_answer_gets_none() {
+        let answered = |limits: fn(u16) -> (Option<u16>, u16)| {
+            let mut bench = Bench::new(3);
+            let (source_port_min, answering_port) = limits(bench.from.port());
+            bench.socket.source_port_min = source_port_min;
+            bench.turn(answering_port)
+        };
         assert_eq!(answered(|port| (Some(port), 0)), (3, 0));
         assert_eq!(answered(|port| (Some(port + 1), 0)), (0, 3));
         assert_eq!(answered(|port| (Some(0), port)), (0, 3));

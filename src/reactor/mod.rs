@@ -70,6 +70,8 @@ pub struct Limits {
     pub large_page_bytes_max: usize,
     /// Bytes of unused pages that are kept.
     pub kept_page_bytes_max: usize,
+    /// Batches of [`Batch::SLOTS`] datagrams taken from one socket in one turn.
+    pub datagram_batches_max: usize,
     /// Source addresses whose datagrams are counted apart from one another, for each datagram socket.
     pub rate_sources_max: usize,
     /// How often a peer that is to take what is queued for it is looked at: one that took too little since is dropped.
@@ -265,6 +267,7 @@ impl<S: Sys> Reactor<S> {
             metrics,
             pending: false,
             source_port_min: options.source_port_min,
+            batches_per_turn_max: self.limits.datagram_batches_max,
             sources: Sources::new(options.source_rate_max, self.limits.rate_sources_max),
         });
         Ok(bound)

@@ -14,9 +14,6 @@ use crate::metrics::ListenerMetrics;
 use crate::service::{DatagramIo, DatagramService, Outbox};
 use crate::wire::ping;
 
-/// How much longer than its fellows a reordered answer is held back.
-const REORDER_HOLD: Duration = Duration::from_millis(20);
-
 /// The ping service.
 pub struct UdpPing {
     loss: Fraction,
@@ -25,6 +22,8 @@ pub struct UdpPing {
     corrupt: Fraction,
     delay: Duration,
     jitter: Duration,
+    /// How much longer than its fellows a reordered answer is held back.
+    reorder_hold: Duration,
     random: SplitMix,
     delayed: BinaryHeap<Reverse<Delayed>>,
     /// What they take in memory.
@@ -57,6 +56,7 @@ impl UdpPing {
             corrupt: config.corrupt,
             delay: config.delay,
             jitter: config.jitter,
+            reorder_hold: config.reorder_hold,
             random: SplitMix(config.seed.unwrap_or(seed)),
             delayed: BinaryHeap::new(),
             delayed_bytes: 0,
@@ -86,7 +86,7 @@ impl UdpPing {
             hold += Duration::from_nanos(self.random.next() % nanos);
         }
         if self.draw(self.reorder) {
-            hold + REORDER_HOLD
+            hold + self.reorder_hold
         } else {
             hold
         }
@@ -162,6 +162,24 @@ impl SplitMix {
 mod tests {
     use super::*;
 
+    fn receive(
+        ping: &mut UdpPing,
+        payload: &[u8],
+        now: Instant,
+        out: &mut Outbox,
+        metrics: &mut ListenerMetrics,
+    ) {
+        ping.receive(&mut DatagramIo {
+            now,
+            wall: std::time::SystemTime::UNIX_EPOCH,
+            from: ([192, 0, 2, 1], 40_000).into(),
+            payload: &mut payload.to_vec(),
+            out,
+            metrics,
+            slot: 0,
+        });
+    }
+
     #[test]
     fn answers_that_wait_have_a_limit_in_memory_that_empty_ones_reach_too() {
         for payload in [&[][..], &[b'x'; 1000]] {
@@ -177,15 +195,7 @@ mod tests {
             let now = Instant::now();
             let mut send = |ping: &mut UdpPing, count| {
                 for _ in 0..count {
-                    ping.receive(&mut DatagramIo {
-                        now,
-                        wall: std::time::SystemTime::UNIX_EPOCH,
-                        from: ([192, 0, 2, 1], 40_000).into(),
-                        payload: &mut payload.to_vec(),
-                        out: &mut out,
-                        metrics: &mut metrics,
-                        slot: 0,
-                    });
+                    receive(ping, payload, now, &mut out, &mut metrics);
                 }
                 metrics.dropped_full
             };
@@ -200,5 +210,21 @@ mod tests {
             // Those that left made room.
             assert_eq!(send(&mut ping, ANSWERS_MAX), 7);
         }
+    }
+
+    #[test]
+    fn a_reordered_answer_is_held_back_as_long_as_configured() {
+        let config = UdpPingConfig {
+            loss: Fraction::ZERO,
+            reorder: Fraction::ONE,
+            delay: Duration::from_secs(1),
+            reorder_hold: Duration::from_millis(5),
+            ..UdpPingConfig::default()
+        };
+        let mut ping = UdpPing::new(&config, 1);
+        let (mut out, mut metrics) = (Outbox::default(), ListenerMetrics::default());
+        let now = Instant::now();
+        receive(&mut ping, b"x", now, &mut out, &mut metrics);
+        assert_eq!(ping.deadline(), Some(now + Duration::from_millis(1005)));
     }
 }
