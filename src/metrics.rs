@@ -90,6 +90,8 @@ pub struct ListenerMetrics {
     pub datagrams_out: u64,
     /// Datagrams dropped because their source sent more than `source_rate_max`.
     pub dropped_rate: u64,
+    /// Datagrams dropped because what sent them may answer the answer.
+    pub dropped_loop: u64,
     /// Datagrams dropped on purpose, to simulate loss.
     pub dropped_loss: u64,
     /// Datagrams that were not what the service expects.

@@ -4,17 +4,17 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig};
-use crate::dns::{self, Hosts, ResolvConf, Resolver};
+use crate::config::{self, Config, Kind, ListenerConfig};
+use crate::dns::Resolver;
 use crate::reactor::tls::TlsSource;
-use crate::reactor::{Limits, ListenerOptions, Reactor, Turn};
-use crate::service::{DatagramService, Id, Service};
+use crate::reactor::{DatagramOptions, Limits, ListenerOptions, Reactor, Turn, resolver_settings};
+use crate::service::{DatagramService, Service};
 use crate::services::{
     admin::Admin, hello::Hello, http::Http, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho,
     udp_heartbeat::UdpHeartbeat, udp_ping::UdpPing, upload::Upload,
 };
 use crate::sys::unix::{Unix, raise_descriptor_limit};
-use crate::sys::{self, Bind, Sys};
+use crate::sys::{Bind, Sys};
 
 /// Why the program could not serve.
 #[derive(Debug)]
@@ -80,7 +80,8 @@ pub fn serve<E: fmt::Display>(
 pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind>), ServeError> {
     let mut seed = [0; 32];
     sys.entropy(&mut seed);
-    let resolver = resolver(&config.resolver, seed).map_err(ServeError::System)?;
+    let (settings, hosts) = resolver_settings(&config.resolver).map_err(ServeError::System)?;
+    let resolver = Resolver::new(settings, hosts, seed);
     let mut reactor = Reactor::new(sys, limits(config), resolver);
     let mut bound = Vec::new();
     let all = table(config);
@@ -110,8 +111,9 @@ fn table(config: &Config) -> Vec<(String, String)> {
 /// that cannot be as it should stays as it was, and the log says why. What is now in force.
 pub fn reload<S: Sys>(reactor: &mut Reactor<S>, old: &Config, mut next: Config) -> Config {
     reactor.set_limits(limits(&next));
-    if next.resolver != old.resolver {
-        log::warn!("[resolver]: what changed there is in force from the next start on");
+    match resolver_settings(&next.resolver) {
+        Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
+        Err(error) => log::error!("resolver: it stays as it was: {error}"),
     }
     let is_the_same = |a: &ListenerConfig, b: &ListenerConfig| {
         (&a.name, &a.bind, a.kind.name()) == (&b.name, &b.bind, b.kind.name())
@@ -190,37 +192,12 @@ fn limits(config: &Config) -> Limits {
         kept_page_bytes_max: limits.pool_bytes_max,
         write_timeout: limits.write_timeout,
         write_rate_min: limits.write_rate_min.map_or(0, std::num::NonZeroU32::get),
+        datagram_batches_max: limits.datagram_batches_max,
         rate_sources_max: limits.rate_sources_max,
         linger_timeout: limits.linger_timeout,
         linger_bytes_max: limits.linger_bytes_max,
         drain_timeout: config.drain_timeout,
     }
-}
-
-fn resolver(config: &ResolverConfig, seed: [u8; 32]) -> io::Result<Resolver<Id>> {
-    let text = |path| match sys::read_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        result => result.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-    };
-    let mut settings = dns::Config {
-        attempts: u32::try_from(config.attempts).unwrap_or(u32::MAX),
-        attempt_timeout: config.query_timeout,
-        lookups_max: config.lookups_max,
-        cache_entries_max: config.cached_names_max,
-        ttl_max: config.cached_time_max,
-        ..dns::Config::default()
-    };
-    match &config.nameservers {
-        Nameservers::System(path) => {
-            ResolvConf::parse(&text(path)?, sys::interface_index).apply(&mut settings);
-        }
-        Nameservers::Listed(servers) => settings.nameservers.clone_from(servers),
-    }
-    Ok(Resolver::new(
-        settings,
-        Hosts::parse(&text(&config.hosts)?),
-        seed,
-    ))
 }
 
 /// The table of kinds: what serves each.
@@ -316,17 +293,21 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
         config::Bind::Tcp(address) | config::Bind::Udp(address) => *address,
         config::Bind::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
     };
-    let rate = listener
-        .kind
-        .source_rate_max()
-        .map_or(0, std::num::NonZeroU32::get);
-    let name = &listener.name;
+    let options = DatagramOptions {
+        name: listener.name.clone(),
+        kind: listener.kind.name(),
+        source_rate_max: listener
+            .kind
+            .source_rate_max()
+            .map_or(0, std::num::NonZeroU32::get),
+        source_port_min: listener.kind.source_port_min(),
+    };
     match how {
         How::Open => reactor
-            .bind_datagram(address, name, listener.kind.name(), rate, service)
+            .bind_datagram(address, &options, service)
             .map(Bind::Inet),
         How::Replace => {
-            reactor.replace_datagram(name, rate, service);
+            reactor.replace_datagram(&options, service);
             Ok(Bind::Inet(address))
         }
     }

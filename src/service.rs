@@ -574,6 +574,18 @@ pub trait Disk {
     /// Makes a folder below `root`, unless it is there.
     fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()>;
 
+    /// Takes the lock of an open folder (`man 2 flock`) alone; whether that worked, because nobody else had it. It is given
+    /// back when the folder is closed.
+    fn lock_alone(&mut self, _folder: &File) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Shares the lock of an open folder with others, instead of having it alone. Waits while another process has it alone,
+    /// so it is for the start.
+    fn lock_shared(&mut self, _folder: &File) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Writes `bytes` at `offset`; the number of bytes written.
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize>;
 

@@ -350,6 +350,7 @@ fn converse(
         linger_timeout: Duration::from_secs(2),
         linger_bytes_max: 1 << 20,
         write_rate_min: 0,
+        datagram_batches_max: 4,
         rate_sources_max: 16,
         drain_timeout: Duration::from_secs(10),
     };

@@ -339,6 +339,22 @@ fn a_second_signal_ends_it_at_once() {
 // ---- what it survives
 
 #[test]
+fn sighup_reads_the_hosts_file_again() {
+    // Nobody serves names at port 1, which is told at once.
+    let server = Program::start(
+        "[resolver]\nnameservers = [\"127.0.0.1:1\"]\nhosts = \"hosts\"\n\
+         [[listener]]\nkind = \"proxy\"\nbind = \"127.0.0.1:0\"\ncache_dir = \"cache\"\n",
+    );
+    let status = || get(&server, "proxy", "http://inside.test/").0;
+    assert_ne!(status(), 403);
+    // The proxy refuses an address like this one, so it knows the name.
+    fs::write(server.path("hosts"), "127.0.0.1 inside.test\n").expect("a file");
+    server.signal(Signal::HUP);
+    expect_soon(|| status() == 403, || "the name is not known".to_owned());
+    server.stop();
+}
+
+#[test]
 fn without_descriptors_clients_are_turned_away_and_service_goes_on() {
     let server = Program::start_with_descriptors(ECHO, 24);
     let before = server.descriptors();

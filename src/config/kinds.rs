@@ -36,6 +36,10 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Datagrams a second from one source address, unless the listener is told otherwise: 10,000.
 pub const SOURCE_RATE_MAX: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 
+/// The lowest source port whose datagrams are answered, unless the listener is told otherwise: 1,024. Below it stand the
+/// services that may answer whatever reaches them, such as echo (7), chargen (19) and DNS (53); clients have ports above it.
+pub const SOURCE_PORT_MIN: u16 = 1024;
+
 /// What a listener serves, with everything that this kind can be told.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant)] // there are a handful in a process
@@ -97,6 +101,15 @@ impl Kind {
             Kind::UdpEcho(config) => config.source_rate_max,
             Kind::UdpPing(config) => config.source_rate_max,
             Kind::UdpHeartbeat(config) => config.source_rate_max,
+            _ => None,
+        }
+    }
+
+    /// The lowest source port whose datagrams are answered; `None` for the kinds that answer no datagrams.
+    pub fn source_port_min(&self) -> Option<u16> {
+        match self {
+            Kind::UdpEcho(config) => Some(config.source_port_min),
+            Kind::UdpPing(config) => Some(config.source_port_min),
             _ => None,
         }
     }
@@ -233,6 +246,9 @@ pub struct UdpEchoConfig {
     /// Datagrams a second from one source address, loopback exempt; `None` for no limit.
     /// Key `source_rate_max` (0 for none), default [`SOURCE_RATE_MAX`].
     pub source_rate_max: Option<NonZeroU32>,
+    /// The lowest source port whose datagrams are answered. Key `source_port_min` (0 for any), default
+    /// [`SOURCE_PORT_MIN`].
+    pub source_port_min: u16,
 }
 
 impl Default for UdpEchoConfig {
@@ -240,6 +256,7 @@ impl Default for UdpEchoConfig {
         UdpEchoConfig {
             transform: Transform::default(),
             source_rate_max: Some(SOURCE_RATE_MAX),
+            source_port_min: SOURCE_PORT_MIN,
         }
     }
 }
@@ -250,6 +267,7 @@ impl UdpEchoConfig {
         let mut config = UdpEchoConfig::default();
         section.choice("transform", &TRANSFORMS, &mut config.transform);
         section.rate("source_rate_max", &mut config.source_rate_max);
+        read_source_port_min(section, &mut config.source_port_min);
         config
     }
 }
@@ -261,7 +279,8 @@ pub struct UdpPingConfig {
     pub loss: Fraction,
     /// Share of answers that are sent twice. Key `duplicate`, default 0.
     pub duplicate: Fraction,
-    /// Share of answers that are held back until after the next one. Key `reorder`, default 0.
+    /// Share of answers that are held back, so that the next one overtakes them if it comes within `reorder_hold`.
+    /// Key `reorder`, default 0.
     pub reorder: Fraction,
     /// Share of answers in which one bit is flipped. Key `corrupt`, default 0.
     pub corrupt: Fraction,
@@ -269,11 +288,19 @@ pub struct UdpPingConfig {
     pub delay: Duration,
     /// The most that is added to `delay`, at random and uniformly. Key `jitter`, default 0.
     pub jitter: Duration,
+    /// What is added to `delay` for those that `reorder` holds back. Key `reorder_hold`, default 20 ms.
+    pub reorder_hold: Duration,
+    /// Memory that answers which are held back may take; those beyond are dropped, as by a router whose queue is full.
+    /// Key `max_delayed_bytes`, default 16 MiB.
+    pub delayed_bytes_max: usize,
     /// Seed of the random stream; `None` takes a new one at each start. Key `seed`, default none.
     pub seed: Option<u64>,
     /// Datagrams a second from one source address, loopback exempt; `None` for no limit.
     /// Key `source_rate_max` (0 for none), default [`SOURCE_RATE_MAX`].
     pub source_rate_max: Option<NonZeroU32>,
+    /// The lowest source port whose datagrams are answered. Key `source_port_min` (0 for any), default
+    /// [`SOURCE_PORT_MIN`].
+    pub source_port_min: u16,
 }
 
 impl Default for UdpPingConfig {
@@ -286,8 +313,11 @@ impl Default for UdpPingConfig {
             corrupt: Fraction::ZERO,
             delay: Duration::ZERO,
             jitter: Duration::ZERO,
+            reorder_hold: Duration::from_millis(20),
+            delayed_bytes_max: 16 * 1024 * 1024,
             seed: None,
             source_rate_max: Some(SOURCE_RATE_MAX),
+            source_port_min: SOURCE_PORT_MIN,
         }
     }
 }
@@ -302,10 +332,22 @@ impl UdpPingConfig {
         section.share("corrupt", &mut config.corrupt);
         section.duration("delay", &mut config.delay);
         section.duration("jitter", &mut config.jitter);
+        section.timeout("reorder_hold", &mut config.reorder_hold);
+        let delayed = &mut config.delayed_bytes_max;
+        section.memory_size("max_delayed_bytes", 0..=1 << 40, delayed);
         section.number("seed", &mut config.seed);
         section.rate("source_rate_max", &mut config.source_rate_max);
+        read_source_port_min(section, &mut config.source_port_min);
         config
     }
+}
+
+/// Reads `source_port_min`.
+fn read_source_port_min(section: &mut Section<'_>, field: &mut u16) {
+    let mut port = usize::from(*field);
+    section.count("source_port_min", 0..=usize::from(u16::MAX), &mut port);
+    // Invariant: both the default and the bounds came from a u16.
+    *field = u16::try_from(port).expect("bounded by a u16");
 }
 
 /// The keys of kind `udp-heartbeat`.
@@ -774,11 +816,17 @@ pub struct UploadConfig {
     /// Bytes of the JSON header of one file. Key `max_header_bytes`,
     /// default 64 KiB.
     pub header_bytes_max: usize,
+    /// Files that one connection may store in one turn before the others get theirs; each takes about a tenth of a
+    /// millisecond. Key `files_per_turn`, default 16.
+    pub files_per_turn_max: usize,
     /// Time for the handshake and the login together, and for the whole header of a file from its
     /// first byte on. Key `handshake_timeout`, default 10 s.
     pub handshake_timeout: Duration,
     /// Silence of a client between and within files. Key `idle_timeout`, default 60 s.
     pub idle_timeout: Duration,
+    /// Bytes a second that a file must bring: each byte buys its share of a second, and `idle_timeout` is the most that can
+    /// be in hand. `None` for no minimum. Key `min_body_rate` (0 for none), default 240.
+    pub body_rate_min: Option<NonZeroU32>,
     /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`].
     pub connections_max: usize,
 }
@@ -794,8 +842,10 @@ impl UploadConfig {
             overwrite: Overwrite::default(),
             file_bytes_max: 4 * 1024 * 1024 * 1024,
             header_bytes_max: 64 * 1024,
+            files_per_turn_max: 16,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            body_rate_min: NonZeroU32::new(240),
             connections_max: CONNECTIONS_MAX,
         }
     }
@@ -830,8 +880,10 @@ impl UploadConfig {
             256..=1 << 20,
             &mut config.header_bytes_max,
         );
+        section.count("files_per_turn", 1..=65_536, &mut config.files_per_turn_max);
         section.timeout("handshake_timeout", &mut config.handshake_timeout);
         section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.rate("min_body_rate", &mut config.body_rate_min);
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);
         config
     }

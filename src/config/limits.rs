@@ -48,6 +48,8 @@ pub struct Limits {
     /// Bytes that a closing session reads and discards at most. Key `max_linger_bytes`,
     /// default 256 KiB.
     pub linger_bytes_max: usize,
+    /// Batches of 64 datagrams taken from one socket in one turn. Key `datagram_batches`, default 4.
+    pub datagram_batches_max: usize,
     /// Source addresses whose datagrams are counted apart from one another, per listener; when
     /// the table is full, newcomers share one count. Key `max_rate_sources`, default 65,536.
     pub rate_sources_max: usize,
@@ -67,6 +69,7 @@ impl Default for Limits {
             write_rate_min: NonZeroU32::new(240),
             linger_timeout: Duration::from_secs(2),
             linger_bytes_max: 256 * 1024,
+            datagram_batches_max: 4,
             rate_sources_max: 65_536,
         }
     }
@@ -88,9 +91,17 @@ impl Limits {
         section.rate("min_write_rate", &mut self.write_rate_min);
         section.timeout("linger_timeout", &mut self.linger_timeout);
         section.memory_size("max_linger_bytes", 0..=1 << 40, &mut self.linger_bytes_max);
+        let batches = &mut self.datagram_batches_max;
+        section.count("datagram_batches", 1..=65_536, batches);
         section.count("max_rate_sources", 1..=1 << 24, &mut self.rate_sources_max);
     }
 }
+
+/// Silence of one name server before the question is asked again, unless the configuration or resolv.conf says otherwise.
+pub const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How often a question is asked before giving up, unless the configuration or resolv.conf says otherwise.
+pub const ATTEMPTS: usize = 4;
 
 /// How names are resolved: table `[resolver]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,17 +110,35 @@ pub struct ResolverConfig {
     pub nameservers: Nameservers,
     /// The file of fixed names, in the format of hosts(5). Key `hosts`, default `/etc/hosts`.
     pub hosts: PathBuf,
-    /// Silence of one server before the question is asked again. Key `query_timeout`, default 1.5 s.
-    pub query_timeout: Duration,
-    /// Questions asked for one name before giving up, in all. Key `attempts`, default 4.
-    pub attempts: usize,
+    /// Silence of one server before the question is asked again; `None` for what resolv.conf says, or else
+    /// [`QUERY_TIMEOUT`]. Key `query_timeout`, default none.
+    pub query_timeout: Option<Duration>,
+    /// How often a question is asked before giving up, all servers taken together; a name has two, for its IPv4 and for its
+    /// IPv6 addresses. `None` for what resolv.conf says, or else [`ATTEMPTS`]. Key `attempts`, default none.
+    pub attempts: Option<usize>,
+    /// How long finding the addresses of a name may take, with all its questions and the whole search list of resolv.conf.
+    /// Key `lookup_timeout`, default 10 s.
+    pub lookup_timeout: Duration,
+    /// How long the second of a name's two answers is awaited once the first has addresses.
+    /// Key `second_family_delay`, default 500 ms.
+    pub second_family_delay: Duration,
     /// Names being resolved at once; more are refused. Key `max_lookups`, default 1,024.
     pub lookups_max: usize,
+    /// Sessions that wait for one name; more are refused. Key `max_waiters`, default 1,024.
+    pub waiters_max: usize,
     /// Names whose answers are remembered. Key `max_cached_names`, default 4,096.
     pub cached_names_max: usize,
-    /// Time for which an answer is remembered, whatever longer time it allows.
+    /// Time for which addresses are remembered at least, whatever shorter time the zone allows: at least a second,
+    /// and no longer than `max_cached_time`. Key `min_cached_time`, default 1 s.
+    pub cached_time_min: Duration,
+    /// Time for which addresses are remembered at most, whatever longer time the zone allows.
     /// Key `max_cached_time`, default 1 h.
     pub cached_time_max: Duration,
+    /// Time for which it is remembered at most that a name does not exist or has no address, whatever longer time the zone
+    /// allows. Key `max_negative_time`, default 60 s.
+    pub negative_time_max: Duration,
+    /// Time for which it is remembered that no server answered, or that they failed. Key `failure_time`, default 5 s.
+    pub failure_time: Duration,
 }
 
 impl Default for ResolverConfig {
@@ -117,11 +146,17 @@ impl Default for ResolverConfig {
         ResolverConfig {
             nameservers: Nameservers::System(PathBuf::from("/etc/resolv.conf")),
             hosts: PathBuf::from("/etc/hosts"),
-            query_timeout: Duration::from_millis(1500),
-            attempts: 4,
+            query_timeout: None,
+            attempts: None,
+            lookup_timeout: Duration::from_secs(10),
+            second_family_delay: Duration::from_millis(500),
             lookups_max: 1024,
+            waiters_max: 1024,
             cached_names_max: 4096,
+            cached_time_min: Duration::from_secs(1),
             cached_time_max: Duration::from_secs(60 * 60),
+            negative_time_max: Duration::from_secs(60),
+            failure_time: Duration::from_secs(5),
         }
     }
 }
@@ -153,11 +188,21 @@ impl ResolverConfig {
         if let Some(path) = section.path("hosts") {
             self.hosts = path;
         }
-        section.timeout("query_timeout", &mut self.query_timeout);
-        section.count("attempts", 1..=100, &mut self.attempts);
+        let mut query_timeout = QUERY_TIMEOUT;
+        section.timeout("query_timeout", &mut query_timeout);
+        self.query_timeout = section.has("query_timeout").then_some(query_timeout);
+        let mut attempts = ATTEMPTS;
+        section.count("attempts", 1..=100, &mut attempts);
+        self.attempts = section.has("attempts").then_some(attempts);
+        section.timeout("lookup_timeout", &mut self.lookup_timeout);
+        section.duration("second_family_delay", &mut self.second_family_delay);
         section.count("max_lookups", 1..=65_536, &mut self.lookups_max);
+        section.count("max_waiters", 1..=1 << 24, &mut self.waiters_max);
         section.count("max_cached_names", 0..=1 << 24, &mut self.cached_names_max);
+        section.duration("min_cached_time", &mut self.cached_time_min);
         section.duration("max_cached_time", &mut self.cached_time_max);
+        section.duration("max_negative_time", &mut self.negative_time_max);
+        section.duration("failure_time", &mut self.failure_time);
     }
 }
 

@@ -622,6 +622,23 @@ mod tests {
             Nameservers::Listed(servers.to_vec())
         );
         assert_eq!(config.resolver.hosts, Path::new("conf/h"));
+        let config = parse(
+            "[resolver]\nquery_timeout = '200ms'\nattempts = 2\nlookup_timeout = '3s'\nsecond_family_delay = '0s'\n\
+             max_waiters = 7\nmin_cached_time = '4s'\nmax_negative_time = '5s'\nfailure_time = '6s'",
+        );
+        let resolver = config.unwrap().resolver;
+        let expected = ResolverConfig {
+            query_timeout: Some(Duration::from_millis(200)),
+            attempts: Some(2),
+            lookup_timeout: Duration::from_secs(3),
+            second_family_delay: Duration::ZERO,
+            waiters_max: 7,
+            cached_time_min: Duration::from_secs(4),
+            negative_time_max: Duration::from_secs(5),
+            failure_time: Duration::from_secs(6),
+            ..ResolverConfig::default()
+        };
+        assert_eq!(resolver, expected);
         let wrong = problems("[resolver]\nnameservers = ['127.0.0.1:5353',\n 'here']");
         assert!(
             wrong.starts_with("conf/x.toml:3:2: an entry of `nameservers` is \"here\""),

@@ -33,7 +33,7 @@ pub struct ResolvConf {
     pub search: Vec<String>,
     /// `options ndots:`.
     pub ndots: Option<u32>,
-    /// `options attempts:`.
+    /// `options attempts:`: how often each server is asked.
     pub attempts: Option<u32>,
     /// `options timeout:`.
     pub attempt_timeout: Option<Duration>,
@@ -68,12 +68,13 @@ impl ResolvConf {
     /// meant.
     pub fn apply(self, config: &mut Config) {
         config.nameservers = self.nameservers;
+        let servers = config.nameservers.len().max(1) as u32; // at most NAMESERVERS_MAX
         if config.nameservers.is_empty() {
             config.nameservers.push((Ipv4Addr::LOCALHOST, PORT).into());
         }
         config.search = self.search;
         config.ndots = self.ndots.unwrap_or(config.ndots);
-        config.attempts = self.attempts.unwrap_or(config.attempts);
+        config.attempts = self.attempts.map_or(config.attempts, |each| each * servers);
         config.attempt_timeout = self.attempt_timeout.unwrap_or(config.attempt_timeout);
     }
 
@@ -204,5 +205,7 @@ mod tests {
         parse("nameserver ::1\noptions attempts:1").apply(&mut config);
         assert_eq!(config.nameservers, ["[::1]:53".parse().unwrap()]);
         assert_eq!(config.attempts, 1);
+        parse("nameserver ::1\nnameserver ::2\noptions attempts:3").apply(&mut config);
+        assert_eq!(config.attempts, 6, "the file counts those of each server");
     }
 }

@@ -1,5 +1,11 @@
 //! A datagram socket with its service: batches in, batches out, and a limit for each source.
 //!
+//! Two services that answer each datagram answer each other without end, once somebody sent one of them a datagram that
+//! bears the other's address (CERT advisory CA-1996-01). So who answers drops what comes from where services stand: from
+//! ports below [`DatagramOptions::source_port_min`](super::DatagramOptions), and from the ports of this process's answering
+//! sockets. Whatever address such a datagram bears: a socket bound to the unspecified address has them all, and another
+//! machine's server of this kind has the same port.
+//!
 //! The rate limit counts datagrams of each source address in windows of one second. The table of sources is bounded: when
 //! it is full, all sources that are not in it share one count, so that forged addresses cannot fill the memory and cannot
 //! take the sources seen before out of it.
@@ -13,17 +19,20 @@ use crate::service::{DatagramIo, DatagramService, Outbox};
 use crate::sys::{Batch, Sys};
 
 const WINDOW: Duration = Duration::from_secs(1);
-/// Batches of one socket in one turn, before the others have theirs.
-const BATCHES_PER_TURN: usize = 4;
 
 /// A datagram socket and what serves it.
 pub(crate) struct DatagramSocket<S: Sys> {
     pub(crate) socket: S::Datagram,
+    pub(crate) port: u16,
     pub(crate) service: Box<dyn DatagramService>,
     /// Its place in the metrics.
     pub(crate) metrics: usize,
     /// An edge was told and the socket not yet drained.
     pub(crate) pending: bool,
+    /// The lowest source port that is answered; `None` for a service that never answers.
+    pub(crate) source_port_min: Option<u16>,
+    /// Batches in one turn, before the others have theirs.
+    pub(crate) batches_per_turn_max: usize,
     pub(crate) sources: Sources,
 }
 
@@ -34,12 +43,13 @@ impl<S: Sys> DatagramSocket<S> {
         sys: &mut S,
         batch: &mut Batch,
         out: &mut Outbox,
+        answering_ports: &[u16],
         metrics: &mut ListenerMetrics,
         now: Instant,
     ) {
         let wall = sys.wall();
-        for _ in 0..BATCHES_PER_TURN {
-            // An error of an earlier answer (ICMP port unreachable) is reported here; it concerns nobody else.
+        for _ in 0..self.batches_per_turn_max {
+            // Linux tells a socket without a peer of no ICMP error. Whatever else fails concerns one datagram.
             let received = match sys.recv_batch(&self.socket, batch) {
                 Ok(received) => received,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
@@ -54,6 +64,14 @@ impl<S: Sys> DatagramSocket<S> {
                 metrics.bytes_in += payload.len() as u64;
                 if self.sources.exceeded(from.ip(), now) {
                     metrics.dropped_rate += 1;
+                    continue;
+                }
+                let port = from.port();
+                if self
+                    .source_port_min
+                    .is_some_and(|min| port < min || answering_ports.contains(&port))
+                {
+                    metrics.dropped_loop += 1;
                     continue;
                 }
                 self.service.receive(&mut DatagramIo {
@@ -155,7 +173,91 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use crate::config::UdpEchoConfig;
+    use crate::services::udp_echo::UdpEcho;
+    use crate::sys::unix::Unix;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    /// A socket that echoes, a client that sent it some datagrams, and the client's address.
+    struct Bench {
+        sys: Unix,
+        socket: DatagramSocket<Unix>,
+        to: SocketAddr,
+        from: SocketAddr,
+        metrics: ListenerMetrics,
+    }
+
+    impl Bench {
+        fn new(datagrams: usize) -> Self {
+            let mut sys = Unix::new(false).expect("a poll");
+            let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let (socket, to) = sys.bind_datagram(free, 0).expect("a socket");
+            let (client, from) = sys.bind_datagram(free, 1).expect("a socket");
+            let mut out = Outbox::default();
+            for _ in 0..datagrams {
+                out.send(to, b"x");
+            }
+            assert_eq!(sys.send_batch(&client, &Batch::new(), &out), 0);
+            let socket = DatagramSocket {
+                port: to.port(),
+                socket,
+                service: Box::new(UdpEcho::new(&UdpEchoConfig::default())),
+                metrics: 0,
+                pending: true,
+                source_port_min: Some(0),
+                batches_per_turn_max: 4,
+                sources: Sources::new(0, 1),
+            };
+            Self {
+                sys,
+                socket,
+                to,
+                from,
+                metrics: ListenerMetrics::default(),
+            }
+        }
+
+        /// One turn; how many datagrams were answered so far and how many dropped for fear of a loop.
+        fn turn(&mut self, answering_port: u16) -> (u64, u64) {
+            let (ports, now) = ([self.to.port(), answering_port], Instant::now());
+            let (mut batch, mut out) = (Batch::new(), Outbox::default());
+            let Self {
+                sys,
+                socket,
+                metrics,
+                ..
+            } = self;
+            socket.serve(sys, &mut batch, &mut out, &ports, metrics, now);
+            (metrics.datagrams_out, metrics.dropped_loop)
+        }
+    }
+
+    #[test]
+    fn a_flooded_socket_gives_way_after_some_batches() {
+        let mut bench = Bench::new(2 * Batch::SLOTS + 1);
+        bench.socket.batches_per_turn_max = 1;
+        let slots = Batch::SLOTS as u64;
+        assert_eq!(bench.turn(0), (slots, 0));
+        assert!(bench.socket.pending);
+        bench.socket.batches_per_turn_max = 2;
+        assert_eq!(bench.turn(0), (2 * slots + 1, 0));
+        assert!(!bench.socket.pending);
+    }
+
+    #[test]
+    fn who_may_answer_the_answer_gets_none() {
+        let answered = |limits: fn(u16) -> (Option<u16>, u16)| {
+            let mut bench = Bench::new(3);
+            let (source_port_min, answering_port) = limits(bench.from.port());
+            bench.socket.source_port_min = source_port_min;
+            bench.turn(answering_port)
+        };
+        assert_eq!(answered(|port| (Some(port), 0)), (3, 0));
+        assert_eq!(answered(|port| (Some(port + 1), 0)), (0, 3));
+        assert_eq!(answered(|port| (Some(0), port)), (0, 3));
+        // Who never answers has nothing to fear.
+        assert_eq!(answered(|port| (None, port)), (3, 0));
+    }
 
     #[test]
     fn a_source_has_its_rate_in_each_window_and_loopback_has_none() {

@@ -36,13 +36,14 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::buffer::Pool;
-use crate::dns::Resolver;
+use crate::dns::{self, Hosts, Resolver};
 use crate::metrics::{Gauges, ListenerMetrics, Metrics};
 use crate::service::{DatagramService, Ending, Error, Id, Outbox, Phase, Service, Side};
 use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys};
 use datagram::{DatagramSocket, Sources};
 use host::{Host, Hosted};
 use names::Names;
+pub use names::resolver_settings;
 use session::{Context, Origin, Outcome, Session, SessionLimits};
 use timer::{Tick, Timers};
 use tls::TlsSource;
@@ -68,6 +69,8 @@ pub struct Limits {
     pub large_page_bytes_max: usize,
     /// Bytes of unused pages that are kept.
     pub kept_page_bytes_max: usize,
+    /// Batches of [`Batch::SLOTS`] datagrams taken from one socket in one turn.
+    pub datagram_batches_max: usize,
     /// Source addresses whose datagrams are counted apart from one another, for each datagram socket.
     pub rate_sources_max: usize,
     /// How often a peer that is to take what is queued for it is looked at: one that took too little since is dropped.
@@ -108,6 +111,19 @@ pub struct ListenerOptions {
     pub serves_while_draining: bool,
     /// The certificate of a listener that speaks TLS.
     pub tls: Option<TlsSource>,
+}
+
+/// What tells one datagram socket from another.
+#[derive(Debug)]
+pub struct DatagramOptions {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// Its kind, as in the configuration.
+    pub kind: &'static str,
+    /// Datagrams a second from one source address; 0 for no limit.
+    pub source_rate_max: u32,
+    /// The lowest source port that it answers; `None` if it never answers.
+    pub source_port_min: Option<u16>,
 }
 
 /// Whether the loop goes on.
@@ -159,6 +175,8 @@ pub struct Reactor<S: Sys> {
     hosts: Slab<Serving>,
     listeners: Vec<Listener<S>>,
     datagrams: Slab<DatagramSocket<S>>,
+    /// The ports of those that answer.
+    answering_ports: Vec<u16>,
     names: Names<S>,
     sessions: Slab<Session<S>>,
     generation: u32,
@@ -194,6 +212,7 @@ impl<S: Sys> Reactor<S> {
             hosts: Slab::new(),
             listeners: Vec::new(),
             datagrams: Slab::new(),
+            answering_ports: Vec::new(),
             names: Names::default(),
             sessions: Slab::new(),
             generation: 0,
@@ -262,6 +281,7 @@ impl<S: Sys> Reactor<S> {
         if let Some((key, _)) = datagram {
             let datagram = self.datagrams.remove(key);
             self.cx.sys.close_datagram(datagram.socket);
+            self.list_answering_ports();
             return;
         }
         let listener = self.listener_mut(name);
@@ -295,30 +315,31 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Serves a protocol over datagrams on `bind`; the address that it got. `source_rate_max`: datagrams a second from one
-    /// source address, 0 for no limit.
+    /// Serves a protocol over datagrams on `bind`; the address that it got.
     ///
     /// # Errors
     /// Those of `bind(2)`.
     pub fn bind_datagram<T: DatagramService + 'static>(
         &mut self,
         bind: SocketAddr,
-        name: &str,
-        kind: &'static str,
-        source_rate_max: u32,
+        options: &DatagramOptions,
         service: T,
     ) -> io::Result<SocketAddr> {
         let key = self.datagrams.vacant_key();
         let token = Token::Datagram(key as u32).pack();
         let (socket, bound) = self.cx.sys.bind_datagram(bind, token)?;
-        let metrics = self.add_metrics(name, kind, bound.to_string());
+        let metrics = self.add_metrics(&options.name, options.kind, bound.to_string());
         self.datagrams.insert(DatagramSocket {
             socket,
+            port: bound.port(),
             service: Box::new(service),
             metrics,
             pending: false,
-            sources: Sources::new(source_rate_max, self.limits.rate_sources_max),
+            source_port_min: options.source_port_min,
+            batches_per_turn_max: self.limits.datagram_batches_max,
+            sources: Sources::new(options.source_rate_max, self.limits.rate_sources_max),
         });
+        self.list_answering_ports();
         Ok(bound)
     }
 
@@ -328,17 +349,24 @@ impl<S: Sys> Reactor<S> {
     /// If there is no such socket.
     pub fn replace_datagram<T: DatagramService + 'static>(
         &mut self,
-        name: &str,
-        source_rate_max: u32,
+        options: &DatagramOptions,
         service: T,
     ) {
         let metrics = &self.cx.metrics.listeners;
         let mut datagrams = self.datagrams.iter_mut().map(|(_, datagram)| datagram);
         // Invariant: as for listeners.
-        let datagram = datagrams.find(|d| metrics[d.metrics].name == name);
+        let datagram = datagrams.find(|d| metrics[d.metrics].name == options.name);
         let datagram = datagram.expect("a datagram socket");
         datagram.service = Box::new(service);
-        datagram.sources = Sources::new(source_rate_max, self.limits.rate_sources_max);
+        datagram.source_port_min = options.source_port_min;
+        datagram.sources = Sources::new(options.source_rate_max, self.limits.rate_sources_max);
+        self.list_answering_ports();
+    }
+
+    fn list_answering_ports(&mut self) {
+        let answering = self.datagrams.iter().map(|(_, datagram)| datagram);
+        let answering = answering.filter(|datagram| datagram.source_port_min.is_some());
+        self.answering_ports = answering.map(|datagram| datagram.port).collect();
     }
 
     /// The counters of a listener; those from before, if there was one like it.
@@ -358,7 +386,15 @@ impl<S: Sys> Reactor<S> {
         let pool = &mut self.cx.pool;
         pool.set_limits(limits.large_page_bytes_max, limits.kept_page_bytes_max);
         self.cx.limits = limits.of_sessions();
+        for (_, datagram) in &mut self.datagrams {
+            datagram.batches_per_turn_max = limits.datagram_batches_max;
+        }
         self.limits = limits;
+    }
+
+    /// Other settings and hosts of the resolver. Look-ups under way go on.
+    pub fn set_resolver(&mut self, settings: dns::Config, hosts: Hosts) {
+        self.cx.resolver.reload(settings, hosts);
     }
 
     /// The kernel; for tests that simulate one.
@@ -671,7 +707,8 @@ impl<S: Sys> Reactor<S> {
             } = &mut self.cx;
             let metrics = &mut metrics.listeners[datagram.metrics];
             if datagram.pending {
-                datagram.serve(sys, &mut self.batch, &mut self.outbox, metrics, *now);
+                let (batch, out) = (&mut self.batch, &mut self.outbox);
+                datagram.serve(sys, batch, out, &self.answering_ports, metrics, *now);
             }
             if datagram
                 .service

@@ -1,19 +1,22 @@
-//! The resolver's sockets: one for each query, so that an answer must guess the port as well as the id (RFC 5452).
+//! The resolver's sockets: one for each query, so that an answer must guess the port as well as the id (RFC 5452). Each is
+//! connected: the kernel drops what others than the server send, and tells when nobody listens there.
 //!
 //! The resolver is a pure machine ([`crate::dns`]); this carries its messages. A query over TCP, after a truncated answer,
 //! is written whole and read until one length-prefixed message is there (RFC 7766).
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Instant;
 
 use slab::Slab;
 
 use super::token::Token;
-use crate::dns::{QueryId, Resolver, Transmit, Transport, stream_message};
+use crate::config::{ATTEMPTS, Nameservers, QUERY_TIMEOUT, ResolverConfig};
+use crate::dns::{self, Hosts, QueryId, ResolvConf, Resolver, Transmit, Transport, stream_message};
 use crate::service::{Id, Outbox};
-use crate::sys::{Batch, Sys};
+use crate::sys::{self, Batch, Sys};
 
 /// The longest message of DNS over TCP, with its length.
 const STREAM_MESSAGE_BYTES_MAX: usize = 2 + u16::MAX as usize;
@@ -65,6 +68,48 @@ impl<S: Sys> Default for Names<S> {
             out: Outbox::default(),
         }
     }
+}
+
+/// What the resolver is told, by the configuration and by the files that it names; a file that is not there says nothing.
+/// The keys go before the options of resolv.conf.
+///
+/// # Errors
+/// A file that cannot be read; the text names it.
+pub fn resolver_settings(config: &ResolverConfig) -> io::Result<(dns::Config, Hosts)> {
+    let text = |path: &Path| match sys::read_file(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => {
+            let named = format!("{}: {error}", path.display());
+            Err(io::Error::new(error.kind(), named))
+        }
+    };
+    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    let mut settings = dns::Config {
+        nameservers: Vec::new(),
+        search: Vec::new(),
+        ndots: dns::Config::NDOTS,
+        attempts: count(ATTEMPTS),
+        attempt_timeout: QUERY_TIMEOUT,
+        lookup_timeout: config.lookup_timeout,
+        second_family_delay: config.second_family_delay,
+        cache_entries_max: config.cached_names_max,
+        lookups_max: config.lookups_max,
+        waiters_max: config.waiters_max,
+        ttl_min: config.cached_time_min,
+        ttl_max: config.cached_time_max,
+        negative_ttl_max: config.negative_time_max,
+        failure_ttl: config.failure_time,
+    };
+    match &config.nameservers {
+        Nameservers::System(path) => {
+            ResolvConf::parse(&text(path)?, sys::interface_index).apply(&mut settings);
+        }
+        Nameservers::Listed(servers) => settings.nameservers.clone_from(servers),
+    }
+    settings.attempts = config.attempts.map_or(settings.attempts, count);
+    settings.attempt_timeout = config.query_timeout.unwrap_or(settings.attempt_timeout);
+    Ok((settings, Hosts::parse(&text(&config.hosts)?)))
 }
 
 impl<S: Sys> Names<S> {
@@ -136,12 +181,7 @@ impl<S: Sys> Names<S> {
                 }
             }
             Transport::Udp => {
-                let any = if to.is_ipv4() {
-                    IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-                } else {
-                    IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-                };
-                let (socket, _) = sys.bind_datagram(SocketAddr::new(any, 0), token)?;
+                let socket = sys.connect_datagram(to, token)?;
                 self.out.clear();
                 self.out.send(to, &bytes);
                 if sys.send_batch(&socket, &self.batch, &self.out) > 0 {
@@ -170,21 +210,20 @@ impl<S: Sys> Names<S> {
         } = &mut self.queries[slot];
         *pending = false;
         match way {
-            Way::Udp(socket) => loop {
-                match sys.recv_batch(socket, &mut self.batch) {
-                    Ok(received) => {
-                        for i in 0..received {
-                            let (from, bytes) = self.batch.datagram_mut(i);
-                            resolver.receive(*id, from, bytes, now);
-                        }
-                        if received < Batch::SLOTS {
-                            return;
-                        }
+            Way::Udp(socket) => match sys.recv_batch(socket, &mut self.batch) {
+                Ok(received) => {
+                    for i in 0..received {
+                        let (from, bytes) = self.batch.datagram_mut(i);
+                        resolver.receive(*id, from, bytes, now);
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                    // ICMP says that nobody listens there.
-                    Err(_) => return resolver.failed(*id, now),
+                    // No answer in a whole batch: somebody floods this socket. The next one has another port.
+                    if received == Batch::SLOTS {
+                        resolver.failed(*id, now);
+                    }
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // ICMP says that nobody listens there, or that no way leads there.
+                Err(_) => resolver.failed(*id, now),
             },
             Way::Tcp {
                 stream,
@@ -238,4 +277,172 @@ fn exchange<S: Sys>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::Failure;
+    use crate::sys::unix::Unix;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    const WAITER: Id = Id {
+        index: 0,
+        generation: 0,
+    };
+
+    /// A resolver that asks one server on this machine, with a clock that stands still.
+    struct Bench {
+        sys: Unix,
+        names: Names<Unix>,
+        resolver: Resolver<Id>,
+        now: Instant,
+        events: Vec<sys::Event>,
+    }
+
+    impl Bench {
+        fn new(sys: Unix, server: SocketAddr) -> Self {
+            let config = dns::Config {
+                nameservers: vec![server],
+                ..dns::Config::default()
+            };
+            let now = sys.now();
+            Self {
+                sys,
+                names: Names::default(),
+                resolver: Resolver::new(config, Hosts::parse(""), [7; 32]),
+                now,
+                events: Vec::new(),
+            }
+        }
+
+        fn lookup(&mut self) -> Poll<Result<dns::Addresses, Failure>> {
+            self.resolver.lookup("name.example", WAITER, self.now)
+        }
+
+        /// What the queries' sockets have to say, once.
+        fn turn(&mut self) {
+            self.events.clear();
+            let wait = Some(Duration::from_millis(100));
+            self.sys.poll(&mut self.events, wait).expect("events");
+            for event in &self.events {
+                if let Some(Token::Resolver(slot)) = Token::unpack(event.token) {
+                    self.names.ready(slot as usize);
+                }
+            }
+            self.names
+                .serve(&mut self.sys, &mut self.resolver, self.now);
+        }
+
+        fn turn_until(&mut self, done: impl Fn(&mut Self) -> bool) {
+            for _ in 0..100 {
+                if done(self) {
+                    return;
+                }
+                self.turn();
+            }
+            panic!("it did not come to pass");
+        }
+    }
+
+    #[test]
+    fn keys_go_before_the_options_of_resolv_conf() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("resolv.conf");
+        let mut config = ResolverConfig {
+            nameservers: Nameservers::System(path.clone()),
+            hosts: folder.path().join("none"),
+            ..ResolverConfig::default()
+        };
+        let told = |config: &ResolverConfig| {
+            let (settings, _) = resolver_settings(config).expect("settings");
+            (settings.attempts, settings.attempt_timeout)
+        };
+        assert_eq!(told(&config), (ATTEMPTS as u32, QUERY_TIMEOUT));
+        let text = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions attempts:3 timeout:5\n";
+        std::fs::write(&path, text).expect("a file");
+        assert_eq!(told(&config), (2 * 3, Duration::from_secs(5)));
+        config.attempts = Some(1);
+        config.query_timeout = Some(Duration::from_millis(200));
+        assert_eq!(told(&config), (1, Duration::from_millis(200)));
+        config.hosts = folder.path().to_owned();
+        let error = resolver_settings(&config).expect_err("a folder is no file");
+        assert!(
+            error
+                .to_string()
+                .contains(config.hosts.to_str().expect("a name")),
+            "{error}"
+        );
+    }
+
+    /// A socket at a port of its own.
+    fn socket(sys: &mut Unix) -> (<Unix as Sys>::Datagram, SocketAddr) {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        sys.bind_datagram(free, Token::Datagram(0).pack())
+            .expect("a socket")
+    }
+
+    #[test]
+    fn without_keys_the_resolver_has_its_own_defaults() {
+        let config = ResolverConfig {
+            nameservers: Nameservers::Listed(Vec::new()),
+            ..ResolverConfig::default()
+        };
+        let (settings, _) = resolver_settings(&config).expect("settings");
+        let expected = dns::Config {
+            attempt_timeout: QUERY_TIMEOUT,
+            ..dns::Config::default()
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_costs_no_time() {
+        let mut sys = Unix::new(false).expect("a poll");
+        let (socket, server) = socket(&mut sys);
+        sys.close_datagram(socket);
+        let mut bench = Bench::new(sys, server);
+        assert_eq!(bench.lookup(), Poll::Pending);
+        bench.turn_until(|bench| bench.lookup() == Poll::Ready(Err(Failure::Unreachable)));
+        assert_eq!(bench.names.sockets(), 0);
+    }
+
+    #[test]
+    fn only_the_server_is_heard() {
+        let mut sys = Unix::new(false).expect("a poll");
+        let (server, at) = socket(&mut sys);
+        let (other, _) = socket(&mut sys);
+        let mut bench = Bench::new(sys, at);
+        assert_eq!(bench.lookup(), Poll::Pending);
+        let (mut batch, mut out) = (Batch::new(), Outbox::default());
+        bench.turn();
+        assert_eq!(bench.sys.recv_batch(&server, &mut batch).ok(), Some(2));
+        let (query, _) = batch.datagram_mut(0);
+        out.send(query, b"a lie of somebody else");
+        assert_eq!(bench.sys.send_batch(&other, &batch, &out), 0);
+        bench.turn();
+        assert_eq!(bench.resolver.counters().lies, 0);
+        assert_eq!(bench.sys.send_batch(&server, &batch, &out), 0);
+        bench.turn_until(|bench| bench.resolver.counters().lies == 1);
+    }
+
+    #[test]
+    fn a_flooded_query_is_given_up_for_another() {
+        let mut sys = Unix::new(false).expect("a poll");
+        let (server, at) = socket(&mut sys);
+        let mut bench = Bench::new(sys, at);
+        assert_eq!(bench.lookup(), Poll::Pending);
+        let (mut batch, mut out) = (Batch::new(), Outbox::default());
+        bench.turn();
+        assert_eq!(bench.sys.recv_batch(&server, &mut batch).ok(), Some(2));
+        let (query, _) = batch.datagram_mut(0);
+        for _ in 0..2 * Batch::SLOTS {
+            out.send(query, b"a lie");
+        }
+        assert_eq!(bench.sys.send_batch(&server, &batch, &out), 0);
+        bench.turn_until(|bench| bench.resolver.counters().queries == 3);
+        assert_eq!(bench.resolver.counters().lies, Batch::SLOTS as u64);
+        assert_eq!(bench.names.sockets(), 2);
+    }
 }

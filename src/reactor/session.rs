@@ -34,7 +34,9 @@ use crate::metrics::Metrics;
 use crate::service::{Asked, Ending, Error, Finish, Id, Io, Link, Peer, Phase, Side, Status};
 use crate::sys::{PlantedBug, Sys};
 
-/// Bytes that a client takes, while we wait for it to, before the kernel may hold more for it.
+/// Bytes that a client takes, while we wait for it to, before the kernel may hold more for it. Not a key: it is twice what
+/// the kernel holds for a client that it does not know (`UNTRUSTED_BYTES_MAX` in `sys/unix.rs`), so that half of them have
+/// left for it, and who takes so much is held to `min_write_rate` anyhow.
 const TRUSTED_BYTES: u64 = 256 * 1024;
 
 /// What all sessions of a reactor share.

@@ -315,9 +315,10 @@ fn refused(listener: &ListenerMetrics) -> impl Iterator<Item = (&'static str, u6
 }
 
 /// Why datagrams are dropped, and how many of a listener's were.
-fn dropped(listener: &ListenerMetrics) -> [(&'static str, u64); 5] {
+fn dropped(listener: &ListenerMetrics) -> [(&'static str, u64); 6] {
     [
         ("rate", listener.dropped_rate),
+        ("loop", listener.dropped_loop),
         ("loss", listener.dropped_loss),
         ("malformed", listener.dropped_malformed),
         ("unsent", listener.dropped_unsent),

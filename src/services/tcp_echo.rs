@@ -86,12 +86,10 @@ impl Service for TcpEcho {
         if moved {
             conn.idle_until = io.now + self.idle_timeout;
         }
-        if io.down.is_drained() {
+        if io.down.is_drained() || (io.draining && io.down.rx.is_empty()) {
             self.piece.clear();
             conn.upper.finish(&mut self.piece);
             io.down.tx.put(&self.piece, io.pool); // at most three bytes
-            io.close();
-        } else if io.draining && io.down.rx.is_empty() {
             io.close();
         } else if io.now >= conn.idle_until && io.down.tx.is_empty() {
             return Err(Error::TimedOut(Phase::Idle));
@@ -139,6 +137,15 @@ mod tests {
             .peer_closes()
             .expect(b"\xc3")
             .expect_closed();
+    }
+
+    #[test]
+    fn a_cut_character_is_answered_when_the_process_ends_too() {
+        let mut bench = bench(Transform::Upper);
+        bench.peer_sends(b"abc\xe2\x82").expect(b"ABC");
+        bench.draining = true;
+        bench.step();
+        bench.expect(b"\xe2\x82").expect_closed();
     }
 
     #[test]

@@ -14,11 +14,6 @@ use crate::metrics::ListenerMetrics;
 use crate::service::{DatagramIo, DatagramService, Outbox};
 use crate::wire::ping;
 
-/// Bytes of answers that wait for their moment; beyond it they are dropped, as a router with a full queue would.
-const DELAYED_BYTES_MAX: usize = 16 << 20;
-/// How much longer than its fellows a reordered answer is held back.
-const REORDER_HOLD: Duration = Duration::from_millis(20);
-
 /// The ping service.
 pub struct UdpPing {
     loss: Fraction,
@@ -27,9 +22,13 @@ pub struct UdpPing {
     corrupt: Fraction,
     delay: Duration,
     jitter: Duration,
+    /// How much longer than its fellows a reordered answer is held back.
+    reorder_hold: Duration,
     random: SplitMix,
     delayed: BinaryHeap<Reverse<Delayed>>,
+    /// What they take in memory.
     delayed_bytes: usize,
+    delayed_bytes_max: usize,
     /// Counts the delayed answers, so that those of one moment leave in order.
     order: u64,
 }
@@ -42,6 +41,11 @@ struct Delayed {
     bytes: Vec<u8>,
 }
 
+/// What an answer takes while it waits: an empty one is not for nothing.
+fn memory_bytes(payload: &[u8]) -> usize {
+    size_of::<Delayed>() + payload.len()
+}
+
 impl UdpPing {
     /// A service as configured. `seed` is used where the configuration has none.
     pub fn new(config: &UdpPingConfig, seed: u64) -> Self {
@@ -52,9 +56,11 @@ impl UdpPing {
             corrupt: config.corrupt,
             delay: config.delay,
             jitter: config.jitter,
+            reorder_hold: config.reorder_hold,
             random: SplitMix(config.seed.unwrap_or(seed)),
             delayed: BinaryHeap::new(),
             delayed_bytes: 0,
+            delayed_bytes_max: config.delayed_bytes_max,
             order: 0,
         }
     }
@@ -80,7 +86,7 @@ impl UdpPing {
             hold += Duration::from_nanos(self.random.next() % nanos);
         }
         if self.draw(self.reorder) {
-            hold + REORDER_HOLD
+            hold + self.reorder_hold
         } else {
             hold
         }
@@ -90,11 +96,11 @@ impl UdpPing {
         let hold = self.hold();
         if hold.is_zero() {
             io.echo();
-        } else if self.delayed_bytes + io.payload.len() > DELAYED_BYTES_MAX {
+        } else if self.delayed_bytes + memory_bytes(io.payload) > self.delayed_bytes_max {
             io.metrics.dropped_full += 1;
         } else {
             self.order += 1;
-            self.delayed_bytes += io.payload.len();
+            self.delayed_bytes += memory_bytes(io.payload);
             let delayed = Delayed {
                 at: io.now + hold,
                 order: self.order,
@@ -128,7 +134,7 @@ impl DatagramService for UdpPing {
                 return;
             }
             out.send(first.to, &first.bytes);
-            self.delayed_bytes -= first.bytes.len();
+            self.delayed_bytes -= memory_bytes(&first.bytes);
             self.delayed.pop();
         }
     }
@@ -149,5 +155,76 @@ impl SplitMix {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receive(
+        ping: &mut UdpPing,
+        payload: &[u8],
+        now: Instant,
+        out: &mut Outbox,
+        metrics: &mut ListenerMetrics,
+    ) {
+        ping.receive(&mut DatagramIo {
+            now,
+            wall: std::time::SystemTime::UNIX_EPOCH,
+            from: ([192, 0, 2, 1], 40_000).into(),
+            payload: &mut payload.to_vec(),
+            out,
+            metrics,
+            slot: 0,
+        });
+    }
+
+    #[test]
+    fn answers_that_wait_have_a_limit_in_memory_that_empty_ones_reach_too() {
+        for payload in [&[][..], &[b'x'; 1000]] {
+            const ANSWERS_MAX: usize = 100;
+            let config = UdpPingConfig {
+                loss: Fraction::ZERO,
+                delay: Duration::from_secs(60),
+                delayed_bytes_max: ANSWERS_MAX * memory_bytes(payload),
+                ..UdpPingConfig::default()
+            };
+            let mut ping = UdpPing::new(&config, 1);
+            let (mut out, mut metrics) = (Outbox::default(), ListenerMetrics::default());
+            let now = Instant::now();
+            let mut send = |ping: &mut UdpPing, count| {
+                for _ in 0..count {
+                    receive(ping, payload, now, &mut out, &mut metrics);
+                }
+                metrics.dropped_full
+            };
+            assert_eq!(send(&mut ping, ANSWERS_MAX + 7), 7);
+            let mut answers = Outbox::default();
+            ping.advance(
+                &mut answers,
+                now + config.delay,
+                &mut ListenerMetrics::default(),
+            );
+            assert_eq!(answers.replies.len(), ANSWERS_MAX);
+            // Those that left made room.
+            assert_eq!(send(&mut ping, ANSWERS_MAX), 7);
+        }
+    }
+
+    #[test]
+    fn a_reordered_answer_is_held_back_as_long_as_configured() {
+        let config = UdpPingConfig {
+            loss: Fraction::ZERO,
+            reorder: Fraction::ONE,
+            delay: Duration::from_secs(1),
+            reorder_hold: Duration::from_millis(5),
+            ..UdpPingConfig::default()
+        };
+        let mut ping = UdpPing::new(&config, 1);
+        let (mut out, mut metrics) = (Outbox::default(), ListenerMetrics::default());
+        let now = Instant::now();
+        receive(&mut ping, b"x", now, &mut out, &mut metrics);
+        assert_eq!(ping.deadline(), Some(now + Duration::from_millis(1005)));
     }
 }

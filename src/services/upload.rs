@@ -9,20 +9,26 @@
 //!
 //! The rules:
 //! 1. A file stands in the hidden folder `.partial/` until its last byte came, and gets its name in one step, by a
-//!    `rename` that replaces nothing unless it was told to. So whatever happens, a name never stands for half a file, and no
-//!    file is lost to another of its name.
-//! 2. Whoever breaks off leaves nothing: [`Service::ended`] removes the partial file, and a start those of a crash. That is
-//!    why two processes must not share a folder.
-//! 3. Bytes go from the page that they were received in to the file, without a copy in between; pages are given back at
+//!    `rename` that replaces nothing unless it was told to. So whatever becomes of this process, `kill -9` included, a name
+//!    never stands for half a file, and no file is lost to another of its name. When the power fails it may: nothing is
+//!    forced to the disk (`fsync`), and a file system may remember the name and not the bytes.
+//! 2. Whoever breaks off leaves nothing: [`Service::ended`] removes the partial file, and a start those of a crash. Each
+//!    server shares the lock of `.partial/` as long as it lives, and only a start that has the lock alone clears it: beside
+//!    a server that still runs or drains nobody can tell its files from a dead one's.
+//! 3. A file takes some system calls however small it is, so a client gives way to the others after
+//!    [`UploadConfig::files_per_turn_max`] of them, as it does after so many bytes.
+//! 4. Bytes go from the page that they were received in to the file, without a copy in between; pages are given back at
 //!    once, so that the next read can take a large one.
 //!
 //! Deliberately not here: answers to `"ack"`, `"sha256"` and `"resume"` of a header. A client that asked for an answer and
 //! sees the end of the stream without one knows that this is a plain server.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::prolonged;
 use crate::buffer::File;
 use crate::config::{Overwrite, UploadConfig};
 use crate::service::{Disk, Error, FileKind, Io, Peer, Phase, Service};
@@ -42,9 +48,13 @@ pub struct Upload {
     overwrite: Overwrite,
     file_bytes_max: u64,
     header_bytes_max: usize,
+    files_per_turn_max: usize,
     handshake_timeout: Duration,
     idle_timeout: Duration,
+    body_rate_min: Option<NonZeroU32>,
     folder: File,
+    /// `.partial/`, kept open for its lock.
+    _partials: File,
     /// The partial files so far: the name of the next one.
     partials: u64,
 }
@@ -53,6 +63,8 @@ pub struct Upload {
 pub struct Conn {
     peer: Peer,
     state: State,
+    /// Files that were stored since the others last had their turn.
+    stored: usize,
 }
 
 enum State {
@@ -89,12 +101,13 @@ struct Incoming {
 }
 
 impl Upload {
-    /// A service as configured. Makes the folder, with its parents, and clears away what a crash left in it.
+    /// A service as configured. Makes the folder, with its parents, and clears away what a crash left in it, unless another
+    /// server uses it.
     ///
     /// # Errors
     /// The folder cannot be made or opened; the text names it.
     pub fn new(config: &UploadConfig, disk: &mut dyn Disk) -> io::Result<Self> {
-        let folder = prepare(&config.dir, disk).map_err(|error| {
+        let (folder, partials) = prepare(&config.dir, disk).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", config.dir.display()))
         })?;
         Ok(Self {
@@ -104,9 +117,12 @@ impl Upload {
             overwrite: config.overwrite,
             file_bytes_max: config.file_bytes_max,
             header_bytes_max: config.header_bytes_max,
+            files_per_turn_max: config.files_per_turn_max,
             handshake_timeout: config.handshake_timeout,
             idle_timeout: config.idle_timeout,
+            body_rate_min: config.body_rate_min,
             folder,
+            _partials: partials,
             partials: 0,
         })
     }
@@ -167,7 +183,7 @@ impl Upload {
             let path = Path::new(PARTIAL).join(self.partials.to_string());
             self.partials += 1;
             match disk.create(&self.folder, &path) {
-                // Another listener's of this process, which shares the folder.
+                // Another server's, which shares the folder.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 result => return result.map(|file| (path, file)),
             }
@@ -201,8 +217,8 @@ impl Upload {
 }
 
 impl Incoming {
-    /// Writes what came of this file. Whether that was anything.
-    fn write(&mut self, io: &mut Io<'_>) -> Result<bool, Error> {
+    /// Writes what came of this file; how many bytes that were.
+    fn write(&mut self, io: &mut Io<'_>) -> Result<usize, Error> {
         let rx = &mut io.down.rx;
         let left = self.size_bytes - self.written_bytes;
         let count = rx.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -222,7 +238,7 @@ impl Incoming {
         self.written_bytes += count as u64;
         rx.consume(count);
         rx.release(io.pool); // the page after a full one is a large one
-        Ok(count > 0)
+        Ok(count)
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -242,6 +258,7 @@ impl Service for Upload {
         Conn {
             peer: peer.clone(),
             state,
+            stored: 0,
         }
     }
 
@@ -315,9 +332,9 @@ impl Service for Upload {
                     }
                 }
                 State::Body { incoming, until } => {
-                    if incoming.write(io)? {
-                        *until = io.now + self.idle_timeout;
-                    }
+                    let count = incoming.write(io)?;
+                    let (rate_min, most) = (self.body_rate_min, self.idle_timeout);
+                    *until = prolonged(*until, count, rate_min, io.now, most);
                     if incoming.written_bytes < incoming.size_bytes {
                         return wait(io, *until, Phase::Body, true, || {
                             let Incoming {
@@ -341,6 +358,13 @@ impl Service for Upload {
                     if io.draining {
                         conn.state = self.idle(io.now);
                         io.close();
+                        return Ok(());
+                    }
+                    conn.stored += 1;
+                    if conn.stored >= self.files_per_turn_max {
+                        conn.stored = 0;
+                        conn.state = self.idle(io.now);
+                        io.again();
                         return Ok(());
                     }
                     self.idle(io.now)
@@ -392,17 +416,33 @@ fn wait(
     Ok(())
 }
 
-/// Opens the folder for the files, with an empty folder for the partial ones in it.
-fn prepare(dir: &Path, disk: &mut dyn Disk) -> io::Result<File> {
+/// Opens the folder for the files, and the one for the partial ones in it: empty, unless another server uses it.
+fn prepare(dir: &Path, disk: &mut dyn Disk) -> io::Result<(File, File)> {
     let folder = open_or_make(dir, disk)?;
     disk.create_folder(&folder, Path::new(PARTIAL))?;
     let partials = disk.open(&folder, Path::new(PARTIAL))?;
-    for entry in disk.entries(&partials)? {
-        if entry.metadata.kind != FileKind::Folder {
-            disk.remove(&partials, &entry.name)?;
+    match disk.lock_alone(&partials) {
+        Ok(true) => clear(&partials, disk)?,
+        Ok(false) => {}
+        // Not every network file system has locks.
+        Err(error) => {
+            let dir = dir.display();
+            log::warn!("{dir}/{PARTIAL}: what a crash left there stays: {error}");
+            return Ok((folder, partials));
         }
     }
-    Ok(folder)
+    disk.lock_shared(&partials)?;
+    Ok((folder, partials))
+}
+
+/// Removes the files of a folder.
+fn clear(folder: &File, disk: &mut dyn Disk) -> io::Result<()> {
+    for entry in disk.entries(folder)? {
+        if entry.metadata.kind != FileKind::Folder {
+            disk.remove(folder, &entry.name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens a folder; makes it, and the folders on the way to it, where they are missing.
@@ -623,6 +663,18 @@ mod tests {
     }
 
     #[test]
+    fn many_small_files_take_many_turns() {
+        let mut server = Server::new(Handshake::None, |config| config.files_per_turn_max = 4);
+        let began = server.bench.now;
+        let all: Vec<u8> = (0..10).flat_map(|i| file(&format!("{i}"), b"")).collect();
+        server.sends(&all);
+        assert_eq!(server.files().len(), 10);
+        // The bench gives each turn a microsecond: four files, four, and the other two.
+        assert_eq!(server.bench.now - began, Duration::from_micros(2));
+        server.bench.peer_closes().expect_closed();
+    }
+
+    #[test]
     fn the_last_bytes_may_come_with_the_end() {
         let mut server = Server::plain();
         server.bench.down.eof = true;
@@ -723,8 +775,8 @@ mod tests {
         server.sends(&bytes[..1]).bench.later(seconds(6));
         server.sends(&bytes[1..2]).bench.later(seconds(4));
         assert_eq!(timed_out(&server), Some(Phase::Head));
-        // A body goes on as long as it moves, and so does a connection between files.
-        let mut server = Server::plain();
+        // A connection between files has its time anew, and so has a body that moves, if it may move slowly.
+        let mut server = Server::new(Handshake::None, |config| config.body_rate_min = None);
         server.sends(&bytes[..bytes.len() - 2]);
         server.bench.later(seconds(59));
         server.sends(b"b").bench.later(seconds(59)).expect_open();
@@ -734,6 +786,26 @@ mod tests {
         let mut server = Server::plain();
         server.bench.later(seconds(60));
         assert_eq!(timed_out(&server), Some(Phase::Idle));
+    }
+
+    #[test]
+    fn a_drip_does_not_last() {
+        let mut server = Server::new(Handshake::None, |config| {
+            config.body_rate_min = NonZeroU32::new(10);
+        });
+        let bytes = file("a", &[b'x'; 1000]);
+        let (head, body) = bytes.split_at(bytes.len() - 1000);
+        server.sends(head);
+        // At the rate asked for it goes on, and no faster client has more than `idle_timeout` in hand.
+        for piece in body[..500].chunks(100) {
+            server.bench.later(Duration::from_secs(10));
+            server.sends(piece).bench.expect_open();
+        }
+        // A byte buys a tenth of a second, not another minute.
+        server.bench.later(Duration::from_secs(59));
+        server.sends(b"x").bench.expect_open();
+        server.bench.later(Duration::from_secs(2));
+        server.expect_dropped("timed out: body");
     }
 
     #[test]
@@ -755,10 +827,31 @@ mod tests {
 
     #[test]
     fn what_a_crash_left_is_cleared_at_the_next_start() {
-        let mut server = Server::plain();
-        fs::write(server.config.dir.join(PARTIAL).join("7"), "half").expect("a file");
-        server.again();
+        let server = Server::new(Handshake::None, |config| {
+            let partials = config.dir.join(PARTIAL);
+            fs::create_dir_all(&partials).expect("a folder");
+            fs::write(partials.join("7"), "half").expect("a file");
+        });
         assert_eq!(server.partials(), 0);
+    }
+
+    #[test]
+    fn a_start_beside_a_server_that_runs_leaves_its_files_alone() {
+        let mut server = Server::plain();
+        let bytes = file("a", b"abcdef");
+        server.sends(&bytes[..bytes.len() - 3]);
+        let mut second = connect(&server.config);
+        second.peer_sends(&file("b", b"x"));
+        drop(second);
+        let third = connect(&server.config);
+        assert_eq!(server.partials(), 1);
+        server.sends(b"def").bench.expect_open();
+        server.expect_files(&[("a", b"abcdef"), ("b", b"x")]);
+        // The last to end need not be the first that began.
+        fs::write(server.config.dir.join(PARTIAL).join("7"), "half").expect("a file");
+        server.bench = third;
+        server.again();
+        assert_eq!(server.partials(), 1);
     }
 
     #[test]

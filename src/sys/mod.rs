@@ -116,6 +116,10 @@ pub trait Sys: Disk {
         token: u64,
     ) -> io::Result<(Self::Datagram, SocketAddr)>;
 
+    /// A datagram socket for one peer: what others send does not reach it, and that nobody is there is told by
+    /// [`Sys::recv_batch`] ([`io::ErrorKind::ConnectionRefused`]), which Linux does not do for other sockets.
+    fn connect_datagram(&mut self, to: SocketAddr, token: u64) -> io::Result<Self::Datagram>;
+
     /// Receives up to [`Batch::SLOTS`] datagrams into the slots; how many.
     fn recv_batch(&mut self, socket: &Self::Datagram, batch: &mut Batch) -> io::Result<usize>;
 

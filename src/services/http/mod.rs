@@ -34,11 +34,11 @@ mod pages;
 mod sites;
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::prolonged;
 use crate::config::{self, HttpConfig, Routes};
 use crate::http::body::BodyDecoder;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
@@ -457,12 +457,8 @@ impl Http {
                 echo.bytes.extend_from_slice(&bytes[step.framing..consumed]);
             }
             io.down.rx.consume(consumed);
-            let in_hand = paid(consumed, self.config.body_rate_min);
-            body.until = match in_hand {
-                Some(span) => (body.until + span).min(io.now + self.config.body_timeout),
-                None if consumed > 0 => io.now + self.config.body_timeout,
-                None => body.until,
-            };
+            let (rate_min, most) = (self.config.body_rate_min, self.config.body_timeout);
+            body.until = prolonged(body.until, consumed, rate_min, io.now, most);
             let Some(left) = body.left.checked_sub(consumed as u64) else {
                 match body.echo.is_some() {
                     true => self.refuse_last(BODY_TOO_LARGE, Ending::Refused, io),
@@ -700,12 +696,6 @@ impl Service for Http {
             self.admission.leave(place);
         }
     }
-}
-
-/// The time that `bytes` of a body buy at `rate` bytes a second; `None` without a rate.
-fn paid(bytes: usize, rate: Option<NonZeroU32>) -> Option<Duration> {
-    let nanoseconds = (bytes as u64).saturating_mul(1_000_000_000) / u64::from(rate?.get());
-    Some(Duration::from_nanos(nanoseconds))
 }
 
 /// A cookie as a line `name=value` (RFC 6265 section 4.2.1); what has no name is left out.

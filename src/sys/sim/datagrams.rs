@@ -22,6 +22,10 @@ pub(super) struct DatagramSocket {
     pub(super) owner: Owner,
     pub(super) address: SocketAddr,
     pub(super) token: u64,
+    /// The only one that it hears.
+    pub(super) peer: Option<SocketAddr>,
+    /// Nobody was where it sent something.
+    pub(super) refused: bool,
     pub(super) queue: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(super) open: bool,
     pub(super) listed: bool,
@@ -45,6 +49,8 @@ impl Net {
             owner,
             address: bind,
             token,
+            peer: None,
+            refused: false,
             queue: VecDeque::new(),
             open: true,
             listed: false,
@@ -80,14 +86,27 @@ impl Net {
         }
     }
 
-    /// A datagram reaches its socket, if there is one.
-    pub(super) fn arrive_datagram(&mut self, to: SocketAddr, from: SocketAddr, bytes: Vec<u8>) {
+    /// The socket that what `from` sends to `to` reaches.
+    fn hears(&self, to: SocketAddr, from: SocketAddr) -> Option<usize> {
         // A socket bound to the unspecified address has every address of its port.
-        let found = self.datagrams.iter().position(|d| {
+        self.datagrams.iter().position(|d| {
             let own = d.address;
-            d.open && (own == to || (own.ip().is_unspecified() && own.port() == to.port()))
-        });
-        let Some(index) = found else { return };
+            let at = own == to || (own.ip().is_unspecified() && own.port() == to.port());
+            d.open && at && d.peer.is_none_or(|peer| peer == from)
+        })
+    }
+
+    /// A datagram reaches its socket, or its sender learns that there is none.
+    pub(super) fn arrive_datagram(&mut self, to: SocketAddr, from: SocketAddr, bytes: Vec<u8>) {
+        let Some(index) = self.hears(to, from) else {
+            if let Some(sender) = self.hears(from, to)
+                && self.datagrams[sender].peer.is_some()
+            {
+                self.datagrams[sender].refused = true;
+                self.tell_datagram(sender);
+            }
+            return;
+        };
         let socket = &mut self.datagrams[index];
         if socket.queue.len() == QUEUE_MAX {
             return;

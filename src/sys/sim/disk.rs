@@ -36,6 +36,14 @@ impl Disk for Sim {
         self.volume.create_folder(root, path, &mut self.world)
     }
 
+    fn lock_alone(&mut self, folder: &File) -> io::Result<bool> {
+        self.volume.lock(folder)
+    }
+
+    fn lock_shared(&mut self, folder: &File) -> io::Result<()> {
+        self.volume.share_lock(folder)
+    }
+
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         self.volume.write_at(file, offset, bytes, &mut self.world)
     }

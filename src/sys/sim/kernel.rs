@@ -5,7 +5,7 @@
 //! edge for each change, and no reactor can make up for one that never came.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::agenda::Happening;
@@ -283,10 +283,21 @@ impl Sys for Sim {
         Ok((index, self.net.datagrams[index].address))
     }
 
+    fn connect_datagram(&mut self, to: SocketAddr, token: u64) -> io::Result<usize> {
+        let any: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let index = self.net.bind((any, 0).into(), Owner::Process, token)?;
+        self.net.datagrams[index].peer = Some(to);
+        Ok(index)
+    }
+
     fn recv_batch(&mut self, socket: &usize, batch: &mut Batch) -> io::Result<usize> {
         self.call();
         batch.clear();
-        if self.world.strikes(Fault::DatagramRefused) {
+        let refused = std::mem::take(&mut self.net.datagrams[*socket].refused);
+        if refused || self.world.strikes(Fault::DatagramRefused) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let queue = &mut self.net.datagrams[*socket].queue;

@@ -41,6 +41,8 @@ struct Inode {
 struct Open {
     inode: u64,
     writable: bool,
+    /// It has the lock of the file, alone or with others (`man 2 flock`).
+    locked: bool,
     what: PathBuf,
     /// Our own reference: when it is the last one, the process closed the file.
     file: File,
@@ -301,11 +303,38 @@ impl Volume {
             Open {
                 inode,
                 writable,
+                locked: false,
                 what,
                 file: ours,
             },
         );
         file
+    }
+
+    /// Takes the lock of what is open there, unless it is locked by another opening of it; whether that worked.
+    pub(super) fn lock(&mut self, file: &File) -> io::Result<bool> {
+        self.collect();
+        let inode = self.opened(file)?.inode;
+        let of_it = || self.open.values().filter(|open| open.inode == inode);
+        let is_other = |open: &&Open| !std::ptr::eq(open.file.handle(), file.handle());
+        if of_it().filter(is_other).any(|open| open.locked) {
+            return Ok(false);
+        }
+        self.share_lock(file)?;
+        Ok(true)
+    }
+
+    /// Shares the lock of what is open there.
+    pub(super) fn share_lock(&mut self, file: &File) -> io::Result<()> {
+        let Handle::Simulated(number) = file.handle() else {
+            return Err(io::Error::other("a file of the real disk"));
+        };
+        let open = self
+            .open
+            .get_mut(number)
+            .ok_or_else(|| errno(libc::EBADF))?;
+        open.locked = true;
+        Ok(())
     }
 
     fn opened(&self, file: &File) -> io::Result<&Open> {
