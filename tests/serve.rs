@@ -233,6 +233,32 @@ fn sighup_opens_closes_and_changes_listeners_and_sessions_keep_what_they_began_w
     server.stop();
 }
 
+#[test]
+fn an_upload_under_way_survives_another_configuration() {
+    let upload = |more| {
+        listener(
+            "upload",
+            "upload",
+            &format!("dir = \"files\"\nhandshake = \"none\"\n{more}"),
+        )
+    };
+    let mut server = Program::start(&upload(""));
+    let mut client = server.connect("upload");
+    let header = b"{\"filename\": \"a\", \"filesize\": 6}";
+    let length = (header.len() as i32).to_le_bytes();
+    let begun = [&length[..], header, b"abc"].concat();
+    client.write_all(&begun).expect("a connection");
+    let partials = || fs::read_dir(server.path("files/.partial")).map_or(0, Iterator::count);
+    expect_soon(|| partials() == 1, || "no partial file".into());
+    fs::write(server.path("netlab.toml"), upload("overwrite = \"refuse\"")).expect("a file");
+    server.signal(Signal::HUP);
+    server.wait_log("upload: configured anew");
+    client.write_all(b"def").expect("a connection");
+    let stored = || fs::read(server.path("files/a")).is_ok_and(|bytes| bytes == b"abcdef");
+    expect_soon(stored, || "it is lost".into());
+    server.stop();
+}
+
 // ---- the end
 
 /// A client whose answer can never be finished: it sends and does not read, until the server stops taking.
