@@ -228,6 +228,7 @@ impl Proxy {
             Err(error) => return Heard::Bad(error.text()),
         };
         let old_client = request.version == Version::Http10;
+        let address_bar = (request.form == Form::AddressBar).then_some(origin);
         self.scratch.clear();
         if head.status.is_interim() {
             if head.status.code() == 101 {
@@ -235,7 +236,7 @@ impl Proxy {
             }
             // HTTP/1.0 has no interim responses.
             if !old_client {
-                heads::put_interim(&mut self.scratch, &head);
+                heads::put_interim(&mut self.scratch, &head, address_bar);
             }
             return Heard::Interim(head_bytes);
         }
@@ -252,7 +253,7 @@ impl Proxy {
         let manner = Manner {
             chunked: open_ended && !old_client,
             persistence: request.persistence(!ends),
-            address_bar: (request.form == Form::AddressBar).then_some(origin),
+            address_bar,
         };
         heads::put_response(&mut self.scratch, &head, manner, &self.rules.pseudonym);
         let passing = Passing {

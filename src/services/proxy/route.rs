@@ -9,6 +9,10 @@
 //!
 //! A browser that shows an address-bar page resolves the page's links by itself. Those relative to the page come out right;
 //! those that begin with `/` have lost their host, and get it back from the `Referer` by a redirect.
+//!
+//! To the browser, all those pages come from this proxy. What keeps them apart stands in `heads` (no cookies, no scripts), and
+//! here: a page of another site gets nothing in this form, so that it cannot lead a browser behind its user's back to where
+//! only this proxy reaches.
 
 use std::borrow::Cow;
 
@@ -203,6 +207,12 @@ fn address_bar<'b>(
     path: &'b str,
     query: Option<&'b str>,
 ) -> Result<Route<'b>, Refusal> {
+    if head.headers.first("sec-fetch-site") == Some(b"cross-site") {
+        return Err(Refusal::new(
+            Status::FORBIDDEN,
+            "a page of another site asks for this: type the address to go there",
+        ));
+    }
     let mut rest = &path[1..];
     if let Some((scheme, after)) = rest.split_once("://") {
         scheme_is_http(scheme)?;

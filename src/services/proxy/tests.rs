@@ -8,6 +8,7 @@ use crate::services::bench::Bench;
 use proptest::prelude::*;
 
 const VIA: &str = "Via: 1.1 netlab-reactor (0000feed)\r\n";
+const SANDBOX: &str = "Content-Security-Policy: sandbox allow-same-origin allow-forms allow-popups allow-downloads\r\n";
 const GET: &[u8] = b"GET http://origin.example/a?b HTTP/1.1\r\nHost: x\r\n\r\n";
 
 fn config() -> ProxyConfig {
@@ -414,7 +415,9 @@ fn redirects_stay_in_the_address_bar() {
         );
         assert_eq!(
             answered(&mut bench),
-            format!("HTTP/1.1 302 Found\r\nLocation: {told}\r\nContent-Length: 0\r\n{VIA}\r\n")
+            format!(
+                "HTTP/1.1 302 Found\r\nLocation: {told}\r\nContent-Length: 0\r\n{SANDBOX}{VIA}\r\n"
+            )
         );
     }
 }
@@ -446,6 +449,64 @@ fn a_link_of_an_address_bar_page_finds_its_host_again() {
         None,
         "a page of nobody's"
     );
+}
+
+#[test]
+fn what_the_browser_keeps_for_this_proxy_stays_out_of_the_address_bar() {
+    let secrets = "Cookie: a=1\r\nAUTHORIZATION: Basic eDp5\r\nReferer: http://localhost/q\r\nOrigin: http://localhost\r\n";
+    let kept = "Set-Cookie: a=2; Path=/\r\nset-cookie2: a=3\r\nClear-Site-Data: \"*\"\r\n";
+    for (target, passes) in [
+        ("/origin.example/", false),
+        ("http://origin.example/", true),
+    ] {
+        let mut bench = bench();
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{secrets}\r\n");
+        let (secrets, kept_of_it, sandbox) = match passes {
+            true => (secrets, kept, ""),
+            false => ("", "", SANDBOX),
+        };
+        assert_eq!(
+            connected(&mut bench, request.as_bytes()),
+            format!("GET / HTTP/1.1\r\nHost: origin.example\r\n{secrets}{VIA}\r\n")
+        );
+        bench.origin_sends(
+            format!("HTTP/1.1 103 Early Hints\r\n{kept}\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n{kept}\r\n")
+                .as_bytes(),
+        );
+        assert_eq!(
+            answered(&mut bench),
+            format!(
+                "HTTP/1.1 103 Early Hints\r\n{kept_of_it}\r\n\
+                 HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{kept_of_it}{sandbox}{VIA}\r\n"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_page_of_another_site_gets_nothing_through_the_address_bar() {
+    for (site, allowed) in [
+        ("", true),
+        ("Sec-Fetch-Site: none\r\n", true),
+        ("Sec-Fetch-Site: same-origin\r\n", true),
+        ("Sec-Fetch-Site: cross-site\r\n", false),
+    ] {
+        let mut bench = bench();
+        bench.peer_sends(
+            format!("GET /origin.example/ HTTP/1.1\r\nHost: localhost:8888\r\n{site}\r\n")
+                .as_bytes(),
+        );
+        assert_eq!(bench.connect.is_some(), allowed, "{site}");
+        if !allowed {
+            assert_eq!(own_answer(&mut bench).0, 403);
+        }
+    }
+    // A browser that knows its proxy may say so of any request: that is between it and the origin.
+    let mut bench = bench();
+    bench.peer_sends(
+        b"GET http://origin.example/ HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\n\r\n",
+    );
+    assert!(bench.connect.is_some());
 }
 
 #[test]
