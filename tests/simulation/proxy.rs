@@ -31,7 +31,12 @@ impl Scenario for WebProxy {
         );
         for _ in 0..setting.rng.between(1, 5) {
             let after = setting.rng.span(Duration::from_secs(2));
-            let asks = (0..setting.rng.sized(8)).map(|_| ask(setting)).collect();
+            let mut asks: Vec<Ask> = (0..setting.rng.sized(8)).map(|_| ask(setting)).collect();
+            if let [only] = &mut asks[..]
+                && setting.rng.coin()
+            {
+                only.of_http_1_0();
+            }
             let mut browser = Browser::new(&bound[0], asks);
             browser.pipelines = setting.rng.coin();
             browser.half_closes = setting.rng.coin();

@@ -125,7 +125,7 @@ impl Proxy {
         if exchange.backlog.shrank(&io.up.tx) || io.drained {
             exchange.progress(io.now, &self.rules);
         }
-        if let Some(step) = self.upload(exchange, io) {
+        if let Some(step) = self.upload(exchange, io)? {
             return Ok(step);
         }
         if let Some(step) = self.await_response(exchange, scanner, origin, io) {
@@ -135,31 +135,31 @@ impl Proxy {
             return Ok(step);
         }
         if io.now >= exchange.until && io.down.tx.is_empty() {
-            return Ok(self.exchange_expired(exchange, origin, io));
+            return self.exchange_expired(exchange, origin, io);
         }
         exchange.backlog.watch(&mut io.up.tx);
         Ok(Step::Wait)
     }
 
     /// Passes on what there is of the request's body.
-    fn upload(&mut self, exchange: &mut Exchange, io: &mut Io<'_>) -> Option<Step> {
+    fn upload(&mut self, exchange: &mut Exchange, io: &mut Io<'_>) -> Result<Option<Step>, Error> {
         if exchange.upload.is_done() || io.up.status != Status::Open {
-            return None;
+            return Ok(None);
         }
         let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
         let text = match pass(&mut exchange.upload, Coding::Kept, rx, tx, io.pool) {
             Ok(0) if io.down.is_drained() && exchange.is_awaited() => BodyError::Truncated.text(),
-            Ok(0) => return None,
+            Ok(0) => return Ok(None),
             Ok(_) => {
                 exchange.progress(io.now, &self.rules);
-                return None;
+                return Ok(None);
             }
             Err(error) => error.text(),
         };
-        Some(match exchange.is_awaited() {
-            true => self.answer(None, Code::BAD_REQUEST, text, io),
-            false => Step::End,
-        })
+        Ok(Some(match &exchange.download {
+            Download::Awaited => self.answer(None, Code::BAD_REQUEST, text, io),
+            Download::Passing(passing) => passing.cut(format!("request cut: {text}"))?,
+        }))
     }
 
     /// Passes on interim responses and the head of the final one.
@@ -195,6 +195,7 @@ impl Proxy {
                 }
                 Heard::Final(head_bytes, passing) => {
                     io.up.rx.consume(head_bytes);
+                    io.down.end_is_framing = passing.end_is_framing;
                     exchange.download = Download::Passing(passing);
                 }
                 Heard::Part | Heard::Bad(_) => unreachable!("both were dealt with above"),
@@ -291,12 +292,8 @@ impl Proxy {
         };
         match passing.pass(io) {
             Err(error) => {
-                log::debug!("proxy: {}: response cut: {error}", origin.authority);
-                // Where nothing but the end of the connection ends the body, an orderly one would make it look whole.
-                match passing.end_is_framing {
-                    true => Err(Error::Protocol(format!("{}: {error}", origin.authority))),
-                    false => Ok(Some(Step::End)),
-                }
+                let text = format!("{}: response cut: {error}", origin.authority);
+                Ok(Some(passing.cut(text)?))
             }
             Ok(_) if passing.body.is_done() => {
                 let whole = exchange.upload.is_done();
@@ -323,7 +320,7 @@ impl Proxy {
         exchange: &mut Exchange,
         origin: &Origin,
         io: &mut Io<'_>,
-    ) -> Step {
+    ) -> Result<Step, Error> {
         let awaited = exchange.is_awaited();
         let client_is_silent = awaited
             && !exchange.upload.is_done()
@@ -335,22 +332,35 @@ impl Proxy {
         };
         exchange.until = exchange.moved + limit;
         if io.now < exchange.until {
-            return Step::Wait;
+            return Ok(Step::Wait);
         }
-        if client_is_silent {
-            let text = "the body of the request took too long";
-            self.answer(None, Code::REQUEST_TIMEOUT, text, io)
-        } else if awaited {
-            let text = format!("{}: it did not answer in time", origin.authority);
-            self.answer(exchange.unanswered(), Code::GATEWAY_TIMEOUT, &text, io)
-        } else {
-            log::debug!("proxy: {}: silent within its response", origin.authority);
-            Step::End
-        }
+        Ok(match &exchange.download {
+            Download::Passing(passing) => {
+                passing.cut(format!("{}: silent within its response", origin.authority))?
+            }
+            Download::Awaited if client_is_silent => {
+                let text = "the body of the request took too long";
+                self.answer(None, Code::REQUEST_TIMEOUT, text, io)
+            }
+            Download::Awaited => {
+                let text = format!("{}: it did not answer in time", origin.authority);
+                self.answer(exchange.unanswered(), Code::GATEWAY_TIMEOUT, &text, io)
+            }
+        })
     }
 }
 
 impl Passing {
+    /// What becomes of a response that cannot be had whole. Where nothing but the end of the connection ends the body, an
+    /// orderly one would make it look whole.
+    fn cut(&self, text: String) -> Result<Step, Error> {
+        log::debug!("proxy: {text}");
+        match self.end_is_framing {
+            true => Err(Error::Protocol(text)),
+            false => Ok(Step::End),
+        }
+    }
+
     /// Passes on what waits. How many bytes it took.
     fn pass(&mut self, io: &mut Io<'_>) -> Result<usize, BodyError> {
         let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);

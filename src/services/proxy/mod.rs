@@ -313,6 +313,7 @@ impl Proxy {
             Ok(()) if request.form == Form::Tunnel => {
                 io.down.rx.consume(request.head_bytes);
                 io.down.tx.put(TUNNEL_OPEN, io.pool);
+                (io.down.end_is_framing, io.up.end_is_framing) = (true, true);
                 Step::Go(State::Tunnel(Tunnel::new(self.rules.idle_timeout, io.now)))
             }
             Ok(()) => {

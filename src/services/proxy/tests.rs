@@ -757,6 +757,43 @@ fn what_was_broken_off_looks_broken_off() {
 }
 
 #[test]
+fn where_the_end_is_the_framing_what_was_broken_off_ends_with_a_reset() {
+    let get = "GET http://origin.example/ HTTP/1.0\r\n\r\n";
+    let post = "POST http://origin.example/ HTTP/1.0\r\nContent-Length: 9\r\n\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let until_close = "HTTP/1.1 200 OK\r\n\r\nabc";
+    type Breaks = fn(&mut Bench<Proxy>);
+    let cases: [(&str, &str, Breaks); 5] = [
+        (get, chunked, |bench| {
+            bench.origin_sends(b"x\r\n");
+        }),
+        (get, chunked, |bench| {
+            bench.origin_closes();
+        }),
+        (get, until_close, |bench| {
+            bench.later(Duration::from_secs(60));
+        }),
+        (get, until_close, |bench| {
+            bench.origin_fails(io::ErrorKind::ConnectionReset);
+        }),
+        (post, chunked, |bench| {
+            bench.later(Duration::from_secs(60));
+        }),
+    ];
+    for (number, (request, response, breaks)) in cases.into_iter().enumerate() {
+        let mut bench = bench();
+        connected(&mut bench, request.as_bytes());
+        bench.origin_sends(response.as_bytes()).expect_open();
+        breaks(&mut bench);
+        assert!(
+            bench.failed.is_some() && bench.down.end_is_framing,
+            "{number}"
+        );
+        assert!(answered(&mut bench).ends_with("abc"));
+    }
+}
+
+#[test]
 fn more_than_the_answer_is_not_taken_for_the_next_one() {
     let mut bench = bench();
     connected(&mut bench, GET);
@@ -906,9 +943,10 @@ fn a_tunnel_carries_bytes_and_ends_both_ways() {
     connected(&mut bench, connect);
     bench
         .origin_sends(b"answer")
-        .origin_fails(io::ErrorKind::ConnectionReset)
-        .expect_closed();
+        .origin_fails(io::ErrorKind::ConnectionReset);
+    assert!(matches!(bench.failed, Some(Error::Reset(_))));
     assert!(answered(&mut bench).ends_with("answer"));
+    assert!(bench.down.end_is_framing, "the client is reset as well");
 }
 
 #[test]
