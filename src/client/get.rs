@@ -95,7 +95,7 @@ pub struct GetArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_redirects: u32,
 
-    /// Send this header, too
+    /// Send this header, too; credentials and Host not to where a redirect leads away from the server
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
 
@@ -165,8 +165,19 @@ impl Timing {
     }
 }
 
-/// A request without its empty line.
-fn request(args: &GetArgs, target: &str, host: &str) -> Vec<u8> {
+/// Headers that were given for the server that was asked first, and are not for those that it redirects to.
+const FOR_THE_FIRST: [&str; 4] = ["Authorization", "Cookie", "Host", "Proxy-Authorization"];
+
+/// A request without its empty line. `elsewhere`: a redirect led to another server than was asked first.
+fn request(args: &GetArgs, target: &str, host: &str, elsewhere: bool) -> Vec<u8> {
+    let given: Vec<(&str, &str)> = args
+        .headers
+        .iter()
+        .map(|line| (line.split_once(':').map_or("", |(name, _)| name), &line[..]))
+        .filter(|(name, _)| {
+            !elsewhere || !FOR_THE_FIRST.iter().any(|of| of.eq_ignore_ascii_case(name))
+        })
+        .collect();
     let mut bytes = Vec::with_capacity(256);
     let method = if args.head { Method::Head } else { Method::Get };
     head::put_request_line(&mut bytes, method, target);
@@ -177,18 +188,16 @@ fn request(args: &GetArgs, target: &str, host: &str) -> Vec<u8> {
         ("Accept", "*/*"),
         ("Connection", "close"),
     ] {
-        let is_given = |header: &String| {
-            header
-                .split_once(':')
-                .is_some_and(|(given, _)| given.eq_ignore_ascii_case(name))
-        };
         // Two lines of Host would make the request ambiguous (RFC 9112, section 3.2).
-        if !args.headers.iter().any(is_given) {
+        if !given
+            .iter()
+            .any(|(given, _)| given.eq_ignore_ascii_case(name))
+        {
             head::put_header(&mut bytes, name, value);
         }
     }
-    for header in &args.headers {
-        bytes.extend_from_slice(header.as_bytes());
+    for (_, line) in given {
+        bytes.extend_from_slice(line.as_bytes());
         bytes.extend_from_slice(b"\r\n");
     }
     bytes
@@ -409,7 +418,7 @@ fn raw(args: &GetArgs, target: &Target, path: &str) -> Outcome {
         Target::Unix(_) => "localhost".to_owned(),
         Target::Net { .. } => target.to_string(),
     };
-    let mut bytes = request(args, path, &host);
+    let mut bytes = request(args, path, &host, false);
     head::put_head_end(&mut bytes);
     stream.write_all(&bytes)?;
     stream.begin("waiting for the response");
@@ -509,9 +518,10 @@ impl<'a> Fetch<'a> {
             Some(path) if self.args.resume => std::fs::metadata(path).map_or(0, |file| file.len()),
             _ => 0,
         };
-        let mut url = first;
+        let mut url = first.clone();
         for followed in 0.. {
-            let answered = self.ask(&url, offset)?;
+            let server = |url: &Url| (url.is_https, url.host.to_ascii_lowercase(), url.port);
+            let answered = self.ask(&url, server(&url) != server(&first), offset)?;
             let is_redirect = matches!(answered.head.status, 301 | 302 | 303 | 307 | 308);
             let location = answered
                 .head
@@ -535,7 +545,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Connects, through a proxy where one is set, asks and reads the head.
-    fn ask(&mut self, url: &Url, offset: u64) -> Result<Answered, Failure> {
+    fn ask(&mut self, url: &Url, elsewhere: bool, offset: u64) -> Result<Answered, Failure> {
         let args = self.args;
         let proxy = proxy_for(args, url)?;
         let target = proxy.as_ref().map_or_else(|| url.target(), Url::target);
@@ -561,7 +571,7 @@ impl<'a> Fetch<'a> {
         } else {
             &url.path
         };
-        let mut bytes = request(args, target, &url.authority());
+        let mut bytes = request(args, target, &url.authority(), elsewhere);
         if args.compressed {
             head::put_header(&mut bytes, "Accept-Encoding", "gzip, deflate");
         }

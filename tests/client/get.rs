@@ -262,6 +262,35 @@ fn compressed_bodies() {
 }
 
 #[test]
+fn credentials_do_not_follow_a_redirect_to_another_server() {
+    let secrets = [
+        "Authorization: Bearer x",
+        "cookie: a=b",
+        "Proxy-Authorization: y",
+        "Host: first.test",
+    ];
+    let other = http_server(|request| with_length("200 OK", "", request.as_bytes()));
+    let server = http_server(move |request| match request.contains(" /here ") {
+        true => with_length("200 OK", "", request.as_bytes()),
+        false if request.contains(" /away ") => {
+            with_length("302 Found", &format!("Location: http://{other}/\r\n"), b"")
+        }
+        false => with_length("302 Found", "Location: /here\r\n", b""),
+    });
+    for (path, kept) in [("first", true), ("away", false)] {
+        let url = format!("http://{server}/{path}");
+        let mut arguments = vec![url.as_str(), "-H", "X-Other: z"];
+        arguments.extend(secrets.iter().flat_map(|secret| ["-H", secret]));
+        let ended = get(&arguments);
+        for secret in secrets {
+            assert_eq!(ended.stdout.contains(secret), kept, "{path}: {ended:?}");
+        }
+        assert!(ended.stdout.contains("X-Other: z\r\n"), "{ended:?}");
+        assert_eq!(ended.stdout.matches("Host: ").count(), 1, "{ended:?}");
+    }
+}
+
+#[test]
 fn https_with_an_authority_of_ones_own() {
     let server = tcp_server(|stream| {
         let mut stream = accept_tls(stream);
