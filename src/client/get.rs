@@ -298,6 +298,12 @@ fn read_body(
         let bytes = stream.read(&mut buffer)?;
         buffer.truncate(bytes);
         if bytes == 0 {
+            // RFC 9112, section 9.8: where the end of the connection is the end of the body, TLS must tell of it.
+            if stream.is_cut() && matches!(decoder, BodyDecoder::UntilEof) {
+                return Err(stream.broken(&format!(
+                    "the end of the body was not announced by TLS after {came} bytes, so some may be missing"
+                )));
+            }
             let missing = match decoder {
                 BodyDecoder::Length { left } => format!(", {left} bytes are missing"),
                 _ => format!(" after {came} bytes of a chunked body"),

@@ -334,6 +334,32 @@ fn tunnel(mut client: TcpStream, origin: SocketAddr) {
 }
 
 #[test]
+fn a_body_until_the_end_is_whole_only_if_tls_says_so() {
+    for (response, announced, code) in [
+        ("HTTP/1.1 200 OK\r\n\r\nall", true, 0),
+        ("HTTP/1.1 200 OK\r\n\r\nall", false, 69),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nall", false, 0),
+    ] {
+        let server = tcp_server(move |stream| {
+            let mut stream = accept_tls(stream);
+            read_to(&mut stream, "\r\n\r\n");
+            let _ = stream.write_all(response.as_bytes());
+            if announced {
+                stream.conn.send_close_notify();
+            }
+            let _ = stream.flush();
+        });
+        let url = format!("https://localhost:{}/", server.port());
+        let ended = get(&[&url, "--ca-file", CA_FILE, "-4"]);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (code, "all"),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
 fn proxies_from_flag_and_environment() {
     let origin = tcp_server(|stream| {
         let mut stream = accept_tls(stream);
