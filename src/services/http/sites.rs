@@ -51,7 +51,7 @@ impl Sites {
             }
         };
         let fits = |site: &&mut Site| {
-            let host = match (&site.host, &head.host) {
+            let host = match (&site.host, &head.authority()) {
                 (Some(wanted), Some(authority)) => is_host(wanted, authority),
                 (wanted, _) => wanted.is_none(),
             };
