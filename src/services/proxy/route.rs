@@ -214,7 +214,10 @@ fn address_bar<'b>(
         ));
     }
     let mut rest = &path[1..];
-    if let Some((scheme, after)) = rest.split_once("://") {
+    // One behind the host is the path's own.
+    if let Some((scheme, after)) = rest.split_once("://")
+        && !scheme.contains('/')
+    {
         scheme_is_http(scheme)?;
         rest = after;
     }

@@ -374,6 +374,12 @@ fn the_address_bar_names_the_origin_in_the_path() {
             "[2001:db8::1]:81",
         ),
         (
+            "/origin.example/web/http://b.example/",
+            "/web/http://b.example/",
+            "origin.example",
+            "192.0.2.1:80",
+        ),
+        (
             "/http://origin.example/a",
             "/a",
             "origin.example",
