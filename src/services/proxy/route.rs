@@ -144,12 +144,17 @@ fn gateway<'b>(head: &RequestHead<'b>, origin: &'b Origin) -> Result<Route<'b>, 
         query: None,
     };
     match head.target {
+        Target::Asterisk => Ok(route),
+        Target::Absolute { scheme, .. }
+            if is_asterisk(head, split_absolute(head.target_text, scheme).1) =>
+        {
+            Ok(route)
+        }
         Target::Origin { path, query } | Target::Absolute { path, query, .. } => Ok(Route {
             path,
             query,
             ..route
         }),
-        Target::Asterisk => Ok(route),
         Target::Authority(_) => Err(Refusal::new(
             Status::METHOD_NOT_ALLOWED,
             "CONNECT is not for a gateway to one origin",
@@ -166,12 +171,10 @@ fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refus
             query,
         } => {
             scheme_is_http(scheme)?;
-            let rest = &head.target_text[scheme.len() + "://".len()..];
-            let (text, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            // RFC 9112 section 3.2.4: the last proxy turns an empty path into the asterisk.
-            let asterisk = tail.is_empty() && head.method == Method::Options;
+            let (text, tail) = split_absolute(head.target_text, scheme);
+            let path = if is_asterisk(head, tail) { "*" } else { path };
             Ok(Route {
-                path: if asterisk { "*" } else { path },
+                path,
                 query,
                 ..Route::new(Form::Forward, authority, text)
             })
@@ -189,6 +192,17 @@ fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refus
         }
         Target::Asterisk => Err(Refusal::new(Status::OK, "this proxy forwards every method")),
     }
+}
+
+/// Splits an absolute target into its authority and what follows.
+fn split_absolute<'b>(target: &'b str, scheme: &str) -> (&'b str, &'b str) {
+    let rest = &target[scheme.len() + "://".len()..];
+    rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()))
+}
+
+/// RFC 9112 section 3.2.4: the last proxy turns the empty path of an OPTIONS request into the asterisk.
+fn is_asterisk(head: &RequestHead<'_>, tail: &str) -> bool {
+    tail.is_empty() && head.method == Method::Options
 }
 
 fn scheme_is_http(scheme: &str) -> Result<(), Refusal> {

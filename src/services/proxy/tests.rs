@@ -541,6 +541,14 @@ fn a_gateway_asks_its_one_origin() {
     bench.expect_open();
     let connect = "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n";
     assert_eq!(refused(&mut gateway(), connect).0, 405);
+    for (target, path) in [("http://x", "*"), ("*", "*"), ("http://x/", "/")] {
+        let request = format!("OPTIONS {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let asked = connected(&mut gateway(), request.as_bytes());
+        assert!(
+            asked.starts_with(&format!("OPTIONS {path} HTTP/1.1\r\n")),
+            "{asked}"
+        );
+    }
 }
 
 #[test]
