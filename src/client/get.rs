@@ -51,8 +51,8 @@ const HEAD_LIMITS: head::Limits = head::Limits {
 HOST PORT PATH prints status line, headers and body as sent; a URL the body.
 
 A proxy is taken from --proxy, or from http_proxy, https_proxy and no_proxy.
-Exit codes: 0 done, 1 an error status with --fail, 69 unavailable, 75 the
-status 429 or 503 with --fail."
+Exit codes: 0 done, 1 an error status with --fail, 69 unavailable, 74 an
+output cannot be written, 75 the status 429 or 503 with --fail."
 )]
 pub struct GetArgs {
     /// A URL; or host name, address or unix:PATH
@@ -327,13 +327,7 @@ enum Sink {
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Stdout(output) => match output.bytes(bytes) {
-                Ok(()) => Ok(bytes.len()),
-                Err(failure) if failure.exit == Exit::Done => {
-                    Err(io::Error::from(io::ErrorKind::BrokenPipe))
-                }
-                Err(failure) => Err(io::Error::other(failure.message)),
-            },
+            Self::Stdout(output) => output.write(bytes).map(|()| bytes.len()),
             Self::File(file, _) => file.write(bytes),
             Self::Memory(memory) => memory.write(bytes),
         }
@@ -347,10 +341,8 @@ impl Write for Sink {
 impl Sink {
     fn failure(&self, error: &io::Error) -> Failure {
         match self {
-            Self::File(_, path) => {
-                Failure::usage(format!("writing to {}: {error}", path.display()))
-            }
-            Self::Stdout(_) | Self::Memory(_) => write_failure(error),
+            Self::File(_, path) => write_failure(&path.display().to_string(), error),
+            Self::Stdout(_) | Self::Memory(_) => write_failure("standard output", error),
         }
     }
 }
@@ -432,7 +424,10 @@ fn raw(args: &GetArgs, target: &Target, path: &str) -> Outcome {
     let method = if args.head { Method::Head } else { Method::Get };
     let (head, first_byte) = read_head(&mut stream, &mut received, method)?;
     let mut sink = sink(args, args.output.as_deref(), false)?;
-    let mut put = |bytes: &[u8]| sink.write_all(bytes).map_err(|error| write_failure(&error));
+    let mut put = |bytes: &[u8]| {
+        let written = sink.write_all(bytes);
+        written.map_err(|error| sink.failure(&error))
+    };
     put(&head.text)?;
     read_body(&mut stream, received, head.body, true, &mut put)?;
     let timing = Timing {

@@ -110,10 +110,16 @@ impl Output {
     /// # Errors
     /// Standard output is closed or full.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.out
-            .write_all(bytes)
-            .and_then(|()| self.out.flush())
-            .map_err(|error| write_failure(&error))
+        self.write(bytes)
+            .map_err(|error| write_failure("standard output", &error))
+    }
+
+    /// The same, for who has to hand on the system's error.
+    ///
+    /// # Errors
+    /// See [`write_failure`].
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes).and_then(|()| self.out.flush())
     }
 }
 
@@ -123,16 +129,16 @@ impl Default for Output {
     }
 }
 
-/// What a failed write to standard output means.
-pub fn write_failure(error: &io::Error) -> Failure {
+/// What a failed write to `what` means.
+pub fn write_failure(what: &str, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure {
             exit: Exit::Done,
             message: String::new(),
         },
         _ => Failure {
-            exit: Exit::Negative,
-            message: format!("writing to standard output: {error}"),
+            exit: Exit::Unwritable,
+            message: format!("writing to {what}: {error}"),
         },
     }
 }
@@ -162,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_went_away_is_no_error() {
-        let failure = write_failure(&io::Error::from(io::ErrorKind::BrokenPipe));
+        let failure = write_failure("x", &io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((failure.exit, failure.message.as_str()), (Exit::Done, ""));
     }
 }

@@ -262,6 +262,36 @@ fn compressed_bodies() {
 }
 
 #[test]
+fn an_output_that_is_full_is_named() {
+    let server = http_server(|_| with_length("200 OK", "", b"body"));
+    let url = format!("http://{server}/");
+    let port = server.port().to_string();
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    for form in [&[url.as_str()][..], &["127.0.0.1", &port, "/"]] {
+        for (flags, named) in [
+            (&["-o", "/dev/full"][..], "/dev/full"),
+            (&[], "standard output"),
+        ] {
+            let mut arguments = vec!["get"];
+            arguments.extend(form.iter().chain(flags));
+            let output = command(&arguments).stdout(full()).output().unwrap();
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(74), "{told}");
+            let words = format!("netlab-reactor get: writing to {named}: No space left on device");
+            assert!(
+                told.starts_with(&words) && told.lines().count() == 1,
+                "{told}"
+            );
+        }
+    }
+}
+
+#[test]
 fn credentials_do_not_follow_a_redirect_to_another_server() {
     let secrets = [
         "Authorization: Bearer x",
