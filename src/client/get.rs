@@ -21,7 +21,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::connect::{ConnectTimes, Target};
-use super::output::{Output, no_color, printable, write_failure};
+use super::output::{Output, no_color, write_failure};
 use super::stream::Stream;
 use super::tls::{TlsArgs, Trust};
 use super::url::Url;
@@ -29,6 +29,7 @@ use super::{CommonArgs, Exit, Failure, Limits, Outcome};
 use crate::http::Method;
 use crate::http::body::BodyDecoder;
 use crate::http::head::{self, BodyLength, HeadScanner, Parsed};
+use crate::wire::text::printable;
 use crate::wire::upload::SafeName;
 
 /// Bounds on a response head: generous, since a person chose the server.
@@ -633,11 +634,8 @@ impl<'a> Fetch<'a> {
                 head.status, head.reason
             )));
         }
-        if args.head || args.include {
-            let shown: Vec<u8> = head.text.clone();
-            if !args.common.json {
-                Output::new().bytes(&shown)?;
-            }
+        if (args.head || args.include) && !args.common.json {
+            Output::new().peer_text(&head.text)?;
         }
         let coding = if args.compressed && !args.head {
             head.content_encoding.as_str()
