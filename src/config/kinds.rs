@@ -630,6 +630,12 @@ pub struct ProxyConfig {
     /// Silence between two requests, within a request body or in both directions of a tunnel, or
     /// refusal to take the answer, after which a client is dropped. Key `idle_timeout`, default 60 s.
     pub idle_timeout: Duration,
+    /// Bytes a second that a request body must bring while the origin takes it: each byte buys its share of a second, and
+    /// `idle_timeout` is the most that can be in hand. `None` for no minimum. Key `min_body_rate` (0 for none), default 240.
+    pub body_rate_min: Option<NonZeroU32>,
+    /// Time from the end of a request to the head of its final response, whatever interim responses come meanwhile. Key
+    /// `response_timeout`, default 5 min.
+    pub response_timeout: Duration,
     /// Time for a whole request head, from its first byte on. Key `head_timeout`, default 10 s.
     pub head_timeout: Duration,
     /// Bytes of a request head or a response head. Key `max_head_bytes`, default
@@ -651,6 +657,8 @@ impl ProxyConfig {
             connect_timeout: Duration::from_secs(5),
             upstream_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
+            body_rate_min: NonZeroU32::new(240),
+            response_timeout: Duration::from_secs(5 * 60),
             head_timeout: Duration::from_secs(10),
             head_bytes_max: HEAD_BYTES_MAX,
             cache,
@@ -689,6 +697,8 @@ impl ProxyConfig {
         section.timeout("connect_timeout", &mut config.connect_timeout);
         section.timeout("upstream_timeout", &mut config.upstream_timeout);
         section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.rate("min_body_rate", &mut config.body_rate_min);
+        section.timeout("response_timeout", &mut config.response_timeout);
         section.timeout("head_timeout", &mut config.head_timeout);
         section.memory_size("max_head_bytes", HEAD_BYTES, &mut config.head_bytes_max);
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);

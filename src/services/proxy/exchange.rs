@@ -19,6 +19,7 @@ use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK
 use crate::http::head::{BodyLength, HeadScanner, Parsed};
 use crate::http::{Method, Status as Code, Version};
 use crate::service::{Error, Finish, Io, Link, Status};
+use crate::services::prolonged;
 
 /// What the framing of one chunk takes at most: 16 digits and two line ends.
 const CHUNK_FRAMING_BYTES_MAX: usize = 20;
@@ -30,6 +31,10 @@ pub(super) struct Exchange {
     download: Download,
     /// When bytes last moved.
     moved: Instant,
+    /// What the client paid for with bytes of the body: when more must be there, unless somebody else is waited for.
+    body_until: Instant,
+    /// When the whole request was sent on.
+    uploaded: Option<Instant>,
     pub(super) until: Instant,
     backlog: Backlog,
 }
@@ -79,11 +84,14 @@ enum Heard {
 impl Exchange {
     /// A request of which the head was just sent.
     pub(super) fn new(request: Request, now: Instant, rules: &Rules) -> Self {
+        let upload = BodyDecoder::new(request.body);
         let mut exchange = Self {
             request,
-            upload: BodyDecoder::new(request.body),
+            uploaded: upload.is_done().then_some(now),
+            upload,
             download: Download::Awaited,
             moved: now,
+            body_until: now + rules.idle_timeout,
             until: now,
             backlog: Backlog::default(),
         };
@@ -91,14 +99,28 @@ impl Exchange {
         exchange
     }
 
-    /// Bytes moved: the time begins anew, and ends when the first of those whom we may wait for has been silent too long.
+    /// Bytes moved: the time begins anew, and ends when the first of those whom we may wait for has taken too long.
     fn progress(&mut self, now: Instant, rules: &Rules) {
         self.moved = now;
-        self.until = now
-            + match self.upload.is_done() {
-                true => rules.upstream_timeout,
-                false => rules.upstream_timeout.min(rules.idle_timeout),
-            };
+        self.until = self.origin_until(rules);
+        if self.is_awaited() && !self.upload.is_done() {
+            self.until = self.until.min(self.body_until);
+        }
+    }
+
+    /// Until when the origin may be waited for: its silence has a limit, and so has the wait for its answer.
+    fn origin_until(&self, rules: &Rules) -> Instant {
+        let silent = self.moved + rules.upstream_timeout;
+        match self.uploaded {
+            Some(uploaded) if self.is_awaited() => silent.min(uploaded + rules.response_timeout),
+            _ => silent,
+        }
+    }
+
+    /// Whether the client is the one that is waited for: it sends a body, and the origin takes all of it.
+    fn awaits_client(&self, io: &Io<'_>) -> bool {
+        let uploads = self.is_awaited() && !self.upload.is_done();
+        uploads && !self.request.expects_continue && io.up.tx.is_empty()
     }
 
     fn is_awaited(&self) -> bool {
@@ -149,8 +171,17 @@ impl Proxy {
         let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
         let text = match pass(&mut exchange.upload, Coding::Kept, rx, tx, io.pool) {
             Ok(0) if io.down.is_drained() && exchange.is_awaited() => BodyError::Truncated.text(),
-            Ok(0) => return Ok(None),
-            Ok(_) => {
+            Ok(0) => {
+                if !io.down.rx.is_empty() {
+                    // The client is held up by the origin.
+                    exchange.body_until = io.now + self.rules.idle_timeout;
+                }
+                return Ok(None);
+            }
+            Ok(count) => {
+                let (rate_min, most) = (self.rules.body_rate_min, self.rules.idle_timeout);
+                exchange.body_until = prolonged(exchange.body_until, count, rate_min, io.now, most);
+                exchange.uploaded = exchange.upload.is_done().then_some(io.now);
                 exchange.progress(io.now, &self.rules);
                 return Ok(None);
             }
@@ -191,7 +222,9 @@ impl Proxy {
             match heard {
                 Heard::Interim(head_bytes) => {
                     io.up.rx.consume(head_bytes);
-                    exchange.request.expects_continue = false;
+                    if std::mem::take(&mut exchange.request.expects_continue) {
+                        exchange.body_until = io.now + self.rules.idle_timeout;
+                    }
                 }
                 Heard::Final(head_bytes, passing) => {
                     io.up.rx.consume(head_bytes);
@@ -321,24 +354,20 @@ impl Proxy {
         origin: &Origin,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
-        let awaited = exchange.is_awaited();
-        let client_is_silent = awaited
-            && !exchange.upload.is_done()
-            && !exchange.request.expects_continue
-            && io.up.tx.is_empty();
-        let limit = match client_is_silent {
-            true => self.rules.idle_timeout,
-            false => self.rules.upstream_timeout,
-        };
-        exchange.until = exchange.moved + limit;
-        if io.now < exchange.until {
+        let awaits_client = exchange.awaits_client(io);
+        let client_is_late = awaits_client && io.now >= exchange.body_until;
+        if !awaits_client {
+            exchange.body_until = io.now + self.rules.idle_timeout;
+        }
+        exchange.until = exchange.origin_until(&self.rules);
+        if io.now < exchange.until && !client_is_late {
             return Ok(Step::Wait);
         }
         Ok(match &exchange.download {
             Download::Passing(passing) => {
                 passing.cut(format!("{}: silent within its response", origin.authority))?
             }
-            Download::Awaited if client_is_silent => {
+            Download::Awaited if client_is_late => {
                 let text = "the body of the request took too long";
                 self.answer(None, Code::REQUEST_TIMEOUT, text, io)
             }

@@ -32,6 +32,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,8 @@ struct Rules {
     connect_timeout: Duration,
     upstream_timeout: Duration,
     idle_timeout: Duration,
+    body_rate_min: Option<NonZeroU32>,
+    response_timeout: Duration,
     head_timeout: Duration,
 }
 
@@ -155,6 +158,8 @@ impl Proxy {
                 connect_timeout: config.connect_timeout,
                 upstream_timeout: config.upstream_timeout,
                 idle_timeout: config.idle_timeout,
+                body_rate_min: config.body_rate_min,
+                response_timeout: config.response_timeout,
                 head_timeout: config.head_timeout,
             },
             scratch: Vec::new(),

@@ -884,6 +884,7 @@ fn times_run_out() {
     bench.expect_open().later(seconds(1)).expect_closed();
 
     let mut bench = bench_with(&ProxyConfig {
+        body_rate_min: None,
         idle_timeout: seconds(3),
         ..config()
     });
@@ -906,6 +907,53 @@ fn times_run_out() {
     bench.later(seconds(2));
     assert_eq!(own_answer(&mut bench).0, 504);
     bench.expect_closed();
+}
+
+#[test]
+fn a_body_that_drips_does_not_last_for_ever() {
+    let second = Duration::from_secs(1);
+    for (rate, lasts_s) in [(NonZeroU32::new(2), 118), (None, 299)] {
+        let mut bench = bench_with(&ProxyConfig {
+            body_rate_min: rate,
+            ..config()
+        });
+        let post =
+            b"POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n";
+        connected(&mut bench, post);
+        let mut lasted_s = 0;
+        while lasted_s < 299 {
+            bench.later(second);
+            if bench.is_over() {
+                break;
+            }
+            bench.peer_sends(b"x").origin_received();
+            lasted_s += 1;
+        }
+        assert_eq!(
+            lasted_s, lasts_s,
+            "{rate:?}: 60 s in hand, and half a second for each byte"
+        );
+        if rate.is_some() {
+            assert_eq!(own_answer(&mut bench).0, 408);
+        }
+    }
+}
+
+#[test]
+fn interim_responses_do_not_prolong_the_wait_for_the_final_one_for_ever() {
+    let mut bench = bench_with(&ProxyConfig {
+        response_timeout: Duration::from_secs(150),
+        ..config()
+    });
+    connected(&mut bench, GET);
+    for _ in 0..149 {
+        bench
+            .later(Duration::from_secs(1))
+            .origin_sends(b"HTTP/1.1 102 Processing\r\n\r\n")
+            .expect(b"HTTP/1.1 102 Processing\r\n\r\n");
+    }
+    bench.later(Duration::from_secs(1));
+    assert_eq!(own_answer(&mut bench).0, 504);
 }
 
 #[test]
