@@ -645,6 +645,9 @@ pub struct ProxyConfig {
     pub cache: Cache,
     /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`].
     pub connections_max: usize,
+    /// Connections at once from one IPv4 address or IPv6 /64; who has more is answered with 429. `None` for no limit. Key
+    /// `max_connections_per_address` (0 for none), default none.
+    pub connections_per_address_max: Option<NonZeroU32>,
 }
 
 impl ProxyConfig {
@@ -663,6 +666,7 @@ impl ProxyConfig {
             head_bytes_max: HEAD_BYTES_MAX,
             cache,
             connections_max: CONNECTIONS_MAX,
+            connections_per_address_max: None,
         }
     }
 
@@ -702,6 +706,8 @@ impl ProxyConfig {
         section.timeout("head_timeout", &mut config.head_timeout);
         section.memory_size("max_head_bytes", HEAD_BYTES, &mut config.head_bytes_max);
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);
+        let per_address = &mut config.connections_per_address_max;
+        section.rate("max_connections_per_address", per_address);
         config
     }
 }

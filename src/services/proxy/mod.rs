@@ -41,7 +41,8 @@ use crate::config::{Cache, ConnectPorts, ProxyConfig};
 use crate::dns::{AddressPolicy, Failure, Refused};
 use crate::http::head::{BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::{Method, Status as Code, Version};
-use crate::service::{Error, Io, Peer, Phase, Service};
+use crate::service::{Disk, Error, Io, Peer, Phase, Service};
+use crate::services::addresses::{Address, Addresses};
 
 mod exchange;
 mod heads;
@@ -58,6 +59,7 @@ use tunnel::{TUNNEL_OPEN, Tunnel};
 /// The proxy service.
 pub struct Proxy {
     rules: Rules,
+    addresses: Addresses,
     /// The head that is being written, kept for its memory only.
     scratch: Vec<u8>,
 }
@@ -87,9 +89,13 @@ pub struct Conn {
     scanner: HeadScanner,
     /// Whose connection `io.up` is, or is about to be.
     origin: Origin,
+    /// Where this connection is counted.
+    address: Option<Address>,
 }
 
 enum State {
+    /// The client's address has as many connections as it may.
+    Refused { until: Instant },
     /// No byte of a request is here.
     Idle { until: Instant },
     /// Some bytes of a head are here.
@@ -162,6 +168,7 @@ impl Proxy {
                 response_timeout: config.response_timeout,
                 head_timeout: config.head_timeout,
             },
+            addresses: Addresses::new(config.connections_per_address_max),
             scratch: Vec::new(),
         }
     }
@@ -466,13 +473,17 @@ impl Service for Proxy {
     type Conn = Conn;
     const CLIENT_FIRST: bool = true;
 
-    fn accept(&mut self, _peer: &Peer, now: Instant) -> Conn {
+    fn accept(&mut self, peer: &Peer, now: Instant) -> Conn {
+        let until = now + self.rules.idle_timeout;
+        let (state, address) = match self.addresses.enter(peer) {
+            Ok(address) => (State::Idle { until }, address),
+            Err(()) => (State::Refused { until }, None),
+        };
         Conn {
-            state: State::Idle {
-                until: now + self.rules.idle_timeout,
-            },
+            state,
             scanner: HeadScanner::default(),
             origin: Origin::default(),
+            address,
         }
     }
 
@@ -481,9 +492,14 @@ impl Service for Proxy {
             state,
             scanner,
             origin,
+            ..
         } = conn;
         loop {
             let step = match state {
+                State::Refused { .. } => {
+                    let text = "too many connections from this address";
+                    self.answer(None, Code::TOO_MANY_REQUESTS, text, io)
+                }
                 State::Idle { until } => {
                     *scanner = HeadScanner::default();
                     self.idle(until, io)?
@@ -507,12 +523,19 @@ impl Service for Proxy {
 
     fn deadline(&self, conn: &Conn) -> Instant {
         match &conn.state {
-            State::Idle { until }
+            State::Refused { until }
+            | State::Idle { until }
             | State::Head { until }
             | State::Resolving { until, .. }
             | State::Connecting { until, .. } => *until,
             State::Exchanging(exchange) => exchange.until,
             State::Tunnel(tunnel) => tunnel.until,
+        }
+    }
+
+    fn ended(&mut self, conn: Conn, _disk: &mut dyn Disk, _now: Instant) {
+        if let Some(address) = conn.address {
+            self.addresses.leave(address);
         }
     }
 }
