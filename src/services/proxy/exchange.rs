@@ -84,7 +84,7 @@ enum Heard {
 impl Exchange {
     /// A request of which the head was just sent.
     pub(super) fn new(request: Request, now: Instant, rules: &Rules) -> Self {
-        let upload = BodyDecoder::new(request.body);
+        let upload = BodyDecoder::forwarding(request.body);
         let mut exchange = Self {
             request,
             uploaded: upload.is_done().then_some(now),
@@ -291,7 +291,7 @@ impl Proxy {
         };
         heads::put_response(&mut self.scratch, &head, manner, &self.rules.pseudonym);
         let passing = Passing {
-            body: BodyDecoder::new(head.body),
+            body: BodyDecoder::forwarding(head.body),
             coding,
             reusable: head.keep_alive,
             ends,

@@ -982,6 +982,37 @@ fn an_address_has_as_many_connections_as_it_may() {
 }
 
 #[test]
+fn trailers_that_would_change_the_head_are_refused() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n";
+    for (name, passes) in [
+        ("Server-Timing", true),
+        ("Host2", true),
+        ("hOsT", false),
+        ("Content-Length", false),
+        ("transfer-encoding", false),
+        ("SET-COOKIE", false),
+    ] {
+        let mut bench = bench();
+        connected(&mut bench, GET);
+        for piece in format!("{head}T: v\r\n{name}: x\r\n\r\n")
+            .as_bytes()
+            .chunks(3)
+        {
+            if !bench.is_over() {
+                bench.origin_sends(piece);
+            }
+        }
+        assert_eq!(bench.is_over(), !passes, "{name}");
+        assert_eq!(answered(&mut bench).ends_with("\r\n\r\n"), passes);
+    }
+    let mut bench = bench();
+    let post = "POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+    connected(&mut bench, post.as_bytes());
+    bench.peer_sends(b"Host: y\r\n\r\n");
+    assert_eq!(own_answer(&mut bench).0, 400);
+}
+
+#[test]
 fn draining_finishes_the_exchange() {
     let mut bench = bench();
     connected(&mut bench, GET);
