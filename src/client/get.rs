@@ -134,7 +134,7 @@ pub fn run(args: &GetArgs) -> Outcome {
     }
     if args.rest.is_empty() && !args.first.starts_with("unix:") {
         let url = Url::parse(&args.first).map_err(Failure::usage)?;
-        return Fetch::new(args)?.follow(url);
+        return Fetch::new(args)?.follow(&url);
     }
     let (target, rest) = Target::from_arguments(&args.first, &args.rest)?;
     match rest {
@@ -506,9 +506,9 @@ impl<'a> Fetch<'a> {
         })
     }
 
-    fn follow(mut self, first: Url) -> Outcome {
+    fn follow(mut self, first: &Url) -> Outcome {
         let path = match self.args.remote_name {
-            true => Some(remote_name(&first)?),
+            true => Some(remote_name(first)?),
             false => self.args.output.clone(),
         };
         if self.args.resume && path.is_none() {
@@ -523,7 +523,7 @@ impl<'a> Fetch<'a> {
         let mut url = first.clone();
         for followed in 0.. {
             let server = |url: &Url| (url.is_https, url.host.to_ascii_lowercase(), url.port);
-            let answered = self.ask(&url, server(&url) != server(&first), offset)?;
+            let answered = self.ask(&url, server(&url) != server(first), offset)?;
             let is_redirect = matches!(answered.head.status, 301 | 302 | 303 | 307 | 308);
             let location = answered
                 .head
