@@ -330,13 +330,16 @@ impl Proxy {
             }
             Ok(()) => {
                 let (bytes, limits) = (io.down.rx.bytes(), &self.rules.request_limits);
-                // Invariant: these very bytes were a head with a route when it was read first.
-                if let Ok(Parsed::Complete(head, _)) = HeadScanner::default().request(bytes, limits)
-                    && let Ok(route) = Route::find(&head, &self.rules)
-                {
-                    self.scratch.clear();
-                    heads::put_request(&mut self.scratch, &head, &route, &self.rules.pseudonym);
-                }
+                // These very bytes were a head with a route when it was read first.
+                let Ok(Parsed::Complete(head, _)) = HeadScanner::default().request(bytes, limits)
+                else {
+                    return self.answer(None, Code::BAD_GATEWAY, "the request was lost", io);
+                };
+                let Ok(route) = Route::find(&head, &self.rules) else {
+                    return self.answer(None, Code::BAD_GATEWAY, "the request was lost", io);
+                };
+                self.scratch.clear();
+                heads::put_request(&mut self.scratch, &head, &route, &self.rules.pseudonym);
                 self.send(request, false, io)
             }
         }
