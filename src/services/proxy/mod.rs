@@ -462,11 +462,11 @@ impl Backlog {
         tx.memory_bytes() < self.0
     }
 
-    /// Takes that look. More than a page is watched as it goes: asked for more room than there will ever be, the queue tells
-    /// whenever some of it was freed. Less than that goes at once or not at all, and is not worth another call.
+    /// Takes that look. More than a page is watched as it goes. Less than that goes at once or not at all, and is not worth
+    /// another call.
     fn watch(&mut self, tx: &mut SendQueue) {
         self.0 = match tx.memory_bytes() {
-            bytes if bytes > PAGE_BYTES && !tx.has_room(usize::MAX / 2) => bytes,
+            bytes if bytes > PAGE_BYTES && !tx.is_empty_or_wakes() => bytes,
             _ => 0,
         };
     }

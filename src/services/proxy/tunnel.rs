@@ -37,7 +37,7 @@ impl Tunnel {
         }
         if let Status::Failed(kind) = io.up.status
             && io.up.rx.is_empty()
-            && io.down.tx.has_room(usize::MAX / 2)
+            && io.down.tx.is_empty_or_wakes()
         {
             return Err(Error::Reset(kind)); // and the client is reset as well
         }
@@ -47,9 +47,8 @@ impl Tunnel {
         if io.down.is_drained() {
             io.up.finish();
         }
-        // Not before the last bytes have left for the origin: `close` would drop them. Asked for more room than there will
-        // ever be, the queue tells when they have.
-        let done = io.down.is_drained() && io.up.tx.has_room(usize::MAX / 2);
+        // Not before the last bytes have left for the origin: `close` would drop them.
+        let done = io.down.is_drained() && io.up.tx.is_empty_or_wakes();
         if io.up.is_drained() && done {
             return Ok(Step::End);
         }
