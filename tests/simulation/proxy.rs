@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use netlab_reactor::config::{Cache, ConnectPorts, Kind, ListenerConfig, ProxyConfig};
+use netlab_reactor::config::{Cache, Kind, ListenerConfig, Ports, ProxyConfig};
 use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::Sim;
 use netlab_reactor::sys::sim::faults::Fault;
@@ -19,7 +19,7 @@ impl Scenario for WebProxy {
     fn listeners(&mut self, setting: &mut Setting<'_>) -> Vec<ListenerConfig> {
         let mut config = ProxyConfig::new(Cache::Off);
         config.allow_destinations = vec!["198.18.0.0/15".parse().expect("a range")];
-        config.connect_ports = ConnectPorts::Any;
+        config.connect_ports = Ports::Any;
         config.head_timeout = Duration::from_secs(60);
         vec![setting.listener("proxy", 8888, Kind::Proxy(config))]
     }

@@ -37,7 +37,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::buffer::{PAGE_BYTES, SendQueue};
-use crate::config::{Cache, ConnectPorts, ProxyConfig};
+use crate::config::{Cache, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Failure, Refused};
 use crate::http::head::{BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::{Method, Status as Code, Version};
@@ -67,7 +67,8 @@ pub struct Proxy {
 /// What the configuration says, ready for use.
 struct Rules {
     policy: AddressPolicy,
-    connect_ports: ConnectPorts,
+    connect_ports: Ports,
+    forward_ports: Ports,
     /// The one origin of a gateway.
     gateway: Option<Origin>,
     /// By which we know that a request was here before.
@@ -154,6 +155,7 @@ impl Proxy {
             rules: Rules {
                 policy: AddressPolicy::new(config.allow_destinations.iter().copied()),
                 connect_ports: config.connect_ports.clone(),
+                forward_ports: config.forward_ports.clone(),
                 gateway: gateway.map(|upstream| Origin::new(&upstream.host, upstream.port)),
                 pseudonym: format!("netlab-reactor ({id:08x})"),
                 request_limits: limits,

@@ -95,7 +95,14 @@ impl<'b> Route<'b> {
         last_hop(head)?;
         match &rules.gateway {
             Some(origin) => gateway(head, origin),
-            None => forward(head, rules),
+            None => {
+                let route = forward(head, rules)?;
+                if route.form == Form::Tunnel || rules.forward_ports.allow(route.port) {
+                    return Ok(route);
+                }
+                let text = format!("nothing is fetched from port {} here", route.port);
+                Err(Refusal::new(Status::FORBIDDEN, text))
+            }
         }
     }
 

@@ -67,15 +67,15 @@ fn own_answer(bench: &mut Bench<Proxy>) -> (u16, String) {
 fn an_absolute_request_goes_to_its_origin_and_the_answer_comes_back() {
     let mut bench = bench();
     bench.peer_sends(
-        b"GET http://origin.example:81/a?b HTTP/1.1\r\nHost: other\r\nUser-Agent:  x \r\nACCEPT:*/*\r\n\r\n",
+        b"GET http://origin.example:8081/a?b HTTP/1.1\r\nHost: other\r\nUser-Agent:  x \r\nACCEPT:*/*\r\n\r\n",
     );
-    let address = "192.0.2.1:81".parse().expect("an address");
+    let address = "192.0.2.1:8081".parse().expect("an address");
     assert_eq!(bench.connect, Some(vec![address]));
     bench.origin_accepts();
     assert_eq!(
         asked(&mut bench),
         format!(
-            "GET /a?b HTTP/1.1\r\nHost: origin.example:81\r\nUser-Agent:  x \r\nACCEPT:*/*\r\n{VIA}\r\n"
+            "GET /a?b HTTP/1.1\r\nHost: origin.example:8081\r\nUser-Agent:  x \r\nACCEPT:*/*\r\n{VIA}\r\n"
         )
     );
     bench
@@ -366,12 +366,12 @@ fn the_address_bar_names_the_origin_in_the_path() {
         ),
         ("/origin.example", "/", "origin.example", "192.0.2.1:80"),
         ("/origin.example?q", "/?q", "origin.example", "192.0.2.1:80"),
-        ("/192.0.2.3:81/", "/", "192.0.2.3:81", "192.0.2.3:81"),
+        ("/192.0.2.3:8081/", "/", "192.0.2.3:8081", "192.0.2.3:8081"),
         (
-            "/[2001:db8::1]:81/x",
+            "/[2001:db8::1]:8081/x",
             "/x",
-            "[2001:db8::1]:81",
-            "[2001:db8::1]:81",
+            "[2001:db8::1]:8081",
+            "[2001:db8::1]:8081",
         ),
         (
             "/origin.example/web/http://b.example/",
@@ -404,13 +404,13 @@ fn redirects_stay_in_the_address_bar() {
     let mut bench = bench();
     for (location, told) in [
         ("http://b.example/x", "/b.example/x"),
-        ("HTTP://b.example:81", "/b.example:81"),
+        ("HTTP://b.example:8081", "/b.example:8081"),
         ("//b.example/x", "/b.example/x"),
-        ("/x?y", "/origin.example:81/x?y"),
+        ("/x?y", "/origin.example:8081/x?y"),
         ("x", "x"),
         ("https://b.example/", "https://b.example/"),
     ] {
-        bench.peer_sends(b"GET /origin.example:81/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        bench.peer_sends(b"GET /origin.example:8081/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
         if bench.up.status == Status::Connecting {
             bench.origin_accepts();
         }
@@ -590,8 +590,8 @@ fn forbidden_destinations_are_named_in_the_refusal() {
         allow_destinations: vec!["127.0.0.0/8".parse().expect("a range")],
         ..config()
     });
-    bench.peer_sends(b"GET http://Localhost:81/ HTTP/1.1\r\nHost: x\r\n\r\n");
-    let address = "127.0.0.1:81".parse().expect("an address");
+    bench.peer_sends(b"GET http://Localhost:8081/ HTTP/1.1\r\nHost: x\r\n\r\n");
+    let address = "127.0.0.1:8081".parse().expect("an address");
     assert_eq!(bench.connect, Some(vec![address]), "and not ::1");
 }
 
@@ -954,6 +954,28 @@ fn interim_responses_do_not_prolong_the_wait_for_the_final_one_for_ever() {
     }
     bench.later(Duration::from_secs(1));
     assert_eq!(own_answer(&mut bench).0, 504);
+}
+
+#[test]
+fn requests_reach_the_ports_where_web_servers_are() {
+    for (port, allowed) in [
+        (80, true),
+        (443, true),
+        (1024, true),
+        (65535, true),
+        (25, false),
+        (1023, false),
+    ] {
+        for target in ["http://origin.example:PORT/", "/origin.example:PORT/"] {
+            let target = target.replace("PORT", &port.to_string());
+            let mut bench = bench();
+            bench.peer_sends(format!("POST {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+            assert_eq!(bench.connect.is_some(), allowed, "{target}");
+            if !allowed {
+                assert_eq!(own_answer(&mut bench).0, 403);
+            }
+        }
+    }
 }
 
 #[test]
