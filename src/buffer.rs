@@ -432,6 +432,13 @@ impl SendQueue {
         room
     }
 
+    /// Whether nothing waits to be sent. If something does, the protocol is called again when some of it was sent.
+    pub fn is_empty_or_wakes(&mut self) -> bool {
+        let empty = self.is_empty();
+        self.refused |= !empty;
+        empty
+    }
+
     /// Whether somebody was refused room and not told yet that there is some.
     pub fn was_refused(&self) -> bool {
         self.refused

@@ -23,7 +23,7 @@
 //! io.down.finish()   no more from us on that side; what the peer sends is still read
 //! io.close()         send what is queued, shut down, read and drop what still comes (bounded), close
 //! io.close_as(why)   the same, counted as a time-out or a refusal
-//! Err(error)         drop the session now; one log line, one counter
+//! Err(error)         drop the session now; one log line, one counter; a reset where an end would make a message whole
 //! ```
 //!
 //! Not here: how bytes reach the buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
@@ -106,6 +106,9 @@ pub struct Link {
     pub finish: Finish,
     /// How the socket stands.
     pub status: Status,
+    /// To the peer, the end of our stream says that what came before is whole, as with a body without length: if the session
+    /// is dropped, the connection is reset instead.
+    pub end_is_framing: bool,
 }
 
 impl Link {
@@ -117,6 +120,7 @@ impl Link {
             eof: false,
             finish: Finish::Open,
             status,
+            end_is_framing: false,
         }
     }
 

@@ -562,6 +562,35 @@ fn curl(proxy: &Proxy, arguments: &[&str], input: &[u8]) -> String {
 }
 
 #[test]
+fn a_cut_that_only_a_reset_shows_is_a_reset() {
+    let proxy = Proxy::open();
+    let cut = origin(|_, mut stream| {
+        head(&mut stream)?;
+        let response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+        stream.get_mut().write_all(response)
+    });
+    let mut client = proxy.connect();
+    let request = format!("GET http://{cut}/ HTTP/1.0\r\n\r\n");
+    client.write_all(request.as_bytes()).expect("room");
+    let end = client.read_to_end(&mut Vec::new());
+    assert_eq!(
+        end.map_err(|e| e.kind()),
+        Err(io::ErrorKind::ConnectionReset)
+    );
+
+    // A connection that is closed with input unread is reset by the kernel.
+    let resets = origin(|_, stream| stream.get_ref().peek(&mut [0]).map(drop));
+    let mut client = proxy.connect();
+    let request = format!("CONNECT {resets} HTTP/1.1\r\nHost: {resets}\r\n\r\nx");
+    client.write_all(request.as_bytes()).expect("room");
+    let end = client.read_to_end(&mut Vec::new());
+    assert_eq!(
+        end.map_err(|e| e.kind()),
+        Err(io::ErrorKind::ConnectionReset)
+    );
+}
+
+#[test]
 #[ignore = "needs curl"]
 fn curl_fetches_uploads_and_tunnels() {
     let (proxy, origin) = (Proxy::open(), mirror());

@@ -151,7 +151,11 @@ impl<T> FileCache<T> {
         let settled = witnesses
             .iter()
             .filter_map(|witness| witness.was)
-            .all(|was| was.modified + SETTLED <= wall);
+            .all(|was| {
+                // A file's time is whatever somebody set: it may lie at the end of all times.
+                let settles = was.modified.checked_add(SETTLED);
+                settles.is_some_and(|moment| moment <= wall)
+            });
         let key = Box::from(key);
         let slot = self.entries.vacant_key();
         self.index.insert(Box::clone(&key), slot);
@@ -223,6 +227,7 @@ impl<T> Entry<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::FileKind;
     use crate::sys::unix::Unix;
     use std::fs;
     use std::path::Path;
@@ -346,6 +351,31 @@ mod tests {
         assert_eq!(f.look("fresh"), Some(1));
         f.now += RECHECK;
         assert_eq!(f.look("fresh"), None);
+    }
+
+    #[test]
+    fn a_file_from_the_end_of_all_times_is_never_settled() {
+        let mut f = fixture(10, 1000);
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64);
+        let was = Some(Metadata {
+            kind: FileKind::Regular,
+            len: 1,
+            modified,
+            identity: (1, 1),
+        });
+        let witness = Witness {
+            path: "late".into(),
+            was,
+        };
+        let held = Held {
+            files: Vec::new(),
+            bytes: 1,
+        };
+        f.cache
+            .insert("late", vec![witness], 1, held, f.now, f.wall);
+        assert_eq!(f.look("late"), Some(1));
+        f.now += RECHECK;
+        assert_eq!(f.look("late"), None);
     }
 
     #[test]

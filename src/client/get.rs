@@ -21,7 +21,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::connect::{ConnectTimes, Target};
-use super::output::{Output, no_color, printable, write_failure};
+use super::output::{Output, no_color, write_failure};
 use super::stream::Stream;
 use super::tls::{TlsArgs, Trust};
 use super::url::Url;
@@ -29,6 +29,7 @@ use super::{CommonArgs, Exit, Failure, Limits, Outcome};
 use crate::http::Method;
 use crate::http::body::BodyDecoder;
 use crate::http::head::{self, BodyLength, HeadScanner, Parsed};
+use crate::wire::text::printable;
 use crate::wire::upload::SafeName;
 
 /// Bounds on a response head: generous, since a person chose the server.
@@ -51,8 +52,8 @@ const HEAD_LIMITS: head::Limits = head::Limits {
 HOST PORT PATH prints status line, headers and body as sent; a URL the body.
 
 A proxy is taken from --proxy, or from http_proxy, https_proxy and no_proxy.
-Exit codes: 0 done, 1 an error status with --fail, 69 unavailable, 75 the
-status 429 or 503 with --fail."
+Exit codes: 0 done, 1 an error status with --fail, 69 unavailable, 74 an
+output cannot be written, 75 the status 429 or 503 with --fail."
 )]
 pub struct GetArgs {
     /// A URL; or host name, address or unix:PATH
@@ -95,7 +96,7 @@ pub struct GetArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_redirects: u32,
 
-    /// Send this header, too
+    /// Send this header, too; credentials and Host not to where a redirect leads away from the server
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
 
@@ -133,7 +134,7 @@ pub fn run(args: &GetArgs) -> Outcome {
     }
     if args.rest.is_empty() && !args.first.starts_with("unix:") {
         let url = Url::parse(&args.first).map_err(Failure::usage)?;
-        return Fetch::new(args)?.follow(url);
+        return Fetch::new(args)?.follow(&url);
     }
     let (target, rest) = Target::from_arguments(&args.first, &args.rest)?;
     match rest {
@@ -165,8 +166,19 @@ impl Timing {
     }
 }
 
-/// A request without its empty line.
-fn request(args: &GetArgs, target: &str, host: &str) -> Vec<u8> {
+/// Headers that were given for the server that was asked first, and are not for those that it redirects to.
+const FOR_THE_FIRST: [&str; 4] = ["Authorization", "Cookie", "Host", "Proxy-Authorization"];
+
+/// A request without its empty line. `elsewhere`: a redirect led to another server than was asked first.
+fn request(args: &GetArgs, target: &str, host: &str, elsewhere: bool) -> Vec<u8> {
+    let given: Vec<(&str, &str)> = args
+        .headers
+        .iter()
+        .map(|line| (line.split_once(':').map_or("", |(name, _)| name), &line[..]))
+        .filter(|(name, _)| {
+            !elsewhere || !FOR_THE_FIRST.iter().any(|of| of.eq_ignore_ascii_case(name))
+        })
+        .collect();
     let mut bytes = Vec::with_capacity(256);
     let method = if args.head { Method::Head } else { Method::Get };
     head::put_request_line(&mut bytes, method, target);
@@ -177,18 +189,16 @@ fn request(args: &GetArgs, target: &str, host: &str) -> Vec<u8> {
         ("Accept", "*/*"),
         ("Connection", "close"),
     ] {
-        let is_given = |header: &String| {
-            header
-                .split_once(':')
-                .is_some_and(|(given, _)| given.eq_ignore_ascii_case(name))
-        };
         // Two lines of Host would make the request ambiguous (RFC 9112, section 3.2).
-        if !args.headers.iter().any(is_given) {
+        if !given
+            .iter()
+            .any(|(given, _)| given.eq_ignore_ascii_case(name))
+        {
             head::put_header(&mut bytes, name, value);
         }
     }
-    for header in &args.headers {
-        bytes.extend_from_slice(header.as_bytes());
+    for (_, line) in given {
+        bytes.extend_from_slice(line.as_bytes());
         bytes.extend_from_slice(b"\r\n");
     }
     bytes
@@ -289,6 +299,12 @@ fn read_body(
         let bytes = stream.read(&mut buffer)?;
         buffer.truncate(bytes);
         if bytes == 0 {
+            // RFC 9112, section 9.8: where the end of the connection is the end of the body, TLS must tell of it.
+            if stream.is_cut() && matches!(decoder, BodyDecoder::UntilEof) {
+                return Err(stream.broken(&format!(
+                    "the end of the body was not announced by TLS after {came} bytes, so some may be missing"
+                )));
+            }
             let missing = match decoder {
                 BodyDecoder::Length { left } => format!(", {left} bytes are missing"),
                 _ => format!(" after {came} bytes of a chunked body"),
@@ -312,13 +328,7 @@ enum Sink {
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Stdout(output) => match output.bytes(bytes) {
-                Ok(()) => Ok(bytes.len()),
-                Err(failure) if failure.exit == Exit::Done => {
-                    Err(io::Error::from(io::ErrorKind::BrokenPipe))
-                }
-                Err(failure) => Err(io::Error::other(failure.message)),
-            },
+            Self::Stdout(output) => output.write(bytes).map(|()| bytes.len()),
             Self::File(file, _) => file.write(bytes),
             Self::Memory(memory) => memory.write(bytes),
         }
@@ -332,10 +342,8 @@ impl Write for Sink {
 impl Sink {
     fn failure(&self, error: &io::Error) -> Failure {
         match self {
-            Self::File(_, path) => {
-                Failure::usage(format!("writing to {}: {error}", path.display()))
-            }
-            Self::Stdout(_) | Self::Memory(_) => write_failure(error),
+            Self::File(_, path) => write_failure(&path.display().to_string(), error),
+            Self::Stdout(_) | Self::Memory(_) => write_failure("standard output", error),
         }
     }
 }
@@ -409,7 +417,7 @@ fn raw(args: &GetArgs, target: &Target, path: &str) -> Outcome {
         Target::Unix(_) => "localhost".to_owned(),
         Target::Net { .. } => target.to_string(),
     };
-    let mut bytes = request(args, path, &host);
+    let mut bytes = request(args, path, &host, false);
     head::put_head_end(&mut bytes);
     stream.write_all(&bytes)?;
     stream.begin("waiting for the response");
@@ -417,7 +425,10 @@ fn raw(args: &GetArgs, target: &Target, path: &str) -> Outcome {
     let method = if args.head { Method::Head } else { Method::Get };
     let (head, first_byte) = read_head(&mut stream, &mut received, method)?;
     let mut sink = sink(args, args.output.as_deref(), false)?;
-    let mut put = |bytes: &[u8]| sink.write_all(bytes).map_err(|error| write_failure(&error));
+    let mut put = |bytes: &[u8]| {
+        let written = sink.write_all(bytes);
+        written.map_err(|error| sink.failure(&error))
+    };
     put(&head.text)?;
     read_body(&mut stream, received, head.body, true, &mut put)?;
     let timing = Timing {
@@ -495,9 +506,9 @@ impl<'a> Fetch<'a> {
         })
     }
 
-    fn follow(mut self, first: Url) -> Outcome {
+    fn follow(mut self, first: &Url) -> Outcome {
         let path = match self.args.remote_name {
-            true => Some(remote_name(&first)?),
+            true => Some(remote_name(first)?),
             false => self.args.output.clone(),
         };
         if self.args.resume && path.is_none() {
@@ -509,9 +520,10 @@ impl<'a> Fetch<'a> {
             Some(path) if self.args.resume => std::fs::metadata(path).map_or(0, |file| file.len()),
             _ => 0,
         };
-        let mut url = first;
+        let mut url = first.clone();
         for followed in 0.. {
-            let answered = self.ask(&url, offset)?;
+            let server = |url: &Url| (url.is_https, url.host.to_ascii_lowercase(), url.port);
+            let answered = self.ask(&url, server(&url) != server(first), offset)?;
             let is_redirect = matches!(answered.head.status, 301 | 302 | 303 | 307 | 308);
             let location = answered
                 .head
@@ -535,7 +547,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Connects, through a proxy where one is set, asks and reads the head.
-    fn ask(&mut self, url: &Url, offset: u64) -> Result<Answered, Failure> {
+    fn ask(&mut self, url: &Url, elsewhere: bool, offset: u64) -> Result<Answered, Failure> {
         let args = self.args;
         let proxy = proxy_for(args, url)?;
         let target = proxy.as_ref().map_or_else(|| url.target(), Url::target);
@@ -561,7 +573,7 @@ impl<'a> Fetch<'a> {
         } else {
             &url.path
         };
-        let mut bytes = request(args, target, &url.authority());
+        let mut bytes = request(args, target, &url.authority(), elsewhere);
         if args.compressed {
             head::put_header(&mut bytes, "Accept-Encoding", "gzip, deflate");
         }
@@ -622,11 +634,8 @@ impl<'a> Fetch<'a> {
                 head.status, head.reason
             )));
         }
-        if args.head || args.include {
-            let shown: Vec<u8> = head.text.clone();
-            if !args.common.json {
-                Output::new().bytes(&shown)?;
-            }
+        if (args.head || args.include) && !args.common.json {
+            Output::new().peer_text(&head.text)?;
         }
         let coding = if args.compressed && !args.head {
             head.content_encoding.as_str()

@@ -9,9 +9,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::connect::Target;
-use super::output::{Output, Tone, printable};
+use super::output::{Output, Tone};
 use super::stream::Stream;
 use super::{CommonArgs, Exit, Failure, Outcome};
+use crate::wire::text::printable;
 
 /// The arguments of `hello`.
 #[derive(Debug, Args)]

@@ -98,6 +98,8 @@ pub enum Exit {
     Usage,
     /// 69: the server cannot be reached, broke off, timed out, or does not speak the protocol.
     Unavailable,
+    /// 74: standard output or a file could not be written.
+    Unwritable,
     /// 75: the server says that the same may succeed later.
     TryLater,
     /// 77: the server refused: wrong secret or password, a file or message that it does not take.
@@ -112,6 +114,7 @@ impl Exit {
             Self::Negative => 1,
             Self::Usage => 2,
             Self::Unavailable => 69,
+            Self::Unwritable => 74,
             Self::TryLater => 75,
             Self::Refused => 77,
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Exit, Failure};
+use crate::wire::text::printable_lines;
 
 /// The locked standard output.
 #[derive(Debug)]
@@ -98,11 +99,19 @@ impl Output {
                 rtt_ms: rtt.as_secs_f64() * 1e3,
             });
         }
-        if self.is_terminal() {
-            return self.line(Tone::Plain, &printable(reply));
-        }
-        self.bytes(reply)?;
+        self.peer_text(reply)?;
         self.bytes(b"\n")
+    }
+
+    /// Writes text of a peer: as it came, but on a terminal only what is safe there.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn peer_text(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match self.is_terminal() {
+            true => self.bytes(printable_lines(bytes).as_bytes()),
+            false => self.bytes(bytes),
+        }
     }
 
     /// Writes bytes as they are and sends them on.
@@ -110,10 +119,16 @@ impl Output {
     /// # Errors
     /// Standard output is closed or full.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.out
-            .write_all(bytes)
-            .and_then(|()| self.out.flush())
-            .map_err(|error| write_failure(&error))
+        self.write(bytes)
+            .map_err(|error| write_failure("standard output", &error))
+    }
+
+    /// The same, for who has to hand on the system's error.
+    ///
+    /// # Errors
+    /// See [`write_failure`].
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes).and_then(|()| self.out.flush())
     }
 }
 
@@ -123,16 +138,16 @@ impl Default for Output {
     }
 }
 
-/// What a failed write to standard output means.
-pub fn write_failure(error: &io::Error) -> Failure {
+/// What a failed write to `what` means.
+pub fn write_failure(what: &str, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure {
             exit: Exit::Done,
             message: String::new(),
         },
         _ => Failure {
-            exit: Exit::Negative,
-            message: format!("writing to standard output: {error}"),
+            exit: Exit::Unwritable,
+            message: format!("writing to {what}: {error}"),
         },
     }
 }
@@ -142,27 +157,13 @@ pub fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-/// Bytes of a peer as text that is safe on a terminal: control characters other than line ends and tabs are replaced.
-pub fn printable(bytes: &[u8]) -> String {
-    let keep = |c: char| !c.is_control() || c == '\n' || c == '\t';
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .map(|c| if keep(c) { c } else { '\u{fffd}' })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn escapes_do_not_reach_the_terminal() {
-        assert_eq!(printable(b"a\x1b[2Jb\n\xff"), "a\u{fffd}[2Jb\n\u{fffd}");
-    }
-
-    #[test]
     fn a_reader_that_went_away_is_no_error() {
-        let failure = write_failure(&io::Error::from(io::ErrorKind::BrokenPipe));
+        let failure = write_failure("x", &io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((failure.exit, failure.message.as_str()), (Exit::Done, ""));
     }
 }

@@ -27,6 +27,7 @@ pub struct Stream {
     until: Instant,
     times: ConnectTimes,
     is_reset: bool,
+    is_cut: bool,
 }
 
 /// What carries the bytes.
@@ -55,6 +56,7 @@ impl Stream {
             until,
             times,
             is_reset: false,
+            is_cut: false,
         })
     }
 
@@ -98,6 +100,11 @@ impl Stream {
         self.is_reset
     }
 
+    /// Whether the stream ended although TLS did not announce it: somebody on the way may have cut it.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
     fn broken_by(&mut self, error: &io::Error) -> Failure {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
         self.is_reset |= matches!(error.kind(), BrokenPipe | ConnectionReset);
@@ -130,7 +137,10 @@ impl Stream {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) if connect::is_pause(&error) => {}
                 // The peer of a TLS connection went away without saying so. Whether that matters is for framing to say.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.is_cut = true;
+                    return Ok(0);
+                }
                 Err(error) => return Err(self.broken_by(&error)),
             }
         }
@@ -282,6 +292,7 @@ impl Stream {
             until: self.until,
             times: self.times,
             is_reset: self.is_reset,
+            is_cut: self.is_cut,
         })
     }
 }

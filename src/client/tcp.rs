@@ -165,7 +165,7 @@ impl Conversation {
                 Ok(bytes) => self.received.extend_from_slice(&piece[..bytes]),
                 Err(failure) if self.received.is_empty() || self.framed => return Err(failure),
                 Err(mut failure) => {
-                    self.output.bytes(&self.received)?;
+                    self.output.peer_text(&self.received)?;
                     failure.message.push_str(": no line ending came");
                     return Err(failure);
                 }

@@ -30,13 +30,14 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::connect::Target;
-use super::output::{Output, Tone, no_color, printable};
+use super::output::{Output, Tone, no_color};
 use super::stream::Stream;
 use super::units::Size;
 use super::{CommonArgs, Exit, Failure, Outcome, secrets, units};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
 use crate::wire::login::{LOGIN_BYTES_MAX, Login, ObjectScanner, parse_answer};
+use crate::wire::text::printable;
 use crate::wire::upload::{Answer, FileHeader, HEADER_BYTES_MAX};
 
 /// How long a server is given to say `ready` before it is taken for a plain one.

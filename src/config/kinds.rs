@@ -585,21 +585,25 @@ impl HttpConfig {
     }
 }
 
-/// The ports that CONNECT may reach. Key `connect_ports`.
+/// The ports of origins that may be reached. Keys `connect_ports` and `forward_ports`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConnectPorts {
+pub enum Ports {
     /// `[]`: every port.
     Any,
+    /// 80, 443 and those from 1024 on. Below stand mail, shells and the like, to which a request may be made to look like one
+    /// of their own.
+    Web,
     /// These only; never empty.
     Only(Vec<u16>),
 }
 
-impl ConnectPorts {
-    /// Whether CONNECT may reach this port.
+impl Ports {
+    /// Whether this port may be reached.
     pub fn allow(&self, port: u16) -> bool {
         match self {
-            ConnectPorts::Any => true,
-            ConnectPorts::Only(ports) => ports.contains(&port),
+            Ports::Any => true,
+            Ports::Web => matches!(port, 80 | 443 | 1024..),
+            Ports::Only(ports) => ports.contains(&port),
         }
     }
 }
@@ -645,8 +649,11 @@ pub struct ProxyConfig {
     /// Address ranges that may be reached although they are loopback, private, link-local or
     /// otherwise refused. Key `allow_destinations`, default none.
     pub allow_destinations: Vec<IpNet>,
-    /// Key `connect_ports`, default port 443 only.
-    pub connect_ports: ConnectPorts,
+    /// Ports that CONNECT may reach. Key `connect_ports`, default port 443 only.
+    pub connect_ports: Ports,
+    /// Ports that requests with a URI and those in the address-bar form may reach. Key `forward_ports`, default
+    /// [`Ports::Web`].
+    pub forward_ports: Ports,
     /// The one origin of a gateway; `None` for a forward proxy. Key `upstream`, default none.
     pub upstream: Option<Upstream>,
     /// Time for reaching an origin, over all of its addresses. Key `connect_timeout`, default 5 s.
@@ -657,6 +664,12 @@ pub struct ProxyConfig {
     /// Silence between two requests, within a request body or in both directions of a tunnel, or
     /// refusal to take the answer, after which a client is dropped. Key `idle_timeout`, default 60 s.
     pub idle_timeout: Duration,
+    /// Bytes a second that a request body must bring while the origin takes it: each byte buys its share of a second, and
+    /// `idle_timeout` is the most that can be in hand. `None` for no minimum. Key `min_body_rate` (0 for none), default 240.
+    pub body_rate_min: Option<NonZeroU32>,
+    /// Time from the end of a request to the head of its final response, whatever interim responses come meanwhile. Key
+    /// `response_timeout`, default 5 min.
+    pub response_timeout: Duration,
     /// Time for a whole request head, from its first byte on. Key `head_timeout`, default 10 s.
     pub head_timeout: Duration,
     /// Bytes of a request head or a response head. Key `max_head_bytes`, default
@@ -666,6 +679,9 @@ pub struct ProxyConfig {
     pub cache: Cache,
     /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`].
     pub connections_max: usize,
+    /// Connections at once from one IPv4 address or IPv6 /64; who has more is answered with 429. `None` for no limit. Key
+    /// `max_connections_per_address` (0 for none), default none.
+    pub connections_per_address_max: Option<NonZeroU32>,
 }
 
 impl ProxyConfig {
@@ -673,15 +689,19 @@ impl ProxyConfig {
     pub fn new(cache: Cache) -> ProxyConfig {
         ProxyConfig {
             allow_destinations: Vec::new(),
-            connect_ports: ConnectPorts::Only(vec![443]),
+            connect_ports: Ports::Only(vec![443]),
+            forward_ports: Ports::Web,
             upstream: None,
             connect_timeout: Duration::from_secs(5),
             upstream_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
+            body_rate_min: NonZeroU32::new(240),
+            response_timeout: Duration::from_secs(5 * 60),
             head_timeout: Duration::from_secs(10),
             head_bytes_max: HEAD_BYTES_MAX,
             cache,
             connections_max: CONNECTIONS_MAX,
+            connections_per_address_max: None,
         }
     }
 
@@ -698,28 +718,36 @@ impl ProxyConfig {
                 .ok_or_else(|| format!("is {text:?}"))
         });
         config.allow_destinations = allowed.unwrap_or_default();
-        let ports = section.list(
-            "connect_ports",
-            "a port from 1 to 65535",
-            |value| match integer(value)? {
-                port @ 1..=65535 => Ok(port as u16),
-                port => Err(format!("is {port}")),
-            },
-        );
-        match ports {
-            None => {}
-            Some(ports) if ports.is_empty() => config.connect_ports = ConnectPorts::Any,
-            Some(ports) => config.connect_ports = ConnectPorts::Only(ports),
-        }
+        read_ports(section, "connect_ports", &mut config.connect_ports);
+        read_ports(section, "forward_ports", &mut config.forward_ports);
         let origin = r#"the address of an origin such as "http://127.0.0.1:8000""#;
         config.upstream = section.parsed("upstream", origin, |value| string(value)?.parse());
         section.timeout("connect_timeout", &mut config.connect_timeout);
         section.timeout("upstream_timeout", &mut config.upstream_timeout);
         section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.rate("min_body_rate", &mut config.body_rate_min);
+        section.timeout("response_timeout", &mut config.response_timeout);
         section.timeout("head_timeout", &mut config.head_timeout);
         section.memory_size("max_head_bytes", HEAD_BYTES, &mut config.head_bytes_max);
         section.count("max_connections", CONNECTIONS, &mut config.connections_max);
+        let per_address = &mut config.connections_per_address_max;
+        section.rate("max_connections_per_address", per_address);
         config
+    }
+}
+
+/// Reads a list of ports, if there is one.
+fn read_ports(section: &mut Section<'_>, key: &'static str, field: &mut Ports) {
+    let ports = section.list(key, "a port from 1 to 65535", |value| {
+        match integer(value)? {
+            port @ 1..=65535 => Ok(port as u16),
+            port => Err(format!("is {port}")),
+        }
+    });
+    match ports {
+        None => {}
+        Some(ports) if ports.is_empty() => *field = Ports::Any,
+        Some(ports) => *field = Ports::Only(ports),
     }
 }
 

@@ -589,12 +589,13 @@ mod tests {
         assert_eq!((ping.delay, ping.seed), (Duration::from_millis(5), Some(7)));
         assert_eq!(ping.source_rate_max, None);
         let Kind::Proxy(proxy) = kind(
-            "kind = 'proxy'\nconnect_ports = []\ncache = 'off'\n\
+            "kind = 'proxy'\nconnect_ports = []\nforward_ports = [25]\ncache = 'off'\n\
             allow_destinations = ['127.0.0.0/8', '::1']\nupstream = 'http://127.0.0.1:8000'",
         ) else {
             panic!()
         };
-        assert_eq!(proxy.connect_ports, ConnectPorts::Any);
+        assert_eq!(proxy.connect_ports, Ports::Any);
+        assert_eq!(proxy.forward_ports, Ports::Only(vec![25]));
         assert_eq!(proxy.cache, Cache::Off);
         assert_eq!(proxy.upstream.unwrap().to_string(), "127.0.0.1:8000");
         assert_eq!(proxy.allow_destinations[1].to_string(), "::1/128");

@@ -63,23 +63,23 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Why::Loopback => "loopback",
-            Why::Private => "private",
-            Why::Shared => "shared",
-            Why::LinkLocal => "link-local",
-            Why::UniqueLocal => "unique-local",
-            Why::Multicast => "multicast",
-            Why::Unspecified => "unspecified",
-            Why::Broadcast => "broadcast",
-            Why::Reserved => "reserved",
-            Why::Metadata => "metadata",
+            Why::Loopback => "a loopback",
+            Why::Private => "a private",
+            Why::Shared => "a shared",
+            Why::LinkLocal => "a link-local",
+            Why::UniqueLocal => "a unique-local",
+            Why::Multicast => "a multicast",
+            Why::Unspecified => "an unspecified",
+            Why::Broadcast => "a broadcast",
+            Why::Reserved => "a reserved",
+            Why::Metadata => "a metadata",
         })
     }
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is a {} address", self.addr, self.why)
+        write!(f, "{} is {} address", self.addr, self.why)
     }
 }
 
@@ -341,6 +341,9 @@ mod tests {
         let refused = policy.check_all(&addresses).unwrap_err();
         assert_eq!((refused.addr, refused.why), (addresses[1], Why::Private));
         assert_eq!(refused.to_string(), "10.0.0.1 is a private address");
+        let any = AddressPolicy::default().check(IpAddr::from([0; 4]));
+        let words = any.map_err(|refused| refused.to_string());
+        assert_eq!(words, Err("0.0.0.0 is an unspecified address".to_owned()));
         assert!(policy.check_all(&addresses[..1]).is_ok());
     }
 

@@ -17,7 +17,7 @@
 //! 3. Every byte shown to a decoder is used, until it is done. So there is nothing to be scanned twice.
 //!
 //! Not here: what trailers mean. They are validated and passed over: nothing of ours uses one, and RFC 9110 section 6.5.1
-//! forbids merging them into the head unasked.
+//! forbids merging them into the head unasked. Who passes them on says so, and gets none that is dangerous there.
 
 use super::head::BodyLength;
 use super::is_token_byte;
@@ -35,6 +35,42 @@ pub const TRAILER_BYTES_MAX: u32 = 8 * 1024;
 
 /// The most hexadecimal digits of a chunk size, leading zeros included.
 const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
+
+/// Names that no trailer may have (RFC 9110 section 6.5.1), by their hash: whoever adds trailers to the head would change what
+/// the head was checked for. A name that happens to have such a hash is refused as well; none of these ever passes.
+const NEVER_TRAILERS: [u32; 13] = [
+    name_hash(b"authorization"),
+    name_hash(b"connection"),
+    name_hash(b"content-length"),
+    name_hash(b"cookie"),
+    name_hash(b"expect"),
+    name_hash(b"host"),
+    name_hash(b"keep-alive"),
+    name_hash(b"max-forwards"),
+    name_hash(b"proxy-authorization"),
+    name_hash(b"set-cookie"),
+    name_hash(b"te"),
+    name_hash(b"transfer-encoding"),
+    name_hash(b"upgrade"),
+];
+
+/// The offset basis and the prime of FNV-1a in 32 bits.
+const NO_NAME_HASH: u32 = 0x811c_9dc5;
+const HASH_PRIME: u32 = 0x0100_0193;
+
+/// The hash of a name with one more byte, whatever its case.
+const fn hash_on(hash: u32, byte: u8) -> u32 {
+    (hash ^ byte.to_ascii_lowercase() as u32).wrapping_mul(HASH_PRIME)
+}
+
+const fn name_hash(name: &[u8]) -> u32 {
+    let (mut hash, mut at) = (NO_NAME_HASH, 0);
+    while at < name.len() {
+        hash = hash_on(hash, name[at]);
+        at += 1;
+    }
+    hash
+}
 
 /// The last chunk with an empty trailer section: the end of a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -86,6 +122,19 @@ impl BodyDecoder {
             BodyLength::Length(left) => Self::Length { left },
             BodyLength::Chunked => Self::Chunked(Chunked::new()),
             BodyLength::UntilClose => Self::UntilEof,
+        }
+    }
+
+    /// The same for a body that is passed on with its trailers: it has none that may stand in a head only. Who passes over
+    /// trailers need not care.
+    #[must_use]
+    pub fn forwarding(length: BodyLength) -> Self {
+        match length {
+            BodyLength::Chunked => Self::Chunked(Chunked {
+                forwards: true,
+                ..Chunked::new()
+            }),
+            other => Self::new(other),
         }
     }
 
@@ -156,6 +205,8 @@ pub struct Chunked {
     state: State,
     /// What is left of [`BODY_EXTENSION_BYTES_MAX`].
     extension_bytes_left: u32,
+    /// The trailers go on to somebody else.
+    forwards: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +233,8 @@ enum State {
     },
     TrailerName {
         bytes_left: u32,
+        /// Of what there is of the name, as [`name_hash`] makes it.
+        hash: u32,
     },
     TrailerValue {
         bytes_left: u32,
@@ -227,6 +280,7 @@ impl Chunked {
         Self {
             state,
             extension_bytes_left: BODY_EXTENSION_BYTES_MAX,
+            forwards: false,
         }
     }
 
@@ -311,13 +365,22 @@ impl Chunked {
             (State::TrailerStart { .. }, b'\r') => State::EndLf,
             (State::TrailerStart { bytes_left }, _) if is_token_byte(byte) => State::TrailerName {
                 bytes_left: charge(bytes_left)?,
+                hash: hash_on(NO_NAME_HASH, byte),
             },
-            (State::TrailerName { bytes_left }, b':') => State::TrailerValue {
+            (State::TrailerName { hash, .. }, b':')
+                if self.forwards && NEVER_TRAILERS.contains(&hash) =>
+            {
+                return Err(BodyError::NeverTrailer);
+            }
+            (State::TrailerName { bytes_left, .. }, b':') => State::TrailerValue {
                 bytes_left: charge(bytes_left)?,
             },
-            (State::TrailerName { bytes_left }, _) if is_token_byte(byte) => State::TrailerName {
-                bytes_left: charge(bytes_left)?,
-            },
+            (State::TrailerName { bytes_left, hash }, _) if is_token_byte(byte) => {
+                State::TrailerName {
+                    bytes_left: charge(bytes_left)?,
+                    hash: hash_on(hash, byte),
+                }
+            }
             (State::TrailerValue { bytes_left }, b'\r') => State::TrailerLf { bytes_left },
             (State::TrailerValue { bytes_left }, b'\t' | b' '..=b'~' | 0x80..) => {
                 State::TrailerValue {
@@ -436,6 +499,8 @@ pub enum BodyError {
     LineEnd,
     /// A malformed trailer line.
     Trailer,
+    /// Of a body that is passed on, a trailer of a name that decides about framing, routing, credentials or cookies.
+    NeverTrailer,
     /// More trailers than we read.
     TrailerTooLong,
     /// The stream ended before the body did.
@@ -455,6 +520,7 @@ impl BodyError {
             Self::ChunkExtensionTooLong => "chunk extension too long: expected at most 256 bytes",
             Self::LineEnd => "bad line end in chunked body: expected CR LF",
             Self::Trailer => "bad trailer: expected NAME:VALUE and CR LF",
+            Self::NeverTrailer => "bad trailer: expected none that may stand in a head only",
             Self::TrailerTooLong => "trailers too long: expected at most 8192 bytes",
             Self::Truncated => "body ended early: expected all of its announced bytes",
         }

@@ -102,7 +102,7 @@ pub struct RequestHead<'b> {
     pub version: Version,
     /// The header lines.
     pub headers: Headers<'b>,
-    /// The value of `Host`. Always there in HTTP/1.1. The authority of an absolute target goes before it.
+    /// The value of `Host`. Always there in HTTP/1.1. See [`Self::authority`] for whom the request is for.
     pub host: Option<Authority<'b>>,
     /// How the body ends; never [`BodyLength::UntilClose`].
     pub body: BodyLength,
@@ -112,6 +112,18 @@ pub struct RequestHead<'b> {
     pub expect_continue: bool,
     /// Whether the client expects something else that nobody here can meet: 417 (RFC 9110 section 10.1.1). Never in HTTP/1.0.
     pub expect_unknown: bool,
+}
+
+impl<'b> RequestHead<'b> {
+    /// Whom the request is for: the authority of an absolute target, whatever `Host` says (RFC 9112 section 3.2.2), or else
+    /// that of `Host`.
+    #[must_use]
+    pub fn authority(&self) -> Option<Authority<'b>> {
+        match self.target {
+            Target::Absolute { authority, .. } => Some(authority),
+            _ => self.host,
+        }
+    }
 }
 
 /// A response head that has passed every framing rule.

@@ -807,7 +807,7 @@ impl<S: Sys> Reactor<S> {
                 session.origin.peer
             );
         }
-        session.dismantle(&mut self.cx);
+        session.dismantle(result.is_err(), &mut self.cx);
     }
 
     /// Carries datagrams for the resolver and wakes who waited for an answer.

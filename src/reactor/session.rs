@@ -611,8 +611,16 @@ impl<S: Sys> Session<S> {
         self.up.status = status;
     }
 
-    /// Closes both sockets and gives everything back.
-    pub(crate) fn dismantle(mut self, cx: &mut Context<S>) {
+    /// Closes both sockets and gives everything back. `dropped`: it did not end in good order.
+    pub(crate) fn dismantle(mut self, dropped: bool, cx: &mut Context<S>) {
+        for (link, socket) in [
+            (&self.down, &mut self.down_socket),
+            (&self.up, &mut self.up_socket),
+        ] {
+            if let Some(stream) = socket.stream.take_if(|_| dropped && link.end_is_framing) {
+                cx.sys.abort(stream);
+            }
+        }
         if !cx.sys.planted(PlantedBug::UpstreamKept) {
             self.disconnect(Status::Closed, cx);
         }

@@ -109,6 +109,10 @@ pub trait Sys: Disk {
     /// Closes.
     fn close(&mut self, stream: Self::Stream);
 
+    /// Closes with a reset where the kind of socket has one: the peer cannot take it for the end of the stream. What was not
+    /// sent yet is gone.
+    fn abort(&mut self, stream: Self::Stream);
+
     /// Binds a datagram socket; the address that it got.
     fn bind_datagram(
         &mut self,

@@ -353,6 +353,12 @@ impl Sys for Unix {
         drop(stream); // close(2) takes it out of the poll as well
     }
 
+    fn abort(&mut self, stream: OwnedFd) {
+        // Best effort: a Unix socket has no reset. `man 7 socket` tells of SO_LINGER, not that a time of zero resets.
+        let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+        drop(stream);
+    }
+
     fn bind_datagram(&mut self, bind: SocketAddr, token: u64) -> io::Result<(OwnedFd, SocketAddr)> {
         let socket = inet_socket(bind, SocketType::DGRAM)?;
         // Best effort: a smaller buffer drops earlier under a flood, nothing else.

@@ -16,5 +16,6 @@ pub mod login;
 pub mod ping;
 pub mod smtp;
 pub mod stamp;
+pub mod text;
 pub mod upload;
 pub mod upper;

@@ -26,6 +26,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::challenge::Secret;
+use super::text::printable;
 
 /// The longest line of a reply, in bytes. RFC 5321, section 4.5.3.1.5 asks servers for 512; some exceed it a little.
 pub const REPLY_LINE_BYTES_MAX: usize = 2048;
@@ -231,20 +232,6 @@ impl fmt::Display for Reply {
     }
 }
 
-/// Bytes of a server as text that is safe to show.
-fn shown(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
 /// Puts replies together from pieces of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct ReplyReader {
@@ -287,7 +274,7 @@ impl ReplyReader {
         let line = std::mem::take(&mut self.line);
         let line = line.trim_ascii_end();
         let not_smtp = || Problem::NotSmtp {
-            line: shown(&line[..line.len().min(80)]),
+            line: printable(&line[..line.len().min(80)]),
         };
         let (digits, rest) = line.split_first_chunk::<3>().ok_or_else(not_smtp)?;
         if !digits.iter().all(u8::is_ascii_digit) || !(b'2'..=b'5').contains(&digits[0]) {
@@ -302,7 +289,7 @@ impl ReplyReader {
             Some((b'-', text)) => (false, text),
             Some(_) => return Err(not_smtp()),
         };
-        self.lines.push(shown(text));
+        self.lines.push(printable(text));
         if !last {
             return Ok(None);
         }

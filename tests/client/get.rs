@@ -262,6 +262,65 @@ fn compressed_bodies() {
 }
 
 #[test]
+fn an_output_that_is_full_is_named() {
+    let server = http_server(|_| with_length("200 OK", "", b"body"));
+    let url = format!("http://{server}/");
+    let port = server.port().to_string();
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    for form in [&[url.as_str()][..], &["127.0.0.1", &port, "/"]] {
+        for (flags, named) in [
+            (&["-o", "/dev/full"][..], "/dev/full"),
+            (&[], "standard output"),
+        ] {
+            let mut arguments = vec!["get"];
+            arguments.extend(form.iter().chain(flags));
+            let output = command(&arguments).stdout(full()).output().unwrap();
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(74), "{told}");
+            let words = format!("netlab-reactor get: writing to {named}: No space left on device");
+            assert!(
+                told.starts_with(&words) && told.lines().count() == 1,
+                "{told}"
+            );
+        }
+    }
+}
+
+#[test]
+fn credentials_do_not_follow_a_redirect_to_another_server() {
+    let secrets = [
+        "Authorization: Bearer x",
+        "cookie: a=b",
+        "Proxy-Authorization: y",
+        "Host: first.test",
+    ];
+    let other = http_server(|request| with_length("200 OK", "", request.as_bytes()));
+    let server = http_server(move |request| match request.contains(" /here ") {
+        true => with_length("200 OK", "", request.as_bytes()),
+        false if request.contains(" /away ") => {
+            with_length("302 Found", &format!("Location: http://{other}/\r\n"), b"")
+        }
+        false => with_length("302 Found", "Location: /here\r\n", b""),
+    });
+    for (path, kept) in [("first", true), ("away", false)] {
+        let url = format!("http://{server}/{path}");
+        let mut arguments = vec![url.as_str(), "-H", "X-Other: z"];
+        arguments.extend(secrets.iter().flat_map(|secret| ["-H", secret]));
+        let ended = get(&arguments);
+        for secret in secrets {
+            assert_eq!(ended.stdout.contains(secret), kept, "{path}: {ended:?}");
+        }
+        assert!(ended.stdout.contains("X-Other: z\r\n"), "{ended:?}");
+        assert_eq!(ended.stdout.matches("Host: ").count(), 1, "{ended:?}");
+    }
+}
+
+#[test]
 fn https_with_an_authority_of_ones_own() {
     let server = tcp_server(|stream| {
         let mut stream = accept_tls(stream);
@@ -302,6 +361,32 @@ fn tunnel(mut client: TcpStream, origin: SocketAddr) {
         (client.try_clone().unwrap(), origin.try_clone().unwrap());
     std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_origin));
     let _ = std::io::copy(&mut origin, &mut client);
+}
+
+#[test]
+fn a_body_until_the_end_is_whole_only_if_tls_says_so() {
+    for (response, announced, code) in [
+        ("HTTP/1.1 200 OK\r\n\r\nall", true, 0),
+        ("HTTP/1.1 200 OK\r\n\r\nall", false, 69),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nall", false, 0),
+    ] {
+        let server = tcp_server(move |stream| {
+            let mut stream = accept_tls(stream);
+            read_to(&mut stream, "\r\n\r\n");
+            let _ = stream.write_all(response.as_bytes());
+            if announced {
+                stream.conn.send_close_notify();
+            }
+            let _ = stream.flush();
+        });
+        let url = format!("https://localhost:{}/", server.port());
+        let ended = get(&[&url, "--ca-file", CA_FILE, "-4"]);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (code, "all"),
+            "{ended:?}"
+        );
+    }
 }
 
 #[test]

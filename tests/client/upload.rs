@@ -262,7 +262,7 @@ fn a_server_that_refuses_says_why() {
             &mut stream,
             &Answer::Refused {
                 error: "exists".into(),
-                message: "it is there\u{1b}".into(),
+                message: "it is there\u{1b}\nx: stored as y".into(),
             },
         );
         let _ = stream.read_to_end(&mut Vec::new());
@@ -270,9 +270,9 @@ fn a_server_that_refuses_says_why() {
     let ended = upload(server, &["--handshake", "none"], &[&path]);
     assert_eq!(ended.code, 77, "{ended:?}");
     assert!(
-        ended
-            .stderr
-            .ends_with("the server refused the file: exists: it is there\u{fffd}\n"),
+        ended.stderr.ends_with(
+            "the server refused the file: exists: it is there\u{fffd}\u{fffd}x: stored as y\n"
+        ),
         "{}",
         ended.stderr
     );

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use netlab_reactor::config::{Cache, ConnectPorts, Kind, ListenerConfig, ProxyConfig};
+use netlab_reactor::config::{Cache, Kind, ListenerConfig, Ports, ProxyConfig};
 use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::Sim;
 use netlab_reactor::sys::sim::faults::Fault;
@@ -19,7 +19,7 @@ impl Scenario for WebProxy {
     fn listeners(&mut self, setting: &mut Setting<'_>) -> Vec<ListenerConfig> {
         let mut config = ProxyConfig::new(Cache::Off);
         config.allow_destinations = vec!["198.18.0.0/15".parse().expect("a range")];
-        config.connect_ports = ConnectPorts::Any;
+        config.connect_ports = Ports::Any;
         config.head_timeout = Duration::from_secs(60);
         vec![setting.listener("proxy", 8888, Kind::Proxy(config))]
     }
@@ -31,7 +31,12 @@ impl Scenario for WebProxy {
         );
         for _ in 0..setting.rng.between(1, 5) {
             let after = setting.rng.span(Duration::from_secs(2));
-            let asks = (0..setting.rng.sized(8)).map(|_| ask(setting)).collect();
+            let mut asks: Vec<Ask> = (0..setting.rng.sized(8)).map(|_| ask(setting)).collect();
+            if let [only] = &mut asks[..]
+                && setting.rng.coin()
+            {
+                only.of_http_1_0();
+            }
             let mut browser = Browser::new(&bound[0], asks);
             browser.pipelines = setting.rng.coin();
             browser.half_closes = setting.rng.coin();

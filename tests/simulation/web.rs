@@ -18,6 +18,14 @@ pub(crate) struct Ask {
     pub(crate) answers: Vec<(u16, Option<Vec<u8>>)>,
 }
 
+impl Ask {
+    /// The same in HTTP/1.0, where the end of a connection may be all that ends a body.
+    pub(crate) fn of_http_1_0(&mut self) {
+        let at = find(&self.request, b" HTTP/1.1\r\n").expect("a request line");
+        self.request[at + 8] = b'0';
+    }
+}
+
 /// How far a message is.
 enum Progress {
     More,

@@ -748,6 +748,8 @@ fn sites_are_told_apart_by_host_and_path() {
         ("OTHER.EXAMPLE.:8080", "/", 200, "other"),
         ("other.example", "/x/", 404, ""),
         ("another.example", "/", 200, "main"),
+        ("h", "http://other.example/", 200, "other"),
+        ("other.example", "http://h/", 200, "main"),
     ] {
         let answer = s.ask("GET", path, &format!("Host: {host}\r\n"));
         assert_eq!(answer.status, status, "{host} {path}");

@@ -77,7 +77,7 @@ impl Sites {
             return &mut self.rest; // which refuses it
         };
         let fits = |site: &&mut Site| {
-            let host = match (&site.host, &head.host) {
+            let host = match (&site.host, &head.authority()) {
                 (Some(wanted), Some(authority)) => is_host(wanted, authority),
                 (wanted, _) => wanted.is_none(),
             };

@@ -19,6 +19,7 @@ use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK
 use crate::http::head::{BodyLength, HeadScanner, Parsed};
 use crate::http::{Method, Status as Code, Version};
 use crate::service::{Error, Finish, Io, Link, Status};
+use crate::services::prolonged;
 
 /// What the framing of one chunk takes at most: 16 digits and two line ends.
 const CHUNK_FRAMING_BYTES_MAX: usize = 20;
@@ -30,6 +31,10 @@ pub(super) struct Exchange {
     download: Download,
     /// When bytes last moved.
     moved: Instant,
+    /// What the client paid for with bytes of the body: when more must be there, unless somebody else is waited for.
+    body_until: Instant,
+    /// When the whole request was sent on.
+    uploaded: Option<Instant>,
     pub(super) until: Instant,
     backlog: Backlog,
 }
@@ -79,11 +84,14 @@ enum Heard {
 impl Exchange {
     /// A request of which the head was just sent.
     pub(super) fn new(request: Request, now: Instant, rules: &Rules) -> Self {
+        let upload = BodyDecoder::forwarding(request.body);
         let mut exchange = Self {
             request,
-            upload: BodyDecoder::new(request.body),
+            uploaded: upload.is_done().then_some(now),
+            upload,
             download: Download::Awaited,
             moved: now,
+            body_until: now + rules.idle_timeout,
             until: now,
             backlog: Backlog::default(),
         };
@@ -91,14 +99,28 @@ impl Exchange {
         exchange
     }
 
-    /// Bytes moved: the time begins anew, and ends when the first of those whom we may wait for has been silent too long.
+    /// Bytes moved: the time begins anew, and ends when the first of those whom we may wait for has taken too long.
     fn progress(&mut self, now: Instant, rules: &Rules) {
         self.moved = now;
-        self.until = now
-            + match self.upload.is_done() {
-                true => rules.upstream_timeout,
-                false => rules.upstream_timeout.min(rules.idle_timeout),
-            };
+        self.until = self.origin_until(rules);
+        if self.is_awaited() && !self.upload.is_done() {
+            self.until = self.until.min(self.body_until);
+        }
+    }
+
+    /// Until when the origin may be waited for: its silence has a limit, and so has the wait for its answer.
+    fn origin_until(&self, rules: &Rules) -> Instant {
+        let silent = self.moved + rules.upstream_timeout;
+        match self.uploaded {
+            Some(uploaded) if self.is_awaited() => silent.min(uploaded + rules.response_timeout),
+            _ => silent,
+        }
+    }
+
+    /// Whether the client is the one that is waited for: it sends a body, and the origin takes all of it.
+    fn awaits_client(&self, io: &Io<'_>) -> bool {
+        let uploads = self.is_awaited() && !self.upload.is_done();
+        uploads && !self.request.expects_continue && io.up.tx.is_empty()
     }
 
     fn is_awaited(&self) -> bool {
@@ -125,7 +147,7 @@ impl Proxy {
         if exchange.backlog.shrank(&io.up.tx) || io.drained {
             exchange.progress(io.now, &self.rules);
         }
-        if let Some(step) = self.upload(exchange, io) {
+        if let Some(step) = self.upload(exchange, io)? {
             return Ok(step);
         }
         if let Some(step) = self.await_response(exchange, scanner, origin, io) {
@@ -135,31 +157,40 @@ impl Proxy {
             return Ok(step);
         }
         if io.now >= exchange.until && io.down.tx.is_empty() {
-            return Ok(self.exchange_expired(exchange, origin, io));
+            return self.exchange_expired(exchange, origin, io);
         }
         exchange.backlog.watch(&mut io.up.tx);
         Ok(Step::Wait)
     }
 
     /// Passes on what there is of the request's body.
-    fn upload(&mut self, exchange: &mut Exchange, io: &mut Io<'_>) -> Option<Step> {
+    fn upload(&mut self, exchange: &mut Exchange, io: &mut Io<'_>) -> Result<Option<Step>, Error> {
         if exchange.upload.is_done() || io.up.status != Status::Open {
-            return None;
+            return Ok(None);
         }
         let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
         let text = match pass(&mut exchange.upload, Coding::Kept, rx, tx, io.pool) {
             Ok(0) if io.down.is_drained() && exchange.is_awaited() => BodyError::Truncated.text(),
-            Ok(0) => return None,
-            Ok(_) => {
+            Ok(0) => {
+                if !io.down.rx.is_empty() {
+                    // The client is held up by the origin.
+                    exchange.body_until = io.now + self.rules.idle_timeout;
+                }
+                return Ok(None);
+            }
+            Ok(count) => {
+                let (rate_min, most) = (self.rules.body_rate_min, self.rules.idle_timeout);
+                exchange.body_until = prolonged(exchange.body_until, count, rate_min, io.now, most);
+                exchange.uploaded = exchange.upload.is_done().then_some(io.now);
                 exchange.progress(io.now, &self.rules);
-                return None;
+                return Ok(None);
             }
             Err(error) => error.text(),
         };
-        Some(match exchange.is_awaited() {
-            true => self.answer(None, Code::BAD_REQUEST, text, io),
-            false => Step::End,
-        })
+        Ok(Some(match &exchange.download {
+            Download::Awaited => self.answer(None, Code::BAD_REQUEST, text, io),
+            Download::Passing(passing) => passing.cut(format!("request cut: {text}"))?,
+        }))
     }
 
     /// Passes on interim responses and the head of the final one.
@@ -191,10 +222,13 @@ impl Proxy {
             match heard {
                 Heard::Interim(head_bytes) => {
                     io.up.rx.consume(head_bytes);
-                    exchange.request.expects_continue = false;
+                    if std::mem::take(&mut exchange.request.expects_continue) {
+                        exchange.body_until = io.now + self.rules.idle_timeout;
+                    }
                 }
                 Heard::Final(head_bytes, passing) => {
                     io.up.rx.consume(head_bytes);
+                    io.down.end_is_framing = passing.end_is_framing;
                     exchange.download = Download::Passing(passing);
                 }
                 Heard::Part | Heard::Bad(_) => unreachable!("both were dealt with above"),
@@ -228,6 +262,7 @@ impl Proxy {
             Err(error) => return Heard::Bad(error.text()),
         };
         let old_client = request.version == Version::Http10;
+        let address_bar = (request.form == Form::AddressBar).then_some(origin);
         self.scratch.clear();
         if head.status.is_interim() {
             if head.status.code() == 101 {
@@ -235,7 +270,7 @@ impl Proxy {
             }
             // HTTP/1.0 has no interim responses.
             if !old_client {
-                heads::put_interim(&mut self.scratch, &head);
+                heads::put_interim(&mut self.scratch, &head, address_bar);
             }
             return Heard::Interim(head_bytes);
         }
@@ -252,11 +287,11 @@ impl Proxy {
         let manner = Manner {
             chunked: open_ended && !old_client,
             persistence: request.persistence(!ends),
-            address_bar: (request.form == Form::AddressBar).then_some(origin),
+            address_bar,
         };
         heads::put_response(&mut self.scratch, &head, manner, &self.rules.pseudonym);
         let passing = Passing {
-            body: BodyDecoder::new(head.body),
+            body: BodyDecoder::forwarding(head.body),
             coding,
             reusable: head.keep_alive,
             ends,
@@ -290,12 +325,8 @@ impl Proxy {
         };
         match passing.pass(io) {
             Err(error) => {
-                log::debug!("proxy: {}: response cut: {error}", origin.authority);
-                // Where nothing but the end of the connection ends the body, an orderly one would make it look whole.
-                match passing.end_is_framing {
-                    true => Err(Error::Protocol(format!("{}: {error}", origin.authority))),
-                    false => Ok(Some(Step::End)),
-                }
+                let text = format!("{}: response cut: {error}", origin.authority);
+                Ok(Some(passing.cut(text)?))
             }
             Ok(_) if passing.body.is_done() => {
                 let whole = exchange.upload.is_done();
@@ -322,34 +353,43 @@ impl Proxy {
         exchange: &mut Exchange,
         origin: &Origin,
         io: &mut Io<'_>,
-    ) -> Step {
-        let awaited = exchange.is_awaited();
-        let client_is_silent = awaited
-            && !exchange.upload.is_done()
-            && !exchange.request.expects_continue
-            && io.up.tx.is_empty();
-        let limit = match client_is_silent {
-            true => self.rules.idle_timeout,
-            false => self.rules.upstream_timeout,
-        };
-        exchange.until = exchange.moved + limit;
-        if io.now < exchange.until {
-            return Step::Wait;
+    ) -> Result<Step, Error> {
+        let awaits_client = exchange.awaits_client(io);
+        let client_is_late = awaits_client && io.now >= exchange.body_until;
+        if !awaits_client {
+            exchange.body_until = io.now + self.rules.idle_timeout;
         }
-        if client_is_silent {
-            let text = "the body of the request took too long";
-            self.answer(None, Code::REQUEST_TIMEOUT, text, io)
-        } else if awaited {
-            let text = format!("{}: it did not answer in time", origin.authority);
-            self.answer(exchange.unanswered(), Code::GATEWAY_TIMEOUT, &text, io)
-        } else {
-            log::debug!("proxy: {}: silent within its response", origin.authority);
-            Step::End
+        exchange.until = exchange.origin_until(&self.rules);
+        if io.now < exchange.until && !client_is_late {
+            return Ok(Step::Wait);
         }
+        Ok(match &exchange.download {
+            Download::Passing(passing) => {
+                passing.cut(format!("{}: silent within its response", origin.authority))?
+            }
+            Download::Awaited if client_is_late => {
+                let text = "the body of the request took too long";
+                self.answer(None, Code::REQUEST_TIMEOUT, text, io)
+            }
+            Download::Awaited => {
+                let text = format!("{}: it did not answer in time", origin.authority);
+                self.answer(exchange.unanswered(), Code::GATEWAY_TIMEOUT, &text, io)
+            }
+        })
     }
 }
 
 impl Passing {
+    /// What becomes of a response that cannot be had whole. Where nothing but the end of the connection ends the body, an
+    /// orderly one would make it look whole.
+    fn cut(&self, text: String) -> Result<Step, Error> {
+        log::debug!("proxy: {text}");
+        match self.end_is_framing {
+            true => Err(Error::Protocol(text)),
+            false => Ok(Step::End),
+        }
+    }
+
     /// Passes on what waits. How many bytes it took.
     fn pass(&mut self, io: &mut Io<'_>) -> Result<usize, BodyError> {
         let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);

@@ -6,7 +6,7 @@
 
 use std::time::SystemTime;
 
-use super::route::{Origin, Route};
+use super::route::{Form, Origin, Route};
 use crate::http::date::{self, Date};
 use crate::http::head::{
     BodyLength, RequestHead, ResponseHead, put_head_end, put_header, put_header_number,
@@ -17,6 +17,22 @@ use crate::http::{Method, Status, Version, parse_decimal, put_decimal, trim_ows}
 /// What an answer of our own takes at most, in bytes: a head of known lines and a text that names at most one host, one
 /// address and one target.
 pub(super) const ANSWER_BYTES_MAX: usize = 12 * 1024;
+
+/// Headers of an address-bar request that speak of this proxy's origin, which all address-bar pages share in the browser, with
+/// every other server of the same host as far as cookies go. They are nobody else's business.
+const OF_OUR_ORIGIN: [&[u8]; 4] = [b"cookie", b"authorization", b"referer", b"origin"];
+
+/// Headers of a response that would change what the browser keeps for that origin.
+const FOR_OUR_ORIGIN: [&[u8]; 3] = [b"set-cookie", b"set-cookie2", b"clear-site-data"];
+
+/// Address-bar pages run no scripts: one would read the cookies of this host and what other pages of ours keep and show. An
+/// origin of its own for each page (a sandbox without `allow-same-origin`) would let them run, but takes away the `Referer`
+/// by which links find their host, and makes each image look as if a page of another site asked for it (Chromium 156).
+const SANDBOX: &[u8] = b"Content-Security-Policy: sandbox allow-same-origin allow-forms allow-popups allow-downloads\r\n";
+
+fn is_one_of(name: &[u8], names: &[&[u8]]) -> bool {
+    names.iter().any(|other| name.eq_ignore_ascii_case(other))
+}
 
 /// What the client is told about its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +73,10 @@ pub(super) fn put_request(
     out.extend_from_slice(route.authority.as_bytes());
     out.extend_from_slice(b"\r\n");
     let counts_hops = matches!(head.method, Method::Options | Method::Trace);
+    let address_bar = route.form == Form::AddressBar;
     for (name, line) in head.headers.end_to_end_lines() {
         match name.len() {
+            _ if address_bar && is_one_of(name, &OF_OUR_ORIGIN) => {}
             4 if name.eq_ignore_ascii_case(b"host") => {}
             12 if counts_hops && name.eq_ignore_ascii_case(b"max-forwards") => {
                 put_fewer_forwards(out, name, line);
@@ -87,7 +105,7 @@ pub(super) struct Manner<'a> {
     /// The body goes in the chunked coding.
     pub(super) chunked: bool,
     pub(super) persistence: Persistence,
-    /// The origin, where redirects are to stay in the address bar.
+    /// The origin, where the request had the address-bar form: redirects are to stay there, and cookies are not.
     pub(super) address_bar: Option<&'a Origin>,
 }
 
@@ -100,6 +118,9 @@ pub(super) fn put_response(
 ) {
     put_status(out, head);
     put_response_lines(out, head, manner.address_bar);
+    if manner.address_bar.is_some() {
+        out.extend_from_slice(SANDBOX);
+    }
     put_via(out, head.version, pseudonym);
     if manner.chunked {
         put_chunked(out);
@@ -109,9 +130,13 @@ pub(super) fn put_response(
 }
 
 /// Writes the head of an interim response (1xx).
-pub(super) fn put_interim(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+pub(super) fn put_interim(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_>,
+    address_bar: Option<&Origin>,
+) {
     put_status(out, head);
-    put_response_lines(out, head, None);
+    put_response_lines(out, head, address_bar);
     put_head_end(out);
 }
 
@@ -133,6 +158,7 @@ fn put_response_lines(out: &mut Vec<u8>, head: &ResponseHead<'_>, address_bar: O
                 let value = trim_ows(&line[name.len() + 1..]);
                 put_location(out, value, origin);
             }
+            (_, Some(_)) if is_one_of(name, &FOR_OUR_ORIGIN) => {}
             _ => put_line(out, line),
         }
     }

@@ -32,15 +32,17 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::buffer::{PAGE_BYTES, SendQueue};
-use crate::config::{Cache, ConnectPorts, ProxyConfig};
+use crate::config::{Cache, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Failure, Refused};
 use crate::http::head::{BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::{Method, Status as Code, Version};
-use crate::service::{Error, Io, Peer, Phase, Service};
+use crate::service::{Disk, Error, Io, Peer, Phase, Service};
+use crate::services::addresses::{Address, Addresses};
 
 mod exchange;
 mod heads;
@@ -57,6 +59,7 @@ use tunnel::{TUNNEL_OPEN, Tunnel};
 /// The proxy service.
 pub struct Proxy {
     rules: Rules,
+    addresses: Addresses,
     /// The head that is being written, kept for its memory only.
     scratch: Vec<u8>,
 }
@@ -64,7 +67,8 @@ pub struct Proxy {
 /// What the configuration says, ready for use.
 struct Rules {
     policy: AddressPolicy,
-    connect_ports: ConnectPorts,
+    connect_ports: Ports,
+    forward_ports: Ports,
     /// The one origin of a gateway.
     gateway: Option<Origin>,
     /// By which we know that a request was here before.
@@ -74,6 +78,8 @@ struct Rules {
     connect_timeout: Duration,
     upstream_timeout: Duration,
     idle_timeout: Duration,
+    body_rate_min: Option<NonZeroU32>,
+    response_timeout: Duration,
     head_timeout: Duration,
 }
 
@@ -84,9 +90,13 @@ pub struct Conn {
     scanner: HeadScanner,
     /// Whose connection `io.up` is, or is about to be.
     origin: Origin,
+    /// Where this connection is counted.
+    address: Option<Address>,
 }
 
 enum State {
+    /// The client's address has as many connections as it may.
+    Refused { until: Instant },
     /// No byte of a request is here.
     Idle { until: Instant },
     /// Some bytes of a head are here.
@@ -145,6 +155,7 @@ impl Proxy {
             rules: Rules {
                 policy: AddressPolicy::new(config.allow_destinations.iter().copied()),
                 connect_ports: config.connect_ports.clone(),
+                forward_ports: config.forward_ports.clone(),
                 gateway: gateway.map(|upstream| Origin::new(&upstream.host, upstream.port)),
                 pseudonym: format!("netlab-reactor ({id:08x})"),
                 request_limits: limits,
@@ -155,8 +166,11 @@ impl Proxy {
                 connect_timeout: config.connect_timeout,
                 upstream_timeout: config.upstream_timeout,
                 idle_timeout: config.idle_timeout,
+                body_rate_min: config.body_rate_min,
+                response_timeout: config.response_timeout,
                 head_timeout: config.head_timeout,
             },
+            addresses: Addresses::new(config.connections_per_address_max),
             scratch: Vec::new(),
         }
     }
@@ -313,17 +327,21 @@ impl Proxy {
             Ok(()) if request.form == Form::Tunnel => {
                 io.down.rx.consume(request.head_bytes);
                 io.down.tx.put(TUNNEL_OPEN, io.pool);
+                (io.down.end_is_framing, io.up.end_is_framing) = (true, true);
                 Step::Go(State::Tunnel(Tunnel::new(self.rules.idle_timeout, io.now)))
             }
             Ok(()) => {
                 let (bytes, limits) = (io.down.rx.bytes(), &self.rules.request_limits);
-                // Invariant: these very bytes were a head with a route when it was read first.
-                if let Ok(Parsed::Complete(head, _)) = HeadScanner::default().request(bytes, limits)
-                    && let Ok(route) = Route::find(&head, &self.rules)
-                {
-                    self.scratch.clear();
-                    heads::put_request(&mut self.scratch, &head, &route, &self.rules.pseudonym);
-                }
+                // These very bytes were a head with a route when it was read first.
+                let Ok(Parsed::Complete(head, _)) = HeadScanner::default().request(bytes, limits)
+                else {
+                    return self.answer(None, Code::BAD_GATEWAY, "the request was lost", io);
+                };
+                let Ok(route) = Route::find(&head, &self.rules) else {
+                    return self.answer(None, Code::BAD_GATEWAY, "the request was lost", io);
+                };
+                self.scratch.clear();
+                heads::put_request(&mut self.scratch, &head, &route, &self.rules.pseudonym);
                 self.send(request, false, io)
             }
         }
@@ -446,11 +464,11 @@ impl Backlog {
         tx.memory_bytes() < self.0
     }
 
-    /// Takes that look. More than a page is watched as it goes: asked for more room than there will ever be, the queue tells
-    /// whenever some of it was freed. Less than that goes at once or not at all, and is not worth another call.
+    /// Takes that look. More than a page is watched as it goes. Less than that goes at once or not at all, and is not worth
+    /// another call.
     fn watch(&mut self, tx: &mut SendQueue) {
         self.0 = match tx.memory_bytes() {
-            bytes if bytes > PAGE_BYTES && !tx.has_room(usize::MAX / 2) => bytes,
+            bytes if bytes > PAGE_BYTES && !tx.is_empty_or_wakes() => bytes,
             _ => 0,
         };
     }
@@ -460,13 +478,17 @@ impl Service for Proxy {
     type Conn = Conn;
     const CLIENT_FIRST: bool = true;
 
-    fn accept(&mut self, _peer: &Peer, now: Instant) -> Conn {
+    fn accept(&mut self, peer: &Peer, now: Instant) -> Conn {
+        let until = now + self.rules.idle_timeout;
+        let (state, address) = match self.addresses.enter(peer) {
+            Ok(address) => (State::Idle { until }, address),
+            Err(()) => (State::Refused { until }, None),
+        };
         Conn {
-            state: State::Idle {
-                until: now + self.rules.idle_timeout,
-            },
+            state,
             scanner: HeadScanner::default(),
             origin: Origin::default(),
+            address,
         }
     }
 
@@ -475,9 +497,14 @@ impl Service for Proxy {
             state,
             scanner,
             origin,
+            ..
         } = conn;
         loop {
             let step = match state {
+                State::Refused { .. } => {
+                    let text = "too many connections from this address";
+                    self.answer(None, Code::TOO_MANY_REQUESTS, text, io)
+                }
                 State::Idle { until } => {
                     *scanner = HeadScanner::default();
                     self.idle(until, io)?
@@ -501,12 +528,19 @@ impl Service for Proxy {
 
     fn deadline(&self, conn: &Conn) -> Instant {
         match &conn.state {
-            State::Idle { until }
+            State::Refused { until }
+            | State::Idle { until }
             | State::Head { until }
             | State::Resolving { until, .. }
             | State::Connecting { until, .. } => *until,
             State::Exchanging(exchange) => exchange.until,
             State::Tunnel(tunnel) => tunnel.until,
+        }
+    }
+
+    fn ended(&mut self, conn: Conn, _disk: &mut dyn Disk, _now: Instant) {
+        if let Some(address) = conn.address {
+            self.addresses.leave(address);
         }
     }
 }

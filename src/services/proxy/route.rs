@@ -9,6 +9,10 @@
 //!
 //! A browser that shows an address-bar page resolves the page's links by itself. Those relative to the page come out right;
 //! those that begin with `/` have lost their host, and get it back from the `Referer` by a redirect.
+//!
+//! To the browser, all those pages come from this proxy. What keeps them apart stands in `heads` (no cookies, no scripts), and
+//! here: a page of another site gets nothing in this form, so that it cannot lead a browser behind its user's back to where
+//! only this proxy reaches.
 
 use std::borrow::Cow;
 
@@ -91,7 +95,14 @@ impl<'b> Route<'b> {
         last_hop(head)?;
         match &rules.gateway {
             Some(origin) => gateway(head, origin),
-            None => forward(head, rules),
+            None => {
+                let route = forward(head, rules)?;
+                if route.form == Form::Tunnel || rules.forward_ports.allow(route.port) {
+                    return Ok(route);
+                }
+                let text = format!("nothing is fetched from port {} here", route.port);
+                Err(Refusal::new(Status::FORBIDDEN, text))
+            }
         }
     }
 
@@ -140,12 +151,17 @@ fn gateway<'b>(head: &RequestHead<'b>, origin: &'b Origin) -> Result<Route<'b>, 
         query: None,
     };
     match head.target {
+        Target::Asterisk => Ok(route),
+        Target::Absolute { scheme, .. }
+            if is_asterisk(head, split_absolute(head.target_text, scheme).1) =>
+        {
+            Ok(route)
+        }
         Target::Origin { path, query } | Target::Absolute { path, query, .. } => Ok(Route {
             path,
             query,
             ..route
         }),
-        Target::Asterisk => Ok(route),
         Target::Authority(_) => Err(Refusal::new(
             Status::METHOD_NOT_ALLOWED,
             "CONNECT is not for a gateway to one origin",
@@ -162,12 +178,10 @@ fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refus
             query,
         } => {
             scheme_is_http(scheme)?;
-            let rest = &head.target_text[scheme.len() + "://".len()..];
-            let (text, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            // RFC 9112 section 3.2.4: the last proxy turns an empty path into the asterisk.
-            let asterisk = tail.is_empty() && head.method == Method::Options;
+            let (text, tail) = split_absolute(head.target_text, scheme);
+            let path = if is_asterisk(head, tail) { "*" } else { path };
             Ok(Route {
-                path: if asterisk { "*" } else { path },
+                path,
                 query,
                 ..Route::new(Form::Forward, authority, text)
             })
@@ -187,6 +201,17 @@ fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refus
     }
 }
 
+/// Splits an absolute target into its authority and what follows.
+fn split_absolute<'b>(target: &'b str, scheme: &str) -> (&'b str, &'b str) {
+    let rest = &target[scheme.len() + "://".len()..];
+    rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()))
+}
+
+/// RFC 9112 section 3.2.4: the last proxy turns the empty path of an OPTIONS request into the asterisk.
+fn is_asterisk(head: &RequestHead<'_>, tail: &str) -> bool {
+    tail.is_empty() && head.method == Method::Options
+}
+
 fn scheme_is_http(scheme: &str) -> Result<(), Refusal> {
     if scheme.eq_ignore_ascii_case("http") {
         return Ok(());
@@ -203,8 +228,17 @@ fn address_bar<'b>(
     path: &'b str,
     query: Option<&'b str>,
 ) -> Result<Route<'b>, Refusal> {
+    if head.headers.first("sec-fetch-site") == Some(b"cross-site") {
+        return Err(Refusal::new(
+            Status::FORBIDDEN,
+            "a page of another site asks for this: type the address to go there",
+        ));
+    }
     let mut rest = &path[1..];
-    if let Some((scheme, after)) = rest.split_once("://") {
+    // One behind the host is the path's own.
+    if let Some((scheme, after)) = rest.split_once("://")
+        && !scheme.contains('/')
+    {
         scheme_is_http(scheme)?;
         rest = after;
     }

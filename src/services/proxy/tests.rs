@@ -8,6 +8,7 @@ use crate::services::bench::Bench;
 use proptest::prelude::*;
 
 const VIA: &str = "Via: 1.1 netlab-reactor (0000feed)\r\n";
+const SANDBOX: &str = "Content-Security-Policy: sandbox allow-same-origin allow-forms allow-popups allow-downloads\r\n";
 const GET: &[u8] = b"GET http://origin.example/a?b HTTP/1.1\r\nHost: x\r\n\r\n";
 
 fn config() -> ProxyConfig {
@@ -66,15 +67,15 @@ fn own_answer(bench: &mut Bench<Proxy>) -> (u16, String) {
 fn an_absolute_request_goes_to_its_origin_and_the_answer_comes_back() {
     let mut bench = bench();
     bench.peer_sends(
-        b"GET http://origin.example:81/a?b HTTP/1.1\r\nHost: other\r\nUser-Agent:  x \r\nACCEPT:*/*\r\n\r\n",
+        b"GET http://origin.example:8081/a?b HTTP/1.1\r\nHost: other\r\nUser-Agent:  x \r\nACCEPT:*/*\r\n\r\n",
     );
-    let address = "192.0.2.1:81".parse().expect("an address");
+    let address = "192.0.2.1:8081".parse().expect("an address");
     assert_eq!(bench.connect, Some(vec![address]));
     bench.origin_accepts();
     assert_eq!(
         asked(&mut bench),
         format!(
-            "GET /a?b HTTP/1.1\r\nHost: origin.example:81\r\nUser-Agent:  x \r\nACCEPT:*/*\r\n{VIA}\r\n"
+            "GET /a?b HTTP/1.1\r\nHost: origin.example:8081\r\nUser-Agent:  x \r\nACCEPT:*/*\r\n{VIA}\r\n"
         )
     );
     bench
@@ -365,12 +366,18 @@ fn the_address_bar_names_the_origin_in_the_path() {
         ),
         ("/origin.example", "/", "origin.example", "192.0.2.1:80"),
         ("/origin.example?q", "/?q", "origin.example", "192.0.2.1:80"),
-        ("/192.0.2.3:81/", "/", "192.0.2.3:81", "192.0.2.3:81"),
+        ("/192.0.2.3:8081/", "/", "192.0.2.3:8081", "192.0.2.3:8081"),
         (
-            "/[2001:db8::1]:81/x",
+            "/[2001:db8::1]:8081/x",
             "/x",
-            "[2001:db8::1]:81",
-            "[2001:db8::1]:81",
+            "[2001:db8::1]:8081",
+            "[2001:db8::1]:8081",
+        ),
+        (
+            "/origin.example/web/http://b.example/",
+            "/web/http://b.example/",
+            "origin.example",
+            "192.0.2.1:80",
         ),
         (
             "/http://origin.example/a",
@@ -397,13 +404,13 @@ fn redirects_stay_in_the_address_bar() {
     let mut bench = bench();
     for (location, told) in [
         ("http://b.example/x", "/b.example/x"),
-        ("HTTP://b.example:81", "/b.example:81"),
+        ("HTTP://b.example:8081", "/b.example:8081"),
         ("//b.example/x", "/b.example/x"),
-        ("/x?y", "/origin.example:81/x?y"),
+        ("/x?y", "/origin.example:8081/x?y"),
         ("x", "x"),
         ("https://b.example/", "https://b.example/"),
     ] {
-        bench.peer_sends(b"GET /origin.example:81/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        bench.peer_sends(b"GET /origin.example:8081/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
         if bench.up.status == Status::Connecting {
             bench.origin_accepts();
         }
@@ -414,7 +421,9 @@ fn redirects_stay_in_the_address_bar() {
         );
         assert_eq!(
             answered(&mut bench),
-            format!("HTTP/1.1 302 Found\r\nLocation: {told}\r\nContent-Length: 0\r\n{VIA}\r\n")
+            format!(
+                "HTTP/1.1 302 Found\r\nLocation: {told}\r\nContent-Length: 0\r\n{SANDBOX}{VIA}\r\n"
+            )
         );
     }
 }
@@ -449,6 +458,64 @@ fn a_link_of_an_address_bar_page_finds_its_host_again() {
 }
 
 #[test]
+fn what_the_browser_keeps_for_this_proxy_stays_out_of_the_address_bar() {
+    let secrets = "Cookie: a=1\r\nAUTHORIZATION: Basic eDp5\r\nReferer: http://localhost/q\r\nOrigin: http://localhost\r\n";
+    let kept = "Set-Cookie: a=2; Path=/\r\nset-cookie2: a=3\r\nClear-Site-Data: \"*\"\r\n";
+    for (target, passes) in [
+        ("/origin.example/", false),
+        ("http://origin.example/", true),
+    ] {
+        let mut bench = bench();
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{secrets}\r\n");
+        let (secrets, kept_of_it, sandbox) = match passes {
+            true => (secrets, kept, ""),
+            false => ("", "", SANDBOX),
+        };
+        assert_eq!(
+            connected(&mut bench, request.as_bytes()),
+            format!("GET / HTTP/1.1\r\nHost: origin.example\r\n{secrets}{VIA}\r\n")
+        );
+        bench.origin_sends(
+            format!("HTTP/1.1 103 Early Hints\r\n{kept}\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n{kept}\r\n")
+                .as_bytes(),
+        );
+        assert_eq!(
+            answered(&mut bench),
+            format!(
+                "HTTP/1.1 103 Early Hints\r\n{kept_of_it}\r\n\
+                 HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{kept_of_it}{sandbox}{VIA}\r\n"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_page_of_another_site_gets_nothing_through_the_address_bar() {
+    for (site, allowed) in [
+        ("", true),
+        ("Sec-Fetch-Site: none\r\n", true),
+        ("Sec-Fetch-Site: same-origin\r\n", true),
+        ("Sec-Fetch-Site: cross-site\r\n", false),
+    ] {
+        let mut bench = bench();
+        bench.peer_sends(
+            format!("GET /origin.example/ HTTP/1.1\r\nHost: localhost:8888\r\n{site}\r\n")
+                .as_bytes(),
+        );
+        assert_eq!(bench.connect.is_some(), allowed, "{site}");
+        if !allowed {
+            assert_eq!(own_answer(&mut bench).0, 403);
+        }
+    }
+    // A browser that knows its proxy may say so of any request: that is between it and the origin.
+    let mut bench = bench();
+    bench.peer_sends(
+        b"GET http://origin.example/ HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\n\r\n",
+    );
+    assert!(bench.connect.is_some());
+}
+
+#[test]
 fn a_gateway_asks_its_one_origin() {
     for target in ["/a?b", "http://anything.example/a?b"] {
         let mut bench = gateway();
@@ -474,6 +541,14 @@ fn a_gateway_asks_its_one_origin() {
     bench.expect_open();
     let connect = "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n";
     assert_eq!(refused(&mut gateway(), connect).0, 405);
+    for (target, path) in [("http://x", "*"), ("*", "*"), ("http://x/", "/")] {
+        let request = format!("OPTIONS {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let asked = connected(&mut gateway(), request.as_bytes());
+        assert!(
+            asked.starts_with(&format!("OPTIONS {path} HTTP/1.1\r\n")),
+            "{asked}"
+        );
+    }
 }
 
 #[test]
@@ -515,8 +590,8 @@ fn forbidden_destinations_are_named_in_the_refusal() {
         allow_destinations: vec!["127.0.0.0/8".parse().expect("a range")],
         ..config()
     });
-    bench.peer_sends(b"GET http://Localhost:81/ HTTP/1.1\r\nHost: x\r\n\r\n");
-    let address = "127.0.0.1:81".parse().expect("an address");
+    bench.peer_sends(b"GET http://Localhost:8081/ HTTP/1.1\r\nHost: x\r\n\r\n");
+    let address = "127.0.0.1:8081".parse().expect("an address");
     assert_eq!(bench.connect, Some(vec![address]), "and not ::1");
 }
 
@@ -696,6 +771,43 @@ fn what_was_broken_off_looks_broken_off() {
 }
 
 #[test]
+fn where_the_end_is_the_framing_what_was_broken_off_ends_with_a_reset() {
+    let get = "GET http://origin.example/ HTTP/1.0\r\n\r\n";
+    let post = "POST http://origin.example/ HTTP/1.0\r\nContent-Length: 9\r\n\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let until_close = "HTTP/1.1 200 OK\r\n\r\nabc";
+    type Breaks = fn(&mut Bench<Proxy>);
+    let cases: [(&str, &str, Breaks); 5] = [
+        (get, chunked, |bench| {
+            bench.origin_sends(b"x\r\n");
+        }),
+        (get, chunked, |bench| {
+            bench.origin_closes();
+        }),
+        (get, until_close, |bench| {
+            bench.later(Duration::from_secs(60));
+        }),
+        (get, until_close, |bench| {
+            bench.origin_fails(io::ErrorKind::ConnectionReset);
+        }),
+        (post, chunked, |bench| {
+            bench.later(Duration::from_secs(60));
+        }),
+    ];
+    for (number, (request, response, breaks)) in cases.into_iter().enumerate() {
+        let mut bench = bench();
+        connected(&mut bench, request.as_bytes());
+        bench.origin_sends(response.as_bytes()).expect_open();
+        breaks(&mut bench);
+        assert!(
+            bench.failed.is_some() && bench.down.end_is_framing,
+            "{number}"
+        );
+        assert!(answered(&mut bench).ends_with("abc"));
+    }
+}
+
+#[test]
 fn more_than_the_answer_is_not_taken_for_the_next_one() {
     let mut bench = bench();
     connected(&mut bench, GET);
@@ -772,6 +884,7 @@ fn times_run_out() {
     bench.expect_open().later(seconds(1)).expect_closed();
 
     let mut bench = bench_with(&ProxyConfig {
+        body_rate_min: None,
         idle_timeout: seconds(3),
         ..config()
     });
@@ -794,6 +907,131 @@ fn times_run_out() {
     bench.later(seconds(2));
     assert_eq!(own_answer(&mut bench).0, 504);
     bench.expect_closed();
+}
+
+#[test]
+fn a_body_that_drips_does_not_last_for_ever() {
+    let second = Duration::from_secs(1);
+    for (rate, lasts_s) in [(NonZeroU32::new(2), 118), (None, 299)] {
+        let mut bench = bench_with(&ProxyConfig {
+            body_rate_min: rate,
+            ..config()
+        });
+        let post =
+            b"POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n";
+        connected(&mut bench, post);
+        let mut lasted_s = 0;
+        while lasted_s < 299 {
+            bench.later(second);
+            if bench.is_over() {
+                break;
+            }
+            bench.peer_sends(b"x").origin_received();
+            lasted_s += 1;
+        }
+        assert_eq!(
+            lasted_s, lasts_s,
+            "{rate:?}: 60 s in hand, and half a second for each byte"
+        );
+        if rate.is_some() {
+            assert_eq!(own_answer(&mut bench).0, 408);
+        }
+    }
+}
+
+#[test]
+fn interim_responses_do_not_prolong_the_wait_for_the_final_one_for_ever() {
+    let mut bench = bench_with(&ProxyConfig {
+        response_timeout: Duration::from_secs(150),
+        ..config()
+    });
+    connected(&mut bench, GET);
+    for _ in 0..149 {
+        bench
+            .later(Duration::from_secs(1))
+            .origin_sends(b"HTTP/1.1 102 Processing\r\n\r\n")
+            .expect(b"HTTP/1.1 102 Processing\r\n\r\n");
+    }
+    bench.later(Duration::from_secs(1));
+    assert_eq!(own_answer(&mut bench).0, 504);
+}
+
+#[test]
+fn requests_reach_the_ports_where_web_servers_are() {
+    for (port, allowed) in [
+        (80, true),
+        (443, true),
+        (1024, true),
+        (65535, true),
+        (25, false),
+        (1023, false),
+    ] {
+        for target in ["http://origin.example:PORT/", "/origin.example:PORT/"] {
+            let target = target.replace("PORT", &port.to_string());
+            let mut bench = bench();
+            bench.peer_sends(format!("POST {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+            assert_eq!(bench.connect.is_some(), allowed, "{target}");
+            if !allowed {
+                assert_eq!(own_answer(&mut bench).0, 403);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_address_has_as_many_connections_as_it_may() {
+    let config = ProxyConfig {
+        connections_per_address_max: NonZeroU32::new(1),
+        ..config()
+    };
+    let mut service = Proxy::new(&config, 0xfeed);
+    let (now, mut disk) = (
+        Instant::now(),
+        crate::sys::unix::Unix::new(false).expect("a poll"),
+    );
+    let on_the_bench = Peer::Inet(([192, 0, 2, 9], 1).into());
+    let first = service.accept(&on_the_bench, now);
+    let mut bench = Bench::new(service);
+    assert_eq!(
+        own_answer(&mut bench).0,
+        429,
+        "before it asked for anything"
+    );
+    bench.expect_closed();
+    bench.service.ended(first, &mut disk, now);
+    let next = bench.service.accept(&on_the_bench, now);
+    assert!(matches!(next.state, State::Idle { .. }));
+}
+
+#[test]
+fn trailers_that_would_change_the_head_are_refused() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n";
+    for (name, passes) in [
+        ("Server-Timing", true),
+        ("Host2", true),
+        ("hOsT", false),
+        ("Content-Length", false),
+        ("transfer-encoding", false),
+        ("SET-COOKIE", false),
+    ] {
+        let mut bench = bench();
+        connected(&mut bench, GET);
+        for piece in format!("{head}T: v\r\n{name}: x\r\n\r\n")
+            .as_bytes()
+            .chunks(3)
+        {
+            if !bench.is_over() {
+                bench.origin_sends(piece);
+            }
+        }
+        assert_eq!(bench.is_over(), !passes, "{name}");
+        assert_eq!(answered(&mut bench).ends_with("\r\n\r\n"), passes);
+    }
+    let mut bench = bench();
+    let post = "POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+    connected(&mut bench, post.as_bytes());
+    bench.peer_sends(b"Host: y\r\n\r\n");
+    assert_eq!(own_answer(&mut bench).0, 400);
 }
 
 #[test]
@@ -845,9 +1083,10 @@ fn a_tunnel_carries_bytes_and_ends_both_ways() {
     connected(&mut bench, connect);
     bench
         .origin_sends(b"answer")
-        .origin_fails(io::ErrorKind::ConnectionReset)
-        .expect_closed();
+        .origin_fails(io::ErrorKind::ConnectionReset);
+    assert!(matches!(bench.failed, Some(Error::Reset(_))));
     assert!(answered(&mut bench).ends_with("answer"));
+    assert!(bench.down.end_is_framing, "the client is reset as well");
 }
 
 #[test]
@@ -935,7 +1174,7 @@ fn nothing_is_held_by_an_idle_connection() {
     bench.received();
     assert!(bench.down.rx.is_empty() && bench.up.rx.is_empty());
     assert_eq!((bench.queued(Side::Down), bench.queued(Side::Up)), (0, 0));
-    assert!(size_of::<Conn>() <= 256, "{}", size_of::<Conn>());
+    assert!(size_of::<Conn>() <= 264, "{}", size_of::<Conn>());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A tunnel: bytes both ways, unread, until both sides have ended (RFC 9110 section 9.3.6).
 //!
-//! The end of one side is passed on to the other, whose bytes still come; silence of both ends the tunnel.
+//! The end of one side is passed on to the other, whose bytes still come; so is a reset. Silence of both ends the tunnel.
 
 use std::time::{Duration, Instant};
 
@@ -35,16 +35,21 @@ impl Tunnel {
         if !broken {
             moved += pour(&mut io.down.rx, &mut io.up.tx, usize::MAX, io.pool);
         }
-        if io.up.is_drained() {
+        if let Status::Failed(kind) = io.up.status
+            && io.up.rx.is_empty()
+            && io.down.tx.is_empty_or_wakes()
+        {
+            return Err(Error::Reset(kind)); // and the client is reset as well
+        }
+        if io.up.is_drained() && !broken {
             io.down.finish();
         }
         if io.down.is_drained() {
             io.up.finish();
         }
-        // Not before the last bytes have left for the origin: `close` would drop them. Asked for more room than there will
-        // ever be, the queue tells when they have.
-        let done = io.down.is_drained() && io.up.tx.has_room(usize::MAX / 2);
-        if io.up.is_drained() && (broken || done) {
+        // Not before the last bytes have left for the origin: `close` would drop them.
+        let done = io.down.is_drained() && io.up.tx.is_empty_or_wakes();
+        if io.up.is_drained() && done {
             return Ok(Step::End);
         }
         self.backlog.watch(&mut io.up.tx);

@@ -78,6 +78,21 @@ impl Sim {
     }
 }
 
+impl Sim {
+    /// Remembers the token of a stream that is about to be closed.
+    fn bury(&mut self, stream: End) {
+        let half = self.net.half(stream);
+        if let Some(token) = half.token {
+            // A session outlives its connections to origins, and uses one token for all of them.
+            let gone = !half.opened_by_process;
+            self.dead_tokens.push_back((token, gone));
+            if self.dead_tokens.len() > DEAD_TOKENS_MAX {
+                self.dead_tokens.pop_front();
+            }
+        }
+    }
+}
+
 impl Sys for Sim {
     type Listener = usize;
     type Stream = End;
@@ -266,16 +281,13 @@ impl Sys for Sim {
     }
 
     fn close(&mut self, stream: End) {
-        let half = self.net.half(stream);
-        if let Some(token) = half.token {
-            // A session outlives its connections to origins, and uses one token for all of them.
-            let gone = !half.opened_by_process;
-            self.dead_tokens.push_back((token, gone));
-            if self.dead_tokens.len() > DEAD_TOKENS_MAX {
-                self.dead_tokens.pop_front();
-            }
-        }
+        self.bury(stream);
         self.net.close(stream, &mut self.world);
+    }
+
+    fn abort(&mut self, stream: End) {
+        self.bury(stream);
+        self.net.abort(stream, &mut self.world);
     }
 
     fn bind_datagram(&mut self, bind: SocketAddr, token: u64) -> io::Result<(usize, SocketAddr)> {

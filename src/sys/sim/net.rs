@@ -406,6 +406,9 @@ impl Net {
         if !self.half(end).closed && self.half(end).stage == Stage::Open {
             self.send_break(end, world);
         }
-        self.half_mut(end).closed = true;
+        let half = self.half_mut(end);
+        half.closed = true;
+        half.token = None;
+        half.arrived.clear();
     }
 }

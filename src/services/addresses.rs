@@ -1,0 +1,104 @@
+//! How many connections each client address holds.
+//!
+//! The table has an entry for each address that holds one, so it is bounded by the connections; without a limit it stays
+//! empty.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+
+use crate::service::Peer;
+
+/// The connections of one listener by address.
+pub(super) struct Addresses {
+    taken: HashMap<Address, u32, foldhash::fast::RandomState>,
+    taken_max: Option<NonZeroU32>,
+}
+
+/// What counts as one client: an IPv4 address, or the /64 that one IPv6 network has at its disposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Address {
+    V4(Ipv4Addr),
+    V6Network([u8; 8]),
+}
+
+impl Address {
+    fn of(peer: &Peer) -> Option<Self> {
+        let Peer::Inet(address) = peer else {
+            return None; // who reaches a Unix socket has no address
+        };
+        Some(match address.ip().to_canonical() {
+            IpAddr::V4(ip) => Address::V4(ip),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, g, h, ..] = ip.octets();
+                Address::V6Network([a, b, c, d, e, f, g, h])
+            }
+        })
+    }
+}
+
+impl Addresses {
+    pub(super) fn new(taken_max: Option<NonZeroU32>) -> Self {
+        Self {
+            taken: HashMap::default(),
+            taken_max,
+        }
+    }
+
+    /// Counts a connection of `peer`; what to give to [`Addresses::leave`] at its end.
+    ///
+    /// # Errors
+    /// The address holds as many as it may.
+    pub(super) fn enter(&mut self, peer: &Peer) -> Result<Option<Address>, ()> {
+        let (Some(taken_max), Some(address)) = (self.taken_max, Address::of(peer)) else {
+            return Ok(None);
+        };
+        let taken = self.taken.entry(address).or_default();
+        if *taken >= taken_max.get() {
+            return Err(());
+        }
+        *taken += 1;
+        Ok(Some(address))
+    }
+
+    /// A connection has ended.
+    pub(super) fn leave(&mut self, address: Address) {
+        if let Some(taken) = self.taken.get_mut(&address) {
+            *taken -= 1;
+            if *taken == 0 {
+                self.taken.remove(&address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(ip: &str) -> Peer {
+        Peer::Inet((ip.parse::<IpAddr>().expect("an address"), 40_000).into())
+    }
+
+    #[test]
+    fn an_ipv4_address_is_one_client_and_so_is_an_ipv6_network() {
+        let mut addresses = Addresses::new(NonZeroU32::new(1));
+        let first = addresses.enter(&peer("192.0.2.1")).expect("the first");
+        assert_eq!(addresses.enter(&peer("::ffff:192.0.2.1")), Err(()));
+        assert!(addresses.enter(&peer("192.0.2.2")).is_ok());
+        assert!(addresses.enter(&peer("2001:db8:0:1::1")).is_ok());
+        assert_eq!(addresses.enter(&peer("2001:db8:0:1:ffff::2")), Err(()));
+        assert!(addresses.enter(&peer("2001:db8:0:2::1")).is_ok());
+        assert_eq!(addresses.enter(&Peer::Unix), Ok(None));
+        addresses.leave(first.expect("an address"));
+        assert!(addresses.enter(&peer("192.0.2.1")).is_ok());
+        assert_eq!(addresses.taken.len(), 4, "those that hold one");
+    }
+
+    #[test]
+    fn without_a_limit_nobody_is_counted() {
+        let mut addresses = Addresses::new(None);
+        assert_eq!(addresses.enter(&peer("192.0.2.1")), Ok(None));
+        assert!(addresses.taken.is_empty());
+    }
+}
