@@ -18,7 +18,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{
+    self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags,
+};
 use rustix::net::{
     self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags,
     SocketType, sockopt,
@@ -66,7 +68,21 @@ pub struct Unix {
 /// A listening socket; a Unix one takes its path with it when it is closed.
 pub struct Listener {
     socket: OwnedFd,
-    path: Option<PathBuf>,
+    _path: Option<SocketPath>,
+}
+
+/// The path of a Unix socket that is bound. It goes with the socket, unless somebody else's stands there by then.
+struct SocketPath {
+    path: PathBuf,
+    identity: (u64, u64),
+    _lock: PathLock,
+}
+
+/// The right to bind to a path: the lock on the file `PATH.lock`, held as long as the path. A probe alone cannot tell a
+/// dead process's socket from one that is bound and about to listen: both refuse a connection.
+struct PathLock {
+    path: PathBuf,
+    _file: OwnedFd,
 }
 
 impl Unix {
@@ -150,13 +166,19 @@ fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
         .map_err(|_| io::Error::other("not an internet address"))
 }
 
-/// Binds a Unix socket; a path that a dead process left behind is taken over, a live one's is not.
-fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
+/// Binds a Unix socket; one that a dead process left behind is taken over, a live one's and any other file is not.
+fn bind_unix(path: &Path) -> io::Result<(OwnedFd, SocketPath)> {
+    let lock = PathLock::take(path)?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let address = net::SocketAddrUnix::new(path)?;
     match net::bind(&socket, &address) {
         Err(rustix::io::Errno::ADDRINUSE) => {
+            let found = FileType::from_raw_mode(fs::lstat(path)?.st_mode);
+            if found != FileType::Socket {
+                let what = "something that is not a socket stands there; it is left as it is";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+            }
             let probe = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             if net::connect(&probe, &address) != Err(rustix::io::Errno::CONNREFUSED) {
                 return Err(rustix::io::Errno::ADDRINUSE.into());
@@ -166,7 +188,53 @@ fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
         }
         result => result?,
     }
-    Ok(socket)
+    let path = SocketPath {
+        path: path.to_owned(),
+        identity: identity(&fs::lstat(path)?),
+        _lock: lock,
+    };
+    Ok((socket, path))
+}
+
+fn identity(stat: &fs::Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        if fs::lstat(&self.path).is_ok_and(|found| identity(&found) == self.identity) {
+            let _ = fs::unlink(&self.path); // one that stays is taken over by the next start
+        }
+    }
+}
+
+impl PathLock {
+    fn take(path: &Path) -> io::Result<Self> {
+        let mut path = path.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            let file = fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
+            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(rustix::io::Errno::ADDRINUSE.into());
+                }
+                result => result?,
+            }
+            // Whoever held it may have removed it after we opened it: then it locks nobody else out.
+            let locked = identity(&fs::fstat(&file)?);
+            if fs::lstat(&path).is_ok_and(|found| identity(&found) == locked) {
+                return Ok(Self { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for PathLock {
+    fn drop(&mut self) {
+        let _ = fs::unlink(&self.path); // still locked: the fields are dropped after this
+    }
 }
 
 impl Sys for Unix {
@@ -236,15 +304,22 @@ impl Sys for Unix {
                 net::bind(&socket, address)?;
                 (socket, None)
             }
-            Bind::Unix(path) => (bind_unix(path)?, Some(path.clone())),
+            Bind::Unix(path) => {
+                let (socket, path) = bind_unix(path)?;
+                (socket, Some(path))
+            }
         };
         net::listen(&socket, backlog)?;
         self.register_fd(&socket, token, Interest::READABLE)?;
         let bound = match &path {
-            Some(path) => Bind::Unix(path.clone()),
+            Some(bound) => Bind::Unix(bound.path.clone()),
             None => Bind::Inet(local_address(&socket)?),
         };
-        Ok((Listener { socket, path }, bound))
+        let listener = Listener {
+            socket,
+            _path: path,
+        };
+        Ok((listener, bound))
     }
 
     fn accept(&mut self, listener: &Listener) -> io::Result<(OwnedFd, Peer)> {
@@ -264,10 +339,7 @@ impl Sys for Unix {
     }
 
     fn unlisten(&mut self, listener: Listener) {
-        if let Some(path) = &listener.path {
-            // Nobody else can listen on it while we do; that it is gone already is no harm.
-            let _ = fs::unlink(path);
-        }
+        drop(listener); // close(2) takes it out of the poll as well
     }
 
     fn register(&mut self, stream: &OwnedFd, token: u64) -> io::Result<()> {
@@ -866,6 +938,54 @@ mod tests {
         assert_eq!(unsent(), UNTRUSTED_BYTES_MAX);
         sys.trust(&stream);
         assert_eq!(unsent(), u32::MAX);
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_not_bound_over() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("site.conf");
+        std::fs::write(&path, "precious").expect("a file");
+        let mut sys = Unix::new(false).expect("a poll");
+        let listened = sys.listen(&Bind::Unix(path.clone()), 1, false, 0);
+        let error = listened.map(|_| ()).expect_err("no listener");
+        assert!(error.to_string().contains("not a socket"), "{error}");
+        assert_eq!(std::fs::read_to_string(path).expect("a file"), "precious");
+        assert_eq!(names(dir.path()), ["site.conf"], "no lock is left behind");
+    }
+
+    #[test]
+    fn a_socket_that_is_bound_and_does_not_listen_yet_is_not_taken_over() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("socket");
+        let first = bind_unix(&path).expect("a socket");
+        let error = bind_unix(&path).map(|_| ()).expect_err("it is taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        drop(bind_unix(&path).expect("it is free"));
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_listener_leaves_the_socket_of_another_process_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("socket");
+        let mut sys = Unix::new(false).expect("a poll");
+        let (listener, _) = sys
+            .listen(&Bind::Unix(path.clone()), 1, false, 0)
+            .expect("a listener");
+        std::fs::remove_file(&path).expect("it is there");
+        let other = std::os::unix::net::UnixListener::bind(&path).expect("a listener");
+        sys.unlisten(listener);
+        assert_eq!(names(dir.path()), ["socket"]);
+        drop(other);
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        entries
+            .map(|entry| entry.expect("an entry").file_name())
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()
     }
 
     #[test]
