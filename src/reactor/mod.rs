@@ -142,7 +142,7 @@ pub struct Reactor<S: Sys> {
     life: Life,
     // Kept between turns for their memory only.
     events: Vec<Event>,
-    due: Vec<Id>,
+    due: Vec<(Tick, Id)>,
     batch: Batch,
     outbox: Outbox,
 }
@@ -570,7 +570,7 @@ impl<S: Sys> Reactor<S> {
     fn expire(&mut self) {
         self.timers.expire(self.cx.now, &mut self.due);
         self.cx.metrics.timers_fired += self.due.len() as u64;
-        for id in self.due.drain(..) {
+        for (tick, id) in self.due.drain(..) {
             let Some(session) = self
                 .sessions
                 .get_mut(id.index as usize)
@@ -578,14 +578,16 @@ impl<S: Sys> Reactor<S> {
             else {
                 continue;
             };
-            session.armed = Tick::MAX;
+            if !session.reminders.came(tick) {
+                continue;
+            }
             let host = &*self.listeners[session.origin.listener].host;
             let (deadline, _) = session.deadline(host, &self.cx.limits);
             if deadline <= self.cx.now {
                 session.told = true;
                 enqueue(session, &mut self.runnable);
             } else if !self.cx.sys.planted(PlantedBug::DeadlineNotRearmed) {
-                arm(session, deadline, &mut self.timers);
+                session.reminders.arm(deadline, id, &mut self.timers);
             }
         }
     }
@@ -607,7 +609,7 @@ impl<S: Sys> Reactor<S> {
             self.cx.metrics.pumps += 1;
             let host = &mut *self.listeners[session.origin.listener].host;
             match session.pump(host, &mut self.cx) {
-                Outcome::Park(deadline) => arm(session, deadline, &mut self.timers),
+                Outcome::Park(deadline) => session.reminders.arm(deadline, id, &mut self.timers),
                 Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
                 Outcome::Again => enqueue(session, &mut self.runnable),
                 Outcome::Ended(result) => self.remove(id.index as usize, &result),
@@ -691,14 +693,5 @@ fn enqueue<S: Sys>(session: &mut Session<S>, runnable: &mut VecDeque<Id>) {
     if !session.queued {
         session.queued = true;
         runnable.push_back(session.id);
-    }
-}
-
-/// Sees to it that a reminder comes no later than `deadline`.
-fn arm<S: Sys>(session: &mut Session<S>, deadline: Instant, timers: &mut Timers<Id>) {
-    let tick = timers.tick(deadline);
-    if tick < session.armed {
-        session.armed = tick;
-        timers.remind(tick, session.id);
     }
 }

@@ -24,7 +24,7 @@ use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::host::Host;
-use super::timer::Tick;
+use super::timer::Reminders;
 use super::tls::{self, Tls};
 use super::token::Token;
 use super::upstream::Attempts;
@@ -160,8 +160,7 @@ pub(crate) struct Session<S: Sys> {
     pub(crate) queued: bool,
     /// A fact changed that no buffer shows: an answer, a deadline, the drain.
     pub(crate) told: bool,
-    /// The earliest reminder in the timer wheel; `Tick::MAX` for none.
-    pub(crate) armed: Tick,
+    pub(crate) reminders: Reminders,
 }
 
 impl<S: Sys> Session<S> {
@@ -197,7 +196,7 @@ impl<S: Sys> Session<S> {
             drained: false,
             queued: false,
             told: true,
-            armed: Tick::MAX,
+            reminders: Reminders::NONE,
         }
     }
 
