@@ -260,6 +260,20 @@ fn a_second_signal_ends_it_at_once() {
 // ---- what it survives
 
 #[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let config = format!("{ECHO}[[listener]]\nkind = \"admin\"\nbind = \"127.0.0.1:0\"\n");
+    let mut server = Program::start_unread(&config);
+    // A pipe holds 64 KiB; each connection is several lines.
+    for _ in 0..1000 {
+        let mut stream = server.connect("tcp-echo");
+        assert_eq!(exchange(&mut stream, b"a", 1), b"A");
+    }
+    assert!(metric(&server, "netlab_log_dropped_total") > 0.0);
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn without_descriptors_clients_are_turned_away_and_service_goes_on() {
     let server = Program::start_with_descriptors(ECHO, 24);
     let before = server.descriptors();

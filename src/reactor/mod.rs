@@ -51,6 +51,9 @@ use token::Token;
 /// Errors of `accept(2)` that mean "no descriptors left" (`EMFILE` of the process, `ENFILE` of the system).
 const OUT_OF_DESCRIPTORS: [i32; 2] = [libc::EMFILE, libc::ENFILE];
 
+/// How often the log tells of connections that were closed unserved.
+const SHED_TOLD_EVERY: Duration = Duration::from_secs(1);
+
 /// The limits of a reactor. Their defaults stand in [`crate::config`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -115,9 +118,30 @@ struct Listener<S: Sys> {
     client_first: bool,
     /// An edge was told and the queue of connections not yet empty.
     pending: bool,
+    shed: Shed,
     active: usize,
     /// Its place in the metrics.
     metrics: usize,
+}
+
+/// Connections of a listener that were closed unserved and are not in the log yet.
+#[derive(Default)]
+struct Shed {
+    untold: u64,
+    told_at: Option<Instant>,
+}
+
+impl Shed {
+    /// Counts one. How many the log is to tell of now: it tells at most once a second, or a flood of connections would be
+    /// one of lines.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told_at.is_some_and(|at| now < at + SHED_TOLD_EVERY) {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 /// How far the end of the process is.
@@ -211,6 +235,7 @@ impl<S: Sys> Reactor<S> {
             options,
             client_first: T::CLIENT_FIRST,
             pending: false,
+            shed: Shed::default(),
             active: 0,
             metrics,
         });
@@ -299,6 +324,7 @@ impl<S: Sys> Reactor<S> {
         self.run_queue();
         self.end_turn();
         self.serve_names();
+        self.cx.sys.flush_log();
         Ok(self.life())
     }
 
@@ -510,10 +536,12 @@ impl<S: Sys> Reactor<S> {
                     listener.pending = false;
                 } else {
                     cx.metrics.accepts_shed += 1;
-                    log::warn!(
-                        "{}: out of descriptors, a connection was closed unserved",
-                        listener.options.name
-                    );
+                    if let Some(count) = listener.shed.count(cx.now) {
+                        let name = &listener.options.name;
+                        log::warn!(
+                            "{name}: out of descriptors, {count} connections closed unserved"
+                        );
+                    }
                 }
                 return;
             }
@@ -669,6 +697,7 @@ impl<S: Sys> Reactor<S> {
     }
 
     fn set_gauges(&mut self) {
+        self.cx.metrics.log_dropped = self.cx.sys.log_dropped();
         let listening = self.listeners.iter().filter(|l| l.socket.is_some()).count();
         self.cx.metrics.gauges = Gauges {
             sessions: self.sessions.len(),
@@ -693,5 +722,19 @@ fn enqueue<S: Sys>(session: &mut Session<S>, runnable: &mut VecDeque<Id>) {
     if !session.queued {
         session.queued = true;
         runnable.push_back(session.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_once_a_second_of_all_connections_that_were_closed_unserved() {
+        let (mut shed, start) = (Shed::default(), Instant::now());
+        let told: Vec<u64> = (0..3000)
+            .filter_map(|ms| shed.count(start + Duration::from_millis(ms)))
+            .collect();
+        assert_eq!(told, [1, 1000, 1000]);
     }
 }

@@ -494,6 +494,11 @@ impl View<'_> {
             "Connections closed unserved for want of descriptors.",
         );
         out.sample(&[], metrics.accepts_shed);
+        out.counter(
+            "log_dropped",
+            "Lines of the log dropped because nobody read standard error.",
+        );
+        out.sample(&[], metrics.log_dropped);
         out.counter("files_stored", "Files that were uploaded whole.");
         out.sample(&[], metrics.files_stored);
         out.counter(

@@ -8,6 +8,7 @@
 //! 2. Events may be stale, merged or spurious. A token that nobody has is ignored by the reactor.
 //! 3. Nothing blocks but [`Sys::poll`].
 
+pub mod error_log;
 pub mod sim;
 pub mod unix;
 
@@ -125,6 +126,14 @@ pub trait Sys: Disk {
 
     /// Closes a datagram socket.
     fn close_datagram(&mut self, socket: Self::Datagram);
+
+    /// The end of a turn: what waits in the log of the process may leave now.
+    fn flush_log(&mut self) {}
+
+    /// Lines of that log that were dropped because nobody read them.
+    fn log_dropped(&self) -> u64 {
+        0
+    }
 
     /// Whether the reactor is to behave as if it had this bug: a test of the tests. The real kernel's answer is a constant,
     /// so the compiler drops the question.

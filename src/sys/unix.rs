@@ -30,7 +30,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
-use super::{Batch, Bind, Event, Signal, Sys};
+use super::{Batch, Bind, Event, Signal, Sys, error_log};
 use crate::buffer::{File, Handle};
 use crate::service::{Disk, Entry, FileKind, Metadata, Outbox, Peer, Reply};
 
@@ -446,6 +446,15 @@ impl Sys for Unix {
     fn close_datagram(&mut self, socket: OwnedFd) {
         drop(socket);
     }
+
+    #[inline]
+    fn flush_log(&mut self) {
+        error_log::flush();
+    }
+
+    fn log_dropped(&self) -> u64 {
+        error_log::dropped()
+    }
 }
 
 fn send_flags(more: bool) -> SendFlags {
@@ -454,6 +463,26 @@ fn send_flags(more: bool) -> SendFlags {
     } else {
         SendFlags::NOSIGNAL
     }
+}
+
+/// Appends to a file, a pipe or a terminal without waiting; how many of the bytes. Standard error is shared with other
+/// processes, so it is not for us to make it non-blocking. A pipe that polls writable takes `PIPE_BUF` bytes at once
+/// (`man 7 pipe`); a regular file always polls so.
+pub(super) fn append(file: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let mut poll = [rustix::event::PollFd::new(
+        file,
+        rustix::event::PollFlags::OUT,
+    )];
+    if rustix::event::poll(&mut poll, Some(&rustix::event::Timespec::default()))? == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let regular = FileType::from_raw_mode(fs::fstat(file)?.st_mode) == FileType::RegularFile;
+    let count = if regular {
+        bytes.len()
+    } else {
+        bytes.len().min(PIPE_BYTES)
+    };
+    Ok(rustix::io::write(file, &bytes[..count])?)
 }
 
 /// The descriptor of a file that this kernel opened.
@@ -590,23 +619,7 @@ impl Disk for Unix {
     }
 
     fn append(&mut self, file: &File, bytes: &[u8]) -> io::Result<usize> {
-        let file = descriptor(file)?;
-        // Standard error is shared with other processes, so it is not for us to make it non-blocking. A pipe that polls
-        // writable takes PIPE_BUF bytes at once (`man 7 pipe`); a regular file always polls so.
-        let mut poll = [rustix::event::PollFd::new(
-            file,
-            rustix::event::PollFlags::OUT,
-        )];
-        if rustix::event::poll(&mut poll, Some(&rustix::event::Timespec::default()))? == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let regular = FileType::from_raw_mode(fs::fstat(file)?.st_mode) == FileType::RegularFile;
-        let count = if regular {
-            bytes.len()
-        } else {
-            bytes.len().min(PIPE_BYTES)
-        };
-        Ok(rustix::io::write(file, &bytes[..count])?)
+        append(descriptor(file)?, bytes)
     }
 
     fn create(&mut self, root: &File, path: &Path) -> io::Result<File> {

@@ -229,8 +229,17 @@ impl Program {
 
     /// The same with at most so many descriptors.
     pub(crate) fn start_with_descriptors(config: &str, count: u32) -> Self {
-        let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
-        let arguments = ["-c", &script, env!("CARGO_BIN_EXE_netlab-reactor")];
+        Self::start_by(config, &format!("ulimit -n {count}; exec \"$0\" \"$@\""))
+    }
+
+    /// The same with a log of everything, in a pipe that nobody reads.
+    pub(crate) fn start_unread(config: &str) -> Self {
+        Self::start_by(config, "mkfifo log; exec \"$0\" -vv \"$@\" 2<>log")
+    }
+
+    /// By a script of the shell; `"$0" "$@"` is the program with its arguments.
+    fn start_by(config: &str, script: &str) -> Self {
+        let arguments = ["-c", script, env!("CARGO_BIN_EXE_netlab-reactor")];
         Self::start_with(
             config,
             &[],
