@@ -100,6 +100,7 @@ fn limits(config: &Config) -> Limits {
     let limits = &config.limits;
     Limits {
         sessions_max: limits.sessions_max,
+        sessions_reserved: limits.sessions_reserved,
         accepts_per_turn_max: limits.accept_batch,
         backlog: i32::try_from(limits.backlog).unwrap_or(i32::MAX),
         pump_bytes_max: limits.turn_bytes,

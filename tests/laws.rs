@@ -340,6 +340,7 @@ fn converse(
     sim.shape_network(Duration::from_micros(10), 1 << 20);
     let limits = Limits {
         sessions_max: 10,
+        sessions_reserved: 0,
         accepts_per_turn_max: 10,
         backlog: 10,
         pump_bytes_max: 1 << 20,

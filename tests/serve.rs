@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Program, expect_soon, run};
+use common::{Program, connect, expect_soon, run};
 use rustix::process::Signal;
 
 /// The kinds that speak over streams, with a configuration that lets a test use each.
@@ -258,6 +258,31 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 // ---- what it survives
+
+#[test]
+fn a_full_server_serves_its_listeners_in_turn_and_tells_how_it_is() {
+    let admin = "[[listener]]\nkind = \"admin\"\nbind = \"127.0.0.1:0\"\n";
+    let server = Program::start(&format!("[limits]\nmax_sessions = 2\n{ECHO}{ECHO}{admin}"));
+    let addresses = server.addresses("tcp-echo");
+    let ask = |index: usize| {
+        let mut stream = connect(addresses[index]);
+        stream.write_all(b"a").expect("a connection");
+        stream
+    };
+    let mut served = [ask(0), ask(0)];
+    for stream in &mut served {
+        stream.read_exact(&mut [0]).expect("an answer");
+    }
+    let waiting = [ask(0), ask(0), ask(0)];
+    let mut other = ask(1);
+    assert_eq!(get(&server, "admin", "/livez").0, 200);
+    drop(served);
+    other
+        .read_exact(&mut [0])
+        .expect("the second listener has its turn");
+    drop((waiting, other));
+    server.stop();
+}
 
 #[test]
 fn a_log_that_nobody_reads_holds_up_nothing() {

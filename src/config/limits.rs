@@ -19,6 +19,9 @@ pub struct Limits {
     /// Sessions of all listeners at once; at the limit the reactor stops accepting until one ends.
     /// Key `max_sessions`, default 65,536.
     pub sessions_max: usize,
+    /// Sessions beyond that for admin listeners, so that a full server still tells how it is.
+    /// Key `reserved_sessions`, default 16.
+    pub sessions_reserved: usize,
     /// Connections accepted from one listener in one turn. Key `accept_batch`, default 64.
     pub accept_batch: usize,
     /// Connections that the kernel keeps for one listener until they are accepted; it caps the
@@ -57,6 +60,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             sessions_max: 65_536,
+            sessions_reserved: 16,
             accept_batch: 64,
             backlog: 4096,
             turn_bytes: 4 * 1024 * 1024,
@@ -76,6 +80,8 @@ impl Limits {
     /// Reads table `[limits]`.
     pub(super) fn read(&mut self, section: &mut Section<'_>) {
         section.count("max_sessions", 1..=1 << 24, &mut self.sessions_max);
+        let reserved = &mut self.sessions_reserved;
+        section.count("reserved_sessions", 0..=65_536, reserved);
         section.count("accept_batch", 1..=65_536, &mut self.accept_batch);
         section.count("backlog", 1..=i32::MAX as usize, &mut self.backlog);
         section.memory_size("turn_bytes", 4096..=1 << 30, &mut self.turn_bytes);

@@ -59,6 +59,8 @@ const SHED_TOLD_EVERY: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// Sessions at a time, over all listeners.
     pub sessions_max: usize,
+    /// Sessions beyond that for listeners that serve while draining.
+    pub sessions_reserved: usize,
     /// Connections accepted from one listener in one turn.
     pub accepts_per_turn_max: usize,
     /// Connections that the kernel keeps for one listener until they are accepted.
@@ -157,6 +159,8 @@ pub struct Reactor<S: Sys> {
     cx: Context<S>,
     limits: Limits,
     listeners: Vec<Listener<S>>,
+    /// Which of them accepts first: the one behind the last that did.
+    first_to_accept: usize,
     datagrams: Vec<DatagramSocket<S>>,
     names: Names<S>,
     sessions: Slab<Session<S>>,
@@ -195,10 +199,13 @@ impl<S: Sys> Reactor<S> {
                 turn_end: false,
             },
             limits: Limits {
-                sessions_max: limits.sessions_max.min(token::SESSIONS_MAX),
+                sessions_max: limits
+                    .sessions_max
+                    .min(token::SESSIONS_MAX - limits.sessions_reserved),
                 ..limits
             },
             listeners: Vec::new(),
+            first_to_accept: 0,
             datagrams: Vec::new(),
             names: Names::default(),
             sessions: Slab::new(),
@@ -497,19 +504,29 @@ impl<S: Sys> Reactor<S> {
     }
 
     fn may_accept(&self, listener: &Listener<S>) -> bool {
-        self.sessions.len() < self.limits.sessions_max
+        let reserved = match listener.options.serves_while_draining {
+            true => self.limits.sessions_reserved,
+            false => 0,
+        };
+        self.sessions.len() < self.limits.sessions_max + reserved
             && listener.active < listener.options.connections_max
     }
 
-    /// Takes new connections, a bounded batch from each listener.
+    /// Takes new connections, a bounded batch from each listener: one by one in turn, so that none gets the last places all
+    /// the time.
     fn accept(&mut self) {
-        for index in 0..self.listeners.len() {
-            for _ in 0..self.limits.accepts_per_turn_max {
+        let (count, first) = (self.listeners.len(), self.first_to_accept);
+        for _ in 0..self.limits.accepts_per_turn_max {
+            let mut accepted = false;
+            for index in (0..count).map(|i| (first + i) % count) {
                 // At a limit the connections wait in the kernel's queue; one that ends makes room.
-                if !self.listeners[index].pending || !self.may_accept(&self.listeners[index]) {
-                    break;
+                if self.listeners[index].pending && self.may_accept(&self.listeners[index]) {
+                    self.accept_one(index);
+                    accepted = true;
                 }
-                self.accept_one(index);
+            }
+            if !accepted {
+                break;
             }
         }
     }
@@ -551,6 +568,9 @@ impl<S: Sys> Reactor<S> {
                 return;
             }
         };
+        if !listener.options.serves_while_draining {
+            self.first_to_accept = index + 1; // those have places of their own
+        }
         self.generation = self.generation.wrapping_add(1);
         let entry = self.sessions.vacant_entry();
         let id = Id {
