@@ -670,6 +670,8 @@ struct Messages {
     names: Box<[Name; Batch::SLOTS]>,
     runs: Box<[libc::iovec; Batch::SLOTS]>,
     controls: Box<[Control; Batch::SLOTS]>,
+    /// How many replies each message holds that is to be sent.
+    replies: [usize; Batch::SLOTS],
 }
 
 /// A `sockaddr_storage` as bytes.
@@ -786,6 +788,7 @@ impl Messages {
             names: Box::new([Name([0; 128]); Batch::SLOTS]),
             runs: Box::new(runs),
             controls: Box::new([Control([0; 24]); Batch::SLOTS]),
+            replies: [0; Batch::SLOTS],
         }
     }
 
@@ -834,42 +837,36 @@ impl Messages {
         segmentation: &mut bool,
     ) -> usize {
         let (mut unsent, mut next) = (0, 0);
+        // Replies before this one go one by one: the kernel refused them together.
+        let mut apart = 0;
         while next < out.replies.len() {
-            let (messages, replies) = self.gather(batch, out, next, *segmentation);
-            let (sent, error) = self.send_gathered(socket, messages);
-            let done: usize = (0..sent).map(|i| self.headers[i].msg_hdr.msg_iovlen).sum();
-            next += done;
-            if sent == messages {
-                debug_assert_eq!(done, replies);
-                continue;
-            }
-            // The first message that was not sent stopped the call.
-            let refused = self.headers[sent].msg_hdr.msg_iovlen;
-            match error.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock => {
+            let messages = self.gather(batch, out, next, *segmentation && next >= apart);
+            match self.send_gathered(socket, messages) {
+                Ok(sent) => {
+                    if next < apart {
+                        *segmentation = false; // a device that cannot
+                    }
+                    // What stopped it, if anything did, is told when it is the first.
+                    next += self.replies[..sent].iter().sum::<usize>();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     unsent += out.replies.len() - next;
                     break;
                 }
-                _ if refused > 1 => *segmentation = false, // a device that cannot: try again one by one
-                _ => {
-                    unsent += refused;
-                    next += refused;
+                Err(_) if self.replies[0] > 1 => apart = next + self.replies[0],
+                Err(_) => {
+                    unsent += 1;
+                    next += 1;
                 }
             }
         }
         unsent
     }
 
-    /// Fills the headers with the replies from `first` on; how many messages, and how many replies they hold. Neighbours
-    /// of one size to one peer become one message.
-    fn gather(
-        &mut self,
-        batch: &Batch,
-        out: &Outbox,
-        first: usize,
-        segmentation: bool,
-    ) -> (usize, usize) {
+    /// Fills the headers with the replies from `first` on; how many messages, and in `self.replies` how many replies each
+    /// holds. Neighbours of one size to one peer become one message.
+    fn gather(&mut self, batch: &Batch, out: &Outbox, first: usize, segmentation: bool) -> usize {
         let replies = &out.replies[first..];
         let replies = &replies[..replies.len().min(Batch::SLOTS)];
         let (mut messages, mut i) = (0, 0);
@@ -904,13 +901,16 @@ impl Messages {
                 header.msg_control = self.controls[messages].0.as_mut_ptr().cast();
                 header.msg_controllen = size_of::<Control>() as _;
             }
+            self.replies[messages] = run;
             messages += 1;
             i += run;
         }
-        (messages, i)
+        messages
     }
 
-    fn send_gathered(&mut self, socket: &OwnedFd, messages: usize) -> (usize, io::Error) {
+    /// How many of the messages were sent. The error is the first one's: a call that sent some tells none (`man 2
+    /// sendmmsg`).
+    fn send_gathered(&mut self, socket: &OwnedFd, messages: usize) -> io::Result<usize> {
         // SAFETY: the first `messages` headers were just filled by `gather` with pointers to names, runs, controls and
         // bytes of the batch and outbox, which the caller borrows beyond this call; the kernel only reads them.
         let sent = unsafe {
@@ -921,10 +921,7 @@ impl Messages {
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             )
         };
-        (
-            usize::try_from(sent).unwrap_or(0),
-            io::Error::last_os_error(),
-        )
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
 }
 
@@ -1018,6 +1015,35 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 3000);
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_sent_costs_the_others_nothing() {
+        let mut sys = Unix::new(false).expect("a poll");
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (socket, _) = sys.bind_datagram(loopback, 0).expect("a socket");
+        let client = std::net::UdpSocket::bind(loopback).expect("a socket");
+        let to = client.local_addr().expect("an address");
+        let mut batch = Batch::new();
+        // EAGAIN, the last error for whoever asks: a call that sent something changes nothing about it.
+        sys.recv_batch(&socket, &mut batch)
+            .expect_err("nothing came");
+        let mut out = Outbox::default();
+        out.send(to, b"first");
+        for _ in 0..2 {
+            out.send(loopback, b"to port 0, which is nobody's"); // and two of a size, so that they go as segments
+        }
+        for _ in 0..3 {
+            out.send(to, b"after");
+        }
+        assert_eq!(sys.send_batch(&socket, &batch, &out), 2);
+        client.set_nonblocking(true).expect("an option");
+        let mut received = 0;
+        while client.recv(&mut [0; 9]).is_ok() {
+            received += 1;
+        }
+        assert_eq!(received, 4);
+        assert!(sys.segmentation, "the network can, that address cannot");
     }
 
     #[test]
