@@ -323,6 +323,11 @@ impl RecvBuf {
         }
     }
 
+    /// Bytes of its page, used or not.
+    fn page_bytes(&self) -> usize {
+        self.page.as_ref().map_or(0, Page::len)
+    }
+
     /// Takes the page with all that waits in it.
     fn take_page(&mut self) -> Option<PageSlice> {
         let page = self.page.take()?;
@@ -623,13 +628,15 @@ impl SendQueue {
 }
 
 /// Moves what waits in `rx` to `tx`, as far as `tx` has room: at most `limit` bytes, whole pages where they are
-/// more than [`COPY_BYTES_MAX`]. Returns how many bytes moved.
+/// more than [`COPY_BYTES_MAX`]. Behind something that waits already a page must be a quarter full, or a slow peer's queue
+/// would hold many times its limit in large pages with little in them. Returns how many bytes moved.
 pub fn pour(rx: &mut RecvBuf, tx: &mut SendQueue, limit: usize, pool: &mut Pool) -> usize {
     let count = rx.len().min(limit);
     if count == 0 || !tx.has_room(count) {
         return 0;
     }
-    if count == rx.len() && count > COPY_BYTES_MAX {
+    let dense = tx.is_empty() || count >= rx.page_bytes() / 4;
+    if count == rx.len() && count > COPY_BYTES_MAX && dense {
         if let Some(slice) = rx.take_page() {
             tx.memory_bytes += count;
             tx.push(Chunk::Page(slice), pool);
@@ -695,6 +702,20 @@ mod tests {
         rx.consume(100);
         rx.release(&mut pool);
         assert_eq!(rx.space(&mut pool).len(), PAGE_BYTES);
+    }
+
+    #[test]
+    fn a_slow_peers_queue_is_not_full_of_large_pages_with_little_in_them() {
+        let (mut pool, mut rx, mut tx) = (pool(), RecvBuf::default(), SendQueue::new(256 * 1024));
+        let room = rx.space(&mut pool).len();
+        rx.filled(room, room); // the next pages are large ones
+        while tx.has_room(PAGE_BYTES) {
+            pour(&mut rx, &mut tx, usize::MAX, &mut pool);
+            let room = rx.space(&mut pool).len();
+            rx.filled(9000, room);
+        }
+        let held = pool.bytes_held();
+        assert!(held <= 3 * LARGE_PAGE_BYTES, "{held} bytes held");
     }
 
     #[test]
