@@ -119,6 +119,7 @@ pub struct Pool {
     held_pages: usize,
     large_bytes_max: usize,
     kept_bytes_max: usize,
+    bytes_max: usize,
 }
 
 impl Pool {
@@ -133,7 +134,21 @@ impl Pool {
             held_pages: 0,
             large_bytes_max,
             kept_bytes_max,
+            bytes_max: usize::MAX,
         }
+    }
+
+    /// The same, [scarce](Pool::is_scarce) from `bytes_max` bytes of pages in use on.
+    pub fn with_bytes_max(mut self, bytes_max: usize) -> Self {
+        self.bytes_max = bytes_max;
+        self.large_bytes_max = self.large_bytes_max.min(bytes_max);
+        self
+    }
+
+    /// Whether so much is in use that nobody should queue more than he must: see [`SendQueue::set_scarce`].
+    #[inline]
+    pub fn is_scarce(&self) -> bool {
+        self.held_bytes >= self.bytes_max
     }
 
     /// Takes a page; a large one only if it is asked for and the memory in use allows it.
@@ -393,6 +408,7 @@ pub struct SendQueue {
     memory_bytes: usize,
     memory_bytes_max: u32,
     refused: bool,
+    scarce: bool,
     /// How many of the chunks, from the front, were left over by an earlier flush.
     kept_waiting: usize,
 }
@@ -405,6 +421,7 @@ impl SendQueue {
             memory_bytes: 0,
             memory_bytes_max,
             refused: false,
+            scarce: false,
             kept_waiting: 0,
         }
     }
@@ -426,9 +443,16 @@ impl SendQueue {
     pub fn has_room(&mut self, count: usize) -> bool {
         let room = self.chunks.is_empty()
             || (self.memory_bytes + count <= self.memory_bytes_max as usize
-                && self.chunks.len() < CHUNKS_MAX);
+                && self.chunks.len() < CHUNKS_MAX
+                && !self.scarce);
         self.refused |= !room;
         room
+    }
+
+    /// While memory is scarce there is room in an empty queue only: everybody still gets on, one message at a time.
+    #[inline]
+    pub(crate) fn set_scarce(&mut self, scarce: bool) {
+        self.scarce = scarce;
     }
 
     /// Whether somebody was refused room and not told yet that there is some.
@@ -716,6 +740,22 @@ mod tests {
         }
         let held = pool.bytes_held();
         assert!(held <= 3 * LARGE_PAGE_BYTES, "{held} bytes held");
+    }
+
+    #[test]
+    fn while_memory_is_scarce_there_is_room_in_an_empty_queue_only() {
+        let mut pool = Pool::new(1 << 30, 0).with_bytes_max(2 * PAGE_BYTES);
+        let first = pool.take(true);
+        assert_eq!(first.len(), PAGE_BYTES, "no large page goes beyond it");
+        assert!(!pool.is_scarce());
+        let mut tx = SendQueue::new(1 << 20);
+        tx.put(b"answer", &mut pool);
+        assert!(tx.has_room(1));
+        tx.set_scarce(pool.is_scarce());
+        assert!(!tx.has_room(1), "two pages are in use");
+        assert!(tx.was_refused());
+        tx.clear(&mut pool);
+        assert!(tx.has_room(1));
     }
 
     #[test]

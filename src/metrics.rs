@@ -53,6 +53,8 @@ pub struct Gauges {
     pub page_bytes_held: usize,
     /// Bytes of unused pages kept.
     pub page_bytes_kept: usize,
+    /// Bytes in use above which send queues take little.
+    pub page_bytes_max: usize,
     /// Sockets held by sessions, listeners and the resolver.
     pub sockets: usize,
 }

@@ -106,6 +106,7 @@ fn limits(config: &Config) -> Limits {
         pump_bytes_max: limits.turn_bytes,
         send_bytes_max: u32::try_from(limits.send_queue_bytes_max).unwrap_or(u32::MAX),
         large_page_bytes_max: limits.large_page_bytes_max,
+        page_bytes_max: limits.page_bytes_max,
         kept_page_bytes_max: limits.pool_bytes_max,
         write_timeout: limits.write_timeout,
         write_rate_min: limits.write_rate_min.map_or(0, std::num::NonZeroU32::get),

@@ -347,6 +347,7 @@ fn converse(
         send_bytes_max: conditions.send_bytes_max,
         large_page_bytes_max: 1 << 24,
         kept_page_bytes_max: 0,
+        page_bytes_max: 1 << 30,
         write_timeout: Duration::from_secs(60),
         linger_timeout: Duration::from_secs(2),
         linger_bytes_max: 1 << 20,

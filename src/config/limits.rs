@@ -36,6 +36,10 @@ pub struct Limits {
     /// Bytes of pages in use above which bulk transfers get ordinary pages instead of large ones.
     /// Key `max_large_page_bytes`, default 64 MiB.
     pub large_page_bytes_max: usize,
+    /// Bytes of pages in use, of all sessions together, above which a session gets room for an answer
+    /// only once its last one was sent; each may still hold a page or two. Key `max_page_bytes`,
+    /// default 1 GiB.
+    pub page_bytes_max: usize,
     /// Bytes waiting to be sent on one side of a session, file ranges not counted; the protocol
     /// gets no room beyond. Key `max_send_queue_bytes`, default 256 KiB.
     pub send_queue_bytes_max: usize,
@@ -66,6 +70,7 @@ impl Default for Limits {
             turn_bytes: 4 * 1024 * 1024,
             pool_bytes_max: 64 * 1024 * 1024,
             large_page_bytes_max: 64 * 1024 * 1024,
+            page_bytes_max: 1 << 30,
             send_queue_bytes_max: 256 * 1024,
             write_timeout: Duration::from_secs(60),
             write_rate_min: NonZeroU32::new(240),
@@ -88,6 +93,11 @@ impl Limits {
         section.memory_size("max_pool_bytes", 0..=1 << 40, &mut self.pool_bytes_max);
         let large = &mut self.large_page_bytes_max;
         section.memory_size("max_large_page_bytes", 0..=1 << 40, large);
+        section.memory_size(
+            "max_page_bytes",
+            PAGE_BYTES..=1 << 40,
+            &mut self.page_bytes_max,
+        );
         let queue = &mut self.send_queue_bytes_max;
         section.memory_size("max_send_queue_bytes", PAGE_BYTES..=1 << 30, queue);
         section.timeout("write_timeout", &mut self.write_timeout);

@@ -71,6 +71,8 @@ pub struct Limits {
     pub send_bytes_max: u32,
     /// Bytes of pages in use above which no large pages are given out.
     pub large_page_bytes_max: usize,
+    /// Bytes of pages in use above which a send queue takes something only while it is empty.
+    pub page_bytes_max: usize,
     /// Bytes of unused pages that are kept.
     pub kept_page_bytes_max: usize,
     /// Source addresses whose datagrams are counted apart from one another, for each datagram socket.
@@ -182,7 +184,8 @@ impl<S: Sys> Reactor<S> {
         Self {
             cx: Context {
                 sys,
-                pool: Pool::new(limits.large_page_bytes_max, limits.kept_page_bytes_max),
+                pool: Pool::new(limits.large_page_bytes_max, limits.kept_page_bytes_max)
+                    .with_bytes_max(limits.page_bytes_max),
                 resolver,
                 metrics: Metrics::default(),
                 limits: SessionLimits {
@@ -726,6 +729,7 @@ impl<S: Sys> Reactor<S> {
             pages_held: self.cx.pool.pages_held(),
             page_bytes_held: self.cx.pool.bytes_held(),
             page_bytes_kept: self.cx.pool.bytes_kept(),
+            page_bytes_max: self.limits.page_bytes_max,
             sockets: self.sessions.len() + listening + self.datagrams.len() + self.names.sockets(),
         };
     }

@@ -303,6 +303,9 @@ impl<S: Sys> Session<S> {
                 return Ok(false);
             }
         }
+        let scarce = cx.pool.is_scarce();
+        self.down.tx.set_scarce(scarce);
+        self.up.tx.set_scarce(scarce);
         let mut asked = Asked::default();
         host.advance(
             self.origin.conn,

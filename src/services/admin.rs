@@ -485,6 +485,11 @@ impl View<'_> {
         out.sample(&[("state", "held")], gauges.page_bytes_held);
         out.sample(&[("state", "kept")], gauges.page_bytes_kept);
         out.gauge(
+            "page_bytes_max",
+            "Memory of buffer pages in use above which send queues take little.",
+        );
+        out.sample(&[], gauges.page_bytes_max);
+        out.gauge(
             "sockets",
             "Sockets of sessions, listeners and the resolver.",
         );

@@ -66,6 +66,8 @@ pub(crate) struct Seen {
     pub(crate) active: u64,
     pub(crate) bytes_in: u64,
     pub(crate) gauges: Gauges,
+    /// The most that pages held at the end of a turn.
+    pub(crate) page_bytes_peak: usize,
 }
 
 /// A server in a thread of the test, on the real kernel.
@@ -156,15 +158,17 @@ fn turn_until_stopped(
     bound
         .send(binds.iter().map(address).collect())
         .expect("the test waits");
-    let mut draining = false;
+    let (mut draining, mut page_bytes_peak) = (false, 0);
     while reactor.turn().expect("a turn") == Turn::Continue {
         let metrics = reactor.metrics();
+        page_bytes_peak = page_bytes_peak.max(metrics.gauges.page_bytes_held);
         *seen.0.lock().expect("the test lives") = Seen {
             files_stored: metrics.files_stored,
             accepted: metrics.listeners.iter().map(|l| l.accepted).sum(),
             active: metrics.listeners.iter().map(|l| l.active).sum(),
             bytes_in: metrics.listeners.iter().map(|l| l.bytes_in).sum(),
             gauges: metrics.gauges,
+            page_bytes_peak,
         };
         seen.1.notify_all();
         if !draining && stop.load(Ordering::SeqCst) {
