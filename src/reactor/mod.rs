@@ -344,7 +344,7 @@ impl<S: Sys> Reactor<S> {
         if !self.runnable.is_empty()
             || self.listeners.iter().any(accepting)
             || self.datagrams.iter().any(|d| d.pending)
-            || matches!(self.life, Life::Over)
+            || self.is_over()
         {
             return Some(Duration::ZERO);
         }
@@ -444,21 +444,24 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
+    /// Whether nothing is left to be done, or no time for it.
+    fn is_over(&self) -> bool {
+        match self.life {
+            Life::Serving => false,
+            Life::Draining { until } => {
+                let stays = |l: &Listener<S>| l.options.serves_while_draining || l.active == 0;
+                self.cx.now >= until || self.listeners.iter().all(stays)
+            }
+            Life::Over => true,
+        }
+    }
+
     /// Whether the loop goes on; at its end, what is left is cut.
     fn life(&mut self) -> Turn {
-        if let Life::Draining { until } = self.life {
-            let waiting = self
-                .listeners
-                .iter()
-                .filter(|l| !l.options.serves_while_draining)
-                .any(|l| l.active > 0);
-            if !waiting || self.cx.now >= until {
-                self.life = Life::Over;
-            }
-        }
-        if !matches!(self.life, Life::Over) {
+        if !self.is_over() {
             return Turn::Continue;
         }
+        self.life = Life::Over;
         let left: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
         for index in left {
             self.remove(index, &Err(Error::TimedOut(Phase::Drain)));
