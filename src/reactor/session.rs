@@ -103,7 +103,8 @@ impl<S: Sys> Socket<S> {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Running,
-    /// The protocol is done; what is queued is being sent.
+    /// The protocol is done; what is queued is being sent. `linger_bytes`: what may still be read and dropped; with none,
+    /// because the protocol expects none or because they were used up, nothing is waited for when all is sent.
     Closing {
         linger_bytes: usize,
     },
@@ -341,7 +342,8 @@ impl<S: Sys> Session<S> {
             };
             self.down.rx.clear();
             self.stage = Stage::Closing { linger_bytes };
-            if linger_bytes > 0 && !self.down.eof {
+            // The end of a TLS stream is told in any case, or the last answer looks cut (RFC 8446 section 6.1).
+            if self.down_socket.tls.is_some() || (linger_bytes > 0 && !self.down.eof) {
                 self.down.finish();
             }
         } else if let Some((addresses, timeout)) = asked.connect {
@@ -418,12 +420,12 @@ impl<S: Sys> Session<S> {
         if let Stage::Closing { linger_bytes } = self.stage
             && !self.down_socket.has_output(&self.down)
         {
+            if self.down.finish == Finish::Wanted {
+                return None; // the last records of a TLS stream wait for room
+            }
             let skipped = cx.sys.planted(PlantedBug::LingerSkipped);
             if self.down.eof || linger_bytes == 0 || skipped {
                 return Some(Outcome::Ended(Ok(())));
-            }
-            if self.down.finish != Finish::Sent {
-                return None; // the last records of a TLS stream wait for room
             }
             self.stage = Stage::Lingering {
                 until: cx.now + cx.limits.linger_timeout,

@@ -284,8 +284,11 @@ pub(super) fn flush<S: Sys>(
             break;
         }
         if tls.ended {
-            sys.shutdown(stream)
-                .map_err(|error| Error::Reset(error.kind()))?;
+            // A peer that ended first is closed at once, which says the same.
+            if !link.eof {
+                sys.shutdown(stream)
+                    .map_err(|error| Error::Reset(error.kind()))?;
+            }
             link.finish = Finish::Sent;
             break;
         }
