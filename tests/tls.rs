@@ -145,6 +145,22 @@ fn a_client_that_ends_first_is_told_the_end_of_the_answer_too() {
 }
 
 #[test]
+fn what_a_turn_may_move_counts_the_records_and_not_what_is_in_them() {
+    let fixture = fixture();
+    let mut stream = fixture.connect();
+    let request = b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for byte in request {
+        stream.write_all(&[*byte]).expect("room");
+        stream.flush().expect("room");
+    }
+    assert_eq!(answer(&mut stream).1, b"small");
+    // RFC 8446 section 5.2: a head of 5, the byte, its type, a tag of 16.
+    let sent = (request.len() * 23) as u64;
+    fixture.server.wait(|seen| seen.bytes_in >= sent);
+    fixture.server.stop();
+}
+
+#[test]
 fn plain_text_is_refused_and_the_listener_goes_on() {
     let fixture = fixture();
     let mut plain = connect(fixture.server.address(0));

@@ -144,7 +144,7 @@ impl<S: Sys> Names<S> {
                 let (socket, _) = sys.bind_datagram(SocketAddr::new(any, 0), token)?;
                 self.out.clear();
                 self.out.send(to, &bytes);
-                if sys.send_batch(&socket, &self.batch, &self.out) > 0 {
+                if sys.send_batch(&socket, &self.batch, &self.out).replies > 0 {
                     sys.close_datagram(socket);
                     return Err(io::ErrorKind::NetworkUnreachable.into());
                 }

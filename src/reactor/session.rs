@@ -214,7 +214,7 @@ impl<S: Sys> Session<S> {
 
     /// Takes the session as far as it can go. See the module's picture.
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
-        let mut budget = cx.limits.pump_bytes_max;
+        let mut budget = Budget::new(cx.limits.pump_bytes_max);
         let mut again = false;
         let mut fact = std::mem::take(&mut self.told);
         let mut advanced = false;
@@ -240,7 +240,7 @@ impl<S: Sys> Session<S> {
             if let Some(outcome) = self.end(cx) {
                 return outcome;
             }
-            if budget == 0 || again {
+            if budget.is_spent() || again {
                 self.told |= fact | again;
                 return Outcome::Again;
             }
@@ -262,19 +262,20 @@ impl<S: Sys> Session<S> {
     }
 
     /// Reads both sides. Whether anything new came.
-    fn fill(&mut self, cx: &mut Context<S>, budget: &mut usize) -> Result<bool, io::ErrorKind> {
+    fn fill(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, io::ErrorKind> {
         let counted = &mut cx.metrics.listeners[self.origin.metrics].bytes_in;
         let mut news = false;
         if self.down_socket.may_fill() {
-            let before = *budget;
-            news |= fill(
+            let before = budget.moved;
+            let result = fill(
                 &mut self.down,
                 &mut self.down_socket,
                 &mut cx.sys,
                 &mut cx.pool,
                 budget,
-            )?;
-            *counted += (before - *budget) as u64;
+            );
+            *counted += budget.moved - before;
+            news |= result?;
         }
         if self.up_socket.readable && self.up.status == Status::Open {
             match fill(
@@ -354,10 +355,10 @@ impl<S: Sys> Session<S> {
     }
 
     /// Sends on both sides. Whether the protocol has reason to look again.
-    fn flush(&mut self, cx: &mut Context<S>, budget: &mut usize) -> Result<bool, Error> {
+    fn flush(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, Error> {
         let mut news = false;
         if self.down_socket.writable || self.down.finish == Finish::Wanted {
-            let before = *budget;
+            let before = budget.moved;
             let progress = flush(
                 &mut self.down,
                 &mut self.down_socket,
@@ -365,11 +366,12 @@ impl<S: Sys> Session<S> {
                 &mut cx.pool,
                 budget,
             );
-            cx.metrics.listeners[self.origin.metrics].bytes_out += (before - *budget) as u64;
+            let sent = budget.moved - before;
+            cx.metrics.listeners[self.origin.metrics].bytes_out += sent;
             let progress = progress?;
             if progress != Progress::None {
                 if self.waited_for_room {
-                    self.taking.sent += (before - *budget) as u64;
+                    self.taking.sent += sent;
                     if !self.trusted && self.taking.sent >= TRUSTED_BYTES {
                         self.trusted = true;
                         if let Some(stream) = &self.down_socket.stream {
@@ -632,6 +634,30 @@ struct Taking {
     sent: u64,
 }
 
+/// What a pump may still move, and what it moved: more than it might, by up to one system call.
+pub(super) struct Budget {
+    left: usize,
+    moved: u64,
+}
+
+impl Budget {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self {
+            left: bytes,
+            moved: 0,
+        }
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+        self.moved += bytes as u64;
+    }
+}
+
 /// What a flush came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -649,7 +675,7 @@ fn fill<S: Sys>(
     socket: &mut Socket<S>,
     sys: &mut S,
     pool: &mut Pool,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<bool, io::ErrorKind> {
     if socket.tls.is_some() {
         return tls::fill(link, socket, sys, pool, budget);
@@ -658,7 +684,7 @@ fn fill<S: Sys>(
     let Some(stream) = &socket.stream else {
         return Ok(false);
     };
-    while socket.readable && !link.eof && link.rx.has_space() && *budget > 0 {
+    while socket.readable && !link.eof && link.rx.has_space() && !budget.is_spent() {
         let space = link.rx.space(pool);
         let room = space.len();
         match sys.recv(stream, space) {
@@ -672,7 +698,7 @@ fn fill<S: Sys>(
             }
             Ok(count) => {
                 link.rx.filled(count, room);
-                *budget = budget.saturating_sub(count);
+                budget.spend(count);
                 news = true;
                 let closing = socket.closing && !sys.planted(PlantedBug::EndOfStreamLost);
                 if (count < room && !closing) || sys.planted(PlantedBug::ReadableClearedOnFullRead)
@@ -706,7 +732,7 @@ fn flush<S: Sys>(
     socket: &mut Socket<S>,
     sys: &mut S,
     pool: &mut Pool,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<Progress, Error> {
     if socket.tls.is_some() {
         return tls::flush(link, socket, sys, pool, budget);
@@ -715,7 +741,7 @@ fn flush<S: Sys>(
     let Some(stream) = &socket.stream else {
         return Ok(progress);
     };
-    while socket.writable && *budget > 0 {
+    while socket.writable && !budget.is_spent() {
         let (result, offered) = match link.tx.front() {
             Front::Empty => break,
             Front::One(bytes, more) => (sys.send(stream, bytes, more), Some(bytes.len())),
@@ -729,7 +755,7 @@ fn flush<S: Sys>(
                 }
                 // A file never fills the socket buffer in one call for certain, so only `WouldBlock` says that it is full.
                 (
-                    sys.send_file(stream, file, offset, len.min(*budget as u64)),
+                    sys.send_file(stream, file, offset, len.min(budget.left as u64)),
                     None,
                 )
             }
@@ -739,7 +765,7 @@ fn flush<S: Sys>(
             Ok(0) => return Err(Error::Changed),
             Ok(count) => {
                 link.tx.sent(count, pool);
-                *budget = budget.saturating_sub(count);
+                budget.spend(count);
                 progress = Progress::Sent;
                 socket.writable = offered.is_none_or(|offered| count == offered)
                     && !sys.planted(PlantedBug::WritableClearedOnFullSend);

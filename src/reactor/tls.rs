@@ -23,7 +23,7 @@ use rustls::{ServerConfig, ServerConnection};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::session::{Progress, Socket, is_as_promised};
+use super::session::{Budget, Progress, Socket, is_as_promised};
 use crate::buffer::{Front, Pool};
 use crate::service::{Error, Finish, Link};
 use crate::sys::{self, Sys};
@@ -147,7 +147,7 @@ impl Tls {
     }
 
     /// Moves plain bytes to `link`. Whether there were any, or the end.
-    fn take_plain(&mut self, link: &mut Link, pool: &mut Pool, budget: &mut usize) -> bool {
+    fn take_plain(&mut self, link: &mut Link, pool: &mut Pool) -> bool {
         let mut news = false;
         while link.rx.has_space() && !link.eof {
             let space = link.rx.space(pool);
@@ -155,7 +155,6 @@ impl Tls {
             match self.connection.reader().read(space) {
                 Ok(count) if count > 0 => {
                     link.rx.filled(count, room);
-                    *budget = budget.saturating_sub(count);
                     news = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -180,7 +179,7 @@ pub(super) fn fill<S: Sys>(
     socket: &mut Socket<S>,
     sys: &mut S,
     pool: &mut Pool,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<bool, io::ErrorKind> {
     let Socket {
         stream: Some(stream),
@@ -192,8 +191,8 @@ pub(super) fn fill<S: Sys>(
     else {
         return Ok(false);
     };
-    let mut news = tls.take_plain(link, pool, budget);
-    while *readable && !link.eof && link.rx.has_space() && *budget > 0 {
+    let mut news = tls.take_plain(link, pool);
+    while *readable && !link.eof && link.rx.has_space() && !budget.is_spent() {
         let mut kernel = Kernel {
             sys,
             stream,
@@ -205,7 +204,10 @@ pub(super) fn fill<S: Sys>(
                 link.eof = true;
                 news = true;
             }
-            Ok(_) => *readable = !kernel.short || *closing,
+            Ok(count) => {
+                *readable = !kernel.short || *closing;
+                budget.spend(count); // the work is that of the records: with padding, they hold next to nothing
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 *readable = false;
                 break;
@@ -224,7 +226,7 @@ pub(super) fn fill<S: Sys>(
             return Err(io::ErrorKind::InvalidData);
         }
         let eof = std::mem::take(&mut link.eof);
-        news |= tls.take_plain(link, pool, budget);
+        news |= tls.take_plain(link, pool);
         link.eof |= eof;
     }
     Ok(news)
@@ -236,7 +238,7 @@ pub(super) fn flush<S: Sys>(
     socket: &mut Socket<S>,
     sys: &mut S,
     pool: &mut Pool,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<Progress, Error> {
     let Socket {
         stream: Some(stream),
@@ -257,7 +259,7 @@ pub(super) fn flush<S: Sys>(
             };
             match tls.connection.write_tls(&mut kernel) {
                 Ok(count) => {
-                    *budget = budget.saturating_sub(count);
+                    budget.spend(count);
                     *writable = !kernel.short;
                     progress = Progress::Sent;
                 }
@@ -266,7 +268,7 @@ pub(super) fn flush<S: Sys>(
                 Err(error) => return Err(Error::Reset(error.kind())),
             }
         }
-        if !*writable || *budget == 0 {
+        if !*writable || budget.is_spent() {
             break;
         }
         if !is_as_promised(&link.tx, sys) {

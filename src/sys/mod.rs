@@ -120,9 +120,9 @@ pub trait Sys: Disk {
     /// Receives up to [`Batch::SLOTS`] datagrams into the slots; how many.
     fn recv_batch(&mut self, socket: &Self::Datagram, batch: &mut Batch) -> io::Result<usize>;
 
-    /// Sends the replies of `out`; how many could not be sent. What the socket does not take now is dropped, as datagrams
+    /// Sends the replies of `out`; those that could not be sent. What the socket does not take now is dropped, as datagrams
     /// may be.
-    fn send_batch(&mut self, socket: &Self::Datagram, batch: &Batch, out: &Outbox) -> usize;
+    fn send_batch(&mut self, socket: &Self::Datagram, batch: &Batch, out: &Outbox) -> Unsent;
 
     /// Closes a datagram socket.
     fn close_datagram(&mut self, socket: Self::Datagram);
@@ -257,6 +257,15 @@ impl fmt::Display for Bind {
     }
 }
 
+/// Replies that were dropped because the socket did not take them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsent {
+    /// How many.
+    pub replies: usize,
+    /// The bytes that they hold together.
+    pub bytes: usize,
+}
+
 /// Room for one batch of received datagrams.
 pub struct Batch {
     slots: Vec<u8>,
@@ -290,6 +299,15 @@ impl Batch {
         match reply.bytes {
             ReplyBytes::Slot(slot, len) => &self.slots[slot * Self::STRIDE..][..len],
             ReplyBytes::Arena(offset, len) => &out.arena[offset..][..len],
+        }
+    }
+
+    /// All replies of an outbox from one on.
+    pub(crate) fn unsent(&self, out: &Outbox, from: usize) -> Unsent {
+        let left = &out.replies[from..];
+        Unsent {
+            replies: left.len(),
+            bytes: left.iter().map(|r| self.reply_bytes(out, r).len()).sum(),
         }
     }
 

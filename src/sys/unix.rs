@@ -30,7 +30,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
-use super::{Batch, Bind, Event, Signal, Sys, error_log};
+use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log};
 use crate::buffer::{File, Handle};
 use crate::service::{Disk, Entry, FileKind, Metadata, Outbox, Peer, Reply};
 
@@ -438,7 +438,7 @@ impl Sys for Unix {
         self.receiving.receive(socket, batch)
     }
 
-    fn send_batch(&mut self, socket: &OwnedFd, batch: &Batch, out: &Outbox) -> usize {
+    fn send_batch(&mut self, socket: &OwnedFd, batch: &Batch, out: &Outbox) -> Unsent {
         self.sending
             .send(socket, batch, out, &mut self.segmentation)
     }
@@ -828,15 +828,15 @@ impl Messages {
         Ok(received)
     }
 
-    /// Sends all replies; how many could not be sent.
+    /// Sends all replies; those that could not be sent.
     fn send(
         &mut self,
         socket: &OwnedFd,
         batch: &Batch,
         out: &Outbox,
         segmentation: &mut bool,
-    ) -> usize {
-        let (mut unsent, mut next) = (0, 0);
+    ) -> Unsent {
+        let (mut unsent, mut next) = (Unsent::default(), 0);
         // Replies before this one go one by one: the kernel refused them together.
         let mut apart = 0;
         while next < out.replies.len() {
@@ -851,12 +851,15 @@ impl Messages {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    unsent += out.replies.len() - next;
+                    let left = batch.unsent(out, next);
+                    unsent.replies += left.replies;
+                    unsent.bytes += left.bytes;
                     break;
                 }
                 Err(_) if self.replies[0] > 1 => apart = next + self.replies[0],
                 Err(_) => {
-                    unsent += 1;
+                    unsent.replies += 1;
+                    unsent.bytes += batch.reply_bytes(out, &out.replies[next]).len();
                     next += 1;
                 }
             }
@@ -1036,7 +1039,8 @@ mod tests {
         for _ in 0..3 {
             out.send(to, b"after");
         }
-        assert_eq!(sys.send_batch(&socket, &batch, &out), 2);
+        let unsent = sys.send_batch(&socket, &batch, &out);
+        assert_eq!((unsent.replies, unsent.bytes), (2, 2 * 28));
         client.set_nonblocking(true).expect("an option");
         let mut received = 0;
         while client.recv(&mut [0; 9]).is_ok() {

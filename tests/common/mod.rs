@@ -65,6 +65,7 @@ pub(crate) struct Seen {
     pub(crate) accepted: u64,
     pub(crate) active: u64,
     pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
     pub(crate) gauges: Gauges,
     /// The most that pages held at the end of a turn.
     pub(crate) page_bytes_peak: usize,
@@ -167,6 +168,7 @@ fn turn_until_stopped(
             accepted: metrics.listeners.iter().map(|l| l.accepted).sum(),
             active: metrics.listeners.iter().map(|l| l.active).sum(),
             bytes_in: metrics.listeners.iter().map(|l| l.bytes_in).sum(),
+            bytes_out: metrics.listeners.iter().map(|l| l.bytes_out).sum(),
             gauges: metrics.gauges,
             page_bytes_peak,
         };
