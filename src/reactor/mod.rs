@@ -574,6 +574,15 @@ impl<S: Sys> Reactor<S> {
                 return;
             }
         };
+        let tls = listener.options.tls.as_ref().map(TlsSource::accept);
+        let tls = match tls.transpose() {
+            Ok(tls) => tls,
+            Err(error) => {
+                log::error!("{}: tls: {error}", listener.options.name);
+                cx.sys.close(stream);
+                return;
+            }
+        };
         if !listener.options.serves_while_draining {
             self.first_to_accept = index + 1; // those have places of their own
         }
@@ -594,7 +603,6 @@ impl<S: Sys> Reactor<S> {
             conn,
             peer,
         };
-        let tls = listener.options.tls.as_ref().and_then(TlsSource::accept);
         let mut session = Session::new(id, origin, stream, tls, &cx.limits, cx.now);
         session.note(Side::Down, listener.client_first, true, false);
         let session = entry.insert(session);

@@ -84,11 +84,12 @@ impl TlsSource {
         Ok(())
     }
 
-    pub(super) fn accept(&self) -> Option<Box<Tls>> {
-        // It fails only for a configuration that is wrong in itself, which `load` would have told.
-        let mut connection = ServerConnection::new(Arc::clone(&self.config)).ok()?;
+    /// The TLS of a new connection. It fails for a configuration that is wrong in itself; such a connection cannot be served,
+    /// least of all in plain text.
+    pub(super) fn accept(&self) -> Result<Box<Tls>, rustls::Error> {
+        let mut connection = ServerConnection::new(Arc::clone(&self.config))?;
         connection.set_buffer_limit(Some(PIECE_BYTES));
-        Some(Box::new(Tls {
+        Ok(Box::new(Tls {
             connection,
             plain_waits: false,
             ended: false,
@@ -354,5 +355,24 @@ impl<S: Sys> Write for Kernel<'_, S> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_rustls_refuses_is_an_error_and_not_plain_text() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
+        std::fs::write(&cert, own.cert.pem()).expect("a file");
+        std::fs::write(&key, own.signing_key.serialize_pem()).expect("a file");
+        let mut source = TlsSource::load(&cert, &key).expect("a certificate");
+        assert!(source.accept().is_ok());
+        let config = Arc::get_mut(&mut source.config).expect("nobody else's");
+        config.max_fragment_size = Some(1); // less than a record's head
+        assert!(source.accept().is_err());
     }
 }
