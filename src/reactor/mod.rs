@@ -51,6 +51,12 @@ use token::Token;
 /// Errors of `accept(2)` that mean "no descriptors left" (`EMFILE` of the process, `ENFILE` of the system).
 const OUT_OF_DESCRIPTORS: [i32; 2] = [libc::EMFILE, libc::ENFILE];
 
+/// Those that mean "no memory": the connection stays in the queue, and no edge will tell of it again.
+const OUT_OF_MEMORY: [i32; 2] = [libc::ENOBUFS, libc::ENOMEM];
+
+/// How long a listener leaves its queue alone after a failure that the next attempt would only repeat.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// How often the log tells of connections that were closed unserved.
 const SHED_TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -122,6 +128,8 @@ struct Listener<S: Sys> {
     client_first: bool,
     /// An edge was told and the queue of connections not yet empty.
     pending: bool,
+    /// When it may accept again, after the system had no means for it.
+    paused_until: Option<Instant>,
     shed: Shed,
     active: usize,
     /// Its place in the metrics.
@@ -245,6 +253,7 @@ impl<S: Sys> Reactor<S> {
             options,
             client_first: T::CLIENT_FIRST,
             pending: false,
+            paused_until: None,
             shed: Shed::default(),
             active: 0,
             metrics,
@@ -340,7 +349,7 @@ impl<S: Sys> Reactor<S> {
 
     /// How long `poll` may wait.
     fn sleep(&self) -> Option<Duration> {
-        let accepting = |l: &Listener<S>| l.pending && self.may_accept(l);
+        let accepting = |l: &Listener<S>| l.paused_until.is_none() && self.may_accept(l);
         if !self.runnable.is_empty()
             || self.listeners.iter().any(accepting)
             || self.datagrams.iter().any(|d| d.pending)
@@ -361,7 +370,9 @@ impl<S: Sys> Reactor<S> {
             .min()
             .map(until);
         let names = self.cx.resolver.deadline().map(until);
-        [self.timers.sleep(now), drain, datagrams, names]
+        let paused = self.listeners.iter().filter(|l| self.may_accept(l));
+        let paused = paused.filter_map(|l| l.paused_until).min().map(until);
+        [self.timers.sleep(now), drain, datagrams, names, paused]
             .into_iter()
             .flatten()
             .min()
@@ -509,12 +520,14 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
+    /// A connection may wait, and there is a place for it.
     fn may_accept(&self, listener: &Listener<S>) -> bool {
         let reserved = match listener.options.serves_while_draining {
             true => self.limits.sessions_reserved,
             false => 0,
         };
-        self.sessions.len() < self.limits.sessions_max + reserved
+        listener.pending
+            && self.sessions.len() < self.limits.sessions_max + reserved
             && listener.active < listener.options.connections_max
     }
 
@@ -526,7 +539,12 @@ impl<S: Sys> Reactor<S> {
             let mut accepted = false;
             for index in (0..count).map(|i| (first + i) % count) {
                 // At a limit the connections wait in the kernel's queue; one that ends makes room.
-                if self.listeners[index].pending && self.may_accept(&self.listeners[index]) {
+                let listener = &self.listeners[index];
+                let paused = listener
+                    .paused_until
+                    .is_some_and(|until| until > self.cx.now);
+                if !paused && self.may_accept(listener) {
+                    self.listeners[index].paused_until = None;
                     self.accept_one(index);
                     accepted = true;
                 }
@@ -543,29 +561,42 @@ impl<S: Sys> Reactor<S> {
         let Some(socket) = &listener.socket else {
             return;
         };
+        let is_one_of = |error: &io::Error, codes: [i32; 2]| {
+            let code = error.raw_os_error();
+            code.is_some_and(|code| codes.contains(&code))
+        };
         let (stream, peer) = match cx.sys.accept(socket) {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 listener.pending = false;
                 return;
             }
-            Err(error)
-                if error
-                    .raw_os_error()
-                    .is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code)) =>
-            {
-                // Without the spare one, the edge would be lost with the connection still waiting.
-                if cx.sys.planted(PlantedBug::AcceptEdgeLost) || cx.sys.shed(socket).is_err() {
+            Err(error) if is_one_of(&error, OUT_OF_DESCRIPTORS) => {
+                if cx.sys.planted(PlantedBug::AcceptEdgeLost) {
                     listener.pending = false;
-                } else {
-                    cx.metrics.accepts_shed += 1;
-                    if let Some(count) = listener.shed.count(cx.now) {
-                        let name = &listener.options.name;
-                        log::warn!(
-                            "{name}: out of descriptors, {count} connections closed unserved"
-                        );
-                    }
+                    return;
                 }
+                match cx.sys.shed(socket) {
+                    Ok(()) => {
+                        cx.metrics.accepts_shed += 1;
+                        if let Some(count) = listener.shed.count(cx.now) {
+                            let name = &listener.options.name;
+                            log::warn!(
+                                "{name}: out of descriptors, {count} connections closed unserved"
+                            );
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        listener.pending = false;
+                    }
+                    // The edge came already, and the connection still waits.
+                    Err(_) => listener.paused_until = Some(cx.now + ACCEPT_PAUSE),
+                }
+                return;
+            }
+            Err(error) if is_one_of(&error, OUT_OF_MEMORY) => {
+                log::warn!("{}: accept: {error}", listener.options.name);
+                listener.paused_until = Some(cx.now + ACCEPT_PAUSE);
                 return;
             }
             Err(error) => {

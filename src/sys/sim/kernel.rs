@@ -134,6 +134,9 @@ impl Sys for Sim {
         if self.world.strikes(Fault::AcceptOutOfDescriptors) {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
+        if self.world.strikes(Fault::AcceptOutOfMemory) {
+            return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
+        }
         let queue = &mut self.net.listeners[*listener].queue;
         if queue.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -160,6 +163,9 @@ impl Sys for Sim {
 
     fn shed(&mut self, listener: &usize) -> io::Result<()> {
         self.call();
+        if self.world.strikes(Fault::ShedFails) {
+            return Err(io::Error::from_raw_os_error(libc::ENFILE));
+        }
         let waiting = self.net.listeners[*listener].queue.pop_front();
         let end = waiting.ok_or(io::ErrorKind::WouldBlock)?;
         self.net.excuse(end);
