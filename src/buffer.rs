@@ -32,6 +32,8 @@ pub const LARGE_PAGE_BYTES: usize = 512 * 1024;
 pub const COPY_BYTES_MAX: usize = 4 * 1024;
 /// Chunks that one queue may hold, so that pipelined requests for files cannot queue without end.
 pub const CHUNKS_MAX: usize = 64;
+/// Lists of chunks that are kept for the next queue that needs one.
+const QUEUES_KEPT_MAX: usize = 1024;
 /// Elements of one gathered send.
 pub const GATHER_MAX: usize = 16;
 
@@ -124,7 +126,7 @@ pub struct Pool {
 
 impl Pool {
     /// A pool that stops giving out large pages while `large_bytes_max` bytes of pages are in use, and keeps at
-    /// most `kept_bytes_max` bytes of unused ones.
+    /// most `kept_bytes_max` bytes of unused ones: half of it for each class, or a burst of one would crowd out the other.
     pub fn new(large_bytes_max: usize, kept_bytes_max: usize) -> Self {
         Self {
             small: Vec::new(),
@@ -172,7 +174,7 @@ impl Pool {
         } else {
             &mut self.large
         };
-        if (free.len() + 1) * page.len() <= self.kept_bytes_max {
+        if (free.len() + 1) * page.len() <= self.kept_bytes_max / 2 {
             free.push(page);
         }
     }
@@ -634,7 +636,10 @@ impl SendQueue {
     #[inline]
     pub(crate) fn release(&mut self, pool: &mut Pool) {
         if self.chunks.is_empty() && self.chunks.capacity() > 0 {
-            pool.queues.push(std::mem::take(&mut self.chunks));
+            let chunks = std::mem::take(&mut self.chunks);
+            if pool.queues.len() < QUEUES_KEPT_MAX {
+                pool.queues.push(chunks);
+            }
         }
     }
 
@@ -756,6 +761,23 @@ mod tests {
         assert!(tx.was_refused());
         tx.clear(&mut pool);
         assert!(tx.has_room(1));
+    }
+
+    #[test]
+    fn what_is_kept_unused_is_bounded_in_all() {
+        const KEPT: usize = 4 * LARGE_PAGE_BYTES;
+        let mut pool = Pool::new(usize::MAX, KEPT);
+        let pages: Vec<Page> = (0..512).map(|i| pool.take(i < 8)).collect();
+        pages.into_iter().for_each(|page| pool.give(page));
+        assert_eq!(pool.bytes_kept(), KEPT, "half of it in each class");
+        let mut queues: Vec<_> = (0..2 * QUEUES_KEPT_MAX)
+            .map(|_| SendQueue::new(1))
+            .collect();
+        for queue in &mut queues {
+            queue.put(b"a", &mut pool);
+        }
+        queues.iter_mut().for_each(|queue| queue.clear(&mut pool));
+        assert_eq!(pool.queues.len(), QUEUES_KEPT_MAX);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Limits {
     /// socket buffer, in and out together. Key `turn_bytes`, default 4 MiB.
     pub turn_bytes: usize,
     /// Bytes of free pages that the pool keeps for later; what is above goes back to the system.
-    /// Key `max_pool_bytes`, default 64 MiB.
+    /// Half of it for each class of page. Key `max_pool_bytes`, default 128 MiB.
     pub pool_bytes_max: usize,
     /// Bytes of pages in use above which bulk transfers get ordinary pages instead of large ones.
     /// Key `max_large_page_bytes`, default 64 MiB.
@@ -68,7 +68,7 @@ impl Default for Limits {
             accept_batch: 64,
             backlog: 4096,
             turn_bytes: 4 * 1024 * 1024,
-            pool_bytes_max: 64 * 1024 * 1024,
+            pool_bytes_max: 128 * 1024 * 1024,
             large_page_bytes_max: 64 * 1024 * 1024,
             page_bytes_max: 1 << 30,
             send_queue_bytes_max: 256 * 1024,
