@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Program, connect, expect_soon, run};
+use rustix::net::SendFlags;
 use rustix::process::Signal;
 
 /// The kinds that speak over streams, with a configuration that lets a test use each.
@@ -281,6 +282,23 @@ fn a_full_server_serves_its_listeners_in_turn_and_tells_how_it_is() {
         .read_exact(&mut [0])
         .expect("the second listener has its turn");
     drop((waiting, other));
+    server.stop();
+}
+
+#[test]
+fn urgent_data_is_data() {
+    let server = Program::start(ECHO);
+    let mut stream = server.connect("tcp-echo");
+    assert_eq!(exchange(&mut stream, b"a", 1), b"A");
+    server.signal(Signal::STOP); // all of it is there when it reads
+    stream.write_all(b"abc").expect("a connection");
+    rustix::net::send(&stream, b"d", SendFlags::OOB).expect("a connection");
+    stream.write_all(b"ef").expect("a connection");
+    server.signal(Signal::CONT);
+    let mut answer = [0; 6];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"ABCDEF");
+    drop(stream);
     server.stop();
 }
 

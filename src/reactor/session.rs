@@ -72,7 +72,7 @@ pub(super) struct Socket<S: Sys> {
     pub(super) stream: Option<S::Stream>,
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The kernel told the end of the stream or a broken connection: no further edge may come for it.
+    /// A short read proves nothing: the end of the stream or a broken connection was told, and no further edge may come for it.
     pub(super) closing: bool,
     pub(super) tls: Option<Box<Tls>>,
 }

@@ -224,7 +224,8 @@ pub struct Event {
     pub readable: bool,
     /// There may be room.
     pub writable: bool,
-    /// The peer sent its end, or the connection broke: a short read is no proof that the socket is drained.
+    /// The peer sent its end, or the connection broke: a short read is no proof that the socket is drained. Nor is it where
+    /// urgent data arrived, at whose mark Linux stops a read (a test in `tests/serve.rs`).
     pub read_closed: bool,
 }
 

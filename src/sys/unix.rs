@@ -4,7 +4,7 @@
 //! point at one another, one `ioctl` and one socket option.
 //!
 //! Sockets are plain descriptors registered by number, so that TCP and Unix streams are one type. Options are set once on
-//! the listening socket: Linux copies `TCP_NODELAY` and `TCP_NOTSENT_LOWAT` to the sockets it accepts (checked by a test
+//! the listening socket: Linux copies `TCP_NODELAY`, `TCP_NOTSENT_LOWAT` and `SO_OOBINLINE` to the sockets it accepts (checked by a test
 //! below), which saves a system call for each connection.
 
 use std::ffi::OsStr;
@@ -263,7 +263,7 @@ impl Sys for Unix {
                     token: event.token().0 as u64,
                     readable: event.is_readable() || event.is_error(),
                     writable: event.is_writable() || event.is_error(),
-                    read_closed: event.is_read_closed() || event.is_error(),
+                    read_closed: event.is_read_closed() || event.is_error() || event.is_priority(),
                 });
             }
         }
@@ -298,6 +298,8 @@ impl Sys for Unix {
                 sockopt::set_socket_reuseaddr(&socket, true)?;
                 sockopt::set_tcp_nodelay(&socket, true)?;
                 SockRef::from(&socket).set_tcp_notsent_lowat(UNTRUSTED_BYTES_MAX)?;
+                // Urgent data is data. A read stops short at its mark all the same: see `Event::read_closed`.
+                sockopt::set_socket_oobinline(&socket, true)?;
                 if client_first {
                     defer_accept(&socket)?;
                 }
@@ -343,12 +345,14 @@ impl Sys for Unix {
     }
 
     fn register(&mut self, stream: &OwnedFd, token: u64) -> io::Result<()> {
-        self.register_fd(stream, token, Interest::READABLE | Interest::WRITABLE)
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        self.register_fd(stream, token, interest)
     }
 
     fn connect(&mut self, to: SocketAddr, token: u64) -> io::Result<OwnedFd> {
         let stream = inet_socket(to, SocketType::STREAM)?;
         sockopt::set_tcp_nodelay(&stream, true)?;
+        sockopt::set_socket_oobinline(&stream, true)?;
         match net::connect(&stream, &to) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
@@ -943,6 +947,7 @@ mod tests {
         let _client = std::net::TcpStream::connect(address).expect("a connection");
         let (stream, _) = sys.accept(&listener).expect("the connection");
         assert!(sockopt::tcp_nodelay(&stream).expect("an option"));
+        assert!(sockopt::socket_oobinline(&stream).expect("an option"));
         let unsent = || {
             SockRef::from(&stream)
                 .tcp_notsent_lowat()
