@@ -213,6 +213,13 @@ impl<S: Sys> Session<S> {
     }
 
     /// Takes the session as far as it can go. See the module's picture.
+    ///
+    /// | flag | set | cleared |
+    /// |---|---|---|
+    /// | `told` | by others: an answer, a deadline, the drain; by a connection that failed; by a pump that ran out of budget | where `fact` takes it |
+    /// | `fact` | `told`, or news of `fill`, `flush` or the connection | by `flush`, after `advance` saw it |
+    /// | `again` | the protocol asked for another turn | by the next `advance`; the pump ends with it |
+    /// | `advanced` | `advance` ran in this pump | never: a deadline that passed must have been seen by it |
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
         let mut budget = Budget::new(cx.limits.pump_bytes_max);
         let mut again = false;

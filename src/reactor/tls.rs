@@ -226,9 +226,8 @@ pub(super) fn fill<S: Sys>(
             });
             return Err(io::ErrorKind::InvalidData);
         }
-        let eof = std::mem::take(&mut link.eof);
+        // At the socket's end there is nothing to take: a read happens only once all plain bytes before it were taken.
         news |= tls.take_plain(link, pool);
-        link.eof |= eof;
     }
     Ok(news)
 }
