@@ -352,7 +352,6 @@ impl Sys for Unix {
     fn connect(&mut self, to: SocketAddr, token: u64) -> io::Result<OwnedFd> {
         let stream = inet_socket(to, SocketType::STREAM)?;
         sockopt::set_tcp_nodelay(&stream, true)?;
-        sockopt::set_socket_oobinline(&stream, true)?;
         match net::connect(&stream, &to) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
