@@ -32,6 +32,8 @@ pub const LARGE_PAGE_BYTES: usize = 512 * 1024;
 pub const COPY_BYTES_MAX: usize = 4 * 1024;
 /// Chunks that one queue may hold, so that pipelined requests for files cannot queue without end.
 pub const CHUNKS_MAX: usize = 64;
+/// Lists of chunks that are kept for the next queue that needs one.
+const QUEUES_KEPT_MAX: usize = 1024;
 /// Elements of one gathered send.
 pub const GATHER_MAX: usize = 16;
 
@@ -119,11 +121,12 @@ pub struct Pool {
     held_pages: usize,
     large_bytes_max: usize,
     kept_bytes_max: usize,
+    bytes_max: usize,
 }
 
 impl Pool {
     /// A pool that stops giving out large pages while `large_bytes_max` bytes of pages are in use, and keeps at
-    /// most `kept_bytes_max` bytes of unused ones.
+    /// most `kept_bytes_max` bytes of unused ones: half of it for each class, or a burst of one would crowd out the other.
     pub fn new(large_bytes_max: usize, kept_bytes_max: usize) -> Self {
         Self {
             small: Vec::new(),
@@ -133,13 +136,33 @@ impl Pool {
             held_pages: 0,
             large_bytes_max,
             kept_bytes_max,
+            bytes_max: usize::MAX,
         }
     }
 
-    /// Other bounds, as for [`Pool::new`].
-    pub(crate) fn set_limits(&mut self, large_bytes_max: usize, kept_bytes_max: usize) {
-        self.large_bytes_max = large_bytes_max;
+    /// Other bounds, as for [`Pool::new`] and [`Pool::with_bytes_max`].
+    pub(crate) fn set_limits(
+        &mut self,
+        large_bytes_max: usize,
+        kept_bytes_max: usize,
+        bytes_max: usize,
+    ) {
+        self.large_bytes_max = large_bytes_max.min(bytes_max);
         self.kept_bytes_max = kept_bytes_max;
+        self.bytes_max = bytes_max;
+    }
+
+    /// The same, [scarce](Pool::is_scarce) from `bytes_max` bytes of pages in use on.
+    pub fn with_bytes_max(mut self, bytes_max: usize) -> Self {
+        self.bytes_max = bytes_max;
+        self.large_bytes_max = self.large_bytes_max.min(bytes_max);
+        self
+    }
+
+    /// Whether so much is in use that nobody should queue more than he must: see [`SendQueue::set_scarce`].
+    #[inline]
+    pub fn is_scarce(&self) -> bool {
+        self.held_bytes >= self.bytes_max
     }
 
     /// Takes a page; a large one only if it is asked for and the memory in use allows it.
@@ -163,7 +186,7 @@ impl Pool {
         } else {
             &mut self.large
         };
-        if (free.len() + 1) * page.len() <= self.kept_bytes_max {
+        if (free.len() + 1) * page.len() <= self.kept_bytes_max / 2 {
             free.push(page);
         }
     }
@@ -329,6 +352,11 @@ impl RecvBuf {
         }
     }
 
+    /// Bytes of its page, used or not.
+    fn page_bytes(&self) -> usize {
+        self.page.as_ref().map_or(0, Page::len)
+    }
+
     /// Takes the page with all that waits in it.
     fn take_page(&mut self) -> Option<PageSlice> {
         let page = self.page.take()?;
@@ -394,6 +422,7 @@ pub struct SendQueue {
     memory_bytes: usize,
     memory_bytes_max: u32,
     refused: bool,
+    scarce: bool,
     /// How many of the chunks, from the front, were queued in an earlier turn.
     kept_waiting: u16,
 }
@@ -406,6 +435,7 @@ impl SendQueue {
             memory_bytes: 0,
             memory_bytes_max,
             refused: false,
+            scarce: false,
             kept_waiting: 0,
         }
     }
@@ -427,7 +457,8 @@ impl SendQueue {
     pub fn has_room(&mut self, count: usize) -> bool {
         let room = self.chunks.is_empty()
             || (self.memory_bytes + count <= self.memory_bytes_max as usize
-                && self.chunks.len() < CHUNKS_MAX);
+                && self.chunks.len() < CHUNKS_MAX
+                && !self.scarce);
         self.refused |= !room;
         room
     }
@@ -437,6 +468,12 @@ impl SendQueue {
         let empty = self.is_empty();
         self.refused |= !empty;
         empty
+    }
+
+    /// While memory is scarce there is room in an empty queue only: everybody still gets on, one message at a time.
+    #[inline]
+    pub(crate) fn set_scarce(&mut self, scarce: bool) {
+        self.scarce = scarce;
     }
 
     /// Whether somebody was refused room and not told yet that there is some.
@@ -618,7 +655,10 @@ impl SendQueue {
     #[inline]
     pub(crate) fn release(&mut self, pool: &mut Pool) {
         if self.chunks.is_empty() && self.chunks.capacity() > 0 {
-            pool.queues.push(std::mem::take(&mut self.chunks));
+            let chunks = std::mem::take(&mut self.chunks);
+            if pool.queues.len() < QUEUES_KEPT_MAX {
+                pool.queues.push(chunks);
+            }
         }
     }
 
@@ -636,13 +676,15 @@ impl SendQueue {
 }
 
 /// Moves what waits in `rx` to `tx`, as far as `tx` has room: at most `limit` bytes, whole pages where they are
-/// more than [`COPY_BYTES_MAX`]. Returns how many bytes moved.
+/// more than [`COPY_BYTES_MAX`]. Behind something that waits already a page must be a quarter full, or a slow peer's queue
+/// would hold many times its limit in large pages with little in them. Returns how many bytes moved.
 pub fn pour(rx: &mut RecvBuf, tx: &mut SendQueue, limit: usize, pool: &mut Pool) -> usize {
     let count = rx.len().min(limit);
     if count == 0 || !tx.has_room(count) {
         return 0;
     }
-    if count == rx.len() && count > COPY_BYTES_MAX {
+    let dense = tx.is_empty() || count >= rx.page_bytes() / 4;
+    if count == rx.len() && count > COPY_BYTES_MAX && dense {
         if let Some(slice) = rx.take_page() {
             tx.memory_bytes += count;
             tx.push(Chunk::Page(slice), pool);
@@ -708,6 +750,53 @@ mod tests {
         rx.consume(100);
         rx.release(&mut pool);
         assert_eq!(rx.space(&mut pool).len(), PAGE_BYTES);
+    }
+
+    #[test]
+    fn a_slow_peers_queue_is_not_full_of_large_pages_with_little_in_them() {
+        let (mut pool, mut rx, mut tx) = (pool(), RecvBuf::default(), SendQueue::new(256 * 1024));
+        let room = rx.space(&mut pool).len();
+        rx.filled(room, room); // the next pages are large ones
+        while tx.has_room(PAGE_BYTES) {
+            pour(&mut rx, &mut tx, usize::MAX, &mut pool);
+            let room = rx.space(&mut pool).len();
+            rx.filled(9000, room);
+        }
+        let held = pool.bytes_held();
+        assert!(held <= 3 * LARGE_PAGE_BYTES, "{held} bytes held");
+    }
+
+    #[test]
+    fn while_memory_is_scarce_there_is_room_in_an_empty_queue_only() {
+        let mut pool = Pool::new(1 << 30, 0).with_bytes_max(2 * PAGE_BYTES);
+        let first = pool.take(true);
+        assert_eq!(first.len(), PAGE_BYTES, "no large page goes beyond it");
+        assert!(!pool.is_scarce());
+        let mut tx = SendQueue::new(1 << 20);
+        tx.put(b"answer", &mut pool);
+        assert!(tx.has_room(1));
+        tx.set_scarce(pool.is_scarce());
+        assert!(!tx.has_room(1), "two pages are in use");
+        assert!(tx.was_refused());
+        tx.clear(&mut pool);
+        assert!(tx.has_room(1));
+    }
+
+    #[test]
+    fn what_is_kept_unused_is_bounded_in_all() {
+        const KEPT: usize = 4 * LARGE_PAGE_BYTES;
+        let mut pool = Pool::new(usize::MAX, KEPT);
+        let pages: Vec<Page> = (0..512).map(|i| pool.take(i < 8)).collect();
+        pages.into_iter().for_each(|page| pool.give(page));
+        assert_eq!(pool.bytes_kept(), KEPT, "half of it in each class");
+        let mut queues: Vec<_> = (0..2 * QUEUES_KEPT_MAX)
+            .map(|_| SendQueue::new(1))
+            .collect();
+        for queue in &mut queues {
+            queue.put(b"a", &mut pool);
+        }
+        queues.iter_mut().for_each(|queue| queue.clear(&mut pool));
+        assert_eq!(pool.queues.len(), QUEUES_KEPT_MAX);
     }
 
     #[test]

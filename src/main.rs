@@ -13,13 +13,14 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use env_logger::{Target, WriteStyle};
 use log::LevelFilter;
 use netlab_reactor::client::ClientCommand;
 use netlab_reactor::config::{
@@ -27,6 +28,7 @@ use netlab_reactor::config::{
 };
 use netlab_reactor::http::basic;
 use netlab_reactor::serve::serve;
+use netlab_reactor::sys::error_log::ErrorLog;
 
 /// Every classic lab server in one process, one thread, one hand-made reactor
 #[derive(Debug, Parser)]
@@ -326,6 +328,12 @@ fn start_log(args: &ServeArgs) {
         (0, _) => _ = builder.filter_level(LevelFilter::Error),
         (1, _) => _ = builder.filter_level(LevelFilter::Debug),
         (_, _) => _ = builder.filter_level(LevelFilter::Trace),
+    }
+    // Standard error, but never waited for.
+    builder.target(Target::Pipe(Box::new(ErrorLog)));
+    let plain = variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|t| t == "dumb");
+    if io::stderr().is_terminal() && !plain {
+        builder.write_style(WriteStyle::Always);
     }
     builder.init();
 }

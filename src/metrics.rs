@@ -28,6 +28,8 @@ pub struct Metrics {
     pub access_log_lines: u64,
     /// Lines of the access logs that were dropped because they could not be written.
     pub access_log_dropped: u64,
+    /// Lines of the process's own log that were dropped because nobody read them; set before it is read.
+    pub log_dropped: u64,
     /// Connections closed unserved for want of descriptors.
     pub accepts_shed: u64,
     /// Whether the process is about to end.
@@ -51,6 +53,8 @@ pub struct Gauges {
     pub page_bytes_held: usize,
     /// Bytes of unused pages kept.
     pub page_bytes_kept: usize,
+    /// Bytes in use above which send queues take little.
+    pub page_bytes_max: usize,
     /// Sockets held by sessions, listeners and the resolver.
     pub sockets: usize,
 }

@@ -184,11 +184,13 @@ fn limits(config: &Config) -> Limits {
     let limits = &config.limits;
     Limits {
         sessions_max: limits.sessions_max,
+        sessions_reserved: limits.sessions_reserved,
         accepts_per_turn_max: limits.accept_batch,
         backlog: i32::try_from(limits.backlog).unwrap_or(i32::MAX),
         pump_bytes_max: limits.turn_bytes,
         send_bytes_max: u32::try_from(limits.send_queue_bytes_max).unwrap_or(u32::MAX),
         large_page_bytes_max: limits.large_page_bytes_max,
+        page_bytes_max: limits.page_bytes_max,
         kept_page_bytes_max: limits.pool_bytes_max,
         write_timeout: limits.write_timeout,
         write_rate_min: limits.write_rate_min.map_or(0, std::num::NonZeroU32::get),

@@ -4,11 +4,12 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{InThread, PATIENCE, connect};
+use netlab_reactor::buffer::PAGE_BYTES;
 use socket2::{Domain, Socket, Type};
 
 const GET: &[u8] = b"GET /HelloWorld.html HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -193,5 +194,43 @@ fn a_steady_reader_gets_everything() {
     client.read_to_end(&mut rest).expect("all of it");
     received += rest.len() as u64;
     assert!(received > LARGE_BYTES, "{received}");
+    server.stop();
+}
+
+#[test]
+fn clients_that_read_nothing_hold_no_more_memory_than_all_of_them_may() {
+    const CLIENTS: usize = 50;
+    const REQUESTS: usize = 80;
+    const FILE_BYTES: usize = 8192;
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("file"), [b'f'; FILE_BYTES]).expect("a file");
+    let server = InThread::start(&format!(
+        "[limits]\nmax_page_bytes = \"1MiB\"\n[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nroot = {:?}\n",
+        folder.path()
+    ));
+    let requests = b"GET /file HTTP/1.1\r\nHost: h\r\n\r\n".repeat(REQUESTS);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = connect(server.address(0));
+        client.write_all(&requests).expect("room");
+        client.shutdown(Shutdown::Write).expect("a connection");
+        clients.push(client);
+    }
+    server.wait(|seen| seen.bytes_in == (CLIENTS * requests.len()) as u64);
+    let read = |mut client: TcpStream| {
+        thread::spawn(move || {
+            let mut answers = Vec::new();
+            client.read_to_end(&mut answers).expect("all answers");
+            assert!(answers.len() > REQUESTS * FILE_BYTES, "{}", answers.len());
+        })
+    };
+    let readers: Vec<_> = clients.into_iter().map(read).collect();
+    for reader in readers {
+        reader.join().expect("a reader that is content");
+    }
+    // Beyond the limit each has its requests and one answer, and one had room for a queue just before.
+    let peak = server.wait(|seen| seen.active == 0).page_bytes_peak;
+    let most = (1 << 20) + (256 << 10) + CLIENTS * 3 * PAGE_BYTES;
+    assert!(peak <= most, "{peak} bytes of pages, at most {most}");
     server.stop();
 }

@@ -340,12 +340,14 @@ fn converse(
     sim.shape_network(Duration::from_micros(10), 1 << 20);
     let limits = Limits {
         sessions_max: 10,
+        sessions_reserved: 0,
         accepts_per_turn_max: 10,
         backlog: 10,
         pump_bytes_max: 1 << 20,
         send_bytes_max: conditions.send_bytes_max,
         large_page_bytes_max: 1 << 24,
         kept_page_bytes_max: 0,
+        page_bytes_max: 1 << 30,
         write_timeout: Duration::from_secs(60),
         linger_timeout: Duration::from_secs(2),
         linger_bytes_max: 1 << 20,

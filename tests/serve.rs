@@ -9,7 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Program, expect_soon, run};
+use common::{Program, connect, expect_soon, run};
+use rustix::net::SendFlags;
 use rustix::process::Signal;
 
 /// The kinds that speak over streams, with a configuration that lets a test use each.
@@ -378,6 +379,62 @@ fn sighup_reads_the_hosts_file_again() {
     server.signal(Signal::HUP);
     expect_soon(|| status() == 403, || "the name is not known".to_owned());
     server.stop();
+}
+
+#[test]
+fn a_full_server_serves_its_listeners_in_turn_and_tells_how_it_is() {
+    let admin = "[[listener]]\nkind = \"admin\"\nbind = \"127.0.0.1:0\"\n";
+    let server = Program::start(&format!("[limits]\nmax_sessions = 2\n{ECHO}{ECHO}{admin}"));
+    let addresses = server.addresses("tcp-echo");
+    let ask = |index: usize| {
+        let mut stream = connect(addresses[index]);
+        stream.write_all(b"a").expect("a connection");
+        stream
+    };
+    let mut served = [ask(0), ask(0)];
+    for stream in &mut served {
+        stream.read_exact(&mut [0]).expect("an answer");
+    }
+    let waiting = [ask(0), ask(0), ask(0)];
+    let mut other = ask(1);
+    assert_eq!(get(&server, "admin", "/livez").0, 200);
+    drop(served);
+    other
+        .read_exact(&mut [0])
+        .expect("the second listener has its turn");
+    drop((waiting, other));
+    server.stop();
+}
+
+#[test]
+fn urgent_data_is_data() {
+    let server = Program::start(ECHO);
+    let mut stream = server.connect("tcp-echo");
+    assert_eq!(exchange(&mut stream, b"a", 1), b"A");
+    server.signal(Signal::STOP); // all of it is there when it reads
+    stream.write_all(b"abc").expect("a connection");
+    rustix::net::send(&stream, b"d", SendFlags::OOB).expect("a connection");
+    stream.write_all(b"ef").expect("a connection");
+    server.signal(Signal::CONT);
+    let mut answer = [0; 6];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"ABCDEF");
+    drop(stream);
+    server.stop();
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let config = format!("{ECHO}[[listener]]\nkind = \"admin\"\nbind = \"127.0.0.1:0\"\n");
+    let mut server = Program::start_unread(&config);
+    // A pipe holds 64 KiB; each connection is several lines.
+    for _ in 0..1000 {
+        let mut stream = server.connect("tcp-echo");
+        assert_eq!(exchange(&mut stream, b"a", 1), b"A");
+    }
+    assert!(metric(&server, "netlab_log_dropped_total") > 0.0);
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

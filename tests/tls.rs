@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -121,6 +122,41 @@ fn the_end_is_announced_so_that_a_cut_answer_can_be_told() {
     // Without a close_notify rustls would call this an unexpected end.
     stream.read_to_end(&mut bytes).expect("an orderly end");
     assert!(bytes.ends_with(b"\r\n\r\nsmall"));
+    fixture.server.stop();
+}
+
+#[test]
+fn a_client_that_ends_first_is_told_the_end_of_the_answer_too() {
+    let fixture = fixture();
+    let mut stream = fixture.connect();
+    stream
+        .write_all(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("room");
+    stream.conn.send_close_notify();
+    stream.flush().expect("room");
+    stream.sock.shutdown(Shutdown::Write).expect("a connection");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("an orderly end");
+    assert!(bytes.ends_with(b"\r\n\r\nsmall"));
+    fixture
+        .server
+        .wait(|seen| seen.accepted == 1 && seen.active == 0);
+    fixture.server.stop();
+}
+
+#[test]
+fn what_a_turn_may_move_counts_the_records_and_not_what_is_in_them() {
+    let fixture = fixture();
+    let mut stream = fixture.connect();
+    let request = b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for byte in request {
+        stream.write_all(&[*byte]).expect("room");
+        stream.flush().expect("room");
+    }
+    assert_eq!(answer(&mut stream).1, b"small");
+    // RFC 8446 section 5.2: a head of 5, the byte, its type, a tag of 16.
+    let sent = (request.len() * 23) as u64;
+    fixture.server.wait(|seen| seen.bytes_in >= sent);
     fixture.server.stop();
 }
 

@@ -19,6 +19,9 @@ pub struct Limits {
     /// Sessions of all listeners at once; at the limit the reactor stops accepting until one ends.
     /// Key `max_sessions`, default 65,536.
     pub sessions_max: usize,
+    /// Sessions beyond that for admin listeners, so that a full server still tells how it is.
+    /// Key `reserved_sessions`, default 16.
+    pub sessions_reserved: usize,
     /// Connections accepted from one listener in one turn. Key `accept_batch`, default 64.
     pub accept_batch: usize,
     /// Connections that the kernel keeps for one listener until they are accepted; it caps the
@@ -28,11 +31,15 @@ pub struct Limits {
     /// socket buffer, in and out together. Key `turn_bytes`, default 4 MiB.
     pub turn_bytes: usize,
     /// Bytes of free pages that the pool keeps for later; what is above goes back to the system.
-    /// Key `max_pool_bytes`, default 64 MiB.
+    /// Half of it for each class of page. Key `max_pool_bytes`, default 128 MiB.
     pub pool_bytes_max: usize,
     /// Bytes of pages in use above which bulk transfers get ordinary pages instead of large ones.
     /// Key `max_large_page_bytes`, default 64 MiB.
     pub large_page_bytes_max: usize,
+    /// Bytes of pages in use, of all sessions together, above which a session gets room for an answer
+    /// only once its last one was sent; each may still hold a page or two. Key `max_page_bytes`,
+    /// default 1 GiB.
+    pub page_bytes_max: usize,
     /// Bytes waiting to be sent on one side of a session, file ranges not counted; the protocol
     /// gets no room beyond. Key `max_send_queue_bytes`, default 256 KiB.
     pub send_queue_bytes_max: usize,
@@ -59,11 +66,13 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             sessions_max: 65_536,
+            sessions_reserved: 16,
             accept_batch: 64,
             backlog: 4096,
             turn_bytes: 4 * 1024 * 1024,
-            pool_bytes_max: 64 * 1024 * 1024,
+            pool_bytes_max: 128 * 1024 * 1024,
             large_page_bytes_max: 64 * 1024 * 1024,
+            page_bytes_max: 1 << 30,
             send_queue_bytes_max: 256 * 1024,
             write_timeout: Duration::from_secs(60),
             write_rate_min: NonZeroU32::new(240),
@@ -79,12 +88,19 @@ impl Limits {
     /// Reads table `[limits]`.
     pub(super) fn read(&mut self, section: &mut Section<'_>) {
         section.count("max_sessions", 1..=1 << 24, &mut self.sessions_max);
+        let reserved = &mut self.sessions_reserved;
+        section.count("reserved_sessions", 0..=65_536, reserved);
         section.count("accept_batch", 1..=65_536, &mut self.accept_batch);
         section.count("backlog", 1..=i32::MAX as usize, &mut self.backlog);
         section.memory_size("turn_bytes", 4096..=1 << 30, &mut self.turn_bytes);
         section.memory_size("max_pool_bytes", 0..=1 << 40, &mut self.pool_bytes_max);
         let large = &mut self.large_page_bytes_max;
         section.memory_size("max_large_page_bytes", 0..=1 << 40, large);
+        section.memory_size(
+            "max_page_bytes",
+            PAGE_BYTES..=1 << 40,
+            &mut self.page_bytes_max,
+        );
         let queue = &mut self.send_queue_bytes_max;
         section.memory_size("max_send_queue_bytes", PAGE_BYTES..=1 << 30, queue);
         section.timeout("write_timeout", &mut self.write_timeout);

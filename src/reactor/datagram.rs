@@ -117,13 +117,10 @@ fn send<S: Sys>(
         return;
     }
     let unsent = sys.send_batch(socket, batch, out);
-    metrics.dropped_unsent += unsent as u64;
-    metrics.datagrams_out += (out.replies.len() - unsent) as u64;
-    metrics.bytes_out += out
-        .replies
-        .iter()
-        .map(|reply| batch.reply_bytes(out, reply).len() as u64)
-        .sum::<u64>();
+    let all = batch.unsent(out, 0);
+    metrics.dropped_unsent += unsent.replies as u64;
+    metrics.datagrams_out += (all.replies - unsent.replies) as u64;
+    metrics.bytes_out += (all.bytes - unsent.bytes) as u64;
     out.clear();
 }
 
@@ -197,7 +194,7 @@ mod tests {
             for _ in 0..datagrams {
                 out.send(to, b"x");
             }
-            assert_eq!(sys.send_batch(&client, &Batch::new(), &out), 0);
+            assert_eq!(sys.send_batch(&client, &Batch::new(), &out).replies, 0);
             let socket = DatagramSocket {
                 port: to.port(),
                 socket,

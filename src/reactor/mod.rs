@@ -52,11 +52,22 @@ use token::Token;
 /// Errors of `accept(2)` that mean "no descriptors left" (`EMFILE` of the process, `ENFILE` of the system).
 const OUT_OF_DESCRIPTORS: [i32; 2] = [libc::EMFILE, libc::ENFILE];
 
+/// Those that mean "no memory": the connection stays in the queue, and no edge will tell of it again.
+const OUT_OF_MEMORY: [i32; 2] = [libc::ENOBUFS, libc::ENOMEM];
+
+/// How long a listener leaves its queue alone after a failure that the next attempt would only repeat.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the log tells of connections that were closed unserved.
+const SHED_TOLD_EVERY: Duration = Duration::from_secs(1);
+
 /// The limits of a reactor. Their defaults stand in [`crate::config`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Sessions at a time, over all listeners.
     pub sessions_max: usize,
+    /// Sessions beyond that for listeners that serve while draining.
+    pub sessions_reserved: usize,
     /// Connections accepted from one listener in one turn.
     pub accepts_per_turn_max: usize,
     /// Connections that the kernel keeps for one listener until they are accepted.
@@ -67,6 +78,8 @@ pub struct Limits {
     pub send_bytes_max: u32,
     /// Bytes of pages in use above which no large pages are given out.
     pub large_page_bytes_max: usize,
+    /// Bytes of pages in use above which a send queue takes something only while it is empty.
+    pub page_bytes_max: usize,
     /// Bytes of unused pages that are kept.
     pub kept_page_bytes_max: usize,
     /// Batches of [`Batch::SLOTS`] datagrams taken from one socket in one turn.
@@ -147,6 +160,9 @@ struct Listener<S: Sys> {
     client_first: bool,
     /// An edge was told and the queue of connections not yet empty.
     pending: bool,
+    /// When it may accept again, after the system had no means for it.
+    paused_until: Option<Instant>,
+    shed: Shed,
     active: usize,
     /// Its place in the metrics.
     metrics: usize,
@@ -158,6 +174,26 @@ struct Serving {
     sessions: usize,
     /// No listener brings it sessions any more.
     retired: bool,
+}
+
+/// Connections of a listener that were closed unserved and are not in the log yet.
+#[derive(Default)]
+struct Shed {
+    untold: u64,
+    told_at: Option<Instant>,
+}
+
+impl Shed {
+    /// Counts one. How many the log is to tell of now: it tells at most once a second, or a flood of connections would be
+    /// one of lines.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told_at.is_some_and(|at| now < at + SHED_TOLD_EVERY) {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 /// How far the end of the process is.
@@ -174,6 +210,8 @@ pub struct Reactor<S: Sys> {
     limits: Limits,
     hosts: Slab<Serving>,
     listeners: Vec<Listener<S>>,
+    /// Which of them accepts first: the one behind the last that did.
+    first_to_accept: usize,
     datagrams: Slab<DatagramSocket<S>>,
     /// The ports of those that answer.
     answering_ports: Vec<u16>,
@@ -187,7 +225,7 @@ pub struct Reactor<S: Sys> {
     reload_wanted: bool,
     // Kept between turns for their memory only.
     events: Vec<Event>,
-    due: Vec<Id>,
+    due: Vec<(Tick, Id)>,
     batch: Batch,
     outbox: Outbox,
 }
@@ -199,7 +237,8 @@ impl<S: Sys> Reactor<S> {
         Self {
             cx: Context {
                 sys,
-                pool: Pool::new(limits.large_page_bytes_max, limits.kept_page_bytes_max),
+                pool: Pool::new(limits.large_page_bytes_max, limits.kept_page_bytes_max)
+                    .with_bytes_max(limits.page_bytes_max),
                 resolver,
                 metrics: Metrics::default(),
                 limits: limits.of_sessions(),
@@ -211,6 +250,7 @@ impl<S: Sys> Reactor<S> {
             limits,
             hosts: Slab::new(),
             listeners: Vec::new(),
+            first_to_accept: 0,
             datagrams: Slab::new(),
             answering_ports: Vec::new(),
             names: Names::default(),
@@ -252,6 +292,8 @@ impl<S: Sys> Reactor<S> {
             options,
             client_first: T::CLIENT_FIRST,
             pending: false,
+            paused_until: None,
+            shed: Shed::default(),
             active: 0,
         };
         match free {
@@ -383,8 +425,11 @@ impl<S: Sys> Reactor<S> {
 
     /// Other limits, for what happens from now on. A session keeps the size of its queues.
     pub fn set_limits(&mut self, limits: Limits) {
-        let pool = &mut self.cx.pool;
-        pool.set_limits(limits.large_page_bytes_max, limits.kept_page_bytes_max);
+        self.cx.pool.set_limits(
+            limits.large_page_bytes_max,
+            limits.kept_page_bytes_max,
+            limits.page_bytes_max,
+        );
         self.cx.limits = limits.of_sessions();
         for (_, datagram) in &mut self.datagrams {
             datagram.batches_per_turn_max = limits.datagram_batches_max;
@@ -445,16 +490,17 @@ impl<S: Sys> Reactor<S> {
         self.run_queue();
         self.end_turn();
         self.serve_names();
+        self.cx.sys.flush_log();
         Ok(self.life())
     }
 
     /// How long `poll` may wait.
     fn sleep(&self) -> Option<Duration> {
-        let accepting = |l: &Listener<S>| l.pending && self.may_accept(l);
+        let accepting = |l: &Listener<S>| l.paused_until.is_none() && self.may_accept(l);
         if !self.runnable.is_empty()
             || self.listeners.iter().any(accepting)
             || self.datagrams.iter().any(|(_, d)| d.pending)
-            || matches!(self.life, Life::Over)
+            || self.is_over()
         {
             return Some(Duration::ZERO);
         }
@@ -471,7 +517,9 @@ impl<S: Sys> Reactor<S> {
             .min()
             .map(until);
         let names = self.cx.resolver.deadline().map(until);
-        [self.timers.sleep(now), drain, datagrams, names]
+        let paused = self.listeners.iter().filter(|l| self.may_accept(l));
+        let paused = paused.filter_map(|l| l.paused_until).min().map(until);
+        [self.timers.sleep(now), drain, datagrams, names, paused]
             .into_iter()
             .flatten()
             .min()
@@ -555,24 +603,27 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
+    /// Whether nothing is left to be done, or no time for it.
+    fn is_over(&self) -> bool {
+        match self.life {
+            Life::Serving => false,
+            Life::Draining { until } => {
+                let stays = |l: &Listener<S>| l.options.serves_while_draining || l.active == 0;
+                self.cx.now >= until || self.listeners.iter().all(stays)
+            }
+            Life::Over => true,
+        }
+    }
+
     /// Whether the loop goes on; at its end, what is left is cut.
     fn life(&mut self) -> Turn {
-        if let Life::Draining { until } = self.life {
-            let waiting = self
-                .listeners
-                .iter()
-                .filter(|l| !l.options.serves_while_draining)
-                .any(|l| l.active > 0);
-            if !waiting || self.cx.now >= until {
-                self.life = Life::Over;
-            }
-        }
-        if !matches!(self.life, Life::Over) {
+        if !self.is_over() {
             return match std::mem::take(&mut self.reload_wanted) {
                 true => Turn::Reload,
                 false => Turn::Continue,
             };
         }
+        self.life = Life::Over;
         let left: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
         for index in left {
             self.remove(index, &Err(Error::TimedOut(Phase::Drain)));
@@ -620,20 +671,37 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
+    /// A connection may wait, and there is a place for it.
     fn may_accept(&self, listener: &Listener<S>) -> bool {
-        self.sessions.len() < self.limits.sessions_max.min(token::SESSIONS_MAX)
+        let reserved = match listener.options.serves_while_draining {
+            true => self.limits.sessions_reserved,
+            false => 0,
+        };
+        listener.pending
+            && self.sessions.len() < (self.limits.sessions_max + reserved).min(token::SESSIONS_MAX)
             && listener.active < listener.options.connections_max
     }
 
-    /// Takes new connections, a bounded batch from each listener.
+    /// Takes new connections, a bounded batch from each listener: one by one in turn, so that none gets the last places all
+    /// the time.
     fn accept(&mut self) {
-        for index in 0..self.listeners.len() {
-            for _ in 0..self.limits.accepts_per_turn_max {
+        let (count, first) = (self.listeners.len(), self.first_to_accept);
+        for _ in 0..self.limits.accepts_per_turn_max {
+            let mut accepted = false;
+            for index in (0..count).map(|i| (first + i) % count) {
                 // At a limit the connections wait in the kernel's queue; one that ends makes room.
-                if !self.listeners[index].pending || !self.may_accept(&self.listeners[index]) {
-                    break;
+                let listener = &self.listeners[index];
+                let paused = listener
+                    .paused_until
+                    .is_some_and(|until| until > self.cx.now);
+                if !paused && self.may_accept(listener) {
+                    self.listeners[index].paused_until = None;
+                    self.accept_one(index);
+                    accepted = true;
                 }
-                self.accept_one(index);
+            }
+            if !accepted {
+                break;
             }
         }
     }
@@ -644,27 +712,42 @@ impl<S: Sys> Reactor<S> {
         let Some(socket) = &listener.socket else {
             return;
         };
+        let is_one_of = |error: &io::Error, codes: [i32; 2]| {
+            let code = error.raw_os_error();
+            code.is_some_and(|code| codes.contains(&code))
+        };
         let (stream, peer) = match cx.sys.accept(socket) {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 listener.pending = false;
                 return;
             }
-            Err(error)
-                if error
-                    .raw_os_error()
-                    .is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code)) =>
-            {
-                // Without the spare one, the edge would be lost with the connection still waiting.
-                if cx.sys.planted(PlantedBug::AcceptEdgeLost) || cx.sys.shed(socket).is_err() {
+            Err(error) if is_one_of(&error, OUT_OF_DESCRIPTORS) => {
+                if cx.sys.planted(PlantedBug::AcceptEdgeLost) {
                     listener.pending = false;
-                } else {
-                    cx.metrics.accepts_shed += 1;
-                    log::warn!(
-                        "{}: out of descriptors, a connection was closed unserved",
-                        listener.options.name
-                    );
+                    return;
                 }
+                match cx.sys.shed(socket) {
+                    Ok(()) => {
+                        cx.metrics.accepts_shed += 1;
+                        if let Some(count) = listener.shed.count(cx.now) {
+                            let name = &listener.options.name;
+                            log::warn!(
+                                "{name}: out of descriptors, {count} connections closed unserved"
+                            );
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        listener.pending = false;
+                    }
+                    // The edge came already, and the connection still waits.
+                    Err(_) => listener.paused_until = Some(cx.now + ACCEPT_PAUSE),
+                }
+                return;
+            }
+            Err(error) if is_one_of(&error, OUT_OF_MEMORY) => {
+                log::warn!("{}: accept: {error}", listener.options.name);
+                listener.paused_until = Some(cx.now + ACCEPT_PAUSE);
                 return;
             }
             Err(error) => {
@@ -673,6 +756,18 @@ impl<S: Sys> Reactor<S> {
                 return;
             }
         };
+        let tls = listener.options.tls.as_ref().map(TlsSource::accept);
+        let tls = match tls.transpose() {
+            Ok(tls) => tls,
+            Err(error) => {
+                log::error!("{}: tls: {error}", listener.options.name);
+                cx.sys.close(stream);
+                return;
+            }
+        };
+        if !listener.options.serves_while_draining {
+            self.first_to_accept = index + 1; // those have places of their own
+        }
         self.generation = self.generation.wrapping_add(1);
         let entry = self.sessions.vacant_entry();
         let id = Id {
@@ -693,7 +788,6 @@ impl<S: Sys> Reactor<S> {
             conn,
             peer,
         };
-        let tls = listener.options.tls.as_ref().and_then(TlsSource::accept);
         let mut session = Session::new(id, origin, stream, tls, &cx.limits, cx.now);
         session.note(Side::Down, listener.client_first, true, false);
         let session = entry.insert(session);
@@ -724,7 +818,7 @@ impl<S: Sys> Reactor<S> {
     fn expire(&mut self) {
         self.timers.expire(self.cx.now, &mut self.due);
         self.cx.metrics.timers_fired += self.due.len() as u64;
-        for id in self.due.drain(..) {
+        for (tick, id) in self.due.drain(..) {
             let Some(session) = self
                 .sessions
                 .get_mut(id.index as usize)
@@ -732,14 +826,16 @@ impl<S: Sys> Reactor<S> {
             else {
                 continue;
             };
-            session.armed = Tick::MAX;
+            if !session.reminders.came(tick) {
+                continue;
+            }
             let host = &*self.hosts[session.origin.host].host;
             let (deadline, _) = session.deadline(host, &self.cx.limits);
             if deadline <= self.cx.now {
                 session.told = true;
                 enqueue(session, &mut self.runnable);
             } else if !self.cx.sys.planted(PlantedBug::DeadlineNotRearmed) {
-                arm(session, deadline, &mut self.timers);
+                session.reminders.arm(deadline, id, &mut self.timers);
             }
         }
     }
@@ -761,7 +857,7 @@ impl<S: Sys> Reactor<S> {
             self.cx.metrics.pumps += 1;
             let host = &mut *self.hosts[session.origin.host].host;
             match session.pump(host, &mut self.cx) {
-                Outcome::Park(deadline) => arm(session, deadline, &mut self.timers),
+                Outcome::Park(deadline) => session.reminders.arm(deadline, id, &mut self.timers),
                 Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
                 Outcome::Again => enqueue(session, &mut self.runnable),
                 Outcome::Ended(result) => self.remove(id.index as usize, &result),
@@ -829,6 +925,7 @@ impl<S: Sys> Reactor<S> {
     }
 
     fn set_gauges(&mut self) {
+        self.cx.metrics.log_dropped = self.cx.sys.log_dropped();
         let listening = self.listeners.iter().filter(|l| l.socket.is_some()).count();
         self.cx.metrics.gauges = Gauges {
             sessions: self.sessions.len(),
@@ -837,6 +934,7 @@ impl<S: Sys> Reactor<S> {
             pages_held: self.cx.pool.pages_held(),
             page_bytes_held: self.cx.pool.bytes_held(),
             page_bytes_kept: self.cx.pool.bytes_kept(),
+            page_bytes_max: self.limits.page_bytes_max,
             sockets: self.sessions.len() + listening + self.datagrams.len() + self.names.sockets(),
         };
     }
@@ -856,11 +954,16 @@ fn enqueue<S: Sys>(session: &mut Session<S>, runnable: &mut VecDeque<Id>) {
     }
 }
 
-/// Sees to it that a reminder comes no later than `deadline`.
-fn arm<S: Sys>(session: &mut Session<S>, deadline: Instant, timers: &mut Timers<Id>) {
-    let tick = timers.tick(deadline);
-    if tick < session.armed {
-        session.armed = tick;
-        timers.remind(tick, session.id);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_once_a_second_of_all_connections_that_were_closed_unserved() {
+        let (mut shed, start) = (Shed::default(), Instant::now());
+        let told: Vec<u64> = (0..3000)
+            .filter_map(|ms| shed.count(start + Duration::from_millis(ms)))
+            .collect();
+        assert_eq!(told, [1, 1000, 1000]);
     }
 }

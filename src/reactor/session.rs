@@ -24,7 +24,7 @@ use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::host::Host;
-use super::timer::Tick;
+use super::timer::Reminders;
 use super::tls::{self, Tls};
 use super::token::Token;
 use super::upstream::Attempts;
@@ -74,7 +74,7 @@ pub(super) struct Socket<S: Sys> {
     pub(super) stream: Option<S::Stream>,
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The kernel told the end of the stream or a broken connection: no further edge may come for it.
+    /// A short read proves nothing: the end of the stream or a broken connection was told, and no further edge may come for it.
     pub(super) closing: bool,
     pub(super) tls: Option<Box<Tls>>,
 }
@@ -105,7 +105,8 @@ impl<S: Sys> Socket<S> {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Running,
-    /// The protocol is done; what is queued is being sent.
+    /// The protocol is done; what is queued is being sent. `linger_bytes`: what may still be read and dropped; with none,
+    /// because the protocol expects none or because they were used up, nothing is waited for when all is sent.
     Closing {
         linger_bytes: usize,
     },
@@ -166,8 +167,7 @@ pub(crate) struct Session<S: Sys> {
     pub(crate) queued: bool,
     /// A fact changed that no buffer shows: an answer, a deadline, the drain.
     pub(crate) told: bool,
-    /// The earliest reminder in the timer wheel; `Tick::MAX` for none.
-    pub(crate) armed: Tick,
+    pub(crate) reminders: Reminders,
 }
 
 impl<S: Sys> Session<S> {
@@ -204,7 +204,7 @@ impl<S: Sys> Session<S> {
             drained: false,
             queued: false,
             told: true,
-            armed: Tick::MAX,
+            reminders: Reminders::NONE,
         }
     }
 
@@ -220,9 +220,16 @@ impl<S: Sys> Session<S> {
     }
 
     /// Takes the session as far as it can go. See the module's picture.
+    ///
+    /// | flag | set | cleared |
+    /// |---|---|---|
+    /// | `told` | by others: an answer, a deadline, the drain; by a connection that failed; by a pump that ran out of budget | where `fact` takes it |
+    /// | `fact` | `told`, or news of `fill`, `flush` or the connection | by `flush`, after `advance` saw it |
+    /// | `again` | the protocol asked for another turn | by the next `advance`; the pump ends with it |
+    /// | `advanced` | `advance` ran in this pump | never: a deadline that passed must have been seen by it |
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
         self.down.tx.keep_waiting();
-        let mut budget = cx.limits.pump_bytes_max;
+        let mut budget = Budget::new(cx.limits.pump_bytes_max);
         let mut again = false;
         let mut fact = std::mem::take(&mut self.told);
         let mut advanced = false;
@@ -248,7 +255,7 @@ impl<S: Sys> Session<S> {
             if let Some(outcome) = self.end(cx) {
                 return outcome;
             }
-            if budget == 0 || again {
+            if budget.is_spent() || again {
                 self.told |= fact | again;
                 return Outcome::Again;
             }
@@ -270,19 +277,20 @@ impl<S: Sys> Session<S> {
     }
 
     /// Reads both sides. Whether anything new came.
-    fn fill(&mut self, cx: &mut Context<S>, budget: &mut usize) -> Result<bool, io::ErrorKind> {
+    fn fill(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, io::ErrorKind> {
         let counted = &mut cx.metrics.listeners[self.origin.metrics].bytes_in;
         let mut news = false;
         if self.down_socket.may_fill() {
-            let before = *budget;
-            news |= fill(
+            let before = budget.moved;
+            let result = fill(
                 &mut self.down,
                 &mut self.down_socket,
                 &mut cx.sys,
                 &mut cx.pool,
                 budget,
-            )?;
-            *counted += (before - *budget) as u64;
+            );
+            *counted += budget.moved - before;
+            news |= result?;
         }
         if self.up_socket.readable && self.up.status == Status::Open {
             match fill(
@@ -312,6 +320,9 @@ impl<S: Sys> Session<S> {
                 return Ok(false);
             }
         }
+        let scarce = cx.pool.is_scarce();
+        self.down.tx.set_scarce(scarce);
+        self.up.tx.set_scarce(scarce);
         let mut asked = Asked::default();
         host.advance(
             self.origin.conn,
@@ -349,7 +360,8 @@ impl<S: Sys> Session<S> {
             self.down.rx.clear();
             self.ending = asked.ending;
             self.stage = Stage::Closing { linger_bytes };
-            if linger_bytes > 0 && !self.down.eof {
+            // The end of a TLS stream is told in any case, or the last answer looks cut (RFC 8446 section 6.1).
+            if self.down_socket.tls.is_some() || (linger_bytes > 0 && !self.down.eof) {
                 self.down.finish();
             }
         } else if let Some((addresses, timeout)) = asked.connect {
@@ -360,10 +372,10 @@ impl<S: Sys> Session<S> {
     }
 
     /// Sends on both sides. Whether the protocol has reason to look again.
-    fn flush(&mut self, cx: &mut Context<S>, budget: &mut usize) -> Result<bool, Error> {
+    fn flush(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, Error> {
         let mut news = false;
         if self.down_socket.writable || self.down.finish == Finish::Wanted {
-            let before = *budget;
+            let before = budget.moved;
             let progress = flush(
                 &mut self.down,
                 &mut self.down_socket,
@@ -371,11 +383,12 @@ impl<S: Sys> Session<S> {
                 &mut cx.pool,
                 budget,
             );
-            cx.metrics.listeners[self.origin.metrics].bytes_out += (before - *budget) as u64;
+            let sent = budget.moved - before;
+            cx.metrics.listeners[self.origin.metrics].bytes_out += sent;
             let progress = progress?;
             if progress != Progress::None {
                 if self.waited_for_room {
-                    self.taking.sent += (before - *budget) as u64;
+                    self.taking.sent += sent;
                     if !self.trusted && self.taking.sent >= TRUSTED_BYTES {
                         self.trusted = true;
                         if let Some(stream) = &self.down_socket.stream {
@@ -426,12 +439,12 @@ impl<S: Sys> Session<S> {
         if let Stage::Closing { linger_bytes } = self.stage
             && !self.down_socket.has_output(&self.down)
         {
+            if self.down.finish == Finish::Wanted {
+                return None; // the last records of a TLS stream wait for room
+            }
             let skipped = cx.sys.planted(PlantedBug::LingerSkipped);
             if self.down.eof || linger_bytes == 0 || skipped {
                 return Some(Outcome::Ended(Ok(())));
-            }
-            if self.down.finish != Finish::Sent {
-                return None; // the last records of a TLS stream wait for room
             }
             self.stage = Stage::Lingering {
                 until: cx.now + cx.limits.linger_timeout,
@@ -646,6 +659,30 @@ struct Taking {
     sent: u64,
 }
 
+/// What a pump may still move, and what it moved: more than it might, by up to one system call.
+pub(super) struct Budget {
+    left: usize,
+    moved: u64,
+}
+
+impl Budget {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self {
+            left: bytes,
+            moved: 0,
+        }
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+        self.moved += bytes as u64;
+    }
+}
+
 /// What a flush came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -663,7 +700,7 @@ fn fill<S: Sys>(
     socket: &mut Socket<S>,
     sys: &mut S,
     pool: &mut Pool,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<bool, io::ErrorKind> {
     if socket.tls.is_some() {
         return tls::fill(link, socket, sys, pool, budget);
@@ -672,7 +709,7 @@ fn fill<S: Sys>(
     let Some(stream) = &socket.stream else {
         return Ok(false);
     };
-    while socket.readable && !link.eof && link.rx.has_space() && *budget > 0 {
+    while socket.readable && !link.eof && link.rx.has_space() && !budget.is_spent() {
         let space = link.rx.space(pool);
         let room = space.len();
         match sys.recv(stream, space) {
@@ -686,7 +723,7 @@ fn fill<S: Sys>(
             }
             Ok(count) => {
                 link.rx.filled(count, room);
-                *budget = budget.saturating_sub(count);
+                budget.spend(count);
                 news = true;
                 let closing = socket.closing && !sys.planted(PlantedBug::EndOfStreamLost);
                 if (count < room && !closing) || sys.planted(PlantedBug::ReadableClearedOnFullRead)
@@ -721,7 +758,7 @@ fn flush<S: Sys>(
     socket: &mut Socket<S>,
     sys: &mut S,
     pool: &mut Pool,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<Progress, Error> {
     if socket.tls.is_some() {
         return tls::flush(link, socket, sys, pool, budget);
@@ -730,7 +767,7 @@ fn flush<S: Sys>(
     let Some(stream) = &socket.stream else {
         return Ok(progress);
     };
-    while socket.writable && *budget > 0 {
+    while socket.writable && !budget.is_spent() {
         let (result, offered) = match link.tx.front() {
             Front::Empty => break,
             Front::One(bytes, more) => (sys.send(stream, bytes, more), Some(bytes.len())),
@@ -744,7 +781,7 @@ fn flush<S: Sys>(
                 }
                 // A file never fills the socket buffer in one call for certain, so only `WouldBlock` says that it is full.
                 (
-                    sys.send_file(stream, file, offset, len.min(*budget as u64)),
+                    sys.send_file(stream, file, offset, len.min(budget.left as u64)),
                     None,
                 )
             }
@@ -754,7 +791,7 @@ fn flush<S: Sys>(
             Ok(0) => return Err(Error::Changed),
             Ok(count) => {
                 link.tx.sent(count, pool);
-                *budget = budget.saturating_sub(count);
+                budget.spend(count);
                 progress = Progress::Sent;
                 socket.writable = offered.is_none_or(|offered| count == offered)
                     && !sys.planted(PlantedBug::WritableClearedOnFullSend);

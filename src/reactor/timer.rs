@@ -5,6 +5,10 @@
 //! comes, the reactor asks the session for its deadline of now and either acts on it or leaves a new reminder. A busy
 //! connection with an idle time-out of 60 s costs one entry a minute, however many requests it carries.
 //!
+//! Invariant: of each session one reminder is *live*; [`Reminders`] knows its tick. A deadline that moves closer leaves a new
+//! live one, and the old one waits, to be live again when the deadline has moved away. Any other that comes is dropped and
+//! leaves no new one: entries cannot multiply.
+//!
 //! Slot `tick % SLOTS` holds the entries of that tick and of those a whole number of turns later. A bitmap of the slots
 //! in use finds the next one without visiting the empty ones.
 
@@ -47,18 +51,19 @@ impl<T> Timers<T> {
         since.as_secs() * 1000 + u64::from(since.subsec_nanos().div_ceil(1_000_000))
     }
 
-    /// Leaves a reminder for `tick`; one in the past is due at once.
-    pub(crate) fn remind(&mut self, tick: Tick, whom: T) {
+    /// Leaves a reminder for `tick`; one in the past is due at once. The tick at which it comes.
+    pub(crate) fn remind(&mut self, tick: Tick, whom: T) -> Tick {
         let tick = tick.max(self.next);
         let slot = tick as usize % SLOTS;
         self.slots[slot].push((tick, whom));
         self.used[slot / 64] |= 1 << (slot % 64);
         self.len += 1;
         self.first = self.first.min(tick);
+        tick
     }
 
-    /// Moves the reminders that are due at `now` to `due`.
-    pub(crate) fn expire(&mut self, now: Instant, due: &mut Vec<T>) {
+    /// Moves the reminders that are due at `now` to `due`, with their ticks.
+    pub(crate) fn expire(&mut self, now: Instant, due: &mut Vec<(Tick, T)>) {
         let since = now.saturating_duration_since(self.start);
         let reached = since.as_secs() * 1000 + u64::from(since.subsec_millis());
         if reached < self.first {
@@ -96,12 +101,12 @@ impl<T> Timers<T> {
         self.next + ahead.unwrap_or(0) as u64
     }
 
-    fn expire_slot(&mut self, slot: usize, reached: Tick, due: &mut Vec<T>) {
+    fn expire_slot(&mut self, slot: usize, reached: Tick, due: &mut Vec<(Tick, T)>) {
         let entries = &mut self.slots[slot];
         let mut i = 0;
         while i < entries.len() {
             if entries[i].0 <= reached {
-                due.push(entries.swap_remove(i).1);
+                due.push(entries.swap_remove(i));
                 self.len -= 1;
             } else {
                 i += 1;
@@ -124,6 +129,49 @@ impl<T> Timers<T> {
     /// Reminders that wait.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+}
+
+/// The reminders of one session that the wheel holds, by their ticks; `Tick::MAX` for none.
+#[derive(Debug)]
+pub(crate) struct Reminders {
+    /// The live one.
+    live: Tick,
+    /// One beyond it, which was live before the deadline moved closer.
+    later: Tick,
+}
+
+impl Reminders {
+    pub(crate) const NONE: Self = Self {
+        live: Tick::MAX,
+        later: Tick::MAX,
+    };
+
+    /// Sees to it that a reminder comes to `whom` no later than `deadline`.
+    pub(crate) fn arm<T>(&mut self, deadline: Instant, whom: T, timers: &mut Timers<T>) {
+        let tick = timers.tick(deadline);
+        if self.live <= tick {
+            return;
+        }
+        if self.live == Tick::MAX && self.later <= tick {
+            (self.live, self.later) = (self.later, Tick::MAX);
+            return;
+        }
+        if self.live != Tick::MAX {
+            self.later = self.live;
+        }
+        self.live = timers.remind(tick, whom);
+    }
+
+    /// The reminder of that tick came. Whether it was the live one.
+    pub(crate) fn came(&mut self, tick: Tick) -> bool {
+        let was_live = tick == self.live;
+        if was_live {
+            self.live = Tick::MAX;
+        } else if tick == self.later {
+            self.later = Tick::MAX;
+        }
+        was_live
     }
 }
 
@@ -157,6 +205,33 @@ mod tests {
         );
     }
 
+    #[test]
+    fn deadlines_that_come_and_go_do_not_multiply_the_reminders() {
+        // A session whose deadline is near, then far, then near again, as between the messages of a hello stream.
+        let (near, far) = (Duration::from_millis(100), Duration::from_secs(60));
+        let start = Instant::now();
+        let (mut timers, mut reminders) = (Timers::new(start), Reminders::NONE);
+        let (mut now, mut due, mut passed) = (start, Vec::new(), 0);
+        for i in 0..5000 {
+            reminders.arm(now + far, (), &mut timers);
+            let deadline = now + near;
+            reminders.arm(deadline, (), &mut timers);
+            while now < deadline {
+                now += timers.sleep(now).expect("a reminder waits");
+                timers.expire(now, &mut due);
+                for (tick, ()) in due.drain(..) {
+                    if reminders.came(tick) {
+                        assert!(now < deadline + Duration::from_millis(2), "late");
+                        reminders.arm(deadline, (), &mut timers);
+                        passed += u32::from(now >= deadline);
+                    }
+                }
+            }
+            assert!(timers.len() <= 3, "{} after {i} deadlines", timers.len());
+        }
+        assert_eq!(passed, 5000);
+    }
+
     proptest! {
         #[test]
         fn each_comes_once_and_neither_early_nor_late(
@@ -173,7 +248,7 @@ mod tests {
             for step in steps {
                 now += Duration::from_micros(step);
                 timers.expire(now, &mut due);
-                for moment in due.drain(..) {
+                for (_, moment) in due.drain(..) {
                     prop_assert!(moment <= now, "early");
                     seen += 1;
                 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::session::{Progress, Socket, is_as_promised};
+use super::session::{Budget, Progress, Socket, is_as_promised};
 use crate::buffer::{Front, Pool};
 use crate::config::{TlsError, TlsFiles};
 use crate::service::{Error, Finish, Link};
@@ -56,11 +56,12 @@ impl TlsSource {
         Ok(())
     }
 
-    pub(super) fn accept(&self) -> Option<Box<Tls>> {
-        // It fails only for a configuration that is wrong in itself, which `load` would have told.
-        let mut connection = ServerConnection::new(Arc::clone(&self.config)).ok()?;
+    /// The TLS of a new connection. It fails for a configuration that is wrong in itself; such a connection cannot be served,
+    /// least of all in plain text.
+    pub(super) fn accept(&self) -> Result<Box<Tls>, rustls::Error> {
+        let mut connection = ServerConnection::new(Arc::clone(&self.config))?;
         connection.set_buffer_limit(Some(PIECE_BYTES));
-        Some(Box::new(Tls {
+        Ok(Box::new(Tls {
             connection,
             plain_waits: false,
             ended: false,
@@ -89,7 +90,7 @@ impl Tls {
     }
 
     /// Moves plain bytes to `link`. Whether there were any, or the end.
-    fn take_plain(&mut self, link: &mut Link, pool: &mut Pool, budget: &mut usize) -> bool {
+    fn take_plain(&mut self, link: &mut Link, pool: &mut Pool) -> bool {
         let mut news = false;
         while link.rx.has_space() && !link.eof {
             let space = link.rx.space(pool);
@@ -97,7 +98,6 @@ impl Tls {
             match self.connection.reader().read(space) {
                 Ok(count) if count > 0 => {
                     link.rx.filled(count, room);
-                    *budget = budget.saturating_sub(count);
                     news = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -122,7 +122,7 @@ pub(super) fn fill<S: Sys>(
     socket: &mut Socket<S>,
     sys: &mut S,
     pool: &mut Pool,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<bool, io::ErrorKind> {
     let Socket {
         stream: Some(stream),
@@ -134,8 +134,8 @@ pub(super) fn fill<S: Sys>(
     else {
         return Ok(false);
     };
-    let mut news = tls.take_plain(link, pool, budget);
-    while *readable && !link.eof && link.rx.has_space() && *budget > 0 {
+    let mut news = tls.take_plain(link, pool);
+    while *readable && !link.eof && link.rx.has_space() && !budget.is_spent() {
         let mut kernel = Kernel {
             sys,
             stream,
@@ -147,7 +147,10 @@ pub(super) fn fill<S: Sys>(
                 link.eof = true;
                 news = true;
             }
-            Ok(_) => *readable = !kernel.short || *closing,
+            Ok(count) => {
+                *readable = !kernel.short || *closing;
+                budget.spend(count); // the work is that of the records: with padding, they hold next to nothing
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 *readable = false;
                 break;
@@ -165,9 +168,8 @@ pub(super) fn fill<S: Sys>(
             });
             return Err(io::ErrorKind::InvalidData);
         }
-        let eof = std::mem::take(&mut link.eof);
-        news |= tls.take_plain(link, pool, budget);
-        link.eof |= eof;
+        // At the socket's end there is nothing to take: a read happens only once all plain bytes before it were taken.
+        news |= tls.take_plain(link, pool);
     }
     Ok(news)
 }
@@ -178,7 +180,7 @@ pub(super) fn flush<S: Sys>(
     socket: &mut Socket<S>,
     sys: &mut S,
     pool: &mut Pool,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<Progress, Error> {
     let Socket {
         stream: Some(stream),
@@ -199,7 +201,7 @@ pub(super) fn flush<S: Sys>(
             };
             match tls.connection.write_tls(&mut kernel) {
                 Ok(count) => {
-                    *budget = budget.saturating_sub(count);
+                    budget.spend(count);
                     *writable = !kernel.short;
                     progress = Progress::Sent;
                 }
@@ -208,7 +210,7 @@ pub(super) fn flush<S: Sys>(
                 Err(error) => return Err(Error::Reset(error.kind())),
             }
         }
-        if !*writable || *budget == 0 {
+        if !*writable || budget.is_spent() {
             break;
         }
         if !is_as_promised(&link.tx, sys) {
@@ -226,8 +228,11 @@ pub(super) fn flush<S: Sys>(
             break;
         }
         if tls.ended {
-            sys.shutdown(stream)
-                .map_err(|error| Error::Reset(error.kind()))?;
+            // A peer that ended first is closed at once, which says the same.
+            if !link.eof {
+                sys.shutdown(stream)
+                    .map_err(|error| Error::Reset(error.kind()))?;
+            }
             link.finish = Finish::Sent;
             break;
         }
@@ -290,5 +295,24 @@ impl<S: Sys> Write for Kernel<'_, S> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_rustls_refuses_is_an_error_and_not_plain_text() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
+        std::fs::write(&cert, own.cert.pem()).expect("a file");
+        std::fs::write(&key, own.signing_key.serialize_pem()).expect("a file");
+        let mut source = TlsSource::load(&TlsFiles { cert, key }).expect("a certificate");
+        assert!(source.accept().is_ok());
+        let config = Arc::get_mut(&mut source.config).expect("nobody else's");
+        config.max_fragment_size = Some(1); // less than a record's head
+        assert!(source.accept().is_err());
     }
 }

@@ -496,6 +496,11 @@ impl View<'_> {
         out.sample(&[("state", "held")], gauges.page_bytes_held);
         out.sample(&[("state", "kept")], gauges.page_bytes_kept);
         out.gauge(
+            "page_bytes_max",
+            "Memory of buffer pages in use above which send queues take little.",
+        );
+        out.sample(&[], gauges.page_bytes_max);
+        out.gauge(
             "sockets",
             "Sockets of sessions, listeners and the resolver.",
         );
@@ -512,6 +517,11 @@ impl View<'_> {
             "Lines of the access logs that could not be written.",
         );
         out.sample(&[], metrics.access_log_dropped);
+        out.counter(
+            "log_dropped",
+            "Lines of the log dropped because nobody read standard error.",
+        );
+        out.sample(&[], metrics.log_dropped);
         out.counter("files_stored", "Files that were uploaded whole.");
         out.sample(&[], metrics.files_stored);
         out.counter(

@@ -4,7 +4,7 @@
 //! point at one another, one `ioctl` and one socket option.
 //!
 //! Sockets are plain descriptors registered by number, so that TCP and Unix streams are one type. Options are set once on
-//! the listening socket: Linux copies `TCP_NODELAY` and `TCP_NOTSENT_LOWAT` to the sockets it accepts (checked by a test
+//! the listening socket: Linux copies `TCP_NODELAY`, `TCP_NOTSENT_LOWAT` and `SO_OOBINLINE` to the sockets it accepts (checked by a test
 //! below), which saves a system call for each connection.
 
 use std::ffi::OsStr;
@@ -18,7 +18,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{
+    self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags,
+};
 use rustix::net::{
     self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags,
     SocketType, sockopt,
@@ -28,7 +30,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
-use super::{Batch, Bind, Event, Signal, Sys};
+use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log};
 use crate::buffer::{File, Handle};
 use crate::service::{Disk, Entry, FileKind, Metadata, Outbox, Peer, Reply};
 
@@ -68,7 +70,21 @@ pub struct Unix {
 /// A listening socket; a Unix one takes its path with it when it is closed.
 pub struct Listener {
     socket: OwnedFd,
-    path: Option<PathBuf>,
+    _path: Option<SocketPath>,
+}
+
+/// The path of a Unix socket that is bound. It goes with the socket, unless somebody else's stands there by then.
+struct SocketPath {
+    path: PathBuf,
+    identity: (u64, u64),
+    _lock: PathLock,
+}
+
+/// The right to bind to a path: the lock on the file `PATH.lock`, held as long as the path. A probe alone cannot tell a
+/// dead process's socket from one that is bound and about to listen: both refuse a connection.
+struct PathLock {
+    path: PathBuf,
+    _file: OwnedFd,
 }
 
 impl Unix {
@@ -152,13 +168,19 @@ fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
         .map_err(|_| io::Error::other("not an internet address"))
 }
 
-/// Binds a Unix socket; a path that a dead process left behind is taken over, a live one's is not.
-fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
+/// Binds a Unix socket; one that a dead process left behind is taken over, a live one's and any other file is not.
+fn bind_unix(path: &Path) -> io::Result<(OwnedFd, SocketPath)> {
+    let lock = PathLock::take(path)?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let address = net::SocketAddrUnix::new(path)?;
     match net::bind(&socket, &address) {
         Err(rustix::io::Errno::ADDRINUSE) => {
+            let found = FileType::from_raw_mode(fs::lstat(path)?.st_mode);
+            if found != FileType::Socket {
+                let what = "something that is not a socket stands there; it is left as it is";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+            }
             let probe = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             if net::connect(&probe, &address) != Err(rustix::io::Errno::CONNREFUSED) {
                 return Err(rustix::io::Errno::ADDRINUSE.into());
@@ -168,7 +190,53 @@ fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
         }
         result => result?,
     }
-    Ok(socket)
+    let path = SocketPath {
+        path: path.to_owned(),
+        identity: identity(&fs::lstat(path)?),
+        _lock: lock,
+    };
+    Ok((socket, path))
+}
+
+fn identity(stat: &fs::Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        if fs::lstat(&self.path).is_ok_and(|found| identity(&found) == self.identity) {
+            let _ = fs::unlink(&self.path); // one that stays is taken over by the next start
+        }
+    }
+}
+
+impl PathLock {
+    fn take(path: &Path) -> io::Result<Self> {
+        let mut path = path.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            let file = fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
+            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(rustix::io::Errno::ADDRINUSE.into());
+                }
+                result => result?,
+            }
+            // Whoever held it may have removed it after we opened it: then it locks nobody else out.
+            let locked = identity(&fs::fstat(&file)?);
+            if fs::lstat(&path).is_ok_and(|found| identity(&found) == locked) {
+                return Ok(Self { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for PathLock {
+    fn drop(&mut self) {
+        let _ = fs::unlink(&self.path); // still locked: the fields are dropped after this
+    }
 }
 
 impl Sys for Unix {
@@ -197,7 +265,7 @@ impl Sys for Unix {
                     token: event.token().0 as u64,
                     readable: event.is_readable() || event.is_error(),
                     writable: event.is_writable() || event.is_error(),
-                    read_closed: event.is_read_closed() || event.is_error(),
+                    read_closed: event.is_read_closed() || event.is_error() || event.is_priority(),
                 });
             }
         }
@@ -232,21 +300,30 @@ impl Sys for Unix {
                 sockopt::set_socket_reuseaddr(&socket, true)?;
                 sockopt::set_tcp_nodelay(&socket, true)?;
                 SockRef::from(&socket).set_tcp_notsent_lowat(UNTRUSTED_BYTES_MAX)?;
+                // Urgent data is data. A read stops short at its mark all the same: see `Event::read_closed`.
+                sockopt::set_socket_oobinline(&socket, true)?;
                 if client_first {
                     defer_accept(&socket)?;
                 }
                 net::bind(&socket, address)?;
                 (socket, None)
             }
-            Bind::Unix(path) => (bind_unix(path)?, Some(path.clone())),
+            Bind::Unix(path) => {
+                let (socket, path) = bind_unix(path)?;
+                (socket, Some(path))
+            }
         };
         net::listen(&socket, backlog)?;
         self.register_fd(&socket, token, Interest::READABLE)?;
         let bound = match &path {
-            Some(path) => Bind::Unix(path.clone()),
+            Some(bound) => Bind::Unix(bound.path.clone()),
             None => Bind::Inet(local_address(&socket)?),
         };
-        Ok((Listener { socket, path }, bound))
+        let listener = Listener {
+            socket,
+            _path: path,
+        };
+        Ok((listener, bound))
     }
 
     fn accept(&mut self, listener: &Listener) -> io::Result<(OwnedFd, Peer)> {
@@ -266,14 +343,12 @@ impl Sys for Unix {
     }
 
     fn unlisten(&mut self, listener: Listener) {
-        if let Some(path) = &listener.path {
-            // Nobody else can listen on it while we do; that it is gone already is no harm.
-            let _ = fs::unlink(path);
-        }
+        drop(listener); // close(2) takes it out of the poll as well
     }
 
     fn register(&mut self, stream: &OwnedFd, token: u64) -> io::Result<()> {
-        self.register_fd(stream, token, Interest::READABLE | Interest::WRITABLE)
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        self.register_fd(stream, token, interest)
     }
 
     fn connect(&mut self, to: SocketAddr, token: u64) -> io::Result<OwnedFd> {
@@ -381,13 +456,22 @@ impl Sys for Unix {
         self.receiving.receive(socket, batch)
     }
 
-    fn send_batch(&mut self, socket: &OwnedFd, batch: &Batch, out: &Outbox) -> usize {
+    fn send_batch(&mut self, socket: &OwnedFd, batch: &Batch, out: &Outbox) -> Unsent {
         self.sending
             .send(socket, batch, out, &mut self.segmentation)
     }
 
     fn close_datagram(&mut self, socket: OwnedFd) {
         drop(socket);
+    }
+
+    #[inline]
+    fn flush_log(&mut self) {
+        error_log::flush();
+    }
+
+    fn log_dropped(&self) -> u64 {
+        error_log::dropped()
     }
 }
 
@@ -397,6 +481,26 @@ fn send_flags(more: bool) -> SendFlags {
     } else {
         SendFlags::NOSIGNAL
     }
+}
+
+/// Appends to a file, a pipe or a terminal without waiting; how many of the bytes. Standard error is shared with other
+/// processes, so it is not for us to make it non-blocking. A pipe that polls writable takes `PIPE_BUF` bytes at once
+/// (`man 7 pipe`); a regular file always polls so.
+pub(super) fn append(file: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let mut poll = [rustix::event::PollFd::new(
+        file,
+        rustix::event::PollFlags::OUT,
+    )];
+    if rustix::event::poll(&mut poll, Some(&rustix::event::Timespec::default()))? == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let regular = FileType::from_raw_mode(fs::fstat(file)?.st_mode) == FileType::RegularFile;
+    let count = if regular {
+        bytes.len()
+    } else {
+        bytes.len().min(PIPE_BYTES)
+    };
+    Ok(rustix::io::write(file, &bytes[..count])?)
 }
 
 /// The descriptor of a file that this kernel opened.
@@ -533,23 +637,7 @@ impl Disk for Unix {
     }
 
     fn append(&mut self, file: &File, bytes: &[u8]) -> io::Result<usize> {
-        let file = descriptor(file)?;
-        // Standard error is shared with other processes, so it is not for us to make it non-blocking. A pipe that polls
-        // writable takes PIPE_BUF bytes at once (`man 7 pipe`); a regular file always polls so.
-        let mut poll = [rustix::event::PollFd::new(
-            file,
-            rustix::event::PollFlags::OUT,
-        )];
-        if rustix::event::poll(&mut poll, Some(&rustix::event::Timespec::default()))? == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let regular = FileType::from_raw_mode(fs::fstat(file)?.st_mode) == FileType::RegularFile;
-        let count = if regular {
-            bytes.len()
-        } else {
-            bytes.len().min(PIPE_BYTES)
-        };
-        Ok(rustix::io::write(file, &bytes[..count])?)
+        append(descriptor(file)?, bytes)
     }
 
     fn create(&mut self, root: &File, path: &Path) -> io::Result<File> {
@@ -567,7 +655,7 @@ impl Disk for Unix {
     fn lock_alone(&mut self, folder: &File) -> io::Result<bool> {
         match fs::flock(
             descriptor(folder)?,
-            fs::FlockOperation::NonBlockingLockExclusive,
+            FlockOperation::NonBlockingLockExclusive,
         ) {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
             result => Ok(result.map(|()| true)?),
@@ -575,10 +663,7 @@ impl Disk for Unix {
     }
 
     fn lock_shared(&mut self, folder: &File) -> io::Result<()> {
-        Ok(fs::flock(
-            descriptor(folder)?,
-            fs::FlockOperation::LockShared,
-        )?)
+        Ok(fs::flock(descriptor(folder)?, FlockOperation::LockShared)?)
     }
 
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
@@ -617,6 +702,8 @@ struct Messages {
     names: Box<[Name; Batch::SLOTS]>,
     runs: Box<[libc::iovec; Batch::SLOTS]>,
     controls: Box<[Control; Batch::SLOTS]>,
+    /// How many replies each message holds that is to be sent.
+    replies: [usize; Batch::SLOTS],
 }
 
 /// A `sockaddr_storage` as bytes.
@@ -733,6 +820,7 @@ impl Messages {
             names: Box::new([Name([0; 128]); Batch::SLOTS]),
             runs: Box::new(runs),
             controls: Box::new([Control([0; 24]); Batch::SLOTS]),
+            replies: [0; Batch::SLOTS],
         }
     }
 
@@ -772,51 +860,48 @@ impl Messages {
         Ok(received)
     }
 
-    /// Sends all replies; how many could not be sent.
+    /// Sends all replies; those that could not be sent.
     fn send(
         &mut self,
         socket: &OwnedFd,
         batch: &Batch,
         out: &Outbox,
         segmentation: &mut bool,
-    ) -> usize {
-        let (mut unsent, mut next) = (0, 0);
+    ) -> Unsent {
+        let (mut unsent, mut next) = (Unsent::default(), 0);
+        // Replies before this one go one by one: the kernel refused them together.
+        let mut apart = 0;
         while next < out.replies.len() {
-            let (messages, replies) = self.gather(batch, out, next, *segmentation);
-            let (sent, error) = self.send_gathered(socket, messages);
-            let done: usize = (0..sent).map(|i| self.headers[i].msg_hdr.msg_iovlen).sum();
-            next += done;
-            if sent == messages {
-                debug_assert_eq!(done, replies);
-                continue;
-            }
-            // The first message that was not sent stopped the call.
-            let refused = self.headers[sent].msg_hdr.msg_iovlen;
-            match error.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock => {
-                    unsent += out.replies.len() - next;
+            let messages = self.gather(batch, out, next, *segmentation && next >= apart);
+            match self.send_gathered(socket, messages) {
+                Ok(sent) => {
+                    if next < apart {
+                        *segmentation = false; // a device that cannot
+                    }
+                    // What stopped it, if anything did, is told when it is the first.
+                    next += self.replies[..sent].iter().sum::<usize>();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let left = batch.unsent(out, next);
+                    unsent.replies += left.replies;
+                    unsent.bytes += left.bytes;
                     break;
                 }
-                _ if refused > 1 => *segmentation = false, // a device that cannot: try again one by one
-                _ => {
-                    unsent += refused;
-                    next += refused;
+                Err(_) if self.replies[0] > 1 => apart = next + self.replies[0],
+                Err(_) => {
+                    unsent.replies += 1;
+                    unsent.bytes += batch.reply_bytes(out, &out.replies[next]).len();
+                    next += 1;
                 }
             }
         }
         unsent
     }
 
-    /// Fills the headers with the replies from `first` on; how many messages, and how many replies they hold. Neighbours
-    /// of one size to one peer become one message.
-    fn gather(
-        &mut self,
-        batch: &Batch,
-        out: &Outbox,
-        first: usize,
-        segmentation: bool,
-    ) -> (usize, usize) {
+    /// Fills the headers with the replies from `first` on; how many messages, and in `self.replies` how many replies each
+    /// holds. Neighbours of one size to one peer become one message.
+    fn gather(&mut self, batch: &Batch, out: &Outbox, first: usize, segmentation: bool) -> usize {
         let replies = &out.replies[first..];
         let replies = &replies[..replies.len().min(Batch::SLOTS)];
         let (mut messages, mut i) = (0, 0);
@@ -851,13 +936,16 @@ impl Messages {
                 header.msg_control = self.controls[messages].0.as_mut_ptr().cast();
                 header.msg_controllen = size_of::<Control>() as _;
             }
+            self.replies[messages] = run;
             messages += 1;
             i += run;
         }
-        (messages, i)
+        messages
     }
 
-    fn send_gathered(&mut self, socket: &OwnedFd, messages: usize) -> (usize, io::Error) {
+    /// How many of the messages were sent. The error is the first one's: a call that sent some tells none (`man 2
+    /// sendmmsg`).
+    fn send_gathered(&mut self, socket: &OwnedFd, messages: usize) -> io::Result<usize> {
         // SAFETY: the first `messages` headers were just filled by `gather` with pointers to names, runs, controls and
         // bytes of the batch and outbox, which the caller borrows beyond this call; the kernel only reads them.
         let sent = unsafe {
@@ -868,10 +956,7 @@ impl Messages {
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             )
         };
-        (
-            usize::try_from(sent).unwrap_or(0),
-            io::Error::last_os_error(),
-        )
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
 }
 
@@ -891,6 +976,7 @@ mod tests {
         let _client = std::net::TcpStream::connect(address).expect("a connection");
         let (stream, _) = sys.accept(&listener).expect("the connection");
         assert!(sockopt::tcp_nodelay(&stream).expect("an option"));
+        assert!(sockopt::socket_oobinline(&stream).expect("an option"));
         let unsent = || {
             SockRef::from(&stream)
                 .tcp_notsent_lowat()
@@ -930,6 +1016,54 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_no_socket_is_not_bound_over() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("site.conf");
+        std::fs::write(&path, "precious").expect("a file");
+        let mut sys = Unix::new(false).expect("a poll");
+        let listened = sys.listen(&Bind::Unix(path.clone()), 1, false, 0);
+        let error = listened.map(|_| ()).expect_err("no listener");
+        assert!(error.to_string().contains("not a socket"), "{error}");
+        assert_eq!(std::fs::read_to_string(path).expect("a file"), "precious");
+        assert_eq!(names(dir.path()), ["site.conf"], "no lock is left behind");
+    }
+
+    #[test]
+    fn a_socket_that_is_bound_and_does_not_listen_yet_is_not_taken_over() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("socket");
+        let first = bind_unix(&path).expect("a socket");
+        let error = bind_unix(&path).map(|_| ()).expect_err("it is taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        drop(bind_unix(&path).expect("it is free"));
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_listener_leaves_the_socket_of_another_process_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("socket");
+        let mut sys = Unix::new(false).expect("a poll");
+        let (listener, _) = sys
+            .listen(&Bind::Unix(path.clone()), 1, false, 0)
+            .expect("a listener");
+        std::fs::remove_file(&path).expect("it is there");
+        let other = std::os::unix::net::UnixListener::bind(&path).expect("a listener");
+        sys.unlisten(listener);
+        assert_eq!(names(dir.path()), ["socket"]);
+        drop(other);
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        entries
+            .map(|entry| entry.expect("an entry").file_name())
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
     fn the_names_of_a_folder_come_in_pieces_and_each_once() {
         let dir = tempfile::tempdir().expect("a folder");
         for i in 0..3000 {
@@ -946,6 +1080,36 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 3000);
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_sent_costs_the_others_nothing() {
+        let mut sys = Unix::new(false).expect("a poll");
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (socket, _) = sys.bind_datagram(loopback, 0).expect("a socket");
+        let client = std::net::UdpSocket::bind(loopback).expect("a socket");
+        let to = client.local_addr().expect("an address");
+        let mut batch = Batch::new();
+        // EAGAIN, the last error for whoever asks: a call that sent something changes nothing about it.
+        sys.recv_batch(&socket, &mut batch)
+            .expect_err("nothing came");
+        let mut out = Outbox::default();
+        out.send(to, b"first");
+        for _ in 0..2 {
+            out.send(loopback, b"to port 0, which is nobody's"); // and two of a size, so that they go as segments
+        }
+        for _ in 0..3 {
+            out.send(to, b"after");
+        }
+        let unsent = sys.send_batch(&socket, &batch, &out);
+        assert_eq!((unsent.replies, unsent.bytes), (2, 2 * 28));
+        client.set_nonblocking(true).expect("an option");
+        let mut received = 0;
+        while client.recv(&mut [0; 9]).is_ok() {
+            received += 1;
+        }
+        assert_eq!(received, 4);
+        assert!(sys.segmentation, "the network can, that address cannot");
     }
 
     #[test]

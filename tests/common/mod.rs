@@ -65,7 +65,10 @@ pub(crate) struct Seen {
     pub(crate) accepted: u64,
     pub(crate) active: u64,
     pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
     pub(crate) gauges: Gauges,
+    /// The most that pages held at the end of a turn.
+    pub(crate) page_bytes_peak: usize,
 }
 
 /// A server in a thread of the test, on the real kernel.
@@ -156,15 +159,18 @@ fn turn_until_stopped(
     bound
         .send(binds.iter().map(address).collect())
         .expect("the test waits");
-    let mut draining = false;
+    let (mut draining, mut page_bytes_peak) = (false, 0);
     while reactor.turn().expect("a turn") == Turn::Continue {
         let metrics = reactor.metrics();
+        page_bytes_peak = page_bytes_peak.max(metrics.gauges.page_bytes_held);
         *seen.0.lock().expect("the test lives") = Seen {
             files_stored: metrics.files_stored,
             accepted: metrics.listeners.iter().map(|l| l.accepted).sum(),
             active: metrics.listeners.iter().map(|l| l.active).sum(),
             bytes_in: metrics.listeners.iter().map(|l| l.bytes_in).sum(),
+            bytes_out: metrics.listeners.iter().map(|l| l.bytes_out).sum(),
             gauges: metrics.gauges,
+            page_bytes_peak,
         };
         seen.1.notify_all();
         if !draining && stop.load(Ordering::SeqCst) {
@@ -229,8 +235,17 @@ impl Program {
 
     /// The same with at most so many descriptors.
     pub(crate) fn start_with_descriptors(config: &str, count: u32) -> Self {
-        let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
-        let arguments = ["-c", &script, env!("CARGO_BIN_EXE_netlab-reactor")];
+        Self::start_by(config, &format!("ulimit -n {count}; exec \"$0\" \"$@\""))
+    }
+
+    /// The same with a log of everything, in a pipe that nobody reads.
+    pub(crate) fn start_unread(config: &str) -> Self {
+        Self::start_by(config, "mkfifo log; exec \"$0\" -vv \"$@\" 2<>log")
+    }
+
+    /// By a script of the shell; `"$0" "$@"` is the program with its arguments.
+    fn start_by(config: &str, script: &str) -> Self {
+        let arguments = ["-c", script, env!("CARGO_BIN_EXE_netlab-reactor")];
         Self::start_with(
             config,
             &[],

@@ -185,6 +185,11 @@ fn limits(payload_max: usize, rng: &mut Rng) -> Limits {
         turn_bytes: bytes(rng),
         send_queue_bytes_max: bytes(rng),
         pool_bytes_max: rng.sized(16 << 20),
+        page_bytes_max: if rng.chance(700) {
+            1 << 30
+        } else {
+            rng.sized(1 << 20)
+        },
         ..Limits::default()
     }
 }

@@ -33,7 +33,9 @@ impl Versions {
     fn draw(name: String, setting: &mut Setting<'_>) -> Self {
         let mut all: Vec<Vec<u8>> = Vec::new();
         while all.len() < 3 {
-            let max = 2 * setting.payload_max;
+            // What is sent at once cannot change meanwhile.
+            let waits = setting.faults.is_enabled(Fault::FileRewritten);
+            let max = if waits { 8 } else { 2 } * setting.payload_max;
             let len = match setting.rng.coin() {
                 true => setting.rng.sized(max) - 1,
                 false => setting.rng.between(max / 2, max),
@@ -98,11 +100,17 @@ impl Scenario for WebServer {
         setting
             .volume
             .put("/etc/passwd", b"secret", SystemTime::UNIX_EPOCH);
+        // What is in memory cannot change while it is sent.
+        let rewritten = setting.faults.is_enabled(Fault::FileRewritten);
+        let memory_bytes_max = match rewritten && setting.rng.coin() {
+            true => 1,
+            false => setting.rng.sized(1 << 20),
+        };
         self.config = HttpConfig {
             root: Some(PathBuf::from(ROOT)),
             head_timeout: Duration::from_secs(60),
             open_files_max: setting.rng.sized(10),
-            memory_bytes_max: setting.rng.sized(1 << 20),
+            memory_bytes_max,
             ..HttpConfig::default()
         };
         vec![setting.listener("http", 6789, Kind::Http(self.config.clone()))]
@@ -113,8 +121,8 @@ impl Scenario for WebServer {
         if rewritten || setting.rng.chance(200) {
             let editor = Editor {
                 files: self.files.clone(),
-                changes: setting.rng.between(1, 200),
-                pause_max: Duration::from_millis(setting.rng.between(1, 100) as u64),
+                changes: setting.rng.between(1, if rewritten { 1000 } else { 200 }),
+                pause_max: Duration::from_millis(setting.rng.between(1, 30) as u64),
             };
             sim.enter(editor, Duration::ZERO);
         }

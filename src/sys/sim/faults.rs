@@ -33,6 +33,10 @@ pub enum Fault {
     Reset,
     /// `accept` is out of descriptors (`EMFILE`).
     AcceptOutOfDescriptors,
+    /// Nor does giving up the spare one help (`ENFILE`).
+    ShedFails,
+    /// `accept` is out of memory (`ENOBUFS`).
+    AcceptOutOfMemory,
     /// The client was gone before it was accepted (`ECONNABORTED`).
     AcceptAborted,
     /// A socket cannot be registered (`ENOMEM`).
@@ -81,7 +85,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Fault; 34] = [
+    pub const ALL: [Fault; 36] = [
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::SpuriousWouldBlock,
@@ -94,6 +98,8 @@ impl Fault {
         Fault::StaleEvent,
         Fault::Reset,
         Fault::AcceptOutOfDescriptors,
+        Fault::ShedFails,
+        Fault::AcceptOutOfMemory,
         Fault::AcceptAborted,
         Fault::RegisterFails,
         Fault::ConnectFails,
@@ -125,7 +131,11 @@ impl Fault {
             Fault::TornWrite => 100,
             Fault::DiskFull | Fault::DatagramRefused => 60,
             Fault::Crash => 200,
-            Fault::AcceptOutOfDescriptors | Fault::AcceptAborted | Fault::RegisterFails => 200,
+            Fault::AcceptOutOfDescriptors
+            | Fault::ShedFails
+            | Fault::AcceptOutOfMemory
+            | Fault::AcceptAborted
+            | Fault::RegisterFails => 200,
             Fault::PollInterrupted | Fault::SpuriousEvent | Fault::StaleEvent => 200,
             Fault::Interrupted | Fault::SpuriousWouldBlock | Fault::DiskRenameFails => 300,
             Fault::ConnectHangs | Fault::ConnectFails => 300,

@@ -14,7 +14,7 @@ use super::sockets::{Ear, Edges, End, Owner, Stage};
 use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
 use crate::buffer::File;
 use crate::service::{Outbox, Peer};
-use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys};
+use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys, Unsent};
 
 /// How long an edge may be owed.
 const AGAIN: Duration = Duration::from_millis(5);
@@ -149,6 +149,9 @@ impl Sys for Sim {
         if self.world.strikes(Fault::AcceptOutOfDescriptors) {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
+        if self.world.strikes(Fault::AcceptOutOfMemory) {
+            return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
+        }
         let queue = &mut self.net.listeners[*listener].queue;
         if queue.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -175,6 +178,9 @@ impl Sys for Sim {
 
     fn shed(&mut self, listener: &usize) -> io::Result<()> {
         self.call();
+        if self.world.strikes(Fault::ShedFails) {
+            return Err(io::Error::from_raw_os_error(libc::ENFILE));
+        }
         let waiting = self.net.listeners[*listener].queue.pop_front();
         let end = waiting.ok_or(io::ErrorKind::WouldBlock)?;
         self.net.excuse(end);
@@ -329,20 +335,20 @@ impl Sys for Sim {
         Ok(count)
     }
 
-    fn send_batch(&mut self, socket: &usize, batch: &Batch, out: &Outbox) -> usize {
+    fn send_batch(&mut self, socket: &usize, batch: &Batch, out: &Outbox) -> Unsent {
         self.call();
         if self.volume.is_crashed() {
-            return out.replies.len();
+            return batch.unsent(out, 0);
         }
         for (sent, reply) in out.replies.iter().enumerate() {
             if self.world.strikes(Fault::DatagramSendBlocked) {
-                return out.replies.len() - sent;
+                return batch.unsent(out, sent);
             }
             let bytes = batch.reply_bytes(out, reply);
             self.net
                 .send_datagram(*socket, reply.to, bytes, &mut self.world);
         }
-        0
+        Unsent::default()
     }
 
     fn close_datagram(&mut self, socket: usize) {
