@@ -154,8 +154,7 @@ impl Pool {
 
     /// The same, [scarce](Pool::is_scarce) from `bytes_max` bytes of pages in use on.
     pub fn with_bytes_max(mut self, bytes_max: usize) -> Self {
-        self.bytes_max = bytes_max;
-        self.large_bytes_max = self.large_bytes_max.min(bytes_max);
+        self.set_limits(self.large_bytes_max, self.kept_bytes_max, bytes_max);
         self
     }
 

@@ -321,6 +321,14 @@ mod tests {
             self.resolver.lookup("name.example", WAITER, self.now)
         }
 
+        /// Begins a look-up; where the first of its two questions came to `server` from.
+        fn asks(&mut self, server: &<Unix as Sys>::Datagram, batch: &mut Batch) -> SocketAddr {
+            assert_eq!(self.lookup(), Poll::Pending);
+            self.turn();
+            assert_eq!(self.sys.recv_batch(server, batch).ok(), Some(2));
+            batch.datagram_mut(0).0
+        }
+
         /// What the queries' sockets have to say, once.
         fn turn(&mut self) {
             self.events.clear();
@@ -414,11 +422,8 @@ mod tests {
         let (server, at) = socket(&mut sys);
         let (other, _) = socket(&mut sys);
         let mut bench = Bench::new(sys, at);
-        assert_eq!(bench.lookup(), Poll::Pending);
         let (mut batch, mut out) = (Batch::new(), Outbox::default());
-        bench.turn();
-        assert_eq!(bench.sys.recv_batch(&server, &mut batch).ok(), Some(2));
-        let (query, _) = batch.datagram_mut(0);
+        let query = bench.asks(&server, &mut batch);
         out.send(query, b"a lie of somebody else");
         assert_eq!(bench.sys.send_batch(&other, &batch, &out).replies, 0);
         bench.turn();
@@ -432,11 +437,8 @@ mod tests {
         let mut sys = Unix::new(false).expect("a poll");
         let (server, at) = socket(&mut sys);
         let mut bench = Bench::new(sys, at);
-        assert_eq!(bench.lookup(), Poll::Pending);
         let (mut batch, mut out) = (Batch::new(), Outbox::default());
-        bench.turn();
-        assert_eq!(bench.sys.recv_batch(&server, &mut batch).ok(), Some(2));
-        let (query, _) = batch.datagram_mut(0);
+        let query = bench.asks(&server, &mut batch);
         for _ in 0..2 * Batch::SLOTS {
             out.send(query, b"a lie");
         }

@@ -462,8 +462,8 @@ impl<S: Sys> Session<S> {
         }
     }
 
-    /// Gives back what an idle session does not need, and says until when it sleeps, with the poll to wake it. `None`: an event came just when the
-    /// deadline had passed, ahead of its reminder, and the protocol was not asked yet.
+    /// Gives back what an idle session does not need, sees to it that the poll wakes it, and says until when it sleeps.
+    /// `None`: an event came just when the deadline had passed, ahead of its reminder, and the protocol was not asked yet.
     fn park(&mut self, advanced: bool, host: &dyn Host, cx: &mut Context<S>) -> Option<Outcome> {
         for link in [&mut self.down, &mut self.up] {
             link.rx.release(&mut cx.pool);
