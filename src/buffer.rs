@@ -18,9 +18,10 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::{Deref, DerefMut, Range};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::SystemTime;
+
+use crate::disk::File;
 
 /// Bytes in an ordinary page. A request head and most messages fit; 10,000 busy connections take 160 MiB.
 pub const PAGE_BYTES: usize = 16 * 1024;
@@ -36,38 +37,6 @@ pub const CHUNKS_MAX: usize = 64;
 const QUEUES_KEPT_MAX: usize = 1024;
 /// Elements of one gathered send.
 pub const GATHER_MAX: usize = 16;
-
-/// A file or folder that stays open as long as anything refers to it.
-///
-/// The reference count is what lets a response outlive the cache entry it came from.
-#[derive(Clone, Debug)]
-pub struct File(Rc<Handle>);
-
-/// What stands behind a [`File`]: a descriptor of the operating system, or a number of the simulated disk.
-#[derive(Debug)]
-pub enum Handle {
-    /// A descriptor; closed with its last reference.
-    Fd(OwnedFd),
-    /// An inode of the simulated disk.
-    Simulated(u64),
-}
-
-impl File {
-    /// Wraps a handle.
-    pub fn new(handle: Handle) -> Self {
-        Self(Rc::new(handle))
-    }
-
-    /// What stands behind it.
-    pub fn handle(&self) -> &Handle {
-        &self.0
-    }
-
-    /// Whether anything else refers to it.
-    pub fn is_shared(&self) -> bool {
-        Rc::strong_count(&self.0) > 1
-    }
-}
 
 /// Bytes that begin with a line of the processor's cache: the kernel copies a large read to such a place a tenth faster
 /// than to the one 16 bytes behind it that an allocator gives.
@@ -141,12 +110,7 @@ impl Pool {
     }
 
     /// Other bounds, as for [`Pool::new`] and [`Pool::with_bytes_max`].
-    pub(crate) fn set_limits(
-        &mut self,
-        large_bytes_max: usize,
-        kept_bytes_max: usize,
-        bytes_max: usize,
-    ) {
+    pub fn set_limits(&mut self, large_bytes_max: usize, kept_bytes_max: usize, bytes_max: usize) {
         self.large_bytes_max = large_bytes_max.min(bytes_max);
         self.kept_bytes_max = kept_bytes_max;
         self.bytes_max = bytes_max;
@@ -471,7 +435,7 @@ impl SendQueue {
 
     /// While memory is scarce there is room in an empty queue only: everybody still gets on, one message at a time.
     #[inline]
-    pub(crate) fn set_scarce(&mut self, scarce: bool) {
+    pub fn set_scarce(&mut self, scarce: bool) {
         self.scarce = scarce;
     }
 
@@ -481,7 +445,7 @@ impl SendQueue {
     }
 
     /// Whether somebody was refused room since the last call.
-    pub(crate) fn take_refused(&mut self) -> bool {
+    pub fn take_refused(&mut self) -> bool {
         std::mem::take(&mut self.refused)
     }
 
@@ -542,12 +506,12 @@ impl SendQueue {
 
     /// A turn begins: what is queued by now has had to wait, whether or not a flush tried to send it.
     #[inline]
-    pub(crate) fn keep_waiting(&mut self) {
+    pub fn keep_waiting(&mut self) {
         self.kept_waiting = u16::try_from(self.chunks.len()).unwrap_or(u16::MAX);
     }
 
     /// The version that the file range at the front was promised in, if it had to wait since.
-    pub(crate) fn promised(&self) -> Option<SystemTime> {
+    pub fn promised(&self) -> Option<SystemTime> {
         match self.chunks.front() {
             Some(Chunk::File { modified, .. }) if self.kept_waiting > 0 => *modified,
             _ => None,
@@ -591,7 +555,7 @@ impl SendQueue {
     }
 
     /// What the next system call should send.
-    pub(crate) fn front(&self) -> Front<'_> {
+    pub fn front(&self) -> Front<'_> {
         let first = match self.chunks.front() {
             None => return Front::Empty,
             Some(Chunk::File {
@@ -617,7 +581,7 @@ impl SendQueue {
     }
 
     /// Removes the first `count` bytes, which were sent.
-    pub(crate) fn sent(&mut self, mut count: usize, pool: &mut Pool) {
+    pub fn sent(&mut self, mut count: usize, pool: &mut Pool) {
         while count > 0 {
             let Some(front) = self.chunks.front_mut() else {
                 unreachable!("more was sent than was queued");
@@ -652,7 +616,7 @@ impl SendQueue {
 
     /// Gives back what an empty queue still holds.
     #[inline]
-    pub(crate) fn release(&mut self, pool: &mut Pool) {
+    pub fn release(&mut self, pool: &mut Pool) {
         if self.chunks.is_empty() && self.chunks.capacity() > 0 {
             let chunks = std::mem::take(&mut self.chunks);
             if pool.queues.len() < QUEUES_KEPT_MAX {
@@ -662,7 +626,7 @@ impl SendQueue {
     }
 
     /// Forgets everything that was not sent.
-    pub(crate) fn clear(&mut self, pool: &mut Pool) {
+    pub fn clear(&mut self, pool: &mut Pool) {
         for chunk in self.chunks.drain(..) {
             if let Chunk::Page(slice) = chunk {
                 pool.give(slice.page);
@@ -698,6 +662,7 @@ pub fn pour(rx: &mut RecvBuf, tx: &mut SendQueue, limit: usize, pool: &mut Pool)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Handle;
     use proptest::prelude::*;
 
     fn pool() -> Pool {

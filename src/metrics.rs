@@ -2,7 +2,7 @@
 //!
 //! One thread, so no atomics. Nothing here is labelled with an address, a name or a path that a client chose.
 
-use crate::service::Phase;
+use crate::ending::Phase;
 use crate::wire::heartbeat::Counts;
 
 /// All counters of a process.

@@ -8,7 +8,8 @@ use crate::config::{self, Config, Kind, ListenerConfig};
 use crate::dns::Resolver;
 use crate::reactor::tls::TlsSource;
 use crate::reactor::{DatagramOptions, Limits, ListenerOptions, Reactor, Turn, resolver_settings};
-use crate::service::{DatagramService, Service};
+use crate::service::Service;
+use crate::service::datagram::DatagramService;
 use crate::services::{
     admin::Admin, hello::Hello, http::Http, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho,
     udp_heartbeat::UdpHeartbeat, udp_ping::UdpPing, upload::Upload,

@@ -18,10 +18,12 @@ use netlab_reactor::config::{
     AdminConfig, Cache, HelloConfig, HttpConfig, ProxyConfig, SecretSource, TcpEchoConfig,
     Transform, UploadConfig,
 };
+use netlab_reactor::disk::Disk;
 use netlab_reactor::dns::{self, Hosts, Resolver};
+use netlab_reactor::ending::Error;
 use netlab_reactor::metrics::Metrics;
 use netlab_reactor::reactor::{Limits, ListenerOptions, Reactor, Turn};
-use netlab_reactor::service::{Disk, Error, Io, Peer, Service};
+use netlab_reactor::service::{Io, Peer, Service};
 use netlab_reactor::services::admin::Admin;
 use netlab_reactor::services::hello::Hello;
 use netlab_reactor::services::http::Http;

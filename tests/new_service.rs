@@ -16,7 +16,8 @@ use netlab_reactor::sys::unix::Unix;
 // README: begin
 use std::time::{Duration, Instant};
 
-use netlab_reactor::service::{Error, Io, Peer, Phase, Service};
+use netlab_reactor::ending::{Error, Phase};
+use netlab_reactor::service::{Io, Peer, Service};
 
 /// Answers each line with its length.
 struct Lengths {

@@ -23,8 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
 
-use crate::buffer::File;
-use crate::service::{Disk, Metadata};
+use crate::disk::{Disk, File, Metadata};
 
 /// How long an entry is believed without a look at the disk.
 pub const RECHECK: Duration = Duration::from_secs(1);
@@ -227,7 +226,7 @@ impl<T> Entry<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::FileKind;
+    use crate::disk::FileKind;
     use crate::sys::unix::Unix;
     use std::fs;
     use std::path::Path;

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::metrics::ListenerMetrics;
-use crate::service::{DatagramIo, DatagramService, Outbox};
+use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::sys::{Batch, Sys};
 
 const WINDOW: Duration = Duration::from_secs(1);

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use crate::disk::Disk;
+use crate::ending::Error;
 use crate::metrics::Metrics;
-use crate::service::{Disk, Error, Io, Peer, Service};
+use crate::service::{Io, Peer, Service};
 
 /// What the reactor needs of a service, whatever the type of its connections. A connection is named by its key.
 pub(crate) trait Host {

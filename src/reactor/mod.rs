@@ -37,8 +37,10 @@ use slab::Slab;
 
 use crate::buffer::Pool;
 use crate::dns::{self, Hosts, Resolver};
+use crate::ending::{Ending, Error, Phase};
 use crate::metrics::{Gauges, ListenerMetrics, Metrics};
-use crate::service::{DatagramService, Ending, Error, Id, Outbox, Phase, Service, Side};
+use crate::service::datagram::{DatagramService, Outbox};
+use crate::service::{Id, Service, Side};
 use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys};
 use datagram::{DatagramSocket, Sources};
 use host::{Host, Hosted};

@@ -30,8 +30,9 @@ use super::token::Token;
 use super::upstream::Attempts;
 use crate::buffer::{Front, Pool, SendQueue};
 use crate::dns::Resolver;
+use crate::ending::{Ending, Error, Phase};
 use crate::metrics::Metrics;
-use crate::service::{Asked, Ending, Error, Finish, Id, Io, Link, Peer, Phase, Side, Status};
+use crate::service::{Asked, Finish, Id, Io, Link, Peer, Side, Status};
 use crate::sys::{PlantedBug, Sys};
 
 /// Bytes that a client takes, while we wait for it to, before the kernel may hold more for it. Not a key: it is twice what

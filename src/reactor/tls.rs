@@ -22,7 +22,8 @@ use rustls::{ServerConfig, ServerConnection};
 use super::session::{Budget, Progress, Socket, is_as_promised};
 use crate::buffer::{Front, Pool};
 use crate::config::{TlsError, TlsFiles};
-use crate::service::{Error, Finish, Link};
+use crate::ending::Error;
+use crate::service::{Finish, Link};
 use crate::sys::Sys;
 
 /// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.

@@ -15,14 +15,16 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::json;
 
 use crate::config::AdminConfig;
+use crate::disk::Disk;
 use crate::dns::Counters;
+use crate::ending::{Error, Phase};
 use crate::http::head::{
     self, BodyLength, HeadScanner, Limits, Parsed, RequestHead, put_head_end, put_header,
     put_header_number, put_status_line,
 };
 use crate::http::{Method, Status, Version};
 use crate::metrics::{Limit, ListenerMetrics, Metrics};
-use crate::service::{Disk, Error, Io, Peer, Phase, Service};
+use crate::service::{Io, Peer, Service};
 
 /// Room asked for before a request is answered; the largest page of a process with a hundred listeners is about as long.
 const ANSWER_BYTES: usize = 128 * 1024;

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::buffer::{Front, Pool};
 use crate::dns::{self, Hosts, Resolver};
+use crate::ending::{Ending, Error};
 use crate::metrics::{ListenerMetrics, Metrics};
-use crate::service::{Asked, Ending, Error, Id, Io, Link, Peer, Service, Side, Status};
+use crate::service::{Asked, Id, Io, Link, Peer, Service, Side, Status};
 use crate::sys::unix::Unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.
@@ -354,7 +355,7 @@ fn collect(
     into: &mut Vec<u8>,
     window: &mut usize,
 ) {
-    use crate::service::Disk;
+    use crate::disk::Disk;
     while *window > 0 {
         let before = into.len();
         match link.tx.front() {

@@ -10,7 +10,8 @@
 use std::time::{Duration, Instant};
 
 use crate::config::HelloConfig;
-use crate::service::{Error, Io, Peer, Phase, Service};
+use crate::ending::{Error, Phase};
+use crate::service::{Io, Peer, Service};
 
 /// The hello service.
 pub struct Hello {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::buffer::pour;
 use crate::config::{TcpEchoConfig, Transform};
-use crate::service::{Error, Io, Peer, Phase, Service};
+use crate::ending::{Error, Phase};
+use crate::service::{Io, Peer, Service};
 use crate::wire::upper::{self, GROWTH_MAX, Upper};
 
 /// What is upper-cased at a time where the text is not ASCII, so that its growth stays bounded.

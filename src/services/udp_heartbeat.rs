@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::UdpHeartbeatConfig;
 use crate::metrics::{HeartbeatMetrics, ListenerMetrics};
-use crate::service::{DatagramIo, DatagramService, Outbox};
+use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::wire::heartbeat::{self, Change, Patience, State, Tracker};
 use crate::wire::stamp::Stamp;
 

@@ -29,9 +29,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::prolonged;
-use crate::buffer::File;
 use crate::config::{Overwrite, UploadConfig};
-use crate::service::{Disk, Error, FileKind, Io, Peer, Phase, Service};
+use crate::disk::File;
+use crate::disk::{Disk, FileKind};
+use crate::ending::{Error, Phase};
+use crate::service::{Io, Peer, Service};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
 use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner, UserInfo};

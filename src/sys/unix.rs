@@ -30,9 +30,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
-use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log};
-use crate::buffer::{File, Handle};
-use crate::service::{Disk, Entry, FileKind, Metadata, Outbox, Peer, Reply};
+use super::{Batch, Bind, Event, Signal, Sys, Unsent, append, error_log};
+use crate::disk::{Disk, Entry, File, FileKind, Handle, Metadata};
+use crate::service::Peer;
+use crate::service::datagram::{Outbox, Reply};
 
 /// Events taken from the kernel in one poll.
 const EVENTS_MAX: usize = 1024;
@@ -48,8 +49,6 @@ const UNTRUSTED_BYTES_MAX: u32 = 128 * 1024;
 const SENDFILE_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of names that are taken from a folder in one call: several hundred of them.
 const NAMES_BYTES: usize = 32 * 1024;
-/// What a pipe that has room takes without waiting (`PIPE_BUF` of Linux).
-const PIPE_BYTES: usize = 4096;
 const SIGNALS: Token = Token(usize::MAX - 1);
 
 /// The real kernel.
@@ -483,26 +482,6 @@ fn send_flags(more: bool) -> SendFlags {
     }
 }
 
-/// Appends to a file, a pipe or a terminal without waiting; how many of the bytes. Standard error is shared with other
-/// processes, so it is not for us to make it non-blocking. A pipe that polls writable takes `PIPE_BUF` bytes at once
-/// (`man 7 pipe`); a regular file always polls so.
-pub(super) fn append(file: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    let mut poll = [rustix::event::PollFd::new(
-        file,
-        rustix::event::PollFlags::OUT,
-    )];
-    if rustix::event::poll(&mut poll, Some(&rustix::event::Timespec::default()))? == 0 {
-        return Err(io::ErrorKind::WouldBlock.into());
-    }
-    let regular = FileType::from_raw_mode(fs::fstat(file)?.st_mode) == FileType::RegularFile;
-    let count = if regular {
-        bytes.len()
-    } else {
-        bytes.len().min(PIPE_BYTES)
-    };
-    Ok(rustix::io::write(file, &bytes[..count])?)
-}
-
 /// The descriptor of a file that this kernel opened.
 fn descriptor(file: &File) -> io::Result<&OwnedFd> {
     match file.handle() {
@@ -637,7 +616,7 @@ impl Disk for Unix {
     }
 
     fn append(&mut self, file: &File, bytes: &[u8]) -> io::Result<usize> {
-        append(descriptor(file)?, bytes)
+        append::append(descriptor(file)?, bytes)
     }
 
     fn create(&mut self, root: &File, path: &Path) -> io::Result<File> {

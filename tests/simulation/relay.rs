@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use netlab_reactor::buffer::pour;
 use netlab_reactor::config::ListenerConfig;
+use netlab_reactor::ending::{Error, Phase};
 use netlab_reactor::reactor::{ListenerOptions, Reactor};
-use netlab_reactor::service::{Error, Io, Peer, Phase, Service};
+use netlab_reactor::service::{Io, Peer, Service};
 use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::faults::Fault;

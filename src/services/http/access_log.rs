@@ -16,12 +16,12 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use super::answer::Answered;
-use crate::buffer::File;
 use crate::config::{self, LogFormat};
+use crate::disk::Disk;
+use crate::disk::File;
 use crate::http::date::{put_iso, put_log_time, unix_s};
 use crate::http::head::RequestHead;
 use crate::metrics::Metrics;
-use crate::service::Disk;
 
 /// Bytes of lines that are written before the turn ends.
 const BATCH_BYTES: usize = 64 * 1024;

@@ -5,11 +5,12 @@ use std::time::{Instant, SystemTime};
 
 use super::Connection;
 use crate::buffer::{Pool, SendQueue};
+use crate::disk::Disk;
 use crate::http::date::{DateCache, unix_s};
 use crate::http::head::{put_head_end, put_header, put_header_number, put_status_line};
 use crate::http::{Method, Status};
 use crate::metrics::{Limit, Metrics};
-use crate::service::{Disk, Io};
+use crate::service::Io;
 
 /// The methods of a file.
 pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";

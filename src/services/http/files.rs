@@ -19,9 +19,10 @@ use std::time::SystemTime;
 use super::Connection;
 use super::answer::{Answered, Answers, Detail, Out, Refusal, SERVER};
 use super::listing::{Listings, POLICY, Page, Unlisted, Wanted};
-use crate::buffer::File;
 use crate::cache::files::{FileCache, Held, Limits, Witness};
 use crate::config::FilesConfig;
+use crate::disk::File;
+use crate::disk::{Disk, FileKind, Metadata};
 use crate::http::conditional::{self, EntityTag, Outcome, Validators};
 use crate::http::date::{DATE_BYTES, Date, unix_s};
 use crate::http::head::{
@@ -33,7 +34,6 @@ use crate::http::path::{SafePath, encode};
 use crate::http::range::{Multipart, Ranges, put_content_range};
 use crate::http::{Method, Status};
 use crate::metrics::Limit;
-use crate::service::{Disk, FileKind, Metadata};
 
 /// The largest body that is kept in memory behind its head: above, `sendfile` from the page cache is cheaper than a copy
 /// through this process (measured: `loadtest/`).

@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use super::Http;
 use crate::config::{Config, Kind, Overrides};
+use crate::ending::{Ending, Phase};
 use crate::metrics::Limit;
-use crate::service::{Ending, Phase, Service};
+use crate::service::Service;
 use crate::services::bench::Bench;
 
 /// A folder, a server for it, and a connection.

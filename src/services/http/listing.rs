@@ -25,11 +25,11 @@ use std::time::{Duration, Instant};
 use foldhash::quality::FixedState;
 
 use super::answer::Out;
-use crate::buffer::File;
+use crate::disk::File;
+use crate::disk::FileKind;
 use crate::http::date::{put_iso, unix_s};
 use crate::http::negotiate::ListingFormat;
 use crate::http::path::encode;
-use crate::service::FileKind;
 
 /// Entries looked at, or rows written, in one turn by all listings together: about a millisecond.
 const WORK_PER_TURN: usize = 500;

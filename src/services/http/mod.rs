@@ -40,12 +40,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::prolonged;
 use crate::config::{self, HttpConfig, Routes};
+use crate::disk::Disk;
+use crate::ending::{Ending, Error, Phase};
 use crate::http::body::BodyDecoder;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::target::Target;
 use crate::http::{Method, Status, Version, trim_ows};
 use crate::metrics::{Limit, Metrics};
-use crate::service::{Disk, Ending, Error, Io, Link, Peer, Phase, Service};
+use crate::service::{Io, Link, Peer, Service};
 use access_log::{AccessLog, Line};
 use admission::{Admission, Place};
 use answer::{Answered, Answers, Refusal};

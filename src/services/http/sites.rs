@@ -15,13 +15,13 @@ use super::files::{Files, Progress, below};
 use super::pages::Pages;
 use crate::cache::files::Limits;
 use crate::config::FilesConfig;
+use crate::disk::Disk;
 use crate::http::head::{RequestHead, put_header, put_header_number};
 use crate::http::path::SafePath;
 use crate::http::range::put_content_range_unsatisfied;
 use crate::http::target::Authority;
 use crate::http::{Method, Status};
 use crate::metrics::Limit;
-use crate::service::Disk;
 
 const UNAUTHORIZED: Refusal = Refusal::new(
     Status::UNAUTHORIZED,

@@ -15,10 +15,11 @@ use super::heads::{self, Manner};
 use super::route::{Form, Origin};
 use super::{Backlog, Proxy, Request, Rules, Step};
 use crate::buffer::{Pool, RecvBuf, SendQueue, pour};
+use crate::ending::Error;
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::head::{BodyLength, HeadScanner, Parsed};
 use crate::http::{Method, Status as Code, Version};
-use crate::service::{Error, Finish, Io, Link, Status};
+use crate::service::{Finish, Io, Link, Status};
 use crate::services::prolonged;
 
 /// What the framing of one chunk takes at most: 16 digits and two line ends.

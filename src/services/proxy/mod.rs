@@ -38,10 +38,12 @@ use std::time::{Duration, Instant};
 
 use crate::buffer::{PAGE_BYTES, SendQueue};
 use crate::config::{Cache, Ports, ProxyConfig};
+use crate::disk::Disk;
 use crate::dns::{AddressPolicy, Failure, Refused};
+use crate::ending::{Error, Phase};
 use crate::http::head::{BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::{Method, Status as Code, Version};
-use crate::service::{Disk, Error, Io, Peer, Phase, Service};
+use crate::service::{Io, Peer, Service};
 use crate::services::addresses::{Address, Addresses};
 
 mod exchange;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::{Backlog, Step};
 use crate::buffer::pour;
-use crate::service::{Error, Io, Phase, Status};
+use crate::ending::{Error, Phase};
+use crate::service::{Io, Status};
 
 /// The answer that opens a tunnel.
 pub(super) const TUNNEL_OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::agenda::Happening;
 use super::faults::Fault;
-use super::sockets::{Ear, Edges, End, Owner, Stage};
+use super::ids::{Ear, Edges, End, Owner};
+use super::sockets::Stage;
 use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
-use crate::buffer::File;
-use crate::service::{Outbox, Peer};
+use crate::disk::File;
+use crate::service::Peer;
+use crate::service::datagram::Outbox;
 use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys, Unsent};
 
 /// How long an edge may be owed.

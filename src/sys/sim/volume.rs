@@ -13,10 +13,9 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-use super::World;
 use super::faults::Fault;
-use crate::buffer::{File, Handle};
-use crate::service::{Entry, FileKind, Metadata};
+use super::world::World;
+use crate::disk::{Entry, File, FileKind, Handle, Metadata};
 
 /// The root folder's inode.
 const ROOT: u64 = 1;
@@ -370,7 +369,7 @@ fn parts(path: &Path, beneath: bool) -> io::Result<Vec<OsString>> {
     Ok(parts)
 }
 
-/// The system calls. Their contracts are those of [`crate::service::Disk`].
+/// The system calls. Their contracts are those of [`crate::disk::Disk`].
 impl Volume {
     pub(super) fn open_folder(&mut self, path: &Path) -> io::Result<File> {
         let inode = self.resolve(ROOT, path, false)?;

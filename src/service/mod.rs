@@ -26,18 +26,21 @@
 //! Err(error)         drop the session now; one log line, one counter; a reset where an end would make a message whole
 //! ```
 //!
-//! Not here: how bytes reach the buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
+//! Not here: datagrams ([`datagram`]), how a session ends ([`crate::ending`]), how bytes reach the buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
+
+pub mod datagram;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::buffer::{File, Pool, RecvBuf, SendQueue};
+use crate::buffer::{Pool, RecvBuf, SendQueue};
+use crate::disk::Disk;
 use crate::dns::{Addresses, Failure, Resolver};
-use crate::metrics::{ListenerMetrics, Metrics};
+use crate::ending::{Ending, Error};
+use crate::metrics::Metrics;
 
 /// A protocol over a byte stream.
 pub trait Service {
@@ -68,20 +71,6 @@ pub trait Service {
 
     /// Files that are written to were moved away: open them anew, under the same paths.
     fn reopen(&mut self, _disk: &mut dyn Disk) {}
-}
-
-/// A protocol over datagrams: one state for the whole socket.
-pub trait DatagramService {
-    /// A datagram arrived: `io.payload` may be changed in place and sent back from there.
-    fn receive(&mut self, io: &mut DatagramIo<'_>);
-
-    /// The deadline passed: answer what was delayed, declare dead who was silent.
-    fn advance(&mut self, _out: &mut Outbox, _now: Instant, _metrics: &mut ListenerMetrics) {}
-
-    /// When `advance` is to be called, if ever.
-    fn deadline(&self) -> Option<Instant> {
-        None
-    }
 }
 
 /// Which half of a session: towards the client that came to us, or the server that we went to.
@@ -286,18 +275,6 @@ impl Asked {
     }
 }
 
-/// Why a session ends in good order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ending {
-    /// Both sides are done.
-    #[default]
-    Done,
-    /// A deadline passed; where the peer waits for an answer, it was told.
-    TimedOut(Phase),
-    /// The peer broke the protocol or is beyond a limit, and was told.
-    Refused,
-}
-
 /// Which session: an index that is used again, and the generation that tells one user from the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id {
@@ -323,285 +300,4 @@ impl fmt::Display for Peer {
             Peer::Unix => f.write_str("unix"),
         }
     }
-}
-
-/// Why a session was dropped. An answer such as 400 or 502 is no error: it is ordinary output followed by
-/// [`Io::close`].
-#[derive(Debug)]
-pub enum Error {
-    /// A deadline passed.
-    TimedOut(Phase),
-    /// The peer broke the protocol; the text says what was expected and what came.
-    Protocol(String),
-    /// The peer may not do that; the text says what.
-    Refused(String),
-    /// The connection broke.
-    Reset(io::ErrorKind),
-    /// A file could not be read or written; the text names it.
-    Disk(String, io::Error),
-    /// A file was changed while it was sent: what the peer has is short, and shows it.
-    Changed,
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::TimedOut(phase) => write!(f, "timed out: {}", phase.name()),
-            Error::Protocol(text) => write!(f, "protocol: {text}"),
-            Error::Refused(text) => write!(f, "refused: {text}"),
-            Error::Reset(kind) => write!(f, "connection broke: {kind}"),
-            Error::Disk(what, error) => write!(f, "{what}: {error}"),
-            Error::Changed => f.write_str("the file changed while it was sent, so it ends short"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// What a session was waiting for when its deadline passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The next request or message of an open connection.
-    Idle,
-    /// The rest of a head.
-    Head,
-    /// More of a body.
-    Body,
-    /// The peer to take what was sent.
-    Write,
-    /// The answer to a challenge or a login.
-    Handshake,
-    /// A connection to an origin.
-    Connect,
-    /// An origin's answer.
-    Upstream,
-    /// The peer's end of a closed connection.
-    Linger,
-    /// The end of the process.
-    Drain,
-}
-
-impl Phase {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Phase; 9] = [
-        Phase::Idle,
-        Phase::Head,
-        Phase::Body,
-        Phase::Write,
-        Phase::Handshake,
-        Phase::Connect,
-        Phase::Upstream,
-        Phase::Linger,
-        Phase::Drain,
-    ];
-
-    /// Its name in logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::Idle => "idle",
-            Phase::Head => "head",
-            Phase::Body => "body",
-            Phase::Write => "write",
-            Phase::Handshake => "handshake",
-            Phase::Connect => "connect",
-            Phase::Upstream => "upstream",
-            Phase::Linger => "linger",
-            Phase::Drain => "drain",
-        }
-    }
-}
-
-/// One datagram and the ways to answer it.
-pub struct DatagramIo<'a> {
-    /// The moment of this turn.
-    pub now: Instant,
-    /// The same by the wall clock.
-    pub wall: SystemTime,
-    /// Who sent it.
-    pub from: SocketAddr,
-    /// Its bytes; changed in place and sent back by [`DatagramIo::echo`] without a copy.
-    pub payload: &'a mut [u8],
-    /// Where answers go.
-    pub out: &'a mut Outbox,
-    /// What is counted of this listener.
-    pub metrics: &'a mut ListenerMetrics,
-    pub(crate) slot: usize,
-}
-
-impl DatagramIo<'_> {
-    /// Answers with the payload as it now stands.
-    pub fn echo(&mut self) {
-        self.out.replies.push(Reply {
-            to: self.from,
-            bytes: ReplyBytes::Slot(self.slot, self.payload.len()),
-        });
-    }
-
-    /// Answers with other bytes.
-    pub fn reply(&mut self, bytes: &[u8]) {
-        self.out.send(self.from, bytes);
-    }
-}
-
-/// Datagrams to be sent with the next batch.
-#[derive(Debug, Default)]
-pub struct Outbox {
-    pub(crate) replies: Vec<Reply>,
-    pub(crate) arena: Vec<u8>,
-}
-
-/// One datagram to be sent.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) to: SocketAddr,
-    pub(crate) bytes: ReplyBytes,
-}
-
-/// Where its bytes stand.
-#[derive(Debug)]
-pub(crate) enum ReplyBytes {
-    /// In the slot that it arrived in.
-    Slot(usize, usize),
-    /// In the outbox's arena: offset and length.
-    Arena(usize, usize),
-}
-
-impl Outbox {
-    /// Sends a copy of `bytes`.
-    pub fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
-        let start = self.arena.len();
-        self.arena.extend_from_slice(bytes);
-        self.replies.push(Reply {
-            to,
-            bytes: ReplyBytes::Arena(start, bytes.len()),
-        });
-    }
-
-    /// Forgets everything, keeping the memory.
-    pub(crate) fn clear(&mut self) {
-        self.replies.clear();
-        self.arena.clear();
-    }
-}
-
-/// What a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// Bytes.
-    Regular,
-    /// Names.
-    Folder,
-    /// A device, pipe or socket: never served.
-    Other,
-}
-
-/// What is known of an open file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metadata {
-    /// What it is.
-    pub kind: FileKind,
-    /// Its length in bytes.
-    pub len: u64,
-    /// When its contents last changed.
-    pub modified: SystemTime,
-    /// Device and inode: two files are the same if these are.
-    pub identity: (u64, u64),
-}
-
-/// One name in a folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name.
-    pub name: PathBuf,
-    /// What it leads to, symbolic links within the root followed.
-    pub metadata: Metadata,
-}
-
-/// Files, as a protocol may use them: always below a folder that was opened before, never outside it. Every call is one
-/// that the page cache serves in microseconds; nothing here waits for a disk on purpose.
-///
-/// Errors are those of the system call of the same name (`man 2 openat2`, `man 2 renameat2` …).
-pub trait Disk {
-    /// Opens a folder by a path from the configuration.
-    fn open_folder(&mut self, path: &Path) -> io::Result<File>;
-
-    /// Opens `path` for reading below `root`. No `..`, absolute path or symbolic link leads out of it
-    /// (`RESOLVE_BENEATH`): such a path fails with [`io::ErrorKind::CrossesDevices`].
-    fn open(&mut self, root: &File, path: &Path) -> io::Result<File>;
-
-    /// What is known of an open file.
-    fn metadata(&mut self, file: &File) -> io::Result<Metadata>;
-
-    /// Reads into `into` from `offset`; the number of bytes read, 0 at the end.
-    fn read_at(&mut self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize>;
-
-    /// The names in an open folder, in no order.
-    fn entries(&mut self, folder: &File) -> io::Result<Vec<Entry>>;
-
-    /// Some of the names in an open folder, without `.` and `..`: those from the place `from` on (0 is the first), as many
-    /// as one call brings. The place of the next, or `None` after the last.
-    fn names(
-        &mut self,
-        folder: &File,
-        _from: u64,
-        into: &mut Vec<PathBuf>,
-    ) -> io::Result<Option<u64>> {
-        into.extend(self.entries(folder)?.into_iter().map(|entry| entry.name));
-        Ok(None)
-    }
-
-    /// What is known of the file that `path` leads to below `root`, whether or not it may be read.
-    fn look(&mut self, root: &File, path: &Path) -> io::Result<Metadata> {
-        let file = self.open(root, path)?;
-        self.metadata(&file)
-    }
-
-    /// Opens a file by a path from the configuration, to write behind its end; it is made if it is not there.
-    fn open_log(&mut self, _path: &Path) -> io::Result<File> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Standard error, to write to.
-    fn standard_error(&mut self) -> io::Result<File> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Writes behind the end of what [`Disk::open_log`] or [`Disk::standard_error`] opened; the number of bytes written.
-    /// Where that is a pipe or a terminal that takes nothing now, it fails with [`io::ErrorKind::WouldBlock`].
-    fn append(&mut self, _file: &File, _bytes: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Makes a new file for writing below `root`; fails if the name is taken.
-    fn create(&mut self, root: &File, path: &Path) -> io::Result<File>;
-
-    /// Makes a folder below `root`, unless it is there.
-    fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()>;
-
-    /// Takes the lock of an open folder (`man 2 flock`) alone; whether that worked, because nobody else had it. It is given
-    /// back when the folder is closed.
-    fn lock_alone(&mut self, _folder: &File) -> io::Result<bool> {
-        Ok(true)
-    }
-
-    /// Shares the lock of an open folder with others, instead of having it alone. Waits while another process has it alone,
-    /// so it is for the start.
-    fn lock_shared(&mut self, _folder: &File) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Writes `bytes` at `offset`; the number of bytes written.
-    fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize>;
-
-    /// Gives a file another name in one step; an existing file of that name is replaced only if `replace`.
-    fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool) -> io::Result<()>;
-
-    /// Removes a name.
-    fn remove(&mut self, root: &File, path: &Path) -> io::Result<()>;
-
-    /// Bytes that may still be written to the disk that holds `root`.
-    fn free_bytes(&mut self, root: &File) -> io::Result<u64>;
-
-    /// Fills `into` with random bytes fit for secrets.
-    fn entropy(&mut self, into: &mut [u8]);
 }
