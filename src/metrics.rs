@@ -38,6 +38,45 @@ pub struct Metrics {
     pub gauges: Gauges,
 }
 
+/// The counters of a process, and which listener what is counted now belongs to.
+pub struct Counted<'a> {
+    all: &'a mut Metrics,
+    listener: usize,
+}
+
+impl<'a> Counted<'a> {
+    /// `listener`: its place in [`Metrics::listeners`].
+    pub fn new(all: &'a mut Metrics, listener: usize) -> Self {
+        Self { all, listener }
+    }
+
+    /// Everything that was counted.
+    pub fn all(&self) -> &Metrics {
+        self.all
+    }
+
+    /// A client or a request was refused at a limit.
+    pub fn refused(&mut self, limit: Limit) {
+        self.all.listeners[self.listener].refused[limit as usize] += 1;
+    }
+
+    /// A file of `bytes` was uploaded whole.
+    pub fn stored(&mut self, bytes: u64) {
+        self.all.files_stored += 1;
+        self.all.file_bytes_stored += bytes;
+    }
+
+    /// The access log got a line, whether or not it can be written.
+    pub fn log_line(&mut self) {
+        self.all.access_log_lines += 1;
+    }
+
+    /// Lines of the access log could not be written.
+    pub fn log_lines_dropped(&mut self, lines: u64) {
+        self.all.access_log_dropped += lines;
+    }
+}
+
 /// What is counted now rather than since the start.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Gauges {

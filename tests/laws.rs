@@ -18,12 +18,10 @@ use netlab_reactor::config::{
     AdminConfig, Cache, HelloConfig, HttpConfig, ProxyConfig, SecretSource, TcpEchoConfig,
     Transform, UploadConfig,
 };
-use netlab_reactor::disk::Disk;
 use netlab_reactor::dns::{self, Hosts, Resolver};
 use netlab_reactor::ending::Error;
-use netlab_reactor::metrics::Metrics;
 use netlab_reactor::reactor::{Limits, ListenerOptions, Reactor, Turn};
-use netlab_reactor::service::{Io, Peer, Service};
+use netlab_reactor::service::{Cx, Io, Peer, Service};
 use netlab_reactor::services::admin::Admin;
 use netlab_reactor::services::hello::Hello;
 use netlab_reactor::services::http::Http;
@@ -259,16 +257,16 @@ impl<T: Service> Service for Repeating<T> {
         self.service.deadline(conn)
     }
 
-    fn ended(&mut self, conn: T::Conn, disk: &mut dyn Disk, now: Instant) {
-        self.service.ended(conn, disk, now);
+    fn ended(&mut self, conn: T::Conn, cx: &mut Cx<'_>) {
+        self.service.ended(conn, cx);
     }
 
-    fn turn_ended(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics) {
-        self.service.turn_ended(disk, metrics);
+    fn turn_ended(&mut self, cx: &mut Cx<'_>) {
+        self.service.turn_ended(cx);
     }
 
-    fn reopen(&mut self, disk: &mut dyn Disk) {
-        self.service.reopen(disk);
+    fn reopen(&mut self, cx: &mut Cx<'_>) {
+        self.service.reopen(cx);
     }
 }
 

@@ -173,6 +173,8 @@ struct Listener<S: Sys> {
 /// A service and its sessions: it stays as long as it has any, or a listener for more.
 struct Serving {
     host: Box<dyn Host>,
+    /// The place of its listener in the metrics.
+    metrics: usize,
     sessions: usize,
     /// No listener brings it sessions any more.
     retired: bool,
@@ -287,10 +289,11 @@ impl<S: Sys> Reactor<S> {
             self.cx
                 .sys
                 .listen(bind, self.limits.backlog, T::CLIENT_FIRST, token)?;
+        let metrics = self.add_metrics(&options.name, options.kind, bound.to_string());
         let listener = Listener {
             socket: Some(socket),
-            host: self.add_host(service),
-            metrics: self.add_metrics(&options.name, options.kind, bound.to_string()),
+            host: self.add_host(service, metrics),
+            metrics,
             options,
             client_first: T::CLIENT_FIRST,
             pending: false,
@@ -311,7 +314,8 @@ impl<S: Sys> Reactor<S> {
     /// # Panics
     /// If there is no such listener.
     pub fn replace<T: Service + 'static>(&mut self, options: ListenerOptions, service: T) {
-        let host = self.add_host(service);
+        let metrics = self.listener_mut(&options.name).metrics;
+        let host = self.add_host(service, metrics);
         let listener = self.listener_mut(&options.name);
         listener.options = options;
         let before = std::mem::replace(&mut listener.host, host);
@@ -343,9 +347,10 @@ impl<S: Sys> Reactor<S> {
         self.listeners.iter_mut().find(is_it).expect("a listener")
     }
 
-    fn add_host<T: Service + 'static>(&mut self, service: T) -> usize {
+    fn add_host<T: Service + 'static>(&mut self, service: T, metrics: usize) -> usize {
         self.hosts.insert(Serving {
             host: Box::new(Hosted::new(service)),
+            metrics,
             sessions: 0,
             retired: false,
         })
@@ -549,7 +554,7 @@ impl<S: Sys> Reactor<S> {
     /// Lets each service open the files that it writes to anew.
     fn reopen(&mut self) {
         for (_, serving) in &mut self.hosts {
-            serving.host.reopen(&mut self.cx.sys);
+            serving.host.reopen(&mut self.cx.of(serving.metrics));
         }
     }
 
@@ -557,9 +562,7 @@ impl<S: Sys> Reactor<S> {
     fn end_turn(&mut self) {
         if std::mem::take(&mut self.cx.turn_end) {
             for (_, serving) in &mut self.hosts {
-                serving
-                    .host
-                    .turn_ended(&mut self.cx.sys, &mut self.cx.metrics);
+                serving.host.turn_ended(&mut self.cx.of(serving.metrics));
             }
         }
     }
@@ -876,7 +879,7 @@ impl<S: Sys> Reactor<S> {
         serving.sessions -= 1;
         serving
             .host
-            .ended(session.origin.conn, &mut self.cx.sys, self.cx.now);
+            .ended(session.origin.conn, &mut self.cx.of(session.origin.metrics));
         if serving.retired && serving.sessions == 0 {
             self.hosts.remove(session.origin.host);
         }

@@ -31,8 +31,8 @@ use super::upstream::Attempts;
 use crate::buffer::{Front, Pool, SendQueue};
 use crate::dns::Resolver;
 use crate::ending::{Ending, Error, Phase};
-use crate::metrics::Metrics;
-use crate::service::{Asked, Finish, Id, Io, Link, Peer, Side, Status};
+use crate::metrics::{Counted, Metrics};
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, Peer, Side, Status};
 use crate::sys::{PlantedBug, Sys};
 
 /// Bytes that a client takes, while we wait for it to, before the kernel may hold more for it. Not a key: it is twice what
@@ -53,6 +53,22 @@ pub(crate) struct Context<S> {
     pub(crate) draining: bool,
     /// A service wants to be told of the end of this turn.
     pub(crate) turn_end: bool,
+}
+
+impl<S: Sys> Context<S> {
+    /// What a service may see of it. `listener`: the place of its listener in the metrics.
+    pub(crate) fn of(&mut self, listener: usize) -> Cx<'_> {
+        Cx {
+            now: self.now,
+            wall: self.wall,
+            turn: self.metrics.turns,
+            draining: self.draining,
+            pool: &mut self.pool,
+            disk: &mut self.sys,
+            resolver: &mut self.resolver,
+            counted: Counted::new(&mut self.metrics, listener),
+        }
+    }
 }
 
 /// The limits of every session, whatever its protocol.
@@ -328,18 +344,11 @@ impl<S: Sys> Session<S> {
         host.advance(
             self.origin.conn,
             &mut Io {
-                now: cx.now,
-                wall: cx.wall,
-                draining: cx.draining,
                 drained: std::mem::take(&mut self.drained),
                 down: &mut self.down,
                 up: &mut self.up,
-                pool: &mut cx.pool,
-                disk: &mut cx.sys,
-                resolver: &mut cx.resolver,
-                metrics: &mut cx.metrics,
-                listener: self.origin.metrics,
                 id: self.id,
+                cx: cx.of(self.origin.metrics),
                 asked: &mut asked,
             },
         )?;

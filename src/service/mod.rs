@@ -40,7 +40,7 @@ use crate::buffer::{Pool, RecvBuf, SendQueue};
 use crate::disk::Disk;
 use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
-use crate::metrics::Metrics;
+use crate::metrics::Counted;
 
 /// A protocol over a byte stream.
 pub trait Service {
@@ -63,14 +63,14 @@ pub trait Service {
     /// Until when this state may last.
     fn deadline(&self, conn: &Self::Conn) -> Instant;
 
-    /// The session is over, for whatever reason: what must be undone is undone here. `now` is the moment of the turn.
-    fn ended(&mut self, _conn: Self::Conn, _disk: &mut dyn Disk, _now: Instant) {}
+    /// The session is over, for whatever reason: what must be undone is undone here.
+    fn ended(&mut self, _conn: Self::Conn, _cx: &mut Cx<'_>) {}
 
-    /// The end of a turn in which a session called [`Io::at_turn_end`]: what is better done once for all of them.
-    fn turn_ended(&mut self, _disk: &mut dyn Disk, _metrics: &mut Metrics) {}
+    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`]: what is better done once for all of them.
+    fn turn_ended(&mut self, _cx: &mut Cx<'_>) {}
 
-    /// Files that are written to were moved away: open them anew, under the same paths.
-    fn reopen(&mut self, _disk: &mut dyn Disk) {}
+    /// Files that are written to were moved away: open them again, under the same paths.
+    fn reopen(&mut self, _cx: &mut Cx<'_>) {}
 }
 
 /// Which half of a session: towards the client that came to us, or the server that we went to.
@@ -150,33 +150,39 @@ pub enum Status {
     Failed(io::ErrorKind),
 }
 
-/// What one session may see and ask during one call of [`Service::advance`]. The fields are public so that several can
-/// be borrowed at once: `io.down.tx.put(bytes, io.pool)`.
-pub struct Io<'a> {
+/// What all sessions share during a turn, and where what they do is counted.
+pub struct Cx<'a> {
     /// The moment of this turn.
     pub now: Instant,
     /// The same by the wall clock, for dates and file names only.
     pub wall: SystemTime,
+    /// The number of this turn: work that is shared by many sessions is done once in each.
+    pub turn: u64,
     /// The process is about to end: finish what is under way, begin nothing new.
     pub draining: bool,
-    /// What was queued for the client when the session last parked has all been sent since: an idle time begins now.
-    pub drained: bool,
-    /// Towards the client.
-    pub down: &'a mut Link,
-    /// Towards the origin.
-    pub up: &'a mut Link,
     /// Where pages come from.
     pub pool: &'a mut Pool,
     /// Files and entropy.
     pub disk: &'a mut dyn Disk,
     /// Names to addresses; asked through [`Io::resolve`].
     pub resolver: &'a mut Resolver<Id>,
-    /// What is counted.
-    pub metrics: &'a mut Metrics,
-    /// The place of this session's listener in `metrics.listeners`.
-    pub listener: usize,
+    /// What is counted, as that of the session's listener.
+    pub counted: Counted<'a>,
+}
+
+/// What one session may see and ask during one call of [`Service::advance`]. The fields are public so that several can
+/// be borrowed at once: `io.down.tx.put(bytes, io.cx.pool)`.
+pub struct Io<'a> {
+    /// What was queued for the client when the session last parked has all been sent since: an idle time begins now.
+    pub drained: bool,
+    /// Towards the client.
+    pub down: &'a mut Link,
+    /// Towards the origin.
+    pub up: &'a mut Link,
     /// Which session this is.
     pub id: Id,
+    /// What it shares with the others.
+    pub cx: Cx<'a>,
     /// What was asked of the reactor; started after the call.
     pub asked: &'a mut Asked,
 }
@@ -218,7 +224,7 @@ impl Io<'_> {
 
     /// The addresses of `name`; asked again until it answers.
     pub fn resolve(&mut self, name: &str) -> Poll<Result<Addresses, Failure>> {
-        self.resolver.lookup(name, self.id, self.now)
+        self.cx.resolver.lookup(name, self.id, self.cx.now)
     }
 
     /// A connection to the first of `addresses` that takes one; asked again until it answers. Each address gets its share
@@ -247,8 +253,8 @@ impl Io<'_> {
         if self.up.status != Status::Closed {
             self.asked.disconnect = true;
             self.up.rx.clear();
-            self.up.rx.release(self.pool);
-            self.up.tx.clear(self.pool);
+            self.up.rx.release(self.cx.pool);
+            self.up.tx.clear(self.cx.pool);
             self.up.eof = false;
             self.up.finish = Finish::Open;
             self.up.status = Status::Closed;

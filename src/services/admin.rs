@@ -127,7 +127,7 @@ impl Answer {
     fn put(&self, manner: &Manner, io: &mut Io<'_>) {
         let mut bytes = Vec::with_capacity(256 + self.body.len());
         put_status_line(&mut bytes, self.status);
-        put_header(&mut bytes, "Date", httpdate::fmt_http_date(io.wall));
+        put_header(&mut bytes, "Date", httpdate::fmt_http_date(io.cx.wall));
         put_header(&mut bytes, "Content-Type", self.content_type);
         put_header_number(&mut bytes, "Content-Length", self.body.len() as u64);
         put_header(&mut bytes, "Cache-Control", "no-store");
@@ -143,7 +143,7 @@ impl Answer {
         if manner.has_body {
             bytes.extend_from_slice(self.body.as_bytes());
         }
-        io.down.tx.put(&bytes, io.pool);
+        io.down.tx.put(&bytes, io.cx.pool);
     }
 }
 
@@ -162,19 +162,19 @@ impl Service for Admin {
             match conn {
                 Conn::Idle { until } => {
                     if io.drained {
-                        *until = io.now + self.idle_timeout;
+                        *until = io.cx.now + self.idle_timeout;
                     }
                     if io.down.rx.is_empty() {
                         if io.down.eof {
                             io.close();
-                        } else if io.now >= *until && io.down.tx.is_empty() {
+                        } else if io.cx.now >= *until && io.down.tx.is_empty() {
                             return Err(Error::TimedOut(Phase::Idle));
                         }
                         return Ok(());
                     }
                     *conn = Conn::Head {
                         scanner: HeadScanner::default(),
-                        until: io.now + self.head_timeout,
+                        until: io.cx.now + self.head_timeout,
                     };
                 }
                 Conn::Head { scanner, until } => {
@@ -187,25 +187,25 @@ impl Service for Admin {
                                 let text = "the stream ended within a request head";
                                 return Err(Error::Protocol(text.to_owned()));
                             }
-                            Ok(Parsed::Partial) if io.now >= *until => {
+                            Ok(Parsed::Partial) if io.cx.now >= *until => {
                                 return Err(Error::TimedOut(Phase::Head));
                             }
                             Ok(Parsed::Partial) => return Ok(()),
                             Ok(Parsed::Complete(request, consumed)) => {
                                 let view = View {
-                                    metrics: io.metrics,
-                                    resolver: io.resolver.counters(),
-                                    lookups: io.resolver.lookups_under_way(),
-                                    cached_names: io.resolver.cached(),
+                                    metrics: io.cx.counted.all(),
+                                    resolver: io.cx.resolver.counters(),
+                                    lookups: io.cx.resolver.lookups_under_way(),
+                                    cached_names: io.cx.resolver.cached(),
                                     started: self.started,
-                                    wall: io.wall,
-                                    process: Process::read(io.disk),
+                                    wall: io.cx.wall,
+                                    process: Process::read(io.cx.disk),
                                 };
                                 let manner = Manner {
                                     has_body: request.method != Method::Head,
                                     keep_alive: request.keep_alive
                                         && request.body == BodyLength::None
-                                        && !io.draining,
+                                        && !io.cx.draining,
                                     version: request.version,
                                 };
                                 (self.answer(&request, &view), manner, consumed)
@@ -215,7 +215,7 @@ impl Service for Admin {
                     answer.put(&manner, io);
                     io.down.rx.consume(consumed);
                     *conn = Conn::Idle {
-                        until: io.now + self.idle_timeout,
+                        until: io.cx.now + self.idle_timeout,
                     };
                     if !manner.keep_alive {
                         io.close();

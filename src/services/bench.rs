@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::buffer::{Front, Pool};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
-use crate::metrics::{ListenerMetrics, Metrics};
-use crate::service::{Asked, Id, Io, Link, Peer, Service, Side, Status};
+use crate::metrics::{Counted, ListenerMetrics, Metrics};
+use crate::service::{Asked, Cx, Id, Io, Link, Peer, Service, Side, Status};
 use crate::sys::unix::Unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.
@@ -43,6 +43,22 @@ pub struct Bench<T: Service> {
     pub ending: Ending,
     /// How the session was dropped.
     pub failed: Option<Error>,
+}
+
+/// What a bench shows its service; a macro, because the service itself stays free to be borrowed.
+macro_rules! cx {
+    ($bench:expr) => {
+        Cx {
+            now: $bench.now,
+            wall: $bench.wall,
+            turn: $bench.metrics.turns,
+            draining: $bench.draining,
+            pool: &mut $bench.pool,
+            disk: &mut $bench.disk,
+            resolver: &mut $bench.resolver,
+            counted: Counted::new(&mut $bench.metrics, 0),
+        }
+    };
 }
 
 impl<T: Service> Bench<T> {
@@ -125,17 +141,10 @@ impl<T: Service> Bench<T> {
         };
         let mut asked = Asked::default();
         let mut io = Io {
-            now: self.now,
-            wall: self.wall,
-            draining: self.draining,
             drained: std::mem::take(&mut self.drained),
             down: &mut self.down,
             up: &mut self.up,
-            pool: &mut self.pool,
-            disk: &mut self.disk,
-            resolver: &mut self.resolver,
-            metrics: &mut self.metrics,
-            listener: 0,
+            cx: cx!(self),
             id: Id {
                 index: 0,
                 generation: 0,
@@ -160,12 +169,22 @@ impl<T: Service> Bench<T> {
         if (self.closed || self.failed.is_some())
             && let Some(conn) = self.conn.take()
         {
-            self.service.ended(conn, &mut self.disk, self.now);
+            self.service.ended(conn, &mut cx!(self));
         }
         if asked.turn_end {
-            self.service.turn_ended(&mut self.disk, &mut self.metrics);
+            self.service.turn_ended(&mut cx!(self));
         }
         asked.again
+    }
+
+    /// Another connection of the same service has ended.
+    pub fn ends(&mut self, conn: T::Conn) {
+        self.service.ended(conn, &mut cx!(self));
+    }
+
+    /// Files that the service writes to were moved away.
+    pub fn reopen(&mut self) {
+        self.service.reopen(&mut cx!(self));
     }
 
     /// Takes what is queued for the client, files included, as far as it takes it. Whether somebody who was refused room

@@ -67,10 +67,10 @@ impl Service for Hello {
                     if !io.down.tx.has_room(message.len()) {
                         return Ok(());
                     }
-                    io.down.tx.put(message.as_bytes(), io.pool);
+                    io.down.tx.put(message.as_bytes(), io.cx.pool);
                     conn.next += 1;
                     conn.state = State::Awaiting {
-                        until: self.wait(io.now),
+                        until: self.wait(io.cx.now),
                     };
                 }
                 State::Awaiting { .. } if !io.down.rx.is_empty() => {
@@ -80,7 +80,7 @@ impl Service for Hello {
                         return Ok(());
                     }
                     conn.state = State::Pausing {
-                        until: io.now + self.config.interval,
+                        until: io.cx.now + self.config.interval,
                     };
                 }
                 // A client that will not reply any more gets no more messages.
@@ -88,22 +88,22 @@ impl Service for Hello {
                     io.close();
                     return Ok(());
                 }
-                State::Awaiting { until } if io.now >= until && !io.drained => {
+                State::Awaiting { until } if io.cx.now >= until && !io.drained => {
                     return Err(Error::TimedOut(Phase::Idle));
                 }
                 State::Awaiting { ref mut until } => {
                     if io.drained {
-                        *until = self.wait(io.now);
+                        *until = self.wait(io.cx.now);
                     }
                     return Ok(());
                 }
                 State::Pausing { until } => {
                     io.down.rx.clear();
-                    if io.now < until {
+                    if io.cx.now < until {
                         return Ok(());
                     }
                     conn.state = State::Ready {
-                        until: self.wait(io.now),
+                        until: self.wait(io.cx.now),
                     };
                 }
             }

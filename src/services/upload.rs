@@ -33,7 +33,7 @@ use crate::config::{Overwrite, UploadConfig};
 use crate::disk::File;
 use crate::disk::{Disk, FileKind};
 use crate::ending::{Error, Phase};
-use crate::service::{Io, Peer, Service};
+use crate::service::{Cx, Io, Peer, Service};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
 use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner, UserInfo};
@@ -155,18 +155,18 @@ impl Upload {
         let failed = |error| Error::Disk(name.to_string(), error);
         // Looked at before the client sends for nothing; the rename at the end looks again.
         if self.overwrite == Overwrite::Refuse
-            && is_taken(&self.folder, &name, io.disk).map_err(failed)?
+            && is_taken(&self.folder, &name, io.cx.disk).map_err(failed)?
         {
             return Err(Error::Refused(format!("{name}: there is such a file")));
         }
-        let free_bytes = io.disk.free_bytes(&self.folder).map_err(failed)?;
+        let free_bytes = io.cx.disk.free_bytes(&self.folder).map_err(failed)?;
         if header.size_bytes > free_bytes {
             return Err(Error::Refused(format!(
                 "{name}: {} bytes, and the disk has room for {free_bytes}",
                 header.size_bytes
             )));
         }
-        let (partial, file) = self.create_partial(io.disk).map_err(failed)?;
+        let (partial, file) = self.create_partial(io.cx.disk).map_err(failed)?;
         Ok(State::Body {
             incoming: Box::new(Incoming {
                 name,
@@ -174,9 +174,9 @@ impl Upload {
                 file,
                 size_bytes: header.size_bytes,
                 written_bytes: 0,
-                began: io.now,
+                began: io.cx.now,
             }),
-            until: io.now + self.idle_timeout,
+            until: io.cx.now + self.idle_timeout,
         })
     }
 
@@ -228,6 +228,7 @@ impl Incoming {
         while written < count {
             let offset = self.written_bytes + written as u64;
             match io
+                .cx
                 .disk
                 .write_at(&self.file, offset, &rx.bytes()[written..count])
             {
@@ -239,7 +240,7 @@ impl Incoming {
         }
         self.written_bytes += count as u64;
         rx.consume(count);
-        rx.release(io.pool); // the page after a full one is a large one
+        rx.release(io.cx.pool); // the page after a full one is a large one
         Ok(count)
     }
 
@@ -269,8 +270,8 @@ impl Service for Upload {
             conn.state = match &mut conn.state {
                 State::Greeting { until } => {
                     let mut challenge = [0; CHALLENGE_BYTES];
-                    io.disk.entropy(&mut challenge);
-                    io.down.tx.put(&challenge, io.pool);
+                    io.cx.disk.entropy(&mut challenge);
+                    io.down.tx.put(&challenge, io.cx.pool);
                     State::Answer {
                         challenge,
                         until: *until,
@@ -286,7 +287,7 @@ impl Service for Upload {
                         return Err(Error::Refused("a wrong answer to the challenge".to_owned()));
                     }
                     io.down.rx.consume(answer_bytes);
-                    self.after_handshake(*until, io.now)
+                    self.after_handshake(*until, io.cx.now)
                 }
                 State::Login { scanner, until } => {
                     let bytes = io.down.rx.bytes();
@@ -305,12 +306,12 @@ impl Service for Upload {
                         .is_some_and(|users| users.verify(&login))
                     {
                         log::info!("upload {}: login of {:?} refused", conn.peer, login.user);
-                        io.down.tx.put(login::REFUSED, io.pool);
+                        io.down.tx.put(login::REFUSED, io.cx.pool);
                         io.close();
                         return Ok(());
                     }
-                    io.down.tx.put(login::ACCEPTED, io.pool);
-                    self.idle(io.now)
+                    io.down.tx.put(login::ACCEPTED, io.cx.pool);
+                    self.idle(io.cx.now)
                 }
                 State::Header { gathered, until } => {
                     match frame::decode(gathered, self.header_bytes_max) {
@@ -325,7 +326,7 @@ impl Service for Upload {
                                 return wait(io, *until, phase, begun, || "a file header".into());
                             }
                             if gathered.is_empty() {
-                                *until = io.now + self.handshake_timeout;
+                                *until = io.cx.now + self.handshake_timeout;
                             }
                             gathered.extend_from_slice(&rx.bytes()[..count]);
                             rx.consume(count);
@@ -336,7 +337,7 @@ impl Service for Upload {
                 State::Body { incoming, until } => {
                     let count = incoming.write(io)?;
                     let (rate_min, most) = (self.body_rate_min, self.idle_timeout);
-                    *until = prolonged(*until, count, rate_min, io.now, most);
+                    *until = prolonged(*until, count, rate_min, io.cx.now, most);
                     if incoming.written_bytes < incoming.size_bytes {
                         return wait(io, *until, Phase::Body, true, || {
                             let Incoming {
@@ -348,28 +349,27 @@ impl Service for Upload {
                             format!("{name} after {written_bytes} of {size_bytes} bytes")
                         });
                     }
-                    let name = self.store(incoming, io.disk)?;
-                    io.metrics.files_stored += 1;
-                    io.metrics.file_bytes_stored += incoming.size_bytes;
+                    let name = self.store(incoming, io.cx.disk)?;
+                    io.cx.counted.stored(incoming.size_bytes);
                     log::info!(
                         "upload {}: stored {name}, {} bytes in {:.3} s",
                         conn.peer,
                         incoming.size_bytes,
-                        (io.now - incoming.began).as_secs_f64()
+                        (io.cx.now - incoming.began).as_secs_f64()
                     );
-                    if io.draining {
-                        conn.state = self.idle(io.now);
+                    if io.cx.draining {
+                        conn.state = self.idle(io.cx.now);
                         io.close();
                         return Ok(());
                     }
                     conn.stored += 1;
                     if conn.stored >= self.files_per_turn_max {
                         conn.stored = 0;
-                        conn.state = self.idle(io.now);
+                        conn.state = self.idle(io.cx.now);
                         io.again();
                         return Ok(());
                     }
-                    self.idle(io.now)
+                    self.idle(io.cx.now)
                 }
             };
         }
@@ -385,11 +385,11 @@ impl Service for Upload {
         }
     }
 
-    fn ended(&mut self, conn: Conn, disk: &mut dyn Disk, _now: Instant) {
+    fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
         let State::Body { incoming, .. } = conn.state else {
             return;
         };
-        if let Err(error) = disk.remove(&self.folder, &incoming.partial) {
+        if let Err(error) = cx.disk.remove(&self.folder, &incoming.partial) {
             let path = incoming.partial.display();
             log::error!("upload {}: {path} stays behind: {error}", conn.peer);
         }
@@ -410,9 +410,9 @@ fn wait(
             what()
         )));
     }
-    if io.down.eof || (io.draining && !begun) {
+    if io.down.eof || (io.cx.draining && !begun) {
         io.close();
-    } else if io.now >= until {
+    } else if io.cx.now >= until {
         return Err(Error::TimedOut(phase));
     }
     Ok(())

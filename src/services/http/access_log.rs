@@ -21,7 +21,7 @@ use crate::disk::Disk;
 use crate::disk::File;
 use crate::http::date::{put_iso, put_log_time, unix_s};
 use crate::http::head::RequestHead;
-use crate::metrics::Metrics;
+use crate::metrics::Counted;
 
 /// Bytes of lines that are written before the turn ends.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -69,19 +69,19 @@ impl AccessLog {
     }
 
     /// Adds a line.
-    pub(super) fn add(&mut self, line: &Line<'_>, disk: &mut dyn Disk, metrics: &mut Metrics) {
+    pub(super) fn add(&mut self, line: &Line<'_>, disk: &mut dyn Disk, counted: &mut Counted<'_>) {
         let before = self.lines.len();
         match self.format {
             LogFormat::Combined => put_combined(&mut self.lines, line),
             LogFormat::Json => put_json(&mut self.lines, line),
         }
-        metrics.access_log_lines += 1;
+        counted.log_line();
         if self.lines.len() >= BATCH_BYTES && before < BATCH_BYTES {
-            self.flush(disk, metrics);
+            self.flush(disk, counted);
         }
         if self.lines.len() > WAITING_BYTES_MAX {
             self.lines.truncate(before);
-            metrics.access_log_dropped += 1;
+            counted.log_lines_dropped(1);
         }
     }
 
@@ -91,7 +91,7 @@ impl AccessLog {
     }
 
     /// Writes what waits, as far as it can be written now.
-    pub(super) fn flush(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics) {
+    pub(super) fn flush(&mut self, disk: &mut dyn Disk, counted: &mut Counted<'_>) {
         let mut written = 0;
         let result = loop {
             let rest = &self.lines.as_bytes()[written..];
@@ -115,7 +115,7 @@ impl AccessLog {
                     log::error!("access log {:?}: {error}; lines are dropped", self.place);
                 }
                 let lost = self.lines.bytes().filter(|byte| *byte == b'\n').count();
-                metrics.access_log_dropped += lost as u64;
+                counted.log_lines_dropped(lost as u64);
                 self.lines.clear();
             }
             Err(_) => {}

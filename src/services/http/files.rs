@@ -130,10 +130,10 @@ impl Files {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<Progress, Refusal> {
         let path = head.target.path().unwrap_or_default();
-        if let Some(made) = self.cache.get(path, out.now, out.disk, &self.root) {
+        if let Some(made) = self.cache.get(path, out.cx.now, out.cx.disk, &self.root) {
             made.put(head, connection, answers, out)?;
             return Ok(Progress::Answered);
         }
@@ -147,7 +147,7 @@ impl Files {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<Progress, Refusal> {
         match self.find(path, head, out)? {
             Found::File { name, tried } => {
@@ -158,8 +158,9 @@ impl Files {
                 result?;
             }
             Found::Fallback { name } => {
-                let put =
-                    |made: &mut Made, out: &mut Out<'_>| made.put(head, connection, answers, out);
+                let put = |made: &mut Made, out: &mut Out<'_, '_>| {
+                    made.put(head, connection, answers, out)
+                };
                 self.with_page(&name, out, put).unwrap_or(Err(NOT_FOUND))?;
             }
             Found::Redirect { location } => {
@@ -194,12 +195,12 @@ impl Files {
         method: Method<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> bool {
         let Some(name) = self.config.error_pages.get(&status.code()).cloned() else {
             return false;
         };
-        let put = |page: &mut Made, out: &mut Out<'_>| {
+        let put = |page: &mut Made, out: &mut Out<'_, '_>| {
             page.plain.put_as(status, method, connection, answers, out);
         };
         self.with_page(&name, out, put).is_some()
@@ -213,7 +214,7 @@ impl Files {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<(), Refusal> {
         let tag = format!("\"{:016x}\"", page.tag);
         let current = Validators {
@@ -226,7 +227,7 @@ impl Files {
             Outcome::PreconditionFailed => return Err(PRECONDITION_FAILED),
         };
         let others = std::mem::replace(&mut answers.lines, Rc::clone(&self.lines));
-        let answer = answers.begin(status, connection, out.wall);
+        let answer = answers.begin(status, connection, out.cx.wall);
         put_header(answer, "ETag", &tag);
         put_header(answer, "Cache-Control", "no-cache");
         put_header(answer, "Vary", "Accept");
@@ -246,7 +247,8 @@ impl Files {
         answers.lines = others;
         if status == Status::OK && head.method == Method::Get {
             answers.answered.body_bytes = page.text.len() as u64;
-            out.tx.put_shared(&page.text, 0..page.text.len(), out.pool);
+            out.tx
+                .put_shared(&page.text, 0..page.text.len(), out.cx.pool);
         }
         Ok(())
     }
@@ -255,10 +257,10 @@ impl Files {
     fn with_page<T>(
         &mut self,
         name: &str,
-        out: &mut Out<'_>,
-        put: impl FnOnce(&mut Made, &mut Out<'_>) -> T,
+        out: &mut Out<'_, '_>,
+        put: impl FnOnce(&mut Made, &mut Out<'_, '_>) -> T,
     ) -> Option<T> {
-        if let Some(made) = self.cache.get(name, out.now, out.disk, &self.root) {
+        if let Some(made) = self.cache.get(name, out.cx.now, out.cx.disk, &self.root) {
             return Some(put(made, out));
         }
         let made = self.open(name, out).ok().and_then(|opened| {
@@ -272,14 +274,14 @@ impl Files {
         Some(result)
     }
 
-    fn keep(&mut self, key: &str, made: Made, witnesses: Vec<Witness>, out: &Out<'_>) {
+    fn keep(&mut self, key: &str, made: Made, witnesses: Vec<Witness>, out: &Out<'_, '_>) {
         let all = || std::iter::once(&made.plain).chain(made.coded.iter().map(|(_, coded)| coded));
         let held = Held {
             files: all().filter_map(|made| made.file.clone()).collect(),
             bytes: all().map(|made| made.whole.len() + MADE_BYTES).sum(),
         };
         self.cache
-            .insert(key, witnesses, made, held, out.now, out.wall);
+            .insert(key, witnesses, made, held, out.cx.now, out.cx.wall);
     }
 
     /// What a request path leads to.
@@ -287,7 +289,7 @@ impl Files {
         &self,
         path: &str,
         head: &RequestHead<'_>,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<Found, Refusal> {
         let safe = SafePath::parse(path)
             .map_err(|error| Refusal::new(Status::BAD_REQUEST, error.text()))?;
@@ -337,7 +339,7 @@ impl Files {
         shown: String,
         folder: File,
         head: &RequestHead<'_>,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<Found, Refusal> {
         let mut tried = Vec::new();
         for index in &self.config.index {
@@ -370,11 +372,15 @@ impl Files {
         ))
     }
 
-    fn open(&self, name: &str, out: &mut Out<'_>) -> Result<(File, Metadata), Refusal> {
-        let opened = out.disk.open(&self.root, Path::new(name)).and_then(|file| {
-            let metadata = out.disk.metadata(&file)?;
-            Ok((file, metadata))
-        });
+    fn open(&self, name: &str, out: &mut Out<'_, '_>) -> Result<(File, Metadata), Refusal> {
+        let opened = out
+            .cx
+            .disk
+            .open(&self.root, Path::new(name))
+            .and_then(|file| {
+                let metadata = out.cx.disk.metadata(&file)?;
+                Ok((file, metadata))
+            });
         opened.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 Refusal::new(Status::FORBIDDEN, "this file may not be read")
@@ -393,7 +399,7 @@ impl Files {
         &self,
         name: &str,
         mut tried: Vec<Tried>,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> io::Result<(Made, Vec<Witness>)> {
         let Some((_, Some((file, metadata)))) = tried.pop() else {
             return Err(io::ErrorKind::NotFound.into());
@@ -421,7 +427,7 @@ impl Files {
             put_header(&mut lines, "Vary", "Accept-Encoding");
         }
         let content_type = self.media_types.of(name);
-        let represent = |file, metadata, coding, out: &mut Out<'_>| {
+        let represent = |file, metadata, coding, out: &mut Out<'_, '_>| {
             Representation::new(file, metadata, &content_type, &lines, coding, out)
         };
         let (plain, metadata) = represent(file, metadata, Coding::Identity, out)?;
@@ -521,10 +527,10 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Reads from the beginning until `into` is full; whether there was as much.
-fn read_whole(out: &mut Out<'_>, file: &File, mut into: &mut [u8]) -> io::Result<bool> {
+fn read_whole(out: &mut Out<'_, '_>, file: &File, mut into: &mut [u8]) -> io::Result<bool> {
     let mut offset = 0;
     while !into.is_empty() {
-        let count = out.disk.read_at(file, offset, into)?;
+        let count = out.cx.disk.read_at(file, offset, into)?;
         if count == 0 {
             return Ok(false);
         }
@@ -561,7 +567,7 @@ impl Made {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<(), Refusal> {
         let representation = match self.coded.is_empty() {
             true => &mut self.plain,
@@ -593,7 +599,7 @@ impl Representation {
         content_type: &str,
         lines: &[u8],
         coding: Coding,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> io::Result<(Self, Metadata)> {
         let mut body = None;
         for _ in 0..READS_MAX {
@@ -602,7 +608,7 @@ impl Representation {
             }
             let mut bytes = vec![0; metadata.len as usize];
             let is_whole = read_whole(out, &file, &mut bytes)?;
-            let now = out.disk.metadata(&file)?;
+            let now = out.cx.disk.metadata(&file)?;
             // A file that changed while it was read would make an answer of two versions.
             if is_whole && now == metadata {
                 body = Some(bytes);
@@ -612,7 +618,7 @@ impl Representation {
         }
         let modified_s = unix_s(metadata.modified);
         let tag = entity_tag(&metadata);
-        let date_s = unix_s(out.wall);
+        let date_s = unix_s(out.cx.wall);
         let mut encoding = Vec::new();
         if coding != Coding::Identity {
             put_header(&mut encoding, "Content-Encoding", coding.name());
@@ -654,11 +660,11 @@ impl Representation {
         Ok((made, metadata))
     }
 
-    fn set_date(&mut self, answers: &mut Answers, out: &Out<'_>) {
-        let now_s = unix_s(out.wall);
+    fn set_date(&mut self, answers: &mut Answers, out: &Out<'_, '_>) {
+        let now_s = unix_s(out.cx.wall);
         if now_s != self.date_s {
             self.date_s = now_s;
-            self.whole[DATE_AT..DATE_AT + DATE_BYTES].copy_from_slice(answers.date(out.wall));
+            self.whole[DATE_AT..DATE_AT + DATE_BYTES].copy_from_slice(answers.date(out.cx.wall));
         }
     }
 
@@ -668,7 +674,7 @@ impl Representation {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<(), Refusal> {
         self.set_date(answers, out);
         let conditional = CONDITIONS.iter().any(|name| head.headers.contains(name));
@@ -699,9 +705,9 @@ impl Representation {
         method: Method<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) {
-        let answer = answers.begin(status, connection, out.wall);
+        let answer = answers.begin(status, connection, out.cx.wall);
         put_header(answer, "Content-Type", &self.content_type);
         put_header_number(answer, "Content-Length", self.body_bytes);
         put_header(answer, "X-Content-Type-Options", "nosniff");
@@ -714,7 +720,7 @@ impl Representation {
     }
 
     /// The head of the whole file.
-    fn put_head(&self, connection: Connection, out: &mut Out<'_>) {
+    fn put_head(&self, connection: Connection, out: &mut Out<'_, '_>) {
         if connection == Connection::Keep {
             return out.put(&self.whole[..self.head_bytes]);
         }
@@ -724,13 +730,13 @@ impl Representation {
     }
 
     /// Some of the body, from memory or by `sendfile`.
-    fn put_body(&self, start: u64, end: u64, out: &mut Out<'_>) {
+    fn put_body(&self, start: u64, end: u64, out: &mut Out<'_, '_>) {
         match &self.file {
             None => out.put(&self.whole[self.head_bytes..][start as usize..end as usize]),
             Some((file, modified)) => {
                 let modified = Some(*modified);
                 out.tx
-                    .put_version(file, modified, start, end - start, out.pool);
+                    .put_version(file, modified, start, end - start, out.cx.pool);
             }
         }
     }
@@ -742,7 +748,7 @@ impl Representation {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<bool, Refusal> {
         let tag = EntityTag::parse(self.tag.as_bytes());
         let current = Validators {
@@ -752,7 +758,7 @@ impl Representation {
         match conditional::evaluate(head.method, &head.headers, Some(&current)) {
             Outcome::Proceed => {}
             Outcome::NotModified => {
-                let answer = answers.begin(Status::NOT_MODIFIED, connection, out.wall);
+                let answer = answers.begin(Status::NOT_MODIFIED, connection, out.cx.wall);
                 self.put_validators(answer);
                 put_head_end(answer);
                 answers.send(out);
@@ -768,13 +774,13 @@ impl Representation {
         else {
             return Ok(false);
         };
-        if !conditional::range_applies(&head.headers, &current, unix_s(out.wall)) {
+        if !conditional::range_applies(&head.headers, &current, unix_s(out.cx.wall)) {
             return Ok(false);
         }
         match Ranges::parse(range, self.body_bytes) {
             Ranges::Whole => return Ok(false),
             Ranges::One(range) => {
-                let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.wall);
+                let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.cx.wall);
                 put_header(answer, "Content-Type", &self.content_type);
                 answer.extend_from_slice(&self.encoding);
                 answer.extend_from_slice(b"Content-Range: ");
@@ -790,13 +796,13 @@ impl Representation {
             }
             Ranges::Many(ranges) => {
                 let mut seed = [0; 8];
-                out.disk.entropy(&mut seed);
+                out.cx.disk.entropy(&mut seed);
                 let parts = Multipart::new(
                     u64::from_ne_bytes(seed),
                     &self.content_type,
                     self.body_bytes,
                 );
-                let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.wall);
+                let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.cx.wall);
                 answer.extend_from_slice(b"Content-Type: ");
                 parts.put_content_type(answer);
                 answer.extend_from_slice(b"\r\n");

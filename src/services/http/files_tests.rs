@@ -12,7 +12,6 @@ use super::Http;
 use crate::config::{Config, Kind, Overrides};
 use crate::ending::{Ending, Phase};
 use crate::metrics::Limit;
-use crate::service::Service;
 use crate::services::bench::Bench;
 
 /// A folder, a server for it, and a connection.
@@ -1309,7 +1308,7 @@ fn each_answer_has_a_line_in_the_log() {
             .count(),
         5
     );
-    s.bench.service.reopen(&mut s.bench.disk);
+    s.bench.reopen();
     s.bench.peer_sends(b"\0nonsense\r\n\r\n");
     assert_eq!(
         fs::read_to_string(s.path("log.1"))

@@ -167,9 +167,9 @@ impl Listings {
         wanted: &Wanted,
         folder: &File,
         root: &File,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Poll<Result<Page, Unlisted>> {
-        let now = out.now;
+        let now = out.cx.now;
         if self.worked_at != Some(now) {
             self.worked_at = Some(now);
             self.work_left = WORK_PER_TURN;
@@ -239,13 +239,13 @@ impl Job {
         work: &mut usize,
         entries_max: usize,
         root: &File,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> io::Result<Option<Page>> {
         loop {
             let is_done = match &mut self.stage {
                 Stage::Done(page) => return Ok(Some(page.clone())),
                 _ if *work == 0 => {
-                    self.touched = out.now;
+                    self.touched = out.cx.now;
                     return Ok(None);
                 }
                 Stage::Reading {
@@ -259,7 +259,7 @@ impl Job {
                         && let Some(from) = *next
                     {
                         *work -= 1; // a folder without names has to end too
-                        *next = out.disk.names(folder, from, names)?;
+                        *next = out.cx.disk.names(folder, from, names)?;
                     }
                     while *work > 0
                         && let Some(name) = names.pop()
@@ -286,7 +286,7 @@ impl Job {
                 }
             };
             if is_done {
-                self.advance(out.now);
+                self.advance(out.cx.now);
             }
         }
     }
@@ -344,12 +344,12 @@ impl Wanted {
 }
 
 /// What a name stands for, if that is to be shown.
-fn look(folder: &str, name: &Path, root: &File, out: &mut Out<'_>) -> Option<Row> {
+fn look(folder: &str, name: &Path, root: &File, out: &mut Out<'_, '_>) -> Option<Row> {
     let name = name.to_str()?; // what is not UTF-8 could not be asked for
     if name.starts_with('.') || name.contains('\\') || name.chars().any(char::is_control) {
         return None;
     }
-    let metadata = out.disk.look(root, &Path::new(folder).join(name)).ok()?;
+    let metadata = out.cx.disk.look(root, &Path::new(folder).join(name)).ok()?;
     let is_folder = match metadata.kind {
         FileKind::Folder => true,
         FileKind::Regular => false,

@@ -47,7 +47,7 @@ impl Pages {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<(), Refusal> {
         let page = match head.target.path() {
             Some("/" | "/index.html") => &self.index,

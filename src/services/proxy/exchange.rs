@@ -146,7 +146,7 @@ impl Proxy {
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
         if exchange.backlog.shrank(&io.up.tx) || io.drained {
-            exchange.progress(io.now, &self.rules);
+            exchange.progress(io.cx.now, &self.rules);
         }
         if let Some(step) = self.upload(exchange, io)? {
             return Ok(step);
@@ -157,7 +157,7 @@ impl Proxy {
         if let Some(step) = self.download(exchange, origin, io)? {
             return Ok(step);
         }
-        if io.now >= exchange.until && io.down.tx.is_empty() {
+        if io.cx.now >= exchange.until && io.down.tx.is_empty() {
             return self.exchange_expired(exchange, origin, io);
         }
         exchange.backlog.watch(&mut io.up.tx);
@@ -170,20 +170,21 @@ impl Proxy {
             return Ok(None);
         }
         let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
-        let text = match pass(&mut exchange.upload, Coding::Kept, rx, tx, io.pool) {
+        let text = match pass(&mut exchange.upload, Coding::Kept, rx, tx, io.cx.pool) {
             Ok(0) if io.down.is_drained() && exchange.is_awaited() => BodyError::Truncated.text(),
             Ok(0) => {
                 if !io.down.rx.is_empty() {
                     // The client is held up by the origin.
-                    exchange.body_until = io.now + self.rules.idle_timeout;
+                    exchange.body_until = io.cx.now + self.rules.idle_timeout;
                 }
                 return Ok(None);
             }
             Ok(count) => {
                 let (rate_min, most) = (self.rules.body_rate_min, self.rules.idle_timeout);
-                exchange.body_until = prolonged(exchange.body_until, count, rate_min, io.now, most);
-                exchange.uploaded = exchange.upload.is_done().then_some(io.now);
-                exchange.progress(io.now, &self.rules);
+                exchange.body_until =
+                    prolonged(exchange.body_until, count, rate_min, io.cx.now, most);
+                exchange.uploaded = exchange.upload.is_done().then_some(io.cx.now);
+                exchange.progress(io.cx.now, &self.rules);
                 return Ok(None);
             }
             Err(error) => error.text(),
@@ -219,12 +220,12 @@ impl Proxy {
             if matches!(heard, Heard::Part) || !io.down.tx.has_room(self.scratch.len()) {
                 return None;
             }
-            io.down.tx.put(&self.scratch, io.pool);
+            io.down.tx.put(&self.scratch, io.cx.pool);
             match heard {
                 Heard::Interim(head_bytes) => {
                     io.up.rx.consume(head_bytes);
                     if std::mem::take(&mut exchange.request.expects_continue) {
-                        exchange.body_until = io.now + self.rules.idle_timeout;
+                        exchange.body_until = io.cx.now + self.rules.idle_timeout;
                     }
                 }
                 Heard::Final(head_bytes, passing) => {
@@ -234,7 +235,7 @@ impl Proxy {
                 }
                 Heard::Part | Heard::Bad(_) => unreachable!("both were dealt with above"),
             }
-            exchange.progress(io.now, &self.rules);
+            exchange.progress(io.cx.now, &self.rules);
         }
         None
     }
@@ -284,7 +285,7 @@ impl Proxy {
         // An origin that answers before it has the whole request may never read the rest.
         let early = !exchange.upload.is_done();
         let end_is_framing = open_ended && old_client;
-        let ends = !request.keep_alive || end_is_framing || early || io.draining;
+        let ends = !request.keep_alive || end_is_framing || early || io.cx.draining;
         let manner = Manner {
             chunked: open_ended && !old_client,
             persistence: request.persistence(!ends),
@@ -305,7 +306,7 @@ impl Proxy {
     fn silent_end(&mut self, exchange: &Exchange, origin: &Origin, io: &mut Io<'_>) -> Step {
         if exchange.request.head_bytes > 0 {
             io.disconnect();
-            return self.resolve_next(exchange.request, io.now);
+            return self.resolve_next(exchange.request, io.cx.now);
         }
         let text = match io.up.status {
             Status::Failed(kind) => format!("{}: {kind}", origin.authority),
@@ -334,14 +335,14 @@ impl Proxy {
                 if !(passing.reusable && whole && is_reusable(io.up)) {
                     io.disconnect();
                 }
-                Ok(Some(match passing.ends || !whole || io.draining {
+                Ok(Some(match passing.ends || !whole || io.cx.draining {
                     true => Step::End,
-                    false => self.idle_next(io.now),
+                    false => self.idle_next(io.cx.now),
                 }))
             }
             Ok(count) => {
                 if count > 0 {
-                    exchange.progress(io.now, &self.rules);
+                    exchange.progress(io.cx.now, &self.rules);
                 }
                 Ok(None)
             }
@@ -356,12 +357,12 @@ impl Proxy {
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
         let awaits_client = exchange.awaits_client(io);
-        let client_is_late = awaits_client && io.now >= exchange.body_until;
+        let client_is_late = awaits_client && io.cx.now >= exchange.body_until;
         if !awaits_client {
-            exchange.body_until = io.now + self.rules.idle_timeout;
+            exchange.body_until = io.cx.now + self.rules.idle_timeout;
         }
         exchange.until = exchange.origin_until(&self.rules);
-        if io.now < exchange.until && !client_is_late {
+        if io.cx.now < exchange.until && !client_is_late {
             return Ok(Step::Wait);
         }
         Ok(match &exchange.download {
@@ -394,7 +395,7 @@ impl Passing {
     /// Passes on what waits. How many bytes it took.
     fn pass(&mut self, io: &mut Io<'_>) -> Result<usize, BodyError> {
         let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);
-        let count = pass(&mut self.body, self.coding, rx, tx, io.pool)?;
+        let count = pass(&mut self.body, self.coding, rx, tx, io.cx.pool)?;
         if self.body.is_done() || !io.up.is_drained() {
             return Ok(count);
         }
@@ -403,7 +404,7 @@ impl Passing {
             return Err(BodyError::Truncated); // a reset is no end
         }
         if self.coding == Coding::Made {
-            io.down.tx.put(LAST_CHUNK, io.pool);
+            io.down.tx.put(LAST_CHUNK, io.cx.pool);
         }
         Ok(count)
     }

@@ -38,12 +38,11 @@ use std::time::{Duration, Instant};
 
 use crate::buffer::{PAGE_BYTES, SendQueue};
 use crate::config::{Cache, Ports, ProxyConfig};
-use crate::disk::Disk;
 use crate::dns::{AddressPolicy, Failure, Refused};
 use crate::ending::{Error, Phase};
 use crate::http::head::{BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::{Method, Status as Code, Version};
-use crate::service::{Io, Peer, Service};
+use crate::service::{Cx, Io, Peer, Service};
 use crate::services::addresses::{Address, Addresses};
 
 mod exchange;
@@ -180,7 +179,7 @@ impl Proxy {
     /// Between two requests: the origin's connection is kept as long as nothing is heard of it.
     fn idle(&self, until: &mut Instant, io: &mut Io<'_>) -> Result<Step, Error> {
         if io.drained {
-            *until = io.now + self.rules.idle_timeout;
+            *until = io.cx.now + self.rules.idle_timeout;
         }
         if !is_reusable(io.up) {
             io.disconnect();
@@ -191,13 +190,13 @@ impl Proxy {
         }
         if !io.down.rx.is_empty() {
             return Ok(Step::Go(State::Head {
-                until: io.now + self.rules.head_timeout,
+                until: io.cx.now + self.rules.head_timeout,
             }));
         }
-        if io.down.eof || io.draining {
+        if io.down.eof || io.cx.draining {
             return Ok(Step::End);
         }
-        if io.now >= *until && io.down.tx.is_empty() {
+        if io.cx.now >= *until && io.down.tx.is_empty() {
             return Err(Error::TimedOut(Phase::Idle));
         }
         Ok(Step::Wait)
@@ -223,7 +222,7 @@ impl Proxy {
                 let text = "head too large: expected fewer or shorter headers";
                 return self.answer(None, Code::REQUEST_HEADER_FIELDS_TOO_LARGE, text, io);
             }
-            Ok(Parsed::Partial) if io.now >= until && io.down.tx.is_empty() => {
+            Ok(Parsed::Partial) if io.cx.now >= until && io.down.tx.is_empty() => {
                 let text = "the head of the request took too long";
                 return self.answer(None, Code::REQUEST_TIMEOUT, text, io);
             }
@@ -249,7 +248,7 @@ impl Proxy {
                 }
                 origin.set(&route);
                 io.disconnect();
-                self.resolve_next(request, io.now)
+                self.resolve_next(request, io.cx.now)
             }
         }
     }
@@ -269,7 +268,7 @@ impl Proxy {
         io: &mut Io<'_>,
     ) -> Step {
         let addresses = match io.resolve(origin.host()) {
-            Poll::Pending if io.now < until => return Step::Wait,
+            Poll::Pending if io.cx.now < until => return Step::Wait,
             Poll::Pending => Err(Failure::Timeout),
             Poll::Ready(answer) => answer,
         };
@@ -301,7 +300,7 @@ impl Proxy {
         let _ = io.connect(&addresses, self.rules.connect_timeout);
         Step::Go(State::Connecting {
             request,
-            until: io.now + self.rules.connect_timeout,
+            until: io.cx.now + self.rules.connect_timeout,
         })
     }
 
@@ -313,7 +312,7 @@ impl Proxy {
         io: &mut Io<'_>,
     ) -> Step {
         let result = match io.connect(&[], self.rules.connect_timeout) {
-            Poll::Pending if io.now < until => return Step::Wait,
+            Poll::Pending if io.cx.now < until => return Step::Wait,
             Poll::Pending => Err(io::ErrorKind::TimedOut),
             Poll::Ready(result) => result,
         };
@@ -328,9 +327,12 @@ impl Proxy {
             }
             Ok(()) if request.form == Form::Tunnel => {
                 io.down.rx.consume(request.head_bytes);
-                io.down.tx.put(TUNNEL_OPEN, io.pool);
+                io.down.tx.put(TUNNEL_OPEN, io.cx.pool);
                 (io.down.end_is_framing, io.up.end_is_framing) = (true, true);
-                Step::Go(State::Tunnel(Tunnel::new(self.rules.idle_timeout, io.now)))
+                Step::Go(State::Tunnel(Tunnel::new(
+                    self.rules.idle_timeout,
+                    io.cx.now,
+                )))
             }
             Ok(()) => {
                 let (bytes, limits) = (io.down.rx.bytes(), &self.rules.request_limits);
@@ -351,11 +353,11 @@ impl Proxy {
 
     /// Sends the head that was written to `scratch`. `held`: it stays in `down.rx`, to be sent again if need be.
     fn send(&mut self, mut request: Request, held: bool, io: &mut Io<'_>) -> Step {
-        io.up.tx.put(&self.scratch, io.pool);
+        io.up.tx.put(&self.scratch, io.cx.pool);
         if !held {
             io.down.rx.consume(std::mem::take(&mut request.head_bytes));
         }
-        let exchange = Exchange::new(request, io.now, &self.rules);
+        let exchange = Exchange::new(request, io.cx.now, &self.rules);
         Step::Go(State::Exchanging(exchange))
     }
 
@@ -392,7 +394,7 @@ impl Proxy {
     ) -> Step {
         io.disconnect();
         let stays = request.is_some_and(|request| {
-            request.keep_alive && request.body == BodyLength::None && !io.draining
+            request.keep_alive && request.body == BodyLength::None && !io.cx.draining
         });
         let answer = Answer {
             status,
@@ -402,12 +404,12 @@ impl Proxy {
             persistence: request.map_or(Persistence::Ends, |request| request.persistence(stays)),
         };
         self.scratch.clear();
-        answer.put(&mut self.scratch, io.wall);
-        io.down.tx.put(&self.scratch, io.pool);
+        answer.put(&mut self.scratch, io.cx.wall);
+        io.down.tx.put(&self.scratch, io.cx.pool);
         match request {
             Some(request) if stays => {
                 io.down.rx.consume(request.head_bytes);
-                self.idle_next(io.now)
+                self.idle_next(io.cx.now)
             }
             _ => Step::End,
         }
@@ -540,7 +542,7 @@ impl Service for Proxy {
         }
     }
 
-    fn ended(&mut self, conn: Conn, _disk: &mut dyn Disk, _now: Instant) {
+    fn ended(&mut self, conn: Conn, _cx: &mut Cx<'_>) {
         if let Some(address) = conn.address {
             self.addresses.leave(address);
         }

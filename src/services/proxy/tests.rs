@@ -985,10 +985,7 @@ fn an_address_has_as_many_connections_as_it_may() {
         ..config()
     };
     let mut service = Proxy::new(&config, 0xfeed);
-    let (now, mut disk) = (
-        Instant::now(),
-        crate::sys::unix::Unix::new(false).expect("a poll"),
-    );
+    let now = Instant::now();
     let on_the_bench = Peer::Inet(([192, 0, 2, 9], 1).into());
     let first = service.accept(&on_the_bench, now);
     let mut bench = Bench::new(service);
@@ -998,7 +995,7 @@ fn an_address_has_as_many_connections_as_it_may() {
         "before it asked for anything"
     );
     bench.expect_closed();
-    bench.service.ended(first, &mut disk, now);
+    bench.ends(first);
     let next = bench.service.accept(&on_the_bench, now);
     assert!(matches!(next.state, State::Idle { .. }));
 }
