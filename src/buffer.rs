@@ -506,7 +506,7 @@ impl SendQueue {
 
     /// A turn begins: what is queued by now has had to wait, whether or not a flush tried to send it.
     #[inline]
-    pub fn keep_waiting(&mut self) {
+    pub fn begin_turn(&mut self) {
         self.kept_waiting = u16::try_from(self.chunks.len()).unwrap_or(u16::MAX);
     }
 
@@ -805,16 +805,16 @@ mod tests {
         tx.sent(4, &mut pool);
         assert_eq!(tx.promised(), None, "it goes out at once");
         tx.sent(5, &mut pool);
-        tx.keep_waiting();
+        tx.begin_turn();
         tx.put_version(&file, version, 0, 3, &mut pool);
         assert_eq!(tx.promised(), version, "half of it went out before");
         tx.sent(5, &mut pool);
         assert_eq!(tx.promised(), None, "the second did not have to wait");
-        tx.keep_waiting();
+        tx.begin_turn();
         assert_eq!(tx.promised(), version, "now it has");
         tx.sent(3, &mut pool);
         tx.put_file(&file, 0, 3, &mut pool);
-        tx.keep_waiting();
+        tx.begin_turn();
         assert_eq!(tx.promised(), None, "nothing was promised");
     }
 

@@ -16,16 +16,20 @@
 //! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact may have changed, and
 //! [`session::Session::pump`] finds out. So merged, repeated and stale events are harmless.
 //!
-//! The modules in reading order: `session` (fill, advance, flush), `token`, `timer`, `host`, `upstream`, `datagram`,
+//! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops that cross the kernel),
+//! `transfer`, `tls`, `taking`, `token`, `timer`, `host`, `upstream`, `datagram`,
 //! `names`.
 
 mod datagram;
+mod half;
 mod host;
 mod names;
 mod session;
+mod taking;
 mod timer;
 pub mod tls;
 mod token;
+mod transfer;
 mod upstream;
 
 use std::collections::VecDeque;
@@ -40,13 +44,13 @@ use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error, Phase};
 use crate::metrics::{Gauges, ListenerMetrics, Metrics};
 use crate::service::datagram::{DatagramService, Outbox};
-use crate::service::{Id, Service, Side};
+use crate::service::{Id, Link, Service, Side, Status};
 use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys};
 use datagram::{DatagramSocket, Sources};
 use host::{Host, Hosted};
 use names::Names;
 pub use names::resolver_settings;
-use session::{Context, Origin, Outcome, Session, SessionLimits};
+use session::{Context, Outcome, Provenance, Session, SessionLimits};
 use timer::{Tick, Timers};
 use tls::TlsSource;
 use token::Token;
@@ -250,6 +254,7 @@ impl<S: Sys> Reactor<S> {
                 wall,
                 draining: false,
                 turn_end: false,
+                nowhere: Link::new(Status::Closed, 0),
             },
             limits,
             hosts: Slab::new(),
@@ -603,7 +608,7 @@ impl<S: Sys> Reactor<S> {
             }
         }
         for (_, session) in &mut self.sessions {
-            session.told = true;
+            session.woken = true;
             enqueue(session, &mut self.runnable);
         }
     }
@@ -786,14 +791,14 @@ impl<S: Sys> Reactor<S> {
         let counted = &mut cx.metrics.listeners[listener.metrics];
         counted.accepted += 1;
         counted.active += 1;
-        let origin = Origin {
+        let provenance = Provenance {
             listener: index,
             host: listener.host,
             metrics: listener.metrics,
             conn,
             peer,
         };
-        let mut session = Session::new(id, origin, stream, tls, &cx.limits, cx.now);
+        let mut session = Session::new(id, provenance, stream, tls, &cx.limits);
         session.note(Side::Down, listener.client_first, true, false);
         let session = entry.insert(session);
         enqueue(session, &mut self.runnable);
@@ -834,10 +839,10 @@ impl<S: Sys> Reactor<S> {
             if !session.reminders.came(tick) {
                 continue;
             }
-            let host = &*self.hosts[session.origin.host].host;
-            let (deadline, _) = session.deadline(host, &self.cx.limits);
+            let host = &*self.hosts[session.provenance.host].host;
+            let deadline = session.until(host, &self.cx.limits);
             if deadline <= self.cx.now {
-                session.told = true;
+                session.woken = true;
                 enqueue(session, &mut self.runnable);
             } else if !self.cx.sys.planted(PlantedBug::DeadlineNotRearmed) {
                 session.reminders.arm(deadline, id, &mut self.timers);
@@ -860,7 +865,7 @@ impl<S: Sys> Reactor<S> {
             };
             session.queued = false;
             self.cx.metrics.pumps += 1;
-            let host = &mut *self.hosts[session.origin.host].host;
+            let host = &mut *self.hosts[session.provenance.host].host;
             match session.pump(host, &mut self.cx) {
                 Outcome::Park(deadline) => session.reminders.arm(deadline, id, &mut self.timers),
                 Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
@@ -873,15 +878,16 @@ impl<S: Sys> Reactor<S> {
     /// Ends a session: its service, its sockets, its pages, its place.
     fn remove(&mut self, index: usize, result: &Result<(), Error>) {
         let session = self.sessions.remove(index);
-        let listener = &mut self.listeners[session.origin.listener];
+        let listener = &mut self.listeners[session.provenance.listener];
         listener.active -= 1;
-        let serving = &mut self.hosts[session.origin.host];
+        let serving = &mut self.hosts[session.provenance.host];
         serving.sessions -= 1;
-        serving
-            .host
-            .ended(session.origin.conn, &mut self.cx.of(session.origin.metrics));
+        serving.host.ended(
+            session.provenance.conn,
+            &mut self.cx.of(session.provenance.metrics),
+        );
         if serving.retired && serving.sessions == 0 {
-            self.hosts.remove(session.origin.host);
+            self.hosts.remove(session.provenance.host);
         }
         let counted = &mut self.cx.metrics.listeners[listener.metrics];
         counted.active -= 1;
@@ -905,7 +911,7 @@ impl<S: Sys> Reactor<S> {
                 level,
                 "{} {}: {error}",
                 listener.options.name,
-                session.origin.peer
+                session.provenance.peer
             );
         }
         session.dismantle(result.is_err(), &mut self.cx);
@@ -922,7 +928,7 @@ impl<S: Sys> Reactor<S> {
                 .filter(|s| s.id == id)
                 .filter(|_| !self.cx.sys.planted(PlantedBug::NameWakeLost))
             {
-                session.told = true;
+                session.woken = true;
                 enqueue(session, &mut self.runnable);
             }
         }

@@ -98,6 +98,8 @@ pub struct Link {
     /// To the peer, the end of our stream says that what came before is whole, as with a body without length: if the session
     /// is dropped, the connection is reset instead.
     pub end_is_framing: bool,
+    /// Bytes that left for the peer, as records where TLS is spoken: how fast it takes what is sent.
+    pub sent: u64,
 }
 
 impl Link {
@@ -110,6 +112,7 @@ impl Link {
             finish: Finish::Open,
             status,
             end_is_framing: false,
+            sent: 0,
         }
     }
 
