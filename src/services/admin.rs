@@ -184,10 +184,11 @@ impl Service for Admin {
                     let (answer, manner, consumed) =
                         match scanner.request(io.down.rx.bytes(), &self.limits) {
                             Ok(Parsed::Partial) if io.down.eof => {
-                                let text = "the stream ended within a request head";
-                                return Err(Error::Protocol(text.to_owned()));
+                                let text = "the stream ended within a request head\n".to_owned();
+                                let answer = Answer::text(Status::BAD_REQUEST, text);
+                                (answer, Manner::LAST, io.down.rx.len())
                             }
-                            Ok(Parsed::Partial) if io.cx.now >= *until => {
+                            Ok(Parsed::Partial) if io.cx.now >= *until && io.down.tx.is_empty() => {
                                 return Err(Error::TimedOut(Phase::Head));
                             }
                             Ok(Parsed::Partial) => return Ok(()),

@@ -10,7 +10,7 @@ use crate::buffer::{Front, Pool};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
-use crate::service::{Asked, Cx, Id, Io, Link, Peer, Service, Side, Status};
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, Peer, Service, Side, Status};
 use crate::sys::unix::Unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.
@@ -95,43 +95,47 @@ impl<T: Service> Bench<T> {
         bench
     }
 
-    /// Calls `advance` until it changes nothing, taking what is sent.
+    /// Calls `advance` as the reactor does after a fact changed, taking what is sent: once, and again for the next turn that
+    /// the service asked for, or for room that was refused before. One more call must change nothing.
     pub fn step(&mut self) {
         loop {
-            let before = (
-                self.sent.len(),
-                self.down.rx.len(),
-                self.up.rx.len(),
-                self.up.status,
-            );
             let again = self.advance_once();
             let freed = self.collect();
-            if self.closed || self.failed.is_some() {
+            if self.is_over() {
                 return;
             }
             if again {
                 self.now += Duration::from_micros(1); // the next turn
-                continue;
-            }
-            if before
-                == (
-                    self.sent.len(),
-                    self.down.rx.len(),
-                    self.up.rx.len(),
-                    self.up.status,
-                )
-                && !freed
-                && !self.drained
-            {
+            } else if !freed && !self.drained {
                 break;
             }
         }
-        let conn = self.conn.as_ref().expect("the connection is open");
+        let before = self.facts();
+        let again = self.advance_once();
+        self.collect();
+        assert!(
+            !again && !self.is_over(),
+            "a second look asked for something"
+        );
+        assert_eq!(self.facts(), before, "a second look changed something");
         self.waited = !self.down.tx.is_empty();
         assert!(
-            self.waited || self.service.deadline(conn) > self.now,
+            self.waited || self.deadline() > Some(self.now),
             "the deadline must lie ahead"
         );
+    }
+
+    /// Everything that a call of `advance` may change while the session goes on.
+    fn facts(&self) -> ([usize; 5], Status, [Finish; 2], Option<Instant>) {
+        let (down, up) = (&self.down, &self.up);
+        let counts = [
+            self.sent.len(),
+            down.rx.len(),
+            down.tx.memory_bytes(),
+            up.rx.len(),
+            up.tx.memory_bytes(),
+        ];
+        (counts, up.status, [down.finish, up.finish], self.deadline())
     }
 
     /// One call; whether the service wants another turn.

@@ -83,8 +83,8 @@ impl Service for Hello {
                         until: io.cx.now + self.config.interval,
                     };
                 }
-                // A client that will not reply any more gets no more messages.
-                State::Awaiting { .. } | State::Pausing { .. } if io.down.is_drained() => {
+                // A client that will not reply any more gets no more messages, whatever it said during a pause.
+                State::Awaiting { .. } | State::Pausing { .. } if io.down.eof => {
                     io.close();
                     return Ok(());
                 }
@@ -171,6 +171,16 @@ mod tests {
         let mut bench = bench(3);
         bench.later(Duration::from_secs(60));
         assert!(matches!(bench.failed, Some(Error::TimedOut(Phase::Idle))));
+    }
+
+    #[test]
+    fn the_end_together_with_what_comes_during_a_pause_is_seen_at_once() {
+        let mut bench = bench(3);
+        bench.expect(b"hello0").peer_sends(b"by");
+        bench
+            .peer_sends_and_closes(b"e")
+            .expect(b"")
+            .expect_closed();
     }
 
     #[test]

@@ -170,14 +170,13 @@ impl Proxy {
             return Ok(None);
         }
         let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
-        let text = match pass(&mut exchange.upload, Coding::Kept, rx, tx, io.cx.pool) {
-            Ok(0) if io.down.is_drained() && exchange.is_awaited() => BodyError::Truncated.text(),
+        let error = match pass(&mut exchange.upload, Coding::Kept, rx, tx, io.cx.pool) {
             Ok(0) => {
                 if !io.down.rx.is_empty() {
                     // The client is held up by the origin.
                     exchange.body_until = io.cx.now + self.rules.idle_timeout;
                 }
-                return Ok(None);
+                None
             }
             Ok(count) => {
                 let (rate_min, most) = (self.rules.body_rate_min, self.rules.idle_timeout);
@@ -185,14 +184,27 @@ impl Proxy {
                     prolonged(exchange.body_until, count, rate_min, io.cx.now, most);
                 exchange.uploaded = exchange.upload.is_done().then_some(io.cx.now);
                 exchange.progress(io.cx.now, &self.rules);
-                return Ok(None);
+                None
             }
-            Err(error) => error.text(),
+            Err(error) => Some(error),
         };
-        Ok(Some(match &exchange.download {
-            Download::Awaited => self.answer(None, Code::BAD_REQUEST, text, io),
-            Download::Passing(passing) => passing.cut(format!("request cut: {text}"))?,
-        }))
+        // The end may have come together with the last bytes, so it is looked for after those were taken.
+        let truncated = io.down.is_drained() && !exchange.upload.is_done();
+        match (&exchange.download, error) {
+            (_, None) if !truncated => Ok(None),
+            (Download::Awaited, error) => {
+                let text = error.unwrap_or(BodyError::Truncated).text();
+                Ok(Some(self.answer(None, Code::BAD_REQUEST, text, io)))
+            }
+            (Download::Passing(passing), Some(error)) => {
+                Ok(Some(passing.cut(format!("request cut: {error}"))?))
+            }
+            (Download::Passing(_), None) => {
+                // An origin that answers while it reads learns that no more will come.
+                io.up.finish();
+                Ok(None)
+            }
+        }
     }
 
     /// Passes on interim responses and the head of the final one.

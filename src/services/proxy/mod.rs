@@ -40,9 +40,10 @@ use crate::buffer::{PAGE_BYTES, SendQueue};
 use crate::config::{Cache, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Failure, Refused};
 use crate::ending::{Error, Phase};
+use crate::http::body::{BodyDecoder, BodyError};
 use crate::http::head::{BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::{Method, Status as Code, Version};
-use crate::service::{Cx, Io, Peer, Service};
+use crate::service::{Cx, Io, Link, Peer, Service};
 use crate::services::addresses::{Address, Addresses};
 
 mod exchange;
@@ -188,7 +189,8 @@ impl Proxy {
         while io.down.rx.bytes().starts_with(b"\r\n") {
             io.down.rx.consume(2);
         }
-        if !io.down.rx.is_empty() {
+        // Half of such a line end is no beginning of a head either.
+        if !matches!(io.down.rx.bytes(), b"" | b"\r") {
             return Ok(Step::Go(State::Head {
                 until: io.cx.now + self.rules.head_timeout,
             }));
@@ -268,6 +270,7 @@ impl Proxy {
         io: &mut Io<'_>,
     ) -> Step {
         let addresses = match io.resolve(origin.host()) {
+            Poll::Pending if request.is_cut_short(io.down) => return self.cut_short(io),
             Poll::Pending if io.cx.now < until => return Step::Wait,
             Poll::Pending => Err(Failure::Timeout),
             Poll::Ready(answer) => answer,
@@ -312,6 +315,7 @@ impl Proxy {
         io: &mut Io<'_>,
     ) -> Step {
         let result = match io.connect(&[], self.rules.connect_timeout) {
+            Poll::Pending if request.is_cut_short(io.down) => return self.cut_short(io),
             Poll::Pending if io.cx.now < until => return Step::Wait,
             Poll::Pending => Err(io::ErrorKind::TimedOut),
             Poll::Ready(result) => result,
@@ -377,6 +381,11 @@ impl Proxy {
     ) -> Step {
         log::debug!("proxy: {status}: {text}");
         self.put_answer(request, status, text, None, io)
+    }
+
+    /// The client ended before its request was whole: nobody is asked for what could not be sent on.
+    fn cut_short(&mut self, io: &mut Io<'_>) -> Step {
+        self.answer(None, Code::BAD_REQUEST, BodyError::Truncated.text(), io)
     }
 
     fn refuse(&mut self, request: Request, refusal: &Refusal, io: &mut Io<'_>) -> Step {
@@ -450,6 +459,23 @@ impl Request {
             repeatable: head.method.is_idempotent() && head.body == BodyLength::None,
             keep_alive: head.keep_alive && !proxied_1_0,
             expects_continue: head.expect_continue,
+        }
+    }
+
+    /// Whether the client ended within the body of this request, all of which waits behind its head.
+    fn is_cut_short(&self, down: &Link) -> bool {
+        if !down.eof {
+            return false;
+        }
+        let mut body = BodyDecoder::new(self.body);
+        let mut rest = &down.rx.bytes()[self.head_bytes..];
+        loop {
+            match body.step(rest) {
+                Ok(step) if step.done => return false,
+                Ok(step) if step.consumed() == 0 => return true,
+                Ok(step) => rest = &rest[step.consumed()..],
+                Err(_) => return false, // the client is told what is wrong when the body is sent on
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::ProxyConfig;
+use crate::dns::{self, Hosts, Resolver};
 use crate::http::body::{BodyDecoder, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::service::{Finish, Side, Status};
 use crate::services::bench::Bench;
@@ -1255,5 +1256,76 @@ proptest! {
         }
         prop_assert_eq!(body, chunks.concat());
         prop_assert_eq!(bench.is_over(), old_client);
+    }
+}
+
+#[test]
+fn a_body_that_ends_early_is_refused_at_once_whatever_the_proxy_waits_for() {
+    for (framing, part) in [
+        ("Content-Length: 10", "abc"),
+        ("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n"),
+    ] {
+        let head = format!("POST http://origin.example/ HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n");
+        let expect_refused = |bench: &mut Bench<Proxy>| {
+            let (code, text) = own_answer(bench);
+            assert_eq!((code, text.contains("ended early")), (400, true), "{text}");
+            bench.expect_closed();
+        };
+        let unknown = head.replace("origin.example", "slow.example");
+        let mut resolving = bench();
+        let nameservers = vec![SocketAddr::from(([192, 0, 2, 53], 53))];
+        let config = dns::Config {
+            nameservers,
+            ..dns::Config::default()
+        };
+        resolving.resolver = Resolver::new(config, Hosts::parse(""), [7; 32]);
+        resolving.peer_sends(unknown.as_bytes()).expect(b"");
+        expect_refused(resolving.peer_sends_and_closes(part.as_bytes()));
+
+        let mut connecting = bench();
+        connecting.peer_sends(head.as_bytes()).expect(b"");
+        assert_eq!(connecting.up.status, Status::Connecting);
+        expect_refused(connecting.peer_sends_and_closes(part.as_bytes()));
+
+        let mut exchanging = bench();
+        connected(&mut exchanging, head.as_bytes());
+        expect_refused(exchanging.peer_sends_and_closes(part.as_bytes()));
+
+        let mut answered = bench();
+        connected(&mut answered, head.as_bytes());
+        answered.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1");
+        answered.peer_sends_and_closes(part.as_bytes());
+        assert!(asked(&mut answered).ends_with(part));
+        assert_eq!(
+            answered.up.finish,
+            Finish::Wanted,
+            "the origin learns of it"
+        );
+        answered.origin_sends(b"2").expect_closed();
+    }
+}
+
+#[test]
+fn a_whole_request_with_the_end_behind_it_is_answered() {
+    let mut bench = bench();
+    let request = b"PUT http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
+    bench.peer_sends_and_closes(request).origin_accepts();
+    assert!(asked(&mut bench).ends_with("abc"));
+    bench.origin_sends(b"HTTP/1.1 204 No Content\r\n\r\n");
+    assert!(answered(&mut bench).starts_with("HTTP/1.1 204 "));
+    bench.expect_closed();
+}
+
+#[test]
+fn half_a_line_end_between_requests_is_no_request() {
+    for rest in ["", "\r", "\r\n", "\r\n\r"] {
+        let mut bench = bench();
+        connected(&mut bench, GET);
+        bench.origin_sends(b"HTTP/1.1 204 No Content\r\n\r\n");
+        bench.received();
+        for byte in rest.bytes() {
+            bench.peer_sends(&[byte]);
+        }
+        bench.peer_closes().expect(b"").expect_closed();
     }
 }
