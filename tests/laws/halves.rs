@@ -102,7 +102,7 @@ fn proxy_dialogue() -> String {
     format!(
         "POST http://{ORIGIN}/0/length/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello\
          POST http://{ORIGIN}/0/length/1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
-         3\r\nabc\r\n0\r\n\r\n\
+         3;x\r\nabc\r\n0\r\n\r\n\
          GET http://10.0.0.1/ HTTP/1.1\r\nHost: x\r\n\r\n\
          GET /{ORIGIN}/9/chunked/4 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     )

@@ -17,13 +17,17 @@ use super::{Backlog, Proxy, Request, Rules, Step};
 use crate::buffer::{Pool, RecvBuf, SendQueue, pour};
 use crate::ending::Error;
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
-use crate::http::head::{BodyLength, HeadScanner, Parsed};
+use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
 use crate::http::{Method, Status as Code, Version};
 use crate::service::{Finish, Io, Link, Status};
 use crate::services::prolonged;
 
-/// What the framing of one chunk takes at most: 16 digits and two line ends.
+/// What the framing of one chunk takes at most: 16 digits and two line ends. Made anew, framing is no
+/// longer than it came, but what ends a chunk may go out before it came.
 const CHUNK_FRAMING_BYTES_MAX: usize = 20;
+
+/// The line of the last chunk; trailers may follow.
+const LAST_CHUNK_HEAD: &[u8] = b"0\r\n";
 
 /// A request on its way and its response on the way back.
 pub(super) struct Exchange {
@@ -62,12 +66,25 @@ struct Passing {
 /// What becomes of the framing of a body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Coding {
-    /// It is passed on.
-    Kept,
+    /// It has none: its length is known, or the end of both connections is its end.
+    None,
+    /// Chunks are framed anew, so that their extensions end here (RFC 9112 section 7.1.1). Trailers
+    /// are passed on.
+    Reframed,
     /// Chunks are undone: the end of the connection is the end of the body.
     Undone,
     /// Chunks are made.
     Made,
+}
+
+impl Coding {
+    /// For a body that goes on as it came.
+    fn same(length: BodyLength) -> Self {
+        match length {
+            BodyLength::Chunked => Self::Reframed,
+            _ => Self::None,
+        }
+    }
 }
 
 /// What the origin's bytes turned out to be; the head to be passed on stands in the scratch buffer.
@@ -170,7 +187,8 @@ impl Proxy {
             return Ok(None);
         }
         let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
-        let error = match pass(&mut exchange.upload, Coding::Kept, rx, tx, io.cx.pool) {
+        let coding = Coding::same(exchange.request.body);
+        let error = match pass(&mut exchange.upload, coding, rx, tx, io.cx.pool) {
             Ok(0) => {
                 if !io.down.rx.is_empty() {
                     // The client is held up by the origin.
@@ -258,15 +276,21 @@ impl Proxy {
         exchange: &Exchange,
         scanner: &mut HeadScanner,
         origin: &Origin,
-        io: &Io<'_>,
+        io: &mut Io<'_>,
     ) -> Heard {
         let request = &exchange.request;
-        let (bytes, limits) = (io.up.rx.bytes(), &self.rules.response_limits);
+        let limits = &self.rules.response_limits;
         let method = match request.is_head {
             true => Method::Head,
             false => Method::Get,
         };
-        let (head, head_bytes) = match scanner.response(bytes, limits, method) {
+        let mut parsed = scanner.response(io.up.rx.bytes(), limits, method);
+        if let Err(HeadError::FoldedLine | HeadError::BlankBeforeColon) = parsed {
+            mend_response(io.up.rx.bytes_mut());
+            *scanner = HeadScanner::default();
+            parsed = scanner.response(io.up.rx.bytes(), limits, method);
+        }
+        let (head, head_bytes) = match parsed {
             Ok(Parsed::Complete(head, head_bytes)) => (head, head_bytes),
             Ok(Parsed::Partial) if io.up.eof => return Heard::Bad("it ended within the head"),
             Ok(Parsed::Partial) if !io.up.rx.has_space() => {
@@ -291,7 +315,7 @@ impl Proxy {
         let coding = match (head.body, old_client) {
             (BodyLength::Chunked, true) => Coding::Undone,
             (BodyLength::UntilClose, false) => Coding::Made,
-            _ => Coding::Kept,
+            (length, _) => Coding::same(length),
         };
         let open_ended = matches!(head.body, BodyLength::Chunked | BodyLength::UntilClose);
         // An origin that answers before it has the whole request may never read the rest.
@@ -302,6 +326,7 @@ impl Proxy {
             chunked: open_ended && !old_client,
             persistence: request.persistence(!ends),
             address_bar,
+            wall: io.cx.wall,
         };
         heads::put_response(&mut self.scratch, &head, manner, &self.rules.pseudonym);
         let passing = Passing {
@@ -441,12 +466,14 @@ fn pass(
         return Ok(0);
     }
     match coding {
-        Coding::Kept => {
-            let mut valid = 0;
-            while valid < waiting && !body.is_done() {
-                valid += body.step(&rx.bytes()[valid..])?.consumed();
+        Coding::None => {
+            let step = body.step(rx.bytes())?;
+            shift(rx, tx, step.payload, pool);
+        }
+        Coding::Reframed => {
+            while !rx.is_empty() && !body.is_done() {
+                reframe(body, rx, tx, pool)?;
             }
-            shift(rx, tx, valid, pool);
         }
         Coding::Undone => {
             while !rx.is_empty() && !body.is_done() {
@@ -457,12 +484,41 @@ fn pass(
         }
         Coding::Made => {
             body.step(rx.bytes())?;
-            tx.put(ChunkHead::new(waiting).as_bytes(), pool);
+            tx.put(ChunkHead::new(waiting as u64).as_bytes(), pool);
             shift(rx, tx, waiting, pool);
             tx.put(CHUNK_END, pool);
         }
     }
     Ok(waiting - rx.len())
+}
+
+/// Passes on one step of a chunked body: each chunk as long as it came, its framing made anew.
+fn reframe(
+    body: &mut BodyDecoder,
+    rx: &mut RecvBuf,
+    tx: &mut SendQueue,
+    pool: &mut Pool,
+) -> Result<(), BodyError> {
+    let (before, in_trailers) = (body.chunk_left(), body.is_in_trailers());
+    let step = body.step(rx.bytes())?;
+    let after = body.chunk_left();
+    if in_trailers {
+        shift(rx, tx, step.framing, pool);
+        return Ok(());
+    }
+    rx.consume(step.framing);
+    let size = before.unwrap_or(after.unwrap_or(0) + step.payload as u64);
+    if before.is_none() && size > 0 {
+        tx.put(ChunkHead::new(size).as_bytes(), pool);
+    }
+    shift(rx, tx, step.payload, pool);
+    if size > 0 && after.is_none() {
+        tx.put(CHUNK_END, pool);
+    }
+    if body.is_in_trailers() {
+        tx.put(LAST_CHUNK_HEAD, pool);
+    }
+    Ok(())
 }
 
 /// Moves `count` bytes for which room was found before.

@@ -17,8 +17,9 @@
 //! 1. The head of a request stays at the front of `down.rx` until it was sent for good: what must be sent again is read
 //!    again, and nothing is kept elsewhere. A request without body that may be repeated stays until the first byte of its
 //!    answer, where it went out on a connection that had been used before.
-//! 2. Bodies are validated and passed on as they come, never collected. A chunked one keeps its chunks, unless the client
-//!    speaks HTTP/1.0; one that lasts until the origin closes gets chunks, unless the client speaks HTTP/1.0.
+//! 2. Bodies are validated and passed on as they come, never collected. A chunked one keeps its
+//!    chunks, framed anew and without extensions, unless the client speaks HTTP/1.0; one that lasts
+//!    until the origin closes gets chunks, unless the client speaks HTTP/1.0.
 //! 3. Nobody is connected to whose address is refused, however it was written, and a name is refused as a whole. The
 //!    configured upstream of a gateway is exempt.
 //! 4. What was broken off is never made to look complete: once a byte of an answer went out, a failure closes the connection.

@@ -9,6 +9,8 @@ use crate::services::bench::Bench;
 use proptest::prelude::*;
 
 const VIA: &str = "Via: 1.1 netlab-reactor (0000feed)\r\n";
+/// What the proxy adds to a response that came without a date.
+const ADDED: &str = "Date: Wed, 14 Oct 2026 17:46:40 GMT\r\nVia: 1.1 netlab-reactor (0000feed)\r\n";
 const SANDBOX: &str = "Content-Security-Policy: sandbox allow-same-origin allow-forms allow-popups allow-downloads\r\n";
 const GET: &[u8] = b"GET http://origin.example/a?b HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -84,7 +86,7 @@ fn an_absolute_request_goes_to_its_origin_and_the_answer_comes_back() {
         .expect_open();
     assert_eq!(
         answered(&mut bench),
-        format!("HTTP/1.1 200 Fine\r\nServer: s\r\nContent-Length: 5\r\n{VIA}\r\nhello")
+        format!("HTTP/1.1 200 Fine\r\nServer: s\r\nContent-Length: 5\r\n{ADDED}\r\nhello")
     );
 }
 
@@ -106,7 +108,7 @@ fn headers_of_one_connection_are_dropped_both_ways() {
         answered(&mut bench),
         format!(
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}\r\n",
-            VIA.replace("1.1", "1.0")
+            ADDED.replace("1.1", "1.0")
         )
     );
     bench.expect_open();
@@ -119,7 +121,7 @@ fn the_same_origin_is_asked_on_the_same_connection_and_another_is_not() {
     bench.origin_sends(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(
         answered(&mut bench),
-        format!("HTTP/1.1 204 No Content\r\n{VIA}\r\n")
+        format!("HTTP/1.1 204 No Content\r\n{ADDED}\r\n")
     );
     bench.connect = None;
     bench.peer_sends(b"GET http://ORIGIN.example:80/2 HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -200,12 +202,12 @@ fn an_answer_that_has_begun_is_not_asked_for_again() {
 }
 
 #[test]
-fn bodies_with_a_length_and_in_chunks_are_passed_on_as_they_are() {
+fn bodies_with_a_length_and_in_chunks_are_passed_on() {
     for (framing, body) in [
         ("Content-Length: 11\r\n", "hello world"),
         (
             "Transfer-Encoding: chunked\r\n",
-            "5;x=\"y\"\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: t\r\n\r\n",
+            "5\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: t\r\n\r\n",
         ),
     ] {
         let mut bench = bench();
@@ -224,7 +226,7 @@ fn bodies_with_a_length_and_in_chunks_are_passed_on_as_they_are() {
         bench.origin_sends(format!("HTTP/1.1 200 OK\r\n{framing}\r\n{body}").as_bytes());
         assert_eq!(
             answered(&mut bench),
-            format!("HTTP/1.1 200 OK\r\n{before}{VIA}{after}\r\n{body}")
+            format!("HTTP/1.1 200 OK\r\n{before}{ADDED}{after}\r\n{body}")
         );
         bench.expect_open();
         assert_eq!(bench.up.status, Status::Open, "it is kept");
@@ -241,7 +243,7 @@ fn a_body_until_the_end_becomes_chunks() {
         answered(&mut bench),
         format!(
             "HTTP/1.1 200 OK\r\n{}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
-            VIA.replace("1.1", "1.0")
+            ADDED.replace("1.1", "1.0")
         )
     );
     bench.expect_open();
@@ -271,7 +273,7 @@ fn a_client_of_1_0_gets_no_chunks_and_the_end_of_the_connection() {
         bench.expect_closed();
         assert_eq!(
             answered(&mut bench),
-            format!("HTTP/1.1 200 OK\r\n{VIA}Connection: close\r\n\r\n{body}")
+            format!("HTTP/1.1 200 OK\r\n{ADDED}Connection: close\r\n\r\n{body}")
         );
     }
 }
@@ -302,7 +304,7 @@ fn some_answers_have_no_body_whatever_their_head_says() {
         bench.origin_sends(format!("HTTP/1.1 {response}\r\n").as_bytes());
         assert_eq!(
             answered(&mut bench),
-            format!("HTTP/1.1 {told}{VIA}\r\n"),
+            format!("HTTP/1.1 {told}{ADDED}\r\n"),
             "{method} {response}"
         );
         bench.expect_open();
@@ -335,7 +337,9 @@ fn an_early_answer_ends_the_connection_behind_it() {
     bench.origin_sends(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
     assert_eq!(
         answered(&mut bench),
-        format!("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n{VIA}Connection: close\r\n\r\nno")
+        format!(
+            "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n{ADDED}Connection: close\r\n\r\nno"
+        )
     );
     bench.expect_closed();
 }
@@ -423,7 +427,7 @@ fn redirects_stay_in_the_address_bar() {
         assert_eq!(
             answered(&mut bench),
             format!(
-                "HTTP/1.1 302 Found\r\nLocation: {told}\r\nContent-Length: 0\r\n{SANDBOX}{VIA}\r\n"
+                "HTTP/1.1 302 Found\r\nLocation: {told}\r\nContent-Length: 0\r\n{SANDBOX}{ADDED}\r\n"
             )
         );
     }
@@ -484,7 +488,7 @@ fn what_the_browser_keeps_for_this_proxy_stays_out_of_the_address_bar() {
             answered(&mut bench),
             format!(
                 "HTTP/1.1 103 Early Hints\r\n{kept_of_it}\r\n\
-                 HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{kept_of_it}{sandbox}{VIA}\r\n"
+                 HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{kept_of_it}{sandbox}{ADDED}\r\n"
             )
         );
     }
@@ -1228,7 +1232,7 @@ proptest! {
         } else {
             response.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
             for chunk in &chunks {
-                response.extend_from_slice(ChunkHead::new(chunk.len()).as_bytes());
+                response.extend_from_slice(ChunkHead::new(chunk.len() as u64).as_bytes());
                 response.extend_from_slice(chunk);
                 response.extend_from_slice(CHUNK_END);
             }
@@ -1327,5 +1331,83 @@ fn half_a_line_end_between_requests_is_no_request() {
             bench.peer_sends(&[byte]);
         }
         bench.peer_closes().expect(b"").expect_closed();
+    }
+}
+
+#[test]
+fn chunk_extensions_end_here_and_sizes_are_written_anew() {
+    let came = "005;x=\"y;\\\"\";z\r\nhello\r\nA ;a\r\n0123456789\r\n01\r\n!\r\n\
+        000;last=1\r\nT: v;w\r\nU:\r\n\r\n";
+    let told = "5\r\nhello\r\na\r\n0123456789\r\n1\r\n!\r\n0\r\nT: v;w\r\nU:\r\n\r\n";
+    for cut in [1, 2, 3, 5, 8, 13, came.len()] {
+        let mut bench = bench();
+        connected(
+            &mut bench,
+            b"POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        );
+        let mut upstream = String::new();
+        for piece in came.as_bytes().chunks(cut) {
+            bench.peer_sends(piece);
+            upstream += &asked(&mut bench);
+        }
+        assert_eq!(upstream, told, "to the origin, cut {cut}");
+        bench.origin_sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        bench.received();
+        for piece in came.as_bytes().chunks(cut) {
+            bench.origin_sends(piece);
+        }
+        assert_eq!(answered(&mut bench), told, "to the client, cut {cut}");
+        bench.expect_open();
+        assert_eq!(bench.up.status, Status::Open, "it is kept");
+    }
+}
+
+#[test]
+fn an_odd_response_is_passed_on_in_order() {
+    for (came, told) in [
+        (
+            "200 OK\r\nX : 1\r\nY: 2\r\n 3\r\nContent-Length\t: 2\r\n",
+            "200 OK\r\nX:  1\r\nY: 2   3\r\nContent-Length:\t 2\r\n",
+        ),
+        (
+            "600 So\r\nContent-Length: 2\r\n",
+            "600 So\r\nContent-Length: 2\r\n",
+        ),
+        (
+            "999 No\r\nContent-Length: 2\r\n",
+            "999 No\r\nContent-Length: 2\r\n",
+        ),
+    ] {
+        for cut in [1, 7, 1000] {
+            let mut bench = bench();
+            connected(&mut bench, GET);
+            for piece in format!("HTTP/1.1 {came}\r\nok").as_bytes().chunks(cut) {
+                bench.origin_sends(piece);
+            }
+            assert_eq!(
+                answered(&mut bench),
+                format!("HTTP/1.1 {told}{ADDED}\r\nok")
+            );
+            bench.expect_open();
+        }
+    }
+    let dated = "HTTP/1.1 200 OK\r\nDATE: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Length: 0\r\n";
+    for (connection, kept) in [("", true), ("Connection: date\r\n", false)] {
+        let mut bench = bench();
+        connected(&mut bench, GET);
+        bench.origin_sends(format!("{dated}{connection}\r\n").as_bytes());
+        let told = answered(&mut bench);
+        assert_eq!(told.contains("DATE: Mon, 01 Jan 2024"), kept, "{told}");
+        assert_eq!(told.contains(ADDED), !kept, "{told}");
+    }
+    for wrong in ["099 No\r\n", "200 OK\r\n X: 1\r\n", "200 OK\r\nX y: 1\r\n"] {
+        let mut bench = bench();
+        connected(&mut bench, GET);
+        bench.origin_sends(format!("HTTP/1.1 {wrong}\r\n").as_bytes());
+        assert_eq!(own_answer(&mut bench).0, 502, "{wrong:?}");
+    }
+    for wrong in ["X : 1", "X: 1\r\n 2"] {
+        let request = format!("GET http://origin.example/ HTTP/1.1\r\nHost: x\r\n{wrong}\r\n\r\n");
+        assert_eq!(refused(&mut bench(), &request).0, 400, "{wrong:?}");
     }
 }
