@@ -41,7 +41,7 @@ pub const HEADERS_MAX: usize = 256;
 const HEADERS_FEW: usize = 8;
 const HEADERS_USUAL: usize = 32;
 
-/// The most options that `Connection` may list: each of them costs a comparison for each header that a proxy forwards.
+/// The most options that `Connection` may list: each of them may cost a comparison for each header that a proxy forwards.
 const CONNECTION_OPTIONS_MAX: usize = 32;
 
 /// What a request line may have beside its target: a method of some length, two blanks, the version, the line end.
@@ -686,24 +686,33 @@ impl<'b> Headers<'b> {
         std::iter::from_fn(move || lines.next_line()).filter(move |(name, _)| keeps(name))
     }
 
-    /// Tells by its name which header is forwarded.
+    /// Tells by its name which header is forwarded. `Connection` is read once, whatever the number of
+    /// headers, and each of them is compared with its few options.
     fn keeper(&self) -> impl Fn(&[u8]) -> bool + use<'b> {
-        let headers = *self;
-        // The usual options name no header that would not be dropped anyway.
-        let nominates = self.list("connection").any(|option| {
-            !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
-        });
-        move |name| !(is_hop_by_hop(name) || nominates && headers.connection_names(name))
+        let (mut named, mut count, mut filter) = ([&b""[..]; CONNECTION_OPTIONS_MAX], 0, 0);
+        for (place, option) in named.iter_mut().zip(self.list("connection")) {
+            *place = option;
+            count += 1;
+            // The usual options name no header that would not be dropped anyway.
+            if !is_one_of(option, &["keep-alive", "close"]) {
+                filter |= filter_bit(option);
+            }
+        }
+        let is_named = move |name: &[u8]| {
+            filter & filter_bit(name) != 0
+                && named[..count]
+                    .iter()
+                    .any(|option| option.eq_ignore_ascii_case(name))
+                && !is_one_of(name, &["host", "content-length", "cache-control"])
+        };
+        move |name| !(is_hop_by_hop(name) || is_named(name))
     }
+}
 
-    fn connection_names(&self, name: &[u8]) -> bool {
-        let never = ["host", "content-length", "cache-control"];
-        self.list("connection")
-            .any(|option| option.eq_ignore_ascii_case(name))
-            && !never
-                .iter()
-                .any(|kept| kept.as_bytes().eq_ignore_ascii_case(name))
-    }
+fn is_one_of(name: &[u8], names: &[&str]) -> bool {
+    names
+        .iter()
+        .any(|other| other.as_bytes().eq_ignore_ascii_case(name))
 }
 
 impl<'b> IntoIterator for Headers<'b> {
@@ -738,9 +747,7 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
         25 => &["proxy-authentication-info"],
         _ => &[],
     };
-    names
-        .iter()
-        .any(|hop| hop.as_bytes().eq_ignore_ascii_case(name))
+    is_one_of(name, names)
 }
 
 /// Splits the first line off, its line end included.
@@ -1395,6 +1402,25 @@ mod tests {
         let lines = head.headers.end_to_end_lines().map(|(_, line)| line);
         let lines: Vec<&[u8]> = lines.collect();
         assert_eq!(lines, [&b"Host: h"[..], b"X-End: 2", b"Trailer: c"]);
+    }
+
+    #[test]
+    fn as_many_options_as_connection_may_list_name_their_headers() {
+        let option = |i: usize| format!("x-{}{}", "a".repeat(i % 7), i);
+        let options: Vec<String> = (0..CONNECTION_OPTIONS_MAX).map(option).collect();
+        let (first, rest) = options.split_at(5);
+        let mut text = format!(
+            "HTTP/1.1 200 OK\r\nConnection: ,,{}\r\n",
+            first.join(", ,").to_uppercase()
+        );
+        let others = (CONNECTION_OPTIONS_MAX..2 * CONNECTION_OPTIONS_MAX).map(option);
+        for name in options.iter().cloned().chain(others.clone()) {
+            text += &format!("{name}: {name}\r\n");
+        }
+        text += &format!("connection: {}\r\n\r\n", rest.join(","));
+        let head = response(&text, Method::Get).expect("a good head");
+        let kept: Vec<_> = head.headers.end_to_end().map(|(name, _)| name).collect();
+        assert_eq!(kept, others.collect::<Vec<_>>());
     }
 
     #[test]
