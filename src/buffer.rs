@@ -19,9 +19,8 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
-use std::time::SystemTime;
 
-use crate::disk::File;
+use crate::disk::{File, Version};
 
 /// Bytes in an ordinary page. A request head and most messages fit; 10,000 busy connections take 160 MiB.
 pub const PAGE_BYTES: usize = 16 * 1024;
@@ -348,8 +347,8 @@ pub enum Chunk {
         offset: u64,
         /// How much is left, in bytes.
         len: u64,
-        /// When the file last changed, as the answer's head promised; `None` where nothing was promised.
-        modified: Option<SystemTime>,
+        /// What the answer's head promised; `None` where nothing was.
+        version: Option<Rc<Version>>,
     },
 }
 
@@ -481,12 +480,12 @@ impl SendQueue {
         self.put_version(file, None, offset, len, pool);
     }
 
-    /// The same for a file that changed last at `modified`: bytes that have to wait for the peer are sent only if that
-    /// is still so then, and else the session ends, so that an answer is one version or visibly short.
+    /// The same for a file of which a version was promised: bytes that have to wait for the peer are sent only if they
+    /// are still that version's then, and else the session ends, so that an answer is one version or visibly short.
     pub fn put_version(
         &mut self,
         file: &File,
-        modified: Option<SystemTime>,
+        version: Option<&Rc<Version>>,
         offset: u64,
         len: u64,
         pool: &mut Pool,
@@ -497,7 +496,7 @@ impl SendQueue {
                     file: file.clone(),
                     offset,
                     len,
-                    modified,
+                    version: version.cloned(),
                 },
                 pool,
             );
@@ -511,9 +510,9 @@ impl SendQueue {
     }
 
     /// The version that the file range at the front was promised in, if it had to wait since.
-    pub fn promised(&self) -> Option<SystemTime> {
+    pub fn promised(&self) -> Option<&Version> {
         match self.chunks.front() {
-            Some(Chunk::File { modified, .. }) if self.kept_waiting > 0 => *modified,
+            Some(Chunk::File { version, .. }) if self.kept_waiting > 0 => version.as_deref(),
             _ => None,
         }
     }
@@ -799,19 +798,26 @@ mod tests {
     fn a_file_is_held_to_its_promise_once_it_had_to_wait() {
         let (mut pool, mut tx) = (pool(), SendQueue::new(1 << 20));
         let file = File::new(Handle::Simulated(1));
-        let version = Some(SystemTime::UNIX_EPOCH);
+        let (changed, modified) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
+        let version = Rc::new(Version {
+            len: 10,
+            modified,
+            changed,
+            sample: 0,
+        });
+        let promised = Some(&*version);
         tx.put(b"head", &mut pool);
-        tx.put_version(&file, version, 0, 10, &mut pool);
+        tx.put_version(&file, Some(&version), 0, 10, &mut pool);
         tx.sent(4, &mut pool);
         assert_eq!(tx.promised(), None, "it goes out at once");
         tx.sent(5, &mut pool);
         tx.begin_turn();
-        tx.put_version(&file, version, 0, 3, &mut pool);
-        assert_eq!(tx.promised(), version, "half of it went out before");
+        tx.put_version(&file, Some(&version), 0, 3, &mut pool);
+        assert_eq!(tx.promised(), promised, "half of it went out before");
         tx.sent(5, &mut pool);
         assert_eq!(tx.promised(), None, "the second did not have to wait");
         tx.begin_turn();
-        assert_eq!(tx.promised(), version, "now it has");
+        assert_eq!(tx.promised(), promised, "now it has");
         tx.sent(3, &mut pool);
         tx.put_file(&file, 0, 3, &mut pool);
         tx.begin_turn();

@@ -3,11 +3,14 @@
 //! Not here: how the operating system is asked (`sys::unix`), and what becomes of a file's bytes on their way to a socket
 //! ([`crate::buffer`]).
 
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::SystemTime;
+
+use foldhash::quality::FixedState;
 
 /// A file or folder that stays open as long as anything refers to it.
 ///
@@ -41,6 +44,20 @@ impl File {
     }
 }
 
+/// What a file was when the head of an answer was made of it: [`Disk`] makes it and judges
+/// whether a file still keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Its length in bytes.
+    pub len: u64,
+    /// As in [`Metadata`].
+    pub modified: SystemTime,
+    /// As there.
+    pub changed: SystemTime,
+    /// A hash of bytes at some places of it.
+    pub sample: u64,
+}
+
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
@@ -59,8 +76,11 @@ pub struct Metadata {
     pub kind: FileKind,
     /// Its length in bytes.
     pub len: u64,
-    /// When its contents last changed.
+    /// When its contents last changed, or what somebody said of that (`utimensat(2)`).
     pub modified: SystemTime,
+    /// When its contents, its names or what else is known of it last changed, by the kernel's clock:
+    /// nobody can set it, so another time here is the one sure sign of another version.
+    pub changed: SystemTime,
     /// Device and inode: two files are the same if these are.
     pub identity: (u64, u64),
 }
@@ -156,9 +176,71 @@ pub trait Disk {
     /// Removes a name.
     fn remove(&mut self, root: &File, path: &Path) -> io::Result<()>;
 
+    /// The version of an open file that `was` tells of.
+    fn version(&mut self, file: &File, was: &Metadata) -> io::Result<Version> {
+        Ok(Version {
+            len: was.len,
+            modified: was.modified,
+            changed: was.changed,
+            sample: sample(self, file, was.len)?,
+        })
+    }
+
+    /// Whether the first bytes of an open file are still those of `version`, so that an answer which
+    /// promised them can go on. A file system does not say what a change was. So:
+    ///
+    /// - a file that became shorter was written anew, and so was one of the same length whose
+    ///   contents changed;
+    /// - one that grew was appended to, and one whose contents did not change was renamed, linked
+    ///   or removed, unless the bytes at one of the places that the version remembers are others:
+    ///   then it was written anew, and made longer or its time set back.
+    fn keeps(&mut self, file: &File, version: &Version) -> bool {
+        let Ok(now) = self.metadata(file) else {
+            return false;
+        };
+        let (is_longer, is_as_long) = (now.len > version.len, now.len == version.len);
+        let is_unmodified = is_as_long && now.modified == version.modified;
+        if is_unmodified && now.changed == version.changed {
+            return true;
+        }
+        (is_longer || is_unmodified)
+            && sample(self, file, version.len).is_ok_and(|sample| sample == version.sample)
+    }
+
     /// Bytes that may still be written to the disk that holds `root`.
     fn free_bytes(&mut self, root: &File) -> io::Result<u64>;
 
     /// Fills `into` with random bytes fit for secrets.
     fn entropy(&mut self, into: &mut [u8]);
+}
+
+/// Places at which a version remembers its bytes, and how many at each. They are read once for each
+/// version, and again for each piece of it that is sent after a change. Few bytes at several places
+/// tell more than many at one: formats begin alike, and disk images end with zeros.
+const SAMPLES: u64 = 8;
+const SAMPLE_BYTES: u64 = 64;
+
+/// A hash of bytes from the first `len` of a file, at places spread evenly from the first to the last.
+/// It fails where there are no longer so many.
+fn sample(disk: &mut (impl Disk + ?Sized), file: &File, len: u64) -> io::Result<u64> {
+    let mut hash = FixedState::default().build_hasher();
+    let last = len.saturating_sub(SAMPLE_BYTES);
+    for place in 0..SAMPLES {
+        let mut offset = last / (SAMPLES - 1) * place;
+        if place == SAMPLES - 1 {
+            offset = last;
+        }
+        let mut bytes = [0; SAMPLE_BYTES as usize];
+        let mut wanted = &mut bytes[..len.min(SAMPLE_BYTES) as usize];
+        while !wanted.is_empty() {
+            let count = disk.read_at(file, offset, wanted)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            offset += count as u64;
+            wanted = &mut wanted[count..];
+        }
+        hash.write(&bytes);
+    }
+    Ok(hash.finish())
 }

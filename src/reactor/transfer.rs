@@ -108,9 +108,7 @@ pub(super) enum Progress {
 pub(super) fn is_as_promised<S: Sys>(queue: &SendQueue, sys: &mut S) -> bool {
     match (queue.promised(), queue.front()) {
         (Some(promised), Front::File(file, ..)) => {
-            let now = sys.metadata(file);
-            now.is_ok_and(|now| now.modified == promised)
-                || sys.planted(PlantedBug::PromiseForgotten)
+            sys.keeps(file, promised) || sys.planted(PlantedBug::PromiseForgotten)
         }
         _ => true,
     }

@@ -518,16 +518,23 @@ fn metadata(stat: &fs::Stat) -> Metadata {
         FileType::Directory => FileKind::Folder,
         _ => FileKind::Other,
     };
-    let modified = match u64::try_from(stat.st_mtime) {
-        Ok(seconds) => SystemTime::UNIX_EPOCH + Duration::new(seconds, stat.st_mtime_nsec as u32),
-        Err(_) => SystemTime::UNIX_EPOCH, // a time before 1970 has no place in HTTP
-    };
     Metadata {
         kind,
         len: stat.st_size as u64,
-        modified,
+        modified: moment(stat.st_mtime, stat.st_mtime_nsec),
+        changed: moment(stat.st_ctime, stat.st_ctime_nsec),
         identity: (stat.st_dev, stat.st_ino),
     }
+}
+
+/// A moment as the kernel tells it. Before 1970 the seconds are negative, and the nanoseconds still count forwards.
+fn moment(seconds: i64, nanoseconds: u64) -> SystemTime {
+    let span = Duration::from_secs(seconds.unsigned_abs());
+    let second = match seconds < 0 {
+        true => SystemTime::UNIX_EPOCH - span,
+        false => SystemTime::UNIX_EPOCH + span,
+    };
+    second + Duration::from_nanos(nanoseconds)
 }
 
 impl Disk for Unix {

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::Connection;
 use super::answer::{Answered, Answers, Detail, Out, Refusal, SERVER};
@@ -22,8 +22,8 @@ use super::listing::{Listings, POLICY, Page, Unlisted, Wanted};
 use crate::cache::files::{FileCache, Held, Limits, Witness};
 use crate::config::FilesConfig;
 use crate::disk::File;
-use crate::disk::{Disk, FileKind, Metadata};
-use crate::http::conditional::{self, EntityTag, Outcome, Validators};
+use crate::disk::{Disk, FileKind, Metadata, Version};
+use crate::http::conditional::{self, Dated, EntityTag, Outcome, Validators};
 use crate::http::date::{DATE_BYTES, Date, unix_s};
 use crate::http::head::{
     Headers, RequestHead, put_head_end, put_header, put_header_number, put_status_line,
@@ -78,9 +78,11 @@ struct Representation {
     /// The whole head, its `Date` as of `date_s`, and the body if it is small.
     whole: Vec<u8>,
     head_bytes: usize,
-    date_s: u64,
-    /// The file and when it last changed; `None` where the body stands behind the head in `whole`.
-    file: Option<(File, SystemTime)>,
+    date_s: i64,
+    /// The file and the version that the head promises; `None` where the body stands behind the head in `whole`.
+    file: Option<(File, Rc<Version>)>,
+    /// What the file was.
+    was: Metadata,
     content_type: String,
     /// Header lines that go with every answer about it, also with one that has no body.
     lines: Vec<u8>,
@@ -88,7 +90,11 @@ struct Representation {
     encoding: Vec<u8>,
     /// With its quotes.
     tag: String,
-    modified_s: u64,
+    modified_s: i64,
+    /// What `modified_s` says of this version.
+    dated: Dated,
+    /// Where `Last-Modified` stands in `whole`.
+    modified_at: usize,
     body_bytes: u64,
 }
 
@@ -133,17 +139,20 @@ impl Files {
         out: &mut Out<'_, '_>,
     ) -> Result<Progress, Refusal> {
         let path = head.target.path().unwrap_or_default();
-        if let Some(made) = self.cache.get(path, out.cx.now, out.cx.disk, &self.root) {
-            made.put(head, connection, answers, out)?;
-            return Ok(Progress::Answered);
+        match self.cache.get(path, out.cx.now, out.cx.disk, &self.root) {
+            Ok(made) => {
+                made.put(head, connection, answers, out)?;
+                Ok(Progress::Answered)
+            }
+            Err(former) => self.respond_anew(path, former, head, connection, answers, out),
         }
-        self.respond_anew(path, head, connection, answers, out)
     }
 
-    /// Answers a request whose answer is not kept.
+    /// Answers a request whose answer is not kept. `former`: the one that was, of a version before.
     fn respond_anew(
         &mut self,
         path: &str,
+        former: Option<Made>,
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
@@ -153,6 +162,9 @@ impl Files {
             Found::File { name, tried } => {
                 let made = self.make(&name, tried, out);
                 let (mut made, witnesses) = made.map_err(|error| unreadable(&name, &error))?;
+                if let Some(former) = former {
+                    made.follow(&former);
+                }
                 let result = made.put(head, connection, answers, out);
                 self.keep(path, made, witnesses, out);
                 result?;
@@ -219,7 +231,7 @@ impl Files {
         let tag = format!("\"{:016x}\"", page.tag);
         let current = Validators {
             tag: EntityTag::parse(tag.as_bytes()),
-            modified_s: None,
+            ..Validators::default()
         };
         let status = match conditional::evaluate(head.method, &head.headers, Some(&current)) {
             Outcome::Proceed => Status::OK,
@@ -260,15 +272,19 @@ impl Files {
         out: &mut Out<'_, '_>,
         put: impl FnOnce(&mut Made, &mut Out<'_, '_>) -> T,
     ) -> Option<T> {
-        if let Some(made) = self.cache.get(name, out.cx.now, out.cx.disk, &self.root) {
-            return Some(put(made, out));
-        }
+        let former = match self.cache.get(name, out.cx.now, out.cx.disk, &self.root) {
+            Ok(made) => return Some(put(made, out)),
+            Err(former) => former,
+        };
         let made = self.open(name, out).ok().and_then(|opened| {
             let is_file = opened.1.kind == FileKind::Regular;
             let tried = Vec::from([(PathBuf::from(name), Some(opened))]);
             is_file.then(|| self.make(name, tried, out).ok())?
         });
         let (mut made, witnesses) = made?; // where there is none, that was said at the start
+        if let Some(former) = former {
+            made.follow(&former);
+        }
         let result = put(&mut made, out);
         self.keep(name, made, witnesses, out);
         Some(result)
@@ -276,8 +292,9 @@ impl Files {
 
     fn keep(&mut self, key: &str, made: Made, witnesses: Vec<Witness>, out: &Out<'_, '_>) {
         let all = || std::iter::once(&made.plain).chain(made.coded.iter().map(|(_, coded)| coded));
+        let open = |made: &Representation| Some((made.file.as_ref()?.0.clone(), made.was));
         let held = Held {
-            files: all().filter_map(|made| made.file.clone()).collect(),
+            files: all().filter_map(open).collect(),
             bytes: all().map(|made| made.whole.len() + MADE_BYTES).sum(),
         };
         self.cache
@@ -508,13 +525,18 @@ fn is_page(name: &str, headers: &Headers<'_>) -> bool {
 /// Whether a compressed copy is older than its file. Tools that hand the file's time on may cut it to whole seconds; such a
 /// copy is compared in seconds.
 fn is_older(copy: SystemTime, file: SystemTime) -> bool {
-    let since = |time: SystemTime| {
-        time.duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
-    };
-    match since(copy).subsec_nanos() {
+    match nanoseconds(copy) % 1_000_000_000 {
         0 => unix_s(copy) < unix_s(file),
         _ => copy < file,
+    }
+}
+
+/// A moment in nanoseconds since the epoch.
+fn nanoseconds(moment: SystemTime) -> i128 {
+    let span = |span: Duration| i128::try_from(span.as_nanos()).unwrap_or(i128::MAX);
+    match moment.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => span(since),
+        Err(error) => -span(error.duration()),
     }
 }
 
@@ -540,26 +562,35 @@ fn read_whole(out: &mut Out<'_, '_>, file: &File, mut into: &mut [u8]) -> io::Re
     Ok(true)
 }
 
-/// A strong tag: another inode, another length or another time of change is another version. The time has the file system's
-/// resolution, far below the second of `Last-Modified`.
+/// A strong tag: another inode, another length or another time is another version. Both times count, with the file system's
+/// resolution, far below the second of `Last-Modified`: the one of modification can be set to what it was, and there are file
+/// systems without the other.
 fn entity_tag(metadata: &Metadata) -> String {
-    let since = metadata
-        .modified
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    let mut tag = String::with_capacity(48);
+    let mut tag = String::with_capacity(64);
     // Invariant: writing to a String does not fail.
     let _ = write!(
         tag,
-        "\"{:x}-{:x}-{:x}\"",
+        "\"{:x}-{:x}-{:x}-{:x}\"",
         metadata.identity.1,
         metadata.len,
-        since.as_nanos()
+        nanoseconds(metadata.modified),
+        nanoseconds(metadata.changed)
     );
     tag
 }
 
 impl Made {
+    /// Notes of each date whether a version before was shown under it.
+    fn follow(&mut self, former: &Made) {
+        self.plain.follow(&former.plain);
+        for (coding, coded) in &mut self.coded {
+            let mut before = former.coded.iter();
+            if let Some((_, before)) = before.find(|(before, _)| before == coding) {
+                coded.follow(before);
+            }
+        }
+    }
+
     /// Answers with the file, as the request's codings, conditions and ranges have it.
     #[inline]
     fn put(
@@ -601,22 +632,33 @@ impl Representation {
         coding: Coding,
         out: &mut Out<'_, '_>,
     ) -> io::Result<(Self, Metadata)> {
-        let mut body = None;
+        let (mut body, mut version) = (None, None);
         for _ in 0..READS_MAX {
-            if metadata.len > SMALL_BYTES_MAX {
-                break;
-            }
-            let mut bytes = vec![0; metadata.len as usize];
-            let is_whole = read_whole(out, &file, &mut bytes)?;
+            let is_whole = match metadata.len > SMALL_BYTES_MAX {
+                true => {
+                    version = out.cx.disk.version(&file, &metadata).ok();
+                    version.is_some()
+                }
+                false => {
+                    let mut bytes = vec![0; metadata.len as usize];
+                    let is_whole = read_whole(out, &file, &mut bytes)?;
+                    body = Some(bytes);
+                    is_whole
+                }
+            };
             let now = out.cx.disk.metadata(&file)?;
             // A file that changed while it was read would make an answer of two versions.
             if is_whole && now == metadata {
-                body = Some(bytes);
                 break;
             }
+            (body, version) = (None, None);
             metadata = now;
         }
         let modified_s = unix_s(metadata.modified);
+        let dated = match modified_s == unix_s(metadata.changed) {
+            true => Dated::ByClock,
+            false => Dated::BySomebody,
+        };
         let tag = entity_tag(&metadata);
         let date_s = unix_s(out.cx.wall);
         let mut encoding = Vec::new();
@@ -630,7 +672,12 @@ impl Representation {
         put_header(&mut whole, "Content-Type", content_type);
         whole.extend_from_slice(&encoding);
         put_header_number(&mut whole, "Content-Length", metadata.len);
-        put_header(&mut whole, "Last-Modified", Date::new(modified_s));
+        let modified_at = whole.len() + "Last-Modified: ".len();
+        put_header(
+            &mut whole,
+            "Last-Modified",
+            Date::new(modified_s.min(date_s)),
+        );
         put_header(&mut whole, "ETag", &tag);
         put_header(&mut whole, "Accept-Ranges", "bytes");
         put_header(&mut whole, "X-Content-Type-Options", "nosniff");
@@ -642,7 +689,13 @@ impl Representation {
                 whole.extend_from_slice(&body);
                 None
             }
-            None => Some((file, metadata.modified)),
+            None => {
+                let version = match version {
+                    Some(version) => version,
+                    None => out.cx.disk.version(&file, &metadata)?,
+                };
+                Some((file, Rc::new(version)))
+            }
         };
         whole.shrink_to_fit();
         let made = Self {
@@ -650,21 +703,43 @@ impl Representation {
             head_bytes,
             date_s,
             file,
+            was: metadata,
             content_type: content_type.to_owned(),
             lines: lines.to_vec(),
             encoding,
             tag,
             modified_s,
+            dated,
+            modified_at,
             body_bytes: metadata.len,
         };
         Ok((made, metadata))
     }
 
+    /// Notes that a version before was shown under the same date, if it was.
+    fn follow(&mut self, former: &Representation) {
+        let is_other = former.tag != self.tag || former.dated == Dated::Twice;
+        if is_other && former.modified_s == self.modified_s {
+            self.dated = Dated::Twice;
+        }
+    }
+
+    /// The value of `Last-Modified`: never later than that of `Date` (RFC 9110 section 8.8.2.1).
+    fn last_modified_s(&self) -> i64 {
+        self.modified_s.min(self.date_s)
+    }
+
     fn set_date(&mut self, answers: &mut Answers, out: &Out<'_, '_>) {
         let now_s = unix_s(out.cx.wall);
-        if now_s != self.date_s {
-            self.date_s = now_s;
-            self.whole[DATE_AT..DATE_AT + DATE_BYTES].copy_from_slice(answers.date(out.cx.wall));
+        if now_s == self.date_s {
+            return;
+        }
+        let shown_s = self.last_modified_s();
+        self.date_s = now_s;
+        self.whole[DATE_AT..][..DATE_BYTES].copy_from_slice(answers.date(out.cx.wall));
+        if self.last_modified_s() != shown_s {
+            let modified = Date::new(self.last_modified_s());
+            self.whole[self.modified_at..][..DATE_BYTES].copy_from_slice(modified.as_bytes());
         }
     }
 
@@ -733,10 +808,10 @@ impl Representation {
     fn put_body(&self, start: u64, end: u64, out: &mut Out<'_, '_>) {
         match &self.file {
             None => out.put(&self.whole[self.head_bytes..][start as usize..end as usize]),
-            Some((file, modified)) => {
-                let modified = Some(*modified);
+            Some((file, version)) => {
+                let version = Some(version);
                 out.tx
-                    .put_version(file, modified, start, end - start, out.cx.pool);
+                    .put_version(file, version, start, end - start, out.cx.pool);
             }
         }
     }
@@ -754,6 +829,7 @@ impl Representation {
         let current = Validators {
             tag,
             modified_s: Some(self.modified_s),
+            date: self.dated,
         };
         match conditional::evaluate(head.method, &head.headers, Some(&current)) {
             Outcome::Proceed => {}
@@ -838,7 +914,7 @@ impl Representation {
     }
 
     fn put_validators(&self, answer: &mut Vec<u8>) {
-        put_header(answer, "Last-Modified", Date::new(self.modified_s));
+        put_header(answer, "Last-Modified", Date::new(self.last_modified_s()));
         put_header(answer, "ETag", &self.tag);
         put_header(answer, "Accept-Ranges", "bytes");
         answer.extend_from_slice(&self.lines);

@@ -410,10 +410,7 @@ fn no_answer_has_the_head_of_one_version_and_the_body_of_another() {
     let second = s.get("/large", "");
     assert!(is(&second, "b") && second.header("etag") != first.header("etag"));
     assert!(is(&s.get("/large", gzip), "d") && is(&s.get("/none", ""), "f"));
-    assert!(
-        is(&s.get("/replaced", ""), "g"),
-        "the old one, which is whole"
-    );
+    assert!(is(&s.get("/replaced", ""), "h"), "its file lost its name");
     // A part of what there was is no part of what there is.
     fs::write(s.path("large"), "short").expect("a write");
     s.bench.later(Duration::from_micros(1));
@@ -421,6 +418,185 @@ fn no_answer_has_the_head_of_one_version_and_the_body_of_another() {
     let range = format!("Range: bytes=0-9\r\nIf-Range: {tag}\r\n");
     let third = s.get("/large", &range);
     assert_eq!((third.status, third.text()), (200, "short"));
+}
+
+/// Sets when a file last changed, as builds with fixed times do: in seconds and nanoseconds since 1970.
+fn set_modified(path: &Path, seconds: i64, nanoseconds: u32) {
+    let span = Duration::from_secs(seconds.unsigned_abs());
+    let second = match seconds < 0 {
+        true => SystemTime::UNIX_EPOCH - span,
+        false => SystemTime::UNIX_EPOCH + span,
+    };
+    let file = fs::File::options().write(true).open(path).expect("a file");
+    let moment = second + Duration::from_nanos(nanoseconds.into());
+    file.set_modified(moment).expect("a time");
+}
+
+/// How the next version of a file comes about.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    InPlace,
+    RemovedAndMadeAnew,
+    Renamed,
+}
+
+#[test]
+fn two_versions_of_one_length_and_one_time_are_two() {
+    let large = |letter: &str| letter.repeat(100_000);
+    for (seconds, nanoseconds) in [
+        (315_532_800, 0), // 1980
+        (0, 0),
+        (-1, 0),
+        (-1, 999_999_999),
+        (-315_619_200, 5),
+        (1_000_000_000, 5),
+    ] {
+        for change in [Change::InPlace, Change::RemovedAndMadeAnew, Change::Renamed] {
+            let what = format!("{seconds}.{nanoseconds:09} {change:?}");
+            let mut s = site(
+                &[
+                    ("a", "AAAA"),
+                    ("large", &large("A")),
+                    ("a.gz", "CCCC"),
+                    ("404.html", "EEEE"),
+                    ("app", "GGGG"),
+                    ("dir/index.html", "IIII"),
+                ],
+                "precompressed = true\nspa = 'app'\nerror_pages = { 404 = '404.html' }",
+            );
+            let names = ["a", "large", "a.gz", "404.html", "app", "dir/index.html"];
+            for name in names {
+                set_modified(&s.path(name), seconds, nanoseconds);
+            }
+            let gzip = "Accept-Encoding: gzip\r\n";
+            let targets = [
+                ("/a", "", "AAAA", "BBBB"),
+                ("/large", "", &large("A"), &large("B")),
+                ("/a", gzip, "CCCC", "DDDD"),
+                ("/gone.js", "", "EEEE", "FFFF"),
+                ("/users/7", "", "GGGG", "HHHH"),
+                ("/dir/", "", "IIII", "JJJJ"),
+            ];
+            let mut tags = Vec::new();
+            for (target, headers, text, _) in targets {
+                let answer = s.get(target, headers);
+                assert_eq!(answer.text(), text, "{what} {target}");
+                let header = |name| answer.header(name).unwrap_or("\"none\"").to_owned();
+                tags.push((header("etag"), header("last-modified")));
+            }
+            for name in names {
+                let path = s.path(name);
+                let text = fs::read_to_string(&path).expect("a file");
+                let next = char::from(text.as_bytes()[0] + 1)
+                    .to_string()
+                    .repeat(text.len());
+                match change {
+                    Change::InPlace => fs::write(&path, next).expect("a write"),
+                    Change::RemovedAndMadeAnew => {
+                        fs::remove_file(&path).expect("removed");
+                        fs::write(&path, next).expect("a file");
+                    }
+                    Change::Renamed => {
+                        let new = s.path("new");
+                        fs::write(&new, next).expect("a file");
+                        set_modified(&new, seconds, nanoseconds);
+                        fs::rename(new, &path).expect("a rename");
+                    }
+                }
+                set_modified(&path, seconds, nanoseconds);
+            }
+            s.bench.later(Duration::from_secs(5));
+            for ((target, headers, _, text), (tag, modified)) in targets.into_iter().zip(tags) {
+                for condition in [
+                    String::new(),
+                    format!("If-None-Match: {tag}\r\n"),
+                    format!("If-Modified-Since: {modified}\r\n"),
+                    format!("Range: bytes=0-1\r\nIf-Range: {tag}\r\n"),
+                    format!("Range: bytes=0-1\r\nIf-Range: {modified}\r\n"),
+                ] {
+                    let answer = s.get(target, &format!("{headers}{condition}"));
+                    let is_found = target != "/gone.js";
+                    assert_eq!(
+                        answer.status,
+                        if is_found { 200 } else { 404 },
+                        "{condition}"
+                    );
+                    assert_eq!(answer.text(), text, "{what} {target} {condition}");
+                    assert_ne!(answer.header("etag"), Some(&*tag), "{what} {target}");
+                }
+                if target != "/gone.js" {
+                    let condition = format!("{headers}If-Match: {tag}\r\n");
+                    assert_eq!(s.get(target, &condition).status, 412, "{what} {target}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_time_that_was_set_is_shown_and_is_a_condition() {
+    let mut s = site(&[("a", "abc")], "");
+    for (seconds, text) in [
+        (-315_619_200, "Fri, 01 Jan 1960 00:00:00 GMT"),
+        (-1, "Wed, 31 Dec 1969 23:59:59 GMT"),
+        (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        (315_532_800, "Tue, 01 Jan 1980 00:00:00 GMT"),
+    ] {
+        set_modified(&s.path("a"), seconds, 0);
+        s.bench.later(Duration::from_secs(2));
+        assert_eq!(s.get("/a", "").header("last-modified"), Some(text));
+        for (condition, status) in [
+            (format!("If-Modified-Since: {text}"), 304),
+            (
+                "If-Modified-Since: Thu, 01 Jan 1959 00:00:00 GMT".into(),
+                200,
+            ),
+            (format!("If-Unmodified-Since: {text}"), 200),
+            (
+                "If-Unmodified-Since: Thu, 01 Jan 1959 00:00:00 GMT".into(),
+                412,
+            ),
+            // Whoever set it may have set it before: parts are not joined by it.
+            (format!("Range: bytes=0-0\r\nIf-Range: {text}"), 200),
+        ] {
+            let answer = s.get("/a", &format!("{condition}\r\n"));
+            assert_eq!(answer.status, status, "{condition}");
+        }
+    }
+}
+
+#[test]
+fn no_file_was_modified_after_its_answer() {
+    let large = "x".repeat(100_000);
+    let mut s = site(&[("a", "abc"), ("large", &large)], "");
+    for name in ["a", "large"] {
+        touch(&s.path(name), 3600);
+    }
+    // Later the file's time has come, and then the clock is set back.
+    for span in [0, 7, 4000, -4000] {
+        let seconds = Duration::from_secs(i64::unsigned_abs(span));
+        match span < 0 {
+            true => s.bench.wall -= seconds,
+            false => s.bench.wall += seconds,
+        }
+        for target in ["/a", "/large"] {
+            for (headers, status) in [("", 200), ("Range: bytes=0-0\r\n", 206)] {
+                let answer = s.get(target, headers);
+                assert_eq!(answer.status, status);
+                let time = |name| {
+                    let text = answer.header(name).expect("a date");
+                    crate::http::date::parse(text.as_bytes()).expect("a date")
+                };
+                let is_over = span == 4000;
+                assert_eq!(time("last-modified") < time("date"), is_over, "{span}");
+                assert!(time("last-modified") <= time("date"), "{span} {target}");
+            }
+        }
+    }
+    // What is to change yet is not what the client has.
+    let date = s.get("/a", "").header("date").expect("a date").to_owned();
+    let known = format!("If-Modified-Since: {date}\r\n");
+    assert_eq!(s.get("/a", &known).status, 200);
 }
 
 #[test]

@@ -147,7 +147,7 @@ struct Row {
     name: String,
     is_folder: bool,
     bytes: u64,
-    modified_s: u64,
+    modified_s: i64,
 }
 
 impl Listings {
