@@ -663,6 +663,7 @@ mod tests {
     use super::*;
     use crate::disk::Handle;
     use proptest::prelude::*;
+    use std::time::SystemTime;
 
     fn pool() -> Pool {
         Pool::new(64 << 20, 1 << 20)

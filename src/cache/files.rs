@@ -24,7 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
 
-use crate::disk::{Disk, File, Metadata};
+use crate::disk::{Disk, File, FileKind, Metadata};
 
 /// How long an entry is believed without a look at the disk.
 pub const RECHECK: Duration = Duration::from_secs(1);
@@ -212,7 +212,8 @@ impl<T> Entry<T> {
         let mut is = |witness: &Witness| {
             let opened = disk.open(root, &witness.path);
             let now = opened.and_then(|file| disk.metadata(&file)).ok();
-            now == witness.was
+            // Neither file nor folder is nothing to open.
+            now.filter(|now| now.kind != FileKind::Other) == witness.was
         };
         self.settled && self.witnesses.iter().all(&mut is)
     }
@@ -229,7 +230,6 @@ impl<T> Entry<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::FileKind;
     use crate::sys::unix::Unix;
     use std::fs;
     use std::path::Path;

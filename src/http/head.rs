@@ -44,8 +44,10 @@ const HEADERS_USUAL: usize = 32;
 /// The most options that `Connection` may list: each of them may cost a comparison for each header that a proxy forwards.
 const CONNECTION_OPTIONS_MAX: usize = 32;
 
-/// What a request line may have beside its target: a method of some length, two blanks, the version, the line end.
+/// What a request line may have beside its target: a method of some length, two blanks, the version, the CR.
 const REQUEST_LINE_REST_MAX: usize = 64;
+/// What of that is for the method. The longest that IANA knows has 17 letters.
+const METHOD_BYTES_MAX: usize = REQUEST_LINE_REST_MAX - "  HTTP/1.1\r".len();
 
 /// Bounds on a head. A receive buffer must hold `head_bytes_max` in one piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +167,8 @@ struct Dialect {
     line_feed_alone: bool,
     empty_lines_max: u8,
     start_line_bytes_max: usize,
-    start_line_too_long: HeadError,
+    /// What is wrong with a start line that is longer than that, or than a head may be, by its beginning.
+    start_line_too_long: fn(&[u8]) -> HeadError,
 }
 
 impl HeadScanner {
@@ -184,7 +187,7 @@ impl HeadScanner {
             start_line_bytes_max: limits
                 .target_bytes_max
                 .saturating_add(REQUEST_LINE_REST_MAX),
-            start_line_too_long: HeadError::TargetTooLong,
+            start_line_too_long: request_line_too_long,
         };
         let Some(end) = self.scan(bytes, limits, &dialect)? else {
             return Ok(Parsed::Partial);
@@ -241,7 +244,7 @@ impl HeadScanner {
             line_feed_alone: true,
             empty_lines_max: 0,
             start_line_bytes_max: usize::MAX,
-            start_line_too_long: HeadError::HeadTooLarge,
+            start_line_too_long: |_| HeadError::HeadTooLarge,
         };
         let Some(end) = self.scan(bytes, limits, &dialect)? else {
             return Ok(Parsed::Partial);
@@ -295,13 +298,18 @@ impl HeadScanner {
             }
             let found = memchr(b'\n', &window[self.scanned..]).map(|at| self.scanned + at);
             let line_end = found.unwrap_or(window.len());
-            if in_start_line && line_end - self.line_start > dialect.start_line_bytes_max {
-                return Err(dialect.start_line_too_long);
+            let line = &window[self.line_start..line_end];
+            // No more than its beginning is looked at, or it would matter how much has come.
+            if in_start_line
+                && let Some(begun) = line.get(..dialect.start_line_bytes_max)
+                && line.len() > begun.len()
+            {
+                return Err((dialect.start_line_too_long)(begun));
             }
             let Some(line_feed) = found else {
                 self.scanned = window.len();
                 return match window.len() == limits.head_bytes_max {
-                    true if in_start_line => Err(dialect.start_line_too_long),
+                    true if in_start_line => Err((dialect.start_line_too_long)(line)),
                     true => Err(HeadError::HeadTooLarge),
                     false => Ok(None),
                 };
@@ -331,6 +339,17 @@ impl HeadScanner {
                 }
             }
         }
+    }
+}
+
+/// Whose fault it is that a request line is too long: the method's where that alone takes more than its share.
+#[cold]
+fn request_line_too_long(line: &[u8]) -> HeadError {
+    let method = line.split(|&byte| byte == b' ').next().unwrap_or(line);
+    match Method::from_bytes(method) {
+        _ if method.len() <= METHOD_BYTES_MAX => HeadError::TargetTooLong,
+        Some(_) => HeadError::MethodTooLong,
+        None => HeadError::Method,
     }
 }
 
@@ -792,6 +811,8 @@ pub enum HeadError {
     StartLine,
     /// The method is not a token.
     Method,
+    /// The method is longer than any that there is.
+    MethodTooLong,
     /// The target is malformed, or of a form that the method does not take.
     Target,
     /// The target of a `CONNECT` is not `host:port`.
@@ -853,7 +874,7 @@ impl HeadError {
         match self {
             Self::TargetTooLong => Status::URI_TOO_LONG,
             Self::HeadTooLarge | Self::TooManyHeaders => Status::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::CodingUnknown => Status::NOT_IMPLEMENTED,
+            Self::CodingUnknown | Self::MethodTooLong => Status::NOT_IMPLEMENTED,
             Self::VersionUnsupported => Status::HTTP_VERSION_NOT_SUPPORTED,
             _ => Status::BAD_REQUEST,
         }
@@ -865,7 +886,10 @@ impl HeadError {
         match self {
             Self::StartLine => "bad request line: expected METHOD TARGET HTTP/1.1",
             Self::Method => "bad method: expected a token such as GET",
-            Self::Target => "bad target: expected /PATH, http://HOST/PATH, or * with OPTIONS",
+            Self::MethodTooLong => "unknown method: expected a shorter one such as GET",
+            Self::Target => {
+                "bad target: expected /PATH, http://HOST/PATH, or * with OPTIONS, percent-encoded"
+            }
             Self::ConnectTarget => "bad target: expected HOST:PORT with CONNECT",
             Self::TargetTooLong => "target too long: expected a shorter one",
             Self::Version => "bad version: expected HTTP/1.1 or HTTP/1.0",
@@ -1093,7 +1117,9 @@ mod tests {
         assert!(target("GET", "http://a.test:8080/x?y").is_ok_and(|t| t.starts_with("Absolute")));
         assert!(target("CONNECT", "a.test:443").is_ok_and(|t| t.starts_with("Authority")));
         assert!(target("OPTIONS", "*").is_ok_and(|t| t.starts_with("Asterisk")));
-        assert!(target("GET", "/\u{fc}?{|}").is_ok_and(|t| t.starts_with("Origin")));
+        assert!(target("GET", "/%c3%bc?[%7c]").is_ok_and(|t| t.starts_with("Origin")));
+        assert_eq!(target("GET", "/\u{fc}"), Err(HeadError::Target));
+        assert_eq!(target("GET", "/?{|}"), Err(HeadError::Target));
         assert_eq!(target("GET", "*"), Err(HeadError::Target));
         assert_eq!(target("GET", "a.test:443"), Err(HeadError::Target));
         assert_eq!(target("GET", "/a#b"), Err(HeadError::Target));
@@ -1108,6 +1134,45 @@ mod tests {
             target("GET", &"/".repeat(1500)),
             Err(HeadError::TargetTooLong)
         );
+    }
+
+    #[test]
+    fn a_request_line_is_too_long_by_its_method_or_its_target() {
+        let limits = Limits {
+            head_bytes_max: 2048,
+            target_bytes_max: 256,
+            ..Limits::default()
+        };
+        let method = |len| "M".repeat(len);
+        let target = |len| "/".repeat(len);
+        for (line, error) in [
+            (method(9000), HeadError::MethodTooLong),
+            (method(321), HeadError::MethodTooLong),
+            (method(2047), HeadError::MethodTooLong),
+            (method(300) + " /" + &target(19), HeadError::MethodTooLong),
+            (method(54) + " " + &target(300), HeadError::MethodTooLong),
+            (method(53) + " " + &target(300), HeadError::TargetTooLong),
+            ("GET ".to_owned() + &target(9000), HeadError::TargetTooLong),
+            ("GET ".to_owned() + &target(257), HeadError::TargetTooLong),
+            (method(9000) + "\0", HeadError::MethodTooLong),
+            ("M\0".to_owned() + &method(9000), HeadError::Method),
+        ] {
+            let bytes = (line.clone() + " HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes();
+            let whole = HeadScanner::default().request(&bytes, &limits).err();
+            assert_eq!(whole, Some(error), "{} {line:.60}", line.len());
+            let mut scanner = HeadScanner::default();
+            let mut pieces = (0..=bytes.len()).map(|end| scanner.request(&bytes[..end], &limits));
+            let found = pieces.find_map(|parsed| parsed.map(drop).err());
+            assert_eq!(found, Some(error), "{} {line:.60}", line.len());
+        }
+        for method in [method(53), method(300)] {
+            let bytes = format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n");
+            let parsed = HeadScanner::default().request(bytes.as_bytes(), &limits);
+            let Ok(Parsed::Complete(head, _)) = parsed else {
+                panic!("{parsed:?}");
+            };
+            assert_eq!(head.method, Method::Other(&method));
+        }
     }
 
     #[test]
@@ -1242,6 +1307,7 @@ mod tests {
     fn errors_have_the_status_that_fits() {
         assert_eq!(HeadError::Host.status(), Status::BAD_REQUEST);
         assert_eq!(HeadError::TargetTooLong.status(), Status::URI_TOO_LONG);
+        assert_eq!(HeadError::MethodTooLong.status(), Status::NOT_IMPLEMENTED);
         assert_eq!(HeadError::TooManyHeaders.status().code(), 431);
         assert_eq!(HeadError::CodingUnknown.status().code(), 501);
         assert_eq!(HeadError::VersionUnsupported.status().code(), 505);

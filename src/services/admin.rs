@@ -87,7 +87,11 @@ impl Admin {
     fn answer(&self, request: &RequestHead<'_>, view: &View<'_>) -> Answer {
         if !matches!(request.method, Method::Get | Method::Head) {
             let text = format!("{} is not for here: expected GET or HEAD\n", request.method);
-            return Answer::text(Status::METHOD_NOT_ALLOWED, text);
+            let status = match request.method {
+                Method::Other(_) => Status::NOT_IMPLEMENTED,
+                _ => Status::METHOD_NOT_ALLOWED,
+            };
+            return Answer::text(status, text);
         }
         match request.target.path().unwrap_or_default() {
             "/" => Answer {

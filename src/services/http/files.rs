@@ -9,8 +9,10 @@
 //!
 //! Who may see the files is for [`super::sites`], what is in a folder without an index for [`super::listing`].
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Poll;
@@ -192,7 +194,7 @@ impl Files {
                     }
                     Poll::Ready(Err(Unlisted::Busy)) => return Err(TOO_MANY_LISTINGS),
                     Poll::Ready(Err(Unlisted::Disk(error))) => {
-                        return Err(unreadable(&wanted.shown, &error));
+                        return Err(unreadable(&wanted.folder, &error));
                     }
                 }
             }
@@ -276,10 +278,11 @@ impl Files {
             Ok(made) => return Some(put(made, out)),
             Err(former) => former,
         };
-        let made = self.open(name, out).ok().and_then(|opened| {
+        let path = Path::new(name);
+        let made = self.open(path, out).ok().and_then(|opened| {
             let is_file = opened.1.kind == FileKind::Regular;
-            let tried = Vec::from([(PathBuf::from(name), Some(opened))]);
-            is_file.then(|| self.make(name, tried, out).ok())?
+            let tried = Vec::from([(path.to_owned(), Some(opened))]);
+            is_file.then(|| self.make(path, tried, out).ok())?
         });
         let (mut made, witnesses) = made?; // where there is none, that was said at the start
         if let Some(former) = former {
@@ -314,7 +317,8 @@ impl Files {
             return Err(NOT_FOUND);
         }
         let name = below(&self.prefix, &safe.relative).ok_or(NOT_FOUND)?;
-        let (file, metadata) = match (self.open(name, out), &self.config.spa) {
+        let path = Path::new(OsStr::from_bytes(name));
+        let (file, metadata) = match (self.open(path, out), &self.config.spa) {
             (Err(NOT_FOUND), Some(page)) if safe.folder || is_page(name, &head.headers) => {
                 let name = page.clone();
                 return Ok(Found::Fallback { name });
@@ -323,15 +327,15 @@ impl Files {
         };
         match (metadata.kind, safe.folder) {
             (FileKind::Regular, false) => Ok(Found::File {
-                name: name.to_owned(),
-                tried: Vec::from([(name.into(), Some((file, metadata)))]),
+                name: path.to_owned(),
+                tried: Vec::from([(path.to_owned(), Some((file, metadata)))]),
             }),
             (FileKind::Folder, true) => {
                 let shown = match safe.relative.as_ref() {
-                    "" => "/".to_owned(),
-                    relative => format!("/{relative}/"),
+                    b"" => b"/".to_vec(),
+                    relative => [b"/", relative, b"/"].concat(),
                 };
-                self.find_index(name, shown, file, head, out)
+                self.find_index(path, shown, file, head, out)
             }
             (FileKind::Folder, false) => {
                 let mut location = format!("/{}/", encode(&safe.relative));
@@ -341,36 +345,29 @@ impl Files {
                 }
                 Ok(Found::Redirect { location })
             }
-            (FileKind::Regular, true) => Err(NOT_FOUND),
-            (FileKind::Other, _) => Err(Refusal::new(
-                Status::FORBIDDEN,
-                "this is neither a file nor a folder",
-            )),
+            (FileKind::Regular, true) | (FileKind::Other, _) => Err(NOT_FOUND),
         }
     }
 
     /// What stands for a folder: the first index that exists, or its listing.
     fn find_index(
         &self,
-        name: &str,
-        shown: String,
+        name: &Path,
+        shown: Vec<u8>,
         folder: File,
         head: &RequestHead<'_>,
         out: &mut Out<'_, '_>,
     ) -> Result<Found, Refusal> {
         let mut tried = Vec::new();
         for index in &self.config.index {
-            let index = match name {
-                "" => index.clone(),
-                folder => format!("{folder}/{index}"),
-            };
+            let index = name.join(index);
             let opened = match self.open(&index, out) {
                 Ok(opened) => Some(opened),
                 Err(NOT_FOUND) => None,
                 Err(refusal) => return Err(refusal),
             };
             let kind = opened.as_ref().map(|(_, metadata)| metadata.kind);
-            tried.push((PathBuf::from(&index), opened));
+            tried.push((index.clone(), opened));
             if kind == Some(FileKind::Regular) {
                 return Ok(Found::File { name: index, tried });
             }
@@ -389,32 +386,37 @@ impl Files {
         ))
     }
 
-    fn open(&self, name: &str, out: &mut Out<'_, '_>) -> Result<(File, Metadata), Refusal> {
-        let opened = out
-            .cx
-            .disk
-            .open(&self.root, Path::new(name))
-            .and_then(|file| {
-                let metadata = out.cx.disk.metadata(&file)?;
-                Ok((file, metadata))
-            });
-        opened.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                Refusal::new(Status::FORBIDDEN, "this file may not be read")
-            }
+    /// Opens a file or folder. Sockets, pipes and devices are as if they were not there.
+    fn open(&self, name: &Path, out: &mut Out<'_, '_>) -> Result<(File, Metadata), Refusal> {
+        let opened = out.cx.disk.open(&self.root, name).and_then(|file| {
+            let metadata = out.cx.disk.metadata(&file)?;
+            Ok((file, metadata))
+        });
+        match opened {
+            Ok((_, metadata)) if metadata.kind == FileKind::Other => Err(NOT_FOUND),
+            Ok(opened) => Ok(opened),
             // A way out of the root, a loop of links, a name that is too long: nothing that this server has.
-            _ if is_absent(&error) => NOT_FOUND,
-            _ => {
-                log::error!("{name}: {error}");
-                Refusal::new(Status::SERVICE_UNAVAILABLE, "the file cannot be opened now")
-            }
-        })
+            Err(error) if is_absent(&error) => Err(NOT_FOUND),
+            // A socket cannot be opened at all, nor can a device without a driver.
+            Err(error) => match out.cx.disk.look(&self.root, name) {
+                Ok(metadata) if metadata.kind == FileKind::Other => Err(NOT_FOUND),
+                _ if error.kind() == io::ErrorKind::PermissionDenied => {
+                    let text = "this file may not be read";
+                    Err(Refusal::new(Status::FORBIDDEN, text))
+                }
+                _ => {
+                    log::error!("{name:?}: {error}");
+                    let text = "the file cannot be opened now";
+                    Err(Refusal::new(Status::SERVICE_UNAVAILABLE, text))
+                }
+            },
+        }
     }
 
     /// Makes the answer of a file. `tried`: what was looked for, the file itself last. With it comes what it depends on.
     fn make(
         &self,
-        name: &str,
+        name: &Path,
         mut tried: Vec<Tried>,
         out: &mut Out<'_, '_>,
     ) -> io::Result<(Made, Vec<Witness>)> {
@@ -424,7 +426,9 @@ impl Files {
         let mut neighbours = Vec::new();
         if self.config.precompressed {
             for coding in [Coding::Br, Coding::Zstd, Coding::Gzip] {
-                let path = format!("{name}{}", coding.file_suffix());
+                let mut path = name.as_os_str().to_owned();
+                path.push(coding.file_suffix());
+                let path = PathBuf::from(path);
                 let opened = self.open(&path, out).ok();
                 if let Some((file, its)) = &opened
                     && its.kind == FileKind::Regular
@@ -432,18 +436,19 @@ impl Files {
                 {
                     neighbours.push((coding, file.clone(), *its));
                 }
-                tried.push((PathBuf::from(path), opened));
+                tried.push((path, opened));
             }
         }
+        let text = name.to_string_lossy();
         let mut lines = self.lines.to_vec();
         let mut rules = self.config.cache_control.iter();
-        if let Some(rule) = rules.find(|rule| rule.pattern.matches(name)) {
+        if let Some(rule) = rules.find(|rule| rule.pattern.matches(&text)) {
             put_header(&mut lines, "Cache-Control", &rule.value);
         }
         if !neighbours.is_empty() {
             put_header(&mut lines, "Vary", "Accept-Encoding");
         }
-        let content_type = self.media_types.of(name);
+        let content_type = self.media_types.of(&text);
         let represent = |file, metadata, coding, out: &mut Out<'_, '_>| {
             Representation::new(file, metadata, &content_type, &lines, coding, out)
         };
@@ -474,7 +479,7 @@ type Tried = (PathBuf, Option<(File, Metadata)>);
 /// What a path leads to.
 enum Found {
     /// A file, by its name relative to the root.
-    File { name: String, tried: Vec<Tried> },
+    File { name: PathBuf, tried: Vec<Tried> },
     /// Nothing, so the file that answers in place of what is missing.
     Fallback { name: String },
     /// A folder asked for without its slash: relative links in its index need it.
@@ -495,31 +500,31 @@ const TOO_MANY_LISTINGS: Refusal = Refusal::beyond(
     "too many folders are being listed; try again in a moment",
 );
 
-fn unreadable(name: &str, error: &io::Error) -> Refusal {
-    log::error!("{name}: {error}");
+fn unreadable(name: &Path, error: &io::Error) -> Refusal {
+    log::error!("{name:?}: {error}");
     Refusal::new(Status::INTERNAL_SERVER_ERROR, "the file could not be read")
 }
 
 /// `path` relative to the folder `prefix`; `None` outside of it.
-pub(super) fn below<'p>(prefix: &str, path: &'p str) -> Option<&'p str> {
+pub(super) fn below<'p>(prefix: &str, path: &'p [u8]) -> Option<&'p [u8]> {
     if prefix.is_empty() {
         return Some(path);
     }
-    match path.strip_prefix(prefix)? {
-        "" => Some(""),
-        rest => rest.strip_prefix('/'),
+    match path.strip_prefix(prefix.as_bytes())? {
+        b"" => Some(b""),
+        rest => rest.strip_prefix(b"/"),
     }
 }
 
 /// Whether a path that leads to nothing may be one that a page reads for itself: its last name has no extension, or the
 /// client asks for a page by name, as browsers do for what stands in the address bar and for nothing else.
-fn is_page(name: &str, headers: &Headers<'_>) -> bool {
-    let last = name.rsplit('/').next().unwrap_or(name);
+fn is_page(name: &[u8], headers: &Headers<'_>) -> bool {
+    let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or(name);
     let is_html = |element: &[u8]| {
         let html = element.get(..9);
         html.is_some_and(|html| html.eq_ignore_ascii_case(b"text/html"))
     };
-    !last.contains('.') || headers.list("accept").any(is_html)
+    !last.contains(&b'.') || headers.list("accept").any(is_html)
 }
 
 /// Whether a compressed copy is older than its file. Tools that hand the file's time on may cut it to whole seconds; such a
@@ -545,7 +550,11 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         CrossesDevices | InvalidFilename | NotADirectory | NotFound
-    ) || error.raw_os_error() == Some(libc::ELOOP)
+    ) || matches!(
+        error.raw_os_error(),
+        // The last two: a name of bytes that this file system has no names of.
+        Some(libc::ELOOP | libc::EILSEQ | libc::EINVAL)
+    )
 }
 
 /// Reads from the beginning until `into` is full; whether there was as much.

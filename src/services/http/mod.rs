@@ -576,6 +576,7 @@ fn probe(
             answers.plain(Status::OK, &text, method, connection, out);
         }
         (_, Method::Options) => answers.options(connection, allow, out),
+        (_, Method::Other(_)) => return Some(Err(UNKNOWN_METHOD)),
         _ => return Some(Err(Refusal::method(allow))),
     }
     Some(Ok(Next::Done))

@@ -613,6 +613,10 @@ fn requests_that_cannot_be_served_are_answered() {
         (get("http://1.2.3.4.5/"), 400, "not a host name"),
         (get("http://a..example/"), 400, "not a host name"),
         (get(&format!("/{long}")), 414, "target too long"),
+        (get("http://origin.example/a|b"), 400, "percent-encoded"),
+        (get("http://origin.example/?a=\u{fc}"), 400, "percent-encoded"),
+        (get("/origin.example/<a>"), 400, "percent-encoded"),
+        (format!("{long} http://origin.example/ HTTP/1.1\r\nHost: x\r\n\r\n"), 501, "unknown method"),
         ("GET / HTTP/2.0\r\n\r\n".to_owned(), 505, "version"),
         ("GET  / HTTP/1.1\r\n\r\n".to_owned(), 400, "bad request line"),
         (
@@ -657,6 +661,8 @@ fn requests_that_cannot_be_served_are_answered() {
         assert_eq!(got, code, "{request:.70?}: {body}");
         assert!(body.contains(text), "{body}");
     }
+    let (got, body) = refused(&mut gateway(), &get("/a{b}"));
+    assert_eq!(got, 400, "{body}");
 }
 
 #[test]
