@@ -15,7 +15,7 @@
 //!            lookup                both questions settled
 //!  unknown ---------> under way -------------------------> known --(expired, evicted)--> unknown
 //!                      |    ^                              waiters woken
-//!                      +----+ nothing under this name: the next of the search list
+//!                      +----+ no address under this name, or nobody could say: the next of the search list
 //! ```
 //! Each of a lookup's two questions (A and AAAA, asked at once):
 //! ```text
@@ -26,6 +26,10 @@
 //!   +--+  silence, failure, unreachable: the next server, while tries and time are left -+
 //! ```
 //! Once one family has addresses, the other has [`Config::second_family_delay`] left to answer.
+//!
+//! The search list is walked to its end, the name itself included, also past a name that nobody could
+//! say anything about: a broken zone in the list must not hide the names behind it. Each name has its
+//! share of the time that is left. If none has an address, a failure outweighs a "no".
 //!
 //! RFC 1034 and 1035 (messages), 2308 and 9520 (failures kept), 6891 (EDNS), 7766 (TCP), 8305 (two
 //! families). Deliberately not here: sockets, the files, and the order in which addresses are tried.
@@ -215,10 +219,41 @@ struct Lookup<W> {
     candidates: VecDeque<String>,
     /// When to give up.
     until: Instant,
+    /// When to give up the present candidate.
+    candidate_until: Instant,
     v4: Question,
     v6: Question,
-    /// How long the "no" of the earlier candidates holds.
-    negative_ttl: Duration,
+    /// Why the earlier candidates have no address; `None` before the first one is through.
+    nothing: Option<Nothing>,
+}
+
+/// Why there is no address, and how long that holds.
+#[derive(Debug, Clone, Copy)]
+struct Nothing {
+    failure: Failure,
+    ttl: Duration,
+}
+
+impl Nothing {
+    /// What two answers without an address come to: the first of the two that weighs most, for as long
+    /// as both hold. A server's failure outweighs a "no", which may then be wrong; a name without
+    /// addresses outweighs one that does not exist.
+    fn and(self, other: Nothing) -> Nothing {
+        let weight = |nothing: &Nothing| match nothing.failure {
+            Failure::NotFound => 0,
+            Failure::NoAddress => 1,
+            _ => 2,
+        };
+        let heavier = if weight(&other) > weight(&self) {
+            other
+        } else {
+            self
+        };
+        Nothing {
+            failure: heavier.failure,
+            ttl: self.ttl.min(other.ttl),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -238,10 +273,39 @@ enum Outcome {
         addresses: Vec<IpAddr>,
         ttl: Duration,
     },
-    /// [`Failure::NotFound`] or [`Failure::NoAddress`], and how long that holds.
-    No { failure: Failure, ttl: Duration },
-    /// Nobody could say.
-    Failed(Failure),
+    /// The name has none, or nobody could say.
+    Nothing(Nothing),
+}
+
+impl Outcome {
+    /// What the answers for both families come to. A family of which nobody could say anything does not
+    /// stand in the way of the other one, and may be back as soon as its failure is forgotten.
+    fn and(self, other: Outcome) -> Outcome {
+        match (self, other) {
+            (
+                Outcome::Found { mut addresses, ttl },
+                Outcome::Found {
+                    addresses: more,
+                    ttl: other,
+                },
+            ) => {
+                addresses.extend(more);
+                let ttl = ttl.min(other);
+                Outcome::Found { addresses, ttl }
+            }
+            (Outcome::Found { addresses, ttl }, Outcome::Nothing(nothing))
+            | (Outcome::Nothing(nothing), Outcome::Found { addresses, ttl }) => {
+                let ttl = match nothing.failure {
+                    Failure::NotFound | Failure::NoAddress => ttl,
+                    _ => ttl.min(nothing.ttl),
+                };
+                Outcome::Found { addresses, ttl }
+            }
+            (Outcome::Nothing(nothing), Outcome::Nothing(other)) => {
+                Outcome::Nothing(nothing.and(other))
+            }
+        }
+    }
 }
 
 /// One try under way.
@@ -485,9 +549,10 @@ impl<W: Copy + Eq> Resolver<W> {
             waiters: vec![waiter],
             candidates: candidates.into(),
             until: now + self.config.lookup_timeout,
+            candidate_until: now,
             v4: Question::Due,
             v6: Question::Due,
-            negative_ttl: self.config.negative_ttl_max,
+            nothing: None,
         };
         self.names.insert(key.clone(), Entry::UnderWay(lookup));
         self.ask_candidate(&key, now);
@@ -501,6 +566,9 @@ impl<W: Copy + Eq> Resolver<W> {
         };
         lookup.v4 = Question::Due;
         lookup.v6 = Question::Due;
+        // Servers that are silent about one name leave time for those behind it.
+        let left = lookup.until.saturating_duration_since(now);
+        lookup.candidate_until = now + left / lookup.candidates.len() as u32;
         // Invariant: a lookup has a candidate until it is concluded.
         let name: Rc<str> = lookup.candidates[0].as_str().into();
         for family in [Family::V6, Family::V4] {
@@ -518,12 +586,14 @@ impl<W: Copy + Eq> Resolver<W> {
         }
     }
 
-    /// Makes a try, unless the lookup's time is up: then its question ends, because of `cause`.
+    /// Makes a try, unless the candidate's time is up: then its question ends, because of `cause`.
     fn ask(&mut self, mut attempt: Attempt, now: Instant, cause: Failure) {
         let Some(Entry::UnderWay(lookup)) = self.names.get_mut(&attempt.key) else {
             return;
         };
-        let deadline = lookup.until.min(now + self.config.attempt_timeout);
+        let deadline = lookup
+            .candidate_until
+            .min(now + self.config.attempt_timeout);
         let servers = &self.config.nameservers;
         if deadline <= now || servers.is_empty() {
             return self.give_up(attempt, cause, now);
@@ -583,7 +653,14 @@ impl<W: Copy + Eq> Resolver<W> {
     fn give_up(&mut self, mut attempt: Attempt, cause: Failure, now: Instant) {
         let outcome = match attempt.partial.take() {
             Some((addresses, ttl)) => Outcome::Found { addresses, ttl },
-            None => Outcome::Failed(cause),
+            None => Outcome::Nothing(Nothing {
+                failure: cause,
+                ttl: match cause {
+                    // Found out without a server, and thus as cheap to find out again.
+                    Failure::Unreachable => HOLD,
+                    _ => self.config.failure_ttl,
+                },
+            }),
         };
         self.settle(&attempt, outcome, now);
     }
@@ -610,8 +687,10 @@ impl<W: Copy + Eq> Resolver<W> {
         match other {
             Question::Settled(_) => self.conclude(&attempt.key, now),
             Question::Asking(id) if found => {
-                let until = lookup.until.min(now + self.config.second_family_delay);
-                lookup.until = until;
+                let until = lookup
+                    .candidate_until
+                    .min(now + self.config.second_family_delay);
+                lookup.candidate_until = until;
                 if let Some(query) = self.queries.get_mut(id)
                     && query.deadline > until
                 {
@@ -632,51 +711,19 @@ impl<W: Copy + Eq> Resolver<W> {
         let (Question::Settled(v4), Question::Settled(v6)) = (&lookup.v4, &lookup.v6) else {
             return;
         };
-        let (answer, ttl) = match (v6.clone(), v4.clone()) {
-            (
-                Outcome::Found { mut addresses, ttl },
-                Outcome::Found {
-                    addresses: more,
-                    ttl: other,
-                },
-            ) => {
-                addresses.extend(more);
-                (Ok(interleave(addresses)), ttl.min(other))
-            }
-            (Outcome::Found { addresses, ttl }, Outcome::No { .. })
-            | (Outcome::No { .. }, Outcome::Found { addresses, ttl }) => {
-                (Ok(interleave(addresses)), ttl)
-            }
-            // The other family may be back soon.
-            (Outcome::Found { addresses, ttl }, Outcome::Failed(_))
-            | (Outcome::Failed(_), Outcome::Found { addresses, ttl }) => {
-                (Ok(interleave(addresses)), ttl.min(self.config.failure_ttl))
-            }
-            // Found out without a server, and thus as cheap to find out again.
-            (Outcome::Failed(Failure::Unreachable), _)
-            | (_, Outcome::Failed(Failure::Unreachable)) => (Err(Failure::Unreachable), HOLD),
-            (Outcome::Failed(failure), _) | (_, Outcome::Failed(failure)) => {
-                (Err(failure), self.config.failure_ttl)
-            }
-            (
-                Outcome::No { failure, ttl },
-                Outcome::No {
-                    failure: other,
-                    ttl: other_ttl,
-                },
-            ) => {
-                lookup.negative_ttl = lookup.negative_ttl.min(ttl).min(other_ttl);
+        let (answer, ttl) = match v6.clone().and(v4.clone()) {
+            Outcome::Found { addresses, ttl } => (Ok(interleave(addresses)), ttl),
+            Outcome::Nothing(nothing) => {
+                let before = lookup.nothing.take();
+                let nothing = before.map_or(nothing, |before| before.and(nothing));
+                lookup.nothing = Some(nothing);
                 lookup.candidates.pop_front();
-                if !lookup.candidates.is_empty() {
+                // A reload may have left no server at all.
+                let can_go_on = now < lookup.until && !self.config.nameservers.is_empty();
+                if can_go_on && !lookup.candidates.is_empty() {
                     return self.ask_candidate(key, now);
                 }
-                let exists = [failure, other].contains(&Failure::NoAddress);
-                let failure = if exists {
-                    Failure::NoAddress
-                } else {
-                    Failure::NotFound
-                };
-                (Err(failure), lookup.negative_ttl)
+                (Err(nothing.failure), nothing.ttl)
             }
         };
         self.woken.extend(lookup.waiters.drain(..));
@@ -716,10 +763,10 @@ impl<W: Copy + Eq> Resolver<W> {
     /// section 5).
     fn no(&self, failure: Failure, seconds: Option<u32>) -> Outcome {
         let ttl = Duration::from_secs(seconds.unwrap_or(0).into());
-        Outcome::No {
+        Outcome::Nothing(Nothing {
             failure,
             ttl: ttl.min(self.config.negative_ttl_max),
-        }
+        })
     }
 }
 
@@ -885,7 +932,8 @@ mod tests {
                         Question::Due => panic!("a question was not asked"),
                         Question::Asking(id) => {
                             let query = &self.queries[id];
-                            assert!(query.deadline <= lookup.until);
+                            assert!(query.deadline <= lookup.candidate_until);
+                            assert!(lookup.candidate_until <= lookup.until);
                             assert!(self.deadlines.contains(&(query.deadline, *id)));
                             asking += 1;
                         }
@@ -1252,6 +1300,159 @@ mod tests {
         );
         bench.serve(&["host 60 A 10.1.0.1"]);
         assert_eq!(bench.ask("host.", 1), ready(&["10.1.0.1"]));
+    }
+
+    /// What a server may make of a question without saying that there is no such name.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Trouble {
+        Answers(RCODE),
+        Silence,
+        Unreachable,
+        Truncation,
+    }
+
+    const TROUBLES: [(Trouble, Failure); 6] = [
+        (
+            Trouble::Answers(RCODE::ServerFailure),
+            Failure::ServerFailure,
+        ),
+        (Trouble::Answers(RCODE::Refused), Failure::ServerFailure),
+        (
+            Trouble::Answers(RCODE::NotImplemented),
+            Failure::ServerFailure,
+        ),
+        (Trouble::Silence, Failure::Timeout),
+        (Trouble::Unreachable, Failure::Unreachable),
+        (Trouble::Truncation, Failure::Truncated),
+    ];
+
+    impl Bench {
+        /// Looks `host` up with the search list `a.test b.test c.test`, `trouble` befalling the questions of one of the
+        /// names: both, or the one for AAAA. Only the name `with_address`, if any, has an address. The names that were
+        /// asked for, in order, and the answer.
+        fn walk(
+            trouble: Trouble,
+            at: &str,
+            only_v6: bool,
+            with_address: &str,
+        ) -> (Vec<String>, Answer) {
+            let search = ["a.test", "b.test", "c.test"].map(str::to_owned).into();
+            let ndots = 5;
+            let mut bench = Bench::new(Config {
+                search,
+                ndots,
+                ..config()
+            });
+            bench.start("host", 1);
+            let mut asked = Vec::new();
+            while bench.resolver.lookups_under_way() > 0 {
+                let Some(query) = bench.queries.pop() else {
+                    bench.wait();
+                    continue;
+                };
+                let name = forge::name(message(&query));
+                if !asked.contains(&name) {
+                    asked.push(name.clone());
+                }
+                match trouble {
+                    _ if name != at || (only_v6 && family(&query) == Family::V4) => {
+                        let address = format!("{name} 60 A 10.1.0.1");
+                        match (name == with_address, family(&query)) {
+                            (true, Family::V4) => bench.reply(&query, RCODE::NoError, &[&address]),
+                            (true, Family::V6) => bench.reply(&query, RCODE::NoError, &[]),
+                            (false, _) => {
+                                bench.reply(&query, RCODE::NameError, &["test 30 SOA 30"])
+                            }
+                        }
+                    }
+                    Trouble::Answers(rcode) => bench.reply(&query, rcode, &[]),
+                    Trouble::Silence => {}
+                    Trouble::Truncation if query.transport == Transport::Udp => {
+                        let cut = forge::reply(&query.bytes, RCODE::NoError, &[]);
+                        bench.deliver(&query, query.to, &forge::truncated(cut));
+                    }
+                    Trouble::Unreachable | Trouble::Truncation => {
+                        bench.resolver.failed(query.query, bench.now);
+                        bench.fetch();
+                    }
+                }
+            }
+            assert_eq!(bench.woken(), [1]);
+            let answer = bench.ask("host", 1);
+            (asked, answer)
+        }
+    }
+
+    #[test]
+    fn trouble_with_one_name_does_not_hide_those_behind_it() {
+        let names = ["host.a.test", "host.b.test", "host.c.test", "host"];
+        for (trouble, failure) in TROUBLES {
+            for only_v6 in [false, true] {
+                for at in names {
+                    let case = format!("{trouble:?} at {at}, only AAAA: {only_v6}");
+                    for (index, with_address) in names.into_iter().enumerate() {
+                        if with_address == at {
+                            continue;
+                        }
+                        let (asked, answer) = Bench::walk(trouble, at, only_v6, with_address);
+                        assert_eq!(asked, names[..=index], "{case}, address at {with_address}");
+                        assert_eq!(answer, ready(&["10.1.0.1"]), "{case}");
+                    }
+                    let (asked, answer) = Bench::walk(trouble, at, only_v6, "nowhere");
+                    assert_eq!(asked, names, "{case}");
+                    assert_eq!(answer, Poll::Ready(Err(failure)), "{case}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_family_in_trouble_leaves_the_other_ones_address() {
+        for (trouble, _) in TROUBLES {
+            let (asked, answer) = Bench::walk(trouble, "host.b.test", true, "host.b.test");
+            assert_eq!(asked, ["host.a.test", "host.b.test"], "{trouble:?}");
+            assert_eq!(answer, ready(&["10.1.0.1"]), "{trouble:?}");
+        }
+    }
+
+    #[test]
+    fn silence_about_every_name_leaves_time_to_ask_for_each() {
+        let search: Vec<String> = (0..6).map(|n| format!("s{n}.test")).collect();
+        let mut bench = Bench::new(Config { search, ..config() });
+        let started = bench.now;
+        bench.start("host", 1);
+        while bench.resolver.deadline().is_some() {
+            bench.wait();
+        }
+        let mut asked: Vec<String> = bench
+            .queries
+            .iter()
+            .map(|q| forge::name(message(q)))
+            .collect();
+        asked.dedup();
+        assert_eq!(asked.len(), 7);
+        assert_eq!(asked[6], "host");
+        assert_eq!(bench.now - started, Config::LOOKUP_TIMEOUT);
+        assert_eq!(bench.ask("host", 1), Poll::Ready(Err(Failure::Timeout)));
+    }
+
+    #[test]
+    fn a_name_without_addresses_outweighs_one_that_does_not_exist() {
+        for exists in ["host.one.test", "host"] {
+            let search = vec!["one.test".to_owned()];
+            let mut bench = Bench::new(Config { search, ..config() });
+            bench.start("host", 1);
+            for _ in 0..2 {
+                for query in bench.take::<2>() {
+                    let rcode = match forge::name(&query.bytes) == exists {
+                        true => RCODE::NoError,
+                        false => RCODE::NameError,
+                    };
+                    bench.reply(&query, rcode, &["test 30 SOA 30"]);
+                }
+            }
+            assert_eq!(bench.ask("host", 1), Poll::Ready(Err(Failure::NoAddress)));
+        }
     }
 
     #[test]
