@@ -205,17 +205,15 @@ pub struct HeartbeatMetrics {
     pub duplicates: u64,
     /// Heartbeats that came after a later one.
     pub reordered: u64,
-    /// How often a sender began again with a lower number.
+    /// How often a sender began again, with a lower number or a far higher one.
     pub restarts: u64,
 }
 
 impl HeartbeatMetrics {
-    /// Adds what one heartbeat changed in the counts of its sender.
+    /// Adds what one heartbeat changed in the counts of its sender. Those are bounded, so the sums do not overflow, and
+    /// what one sender adds can be taken off again.
     pub fn count(&mut self, before: Counts, after: Counts) {
-        self.lost = self
-            .lost
-            .saturating_sub(before.lost)
-            .saturating_add(after.lost);
+        self.lost = self.lost + after.lost - before.lost;
         self.duplicates += after.duplicates - before.duplicates;
         self.reordered += after.reordered - before.reordered;
         self.restarts += after.restarts - before.restarts;

@@ -647,7 +647,7 @@ impl View<'_> {
             .for_each(|l| out.of(l, &[], l.heartbeat.reordered));
         out.counter(
             "heartbeat_restarts",
-            "Senders that began again with a lower number.",
+            "Senders that began again, with a lower number or a far higher one.",
         );
         listeners
             .iter()

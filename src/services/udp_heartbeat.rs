@@ -312,6 +312,27 @@ mod tests {
     }
 
     #[test]
+    fn no_sender_spoils_the_sums_of_the_others() {
+        let mut bench = Bench::new(3, 0, 10);
+        bench.beats(1, 1).beats(2, 1);
+        for far in [
+            9_223_372_036_854_775_808,
+            u64::MAX,
+            1 << 53,
+            1 << 32,
+            5_000_000,
+        ] {
+            bench.sends(1, format!("Heartbeat {far} 1.0").as_bytes());
+            bench.sends(3, format!("Heartbeat {far} 1.0").as_bytes());
+        }
+        assert_eq!(bench.metrics.heartbeat.lost, 0);
+        bench.beats(2, 4);
+        assert_eq!(bench.metrics.heartbeat.lost, 2);
+        bench.beats(2, 3);
+        assert_eq!(bench.metrics.heartbeat.lost, 1);
+    }
+
+    #[test]
     fn other_datagrams_are_dropped_and_counted() {
         let mut bench = Bench::new(3, 0, 10);
         for bytes in [&b""[..], b"Heartbeat", b"Ping 1 1", b"\xff\xff"] {
