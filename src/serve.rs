@@ -68,7 +68,11 @@ pub fn serve<E: fmt::Display>(
             Turn::Continue => {}
             Turn::Reload => match load() {
                 Ok(next) => in_force = reload(&mut reactor, in_force, next),
-                Err(error) => log::error!("the configuration stays as it was: {error}"),
+                Err(error) => {
+                    for problem in error.to_string().lines() {
+                        log::error!("the configuration stays as it was: {problem}");
+                    }
+                }
             },
             Turn::Stop => return Ok(()),
         }
