@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use rustix::fs::{self, FileType};
+use rustix::io::retry_on_intr;
 
 /// What a pipe that has room takes without waiting (`PIPE_BUF` of Linux).
 const PIPE_BYTES: usize = 4096;
@@ -15,14 +16,16 @@ pub(super) fn append(file: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
         file,
         rustix::event::PollFlags::OUT,
     )];
-    if rustix::event::poll(&mut poll, Some(&rustix::event::Timespec::default()))? == 0 {
+    let at_once = rustix::event::Timespec::default();
+    if retry_on_intr(|| rustix::event::poll(&mut poll, Some(&at_once)))? == 0 {
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    let regular = FileType::from_raw_mode(fs::fstat(file)?.st_mode) == FileType::RegularFile;
+    let stat = retry_on_intr(|| fs::fstat(file))?;
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     let count = if regular {
         bytes.len()
     } else {
         bytes.len().min(PIPE_BYTES)
     };
-    Ok(rustix::io::write(file, &bytes[..count])?)
+    Ok(retry_on_intr(|| rustix::io::write(file, &bytes[..count]))?)
 }

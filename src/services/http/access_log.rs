@@ -275,10 +275,10 @@ mod tests {
 
     #[test]
     fn no_client_can_forge_a_line() {
-        let request = b"GET /\"\\\xc3\xbc HTTP/1.1\r\nHost: h\r\nUser-Agent: a\" 200 0 \"-\"\tb\\\xff\r\n\r\n";
+        let request = b"GET /'%22 HTTP/1.1\r\nHost: h\r\nReferer: \"\\\xc3\xbc\r\nUser-Agent: a\" 200 0 \"-\"\tb\\\xff\r\n\r\n";
         let combined = line(request, LogFormat::Combined);
         assert!(
-            combined.contains("\"GET /\\x22\\x5C\\xC3\\xBC HTTP/1.1\""),
+            combined.contains("\"GET /'%22 HTTP/1.1\" 404 12 \"\\x22\\x5C\\xC3\\xBC\""),
             "{combined}"
         );
         assert!(
@@ -288,7 +288,8 @@ mod tests {
         let json = line(request, LogFormat::Json);
         assert_eq!(json.lines().count(), 1);
         let parsed: serde_json::Value = serde_json::from_str(&json).expect("an object");
-        assert_eq!(parsed["target"], "/\"\\\u{fc}");
+        assert_eq!(parsed["target"], "/'%22");
+        assert_eq!(parsed["referer"], "\"\\\u{fc}");
         assert_eq!(parsed["user_agent"], "a\" 200 0 \"-\"\tb\\\u{fffd}");
         let hidden =
             "GET / HTTP/1.1\r\nHost: h\r\nUser-Agent: a\u{202e}b\u{2028}\u{feff}\u{9b}\r\n\r\n";
