@@ -1,8 +1,9 @@
 //! Dialogues on the bench, with folders of their own on the real disk.
 
+use super::store::PARTIAL;
 use super::*;
 use crate::buffer::PAGE_BYTES;
-use crate::config::SecretSource;
+use crate::config::{Overwrite, SecretSource};
 use crate::services::bench::Bench;
 use crate::sys::unix::Unix;
 use proptest::prelude::*;
