@@ -25,7 +25,9 @@ use std::time::{Duration, Instant};
 
 use super::prolonged;
 use crate::config::UploadConfig;
-use crate::service::{Disk, Error, Io, Peer, Phase, Service};
+use crate::disk::Disk;
+use crate::ending::{Error, Phase};
+use crate::service::{Cx, Io, Peer, Service};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
 use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner, UserInfo};
@@ -250,8 +252,7 @@ impl Upload {
             });
         }
         let name = self.store.keep(incoming, io.cx.disk)?;
-        io.metrics.files_stored += 1;
-        io.metrics.file_bytes_stored += size_bytes;
+        io.cx.counted.stored(size_bytes);
         let seconds = (io.cx.now - incoming.began).as_secs_f64();
         log::info!("upload {peer}: stored {name}, {size_bytes} bytes in {seconds:.3} s");
         let next = self.idle(io.cx.now);
@@ -320,11 +321,11 @@ impl Service for Upload {
         }
     }
 
-    fn ended(&mut self, conn: Conn, disk: &mut dyn Disk, _now: Instant) {
+    fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
         let State::Body { incoming, .. } = conn.state else {
             return;
         };
-        if let Err(error) = self.store.discard(&incoming, disk) {
+        if let Err(error) = self.store.discard(&incoming, cx.disk) {
             let path = incoming.partial.display();
             log::error!("upload {}: {path} stays behind: {error}", conn.peer);
         }

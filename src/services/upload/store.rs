@@ -15,9 +15,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::buffer::File;
 use crate::config::Overwrite;
-use crate::service::{Disk, Error, FileKind, Io};
+use crate::disk::File;
+use crate::disk::{Disk, FileKind};
+use crate::ending::Error;
+use crate::service::Io;
 use crate::wire::upload::SafeName;
 
 /// Where files stand until they are whole. A name of a client never begins with a dot, so none leads here.
@@ -145,6 +147,7 @@ impl Incoming {
         while written < count {
             let offset = self.written_bytes + written as u64;
             match io
+                .cx
                 .disk
                 .write_at(&self.file, offset, &rx.bytes()[written..count])
             {
