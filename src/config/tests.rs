@@ -144,7 +144,7 @@ fn each_kind_reads_its_keys() {
     assert_eq!(Some(ping.duplicate), Fraction::new(1, 2));
     assert_eq!(ping.reorder, Fraction::ONE);
     assert_eq!((ping.delay, ping.seed), (Duration::from_millis(5), Some(7)));
-    assert_eq!(ping.source_rate_max, None);
+    assert_eq!(ping.datagram.source_rate_max, None);
     let Kind::Proxy(proxy) = kind(
         "kind = 'proxy'\nconnect_ports = []\nforward_ports = [25]\ncache = 'off'\n\
         allow_destinations = ['127.0.0.0/8', '::1']\nupstream = 'http://127.0.0.1:8000'",
