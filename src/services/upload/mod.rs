@@ -342,6 +342,10 @@ fn wait(
     what: impl Fn() -> String,
 ) -> Result<Step, Error> {
     if io.down.eof && begun {
+        // What was said before is still sent: the end may have come together with what it answers.
+        if !io.down.tx.is_empty_or_wakes() {
+            return Ok(Step::Wait);
+        }
         return Err(Error::Protocol(format!(
             "the stream ended within {}",
             what()
