@@ -59,7 +59,7 @@ pub enum Phase {
     Body,
     /// The peer to take what was sent.
     Write,
-    /// The answer to a challenge or a login.
+    /// The answer to a challenge or a login, or the rest of a TLS handshake.
     Handshake,
     /// A connection to an origin.
     Connect,

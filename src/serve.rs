@@ -298,6 +298,7 @@ fn limits(config: &Config) -> Limits {
         datagram_batches_max: limits.datagram_batches_max,
         rate_sources_max: limits.rate_sources_max,
         linger_timeout: limits.linger_timeout,
+        linger_time_max: limits.linger_time_max,
         linger_bytes_max: limits.linger_bytes_max,
         drain_timeout: config.drain_timeout,
     }

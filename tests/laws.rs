@@ -462,6 +462,7 @@ fn hold(
         page_bytes_max: 1 << 30,
         write_timeout: Duration::from_secs(60),
         linger_timeout: Duration::from_secs(2),
+        linger_time_max: Duration::from_secs(30),
         linger_bytes_max: 1 << 20,
         write_rate_min: 0,
         datagram_batches_max: 4,

@@ -97,8 +97,10 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Bytes a second, on average, that are not too little; one byte must it be in any case.
     pub write_rate_min: u32,
-    /// How long a closed session waits for the peer's end.
+    /// For how long nothing must come from the peer of a closed session before its end is waited for no longer.
     pub linger_timeout: Duration,
+    /// How long it is waited for at most.
+    pub linger_time_max: Duration,
     /// How many bytes of the peer's a closed session reads and drops.
     pub linger_bytes_max: usize,
     /// How long the process finishes what is under way after it was told to end.
@@ -113,6 +115,7 @@ impl Limits {
             write_timeout: self.write_timeout,
             write_bytes_min: bytes_at(self.write_rate_min, self.write_timeout).max(1),
             linger_timeout: self.linger_timeout,
+            linger_time_max: self.linger_time_max,
             linger_bytes_max: self.linger_bytes_max,
         }
     }
