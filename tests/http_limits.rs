@@ -108,7 +108,7 @@ fn what_a_limit_ended_is_counted_by_its_cause() {
     drop((refused, slow));
     server.wait(|seen| seen.accepted == 2 && seen.active == 0);
     let mut admin = connect(server.address(1));
-    let request = b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     admin.write_all(request).expect("room");
     let mut text = String::new();
     admin.read_to_string(&mut text).expect("metrics");

@@ -12,7 +12,8 @@
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-use super::section::Section;
+use super::section::{Section, string};
+use crate::http::target::{Authority, Host};
 
 mod admin;
 mod proxy;
@@ -235,4 +236,21 @@ impl DatagramConfig {
     fn read(&mut self, section: &mut Section<'_>) {
         section.rate("source_rate_max", &mut self.source_rate_max);
     }
+}
+
+/// Reads `hosts`.
+fn read_hosts(section: &mut Section<'_>) -> Vec<String> {
+    let expected = "the name of a host, without a port";
+    let hosts = section.list("hosts", expected, |value| {
+        let text = string(value)?;
+        let host = text.strip_suffix('.').unwrap_or(text);
+        match Authority::parse(host) {
+            Some(Authority {
+                host: Host::Name(name),
+                port: None,
+            }) if name == host => Ok(host.to_ascii_lowercase()),
+            _ => Err(format!("is {text:?}")),
+        }
+    });
+    hosts.unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{HEAD_BYTES_MAX, StreamConfig};
+use super::{HEAD_BYTES_MAX, StreamConfig, read_hosts};
 use crate::buffer::PAGE_BYTES;
 use crate::config::section::{Section, integer, string};
 use crate::config::value::Upstream;
@@ -77,6 +77,9 @@ pub const CACHE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// The keys of kind `proxy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyConfig {
+    /// Names under which pages in the address-bar form are answered, beside addresses and
+    /// `localhost`. Key `hosts`, default none.
+    pub hosts: Vec<String>,
     /// Address ranges that may be reached although they are loopback, private, link-local or
     /// otherwise refused. Key `allow_destinations`, default none.
     pub allow_destinations: Vec<IpNet>,
@@ -119,6 +122,7 @@ impl ProxyConfig {
     /// The defaults, with the given cache.
     pub fn new(cache: Cache) -> ProxyConfig {
         ProxyConfig {
+            hosts: Vec::new(),
             allow_destinations: Vec::new(),
             connect_ports: Ports::Only(vec![443]),
             forward_ports: Ports::Web,
@@ -139,6 +143,7 @@ impl ProxyConfig {
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> ProxyConfig {
         let mut config = ProxyConfig::new(Cache::read(section));
+        config.hosts = read_hosts(section);
         let ranges = r#"an address range such as "127.0.0.0/8" or "::1""#;
         let allowed = section.list("allow_destinations", ranges, |value| {
             let text = string(value)?;

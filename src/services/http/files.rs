@@ -572,7 +572,12 @@ fn read(
 ) -> io::Result<(Contents, Metadata)> {
     for _ in 0..READS_MAX {
         let contents = match metadata.len > SMALL_BYTES_MAX {
-            true => out.cx.disk.version(file, &metadata).ok().map(Contents::Large),
+            true => out
+                .cx
+                .disk
+                .version(file, &metadata)
+                .ok()
+                .map(Contents::Large),
             false => {
                 let mut bytes = vec![0; metadata.len as usize];
                 read_whole(out, file, &mut bytes)?.then_some(Contents::Small(bytes))

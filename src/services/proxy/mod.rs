@@ -69,6 +69,8 @@ pub struct Proxy {
 
 /// What the configuration says, ready for use.
 struct Rules {
+    /// Names of ours, under which pages in the address-bar form are answered.
+    hosts: Vec<String>,
     policy: AddressPolicy,
     connect_ports: Ports,
     forward_ports: Ports,
@@ -156,6 +158,7 @@ impl Proxy {
         let gateway = config.upstream.as_ref();
         Self {
             rules: Rules {
+                hosts: config.hosts.clone(),
                 policy: AddressPolicy::new(config.allow_destinations.iter().copied()),
                 connect_ports: config.connect_ports.clone(),
                 forward_ports: config.forward_ports.clone(),

@@ -496,20 +496,27 @@ fn what_the_browser_keeps_for_this_proxy_stays_out_of_the_address_bar() {
 
 #[test]
 fn a_page_of_another_site_gets_nothing_through_the_address_bar() {
-    for (site, allowed) in [
-        ("", true),
-        ("Sec-Fetch-Site: none\r\n", true),
-        ("Sec-Fetch-Site: same-origin\r\n", true),
-        ("Sec-Fetch-Site: cross-site\r\n", false),
+    for (lines, status) in [
+        ("Host: localhost:8888", None),
+        ("Host: proxy.lan", None),
+        ("Host: localhost\r\nSec-Fetch-Site: none", None),
+        (
+            "Host: localhost\r\nOrigin: http://localhost\r\nSec-Fetch-Site: same-origin",
+            None,
+        ),
+        ("Host: localhost\r\nSec-Fetch-Site: cross-site", Some(403)),
+        ("Host: localhost\r\nSec-Fetch-Site: same-site", Some(403)),
+        ("Host: localhost\r\nOrigin: http://evil.example", Some(403)),
+        ("Host: rebound.example", Some(421)),
     ] {
-        let mut bench = bench();
-        bench.peer_sends(
-            format!("GET /origin.example/ HTTP/1.1\r\nHost: localhost:8888\r\n{site}\r\n")
-                .as_bytes(),
-        );
-        assert_eq!(bench.connect.is_some(), allowed, "{site}");
-        if !allowed {
-            assert_eq!(own_answer(&mut bench).0, 403);
+        let mut bench = bench_with(&ProxyConfig {
+            hosts: vec!["proxy.lan".to_owned()],
+            ..config()
+        });
+        bench.peer_sends(format!("GET /origin.example/ HTTP/1.1\r\n{lines}\r\n\r\n").as_bytes());
+        assert_eq!(bench.connect.is_none(), status.is_some(), "{lines}");
+        if let Some(status) = status {
+            assert_eq!(own_answer(&mut bench).0, status, "{lines}");
         }
     }
     // A browser that knows its proxy may say so of any request: that is between it and the origin.
@@ -572,7 +579,7 @@ fn forbidden_destinations_are_named_in_the_refusal() {
     ] {
         for target in [format!("http://{host}/"), format!("/{host}/")] {
             let mut bench = bench();
-            let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
             let (code, text) = refused(&mut bench, &request);
             assert_eq!(code, 403, "{target}: {text}");
             assert!(text.contains("address, which is refused here"), "{text}");
@@ -602,7 +609,7 @@ fn forbidden_destinations_are_named_in_the_refusal() {
 
 #[test]
 fn requests_that_cannot_be_served_are_answered() {
-    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let long = "a".repeat(9000);
     let many = "x: y\r\n".repeat(101);
     for (request, code, text) in [
@@ -980,7 +987,7 @@ fn requests_reach_the_ports_where_web_servers_are() {
         for target in ["http://origin.example:PORT/", "/origin.example:PORT/"] {
             let target = target.replace("PORT", &port.to_string());
             let mut bench = bench();
-            bench.peer_sends(format!("POST {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+            bench.peer_sends(format!("POST {target} HTTP/1.1\r\nHost: [::1]\r\n\r\n").as_bytes());
             assert_eq!(bench.connect.is_some(), allowed, "{target}");
             if !allowed {
                 assert_eq!(own_answer(&mut bench).0, 403);
