@@ -389,6 +389,19 @@ fn a_tunnel_passes_the_origins_half_close_on() {
 }
 
 #[test]
+fn tunnels_do_not_nest() {
+    let (proxy, origin) = (Proxy::open(), mirror());
+    let to = |address: SocketAddr| format!("CONNECT {address} HTTP/1.1\r\nHost: x\r\n\r\n");
+    for inner in [proxy.address, origin] {
+        let answer = proxy.ask(&(to(proxy.address) + &to(inner)));
+        let established = "HTTP/1.1 200 Connection established\r\n\r\n";
+        let rest = answer.strip_prefix(established);
+        let refused = rest.is_some_and(|rest| rest.starts_with("HTTP/1.1 508 Loop Detected\r\n"));
+        assert!(refused, "{answer}");
+    }
+}
+
+#[test]
 fn a_tunnel_carries_much() {
     const BYTES: usize = 16 << 20;
     let origin = origin(|_, mut stream| {

@@ -111,7 +111,9 @@ impl AddressPolicy {
         addresses.iter().try_for_each(|&addr| self.check(addr))
     }
 
-    fn allows(&self, addr: IpAddr) -> bool {
+    /// Whether a range that the operator allowed holds `addr`.
+    pub fn allows(&self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
         self.allow.iter().any(|range| range.contains(&addr))
     }
 

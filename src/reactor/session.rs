@@ -538,17 +538,18 @@ impl<S: Sys> Session<S> {
         };
         let result = match &half.stream {
             Some(stream) if half.ready.readable || half.ready.writable => cx.sys.connected(stream),
-            _ => Ok(false),
+            _ => Ok(None),
         };
         match result {
-            Ok(true) => {
+            Ok(Some(ends)) => {
                 half.link.status = Status::Open;
+                half.link.ends = Some(Box::new(ends));
                 half.ready.writable = true;
                 up.attempts = None;
                 return true;
             }
-            Ok(false) if cx.now < attempts.attempt_until => return false,
-            Ok(false) => attempts.failure = io::ErrorKind::TimedOut,
+            Ok(None) if cx.now < attempts.attempt_until => return false,
+            Ok(None) => attempts.failure = io::ErrorKind::TimedOut,
             Err(error) => attempts.failure = error.kind(),
         }
         let attempts = up.attempts.take();

@@ -80,8 +80,8 @@ pub struct ProxyConfig {
     /// Names under which pages in the address-bar form are answered, beside addresses and
     /// `localhost`. Key `hosts`, default none.
     pub hosts: Vec<String>,
-    /// Address ranges that may be reached although they are loopback, private, link-local or
-    /// otherwise refused. Key `allow_destinations`, default none.
+    /// Address ranges that may be reached although they are loopback, private, link-local, of this
+    /// machine or otherwise refused. Key `allow_destinations`, default none.
     pub allow_destinations: Vec<IpNet>,
     /// Ports that CONNECT may reach. Key `connect_ports`, default port 443 only.
     pub connect_ports: Ports,

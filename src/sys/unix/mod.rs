@@ -24,8 +24,8 @@ use socket2::SockRef;
 
 use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log};
 use crate::disk::File;
-use crate::service::Peer;
 use crate::service::datagram::Outbox;
+use crate::service::{Ends, Peer};
 
 mod datagrams;
 mod files;
@@ -203,11 +203,14 @@ impl Sys for Unix {
         Ok(stream)
     }
 
-    fn connected(&mut self, stream: &OwnedFd) -> io::Result<bool> {
+    fn connected(&mut self, stream: &OwnedFd) -> io::Result<Option<Ends>> {
         sockopt::socket_error(stream)??;
         match net::getpeername(stream) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOTCONN) => Ok(false),
+            Ok(peer) => Ok(Some(Ends {
+                local: sockets::local_address(stream)?,
+                peer: sockets::inet_address(peer)?,
+            })),
+            Err(Errno::NOTCONN) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -103,8 +103,12 @@ pub(super) fn inet_socket(address: SocketAddr, kind: SocketType) -> io::Result<O
 }
 
 pub(super) fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
-    SocketAddr::try_from(net::getsockname(socket)?)
-        .map_err(|_| io::Error::other("not an internet address"))
+    inet_address(Some(net::getsockname(socket)?))
+}
+
+pub(super) fn inet_address(address: Option<net::SocketAddrAny>) -> io::Result<SocketAddr> {
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    address.ok_or_else(|| io::Error::other("not an internet address"))
 }
 
 /// The path of a Unix socket that is bound. It goes with the socket, unless somebody else's stands there by then.
@@ -232,6 +236,29 @@ mod tests {
     use crate::sys::unix::Unix;
     use std::io::Write as _;
     use std::time::Duration;
+
+    #[test]
+    fn a_connection_to_an_address_of_our_own_comes_from_that_address() {
+        for ip in ["127.0.0.1", "::1"] {
+            let mut sys = Unix::new(false).expect("a poll");
+            let bind = Bind::Inet((ip.parse::<std::net::IpAddr>().expect("an address"), 0).into());
+            let Ok((_listener, Bind::Inet(address))) = sys.listen(&bind, 1, false, 0) else {
+                assert_eq!(ip, "::1", "not every machine has IPv6");
+                continue;
+            };
+            let stream = sys.connect(address, 1).expect("a socket");
+            let mut events = Vec::new();
+            let ends = loop {
+                if let Some(ends) = sys.connected(&stream).expect("a connection") {
+                    break ends;
+                }
+                sys.poll(&mut events, None).expect("events");
+            };
+            assert_eq!(ends.peer, address);
+            assert!(ends.are_one_machine(), "{ends:?}");
+            assert_ne!(ends.local.port(), address.port());
+        }
+    }
 
     #[test]
     fn accepted_sockets_have_the_options_of_the_listening_one() {
