@@ -228,7 +228,7 @@ mod tests {
     fn lines_beyond_the_bound_are_not_added() {
         let mut lines = Lines::new();
         assert!(lines.add(4, |out| out.push_str("abc\n")));
-        assert!(!lines.add(4, |out| out.push_str("\n")));
+        assert!(!lines.add(4, |out| out.push('\n')));
         assert_eq!(lines.len(), 4);
     }
 
