@@ -30,7 +30,8 @@ pub use web::*;
 /// Connections that one listener serves at once, unless it is told otherwise: 65,536.
 pub const CONNECTIONS_MAX: usize = 65_536;
 
-/// Clients beyond `max_connections` that a web server tells so at a time; those beyond these wait in the kernel's queue.
+/// Clients beyond `max_connections` that a web server tells so at a time; those beyond these wait
+/// in the kernel's queue.
 const REFUSALS_MAX: usize = 256;
 
 /// Bytes of a request's or a response's head, unless the listener is told otherwise: 16 KiB.
@@ -105,8 +106,8 @@ impl Kind {
         }
     }
 
-    /// Connections open at once; `None` for the kinds that have no connections. A web server has some more than it serves,
-    /// to be able to refuse them with an answer.
+    /// Connections open at once; `None` for the kinds that have no connections. A web server has
+    /// some more than it serves, to be able to refuse them with an answer.
     pub fn connections_max(&self) -> Option<usize> {
         let served = self.stream()?.connections_max;
         Some(match self {
@@ -115,7 +116,8 @@ impl Kind {
         })
     }
 
-    /// The lowest source port whose datagrams are answered; `None` for the kinds that answer no datagrams.
+    /// The lowest source port whose datagrams are answered; `None` for the kinds that answer no
+    /// datagrams.
     pub fn source_port_min(&self) -> Option<u16> {
         match self {
             Kind::UdpEcho(config) => Some(config.source_port_min),
@@ -196,7 +198,8 @@ pub(super) const KINDS: [Row; 9] = {
 /// What every kind over streams can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamConfig {
-    /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`]; of an admin listener 256.
+    /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`]; of an admin
+    /// listener 256.
     pub connections_max: usize,
 }
 
@@ -218,8 +221,8 @@ impl StreamConfig {
 /// What every kind over datagrams can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatagramConfig {
-    /// Datagrams a second from one source address, loopback exempt; `None` for no limit. Key `source_rate_max` (0 for none),
-    /// default [`SOURCE_RATE_MAX`].
+    /// Datagrams a second from one source address, loopback exempt; `None` for no limit. Key
+    /// `source_rate_max` (0 for none), default [`SOURCE_RATE_MAX`].
     pub source_rate_max: Option<NonZeroU32>,
 }
 

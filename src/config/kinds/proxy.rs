@@ -21,8 +21,8 @@ const HEAD_BYTES: RangeInclusive<usize> = 256..=PAGE_BYTES;
 pub enum Ports {
     /// `[]`: every port.
     Any,
-    /// 80, 443 and those from 1024 on. Below stand mail, shells and the like, to which a request may be made to look like one
-    /// of their own.
+    /// 80, 443 and those from 1024 on. Below stand mail, shells and the like, to which a request
+    /// may be made to look like one of their own.
     Web,
     /// These only; never empty.
     Only(Vec<u16>),
@@ -85,8 +85,8 @@ pub struct ProxyConfig {
     pub allow_destinations: Vec<IpNet>,
     /// Ports that CONNECT may reach. Key `connect_ports`, default port 443 only.
     pub connect_ports: Ports,
-    /// Ports that requests with a URI and those in the address-bar form may reach. Key `forward_ports`, default
-    /// [`Ports::Web`].
+    /// Ports that requests with a URI and those in the address-bar form may reach. Key
+    /// `forward_ports`, default [`Ports::Web`].
     pub forward_ports: Ports,
     /// The one origin of a gateway; `None` for a forward proxy. Key `upstream`, default none.
     pub upstream: Option<Upstream>,
@@ -96,13 +96,15 @@ pub struct ProxyConfig {
     /// Key `upstream_timeout`, default 60 s.
     pub upstream_timeout: Duration,
     /// Silence between two requests, within a request body or in both directions of a tunnel, or
-    /// refusal to take the answer, after which a client is dropped. Key `idle_timeout`, default 60 s.
+    /// refusal to take the answer, after which a client is dropped. Key `idle_timeout`, default 60
+    /// s.
     pub idle_timeout: Duration,
-    /// Bytes a second that a request body must bring while the origin takes it: each byte buys its share of a second, and
-    /// `idle_timeout` is the most that can be in hand. `None` for no minimum. Key `min_body_rate` (0 for none), default 240.
+    /// Bytes a second that a request body must bring while the origin takes it: each byte buys its
+    /// share of a second, and `idle_timeout` is the most that can be in hand. `None` for no
+    /// minimum. Key `min_body_rate` (0 for none), default 240.
     pub body_rate_min: Option<NonZeroU32>,
-    /// Time from the end of a request to the head of its final response, whatever interim responses come meanwhile. Key
-    /// `response_timeout`, default 5 min.
+    /// Time from the end of a request to the head of its final response, whatever interim responses
+    /// come meanwhile. Key `response_timeout`, default 5 min.
     pub response_timeout: Duration,
     /// Time for a whole request head, from its first byte on. Key `head_timeout`, default 10 s.
     pub head_timeout: Duration,
@@ -113,8 +115,8 @@ pub struct ProxyConfig {
     pub cache: Cache,
     /// What every kind over streams has.
     pub stream: StreamConfig,
-    /// Connections at once from one IPv4 address or IPv6 /64; who has more is answered with 429. `None` for no limit. Key
-    /// `max_connections_per_address` (0 for none), default none.
+    /// Connections at once from one IPv4 address or IPv6 /64; who has more is answered with 429.
+    /// `None` for no limit. Key `max_connections_per_address` (0 for none), default none.
     pub connections_per_address_max: Option<NonZeroU32>,
 }
 

@@ -1,4 +1,5 @@
-//! Datagrams in batches: `recvmmsg(2)` and `sendmmsg(2)`, whose arrays of headers point at one another.
+//! Datagrams in batches: `recvmmsg(2)` and `sendmmsg(2)`, whose arrays of headers point at one
+//! another.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,7 +12,8 @@ use super::sockets::{inet_socket, local_address};
 use crate::service::datagram::{Outbox, Reply};
 use crate::sys::{Batch, Unsent};
 
-/// Bytes asked for a datagram socket's receive and send buffers; the kernel caps it at `net.core.rmem_max`.
+/// Bytes asked for a datagram socket's receive and send buffers; the kernel caps it at
+/// `net.core.rmem_max`.
 const DATAGRAM_SOCKET_BYTES: usize = 4 << 20;
 
 /// A socket that is bound; the address that it got.
@@ -32,8 +34,9 @@ pub(super) fn connect(to: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The arrays that `recvmmsg(2)` and `sendmmsg(2)` take: headers that point to names, runs of bytes and control messages.
-/// Allocated once and never moved; every pointer in a header is set anew before each call that reads it.
+/// The arrays that `recvmmsg(2)` and `sendmmsg(2)` take: headers that point to names, runs of bytes
+/// and control messages. Allocated once and never moved; every pointer in a header is set anew
+/// before each call that reads it.
 pub(super) struct Messages {
     headers: Box<[libc::mmsghdr; Batch::SLOTS]>,
     names: Box<[Name; Batch::SLOTS]>,
@@ -53,8 +56,9 @@ struct Name([u8; 128]);
 #[repr(C, align(8))]
 struct Control([u8; 24]);
 
-/// The most datagrams of one size to one peer that leave as one `UDP_SEGMENT` message (`UDP_MAX_SEGMENTS` of Linux, as it
-/// was before 6.9), and the most bytes of each: one Ethernet frame's, so that no path on the way refuses them.
+/// The most datagrams of one size to one peer that leave as one `UDP_SEGMENT` message
+/// (`UDP_MAX_SEGMENTS` of Linux, as it was before 6.9), and the most bytes of each: one Ethernet
+/// frame's, so that no path on the way refuses them.
 const SEGMENTS_MAX: usize = 64;
 const SEGMENT_BYTES_MAX: usize = 1400;
 
@@ -145,8 +149,8 @@ impl Messages {
             header.msg_iovlen = 1;
         }
         let received = loop {
-            // SAFETY: the headers point to names, runs and slots that outlive the call, with their true lengths, and to
-            // no control messages; the slots do not overlap.
+            // SAFETY: the headers point to names, runs and slots that outlive the call, with their
+            // true lengths, and to no control messages; the slots do not overlap.
             let received = unsafe {
                 libc::recvmmsg(
                     socket.as_fd().as_raw_fd(),
@@ -209,8 +213,8 @@ impl Messages {
         unsent
     }
 
-    /// Fills the headers with the replies from `first` on; how many messages, and in `self.replies` how many replies each
-    /// holds. Neighbours of one size to one peer become one message.
+    /// Fills the headers with the replies from `first` on; how many messages, and in `self.replies`
+    /// how many replies each holds. Neighbours of one size to one peer become one message.
     fn gather(&mut self, batch: &Batch, out: &Outbox, first: usize, segmentation: bool) -> usize {
         let replies = &out.replies[first..];
         let replies = &replies[..replies.len().min(Batch::SLOTS)];
@@ -253,11 +257,12 @@ impl Messages {
         messages
     }
 
-    /// How many of the messages were sent. The error is the first one's: a call that sent some tells none (`man 2
-    /// sendmmsg`).
+    /// How many of the messages were sent. The error is the first one's: a call that sent some
+    /// tells none (`man 2 sendmmsg`).
     fn send_gathered(&mut self, socket: &OwnedFd, messages: usize) -> io::Result<usize> {
-        // SAFETY: the first `messages` headers were just filled by `gather` with pointers to names, runs, controls and
-        // bytes of the batch and outbox, which the caller borrows beyond this call; the kernel only reads them.
+        // SAFETY: the first `messages` headers were just filled by `gather` with pointers to names,
+        // runs, controls and bytes of the batch and outbox, which the caller borrows beyond this
+        // call; the kernel only reads them.
         let sent = unsafe {
             libc::sendmmsg(
                 socket.as_fd().as_raw_fd(),
@@ -284,7 +289,8 @@ mod tests {
         let client = std::net::UdpSocket::bind(loopback).expect("a socket");
         let to = client.local_addr().expect("an address");
         let mut batch = Batch::new();
-        // EAGAIN, the last error for whoever asks: a call that sent something changes nothing about it.
+        // EAGAIN, the last error for whoever asks: a call that sent something changes nothing about
+        // it.
         sys.recv_batch(&socket, &mut batch)
             .expect_err("nothing came");
         let mut out = Outbox::default();

@@ -1,4 +1,5 @@
-//! Files and folders: the calls of [`Disk`], always below a folder that was opened before, never outside it.
+//! Files and folders: the calls of [`Disk`], always below a folder that was opened before, never
+//! outside it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -19,8 +20,8 @@ use crate::sys::append;
 
 /// Bytes of names that are taken from a folder in one call: several hundred of them.
 const NAMES_BYTES: usize = 32 * 1024;
-/// How often a file below a root is looked for while others rename what lies on the way. Each try is one system call; a
-/// rename that is slower than all of them is not known.
+/// How often a file below a root is looked for while others rename what lies on the way. Each try
+/// is one system call; a rename that is slower than all of them is not known.
 const RACES_MAX: usize = 128;
 
 /// The descriptor of a file that this kernel opened.
@@ -39,7 +40,8 @@ fn open_beneath(root: &File, path: &Path, flags: OFlags, mode: Mode) -> io::Resu
         path
     };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    // openat2 refuses O_PATH together with what it does not act on, O_NOCTTY among it (`man 2 openat2`, EINVAL).
+    // openat2 refuses O_PATH together with what it does not act on, O_NOCTTY among it
+    // (`man 2 openat2`, EINVAL).
     let flags = match flags.contains(OFlags::PATH) {
         true => flags | OFlags::CLOEXEC,
         false => flags | OFlags::CLOEXEC | OFlags::NOCTTY,
@@ -49,8 +51,9 @@ fn open_beneath(root: &File, path: &Path, flags: OFlags, mode: Mode) -> io::Resu
     Ok(File::new(Handle::Fd(opened?)))
 }
 
-/// Repeats an `openat2` that a signal interrupted, and one that could not tell whether a `..` on the way leads out of the
-/// root because something was being renamed or mounted (`man 2 openat2`, EAGAIN), at most [`RACES_MAX`] times.
+/// Repeats an `openat2` that a signal interrupted, and one that could not tell whether a `..` on
+/// the way leads out of the root because something was being renamed or mounted (`man 2 openat2`,
+/// EAGAIN), at most [`RACES_MAX`] times.
 fn retry_races<T>(mut open: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     for _ in 1..RACES_MAX {
         match retry_on_intr(&mut open) {
@@ -128,7 +131,8 @@ impl Disk for Unix {
         while let Some(from) = next {
             next = self.names(folder, from, &mut names)?;
         }
-        // What cannot be opened beneath the folder (a link that leaves it, a file that just went) is not listed.
+        // What cannot be opened beneath the folder (a link that leaves it, a file that just went)
+        // is not listed.
         let entry = |name: PathBuf| {
             let metadata = self.look(folder, &name).ok()?;
             Some(Entry { name, metadata })
@@ -147,7 +151,8 @@ impl Disk for Unix {
         let mut buffer = [MaybeUninit::uninit(); NAMES_BYTES];
         let mut entries = fs::RawDir::new(folder, &mut buffer);
         let mut next = None;
-        // One getdents64(2): what follows in its buffer is there already, what does not is for the next call.
+        // One getdents64(2): what follows in its buffer is there already, what does not is for the
+        // next call.
         while let Some(entry) = entries.next() {
             let entry = match entry {
                 Err(Errno::INTR) => continue,
@@ -176,7 +181,8 @@ impl Disk for Unix {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
         let mode = Mode::from_raw_mode(0o640);
         let open = |access| retry_on_intr(|| fs::open(path, flags | access, mode));
-        // Its end is to be looked at, where it has one. A pipe is not opened for reading: it would never lack a reader.
+        // Its end is to be looked at, where it has one. A pipe is not opened for reading: it would
+        // never lack a reader.
         let is_other =
             |stat: fs::Stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile;
         let fd = match retry_on_intr(|| fs::stat(path)).is_ok_and(is_other) {
@@ -250,7 +256,8 @@ impl Disk for Unix {
     }
 
     fn entropy(&mut self, into: &mut [u8]) {
-        // Invariant: the kernel's pool is seeded long before a server starts; getrandom(2) fails for nothing else.
+        // Invariant: the kernel's pool is seeded long before a server starts; getrandom(2) fails
+        // for nothing else.
         getrandom::fill(into).expect("getrandom(2)");
     }
 }

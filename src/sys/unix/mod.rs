@@ -1,11 +1,13 @@
-//! The real kernel: mio's poll for readiness, rustix for the system calls, libc for the four that rustix lacks.
+//! The real kernel: mio's poll for readiness, rustix for the system calls, libc for the four that
+//! rustix lacks.
 //!
-//! Sockets are plain descriptors registered by number, so that TCP and Unix streams are one type. A call that a signal
-//! interrupted is made again.
+//! Sockets are plain descriptors registered by number, so that TCP and Unix streams are one type. A
+//! call that a signal interrupted is made again.
 //!
-//! The files in reading order: this one (the poll, signals, and what is done to a stream in one call), `sockets` (how a stream
-//! comes to be), `datagrams`, `files`. `unsafe` stands below this folder only: `recvmmsg` and `sendmmsg` in `datagrams`, one
-//! `ioctl` and one socket option in `sockets`.
+//! The files in reading order: this one (the poll, signals, and what is done to a stream in one
+//! call), `sockets` (how a stream comes to be), `datagrams`, `files`. `unsafe` stands below this
+//! folder only: `recvmmsg` and `sendmmsg` in `datagrams`, one `ioctl` and one socket option in
+//! `sockets`.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -48,7 +50,8 @@ pub struct Unix {
     signals: Option<Signals>,
     /// An event told of signals that were not all taken yet.
     signalled: bool,
-    /// Given up for a moment when the process is out of descriptors, to be able to turn a client away.
+    /// Given up for a moment when the process is out of descriptors, to be able to turn a client
+    /// away.
     spare: Option<OwnedFd>,
     receiving: Messages,
     sending: Messages,
@@ -57,8 +60,8 @@ pub struct Unix {
 }
 
 impl Unix {
-    /// Opens the poll. With `signals`, SIGTERM, SIGINT, SIGHUP and SIGUSR1 are taken over and told by [`Sys::signal`]; SIGPIPE is
-    /// ignored by Rust's runtime already.
+    /// Opens the poll. With `signals`, SIGTERM, SIGINT, SIGHUP and SIGUSR1 are taken over and told
+    /// by [`Sys::signal`]; SIGPIPE is ignored by Rust's runtime already.
     ///
     /// # Errors
     /// Those of `epoll_create1(2)` and `sigaction(2)`.
@@ -93,8 +96,8 @@ impl Unix {
     }
 }
 
-/// Lets the process have as many descriptors as it may: the soft limit is often 1,024, for the sake of programs that use
-/// `select(2)`. How many that is; `None` where there is no limit.
+/// Lets the process have as many descriptors as it may: the soft limit is often 1,024, for the sake
+/// of programs that use `select(2)`. How many that is; `None` where there is no limit.
 ///
 /// # Errors
 /// Those of `setrlimit(2)`.
@@ -273,7 +276,8 @@ impl Sys for Unix {
     }
 
     fn abort(&mut self, stream: OwnedFd) {
-        // Best effort: a Unix socket has no reset. `man 7 socket` tells of SO_LINGER, not that a time of zero resets.
+        // Best effort: a Unix socket has no reset. `man 7 socket` tells of SO_LINGER, not that a
+        // time of zero resets.
         let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
         drop(stream);
     }

@@ -1,7 +1,8 @@
 //! Streams: how they come to be, over TCP and Unix sockets.
 //!
-//! Options are set once on the listening socket: Linux copies `TCP_NODELAY`, `TCP_NOTSENT_LOWAT` and `SO_OOBINLINE` to the
-//! sockets it accepts (checked by a test below), which saves a system call for each connection.
+//! Options are set once on the listening socket: Linux copies `TCP_NODELAY`, `TCP_NOTSENT_LOWAT`
+//! and `SO_OOBINLINE` to the sockets it accepts (checked by a test below), which saves a system
+//! call for each connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,11 +18,11 @@ use super::files::lock_exclusive;
 use crate::service::Peer;
 use crate::sys::Bind;
 
-/// Bytes that the kernel takes for a client beyond what the client has room for, until it has shown that it reads. 2,000
-/// clients of slowhttptest that ask for large files and read a few bytes took all of the kernel's memory for TCP (`tcp_mem`)
-/// without this, 2.2 GB, and new connections failed; with it, 0.6 GB. Not a key: it is in
-/// force only until a client has shown that it reads, and how much the kernel holds in all is the administrator's to say
-/// (`net.ipv4.tcp_mem`).
+/// Bytes that the kernel takes for a client beyond what the client has room for, until it has shown
+/// that it reads. 2,000 clients of slowhttptest that ask for large files and read a few bytes took
+/// all of the kernel's memory for TCP (`tcp_mem`) without this, 2.2 GB, and new connections failed;
+/// with it, 0.6 GB. Not a key: it is in force only until a client has shown that it reads, and how
+/// much the kernel holds in all is the administrator's to say (`net.ipv4.tcp_mem`).
 const UNTRUSTED_BYTES_MAX: u32 = 128 * 1024;
 
 /// A listening socket; a Unix one takes its path with it when it is closed.
@@ -39,7 +40,8 @@ impl Listener {
                 sockopt::set_socket_reuseaddr(&socket, true)?;
                 sockopt::set_tcp_nodelay(&socket, true)?;
                 SockRef::from(&socket).set_tcp_notsent_lowat(UNTRUSTED_BYTES_MAX)?;
-                // Urgent data is data. A read stops short at its mark all the same: see `Event::read_closed`.
+                // Urgent data is data. A read stops short at its mark all the same: see
+                // `Event::read_closed`.
                 sockopt::set_socket_oobinline(&socket, true)?;
                 if client_first {
                     defer_accept(&socket)?;
@@ -111,21 +113,24 @@ pub(super) fn inet_address(address: Option<net::SocketAddrAny>) -> io::Result<So
     address.ok_or_else(|| io::Error::other("not an internet address"))
 }
 
-/// The path of a Unix socket that is bound. It goes with the socket, unless somebody else's stands there by then.
+/// The path of a Unix socket that is bound. It goes with the socket, unless somebody else's stands
+/// there by then.
 struct SocketPath {
     path: PathBuf,
     identity: (u64, u64),
     _lock: PathLock,
 }
 
-/// The right to bind to a path: the lock on the file `PATH.lock`, held as long as the path. A probe alone cannot tell a
-/// dead process's socket from one that is bound and about to listen: both refuse a connection.
+/// The right to bind to a path: the lock on the file `PATH.lock`, held as long as the path. A probe
+/// alone cannot tell a dead process's socket from one that is bound and about to listen: both
+/// refuse a connection.
 struct PathLock {
     path: PathBuf,
     _file: OwnedFd,
 }
 
-/// Binds a Unix socket; one that a dead process left behind is taken over, a live one's and any other file is not.
+/// Binds a Unix socket; one that a dead process left behind is taken over, a live one's and any
+/// other file is not.
 fn bind_unix(path: &Path) -> io::Result<(OwnedFd, SocketPath)> {
     let lock = PathLock::take(path)?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -182,7 +187,8 @@ impl PathLock {
             if !lock_exclusive(&file)? {
                 return Err(Errno::ADDRINUSE.into());
             }
-            // Whoever held it may have removed it after we opened it: then it locks nobody else out.
+            // Whoever held it may have removed it after we opened it: then it locks nobody else
+            // out.
             let locked = identity(&retry_on_intr(|| fs::fstat(&file))?);
             if lstat(&path).is_ok_and(|found| identity(&found) == locked) {
                 return Ok(Self { path, _file: file });
@@ -197,11 +203,13 @@ impl Drop for PathLock {
     }
 }
 
-/// `SIOCOUTQ`: bytes in the send queue that were not acknowledged (`man 7 tcp`); of a Unix socket, what was not read.
+/// `SIOCOUTQ`: bytes in the send queue that were not acknowledged (`man 7 tcp`); of a Unix socket,
+/// what was not read.
 #[allow(unsafe_code)]
 pub(super) fn unsent(stream: &OwnedFd) -> u64 {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: `TIOCOUTQ`, which is `SIOCOUTQ`, writes one `int` behind the pointer, which is valid for the call.
+    // SAFETY: `TIOCOUTQ`, which is `SIOCOUTQ`, writes one `int` behind the pointer, which is valid
+    // for the call.
     let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     match result {
         0 => u64::try_from(bytes).unwrap_or(0),
@@ -209,7 +217,8 @@ pub(super) fn unsent(stream: &OwnedFd) -> u64 {
     }
 }
 
-/// `TCP_DEFER_ACCEPT` (`man 7 tcp`), with the least time there is: one retransmission of the handshake's second segment.
+/// `TCP_DEFER_ACCEPT` (`man 7 tcp`), with the least time there is: one retransmission of the
+/// handshake's second segment.
 #[allow(unsafe_code)]
 fn defer_accept(listener: &OwnedFd) -> io::Result<()> {
     let seconds: libc::c_int = 1;
