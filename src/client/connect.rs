@@ -16,7 +16,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Failure, Limits};
+use super::{Failure, Timeouts};
 
 /// How long one connection attempt has a head start on the next (RFC 8305, section 5).
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -142,11 +142,11 @@ pub struct ConnectTimes {
 /// Resolves and connects.
 ///
 /// # Errors
-/// The name is unknown, no address answers, or either takes longer than the limits; the message names all addresses.
+/// The name is unknown, no address answers, or either takes too long; the message names all addresses.
 pub fn connect(
     target: &Target,
     family: Family,
-    limits: &Limits,
+    timeouts: &Timeouts,
 ) -> Result<(Connected, ConnectTimes), Failure> {
     let started = Instant::now();
     let (host, port) = match target {
@@ -158,9 +158,9 @@ pub fn connect(
             return Ok((Connected::Unix(stream), ConnectTimes::default()));
         }
     };
-    let addresses = resolve(host, port, family, limits)?;
+    let addresses = resolve(host, port, family, timeouts)?;
     let resolve = started.elapsed();
-    let stream = race(target, &interleaved(addresses), limits)?;
+    let stream = race(target, &interleaved(addresses), timeouts)?;
     // Requests are small and complete: waiting to fill segments would only add delay. Failing to say so is no harm.
     let _ = stream.set_nodelay(true);
     Ok((
@@ -180,7 +180,7 @@ pub fn resolve(
     host: &str,
     port: u16,
     family: Family,
-    limits: &Limits,
+    timeouts: &Timeouts,
 ) -> Result<Vec<SocketAddr>, Failure> {
     // An address needs no resolver, and no thread for it.
     if let Ok(address) = host.parse::<IpAddr>() {
@@ -189,7 +189,7 @@ pub fn resolve(
     let (answer, answered) = mpsc::channel();
     let question = (host.to_owned(), port);
     thread::spawn(move || answer.send(question.to_socket_addrs().map(Vec::from_iter)));
-    let wait = limits
+    let wait = timeouts
         .step_until()
         .saturating_duration_since(Instant::now());
     let addresses = match answered.recv_timeout(wait) {
@@ -199,7 +199,7 @@ pub fn resolve(
                 "{host}: cannot resolve the name: {error}"
             )));
         }
-        Err(_) => return Err(limits.timed_out("resolving the name", &host)),
+        Err(_) => return Err(timeouts.timed_out("resolving the name", &host)),
     };
     of_family(host, addresses, family)
 }
@@ -241,8 +241,12 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Attempts one address after the other, each with a head start; the first connection wins.
-fn race(target: &Target, addresses: &[SocketAddr], limits: &Limits) -> Result<TcpStream, Failure> {
-    let until = limits.step_until();
+fn race(
+    target: &Target,
+    addresses: &[SocketAddr],
+    timeouts: &Timeouts,
+) -> Result<TcpStream, Failure> {
+    let until = timeouts.step_until();
     let (answer, answers) = mpsc::channel::<(SocketAddr, io::Result<TcpStream>)>();
     let mut waiting = addresses.iter();
     let mut under_way = 0;
@@ -274,7 +278,7 @@ fn race(target: &Target, addresses: &[SocketAddr], limits: &Limits) -> Result<Tc
                 }
             }
             Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
-            Err(_) if errors.is_empty() => return Err(limits.timed_out("connecting", target)),
+            Err(_) if errors.is_empty() => return Err(timeouts.timed_out("connecting", target)),
             Err(_) => {
                 errors.push("the other addresses timed out".to_owned());
                 return Err(connect_failure(target, &errors));
@@ -329,7 +333,7 @@ impl Datagrams {
     ///
     /// # Errors
     /// The name is unknown, or no address can be sent to.
-    pub fn open(target: &Target, family: Family, limits: &Limits) -> Result<Self, Failure> {
+    pub fn open(target: &Target, family: Family, timeouts: &Timeouts) -> Result<Self, Failure> {
         let (host, port) = match target {
             Target::Net { host, port } => (host, *port),
             Target::Unix(path) => {
@@ -343,7 +347,7 @@ impl Datagrams {
                 });
             }
         };
-        Self::to_first_of(interleaved(resolve(host, port, family, limits)?))
+        Self::to_first_of(interleaved(resolve(host, port, family, timeouts)?))
             .map_err(|errors| connect_failure(target, &errors))
     }
 
@@ -473,8 +477,8 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    fn limits(millis: u64) -> Limits {
-        Limits {
+    fn timeouts(millis: u64) -> Timeouts {
+        Timeouts {
             timeout: Duration::from_millis(millis),
             until: None,
         }
@@ -531,7 +535,7 @@ mod tests {
         let dead = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
         let live = listener.local_addr().unwrap();
         let target = Target::new("localhost", port);
-        let stream = race(&target, &[dead, live], &limits(5000)).unwrap();
+        let stream = race(&target, &[dead, live], &timeouts(5000)).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), live);
     }
 
@@ -570,7 +574,7 @@ mod tests {
         let failure = connect(
             &Target::new("127.0.0.1", address.port()),
             Family::Any,
-            &limits(5000),
+            &timeouts(5000),
         )
         .unwrap_err();
         assert_eq!(
@@ -584,7 +588,7 @@ mod tests {
         let failure = connect(
             &Target::new("no.such.name.invalid", 1),
             Family::Any,
-            &limits(5000),
+            &timeouts(5000),
         )
         .unwrap_err();
         assert!(

@@ -106,8 +106,8 @@ pub fn run(args: &HeartbeatArgs) -> Outcome {
         )?),
         false => None,
     };
-    let limits = args.common.limits();
-    let mut socket = Datagrams::open(&target, args.common.family(), &limits)?;
+    let timeouts = args.common.timeouts();
+    let mut socket = Datagrams::open(&target, args.common.family(), &timeouts)?;
     let stop = stop_flag()?;
     let mut output = Output::new();
     let (mut failed, mut sent) = (0_u64, 0_u64);
@@ -122,7 +122,7 @@ pub fn run(args: &HeartbeatArgs) -> Outcome {
         args.count.unwrap_or(u64::MAX)
     };
     let mut due = Instant::now();
-    while sent < count && !stop.load(Ordering::Relaxed) && !limits.is_over() {
+    while sent < count && !stop.load(Ordering::Relaxed) && !timeouts.is_over() {
         let stamp = Stamp {
             sequence,
             sent_at: since_epoch(),

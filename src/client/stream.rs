@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use super::connect::{self, ConnectTimes, Connected, Family, Target};
 use super::tls::{self, TlsStream, Trust};
-use super::{Failure, Limits};
+use super::{Failure, Timeouts};
 
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
     target: Target,
-    limits: Limits,
+    timeouts: Timeouts,
     step: String,
     until: Instant,
     times: ConnectTimes,
@@ -44,14 +44,14 @@ impl Stream {
     ///
     /// # Errors
     /// See [`connect::connect`].
-    pub fn connect(target: &Target, family: Family, limits: Limits) -> Result<Self, Failure> {
-        let (socket, times) = connect::connect(target, family, &limits)?;
-        let until = limits.step_until();
+    pub fn connect(target: &Target, family: Family, timeouts: Timeouts) -> Result<Self, Failure> {
+        let (socket, times) = connect::connect(target, family, &timeouts)?;
+        let until = timeouts.step_until();
         let (socket, target) = (Socket::Plain(socket), target.clone());
         Ok(Self {
             socket,
             target,
-            limits,
+            timeouts,
             step: "talking".to_owned(),
             until,
             times,
@@ -68,7 +68,7 @@ impl Stream {
 
     /// Restarts the clock of the step, because progress was made.
     pub fn touch(&mut self) {
-        self.until = self.limits.step_until();
+        self.until = self.timeouts.step_until();
     }
 
     /// The address of this end; `None` on a Unix socket.
@@ -119,7 +119,7 @@ impl Stream {
         loop {
             let left = self.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(self.limits.timed_out(&self.step, &self.target));
+                return Err(self.timeouts.timed_out(&self.step, &self.target));
             }
             let read = match &mut self.socket {
                 Socket::Plain(Connected::Tcp(tcp)) => tcp
@@ -155,8 +155,8 @@ impl Stream {
         wait: Duration,
         buffer: &mut [u8],
     ) -> Result<Option<usize>, Failure> {
-        if self.limits.is_over() {
-            return Err(self.limits.timed_out(&self.step, &self.target));
+        if self.timeouts.is_over() {
+            return Err(self.timeouts.timed_out(&self.step, &self.target));
         }
         let until = std::mem::replace(&mut self.until, Instant::now() + wait);
         let read = self.read(buffer);
@@ -176,7 +176,7 @@ impl Stream {
         if Instant::now() < self.until {
             return Ok(());
         }
-        Err(self.limits.timed_out(&self.step, &self.target))
+        Err(self.timeouts.timed_out(&self.step, &self.target))
     }
 
     /// Fills the buffer.
@@ -208,7 +208,7 @@ impl Stream {
         while !rest.is_empty() {
             let left = self.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(self.limits.timed_out(&self.step, &self.target));
+                return Err(self.timeouts.timed_out(&self.step, &self.target));
             }
             let written = match &mut self.socket {
                 Socket::Plain(Connected::Tcp(tcp)) => tcp
@@ -287,7 +287,7 @@ impl Stream {
         Ok(Self {
             socket,
             target,
-            limits: self.limits,
+            timeouts: self.timeouts,
             step,
             until: self.until,
             times: self.times,

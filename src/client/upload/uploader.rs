@@ -1,0 +1,410 @@
+//! The dialogue about each file, tried again where that may help.
+
+use std::io::{IsTerminal as _, Read as _, Seek as _, SeekFrom};
+use std::thread;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::link::{Link, Wait};
+use super::source::Source;
+use super::{PAUSE_MAX, PIECE_BYTES, READY_WAIT, UploadArgs};
+use crate::client::connect::Target;
+use crate::client::output::{Output, Tone, no_color};
+use crate::client::stream::Stream;
+use crate::client::units::Size;
+use crate::client::{Failure, Timeouts, units};
+use crate::wire::challenge::{CHALLENGE_BYTES, Secret};
+use crate::wire::frame;
+use crate::wire::login::{LOGIN_BYTES_MAX, Login, ObjectScanner, parse_answer};
+use crate::wire::text::printable;
+use crate::wire::upload::{Answer, FileHeader};
+
+/// What became of a file.
+enum Fate {
+    /// The server has it, under this name.
+    Stored { filename: String },
+    /// Every byte was sent, and the server closed without a word, as plain ones do.
+    Unacknowledged,
+}
+
+pub(super) struct Uploader<'a> {
+    pub(super) args: &'a UploadArgs,
+    pub(super) target: Target,
+    pub(super) secret: Secret,
+    pub(super) login: Option<Login>,
+    /// The connection to go on with; `None` where the next file needs a new one.
+    pub(super) link: Option<Link>,
+    /// False once the server turned out to be a plain one.
+    pub(super) knows_ack: bool,
+    /// The server said `ready` at some time, so it can resume.
+    pub(super) was_ready: bool,
+    pub(super) output: Output,
+    pub(super) timeouts: Timeouts,
+}
+
+impl Uploader<'_> {
+    /// Sends one file, trying again where that may help, and tells what became of it.
+    pub(super) fn upload(&mut self, mut source: Source) -> Result<(), Failure> {
+        let mut pause = self.args.retry_pause;
+        let mut attempt = 0;
+        let bar = self.progress(&source);
+        let fate = loop {
+            let resumes = self.args.resume || (attempt > 0 && self.was_ready);
+            let result = self.attempt(&mut source, resumes, &bar);
+            let failure = match result {
+                Ok(fate) => break fate,
+                Err(failure) => failure,
+            };
+            self.link = None;
+            if attempt >= self.args.retries
+                || !failure.is_worth_retrying()
+                || self.timeouts.is_over()
+            {
+                bar.finish_and_clear();
+                return Err(Failure {
+                    message: format!("{}: {}", source.path.display(), failure.message),
+                    ..failure
+                });
+            }
+            attempt += 1;
+            bar.suspend(|| {
+                let pause = units::Span(pause);
+                eprintln!(
+                    "netlab-reactor upload: {}: {failure}; trying again in {pause}",
+                    source.path.display()
+                );
+            });
+            thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        };
+        bar.finish_and_clear();
+        self.tell(&source, &fate)
+    }
+
+    fn tell(&mut self, source: &Source, fate: &Fate) -> Result<(), Failure> {
+        let path = source.path.display().to_string();
+        let (acknowledged, stored_as) = match fate {
+            Fate::Stored { filename } => (true, Some(filename.as_str())),
+            Fate::Unacknowledged => (false, None),
+        };
+        if self.args.common.json {
+            return self.output.json(&json!({
+                "file": path, "bytes": source.size_bytes, "acknowledged": acknowledged, "stored_as": stored_as,
+            }));
+        }
+        if self.args.quiet {
+            return Ok(());
+        }
+        let what = match stored_as {
+            Some(name) => format!("stored as {}", printable(name.as_bytes())),
+            None => "sent, not acknowledged".to_owned(),
+        };
+        self.output.line(
+            Tone::Plain,
+            &format!("{path}: {} {what}", Size(source.size_bytes)),
+        )
+    }
+
+    fn progress(&self, source: &Source) -> ProgressBar {
+        if self.args.quiet || self.args.common.json || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar =
+            ProgressBar::with_draw_target(Some(source.size_bytes), ProgressDrawTarget::stderr());
+        let colour = if no_color() { "" } else { ":15.green" };
+        let template = format!(
+            "{{msg:16!}} {{bar{}}} {{bytes:>11}}/{{total_bytes}} {{bytes_per_sec}} {{eta}} left",
+            if colour.is_empty() { ":15" } else { colour }
+        );
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style.progress_chars("━╸ "));
+        }
+        bar.set_message(source.filename.clone());
+        bar
+    }
+
+    fn attempt(
+        &mut self,
+        source: &mut Source,
+        resumes: bool,
+        bar: &ProgressBar,
+    ) -> Result<Fate, Failure> {
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => self.connect()?,
+        };
+        let asks = self.knows_ack;
+        let header = FileHeader {
+            filename: source.filename.clone(),
+            size_bytes: source.size_bytes,
+            ack: asks,
+            sha256: match asks && (resumes || self.args.sha256) {
+                true => Some(source.digest().map_err(Failure::usage)?),
+                false => None,
+            },
+            resume: asks && resumes,
+        };
+        let mut bytes = Vec::new();
+        // Invariant: a header holds a file name, a number and a digest, far less than a frame's two gibibytes.
+        frame::encode(&header.to_json(), &mut bytes).expect("a header fits into a frame");
+        link.stream
+            .begin(format!("sending the header of {:?}", source.filename));
+        let sent = link.stream.write_all(&bytes);
+        sent.map_err(|failure| self.or_refused_secret(&link.stream, failure))?;
+        let offset = if asks {
+            self.await_ready(&mut link, header.resume)?
+        } else {
+            0
+        };
+        let digest = self.send_body(&mut link, source, offset, bar)?;
+        if link.is_ready {
+            let fate = self.await_stored(&mut link, source, digest)?;
+            self.link = Some(link);
+            return Ok(fate);
+        }
+        if self.args.one_connection {
+            self.link = Some(link);
+            return Ok(Fate::Unacknowledged);
+        }
+        self.farewell(link)
+    }
+
+    /// Connects, answers the challenge and logs in.
+    pub(super) fn connect(&self) -> Result<Link, Failure> {
+        let mut stream = Stream::connect(&self.target, self.args.common.family(), self.timeouts)?;
+        if self.args.handshake.needs_secret() {
+            stream.begin("waiting for the challenge");
+            let mut challenge = [0; CHALLENGE_BYTES];
+            stream.read_exact(&mut challenge)?;
+            stream.begin("answering the challenge");
+            stream.write_all(&self.args.handshake.answer(&self.secret, &challenge))?;
+        }
+        let Some(login) = &self.login else {
+            return Ok(Link {
+                stream,
+                received: Vec::new(),
+                is_ready: false,
+            });
+        };
+        stream.begin("logging in");
+        stream.write_all(&login.to_json())?;
+        let mut scanner = ObjectScanner::new(LOGIN_BYTES_MAX);
+        let mut received = Vec::new();
+        stream.begin("waiting for the answer to the login");
+        loop {
+            let end = scanner
+                .scan(&received)
+                .map_err(|error| stream.broken(&error.to_string()))?;
+            if let Some(end) = end {
+                let accepted = parse_answer(&received[..end])
+                    .map_err(|error| stream.broken(&error.to_string()))?;
+                if !accepted {
+                    return Err(Failure::refused(format!(
+                        "{}: user or password is wrong",
+                        self.target
+                    )));
+                }
+                received.drain(..end);
+                return Ok(Link {
+                    stream,
+                    received,
+                    is_ready: false,
+                });
+            }
+            let mut piece = [0; 512];
+            match stream.read(&mut piece) {
+                Ok(0) => return Err(self.refused_secret(&stream)),
+                Ok(bytes) => received.extend_from_slice(&piece[..bytes]),
+                Err(failure) => return Err(self.or_refused_secret(&stream, failure)),
+            }
+        }
+    }
+
+    /// A server that closes after the handshake did not like its answer.
+    fn refused_secret(&self, stream: &Stream) -> Failure {
+        if !self.args.handshake.needs_secret() {
+            return stream.closed();
+        }
+        let kind = self.args.handshake;
+        let Failure { message, .. } = stream.broken("the server dropped the connection");
+        Failure::refused(format!(
+            "{message}: is the secret right, and is {kind} the server's handshake?"
+        ))
+    }
+
+    /// The same for one that throws the connection away instead of closing it: bytes of ours were on the way.
+    fn or_refused_secret(&self, stream: &Stream, failure: Failure) -> Failure {
+        match stream.is_reset() && !self.was_ready && self.args.handshake.needs_secret() {
+            true => self.refused_secret(stream),
+            false => failure,
+        }
+    }
+
+    /// Waits for `ready`: a moment where the server may be a plain one, the whole time-out where its offset is needed.
+    fn await_ready(&mut self, link: &mut Link, is_needed: bool) -> Result<u64, Failure> {
+        link.stream.begin("waiting for the server to be ready");
+        let patience =
+            (!link.is_ready && !is_needed).then(|| READY_WAIT.min(self.timeouts.timeout));
+        let is_first = !link.is_ready;
+        let answer = link.answer(patience).map_err(|failure| match is_first {
+            true => self.or_refused_secret(&link.stream, failure),
+            false => failure,
+        })?;
+        match answer {
+            Wait::Answer(Answer::Ready { offset }) => {
+                link.is_ready = true;
+                self.was_ready = true;
+                Ok(offset)
+            }
+            Wait::Answer(answer) => Err(self.refusal(&link.stream, answer)),
+            Wait::Nothing => {
+                self.knows_ack = false;
+                Ok(0)
+            }
+            Wait::End if link.is_ready => Err(link.stream.closed()),
+            Wait::End => Err(self.refused_secret(&link.stream)),
+        }
+    }
+
+    /// Sends the bytes from `offset` on; answers the digest of the whole file, where it is known without reading twice.
+    fn send_body(
+        &mut self,
+        link: &mut Link,
+        source: &mut Source,
+        offset: u64,
+        bar: &ProgressBar,
+    ) -> Result<Option<[u8; 32]>, Failure> {
+        if offset > source.size_bytes {
+            return Err(link.stream.broken(&format!(
+                "the server asks for byte {offset} of {}",
+                source.size_bytes
+            )));
+        }
+        let unreadable = |error: std::io::Error| Failure::usage(format!("reading: {error}"));
+        source
+            .file
+            .seek(SeekFrom::Start(offset))
+            .map_err(unreadable)?;
+        let mut digest = (offset == 0 && link.is_ready).then(Sha256::new);
+        let mut buffer = vec![0; PIECE_BYTES];
+        let mut left = source.size_bytes - offset;
+        bar.set_position(offset);
+        link.stream.begin(format!("sending {:?}", source.filename));
+        while left > 0 {
+            let room = buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            let bytes = source.file.read(&mut buffer[..room]).map_err(unreadable)?;
+            if bytes == 0 {
+                return Err(Failure::usage(format!(
+                    "the file became shorter while it was sent, {left} bytes are missing"
+                )));
+            }
+            if let Some(digest) = &mut digest {
+                digest.update(&buffer[..bytes]);
+            }
+            link.stream.touch();
+            if let Err(failure) = link.stream.write_all(&buffer[..bytes]) {
+                return Err(match left == source.size_bytes {
+                    true => self.or_refused_secret(&link.stream, failure),
+                    false => self.why_it_broke(link, failure),
+                });
+            }
+            left -= bytes as u64;
+            bar.inc(bytes as u64);
+        }
+        Ok(digest
+            .map(|digest| digest.finalize().into())
+            .or(source.sha256))
+    }
+
+    /// A server that breaks off while a file comes may have said why.
+    fn why_it_broke(&mut self, link: &mut Link, failure: Failure) -> Failure {
+        if !link.is_ready {
+            return failure;
+        }
+        match link.answer(Some(READY_WAIT)) {
+            Ok(Wait::Answer(answer @ Answer::Refused { .. })) => self.refusal(&link.stream, answer),
+            _ => failure,
+        }
+    }
+
+    /// The final answer of a server that said `ready`.
+    fn await_stored(
+        &mut self,
+        link: &mut Link,
+        source: &Source,
+        digest: Option<[u8; 32]>,
+    ) -> Result<Fate, Failure> {
+        link.stream
+            .begin(format!("waiting for {:?} to be stored", source.filename));
+        match link.answer(None)? {
+            Wait::Answer(Answer::Stored {
+                filename,
+                size_bytes,
+                sha256,
+            }) => {
+                if size_bytes != source.size_bytes || digest.is_some_and(|digest| digest != sha256)
+                {
+                    return Err(link
+                        .stream
+                        .broken("the server stored other bytes than were sent"));
+                }
+                Ok(Fate::Stored { filename })
+            }
+            Wait::Answer(answer) => Err(self.refusal(&link.stream, answer)),
+            Wait::End | Wait::Nothing => Err(link.stream.closed()),
+        }
+    }
+
+    pub(super) fn refusal(&self, stream: &Stream, answer: Answer) -> Failure {
+        match answer {
+            Answer::Refused { error, message } => {
+                let words = printable(format!("{error}: {message}").as_bytes());
+                Failure::refused(format!(
+                    "{}: the server refused the file: {words}",
+                    self.target
+                ))
+            }
+            Answer::Ready { .. } | Answer::Stored { .. } => {
+                stream.broken("an answer came that does not belong there")
+            }
+        }
+    }
+
+    /// Half-closes after the last file of a plain connection and waits for the server to do the same: a reset instead
+    /// would mean that bytes were thrown away.
+    fn farewell(&mut self, mut link: Link) -> Result<Fate, Failure> {
+        link.stream
+            .begin("waiting for the server to close the connection");
+        link.stream.finish();
+        let answer = link
+            .answer(None)
+            .map_err(|failure| self.or_refused_secret(&link.stream, failure))?;
+        match answer {
+            Wait::End | Wait::Nothing => Ok(Fate::Unacknowledged),
+            // The server speaks of acknowledgements after all, but late.
+            Wait::Answer(Answer::Ready { .. }) if self.knows_ack || !self.args.plain => {
+                match link.answer(None)? {
+                    Wait::Answer(Answer::Stored { filename, .. }) => Ok(Fate::Stored { filename }),
+                    Wait::Answer(answer) => Err(self.refusal(&link.stream, answer)),
+                    Wait::End | Wait::Nothing => Ok(Fate::Unacknowledged),
+                }
+            }
+            Wait::Answer(answer) => Err(self.refusal(&link.stream, answer)),
+        }
+    }
+
+    /// Ends a connection that is still open after the last file. Where everything on it was acknowledged there is
+    /// nothing to wait for.
+    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+        match self.link.take() {
+            Some(mut link) if link.is_ready => link.stream.finish(),
+            Some(link) => _ = self.farewell(link)?,
+            None => {}
+        }
+        Ok(())
+    }
+}
