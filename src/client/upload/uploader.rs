@@ -29,6 +29,14 @@ enum Fate {
     Unacknowledged,
 }
 
+/// What a server makes of a header.
+enum Readiness {
+    /// The body may go out, from this offset on.
+    From(u64),
+    /// A plain server took the file, which is empty, and closed.
+    Over,
+}
+
 pub(super) struct Uploader<'a> {
     pub(super) args: &'a UploadArgs,
     pub(super) target: Target,
@@ -153,10 +161,12 @@ impl Uploader<'_> {
             .begin(format!("sending the header of {:?}", source.filename));
         let sent = link.stream.write_all(&bytes);
         sent.map_err(|failure| self.or_refused_secret(&link.stream, failure))?;
-        let offset = if asks {
-            self.await_ready(&mut link, header.resume)?
-        } else {
-            0
+        let offset = match asks {
+            true => match self.await_ready(&mut link, &header)? {
+                Readiness::From(offset) => offset,
+                Readiness::Over => return Ok(Fate::Unacknowledged),
+            },
+            false => 0,
         };
         let digest = self.send_body(&mut link, source, offset, bar)?;
         if link.is_ready {
@@ -243,10 +253,10 @@ impl Uploader<'_> {
     }
 
     /// Waits for `ready`: a moment where the server may be a plain one, the whole time-out where its offset is needed.
-    fn await_ready(&mut self, link: &mut Link, is_needed: bool) -> Result<u64, Failure> {
+    fn await_ready(&mut self, link: &mut Link, header: &FileHeader) -> Result<Readiness, Failure> {
         link.stream.begin("waiting for the server to be ready");
         let patience =
-            (!link.is_ready && !is_needed).then(|| READY_WAIT.min(self.timeouts.timeout));
+            (!link.is_ready && !header.resume).then(|| READY_WAIT.min(self.timeouts.timeout));
         let is_first = !link.is_ready;
         let answer = link.answer(patience).map_err(|failure| match is_first {
             true => self.or_refused_secret(&link.stream, failure),
@@ -256,16 +266,27 @@ impl Uploader<'_> {
             Wait::Answer(Answer::Ready { offset }) => {
                 link.is_ready = true;
                 self.was_ready = true;
-                Ok(offset)
+                Ok(Readiness::From(offset))
             }
             Wait::Answer(answer) => Err(self.refusal(&link.stream, answer)),
             Wait::Nothing => {
                 self.knows_ack = false;
-                Ok(0)
+                Ok(Readiness::From(0))
             }
             Wait::End if link.is_ready => Err(link.stream.closed()),
+            Wait::End if header.size_bytes == 0 && !self.throws_away(link) => {
+                self.knows_ack = false;
+                Ok(Readiness::Over)
+            }
             Wait::End => Err(self.refused_secret(&link.stream)),
         }
+    }
+
+    /// Whether a server that closed the connection right behind the header of an empty file did so unread. A plain server
+    /// has all of such a file then and may close; one that did not like the secret resets what comes after its end.
+    fn throws_away(&self, link: &Link) -> bool {
+        let wait = READY_WAIT.min(self.timeouts.timeout);
+        self.args.handshake.needs_secret() && link.stream.is_reset_within(wait)
     }
 
     /// Sends the bytes from `offset` on; answers the digest of the whole file, where it is known without reading twice.
@@ -384,6 +405,7 @@ impl Uploader<'_> {
             .answer(None)
             .map_err(|failure| self.or_refused_secret(&link.stream, failure))?;
         match answer {
+            Wait::End if link.stream.has_error() => Err(self.refused_secret(&link.stream)),
             Wait::End | Wait::Nothing => Ok(Fate::Unacknowledged),
             // The server speaks of acknowledgements after all, but late.
             Wait::Answer(Answer::Ready { .. }) if self.knows_ack || !self.args.plain => {
