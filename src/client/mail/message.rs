@@ -3,6 +3,8 @@
 use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use mail_builder::MessageBuilder;
 use mail_builder::headers::address::Address;
 use mail_builder::headers::date::Date;
@@ -21,17 +23,11 @@ pub(super) fn message_id(from: &Person) -> Result<String, Failure> {
     let mut random = [0; 12];
     getrandom::fill(&mut random)
         .map_err(|error| Failure::unavailable(format!("no random numbers: {error}")))?;
-    let domain = from
-        .mailbox
-        .as_str()
-        .rsplit('@')
-        .next()
-        .filter(|domain| domain.is_ascii());
     Ok(format!(
         "{}.{}@{}",
         since_epoch().as_millis(),
         hex::encode(&random),
-        domain.unwrap_or("localhost")
+        from.mailbox.domain()
     ))
 }
 
@@ -43,28 +39,23 @@ pub(super) fn compose(
     message_id: &str,
 ) -> Result<Vec<u8>, Failure> {
     check_line(&args.subject, "the subject")?;
-    let list = |people: &[Person]| -> Vec<Person> { people.to_vec() };
-    let (to, cc) = (list(&people.to), list(&people.cc));
-    let addresses = |people: &'_ [Person]| -> Address<'static> {
-        let one = |person: &Person| {
-            Address::new_address(person.name.clone(), person.mailbox.as_str().to_owned())
-        };
-        Address::new_list(people.iter().map(one).collect())
+    let addresses = |people: &[Person]| {
+        let list = people.iter().map(|person| person.clone().into_address());
+        Address::new_list(list.collect())
     };
     let now = i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX);
     let mut message = MessageBuilder::new()
         .date(Date::new(now))
-        .from(from.address())
-        .to(addresses(&to))
+        .from(from.clone().into_address())
+        .to(addresses(&people.to))
         .subject(args.subject.as_str())
         .message_id(MessageId::new(message_id))
         .header("MIME-Version", Raw::new("1.0"));
-    if !cc.is_empty() {
-        message = message.cc(addresses(&cc));
+    if !people.cc.is_empty() {
+        message = message.cc(addresses(&people.cc));
     }
-    let reply_to = args.reply_to.as_deref().map(Person::parse).transpose()?;
-    if let Some(person) = &reply_to {
-        message = message.reply_to(person.address());
+    if let Some(text) = &args.reply_to {
+        message = message.reply_to(Person::parse(text)?.into_address());
     }
     message
         .body(body(args)?)
@@ -74,14 +65,14 @@ pub(super) fn compose(
 
 /// The parts, nested as RFC 2046 and RFC 2387 have it: alternatives innermost, then what belongs to the HTML, then files.
 pub(super) fn body(args: &MailArgs) -> Result<MimePart<'static>, Failure> {
-    let mut part = MimePart::new("text/plain", text(args)?);
+    let mut part = text_part("text/plain", text(args)?);
     if let Some(path) = &args.html_file {
         let html = String::from_utf8(read(path)?);
         let html =
             html.map_err(|_| Failure::usage(format!("{}: the HTML is not UTF-8", path.display())))?;
         part = MimePart::new(
             "multipart/alternative",
-            vec![part, MimePart::new("text/html", html)],
+            vec![part, text_part("text/html", html)],
         );
     }
     if !args.inline.is_empty() {
@@ -89,13 +80,11 @@ pub(super) fn body(args: &MailArgs) -> Result<MimePart<'static>, Failure> {
         for path in &args.inline {
             let (name, kind) = describe(path)?;
             parts.push(
-                MimePart::new(kind, read(path)?)
-                    .cid(content_id(&name))
-                    .header(
-                        "Content-Disposition",
-                        mail_builder::headers::content_type::ContentType::new("inline")
-                            .attribute("filename", name),
-                    ),
+                file_part(kind, read(path)?).cid(content_id(&name)).header(
+                    "Content-Disposition",
+                    mail_builder::headers::content_type::ContentType::new("inline")
+                        .attribute("filename", name),
+                ),
             );
         }
         let kind = if args.html_file.is_some() {
@@ -109,11 +98,40 @@ pub(super) fn body(args: &MailArgs) -> Result<MimePart<'static>, Failure> {
         let mut parts = vec![part];
         for path in &args.attach {
             let (name, kind) = describe(path)?;
-            parts.push(MimePart::new(kind, read(path)?).attachment(name));
+            parts.push(file_part(kind, read(path)?).attachment(name));
         }
         part = MimePart::new("multipart/mixed", parts);
     }
     Ok(part)
+}
+
+/// A text whose line ends may become CRLF. One with a NUL, which no text of 7 or 8 bits may have (RFC 2045, section 2.7),
+/// goes out in base64; which encoding else is needed is for mail-builder to find out.
+fn text_part(kind: &str, text: String) -> MimePart<'static> {
+    match text.contains('\0') {
+        true => base64_part(kind.to_owned(), text.as_bytes()),
+        false => MimePart::new(kind.to_owned(), text),
+    }
+}
+
+/// A file, which arrives byte for byte: one of text with a NUL or a lone CR would not without base64.
+fn file_part(kind: String, bytes: Vec<u8>) -> MimePart<'static> {
+    let mut carriage_returns = memchr::memchr_iter(b'\r', &bytes);
+    let has_lone_return = carriage_returns.any(|at| bytes.get(at + 1) != Some(&b'\n'));
+    match has_lone_return || bytes.contains(&0) {
+        true => base64_part(kind, &bytes),
+        false => MimePart::new(kind, bytes),
+    }
+}
+
+/// Lines of 76 characters (RFC 2045, section 6.8).
+fn base64_part(kind: String, bytes: &[u8]) -> MimePart<'static> {
+    let mut lines = String::with_capacity(bytes.len() / 57 * 78 + 78);
+    for line in bytes.chunks(57) {
+        BASE64.encode_string(line, &mut lines);
+        lines.push_str("\r\n");
+    }
+    MimePart::new(kind, lines).transfer_encoding("base64")
 }
 
 /// The text of the message: an argument, a file or standard input.

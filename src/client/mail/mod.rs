@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use self::address::{Person, Recipients, split_list};
+use self::address::{Person, Recipients};
 use self::deliver::{deliver, failure, server};
 use self::message::{compose, message_id};
 use super::output::{Output, Tone};
@@ -184,9 +184,7 @@ pub fn run(args: &MailArgs) -> Outcome {
         (&args.bcc, &mut people.bcc),
     ] {
         for text in texts {
-            for one in split_list(text) {
-                list.push(Person::parse(one)?);
-            }
+            list.extend(Person::parse_list(text)?);
         }
     }
     if people.to.is_empty() {

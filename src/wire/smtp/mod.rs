@@ -31,7 +31,7 @@ use std::collections::VecDeque;
 
 pub use self::auth::{Credentials, Mechanism};
 pub use self::content::{dot_stuffed, with_crlf};
-pub use self::mailbox::{Mailbox, MailboxError};
+pub use self::mailbox::{MAILBOX_BYTES_MAX, Mailbox, MailboxError};
 pub use self::problem::{Problem, SmtpError, Step};
 use self::reply::ReplyReader;
 pub use self::reply::{Capabilities, REPLY_BYTES_MAX, REPLY_LINE_BYTES_MAX, Reply};
@@ -140,8 +140,10 @@ enum State {
     AuthLogin {
         left: Vec<String>,
     },
-    /// Everything of AUTH was sent.
-    Auth,
+    /// Everything of AUTH was sent; another mechanism is left for when the server refuses this one.
+    Auth {
+        next: Option<Mechanism>,
+    },
     /// Of MAIL FROM (number 0) and RCPT TO (from 1 on), these many were sent and answered.
     Envelope {
         sent: usize,
@@ -254,7 +256,7 @@ impl Dialogue {
             State::Greeting => Step::Greeting,
             State::Ehlo | State::Helo => Step::Hello,
             State::StartTls | State::Handshaking => Step::StartTls,
-            State::AuthLogin { .. } | State::Auth => Step::Auth,
+            State::AuthLogin { .. } | State::Auth { .. } => Step::Auth,
             State::Envelope { answered: 0, .. } => Step::Sender,
             State::Envelope { .. } => Step::Recipient,
             State::Data => Step::Data,
@@ -305,18 +307,9 @@ impl Dialogue {
                 self.events.push_back(Event::StartTls);
             }
             State::StartTls if self.settings.tls == Tls::Opportunistic => self.log_in(),
-            State::AuthLogin { mut left } if reply.code == 334 => match left.pop() {
-                Some(line) => {
-                    let state = if left.is_empty() {
-                        State::Auth
-                    } else {
-                        State::AuthLogin { left }
-                    };
-                    self.send_hidden(state, &line);
-                }
-                None => self.fail(State::Auth, Problem::Unexpected(reply)),
-            },
-            State::Auth if reply.is_positive() => self.open_envelope(),
+            State::AuthLogin { left } if reply.code == 334 => self.answer_login(left, reply),
+            State::Auth { .. } if reply.is_positive() => self.open_envelope(),
+            State::Auth { next: Some(next) } if reply.code >= 500 => self.authenticate(next, None),
             State::Envelope {
                 sent,
                 answered,
@@ -324,16 +317,7 @@ impl Dialogue {
             } => {
                 self.answer_envelope(sent, answered, sender_refused, reply);
             }
-            State::Data if reply.code == 354 => {
-                let bytes = dot_stuffed(&self.mail.content);
-                let shown = format!("({} bytes of message)", self.mail.content.len());
-                self.state = State::Message;
-                self.command = Some("the message and its final dot".to_owned());
-                self.events.push_back(Event::Send {
-                    bytes,
-                    shown: vec![shown, ".".to_owned()],
-                });
-            }
+            State::Data if reply.code == 354 => self.send_content(),
             State::Message if reply.is_positive() => self.quit(Ok(reply)),
             State::Reset(delivered) => self.quit(delivered),
             State::Quit(delivered) => self.finish(delivered),
@@ -503,6 +487,17 @@ impl Dialogue {
         }
     }
 
+    fn send_content(&mut self) {
+        let content = &self.mail.content;
+        let shown = format!("({} bytes of message)", content.len());
+        self.events.push_back(Event::Send {
+            bytes: dot_stuffed(content),
+            shown: vec![shown, ".".to_owned()],
+        });
+        self.state = State::Message;
+        self.command = Some("the message and its final dot".to_owned());
+    }
+
     /// Gives up at this state: RSET where a mail was begun, then QUIT, then the error.
     fn fail(&mut self, state: State, problem: Problem) {
         self.state = state;
@@ -513,7 +508,7 @@ impl Dialogue {
             | State::Ehlo
             | State::Helo
             | State::StartTls
-            | State::Auth
+            | State::Auth { .. }
             | State::AuthLogin { .. } => {
                 self.quit(Err(error));
             }
