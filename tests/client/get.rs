@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
-use crate::harness::{CA_FILE, Ended, accept_tls, command, read_to, run, run_with, tcp_server};
+use crate::harness::{
+    CA_FILE, Ended, accept_tls, accept_tls_as, command, read_to, run, run_with, tcp_server,
+};
 
 /// Answers each connection's one request, given as its text, with the bytes that `answer` makes.
 fn http_server(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + Clone + 'static) -> SocketAddr {
@@ -344,15 +346,68 @@ fn https_with_an_authority_of_ones_own() {
         "{ended:?}"
     );
     // Somebody who speaks no TLS there.
-    let plain = http_server(|_| Vec::new());
-    let ended = get(&[
-        &format!("https://localhost:{}/", plain.port()),
-        "--ca-file",
-        CA_FILE,
-        "--timeout",
-        "300ms",
-    ]);
+    let plain = tcp_server(|mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let url = format!("https://localhost:{}/", plain.port());
+    let ended = get(&[&url, "--ca-file", CA_FILE, "-4"]);
     assert_eq!(ended.code, 69, "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("TLS: the server does not speak TLS there"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_certificate_that_signs_itself_is_trusted_by_its_own_file() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    let folder = tempfile::tempdir().unwrap();
+    for is_authority in [true, false] {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        if is_authority {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let key = KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap();
+        let (certificate, key) = (own.der().clone(), key.serialize_der());
+        let server = tcp_server(move |stream| {
+            let key = rustls_pki_types::PrivatePkcs8KeyDer::from(key.clone());
+            let mut stream = accept_tls_as(stream, certificate.clone(), key.into());
+            if read_to(&mut stream, "\r\n\r\n").ends_with("\r\n\r\n") {
+                let _ = stream.write_all(&with_length("200 OK", "", b"own"));
+                let _ = stream.flush();
+            }
+        });
+        let file = folder.path().join("own.pem");
+        std::fs::write(&file, own.pem()).unwrap();
+        let file = file.to_str().unwrap();
+        let url = format!("https://localhost:{}/", server.port());
+        let ended = get(&[&url, "-4", "--ca-file", file]);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+            (0, "own", "")
+        );
+        for (flags, words) in [
+            (
+                &["--ca-file", file, "--tls-name", "other.test"][..],
+                "invalid peer certificate: it is for localhost, not for other.test",
+            ),
+            (
+                &["--ca-file", CA_FILE],
+                match is_authority {
+                    true => "it is the certificate of an authority",
+                    false => "no authority that is trusted has signed it",
+                },
+            ),
+        ] {
+            let ended = get(&[&[&url, "-4"], flags].concat());
+            assert_eq!(ended.code, 69);
+            assert!(ended.stderr.contains(words), "{ended:?}");
+        }
+    }
 }
 
 fn tunnel(mut client: TcpStream, origin: SocketAddr) {

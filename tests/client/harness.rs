@@ -7,6 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
 /// A client that ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -181,10 +183,18 @@ pub(crate) fn accept_tls(
     stream: TcpStream,
 ) -> rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
     use rustls_pki_types::pem::PemObject as _;
-    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
     let certificate =
         CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).expect("a certificate");
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).expect("a key");
+    accept_tls_as(stream, certificate, key)
+}
+
+/// The same with another certificate.
+pub(crate) fn accept_tls_as(
+    stream: TcpStream,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
