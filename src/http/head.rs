@@ -13,7 +13,8 @@
 //!    repeated (even with the same value), a list, signed, or has more than 20 digits (fewer leading zeros are harmless) or
 //!    63 bits; any Transfer-Encoding but `chunked` alone; a folded line; a blank before a colon; a CR or, in a request, an LF
 //!    by itself. Response heads may end their lines with LF alone (RFC 9112 section 2.2): there are such origins, and a
-//!    proxy writes every head anew.
+//!    proxy writes every head anew. For the same reason [`mend_response`] takes folds and blanks before a colon out of
+//!    a response.
 //! 2. Nothing is parsed before the empty line has come, and the scanner judges bytes in their order. So the outcome is the
 //!    same however the bytes were split, and a head that comes byte by byte is searched once, not again for every byte.
 //! 3. No allocation. The headers are not collected: [`Headers`] walks over the lines, which were validated once, and a
@@ -521,6 +522,45 @@ impl<'b> Facts<'b> {
             return Err(HeadError::ConnectionOptions);
         }
         Ok(())
+    }
+}
+
+/// Takes out of the response head at the beginning of `bytes` what a request is refused for: a fold
+/// becomes blanks (RFC 9112 section 5.2), and blanks before a colon go behind it (section 5.1). No byte
+/// moves that is not one of these, so the head stays as long as it was. A line that begins with a blank
+/// right behind the status line continues nothing and stays.
+///
+/// To be called when a whole head was refused as [`HeadError::FoldedLine`] or
+/// [`HeadError::BlankBeforeColon`]; it is then shown to a new [`HeadScanner`].
+pub fn mend_response(bytes: &mut [u8]) {
+    let (mut start, mut lines) = (0, 0);
+    while let Some(length) = memchr(b'\n', &bytes[start..]) {
+        let end = start + length + 1;
+        let line = &mut bytes[start..end];
+        match line[0] {
+            b'\r' | b'\n' => return, // the empty line
+            b' ' | b'\t' if lines > 1 => {
+                let line_end = if bytes[..start].ends_with(b"\r\n") {
+                    2
+                } else {
+                    1
+                };
+                bytes[start - line_end..start].fill(b' ');
+            }
+            _ if lines > 0 => {
+                let name_len = line.iter().take_while(|&&byte| is_token_byte(byte)).count();
+                let blanks = line[name_len..]
+                    .iter()
+                    .take_while(|&&byte| byte == b' ' || byte == b'\t')
+                    .count();
+                if line[name_len + blanks] == b':' {
+                    line[name_len..=name_len + blanks].rotate_right(1);
+                }
+            }
+            _ => {}
+        }
+        lines += 1;
+        start = end;
     }
 }
 
@@ -1274,7 +1314,8 @@ mod tests {
         );
         for (text, error) in [
             ("HTTP/1.1 20 OK\r\n\r\n", E::StatusLine),
-            ("HTTP/1.1 600 OK\r\n\r\n", E::StatusLine),
+            ("HTTP/1.1 099 OK\r\n\r\n", E::StatusLine),
+            ("HTTP/1.1 1000 OK\r\n\r\n", E::StatusLine),
             ("HTTP/1.1  200 OK\r\n\r\n", E::StatusLine),
             ("HTTP/1.1 200OK\r\n\r\n", E::StatusLine),
             ("HTTP/1.1 200 O\0K\r\n\r\n", E::StatusLine),
@@ -1293,6 +1334,53 @@ mod tests {
         ] {
             assert_eq!(body(text, get), Err(error), "{text:?}");
         }
+    }
+
+    #[test]
+    fn folds_and_blanks_before_colons_are_taken_out_of_a_response() {
+        for (sent, mended) in [
+            ("A: b\r\n c\r\n", "A: b   c\r\n"),
+            (
+                "A: b\r\n\t c\r\n \r\n\td\r\nE: f\r\n",
+                "A: b  \t c      d\r\nE: f\r\n",
+            ),
+            ("A: b\n c\nD: e\n", "A: b  c\nD: e\n"),
+            ("A : b\r\nC \t: d : e\r\n", "A:  b\r\nC:   d : e\r\n"),
+            ("A :\r\n b\r\n", "A:    b\r\n"),
+            ("A: b\r\n", "A: b\r\n"),
+            // These stay wrong.
+            (" a: b\r\n", " a: b\r\n"),
+            ("A b: c\r\n", "A b: c\r\n"),
+            ("A \r\n", "A \r\n"),
+        ] {
+            let rest = "\r\nX : y\r\n z";
+            let mut bytes = format!("HTTP/1.1 200 OK\r\n{sent}{rest}").into_bytes();
+            mend_response(&mut bytes);
+            let text = String::from_utf8(bytes).expect("ASCII");
+            let lines = text.strip_prefix("HTTP/1.1 200 OK\r\n").expect("as it was");
+            let lines = lines.strip_suffix(rest).expect("what follows the head");
+            assert_eq!(lines.len(), sent.len());
+            let blank = |text: &str| text.replace('\t', " ");
+            assert_eq!(blank(lines), blank(mended), "{sent:?}");
+        }
+        // What frames the body counts as it stands then.
+        let head = |lines: &str| {
+            let mut bytes = format!("HTTP/1.1 200 OK\r\n{lines}\r\n").into_bytes();
+            mend_response(&mut bytes);
+            let text = String::from_utf8(bytes).expect("ASCII");
+            response(&text, Method::Get).map(|head| head.body)
+        };
+        assert_eq!(head("Content-Length :5\r\n"), Ok(BodyLength::Length(5)));
+        assert_eq!(head("Content-Length:\r\n 5\r\n"), Ok(BodyLength::Length(5)));
+        assert_eq!(
+            head("Content-Length: 5\r\n 6\r\n"),
+            Err(HeadError::ContentLength)
+        );
+        assert_eq!(
+            head("Content-Length: 5\r\nTransfer-Encoding : chunked\r\n"),
+            Err(HeadError::LengthAndEncoding)
+        );
+        assert_eq!(head(" folded: x\r\n"), Err(HeadError::FoldedLine));
     }
 
     #[test]
