@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Failure, Timeouts};
+use crate::wire::idn;
 
 /// How long one connection attempt has a head start on the next (RFC 8305, section 5).
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -103,6 +104,17 @@ impl Target {
         }
     }
 
+    /// Host and port as protocols carry them: the name in ASCII, an address without its zone, which means something on
+    /// this machine only (RFC 6874, section 4).
+    pub fn authority(&self) -> String {
+        let Self::Net { host, port } = self else {
+            return "localhost".to_owned();
+        };
+        let bare = host.split_once('%').map_or(&host[..], |(host, _zone)| host);
+        let ascii = idn::to_ascii(bare).unwrap_or(bare.into());
+        Self::new(&ascii, *port).to_string()
+    }
+
     /// The name or address that the user gave, to be shown.
     pub fn host(&self) -> String {
         match self {
@@ -186,8 +198,9 @@ pub fn resolve(
     if let Ok(address) = host.parse::<IpAddr>() {
         return of_family(host, vec![SocketAddr::from((address, port))], family);
     }
+    let name = idn::to_ascii(host).map_err(Failure::usage)?;
     let (answer, answered) = mpsc::channel();
-    let question = (host.to_owned(), port);
+    let question = (name.into_owned(), port);
     thread::spawn(move || answer.send(question.to_socket_addrs().map(Vec::from_iter)));
     let wait = timeouts
         .step_until()
@@ -516,6 +529,18 @@ mod tests {
     }
 
     #[test]
+    fn what_servers_see_of_a_target() {
+        for (host, authority) in [
+            ("a.test", "a.test:81"),
+            ("[::1]", "[::1]:81"),
+            ("fe80::5%lo", "[fe80::5]:81"),
+            ("Bücher.example", "xn--bcher-kva.example:81"),
+        ] {
+            assert_eq!(Target::new(host, 81).authority(), authority);
+        }
+    }
+
+    #[test]
     fn families_alternate() {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         let (a, b, c, d) = (
@@ -581,6 +606,14 @@ mod tests {
             failure.message,
             format!("{address}: cannot connect: connection refused")
         );
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_one_is_not_looked_up() {
+        let target = Target::new("a\u{202e}b", 1);
+        let failure = connect(&target, Family::Any, &timeouts(5000)).unwrap_err();
+        assert_eq!(failure.exit, crate::client::Exit::Usage);
+        assert!(failure.message.contains("is not a host name"), "{failure}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::client::Failure;
 use crate::client::stream::Stream;
 use crate::http::Method;
 use crate::http::body::BodyDecoder;
-use crate::http::head::{self, BodyLength, HeadScanner, Parsed};
+use crate::http::head::{self, BodyLength, HeadError, HeadScanner, Parsed, ResponseHead};
 use crate::wire::text::printable;
 
 /// Bounds on a response head: generous, since a person chose the server.
@@ -21,8 +21,14 @@ const HEAD_LIMITS: head::Limits = head::Limits {
 /// Headers that were given for the server that was asked first, and are not for those that it redirects to.
 const FOR_THE_FIRST: [&str; 4] = ["Authorization", "Cookie", "Host", "Proxy-Authorization"];
 
-/// A request without its empty line. `elsewhere`: a redirect led to another server than was asked first.
-pub(super) fn request(args: &GetArgs, target: &str, host: &str, elsewhere: bool) -> Vec<u8> {
+/// A request with these headers beside the usual ones; what was given with `-H` stands in place of any of them.
+/// `elsewhere`: a redirect led to another server than was asked first.
+pub(super) fn request(
+    args: &GetArgs,
+    target: &str,
+    headers: &[(&str, String)],
+    elsewhere: bool,
+) -> Vec<u8> {
     let given: Vec<(&str, &str)> = args
         .headers
         .iter()
@@ -32,15 +38,15 @@ pub(super) fn request(args: &GetArgs, target: &str, host: &str, elsewhere: bool)
         })
         .collect();
     let mut bytes = Vec::with_capacity(256);
-    let method = if args.head { Method::Head } else { Method::Get };
-    head::put_request_line(&mut bytes, method, target);
+    head::put_request_line(&mut bytes, args.method(), target);
     let agent = concat!("netlab-reactor/", env!("CARGO_PKG_VERSION"));
-    for (name, value) in [
-        ("Host", host),
+    let usual = [
         ("User-Agent", agent),
         ("Accept", "*/*"),
         ("Connection", "close"),
-    ] {
+    ];
+    let headers = headers.iter().map(|(name, value)| (*name, &value[..]));
+    for (name, value) in headers.chain(usual) {
         // Two lines of Host would make the request ambiguous (RFC 9112, section 3.2).
         if !given
             .iter()
@@ -53,6 +59,7 @@ pub(super) fn request(args: &GetArgs, target: &str, host: &str, elsewhere: bool)
         bytes.extend_from_slice(line.as_bytes());
         bytes.extend_from_slice(b"\r\n");
     }
+    head::put_head_end(&mut bytes);
     bytes
 }
 
@@ -62,11 +69,84 @@ pub(super) struct Head {
     /// The head as it came, its empty line included.
     pub(super) text: Vec<u8>,
     pub(super) status: u16,
+    is_interim: bool,
     pub(super) reason: String,
     pub(super) body: BodyLength,
-    pub(super) location: Option<String>,
-    pub(super) content_encoding: String,
+    /// As it came: some servers write it in Latin-1.
+    pub(super) location: Option<Vec<u8>>,
+    /// The content codings in the order in which they were applied, in lower case, without those that change nothing.
+    pub(super) codings: Vec<String>,
     content_range: Option<String>,
+}
+
+impl Head {
+    /// What there is to know of `head`, whose bytes came as `text`.
+    fn new(head: &ResponseHead<'_>, text: &[u8]) -> Self {
+        let content_range = head.headers.first("content-range");
+        let codings = head.headers.list("content-encoding");
+        Self {
+            text: text.to_vec(),
+            status: head.status.code(),
+            is_interim: head.status.is_interim(),
+            reason: printable(head.reason),
+            body: head.body,
+            location: head.headers.first("location").map(<[u8]>::to_vec),
+            codings: codings
+                .map(|coding| printable(coding).to_ascii_lowercase())
+                .filter(|coding| coding != "identity")
+                .collect(),
+            content_range: content_range.map(|value| String::from_utf8_lossy(value).into_owned()),
+        }
+    }
+
+    /// Reads a head, with folded lines and blanks before colons mended (RFC 9112, sections 5.1 and 5.2): no other reader
+    /// comes after this one, to whom the head could seem to say something else.
+    fn parse(
+        scanner: &mut HeadScanner,
+        bytes: &mut [u8],
+        method: Method<'_>,
+    ) -> Result<Parsed<Self>, HeadError> {
+        let summary = |parsed: Parsed<ResponseHead<'_>>, text: &[u8]| match parsed {
+            Parsed::Complete(head, end) => Parsed::Complete(Self::new(&head, &text[..end]), end),
+            Parsed::Partial => Parsed::Partial,
+        };
+        match scanner.response(bytes, &HEAD_LIMITS, method) {
+            Err(HeadError::FoldedLine | HeadError::BlankBeforeColon) => {}
+            parsed => return Ok(summary(parsed?, bytes)),
+        }
+        let as_it_came = bytes.to_vec();
+        head::mend_response(bytes);
+        *scanner = HeadScanner::default();
+        let parsed = scanner.response(bytes, &HEAD_LIMITS, method)?;
+        Ok(summary(parsed, &as_it_came))
+    }
+
+    /// What a 206 or a 416 says to somebody who has `offset` bytes.
+    pub(super) fn extent(&self, offset: u64) -> Extent {
+        let range = self.content_range.as_deref().unwrap_or_default();
+        let range = range.trim().to_ascii_lowercase();
+        let range = range.strip_prefix("bytes").unwrap_or(&range).trim_start();
+        let is = |extent: Extent, matches: bool| if matches { extent } else { Extent::Other };
+        match self.status {
+            206 => is(Extent::Rest, range.starts_with(&format!("{offset}-"))),
+            416 => is(
+                Extent::Nothing,
+                range.is_empty() || range == format!("*/{offset}"),
+            ),
+            _ => Extent::Other,
+        }
+    }
+}
+
+/// What an answer to a request for the rest of a file holds (RFC 9110, section 14.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// The bytes from the offset on.
+    Rest,
+    /// There are none behind the offset, or so the server says without naming its length.
+    Nothing,
+    /// Something else: the versions differ.
+    Other,
 }
 
 /// Reads heads until one that is not interim; what follows it stays in `received`.
@@ -78,8 +158,7 @@ pub(super) fn read_head(
     let mut first_byte = None;
     let mut scanner = HeadScanner::default();
     loop {
-        let parsed = scanner.response(received, &HEAD_LIMITS, method);
-        let parsed = parsed.map_err(|error| {
+        let parsed = Head::parse(&mut scanner, received, method).map_err(|error| {
             let beginning = printable(&received[..received.len().min(40)]);
             stream.broken(&format!(
                 "the server does not speak HTTP ({}; it sent {beginning:?})",
@@ -87,26 +166,9 @@ pub(super) fn read_head(
             ))
         })?;
         if let Parsed::Complete(head, bytes) = parsed {
-            let text = |name: &str| {
-                head.headers
-                    .first(name)
-                    .map(|value| String::from_utf8_lossy(value).into_owned())
-            };
-            let summary = Head {
-                text: received[..bytes].to_vec(),
-                status: head.status.code(),
-                reason: printable(head.reason),
-                body: head.body,
-                location: text("location"),
-                content_encoding: text("content-encoding")
-                    .unwrap_or_default()
-                    .to_ascii_lowercase(),
-                content_range: text("content-range"),
-            };
-            let is_interim = head.status.is_interim();
             received.drain(..bytes);
-            if !is_interim {
-                return Ok((summary, first_byte.unwrap_or_else(Instant::now)));
+            if !head.is_interim {
+                return Ok((head, first_byte.unwrap_or_else(Instant::now)));
             }
             scanner = HeadScanner::default();
             continue;
@@ -168,18 +230,4 @@ pub(super) fn read_body(
             });
         }
     }
-}
-
-/// Whether a partial response begins where the file ends.
-pub(super) fn begins_at(head: &Head, offset: u64) -> bool {
-    head.content_range
-        .as_deref()
-        .is_some_and(|range| range.trim().starts_with(&format!("bytes {offset}-")))
-}
-
-/// Whether the file has all the bytes there are, by the `bytes */LENGTH` of a 416 (RFC 9110, section 15.5.17).
-pub(super) fn is_complete(head: &Head, offset: u64) -> bool {
-    head.content_range
-        .as_deref()
-        .is_some_and(|range| range.trim() == format!("bytes */{offset}"))
 }

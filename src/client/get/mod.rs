@@ -7,33 +7,36 @@
 //! - A body that ends before its framing says so is a failure, and what came of it stays in the file for `-C`.
 //! - Every read restarts the time-out while a body makes progress; a head has one time-out as a whole.
 //!
-//! Not here: cookies, authentication, request bodies; HTTP/2.
+//! - What `--json` keeps in memory has a bound, `--max-size`, however small it was packed.
+//!
+//! Not here: cookies, other authentication than Basic, request bodies; HTTP/2.
 
+mod deflate;
 mod exchange;
 mod fetch;
 mod proxy;
 mod sink;
 mod timing;
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use self::exchange::{Head, read_body, read_head, request};
 use self::fetch::Fetch;
-use self::sink::{Sink, sink};
+use self::sink::{Destination, Sink};
 use self::timing::{Timing, tell_timing};
 use super::connect::Target;
 use super::output::Output;
 use super::stream::Stream;
 use super::tls::TlsArgs;
 use super::url::Url;
-use super::{CommonArgs, Exit, Failure, Outcome};
+use super::{CommonArgs, Exit, Failure, Outcome, units};
 use crate::http::Method;
-use crate::http::head;
 
 /// The arguments of `get`.
 #[derive(Debug, Args)]
@@ -47,7 +50,9 @@ use crate::http::head;
 
 HOST PORT PATH prints status line, headers and body as sent; a URL the body.
 
-A proxy is taken from --proxy, or from http_proxy, https_proxy and no_proxy.
+A proxy is taken from --proxy, or from http_proxy, https_proxy and no_proxy
+(hosts, domains, ranges of addresses). User and password are taken from URLs,
+where other users of this machine may see them; -H sends any other kind.
 Exit codes: 0 done, 1 an error status with --fail, 69 unavailable, 74 an
 output cannot be written, 75 the status 429 or 503 with --fail."
 )]
@@ -88,6 +93,10 @@ pub struct GetArgs {
     #[arg(long, conflicts_with = "resume")]
     compressed: bool,
 
+    /// Give up on a body larger than this, unpacked [default: 64MiB with --json, else no limit]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    max_size: Option<u64>,
+
     /// Follow this many redirects at most
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_redirects: u32,
@@ -115,6 +124,12 @@ pub struct GetArgs {
     common: CommonArgs,
 }
 
+impl GetArgs {
+    fn method(&self) -> Method<'static> {
+        if self.head { Method::Head } else { Method::Get }
+    }
+}
+
 /// Runs `get`.
 ///
 /// # Errors
@@ -130,7 +145,7 @@ pub fn run(args: &GetArgs) -> Outcome {
     }
     if args.rest.is_empty() && !args.first.starts_with("unix:") {
         let url = Url::parse(&args.first).map_err(Failure::usage)?;
-        return Fetch::new(args)?.follow(&url);
+        return Fetch::new(args, &url)?.follow(&url);
     }
     let (target, rest) = Target::from_arguments(&args.first, &args.rest)?;
     match rest {
@@ -153,18 +168,12 @@ fn raw(args: &GetArgs, target: &Target, path: &str) -> Outcome {
     let started = Instant::now();
     let mut stream = Stream::connect(target, args.common.family(), args.common.timeouts())?;
     stream.begin("sending the request");
-    let host = match target {
-        Target::Unix(_) => "localhost".to_owned(),
-        Target::Net { .. } => target.to_string(),
-    };
-    let mut bytes = request(args, path, &host, false);
-    head::put_head_end(&mut bytes);
-    stream.write_all(&bytes)?;
+    let host = ("Host", target.authority());
+    stream.write_all(&request(args, path, &[host], false))?;
     stream.begin("waiting for the response");
     let mut received = Vec::new();
-    let method = if args.head { Method::Head } else { Method::Get };
-    let (head, first_byte) = read_head(&mut stream, &mut received, method)?;
-    let mut sink = sink(args, args.output.as_deref(), false)?;
+    let (head, first_byte) = read_head(&mut stream, &mut received, args.method())?;
+    let mut sink = Sink::open(args, args.output.as_deref(), false)?;
     let mut put = |bytes: &[u8]| {
         let written = sink.write_all(bytes);
         written.map_err(|error| sink.failure(&error))
@@ -177,15 +186,26 @@ fn raw(args: &GetArgs, target: &Target, path: &str) -> Outcome {
         first_byte: first_byte - started,
         total: started.elapsed(),
     };
-    if let Sink::Memory(response) = sink {
-        Output::new().json(&json!({
-            "status": head.status, "reason": head.reason, "response": String::from_utf8_lossy(&response),
-            "timing_ms": timing.json(),
-        }))?;
+    if let Destination::Memory(response) = sink.destination {
+        Output::new().json(&Response {
+            status: head.status,
+            reason: &head.reason,
+            response: String::from_utf8_lossy(&response),
+            timing_ms: timing.json(),
+        })?;
     } else if args.timing {
         tell_timing(&timing);
     }
     Ok(judge(args, &head))
+}
+
+/// A response as it came, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Response<'a> {
+    status: u16,
+    reason: &'a str,
+    response: Cow<'a, str>,
+    timing_ms: serde_json::Value,
 }
 
 /// The exit for a status, under `--fail`.
