@@ -118,30 +118,7 @@ struct Plan {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &FloodArgs) -> Outcome {
-    let size_max = if args.carrier == Carrier::Udp {
-        65_507
-    } else {
-        16 << 20
-    };
-    let message_bytes = match usize::try_from(args.size) {
-        Ok(size) if (NUMBER_BYTES..=size_max).contains(&size) => size,
-        _ => {
-            return Err(Failure::usage(format!(
-                "--size is a number from {NUMBER_BYTES} to {size_max}"
-            )));
-        }
-    };
-    let plan = Plan {
-        message_bytes,
-        window: u64::from(args.window),
-        interval: args
-            .rate
-            .map(|rate| Duration::from_secs_f64(f64::from(args.connections) / rate as f64)),
-        duration: args.duration,
-        count: args.count.unwrap_or(u64::MAX),
-        lost_after: args.lost_after,
-        stop: stop_flag()?,
-    };
+    let plan = plan(args)?;
     let target = Target::new(&args.host, args.port);
     let mut sockets = Vec::new();
     for _ in 0..args.connections {
@@ -161,13 +138,11 @@ pub fn run(args: &FloodArgs) -> Outcome {
     let mut total = Tally::default();
     let mut errors = Vec::new();
     for worker in workers {
-        match worker.join() {
-            Ok((tally, error)) => {
-                total.merge(&tally);
-                errors.extend(error.map(|error| reason(&error)));
-            }
-            Err(_) => return Err(Failure::unavailable("a worker thread failed")),
-        }
+        let Ok((tally, error)) = worker.join() else {
+            return Err(Failure::unavailable("a worker thread failed"));
+        };
+        total.merge(&tally);
+        errors.extend(error.map(|error| reason(&error)));
     }
     let elapsed = started.elapsed().min(args.duration);
     tell(args, &target, &total, elapsed)?;
@@ -180,6 +155,32 @@ pub fn run(args: &FloodArgs) -> Outcome {
         None if total.received == 0 => Ok(Exit::Negative),
         None => Ok(Exit::Done),
     }
+}
+
+fn plan(args: &FloodArgs) -> Result<Plan, Failure> {
+    let size_max = match args.carrier {
+        Carrier::Udp => 65_507,
+        Carrier::Tcp => 16 << 20,
+    };
+    let message_bytes = usize::try_from(args.size)
+        .ok()
+        .filter(|size| (NUMBER_BYTES..=size_max).contains(size))
+        .ok_or_else(|| {
+            Failure::usage(format!(
+                "--size is a number from {NUMBER_BYTES} to {size_max}"
+            ))
+        })?;
+    Ok(Plan {
+        message_bytes,
+        window: u64::from(args.window),
+        interval: args
+            .rate
+            .map(|rate| Duration::from_secs_f64(f64::from(args.connections) / rate as f64)),
+        duration: args.duration,
+        count: args.count.unwrap_or(u64::MAX),
+        lost_after: args.lost_after,
+        stop: stop_flag()?,
+    })
 }
 
 enum Socket {

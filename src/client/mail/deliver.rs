@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use super::{AuthKind, MailArgs, TlsMode, check_line};
 use crate::client::connect::Target;
 use crate::client::stream::Stream;
+use crate::client::tls::Trust;
 use crate::client::{Exit, Failure, secrets};
 use crate::wire::smtp::{
-    Credentials, Dialogue, Event, Mail, Mechanism, Outcome, Settings, SmtpError, Tls,
+    Credentials, Dialogue, Event, Mail, Mechanism, Outcome, Reply, Settings, SmtpError, Tls,
 };
 
 /// Where to connect to.
@@ -28,21 +29,7 @@ pub(super) fn server(args: &MailArgs) -> Result<Target, Failure> {
 /// Connects and lives through the dialogue.
 pub(super) fn deliver(args: &MailArgs, mail: Mail) -> Result<Outcome, Failure> {
     let target = server(args)?;
-    let credentials = match &args.user {
-        Some(user) => Some(Credentials {
-            user: user.clone(),
-            password: secrets::obtain(
-                args.password_file.as_deref(),
-                "NETLAB_PASSWORD",
-                "password",
-            )?,
-            mechanism: args.auth.map(|kind| match kind {
-                AuthKind::Plain => Mechanism::Plain,
-                AuthKind::Login => Mechanism::Login,
-            }),
-        }),
-        None => None,
-    };
+    let credentials = credentials(args)?;
     let trust = match args.tls {
         TlsMode::Required | TlsMode::Implicit => Some(args.certificates.trust()?),
         TlsMode::Opportunistic | TlsMode::Off => None,
@@ -64,62 +51,109 @@ pub(super) fn deliver(args: &MailArgs, mail: Mail) -> Result<Outcome, Failure> {
         force_clear_auth: args.force_clear_auth,
     };
     check_line(&settings.hello_name, "the name of --helo")?;
-    let mut dialogue = Dialogue::new(settings, mail);
-    stream.begin("waiting for the greeting");
-    let mut buffer = vec![0; 16 * 1024];
-    let mut broken = None;
-    loop {
-        while let Some(event) = dialogue.next_event() {
-            match event {
-                Event::Send { bytes, shown } => {
-                    show(args, '>', &shown);
-                    stream.begin(format!("sending at the step {}", dialogue.step()));
-                    // A server that closes early may have said why: its words are still to be read.
-                    broken = stream.write_all(&bytes).err();
-                    stream.begin(waiting(&dialogue));
+    let delivery = Delivery {
+        args,
+        target,
+        trust,
+        stream,
+        dialogue: Dialogue::new(settings, mail),
+        unsent: None,
+    };
+    delivery.run()
+}
+
+fn credentials(args: &MailArgs) -> Result<Option<Credentials>, Failure> {
+    let Some(user) = args.user.clone() else {
+        return Ok(None);
+    };
+    let file = args.password_file.as_deref();
+    Ok(Some(Credentials {
+        user,
+        password: secrets::obtain(file, "NETLAB_PASSWORD", "password")?,
+        mechanism: args.auth.map(|kind| match kind {
+            AuthKind::Plain => Mechanism::Plain,
+            AuthKind::Login => Mechanism::Login,
+        }),
+    }))
+}
+
+/// A dialogue and the connection that carries it.
+struct Delivery<'a> {
+    args: &'a MailArgs,
+    target: Target,
+    /// What the certificate is checked by; read late where TLS may not come about.
+    trust: Option<Trust>,
+    stream: Stream,
+    dialogue: Dialogue,
+    /// Why the latest bytes could not be sent. A server that closes early may have said why: its words are read first.
+    unsent: Option<Failure>,
+}
+
+impl Delivery<'_> {
+    fn run(mut self) -> Result<Outcome, Failure> {
+        self.stream.begin("waiting for the greeting");
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            while let Some(event) = self.dialogue.next_event() {
+                if let Some(outcome) = self.act(event)? {
+                    return Ok(outcome);
                 }
-                Event::Received(reply) => {
-                    let last = reply.lines.len() - 1;
-                    let line = |(index, text): (usize, &String)| {
-                        format!(
-                            "{}{}{text}",
-                            reply.code,
-                            if index == last { ' ' } else { '-' }
-                        )
-                    };
-                    show(
-                        args,
-                        '<',
-                        &reply.lines.iter().enumerate().map(line).collect::<Vec<_>>(),
-                    );
-                    stream.begin(waiting(&dialogue));
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.dialogue.closed().map_err(|error| {
+                    let unsent = self.unsent.take();
+                    unsent.unwrap_or_else(|| failure(&self.target, &error))
+                })?,
+                Ok(bytes) => {
+                    let received = self.dialogue.receive(&buffer[..bytes]);
+                    received.map_err(|error| failure(&self.target, &error))?;
                 }
-                Event::StartTls => {
-                    stream.begin("starting TLS");
-                    let trust = match &trust {
-                        Some(trust) => trust.clone(),
-                        None => args.certificates.trust()?,
-                    };
-                    stream
-                        .start_tls(&target.host(), &trust)
-                        .map_err(|failure| with_hint(args, failure))?;
-                    show(args, ' ', &["(encrypted from here on)".to_owned()]);
-                    dialogue.tls_started();
-                }
-                Event::Finished(outcome) => return Ok(outcome),
+                // Once the message is taken, a lost farewell does not matter.
+                Err(failure) => self.dialogue.closed().map_err(|_| failure)?,
             }
         }
-        match stream.read(&mut buffer) {
-            Ok(0) => dialogue
-                .closed()
-                .map_err(|error| broken.take().unwrap_or_else(|| failure(&target, &error)))?,
-            Ok(bytes) => dialogue
-                .receive(&buffer[..bytes])
-                .map_err(|error| failure(&target, &error))?,
-            // Once the message is taken, a lost farewell does not matter.
-            Err(failure) => dialogue.closed().map_err(|_| failure)?,
-        }
     }
+
+    /// Does what the dialogue asks for; answers how it ended, when it did.
+    fn act(&mut self, event: Event) -> Result<Option<Outcome>, Failure> {
+        match event {
+            Event::Send { bytes, shown } => {
+                show(self.args, '>', &shown);
+                let step = self.dialogue.step();
+                self.stream.begin(format!("sending at the step {step}"));
+                self.unsent = self.stream.write_all(&bytes).err();
+                self.stream.begin(waiting(&self.dialogue));
+            }
+            Event::Received(reply) => {
+                show(self.args, '<', &reply_lines(&reply));
+                self.stream.begin(waiting(&self.dialogue));
+            }
+            Event::StartTls => {
+                self.stream.begin("starting TLS");
+                let trust = match self.trust.take() {
+                    Some(trust) => trust,
+                    None => self.args.certificates.trust()?,
+                };
+                self.stream
+                    .start_tls(&self.target.host(), &trust)
+                    .map_err(|failure| with_hint(self.args, failure))?;
+                show(self.args, ' ', &["(encrypted from here on)".to_owned()]);
+                self.dialogue.tls_started();
+            }
+            Event::Finished(outcome) => return Ok(Some(outcome)),
+        }
+        Ok(None)
+    }
+}
+
+/// The lines of a reply as they came (RFC 5321, section 4.2).
+fn reply_lines(reply: &Reply) -> Vec<String> {
+    let last = reply.lines.len() - 1;
+    let line = |(index, text): (usize, &String)| {
+        let separator = if index == last { ' ' } else { '-' };
+        format!("{}{separator}{text}", reply.code)
+    };
+    reply.lines.iter().enumerate().map(line).collect()
 }
 
 /// A server with a certificate of its own making is common where mail stays at home; what to do is worth a word.
@@ -127,7 +161,7 @@ fn with_hint(args: &MailArgs, failure: Failure) -> Failure {
     if args.tls != TlsMode::Opportunistic || !failure.message.contains("certificate") {
         return failure;
     }
-    let hint = "trust its authority with --ca-file, or send in clear with --tls off";
+    let hint = "--tls off sends in clear";
     Failure {
         message: format!("{}; {hint}", failure.message),
         ..failure

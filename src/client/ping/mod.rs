@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use self::rounds::{Event, Fate, Report, Rounds};
+use self::rounds::{Event, Report, Rounds};
 use self::screen::Screen;
 use super::connect::{Datagrams, Family, Target, reason};
 use super::interrupt::stop_flag;
@@ -156,7 +156,7 @@ fn ping_host(plan: &Plan, tell: &dyn Fn(Event)) -> Result<Report, Failure> {
     let mut due = started;
     while !plan.stop.load(Ordering::Relaxed) && !plan.timeouts.is_over() {
         let now = Instant::now();
-        let sends_more = plan.count == 0 || rounds.counts.sent < plan.count;
+        let sends_more = plan.count == 0 || rounds.sent() < plan.count;
         if sends_more && now >= due {
             // A machine that slept does not catch up on what it missed.
             due = (due + plan.interval).max(now.checked_sub(Duration::from_secs(1)).unwrap_or(now));
@@ -192,16 +192,5 @@ fn ping_host(plan: &Plan, tell: &dyn Fn(Event)) -> Result<Report, Failure> {
             Err(error) => rounds.refuse(reason(&error)).into_iter().for_each(tell),
         }
     }
-    // Pings that were interrupted are neither lost nor answered: they do not count.
-    while let Some(sequence) = rounds.oldest_outstanding() {
-        rounds.counts.sent -= 1;
-        if let Some(slot) = rounds.slot(sequence) {
-            slot.fate = Fate::TimedOut;
-        }
-    }
-    Ok(Report {
-        counts: rounds.counts,
-        round_trips: rounds.trips.summary(),
-        elapsed: started.elapsed(),
-    })
+    Ok(rounds.finish(started.elapsed()))
 }

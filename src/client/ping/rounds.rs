@@ -103,11 +103,11 @@ pub(super) struct Rounds {
 pub(super) struct Slot {
     sent_at: Duration,
     pub(super) sent: Instant,
-    pub(super) fate: Fate,
+    fate: Fate,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+enum Fate {
     Outstanding,
     TimedOut,
     Answered,
@@ -124,6 +124,26 @@ impl Rounds {
             highest_answered: 0,
             counts: Counts::default(),
             trips: RoundTrips::new(),
+        }
+    }
+
+    /// How many pings were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.counts.sent
+    }
+
+    /// Closes the books. Pings that were interrupted are neither lost nor answered: they do not count.
+    pub(super) fn finish(mut self, elapsed: Duration) -> Report {
+        while let Some(sequence) = self.oldest_outstanding() {
+            self.counts.sent -= 1;
+            if let Some(slot) = self.slot(sequence) {
+                slot.fate = Fate::TimedOut;
+            }
+        }
+        Report {
+            counts: self.counts,
+            round_trips: self.trips.summary(),
+            elapsed,
         }
     }
 
@@ -267,7 +287,7 @@ impl Rounds {
         self.slot(sequence).map(|slot| slot.sent + timeout)
     }
 
-    pub(super) fn oldest_outstanding(&mut self) -> Option<u64> {
+    fn oldest_outstanding(&mut self) -> Option<u64> {
         while self.settled <= self.counts.sent {
             let settled = self.settled;
             if self
@@ -293,7 +313,7 @@ impl Rounds {
         (outstanding == 1).then_some(oldest)
     }
 
-    pub(super) fn slot(&mut self, sequence: u64) -> Option<&mut Slot> {
+    fn slot(&mut self, sequence: u64) -> Option<&mut Slot> {
         let index = sequence.checked_sub(self.first)?;
         self.slots.get_mut(usize::try_from(index).ok()?)
     }

@@ -55,51 +55,8 @@ impl<'a> Screen<'a> {
         if self.args.graph {
             return self.draw(host);
         }
-        let (tone, text) = match event {
-            Event::Reply {
-                sequence,
-                rtt,
-                reordered,
-            } => {
-                let note = if *reordered { " (out of order)" } else { "" };
-                let tone = if *reordered { Tone::Odd } else { Tone::Plain };
-                (
-                    tone,
-                    format!(
-                        "Sequence {sequence}: Reply from {name} RTT = {:.3}s{note}",
-                        rtt.as_secs_f64()
-                    ),
-                )
-            }
-            Event::Late { sequence, rtt } => (
-                Tone::Odd,
-                format!(
-                    "Sequence {sequence}: Late reply from {name} RTT = {:.3}s",
-                    rtt.as_secs_f64()
-                ),
-            ),
-            Event::Duplicate { sequence, rtt } => (
-                Tone::Odd,
-                format!(
-                    "Sequence {sequence}: Duplicate reply from {name} RTT = {:.3}s",
-                    rtt.as_secs_f64()
-                ),
-            ),
-            Event::Corrupt {
-                sequence: Some(sequence),
-            } => (
-                Tone::Bad,
-                format!("Sequence {sequence}: Corrupt reply from {name}"),
-            ),
-            Event::Corrupt { sequence: None } => (Tone::Bad, format!("Corrupt reply from {name}")),
-            Event::TimedOut { sequence } => {
-                (Tone::Bad, format!("Sequence {sequence}: Request timed out"))
-            }
-            Event::Unreachable { sequence, reason } => (
-                Tone::Bad,
-                format!("Sequence {sequence}: {name} is unreachable ({reason})"),
-            ),
-            Event::Stray | Event::End(_) => return Ok(()),
+        let Some((tone, text)) = sentence(&name, event) else {
+            return Ok(());
         };
         let time = match self.args.timestamps {
             true => format!("[{:.6}] ", since_epoch().as_secs_f64()),
@@ -208,6 +165,51 @@ impl<'a> Screen<'a> {
             .iter()
             .try_for_each(|line| self.output.line(Tone::Plain, line))
     }
+}
+
+/// What happened to a ping in words; nothing where a person need not know.
+fn sentence(name: &str, event: &Event) -> Option<(Tone, String)> {
+    let seconds = |rtt: &Duration| format!("RTT = {:.3}s", rtt.as_secs_f64());
+    Some(match event {
+        Event::Reply {
+            sequence,
+            rtt,
+            reordered,
+        } => {
+            let (tone, note) = match reordered {
+                true => (Tone::Odd, " (out of order)"),
+                false => (Tone::Plain, ""),
+            };
+            let rtt = seconds(rtt);
+            (
+                tone,
+                format!("Sequence {sequence}: Reply from {name} {rtt}{note}"),
+            )
+        }
+        Event::Late { sequence, rtt } => {
+            let rtt = seconds(rtt);
+            let text = format!("Sequence {sequence}: Late reply from {name} {rtt}");
+            (Tone::Odd, text)
+        }
+        Event::Duplicate { sequence, rtt } => {
+            let rtt = seconds(rtt);
+            let text = format!("Sequence {sequence}: Duplicate reply from {name} {rtt}");
+            (Tone::Odd, text)
+        }
+        Event::Corrupt { sequence } => {
+            let number = sequence.map(|sequence| format!("Sequence {sequence}: "));
+            let number = number.unwrap_or_default();
+            (Tone::Bad, format!("{number}Corrupt reply from {name}"))
+        }
+        Event::TimedOut { sequence } => {
+            (Tone::Bad, format!("Sequence {sequence}: Request timed out"))
+        }
+        Event::Unreachable { sequence, reason } => {
+            let text = format!("Sequence {sequence}: {name} is unreachable ({reason})");
+            (Tone::Bad, text)
+        }
+        Event::Stray | Event::End(_) => return None,
+    })
 }
 
 /// A percentage with up to four digits behind the point, as ping(8) writes it.
