@@ -134,12 +134,8 @@ impl Rounds {
 
     /// Closes the books. Pings that were interrupted are neither lost nor answered: they do not count.
     pub(super) fn finish(mut self, elapsed: Duration) -> Report {
-        while let Some(sequence) = self.oldest_outstanding() {
-            self.counts.sent -= 1;
-            if let Some(slot) = self.slot(sequence) {
-                slot.fate = Fate::TimedOut;
-            }
-        }
+        let is_outstanding = |slot: &&Slot| slot.fate == Fate::Outstanding;
+        self.counts.sent -= self.slots.iter().filter(is_outstanding).count() as u64;
         Report {
             counts: self.counts,
             round_trips: self.trips.summary(),
@@ -462,6 +458,15 @@ mod tests {
         } = rounds.counts;
         assert_eq!((corrupt, duplicates, strays), (2, 0, 0));
         assert_eq!(rounds.counts.lost(), 0);
+    }
+
+    #[test]
+    fn interrupted_pings_do_not_count() {
+        let start = Instant::now();
+        let (mut rounds, answers) = sent(5, start);
+        rounds.receive(&answers[1], start);
+        let counts = rounds.finish(TIMEOUT).counts;
+        assert_eq!((counts.sent, counts.received, counts.lost()), (1, 1, 0));
     }
 
     #[test]
