@@ -129,7 +129,7 @@ pub(crate) enum Act {
 
 /// How a scripted server says things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum Pacing {
     /// Each at once.
     Whole,
     /// Each byte in a segment of its own.
@@ -143,12 +143,12 @@ pub(crate) fn say(text: &str) -> Act {
 }
 
 /// Does it; false when the client went away.
-pub(crate) fn act(stream: &mut TcpStream, act: &Act, manner: Manner) -> bool {
+pub(crate) fn act(stream: &mut TcpStream, act: &Act, pacing: Pacing) -> bool {
     let mut heard = Vec::new();
     let mut byte = [0; 1];
     loop {
         let is_enough = match act {
-            Act::Say(bytes) => return speak(stream, bytes, manner),
+            Act::Say(bytes) => return speak(stream, bytes, pacing),
             Act::Hear(bytes) => heard.len() >= *bytes,
             Act::HearTo(end) => heard.ends_with(end.as_bytes()),
         };
@@ -162,13 +162,13 @@ pub(crate) fn act(stream: &mut TcpStream, act: &Act, manner: Manner) -> bool {
     }
 }
 
-fn speak(stream: &mut TcpStream, bytes: &[u8], manner: Manner) -> bool {
-    if manner == Manner::Whole {
+fn speak(stream: &mut TcpStream, bytes: &[u8], pacing: Pacing) -> bool {
+    if pacing == Pacing::Whole {
         return stream.write_all(bytes).is_ok();
     }
     let _ = stream.set_nodelay(true);
     bytes.iter().all(|byte| {
-        if let Manner::Drip(pause) = manner {
+        if let Pacing::Drip(pause) = pacing {
             thread::sleep(pause);
         }
         stream.write_all(std::slice::from_ref(byte)).is_ok()

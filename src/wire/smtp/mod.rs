@@ -32,7 +32,7 @@ use std::collections::VecDeque;
 pub use self::auth::{Credentials, Mechanism};
 pub use self::content::{dot_stuffed, with_crlf};
 pub use self::mailbox::{MAILBOX_BYTES_MAX, Mailbox, MailboxError};
-pub use self::problem::{Problem, SmtpError, Step};
+pub use self::problem::{Problem, SmtpError, SmtpStep};
 use self::reply::ReplyReader;
 pub use self::reply::{Capabilities, REPLY_BYTES_MAX, REPLY_LINE_BYTES_MAX, Reply};
 
@@ -251,18 +251,18 @@ impl Dialogue {
     }
 
     /// Where the dialogue stands, for a time-out's message.
-    pub fn step(&self) -> Step {
+    pub fn step(&self) -> SmtpStep {
         match &self.state {
-            State::Greeting => Step::Greeting,
-            State::Ehlo | State::Helo => Step::Hello,
-            State::StartTls | State::Handshaking => Step::StartTls,
-            State::AuthLogin { .. } | State::Auth { .. } => Step::Auth,
-            State::Envelope { answered: 0, .. } => Step::Sender,
-            State::Envelope { .. } => Step::Recipient,
-            State::Data => Step::Data,
-            State::Message => Step::Message,
-            State::Reset(_) => Step::Reset,
-            State::Quit(_) | State::Finished => Step::Quit,
+            State::Greeting => SmtpStep::Greeting,
+            State::Ehlo | State::Helo => SmtpStep::Hello,
+            State::StartTls | State::Handshaking => SmtpStep::StartTls,
+            State::AuthLogin { .. } | State::Auth { .. } => SmtpStep::Auth,
+            State::Envelope { answered: 0, .. } => SmtpStep::Sender,
+            State::Envelope { .. } => SmtpStep::Recipient,
+            State::Data => SmtpStep::Data,
+            State::Message => SmtpStep::Message,
+            State::Reset(_) => SmtpStep::Reset,
+            State::Quit(_) | State::Finished => SmtpStep::Quit,
         }
     }
 

@@ -6,7 +6,7 @@ use super::reply::{REPLY_BYTES_MAX, REPLY_LINE_BYTES_MAX, Reply};
 
 /// The part of the dialogue that something happened in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum SmtpStep {
     /// Waiting for the server's first words.
     Greeting,
     /// EHLO or HELO.
@@ -29,7 +29,7 @@ pub enum Step {
     Quit,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for SmtpStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Greeting => "greeting",
@@ -50,7 +50,7 @@ impl fmt::Display for Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmtpError {
     /// Where.
-    pub step: Step,
+    pub step: SmtpStep,
     /// After which command, with secrets hidden; `None` before the first one.
     pub command: Option<String>,
     /// What happened.
