@@ -104,8 +104,8 @@ impl Target {
         }
     }
 
-    /// Host and port as protocols carry them: the name in ASCII, an address without its zone, which means something on
-    /// this machine only (RFC 6874, section 4).
+    /// Host and port as protocols carry them: the name in ASCII, an address without its zone, which
+    /// means something on this machine only (RFC 6874, section 4).
     pub fn authority(&self) -> String {
         let Self::Net { host, port } = self else {
             return "localhost".to_owned();
@@ -154,7 +154,8 @@ pub struct ConnectTimes {
 /// Resolves and connects.
 ///
 /// # Errors
-/// The name is unknown, no address answers, or either takes too long; the message names all addresses.
+/// The name is unknown, no address answers, or either takes too long; the message names all
+/// addresses.
 pub fn connect(
     target: &Target,
     family: Family,

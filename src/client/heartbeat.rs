@@ -161,7 +161,8 @@ impl Sender<'_> {
         }
     }
 
-    /// Sends one heartbeat, waits for the news that nobody is there, and tells of both; answers whether it was sent.
+    /// Sends one heartbeat, waits for the news that nobody is there, and tells of both; answers
+    /// whether it was sent.
     fn send(&mut self, sequence: u64, pause_until: Instant) -> Result<bool, Failure> {
         let stamp = Stamp {
             sequence,

@@ -74,7 +74,8 @@ impl Output {
     /// # Errors
     /// Standard output is closed or full.
     pub fn json(&mut self, object: &impl Serialize) -> Result<(), Failure> {
-        // Not a text of the whole first: a body may be large, and escaped it is larger. Short objects are one write.
+        // Not a text of the whole first: a body may be large, and escaped it is larger. Short
+        // objects are one write.
         let mut line = BufWriter::with_capacity(64 * 1024, &mut self.out);
         let written = serde_json::to_writer(&mut line, object).map_err(io::Error::from);
         written

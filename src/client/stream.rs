@@ -102,8 +102,8 @@ impl Stream {
         self.is_reset
     }
 
-    /// Whether the system holds an error against a plain connection that no call has told of yet, such as a reset that came
-    /// behind the end of the peer's stream: reads tell of the end only.
+    /// Whether the system holds an error against a plain connection that no call has told of yet,
+    /// such as a reset that came behind the end of the peer's stream: reads tell of the end only.
     pub fn has_error(&self) -> bool {
         match &self.socket {
             Socket::Plain(Connected::Tcp(tcp)) => !matches!(tcp.take_error(), Ok(None)),
@@ -111,14 +111,15 @@ impl Stream {
         }
     }
 
-    /// Whether a peer that has ended its stream resets the connection within `wait`: it did not read what was sent to it.
+    /// Whether a peer that has ended its stream resets the connection within `wait`: it did not
+    /// read what was sent to it.
     pub fn is_reset_within(&self, wait: Duration) -> bool {
         let Socket::Plain(Connected::Tcp(tcp)) = &self.socket else {
             return false;
         };
         let wait = Timespec::try_from(wait).ok();
-        // No event is asked for: what comes all the same are errors, and the end of both directions. A signal ends the
-        // wait early, and the error that is there by then counts.
+        // No event is asked for: what comes all the same are errors, and the end of both
+        // directions. A signal ends the wait early, and the error that is there by then counts.
         let _ = poll(&mut [PollFd::new(tcp, PollFlags::empty())], wait.as_ref());
         self.has_error()
     }

@@ -1,10 +1,11 @@
-//! The part of URLs that a client needs: `http` and `https`, user and password, a host, a port, a path with query; and
-//! following a reference from one to the next (RFC 3986, section 5.2).
+//! The part of URLs that a client needs: `http` and `https`, user and password, a host, a port, a
+//! path with query; and following a reference from one to the next (RFC 3986, section 5.2).
 //!
 //! Rules:
-//! - What is kept is what goes out: the host in ASCII (see [`crate::wire::idn`]), the path percent-encoded and without `.`
-//!   and `..`.
-//! - The zone of a link-local address (RFC 6874) is for this machine alone: connecting needs it, no server sees it.
+//! - What is kept is what goes out: the host in ASCII (see [`crate::wire::idn`]), the path
+//!   percent-encoded and without `.` and `..`.
+//! - The zone of a link-local address (RFC 6874) is for this machine alone: connecting needs it, no
+//!   server sees it.
 //! - A password is in no message and in no output.
 
 use std::borrow::Cow;
@@ -65,8 +66,8 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads `user:password` or `user`, both percent-encoded; `None` when the user holds a colon, which would move the
-    /// border between the two.
+    /// Reads `user:password` or `user`, both percent-encoded; `None` when the user holds a colon,
+    /// which would move the border between the two.
     fn parse(text: &str) -> Option<Self> {
         let (user, password) = text.split_once(':').unwrap_or((text, ""));
         let decoded = |text| percent_decode_str(text).collect::<Vec<u8>>();
@@ -131,8 +132,8 @@ impl Url {
         })
     }
 
-    /// Where a reference on this page leads, such as the value of `Location` (RFC 3986, section 5.2.2). Bytes that are no
-    /// UTF-8 are kept percent-encoded.
+    /// Where a reference on this page leads, such as the value of `Location` (RFC 3986, section
+    /// 5.2.2). Bytes that are no UTF-8 are kept percent-encoded.
     ///
     /// # Errors
     /// As [`Url::parse`].
@@ -218,7 +219,8 @@ fn has_user(text: &str) -> bool {
     authority.is_some_and(|authority| authority.contains('@'))
 }
 
-/// The scheme in front of the first colon, if it is one (RFC 3986, section 3.1), and what stands behind the colon.
+/// The scheme in front of the first colon, if it is one (RFC 3986, section 3.1), and what stands
+/// behind the colon.
 fn split_scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once(':')?;
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -228,8 +230,8 @@ fn split_scheme(text: &str) -> Option<(&str, &str)> {
     is_scheme.then_some((scheme, rest))
 }
 
-/// Takes `HOST`, `HOST:PORT`, `[ADDRESS]:PORT` or `[ADDRESS%25ZONE]:PORT` apart. A zone behind a bare `%`, as people copy
-/// it from `ip address`, is taken as well.
+/// Takes `HOST`, `HOST:PORT`, `[ADDRESS]:PORT` or `[ADDRESS%25ZONE]:PORT` apart. A zone behind a
+/// bare `%`, as people copy it from `ip address`, is taken as well.
 fn host_and_port_of(text: &str) -> Result<(String, Option<u16>), String> {
     let malformed = || "the host or port is malformed".to_owned();
     let (literal, rest) = match text.strip_prefix('[') {
@@ -280,8 +282,8 @@ fn decoded_reference(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// The path with `.` and `..` resolved (RFC 3986, section 5.2.4), also where they are written with `%2E`, which means the
-/// same (section 6.2.2.2); the query stays.
+/// The path with `.` and `..` resolved (RFC 3986, section 5.2.4), also where they are written with
+/// `%2E`, which means the same (section 6.2.2.2); the query stays.
 fn without_dots(path: &str) -> String {
     let (path, query) = match path.split_once('?') {
         Some((path, query)) => (path, format!("?{query}")),

@@ -1,5 +1,5 @@
-//! Host names in letters beyond ASCII, as DNS, certificates and protocols carry them (RFC 5890; the mapping is that of
-//! UTS 46, as browsers do it).
+//! Host names in letters beyond ASCII, as DNS, certificates and protocols carry them (RFC 5890; the
+//! mapping is that of UTS 46, as browsers do it).
 
 use std::borrow::Cow;
 

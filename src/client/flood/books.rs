@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{NAP, NUMBER_BYTES, Plan};
 use crate::client::statistics::RoundTrips;
 
+/// The books of one connection, or of all.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     pub(super) sent: u64,

@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::books::{Pace, Ring, Tally, blank, read_number, write_number};
 use super::{NAP, NUMBER_BYTES, Plan};
 
-/// How many datagrams are received at most before some are sent: a fast server must not keep the open loop from sending.
+/// How many datagrams are received at most before some are sent: a fast server must not keep the
+/// open loop from sending.
 const RECEIVED_AT_ONCE_MAX: u32 = 256;
 
 /// Sends and receives until the plan is done and everything is answered or lost.

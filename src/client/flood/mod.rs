@@ -218,8 +218,6 @@ fn open(target: &Target, args: &FloodArgs) -> Result<Socket, Failure> {
     socket.map_err(|error| Failure::unavailable(format!("{target}: {}", reason(&error))))
 }
 
-/// The books of one connection, or of all.
-
 fn tell(
     args: &FloodArgs,
     target: &Target,

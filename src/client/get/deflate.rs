@@ -1,8 +1,9 @@
 //! The content coding `deflate` undone, with and without the head and the checksum of zlib.
 //!
-//! RFC 9110, section 8.4.1.2 means the zlib format (RFC 1950) by it, and knows that some servers send the bare compressed
-//! data (RFC 1951). The first two bytes tell which: those of zlib are a multiple of 31 and name the method 8. Bare data
-//! begins so only with an empty or uncompressed block that is not the last, its unused bits set in one certain way.
+//! RFC 9110, section 8.4.1.2 means the zlib format (RFC 1950) by it, and knows that some servers
+//! send the bare compressed data (RFC 1951). The first two bytes tell which: those of zlib are a
+//! multiple of 31 and name the method 8. Bare data begins so only with an empty or uncompressed
+//! block that is not the last, its unused bits set in one certain way.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -47,7 +48,8 @@ impl<W: Write> Deflate<W> {
         }
     }
 
-    /// Hands on what the bytes unpack to; answers how many of them were used, all but those behind the end.
+    /// Hands on what the bytes unpack to; answers how many of them were used, all but those behind
+    /// the end.
     fn inflate(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let State::Runs(decompress) = &mut self.state else {
             return Ok(0);

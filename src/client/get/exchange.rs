@@ -1,5 +1,5 @@
-//! One exchange over HTTP/1.1 (RFC 9112): the request that is written, the head that is read, the body up to the end of its
-//! framing.
+//! One exchange over HTTP/1.1 (RFC 9112): the request that is written, the head that is read, the
+//! body up to the end of its framing.
 
 use std::time::Instant;
 
@@ -21,8 +21,8 @@ const HEAD_LIMITS: head::Limits = head::Limits {
 /// Headers that were given for the server that was asked first, and are not for those that it redirects to.
 const FOR_THE_FIRST: [&str; 4] = ["Authorization", "Cookie", "Host", "Proxy-Authorization"];
 
-/// A request with these headers beside the usual ones; what was given with `-H` stands in place of any of them.
-/// `elsewhere`: a redirect led to another server than was asked first.
+/// A request with these headers beside the usual ones; what was given with `-H` stands in place of
+/// any of them. `elsewhere`: a redirect led to another server than was asked first.
 pub(super) fn request(
     args: &GetArgs,
     target: &str,
@@ -74,7 +74,8 @@ pub(super) struct Head {
     pub(super) body: BodyLength,
     /// As it came: some servers write it in Latin-1.
     pub(super) location: Option<Vec<u8>>,
-    /// The content codings in the order in which they were applied, in lower case, without those that change nothing.
+    /// The content codings in the order in which they were applied, in lower case, without those
+    /// that change nothing.
     pub(super) codings: Vec<String>,
     content_range: Option<String>,
 }
@@ -99,8 +100,9 @@ impl Head {
         }
     }
 
-    /// Reads a head, with folded lines and blanks before colons mended (RFC 9112, sections 5.1 and 5.2): no other reader
-    /// comes after this one, to whom the head could seem to say something else.
+    /// Reads a head, with folded lines and blanks before colons mended (RFC 9112, sections 5.1 and
+    /// 5.2): no other reader comes after this one, to whom the head could seem to say something
+    /// else.
     fn parse(
         scanner: &mut HeadScanner,
         bytes: &mut [u8],

@@ -86,7 +86,8 @@ impl<'a> Fetch<'a> {
     pub(super) fn follow(mut self, first: &Url) -> Outcome {
         let mut url = first.clone();
         for followed in 0.. {
-            // What is for the first server is for nobody else, and passwords that a redirect makes up are for nobody.
+            // What is for the first server is for nobody else, and passwords that a redirect makes
+            // up are for nobody.
             let elsewhere = !url.is_same_server(first);
             url.credentials = first.credentials.clone().filter(|_| !elsewhere);
             let answered = self.ask(&url, elsewhere)?;
@@ -153,7 +154,8 @@ impl<'a> Fetch<'a> {
         })
     }
 
-    /// Connects to the server of a URL or to the proxy, and starts TLS where the URL wants it; answers how long that took.
+    /// Connects to the server of a URL or to the proxy, and starts TLS where the URL wants it;
+    /// answers how long that took.
     fn connect(&mut self, url: &Url, proxy: Option<&Url>) -> Result<(Stream, Duration), Failure> {
         let target = proxy.unwrap_or(url).target();
         let mut stream = Stream::connect(&target, self.args.common.family(), self.timeouts)?;

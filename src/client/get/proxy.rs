@@ -69,8 +69,9 @@ fn is_exempt(list: &str, url: &Url) -> bool {
         .any(|entry| names(entry, url))
 }
 
-/// Whether an entry names the host: as itself, as a domain above it (with or without a dot or `*.` in front), as a range of
-/// addresses, or with `*` for all. Behind a colon may stand the one port that is meant.
+/// Whether an entry names the host: as itself, as a domain above it (with or without a dot or `*.`
+/// in front), as a range of addresses, or with `*` for all. Behind a colon may stand the one port
+/// that is meant.
 fn names(entry: &str, url: &Url) -> bool {
     if entry == "*" {
         return true;

@@ -15,7 +15,8 @@ use crate::client::{Exit, Failure};
 /// The longest body that `--json` keeps in memory unless `--max-size` says otherwise, in bytes.
 const JSON_BODY_BYTES_MAX: u64 = 64 << 20;
 
-/// The most codings that one body may have: each multiplies the work, and nobody sends more than one.
+/// The most codings that one body may have: each multiplies the work, and nobody sends more than
+/// one.
 const CODINGS_MAX: usize = 5;
 
 /// Where a body goes, and how much of it may.
@@ -33,7 +34,8 @@ pub(super) enum Destination {
 }
 
 impl Sink {
-    /// The file of `path`, at its end where `appends` says so; else memory with `--json`, else standard output.
+    /// The file of `path`, at its end where `appends` says so; else memory with `--json`, else
+    /// standard output.
     pub(super) fn open(
         args: &GetArgs,
         path: Option<&Path>,

@@ -1,9 +1,10 @@
 //! Who a mail is from and for: names and addresses as people type them (RFC 5322, section 3.4).
 //!
 //! Rules:
-//! - What stands in quotation marks is one piece: commas, angle brackets and blanks mean nothing there, and a backslash
-//!   takes the meaning from the character behind it.
-//! - A name is what it says: the marks and backslashes are not part of it. Those that the header needs are written anew.
+//! - What stands in quotation marks is one piece: commas, angle brackets and blanks mean nothing
+//!   there, and a backslash takes the meaning from the character behind it.
+//! - A name is what it says: the marks and backslashes are not part of it. Those that the header
+//!   needs are written anew.
 
 use mail_builder::headers::address::Address;
 

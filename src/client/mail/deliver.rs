@@ -85,7 +85,8 @@ struct Delivery<'a> {
     trust: Option<Trust>,
     stream: Stream,
     dialogue: Dialogue,
-    /// Why the latest bytes could not be sent. A server that closes early may have said why: its words are read first.
+    /// Why the latest bytes could not be sent. A server that closes early may have said why: its
+    /// words are read first.
     unsent: Option<Failure>,
 }
 

@@ -105,8 +105,9 @@ pub(super) fn body(args: &MailArgs) -> Result<MimePart<'static>, Failure> {
     Ok(part)
 }
 
-/// A text whose line ends may become CRLF. One with a NUL, which no text of 7 or 8 bits may have (RFC 2045, section 2.7),
-/// goes out in base64; which encoding else is needed is for mail-builder to find out.
+/// A text whose line ends may become CRLF. One with a NUL, which no text of 7 or 8 bits may have
+/// (RFC 2045, section 2.7), goes out in base64; which encoding else is needed is for mail-builder
+/// to find out.
 fn text_part(kind: &str, text: String) -> MimePart<'static> {
     match text.contains('\0') {
         true => base64_part(kind.to_owned(), text.as_bytes()),
@@ -114,7 +115,8 @@ fn text_part(kind: &str, text: String) -> MimePart<'static> {
     }
 }
 
-/// A file, which arrives byte for byte: one of text with a NUL or a lone CR would not without base64.
+/// A file, which arrives byte for byte: one of text with a NUL or a lone CR would not without
+/// base64.
 fn file_part(kind: String, bytes: Vec<u8>) -> MimePart<'static> {
     let mut carriage_returns = memchr::memchr_iter(b'\r', &bytes);
     let has_lone_return = carriage_returns.any(|at| bytes.get(at + 1) != Some(&b'\n'));

@@ -1,7 +1,8 @@
 //! `ping`: measures loss and round-trip time against a UDP server that answers each datagram with itself in upper case.
 //!
-//! [`Rounds`] keeps the books of one host without socket or clock; a thread per host feeds it and sends what it reports
-//! to the one that prints, the [`Screen`]. Sending never waits for answers: the interval runs from one sending to the next.
+//! [`Rounds`] keeps the books of one host without socket or clock; a thread per host feeds it and
+//! sends what it reports to the one that prints, the [`Screen`]. Sending never waits for answers:
+//! the interval runs from one sending to the next.
 //!
 //! Not here: load (see [`super::flood`]).
 

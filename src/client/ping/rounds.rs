@@ -132,7 +132,8 @@ impl Rounds {
         self.counts.sent
     }
 
-    /// Closes the books. Pings that were interrupted are neither lost nor answered: they do not count.
+    /// Closes the books. Pings that were interrupted are neither lost nor answered: they do not
+    /// count.
     pub(super) fn finish(mut self, elapsed: Duration) -> Report {
         let is_outstanding = |slot: &&Slot| slot.fate == Fate::Outstanding;
         self.counts.sent -= self.slots.iter().filter(is_outstanding).count() as u64;

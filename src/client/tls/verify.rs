@@ -1,11 +1,13 @@
-//! Which certificates of servers are good: those that an authority of the list signed, and those that stand in the list
-//! themselves.
+//! Which certificates of servers are good: those that an authority of the list signed, and those
+//! that stand in the list themselves.
 //!
-//! Certificates that sign themselves come in two kinds: some say that they are an authority, as `openssl req -x509` makes
-//! them by default, some do not. A server with one of the first kind is refused by webpki whatever the list holds
-//! (RFC 5280, section 4.2.1.9: an authority's certificate is for signing others). Its owner means that very certificate
-//! to be trusted, and OpenSSL does it. So a server's certificate that is byte for byte one of the list needs no signature of
-//! somebody else; its dates and its names count all the same, and the handshake proves that the server has its key.
+//! Certificates that sign themselves come in two kinds: some say that they are an authority, as
+//! `openssl req -x509` makes them by default, some do not. A server with one of the first kind is
+//! refused by webpki whatever the list holds (RFC 5280, section 4.2.1.9: an authority's certificate
+//! is for signing others). Its owner means that very certificate to be trusted, and OpenSSL does
+//! it. So a server's certificate that is byte for byte one of the list needs no signature of
+//! somebody else; its dates and its names count all the same, and the handshake proves that the
+//! server has its key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,8 +96,9 @@ fn verify_listed(
     }
 }
 
-/// Whether the certificate names the server as its subject, and has no list of names that would count instead
-/// (RFC 6125, section 6.4.4): what `openssl req -x509 -subj /CN=HOST` makes. Authorities sign no such certificate any more.
+/// Whether the certificate names the server as its subject, and has no list of names that would
+/// count instead (RFC 6125, section 6.4.4): what `openssl req -x509 -subj /CN=HOST` makes.
+/// Authorities sign no such certificate any more.
 fn has_only_common_name(certificate: &X509Certificate<'_>, name: &ServerName<'_>) -> bool {
     let mut common_names = certificate.subject().iter_common_name();
     matches!(certificate.subject_alternative_name(), Ok(None))

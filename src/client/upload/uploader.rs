@@ -282,8 +282,9 @@ impl Uploader<'_> {
         }
     }
 
-    /// Whether a server that closed the connection right behind the header of an empty file did so unread. A plain server
-    /// has all of such a file then and may close; one that did not like the secret resets what comes after its end.
+    /// Whether a server that closed the connection right behind the header of an empty file did so
+    /// unread. A plain server has all of such a file then and may close; one that did not like the
+    /// secret resets what comes after its end.
     fn throws_away(&self, link: &Link) -> bool {
         let wait = READY_WAIT.min(self.timeouts.timeout);
         self.args.handshake.needs_secret() && link.stream.is_reset_within(wait)

@@ -32,7 +32,8 @@ pub struct Credentials {
     pub user: String,
     /// The password.
     pub password: Secret,
-    /// The mechanism; `None` takes PLAIN where offered, and LOGIN where it is not, or where the server refuses PLAIN.
+    /// The mechanism; `None` takes PLAIN where offered, and LOGIN where it is not, or where the
+    /// server refuses PLAIN.
     pub mechanism: Option<Mechanism>,
 }
 
@@ -66,8 +67,8 @@ impl Dialogue {
         }
     }
 
-    /// Begins with a mechanism; `next` is tried when the server refuses it. Servers offer what they cannot do with every
-    /// user, or not at all (504).
+    /// Begins with a mechanism; `next` is tried when the server refuses it. Servers offer what they
+    /// cannot do with every user, or not at all (504).
     pub(super) fn authenticate(&mut self, mechanism: Mechanism, next: Option<Mechanism>) {
         let Some(Credentials { user, password, .. }) = &self.settings.credentials else {
             return self.open_envelope();
@@ -85,7 +86,8 @@ impl Dialogue {
         }
     }
 
-    /// The server asks for the next line of AUTH LOGIN, the user or the password; `left` are those to come, last first.
+    /// The server asks for the next line of AUTH LOGIN, the user or the password; `left` are those
+    /// to come, last first.
     pub(super) fn answer_login(&mut self, mut left: Vec<String>, reply: Reply) {
         let Some(line) = left.pop() else {
             return self.fail(State::Auth { next: None }, Problem::Unexpected(reply));

@@ -1,4 +1,5 @@
-//! Addresses as they stand between the angle brackets of MAIL FROM and RCPT TO (RFC 5321, section 4.1.2).
+//! Addresses as they stand between the angle brackets of MAIL FROM and RCPT TO (RFC 5321, section
+//! 4.1.2).
 
 use std::fmt;
 
@@ -27,11 +28,13 @@ impl fmt::Display for MailboxError {
 impl std::error::Error for MailboxError {}
 
 impl Mailbox {
-    /// Takes `name@domain`, `"any text"@domain` or `name@[address]`; whether it exists is for the server to say. A domain
-    /// in letters beyond ASCII is kept as DNS has it, so that no server needs to know more than ASCII for it.
+    /// Takes `name@domain`, `"any text"@domain` or `name@[address]`; whether it exists is for the
+    /// server to say. A domain in letters beyond ASCII is kept as DNS has it, so that no server
+    /// needs to know more than ASCII for it.
     ///
     /// # Errors
-    /// A part is missing or holds what cannot stand there, or all of it is longer than [`MAILBOX_BYTES_MAX`].
+    /// A part is missing or holds what cannot stand there, or all of it is longer than
+    /// [`MAILBOX_BYTES_MAX`].
     pub fn parse(text: &str) -> Result<Self, MailboxError> {
         let wrong = |reason: &str| MailboxError {
             text: text.to_owned(),
@@ -88,8 +91,8 @@ impl Mailbox {
     }
 }
 
-/// How many bytes of `text`, what follows an opening quotation mark, belong to the quoted string, its end included. A
-/// backslash stands before a character that is meant as it is.
+/// How many bytes of `text`, what follows an opening quotation mark, belong to the quoted string,
+/// its end included. A backslash stands before a character that is meant as it is.
 fn quoted_bytes(text: &str) -> Option<usize> {
     let mut characters = text.char_indices();
     while let Some((at, c)) = characters.next() {
@@ -106,8 +109,9 @@ fn quoted_bytes(text: &str) -> Option<usize> {
     None
 }
 
-/// What may stand in a name without quotation marks: the letters of atoms (RFC 5322, section 3.2.3), dots, and all beyond
-/// ASCII (RFC 6531, section 3.3) that is neither blank nor a control character.
+/// What may stand in a name without quotation marks: the letters of atoms (RFC 5322, section
+/// 3.2.3), dots, and all beyond ASCII (RFC 6531, section 3.3) that is neither blank nor a control
+/// character.
 fn is_atom(c: char) -> bool {
     !c.is_control() && !c.is_whitespace() && !"()<>[]:;@\\,\"".contains(c)
 }

@@ -1,4 +1,5 @@
-//! Replies of the server (RFC 5321, section 4.2), put together from pieces of a stream, and what its reply to EHLO offers.
+//! Replies of the server (RFC 5321, section 4.2), put together from pieces of a stream, and what
+//! its reply to EHLO offers.
 
 use std::fmt;
 

@@ -194,7 +194,8 @@ fn starttls_then_login_with_capabilities_asked_again() {
     assert!(played.outcome.unwrap().delivered.is_ok());
 }
 
-/// Logs in over TLS from the first byte, with a server that offers these mechanisms and answers AUTH with `replies`.
+/// Logs in over TLS from the first byte, with a server that offers these mechanisms and answers
+/// AUTH with `replies`.
 fn log_in(mechanism: Option<Mechanism>, offer: &str, replies: &[&str]) -> Played {
     let offer = format!("250-mx\r\n250 AUTH {offer}\r\n");
     let replies = [&[GREETING, &offer], replies].concat();
@@ -251,7 +252,8 @@ fn login_follows_a_refused_plain() {
     let played = log_in(None, "PLAIN LOGIN", &replies);
     assert_eq!(played.sent[5..], ["QUIT\r\n"]);
     assert!(played.error().ends_with("the server answered 535 b"));
-    // What may succeed later, what was asked for by name, and what is not offered is not followed by another.
+    // What may succeed later, what was asked for by name, and what is not offered is not followed
+    // by another.
     for (mechanism, offer, reply) in [
         (None, "PLAIN LOGIN", "454 later\r\n"),
         (Some(Mechanism::Plain), "PLAIN LOGIN", "535 no\r\n"),
