@@ -12,10 +12,12 @@
 //! [`Overrides`], and whether the folders that are named exist, which their services find out. Files that are named are read
 //! here.
 
+mod cors;
 mod files;
 mod kinds;
 mod limits;
 mod problem;
+mod redirect;
 mod section;
 mod tls;
 mod value;

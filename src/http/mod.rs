@@ -9,13 +9,15 @@
 //! 3. No input panics, and none allocates on the path of an ordinary request.
 //!
 //! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`], [`range`], [`negotiate`] and
-//! [`mime`] decide what a request asks for, [`basic`] and [`same_site`] who asks; [`glob`] matches paths; [`date`] prints and reads time stamps.
+//! [`mime`] decide what a request asks for, [`basic`] and [`same_site`] who asks, [`cors`] which pages may read the answer;
+//! [`redirect`] knows what has moved; [`glob`] matches paths; [`date`] prints and reads time stamps.
 //!
 //! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies, content codings themselves.
 
 pub mod basic;
 pub mod body;
 pub mod conditional;
+pub mod cors;
 pub mod date;
 pub mod glob;
 pub mod head;
@@ -23,6 +25,7 @@ pub mod mime;
 pub mod negotiate;
 pub mod path;
 pub mod range;
+pub mod redirect;
 pub mod same_site;
 pub mod target;
 
@@ -134,6 +137,7 @@ impl Status {
     pub const PARTIAL_CONTENT: Self = Self(206);
     pub const MOVED_PERMANENTLY: Self = Self(301);
     pub const FOUND: Self = Self(302);
+    pub const SEE_OTHER: Self = Self(303);
     pub const NOT_MODIFIED: Self = Self(304);
     pub const TEMPORARY_REDIRECT: Self = Self(307);
     pub const PERMANENT_REDIRECT: Self = Self(308);

@@ -184,6 +184,24 @@ impl<'b> Authority<'b> {
         };
         Some(Self { host, port })
     }
+
+    /// Whether the host is `name`, whatever the port and the case: a configured name, or an IPv6 address in brackets. A dot at
+    /// the end changes nothing.
+    #[must_use]
+    pub fn is_host(&self, name: &str) -> bool {
+        match self.host {
+            Host::Name(host) => host
+                .strip_suffix('.')
+                .unwrap_or(host)
+                .eq_ignore_ascii_case(name),
+            Host::Ipv6(host) => {
+                let literal = name
+                    .strip_prefix('[')
+                    .and_then(|name| name.strip_suffix(']'));
+                literal.and_then(|literal| literal.parse().ok()) == Some(host)
+            }
+        }
+    }
 }
 
 impl fmt::Display for Authority<'_> {

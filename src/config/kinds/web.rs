@@ -9,8 +9,10 @@ use std::time::Duration;
 use super::{HEAD_BYTES_MAX, StreamConfig};
 use crate::buffer::LARGE_PAGE_BYTES;
 use crate::config::files::{FilesConfig, SiteConfig};
+use crate::config::redirect;
 use crate::config::section::{Section, path, string};
 use crate::config::tls::TlsFiles;
+use crate::http::redirect::{Here, Redirect};
 
 /// The bounds of `max_head_bytes`: a head that fills a page is moved to a large one.
 const HEAD_BYTES: RangeInclusive<usize> = 256..=LARGE_PAGE_BYTES;
@@ -54,6 +56,9 @@ pub struct HttpConfig {
     /// Other folders, for some hosts or paths. Key `site`, a list of tables `[[listener.site]]`,
     /// default none.
     pub sites: Vec<SiteConfig>,
+    /// What has moved; it goes before all sites. Key `redirect`, a list of tables
+    /// `[[listener.redirect]]`, default none.
+    pub redirects: Vec<Redirect>,
     /// Where a line for each request goes. Key `access_log`, default nowhere.
     pub access_log: Option<AccessLog>,
     /// Key `log_format`, default combined.
@@ -103,6 +108,7 @@ impl Default for HttpConfig {
             root: None,
             files: FilesConfig::default(),
             sites: Vec::new(),
+            redirects: Vec::new(),
             access_log: None,
             log_format: LogFormat::default(),
             routes: Routes::default(),
@@ -133,6 +139,7 @@ impl HttpConfig {
         };
         config.files = FilesConfig::read(section);
         config.sites = section.tables("site", SiteConfig::read);
+        config.redirects = read_redirects(section, &config.sites);
         let base = section.folders.base.as_path();
         let expected = r#"a path, or "-" for standard error"#;
         config.access_log = section.parsed("access_log", expected, |value| match string(value)? {
@@ -173,4 +180,19 @@ impl HttpConfig {
         section.rate("max_connections_per_address", per_address);
         config
     }
+}
+
+/// Reads the redirects, knowing what leads back to this listener.
+fn read_redirects(section: &mut Section<'_>, sites: &[SiteConfig]) -> Vec<Redirect> {
+    let port = section.text("bind").and_then(|bind| {
+        let (_, port) = bind.rsplit_once(':')?;
+        port.parse().ok()
+    });
+    let hosts: Vec<String> = sites.iter().filter_map(|site| site.host.clone()).collect();
+    let here = Here {
+        scheme: if section.has("tls") { "https" } else { "http" },
+        port,
+        hosts: &hosts,
+    };
+    redirect::read(section, &here)
 }
