@@ -19,6 +19,7 @@ pub mod body;
 pub mod conditional;
 pub mod cors;
 pub mod date;
+pub mod disposition;
 pub mod glob;
 pub mod head;
 pub mod mime;

@@ -25,6 +25,8 @@
 mod access_log;
 mod admission;
 mod answer;
+#[allow(dead_code)]
+mod archive;
 mod auth;
 mod files;
 #[cfg(test)]
