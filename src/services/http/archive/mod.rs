@@ -335,18 +335,8 @@ impl Archive {
             self.put_folder(&Entry::new(name, &metadata), tx, cx.pool);
             return Ok(());
         }
-        let (file, contents, metadata) = match self.walk.open(&path, cx.disk) {
-            Ok((_, metadata)) if metadata.kind != FileKind::Regular => return Ok(()),
-            Ok((file, metadata)) => {
-                let read = read(&file, metadata, cx.disk);
-                let (contents, metadata) = read.map_err(|error| Stopped::disk(&path, error))?;
-                (file, contents, metadata)
-            }
-            Err(error) if is_passed_over(&error) => {
-                self.walk.left_out += 1;
-                return Ok(());
-            }
-            Err(error) => return Err(Stopped::disk(&path, error)),
+        let Some((file, contents, metadata)) = self.contents(&path, cx.disk)? else {
+            return Ok(());
         };
         let entry = Entry::new(name, &metadata);
         let (outlet, out) = (&mut self.outlet, &mut self.scratch);
@@ -386,6 +376,27 @@ impl Archive {
         Ok(())
     }
 
+    /// Opens a file and reads it, if it is small. `None`: it may not be read, or is not there any more.
+    fn contents(
+        &mut self,
+        path: &Path,
+        disk: &mut dyn Disk,
+    ) -> Result<Option<(File, Contents, Metadata)>, Stopped> {
+        match self.walk.open(path, disk) {
+            Ok((_, metadata)) if metadata.kind != FileKind::Regular => Ok(None),
+            Ok((file, metadata)) => {
+                let read = read(&file, metadata, disk);
+                let (contents, metadata) = read.map_err(|error| Stopped::disk(path, error))?;
+                Ok(Some((file, contents, metadata)))
+            }
+            Err(error) if is_passed_over(&error) => {
+                self.walk.left_out += 1;
+                Ok(None)
+            }
+            Err(error) => Err(Stopped::disk(path, error)),
+        }
+    }
+
     fn put_folder(&mut self, entry: &Entry, tx: &mut SendQueue, pool: &mut Pool) {
         self.scratch.clear();
         match &mut self.packing {
@@ -415,12 +426,14 @@ impl Archive {
             .read_at(&reading.file, reading.offset, &mut piece[..wanted]);
         let count = read.map_err(|error| Stopped::disk(&reading.path, error))?;
         let is_last = count as u64 == left;
-        if count == 0 || is_last && !cx.disk.keeps(&reading.file, &reading.version) {
+        if count == 0 && left > 0 || is_last && !cx.disk.keeps(&reading.file, &reading.version) {
             return Err(Stopped::Changed(reading.path));
         }
-        zip.data(&mut reading.open, &piece[..count]);
-        reading.offset += count as u64;
-        self.outlet.put(&piece[..count], tx, cx.pool);
+        if count > 0 {
+            zip.data(&mut reading.open, &piece[..count]);
+            reading.offset += count as u64;
+            self.outlet.put(&piece[..count], tx, cx.pool);
+        }
         if is_last {
             self.scratch.clear();
             zip.end_file(&mut self.scratch, reading.open);
