@@ -70,6 +70,35 @@ fn check_names_every_problem_by_line_and_column() {
 }
 
 #[test]
+fn a_file_without_a_listener_is_a_configuration_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("empty.toml");
+    let path = file.to_str().unwrap();
+    for text in ["", "# nothing yet\n", "[limits]\nbacklog = 7\n"] {
+        fs::write(&file, text).unwrap();
+        let starts: [(&[&str], &[(&str, &str)]); 4] = [
+            (&["check", "--config", path], &[]),
+            (&["serve", "--config", path], &[]),
+            (
+                &["--config", path, "--bind", "127.0.0.1", "--root", "."],
+                &[],
+            ),
+            (&[], &[("NETLAB_CONFIG", path)]),
+        ];
+        for (arguments, variables) in starts {
+            let output = run(arguments, variables);
+            assert_eq!(output.status.code(), Some(78), "{arguments:?} {text:?}");
+            assert_eq!(out(&output), "");
+            let told = err(&output);
+            let expected = "expected at least one table [[listener]]";
+            assert!(told.starts_with(path) && told.contains(expected), "{told}");
+        }
+    }
+    // The defaults are for a start without a file.
+    assert_eq!(out(&run(&["check"], &[])), "ok: 9 listeners\n");
+}
+
+#[test]
 fn a_missing_file_is_a_configuration_error() {
     for subcommand in ["check", "serve"] {
         let output = run(&[subcommand, "--config", "/nonexistent/x.toml"], &[]);

@@ -235,6 +235,42 @@ fn sighup_opens_closes_and_changes_listeners_and_sessions_keep_what_they_began_w
 }
 
 #[test]
+fn a_file_that_lost_its_listeners_changes_nothing_at_sighup() {
+    let config = [
+        listener("admin", "admin", ""),
+        listener("tcp-echo", "echo", ""),
+    ]
+    .concat();
+    let mut server = Program::start(&config);
+    let mut client = server.connect("tcp-echo");
+    let sockets = || metric(&server, "netlab_sockets");
+    assert_eq!(exchange(&mut client, b"abc", 3), b"ABC");
+    let before = sockets();
+    for text in [
+        "",
+        "# all of it is commented out\n",
+        "drain_timeout = \"1s\"\n",
+    ] {
+        fs::write(server.path("netlab.toml"), text).expect("a file");
+        server.signal(Signal::HUP);
+        let told = server.wait_log("stays as it was");
+        assert!(told.contains("netlab.toml:"), "{told}");
+        assert!(
+            told.contains("expected at least one table [[listener]]"),
+            "{told}"
+        );
+        assert_eq!(exchange(&mut client, b"abc", 3), b"ABC");
+        assert_eq!(exchange(&mut server.connect("tcp-echo"), b"abc", 3), b"ABC");
+    }
+    let sockets = || metric(&server, "netlab_sockets");
+    expect_soon(|| sockets() == before, || format!("{} sockets", sockets()));
+    fs::write(server.path("netlab.toml"), config).expect("a file");
+    server.signal(Signal::HUP);
+    assert_eq!(exchange(&mut client, b"abc", 3), b"ABC");
+    server.stop();
+}
+
+#[test]
 fn an_upload_under_way_survives_another_configuration() {
     let upload = |more| {
         listener(

@@ -113,7 +113,20 @@ impl Config {
     /// # Errors
     /// When the system has no random bytes for the secret of the upload listener.
     pub fn without_a_file(overrides: &Overrides) -> Result<Config, Problems> {
-        Config::parse("", Path::new(""), overrides)
+        let file = Path::new("");
+        let secret = random_secret().map_err(|why| Problems::whole(file, why))?;
+        let listeners = default_listeners(&Folders::of(file), overrides, &secret);
+        Ok(Config::with(listeners))
+    }
+
+    /// The defaults, but for the listeners.
+    fn with(listeners: Vec<ListenerConfig>) -> Config {
+        Config {
+            drain_timeout: DRAIN_TIMEOUT,
+            resolver: ResolverConfig::default(),
+            limits: Limits::default(),
+            listeners,
+        }
     }
 
     /// Reads the text of a configuration file; `file` is its path, from whose folder relative
@@ -136,22 +149,11 @@ impl Config {
         }
         let folders = Folders::of(file);
         let mut section = Section::new(table.get_ref(), 0..0, &folders);
-        let mut config = Config {
-            drain_timeout: DRAIN_TIMEOUT,
-            resolver: ResolverConfig::default(),
-            limits: Limits::default(),
-            listeners: Vec::new(),
-        };
+        let mut config = Config::with(Vec::new());
         section.duration("drain_timeout", &mut config.drain_timeout);
         section.table("resolver", |section| config.resolver.read(section));
         section.table("limits", |section| config.limits.read(section));
-        match read_listeners(&mut section, text, overrides) {
-            Some(listeners) => config.listeners = listeners,
-            None => {
-                let secret = random_secret().map_err(|why| Problems::whole(file, why))?;
-                config.listeners = default_listeners(&folders, overrides, &secret);
-            }
-        }
+        config.listeners = read_listeners(&mut section, text, overrides);
         section.refuse_unknown("at the top", |key| {
             let kind = KINDS.iter().find(|row| listener_keys(row).contains(&key))?;
             Some(format!("a [[listener]] of kind {:?}", kind.name))
@@ -197,21 +199,28 @@ struct Read {
     cache_span: Option<Range<usize>>,
 }
 
-/// Reads each `[[listener]]`; `None` where the file has no such key.
+/// Reads each `[[listener]]`. That a file has none is a mistake: a file that was emptied must not
+/// open every kind of listener at its default.
 fn read_listeners(
     section: &mut Section<'_>,
     text: &str,
     overrides: &Overrides,
-) -> Option<Vec<ListenerConfig>> {
-    let value = section.value("listener")?;
+) -> Vec<ListenerConfig> {
     let expected = "expected at least one table [[listener]]";
+    let Some(value) = section.value("listener") else {
+        let what = format!(
+            "the file has no listener; {expected} (the defaults are for a start without a file)"
+        );
+        section.problem(text.len()..text.len(), what);
+        return Vec::new();
+    };
     let DeValue::Array(tables) = value.get_ref() else {
         let wrong = match value.get_ref() {
             DeValue::Table(_) => "is a table [listener]".to_owned(),
             other => is_a(other),
         };
         section.problem(value.span(), format!("`listener` {wrong}; {expected}"));
-        return Some(Vec::new());
+        return Vec::new();
     };
     if tables.is_empty() {
         section.problem(value.span(), format!("`listener` is empty; {expected}"));
@@ -232,7 +241,7 @@ fn read_listeners(
     }
     refuse_collisions(section, text, &read);
     share_cache_limits(section, text, &mut read);
-    Some(read.into_iter().map(|read| read.listener).collect())
+    read.into_iter().map(|read| read.listener).collect()
 }
 
 /// Reads one `[[listener]]`; `None` where its kind is not known.
@@ -464,6 +473,9 @@ mod tests {
     use crate::wire::challenge::Handshake;
     use std::num::NonZeroU64;
 
+    /// The shortest configuration.
+    const HELLO: &str = "[[listener]]\nkind = 'hello'\n";
+
     /// Reads a text as if it stood in `conf/x.toml`.
     fn parse(text: &str) -> Result<Config, Problems> {
         Config::parse(text, Path::new("conf/x.toml"), &Overrides::default())
@@ -530,10 +542,24 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_listeners_keeps_the_default_ones() {
-        let config = parse("drain_timeout = '1s'").unwrap();
-        assert_eq!(config.drain_timeout, Duration::from_secs(1));
-        assert_eq!(config.listeners.len(), KINDS.len());
+    fn a_file_without_a_listener_is_a_mistake() {
+        let told = "the file has no listener; expected at least one table [[listener]] (the defaults \
+                    are for a start without a file)";
+        for (text, place) in [
+            ("", "1:1"),
+            ("\n\n", "3:1"),
+            ("# [[listener]]\n# kind = 'http'\n", "3:1"),
+            ("\u{feff}# only a comment", "1:17"),
+            ("drain_timeout = '1s'\n[limits]\nbacklog = 7", "3:12"),
+        ] {
+            assert_eq!(problems(text), format!("conf/x.toml:{place}: {told}"));
+        }
+        // A word that was mistyped is told as well.
+        let wrong = problems("[[listner]]\nkind = 'http'");
+        assert!(
+            wrong.contains("`listener`") && wrong.ends_with(told),
+            "{wrong}"
+        );
     }
 
     #[test]
@@ -615,18 +641,20 @@ mod tests {
 
     #[test]
     fn a_resolver_is_read() {
-        let config =
-            parse("[resolver]\nnameservers = ['127.0.0.1:5353', '::1']\nhosts = 'h'").unwrap();
+        let config = parse(&format!(
+            "{HELLO}[resolver]\nnameservers = ['127.0.0.1:5353', '::1']\nhosts = 'h'"
+        ))
+        .unwrap();
         let servers = ["127.0.0.1:5353", "[::1]:53"].map(|server| server.parse().unwrap());
         assert_eq!(
             config.resolver.nameservers,
             Nameservers::Listed(servers.to_vec())
         );
         assert_eq!(config.resolver.hosts, Path::new("conf/h"));
-        let config = parse(
-            "[resolver]\nquery_timeout = '200ms'\nattempts = 2\nlookup_timeout = '3s'\nsecond_family_delay = '0s'\n\
+        let config = parse(&format!(
+            "{HELLO}[resolver]\nquery_timeout = '200ms'\nattempts = 2\nlookup_timeout = '3s'\nsecond_family_delay = '0s'\n\
              max_waiters = 7\nmin_cached_time = '4s'\nmax_negative_time = '5s'\nfailure_time = '6s'",
-        );
+        ));
         let resolver = config.unwrap().resolver;
         let expected = ResolverConfig {
             query_timeout: Some(Duration::from_millis(200)),
