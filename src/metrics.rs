@@ -2,14 +2,16 @@
 //!
 //! One thread, so no atomics. Nothing here is labelled with an address, a name or a path that a client chose.
 
+use slab::Slab;
+
 use crate::service::Phase;
 use crate::wire::heartbeat::Counts;
 
 /// All counters of a process.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// One for each listener, in the order of the configuration.
-    pub listeners: Vec<ListenerMetrics>,
+    /// One for each listener that is open or has sessions left.
+    pub listeners: Slab<ListenerMetrics>,
     /// Turns of the loop.
     pub turns: u64,
     /// Events that the kernel told.

@@ -51,7 +51,7 @@ impl std::error::Error for ServeError {}
 /// # Errors
 /// The first listener that could not be opened; nothing is served then.
 pub fn serve<E: fmt::Display>(
-    mut config: Config,
+    config: Config,
     load: impl Fn() -> Result<Config, E>,
 ) -> Result<(), ServeError> {
     match raise_descriptor_limit() {
@@ -61,11 +61,12 @@ pub fn serve<E: fmt::Display>(
     let sys = Unix::new(true).map_err(ServeError::System)?;
     let (mut reactor, bound) = open(sys, &config)?;
     announce(&config, &bound).map_err(ServeError::System)?;
+    let mut in_force = InForce { config, bound };
     loop {
         match reactor.turn().map_err(ServeError::System)? {
             Turn::Continue => {}
             Turn::Reload => match load() {
-                Ok(next) => config = reload(&mut reactor, &config, next),
+                Ok(next) => in_force = reload(&mut reactor, in_force, next),
                 Err(error) => log::error!("the configuration stays as it was: {error}"),
             },
             Turn::Stop => return Ok(()),
@@ -86,7 +87,8 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     let mut bound = Vec::new();
     let all = table(config);
     for listener in &config.listeners {
-        let opened = serve_listener(&mut reactor, listener, How::Open, &all);
+        let how = How::Open(&address(&listener.bind));
+        let opened = serve_listener(&mut reactor, listener, how, &all);
         bound.push(opened.map_err(|error| refused(listener, error))?);
     }
     Ok((reactor, bound))
@@ -106,69 +108,163 @@ fn table(config: &Config) -> Vec<(String, String)> {
     config.listeners.iter().map(row).collect()
 }
 
+/// A listener, and the address that it got.
+type Served = (ListenerConfig, Bind);
+
+/// A configuration that is served.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// The configuration.
+    pub config: Config,
+    /// The addresses that its listeners got, in their order: by them the reactor knows a listener.
+    pub bound: Vec<Bind>,
+}
+
 /// Goes over from one configuration to another: closes the listeners that are gone, opens the new ones, and serves the
 /// next connections of those that changed as they now are. A session keeps the configuration that it began with. A listener
 /// that cannot be as it should stays as it was, and the log says why. What is now in force.
-pub fn reload<S: Sys>(reactor: &mut Reactor<S>, old: &Config, mut next: Config) -> Config {
+pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) -> InForce {
     reactor.set_limits(limits(&next));
     match resolver_settings(&next.resolver) {
         Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
         Err(error) => log::error!("resolver: it stays as it was: {error}"),
     }
-    let is_the_same = |a: &ListenerConfig, b: &ListenerConfig| {
-        (&a.name, &a.bind, a.kind.name()) == (&b.name, &b.bind, b.kind.name())
-    };
-    for was in &old.listeners {
-        if !next.listeners.iter().any(|l| is_the_same(l, was)) {
-            reactor.unlisten(&was.name);
-            log::info!("{}: closed", was.name);
-        }
-    }
     let all = table(&next);
-    let table_changed = table(old) != all;
-    let mut in_force = Vec::new();
-    for listener in std::mem::take(&mut next.listeners) {
-        let was = old.listeners.iter().find(|l| l.name == listener.name);
-        let kept = was.filter(|was| is_the_same(was, &listener));
-        // The page of a web server without files shows them all.
-        let shows_them = table_changed && matches!(listener.kind, Kind::Http(_));
-        if kept == Some(&listener) && !shows_them {
-            in_force.push(listener);
-            continue;
+    let table_changed = !same_rows(table(&was.config), all.clone());
+    let kept = kept(&was.config.listeners, &next.listeners);
+    let old: Vec<Served> = was.config.listeners.into_iter().zip(was.bound).collect();
+    let mut gone: Vec<&Served> = Vec::new();
+    for (index, served) in old.iter().enumerate() {
+        if !kept.contains(&Some(index)) {
+            close(reactor, served);
+            gone.push(served);
         }
-        let how = match kept {
-            Some(_) => How::Replace,
-            None => How::Open,
-        };
-        match serve_listener(reactor, &listener, how, &all) {
-            Ok(bound) => {
-                match how {
-                    How::Open => log::info!("{}: listening on {bound}", listener.name),
-                    How::Replace => log::info!("{}: configured anew", listener.name),
-                }
-                in_force.push(listener);
+    }
+    let (mut in_force, mut new, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    for (listener, kept) in next.listeners.drain(..).zip(kept) {
+        // The page of a web server without files shows them all.
+        let shows_them = matches!(&listener.kind, Kind::Http(http) if http.root.is_none());
+        match kept.map(|index| &old[index]) {
+            Some((before, bound)) if *before == listener && !(shows_them && table_changed) => {
+                in_force.push((listener, bound.clone()));
             }
-            Err(error) => {
-                log::error!("{}", refused(&listener, error));
-                // Where it was to move to another address, the old one is closed already.
-                let back = was.filter(|was| {
-                    kept.is_some() || serve_listener(reactor, was, How::Open, &all).is_ok()
-                });
-                in_force.extend(back.cloned());
+            Some(before) => in_force.push(replaced(reactor, before, listener, &all)),
+            None => {
+                new.push((listener.name.clone(), listener.kind.name()));
+                match opened(reactor, &listener, &address(&listener.bind), &all) {
+                    Some(bound) => in_force.push((listener, bound)),
+                    None => refused.push(listener),
+                }
             }
         }
     }
-    next.listeners = in_force;
-    next
+    for listener in refused {
+        let like = |name: &str, kind| (name, kind) == (&*listener.name, listener.kind.name());
+        let mut moved = gone.iter().filter(|(l, _)| like(&l.name, l.kind.name()));
+        let news = new.iter().filter(|(name, kind)| like(name, kind)).count();
+        // One of its name went and this one came: it was to move, and stays where it was.
+        if let (Some((before, bound)), None, 1) = (moved.next(), moved.next(), news)
+            && let Some(bound) = opened(reactor, before, bound, &all)
+        {
+            in_force.push((before.clone(), bound));
+        }
+    }
+    let bound;
+    (next.listeners, bound) = in_force.into_iter().unzip();
+    InForce {
+        config: next,
+        bound,
+    }
+}
+
+/// Which of the old listeners each of the next ones is. Of those at port 0 that nothing tells apart, the ones that are
+/// configured alike are the same, then any.
+fn kept(old: &[ListenerConfig], next: &[ListenerConfig]) -> Vec<Option<usize>> {
+    let mut kept = vec![None; next.len()];
+    let mut taken = vec![false; old.len()];
+    let alike: [fn(&ListenerConfig, &ListenerConfig) -> bool; 2] =
+        [|one, other| one == other, ListenerConfig::is];
+    for are_alike in alike {
+        for (listener, kept) in next.iter().zip(&mut kept) {
+            let is_it = |i: &usize| !taken[*i] && are_alike(&old[*i], listener);
+            if kept.is_none()
+                && let Some(index) = (0..old.len()).find(is_it)
+            {
+                *kept = Some(index);
+                taken[index] = true;
+            }
+        }
+    }
+    kept
+}
+
+/// Whether two tables have the same rows, in whatever order.
+fn same_rows(mut one: Vec<(String, String)>, mut other: Vec<(String, String)>) -> bool {
+    one.sort();
+    other.sort();
+    one == other
+}
+
+fn close<S: Sys>(reactor: &mut Reactor<S>, (listener, bound): &Served) {
+    match (&listener.bind, bound) {
+        (config::Bind::Udp(_), Bind::Inet(address)) => reactor.unbind_datagram(*address),
+        _ => reactor.unlisten(bound),
+    }
+    log::info!("{} at {bound}: closed", listener.name);
+}
+
+/// Opens a listener at an address; the log says where, or why not.
+fn opened<S: Sys>(
+    reactor: &mut Reactor<S>,
+    listener: &ListenerConfig,
+    at: &Bind,
+    all: &[(String, String)],
+) -> Option<Bind> {
+    match serve_listener(reactor, listener, How::Open(at), all) {
+        Ok(bound) => {
+            log::info!("{}: listening on {bound}", listener.name);
+            Some(bound)
+        }
+        Err(error) => {
+            log::error!("{}", refused(listener, error));
+            None
+        }
+    }
+}
+
+/// Serves a listener as it is configured now; where that fails, as before.
+fn replaced<S: Sys>(
+    reactor: &mut Reactor<S>,
+    (before, bound): &Served,
+    listener: ListenerConfig,
+    all: &[(String, String)],
+) -> Served {
+    match serve_listener(reactor, &listener, How::Replace(bound), all) {
+        Ok(_) => {
+            log::info!("{} at {bound}: configured anew", listener.name);
+            (listener, bound.clone())
+        }
+        Err(error) => {
+            log::error!("{}", refused(&listener, error));
+            (before.clone(), bound.clone())
+        }
+    }
 }
 
 /// What a listener's service is given.
 #[derive(Clone, Copy)]
-enum How {
-    /// A socket of its own.
-    Open,
-    /// The socket of the one before it.
-    Replace,
+enum How<'a> {
+    /// A socket of its own, bound here.
+    Open(&'a Bind),
+    /// The socket of the one before it, which is bound here.
+    Replace(&'a Bind),
+}
+
+fn address(bind: &config::Bind) -> Bind {
+    match bind {
+        config::Bind::Tcp(address) | config::Bind::Udp(address) => Bind::Inet(*address),
+        config::Bind::Unix(path) => Bind::Unix(path.clone()),
+    }
 }
 
 fn announce(config: &Config, bound: &[Bind]) -> io::Result<()> {
@@ -206,7 +302,7 @@ fn limits(config: &Config) -> Limits {
 fn serve_listener<S: Sys>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
-    how: How,
+    how: How<'_>,
     all: &[(String, String)],
 ) -> io::Result<Bind> {
     match &listener.kind {
@@ -256,13 +352,9 @@ fn named((path, error): (PathBuf, io::Error)) -> io::Error {
 fn stream<S: Sys, T: Service + 'static>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
-    how: How,
+    how: How<'_>,
     service: T,
 ) -> io::Result<Bind> {
-    let bind = match &listener.bind {
-        config::Bind::Tcp(address) | config::Bind::Udp(address) => Bind::Inet(*address),
-        config::Bind::Unix(path) => Bind::Unix(path.clone()),
-    };
     let files = match &listener.kind {
         Kind::Http(http) => http.tls.as_ref(),
         _ => None,
@@ -277,10 +369,10 @@ fn stream<S: Sys, T: Service + 'static>(
         tls,
     };
     match how {
-        How::Open => reactor.listen(&bind, options, service),
-        How::Replace => {
-            reactor.replace(options, service);
-            Ok(bind)
+        How::Open(at) => reactor.listen(at, options, service),
+        How::Replace(bound) => {
+            reactor.replace(bound, options, service);
+            Ok(bound.clone())
         }
     }
 }
@@ -288,12 +380,11 @@ fn stream<S: Sys, T: Service + 'static>(
 fn datagram<S: Sys, T: DatagramService + 'static>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
-    how: How,
+    how: How<'_>,
     service: T,
 ) -> io::Result<Bind> {
-    let address = match &listener.bind {
-        config::Bind::Tcp(address) | config::Bind::Udp(address) => *address,
-        config::Bind::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
+    let (How::Open(Bind::Inet(address)) | How::Replace(Bind::Inet(address))) = how else {
+        return Err(io::ErrorKind::Unsupported.into());
     };
     let options = DatagramOptions {
         name: listener.name.clone(),
@@ -305,12 +396,140 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
         source_port_min: listener.kind.source_port_min(),
     };
     match how {
-        How::Open => reactor
-            .bind_datagram(address, &options, service)
+        How::Open(_) => reactor
+            .bind_datagram(*address, &options, service)
             .map(Bind::Inet),
-        How::Replace => {
-            reactor.replace_datagram(&options, service);
-            Ok(Bind::Inet(address))
+        How::Replace(_) => {
+            reactor.replace_datagram(*address, &options, service);
+            Ok(Bind::Inet(*address))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+    use crate::sys::Signal;
+    use crate::sys::sim::Sim;
+    use crate::sys::sim::talker::{Ending, Script, Talker};
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn parse(text: &str) -> Config {
+        Config::parse(text, Path::new("x.toml"), &Overrides::default()).expect("a configuration")
+    }
+
+    /// A listener that is served, and the configuration in force.
+    struct Bench {
+        reactor: Reactor<Sim>,
+        in_force: Option<InForce>,
+    }
+
+    impl Bench {
+        fn new(text: &str) -> Self {
+            let config = parse(text);
+            let (reactor, bound) = open(Sim::new(1), &config).expect("the listeners open");
+            Self {
+                reactor,
+                in_force: Some(InForce { config, bound }),
+            }
+        }
+
+        /// Where each idle time-out is served, in its order: by it a test tells listeners apart.
+        fn served(&self) -> Vec<(u64, String)> {
+            let InForce { config, bound } = self.in_force.as_ref().expect("it is there");
+            let seconds = |listener: &ListenerConfig| match &listener.kind {
+                Kind::TcpEcho(config) => config.idle_timeout.as_secs(),
+                _ => 0,
+            };
+            let mut served: Vec<_> = config
+                .listeners
+                .iter()
+                .zip(bound)
+                .map(|(listener, bound)| (seconds(listener), bound.to_string()))
+                .collect();
+            served.sort();
+            served
+        }
+
+        fn reload(&mut self, text: &str) -> Vec<(u64, String)> {
+            let was = self.in_force.take().expect("it is there");
+            self.in_force = Some(reload(&mut self.reactor, was, parse(text)));
+            self.served()
+        }
+    }
+
+    fn echo(bind: &str, seconds: u64) -> String {
+        format!("[[listener]]\nkind = 'tcp-echo'\nbind = '{bind}'\nidle_timeout = '{seconds}s'\n")
+    }
+
+    #[test]
+    fn listeners_at_port_0_that_nothing_tells_apart_keep_their_ports() {
+        let any = |seconds: &[u64]| -> String {
+            seconds.iter().map(|s| echo("127.0.0.1:0", *s)).collect()
+        };
+        let mut bench = Bench::new(&any(&[1, 2, 3]));
+        let first = bench.served();
+        let at = |seconds: u64| first[seconds as usize - 1].1.clone();
+        assert_eq!(bench.reload(&any(&[3, 1, 2])), first);
+        assert_eq!(bench.reload(&any(&[3, 2])), [(2, at(2)), (3, at(3))]);
+        // The one that is configured otherwise takes the place that is left.
+        assert_eq!(bench.reload(&any(&[4, 3])), [(3, at(3)), (4, at(2))]);
+        let added = bench.reload(&any(&[5, 4, 3]));
+        assert_eq!(added[..2], [(3, at(3)), (4, at(2))]);
+        assert!(!first.contains(&added[2]));
+    }
+
+    #[test]
+    fn two_listeners_may_change_places() {
+        let named =
+            |name: &str, at: &str, seconds| echo(at, seconds) + &format!("name = '{name}'\n");
+        let (here, there) = ("127.0.0.1:7", "127.0.0.1:8");
+        let served = |a: u64, b: u64| vec![(a, here.to_owned()), (b, there.to_owned())];
+        let mut bench = Bench::new(&(named("a", here, 1) + &named("b", there, 2)));
+        assert_eq!(bench.served(), served(1, 2));
+        let mut swapped = bench.reload(&(named("a", there, 1) + &named("b", here, 2)));
+        swapped.sort_by_key(|(_, at)| at.clone());
+        assert_eq!(swapped, served(2, 1));
+    }
+
+    #[test]
+    fn addresses_that_come_and_go_leave_no_counters_behind() {
+        let datagrams =
+            |port: u16| format!("[[listener]]\nkind = 'udp-echo'\nbind = '127.0.0.1:{port}'\n");
+        let both = |port: u16| echo(&format!("127.0.0.1:{port}"), 1) + &datagrams(port);
+        let mut bench = Bench::new(&both(1000));
+        for port in 1001..1100 {
+            bench.reload(&both(port));
+            let listeners = &bench.reactor.metrics().listeners;
+            let address = format!("127.0.0.1:{port}");
+            assert_eq!(listeners.len(), 2);
+            assert!(listeners.iter().all(|(_, l)| l.address == address));
+            assert!(listeners.capacity() <= 8);
+        }
+    }
+
+    #[test]
+    fn told_to_read_again_and_to_end_at_once_it_ends() {
+        let mut bench = Bench::new(&echo("127.0.0.1:7", 1));
+        let to = Bind::Inet(([127, 0, 0, 1], 7).into());
+        // A client that does not read, so that there is something left to wait for.
+        bench.reactor.sys_mut().enter(
+            Talker::new(Script {
+                question: vec![b'x'; 10 << 20],
+                ending: Ending::Stuffed(Duration::from_secs(60)),
+                ..Script::new(&to)
+            }),
+            Duration::ZERO,
+        );
+        while bench.reactor.metrics().listeners[0].bytes_in < 1 << 16 {
+            assert_eq!(bench.reactor.turn().expect("a turn"), Turn::Continue);
+        }
+        for signal in [Signal::Reload, Signal::Terminate] {
+            bench.reactor.sys_mut().send_signal(signal, Duration::ZERO);
+        }
+        let mut turns = (0..100_000).map(|_| bench.reactor.turn().expect("a turn"));
+        assert_eq!(turns.find(|turn| *turn != Turn::Continue), Some(Turn::Stop));
     }
 }

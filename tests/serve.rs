@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -199,10 +199,14 @@ fn sighup_opens_closes_and_changes_listeners_and_sessions_keep_what_they_began_w
     let added = listener("hello", "added", "");
     let taken = format!("[[listener]]\nkind = \"hello\"\nname = \"taken\"\nbind = \"{at}\"\n");
     configure(&server, &[&*admin, &echo, &lossy, &added, &taken].concat());
-    for closed in ["doomed: closed", "datagrams: closed"] {
-        server.wait_log(closed);
+    let datagrams_at = server.address("udp-echo");
+    for closed in [
+        format!("doomed at {doomed_at}: closed"),
+        format!("datagrams at {datagrams_at}: closed"),
+    ] {
+        server.wait_log(&closed);
     }
-    server.wait_log("echo: configured anew");
+    server.wait_log(&format!("echo at {at}: configured anew"));
     let opened = server.wait_log("added: listening on ");
     let refused = server.wait_log("listener taken");
     assert!(refused.contains("in use"), "{refused}");
@@ -270,6 +274,187 @@ fn a_file_that_lost_its_listeners_changes_nothing_at_sighup() {
     server.stop();
 }
 
+/// What a listener has: how it is named in the file, which of the places it is at, and what it serves.
+type Row = (&'static str, usize, &'static str);
+
+/// Configurations one after the other, by their listeners. Between two of them nothing changes, or one is removed, added,
+/// in another place of the file, at another address, or serves what another one served.
+fn succession([one, two, three]: [&'static str; 3]) -> Vec<Vec<Row>> {
+    vec![
+        vec![(one, 0, "a"), (two, 1, "b")],
+        vec![(one, 0, "a"), (two, 1, "b")],
+        vec![(one, 0, "a")],
+        vec![(one, 0, "a"), (two, 1, "b")],
+        vec![(two, 1, "b"), (one, 0, "a")],
+        vec![(one, 0, "b"), (two, 1, "a")],
+        vec![(two, 1, "a"), (one, 0, "b")],
+        vec![(two, 1, "a")],
+        vec![(three, 2, "b"), (two, 1, "a")],
+        vec![(two, 1, "b"), (one, 0, "a"), (three, 2, "b")],
+        vec![(one, 2, "a"), (three, 0, "b")],
+        vec![(one, 0, "b"), (three, 2, "a")],
+        vec![(three, 2, "a"), (two, 1, "b")],
+    ]
+}
+
+/// Goes through a succession of configurations by SIGHUP. Each place serves what the last one says, or nothing.
+fn expect_succession(
+    names: [&'static str; 3],
+    places: [&str; 3],
+    listener: impl Fn(&str, &str) -> String,
+    served: impl Fn(&str) -> Option<String>,
+) {
+    let text = |rows: &[Row], step: usize| {
+        let mut text = String::from("[[listener]]\nkind = \"admin\"\nbind = \"127.0.0.1:0\"\n");
+        for (name, place, what) in rows {
+            text += &listener(places[*place], what);
+            if !name.is_empty() {
+                text += &format!("name = {name:?}\n");
+            }
+        }
+        // The last one: when it listens, the others are as they will be.
+        text + &self::listener("hello", &format!("step {step}"), "")
+    };
+    let steps = succession(names);
+    let mut server =
+        Program::start_beside(&text(&steps[0], 0), &[("a/who", b"a"), ("b/who", b"b")]);
+    for (step, rows) in steps.iter().enumerate() {
+        if step > 0 {
+            fs::write(server.path("netlab.toml"), text(rows, step)).expect("a file");
+            server.signal(Signal::HUP);
+            server.wait_log(&format!("step {step}: listening on "));
+        }
+        let expected = [0, 1, 2].map(|place| {
+            let row = rows.iter().find(|(_, at, _)| *at == place);
+            row.map(|(_, _, what)| (*what).to_owned())
+        });
+        let found = places.map(&served);
+        assert_eq!(found, expected, "{names:?}, step {step}: {}", server.log());
+        let (_, metrics) = get(&server, "admin", "/metrics");
+        let counted = metrics
+            .lines()
+            .filter(|line| line.starts_with("netlab_received_bytes_total{"));
+        assert_eq!(counted.count(), rows.len() + 2, "{metrics}");
+    }
+    let log = server.log();
+    assert!(!log.contains("ERROR"), "{log}");
+    server.stop();
+}
+
+const NAMINGS: [[&str; 3]; 3] = [["", "", ""], ["one", "two", "three"], ["", "two", ""]];
+
+/// What a web server serves at `/who`.
+fn who(mut stream: impl Read + Write) -> String {
+    let request = b"GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).expect("a connection");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer.rsplit('\n').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn sighup_tells_tcp_listeners_of_one_kind_apart() {
+    for names in NAMINGS {
+        // One of them differs from another by the host alone.
+        let (port, other) = (common::free_port(), common::free_port());
+        let places = [
+            format!("127.0.0.1:{port}"),
+            format!("127.0.0.2:{port}"),
+            format!("127.0.0.1:{other}"),
+        ];
+        expect_succession(
+            names,
+            places.each_ref().map(String::as_str),
+            |place, what| {
+                format!("[[listener]]\nkind = \"http\"\nbind = {place:?}\nroot = {what:?}\n")
+            },
+            |place| TcpStream::connect(place).ok().map(who),
+        );
+    }
+}
+
+#[test]
+fn sighup_tells_unix_listeners_of_one_kind_apart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name| folder.path().join(name).display().to_string();
+    let places = [path("x"), path("y"), path("z")];
+    for names in NAMINGS {
+        expect_succession(
+            names,
+            places.each_ref().map(String::as_str),
+            |place, what| {
+                format!("[[listener]]\nkind = \"http\"\nbind = \"unix:{place}\"\nroot = {what:?}\n")
+            },
+            |place| UnixStream::connect(place).ok().map(who),
+        );
+    }
+}
+
+#[test]
+fn sighup_tells_udp_listeners_of_one_kind_apart() {
+    for names in NAMINGS {
+        let sockets = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+        let places = sockets.map(|socket| socket.local_addr().expect("an address").to_string());
+        expect_succession(
+            names,
+            places.each_ref().map(String::as_str),
+            |place, what| {
+                let transform = if what == "a" { "none" } else { "upper" };
+                format!(
+                    "[[listener]]\nkind = \"udp-echo\"\nbind = {place:?}\ntransform = {transform:?}\n"
+                )
+            },
+            |place| {
+                let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+                socket.connect(place).expect("an address");
+                socket.send(b"a").expect("a socket");
+                let mut answer = [0; 1];
+                match socket.recv(&mut answer) {
+                    Ok(_) if answer == *b"a" => Some("a".to_owned()),
+                    Ok(_) => Some("b".to_owned()),
+                    Err(_) => None, // nobody is there (ICMP)
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn a_listener_that_cannot_move_stays_where_it_was() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken_at = taken.local_addr().expect("an address");
+    let config = |bind: &str| {
+        format!(
+            "{}{}",
+            listener("admin", "admin", ""),
+            format_args!("[[listener]]\nkind = \"tcp-echo\"\nbind = {bind:?}\n")
+        )
+    };
+    let mut server = Program::start(&config("127.0.0.1:0"));
+    let at = server.address("tcp-echo");
+    let mut before = server.connect("tcp-echo");
+    assert_eq!(exchange(&mut before, b"abc", 3), b"ABC");
+    fs::write(server.path("netlab.toml"), config(&taken_at.to_string())).expect("a file");
+    server.signal(Signal::HUP);
+    server.wait_log(&format!("tcp-echo at {at}: closed"));
+    let told = server.wait_log("listener tcp-echo: ");
+    assert!(
+        told.contains(&taken_at.to_string()) && told.contains("in use"),
+        "{told}"
+    );
+    server.wait_log(&format!("tcp-echo: listening on {at}"));
+    assert_eq!(exchange(&mut server.connect("tcp-echo"), b"abc", 3), b"ABC");
+    assert_eq!(exchange(&mut before, b"abc", 3), b"ABC");
+    // Once the port is free the same file does it.
+    drop(taken);
+    server.signal(Signal::HUP);
+    server.wait_log(&format!("tcp-echo: listening on {taken_at}"));
+    let mut moved = TcpStream::connect(taken_at).expect("a connection");
+    assert_eq!(exchange(&mut moved, b"abc", 3), b"ABC");
+    assert!(TcpStream::connect(at).is_err());
+    server.stop();
+}
+
 #[test]
 fn an_upload_under_way_survives_another_configuration() {
     let upload = |more| {
@@ -289,7 +474,7 @@ fn an_upload_under_way_survives_another_configuration() {
     expect_soon(|| partials() == 1, || "no partial file".into());
     fs::write(server.path("netlab.toml"), upload("overwrite = \"refuse\"")).expect("a file");
     server.signal(Signal::HUP);
-    server.wait_log("upload: configured anew");
+    server.wait_log(": configured anew");
     client.write_all(b"def").expect("a connection");
     let stored = || fs::read(server.path("files/a")).is_ok_and(|bytes| bytes == b"abcdef");
     expect_soon(stored, || "it is lost".into());

@@ -68,6 +68,14 @@ pub struct ListenerConfig {
     pub kind: Kind,
 }
 
+impl ListenerConfig {
+    /// Whether the two are one listener, of two configurations: by name, kind and address. Where it
+    /// stands in the file means nothing.
+    pub fn is(&self, other: &ListenerConfig) -> bool {
+        (&self.name, self.kind.name(), &self.bind) == (&other.name, other.kind.name(), &other.bind)
+    }
+}
+
 /// What the command line and the environment ask for; it wins over the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {

@@ -11,7 +11,7 @@
 //! take the sources seen before out of it.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::metrics::ListenerMetrics;
@@ -23,7 +23,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// A datagram socket and what serves it.
 pub(crate) struct DatagramSocket<S: Sys> {
     pub(crate) socket: S::Datagram,
-    pub(crate) port: u16,
+    /// Its address, by which it is found.
+    pub(crate) bound: SocketAddr,
     pub(crate) service: Box<dyn DatagramService>,
     /// Its place in the metrics.
     pub(crate) metrics: usize,
@@ -173,7 +174,7 @@ mod tests {
     use crate::config::UdpEchoConfig;
     use crate::services::udp_echo::UdpEcho;
     use crate::sys::unix::Unix;
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::Ipv4Addr;
 
     /// A socket that echoes, a client that sent it some datagrams, and the client's address.
     struct Bench {
@@ -196,7 +197,7 @@ mod tests {
             }
             assert_eq!(sys.send_batch(&client, &Batch::new(), &out).replies, 0);
             let socket = DatagramSocket {
-                port: to.port(),
+                bound: to,
                 socket,
                 service: Box::new(UdpEcho::new(&UdpEchoConfig::default())),
                 metrics: 0,

@@ -29,6 +29,7 @@ mod token;
 mod upstream;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -151,8 +152,10 @@ pub enum Turn {
 }
 
 struct Listener<S: Sys> {
-    /// `None` once it stopped listening: then its place is free when its last session has ended.
+    /// `None` once it stopped listening.
     socket: Option<S::Listener>,
+    /// Its address, by which it is found: no two that listen have the same.
+    bound: Bind,
     /// Who serves the next connections.
     host: usize,
     options: ListenerOptions,
@@ -166,6 +169,13 @@ struct Listener<S: Sys> {
     active: usize,
     /// Its place in the metrics.
     metrics: usize,
+}
+
+impl<S: Sys> fmt::Display for Listener<S> {
+    /// As the log names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.options.name, self.bound)
+    }
 }
 
 /// A service and its sessions: it stays as long as it has any, or a listener for more.
@@ -209,7 +219,8 @@ pub struct Reactor<S: Sys> {
     cx: Context<S>,
     limits: Limits,
     hosts: Slab<Serving>,
-    listeners: Vec<Listener<S>>,
+    /// Those that listen, and those that have sessions left.
+    listeners: Slab<Listener<S>>,
     /// Which of them accepts first: the one behind the last that did.
     first_to_accept: usize,
     datagrams: Slab<DatagramSocket<S>>,
@@ -249,7 +260,7 @@ impl<S: Sys> Reactor<S> {
             },
             limits,
             hosts: Slab::new(),
-            listeners: Vec::new(),
+            listeners: Slab::new(),
             first_to_accept: 0,
             datagrams: Slab::new(),
             answering_ports: Vec::new(),
@@ -277,10 +288,7 @@ impl<S: Sys> Reactor<S> {
         options: ListenerOptions,
         service: T,
     ) -> io::Result<Bind> {
-        let is_free = |l: &Listener<S>| l.socket.is_none() && l.active == 0;
-        let free = self.listeners.iter().position(is_free);
-        let index = free.unwrap_or(self.listeners.len());
-        let token = Token::Listener(index as u32).pack();
+        let token = Token::Listener(self.listeners.vacant_key() as u32).pack();
         let (socket, bound) =
             self.cx
                 .sys
@@ -289,6 +297,7 @@ impl<S: Sys> Reactor<S> {
             socket: Some(socket),
             host: self.add_host(service),
             metrics: self.add_metrics(&options.name, options.kind, bound.to_string()),
+            bound: bound.clone(),
             options,
             client_first: T::CLIENT_FIRST,
             pending: false,
@@ -296,49 +305,58 @@ impl<S: Sys> Reactor<S> {
             shed: Shed::default(),
             active: 0,
         };
-        match free {
-            Some(index) => self.listeners[index] = listener,
-            None => self.listeners.push(listener),
-        }
+        self.listeners.insert(listener);
         Ok(bound)
     }
 
-    /// Serves the next connections of the listener of that name by another service of the same type, with other options;
-    /// sessions stay with the service that they began with.
+    /// Serves the next connections of the listener at `bound` by another service of the same type,
+    /// with other options; sessions stay with the service that they began with. Its name and kind
+    /// are what they were.
     ///
     /// # Panics
-    /// If there is no such listener.
-    pub fn replace<T: Service + 'static>(&mut self, options: ListenerOptions, service: T) {
+    /// If nothing listens there.
+    pub fn replace<T: Service + 'static>(
+        &mut self,
+        bound: &Bind,
+        options: ListenerOptions,
+        service: T,
+    ) {
         let host = self.add_host(service);
-        let listener = self.listener_mut(&options.name);
+        let (_, listener) = self.listener_mut(bound);
         listener.options = options;
         let before = std::mem::replace(&mut listener.host, host);
         self.retire(before);
     }
 
-    /// Stops listening under that name. Sessions go on to their end; of datagrams no more are served.
-    pub fn unlisten(&mut self, name: &str) {
-        let named = |metrics: usize| self.cx.metrics.listeners[metrics].name == name;
-        let datagram = self.datagrams.iter().find(|(_, d)| named(d.metrics));
-        if let Some((key, _)) = datagram {
-            let datagram = self.datagrams.remove(key);
-            self.cx.sys.close_datagram(datagram.socket);
-            self.list_answering_ports();
-            return;
-        }
-        let listener = self.listener_mut(name);
+    /// Stops listening at `bound`. Sessions go on to their end.
+    ///
+    /// # Panics
+    /// If nothing listens there.
+    pub fn unlisten(&mut self, bound: &Bind) {
+        let (index, listener) = self.listener_mut(bound);
         listener.pending = false;
         let (socket, host) = (listener.socket.take(), listener.host);
         if let Some(socket) = socket {
             self.cx.sys.unlisten(socket);
         }
         self.retire(host);
+        self.forget_listener(index);
     }
 
-    fn listener_mut(&mut self, name: &str) -> &mut Listener<S> {
-        let is_it = |l: &&mut Listener<S>| l.socket.is_some() && l.options.name == name;
-        // Invariant: names come from a configuration that was opened, and no two listeners have the same.
+    fn listener_mut(&mut self, bound: &Bind) -> (usize, &mut Listener<S>) {
+        let is_it = |(_, l): &(usize, &mut Listener<S>)| l.socket.is_some() && l.bound == *bound;
+        // Invariant: the address is one that `listen` gave and that was not given back since.
         self.listeners.iter_mut().find(is_it).expect("a listener")
+    }
+
+    /// Frees the place of a listener that is closed and has no sessions left, unless the process ends: then its counters
+    /// are still asked for.
+    fn forget_listener(&mut self, index: usize) {
+        let listener = &self.listeners[index];
+        if listener.socket.is_none() && listener.active == 0 && matches!(self.life, Life::Serving) {
+            let listener = self.listeners.remove(index);
+            self.forget_metrics(listener.metrics);
+        }
     }
 
     fn add_host<T: Service + 'static>(&mut self, service: T) -> usize {
@@ -373,7 +391,7 @@ impl<S: Sys> Reactor<S> {
         let metrics = self.add_metrics(&options.name, options.kind, bound.to_string());
         self.datagrams.insert(DatagramSocket {
             socket,
-            port: bound.port(),
+            bound,
             service: Box::new(service),
             metrics,
             pending: false,
@@ -385,42 +403,65 @@ impl<S: Sys> Reactor<S> {
         Ok(bound)
     }
 
-    /// Serves the datagram socket of that name by another service, which knows nothing of what the one before knew.
+    /// Serves the datagram socket at `bound` by another service, which knows nothing of what the one before knew. Its name
+    /// and kind are what they were.
     ///
     /// # Panics
     /// If there is no such socket.
     pub fn replace_datagram<T: DatagramService + 'static>(
         &mut self,
+        bound: SocketAddr,
         options: &DatagramOptions,
         service: T,
     ) {
-        let metrics = &self.cx.metrics.listeners;
-        let mut datagrams = self.datagrams.iter_mut().map(|(_, datagram)| datagram);
-        // Invariant: as for listeners.
-        let datagram = datagrams.find(|d| metrics[d.metrics].name == options.name);
-        let datagram = datagram.expect("a datagram socket");
+        let key = self.datagram_key(bound);
+        let datagram = &mut self.datagrams[key];
         datagram.service = Box::new(service);
         datagram.source_port_min = options.source_port_min;
         datagram.sources = Sources::new(options.source_rate_max, self.limits.rate_sources_max);
         self.list_answering_ports();
     }
 
+    /// Closes the datagram socket at `bound`.
+    ///
+    /// # Panics
+    /// If there is no such socket.
+    pub fn unbind_datagram(&mut self, bound: SocketAddr) {
+        let key = self.datagram_key(bound);
+        let datagram = self.datagrams.remove(key);
+        self.cx.sys.close_datagram(datagram.socket);
+        self.forget_metrics(datagram.metrics);
+        self.list_answering_ports();
+    }
+
+    fn datagram_key(&self, bound: SocketAddr) -> usize {
+        let found = self.datagrams.iter().find(|(_, d)| d.bound == bound);
+        // Invariant: as for listeners.
+        found.expect("a datagram socket").0
+    }
+
     fn list_answering_ports(&mut self) {
         let answering = self.datagrams.iter().map(|(_, datagram)| datagram);
         let answering = answering.filter(|datagram| datagram.source_port_min.is_some());
-        self.answering_ports = answering.map(|datagram| datagram.port).collect();
+        self.answering_ports = answering.map(|datagram| datagram.bound.port()).collect();
     }
 
-    /// The counters of a listener; those from before, if there was one like it.
+    /// The counters of a listener: those of one from before, if it is the same and still has sessions.
     fn add_metrics(&mut self, name: &str, kind: &'static str, address: String) -> usize {
         let all = &mut self.cx.metrics.listeners;
-        let known = all
-            .iter()
-            .position(|l| (&*l.name, l.kind, &l.address) == (name, kind, &address));
-        known.unwrap_or_else(|| {
-            all.push(ListenerMetrics::new(name, kind, address));
-            all.len() - 1
-        })
+        let is_it = |l: &ListenerMetrics| (&*l.name, l.kind, &l.address) == (name, kind, &address);
+        let known = all.iter().find(|(_, l)| is_it(l)).map(|(key, _)| key);
+        known.unwrap_or_else(|| all.insert(ListenerMetrics::new(name, kind, address)))
+    }
+
+    /// Drops the counters of a listener that is gone, unless another one counts there.
+    fn forget_metrics(&mut self, key: usize) {
+        let counts = |metrics: usize| metrics == key;
+        let used = self.listeners.iter().any(|(_, l)| counts(l.metrics))
+            || self.datagrams.iter().any(|(_, d)| counts(d.metrics));
+        if !used {
+            self.cx.metrics.listeners.remove(key);
+        }
     }
 
     /// Other limits, for what happens from now on. A session keeps the size of its queues.
@@ -498,7 +539,7 @@ impl<S: Sys> Reactor<S> {
     fn sleep(&self) -> Option<Duration> {
         let accepting = |l: &Listener<S>| l.paused_until.is_none() && self.may_accept(l);
         if !self.runnable.is_empty()
-            || self.listeners.iter().any(accepting)
+            || self.listeners.iter().any(|(_, l)| accepting(l))
             || self.datagrams.iter().any(|(_, d)| d.pending)
             || self.is_over()
         {
@@ -517,7 +558,8 @@ impl<S: Sys> Reactor<S> {
             .min()
             .map(until);
         let names = self.cx.resolver.deadline().map(until);
-        let paused = self.listeners.iter().filter(|l| self.may_accept(l));
+        let paused = self.listeners.iter().map(|(_, listener)| listener);
+        let paused = paused.filter(|l| self.may_accept(l));
         let paused = paused.filter_map(|l| l.paused_until).min().map(until);
         [self.timers.sleep(now), drain, datagrams, names, paused]
             .into_iter()
@@ -564,14 +606,13 @@ impl<S: Sys> Reactor<S> {
 
     /// Reads the certificates again. Connections that are open keep theirs.
     fn reload_certificates(&mut self) {
-        for listener in &mut self.listeners {
+        for (_, listener) in &mut self.listeners {
             let Some(tls) = &mut listener.options.tls else {
                 continue;
             };
-            let name = &listener.options.name;
             match tls.reload() {
-                Ok(()) => log::info!("{name}: certificate read again"),
-                Err(error) => log::error!("{name}: the old certificate stays: {error}"),
+                Ok(()) => log::info!("{listener}: certificate read again"),
+                Err(error) => log::error!("{listener}: the old certificate stays: {error}"),
             }
         }
     }
@@ -586,9 +627,10 @@ impl<S: Sys> Reactor<S> {
         self.life = Life::Draining {
             until: self.cx.now + self.limits.drain_timeout,
         };
+        self.reload_wanted = false; // what was told just before has nothing to change any more
         self.cx.draining = true;
         self.cx.metrics.draining = true;
-        for listener in &mut self.listeners {
+        for (_, listener) in &mut self.listeners {
             if !listener.options.serves_while_draining
                 && !self.cx.sys.planted(PlantedBug::DrainForgetsListener)
                 && let Some(socket) = listener.socket.take()
@@ -609,7 +651,7 @@ impl<S: Sys> Reactor<S> {
             Life::Serving => false,
             Life::Draining { until } => {
                 let stays = |l: &Listener<S>| l.options.serves_while_draining || l.active == 0;
-                self.cx.now >= until || self.listeners.iter().all(stays)
+                self.cx.now >= until || self.listeners.iter().all(|(_, l)| stays(l))
             }
             Life::Over => true,
         }
@@ -628,7 +670,7 @@ impl<S: Sys> Reactor<S> {
         for index in left {
             self.remove(index, &Err(Error::TimedOut(Phase::Drain)));
         }
-        for listener in &mut self.listeners {
+        for (_, listener) in &mut self.listeners {
             if let Some(socket) = listener.socket.take() {
                 self.cx.sys.unlisten(socket);
             }
@@ -685,12 +727,14 @@ impl<S: Sys> Reactor<S> {
     /// Takes new connections, a bounded batch from each listener: one by one in turn, so that none gets the last places all
     /// the time.
     fn accept(&mut self) {
-        let (count, first) = (self.listeners.len(), self.first_to_accept);
+        let (places, first) = (self.listeners.capacity(), self.first_to_accept);
         for _ in 0..self.limits.accepts_per_turn_max {
             let mut accepted = false;
-            for index in (0..count).map(|i| (first + i) % count) {
+            for index in (0..places).map(|i| (first + i) % places) {
+                let Some(listener) = self.listeners.get(index) else {
+                    continue;
+                };
                 // At a limit the connections wait in the kernel's queue; one that ends makes room.
-                let listener = &self.listeners[index];
                 let paused = listener
                     .paused_until
                     .is_some_and(|until| until > self.cx.now);
@@ -731,9 +775,8 @@ impl<S: Sys> Reactor<S> {
                     Ok(()) => {
                         cx.metrics.accepts_shed += 1;
                         if let Some(count) = listener.shed.count(cx.now) {
-                            let name = &listener.options.name;
                             log::warn!(
-                                "{name}: out of descriptors, {count} connections closed unserved"
+                                "{listener}: out of descriptors, {count} connections closed unserved"
                             );
                         }
                     }
@@ -746,13 +789,13 @@ impl<S: Sys> Reactor<S> {
                 return;
             }
             Err(error) if is_one_of(&error, OUT_OF_MEMORY) => {
-                log::warn!("{}: accept: {error}", listener.options.name);
+                log::warn!("{listener}: accept: {error}");
                 listener.paused_until = Some(cx.now + ACCEPT_PAUSE);
                 return;
             }
             Err(error) => {
                 // The client gave up meanwhile (ECONNABORTED), or its network failed: the next one may be fine.
-                log::debug!("{}: accept: {error}", listener.options.name);
+                log::debug!("{listener}: accept: {error}");
                 return;
             }
         };
@@ -760,7 +803,7 @@ impl<S: Sys> Reactor<S> {
         let tls = match tls.transpose() {
             Ok(tls) => tls,
             Err(error) => {
-                log::error!("{}: tls: {error}", listener.options.name);
+                log::error!("{listener}: tls: {error}");
                 cx.sys.close(stream);
                 return;
             }
@@ -896,13 +939,9 @@ impl<S: Sys> Reactor<S> {
                 Error::Protocol(_) | Error::Refused(_) | Error::Changed => log::Level::Info,
                 Error::TimedOut(_) | Error::Reset(_) => log::Level::Debug,
             };
-            log::log!(
-                level,
-                "{} {}: {error}",
-                listener.options.name,
-                session.origin.peer
-            );
+            log::log!(level, "{listener}, {}: {error}", session.origin.peer);
         }
+        self.forget_listener(session.origin.listener);
         session.dismantle(result.is_err(), &mut self.cx);
     }
 
@@ -926,7 +965,7 @@ impl<S: Sys> Reactor<S> {
 
     fn set_gauges(&mut self) {
         self.cx.metrics.log_dropped = self.cx.sys.log_dropped();
-        let listening = self.listeners.iter().filter(|l| l.socket.is_some()).count();
+        let listening = self.listeners.iter().filter(|(_, l)| l.socket.is_some());
         self.cx.metrics.gauges = Gauges {
             sessions: self.sessions.len(),
             runnable: self.runnable.len(),
@@ -935,7 +974,10 @@ impl<S: Sys> Reactor<S> {
             page_bytes_held: self.cx.pool.bytes_held(),
             page_bytes_kept: self.cx.pool.bytes_kept(),
             page_bytes_max: self.limits.page_bytes_max,
-            sockets: self.sessions.len() + listening + self.datagrams.len() + self.names.sockets(),
+            sockets: self.sessions.len()
+                + listening.count()
+                + self.datagrams.len()
+                + self.names.sockets(),
         };
     }
 }

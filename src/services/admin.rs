@@ -344,7 +344,7 @@ impl View<'_> {
 
     fn index(&self) -> String {
         let mut rows = String::new();
-        for listener in &self.metrics.listeners {
+        for (_, listener) in &self.metrics.listeners {
             let count = if is_datagram(listener) {
                 format!("{} datagrams", listener.datagrams_in)
             } else {
@@ -439,7 +439,7 @@ impl View<'_> {
             "page_bytes_kept": gauges.page_bytes_kept,
             "files_stored": self.metrics.files_stored,
             "file_bytes_stored": self.metrics.file_bytes_stored,
-            "listeners": listeners.iter().map(listener).collect::<Vec<_>>(),
+            "listeners": listeners.iter().map(|(_, l)| listener(l)).collect::<Vec<_>>(),
         });
         let mut text = value.to_string();
         text.push('\n');
@@ -530,8 +530,9 @@ impl View<'_> {
         );
         out.sample(&[], metrics.file_bytes_stored);
 
-        let streams = || metrics.listeners.iter().filter(|l| !is_datagram(l));
-        let datagrams = || metrics.listeners.iter().filter(|l| is_datagram(l));
+        let listeners = || metrics.listeners.iter().map(|(_, listener)| listener);
+        let streams = || listeners().filter(|l| !is_datagram(l));
+        let datagrams = || listeners().filter(|l| is_datagram(l));
         out.gauge("sessions", "Sessions that are open.");
         streams().for_each(|l| out.of(l, &[], l.active));
         out.counter("sessions_accepted", "Connections accepted.");
@@ -562,15 +563,9 @@ impl View<'_> {
             }
         }
         out.counter("received_bytes", "Bytes received from clients.");
-        metrics
-            .listeners
-            .iter()
-            .for_each(|l| out.of(l, &[], l.bytes_in));
+        listeners().for_each(|l| out.of(l, &[], l.bytes_in));
         out.counter("sent_bytes", "Bytes sent to clients.");
-        metrics
-            .listeners
-            .iter()
-            .for_each(|l| out.of(l, &[], l.bytes_out));
+        listeners().for_each(|l| out.of(l, &[], l.bytes_out));
         out.counter("datagrams_received", "Datagrams received.");
         datagrams().for_each(|l| out.of(l, &[], l.datagrams_in));
         out.counter("datagrams_sent", "Datagrams sent in answer.");
@@ -594,6 +589,7 @@ impl View<'_> {
             .metrics
             .listeners
             .iter()
+            .map(|(_, listener)| listener)
             .filter(|l| l.kind == "udp-heartbeat")
             .collect();
         if listeners.is_empty() {
@@ -780,7 +776,9 @@ mod tests {
             ("http", "http", "127.0.0.1:6789"),
         ]
         .map(|(name, kind, address)| ListenerMetrics::new(name, kind, address.to_owned()))
-        .to_vec();
+        .into_iter()
+        .enumerate()
+        .collect();
         bench
     }
 

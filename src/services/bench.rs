@@ -57,7 +57,7 @@ impl<T: Service> Bench<T> {
             disk: Unix::new(false).expect("a poll"),
             resolver: Resolver::new(dns::Config::default(), hosts, [7; 32]),
             metrics: Metrics {
-                listeners: vec![ListenerMetrics::default()],
+                listeners: [(0, ListenerMetrics::default())].into_iter().collect(),
                 ..Metrics::default()
             },
             now: Instant::now(),

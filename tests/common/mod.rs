@@ -162,13 +162,14 @@ fn turn_until_stopped(
     let (mut draining, mut page_bytes_peak) = (false, 0);
     while reactor.turn().expect("a turn") == Turn::Continue {
         let metrics = reactor.metrics();
+        let listeners = || metrics.listeners.iter().map(|(_, listener)| listener);
         page_bytes_peak = page_bytes_peak.max(metrics.gauges.page_bytes_held);
         *seen.0.lock().expect("the test lives") = Seen {
             files_stored: metrics.files_stored,
-            accepted: metrics.listeners.iter().map(|l| l.accepted).sum(),
-            active: metrics.listeners.iter().map(|l| l.active).sum(),
-            bytes_in: metrics.listeners.iter().map(|l| l.bytes_in).sum(),
-            bytes_out: metrics.listeners.iter().map(|l| l.bytes_out).sum(),
+            accepted: listeners().map(|l| l.accepted).sum(),
+            active: listeners().map(|l| l.active).sum(),
+            bytes_in: listeners().map(|l| l.bytes_in).sum(),
+            bytes_out: listeners().map(|l| l.bytes_out).sum(),
             gauges: metrics.gauges,
             page_bytes_peak,
         };
@@ -258,7 +259,9 @@ impl Program {
         let file = dir.path().join("netlab.toml");
         std::fs::write(&file, config).expect("a file");
         for (name, bytes) in files {
-            std::fs::write(dir.path().join(name), bytes).expect("a file");
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, bytes).expect("a file");
         }
         let mut child = command
             .arg("--config")

@@ -253,6 +253,10 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         let server = crate::dns::NameServer::new(server);
         reactor.sys_mut().enter(server, Duration::ZERO);
     }
+    let in_force = serve::InForce {
+        config: config.clone(),
+        bound: bound.clone(),
+    };
     let mut bound = &bound[..];
     for (scenario, listeners) in scenarios.iter_mut().zip(&listeners) {
         let (own, rest) = bound.split_at(listeners.len());
@@ -271,7 +275,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
 
     let mut run = Run {
         reactor,
-        config: config.clone(),
+        in_force: Some(in_force),
         stale_told: 0,
         turns: 0,
     };
@@ -348,8 +352,8 @@ fn text(panic: &(dyn Any + Send)) -> String {
 
 struct Run {
     reactor: Reactor<Sim>,
-    /// What is in force.
-    config: Config,
+    /// What is in force; always there between two turns.
+    in_force: Option<serve::InForce>,
     /// Stale events that the reactor was told.
     stale_told: u64,
     turns: u64,
@@ -373,8 +377,9 @@ impl Run {
                 Ok(Turn::Stop) => break,
                 Ok(Turn::Continue) => {}
                 Ok(Turn::Reload) => {
-                    let next = altered(&self.config);
-                    self.config = serve::reload(&mut self.reactor, &self.config, next);
+                    let was = self.in_force.take().expect("it is there between two turns");
+                    let next = altered(&was.config);
+                    self.in_force = Some(serve::reload(&mut self.reactor, was, next));
                 }
                 Err(_) if self.sim().volume().is_crashed() => return Ok(()),
                 Err(error) => return Err(error.to_string()),
@@ -422,7 +427,7 @@ impl Run {
         let active: u64 = metrics
             .listeners
             .iter()
-            .map(|listener| listener.active)
+            .map(|(_, listener)| listener.active)
             .sum();
         if gauges.sessions != 0 || gauges.sockets != 0 || gauges.pages_held != 0 || active != 0 {
             return Err(format!("left at the end: {gauges:?}, {active} active"));
