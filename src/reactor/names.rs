@@ -261,6 +261,7 @@ fn exchange<S: Sys>(
         match sys.send(stream, unsent, false) {
             Ok(count) => drop(unsent.drain(..count)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
@@ -270,6 +271,7 @@ fn exchange<S: Sys>(
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => received.extend_from_slice(&page[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
         if received.len() > STREAM_MESSAGE_BYTES_MAX + STREAM_READ_BYTES {

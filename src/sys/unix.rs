@@ -21,6 +21,7 @@ use mio::{Interest, Poll, Token};
 use rustix::fs::{
     self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags,
 };
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags,
     SocketType, sockopt,
@@ -48,6 +49,9 @@ const UNTRUSTED_BYTES_MAX: u32 = 128 * 1024;
 const SENDFILE_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of names that are taken from a folder in one call: several hundred of them.
 const NAMES_BYTES: usize = 32 * 1024;
+/// How often a file below a root is looked for while others rename what lies on the way. Each try is one system call; a
+/// rename that is slower than all of them is not known.
+const RACES_MAX: usize = 128;
 /// What a pipe that has room takes without waiting (`PIPE_BUF` of Linux).
 const PIPE_BYTES: usize = 4096;
 const SIGNALS: Token = Token(usize::MAX - 1);
@@ -142,11 +146,10 @@ pub fn raise_descriptor_limit() -> io::Result<Option<u64>> {
 }
 
 fn spare() -> io::Result<OwnedFd> {
-    Ok(fs::open(
-        "/dev/null",
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?)
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| {
+        fs::open("/dev/null", flags, Mode::empty())
+    })?)
 }
 
 fn inet_socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
@@ -174,28 +177,32 @@ fn bind_unix(path: &Path) -> io::Result<(OwnedFd, SocketPath)> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let address = net::SocketAddrUnix::new(path)?;
-    match net::bind(&socket, &address) {
-        Err(rustix::io::Errno::ADDRINUSE) => {
-            let found = FileType::from_raw_mode(fs::lstat(path)?.st_mode);
+    match retry_on_intr(|| net::bind(&socket, &address)) {
+        Err(Errno::ADDRINUSE) => {
+            let found = FileType::from_raw_mode(lstat(path)?.st_mode);
             if found != FileType::Socket {
                 let what = "something that is not a socket stands there; it is left as it is";
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
             }
             let probe = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            if net::connect(&probe, &address) != Err(rustix::io::Errno::CONNREFUSED) {
-                return Err(rustix::io::Errno::ADDRINUSE.into());
+            if retry_on_intr(|| net::connect(&probe, &address)) != Err(Errno::CONNREFUSED) {
+                return Err(Errno::ADDRINUSE.into());
             }
-            fs::unlink(path)?;
-            net::bind(&socket, &address)?;
+            retry_on_intr(|| fs::unlink(path))?;
+            retry_on_intr(|| net::bind(&socket, &address))?;
         }
         result => result?,
     }
     let path = SocketPath {
         path: path.to_owned(),
-        identity: identity(&fs::lstat(path)?),
+        identity: identity(&lstat(path)?),
         _lock: lock,
     };
     Ok((socket, path))
+}
+
+fn lstat(path: &Path) -> rustix::io::Result<fs::Stat> {
+    retry_on_intr(|| fs::lstat(path))
 }
 
 fn identity(stat: &fs::Stat) -> (u64, u64) {
@@ -204,8 +211,8 @@ fn identity(stat: &fs::Stat) -> (u64, u64) {
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
-        if fs::lstat(&self.path).is_ok_and(|found| identity(&found) == self.identity) {
-            let _ = fs::unlink(&self.path); // one that stays is taken over by the next start
+        if lstat(&self.path).is_ok_and(|found| identity(&found) == self.identity) {
+            let _ = retry_on_intr(|| fs::unlink(&self.path)); // one that stays is taken over by the next start
         }
     }
 }
@@ -217,16 +224,13 @@ impl PathLock {
         let path = PathBuf::from(path);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
-            let file = fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
-            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(rustix::io::Errno::ADDRINUSE.into());
-                }
-                result => result?,
+            let file = retry_on_intr(|| fs::open(&path, flags, Mode::RUSR | Mode::WUSR))?;
+            if !lock_exclusive(&file)? {
+                return Err(Errno::ADDRINUSE.into());
             }
             // Whoever held it may have removed it after we opened it: then it locks nobody else out.
-            let locked = identity(&fs::fstat(&file)?);
-            if fs::lstat(&path).is_ok_and(|found| identity(&found) == locked) {
+            let locked = identity(&retry_on_intr(|| fs::fstat(&file))?);
+            if lstat(&path).is_ok_and(|found| identity(&found) == locked) {
                 return Ok(Self { path, _file: file });
             }
         }
@@ -235,7 +239,7 @@ impl PathLock {
 
 impl Drop for PathLock {
     fn drop(&mut self) {
-        let _ = fs::unlink(&self.path); // still locked: the fields are dropped after this
+        let _ = retry_on_intr(|| fs::unlink(&self.path)); // still locked: the fields are dropped after this
     }
 }
 
@@ -328,7 +332,8 @@ impl Sys for Unix {
 
     fn accept(&mut self, listener: &Listener) -> io::Result<(OwnedFd, Peer)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (stream, address) = net::acceptfrom_with(&listener.socket, flags)?;
+        let accepted = retry_on_intr(|| net::acceptfrom_with(&listener.socket, flags));
+        let (stream, address) = accepted?;
         let peer = address
             .and_then(|a| SocketAddr::try_from(a).ok())
             .map_or(Peer::Unix, Peer::Inet);
@@ -337,7 +342,7 @@ impl Sys for Unix {
 
     fn shed(&mut self, listener: &Listener) -> io::Result<()> {
         self.spare = None;
-        let shed = net::accept(&listener.socket).map(drop);
+        let shed = retry_on_intr(|| net::accept(&listener.socket)).map(drop);
         self.spare = spare().ok();
         Ok(shed?)
     }
@@ -355,7 +360,8 @@ impl Sys for Unix {
         let stream = inet_socket(to, SocketType::STREAM)?;
         sockopt::set_tcp_nodelay(&stream, true)?;
         match net::connect(&stream, &to) {
-            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+            // Interrupted, it goes on by itself (`man 2 connect` of POSIX, EINTR).
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         self.register(&stream, token)?;
@@ -366,19 +372,21 @@ impl Sys for Unix {
         sockopt::socket_error(stream)??;
         match net::getpeername(stream) {
             Ok(_) => Ok(true),
-            Err(rustix::io::Errno::NOTCONN) => Ok(false),
+            Err(Errno::NOTCONN) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
     #[inline]
     fn recv(&mut self, stream: &OwnedFd, into: &mut [u8]) -> io::Result<usize> {
-        Ok(net::recv(stream, into, RecvFlags::empty())?.0)
+        Ok(retry_on_intr(|| net::recv(stream, &mut *into, RecvFlags::empty()))?.0)
     }
 
     #[inline]
     fn send(&mut self, stream: &OwnedFd, bytes: &[u8], more: bool) -> io::Result<usize> {
-        Ok(net::send(stream, bytes, send_flags(more))?)
+        Ok(retry_on_intr(|| {
+            net::send(stream, bytes, send_flags(more))
+        })?)
     }
 
     fn send_many(
@@ -387,12 +395,11 @@ impl Sys for Unix {
         runs: &[IoSlice<'_>],
         more: bool,
     ) -> io::Result<usize> {
-        Ok(net::sendmsg(
-            stream,
-            runs,
-            &mut SendAncillaryBuffer::default(),
-            send_flags(more),
-        )?)
+        let mut none = SendAncillaryBuffer::default();
+        let flags = send_flags(more);
+        Ok(retry_on_intr(|| {
+            net::sendmsg(stream, runs, &mut none, flags)
+        })?)
     }
 
     fn send_file(
@@ -402,13 +409,12 @@ impl Sys for Unix {
         offset: u64,
         len: u64,
     ) -> io::Result<usize> {
-        let mut offset = offset;
-        Ok(fs::sendfile(
-            stream,
-            descriptor(file)?,
-            Some(&mut offset),
-            len.min(SENDFILE_BYTES_MAX) as usize,
-        )?)
+        let (mut offset, file) = (offset, descriptor(file)?);
+        let count = len.min(SENDFILE_BYTES_MAX) as usize;
+        // Interrupted, it has sent nothing: else it tells how much.
+        Ok(retry_on_intr(|| {
+            fs::sendfile(stream, file, Some(&mut offset), count)
+        })?)
     }
 
     fn unsent(&mut self, stream: &OwnedFd) -> u64 {
@@ -491,16 +497,18 @@ pub(super) fn append(file: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
         file,
         rustix::event::PollFlags::OUT,
     )];
-    if rustix::event::poll(&mut poll, Some(&rustix::event::Timespec::default()))? == 0 {
+    let at_once = rustix::event::Timespec::default();
+    if retry_on_intr(|| rustix::event::poll(&mut poll, Some(&at_once)))? == 0 {
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    let regular = FileType::from_raw_mode(fs::fstat(file)?.st_mode) == FileType::RegularFile;
+    let stat = retry_on_intr(|| fs::fstat(file))?;
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     let count = if regular {
         bytes.len()
     } else {
         bytes.len().min(PIPE_BYTES)
     };
-    Ok(rustix::io::write(file, &bytes[..count])?)
+    Ok(retry_on_intr(|| rustix::io::write(file, &bytes[..count]))?)
 }
 
 /// The descriptor of a file that this kernel opened.
@@ -524,13 +532,34 @@ fn open_beneath(root: &File, path: &Path, flags: OFlags, mode: Mode) -> io::Resu
         true => flags | OFlags::CLOEXEC,
         false => flags | OFlags::CLOEXEC | OFlags::NOCTTY,
     };
-    Ok(File::new(Handle::Fd(fs::openat2(
-        descriptor(root)?,
-        path,
-        flags,
-        mode,
-        resolve,
-    )?)))
+    let root = descriptor(root)?;
+    let opened = retry_races(|| fs::openat2(root, path, flags, mode, resolve));
+    Ok(File::new(Handle::Fd(opened?)))
+}
+
+/// Repeats an `openat2` that a signal interrupted, and one that could not tell whether a `..` on the way leads out of the
+/// root because something was being renamed or mounted (`man 2 openat2`, EAGAIN), at most [`RACES_MAX`] times.
+fn retry_races<T>(mut open: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    for _ in 1..RACES_MAX {
+        match retry_on_intr(&mut open) {
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+    retry_on_intr(open)
+}
+
+fn fstat(file: &File) -> io::Result<fs::Stat> {
+    let file = descriptor(file)?;
+    Ok(retry_on_intr(|| fs::fstat(file))?)
+}
+
+/// Whether a lock that nobody else may have was free.
+fn lock_exclusive(file: &OwnedFd) -> io::Result<bool> {
+    match retry_on_intr(|| fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        result => Ok(result.map(|()| true)?),
+    }
 }
 
 fn metadata(stat: &fs::Stat) -> Metadata {
@@ -554,7 +583,8 @@ fn metadata(stat: &fs::Stat) -> Metadata {
 impl Disk for Unix {
     fn open_folder(&mut self, path: &Path) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(File::new(Handle::Fd(fs::open(path, flags, Mode::empty())?)))
+        let folder = retry_on_intr(|| fs::open(path, flags, Mode::empty()))?;
+        Ok(File::new(Handle::Fd(folder)))
     }
 
     fn open(&mut self, root: &File, path: &Path) -> io::Result<File> {
@@ -563,33 +593,27 @@ impl Disk for Unix {
     }
 
     fn metadata(&mut self, file: &File) -> io::Result<Metadata> {
-        Ok(metadata(&fs::fstat(descriptor(file)?)?))
+        Ok(metadata(&fstat(file)?))
     }
 
     fn read_at(&mut self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::pread(descriptor(file)?, into, offset)?)
+        let file = descriptor(file)?;
+        Ok(retry_on_intr(|| {
+            rustix::io::pread(file, &mut *into, offset)
+        })?)
     }
 
     fn entries(&mut self, folder: &File) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for entry in fs::Dir::read_from(descriptor(folder)?)? {
-            let entry = entry?;
-            let name = PathBuf::from(OsStr::from_bytes(entry.file_name().to_bytes()));
-            if name == Path::new(".") || name == Path::new("..") {
-                continue;
-            }
-            // What cannot be opened beneath the folder (a link that leaves it, a file that just went) is not listed.
-            let Ok(stat) = open_beneath(folder, &name, OFlags::PATH, Mode::empty())
-                .and_then(|file| Ok(fs::fstat(descriptor(&file)?)?))
-            else {
-                continue;
-            };
-            entries.push(Entry {
-                name,
-                metadata: metadata(&stat),
-            });
+        let (mut names, mut next) = (Vec::new(), Some(0));
+        while let Some(from) = next {
+            next = self.names(folder, from, &mut names)?;
         }
-        Ok(entries)
+        // What cannot be opened beneath the folder (a link that leaves it, a file that just went) is not listed.
+        let entry = |name: PathBuf| {
+            let metadata = self.look(folder, &name).ok()?;
+            Some(Entry { name, metadata })
+        };
+        Ok(names.into_iter().filter_map(entry).collect())
     }
 
     fn names(
@@ -605,7 +629,10 @@ impl Disk for Unix {
         let mut next = None;
         // One getdents64(2): what follows in its buffer is there already, what does not is for the next call.
         while let Some(entry) = entries.next() {
-            let entry = entry?;
+            let entry = match entry {
+                Err(Errno::INTR) => continue,
+                entry => entry?,
+            };
             next = Some(entry.next_entry_cookie());
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
@@ -628,7 +655,8 @@ impl Disk for Unix {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
         let mode = Mode::from_raw_mode(0o640);
         let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
-        Ok(File::new(Handle::Fd(fs::open(path, flags, mode)?)))
+        let log = retry_on_intr(|| fs::open(path, flags, mode))?;
+        Ok(File::new(Handle::Fd(log)))
     }
 
     fn standard_error(&mut self) -> io::Result<File> {
@@ -646,28 +674,27 @@ impl Disk for Unix {
     }
 
     fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()> {
-        match fs::mkdirat(descriptor(root)?, path, Mode::from_raw_mode(0o755)) {
-            Err(rustix::io::Errno::EXIST) => Ok(()),
+        let (root, mode) = (descriptor(root)?, Mode::from_raw_mode(0o755));
+        match retry_on_intr(|| fs::mkdirat(root, path, mode)) {
+            Err(Errno::EXIST) => Ok(()),
             result => Ok(result?),
         }
     }
 
     fn lock_alone(&mut self, folder: &File) -> io::Result<bool> {
-        match fs::flock(
-            descriptor(folder)?,
-            FlockOperation::NonBlockingLockExclusive,
-        ) {
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-            result => Ok(result.map(|()| true)?),
-        }
+        lock_exclusive(descriptor(folder)?)
     }
 
     fn lock_shared(&mut self, folder: &File) -> io::Result<()> {
-        Ok(fs::flock(descriptor(folder)?, FlockOperation::LockShared)?)
+        let folder = descriptor(folder)?;
+        Ok(retry_on_intr(|| {
+            fs::flock(folder, FlockOperation::LockShared)
+        })?)
     }
 
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::pwrite(descriptor(file)?, bytes, offset)?)
+        let file = descriptor(file)?;
+        Ok(retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?)
     }
 
     fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
@@ -677,15 +704,21 @@ impl Disk for Unix {
         } else {
             RenameFlags::NOREPLACE
         };
-        Ok(fs::renameat_with(root, from, root, to, flags)?)
+        Ok(retry_on_intr(|| {
+            fs::renameat_with(root, from, root, to, flags)
+        })?)
     }
 
     fn remove(&mut self, root: &File, path: &Path) -> io::Result<()> {
-        Ok(fs::unlinkat(descriptor(root)?, path, AtFlags::empty())?)
+        let root = descriptor(root)?;
+        Ok(retry_on_intr(|| {
+            fs::unlinkat(root, path, AtFlags::empty())
+        })?)
     }
 
     fn free_bytes(&mut self, root: &File) -> io::Result<u64> {
-        let stat = fs::fstatvfs(descriptor(root)?)?;
+        let root = descriptor(root)?;
+        let stat = retry_on_intr(|| fs::fstatvfs(root))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
@@ -839,18 +872,23 @@ impl Messages {
             header.msg_iov = &raw mut self.runs[i];
             header.msg_iovlen = 1;
         }
-        // SAFETY: the headers point to names, runs and slots that outlive the call, with their true lengths, and to no
-        // control messages; the slots do not overlap.
-        let received = unsafe {
-            libc::recvmmsg(
-                socket.as_fd().as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                Batch::SLOTS as u32,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-            )
+        let received = loop {
+            // SAFETY: the headers point to names, runs and slots that outlive the call, with their true lengths, and to
+            // no control messages; the slots do not overlap.
+            let received = unsafe {
+                libc::recvmmsg(
+                    socket.as_fd().as_raw_fd(),
+                    self.headers.as_mut_ptr(),
+                    Batch::SLOTS as u32,
+                    libc::MSG_DONTWAIT,
+                    std::ptr::null_mut(),
+                )
+            };
+            match usize::try_from(received).map_err(|_| io::Error::last_os_error()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
         };
-        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         for i in 0..received {
             let from = self.names[i]
                 .address()
@@ -1080,6 +1118,59 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 3000);
+    }
+
+    #[test]
+    fn a_file_is_looked_for_again_after_an_interruption_and_after_a_race_within_bounds() {
+        let tries = |errors: &[Errno]| {
+            let mut calls = 0;
+            let result = retry_races(|| {
+                calls += 1;
+                match errors.get(calls - 1) {
+                    Some(error) => Err(*error),
+                    None => Ok(()),
+                }
+            });
+            (result, calls)
+        };
+        assert_eq!(tries(&[Errno::INTR; 1000]), (Ok(()), 1001));
+        assert_eq!(
+            tries(&[Errno::INTR, Errno::AGAIN, Errno::INTR]),
+            (Ok(()), 4)
+        );
+        let last = RACES_MAX - 1;
+        assert_eq!(tries(&vec![Errno::AGAIN; last]), (Ok(()), RACES_MAX));
+        let error = Err(Errno::AGAIN);
+        assert_eq!(tries(&vec![Errno::AGAIN; RACES_MAX]), (error, RACES_MAX));
+        assert_eq!(tries(&[Errno::AGAIN, Errno::NOENT]), (Err(Errno::NOENT), 2));
+    }
+
+    #[test]
+    fn a_way_through_a_parent_is_found_while_others_rename() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("a/b")).expect("a folder");
+        std::fs::write(at("file"), "").expect("a file");
+        std::os::unix::fs::symlink("a/b/../../file", at("link")).expect("a link");
+        std::fs::write(at("one"), "").expect("a file");
+        let mut disk = Unix::new(false).expect("a poll");
+        let root = disk.open_folder(dir.path()).expect("a folder");
+        let (one, other) = (at("one"), at("other"));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let renames = || {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).expect("a name");
+                    std::fs::rename(&other, &one).expect("a name");
+                }
+            };
+            scope.spawn(renames);
+            let opened: Result<Vec<_>, _> = (0..2000)
+                .map(|_| disk.open(&root, "link".as_ref()))
+                .collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(opened.expect("it is there each time").len(), 2000);
+        });
     }
 
     #[test]
