@@ -2,6 +2,8 @@
 //!
 //! One thread, so no atomics. Nothing here is labelled with an address, a name or a path that a client chose.
 
+use std::fmt;
+
 use slab::Slab;
 
 use crate::service::Phase;
@@ -70,6 +72,10 @@ pub struct ListenerMetrics {
     pub kind: &'static str,
     /// Where it is bound.
     pub address: String,
+    /// Its socket failed, and it has no other one yet.
+    pub is_down: bool,
+    /// How often that happened.
+    pub failures: u64,
     /// Connections accepted.
     pub accepted: u64,
     /// Sessions open now.
@@ -194,5 +200,18 @@ impl ListenerMetrics {
             address,
             ..Self::default()
         }
+    }
+
+    /// Counts that its socket failed.
+    pub fn went_down(&mut self) {
+        self.is_down = true;
+        self.failures += 1;
+    }
+}
+
+impl fmt::Display for ListenerMetrics {
+    /// The listener, as the log names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.name, self.address)
     }
 }

@@ -294,6 +294,7 @@ fn limits(config: &Config) -> Limits {
         rate_sources_max: limits.rate_sources_max,
         linger_timeout: limits.linger_timeout,
         linger_bytes_max: limits.linger_bytes_max,
+        reopen_pause_max: limits.reopen_pause_max,
         drain_timeout: config.drain_timeout,
     }
 }

@@ -354,6 +354,7 @@ fn converse(
         write_rate_min: 0,
         datagram_batches_max: 4,
         rate_sources_max: 16,
+        reopen_pause_max: Duration::from_secs(1),
         drain_timeout: Duration::from_secs(10),
     };
     let resolver = Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]);

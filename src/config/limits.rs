@@ -60,6 +60,9 @@ pub struct Limits {
     /// Source addresses whose datagrams are counted apart from one another, per listener; when
     /// the table is full, newcomers share one count. Key `max_rate_sources`, default 65,536.
     pub rate_sources_max: usize,
+    /// The longest pause before a listener whose socket failed for good is opened again; pauses begin
+    /// at 100 ms and double. Key `max_reopen_pause`, default 30 s.
+    pub reopen_pause_max: Duration,
 }
 
 impl Default for Limits {
@@ -80,6 +83,7 @@ impl Default for Limits {
             linger_bytes_max: 256 * 1024,
             datagram_batches_max: 4,
             rate_sources_max: 65_536,
+            reopen_pause_max: Duration::from_secs(30),
         }
     }
 }
@@ -110,6 +114,7 @@ impl Limits {
         let batches = &mut self.datagram_batches_max;
         section.count("datagram_batches", 1..=65_536, batches);
         section.count("max_rate_sources", 1..=1 << 24, &mut self.rate_sources_max);
+        section.timeout("max_reopen_pause", &mut self.reopen_pause_max);
     }
 }
 

@@ -11,9 +11,11 @@
 //! take the sources seen before out of it.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::ear::Ear;
 use crate::metrics::ListenerMetrics;
 use crate::service::{DatagramIo, DatagramService, Outbox};
 use crate::sys::{Batch, Sys};
@@ -22,7 +24,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// A datagram socket and what serves it.
 pub(crate) struct DatagramSocket<S: Sys> {
-    pub(crate) socket: S::Datagram,
+    pub(crate) ear: Ear<S::Datagram>,
     /// Its address, by which it is found.
     pub(crate) bound: SocketAddr,
     pub(crate) service: Box<dyn DatagramService>,
@@ -39,6 +41,9 @@ pub(crate) struct DatagramSocket<S: Sys> {
 
 impl<S: Sys> DatagramSocket<S> {
     /// Serves what has arrived, as far as this turn allows.
+    ///
+    /// # Errors
+    /// Receiving fails again and again: the socket is broken.
     pub(crate) fn serve(
         &mut self,
         sys: &mut S,
@@ -47,18 +52,29 @@ impl<S: Sys> DatagramSocket<S> {
         answering_ports: &[u16],
         metrics: &mut ListenerMetrics,
         now: Instant,
-    ) {
+    ) -> io::Result<()> {
         let wall = sys.wall();
         for _ in 0..self.batches_per_turn_max {
-            // Linux tells a socket without a peer of no ICMP error. Whatever else fails concerns one datagram.
-            let received = match sys.recv_batch(&self.socket, batch) {
+            let Some(socket) = self.ear.socket() else {
+                return Ok(());
+            };
+            let received = match sys.recv_batch(socket, batch) {
                 Ok(received) => received,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ear.worked();
                     self.pending = false;
-                    return;
+                    return Ok(());
                 }
+                // An administrator closed it (`ss --kill`). That is told once; a socket whose port the kernel chose has
+                // none from then on.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                    return Err(error);
+                }
+                // Linux tells a socket without a peer of no ICMP error. What else fails once may concern one datagram.
+                Err(error) if self.ear.failed() => return Err(error),
                 Err(_) => continue,
             };
+            self.ear.worked();
             for slot in 0..received {
                 let (from, payload) = batch.datagram_mut(slot);
                 metrics.datagrams_in += 1;
@@ -85,12 +101,13 @@ impl<S: Sys> DatagramSocket<S> {
                     slot,
                 });
             }
-            send(sys, &self.socket, batch, out, metrics);
+            send(sys, self.ear.socket(), batch, out, metrics);
             if received < Batch::SLOTS {
                 self.pending = false; // fewer than asked for: the socket is drained, the next datagram is a new edge
-                return;
+                return Ok(());
             }
         }
+        Ok(())
     }
 
     /// Lets the service act on its deadline.
@@ -103,13 +120,14 @@ impl<S: Sys> DatagramSocket<S> {
         now: Instant,
     ) {
         self.service.advance(out, now, metrics);
-        send(sys, &self.socket, batch, out, metrics);
+        send(sys, self.ear.socket(), batch, out, metrics);
     }
 }
 
+/// Sends the replies; without a socket they are dropped.
 fn send<S: Sys>(
     sys: &mut S,
-    socket: &S::Datagram,
+    socket: Option<&S::Datagram>,
     batch: &Batch,
     out: &mut Outbox,
     metrics: &mut ListenerMetrics,
@@ -117,8 +135,8 @@ fn send<S: Sys>(
     if out.replies.is_empty() {
         return;
     }
-    let unsent = sys.send_batch(socket, batch, out);
     let all = batch.unsent(out, 0);
+    let unsent = socket.map_or(all, |socket| sys.send_batch(socket, batch, out));
     metrics.dropped_unsent += unsent.replies as u64;
     metrics.datagrams_out += (all.replies - unsent.replies) as u64;
     metrics.bytes_out += (all.bytes - unsent.bytes) as u64;
@@ -198,7 +216,7 @@ mod tests {
             assert_eq!(sys.send_batch(&client, &Batch::new(), &out).replies, 0);
             let socket = DatagramSocket {
                 bound: to,
-                socket,
+                ear: Ear::new(socket, Instant::now()),
                 service: Box::new(UdpEcho::new(&UdpEchoConfig::default())),
                 metrics: 0,
                 pending: true,
@@ -225,7 +243,8 @@ mod tests {
                 metrics,
                 ..
             } = self;
-            socket.serve(sys, &mut batch, &mut out, &ports, metrics, now);
+            let served = socket.serve(sys, &mut batch, &mut out, &ports, metrics, now);
+            served.expect("a socket that works");
             (metrics.datagrams_out, metrics.dropped_loop)
         }
     }

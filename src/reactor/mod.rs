@@ -5,7 +5,7 @@
 //! ```text
 //! poll       until an event or the next deadline; not at all while anything is runnable
 //! note       each event only marks its socket and queues its session, once
-//! accept     a bounded batch from each listener
+//! accept     a bounded batch from each listener; a socket that failed is opened again
 //! datagrams  bounded batches from each datagram socket
 //! timers     queue the sessions whose deadline passed
 //! run        pump each queued session once, first come first served
@@ -16,10 +16,11 @@
 //! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact may have changed, and
 //! [`session::Session::pump`] finds out. So merged, repeated and stale events are harmless.
 //!
-//! The modules in reading order: `session` (fill, advance, flush), `token`, `timer`, `host`, `upstream`, `datagram`,
-//! `names`.
+//! The modules in reading order: `session` (fill, advance, flush), `token`, `timer`, `host`, `ear`, `upstream`,
+//! `datagram`, `names`.
 
 mod datagram;
+mod ear;
 mod host;
 mod names;
 mod session;
@@ -42,6 +43,7 @@ use crate::metrics::{Gauges, ListenerMetrics, Metrics};
 use crate::service::{DatagramService, Ending, Error, Id, Outbox, Phase, Service, Side};
 use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys};
 use datagram::{DatagramSocket, Sources};
+use ear::Ear;
 use host::{Host, Hosted};
 use names::Names;
 pub use names::resolver_settings;
@@ -59,8 +61,8 @@ const OUT_OF_MEMORY: [i32; 2] = [libc::ENOBUFS, libc::ENOMEM];
 /// How long a listener leaves its queue alone after a failure that the next attempt would only repeat.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the log tells of connections that were closed unserved.
-const SHED_TOLD_EVERY: Duration = Duration::from_secs(1);
+/// How often the log tells of what happens to many connections.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// The limits of a reactor. Their defaults stand in [`crate::config`].
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +97,8 @@ pub struct Limits {
     pub linger_timeout: Duration,
     /// How many bytes of the peer's a closed session reads and drops.
     pub linger_bytes_max: usize,
+    /// The longest pause before a listener whose socket failed is opened again.
+    pub reopen_pause_max: Duration,
     /// How long the process finishes what is under way after it was told to end.
     pub drain_timeout: Duration,
 }
@@ -152,8 +156,7 @@ pub enum Turn {
 }
 
 struct Listener<S: Sys> {
-    /// `None` once it stopped listening.
-    socket: Option<S::Listener>,
+    ear: Ear<S::Listener>,
     /// Its address, by which it is found: no two that listen have the same.
     bound: Bind,
     /// Who serves the next connections.
@@ -165,7 +168,10 @@ struct Listener<S: Sys> {
     pending: bool,
     /// When it may accept again, after the system had no means for it.
     paused_until: Option<Instant>,
-    shed: Shed,
+    /// Connections that were closed unserved.
+    shed: Untold,
+    /// Times that the system had no memory for one.
+    out_of_memory: Untold,
     active: usize,
     /// Its place in the metrics.
     metrics: usize,
@@ -186,23 +192,23 @@ struct Serving {
     retired: bool,
 }
 
-/// Connections of a listener that were closed unserved and are not in the log yet.
+/// What the log does not tell of yet.
 #[derive(Default)]
-struct Shed {
-    untold: u64,
+struct Untold {
+    count: u64,
     told_at: Option<Instant>,
 }
 
-impl Shed {
-    /// Counts one. How many the log is to tell of now: it tells at most once a second, or a flood of connections would be
-    /// one of lines.
+impl Untold {
+    /// Counts one. How many the log is to tell of now: it tells at most once in [`TOLD_EVERY`], or a flood of connections
+    /// would be one of lines.
     fn count(&mut self, now: Instant) -> Option<u64> {
-        self.untold += 1;
-        if self.told_at.is_some_and(|at| now < at + SHED_TOLD_EVERY) {
+        self.count += 1;
+        if self.told_at.is_some_and(|at| now < at + TOLD_EVERY) {
             return None;
         }
         self.told_at = Some(now);
-        Some(std::mem::take(&mut self.untold))
+        Some(std::mem::take(&mut self.count))
     }
 }
 
@@ -294,7 +300,7 @@ impl<S: Sys> Reactor<S> {
                 .sys
                 .listen(bind, self.limits.backlog, T::CLIENT_FIRST, token)?;
         let listener = Listener {
-            socket: Some(socket),
+            ear: Ear::new(socket, self.cx.sys.now()),
             host: self.add_host(service),
             metrics: self.add_metrics(&options.name, options.kind, bound.to_string()),
             bound: bound.clone(),
@@ -302,7 +308,8 @@ impl<S: Sys> Reactor<S> {
             client_first: T::CLIENT_FIRST,
             pending: false,
             paused_until: None,
-            shed: Shed::default(),
+            shed: Untold::default(),
+            out_of_memory: Untold::default(),
             active: 0,
         };
         self.listeners.insert(listener);
@@ -335,7 +342,7 @@ impl<S: Sys> Reactor<S> {
     pub fn unlisten(&mut self, bound: &Bind) {
         let (index, listener) = self.listener_mut(bound);
         listener.pending = false;
-        let (socket, host) = (listener.socket.take(), listener.host);
+        let (socket, host) = (listener.ear.close(), listener.host);
         if let Some(socket) = socket {
             self.cx.sys.unlisten(socket);
         }
@@ -344,7 +351,7 @@ impl<S: Sys> Reactor<S> {
     }
 
     fn listener_mut(&mut self, bound: &Bind) -> (usize, &mut Listener<S>) {
-        let is_it = |(_, l): &(usize, &mut Listener<S>)| l.socket.is_some() && l.bound == *bound;
+        let is_it = |(_, l): &(usize, &mut Listener<S>)| !l.ear.is_closed() && l.bound == *bound;
         // Invariant: the address is one that `listen` gave and that was not given back since.
         self.listeners.iter_mut().find(is_it).expect("a listener")
     }
@@ -353,7 +360,7 @@ impl<S: Sys> Reactor<S> {
     /// are still asked for.
     fn forget_listener(&mut self, index: usize) {
         let listener = &self.listeners[index];
-        if listener.socket.is_none() && listener.active == 0 && matches!(self.life, Life::Serving) {
+        if listener.ear.is_closed() && listener.active == 0 && matches!(self.life, Life::Serving) {
             let listener = self.listeners.remove(index);
             self.forget_metrics(listener.metrics);
         }
@@ -390,7 +397,7 @@ impl<S: Sys> Reactor<S> {
         let (socket, bound) = self.cx.sys.bind_datagram(bind, token)?;
         let metrics = self.add_metrics(&options.name, options.kind, bound.to_string());
         self.datagrams.insert(DatagramSocket {
-            socket,
+            ear: Ear::new(socket, self.cx.sys.now()),
             bound,
             service: Box::new(service),
             metrics,
@@ -428,8 +435,10 @@ impl<S: Sys> Reactor<S> {
     /// If there is no such socket.
     pub fn unbind_datagram(&mut self, bound: SocketAddr) {
         let key = self.datagram_key(bound);
-        let datagram = self.datagrams.remove(key);
-        self.cx.sys.close_datagram(datagram.socket);
+        let mut datagram = self.datagrams.remove(key);
+        if let Some(socket) = datagram.ear.close() {
+            self.cx.sys.close_datagram(socket);
+        }
         self.forget_metrics(datagram.metrics);
         self.list_answering_ports();
     }
@@ -525,6 +534,7 @@ impl<S: Sys> Reactor<S> {
             self.signalled(signal);
         }
         self.note();
+        self.open_again();
         self.accept();
         self.serve_datagrams();
         self.expire();
@@ -558,13 +568,23 @@ impl<S: Sys> Reactor<S> {
             .min()
             .map(until);
         let names = self.cx.resolver.deadline().map(until);
+        let down = self.listeners.iter().map(|(_, l)| l.ear.down_until());
+        let down = down.chain(self.datagrams.iter().map(|(_, d)| d.ear.down_until()));
+        let down = down.flatten().min().map(until);
         let paused = self.listeners.iter().map(|(_, listener)| listener);
         let paused = paused.filter(|l| self.may_accept(l));
         let paused = paused.filter_map(|l| l.paused_until).min().map(until);
-        [self.timers.sleep(now), drain, datagrams, names, paused]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.timers.sleep(now),
+            drain,
+            datagrams,
+            names,
+            paused,
+            down,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn signalled(&mut self, signal: Signal) {
@@ -633,10 +653,11 @@ impl<S: Sys> Reactor<S> {
         for (_, listener) in &mut self.listeners {
             if !listener.options.serves_while_draining
                 && !self.cx.sys.planted(PlantedBug::DrainForgetsListener)
-                && let Some(socket) = listener.socket.take()
             {
-                self.cx.sys.unlisten(socket);
                 listener.pending = false;
+                if let Some(socket) = listener.ear.close() {
+                    self.cx.sys.unlisten(socket);
+                }
             }
         }
         for (_, session) in &mut self.sessions {
@@ -671,12 +692,14 @@ impl<S: Sys> Reactor<S> {
             self.remove(index, &Err(Error::TimedOut(Phase::Drain)));
         }
         for (_, listener) in &mut self.listeners {
-            if let Some(socket) = listener.socket.take() {
+            if let Some(socket) = listener.ear.close() {
                 self.cx.sys.unlisten(socket);
             }
         }
-        for datagram in self.datagrams.drain() {
-            self.cx.sys.close_datagram(datagram.socket);
+        for mut datagram in self.datagrams.drain() {
+            if let Some(socket) = datagram.ear.close() {
+                self.cx.sys.close_datagram(socket);
+            }
         }
         self.names.close(&mut self.cx.sys);
         self.set_gauges();
@@ -689,12 +712,12 @@ impl<S: Sys> Reactor<S> {
             match Token::unpack(event.token) {
                 Some(Token::Listener(index)) => {
                     if let Some(listener) = self.listeners.get_mut(index as usize) {
-                        listener.pending = listener.socket.is_some();
+                        listener.pending = listener.ear.socket().is_some();
                     }
                 }
                 Some(Token::Datagram(index)) => {
                     if let Some(datagram) = self.datagrams.get_mut(index as usize) {
-                        datagram.pending = true;
+                        datagram.pending = datagram.ear.socket().is_some();
                     }
                 }
                 Some(Token::Resolver(index)) => self.names.ready(index as usize),
@@ -753,7 +776,7 @@ impl<S: Sys> Reactor<S> {
     fn accept_one(&mut self, index: usize) {
         let cx = &mut self.cx;
         let listener = &mut self.listeners[index];
-        let Some(socket) = &listener.socket else {
+        let Some(socket) = listener.ear.socket() else {
             return;
         };
         let is_one_of = |error: &io::Error, codes: [i32; 2]| {
@@ -763,9 +786,11 @@ impl<S: Sys> Reactor<S> {
         let (stream, peer) = match cx.sys.accept(socket) {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                listener.ear.worked();
                 listener.pending = false;
                 return;
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             Err(error) if is_one_of(&error, OUT_OF_DESCRIPTORS) => {
                 if cx.sys.planted(PlantedBug::AcceptEdgeLost) {
                     listener.pending = false;
@@ -789,16 +814,22 @@ impl<S: Sys> Reactor<S> {
                 return;
             }
             Err(error) if is_one_of(&error, OUT_OF_MEMORY) => {
-                log::warn!("{listener}: accept: {error}");
+                if let Some(count) = listener.out_of_memory.count(cx.now) {
+                    log::warn!("{listener}: accept: {error}, {count} times");
+                }
                 listener.paused_until = Some(cx.now + ACCEPT_PAUSE);
                 return;
             }
             Err(error) => {
                 // The client gave up meanwhile (ECONNABORTED), or its network failed: the next one may be fine.
                 log::debug!("{listener}: accept: {error}");
+                if listener.ear.failed() {
+                    self.take_down(index, &error);
+                }
                 return;
             }
         };
+        listener.ear.worked();
         let tls = listener.options.tls.as_ref().map(TlsSource::accept);
         let tls = match tls.transpose() {
             Ok(tls) => tls,
@@ -837,6 +868,68 @@ impl<S: Sys> Reactor<S> {
         enqueue(session, &mut self.runnable);
     }
 
+    /// Closes the socket of a listener that goes on failing, for a while.
+    fn take_down(&mut self, index: usize, error: &io::Error) {
+        let (cx, listener) = (&mut self.cx, &mut self.listeners[index]);
+        let pause_max = self.limits.reopen_pause_max;
+        let (socket, pause) = listener.ear.take_down(cx.now, pause_max);
+        if let Some(socket) = socket {
+            cx.sys.unlisten(socket);
+        }
+        listener.pending = false;
+        cx.metrics.listeners[listener.metrics].went_down();
+        log::error!("{listener}: {error}; it is down, and opened again in {pause:?}");
+    }
+
+    /// Opens the sockets again that were taken down, once their pause is over. The pauses keep the lines of the log few.
+    fn open_again(&mut self) {
+        let Self {
+            cx,
+            listeners,
+            datagrams,
+            limits,
+            ..
+        } = self;
+        let is_due = |until: Option<Instant>, now| until.is_some_and(|until| until <= now);
+        for (index, listener) in listeners {
+            if !is_due(listener.ear.down_until(), cx.now) {
+                continue;
+            }
+            let (client_first, token) =
+                (listener.client_first, Token::Listener(index as u32).pack());
+            let bound = &listener.bound;
+            match cx.sys.listen(bound, limits.backlog, client_first, token) {
+                Ok((socket, _)) => {
+                    listener.ear.open(socket, cx.now);
+                    cx.metrics.listeners[listener.metrics].is_down = false;
+                    log::warn!("{listener}: it listens again");
+                }
+                Err(error) => {
+                    let (_, pause) = listener.ear.take_down(cx.now, limits.reopen_pause_max);
+                    log::error!("{listener}: {error}; it stays down for {pause:?}");
+                }
+            }
+        }
+        for (key, datagram) in datagrams {
+            if !is_due(datagram.ear.down_until(), cx.now) {
+                continue;
+            }
+            let token = Token::Datagram(key as u32).pack();
+            let counted = &mut cx.metrics.listeners[datagram.metrics];
+            match cx.sys.bind_datagram(datagram.bound, token) {
+                Ok((socket, _)) => {
+                    datagram.ear.open(socket, cx.now);
+                    counted.is_down = false;
+                    log::warn!("{counted}: it receives again");
+                }
+                Err(error) => {
+                    let (_, pause) = datagram.ear.take_down(cx.now, limits.reopen_pause_max);
+                    log::error!("{counted}: {error}; it stays down for {pause:?}");
+                }
+            }
+        }
+    }
+
     fn serve_datagrams(&mut self) {
         for (_, datagram) in &mut self.datagrams {
             let Context {
@@ -845,7 +938,17 @@ impl<S: Sys> Reactor<S> {
             let metrics = &mut metrics.listeners[datagram.metrics];
             if datagram.pending {
                 let (batch, out) = (&mut self.batch, &mut self.outbox);
-                datagram.serve(sys, batch, out, &self.answering_ports, metrics, *now);
+                let ports = &self.answering_ports;
+                if let Err(error) = datagram.serve(sys, batch, out, ports, metrics, *now) {
+                    let pause_max = self.limits.reopen_pause_max;
+                    let (socket, pause) = datagram.ear.take_down(*now, pause_max);
+                    if let Some(socket) = socket {
+                        sys.close_datagram(socket);
+                    }
+                    datagram.pending = false;
+                    metrics.went_down();
+                    log::error!("{metrics}: {error}; it is down, and opened again in {pause:?}");
+                }
             }
             if datagram
                 .service
@@ -965,7 +1068,14 @@ impl<S: Sys> Reactor<S> {
 
     fn set_gauges(&mut self) {
         self.cx.metrics.log_dropped = self.cx.sys.log_dropped();
-        let listening = self.listeners.iter().filter(|(_, l)| l.socket.is_some());
+        let listening = self
+            .listeners
+            .iter()
+            .filter(|(_, l)| l.ear.socket().is_some());
+        let receiving = self
+            .datagrams
+            .iter()
+            .filter(|(_, d)| d.ear.socket().is_some());
         self.cx.metrics.gauges = Gauges {
             sessions: self.sessions.len(),
             runnable: self.runnable.len(),
@@ -976,7 +1086,7 @@ impl<S: Sys> Reactor<S> {
             page_bytes_max: self.limits.page_bytes_max,
             sockets: self.sessions.len()
                 + listening.count()
-                + self.datagrams.len()
+                + receiving.count()
                 + self.names.sockets(),
         };
     }
@@ -1002,7 +1112,7 @@ mod tests {
 
     #[test]
     fn the_log_tells_once_a_second_of_all_connections_that_were_closed_unserved() {
-        let (mut shed, start) = (Shed::default(), Instant::now());
+        let (mut shed, start) = (Untold::default(), Instant::now());
         let told: Vec<u64> = (0..3000)
             .filter_map(|ms| shed.count(start + Duration::from_millis(ms)))
             .collect();

@@ -26,6 +26,8 @@ pub(super) struct DatagramSocket {
     pub(super) peer: Option<SocketAddr>,
     /// Nobody was where it sent something.
     pub(super) refused: bool,
+    /// Nothing is received any more.
+    pub(super) broken: bool,
     pub(super) queue: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(super) open: bool,
     pub(super) listed: bool,
@@ -51,6 +53,7 @@ impl Net {
             token,
             peer: None,
             refused: false,
+            broken: false,
             queue: VecDeque::new(),
             open: true,
             listed: false,

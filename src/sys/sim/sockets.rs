@@ -144,6 +144,8 @@ pub(super) struct Listener {
     pub(super) token: u64,
     pub(super) queue: VecDeque<End>,
     pub(super) backlog: usize,
+    /// Nothing is accepted any more.
+    pub(super) broken: bool,
     pub(super) open: bool,
     pub(super) listed: bool,
 }
