@@ -1,21 +1,9 @@
 //! Pages, receive buffers and send queues: what an echo, a small answer and bulk data cost in memory operations.
-//!
-//! The file is compiled into this program, so that the crate need not publish what only `flush` may call.
-
-#[path = "../src/buffer.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    missing_docs,
-    reason = "compiled as a part of a program that does not use all of it"
-)]
-mod buffer;
 
 use std::hint::black_box;
 
-use buffer::{Front, LARGE_PAGE_BYTES, PAGE_BYTES, Pool, RecvBuf, SendQueue, pour};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use netlab_reactor::buffer::{Front, LARGE_PAGE_BYTES, PAGE_BYTES, Pool, RecvBuf, SendQueue, pour};
 
 /// Takes everything out of a queue, as a socket with room does.
 fn send_all(tx: &mut SendQueue, pool: &mut Pool) -> usize {

@@ -9,7 +9,8 @@ use netlab_reactor::config::{Config, Overrides};
 use netlab_reactor::reactor::Reactor;
 use netlab_reactor::serve;
 use netlab_reactor::sys::Bind;
-use netlab_reactor::sys::sim::actor::{Actor, ActorId, Hands, Received};
+use netlab_reactor::sys::sim::ActorId;
+use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::{End, Sim};
 
 /// Clients of an echo: each has one message under way, and sends the next when its answer is complete.

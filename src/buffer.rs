@@ -18,9 +18,9 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::{Deref, DerefMut, Range};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::SystemTime;
+
+use crate::disk::{File, Version};
 
 /// Bytes in an ordinary page. A request head and most messages fit; 10,000 busy connections take 160 MiB.
 pub const PAGE_BYTES: usize = 16 * 1024;
@@ -36,38 +36,6 @@ pub const CHUNKS_MAX: usize = 64;
 const QUEUES_KEPT_MAX: usize = 1024;
 /// Elements of one gathered send.
 pub const GATHER_MAX: usize = 16;
-
-/// A file or folder that stays open as long as anything refers to it.
-///
-/// The reference count is what lets a response outlive the cache entry it came from.
-#[derive(Clone, Debug)]
-pub struct File(Rc<Handle>);
-
-/// What stands behind a [`File`]: a descriptor of the operating system, or a number of the simulated disk.
-#[derive(Debug)]
-pub enum Handle {
-    /// A descriptor; closed with its last reference.
-    Fd(OwnedFd),
-    /// An inode of the simulated disk.
-    Simulated(u64),
-}
-
-impl File {
-    /// Wraps a handle.
-    pub fn new(handle: Handle) -> Self {
-        Self(Rc::new(handle))
-    }
-
-    /// What stands behind it.
-    pub fn handle(&self) -> &Handle {
-        &self.0
-    }
-
-    /// Whether anything else refers to it.
-    pub fn is_shared(&self) -> bool {
-        Rc::strong_count(&self.0) > 1
-    }
-}
 
 /// Bytes that begin with a line of the processor's cache: the kernel copies a large read to such a place a tenth faster
 /// than to the one 16 bytes behind it that an allocator gives.
@@ -141,12 +109,7 @@ impl Pool {
     }
 
     /// Other bounds, as for [`Pool::new`] and [`Pool::with_bytes_max`].
-    pub(crate) fn set_limits(
-        &mut self,
-        large_bytes_max: usize,
-        kept_bytes_max: usize,
-        bytes_max: usize,
-    ) {
+    pub fn set_limits(&mut self, large_bytes_max: usize, kept_bytes_max: usize, bytes_max: usize) {
         self.large_bytes_max = large_bytes_max.min(bytes_max);
         self.kept_bytes_max = kept_bytes_max;
         self.bytes_max = bytes_max;
@@ -384,8 +347,8 @@ pub enum Chunk {
         offset: u64,
         /// How much is left, in bytes.
         len: u64,
-        /// When the file last changed, as the answer's head promised; `None` where nothing was promised.
-        modified: Option<SystemTime>,
+        /// What the answer's head promised; `None` where nothing was.
+        version: Option<Rc<Version>>,
     },
 }
 
@@ -471,7 +434,7 @@ impl SendQueue {
 
     /// While memory is scarce there is room in an empty queue only: everybody still gets on, one message at a time.
     #[inline]
-    pub(crate) fn set_scarce(&mut self, scarce: bool) {
+    pub fn set_scarce(&mut self, scarce: bool) {
         self.scarce = scarce;
     }
 
@@ -481,7 +444,7 @@ impl SendQueue {
     }
 
     /// Whether somebody was refused room since the last call.
-    pub(crate) fn take_refused(&mut self) -> bool {
+    pub fn take_refused(&mut self) -> bool {
         std::mem::take(&mut self.refused)
     }
 
@@ -517,12 +480,12 @@ impl SendQueue {
         self.put_version(file, None, offset, len, pool);
     }
 
-    /// The same for a file that changed last at `modified`: bytes that have to wait for the peer are sent only if that
-    /// is still so then, and else the session ends, so that an answer is one version or visibly short.
+    /// The same for a file of which a version was promised: bytes that have to wait for the peer are sent only if they
+    /// are still that version's then, and else the session ends, so that an answer is one version or visibly short.
     pub fn put_version(
         &mut self,
         file: &File,
-        modified: Option<SystemTime>,
+        version: Option<&Rc<Version>>,
         offset: u64,
         len: u64,
         pool: &mut Pool,
@@ -533,7 +496,7 @@ impl SendQueue {
                     file: file.clone(),
                     offset,
                     len,
-                    modified,
+                    version: version.cloned(),
                 },
                 pool,
             );
@@ -542,14 +505,14 @@ impl SendQueue {
 
     /// A turn begins: what is queued by now has had to wait, whether or not a flush tried to send it.
     #[inline]
-    pub(crate) fn keep_waiting(&mut self) {
+    pub fn begin_turn(&mut self) {
         self.kept_waiting = u16::try_from(self.chunks.len()).unwrap_or(u16::MAX);
     }
 
     /// The version that the file range at the front was promised in, if it had to wait since.
-    pub(crate) fn promised(&self) -> Option<SystemTime> {
+    pub fn promised(&self) -> Option<&Version> {
         match self.chunks.front() {
-            Some(Chunk::File { modified, .. }) if self.kept_waiting > 0 => *modified,
+            Some(Chunk::File { version, .. }) if self.kept_waiting > 0 => version.as_deref(),
             _ => None,
         }
     }
@@ -591,7 +554,7 @@ impl SendQueue {
     }
 
     /// What the next system call should send.
-    pub(crate) fn front(&self) -> Front<'_> {
+    pub fn front(&self) -> Front<'_> {
         let first = match self.chunks.front() {
             None => return Front::Empty,
             Some(Chunk::File {
@@ -617,7 +580,7 @@ impl SendQueue {
     }
 
     /// Removes the first `count` bytes, which were sent.
-    pub(crate) fn sent(&mut self, mut count: usize, pool: &mut Pool) {
+    pub fn sent(&mut self, mut count: usize, pool: &mut Pool) {
         while count > 0 {
             let Some(front) = self.chunks.front_mut() else {
                 unreachable!("more was sent than was queued");
@@ -652,7 +615,7 @@ impl SendQueue {
 
     /// Gives back what an empty queue still holds.
     #[inline]
-    pub(crate) fn release(&mut self, pool: &mut Pool) {
+    pub fn release(&mut self, pool: &mut Pool) {
         if self.chunks.is_empty() && self.chunks.capacity() > 0 {
             let chunks = std::mem::take(&mut self.chunks);
             if pool.queues.len() < QUEUES_KEPT_MAX {
@@ -662,7 +625,7 @@ impl SendQueue {
     }
 
     /// Forgets everything that was not sent.
-    pub(crate) fn clear(&mut self, pool: &mut Pool) {
+    pub fn clear(&mut self, pool: &mut Pool) {
         for chunk in self.chunks.drain(..) {
             if let Chunk::Page(slice) = chunk {
                 pool.give(slice.page);
@@ -698,7 +661,9 @@ pub fn pour(rx: &mut RecvBuf, tx: &mut SendQueue, limit: usize, pool: &mut Pool)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Handle;
     use proptest::prelude::*;
+    use std::time::SystemTime;
 
     fn pool() -> Pool {
         Pool::new(64 << 20, 1 << 20)
@@ -834,22 +799,29 @@ mod tests {
     fn a_file_is_held_to_its_promise_once_it_had_to_wait() {
         let (mut pool, mut tx) = (pool(), SendQueue::new(1 << 20));
         let file = File::new(Handle::Simulated(1));
-        let version = Some(SystemTime::UNIX_EPOCH);
+        let (changed, modified) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
+        let version = Rc::new(Version {
+            len: 10,
+            modified,
+            changed,
+            sample: 0,
+        });
+        let promised = Some(&*version);
         tx.put(b"head", &mut pool);
-        tx.put_version(&file, version, 0, 10, &mut pool);
+        tx.put_version(&file, Some(&version), 0, 10, &mut pool);
         tx.sent(4, &mut pool);
         assert_eq!(tx.promised(), None, "it goes out at once");
         tx.sent(5, &mut pool);
-        tx.keep_waiting();
-        tx.put_version(&file, version, 0, 3, &mut pool);
-        assert_eq!(tx.promised(), version, "half of it went out before");
+        tx.begin_turn();
+        tx.put_version(&file, Some(&version), 0, 3, &mut pool);
+        assert_eq!(tx.promised(), promised, "half of it went out before");
         tx.sent(5, &mut pool);
         assert_eq!(tx.promised(), None, "the second did not have to wait");
-        tx.keep_waiting();
-        assert_eq!(tx.promised(), version, "now it has");
+        tx.begin_turn();
+        assert_eq!(tx.promised(), promised, "now it has");
         tx.sent(3, &mut pool);
         tx.put_file(&file, 0, 3, &mut pool);
-        tx.keep_waiting();
+        tx.begin_turn();
         assert_eq!(tx.promised(), None, "nothing was promised");
     }
 

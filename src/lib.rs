@@ -5,6 +5,12 @@
 // The contract between the reactor and a protocol.
 pub mod service;
 
+// How a session ends.
+pub mod ending;
+
+// Files, and the trait through which they are reached.
+pub mod disk;
+
 // Pages, receive buffers, send queues.
 pub mod buffer;
 
@@ -26,7 +32,7 @@ pub mod wire;
 // Names to addresses.
 pub mod dns;
 
-// What is kept: open files now.
+// What is kept: open files.
 pub mod cache;
 
 // Every default, limit and time-out.

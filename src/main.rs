@@ -29,6 +29,7 @@ use netlab_reactor::config::{
 use netlab_reactor::http::basic;
 use netlab_reactor::serve::serve;
 use netlab_reactor::sys::error_log::ErrorLog;
+use netlab_reactor::wire::text::LogLine;
 
 /// Every classic lab server in one process, one thread, one hand-made reactor
 #[derive(Debug, Parser)]
@@ -329,6 +330,16 @@ fn start_log(args: &ServeArgs) {
         (1, _) => _ = builder.filter_level(LevelFilter::Debug),
         (_, _) => _ = builder.filter_level(LevelFilter::Trace),
     }
+    // What a peer sent may be part of any message: one line each, whatever that was.
+    builder.format(|out, record| {
+        let (level, time) = (record.level(), out.timestamp());
+        let style = out.default_level_style(level);
+        let (target, message) = (record.target(), LogLine(*record.args()));
+        writeln!(
+            out,
+            "[{time} {style}{level:<5}{style:#} {target}] {message}"
+        )
+    });
     // Standard error, but never waited for.
     builder.target(Target::Pipe(Box::new(ErrorLog)));
     let plain = variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|t| t == "dumb");

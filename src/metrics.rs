@@ -6,7 +6,7 @@ use std::fmt;
 
 use slab::Slab;
 
-use crate::service::Phase;
+use crate::ending::Phase;
 use crate::wire::heartbeat::Counts;
 
 /// All counters of a process.
@@ -40,6 +40,45 @@ pub struct Metrics {
     pub draining: bool,
     /// Numbers that the reactor sets before they are read.
     pub gauges: Gauges,
+}
+
+/// The counters of a process, and which listener what is counted now belongs to.
+pub struct Counted<'a> {
+    all: &'a mut Metrics,
+    listener: usize,
+}
+
+impl<'a> Counted<'a> {
+    /// `listener`: its place in [`Metrics::listeners`].
+    pub fn new(all: &'a mut Metrics, listener: usize) -> Self {
+        Self { all, listener }
+    }
+
+    /// Everything that was counted.
+    pub fn all(&self) -> &Metrics {
+        self.all
+    }
+
+    /// A client or a request was refused at a limit.
+    pub fn refused(&mut self, limit: Limit) {
+        self.all.listeners[self.listener].refused[limit as usize] += 1;
+    }
+
+    /// A file of `bytes` was uploaded whole.
+    pub fn stored(&mut self, bytes: u64) {
+        self.all.files_stored += 1;
+        self.all.file_bytes_stored += bytes;
+    }
+
+    /// The access log got a line, whether or not it can be written.
+    pub fn log_line(&mut self) {
+        self.all.access_log_lines += 1;
+    }
+
+    /// Lines of the access log could not be written.
+    pub fn log_lines_dropped(&mut self, lines: u64) {
+        self.all.access_log_dropped += lines;
+    }
 }
 
 /// What is counted now rather than since the start.
@@ -174,17 +213,15 @@ pub struct HeartbeatMetrics {
     pub duplicates: u64,
     /// Heartbeats that came after a later one.
     pub reordered: u64,
-    /// How often a sender began again with a lower number.
+    /// How often a sender began again, with a lower number or a far higher one.
     pub restarts: u64,
 }
 
 impl HeartbeatMetrics {
-    /// Adds what one heartbeat changed in the counts of its sender.
+    /// Adds what one heartbeat changed in the counts of its sender. Those are bounded, so the sums do not overflow, and
+    /// what one sender adds can be taken off again.
     pub fn count(&mut self, before: Counts, after: Counts) {
-        self.lost = self
-            .lost
-            .saturating_sub(before.lost)
-            .saturating_add(after.lost);
+        self.lost = self.lost + after.lost - before.lost;
         self.duplicates += after.duplicates - before.duplicates;
         self.reordered += after.reordered - before.reordered;
         self.restarts += after.restarts - before.restarts;

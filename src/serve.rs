@@ -8,7 +8,8 @@ use crate::config::{self, Config, Kind, ListenerConfig};
 use crate::dns::Resolver;
 use crate::reactor::tls::TlsSource;
 use crate::reactor::{DatagramOptions, Limits, ListenerOptions, Reactor, Turn, resolver_settings};
-use crate::service::{DatagramService, Service};
+use crate::service::Service;
+use crate::service::datagram::DatagramService;
 use crate::services::{
     admin::Admin, hello::Hello, http::Http, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho,
     udp_heartbeat::UdpHeartbeat, udp_ping::UdpPing, upload::Upload,
@@ -67,7 +68,11 @@ pub fn serve<E: fmt::Display>(
             Turn::Continue => {}
             Turn::Reload => match load() {
                 Ok(next) => in_force = reload(&mut reactor, in_force, next),
-                Err(error) => log::error!("the configuration stays as it was: {error}"),
+                Err(error) => {
+                    for problem in error.to_string().lines() {
+                        log::error!("the configuration stays as it was: {problem}");
+                    }
+                }
             },
             Turn::Stop => return Ok(()),
         }

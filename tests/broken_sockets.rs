@@ -7,10 +7,10 @@ use std::time::Duration;
 use netlab_reactor::config::{Config, Overrides};
 use netlab_reactor::reactor::{Reactor, Turn};
 use netlab_reactor::serve;
-use netlab_reactor::sys::sim::Sim;
-use netlab_reactor::sys::sim::actor::{Actor, ActorId, Hands, Received};
+use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::faults::Fault;
-use netlab_reactor::sys::{Bind, Signal, sim::End};
+use netlab_reactor::sys::sim::{ActorId, End, Sim};
+use netlab_reactor::sys::{Bind, Signal};
 
 const AT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7);
 

@@ -6,8 +6,10 @@
 //! 3. One byte of room in the send queue gives the same output as much room.
 //! 4. A silent peer always ends.
 //! 5. No bytes make it panic, or leave anything behind.
+//! 6. A peer that ends anywhere within a message ends the conversation at once, with the same
+//!    output whether its end was seen with the last bytes or after them (`laws/halves.rs`).
 //!
-//! A new protocol is one more [`Subject`] in [`subjects`].
+//! A new protocol is one more [`Subject`] in [`subjects`], and one more `Half` in `laws/halves.rs`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -15,13 +17,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use netlab_reactor::config::{
-    AdminConfig, Cache, HelloConfig, HttpConfig, ProxyConfig, SecretSource, TcpEchoConfig,
-    Transform, UploadConfig,
+    AdminConfig, Cache, HelloConfig, HttpConfig, Ports, ProxyConfig, Routes, SecretSource,
+    TcpEchoConfig, Transform, UploadConfig,
 };
 use netlab_reactor::dns::{self, Hosts, Resolver};
-use netlab_reactor::metrics::Metrics;
+use netlab_reactor::ending::Error;
+use netlab_reactor::http::body::BodyDecoder;
+use netlab_reactor::http::head::BodyLength;
 use netlab_reactor::reactor::{Limits, ListenerOptions, Reactor, Turn};
-use netlab_reactor::service::{Disk, Error, Io, Peer, Service};
+use netlab_reactor::service::{Cx, Io, Peer, Service};
 use netlab_reactor::services::admin::Admin;
 use netlab_reactor::services::hello::Hello;
 use netlab_reactor::services::http::Http;
@@ -31,10 +35,12 @@ use netlab_reactor::services::upload::Upload;
 use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::{End, Sim, Stage};
 use netlab_reactor::sys::{Bind, Signal};
-use netlab_reactor::wire::challenge::{Handshake, Secret};
+use netlab_reactor::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use netlab_reactor::wire::login::UserInfo;
 use proptest::prelude::*;
 
+#[path = "laws/halves.rs"]
+mod halves;
 #[allow(dead_code)] // the browser is not needed here
 #[path = "simulation/web.rs"]
 mod web;
@@ -54,15 +60,28 @@ struct Conditions {
     send_bytes_max: u32,
     /// `advance` is called again after each call.
     spurious: bool,
-    /// The client keeps its stream open after the input.
-    keeps_still: bool,
+    /// When the client ends its stream.
+    finish: Finish,
+    /// The longest time on the wire. With none, what is sent at one moment is seen at one moment.
+    latency_max: Duration,
 }
 
 const EASY: Conditions = Conditions {
     send_bytes_max: 512 * 1024,
     spurious: false,
-    keeps_still: false,
+    finish: Finish::WithTheLast,
+    latency_max: Duration::from_micros(10),
 };
+
+/// When a peer ends its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finish {
+    /// Together with its last bytes.
+    WithTheLast,
+    /// After everything before was dealt with.
+    Later,
+    Never,
+}
 
 /// A protocol and a dialogue with it: what the client says, whatever it hears.
 struct Subject {
@@ -106,8 +125,12 @@ fn subjects() -> Vec<Subject> {
             cuts: false,
             ..Subject::new("hello", b"b", |r, c| listen(r, c, |_| hello()))
         },
-        Subject::new("http", http, |r, c| listen(r, c, http_service)),
-        Subject::new("upload", &upload, |r, c| listen(r, c, upload_service)),
+        Subject::new("http", http, |r, c| {
+            listen(r, c, |sim| http_service(sim, Routes::None))
+        }),
+        Subject::new("upload", &upload, |r, c| {
+            listen(r, c, |sim| upload_service(sim, Handshake::None, true))
+        }),
         Subject::new("proxy", proxy.as_bytes(), |r, c| {
             listen(r, c, |_| proxy_service())
         }),
@@ -153,7 +176,7 @@ fn hello() -> Hello {
     })
 }
 
-fn http_service(sim: &mut Sim) -> Http {
+fn http_service(sim: &mut Sim, routes: Routes) -> Http {
     let big: Vec<u8> = (0..50_000u32).map(|i| (i % 251) as u8).collect();
     sim.volume()
         .put("/www/a.txt", b"a small file\n", SystemTime::UNIX_EPOCH);
@@ -161,16 +184,17 @@ fn http_service(sim: &mut Sim) -> Http {
         .put("/www/big.bin", &big, SystemTime::UNIX_EPOCH);
     let config = HttpConfig {
         root: Some(PathBuf::from("/www")),
+        routes,
         ..HttpConfig::default()
     };
     Http::new(&config, &[], sim).expect("a folder")
 }
 
-fn upload_service(sim: &mut Sim) -> Upload {
+fn upload_service(sim: &mut Sim, handshake: Handshake, login: bool) -> Upload {
     let line = UserInfo::line("ada", &Secret::from("pw"));
-    let mut config = UploadConfig::new(Handshake::None, SecretSource::Given(Secret::from("")));
+    let mut config = UploadConfig::new(handshake, SecretSource::Given(secret()));
     config.dir = PathBuf::from("/up");
-    config.login = Some(UserInfo::parse(&line).expect("one line"));
+    config.login = login.then(|| UserInfo::parse(&line).expect("one line"));
     Upload::new(&config, sim).expect("a folder")
 }
 
@@ -239,10 +263,13 @@ impl<T: Service> Service for Repeating<T> {
                 up.tx.memory_bytes(),
             ]
         };
+        let ends = |io: &Io<'_>| [io.down.finish, io.up.finish];
+        let finished = ends(io);
         let (before, until) = (facts(io), self.service.deadline(conn));
         if self.again && io.asked.is_empty() {
             self.service.advance(conn, io)?;
             assert_eq!(facts(io), before, "a second look changed something");
+            assert_eq!(ends(io), finished, "a second look ended a stream");
             assert!(io.asked.is_empty(), "a second look asked for something");
             assert_eq!(
                 self.service.deadline(conn),
@@ -257,32 +284,103 @@ impl<T: Service> Service for Repeating<T> {
         self.service.deadline(conn)
     }
 
-    fn ended(&mut self, conn: T::Conn, disk: &mut dyn Disk, now: Instant) {
-        self.service.ended(conn, disk, now);
+    fn ended(&mut self, conn: T::Conn, cx: &mut Cx<'_>) {
+        self.service.ended(conn, cx);
     }
 
-    fn turn_ended(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics) {
-        self.service.turn_ended(disk, metrics);
+    fn turn_ended(&mut self, cx: &mut Cx<'_>) {
+        self.service.turn_ended(cx);
     }
 
-    fn reopen(&mut self, disk: &mut dyn Disk) {
-        self.service.reopen(disk);
+    fn reopen(&mut self, cx: &mut Cx<'_>) {
+        self.service.reopen(cx);
+    }
+}
+
+/// What a peer sends: each piece on its own, and then perhaps the end.
+struct Speech {
+    pieces: Vec<Vec<u8>>,
+    finish: Finish,
+    sent: usize,
+    next_at: Duration,
+}
+
+/// From one piece to the next: longer than anything is under way.
+const GAP: Duration = Duration::from_micros(100);
+
+impl Speech {
+    fn new(pieces: Vec<Vec<u8>>, finish: Finish) -> Self {
+        Self {
+            pieces,
+            finish,
+            sent: 0,
+            next_at: Duration::ZERO,
+        }
+    }
+
+    /// Sends what is due now. Whether that was all, the end included.
+    fn go_on(&mut self, end: End, hands: &mut Hands<'_>) -> bool {
+        if hands.now() >= self.next_at && self.sent < self.pieces.len() {
+            let piece = &mut self.pieces[self.sent];
+            let sent = hands.send(end, piece);
+            piece.drain(..sent);
+            if piece.is_empty() {
+                self.sent += 1;
+            }
+            self.next_at = hands.now() + GAP;
+            hands.wake_in(GAP);
+        }
+        let ends = match self.finish {
+            Finish::WithTheLast => true,
+            Finish::Later => hands.now() >= self.next_at,
+            Finish::Never => false,
+        };
+        let over = ends && self.sent == self.pieces.len();
+        if over {
+            hands.finish(end);
+        }
+        over
     }
 }
 
 /// A client that sends each piece on its own.
 struct Cutter {
-    pieces: Vec<Vec<u8>>,
-    keeps_still: bool,
+    speech: Speech,
+    /// The first bytes of the speech are replaced by the right answer to the challenge.
+    handshake: Handshake,
     end: Option<End>,
-    sent: usize,
-    next_at: Duration,
     received: Vec<u8>,
-    over_at: Option<Duration>,
+    over: Option<(Duration, bool)>,
 }
 
-/// From one piece to the next: longer than anything is under way.
-const GAP: Duration = Duration::from_micros(100);
+impl Cutter {
+    fn new(pieces: Vec<Vec<u8>>, finish: Finish) -> Self {
+        Self {
+            speech: Speech::new(pieces, finish),
+            handshake: Handshake::None,
+            end: None,
+            received: Vec::new(),
+            over: None,
+        }
+    }
+
+    /// Puts the right answer in its place. Whether the client may speak.
+    fn answer_challenge(&mut self) -> bool {
+        if self.handshake == Handshake::None {
+            return true;
+        }
+        let Some(challenge) = self.received.first_chunk::<CHALLENGE_BYTES>() else {
+            return false;
+        };
+        let answer = self.handshake.answer(&secret(), challenge);
+        let places = self.speech.pieces.iter_mut().flatten();
+        for (place, byte) in places.zip(answer) {
+            *place = byte;
+        }
+        self.handshake = Handshake::None;
+        true
+    }
+}
 
 impl Actor for Cutter {
     fn act(&mut self, hands: &mut Hands<'_>) {
@@ -296,33 +394,24 @@ impl Actor for Cutter {
         if hands.stage(end) != Stage::Open {
             return;
         }
-        if hands.now() >= self.next_at && self.sent < self.pieces.len() {
-            let piece = &mut self.pieces[self.sent];
-            let sent = hands.send(end, piece);
-            piece.drain(..sent);
-            if piece.is_empty() {
-                self.sent += 1;
-            }
-            self.next_at = hands.now() + GAP;
-            hands.wake_in(GAP);
-        }
-        if self.sent == self.pieces.len() && !self.keeps_still {
-            hands.finish(end);
-        }
         loop {
-            match hands.receive(end, 100_000) {
+            let received = hands.receive(end, 100_000);
+            match received {
                 Received::Bytes(bytes) => self.received.extend(bytes),
-                Received::Nothing => return,
+                Received::Nothing => break,
                 Received::End | Received::Broken => {
-                    self.over_at = Some(hands.now());
+                    self.over = Some((hands.now(), received == Received::Broken));
                     return hands.close(end);
                 }
             }
         }
+        if self.answer_challenge() {
+            self.speech.go_on(end, hands);
+        }
     }
 
     fn is_done(&self) -> bool {
-        self.over_at.is_some()
+        self.over.is_some()
     }
 
     fn verdict(&self) -> Result<(), String> {
@@ -330,14 +419,37 @@ impl Actor for Cutter {
     }
 }
 
-/// Holds one conversation; what the client received and when it was over.
-fn converse(
-    subject: &Subject,
-    pieces: Vec<Vec<u8>>,
+fn secret() -> Secret {
+    Secret::from("tiger")
+}
+
+/// What a conversation came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    /// What the client received.
+    received: Vec<u8>,
+    over_at: Duration,
+    /// The connection was reset.
+    broken: bool,
+}
+
+/// Holds one conversation with an origin that answers as it should.
+fn converse(subject: &Subject, pieces: Vec<Vec<u8>>, conditions: Conditions) -> Outcome {
+    let client = Cutter::new(pieces, conditions.finish);
+    let origin = web::WebOrigin::new(SocketAddr::from((ORIGIN, 80)));
+    hold(subject.name, subject.open, client, origin, conditions)
+}
+
+/// Holds one conversation.
+fn hold(
+    name: &str,
+    open: impl FnOnce(&mut Reactor<Sim>, Conditions),
+    client: Cutter,
+    origin: impl Actor,
     conditions: Conditions,
-) -> (Vec<u8>, Duration) {
+) -> Outcome {
     let mut sim = Sim::new(1);
-    sim.shape_network(Duration::from_micros(10), 1 << 20);
+    sim.shape_network(conditions.latency_max, 1 << 20);
     let limits = Limits {
         sessions_max: 10,
         sessions_reserved: 0,
@@ -359,24 +471,10 @@ fn converse(
     };
     let resolver = Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]);
     let mut reactor = Reactor::new(sim, limits, resolver);
-    (subject.open)(&mut reactor, conditions);
+    open(&mut reactor, conditions);
     let sim = reactor.sys_mut();
-    sim.enter(
-        web::WebOrigin::new(SocketAddr::from((ORIGIN, 80))),
-        Duration::ZERO,
-    );
-    let client = sim.enter(
-        Cutter {
-            pieces,
-            keeps_still: conditions.keeps_still,
-            end: None,
-            sent: 0,
-            next_at: Duration::ZERO,
-            received: Vec::new(),
-            over_at: None,
-        },
-        Duration::ZERO,
-    );
+    sim.enter(origin, Duration::ZERO);
+    let client = sim.enter(client, Duration::ZERO);
     let mut told = false;
     while reactor.turn().expect("it goes on") == Turn::Continue {
         let sim = reactor.sys_mut();
@@ -389,26 +487,21 @@ fn converse(
     assert_eq!(
         (gauges.sessions, gauges.sockets, gauges.pages_held),
         (0, 0, 0),
-        "{}: something is left",
-        subject.name
+        "{name}: something is left"
     );
     let mut sim = reactor.into_sys();
-    assert!(
-        sim.left_open().is_empty(),
-        "{}: {:?}",
-        subject.name,
-        sim.left_open()
-    );
+    assert!(sim.left_open().is_empty(), "{name}: {:?}", sim.left_open());
     assert!(
         sim.volume().open_files().is_empty(),
-        "{}: files are open",
-        subject.name
+        "{name}: files are open"
     );
     let client = sim.actor::<Cutter>(client).expect("the client");
-    (
-        without_dates(&client.received),
-        client.over_at.expect("it was over"),
-    )
+    let (over_at, broken) = client.over.expect("it was over");
+    Outcome {
+        received: without_dates(&client.received),
+        over_at,
+        broken,
+    }
 }
 
 /// The time of day is the one thing that a slower conversation changes.
@@ -439,14 +532,14 @@ fn cut(input: &[u8], places: &[u16]) -> Vec<Vec<u8>> {
 }
 
 fn whole(subject: &Subject) -> Vec<u8> {
-    converse(subject, vec![subject.input.clone()], EASY).0
+    converse(subject, vec![subject.input.clone()], EASY).received
 }
 
 #[test]
 fn one_byte_at_a_time_gives_the_same_output() {
     for subject in subjects().iter().filter(|subject| subject.cuts) {
         let bytes = subject.input.iter().map(|&byte| vec![byte]).collect();
-        let bytes = converse(subject, bytes, EASY).0;
+        let bytes = converse(subject, bytes, EASY).received;
         assert!(bytes == whole(subject), "{}", subject.name);
     }
 }
@@ -458,7 +551,7 @@ fn one_byte_of_room_gives_the_same_output() {
             send_bytes_max: 1,
             ..EASY
         };
-        let tight = converse(&subject, vec![subject.input.clone()], tight).0;
+        let tight = converse(&subject, vec![subject.input.clone()], tight).received;
         assert!(tight == whole(&subject), "{}", subject.name);
     }
 }
@@ -478,8 +571,10 @@ fn a_last_request_that_came_in_two_parts_with_the_end_is_answered_once() {
         "GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         "GET /a.txt FTP/1.1\r\n\r\n",
     ] {
-        let subject = Subject::new("http", last.as_bytes(), |r, c| listen(r, c, http_service));
-        let parted = converse(&subject, cut(&subject.input, &[20_000]), EASY).0;
+        let subject = Subject::new("http", last.as_bytes(), |r, c| {
+            listen(r, c, |sim| http_service(sim, Routes::None));
+        });
+        let parted = converse(&subject, cut(&subject.input, &[20_000]), EASY).received;
         assert!(
             parted == whole(&subject),
             "{}",
@@ -494,7 +589,7 @@ proptest! {
     #[test]
     fn any_fragmentation_gives_the_same_output(places in proptest::collection::vec(any::<u16>(), 0..20)) {
         for subject in subjects().iter().filter(|subject| subject.cuts) {
-            let cut = converse(subject, cut(&subject.input, &places), EASY).0;
+            let cut = converse(subject, cut(&subject.input, &places), EASY).received;
             prop_assert!(cut == whole(subject), "{}", subject.name);
         }
     }
@@ -504,7 +599,7 @@ proptest! {
         for subject in subjects().iter().filter(|subject| subject.cuts) {
             let send_bytes_max = if tight { 1 } else { EASY.send_bytes_max };
             let again = Conditions { spurious: true, send_bytes_max, ..EASY };
-            let again = converse(subject, cut(&subject.input, &places), again).0;
+            let again = converse(subject, cut(&subject.input, &places), again).received;
             prop_assert!(again == whole(subject), "{}", subject.name);
         }
     }
@@ -513,8 +608,8 @@ proptest! {
     fn a_silent_peer_always_ends(stop in any::<u16>()) {
         for subject in subjects() {
             let input = &subject.input[..stop as usize * subject.input.len() / 65_536];
-            let silent = Conditions { keeps_still: true, ..EASY };
-            let (_, over_at) = converse(&subject, vec![input.to_vec()], silent);
+            let silent = Conditions { finish: Finish::Never, ..EASY };
+            let over_at = converse(&subject, vec![input.to_vec()], silent).over_at;
             prop_assert!(over_at < SILENCE_MAX, "{} took {over_at:?}", subject.name);
         }
     }

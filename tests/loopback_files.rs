@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use common::{InThread, Program, connect, expect_soon, temp_dir};
@@ -159,6 +160,65 @@ fn a_file_replaced_or_deleted_under_a_slow_reader_is_sent_whole() {
     let deleted = under_a_slow_reader(|file| fs::remove_file(file).expect("removed"));
     for body in [replaced, deleted] {
         assert_eq!(body.len(), LARGE_BYTES);
+        assert!(body.iter().all(|byte| *byte == b'a'));
+    }
+}
+
+fn append(file: &Path, bytes: &[u8]) {
+    let mut file = fs::File::options().append(true).open(file).expect("a file");
+    file.write_all(bytes).expect("a write");
+}
+
+#[test]
+fn a_file_that_grows_or_moves_under_a_slow_reader_is_sent_as_promised() {
+    let line = b"one line more\n";
+    let grown = under_a_slow_reader(|file| append(file, line));
+    let doubled = under_a_slow_reader(|file| append(file, &vec![b'b'; LARGE_BYTES]));
+    let rotated = under_a_slow_reader(|file| {
+        append(file, line);
+        let old = file.with_extension("1");
+        fs::rename(file, &old).expect("a rename");
+        append(&old, line);
+        fs::write(file, line).expect("a file");
+    });
+    let moved = under_a_slow_reader(|file| {
+        fs::rename(file, file.with_extension("1")).expect("a rename");
+    });
+    let linked = under_a_slow_reader(|file| {
+        fs::hard_link(file, file.with_extension("1")).expect("a link");
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("a mode");
+    });
+    for body in [grown, doubled, rotated, moved, linked] {
+        assert_eq!(body.len(), LARGE_BYTES);
+        assert!(body.iter().all(|byte| *byte == b'a'));
+    }
+}
+
+#[test]
+fn a_file_written_anew_under_a_slow_reader_ends_short_whatever_its_length_and_time() {
+    let modified = |file: &Path| fs::metadata(file).and_then(|found| found.modified());
+    let anew = |file: &Path, len: usize, keeps_time: bool| {
+        let before = modified(file).expect("a time");
+        fs::write(file, vec![b'b'; len]).expect("a write");
+        if keeps_time {
+            let file = fs::File::options().write(true).open(file).expect("a file");
+            file.set_modified(before).expect("a time");
+        }
+    };
+    for (len, keeps_time) in [
+        (LARGE_BYTES, false),
+        (LARGE_BYTES, true),
+        (LARGE_BYTES + 1, false),
+        (LARGE_BYTES + 1, true),
+        (2 * LARGE_BYTES, false),
+        (LARGE_BYTES - 1, true),
+        (0, false),
+    ] {
+        let body = under_a_slow_reader(|file| anew(file, len, keeps_time));
+        assert!(
+            body.len() < LARGE_BYTES,
+            "{len} {keeps_time}: of two versions"
+        );
         assert!(body.iter().all(|byte| *byte == b'a'));
     }
 }

@@ -241,3 +241,66 @@ fn a_file_under_way_at_the_end_of_the_process_is_finished() {
     assert!(program.wait().success());
     assert!(files(&program.path("uploads"))["a.bin"] == pattern(3 << 20, 4));
 }
+
+#[test]
+fn what_a_client_sent_is_logged_on_one_line_of_bounded_length() {
+    let mut server = Program::start_beside(
+        &format!(
+            "{LISTENER}handshake = \"none\"\n\n{LISTENER}handshake = \"none\"\nname = \"login\"\nlogin = \"users\"\n"
+        ),
+        &[("users", b"ann|32b449036da766d44b77aac4e4b082f7\n")],
+    );
+    let addresses = server.addresses("upload");
+    let json = |text: &str| serde_json::to_string(text).expect("a text");
+    let mut send = |address, bytes: &[u8], told: &str| {
+        let mut client = connect(address);
+        client.write_all(bytes).expect("the server reads");
+        let line = server.wait_log(told);
+        let is_plain = |c: char| (' '..='~').contains(&c) || c == '…';
+        assert!(
+            line.starts_with('[') && line.chars().all(is_plain),
+            "{line}"
+        );
+        assert!(line.len() < 2300, "{} bytes", line.len());
+        line
+    };
+    let long = "x".repeat(60_000);
+    let line = send(addresses[0], &framed(&long, 1), "longer than 255 bytes");
+    assert!(line.contains("xxx… [59744 bytes more]\""), "{line}");
+    let json_text = json(&long);
+    let bytes = [
+        &(json_text.len() as i32).to_le_bytes(),
+        json_text.as_bytes(),
+    ]
+    .concat();
+    send(addresses[0], &bytes, "not a JSON object: it is a text");
+    for (name, told) in [
+        (
+            "invoice\u{202e}fdp.exe",
+            "\"invoice\\u{202e}fdp.exe\": the file name holds a character that is not seen: U+202E",
+        ),
+        (
+            "a\r\n[2026-01-01T00:00:00Z ERROR x] b",
+            "\"a\\r\\n[2026-01-01T00:00:00Z ERROR x] b\"",
+        ),
+        ("com1.txt", "that of a device"),
+    ] {
+        let header = format!("{{\"filename\": {}, \"filesize\": 0}}", json(name));
+        let bytes = [&(header.len() as i32).to_le_bytes(), header.as_bytes()].concat();
+        send(addresses[0], &bytes, told);
+    }
+    for (user, told) in [
+        (
+            "eve\u{1b}[2J\u{2028}\u{feff}\u{9b}",
+            "login of \"eve\\u{1b}[2J\\u{2028}\\u{feff}\\u{9b}\" refused",
+        ),
+        (&long[..4000], "bytes more]\" refused"),
+    ] {
+        let login = format!(
+            "{{\"operate\": \"login\", \"user\": {}, \"passwd\": \"\"}}\n",
+            json(user)
+        );
+        send(addresses[1], login.as_bytes(), told);
+    }
+    server.stop();
+}

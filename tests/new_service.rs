@@ -16,7 +16,8 @@ use netlab_reactor::sys::unix::Unix;
 // README: begin
 use std::time::{Duration, Instant};
 
-use netlab_reactor::service::{Error, Io, Peer, Phase, Service};
+use netlab_reactor::ending::{Error, Phase};
+use netlab_reactor::service::{Io, Peer, Service};
 
 /// Answers each line with its length.
 struct Lengths {
@@ -42,7 +43,7 @@ impl Service for Lengths {
 
     fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
         if io.drained {
-            conn.idle_until = io.now + self.idle_timeout; // a slow reader was not silent until now
+            conn.idle_until = io.cx.now + self.idle_timeout; // a slow reader was not silent until now
         }
         // As many lines as are there, whatever segments they came in. A line is consumed only if its answer has
         // room; if not, the reactor calls again once there is.
@@ -51,15 +52,15 @@ impl Service for Lengths {
                 return Ok(());
             }
             io.down.rx.consume(length + 1);
-            io.down.tx.put(format!("{length}\n").as_bytes(), io.pool);
-            conn.idle_until = io.now + self.idle_timeout;
+            io.down.tx.put(format!("{length}\n").as_bytes(), io.cx.pool);
+            conn.idle_until = io.cx.now + self.idle_timeout;
         }
         // Nothing is left but the beginning of a line.
-        if io.down.eof || io.draining {
+        if io.down.eof || io.cx.draining {
             io.close(); // what is queued is still sent
         } else if !io.down.rx.has_space() {
             return Err(Error::Protocol("a line longer than a page".into()));
-        } else if io.now >= conn.idle_until && io.down.tx.is_empty() {
+        } else if io.cx.now >= conn.idle_until && io.down.tx.is_empty() {
             return Err(Error::TimedOut(Phase::Idle));
         }
         Ok(())

@@ -5,11 +5,12 @@
 //!    files, unchanged, or still to nothing, the entry is dropped. So a replaced, changed, deleted or added file is served
 //!    correctly after a second at most.
 //! 2. A file that an entry keeps open is read when its answer is sent. So the open file itself is looked at before an answer
-//!    is given out, once a turn however many ask, and if its time of change is another one the entry is dropped: no answer
-//!    has the head of one version and the body of another.
-//! 3. A file that changed just before it was read may change again without its time of change showing it: the kernel's
-//!    clock for that ticks every few milliseconds, some file systems' every two seconds. An entry made from such a file is
-//!    dropped at its first recheck, whatever the disk says.
+//!    is given out, once a turn however many ask, and if anything about it changed the entry is dropped: no answer has the
+//!    head of one version and the body of another.
+//! 3. What changes with every version is [`Metadata::changed`]: anybody may set the time of modification, and programs that
+//!    build the same files from the same sources do. But the kernel's clock for it ticks every few milliseconds, some file
+//!    systems' every two seconds. An entry made from a file that changed just before is dropped at its first recheck,
+//!    whatever the disk says.
 //! 4. Files and bytes are bounded. Who goes is decided by CLOCK: a hand goes round, spares each entry used since it last
 //!    passed, and takes the first that was not. A hit costs one flag, and one pass over many files does not drive out those
 //!    that are asked for again and again.
@@ -23,14 +24,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
 
-use crate::buffer::File;
-use crate::service::{Disk, Metadata};
+use crate::disk::{Disk, File, FileKind, Metadata};
 
 /// How long an entry is believed without a look at the disk.
 pub const RECHECK: Duration = Duration::from_secs(1);
 
-/// How long ago a file must have changed to be told from its next version by the time of change alone: the coarsest clock
-/// that a file system has (FAT's).
+/// How long ago a file must have changed to be told from its next version by [`Metadata::changed`]: the coarsest clock that
+/// a file system has (FAT's).
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Bounds on what is kept.
@@ -45,8 +45,8 @@ pub struct Limits {
 /// What an entry holds.
 #[derive(Debug)]
 pub struct Held {
-    /// Files that are read when they are sent, each with when it last changed.
-    pub files: Vec<(File, SystemTime)>,
+    /// Files that are read when they are sent, each with what it was.
+    pub files: Vec<(File, Metadata)>,
     /// Bytes in memory.
     pub bytes: usize,
 }
@@ -98,6 +98,9 @@ impl<T> FileCache<T> {
     }
 
     /// The answer to a request path, if it is still true.
+    ///
+    /// # Errors
+    /// There is none. With it comes the one that was kept until now and is true no more.
     #[inline]
     pub fn get(
         &mut self,
@@ -105,25 +108,23 @@ impl<T> FileCache<T> {
         now: Instant,
         disk: &mut dyn Disk,
         root: &File,
-    ) -> Option<&mut T> {
-        let slot = *self.index.get(key)?;
+    ) -> Result<&mut T, Option<T>> {
+        let slot = *self.index.get(key).ok_or(None)?;
         let entry = &mut self.entries[slot];
         if now >= entry.checked + RECHECK {
             if !entry.is_unchanged(disk, root) {
-                self.remove(slot);
-                return None;
+                return Err(Some(self.remove(slot)));
             }
             entry.checked = now;
         }
         if entry.looked_at != now {
             if !entry.is_unwritten(disk) {
-                self.remove(slot);
-                return None;
+                return Err(Some(self.remove(slot)));
             }
             entry.looked_at = now;
         }
         entry.used = true;
-        self.entries.get_mut(slot).map(|entry| &mut entry.value)
+        Ok(&mut self.entries[slot].value)
     }
 
     /// Keeps an answer that was just made from `witnesses`. One that is beyond all bounds is not kept.
@@ -152,8 +153,8 @@ impl<T> FileCache<T> {
             .iter()
             .filter_map(|witness| witness.was)
             .all(|was| {
-                // A file's time is whatever somebody set: it may lie at the end of all times.
-                let settles = was.modified.checked_add(SETTLED);
+                // A clock that was set back leaves times in the future, a broken one at the end of all times.
+                let settles = was.changed.checked_add(SETTLED);
                 settles.is_some_and(|moment| moment <= wall)
             });
         let key = Box::from(key);
@@ -181,17 +182,18 @@ impl<T> FileCache<T> {
             self.hand = (self.hand + 1) % self.entries.capacity().max(1);
             match self.entries.get_mut(slot) {
                 Some(entry) if entry.used => entry.used = false,
-                Some(_) => return self.remove(slot),
+                Some(_) => return drop(self.remove(slot)),
                 None => {}
             }
         }
     }
 
-    fn remove(&mut self, slot: usize) {
+    fn remove(&mut self, slot: usize) -> T {
         let entry = self.entries.remove(slot);
         self.index.remove(&entry.key);
         self.files -= entry.held.files.len();
         self.bytes -= entry.held.bytes;
+        entry.value
     }
 
     /// Answers that are kept.
@@ -210,16 +212,17 @@ impl<T> Entry<T> {
         let mut is = |witness: &Witness| {
             let opened = disk.open(root, &witness.path);
             let now = opened.and_then(|file| disk.metadata(&file)).ok();
-            now == witness.was
+            // Neither file nor folder is nothing to open.
+            now.filter(|now| now.kind != FileKind::Other) == witness.was
         };
         self.settled && self.witnesses.iter().all(&mut is)
     }
 
-    /// Whether nobody wrote to the open files.
+    /// Whether the open files are what they were.
     fn is_unwritten(&self, disk: &mut dyn Disk) -> bool {
-        self.held.files.iter().all(|(file, modified)| {
+        self.held.files.iter().all(|(file, was)| {
             let now = disk.metadata(file);
-            now.is_ok_and(|now| now.modified == *modified)
+            now.is_ok_and(|now| now == *was)
         })
     }
 }
@@ -227,7 +230,6 @@ impl<T> Entry<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::FileKind;
     use crate::sys::unix::Unix;
     use std::fs;
     use std::path::Path;
@@ -271,7 +273,7 @@ mod tests {
                 let file = self.disk.open(&self.root, Path::new(name)).ok();
                 let was = file.map(|file| {
                     let was = self.disk.metadata(&file).expect("an open file");
-                    files = vec![(file, was.modified)];
+                    files = vec![(file, was)];
                     was
                 });
                 Witness {
@@ -288,6 +290,7 @@ mod tests {
         fn look(&mut self, name: &str) -> Option<u32> {
             self.cache
                 .get(name, self.now, &mut self.disk, &self.root)
+                .ok()
                 .map(|value| *value)
         }
     }
@@ -327,8 +330,8 @@ mod tests {
         assert_eq!(f.look("written"), Some(1), "within the turn that made it");
         f.now += Duration::from_micros(1);
         assert_eq!(f.look("written"), None);
-        assert_eq!(f.look("replaced"), Some(1), "the old one is whole");
-        assert_eq!((f.cache.len(), f.cache.files), (1, 1));
+        assert_eq!(f.look("replaced"), None, "its file has lost its name");
+        assert_eq!((f.cache.len(), f.cache.files), (0, 0));
     }
 
     #[test]
@@ -356,11 +359,12 @@ mod tests {
     #[test]
     fn a_file_from_the_end_of_all_times_is_never_settled() {
         let mut f = fixture(10, 1000);
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64);
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64);
         let was = Some(Metadata {
             kind: FileKind::Regular,
             len: 1,
-            modified,
+            modified: SystemTime::UNIX_EPOCH,
+            changed,
             identity: (1, 1),
         });
         let witness = Witness {

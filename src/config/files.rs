@@ -188,9 +188,11 @@ impl SiteConfig {
         let prefix = section.parsed("prefix", expected, |value| {
             let text = string(value)?;
             let safe = crate::http::path::SafePath::parse(text).ok();
-            match safe.filter(|safe| safe.folder && !text.contains('%')) {
-                Some(safe) => Ok(safe.relative.into_owned()),
-                None => Err(format!("is {text:?}")),
+            let safe = safe.filter(|safe| safe.folder && !text.contains('%'));
+            let prefix = safe.map(|safe| String::from_utf8(safe.relative.into_owned()));
+            match prefix {
+                Some(Ok(prefix)) => Ok(prefix),
+                _ => Err(format!("is {text:?}")),
             }
         });
         let root = section.path("root");

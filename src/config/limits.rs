@@ -10,9 +10,6 @@ use std::time::Duration;
 use super::section::{Section, string};
 use crate::buffer::PAGE_BYTES;
 
-/// The longest duration that the configuration accepts: ten years, so that no deadline overflows.
-pub const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-
 /// The limits of the whole process: table `[limits]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

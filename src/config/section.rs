@@ -13,9 +13,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::limits::DURATION_MAX;
 use super::problem::{Finding, nearest};
-use super::value::{Fraction, parse_duration, parse_size};
+use super::value::{DURATION_MAX, Fraction, parse_duration, parse_size};
 
 /// Where relative paths and default folders lead.
 #[derive(Debug, Clone)]

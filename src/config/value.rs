@@ -194,6 +194,9 @@ impl fmt::Display for Fraction {
     }
 }
 
+/// The longest duration that the configuration accepts: ten years, so that no deadline overflows.
+pub const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// Parses a duration: numbers with units, such as `500ms`, `3s`, `1.5h` or `1h30m`.
 ///
 /// The units are `ns`, `us`, `ms`, `s`, `m`, `h` and `d`; a number may have decimals.

@@ -11,7 +11,7 @@
 //!
 //! Rules:
 //! 1. A decoder never holds bytes. It says how many of the bytes shown are framing and how many behind them are payload;
-//!    the caller forwards and consumes them. What forwards both passes the message through unchanged, yet validated.
+//!    the caller forwards and consumes them.
 //! 2. Every line of the chunked coding ends with CR LF; a lone LF or CR is an error. So are blanks where the grammar has
 //!    none, a size of no digits, and anything beyond the bounds below.
 //! 3. Every byte shown to a decoder is used, until it is done. So there is nothing to be scanned twice.
@@ -81,7 +81,7 @@ pub const CHUNK_END: &[u8] = b"\r\n";
 /// What the bytes shown to a decoder are: first `framing` bytes, then `payload` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Step {
-    /// Bytes of framing at the start of what was shown. Skip them, or forward them when the coding is passed through.
+    /// Bytes of framing at the start of what was shown. Skip them, but for trailers that are passed on.
     pub framing: usize,
     /// Bytes of payload behind the framing.
     pub payload: usize,
@@ -142,6 +142,25 @@ impl BodyDecoder {
     #[must_use]
     pub fn is_done(&self) -> bool {
         *self == Self::Done
+    }
+
+    /// Bytes of payload that are still to come in the present chunk; `None` outside of one.
+    #[must_use]
+    pub fn chunk_left(&self) -> Option<u64> {
+        match self {
+            Self::Chunked(Chunked {
+                state: State::Data { left },
+                ..
+            }) => Some(*left),
+            _ => None,
+        }
+    }
+
+    /// Whether the last chunk was seen and its trailers, or the empty line behind them, come next. A
+    /// step ends where they begin.
+    #[must_use]
+    pub fn is_in_trailers(&self) -> bool {
+        matches!(self, Self::Chunked(chunked) if chunked.is_in_trailers())
     }
 
     /// Takes note of `bytes`, the next ones of the stream, as far as [`Step::consumed`] says; the rest is to be shown
@@ -310,6 +329,7 @@ impl Chunked {
                     done: true,
                 });
             }
+            let in_trailers = self.is_in_trailers();
             let Some(&byte) = bytes.get(framing) else {
                 return Ok(Step {
                     framing,
@@ -319,7 +339,25 @@ impl Chunked {
             };
             self.state = self.after(byte)?;
             framing += 1;
+            if self.is_in_trailers() && !in_trailers {
+                return Ok(Step {
+                    framing,
+                    payload: 0,
+                    done: false,
+                });
+            }
         }
+    }
+
+    fn is_in_trailers(&self) -> bool {
+        matches!(
+            self.state,
+            State::TrailerStart { .. }
+                | State::TrailerName { .. }
+                | State::TrailerValue { .. }
+                | State::TrailerLf { .. }
+                | State::EndLf
+        )
     }
 
     /// The state that follows when `byte`, a byte of framing, is read in the present one.
@@ -464,14 +502,14 @@ impl ChunkHead {
     /// The line that announces `size` bytes of payload. After the payload comes [`CHUNK_END`]. A size of zero would end the
     /// body, so `size` must be more.
     #[must_use]
-    pub fn new(size: usize) -> Self {
+    pub fn new(size: u64) -> Self {
         assert!(size > 0, "an empty chunk would end the body");
         let mut text = *b"0000000000000000\r\n";
         let mut start = 16;
         let mut left = size;
         while left > 0 {
             start -= 1;
-            text[start] = b"0123456789abcdef"[left & 15];
+            text[start] = b"0123456789abcdef"[(left & 15) as usize];
             left >>= 4;
         }
         Self { text, start }
@@ -611,14 +649,22 @@ mod tests {
                 done: false
             })
         );
-        assert_eq!(
-            decoder.step(&wire[8..]),
-            Ok(Step {
-                framing: 7,
-                payload: 0,
-                done: true
-            })
-        );
+        for (at, framing, done) in [(8, 5, false), (13, 2, true)] {
+            assert_eq!(
+                decoder.is_in_trailers(),
+                done,
+                "a step ends where they begin"
+            );
+            let payload = 0;
+            assert_eq!(
+                decoder.step(&wire[at..]),
+                Ok(Step {
+                    framing,
+                    payload,
+                    done
+                })
+            );
+        }
         assert!(decoder.is_done());
     }
 
@@ -708,7 +754,7 @@ mod tests {
 
     #[test]
     fn chunk_heads_are_minimal_hexadecimal() {
-        for size in [1, 15, 16, 255, 4096, usize::MAX] {
+        for size in [1, 15, 16, 255, 4096, u64::MAX] {
             assert_eq!(
                 ChunkHead::new(size).as_bytes(),
                 format!("{size:x}\r\n").as_bytes()
@@ -721,7 +767,7 @@ mod tests {
         fn decoding_undoes_encoding(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8)) {
             let mut wire = Vec::new();
             for chunk in &chunks {
-                wire.extend_from_slice(ChunkHead::new(chunk.len()).as_bytes());
+                wire.extend_from_slice(ChunkHead::new(chunk.len() as u64).as_bytes());
                 wire.extend_from_slice(chunk);
                 wire.extend_from_slice(CHUNK_END);
             }

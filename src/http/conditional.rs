@@ -89,7 +89,21 @@ pub struct Validators<'b> {
     /// Its entity tag.
     pub tag: Option<EntityTag<'b>>,
     /// When it last changed, in seconds since the epoch; the value of `Last-Modified`.
-    pub modified_s: Option<u64>,
+    pub modified_s: Option<i64>,
+    /// What that date says of the representation.
+    pub date: Dated,
+}
+
+/// How far a date tells a representation from others (RFC 9110 section 8.8.2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dated {
+    /// It is when a clock says that the last change happened: only another one within the same second has that date too.
+    ByClock,
+    /// It was set, and another version may have been given the same. It is believed where no more than a copy grows old.
+    #[default]
+    BySomebody,
+    /// Another version was shown under it. It says nothing.
+    Twice,
 }
 
 /// What the conditions of a request come to.
@@ -112,7 +126,10 @@ pub fn evaluate(
     current: Option<&Validators<'_>>,
 ) -> Outcome {
     let reads = matches!(method, Method::Get | Method::Head);
-    let modified_s = current.and_then(|current| current.modified_s);
+    let modified_s = current.and_then(|current| match current.date {
+        Dated::ByClock | Dated::BySomebody => current.modified_s,
+        Dated::Twice => Some(i64::MAX), // later than any version that the client may have seen
+    });
     let date_of = |name| headers.only(name).and_then(date::parse);
 
     if headers.contains("if-match") {
@@ -173,10 +190,11 @@ fn any_match(
 }
 
 /// Whether `Range` is to be looked at: there is no `If-Range`, or it names exactly what is current (RFC 9110 section
-/// 13.1.5). A date counts only when it is the very `Last-Modified` and lies before `now_s`, the time now: a file that changed
-/// within this second can change again without its date showing it (section 8.8.2.2).
+/// 13.1.5). A date counts only when it is the very `Last-Modified`, comes from a clock, and lies before `now_s`, the time now:
+/// a file that changed within this second can change again without its date showing it (section 8.8.2.2). The client is about
+/// to join two parts, so what is not certain is sent whole.
 #[must_use]
-pub fn range_applies(headers: &Headers<'_>, current: &Validators<'_>, now_s: u64) -> bool {
+pub fn range_applies(headers: &Headers<'_>, current: &Validators<'_>, now_s: i64) -> bool {
     if !headers.contains("if-range") {
         return true;
     }
@@ -185,9 +203,11 @@ pub fn range_applies(headers: &Headers<'_>, current: &Validators<'_>, now_s: u64
     };
     match EntityTag::parse(value) {
         Some(wanted) => current.tag.is_some_and(|tag| tag.strong_eq(wanted)),
-        None => current
-            .modified_s
-            .is_some_and(|modified_s| modified_s < now_s && date::parse(value) == Some(modified_s)),
+        None => current.modified_s.is_some_and(|modified_s| {
+            current.date == Dated::ByClock
+                && modified_s < now_s
+                && date::parse(value) == Some(modified_s)
+        }),
     }
 }
 
@@ -199,7 +219,7 @@ mod tests {
 
     const T0: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const T1: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
-    const T0_S: u64 = 784_111_777;
+    const T0_S: i64 = 784_111_777;
 
     fn with_headers<T>(lines: &[&str], then: impl FnOnce(&Headers<'_>) -> T) -> T {
         let text = format!("HTTP/1.1 200 OK\r\n{}\r\n\r\n", lines.join("\r\n"));
@@ -215,6 +235,7 @@ mod tests {
         let current = Validators {
             tag: EntityTag::parse(tag.as_bytes()),
             modified_s: Some(T0_S),
+            date: Dated::BySomebody,
         };
         with_headers(lines, |headers| evaluate(method, headers, Some(&current)))
     }
@@ -314,15 +335,39 @@ mod tests {
     }
 
     #[test]
+    fn a_date_that_two_versions_had_is_no_condition_that_holds() {
+        let current = Validators {
+            tag: EntityTag::parse(b"\"x\""),
+            modified_s: Some(T0_S),
+            date: Dated::Twice,
+        };
+        let judge = |line: &str| {
+            with_headers(&[line], |headers| {
+                evaluate(Method::Get, headers, Some(&current))
+            })
+        };
+        for date in [T0, T1] {
+            let since = judge(&format!("If-Modified-Since: {date}"));
+            assert_eq!(since, Outcome::Proceed);
+            let unmodified = judge(&format!("If-Unmodified-Since: {date}"));
+            assert_eq!(unmodified, Outcome::PreconditionFailed);
+        }
+        assert_eq!(judge("If-None-Match: \"x\""), Outcome::NotModified);
+    }
+
+    #[test]
     fn a_range_applies_to_exactly_what_it_was_asked_of() {
         let current = Validators {
             tag: EntityTag::parse(b"\"x\""),
             modified_s: Some(T0_S),
+            date: Dated::ByClock,
         };
         let weak = Validators {
             tag: EntityTag::parse(b"W/\"x\""),
-            modified_s: None,
+            ..Validators::default()
         };
+        let date = Dated::BySomebody;
+        let set = Validators { date, ..current };
         let applies = |line: &str, current, now_s| {
             with_headers(&[line], |headers| range_applies(headers, current, now_s))
         };
@@ -334,6 +379,8 @@ mod tests {
         assert!(applies(&format!("If-Range: {T0}"), &current, T0_S + 1));
         assert!(!applies(&format!("If-Range: {T0}"), &current, T0_S));
         assert!(!applies(&format!("If-Range: {T1}"), &current, T0_S + 9));
+        assert!(!applies(&format!("If-Range: {T0}"), &set, T0_S + 9));
+        assert!(applies("If-Range: \"x\"", &set, T0_S + 9));
         assert!(!applies(
             "If-Range: \"x\"\r\nIf-Range: \"x\"",
             &current,

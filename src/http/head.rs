@@ -13,7 +13,8 @@
 //!    repeated (even with the same value), a list, signed, or has more than 20 digits (fewer leading zeros are harmless) or
 //!    63 bits; any Transfer-Encoding but `chunked` alone; a folded line; a blank before a colon; a CR or, in a request, an LF
 //!    by itself. Response heads may end their lines with LF alone (RFC 9112 section 2.2): there are such origins, and a
-//!    proxy writes every head anew.
+//!    proxy writes every head anew. For the same reason [`mend_response`] takes folds and blanks before a colon out of
+//!    a response.
 //! 2. Nothing is parsed before the empty line has come, and the scanner judges bytes in their order. So the outcome is the
 //!    same however the bytes were split, and a head that comes byte by byte is searched once, not again for every byte.
 //! 3. No allocation. The headers are not collected: [`Headers`] walks over the lines, which were validated once, and a
@@ -40,11 +41,13 @@ pub const HEADERS_MAX: usize = 256;
 const HEADERS_FEW: usize = 8;
 const HEADERS_USUAL: usize = 32;
 
-/// The most options that `Connection` may list: each of them costs a comparison for each header that a proxy forwards.
+/// The most options that `Connection` may list: each of them may cost a comparison for each header that a proxy forwards.
 const CONNECTION_OPTIONS_MAX: usize = 32;
 
-/// What a request line may have beside its target: a method of some length, two blanks, the version, the line end.
+/// What a request line may have beside its target: a method of some length, two blanks, the version, the CR.
 const REQUEST_LINE_REST_MAX: usize = 64;
+/// What of that is for the method. The longest that IANA knows has 17 letters.
+const METHOD_BYTES_MAX: usize = REQUEST_LINE_REST_MAX - "  HTTP/1.1\r".len();
 
 /// Bounds on a head. A receive buffer must hold `head_bytes_max` in one piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +167,8 @@ struct Dialect {
     line_feed_alone: bool,
     empty_lines_max: u8,
     start_line_bytes_max: usize,
-    start_line_too_long: HeadError,
+    /// What is wrong with a start line that is longer than that, or than a head may be, by its beginning.
+    start_line_too_long: fn(&[u8]) -> HeadError,
 }
 
 impl HeadScanner {
@@ -183,7 +187,7 @@ impl HeadScanner {
             start_line_bytes_max: limits
                 .target_bytes_max
                 .saturating_add(REQUEST_LINE_REST_MAX),
-            start_line_too_long: HeadError::TargetTooLong,
+            start_line_too_long: request_line_too_long,
         };
         let Some(end) = self.scan(bytes, limits, &dialect)? else {
             return Ok(Parsed::Partial);
@@ -240,7 +244,7 @@ impl HeadScanner {
             line_feed_alone: true,
             empty_lines_max: 0,
             start_line_bytes_max: usize::MAX,
-            start_line_too_long: HeadError::HeadTooLarge,
+            start_line_too_long: |_| HeadError::HeadTooLarge,
         };
         let Some(end) = self.scan(bytes, limits, &dialect)? else {
             return Ok(Parsed::Partial);
@@ -294,13 +298,18 @@ impl HeadScanner {
             }
             let found = memchr(b'\n', &window[self.scanned..]).map(|at| self.scanned + at);
             let line_end = found.unwrap_or(window.len());
-            if in_start_line && line_end - self.line_start > dialect.start_line_bytes_max {
-                return Err(dialect.start_line_too_long);
+            let line = &window[self.line_start..line_end];
+            // No more than its beginning is looked at, or it would matter how much has come.
+            if in_start_line
+                && let Some(begun) = line.get(..dialect.start_line_bytes_max)
+                && line.len() > begun.len()
+            {
+                return Err((dialect.start_line_too_long)(begun));
             }
             let Some(line_feed) = found else {
                 self.scanned = window.len();
                 return match window.len() == limits.head_bytes_max {
-                    true if in_start_line => Err(dialect.start_line_too_long),
+                    true if in_start_line => Err((dialect.start_line_too_long)(line)),
                     true => Err(HeadError::HeadTooLarge),
                     false => Ok(None),
                 };
@@ -330,6 +339,17 @@ impl HeadScanner {
                 }
             }
         }
+    }
+}
+
+/// Whose fault it is that a request line is too long: the method's where that alone takes more than its share.
+#[cold]
+fn request_line_too_long(line: &[u8]) -> HeadError {
+    let method = line.split(|&byte| byte == b' ').next().unwrap_or(line);
+    match Method::from_bytes(method) {
+        _ if method.len() <= METHOD_BYTES_MAX => HeadError::TargetTooLong,
+        Some(_) => HeadError::MethodTooLong,
+        None => HeadError::Method,
     }
 }
 
@@ -524,6 +544,45 @@ impl<'b> Facts<'b> {
     }
 }
 
+/// Takes out of the response head at the beginning of `bytes` what a request is refused for: a fold
+/// becomes blanks (RFC 9112 section 5.2), and blanks before a colon go behind it (section 5.1). No byte
+/// moves that is not one of these, so the head stays as long as it was. A line that begins with a blank
+/// right behind the status line continues nothing and stays.
+///
+/// To be called when a whole head was refused as [`HeadError::FoldedLine`] or
+/// [`HeadError::BlankBeforeColon`]; it is then shown to a new [`HeadScanner`].
+pub fn mend_response(bytes: &mut [u8]) {
+    let (mut start, mut lines) = (0, 0);
+    while let Some(length) = memchr(b'\n', &bytes[start..]) {
+        let end = start + length + 1;
+        let line = &mut bytes[start..end];
+        match line[0] {
+            b'\r' | b'\n' => return, // the empty line
+            b' ' | b'\t' if lines > 1 => {
+                let line_end = if bytes[..start].ends_with(b"\r\n") {
+                    2
+                } else {
+                    1
+                };
+                bytes[start - line_end..start].fill(b' ');
+            }
+            _ if lines > 0 => {
+                let name_len = line.iter().take_while(|&&byte| is_token_byte(byte)).count();
+                let blanks = line[name_len..]
+                    .iter()
+                    .take_while(|&&byte| byte == b' ' || byte == b'\t')
+                    .count();
+                if line[name_len + blanks] == b':' {
+                    line[name_len..=name_len + blanks].rotate_right(1);
+                }
+            }
+            _ => {}
+        }
+        lines += 1;
+        start = end;
+    }
+}
+
 /// Says what `httparse` did not like about `block`, in terms of the line at fault.
 #[cold]
 fn header_error(block: &[u8], error: httparse::Error) -> HeadError {
@@ -646,24 +705,33 @@ impl<'b> Headers<'b> {
         std::iter::from_fn(move || lines.next_line()).filter(move |(name, _)| keeps(name))
     }
 
-    /// Tells by its name which header is forwarded.
+    /// Tells by its name which header is forwarded. `Connection` is read once, whatever the number of
+    /// headers, and each of them is compared with its few options.
     fn keeper(&self) -> impl Fn(&[u8]) -> bool + use<'b> {
-        let headers = *self;
-        // The usual options name no header that would not be dropped anyway.
-        let nominates = self.list("connection").any(|option| {
-            !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
-        });
-        move |name| !(is_hop_by_hop(name) || nominates && headers.connection_names(name))
+        let (mut named, mut count, mut filter) = ([&b""[..]; CONNECTION_OPTIONS_MAX], 0, 0);
+        for (place, option) in named.iter_mut().zip(self.list("connection")) {
+            *place = option;
+            count += 1;
+            // The usual options name no header that would not be dropped anyway.
+            if !is_one_of(option, &["keep-alive", "close"]) {
+                filter |= filter_bit(option);
+            }
+        }
+        let is_named = move |name: &[u8]| {
+            filter & filter_bit(name) != 0
+                && named[..count]
+                    .iter()
+                    .any(|option| option.eq_ignore_ascii_case(name))
+                && !is_one_of(name, &["host", "content-length", "cache-control"])
+        };
+        move |name| !(is_hop_by_hop(name) || is_named(name))
     }
+}
 
-    fn connection_names(&self, name: &[u8]) -> bool {
-        let never = ["host", "content-length", "cache-control"];
-        self.list("connection")
-            .any(|option| option.eq_ignore_ascii_case(name))
-            && !never
-                .iter()
-                .any(|kept| kept.as_bytes().eq_ignore_ascii_case(name))
-    }
+fn is_one_of(name: &[u8], names: &[&str]) -> bool {
+    names
+        .iter()
+        .any(|other| other.as_bytes().eq_ignore_ascii_case(name))
 }
 
 impl<'b> IntoIterator for Headers<'b> {
@@ -698,9 +766,7 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
         25 => &["proxy-authentication-info"],
         _ => &[],
     };
-    names
-        .iter()
-        .any(|hop| hop.as_bytes().eq_ignore_ascii_case(name))
+    is_one_of(name, names)
 }
 
 /// Splits the first line off, its line end included.
@@ -745,6 +811,8 @@ pub enum HeadError {
     StartLine,
     /// The method is not a token.
     Method,
+    /// The method is longer than any that there is.
+    MethodTooLong,
     /// The target is malformed, or of a form that the method does not take.
     Target,
     /// The target of a `CONNECT` is not `host:port`.
@@ -806,7 +874,7 @@ impl HeadError {
         match self {
             Self::TargetTooLong => Status::URI_TOO_LONG,
             Self::HeadTooLarge | Self::TooManyHeaders => Status::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::CodingUnknown => Status::NOT_IMPLEMENTED,
+            Self::CodingUnknown | Self::MethodTooLong => Status::NOT_IMPLEMENTED,
             Self::VersionUnsupported => Status::HTTP_VERSION_NOT_SUPPORTED,
             _ => Status::BAD_REQUEST,
         }
@@ -818,7 +886,10 @@ impl HeadError {
         match self {
             Self::StartLine => "bad request line: expected METHOD TARGET HTTP/1.1",
             Self::Method => "bad method: expected a token such as GET",
-            Self::Target => "bad target: expected /PATH, http://HOST/PATH, or * with OPTIONS",
+            Self::MethodTooLong => "unknown method: expected a shorter one such as GET",
+            Self::Target => {
+                "bad target: expected /PATH, http://HOST/PATH, or * with OPTIONS, percent-encoded"
+            }
             Self::ConnectTarget => "bad target: expected HOST:PORT with CONNECT",
             Self::TargetTooLong => "target too long: expected a shorter one",
             Self::Version => "bad version: expected HTTP/1.1 or HTTP/1.0",
@@ -1046,7 +1117,9 @@ mod tests {
         assert!(target("GET", "http://a.test:8080/x?y").is_ok_and(|t| t.starts_with("Absolute")));
         assert!(target("CONNECT", "a.test:443").is_ok_and(|t| t.starts_with("Authority")));
         assert!(target("OPTIONS", "*").is_ok_and(|t| t.starts_with("Asterisk")));
-        assert!(target("GET", "/\u{fc}?{|}").is_ok_and(|t| t.starts_with("Origin")));
+        assert!(target("GET", "/%c3%bc?[%7c]").is_ok_and(|t| t.starts_with("Origin")));
+        assert_eq!(target("GET", "/\u{fc}"), Err(HeadError::Target));
+        assert_eq!(target("GET", "/?{|}"), Err(HeadError::Target));
         assert_eq!(target("GET", "*"), Err(HeadError::Target));
         assert_eq!(target("GET", "a.test:443"), Err(HeadError::Target));
         assert_eq!(target("GET", "/a#b"), Err(HeadError::Target));
@@ -1061,6 +1134,45 @@ mod tests {
             target("GET", &"/".repeat(1500)),
             Err(HeadError::TargetTooLong)
         );
+    }
+
+    #[test]
+    fn a_request_line_is_too_long_by_its_method_or_its_target() {
+        let limits = Limits {
+            head_bytes_max: 2048,
+            target_bytes_max: 256,
+            ..Limits::default()
+        };
+        let method = |len| "M".repeat(len);
+        let target = |len| "/".repeat(len);
+        for (line, error) in [
+            (method(9000), HeadError::MethodTooLong),
+            (method(321), HeadError::MethodTooLong),
+            (method(2047), HeadError::MethodTooLong),
+            (method(300) + " /" + &target(19), HeadError::MethodTooLong),
+            (method(54) + " " + &target(300), HeadError::MethodTooLong),
+            (method(53) + " " + &target(300), HeadError::TargetTooLong),
+            ("GET ".to_owned() + &target(9000), HeadError::TargetTooLong),
+            ("GET ".to_owned() + &target(257), HeadError::TargetTooLong),
+            (method(9000) + "\0", HeadError::MethodTooLong),
+            ("M\0".to_owned() + &method(9000), HeadError::Method),
+        ] {
+            let bytes = (line.clone() + " HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes();
+            let whole = HeadScanner::default().request(&bytes, &limits).err();
+            assert_eq!(whole, Some(error), "{} {line:.60}", line.len());
+            let mut scanner = HeadScanner::default();
+            let mut pieces = (0..=bytes.len()).map(|end| scanner.request(&bytes[..end], &limits));
+            let found = pieces.find_map(|parsed| parsed.map(drop).err());
+            assert_eq!(found, Some(error), "{} {line:.60}", line.len());
+        }
+        for method in [method(53), method(300)] {
+            let bytes = format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n");
+            let parsed = HeadScanner::default().request(bytes.as_bytes(), &limits);
+            let Ok(Parsed::Complete(head, _)) = parsed else {
+                panic!("{parsed:?}");
+            };
+            assert_eq!(head.method, Method::Other(&method));
+        }
     }
 
     #[test]
@@ -1195,6 +1307,7 @@ mod tests {
     fn errors_have_the_status_that_fits() {
         assert_eq!(HeadError::Host.status(), Status::BAD_REQUEST);
         assert_eq!(HeadError::TargetTooLong.status(), Status::URI_TOO_LONG);
+        assert_eq!(HeadError::MethodTooLong.status(), Status::NOT_IMPLEMENTED);
         assert_eq!(HeadError::TooManyHeaders.status().code(), 431);
         assert_eq!(HeadError::CodingUnknown.status().code(), 501);
         assert_eq!(HeadError::VersionUnsupported.status().code(), 505);
@@ -1274,7 +1387,8 @@ mod tests {
         );
         for (text, error) in [
             ("HTTP/1.1 20 OK\r\n\r\n", E::StatusLine),
-            ("HTTP/1.1 600 OK\r\n\r\n", E::StatusLine),
+            ("HTTP/1.1 099 OK\r\n\r\n", E::StatusLine),
+            ("HTTP/1.1 1000 OK\r\n\r\n", E::StatusLine),
             ("HTTP/1.1  200 OK\r\n\r\n", E::StatusLine),
             ("HTTP/1.1 200OK\r\n\r\n", E::StatusLine),
             ("HTTP/1.1 200 O\0K\r\n\r\n", E::StatusLine),
@@ -1296,6 +1410,53 @@ mod tests {
     }
 
     #[test]
+    fn folds_and_blanks_before_colons_are_taken_out_of_a_response() {
+        for (sent, mended) in [
+            ("A: b\r\n c\r\n", "A: b   c\r\n"),
+            (
+                "A: b\r\n\t c\r\n \r\n\td\r\nE: f\r\n",
+                "A: b  \t c      d\r\nE: f\r\n",
+            ),
+            ("A: b\n c\nD: e\n", "A: b  c\nD: e\n"),
+            ("A : b\r\nC \t: d : e\r\n", "A:  b\r\nC:   d : e\r\n"),
+            ("A :\r\n b\r\n", "A:    b\r\n"),
+            ("A: b\r\n", "A: b\r\n"),
+            // These stay wrong.
+            (" a: b\r\n", " a: b\r\n"),
+            ("A b: c\r\n", "A b: c\r\n"),
+            ("A \r\n", "A \r\n"),
+        ] {
+            let rest = "\r\nX : y\r\n z";
+            let mut bytes = format!("HTTP/1.1 200 OK\r\n{sent}{rest}").into_bytes();
+            mend_response(&mut bytes);
+            let text = String::from_utf8(bytes).expect("ASCII");
+            let lines = text.strip_prefix("HTTP/1.1 200 OK\r\n").expect("as it was");
+            let lines = lines.strip_suffix(rest).expect("what follows the head");
+            assert_eq!(lines.len(), sent.len());
+            let blank = |text: &str| text.replace('\t', " ");
+            assert_eq!(blank(lines), blank(mended), "{sent:?}");
+        }
+        // What frames the body counts as it stands then.
+        let head = |lines: &str| {
+            let mut bytes = format!("HTTP/1.1 200 OK\r\n{lines}\r\n").into_bytes();
+            mend_response(&mut bytes);
+            let text = String::from_utf8(bytes).expect("ASCII");
+            response(&text, Method::Get).map(|head| head.body)
+        };
+        assert_eq!(head("Content-Length :5\r\n"), Ok(BodyLength::Length(5)));
+        assert_eq!(head("Content-Length:\r\n 5\r\n"), Ok(BodyLength::Length(5)));
+        assert_eq!(
+            head("Content-Length: 5\r\n 6\r\n"),
+            Err(HeadError::ContentLength)
+        );
+        assert_eq!(
+            head("Content-Length: 5\r\nTransfer-Encoding : chunked\r\n"),
+            Err(HeadError::LengthAndEncoding)
+        );
+        assert_eq!(head(" folded: x\r\n"), Err(HeadError::FoldedLine));
+    }
+
+    #[test]
     fn a_proxy_forwards_end_to_end_headers_only() {
         let head = good(
             "GET / HTTP/1.1\r\nHost: h\r\nConnection: close, X-Hop, Host\r\nX-Hop: 1\r\nX-End: 2\r\nKeep-Alive: 5\r\n\
@@ -1307,6 +1468,25 @@ mod tests {
         let lines = head.headers.end_to_end_lines().map(|(_, line)| line);
         let lines: Vec<&[u8]> = lines.collect();
         assert_eq!(lines, [&b"Host: h"[..], b"X-End: 2", b"Trailer: c"]);
+    }
+
+    #[test]
+    fn as_many_options_as_connection_may_list_name_their_headers() {
+        let option = |i: usize| format!("x-{}{}", "a".repeat(i % 7), i);
+        let options: Vec<String> = (0..CONNECTION_OPTIONS_MAX).map(option).collect();
+        let (first, rest) = options.split_at(5);
+        let mut text = format!(
+            "HTTP/1.1 200 OK\r\nConnection: ,,{}\r\n",
+            first.join(", ,").to_uppercase()
+        );
+        let others = (CONNECTION_OPTIONS_MAX..2 * CONNECTION_OPTIONS_MAX).map(option);
+        for name in options.iter().cloned().chain(others.clone()) {
+            text += &format!("{name}: {name}\r\n");
+        }
+        text += &format!("connection: {}\r\n\r\n", rest.join(","));
+        let head = response(&text, Method::Get).expect("a good head");
+        let kept: Vec<_> = head.headers.end_to_end().map(|(name, _)| name).collect();
+        assert_eq!(kept, others.collect::<Vec<_>>());
     }
 
     #[test]

@@ -162,10 +162,11 @@ impl Status {
 }
 
 impl Status {
-    /// The status with this code, or `None` outside 100 to 599.
+    /// The status with this code, or `None` outside 100 to 999. Those from 600 on mean nothing, but
+    /// are sent (RFC 9110 section 15).
     #[must_use]
     pub fn from_code(code: u16) -> Option<Self> {
-        (100..=599).contains(&code).then_some(Self(code))
+        (100..=999).contains(&code).then_some(Self(code))
     }
 
     /// The code as a number.
@@ -395,7 +396,7 @@ mod tests {
     fn status_prints_code_and_reason() {
         assert_eq!(Status::NOT_FOUND.to_string(), "404 Not Found");
         assert_eq!(Status::from_code(99), None);
-        assert_eq!(Status::from_code(600), None);
+        assert_eq!(Status::from_code(1000), None);
         assert!(Status::from_code(103).is_some_and(Status::is_bodyless));
     }
 }

@@ -1,19 +1,19 @@
 //! Request paths to file paths: decoded once, inside the root, or refused.
 //!
-//! RFC 3986 sections 2.1 (percent-encoding), 3.3 (paths) and 6.2.2.3 (dot segments).
+//! RFC 3986 sections 2.1 (percent-encoding), 3.3 (paths), 5.2.4 and 6.2.2.3 (dot segments).
 //!
 //! Rules:
 //! 1. Percent-encoding is undone exactly once, and what comes out is judged, never decoded again.
-//! 2. A segment `.` or `..`, however encoded, is refused: clients resolve them before they send, so what arrives is an attempt
-//!    to leave the root. So is `%2F`, because a file name cannot contain it, a backslash, because elsewhere it separates
-//!    folders, NUL and the other control bytes, and what is not UTF-8.
+//! 2. Segments `.` and `..`, encoded or not (a dot is the same either way, section 6.2.2.2), are resolved as section 5.2.4
+//!    does. Where that would clamp a path to the root, it is refused: it means something that is not below it. So is `%2F`,
+//!    because a file name cannot contain it, and NUL. All other bytes may stand in names.
 //! 3. Empty segments vanish: `//a///b` is `a/b`. So the result never begins with `/`, and a `Location` that is made of it
 //!    with one `/` in front stays on this host, which `//evil.test/` would not.
 //!
 //! No allocation where nothing has to change. Not here: files, symbolic links (to be opened beneath the root), and whether
 //! hidden names are served; [`SafePath::is_hidden`] only tells.
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -41,7 +41,7 @@ const SEGMENT: &AsciiSet = &CONTROLS
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SafePath<'b> {
     /// Segments with one `/` between them: none empty, none `.` or `..`. Empty for the root itself.
-    pub relative: Cow<'b, str>,
+    pub relative: Cow<'b, [u8]>,
     /// Whether the request's path ended with `/`: it means a folder.
     pub folder: bool,
 }
@@ -53,20 +53,12 @@ impl<'b> SafePath<'b> {
     /// The request is to be answered with 400.
     pub fn parse(path: &'b str) -> Result<Self, PathError> {
         let encoded = path.strip_prefix('/').ok_or(PathError::NotAbsolute)?;
-        let decoded = decode(encoded)?;
-        if decoded.bytes().any(|byte| byte.is_ascii_control()) {
-            return Err(PathError::ControlByte);
+        let decoded = decode(encoded.as_bytes())?;
+        if decoded.contains(&0) {
+            return Err(PathError::Nul);
         }
-        if decoded.contains('\\') {
-            return Err(PathError::Backslash);
-        }
-        if decoded
-            .split('/')
-            .any(|segment| segment == "." || segment == "..")
-        {
-            return Err(PathError::DotSegment);
-        }
-        let folder = decoded.is_empty() || decoded.ends_with('/');
+        let decoded = without_dot_segments(decoded)?;
+        let folder = decoded.is_empty() || decoded.ends_with(b"/");
         Ok(Self {
             relative: without_empty_segments(decoded),
             folder,
@@ -76,19 +68,21 @@ impl<'b> SafePath<'b> {
     /// Whether any segment begins with a dot.
     #[must_use]
     pub fn is_hidden(&self) -> bool {
-        self.relative
-            .split('/')
-            .any(|segment| segment.starts_with('.'))
+        segments(&self.relative).any(|segment| segment.starts_with(b"."))
     }
 }
 
+fn segments(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|&byte| byte == b'/')
+}
+
 /// Undoes percent-encoding, once.
-fn decode(encoded: &str) -> Result<Cow<'_, str>, PathError> {
-    let Some(first) = memchr::memchr(b'%', encoded.as_bytes()) else {
+fn decode(encoded: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
+    let Some(first) = memchr::memchr(b'%', encoded) else {
         return Ok(Cow::Borrowed(encoded));
     };
-    let mut decoded = encoded.as_bytes()[..first].to_vec();
-    let mut rest = &encoded.as_bytes()[first..];
+    let mut decoded = encoded[..first].to_vec();
+    let mut rest = &encoded[first..];
     while let [byte, after @ ..] = rest {
         rest = after;
         if *byte != b'%' {
@@ -104,9 +98,7 @@ fn decode(encoded: &str) -> Result<Cow<'_, str>, PathError> {
             byte => decoded.push(byte),
         }
     }
-    String::from_utf8(decoded)
-        .map(Cow::Owned)
-        .map_err(|_| PathError::NotUtf8)
+    Ok(Cow::Owned(decoded))
 }
 
 fn hex(digit: u8) -> Result<u8, PathError> {
@@ -114,29 +106,44 @@ fn hex(digit: u8) -> Result<u8, PathError> {
     Ok(value as u8)
 }
 
-fn without_empty_segments(path: Cow<'_, str>) -> Cow<'_, str> {
-    if path.contains("//") || path.starts_with('/') {
-        let mut joined = String::with_capacity(path.len());
-        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
-            if !joined.is_empty() {
-                joined.push('/');
-            }
-            joined.push_str(segment);
+/// Resolves `.` and `..`. A `..` takes an empty segment before it away like any other, as RFC 3986 section 5.2.4 has it.
+fn without_dot_segments(path: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, PathError> {
+    let is_dots = |segment: &[u8]| matches!(segment, b"." | b"..");
+    if !segments(&path).any(is_dots) {
+        return Ok(path);
+    }
+    let mut resolved: Vec<&[u8]> = Vec::new();
+    for segment in segments(&path) {
+        match segment {
+            b"." => {}
+            b".." => drop(resolved.pop().ok_or(PathError::AboveRoot)?),
+            segment => resolved.push(segment),
         }
-        return Cow::Owned(joined);
+    }
+    // What ends with dots is the folder that they lead to.
+    if segments(&path).next_back().is_some_and(is_dots) {
+        resolved.push(b"");
+    }
+    Ok(Cow::Owned(resolved.join(&b'/')))
+}
+
+fn without_empty_segments(path: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    if path.starts_with(b"/") || path.windows(2).any(|two| two == b"//") {
+        let names = segments(&path).filter(|segment| !segment.is_empty());
+        return Cow::Owned(names.collect::<Vec<_>>().join(&b'/'));
     }
     match path {
-        Cow::Borrowed(path) => Cow::Borrowed(path.strip_suffix('/').unwrap_or(path)),
+        Cow::Borrowed(path) => Cow::Borrowed(path.strip_suffix(b"/").unwrap_or(path)),
         Cow::Owned(mut path) => {
-            path.truncate(path.strip_suffix('/').unwrap_or(&path).len());
+            path.truncate(path.strip_suffix(b"/").unwrap_or(&path).len());
             Cow::Owned(path)
         }
     }
 }
 
 /// `path` encoded for a `Location` or a link: what [`SafePath::parse`] undoes. `/` stays.
-pub fn encode(path: &str) -> impl fmt::Display + '_ {
-    utf8_percent_encode(path, SEGMENT)
+pub fn encode(path: &[u8]) -> impl fmt::Display + '_ {
+    percent_encode(path, SEGMENT)
 }
 
 /// Why a path is refused.
@@ -148,14 +155,10 @@ pub enum PathError {
     Percent,
     /// `%2F`.
     EncodedSlash,
-    /// A backslash, encoded or not.
-    Backslash,
-    /// NUL or another control byte.
-    ControlByte,
-    /// A segment `.` or `..`.
-    DotSegment,
-    /// Not UTF-8 once decoded.
-    NotUtf8,
+    /// `%00`.
+    Nul,
+    /// More segments `..` than there are names before them.
+    AboveRoot,
 }
 
 impl PathError {
@@ -166,10 +169,8 @@ impl PathError {
             Self::NotAbsolute => "bad path: expected / at its beginning",
             Self::Percent => "bad path: expected two hexadecimal digits after %",
             Self::EncodedSlash => "bad path: expected no %2F",
-            Self::Backslash => "bad path: expected no backslash",
-            Self::ControlByte => "bad path: expected no control bytes",
-            Self::DotSegment => "bad path: expected no . or .. segments",
-            Self::NotUtf8 => "bad path: expected UTF-8",
+            Self::Nul => "bad path: expected no %00",
+            Self::AboveRoot => "bad path: expected no more .. than names before them",
         }
     }
 }
@@ -194,12 +195,11 @@ mod tests {
             ("/HelloWorld.html", "HelloWorld.html", false),
             ("/a/b/", "a/b", true),
             ("/.../..a/b..", ".../..a/b..", false),
-            ("/\u{fc}", "\u{fc}", false),
         ] {
             let safe = SafePath::parse(path).expect(path);
             assert_eq!(
-                (safe.relative.as_ref(), safe.folder),
-                (relative, folder),
+                (&*safe.relative, safe.folder),
+                (relative.as_bytes(), folder),
                 "{path}"
             );
             assert!(matches!(safe.relative, Cow::Borrowed(_)), "{path}");
@@ -209,17 +209,49 @@ mod tests {
     #[test]
     fn decoding_happens_once_and_empty_segments_vanish() {
         for (path, relative, folder) in [
-            ("/a%20b", "a b", false),
-            ("/%c3%bc/", "\u{fc}", true),
-            ("/%252e%252e/x", "%2e%2e/x", false),
-            ("//evil.test//", "evil.test", true),
-            ("///a///b", "a/b", false),
-            ("//", "", true),
+            ("/a%20b", &b"a b"[..], false),
+            ("/%c3%bc/", "\u{fc}".as_bytes(), true),
+            ("/%252e%252e/x", b"%2e%2e/x", false),
+            ("//evil.test//", b"evil.test", true),
+            ("///a///b", b"a/b", false),
+            ("//", b"", true),
+            // Whatever a file system takes for a name.
+            ("/a%0ab%09%7f", b"a\nb\t\x7f", false),
+            ("/..%5ca", b"..\\a", false),
+            ("/%ff/%c0%ae%c0%ae/", b"\xff/\xc0\xae\xc0\xae", true),
+        ] {
+            let safe = SafePath::parse(path).expect(path);
+            assert_eq!((&*safe.relative, safe.folder), (relative, folder), "{path}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_resolved_below_the_root() {
+        for (path, relative, folder) in [
+            // The example of RFC 3986 section 5.2.4.
+            ("/a/b/c/./../../g", "a/g", false),
+            ("/./Packages", "Packages", false),
+            ("/apt/./Packages", "apt/Packages", false),
+            ("/a/../x", "x", false),
+            ("/a/b/..", "a", true),
+            ("/a/b/../", "a", true),
+            ("/a/.", "a", true),
+            ("/a/..", "", true),
+            ("/.", "", true),
+            ("/././.", "", true),
+            ("/a/../b/../c", "c", false),
+            ("/%2e/a", "a", false),
+            ("/a/%2E%2e/b", "b", false),
+            ("/a/.%2e/b", "b", false),
+            ("/.git/../a", "a", false),
+            ("/a//../b", "a/b", false),
+            ("//../b", "b", false),
+            ("/a/..//b", "b", false),
         ] {
             let safe = SafePath::parse(path).expect(path);
             assert_eq!(
-                (safe.relative.as_ref(), safe.folder),
-                (relative, folder),
+                (&*safe.relative, safe.folder),
+                (relative.as_bytes(), folder),
                 "{path}"
             );
         }
@@ -231,23 +263,17 @@ mod tests {
         for (path, error) in [
             ("", E::NotAbsolute),
             ("a", E::NotAbsolute),
-            ("/..", E::DotSegment),
-            ("/../etc/passwd", E::DotSegment),
-            ("/a/../b", E::DotSegment),
-            ("/./a", E::DotSegment),
-            ("/a/.", E::DotSegment),
-            ("/%2e%2e/a", E::DotSegment),
-            ("/.%2E/a", E::DotSegment),
-            ("/%2e", E::DotSegment),
+            ("/..", E::AboveRoot),
+            ("/../etc/passwd", E::AboveRoot),
+            ("/a/../..", E::AboveRoot),
+            ("/a/../../b", E::AboveRoot),
+            ("/./../a", E::AboveRoot),
+            ("/../a/b/c", E::AboveRoot),
+            ("/%2e%2e/a", E::AboveRoot),
+            ("/.%2E/a", E::AboveRoot),
             ("/..%2f..%2fetc", E::EncodedSlash),
             ("/a%2Fb", E::EncodedSlash),
-            ("/..\\a", E::Backslash),
-            ("/..%5ca", E::Backslash),
-            ("/a%00.html", E::ControlByte),
-            ("/a%0d%0aX:", E::ControlByte),
-            ("/a%7f", E::ControlByte),
-            ("/%c0%ae%c0%ae/", E::NotUtf8),
-            ("/%ff", E::NotUtf8),
+            ("/a%00.html", E::Nul),
             ("/%", E::Percent),
             ("/%2", E::Percent),
             ("/%zz", E::Percent),
@@ -264,22 +290,62 @@ mod tests {
         assert!(!hidden("/") && !hidden("/a.b/c"));
     }
 
+    /// RFC 3986 section 5.2.4, to the letter.
+    fn remove_dot_segments(path: &str) -> String {
+        let (mut input, mut output) = (path.to_owned(), String::new());
+        while !input.is_empty() {
+            if input.starts_with("/./") || input == "/." {
+                input.replace_range(..input.len().min(3), "/");
+            } else if input.starts_with("/../") || input == "/.." {
+                input.replace_range(..input.len().min(4), "/");
+                output.truncate(output.rfind('/').unwrap_or(0));
+            } else {
+                let end = input[1..].find('/').map_or(input.len(), |at| at + 1);
+                output.extend(input.drain(..end));
+            }
+        }
+        output
+    }
+
     proptest! {
         #[test]
         fn no_path_leaves_the_root(path in r"/([./\\a]|%2e|%2f|%5c|%00|%25|%c0|\u{fc}){0,12}") {
             if let Ok(safe) = SafePath::parse(&path) {
-                let segments: Vec<_> = safe.relative.split('/').collect();
-                prop_assert!(safe.relative.is_empty() || segments.iter().all(|s| !matches!(*s, "" | "." | "..")));
-                prop_assert!(!safe.relative.contains(['\\', '\0']));
+                let mut names = segments(&safe.relative);
+                let is_safe = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0);
+                prop_assert!(safe.relative.is_empty() || names.all(is_safe));
             }
         }
 
         #[test]
-        fn parsing_undoes_encoding(name in r"[^\\/\p{C}.][^\\/\p{C}]{0,10}(/[^\\/\p{C}.]{1,5}){0,2}") {
+        fn dots_are_resolved_as_the_rfc_does(path in r"(/(\.|\.\.|a|b|)){1,8}") {
+            let depths = path.split('/').skip(1).scan(0i32, |depth, segment| {
+                *depth += match segment { ".." => -1, "." => 0, _ => 1 };
+                Some(*depth)
+            });
+            let is_above = depths.min() < Some(0);
+            match SafePath::parse(&path) {
+                Err(error) => prop_assert!(is_above && error == PathError::AboveRoot),
+                Ok(safe) => {
+                    prop_assert!(!is_above);
+                    let resolved = remove_dot_segments(&path);
+                    prop_assert_eq!(safe.folder, resolved.ends_with('/'));
+                    let names: Vec<_> = resolved.split('/').filter(|name| !name.is_empty()).collect();
+                    let names = names.join("/");
+                    prop_assert_eq!(&*safe.relative, names.as_bytes());
+                }
+            }
+        }
+
+        #[test]
+        fn parsing_undoes_encoding(names in prop::collection::vec(prop::collection::vec(1u8.., 1..6), 1..4)) {
+            let is_name = |name: &Vec<u8>| !name.contains(&b'/') && !matches!(&name[..], b"." | b"..");
+            prop_assume!(names.iter().all(is_name));
+            let name = names.join(&b'/');
             let path = format!("/{}", encode(&name));
-            prop_assert!(path.bytes().all(|b| b.is_ascii_graphic() && !b"<>\"'&?#".contains(&b)));
+            prop_assert!(path.bytes().all(|b| b.is_ascii_graphic() && !b"<>\"'&?#\\".contains(&b)));
             let safe = SafePath::parse(&path).expect("encoded");
-            prop_assert_eq!(safe.relative.as_ref(), name.as_str());
+            prop_assert_eq!(&*safe.relative, &name[..]);
         }
 
         #[test]

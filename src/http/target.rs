@@ -119,19 +119,12 @@ fn split_query(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether `byte` may stand in a target. More than RFC 3986 allows, because clients send it and it changes no framing:
-/// any visible ASCII but `#` (a fragment is never sent), and bytes above ASCII (the caller sees to it that they are UTF-8).
+/// Whether `byte` may stand in a target: those that a URI has (RFC 3986 section 2), but `#`, for a fragment is never sent.
+/// All others have to be percent-encoded (RFC 9112 section 3.2). `[` and `]` belong into hosts only, but browsers send them
+/// in queries.
 #[inline]
 pub(super) fn is_target_byte(byte: u8) -> bool {
-    const TARGET: [bool; 256] = {
-        let mut class = byte_class(b"", false);
-        let mut byte = 0x21;
-        while byte < 256 {
-            class[byte] = byte != b'#' as usize && byte != 0x7f;
-            byte += 1;
-        }
-        class
-    };
+    const TARGET: [bool; 256] = byte_class(b"-._~:/?[]@!$&'()*+,;=%", true);
     TARGET[usize::from(byte)]
 }
 
@@ -263,6 +256,19 @@ mod tests {
             "/a b",
             "/a#b",
             "/\x7f",
+            "/\u{fc}",
+            "/a?\u{65e5}",
+            "/<",
+            "/>",
+            "/\"",
+            "/\\",
+            "/^",
+            "/`",
+            "/{",
+            "/|",
+            "/}",
+            "/?a|b",
+            "http://h/a|b",
             "urn:x",
             "://h/",
             "1http://h/",

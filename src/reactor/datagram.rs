@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::ear::Ear;
 use crate::metrics::ListenerMetrics;
-use crate::service::{DatagramIo, DatagramService, Outbox};
+use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::sys::{Batch, Sys};
 
 const WINDOW: Duration = Duration::from_secs(1);

@@ -5,23 +5,26 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use crate::metrics::Metrics;
-use crate::service::{Disk, Error, Io, Peer, Service};
+use crate::ending::Error;
+use crate::service::{Cx, Io, Peer, Service};
 
 /// What the reactor needs of a service, whatever the type of its connections. A connection is named by its key.
 pub(crate) trait Host {
     fn accept(&mut self, peer: &Peer, now: Instant) -> usize;
     fn advance(&mut self, conn: usize, io: &mut Io<'_>) -> Result<(), Error>;
     fn deadline(&self, conn: usize) -> Instant;
-    fn ended(&mut self, conn: usize, disk: &mut dyn Disk, now: Instant);
-    fn turn_ended(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics);
-    fn reopen(&mut self, disk: &mut dyn Disk);
+    fn ended(&mut self, conn: usize, cx: &mut Cx<'_>);
+    /// Does nothing unless a connection asked for it in this turn.
+    fn turn_ended(&mut self, cx: &mut Cx<'_>);
+    fn reopen(&mut self, cx: &mut Cx<'_>);
 }
 
 /// A service and its connections.
 pub(crate) struct Hosted<T: Service> {
     service: T,
     conns: Slab<T::Conn>,
+    /// A connection called [`Io::at_turn_end`] in this turn.
+    turn_end: bool,
 }
 
 impl<T: Service> Hosted<T> {
@@ -29,6 +32,7 @@ impl<T: Service> Hosted<T> {
         Self {
             service,
             conns: Slab::new(),
+            turn_end: false,
         }
     }
 }
@@ -39,22 +43,26 @@ impl<T: Service> Host for Hosted<T> {
     }
 
     fn advance(&mut self, conn: usize, io: &mut Io<'_>) -> Result<(), Error> {
-        self.service.advance(&mut self.conns[conn], io)
+        let result = self.service.advance(&mut self.conns[conn], io);
+        self.turn_end |= io.asked.turn_end;
+        result
     }
 
     fn deadline(&self, conn: usize) -> Instant {
         self.service.deadline(&self.conns[conn])
     }
 
-    fn ended(&mut self, conn: usize, disk: &mut dyn Disk, now: Instant) {
-        self.service.ended(self.conns.remove(conn), disk, now);
+    fn ended(&mut self, conn: usize, cx: &mut Cx<'_>) {
+        self.service.ended(self.conns.remove(conn), cx);
     }
 
-    fn turn_ended(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics) {
-        self.service.turn_ended(disk, metrics);
+    fn turn_ended(&mut self, cx: &mut Cx<'_>) {
+        if std::mem::take(&mut self.turn_end) {
+            self.service.turn_ended(cx);
+        }
     }
 
-    fn reopen(&mut self, disk: &mut dyn Disk) {
-        self.service.reopen(disk);
+    fn reopen(&mut self, cx: &mut Cx<'_>) {
+        self.service.reopen(cx);
     }
 }

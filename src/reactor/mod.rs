@@ -16,17 +16,21 @@
 //! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact may have changed, and
 //! [`session::Session::pump`] finds out. So merged, repeated and stale events are harmless.
 //!
-//! The modules in reading order: `session` (fill, advance, flush), `token`, `timer`, `host`, `ear`, `upstream`,
-//! `datagram`, `names`.
+//! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops that cross the kernel),
+//! `transfer`, `tls`, `taking`, `token`, `timer`, `host`, `ear`, `upstream`, `datagram`,
+//! `names`.
 
 mod datagram;
 mod ear;
+mod half;
 mod host;
 mod names;
 mod session;
+mod taking;
 mod timer;
 pub mod tls;
 mod token;
+mod transfer;
 mod upstream;
 
 use std::collections::VecDeque;
@@ -39,15 +43,17 @@ use slab::Slab;
 
 use crate::buffer::Pool;
 use crate::dns::{self, Hosts, Resolver};
+use crate::ending::{Ending, Error, Phase};
 use crate::metrics::{Gauges, ListenerMetrics, Metrics};
-use crate::service::{DatagramService, Ending, Error, Id, Outbox, Phase, Service, Side};
+use crate::service::datagram::{DatagramService, Outbox};
+use crate::service::{Id, Link, Service, Side, Status};
 use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys};
 use datagram::{DatagramSocket, Sources};
 use ear::Ear;
 use host::{Host, Hosted};
 use names::Names;
 pub use names::resolver_settings;
-use session::{Context, Origin, Outcome, Session, SessionLimits};
+use session::{Context, Outcome, Provenance, Session, SessionLimits};
 use timer::{Tick, Timers};
 use tls::TlsSource;
 use token::Token;
@@ -187,6 +193,8 @@ impl<S: Sys> fmt::Display for Listener<S> {
 /// A service and its sessions: it stays as long as it has any, or a listener for more.
 struct Serving {
     host: Box<dyn Host>,
+    /// The place of its listener in the metrics.
+    metrics: usize,
     sessions: usize,
     /// No listener brings it sessions any more.
     retired: bool,
@@ -263,6 +271,7 @@ impl<S: Sys> Reactor<S> {
                 wall,
                 draining: false,
                 turn_end: false,
+                nowhere: Link::new(Status::Closed, 0),
             },
             limits,
             hosts: Slab::new(),
@@ -299,10 +308,11 @@ impl<S: Sys> Reactor<S> {
             self.cx
                 .sys
                 .listen(bind, self.limits.backlog, T::CLIENT_FIRST, token)?;
+        let metrics = self.add_metrics(&options.name, options.kind, bound.to_string());
         let listener = Listener {
             ear: Ear::new(socket, self.cx.sys.now()),
-            host: self.add_host(service),
-            metrics: self.add_metrics(&options.name, options.kind, bound.to_string()),
+            host: self.add_host(service, metrics),
+            metrics,
             bound: bound.clone(),
             options,
             client_first: T::CLIENT_FIRST,
@@ -328,7 +338,8 @@ impl<S: Sys> Reactor<S> {
         options: ListenerOptions,
         service: T,
     ) {
-        let host = self.add_host(service);
+        let metrics = self.listener_mut(bound).1.metrics;
+        let host = self.add_host(service, metrics);
         let (_, listener) = self.listener_mut(bound);
         listener.options = options;
         let before = std::mem::replace(&mut listener.host, host);
@@ -366,9 +377,10 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    fn add_host<T: Service + 'static>(&mut self, service: T) -> usize {
+    fn add_host<T: Service + 'static>(&mut self, service: T, metrics: usize) -> usize {
         self.hosts.insert(Serving {
             host: Box::new(Hosted::new(service)),
+            metrics,
             sessions: 0,
             retired: false,
         })
@@ -609,7 +621,7 @@ impl<S: Sys> Reactor<S> {
     /// Lets each service open the files that it writes to anew.
     fn reopen(&mut self) {
         for (_, serving) in &mut self.hosts {
-            serving.host.reopen(&mut self.cx.sys);
+            serving.host.reopen(&mut self.cx.of(serving.metrics));
         }
     }
 
@@ -617,9 +629,7 @@ impl<S: Sys> Reactor<S> {
     fn end_turn(&mut self) {
         if std::mem::take(&mut self.cx.turn_end) {
             for (_, serving) in &mut self.hosts {
-                serving
-                    .host
-                    .turn_ended(&mut self.cx.sys, &mut self.cx.metrics);
+                serving.host.turn_ended(&mut self.cx.of(serving.metrics));
             }
         }
     }
@@ -661,7 +671,7 @@ impl<S: Sys> Reactor<S> {
             }
         }
         for (_, session) in &mut self.sessions {
-            session.told = true;
+            session.woken = true;
             enqueue(session, &mut self.runnable);
         }
     }
@@ -855,14 +865,14 @@ impl<S: Sys> Reactor<S> {
         let counted = &mut cx.metrics.listeners[listener.metrics];
         counted.accepted += 1;
         counted.active += 1;
-        let origin = Origin {
+        let provenance = Provenance {
             listener: index,
             host: listener.host,
             metrics: listener.metrics,
             conn,
             peer,
         };
-        let mut session = Session::new(id, origin, stream, tls, &cx.limits, cx.now);
+        let mut session = Session::new(id, provenance, stream, tls, &cx.limits);
         session.note(Side::Down, listener.client_first, true, false);
         let session = entry.insert(session);
         enqueue(session, &mut self.runnable);
@@ -975,10 +985,10 @@ impl<S: Sys> Reactor<S> {
             if !session.reminders.came(tick) {
                 continue;
             }
-            let host = &*self.hosts[session.origin.host].host;
-            let (deadline, _) = session.deadline(host, &self.cx.limits);
+            let host = &*self.hosts[session.provenance.host].host;
+            let deadline = session.until(host, &self.cx.limits);
             if deadline <= self.cx.now {
-                session.told = true;
+                session.woken = true;
                 enqueue(session, &mut self.runnable);
             } else if !self.cx.sys.planted(PlantedBug::DeadlineNotRearmed) {
                 session.reminders.arm(deadline, id, &mut self.timers);
@@ -1001,7 +1011,7 @@ impl<S: Sys> Reactor<S> {
             };
             session.queued = false;
             self.cx.metrics.pumps += 1;
-            let host = &mut *self.hosts[session.origin.host].host;
+            let host = &mut *self.hosts[session.provenance.host].host;
             match session.pump(host, &mut self.cx) {
                 Outcome::Park(deadline) => session.reminders.arm(deadline, id, &mut self.timers),
                 Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
@@ -1014,15 +1024,16 @@ impl<S: Sys> Reactor<S> {
     /// Ends a session: its service, its sockets, its pages, its place.
     fn remove(&mut self, index: usize, result: &Result<(), Error>) {
         let session = self.sessions.remove(index);
-        let listener = &mut self.listeners[session.origin.listener];
+        let listener = &mut self.listeners[session.provenance.listener];
         listener.active -= 1;
-        let serving = &mut self.hosts[session.origin.host];
+        let serving = &mut self.hosts[session.provenance.host];
         serving.sessions -= 1;
-        serving
-            .host
-            .ended(session.origin.conn, &mut self.cx.sys, self.cx.now);
+        serving.host.ended(
+            session.provenance.conn,
+            &mut self.cx.of(session.provenance.metrics),
+        );
         if serving.retired && serving.sessions == 0 {
-            self.hosts.remove(session.origin.host);
+            self.hosts.remove(session.provenance.host);
         }
         let counted = &mut self.cx.metrics.listeners[listener.metrics];
         counted.active -= 1;
@@ -1042,9 +1053,9 @@ impl<S: Sys> Reactor<S> {
                 Error::Protocol(_) | Error::Refused(_) | Error::Changed => log::Level::Info,
                 Error::TimedOut(_) | Error::Reset(_) => log::Level::Debug,
             };
-            log::log!(level, "{listener}, {}: {error}", session.origin.peer);
+            log::log!(level, "{listener}, {}: {error}", session.provenance.peer);
         }
-        self.forget_listener(session.origin.listener);
+        self.forget_listener(session.provenance.listener);
         session.dismantle(result.is_err(), &mut self.cx);
     }
 
@@ -1059,7 +1070,7 @@ impl<S: Sys> Reactor<S> {
                 .filter(|s| s.id == id)
                 .filter(|_| !self.cx.sys.planted(PlantedBug::NameWakeLost))
             {
-                session.told = true;
+                session.woken = true;
                 enqueue(session, &mut self.runnable);
             }
         }

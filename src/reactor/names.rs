@@ -15,7 +15,8 @@ use slab::Slab;
 use super::token::Token;
 use crate::config::{ATTEMPTS, Nameservers, QUERY_TIMEOUT, ResolverConfig};
 use crate::dns::{self, Hosts, QueryId, ResolvConf, Resolver, Transmit, Transport, stream_message};
-use crate::service::{Id, Outbox};
+use crate::service::Id;
+use crate::service::datagram::Outbox;
 use crate::sys::{self, Batch, Sys};
 
 /// The longest message of DNS over TCP, with its length.

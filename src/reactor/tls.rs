@@ -1,12 +1,8 @@
 //! TLS between a socket and its link: the protocol sees plain bytes and does not know.
 //!
-//! rustls does the cryptography and keeps the records; this moves bytes between it, the kernel and the buffers, under the
-//! same readiness rules as a plain socket:
-//!
-//! ```text
-//! kernel ──recv──▶ rustls ──plain bytes──▶ RecvBuf       fill
-//! kernel ◀──send── rustls ◀──plain bytes── SendQueue     flush
-//! ```
+//! rustls does the cryptography and keeps the records. This is a layer within the one fill and the one flush of
+//! [`super::half`]: it takes records from the socket where a plain side takes bytes, and sends records where a plain side
+//! sends its queue. When to do either is decided there.
 //!
 //! A file cannot go by `sendfile` (the kernel has no keys), so it is read in pieces of [`PIECE_BYTES`], which leave as full
 //! records of 16 KiB and in one system call. RFC 8446; the end of the stream is a `close_notify` (section 6.1), and a
@@ -17,12 +13,13 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{Connection, ServerConfig, ServerConnection};
 
-use super::session::{Budget, Progress, Socket, is_as_promised};
+use super::transfer::{Moved, Sent, is_as_promised};
 use crate::buffer::{Front, Pool};
 use crate::config::{TlsError, TlsFiles};
-use crate::service::{Error, Finish, Link};
+use crate::ending::Error;
+use crate::service::{Finish, Link};
 use crate::sys::Sys;
 
 /// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.
@@ -59,19 +56,14 @@ impl TlsSource {
     /// The TLS of a new connection. It fails for a configuration that is wrong in itself; such a connection cannot be served,
     /// least of all in plain text.
     pub(super) fn accept(&self) -> Result<Box<Tls>, rustls::Error> {
-        let mut connection = ServerConnection::new(Arc::clone(&self.config))?;
-        connection.set_buffer_limit(Some(PIECE_BYTES));
-        Ok(Box::new(Tls {
-            connection,
-            plain_waits: false,
-            ended: false,
-        }))
+        let connection = ServerConnection::new(Arc::clone(&self.config))?;
+        Ok(Box::new(Tls::new(connection.into())))
     }
 }
 
-/// The TLS of one connection.
+/// The TLS of one connection, in either role.
 pub(super) struct Tls {
-    connection: ServerConnection,
+    connection: Connection,
     /// Plain bytes wait in rustls for room in the receive buffer.
     plain_waits: bool,
     /// The `close_notify` was queued.
@@ -79,6 +71,15 @@ pub(super) struct Tls {
 }
 
 impl Tls {
+    fn new(mut connection: Connection) -> Self {
+        connection.set_buffer_limit(Some(PIECE_BYTES));
+        Self {
+            connection,
+            plain_waits: false,
+            ended: false,
+        }
+    }
+
     /// Whether a fill could bring plain bytes without a word from the kernel.
     pub(super) fn has_plain(&self) -> bool {
         self.plain_waits
@@ -89,8 +90,40 @@ impl Tls {
         self.connection.wants_write()
     }
 
+    /// Whether our end of the stream was told and sent.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended && !self.has_output()
+    }
+
+    /// Takes records from the socket.
+    pub(super) fn receive<S: Sys>(&mut self, stream: &S::Stream, sys: &mut S) -> io::Result<Moved> {
+        let mut kernel = Kernel::new(stream, sys);
+        let count = self.connection.read_tls(&mut kernel)?;
+        Ok(Moved {
+            count,
+            is_full: !kernel.short,
+        })
+    }
+
+    /// Makes plain bytes of the records that came, and moves them to `link`. Whether there were any, or the end.
+    pub(super) fn open_records<S: Sys>(
+        &mut self,
+        link: &mut Link,
+        stream: &S::Stream,
+        sys: &mut S,
+        pool: &mut Pool,
+    ) -> Result<bool, io::ErrorKind> {
+        if let Err(error) = self.connection.process_new_packets() {
+            // The peer is told by an alert, as far as the socket takes it at once.
+            log::debug!("tls: {error}");
+            let _ = self.connection.write_tls(&mut Kernel::new(stream, sys));
+            return Err(io::ErrorKind::InvalidData);
+        }
+        Ok(self.take_plain(link, pool))
+    }
+
     /// Moves plain bytes to `link`. Whether there were any, or the end.
-    fn take_plain(&mut self, link: &mut Link, pool: &mut Pool) -> bool {
+    pub(super) fn take_plain(&mut self, link: &mut Link, pool: &mut Pool) -> bool {
         let mut news = false;
         while link.rx.has_space() && !link.eof {
             let space = link.rx.space(pool);
@@ -114,152 +147,67 @@ impl Tls {
         self.plain_waits = !link.eof;
         news
     }
-}
 
-/// The TLS side of `session::fill`.
-pub(super) fn fill<S: Sys>(
-    link: &mut Link,
-    socket: &mut Socket<S>,
-    sys: &mut S,
-    pool: &mut Pool,
-    budget: &mut Budget,
-) -> Result<bool, io::ErrorKind> {
-    let Socket {
-        stream: Some(stream),
-        readable,
-        closing,
-        tls: Some(tls),
-        ..
-    } = socket
-    else {
-        return Ok(false);
-    };
-    let mut news = tls.take_plain(link, pool);
-    while *readable && !link.eof && link.rx.has_space() && !budget.is_spent() {
-        let mut kernel = Kernel {
-            sys,
-            stream,
-            short: false,
-        };
-        match tls.connection.read_tls(&mut kernel) {
-            Ok(0) => {
-                *readable = false;
-                link.eof = true;
-                news = true;
+    /// Sends records: those that wait, else those that the front of the link's queue becomes.
+    pub(super) fn send<S: Sys>(
+        &mut self,
+        link: &mut Link,
+        stream: &S::Stream,
+        sys: &mut S,
+        pool: &mut Pool,
+    ) -> Result<Sent, Error> {
+        while !self.connection.wants_write() {
+            if !self.seal(link, sys, pool)? {
+                return Ok(Sent::Nothing);
             }
-            Ok(count) => {
-                *readable = !kernel.short || *closing;
-                budget.spend(count); // the work is that of the records: with padding, they hold next to nothing
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                *readable = false;
-                break;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error.kind()),
         }
-        if let Err(error) = tls.connection.process_new_packets() {
-            // The peer is told by an alert, as far as the socket takes it at once.
-            log::debug!("tls: {error}");
-            let _ = tls.connection.write_tls(&mut Kernel {
-                sys,
-                stream,
-                short: false,
-            });
-            return Err(io::ErrorKind::InvalidData);
-        }
-        // At the socket's end there is nothing to take: a read happens only once all plain bytes before it were taken.
-        news |= tls.take_plain(link, pool);
+        let mut kernel = Kernel::new(stream, sys);
+        let result = self.connection.write_tls(&mut kernel);
+        let is_full = !kernel.short;
+        Sent::of(result, |_| is_full)
     }
-    Ok(news)
-}
 
-/// The TLS side of `session::flush`.
-pub(super) fn flush<S: Sys>(
-    link: &mut Link,
-    socket: &mut Socket<S>,
-    sys: &mut S,
-    pool: &mut Pool,
-    budget: &mut Budget,
-) -> Result<Progress, Error> {
-    let Socket {
-        stream: Some(stream),
-        writable,
-        tls: Some(tls),
-        ..
-    } = socket
-    else {
-        return Ok(Progress::None);
-    };
-    let mut progress = Progress::None;
-    loop {
-        while *writable && tls.connection.wants_write() {
-            let mut kernel = Kernel {
-                sys,
-                stream,
-                short: false,
-            };
-            match tls.connection.write_tls(&mut kernel) {
-                Ok(count) => {
-                    budget.spend(count);
-                    *writable = !kernel.short;
-                    progress = Progress::Sent;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *writable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::Reset(error.kind())),
-            }
-        }
-        if !*writable || budget.is_spent() {
-            break;
-        }
+    /// Makes records of the front of the link's queue, or the last one of its end. Whether there was anything.
+    fn seal<S: Sys>(
+        &mut self,
+        link: &mut Link,
+        sys: &mut S,
+        pool: &mut Pool,
+    ) -> Result<bool, Error> {
         if !is_as_promised(&link.tx, sys) {
             return Err(Error::Changed);
         }
-        let plain = encrypt(link, tls, sys).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Error::Changed,
-            kind => Error::Reset(kind),
-        })?;
+        let plain = self
+            .encrypt(link, sys)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => Error::Changed,
+                kind => Error::Reset(kind),
+            })?;
         link.tx.sent(plain, pool);
-        if plain > 0 {
-            continue;
+        if plain == 0 && link.finish == Finish::Wanted && link.tx.is_empty() && !self.ended {
+            self.connection.send_close_notify();
+            self.ended = true;
+            return Ok(true);
         }
-        if link.finish != Finish::Wanted || !link.tx.is_empty() {
-            break;
-        }
-        if tls.ended {
-            // A peer that ended first is closed at once, which says the same.
-            if !link.eof {
-                sys.shutdown(stream)
-                    .map_err(|error| Error::Reset(error.kind()))?;
-            }
-            link.finish = Finish::Sent;
-            break;
-        }
-        tls.connection.send_close_notify();
-        tls.ended = true;
+        Ok(plain > 0)
     }
-    if progress == Progress::Sent && link.tx.take_refused() {
-        progress = Progress::FreedForRefused;
-    }
-    Ok(progress)
-}
 
-/// Gives the front of the queue to rustls; how many bytes it took.
-fn encrypt<S: Sys>(link: &Link, tls: &mut Tls, sys: &mut S) -> io::Result<usize> {
-    let mut writer = tls.connection.writer();
-    match link.tx.front() {
-        Front::Empty => Ok(0),
-        Front::One(bytes, _) => writer.write(bytes),
-        Front::Many(runs, count, _) => writer.write_vectored(&runs[..count]),
-        Front::File(file, offset, len) => {
-            let mut piece = [0; PIECE_BYTES];
-            let wanted = usize::try_from(len).unwrap_or(usize::MAX).min(PIECE_BYTES);
-            let count = sys.read_at(file, offset, &mut piece[..wanted])?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into()); // shorter than was promised
+    /// Gives the front of the queue to rustls; how many bytes it took.
+    fn encrypt<S: Sys>(&mut self, link: &Link, sys: &mut S) -> io::Result<usize> {
+        let mut writer = self.connection.writer();
+        match link.tx.front() {
+            Front::Empty => Ok(0),
+            Front::One(bytes, _) => writer.write(bytes),
+            Front::Many(runs, count, _) => writer.write_vectored(&runs[..count]),
+            Front::File(file, offset, len) => {
+                let mut piece = [0; PIECE_BYTES];
+                let wanted = usize::try_from(len).unwrap_or(usize::MAX).min(PIECE_BYTES);
+                let count = sys.read_at(file, offset, &mut piece[..wanted])?;
+                if count == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into()); // shorter than was promised
+                }
+                writer.write(&piece[..count])
             }
-            writer.write(&piece[..count])
         }
     }
 }
@@ -270,6 +218,16 @@ struct Kernel<'a, S: Sys> {
     stream: &'a S::Stream,
     /// A call transferred less than it was offered: the kernel has no more, or no more room.
     short: bool,
+}
+
+impl<'a, S: Sys> Kernel<'a, S> {
+    fn new(stream: &'a S::Stream, sys: &'a mut S) -> Self {
+        Self {
+            sys,
+            stream,
+            short: false,
+        }
+    }
 }
 
 impl<S: Sys> Read for Kernel<'_, S> {

@@ -15,14 +15,16 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::json;
 
 use crate::config::AdminConfig;
+use crate::disk::Disk;
 use crate::dns::Counters;
+use crate::ending::{Error, Phase};
 use crate::http::head::{
     self, BodyLength, HeadScanner, Limits, Parsed, RequestHead, put_head_end, put_header,
     put_header_number, put_status_line,
 };
 use crate::http::{Method, Status, Version};
 use crate::metrics::{Limit, ListenerMetrics, Metrics};
-use crate::service::{Disk, Error, Io, Peer, Phase, Service};
+use crate::service::{Io, Peer, Service};
 
 /// Room asked for before a request is answered; the largest page of a process with a hundred listeners is about as long.
 const ANSWER_BYTES: usize = 128 * 1024;
@@ -85,7 +87,11 @@ impl Admin {
     fn answer(&self, request: &RequestHead<'_>, view: &View<'_>) -> Answer {
         if !matches!(request.method, Method::Get | Method::Head) {
             let text = format!("{} is not for here: expected GET or HEAD\n", request.method);
-            return Answer::text(Status::METHOD_NOT_ALLOWED, text);
+            let status = match request.method {
+                Method::Other(_) => Status::NOT_IMPLEMENTED,
+                _ => Status::METHOD_NOT_ALLOWED,
+            };
+            return Answer::text(status, text);
         }
         match request.target.path().unwrap_or_default() {
             "/" => Answer {
@@ -128,7 +134,7 @@ impl Answer {
     fn put(&self, manner: &Manner, io: &mut Io<'_>) {
         let mut bytes = Vec::with_capacity(256 + self.body.len());
         put_status_line(&mut bytes, self.status);
-        put_header(&mut bytes, "Date", httpdate::fmt_http_date(io.wall));
+        put_header(&mut bytes, "Date", httpdate::fmt_http_date(io.cx.wall));
         put_header(&mut bytes, "Content-Type", self.content_type);
         put_header_number(&mut bytes, "Content-Length", self.body.len() as u64);
         put_header(&mut bytes, "Cache-Control", "no-store");
@@ -144,7 +150,7 @@ impl Answer {
         if manner.has_body {
             bytes.extend_from_slice(self.body.as_bytes());
         }
-        io.down.tx.put(&bytes, io.pool);
+        io.down.tx.put(&bytes, io.cx.pool);
     }
 }
 
@@ -163,19 +169,19 @@ impl Service for Admin {
             match conn {
                 Conn::Idle { until } => {
                     if io.drained {
-                        *until = io.now + self.idle_timeout;
+                        *until = io.cx.now + self.idle_timeout;
                     }
                     if io.down.rx.is_empty() {
                         if io.down.eof {
                             io.close();
-                        } else if io.now >= *until && io.down.tx.is_empty() {
+                        } else if io.cx.now >= *until && io.down.tx.is_empty() {
                             return Err(Error::TimedOut(Phase::Idle));
                         }
                         return Ok(());
                     }
                     *conn = Conn::Head {
                         scanner: HeadScanner::default(),
-                        until: io.now + self.head_timeout,
+                        until: io.cx.now + self.head_timeout,
                     };
                 }
                 Conn::Head { scanner, until } => {
@@ -185,28 +191,29 @@ impl Service for Admin {
                     let (answer, manner, consumed) =
                         match scanner.request(io.down.rx.bytes(), &self.limits) {
                             Ok(Parsed::Partial) if io.down.eof => {
-                                let text = "the stream ended within a request head";
-                                return Err(Error::Protocol(text.to_owned()));
+                                let text = "the stream ended within a request head\n".to_owned();
+                                let answer = Answer::text(Status::BAD_REQUEST, text);
+                                (answer, Manner::LAST, io.down.rx.len())
                             }
-                            Ok(Parsed::Partial) if io.now >= *until => {
+                            Ok(Parsed::Partial) if io.cx.now >= *until && io.down.tx.is_empty() => {
                                 return Err(Error::TimedOut(Phase::Head));
                             }
                             Ok(Parsed::Partial) => return Ok(()),
                             Ok(Parsed::Complete(request, consumed)) => {
                                 let view = View {
-                                    metrics: io.metrics,
-                                    resolver: io.resolver.counters(),
-                                    lookups: io.resolver.lookups_under_way(),
-                                    cached_names: io.resolver.cached(),
+                                    metrics: io.cx.counted.all(),
+                                    resolver: io.cx.resolver.counters(),
+                                    lookups: io.cx.resolver.lookups_under_way(),
+                                    cached_names: io.cx.resolver.cached(),
                                     started: self.started,
-                                    wall: io.wall,
-                                    process: Process::read(io.disk),
+                                    wall: io.cx.wall,
+                                    process: Process::read(io.cx.disk),
                                 };
                                 let manner = Manner {
                                     has_body: request.method != Method::Head,
                                     keep_alive: request.keep_alive
                                         && request.body == BodyLength::None
-                                        && !io.draining,
+                                        && !io.cx.draining,
                                     version: request.version,
                                 };
                                 (self.answer(&request, &view), manner, consumed)
@@ -216,7 +223,7 @@ impl Service for Admin {
                     answer.put(&manner, io);
                     io.down.rx.consume(consumed);
                     *conn = Conn::Idle {
-                        until: io.now + self.idle_timeout,
+                        until: io.cx.now + self.idle_timeout,
                     };
                     if !manner.keep_alive {
                         io.close();
@@ -659,7 +666,7 @@ impl View<'_> {
             .for_each(|l| out.of(l, &[], l.heartbeat.reordered));
         out.counter(
             "heartbeat_restarts",
-            "Senders that began again with a lower number.",
+            "Senders that began again, with a lower number or a far higher one.",
         );
         listeners
             .iter()

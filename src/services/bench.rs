@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::buffer::{Front, Pool};
 use crate::dns::{self, Hosts, Resolver};
-use crate::metrics::{ListenerMetrics, Metrics};
-use crate::service::{Asked, Ending, Error, Id, Io, Link, Peer, Service, Side, Status};
+use crate::ending::{Ending, Error};
+use crate::metrics::{Counted, ListenerMetrics, Metrics};
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, Peer, Service, Side, Status};
 use crate::sys::unix::Unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.
@@ -42,6 +43,22 @@ pub struct Bench<T: Service> {
     pub ending: Ending,
     /// How the session was dropped.
     pub failed: Option<Error>,
+}
+
+/// What a bench shows its service; a macro, because the service itself stays free to be borrowed.
+macro_rules! cx {
+    ($bench:expr) => {
+        Cx {
+            now: $bench.now,
+            wall: $bench.wall,
+            turn: $bench.metrics.turns,
+            draining: $bench.draining,
+            pool: &mut $bench.pool,
+            disk: &mut $bench.disk,
+            resolver: &mut $bench.resolver,
+            counted: Counted::new(&mut $bench.metrics, 0),
+        }
+    };
 }
 
 impl<T: Service> Bench<T> {
@@ -78,43 +95,47 @@ impl<T: Service> Bench<T> {
         bench
     }
 
-    /// Calls `advance` until it changes nothing, taking what is sent.
+    /// Calls `advance` as the reactor does after a fact changed, taking what is sent: once, and again for the next turn that
+    /// the service asked for, or for room that was refused before. One more call must change nothing.
     pub fn step(&mut self) {
         loop {
-            let before = (
-                self.sent.len(),
-                self.down.rx.len(),
-                self.up.rx.len(),
-                self.up.status,
-            );
             let again = self.advance_once();
             let freed = self.collect();
-            if self.closed || self.failed.is_some() {
+            if self.is_over() {
                 return;
             }
             if again {
                 self.now += Duration::from_micros(1); // the next turn
-                continue;
-            }
-            if before
-                == (
-                    self.sent.len(),
-                    self.down.rx.len(),
-                    self.up.rx.len(),
-                    self.up.status,
-                )
-                && !freed
-                && !self.drained
-            {
+            } else if !freed && !self.drained {
                 break;
             }
         }
-        let conn = self.conn.as_ref().expect("the connection is open");
+        let before = self.facts();
+        let again = self.advance_once();
+        self.collect();
+        assert!(
+            !again && !self.is_over(),
+            "a second look asked for something"
+        );
+        assert_eq!(self.facts(), before, "a second look changed something");
         self.waited = !self.down.tx.is_empty();
         assert!(
-            self.waited || self.service.deadline(conn) > self.now,
+            self.waited || self.deadline() > Some(self.now),
             "the deadline must lie ahead"
         );
+    }
+
+    /// Everything that a call of `advance` may change while the session goes on.
+    fn facts(&self) -> ([usize; 5], Status, [Finish; 2], Option<Instant>) {
+        let (down, up) = (&self.down, &self.up);
+        let counts = [
+            self.sent.len(),
+            down.rx.len(),
+            down.tx.memory_bytes(),
+            up.rx.len(),
+            up.tx.memory_bytes(),
+        ];
+        (counts, up.status, [down.finish, up.finish], self.deadline())
     }
 
     /// One call; whether the service wants another turn.
@@ -124,17 +145,10 @@ impl<T: Service> Bench<T> {
         };
         let mut asked = Asked::default();
         let mut io = Io {
-            now: self.now,
-            wall: self.wall,
-            draining: self.draining,
             drained: std::mem::take(&mut self.drained),
             down: &mut self.down,
             up: &mut self.up,
-            pool: &mut self.pool,
-            disk: &mut self.disk,
-            resolver: &mut self.resolver,
-            metrics: &mut self.metrics,
-            listener: 0,
+            cx: cx!(self),
             id: Id {
                 index: 0,
                 generation: 0,
@@ -159,12 +173,22 @@ impl<T: Service> Bench<T> {
         if (self.closed || self.failed.is_some())
             && let Some(conn) = self.conn.take()
         {
-            self.service.ended(conn, &mut self.disk, self.now);
+            self.service.ended(conn, &mut cx!(self));
         }
         if asked.turn_end {
-            self.service.turn_ended(&mut self.disk, &mut self.metrics);
+            self.service.turn_ended(&mut cx!(self));
         }
         asked.again
+    }
+
+    /// Another connection of the same service has ended.
+    pub fn ends(&mut self, conn: T::Conn) {
+        self.service.ended(conn, &mut cx!(self));
+    }
+
+    /// Files that the service writes to were moved away.
+    pub fn reopen(&mut self) {
+        self.service.reopen(&mut cx!(self));
     }
 
     /// Takes what is queued for the client, files included, as far as it takes it. Whether somebody who was refused room
@@ -354,7 +378,7 @@ fn collect(
     into: &mut Vec<u8>,
     window: &mut usize,
 ) {
-    use crate::service::Disk;
+    use crate::disk::Disk;
     while *window > 0 {
         let before = into.len();
         match link.tx.front() {

@@ -10,7 +10,8 @@
 use std::time::{Duration, Instant};
 
 use crate::config::HelloConfig;
-use crate::service::{Error, Io, Peer, Phase, Service};
+use crate::ending::{Error, Phase};
+use crate::service::{Io, Peer, Service};
 
 /// The hello service.
 pub struct Hello {
@@ -66,10 +67,10 @@ impl Service for Hello {
                     if !io.down.tx.has_room(message.len()) {
                         return Ok(());
                     }
-                    io.down.tx.put(message.as_bytes(), io.pool);
+                    io.down.tx.put(message.as_bytes(), io.cx.pool);
                     conn.next += 1;
                     conn.state = State::Awaiting {
-                        until: self.wait(io.now),
+                        until: self.wait(io.cx.now),
                     };
                 }
                 State::Awaiting { .. } if !io.down.rx.is_empty() => {
@@ -79,30 +80,30 @@ impl Service for Hello {
                         return Ok(());
                     }
                     conn.state = State::Pausing {
-                        until: io.now + self.config.interval,
+                        until: io.cx.now + self.config.interval,
                     };
                 }
-                // A client that will not reply any more gets no more messages.
-                State::Awaiting { .. } | State::Pausing { .. } if io.down.is_drained() => {
+                // A client that will not reply any more gets no more messages, whatever it said during a pause.
+                State::Awaiting { .. } | State::Pausing { .. } if io.down.eof => {
                     io.close();
                     return Ok(());
                 }
-                State::Awaiting { until } if io.now >= until && !io.drained => {
+                State::Awaiting { until } if io.cx.now >= until && !io.drained => {
                     return Err(Error::TimedOut(Phase::Idle));
                 }
                 State::Awaiting { ref mut until } => {
                     if io.drained {
-                        *until = self.wait(io.now);
+                        *until = self.wait(io.cx.now);
                     }
                     return Ok(());
                 }
                 State::Pausing { until } => {
                     io.down.rx.clear();
-                    if io.now < until {
+                    if io.cx.now < until {
                         return Ok(());
                     }
                     conn.state = State::Ready {
-                        until: self.wait(io.now),
+                        until: self.wait(io.cx.now),
                     };
                 }
             }
@@ -170,6 +171,16 @@ mod tests {
         let mut bench = bench(3);
         bench.later(Duration::from_secs(60));
         assert!(matches!(bench.failed, Some(Error::TimedOut(Phase::Idle))));
+    }
+
+    #[test]
+    fn the_end_together_with_what_comes_during_a_pause_is_seen_at_once() {
+        let mut bench = bench(3);
+        bench.expect(b"hello0").peer_sends(b"by");
+        bench
+            .peer_sends_and_closes(b"e")
+            .expect(b"")
+            .expect_closed();
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::buffer::pour;
 use crate::config::{TcpEchoConfig, Transform};
-use crate::service::{Error, Io, Peer, Phase, Service};
+use crate::ending::{Error, Phase};
+use crate::service::{Io, Peer, Service};
 use crate::wire::upper::{self, GROWTH_MAX, Upper};
 
 /// What is upper-cased at a time where the text is not ASCII, so that its growth stays bounded.
@@ -53,7 +54,7 @@ impl TcpEcho {
         if self.transform == Transform::None
             || (upper.is_idle() && upper::ascii_in_place(rx.bytes_mut()))
         {
-            return pour(rx, tx, usize::MAX, io.pool) > 0;
+            return pour(rx, tx, usize::MAX, io.cx.pool) > 0;
         }
         let count = rx.len().min(PIECE_BYTES);
         if !tx.has_room(GROWTH_MAX * count) {
@@ -61,7 +62,7 @@ impl TcpEcho {
         }
         self.piece.clear();
         upper.push(&rx.bytes()[..count], &mut self.piece);
-        tx.put(&self.piece, io.pool);
+        tx.put(&self.piece, io.cx.pool);
         rx.consume(count);
         true
     }
@@ -84,14 +85,14 @@ impl Service for TcpEcho {
             moved = true;
         }
         if moved {
-            conn.idle_until = io.now + self.idle_timeout;
+            conn.idle_until = io.cx.now + self.idle_timeout;
         }
-        if io.down.is_drained() || (io.draining && io.down.rx.is_empty()) {
+        if io.down.is_drained() || (io.cx.draining && io.down.rx.is_empty()) {
             self.piece.clear();
             conn.upper.finish(&mut self.piece);
-            io.down.tx.put(&self.piece, io.pool); // at most three bytes
+            io.down.tx.put(&self.piece, io.cx.pool); // at most three bytes
             io.close();
-        } else if io.now >= conn.idle_until && io.down.tx.is_empty() {
+        } else if io.cx.now >= conn.idle_until && io.down.tx.is_empty() {
             return Err(Error::TimedOut(Phase::Idle));
         }
         Ok(())

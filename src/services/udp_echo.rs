@@ -3,8 +3,7 @@
 //! ASCII is changed in place and sent from where it arrived.
 
 use crate::config::{Transform, UdpEchoConfig};
-use crate::service::{DatagramIo, DatagramService};
-use crate::sys::Batch;
+use crate::service::datagram::{DATAGRAM_BYTES_MAX, DatagramIo, DatagramService};
 use crate::wire::upper;
 
 /// The echo service.
@@ -32,7 +31,7 @@ impl DatagramService for UdpEcho {
         }
         self.answer.clear();
         upper::datagram(io.payload, &mut self.answer);
-        if self.answer.len() <= Batch::DATAGRAM_BYTES_MAX {
+        if self.answer.len() <= DATAGRAM_BYTES_MAX {
             io.reply(&self.answer);
         } else {
             io.metrics.dropped_unsent += 1; // it grew beyond what a datagram can carry

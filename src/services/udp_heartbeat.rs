@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::UdpHeartbeatConfig;
 use crate::metrics::{HeartbeatMetrics, ListenerMetrics};
-use crate::service::{DatagramIo, DatagramService, Outbox};
+use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::wire::heartbeat::{self, Change, Patience, State, Tracker};
 use crate::wire::stamp::Stamp;
 
@@ -309,6 +309,27 @@ mod tests {
         );
         bench.later(1).beats(1, 1);
         assert_eq!(bench.metrics.heartbeat.restarts, 1);
+    }
+
+    #[test]
+    fn no_sender_spoils_the_sums_of_the_others() {
+        let mut bench = Bench::new(3, 0, 10);
+        bench.beats(1, 1).beats(2, 1);
+        for far in [
+            9_223_372_036_854_775_808,
+            u64::MAX,
+            1 << 53,
+            1 << 32,
+            5_000_000,
+        ] {
+            bench.sends(1, format!("Heartbeat {far} 1.0").as_bytes());
+            bench.sends(3, format!("Heartbeat {far} 1.0").as_bytes());
+        }
+        assert_eq!(bench.metrics.heartbeat.lost, 0);
+        bench.beats(2, 4);
+        assert_eq!(bench.metrics.heartbeat.lost, 2);
+        bench.beats(2, 3);
+        assert_eq!(bench.metrics.heartbeat.lost, 1);
     }
 
     #[test]

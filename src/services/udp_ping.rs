@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Fraction, UdpPingConfig};
 use crate::metrics::ListenerMetrics;
-use crate::service::{DatagramIo, DatagramService, Outbox};
+use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::wire::ping;
 
 /// The ping service.

@@ -29,13 +29,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::prolonged;
-use crate::buffer::File;
 use crate::config::{Overwrite, UploadConfig};
-use crate::service::{Disk, Error, FileKind, Io, Peer, Phase, Service};
+use crate::disk::File;
+use crate::disk::{Disk, FileKind};
+use crate::ending::{Error, Phase};
+use crate::service::{Cx, Io, Peer, Service};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
 use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner, UserInfo};
-use crate::wire::upload::{FileHeader, SafeName};
+use crate::wire::text::Quoted;
+use crate::wire::upload::{FileHeader, SafeName, blanks_before_header, is_blank};
 
 /// Where files stand until they are whole. A name of a client never begins with a dot, so none leads here.
 const PARTIAL: &str = ".partial";
@@ -81,7 +84,7 @@ enum State {
         until: Instant,
     },
     /// The header of the next file is awaited. What came of it is gathered here, because it may be longer than a page; while
-    /// that is nothing, the connection is idle.
+    /// that is nothing but blanks, the connection is idle.
     Header { gathered: Vec<u8>, until: Instant },
     /// The bytes of a file are coming.
     Body {
@@ -148,23 +151,23 @@ impl Upload {
     fn begin(&mut self, header: &[u8], io: &mut Io<'_>) -> Result<State, Error> {
         let header = FileHeader::parse(header, self.file_bytes_max)
             .map_err(|error| Error::Protocol(error.to_string()))?;
-        let name = SafeName::reduce(&header.filename)
-            .map_err(|error| Error::Refused(format!("{:?}: {error}", header.filename)))?;
+        let name = SafeName::reduce_portable(&header.filename)
+            .map_err(|error| Error::Refused(format!("{}: {error}", Quoted(&header.filename))))?;
         let failed = |error| Error::Disk(name.to_string(), error);
         // Looked at before the client sends for nothing; the rename at the end looks again.
         if self.overwrite == Overwrite::Refuse
-            && is_taken(&self.folder, &name, io.disk).map_err(failed)?
+            && is_taken(&self.folder, &name, io.cx.disk).map_err(failed)?
         {
             return Err(Error::Refused(format!("{name}: there is such a file")));
         }
-        let free_bytes = io.disk.free_bytes(&self.folder).map_err(failed)?;
+        let free_bytes = io.cx.disk.free_bytes(&self.folder).map_err(failed)?;
         if header.size_bytes > free_bytes {
             return Err(Error::Refused(format!(
                 "{name}: {} bytes, and the disk has room for {free_bytes}",
                 header.size_bytes
             )));
         }
-        let (partial, file) = self.create_partial(io.disk).map_err(failed)?;
+        let (partial, file) = self.create_partial(io.cx.disk).map_err(failed)?;
         Ok(State::Body {
             incoming: Box::new(Incoming {
                 name,
@@ -172,9 +175,9 @@ impl Upload {
                 file,
                 size_bytes: header.size_bytes,
                 written_bytes: 0,
-                began: io.now,
+                began: io.cx.now,
             }),
-            until: io.now + self.idle_timeout,
+            until: io.cx.now + self.idle_timeout,
         })
     }
 
@@ -226,6 +229,7 @@ impl Incoming {
         while written < count {
             let offset = self.written_bytes + written as u64;
             match io
+                .cx
                 .disk
                 .write_at(&self.file, offset, &rx.bytes()[written..count])
             {
@@ -237,7 +241,7 @@ impl Incoming {
         }
         self.written_bytes += count as u64;
         rx.consume(count);
-        rx.release(io.pool); // the page after a full one is a large one
+        rx.release(io.cx.pool); // the page after a full one is a large one
         Ok(count)
     }
 
@@ -267,8 +271,8 @@ impl Service for Upload {
             conn.state = match &mut conn.state {
                 State::Greeting { until } => {
                     let mut challenge = [0; CHALLENGE_BYTES];
-                    io.disk.entropy(&mut challenge);
-                    io.down.tx.put(&challenge, io.pool);
+                    io.cx.disk.entropy(&mut challenge);
+                    io.down.tx.put(&challenge, io.cx.pool);
                     State::Answer {
                         challenge,
                         until: *until,
@@ -284,7 +288,7 @@ impl Service for Upload {
                         return Err(Error::Refused("a wrong answer to the challenge".to_owned()));
                     }
                     io.down.rx.consume(answer_bytes);
-                    self.after_handshake(*until, io.now)
+                    self.after_handshake(*until, io.cx.now)
                 }
                 State::Login { scanner, until } => {
                     let bytes = io.down.rx.bytes();
@@ -302,39 +306,50 @@ impl Service for Upload {
                         .as_ref()
                         .is_some_and(|users| users.verify(&login))
                     {
-                        log::info!("upload {}: login of {:?} refused", conn.peer, login.user);
-                        io.down.tx.put(login::REFUSED, io.pool);
+                        let user = Quoted(&login.user);
+                        log::info!("upload {}: login of {user} refused", conn.peer);
+                        io.down.tx.put(login::REFUSED, io.cx.pool);
                         io.close();
                         return Ok(());
                     }
-                    io.down.tx.put(login::ACCEPTED, io.pool);
-                    self.idle(io.now)
+                    io.down.tx.put(login::ACCEPTED, io.cx.pool);
+                    self.idle(io.cx.now)
                 }
                 State::Header { gathered, until } => {
-                    match frame::decode(gathered, self.header_bytes_max) {
-                        Err(error) => return Err(Error::Protocol(error.to_string())),
-                        Ok(Frame::Complete { payload, .. }) => self.begin(payload, io)?,
-                        Ok(Frame::Partial { missing }) => {
-                            let rx = &mut io.down.rx;
-                            let count = missing.min(rx.len());
-                            if count == 0 {
-                                let begun = !gathered.is_empty();
-                                let phase = if begun { Phase::Head } else { Phase::Idle };
-                                return wait(io, *until, phase, begun, || "a file header".into());
+                    let limit = self.header_bytes_max;
+                    let missing = match blanks_before_header(gathered, limit) {
+                        // One at a time: what follows a blank may be the whole header.
+                        None => 1,
+                        Some(blanks) => {
+                            gathered.drain(..blanks);
+                            match frame::decode(gathered, limit) {
+                                Err(error) => return Err(Error::Protocol(error.to_string())),
+                                Ok(Frame::Partial { missing }) => missing,
+                                Ok(Frame::Complete { payload, .. }) => {
+                                    conn.state = self.begin(payload, io)?;
+                                    continue;
+                                }
                             }
-                            if gathered.is_empty() {
-                                *until = io.now + self.handshake_timeout;
-                            }
-                            gathered.extend_from_slice(&rx.bytes()[..count]);
-                            rx.consume(count);
-                            continue;
                         }
+                    };
+                    let rx = &mut io.down.rx;
+                    let count = missing.min(rx.len());
+                    let was_begun = !is_blank(gathered);
+                    if count == 0 {
+                        let phase = if was_begun { Phase::Head } else { Phase::Idle };
+                        return wait(io, *until, phase, was_begun, || "a file header".into());
                     }
+                    gathered.extend_from_slice(&rx.bytes()[..count]);
+                    rx.consume(count);
+                    if !was_begun && !is_blank(gathered) {
+                        *until = io.cx.now + self.handshake_timeout;
+                    }
+                    continue;
                 }
                 State::Body { incoming, until } => {
                     let count = incoming.write(io)?;
                     let (rate_min, most) = (self.body_rate_min, self.idle_timeout);
-                    *until = prolonged(*until, count, rate_min, io.now, most);
+                    *until = prolonged(*until, count, rate_min, io.cx.now, most);
                     if incoming.written_bytes < incoming.size_bytes {
                         return wait(io, *until, Phase::Body, true, || {
                             let Incoming {
@@ -346,28 +361,27 @@ impl Service for Upload {
                             format!("{name} after {written_bytes} of {size_bytes} bytes")
                         });
                     }
-                    let name = self.store(incoming, io.disk)?;
-                    io.metrics.files_stored += 1;
-                    io.metrics.file_bytes_stored += incoming.size_bytes;
+                    let name = self.store(incoming, io.cx.disk)?;
+                    io.cx.counted.stored(incoming.size_bytes);
                     log::info!(
                         "upload {}: stored {name}, {} bytes in {:.3} s",
                         conn.peer,
                         incoming.size_bytes,
-                        (io.now - incoming.began).as_secs_f64()
+                        (io.cx.now - incoming.began).as_secs_f64()
                     );
-                    if io.draining {
-                        conn.state = self.idle(io.now);
+                    if io.cx.draining {
+                        conn.state = self.idle(io.cx.now);
                         io.close();
                         return Ok(());
                     }
                     conn.stored += 1;
                     if conn.stored >= self.files_per_turn_max {
                         conn.stored = 0;
-                        conn.state = self.idle(io.now);
+                        conn.state = self.idle(io.cx.now);
                         io.again();
                         return Ok(());
                     }
-                    self.idle(io.now)
+                    self.idle(io.cx.now)
                 }
             };
         }
@@ -383,11 +397,11 @@ impl Service for Upload {
         }
     }
 
-    fn ended(&mut self, conn: Conn, disk: &mut dyn Disk, _now: Instant) {
+    fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
         let State::Body { incoming, .. } = conn.state else {
             return;
         };
-        if let Err(error) = disk.remove(&self.folder, &incoming.partial) {
+        if let Err(error) = cx.disk.remove(&self.folder, &incoming.partial) {
             let path = incoming.partial.display();
             log::error!("upload {}: {path} stays behind: {error}", conn.peer);
         }
@@ -403,14 +417,18 @@ fn wait(
     what: impl Fn() -> String,
 ) -> Result<(), Error> {
     if io.down.eof && begun {
+        // What was said before is still sent: the end may have come together with what it answers.
+        if !io.down.tx.is_empty_or_wakes() {
+            return Ok(());
+        }
         return Err(Error::Protocol(format!(
             "the stream ended within {}",
             what()
         )));
     }
-    if io.down.eof || (io.draining && !begun) {
+    if io.down.eof || (io.cx.draining && !begun) {
         io.close();
-    } else if io.now >= until {
+    } else if io.cx.now >= until {
         return Err(Error::TimedOut(phase));
     }
     Ok(())
@@ -645,6 +663,129 @@ mod tests {
         }
     }
 
+    /// What a client may put behind a line: it typed it, or printed it.
+    const LINE_ENDS: [&[u8]; 6] = [b"\n", b"\r\n", b"\r", b" \r\n", b"\r\n\r\n", b" \t \n"];
+
+    #[test]
+    fn a_line_end_behind_an_answer_or_a_login_is_passed_over_at_every_cut() {
+        for end in LINE_ENDS {
+            for handshake in Handshake::ALL {
+                let connect = || {
+                    let mut server = Server::new(handshake, with_login);
+                    let mut sent = Vec::new();
+                    if handshake.needs_secret() {
+                        let challenge = server.bench.received().try_into().expect("32 bytes");
+                        sent = handshake.answer(&Secret::from(SECRET), &challenge);
+                        sent.extend(end);
+                    }
+                    sent.extend([LOGIN, end].concat());
+                    // Headers whose length is 32, that of a blank, and 29.
+                    sent.extend(file("a", b"abc"));
+                    sent.extend(framed("{\"filename\":\"b\",\"filesize\":0}"));
+                    (server, sent)
+                };
+                for cut in (0..connect().1.len()).step_by(7).chain([usize::MAX]) {
+                    let (mut server, sent) = connect();
+                    match cut {
+                        usize::MAX => sent.chunks(1).for_each(|byte| _ = server.sends(byte)),
+                        cut => _ = server.sends(&sent[..cut]).sends(&sent[cut..]),
+                    }
+                    server.bench.expect(login::ACCEPTED).expect_open();
+                    server.bench.peer_closes().expect_closed();
+                    server.expect_files(&[("a", b"abc"), ("b", b"")]);
+                }
+                // Without a login the line end stands in front of the first header.
+                if handshake.needs_secret() {
+                    let mut server = Server::new(handshake, |_| {});
+                    let challenge = server.bench.received().try_into().expect("32 bytes");
+                    let answer = handshake.answer(&Secret::from(SECRET), &challenge);
+                    server.sends(&answer).sends(end).sends(&file("a", b"abc"));
+                    server.expect_files(&[("a", b"abc")]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_end_is_no_beginning_of_a_header() {
+        for end in LINE_ENDS {
+            let logged_in = || {
+                let mut server = Server::new(Handshake::None, with_login);
+                server.sends(&[LOGIN, end].concat());
+                server.bench.expect(login::ACCEPTED).expect_open();
+                server
+            };
+            // It may end the stream, it may be followed by a pause, and it waits for no more when the process ends.
+            logged_in().bench.peer_closes().expect_closed();
+            let mut server = logged_in();
+            server.bench.later(Duration::from_secs(59)).expect_open();
+            server.sends(&file("a", b"abc"));
+            server.expect_files(&[("a", b"abc")]);
+            let mut server = logged_in();
+            server.bench.draining = true;
+            server.bench.step();
+            server.bench.expect_closed();
+        }
+    }
+
+    #[test]
+    fn a_header_is_json_and_may_be_surrounded_by_blanks() {
+        for json in [
+            "{\"filename\":\"a\",\"filesize\":1}\r\n",
+            "\n {\"filename\": \"a\",\n\"filesize\": 1}\n\n",
+        ] {
+            let mut server = Server::plain();
+            server.sends(&framed(json)).sends(b"x");
+            server.expect_files(&[("a", b"x")]);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_safe_everywhere_is_refused_with_the_reason() {
+        for (name, why) in [
+            ("CON", "\"CON\": the file name is that of a device"),
+            (
+                "x/nul.txt",
+                "\"x/nul.txt\": the file name is that of a device",
+            ),
+            ("a:b", "\"a:b\": the file name holds ':'"),
+            (
+                "x.",
+                "\"x.\": the file name begins or ends with a blank, or ends with a dot",
+            ),
+            ("x ", "\"x \": the file name begins or ends with a blank"),
+            ("-rf", "\"-rf\": the file name begins with a hyphen"),
+            (
+                "a\\u202eb",
+                "\"a\\u{202e}b\": the file name holds a character that is not seen: U+202E",
+            ),
+            (
+                "a\\nb",
+                "\"a\\nb\": the file name holds a character that is not seen: U+000A",
+            ),
+        ] {
+            let mut server = Server::plain();
+            let json = format!("{{\"filename\": \"{name}\", \"filesize\": 1}}");
+            server.sends(&framed(&json)).expect_dropped(why);
+        }
+        let mut server = Server::plain();
+        let long = format!(
+            "{{\"filename\": \"{}\", \"filesize\": 1}}",
+            "x".repeat(60_000)
+        );
+        server
+            .sends(&framed(&long))
+            .expect_dropped("bytes more]\": the file name is longer than 255 bytes");
+        let failed = server.bench.failed.expect("refused").to_string();
+        assert!(failed.len() < 400, "{failed}");
+        let mut server = Server::plain();
+        server
+            .sends(&framed(&format!("{:?}", "x".repeat(60_000))))
+            .expect_dropped("it is a text");
+        let failed = server.bench.failed.expect("refused").to_string();
+        assert!(failed.len() < 100, "{failed}");
+    }
+
     #[test]
     fn several_files_and_an_empty_one_come_on_one_connection() {
         let mut server = Server::plain();
@@ -771,7 +912,7 @@ mod tests {
         server.bench.later(seconds(4));
         assert_eq!(timed_out(&server), Some(Phase::Handshake));
         let mut server = Server::plain();
-        let bytes = file("a", b"abc");
+        let bytes = file("abc", b"abc");
         server.sends(&bytes[..1]).bench.later(seconds(6));
         server.sends(&bytes[1..2]).bench.later(seconds(4));
         assert_eq!(timed_out(&server), Some(Phase::Head));

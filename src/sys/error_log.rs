@@ -55,7 +55,7 @@ fn lines() -> MutexGuard<'static, Lines> {
 }
 
 fn write_some(bytes: &[u8]) -> io::Result<usize> {
-    super::unix::append(&io::stderr(), bytes)
+    super::append::append(&io::stderr(), bytes)
 }
 
 struct Lines {

@@ -8,6 +8,7 @@
 //! 2. Events may be stale, merged or spurious. A token that nobody has is ignored by the reactor.
 //! 3. Nothing blocks but [`Sys::poll`].
 
+mod append;
 pub mod error_log;
 pub mod sim;
 pub mod unix;
@@ -18,8 +19,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::buffer::File;
-use crate::service::{Disk, Outbox, Peer, Reply, ReplyBytes};
+use crate::disk::{Disk, File};
+use crate::service::Peer;
+use crate::service::datagram::{DATAGRAM_BYTES_MAX, Outbox, Reply, ReplyBytes};
 
 /// The kernel, as the reactor sees it.
 pub trait Sys: Disk {
@@ -287,8 +289,6 @@ pub struct Batch {
 impl Batch {
     /// Datagrams in a batch.
     pub const SLOTS: usize = 64;
-    /// The largest UDP payload over IPv4 (RFC 768 with RFC 791's total length); IPv6 allows 20 bytes more.
-    pub const DATAGRAM_BYTES_MAX: usize = 65_527;
     /// From one slot to the next. Not a power of two: slots at multiples of 64 KiB would all compete for the same sets of
     /// the processor's caches.
     const STRIDE: usize = 65_536 + 192;
@@ -303,7 +303,7 @@ impl Batch {
 
     /// The whole of one slot.
     pub fn slot_mut(&mut self, slot: usize) -> &mut [u8] {
-        &mut self.slots[slot * Self::STRIDE..][..Self::DATAGRAM_BYTES_MAX]
+        &mut self.slots[slot * Self::STRIDE..][..DATAGRAM_BYTES_MAX]
     }
 
     /// The bytes of one reply: in the slot it arrived in, or in the outbox.

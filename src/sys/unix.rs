@@ -31,9 +31,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
-use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log};
-use crate::buffer::{File, Handle};
-use crate::service::{Disk, Entry, FileKind, Metadata, Outbox, Peer, Reply};
+use super::{Batch, Bind, Event, Signal, Sys, Unsent, append, error_log};
+use crate::disk::{Disk, Entry, File, FileKind, Handle, Metadata};
+use crate::service::Peer;
+use crate::service::datagram::{Outbox, Reply};
 
 /// Events taken from the kernel in one poll.
 const EVENTS_MAX: usize = 1024;
@@ -52,8 +53,6 @@ const NAMES_BYTES: usize = 32 * 1024;
 /// How often a file below a root is looked for while others rename what lies on the way. Each try is one system call; a
 /// rename that is slower than all of them is not known.
 const RACES_MAX: usize = 128;
-/// What a pipe that has room takes without waiting (`PIPE_BUF` of Linux).
-const PIPE_BYTES: usize = 4096;
 const SIGNALS: Token = Token(usize::MAX - 1);
 
 /// The real kernel.
@@ -489,28 +488,6 @@ fn send_flags(more: bool) -> SendFlags {
     }
 }
 
-/// Appends to a file, a pipe or a terminal without waiting; how many of the bytes. Standard error is shared with other
-/// processes, so it is not for us to make it non-blocking. A pipe that polls writable takes `PIPE_BUF` bytes at once
-/// (`man 7 pipe`); a regular file always polls so.
-pub(super) fn append(file: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    let mut poll = [rustix::event::PollFd::new(
-        file,
-        rustix::event::PollFlags::OUT,
-    )];
-    let at_once = rustix::event::Timespec::default();
-    if retry_on_intr(|| rustix::event::poll(&mut poll, Some(&at_once)))? == 0 {
-        return Err(io::ErrorKind::WouldBlock.into());
-    }
-    let stat = retry_on_intr(|| fs::fstat(file))?;
-    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    let count = if regular {
-        bytes.len()
-    } else {
-        bytes.len().min(PIPE_BYTES)
-    };
-    Ok(retry_on_intr(|| rustix::io::write(file, &bytes[..count]))?)
-}
-
 /// The descriptor of a file that this kernel opened.
 fn descriptor(file: &File) -> io::Result<&OwnedFd> {
     match file.handle() {
@@ -568,16 +545,23 @@ fn metadata(stat: &fs::Stat) -> Metadata {
         FileType::Directory => FileKind::Folder,
         _ => FileKind::Other,
     };
-    let modified = match u64::try_from(stat.st_mtime) {
-        Ok(seconds) => SystemTime::UNIX_EPOCH + Duration::new(seconds, stat.st_mtime_nsec as u32),
-        Err(_) => SystemTime::UNIX_EPOCH, // a time before 1970 has no place in HTTP
-    };
     Metadata {
         kind,
         len: stat.st_size as u64,
-        modified,
+        modified: moment(stat.st_mtime, stat.st_mtime_nsec),
+        changed: moment(stat.st_ctime, stat.st_ctime_nsec),
         identity: (stat.st_dev, stat.st_ino),
     }
+}
+
+/// A moment as the kernel tells it. Before 1970 the seconds are negative, and the nanoseconds still count forwards.
+fn moment(seconds: i64, nanoseconds: u64) -> SystemTime {
+    let span = Duration::from_secs(seconds.unsigned_abs());
+    let second = match seconds < 0 {
+        true => SystemTime::UNIX_EPOCH - span,
+        false => SystemTime::UNIX_EPOCH + span,
+    };
+    second + Duration::from_nanos(nanoseconds)
 }
 
 impl Disk for Unix {
@@ -665,7 +649,7 @@ impl Disk for Unix {
     }
 
     fn append(&mut self, file: &File, bytes: &[u8]) -> io::Result<usize> {
-        append(descriptor(file)?, bytes)
+        append::append(descriptor(file)?, bytes)
     }
 
     fn create(&mut self, root: &File, path: &Path) -> io::Result<File> {

@@ -14,7 +14,9 @@
 //! - [`Tracker`] has no clock: it is driven by the `now` that is handed in, and [`Tracker::deadline`] says when it next
 //!   changes by itself. [`Tracker::advance`] is harmless at any other time.
 //! - Loss is counted by gaps in the sequence; a number from a gap that comes after all was reordered, not lost.
-//! - A number that is not above the highest, with a TIME later than the highest one's, is a sender that began again.
+//! - A number that is not above the highest, with a TIME later than the highest one's, is a sender that began again; so
+//!   is one more than [`GAP_MAX`] above it. Any sender can claim any number: what one of them can add to a sum over all is
+//!   bounded by [`LOST_MAX`], so that the losses of the others still show in it.
 //!
 //! Not here: how many senders are tracked and which one goes when there are too many; logging and metrics.
 
@@ -85,6 +87,13 @@ fn mac(secret: &Secret, line: &[u8]) -> Hmac<Sha256> {
 /// How many sequence numbers below the highest are remembered, to tell a duplicate from a late arrival.
 pub const WINDOW: u64 = 128;
 
+/// The widest step between two numbers that is taken for a loss: at a hundred a second, three hours of it.
+pub const GAP_MAX: u64 = 1 << 20;
+
+/// [`Counts::lost`] counts no further. The sum over two million senders is still exact in the floating point numbers that
+/// metrics are read as.
+pub const LOST_MAX: u64 = u32::MAX as u64;
+
 /// How long a sender may be silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -141,13 +150,13 @@ impl fmt::Display for Change {
 pub struct Counts {
     /// Heartbeats received, duplicates included.
     pub received: u64,
-    /// Sequence numbers that were skipped and did not come since.
+    /// Sequence numbers that were skipped and did not come since, up to [`LOST_MAX`].
     pub lost: u64,
     /// Heartbeats that came a second time.
     pub duplicates: u64,
     /// Heartbeats that came after a later one.
     pub reordered: u64,
-    /// How often the sender began again with a lower number.
+    /// How often the sender began again, with a lower number or a far higher one.
     pub restarts: u64,
 }
 
@@ -218,21 +227,21 @@ impl Tracker {
 
     /// Enters a sequence number into the window and the counts.
     fn count(&mut self, stamp: Stamp) {
-        if let Some(step @ 1..) = stamp.sequence.checked_sub(self.highest.sequence) {
-            self.counts.lost = self.counts.lost.saturating_add(step - 1);
-            self.window = if step < WINDOW {
-                self.window << step | 1
-            } else {
-                1
-            };
-            self.highest = stamp;
-            return;
-        }
-        if stamp.sent_at > self.highest.sent_at {
-            self.counts.restarts += 1;
-            self.window = 1;
-            self.highest = stamp;
-            return;
+        let step = stamp.sequence.checked_sub(self.highest.sequence);
+        match step {
+            Some(step @ 1..=GAP_MAX) => {
+                self.counts.lost = (self.counts.lost + step - 1).min(LOST_MAX);
+                self.window = if step < WINDOW {
+                    self.window << step | 1
+                } else {
+                    1
+                };
+                self.highest = stamp;
+                return;
+            }
+            Some(1..) => return self.restart(stamp),
+            _ if stamp.sent_at > self.highest.sent_at => return self.restart(stamp),
+            _ => {}
         }
         let age = self.highest.sequence - stamp.sequence;
         let bit = if age < WINDOW { 1 << age } else { 0 };
@@ -243,6 +252,13 @@ impl Tracker {
             self.counts.reordered += 1;
             self.counts.lost = self.counts.lost.saturating_sub(1);
         }
+    }
+
+    /// Forgets which numbers came: the sender counts from another one now.
+    fn restart(&mut self, stamp: Stamp) {
+        self.counts.restarts += 1;
+        self.window = 1;
+        self.highest = stamp;
     }
 
     /// Lets time pass until `now`. One call makes one step at most: call it until it answers `None`, and a sender that
@@ -442,10 +458,33 @@ mod tests {
                 ..none
             }
         );
+    }
+
+    #[test]
+    fn a_wide_jump_is_a_restart_and_losses_stop_at_a_bound() {
+        let counts = |received, lost, restarts| Counts {
+            received,
+            lost,
+            restarts,
+            ..Counts::default()
+        };
         assert_eq!(
-            counted(&[(0, 1), (u64::MAX, 2), (u64::MAX, 2)]).lost,
-            u64::MAX - 1
+            counted(&[(1, 1), (1 + GAP_MAX, 2)]),
+            counts(2, GAP_MAX - 1, 0)
         );
+        for far in [2 + GAP_MAX, 1 << 32, 1 << 63, u64::MAX] {
+            // What comes next is counted from there, or from where the sender goes back to.
+            let beats = [(1, 1), (far, 0), (far.saturating_add(2), 0), (2, 3), (4, 4)];
+            let lost = 1 + u64::from(far < u64::MAX);
+            let duplicates = u64::from(far == u64::MAX);
+            let expected = Counts {
+                duplicates,
+                ..counts(5, lost, 2)
+            };
+            assert_eq!(counted(&beats), expected, "{far}");
+        }
+        let wide: Vec<_> = (0..5000).map(|i| (i * GAP_MAX, i)).collect();
+        assert_eq!(counted(&wide), counts(5000, LOST_MAX, 0));
     }
 
     #[test]

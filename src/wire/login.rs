@@ -17,11 +17,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use md5::{Digest, Md5};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use subtle::ConstantTimeEq;
 
 use super::challenge::Secret;
-use super::hex;
+use super::{JSON_BLANKS, hex};
 
 /// The longest login object that anybody needs, in bytes; a sensible limit for [`ObjectScanner::new`].
 pub const LOGIN_BYTES_MAX: usize = 4096;
@@ -123,7 +123,7 @@ impl Place {
     fn next(self, byte: u8) -> Result<Self, ScanError> {
         Ok(match (self, byte) {
             (Self::Before, b'{') => Self::Inside { depth: 1 },
-            (Self::Before, b' ' | b'\t' | b'\r' | b'\n') => Self::Before,
+            (Self::Before, byte) if JSON_BLANKS.contains(&byte) => Self::Before,
             (Self::Before, found) => return Err(ScanError::NotAnObject { found }),
             (Self::Inside { depth }, b'{') => Self::Inside { depth: depth + 1 },
             (Self::Inside { depth: 1 }, b'}') => Self::After,
@@ -146,7 +146,7 @@ pub struct Login {
     pub password: Secret,
 }
 
-/// Why an object is not a login; the words are the JSON parser's, which never quote a value of the object.
+/// Why an object is not a login; the words never quote a value of the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginError(String);
 
@@ -164,8 +164,7 @@ impl Login {
     /// # Errors
     /// Anything but an object with `"operate": "login"` and texts `user` and `passwd`.
     pub fn parse(object: &[u8]) -> Result<Self, LoginError> {
-        let value: serde_json::Value =
-            serde_json::from_slice(object).map_err(|error| LoginError(error.to_string()))?;
+        let value = super::json_object(object).map_err(LoginError)?;
         let text = |key: &str| match value.get(key) {
             Some(serde_json::Value::String(text)) => Ok(text.as_str()),
             Some(_) => Err(LoginError(format!("{key:?} is not a text"))),
@@ -204,13 +203,9 @@ impl Login {
 /// # Errors
 /// An object without a truth value `flag`.
 pub fn parse_answer(object: &[u8]) -> Result<bool, LoginError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        flag: bool,
-    }
-    let answer: Answer =
-        serde_json::from_slice(object).map_err(|error| LoginError(error.to_string()))?;
-    Ok(answer.flag)
+    let object = super::json_object(object).map_err(LoginError)?;
+    let flag = object.get("flag").and_then(serde_json::Value::as_bool);
+    flag.ok_or_else(|| LoginError("\"flag\" is not true or false".to_owned()))
 }
 
 /// The users that may log in: the contents of a user file.

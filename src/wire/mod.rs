@@ -19,3 +19,21 @@ pub mod stamp;
 pub mod text;
 pub mod upload;
 pub mod upper;
+
+use serde_json::{Map, Value};
+
+/// White space between the parts of JSON (RFC 8259, section 2).
+const JSON_BLANKS: &[u8] = b" \t\r\n";
+
+/// Reads a JSON object, or says why there is none: in the parser's words where it is no JSON, and never in the peer's.
+fn json_object(json: &[u8]) -> Result<Map<String, Value>, String> {
+    let found = match serde_json::from_slice(json).map_err(|error| error.to_string())? {
+        Value::Object(object) => return Ok(object),
+        Value::Array(_) => "a list",
+        Value::String(_) => "a text",
+        Value::Number(_) => "a number",
+        Value::Bool(_) => "true or false",
+        Value::Null => "null",
+    };
+    Err(format!("it is {found}"))
+}

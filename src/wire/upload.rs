@@ -9,7 +9,10 @@
 //!
 //! Rules:
 //! - A header is parsed into [`FileHeader`] or refused with words that name the key and what is wrong with it.
-//! - A file name becomes a [`SafeName`] or nothing: the last component, one plain visible file in the target folder.
+//! - A file name becomes a [`SafeName`] or nothing: the last component, one plain visible file in the target folder, that
+//!   other systems can have as well. Nothing in it is replaced: two names would become one.
+//! - Blanks in front of a header are passed over ([`blanks_before_header`]): a client that ends its login, or its answer to
+//!   a challenge, as a line is as good as another.
 //! - Unknown keys are ignored, so that either side may be older.
 //!
 //! Not here: frames (see [`super::frame`]), digests of the body, files.
@@ -19,13 +22,19 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::hex;
+use super::frame::{self, LENGTH_BYTES};
+use super::text::is_hidden;
+use super::{JSON_BLANKS, hex};
 
 /// The longest header or answer that anybody needs, in bytes; a sensible limit for [`super::frame::decode`].
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// The longest file name that the usual file systems take, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
+
+/// What is left of a name in front of its extension when it is cut for a version's number: longer than the name of any
+/// device, which might otherwise be what is left.
+const STEM_BYTES_MIN: usize = 16;
 
 /// What a client says about the file that follows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,7 +56,7 @@ pub struct FileHeader {
 pub enum HeaderError {
     /// The bytes are not a JSON object.
     NotAnObject {
-        /// The JSON parser's words.
+        /// The JSON parser's words, or what was found instead; nothing of the client's text.
         message: String,
     },
     /// A key that must be there is not.
@@ -100,10 +109,8 @@ impl FileHeader {
     /// Anything but an object with a text `filename` and an integer `filesize` from 0 to `size_bytes_max`; a malformed
     /// `ack`, `sha256` or `resume`; `resume` without the other two.
     pub fn parse(json: &[u8], size_bytes_max: u64) -> Result<Self, HeaderError> {
-        let object: Map<String, Value> =
-            serde_json::from_slice(json).map_err(|error| HeaderError::NotAnObject {
-                message: error.to_string(),
-            })?;
+        let object =
+            super::json_object(json).map_err(|message| HeaderError::NotAnObject { message })?;
         let filename = match object.get("filename") {
             Some(Value::String(name)) => name.clone(),
             Some(_) => {
@@ -200,6 +207,33 @@ fn digest(object: &Map<String, Value>) -> Result<Option<[u8; 32]>, HeaderError> 
 fn to_vec(object: &impl Serialize) -> Vec<u8> {
     // Invariant: the structs of this file hold texts, numbers and truth values, which all have a JSON form.
     serde_json::to_vec(object).expect("plain values serialise")
+}
+
+/// How many blanks stand in front of the header whose frame begins `bytes`; `None` if more bytes are needed to tell. What
+/// follows the blanks may be no header: that is for the frame's reader to say.
+///
+/// The length of a header may begin with the code of a blank: `20 00 00 00 {` is a header of 32 bytes. So a blank belongs to a
+/// length where that is within `limit` and JSON of an object comes behind it. In front of a length it does not: the byte that
+/// would have to begin the JSON is then one of the real length's last, which are zero below a limit of half a megabyte.
+pub fn blanks_before_header(bytes: &[u8], limit: usize) -> Option<usize> {
+    let is_blank = |byte: &u8| JSON_BLANKS.contains(byte);
+    let begins = |rest: &[u8]| match rest.split_first_chunk::<LENGTH_BYTES>() {
+        Some((length, [first, ..])) => Some(
+            frame::decode_length(*length, limit).is_ok() && (*first == b'{' || is_blank(first)),
+        ),
+        _ => None,
+    };
+    for blanks in 0..bytes.len() {
+        if !is_blank(&bytes[blanks]) || begins(&bytes[blanks..])? {
+            return Some(blanks);
+        }
+    }
+    None
+}
+
+/// Whether these bytes, which came where a header may begin, are blanks and thus none of it so far.
+pub fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| JSON_BLANKS.contains(byte))
 }
 
 /// A frame from the server to a client that asked for `ack`.
@@ -299,7 +333,8 @@ impl Answer {
 
 /// A name that denotes one visible file directly in whatever folder it is joined to.
 ///
-/// Not empty, at most [`NAME_BYTES_MAX`] bytes, no `/`, `\`, NUL or control character, not beginning with a dot.
+/// Not empty, at most [`NAME_BYTES_MAX`] bytes, no `/`, `\`, NUL or other [hidden](is_hidden) character, not beginning with a
+/// dot or a hyphen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SafeName(String);
 
@@ -310,20 +345,49 @@ pub enum NameError {
     Empty,
     /// Its last component begins with a dot: `.`, `..` and hidden files, so that nobody plants a shell's or a web
     /// server's settings, or reaches our own `.partial`.
-    Hidden,
-    /// It holds a control character, NUL among them.
-    Control,
+    Dot,
+    /// Its last component begins with a hyphen, and would be an option to the next command that is given `*`.
+    Hyphen,
+    /// It holds a character that cannot be seen or changes what is seen, NUL and line ends among them.
+    Hidden {
+        /// The first such character.
+        found: char,
+    },
     /// Its last component is longer than [`NAME_BYTES_MAX`]; cutting it could make two names one.
     TooLong,
+    /// It holds one of the characters that Windows has other uses for, such as `:`.
+    Special {
+        /// The first such character.
+        found: char,
+    },
+    /// It is a device on Windows, whatever its extension: `CON`, `nul.txt`.
+    Device,
+    /// It begins or ends with white space, or ends with a dot: Windows takes the end off, and nobody sees either.
+    Edge,
 }
 
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the file name is empty or ends with a separator"),
-            Self::Hidden => f.write_str("the file name begins with a dot"),
-            Self::Control => f.write_str("the file name holds a control character"),
+            Self::Dot => f.write_str("the file name begins with a dot"),
+            Self::Hyphen => f.write_str("the file name begins with a hyphen, as an option does"),
+            Self::Hidden { found } => write!(
+                f,
+                "the file name holds a character that is not seen: U+{:04X}",
+                u32::from(*found)
+            ),
             Self::TooLong => write!(f, "the file name is longer than {NAME_BYTES_MAX} bytes"),
+            Self::Special { found } => {
+                write!(
+                    f,
+                    "the file name holds {found:?}, which not every system takes"
+                )
+            }
+            Self::Device => f.write_str("the file name is that of a device on some systems"),
+            Self::Edge => {
+                f.write_str("the file name begins or ends with a blank, or ends with a dot")
+            }
         }
     }
 }
@@ -331,22 +395,43 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 impl SafeName {
-    /// Reduces a name from a client to its last component, both `/` and `\` separating: `..\..\boot.ini` is `boot.ini`.
+    /// Reduces a name from a peer to its last component, both `/` and `\` separating: `..\..\boot.ini` is `boot.ini`.
     ///
     /// # Errors
-    /// See [`NameError`].
+    /// See [`NameError`]; the last three are for [`SafeName::reduce_portable`].
     pub fn reduce(name: &str) -> Result<Self, NameError> {
         let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
         if last.is_empty() {
             Err(NameError::Empty)
         } else if last.starts_with('.') {
-            Err(NameError::Hidden)
-        } else if last.chars().any(char::is_control) {
-            Err(NameError::Control)
+            Err(NameError::Dot)
+        } else if last.starts_with('-') {
+            Err(NameError::Hyphen)
+        } else if let Some(found) = last.chars().find(|c| is_hidden(*c)) {
+            Err(NameError::Hidden { found })
         } else if last.len() > NAME_BYTES_MAX {
             Err(NameError::TooLong)
         } else {
             Ok(Self(last.to_owned()))
+        }
+    }
+
+    /// The same for a file that others will fetch, back up or copy to systems of their own: its name is one that Windows
+    /// can have as well ("Naming Files, Paths, and Namespaces" of its documentation).
+    ///
+    /// # Errors
+    /// See [`NameError`].
+    pub fn reduce_portable(name: &str) -> Result<Self, NameError> {
+        let name = Self::reduce(name)?;
+        let text = name.as_str();
+        if let Some(found) = text.chars().find(|c| "<>:\"|?*".contains(*c)) {
+            Err(NameError::Special { found })
+        } else if text.trim() != text || text.ends_with('.') {
+            Err(NameError::Edge)
+        } else if is_device(text) {
+            Err(NameError::Device)
+        } else {
+            Ok(name)
         }
     }
 
@@ -364,14 +449,32 @@ impl SafeName {
         let dot = self.0.rfind('.').unwrap_or(self.0.len());
         let (stem, extension) = self.0.split_at(dot);
         let suffix = format!(".{number}{extension}");
-        // An extension that leaves no room for a stem is no extension: then the number goes to the end.
-        let (stem, suffix) = if suffix.len() < NAME_BYTES_MAX {
+        // An extension that leaves little room for a stem is no extension: then the number goes to the end.
+        let (stem, suffix) = if suffix.len() <= NAME_BYTES_MAX - STEM_BYTES_MIN {
             (stem, suffix)
         } else {
             (self.as_str(), format!(".{number}"))
         };
         let room = stem.floor_char_boundary(NAME_BYTES_MAX - suffix.len());
         Self(format!("{}{suffix}", &stem[..room]))
+    }
+}
+
+/// Whether Windows takes this for a device: by what stands in front of the first dot, blanks at its end and case aside.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default();
+    let stem = stem.trim_end().to_ascii_uppercase();
+    let port = stem
+        .strip_prefix("COM")
+        .or_else(|| stem.strip_prefix("LPT"));
+    match port {
+        Some(number) => {
+            let mut digits = number.chars();
+            let digit = digits.next();
+            digit.is_some_and(|c| c.is_ascii_digit() || "¹²³".contains(c))
+                && digits.next().is_none()
+        }
+        None => ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"].contains(&&*stem),
     }
 }
 
@@ -423,7 +526,14 @@ mod tests {
                 .unwrap_err()
                 .to_string()
         };
-        assert!(message("[1]").starts_with("the file header is not a JSON object: invalid type"));
+        assert_eq!(
+            message("[1]"),
+            "the file header is not a JSON object: it is a list"
+        );
+        assert_eq!(
+            message(&format!("{:?}", "x".repeat(60_000))),
+            "the file header is not a JSON object: it is a text"
+        );
         assert!(message("").starts_with("the file header is not a JSON object: EOF"));
         assert_eq!(message("{}"), "the file header has no \"filename\"");
         assert_eq!(
@@ -498,13 +608,144 @@ mod tests {
             assert_eq!(reduce(name), Err(NameError::Empty), "{name:?}");
         }
         for name in [".", "..", "a/..", ".partial", ".bashrc"] {
-            assert_eq!(reduce(name), Err(NameError::Hidden), "{name:?}");
+            assert_eq!(reduce(name), Err(NameError::Dot), "{name:?}");
         }
-        for name in ["a\0", "a\nb", "a\u{9b}"] {
-            assert_eq!(reduce(name), Err(NameError::Control), "{name:?}");
+        for name in ["-", "-rf", "a/-x", "--"] {
+            assert_eq!(reduce(name), Err(NameError::Hyphen), "{name:?}");
+        }
+        for found in "\0\n\r\t\u{1b}\u{7f}\u{9b}\u{ad}\u{200b}\u{200f}\u{2028}\u{2029}\u{202e}\u{2066}\u{feff}\u{e0041}".chars() {
+            for name in [format!("a{found}"), format!("{found}a"), format!("a{found}b.txt")] {
+                assert_eq!(reduce(&name), Err(NameError::Hidden { found }), "{name:?}");
+            }
         }
         assert_eq!(reduce(&"a".repeat(255)), Ok("a".repeat(255)));
         assert_eq!(reduce(&"a".repeat(256)), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn names_that_other_systems_cannot_have_are_refused() {
+        let reduce = |name: &str| SafeName::reduce_portable(name).map(|name| name.to_string());
+        for name in [
+            "a.txt",
+            "x/a.txt",
+            "console",
+            "con-1",
+            "COM",
+            "COM10",
+            "COMx",
+            "lpt",
+            "LPT¹²",
+            "nul_",
+            "a b",
+            "a..b",
+            "é-ü",
+            "日本語.txt",
+            "e\u{301}",
+            "family 👪\u{fe0f}",
+            "a{b}[c];d'e&f~g#h%i",
+            "a.con",
+        ] {
+            assert_eq!(
+                reduce(name).as_deref(),
+                Ok(name.rsplit('/').next().unwrap()),
+                "{name:?}"
+            );
+        }
+        for name in [
+            "CON",
+            "con",
+            "Con.txt",
+            "prn",
+            "AUX.tar.gz",
+            "nul",
+            "NUL .txt",
+            "dir/COM1",
+            "com9.log",
+            "LPT3",
+            "lpt0",
+            "COM²",
+            "LPT³.txt",
+            "CONIN$",
+            "conout$.x",
+            "C:\\NUL",
+        ] {
+            assert_eq!(reduce(name), Err(NameError::Device), "{name:?}");
+        }
+        for found in "<>:\"|?*".chars() {
+            for name in [
+                format!("a{found}b"),
+                format!("{found}"),
+                format!("a{found}"),
+                format!("CON{found}"),
+            ] {
+                assert_eq!(reduce(&name), Err(NameError::Special { found }), "{name:?}");
+            }
+        }
+        assert_eq!(reduce("C:x"), Err(NameError::Special { found: ':' }));
+        for name in [
+            "x.",
+            "x..",
+            "x ",
+            " x",
+            "x. ",
+            "x .",
+            " ",
+            "x\u{a0}",
+            "\u{3000}x",
+            "x.txt ",
+        ] {
+            assert_eq!(reduce(name), Err(NameError::Edge), "{name:?}");
+        }
+        assert_eq!(reduce("..."), Err(NameError::Dot));
+        // The words name the character without showing it.
+        assert_eq!(
+            NameError::Hidden { found: '\u{202e}' }.to_string(),
+            "the file name holds a character that is not seen: U+202E"
+        );
+        assert_eq!(
+            NameError::Special { found: ':' }.to_string(),
+            "the file name holds ':', which not every system takes"
+        );
+    }
+
+    #[test]
+    fn blanks_are_told_from_a_length() {
+        let header = |len: usize| {
+            let mut frame = (len as i32).to_le_bytes().to_vec();
+            frame.extend(std::iter::once(b'{').chain(std::iter::repeat_n(b'x', len - 1)));
+            frame
+        };
+        let lengths = [2, 9, 10, 13, 29, 32, 266, 0x0a0d, 0x2020, HEADER_BYTES_MAX];
+        for blanks in [
+            "",
+            "\n",
+            "\r\n",
+            "\r\n\r\n",
+            " ",
+            " \t",
+            "   ",
+            "    ",
+            "     ",
+            " \r\n \n\n\t   \r\n",
+        ] {
+            for len in lengths {
+                let bytes = [blanks.as_bytes(), &header(len)].concat();
+                let case = format!("{blanks:?} before {len} bytes");
+                let told = |cut: usize| blanks_before_header(&bytes[..cut], HEADER_BYTES_MAX);
+                for cut in 0..bytes.len().min(blanks.len() + 8) {
+                    // Nothing is told that more bytes would change.
+                    assert!(
+                        matches!(told(cut), None | Some(_) if told(cut).is_none_or(|n| n == blanks.len())),
+                        "{case}"
+                    );
+                }
+                assert_eq!(told(blanks.len() + 5), Some(blanks.len()), "{case}");
+            }
+        }
+        let none: &[u8] = b"\0\0\0\0";
+        assert_eq!(blanks_before_header(none, 10), Some(0));
+        assert_eq!(blanks_before_header(b"GET / HTTP/1.1", 10), Some(0));
+        assert_eq!(blanks_before_header(b"", 10), None);
     }
 
     #[test]
@@ -528,7 +769,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_safe_name_is_one_visible_component(name in "[a./\\\\\u{0}é\n]{0,8}|\\PC{0,300}", number in any::<u32>()) {
+        fn a_safe_name_is_one_visible_component(name in "[a./\\\\\u{0}é\n]{0,8}|\\PC{0,300}|con[.x]{1,260}", number in any::<u32>()) {
+            if let Ok(portable) = SafeName::reduce_portable(&name) {
+                let version = portable.version(number);
+                prop_assert_eq!(SafeName::reduce_portable(version.as_str()), Ok(version.clone()));
+            }
             let Ok(safe) = SafeName::reduce(&name) else { return Ok(()) };
             for safe in [safe.version(number), safe.version(1), safe] {
                 prop_assert!(safe.as_str().len() <= NAME_BYTES_MAX);
@@ -543,6 +788,7 @@ mod tests {
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             let _ = FileHeader::parse(&bytes, 10);
             let _ = Answer::parse(&bytes);
+            let _ = blanks_before_header(&bytes, 10);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The web server: every request has its one answer, in order and whole, from memory and by sendfile. Where files change
-//! meanwhile, an answer is one version of its file; if a file is written anew under its inode, it may end short.
+//! The web server: every request has its one answer, in order and whole, from memory and by sendfile. Where files are
+//! replaced or grow meanwhile, an answer is one version of its file; if one is written anew under its inode, it may end short.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -22,34 +22,64 @@ pub(crate) struct WebServer {
     files: Vec<Versions>,
 }
 
-/// A file, and what may stand in it: versions of different lengths.
+/// A file, and what may stand in it.
 #[derive(Clone)]
 struct Versions {
     name: String,
+    kind: Versioning,
     all: Vec<Vec<u8>>,
+}
+
+/// How its versions differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Versioning {
+    /// They have different lengths.
+    Apart,
+    /// They have one length and one time of modification, as builds with fixed times make them.
+    Alike,
+    /// Each begins with the one before: a log.
+    Growing,
 }
 
 impl Versions {
     fn draw(name: String, setting: &mut Setting<'_>) -> Self {
+        let kinds = [Versioning::Apart, Versioning::Alike, Versioning::Growing];
+        let kind = *setting.rng.pick(&kinds);
+        // What is sent at once cannot change meanwhile.
+        let max = if changes_under_way(setting) { 8 } else { 2 } * setting.payload_max;
         let mut all: Vec<Vec<u8>> = Vec::new();
         while all.len() < 3 {
-            // What is sent at once cannot change meanwhile.
-            let waits = setting.faults.is_enabled(Fault::FileRewritten);
-            let max = if waits { 8 } else { 2 } * setting.payload_max;
-            let len = match setting.rng.coin() {
+            let drawn = match setting.rng.coin() {
                 true => setting.rng.sized(max) - 1,
                 false => setting.rng.between(max / 2, max),
             };
-            if all.iter().all(|version| version.len() != len) {
-                all.push(setting.rng.bytes(len));
+            let first = all.first().map_or(drawn, Vec::len);
+            let mut version = match kind {
+                Versioning::Growing => all.last().cloned().unwrap_or_default(),
+                Versioning::Apart | Versioning::Alike => Vec::new(),
+            };
+            version.extend(match kind {
+                Versioning::Alike => setting.rng.bytes(first),
+                Versioning::Growing if !all.is_empty() => setting.rng.bytes(1 + drawn / 8),
+                Versioning::Apart | Versioning::Growing => setting.rng.bytes(drawn),
+            });
+            let is_alike = |other: &Vec<u8>| other.len() == version.len();
+            if kind == Versioning::Alike || !all.iter().any(is_alike) {
+                all.push(version);
             }
         }
-        Self { name, all }
+        Self { name, kind, all }
     }
 
     fn path(&self) -> String {
         format!("{ROOT}/{}", self.name)
     }
+}
+
+/// Whether what is being sent changes.
+fn changes_under_way(setting: &Setting<'_>) -> bool {
+    let faults = [Fault::FileRewritten, Fault::FileGrown];
+    faults.iter().any(|fault| setting.faults.is_enabled(*fault))
 }
 
 /// Another program that changes the files.
@@ -64,9 +94,23 @@ impl Actor for Editor {
         let file = hands.rng().pick(&self.files).clone();
         let version = hands.rng().pick(&file.all).clone();
         let wall = SystemTime::UNIX_EPOCH + hands.wall();
-        match hands.strikes(Fault::FileRewritten) {
-            true => hands.volume().rewrite(file.path(), &version, wall),
-            false => hands.volume().put(file.path(), &version, wall),
+        let modified = match file.kind {
+            Versioning::Alike => SystemTime::UNIX_EPOCH,
+            Versioning::Apart | Versioning::Growing => wall,
+        };
+        let (is_rewritten, has_grown) = (
+            hands.strikes(Fault::FileRewritten),
+            file.kind == Versioning::Growing && hands.strikes(Fault::FileGrown),
+        );
+        let volume = hands.volume();
+        let len = volume.contents(file.path()).map_or(0, <[u8]>::len);
+        let longer = file.all.iter().find(|longer| longer.len() > len);
+        match (is_rewritten, longer) {
+            (true, _) => volume.rewrite(file.path(), &version, modified, wall),
+            (false, Some(longer)) if has_grown => {
+                volume.rewrite(file.path(), longer, wall, wall);
+            }
+            (false, _) => volume.put(file.path(), &version, modified),
         }
         self.changes -= 1;
         if self.changes > 0 {
@@ -101,8 +145,7 @@ impl Scenario for WebServer {
             .volume
             .put("/etc/passwd", b"secret", SystemTime::UNIX_EPOCH);
         // What is in memory cannot change while it is sent.
-        let rewritten = setting.faults.is_enabled(Fault::FileRewritten);
-        let memory_bytes_max = match rewritten && setting.rng.coin() {
+        let memory_bytes_max = match changes_under_way(setting) && setting.rng.coin() {
             true => 1,
             false => setting.rng.sized(1 << 20),
         };
@@ -118,16 +161,17 @@ impl Scenario for WebServer {
 
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]) {
         let rewritten = setting.faults.is_enabled(Fault::FileRewritten);
-        if rewritten || setting.rng.chance(200) {
+        let changing = changes_under_way(setting);
+        if changing || setting.rng.chance(200) {
             let editor = Editor {
                 files: self.files.clone(),
-                changes: setting.rng.between(1, if rewritten { 1000 } else { 200 }),
+                changes: setting.rng.between(1, if changing { 1000 } else { 200 }),
                 pause_max: Duration::from_millis(setting.rng.between(1, 30) as u64),
             };
             sim.enter(editor, Duration::ZERO);
         }
         // Many at once ask for what was just kept.
-        let browsers = if rewritten && setting.roomy { 20 } else { 5 };
+        let browsers = if changing && setting.roomy { 20 } else { 5 };
         for _ in 0..setting.rng.between(1, browsers) {
             let after = setting.rng.span(Duration::from_secs(2));
             if setting.rng.chance(100) {
@@ -157,7 +201,7 @@ impl Scenario for WebServer {
 
 impl WebServer {
     fn ask(&self, setting: &mut Setting<'_>) -> Ask {
-        let Versions { name, all } = setting.rng.pick(&self.files).clone();
+        let Versions { name, all, .. } = setting.rng.pick(&self.files).clone();
         let text = |method: &str, path: &str| {
             format!("{method} {path} HTTP/1.1\r\nHost: sim\r\n\r\n").into_bytes()
         };

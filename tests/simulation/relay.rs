@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use netlab_reactor::buffer::pour;
 use netlab_reactor::config::ListenerConfig;
+use netlab_reactor::ending::{Error, Phase};
 use netlab_reactor::reactor::{ListenerOptions, Reactor};
-use netlab_reactor::service::{Error, Io, Peer, Phase, Service};
+use netlab_reactor::service::{Io, Peer, Service};
 use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::faults::Fault;
@@ -56,7 +57,7 @@ impl Service for Relay {
 
     fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
         loop {
-            let now = io.now;
+            let now = io.cx.now;
             match conn {
                 Conn::Line { until } => {
                     let line = io.down.rx.bytes().iter().position(|&byte| byte == b'\n');
@@ -93,8 +94,8 @@ impl Service for Relay {
                     Poll::Pending => return Ok(()),
                 },
                 Conn::Relaying { until } => {
-                    let up = pour(&mut io.down.rx, &mut io.up.tx, usize::MAX, io.pool);
-                    let down = pour(&mut io.up.rx, &mut io.down.tx, usize::MAX, io.pool);
+                    let up = pour(&mut io.down.rx, &mut io.up.tx, usize::MAX, io.cx.pool);
+                    let down = pour(&mut io.up.rx, &mut io.down.tx, usize::MAX, io.cx.pool);
                     if up + down > 0 || io.drained {
                         *until = now + IDLE;
                     }
@@ -126,7 +127,7 @@ impl Service for Relay {
 }
 
 fn refuse(why: &[u8], io: &mut Io<'_>) -> Result<(), Error> {
-    io.down.tx.put(why, io.pool);
+    io.down.tx.put(why, io.cx.pool);
     io.close();
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use netlab_reactor::config::{Kind, ListenerConfig, Overwrite, SecretSource, UploadConfig};
 use netlab_reactor::sys::Bind;
-use netlab_reactor::sys::sim::actor::{Actor, ActorId, Hands, Received};
+use netlab_reactor::sys::sim::ActorId;
+use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::faults::Fault;
 use netlab_reactor::sys::sim::rng::Rng;
 use netlab_reactor::sys::sim::talker::PATIENCE;

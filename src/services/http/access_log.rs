@@ -16,12 +16,12 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use super::answer::Answered;
-use crate::buffer::File;
 use crate::config::{self, LogFormat};
+use crate::disk::Disk;
+use crate::disk::File;
 use crate::http::date::{put_iso, put_log_time, unix_s};
 use crate::http::head::RequestHead;
-use crate::metrics::Metrics;
-use crate::service::Disk;
+use crate::metrics::Counted;
 
 /// Bytes of lines that are written before the turn ends.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -69,19 +69,19 @@ impl AccessLog {
     }
 
     /// Adds a line.
-    pub(super) fn add(&mut self, line: &Line<'_>, disk: &mut dyn Disk, metrics: &mut Metrics) {
+    pub(super) fn add(&mut self, line: &Line<'_>, disk: &mut dyn Disk, counted: &mut Counted<'_>) {
         let before = self.lines.len();
         match self.format {
             LogFormat::Combined => put_combined(&mut self.lines, line),
             LogFormat::Json => put_json(&mut self.lines, line),
         }
-        metrics.access_log_lines += 1;
+        counted.log_line();
         if self.lines.len() >= BATCH_BYTES && before < BATCH_BYTES {
-            self.flush(disk, metrics);
+            self.flush(disk, counted);
         }
         if self.lines.len() > WAITING_BYTES_MAX {
             self.lines.truncate(before);
-            metrics.access_log_dropped += 1;
+            counted.log_lines_dropped(1);
         }
     }
 
@@ -91,7 +91,7 @@ impl AccessLog {
     }
 
     /// Writes what waits, as far as it can be written now.
-    pub(super) fn flush(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics) {
+    pub(super) fn flush(&mut self, disk: &mut dyn Disk, counted: &mut Counted<'_>) {
         let mut written = 0;
         let result = loop {
             let rest = &self.lines.as_bytes()[written..];
@@ -115,7 +115,7 @@ impl AccessLog {
                     log::error!("access log {:?}: {error}; lines are dropped", self.place);
                 }
                 let lost = self.lines.bytes().filter(|byte| *byte == b'\n').count();
-                metrics.access_log_dropped += lost as u64;
+                counted.log_lines_dropped(lost as u64);
                 self.lines.clear();
             }
             Err(_) => {}
@@ -272,10 +272,10 @@ mod tests {
 
     #[test]
     fn no_client_can_forge_a_line() {
-        let request = b"GET /\"\\\xc3\xbc HTTP/1.1\r\nHost: h\r\nUser-Agent: a\" 200 0 \"-\"\tb\\\xff\r\n\r\n";
+        let request = b"GET /'%22 HTTP/1.1\r\nHost: h\r\nReferer: \"\\\xc3\xbc\r\nUser-Agent: a\" 200 0 \"-\"\tb\\\xff\r\n\r\n";
         let combined = line(request, LogFormat::Combined);
         assert!(
-            combined.contains("\"GET /\\x22\\x5C\\xC3\\xBC HTTP/1.1\""),
+            combined.contains("\"GET /'%22 HTTP/1.1\" 404 12 \"\\x22\\x5C\\xC3\\xBC\""),
             "{combined}"
         );
         assert!(
@@ -285,7 +285,8 @@ mod tests {
         let json = line(request, LogFormat::Json);
         assert_eq!(json.lines().count(), 1);
         let parsed: serde_json::Value = serde_json::from_str(&json).expect("an object");
-        assert_eq!(parsed["target"], "/\"\\\u{fc}");
+        assert_eq!(parsed["target"], "/'%22");
+        assert_eq!(parsed["referer"], "\"\\\u{fc}");
         assert_eq!(parsed["user_agent"], "a\" 200 0 \"-\"\tb\\\u{fffd}");
     }
 }

@@ -1,45 +1,35 @@
 //! Answers that are not files: short texts, errors, and the lines that every head shares.
 
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use super::Connection;
-use crate::buffer::{Pool, SendQueue};
+use crate::buffer::SendQueue;
 use crate::http::date::{DateCache, unix_s};
 use crate::http::head::{put_head_end, put_header, put_header_number, put_status_line};
 use crate::http::{Method, Status};
-use crate::metrics::{Limit, Metrics};
-use crate::service::{Disk, Io};
+use crate::metrics::Limit;
+use crate::service::{Cx, Io};
 
 /// The methods of a file.
 pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-/// Where an answer goes, and what it may look at. The fields can be borrowed apart.
-pub(super) struct Out<'a> {
+/// Where an answer goes, and what it may look at.
+pub(super) struct Out<'a, 'c> {
     pub(super) tx: &'a mut SendQueue,
-    pub(super) pool: &'a mut Pool,
-    pub(super) disk: &'a mut dyn Disk,
-    pub(super) metrics: &'a mut Metrics,
-    pub(super) listener: usize,
-    pub(super) now: Instant,
-    pub(super) wall: SystemTime,
+    pub(super) cx: &'a mut Cx<'c>,
 }
 
-impl<'a> Out<'a> {
-    pub(super) fn of(io: &'a mut Io<'_>) -> Self {
+impl<'a, 'c> Out<'a, 'c> {
+    pub(super) fn of(io: &'a mut Io<'c>) -> Self {
         Out {
             tx: &mut io.down.tx,
-            pool: io.pool,
-            disk: io.disk,
-            metrics: io.metrics,
-            listener: io.listener,
-            now: io.now,
-            wall: io.wall,
+            cx: &mut io.cx,
         }
     }
 
     pub(super) fn put(&mut self, bytes: &[u8]) {
-        self.tx.put(bytes, self.pool);
+        self.tx.put(bytes, self.cx.pool);
     }
 }
 
@@ -152,7 +142,7 @@ impl Answers {
     }
 
     /// Sends what was begun.
-    pub(super) fn send(&self, out: &mut Out<'_>) {
+    pub(super) fn send(&self, out: &mut Out<'_, '_>) {
         out.put(&self.scratch);
     }
 
@@ -169,9 +159,9 @@ impl Answers {
         body: &[u8],
         method: Method<'_>,
         connection: Connection,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) {
-        let head = self.begin(status, connection, out.wall);
+        let head = self.begin(status, connection, out.cx.wall);
         put_header(head, "Content-Type", content_type);
         put_header_number(head, "Content-Length", body.len() as u64);
         put_header(head, "X-Content-Type-Options", "nosniff");
@@ -190,7 +180,7 @@ impl Answers {
         body: &[u8],
         method: Method<'_>,
         connection: Connection,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) {
         self.body(
             status,
@@ -209,7 +199,7 @@ impl Answers {
         text: &str,
         method: Method<'_>,
         connection: Connection,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) {
         let page = page(status, text);
         self.body(
@@ -223,8 +213,8 @@ impl Answers {
     }
 
     /// The answer to OPTIONS (RFC 9110 section 9.3.7).
-    pub(super) fn options(&mut self, connection: Connection, allow: &str, out: &mut Out<'_>) {
-        let head = self.begin(Status::NO_CONTENT, connection, out.wall);
+    pub(super) fn options(&mut self, connection: Connection, allow: &str, out: &mut Out<'_, '_>) {
+        let head = self.begin(Status::NO_CONTENT, connection, out.cx.wall);
         put_header(head, "Allow", allow);
         put_head_end(head);
         self.send(out);

@@ -63,7 +63,7 @@ impl Auth {
     }
 
     /// Whether the request's credentials are right.
-    pub(super) fn judge(&mut self, head: &RequestHead<'_>, out: &Out<'_>) -> Verdict {
+    pub(super) fn judge(&mut self, head: &RequestHead<'_>, out: &Out<'_, '_>) -> Verdict {
         let Some(value) = head.headers.only("authorization") else {
             return Verdict::Wrong;
         };
@@ -71,7 +71,7 @@ impl Auth {
         let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.key).expect("any key length");
         let mark: Mark = keyed.chain_update(value).finalize().into_bytes().into();
         match self.verdicts.get(&mark) {
-            Some((right, until)) if out.now < *until => return verdict(*right),
+            Some((right, until)) if out.cx.now < *until => return verdict(*right),
             Some(_) => drop(self.verdicts.remove(&mark)),
             None => {}
         }
@@ -84,7 +84,7 @@ impl Auth {
             }
             self.line.push_back((mark, self.users.check(&credentials)));
         }
-        self.work(out.now);
+        self.work(out.cx.now);
         match self.verdicts.get(&mark) {
             Some((right, _)) => verdict(*right),
             None => Verdict::Later,

@@ -9,20 +9,23 @@
 //!
 //! Who may see the files is for [`super::sites`], what is in a folder without an index for [`super::listing`].
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::Connection;
 use super::answer::{Answered, Answers, Detail, Out, Refusal, SERVER};
 use super::listing::{Listings, POLICY, Page, Unlisted, Wanted};
-use crate::buffer::File;
 use crate::cache::files::{FileCache, Held, Limits, Witness};
 use crate::config::FilesConfig;
-use crate::http::conditional::{self, EntityTag, Outcome, Validators};
+use crate::disk::File;
+use crate::disk::{Disk, FileKind, Metadata, Version};
+use crate::http::conditional::{self, Dated, EntityTag, Outcome, Validators};
 use crate::http::date::{DATE_BYTES, Date, unix_s};
 use crate::http::head::{
     Headers, RequestHead, put_head_end, put_header, put_header_number, put_status_line,
@@ -33,7 +36,6 @@ use crate::http::path::{SafePath, encode};
 use crate::http::range::{Multipart, Ranges, put_content_range};
 use crate::http::{Method, Status};
 use crate::metrics::Limit;
-use crate::service::{Disk, FileKind, Metadata};
 
 /// The largest body that is kept in memory behind its head: above, `sendfile` from the page cache is cheaper than a copy
 /// through this process (measured: `loadtest/`).
@@ -78,9 +80,11 @@ struct Representation {
     /// The whole head, its `Date` as of `date_s`, and the body if it is small.
     whole: Vec<u8>,
     head_bytes: usize,
-    date_s: u64,
-    /// The file and when it last changed; `None` where the body stands behind the head in `whole`.
-    file: Option<(File, SystemTime)>,
+    date_s: i64,
+    /// The file and the version that the head promises; `None` where the body stands behind the head in `whole`.
+    file: Option<(File, Rc<Version>)>,
+    /// What the file was.
+    was: Metadata,
     content_type: String,
     /// Header lines that go with every answer about it, also with one that has no body.
     lines: Vec<u8>,
@@ -88,7 +92,11 @@ struct Representation {
     encoding: Vec<u8>,
     /// With its quotes.
     tag: String,
-    modified_s: u64,
+    modified_s: i64,
+    /// What `modified_s` says of this version.
+    dated: Dated,
+    /// Where `Last-Modified` stands in `whole`.
+    modified_at: usize,
     body_bytes: u64,
 }
 
@@ -130,36 +138,43 @@ impl Files {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<Progress, Refusal> {
         let path = head.target.path().unwrap_or_default();
-        if let Some(made) = self.cache.get(path, out.now, out.disk, &self.root) {
-            made.put(head, connection, answers, out)?;
-            return Ok(Progress::Answered);
+        match self.cache.get(path, out.cx.now, out.cx.disk, &self.root) {
+            Ok(made) => {
+                made.put(head, connection, answers, out)?;
+                Ok(Progress::Answered)
+            }
+            Err(former) => self.respond_anew(path, former, head, connection, answers, out),
         }
-        self.respond_anew(path, head, connection, answers, out)
     }
 
-    /// Answers a request whose answer is not kept.
+    /// Answers a request whose answer is not kept. `former`: the one that was, of a version before.
     fn respond_anew(
         &mut self,
         path: &str,
+        former: Option<Made>,
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<Progress, Refusal> {
         match self.find(path, head, out)? {
             Found::File { name, tried } => {
                 let made = self.make(&name, tried, out);
                 let (mut made, witnesses) = made.map_err(|error| unreadable(&name, &error))?;
+                if let Some(former) = former {
+                    made.follow(&former);
+                }
                 let result = made.put(head, connection, answers, out);
                 self.keep(path, made, witnesses, out);
                 result?;
             }
             Found::Fallback { name } => {
-                let put =
-                    |made: &mut Made, out: &mut Out<'_>| made.put(head, connection, answers, out);
+                let put = |made: &mut Made, out: &mut Out<'_, '_>| {
+                    made.put(head, connection, answers, out)
+                };
                 self.with_page(&name, out, put).unwrap_or(Err(NOT_FOUND))?;
             }
             Found::Redirect { location } => {
@@ -179,7 +194,7 @@ impl Files {
                     }
                     Poll::Ready(Err(Unlisted::Busy)) => return Err(TOO_MANY_LISTINGS),
                     Poll::Ready(Err(Unlisted::Disk(error))) => {
-                        return Err(unreadable(&wanted.shown, &error));
+                        return Err(unreadable(&wanted.folder, &error));
                     }
                 }
             }
@@ -194,12 +209,12 @@ impl Files {
         method: Method<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> bool {
         let Some(name) = self.config.error_pages.get(&status.code()).cloned() else {
             return false;
         };
-        let put = |page: &mut Made, out: &mut Out<'_>| {
+        let put = |page: &mut Made, out: &mut Out<'_, '_>| {
             page.plain.put_as(status, method, connection, answers, out);
         };
         self.with_page(&name, out, put).is_some()
@@ -213,12 +228,12 @@ impl Files {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<(), Refusal> {
         let tag = format!("\"{:016x}\"", page.tag);
         let current = Validators {
             tag: EntityTag::parse(tag.as_bytes()),
-            modified_s: None,
+            ..Validators::default()
         };
         let status = match conditional::evaluate(head.method, &head.headers, Some(&current)) {
             Outcome::Proceed => Status::OK,
@@ -226,7 +241,7 @@ impl Files {
             Outcome::PreconditionFailed => return Err(PRECONDITION_FAILED),
         };
         let others = std::mem::replace(&mut answers.lines, Rc::clone(&self.lines));
-        let answer = answers.begin(status, connection, out.wall);
+        let answer = answers.begin(status, connection, out.cx.wall);
         put_header(answer, "ETag", &tag);
         put_header(answer, "Cache-Control", "no-cache");
         put_header(answer, "Vary", "Accept");
@@ -246,7 +261,8 @@ impl Files {
         answers.lines = others;
         if status == Status::OK && head.method == Method::Get {
             answers.answered.body_bytes = page.text.len() as u64;
-            out.tx.put_shared(&page.text, 0..page.text.len(), out.pool);
+            out.tx
+                .put_shared(&page.text, 0..page.text.len(), out.cx.pool);
         }
         Ok(())
     }
@@ -255,31 +271,37 @@ impl Files {
     fn with_page<T>(
         &mut self,
         name: &str,
-        out: &mut Out<'_>,
-        put: impl FnOnce(&mut Made, &mut Out<'_>) -> T,
+        out: &mut Out<'_, '_>,
+        put: impl FnOnce(&mut Made, &mut Out<'_, '_>) -> T,
     ) -> Option<T> {
-        if let Some(made) = self.cache.get(name, out.now, out.disk, &self.root) {
-            return Some(put(made, out));
-        }
-        let made = self.open(name, out).ok().and_then(|opened| {
+        let former = match self.cache.get(name, out.cx.now, out.cx.disk, &self.root) {
+            Ok(made) => return Some(put(made, out)),
+            Err(former) => former,
+        };
+        let path = Path::new(name);
+        let made = self.open(path, out).ok().and_then(|opened| {
             let is_file = opened.1.kind == FileKind::Regular;
-            let tried = Vec::from([(PathBuf::from(name), Some(opened))]);
-            is_file.then(|| self.make(name, tried, out).ok())?
+            let tried = Vec::from([(path.to_owned(), Some(opened))]);
+            is_file.then(|| self.make(path, tried, out).ok())?
         });
         let (mut made, witnesses) = made?; // where there is none, that was said at the start
+        if let Some(former) = former {
+            made.follow(&former);
+        }
         let result = put(&mut made, out);
         self.keep(name, made, witnesses, out);
         Some(result)
     }
 
-    fn keep(&mut self, key: &str, made: Made, witnesses: Vec<Witness>, out: &Out<'_>) {
+    fn keep(&mut self, key: &str, made: Made, witnesses: Vec<Witness>, out: &Out<'_, '_>) {
         let all = || std::iter::once(&made.plain).chain(made.coded.iter().map(|(_, coded)| coded));
+        let open = |made: &Representation| Some((made.file.as_ref()?.0.clone(), made.was));
         let held = Held {
-            files: all().filter_map(|made| made.file.clone()).collect(),
+            files: all().filter_map(open).collect(),
             bytes: all().map(|made| made.whole.len() + MADE_BYTES).sum(),
         };
         self.cache
-            .insert(key, witnesses, made, held, out.now, out.wall);
+            .insert(key, witnesses, made, held, out.cx.now, out.cx.wall);
     }
 
     /// What a request path leads to.
@@ -287,7 +309,7 @@ impl Files {
         &self,
         path: &str,
         head: &RequestHead<'_>,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<Found, Refusal> {
         let safe = SafePath::parse(path)
             .map_err(|error| Refusal::new(Status::BAD_REQUEST, error.text()))?;
@@ -295,7 +317,8 @@ impl Files {
             return Err(NOT_FOUND);
         }
         let name = below(&self.prefix, &safe.relative).ok_or(NOT_FOUND)?;
-        let (file, metadata) = match (self.open(name, out), &self.config.spa) {
+        let path = Path::new(OsStr::from_bytes(name));
+        let (file, metadata) = match (self.open(path, out), &self.config.spa) {
             (Err(NOT_FOUND), Some(page)) if safe.folder || is_page(name, &head.headers) => {
                 let name = page.clone();
                 return Ok(Found::Fallback { name });
@@ -304,15 +327,15 @@ impl Files {
         };
         match (metadata.kind, safe.folder) {
             (FileKind::Regular, false) => Ok(Found::File {
-                name: name.to_owned(),
-                tried: Vec::from([(name.into(), Some((file, metadata)))]),
+                name: path.to_owned(),
+                tried: Vec::from([(path.to_owned(), Some((file, metadata)))]),
             }),
             (FileKind::Folder, true) => {
                 let shown = match safe.relative.as_ref() {
-                    "" => "/".to_owned(),
-                    relative => format!("/{relative}/"),
+                    b"" => b"/".to_vec(),
+                    relative => [b"/", relative, b"/"].concat(),
                 };
-                self.find_index(name, shown, file, head, out)
+                self.find_index(path, shown, file, head, out)
             }
             (FileKind::Folder, false) => {
                 let mut location = format!("/{}/", encode(&safe.relative));
@@ -322,36 +345,29 @@ impl Files {
                 }
                 Ok(Found::Redirect { location })
             }
-            (FileKind::Regular, true) => Err(NOT_FOUND),
-            (FileKind::Other, _) => Err(Refusal::new(
-                Status::FORBIDDEN,
-                "this is neither a file nor a folder",
-            )),
+            (FileKind::Regular, true) | (FileKind::Other, _) => Err(NOT_FOUND),
         }
     }
 
     /// What stands for a folder: the first index that exists, or its listing.
     fn find_index(
         &self,
-        name: &str,
-        shown: String,
+        name: &Path,
+        shown: Vec<u8>,
         folder: File,
         head: &RequestHead<'_>,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<Found, Refusal> {
         let mut tried = Vec::new();
         for index in &self.config.index {
-            let index = match name {
-                "" => index.clone(),
-                folder => format!("{folder}/{index}"),
-            };
+            let index = name.join(index);
             let opened = match self.open(&index, out) {
                 Ok(opened) => Some(opened),
                 Err(NOT_FOUND) => None,
                 Err(refusal) => return Err(refusal),
             };
             let kind = opened.as_ref().map(|(_, metadata)| metadata.kind);
-            tried.push((PathBuf::from(&index), opened));
+            tried.push((index.clone(), opened));
             if kind == Some(FileKind::Regular) {
                 return Ok(Found::File { name: index, tried });
             }
@@ -370,30 +386,39 @@ impl Files {
         ))
     }
 
-    fn open(&self, name: &str, out: &mut Out<'_>) -> Result<(File, Metadata), Refusal> {
-        let opened = out.disk.open(&self.root, Path::new(name)).and_then(|file| {
-            let metadata = out.disk.metadata(&file)?;
+    /// Opens a file or folder. Sockets, pipes and devices are as if they were not there.
+    fn open(&self, name: &Path, out: &mut Out<'_, '_>) -> Result<(File, Metadata), Refusal> {
+        let opened = out.cx.disk.open(&self.root, name).and_then(|file| {
+            let metadata = out.cx.disk.metadata(&file)?;
             Ok((file, metadata))
         });
-        opened.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                Refusal::new(Status::FORBIDDEN, "this file may not be read")
-            }
+        match opened {
+            Ok((_, metadata)) if metadata.kind == FileKind::Other => Err(NOT_FOUND),
+            Ok(opened) => Ok(opened),
             // A way out of the root, a loop of links, a name that is too long: nothing that this server has.
-            _ if is_absent(&error) => NOT_FOUND,
-            _ => {
-                log::error!("{name}: {error}");
-                Refusal::new(Status::SERVICE_UNAVAILABLE, "the file cannot be opened now")
-            }
-        })
+            Err(error) if is_absent(&error) => Err(NOT_FOUND),
+            // A socket cannot be opened at all, nor can a device without a driver.
+            Err(error) => match out.cx.disk.look(&self.root, name) {
+                Ok(metadata) if metadata.kind == FileKind::Other => Err(NOT_FOUND),
+                _ if error.kind() == io::ErrorKind::PermissionDenied => {
+                    let text = "this file may not be read";
+                    Err(Refusal::new(Status::FORBIDDEN, text))
+                }
+                _ => {
+                    log::error!("{name:?}: {error}");
+                    let text = "the file cannot be opened now";
+                    Err(Refusal::new(Status::SERVICE_UNAVAILABLE, text))
+                }
+            },
+        }
     }
 
     /// Makes the answer of a file. `tried`: what was looked for, the file itself last. With it comes what it depends on.
     fn make(
         &self,
-        name: &str,
+        name: &Path,
         mut tried: Vec<Tried>,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> io::Result<(Made, Vec<Witness>)> {
         let Some((_, Some((file, metadata)))) = tried.pop() else {
             return Err(io::ErrorKind::NotFound.into());
@@ -401,7 +426,9 @@ impl Files {
         let mut neighbours = Vec::new();
         if self.config.precompressed {
             for coding in [Coding::Br, Coding::Zstd, Coding::Gzip] {
-                let path = format!("{name}{}", coding.file_suffix());
+                let mut path = name.as_os_str().to_owned();
+                path.push(coding.file_suffix());
+                let path = PathBuf::from(path);
                 let opened = self.open(&path, out).ok();
                 if let Some((file, its)) = &opened
                     && its.kind == FileKind::Regular
@@ -409,19 +436,20 @@ impl Files {
                 {
                     neighbours.push((coding, file.clone(), *its));
                 }
-                tried.push((PathBuf::from(path), opened));
+                tried.push((path, opened));
             }
         }
+        let text = name.to_string_lossy();
         let mut lines = self.lines.to_vec();
         let mut rules = self.config.cache_control.iter();
-        if let Some(rule) = rules.find(|rule| rule.pattern.matches(name)) {
+        if let Some(rule) = rules.find(|rule| rule.pattern.matches(&text)) {
             put_header(&mut lines, "Cache-Control", &rule.value);
         }
         if !neighbours.is_empty() {
             put_header(&mut lines, "Vary", "Accept-Encoding");
         }
-        let content_type = self.media_types.of(name);
-        let represent = |file, metadata, coding, out: &mut Out<'_>| {
+        let content_type = self.media_types.of(&text);
+        let represent = |file, metadata, coding, out: &mut Out<'_, '_>| {
             Representation::new(file, metadata, &content_type, &lines, coding, out)
         };
         let (plain, metadata) = represent(file, metadata, Coding::Identity, out)?;
@@ -451,7 +479,7 @@ type Tried = (PathBuf, Option<(File, Metadata)>);
 /// What a path leads to.
 enum Found {
     /// A file, by its name relative to the root.
-    File { name: String, tried: Vec<Tried> },
+    File { name: PathBuf, tried: Vec<Tried> },
     /// Nothing, so the file that answers in place of what is missing.
     Fallback { name: String },
     /// A folder asked for without its slash: relative links in its index need it.
@@ -472,43 +500,48 @@ const TOO_MANY_LISTINGS: Refusal = Refusal::beyond(
     "too many folders are being listed; try again in a moment",
 );
 
-fn unreadable(name: &str, error: &io::Error) -> Refusal {
-    log::error!("{name}: {error}");
+fn unreadable(name: &Path, error: &io::Error) -> Refusal {
+    log::error!("{name:?}: {error}");
     Refusal::new(Status::INTERNAL_SERVER_ERROR, "the file could not be read")
 }
 
 /// `path` relative to the folder `prefix`; `None` outside of it.
-pub(super) fn below<'p>(prefix: &str, path: &'p str) -> Option<&'p str> {
+pub(super) fn below<'p>(prefix: &str, path: &'p [u8]) -> Option<&'p [u8]> {
     if prefix.is_empty() {
         return Some(path);
     }
-    match path.strip_prefix(prefix)? {
-        "" => Some(""),
-        rest => rest.strip_prefix('/'),
+    match path.strip_prefix(prefix.as_bytes())? {
+        b"" => Some(b""),
+        rest => rest.strip_prefix(b"/"),
     }
 }
 
 /// Whether a path that leads to nothing may be one that a page reads for itself: its last name has no extension, or the
 /// client asks for a page by name, as browsers do for what stands in the address bar and for nothing else.
-fn is_page(name: &str, headers: &Headers<'_>) -> bool {
-    let last = name.rsplit('/').next().unwrap_or(name);
+fn is_page(name: &[u8], headers: &Headers<'_>) -> bool {
+    let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or(name);
     let is_html = |element: &[u8]| {
         let html = element.get(..9);
         html.is_some_and(|html| html.eq_ignore_ascii_case(b"text/html"))
     };
-    !last.contains('.') || headers.list("accept").any(is_html)
+    !last.contains(&b'.') || headers.list("accept").any(is_html)
 }
 
 /// Whether a compressed copy is older than its file. Tools that hand the file's time on may cut it to whole seconds; such a
 /// copy is compared in seconds.
 fn is_older(copy: SystemTime, file: SystemTime) -> bool {
-    let since = |time: SystemTime| {
-        time.duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
-    };
-    match since(copy).subsec_nanos() {
+    match nanoseconds(copy) % 1_000_000_000 {
         0 => unix_s(copy) < unix_s(file),
         _ => copy < file,
+    }
+}
+
+/// A moment in nanoseconds since the epoch.
+fn nanoseconds(moment: SystemTime) -> i128 {
+    let span = |span: Duration| i128::try_from(span.as_nanos()).unwrap_or(i128::MAX);
+    match moment.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => span(since),
+        Err(error) => -span(error.duration()),
     }
 }
 
@@ -517,14 +550,18 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         CrossesDevices | InvalidFilename | NotADirectory | NotFound
-    ) || error.raw_os_error() == Some(libc::ELOOP)
+    ) || matches!(
+        error.raw_os_error(),
+        // The last two: a name of bytes that this file system has no names of.
+        Some(libc::ELOOP | libc::EILSEQ | libc::EINVAL)
+    )
 }
 
 /// Reads from the beginning until `into` is full; whether there was as much.
-fn read_whole(out: &mut Out<'_>, file: &File, mut into: &mut [u8]) -> io::Result<bool> {
+fn read_whole(out: &mut Out<'_, '_>, file: &File, mut into: &mut [u8]) -> io::Result<bool> {
     let mut offset = 0;
     while !into.is_empty() {
-        let count = out.disk.read_at(file, offset, into)?;
+        let count = out.cx.disk.read_at(file, offset, into)?;
         if count == 0 {
             return Ok(false);
         }
@@ -534,26 +571,35 @@ fn read_whole(out: &mut Out<'_>, file: &File, mut into: &mut [u8]) -> io::Result
     Ok(true)
 }
 
-/// A strong tag: another inode, another length or another time of change is another version. The time has the file system's
-/// resolution, far below the second of `Last-Modified`.
+/// A strong tag: another inode, another length or another time is another version. Both times count, with the file system's
+/// resolution, far below the second of `Last-Modified`: the one of modification can be set to what it was, and there are file
+/// systems without the other.
 fn entity_tag(metadata: &Metadata) -> String {
-    let since = metadata
-        .modified
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    let mut tag = String::with_capacity(48);
+    let mut tag = String::with_capacity(64);
     // Invariant: writing to a String does not fail.
     let _ = write!(
         tag,
-        "\"{:x}-{:x}-{:x}\"",
+        "\"{:x}-{:x}-{:x}-{:x}\"",
         metadata.identity.1,
         metadata.len,
-        since.as_nanos()
+        nanoseconds(metadata.modified),
+        nanoseconds(metadata.changed)
     );
     tag
 }
 
 impl Made {
+    /// Notes of each date whether a version before was shown under it.
+    fn follow(&mut self, former: &Made) {
+        self.plain.follow(&former.plain);
+        for (coding, coded) in &mut self.coded {
+            let mut before = former.coded.iter();
+            if let Some((_, before)) = before.find(|(before, _)| before == coding) {
+                coded.follow(before);
+            }
+        }
+    }
+
     /// Answers with the file, as the request's codings, conditions and ranges have it.
     #[inline]
     fn put(
@@ -561,7 +607,7 @@ impl Made {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<(), Refusal> {
         let representation = match self.coded.is_empty() {
             true => &mut self.plain,
@@ -593,26 +639,37 @@ impl Representation {
         content_type: &str,
         lines: &[u8],
         coding: Coding,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> io::Result<(Self, Metadata)> {
-        let mut body = None;
+        let (mut body, mut version) = (None, None);
         for _ in 0..READS_MAX {
-            if metadata.len > SMALL_BYTES_MAX {
-                break;
-            }
-            let mut bytes = vec![0; metadata.len as usize];
-            let is_whole = read_whole(out, &file, &mut bytes)?;
-            let now = out.disk.metadata(&file)?;
+            let is_whole = match metadata.len > SMALL_BYTES_MAX {
+                true => {
+                    version = out.cx.disk.version(&file, &metadata).ok();
+                    version.is_some()
+                }
+                false => {
+                    let mut bytes = vec![0; metadata.len as usize];
+                    let is_whole = read_whole(out, &file, &mut bytes)?;
+                    body = Some(bytes);
+                    is_whole
+                }
+            };
+            let now = out.cx.disk.metadata(&file)?;
             // A file that changed while it was read would make an answer of two versions.
             if is_whole && now == metadata {
-                body = Some(bytes);
                 break;
             }
+            (body, version) = (None, None);
             metadata = now;
         }
         let modified_s = unix_s(metadata.modified);
+        let dated = match modified_s == unix_s(metadata.changed) {
+            true => Dated::ByClock,
+            false => Dated::BySomebody,
+        };
         let tag = entity_tag(&metadata);
-        let date_s = unix_s(out.wall);
+        let date_s = unix_s(out.cx.wall);
         let mut encoding = Vec::new();
         if coding != Coding::Identity {
             put_header(&mut encoding, "Content-Encoding", coding.name());
@@ -624,7 +681,12 @@ impl Representation {
         put_header(&mut whole, "Content-Type", content_type);
         whole.extend_from_slice(&encoding);
         put_header_number(&mut whole, "Content-Length", metadata.len);
-        put_header(&mut whole, "Last-Modified", Date::new(modified_s));
+        let modified_at = whole.len() + "Last-Modified: ".len();
+        put_header(
+            &mut whole,
+            "Last-Modified",
+            Date::new(modified_s.min(date_s)),
+        );
         put_header(&mut whole, "ETag", &tag);
         put_header(&mut whole, "Accept-Ranges", "bytes");
         put_header(&mut whole, "X-Content-Type-Options", "nosniff");
@@ -636,7 +698,13 @@ impl Representation {
                 whole.extend_from_slice(&body);
                 None
             }
-            None => Some((file, metadata.modified)),
+            None => {
+                let version = match version {
+                    Some(version) => version,
+                    None => out.cx.disk.version(&file, &metadata)?,
+                };
+                Some((file, Rc::new(version)))
+            }
         };
         whole.shrink_to_fit();
         let made = Self {
@@ -644,21 +712,43 @@ impl Representation {
             head_bytes,
             date_s,
             file,
+            was: metadata,
             content_type: content_type.to_owned(),
             lines: lines.to_vec(),
             encoding,
             tag,
             modified_s,
+            dated,
+            modified_at,
             body_bytes: metadata.len,
         };
         Ok((made, metadata))
     }
 
-    fn set_date(&mut self, answers: &mut Answers, out: &Out<'_>) {
-        let now_s = unix_s(out.wall);
-        if now_s != self.date_s {
-            self.date_s = now_s;
-            self.whole[DATE_AT..DATE_AT + DATE_BYTES].copy_from_slice(answers.date(out.wall));
+    /// Notes that a version before was shown under the same date, if it was.
+    fn follow(&mut self, former: &Representation) {
+        let is_other = former.tag != self.tag || former.dated == Dated::Twice;
+        if is_other && former.modified_s == self.modified_s {
+            self.dated = Dated::Twice;
+        }
+    }
+
+    /// The value of `Last-Modified`: never later than that of `Date` (RFC 9110 section 8.8.2.1).
+    fn last_modified_s(&self) -> i64 {
+        self.modified_s.min(self.date_s)
+    }
+
+    fn set_date(&mut self, answers: &mut Answers, out: &Out<'_, '_>) {
+        let now_s = unix_s(out.cx.wall);
+        if now_s == self.date_s {
+            return;
+        }
+        let shown_s = self.last_modified_s();
+        self.date_s = now_s;
+        self.whole[DATE_AT..][..DATE_BYTES].copy_from_slice(answers.date(out.cx.wall));
+        if self.last_modified_s() != shown_s {
+            let modified = Date::new(self.last_modified_s());
+            self.whole[self.modified_at..][..DATE_BYTES].copy_from_slice(modified.as_bytes());
         }
     }
 
@@ -668,7 +758,7 @@ impl Representation {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<(), Refusal> {
         self.set_date(answers, out);
         let conditional = CONDITIONS.iter().any(|name| head.headers.contains(name));
@@ -699,9 +789,9 @@ impl Representation {
         method: Method<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) {
-        let answer = answers.begin(status, connection, out.wall);
+        let answer = answers.begin(status, connection, out.cx.wall);
         put_header(answer, "Content-Type", &self.content_type);
         put_header_number(answer, "Content-Length", self.body_bytes);
         put_header(answer, "X-Content-Type-Options", "nosniff");
@@ -714,7 +804,7 @@ impl Representation {
     }
 
     /// The head of the whole file.
-    fn put_head(&self, connection: Connection, out: &mut Out<'_>) {
+    fn put_head(&self, connection: Connection, out: &mut Out<'_, '_>) {
         if connection == Connection::Keep {
             return out.put(&self.whole[..self.head_bytes]);
         }
@@ -724,13 +814,13 @@ impl Representation {
     }
 
     /// Some of the body, from memory or by `sendfile`.
-    fn put_body(&self, start: u64, end: u64, out: &mut Out<'_>) {
+    fn put_body(&self, start: u64, end: u64, out: &mut Out<'_, '_>) {
         match &self.file {
             None => out.put(&self.whole[self.head_bytes..][start as usize..end as usize]),
-            Some((file, modified)) => {
-                let modified = Some(*modified);
+            Some((file, version)) => {
+                let version = Some(version);
                 out.tx
-                    .put_version(file, modified, start, end - start, out.pool);
+                    .put_version(file, version, start, end - start, out.cx.pool);
             }
         }
     }
@@ -742,17 +832,18 @@ impl Representation {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<bool, Refusal> {
         let tag = EntityTag::parse(self.tag.as_bytes());
         let current = Validators {
             tag,
             modified_s: Some(self.modified_s),
+            date: self.dated,
         };
         match conditional::evaluate(head.method, &head.headers, Some(&current)) {
             Outcome::Proceed => {}
             Outcome::NotModified => {
-                let answer = answers.begin(Status::NOT_MODIFIED, connection, out.wall);
+                let answer = answers.begin(Status::NOT_MODIFIED, connection, out.cx.wall);
                 self.put_validators(answer);
                 put_head_end(answer);
                 answers.send(out);
@@ -768,13 +859,13 @@ impl Representation {
         else {
             return Ok(false);
         };
-        if !conditional::range_applies(&head.headers, &current, unix_s(out.wall)) {
+        if !conditional::range_applies(&head.headers, &current, unix_s(out.cx.wall)) {
             return Ok(false);
         }
         match Ranges::parse(range, self.body_bytes) {
             Ranges::Whole => return Ok(false),
             Ranges::One(range) => {
-                let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.wall);
+                let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.cx.wall);
                 put_header(answer, "Content-Type", &self.content_type);
                 answer.extend_from_slice(&self.encoding);
                 answer.extend_from_slice(b"Content-Range: ");
@@ -790,13 +881,13 @@ impl Representation {
             }
             Ranges::Many(ranges) => {
                 let mut seed = [0; 8];
-                out.disk.entropy(&mut seed);
+                out.cx.disk.entropy(&mut seed);
                 let parts = Multipart::new(
                     u64::from_ne_bytes(seed),
                     &self.content_type,
                     self.body_bytes,
                 );
-                let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.wall);
+                let answer = answers.begin(Status::PARTIAL_CONTENT, connection, out.cx.wall);
                 answer.extend_from_slice(b"Content-Type: ");
                 parts.put_content_type(answer);
                 answer.extend_from_slice(b"\r\n");
@@ -832,7 +923,7 @@ impl Representation {
     }
 
     fn put_validators(&self, answer: &mut Vec<u8>) {
-        put_header(answer, "Last-Modified", Date::new(self.modified_s));
+        put_header(answer, "Last-Modified", Date::new(self.last_modified_s()));
         put_header(answer, "ETag", &self.tag);
         put_header(answer, "Accept-Ranges", "bytes");
         answer.extend_from_slice(&self.lines);

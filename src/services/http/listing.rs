@@ -17,6 +17,7 @@ use std::cmp::Ordering;
 use std::fmt::{self, Write};
 use std::hash::BuildHasher;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::task::Poll;
@@ -25,11 +26,11 @@ use std::time::{Duration, Instant};
 use foldhash::quality::FixedState;
 
 use super::answer::Out;
-use crate::buffer::File;
+use crate::disk::File;
+use crate::disk::FileKind;
 use crate::http::date::{put_iso, unix_s};
 use crate::http::negotiate::ListingFormat;
 use crate::http::path::encode;
-use crate::service::FileKind;
 
 /// Entries looked at, or rows written, in one turn by all listings together: about a millisecond.
 const WORK_PER_TURN: usize = 500;
@@ -52,9 +53,9 @@ enum Sort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// The path of the folder as the client sees it, decoded, with its slashes: `/` or `/a/b/`.
-    pub(super) shown: String,
+    pub(super) shown: Vec<u8>,
     /// The folder relative to the root of its site; empty for the root.
-    pub(super) folder: String,
+    pub(super) folder: PathBuf,
     pub(super) format: ListingFormat,
     sort: Sort,
     descending: bool,
@@ -63,8 +64,8 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Reads the query: `format`, `sort` and `order`; what it cannot mean is as if it were not there.
     pub(super) fn new(
-        shown: String,
-        folder: String,
+        shown: Vec<u8>,
+        folder: PathBuf,
         query: Option<&str>,
         accepted: ListingFormat,
     ) -> Self {
@@ -144,10 +145,16 @@ pub(super) struct Page {
 
 /// One entry.
 struct Row {
-    name: String,
+    name: PathBuf,
     is_folder: bool,
     bytes: u64,
-    modified_s: u64,
+    modified_s: i64,
+}
+
+impl Row {
+    fn bytes_of_name(&self) -> &[u8] {
+        self.name.as_os_str().as_bytes()
+    }
 }
 
 impl Listings {
@@ -167,9 +174,9 @@ impl Listings {
         wanted: &Wanted,
         folder: &File,
         root: &File,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Poll<Result<Page, Unlisted>> {
-        let now = out.now;
+        let now = out.cx.now;
         if self.worked_at != Some(now) {
             self.worked_at = Some(now);
             self.work_left = WORK_PER_TURN;
@@ -239,13 +246,13 @@ impl Job {
         work: &mut usize,
         entries_max: usize,
         root: &File,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> io::Result<Option<Page>> {
         loop {
             let is_done = match &mut self.stage {
                 Stage::Done(page) => return Ok(Some(page.clone())),
                 _ if *work == 0 => {
-                    self.touched = out.now;
+                    self.touched = out.cx.now;
                     return Ok(None);
                 }
                 Stage::Reading {
@@ -259,7 +266,7 @@ impl Job {
                         && let Some(from) = *next
                     {
                         *work -= 1; // a folder without names has to end too
-                        *next = out.disk.names(folder, from, names)?;
+                        *next = out.cx.disk.names(folder, from, names)?;
                     }
                     while *work > 0
                         && let Some(name) = names.pop()
@@ -286,7 +293,7 @@ impl Job {
                 }
             };
             if is_done {
-                self.advance(out.now);
+                self.advance(out.cx.now);
             }
         }
     }
@@ -321,13 +328,9 @@ impl Job {
 impl Wanted {
     fn order(&self, one: &Row, two: &Row) -> Ordering {
         let by_name = || {
-            let folded = |byte: u8| byte.to_ascii_lowercase();
-            let order = one
-                .name
-                .bytes()
-                .map(folded)
-                .cmp(two.name.bytes().map(folded));
-            order.then_with(|| one.name.cmp(&two.name))
+            let (one, two) = (one.bytes_of_name(), two.bytes_of_name());
+            let folded = one.to_ascii_lowercase().cmp(&two.to_ascii_lowercase());
+            folded.then_with(|| one.cmp(two))
         };
         let order = match self.sort {
             Sort::Name => by_name(),
@@ -344,12 +347,11 @@ impl Wanted {
 }
 
 /// What a name stands for, if that is to be shown.
-fn look(folder: &str, name: &Path, root: &File, out: &mut Out<'_>) -> Option<Row> {
-    let name = name.to_str()?; // what is not UTF-8 could not be asked for
-    if name.starts_with('.') || name.contains('\\') || name.chars().any(char::is_control) {
+fn look(folder: &Path, name: &Path, root: &File, out: &mut Out<'_, '_>) -> Option<Row> {
+    if name.as_os_str().as_bytes().starts_with(b".") {
         return None;
     }
-    let metadata = out.disk.look(root, &Path::new(folder).join(name)).ok()?;
+    let metadata = out.cx.disk.look(root, &folder.join(name)).ok()?;
     let is_folder = match metadata.kind {
         FileKind::Folder => true,
         FileKind::Regular => false,
@@ -367,7 +369,8 @@ fn look(folder: &str, name: &Path, root: &File, out: &mut Out<'_>) -> Option<Row
 
 fn put_start(text: &mut String, wanted: &Wanted, rows: &[Row]) {
     if wanted.format == ListingFormat::Json {
-        let _ = write!(text, "{{\"path\":{},\"entries\":[", Json(&wanted.shown));
+        let shown = String::from_utf8_lossy(&wanted.shown);
+        let _ = write!(text, "{{\"path\":{},\"entries\":[", Json(&shown));
         return;
     }
     let _ = write!(
@@ -377,9 +380,12 @@ fn put_start(text: &mut String, wanted: &Wanted, rows: &[Row]) {
          <style>{STYLE}</style>\n<h1>Index of ",
         Html(&wanted.shown)
     );
-    let depth = wanted.shown.matches('/').count() - 1;
-    let names = std::iter::once("").chain(wanted.shown.split('/').filter(|name| !name.is_empty()));
-    for (level, name) in names.enumerate() {
+    let names = || {
+        let all = wanted.shown.split(|&byte| byte == b'/');
+        all.filter(|name| !name.is_empty())
+    };
+    let depth = names().count();
+    for (level, name) in std::iter::once(&b""[..]).chain(names()).enumerate() {
         match depth - level {
             0 => _ = write!(text, "{}/", Html(name)),
             up => _ = write!(text, "<a href=\"{}\">{}/</a>", "../".repeat(up), Html(name)),
@@ -411,7 +417,7 @@ fn put_start(text: &mut String, wanted: &Wanted, rows: &[Row]) {
         );
     }
     text.push_str("</tr></thead>\n<tbody>\n");
-    if wanted.shown != "/" {
+    if wanted.shown != b"/" {
         text.push_str("<tr><td><a href=\"../\">../</a></td><td></td><td></td></tr>\n");
     }
 }
@@ -422,7 +428,13 @@ fn put_row(text: &mut String, row: &Row, format: ListingFormat) {
         if !text.ends_with('[') {
             text.push(',');
         }
-        let _ = write!(text, "\n{{\"name\":{},\"kind\":", Json(&row.name));
+        // A name that is no text is still found by its link.
+        let (name, link) = (row.name.to_string_lossy(), encode(row.bytes_of_name()));
+        let _ = write!(
+            text,
+            "\n{{\"name\":{},\"href\":\"./{link}{slash}\",\"kind\":",
+            Json(&name)
+        );
         match row.is_folder {
             true => text.push_str("\"folder\""),
             false => _ = write!(text, "\"file\",\"size\":{}", row.bytes),
@@ -436,8 +448,8 @@ fn put_row(text: &mut String, row: &Row, format: ListingFormat) {
     let _ = write!(
         text,
         "<tr><td><a href=\"./{}{slash}\">{}{slash}</a></td>",
-        encode(&row.name),
-        Html(&row.name)
+        encode(row.bytes_of_name()),
+        Html(row.bytes_of_name())
     );
     let size = Size(row.bytes);
     match row.is_folder {
@@ -478,23 +490,36 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:64em;marg
     tbody tr:hover{background:#1d2026}a{color:#8ab4f8}}\
     @media(max-width:36em){th:nth-child(3),td:nth-child(3){display:none}}";
 
-/// Text that stays text in a page.
-struct Html<'a>(&'a str);
+/// A name or path in a page: text that stays text. Of what is none, or would change how the text around it looks, the
+/// escape is shown.
+struct Html<'a>(&'a [u8]);
 
 impl fmt::Display for Html<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                c => f.write_char(c)?,
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '&' => f.write_str("&amp;")?,
+                    '<' => f.write_str("&lt;")?,
+                    '>' => f.write_str("&gt;")?,
+                    '"' => f.write_str("&quot;")?,
+                    '\'' => f.write_str("&#39;")?,
+                    c if c.is_control() || is_layout(c) => write!(f, "{}", c.escape_default())?,
+                    c => f.write_char(c)?,
+                }
             }
+            write!(f, "{}", chunk.invalid().escape_ascii())?;
         }
         Ok(())
     }
+}
+
+/// Whether a character has no shape but moves others: line and paragraph ends, and those that turn the direction.
+fn is_layout(c: char) -> bool {
+    matches!(
+        c,
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+    )
 }
 
 /// A text in JSON, with its quotes.

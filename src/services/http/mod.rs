@@ -40,12 +40,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::prolonged;
 use crate::config::{self, HttpConfig, Routes};
+use crate::disk::Disk;
+use crate::ending::{Ending, Error, Phase};
 use crate::http::body::BodyDecoder;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::target::Target;
 use crate::http::{Method, Status, Version, trim_ows};
-use crate::metrics::{Limit, Metrics};
-use crate::service::{Disk, Ending, Error, Io, Link, Peer, Phase, Service};
+use crate::metrics::Limit;
+use crate::service::{Cx, Io, Link, Peer, Service};
 use access_log::{AccessLog, Line};
 use admission::{Admission, Place};
 use answer::{Answered, Answers, Refusal};
@@ -188,15 +190,7 @@ impl Http {
             return false;
         }
         let Link { rx, tx, .. } = &mut *io.down;
-        let mut out = answer::Out {
-            tx,
-            pool: io.pool,
-            wall: io.wall,
-            now: io.now,
-            disk: io.disk,
-            metrics: io.metrics,
-            listener: io.listener,
-        };
+        let mut out = answer::Out { tx, cx: &mut io.cx };
         let mut fresh = HeadScanner::default();
         let scanner = conn.scanner.as_deref_mut().unwrap_or(&mut fresh);
         let (head, head_bytes) = match scanner.request(rx.bytes(), &self.limits) {
@@ -211,10 +205,10 @@ impl Http {
                 // A line end too many behind the last request is no beginning of the next (RFC 9112 section 2.2).
                 let begun = rx.bytes().iter().any(|byte| !b"\r\n".contains(byte));
                 if begun && matches!(conn.state, State::Idle { .. }) {
-                    let until = io.now + self.config.head_timeout;
+                    let until = out.cx.now + self.config.head_timeout;
                     conn.state = State::Head { until };
                 }
-                if !rx.has_space() && !rx.enlarge(out.pool) {
+                if !rx.has_space() && !rx.enlarge(out.cx.pool) {
                     self.refuse_last(HeadError::HeadTooLarge.into(), Ending::Refused, io);
                 }
                 return false;
@@ -224,7 +218,7 @@ impl Http {
                 return false;
             }
         };
-        let last = io.draining
+        let last = out.cx.draining
             || !head.keep_alive
             || self
                 .config
@@ -246,17 +240,17 @@ impl Http {
                     self.answers.answered,
                     conn,
                     &self.config,
-                    out.now,
-                    out.wall,
+                    out.cx.now,
+                    out.cx.wall,
                 );
-                log.add(&line, out.disk, out.metrics);
+                log.add(&line, out.cx.disk, &mut out.cx.counted);
             }
         }
         if matches!(next, Next::Later) {
             // The request stays where it is, and is read again then.
             if matches!(conn.state, State::Idle { .. }) {
                 conn.state = State::Head {
-                    until: io.now + self.config.head_timeout,
+                    until: io.cx.now + self.config.head_timeout,
                 };
             }
             io.again();
@@ -274,7 +268,7 @@ impl Http {
             }
             Next::Done if length == BodyLength::None => {
                 conn.state = State::Idle {
-                    until: io.now + self.config.idle_timeout,
+                    until: io.cx.now + self.config.idle_timeout,
                 };
                 return true;
             }
@@ -290,7 +284,7 @@ impl Http {
         };
         conn.state = State::Body(Box::new(RequestBody {
             decoder: BodyDecoder::new(length),
-            until: io.now + self.config.body_timeout,
+            until: io.cx.now + self.config.body_timeout,
             left: self.config.body_bytes_max,
             echo,
         }));
@@ -302,8 +296,8 @@ impl Http {
         let Some(log) = &mut self.log else { return };
         if std::mem::take(&mut self.answers.refused) {
             let (answered, config) = (self.answers.answered, &self.config);
-            let line = line(None, answered, conn, config, io.now, io.wall);
-            log.add(&line, io.disk, io.metrics);
+            let line = line(None, answered, conn, config, io.cx.now, io.cx.wall);
+            log.add(&line, io.cx.disk, &mut io.cx.counted);
         }
         if log.is_waiting() {
             io.at_turn_end();
@@ -315,8 +309,8 @@ impl Http {
         if io.asked.close || io.down.tx.was_refused() {
             return; // it is one already, or there are requests to answer once there is room
         }
-        let late = io.now >= self.deadline(conn) && io.down.tx.is_empty();
-        let needless = io.draining && matches!(conn.state, State::Idle { .. });
+        let late = io.cx.now >= self.deadline(conn) && io.down.tx.is_empty();
+        let needless = io.cx.draining && matches!(conn.state, State::Idle { .. });
         if !(io.down.eof || late || needless) {
             return;
         }
@@ -348,7 +342,7 @@ impl Http {
         &mut self,
         head: &RequestHead<'_>,
         connection: Connection,
-        out: &mut answer::Out<'_>,
+        out: &mut answer::Out<'_, '_>,
     ) -> Next {
         let unusual = head.body != BodyLength::None || head.expect_unknown;
         let objection = match unusual || !matches!(head.target, Target::Origin { .. }) {
@@ -383,7 +377,7 @@ impl Http {
         &mut self,
         head: &RequestHead<'_>,
         connection: Connection,
-        out: &mut answer::Out<'_>,
+        out: &mut answer::Out<'_, '_>,
     ) -> Result<Next, Refusal> {
         let (site, answers) = (self.sites.find(Some(head)), &mut self.answers);
         // Before anything else: whatever the site has, and whether it has it, is for those who may see it.
@@ -458,12 +452,12 @@ impl Http {
             }
             io.down.rx.consume(consumed);
             let (rate_min, most) = (self.config.body_rate_min, self.config.body_timeout);
-            body.until = prolonged(body.until, consumed, rate_min, io.now, most);
+            body.until = prolonged(body.until, consumed, rate_min, io.cx.now, most);
             let Some(left) = body.left.checked_sub(consumed as u64) else {
                 match body.echo.is_some() {
                     true => self.refuse_last(BODY_TOO_LARGE, Ending::Refused, io),
                     false => {
-                        io.metrics.listeners[io.listener].refused[Limit::Body as usize] += 1;
+                        io.cx.counted.refused(Limit::Body);
                         io.close_as(Ending::Refused);
                     }
                 }
@@ -479,7 +473,7 @@ impl Http {
         }
         let echo = body.echo.take();
         conn.state = State::Idle {
-            until: io.now + self.config.idle_timeout,
+            until: io.cx.now + self.config.idle_timeout,
         };
         if let Some(Echo { bytes, connection }) = echo {
             self.answers.plain(
@@ -531,7 +525,7 @@ fn probe(
     head: &RequestHead<'_>,
     connection: Connection,
     answers: &mut Answers,
-    out: &mut answer::Out<'_>,
+    out: &mut answer::Out<'_, '_>,
 ) -> Option<Result<Next, Refusal>> {
     let method = head.method;
     let allow = match head.target.path()? {
@@ -582,6 +576,7 @@ fn probe(
             answers.plain(Status::OK, &text, method, connection, out);
         }
         (_, Method::Options) => answers.options(connection, allow, out),
+        (_, Method::Other(_)) => return Some(Err(UNKNOWN_METHOD)),
         _ => return Some(Err(Refusal::method(allow))),
     }
     Some(Ok(Next::Done))
@@ -647,7 +642,7 @@ impl Service for Http {
         if io.drained
             && let State::Idle { until } = &mut conn.state
         {
-            *until = io.now + self.config.idle_timeout;
+            *until = io.cx.now + self.config.idle_timeout;
         }
         loop {
             let more = match conn.state {
@@ -672,15 +667,15 @@ impl Service for Http {
         Ok(())
     }
 
-    fn turn_ended(&mut self, disk: &mut dyn Disk, metrics: &mut Metrics) {
+    fn turn_ended(&mut self, cx: &mut Cx<'_>) {
         if let Some(log) = &mut self.log {
-            log.flush(disk, metrics);
+            log.flush(cx.disk, &mut cx.counted);
         }
     }
 
-    fn reopen(&mut self, disk: &mut dyn Disk) {
+    fn reopen(&mut self, cx: &mut Cx<'_>) {
         if let Some(log) = &mut self.log {
-            log.reopen(disk);
+            log.reopen(cx.disk);
         }
     }
 
@@ -691,7 +686,7 @@ impl Service for Http {
         }
     }
 
-    fn ended(&mut self, conn: Conn, _disk: &mut dyn Disk, _now: Instant) {
+    fn ended(&mut self, conn: Conn, _cx: &mut Cx<'_>) {
         if let Some(place) = conn.place {
             self.admission.leave(place);
         }

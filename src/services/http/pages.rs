@@ -7,6 +7,7 @@ use super::Connection;
 use super::answer::{Answers, Out, Refusal};
 use crate::http::Status;
 use crate::http::head::RequestHead;
+use crate::http::path::SafePath;
 
 const HELLO: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Hello</title>\n\
                      <h1>Hello, world!</h1>\n<p>Served by netlab-reactor.</p>\n</html>\n";
@@ -47,11 +48,13 @@ impl Pages {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<(), Refusal> {
-        let page = match head.target.path() {
-            Some("/" | "/index.html") => &self.index,
-            Some("/HelloWorld.html") => HELLO,
+        let path = SafePath::parse(head.target.path().unwrap_or_default())
+            .map_err(|error| Refusal::new(Status::BAD_REQUEST, error.text()))?;
+        let page = match (&*path.relative, path.folder) {
+            (b"", true) | (b"index.html", false) => &self.index,
+            (b"HelloWorld.html", false) => HELLO,
             _ => {
                 let text = "there is no such page here";
                 return Err(Refusal::new(Status::NOT_FOUND, text));

@@ -15,13 +15,13 @@ use super::files::{Files, Progress, below};
 use super::pages::Pages;
 use crate::cache::files::Limits;
 use crate::config::FilesConfig;
+use crate::disk::Disk;
 use crate::http::head::{RequestHead, put_header, put_header_number};
 use crate::http::path::SafePath;
 use crate::http::range::put_content_range_unsatisfied;
 use crate::http::target::Authority;
 use crate::http::{Method, Status};
 use crate::metrics::Limit;
-use crate::service::Disk;
 
 const UNAUTHORIZED: Refusal = Refusal::new(
     Status::UNAUTHORIZED,
@@ -125,7 +125,7 @@ impl Site {
     pub(super) fn admit(
         &mut self,
         head: &RequestHead<'_>,
-        out: &Out<'_>,
+        out: &Out<'_, '_>,
     ) -> Poll<Result<(), Refusal>> {
         let Some(auth) = &mut self.auth else {
             return Poll::Ready(Ok(()));
@@ -144,7 +144,7 @@ impl Site {
         head: &RequestHead<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Result<Progress, Refusal> {
         match &mut self.content {
             Content::Files(files) => files.respond(head, connection, answers, out),
@@ -167,7 +167,7 @@ impl Site {
         method: Method<'_>,
         connection: Connection,
         answers: &mut Answers,
-        out: &mut Out<'_>,
+        out: &mut Out<'_, '_>,
     ) {
         let Refusal {
             status,
@@ -176,7 +176,7 @@ impl Site {
             limit,
         } = refusal;
         if let Some(limit) = limit {
-            out.metrics.listeners[out.listener].refused[limit as usize] += 1;
+            out.cx.counted.refused(limit);
         }
         let mut lines = match &self.content {
             Content::Files(files) => files.lines.to_vec(),

@@ -15,14 +15,19 @@ use super::heads::{self, Manner};
 use super::route::{Form, Origin};
 use super::{Backlog, Proxy, Request, Rules, Step};
 use crate::buffer::{Pool, RecvBuf, SendQueue, pour};
+use crate::ending::Error;
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
-use crate::http::head::{BodyLength, HeadScanner, Parsed};
+use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
 use crate::http::{Method, Status as Code, Version};
-use crate::service::{Error, Finish, Io, Link, Status};
+use crate::service::{Finish, Io, Link, Status};
 use crate::services::prolonged;
 
-/// What the framing of one chunk takes at most: 16 digits and two line ends.
+/// What the framing of one chunk takes at most: 16 digits and two line ends. Made anew, framing is no
+/// longer than it came, but what ends a chunk may go out before it came.
 const CHUNK_FRAMING_BYTES_MAX: usize = 20;
+
+/// The line of the last chunk; trailers may follow.
+const LAST_CHUNK_HEAD: &[u8] = b"0\r\n";
 
 /// A request on its way and its response on the way back.
 pub(super) struct Exchange {
@@ -61,12 +66,25 @@ struct Passing {
 /// What becomes of the framing of a body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Coding {
-    /// It is passed on.
-    Kept,
+    /// It has none: its length is known, or the end of both connections is its end.
+    None,
+    /// Chunks are framed anew, so that their extensions end here (RFC 9112 section 7.1.1). Trailers
+    /// are passed on.
+    Reframed,
     /// Chunks are undone: the end of the connection is the end of the body.
     Undone,
     /// Chunks are made.
     Made,
+}
+
+impl Coding {
+    /// For a body that goes on as it came.
+    fn same(length: BodyLength) -> Self {
+        match length {
+            BodyLength::Chunked => Self::Reframed,
+            _ => Self::None,
+        }
+    }
 }
 
 /// What the origin's bytes turned out to be; the head to be passed on stands in the scratch buffer.
@@ -145,7 +163,7 @@ impl Proxy {
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
         if exchange.backlog.shrank(&io.up.tx) || io.drained {
-            exchange.progress(io.now, &self.rules);
+            exchange.progress(io.cx.now, &self.rules);
         }
         if let Some(step) = self.upload(exchange, io)? {
             return Ok(step);
@@ -156,7 +174,7 @@ impl Proxy {
         if let Some(step) = self.download(exchange, origin, io)? {
             return Ok(step);
         }
-        if io.now >= exchange.until && io.down.tx.is_empty() {
+        if io.cx.now >= exchange.until && io.down.tx.is_empty() {
             return self.exchange_expired(exchange, origin, io);
         }
         exchange.backlog.watch(&mut io.up.tx);
@@ -169,28 +187,42 @@ impl Proxy {
             return Ok(None);
         }
         let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
-        let text = match pass(&mut exchange.upload, Coding::Kept, rx, tx, io.pool) {
-            Ok(0) if io.down.is_drained() && exchange.is_awaited() => BodyError::Truncated.text(),
+        let coding = Coding::same(exchange.request.body);
+        let error = match pass(&mut exchange.upload, coding, rx, tx, io.cx.pool) {
             Ok(0) => {
                 if !io.down.rx.is_empty() {
                     // The client is held up by the origin.
-                    exchange.body_until = io.now + self.rules.idle_timeout;
+                    exchange.body_until = io.cx.now + self.rules.idle_timeout;
                 }
-                return Ok(None);
+                None
             }
             Ok(count) => {
                 let (rate_min, most) = (self.rules.body_rate_min, self.rules.idle_timeout);
-                exchange.body_until = prolonged(exchange.body_until, count, rate_min, io.now, most);
-                exchange.uploaded = exchange.upload.is_done().then_some(io.now);
-                exchange.progress(io.now, &self.rules);
-                return Ok(None);
+                exchange.body_until =
+                    prolonged(exchange.body_until, count, rate_min, io.cx.now, most);
+                exchange.uploaded = exchange.upload.is_done().then_some(io.cx.now);
+                exchange.progress(io.cx.now, &self.rules);
+                None
             }
-            Err(error) => error.text(),
+            Err(error) => Some(error),
         };
-        Ok(Some(match &exchange.download {
-            Download::Awaited => self.answer(None, Code::BAD_REQUEST, text, io),
-            Download::Passing(passing) => passing.cut(format!("request cut: {text}"))?,
-        }))
+        // The end may have come together with the last bytes, so it is looked for after those were taken.
+        let truncated = io.down.is_drained() && !exchange.upload.is_done();
+        match (&exchange.download, error) {
+            (_, None) if !truncated => Ok(None),
+            (Download::Awaited, error) => {
+                let text = error.unwrap_or(BodyError::Truncated).text();
+                Ok(Some(self.answer(None, Code::BAD_REQUEST, text, io)))
+            }
+            (Download::Passing(passing), Some(error)) => {
+                Ok(Some(passing.cut(format!("request cut: {error}"))?))
+            }
+            (Download::Passing(_), None) => {
+                // An origin that answers while it reads learns that no more will come.
+                io.up.finish();
+                Ok(None)
+            }
+        }
     }
 
     /// Passes on interim responses and the head of the final one.
@@ -218,12 +250,12 @@ impl Proxy {
             if matches!(heard, Heard::Part) || !io.down.tx.has_room(self.scratch.len()) {
                 return None;
             }
-            io.down.tx.put(&self.scratch, io.pool);
+            io.down.tx.put(&self.scratch, io.cx.pool);
             match heard {
                 Heard::Interim(head_bytes) => {
                     io.up.rx.consume(head_bytes);
                     if std::mem::take(&mut exchange.request.expects_continue) {
-                        exchange.body_until = io.now + self.rules.idle_timeout;
+                        exchange.body_until = io.cx.now + self.rules.idle_timeout;
                     }
                 }
                 Heard::Final(head_bytes, passing) => {
@@ -233,7 +265,7 @@ impl Proxy {
                 }
                 Heard::Part | Heard::Bad(_) => unreachable!("both were dealt with above"),
             }
-            exchange.progress(io.now, &self.rules);
+            exchange.progress(io.cx.now, &self.rules);
         }
         None
     }
@@ -244,15 +276,21 @@ impl Proxy {
         exchange: &Exchange,
         scanner: &mut HeadScanner,
         origin: &Origin,
-        io: &Io<'_>,
+        io: &mut Io<'_>,
     ) -> Heard {
         let request = &exchange.request;
-        let (bytes, limits) = (io.up.rx.bytes(), &self.rules.response_limits);
+        let limits = &self.rules.response_limits;
         let method = match request.is_head {
             true => Method::Head,
             false => Method::Get,
         };
-        let (head, head_bytes) = match scanner.response(bytes, limits, method) {
+        let mut parsed = scanner.response(io.up.rx.bytes(), limits, method);
+        if let Err(HeadError::FoldedLine | HeadError::BlankBeforeColon) = parsed {
+            mend_response(io.up.rx.bytes_mut());
+            *scanner = HeadScanner::default();
+            parsed = scanner.response(io.up.rx.bytes(), limits, method);
+        }
+        let (head, head_bytes) = match parsed {
             Ok(Parsed::Complete(head, head_bytes)) => (head, head_bytes),
             Ok(Parsed::Partial) if io.up.eof => return Heard::Bad("it ended within the head"),
             Ok(Parsed::Partial) if !io.up.rx.has_space() => {
@@ -277,17 +315,18 @@ impl Proxy {
         let coding = match (head.body, old_client) {
             (BodyLength::Chunked, true) => Coding::Undone,
             (BodyLength::UntilClose, false) => Coding::Made,
-            _ => Coding::Kept,
+            (length, _) => Coding::same(length),
         };
         let open_ended = matches!(head.body, BodyLength::Chunked | BodyLength::UntilClose);
         // An origin that answers before it has the whole request may never read the rest.
         let early = !exchange.upload.is_done();
         let end_is_framing = open_ended && old_client;
-        let ends = !request.keep_alive || end_is_framing || early || io.draining;
+        let ends = !request.keep_alive || end_is_framing || early || io.cx.draining;
         let manner = Manner {
             chunked: open_ended && !old_client,
             persistence: request.persistence(!ends),
             address_bar,
+            wall: io.cx.wall,
         };
         heads::put_response(&mut self.scratch, &head, manner, &self.rules.pseudonym);
         let passing = Passing {
@@ -304,7 +343,7 @@ impl Proxy {
     fn silent_end(&mut self, exchange: &Exchange, origin: &Origin, io: &mut Io<'_>) -> Step {
         if exchange.request.head_bytes > 0 {
             io.disconnect();
-            return self.resolve_next(exchange.request, io.now);
+            return self.resolve_next(exchange.request, io.cx.now);
         }
         let text = match io.up.status {
             Status::Failed(kind) => format!("{}: {kind}", origin.authority),
@@ -333,14 +372,14 @@ impl Proxy {
                 if !(passing.reusable && whole && is_reusable(io.up)) {
                     io.disconnect();
                 }
-                Ok(Some(match passing.ends || !whole || io.draining {
+                Ok(Some(match passing.ends || !whole || io.cx.draining {
                     true => Step::End,
-                    false => self.idle_next(io.now),
+                    false => self.idle_next(io.cx.now),
                 }))
             }
             Ok(count) => {
                 if count > 0 {
-                    exchange.progress(io.now, &self.rules);
+                    exchange.progress(io.cx.now, &self.rules);
                 }
                 Ok(None)
             }
@@ -355,12 +394,12 @@ impl Proxy {
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
         let awaits_client = exchange.awaits_client(io);
-        let client_is_late = awaits_client && io.now >= exchange.body_until;
+        let client_is_late = awaits_client && io.cx.now >= exchange.body_until;
         if !awaits_client {
-            exchange.body_until = io.now + self.rules.idle_timeout;
+            exchange.body_until = io.cx.now + self.rules.idle_timeout;
         }
         exchange.until = exchange.origin_until(&self.rules);
-        if io.now < exchange.until && !client_is_late {
+        if io.cx.now < exchange.until && !client_is_late {
             return Ok(Step::Wait);
         }
         Ok(match &exchange.download {
@@ -393,7 +432,7 @@ impl Passing {
     /// Passes on what waits. How many bytes it took.
     fn pass(&mut self, io: &mut Io<'_>) -> Result<usize, BodyError> {
         let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);
-        let count = pass(&mut self.body, self.coding, rx, tx, io.pool)?;
+        let count = pass(&mut self.body, self.coding, rx, tx, io.cx.pool)?;
         if self.body.is_done() || !io.up.is_drained() {
             return Ok(count);
         }
@@ -402,7 +441,7 @@ impl Passing {
             return Err(BodyError::Truncated); // a reset is no end
         }
         if self.coding == Coding::Made {
-            io.down.tx.put(LAST_CHUNK, io.pool);
+            io.down.tx.put(LAST_CHUNK, io.cx.pool);
         }
         Ok(count)
     }
@@ -427,12 +466,14 @@ fn pass(
         return Ok(0);
     }
     match coding {
-        Coding::Kept => {
-            let mut valid = 0;
-            while valid < waiting && !body.is_done() {
-                valid += body.step(&rx.bytes()[valid..])?.consumed();
+        Coding::None => {
+            let step = body.step(rx.bytes())?;
+            shift(rx, tx, step.payload, pool);
+        }
+        Coding::Reframed => {
+            while !rx.is_empty() && !body.is_done() {
+                reframe(body, rx, tx, pool)?;
             }
-            shift(rx, tx, valid, pool);
         }
         Coding::Undone => {
             while !rx.is_empty() && !body.is_done() {
@@ -443,12 +484,41 @@ fn pass(
         }
         Coding::Made => {
             body.step(rx.bytes())?;
-            tx.put(ChunkHead::new(waiting).as_bytes(), pool);
+            tx.put(ChunkHead::new(waiting as u64).as_bytes(), pool);
             shift(rx, tx, waiting, pool);
             tx.put(CHUNK_END, pool);
         }
     }
     Ok(waiting - rx.len())
+}
+
+/// Passes on one step of a chunked body: each chunk as long as it came, its framing made anew.
+fn reframe(
+    body: &mut BodyDecoder,
+    rx: &mut RecvBuf,
+    tx: &mut SendQueue,
+    pool: &mut Pool,
+) -> Result<(), BodyError> {
+    let (before, in_trailers) = (body.chunk_left(), body.is_in_trailers());
+    let step = body.step(rx.bytes())?;
+    let after = body.chunk_left();
+    if in_trailers {
+        shift(rx, tx, step.framing, pool);
+        return Ok(());
+    }
+    rx.consume(step.framing);
+    let size = before.unwrap_or(after.unwrap_or(0) + step.payload as u64);
+    if before.is_none() && size > 0 {
+        tx.put(ChunkHead::new(size).as_bytes(), pool);
+    }
+    shift(rx, tx, step.payload, pool);
+    if size > 0 && after.is_none() {
+        tx.put(CHUNK_END, pool);
+    }
+    if body.is_in_trailers() {
+        tx.put(LAST_CHUNK_HEAD, pool);
+    }
+    Ok(())
 }
 
 /// Moves `count` bytes for which room was found before.

@@ -107,6 +107,8 @@ pub(super) struct Manner<'a> {
     pub(super) persistence: Persistence,
     /// The origin, where the request had the address-bar form: redirects are to stay there, and cookies are not.
     pub(super) address_bar: Option<&'a Origin>,
+    /// When it was received: the date of a response that has none.
+    pub(super) wall: SystemTime,
 }
 
 /// Writes the head of a final response as the client is to see it.
@@ -117,9 +119,12 @@ pub(super) fn put_response(
     pseudonym: &str,
 ) {
     put_status(out, head);
-    put_response_lines(out, head, manner.address_bar);
+    let is_dated = put_response_lines(out, head, manner.address_bar);
     if manner.address_bar.is_some() {
         out.extend_from_slice(SANDBOX);
+    }
+    if !is_dated {
+        put_date(out, manner.wall); // RFC 9110 section 6.6.1
     }
     put_via(out, head.version, pseudonym);
     if manner.chunked {
@@ -148,10 +153,17 @@ fn put_status(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn put_response_lines(out: &mut Vec<u8>, head: &ResponseHead<'_>, address_bar: Option<&Origin>) {
+/// Writes the lines that are passed on. Whether a date was among them.
+fn put_response_lines(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_>,
+    address_bar: Option<&Origin>,
+) -> bool {
+    let mut is_dated = false;
     // RFC 9110 section 8.6: no length where there is never a body; some clients would wait for it.
     let lengthless = head.status.is_interim() || head.status == Status::NO_CONTENT;
     for (name, line) in head.headers.end_to_end_lines() {
+        is_dated |= name.eq_ignore_ascii_case(b"date");
         match (name.len(), address_bar) {
             (14, _) if lengthless && name.eq_ignore_ascii_case(b"content-length") => {}
             (8, Some(origin)) if name.eq_ignore_ascii_case(b"location") => {
@@ -162,6 +174,7 @@ fn put_response_lines(out: &mut Vec<u8>, head: &ResponseHead<'_>, address_bar: O
             _ => put_line(out, line),
         }
     }
+    is_dated
 }
 
 /// Writes where a redirect leads in the form in which the browser asked us.
@@ -191,6 +204,10 @@ fn put_location(out: &mut Vec<u8>, value: &[u8], origin: &Origin) {
 fn put_line(out: &mut Vec<u8>, line: &[u8]) {
     out.extend_from_slice(line);
     out.extend_from_slice(b"\r\n");
+}
+
+fn put_date(out: &mut Vec<u8>, wall: SystemTime) {
+    put_header(out, "Date", Date::new(date::unix_s(wall)).as_bytes());
 }
 
 fn put_via(out: &mut Vec<u8>, version: Version, pseudonym: &str) {
@@ -223,7 +240,7 @@ impl Answer<'_> {
     pub(super) fn put(&self, out: &mut Vec<u8>, wall: SystemTime) {
         let body = format!("{}\n\n{}\n", self.status, self.text);
         put_status_line(out, self.status);
-        put_header(out, "Date", Date::new(date::unix_s(wall)).as_bytes());
+        put_date(out, wall);
         put_header(out, "Content-Type", "text/plain; charset=utf-8");
         // The text may name what the client sent; no browser is to take that for a page.
         put_header(out, "X-Content-Type-Options", "nosniff");

@@ -17,8 +17,9 @@
 //! 1. The head of a request stays at the front of `down.rx` until it was sent for good: what must be sent again is read
 //!    again, and nothing is kept elsewhere. A request without body that may be repeated stays until the first byte of its
 //!    answer, where it went out on a connection that had been used before.
-//! 2. Bodies are validated and passed on as they come, never collected. A chunked one keeps its chunks, unless the client
-//!    speaks HTTP/1.0; one that lasts until the origin closes gets chunks, unless the client speaks HTTP/1.0.
+//! 2. Bodies are validated and passed on as they come, never collected. A chunked one keeps its
+//!    chunks, framed anew and without extensions, unless the client speaks HTTP/1.0; one that lasts
+//!    until the origin closes gets chunks, unless the client speaks HTTP/1.0.
 //! 3. Nobody is connected to whose address is refused, however it was written, and a name is refused as a whole. The
 //!    configured upstream of a gateway is exempt.
 //! 4. What was broken off is never made to look complete: once a byte of an answer went out, a failure closes the connection.
@@ -39,9 +40,11 @@ use std::time::{Duration, Instant};
 use crate::buffer::{PAGE_BYTES, SendQueue};
 use crate::config::{Cache, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Failure, Refused};
+use crate::ending::{Error, Phase};
+use crate::http::body::{BodyDecoder, BodyError};
 use crate::http::head::{BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::{Method, Status as Code, Version};
-use crate::service::{Disk, Error, Io, Peer, Phase, Service};
+use crate::service::{Cx, Io, Link, Peer, Service};
 use crate::services::addresses::{Address, Addresses};
 
 mod exchange;
@@ -178,7 +181,7 @@ impl Proxy {
     /// Between two requests: the origin's connection is kept as long as nothing is heard of it.
     fn idle(&self, until: &mut Instant, io: &mut Io<'_>) -> Result<Step, Error> {
         if io.drained {
-            *until = io.now + self.rules.idle_timeout;
+            *until = io.cx.now + self.rules.idle_timeout;
         }
         if !is_reusable(io.up) {
             io.disconnect();
@@ -187,15 +190,16 @@ impl Proxy {
         while io.down.rx.bytes().starts_with(b"\r\n") {
             io.down.rx.consume(2);
         }
-        if !io.down.rx.is_empty() {
+        // Half of such a line end is no beginning of a head either.
+        if !matches!(io.down.rx.bytes(), b"" | b"\r") {
             return Ok(Step::Go(State::Head {
-                until: io.now + self.rules.head_timeout,
+                until: io.cx.now + self.rules.head_timeout,
             }));
         }
-        if io.down.eof || io.draining {
+        if io.down.eof || io.cx.draining {
             return Ok(Step::End);
         }
-        if io.now >= *until && io.down.tx.is_empty() {
+        if io.cx.now >= *until && io.down.tx.is_empty() {
             return Err(Error::TimedOut(Phase::Idle));
         }
         Ok(Step::Wait)
@@ -221,7 +225,7 @@ impl Proxy {
                 let text = "head too large: expected fewer or shorter headers";
                 return self.answer(None, Code::REQUEST_HEADER_FIELDS_TOO_LARGE, text, io);
             }
-            Ok(Parsed::Partial) if io.now >= until && io.down.tx.is_empty() => {
+            Ok(Parsed::Partial) if io.cx.now >= until && io.down.tx.is_empty() => {
                 let text = "the head of the request took too long";
                 return self.answer(None, Code::REQUEST_TIMEOUT, text, io);
             }
@@ -247,7 +251,7 @@ impl Proxy {
                 }
                 origin.set(&route);
                 io.disconnect();
-                self.resolve_next(request, io.now)
+                self.resolve_next(request, io.cx.now)
             }
         }
     }
@@ -267,7 +271,8 @@ impl Proxy {
         io: &mut Io<'_>,
     ) -> Step {
         let addresses = match io.resolve(origin.host()) {
-            Poll::Pending if io.now < until => return Step::Wait,
+            Poll::Pending if request.is_cut_short(io.down) => return self.cut_short(io),
+            Poll::Pending if io.cx.now < until => return Step::Wait,
             Poll::Pending => Err(Failure::Timeout),
             Poll::Ready(answer) => answer,
         };
@@ -299,7 +304,7 @@ impl Proxy {
         let _ = io.connect(&addresses, self.rules.connect_timeout);
         Step::Go(State::Connecting {
             request,
-            until: io.now + self.rules.connect_timeout,
+            until: io.cx.now + self.rules.connect_timeout,
         })
     }
 
@@ -311,7 +316,8 @@ impl Proxy {
         io: &mut Io<'_>,
     ) -> Step {
         let result = match io.connect(&[], self.rules.connect_timeout) {
-            Poll::Pending if io.now < until => return Step::Wait,
+            Poll::Pending if request.is_cut_short(io.down) => return self.cut_short(io),
+            Poll::Pending if io.cx.now < until => return Step::Wait,
             Poll::Pending => Err(io::ErrorKind::TimedOut),
             Poll::Ready(result) => result,
         };
@@ -326,9 +332,12 @@ impl Proxy {
             }
             Ok(()) if request.form == Form::Tunnel => {
                 io.down.rx.consume(request.head_bytes);
-                io.down.tx.put(TUNNEL_OPEN, io.pool);
+                io.down.tx.put(TUNNEL_OPEN, io.cx.pool);
                 (io.down.end_is_framing, io.up.end_is_framing) = (true, true);
-                Step::Go(State::Tunnel(Tunnel::new(self.rules.idle_timeout, io.now)))
+                Step::Go(State::Tunnel(Tunnel::new(
+                    self.rules.idle_timeout,
+                    io.cx.now,
+                )))
             }
             Ok(()) => {
                 let (bytes, limits) = (io.down.rx.bytes(), &self.rules.request_limits);
@@ -349,11 +358,11 @@ impl Proxy {
 
     /// Sends the head that was written to `scratch`. `held`: it stays in `down.rx`, to be sent again if need be.
     fn send(&mut self, mut request: Request, held: bool, io: &mut Io<'_>) -> Step {
-        io.up.tx.put(&self.scratch, io.pool);
+        io.up.tx.put(&self.scratch, io.cx.pool);
         if !held {
             io.down.rx.consume(std::mem::take(&mut request.head_bytes));
         }
-        let exchange = Exchange::new(request, io.now, &self.rules);
+        let exchange = Exchange::new(request, io.cx.now, &self.rules);
         Step::Go(State::Exchanging(exchange))
     }
 
@@ -375,6 +384,11 @@ impl Proxy {
         self.put_answer(request, status, text, None, io)
     }
 
+    /// The client ended before its request was whole: nobody is asked for what could not be sent on.
+    fn cut_short(&mut self, io: &mut Io<'_>) -> Step {
+        self.answer(None, Code::BAD_REQUEST, BodyError::Truncated.text(), io)
+    }
+
     fn refuse(&mut self, request: Request, refusal: &Refusal, io: &mut Io<'_>) -> Step {
         let location = refusal.location.as_deref();
         self.put_answer(Some(request), refusal.status, &refusal.text, location, io)
@@ -390,7 +404,7 @@ impl Proxy {
     ) -> Step {
         io.disconnect();
         let stays = request.is_some_and(|request| {
-            request.keep_alive && request.body == BodyLength::None && !io.draining
+            request.keep_alive && request.body == BodyLength::None && !io.cx.draining
         });
         let answer = Answer {
             status,
@@ -400,12 +414,12 @@ impl Proxy {
             persistence: request.map_or(Persistence::Ends, |request| request.persistence(stays)),
         };
         self.scratch.clear();
-        answer.put(&mut self.scratch, io.wall);
-        io.down.tx.put(&self.scratch, io.pool);
+        answer.put(&mut self.scratch, io.cx.wall);
+        io.down.tx.put(&self.scratch, io.cx.pool);
         match request {
             Some(request) if stays => {
                 io.down.rx.consume(request.head_bytes);
-                self.idle_next(io.now)
+                self.idle_next(io.cx.now)
             }
             _ => Step::End,
         }
@@ -446,6 +460,23 @@ impl Request {
             repeatable: head.method.is_idempotent() && head.body == BodyLength::None,
             keep_alive: head.keep_alive && !proxied_1_0,
             expects_continue: head.expect_continue,
+        }
+    }
+
+    /// Whether the client ended within the body of this request, all of which waits behind its head.
+    fn is_cut_short(&self, down: &Link) -> bool {
+        if !down.eof {
+            return false;
+        }
+        let mut body = BodyDecoder::new(self.body);
+        let mut rest = &down.rx.bytes()[self.head_bytes..];
+        loop {
+            match body.step(rest) {
+                Ok(step) if step.done => return false,
+                Ok(step) if step.consumed() == 0 => return true,
+                Ok(step) => rest = &rest[step.consumed()..],
+                Err(_) => return false, // the client is told what is wrong when the body is sent on
+            }
         }
     }
 
@@ -538,7 +569,7 @@ impl Service for Proxy {
         }
     }
 
-    fn ended(&mut self, conn: Conn, _disk: &mut dyn Disk, _now: Instant) {
+    fn ended(&mut self, conn: Conn, _cx: &mut Cx<'_>) {
         if let Some(address) = conn.address {
             self.addresses.leave(address);
         }

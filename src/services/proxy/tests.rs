@@ -2,12 +2,15 @@
 
 use super::*;
 use crate::config::ProxyConfig;
+use crate::dns::{self, Hosts, Resolver};
 use crate::http::body::{BodyDecoder, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::service::{Finish, Side, Status};
 use crate::services::bench::Bench;
 use proptest::prelude::*;
 
 const VIA: &str = "Via: 1.1 netlab-reactor (0000feed)\r\n";
+/// What the proxy adds to a response that came without a date.
+const ADDED: &str = "Date: Wed, 14 Oct 2026 17:46:40 GMT\r\nVia: 1.1 netlab-reactor (0000feed)\r\n";
 const SANDBOX: &str = "Content-Security-Policy: sandbox allow-same-origin allow-forms allow-popups allow-downloads\r\n";
 const GET: &[u8] = b"GET http://origin.example/a?b HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -83,7 +86,7 @@ fn an_absolute_request_goes_to_its_origin_and_the_answer_comes_back() {
         .expect_open();
     assert_eq!(
         answered(&mut bench),
-        format!("HTTP/1.1 200 Fine\r\nServer: s\r\nContent-Length: 5\r\n{VIA}\r\nhello")
+        format!("HTTP/1.1 200 Fine\r\nServer: s\r\nContent-Length: 5\r\n{ADDED}\r\nhello")
     );
 }
 
@@ -105,7 +108,7 @@ fn headers_of_one_connection_are_dropped_both_ways() {
         answered(&mut bench),
         format!(
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}\r\n",
-            VIA.replace("1.1", "1.0")
+            ADDED.replace("1.1", "1.0")
         )
     );
     bench.expect_open();
@@ -118,7 +121,7 @@ fn the_same_origin_is_asked_on_the_same_connection_and_another_is_not() {
     bench.origin_sends(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(
         answered(&mut bench),
-        format!("HTTP/1.1 204 No Content\r\n{VIA}\r\n")
+        format!("HTTP/1.1 204 No Content\r\n{ADDED}\r\n")
     );
     bench.connect = None;
     bench.peer_sends(b"GET http://ORIGIN.example:80/2 HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -199,12 +202,12 @@ fn an_answer_that_has_begun_is_not_asked_for_again() {
 }
 
 #[test]
-fn bodies_with_a_length_and_in_chunks_are_passed_on_as_they_are() {
+fn bodies_with_a_length_and_in_chunks_are_passed_on() {
     for (framing, body) in [
         ("Content-Length: 11\r\n", "hello world"),
         (
             "Transfer-Encoding: chunked\r\n",
-            "5;x=\"y\"\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: t\r\n\r\n",
+            "5\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: t\r\n\r\n",
         ),
     ] {
         let mut bench = bench();
@@ -223,7 +226,7 @@ fn bodies_with_a_length_and_in_chunks_are_passed_on_as_they_are() {
         bench.origin_sends(format!("HTTP/1.1 200 OK\r\n{framing}\r\n{body}").as_bytes());
         assert_eq!(
             answered(&mut bench),
-            format!("HTTP/1.1 200 OK\r\n{before}{VIA}{after}\r\n{body}")
+            format!("HTTP/1.1 200 OK\r\n{before}{ADDED}{after}\r\n{body}")
         );
         bench.expect_open();
         assert_eq!(bench.up.status, Status::Open, "it is kept");
@@ -240,7 +243,7 @@ fn a_body_until_the_end_becomes_chunks() {
         answered(&mut bench),
         format!(
             "HTTP/1.1 200 OK\r\n{}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
-            VIA.replace("1.1", "1.0")
+            ADDED.replace("1.1", "1.0")
         )
     );
     bench.expect_open();
@@ -270,7 +273,7 @@ fn a_client_of_1_0_gets_no_chunks_and_the_end_of_the_connection() {
         bench.expect_closed();
         assert_eq!(
             answered(&mut bench),
-            format!("HTTP/1.1 200 OK\r\n{VIA}Connection: close\r\n\r\n{body}")
+            format!("HTTP/1.1 200 OK\r\n{ADDED}Connection: close\r\n\r\n{body}")
         );
     }
 }
@@ -301,7 +304,7 @@ fn some_answers_have_no_body_whatever_their_head_says() {
         bench.origin_sends(format!("HTTP/1.1 {response}\r\n").as_bytes());
         assert_eq!(
             answered(&mut bench),
-            format!("HTTP/1.1 {told}{VIA}\r\n"),
+            format!("HTTP/1.1 {told}{ADDED}\r\n"),
             "{method} {response}"
         );
         bench.expect_open();
@@ -334,7 +337,9 @@ fn an_early_answer_ends_the_connection_behind_it() {
     bench.origin_sends(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
     assert_eq!(
         answered(&mut bench),
-        format!("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n{VIA}Connection: close\r\n\r\nno")
+        format!(
+            "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n{ADDED}Connection: close\r\n\r\nno"
+        )
     );
     bench.expect_closed();
 }
@@ -422,7 +427,7 @@ fn redirects_stay_in_the_address_bar() {
         assert_eq!(
             answered(&mut bench),
             format!(
-                "HTTP/1.1 302 Found\r\nLocation: {told}\r\nContent-Length: 0\r\n{SANDBOX}{VIA}\r\n"
+                "HTTP/1.1 302 Found\r\nLocation: {told}\r\nContent-Length: 0\r\n{SANDBOX}{ADDED}\r\n"
             )
         );
     }
@@ -483,7 +488,7 @@ fn what_the_browser_keeps_for_this_proxy_stays_out_of_the_address_bar() {
             answered(&mut bench),
             format!(
                 "HTTP/1.1 103 Early Hints\r\n{kept_of_it}\r\n\
-                 HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{kept_of_it}{sandbox}{VIA}\r\n"
+                 HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{kept_of_it}{sandbox}{ADDED}\r\n"
             )
         );
     }
@@ -608,6 +613,10 @@ fn requests_that_cannot_be_served_are_answered() {
         (get("http://1.2.3.4.5/"), 400, "not a host name"),
         (get("http://a..example/"), 400, "not a host name"),
         (get(&format!("/{long}")), 414, "target too long"),
+        (get("http://origin.example/a|b"), 400, "percent-encoded"),
+        (get("http://origin.example/?a=\u{fc}"), 400, "percent-encoded"),
+        (get("/origin.example/<a>"), 400, "percent-encoded"),
+        (format!("{long} http://origin.example/ HTTP/1.1\r\nHost: x\r\n\r\n"), 501, "unknown method"),
         ("GET / HTTP/2.0\r\n\r\n".to_owned(), 505, "version"),
         ("GET  / HTTP/1.1\r\n\r\n".to_owned(), 400, "bad request line"),
         (
@@ -652,6 +661,8 @@ fn requests_that_cannot_be_served_are_answered() {
         assert_eq!(got, code, "{request:.70?}: {body}");
         assert!(body.contains(text), "{body}");
     }
+    let (got, body) = refused(&mut gateway(), &get("/a{b}"));
+    assert_eq!(got, 400, "{body}");
 }
 
 #[test]
@@ -985,10 +996,7 @@ fn an_address_has_as_many_connections_as_it_may() {
         ..config()
     };
     let mut service = Proxy::new(&config, 0xfeed);
-    let (now, mut disk) = (
-        Instant::now(),
-        crate::sys::unix::Unix::new(false).expect("a poll"),
-    );
+    let now = Instant::now();
     let on_the_bench = Peer::Inet(([192, 0, 2, 9], 1).into());
     let first = service.accept(&on_the_bench, now);
     let mut bench = Bench::new(service);
@@ -998,7 +1006,7 @@ fn an_address_has_as_many_connections_as_it_may() {
         "before it asked for anything"
     );
     bench.expect_closed();
-    bench.service.ended(first, &mut disk, now);
+    bench.ends(first);
     let next = bench.service.accept(&on_the_bench, now);
     assert!(matches!(next.state, State::Idle { .. }));
 }
@@ -1230,7 +1238,7 @@ proptest! {
         } else {
             response.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
             for chunk in &chunks {
-                response.extend_from_slice(ChunkHead::new(chunk.len()).as_bytes());
+                response.extend_from_slice(ChunkHead::new(chunk.len() as u64).as_bytes());
                 response.extend_from_slice(chunk);
                 response.extend_from_slice(CHUNK_END);
             }
@@ -1258,5 +1266,154 @@ proptest! {
         }
         prop_assert_eq!(body, chunks.concat());
         prop_assert_eq!(bench.is_over(), old_client);
+    }
+}
+
+#[test]
+fn a_body_that_ends_early_is_refused_at_once_whatever_the_proxy_waits_for() {
+    for (framing, part) in [
+        ("Content-Length: 10", "abc"),
+        ("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n"),
+    ] {
+        let head = format!("POST http://origin.example/ HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n");
+        let expect_refused = |bench: &mut Bench<Proxy>| {
+            let (code, text) = own_answer(bench);
+            assert_eq!((code, text.contains("ended early")), (400, true), "{text}");
+            bench.expect_closed();
+        };
+        let unknown = head.replace("origin.example", "slow.example");
+        let mut resolving = bench();
+        let nameservers = vec![SocketAddr::from(([192, 0, 2, 53], 53))];
+        let config = dns::Config {
+            nameservers,
+            ..dns::Config::default()
+        };
+        resolving.resolver = Resolver::new(config, Hosts::parse(""), [7; 32]);
+        resolving.peer_sends(unknown.as_bytes()).expect(b"");
+        expect_refused(resolving.peer_sends_and_closes(part.as_bytes()));
+
+        let mut connecting = bench();
+        connecting.peer_sends(head.as_bytes()).expect(b"");
+        assert_eq!(connecting.up.status, Status::Connecting);
+        expect_refused(connecting.peer_sends_and_closes(part.as_bytes()));
+
+        let mut exchanging = bench();
+        connected(&mut exchanging, head.as_bytes());
+        expect_refused(exchanging.peer_sends_and_closes(part.as_bytes()));
+
+        let mut answered = bench();
+        connected(&mut answered, head.as_bytes());
+        answered.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1");
+        answered.peer_sends_and_closes(part.as_bytes());
+        assert!(asked(&mut answered).ends_with(part));
+        assert_eq!(
+            answered.up.finish,
+            Finish::Wanted,
+            "the origin learns of it"
+        );
+        answered.origin_sends(b"2").expect_closed();
+    }
+}
+
+#[test]
+fn a_whole_request_with_the_end_behind_it_is_answered() {
+    let mut bench = bench();
+    let request = b"PUT http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
+    bench.peer_sends_and_closes(request).origin_accepts();
+    assert!(asked(&mut bench).ends_with("abc"));
+    bench.origin_sends(b"HTTP/1.1 204 No Content\r\n\r\n");
+    assert!(answered(&mut bench).starts_with("HTTP/1.1 204 "));
+    bench.expect_closed();
+}
+
+#[test]
+fn half_a_line_end_between_requests_is_no_request() {
+    for rest in ["", "\r", "\r\n", "\r\n\r"] {
+        let mut bench = bench();
+        connected(&mut bench, GET);
+        bench.origin_sends(b"HTTP/1.1 204 No Content\r\n\r\n");
+        bench.received();
+        for byte in rest.bytes() {
+            bench.peer_sends(&[byte]);
+        }
+        bench.peer_closes().expect(b"").expect_closed();
+    }
+}
+
+#[test]
+fn chunk_extensions_end_here_and_sizes_are_written_anew() {
+    let came = "005;x=\"y;\\\"\";z\r\nhello\r\nA ;a\r\n0123456789\r\n01\r\n!\r\n\
+        000;last=1\r\nT: v;w\r\nU:\r\n\r\n";
+    let told = "5\r\nhello\r\na\r\n0123456789\r\n1\r\n!\r\n0\r\nT: v;w\r\nU:\r\n\r\n";
+    for cut in [1, 2, 3, 5, 8, 13, came.len()] {
+        let mut bench = bench();
+        connected(
+            &mut bench,
+            b"POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        );
+        let mut upstream = String::new();
+        for piece in came.as_bytes().chunks(cut) {
+            bench.peer_sends(piece);
+            upstream += &asked(&mut bench);
+        }
+        assert_eq!(upstream, told, "to the origin, cut {cut}");
+        bench.origin_sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        bench.received();
+        for piece in came.as_bytes().chunks(cut) {
+            bench.origin_sends(piece);
+        }
+        assert_eq!(answered(&mut bench), told, "to the client, cut {cut}");
+        bench.expect_open();
+        assert_eq!(bench.up.status, Status::Open, "it is kept");
+    }
+}
+
+#[test]
+fn an_odd_response_is_passed_on_in_order() {
+    for (came, told) in [
+        (
+            "200 OK\r\nX : 1\r\nY: 2\r\n 3\r\nContent-Length\t: 2\r\n",
+            "200 OK\r\nX:  1\r\nY: 2   3\r\nContent-Length:\t 2\r\n",
+        ),
+        (
+            "600 So\r\nContent-Length: 2\r\n",
+            "600 So\r\nContent-Length: 2\r\n",
+        ),
+        (
+            "999 No\r\nContent-Length: 2\r\n",
+            "999 No\r\nContent-Length: 2\r\n",
+        ),
+    ] {
+        for cut in [1, 7, 1000] {
+            let mut bench = bench();
+            connected(&mut bench, GET);
+            for piece in format!("HTTP/1.1 {came}\r\nok").as_bytes().chunks(cut) {
+                bench.origin_sends(piece);
+            }
+            assert_eq!(
+                answered(&mut bench),
+                format!("HTTP/1.1 {told}{ADDED}\r\nok")
+            );
+            bench.expect_open();
+        }
+    }
+    let dated = "HTTP/1.1 200 OK\r\nDATE: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Length: 0\r\n";
+    for (connection, kept) in [("", true), ("Connection: date\r\n", false)] {
+        let mut bench = bench();
+        connected(&mut bench, GET);
+        bench.origin_sends(format!("{dated}{connection}\r\n").as_bytes());
+        let told = answered(&mut bench);
+        assert_eq!(told.contains("DATE: Mon, 01 Jan 2024"), kept, "{told}");
+        assert_eq!(told.contains(ADDED), !kept, "{told}");
+    }
+    for wrong in ["099 No\r\n", "200 OK\r\n X: 1\r\n", "200 OK\r\nX y: 1\r\n"] {
+        let mut bench = bench();
+        connected(&mut bench, GET);
+        bench.origin_sends(format!("HTTP/1.1 {wrong}\r\n").as_bytes());
+        assert_eq!(own_answer(&mut bench).0, 502, "{wrong:?}");
+    }
+    for wrong in ["X : 1", "X: 1\r\n 2"] {
+        let request = format!("GET http://origin.example/ HTTP/1.1\r\nHost: x\r\n{wrong}\r\n\r\n");
+        assert_eq!(refused(&mut bench(), &request).0, 400, "{wrong:?}");
     }
 }

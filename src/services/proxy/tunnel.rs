@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::{Backlog, Step};
 use crate::buffer::pour;
-use crate::service::{Error, Io, Phase, Status};
+use crate::ending::{Error, Phase};
+use crate::service::{Io, Status};
 
 /// The answer that opens a tunnel.
 pub(super) const TUNNEL_OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
@@ -31,9 +32,9 @@ impl Tunnel {
     pub(super) fn advance(&mut self, io: &mut Io<'_>) -> Result<Step, Error> {
         let broken = io.up.status != Status::Open;
         let taken = self.backlog.shrank(&io.up.tx);
-        let mut moved = pour(&mut io.up.rx, &mut io.down.tx, usize::MAX, io.pool);
+        let mut moved = pour(&mut io.up.rx, &mut io.down.tx, usize::MAX, io.cx.pool);
         if !broken {
-            moved += pour(&mut io.down.rx, &mut io.up.tx, usize::MAX, io.pool);
+            moved += pour(&mut io.down.rx, &mut io.up.tx, usize::MAX, io.cx.pool);
         }
         if let Status::Failed(kind) = io.up.status
             && io.up.rx.is_empty()
@@ -54,8 +55,8 @@ impl Tunnel {
         }
         self.backlog.watch(&mut io.up.tx);
         if moved > 0 || taken || io.drained {
-            self.until = io.now + self.idle_timeout;
-        } else if io.now >= self.until && io.down.tx.is_empty() {
+            self.until = io.cx.now + self.idle_timeout;
+        } else if io.cx.now >= self.until && io.down.tx.is_empty() {
             return Err(Error::TimedOut(Phase::Idle));
         }
         Ok(Step::Wait)

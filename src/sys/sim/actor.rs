@@ -9,19 +9,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::World;
 use super::agenda::Happening;
-use super::datagrams::DatagramSocket;
 use super::faults::{Fault, Faults};
+use super::ids::{ActorId, End, Owner};
 use super::net::Net;
 use super::rng::Rng;
-use super::sockets::{End, Owner, Stage};
+use super::sockets::{DatagramSocket, Stage};
 use super::volume::Volume;
+use super::world::World;
 use crate::sys::Bind;
-
-/// Which actor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ActorId(pub(super) usize);
 
 /// Somebody in the world.
 pub trait Actor: Any {

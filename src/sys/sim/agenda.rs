@@ -5,8 +5,7 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::actor::ActorId;
-use super::sockets::{Ear, Edges, End};
+use super::ids::{ActorId, Ear, Edges, End};
 use crate::sys::Signal;
 
 /// One thing that is to happen.

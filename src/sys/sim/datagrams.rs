@@ -5,33 +5,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::World;
 use super::agenda::Happening;
 use super::faults::Fault;
+use super::ids::{Ear, Owner};
 use super::net::Net;
-use super::sockets::{Ear, Owner};
+use super::sockets::DatagramSocket;
+use super::world::World;
 
 /// Datagrams that wait in one socket; later ones are lost, as in a full socket buffer.
 const QUEUE_MAX: usize = 256;
 /// How much later a reordered datagram arrives.
 const REORDER: Duration = Duration::from_millis(300);
-
-/// A datagram socket.
-#[derive(Debug)]
-pub(super) struct DatagramSocket {
-    pub(super) owner: Owner,
-    pub(super) address: SocketAddr,
-    pub(super) token: u64,
-    /// The only one that it hears.
-    pub(super) peer: Option<SocketAddr>,
-    /// Nobody was where it sent something.
-    pub(super) refused: bool,
-    /// Nothing is received any more.
-    pub(super) broken: bool,
-    pub(super) queue: VecDeque<(SocketAddr, Vec<u8>)>,
-    pub(super) open: bool,
-    pub(super) listed: bool,
-}
 
 impl Net {
     /// A socket at `bind`, or at a free port of that address.

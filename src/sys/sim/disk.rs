@@ -4,8 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::Sim;
-use crate::buffer::File;
-use crate::service::{Disk, Entry, Metadata};
+use crate::disk::{Disk, Entry, File, Metadata};
 
 impl Disk for Sim {
     fn open_folder(&mut self, path: &Path) -> io::Result<File> {

@@ -85,6 +85,8 @@ pub enum Fault {
     DiskRenameFails,
     /// Another program writes a file anew under its inode, so that those who have it open see the change.
     FileRewritten,
+    /// Another program appends to a file, or moves it away and begins a new one, while it is sent.
+    FileGrown,
     /// The process dies in the middle of an operation on the disk.
     Crash,
     /// It dies in the middle of a write: a part of it is on the disk.
@@ -93,7 +95,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Fault; 40] = [
+    pub const ALL: [Fault; 41] = [
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::SpuriousWouldBlock,
@@ -132,6 +134,7 @@ impl Fault {
         Fault::DiskCreateFails,
         Fault::DiskRenameFails,
         Fault::FileRewritten,
+        Fault::FileGrown,
         Fault::Crash,
         Fault::TornWrite,
     ];

@@ -9,12 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::agenda::Happening;
-use super::datagrams::DatagramSocket;
 use super::faults::Fault;
-use super::sockets::{Ear, Edges, End, Owner, Stage};
+use super::ids::{Ear, Edges, End, Owner};
+use super::sockets::{DatagramSocket, Stage};
 use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
-use crate::buffer::File;
-use crate::service::{Outbox, Peer};
+use crate::disk::File;
+use crate::service::Peer;
+use crate::service::datagram::Outbox;
 use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys, Unsent};
 
 /// How long an edge may be owed.

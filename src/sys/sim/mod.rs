@@ -10,7 +10,7 @@
 //!           jump to the next due thing ─▶ net: segments, connections, datagrams ─▶ actors with news act
 //! ```
 //!
-//! The modules in reading order: [`faults`], [`rng`], [`clock`], `agenda` (what is due when), `sockets` and
+//! The modules in reading order: [`faults`], [`rng`], [`clock`], `ids`, `agenda` (what is due when), `sockets` and
 //! `net` (streams),
 //! `datagrams`, [`volume`] (the disk), [`actor`], [`talker`] (a client for any protocol), [`trace`].
 //!
@@ -22,6 +22,7 @@ pub mod clock;
 mod datagrams;
 mod disk;
 pub mod faults;
+mod ids;
 mod kernel;
 mod net;
 pub mod rng;
@@ -29,6 +30,7 @@ mod sockets;
 pub mod talker;
 pub mod trace;
 pub mod volume;
+pub mod world;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -36,55 +38,23 @@ use std::io;
 use std::time::Duration;
 
 use super::{Event, PlantedBug, Signal};
-use actor::{Actor, ActorId, Hands};
+use actor::{Actor, Hands};
 use agenda::Happening;
 use clock::Clock;
 use faults::{Fault, Faults};
+pub use ids::{ActorId, End};
+use ids::{Ear, Edges, Owner};
 use net::Net;
 use rng::Rng;
-use sockets::{Ear, Edges, Owner};
-pub use sockets::{End, Stage};
+pub use sockets::Stage;
 use trace::Trace;
 use volume::Volume;
+use world::World;
 
 /// System calls in one turn beyond which the reactor is taken to turn in circles.
 const CALLS_PER_TURN_MAX: u32 = 1_000_000;
 /// Closed sockets whose tokens are remembered, to tell events for them.
 const DEAD_TOKENS_MAX: usize = 64;
-
-/// What everything in a simulation shares: time, chance, mishap and memory.
-#[derive(Debug)]
-pub struct World {
-    /// Time.
-    pub clock: Clock,
-    /// Chance.
-    pub rng: Rng,
-    /// Mishap.
-    pub faults: Faults,
-    /// Memory.
-    pub trace: Trace,
-}
-
-impl World {
-    /// How long the simulation lasts by now.
-    pub(crate) fn now(&self) -> Duration {
-        self.clock.elapsed()
-    }
-
-    /// Whether a fault happens now.
-    fn strikes(&mut self, fault: Fault) -> bool {
-        let strikes = self.faults.strikes(fault, &mut self.rng);
-        if strikes {
-            self.note(|| format!("fault: {fault:?}"));
-        }
-        strikes
-    }
-
-    fn note(&mut self, line: impl FnOnce() -> String) {
-        let at = self.now();
-        self.trace.note(at, line);
-    }
-}
 
 /// The simulated kernel.
 pub struct Sim {

@@ -20,12 +20,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::World;
-use super::actor::ActorId;
 use super::agenda::{Agenda, Happening};
-use super::datagrams::DatagramSocket;
 use super::faults::Fault;
-use super::sockets::{Ear, Edges, End, Half, Listener, Owner, Segment, Stage};
+use super::ids::{ActorId, Ear, Edges, End, Owner};
+use super::sockets::{DatagramSocket, Half, Listener, Segment, Stage};
+use super::world::World;
 use crate::sys::Bind;
 
 /// The simulated network.

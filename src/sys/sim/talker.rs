@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::actor::{Actor, Hands, Received};
-use super::sockets::{End, Stage};
+use super::ids::End;
+use super::sockets::Stage;
 use crate::sys::Bind;
 
 /// How long a client waits for anything before it complains. No time-out of a service is longer.

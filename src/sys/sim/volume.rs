@@ -11,12 +11,11 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::World;
 use super::faults::Fault;
-use crate::buffer::{File, Handle};
-use crate::service::{Entry, FileKind, Metadata};
+use super::world::World;
+use crate::disk::{Entry, File, FileKind, Handle, Metadata};
 
 /// The root folder's inode.
 const ROOT: u64 = 1;
@@ -34,6 +33,15 @@ enum Content {
 struct Inode {
     content: Content,
     modified: SystemTime,
+    changed: SystemTime,
+}
+
+impl Inode {
+    /// What changed at one moment has different times all the same, as Linux has it since 6.13 for a file that was looked at
+    /// between.
+    fn changes(&mut self, now: SystemTime) {
+        self.changed = now.max(self.changed + Duration::from_nanos(1));
+    }
 }
 
 /// A descriptor.
@@ -106,14 +114,24 @@ impl Volume {
         self.place(path.as_ref(), Content::Regular(bytes.to_vec()), modified);
     }
 
-    /// Writes a file anew under the inode that it has: who has it open reads the new contents from now on.
+    /// Writes a file anew under the inode that it has, at the moment `now`: who has it open reads the new contents from now
+    /// on. `modified` is what is said of it then.
     ///
     /// # Panics
     /// If there is no such file.
-    pub fn rewrite(&mut self, path: impl AsRef<Path>, bytes: &[u8], modified: SystemTime) {
+    pub fn rewrite(
+        &mut self,
+        path: impl AsRef<Path>,
+        bytes: &[u8],
+        modified: SystemTime,
+        now: SystemTime,
+    ) {
         let inode = self.resolve(ROOT, path.as_ref(), false).expect("a file");
-        let content = Content::Regular(bytes.to_vec());
-        self.inodes.insert(inode, Inode { content, modified });
+        // Invariant: it was just resolved.
+        let inode = self.inodes.get_mut(&inode).expect("an inode");
+        inode.content = Content::Regular(bytes.to_vec());
+        inode.modified = modified;
+        inode.changes(now);
     }
 
     /// Puts a symbolic link there.
@@ -175,16 +193,27 @@ impl Volume {
     fn add(&mut self, content: Content, modified: SystemTime) -> u64 {
         let inode = self.next;
         self.next += 1;
-        self.inodes.insert(inode, Inode { content, modified });
+        let changed = modified;
+        self.inodes.insert(
+            inode,
+            Inode {
+                content,
+                modified,
+                changed,
+            },
+        );
         inode
     }
 
     fn attach(&mut self, folder: u64, name: &OsStr, content: Content, modified: SystemTime) -> u64 {
         let inode = self.add(content, modified);
         // Invariant: callers resolved `folder` to a folder.
-        self.folder_mut(folder)
-            .expect("a folder")
-            .insert(name.to_owned(), inode);
+        let names = self.folder_mut(folder).expect("a folder");
+        let replaced = names.insert(name.to_owned(), inode);
+        // What loses its name changes, though not in its contents.
+        if let Some(lost) = replaced.and_then(|lost| self.inodes.get_mut(&lost)) {
+            lost.changes(modified);
+        }
         inode
     }
 
@@ -275,6 +304,7 @@ impl Volume {
             kind,
             len,
             modified: node.modified,
+            changed: node.changed,
             identity: (1, inode),
         }
     }
@@ -370,7 +400,7 @@ fn parts(path: &Path, beneath: bool) -> io::Result<Vec<OsString>> {
     Ok(parts)
 }
 
-/// The system calls. Their contracts are those of [`crate::service::Disk`].
+/// The system calls. Their contracts are those of [`crate::disk::Disk`].
 impl Volume {
     pub(super) fn open_folder(&mut self, path: &Path) -> io::Result<File> {
         let inode = self.resolve(ROOT, path, false)?;
@@ -493,12 +523,13 @@ impl Volume {
         } else if count > 1 && world.strikes(Fault::DiskShortWrite) {
             count = world.rng.between(1, count - 1);
         }
-        let modified = world.clock.wall();
-        let Some(Inode {
-            content: Content::Regular(held),
-            modified: changed,
-        }) = self.inodes.get_mut(&inode)
-        else {
+        let now = world.clock.wall();
+        let Some(inode) = self.inodes.get_mut(&inode) else {
+            return Err(errno(libc::EBADF));
+        };
+        inode.changes(now);
+        inode.modified = inode.changed;
+        let Content::Regular(held) = &mut inode.content else {
             return Err(errno(libc::EBADF));
         };
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
@@ -506,7 +537,6 @@ impl Volume {
             held.resize(start + count, 0);
         }
         held[start..start + count].copy_from_slice(&bytes[..count]);
-        *changed = modified;
         if torn {
             Err(errno(libc::EIO))
         } else {

@@ -1,0 +1,246 @@
+//! Files, as the program sees them: what is open, what is known of it, and the one trait through which it is reached.
+//!
+//! Not here: how the operating system is asked (`sys::unix`), and what becomes of a file's bytes on their way to a socket
+//! ([`crate::buffer`]).
+
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use foldhash::quality::FixedState;
+
+/// A file or folder that stays open as long as anything refers to it.
+///
+/// The reference count is what lets a response outlive the cache entry it came from.
+#[derive(Clone, Debug)]
+pub struct File(Rc<Handle>);
+
+/// What stands behind a [`File`]: a descriptor of the operating system, or a number of the simulated disk.
+#[derive(Debug)]
+pub enum Handle {
+    /// A descriptor; closed with its last reference.
+    Fd(OwnedFd),
+    /// An inode of the simulated disk.
+    Simulated(u64),
+}
+
+impl File {
+    /// Wraps a handle.
+    pub fn new(handle: Handle) -> Self {
+        Self(Rc::new(handle))
+    }
+
+    /// What stands behind it.
+    pub fn handle(&self) -> &Handle {
+        &self.0
+    }
+
+    /// Whether anything else refers to it.
+    pub fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
+}
+
+/// What a file was when the head of an answer was made of it: [`Disk`] makes it and judges
+/// whether a file still keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Its length in bytes.
+    pub len: u64,
+    /// As in [`Metadata`].
+    pub modified: SystemTime,
+    /// As there.
+    pub changed: SystemTime,
+    /// A hash of bytes at some places of it.
+    pub sample: u64,
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// Bytes.
+    Regular,
+    /// Names.
+    Folder,
+    /// A device, pipe or socket: never served.
+    Other,
+}
+
+/// What is known of an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// What it is.
+    pub kind: FileKind,
+    /// Its length in bytes.
+    pub len: u64,
+    /// When its contents last changed, or what somebody said of that (`utimensat(2)`).
+    pub modified: SystemTime,
+    /// When its contents, its names or what else is known of it last changed, by the kernel's clock:
+    /// nobody can set it, so another time here is the one sure sign of another version.
+    pub changed: SystemTime,
+    /// Device and inode: two files are the same if these are.
+    pub identity: (u64, u64),
+}
+
+/// One name in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: PathBuf,
+    /// What it leads to, symbolic links within the root followed.
+    pub metadata: Metadata,
+}
+
+/// Files, as a protocol may use them: always below a folder that was opened before, never outside it. Every call is one
+/// that the page cache serves in microseconds; nothing here waits for a disk on purpose.
+///
+/// Errors are those of the system call of the same name (`man 2 openat2`, `man 2 renameat2` …).
+pub trait Disk {
+    /// Opens a folder by a path from the configuration.
+    fn open_folder(&mut self, path: &Path) -> io::Result<File>;
+
+    /// Opens `path` for reading below `root`. No `..`, absolute path or symbolic link leads out of it
+    /// (`RESOLVE_BENEATH`): such a path fails with [`io::ErrorKind::CrossesDevices`].
+    fn open(&mut self, root: &File, path: &Path) -> io::Result<File>;
+
+    /// What is known of an open file.
+    fn metadata(&mut self, file: &File) -> io::Result<Metadata>;
+
+    /// Reads into `into` from `offset`; the number of bytes read, 0 at the end.
+    fn read_at(&mut self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize>;
+
+    /// The names in an open folder, in no order.
+    fn entries(&mut self, folder: &File) -> io::Result<Vec<Entry>>;
+
+    /// Some of the names in an open folder, without `.` and `..`: those from the place `from` on (0 is the first), as many
+    /// as one call brings. The place of the next, or `None` after the last.
+    fn names(
+        &mut self,
+        folder: &File,
+        _from: u64,
+        into: &mut Vec<PathBuf>,
+    ) -> io::Result<Option<u64>> {
+        into.extend(self.entries(folder)?.into_iter().map(|entry| entry.name));
+        Ok(None)
+    }
+
+    /// What is known of the file that `path` leads to below `root`, whether or not it may be read.
+    fn look(&mut self, root: &File, path: &Path) -> io::Result<Metadata> {
+        let file = self.open(root, path)?;
+        self.metadata(&file)
+    }
+
+    /// Opens a file by a path from the configuration, to write behind its end; it is made if it is not there.
+    fn open_log(&mut self, _path: &Path) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Standard error, to write to.
+    fn standard_error(&mut self) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Writes behind the end of what [`Disk::open_log`] or [`Disk::standard_error`] opened; the number of bytes written.
+    /// Where that is a pipe or a terminal that takes nothing now, it fails with [`io::ErrorKind::WouldBlock`].
+    fn append(&mut self, _file: &File, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Makes a new file for writing below `root`; fails if the name is taken.
+    fn create(&mut self, root: &File, path: &Path) -> io::Result<File>;
+
+    /// Makes a folder below `root`, unless it is there.
+    fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()>;
+
+    /// Takes the lock of an open folder (`man 2 flock`) alone; whether that worked, because nobody else had it. It is given
+    /// back when the folder is closed.
+    fn lock_alone(&mut self, _folder: &File) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Shares the lock of an open folder with others, instead of having it alone. Waits while another process has it alone,
+    /// so it is for the start.
+    fn lock_shared(&mut self, _folder: &File) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Writes `bytes` at `offset`; the number of bytes written.
+    fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Gives a file another name in one step; an existing file of that name is replaced only if `replace`.
+    fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool) -> io::Result<()>;
+
+    /// Removes a name.
+    fn remove(&mut self, root: &File, path: &Path) -> io::Result<()>;
+
+    /// The version of an open file that `was` tells of.
+    fn version(&mut self, file: &File, was: &Metadata) -> io::Result<Version> {
+        Ok(Version {
+            len: was.len,
+            modified: was.modified,
+            changed: was.changed,
+            sample: sample(self, file, was.len)?,
+        })
+    }
+
+    /// Whether the first bytes of an open file are still those of `version`, so that an answer which
+    /// promised them can go on. A file system does not say what a change was. So:
+    ///
+    /// - a file that became shorter was written anew, and so was one of the same length whose
+    ///   contents changed;
+    /// - one that grew was appended to, and one whose contents did not change was renamed, linked
+    ///   or removed, unless the bytes at one of the places that the version remembers are others:
+    ///   then it was written anew, and made longer or its time set back.
+    fn keeps(&mut self, file: &File, version: &Version) -> bool {
+        let Ok(now) = self.metadata(file) else {
+            return false;
+        };
+        let (is_longer, is_as_long) = (now.len > version.len, now.len == version.len);
+        let is_unmodified = is_as_long && now.modified == version.modified;
+        if is_unmodified && now.changed == version.changed {
+            return true;
+        }
+        (is_longer || is_unmodified)
+            && sample(self, file, version.len).is_ok_and(|sample| sample == version.sample)
+    }
+
+    /// Bytes that may still be written to the disk that holds `root`.
+    fn free_bytes(&mut self, root: &File) -> io::Result<u64>;
+
+    /// Fills `into` with random bytes fit for secrets.
+    fn entropy(&mut self, into: &mut [u8]);
+}
+
+/// Places at which a version remembers its bytes, and how many at each. They are read once for each
+/// version, and again for each piece of it that is sent after a change. Few bytes at several places
+/// tell more than many at one: formats begin alike, and disk images end with zeros.
+const SAMPLES: u64 = 8;
+const SAMPLE_BYTES: u64 = 64;
+
+/// A hash of bytes from the first `len` of a file, at places spread evenly from the first to the last.
+/// It fails where there are no longer so many.
+fn sample(disk: &mut (impl Disk + ?Sized), file: &File, len: u64) -> io::Result<u64> {
+    let mut hash = FixedState::default().build_hasher();
+    let last = len.saturating_sub(SAMPLE_BYTES);
+    for place in 0..SAMPLES {
+        let mut offset = last / (SAMPLES - 1) * place;
+        if place == SAMPLES - 1 {
+            offset = last;
+        }
+        let mut bytes = [0; SAMPLE_BYTES as usize];
+        let mut wanted = &mut bytes[..len.min(SAMPLE_BYTES) as usize];
+        while !wanted.is_empty() {
+            let count = disk.read_at(file, offset, wanted)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            offset += count as u64;
+            wanted = &mut wanted[count..];
+        }
+        hash.write(&bytes);
+    }
+    Ok(hash.finish())
+}

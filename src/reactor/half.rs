@@ -1,0 +1,268 @@
+//! One side of a session: its link, the socket behind it, and TLS between them where it is spoken. Both sides are alike.
+//!
+//! ```text
+//! kernel ──recv──▶ (TLS: records to plain bytes) ──▶ link.rx      fill
+//! kernel ◀──send── (TLS: plain bytes to records) ◀── link.tx      flush
+//! ```
+//!
+//! There is one loop for each direction. Readiness is cleared here and nowhere else: on `WouldBlock`, or on a short
+//! transfer. A short read is no proof of a drained socket once the peer has closed: that edge was told already, so the
+//! socket is read until it says so.
+
+use std::io;
+
+use super::tls::Tls;
+use super::transfer::{Budget, Moved, Progress, Ready, Sent, is_as_promised};
+use crate::buffer::{Front, Pool};
+use crate::ending::Error;
+use crate::service::{Finish, Link, Status};
+use crate::sys::{PlantedBug, Sys};
+
+/// One side of a session.
+pub(super) struct Half<S: Sys> {
+    pub(super) link: Link,
+    /// `None` once it was closed.
+    pub(super) stream: Option<S::Stream>,
+    pub(super) ready: Ready,
+    pub(super) tls: Option<Box<Tls>>,
+}
+
+impl<S: Sys> Half<S> {
+    pub(super) fn new(
+        stream: S::Stream,
+        status: Status,
+        tls: Option<Box<Tls>>,
+        send_bytes_max: u32,
+    ) -> Self {
+        Self {
+            link: Link::new(status, send_bytes_max),
+            stream: Some(stream),
+            ready: Ready::default(),
+            tls,
+        }
+    }
+
+    /// A side whose connection could not be made.
+    pub(super) fn failed(kind: io::ErrorKind, send_bytes_max: u32) -> Self {
+        Self {
+            link: Link {
+                eof: true,
+                ..Link::new(Status::Failed(kind), send_bytes_max)
+            },
+            stream: None,
+            ready: Ready::default(),
+            tls: None,
+        }
+    }
+
+    /// Whether a fill could bring anything: bytes of the socket, or plain bytes that wait in the TLS layer.
+    pub(super) fn may_fill(&self) -> bool {
+        let is_there = self.ready.readable || self.tls.as_ref().is_some_and(|tls| tls.has_plain());
+        // A connection that is being made may have been told an event for nothing.
+        let reads = self.link.status == Status::Open && !self.link.eof;
+        is_there && reads && self.link.rx.has_space()
+    }
+
+    /// Whether a flush could move anything.
+    pub(super) fn may_flush(&self) -> bool {
+        let wants = self.ready.writable || self.link.finish == Finish::Wanted;
+        wants && self.link.status == Status::Open
+    }
+
+    /// Whether something waits to be sent, in the link's queue or as records.
+    pub(super) fn has_output(&self) -> bool {
+        !self.link.tx.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_output())
+    }
+
+    /// Reads until the socket would block, the page is full or the budget is spent. Whether anything new came.
+    pub(super) fn fill(
+        &mut self,
+        sys: &mut S,
+        pool: &mut Pool,
+        budget: &mut Budget,
+    ) -> Result<bool, io::ErrorKind> {
+        let Self {
+            link, ready, tls, ..
+        } = self;
+        let Some(stream) = &self.stream else {
+            return Ok(false);
+        };
+        let mut news = tls.as_mut().is_some_and(|tls| tls.take_plain(link, pool));
+        while ready.readable && !link.eof && link.rx.has_space() && !budget.is_spent() {
+            let received = match tls {
+                None => receive(link, stream, sys, pool),
+                Some(tls) => tls.receive(stream, sys),
+            };
+            match received {
+                Ok(Moved { count: 0, .. }) if sys.planted(PlantedBug::HalfCloseDrops) => {
+                    return Err(io::ErrorKind::ConnectionReset);
+                }
+                Ok(Moved { count: 0, .. }) => {
+                    link.eof = true;
+                    ready.readable = false;
+                    news = true;
+                }
+                Ok(Moved { count, is_full }) => {
+                    budget.spend(count);
+                    let closing = ready.closing && !sys.planted(PlantedBug::EndOfStreamLost);
+                    ready.readable =
+                        (is_full || closing) && !sys.planted(PlantedBug::ReadableClearedOnFullRead);
+                    news |= match tls {
+                        None => true,
+                        Some(tls) => tls.open_records(link, stream, sys, pool)?,
+                    };
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.kind()),
+            }
+        }
+        Ok(news)
+    }
+
+    /// Sends until the socket would block, nothing waits or the budget is spent; then the end, if it is wanted.
+    pub(super) fn flush(
+        &mut self,
+        sys: &mut S,
+        pool: &mut Pool,
+        budget: &mut Budget,
+    ) -> Result<Progress, Error> {
+        let Self {
+            link, ready, tls, ..
+        } = self;
+        let Some(stream) = &self.stream else {
+            return Ok(Progress::None);
+        };
+        let mut progress = Progress::None;
+        while ready.writable && !budget.is_spent() {
+            let sent = match tls {
+                None => send(link, stream, sys, pool, budget.left)?,
+                Some(tls) => tls.send(link, stream, sys, pool)?,
+            };
+            match sent {
+                Sent::Nothing => break,
+                Sent::Blocked => ready.writable = sys.planted(PlantedBug::WritableNotCleared),
+                Sent::Some(Moved { count, is_full }) => {
+                    budget.spend(count);
+                    link.sent += count as u64;
+                    progress = Progress::Sent;
+                    ready.writable = is_full && !sys.planted(PlantedBug::WritableClearedOnFullSend);
+                }
+            }
+        }
+        let is_told = tls.as_ref().is_none_or(|tls| tls.is_ended());
+        if link.finish == Finish::Wanted && link.tx.is_empty() && is_told {
+            // A TLS peer that ended first is closed at once, which says the same.
+            if tls.is_none() || !link.eof {
+                sys.shutdown(stream)
+                    .map_err(|error| Error::Reset(error.kind()))?;
+            }
+            link.finish = Finish::Sent;
+        }
+        if progress == Progress::Sent && link.tx.take_refused() {
+            progress = Progress::FreedForRefused;
+        }
+        Ok(progress)
+    }
+
+    /// The connection broke: the socket is closed, and what came before it broke may still be read.
+    pub(super) fn fail(&mut self, kind: io::ErrorKind, sys: &mut S, pool: &mut Pool) {
+        if let Some(stream) = self.stream.take() {
+            sys.close(stream);
+        }
+        self.ready = Ready::default();
+        self.link.tx.clear(pool);
+        self.link.eof = true;
+        self.link.status = Status::Failed(kind);
+    }
+
+    /// Closes the socket and gives all pages back. `abortive`: where the end of the stream would make a message look whole,
+    /// the peer sees a reset instead.
+    pub(super) fn close(&mut self, abortive: bool, sys: &mut S, pool: &mut Pool) {
+        if let Some(stream) = self.stream.take() {
+            match abortive && self.link.end_is_framing {
+                true => sys.abort(stream),
+                false => sys.close(stream),
+            }
+        }
+        if !sys.planted(PlantedBug::PagesKept) {
+            self.link.rx.clear();
+            self.link.rx.release(pool);
+            self.link.tx.clear(pool);
+        }
+    }
+
+    /// Gives back what an idle side does not need.
+    pub(super) fn release(&mut self, pool: &mut Pool) {
+        self.link.rx.release(pool);
+        self.link.tx.release(pool);
+    }
+
+    /// This side's part of the park invariant: nothing readable that there is room for, nothing queued that could be sent.
+    pub(super) fn assert_parked(&self) {
+        let link = &self.link;
+        if link.status == Status::Open {
+            debug_assert!(
+                !self.ready.readable || link.eof || !link.rx.has_space(),
+                "parked with input to read"
+            );
+            debug_assert!(
+                !self.ready.writable || link.tx.is_empty(),
+                "parked with output to send"
+            );
+        }
+    }
+}
+
+/// Reads into the link.
+fn receive<S: Sys>(
+    link: &mut Link,
+    stream: &S::Stream,
+    sys: &mut S,
+    pool: &mut Pool,
+) -> io::Result<Moved> {
+    let space = link.rx.space(pool);
+    let room = space.len();
+    let count = sys.recv(stream, space)?;
+    link.rx.filled(count, room);
+    Ok(Moved {
+        count,
+        is_full: count == room,
+    })
+}
+
+/// Sends what is at the front of the link's queue, of a file at most `file_bytes_max` bytes.
+fn send<S: Sys>(
+    link: &mut Link,
+    stream: &S::Stream,
+    sys: &mut S,
+    pool: &mut Pool,
+    file_bytes_max: usize,
+) -> Result<Sent, Error> {
+    let (result, offered) = match link.tx.front() {
+        Front::Empty => return Ok(Sent::Nothing),
+        Front::One(bytes, more) => (sys.send(stream, bytes, more), Some(bytes.len())),
+        Front::Many(runs, count, more) => {
+            let offered = runs[..count].iter().map(|run| run.len()).sum();
+            (sys.send_many(stream, &runs[..count], more), Some(offered))
+        }
+        Front::File(file, offset, len) => {
+            if !is_as_promised(&link.tx, sys) {
+                return Err(Error::Changed);
+            }
+            let result = sys.send_file(stream, file, offset, len.min(file_bytes_max as u64));
+            if matches!(result, Ok(0)) {
+                return Err(Error::Changed); // shorter than was promised: the answer must not look complete
+            }
+            // A file never fills the socket buffer in one call for certain: only `WouldBlock` says that it is full.
+            (result, None)
+        }
+    };
+    let sent = Sent::of(result, |count| {
+        offered.is_none_or(|offered| count == offered)
+    })?;
+    if let Sent::Some(moved) = &sent {
+        link.tx.sent(moved.count, pool);
+    }
+    Ok(sent)
+}

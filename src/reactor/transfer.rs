@@ -1,0 +1,115 @@
+//! What moving bytes between a socket and its buffers has in common, in either direction and with or without TLS: what is
+//! known of the socket's readiness, how much one pump may move, and what came of a call.
+
+use std::io;
+
+use crate::buffer::{Front, SendQueue};
+use crate::ending::Error;
+use crate::sys::{PlantedBug, Sys};
+
+/// What is known of a socket's readiness. Set by events, cleared by fill and flush, and nowhere else.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ready {
+    /// Bytes, or the end of the stream, may be there.
+    pub(super) readable: bool,
+    /// There may be room.
+    pub(super) writable: bool,
+    /// The end of the stream or a broken connection was told, and no further edge may come for it: a short read is no proof
+    /// that nothing more is there.
+    pub(super) closing: bool,
+}
+
+impl Ready {
+    /// An event's part: readiness is only ever added here.
+    pub(super) fn note(&mut self, readable: bool, writable: bool, read_closed: bool) {
+        self.readable |= readable | read_closed;
+        self.writable |= writable;
+        self.closing |= read_closed;
+    }
+}
+
+/// What a pump may still move, and what it moved: more than it might, by up to one system call.
+pub(super) struct Budget {
+    pub(super) left: usize,
+    pub(super) moved: u64,
+}
+
+impl Budget {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self {
+            left: bytes,
+            moved: 0,
+        }
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+        self.moved += bytes as u64;
+    }
+}
+
+/// What one call moved.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved {
+    /// Bytes.
+    pub(super) count: usize,
+    /// As many as it could: the socket may have more, or room for more.
+    pub(super) is_full: bool,
+}
+
+/// What came of an attempt to send.
+pub(super) enum Sent {
+    /// Nothing waits to be sent.
+    Nothing,
+    /// Some of it was sent.
+    Some(Moved),
+    /// The socket has no room.
+    Blocked,
+}
+
+impl Sent {
+    /// From what a system call said. `is_full` tells whether so many bytes are as many as it could.
+    pub(super) fn of(
+        result: io::Result<usize>,
+        is_full: impl FnOnce(usize) -> bool,
+    ) -> Result<Self, Error> {
+        match result {
+            Ok(count) => Ok(Sent::Some(Moved {
+                count,
+                is_full: is_full(count),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Sent::Blocked),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Sent::Some(Moved {
+                count: 0,
+                is_full: true,
+            })),
+            Err(error) => Err(Error::Reset(error.kind())),
+        }
+    }
+}
+
+/// What a flush came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// No byte left.
+    None,
+    /// Some did.
+    Sent,
+    /// Some did, and the protocol was refused room before.
+    FreedForRefused,
+}
+
+/// Whether a file range at the front that had to wait is still of the version that its answer's head promised. What goes
+/// out in the turn that queued it is not looked at: who queued it has.
+pub(super) fn is_as_promised<S: Sys>(queue: &SendQueue, sys: &mut S) -> bool {
+    match (queue.promised(), queue.front()) {
+        (Some(promised), Front::File(file, ..)) => {
+            sys.keeps(file, promised) || sys.planted(PlantedBug::PromiseForgotten)
+        }
+        _ => true,
+    }
+}

@@ -1,0 +1,312 @@
+//! The contract between the reactor and a protocol. Read this file first.
+//!
+//! A protocol is a [`Service`]: a factory of per-connection states and one method, [`Service::advance`], that
+//! takes a state as far as the facts allow. The reactor calls it after any fact changed: bytes arrived, the peer
+//! finished, room was freed, an answer came, a deadline passed. Four rules make that enough:
+//!
+//! 1. **`advance` is idempotent.** It looks at the facts in [`Io`], does everything they allow, and returns. Called
+//!    again with nothing new, it changes nothing. It never waits and never asks *which* fact changed.
+//! 2. **Input is consumed only when its output has room.** Ask [`SendQueue::has_room`], and return if there is none:
+//!    the reactor calls again once there is. That is the whole of backpressure.
+//! 3. **Every state has a deadline**, derived from the state by [`Service::deadline`]. When it has passed, `advance`
+//!    is called with `now` at or beyond it and must leave the state with a later one, close, or fail. It is in force
+//!    while nothing waits to be sent to the client; a client that does not take what waits is cut by the reactor's own
+//!    write time-out. An origin that takes nothing is the protocol's to give up: it can still answer the client.
+//! 4. **What takes time is asked for until it is there**: [`Io::resolve`] and [`Io::connect`] return
+//!    [`Poll::Pending`] until they return [`Poll::Ready`]; a protocol reads downwards, each step
+//!    `let Poll::Ready(x) = io.resolve(name) else { return Ok(()) }`.
+//!
+//! A protocol never sees a socket, a descriptor, an interest set or a clock, so it can be tested in memory, fuzzed
+//! and simulated. How a session ends:
+//!
+//! ```text
+//! io.down.finish()   no more from us on that side; what the peer sends is still read
+//! io.close()         send what is queued, shut down, read and drop what still comes (bounded), close
+//! io.close_as(why)   the same, counted as a time-out or a refusal
+//! Err(error)         drop the session now; one log line, one counter; a reset where an end would make a message whole
+//! ```
+//!
+//! Not here: datagrams ([`datagram`]), how a session ends ([`crate::ending`]), how bytes reach the buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
+
+pub mod datagram;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::buffer::{Pool, RecvBuf, SendQueue};
+use crate::disk::Disk;
+use crate::dns::{Addresses, Failure, Resolver};
+use crate::ending::{Ending, Error};
+use crate::metrics::Counted;
+
+/// A protocol over a byte stream.
+pub trait Service {
+    /// The state of one connection.
+    type Conn;
+
+    /// The client speaks first: a connection is accepted when its first bytes are there, and they are read at once. One
+    /// that stays silent is accepted about a second later.
+    const CLIENT_FIRST: bool = false;
+
+    /// A connection was accepted: its first state. `io` is there for a greeting; `advance` follows at once.
+    fn accept(&mut self, peer: &Peer, now: Instant) -> Self::Conn;
+
+    /// Takes the state as far as the facts in `io` allow. See the module's rules.
+    ///
+    /// # Errors
+    /// Why the session is to be dropped at once.
+    fn advance(&mut self, conn: &mut Self::Conn, io: &mut Io<'_>) -> Result<(), Error>;
+
+    /// Until when this state may last.
+    fn deadline(&self, conn: &Self::Conn) -> Instant;
+
+    /// The session is over, for whatever reason: what must be undone is undone here.
+    fn ended(&mut self, _conn: Self::Conn, _cx: &mut Cx<'_>) {}
+
+    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`]: what is better done once for all of them.
+    fn turn_ended(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// Files that are written to were moved away: open them again, under the same paths.
+    fn reopen(&mut self, _cx: &mut Cx<'_>) {}
+}
+
+/// Which half of a session: towards the client that came to us, or the server that we went to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Towards the client.
+    Down,
+    /// Towards the origin server; only a proxy has one.
+    Up,
+}
+
+/// One direction pair of a session: what arrived, what is to be sent, and how the socket stands.
+#[derive(Debug)]
+pub struct Link {
+    /// What arrived and was not consumed.
+    pub rx: RecvBuf,
+    /// What is to be sent.
+    pub tx: SendQueue,
+    /// The peer sent its last byte; what is in `rx` is the rest.
+    pub eof: bool,
+    /// Whether our last byte was queued, and sent.
+    pub finish: Finish,
+    /// How the socket stands.
+    pub status: Status,
+    /// To the peer, the end of our stream says that what came before is whole, as with a body without length: if the session
+    /// is dropped, the connection is reset instead.
+    pub end_is_framing: bool,
+    /// Bytes that left for the peer, as records where TLS is spoken: how fast it takes what is sent.
+    pub sent: u64,
+}
+
+impl Link {
+    /// A link with a send queue of `send_bytes_max` bytes in memory.
+    pub fn new(status: Status, send_bytes_max: u32) -> Self {
+        Self {
+            rx: RecvBuf::default(),
+            tx: SendQueue::new(send_bytes_max),
+            eof: false,
+            finish: Finish::Open,
+            status,
+            end_is_framing: false,
+            sent: 0,
+        }
+    }
+
+    /// No more will be put into `tx`: the peer is to see the end of our stream after what is queued.
+    pub fn finish(&mut self) {
+        if self.finish == Finish::Open {
+            self.finish = Finish::Wanted;
+        }
+    }
+
+    /// Whether nothing more will arrive: the end was seen and everything before it consumed.
+    pub fn is_drained(&self) -> bool {
+        self.eof && self.rx.is_empty()
+    }
+}
+
+/// How far the end of our stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// More may be sent.
+    Open,
+    /// The socket is shut down for writing once the queue is empty.
+    Wanted,
+    /// It is.
+    Sent,
+}
+
+/// How the socket of a side stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// There is none.
+    Closed,
+    /// A connection is being made.
+    Connecting,
+    /// It carries bytes.
+    Open,
+    /// It could not be made or it broke. `rx` holds what came before.
+    Failed(io::ErrorKind),
+}
+
+/// What all sessions share during a turn, and where what they do is counted.
+pub struct Cx<'a> {
+    /// The moment of this turn.
+    pub now: Instant,
+    /// The same by the wall clock, for dates and file names only.
+    pub wall: SystemTime,
+    /// The number of this turn: work that is shared by many sessions is done once in each.
+    pub turn: u64,
+    /// The process is about to end: finish what is under way, begin nothing new.
+    pub draining: bool,
+    /// Where pages come from.
+    pub pool: &'a mut Pool,
+    /// Files and entropy.
+    pub disk: &'a mut dyn Disk,
+    /// Names to addresses; asked through [`Io::resolve`].
+    pub resolver: &'a mut Resolver<Id>,
+    /// What is counted, as that of the session's listener.
+    pub counted: Counted<'a>,
+}
+
+/// What one session may see and ask during one call of [`Service::advance`]. The fields are public so that several can
+/// be borrowed at once: `io.down.tx.put(bytes, io.cx.pool)`.
+pub struct Io<'a> {
+    /// What was queued for the client when the session last parked has all been sent since: an idle time begins now.
+    pub drained: bool,
+    /// Towards the client.
+    pub down: &'a mut Link,
+    /// Towards the origin.
+    pub up: &'a mut Link,
+    /// Which session this is.
+    pub id: Id,
+    /// What it shares with the others.
+    pub cx: Cx<'a>,
+    /// What was asked of the reactor; started after the call.
+    pub asked: &'a mut Asked,
+}
+
+impl Io<'_> {
+    /// Ends the session in good order: what is queued is sent, the stream is shut down, and what the peer still sends is
+    /// read and dropped within bounds, so that no reset overtakes the last answer.
+    pub fn close(&mut self) {
+        self.asked.close = true;
+    }
+
+    /// The same for a session that is not done: how it is counted.
+    pub fn close_as(&mut self, ending: Ending) {
+        self.asked.close = true;
+        self.asked.ending = ending;
+    }
+
+    /// There is more to do than this turn has time for: `advance` is called again in the next one, behind all others.
+    pub fn again(&mut self) {
+        self.asked.again = true;
+    }
+
+    /// Whether [`Io::again`] was called.
+    pub fn is_again(&self) -> bool {
+        self.asked.again
+    }
+
+    /// [`Service::turn_ended`] is to be called at the end of this turn.
+    pub fn at_turn_end(&mut self) {
+        self.asked.turn_end = true;
+    }
+
+    /// As [`Io::close`], for a peer that said it will send nothing more and whose every byte was read: no end is waited
+    /// for, which saves two system calls. Where that turns out to be wrong, it is an ordinary close.
+    pub fn close_at_once(&mut self) {
+        self.asked.close = true;
+        self.asked.at_once = true;
+    }
+
+    /// The addresses of `name`; asked again until it answers.
+    pub fn resolve(&mut self, name: &str) -> Poll<Result<Addresses, Failure>> {
+        self.cx.resolver.lookup(name, self.id, self.cx.now)
+    }
+
+    /// A connection to the first of `addresses` that takes one; asked again until it answers. Each address gets its share
+    /// of `timeout`.
+    pub fn connect(
+        &mut self,
+        addresses: &[SocketAddr],
+        timeout: Duration,
+    ) -> Poll<Result<(), io::ErrorKind>> {
+        match self.up.status {
+            Status::Open => Poll::Ready(Ok(())),
+            Status::Failed(kind) => Poll::Ready(Err(kind)),
+            Status::Connecting => Poll::Pending,
+            Status::Closed => {
+                if self.asked.connect.is_none() {
+                    self.asked.connect = Some((addresses.to_vec(), timeout));
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Drops the connection to the origin, made or being made, with all that was received and queued. `io.up` is `Closed`
+    /// at once, so that another connection may be asked for.
+    pub fn disconnect(&mut self) {
+        if self.up.status != Status::Closed {
+            self.asked.disconnect = true;
+            self.up.rx.clear();
+            self.up.rx.release(self.cx.pool);
+            self.up.tx.clear(self.cx.pool);
+            self.up.eof = false;
+            self.up.finish = Finish::Open;
+            self.up.status = Status::Closed;
+        }
+    }
+}
+
+/// What a call of `advance` asked of the reactor.
+#[derive(Debug, Default)]
+pub struct Asked {
+    pub(crate) close: bool,
+    pub(crate) ending: Ending,
+    pub(crate) again: bool,
+    pub(crate) turn_end: bool,
+    pub(crate) at_once: bool,
+    pub(crate) disconnect: bool,
+    pub(crate) connect: Option<(Vec<SocketAddr>, Duration)>,
+}
+
+impl Asked {
+    /// Whether nothing was asked: the session goes on as it is.
+    pub fn is_empty(&self) -> bool {
+        !self.close && !self.again && !self.disconnect && self.connect.is_none()
+    }
+}
+
+/// Which session: an index that is used again, and the generation that tells one user from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    /// Index into the slab of sessions.
+    pub index: u32,
+    /// Counts the sessions of the process.
+    pub generation: u32,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// A TCP address.
+    Inet(SocketAddr),
+    /// A Unix stream socket; its user has no address.
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Inet(address) => address.fmt(f),
+            Peer::Unix => f.write_str("unix"),
+        }
+    }
+}
