@@ -35,6 +35,9 @@ pub mod dns;
 // What is kept: open files.
 pub mod cache;
 
+// Lines on their way to a log.
+pub mod lines;
+
 // Every default, limit and time-out.
 pub mod config;
 

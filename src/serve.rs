@@ -397,7 +397,8 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
         kind: listener.kind.name(),
         source_rate_max: listener
             .kind
-            .source_rate_max()
+            .datagram()
+            .and_then(|keys| keys.source_rate_max)
             .map_or(0, std::num::NonZeroU32::get),
         source_port_min: listener.kind.source_port_min(),
     };

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     // The floor: nothing of ours, but that a queue holds files.
     ("ending.rs", &[]),
+    ("lines.rs", &[]),
     ("disk.rs", &[]),
     ("buffer.rs", &["disk"]),
     ("http", &[]),
@@ -19,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics.rs", &["ending", "wire"]),
     ("service", &["buffer", "disk", "dns", "ending", "metrics"]),
     // The kernel knows files and what passes the contract, no protocol and no loop.
-    ("sys", &["disk", "service"]),
+    ("sys", &["disk", "lines", "service"]),
     // The loop knows no protocol.
     (
         "reactor",
@@ -32,8 +33,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "services",
         &[
-            "buffer", "cache", "config", "disk", "dns", "ending", "http", "metrics", "service",
-            "wire",
+            "buffer", "cache", "config", "disk", "dns", "ending", "http", "lines", "metrics",
+            "service", "wire",
         ],
     ),
     ("config", &["buffer", "http", "wire"]),

@@ -7,11 +7,13 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::lines::Lines;
+
 /// Bytes of lines that wait for a reader: as much again as a pipe holds.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
 
-static LINES: Mutex<Lines> = Mutex::new(Lines {
-    waiting: Vec::new(),
+static LOG: Mutex<Log> = Mutex::new(Log {
+    waiting: Lines::new(),
     untold: 0,
 });
 /// Lines wait; to know it must cost nothing.
@@ -24,9 +26,9 @@ pub struct ErrorLog;
 
 impl Write for ErrorLog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut lines = lines();
-        lines.add(line, write_some);
-        ARE_WAITING.store(!lines.waiting.is_empty(), Ordering::Relaxed);
+        let mut log = log();
+        log.add(line, write_some);
+        ARE_WAITING.store(!log.waiting.is_empty(), Ordering::Relaxed);
         Ok(line.len())
     }
 
@@ -39,9 +41,9 @@ impl Write for ErrorLog {
 #[inline]
 pub(super) fn flush() {
     if ARE_WAITING.load(Ordering::Relaxed) {
-        let mut lines = lines();
-        lines.flush(write_some);
-        ARE_WAITING.store(!lines.waiting.is_empty(), Ordering::Relaxed);
+        let mut log = log();
+        log.flush(write_some);
+        ARE_WAITING.store(!log.waiting.is_empty(), Ordering::Relaxed);
     }
 }
 
@@ -50,54 +52,44 @@ pub(super) fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-fn lines() -> MutexGuard<'static, Lines> {
-    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+fn log() -> MutexGuard<'static, Log> {
+    LOG.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn write_some(bytes: &[u8]) -> io::Result<usize> {
     super::append::append(&io::stderr(), bytes)
 }
 
-struct Lines {
-    waiting: Vec<u8>,
+struct Log {
+    waiting: Lines,
     /// Lines that were dropped and of which the log does not tell yet.
     untold: u64,
 }
 
-impl Lines {
+impl Log {
     fn add(&mut self, line: &[u8], write: impl Fn(&[u8]) -> io::Result<usize>) {
-        if !self.waiting.is_empty() {
-            self.flush(&write);
-        }
-        if self.waiting.len() + line.len() > WAITING_BYTES_MAX {
-            self.dropped(1);
-            return;
-        }
-        if self.untold > 0 {
-            let lines = std::mem::take(&mut self.untold);
-            let told = format!("[{lines} lines of the log were dropped: nobody read them]\n");
-            self.waiting.extend_from_slice(told.as_bytes());
-        }
-        self.waiting.extend_from_slice(line);
         self.flush(&write);
+        let untold = self.untold;
+        let has_room = self.waiting.add(WAITING_BYTES_MAX, |text| {
+            if untold > 0 {
+                let told = format!("[{untold} lines of the log were dropped: nobody read them]\n");
+                text.push_str(&told);
+            }
+            text.push_str(&String::from_utf8_lossy(line));
+        });
+        if has_room {
+            self.untold = 0;
+            self.flush(&write);
+        } else {
+            self.dropped(1);
+        }
     }
 
     fn flush(&mut self, write: impl Fn(&[u8]) -> io::Result<usize>) {
-        let mut written = 0;
-        while written < self.waiting.len() {
-            match write(&self.waiting[written..]) {
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // The reader is gone, or the disk is full.
-                Err(_) => {
-                    let lost = self.waiting[written..].iter().filter(|b| **b == b'\n');
-                    self.dropped(lost.count() as u64);
-                    written = self.waiting.len();
-                }
-            }
+        // The reader is slow, or gone, or the disk is full.
+        if let Err(unwritten) = self.waiting.flush(write) {
+            self.dropped(unwritten.lines_lost);
         }
-        self.waiting.drain(..written);
     }
 
     fn dropped(&mut self, lines: u64) {
@@ -123,18 +115,18 @@ mod tests {
                 count => Ok(count),
             }
         };
-        let mut lines = Lines {
-            waiting: Vec::new(),
+        let mut log = Log {
+            waiting: Lines::new(),
             untold: 0,
         };
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         for _ in 0..100 {
-            lines.add(&line, write);
-            assert!(lines.waiting.len() <= WAITING_BYTES_MAX);
+            log.add(&line, write);
+            assert!(log.waiting.len() <= WAITING_BYTES_MAX);
         }
         room.set(usize::MAX);
-        lines.add(b"after\n", write);
-        assert!(lines.waiting.is_empty());
+        log.add(b"after\n", write);
+        assert!(log.waiting.is_empty());
         let read = String::from_utf8(read.into_inner()).expect("text");
         assert_eq!(read.matches('x').count(), 65 * 999);
         assert!(

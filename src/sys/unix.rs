@@ -636,11 +636,18 @@ impl Disk for Unix {
 
     fn open_log(&mut self, path: &Path) -> io::Result<File> {
         // NONBLOCK: a pipe without a reader must stop neither this nor a write.
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
-        let mode = Mode::from_raw_mode(0o640);
+        let flags = OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
         let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let log = retry_on_intr(|| fs::open(path, flags, mode))?;
-        Ok(File::new(Handle::Fd(log)))
+        let mode = Mode::from_raw_mode(0o640);
+        let open = |access| retry_on_intr(|| fs::open(path, flags | access, mode));
+        // Its end is to be looked at, where it has one. A pipe is not opened for reading: it would never lack a reader.
+        let is_other =
+            |stat: fs::Stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile;
+        let fd = match retry_on_intr(|| fs::stat(path)).is_ok_and(is_other) {
+            true => open(OFlags::WRONLY)?,
+            false => open(OFlags::RDWR).or_else(|_| open(OFlags::WRONLY))?,
+        };
+        Ok(File::new(Handle::Fd(fd)))
     }
 
     fn standard_error(&mut self) -> io::Result<File> {
@@ -1217,6 +1224,9 @@ mod tests {
         for text in ["one\n", "two\n"] {
             let log = disk.open_log(&dir.path().join("log")).expect("a file");
             assert_eq!(disk.append(&log, text.as_bytes()).expect("a write"), 4);
+            let mut last = [0];
+            assert_eq!(disk.read_at(&log, 3, &mut last).expect("its end"), 1);
+            assert_eq!(last, text.as_bytes()[3..]);
         }
         let text = std::fs::read_to_string(dir.path().join("log")).expect("a file");
         assert_eq!(text, "one\ntwo\n");

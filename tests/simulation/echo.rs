@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use netlab_reactor::config::{Kind, ListenerConfig, TcpEchoConfig, Transform};
+use netlab_reactor::config::{Kind, ListenerConfig, StreamConfig, TcpEchoConfig, Transform};
 use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::Sim;
 use netlab_reactor::sys::sim::rng::Rng;
@@ -51,7 +51,9 @@ impl Scenario for Echo {
                 Transform::None
             },
             idle_timeout: Duration::from_secs(setting.rng.between(60, 600) as u64),
-            connections_max: 1000,
+            stream: StreamConfig {
+                connections_max: 1000,
+            },
         };
         vec![setting.listener("echo", 12000, Kind::TcpEcho(self.config.clone()))]
     }

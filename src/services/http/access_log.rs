@@ -4,9 +4,10 @@
 //! 1. A line is written when its answer is queued: the bytes are those of its body, whether or not the client takes them, and
 //!    the seconds are those from the first byte of the request on.
 //! 2. Lines are collected and leave together, at the end of a turn or when [`BATCH_BYTES`] are full. What cannot leave (the
-//!    disk is full, nobody reads the pipe) waits within [`WAITING_BYTES_MAX`]; beyond, lines are dropped and counted.
-//! 3. No client can forge a line: in Combined Log Format quotes, backslashes and all bytes but printable ASCII are written as
-//!    `\xHH`; JSON has escapes of its own.
+//!    disk is full, nobody reads the pipe) waits within [`WAITING_BYTES_MAX`]; beyond, lines are dropped and counted. A line
+//!    that was cut by a full disk does not share its line with the next one, also after another start.
+//! 3. No client can forge a line or hide in one: in Combined Log Format quotes, backslashes and all bytes but printable ASCII
+//!    are written as `\xHH`; in JSON what cannot be seen is written as `\uHHHH`.
 //!
 //! Not here: rotation. Whoever moves the file away sends SIGUSR1 or SIGHUP, and it is made anew.
 
@@ -17,11 +18,13 @@ use std::time::{Duration, SystemTime};
 
 use super::answer::Answered;
 use crate::config::{self, LogFormat};
-use crate::disk::Disk;
-use crate::disk::File;
+use crate::disk::{Disk, File, FileKind};
 use crate::http::date::{put_iso, put_log_time, unix_s};
 use crate::http::head::RequestHead;
+use crate::lines::{Lines, Unwritten};
 use crate::metrics::Counted;
+
+use crate::wire::text::put_json as put_json_text;
 
 /// Bytes of lines that are written before the turn ends.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -33,7 +36,7 @@ pub(super) struct AccessLog {
     place: config::AccessLog,
     format: LogFormat,
     file: File,
-    lines: String,
+    lines: Lines,
     /// The last write failed: said once, until one succeeds.
     failing: bool,
 }
@@ -59,11 +62,14 @@ impl AccessLog {
         format: LogFormat,
         disk: &mut dyn Disk,
     ) -> io::Result<Self> {
+        let file = open(place, disk)?;
+        let mut lines = Lines::new();
+        lines.reopened(ends_within_a_line(&file, disk));
         Ok(Self {
             place: place.clone(),
             format,
-            file: open(place, disk)?,
-            lines: String::new(),
+            file,
+            lines,
             failing: false,
         })
     }
@@ -71,17 +77,16 @@ impl AccessLog {
     /// Adds a line.
     pub(super) fn add(&mut self, line: &Line<'_>, disk: &mut dyn Disk, counted: &mut Counted<'_>) {
         let before = self.lines.len();
-        match self.format {
-            LogFormat::Combined => put_combined(&mut self.lines, line),
-            LogFormat::Json => put_json(&mut self.lines, line),
-        }
         counted.log_line();
+        let has_room = self.lines.add(WAITING_BYTES_MAX, |out| match self.format {
+            LogFormat::Combined => put_combined(out, line),
+            LogFormat::Json => put_json(out, line),
+        });
+        if !has_room {
+            counted.log_lines_dropped(1);
+        }
         if self.lines.len() >= BATCH_BYTES && before < BATCH_BYTES {
             self.flush(disk, counted);
-        }
-        if self.lines.len() > WAITING_BYTES_MAX {
-            self.lines.truncate(before);
-            counted.log_lines_dropped(1);
         }
     }
 
@@ -92,41 +97,25 @@ impl AccessLog {
 
     /// Writes what waits, as far as it can be written now.
     pub(super) fn flush(&mut self, disk: &mut dyn Disk, counted: &mut Counted<'_>) {
-        let mut written = 0;
-        let result = loop {
-            let rest = &self.lines.as_bytes()[written..];
-            if rest.is_empty() {
-                break Ok(());
-            }
-            match disk.append(&self.file, rest) {
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-        };
-        // Lines are ASCII or whole characters, but a pipe may have taken half of one.
-        let mut lines = std::mem::take(&mut self.lines).into_bytes();
-        lines.drain(..written);
-        self.lines = String::from_utf8(lines)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        match result {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+        match self.lines.flush(|rest| disk.append(&self.file, rest)) {
+            Ok(()) => self.failing = false,
+            Err(Unwritten { error, .. }) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(Unwritten { error, lines_lost }) => {
                 if !std::mem::replace(&mut self.failing, true) {
                     log::error!("access log {:?}: {error}; lines are dropped", self.place);
                 }
-                let lost = self.lines.bytes().filter(|byte| *byte == b'\n').count();
-                counted.log_lines_dropped(lost as u64);
-                self.lines.clear();
+                counted.log_lines_dropped(lines_lost);
             }
-            Err(_) => {}
-            Ok(()) => self.failing = false,
         }
     }
 
     /// Opens the file anew; where that fails, the old one stays.
     pub(super) fn reopen(&mut self, disk: &mut dyn Disk) {
         match open(&self.place, disk) {
-            Ok(file) => self.file = file,
+            Ok(file) => {
+                self.lines.reopened(ends_within_a_line(&file, disk));
+                self.file = file;
+            }
             Err(error) => log::error!("access log {:?}: {error}; the old one stays", self.place),
         }
     }
@@ -137,6 +126,19 @@ fn open(place: &config::AccessLog, disk: &mut dyn Disk) -> io::Result<File> {
         config::AccessLog::StandardError => disk.standard_error(),
         config::AccessLog::Path(path) => disk.open_log(path),
     }
+}
+
+/// Whether a log ends with half a line, such as one that a full disk cut before an earlier process ended; `None` where that
+/// cannot be known, as of a pipe.
+fn ends_within_a_line(file: &File, disk: &mut dyn Disk) -> Option<bool> {
+    let metadata = disk.metadata(file).ok()?;
+    let (FileKind::Regular, mut last) = (metadata.kind, [b'\n']) else {
+        return None;
+    };
+    if let Some(offset) = metadata.len.checked_sub(1) {
+        disk.read_at(file, offset, &mut last).ok()?;
+    }
+    Some(last != [b'\n'])
 }
 
 // Writing to a String does not fail, so what `write!` returns below is dropped.
@@ -214,9 +216,8 @@ fn put_json(out: &mut String, line: &Line<'_>) {
 
 fn put_member(out: &mut String, key: &str, value: &[u8]) {
     let text = String::from_utf8_lossy(value);
-    // Invariant: a text always has a JSON form.
-    let text = serde_json::to_string(&text).unwrap_or_default();
-    let _ = write!(out, ",\"{key}\":{text}");
+    let _ = write!(out, ",\"{key}\":");
+    put_json_text(out, &text);
 }
 
 #[cfg(test)]
@@ -224,6 +225,8 @@ mod tests {
     use super::*;
     use crate::http::Status;
     use crate::http::head::{HeadScanner, Limits, Parsed};
+    use crate::metrics::Metrics;
+    use crate::sys::unix::Unix;
 
     fn line(request: &[u8], format: LogFormat) -> String {
         let mut scanner = HeadScanner::default();
@@ -288,5 +291,55 @@ mod tests {
         assert_eq!(parsed["target"], "/'%22");
         assert_eq!(parsed["referer"], "\"\\\u{fc}");
         assert_eq!(parsed["user_agent"], "a\" 200 0 \"-\"\tb\\\u{fffd}");
+        let hidden =
+            "GET / HTTP/1.1\r\nHost: h\r\nUser-Agent: a\u{202e}b\u{2028}\u{feff}\u{9b}\r\n\r\n";
+        let json = line(hidden.as_bytes(), LogFormat::Json);
+        assert!(
+            json.ends_with(",\"user_agent\":\"a\\u202eb\\u2028\\ufeff\\u009b\"}\n"),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn half_a_line_of_an_earlier_process_is_ended_first() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut disk = Unix::new(false).expect("a poll");
+        let mut metrics = Metrics::default();
+        for (before, expected) in [
+            ("", ""),
+            ("whole\n", "whole\n"),
+            ("192.0.2.1 - - [06/N", "192.0.2.1 - - [06/N\n"),
+        ] {
+            let path = dir.path().join("log");
+            std::fs::write(&path, before).expect("a file");
+            let place = config::AccessLog::Path(path.clone());
+            let line = Line {
+                peer: None,
+                head: None,
+                answered: Answered {
+                    status: Status::BAD_REQUEST,
+                    body_bytes: 0,
+                },
+                took: Duration::ZERO,
+                wall: SystemTime::UNIX_EPOCH,
+            };
+            let told = "- - - [01/Jan/1970:00:00:00 +0000] \"-\" 400 0 \"-\" \"-\"\n";
+            let mut log = AccessLog::open(&place, LogFormat::Combined, &mut disk).expect("a log");
+            log.add(&line, &mut disk, &mut Counted::new(&mut metrics, 0));
+            log.flush(&mut disk, &mut Counted::new(&mut metrics, 0));
+            // And the same for one that is put there while the process runs.
+            std::fs::remove_file(&path).expect("a file");
+            std::fs::write(dir.path().join("other"), before).expect("a file");
+            std::fs::rename(dir.path().join("other"), &path).expect("a file");
+            log.reopen(&mut disk);
+            log.add(&line, &mut disk, &mut Counted::new(&mut metrics, 0));
+            log.flush(&mut disk, &mut Counted::new(&mut metrics, 0));
+            let text = std::fs::read_to_string(&path).expect("a file");
+            assert_eq!(text, format!("{expected}{told}"));
+        }
+        assert_eq!(
+            (metrics.access_log_lines, metrics.access_log_dropped),
+            (6, 0)
+        );
     }
 }

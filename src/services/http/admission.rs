@@ -36,7 +36,7 @@ impl Admission {
     pub(super) fn new(config: &HttpConfig) -> Self {
         Self {
             taken: 0,
-            taken_max: config.connections_max,
+            taken_max: config.stream.connections_max,
             by_address: Addresses::new(config.connections_per_address_max),
         }
     }
@@ -64,12 +64,15 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::StreamConfig;
     use std::net::IpAddr;
     use std::num::NonZeroU32;
 
     fn admission(in_all: usize, per_address: u32) -> Admission {
         Admission::new(&HttpConfig {
-            connections_max: in_all,
+            stream: StreamConfig {
+                connections_max: in_all,
+            },
             connections_per_address_max: NonZeroU32::new(per_address),
             ..HttpConfig::default()
         })

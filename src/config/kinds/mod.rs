@@ -1,0 +1,238 @@
+//! The kinds of listeners: what each can be told, and what it does when it is told nothing.
+//!
+//! A new kind is a struct with its defaults and a reader, a variant of [`Kind`] and a line in the
+//! table of kinds. A new key is a field, its default, a line in the reader and one in the example.
+//! What a listener can be told whatever it serves stands here, once: [`StreamConfig`] and
+//! [`DatagramConfig`].
+//!
+//! Each struct stands before its defaults and its reader. A reader may be run on an empty table to
+//! learn which keys its kind has, so it has no effect but to report problems; the files that it
+//! reads are named by keys.
+
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+
+use super::section::Section;
+
+mod admin;
+mod proxy;
+mod small;
+mod upload;
+mod web;
+
+pub use admin::*;
+pub use proxy::*;
+pub use small::*;
+pub use upload::*;
+pub use web::*;
+
+/// Connections that one listener serves at once, unless it is told otherwise: 65,536.
+pub const CONNECTIONS_MAX: usize = 65_536;
+
+/// Clients beyond `max_connections` that a web server tells so at a time; those beyond these wait in the kernel's queue.
+const REFUSALS_MAX: usize = 256;
+
+/// Bytes of a request's or a response's head, unless the listener is told otherwise: 16 KiB.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Datagrams a second from one source address, unless the listener is told otherwise: 10,000.
+pub const SOURCE_RATE_MAX: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
+
+/// The bounds of `max_connections`.
+const CONNECTIONS: RangeInclusive<usize> = 1..=1 << 24;
+
+/// What a listener serves, with everything that this kind can be told.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // there are a handful in a process
+pub enum Kind {
+    /// `tcp-echo`: what is sent comes back in upper case.
+    TcpEcho(TcpEchoConfig),
+    /// `udp-echo`: each datagram comes back in upper case.
+    UdpEcho(UdpEchoConfig),
+    /// `udp-ping`: each datagram comes back, but for a share that is lost on purpose.
+    UdpPing(UdpPingConfig),
+    /// `udp-heartbeat`: tells which senders are alive.
+    UdpHeartbeat(UdpHeartbeatConfig),
+    /// `hello`: numbered greetings, each after a reply and a pause.
+    Hello(HelloConfig),
+    /// `http`: a web server.
+    Http(HttpConfig),
+    /// `proxy`: a web proxy or a gateway to one origin.
+    Proxy(ProxyConfig),
+    /// `upload`: receives files.
+    Upload(UploadConfig),
+    /// `admin`: health and metrics.
+    Admin(AdminConfig),
+}
+
+impl Kind {
+    /// The name as it stands after `kind =` and in the `listening` line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::TcpEcho(_) => "tcp-echo",
+            Kind::UdpEcho(_) => "udp-echo",
+            Kind::UdpPing(_) => "udp-ping",
+            Kind::UdpHeartbeat(_) => "udp-heartbeat",
+            Kind::Hello(_) => "hello",
+            Kind::Http(_) => "http",
+            Kind::Proxy(_) => "proxy",
+            Kind::Upload(_) => "upload",
+            Kind::Admin(_) => "admin",
+        }
+    }
+
+    /// The keys of a kind over streams.
+    pub fn stream(&self) -> Option<&StreamConfig> {
+        match self {
+            Kind::TcpEcho(config) => Some(&config.stream),
+            Kind::Hello(config) => Some(&config.stream),
+            Kind::Http(config) => Some(&config.stream),
+            Kind::Proxy(config) => Some(&config.stream),
+            Kind::Upload(config) => Some(&config.stream),
+            Kind::Admin(config) => Some(&config.stream),
+            Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_) => None,
+        }
+    }
+
+    /// The keys of a kind over datagrams.
+    pub fn datagram(&self) -> Option<&DatagramConfig> {
+        match self {
+            Kind::UdpEcho(config) => Some(&config.datagram),
+            Kind::UdpPing(config) => Some(&config.datagram),
+            Kind::UdpHeartbeat(config) => Some(&config.datagram),
+            _ => None,
+        }
+    }
+
+    /// Connections open at once; `None` for the kinds that have no connections. A web server has some more than it serves,
+    /// to be able to refuse them with an answer.
+    pub fn connections_max(&self) -> Option<usize> {
+        let served = self.stream()?.connections_max;
+        Some(match self {
+            Kind::Http(_) => served.saturating_add(REFUSALS_MAX),
+            _ => served,
+        })
+    }
+
+    /// The lowest source port whose datagrams are answered; `None` for the kinds that answer no datagrams.
+    pub fn source_port_min(&self) -> Option<u16> {
+        match self {
+            Kind::UdpEcho(config) => Some(config.source_port_min),
+            Kind::UdpPing(config) => Some(config.source_port_min),
+            _ => None,
+        }
+    }
+}
+
+/// What a kind is spoken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// TCP, or a Unix stream socket.
+    Stream,
+    /// UDP.
+    Datagram,
+}
+
+/// A line in the table of kinds.
+pub(super) struct Row {
+    /// The name after `kind =`.
+    pub(super) name: &'static str,
+    /// What the kind is spoken over.
+    pub(super) transport: Transport,
+    /// The port on the loopback address where nothing else is configured.
+    pub(super) port: u16,
+    /// Reads the keys of this kind.
+    pub(super) read: fn(&mut Section<'_>) -> Kind,
+}
+
+/// The table of kinds, in the order in which they start where nothing is configured.
+pub(super) const KINDS: [Row; 9] = {
+    use Transport::{Datagram, Stream};
+    const fn row(
+        name: &'static str,
+        transport: Transport,
+        port: u16,
+        read: fn(&mut Section<'_>) -> Kind,
+    ) -> Row {
+        Row {
+            name,
+            transport,
+            port,
+            read,
+        }
+    }
+    [
+        row("tcp-echo", Stream, 12000, |section| {
+            Kind::TcpEcho(TcpEchoConfig::read(section))
+        }),
+        row("udp-echo", Datagram, 12002, |section| {
+            Kind::UdpEcho(UdpEchoConfig::read(section))
+        }),
+        row("udp-ping", Datagram, 12000, |section| {
+            Kind::UdpPing(UdpPingConfig::read(section))
+        }),
+        row("udp-heartbeat", Datagram, 12001, |section| {
+            Kind::UdpHeartbeat(UdpHeartbeatConfig::read(section))
+        }),
+        row("hello", Stream, 9000, |section| {
+            Kind::Hello(HelloConfig::read(section))
+        }),
+        row("http", Stream, 6789, |section| {
+            Kind::Http(HttpConfig::read(section))
+        }),
+        row("proxy", Stream, 8888, |section| {
+            Kind::Proxy(ProxyConfig::read(section))
+        }),
+        row("upload", Stream, 9001, |section| {
+            Kind::Upload(UploadConfig::read(section))
+        }),
+        row("admin", Stream, 9090, |section| {
+            Kind::Admin(AdminConfig::read(section))
+        }),
+    ]
+};
+
+/// What every kind over streams can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamConfig {
+    /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`]; of an admin listener 256.
+    pub connections_max: usize,
+}
+
+impl Default for StreamConfig {
+    fn default() -> StreamConfig {
+        StreamConfig {
+            connections_max: CONNECTIONS_MAX,
+        }
+    }
+}
+
+impl StreamConfig {
+    /// Reads these keys.
+    fn read(&mut self, section: &mut Section<'_>) {
+        section.count("max_connections", CONNECTIONS, &mut self.connections_max);
+    }
+}
+
+/// What every kind over datagrams can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatagramConfig {
+    /// Datagrams a second from one source address, loopback exempt; `None` for no limit. Key `source_rate_max` (0 for none),
+    /// default [`SOURCE_RATE_MAX`].
+    pub source_rate_max: Option<NonZeroU32>,
+}
+
+impl Default for DatagramConfig {
+    fn default() -> DatagramConfig {
+        DatagramConfig {
+            source_rate_max: Some(SOURCE_RATE_MAX),
+        }
+    }
+}
+
+impl DatagramConfig {
+    /// Reads these keys.
+    fn read(&mut self, section: &mut Section<'_>) {
+        section.rate("source_rate_max", &mut self.source_rate_max);
+    }
+}

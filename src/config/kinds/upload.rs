@@ -1,0 +1,177 @@
+//! Kind `upload`: receives files.
+
+use std::fs;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::StreamConfig;
+use crate::config::section::{Section, path, string};
+use crate::wire::challenge::{Handshake, Secret};
+use crate::wire::login::UserInfo;
+
+/// Where the secret of an upload listener comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// From `secret` or `secret_file`; empty where neither was given.
+    Given(Secret),
+    /// Made at random for this run because there is no configuration; the start prints how to use
+    /// it. It is printable ASCII.
+    Random(Secret),
+}
+
+impl SecretSource {
+    /// The secret, wherever it came from.
+    pub fn secret(&self) -> &Secret {
+        match self {
+            SecretSource::Given(secret) | SecretSource::Random(secret) => secret,
+        }
+    }
+}
+
+/// What happens to a file whose name is taken. Key `overwrite`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overwrite {
+    /// `"refuse"`: the later one is refused.
+    Refuse,
+    /// `"replace"`: the later one takes the name.
+    Replace,
+    /// `"version"`, the default: the later ones become `STEM.1.EXT`, `STEM.2.EXT` and so on.
+    #[default]
+    Version,
+}
+
+/// The keys of kind `upload`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadConfig {
+    /// The folder for the files. Key `dir`, default `uploads`.
+    pub dir: PathBuf,
+    /// How a client proves that it knows the secret. Key `handshake`, default HMAC-MD5.
+    pub handshake: Handshake,
+    /// What both sides know; empty only where the handshake needs none. Keys `secret` and
+    /// `secret_file`.
+    pub secret: SecretSource,
+    /// The users of the login after the handshake; `None` for no login. Key `login`, which names
+    /// the file that was read with the configuration; default none.
+    pub login: Option<UserInfo>,
+    /// Key `overwrite`, default versions.
+    pub overwrite: Overwrite,
+    /// Bytes of one file. Key `max_file_bytes`, default 4 GiB.
+    pub file_bytes_max: u64,
+    /// Bytes of the JSON header of one file. Key `max_header_bytes`,
+    /// default 64 KiB.
+    pub header_bytes_max: usize,
+    /// Files that one connection may store in one turn before the others get theirs; each takes about a tenth of a
+    /// millisecond. Key `files_per_turn`, default 16.
+    pub files_per_turn_max: usize,
+    /// Time for the handshake and the login together, and for the whole header of a file from its
+    /// first byte on. Key `handshake_timeout`, default 10 s.
+    pub handshake_timeout: Duration,
+    /// Silence of a client between and within files. Key `idle_timeout`, default 60 s.
+    pub idle_timeout: Duration,
+    /// Bytes a second that a file must bring: each byte buys its share of a second, and `idle_timeout` is the most that can
+    /// be in hand. `None` for no minimum. Key `min_body_rate` (0 for none), default 240.
+    pub body_rate_min: Option<NonZeroU32>,
+    /// What every kind over streams has.
+    pub stream: StreamConfig,
+}
+
+impl UploadConfig {
+    /// The defaults, with the given handshake and its secret.
+    pub fn new(handshake: Handshake, secret: SecretSource) -> UploadConfig {
+        UploadConfig {
+            dir: PathBuf::from("uploads"),
+            handshake,
+            secret,
+            login: None,
+            overwrite: Overwrite::default(),
+            file_bytes_max: 4 * 1024 * 1024 * 1024,
+            header_bytes_max: 64 * 1024,
+            files_per_turn_max: 16,
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            body_rate_min: NonZeroU32::new(240),
+            stream: StreamConfig::default(),
+        }
+    }
+
+    /// Reads the keys of this kind.
+    pub(super) fn read(section: &mut Section<'_>) -> UploadConfig {
+        let (handshake, secret) = read_handshake(section);
+        let mut config = UploadConfig::new(handshake, secret);
+        let dir = section.path("dir");
+        config.dir = dir.unwrap_or_else(|| section.folders.base.join(&config.dir));
+        let base = section.folders.base.as_path();
+        config.login = section.parsed("login", "a file of lines `user|hash`", |value| {
+            let path = path(base, string(value)?)?;
+            let named = |why: String| format!("names {}: {why}", path.display());
+            let text = String::from_utf8(read_file(&path)?)
+                .map_err(|error| named(format!("not UTF-8: {error}")))?;
+            UserInfo::parse(&text).map_err(|error| named(error.to_string()))
+        });
+        let overwrite = [
+            ("refuse", Overwrite::Refuse),
+            ("replace", Overwrite::Replace),
+            ("version", Overwrite::Version),
+        ];
+        section.choice("overwrite", &overwrite, &mut config.overwrite);
+        section.size(
+            "max_file_bytes",
+            0..=i64::MAX as u64,
+            &mut config.file_bytes_max,
+        );
+        section.memory_size(
+            "max_header_bytes",
+            256..=1 << 20,
+            &mut config.header_bytes_max,
+        );
+        section.count("files_per_turn", 1..=65_536, &mut config.files_per_turn_max);
+        section.timeout("handshake_timeout", &mut config.handshake_timeout);
+        section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.rate("min_body_rate", &mut config.body_rate_min);
+        config.stream.read(section);
+        config
+    }
+}
+
+/// Reads the handshake and its secret, and refuses the one without the other.
+fn read_handshake(section: &mut Section<'_>) -> (Handshake, SecretSource) {
+    let problems_before = section.findings.len();
+    let mut handshake = Handshake::default();
+    let words = Handshake::ALL.map(|handshake| (handshake.name(), handshake));
+    section.choice("handshake", &words, &mut handshake);
+    let written = section.parsed("secret", "a text that is not empty", |value| {
+        not_empty(Secret::from(string(value)?))
+    });
+    let base = section.folders.base.as_path();
+    let filed = section.parsed("secret_file", "a file that holds the secret", |value| {
+        let bytes = read_file(&path(base, string(value)?)?)?;
+        not_empty(Secret::from_file_text(bytes))
+    });
+    if written.is_some() && filed.is_some() {
+        let span = section.span("secret_file");
+        let what = "`secret_file` is given beside `secret`; expected one of the two";
+        section.problem(span, what.to_owned());
+    }
+    let secret = written.or(filed);
+    if handshake.needs_secret() && secret.is_none() && section.findings.len() == problems_before {
+        let span = section.span("handshake");
+        let name = handshake.name();
+        section.problem(span, format!("handshake {name:?} has no secret; expected `secret`, `secret_file` or `handshake = \"none\"`"));
+    }
+    (handshake, SecretSource::Given(secret.unwrap_or_default()))
+}
+
+/// A secret that is one.
+fn not_empty(secret: Secret) -> Result<Secret, String> {
+    if secret.is_empty() {
+        Err("is empty".to_owned())
+    } else {
+        Ok(secret)
+    }
+}
+
+/// What a file holds that a key names.
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("names {}: {error}", path.display()))
+}

@@ -1,0 +1,172 @@
+//! Kind `http`: a web server. How a folder is served stands in [`FilesConfig`], which its sites have too.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{HEAD_BYTES_MAX, StreamConfig};
+use crate::buffer::LARGE_PAGE_BYTES;
+use crate::config::files::{FilesConfig, SiteConfig};
+use crate::config::section::{Section, path, string};
+use crate::config::tls::TlsFiles;
+
+/// The bounds of `max_head_bytes`: a head that fills a page is moved to a large one.
+const HEAD_BYTES: RangeInclusive<usize> = 256..=LARGE_PAGE_BYTES;
+
+/// Built-in routes of a web server beside its files. Key `routes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Routes {
+    /// `"none"`, the default: files only.
+    #[default]
+    None,
+    /// `"probe"`: the routes for load and conformance tools; they win over files.
+    Probe,
+}
+
+/// Where a line for each request goes. Key `access_log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// `"-"`: standard error.
+    StandardError,
+    /// A path: appended to that file, which is opened anew on SIGHUP and SIGUSR1.
+    Path(PathBuf),
+}
+
+/// How a line of the access log looks. Key `log_format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// `"combined"`, the default: Combined Log Format.
+    #[default]
+    Combined,
+    /// `"json"`: an object on a line.
+    Json,
+}
+
+/// The keys of kind `http`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// The folder that is served; `None` serves the small embedded site. Key `root`, default none.
+    pub root: Option<PathBuf>,
+    /// How it is served.
+    pub files: FilesConfig,
+    /// Other folders, for some hosts or paths. Key `site`, a list of tables `[[listener.site]]`, default none.
+    pub sites: Vec<SiteConfig>,
+    /// Where a line for each request goes. Key `access_log`, default nowhere.
+    pub access_log: Option<AccessLog>,
+    /// Key `log_format`, default combined.
+    pub log_format: LogFormat,
+    /// Key `routes`, default none.
+    pub routes: Routes,
+    /// Silence between two requests after which a connection is closed.
+    /// Key `idle_timeout`, default 60 s.
+    pub idle_timeout: Duration,
+    /// Time for a whole request head, from its first byte on; slow senders cannot refresh it.
+    /// Key `head_timeout`, default 10 s.
+    pub head_timeout: Duration,
+    /// Silence within a request body after which it is given up. Key `body_timeout`, default 30 s.
+    pub body_timeout: Duration,
+    /// Bytes a second that a request body must bring: each byte buys its share of a second, and `body_timeout` is the most
+    /// that can be in hand, so that a drip does not last for ever. `None` for no minimum. Key `min_body_rate` (0 for none),
+    /// default 240.
+    pub body_rate_min: Option<NonZeroU32>,
+    /// Bytes of a request head. Key `max_head_bytes`, default [`HEAD_BYTES_MAX`].
+    pub head_bytes_max: usize,
+    /// Bytes of a request target. Key `max_target_bytes`, default 8,000.
+    pub target_bytes_max: usize,
+    /// Bytes of a request body. Key `max_body_bytes`, default 1 MiB.
+    pub body_bytes_max: u64,
+    /// Requests after which a connection is closed; `None` for no limit.
+    /// Key `max_requests_per_connection`, default none.
+    pub requests_per_connection_max: Option<NonZeroU64>,
+    /// Files that are kept open for the next request, for each root. Key `max_open_files`, default
+    /// 1,024.
+    pub open_files_max: usize,
+    /// Bytes of answers that are kept in memory, for each root. Key `max_memory_bytes`, default 64 MiB.
+    pub memory_bytes_max: usize,
+    /// What TLS needs, for `https`. Key `tls`, default none.
+    pub tls: Option<TlsFiles>,
+    /// What every kind over streams has; connections beyond `max_connections` are answered 503.
+    pub stream: StreamConfig,
+    /// Connections at once from one IPv4 address or one IPv6 /64; those beyond are answered 429. `None` for no limit, as
+    /// behind a proxy all clients have one address. Key `max_connections_per_address` (0 for none), default none.
+    pub connections_per_address_max: Option<NonZeroU32>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> HttpConfig {
+        HttpConfig {
+            root: None,
+            files: FilesConfig::default(),
+            sites: Vec::new(),
+            access_log: None,
+            log_format: LogFormat::default(),
+            routes: Routes::default(),
+            idle_timeout: Duration::from_secs(60),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            body_rate_min: NonZeroU32::new(240),
+            head_bytes_max: HEAD_BYTES_MAX,
+            target_bytes_max: 8000,
+            body_bytes_max: 1024 * 1024,
+            requests_per_connection_max: None,
+            open_files_max: 1024,
+            memory_bytes_max: 64 * 1024 * 1024,
+            tls: None,
+            stream: StreamConfig::default(),
+            connections_per_address_max: None,
+        }
+    }
+}
+
+impl HttpConfig {
+    /// Reads the keys of this kind.
+    pub(super) fn read(section: &mut Section<'_>) -> HttpConfig {
+        let root = section.path("root");
+        let mut config = HttpConfig {
+            root,
+            ..HttpConfig::default()
+        };
+        config.files = FilesConfig::read(section);
+        config.sites = section.tables("site", SiteConfig::read);
+        let base = section.folders.base.as_path();
+        let expected = r#"a path, or "-" for standard error"#;
+        config.access_log = section.parsed("access_log", expected, |value| match string(value)? {
+            "-" => Ok(AccessLog::StandardError),
+            text => path(base, text).map(AccessLog::Path),
+        });
+        let formats = [("combined", LogFormat::Combined), ("json", LogFormat::Json)];
+        section.choice("log_format", &formats, &mut config.log_format);
+        let routes = [("none", Routes::None), ("probe", Routes::Probe)];
+        section.choice("routes", &routes, &mut config.routes);
+        section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.timeout("head_timeout", &mut config.head_timeout);
+        section.timeout("body_timeout", &mut config.body_timeout);
+        section.rate("min_body_rate", &mut config.body_rate_min);
+        let head = &mut config.head_bytes_max;
+        section.memory_size("max_head_bytes", HEAD_BYTES, head);
+        let target = &mut config.target_bytes_max;
+        section.memory_size("max_target_bytes", 1..=LARGE_PAGE_BYTES, target);
+        section.size(
+            "max_body_bytes",
+            0..=i64::MAX as u64,
+            &mut config.body_bytes_max,
+        );
+        let requests = &mut config.requests_per_connection_max;
+        section.limit("max_requests_per_connection", requests);
+        section.count("max_open_files", 0..=1_000_000, &mut config.open_files_max);
+        section.memory_size(
+            "max_memory_bytes",
+            0..=1 << 40,
+            &mut config.memory_bytes_max,
+        );
+        match section.has("tls") {
+            true => config.tls = TlsFiles::read(section),
+            false => section.known.push("tls"),
+        }
+        config.stream.read(section);
+        let per_address = &mut config.connections_per_address_max;
+        section.rate("max_connections_per_address", per_address);
+        config
+    }
+}

@@ -1,0 +1,669 @@
+//! Whole files of configuration: what they come to, and what is wrong with them.
+
+use super::*;
+use crate::wire::challenge::Handshake;
+use std::num::NonZeroU64;
+
+/// The shortest configuration.
+const HELLO: &str = "[[listener]]\nkind = 'hello'\n";
+
+/// Reads a text as if it stood in `conf/x.toml`.
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(text, Path::new("conf/x.toml"), &Overrides::default())
+}
+
+/// The problems of a text, one line each.
+fn problems(text: &str) -> String {
+    parse(text).expect_err("should be refused").to_string()
+}
+
+/// The kind of the only listener, which has these lines.
+fn kind(lines: &str) -> Kind {
+    let text = format!("[[listener]]\n{lines}\n");
+    let mut listeners = parse(&text)
+        .unwrap_or_else(|problems| panic!("{problems}"))
+        .listeners;
+    assert_eq!(listeners.len(), 1);
+    listeners.remove(0).kind
+}
+
+#[test]
+fn without_a_file_every_kind_listens_on_loopback() {
+    let config = Config::without_a_file(&Overrides::default()).unwrap();
+    let lines: Vec<String> = config
+        .listeners
+        .iter()
+        .map(|listener| format!("{} {}", listener.name, listener.bind))
+        .collect();
+    let expected = [
+        "tcp-echo 127.0.0.1:12000",
+        "udp-echo 127.0.0.1:12002",
+        "udp-ping 127.0.0.1:12000",
+        "udp-heartbeat 127.0.0.1:12001",
+        "hello 127.0.0.1:9000",
+        "http 127.0.0.1:6789",
+        "proxy 127.0.0.1:8888",
+        "upload 127.0.0.1:9001",
+        "admin 127.0.0.1:9090",
+    ];
+    assert_eq!(lines, expected);
+    for (listener, row) in config.listeners.iter().zip(&KINDS) {
+        assert_eq!(listener.kind.name(), row.name);
+    }
+}
+
+#[test]
+fn without_a_file_the_upload_secret_is_random() {
+    let secret = || {
+        let config = Config::without_a_file(&Overrides::default()).unwrap();
+        let upload = config
+            .listeners
+            .into_iter()
+            .find_map(|listener| match listener.kind {
+                Kind::Upload(upload) => Some((upload.handshake, upload.secret)),
+                _ => None,
+            });
+        match upload {
+            Some((Handshake::HmacMd5, SecretSource::Random(secret))) => secret,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(secret().expose().len(), 32);
+    assert_ne!(secret(), secret());
+}
+
+#[test]
+fn a_file_without_a_listener_is_a_mistake() {
+    let told = "the file has no listener; expected at least one table [[listener]] (the defaults \
+                are for a start without a file)";
+    for (text, place) in [
+        ("", "1:1"),
+        ("\n\n", "3:1"),
+        ("# [[listener]]\n# kind = 'http'\n", "3:1"),
+        ("\u{feff}# only a comment", "1:17"),
+        ("drain_timeout = '1s'\n[limits]\nbacklog = 7", "3:12"),
+    ] {
+        assert_eq!(problems(text), format!("conf/x.toml:{place}: {told}"));
+    }
+    // A word that was mistyped is told as well.
+    let wrong = problems("[[listner]]\nkind = 'http'");
+    assert!(
+        wrong.contains("`listener`") && wrong.ends_with(told),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn overrides_win_over_the_file() {
+    let text = "[[listener]]\nkind = 'http'\nbind = '127.0.0.1:81'\nroot = 'a'\n\
+                [[listener]]\nkind = 'hello'\nbind = 'unix:x.sock'\n";
+    let overrides = Overrides {
+        bind: Some("::1".parse().unwrap()),
+        root: Some(PathBuf::from("b")),
+    };
+    let config = Config::parse(text, Path::new("conf/x.toml"), &overrides).unwrap();
+    assert_eq!(config.listeners[0].bind.to_string(), "[::1]:81");
+    assert_eq!(config.listeners[1].bind.to_string(), "unix:conf/x.sock");
+    match &config.listeners[0].kind {
+        Kind::Http(http) => assert_eq!(http.root.as_deref(), Some(Path::new("b"))),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn relative_paths_lead_from_the_folder_of_the_file() {
+    let Kind::Http(http) = kind("kind = 'http'\nroot = 'site'") else {
+        panic!()
+    };
+    assert_eq!(http.root.as_deref(), Some(Path::new("conf/site")));
+    let Kind::Upload(upload) = kind("kind = 'upload'\nhandshake = 'none'") else {
+        panic!()
+    };
+    assert_eq!(upload.dir, Path::new("conf/uploads"));
+    let Kind::Proxy(proxy) = kind("kind = 'proxy'\ncache_dir = '/c'") else {
+        panic!()
+    };
+    assert_eq!(
+        proxy.cache,
+        Cache::On {
+            dir: PathBuf::from("/c"),
+            bytes_max: CACHE_BYTES_MAX
+        }
+    );
+}
+
+#[test]
+fn each_kind_reads_its_keys() {
+    let Kind::UdpPing(ping) = kind(
+        "kind = 'udp-ping'\nloss = 0.3\nduplicate = '1/2'\n\
+        reorder = 1\ndelay = '5ms'\nseed = 7\nsource_rate_max = 0",
+    ) else {
+        panic!()
+    };
+    assert_eq!(Some(ping.loss), Fraction::new(3, 10));
+    assert_eq!(Some(ping.duplicate), Fraction::new(1, 2));
+    assert_eq!(ping.reorder, Fraction::ONE);
+    assert_eq!((ping.delay, ping.seed), (Duration::from_millis(5), Some(7)));
+    assert_eq!(ping.datagram.source_rate_max, None);
+    let Kind::Proxy(proxy) = kind(
+        "kind = 'proxy'\nconnect_ports = []\nforward_ports = [25]\ncache = 'off'\n\
+        allow_destinations = ['127.0.0.0/8', '::1']\nupstream = 'http://127.0.0.1:8000'",
+    ) else {
+        panic!()
+    };
+    assert_eq!(proxy.connect_ports, Ports::Any);
+    assert_eq!(proxy.forward_ports, Ports::Only(vec![25]));
+    assert_eq!(proxy.cache, Cache::Off);
+    assert_eq!(proxy.upstream.unwrap().to_string(), "127.0.0.1:8000");
+    assert_eq!(proxy.allow_destinations[1].to_string(), "::1/128");
+    let Kind::Http(http) = kind(
+        "kind = 'http'\nindex = 'home.html'\nroutes = 'probe'\n\
+        max_body_bytes = '64MiB'\nmax_requests_per_connection = 100",
+    ) else {
+        panic!()
+    };
+    assert_eq!(http.files.index, ["home.html"]);
+    assert_eq!(
+        (http.routes, http.body_bytes_max),
+        (Routes::Probe, 64 << 20)
+    );
+    assert_eq!(http.requests_per_connection_max, NonZeroU64::new(100));
+}
+
+#[test]
+fn a_resolver_is_read() {
+    let config = parse(&format!(
+        "{HELLO}[resolver]\nnameservers = ['127.0.0.1:5353', '::1']\nhosts = 'h'"
+    ))
+    .unwrap();
+    let servers = ["127.0.0.1:5353", "[::1]:53"].map(|server| server.parse().unwrap());
+    assert_eq!(
+        config.resolver.nameservers,
+        Nameservers::Listed(servers.to_vec())
+    );
+    assert_eq!(config.resolver.hosts, Path::new("conf/h"));
+    let config = parse(&format!(
+        "{HELLO}[resolver]\nquery_timeout = '200ms'\nattempts = 2\nlookup_timeout = '3s'\nsecond_family_delay = '0s'\n\
+         max_waiters = 7\nmin_cached_time = '4s'\nmax_negative_time = '5s'\nfailure_time = '6s'",
+    ));
+    let resolver = config.unwrap().resolver;
+    let expected = ResolverConfig {
+        query_timeout: Some(Duration::from_millis(200)),
+        attempts: Some(2),
+        lookup_timeout: Duration::from_secs(3),
+        second_family_delay: Duration::ZERO,
+        waiters_max: 7,
+        cached_time_min: Duration::from_secs(4),
+        negative_time_max: Duration::from_secs(5),
+        failure_time: Duration::from_secs(6),
+        ..ResolverConfig::default()
+    };
+    assert_eq!(resolver, expected);
+    let wrong = problems("[resolver]\nnameservers = ['127.0.0.1:5353',\n 'here']");
+    assert!(
+        wrong.starts_with("conf/x.toml:3:2: an entry of `nameservers` is \"here\""),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest_known_one() {
+    let wrong = problems("[[listener]]\nkind = 'http'\nidle_timout = '1s'\n");
+    assert!(
+        wrong.starts_with(
+            "conf/x.toml:3:1: unknown key `idle_timout`, probably meant as `idle_timeout`; \
+             expected for kind \"http\" one of kind, bind, name, root, "
+        ),
+        "{wrong}"
+    );
+    let wrong = problems("[limits]\nmax_session = 1\n[resolver]\nx = 1");
+    assert!(
+        wrong.starts_with("conf/x.toml:2:1: unknown key `max_session`, probably"),
+        "{wrong}"
+    );
+    assert!(wrong.contains("\nconf/x.toml:4:1: unknown key `x`; expected in table [resolver]"));
+}
+
+#[test]
+fn keys_of_another_kind_are_refused_by_its_name() {
+    let wrong = problems("[[listener]]\nkind = 'http'\ncache_dir = 'x'\n");
+    let expected = "conf/x.toml:3:1: key `cache_dir` belongs to kind \"proxy\", not \"http\"";
+    assert!(wrong.starts_with(expected), "{wrong}");
+    let wrong = problems("root = 'x'\n");
+    let expected = "conf/x.toml:1:1: key `root` belongs to a [[listener]] of kind \"http\"";
+    assert!(wrong.starts_with(expected), "{wrong}");
+}
+
+#[test]
+fn wrong_types_are_refused_at_the_value() {
+    for (line, expected) in [
+        (
+            "kind = 3",
+            "2:8: `kind` is an integer; expected one of tcp-echo, ",
+        ),
+        (
+            "kind = 'http'\nroot = []",
+            "3:8: `root` is an array; expected a path",
+        ),
+        (
+            "kind = 'http'\nindex = 1",
+            "3:9: `index` is an integer; expected a list",
+        ),
+        (
+            "kind = 'http'\nidle_timeout = 60",
+            "3:16: `idle_timeout` is 60 without a unit",
+        ),
+        (
+            "kind = 'http'\nmax_body_bytes = true",
+            "3:18: `max_body_bytes` is a boolean",
+        ),
+        (
+            "kind = 'hello'\ncount = '1'",
+            "3:9: `count` is a string; expected an integer",
+        ),
+        (
+            "kind = 'udp-ping'\nloss = true",
+            "3:8: `loss` is a boolean; expected a share",
+        ),
+    ] {
+        let wrong = problems(&format!("[[listener]]\n{line}"));
+        assert!(
+            wrong.starts_with(&format!("conf/x.toml:{expected}")),
+            "{wrong}"
+        );
+    }
+    assert!(problems("limits = 3").starts_with("conf/x.toml:1:10: `limits` is an integer"));
+    assert!(problems("listener = 3").starts_with("conf/x.toml:1:12: `listener` is an integer"));
+}
+
+#[test]
+fn bad_values_are_refused_at_the_value() {
+    for (line, expected) in [
+        (
+            "kind = 'http'\nbind = 'localhost:80'",
+            "\"localhost:80\", not an IP address",
+        ),
+        (
+            "kind = 'udp-ping'\nbind = 'unix:x'",
+            "\"unix:x\", a Unix socket",
+        ),
+        (
+            "kind = 'http'\nidle_timeout = '0s'",
+            "zero; expected a duration above zero",
+        ),
+        (
+            "kind = 'http'\nidle_timeout = '11y'",
+            "\"11y\", not a number with a unit",
+        ),
+        (
+            "kind = 'http'\nidle_timeout = '9999d'",
+            "\"9999d\", above ten years",
+        ),
+        (
+            "kind = 'http'\nmax_head_bytes = '1GiB'",
+            "1073741824; expected a size from 256",
+        ),
+        (
+            "kind = 'http'\nmax_connections = 0",
+            "0; expected an integer from 1",
+        ),
+        (
+            "kind = 'http'\nroutes = 'prob'",
+            "\"prob\", probably meant as \"probe\"",
+        ),
+        ("kind = 'http'\nname = ''", "empty; expected a name"),
+        (
+            "kind = 'udp-ping'\nloss = 1.5",
+            "1.5, not a share from 0 to 1; expected",
+        ),
+        (
+            "kind = 'udp-ping'\nsource_rate_max = -1",
+            "-1; expected an integer from 0",
+        ),
+        (
+            "kind = 'proxy'\nconnect_ports = [70000]",
+            "70000; expected a port",
+        ),
+        (
+            "kind = 'proxy'\nallow_destinations = ['x']",
+            "\"x\"; expected an address range",
+        ),
+        (
+            "kind = 'proxy'\nupstream = 'ftp://x'",
+            "\"ftp://x\", not an http:// address",
+        ),
+        (
+            "kind = 'tcp-echo'\ntransform = 'lower'",
+            "\"lower\"; expected one of \"upper\"",
+        ),
+    ] {
+        let wrong = problems(&format!("[[listener]]\n{line}"));
+        assert!(wrong.starts_with("conf/x.toml:3:"), "{wrong}");
+        assert!(wrong.contains(&format!(" is {expected}")), "{wrong}");
+        assert_eq!(wrong.lines().count(), 1, "{wrong}");
+    }
+}
+
+#[test]
+fn what_a_folder_is_served_with_is_read_and_judged() {
+    let Kind::Http(http) = kind(
+        "kind = 'http'\nroot = 'a'\nlisting = true\nspa = '/app/index.html'\n\
+         error_pages = { 404 = 'no.html' }\nheaders = { X-A = ' b ' }\nmedia_types = { '.md' = 'text/plain' }\n\
+         access_log = 'log'\n[[listener.site]]\nhost = 'A.Example'\nprefix = '/x//y/'\nroot = 'b'\nlisting = true",
+    ) else {
+        panic!()
+    };
+    let files = &http.files;
+    assert_eq!(files.spa.as_deref(), Some("app/index.html"));
+    assert_eq!(files.error_pages[&404], "no.html");
+    assert_eq!(files.headers, [("X-A".to_owned(), "b".to_owned())]);
+    assert_eq!(files.media_types[0].0, "md");
+    assert_eq!(http.access_log, Some(AccessLog::Path("conf/log".into())));
+    let site = &http.sites[0];
+    assert_eq!(
+        (site.host.as_deref(), site.prefix.as_str()),
+        (Some("a.example"), "x/y")
+    );
+    assert_eq!(site.root, Path::new("conf/b"));
+    assert!(site.files.listing && !site.files.precompressed);
+    for (line, expected) in [
+        (
+            "listing = 'yes'",
+            "3:11: `listing` is a string; expected true or false",
+        ),
+        (
+            "max_listing_entries = 0",
+            "3:23: `max_listing_entries` is 0; expected",
+        ),
+        (
+            "spa = '../x'",
+            "3:7: `spa` is \"../x\"; expected a file below the root",
+        ),
+        (
+            "error_pages = { 304 = 'x' }",
+            "3:23: an entry of `error_pages` is \"304\"; expected",
+        ),
+        (
+            "error_pages = { 404 = '/etc/../x' }",
+            "3:23: an entry of `error_pages` is \"/etc/../x\"",
+        ),
+        (
+            "headers = { content-length = '1' }",
+            "3:30: an entry of `headers` is \"content-length\"",
+        ),
+        (
+            "headers = { Transfer-Encoding = 'x' }",
+            "3:33: an entry of `headers` is",
+        ),
+        (
+            "headers = { 'a b' = 'x' }",
+            "3:21: an entry of `headers` is \"a b\"",
+        ),
+        (
+            "headers = { a = \"x\\r\\ny\" }",
+            "3:17: an entry of `headers` is",
+        ),
+        (
+            "media_types = { a = 'b' }",
+            "3:21: an entry of `media_types` is \"b\"",
+        ),
+        (
+            "cache_control = [{ match = '*' }]",
+            "3:18: an entry of `cache_control` without `value`",
+        ),
+        (
+            "cache_control = [{ match = '*', value = '' }]",
+            "3:41: `value` is \"\"",
+        ),
+        (
+            "auth = { realm = 'a\"b', file = 'none' }",
+            "3:18: `realm` is",
+        ),
+        ("auth = { realm = 'x' }", "3:8: `auth` without `file`"),
+        (
+            "site = [{ host = 'a:1', root = 'x' }]",
+            "3:18: `host` is \"a:1\"",
+        ),
+        (
+            "site = [{ prefix = 'x', root = 'x' }]",
+            "3:20: `prefix` is \"x\"",
+        ),
+        (
+            "site = [{ host = 'a' }]",
+            "3:9: a site without `root`; expected a folder",
+        ),
+        (
+            "site = [{ root = 'a', bind = 'x' }]",
+            "3:23: unknown key `bind`",
+        ),
+        (
+            "log_format = 'jsonl'",
+            "3:14: `log_format` is \"jsonl\", probably meant as \"json\"",
+        ),
+    ] {
+        let wrong = problems(&format!("[[listener]]\nkind = 'http'\n{line}"));
+        assert!(
+            wrong.starts_with(&format!("conf/x.toml:{expected}")),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn unknown_and_missing_kinds_are_refused() {
+    let wrong = problems("[[listener]]\nkind = 'htp'\n[[listener]]\nbind = '127.0.0.1:1'");
+    let expected = "conf/x.toml:2:8: `kind` is \"htp\", probably meant as \"http\"; expected";
+    assert!(wrong.starts_with(expected), "{wrong}");
+    assert!(
+        wrong.contains("\nconf/x.toml:3:1: a [[listener]] without `kind`; expected"),
+        "{wrong}"
+    );
+    assert!(problems("listener = []").contains("`listener` is empty"));
+    assert!(problems("[listener]\nkind = 'http'").contains("1:1: `listener` is a table"));
+}
+
+#[test]
+fn duplicate_binds_and_names_are_refused() {
+    let http = |bind: &str, name: &str| {
+        format!("[[listener]]\nkind = 'http'\nbind = '{bind}'\nname = '{name}'\n")
+    };
+    let wrong = problems(&format!(
+        "{}{}",
+        http("127.0.0.1:80", "a"),
+        http("127.0.0.1:80", "a")
+    ));
+    assert_eq!(
+        wrong,
+        "conf/x.toml:7:8: the address 127.0.0.1:80 is taken by listener \"a\" (line 3); \
+         expected another `bind`\n\
+         conf/x.toml:8:8: the name \"a\" is taken (line 4); expected another `name`"
+    );
+    parse(&format!(
+        "{}{}",
+        http("127.0.0.1:0", "a"),
+        http("127.0.0.1:0", "b")
+    ))
+    .unwrap();
+    // Two of one kind at their default address collide as well.
+    assert!(problems("[[listener]]\nkind='http'\n[[listener]]\nkind='http'").contains(":3:1:"));
+}
+
+#[test]
+fn a_secret_handshake_needs_a_secret() {
+    let wrong = problems("[[listener]]\nkind = 'upload'\n");
+    assert!(
+        wrong.starts_with("conf/x.toml:1:1: handshake \"hmac-md5\" has no secret"),
+        "{wrong}"
+    );
+    let wrong = problems("[[listener]]\nkind = 'upload'\nhandshake = 'sha1'");
+    assert!(
+        wrong.starts_with("conf/x.toml:3:13: handshake \"sha1\" has no secret"),
+        "{wrong}"
+    );
+    let wrong = problems("[[listener]]\nkind = 'upload'\nhandshake = 'md5'");
+    assert_eq!(wrong.lines().count(), 1, "{wrong}");
+    let wrong = problems("[[listener]]\nkind = 'upload'\nsecret = ''");
+    assert_eq!(
+        wrong,
+        "conf/x.toml:3:10: `secret` is empty; expected a text that is not empty"
+    );
+    let wrong = problems("[[listener]]\nkind = 'upload'\nsecret_file = 'missing'");
+    assert!(
+        wrong.starts_with("conf/x.toml:3:15: `secret_file` names conf/missing: "),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn a_secret_file_loses_its_last_newline() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "tiger \r\n").unwrap();
+    let users = "ann|c29ea9a1ab8ef6ca0f3ee3bbbdbda2b5\n";
+    fs::write(folder.path().join("users"), users).unwrap();
+    let file = folder.path().join("x.toml");
+    fs::write(
+        &file,
+        "[[listener]]\nkind = 'upload'\nsecret_file = 'secret'\nlogin = 'users'",
+    )
+    .unwrap();
+    let config = Config::load(Some(&file), &Overrides::default()).unwrap();
+    let Kind::Upload(upload) = &config.listeners[0].kind else {
+        panic!()
+    };
+    assert_eq!(upload.secret.secret().expose(), b"tiger ");
+    assert_eq!(upload.login.as_ref().unwrap().len(), 1);
+    assert!(!format!("{config:?}").contains("tiger"));
+}
+
+#[test]
+fn a_wrong_user_file_is_refused_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("users"), "# staff\nann|00\n").unwrap();
+    let text = "[[listener]]\nkind = 'upload'\nsecret = 'x'\nlogin = 'users'";
+    let file = folder.path().join("x.toml");
+    let wrong = Config::parse(text, &file, &Overrides::default())
+        .unwrap_err()
+        .to_string();
+    let users = folder.path().join("users");
+    assert!(
+        wrong.contains(&format!(
+            ":4:9: `login` names {}: line 2: the hash of \"ann\" is not 32",
+            users.display()
+        )),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn two_secrets_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("s"), "tiger").unwrap();
+    let text = "[[listener]]\nkind = 'upload'\nsecret = 'x'\nsecret_file = 's'";
+    let file = folder.path().join("x.toml");
+    let wrong = Config::parse(text, &file, &Overrides::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        wrong.contains(":4:15: `secret_file` is given beside `secret`"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn listeners_that_share_a_cache_folder_share_its_limit() {
+    let proxy = |port: u16, more: &str| {
+        format!("[[listener]]\nkind='proxy'\nbind='127.0.0.1:{port}'\ncache_dir='c'\n{more}\n")
+    };
+    let config = parse(&format!(
+        "{}{}",
+        proxy(1, ""),
+        proxy(2, "cache_max_bytes = '1MB'")
+    ))
+    .unwrap();
+    for listener in config.listeners {
+        let Kind::Proxy(proxy) = listener.kind else {
+            panic!()
+        };
+        let dir = PathBuf::from("conf/c");
+        assert_eq!(
+            proxy.cache,
+            Cache::On {
+                dir,
+                bytes_max: 1_000_000
+            }
+        );
+    }
+    let wrong = problems(&format!(
+        "{}{}",
+        proxy(1, "cache_max_bytes = 1"),
+        proxy(2, "cache_max_bytes = 2")
+    ));
+    assert!(
+        wrong.starts_with("conf/x.toml:10:19: `cache_max_bytes` is 2 for a folder"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused() {
+    let wrong = problems("a = 1\na = 2\nb = \n[x\n");
+    assert!(
+        wrong.contains("conf/x.toml:2:1: duplicate key; expected TOML"),
+        "{wrong}"
+    );
+    assert!(wrong.lines().count() >= 2, "{wrong}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.toml");
+    fs::write(&file, b"a = 1\nb = '\xff'\n").unwrap();
+    let wrong = Config::load(Some(&file), &Overrides::default()).unwrap_err();
+    assert_eq!(wrong.0[0].place, Some(Place { line: 2, column: 6 }));
+    let wrong = Config::load(Some(folder.path()), &Overrides::default()).unwrap_err();
+    assert_eq!(wrong.0[0].place, None);
+}
+
+#[test]
+fn the_example_shows_every_key_with_its_default() {
+    let file = Path::new("");
+    let from_example = Config::parse(example(), file, &Overrides::default())
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    let mut default = Config::without_a_file(&Overrides::default()).unwrap();
+    for listener in &mut default.listeners {
+        if let Kind::Upload(upload) = &mut listener.kind {
+            upload.secret = SecretSource::Given(Secret::from("change me"));
+        }
+    }
+    assert_eq!(from_example, default);
+
+    // Each part of the example has each key of its table, some of them behind a `# `.
+    let parts: Vec<Vec<&str>> = example()
+        .split("\n[")
+        .map(|part| {
+            let key = |line: &'static str| {
+                let (key, _) = line.trim_start_matches("# ").split_once(" =")?;
+                key.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                    .then_some(key)
+            };
+            part.lines().filter_map(key).collect()
+        })
+        .collect();
+    let folders = Folders::of(file);
+    let empty = DeTable::new();
+    let mut known = vec![vec!["drain_timeout"]];
+    let mut section = Section::new(&empty, 0..0, &folders);
+    ResolverConfig::default().read(&mut section);
+    known.push(std::mem::take(&mut section.known));
+    Limits::default().read(&mut section);
+    known.push(section.known);
+    known.extend(KINDS.iter().map(|row| {
+        let mut keys = vec!["kind", "bind", "name"];
+        keys.extend(listener_keys(row));
+        keys
+    }));
+    assert_eq!(parts.len(), known.len());
+    for (mut part, mut known) in parts.into_iter().zip(known) {
+        part.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(part, known);
+    }
+}

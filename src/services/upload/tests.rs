@@ -1,0 +1,558 @@
+//! Dialogues on the bench, with folders of their own on the real disk.
+
+use super::store::PARTIAL;
+use super::*;
+use crate::buffer::PAGE_BYTES;
+use crate::config::{Overwrite, SecretSource};
+use crate::services::bench::Bench;
+use crate::sys::unix::Unix;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::fs;
+use tempfile::TempDir;
+
+const SECRET: &str = "tiger";
+const LOGIN: &[u8] = br#"{"operate": "login", "user": "ann", "passwd": "tulip"}"#;
+
+/// A connection to a listener with a folder of its own.
+struct Server {
+    _folder: TempDir,
+    config: UploadConfig,
+    bench: Bench<Upload>,
+}
+
+impl Server {
+    fn new(handshake: Handshake, change: impl FnOnce(&mut UploadConfig)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = SecretSource::Given(Secret::from(SECRET));
+        let mut config = UploadConfig::new(handshake, secret);
+        config.dir = folder.path().join("a/b");
+        change(&mut config);
+        let bench = connect(&config);
+        Self {
+            _folder: folder,
+            config,
+            bench,
+        }
+    }
+
+    fn plain() -> Self {
+        Self::new(Handshake::None, |_| {})
+    }
+
+    /// Another connection, after a new start.
+    fn again(&mut self) -> &mut Self {
+        self.bench = connect(&self.config);
+        self
+    }
+
+    fn sends(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bench.peer_sends(bytes);
+        self
+    }
+
+    /// What stands in the folder.
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(&self.config.dir).expect("the folder") {
+            let entry = entry.expect("an entry");
+            if entry.file_type().expect("a type").is_file() {
+                let name = entry.file_name().into_string().expect("UTF-8");
+                files.insert(name, fs::read(entry.path()).expect("a file"));
+            }
+        }
+        files
+    }
+
+    fn partials(&self) -> usize {
+        fs::read_dir(self.config.dir.join(PARTIAL))
+            .expect("a folder")
+            .count()
+    }
+
+    fn expect_files(&self, files: &[(&str, &[u8])]) {
+        let expected: BTreeMap<String, Vec<u8>> = files
+            .iter()
+            .map(|&(name, bytes)| (name.to_owned(), bytes.to_vec()))
+            .collect();
+        assert_eq!(self.files(), expected);
+    }
+
+    /// The connection was dropped, and nothing of the file is left.
+    fn expect_dropped(&self, why: &str) {
+        let failed = self.bench.failed.as_ref().expect("the connection goes on");
+        assert!(failed.to_string().contains(why), "{failed}");
+        assert_eq!(self.partials(), 0);
+        self.expect_files(&[]);
+    }
+}
+
+fn connect(config: &UploadConfig) -> Bench<Upload> {
+    let mut disk = Unix::new(false).expect("a poll");
+    Bench::new(Upload::new(config, &mut disk).expect("a folder"))
+}
+
+fn framed(json: &str) -> Vec<u8> {
+    let mut bytes = (json.len() as i32).to_le_bytes().to_vec();
+    bytes.extend_from_slice(json.as_bytes());
+    bytes
+}
+
+fn file(name: &str, body: &[u8]) -> Vec<u8> {
+    let json = format!("{{\"filename\": {name:?}, \"filesize\": {}}}", body.len());
+    [framed(&json), body.to_vec()].concat()
+}
+
+#[test]
+fn every_handshake_takes_the_right_answer_and_no_other() {
+    for handshake in Handshake::ALL.into_iter().filter(|h| h.needs_secret()) {
+        let mut server = Server::new(handshake, |_| {});
+        let challenge = server.bench.received().try_into().expect("32 bytes");
+        let answer = handshake.answer(&Secret::from(SECRET), &challenge);
+        server.sends(&answer).sends(&file("a.txt", b"abc"));
+        server.expect_files(&[("a.txt", b"abc")]);
+
+        // A challenge is good for one connection: yesterday's answer is worth nothing.
+        server.again();
+        assert_ne!(server.bench.received(), challenge);
+        server.sends(&[&answer[..], &file("b.txt", b"b")].concat());
+        let failed = server.bench.failed.as_ref().expect("dropped");
+        assert!(failed.to_string().contains("a wrong answer"), "{failed}");
+        server.expect_files(&[("a.txt", b"abc")]);
+    }
+}
+
+fn with_login(config: &mut UploadConfig) {
+    let line = UserInfo::line("ann", &Secret::from("tulip"));
+    config.login = Some(UserInfo::parse(&line).expect("a user file"));
+}
+
+#[test]
+fn a_login_is_answered_without_a_length() {
+    let mut server = Server::new(Handshake::None, with_login);
+    server
+        .bench
+        .peer_sends(LOGIN)
+        .expect(b"{\"flag\": true}")
+        .expect_open();
+    server.sends(&file("a", b"x")).bench.expect(b"");
+    server.expect_files(&[("a", b"x")]);
+    for wrong in [
+        LOGIN.to_ascii_uppercase(),
+        br#"{"operate": "login", "user": "ann", "passwd": "rose"}"#.to_vec(),
+        br#"{"operate": "login", "user": "bob", "passwd": "tulip"}"#.to_vec(),
+    ] {
+        let mut server = Server::new(Handshake::None, with_login);
+        server.bench.peer_sends(&wrong);
+        if server.bench.failed.is_none() {
+            server.bench.expect(b"{\"flag\": false}").expect_closed();
+        }
+        server.expect_files(&[]);
+    }
+}
+
+/// What a client may put behind a line: it typed it, or printed it.
+const LINE_ENDS: [&[u8]; 6] = [b"\n", b"\r\n", b"\r", b" \r\n", b"\r\n\r\n", b" \t \n"];
+
+#[test]
+fn a_line_end_behind_an_answer_or_a_login_is_passed_over_at_every_cut() {
+    for end in LINE_ENDS {
+        for handshake in Handshake::ALL {
+            let connect = || {
+                let mut server = Server::new(handshake, with_login);
+                let mut sent = Vec::new();
+                if handshake.needs_secret() {
+                    let challenge = server.bench.received().try_into().expect("32 bytes");
+                    sent = handshake.answer(&Secret::from(SECRET), &challenge);
+                    sent.extend(end);
+                }
+                sent.extend([LOGIN, end].concat());
+                // Headers whose length is 32, that of a blank, and 29.
+                sent.extend(file("a", b"abc"));
+                sent.extend(framed("{\"filename\":\"b\",\"filesize\":0}"));
+                (server, sent)
+            };
+            for cut in (0..connect().1.len()).step_by(7).chain([usize::MAX]) {
+                let (mut server, sent) = connect();
+                match cut {
+                    usize::MAX => sent.chunks(1).for_each(|byte| _ = server.sends(byte)),
+                    cut => _ = server.sends(&sent[..cut]).sends(&sent[cut..]),
+                }
+                server.bench.expect(login::ACCEPTED).expect_open();
+                server.bench.peer_closes().expect_closed();
+                server.expect_files(&[("a", b"abc"), ("b", b"")]);
+            }
+            // Without a login the line end stands in front of the first header.
+            if handshake.needs_secret() {
+                let mut server = Server::new(handshake, |_| {});
+                let challenge = server.bench.received().try_into().expect("32 bytes");
+                let answer = handshake.answer(&Secret::from(SECRET), &challenge);
+                server.sends(&answer).sends(end).sends(&file("a", b"abc"));
+                server.expect_files(&[("a", b"abc")]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_end_is_no_beginning_of_a_header() {
+    for end in LINE_ENDS {
+        let logged_in = || {
+            let mut server = Server::new(Handshake::None, with_login);
+            server.sends(&[LOGIN, end].concat());
+            server.bench.expect(login::ACCEPTED).expect_open();
+            server
+        };
+        // It may end the stream, it may be followed by a pause, and it waits for no more when the process ends.
+        logged_in().bench.peer_closes().expect_closed();
+        let mut server = logged_in();
+        server.bench.later(Duration::from_secs(59)).expect_open();
+        server.sends(&file("a", b"abc"));
+        server.expect_files(&[("a", b"abc")]);
+        let mut server = logged_in();
+        server.bench.draining = true;
+        server.bench.step();
+        server.bench.expect_closed();
+    }
+}
+
+#[test]
+fn a_header_is_json_and_may_be_surrounded_by_blanks() {
+    for json in [
+        "{\"filename\":\"a\",\"filesize\":1}\r\n",
+        "\n {\"filename\": \"a\",\n\"filesize\": 1}\n\n",
+    ] {
+        let mut server = Server::plain();
+        server.sends(&framed(json)).sends(b"x");
+        server.expect_files(&[("a", b"x")]);
+    }
+}
+
+#[test]
+fn a_name_that_is_not_safe_everywhere_is_refused_with_the_reason() {
+    for (name, why) in [
+        ("CON", "\"CON\": the file name is that of a device"),
+        (
+            "x/nul.txt",
+            "\"x/nul.txt\": the file name is that of a device",
+        ),
+        ("a:b", "\"a:b\": the file name holds ':'"),
+        (
+            "x.",
+            "\"x.\": the file name begins or ends with a blank, or ends with a dot",
+        ),
+        ("x ", "\"x \": the file name begins or ends with a blank"),
+        ("-rf", "\"-rf\": the file name begins with a hyphen"),
+        (
+            "a\\u202eb",
+            "\"a\\u{202e}b\": the file name holds a character that is not seen: U+202E",
+        ),
+        (
+            "a\\nb",
+            "\"a\\nb\": the file name holds a character that is not seen: U+000A",
+        ),
+    ] {
+        let mut server = Server::plain();
+        let json = format!("{{\"filename\": \"{name}\", \"filesize\": 1}}");
+        server.sends(&framed(&json)).expect_dropped(why);
+    }
+    let mut server = Server::plain();
+    let long = format!(
+        "{{\"filename\": \"{}\", \"filesize\": 1}}",
+        "x".repeat(60_000)
+    );
+    server
+        .sends(&framed(&long))
+        .expect_dropped("bytes more]\": the file name is longer than 255 bytes");
+    let failed = server.bench.failed.expect("refused").to_string();
+    assert!(failed.len() < 400, "{failed}");
+    let mut server = Server::plain();
+    server
+        .sends(&framed(&format!("{:?}", "x".repeat(60_000))))
+        .expect_dropped("it is a text");
+    let failed = server.bench.failed.expect("refused").to_string();
+    assert!(failed.len() < 100, "{failed}");
+}
+
+#[test]
+fn several_files_and_an_empty_one_come_on_one_connection() {
+    let mut server = Server::plain();
+    let body: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+    server
+        .sends(&file("big.bin", &body))
+        .sends(&file("empty", b""))
+        .sends(&file("../../etc/x.tar.gz", b"y"))
+        .bench
+        .peer_closes()
+        .expect(b"")
+        .expect_closed();
+    server.expect_files(&[("big.bin", &body), ("empty", b""), ("x.tar.gz", b"y")]);
+    assert_eq!(server.partials(), 0);
+    assert_eq!(server.bench.metrics.files_stored, 3);
+}
+
+#[test]
+fn many_small_files_take_many_turns() {
+    let mut server = Server::new(Handshake::None, |config| config.files_per_turn_max = 4);
+    let began = server.bench.now;
+    let all: Vec<u8> = (0..10).flat_map(|i| file(&format!("{i}"), b"")).collect();
+    server.sends(&all);
+    assert_eq!(server.files().len(), 10);
+    // The bench gives each turn a microsecond: four files, four, and the other two.
+    assert_eq!(server.bench.now - began, Duration::from_micros(2));
+    server.bench.peer_closes().expect_closed();
+}
+
+#[test]
+fn the_last_bytes_may_come_with_the_end() {
+    let mut server = Server::plain();
+    server.bench.down.eof = true;
+    server.sends(&file("a", b"abc")).bench.expect_closed();
+    server.expect_files(&[("a", b"abc")]);
+}
+
+#[test]
+fn a_taken_name_is_versioned_replaced_or_refused() {
+    let upload = |overwrite, count: u8| {
+        let mut server = Server::new(Handshake::None, |c| c.overwrite = overwrite);
+        for i in 0..count {
+            server.again().sends(&file("a.txt", &[i]));
+        }
+        server
+    };
+    let server = upload(Overwrite::Version, 40);
+    let files = server.files();
+    assert_eq!(files.len(), 40);
+    assert_eq!(files["a.txt"], [0]);
+    for i in 1..40u8 {
+        assert_eq!(files[&format!("a.{i}.txt")], [i]);
+    }
+    upload(Overwrite::Replace, 3).expect_files(&[("a.txt", &[2])]);
+    let server = upload(Overwrite::Refuse, 2);
+    server.expect_files(&[("a.txt", &[0])]);
+    assert!(matches!(server.bench.failed, Some(Error::Refused(_))));
+    assert_eq!(server.partials(), 0);
+}
+
+#[test]
+fn a_name_taken_while_the_file_came_is_not_lost() {
+    let mut server = Server::plain();
+    let bytes = file("a.txt", b"late");
+    server.sends(&bytes[..bytes.len() - 1]);
+    fs::write(server.config.dir.join("a.txt"), "first").expect("a file");
+    server.sends(b"e");
+    server.expect_files(&[("a.txt", b"first"), ("a.1.txt", b"late")]);
+}
+
+#[test]
+fn what_breaks_the_protocol_leaves_nothing() {
+    let header = |json: &str| framed(json);
+    for (bytes, why) in [
+        ((-1i32).to_le_bytes().to_vec(), "negative"),
+        (i32::MAX.to_le_bytes().to_vec(), "above the limit"),
+        (header("{"), "not a JSON object"),
+        (header("[]"), "not a JSON object"),
+        (header("{}"), "no \"filename\""),
+        (header(r#"{"filename": "a"}"#), "no \"filesize\""),
+        (
+            header(r#"{"filename": "a", "filesize": -1}"#),
+            "it is negative",
+        ),
+        (
+            header(r#"{"filename": "a", "filesize": 1001}"#),
+            "above the limit of 1000",
+        ),
+        (header(r#"{"filename": "..", "filesize": 1}"#), "a dot"),
+        (header(r#"{"filename": "a/", "filesize": 1}"#), "empty"),
+        (
+            header(r#"{"filename": ".partial", "filesize": 1}"#),
+            "a dot",
+        ),
+    ] {
+        let mut server = Server::new(Handshake::None, |c| c.file_bytes_max = 1000);
+        server.sends(&bytes).expect_dropped(why);
+    }
+    let mut server = Server::new(Handshake::None, |c| c.file_bytes_max = u64::MAX);
+    let huge = format!(r#"{{"filename": "a", "filesize": {}}}"#, u64::MAX / 2);
+    server.sends(&header(&huge)).expect_dropped("has room for");
+}
+
+#[test]
+fn a_body_that_ends_early_leaves_nothing() {
+    let mut server = Server::plain();
+    let bytes = file("a", b"abcdef");
+    server.sends(&bytes[..bytes.len() - 1]);
+    assert_eq!(server.partials(), 1);
+    server.bench.peer_closes();
+    server.expect_dropped("ended within a after 5 of 6 bytes");
+}
+
+#[test]
+fn each_phase_has_its_time() {
+    let seconds = Duration::from_secs;
+    let timed_out = |server: &Server| match server.bench.failed {
+        Some(Error::TimedOut(phase)) => Some(phase),
+        _ => None,
+    };
+    // The handshake and a header are bounded as a whole: more bytes do not buy more time.
+    let mut server = Server::new(Handshake::Sha1, |_| {});
+    server.bench.later(seconds(6)).peer_sends(b"0");
+    server.bench.later(seconds(4));
+    assert_eq!(timed_out(&server), Some(Phase::Handshake));
+    let mut server = Server::plain();
+    let bytes = file("abc", b"abc");
+    server.sends(&bytes[..1]).bench.later(seconds(6));
+    server.sends(&bytes[1..2]).bench.later(seconds(4));
+    assert_eq!(timed_out(&server), Some(Phase::Head));
+    // A connection between files has its time anew, and so has a body that moves, if it may move slowly.
+    let mut server = Server::new(Handshake::None, |config| config.body_rate_min = None);
+    server.sends(&bytes[..bytes.len() - 2]);
+    server.bench.later(seconds(59));
+    server.sends(b"b").bench.later(seconds(59)).expect_open();
+    server.bench.later(seconds(1));
+    assert_eq!(timed_out(&server), Some(Phase::Body));
+    server.expect_dropped("timed out");
+    let mut server = Server::plain();
+    server.bench.later(seconds(60));
+    assert_eq!(timed_out(&server), Some(Phase::Idle));
+}
+
+#[test]
+fn a_drip_does_not_last() {
+    let mut server = Server::new(Handshake::None, |config| {
+        config.body_rate_min = NonZeroU32::new(10);
+    });
+    let bytes = file("a", &[b'x'; 1000]);
+    let (head, body) = bytes.split_at(bytes.len() - 1000);
+    server.sends(head);
+    // At the rate asked for it goes on, and no faster client has more than `idle_timeout` in hand.
+    for piece in body[..500].chunks(100) {
+        server.bench.later(Duration::from_secs(10));
+        server.sends(piece).bench.expect_open();
+    }
+    // A byte buys a tenth of a second, not another minute.
+    server.bench.later(Duration::from_secs(59));
+    server.sends(b"x").bench.expect_open();
+    server.bench.later(Duration::from_secs(2));
+    server.expect_dropped("timed out: body");
+}
+
+#[test]
+fn draining_finishes_the_file_under_way() {
+    let mut server = Server::plain();
+    let bytes = file("a", b"abcdef");
+    server.sends(&bytes[..bytes.len() - 3]);
+    server.bench.draining = true;
+    server.bench.step();
+    server.bench.expect_open();
+    server.sends(b"def").bench.expect_closed();
+    server.expect_files(&[("a", b"abcdef")]);
+    assert_eq!(server.partials(), 0);
+    let mut idle = Server::plain();
+    idle.bench.draining = true;
+    idle.bench.step();
+    idle.bench.expect_closed();
+}
+
+#[test]
+fn what_a_crash_left_is_cleared_at_the_next_start() {
+    let server = Server::new(Handshake::None, |config| {
+        let partials = config.dir.join(PARTIAL);
+        fs::create_dir_all(&partials).expect("a folder");
+        fs::write(partials.join("7"), "half").expect("a file");
+    });
+    assert_eq!(server.partials(), 0);
+}
+
+#[test]
+fn a_start_beside_a_server_that_runs_leaves_its_files_alone() {
+    let mut server = Server::plain();
+    let bytes = file("a", b"abcdef");
+    server.sends(&bytes[..bytes.len() - 3]);
+    let mut second = connect(&server.config);
+    second.peer_sends(&file("b", b"x"));
+    drop(second);
+    let third = connect(&server.config);
+    assert_eq!(server.partials(), 1);
+    server.sends(b"def").bench.expect_open();
+    server.expect_files(&[("a", b"abcdef"), ("b", b"x")]);
+    // The last to end need not be the first that began.
+    fs::write(server.config.dir.join(PARTIAL).join("7"), "half").expect("a file");
+    server.bench = third;
+    server.again();
+    assert_eq!(server.partials(), 1);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("file"), "").expect("a file");
+    let mut config = UploadConfig::new(Handshake::None, SecretSource::Given(Secret::default()));
+    config.dir = folder.path().join("file/uploads");
+    let mut disk = Unix::new(false).expect("a poll");
+    let error = Upload::new(&config, &mut disk).err().expect("an error");
+    assert!(error.to_string().contains("file/uploads"), "{error}");
+}
+
+/// Everything that a client of a listener with login sends: two users' worth of files, one of them empty, and a header
+/// longer than a page.
+fn dialogue() -> Vec<u8> {
+    let long = format!(
+        "{{\"filename\": \"long\", \"filesize\": 2, \"note\": {:?}}}",
+        "x".repeat(PAGE_BYTES + 10)
+    );
+    [
+        LOGIN.to_vec(),
+        file("a.txt", b"{\"x\"}"),
+        file("empty", b""),
+        framed(&long),
+        b"ok".to_vec(),
+    ]
+    .concat()
+}
+
+fn outcome(pieces: &[&[u8]]) -> BTreeMap<String, Vec<u8>> {
+    let mut server = Server::new(Handshake::None, with_login);
+    for piece in pieces {
+        server.sends(piece);
+    }
+    server
+        .bench
+        .peer_closes()
+        .expect(login::ACCEPTED)
+        .expect_closed();
+    assert_eq!(server.partials(), 0);
+    server.files()
+}
+
+#[test]
+fn no_cut_shows() {
+    let all = dialogue();
+    let expected = outcome(&[&all]);
+    assert_eq!(expected.len(), 3);
+    let bytes: Vec<&[u8]> = all.chunks(1).collect();
+    assert_eq!(outcome(&bytes), expected);
+    // The long note is one place to cut as good as another.
+    let cuts = (1..200).chain(all.len() - 20..all.len());
+    for cut in cuts {
+        assert_eq!(
+            outcome(&[&all[..cut], &all[cut..]]),
+            expected,
+            "cut at {cut}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_bytes_panic(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..6)) {
+        let mut server = Server::new(Handshake::None, |c| c.file_bytes_max = 100);
+        for piece in pieces {
+            server.sends(&piece);
+        }
+        server.bench.peer_closes();
+        prop_assert!(server.bench.is_over());
+        prop_assert_eq!(server.partials(), 0);
+    }
+}
