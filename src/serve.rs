@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::config::{self, Config, Kind, ListenerConfig};
 use crate::dns::Resolver;
 use crate::reactor::tls::TlsSource;
-use crate::reactor::{DatagramOptions, Limits, ListenerOptions, Reactor, Turn, resolver_settings};
+use crate::reactor::{DatagramOptions, ListenerOptions, Reactor, Turn, resolver_settings};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
@@ -88,7 +88,7 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     sys.entropy(&mut seed);
     let (settings, hosts) = resolver_settings(&config.resolver).map_err(ServeError::System)?;
     let resolver = Resolver::new(settings, hosts, seed);
-    let mut reactor = Reactor::new(sys, limits(config), resolver);
+    let mut reactor = Reactor::new(sys, config.limits, resolver);
     let mut bound = Vec::new();
     let all = table(config);
     for listener in &config.listeners {
@@ -129,7 +129,7 @@ pub struct InForce {
 /// next connections of those that changed as they now are. A session keeps the configuration that it began with. A listener
 /// that cannot be as it should stays as it was, and the log says why. What is now in force.
 pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) -> InForce {
-    reactor.set_limits(limits(&next));
+    reactor.set_limits(next.limits);
     match resolver_settings(&next.resolver) {
         Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
         Err(error) => log::error!("resolver: it stays as it was: {error}"),
@@ -279,29 +279,6 @@ fn announce(config: &Config, bound: &[Bind]) -> io::Result<()> {
     }
     writeln!(out, "ready")?;
     out.flush()
-}
-
-fn limits(config: &Config) -> Limits {
-    let limits = &config.limits;
-    Limits {
-        sessions_max: limits.sessions_max,
-        sessions_reserved: limits.sessions_reserved,
-        accepts_per_turn_max: limits.accept_batch,
-        backlog: i32::try_from(limits.backlog).unwrap_or(i32::MAX),
-        pump_bytes_max: limits.turn_bytes,
-        send_bytes_max: u32::try_from(limits.send_queue_bytes_max).unwrap_or(u32::MAX),
-        large_page_bytes_max: limits.large_page_bytes_max,
-        page_bytes_max: limits.page_bytes_max,
-        kept_page_bytes_max: limits.pool_bytes_max,
-        write_timeout: limits.write_timeout,
-        write_rate_min: limits.write_rate_min.map_or(0, std::num::NonZeroU32::get),
-        datagram_batches_max: limits.datagram_batches_max,
-        rate_sources_max: limits.rate_sources_max,
-        linger_timeout: limits.linger_timeout,
-        linger_bytes_max: limits.linger_bytes_max,
-        reopen_pause_max: limits.reopen_pause_max,
-        drain_timeout: config.drain_timeout,
-    }
 }
 
 /// The table of kinds: what serves each.

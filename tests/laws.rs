@@ -24,7 +24,8 @@ use netlab_reactor::dns::{self, Hosts, Resolver};
 use netlab_reactor::ending::Error;
 use netlab_reactor::http::body::BodyDecoder;
 use netlab_reactor::http::head::BodyLength;
-use netlab_reactor::reactor::{Limits, ListenerOptions, Reactor, Turn};
+use netlab_reactor::limits::Limits;
+use netlab_reactor::reactor::{ListenerOptions, Reactor, Turn};
 use netlab_reactor::service::{Cx, Io, Peer, Service};
 use netlab_reactor::services::admin::Admin;
 use netlab_reactor::services::hello::Hello;
@@ -453,21 +454,14 @@ fn hold(
     let limits = Limits {
         sessions_max: 10,
         sessions_reserved: 0,
-        accepts_per_turn_max: 10,
+        accept_batch: 10,
         backlog: 10,
-        pump_bytes_max: 1 << 20,
-        send_bytes_max: conditions.send_bytes_max,
-        large_page_bytes_max: 1 << 24,
-        kept_page_bytes_max: 0,
-        page_bytes_max: 1 << 30,
-        write_timeout: Duration::from_secs(60),
-        linger_timeout: Duration::from_secs(2),
+        turn_bytes: 1 << 20,
+        send_queue_bytes_max: conditions.send_bytes_max as usize,
+        pool_bytes_max: 0,
         linger_bytes_max: 1 << 20,
-        write_rate_min: 0,
-        datagram_batches_max: 4,
-        rate_sources_max: 16,
-        reopen_pause_max: Duration::from_secs(1),
-        drain_timeout: Duration::from_secs(10),
+        write_rate_min: None,
+        ..Limits::default()
     };
     let resolver = Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]);
     let mut reactor = Reactor::new(sim, limits, resolver);

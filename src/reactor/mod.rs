@@ -44,6 +44,7 @@ use slab::Slab;
 use crate::buffer::Pool;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error, Phase};
+use crate::limits::Limits;
 use crate::metrics::{Gauges, ListenerMetrics, Metrics};
 use crate::service::datagram::{DatagramService, Outbox};
 use crate::service::{Id, Link, Service, Side, Status};
@@ -69,58 +70,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often the log tells of what happens to many connections.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
-
-/// The limits of a reactor. Their defaults stand in [`crate::config`].
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Sessions at a time, over all listeners.
-    pub sessions_max: usize,
-    /// Sessions beyond that for listeners that serve while draining.
-    pub sessions_reserved: usize,
-    /// Connections accepted from one listener in one turn.
-    pub accepts_per_turn_max: usize,
-    /// Connections that the kernel keeps for one listener until they are accepted.
-    pub backlog: i32,
-    /// Bytes that one session may move in one turn.
-    pub pump_bytes_max: usize,
-    /// Bytes in memory that one send queue holds.
-    pub send_bytes_max: u32,
-    /// Bytes of pages in use above which no large pages are given out.
-    pub large_page_bytes_max: usize,
-    /// Bytes of pages in use above which a send queue takes something only while it is empty.
-    pub page_bytes_max: usize,
-    /// Bytes of unused pages that are kept.
-    pub kept_page_bytes_max: usize,
-    /// Batches of [`Batch::SLOTS`] datagrams taken from one socket in one turn.
-    pub datagram_batches_max: usize,
-    /// Source addresses whose datagrams are counted apart from one another, for each datagram socket.
-    pub rate_sources_max: usize,
-    /// How often a peer that is to take what is queued for it is looked at: one that took too little since is dropped.
-    pub write_timeout: Duration,
-    /// Bytes a second, on average, that are not too little; one byte must it be in any case.
-    pub write_rate_min: u32,
-    /// How long a closed session waits for the peer's end.
-    pub linger_timeout: Duration,
-    /// How many bytes of the peer's a closed session reads and drops.
-    pub linger_bytes_max: usize,
-    /// The longest pause before a listener whose socket failed is opened again.
-    pub reopen_pause_max: Duration,
-    /// How long the process finishes what is under way after it was told to end.
-    pub drain_timeout: Duration,
-}
-
-impl Limits {
-    fn of_sessions(&self) -> SessionLimits {
-        SessionLimits {
-            pump_bytes_max: self.pump_bytes_max,
-            send_bytes_max: self.send_bytes_max,
-            write_timeout: self.write_timeout,
-            write_bytes_min: bytes_at(self.write_rate_min, self.write_timeout).max(1),
-            linger_timeout: self.linger_timeout,
-            linger_bytes_max: self.linger_bytes_max,
-        }
-    }
-}
 
 /// What tells one listener from another.
 #[derive(Debug)]
@@ -262,11 +211,11 @@ impl<S: Sys> Reactor<S> {
         Self {
             cx: Context {
                 sys,
-                pool: Pool::new(limits.large_page_bytes_max, limits.kept_page_bytes_max)
+                pool: Pool::new(limits.large_page_bytes_max, limits.pool_bytes_max)
                     .with_bytes_max(limits.page_bytes_max),
                 resolver,
                 metrics: Metrics::default(),
-                limits: limits.of_sessions(),
+                limits: SessionLimits::of(&limits),
                 now,
                 wall,
                 draining: false,
@@ -489,10 +438,10 @@ impl<S: Sys> Reactor<S> {
     pub fn set_limits(&mut self, limits: Limits) {
         self.cx.pool.set_limits(
             limits.large_page_bytes_max,
-            limits.kept_page_bytes_max,
+            limits.pool_bytes_max,
             limits.page_bytes_max,
         );
-        self.cx.limits = limits.of_sessions();
+        self.cx.limits = SessionLimits::of(&limits);
         for (_, datagram) in &mut self.datagrams {
             datagram.batches_per_turn_max = limits.datagram_batches_max;
         }
@@ -761,7 +710,7 @@ impl<S: Sys> Reactor<S> {
     /// the time.
     fn accept(&mut self) {
         let (places, first) = (self.listeners.capacity(), self.first_to_accept);
-        for _ in 0..self.limits.accepts_per_turn_max {
+        for _ in 0..self.limits.accept_batch {
             let mut accepted = false;
             for index in (0..places).map(|i| (first + i) % places) {
                 let Some(listener) = self.listeners.get(index) else {
@@ -1101,12 +1050,6 @@ impl<S: Sys> Reactor<S> {
                 + self.names.sockets(),
         };
     }
-}
-
-/// Bytes in a span of time at so many a second.
-fn bytes_at(rate: u32, span: Duration) -> u64 {
-    let bytes = u128::from(rate) * span.as_millis() / 1000;
-    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// Queues a session, unless it is.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use slab::Slab;
 
 use super::token::Token;
-use crate::config::{ATTEMPTS, Nameservers, QUERY_TIMEOUT, ResolverConfig};
+use crate::config::{Nameservers, ResolverConfig};
 use crate::dns::{self, Hosts, QueryId, ResolvConf, Resolver, Transmit, Transport, stream_message};
 use crate::service::Id;
 use crate::service::datagram::Outbox;
@@ -86,22 +86,7 @@ pub fn resolver_settings(config: &ResolverConfig) -> io::Result<(dns::Config, Ho
         }
     };
     let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
-    let mut settings = dns::Config {
-        nameservers: Vec::new(),
-        search: Vec::new(),
-        ndots: dns::Config::NDOTS,
-        attempts: count(ATTEMPTS),
-        attempt_timeout: QUERY_TIMEOUT,
-        lookup_timeout: config.lookup_timeout,
-        second_family_delay: config.second_family_delay,
-        cache_entries_max: config.cached_names_max,
-        lookups_max: config.lookups_max,
-        waiters_max: config.waiters_max,
-        ttl_min: config.cached_time_min,
-        ttl_max: config.cached_time_max,
-        negative_ttl_max: config.negative_time_max,
-        failure_ttl: config.failure_time,
-    };
+    let mut settings = config.settings.clone();
     match &config.nameservers {
         Nameservers::System(path) => {
             ResolvConf::parse(&text(path)?, sys::interface_index).apply(&mut settings);
@@ -370,7 +355,8 @@ mod tests {
             let (settings, _) = resolver_settings(config).expect("settings");
             (settings.attempts, settings.attempt_timeout)
         };
-        assert_eq!(told(&config), (ATTEMPTS as u32, QUERY_TIMEOUT));
+        let own = (dns::Config::ATTEMPTS, dns::Config::ATTEMPT_TIMEOUT);
+        assert_eq!(told(&config), own);
         let text = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions attempts:3 timeout:5\n";
         std::fs::write(&path, text).expect("a file");
         assert_eq!(told(&config), (2 * 3, Duration::from_secs(5)));
@@ -392,20 +378,6 @@ mod tests {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         sys.bind_datagram(free, Token::Datagram(0).pack())
             .expect("a socket")
-    }
-
-    #[test]
-    fn without_keys_the_resolver_has_its_own_defaults() {
-        let config = ResolverConfig {
-            nameservers: Nameservers::Listed(Vec::new()),
-            ..ResolverConfig::default()
-        };
-        let (settings, _) = resolver_settings(&config).expect("settings");
-        let expected = dns::Config {
-            attempt_timeout: QUERY_TIMEOUT,
-            ..dns::Config::default()
-        };
-        assert_eq!(settings, expected);
     }
 
     #[test]
