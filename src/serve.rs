@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::config::{self, Config, Kind, ListenerConfig};
-use crate::dns::Resolver;
-use crate::reactor::tls::TlsSource;
-use crate::reactor::{DatagramOptions, ListenerOptions, Reactor, Turn, resolver_settings};
+use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig, TlsFiles};
+use crate::dns::{self, Hosts, ResolvConf, Resolver};
+use crate::reactor::{DatagramOptions, ListenerOptions, Reactor, Turn};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
@@ -15,7 +15,7 @@ use crate::services::{
     udp_heartbeat::UdpHeartbeat, udp_ping::UdpPing, upload::Upload,
 };
 use crate::sys::unix::{Unix, raise_descriptor_limit};
-use crate::sys::{Bind, Sys};
+use crate::sys::{self, Bind, Sys};
 
 /// Why the program could not serve.
 #[derive(Debug)]
@@ -99,6 +99,33 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     Ok((reactor, bound))
 }
 
+/// What the resolver is told, by the configuration and by the files that it names; a file that is not there says nothing.
+/// The keys go before the options of resolv.conf.
+///
+/// # Errors
+/// A file that cannot be read; the text names it.
+fn resolver_settings(config: &ResolverConfig) -> io::Result<(dns::Config, Hosts)> {
+    let text = |path: &Path| match sys::read_file(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => {
+            let named = format!("{}: {error}", path.display());
+            Err(io::Error::new(error.kind(), named))
+        }
+    };
+    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    let mut settings = config.settings.clone();
+    match &config.nameservers {
+        Nameservers::System(path) => {
+            ResolvConf::parse(&text(path)?, sys::interface_index).apply(&mut settings);
+        }
+        Nameservers::Listed(servers) => settings.nameservers.clone_from(servers),
+    }
+    settings.attempts = config.attempts.map_or(settings.attempts, count);
+    settings.attempt_timeout = config.query_timeout.unwrap_or(settings.attempt_timeout);
+    Ok((settings, Hosts::parse(&text(&config.hosts)?)))
+}
+
 fn refused(listener: &ListenerConfig, error: io::Error) -> ServeError {
     ServeError::Listener {
         name: listener.name.clone(),
@@ -151,6 +178,7 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
         let shows_them = matches!(&listener.kind, Kind::Http(http) if http.root.is_none());
         match kept.map(|index| &old[index]) {
             Some((before, bound)) if *before == listener && !(shows_them && table_changed) => {
+                read_certificates(reactor, &listener, bound);
                 in_force.push((listener, bound.clone()));
             }
             Some(before) => in_force.push(replaced(reactor, before, listener, &all)),
@@ -256,6 +284,29 @@ fn replaced<S: Sys>(
     }
 }
 
+fn tls_files(listener: &ListenerConfig) -> Option<&TlsFiles> {
+    match &listener.kind {
+        Kind::Http(http) => http.tls.as_ref(),
+        _ => None,
+    }
+}
+
+/// Reads the certificates of a listener again, which may be others under the same names. Connections that are open keep
+/// theirs, and so does the listener if the files cannot be used.
+fn read_certificates<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig, bound: &Bind) {
+    let name = &listener.name;
+    match tls_files(listener).map(TlsFiles::load) {
+        None => {}
+        Some(Ok(tls)) => {
+            reactor.set_tls(bound, Arc::new(tls));
+            log::info!("{name} at {bound}: certificate read again");
+        }
+        Some(Err(error)) => {
+            log::error!("{name} at {bound}: the old certificate stays: {error}");
+        }
+    }
+}
+
 /// What a listener's service is given.
 #[derive(Clone, Copy)]
 enum How<'a> {
@@ -338,12 +389,8 @@ fn stream<S: Sys, T: Service + 'static>(
     how: How<'_>,
     service: T,
 ) -> io::Result<Bind> {
-    let files = match &listener.kind {
-        Kind::Http(http) => http.tls.as_ref(),
-        _ => None,
-    };
-    let tls = files.map(TlsSource::load).transpose();
-    let tls = tls.map_err(io::Error::other)?;
+    let tls = tls_files(listener).map(TlsFiles::load).transpose();
+    let tls = tls.map_err(io::Error::other)?.map(Arc::new);
     let options = ListenerOptions {
         name: listener.name.clone(),
         kind: listener.kind.name(),
@@ -397,7 +444,6 @@ mod tests {
     use crate::sys::Signal;
     use crate::sys::sim::Sim;
     use crate::sys::sim::talker::{Ending, Script, Talker};
-    use std::path::Path;
     use std::time::Duration;
 
     fn parse(text: &str) -> Config {
@@ -492,6 +538,37 @@ mod tests {
             assert!(listeners.iter().all(|(_, l)| l.address == address));
             assert!(listeners.capacity() <= 8);
         }
+    }
+
+    #[test]
+    fn keys_go_before_the_options_of_resolv_conf() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("resolv.conf");
+        let mut config = ResolverConfig {
+            nameservers: Nameservers::System(path.clone()),
+            hosts: folder.path().join("none"),
+            ..ResolverConfig::default()
+        };
+        let told = |config: &ResolverConfig| {
+            let (settings, _) = resolver_settings(config).expect("settings");
+            (settings.attempts, settings.attempt_timeout)
+        };
+        let own = (dns::Config::ATTEMPTS, dns::Config::ATTEMPT_TIMEOUT);
+        assert_eq!(told(&config), own);
+        let text = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions attempts:3 timeout:5\n";
+        std::fs::write(&path, text).expect("a file");
+        assert_eq!(told(&config), (2 * 3, Duration::from_secs(5)));
+        config.attempts = Some(1);
+        config.query_timeout = Some(Duration::from_millis(200));
+        assert_eq!(told(&config), (1, Duration::from_millis(200)));
+        config.hosts = folder.path().to_owned();
+        let error = resolver_settings(&config).expect_err("a folder is no file");
+        assert!(
+            error
+                .to_string()
+                .contains(config.hosts.to_str().expect("a name")),
+            "{error}"
+        );
     }
 
     #[test]

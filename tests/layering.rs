@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "reactor",
         &[
-            "buffer", "config", "disk", "dns", "ending", "limits", "metrics", "service", "sys",
+            "buffer", "disk", "dns", "ending", "limits", "metrics", "service", "sys",
         ],
     ),
     ("cache", &["disk"]),

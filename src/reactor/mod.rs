@@ -28,7 +28,7 @@ mod names;
 mod session;
 mod taking;
 mod timer;
-pub mod tls;
+mod tls;
 mod token;
 mod transfer;
 mod upstream;
@@ -37,8 +37,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::ServerConfig;
 use slab::Slab;
 
 use crate::buffer::Pool;
@@ -53,10 +55,9 @@ use datagram::{DatagramSocket, Sources};
 use ear::Ear;
 use host::{Host, Hosted};
 use names::Names;
-pub use names::resolver_settings;
 use session::{Context, Outcome, Provenance, Session, SessionLimits};
 use timer::{Tick, Timers};
-use tls::TlsSource;
+use tls::Tls;
 use token::Token;
 
 /// Errors of `accept(2)` that mean "no descriptors left" (`EMFILE` of the process, `ENFILE` of the system).
@@ -82,8 +83,8 @@ pub struct ListenerOptions {
     pub connections_max: usize,
     /// It goes on accepting while the process drains: for health checks.
     pub serves_while_draining: bool,
-    /// The certificate of a listener that speaks TLS.
-    pub tls: Option<TlsSource>,
+    /// The certificates of a listener that speaks TLS.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// What tells one datagram socket from another.
@@ -293,6 +294,14 @@ impl<S: Sys> Reactor<S> {
         listener.options = options;
         let before = std::mem::replace(&mut listener.host, host);
         self.retire(before);
+    }
+
+    /// Other certificates for the next connections of the listener at `bound`.
+    ///
+    /// # Panics
+    /// If nothing listens there.
+    pub fn set_tls(&mut self, bound: &Bind, tls: Arc<ServerConfig>) {
+        self.listener_mut(bound).1.options.tls = Some(tls);
     }
 
     /// Stops listening at `bound`. Sessions go on to their end.
@@ -552,7 +561,6 @@ impl<S: Sys> Reactor<S> {
         match (signal, self.life) {
             (Signal::Reload, life) => {
                 self.reopen();
-                self.reload_certificates();
                 self.reload_wanted = matches!(life, Life::Serving);
             }
             (Signal::Reopen, _) => self.reopen(),
@@ -579,19 +587,6 @@ impl<S: Sys> Reactor<S> {
         if std::mem::take(&mut self.cx.turn_end) {
             for (_, serving) in &mut self.hosts {
                 serving.host.turn_ended(&mut self.cx.of(serving.metrics));
-            }
-        }
-    }
-
-    /// Reads the certificates again. Connections that are open keep theirs.
-    fn reload_certificates(&mut self) {
-        for (_, listener) in &mut self.listeners {
-            let Some(tls) = &mut listener.options.tls else {
-                continue;
-            };
-            match tls.reload() {
-                Ok(()) => log::info!("{listener}: certificate read again"),
-                Err(error) => log::error!("{listener}: the old certificate stays: {error}"),
             }
         }
     }
@@ -789,7 +784,7 @@ impl<S: Sys> Reactor<S> {
             }
         };
         listener.ear.worked();
-        let tls = listener.options.tls.as_ref().map(TlsSource::accept);
+        let tls = listener.options.tls.as_ref().map(Tls::accept);
         let tls = match tls.transpose() {
             Ok(tls) => tls,
             Err(error) => {

@@ -5,7 +5,6 @@ use super::*;
 use proptest::prelude::*;
 use simple_dns::RCODE;
 
-
 /// A resolver, a clock, and the queries that are on their way to the servers.
 struct Bench {
     resolver: Resolver<u32>,
