@@ -81,6 +81,27 @@ impl<'a> Counted<'a> {
     }
 }
 
+impl Metrics {
+    /// Counters for a listener, until it leaves: those of one that is the same and has sessions left, or new ones. Their
+    /// place.
+    pub fn enter(&mut self, name: &str, kind: &'static str, address: String) -> usize {
+        let is_it = |l: &ListenerMetrics| (&*l.name, l.kind, &l.address) == (name, kind, &address);
+        let all = &mut self.listeners;
+        let known = all.iter().find(|(_, l)| is_it(l)).map(|(key, _)| key);
+        let key = known.unwrap_or_else(|| all.insert(ListenerMetrics::new(name, kind, address)));
+        all[key].users += 1;
+        key
+    }
+
+    /// A listener is gone, and its counters with it, unless another one counts there.
+    pub fn leave(&mut self, key: usize) {
+        self.listeners[key].users -= 1;
+        if self.listeners[key].users == 0 {
+            self.listeners.remove(key);
+        }
+    }
+}
+
 /// What is counted now rather than since the start.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Gauges {
@@ -111,6 +132,8 @@ pub struct ListenerMetrics {
     pub kind: &'static str,
     /// Where it is bound.
     pub address: String,
+    /// Listeners that count here: one that was closed and has sessions left, and one that was opened since.
+    users: usize,
     /// Its socket failed, and it has no other one yet.
     pub is_down: bool,
     /// How often that happened.

@@ -441,9 +441,10 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
 mod tests {
     use super::*;
     use crate::config::Overrides;
-    use crate::sys::Signal;
     use crate::sys::sim::Sim;
+    use crate::sys::sim::actor::{Actor, Hands};
     use crate::sys::sim::talker::{Ending, Script, Talker};
+    use crate::sys::{Batch, Signal};
     use std::time::Duration;
 
     fn parse(text: &str) -> Config {
@@ -569,6 +570,44 @@ mod tests {
                 .contains(config.hosts.to_str().expect("a name")),
             "{error}"
         );
+    }
+
+    /// Sends a flood at once.
+    struct Flood(usize);
+
+    impl Actor for Flood {
+        fn act(&mut self, hands: &mut Hands<'_>) {
+            let own = hands.bind(([127, 0, 0, 1], 0).into());
+            let own = own.expect("a free port");
+            for _ in 0..std::mem::take(&mut self.0) {
+                hands.send_to(own, ([127, 0, 0, 1], 7).into(), b"x");
+            }
+        }
+
+        fn is_done(&self) -> bool {
+            self.0 == 0
+        }
+
+        fn verdict(&self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_flooded_socket_gives_way_after_some_batches() {
+        let flood = "[[listener]]\nkind = 'udp-echo'\nbind = '127.0.0.1:7'\n\
+                     [limits]\ndatagram_batches = 2\n";
+        let mut bench = Bench::new(flood);
+        let sim = bench.reactor.sys_mut();
+        sim.shape_network(Duration::ZERO, 1 << 20);
+        sim.enter(Flood(200), Duration::ZERO);
+        let mut received = vec![0];
+        while received.last() != Some(&200) {
+            bench.reactor.turn().expect("a turn");
+            received.push(bench.reactor.metrics().listeners[0].datagrams_in);
+        }
+        received.dedup();
+        assert_eq!(received, [0, 2 * Batch::SLOTS as u64, 200]);
     }
 
     #[test]

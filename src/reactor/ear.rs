@@ -80,6 +80,11 @@ impl<T> Ear<T> {
         }
     }
 
+    /// Whether it is time to open it again.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.down_until().is_some_and(|until| until <= now)
+    }
+
     /// Whether it was closed on purpose.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
