@@ -189,11 +189,11 @@ pub trait Disk {
     /// Whether the first bytes of an open file are still those of `version`, so that an answer which
     /// promised them can go on. A file system does not say what a change was. So:
     ///
-    /// - a file that became shorter was written anew, and so was one of the same length whose
-    ///   contents changed;
-    /// - one that grew was appended to, and one whose contents did not change was renamed, linked
-    ///   or removed, unless the bytes at one of the places that the version remembers are others:
-    ///   then it was written anew, and made longer or its time set back.
+    /// - a file that became shorter was rewritten, and so was one of the same length whose time of
+    ///   modification is another;
+    /// - one that grew was appended to, and one whose length and time of modification are the same
+    ///   was renamed, linked or removed, unless the bytes at one of the places that the version
+    ///   remembers are others: then it was rewritten, and made longer or its time set back.
     fn keeps(&mut self, file: &File, version: &Version) -> bool {
         let Ok(now) = self.metadata(file) else {
             return false;

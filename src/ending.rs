@@ -16,7 +16,7 @@ pub enum Ending {
 }
 
 /// Why a session was dropped. An answer such as 400 or 502 is no error: it is ordinary output followed by
-/// [`Io::close`].
+/// [`Io::close`](crate::service::Io::close).
 #[derive(Debug)]
 pub enum Error {
     /// A deadline passed.
@@ -59,7 +59,7 @@ pub enum Phase {
     Body,
     /// The peer to take what was sent.
     Write,
-    /// The answer to a challenge or a login.
+    /// The answer to a challenge or a login, or the rest of a TLS handshake.
     Handshake,
     /// A connection to an origin.
     Connect,

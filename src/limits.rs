@@ -41,11 +41,16 @@ pub struct Limits {
     /// Bytes a second, on average over `write_timeout`, below which it is too little; `None`: one
     /// byte is enough. Key `min_write_rate` (0 for none), default 240.
     pub write_rate_min: Option<NonZeroU32>,
-    /// Time for which a closing session still reads and discards, so that the kernel does not
-    /// answer late input with a reset that cuts our last bytes. Key `linger_timeout`, default 2 s.
+    /// Silence after which a closing session no longer reads and discards what still comes. Until
+    /// then it does, so that the kernel does not answer late input with a reset that cuts our last
+    /// bytes. Key `linger_timeout`, default 2 s.
     pub linger_timeout: Duration,
+    /// Time for which it does so at most, whatever comes. A client that sends a body to its end
+    /// before it looks for an answer needs as long as its line takes. Key `max_linger_time`,
+    /// default 30 s.
+    pub linger_time_max: Duration,
     /// Bytes that a closing session reads and discards at most. Key `max_linger_bytes`,
-    /// default 256 KiB.
+    /// default 1 GiB: what the buffers on the way hold must fit in any case.
     pub linger_bytes_max: usize,
     /// Batches of 64 datagrams taken from one socket in one turn. Key `datagram_batches`, default 4.
     pub datagram_batches_max: usize,
@@ -75,7 +80,8 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(60),
             write_rate_min: NonZeroU32::new(240),
             linger_timeout: Duration::from_secs(2),
-            linger_bytes_max: 256 * 1024,
+            linger_time_max: Duration::from_secs(30),
+            linger_bytes_max: 1 << 30,
             datagram_batches_max: 4,
             rate_sources_max: 65_536,
             reopen_pause_max: Duration::from_secs(30),

@@ -1,9 +1,10 @@
-//! Lines on their way to a log that may take only a part of them now: nobody reads the pipe, or the disk is full.
+//! Lines on their way to a log that may take only a part of them now: nobody reads the pipe, or the
+//! disk is full.
 //!
 //! The rules:
 //! 1. What the log does not take now waits, and goes on where it stopped.
-//! 2. What it cannot take is dropped. Where that left the beginning of a line in the log, a line feed goes in front of the
-//!    next line, which thus stands alone whatever happened before it.
+//! 2. What it cannot take is dropped. Where that left the beginning of a line in the log, a line
+//!    feed goes in front of the next line, which thus stands alone whatever happened before it.
 //!
 //! Deliberately not here: how much may wait, and who is told of what was dropped.
 
@@ -48,8 +49,8 @@ impl Lines {
         self.text.len()
     }
 
-    /// Adds what `put` appends: whole lines. If more than `bytes_max` would wait then, it is not added, and the answer is
-    /// false.
+    /// Adds what `put` appends: whole lines. If more than `bytes_max` would wait then, it is not
+    /// added, and the answer is false.
     pub fn add(&mut self, bytes_max: usize, put: impl FnOnce(&mut String)) -> bool {
         let before = self.text.len();
         put(&mut self.text);
@@ -107,8 +108,8 @@ impl Lines {
         Unwritten { error, lines_lost }
     }
 
-    /// Another file is the log from now on; whether it ends within a line, if that is known. The line that was under way is
-    /// written to it from its beginning.
+    /// Another file is the log from now on; whether it ends within a line, if that is known. The
+    /// line that was under way is written to it from its beginning.
     pub fn reopened(&mut self, ends_within_a_line: Option<bool>) {
         let may_have_it = self.torn || self.written > 0;
         self.torn = ends_within_a_line.unwrap_or(may_have_it);
@@ -228,12 +229,13 @@ mod tests {
     fn lines_beyond_the_bound_are_not_added() {
         let mut lines = Lines::new();
         assert!(lines.add(4, |out| out.push_str("abc\n")));
-        assert!(!lines.add(4, |out| out.push_str("\n")));
+        assert!(!lines.add(4, |out| out.push('\n')));
         assert_eq!(lines.len(), 4);
     }
 
     proptest! {
-        /// Whatever befalls the log, each of its lines is one that was added, or the beginning of one that was lost.
+        /// Whatever befalls the log, each of its lines is one that was added, or the beginning of
+        /// one that was lost.
         #[test]
         fn no_two_lines_share_one(steps in proptest::collection::vec((0_usize..20, any::<bool>()), 0..30)) {
             let (mut lines, mut log, mut lost) = (Lines::new(), Log::default(), 0);

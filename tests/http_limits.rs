@@ -108,7 +108,7 @@ fn what_a_limit_ended_is_counted_by_its_cause() {
     drop((refused, slow));
     server.wait(|seen| seen.accepted == 2 && seen.active == 0);
     let mut admin = connect(server.address(1));
-    let request = b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     admin.write_all(request).expect("room");
     let mut text = String::new();
     admin.read_to_string(&mut text).expect("metrics");
@@ -233,4 +233,71 @@ fn clients_that_read_nothing_hold_no_more_memory_than_all_of_them_may() {
     let most = (1 << 20) + (256 << 10) + CLIENTS * 3 * PAGE_BYTES;
     assert!(peak <= most, "{peak} bytes of pages, at most {most}");
     server.stop();
+}
+
+#[test]
+fn an_early_answer_reaches_a_client_that_is_still_sending() {
+    let server = InThread::start(
+        "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nmax_body_bytes = 1000\n\
+         [[listener]]\nkind = \"proxy\"\nbind = \"127.0.0.1:0\"\n",
+    );
+    let put = "PUT /x HTTP/1.1\r\nHost: h";
+    let cases = [
+        (0, put, "413", 1001),
+        (0, put, "413", 60_000_000),
+        (
+            0,
+            "PUT /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip",
+            "501",
+            5_000_000,
+        ),
+        (
+            1,
+            "PUT http://127.0.0.1/ HTTP/1.1\r\nHost: h",
+            "403",
+            5_000_000,
+        ),
+    ];
+    for (listener, head, code, body_bytes) in cases {
+        let mut stream = connect(server.address(listener));
+        write!(stream, "{head}\r\nContent-Length: {body_bytes}\r\n\r\n").expect("room");
+        let body = vec![b'x'; body_bytes];
+        stream.write_all(&body).expect("a server that reads");
+        assert_eq!(status(&mut stream), code, "{head}");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("an orderly end");
+    }
+    server.stop();
+}
+
+/// A client that was answered for the last time, and leaves its connection open.
+fn answered_last(limits: &str) -> (InThread, TcpStream) {
+    let config = "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\n";
+    let server = InThread::start(&format!("[limits]\n{limits}\n{config}"));
+    let mut stream = connect(server.address(0));
+    let request = b"PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000000\r\n\r\n";
+    stream.write_all(request).expect("room");
+    assert_eq!(status(&mut stream), "413");
+    (server, stream)
+}
+
+#[test]
+fn a_closed_connection_is_read_until_nothing_comes_or_it_lasts_too_long() {
+    // Silence ends it.
+    let (server, stream) = answered_last("linger_timeout = '100ms'\nmax_linger_time = '1h'");
+    server.wait(|seen| seen.active == 0);
+    drop(stream);
+    server.stop();
+    // What goes on coming does not keep it for ever.
+    for limits in [
+        "linger_timeout = '1h'\nmax_linger_time = '300ms'",
+        "linger_timeout = '1h'\nmax_linger_time = '1h'\nmax_linger_bytes = 100000",
+    ] {
+        let (server, mut stream) = answered_last(limits);
+        // The end shows as a broken connection, for what was sent behind it was not read.
+        let piece = [b'x'; 1000];
+        while stream.write_all(&piece).is_ok() {}
+        server.wait(|seen| seen.active == 0);
+        server.stop();
+    }
 }

@@ -107,9 +107,10 @@ fn subjects() -> Vec<Subject> {
         "GET http://{ORIGIN}/5000/length/3 HTTP/1.1\r\nHost: x\r\n\r\n\
          POST http://{ORIGIN}/0/chunked/1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n\
          GET http://10.0.0.1/ HTTP/1.1\r\nHost: x\r\n\r\n\
-         GET /{ORIGIN}/300/chunked/4 HTTP/1.1\r\nHost: x\r\n\r\n"
+         GET /{ORIGIN}/300/chunked/4 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     );
-    let admin = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n";
+    let admin =
+        b"GET /livez HTTP/1.1\r\nHost: [::1]\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: [::1]\r\n\r\n";
     let upload = [
         &login[..],
         &file("a", 3000),

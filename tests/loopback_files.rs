@@ -195,9 +195,9 @@ fn a_file_that_grows_or_moves_under_a_slow_reader_is_sent_as_promised() {
 }
 
 #[test]
-fn a_file_written_anew_under_a_slow_reader_ends_short_whatever_its_length_and_time() {
+fn a_file_rewritten_under_a_slow_reader_ends_short_whatever_its_length_and_time() {
     let modified = |file: &Path| fs::metadata(file).and_then(|found| found.modified());
-    let anew = |file: &Path, len: usize, keeps_time: bool| {
+    let rewrite = |file: &Path, len: usize, keeps_time: bool| {
         let before = modified(file).expect("a time");
         fs::write(file, vec![b'b'; len]).expect("a write");
         if keeps_time {
@@ -214,7 +214,7 @@ fn a_file_written_anew_under_a_slow_reader_ends_short_whatever_its_length_and_ti
         (LARGE_BYTES - 1, true),
         (0, false),
     ] {
-        let body = under_a_slow_reader(|file| anew(file, len, keeps_time));
+        let body = under_a_slow_reader(|file| rewrite(file, len, keeps_time));
         assert!(
             body.len() < LARGE_BYTES,
             "{len} {keeps_time}: of two versions"

@@ -187,7 +187,7 @@ fn both_forms_by_name_and_by_address() {
         format!("/origin.test:{port}/a?b"),
         format!("/localhost:{port}/a?b"),
     ] {
-        let answer = proxy.ask(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let answer = proxy.ask(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(answer.contains("\r\nVia: 1.1 netlab-reactor ("), "{answer}");
         assert!(
@@ -389,6 +389,19 @@ fn a_tunnel_passes_the_origins_half_close_on() {
 }
 
 #[test]
+fn tunnels_do_not_nest() {
+    let (proxy, origin) = (Proxy::open(), mirror());
+    let to = |address: SocketAddr| format!("CONNECT {address} HTTP/1.1\r\nHost: x\r\n\r\n");
+    for inner in [proxy.address, origin] {
+        let answer = proxy.ask(&(to(proxy.address) + &to(inner)));
+        let established = "HTTP/1.1 200 Connection established\r\n\r\n";
+        let rest = answer.strip_prefix(established);
+        let refused = rest.is_some_and(|rest| rest.starts_with("HTTP/1.1 508 Loop Detected\r\n"));
+        assert!(refused, "{answer}");
+    }
+}
+
+#[test]
 fn a_tunnel_carries_much() {
     const BYTES: usize = 16 << 20;
     let origin = origin(|_, mut stream| {
@@ -423,7 +436,7 @@ fn what_goes_wrong_is_told() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.local_addr().expect("an address")
     };
-    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = open.ask(&get(&format!("http://{nobody}/")));
     assert!(
         answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"),
@@ -464,7 +477,7 @@ fn a_request_that_comes_back_is_refused() {
     let proxy = Proxy::open();
     let port = proxy.address.port();
     let target = format!("/localhost:{port}/localhost:{port}/origin.test/");
-    let answer = proxy.ask(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let answer = proxy.ask(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     assert!(
         answer.starts_with("HTTP/1.1 508 Loop Detected\r\n"),
         "{answer}"

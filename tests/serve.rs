@@ -53,7 +53,7 @@ fn rest(stream: &mut TcpStream) -> Vec<u8> {
 /// One GET on a connection of its own: the status and the whole answer.
 fn get(server: &Program, kind: &str, target: &str) -> (u16, String) {
     let mut stream = server.connect(kind);
-    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("a connection");
     let answer = String::from_utf8_lossy(&rest(&mut stream)).into_owned();
     let status = answer.get(9..12).and_then(|text| text.parse().ok());
@@ -705,7 +705,7 @@ fn noise(connections: usize, datagrams: usize) {
             let beginning: &[u8] = match (kind, random.below(3)) {
                 ("http" | "proxy" | "admin", 0) => b"GET / HTTP/1.1\r\nHost: ",
                 ("http" | "proxy" | "admin", 1) => {
-                    b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
                 }
                 ("upload", 0) => b"\x1e\0\0\0{\"filename\":\"x\",\"filesize\":9}",
                 ("upload", 1) => b"\x02\0\0\0{}",

@@ -8,7 +8,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{InThread, Program, connect};
+use common::{InThread, Program, Seen, connect};
+use netlab_reactor::ending::Phase;
 use rustix::process::Signal;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -31,6 +32,11 @@ struct Fixture {
 }
 
 fn fixture() -> Fixture {
+    fixture_with("", "")
+}
+
+/// With these lines in the listener, and these before it.
+fn fixture_with(lines: &str, before: &str) -> Fixture {
     let files = tempfile::tempdir().expect("a folder");
     let trusted = certificate(files.path());
     let root = files.path().join("site");
@@ -39,7 +45,7 @@ fn fixture() -> Fixture {
     fs::write(root.join("large"), large).expect("a file");
     fs::write(root.join("small"), "small").expect("a file");
     let text = format!(
-        "[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\nroot = '{0}/site'\ntls = {{ cert = '{0}/cert.pem', key = '{0}/key.pem' }}\n",
+        "{before}\n[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\nroot = '{0}/site'\ntls = {{ cert = '{0}/cert.pem', key = '{0}/key.pem' }}\n{lines}\n",
         files.path().display()
     );
     Fixture {
@@ -194,6 +200,76 @@ fn plain_text_is_refused_and_the_listener_goes_on() {
     fixture
         .server
         .wait(|seen| seen.active == 0 && seen.gauges.pages_held == 0);
+    fixture.server.stop();
+}
+
+/// A client that sends all of its request before it looks for an answer, as most libraries do, is answered early.
+#[test]
+fn an_early_answer_reaches_a_client_that_is_still_sending() {
+    let fixture = fixture_with("max_body_bytes = 1000", "");
+    for body_bytes in [1001, 300_000, 5_000_000, 60_000_000] {
+        let mut stream = fixture.connect();
+        let head = format!(
+            "PUT /small HTTP/1.1\r\nHost: localhost\r\nContent-Length: {body_bytes}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("room");
+        let piece = vec![b'x'; 100_000];
+        let mut left = body_bytes;
+        while left > 0 {
+            let count = stream.write(&piece[..left.min(piece.len())]);
+            left -= count.expect("a server that reads");
+        }
+        let (head, _) = answer(&mut stream);
+        assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
+        assert_eq!(stream.read(&mut [0]).expect("an orderly end"), 0);
+    }
+    fixture.server.wait(|seen| seen.accepted == 4);
+    fixture.server.stop();
+}
+
+#[test]
+fn a_client_beyond_the_limit_is_told_so_once_it_can_be() {
+    let fixture = fixture_with("max_connections = 1", "");
+    let mut first = fixture.connect();
+    first
+        .write_all(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("room");
+    assert_eq!(answer(&mut first).1, b"small");
+    let mut second = fixture.connect();
+    second
+        .write_all(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("room");
+    let (head, _) = answer(&mut second);
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert_eq!(second.read(&mut [0]).expect("an orderly end"), 0);
+    fixture.server.stop();
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_is_counted_as_one() {
+    let fixture = fixture_with("head_timeout = '100ms'", "");
+    let timed_out = |phase: Phase| move |seen: &Seen| seen.timed_out[phase as usize];
+    let (handshakes, idle) = (timed_out(Phase::Handshake), timed_out(Phase::Idle));
+    // Nothing, the beginning of a first record, and one that is not answered.
+    let silent = connect(fixture.server.address(0));
+    let mut begun = connect(fixture.server.address(0));
+    begun.write_all(&[22, 3, 1]).expect("room");
+    let mut stream = fixture.connect();
+    stream.conn.write_tls(&mut stream.sock).expect("room");
+    fixture.server.wait(|seen| handshakes(seen) == 3);
+    drop((silent, begun, stream));
+    fixture.server.stop();
+    // One that is done, after which nothing comes.
+    let fixture = fixture_with("head_timeout = '2s'", "");
+    let mut stream = fixture.connect();
+    while stream.conn.is_handshaking() {
+        stream
+            .conn
+            .complete_io(&mut stream.sock)
+            .expect("a handshake");
+    }
+    let seen = fixture.server.wait(|seen| idle(seen) == 1);
+    assert_eq!(handshakes(&seen), 0);
     fixture.server.stop();
 }
 

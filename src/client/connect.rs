@@ -16,7 +16,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Failure, Limits};
+use super::{Failure, Timeouts};
+use crate::wire::idn;
 
 /// How long one connection attempt has a head start on the next (RFC 8305, section 5).
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -103,6 +104,17 @@ impl Target {
         }
     }
 
+    /// Host and port as protocols carry them: the name in ASCII, an address without its zone, which
+    /// means something on this machine only (RFC 6874, section 4).
+    pub fn authority(&self) -> String {
+        let Self::Net { host, port } = self else {
+            return "localhost".to_owned();
+        };
+        let bare = host.split_once('%').map_or(&host[..], |(host, _zone)| host);
+        let ascii = idn::to_ascii(bare).unwrap_or(bare.into());
+        Self::new(&ascii, *port).to_string()
+    }
+
     /// The name or address that the user gave, to be shown.
     pub fn host(&self) -> String {
         match self {
@@ -142,11 +154,12 @@ pub struct ConnectTimes {
 /// Resolves and connects.
 ///
 /// # Errors
-/// The name is unknown, no address answers, or either takes longer than the limits; the message names all addresses.
+/// The name is unknown, no address answers, or either takes too long; the message names all
+/// addresses.
 pub fn connect(
     target: &Target,
     family: Family,
-    limits: &Limits,
+    timeouts: &Timeouts,
 ) -> Result<(Connected, ConnectTimes), Failure> {
     let started = Instant::now();
     let (host, port) = match target {
@@ -158,9 +171,9 @@ pub fn connect(
             return Ok((Connected::Unix(stream), ConnectTimes::default()));
         }
     };
-    let addresses = resolve(host, port, family, limits)?;
+    let addresses = resolve(host, port, family, timeouts)?;
     let resolve = started.elapsed();
-    let stream = race(target, &interleaved(addresses), limits)?;
+    let stream = race(target, &interleaved(addresses), timeouts)?;
     // Requests are small and complete: waiting to fill segments would only add delay. Failing to say so is no harm.
     let _ = stream.set_nodelay(true);
     Ok((
@@ -180,16 +193,17 @@ pub fn resolve(
     host: &str,
     port: u16,
     family: Family,
-    limits: &Limits,
+    timeouts: &Timeouts,
 ) -> Result<Vec<SocketAddr>, Failure> {
     // An address needs no resolver, and no thread for it.
     if let Ok(address) = host.parse::<IpAddr>() {
         return of_family(host, vec![SocketAddr::from((address, port))], family);
     }
+    let name = idn::to_ascii(host).map_err(Failure::usage)?;
     let (answer, answered) = mpsc::channel();
-    let question = (host.to_owned(), port);
+    let question = (name.into_owned(), port);
     thread::spawn(move || answer.send(question.to_socket_addrs().map(Vec::from_iter)));
-    let wait = limits
+    let wait = timeouts
         .step_until()
         .saturating_duration_since(Instant::now());
     let addresses = match answered.recv_timeout(wait) {
@@ -199,7 +213,7 @@ pub fn resolve(
                 "{host}: cannot resolve the name: {error}"
             )));
         }
-        Err(_) => return Err(limits.timed_out("resolving the name", &host)),
+        Err(_) => return Err(timeouts.timed_out("resolving the name", &host)),
     };
     of_family(host, addresses, family)
 }
@@ -241,8 +255,12 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Attempts one address after the other, each with a head start; the first connection wins.
-fn race(target: &Target, addresses: &[SocketAddr], limits: &Limits) -> Result<TcpStream, Failure> {
-    let until = limits.step_until();
+fn race(
+    target: &Target,
+    addresses: &[SocketAddr],
+    timeouts: &Timeouts,
+) -> Result<TcpStream, Failure> {
+    let until = timeouts.step_until();
     let (answer, answers) = mpsc::channel::<(SocketAddr, io::Result<TcpStream>)>();
     let mut waiting = addresses.iter();
     let mut under_way = 0;
@@ -274,7 +292,7 @@ fn race(target: &Target, addresses: &[SocketAddr], limits: &Limits) -> Result<Tc
                 }
             }
             Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
-            Err(_) if errors.is_empty() => return Err(limits.timed_out("connecting", target)),
+            Err(_) if errors.is_empty() => return Err(timeouts.timed_out("connecting", target)),
             Err(_) => {
                 errors.push("the other addresses timed out".to_owned());
                 return Err(connect_failure(target, &errors));
@@ -329,7 +347,7 @@ impl Datagrams {
     ///
     /// # Errors
     /// The name is unknown, or no address can be sent to.
-    pub fn open(target: &Target, family: Family, limits: &Limits) -> Result<Self, Failure> {
+    pub fn open(target: &Target, family: Family, timeouts: &Timeouts) -> Result<Self, Failure> {
         let (host, port) = match target {
             Target::Net { host, port } => (host, *port),
             Target::Unix(path) => {
@@ -343,7 +361,7 @@ impl Datagrams {
                 });
             }
         };
-        Self::to_first_of(interleaved(resolve(host, port, family, limits)?))
+        Self::to_first_of(interleaved(resolve(host, port, family, timeouts)?))
             .map_err(|errors| connect_failure(target, &errors))
     }
 
@@ -473,8 +491,8 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    fn limits(millis: u64) -> Limits {
-        Limits {
+    fn timeouts(millis: u64) -> Timeouts {
+        Timeouts {
             timeout: Duration::from_millis(millis),
             until: None,
         }
@@ -512,6 +530,18 @@ mod tests {
     }
 
     #[test]
+    fn what_servers_see_of_a_target() {
+        for (host, authority) in [
+            ("a.test", "a.test:81"),
+            ("[::1]", "[::1]:81"),
+            ("fe80::5%lo", "[fe80::5]:81"),
+            ("Bücher.example", "xn--bcher-kva.example:81"),
+        ] {
+            assert_eq!(Target::new(host, 81).authority(), authority);
+        }
+    }
+
+    #[test]
     fn families_alternate() {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         let (a, b, c, d) = (
@@ -531,7 +561,7 @@ mod tests {
         let dead = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
         let live = listener.local_addr().unwrap();
         let target = Target::new("localhost", port);
-        let stream = race(&target, &[dead, live], &limits(5000)).unwrap();
+        let stream = race(&target, &[dead, live], &timeouts(5000)).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), live);
     }
 
@@ -570,7 +600,7 @@ mod tests {
         let failure = connect(
             &Target::new("127.0.0.1", address.port()),
             Family::Any,
-            &limits(5000),
+            &timeouts(5000),
         )
         .unwrap_err();
         assert_eq!(
@@ -580,11 +610,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_cannot_be_one_is_not_looked_up() {
+        let target = Target::new("a\u{202e}b", 1);
+        let failure = connect(&target, Family::Any, &timeouts(5000)).unwrap_err();
+        assert_eq!(failure.exit, crate::client::Exit::Usage);
+        assert!(failure.message.contains("is not a host name"), "{failure}");
+    }
+
+    #[test]
     fn an_unknown_name_is_said_to_be_one() {
         let failure = connect(
             &Target::new("no.such.name.invalid", 1),
             Family::Any,
-            &limits(5000),
+            &timeouts(5000),
         )
         .unwrap_err();
         assert!(

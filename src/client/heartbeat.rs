@@ -6,6 +6,7 @@
 //! Not here: what a receiver makes of it (see [`crate::wire::heartbeat`]).
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,8 @@ use super::connect::{Datagrams, Target, reason};
 use super::interrupt::stop_flag;
 use super::output::{Output, Tone};
 use super::units::since_epoch;
-use super::{CommonArgs, Exit, Failure, Outcome, secrets, units};
+use super::{CommonArgs, Exit, Failure, Outcome, Timeouts, secrets, units};
+use crate::wire::challenge::Secret;
 use crate::wire::heartbeat;
 use crate::wire::stamp::Stamp;
 
@@ -90,84 +92,107 @@ pub fn run(args: &HeartbeatArgs) -> Outcome {
             "unexpected argument {word:?} behind host and port"
         )));
     }
-    if args
-        .id
-        .as_ref()
-        .is_some_and(|id| id.is_empty() || id.contains(char::is_whitespace))
-    {
+    let is_word = |id: &String| !id.is_empty() && !id.contains(char::is_whitespace);
+    if !args.id.as_ref().is_none_or(is_word) {
         return Err(Failure::usage("--id takes one word"));
     }
     let signs = args.secret_file.is_some() || std::env::var_os("NETLAB_SECRET").is_some();
+    let file = args.secret_file.as_deref();
     let secret = match signs {
-        true => Some(secrets::obtain(
-            args.secret_file.as_deref(),
-            "NETLAB_SECRET",
-            "secret",
-        )?),
+        true => Some(secrets::obtain(file, "NETLAB_SECRET", "secret")?),
         false => None,
     };
-    let limits = args.common.limits();
-    let mut socket = Datagrams::open(&target, args.common.family(), &limits)?;
-    let stop = stop_flag()?;
-    let mut output = Output::new();
-    let (mut failed, mut sent) = (0_u64, 0_u64);
-    let mut sequence = if args.once {
-        since_epoch().as_secs()
-    } else {
-        1
+    let timeouts = args.common.timeouts();
+    let sender = Sender {
+        args,
+        socket: Datagrams::open(&target, args.common.family(), &timeouts)?,
+        target,
+        secret,
+        timeouts,
+        stop: stop_flag()?,
+        output: Output::new(),
     };
-    let count = if args.once {
-        1
-    } else {
-        args.count.unwrap_or(u64::MAX)
-    };
-    let mut due = Instant::now();
-    while sent < count && !stop.load(Ordering::Relaxed) && !limits.is_over() {
+    sender.run()
+}
+
+/// One sender of heartbeats.
+struct Sender<'a> {
+    args: &'a HeartbeatArgs,
+    target: Target,
+    socket: Datagrams,
+    secret: Option<Secret>,
+    timeouts: Timeouts,
+    stop: Arc<AtomicBool>,
+    output: Output,
+}
+
+impl Sender<'_> {
+    /// Sends one heartbeat after the other, until there were enough or somebody stops it.
+    fn run(mut self) -> Outcome {
+        let (mut sequence, count) = match self.args.once {
+            true => (since_epoch().as_secs(), 1),
+            false => (1, self.args.count.unwrap_or(u64::MAX)),
+        };
+        let (mut failed, mut sent) = (0_u64, 0_u64);
+        let mut due = Instant::now();
+        while sent < count && !self.stop.load(Ordering::Relaxed) && !self.timeouts.is_over() {
+            sent += 1;
+            due += self.args.interval;
+            let pause_until = match sent == count {
+                true => Instant::now() + REFUSAL_WAIT,
+                false => due,
+            };
+            if !self.send(sequence, pause_until)? {
+                failed += 1;
+                // After a failure the socket reports nothing more: the rest of the interval passes here.
+                if sent < count {
+                    refusal(&mut self.socket, pause_until, &self.stop);
+                }
+            }
+            sequence = sequence.wrapping_add(1);
+        }
+        match failed {
+            0 => Ok(Exit::Done),
+            _ if failed == sent => Err(Failure::unavailable(format!(
+                "{}: no heartbeat could be sent",
+                self.target
+            ))),
+            _ => Ok(Exit::Negative),
+        }
+    }
+
+    /// Sends one heartbeat, waits for the news that nobody is there, and tells of both; answers
+    /// whether it was sent.
+    fn send(&mut self, sequence: u64, pause_until: Instant) -> Result<bool, Failure> {
         let stamp = Stamp {
             sequence,
             sent_at: since_epoch(),
         };
-        let datagram = heartbeat::build(&stamp, args.id.as_deref(), secret.as_ref());
-        sent += 1;
-        due += args.interval;
-        let pause_until = match sent == count {
-            true => Instant::now() + REFUSAL_WAIT,
-            false => due,
-        };
-        let result = socket.send(&datagram);
+        let datagram = heartbeat::build(&stamp, self.args.id.as_deref(), self.secret.as_ref());
+        let result = self.socket.send(&datagram);
         let error = result
             .err()
-            .or_else(|| refusal(&mut socket, pause_until, &stop));
+            .or_else(|| refusal(&mut self.socket, pause_until, &self.stop));
         let error = error.map(|error| reason(&error));
         if let Some(error) = &error {
-            failed += 1;
+            let target = &self.target;
             eprintln!(
                 "netlab-reactor heartbeat: {target}: heartbeat {sequence} cannot be sent: {error}"
             );
         }
-        if args.common.json {
+        if self.args.common.json {
             let time = stamp.sent_at.as_secs_f64();
-            output.json(&Sent {
+            self.output.json(&Sent {
                 sequence,
                 time,
                 sent: error.is_none(),
                 error: error.as_deref(),
             })?;
-        } else if !args.quiet && error.is_none() {
-            output.line(Tone::Plain, &String::from_utf8_lossy(&datagram))?;
+        } else if !self.args.quiet && error.is_none() {
+            self.output
+                .line(Tone::Plain, &String::from_utf8_lossy(&datagram))?;
         }
-        // After a failure the socket reports nothing more: the rest of the interval passes here.
-        if error.is_some() && sent < count {
-            refusal(&mut socket, pause_until, &stop);
-        }
-        sequence = sequence.wrapping_add(1);
-    }
-    match failed {
-        0 => Ok(Exit::Done),
-        _ if failed == sent => Err(Failure::unavailable(format!(
-            "{target}: no heartbeat could be sent"
-        ))),
-        _ => Ok(Exit::Negative),
+        Ok(error.is_none())
     }
 }
 

@@ -64,7 +64,7 @@ pub fn run(args: &HelloArgs) -> Outcome {
             "unexpected argument {word:?} behind host and port"
         )));
     }
-    let mut stream = Stream::connect(&target, args.common.family(), args.common.limits())?;
+    let mut stream = Stream::connect(&target, args.common.family(), args.common.timeouts())?;
     let mut output = Output::new();
     for number in 0..args.count.unwrap_or(u64::MAX) {
         stream.begin(format!("waiting for message {number}"));

@@ -204,13 +204,13 @@ pub struct CommonArgs {
 
 impl CommonArgs {
     /// The time-outs that begin to run now.
-    pub fn limits(&self) -> Limits {
-        self.limits_or(Duration::from_secs(10))
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts_or(Duration::from_secs(10))
     }
 
     /// The same with another time-out per step where none was asked for.
-    pub fn limits_or(&self, timeout: Duration) -> Limits {
-        Limits {
+    pub fn timeouts_or(&self, timeout: Duration) -> Timeouts {
+        Timeouts {
             timeout: self.timeout.unwrap_or(timeout),
             until: self.max_time.map(|whole| Instant::now() + whole),
         }
@@ -228,14 +228,14 @@ impl CommonArgs {
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct Timeouts {
     /// Each step.
     pub timeout: Duration,
     /// The whole: nothing goes on after this moment.
     pub until: Option<Instant>,
 }
 
-impl Limits {
+impl Timeouts {
     /// When a step that begins now must be over.
     pub fn step_until(&self) -> Instant {
         let step = Instant::now() + self.timeout;

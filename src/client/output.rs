@@ -3,7 +3,7 @@
 //! A reader that goes away (`| head`) ends the client quietly and successfully. Colour is used on terminals only, never
 //! where `NO_COLOR` is set to anything (no-color.org).
 
-use std::io::{self, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -74,10 +74,14 @@ impl Output {
     /// # Errors
     /// Standard output is closed or full.
     pub fn json(&mut self, object: &impl Serialize) -> Result<(), Failure> {
-        // Invariant: the objects of the clients hold texts, numbers, truth values and lists of them.
-        let mut line = serde_json::to_vec(object).expect("plain values serialise");
-        line.push(b'\n');
-        self.bytes(&line)
+        // Not a text of the whole first: a body may be large, and escaped it is larger. Short
+        // objects are one write.
+        let mut line = BufWriter::with_capacity(64 * 1024, &mut self.out);
+        let written = serde_json::to_writer(&mut line, object).map_err(io::Error::from);
+        written
+            .and_then(|()| line.write_all(b"\n"))
+            .and_then(|()| line.flush())
+            .map_err(|error| write_failure("standard output", &error))
     }
 
     /// What was sent, what came back and how long that took: an object with `json`, else the reply and a line end.

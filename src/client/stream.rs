@@ -13,16 +13,18 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::connect::{self, ConnectTimes, Connected, Family, Target};
 use super::tls::{self, TlsStream, Trust};
-use super::{Failure, Limits};
+use super::{Failure, Timeouts};
 
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
     target: Target,
-    limits: Limits,
+    timeouts: Timeouts,
     step: String,
     until: Instant,
     times: ConnectTimes,
@@ -44,14 +46,14 @@ impl Stream {
     ///
     /// # Errors
     /// See [`connect::connect`].
-    pub fn connect(target: &Target, family: Family, limits: Limits) -> Result<Self, Failure> {
-        let (socket, times) = connect::connect(target, family, &limits)?;
-        let until = limits.step_until();
+    pub fn connect(target: &Target, family: Family, timeouts: Timeouts) -> Result<Self, Failure> {
+        let (socket, times) = connect::connect(target, family, &timeouts)?;
+        let until = timeouts.step_until();
         let (socket, target) = (Socket::Plain(socket), target.clone());
         Ok(Self {
             socket,
             target,
-            limits,
+            timeouts,
             step: "talking".to_owned(),
             until,
             times,
@@ -68,7 +70,7 @@ impl Stream {
 
     /// Restarts the clock of the step, because progress was made.
     pub fn touch(&mut self) {
-        self.until = self.limits.step_until();
+        self.until = self.timeouts.step_until();
     }
 
     /// The address of this end; `None` on a Unix socket.
@@ -100,6 +102,28 @@ impl Stream {
         self.is_reset
     }
 
+    /// Whether the system holds an error against a plain connection that no call has told of yet,
+    /// such as a reset that came behind the end of the peer's stream: reads tell of the end only.
+    pub fn has_error(&self) -> bool {
+        match &self.socket {
+            Socket::Plain(Connected::Tcp(tcp)) => !matches!(tcp.take_error(), Ok(None)),
+            Socket::Plain(Connected::Unix(_)) | Socket::Tls(_) => false,
+        }
+    }
+
+    /// Whether a peer that has ended its stream resets the connection within `wait`: it did not
+    /// read what was sent to it.
+    pub fn is_reset_within(&self, wait: Duration) -> bool {
+        let Socket::Plain(Connected::Tcp(tcp)) = &self.socket else {
+            return false;
+        };
+        let wait = Timespec::try_from(wait).ok();
+        // No event is asked for: what comes all the same are errors, and the end of both
+        // directions. A signal ends the wait early, and the error that is there by then counts.
+        let _ = poll(&mut [PollFd::new(tcp, PollFlags::empty())], wait.as_ref());
+        self.has_error()
+    }
+
     /// Whether the stream ended although TLS did not announce it: somebody on the way may have cut it.
     pub fn is_cut(&self) -> bool {
         self.is_cut
@@ -119,7 +143,7 @@ impl Stream {
         loop {
             let left = self.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(self.limits.timed_out(&self.step, &self.target));
+                return Err(self.timeouts.timed_out(&self.step, &self.target));
             }
             let read = match &mut self.socket {
                 Socket::Plain(Connected::Tcp(tcp)) => tcp
@@ -155,8 +179,8 @@ impl Stream {
         wait: Duration,
         buffer: &mut [u8],
     ) -> Result<Option<usize>, Failure> {
-        if self.limits.is_over() {
-            return Err(self.limits.timed_out(&self.step, &self.target));
+        if self.timeouts.is_over() {
+            return Err(self.timeouts.timed_out(&self.step, &self.target));
         }
         let until = std::mem::replace(&mut self.until, Instant::now() + wait);
         let read = self.read(buffer);
@@ -176,7 +200,7 @@ impl Stream {
         if Instant::now() < self.until {
             return Ok(());
         }
-        Err(self.limits.timed_out(&self.step, &self.target))
+        Err(self.timeouts.timed_out(&self.step, &self.target))
     }
 
     /// Fills the buffer.
@@ -208,7 +232,7 @@ impl Stream {
         while !rest.is_empty() {
             let left = self.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(self.limits.timed_out(&self.step, &self.target));
+                return Err(self.timeouts.timed_out(&self.step, &self.target));
             }
             let written = match &mut self.socket {
                 Socket::Plain(Connected::Tcp(tcp)) => tcp
@@ -287,7 +311,7 @@ impl Stream {
         Ok(Self {
             socket,
             target,
-            limits: self.limits,
+            timeouts: self.timeouts,
             step,
             until: self.until,
             times: self.times,

@@ -69,7 +69,7 @@ struct Statistics {
 /// See [`Failure`].
 pub fn run(args: &TcpArgs) -> Outcome {
     let (target, text) = Target::from_arguments(&args.host, &args.rest)?;
-    let stream = Stream::connect(&target, args.common.family(), args.common.limits())?;
+    let stream = Stream::connect(&target, args.common.family(), args.common.timeouts())?;
     if text == ["-"] {
         return pump(stream);
     }

@@ -13,7 +13,7 @@ use super::connect::{Datagrams, Target, reason};
 use super::output::Output;
 use super::statistics::RoundTrips;
 use super::units::Span;
-use super::{CommonArgs, Exit, Failure, Limits, Outcome};
+use super::{CommonArgs, Exit, Failure, Outcome, Timeouts};
 use crate::wire::frame;
 
 /// Room for the longest datagram.
@@ -57,12 +57,12 @@ pub struct UdpArgs {
 /// See [`Failure`].
 pub fn run(args: &UdpArgs) -> Outcome {
     let (target, text) = Target::from_arguments(&args.host, &args.rest)?;
-    let limits = args.common.limits_or(Duration::from_secs(3));
+    let timeouts = args.common.timeouts_or(Duration::from_secs(3));
     let mut exchanges = Exchanges {
-        socket: Datagrams::open(&target, args.common.family(), &limits)?,
+        socket: Datagrams::open(&target, args.common.family(), &timeouts)?,
         target,
         args,
-        limits,
+        timeouts,
         output: Output::new(),
         trips: RoundTrips::new(),
         sequence: 0,
@@ -88,7 +88,7 @@ struct Exchanges<'a> {
     socket: Datagrams,
     target: Target,
     args: &'a UdpArgs,
-    limits: Limits,
+    timeouts: Timeouts,
     output: Output,
     trips: RoundTrips,
     sequence: u64,
@@ -116,7 +116,7 @@ impl Exchanges<'_> {
         self.socket
             .send(&datagram)
             .map_err(|error| self.failed("sending", &error))?;
-        let until = self.limits.step_until();
+        let until = self.timeouts.step_until();
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -126,10 +126,10 @@ impl Exchanges<'_> {
                     "netlab-reactor udp: {}: no reply to datagram {} within {}",
                     self.target,
                     self.sequence,
-                    Span(self.limits.timeout)
+                    Span(self.timeouts.timeout)
                 );
-                return if self.limits.is_over() {
-                    Err(self.limits.timed_out("waiting for a reply", &self.target))
+                return if self.timeouts.is_over() {
+                    Err(self.timeouts.timed_out("waiting for a reply", &self.target))
                 } else {
                     Ok(())
                 };

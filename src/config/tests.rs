@@ -149,10 +149,12 @@ fn each_kind_reads_its_keys() {
     assert_eq!(ping.datagram.source_rate_max, None);
     let Kind::Proxy(proxy) = kind(
         "kind = 'proxy'\nconnect_ports = []\nforward_ports = [25]\ncache = 'off'\n\
-        allow_destinations = ['127.0.0.0/8', '::1']\nupstream = 'http://127.0.0.1:8000'",
+        allow_destinations = ['127.0.0.0/8', '::1']\nupstream = 'http://127.0.0.1:8000'\n\
+        hosts = ['Proxy.LAN.', 'p']",
     ) else {
         panic!()
     };
+    assert_eq!(proxy.hosts, ["proxy.lan", "p"]);
     assert_eq!(proxy.connect_ports, Ports::Any);
     assert_eq!(proxy.forward_ports, Ports::Only(vec![25]));
     assert_eq!(proxy.cache, Cache::Off);
@@ -332,6 +334,14 @@ fn bad_values_are_refused_at_the_value() {
         (
             "kind = 'proxy'\nallow_destinations = ['x']",
             "\"x\"; expected an address range",
+        ),
+        (
+            "kind = 'admin'\nhosts = ['x:80']",
+            "\"x:80\"; expected the name of a host",
+        ),
+        (
+            "kind = 'proxy'\nhosts = ['[::1]']",
+            "\"[::1]\"; expected the name of a host",
         ),
         (
             "kind = 'proxy'\nupstream = 'ftp://x'",

@@ -1,8 +1,8 @@
 //! The hosts file (`hosts(5)`): an address, then its names, a line each.
 //!
-//! Two rules: a line that cannot be understood is skipped, as every C library does; all the lines of one
-//! name count together. Names of the loopback (RFC 6761, section 6.3) and of no one (section 6.4;
-//! RFC 7686) are settled here too, before the file is looked at.
+//! Two rules: a line that cannot be understood is skipped, as every C library does; all the lines
+//! of one name count together. Names of the loopback (RFC 6761, section 6.3) and of no one (section
+//! 6.4; RFC 7686) are settled here too, before the file is looked at.
 //!
 //! Deliberately not here: reading the file, and noticing that it changed. The caller hands in text.
 

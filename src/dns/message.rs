@@ -1,15 +1,15 @@
 //! One query as bytes, and the verdict on the bytes that came back (RFC 1035, section 4).
 //!
 //! Three rules:
-//! 1. What does not echo our id and our question is no answer: [`Verdict::Lie`]. Only an error that says
-//!    that the query itself was not understood may leave the question out.
-//! 2. Addresses count only under the name that was asked for, or under one to which a chain of CNAME
-//!    records in the same message leads (RFC 1034, section 3.6.2; at most [`CHAIN_MAX`] links). The rest
-//!    of the message is ignored, the additional section included.
-//! 3. EDNS0 announces [`UDP_BYTES_MAX`] (RFC 6891; the size that needs no fragments, RFC 9715). A server
-//!    that does not understand it says so, or garbles its answer: [`Verdict::NotUnderstood`], after
-//!    which it is asked without. An answer that does not fit has the TC bit: it is asked for again over
-//!    TCP (RFC 7766).
+//! 1. What does not echo our id and our question is no answer: [`Verdict::Lie`]. Only an error that
+//!    says that the query itself was not understood may leave the question out.
+//! 2. Addresses count only under the name that was asked for, or under one to which a chain of
+//!    CNAME records in the same message leads (RFC 1034, section 3.6.2; at most [`CHAIN_MAX`]
+//!    links). The rest of the message is ignored, the additional section included.
+//! 3. EDNS0 announces [`UDP_BYTES_MAX`] (RFC 6891; the size that needs no fragments, RFC 9715). A
+//!    server that does not understand it says so, or garbles its answer:
+//!    [`Verdict::NotUnderstood`], after which it is asked without. An answer that does not fit has
+//!    the TC bit: it is asked for again over TCP (RFC 7766).
 //!
 //! The case of the letters is not randomised ("0x20"): the id and a fresh port for each query stand
 //! against guessing, and servers that compare names octet by octet stay usable.
@@ -23,8 +23,8 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, TYPE, header_
 pub(super) const UDP_BYTES_MAX: u16 = 1232;
 /// CNAME links that are followed in one message.
 pub(super) const CHAIN_MAX: usize = 16;
-/// Records of all sections; a message that announces more is taken for garbled before any memory is set
-/// aside for them.
+/// Records of all sections; a message that announces more is taken for garbled before any memory is
+/// set aside for them.
 const RECORDS_MAX: usize = 512;
 /// Addresses that are kept of one message.
 pub(super) const ADDRESSES_MAX: usize = 32;
@@ -47,7 +47,8 @@ pub(super) enum Verdict {
     Lie,
     /// The addresses, at least one.
     Found { addresses: Vec<IpAddr>, ttl: u32 },
-    /// The name has no address of this family. The time is the zone's, where it named one (RFC 2308).
+    /// The name has no address of this family. The time is the zone's, where it named one (RFC
+    /// 2308).
     NoAddress { ttl: Option<u32> },
     /// There is no such name.
     NotFound { ttl: Option<u32> },
@@ -86,15 +87,15 @@ pub(super) fn query(id: u16, name: &str, family: Family, edns: bool) -> Vec<u8> 
         .expect("a query fits into a vector")
 }
 
-/// The first whole message in what a TCP connection has brought so far, without its two octets of length
-/// (RFC 1035, section 4.2.2); `None` while it is not complete.
+/// The first whole message in what a TCP connection has brought so far, without its two octets of
+/// length (RFC 1035, section 4.2.2); `None` while it is not complete.
 pub fn stream_message(received: &[u8]) -> Option<&[u8]> {
     let (length, rest) = received.split_first_chunk()?;
     rest.get(..u16::from_be_bytes(*length).into())
 }
 
-/// Judges `bytes` as the answer to the query `sent` for `name`. `whole` says that the transport cannot cut
-/// a message short, so that its TC bit means nothing.
+/// Judges `bytes` as the answer to the query `sent` for `name`. `whole` says that the transport
+/// cannot cut a message short, so that its TC bit means nothing.
 pub(super) fn judge(sent: &[u8], name: &str, family: Family, bytes: &[u8], whole: bool) -> Verdict {
     if bytes.len() < HEADER_BYTES
         || bytes[..2] != sent[..2]
@@ -142,8 +143,8 @@ pub(super) fn judge(sent: &[u8], name: &str, family: Family, bytes: &[u8], whole
     }
 }
 
-/// True if the answer's one question is ours, letter case aside. A first name cannot be compressed, so
-/// that the octets may be compared as they are; length octets are below the letters.
+/// True if the answer's one question is ours, letter case aside. A first name cannot be compressed,
+/// so that the octets may be compared as they are; length octets are below the letters.
 fn echoes_question(sent: &[u8], name: &str, bytes: &[u8]) -> bool {
     let end = HEADER_BYTES + name.len() + 2 + 4;
     let question = |message: &[u8]| {
@@ -154,8 +155,8 @@ fn echoes_question(sent: &[u8], name: &str, bytes: &[u8]) -> bool {
     header_buffer::questions_unchecked(bytes) == 1 && question(bytes) == question(sent)
 }
 
-/// The library's parse, kept from setting aside memory for records that cannot be there. An OPT record
-/// among the answers comes from servers that copy all behind the header as "the question".
+/// The library's parse, kept from setting aside memory for records that cannot be there. An OPT
+/// record among the answers comes from servers that copy all behind the header as "the question".
 fn parse(bytes: &[u8]) -> Option<Packet<'_>> {
     let records = usize::from(header_buffer::answers_unchecked(bytes))
         + usize::from(header_buffer::name_servers_unchecked(bytes))
@@ -217,8 +218,8 @@ fn follow(packet: &Packet<'_>, name: &str, family: Family) -> Verdict {
     Verdict::ServerFailure
 }
 
-/// A server that only points to others cannot be used by a stub: no start of authority, name servers
-/// instead, and no claim to authority.
+/// A server that only points to others cannot be used by a stub: no start of authority, name
+/// servers instead, and no claim to authority.
 fn is_referral(packet: &Packet<'_>) -> bool {
     let holds = |wanted| {
         packet
@@ -271,8 +272,8 @@ pub(super) mod forge {
         Packet::parse(sent).unwrap().opt().is_some()
     }
 
-    /// An answer to `sent`: a line is `OWNER TTL TYPE DATA`; SOA (its data is the minimum) and NS go to the
-    /// authority section.
+    /// An answer to `sent`: a line is `OWNER TTL TYPE DATA`; SOA (its data is the minimum) and NS
+    /// go to the authority section.
     pub(in crate::dns) fn reply(sent: &[u8], rcode: RCODE, lines: &[&str]) -> Vec<u8> {
         let mut packet = Packet::parse(sent).unwrap().into_reply();
         packet.set_flags(PacketFlag::RECURSION_AVAILABLE);
@@ -461,8 +462,8 @@ mod tests {
         assert_eq!(judged(bare_failure), Verdict::Lie);
     }
 
-    /// A server that takes all behind the header for the question sends our OPT record back in front of its
-    /// answer, which then counts as the answer.
+    /// A server that takes all behind the header for the question sends our OPT record back in
+    /// front of its answer, which then counts as the answer.
     #[test]
     fn a_copied_opt_record_is_noticed() {
         let mut bytes = sent();

@@ -2,38 +2,42 @@
 //!
 //! Three rules:
 //! 1. Nothing here touches a socket, a file or a clock. Datagrams come in through
-//!    [`Resolver::receive`] and go out through [`Resolver::poll_transmit`]; the text of the hosts file
-//!    and of `resolv.conf` is handed in, and so are the time and the seed of the query ids. The same
-//!    calls always give the same answers.
-//! 2. A message is believed only where it answers what was asked: the right server, the right id, the
-//!    question echoed, and owner names that the question leads to. Everything else is a lie: it is
-//!    counted and the wait goes on.
+//!    [`Resolver::receive`] and go out through [`Resolver::poll_transmit`]; the text of the hosts
+//!    file and of `resolv.conf` is handed in, and so are the time and the seed of the query ids.
+//!    The same calls always give the same answers.
+//! 2. A message is believed only where it answers what was asked: the right server, the right id,
+//!    the question echoed, and owner names that the question leads to. Everything else is a lie: it
+//!    is counted and the wait goes on.
 //! 3. Everything is bounded: lookups, waiters, tries, chains, records, addresses, cached answers.
 //!
-//! The files in reading order: [`resolver`] (the state machine), `name` (what a host name may look
-//! like, and what is really an address), `message` (one query, one verdict on an answer), [`hosts`],
-//! [`resolv_conf`], [`refuse`] (addresses that a proxy does not connect to).
+//! The files in reading order: [`Config`], [`resolver`] (the state machine), `name` (what a host
+//! name may look like, and what is really an address), `message` (one query, one verdict on an
+//! answer), `outcome` (how a question ended), [`hosts`], [`resolv_conf`], [`refuse`] (addresses
+//! that a proxy does not connect to).
 //!
-//! Deliberately not here: recursion, DNSSEC, multicast DNS (RFC 6762), names that are not ASCII (IDNA,
-//! RFC 5891), service records, and the order in which addresses are tried (RFC 8305 beyond its
-//! interleaving): that is the business of whoever connects.
+//! Deliberately not here: recursion, DNSSEC, multicast DNS (RFC 6762), names that are not ASCII
+//! (IDNA, RFC 5891), service records, and the order in which addresses are tried (RFC 8305 beyond
+//! its interleaving): that is the business of whoever connects.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+mod config;
 pub mod hosts;
 mod message;
 mod name;
+mod outcome;
 pub mod refuse;
 pub mod resolv_conf;
 pub mod resolver;
 
+pub use config::Config;
 pub use hosts::Hosts;
 pub use message::stream_message;
 pub use refuse::{AddressPolicy, Refused, Why};
 pub use resolv_conf::ResolvConf;
-pub use resolver::{Config, Counters, QueryId, Resolver, Transmit, Transport};
+pub use resolver::{Counters, QueryId, Resolver, Transmit, Transport};
 
 /// The addresses of one name in the order in which to try them: never empty, IPv6 first, the two
 /// families alternating (RFC 8305, section 4). Shared, so that a clone costs a counter.

@@ -1,14 +1,15 @@
 //! What a caller's text means: an address, or a host name to be looked up.
 //!
 //! Two rules:
-//! 1. Whatever `inet_aton(3)` reads as an address is an address here as well, in its one to four parts
-//!    and its decimal, octal and hexadecimal spellings, so that `2130706433`, `0x7f.1` and `0177.0.0.1`
-//!    reach the address policy as `127.0.0.1`. Text whose last label is a number and which is no such
-//!    address is no name either: no top-level domain is a number (RFC 1123, section 2.1; RFC 3696,
-//!    section 2).
+//! 1. Whatever `inet_aton(3)` reads as an address is an address here as well, in its one to four
+//!    parts and its decimal, octal and hexadecimal spellings, so that `2130706433`, `0x7f.1` and
+//!    `0177.0.0.1` reach the address policy as `127.0.0.1`. Text whose last label is a number and
+//!    which is no such address is no name either: no top-level domain is a number (RFC 1123,
+//!    section 2.1; RFC 3696, section 2).
 //! 2. A name is letters, digits, hyphens and underscores in labels of 1 to 63 octets, 253 in all
-//!    (RFC 1035, section 2.3.4), with or without the final dot that makes it absolute. It is compared in
-//!    lower case (RFC 4343). Hyphens may stand anywhere, since names in use have them at either end.
+//!    (RFC 1035, section 2.3.4), with or without the final dot that makes it absolute. It is
+//!    compared in lower case (RFC 4343). Hyphens may stand anywhere, since names in use have them
+//!    at either end.
 //!
 //! Deliberately not here: IDNA (callers pass the `xn--` form) and zone ids of IPv6 addresses.
 
@@ -61,9 +62,9 @@ pub(super) fn is_host_name(name: &str) -> bool {
         })
 }
 
-/// The absolute names to ask for, in order: `search` is applied to a name without a final dot, after
-/// the name itself if that has at least `ndots` dots, and before it otherwise. Combinations that are no
-/// valid names are left out.
+/// The absolute names to ask for, in order: `search` is applied to a name without a final dot,
+/// after the name itself if that has at least `ndots` dots, and before it otherwise. Combinations
+/// that are no valid names are left out.
 pub(super) fn candidates(name: &str, search: &[String], ndots: u32) -> Vec<String> {
     if let Some(absolute) = name.strip_suffix('.') {
         return vec![absolute.to_owned()];

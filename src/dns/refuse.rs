@@ -1,17 +1,18 @@
 //! Which addresses a proxy does not connect to on behalf of strangers.
 //!
 //! Three rules:
-//! 1. What is not reachable from the whole Internet is refused: loopback, private, shared, link-local,
-//!    unique-local, multicast, unspecified, broadcast, reserved (RFC 6890 and the registries that it
-//!    founded), and the addresses at which clouds tell a machine its secrets.
-//! 2. An IPv6 address that carries an IPv4 address counts as that one too: mapped, compatible, translated
-//!    (RFC 2765, RFC 6052, RFC 8215), 6to4 (RFC 3056), Teredo (RFC 4380), ISATAP (RFC 5214).
-//! 3. A range that the operator allows takes out what it holds, the carried IPv4 address included. A name is
-//!    refused as a whole if any of its addresses is, so that it cannot offer one address for the check and
-//!    another one for the connection.
+//! 1. What is not reachable from the whole Internet is refused: loopback, private, shared,
+//!    link-local, unique-local, multicast, unspecified, broadcast, reserved (RFC 6890 and the
+//!    registries that it founded), and the addresses at which clouds tell a machine its secrets.
+//! 2. An IPv6 address that carries an IPv4 address counts as that one too: mapped, compatible,
+//!    translated (RFC 2765, RFC 6052, RFC 8215), 6to4 (RFC 3056), Teredo (RFC 4380), ISATAP (RFC
+//!    5214).
+//! 3. A range that the operator allows takes out what it holds, the carried IPv4 address included.
+//!    A name is refused as a whole if any of its addresses is, so that it cannot offer one address
+//!    for the check and another one for the connection.
 //!
-//! Ranges for documentation (RFC 5737, RFC 3849) and for benchmarks (RFC 2544) are not refused: nobody's
-//! machines are there, but in laboratories, whose operators mean to reach them.
+//! Ranges for documentation (RFC 5737, RFC 3849) and for benchmarks (RFC 2544) are not refused:
+//! nobody's machines are there, but in laboratories, whose operators mean to reach them.
 //!
 //! Deliberately not here: ports, names, and who may use the proxy at all.
 
@@ -40,7 +41,8 @@ pub struct Refused {
 pub enum Why {
     /// This machine: 127.0.0.0/8, ::1.
     Loopback,
-    /// A private network (RFC 1918), site-local (RFC 3879), or a translator's own prefix (RFC 8215).
+    /// A private network (RFC 1918), site-local (RFC 3879), or a translator's own prefix (RFC
+    /// 8215).
     Private,
     /// Behind a provider's address translation: 100.64.0.0/10 (RFC 6598).
     Shared,
@@ -111,7 +113,9 @@ impl AddressPolicy {
         addresses.iter().try_for_each(|&addr| self.check(addr))
     }
 
-    fn allows(&self, addr: IpAddr) -> bool {
+    /// Whether a range that the operator allowed holds `addr`.
+    pub fn allows(&self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
         self.allow.iter().any(|range| range.contains(&addr))
     }
 
@@ -134,7 +138,8 @@ impl AddressPolicy {
         if let Some(why) = carried.iter().find_map(|&v4| self.judge_v4(v4)) {
             return Some(why);
         }
-        // Nothing carried is refused; where the operator allowed all of it, the shell is allowed with it.
+        // Nothing carried is refused; where the operator allowed all of it, the shell is allowed
+        // with it.
         let allowed = !carried.is_empty() && carried.iter().all(|&v4| self.allows(v4.into()));
         if allowed { None } else { why_v6(addr) }
     }
@@ -154,8 +159,8 @@ fn unmapped(range: IpNet) -> IpNet {
 
 fn why_v4(addr: Ipv4Addr) -> Option<Why> {
     Some(match addr.octets() {
-        // Most clouds; containers of one; a third one inside the shared range; a fourth; a fifth, whose
-        // address looks public.
+        // Most clouds; containers of one; a third one inside the shared range; a fourth; a fifth,
+        // whose address looks public.
         [169, 254, 169, 254]
         | [169, 254, 170, 2]
         | [100, 100, 100, 200]
@@ -181,8 +186,8 @@ fn why_v6(addr: Ipv6Addr) -> Option<Why> {
         }
         [0, 0, 0, 0, 0, 0, 0, 0] => Why::Unspecified,
         [0, 0, 0, 0, 0, 0, 0, 1] => Why::Loopback,
-        // Where the IPv4 address stands depends on the translator, which is the network's own: the whole
-        // prefix is refused.
+        // Where the IPv4 address stands depends on the translator, which is the network's own: the
+        // whole prefix is refused.
         [0x64, 0xff9b, 1, ..] => Why::Private,
         [0xfc00..=0xfdff, ..] => Why::UniqueLocal,
         [0xfe80..=0xfebf, ..] => Why::LinkLocal,
@@ -200,7 +205,8 @@ fn carried(addr: Ipv6Addr) -> Vec<Ipv4Addr> {
     match addr.segments() {
         // `::` and `::1` carry nothing.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => vec![],
-        // Compatible (RFC 4291, section 2.5.5.1), translated (RFC 2765), NAT64 (RFC 6052, RFC 8215).
+        // Compatible (RFC 4291, section 2.5.5.1), translated (RFC 2765), NAT64 (RFC 6052, RFC
+        // 8215).
         [0, 0, 0, 0, 0, 0, ..]
         | [0, 0, 0, 0, 0xffff, 0, ..]
         | [0x64, 0xff9b, 0, 0, 0, 0, ..]

@@ -1,10 +1,10 @@
 //! The text of `resolv.conf(5)`.
 //!
-//! Two rules: what is not understood is skipped, as every C library does; numbers beyond a limit are taken
-//! down to it. `search` and `domain` replace each other, the last one counts.
+//! Two rules: what is not understood is skipped, as every C library does; numbers beyond a limit
+//! are taken down to it. `search` and `domain` replace each other, the last one counts.
 //!
-//! Deliberately not here: reading the file, noticing that it changed, and turning the name of an interface
-//! into its number (the caller passes a function for that).
+//! Deliberately not here: reading the file, noticing that it changed, and turning the name of an
+//! interface into its number (the caller passes a function for that).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -40,9 +40,9 @@ pub struct ResolvConf {
 }
 
 impl ResolvConf {
-    /// Reads the text. `interface` turns an interface's name into its index, for link-local servers such as
-    /// `fe80::1%eth0`; numbers need no such help. A server is an address, or beyond what the C library
-    /// understands `[IPV6]:PORT` or `IPV4:PORT`.
+    /// Reads the text. `interface` turns an interface's name into its index, for link-local servers
+    /// such as `fe80::1%eth0`; numbers need no such help. A server is an address, or beyond what
+    /// the C library understands `[IPV6]:PORT` or `IPV4:PORT`.
     pub fn parse(text: &str, interface: impl Fn(&str) -> Option<u32>) -> ResolvConf {
         let mut conf = ResolvConf::default();
         for line in text.lines() {
@@ -64,8 +64,8 @@ impl ResolvConf {
         conf
     }
 
-    /// Puts what the file says into `config`. Where the file names no server, the one of this machine is
-    /// meant.
+    /// Puts what the file says into `config`. Where the file names no server, the one of this
+    /// machine is meant.
     pub fn apply(self, config: &mut Config) {
         config.nameservers = self.nameservers;
         let servers = config.nameservers.len().max(1) as u32; // at most NAMESERVERS_MAX

@@ -1,11 +1,11 @@
 //! The resolver: who asked for which name, what was asked of whom, what is known for how long.
 //!
 //! Three rules:
-//! 1. [`Resolver::lookup`] is asked again until it answers. All who ask for one name share one lookup and
-//!    are woken together; the answer then stays for at least [`HOLD`], whatever its time to live, so that
-//!    each of them finds it.
-//! 2. Every try is a query with an id of its own, meant for a socket of its own, and is told to the caller
-//!    twice: once to be sent ([`Resolver::poll_transmit`]), once to be forgotten
+//! 1. [`Resolver::lookup`] is asked again until it answers. All who ask for one name share one
+//!    lookup and are woken together; the answer then stays for at least [`HOLD`], whatever its time
+//!    to live, so that each of them finds it.
+//! 2. Every try is a query with an id of its own, meant for a socket of its own, and is told to the
+//!    caller twice: once to be sent ([`Resolver::poll_transmit`]), once to be forgotten
 //!    ([`Resolver::poll_finished`]). A late answer to a forgotten query finds nobody.
 //! 3. Failures are kept as well: "no" for as long as the zone allows (RFC 2308), silence and server
 //!    failures for a short while (RFC 9520), so that a dead server is not asked at every request.
@@ -27,12 +27,13 @@
 //! ```
 //! Once one family has addresses, the other has [`Config::second_family_delay`] left to answer.
 //!
-//! The search list is walked to its end, the name itself included, also past a name that nobody could
-//! say anything about: a broken zone in the list must not hide the names behind it. Each name has its
-//! share of the time that is left. If none has an address, a failure outweighs a "no".
+//! The search list is walked to its end, the name itself included, also past a name that nobody
+//! could say anything about: a broken zone in the list must not hide the names behind it. Each name
+//! has its share of the time that is left. If none has an address, a failure outweighs a "no".
 //!
 //! RFC 1034 and 1035 (messages), 2308 and 9520 (failures kept), 6891 (EDNS), 7766 (TCP), 8305 (two
-//! families). Deliberately not here: sockets, the files, and the order in which addresses are tried.
+//! families). Deliberately not here: sockets, the files, and the order in which addresses are
+//! tried.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -44,96 +45,11 @@ use sha2::{Digest, Sha256};
 
 use super::message::{self, Family, Verdict};
 use super::name::{self, Target};
-use super::{Addresses, Failure, Hosts, interleave};
+use super::outcome::{Nothing, Outcome};
+use super::{Addresses, Config, Failure, Hosts, interleave};
 
 /// Every answer is kept at least this long, so that those who wait for it can read it.
 pub const HOLD: Duration = Duration::from_secs(1);
-
-/// What the resolver asks, how long it waits and how much it keeps. [`Config::default`] has no name
-/// servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// The servers in the order in which they are asked. The one that answered last is asked first.
-    pub nameservers: Vec<SocketAddr>,
-    /// Domains to append to a name that does not end in a dot.
-    pub search: Vec<String>,
-    /// A name with at least this many dots is asked for as it is before the search list is tried.
-    pub ndots: u32,
-    /// How often one question is asked before it is given up, all servers taken together.
-    pub attempts: u32,
-    /// How long one try may take.
-    pub attempt_timeout: Duration,
-    /// How long a lookup may take, with all its tries and the whole search list.
-    pub lookup_timeout: Duration,
-    /// How long to wait for the second family of addresses once the first one is there
-    /// (RFC 8305, section 3).
-    pub second_family_delay: Duration,
-    /// Answers kept, over and above those younger than [`HOLD`].
-    pub cache_entries_max: usize,
-    /// Names whose lookup is under way or was answered less than [`HOLD`] ago; beyond it lookups fail with
-    /// [`Failure::Busy`].
-    pub lookups_max: usize,
-    /// Waiters of one name; beyond it lookups fail with [`Failure::Busy`].
-    pub waiters_max: usize,
-    /// Addresses are kept at least this long, whatever the zone says.
-    pub ttl_min: Duration,
-    /// Addresses are kept no longer than this, whatever the zone says.
-    pub ttl_max: Duration,
-    /// "No such name" and "no address" are kept no longer than this, whatever the zone says.
-    pub negative_ttl_max: Duration,
-    /// Time-outs and failures of servers are kept this long.
-    pub failure_ttl: Duration,
-}
-
-impl Config {
-    /// Default of [`Config::ndots`], as in `resolv.conf(5)`.
-    pub const NDOTS: u32 = 1;
-    /// Default of [`Config::attempts`].
-    pub const ATTEMPTS: u32 = 4;
-    /// Default of [`Config::attempt_timeout`]. Answers take tens of milliseconds; a lost datagram should not
-    /// cost the five seconds of the C library.
-    pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
-    /// Default of [`Config::lookup_timeout`].
-    pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-    /// Default of [`Config::second_family_delay`]: ten times what RFC 8305 proposes, since an answer that
-    /// comes later is not added to the one that was given.
-    pub const SECOND_FAMILY_DELAY: Duration = Duration::from_millis(500);
-    /// Default of [`Config::cache_entries_max`]: about a megabyte.
-    pub const CACHE_ENTRIES_MAX: usize = 4096;
-    /// Default of [`Config::lookups_max`]. Each lookup takes two sockets.
-    pub const LOOKUPS_MAX: usize = 1024;
-    /// Default of [`Config::waiters_max`].
-    pub const WAITERS_MAX: usize = 1024;
-    /// Default of [`Config::ttl_min`].
-    pub const TTL_MIN: Duration = HOLD;
-    /// Default of [`Config::ttl_max`].
-    pub const TTL_MAX: Duration = Duration::from_secs(3600);
-    /// Default of [`Config::negative_ttl_max`].
-    pub const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(60);
-    /// Default of [`Config::failure_ttl`]; RFC 9520, section 3.2 asks for one second at least.
-    pub const FAILURE_TTL: Duration = Duration::from_secs(5);
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            nameservers: Vec::new(),
-            search: Vec::new(),
-            ndots: Self::NDOTS,
-            attempts: Self::ATTEMPTS,
-            attempt_timeout: Self::ATTEMPT_TIMEOUT,
-            lookup_timeout: Self::LOOKUP_TIMEOUT,
-            second_family_delay: Self::SECOND_FAMILY_DELAY,
-            cache_entries_max: Self::CACHE_ENTRIES_MAX,
-            lookups_max: Self::LOOKUPS_MAX,
-            waiters_max: Self::WAITERS_MAX,
-            ttl_min: Self::TTL_MIN,
-            ttl_max: Self::TTL_MAX,
-            negative_ttl_max: Self::NEGATIVE_TTL_MAX,
-            failure_ttl: Self::FAILURE_TTL,
-        }
-    }
-}
 
 /// Names one try of one question; never used twice by one resolver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,7 +96,8 @@ pub struct Counters {
     pub evicted: u64,
 }
 
-/// The state machine. `W` names whoever waits: a small id that may be stale by the time it is woken.
+/// The state machine. `W` names whoever waits: a small id that may be stale by the time it is
+/// woken.
 #[derive(Debug)]
 pub struct Resolver<W> {
     config: Config,
@@ -227,35 +144,6 @@ struct Lookup<W> {
     nothing: Option<Nothing>,
 }
 
-/// Why there is no address, and how long that holds.
-#[derive(Debug, Clone, Copy)]
-struct Nothing {
-    failure: Failure,
-    ttl: Duration,
-}
-
-impl Nothing {
-    /// What two answers without an address come to: the first of the two that weighs most, for as long
-    /// as both hold. A server's failure outweighs a "no", which may then be wrong; a name without
-    /// addresses outweighs one that does not exist.
-    fn and(self, other: Nothing) -> Nothing {
-        let weight = |nothing: &Nothing| match nothing.failure {
-            Failure::NotFound => 0,
-            Failure::NoAddress => 1,
-            _ => 2,
-        };
-        let heavier = if weight(&other) > weight(&self) {
-            other
-        } else {
-            self
-        };
-        Nothing {
-            failure: heavier.failure,
-            ttl: self.ttl.min(other.ttl),
-        }
-    }
-}
-
 #[derive(Debug)]
 enum Question {
     /// About to be asked.
@@ -263,49 +151,6 @@ enum Question {
     /// The try under way.
     Asking(QueryId),
     Settled(Outcome),
-}
-
-/// How a question ended.
-#[derive(Debug, Clone)]
-enum Outcome {
-    /// At least one address.
-    Found {
-        addresses: Vec<IpAddr>,
-        ttl: Duration,
-    },
-    /// The name has none, or nobody could say.
-    Nothing(Nothing),
-}
-
-impl Outcome {
-    /// What the answers for both families come to. A family of which nobody could say anything does not
-    /// stand in the way of the other one, and may be back as soon as its failure is forgotten.
-    fn and(self, other: Outcome) -> Outcome {
-        match (self, other) {
-            (
-                Outcome::Found { mut addresses, ttl },
-                Outcome::Found {
-                    addresses: more,
-                    ttl: other,
-                },
-            ) => {
-                addresses.extend(more);
-                let ttl = ttl.min(other);
-                Outcome::Found { addresses, ttl }
-            }
-            (Outcome::Found { addresses, ttl }, Outcome::Nothing(nothing))
-            | (Outcome::Nothing(nothing), Outcome::Found { addresses, ttl }) => {
-                let ttl = match nothing.failure {
-                    Failure::NotFound | Failure::NoAddress => ttl,
-                    _ => ttl.min(nothing.ttl),
-                };
-                Outcome::Found { addresses, ttl }
-            }
-            (Outcome::Nothing(nothing), Outcome::Nothing(other)) => {
-                Outcome::Nothing(nothing.and(other))
-            }
-        }
-    }
 }
 
 /// One try under way.
@@ -336,8 +181,8 @@ struct Attempt {
 }
 
 impl<W: Copy + Eq> Resolver<W> {
-    /// A resolver that knows nothing yet. `seed` is 32 bytes of the system's randomness: the ids of the
-    /// queries are drawn from it, and cannot be foreseen by who does not know it.
+    /// A resolver that knows nothing yet. `seed` is 32 bytes of the system's randomness: the ids of
+    /// the queries are drawn from it, and cannot be foreseen by who does not know it.
     pub fn new(config: Config, hosts: Hosts, seed: [u8; 32]) -> Self {
         Resolver {
             config,
@@ -357,7 +202,8 @@ impl<W: Copy + Eq> Resolver<W> {
         }
     }
 
-    /// Takes a new configuration and hosts file: what is known is forgotten, lookups under way go on.
+    /// Takes a new configuration and hosts file: what is known is forgotten, lookups under way go
+    /// on.
     pub fn reload(&mut self, config: Config, hosts: Hosts) {
         for (_, key) in std::mem::take(&mut self.old) {
             self.names.remove(&key);
@@ -372,15 +218,16 @@ impl<W: Copy + Eq> Resolver<W> {
         self.hosts = hosts;
     }
 
-    /// The addresses of `name`, if they are known now; otherwise remembers `waiter`, which is woken through
-    /// [`Resolver::poll_woken`] and then asks again. Asking again meanwhile is harmless.
+    /// The addresses of `name`, if they are known now; otherwise remembers `waiter`, which is woken
+    /// through [`Resolver::poll_woken`] and then asks again. Asking again meanwhile is harmless.
     ///
-    /// Literal addresses (IPv6 with or without brackets, IPv4 in every spelling of `inet_aton(3)`), names of
-    /// the hosts file, `localhost` and whatever is under it, and cached answers are answered at once.
+    /// Literal addresses (IPv6 with or without brackets, IPv4 in every spelling of `inet_aton(3)`),
+    /// names of the hosts file, `localhost` and whatever is under it, and cached answers are
+    /// answered at once.
     ///
     /// # Errors
-    /// Every [`Failure`]; [`Failure::BadName`], [`Failure::Busy`] and [`Failure::NoNameserver`] are told at
-    /// once and not kept.
+    /// Every [`Failure`]; [`Failure::BadName`], [`Failure::Busy`] and [`Failure::NoNameserver`] are
+    /// told at once and not kept.
     pub fn lookup(
         &mut self,
         name: &str,
@@ -411,9 +258,9 @@ impl<W: Copy + Eq> Resolver<W> {
         }
     }
 
-    /// The next query to be sent, each from a socket of its own. What the socket then receives goes to
-    /// [`Resolver::receive`]; if it cannot be opened, or reports an error, or the connection ends without a
-    /// whole message, call [`Resolver::failed`].
+    /// The next query to be sent, each from a socket of its own. What the socket then receives goes
+    /// to [`Resolver::receive`]; if it cannot be opened, or reports an error, or the connection
+    /// ends without a whole message, call [`Resolver::failed`].
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         // A query may have ended, through `advance`, before it was fetched.
         while let Some(transmit) = self.outbox.pop_front() {
@@ -476,9 +323,9 @@ impl<W: Copy + Eq> Resolver<W> {
         }
     }
 
-    /// A message came on the socket of `query`: a datagram, or of a connection one whole message (see
-    /// [`super::stream_message`]). Whatever its bytes are, nothing worse happens than that they are ignored;
-    /// the query then goes on waiting.
+    /// A message came on the socket of `query`: a datagram, or of a connection one whole message
+    /// (see [`super::stream_message`]). Whatever its bytes are, nothing worse happens than that
+    /// they are ignored; the query then goes on waiting.
     pub fn receive(&mut self, query: QueryId, from: SocketAddr, bytes: &[u8], now: Instant) {
         let Some(asked) = self.queries.get(&query) else {
             return;
@@ -703,7 +550,8 @@ impl<W: Copy + Eq> Resolver<W> {
         }
     }
 
-    /// Both questions are settled: keeps the answer and wakes the waiters, or goes on to the next candidate.
+    /// Both questions are settled: keeps the answer and wakes the waiters, or goes on to the next
+    /// candidate.
     fn conclude(&mut self, key: &Rc<str>, now: Instant) {
         let Some(Entry::UnderWay(lookup)) = self.names.get_mut(key) else {
             return;

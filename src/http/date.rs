@@ -168,8 +168,8 @@ const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// Reads a time stamp in any of the three forms, as seconds since the epoch. `None` for anything else: who gets it treats
-/// the header as absent.
+/// Reads a time stamp in any of the three forms, as seconds since the epoch. `None` for anything else: the header is then
+/// to be treated as absent.
 #[must_use]
 pub fn parse(text: &[u8]) -> Option<i64> {
     let read = |text: &[u8]| {

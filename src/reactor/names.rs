@@ -209,7 +209,7 @@ fn exchange<S: Sys>(
     received: &mut Vec<u8>,
 ) -> io::Result<()> {
     if !*connected {
-        *connected = sys.connected(stream)?;
+        *connected = sys.connected(stream)?.is_some();
         if !*connected {
             return Ok(());
         }

@@ -89,8 +89,9 @@ pub(crate) struct SessionLimits {
     /// How often a peer that is to take what is queued for it is looked at, and the bytes that it must have taken since.
     pub(crate) write_timeout: Duration,
     pub(crate) write_bytes_min: u64,
-    /// How long, and how many bytes, a closed session waits for the peer's end.
+    /// How long a closed session waits for the peer's end: while nothing comes, and in all; and for how many bytes.
     pub(crate) linger_timeout: Duration,
+    pub(crate) linger_time_max: Duration,
     pub(crate) linger_bytes_max: usize,
 }
 
@@ -102,6 +103,7 @@ impl SessionLimits {
             write_timeout: limits.write_timeout,
             write_bytes_min: bytes_at(limits.write_rate_min, limits.write_timeout).max(1),
             linger_timeout: limits.linger_timeout,
+            linger_time_max: limits.linger_time_max,
             linger_bytes_max: limits.linger_bytes_max,
         }
     }
@@ -126,6 +128,8 @@ enum Stage {
     /// All is sent; waiting for the peer's end, so that no reset overtakes our last bytes (RFC 9112 section 9.6).
     Lingering {
         until: Instant,
+        /// However much comes, it is not waited for any longer.
+        last: Instant,
         linger_bytes: usize,
     },
 }
@@ -305,13 +309,14 @@ impl<S: Sys> Session<S> {
 
     /// One step of the protocol, and the start of what it asked for. Whether it wants another turn.
     fn advance(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Result<bool, Error> {
-        match &mut self.stage {
-            Stage::Running => {}
-            Stage::Closing { linger_bytes } | Stage::Lingering { linger_bytes, .. } => {
-                *linger_bytes = linger_bytes.saturating_sub(self.down.link.rx.len());
-                self.down.link.rx.clear();
-                return Ok(false);
-            }
+        if !matches!(self.stage, Stage::Running) {
+            self.drop_late_input(cx);
+            return Ok(false);
+        }
+        // What is answered before the end of a handshake cannot be sent, and the end of the stream would overtake it.
+        let is_early = self.is_handshaking() && !self.down.link.eof && !cx.draining;
+        if is_early && cx.now < host.deadline(self.provenance.conn) {
+            return Ok(false);
         }
         let mut asked = Asked::default();
         let (scarce, conn) = (cx.pool.is_scarce(), self.provenance.conn);
@@ -322,7 +327,7 @@ impl<S: Sys> Session<S> {
         };
         self.down.link.tx.set_scarce(scarce);
         up.tx.set_scarce(scarce);
-        host.advance(
+        let result = host.advance(
             conn,
             &mut Io {
                 drained: self.taking.take_drained(),
@@ -332,7 +337,11 @@ impl<S: Sys> Session<S> {
                 cx: shared,
                 asked: &mut asked,
             },
-        )?;
+        );
+        result.map_err(|error| match error {
+            Error::TimedOut(phase) => Error::TimedOut(self.waited_for(phase)),
+            error => error,
+        })?;
         debug_assert!(
             cx.nowhere.tx.is_empty(),
             "bytes for an origin without a connection"
@@ -351,6 +360,10 @@ impl<S: Sys> Session<S> {
 
     /// The protocol is done: what is queued is sent, then the end.
     fn begin_closing(&mut self, asked: &Asked, cx: &Context<S>) {
+        self.ending = match asked.ending {
+            Ending::TimedOut(phase) => Ending::TimedOut(self.waited_for(phase)),
+            ending => ending,
+        };
         let down = &mut self.down;
         let nothing_follows =
             asked.at_once && down.link.rx.is_empty() && !down.ready.readable && down.tls.is_none();
@@ -359,11 +372,26 @@ impl<S: Sys> Session<S> {
             false => cx.limits.linger_bytes_max,
         };
         down.link.rx.clear();
-        self.ending = asked.ending;
         self.stage = Stage::Closing { linger_bytes };
         // The end of a TLS stream is told in any case, or the last answer looks cut (RFC 8446 section 6.1).
         if down.tls.is_some() || (linger_bytes > 0 && !down.link.eof) {
             down.link.finish();
+        }
+    }
+
+    /// Drops what came after the end of the protocol: while it goes on coming, the wait for its end does.
+    fn drop_late_input(&mut self, cx: &Context<S>) {
+        let dropped = self.down.link.rx.len();
+        self.down.link.rx.clear();
+        if let Stage::Closing { linger_bytes } | Stage::Lingering { linger_bytes, .. } =
+            &mut self.stage
+        {
+            *linger_bytes = linger_bytes.saturating_sub(dropped);
+        }
+        if let Stage::Lingering { until, last, .. } = &mut self.stage
+            && dropped > 0
+        {
+            *until = (cx.now + cx.limits.linger_timeout).min(*last);
         }
     }
 
@@ -417,8 +445,10 @@ impl<S: Sys> Session<S> {
             if link.eof || linger_bytes == 0 || skipped {
                 return Some(Outcome::Ended(Ok(())));
             }
+            let last = cx.now + cx.limits.linger_time_max;
             self.stage = Stage::Lingering {
-                until: cx.now + cx.limits.linger_timeout,
+                until: (cx.now + cx.limits.linger_timeout).min(last),
+                last,
                 linger_bytes,
             };
         }
@@ -426,6 +456,7 @@ impl<S: Sys> Session<S> {
             Stage::Lingering {
                 until,
                 linger_bytes,
+                ..
             } if link.eof || linger_bytes == 0 || cx.now >= until => Some(Outcome::Ended(Ok(()))),
             _ => None,
         }
@@ -460,6 +491,7 @@ impl<S: Sys> Session<S> {
             };
             // `advance` ran with this very `now`: either the client takes nothing, or the protocol broke its rule.
             debug_assert!(waits != Waits::Protocol, "a service let its deadline pass");
+            let phase = self.waited_for(phase);
             return Some(Outcome::Ended(Err(Error::TimedOut(phase))));
         }
         // Only a session that waits needs events: one that ends in its first pump is never registered.
@@ -481,6 +513,19 @@ impl<S: Sys> Session<S> {
         let stream = self.down.stream.as_ref();
         let unsent = stream.map_or(0, |stream| cx.sys.unsent(stream));
         self.taking.recount(cx.now, self.down.link.sent, unsent)
+    }
+
+    fn is_handshaking(&self) -> bool {
+        let tls = self.down.tls.as_ref();
+        tls.is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// What a time-out is of: a protocol that waits in vain for its client does not know that TLS does.
+    fn waited_for(&self, phase: Phase) -> Phase {
+        match self.is_handshaking() {
+            true => Phase::Handshake,
+            false => phase,
+        }
     }
 
     /// When the session must be looked at again, whatever it waits for.
@@ -516,17 +561,18 @@ impl<S: Sys> Session<S> {
         };
         let result = match &half.stream {
             Some(stream) if half.ready.readable || half.ready.writable => cx.sys.connected(stream),
-            _ => Ok(false),
+            _ => Ok(None),
         };
         match result {
-            Ok(true) => {
+            Ok(Some(ends)) => {
                 half.link.status = Status::Open;
+                half.link.ends = Some(Box::new(ends));
                 half.ready.writable = true;
                 up.attempts = None;
                 return true;
             }
-            Ok(false) if cx.now < attempts.attempt_until => return false,
-            Ok(false) => attempts.failure = io::ErrorKind::TimedOut,
+            Ok(None) if cx.now < attempts.attempt_until => return false,
+            Ok(None) => attempts.failure = io::ErrorKind::TimedOut,
             Err(error) => attempts.failure = error.kind(),
         }
         let attempts = up.attempts.take();

@@ -55,6 +55,11 @@ impl Tls {
         self.plain_waits
     }
 
+    /// Whether neither side may send anything of its own yet.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
     /// Whether records wait to be sent.
     pub(super) fn has_output(&self) -> bool {
         self.connection.wants_write()
@@ -75,7 +80,8 @@ impl Tls {
         })
     }
 
-    /// Makes plain bytes of the records that came, and moves them to `link`. Whether there were any, or the end.
+    /// Makes plain bytes of the records that came, and moves them to `link`. Whether there were any, or the end, or the
+    /// protocol may begin because the handshake is done.
     pub(super) fn open_records<S: Sys>(
         &mut self,
         link: &mut Link,
@@ -83,13 +89,15 @@ impl Tls {
         sys: &mut S,
         pool: &mut Pool,
     ) -> Result<bool, io::ErrorKind> {
+        let was_handshaking = self.is_handshaking();
         if let Err(error) = self.connection.process_new_packets() {
             // The peer is told by an alert, as far as the socket takes it at once.
             log::debug!("tls: {error}");
             let _ = self.connection.write_tls(&mut Kernel::new(stream, sys));
             return Err(io::ErrorKind::InvalidData);
         }
-        Ok(self.take_plain(link, pool))
+        let may_begin = was_handshaking && !self.is_handshaking();
+        Ok(self.take_plain(link, pool) || may_begin)
     }
 
     /// Moves plain bytes to `link`. Whether there were any, or the end.

@@ -95,6 +95,8 @@ pub struct Link {
     pub finish: Finish,
     /// How the socket stands.
     pub status: Status,
+    /// Where it leads, once a connection that we asked for is made; the protocol may take it.
+    pub ends: Option<Box<Ends>>,
     /// To the peer, the end of our stream says that what came before is whole, as with a body without length: if the session
     /// is dropped, the connection is reset instead.
     pub end_is_framing: bool,
@@ -111,6 +113,7 @@ impl Link {
             eof: false,
             finish: Finish::Open,
             status,
+            ends: None,
             end_is_framing: false,
             sent: 0,
         }
@@ -126,6 +129,23 @@ impl Link {
     /// Whether nothing more will arrive: the end was seen and everything before it consumed.
     pub fn is_drained(&self) -> bool {
         self.eof && self.rx.is_empty()
+    }
+}
+
+/// The addresses of both ends of a connection that we made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Ours.
+    pub local: SocketAddr,
+    /// The one that was connected to.
+    pub peer: SocketAddr,
+}
+
+impl Ends {
+    /// Whether the peer is this very machine: a system that connects to an address of its own does so
+    /// from that address.
+    pub fn are_one_machine(&self) -> bool {
+        self.local.ip().to_canonical() == self.peer.ip().to_canonical()
     }
 }
 
@@ -261,6 +281,7 @@ impl Io<'_> {
             self.up.eof = false;
             self.up.finish = Finish::Open;
             self.up.status = Status::Closed;
+            self.up.ends = None;
         }
     }
 }

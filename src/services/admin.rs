@@ -6,7 +6,7 @@
 //!   └── the client's end, or `idle_timeout`        └── otherwise ──▶ closed
 //! ```
 //!
-//! HTTP/1.1 (RFC 9112), GET and HEAD only. A request with a body is answered and the connection closed: nothing here takes
+//! HTTP/1.1 (RFC 9112), GET and HEAD only, and nothing for pages of other sites ([`same_site`]). A request with a body is answered and the connection closed: nothing here takes
 //! one. The pages are pure functions from the counters to text: see [`View`].
 
 use std::fmt::Write as _;
@@ -22,7 +22,7 @@ use crate::http::head::{
     self, BodyLength, HeadScanner, Limits, Parsed, RequestHead, put_head_end, put_header,
     put_header_number, put_status_line,
 };
-use crate::http::{Method, Status, Version};
+use crate::http::{Method, Status, Version, same_site};
 use crate::metrics::{Limit, ListenerMetrics, Metrics};
 use crate::service::{Io, Peer, Service};
 
@@ -34,6 +34,7 @@ const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json";
 
 /// The admin service.
 pub struct Admin {
+    hosts: Vec<String>,
     idle_timeout: Duration,
     head_timeout: Duration,
     limits: Limits,
@@ -74,6 +75,7 @@ impl Admin {
     /// A service as configured, in a process that began to serve at `started`.
     pub fn new(config: &AdminConfig, started: SystemTime) -> Self {
         Self {
+            hosts: config.hosts.clone(),
             idle_timeout: config.idle_timeout,
             head_timeout: config.head_timeout,
             limits: Limits {
@@ -85,6 +87,9 @@ impl Admin {
     }
 
     fn answer(&self, request: &RequestHead<'_>, view: &View<'_>) -> Answer {
+        if let Err(foreign) = same_site::check(request, &self.hosts) {
+            return Answer::text(foreign.status(), format!("{}\n", foreign.text()));
+        }
         if !matches!(request.method, Method::Get | Method::Head) {
             let text = format!("{} is not for here: expected GET or HEAD\n", request.method);
             let status = match request.method {
@@ -813,7 +818,7 @@ mod tests {
     }
 
     fn request(method: &str, path: &str) -> Vec<u8> {
-        format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes()
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
     }
 
     /// Status line, head and body of the only answer.
@@ -885,9 +890,42 @@ mod tests {
     }
 
     #[test]
+    fn pages_are_for_nobody_elses_names_and_pages() {
+        for (path, lines, status) in [
+            ("/livez", "Host: 192.0.2.1:9090", 200),
+            ("/livez", "Host: metrics.lan", 200),
+            ("/livez", "Host: rebound.example", 421),
+            ("/metrics", "Host: rebound.example:9090", 421),
+            ("/nothing", "Host: rebound.example", 421),
+            (
+                "/metrics",
+                "Host: [::1]\r\nOrigin: http://evil.example",
+                403,
+            ),
+            ("/", "Host: [::1]\r\nSec-Fetch-Site: same-site", 403),
+            (
+                "/",
+                "Host: [::1]:1\r\nOrigin: http://[::1]:1\r\nSec-Fetch-Site: same-origin",
+                200,
+            ),
+        ] {
+            let config = AdminConfig {
+                hosts: vec!["metrics.lan".to_owned()],
+                ..AdminConfig::default()
+            };
+            let mut bench = Bench::new(Admin::new(&config, SystemTime::UNIX_EPOCH));
+            bench.peer_sends(format!("GET {path} HTTP/1.1\r\n{lines}\r\n\r\n").as_bytes());
+            let (line, _, body) = answer(&mut bench);
+            let expected = format!("HTTP/1.1 {status} ");
+            assert!(line.starts_with(&expected), "{path} {lines}: {line} {body}");
+            bench.expect_open();
+        }
+    }
+
+    #[test]
     fn a_request_with_a_body_is_the_last() {
         let mut bench = bench();
-        bench.peer_sends(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n");
+        bench.peer_sends(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n");
         assert_eq!(answer(&mut bench).0, "HTTP/1.1 405 Method Not Allowed");
         bench.expect_closed();
     }
@@ -987,7 +1025,7 @@ mod tests {
             request("GET", "/livez"),
             request("HEAD", "/readyz"),
             request("GET", "/x"),
-            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec(),
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_vec(),
         ]
         .concat();
         let outcome = |pieces: &[&[u8]]| {

@@ -1,7 +1,9 @@
-//! The log on standard error, which must never hold up the loop: somebody may have stopped reading it.
+//! The log on standard error, which must never hold up the loop: somebody may have stopped reading
+//! it.
 //!
-//! A line is written if that needs no waiting. If it does, lines wait within [`WAITING_BYTES_MAX`] and leave with a later
-//! line or at the end of a turn; beyond, lines are dropped and counted. The log is one for the process, as the `log` crate's is.
+//! A line is written if that needs no waiting. If it does, lines wait within [`WAITING_BYTES_MAX`]
+//! and leave with a later line or at the end of a turn; beyond, lines are dropped and counted. The
+//! log is one for the process, as the `log` crate's is.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

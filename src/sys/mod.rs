@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::disk::{Disk, File};
-use crate::service::Peer;
 use crate::service::datagram::{DATAGRAM_BYTES_MAX, Outbox, Reply, ReplyBytes};
+use crate::service::{Ends, Peer};
 
 /// The kernel, as the reactor sees it.
 pub trait Sys: Disk {
@@ -70,8 +70,9 @@ pub trait Sys: Disk {
     /// Begins a connection and registers it. An event, readable or writable, follows when it is made or failed.
     fn connect(&mut self, to: SocketAddr, token: u64) -> io::Result<Self::Stream>;
 
-    /// After an event of a connecting stream: made (`true`), not yet (`false`: the event was spurious), or why not.
-    fn connected(&mut self, stream: &Self::Stream) -> io::Result<bool>;
+    /// After an event of a connecting stream: its ends once it is made, `None` if it is not yet (the event
+    /// was spurious), or why not.
+    fn connected(&mut self, stream: &Self::Stream) -> io::Result<Option<Ends>>;
 
     /// Receives into `into`; 0 is the end of the stream.
     fn recv(&mut self, stream: &Self::Stream, into: &mut [u8]) -> io::Result<usize>;

@@ -1,7 +1,9 @@
-//! UDP heartbeats: `Heartbeat SEQ TIME` and no answer; and what a receiver concludes about one sender.
+//! UDP heartbeats: `Heartbeat SEQ TIME` and no answer; and what a receiver concludes about one
+//! sender.
 //!
-//! Behind TIME a sender may put words of its own; receivers ignore those that they do not know. Ours are `id=NAME`, and
-//! `hmac=HEX` as the last word: HMAC-SHA-256 of everything before the space in front of it.
+//! Behind TIME a sender may put words of its own; receivers ignore those that they do not know.
+//! Ours are `id=NAME`, and `hmac=HEX` as the last word: HMAC-SHA-256 of everything before the space
+//! in front of it.
 //!
 //! ```text
 //!             silence of late_after      silence of dead_after
@@ -11,14 +13,18 @@
 //! ```
 //!
 //! Rules:
-//! - [`Tracker`] has no clock: it is driven by the `now` that is handed in, and [`Tracker::deadline`] says when it next
-//!   changes by itself. [`Tracker::advance`] is harmless at any other time.
-//! - Loss is counted by gaps in the sequence; a number from a gap that comes after all was reordered, not lost.
-//! - A number that is not above the highest, with a TIME later than the highest one's, is a sender that began again; so
-//!   is one more than [`GAP_MAX`] above it. Any sender can claim any number: what one of them can add to a sum over all is
-//!   bounded by [`LOST_MAX`], so that the losses of the others still show in it.
+//! - [`Tracker`] has no clock: it is driven by the `now` that is handed in, and
+//!   [`Tracker::deadline`] says when it next changes by itself. [`Tracker::advance`] is harmless at
+//!   any other time.
+//! - Loss is counted by gaps in the sequence; a number from a gap that comes after all was
+//!   reordered, not lost.
+//! - A number that is not above the highest, with a TIME later than the highest one's, is a sender
+//!   that began again; so is one more than [`GAP_MAX`] above it. Any sender can claim any number:
+//!   what one of them can add to a sum over all is bounded by [`LOST_MAX`], so that the losses of
+//!   the others still show in it.
 //!
-//! Not here: how many senders are tracked and which one goes when there are too many; logging and metrics.
+//! Not here: how many senders are tracked and which one goes when there are too many; logging and
+//! metrics.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -39,7 +45,8 @@ pub struct Heartbeat<'a> {
     pub identity: Option<&'a str>,
 }
 
-/// The datagram of one heartbeat. `identity` must not hold white space, or what follows it is taken for other words.
+/// The datagram of one heartbeat. `identity` must not hold white space, or what follows it is taken
+/// for other words.
 pub fn build(stamp: &Stamp, identity: Option<&str>, secret: Option<&Secret>) -> Vec<u8> {
     let mut line = stamp.write("Heartbeat");
     if let Some(identity) = identity {
@@ -63,7 +70,8 @@ pub fn parse(datagram: &[u8]) -> Option<Heartbeat<'_>> {
     Some(Heartbeat { stamp, identity })
 }
 
-/// Whether the datagram ends with the right `hmac=` word under this secret, compared in constant time.
+/// Whether the datagram ends with the right `hmac=` word under this secret, compared in constant
+/// time.
 pub fn is_authentic(datagram: &[u8], secret: &Secret) -> bool {
     let datagram = datagram.trim_ascii_end();
     let Some((line, word)) = datagram.split_last_chunk::<70>() else {
@@ -84,20 +92,23 @@ fn mac(secret: &Secret, line: &[u8]) -> Hmac<Sha256> {
     mac.chain_update(line)
 }
 
-/// How many sequence numbers below the highest are remembered, to tell a duplicate from a late arrival.
+/// How many sequence numbers below the highest are remembered, to tell a duplicate from a late
+/// arrival.
 pub const WINDOW: u64 = 128;
 
-/// The widest step between two numbers that is taken for a loss: at a hundred a second, three hours of it.
+/// The widest step between two numbers that is taken for a loss: at a hundred a second, three hours
+/// of it.
 pub const GAP_MAX: u64 = 1 << 20;
 
-/// [`Counts::lost`] counts no further. The sum over two million senders is still exact in the floating point numbers that
-/// metrics are read as.
+/// [`Counts::lost`] counts no further. The sum over two million senders is still exact in the
+/// floating point numbers that metrics are read as.
 pub const LOST_MAX: u64 = u32::MAX as u64;
 
 /// How long a sender may be silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// Silence after which a sender is late; at most `dead_after`. Where they are equal, nobody is ever just late.
+    /// Silence after which a sender is late; at most `dead_after`. Where they are equal, nobody is
+    /// ever just late.
     pub late_after: Duration,
     /// Silence after which a sender is dead.
     pub dead_after: Duration,
@@ -160,8 +171,8 @@ pub struct Counts {
     pub restarts: u64,
 }
 
-/// One-way time differences: this machine's time of arrival less the sender's TIME, in seconds. Both clocks' errors are
-/// in it, so it may be negative; its changes mean more than its size.
+/// One-way time differences: this machine's time of arrival less the sender's TIME, in seconds.
+/// Both clocks' errors are in it, so it may be negative; its changes mean more than its size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Differences {
     /// The smallest.
@@ -186,8 +197,8 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Begins with the first heartbeat of a sender, which is [`Change::New`]. `now` and `wall` are the same moment: the
-    /// latter since the epoch, to be compared with TIME.
+    /// Begins with the first heartbeat of a sender, which is [`Change::New`]. `now` and `wall` are
+    /// the same moment: the latter since the epoch, to be compared with TIME.
     pub fn new(patience: Patience, first: Stamp, now: Instant, wall: Duration) -> Self {
         let difference = difference_secs(first, wall);
         Self {
@@ -208,8 +219,8 @@ impl Tracker {
         }
     }
 
-    /// Takes in one more heartbeat. Call [`Tracker::advance`] with the same `now` first, or a silence that just ended
-    /// may go unreported.
+    /// Takes in one more heartbeat. Call [`Tracker::advance`] with the same `now` first, or a
+    /// silence that just ended may go unreported.
     pub fn heard(&mut self, stamp: Stamp, now: Instant, wall: Duration) -> Option<Change> {
         self.counts.received += 1;
         self.count(stamp);
@@ -261,8 +272,8 @@ impl Tracker {
         self.highest = stamp;
     }
 
-    /// Lets time pass until `now`. One call makes one step at most: call it until it answers `None`, and a sender that
-    /// went from up to dead unobserved is reported late, then dead.
+    /// Lets time pass until `now`. One call makes one step at most: call it until it answers
+    /// `None`, and a sender that went from up to dead unobserved is reported late, then dead.
     pub fn advance(&mut self, now: Instant) -> Option<Change> {
         let silence = now.saturating_duration_since(self.heard_at);
         let Patience {
@@ -280,7 +291,8 @@ impl Tracker {
         Some(change)
     }
 
-    /// When [`Tracker::advance`] next has something to say; `None` for a dead sender, which only a heartbeat changes.
+    /// When [`Tracker::advance`] next has something to say; `None` for a dead sender, which only a
+    /// heartbeat changes.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Up => {

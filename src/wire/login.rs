@@ -1,4 +1,5 @@
-//! The upload login: one JSON object each way, with no length in front, and the file of users behind it.
+//! The upload login: one JSON object each way, with no length in front, and the file of users
+//! behind it.
 //!
 //! ```text
 //! client  {"operate": "login", "user": "ann", "passwd": "tulip"}
@@ -6,10 +7,13 @@
 //! ```
 //!
 //! Rules:
-//! - Where an object ends is found by [`ObjectScanner`], which looks at each byte once however the stream is cut, and
-//!   gives up at a bound. What follows the object belongs to whatever comes next.
-//! - A user file is refused as a whole with the line that is wrong: a typing error must not lock one user out silently.
-//! - [`UserInfo::verify`] does the same work for a user that exists and one that does not, and compares in constant time.
+//! - Where an object ends is found by [`ObjectScanner`], which looks at each byte once however the
+//!   stream is cut, and gives up at a bound. What follows the object belongs to whatever comes
+//!   next.
+//! - A user file is refused as a whole with the line that is wrong: a typing error must not lock
+//!   one user out silently.
+//! - [`UserInfo::verify`] does the same work for a user that exists and one that does not, and
+//!   compares in constant time.
 //!
 //! Not here: reading the user file, and how often a peer may try.
 
@@ -23,7 +27,8 @@ use subtle::ConstantTimeEq;
 use super::challenge::Secret;
 use super::{JSON_BLANKS, hex};
 
-/// The longest login object that anybody needs, in bytes; a sensible limit for [`ObjectScanner::new`].
+/// The longest login object that anybody needs, in bytes; a sensible limit for
+/// [`ObjectScanner::new`].
 pub const LOGIN_BYTES_MAX: usize = 4096;
 
 /// What the server sends when user and password are right: these bytes exactly.
@@ -96,8 +101,9 @@ impl ObjectScanner {
         }
     }
 
-    /// Looks on in `bytes`, which is everything since the front of the object: what was there at the last call, and more.
-    /// Answers how many bytes the object takes once it is whole, `None` before; the same again when called again.
+    /// Looks on in `bytes`, which is everything since the front of the object: what was there at
+    /// the last call, and more. Answers how many bytes the object takes once it is whole, `None`
+    /// before; the same again when called again.
     ///
     /// # Errors
     /// Something else than an object, or one that is longer than the limit.
@@ -210,8 +216,9 @@ pub fn parse_answer(object: &[u8]) -> Result<bool, LoginError> {
 
 /// The users that may log in: the contents of a user file.
 ///
-/// A line `user|hash` each, the hash being the 32 hexadecimal digits of MD5(user ‖ password), in either case. Empty lines
-/// and lines that begin with `#` are skipped. A name may hold `|`: the last one on the line counts.
+/// A line `user|hash` each, the hash being the 32 hexadecimal digits of MD5(user ‖ password), in
+/// either case. Empty lines and lines that begin with `#` are skipped. A name may hold `|`: the
+/// last one on the line counts.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct UserInfo {
     users: BTreeMap<String, [u8; 16]>,
@@ -280,7 +287,8 @@ impl UserInfo {
         self.users.is_empty()
     }
 
-    /// Whether the user exists and the password is right. The digest is computed and compared for an unknown user too.
+    /// Whether the user exists and the password is right. The digest is computed and compared for
+    /// an unknown user too.
     pub fn verify(&self, login: &Login) -> bool {
         let known = self.users.get(&login.user);
         let expected = known.copied().unwrap_or_default();

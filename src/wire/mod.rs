@@ -12,6 +12,7 @@ pub mod challenge;
 pub mod frame;
 pub mod heartbeat;
 pub mod hex;
+pub mod idn;
 pub mod login;
 pub mod ping;
 pub mod smtp;

@@ -1,23 +1,26 @@
-//! What a peer sent, as text that is safe to show. On a terminal control characters move the cursor, change what was printed
-//! before or type answers; a line end within a message forges the next one; and there are characters that cannot be seen, or
-//! turn the order of what follows around, so that one name looks like another.
+//! What a peer sent, as text that is safe to show. On a terminal control characters move the
+//! cursor, change what was printed before or type answers; a line end within a message forges the
+//! next one; and there are characters that cannot be seen, or turn the order of what follows
+//! around, so that one name looks like another.
 //!
 //! Rules:
-//! - What is [hidden](is_hidden) is never shown as it came: it is escaped in logs, messages and pages, and no file gets a
-//!   name with it. On a terminal it is replaced.
+//! - What is [hidden](is_hidden) is never shown as it came: it is escaped in logs, messages and
+//!   pages, and no file gets a name with it. On a terminal it is replaced.
 //! - What is shown of a peer's text is bounded, and says so where it was cut.
 
 use std::fmt::{self, Write};
 
-/// Bytes of a log line, without its time and place: room for the longest file name, each of its letters escaped.
+/// Bytes of a log line, without its time and place: room for the longest file name, each of its
+/// letters escaped.
 pub const LOG_LINE_BYTES_MAX: usize = 2048;
 
 /// Bytes of a text within a message.
 pub const QUOTED_BYTES_MAX: usize = 256;
 
-/// Whether a character cannot be seen, or changes how those around it are seen: controls, line and paragraph separators,
-/// marks that change the direction of text, and what Unicode calls format characters and ignorable ones (Unicode Standard
-/// Annex 9 and 44). Not those that print (Arabic number signs) or choose between forms of one letter (variation selectors).
+/// Whether a character cannot be seen, or changes how those around it are seen: controls, line and
+/// paragraph separators, marks that change the direction of text, and what Unicode calls format
+/// characters and ignorable ones (Unicode Standard Annex 9 and 44). Not those that print (Arabic
+/// number signs) or choose between forms of one letter (variation selectors).
 pub fn is_hidden(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
@@ -70,7 +73,8 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Hands text on with some of its characters escaped as Rust does it, until a number of bytes is full.
+/// Hands text on with some of its characters escaped as Rust does it, until a number of bytes is
+/// full.
 struct Escaped<'f, 'g, P> {
     out: &'f mut fmt::Formatter<'g>,
     /// Bytes that still have room.
@@ -123,7 +127,8 @@ impl<P: Fn(char) -> bool> Write for Escaped<'_, '_, P> {
     }
 }
 
-/// Appends a text as JSON has it, in quotation marks, what is hidden as `\uHHHH` (RFC 8259, section 7).
+/// Appends a text as JSON has it, in quotation marks, what is hidden as `\uHHHH` (RFC 8259, section
+/// 7).
 pub fn put_json(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
@@ -141,8 +146,8 @@ pub fn put_json(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// Bytes as one line for a terminal: what is hidden is replaced, but for tabs, and what is not UTF-8. The two joiners stay,
-/// which words in many scripts need and which move nothing.
+/// Bytes as one line for a terminal: what is hidden is replaced, but for tabs, and what is not
+/// UTF-8. The two joiners stay, which words in many scripts need and which move nothing.
 pub fn printable(bytes: &[u8]) -> String {
     let keep = |c: char| !is_hidden(c) || matches!(c, '\t' | '\u{200c}' | '\u{200d}');
     String::from_utf8_lossy(bytes)

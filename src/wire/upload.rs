@@ -1,4 +1,5 @@
-//! The upload protocol after handshake and login: a JSON header in a frame, then the raw bytes of the file, and so on.
+//! The upload protocol after handshake and login: a JSON header in a frame, then the raw bytes of
+//! the file, and so on.
 //!
 //! ```text
 //! client  i32le length, {"filename": "a.txt", "filesize": 5}, 5 bytes
@@ -8,11 +9,13 @@
 //! ```
 //!
 //! Rules:
-//! - A header is parsed into [`FileHeader`] or refused with words that name the key and what is wrong with it.
-//! - A file name becomes a [`SafeName`] or nothing: the last component, one plain visible file in the target folder, that
-//!   other systems can have as well. Nothing in it is replaced: two names would become one.
-//! - Blanks in front of a header are passed over ([`blanks_before_header`]): a client that ends its login, or its answer to
-//!   a challenge, as a line is as good as another.
+//! - A header is parsed into [`FileHeader`] or refused with words that name the key and what is
+//!   wrong with it.
+//! - A file name becomes a [`SafeName`] or nothing: the last component, one plain visible file in
+//!   the target folder, that other systems can have as well. Nothing in it is replaced: two names
+//!   would become one.
+//! - Blanks in front of a header are passed over ([`blanks_before_header`]): a client that ends its
+//!   login, or its answer to a challenge, as a line is as good as another.
 //! - Unknown keys are ignored, so that either side may be older.
 //!
 //! Not here: frames (see [`super::frame`]), digests of the body, files.
@@ -26,14 +29,15 @@ use super::frame::{self, LENGTH_BYTES};
 use super::text::is_hidden;
 use super::{JSON_BLANKS, hex};
 
-/// The longest header or answer that anybody needs, in bytes; a sensible limit for [`super::frame::decode`].
+/// The longest header or answer that anybody needs, in bytes; a sensible limit for
+/// [`super::frame::decode`].
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// The longest file name that the usual file systems take, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 
-/// What is left of a name in front of its extension when it is cut for a version's number: longer than the name of any
-/// device, which might otherwise be what is left.
+/// What is left of a name in front of its extension when it is cut for a version's number: longer
+/// than the name of any device, which might otherwise be what is left.
 const STEM_BYTES_MIN: usize = 16;
 
 /// What a client says about the file that follows.
@@ -106,8 +110,8 @@ impl FileHeader {
     /// Reads a header.
     ///
     /// # Errors
-    /// Anything but an object with a text `filename` and an integer `filesize` from 0 to `size_bytes_max`; a malformed
-    /// `ack`, `sha256` or `resume`; `resume` without the other two.
+    /// Anything but an object with a text `filename` and an integer `filesize` from 0 to
+    /// `size_bytes_max`; a malformed `ack`, `sha256` or `resume`; `resume` without the other two.
     pub fn parse(json: &[u8], size_bytes_max: u64) -> Result<Self, HeaderError> {
         let object =
             super::json_object(json).map_err(|message| HeaderError::NotAnObject { message })?;
@@ -205,16 +209,19 @@ fn digest(object: &Map<String, Value>) -> Result<Option<[u8; 32]>, HeaderError> 
 }
 
 fn to_vec(object: &impl Serialize) -> Vec<u8> {
-    // Invariant: the structs of this file hold texts, numbers and truth values, which all have a JSON form.
+    // Invariant: the structs of this file hold texts, numbers and truth values, which all have a
+    // JSON form.
     serde_json::to_vec(object).expect("plain values serialise")
 }
 
-/// How many blanks stand in front of the header whose frame begins `bytes`; `None` if more bytes are needed to tell. What
-/// follows the blanks may be no header: that is for the frame's reader to say.
+/// How many blanks stand in front of the header whose frame begins `bytes`; `None` if more bytes
+/// are needed to tell. What follows the blanks may be no header: that is for the frame's reader to
+/// say.
 ///
-/// The length of a header may begin with the code of a blank: `20 00 00 00 {` is a header of 32 bytes. So a blank belongs to a
-/// length where that is within `limit` and JSON of an object comes behind it. In front of a length it does not: the byte that
-/// would have to begin the JSON is then one of the real length's last, which are zero below a limit of half a megabyte.
+/// The length of a header may begin with the code of a blank: `20 00 00 00 {` is a header of 32
+/// bytes. So a blank belongs to a length where that is within `limit` and JSON of an object comes
+/// behind it. In front of a length it does not: the byte that would have to begin the JSON is then
+/// one of the real length's last, which are zero below a limit of half a megabyte.
 pub fn blanks_before_header(bytes: &[u8], limit: usize) -> Option<usize> {
     let is_blank = |byte: &u8| JSON_BLANKS.contains(byte);
     let begins = |rest: &[u8]| match rest.split_first_chunk::<LENGTH_BYTES>() {
@@ -333,8 +340,8 @@ impl Answer {
 
 /// A name that denotes one visible file directly in whatever folder it is joined to.
 ///
-/// Not empty, at most [`NAME_BYTES_MAX`] bytes, no `/`, `\`, NUL or other [hidden](is_hidden) character, not beginning with a
-/// dot or a hyphen.
+/// Not empty, at most [`NAME_BYTES_MAX`] bytes, no `/`, `\`, NUL or other [hidden](is_hidden)
+/// character, not beginning with a dot or a hyphen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SafeName(String);
 
@@ -343,12 +350,14 @@ pub struct SafeName(String);
 pub enum NameError {
     /// It has no last component, as in `""` or `"folder/"`.
     Empty,
-    /// Its last component begins with a dot: `.`, `..` and hidden files, so that nobody plants a shell's or a web
-    /// server's settings, or reaches our own `.partial`.
+    /// Its last component begins with a dot: `.`, `..` and hidden files, so that nobody plants a
+    /// shell's or a web server's settings, or reaches our own `.partial`.
     Dot,
-    /// Its last component begins with a hyphen, and would be an option to the next command that is given `*`.
+    /// Its last component begins with a hyphen, and would be an option to the next command that is
+    /// given `*`.
     Hyphen,
-    /// It holds a character that cannot be seen or changes what is seen, NUL and line ends among them.
+    /// It holds a character that cannot be seen or changes what is seen, NUL and line ends among
+    /// them.
     Hidden {
         /// The first such character.
         found: char,
@@ -362,7 +371,8 @@ pub enum NameError {
     },
     /// It is a device on Windows, whatever its extension: `CON`, `nul.txt`.
     Device,
-    /// It begins or ends with white space, or ends with a dot: Windows takes the end off, and nobody sees either.
+    /// It begins or ends with white space, or ends with a dot: Windows takes the end off, and
+    /// nobody sees either.
     Edge,
 }
 
@@ -395,7 +405,8 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 impl SafeName {
-    /// Reduces a name from a peer to its last component, both `/` and `\` separating: `..\..\boot.ini` is `boot.ini`.
+    /// Reduces a name from a peer to its last component, both `/` and `\` separating:
+    /// `..\..\boot.ini` is `boot.ini`.
     ///
     /// # Errors
     /// See [`NameError`]; the last three are for [`SafeName::reduce_portable`].
@@ -416,8 +427,9 @@ impl SafeName {
         }
     }
 
-    /// The same for a file that others will fetch, back up or copy to systems of their own: its name is one that Windows
-    /// can have as well ("Naming Files, Paths, and Namespaces" of its documentation).
+    /// The same for a file that others will fetch, back up or copy to systems of their own: its
+    /// name is one that Windows can have as well ("Naming Files, Paths, and Namespaces" of its
+    /// documentation).
     ///
     /// # Errors
     /// See [`NameError`].
@@ -440,8 +452,8 @@ impl SafeName {
         &self.0
     }
 
-    /// The name of version `number` of this file: `STEM.1.EXT`, `STEM.1` without an extension, the stem cut where the
-    /// whole would be too long. Number 0 is the file itself.
+    /// The name of version `number` of this file: `STEM.1.EXT`, `STEM.1` without an extension, the
+    /// stem cut where the whole would be too long. Number 0 is the file itself.
     pub fn version(&self, number: u32) -> Self {
         if number == 0 {
             return self.clone();
@@ -449,7 +461,8 @@ impl SafeName {
         let dot = self.0.rfind('.').unwrap_or(self.0.len());
         let (stem, extension) = self.0.split_at(dot);
         let suffix = format!(".{number}{extension}");
-        // An extension that leaves little room for a stem is no extension: then the number goes to the end.
+        // An extension that leaves little room for a stem is no extension: then the number goes to
+        // the end.
         let (stem, suffix) = if suffix.len() <= NAME_BYTES_MAX - STEM_BYTES_MIN {
             (stem, suffix)
         } else {
@@ -460,7 +473,8 @@ impl SafeName {
     }
 }
 
-/// Whether Windows takes this for a device: by what stands in front of the first dot, blanks at its end and case aside.
+/// Whether Windows takes this for a device: by what stands in front of the first dot, blanks at its
+/// end and case aside.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default();
     let stem = stem.trim_end().to_ascii_uppercase();

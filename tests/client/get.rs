@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
-use crate::harness::{CA_FILE, Ended, accept_tls, command, read_to, run, run_with, tcp_server};
+use crate::harness::{
+    CA_FILE, Ended, accept_tls, accept_tls_as, command, read_to, run, run_with, tcp_server,
+};
 
 /// Answers each connection's one request, given as its text, with the bytes that `answer` makes.
 fn http_server(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + Clone + 'static) -> SocketAddr {
@@ -344,15 +346,68 @@ fn https_with_an_authority_of_ones_own() {
         "{ended:?}"
     );
     // Somebody who speaks no TLS there.
-    let plain = http_server(|_| Vec::new());
-    let ended = get(&[
-        &format!("https://localhost:{}/", plain.port()),
-        "--ca-file",
-        CA_FILE,
-        "--timeout",
-        "300ms",
-    ]);
+    let plain = tcp_server(|mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let url = format!("https://localhost:{}/", plain.port());
+    let ended = get(&[&url, "--ca-file", CA_FILE, "-4"]);
     assert_eq!(ended.code, 69, "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("TLS: the server does not speak TLS there"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_certificate_that_signs_itself_is_trusted_by_its_own_file() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    let folder = tempfile::tempdir().unwrap();
+    for is_authority in [true, false] {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        if is_authority {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let key = KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap();
+        let (certificate, key) = (own.der().clone(), key.serialize_der());
+        let server = tcp_server(move |stream| {
+            let key = rustls_pki_types::PrivatePkcs8KeyDer::from(key.clone());
+            let mut stream = accept_tls_as(stream, certificate.clone(), key.into());
+            if read_to(&mut stream, "\r\n\r\n").ends_with("\r\n\r\n") {
+                let _ = stream.write_all(&with_length("200 OK", "", b"own"));
+                let _ = stream.flush();
+            }
+        });
+        let file = folder.path().join("own.pem");
+        std::fs::write(&file, own.pem()).unwrap();
+        let file = file.to_str().unwrap();
+        let url = format!("https://localhost:{}/", server.port());
+        let ended = get(&[&url, "-4", "--ca-file", file]);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+            (0, "own", "")
+        );
+        for (flags, words) in [
+            (
+                &["--ca-file", file, "--tls-name", "other.test"][..],
+                "invalid peer certificate: it is for localhost, not for other.test",
+            ),
+            (
+                &["--ca-file", CA_FILE],
+                match is_authority {
+                    true => "it is the certificate of an authority",
+                    false => "no authority that is trusted has signed it",
+                },
+            ),
+        ] {
+            let ended = get(&[&[&url, "-4"], flags].concat());
+            assert_eq!(ended.code, 69);
+            assert!(ended.stderr.contains(words), "{ended:?}");
+        }
+    }
 }
 
 fn tunnel(mut client: TcpStream, origin: SocketAddr) {
@@ -460,4 +515,263 @@ fn a_reader_that_goes_away_is_no_error() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[test]
+fn odd_heads_are_read_and_shown_as_they_came() {
+    for head in [
+        "HTTP/1.1 200 OK\r\nX-Folded: a\r\n b\r\n\tc\r\nContent-Length: 4\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length\t : 4\r\n\r\n",
+        "HTTP/1.1 999 Odd\r\nContent-Length:\r\n 4\r\n\r\n",
+        "HTTP/1.1 200 OK\nContent-Length : 4\n\n",
+    ] {
+        let server = http_server(move |_| [head, "body"].concat().into_bytes());
+        let ended = get(&[&format!("http://{server}/"), "-i"]);
+        let expected = [head, "body"].concat();
+        assert_eq!(
+            (ended.code, ended.stdout),
+            (0, expected.clone()),
+            "{head:?}"
+        );
+        let ended = get(&["127.0.0.1", &server.port().to_string(), "/"]);
+        assert_eq!((ended.code, ended.stdout), (0, expected), "{head:?}");
+    }
+    // What frames a body in two ways is refused, folded or not.
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding:\r\n chunked\r\n\r\n";
+    let server = http_server(move |_| head.as_bytes().to_vec());
+    assert_eq!(get(&[&format!("http://{server}/")]).code, 69);
+}
+
+#[test]
+fn codings_in_one_line_or_in_two_are_undone() {
+    use flate2::write::DeflateEncoder;
+    let text = "a long long long text ".repeat(1000);
+    let body = text.clone();
+    let server = http_server(move |request| {
+        let (mut zlib, mut bare) = (
+            ZlibEncoder::new(Vec::new(), Compression::default()),
+            DeflateEncoder::new(Vec::new(), Compression::default()),
+        );
+        zlib.write_all(body.as_bytes()).unwrap();
+        bare.write_all(body.as_bytes()).unwrap();
+        let (zlib, bare) = (zlib.finish().unwrap(), bare.finish().unwrap());
+        let mut both = GzEncoder::new(Vec::new(), Compression::default());
+        both.write_all(&zlib).unwrap();
+        let both = both.finish().unwrap();
+        let (headers, packed) = match request.split(' ').nth(1).unwrap_or_default() {
+            "/one-line" => ("Content-Encoding: deflate, GZip\r\n", both),
+            "/two-lines" => (
+                "Content-Encoding: deflate\r\nX: y\r\ncontent-encoding: gzip\r\n",
+                both,
+            ),
+            "/identity" => ("Content-Encoding: identity, deflate,\r\n", zlib),
+            _ => ("Content-Encoding: deflate\r\n", bare),
+        };
+        with_length("200 OK", headers, &packed)
+    });
+    for path in ["one-line", "two-lines", "identity", "bare"] {
+        let url = format!("http://{server}/{path}");
+        let ended = get(&[&url, "--compressed"]);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{path}");
+        assert!(ended.stdout == text, "{path}");
+    }
+}
+
+#[test]
+fn what_json_keeps_is_bounded() {
+    let server = http_server(|request| {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        let zeros = vec![b'x'; 1 << 20];
+        let pieces = if request.contains(" /bomb ") { 65 } else { 1 };
+        for _ in 0..pieces {
+            gzip.write_all(&zeros).unwrap();
+        }
+        let packed = gzip.finish().unwrap();
+        with_length("200 OK", "Content-Encoding: gzip\r\n", &packed)
+    });
+    let bomb = format!("http://{server}/bomb");
+    let ended = get(&[&bomb, "--compressed", "--json"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (74, ""));
+    assert_eq!(
+        ended.stderr,
+        "netlab-reactor get: the body is larger than 64.0 MiB: --max-size sets the limit, -o FILE needs none\n"
+    );
+    // A file and standard output take all of it, unless a limit was set.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out");
+    let file = file.to_str().unwrap();
+    let ended = get(&[&bomb, "--compressed", "--json", "-o", file]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(std::fs::metadata(file).unwrap().len(), 65 << 20);
+    let small = format!("http://{server}/small");
+    for (size, code) in [("1MiB", 0), ("1048575", 74)] {
+        for flags in [&["--json"][..], &["-o", file], &[]] {
+            let ended = get(&[&[&small, "--compressed", "--max-size", size], flags].concat());
+            assert_eq!(ended.code, code, "{size} {flags:?}: {}", ended.stderr);
+        }
+    }
+    let port = server.port().to_string();
+    let raw = ["127.0.0.1", &port, "/", "--json", "--max-size", "100"];
+    assert_eq!(get(&raw).code, 74);
+}
+
+#[test]
+fn locations_beyond_ascii_and_dots_lead_where_they_mean() {
+    let server = http_server(|request| {
+        let target = request.split(' ').nth(1).unwrap_or_default();
+        let location: &[u8] = match target {
+            "/latin" => b"/caf\xe9?\xfc=1",
+            "/utf8" => "/café".as_bytes(),
+            _ => return with_length("200 OK", "", target.as_bytes()),
+        };
+        let head = [
+            b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: ",
+            location,
+            b"\r\n\r\n",
+        ];
+        head.concat()
+    });
+    for (path, asked) in [
+        ("/latin", "/caf%E9?%FC=1"),
+        ("/utf8", "/caf%C3%A9"),
+        ("/a/./b/../c", "/a/c"),
+        ("/../x?y=/../z", "/x?y=/../z"),
+        ("/a/%2e%2E/x", "/x"),
+    ] {
+        let ended = get(&[&format!("http://{server}{path}")]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (0, asked), "{path}");
+    }
+    // The other form sends what was typed.
+    let port = server.port().to_string();
+    let ended = get(&["127.0.0.1", &port, "/a/../b"]);
+    assert!(ended.stdout.ends_with("\r\n\r\n/a/../b"), "{ended:?}");
+}
+
+#[test]
+fn a_complete_file_is_told_from_one_that_is_too_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    std::fs::write(&path, "12345").unwrap();
+    for (range, code, words) in [
+        ("", 0, "the file is complete already"),
+        (
+            "Content-Range: bytes */5\r\n",
+            0,
+            "the file is complete already",
+        ),
+        (
+            "Content-Range: Bytes */5\r\n",
+            0,
+            "the file is complete already",
+        ),
+        (
+            "Content-Range: bytes */4\r\n",
+            69,
+            "the server has another length",
+        ),
+        (
+            "Content-Range: bytes */6\r\n",
+            69,
+            "the server has another length",
+        ),
+    ] {
+        let server = http_server(move |_| with_length("416 No", range, b"an error page"));
+        let url = format!("http://{server}/");
+        let ended = get(&[&url, "-C", "-o", path.to_str().unwrap()]);
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(ended.stderr.contains(words), "{ended:?}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"12345");
+    }
+}
+
+/// Fetches with a proxy in the environment that answers "proxied", and exemptions from it.
+fn through_environment(url: &str, proxy: &str, no_proxy: &str) -> Ended {
+    let mut command = command(&["get", url, "-4"]);
+    command.env("http_proxy", proxy).env("no_proxy", no_proxy);
+    run_with(command, b"")
+}
+
+#[test]
+fn exemptions_from_the_proxy_by_range_and_with_dots_and_blanks() {
+    let direct = http_server(|_| with_length("200 OK", "", b"direct"));
+    let proxy = http_server(|_| with_length("200 OK", "", b"proxied"));
+    let proxy = format!("http://{proxy}");
+    let port = direct.port();
+    for (host, no_proxy, body) in [
+        ("127.0.0.1", "a.test 127.0.0.0/8", "direct"),
+        ("127.0.0.1", "10.0.0.0/8,192.168.0.0/16", "proxied"),
+        ("localhost", "localhost.", "direct"),
+        ("localhost", " x , localhost ", "direct"),
+        ("localhost", "notlocalhost host", "proxied"),
+    ] {
+        let ended = through_environment(&format!("http://{host}:{port}/"), &proxy, no_proxy);
+        assert_eq!(ended.stdout, body, "{host} {no_proxy:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn users_and_passwords_of_urls_go_to_their_server_alone() {
+    let other = http_server(|request| with_length("200 OK", "", request.as_bytes()));
+    let server = http_server(move |request| match request.split(' ').nth(1) {
+        Some("/near") => with_length("302 Found", "Location: /echo\r\n", b""),
+        Some("/away") => {
+            let location = format!("Location: http://eve:x@{other}/\r\n");
+            with_length("302 Found", &location, b"")
+        }
+        _ => with_length("200 OK", "", request.as_bytes()),
+    });
+    let url = |path: &str| format!("http://ann:tu%6Cip@{server}{path}");
+    let sent = "\r\nAuthorization: Basic YW5uOnR1bGlw\r\n";
+    for path in ["/echo", "/near"] {
+        let ended = get(&[&url(path)]);
+        assert!(ended.stdout.contains(sent), "{ended:?}");
+    }
+    let ended = get(&[&url("/away")]);
+    assert!(
+        ended.code == 0 && !ended.stdout.contains("Authorization"),
+        "{ended:?}"
+    );
+    let ended = get(&[&url("/echo"), "-H", "Authorization: Bearer y"]);
+    assert_eq!(ended.stdout.matches("Authorization: ").count(), 1);
+    assert!(ended.stdout.contains("Bearer y"), "{ended:?}");
+    // Neither messages nor JSON show it.
+    let ended = get(&["http://ann:tulip@127.0.0.1:1/", "--json"]);
+    assert!(
+        ended.code == 69 && !ended.stderr.contains("tulip"),
+        "{ended:?}"
+    );
+    let ended = get(&[&url("/near"), "--json", "-I"]);
+    assert!(
+        ended.code == 0 && !ended.stdout.contains("tulip"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_proxys_password_is_for_the_proxy() {
+    let proxy = tcp_server(move |mut stream| {
+        let request = read_to(&mut stream, "\r\n\r\n");
+        let answer = match request.contains("\r\nProxy-Authorization: Basic YW5uOnR1bGlw\r\n") {
+            true if request.starts_with("CONNECT") => with_length("403 known", "", b""),
+            true => with_length("200 OK", "", request.as_bytes()),
+            false => with_length("407 Who", "", b""),
+        };
+        let _ = stream.write_all(&answer);
+    });
+    for proxy in [
+        format!("http://ann:tulip@{proxy}"),
+        format!("ann:tulip@{proxy}"),
+    ] {
+        let ended = through_environment("http://u:v@far.test/x", &proxy, "");
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(
+            ended
+                .stdout
+                .starts_with("GET http://far.test/x HTTP/1.1\r\n")
+        );
+        assert!(ended.stdout.contains("\r\nAuthorization: Basic dTp2\r\n"));
+        let ended = get(&["https://far.test/", "--proxy", &proxy, "--ca-file", CA_FILE]);
+        assert!(ended.stderr.contains("answered 403 known"), "{ended:?}");
+        assert!(!ended.stderr.contains("tulip"), "{ended:?}");
+    }
 }

@@ -7,6 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
 /// A client that ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -127,7 +129,7 @@ pub(crate) enum Act {
 
 /// How a scripted server says things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum Pacing {
     /// Each at once.
     Whole,
     /// Each byte in a segment of its own.
@@ -141,12 +143,12 @@ pub(crate) fn say(text: &str) -> Act {
 }
 
 /// Does it; false when the client went away.
-pub(crate) fn act(stream: &mut TcpStream, act: &Act, manner: Manner) -> bool {
+pub(crate) fn act(stream: &mut TcpStream, act: &Act, pacing: Pacing) -> bool {
     let mut heard = Vec::new();
     let mut byte = [0; 1];
     loop {
         let is_enough = match act {
-            Act::Say(bytes) => return speak(stream, bytes, manner),
+            Act::Say(bytes) => return speak(stream, bytes, pacing),
             Act::Hear(bytes) => heard.len() >= *bytes,
             Act::HearTo(end) => heard.ends_with(end.as_bytes()),
         };
@@ -160,13 +162,13 @@ pub(crate) fn act(stream: &mut TcpStream, act: &Act, manner: Manner) -> bool {
     }
 }
 
-fn speak(stream: &mut TcpStream, bytes: &[u8], manner: Manner) -> bool {
-    if manner == Manner::Whole {
+fn speak(stream: &mut TcpStream, bytes: &[u8], pacing: Pacing) -> bool {
+    if pacing == Pacing::Whole {
         return stream.write_all(bytes).is_ok();
     }
     let _ = stream.set_nodelay(true);
     bytes.iter().all(|byte| {
-        if let Manner::Drip(pause) = manner {
+        if let Pacing::Drip(pause) = pacing {
             thread::sleep(pause);
         }
         stream.write_all(std::slice::from_ref(byte)).is_ok()
@@ -181,10 +183,18 @@ pub(crate) fn accept_tls(
     stream: TcpStream,
 ) -> rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
     use rustls_pki_types::pem::PemObject as _;
-    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
     let certificate =
         CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).expect("a certificate");
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).expect("a key");
+    accept_tls_as(stream, certificate, key)
+}
+
+/// The same with another certificate.
+pub(crate) fn accept_tls_as(
+    stream: TcpStream,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

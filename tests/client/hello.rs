@@ -3,15 +3,15 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use crate::harness::{Act, Manner, act, command, run, run_with, say, tcp_server};
+use crate::harness::{Act, Pacing, act, command, run, run_with, say, tcp_server};
 
 #[test]
 fn hello_follows_the_stream_however_it_is_cut() {
-    for manner in [Manner::Whole, Manner::Pieces] {
+    for pacing in [Pacing::Whole, Pacing::Pieces] {
         let port = tcp_server(move |mut stream| {
             for number in 0..12 {
-                assert!(act(&mut stream, &say(&format!("hello{number}")), manner));
-                assert!(act(&mut stream, &Act::HearTo("byebye"), manner));
+                assert!(act(&mut stream, &say(&format!("hello{number}")), pacing));
+                assert!(act(&mut stream, &Act::HearTo("byebye"), pacing));
             }
         });
         let ended = run(&["hello", "127.0.0.1", &port.port().to_string()]);
@@ -30,7 +30,7 @@ fn hello_stops_at_a_count_and_answers_as_told() {
             let script = [say(&format!("hello{number}")), Act::HearTo("thanks")];
             if !script
                 .iter()
-                .all(|one| act(&mut stream, one, Manner::Whole))
+                .all(|one| act(&mut stream, one, Pacing::Whole))
             {
                 return;
             }

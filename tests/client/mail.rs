@@ -325,3 +325,123 @@ fn arguments_cannot_smuggle_headers() {
         assert_eq!(mail(nowhere, &arguments, "").code, 2, "{arguments:?}");
     }
 }
+
+fn dry_run(arguments: &[&str], input: &str) -> String {
+    let nowhere = "127.0.0.1:1".parse().unwrap();
+    let ended = mail(
+        nowhere,
+        &[&["--to", "b@y.test", "--dry-run"], arguments].concat(),
+        input,
+    );
+    assert_eq!(ended.code, 0, "{ended:?}");
+    ended.stdout
+}
+
+#[test]
+fn names_arrive_as_they_were_meant() {
+    for (typed, header) in [
+        (r#""Say \"hi\"" <a@x.org>"#, r#"Cc: "Say \"hi\"" <a@x.org>"#),
+        (r#"Jane "JD" <a@x.org>"#, r#"Cc: "Jane JD" <a@x.org>"#),
+        (
+            r#""Doe, \\J" <"a, b"@x.org>, c@d"#,
+            r#"Cc: "Doe, \\J" <"a, b"@x.org>, <c@d>"#,
+        ),
+        ("a@bücher.example", "Cc: <a@xn--bcher-kva.example>"),
+    ] {
+        let message = dry_run(&["--cc", typed, "--body", "hi"], "");
+        assert!(message.lines().any(|line| line == header), "{message}");
+    }
+}
+
+#[test]
+fn what_no_line_of_text_may_hold_goes_out_in_base64() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str, bytes: &[u8]| {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+        folder.path().join(name).to_str().unwrap().to_owned()
+    };
+    let attached = [at("nul.txt", b"c\0d"), at("mac.txt", b"e\rf")];
+    let html = at("x.html", b"<p>\0</p>");
+    let message = dry_run(
+        &[
+            &["--html-file", &html, "--attach"][..],
+            &[&attached[0], &attached[1]],
+        ]
+        .concat(),
+        "a\0b\n",
+    );
+    assert!(!message.contains('\0'));
+    for base64 in ["YQBiCg==", "PHA+ADwvcD4=", "YwBk", "ZQ1m"] {
+        assert!(
+            message.contains(&format!("\r\n\r\n{base64}\r\n")),
+            "{message}"
+        );
+    }
+    let encoding = "Content-Transfer-Encoding: base64\r\n";
+    assert_eq!(message.matches(encoding).count(), 4);
+    // What needs none of it stays readable.
+    let plain = dry_run(
+        &["--attach", &at("plain.txt", b"one\r\ntwo\r\n")],
+        "a\x1bb\n",
+    );
+    assert!(!plain.contains("base64"), "{plain}");
+    let long = dry_run(&[], &"\0".repeat(200));
+    assert!(long.lines().all(|line| line.len() <= 76), "{long}");
+}
+
+#[test]
+fn quoted_names_and_domains_beyond_ascii_reach_any_server() {
+    let (server, mails) = server("");
+    let arguments = [
+        "--to",
+        "\"a <b>\"@bücher.example",
+        "--cc",
+        "C <\"say \\\"x\\\"\"@y.test>",
+        "--body",
+        "hi",
+        "-v",
+    ];
+    let ended = mail(server, &arguments, "");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    for line in [
+        "> RCPT TO:<\"a <b>\"@xn--bcher-kva.example>",
+        "> RCPT TO:<\"say \\\"x\\\"\"@y.test>",
+    ] {
+        assert!(ended.stderr.lines().any(|shown| shown == line), "{ended:?}");
+    }
+    assert!(mails.recv().unwrap().contains("hi"));
+}
+
+#[test]
+fn login_is_tried_where_plain_is_refused() {
+    for refusal in ["504 5.5.4 not here\r\n", "535 5.7.8 no\r\n"] {
+        let server = tcp_server(move |mut stream| {
+            let mut say = |reply: &str| {
+                stream.write_all(reply.as_bytes()).unwrap();
+                read_to(&mut stream, "\r\n")
+            };
+            say("220 mx\r\n");
+            assert!(say("250-mx\r\n250 AUTH PLAIN LOGIN\r\n").starts_with("AUTH PLAIN "));
+            assert_eq!(say(refusal), "AUTH LOGIN\r\n");
+            assert_eq!(say("334 VXNlcm5hbWU6\r\n"), "YW5u\r\n");
+            assert_eq!(say("334 UGFzc3dvcmQ6\r\n"), "dHVsaXA=\r\n");
+            for reply in ["235 in\r\n", "250 ok\r\n", "250 ok\r\n"] {
+                say(reply);
+            }
+            stream.write_all(b"354 go\r\n").unwrap();
+            read_to(&mut stream, "\r\n.\r\n");
+            stream.write_all(b"250 queued\r\n").unwrap();
+        });
+        let arguments = ["--to", "b@y.test", "--body", "hi", "--user", "ann"];
+        let ended = mail(
+            server,
+            &[&arguments[..], &["--force-clear-auth"]].concat(),
+            "",
+        );
+        assert_eq!(
+            (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+            (0, "taken for b@y.test: 250 queued\n", ""),
+            "{refusal}"
+        );
+    }
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use netlab_reactor::wire::frame;
 use netlab_reactor::wire::upload::Answer;
 
-use crate::harness::{Act, Ended, Manner, act, command, run_with, say, tcp_server};
+use crate::harness::{Act, Ended, Pacing, act, command, run_with, say, tcp_server};
 
 /// The client's time-out of each step.
 const TIMEOUT: &str = "250ms";
@@ -36,11 +36,14 @@ fn framed(answer: &Answer) -> Act {
 }
 
 fn dialogues(file: &str) -> Vec<Dialogue> {
-    // SHA-256 of the letter x.
-    let sha256 = netlab_reactor::wire::hex::decode(
-        b"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
-    )
-    .unwrap();
+    let mut all = lines_and_hellos();
+    all.push(upload(file));
+    all.extend(gets());
+    all.push(mail());
+    all
+}
+
+fn lines_and_hellos() -> Vec<Dialogue> {
     vec![
         Dialogue {
             name: "tcp",
@@ -65,27 +68,40 @@ fn dialogues(file: &str) -> Vec<Dialogue> {
             ],
             steps: 4,
         },
-        Dialogue {
-            name: "upload",
-            arguments: words(&format!(
-                "upload --retries 0 --user ann 127.0.0.1 PORT {file}"
-            )),
-            script: vec![
-                Act::Say(vec![9; 32]),
-                Act::Hear(16),
-                Act::HearTo("}"),
-                say("{\"flag\": true}"),
-                Act::HearTo("}"),
-                framed(&Answer::Ready { offset: 0 }),
-                Act::Hear(1),
-                framed(&Answer::Stored {
-                    filename: "x".into(),
-                    size_bytes: 1,
-                    sha256,
-                }),
-            ],
-            steps: 8,
-        },
+    ]
+}
+
+fn upload(file: &str) -> Dialogue {
+    // SHA-256 of the letter x.
+    let sha256 = netlab_reactor::wire::hex::decode(
+        b"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+    )
+    .unwrap();
+    Dialogue {
+        name: "upload",
+        arguments: words(&format!(
+            "upload --retries 0 --user ann 127.0.0.1 PORT {file}"
+        )),
+        script: vec![
+            Act::Say(vec![9; 32]),
+            Act::Hear(16),
+            Act::HearTo("}"),
+            say("{\"flag\": true}"),
+            Act::HearTo("}"),
+            framed(&Answer::Ready { offset: 0 }),
+            Act::Hear(1),
+            framed(&Answer::Stored {
+                filename: "x".into(),
+                size_bytes: 1,
+                sha256,
+            }),
+        ],
+        steps: 8,
+    }
+}
+
+fn gets() -> Vec<Dialogue> {
+    vec![
         Dialogue {
             name: "get HOST",
             arguments: words("get 127.0.0.1 PORT /x"),
@@ -104,33 +120,36 @@ fn dialogues(file: &str) -> Vec<Dialogue> {
             ],
             steps: 2,
         },
-        Dialogue {
-            name: "mail",
-            arguments: words(
-                "mail --server 127.0.0.1:PORT --from a@x --to b@y --tls off --user u --force-clear-auth --auth login",
-            ),
-            script: vec![
-                say("220-mx\r\n220 ready\r\n"),
-                Act::HearTo("\r\n"),
-                say("250-mx\r\n250 AUTH LOGIN\r\n"),
-                Act::HearTo("\r\n"),
-                say("334 VXNlcm5hbWU6\r\n"),
-                Act::HearTo("\r\n"),
-                say("334 UGFzc3dvcmQ6\r\n"),
-                Act::HearTo("\r\n"),
-                say("235 in\r\n"),
-                Act::HearTo("\r\n"),
-                say("250 sender\r\n"),
-                Act::HearTo("\r\n"),
-                say("250 recipient\r\n"),
-                Act::HearTo("\r\n"),
-                say("354 go\r\n"),
-                Act::HearTo("\r\n.\r\n"),
-                say("250 taken\r\n"),
-            ],
-            steps: 10,
-        },
     ]
+}
+
+fn mail() -> Dialogue {
+    Dialogue {
+        name: "mail",
+        arguments: words(
+            "mail --server 127.0.0.1:PORT --from a@x --to b@y --tls off --user u --force-clear-auth --auth login",
+        ),
+        script: vec![
+            say("220-mx\r\n220 ready\r\n"),
+            Act::HearTo("\r\n"),
+            say("250-mx\r\n250 AUTH LOGIN\r\n"),
+            Act::HearTo("\r\n"),
+            say("334 VXNlcm5hbWU6\r\n"),
+            Act::HearTo("\r\n"),
+            say("334 UGFzc3dvcmQ6\r\n"),
+            Act::HearTo("\r\n"),
+            say("235 in\r\n"),
+            Act::HearTo("\r\n"),
+            say("250 sender\r\n"),
+            Act::HearTo("\r\n"),
+            say("250 recipient\r\n"),
+            Act::HearTo("\r\n"),
+            say("354 go\r\n"),
+            Act::HearTo("\r\n.\r\n"),
+            say("250 taken\r\n"),
+        ],
+        steps: 10,
+    }
 }
 
 fn run_against(
@@ -188,9 +207,9 @@ fn speaking_steps(script: &[Act]) -> Vec<usize> {
         .collect()
 }
 
-fn play(stream: &mut TcpStream, script: &[Act], manner: Manner) {
+fn play(stream: &mut TcpStream, script: &[Act], pacing: Pacing) {
     for one in script {
-        if !act(stream, one, manner) {
+        if !act(stream, one, pacing) {
             return;
         }
     }
@@ -199,13 +218,13 @@ fn play(stream: &mut TcpStream, script: &[Act], manner: Manner) {
 #[test]
 fn good_servers_succeed_whole_and_in_pieces() {
     each(|dialogue| {
-        for manner in [Manner::Whole, Manner::Pieces] {
+        for pacing in [Pacing::Whole, Pacing::Pieces] {
             let script = dialogue.script.clone();
             let ended = run_against(dialogue, move |mut stream| {
-                play(&mut stream, &script, manner);
+                play(&mut stream, &script, pacing);
                 let _ = stream.read_to_end(&mut Vec::new());
             });
-            assert_eq!(ended.code, 0, "{}, {manner:?}: {ended:?}", dialogue.name);
+            assert_eq!(ended.code, 0, "{}, {pacing:?}: {ended:?}", dialogue.name);
         }
     });
 }
@@ -216,7 +235,7 @@ fn silence_at_every_step_ends_in_a_time_out() {
         for step in speaking_steps(&dialogue.script) {
             let script = dialogue.script[..step].to_vec();
             let ended = run_against(dialogue, move |mut stream| {
-                play(&mut stream, &script, Manner::Whole);
+                play(&mut stream, &script, Pacing::Whole);
                 let _ = stream.read_to_end(&mut Vec::new());
             });
             // A server that does not say `ready` is a plain one: nothing is wrong with its silence then.
@@ -245,8 +264,8 @@ fn a_byte_now_and_then_does_not_refresh_a_step() {
             // Slow enough that even a short text outlasts the time-out.
             let pause = Duration::from_millis(600) / bytes.len() as u32;
             let ended = run_against(dialogue, move |mut stream| {
-                play(&mut stream, &script, Manner::Whole);
-                act(&mut stream, &Act::Say(bytes.clone()), Manner::Drip(pause));
+                play(&mut stream, &script, Pacing::Whole);
+                act(&mut stream, &Act::Say(bytes.clone()), Pacing::Drip(pause));
                 let _ = stream.read_to_end(&mut Vec::new());
             });
             assert_failed(dialogue, &format!("dripping at {step}"), &ended);
@@ -260,7 +279,7 @@ fn closing_at_every_step_is_told() {
         for step in speaking_steps(&dialogue.script) {
             let script = dialogue.script[..step].to_vec();
             let ended = run_against(dialogue, move |mut stream| {
-                play(&mut stream, &script, Manner::Whole);
+                play(&mut stream, &script, Pacing::Whole);
             });
             assert_failed(dialogue, &format!("closing at {step}"), &ended);
         }
@@ -277,7 +296,7 @@ fn garbage_at_every_step_is_told() {
             }
             let script = dialogue.script[..step].to_vec();
             let ended = run_against(dialogue, move |mut stream| {
-                play(&mut stream, &script, Manner::Whole);
+                play(&mut stream, &script, Pacing::Whole);
                 let garbage: Vec<u8> = (0..5000_u32)
                     .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 | 0x80)
                     .collect();
@@ -302,6 +321,23 @@ fn a_greeting_without_end_is_told() {
         });
         assert_failed(dialogue, "an endless greeting", &ended);
     });
+}
+
+fn spoil_handshake(mut stream: TcpStream, how: &str) {
+    match how {
+        "closing" => return,
+        "garbage" => {
+            let _ = stream.write_all(&[b'x'; 3000]);
+        }
+        // The beginning of a record of 16 KiB that never comes.
+        "dripping" => {
+            let record = Act::Say([&[22, 3, 3, 64, 0][..], &[0; 40]].concat());
+            let pacing = Pacing::Drip(Duration::from_millis(50));
+            act(&mut stream, &record, pacing);
+        }
+        _ => {}
+    }
+    let _ = stream.read_to_end(&mut Vec::new());
 }
 
 #[test]
@@ -341,24 +377,8 @@ fn tls_handshakes_that_go_wrong_end_in_time() {
         for how in ["silent", "closing", "garbage", "dripping"] {
             let script = dialogue.script.clone();
             let ended = run_against(&dialogue, move |mut stream| {
-                play(&mut stream, &script, Manner::Whole);
-                match how {
-                    "closing" => return,
-                    "garbage" => {
-                        let _ = stream.write_all(&[b'x'; 3000]);
-                    }
-                    // The beginning of a record of 16 KiB that never comes.
-                    "dripping" => {
-                        let record = [&[22, 3, 3, 64, 0][..], &[0; 40]].concat();
-                        act(
-                            &mut stream,
-                            &Act::Say(record),
-                            Manner::Drip(Duration::from_millis(50)),
-                        );
-                    }
-                    _ => {}
-                }
-                let _ = stream.read_to_end(&mut Vec::new());
+                play(&mut stream, &script, Pacing::Whole);
+                spoil_handshake(stream, how);
             });
             assert_failed(&dialogue, how, &ended);
             assert!(

@@ -268,12 +268,8 @@ fn assert_read_back(json: &str, folder: &Path) {
     assert!(found["bcc"].is_null() && found["date"] == true, "{found}");
 }
 
-#[test]
-#[ignore = "needs a python3 with aiosmtpd"]
-fn mail_to_aiosmtpd_with_starttls_and_login_required() {
-    let folder = tempfile::tempdir().unwrap();
-    let script = READ_BACK.to_owned()
-        + "
+/// A mail server that wants STARTTLS, then a login with LOGIN; `mail.json` is what it read back.
+const AIOSMTPD: &str = "
 import asyncio, ssl, sys
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 class Handler:
@@ -293,6 +289,12 @@ async def main():
     await server.serve_forever()
 asyncio.run(main())
 ";
+
+#[test]
+#[ignore = "needs a python3 with aiosmtpd"]
+fn mail_to_aiosmtpd_with_starttls_and_login_required() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = READ_BACK.to_owned() + AIOSMTPD;
     let certificates = Path::new(CA_FILE).parent().unwrap().to_str().unwrap();
     let (_server, port) = python(&script, &[folder.path().to_str().unwrap(), certificates]);
     let flags = [
@@ -340,12 +342,9 @@ asyncio.run(main())
     );
 }
 
-#[test]
-#[ignore = "needs exim4 and root"]
-fn mail_to_exim_is_found_in_the_mailbox() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().display();
-    let port = free_port();
+/// Starts an exim that delivers to `box/mail` in the folder.
+fn start_exim(folder: &Path, port: u16) -> Peer {
+    let root = folder.display();
     let configuration = format!(
         "spool_directory = {root}/spool\nlog_file_path = {root}/spool/log_%slog\npid_file_path = {root}/spool/pid\n\
          local_interfaces = 127.0.0.1\ndaemon_smtp_ports = {port}\nprimary_hostname = mx.y.test\ntls_advertise_hosts =\n\
@@ -355,9 +354,9 @@ fn mail_to_exim_is_found_in_the_mailbox() {
          nowhere:\n  driver = redirect\n  data = :blackhole:\n\
          begin transports\nmailbox:\n  driver = appendfile\n  file = {root}/box/mail\n  user = Debian-exim\n  group = Debian-exim\n  mode = 0644\n"
     );
-    let path = folder.path().join("exim.conf");
+    let path = folder.join("exim.conf");
     std::fs::write(&path, configuration).unwrap();
-    std::fs::create_dir(folder.path().join("box")).unwrap();
+    std::fs::create_dir(folder.join("box")).unwrap();
     let shell = format!(
         "chmod 755 {root} && chown Debian-exim {root}/box && mkdir {root}/spool && chown Debian-exim {root}/spool"
     );
@@ -376,8 +375,16 @@ fn mail_to_exim_is_found_in_the_mailbox() {
         .args(["-bdf", "-q1h"])
         .spawn()
         .expect("exim is installed");
-    let _exim = Peer(exim);
     await_listener(port);
+    Peer(exim)
+}
+
+#[test]
+#[ignore = "needs exim4 and root"]
+fn mail_to_exim_is_found_in_the_mailbox() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _exim = start_exim(folder.path(), port);
     let ended = send(
         &port.to_string(),
         folder.path(),

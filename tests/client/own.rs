@@ -190,6 +190,10 @@ fn json(ended: &Ended) -> serde_json::Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
 }
 
+fn number(report: &serde_json::Value, key: &str) -> u64 {
+    report[key].as_u64().expect("a number")
+}
+
 #[test]
 fn floods_come_back_whole_and_the_books_balance() {
     let config = format!(
@@ -206,7 +210,6 @@ fn floods_come_back_whole_and_the_books_balance() {
         assert_eq!(ended.code, 0, "{kind}: {ended:?}");
         json(&ended)
     };
-    let number = |report: &serde_json::Value, key: &str| report[key].as_u64().expect("a number");
 
     let tcp = flood(
         "tcp",
@@ -218,10 +221,8 @@ fn floods_come_back_whole_and_the_books_balance() {
         (12_000, 12_000),
         "{tcp}"
     );
-    assert_eq!(
-        metric(&server, "netlab_sessions_accepted_total", "tcp-echo"),
-        4
-    );
+    let accepted = metric(&server, "netlab_sessions_accepted_total", "tcp-echo");
+    assert_eq!(accepted, 4);
 
     // A window of 8 fits into any socket buffer, so that nothing need be lost.
     let udp = flood(
@@ -267,23 +268,12 @@ fn pings_tell_lost_from_duplicate_from_corrupt() {
         .map(|address| address.port().to_string())
         .collect();
     let ping = |port: &str, wait: &str, code: i32| {
-        let ended = run(&[
-            "ping",
-            "127.0.0.1",
-            port,
-            "-c",
-            "110",
-            "-i",
-            "2ms",
-            "-W",
-            wait,
-            "--json",
-        ]);
+        let command = format!("ping 127.0.0.1 {port} -c 110 -i 2ms -W {wait} --json");
+        let ended = run(&command.split(' ').collect::<Vec<_>>());
         assert_eq!(ended.code, code, "{ended:?}");
         json(&ended)
     };
     let lossy = ping(&ports[0], "1s", 0);
-    let number = |report: &serde_json::Value, key: &str| report[key].as_u64().expect("a number");
     assert_eq!(number(&lossy, "sent"), 110);
     assert!((25..=55).contains(&number(&lossy, "lost")), "{lossy}");
     assert_eq!(

@@ -87,20 +87,8 @@ fn odd_answers_are_told_apart() {
         }
     });
     let port = server.port().to_string();
-    let ended = run(&[
-        "ping",
-        "127.0.0.1",
-        &port,
-        "-c",
-        "6",
-        "-i",
-        "50ms",
-        "-W",
-        "300ms",
-        "-s",
-        "100",
-        "--json",
-    ]);
+    let command = format!("ping 127.0.0.1 {port} -c 6 -i 50ms -W 300ms -s 100 --json");
+    let ended = run(&command.split(' ').collect::<Vec<_>>());
     assert_eq!(ended.code, 0, "{ended:?}");
     let events: Vec<serde_json::Value> = ended
         .stdout

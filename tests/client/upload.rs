@@ -131,23 +131,43 @@ impl Folder {
 #[test]
 fn every_handshake_with_a_plain_server() {
     let folder = Folder::new();
-    let path = folder.file("ä.bin", &[0, 1, 2, 255]);
-    for kind in Handshake::ALL {
-        for plain in [true, false] {
+    let full = folder.file("ä.bin", &[0, 1, 2, 255]);
+    let empty = folder.file("empty", b"");
+    for (kind, path) in Handshake::ALL
+        .iter()
+        .flat_map(|&kind| [(kind, &full), (kind, &empty)])
+    {
+        for flag in [&["--plain"][..], &[], &["--sha256"]] {
             let (server, files) = plain_server(kind);
-            let flags: &[&str] = if plain {
-                &["--plain", "--handshake", kind.name()]
-            } else {
-                &["--handshake", kind.name()]
-            };
-            let ended = upload(server, flags, &[&path]);
+            let flags = [flag, &["--handshake", kind.name()]].concat();
+            let ended = upload(server, &flags, &[path]);
             assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{kind}");
+            let bytes = std::fs::read(path).unwrap();
+            let (path_text, size) = (path.display(), bytes.len());
             assert_eq!(
                 ended.stdout,
-                format!("{}: 4 B sent, not acknowledged\n", path.display())
+                format!("{path_text}: {size} B sent, not acknowledged\n")
             );
-            assert_eq!(files.recv().unwrap(), ("ä.bin".into(), vec![0, 1, 2, 255]));
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert_eq!(files.recv().unwrap(), (name.to_owned(), bytes));
+            assert!(files.try_recv().is_err(), "it was sent once");
         }
+    }
+}
+
+#[test]
+fn empty_files_between_others_reach_a_plain_server() {
+    let folder = Folder::new();
+    for order in [["", "", "x"], ["x", "", "y"]] {
+        let paths: Vec<_> = (0..3)
+            .map(|number| folder.file(&number.to_string(), order[number].as_bytes()))
+            .collect();
+        let (server, files) = plain_server(Handshake::HmacMd5);
+        let ended = upload(server, &[], &[&paths[0], &paths[1], &paths[2]]);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{order:?}");
+        assert_eq!(ended.stdout.matches("sent, not acknowledged").count(), 3);
+        let bodies: Vec<_> = files.try_iter().map(|(_, body)| body).collect();
+        assert_eq!(bodies, order.map(|text| text.as_bytes().to_vec()));
     }
 }
 
@@ -222,21 +242,24 @@ fn a_wrong_secret_is_refused() {
     let folder = Folder::new();
     let path = folder.file("a", b"x");
     let secret = folder.file("secret", b"open barley\n");
+    let empty = folder.file("empty", b"");
     let (server, _files) = plain_server(Handshake::HmacMd5);
-    let ended = upload(
-        server,
-        &["--secret-file", secret.to_str().unwrap()],
-        &[&path],
-    );
-    assert_eq!(ended.code, 77, "{ended:?}");
-    assert!(
-        ended
-            .stderr
-            .contains("is the secret right, and is hmac-md5 the server's handshake?"),
-        "{}",
-        ended.stderr
-    );
-    assert!(!ended.stderr.contains("barley"));
+    for path in [&path, &empty] {
+        let ended = upload(
+            server,
+            &["--secret-file", secret.to_str().unwrap()],
+            &[path],
+        );
+        assert_eq!(ended.code, 77, "{ended:?}");
+        assert!(
+            ended
+                .stderr
+                .contains("is the secret right, and is hmac-md5 the server's handshake?"),
+            "{}",
+            ended.stderr
+        );
+        assert!(!ended.stderr.contains("barley"));
+    }
     let ended = upload(
         server,
         &[

@@ -16,7 +16,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use netlab_reactor::config::{Config, Overrides};
-use netlab_reactor::metrics::Gauges;
+use netlab_reactor::ending::Phase;
+use netlab_reactor::metrics::{Gauges, ListenerMetrics};
 use netlab_reactor::reactor::Turn;
 use netlab_reactor::serve;
 use netlab_reactor::sys::unix::Unix;
@@ -66,6 +67,8 @@ pub(crate) struct Seen {
     pub(crate) active: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+    /// Sessions that a time-out ended, by phase.
+    pub(crate) timed_out: [u64; Phase::ALL.len()],
     pub(crate) gauges: Gauges,
     /// The most that pages held at the end of a turn.
     pub(crate) page_bytes_peak: usize,
@@ -170,6 +173,10 @@ fn turn_until_stopped(
             active: listeners().map(|l| l.active).sum(),
             bytes_in: listeners().map(|l| l.bytes_in).sum(),
             bytes_out: listeners().map(|l| l.bytes_out).sum(),
+            timed_out: Phase::ALL.map(|phase| {
+                let count = |l: &ListenerMetrics| l.timed_out[phase as usize];
+                listeners().map(count).sum()
+            }),
             gauges: metrics.gauges,
             page_bytes_peak,
         };

@@ -1,5 +1,5 @@
 //! The web server: every request has its one answer, in order and whole, from memory and by sendfile. Where files are
-//! replaced or grow meanwhile, an answer is one version of its file; if one is written anew under its inode, it may end short.
+//! replaced or grow meanwhile, an answer is one version of its file; if one is rewritten under its inode, it may end short.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};

@@ -56,7 +56,7 @@ fn ask(setting: &mut Setting<'_>) -> Ask {
         setting.rng.below(50)
     );
     let text = |method: &str, url: &str, rest: &str| {
-        format!("{method} {url} HTTP/1.1\r\nHost: x\r\n{rest}\r\n")
+        format!("{method} {url} HTTP/1.1\r\nHost: localhost\r\n{rest}\r\n")
     };
     let url = format!("http://web.example{path}");
     let (request, is_head, answer) = match setting.rng.below(10) {

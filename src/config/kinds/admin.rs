@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use super::{HEAD_BYTES_MAX, StreamConfig};
+use super::{HEAD_BYTES_MAX, StreamConfig, read_hosts};
 use crate::config::section::Section;
 
 /// The keys of kind `admin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminConfig {
+    /// Names under which the pages are answered, beside addresses and `localhost`. Key `hosts`,
+    /// default none.
+    pub hosts: Vec<String>,
     /// Silence between two requests, or refusal to take the answer. Key `idle_timeout`,
     /// default 60 s.
     pub idle_timeout: Duration,
@@ -22,6 +25,7 @@ pub struct AdminConfig {
 impl Default for AdminConfig {
     fn default() -> AdminConfig {
         AdminConfig {
+            hosts: Vec::new(),
             idle_timeout: Duration::from_secs(60),
             head_timeout: Duration::from_secs(10),
             head_bytes_max: HEAD_BYTES_MAX,
@@ -35,7 +39,10 @@ impl Default for AdminConfig {
 impl AdminConfig {
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> AdminConfig {
-        let mut config = AdminConfig::default();
+        let mut config = AdminConfig {
+            hosts: read_hosts(section),
+            ..AdminConfig::default()
+        };
         section.timeout("idle_timeout", &mut config.idle_timeout);
         section.timeout("head_timeout", &mut config.head_timeout);
         config.stream.read(section);

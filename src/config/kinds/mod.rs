@@ -12,7 +12,8 @@
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-use super::section::Section;
+use super::section::{Section, string};
+use crate::http::target::{Authority, Host};
 
 mod admin;
 mod proxy;
@@ -29,7 +30,8 @@ pub use web::*;
 /// Connections that one listener serves at once, unless it is told otherwise: 65,536.
 pub const CONNECTIONS_MAX: usize = 65_536;
 
-/// Clients beyond `max_connections` that a web server tells so at a time; those beyond these wait in the kernel's queue.
+/// Clients beyond `max_connections` that a web server tells so at a time; those beyond these wait
+/// in the kernel's queue.
 const REFUSALS_MAX: usize = 256;
 
 /// Bytes of a request's or a response's head, unless the listener is told otherwise: 16 KiB.
@@ -104,8 +106,8 @@ impl Kind {
         }
     }
 
-    /// Connections open at once; `None` for the kinds that have no connections. A web server has some more than it serves,
-    /// to be able to refuse them with an answer.
+    /// Connections open at once; `None` for the kinds that have no connections. A web server has
+    /// some more than it serves, to be able to refuse them with an answer.
     pub fn connections_max(&self) -> Option<usize> {
         let served = self.stream()?.connections_max;
         Some(match self {
@@ -114,7 +116,8 @@ impl Kind {
         })
     }
 
-    /// The lowest source port whose datagrams are answered; `None` for the kinds that answer no datagrams.
+    /// The lowest source port whose datagrams are answered; `None` for the kinds that answer no
+    /// datagrams.
     pub fn source_port_min(&self) -> Option<u16> {
         match self {
             Kind::UdpEcho(config) => Some(config.source_port_min),
@@ -195,7 +198,8 @@ pub(super) const KINDS: [Row; 9] = {
 /// What every kind over streams can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamConfig {
-    /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`]; of an admin listener 256.
+    /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`]; of an admin
+    /// listener 256.
     pub connections_max: usize,
 }
 
@@ -217,8 +221,8 @@ impl StreamConfig {
 /// What every kind over datagrams can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatagramConfig {
-    /// Datagrams a second from one source address, loopback exempt; `None` for no limit. Key `source_rate_max` (0 for none),
-    /// default [`SOURCE_RATE_MAX`].
+    /// Datagrams a second from one source address, loopback exempt; `None` for no limit. Key
+    /// `source_rate_max` (0 for none), default [`SOURCE_RATE_MAX`].
     pub source_rate_max: Option<NonZeroU32>,
 }
 
@@ -235,4 +239,21 @@ impl DatagramConfig {
     fn read(&mut self, section: &mut Section<'_>) {
         section.rate("source_rate_max", &mut self.source_rate_max);
     }
+}
+
+/// Reads `hosts`.
+fn read_hosts(section: &mut Section<'_>) -> Vec<String> {
+    let expected = "the name of a host, without a port";
+    let hosts = section.list("hosts", expected, |value| {
+        let text = string(value)?;
+        let host = text.strip_suffix('.').unwrap_or(text);
+        match Authority::parse(host) {
+            Some(Authority {
+                host: Host::Name(name),
+                port: None,
+            }) if name == host => Ok(host.to_ascii_lowercase()),
+            _ => Err(format!("is {text:?}")),
+        }
+    });
+    hosts.unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{HEAD_BYTES_MAX, StreamConfig};
+use super::{HEAD_BYTES_MAX, StreamConfig, read_hosts};
 use crate::buffer::PAGE_BYTES;
 use crate::config::section::{Section, integer, string};
 use crate::config::value::Upstream;
@@ -21,8 +21,8 @@ const HEAD_BYTES: RangeInclusive<usize> = 256..=PAGE_BYTES;
 pub enum Ports {
     /// `[]`: every port.
     Any,
-    /// 80, 443 and those from 1024 on. Below stand mail, shells and the like, to which a request may be made to look like one
-    /// of their own.
+    /// 80, 443 and those from 1024 on. Below stand mail, shells and the like, to which a request
+    /// may be made to look like one of their own.
     Web,
     /// These only; never empty.
     Only(Vec<u16>),
@@ -77,13 +77,16 @@ pub const CACHE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// The keys of kind `proxy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyConfig {
-    /// Address ranges that may be reached although they are loopback, private, link-local or
-    /// otherwise refused. Key `allow_destinations`, default none.
+    /// Names under which pages in the address-bar form are answered, beside addresses and
+    /// `localhost`. Key `hosts`, default none.
+    pub hosts: Vec<String>,
+    /// Address ranges that may be reached although they are loopback, private, link-local, of this
+    /// machine or otherwise refused. Key `allow_destinations`, default none.
     pub allow_destinations: Vec<IpNet>,
     /// Ports that CONNECT may reach. Key `connect_ports`, default port 443 only.
     pub connect_ports: Ports,
-    /// Ports that requests with a URI and those in the address-bar form may reach. Key `forward_ports`, default
-    /// [`Ports::Web`].
+    /// Ports that requests with a URI and those in the address-bar form may reach. Key
+    /// `forward_ports`, default [`Ports::Web`].
     pub forward_ports: Ports,
     /// The one origin of a gateway; `None` for a forward proxy. Key `upstream`, default none.
     pub upstream: Option<Upstream>,
@@ -93,13 +96,15 @@ pub struct ProxyConfig {
     /// Key `upstream_timeout`, default 60 s.
     pub upstream_timeout: Duration,
     /// Silence between two requests, within a request body or in both directions of a tunnel, or
-    /// refusal to take the answer, after which a client is dropped. Key `idle_timeout`, default 60 s.
+    /// refusal to take the answer, after which a client is dropped. Key `idle_timeout`, default 60
+    /// s.
     pub idle_timeout: Duration,
-    /// Bytes a second that a request body must bring while the origin takes it: each byte buys its share of a second, and
-    /// `idle_timeout` is the most that can be in hand. `None` for no minimum. Key `min_body_rate` (0 for none), default 240.
+    /// Bytes a second that a request body must bring while the origin takes it: each byte buys its
+    /// share of a second, and `idle_timeout` is the most that can be in hand. `None` for no
+    /// minimum. Key `min_body_rate` (0 for none), default 240.
     pub body_rate_min: Option<NonZeroU32>,
-    /// Time from the end of a request to the head of its final response, whatever interim responses come meanwhile. Key
-    /// `response_timeout`, default 5 min.
+    /// Time from the end of a request to the head of its final response, whatever interim responses
+    /// come meanwhile. Key `response_timeout`, default 5 min.
     pub response_timeout: Duration,
     /// Time for a whole request head, from its first byte on. Key `head_timeout`, default 10 s.
     pub head_timeout: Duration,
@@ -110,8 +115,8 @@ pub struct ProxyConfig {
     pub cache: Cache,
     /// What every kind over streams has.
     pub stream: StreamConfig,
-    /// Connections at once from one IPv4 address or IPv6 /64; who has more is answered with 429. `None` for no limit. Key
-    /// `max_connections_per_address` (0 for none), default none.
+    /// Connections at once from one IPv4 address or IPv6 /64; who has more is answered with 429.
+    /// `None` for no limit. Key `max_connections_per_address` (0 for none), default none.
     pub connections_per_address_max: Option<NonZeroU32>,
 }
 
@@ -119,6 +124,7 @@ impl ProxyConfig {
     /// The defaults, with the given cache.
     pub fn new(cache: Cache) -> ProxyConfig {
         ProxyConfig {
+            hosts: Vec::new(),
             allow_destinations: Vec::new(),
             connect_ports: Ports::Only(vec![443]),
             forward_ports: Ports::Web,
@@ -139,6 +145,7 @@ impl ProxyConfig {
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> ProxyConfig {
         let mut config = ProxyConfig::new(Cache::read(section));
+        config.hosts = read_hosts(section);
         let ranges = r#"an address range such as "127.0.0.0/8" or "::1""#;
         let allowed = section.list("allow_destinations", ranges, |value| {
             let text = string(value)?;

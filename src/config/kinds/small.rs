@@ -7,8 +7,9 @@ use super::{DatagramConfig, StreamConfig};
 use crate::config::section::Section;
 use crate::config::value::Fraction;
 
-/// The lowest source port whose datagrams are answered, unless the listener is told otherwise: 1,024. Below it stand the
-/// services that may answer whatever reaches them, such as echo (7), chargen (19) and DNS (53); clients have ports above it.
+/// The lowest source port whose datagrams are answered, unless the listener is told otherwise:
+/// 1,024. Below it stand the services that may answer whatever reaches them, such as echo (7),
+/// chargen (19) and DNS (53); clients have ports above it.
 pub const SOURCE_PORT_MIN: u16 = 1024;
 
 /// What an echo does to the bytes. Key `transform`.
@@ -64,8 +65,8 @@ pub struct UdpEchoConfig {
     pub transform: Transform,
     /// What every kind over datagrams has.
     pub datagram: DatagramConfig,
-    /// The lowest source port whose datagrams are answered. Key `source_port_min` (0 for any), default
-    /// [`SOURCE_PORT_MIN`].
+    /// The lowest source port whose datagrams are answered. Key `source_port_min` (0 for any),
+    /// default [`SOURCE_PORT_MIN`].
     pub source_port_min: u16,
 }
 
@@ -97,8 +98,8 @@ pub struct UdpPingConfig {
     pub loss: Fraction,
     /// Share of answers that are sent twice. Key `duplicate`, default 0.
     pub duplicate: Fraction,
-    /// Share of answers that are held back, so that the next one overtakes them if it comes within `reorder_hold`.
-    /// Key `reorder`, default 0.
+    /// Share of answers that are held back, so that the next one overtakes them if it comes within
+    /// `reorder_hold`. Key `reorder`, default 0.
     pub reorder: Fraction,
     /// Share of answers in which one bit is flipped. Key `corrupt`, default 0.
     pub corrupt: Fraction,
@@ -106,17 +107,18 @@ pub struct UdpPingConfig {
     pub delay: Duration,
     /// The most that is added to `delay`, at random and uniformly. Key `jitter`, default 0.
     pub jitter: Duration,
-    /// What is added to `delay` for those that `reorder` holds back. Key `reorder_hold`, default 20 ms.
+    /// What is added to `delay` for those that `reorder` holds back. Key `reorder_hold`, default 20
+    /// ms.
     pub reorder_hold: Duration,
-    /// Memory that answers which are held back may take; those beyond are dropped, as by a router whose queue is full.
-    /// Key `max_delayed_bytes`, default 16 MiB.
+    /// Memory that answers which are held back may take; those beyond are dropped, as by a router
+    /// whose queue is full. Key `max_delayed_bytes`, default 16 MiB.
     pub delayed_bytes_max: usize,
     /// Seed of the random stream; `None` takes a new one at each start. Key `seed`, default none.
     pub seed: Option<u64>,
     /// What every kind over datagrams has.
     pub datagram: DatagramConfig,
-    /// The lowest source port whose datagrams are answered. Key `source_port_min` (0 for any), default
-    /// [`SOURCE_PORT_MIN`].
+    /// The lowest source port whose datagrams are answered. Key `source_port_min` (0 for any),
+    /// default [`SOURCE_PORT_MIN`].
     pub source_port_min: u16,
 }
 

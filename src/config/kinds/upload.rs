@@ -61,16 +61,17 @@ pub struct UploadConfig {
     /// Bytes of the JSON header of one file. Key `max_header_bytes`,
     /// default 64 KiB.
     pub header_bytes_max: usize,
-    /// Files that one connection may store in one turn before the others get theirs; each takes about a tenth of a
-    /// millisecond. Key `files_per_turn`, default 16.
+    /// Files that one connection may store in one turn before the others get theirs; each takes
+    /// about a tenth of a millisecond. Key `files_per_turn`, default 16.
     pub files_per_turn_max: usize,
     /// Time for the handshake and the login together, and for the whole header of a file from its
     /// first byte on. Key `handshake_timeout`, default 10 s.
     pub handshake_timeout: Duration,
     /// Silence of a client between and within files. Key `idle_timeout`, default 60 s.
     pub idle_timeout: Duration,
-    /// Bytes a second that a file must bring: each byte buys its share of a second, and `idle_timeout` is the most that can
-    /// be in hand. `None` for no minimum. Key `min_body_rate` (0 for none), default 240.
+    /// Bytes a second that a file must bring: each byte buys its share of a second, and
+    /// `idle_timeout` is the most that can be in hand. `None` for no minimum. Key `min_body_rate`
+    /// (0 for none), default 240.
     pub body_rate_min: Option<NonZeroU32>,
     /// What every kind over streams has.
     pub stream: StreamConfig,

@@ -1,4 +1,5 @@
-//! Kind `http`: a web server. How a folder is served stands in [`FilesConfig`], which its sites have too.
+//! Kind `http`: a web server. How a folder is served stands in [`FilesConfig`], which its sites
+//! have too.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
@@ -50,7 +51,8 @@ pub struct HttpConfig {
     pub root: Option<PathBuf>,
     /// How it is served.
     pub files: FilesConfig,
-    /// Other folders, for some hosts or paths. Key `site`, a list of tables `[[listener.site]]`, default none.
+    /// Other folders, for some hosts or paths. Key `site`, a list of tables `[[listener.site]]`,
+    /// default none.
     pub sites: Vec<SiteConfig>,
     /// Where a line for each request goes. Key `access_log`, default nowhere.
     pub access_log: Option<AccessLog>,
@@ -66,9 +68,9 @@ pub struct HttpConfig {
     pub head_timeout: Duration,
     /// Silence within a request body after which it is given up. Key `body_timeout`, default 30 s.
     pub body_timeout: Duration,
-    /// Bytes a second that a request body must bring: each byte buys its share of a second, and `body_timeout` is the most
-    /// that can be in hand, so that a drip does not last for ever. `None` for no minimum. Key `min_body_rate` (0 for none),
-    /// default 240.
+    /// Bytes a second that a request body must bring: each byte buys its share of a second, and
+    /// `body_timeout` is the most that can be in hand, so that a drip does not last for ever.
+    /// `None` for no minimum. Key `min_body_rate` (0 for none), default 240.
     pub body_rate_min: Option<NonZeroU32>,
     /// Bytes of a request head. Key `max_head_bytes`, default [`HEAD_BYTES_MAX`].
     pub head_bytes_max: usize,
@@ -82,14 +84,16 @@ pub struct HttpConfig {
     /// Files that are kept open for the next request, for each root. Key `max_open_files`, default
     /// 1,024.
     pub open_files_max: usize,
-    /// Bytes of answers that are kept in memory, for each root. Key `max_memory_bytes`, default 64 MiB.
+    /// Bytes of answers that are kept in memory, for each root. Key `max_memory_bytes`, default 64
+    /// MiB.
     pub memory_bytes_max: usize,
     /// What TLS needs, for `https`. Key `tls`, default none.
     pub tls: Option<TlsFiles>,
     /// What every kind over streams has; connections beyond `max_connections` are answered 503.
     pub stream: StreamConfig,
-    /// Connections at once from one IPv4 address or one IPv6 /64; those beyond are answered 429. `None` for no limit, as
-    /// behind a proxy all clients have one address. Key `max_connections_per_address` (0 for none), default none.
+    /// Connections at once from one IPv4 address or one IPv6 /64; those beyond are answered 429.
+    /// `None` for no limit, as behind a proxy all clients have one address. Key
+    /// `max_connections_per_address` (0 for none), default none.
     pub connections_per_address_max: Option<NonZeroU32>,
 }
 

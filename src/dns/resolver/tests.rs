@@ -64,7 +64,8 @@ impl Bench {
             .expect("another number of queries was sent")
     }
 
-    /// The query for A of the two that a lookup starts with; the one for AAAA is answered with "none".
+    /// The query for A of the two that a lookup starts with; the one for AAAA is answered with
+    /// "none".
     fn take_v4(&mut self) -> Transmit {
         let [v6, v4] = self.take();
         assert_eq!((family(&v6), family(&v4)), (Family::V6, Family::V4));
@@ -544,9 +545,9 @@ const TROUBLES: [(Trouble, Failure); 6] = [
 ];
 
 impl Bench {
-    /// Looks `host` up with the search list `a.test b.test c.test`, `trouble` befalling the questions of one of the
-    /// names: both, or the one for AAAA. Only the name `with_address`, if any, has an address. The names that were
-    /// asked for, in order, and the answer.
+    /// Looks `host` up with the search list `a.test b.test c.test`, `trouble` befalling the
+    /// questions of one of the names: both, or the one for AAAA. Only the name `with_address`, if
+    /// any, has an address. The names that were asked for, in order, and the answer.
     fn walk(
         trouble: Trouble,
         at: &str,
@@ -797,8 +798,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens, the invariants hold (each step checks them), each query handed out is finished
-    /// once, and whoever waits is woken before the lookup's time is up.
+    /// Whatever happens, the invariants hold (each step checks them), each query handed out is
+    /// finished once, and whoever waits is woken before the lookup's time is up.
     #[test]
     fn whoever_waits_is_woken(steps in proptest::collection::vec(step(), 0..120)) {
         let search = vec!["search.test".to_owned()];

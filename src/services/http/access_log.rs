@@ -1,13 +1,15 @@
 //! The access log: a line for each answer, in Combined Log Format or as JSON.
 //!
 //! The rules:
-//! 1. A line is written when its answer is queued: the bytes are those of its body, whether or not the client takes them, and
-//!    the seconds are those from the first byte of the request on.
-//! 2. Lines are collected and leave together, at the end of a turn or when [`BATCH_BYTES`] are full. What cannot leave (the
-//!    disk is full, nobody reads the pipe) waits within [`WAITING_BYTES_MAX`]; beyond, lines are dropped and counted. A line
-//!    that was cut by a full disk does not share its line with the next one, also after another start.
-//! 3. No client can forge a line or hide in one: in Combined Log Format quotes, backslashes and all bytes but printable ASCII
-//!    are written as `\xHH`; in JSON what cannot be seen is written as `\uHHHH`.
+//! 1. A line is written when its answer is queued: the bytes are those of its body, whether or not
+//!    the client takes them, and the seconds are those from the first byte of the request on.
+//! 2. Lines are collected and leave together, at the end of a turn or when [`BATCH_BYTES`] are
+//!    full. What cannot leave (the disk is full, nobody reads the pipe) waits within
+//!    [`WAITING_BYTES_MAX`]; beyond, lines are dropped and counted. A line that was cut by a full
+//!    disk does not share its line with the next one, also after another start.
+//! 3. No client can forge a line or hide in one: in Combined Log Format quotes, backslashes and all
+//!    bytes but printable ASCII are written as `\xHH`; in JSON what cannot be seen is written as
+//!    `\uHHHH`.
 //!
 //! Not here: rotation. Whoever moves the file away sends SIGUSR1 or SIGHUP, and it is made anew.
 
@@ -128,8 +130,8 @@ fn open(place: &config::AccessLog, disk: &mut dyn Disk) -> io::Result<File> {
     }
 }
 
-/// Whether a log ends with half a line, such as one that a full disk cut before an earlier process ended; `None` where that
-/// cannot be known, as of a pipe.
+/// Whether a log ends with half a line, such as one that a full disk cut before an earlier process
+/// ended; `None` where that cannot be known, as of a pipe.
 fn ends_within_a_line(file: &File, disk: &mut dyn Disk) -> Option<bool> {
     let metadata = disk.metadata(file).ok()?;
     let (FileKind::Regular, mut last) = (metadata.kind, [b'\n']) else {

@@ -557,6 +557,45 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
+/// What an answer has of a file.
+enum Contents {
+    Small(Vec<u8>),
+    /// It is read when it is sent.
+    Large(Version),
+}
+
+/// Reads a small file, or notes the version of another; and what the file was then.
+fn read(
+    file: &File,
+    mut metadata: Metadata,
+    out: &mut Out<'_, '_>,
+) -> io::Result<(Contents, Metadata)> {
+    for _ in 0..READS_MAX {
+        let contents = match metadata.len > SMALL_BYTES_MAX {
+            true => out
+                .cx
+                .disk
+                .version(file, &metadata)
+                .ok()
+                .map(Contents::Large),
+            false => {
+                let mut bytes = vec![0; metadata.len as usize];
+                read_whole(out, file, &mut bytes)?.then_some(Contents::Small(bytes))
+            }
+        };
+        let now = out.cx.disk.metadata(file)?;
+        // A file that changed while it was read would make an answer of two versions.
+        if let Some(contents) = contents
+            && now == metadata
+        {
+            return Ok((contents, metadata));
+        }
+        metadata = now;
+    }
+    let version = out.cx.disk.version(file, &metadata)?;
+    Ok((Contents::Large(version), metadata))
+}
+
 /// Reads from the beginning until `into` is full; whether there was as much.
 fn read_whole(out: &mut Out<'_, '_>, file: &File, mut into: &mut [u8]) -> io::Result<bool> {
     let mut offset = 0;
@@ -635,34 +674,13 @@ impl Representation {
     /// Reads a small file, remembers a large one; and what the file was then.
     fn new(
         file: File,
-        mut metadata: Metadata,
+        metadata: Metadata,
         content_type: &str,
         lines: &[u8],
         coding: Coding,
         out: &mut Out<'_, '_>,
     ) -> io::Result<(Self, Metadata)> {
-        let (mut body, mut version) = (None, None);
-        for _ in 0..READS_MAX {
-            let is_whole = match metadata.len > SMALL_BYTES_MAX {
-                true => {
-                    version = out.cx.disk.version(&file, &metadata).ok();
-                    version.is_some()
-                }
-                false => {
-                    let mut bytes = vec![0; metadata.len as usize];
-                    let is_whole = read_whole(out, &file, &mut bytes)?;
-                    body = Some(bytes);
-                    is_whole
-                }
-            };
-            let now = out.cx.disk.metadata(&file)?;
-            // A file that changed while it was read would make an answer of two versions.
-            if is_whole && now == metadata {
-                break;
-            }
-            (body, version) = (None, None);
-            metadata = now;
-        }
+        let (contents, metadata) = read(&file, metadata, out)?;
         let modified_s = unix_s(metadata.modified);
         let dated = match modified_s == unix_s(metadata.changed) {
             true => Dated::ByClock,
@@ -693,18 +711,12 @@ impl Representation {
         whole.extend_from_slice(lines);
         put_head_end(&mut whole);
         let head_bytes = whole.len();
-        let file = match body {
-            Some(body) => {
+        let file = match contents {
+            Contents::Small(body) => {
                 whole.extend_from_slice(&body);
                 None
             }
-            None => {
-                let version = match version {
-                    Some(version) => version,
-                    None => out.cx.disk.version(&file, &metadata)?,
-                };
-                Some((file, Rc::new(version)))
-            }
+            Contents::Large(version) => Some((file, Rc::new(version))),
         };
         whole.shrink_to_fit();
         let made = Self {

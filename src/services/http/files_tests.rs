@@ -556,7 +556,7 @@ fn a_time_that_was_set_is_shown_and_is_a_condition() {
                 "If-Unmodified-Since: Thu, 01 Jan 1959 00:00:00 GMT".into(),
                 412,
             ),
-            // Whoever set it may have set it before: parts are not joined by it.
+            // Another version may have been given the same time: parts are not joined by it.
             (format!("Range: bytes=0-0\r\nIf-Range: {text}"), 200),
         ] {
             let answer = s.get("/a", &format!("{condition}\r\n"));

@@ -20,8 +20,10 @@
 //! 2. Bodies are validated and passed on as they come, never collected. A chunked one keeps its
 //!    chunks, framed anew and without extensions, unless the client speaks HTTP/1.0; one that lasts
 //!    until the origin closes gets chunks, unless the client speaks HTTP/1.0.
-//! 3. Nobody is connected to whose address is refused, however it was written, and a name is refused as a whole. The
-//!    configured upstream of a gateway is exempt.
+//! 3. Nobody is connected to whose address is refused, however it was written, and a name is refused as a whole. Nor is
+//!    this machine by its public address, which shows once the connection is made: it trusts itself. The configured
+//!    upstream of a gateway is exempt, and what `allow_destinations` holds. Then still, requests do not go around:
+//!    `Via` tells one that was here before, the address of its sender one that came out of a tunnel of this service.
 //! 4. What was broken off is never made to look complete: once a byte of an answer went out, a failure closes the connection.
 //! 5. Room for an answer of our own is asked for before a head is read, so that such an answer never waits.
 //!
@@ -31,6 +33,7 @@
 //! Deliberately not here: keeping answers, `Upgrade`, TLS to origins, authentication, and parking connections of clients that
 //! have left.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -44,7 +47,7 @@ use crate::ending::{Error, Phase};
 use crate::http::body::{BodyDecoder, BodyError};
 use crate::http::head::{BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::{Method, Status as Code, Version};
-use crate::service::{Cx, Io, Link, Peer, Service};
+use crate::service::{Cx, Ends, Io, Link, Peer, Service};
 use crate::services::addresses::{Address, Addresses};
 
 mod exchange;
@@ -63,12 +66,16 @@ use tunnel::{TUNNEL_OPEN, Tunnel};
 pub struct Proxy {
     rules: Rules,
     addresses: Addresses,
+    /// Our ends of the tunnels that are open.
+    tunnels: HashSet<SocketAddr, foldhash::fast::RandomState>,
     /// The head that is being written, kept for its memory only.
     scratch: Vec<u8>,
 }
 
 /// What the configuration says, ready for use.
 struct Rules {
+    /// Names of ours, under which pages in the address-bar form are answered.
+    hosts: Vec<String>,
     policy: AddressPolicy,
     connect_ports: Ports,
     forward_ports: Ports,
@@ -95,6 +102,8 @@ pub struct Conn {
     origin: Origin,
     /// Where this connection is counted.
     address: Option<Address>,
+    /// Where it came from.
+    peer: Option<SocketAddr>,
 }
 
 enum State {
@@ -156,6 +165,7 @@ impl Proxy {
         let gateway = config.upstream.as_ref();
         Self {
             rules: Rules {
+                hosts: config.hosts.clone(),
                 policy: AddressPolicy::new(config.allow_destinations.iter().copied()),
                 connect_ports: config.connect_ports.clone(),
                 forward_ports: config.forward_ports.clone(),
@@ -174,6 +184,7 @@ impl Proxy {
                 head_timeout: config.head_timeout,
             },
             addresses: Addresses::new(config.connections_per_address_max),
+            tunnels: HashSet::default(),
             scratch: Vec::new(),
         }
     }
@@ -210,6 +221,7 @@ impl Proxy {
         until: Instant,
         scanner: &mut HeadScanner,
         origin: &mut Origin,
+        peer: Option<SocketAddr>,
         io: &mut Io<'_>,
     ) -> Step {
         if !io.down.tx.has_room(ANSWER_BYTES_MAX) {
@@ -241,6 +253,13 @@ impl Proxy {
                 let text =
                     "CONNECT has no body: expected neither Content-Length nor Transfer-Encoding";
                 self.answer(None, Code::BAD_REQUEST, text, io)
+            }
+            Ok(route)
+                if route.form == Form::Tunnel
+                    && peer.is_some_and(|p| self.tunnels.contains(&p)) =>
+            {
+                let text = "a tunnel through this proxy leads to this proxy";
+                self.answer(None, Code::LOOP_DETECTED, text, io)
             }
             Ok(route) => {
                 let request = Request::new(&head, route.form, head_bytes);
@@ -321,7 +340,19 @@ impl Proxy {
             Poll::Pending => Err(io::ErrorKind::TimedOut),
             Poll::Ready(result) => result,
         };
+        let ends = io.up.ends.take();
         match result {
+            Ok(())
+                if ends
+                    .as_ref()
+                    .is_some_and(|ends| !self.rules.may_lead_here(ends)) =>
+            {
+                let text = format!(
+                    "{}: it is this machine, which is refused here",
+                    origin.authority
+                );
+                self.answer(Some(request), Code::FORBIDDEN, &text, io)
+            }
             Err(kind) => {
                 let status = match kind {
                     io::ErrorKind::TimedOut => Code::GATEWAY_TIMEOUT,
@@ -334,10 +365,10 @@ impl Proxy {
                 io.down.rx.consume(request.head_bytes);
                 io.down.tx.put(TUNNEL_OPEN, io.cx.pool);
                 (io.down.end_is_framing, io.up.end_is_framing) = (true, true);
-                Step::Go(State::Tunnel(Tunnel::new(
-                    self.rules.idle_timeout,
-                    io.cx.now,
-                )))
+                let local = ends.map(|ends| canonical(ends.local));
+                self.tunnels.extend(local);
+                let tunnel = Tunnel::new(self.rules.idle_timeout, local, io.cx.now);
+                Step::Go(State::Tunnel(tunnel))
             }
             Ok(()) => {
                 let (bytes, limits) = (io.down.rx.bytes(), &self.rules.request_limits);
@@ -426,7 +457,18 @@ impl Proxy {
     }
 }
 
+/// An IPv4 address that is written in IPv6 as the IPv4 address that it is.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 impl Rules {
+    /// Whether a connection may have these ends, as far as they show that it leads to this machine.
+    fn may_lead_here(&self, ends: &Ends) -> bool {
+        let is_exempt = self.gateway.is_some() || self.policy.allows(ends.peer.ip());
+        is_exempt || !ends.are_one_machine()
+    }
+
     /// The addresses of `host` that may be connected to: all of them or none. Only `localhost`, whose addresses nobody
     /// outside can choose (RFC 6761 section 6.3), may lose some: who allows 127.0.0.1 means it although there is ::1.
     fn allowed(&self, host: &str, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, Refused> {
@@ -520,6 +562,10 @@ impl Service for Proxy {
             scanner: HeadScanner::default(),
             origin: Origin::default(),
             address,
+            peer: match peer {
+                Peer::Inet(address) => Some(canonical(*address)),
+                Peer::Unix => None,
+            },
         }
     }
 
@@ -528,6 +574,7 @@ impl Service for Proxy {
             state,
             scanner,
             origin,
+            peer,
             ..
         } = conn;
         loop {
@@ -540,7 +587,7 @@ impl Service for Proxy {
                     *scanner = HeadScanner::default();
                     self.idle(until, io)?
                 }
-                State::Head { until } => self.head(*until, scanner, origin, io),
+                State::Head { until } => self.head(*until, scanner, origin, *peer, io),
                 State::Resolving { request, until } => self.resolve(*request, *until, origin, io),
                 State::Connecting { request, until } => self.connect(*request, *until, origin, io),
                 State::Exchanging(exchange) => self.exchange(exchange, scanner, origin, io)?,
@@ -572,6 +619,12 @@ impl Service for Proxy {
     fn ended(&mut self, conn: Conn, _cx: &mut Cx<'_>) {
         if let Some(address) = conn.address {
             self.addresses.leave(address);
+        }
+        if let State::Tunnel(Tunnel {
+            local: Some(local), ..
+        }) = conn.state
+        {
+            self.tunnels.remove(&local);
         }
     }
 }

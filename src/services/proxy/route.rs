@@ -11,13 +11,15 @@
 //! those that begin with `/` have lost their host, and get it back from the `Referer` by a redirect.
 //!
 //! To the browser, all those pages come from this proxy. What keeps them apart stands in `heads` (no cookies, no scripts), and
-//! here: a page of another site gets nothing in this form, so that it cannot lead a browser behind its user's back to where
-//! only this proxy reaches.
+//! here: a page of another site gets nothing in this form, nor does one whose name was made to lead
+//! here ([`same_site`]), so that neither can lead a browser behind its user's back to where only this
+//! proxy reaches.
 
 use std::borrow::Cow;
 
 use super::Rules;
 use crate::http::head::RequestHead;
+use crate::http::same_site;
 use crate::http::target::{Authority, Host, Target};
 use crate::http::{Method, Status, parse_decimal};
 
@@ -186,7 +188,11 @@ fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refus
                 ..Route::new(Form::Forward, authority, text)
             })
         }
-        Target::Origin { path, query } => address_bar(head, path, query),
+        Target::Origin { path, query } => {
+            same_site::check(head, &rules.hosts)
+                .map_err(|foreign| Refusal::new(foreign.status(), foreign.text()))?;
+            address_bar(head, path, query)
+        }
         Target::Authority(authority) => {
             let port = authority.port.unwrap_or(0);
             if !rules.connect_ports.allow(port) {
@@ -228,12 +234,6 @@ fn address_bar<'b>(
     path: &'b str,
     query: Option<&'b str>,
 ) -> Result<Route<'b>, Refusal> {
-    if head.headers.first("sec-fetch-site") == Some(b"cross-site") {
-        return Err(Refusal::new(
-            Status::FORBIDDEN,
-            "a page of another site asks for this: type the address to go there",
-        ));
-    }
     let mut rest = &path[1..];
     // One behind the host is the path's own.
     if let Some((scheme, after)) = rest.split_once("://")

@@ -496,20 +496,27 @@ fn what_the_browser_keeps_for_this_proxy_stays_out_of_the_address_bar() {
 
 #[test]
 fn a_page_of_another_site_gets_nothing_through_the_address_bar() {
-    for (site, allowed) in [
-        ("", true),
-        ("Sec-Fetch-Site: none\r\n", true),
-        ("Sec-Fetch-Site: same-origin\r\n", true),
-        ("Sec-Fetch-Site: cross-site\r\n", false),
+    for (lines, status) in [
+        ("Host: localhost:8888", None),
+        ("Host: proxy.lan", None),
+        ("Host: localhost\r\nSec-Fetch-Site: none", None),
+        (
+            "Host: localhost\r\nOrigin: http://localhost\r\nSec-Fetch-Site: same-origin",
+            None,
+        ),
+        ("Host: localhost\r\nSec-Fetch-Site: cross-site", Some(403)),
+        ("Host: localhost\r\nSec-Fetch-Site: same-site", Some(403)),
+        ("Host: localhost\r\nOrigin: http://evil.example", Some(403)),
+        ("Host: rebound.example", Some(421)),
     ] {
-        let mut bench = bench();
-        bench.peer_sends(
-            format!("GET /origin.example/ HTTP/1.1\r\nHost: localhost:8888\r\n{site}\r\n")
-                .as_bytes(),
-        );
-        assert_eq!(bench.connect.is_some(), allowed, "{site}");
-        if !allowed {
-            assert_eq!(own_answer(&mut bench).0, 403);
+        let mut bench = bench_with(&ProxyConfig {
+            hosts: vec!["proxy.lan".to_owned()],
+            ..config()
+        });
+        bench.peer_sends(format!("GET /origin.example/ HTTP/1.1\r\n{lines}\r\n\r\n").as_bytes());
+        assert_eq!(bench.connect.is_none(), status.is_some(), "{lines}");
+        if let Some(status) = status {
+            assert_eq!(own_answer(&mut bench).0, status, "{lines}");
         }
     }
     // A browser that knows its proxy may say so of any request: that is between it and the origin.
@@ -572,7 +579,7 @@ fn forbidden_destinations_are_named_in_the_refusal() {
     ] {
         for target in [format!("http://{host}/"), format!("/{host}/")] {
             let mut bench = bench();
-            let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
             let (code, text) = refused(&mut bench, &request);
             assert_eq!(code, 403, "{target}: {text}");
             assert!(text.contains("address, which is refused here"), "{text}");
@@ -602,7 +609,7 @@ fn forbidden_destinations_are_named_in_the_refusal() {
 
 #[test]
 fn requests_that_cannot_be_served_are_answered() {
-    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let long = "a".repeat(9000);
     let many = "x: y\r\n".repeat(101);
     for (request, code, text) in [
@@ -980,7 +987,7 @@ fn requests_reach_the_ports_where_web_servers_are() {
         for target in ["http://origin.example:PORT/", "/origin.example:PORT/"] {
             let target = target.replace("PORT", &port.to_string());
             let mut bench = bench();
-            bench.peer_sends(format!("POST {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+            bench.peer_sends(format!("POST {target} HTTP/1.1\r\nHost: [::1]\r\n\r\n").as_bytes());
             assert_eq!(bench.connect.is_some(), allowed, "{target}");
             if !allowed {
                 assert_eq!(own_answer(&mut bench).0, 403);
@@ -1182,7 +1189,7 @@ fn nothing_is_held_by_an_idle_connection() {
     bench.received();
     assert!(bench.down.rx.is_empty() && bench.up.rx.is_empty());
     assert_eq!((bench.queued(Side::Down), bench.queued(Side::Up)), (0, 0));
-    assert!(size_of::<Conn>() <= 264, "{}", size_of::<Conn>());
+    assert!(size_of::<Conn>() <= 296, "{}", size_of::<Conn>());
 }
 
 #[test]
@@ -1416,4 +1423,85 @@ fn an_odd_response_is_passed_on_in_order() {
         let request = format!("GET http://origin.example/ HTTP/1.1\r\nHost: x\r\n{wrong}\r\n\r\n");
         assert_eq!(refused(&mut bench(), &request).0, 400, "{wrong:?}");
     }
+}
+
+/// The connection that was asked for is made, between these ends.
+fn made(bench: &mut Bench<Proxy>, local: &str, peer: &str) {
+    let end = |text: &str| text.parse().expect("an address and a port");
+    let (local, peer) = (end(local), end(peer));
+    bench.up.ends = Some(Box::new(Ends { local, peer }));
+    bench.origin_accepts();
+}
+
+#[test]
+fn this_machine_is_refused_by_whatever_address_unless_it_is_allowed() {
+    for (local, peer) in [
+        ("192.0.2.1:40000", "192.0.2.1:80"),
+        ("[2001:db8::1]:40000", "[2001:db8::1]:80"),
+        ("[::ffff:192.0.2.1]:40000", "192.0.2.1:80"),
+        ("[fe80::1%3]:40000", "[fe80::1%4]:80"),
+    ] {
+        for request in [
+            "GET http://origin.example/ HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET /origin.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "CONNECT origin.example:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+        ] {
+            let mut closed = bench();
+            closed.peer_sends(request.as_bytes());
+            made(&mut closed, local, peer);
+            let (code, text) = own_answer(&mut closed);
+            assert_eq!(code, 403, "{local} {peer}: {text}");
+            assert!(text.contains("this machine"), "{text}");
+            assert_eq!(asked(&mut closed), "");
+            closed.expect_open();
+
+            for range in ["192.0.2.0/24", "2001:db8::/32", "fe80::/10"] {
+                let mut open = bench_with(&ProxyConfig {
+                    allow_destinations: vec![range.parse().expect("a range")],
+                    ..config()
+                });
+                open.peer_sends(request.as_bytes());
+                made(&mut open, local, peer);
+                let held = range.get(..2) == peer.trim_start_matches('[').get(..2);
+                assert_eq!(
+                    answered(&mut open).starts_with("HTTP/1.1 403 "),
+                    !held,
+                    "{range} {peer}"
+                );
+            }
+        }
+    }
+    let mut other = bench();
+    other.peer_sends(GET);
+    made(&mut other, "192.0.2.2:40000", "192.0.2.1:80");
+    assert!(asked(&mut other).starts_with("GET /a?b "));
+
+    let mut gateway = gateway();
+    gateway.peer_sends(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    made(&mut gateway, "127.0.0.1:40000", "127.0.0.1:8000");
+    assert!(asked(&mut gateway).starts_with("GET / "));
+}
+
+#[test]
+fn a_tunnel_leads_into_no_other_tunnel_of_this_proxy() {
+    let connect = b"CONNECT origin.example:443 HTTP/1.1\r\nHost: x\r\n\r\n";
+    // The address from which the bench's clients come.
+    let mut bench = bench();
+    let other = Peer::Inet("[::ffff:192.0.2.9]:40000".parse().expect("an address"));
+    let inner = bench.service.accept(&other, bench.now);
+    assert_eq!(inner.peer, Some("192.0.2.9:40000".parse().expect("one")));
+    bench.peer_sends(connect);
+    made(&mut bench, "192.0.2.9:40000", "192.0.2.1:443");
+    bench.expect(TUNNEL_OPEN);
+    assert_eq!(bench.service.tunnels.len(), 1);
+    bench.origin_closes().peer_closes().expect_closed();
+    assert!(bench.service.tunnels.is_empty());
+
+    let mut looped = self::bench();
+    looped.service.tunnels.extend(inner.peer);
+    assert_eq!(
+        refused(&mut looped, str::from_utf8(connect).expect("text")).0,
+        508
+    );
+    looped.expect_closed();
 }

@@ -2,6 +2,7 @@
 //!
 //! The end of one side is passed on to the other, whose bytes still come; so is a reset. Silence of both ends the tunnel.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{Backlog, Step};
@@ -15,15 +16,18 @@ pub(super) const TUNNEL_OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\
 /// A tunnel that is open.
 pub(super) struct Tunnel {
     pub(super) until: Instant,
+    /// Our end of the connection to the origin.
+    pub(super) local: Option<SocketAddr>,
     idle_timeout: Duration,
     backlog: Backlog,
 }
 
 impl Tunnel {
     /// A tunnel that begins now.
-    pub(super) fn new(idle_timeout: Duration, now: Instant) -> Self {
+    pub(super) fn new(idle_timeout: Duration, local: Option<SocketAddr>, now: Instant) -> Self {
         Self {
             until: now + idle_timeout,
+            local,
             idle_timeout,
             backlog: Backlog::default(),
         }

@@ -9,15 +9,16 @@
 //!
 //! The rules:
 //! 1. A challenge is used once: there is no second try on a connection.
-//! 2. What was begun is bounded as a whole (a handshake with its login, a header) or by its rate (a body): a byte from time
-//!    to time does not keep a connection.
+//! 2. What was begun is bounded as a whole (a handshake with its login, a header) or by its rate (a
+//!    body): a byte from time to time does not keep a connection.
 //! 3. A file takes some system calls however small it is, so a client gives way to the others after
 //!    [`UploadConfig::files_per_turn_max`] of them, as it does after so many bytes.
 //!
 //! The files in reading order: this one, `store` (partial files, and the names of whole ones).
 //!
-//! Deliberately not here: answers to `"ack"`, `"sha256"` and `"resume"` of a header. A client that asked for an answer and
-//! sees the end of the stream without one knows that this is a plain server.
+//! Deliberately not here: answers to `"ack"`, `"sha256"` and `"resume"` of a header. A client that
+//! asked for an answer and sees the end of the stream without one knows that this is a plain
+//! server.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -75,8 +76,8 @@ enum State {
         scanner: ObjectScanner,
         until: Instant,
     },
-    /// The header of the next file is awaited. What came of it is gathered here, because it may be longer than a page; while
-    /// that is nothing but blanks, the connection is idle.
+    /// The header of the next file is awaited. What came of it is gathered here, because it may be
+    /// longer than a page; while that is nothing but blanks, the connection is idle.
     Header { gathered: Vec<u8>, until: Instant },
     /// The bytes of a file are coming.
     Body {
@@ -96,8 +97,8 @@ enum Step {
 }
 
 impl Upload {
-    /// A service as configured. Makes the folder, with its parents, and clears away what a crash left in it, unless another
-    /// server uses it.
+    /// A service as configured. Makes the folder, with its parents, and clears away what a crash
+    /// left in it, unless another server uses it.
     ///
     /// # Errors
     /// The folder cannot be made or opened; the text names it.
@@ -332,8 +333,8 @@ impl Service for Upload {
     }
 }
 
-/// More must come: closes a connection on which nothing more can, drops one that ends or exceeds its time within something
-/// that it began.
+/// More must come: closes a connection on which nothing more can, drops one that ends or exceeds
+/// its time within something that it began.
 fn wait(
     io: &mut Io<'_>,
     until: Instant,
@@ -342,6 +343,10 @@ fn wait(
     what: impl Fn() -> String,
 ) -> Result<Step, Error> {
     if io.down.eof && begun {
+        // What was said before is still sent: the end may have come together with what it answers.
+        if !io.down.tx.is_empty_or_wakes() {
+            return Ok(Step::Wait);
+        }
         return Err(Error::Protocol(format!(
             "the stream ended within {}",
             what()

@@ -1,15 +1,18 @@
-//! The folder of an upload listener: files of which not every byte came yet, and the names of those that are whole.
+//! The folder of an upload listener: files of which not every byte came yet, and the names of those
+//! that are whole.
 //!
 //! The rules:
-//! 1. A file stands in the hidden folder `.partial/` until its last byte came, and gets its name in one step, by a
-//!    `rename` that replaces nothing unless it was told to. So whatever happens to this process, `kill -9` included, a name
-//!    never stands for half a file, and no file is lost to another of its name. A loss of power may do that: nothing is
-//!    forced to the disk (`fsync`), and a file system may remember the name and not the bytes.
-//! 2. A file that is broken off leaves nothing: [`Store::discard`] removes it, and a start removes those of a crash. Each
-//!    server shares the lock of `.partial/` as long as it lives, and only a start that has the lock alone clears it: beside
-//!    a server that still runs or drains, its files cannot be told from those of a dead one.
-//! 3. Bytes go from the page that they were received in to the file, without a copy in between; pages are given back at
-//!    once, so that the next read can take a large one.
+//! 1. A file stands in the hidden folder `.partial/` until its last byte came, and gets its name in
+//!    one step, by a `rename` that replaces nothing unless it was told to. So whatever happens to
+//!    this process, `kill -9` included, a name never stands for half a file, and no file is lost to
+//!    another of its name. A loss of power may do that: nothing is forced to the disk (`fsync`),
+//!    and a file system may remember the name and not the bytes.
+//! 2. A file that is broken off leaves nothing: [`Store::discard`] removes it, and a start removes
+//!    those of a crash. Each server shares the lock of `.partial/` as long as it lives, and only a
+//!    start that has the lock alone clears it: beside a server that still runs or drains, its files
+//!    cannot be told from those of a dead one.
+//! 3. Bytes go from the page that they were received in to the file, without a copy in between;
+//!    pages are given back at once, so that the next read can take a large one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +25,8 @@ use crate::ending::Error;
 use crate::service::Io;
 use crate::wire::upload::SafeName;
 
-/// Where files stand until they are whole. A name of a client never begins with a dot, so none leads here.
+/// Where files stand until they are whole. A name of a client never begins with a dot, so none
+/// leads here.
 pub(super) const PARTIAL: &str = ".partial";
 
 /// The folder of one listener.
@@ -47,8 +51,8 @@ pub(super) struct Incoming {
 }
 
 impl Store {
-    /// Opens the folder; makes it, with its parents, and clears away what a crash left in it, unless another server uses
-    /// it.
+    /// Opens the folder; makes it, with its parents, and clears away what a crash left in it,
+    /// unless another server uses it.
     ///
     /// # Errors
     /// The folder cannot be made or opened; the text names it.
@@ -173,7 +177,8 @@ impl Incoming {
     }
 }
 
-/// Opens the folder for the files, and the one for the partial ones in it: empty, unless another server uses it.
+/// Opens the folder for the files, and the one for the partial ones in it: empty, unless another
+/// server uses it.
 fn prepare(dir: &Path, disk: &mut dyn Disk) -> io::Result<(File, File)> {
     let folder = open_or_make(dir, disk)?;
     disk.create_folder(&folder, Path::new(PARTIAL))?;
@@ -225,14 +230,16 @@ fn is_taken(folder: &File, name: &SafeName, disk: &mut dyn Disk) -> io::Result<b
     match disk.open(folder, name.as_ref()) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == NotFound => Ok(false),
-        // It is there, though not for us to read: a link that leaves the folder, or the file of another user.
+        // It is there, though not for us to read: a link that leaves the folder, or the file of
+        // another user.
         Err(error) if matches!(error.kind(), CrossesDevices | PermissionDenied) => Ok(true),
         Err(error) => Err(error),
     }
 }
 
-/// The lowest version number from 1 on that is free, if those before it are taken without a gap; some free one otherwise. It
-/// looks at as many names as the number has binary digits, twice: the ten-thousandth file of a name costs no more than 28.
+/// The lowest version number from 1 on that is free, if those before it are taken without a gap;
+/// some free one otherwise. It looks at as many names as the number has binary digits, twice: the
+/// ten-thousandth file of a name costs no more than 28.
 fn first_free_version(folder: &File, name: &SafeName, disk: &mut dyn Disk) -> io::Result<u32> {
     let (mut taken, mut free) = (0, 1);
     while free < u32::MAX && is_taken(folder, &name.version(free), disk)? {

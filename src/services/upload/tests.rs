@@ -203,7 +203,8 @@ fn a_line_end_is_no_beginning_of_a_header() {
             server.bench.expect(login::ACCEPTED).expect_open();
             server
         };
-        // It may end the stream, it may be followed by a pause, and it waits for no more when the process ends.
+        // It may end the stream, it may be followed by a pause, and it waits for no more when the
+        // process ends.
         logged_in().bench.peer_closes().expect_closed();
         let mut server = logged_in();
         server.bench.later(Duration::from_secs(59)).expect_open();
@@ -404,7 +405,8 @@ fn each_phase_has_its_time() {
     server.sends(&bytes[..1]).bench.later(seconds(6));
     server.sends(&bytes[1..2]).bench.later(seconds(4));
     assert_eq!(timed_out(&server), Some(Phase::Head));
-    // A connection between files has its time anew, and so has a body that moves, if it may move slowly.
+    // A connection between files has its time anew, and so has a body that moves, if it may move
+    // slowly.
     let mut server = Server::new(Handshake::None, |config| config.body_rate_min = None);
     server.sends(&bytes[..bytes.len() - 2]);
     server.bench.later(seconds(59));
@@ -494,8 +496,8 @@ fn a_folder_that_cannot_be_made_is_named() {
     assert!(error.to_string().contains("file/uploads"), "{error}");
 }
 
-/// Everything that a client of a listener with login sends: two users' worth of files, one of them empty, and a header
-/// longer than a page.
+/// Everything that a client of a listener with login sends: two users' worth of files, one of them
+/// empty, and a header longer than a page.
 fn dialogue() -> Vec<u8> {
     let long = format!(
         "{{\"filename\": \"long\", \"filesize\": 2, \"note\": {:?}}}",

@@ -14,8 +14,8 @@ use super::ids::{Ear, Edges, End, Owner};
 use super::sockets::{DatagramSocket, Stage};
 use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
 use crate::disk::File;
-use crate::service::Peer;
 use crate::service::datagram::Outbox;
+use crate::service::{Ends, Peer};
 use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys, Unsent};
 
 /// How long an edge may be owed.
@@ -243,11 +243,18 @@ impl Sys for Sim {
         Ok(end)
     }
 
-    fn connected(&mut self, stream: &End) -> io::Result<bool> {
+    fn connected(&mut self, stream: &End) -> io::Result<Option<Ends>> {
         self.call();
         match self.net.stage(*stream) {
-            Stage::Opening => Ok(false),
-            Stage::Open => Ok(true),
+            Stage::Opening => Ok(None),
+            Stage::Open => {
+                let half = self.net.half(*stream);
+                let Some(Bind::Inet(peer)) = half.to else {
+                    return Err(io::ErrorKind::NotConnected.into());
+                };
+                let local = half.address;
+                Ok(Some(Ends { local, peer }))
+            }
             Stage::Failed(kind) => Err(kind.into()),
         }
     }

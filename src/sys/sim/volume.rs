@@ -114,8 +114,8 @@ impl Volume {
         self.place(path.as_ref(), Content::Regular(bytes.to_vec()), modified);
     }
 
-    /// Writes a file anew under the inode that it has, at the moment `now`: who has it open reads the new contents from now
-    /// on. `modified` is what is said of it then.
+    /// Rewrites a file under the inode that it has, at the moment `now`: a process that has it open reads the new contents
+    /// from now on. `modified` is the time of modification that it gets.
     ///
     /// # Panics
     /// If there is no such file.

@@ -2,6 +2,9 @@
 //!
 //! There is no flag to skip the checks: a certificate of one's own is trusted by naming its authority's file.
 
+mod verify;
+mod words;
+
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -9,18 +12,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring::default_provider;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 
+use self::verify::Verifier;
+use self::words::explain;
 use super::Failure;
 use super::connect::{is_pause, reason};
+use crate::wire::idn;
 
 /// The flags of clients that can speak TLS.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TlsArgs {
-    /// Trust the certificate authorities in this file (PEM) instead of the system's
+    /// Trust the certificates in this file (PEM) instead of the system's authorities
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 
@@ -42,22 +49,34 @@ impl TlsArgs {
     /// # Errors
     /// The file cannot be read or holds no certificate; or the system has none.
     pub fn trust(&self) -> Result<Trust, Failure> {
+        let broken = |error: &dyn std::fmt::Display| Failure::usage(format!("TLS: {error}"));
         let mut roots = RootCertStore::empty();
-        match &self.ca_file {
+        let listed = match &self.ca_file {
             Some(path) => add_file(&mut roots, path)?,
             None => {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                Vec::new()
             }
-        }
+        };
         if roots.is_empty() {
             return Err(Failure::usage(
                 "the system has no certificate authorities: name a file with --ca-file",
             ));
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        let provider = Arc::new(default_provider());
+        let authorities =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| broken(&error))?;
+        let verifier = Verifier {
+            authorities,
+            listed,
+        };
+        let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Failure::usage(format!("TLS: {error}")))?
-            .with_root_certificates(roots)
+            .map_err(|error| broken(&error))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         Ok(Trust {
             config: Arc::new(config),
@@ -66,19 +85,28 @@ impl TlsArgs {
     }
 }
 
-fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Failure> {
+/// Adds the certificates of a file, and answers them.
+fn add_file(
+    roots: &mut RootCertStore,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let complaint = |words: &dyn std::fmt::Display| {
         Failure::usage(format!("--ca-file {}: {words}", path.display()))
     };
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| complaint(&error))?;
+    let mut listed = Vec::new();
     for certificate in certificates {
         let certificate = certificate.map_err(|error| complaint(&error))?;
-        roots.add(certificate).map_err(|error| complaint(&error))?;
+        let number = listed.len() + 1;
+        roots
+            .add(certificate.clone())
+            .map_err(|_| complaint(&format!("certificate {number} in it cannot be read")))?;
+        listed.push(certificate);
     }
-    if roots.is_empty() {
+    if listed.is_empty() {
         return Err(complaint(&"there is no certificate in it"));
     }
-    Ok(())
+    Ok(listed)
 }
 
 /// A connection over TLS.
@@ -94,10 +122,15 @@ pub fn handshake(
     trust: &Trust,
     until: Instant,
 ) -> Result<TlsStream, String> {
-    let name = trust.name.as_deref().unwrap_or(host).to_owned();
-    let name = ServerName::try_from(name).map_err(|error| format!("TLS: {error}"))?;
+    // A zone names an interface of this machine: the server's certificate knows nothing of it.
+    let host = host
+        .split_once('%')
+        .map_or(host, |(address, _zone)| address);
+    let name = idn::to_ascii(trust.name.as_deref().unwrap_or(host))?.into_owned();
+    let name = ServerName::try_from(name.clone())
+        .map_err(|_| format!("TLS: {name:?} is no name that a certificate could have"))?;
     let mut connection = ClientConnection::new(Arc::clone(&trust.config), name)
-        .map_err(|error| format!("TLS: {error}"))?;
+        .map_err(|error| format!("TLS: {}", explain(&error)))?;
     // The last flight of ours goes out after the handshake counts as done.
     while connection.is_handshaking() || connection.wants_write() {
         let left = until.saturating_duration_since(Instant::now());
@@ -134,9 +167,11 @@ fn turn(connection: &mut ClientConnection, tcp: &mut (impl Read + Write)) -> io:
         // The alert tells the server why. Whether it gets there does not matter any more.
         let _ = connection.write_tls(tcp);
     }
-    processed
-        .map(|_| ())
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    processed.map(|_| ()).map_err(|error| broken(&error))
+}
+
+fn broken(error: &rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, explain(error))
 }
 
 /// Reads once: plain bytes that are there, else one read from the network. Errors of kind `WouldBlock` ask to try again.
@@ -151,7 +186,7 @@ pub fn read(tls: &mut TlsStream, buffer: &mut [u8]) -> io::Result<usize> {
     tls.conn.read_tls(&mut tls.sock)?;
     tls.conn
         .process_new_packets()
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        .map_err(|error| broken(&error))?;
     while tls.conn.wants_write() {
         tls.conn.write_tls(&mut tls.sock)?;
     }

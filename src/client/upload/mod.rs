@@ -1,0 +1,170 @@
+//! `upload`: sends files with the upload protocol: handshake, login, then a header and the bytes of each file.
+//!
+//! ```text
+//! connect ─▶ handshake ─▶ login ─▶ header ─▶ ready? ─▶ body ─▶ stored?
+//!    ▲                               ▲          │ no: a plain server   │
+//!    │                               └──────────┼──────── next file ───┘
+//!    └───────── next file, or again after a pause ◀── half-close, wait for the end
+//! ```
+//!
+//! Rules:
+//! - Unless `--plain` is set, each header asks for `ack`. A server that sends `ready` gets all files over one connection
+//!   and says of each what became of it. One that says nothing is a plain one: it gets a connection per file, since it
+//!   may take no more than one, and the file is "sent, not acknowledged". `--one-connection` is for those who know better.
+//! - What may help is tried again with growing pauses; a refusal is not. After `ready` was seen, the next attempt
+//!   resumes where the server stands.
+//! - A file that changes under way ends short or is cut: what is announced is what is sent, and its digest is compared.
+//!
+//! Not here: the formats (see [`crate::wire`]).
+
+mod link;
+mod source;
+mod uploader;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+
+use self::source::{Source, collect};
+use self::uploader::Uploader;
+use super::connect::Target;
+use super::output::Output;
+use super::{CommonArgs, Exit, Failure, Outcome, secrets, units};
+use crate::wire::challenge::{Handshake, Secret};
+use crate::wire::login::Login;
+
+/// How long a server is given to say `ready` before it is taken for a plain one.
+const READY_WAIT: Duration = Duration::from_millis(500);
+
+/// The longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// How much of a file is read and sent at once.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// The arguments of `upload`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  NETLAB_SECRET=... netlab-reactor upload localhost 9001 report.pdf
+  netlab-reactor upload --secret-file secret localhost 9001 photos/ notes.txt
+  netlab-reactor upload --handshake none --plain localhost 9001 a.bin
+  netlab-reactor upload --secret-file s --user ann localhost 9001 a.bin
+
+Secrets come from the named file, from NETLAB_SECRET and NETLAB_PASSWORD, or
+from a prompt. Folders are sent with all files in them, under their last names;
+hidden ones are left out.
+Exit codes: 0 sent, 1 some files could not be read, 69 unreachable, 77 refused.")]
+pub struct UploadArgs {
+    /// Host name or address
+    host: String,
+
+    /// Port
+    port: u16,
+
+    /// Files and folders
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// How the server checks the secret
+    #[arg(long, value_name = "KIND", default_value = "hmac-md5",
+        value_parser = PossibleValuesParser::new(Handshake::NAMES).try_map(|name| name.parse::<Handshake>()))]
+    handshake: Handshake,
+
+    /// Read the secret from this file
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+
+    /// Log in as this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+
+    /// Read the password from this file
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+
+    /// Speak the plain protocol only: ask for no answers
+    #[arg(long, conflicts_with_all = ["sha256", "resume"])]
+    plain: bool,
+
+    /// With --plain: send all files over one connection
+    #[arg(long, requires = "plain")]
+    one_connection: bool,
+
+    /// Announce the digest, so that the server checks what arrives
+    #[arg(long)]
+    sha256: bool,
+
+    /// Go on where an earlier attempt at the same file ended
+    #[arg(long)]
+    resume: bool,
+
+    /// Try again this many times when the connection fails
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    retries: u32,
+
+    /// Pause before the first retry; it doubles each time
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = units::parse_duration)]
+    retry_pause: Duration,
+
+    /// Print nothing but failures
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Runs `upload`.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run(args: &UploadArgs) -> Outcome {
+    let (paths, mut unreadable) = collect(&args.files);
+    let secret = match args.handshake.needs_secret() {
+        true => secrets::obtain(args.secret_file.as_deref(), "NETLAB_SECRET", "secret")?,
+        false => Secret::default(),
+    };
+    if args.handshake.needs_secret() && secret.is_empty() {
+        return Err(Failure::usage("the secret is empty"));
+    }
+    let login = match &args.user {
+        Some(user) => {
+            let password =
+                secrets::obtain(args.password_file.as_deref(), "NETLAB_PASSWORD", "password")?;
+            Some(Login {
+                user: user.clone(),
+                password,
+            })
+        }
+        None => None,
+    };
+    let mut uploader = Uploader {
+        target: Target::new(&args.host, args.port),
+        args,
+        secret,
+        login,
+        link: None,
+        knows_ack: !args.plain,
+        was_ready: false,
+        output: Output::new(),
+        timeouts: args.common.timeouts(),
+    };
+    for path in &paths {
+        match Source::open(path, args.sha256) {
+            Ok(source) => uploader.upload(source)?,
+            Err(words) => unreadable.push(words),
+        }
+    }
+    let farewell = uploader.finish();
+    for words in &unreadable {
+        eprintln!("netlab-reactor upload: {words}");
+    }
+    farewell?;
+    match unreadable.is_empty() {
+        true => Ok(Exit::Done),
+        false if paths.is_empty() => Err(Failure::usage("there is no file to upload")),
+        false => Ok(Exit::Negative),
+    }
+}

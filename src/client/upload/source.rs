@@ -1,0 +1,131 @@
+//! What is sent: the files that the arguments mean, and the digest of each.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::PIECE_BYTES;
+
+/// The files that the arguments mean, folders walked in the order of names; and complaints about those that are none.
+pub(super) fn collect(arguments: &[PathBuf]) -> (Vec<PathBuf>, Vec<String>) {
+    let (mut files, mut complaints) = (Vec::new(), Vec::new());
+    let mut left: Vec<(PathBuf, bool)> = arguments
+        .iter()
+        .rev()
+        .map(|path| (path.clone(), true))
+        .collect();
+    while let Some((path, is_named)) = left.pop() {
+        let kind = match is_named {
+            true => std::fs::metadata(&path),
+            // Within folders links are not followed: they may lead out, or round in circles.
+            false => std::fs::symlink_metadata(&path),
+        };
+        match kind {
+            Ok(kind) if kind.is_dir() => match std::fs::read_dir(&path) {
+                Ok(entries) => {
+                    let mut inner: Vec<_> = entries
+                        .flatten()
+                        .map(|entry| entry.path())
+                        .filter(|path| is_visible(path))
+                        .collect();
+                    inner.sort_unstable_by(|a, b| b.cmp(a));
+                    left.extend(inner.into_iter().map(|path| (path, false)));
+                }
+                Err(error) => complaints.push(format!("{}: {error}", path.display())),
+            },
+            Ok(kind) if kind.is_file() => files.push(path),
+            Ok(_) if is_named => {
+                complaints.push(format!("{}: neither a file nor a folder", path.display()));
+            }
+            Ok(_) => {}
+            Err(error) => complaints.push(format!("{}: {error}", path.display())),
+        }
+    }
+    (files, complaints)
+}
+
+fn is_visible(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// One file to send.
+pub(super) struct Source {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) filename: String,
+    pub(super) size_bytes: u64,
+    pub(super) sha256: Option<[u8; 32]>,
+}
+
+impl Source {
+    pub(super) fn open(path: &Path, with_digest: bool) -> Result<Self, String> {
+        let complaint = |error: std::io::Error| format!("{}: {error}", path.display());
+        let file = File::open(path).map_err(complaint)?;
+        let size_bytes = file.metadata().map_err(complaint)?.len();
+        let Some(filename) = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .map(str::to_owned)
+        else {
+            return Err(format!("{}: the file's name is not UTF-8", path.display()));
+        };
+        let mut source = Self {
+            file,
+            path: path.to_owned(),
+            filename,
+            size_bytes,
+            sha256: None,
+        };
+        if with_digest {
+            source.digest()?;
+        }
+        Ok(source)
+    }
+
+    /// The digest of the whole file, computed once.
+    pub(super) fn digest(&mut self) -> Result<[u8; 32], String> {
+        if let Some(digest) = self.sha256 {
+            return Ok(digest);
+        }
+        let complaint = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+        self.file
+            .rewind()
+            .map_err(|error| complaint(&self.path, error))?;
+        let mut digest = Sha256::new();
+        let mut buffer = vec![0; PIECE_BYTES];
+        loop {
+            match self
+                .file
+                .read(&mut buffer)
+                .map_err(|error| complaint(&self.path, error))?
+            {
+                0 => break,
+                bytes => digest.update(&buffer[..bytes]),
+            }
+        }
+        Ok(*self.sha256.insert(digest.finalize().into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_walked_in_order_without_hidden_files_and_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("a/inner")).unwrap();
+        for name in ["a/2", "a/inner/3", "a/.hidden", "b"] {
+            std::fs::write(at(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink(folder.path(), at("a/loop")).unwrap();
+        let (files, complaints) = collect(&[at("b"), at("a"), at("missing")]);
+        assert_eq!(files, [at("b"), at("a/2"), at("a/inner/3")]);
+        assert_eq!(complaints.len(), 1);
+        assert!(complaints[0].contains("missing"));
+    }
+}

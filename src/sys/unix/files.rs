@@ -1,0 +1,387 @@
+//! Files and folders: the calls of [`Disk`], always below a folder that was opened before, never
+//! outside it.
+
+use std::ffi::OsStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{
+    self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags,
+};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::Unix;
+use crate::disk::{Disk, Entry, File, FileKind, Handle, Metadata};
+use crate::sys::append;
+
+/// Bytes of names that are taken from a folder in one call: several hundred of them.
+const NAMES_BYTES: usize = 32 * 1024;
+/// How often a file below a root is looked for while others rename what lies on the way. Each try
+/// is one system call; a rename that is slower than all of them is not known.
+const RACES_MAX: usize = 128;
+
+/// The descriptor of a file that this kernel opened.
+pub(super) fn descriptor(file: &File) -> io::Result<&OwnedFd> {
+    match file.handle() {
+        Handle::Fd(fd) => Ok(fd),
+        Handle::Simulated(_) => Err(io::Error::other("a file of the simulated disk")),
+    }
+}
+
+/// `RESOLVE_BENEATH` refuses every way out of the root, `RESOLVE_NO_MAGICLINKS` those of /proc.
+fn open_beneath(root: &File, path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    // openat2 refuses O_PATH together with what it does not act on, O_NOCTTY among it
+    // (`man 2 openat2`, EINVAL).
+    let flags = match flags.contains(OFlags::PATH) {
+        true => flags | OFlags::CLOEXEC,
+        false => flags | OFlags::CLOEXEC | OFlags::NOCTTY,
+    };
+    let root = descriptor(root)?;
+    let opened = retry_races(|| fs::openat2(root, path, flags, mode, resolve));
+    Ok(File::new(Handle::Fd(opened?)))
+}
+
+/// Repeats an `openat2` that a signal interrupted, and one that could not tell whether a `..` on
+/// the way leads out of the root because something was being renamed or mounted (`man 2 openat2`,
+/// EAGAIN), at most [`RACES_MAX`] times.
+fn retry_races<T>(mut open: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    for _ in 1..RACES_MAX {
+        match retry_on_intr(&mut open) {
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+    retry_on_intr(open)
+}
+
+fn fstat(file: &File) -> io::Result<fs::Stat> {
+    let file = descriptor(file)?;
+    Ok(retry_on_intr(|| fs::fstat(file))?)
+}
+
+/// Whether a lock that nobody else may have was free.
+pub(super) fn lock_exclusive(file: &OwnedFd) -> io::Result<bool> {
+    match retry_on_intr(|| fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        result => Ok(result.map(|()| true)?),
+    }
+}
+
+fn metadata(stat: &fs::Stat) -> Metadata {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => FileKind::Regular,
+        FileType::Directory => FileKind::Folder,
+        _ => FileKind::Other,
+    };
+    Metadata {
+        kind,
+        len: stat.st_size as u64,
+        modified: moment(stat.st_mtime, stat.st_mtime_nsec),
+        changed: moment(stat.st_ctime, stat.st_ctime_nsec),
+        identity: (stat.st_dev, stat.st_ino),
+    }
+}
+
+/// A moment as the kernel tells it. Before 1970 the seconds are negative, and the nanoseconds still
+/// count forwards.
+fn moment(seconds: i64, nanoseconds: u64) -> SystemTime {
+    let span = Duration::from_secs(seconds.unsigned_abs());
+    let second = match seconds < 0 {
+        true => SystemTime::UNIX_EPOCH - span,
+        false => SystemTime::UNIX_EPOCH + span,
+    };
+    second + Duration::from_nanos(nanoseconds)
+}
+
+impl Disk for Unix {
+    fn open_folder(&mut self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = retry_on_intr(|| fs::open(path, flags, Mode::empty()))?;
+        Ok(File::new(Handle::Fd(folder)))
+    }
+
+    fn open(&mut self, root: &File, path: &Path) -> io::Result<File> {
+        // NONBLOCK: opening a pipe must not wait for a writer.
+        open_beneath(root, path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
+    }
+
+    fn metadata(&mut self, file: &File) -> io::Result<Metadata> {
+        Ok(metadata(&fstat(file)?))
+    }
+
+    fn read_at(&mut self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let file = descriptor(file)?;
+        Ok(retry_on_intr(|| {
+            rustix::io::pread(file, &mut *into, offset)
+        })?)
+    }
+
+    fn entries(&mut self, folder: &File) -> io::Result<Vec<Entry>> {
+        let (mut names, mut next) = (Vec::new(), Some(0));
+        while let Some(from) = next {
+            next = self.names(folder, from, &mut names)?;
+        }
+        // What cannot be opened beneath the folder (a link that leaves it, a file that just went)
+        // is not listed.
+        let entry = |name: PathBuf| {
+            let metadata = self.look(folder, &name).ok()?;
+            Some(Entry { name, metadata })
+        };
+        Ok(names.into_iter().filter_map(entry).collect())
+    }
+
+    fn names(
+        &mut self,
+        folder: &File,
+        from: u64,
+        into: &mut Vec<PathBuf>,
+    ) -> io::Result<Option<u64>> {
+        let folder = descriptor(folder)?;
+        fs::seek(folder, fs::SeekFrom::Start(from))?;
+        let mut buffer = [MaybeUninit::uninit(); NAMES_BYTES];
+        let mut entries = fs::RawDir::new(folder, &mut buffer);
+        let mut next = None;
+        // One getdents64(2): what follows in its buffer is there already, what does not is for the
+        // next call.
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Err(Errno::INTR) => continue,
+                entry => entry?,
+            };
+            next = Some(entry.next_entry_cookie());
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                into.push(PathBuf::from(OsStr::from_bytes(name)));
+            }
+            if entries.is_buffer_empty() {
+                break;
+            }
+        }
+        Ok(next)
+    }
+
+    fn look(&mut self, root: &File, path: &Path) -> io::Result<Metadata> {
+        let file = open_beneath(root, path, OFlags::PATH, Mode::empty())?;
+        self.metadata(&file)
+    }
+
+    fn open_log(&mut self, path: &Path) -> io::Result<File> {
+        // NONBLOCK: a pipe without a reader must stop neither this nor a write.
+        let flags = OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let mode = Mode::from_raw_mode(0o640);
+        let open = |access| retry_on_intr(|| fs::open(path, flags | access, mode));
+        // Its end is to be looked at, where it has one. A pipe is not opened for reading: it would
+        // never lack a reader.
+        let is_other =
+            |stat: fs::Stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile;
+        let fd = match retry_on_intr(|| fs::stat(path)).is_ok_and(is_other) {
+            true => open(OFlags::WRONLY)?,
+            false => open(OFlags::RDWR).or_else(|_| open(OFlags::WRONLY))?,
+        };
+        Ok(File::new(Handle::Fd(fd)))
+    }
+
+    fn standard_error(&mut self) -> io::Result<File> {
+        let copy = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3)?;
+        Ok(File::new(Handle::Fd(copy)))
+    }
+
+    fn append(&mut self, file: &File, bytes: &[u8]) -> io::Result<usize> {
+        append::append(descriptor(file)?, bytes)
+    }
+
+    fn create(&mut self, root: &File, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        open_beneath(root, path, flags, Mode::from_raw_mode(0o644))
+    }
+
+    fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()> {
+        let (root, mode) = (descriptor(root)?, Mode::from_raw_mode(0o755));
+        match retry_on_intr(|| fs::mkdirat(root, path, mode)) {
+            Err(Errno::EXIST) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    fn lock_alone(&mut self, folder: &File) -> io::Result<bool> {
+        lock_exclusive(descriptor(folder)?)
+    }
+
+    fn lock_shared(&mut self, folder: &File) -> io::Result<()> {
+        let folder = descriptor(folder)?;
+        Ok(retry_on_intr(|| {
+            fs::flock(folder, FlockOperation::LockShared)
+        })?)
+    }
+
+    fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        let file = descriptor(file)?;
+        Ok(retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?)
+    }
+
+    fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+        let root = descriptor(root)?;
+        let flags = if replace {
+            RenameFlags::empty()
+        } else {
+            RenameFlags::NOREPLACE
+        };
+        Ok(retry_on_intr(|| {
+            fs::renameat_with(root, from, root, to, flags)
+        })?)
+    }
+
+    fn remove(&mut self, root: &File, path: &Path) -> io::Result<()> {
+        let root = descriptor(root)?;
+        Ok(retry_on_intr(|| {
+            fs::unlinkat(root, path, AtFlags::empty())
+        })?)
+    }
+
+    fn free_bytes(&mut self, root: &File) -> io::Result<u64> {
+        let root = descriptor(root)?;
+        let stat = retry_on_intr(|| fs::fstatvfs(root))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn entropy(&mut self, into: &mut [u8]) {
+        // Invariant: the kernel's pool is seeded long before a server starts; getrandom(2) fails
+        // for nothing else.
+        getrandom::fill(into).expect("getrandom(2)");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_a_folder_come_in_pieces_and_each_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for i in 0..3000 {
+            std::fs::write(dir.path().join(format!("file-{i:04}")), "").expect("a file");
+        }
+        let mut disk = Unix::new(false).expect("a poll");
+        let folder = disk.open_folder(dir.path()).expect("a folder");
+        let (mut names, mut next, mut calls) = (Vec::new(), Some(0), 0);
+        while let Some(from) = next {
+            next = disk.names(&folder, from, &mut names).expect("names");
+            calls += 1;
+        }
+        assert!((3..100).contains(&calls), "{calls} calls");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 3000);
+    }
+
+    #[test]
+    fn a_file_is_looked_for_again_after_an_interruption_and_after_a_race_within_bounds() {
+        let tries = |errors: &[Errno]| {
+            let mut calls = 0;
+            let result = retry_races(|| {
+                calls += 1;
+                match errors.get(calls - 1) {
+                    Some(error) => Err(*error),
+                    None => Ok(()),
+                }
+            });
+            (result, calls)
+        };
+        assert_eq!(tries(&[Errno::INTR; 1000]), (Ok(()), 1001));
+        assert_eq!(
+            tries(&[Errno::INTR, Errno::AGAIN, Errno::INTR]),
+            (Ok(()), 4)
+        );
+        let last = RACES_MAX - 1;
+        assert_eq!(tries(&vec![Errno::AGAIN; last]), (Ok(()), RACES_MAX));
+        let error = Err(Errno::AGAIN);
+        assert_eq!(tries(&vec![Errno::AGAIN; RACES_MAX]), (error, RACES_MAX));
+        assert_eq!(tries(&[Errno::AGAIN, Errno::NOENT]), (Err(Errno::NOENT), 2));
+    }
+
+    #[test]
+    fn a_way_through_a_parent_is_found_while_others_rename() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("a/b")).expect("a folder");
+        std::fs::write(at("file"), "").expect("a file");
+        std::os::unix::fs::symlink("a/b/../../file", at("link")).expect("a link");
+        std::fs::write(at("one"), "").expect("a file");
+        let mut disk = Unix::new(false).expect("a poll");
+        let root = disk.open_folder(dir.path()).expect("a folder");
+        let (one, other) = (at("one"), at("other"));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let renames = || {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).expect("a name");
+                    std::fs::rename(&other, &one).expect("a name");
+                }
+            };
+            scope.spawn(renames);
+            let opened: Result<Vec<_>, _> = (0..2000)
+                .map(|_| disk.open(&root, "link".as_ref()))
+                .collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(opened.expect("it is there each time").len(), 2000);
+        });
+    }
+
+    #[test]
+    fn a_log_is_appended_to_and_a_full_pipe_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut disk = Unix::new(false).expect("a poll");
+        for text in ["one\n", "two\n"] {
+            let log = disk.open_log(&dir.path().join("log")).expect("a file");
+            assert_eq!(disk.append(&log, text.as_bytes()).expect("a write"), 4);
+            let mut last = [0];
+            assert_eq!(disk.read_at(&log, 3, &mut last).expect("its end"), 1);
+            assert_eq!(last, text.as_bytes()[3..]);
+        }
+        let text = std::fs::read_to_string(dir.path().join("log")).expect("a file");
+        assert_eq!(text, "one\ntwo\n");
+        let (_reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        let pipe = File::new(Handle::Fd(writer));
+        let full = loop {
+            if let Err(error) = disk.append(&pipe, &[b'x'; 10_000]) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn the_entries_of_a_folder_are_listed_but_for_links_that_leave_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("file"), "abc").expect("a file");
+        std::fs::create_dir(dir.path().join("folder")).expect("a folder");
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).expect("a link");
+        let mut disk = Unix::new(false).expect("a poll");
+        let folder = disk.open_folder(dir.path()).expect("a folder");
+        let mut entries: Vec<_> = disk
+            .entries(&folder)
+            .expect("entries")
+            .into_iter()
+            .map(|entry| (entry.name, entry.metadata.kind))
+            .collect();
+        entries.sort_by(|one, two| one.0.cmp(&two.0));
+        assert_eq!(
+            entries,
+            [
+                (PathBuf::from("file"), FileKind::Regular),
+                (PathBuf::from("folder"), FileKind::Folder),
+            ]
+        );
+    }
+}

@@ -1,0 +1,326 @@
+//! The real kernel: mio's poll for readiness, rustix for the system calls, libc for the four that
+//! rustix lacks.
+//!
+//! Sockets are plain descriptors registered by number, so that TCP and Unix streams are one type. A
+//! call that a signal interrupted is made again.
+//!
+//! The files in reading order: this one (the poll, signals, and what is done to a stream in one
+//! call), `sockets` (how a stream comes to be), `datagrams`, `files`. `unsafe` stands below this
+//! folder only: `recvmmsg` and `sendmmsg` in `datagrams`, one `ioctl` and one socket option in
+//! `sockets`.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
+use rustix::process;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook_mio::v1_0::Signals;
+use socket2::SockRef;
+
+use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log};
+use crate::disk::File;
+use crate::service::datagram::Outbox;
+use crate::service::{Ends, Peer};
+
+mod datagrams;
+mod files;
+mod sockets;
+
+use datagrams::Messages;
+use files::descriptor;
+pub use sockets::Listener;
+
+/// Events taken from the kernel in one poll.
+const EVENTS_MAX: usize = 1024;
+/// The most that one `sendfile` is asked for; the kernel's own limit is just below 2 GiB.
+const SENDFILE_BYTES_MAX: u64 = 1 << 30;
+const SIGNALS: Token = Token(usize::MAX - 1);
+
+/// The real kernel.
+pub struct Unix {
+    poll: Poll,
+    events: mio::Events,
+    signals: Option<Signals>,
+    /// An event told of signals that were not all taken yet.
+    signalled: bool,
+    /// Given up for a moment when the process is out of descriptors, to be able to turn a client
+    /// away.
+    spare: Option<OwnedFd>,
+    receiving: Messages,
+    sending: Messages,
+    /// The kernel took a batch with `UDP_SEGMENT`; cleared when it refuses one.
+    segmentation: bool,
+}
+
+impl Unix {
+    /// Opens the poll. With `signals`, SIGTERM, SIGINT, SIGHUP and SIGUSR1 are taken over and told
+    /// by [`Sys::signal`]; SIGPIPE is ignored by Rust's runtime already.
+    ///
+    /// # Errors
+    /// Those of `epoll_create1(2)` and `sigaction(2)`.
+    pub fn new(signals: bool) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let signals = if signals {
+            let mut source = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+            poll.registry()
+                .register(&mut source, SIGNALS, Interest::READABLE)?;
+            Some(source)
+        } else {
+            None
+        };
+        Ok(Self {
+            poll,
+            events: mio::Events::with_capacity(EVENTS_MAX),
+            signals,
+            signalled: false,
+            spare: spare().ok(),
+            receiving: Messages::new(),
+            sending: Messages::new(),
+            segmentation: true,
+        })
+    }
+
+    fn register_fd(&self, fd: &OwnedFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.poll.registry().register(
+            &mut SourceFd(&fd.as_raw_fd()),
+            Token(token as usize),
+            interest,
+        )
+    }
+}
+
+/// Lets the process have as many descriptors as it may: the soft limit is often 1,024, for the sake
+/// of programs that use `select(2)`. How many that is; `None` where there is no limit.
+///
+/// # Errors
+/// Those of `setrlimit(2)`.
+pub fn raise_descriptor_limit() -> io::Result<Option<u64>> {
+    let limits = process::getrlimit(process::Resource::Nofile);
+    if limits.current != limits.maximum {
+        let current = limits.maximum;
+        process::setrlimit(
+            process::Resource::Nofile,
+            process::Rlimit { current, ..limits },
+        )?;
+    }
+    Ok(limits.maximum)
+}
+
+fn spare() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| {
+        fs::open("/dev/null", flags, Mode::empty())
+    })?)
+}
+
+impl Sys for Unix {
+    type Listener = Listener;
+    type Stream = OwnedFd;
+    type Datagram = OwnedFd;
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        for event in &self.events {
+            if event.token() == SIGNALS {
+                self.signalled = true;
+            } else {
+                events.push(Event {
+                    token: event.token().0 as u64,
+                    readable: event.is_readable() || event.is_error(),
+                    writable: event.is_writable() || event.is_error(),
+                    read_closed: event.is_read_closed() || event.is_error() || event.is_priority(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self) -> Option<Signal> {
+        if !self.signalled {
+            return None; // looking takes a system call, and this is asked every turn
+        }
+        match self.signals.as_mut()?.pending().next() {
+            Some(SIGHUP) => Some(Signal::Reload),
+            Some(SIGUSR1) => Some(Signal::Reopen),
+            Some(_) => Some(Signal::Terminate),
+            None => {
+                self.signalled = false;
+                None
+            }
+        }
+    }
+
+    fn listen(
+        &mut self,
+        bind: &Bind,
+        backlog: i32,
+        client_first: bool,
+        token: u64,
+    ) -> io::Result<(Listener, Bind)> {
+        let (listener, bound) = Listener::open(bind, backlog, client_first)?;
+        self.register_fd(&listener.socket, token, Interest::READABLE)?;
+        Ok((listener, bound))
+    }
+
+    fn accept(&mut self, listener: &Listener) -> io::Result<(OwnedFd, Peer)> {
+        listener.accept()
+    }
+
+    fn shed(&mut self, listener: &Listener) -> io::Result<()> {
+        self.spare = None;
+        let shed = retry_on_intr(|| net::accept(&listener.socket)).map(drop);
+        self.spare = spare().ok();
+        Ok(shed?)
+    }
+
+    fn unlisten(&mut self, listener: Listener) {
+        drop(listener); // close(2) takes it out of the poll as well
+    }
+
+    fn register(&mut self, stream: &OwnedFd, token: u64) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        self.register_fd(stream, token, interest)
+    }
+
+    fn connect(&mut self, to: SocketAddr, token: u64) -> io::Result<OwnedFd> {
+        let stream = sockets::connect(to)?;
+        self.register(&stream, token)?;
+        Ok(stream)
+    }
+
+    fn connected(&mut self, stream: &OwnedFd) -> io::Result<Option<Ends>> {
+        sockopt::socket_error(stream)??;
+        match net::getpeername(stream) {
+            Ok(peer) => Ok(Some(Ends {
+                local: sockets::local_address(stream)?,
+                peer: sockets::inet_address(peer)?,
+            })),
+            Err(Errno::NOTCONN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[inline]
+    fn recv(&mut self, stream: &OwnedFd, into: &mut [u8]) -> io::Result<usize> {
+        Ok(retry_on_intr(|| net::recv(stream, &mut *into, RecvFlags::empty()))?.0)
+    }
+
+    #[inline]
+    fn send(&mut self, stream: &OwnedFd, bytes: &[u8], more: bool) -> io::Result<usize> {
+        Ok(retry_on_intr(|| {
+            net::send(stream, bytes, send_flags(more))
+        })?)
+    }
+
+    fn send_many(
+        &mut self,
+        stream: &OwnedFd,
+        runs: &[IoSlice<'_>],
+        more: bool,
+    ) -> io::Result<usize> {
+        let mut none = SendAncillaryBuffer::default();
+        let flags = send_flags(more);
+        Ok(retry_on_intr(|| {
+            net::sendmsg(stream, runs, &mut none, flags)
+        })?)
+    }
+
+    fn send_file(
+        &mut self,
+        stream: &OwnedFd,
+        file: &File,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<usize> {
+        let (mut offset, file) = (offset, descriptor(file)?);
+        let count = len.min(SENDFILE_BYTES_MAX) as usize;
+        // Interrupted, it has sent nothing: else it tells how much.
+        Ok(retry_on_intr(|| {
+            fs::sendfile(stream, file, Some(&mut offset), count)
+        })?)
+    }
+
+    fn unsent(&mut self, stream: &OwnedFd) -> u64 {
+        sockets::unsent(stream)
+    }
+
+    fn trust(&mut self, stream: &OwnedFd) {
+        // Best effort: a Unix socket has no such option and holds little anyhow.
+        let _ = SockRef::from(stream).set_tcp_notsent_lowat(u32::MAX);
+    }
+
+    fn shutdown(&mut self, stream: &OwnedFd) -> io::Result<()> {
+        Ok(net::shutdown(stream, Shutdown::Write)?)
+    }
+
+    fn close(&mut self, stream: OwnedFd) {
+        drop(stream); // close(2) takes it out of the poll as well
+    }
+
+    fn abort(&mut self, stream: OwnedFd) {
+        // Best effort: a Unix socket has no reset. `man 7 socket` tells of SO_LINGER, not that a
+        // time of zero resets.
+        let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+        drop(stream);
+    }
+
+    fn bind_datagram(&mut self, bind: SocketAddr, token: u64) -> io::Result<(OwnedFd, SocketAddr)> {
+        let (socket, bound) = datagrams::bind(bind)?;
+        self.register_fd(&socket, token, Interest::READABLE)?;
+        Ok((socket, bound))
+    }
+
+    fn connect_datagram(&mut self, to: SocketAddr, token: u64) -> io::Result<OwnedFd> {
+        let socket = datagrams::connect(to)?;
+        self.register_fd(&socket, token, Interest::READABLE)?;
+        Ok(socket)
+    }
+
+    fn recv_batch(&mut self, socket: &OwnedFd, batch: &mut Batch) -> io::Result<usize> {
+        self.receiving.receive(socket, batch)
+    }
+
+    fn send_batch(&mut self, socket: &OwnedFd, batch: &Batch, out: &Outbox) -> Unsent {
+        self.sending
+            .send(socket, batch, out, &mut self.segmentation)
+    }
+
+    fn close_datagram(&mut self, socket: OwnedFd) {
+        drop(socket);
+    }
+
+    #[inline]
+    fn flush_log(&mut self) {
+        error_log::flush();
+    }
+
+    fn log_dropped(&self) -> u64 {
+        error_log::dropped()
+    }
+}
+
+fn send_flags(more: bool) -> SendFlags {
+    if more {
+        SendFlags::NOSIGNAL | SendFlags::MORE
+    } else {
+        SendFlags::NOSIGNAL
+    }
+}
