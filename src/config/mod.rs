@@ -4,7 +4,7 @@
 //! - Parse, don't validate: what comes out needs no further check; what cannot be right is refused
 //!   with its line and column, as many problems in one go as can be told apart.
 //! - Every default stands in one place, the `Default` or `new` of its struct.
-//! - Spans of time are [`Duration`]s; every other number has its unit, then its bound, at the end
+//! - Spans of time are `Duration`s; every other number has its unit, then its bound, at the end
 //!   of its name.
 //! - What was asked for at the start ([`Overrides`]) wins over the file, the file over the default.
 //!
