@@ -24,14 +24,14 @@ use netlab_reactor::dns::{self, Hosts, Resolver};
 use netlab_reactor::ending::Error;
 use netlab_reactor::http::body::BodyDecoder;
 use netlab_reactor::http::head::BodyLength;
-use netlab_reactor::reactor::{Limits, ListenerOptions, Reactor, Turn};
+use netlab_reactor::limits::Limits;
+use netlab_reactor::reactor::{ListenerOptions, Reactor, Turn};
 use netlab_reactor::service::{Cx, Io, Peer, Service};
 use netlab_reactor::services::admin::Admin;
 use netlab_reactor::services::hello::Hello;
-use netlab_reactor::services::http::Http;
-use netlab_reactor::services::proxy::Proxy;
 use netlab_reactor::services::tcp_echo::TcpEcho;
 use netlab_reactor::services::upload::Upload;
+use netlab_reactor::services::web::{Given, Web};
 use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::{End, Sim, Stage};
 use netlab_reactor::sys::{Bind, Signal};
@@ -133,7 +133,7 @@ fn subjects() -> Vec<Subject> {
             listen(r, c, |sim| upload_service(sim, Handshake::None, true))
         }),
         Subject::new("proxy", proxy.as_bytes(), |r, c| {
-            listen(r, c, |_| proxy_service())
+            listen(r, c, proxy_service)
         }),
         Subject::new("admin", admin, |r, c| listen(r, c, |_| admin_service())),
     ]
@@ -177,7 +177,7 @@ fn hello() -> Hello {
     })
 }
 
-fn http_service(sim: &mut Sim, routes: Routes) -> Http {
+fn http_service(sim: &mut Sim, routes: Routes) -> Web {
     let big: Vec<u8> = (0..50_000u32).map(|i| (i % 251) as u8).collect();
     sim.volume()
         .put("/www/a.txt", b"a small file\n", SystemTime::UNIX_EPOCH);
@@ -188,7 +188,7 @@ fn http_service(sim: &mut Sim, routes: Routes) -> Http {
         routes,
         ..HttpConfig::default()
     };
-    Http::new(&config, &[], sim).expect("a folder")
+    Web::files(&config, &Given::default(), sim).expect("a folder")
 }
 
 fn upload_service(sim: &mut Sim, handshake: Handshake, login: bool) -> Upload {
@@ -210,10 +210,10 @@ fn file(name: &str, len: usize) -> Vec<u8> {
         .collect()
 }
 
-fn proxy_service() -> Proxy {
+fn proxy_service(sim: &mut Sim) -> Web {
     let mut config = ProxyConfig::new(Cache::Off);
     config.allow_destinations = vec!["198.18.0.0/15".parse().expect("a range")];
-    Proxy::new(&config, 1)
+    Web::proxy(&config, &Given::default(), sim).expect("nothing to open")
 }
 
 /// Opens the one listener of a conversation.
@@ -289,8 +289,8 @@ impl<T: Service> Service for Repeating<T> {
         self.service.ended(conn, cx);
     }
 
-    fn turn_ended(&mut self, cx: &mut Cx<'_>) {
-        self.service.turn_ended(cx);
+    fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        self.service.turn_ended(cx)
     }
 
     fn reopen(&mut self, cx: &mut Cx<'_>) {
@@ -441,6 +441,21 @@ fn converse(subject: &Subject, pieces: Vec<Vec<u8>>, conditions: Conditions) -> 
     hold(subject.name, subject.open, client, origin, conditions)
 }
 
+fn limits(conditions: Conditions) -> Limits {
+    Limits {
+        sessions_max: 10,
+        sessions_reserved: 0,
+        accept_batch: 10,
+        backlog: 10,
+        turn_bytes: 1 << 20,
+        send_queue_bytes_max: conditions.send_bytes_max as usize,
+        pool_bytes_max: 0,
+        linger_bytes_max: 1 << 20,
+        write_rate_min: None,
+        ..Limits::default()
+    }
+}
+
 /// Holds one conversation.
 fn hold(
     name: &str,
@@ -451,27 +466,8 @@ fn hold(
 ) -> Outcome {
     let mut sim = Sim::new(1);
     sim.shape_network(conditions.latency_max, 1 << 20);
-    let limits = Limits {
-        sessions_max: 10,
-        sessions_reserved: 0,
-        accepts_per_turn_max: 10,
-        backlog: 10,
-        pump_bytes_max: 1 << 20,
-        send_bytes_max: conditions.send_bytes_max,
-        large_page_bytes_max: 1 << 24,
-        kept_page_bytes_max: 0,
-        page_bytes_max: 1 << 30,
-        write_timeout: Duration::from_secs(60),
-        linger_timeout: Duration::from_secs(2),
-        linger_time_max: Duration::from_secs(30),
-        linger_bytes_max: 1 << 20,
-        write_rate_min: 0,
-        datagram_batches_max: 4,
-        rate_sources_max: 16,
-        drain_timeout: Duration::from_secs(10),
-    };
     let resolver = Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]);
-    let mut reactor = Reactor::new(sim, limits, resolver);
+    let mut reactor = Reactor::new(sim, limits(conditions), resolver);
     open(&mut reactor, conditions);
     let sim = reactor.sys_mut();
     sim.enter(origin, Duration::ZERO);

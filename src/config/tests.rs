@@ -1,9 +1,11 @@
 //! Whole files of configuration: what they come to, and what is wrong with them.
 
 use super::*;
+use crate::dns;
 use crate::http::cors::{Cors, Names, Origins, Rules};
 use crate::wire::challenge::Handshake;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 /// The shortest configuration.
 const HELLO: &str = "[[listener]]\nkind = 'hello'\n";
@@ -193,12 +195,15 @@ fn a_resolver_is_read() {
     let expected = ResolverConfig {
         query_timeout: Some(Duration::from_millis(200)),
         attempts: Some(2),
-        lookup_timeout: Duration::from_secs(3),
-        second_family_delay: Duration::ZERO,
-        waiters_max: 7,
-        cached_time_min: Duration::from_secs(4),
-        negative_time_max: Duration::from_secs(5),
-        failure_time: Duration::from_secs(6),
+        settings: dns::Config {
+            lookup_timeout: Duration::from_secs(3),
+            second_family_delay: Duration::ZERO,
+            waiters_max: 7,
+            ttl_min: Duration::from_secs(4),
+            negative_ttl_max: Duration::from_secs(5),
+            failure_ttl: Duration::from_secs(6),
+            ..dns::Config::default()
+        },
         ..ResolverConfig::default()
     };
     assert_eq!(resolver, expected);
@@ -375,8 +380,11 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
         (site.host.as_deref(), site.prefix.as_str()),
         (Some("a.example"), "x/y")
     );
-    assert_eq!(site.root, Path::new("conf/b"));
-    assert!(site.files.listing && site.files.archive && !site.files.precompressed);
+    let SiteContent::Files { root, files } = &site.content else {
+        panic!("{site:?}")
+    };
+    assert_eq!(root, Path::new("conf/b"));
+    assert!(files.listing && files.archive && !files.precompressed);
     for (line, expected) in [
         (
             "listing = 'yes'",
@@ -450,7 +458,7 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
         ),
         (
             "site = [{ host = 'a' }]",
-            "3:9: a site without `root`; expected a folder",
+            "3:9: a route that leads nowhere; expected one of",
         ),
         (
             "site = [{ root = 'a', bind = 'x' }]",
@@ -514,8 +522,12 @@ fn who_may_read_across_origins_is_read_and_judged() {
         expose: Vec::new(),
         max_age: None,
     };
-    assert_eq!(http.sites[0].files.cors, Some(Cors::new(&all)));
-    assert_eq!(http.sites[1].files.cors, None, "a site has its own");
+    let cors_of = |site: &SiteConfig| match &site.content {
+        SiteContent::Files { files, .. } => files.cors.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cors_of(&http.sites[0]), Some(Cors::new(&all)));
+    assert_eq!(cors_of(&http.sites[1]), None, "a site has its own");
     refused(&[
         ("cors = true", "3:8: `cors` is a boolean"),
         ("cors = {}", "3:8: `cors` without `origins`"),

@@ -21,6 +21,7 @@
 //! Not here: what an event means (`reactor`), how a connection is attempted (`upstream`).
 
 use std::io;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::half::Half;
@@ -34,8 +35,9 @@ use super::upstream::Attempts;
 use crate::buffer::Pool;
 use crate::dns::Resolver;
 use crate::ending::{Ending, Error, Phase};
+use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, Peer, Side, Status};
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Side};
 use crate::sys::{PlantedBug, Sys};
 
 /// What all sessions of a reactor share.
@@ -51,6 +53,8 @@ pub(crate) struct Context<S> {
     pub(crate) draining: bool,
     /// A service wants to be told of the end of this turn.
     pub(crate) turn_end: bool,
+    /// Sessions whose wait is over.
+    pub(crate) woken: Vec<Id>,
     /// What a session without an origin sees in its place: closed, and always empty.
     pub(crate) nowhere: Link,
 }
@@ -71,6 +75,7 @@ impl<S: Sys> Context<S> {
             pool: &mut self.pool,
             disk: &mut self.sys,
             resolver: &mut self.resolver,
+            woken: &mut self.woken,
             counted: Counted::new(&mut self.metrics, listener),
         };
         (cx, &mut self.nowhere)
@@ -91,6 +96,27 @@ pub(crate) struct SessionLimits {
     pub(crate) linger_timeout: Duration,
     pub(crate) linger_time_max: Duration,
     pub(crate) linger_bytes_max: usize,
+}
+
+impl SessionLimits {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self {
+            pump_bytes_max: limits.turn_bytes,
+            send_bytes_max: u32::try_from(limits.send_queue_bytes_max).unwrap_or(u32::MAX),
+            write_timeout: limits.write_timeout,
+            write_bytes_min: bytes_at(limits.write_rate_min, limits.write_timeout).max(1),
+            linger_timeout: limits.linger_timeout,
+            linger_time_max: limits.linger_time_max,
+            linger_bytes_max: limits.linger_bytes_max,
+        }
+    }
+}
+
+/// Bytes in a span of time at so many a second.
+fn bytes_at(rate: Option<NonZeroU32>, span: Duration) -> u64 {
+    let rate = rate.map_or(0, NonZeroU32::get);
+    let bytes = u128::from(rate) * span.as_millis() / 1000;
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// How far a session is with its end.
@@ -187,7 +213,7 @@ impl<S: Sys> Session<S> {
         Self {
             id,
             provenance,
-            down: Half::new(stream, Status::Open, tls, limits.send_bytes_max),
+            down: Half::new(stream, LinkState::Open, tls, limits.send_bytes_max),
             up: None,
             registered: false,
             stage: Stage::Running,
@@ -311,6 +337,7 @@ impl<S: Sys> Session<S> {
                 down: &mut self.down.link,
                 up,
                 id: self.id,
+                peer: &self.provenance.peer,
                 cx: shared,
                 asked: &mut asked,
             },
@@ -542,7 +569,7 @@ impl<S: Sys> Session<S> {
         };
         match result {
             Ok(Some(ends)) => {
-                half.link.status = Status::Open;
+                half.link.status = LinkState::Open;
                 half.link.ends = Some(Box::new(ends));
                 half.ready.writable = true;
                 up.attempts = None;
@@ -558,7 +585,7 @@ impl<S: Sys> Session<S> {
         }
         self.up
             .as_ref()
-            .is_none_or(|up| up.half.link.status != Status::Connecting)
+            .is_none_or(|up| up.half.link.status != LinkState::Connecting)
     }
 
     /// Tries the next address; without one, the connection failed.
@@ -569,7 +596,7 @@ impl<S: Sys> Session<S> {
         while let Some(address) = attempts.next(cx.now) {
             match cx.sys.connect(address, token) {
                 Ok(stream) => {
-                    let half = Half::new(stream, Status::Connecting, None, send_bytes_max);
+                    let half = Half::new(stream, LinkState::Connecting, None, send_bytes_max);
                     self.up = Some(Box::new(Upstream {
                         half,
                         attempts: Some(attempts),

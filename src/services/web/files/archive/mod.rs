@@ -512,7 +512,7 @@ impl Outlet {
         let len = version.len;
         self.begin_chunk((before.len() + behind.len()) as u64 + len, tx, pool);
         tx.put(before, pool);
-        tx.put_version(file, Some(&Rc::new(version)), 0, len, pool);
+        tx.put_file_as_of(file, Some(&Rc::new(version)), 0, len, pool);
         tx.put(behind, pool);
         self.end_chunk(tx, pool);
     }

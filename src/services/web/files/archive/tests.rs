@@ -92,6 +92,7 @@ impl Site {
             pool: &mut self.pool,
             disk: &mut self.disk,
             resolver: &mut self.resolver,
+            woken: &mut Vec::new(),
             counted: Counted::new(&mut self.metrics, 0),
         };
         archive.advance(&mut self.tx, &mut cx)
