@@ -36,6 +36,8 @@ mod probe;
 mod proxy;
 mod reply;
 mod sites;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::PathBuf;
@@ -50,7 +52,9 @@ use crate::ending::{Ending, Error, Phase};
 use crate::http::body::BodyDecoder;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::negotiate::ErrorFormat;
+use crate::http::path::SafePath;
 use crate::http::persistence::Persistence;
+use crate::http::redirect;
 use crate::http::target::Target;
 use crate::http::{Method, Status};
 use crate::metrics::Limit;
@@ -58,9 +62,10 @@ use crate::service::{Cx, Io, Link, LinkState, Peer, Service};
 use access_log::{AccessLog, Entry, Line, Request};
 use admission::{Admission, Seat};
 use files::Progress;
+use files::archive::{Archive, Packed};
 use pages::Pages;
 use proxy::{Forward, Outcome, Proxy, Sender};
-use reply::{Refusal, Reply, Writer};
+use reply::{Answered, Refusal, Reply, Writer};
 use sites::{Content, Place, Site, Sites};
 
 /// What an answer of our own may need at once in the send queue, besides a small file's bytes: a head of known lines, and a
@@ -115,6 +120,8 @@ enum State {
     Body(Box<RequestBody>),
     /// The request is sent on to its origin.
     Forward(Box<Forward>),
+    /// The answer is a folder that is packed while it is sent.
+    Pack(Box<Pack>),
     /// There is no place for this client.
     Refused {
         refusal: &'static Refusal,
@@ -137,6 +144,15 @@ struct Echo {
     persistence: Persistence,
 }
 
+/// An archive that is being sent.
+struct Pack {
+    archive: Box<Archive>,
+    /// The connection goes on behind it.
+    stays: bool,
+    until: Instant,
+    logged: Option<(Entry, Instant)>,
+}
+
 /// What follows an answer.
 enum Next {
     /// The answer is queued; a body, if there is one, is read and dropped.
@@ -149,6 +165,8 @@ enum Next {
     Later,
     /// The request is sent on.
     Forward(Box<Forward>),
+    /// The head is queued; the body is made while it is sent.
+    Pack(Box<Archive>, Persistence),
 }
 
 impl Web {
@@ -200,10 +218,14 @@ impl Web {
             };
             let mut opened = Site::new(site.host.clone(), prefix, content, auth, disk);
             opened.has_probe = matches!(site.content, SiteContent::Probe);
+            if let SiteContent::Files { files, .. } = &site.content {
+                opened.cors.clone_from(&files.cors);
+            }
             sites.push(opened);
         }
         let mut rest = Site::new(None, "", content, config.auth.as_ref(), disk);
         rest.has_probe = config.routes == Routes::Probe;
+        rest.cors.clone_from(&config.files.cors);
         let sites = Sites::new(sites, rest);
         let log = config.access_log.as_ref().map(|place| {
             let log = AccessLog::open(place, config.log_format, disk);
@@ -276,7 +298,10 @@ impl Web {
             &mut sender,
             &mut reply,
         );
-        let sent = reply.sent;
+        let sent = match next {
+            Next::Pack(..) => None, // its line is written when all of it is queued
+            _ => reply.sent,
+        };
         if let (Some(log), Some(answered)) = (&mut self.log, sent) {
             let began = conn.began(&self.config, io.cx.now);
             let line = Line {
@@ -290,7 +315,9 @@ impl Web {
             log.add(&line, io.cx.disk, &mut io.cx.counted);
         }
         let entry = match &next {
-            Next::Forward(_) if self.log.is_some() => Some(Entry::of(&head, io.peer.ip())),
+            Next::Forward(_) | Next::Pack(..) if self.log.is_some() => {
+                Some(Entry::of(&head, io.peer.ip()))
+            }
             _ => None,
         };
         let (body, more) = (head.body, head.keep_alive);
@@ -330,6 +357,16 @@ impl Web {
                     forward.begin_log(entry, conn.began(&self.config, now));
                 }
                 conn.state = State::Forward(forward);
+                return true;
+            }
+            Next::Pack(archive, persistence) => {
+                io.down.end_is_framing = archive.ends_with_connection();
+                conn.state = State::Pack(Box::new(Pack {
+                    archive,
+                    stays: persistence != Persistence::Ends,
+                    until: now + self.config.answer_timeout,
+                    logged: entry.map(|entry| (entry, conn.began(&self.config, now))),
+                }));
                 return true;
             }
             Next::Close(ending) => {
@@ -408,7 +445,7 @@ impl Web {
             return;
         }
         let (phase, awaited) = match &conn.state {
-            State::Forward(_) => return, // it knows itself whom it waits for
+            State::Forward(_) | State::Pack(_) => return, // they know themselves whom they wait for
             State::Idle { .. } | State::Refused { .. } => (Phase::Idle, false),
             State::Head { .. } => (Phase::Head, true),
             State::Parked { .. } => {
@@ -536,6 +573,52 @@ impl Web {
         Ok(stays)
     }
 
+    /// Sends more of an archive. Whether the next request may be answered.
+    fn pack(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<bool, Error> {
+        let State::Pack(pack) = &mut conn.state else {
+            return Ok(true);
+        };
+        pack.until = io.cx.now + self.config.answer_timeout;
+        match pack.archive.advance(&mut io.down.tx, &mut io.cx)? {
+            Packed::Done => {}
+            Packed::Full => return Ok(false),
+            Packed::Later => {
+                io.again();
+                return Ok(false);
+            }
+        }
+        let idle = State::Idle {
+            until: io.cx.now + self.config.idle_timeout,
+        };
+        let stays = pack.stays;
+        if let State::Pack(pack) = std::mem::replace(&mut conn.state, idle) {
+            self.log_pack(&pack, &mut io.cx);
+        }
+        if !stays {
+            io.close();
+        }
+        Ok(stays)
+    }
+
+    /// The line of an archive.
+    fn log_pack(&mut self, pack: &Pack, cx: &mut Cx<'_>) {
+        let (Some(log), Some((entry, began))) = (&mut self.log, &pack.logged) else {
+            return;
+        };
+        let line = Line {
+            peer: entry.peer,
+            request: Some(entry.request()),
+            origin: None,
+            answered: Answered {
+                status: Status::OK,
+                body_bytes: pack.archive.bytes(),
+            },
+            took: cx.now.saturating_duration_since(*began),
+            wall: cx.wall,
+        };
+        log.add(&line, cx.disk, &mut cx.counted);
+    }
+
     /// The line of a request that was sent on.
     fn log_forward(&mut self, forward: &Forward, cx: &mut Cx<'_>) {
         let (Some(log), Some(logged)) = (&mut self.log, forward.logged()) else {
@@ -590,9 +673,16 @@ fn respond(
     if last {
         reply.persistence = Persistence::Ends;
     }
+    if let Some(cors) = &site.cors {
+        reply.allow(cors, &head.headers);
+    }
     let result = match objection {
         Some(refusal) => Err(refusal),
-        None => serve(site, place, head, sender, reply),
+        None if site.answer_preflight(head, reply) => Ok(Next::Done),
+        None => match moved(config, head) {
+            Some(refusal) => Err(refusal),
+            None => serve(site, place, head, sender, reply),
+        },
     };
     let next = result.unwrap_or_else(|refusal| {
         let format = ErrorFormat::parse(&head.headers, site.error_format());
@@ -640,7 +730,20 @@ fn serve(
     Ok(match site.respond(head, reply)? {
         Progress::Answered => Next::Done,
         Progress::Later => Next::Later,
+        Progress::Packs(archive) => Next::Pack(archive, reply.persistence),
     })
+}
+
+/// Where a request is led by the redirects.
+fn moved(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
+    if config.redirects.is_empty() || matches!(head.method, Method::Other(_)) {
+        return None;
+    }
+    let path = SafePath::parse(head.target.path()?).ok()?;
+    let (host, query) = (head.authority(), head.target.query());
+    let (status, location) = redirect::find(&config.redirects, host.as_ref(), &path, query)?;
+    let text = "what is asked for has moved; see Location";
+    Some(Refusal::redirect(status, text, location))
 }
 
 /// What is wrong with a request that is well-formed, whatever it asks for.
@@ -776,6 +879,7 @@ impl Service for Web {
                 }
                 State::Body(_) => self.receive_body(conn, io),
                 State::Forward(_) => self.forward(conn, io)?,
+                State::Pack(_) => self.pack(conn, io)?,
                 State::Refused { refusal, .. } => {
                     self.refuse_last(refusal, Ending::Refused, io);
                     false
@@ -804,15 +908,20 @@ impl Service for Web {
             | State::Refused { until, .. } => *until,
             State::Body(body) => body.until,
             State::Forward(forward) => forward.deadline(),
+            State::Pack(pack) => pack.until,
         }
     }
 
     fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
-        if let State::Forward(mut forward) = conn.state {
-            self.log_forward(&forward, cx);
-            if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
-                forward.release(proxy);
+        match conn.state {
+            State::Forward(mut forward) => {
+                self.log_forward(&forward, cx);
+                if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
+                    forward.release(proxy);
+                }
             }
+            State::Pack(pack) => self.log_pack(&pack, cx),
+            _ => {}
         }
         if let Some(seat) = conn.seat {
             self.admission.leave(seat);

@@ -5,29 +5,67 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use super::super::html::Html;
+use crate::disk::{Disk, File, FileKind};
 use crate::http::path::encode;
+use crate::services::web::html::Html;
 
 /// The names that are shown, in any case; of several the first.
 const NAMES: [&str; 3] = ["README", "README.txt", "README.md"];
 
 /// Which of some names is shown.
-pub(super) fn choose<'n>(names: impl Iterator<Item = &'n OsStr> + Clone) -> Option<&'n OsStr> {
-    let named = |wanted: &str| {
-        let mut names = names.clone();
-        names.find(|name| name.eq_ignore_ascii_case(wanted))
+pub(super) fn choose<'n>(names: impl Iterator<Item = &'n OsStr>) -> Option<&'n OsStr> {
+    let rank = |name: &OsStr| {
+        let mut shown = NAMES.iter();
+        shown.position(|shown| name.eq_ignore_ascii_case(shown))
     };
-    NAMES.into_iter().find_map(named)
+    let ranked = names.filter_map(|name| Some((rank(name)?, name)));
+    Some(ranked.min_by_key(|(rank, _)| *rank)?.1)
 }
 
-/// Appends the part of the page that shows `contents`, the beginning of a file, or all of it.
-pub(super) fn put(text: &mut String, name: &OsStr, contents: &[u8], is_all: bool) {
-    if contents.contains(&0) {
+/// The beginning of a file, or all of it.
+pub(super) struct Contents {
+    bytes: Vec<u8>,
+    is_all: bool,
+}
+
+/// Reads the first `bytes_max` bytes of a file; nothing of what is no file.
+pub(super) fn read(
+    root: &File,
+    path: &Path,
+    bytes_max: usize,
+    disk: &mut dyn Disk,
+) -> io::Result<Option<Contents>> {
+    if bytes_max == 0 {
+        return Ok(None);
+    }
+    let file = disk.open(root, path)?;
+    if disk.metadata(&file)?.kind != FileKind::Regular {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; bytes_max + 1];
+    let mut count = 0;
+    while count < bytes.len() {
+        match disk.read_at(&file, count as u64, &mut bytes[count..])? {
+            0 => break,
+            more => count += more,
+        }
+    }
+    bytes.truncate(count.min(bytes_max));
+    let is_all = count <= bytes_max;
+    Ok(Some(Contents { bytes, is_all }))
+}
+
+/// Appends the part of the page that shows the file.
+pub(super) fn put(text: &mut String, name: &OsStr, contents: &Contents) {
+    let Contents { bytes, is_all } = contents;
+    if bytes.contains(&0) {
         return; // UTF-16, or no text
     }
-    let mut contents = contents.strip_prefix(b"\xef\xbb\xbf").unwrap_or(contents);
+    let mut contents = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if !is_all && let Some(end) = memchr::memrchr(b'\n', contents) {
         contents = &contents[..end]; // a line that was cut may end in half a character
     }
@@ -65,7 +103,9 @@ mod tests {
 
     fn shown(contents: &[u8], is_all: bool) -> String {
         let mut text = String::new();
-        put(&mut text, OsStr::new("README.md"), contents, is_all);
+        let bytes = contents.to_vec();
+        let contents = Contents { bytes, is_all };
+        put(&mut text, OsStr::new("README.md"), &contents);
         text
     }
 

@@ -17,9 +17,10 @@
 //! 3. Bytes of tar go from the file to the socket, by the kernel; for zip they are read here, for their sum.
 //! 4. What goes away, or may not be read, is left out, as a listing leaves it out.
 //!
-//! [`walk`] finds what is there; [`tar`] and [`zip`] write what stands around the files. Not here: which folders may be packed,
-//! and the head of the answer.
+//! [`answer`] tells which requests ask for an archive; [`walk`] finds what is there; [`tar`] and [`zip`] write what stands around
+//! the files.
 
+mod answer;
 mod tar;
 #[cfg(test)]
 mod tests;
@@ -35,9 +36,11 @@ use std::rc::Rc;
 use crate::buffer::{Pool, SendQueue};
 use crate::config::ArchiveLimits;
 use crate::disk::{Disk, File, FileKind, Metadata, Version};
+use crate::ending::Error;
 use crate::http::body::{CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::date::unix_s;
 use crate::service::Cx;
+pub(super) use answer::Asked;
 use walk::{Found, Step, Walk, is_passed_over};
 use zip::Zip;
 
@@ -52,31 +55,14 @@ const READS_MAX: usize = 3;
 
 /// How a folder is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+enum Format {
     Tar,
     Zip,
 }
 
 impl Format {
-    /// What a query asks for: `archive=zip`, as also `download=zip` and `zip` alone, which other servers have.
-    pub(super) fn of_query(query: &str) -> Option<Self> {
-        query.split('&').find_map(|pair| match pair {
-            "archive=tar" | "download=tar" | "tar" => Some(Self::Tar),
-            "archive=zip" | "download=zip" | "zip" => Some(Self::Zip),
-            _ => None,
-        })
-    }
-
-    /// What a path asks for, and the folder that it names: `photos.zip` is for `photos`.
-    pub(super) fn of_path(path: &[u8]) -> Option<(Self, &[u8])> {
-        let formats = [Self::Tar, Self::Zip].into_iter();
-        let mut named =
-            formats.filter_map(|format| Some((format, path.strip_suffix(format.ending())?)));
-        named.find(|(_, folder)| !folder.is_empty() && !folder.ends_with(b"/"))
-    }
-
     /// With its dot.
-    pub(super) fn ending(self) -> &'static [u8] {
+    fn ending(self) -> &'static [u8] {
         match self {
             Self::Tar => b".tar",
             Self::Zip => b".zip",
@@ -84,7 +70,7 @@ impl Format {
     }
 
     /// The value of `Content-Type`.
-    pub(super) fn content_type(self) -> &'static str {
+    fn content_type(self) -> &'static str {
         match self {
             Self::Tar => "application/x-tar",
             Self::Zip => "application/zip",
@@ -94,7 +80,7 @@ impl Format {
 
 /// How the client learns that the archive is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+enum Framing {
     /// By the last chunk.
     Chunked,
     /// By the end of the connection, which is reset where it is not.
@@ -103,7 +89,7 @@ pub(super) enum Framing {
 
 /// Why an archive ends short.
 #[derive(Debug)]
-pub(super) enum Stopped {
+enum Stopped {
     Disk(PathBuf, io::Error),
     /// A file was changed while it was read.
     Changed(PathBuf),
@@ -124,6 +110,16 @@ impl fmt::Display for Stopped {
             Self::Changed(path) => write!(f, "{path:?} changed while it was read"),
             Self::TooMany(entries) => write!(f, "more than max_archive_entries = {entries}"),
             Self::TooDeep(path) => write!(f, "{path:?} is deeper than max_archive_depth"),
+        }
+    }
+}
+
+impl From<Stopped> for Error {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Disk(path, error) => Error::Disk(format!("{path:?}"), error),
+            Stopped::Changed(_) => Error::Changed,
+            Stopped::TooMany(_) | Stopped::TooDeep(_) => Error::Refused(stopped.to_string()),
         }
     }
 }
@@ -163,7 +159,7 @@ impl Entry {
 /// How far an archive is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Progress {
+pub(in crate::services::web) enum Packed {
     /// All of it is queued.
     Done,
     /// There is more once there is room.
@@ -173,7 +169,7 @@ pub(super) enum Progress {
 }
 
 /// An archive being sent.
-pub(super) struct Archive {
+pub(in crate::services::web) struct Archive {
     packing: Packing,
     doing: Doing,
     walk: Walk,
@@ -184,6 +180,8 @@ pub(super) struct Archive {
     steps_left: usize,
     /// What is being written around a file, kept for its memory.
     scratch: Vec<u8>,
+    /// One of the archives that are sent at once.
+    _place: Rc<()>,
 }
 
 enum Packing {
@@ -223,20 +221,20 @@ enum Contents {
 }
 
 /// A folder to be packed.
-pub(super) struct Wanted<'a> {
-    pub(super) root: &'a File,
+struct Wanted<'a> {
+    root: &'a File,
     /// Relative to the root.
-    pub(super) folder: &'a Path,
-    pub(super) metadata: Metadata,
+    folder: &'a Path,
+    metadata: Metadata,
     /// Its name, for the archive.
-    pub(super) name: &'a [u8],
+    name: &'a [u8],
     /// Paths relative to the root that are for other sites to show.
-    pub(super) elsewhere: &'a Rc<[Vec<u8>]>,
-    pub(super) limits: ArchiveLimits,
+    elsewhere: &'a Rc<[Vec<u8>]>,
+    limits: ArchiveLimits,
 }
 
 impl Archive {
-    pub(super) fn new(wanted: &Wanted<'_>, format: Format, framing: Framing) -> Self {
+    fn new(wanted: &Wanted<'_>, format: Format, framing: Framing, place: Rc<()>) -> Self {
         Self {
             packing: match format {
                 Format::Tar => Packing::Tar { sending: None },
@@ -252,11 +250,17 @@ impl Archive {
             turn: 0,
             steps_left: STEPS_PER_TURN,
             scratch: Vec::new(),
+            _place: place,
         }
     }
 
+    /// Whether the end of the connection is the end of the archive.
+    pub(in crate::services::web) fn ends_with_connection(&self) -> bool {
+        self.outlet.framing == Framing::UntilClose
+    }
+
     /// Bytes of it that were queued.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::services::web) fn bytes(&self) -> u64 {
         self.outlet.bytes
     }
 
@@ -264,24 +268,33 @@ impl Archive {
     ///
     /// # Errors
     /// It ends short: what was queued must not look whole.
-    pub(super) fn advance(
+    pub(in crate::services::web) fn advance(
         &mut self,
         tx: &mut SendQueue,
         cx: &mut Cx<'_>,
-    ) -> Result<Progress, Stopped> {
+    ) -> Result<Packed, Error> {
+        let packed = self.go_on(tx, cx);
+        packed.map_err(|stopped| {
+            let (top, bytes) = (self.top.escape_ascii(), self.outlet.bytes);
+            log::warn!("archive of {top} ends short after {bytes} bytes: {stopped}");
+            stopped.into()
+        })
+    }
+
+    fn go_on(&mut self, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<Packed, Stopped> {
         if self.turn != cx.turn {
             (self.turn, self.steps_left) = (cx.turn, STEPS_PER_TURN);
         }
         while !matches!(self.doing, Doing::Done) {
             if !tx.has_room(STEP_BYTES) || self.is_sending(tx) {
-                return Ok(Progress::Full);
+                return Ok(Packed::Full);
             }
             if self.steps_left == 0 {
-                return Ok(Progress::Later);
+                return Ok(Packed::Later);
             }
             self.step(tx, cx)?;
         }
-        Ok(Progress::Done)
+        Ok(Packed::Done)
     }
 
     /// Whether a file of this archive waits in the queue. If so, there is news once some of it was sent.

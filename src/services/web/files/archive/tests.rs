@@ -80,10 +80,10 @@ impl Site {
             elsewhere: &Rc::from(self.elsewhere.clone()),
             limits: self.limits,
         };
-        Archive::new(&wanted, format, framing)
+        Archive::new(&wanted, format, framing, Rc::new(()))
     }
 
-    fn advance(&mut self, archive: &mut Archive) -> Result<Progress, Stopped> {
+    fn advance(&mut self, archive: &mut Archive) -> Result<Packed, Stopped> {
         let mut cx = Cx {
             now: Instant::now(),
             wall: SystemTime::UNIX_EPOCH,
@@ -95,7 +95,7 @@ impl Site {
             woken: &mut Vec::new(),
             counted: Counted::new(&mut self.metrics, 0),
         };
-        archive.advance(&mut self.tx, &mut cx)
+        archive.go_on(&mut self.tx, &mut cx)
     }
 
     /// Takes what waits to be sent.
@@ -129,9 +129,9 @@ impl Site {
             let progress = self.advance(&mut archive)?;
             all.append(&mut self.take());
             match progress {
-                Progress::Done => return Ok(all),
-                Progress::Full => {}
-                Progress::Later => self.metrics.turns += 1,
+                Packed::Done => return Ok(all),
+                Packed::Full => {}
+                Packed::Later => self.metrics.turns += 1,
             }
         }
     }
@@ -342,11 +342,11 @@ fn the_work_of_a_turn_is_bounded() {
     }
     let mut archive = site.archive("", Format::Tar, Framing::Chunked);
     let mut turns = 0;
-    while site.advance(&mut archive).expect("no error") == Progress::Later {
+    while site.advance(&mut archive).expect("no error") == Packed::Later {
         // Again in the same turn, there is nothing to do.
         let queued = site.tx.memory_bytes();
         let again = site.advance(&mut archive).expect("no error");
-        assert_eq!((again, site.tx.memory_bytes()), (Progress::Later, queued));
+        assert_eq!((again, site.tx.memory_bytes()), (Packed::Later, queued));
         site.metrics.turns += 1;
         turns += 1;
     }
@@ -366,7 +366,7 @@ fn a_client_that_takes_nothing_holds_one_file_and_one_queue() {
         let before = open_files();
         let mut archive = site.archive("", format, Framing::Chunked);
         let progress = site.advance(&mut archive).expect("no error");
-        assert_eq!(progress, Progress::Full, "{format:?}");
+        assert_eq!(progress, Packed::Full, "{format:?}");
         assert!(
             site.tx.was_refused(),
             "so that it goes on when there is room"
@@ -429,10 +429,7 @@ fn a_file_that_changes_is_one_version_or_the_end() {
         let mut site = Site::new(&[("a", LEN), ("b", 1)]);
         let path = site.path("a");
         let mut archive = site.archive("", Format::Zip, Framing::UntilClose);
-        assert_eq!(
-            site.advance(&mut archive).expect("no error"),
-            Progress::Full
-        );
+        assert_eq!(site.advance(&mut archive).expect("no error"), Packed::Full);
         let mut all = site.take();
         assert!(all.len() < LEN);
         change(&path);
@@ -452,10 +449,7 @@ fn a_file_that_changes_is_one_version_or_the_end() {
         let mut site = Site::new(&[("a", LEN)]);
         let path = site.path("a");
         let mut archive = site.archive("", Format::Tar, Framing::UntilClose);
-        assert_eq!(
-            site.advance(&mut archive).expect("no error"),
-            Progress::Full
-        );
+        assert_eq!(site.advance(&mut archive).expect("no error"), Packed::Full);
         let headers = site.tx.memory_bytes() - tar::padding(LEN as u64);
         site.tx.sent(headers, &mut site.pool);
         site.tx.begin_turn();
@@ -471,10 +465,7 @@ fn a_file_that_changes_is_one_version_or_the_end() {
 fn what_goes_away_meanwhile_is_left_out() {
     let mut site = Site::new(&[("a/x", 1), ("b/y", 300_000), ("c/z", 1), ("d", 1)]);
     let mut archive = site.archive("", Format::Zip, Framing::UntilClose);
-    assert_eq!(
-        site.advance(&mut archive).expect("no error"),
-        Progress::Full
-    );
+    assert_eq!(site.advance(&mut archive).expect("no error"), Packed::Full);
     fs::remove_dir_all(site.path("c")).expect("removed");
     let all = site.take();
     let rest = site.whole(archive).expect("whole");
@@ -511,32 +502,5 @@ fn a_small_room_gives_the_same_bytes() {
         let small = site.whole(archive).expect("whole");
         site.tx.set_memory_bytes_max(256 * 1024);
         assert!(plain == small, "{format:?}");
-    }
-}
-
-#[test]
-fn a_query_or_a_path_names_the_format() {
-    for (query, format) in [
-        ("archive=tar", Some(Format::Tar)),
-        ("sort=size&archive=zip", Some(Format::Zip)),
-        ("download=zip", Some(Format::Zip)),
-        ("tar", Some(Format::Tar)),
-        ("archive=rar", None),
-        ("archive=", None),
-        ("tarot", None),
-        ("", None),
-    ] {
-        assert_eq!(Format::of_query(query), format, "{query}");
-    }
-    for (path, folder) in [
-        ("photos.zip", Some((Format::Zip, "photos"))),
-        ("a/b.c.tar", Some((Format::Tar, "a/b.c"))),
-        ("a/.tar", None),
-        (".zip", None),
-        ("a.tar.gz", None),
-        ("a.TAR", None),
-    ] {
-        let expected = folder.map(|(format, folder): (_, &str)| (format, folder.as_bytes()));
-        assert_eq!(Format::of_path(path.as_bytes()), expected, "{path}");
     }
 }
