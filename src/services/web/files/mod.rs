@@ -276,15 +276,15 @@ impl Files {
         let path = Path::new(OsStr::from_bytes(name));
         let (file, metadata) = match self.open(path, disk) {
             Err(refusal) if refusal == NOT_FOUND => {
-                if let Some(asked) = self.archive_of_path(name, &safe, disk) {
-                    return Ok(Found::Archive(asked));
-                }
-                return match &self.config.spa {
-                    Some(page) if safe.folder || is_page(name, &head.headers) => {
+                return match (self.archive_of_path(name, &safe, disk), &self.config.spa) {
+                    (Err(refusal), Some(page))
+                        if refusal == NOT_FOUND
+                            && (safe.folder || is_page(name, &head.headers)) =>
+                    {
                         let name = page.clone();
                         Ok(Found::Fallback { name })
                     }
-                    _ => Err(refusal),
+                    (asked, _) => asked.map(Found::Archive),
                 };
             }
             opened => opened?,

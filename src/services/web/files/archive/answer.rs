@@ -18,7 +18,7 @@ use crate::http::path::SafePath;
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status, Version};
 use crate::metrics::Limit;
-use crate::services::web::files::{Files, PRECONDITION_FAILED, Progress};
+use crate::services::web::files::{Files, NOT_FOUND, PRECONDITION_FAILED, Progress};
 use crate::services::web::reply::{Refusal, Reply};
 
 const TOO_MANY_ARCHIVES: Refusal = Refusal::beyond(
@@ -79,27 +79,26 @@ impl Files {
         })
     }
 
-    /// The archive that a request for a path to which nothing leads asks for. `path`: relative to the root.
+    /// The archive that a request for a path to which nothing leads asks for; [`NOT_FOUND`] if it asks for none. `path`:
+    /// relative to the root.
     pub(in crate::services::web::files) fn archive_of_path(
         &self,
         path: &[u8],
         safe: &SafePath<'_>,
         disk: &mut dyn Disk,
-    ) -> Option<Asked> {
-        if safe.folder || !self.packs() {
-            return None;
-        }
-        let (format, path) = Format::of_path(path)?;
+    ) -> Result<Asked, Refusal> {
+        let named = Format::of_path(path).filter(|_| !safe.folder && self.packs());
+        let (format, path) = named.ok_or(NOT_FOUND)?;
         // `/private.tar` is not below the other site's `/private/`, but what is in it is.
         if self.elsewhere.iter().any(|other| other == path) {
-            return None;
+            return Err(NOT_FOUND);
         }
         let folder = Path::new(OsStr::from_bytes(path));
-        let (_, metadata) = self.open(folder, disk).ok()?;
-        if metadata.kind != FileKind::Folder || self.index_of(folder, disk).ok()?.is_file() {
-            return None;
+        let (_, metadata) = self.open(folder, disk)?;
+        if metadata.kind != FileKind::Folder || self.index_of(folder, disk)?.is_file() {
+            return Err(NOT_FOUND);
         }
-        Some(Asked {
+        Ok(Asked {
             format,
             folder: folder.to_owned(),
             metadata,
