@@ -7,8 +7,9 @@
 //!  │               │  ▲   │           └── not kept ──▶ closed  └──late or malformed──▶ closed, 4xx unless answered
 //!  │               │  │   ├──its answer takes more turns──▶ Parked ──woken──▶ Head        │
 //!  └──late──┐      │  └───┼────────────────────────────────────┘                          │
-//!           ▼      │      └──sent on──▶ Forward ──answered────────────────────────────────┘
-//!        closed    ├──malformed──▶ 4xx, closed
+//!           ▼      │      ├──sent on──▶ Forward ──answered────────────────────────────────┤
+//!        closed    │      └──a folder as one file──▶ Pack ──all of it queued──────────────┘
+//!                  ├──malformed──▶ 4xx, closed
 //!                  └──late──▶ 408, closed            Refused ──▶ 503 or 429, closed
 //! ```
 //!
@@ -31,6 +32,7 @@ mod admission;
 mod auth;
 mod files;
 mod html;
+mod pack;
 mod pages;
 mod probe;
 mod proxy;
@@ -62,10 +64,11 @@ use crate::service::{Cx, Io, Link, LinkState, Peer, Service};
 use access_log::{AccessLog, Entry, Line, Request};
 use admission::{Admission, Seat};
 use files::Progress;
-use files::archive::{Archive, Packed};
+use files::archive::Archive;
+use pack::Pack;
 use pages::Pages;
 use proxy::{Forward, Outcome, Proxy, Sender};
-use reply::{Answered, Refusal, Reply, Writer};
+use reply::{Refusal, Reply, Writer};
 use sites::{Content, Place, Site, Sites};
 
 /// What an answer of our own may need at once in the send queue, besides a small file's bytes: a head of known lines, and a
@@ -142,15 +145,6 @@ struct RequestBody {
 struct Echo {
     bytes: Vec<u8>,
     persistence: Persistence,
-}
-
-/// An archive that is being sent.
-struct Pack {
-    archive: Box<Archive>,
-    /// The connection goes on behind it.
-    stays: bool,
-    until: Instant,
-    logged: Option<(Entry, Instant)>,
 }
 
 /// What follows an answer.
@@ -361,12 +355,9 @@ impl Web {
             }
             Next::Pack(archive, persistence) => {
                 io.down.end_is_framing = archive.ends_with_connection();
-                conn.state = State::Pack(Box::new(Pack {
-                    archive,
-                    stays: persistence != Persistence::Ends,
-                    until: now + self.config.answer_timeout,
-                    logged: entry.map(|entry| (entry, conn.began(&self.config, now))),
-                }));
+                let logged = entry.map(|entry| (entry, conn.began(&self.config, now)));
+                let until = now + self.config.answer_timeout;
+                conn.state = State::Pack(Box::new(Pack::new(archive, persistence, until, logged)));
                 return true;
             }
             Next::Close(ending) => {
@@ -578,45 +569,20 @@ impl Web {
         let State::Pack(pack) = &mut conn.state else {
             return Ok(true);
         };
-        pack.until = io.cx.now + self.config.answer_timeout;
-        match pack.archive.advance(&mut io.down.tx, &mut io.cx)? {
-            Packed::Done => {}
-            Packed::Full => return Ok(false),
-            Packed::Later => {
-                io.again();
-                return Ok(false);
-            }
+        if !pack.advance(self.config.answer_timeout, io)? {
+            return Ok(false);
         }
+        let stays = pack.stays();
         let idle = State::Idle {
             until: io.cx.now + self.config.idle_timeout,
         };
-        let stays = pack.stays;
         if let State::Pack(pack) = std::mem::replace(&mut conn.state, idle) {
-            self.log_pack(&pack, &mut io.cx);
+            pack.log(self.log.as_deref_mut(), &mut io.cx);
         }
         if !stays {
             io.close();
         }
         Ok(stays)
-    }
-
-    /// The line of an archive.
-    fn log_pack(&mut self, pack: &Pack, cx: &mut Cx<'_>) {
-        let (Some(log), Some((entry, began))) = (&mut self.log, &pack.logged) else {
-            return;
-        };
-        let line = Line {
-            peer: entry.peer,
-            request: Some(entry.request()),
-            origin: None,
-            answered: Answered {
-                status: Status::OK,
-                body_bytes: pack.archive.bytes(),
-            },
-            took: cx.now.saturating_duration_since(*began),
-            wall: cx.wall,
-        };
-        log.add(&line, cx.disk, &mut cx.counted);
     }
 
     /// The line of a request that was sent on.
@@ -908,7 +874,7 @@ impl Service for Web {
             | State::Refused { until, .. } => *until,
             State::Body(body) => body.until,
             State::Forward(forward) => forward.deadline(),
-            State::Pack(pack) => pack.until,
+            State::Pack(pack) => pack.deadline(),
         }
     }
 
@@ -920,7 +886,7 @@ impl Service for Web {
                     forward.release(proxy);
                 }
             }
-            State::Pack(pack) => self.log_pack(&pack, cx),
+            State::Pack(pack) => pack.log(self.log.as_deref_mut(), cx),
             _ => {}
         }
         if let Some(seat) = conn.seat {

@@ -200,6 +200,8 @@ struct Reading {
     version: Version,
     open: zip::Open,
     offset: u64,
+    /// The turn in which it was last seen to be that version.
+    seen: u64,
 }
 
 enum Doing {
@@ -383,6 +385,7 @@ impl Archive {
                     version,
                     open,
                     offset: 0,
+                    seen: cx.turn,
                 }));
             }
         }
@@ -439,7 +442,11 @@ impl Archive {
             .read_at(&reading.file, reading.offset, &mut piece[..wanted]);
         let count = read.map_err(|error| Stopped::disk(&reading.path, error))?;
         let is_last = count as u64 == left;
-        if count == 0 && left > 0 || is_last && !cx.disk.keeps(&reading.file, &reading.version) {
+        // Once a turn, so that no bytes of another version follow for long; and when all of it was read.
+        let is_due = is_last || reading.seen != cx.turn;
+        reading.seen = cx.turn;
+        let is_short = count == 0 && left > 0;
+        if is_short || is_due && !cx.disk.keeps(&reading.file, &reading.version) {
             return Err(Stopped::Changed(reading.path));
         }
         if count > 0 {
