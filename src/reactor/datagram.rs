@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::metrics::ListenerMetrics;
+use crate::metrics::{Cause, ListenerMetrics};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::sys::{Batch, Sys};
 
@@ -59,12 +59,12 @@ impl<S: Sys> DatagramSocket<S> {
                 }
                 Err(_) => continue,
             };
+            let mut bytes = 0;
             for slot in 0..received {
                 let (from, payload) = batch.datagram_mut(slot);
-                metrics.datagrams_in += 1;
-                metrics.bytes_in += payload.len() as u64;
+                bytes += payload.len();
                 if self.sources.exceeded(from.ip(), now) {
-                    metrics.dropped_rate += 1;
+                    metrics.dropped(Cause::Rate, 1);
                     continue;
                 }
                 let port = from.port();
@@ -72,7 +72,7 @@ impl<S: Sys> DatagramSocket<S> {
                     .source_port_min
                     .is_some_and(|min| port < min || answering_ports.contains(&port))
                 {
-                    metrics.dropped_loop += 1;
+                    metrics.dropped(Cause::Loop, 1);
                     continue;
                 }
                 self.service.receive(&mut DatagramIo {
@@ -85,6 +85,7 @@ impl<S: Sys> DatagramSocket<S> {
                     slot,
                 });
             }
+            metrics.received(received, bytes);
             send(sys, &self.socket, batch, out, metrics);
             if received < Batch::SLOTS {
                 self.pending = false; // fewer than asked for: the socket is drained, the next datagram is a new edge
@@ -119,9 +120,8 @@ fn send<S: Sys>(
     }
     let unsent = sys.send_batch(socket, batch, out);
     let all = batch.unsent(out, 0);
-    metrics.dropped_unsent += unsent.replies as u64;
-    metrics.datagrams_out += (all.replies - unsent.replies) as u64;
-    metrics.bytes_out += (all.bytes - unsent.bytes) as u64;
+    metrics.dropped(Cause::Unsent, unsent.replies);
+    metrics.sent(all.replies - unsent.replies, all.bytes - unsent.bytes);
     out.clear();
 }
 
@@ -211,7 +211,12 @@ mod tests {
                 socket,
                 to,
                 from,
-                metrics: ListenerMetrics::default(),
+                metrics: ListenerMetrics::new(
+                    "echo",
+                    "udp-echo",
+                    to.to_string(),
+                    UdpEcho::counts(),
+                ),
             }
         }
 
@@ -226,7 +231,8 @@ mod tests {
                 ..
             } = self;
             socket.serve(sys, &mut batch, &mut out, &ports, metrics, now);
-            (metrics.datagrams_out, metrics.dropped_loop)
+            let datagrams = metrics.of.datagrams().expect("it has datagrams");
+            (datagrams.sent, datagrams.dropped[Cause::Loop as usize])
         }
     }
 

@@ -42,8 +42,8 @@ use slab::Slab;
 
 use crate::buffer::Pool;
 use crate::dns::{self, Hosts, Resolver};
-use crate::ending::{Ending, Error, Phase};
-use crate::metrics::{Gauges, ListenerMetrics, Metrics};
+use crate::ending::{Error, Phase};
+use crate::metrics::{Gauges, ListenerMetrics, Metrics, Of};
 use crate::service::datagram::{DatagramService, Outbox};
 use crate::service::{Id, Link, Service, Side, Status};
 use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys};
@@ -305,7 +305,7 @@ impl<S: Sys> Reactor<S> {
             self.cx
                 .sys
                 .listen(bind, self.limits.backlog, T::CLIENT_FIRST, token)?;
-        let metrics = self.add_metrics(&options.name, options.kind, bound.to_string());
+        let metrics = self.add_metrics(&options.name, options.kind, bound.to_string(), T::counts());
         let listener = Listener {
             socket: Some(socket),
             host: self.add_host(service, metrics),
@@ -403,7 +403,7 @@ impl<S: Sys> Reactor<S> {
         let key = self.datagrams.vacant_key();
         let token = Token::Datagram(key as u32).pack();
         let (socket, bound) = self.cx.sys.bind_datagram(bind, token)?;
-        let metrics = self.add_metrics(&options.name, options.kind, bound.to_string());
+        let metrics = self.add_metrics(&options.name, options.kind, bound.to_string(), T::counts());
         self.datagrams.insert(DatagramSocket {
             socket,
             bound,
@@ -462,11 +462,11 @@ impl<S: Sys> Reactor<S> {
     }
 
     /// The counters of a listener: those of one from before, if it is the same and still has sessions.
-    fn add_metrics(&mut self, name: &str, kind: &'static str, address: String) -> usize {
+    fn add_metrics(&mut self, name: &str, kind: &'static str, address: String, of: Of) -> usize {
         let all = &mut self.cx.metrics.listeners;
         let is_it = |l: &ListenerMetrics| (&*l.name, l.kind, &l.address) == (name, kind, &address);
         let known = all.iter().find(|(_, l)| is_it(l)).map(|(key, _)| key);
-        known.unwrap_or_else(|| all.insert(ListenerMetrics::new(name, kind, address)))
+        known.unwrap_or_else(|| all.insert(ListenerMetrics::new(name, kind, address, of)))
     }
 
     /// Drops the counters of a listener that is gone, unless another one counts there.
@@ -786,7 +786,7 @@ impl<S: Sys> Reactor<S> {
                 }
                 match cx.sys.shed(socket) {
                     Ok(()) => {
-                        cx.metrics.accepts_shed += 1;
+                        cx.metrics.listeners[listener.metrics].shed();
                         if let Some(count) = listener.shed.count(cx.now) {
                             log::warn!(
                                 "{listener}: out of descriptors, {count} connections closed unserved"
@@ -834,9 +834,7 @@ impl<S: Sys> Reactor<S> {
         let conn = serving.host.accept(&peer, cx.now);
         serving.sessions += 1;
         listener.active += 1;
-        let counted = &mut cx.metrics.listeners[listener.metrics];
-        counted.accepted += 1;
-        counted.active += 1;
+        cx.metrics.listeners[listener.metrics].accepted();
         let provenance = Provenance {
             listener: index,
             host: listener.host,
@@ -935,18 +933,7 @@ impl<S: Sys> Reactor<S> {
         if serving.retired && serving.sessions == 0 {
             self.hosts.remove(session.provenance.host);
         }
-        let counted = &mut self.cx.metrics.listeners[listener.metrics];
-        counted.active -= 1;
-        // Where it was closed for a reason, that is why it ended, however the peer took it.
-        match (session.ending, result) {
-            (Ending::TimedOut(phase), _) => counted.timed_out[phase as usize] += 1,
-            (Ending::Refused, _) => counted.ended_refused += 1,
-            (Ending::Done, Ok(())) => counted.ended_ok += 1,
-            (_, Err(Error::TimedOut(phase))) => counted.timed_out[*phase as usize] += 1,
-            (_, Err(Error::Protocol(_) | Error::Refused(_))) => counted.ended_refused += 1,
-            (_, Err(Error::Reset(_))) => counted.ended_reset += 1,
-            (_, Err(Error::Disk(..) | Error::Changed)) => counted.ended_disk += 1,
-        }
+        self.cx.metrics.listeners[listener.metrics].ended(session.ending, result);
         if let Err(error) = result {
             let level = match error {
                 Error::Disk(..) => log::Level::Error,

@@ -427,7 +427,7 @@ impl Run {
         let active: u64 = metrics
             .listeners
             .iter()
-            .map(|(_, listener)| listener.active)
+            .filter_map(|(_, listener)| Some(listener.of.streams()?.active))
             .sum();
         if gauges.sessions != 0 || gauges.sockets != 0 || gauges.pages_held != 0 || active != 0 {
             return Err(format!("left at the end: {gauges:?}, {active} active"));

@@ -46,7 +46,7 @@ use crate::http::body::BodyDecoder;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::target::Target;
 use crate::http::{Method, Status, Version, trim_ows};
-use crate::metrics::Limit;
+use crate::metrics::{Limit, Of, WebMetrics};
 use crate::service::{Cx, Io, Link, Peer, Service};
 use access_log::{AccessLog, Line};
 use admission::{Admission, Place};
@@ -619,6 +619,10 @@ enum Next {
 impl Service for Http {
     type Conn = Conn;
     const CLIENT_FIRST: bool = true;
+
+    fn counts() -> Of {
+        Of::Web(WebMetrics::default())
+    }
 
     fn accept(&mut self, peer: &Peer, now: Instant) -> Conn {
         let until = now + self.config.head_timeout;
