@@ -454,4 +454,11 @@ impl ListenerMetrics {
             other => other.undeclared(),
         }
     }
+
+    /// Another service begins here, which knows none of the senders that are counted now.
+    pub fn replaced(&mut self) {
+        if let Of::Heartbeat(heartbeat) = &mut self.of {
+            heartbeat.senders = [0; 3];
+        }
+    }
 }

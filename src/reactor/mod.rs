@@ -434,6 +434,7 @@ impl<S: Sys> Reactor<S> {
         datagram.service = Box::new(service);
         datagram.source_port_min = options.source_port_min;
         datagram.sources = Sources::new(options.source_rate_max, self.limits.rate_sources_max);
+        self.cx.metrics.listeners[datagram.metrics].replaced();
         self.list_answering_ports();
     }
 
