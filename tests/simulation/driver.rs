@@ -90,13 +90,9 @@ impl Setting<'_> {
     /// A listener of the configuration.
     pub(crate) fn listener(&self, name: &str, port: u16, kind: Kind) -> ListenerConfig {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let datagrams = matches!(
-            kind,
-            Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_)
-        );
         ListenerConfig {
             name: name.to_owned(),
-            bind: if datagrams {
+            bind: if kind.datagram().is_some() {
                 ConfigBind::Udp(address)
             } else {
                 ConfigBind::Tcp(address)

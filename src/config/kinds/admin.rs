@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{HEAD_BYTES_MAX, StreamConfig, read_hosts};
+use super::{HEAD_BYTES_MAX, Kind, Row, StreamConfig, Transport, read_hosts};
 use crate::config::section::Section;
 
 /// The keys of kind `admin`.
@@ -37,6 +37,15 @@ impl Default for AdminConfig {
 }
 
 impl AdminConfig {
+    /// The line of this kind in the table.
+    pub(super) const ROW: Row = Row {
+        name: "admin",
+        transport: Transport::Stream,
+        port: 9090,
+        attempt: "curl http://{address}/metrics",
+        read: |section| Kind::Admin(AdminConfig::read(section)),
+    };
+
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> AdminConfig {
         let mut config = AdminConfig {

@@ -492,7 +492,7 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:64em;marg
 
 /// A name or path in a page: text that stays text. Of what is none, or would change how the text around it looks, the
 /// escape is shown.
-struct Html<'a>(&'a [u8]);
+pub(super) struct Html<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Html<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -39,7 +39,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::prolonged;
-use crate::config::{self, HttpConfig, Routes};
+use crate::config::{self, HttpConfig, ListenerConfig, Routes};
 use crate::disk::Disk;
 use crate::ending::{Ending, Error, Phase};
 use crate::http::body::BodyDecoder;
@@ -137,7 +137,7 @@ impl Http {
     /// The root cannot be opened.
     pub fn new(
         config: &HttpConfig,
-        listeners: &[(String, String)],
+        listeners: &[ListenerConfig],
         disk: &mut dyn Disk,
     ) -> Result<Self, (PathBuf, std::io::Error)> {
         let limits = crate::cache::files::Limits {
