@@ -24,6 +24,7 @@ use netlab_reactor::dns::{self, Hosts, Resolver};
 use netlab_reactor::ending::Error;
 use netlab_reactor::http::body::BodyDecoder;
 use netlab_reactor::http::head::BodyLength;
+use netlab_reactor::metrics::Of;
 use netlab_reactor::reactor::{Limits, ListenerOptions, Reactor, Turn};
 use netlab_reactor::service::{Cx, Io, Peer, Service};
 use netlab_reactor::services::admin::Admin;
@@ -248,6 +249,10 @@ struct Repeating<T> {
 impl<T: Service> Service for Repeating<T> {
     type Conn = T::Conn;
     const CLIENT_FIRST: bool = T::CLIENT_FIRST;
+
+    fn counts() -> Of {
+        T::counts()
+    }
 
     fn accept(&mut self, peer: &Peer, now: Instant) -> T::Conn {
         self.service.accept(peer, now)
