@@ -38,7 +38,9 @@ pub struct Metrics {
     pub gauges: Gauges,
 }
 
-/// The counters of a process, and which listener what is counted now belongs to.
+/// The counters of a process, and which listener what is counted now belongs to. A service that
+/// counts what it did not declare by [`Service::counts`](crate::service::Service::counts) is a bug,
+/// and panics.
 pub struct Counted<'a> {
     all: &'a mut Metrics,
     listener: usize,

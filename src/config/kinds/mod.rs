@@ -1,8 +1,8 @@
 //! The kinds of listeners: what each can be told, and what it does when it is told nothing.
 //!
-//! A new kind is a file with a struct, its defaults, its `ROW` and its reader; here the two lines that
-//! name that file, a variant of [`Kind`], its arm in `Kind::parts` and a line in [`KINDS`]. A new key
-//! is a field, its default, a line in the reader and one in the example.
+//! A new kind is a file with a struct, its defaults, its `ROW` and its reader; here the two lines
+//! that name that file, a variant of [`Kind`], its arm in `Kind::parts` and a line in [`KINDS`]. A
+//! new key is a field, its default, a line in the reader and one in the example.
 //! What a listener can be told whatever it serves stands here, once: [`StreamConfig`] and
 //! [`DatagramConfig`].
 //!

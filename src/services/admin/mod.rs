@@ -1,5 +1,5 @@
-//! The admin listener: is the process alive, is it ready, what has it counted. It goes on answering while the process
-//! drains, because that is when somebody wants to know.
+//! The admin listener: is the process alive, is it ready, what has it counted. It goes on answering
+//! while the process drains, because that is when somebody wants to know.
 //!
 //! ```text
 //! Idle ──a byte──▶ Head ──whole──▶ answered ──keep-alive──▶ Idle
@@ -8,8 +8,8 @@
 //!
 //! HTTP/1.1 (RFC 9112), GET and HEAD only, and nothing for pages of other sites ([`same_site`]). A
 //! request with a body is answered and the connection closed: nothing here takes one. What is
-//! answered is `pages`, pure functions of what was counted: `exposition`, `status` and `index`, each
-//! over the table of metrics ([`crate::metrics::METRICS`]).
+//! answered is `pages`, pure functions of what was counted: `exposition`, `status` and `index`,
+//! each over the table of metrics ([`crate::metrics::METRICS`]).
 
 mod exposition;
 mod index;
@@ -29,7 +29,8 @@ use crate::http::{Method, Status, Version, same_site};
 use crate::service::{Cx, Io, Peer, Service};
 use pages::Page;
 
-/// Room asked for before a request is answered; the largest page of a process with a hundred listeners is about as long.
+/// Room asked for before a request is answered: the largest page of a process with a hundred
+/// listeners is about as long.
 const ANSWER_BYTES: usize = 128 * 1024;
 
 /// The admin service.
