@@ -304,8 +304,8 @@ fn replaced<S: Sys>(
     }
 }
 
-/// Lets a listener that is configured as before use what its certificate files hold now. Connections that are open keep
-/// what they began with.
+/// Lets a listener that is configured as before use what its certificate files hold now.
+/// Connections that are open keep what they began with.
 fn renew_certificates<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig, bound: &Bind) {
     match listener.kind.tls().map(TlsConfig::by_name) {
         None => {}

@@ -362,6 +362,7 @@ impl<'t> Section<'t> {
         }
         entries
     }
+
     /// The same, where a single entry may also be written as a table of its own.
     pub(super) fn table_or_tables<T>(
         &mut self,

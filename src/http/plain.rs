@@ -1,11 +1,11 @@
 //! What a client is told that sends a request in plain text to a listener that speaks TLS.
 //!
-//! A TLS connection begins with a byte that no request begins with (22, RFC 8446 section 5.1), so a few bytes tell a
-//! request from that and, as far as can be, from other protocols: a method in upper case, a blank, the beginning of a
-//! target. RFC 9112 section 3.
+//! A TLS connection begins with a byte that no request begins with (22, RFC 8446 section 5.1), so a
+//! few bytes tell a request from that and, as far as can be, from other protocols: a method in
+//! upper case, a blank, the beginning of a target. RFC 9112 section 3.
 //!
-//! Not here: a redirect. The request has crossed the network in clear; a client that is led on without a word does it
-//! again.
+//! Not here: a redirect. The request has crossed the network in clear; a client that is led on
+//! without a word does it again.
 
 use std::task::Poll;
 use std::time::SystemTime;
@@ -18,14 +18,15 @@ use super::head::{
 use super::target::{Authority, Target};
 use super::{Method, Status};
 
-/// A head that is not whole after so many bytes is not waited for: it only adds a link to the answer.
+/// A head that is not whole after so many bytes is not waited for: it only adds a link to the
+/// answer.
 const HEAD_BYTES_MAX: usize = 4096;
 
 /// The longest method that is taken for one. The longest that IANA knows has 17 letters.
 const METHOD_BYTES_MAX: usize = 24;
 
-/// The answer to what was `received` so far, where TLS was expected; `None` if it is no request. `Pending` while more
-/// bytes may tell more, unless what was received `is_all`.
+/// The answer to what was `received` so far, where TLS was expected; `None` if it is no request.
+/// `Pending` while more bytes may tell more, unless what was received `is_all`.
 pub fn answer(received: &[u8], is_all: bool, now: SystemTime) -> Poll<Option<Vec<u8>>> {
     match is_request(received) {
         Some(true) => {}
@@ -80,8 +81,9 @@ fn is_request(bytes: &[u8]) -> Option<bool> {
     }
 }
 
-/// Where the same is to be had. `Host` and the target have passed the rules of [`super::target`], so that they hold
-/// nothing that a page or a terminal would take for more than text. A request to a proxy is for somebody else.
+/// Where the same is to be had. `Host` and the target have passed the rules of [`super::target`],
+/// so that they hold nothing that a page or a terminal would take for more than text. A request to
+/// a proxy is for somebody else.
 fn link(head: &RequestHead<'_>) -> Option<String> {
     let Target::Origin { .. } = head.target else {
         return None;

@@ -74,7 +74,8 @@ impl<S: Sys> Half<S> {
         !self.link.tx.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_output())
     }
 
-    /// The answer to a client that speaks in plain text where TLS was expected. It goes out in plain text, too.
+    /// The answer to a client that speaks in plain text where TLS was expected. It goes out in
+    /// plain text, too.
     pub(super) fn take_plain_answer(&mut self) -> Option<Vec<u8>> {
         let answer = self.tls.as_mut()?.take_plain_answer()?;
         self.tls = None;

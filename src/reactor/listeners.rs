@@ -161,7 +161,8 @@ impl<S: Sys> Listeners<S> {
         std::mem::replace(&mut listener.host, host)
     }
 
-    /// Other certificates for the next connections, if TLS is spoken there. Sessions of before can be resumed.
+    /// Other certificates for the next connections, if TLS is spoken there. Sessions of before can
+    /// be resumed.
     ///
     /// # Panics
     /// If nothing listens at `bound`.

@@ -8,16 +8,16 @@
 //! records of 16 KiB and in one system call. RFC 8446; the end of the stream is a `close_notify` (section 6.1), and a
 //! connection that ends without one ends here as well: HTTP knows by its own framing whether a message was cut.
 //!
-//! The first bytes may be those of a client that speaks the protocol in plain text. Where the listener knows an answer to
-//! that, they are held back until they are told apart:
+//! The first bytes may be those of a client that speaks the protocol in plain text. Where the
+//! listener knows an answer to that, they are held back until they are told apart:
 //!
 //! ```text
 //! Unknown ──no such request──▶ Records      (rustls answers what is no TLS with an alert)
 //!    └─────a request, its answer──▶ Plain   (the session sends it, without TLS, and ends)
 //! ```
 //!
-//! Not here: certificates and which of them a client gets (who makes the `ServerConfig`), client certificates, and TLS
-//! towards origins.
+//! Not here: certificates and which of them a client gets (who makes the `ServerConfig`), client
+//! certificates, and TLS towards origins.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -47,8 +47,8 @@ pub struct TlsOptions {
     pub plain: Option<PlainAnswer>,
 }
 
-/// The answer to what was received so far in place of a TLS handshake, and whether that is all; `None` if it is nothing
-/// that can be answered, `Pending` while more bytes would tell.
+/// The answer to what was received so far in place of a TLS handshake, and whether that is all;
+/// `None` if it is nothing that can be answered, `Pending` while more bytes would tell.
 pub type PlainAnswer = fn(&[u8], bool, SystemTime) -> Poll<Option<Vec<u8>>>;
 
 /// What the first bytes said.
@@ -88,7 +88,8 @@ impl Tls {
         }))
     }
 
-    /// The answer to a client that speaks in plain text; after that there is nothing left to do here.
+    /// The answer to a client that speaks in plain text; after that there is nothing left to do
+    /// here.
     pub(super) fn take_plain_answer(&mut self) -> Option<Vec<u8>> {
         match &mut self.first {
             First::Plain(answer) => Some(std::mem::take(answer)),
@@ -118,9 +119,21 @@ impl Tls {
 
     /// Takes records from the socket, or the first bytes, whatever they are.
     pub(super) fn receive<S: Sys>(&mut self, stream: &S::Stream, sys: &mut S) -> io::Result<Moved> {
+        if matches!(self.first, First::Unknown(..)) {
+            return self.receive_first(stream, sys);
+        }
+        let mut kernel = Kernel::new(stream, sys);
+        let count = self.connection.read_tls(&mut kernel)?;
+        Ok(Moved {
+            count,
+            is_full: !kernel.short,
+        })
+    }
+
+    fn receive_first<S: Sys>(&mut self, stream: &S::Stream, sys: &mut S) -> io::Result<Moved> {
+        let mut bytes = [0; FIRST_BYTES];
+        let count = sys.recv(stream, &mut bytes)?;
         if let First::Unknown(answer, received) = &mut self.first {
-            let mut bytes = [0; FIRST_BYTES];
-            let count = sys.recv(stream, &mut bytes)?;
             received.extend_from_slice(&bytes[..count]);
             match answer(received, count == 0, sys.wall()) {
                 Poll::Pending => {}
@@ -133,16 +146,10 @@ impl Tls {
                     self.first = First::Records;
                 }
             }
-            return Ok(Moved {
-                count,
-                is_full: count == FIRST_BYTES,
-            });
         }
-        let mut kernel = Kernel::new(stream, sys);
-        let count = self.connection.read_tls(&mut kernel)?;
         Ok(Moved {
             count,
-            is_full: !kernel.short,
+            is_full: count == FIRST_BYTES,
         })
     }
 

@@ -1,5 +1,6 @@
-//! The same with other implementations of TLS: OpenSSL's, and curl with whatever it was built with. Ignored by default,
-//! since they need those programs; continuous integration installs and runs them.
+//! The same with other implementations of TLS: OpenSSL's, and curl with whatever it was built with.
+//! Ignored by default, since they need those programs; continuous integration installs and runs
+//! them.
 
 use std::fs;
 use std::path::Path;

@@ -35,8 +35,8 @@ impl ByName {
         }
     }
 
-    /// What TLS of a listener needs: these certificates, versions 1.2 and 1.3, resumption by tickets,
-    /// and the protocols that may be spoken within (RFC 7301), any if there are none.
+    /// What TLS of a listener needs: these certificates, versions 1.2 and 1.3, resumption by
+    /// tickets, and the protocols that may be spoken within (RFC 7301), any if there are none.
     ///
     /// # Errors
     /// The system has no random bytes for the key of the tickets.
@@ -47,15 +47,15 @@ impl ByName {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(self));
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        // What a session needs stands in the client's ticket, not in a table that many clients would
-        // push one another out of.
+        // What a session needs stands in the client's ticket, not in a table that many clients
+        // would push one another out of.
         config.ticketer = Ticketer::new()?;
         Ok(config)
     }
 
     /// The certificate for a name that a client asks for (RFC 6066 section 3): one with the very
-    /// name, else one with a wildcard in place of its first label and no more (RFC 9525 section 6.3),
-    /// else the first.
+    /// name, else one with a wildcard in place of its first label and no more (RFC 9525 section
+    /// 6.3), else the first.
     pub(super) fn find(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
         let found = name.and_then(|name| {
             let name = name.trim_end_matches('.').to_ascii_lowercase();

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! The files are read with the configuration, so that what is wrong with them is told with its line
-//! and column. A file that cannot be used does not make the configuration wrong ([`Weight::BadFile`]):
-//! a listener that is served already keeps what it held before ([`TlsConfig::keep`]).
+//! and column. A file that cannot be used does not make the configuration wrong
+//! ([`Weight::BadFile`]): a listener that is served already keeps what it held before
+//! ([`TlsConfig::keep`]).
 
 mod by_name;
 mod certificate;
@@ -32,8 +33,8 @@ pub struct TlsConfig {
     pub certificates: Vec<CertificateSource>,
 }
 
-/// A certificate by the files that it stands in, and what they held when they were read. Two are the
-/// same if their files are: what those hold may change under a configuration that does not.
+/// A certificate by the files that it stands in, and what they held when they were read. Two are
+/// the same if their files are: what those hold may change under a configuration that does not.
 #[derive(Debug, Clone)]
 pub struct CertificateSource {
     /// Where it stands.
@@ -69,8 +70,8 @@ impl TlsConfig {
         (!certificates.is_empty()).then_some(TlsConfig { certificates })
     }
 
-    /// What could not be read stays what it was in `before`, the same listener's of the configuration
-    /// in force. Whether there was such a thing.
+    /// What could not be read stays what it was in `before`, the same listener's of the
+    /// configuration in force. Whether there was such a thing.
     pub fn keep(&mut self, before: &TlsConfig) -> bool {
         let mut kept = false;
         for source in &mut self.certificates {
