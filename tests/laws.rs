@@ -442,17 +442,8 @@ fn converse(subject: &Subject, pieces: Vec<Vec<u8>>, conditions: Conditions) -> 
     hold(subject.name, subject.open, client, origin, conditions)
 }
 
-/// Holds one conversation.
-fn hold(
-    name: &str,
-    open: impl FnOnce(&mut Reactor<Sim>, Conditions),
-    client: Cutter,
-    origin: impl Actor,
-    conditions: Conditions,
-) -> Outcome {
-    let mut sim = Sim::new(1);
-    sim.shape_network(conditions.latency_max, 1 << 20);
-    let limits = Limits {
+fn limits(conditions: Conditions) -> Limits {
+    Limits {
         sessions_max: 10,
         sessions_reserved: 0,
         accept_batch: 10,
@@ -463,9 +454,21 @@ fn hold(
         linger_bytes_max: 1 << 20,
         write_rate_min: None,
         ..Limits::default()
-    };
+    }
+}
+
+/// Holds one conversation.
+fn hold(
+    name: &str,
+    open: impl FnOnce(&mut Reactor<Sim>, Conditions),
+    client: Cutter,
+    origin: impl Actor,
+    conditions: Conditions,
+) -> Outcome {
+    let mut sim = Sim::new(1);
+    sim.shape_network(conditions.latency_max, 1 << 20);
     let resolver = Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]);
-    let mut reactor = Reactor::new(sim, limits, resolver);
+    let mut reactor = Reactor::new(sim, limits(conditions), resolver);
     open(&mut reactor, conditions);
     let sim = reactor.sys_mut();
     sim.enter(origin, Duration::ZERO);
