@@ -43,7 +43,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The table of kinds brings them together.
     (
         "serve.rs",
-        &["config", "dns", "reactor", "service", "services", "sys"],
+        &[
+            "config", "dns", "http", "reactor", "service", "services", "sys",
+        ],
     ),
     ("lib.rs", &[]),
     ("manual.rs", &[]),
