@@ -5,13 +5,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig, TlsFiles};
+use crate::config::{
+    self, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig, TlsConfig, Weight,
+};
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
-use crate::reactor::{DatagramOptions, ListenerOptions, Reactor, Turn};
+use crate::http::plain;
+use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions, Turn};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
-    admin::Admin,
     hello::Hello,
     tcp_echo::TcpEcho,
     udp_echo::UdpEcho,
@@ -66,6 +68,7 @@ pub fn serve<E: fmt::Display>(
         Err(error) => log::warn!("the limit of descriptors stays as it is: {error}"),
     }
     let sys = Unix::new(true).map_err(ServeError::System)?;
+    tell(&config.remarks);
     let (mut reactor, bound) = open(sys, &config)?;
     announce(&config, &bound).map_err(ServeError::System)?;
     let mut in_force = InForce { config, bound };
@@ -96,10 +99,9 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     let resolver = Resolver::new(settings, hosts, seed);
     let mut reactor = Reactor::new(sys, config.limits, resolver);
     let mut bound = Vec::new();
-    let all = table(config);
     for listener in &config.listeners {
         let how = How::Open(&address(&listener.bind));
-        let opened = serve_listener(&mut reactor, listener, how, &all);
+        let opened = serve_listener(&mut reactor, listener, how, &config.listeners);
         bound.push(opened.map_err(|error| refused(listener, error))?);
     }
     Ok((reactor, bound))
@@ -140,12 +142,6 @@ fn refused(listener: &ListenerConfig, error: io::Error) -> ServeError {
     }
 }
 
-/// Kind and address of each listener, for the page that shows them.
-fn table(config: &Config) -> Vec<(String, String)> {
-    let row = |l: &ListenerConfig| (l.kind.name().to_owned(), l.bind.to_string());
-    config.listeners.iter().map(row).collect()
-}
-
 /// A listener, and the address that it got.
 type Served = (ListenerConfig, Bind);
 
@@ -162,13 +158,14 @@ pub struct InForce {
 /// next connections of those that changed as they now are. A session keeps the configuration that it began with. A listener
 /// that cannot be as it should stays as it was, and the log says why. What is now in force.
 pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) -> InForce {
+    tell(&next.remarks);
     reactor.set_limits(next.limits);
     match resolver_settings(&next.resolver) {
         Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
         Err(error) => log::error!("resolver: it stays as it was: {error}"),
     }
-    let all = table(&next);
-    let table_changed = !same_rows(table(&was.config), all.clone());
+    let all = next.listeners.clone();
+    let others_changed = !look_alike(&was.config.listeners, &all);
     let kept = kept(&was.config.listeners, &next.listeners);
     let old: Vec<Served> = was.config.listeners.into_iter().zip(was.bound).collect();
     let mut gone: Vec<&Served> = Vec::new();
@@ -179,12 +176,17 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
         }
     }
     let (mut in_force, mut new, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-    for (listener, kept) in next.listeners.drain(..).zip(kept) {
+    for (mut listener, kept) in next.listeners.drain(..).zip(kept) {
+        if let Some(index) = kept
+            && listener.keep(&old[index].0)
+        {
+            log::warn!("{}: an old certificate stays in use", listener.name);
+        }
         // The page of a web server without files shows them all.
         let shows_them = matches!(&listener.kind, Kind::Http(http) if http.root.is_none());
         match kept.map(|index| &old[index]) {
-            Some((before, bound)) if *before == listener && !(shows_them && table_changed) => {
-                read_certificates(reactor, &listener, bound);
+            Some((before, bound)) if *before == listener && !(shows_them && others_changed) => {
+                renew_certificates(reactor, &listener, bound);
                 in_force.push((listener, bound.clone()));
             }
             Some(before) => in_force.push(replaced(reactor, before, listener, &all)),
@@ -237,11 +239,25 @@ fn kept(old: &[ListenerConfig], next: &[ListenerConfig]) -> Vec<Option<usize>> {
     kept
 }
 
-/// Whether two tables have the same rows, in whatever order.
-fn same_rows(mut one: Vec<(String, String)>, mut other: Vec<(String, String)>) -> bool {
-    one.sort();
-    other.sort();
-    one == other
+/// Logs what is wrong with a configuration that is used all the same.
+fn tell(remarks: &Problems) {
+    for problem in &remarks.0 {
+        match problem.weight {
+            Weight::Warning => log::warn!("{problem}"),
+            Weight::BadFile | Weight::Wrong => log::error!("{problem}"),
+        }
+    }
+}
+
+/// Whether a page that shows them all shows the same, in whatever order.
+fn look_alike(one: &[ListenerConfig], other: &[ListenerConfig]) -> bool {
+    let shown = |listeners: &[ListenerConfig]| {
+        let row = |l: &ListenerConfig| (l.kind.name(), l.bind.to_string());
+        let mut rows: Vec<_> = listeners.iter().map(row).collect();
+        rows.sort();
+        rows
+    };
+    shown(one) == shown(other)
 }
 
 fn close<S: Sys>(reactor: &mut Reactor<S>, (listener, bound): &Served) {
@@ -257,7 +273,7 @@ fn opened<S: Sys>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
     at: &Bind,
-    all: &[(String, String)],
+    all: &[ListenerConfig],
 ) -> Option<Bind> {
     match serve_listener(reactor, listener, How::Open(at), all) {
         Ok(bound) => {
@@ -276,7 +292,7 @@ fn replaced<S: Sys>(
     reactor: &mut Reactor<S>,
     (before, bound): &Served,
     listener: ListenerConfig,
-    all: &[(String, String)],
+    all: &[ListenerConfig],
 ) -> Served {
     match serve_listener(reactor, &listener, How::Replace(bound), all) {
         Ok(_) => {
@@ -290,27 +306,32 @@ fn replaced<S: Sys>(
     }
 }
 
-fn tls_files(listener: &ListenerConfig) -> Option<&TlsFiles> {
-    match &listener.kind {
-        Kind::Http(http) => http.tls.as_ref(),
-        _ => None,
+/// Lets a listener that is configured as before use what its certificate files hold now.
+/// Connections that are open keep what they began with.
+fn renew_certificates<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig, bound: &Bind) {
+    match listener.kind.tls().map(TlsConfig::by_name) {
+        None => {}
+        Some(Ok(certificates)) => {
+            reactor.set_certificates(bound, Arc::new(certificates));
+            log::info!("{} at {bound}: certificates read again", listener.name);
+        }
+        Some(Err(error)) => log::error!("{} at {bound}: {error}", listener.name),
     }
 }
 
-/// Reads the certificates of a listener again, which may be others under the same names. Connections that are open keep
-/// theirs, and so does the listener if the files cannot be used.
-fn read_certificates<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig, bound: &Bind) {
-    let name = &listener.name;
-    match tls_files(listener).map(TlsFiles::load) {
-        None => {}
-        Some(Ok(tls)) => {
-            reactor.set_tls(bound, Arc::new(tls));
-            log::info!("{name} at {bound}: certificate read again");
-        }
-        Some(Err(error)) => {
-            log::error!("{name} at {bound}: the old certificate stays: {error}");
-        }
-    }
+/// TLS of a listener, if it is to speak it.
+fn tls_options(listener: &ListenerConfig) -> io::Result<Option<TlsOptions>> {
+    let Some(tls) = listener.kind.tls() else {
+        return Ok(None);
+    };
+    let certificates = tls.by_name().map_err(io::Error::other)?;
+    let (protocols, plain): (&[&[u8]], _) = match listener.kind.is_http() {
+        true => (&[b"http/1.1"], Some(plain::answer as PlainAnswer)),
+        false => (&[], None),
+    };
+    let config = certificates.server(protocols).map_err(io::Error::other)?;
+    let config = Arc::new(config);
+    Ok(Some(TlsOptions { config, plain }))
 }
 
 /// What a listener's service is given.
@@ -343,7 +364,7 @@ fn serve_listener<S: Sys>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
     how: How<'_>,
-    all: &[(String, String)],
+    all: &[ListenerConfig],
 ) -> io::Result<Bind> {
     match &listener.kind {
         Kind::TcpEcho(config) => stream(reactor, listener, how, TcpEcho::new(config)),
@@ -366,8 +387,9 @@ fn serve_listener<S: Sys>(
             stream(reactor, listener, how, service)
         }
         Kind::Admin(config) => {
-            let started = reactor.sys_mut().wall();
-            stream(reactor, listener, how, Admin::new(config, started))
+            let given = given(all, reactor.sys_mut());
+            let service = Web::admin(config, &given, reactor.sys_mut()).map_err(named)?;
+            stream(reactor, listener, how, service)
         }
         Kind::Upload(config) => {
             let service = Upload::new(config, reactor.sys_mut())?;
@@ -382,12 +404,13 @@ fn serve_listener<S: Sys>(
 }
 
 /// What a web server is told of the process.
-fn given<'a>(listeners: &'a [(String, String)], sys: &mut impl Sys) -> Given<'a> {
+fn given<'a>(listeners: &'a [ListenerConfig], sys: &mut impl Sys) -> Given<'a> {
     let mut id = [0; 4];
     sys.entropy(&mut id);
     Given {
         listeners,
         id: u32::from_ne_bytes(id),
+        started: sys.wall(),
     }
 }
 
@@ -401,14 +424,12 @@ fn stream<S: Sys, T: Service + 'static>(
     how: How<'_>,
     service: T,
 ) -> io::Result<Bind> {
-    let tls = tls_files(listener).map(TlsFiles::load).transpose();
-    let tls = tls.map_err(io::Error::other)?.map(Arc::new);
     let options = ListenerOptions {
         name: listener.name.clone(),
         kind: listener.kind.name(),
         connections_max: listener.kind.connections_max().unwrap_or(usize::MAX),
         serves_while_draining: matches!(listener.kind, Kind::Admin(_)),
-        tls,
+        tls: tls_options(listener)?,
     };
     match how {
         How::Open(at) => reactor.listen(at, options, service),
@@ -616,7 +637,12 @@ mod tests {
         let mut received = vec![0];
         while received.last() != Some(&200) {
             bench.reactor.turn().expect("a turn");
-            received.push(bench.reactor.metrics().listeners[0].datagrams_in);
+            received.push(
+                bench.reactor.metrics().listeners[0]
+                    .of
+                    .datagrams()
+                    .map_or(0, |datagrams| datagrams.received),
+            );
         }
         received.dedup();
         assert_eq!(received, [0, 2 * Batch::SLOTS as u64, 200]);

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::cors;
-use super::kinds::ProxyConfig;
+use super::kinds::{AdminConfig, ProxyConfig};
 use super::section::{Section, is_a, path, string};
 use crate::http::basic::Users;
 use crate::http::cors::Cors;
@@ -125,7 +125,7 @@ pub struct SiteConfig {
     pub content: SiteContent,
 }
 
-/// What a route leads to: one of the keys `root`, `upstream`, `routes`.
+/// What a route leads to: one of the keys `root`, `upstream`, `admin`, `routes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SiteContent {
     /// A folder, and how it is served. Key `root`.
@@ -137,6 +137,8 @@ pub enum SiteContent {
     },
     /// Another server. Key `upstream`.
     Upstream(Box<ProxyConfig>),
+    /// The admin pages. Key `admin = true`.
+    Admin(Box<AdminConfig>),
     /// The routes for load and conformance tools. Key `routes = "probe"`.
     Probe,
 }
@@ -264,7 +266,7 @@ impl SiteConfig {
 impl SiteContent {
     /// Reads what a route leads to.
     fn read(section: &mut Section<'_>) -> Option<SiteContent> {
-        let leads = ["root", "upstream", "routes"];
+        let leads = ["root", "upstream", "admin", "routes"];
         let given = leads
             .into_iter()
             .filter(|key| section.has(key))
@@ -276,6 +278,12 @@ impl SiteContent {
                     .upstream
                     .is_some()
                     .then(|| SiteContent::Upstream(Box::new(proxy)))
+            }
+            ["admin"] => {
+                let mut is_admin = false;
+                section.flag("admin", &mut is_admin);
+                let admin = AdminConfig::read_route(section);
+                is_admin.then(|| SiteContent::Admin(Box::new(admin)))
             }
             ["routes"] => {
                 let mut is_probe = false;
@@ -294,7 +302,7 @@ impl SiteContent {
                 0 => "a route that leads nowhere",
                 _ => "a route that leads to two things",
             };
-            let expected = "one of `root`, `upstream`, `routes = \"probe\"`";
+            let expected = "one of `root`, `upstream`, `admin = true`, `routes = \"probe\"`";
             section.problem(span, format!("{what}; expected {expected}"));
         }
         content
@@ -464,5 +472,19 @@ impl<'t> Section<'t> {
             self.findings.append(&mut section.findings);
         }
         entries
+    }
+
+    /// The same, where a single entry may also be written as a table of its own.
+    pub(super) fn table_or_tables<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&mut Section<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        if !self.has_table(key) {
+            return self.tables(key, read);
+        }
+        let mut one = None;
+        self.table(key, |section| one = read(section));
+        one.into_iter().collect()
     }
 }

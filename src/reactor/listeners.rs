@@ -18,13 +18,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
+use rustls::server::ResolvesServerCert;
 use slab::Slab;
 
 use super::ear::Ear;
 use super::session::Context;
-use super::tls::Tls;
+use super::tls::{Tls, TlsOptions};
 use super::token::{self, Token};
 use crate::limits::Limits;
+use crate::metrics::Of;
 use crate::service::Peer;
 use crate::sys::{Bind, PlantedBug, Sys};
 
@@ -51,8 +53,8 @@ pub struct ListenerOptions {
     pub connections_max: usize,
     /// It goes on accepting while the process drains: for health checks.
     pub serves_while_draining: bool,
-    /// The certificates of a listener that speaks TLS.
-    pub tls: Option<Arc<ServerConfig>>,
+    /// For a listener that speaks TLS.
+    pub tls: Option<TlsOptions>,
 }
 
 /// All listeners.
@@ -117,7 +119,7 @@ impl<S: Sys> Listeners<S> {
         &mut self,
         bind: &Bind,
         backlog: i32,
-        client_first: bool,
+        (client_first, counts): (bool, Of),
         options: ListenerOptions,
         cx: &mut Context<S>,
         host: impl FnOnce(usize) -> usize,
@@ -126,7 +128,7 @@ impl<S: Sys> Listeners<S> {
         let (socket, bound) = cx.sys.listen(bind, backlog, client_first, token)?;
         let metrics = cx
             .metrics
-            .enter(&options.name, options.kind, bound.to_string());
+            .enter(&options.name, options.kind, bound.to_string(), counts);
         self.all.insert(Listener {
             ear: Ear::new(socket, cx.sys.now()),
             host: host(metrics),
@@ -160,13 +162,18 @@ impl<S: Sys> Listeners<S> {
         std::mem::replace(&mut listener.host, host)
     }
 
-    /// Other certificates for the next connections.
+    /// Other certificates for the next connections, if TLS is spoken there. Sessions of before can
+    /// be resumed.
     ///
     /// # Panics
     /// If nothing listens at `bound`.
-    pub(super) fn set_tls(&mut self, bound: &Bind, tls: Arc<ServerConfig>) {
+    pub(super) fn set_certificates(&mut self, bound: &Bind, which: Arc<dyn ResolvesServerCert>) {
         let index = self.find(bound);
-        self.all[index].options.tls = Some(tls);
+        if let Some(tls) = &mut self.all[index].options.tls {
+            let mut config = ServerConfig::clone(&tls.config);
+            config.cert_resolver = which;
+            tls.config = Arc::new(config);
+        }
     }
 
     /// Stops listening; who served it.
@@ -262,9 +269,7 @@ impl<S: Sys> Listeners<S> {
             }
         };
         listener.active += 1;
-        let counted = &mut cx.metrics.listeners[listener.metrics];
-        counted.accepted += 1;
-        counted.active += 1;
+        cx.metrics.listeners[listener.metrics].accepted();
         if !listener.options.serves_while_draining {
             self.first = index + 1; // those have places of their own
         }
@@ -385,7 +390,7 @@ impl<S: Sys> Listener<S> {
         };
         match cx.sys.shed(socket) {
             Ok(()) => {
-                cx.metrics.accepts_shed += 1;
+                cx.metrics.listeners[self.metrics].shed();
                 if let Some(count) = self.shed.count(cx.now) {
                     log::warn!("{self}: out of descriptors, {count} connections closed unserved");
                 }

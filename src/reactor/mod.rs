@@ -40,12 +40,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
+use rustls::server::ResolvesServerCert;
 use slab::Slab;
 
 use crate::buffer::Pool;
 use crate::dns::{self, Hosts, Resolver};
-use crate::ending::{Ending, Error, Phase};
+use crate::ending::{Error, Phase};
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::DatagramService;
@@ -60,6 +60,7 @@ use names::Names;
 use session::{Context, Outcome, Provenance, Session, SessionLimits};
 use sessions::{Sessions, Why};
 use timer::{Tick, Timers};
+pub use tls::{PlainAnswer, TlsOptions};
 use token::Token;
 
 /// Whether the loop goes on.
@@ -154,8 +155,14 @@ impl<S: Sys> Reactor<S> {
     ) -> io::Result<Bind> {
         let (first, backlog) = (T::CLIENT_FIRST, self.limits.backlog);
         let host = |metrics| add_host(&mut self.hosts, service, metrics);
-        self.listeners
-            .open(bind, backlog, first, options, &mut self.cx, host)
+        self.listeners.open(
+            bind,
+            backlog,
+            (first, T::counts()),
+            options,
+            &mut self.cx,
+            host,
+        )
     }
 
     /// Serves the next connections of the listener at `bound` by another service of the same type,
@@ -175,12 +182,12 @@ impl<S: Sys> Reactor<S> {
         self.retire(before);
     }
 
-    /// Other certificates for the next connections of the listener at `bound`.
+    /// Other certificates for the next connections of the listener at `bound`, if it speaks TLS.
     ///
     /// # Panics
     /// If nothing listens there.
-    pub fn set_tls(&mut self, bound: &Bind, tls: Arc<ServerConfig>) {
-        self.listeners.set_tls(bound, tls);
+    pub fn set_certificates(&mut self, bound: &Bind, which: Arc<dyn ResolvesServerCert>) {
+        self.listeners.set_certificates(bound, which);
     }
 
     /// Stops listening at `bound`. Sessions go on to their end.
@@ -210,7 +217,8 @@ impl<S: Sys> Reactor<S> {
         options: &DatagramOptions,
         service: T,
     ) -> io::Result<SocketAddr> {
-        let service = Box::new(service);
+        let service: Box<dyn DatagramService> = Box::new(service);
+        let service = (service, T::counts());
         self.datagrams
             .open(bind, options, service, &mut self.cx, &self.limits)
     }
@@ -227,8 +235,9 @@ impl<S: Sys> Reactor<S> {
         service: T,
     ) {
         let service = Box::new(service);
+        let metrics = &mut self.cx.metrics;
         self.datagrams
-            .replace(bound, options, service, &self.limits);
+            .replace(bound, options, service, metrics, &self.limits);
     }
 
     /// Closes the datagram socket at `bound`.
@@ -547,17 +556,7 @@ impl<S: Sys> Reactor<S> {
             self.hosts.remove(session.provenance.host);
         }
         let counted = &mut self.cx.metrics.listeners[session.provenance.metrics];
-        counted.active -= 1;
-        // Where it was closed for a reason, that is why it ended, however the peer took it.
-        match (session.ending, result) {
-            (Ending::TimedOut(phase), _) => counted.timed_out[phase as usize] += 1,
-            (Ending::Refused, _) => counted.ended_refused += 1,
-            (Ending::Done, Ok(())) => counted.ended_ok += 1,
-            (_, Err(Error::TimedOut(phase))) => counted.timed_out[*phase as usize] += 1,
-            (_, Err(Error::Protocol(_) | Error::Refused(_))) => counted.ended_refused += 1,
-            (_, Err(Error::Reset(_))) => counted.ended_reset += 1,
-            (_, Err(Error::Disk(..) | Error::Changed)) => counted.ended_disk += 1,
-        }
+        counted.ended(session.ending, result);
         if let Err(error) = result {
             let level = match error {
                 Error::Disk(..) => log::Level::Error,

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::files::tests::{Answer, Site, site};
+use super::files::tests::{Answer, Site, counted, site};
 use crate::ending::Error;
 use crate::metrics::Limit;
 
@@ -421,8 +421,7 @@ fn archives_at_once_are_bounded() {
         200,
         "that sends none"
     );
-    let counted = s.bench.metrics.listeners[0].refused[Limit::Archives as usize];
-    assert_eq!(counted, 1);
+    assert_eq!(counted(&s).refused[Limit::Archives as usize], 1);
     s.bench.ends(first);
     assert_eq!(s.get("/d.zip", "").status, 200);
 }

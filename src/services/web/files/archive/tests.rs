@@ -14,7 +14,8 @@ use crate::dns::{self, Hosts, Resolver};
 use crate::http::body::BodyDecoder;
 use crate::http::head::BodyLength;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
-use crate::service::Id;
+use crate::service::{Id, Service};
+use crate::services::web::Web;
 use crate::sys::unix::Unix;
 
 /// A folder, and an archive of it that is being made.
@@ -49,13 +50,14 @@ impl Site {
                 fs::write(path, bytes(name, *len)).expect("written");
             }
         }
+        let listener = ListenerMetrics::new("http", "http", String::new(), Web::counts());
         Self {
             dir,
             disk: Unix::new(false).expect("a poll"),
             pool: Pool::new(64 << 20, 1 << 20),
             tx: SendQueue::new(256 * 1024),
             metrics: Metrics {
-                listeners: [(0, ListenerMetrics::default())].into_iter().collect(),
+                listeners: [(0, listener)].into_iter().collect(),
                 ..Metrics::default()
             },
             resolver: Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]),
