@@ -13,28 +13,13 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use percent_encoding::{
-    AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode,
-};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::http::target::Authority;
+use crate::http::target::{Authority, NEVER_IN_URI};
 use crate::wire::challenge::Secret;
 use crate::wire::idn;
 
 use super::connect::Target;
-
-/// What may not stand in a request target as it is; `%` may, for it introduces what was encoded already.
-const UNSAFE: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'<')
-    .add(b'>')
-    .add(b'\\')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
 
 /// What is encoded in a zone (RFC 6874, section 2).
 const ZONE: &AsciiSet = &NON_ALPHANUMERIC
@@ -128,7 +113,7 @@ impl Url {
             credentials,
             host,
             port: port.unwrap_or(if is_https { 443 } else { 80 }),
-            path: utf8_percent_encode(&path, UNSAFE).to_string(),
+            path: utf8_percent_encode(&path, NEVER_IN_URI).to_string(),
         })
     }
 
@@ -159,7 +144,7 @@ impl Url {
                 format!("{folder}/{reference}")
             }
         };
-        let path = utf8_percent_encode(&without_dots(&path), UNSAFE).to_string();
+        let path = utf8_percent_encode(&without_dots(&path), NEVER_IN_URI).to_string();
         Ok(Self {
             path,
             ..self.clone()

@@ -20,25 +20,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
 use super::Status;
 use super::glob::Glob;
 use super::path::{SafePath, encode};
-use super::target::{Authority, Target};
-
-/// What a configured target must not show unencoded. `%` stays: what is encoded already is left as it is.
-const URI: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'<')
-    .add(b'>')
-    .add(b'\\')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
+use super::target::{Authority, NEVER_IN_URI, Target};
 
 /// The redirects that browsers follow one after another; beyond, they give up.
 pub const CHAIN_MAX: usize = 20;
@@ -160,7 +147,7 @@ impl FromStr for Destination {
 
     /// Reads the key `to`; the error says what is wrong.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let text = utf8_percent_encode(text, URI).to_string();
+        let text = utf8_percent_encode(text, NEVER_IN_URI).to_string();
         let (text, fragment) = split(&text, '#');
         let (path, query) = split(text, '?');
         let (before, carries) = match path.strip_suffix("**") {

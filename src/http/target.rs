@@ -12,6 +12,8 @@
 //!
 //! Not here: whether a destination is allowed, and odd spellings of IPv4 addresses; the proxy judges both.
 
+use percent_encoding::{AsciiSet, CONTROLS};
+
 use super::{Method, byte_class, parse_decimal};
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -22,6 +24,20 @@ const HOST_NAME_BYTES_MAX: usize = 255;
 /// The longest name in letters beyond ASCII that may fit that form: four bytes for a letter, three
 /// characters for a byte.
 const INTERNATIONAL_BYTES_MAX: usize = 12 * HOST_NAME_BYTES_MAX;
+
+/// What no URI has as it is (RFC 3986 section 2), to be encoded in what people wrote. `%` is not among it: it introduces what
+/// was encoded already.
+pub const NEVER_IN_URI: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// A request target, by its form (RFC 9112 section 3.2). Paths and queries are as sent, still percent-encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -66,20 +66,21 @@ pub(super) struct Representation {
 const DATE_AT: usize = "HTTP/1.1 200 OK\r\nServer: \r\nDate: ".len() + SERVER.len();
 
 /// What an answer has of a file.
-enum Contents {
+pub(super) enum Contents {
     Small(Vec<u8>),
-    /// It is read when it is sent.
+    /// It is read when it is sent, and has to be this version then.
     Large(Version),
 }
 
-/// Reads a small file, or notes the version of another; and what the file was then.
-fn read(
+/// Reads a file of at most `small_bytes_max` bytes, or notes the version of another; and what the file was then.
+pub(super) fn read(
     file: &File,
     mut metadata: Metadata,
+    small_bytes_max: u64,
     disk: &mut dyn Disk,
 ) -> io::Result<(Contents, Metadata)> {
     for _ in 0..READS_MAX {
-        let contents = match metadata.len > SMALL_BYTES_MAX {
+        let contents = match metadata.len > small_bytes_max {
             true => disk.version(file, &metadata).ok().map(Contents::Large),
             false => {
                 let mut bytes = vec![0; metadata.len as usize];
@@ -191,7 +192,7 @@ impl Representation {
         coding: Coding,
         cx: &mut Cx<'_>,
     ) -> io::Result<(Self, Metadata)> {
-        let (contents, metadata) = read(&file, metadata, cx.disk)?;
+        let (contents, metadata) = read(&file, metadata, SMALL_BYTES_MAX, cx.disk)?;
         let modified_s = unix_s(metadata.modified);
         let dated = match modified_s == unix_s(metadata.changed) {
             true => Dated::ByClock,

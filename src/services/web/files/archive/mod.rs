@@ -40,6 +40,7 @@ use crate::ending::Error;
 use crate::http::body::{CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::date::unix_s;
 use crate::service::Cx;
+use crate::services::web::files::make::{Contents, read};
 pub(super) use answer::Asked;
 use walk::{Found, Step, Walk, is_passed_over};
 use zip::Zip;
@@ -50,8 +51,6 @@ const STEPS_PER_TURN: usize = 64;
 const PIECE_BYTES: usize = 16 * 1024;
 /// The room that a step needs in the send queue: a piece and what stands around it, among it a name twice.
 const STEP_BYTES: usize = 2 * PIECE_BYTES;
-/// How often a small file that changes while it is read is read again.
-const READS_MAX: usize = 3;
 
 /// How a folder is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,13 +212,6 @@ enum Doing {
         sent: usize,
     },
     Done,
-}
-
-/// What is to be packed of a file.
-enum Contents {
-    Small(Vec<u8>),
-    /// It is read later, and has to be this version then.
-    Large(Version),
 }
 
 /// A folder to be packed.
@@ -401,7 +393,7 @@ impl Archive {
         match self.walk.open(path, disk) {
             Ok((_, metadata)) if metadata.kind != FileKind::Regular => Ok(None),
             Ok((file, metadata)) => {
-                let read = read(&file, metadata, disk);
+                let read = read(&file, metadata, PIECE_BYTES as u64, disk);
                 let (contents, metadata) = read.map_err(|error| Stopped::disk(path, error))?;
                 Ok(Some((file, contents, metadata)))
             }
@@ -475,35 +467,6 @@ impl Archive {
         };
         self.doing = Doing::Ending { bytes, sent: 0 };
     }
-}
-
-/// Reads a small file, or takes the version of a larger one; and what the file was then.
-fn read(
-    file: &File,
-    mut metadata: Metadata,
-    disk: &mut dyn Disk,
-) -> io::Result<(Contents, Metadata)> {
-    for _ in 0..READS_MAX {
-        if metadata.len > PIECE_BYTES as u64 {
-            break;
-        }
-        let mut bytes = vec![0; metadata.len as usize];
-        let mut count = 0;
-        while count < bytes.len() {
-            match disk.read_at(file, count as u64, &mut bytes[count..])? {
-                0 => break,
-                more => count += more,
-            }
-        }
-        let now = disk.metadata(file)?;
-        // Bytes of a file that changed while it was read may be of two versions.
-        if count == bytes.len() && now == metadata {
-            return Ok((Contents::Small(bytes), metadata));
-        }
-        metadata = now;
-    }
-    let version = disk.version(file, &metadata)?;
-    Ok((Contents::Large(version), metadata))
 }
 
 /// Where the bytes go: the body of an answer.

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use super::{Stopped, Wanted};
 use crate::config::ArchiveLimits;
 use crate::disk::{Disk, File, FileKind, Metadata};
+use crate::services::web::files::is_absent;
 
 /// What is walked through.
 pub(super) struct Walk {
@@ -215,19 +216,5 @@ impl Walk {
 /// Whether an error says that there is nothing to be shown: no such name any more, a link out of the root or to itself, a
 /// folder or file that may not be read. All others, such as too many open files, are about the moment and not about the name.
 pub(super) fn is_passed_over(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        CrossesDevices, InvalidFilename, NotADirectory, NotFound, PermissionDenied,
-    };
-    let kinds = [
-        CrossesDevices,
-        InvalidFilename,
-        NotADirectory,
-        NotFound,
-        PermissionDenied,
-    ];
-    let links = [libc::ELOOP, libc::EILSEQ, libc::EINVAL];
-    kinds.contains(&error.kind())
-        || error
-            .raw_os_error()
-            .is_some_and(|code| links.contains(&code))
+    is_absent(error) || error.kind() == io::ErrorKind::PermissionDenied
 }
