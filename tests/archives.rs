@@ -1,5 +1,6 @@
-//! Folders fetched as archives, and what GNU tar, unzip and Python's tarfile and zipfile make of them. Ignored by default,
-//! since they need those programs; continuous integration installs and runs them.
+//! Folders fetched as archives, and what GNU tar, unzip and Python's tarfile and zipfile make of
+//! them. Ignored by default, since they need those programs; continuous integration installs and
+//! runs them.
 
 mod common;
 

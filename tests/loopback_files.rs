@@ -83,7 +83,8 @@ fn a_file_cut_under_a_slow_reader_ends_short() {
     assert!(body.len() < LARGE_BYTES);
 }
 
-/// Asks for a folder as an archive, reads its first bytes, writes a file of it anew, and reads the rest; whether a reset ended it.
+/// Asks for a folder as an archive, reads its first bytes, rewrites a file of it, and reads the
+/// rest; whether a reset ended it.
 fn archive_under_a_slow_reader(request: &str) -> (Vec<u8>, bool) {
     let root = temp_dir();
     fs::create_dir(root.path().join("d")).expect("a folder");
@@ -102,7 +103,7 @@ fn archive_under_a_slow_reader(request: &str) -> (Vec<u8>, bool) {
 }
 
 #[test]
-fn an_archive_of_a_file_written_anew_under_a_slow_reader_looks_cut() {
+fn an_archive_of_a_file_rewritten_under_a_slow_reader_looks_cut() {
     for format in ["tar", "zip"] {
         let new = format!("GET /d.{format} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         let (answer, _) = archive_under_a_slow_reader(&new);

@@ -59,7 +59,7 @@ pub struct ArchiveLimits {
     pub entries_max: usize,
     /// Folders within folders. Key `max_archive_depth`, default 64.
     pub depth_max: usize,
-    /// Archives that are sent at once; who asks for another is answered 503. Key `max_archives`,
+    /// Archives that are sent at once; a request for another is answered 503. Key `max_archives`,
     /// default 64.
     pub archives_max: usize,
 }

@@ -1,23 +1,26 @@
 //! Cross-origin resource sharing: which pages of other sites may read the answers.
 //!
-//! Fetch standard (fetch.spec.whatwg.org), section 3.3 "CORS protocol" and 4.9 "CORS-preflight fetch"; RFC 6454 section 7
-//! (Origin). A browser enforces it: the server only says what is allowed, in three places.
+//! Fetch standard (fetch.spec.whatwg.org), section 3.3 "CORS protocol" and 4.9 "CORS-preflight
+//! fetch"; RFC 6454 section 7 (Origin). A browser enforces it: the server only says what is
+//! allowed, in three places.
 //!
 //! | request | what the answer gets |
 //! |---|---|
 //! | any | [`Cors::always`]: the `*` of a resource that is for everybody, else `Vary: Origin` |
-//! | from a page of an origin in the list | [`Cors::lines_for`]: that origin, credentials, what a script may see |
-//! | [`is_preflight`] | [`Cors::put_preflight`] besides: methods, headers, and for how long that holds |
+//! | from a listed origin | [`Cors::lines_for`]: that origin, credentials, what a script sees |
+//! | [`is_preflight`] | [`Cors::put_preflight`] besides: methods, headers, how long it holds |
 //!
 //! Rules:
-//! 1. What depends on `Origin` says so in `Vary`, also to a request that has none: else a cache hands the answer for one origin
-//!    to another. What does not depend on it is the same for all, and says nothing.
-//! 2. Credentials are for listed origins only. For every origin they would let any page act as whoever looks at it; a
-//!    [`Origins`] cannot say so.
+//! 1. What depends on `Origin` says so in `Vary`, also to a request that has none: else a cache
+//!    hands the answer for one origin to another. What does not depend on it is the same for all,
+//!    and says nothing.
+//! 2. Credentials are for listed origins only. For every origin they would let any page act as its
+//!    visitor; an [`Origins`] cannot say so.
 //! 3. A preflight has no credentials, so it is answered before any password is asked for.
 //!
-//! Not here: `Access-Control-Allow-Private-Network`, and whether the request itself is answered. A page that is not allowed is
-//! answered like any other client; its browser keeps the answer from it.
+//! Not here: `Access-Control-Allow-Private-Network`, and whether the request itself is answered. A
+//! page that is not allowed is answered like any other client; its browser keeps the answer from
+//! it.
 
 use std::fmt::Write;
 use std::str::FromStr;
@@ -83,8 +86,9 @@ pub struct Origin(String);
 impl FromStr for Origin {
     type Err = &'static str;
 
-    /// Reads `https://app.example` or `http://localhost:5173`, in any case and also with the port that needs not be said.
-    /// The error says what is wrong. `null`, which all sandboxed pages and files share, is nobody's origin.
+    /// Reads `https://app.example` or `http://localhost:5173`, in any case and also with the port
+    /// that needs not be said. The error says what is wrong. `null`, which all sandboxed pages and
+    /// files share, is the origin of no site.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.to_ascii_lowercase();
         let (scheme, rest) = text.split_once("://").ok_or("is no origin")?;
@@ -165,14 +169,14 @@ impl Cors {
         }
     }
 
-    /// Header lines for every answer, whoever asks.
+    /// Header lines for every answer, whatever the request.
     #[must_use]
     pub fn always(&self) -> &[u8] {
         &self.always
     }
 
-    /// Header lines for the answer to a request with these headers, besides: none unless it comes from a page of a listed
-    /// origin, told in one `Origin`.
+    /// Header lines for the answer to a request with these headers, besides: none unless it comes
+    /// from a page of a listed origin, told in one `Origin`.
     #[must_use]
     pub fn lines_for(&self, headers: &Headers<'_>) -> &[u8] {
         if self.origins.is_empty() {
@@ -188,11 +192,12 @@ impl Cors {
         known.map_or(&[], |(_, lines)| lines)
     }
 
-    /// Appends what the answer to a preflight has beside the lines of every answer to its origin. To an origin that is not in
-    /// the list nothing is said.
+    /// Appends what the answer to a preflight has beside the lines of every answer to its origin.
+    /// To an origin that is not in the list nothing is said.
     pub fn put_preflight(&self, headers: &Headers<'_>, into: &mut Vec<u8>) {
         if self.any_header {
-            // `*` would not stand for Authorization, and not for anything where there are credentials.
+            // `*` would not stand for Authorization, and not for anything where there are
+            // credentials.
             put_header(into, "Vary", "Access-Control-Request-Headers");
         }
         if !self.origins.is_empty() && self.lines_for(headers).is_empty() {

@@ -3,7 +3,8 @@
 //! RFC 6266 sections 4 and appendix D, RFC 8187 section 3.2.1.
 //!
 //! Rules:
-//! 1. `filename` is there for all: ASCII, and nothing in it that clients have read in two ways (quotes, backslashes, `%`).
+//! 1. `filename` is there for all: ASCII, and nothing in it that clients have read in two ways
+//!    (quotes, backslashes, `%`).
 //! 2. `filename*` is there besides where the name has more than that.
 //! 3. Whatever the bytes of the name, the value is one header line and names no folder.
 

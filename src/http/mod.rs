@@ -1,20 +1,23 @@
 //! The HTTP/1.1 codecs: pure functions and small state machines over byte slices.
 //!
-//! What it is: everything that a file server, a proxy and a client must agree on about the bytes of HTTP, and
-//! nothing that knows of sockets, files or clocks. Times come in as seconds since the Unix epoch.
+//! What it is: everything that a file server, a proxy and a client must agree on about the bytes of
+//! HTTP, and nothing that knows of sockets, files or clocks. Times come in as seconds since the
+//! Unix epoch.
 //!
 //! Rules:
-//! 1. A message whose end could be read in two ways is refused, never guessed (RFC 9112 sections 6.3 and 11.2).
+//! 1. A message whose end could be read in two ways is refused, never guessed (RFC 9112 sections
+//!    6.3 and 11.2).
 //! 2. The outcome depends on the bytes alone, not on how the network split them.
 //! 3. No input panics, and none allocates on the path of an ordinary request.
 //!
 //! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`],
 //! [`range`], [`negotiate`] and [`mime`] decide what a request asks for, [`basic`] and
 //! [`same_site`] who asks, [`cors`] which pages may read the answer; [`redirect`] knows what has
-//! moved; [`plain`] answers requests where TLS was expected; [`glob`] matches paths; [`date`] prints
-//! and reads time stamps.
+//! moved; [`plain`] answers requests where TLS was expected; [`glob`] matches paths; [`date`]
+//! prints and reads time stamps.
 //!
-//! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies, content codings themselves.
+//! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies, content codings
+//! themselves.
 
 pub mod basic;
 pub mod body;

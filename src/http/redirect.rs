@@ -1,6 +1,7 @@
 //! Redirects: what has moved, by path and host, and where to.
 //!
-//! RFC 9110 sections 10.2.2 (Location), 15.4 (the five statuses); RFC 3986 section 4.2 (references).
+//! RFC 9110 sections 10.2.2 (Location), 15.4 (the five statuses); RFC 3986 section 4.2
+//! (references).
 //!
 //! | `from` | fits |
 //! |---|---|
@@ -8,14 +9,16 @@
 //! | `/old/**` | `/old`, `/old/` and all below |
 //! | a pattern, such as `/old/*.html` or `*.php` | what [`super::glob`] says |
 //!
-//! `to` is a path or a URL of http or https. A `**` at its end is the part of the request's path for which the `**` of `from`
-//! stands. The request's query is carried over unless `to` has one of its own.
+//! `to` is a path or a URL of http or https. A `**` at its end is the part of the request's path
+//! for which the `**` of `from` stands. The request's query is carried over unless `to` has one of
+//! its own.
 //!
 //! Rules:
 //! 1. The first that fits counts, in the order of the configuration.
-//! 2. Paths are compared decoded and without dot segments, as files are looked for: `/%6fld` is `/old`.
-//! 3. What comes of the request is encoded again, and never stands where a host could: no request makes a redirect lead to
-//!    another site than the configuration does.
+//! 2. Paths are compared decoded and without dot segments, as files are looked for: `/%6fld` is
+//!    `/old`.
+//! 3. What comes of the request is encoded again, and never stands where a host could: no request
+//!    makes a redirect lead to another site than the configuration does.
 
 use std::fmt;
 use std::str::FromStr;
@@ -266,7 +269,8 @@ impl fmt::Display for Circle {
     }
 }
 
-/// The redirects that lead in a circle. Each is followed from paths that it is for, under each name that is known.
+/// The redirects that lead in a circle. Each is followed from paths that it is for, under each name
+/// that is known.
 #[must_use]
 pub fn circles(redirects: &[Redirect], here: &Here<'_>) -> Vec<Circle> {
     let mut hosts: Vec<&str> = here.hosts.iter().map(String::as_str).collect();

@@ -25,8 +25,8 @@ const HOST_NAME_BYTES_MAX: usize = 255;
 /// characters for a byte.
 const INTERNATIONAL_BYTES_MAX: usize = 12 * HOST_NAME_BYTES_MAX;
 
-/// What no URI has as it is (RFC 3986 section 2), to be encoded in what people wrote. `%` is not among it: it introduces what
-/// was encoded already.
+/// What no URI has as it is (RFC 3986 section 2), to be encoded in what people wrote. `%` is not
+/// among it: it introduces what was encoded already.
 pub const NEVER_IN_URI: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -211,8 +211,8 @@ impl<'b> Authority<'b> {
         Some(Self { host, port })
     }
 
-    /// Whether the host is `name`, whatever the port and the case: a configured name, or an IPv6 address in brackets. A dot at
-    /// the end changes nothing.
+    /// Whether the host is `name`, whatever the port and the case: a configured name, or an IPv6
+    /// address in brackets. A dot at the end changes nothing.
     #[must_use]
     pub fn is_host(&self, name: &str) -> bool {
         match self.host {

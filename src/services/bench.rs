@@ -193,7 +193,8 @@ impl<T: Service> Bench<T> {
         asked.again || is_woken || self.turn_end
     }
 
-    /// Another client comes, while this one takes nothing any more: its connection, which may end later.
+    /// Another client comes, while this one takes nothing any more: its connection, which may end
+    /// later.
     ///
     /// # Panics
     /// If it has ended.

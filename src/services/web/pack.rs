@@ -35,8 +35,8 @@ impl Pack {
         }
     }
 
-    /// Queues more of it. Whether that was all. While something waits in the queue, the reactor sees to it that the client
-    /// takes it; in between, there is always more to do.
+    /// Queues more of it. Whether that was all. While something waits in the queue, the reactor
+    /// sees to it that the client takes it; in between, there is always more to do.
     ///
     /// # Errors
     /// It ends short.

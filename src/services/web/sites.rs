@@ -161,8 +161,8 @@ impl Site {
         }
     }
 
-    /// Answers what a browser asks before it lets a page of another site make a request; whether that was it. It has no
-    /// password then, and follows no redirect.
+    /// Answers what a browser asks before it lets a page of another site make a request; whether
+    /// that was it. It has no password then, and follows no redirect.
     pub(super) fn answer_preflight(
         &self,
         head: &RequestHead<'_>,
@@ -324,7 +324,8 @@ impl Content {
     }
 }
 
-/// What lies below the prefix of a site, relative to it, and is for another one, at least under one host.
+/// What lies below the prefix of a site, relative to it, and is for another one, at least under one
+/// host.
 fn elsewhere(sites: &[Site], place: Place) -> Vec<Vec<u8>> {
     let own = &sites[place];
     let shares = |other: &Site| match (&own.host, &other.host) {

@@ -1,5 +1,6 @@
-//! What the sites of a listener have in common, over the whole service: redirects, what pages of other sites may read; and
-//! what belongs to more than one of its files: folders as archives, and a README under a listing.
+//! What the sites of a listener have in common, over the whole service: redirects, what pages of
+//! other sites may read; and what belongs to more than one of its files: folders as archives, and a
+//! README under a listing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -72,7 +72,8 @@ pub(super) enum Contents {
     Large(Version),
 }
 
-/// Reads a file of at most `small_bytes_max` bytes, or notes the version of another; and what the file was then.
+/// Reads a file of at most `small_bytes_max` bytes, or notes the version of another; and what the
+/// file was then.
 pub(super) fn read(
     file: &File,
     mut metadata: Metadata,

@@ -1,14 +1,16 @@
 //! Files of a folder: found, opened beneath the root, answered.
 //!
-//! An answer is made once for each file and kept: status line, headers and, for a small file, the body behind them, so that
-//! a request costs one look-up and one copy. A larger body follows its head by `sendfile` from a descriptor that is kept
-//! open. What a request changes (conditions, ranges, a last answer) is written from the same parts.
+//! An answer is made once for each file and kept: status line, headers and, for a small file, the
+//! body behind them, so that a request costs one look-up and one copy. A larger body follows its
+//! head by `sendfile` from a descriptor that is kept open. What a request changes (conditions,
+//! ranges, a last answer) is written from the same parts.
 //!
-//! Beside a file may stand copies of it that were compressed in advance. They are representations of the same resource
-//! (RFC 9110 section 3.2): each with its own tag and length, chosen by `Accept-Encoding`.
+//! Beside a file may stand copies of it that were compressed in advance. They are representations
+//! of the same resource (RFC 9110 section 3.2): each with its own tag and length, chosen by
+//! `Accept-Encoding`.
 //!
-//! [`make`] has the answer that is made of a file, [`listing`] what is in a folder without an index, [`archive`] all below it as
-//! one file. Who may see the files is for [`super::sites`].
+//! [`make`] has the answer that is made of a file, [`listing`] what is in a folder without an
+//! index, [`archive`] all below it as one file. Who may see the files is for [`super::sites`].
 
 use std::ffi::OsStr;
 use std::fmt;

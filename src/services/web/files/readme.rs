@@ -1,7 +1,8 @@
 //! A `README` under a listing: text that its folder says of itself.
 //!
-//! It is shown as it is written, Markdown too: who put it there need not be who runs the server, and a page of this server
-//! neither runs nor draws what others wrote. What is no text is not shown.
+//! It is shown as it is written, Markdown too: who put it there need not be who runs the server,
+//! and a page of this server neither runs nor draws what others wrote. What is no text is not
+//! shown.
 
 use std::ffi::OsStr;
 use std::fmt::Write;

@@ -1,8 +1,9 @@
 //! Which requests are answered with an archive, and the head of such an answer.
 //!
-//! A folder that would be listed is packed for `/folder/?archive=tar`, and for `/folder.tar` where nothing has that name, so that
-//! `curl -O` and `wget` store it under it. `?download=zip` and `?zip` mean the same, as other file servers have it. Where a
-//! folder has an index, that is all there is to see of it, and it is not packed.
+//! A folder that would be listed is packed for `/folder/?archive=tar`, and for `/folder.tar` where
+//! nothing has that name, so that `curl -O` and `wget` store it under it. `?download=zip` and
+//! `?zip` mean the same, as other file servers have it. Where a folder has an index, that is all
+//! there is to see of it, and it is not packed.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -79,8 +80,8 @@ impl Files {
         })
     }
 
-    /// The archive that a request for a path to which nothing leads asks for; [`NOT_FOUND`] if it asks for none. `path`:
-    /// relative to the root.
+    /// The archive that a request for a path to which nothing leads asks for; [`NOT_FOUND`] if it
+    /// asks for none. `path`: relative to the root.
     pub(in crate::services::web::files) fn archive_of_path(
         &self,
         path: &[u8],
@@ -117,7 +118,7 @@ impl Files {
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
     ) -> Result<Progress, Refusal> {
-        let unknown = Validators::default(); // of a body that nobody has seen yet
+        let unknown = Validators::default(); // of a body that is not made yet
         let outcome = conditional::evaluate(head.method, &head.headers, Some(&unknown));
         if outcome == Outcome::PreconditionFailed {
             return Err(PRECONDITION_FAILED);

@@ -1,24 +1,24 @@
 //! A folder with all below it as one file, made while it is sent.
 //!
 //! ```text
-//!            ┌─────────── tar: its bytes are queued ◀──┐
-//!            ▼                                         │
-//! Walking ──found: a header──▶ a folder: back ── or a file
-//!    │                                                 │
-//!    │       ┌─── all read: the descriptor ◀── Reading ◀┘ zip: a piece at a time
-//!    │       ▼
-//!    └──end of the walk──▶ Ending, a piece at a time ──▶ Done
+//! Beginning ──its own header──▶ Walking ──no more names──▶ Ending ──all of it queued──▶ Done
+//!                                │   ▲
+//!            found: a header, and of a file its bytes; in a zip, those of a larger file are
+//!            read a piece at a time
 //! ```
 //!
 //! The rules:
-//! 1. The work of a turn is bounded by [`STEPS_PER_TURN`] and by the room in the send queue, however large the folder is.
-//! 2. What is packed of a file is one version of it. Where that cannot be, or a limit is reached, or the disk fails, the answer
-//!    ends short: it has no last chunk, or the connection is reset. An archive that looks whole is whole.
-//! 3. Bytes of tar go from the file to the socket, by the kernel; for zip they are read here, for their sum.
+//! 1. The work of a turn is bounded by [`STEPS_PER_TURN`] and by the room in the send queue,
+//!    however large the folder is.
+//! 2. What is packed of a file is one version of it. Where that cannot be, or a limit is reached,
+//!    or the disk fails, the answer ends short: it has no last chunk, or the connection is reset.
+//!    An archive that looks whole is whole.
+//! 3. In a tar, the bytes of a larger file go from the file to the socket by the kernel; for a zip
+//!    they are read here, for their sum.
 //! 4. What goes away, or may not be read, is left out, as a listing leaves it out.
 //!
-//! [`answer`] tells which requests ask for an archive; [`walk`] finds what is there; [`tar`] and [`zip`] write what stands around
-//! the files.
+//! [`answer`] tells which requests ask for an archive; [`walk`] finds what is there; [`tar`] and
+//! [`zip`] write what stands around the files.
 
 mod answer;
 mod tar;
@@ -49,7 +49,8 @@ use zip::Zip;
 const STEPS_PER_TURN: usize = 64;
 /// Bytes that are read, or taken from memory, in one step.
 const PIECE_BYTES: usize = 16 * 1024;
-/// The room that a step needs in the send queue: a piece and what stands around it, among it a name twice.
+/// The room that a step needs in the send queue: a piece and what stands around it, among it a name
+/// twice.
 const STEP_BYTES: usize = 2 * PIECE_BYTES;
 
 /// How a folder is packed.
@@ -146,7 +147,7 @@ impl Entry {
         }
     }
 
-    /// Who may do what with it, when it is unpacked.
+    /// What its owner and others may do with it when it is unpacked.
     fn mode(&self) -> u32 {
         match self.is_folder || self.executable {
             true => 0o755,
@@ -184,7 +185,8 @@ pub(in crate::services::web) struct Archive {
 }
 
 enum Packing {
-    /// `sending`: the last file that was queued. As long as the queue refers to it, no other is opened.
+    /// `sending`: the last file that was queued. As long as the queue refers to it, no other is
+    /// opened.
     Tar { sending: Option<File> },
     Zip {
         zip: Zip,
@@ -291,7 +293,8 @@ impl Archive {
         Ok(Packed::Done)
     }
 
-    /// Whether a file of this archive waits in the queue. If so, there is news once some of it was sent.
+    /// Whether a file of this archive waits in the queue. If so, there is news once some of it was
+    /// sent.
     fn is_sending(&self, tx: &mut SendQueue) -> bool {
         match &self.packing {
             Packing::Tar { sending } => {
@@ -384,7 +387,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Opens a file and reads it, if it is small. `None`: it may not be read, or is not there any more.
+    /// Opens a file and reads it, if it is small. `None`: it may not be read, or is not there any
+    /// more.
     fn contents(
         &mut self,
         path: &Path,
@@ -434,7 +438,8 @@ impl Archive {
             .read_at(&reading.file, reading.offset, &mut piece[..wanted]);
         let count = read.map_err(|error| Stopped::disk(&reading.path, error))?;
         let is_last = count as u64 == left;
-        // Once a turn, so that no bytes of another version follow for long; and when all of it was read.
+        // Once a turn, so that no bytes of another version follow for long; and when all of it was
+        // read.
         let is_due = is_last || reading.seen != cx.turn;
         reading.seen = cx.turn;
         let is_short = count == 0 && left > 0;

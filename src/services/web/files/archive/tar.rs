@@ -1,19 +1,21 @@
 //! The tar format: what stands before, behind and after the files.
 //!
-//! POSIX.1-2017, utility `pax`: "ustar Interchange Format", and "pax Extended Header" for what that has no room for: long
-//! names, names of text that is not ASCII, sizes from 8 GiB on, times before 1970 and after 2242.
+//! POSIX.1-2017, utility `pax`: "ustar Interchange Format", and "pax Extended Header" for what that
+//! has no room for: long names, names of text that is not ASCII, sizes from 8 GiB on, times before
+//! 1970 and after 2242.
 //!
 //! ```text
-//! [header of type x, its records, zeros]  header  bytes of the file, zeros to the block   …   two blocks of zeros
+//! [header of type x, records]  header  bytes of the file, zeros   …   two blocks of zeros
 //! ```
 //!
-//! Who owns a file on this machine is nobody's business: owner and group are 0 and have no name.
+//! The owner of a file on this machine is not told: owner and group are 0 and have no name.
 
 use super::Entry;
 
 /// What everything is rounded up to, in bytes.
 const BLOCK: usize = 512;
-/// What a ustar header has room for: a name, the folders before it, and a number of eleven octal digits.
+/// What a ustar header has room for: a name, the folders before it, and a number of eleven octal
+/// digits.
 const NAME_BYTES_MAX: usize = 100;
 const PREFIX_BYTES_MAX: usize = 155;
 const NUMBER_MAX: u64 = 0o777_7777_7777;
@@ -30,7 +32,8 @@ pub(super) fn padding(len: u64) -> usize {
 pub(super) fn put_header(out: &mut Vec<u8>, entry: &Entry) {
     let name = &entry.name[..];
     let is_text = str::from_utf8(name).is_ok();
-    // A short name of bytes that are no text is read as it is from a header, and with a warning from a record.
+    // A short name of bytes that are no text is read as it is from a header, and with a warning
+    // from a record.
     let place = split(name).filter(|_| name.is_ascii() || !is_text);
     let time = u64::try_from(entry.modified_s).ok();
     let time = time.filter(|&seconds| seconds <= NUMBER_MAX);
@@ -63,7 +66,7 @@ pub(super) fn put_header(out: &mut Vec<u8>, entry: &Entry) {
         out.resize(out.len() + padding, 0);
     }
 
-    // Who does not know the records finds as much of the name as there is room for.
+    // A reader without the records finds as much of the name as there is room for.
     let (prefix, name) = place.unwrap_or((b"", &name[..name.len().min(NAME_BYTES_MAX)]));
     let fields = Fields {
         prefix,
@@ -76,7 +79,8 @@ pub(super) fn put_header(out: &mut Vec<u8>, entry: &Entry) {
     fields.put(out);
 }
 
-/// A name as the two fields of a header: the folders, without the slash behind them, and the rest. `None` where it does not fit.
+/// A name as the two fields of a header: the folders, without the slash behind them, and the rest.
+/// `None` where it does not fit.
 fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
     if name.len() <= NAME_BYTES_MAX {
         return Some((b"", name));
@@ -88,7 +92,8 @@ fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
     (!prefix.is_empty() && prefix.len() <= PREFIX_BYTES_MAX).then_some((prefix, rest))
 }
 
-/// A record: its own length in decimal, a blank, key, value and line end. The length counts its own digits.
+/// A record: its own length in decimal, a blank, key, value and line end. The length counts its own
+/// digits.
 fn put_record(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     let others = key.len() + value.len() + 3;
     let mut digits = 1;

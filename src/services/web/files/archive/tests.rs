@@ -1,5 +1,5 @@
-//! What a folder comes to as an archive, over a real disk; read back by small readers of our own. Those of others stand in
-//! `tests/archives.rs`.
+//! What a folder comes to as an archive, over a real disk; read back by small readers of our own.
+//! Those of others stand in `tests/archives.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,7 +34,8 @@ struct Site {
 type Contents = BTreeMap<String, Option<Vec<u8>>>;
 
 impl Site {
-    /// With files of these names and sizes below its root; a name with a slash at its end is a folder.
+    /// With files of these names and sizes below its root; a name with a slash at its end is a
+    /// folder.
     fn new(names: &[(&str, usize)]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         fs::create_dir(dir.path().join("root")).expect("made");

@@ -1,15 +1,19 @@
-//! A walk through a folder and all below it: one thing at a time, so that whoever walks can stop after any.
+//! A walk through a folder and all below it: one thing at a time, so that it can stop after
+//! any.
 //!
 //! ```text
-//! waiting folders ──the last one opened──▶ some of its names ──each looked at──▶ found: a file, or a folder that waits
+//! folders that wait ──the last is opened──▶ some of its names ──each is looked at──▶ found
 //! ```
 //!
 //! The rules:
 //! 1. A step is one look at a name, or one call for more names.
-//! 2. What a listing would not show is not found: hidden names, what leads out of the root, what is neither file nor folder.
-//!    Nor is what is for another site to show, for it may ask for a password.
-//! 3. Links are followed. A folder that is one of those on the way to it, by such a link, is left out: it has no end.
-//! 4. Depth and entries are bounded, and one folder is open at a time; what waits is bounded by the entries.
+//! 2. What a listing would not show is not found: hidden names, what leads out of the root, what is
+//!    neither file nor folder. Nor is what is for another site to show, for it may ask for a
+//!    password.
+//! 3. Links are followed. A folder that is one of those on the way to it, by such a link, is left
+//!    out: it has no end.
+//! 4. Depth and entries are bounded, and one folder is open at a time; what waits is bounded by the
+//!    entries.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -213,8 +217,9 @@ impl Walk {
     }
 }
 
-/// Whether an error says that there is nothing to be shown: no such name any more, a link out of the root or to itself, a
-/// folder or file that may not be read. All others, such as too many open files, are about the moment and not about the name.
+/// Whether an error says that there is nothing to be shown: no such name any more, a link out of
+/// the root or to itself, a folder or file that may not be read. All others, such as too many open
+/// files, are about the moment and not about the name.
 pub(super) fn is_passed_over(error: &io::Error) -> bool {
     is_absent(error) || error.kind() == io::ErrorKind::PermissionDenied
 }

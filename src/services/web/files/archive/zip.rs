@@ -1,13 +1,16 @@
-//! The zip format: what stands before, behind and after the files, and what has to be remembered of them.
+//! The zip format: what stands before, behind and after the files, and what has to be remembered of
+//! them.
 //!
-//! PKWARE APPNOTE.TXT 6.3.10, sections 4.3 (order and structures), 4.4 (fields), 4.5.3 (ZIP64), appendix D (UTF-8).
+//! PKWARE APPNOTE.TXT 6.3.10, sections 4.3 (order and structures), 4.4 (fields), 4.5.3 (ZIP64),
+//! appendix D (UTF-8).
 //!
 //! ```text
-//! local header  bytes  data descriptor   …   central directory: a record for each entry   [ZIP64 end, its locator]  end
+//! local header  bytes  data descriptor   …   central directory   [ZIP64 end, its locator]  end
 //! ```
 //!
 //! Rules:
-//! 1. Nothing is compressed. The sum of a file is known when it was read, so it stands behind the file, in a data descriptor.
+//! 1. Nothing is compressed. The sum of a file is known when it was read, so it stands behind the
+//!    file, in a data descriptor.
 //! 2. ZIP64 is used where a number needs it, and nowhere else: there are readers without it.
 //! 3. A name that is UTF-8 says so. Of another one the bytes are as they are.
 //! 4. The directory is all that is remembered: about a hundred bytes and the name for each entry.
@@ -19,7 +22,8 @@ use crate::http::date::put_iso;
 const SEE_ZIP64: u32 = u32::MAX;
 const SEE_ZIP64_SHORT: u16 = u16::MAX;
 
-/// The version of the format that a reader needs: for folders and data descriptors, and for ZIP64 (section 4.4.3.2).
+/// The version of the format that a reader needs: for folders and data descriptors, and for ZIP64
+/// (section 4.4.3.2).
 const VERSION: u16 = 20;
 const VERSION_ZIP64: u16 = 45;
 /// The upper byte of "made by": the modes are those of Unix (section 4.4.2).
@@ -52,7 +56,8 @@ pub(super) struct Open {
 }
 
 impl Zip {
-    /// Appends what stands before the bytes of a file; they follow by [`Zip::data`], and then [`Zip::end_file`].
+    /// Appends what stands before the bytes of a file; they follow by [`Zip::data`], and then
+    /// [`Zip::end_file`].
     pub(super) fn begin_file(&mut self, out: &mut Vec<u8>, entry: Entry) -> Open {
         let open = Open {
             offset: self.offset,
@@ -240,7 +245,8 @@ impl Entry {
     }
 }
 
-/// Date and time as MS-DOS has them (section 4.4.6): the years 1980 to 2107, in steps of two seconds; here in UTC.
+/// Date and time as MS-DOS has them (section 4.4.6): the years 1980 to 2107, in steps of two
+/// seconds; here in UTC.
 fn dos_time(unix_s: i64) -> (u16, u16) {
     const FIRST_S: i64 = 315_532_800; // 1980-01-01T00:00:00Z
     const LAST_S: i64 = 4_354_819_198; // 2107-12-31T23:59:58Z
