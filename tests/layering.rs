@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "buffer", "config", "disk", "dns", "ending", "metrics", "service", "sys",
         ],
     ),
-    ("cache", &["disk"]),
+    ("cache", &["disk", "http"]),
     // Protocols know no loop and no kernel.
     (
         "services",

@@ -9,12 +9,13 @@
 //! 3. No input panics, and none allocates on the path of an ordinary request.
 //!
 //! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`], [`range`], [`negotiate`] and
-//! [`mime`] decide what a request asks for, [`basic`] and [`same_site`] who asks; [`glob`] matches paths; [`date`] prints and reads time stamps.
+//! [`mime`] decide what a request asks for, [`basic`] and [`same_site`] who asks; [`compress`] writes content codings; [`glob`] matches paths; [`date`] prints and reads time stamps.
 //!
-//! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies, content codings themselves.
+//! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies.
 
 pub mod basic;
 pub mod body;
+pub mod compress;
 pub mod conditional;
 pub mod date;
 pub mod glob;
