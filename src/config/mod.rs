@@ -12,6 +12,7 @@
 //! [`Overrides`], and whether the folders that are named exist, which their services find out. Files that are named are read
 //! here.
 
+mod compress;
 mod files;
 mod kinds;
 mod limits;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+pub use compress::*;
 pub use files::*;
 pub use kinds::*;
 pub use limits::*;

@@ -1,6 +1,7 @@
 //! Whole files of configuration: what they come to, and what is wrong with them.
 
 use super::*;
+use crate::http::negotiate::Coding;
 use crate::wire::challenge::Handshake;
 use std::num::NonZeroU64;
 
@@ -376,7 +377,40 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
     );
     assert_eq!(site.root, Path::new("conf/b"));
     assert!(site.files.listing && !site.files.precompressed);
+    for (line, codings) in [
+        ("", &[][..]),
+        ("compress = false", &[]),
+        ("compress = true", &[Coding::Br, Coding::Zstd, Coding::Gzip]),
+        ("compress = 'gzip'", &[Coding::Gzip]),
+        ("compress = ['zstd', 'br']", &[Coding::Zstd, Coding::Br]),
+    ] {
+        let Kind::Http(http) = kind(&format!("kind = 'http'\nroot = 'a'\n{line}")) else {
+            panic!()
+        };
+        assert_eq!(http.files.compress.codings, codings, "{line}");
+    }
     for (line, expected) in [
+        (
+            "compress = 1",
+            "3:12: `compress` is an integer; expected true, false, or",
+        ),
+        (
+            "compress = ['zst']",
+            "3:13: an entry of `compress` is \"zst\", probably meant as \"zstd\"; expected true",
+        ),
+        ("compress = 'deflate'", "3:12: `compress` is \"deflate\""),
+        (
+            "max_compress_bytes = 100",
+            "3:22: `max_compress_bytes` is 100, below `min_compress_bytes`, 1024",
+        ),
+        (
+            "min_compress_bytes = '2MiB'",
+            "3:22: `max_compress_bytes` is 1048576, below `min_compress_bytes`, 2097152",
+        ),
+        (
+            "compress_types = ['html']",
+            "3:19: an entry of `compress_types` is \"html\"; expected a media type",
+        ),
         (
             "listing = 'yes'",
             "3:11: `listing` is a string; expected true or false",
