@@ -38,7 +38,10 @@ pub mod cache;
 // Lines on their way to a log.
 pub mod lines;
 
-// Every default, limit and time-out.
+// The limits of the whole process.
+pub mod limits;
+
+// Every other default, limit and time-out, and the file.
 pub mod config;
 
 // What is counted.

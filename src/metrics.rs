@@ -2,6 +2,8 @@
 //!
 //! One thread, so no atomics. Nothing here is labelled with an address, a name or a path that a client chose.
 
+use std::fmt;
+
 use slab::Slab;
 
 use crate::ending::Phase;
@@ -79,6 +81,27 @@ impl<'a> Counted<'a> {
     }
 }
 
+impl Metrics {
+    /// Counters for a listener, until it leaves: those of one that is the same and has sessions left, or new ones. Their
+    /// place.
+    pub fn enter(&mut self, name: &str, kind: &'static str, address: String) -> usize {
+        let is_it = |l: &ListenerMetrics| (&*l.name, l.kind, &l.address) == (name, kind, &address);
+        let all = &mut self.listeners;
+        let known = all.iter().find(|(_, l)| is_it(l)).map(|(key, _)| key);
+        let key = known.unwrap_or_else(|| all.insert(ListenerMetrics::new(name, kind, address)));
+        all[key].users += 1;
+        key
+    }
+
+    /// A listener is gone, and its counters with it, unless another one counts there.
+    pub fn leave(&mut self, key: usize) {
+        self.listeners[key].users -= 1;
+        if self.listeners[key].users == 0 {
+            self.listeners.remove(key);
+        }
+    }
+}
+
 /// What is counted now rather than since the start.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Gauges {
@@ -109,6 +132,12 @@ pub struct ListenerMetrics {
     pub kind: &'static str,
     /// Where it is bound.
     pub address: String,
+    /// Listeners that count here: one that was closed and has sessions left, and one that was opened since.
+    users: usize,
+    /// Its socket failed, and it has no other one yet.
+    pub is_down: bool,
+    /// How often that happened.
+    pub failures: u64,
     /// Connections accepted.
     pub accepted: u64,
     /// Sessions open now.
@@ -231,5 +260,18 @@ impl ListenerMetrics {
             address,
             ..Self::default()
         }
+    }
+
+    /// Counts that its socket failed.
+    pub fn went_down(&mut self) {
+        self.is_down = true;
+        self.failures += 1;
+    }
+}
+
+impl fmt::Display for ListenerMetrics {
+    /// The listener, as the log names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.name, self.address)
     }
 }

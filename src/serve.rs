@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::config::{self, Config, Kind, ListenerConfig};
-use crate::dns::Resolver;
-use crate::reactor::tls::TlsSource;
-use crate::reactor::{DatagramOptions, Limits, ListenerOptions, Reactor, Turn, resolver_settings};
+use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig, TlsFiles};
+use crate::dns::{self, Hosts, ResolvConf, Resolver};
+use crate::reactor::{DatagramOptions, ListenerOptions, Reactor, Turn};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
@@ -15,7 +15,7 @@ use crate::services::{
     udp_heartbeat::UdpHeartbeat, udp_ping::UdpPing, upload::Upload,
 };
 use crate::sys::unix::{Unix, raise_descriptor_limit};
-use crate::sys::{Bind, Sys};
+use crate::sys::{self, Bind, Sys};
 
 /// Why the program could not serve.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     sys.entropy(&mut seed);
     let (settings, hosts) = resolver_settings(&config.resolver).map_err(ServeError::System)?;
     let resolver = Resolver::new(settings, hosts, seed);
-    let mut reactor = Reactor::new(sys, limits(config), resolver);
+    let mut reactor = Reactor::new(sys, config.limits, resolver);
     let mut bound = Vec::new();
     let all = table(config);
     for listener in &config.listeners {
@@ -97,6 +97,33 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
         bound.push(opened.map_err(|error| refused(listener, error))?);
     }
     Ok((reactor, bound))
+}
+
+/// What the resolver is told, by the configuration and by the files that it names; a file that is not there says nothing.
+/// The keys go before the options of resolv.conf.
+///
+/// # Errors
+/// A file that cannot be read; the text names it.
+fn resolver_settings(config: &ResolverConfig) -> io::Result<(dns::Config, Hosts)> {
+    let text = |path: &Path| match sys::read_file(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => {
+            let named = format!("{}: {error}", path.display());
+            Err(io::Error::new(error.kind(), named))
+        }
+    };
+    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    let mut settings = config.settings.clone();
+    match &config.nameservers {
+        Nameservers::System(path) => {
+            ResolvConf::parse(&text(path)?, sys::interface_index).apply(&mut settings);
+        }
+        Nameservers::Listed(servers) => settings.nameservers.clone_from(servers),
+    }
+    settings.attempts = config.attempts.map_or(settings.attempts, count);
+    settings.attempt_timeout = config.query_timeout.unwrap_or(settings.attempt_timeout);
+    Ok((settings, Hosts::parse(&text(&config.hosts)?)))
 }
 
 fn refused(listener: &ListenerConfig, error: io::Error) -> ServeError {
@@ -129,7 +156,7 @@ pub struct InForce {
 /// next connections of those that changed as they now are. A session keeps the configuration that it began with. A listener
 /// that cannot be as it should stays as it was, and the log says why. What is now in force.
 pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) -> InForce {
-    reactor.set_limits(limits(&next));
+    reactor.set_limits(next.limits);
     match resolver_settings(&next.resolver) {
         Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
         Err(error) => log::error!("resolver: it stays as it was: {error}"),
@@ -151,6 +178,7 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
         let shows_them = matches!(&listener.kind, Kind::Http(http) if http.root.is_none());
         match kept.map(|index| &old[index]) {
             Some((before, bound)) if *before == listener && !(shows_them && table_changed) => {
+                read_certificates(reactor, &listener, bound);
                 in_force.push((listener, bound.clone()));
             }
             Some(before) => in_force.push(replaced(reactor, before, listener, &all)),
@@ -256,6 +284,29 @@ fn replaced<S: Sys>(
     }
 }
 
+fn tls_files(listener: &ListenerConfig) -> Option<&TlsFiles> {
+    match &listener.kind {
+        Kind::Http(http) => http.tls.as_ref(),
+        _ => None,
+    }
+}
+
+/// Reads the certificates of a listener again, which may be others under the same names. Connections that are open keep
+/// theirs, and so does the listener if the files cannot be used.
+fn read_certificates<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig, bound: &Bind) {
+    let name = &listener.name;
+    match tls_files(listener).map(TlsFiles::load) {
+        None => {}
+        Some(Ok(tls)) => {
+            reactor.set_tls(bound, Arc::new(tls));
+            log::info!("{name} at {bound}: certificate read again");
+        }
+        Some(Err(error)) => {
+            log::error!("{name} at {bound}: the old certificate stays: {error}");
+        }
+    }
+}
+
 /// What a listener's service is given.
 #[derive(Clone, Copy)]
 enum How<'a> {
@@ -279,29 +330,6 @@ fn announce(config: &Config, bound: &[Bind]) -> io::Result<()> {
     }
     writeln!(out, "ready")?;
     out.flush()
-}
-
-fn limits(config: &Config) -> Limits {
-    let limits = &config.limits;
-    Limits {
-        sessions_max: limits.sessions_max,
-        sessions_reserved: limits.sessions_reserved,
-        accepts_per_turn_max: limits.accept_batch,
-        backlog: i32::try_from(limits.backlog).unwrap_or(i32::MAX),
-        pump_bytes_max: limits.turn_bytes,
-        send_bytes_max: u32::try_from(limits.send_queue_bytes_max).unwrap_or(u32::MAX),
-        large_page_bytes_max: limits.large_page_bytes_max,
-        page_bytes_max: limits.page_bytes_max,
-        kept_page_bytes_max: limits.pool_bytes_max,
-        write_timeout: limits.write_timeout,
-        write_rate_min: limits.write_rate_min.map_or(0, std::num::NonZeroU32::get),
-        datagram_batches_max: limits.datagram_batches_max,
-        rate_sources_max: limits.rate_sources_max,
-        linger_timeout: limits.linger_timeout,
-        linger_time_max: limits.linger_time_max,
-        linger_bytes_max: limits.linger_bytes_max,
-        drain_timeout: config.drain_timeout,
-    }
 }
 
 /// The table of kinds: what serves each.
@@ -361,12 +389,8 @@ fn stream<S: Sys, T: Service + 'static>(
     how: How<'_>,
     service: T,
 ) -> io::Result<Bind> {
-    let files = match &listener.kind {
-        Kind::Http(http) => http.tls.as_ref(),
-        _ => None,
-    };
-    let tls = files.map(TlsSource::load).transpose();
-    let tls = tls.map_err(io::Error::other)?;
+    let tls = tls_files(listener).map(TlsFiles::load).transpose();
+    let tls = tls.map_err(io::Error::other)?.map(Arc::new);
     let options = ListenerOptions {
         name: listener.name.clone(),
         kind: listener.kind.name(),
@@ -417,10 +441,10 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
 mod tests {
     use super::*;
     use crate::config::Overrides;
-    use crate::sys::Signal;
     use crate::sys::sim::Sim;
+    use crate::sys::sim::actor::{Actor, Hands};
     use crate::sys::sim::talker::{Ending, Script, Talker};
-    use std::path::Path;
+    use crate::sys::{Batch, Signal};
     use std::time::Duration;
 
     fn parse(text: &str) -> Config {
@@ -515,6 +539,75 @@ mod tests {
             assert!(listeners.iter().all(|(_, l)| l.address == address));
             assert!(listeners.capacity() <= 8);
         }
+    }
+
+    #[test]
+    fn keys_go_before_the_options_of_resolv_conf() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("resolv.conf");
+        let mut config = ResolverConfig {
+            nameservers: Nameservers::System(path.clone()),
+            hosts: folder.path().join("none"),
+            ..ResolverConfig::default()
+        };
+        let told = |config: &ResolverConfig| {
+            let (settings, _) = resolver_settings(config).expect("settings");
+            (settings.attempts, settings.attempt_timeout)
+        };
+        let own = (dns::Config::ATTEMPTS, dns::Config::ATTEMPT_TIMEOUT);
+        assert_eq!(told(&config), own);
+        let text = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions attempts:3 timeout:5\n";
+        std::fs::write(&path, text).expect("a file");
+        assert_eq!(told(&config), (2 * 3, Duration::from_secs(5)));
+        config.attempts = Some(1);
+        config.query_timeout = Some(Duration::from_millis(200));
+        assert_eq!(told(&config), (1, Duration::from_millis(200)));
+        config.hosts = folder.path().to_owned();
+        let error = resolver_settings(&config).expect_err("a folder is no file");
+        assert!(
+            error
+                .to_string()
+                .contains(config.hosts.to_str().expect("a name")),
+            "{error}"
+        );
+    }
+
+    /// Sends a flood at once.
+    struct Flood(usize);
+
+    impl Actor for Flood {
+        fn act(&mut self, hands: &mut Hands<'_>) {
+            let own = hands.bind(([127, 0, 0, 1], 0).into());
+            let own = own.expect("a free port");
+            for _ in 0..std::mem::take(&mut self.0) {
+                hands.send_to(own, ([127, 0, 0, 1], 7).into(), b"x");
+            }
+        }
+
+        fn is_done(&self) -> bool {
+            self.0 == 0
+        }
+
+        fn verdict(&self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_flooded_socket_gives_way_after_some_batches() {
+        let flood = "[[listener]]\nkind = 'udp-echo'\nbind = '127.0.0.1:7'\n\
+                     [limits]\ndatagram_batches = 2\n";
+        let mut bench = Bench::new(flood);
+        let sim = bench.reactor.sys_mut();
+        sim.shape_network(Duration::ZERO, 1 << 20);
+        sim.enter(Flood(200), Duration::ZERO);
+        let mut received = vec![0];
+        while received.last() != Some(&200) {
+            bench.reactor.turn().expect("a turn");
+            received.push(bench.reactor.metrics().listeners[0].datagrams_in);
+        }
+        received.dedup();
+        assert_eq!(received, [0, 2 * Batch::SLOTS as u64, 200]);
     }
 
     #[test]

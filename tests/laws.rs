@@ -24,7 +24,8 @@ use netlab_reactor::dns::{self, Hosts, Resolver};
 use netlab_reactor::ending::Error;
 use netlab_reactor::http::body::BodyDecoder;
 use netlab_reactor::http::head::BodyLength;
-use netlab_reactor::reactor::{Limits, ListenerOptions, Reactor, Turn};
+use netlab_reactor::limits::Limits;
+use netlab_reactor::reactor::{ListenerOptions, Reactor, Turn};
 use netlab_reactor::service::{Cx, Io, Peer, Service};
 use netlab_reactor::services::admin::Admin;
 use netlab_reactor::services::hello::Hello;
@@ -441,6 +442,21 @@ fn converse(subject: &Subject, pieces: Vec<Vec<u8>>, conditions: Conditions) -> 
     hold(subject.name, subject.open, client, origin, conditions)
 }
 
+fn limits(conditions: Conditions) -> Limits {
+    Limits {
+        sessions_max: 10,
+        sessions_reserved: 0,
+        accept_batch: 10,
+        backlog: 10,
+        turn_bytes: 1 << 20,
+        send_queue_bytes_max: conditions.send_bytes_max as usize,
+        pool_bytes_max: 0,
+        linger_bytes_max: 1 << 20,
+        write_rate_min: None,
+        ..Limits::default()
+    }
+}
+
 /// Holds one conversation.
 fn hold(
     name: &str,
@@ -451,27 +467,8 @@ fn hold(
 ) -> Outcome {
     let mut sim = Sim::new(1);
     sim.shape_network(conditions.latency_max, 1 << 20);
-    let limits = Limits {
-        sessions_max: 10,
-        sessions_reserved: 0,
-        accepts_per_turn_max: 10,
-        backlog: 10,
-        pump_bytes_max: 1 << 20,
-        send_bytes_max: conditions.send_bytes_max,
-        large_page_bytes_max: 1 << 24,
-        kept_page_bytes_max: 0,
-        page_bytes_max: 1 << 30,
-        write_timeout: Duration::from_secs(60),
-        linger_timeout: Duration::from_secs(2),
-        linger_time_max: Duration::from_secs(30),
-        linger_bytes_max: 1 << 20,
-        write_rate_min: 0,
-        datagram_batches_max: 4,
-        rate_sources_max: 16,
-        drain_timeout: Duration::from_secs(10),
-    };
     let resolver = Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]);
-    let mut reactor = Reactor::new(sim, limits, resolver);
+    let mut reactor = Reactor::new(sim, limits(conditions), resolver);
     open(&mut reactor, conditions);
     let sim = reactor.sys_mut();
     sim.enter(origin, Duration::ZERO);

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("wire", &[]),
     ("dns", &[]),
+    ("limits.rs", &[]),
     // The contract and what is counted.
     ("metrics.rs", &["ending", "wire"]),
     ("service", &["buffer", "disk", "dns", "ending", "metrics"]),
@@ -25,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "reactor",
         &[
-            "buffer", "config", "disk", "dns", "ending", "metrics", "service", "sys",
+            "buffer", "disk", "dns", "ending", "limits", "metrics", "service", "sys",
         ],
     ),
     ("cache", &["disk", "http"]),
@@ -37,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "service", "wire",
         ],
     ),
-    ("config", &["buffer", "http", "wire"]),
+    ("config", &["buffer", "dns", "http", "limits", "wire"]),
     ("client", &["http", "wire"]),
     // The table of kinds brings them together.
     (

@@ -4,12 +4,13 @@ mod common;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{InThread, Seen, connect};
+use common::{InThread, Program, Seen, connect};
 use netlab_reactor::ending::Phase;
+use rustix::process::Signal;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
@@ -47,8 +48,17 @@ fn fixture_with(lines: &str, before: &str) -> Fixture {
         "{before}\n[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\nroot = '{0}/site'\ntls = {{ cert = '{0}/cert.pem', key = '{0}/key.pem' }}\n{lines}\n",
         files.path().display()
     );
+    Fixture {
+        server: InThread::start(&text),
+        config: trusting(trusted),
+        _files: files,
+    }
+}
+
+/// A client that trusts one certificate.
+fn trusting(certificate: CertificateDer<'static>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(trusted).expect("our own certificate");
+    roots.add(certificate).expect("our own certificate");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -56,18 +66,18 @@ fn fixture_with(lines: &str, before: &str) -> Fixture {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Fixture {
-        server: InThread::start(&text),
-        config: Arc::new(config),
-        _files: files,
-    }
+    Arc::new(config)
+}
+
+fn connect_tls(config: &Arc<ClientConfig>, to: SocketAddr) -> Stream {
+    let name = ServerName::try_from("localhost").expect("a name");
+    let client = ClientConnection::new(Arc::clone(config), name).expect("a client");
+    StreamOwned::new(client, connect(to))
 }
 
 impl Fixture {
     fn connect(&self) -> Stream {
-        let name = ServerName::try_from("localhost").expect("a name");
-        let client = ClientConnection::new(Arc::clone(&self.config), name).expect("a client");
-        StreamOwned::new(client, connect(self.server.address(0)))
+        connect_tls(&self.config, self.server.address(0))
     }
 }
 
@@ -261,4 +271,37 @@ fn a_handshake_that_takes_too_long_is_counted_as_one() {
     let seen = fixture.server.wait(|seen| idle(seen) == 1);
     assert_eq!(handshakes(&seen), 0);
     fixture.server.stop();
+}
+
+#[test]
+fn another_certificate_is_served_after_sighup_and_a_broken_one_changes_nothing() {
+    let files = tempfile::tempdir().expect("a folder");
+    let first = trusting(certificate(files.path()));
+    let mut server = Program::start(&format!(
+        "[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\n\
+         tls = {{ cert = '{0}/cert.pem', key = '{0}/key.pem' }}\n",
+        files.path().display()
+    ));
+    let at = server.address("http");
+    let request = b"GET /HelloWorld.html HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let asked = |stream: &mut Stream| {
+        stream.write_all(request)?;
+        let (head, _) = answer(stream);
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        Ok::<_, std::io::Error>(())
+    };
+    let mut before = connect_tls(&first, at);
+    asked(&mut before).expect("a certificate that is trusted");
+    let second = trusting(certificate(files.path()));
+    server.signal(Signal::HUP);
+    server.wait_log(&format!("http at {at}: certificate read again"));
+    asked(&mut connect_tls(&second, at)).expect("the new certificate");
+    asked(&mut connect_tls(&first, at)).expect_err("the old one is gone");
+    asked(&mut before).expect("what was open goes on");
+    fs::write(files.path().join("cert.pem"), "torn").expect("a file");
+    server.signal(Signal::HUP);
+    let told = server.wait_log("stays as it was");
+    assert!(told.contains("cert.pem"), "{told}");
+    asked(&mut connect_tls(&second, at)).expect("the certificate of before");
+    server.stop();
 }

@@ -4,7 +4,7 @@
 //! - Parse, don't validate: what comes out needs no further check; what cannot be right is refused
 //!   with its line and column, as many problems in one go as can be told apart.
 //! - Every default stands in one place, the `Default` or `new` of its struct.
-//! - Spans of time are [`Duration`]s; every other number has its unit, then its bound, at the end
+//! - Spans of time are `Duration`s; every other number has its unit, then its bound, at the end
 //!   of its name.
 //! - What was asked for at the start ([`Overrides`]) wins over the file, the file over the default.
 //!
@@ -26,7 +26,6 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
@@ -38,6 +37,7 @@ pub use problem::{Place, Problem, Problems};
 pub use tls::*;
 pub use value::*;
 
+use crate::limits::Limits;
 use crate::wire::challenge::Secret;
 use problem::{Finding, nearest};
 use section::{Folders, Section, is_a, string};
@@ -45,19 +45,13 @@ use section::{Folders, Section, is_a, string};
 /// Everything that the program can be told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Time for what is under way to finish after SIGTERM or SIGINT; what is left is cut.
-    /// Key `drain_timeout`, default [`DRAIN_TIMEOUT`].
-    pub drain_timeout: Duration,
     /// Table `[resolver]`.
     pub resolver: ResolverConfig,
-    /// Table `[limits]`.
+    /// Table `[limits]`, and the key `drain_timeout`.
     pub limits: Limits,
     /// Each `[[listener]]`, in their order; never empty.
     pub listeners: Vec<ListenerConfig>,
 }
-
-/// Time for what is under way to finish at the end, unless the file says otherwise: 10 s.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One `[[listener]]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,7 +126,6 @@ impl Config {
     /// The defaults, but for the listeners.
     fn with(listeners: Vec<ListenerConfig>) -> Config {
         Config {
-            drain_timeout: DRAIN_TIMEOUT,
             resolver: ResolverConfig::default(),
             limits: Limits::default(),
             listeners,
@@ -160,7 +153,7 @@ impl Config {
         let folders = Folders::of(file);
         let mut section = Section::new(table.get_ref(), 0..0, &folders);
         let mut config = Config::with(Vec::new());
-        section.duration("drain_timeout", &mut config.drain_timeout);
+        section.duration("drain_timeout", &mut config.limits.drain_timeout);
         section.table("resolver", |section| config.resolver.read(section));
         section.table("limits", |section| config.limits.read(section));
         config.listeners = read_listeners(&mut section, text, overrides);

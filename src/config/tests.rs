@@ -1,9 +1,11 @@
 //! Whole files of configuration: what they come to, and what is wrong with them.
 
 use super::*;
+use crate::dns;
 use crate::http::negotiate::Coding;
 use crate::wire::challenge::Handshake;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 /// The shortest configuration.
 const HELLO: &str = "[[listener]]\nkind = 'hello'\n";
@@ -193,12 +195,15 @@ fn a_resolver_is_read() {
     let expected = ResolverConfig {
         query_timeout: Some(Duration::from_millis(200)),
         attempts: Some(2),
-        lookup_timeout: Duration::from_secs(3),
-        second_family_delay: Duration::ZERO,
-        waiters_max: 7,
-        cached_time_min: Duration::from_secs(4),
-        negative_time_max: Duration::from_secs(5),
-        failure_time: Duration::from_secs(6),
+        settings: dns::Config {
+            lookup_timeout: Duration::from_secs(3),
+            second_family_delay: Duration::ZERO,
+            waiters_max: 7,
+            ttl_min: Duration::from_secs(4),
+            negative_ttl_max: Duration::from_secs(5),
+            failure_ttl: Duration::from_secs(6),
+            ..dns::Config::default()
+        },
         ..ResolverConfig::default()
     };
     assert_eq!(resolver, expected);

@@ -48,7 +48,7 @@ impl Config {
     pub const ATTEMPTS: u32 = 4;
     /// Default of [`Config::attempt_timeout`]. Answers take tens of milliseconds; a lost datagram
     /// should not cost the five seconds of the C library.
-    pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
+    pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
     /// Default of [`Config::lookup_timeout`].
     pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
     /// Default of [`Config::second_family_delay`]: ten times what RFC 8305 proposes, since an

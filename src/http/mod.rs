@@ -9,7 +9,8 @@
 //! 3. No input panics, and none allocates on the path of an ordinary request.
 //!
 //! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`], [`range`], [`negotiate`] and
-//! [`mime`] decide what a request asks for, [`basic`] and [`same_site`] who asks; [`compress`] writes content codings; [`glob`] matches paths; [`date`] prints and reads time stamps.
+//! [`mime`] decide what a request asks for, [`basic`] and [`same_site`] who asks; [`compress`] writes content codings; [`glob`]
+//! matches paths; [`date`] prints and reads time stamps.
 //!
 //! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies.
 

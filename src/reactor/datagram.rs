@@ -2,7 +2,7 @@
 //!
 //! Two services that answer each datagram answer each other without end, once somebody sent one of them a datagram that
 //! bears the other's address (CERT advisory CA-1996-01). So who answers drops what comes from where services stand: from
-//! ports below [`DatagramOptions::source_port_min`](super::DatagramOptions), and from the ports of this process's answering
+//! ports below [`DatagramOptions::source_port_min`], and from the ports of this process's answering
 //! sockets. Whatever address such a datagram bears: a socket bound to the unspecified address has them all, and another
 //! machine's server of this kind has the same port.
 //!
@@ -11,35 +11,252 @@
 //! take the sources seen before out of it.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use slab::Slab;
+
+use super::ear::Ear;
+use super::session::Context;
+use super::token::Token;
+use crate::limits::Limits;
 use crate::metrics::ListenerMetrics;
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::sys::{Batch, Sys};
 
 const WINDOW: Duration = Duration::from_secs(1);
 
+/// What tells one datagram socket from another.
+#[derive(Debug)]
+pub struct DatagramOptions {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// Its kind, as in the configuration.
+    pub kind: &'static str,
+    /// Datagrams a second from one source address; 0 for no limit.
+    pub source_rate_max: u32,
+    /// The lowest source port that it answers; `None` if it never answers.
+    pub source_port_min: Option<u16>,
+}
+
+/// All datagram sockets, found by the address that they got.
+pub(super) struct Datagrams<S: Sys> {
+    all: Slab<DatagramSocket<S>>,
+    /// The ports of those that answer.
+    answering_ports: Vec<u16>,
+    // Kept between turns for their memory only.
+    batch: Batch,
+    outbox: Outbox,
+}
+
 /// A datagram socket and what serves it.
-pub(crate) struct DatagramSocket<S: Sys> {
-    pub(crate) socket: S::Datagram,
+struct DatagramSocket<S: Sys> {
+    ear: Ear<S::Datagram>,
     /// Its address, by which it is found.
-    pub(crate) bound: SocketAddr,
-    pub(crate) service: Box<dyn DatagramService>,
+    bound: SocketAddr,
+    service: Box<dyn DatagramService>,
     /// Its place in the metrics.
-    pub(crate) metrics: usize,
+    metrics: usize,
     /// An edge was told and the socket not yet drained.
-    pub(crate) pending: bool,
+    pending: bool,
     /// The lowest source port that is answered; `None` for a service that never answers.
-    pub(crate) source_port_min: Option<u16>,
-    /// Batches in one turn, before the others have theirs.
-    pub(crate) batches_per_turn_max: usize,
-    pub(crate) sources: Sources,
+    source_port_min: Option<u16>,
+    sources: Sources,
+}
+
+impl<S: Sys> Datagrams<S> {
+    /// None.
+    pub(super) fn new() -> Self {
+        Self {
+            all: Slab::new(),
+            answering_ports: Vec::new(),
+            batch: Batch::new(),
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// Binds a socket; the address that it got.
+    ///
+    /// # Errors
+    /// Those of `bind(2)`.
+    pub(super) fn open(
+        &mut self,
+        bind: SocketAddr,
+        options: &DatagramOptions,
+        service: Box<dyn DatagramService>,
+        cx: &mut Context<S>,
+        limits: &Limits,
+    ) -> io::Result<SocketAddr> {
+        let token = Token::Datagram(self.all.vacant_key() as u32).pack();
+        let (socket, bound) = cx.sys.bind_datagram(bind, token)?;
+        let address = bound.to_string();
+        self.all.insert(DatagramSocket {
+            ear: Ear::new(socket, cx.sys.now()),
+            bound,
+            service,
+            metrics: cx.metrics.enter(&options.name, options.kind, address),
+            pending: false,
+            source_port_min: options.source_port_min,
+            sources: Sources::new(options.source_rate_max, limits.rate_sources_max),
+        });
+        self.list_answering_ports();
+        Ok(bound)
+    }
+
+    /// Lets another service serve a socket.
+    ///
+    /// # Panics
+    /// If none is bound there.
+    pub(super) fn replace(
+        &mut self,
+        bound: SocketAddr,
+        options: &DatagramOptions,
+        service: Box<dyn DatagramService>,
+        limits: &Limits,
+    ) {
+        let key = self.find(bound);
+        let datagram = &mut self.all[key];
+        datagram.service = service;
+        datagram.source_port_min = options.source_port_min;
+        datagram.sources = Sources::new(options.source_rate_max, limits.rate_sources_max);
+        self.list_answering_ports();
+    }
+
+    /// Closes a socket.
+    ///
+    /// # Panics
+    /// If none is bound there.
+    pub(super) fn close(&mut self, bound: SocketAddr, cx: &mut Context<S>) {
+        let key = self.find(bound);
+        let mut datagram = self.all.remove(key);
+        datagram.close(&mut cx.sys);
+        cx.metrics.leave(datagram.metrics);
+        self.list_answering_ports();
+    }
+
+    fn find(&self, bound: SocketAddr) -> usize {
+        let found = self.all.iter().find(|(_, d)| d.bound == bound);
+        // Invariant: the address is one that `open` gave and that was not given back since.
+        found.expect("a datagram socket").0
+    }
+
+    fn list_answering_ports(&mut self) {
+        let answering = self.all.iter().map(|(_, datagram)| datagram);
+        let answering = answering.filter(|datagram| datagram.source_port_min.is_some());
+        self.answering_ports = answering.map(|datagram| datagram.bound.port()).collect();
+    }
+
+    /// An event; one for a socket that is gone finds nobody, or another one, which looks for nothing.
+    pub(super) fn ready(&mut self, key: usize) {
+        if let Some(datagram) = self.all.get_mut(key) {
+            datagram.pending = datagram.ear.socket().is_some();
+        }
+    }
+
+    /// Opens those again that were taken down, serves what has arrived, as far as this turn allows, and lets services act
+    /// on their deadlines.
+    pub(super) fn serve(&mut self, cx: &mut Context<S>, limits: &Limits) {
+        let (batch, out, ports) = (&mut self.batch, &mut self.outbox, &self.answering_ports);
+        let now = cx.now;
+        for (key, datagram) in &mut self.all {
+            let (sys, metrics) = (&mut cx.sys, &mut cx.metrics.listeners[datagram.metrics]);
+            if datagram.ear.is_due(now) {
+                datagram.open_again(key, sys, metrics, now, limits);
+            }
+            for _ in 0..limits.datagram_batches_max {
+                if !datagram.pending {
+                    break;
+                }
+                if let Err(error) = datagram.serve(sys, batch, out, ports, metrics, now) {
+                    datagram.take_down(&error, sys, metrics, now, limits);
+                }
+            }
+            let deadline = datagram.service.deadline();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                datagram.advance(sys, batch, out, metrics, now);
+            }
+        }
+    }
+
+    /// Whether one may have something to receive.
+    pub(super) fn are_pending(&self) -> bool {
+        self.all.iter().any(|(_, datagram)| datagram.pending)
+    }
+
+    /// When the next service has something to do, or the next socket is to be opened again.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let moments = |d: &DatagramSocket<S>| [d.service.deadline(), d.ear.down_until()];
+        let all = self.all.iter().flat_map(|(_, datagram)| moments(datagram));
+        all.flatten().min()
+    }
+
+    /// Closes all: the process ends.
+    pub(super) fn close_all(&mut self, sys: &mut S) {
+        for mut datagram in self.all.drain() {
+            datagram.close(sys);
+        }
+    }
+
+    /// Sockets that are open.
+    pub(super) fn sockets(&self) -> usize {
+        let open = self.all.iter().filter(|(_, d)| d.ear.socket().is_some());
+        open.count()
+    }
 }
 
 impl<S: Sys> DatagramSocket<S> {
-    /// Serves what has arrived, as far as this turn allows.
-    pub(crate) fn serve(
+    /// Closes the socket, which goes on failing, for a while.
+    fn take_down(
+        &mut self,
+        error: &io::Error,
+        sys: &mut S,
+        metrics: &mut ListenerMetrics,
+        now: Instant,
+        limits: &Limits,
+    ) {
+        let (socket, pause) = self.ear.take_down(now, limits.reopen_pause_max);
+        if let Some(socket) = socket {
+            sys.close_datagram(socket);
+        }
+        self.pending = false;
+        metrics.went_down();
+        log::error!("{metrics}: {error}; it is down, and opened again in {pause:?}");
+    }
+
+    fn open_again(
+        &mut self,
+        key: usize,
+        sys: &mut S,
+        metrics: &mut ListenerMetrics,
+        now: Instant,
+        limits: &Limits,
+    ) {
+        let token = Token::Datagram(key as u32).pack();
+        match sys.bind_datagram(self.bound, token) {
+            Ok((socket, _)) => {
+                self.ear.open(socket, now);
+                metrics.is_down = false;
+                log::warn!("{metrics}: it receives again");
+            }
+            Err(error) => {
+                let (_, pause) = self.ear.take_down(now, limits.reopen_pause_max);
+                log::error!("{metrics}: {error}; it stays down for {pause:?}");
+            }
+        }
+    }
+
+    fn close(&mut self, sys: &mut S) {
+        if let Some(socket) = self.ear.close() {
+            sys.close_datagram(socket);
+        }
+    }
+
+    /// Serves a batch of what has arrived. More may be there while it is pending.
+    ///
+    /// # Errors
+    /// Receiving fails again and again: the socket is broken.
+    fn serve(
         &mut self,
         sys: &mut S,
         batch: &mut Batch,
@@ -47,54 +264,60 @@ impl<S: Sys> DatagramSocket<S> {
         answering_ports: &[u16],
         metrics: &mut ListenerMetrics,
         now: Instant,
-    ) {
+    ) -> io::Result<()> {
+        let Some(socket) = self.ear.socket() else {
+            return Ok(());
+        };
+        let received = match sys.recv_batch(socket, batch) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.ear.worked();
+                self.pending = false;
+                return Ok(());
+            }
+            // An administrator closed it (`ss --kill`). That is told once; a socket whose port the kernel chose has none
+            // from then on.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Err(error),
+            // Linux tells a socket without a peer of no ICMP error. What else fails once may concern one datagram.
+            Err(error) if self.ear.failed() => return Err(error),
+            Err(_) => return Ok(()),
+        };
+        self.ear.worked();
         let wall = sys.wall();
-        for _ in 0..self.batches_per_turn_max {
-            // Linux tells a socket without a peer of no ICMP error. Whatever else fails concerns one datagram.
-            let received = match sys.recv_batch(&self.socket, batch) {
-                Ok(received) => received,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    self.pending = false;
-                    return;
-                }
-                Err(_) => continue,
-            };
-            for slot in 0..received {
-                let (from, payload) = batch.datagram_mut(slot);
-                metrics.datagrams_in += 1;
-                metrics.bytes_in += payload.len() as u64;
-                if self.sources.exceeded(from.ip(), now) {
-                    metrics.dropped_rate += 1;
-                    continue;
-                }
-                let port = from.port();
-                if self
-                    .source_port_min
-                    .is_some_and(|min| port < min || answering_ports.contains(&port))
-                {
-                    metrics.dropped_loop += 1;
-                    continue;
-                }
-                self.service.receive(&mut DatagramIo {
-                    now,
-                    wall,
-                    from,
-                    payload,
-                    out,
-                    metrics,
-                    slot,
-                });
+        for slot in 0..received {
+            let (from, payload) = batch.datagram_mut(slot);
+            metrics.datagrams_in += 1;
+            metrics.bytes_in += payload.len() as u64;
+            if self.sources.exceeded(from.ip(), now) {
+                metrics.dropped_rate += 1;
+                continue;
             }
-            send(sys, &self.socket, batch, out, metrics);
-            if received < Batch::SLOTS {
-                self.pending = false; // fewer than asked for: the socket is drained, the next datagram is a new edge
-                return;
+            let port = from.port();
+            if self
+                .source_port_min
+                .is_some_and(|min| port < min || answering_ports.contains(&port))
+            {
+                metrics.dropped_loop += 1;
+                continue;
             }
+            self.service.receive(&mut DatagramIo {
+                now,
+                wall,
+                from,
+                payload,
+                out,
+                metrics,
+                slot,
+            });
         }
+        send(sys, self.ear.socket(), batch, out, metrics);
+        // Fewer than asked for: the socket is drained, the next datagram is a new edge.
+        self.pending = received == Batch::SLOTS;
+        Ok(())
     }
 
     /// Lets the service act on its deadline.
-    pub(crate) fn advance(
+    fn advance(
         &mut self,
         sys: &mut S,
         batch: &Batch,
@@ -103,13 +326,14 @@ impl<S: Sys> DatagramSocket<S> {
         now: Instant,
     ) {
         self.service.advance(out, now, metrics);
-        send(sys, &self.socket, batch, out, metrics);
+        send(sys, self.ear.socket(), batch, out, metrics);
     }
 }
 
+/// Sends the replies; without a socket they are dropped.
 fn send<S: Sys>(
     sys: &mut S,
-    socket: &S::Datagram,
+    socket: Option<&S::Datagram>,
     batch: &Batch,
     out: &mut Outbox,
     metrics: &mut ListenerMetrics,
@@ -117,8 +341,8 @@ fn send<S: Sys>(
     if out.replies.is_empty() {
         return;
     }
-    let unsent = sys.send_batch(socket, batch, out);
     let all = batch.unsent(out, 0);
+    let unsent = socket.map_or(all, |socket| sys.send_batch(socket, batch, out));
     metrics.dropped_unsent += unsent.replies as u64;
     metrics.datagrams_out += (all.replies - unsent.replies) as u64;
     metrics.bytes_out += (all.bytes - unsent.bytes) as u64;
@@ -126,7 +350,7 @@ fn send<S: Sys>(
 }
 
 /// How often each source sent in the window of now.
-pub(crate) struct Sources {
+struct Sources {
     /// Datagrams in a window; 0 for no limit.
     rate_max: u32,
     /// Addresses counted apart from one another in one window.
@@ -137,7 +361,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    pub(crate) fn new(rate_max: u32, sources_max: usize) -> Self {
+    fn new(rate_max: u32, sources_max: usize) -> Self {
         Self {
             rate_max,
             sources_max,
@@ -198,12 +422,11 @@ mod tests {
             assert_eq!(sys.send_batch(&client, &Batch::new(), &out).replies, 0);
             let socket = DatagramSocket {
                 bound: to,
-                socket,
+                ear: Ear::new(socket, Instant::now()),
                 service: Box::new(UdpEcho::new(&UdpEchoConfig::default())),
                 metrics: 0,
                 pending: true,
                 source_port_min: Some(0),
-                batches_per_turn_max: 4,
                 sources: Sources::new(0, 1),
             };
             Self {
@@ -215,8 +438,8 @@ mod tests {
             }
         }
 
-        /// One turn; how many datagrams were answered so far and how many dropped for fear of a loop.
-        fn turn(&mut self, answering_port: u16) -> (u64, u64) {
+        /// A batch; how many datagrams were answered so far and how many dropped for fear of a loop.
+        fn batch(&mut self, answering_port: u16) -> (u64, u64) {
             let (ports, now) = ([self.to.port(), answering_port], Instant::now());
             let (mut batch, mut out) = (Batch::new(), Outbox::default());
             let Self {
@@ -225,21 +448,20 @@ mod tests {
                 metrics,
                 ..
             } = self;
-            socket.serve(sys, &mut batch, &mut out, &ports, metrics, now);
+            let served = socket.serve(sys, &mut batch, &mut out, &ports, metrics, now);
+            served.expect("a socket that works");
             (metrics.datagrams_out, metrics.dropped_loop)
         }
     }
 
     #[test]
-    fn a_flooded_socket_gives_way_after_some_batches() {
+    fn a_socket_is_pending_until_a_batch_is_not_full() {
         let mut bench = Bench::new(2 * Batch::SLOTS + 1);
-        bench.socket.batches_per_turn_max = 1;
         let slots = Batch::SLOTS as u64;
-        assert_eq!(bench.turn(0), (slots, 0));
-        assert!(bench.socket.pending);
-        bench.socket.batches_per_turn_max = 2;
-        assert_eq!(bench.turn(0), (2 * slots + 1, 0));
-        assert!(!bench.socket.pending);
+        for (answered, pending) in [(slots, true), (2 * slots, true), (2 * slots + 1, false)] {
+            assert_eq!(bench.batch(0), (answered, 0));
+            assert_eq!(bench.socket.pending, pending);
+        }
     }
 
     #[test]
@@ -248,7 +470,7 @@ mod tests {
             let mut bench = Bench::new(3);
             let (source_port_min, answering_port) = limits(bench.from.port());
             bench.socket.source_port_min = source_port_min;
-            bench.turn(answering_port)
+            bench.batch(answering_port)
         };
         assert_eq!(answered(|port| (Some(port), 0)), (3, 0));
         assert_eq!(answered(|port| (Some(port + 1), 0)), (0, 3));

@@ -7,17 +7,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Instant;
 
 use slab::Slab;
 
 use super::token::Token;
-use crate::config::{ATTEMPTS, Nameservers, QUERY_TIMEOUT, ResolverConfig};
-use crate::dns::{self, Hosts, QueryId, ResolvConf, Resolver, Transmit, Transport, stream_message};
+use crate::dns::{QueryId, Resolver, Transmit, Transport, stream_message};
 use crate::service::Id;
 use crate::service::datagram::Outbox;
-use crate::sys::{self, Batch, Sys};
+use crate::sys::{Batch, Sys};
 
 /// The longest message of DNS over TCP, with its length.
 const STREAM_MESSAGE_BYTES_MAX: usize = 2 + u16::MAX as usize;
@@ -69,48 +67,6 @@ impl<S: Sys> Default for Names<S> {
             out: Outbox::default(),
         }
     }
-}
-
-/// What the resolver is told, by the configuration and by the files that it names; a file that is not there says nothing.
-/// The keys go before the options of resolv.conf.
-///
-/// # Errors
-/// A file that cannot be read; the text names it.
-pub fn resolver_settings(config: &ResolverConfig) -> io::Result<(dns::Config, Hosts)> {
-    let text = |path: &Path| match sys::read_file(path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => {
-            let named = format!("{}: {error}", path.display());
-            Err(io::Error::new(error.kind(), named))
-        }
-    };
-    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
-    let mut settings = dns::Config {
-        nameservers: Vec::new(),
-        search: Vec::new(),
-        ndots: dns::Config::NDOTS,
-        attempts: count(ATTEMPTS),
-        attempt_timeout: QUERY_TIMEOUT,
-        lookup_timeout: config.lookup_timeout,
-        second_family_delay: config.second_family_delay,
-        cache_entries_max: config.cached_names_max,
-        lookups_max: config.lookups_max,
-        waiters_max: config.waiters_max,
-        ttl_min: config.cached_time_min,
-        ttl_max: config.cached_time_max,
-        negative_ttl_max: config.negative_time_max,
-        failure_ttl: config.failure_time,
-    };
-    match &config.nameservers {
-        Nameservers::System(path) => {
-            ResolvConf::parse(&text(path)?, sys::interface_index).apply(&mut settings);
-        }
-        Nameservers::Listed(servers) => settings.nameservers.clone_from(servers),
-    }
-    settings.attempts = config.attempts.map_or(settings.attempts, count);
-    settings.attempt_timeout = config.query_timeout.unwrap_or(settings.attempt_timeout);
-    Ok((settings, Hosts::parse(&text(&config.hosts)?)))
 }
 
 impl<S: Sys> Names<S> {
@@ -285,7 +241,8 @@ fn exchange<S: Sys>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::Failure;
+    use crate::dns::{self, Failure, Hosts};
+    use crate::sys::Event;
     use crate::sys::unix::Unix;
     use std::task::Poll;
     use std::time::Duration;
@@ -301,7 +258,7 @@ mod tests {
         names: Names<Unix>,
         resolver: Resolver<Id>,
         now: Instant,
-        events: Vec<sys::Event>,
+        events: Vec<Event>,
     }
 
     impl Bench {
@@ -357,55 +314,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn keys_go_before_the_options_of_resolv_conf() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("resolv.conf");
-        let mut config = ResolverConfig {
-            nameservers: Nameservers::System(path.clone()),
-            hosts: folder.path().join("none"),
-            ..ResolverConfig::default()
-        };
-        let told = |config: &ResolverConfig| {
-            let (settings, _) = resolver_settings(config).expect("settings");
-            (settings.attempts, settings.attempt_timeout)
-        };
-        assert_eq!(told(&config), (ATTEMPTS as u32, QUERY_TIMEOUT));
-        let text = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions attempts:3 timeout:5\n";
-        std::fs::write(&path, text).expect("a file");
-        assert_eq!(told(&config), (2 * 3, Duration::from_secs(5)));
-        config.attempts = Some(1);
-        config.query_timeout = Some(Duration::from_millis(200));
-        assert_eq!(told(&config), (1, Duration::from_millis(200)));
-        config.hosts = folder.path().to_owned();
-        let error = resolver_settings(&config).expect_err("a folder is no file");
-        assert!(
-            error
-                .to_string()
-                .contains(config.hosts.to_str().expect("a name")),
-            "{error}"
-        );
-    }
-
     /// A socket at a port of its own.
     fn socket(sys: &mut Unix) -> (<Unix as Sys>::Datagram, SocketAddr) {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         sys.bind_datagram(free, Token::Datagram(0).pack())
             .expect("a socket")
-    }
-
-    #[test]
-    fn without_keys_the_resolver_has_its_own_defaults() {
-        let config = ResolverConfig {
-            nameservers: Nameservers::Listed(Vec::new()),
-            ..ResolverConfig::default()
-        };
-        let (settings, _) = resolver_settings(&config).expect("settings");
-        let expected = dns::Config {
-            attempt_timeout: QUERY_TIMEOUT,
-            ..dns::Config::default()
-        };
-        assert_eq!(settings, expected);
     }
 
     #[test]

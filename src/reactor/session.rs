@@ -21,6 +21,7 @@
 //! Not here: what an event means (`reactor`), how a connection is attempted (`upstream`).
 
 use std::io;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::half::Half;
@@ -34,6 +35,7 @@ use super::upstream::Attempts;
 use crate::buffer::Pool;
 use crate::dns::Resolver;
 use crate::ending::{Ending, Error, Phase};
+use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
 use crate::service::{Asked, Cx, Finish, Id, Io, Link, Peer, Side, Status};
 use crate::sys::{PlantedBug, Sys};
@@ -91,6 +93,27 @@ pub(crate) struct SessionLimits {
     pub(crate) linger_timeout: Duration,
     pub(crate) linger_time_max: Duration,
     pub(crate) linger_bytes_max: usize,
+}
+
+impl SessionLimits {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self {
+            pump_bytes_max: limits.turn_bytes,
+            send_bytes_max: u32::try_from(limits.send_queue_bytes_max).unwrap_or(u32::MAX),
+            write_timeout: limits.write_timeout,
+            write_bytes_min: bytes_at(limits.write_rate_min, limits.write_timeout).max(1),
+            linger_timeout: limits.linger_timeout,
+            linger_time_max: limits.linger_time_max,
+            linger_bytes_max: limits.linger_bytes_max,
+        }
+    }
+}
+
+/// Bytes in a span of time at so many a second.
+fn bytes_at(rate: Option<NonZeroU32>, span: Duration) -> u64 {
+    let rate = rate.map_or(0, NonZeroU32::get);
+    let bytes = u128::from(rate) * span.as_millis() / 1000;
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// How far a session is with its end.

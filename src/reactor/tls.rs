@@ -17,49 +17,12 @@ use rustls::{Connection, ServerConfig, ServerConnection};
 
 use super::transfer::{Moved, Sent, is_as_promised};
 use crate::buffer::{Front, Pool};
-use crate::config::{TlsError, TlsFiles};
 use crate::ending::Error;
 use crate::service::{Finish, Link};
 use crate::sys::Sys;
 
 /// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.
 const PIECE_BYTES: usize = 64 * 1024;
-
-/// The certificate and key of a listener, and where they came from.
-#[derive(Debug)]
-pub struct TlsSource {
-    files: TlsFiles,
-    config: Arc<ServerConfig>,
-}
-
-impl TlsSource {
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// Those of [`TlsFiles::load`].
-    pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        Ok(Self {
-            files: files.clone(),
-            config: Arc::new(files.load()?),
-        })
-    }
-
-    /// Reads both files again. New connections get the new certificate; if it cannot be used, the old one stays.
-    ///
-    /// # Errors
-    /// As [`TlsSource::load`].
-    pub fn reload(&mut self) -> Result<(), TlsError> {
-        self.config = Arc::new(self.files.load()?);
-        Ok(())
-    }
-
-    /// The TLS of a new connection. It fails for a configuration that is wrong in itself; such a connection cannot be served,
-    /// least of all in plain text.
-    pub(super) fn accept(&self) -> Result<Box<Tls>, rustls::Error> {
-        let connection = ServerConnection::new(Arc::clone(&self.config))?;
-        Ok(Box::new(Tls::new(connection.into())))
-    }
-}
 
 /// The TLS of one connection, in either role.
 pub(super) struct Tls {
@@ -71,6 +34,13 @@ pub(super) struct Tls {
 }
 
 impl Tls {
+    /// The TLS of a new connection. It fails for a configuration that is wrong in itself; such a connection cannot be served,
+    /// least of all in plain text.
+    pub(super) fn accept(config: &Arc<ServerConfig>) -> Result<Box<Self>, rustls::Error> {
+        let connection = ServerConnection::new(Arc::clone(config))?;
+        Ok(Box::new(Self::new(connection.into())))
+    }
+
     fn new(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(PIECE_BYTES));
         Self {
@@ -267,18 +237,19 @@ impl<S: Sys> Write for Kernel<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::PrivateKeyDer;
 
     #[test]
     fn a_configuration_that_rustls_refuses_is_an_error_and_not_plain_text() {
-        let dir = tempfile::tempdir().expect("a folder");
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
-        let [cert, key] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
-        std::fs::write(&cert, own.cert.pem()).expect("a file");
-        std::fs::write(&key, own.signing_key.serialize_pem()).expect("a file");
-        let mut source = TlsSource::load(&TlsFiles { cert, key }).expect("a certificate");
-        assert!(source.accept().is_ok());
-        let config = Arc::get_mut(&mut source.config).expect("nobody else's");
-        config.max_fragment_size = Some(1); // less than a record's head
-        assert!(source.accept().is_err());
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(vec![own.cert.into()], key);
+        let mut config = Arc::new(config.expect("a certificate"));
+        assert!(Tls::accept(&config).is_ok());
+        Arc::get_mut(&mut config)
+            .expect("nobody else's")
+            .max_fragment_size = Some(1); // less than a record's head
+        assert!(Tls::accept(&config).is_err());
     }
 }

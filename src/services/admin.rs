@@ -107,7 +107,10 @@ impl Admin {
             "/readyz" if view.metrics.draining => {
                 Answer::text(Status::SERVICE_UNAVAILABLE, "draining\n".to_owned())
             }
-            "/readyz" => Answer::text(Status::OK, "ready\n".to_owned()),
+            "/readyz" => match view.down() {
+                down if down.is_empty() => Answer::text(Status::OK, "ready\n".to_owned()),
+                down => Answer::text(Status::SERVICE_UNAVAILABLE, down),
+            },
             "/metrics" => Answer {
                 content_type: "text/plain; version=0.0.4; charset=utf-8",
                 ..Answer::text(Status::OK, view.prometheus())
@@ -354,6 +357,14 @@ impl View<'_> {
         self.wall.duration_since(self.started).unwrap_or_default()
     }
 
+    /// A line for each listener whose socket failed and that has no other one yet.
+    fn down(&self) -> String {
+        let listeners = self.metrics.listeners.iter();
+        let down = listeners.filter(|(_, listener)| listener.is_down);
+        down.map(|(_, listener)| format!("down: {listener}\n"))
+            .collect()
+    }
+
     fn index(&self) -> String {
         let mut rows = String::new();
         for (_, listener) in &self.metrics.listeners {
@@ -396,6 +407,8 @@ impl View<'_> {
                 "name": listener.name,
                 "kind": listener.kind,
                 "address": listener.address,
+                "up": !listener.is_down,
+                "failures": listener.failures,
                 "bytes_received": listener.bytes_in,
                 "bytes_sent": listener.bytes_out,
             });
@@ -545,6 +558,16 @@ impl View<'_> {
         let listeners = || metrics.listeners.iter().map(|(_, listener)| listener);
         let streams = || listeners().filter(|l| !is_datagram(l));
         let datagrams = || listeners().filter(|l| is_datagram(l));
+        out.gauge(
+            "listener_up",
+            "0 while a listener's socket failed and it has no other one.",
+        );
+        listeners().for_each(|l| out.of(l, &[], u64::from(!l.is_down)));
+        out.counter(
+            "listener_failures",
+            "Times that a listener's socket failed.",
+        );
+        listeners().for_each(|l| out.of(l, &[], l.failures));
         out.gauge("sessions", "Sessions that are open.");
         streams().for_each(|l| out.of(l, &[], l.active));
         out.counter("sessions_accepted", "Connections accepted.");
@@ -809,6 +832,29 @@ mod tests {
     fn get(bench: &mut Bench<Admin>, path: &str) -> (String, String, String) {
         bench.peer_sends(&request("GET", path));
         answer(bench)
+    }
+
+    #[test]
+    fn not_ready_while_a_listener_is_down_and_it_is_named() {
+        let mut bench = bench();
+        bench.metrics.listeners[0].went_down();
+        bench.metrics.listeners[2].went_down();
+        let (status, _, body) = get(&mut bench, "/readyz");
+        assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+        let down = "down: echo at 127.0.0.1:12000\ndown: udp-heartbeat at 127.0.0.1:12001\n";
+        assert_eq!(body, down);
+        assert_eq!(get(&mut bench, "/livez").0, "HTTP/1.1 200 OK");
+        let (_, _, metrics) = get(&mut bench, "/metrics");
+        let echo = "{listener=\"echo\",kind=\"tcp-echo\",address=\"127.0.0.1:12000\"}";
+        for sample in [
+            format!("netlab_listener_up{echo} 0\n"),
+            format!("netlab_listener_failures_total{echo} 1\n"),
+        ] {
+            assert!(metrics.contains(&sample), "{metrics}");
+        }
+        bench.metrics.listeners[0].is_down = false;
+        bench.metrics.listeners[2].is_down = false;
+        assert_eq!(get(&mut bench, "/readyz").0, "HTTP/1.1 200 OK");
     }
 
     #[test]

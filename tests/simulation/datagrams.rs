@@ -37,7 +37,12 @@ impl Scenario for Datagrams {
             };
             let questions = setting.rng.sized(200);
             let after = setting.rng.span(Duration::from_secs(2));
-            let unreliable = [Fault::DatagramLost, Fault::DatagramSendBlocked];
+            let unreliable = [
+                Fault::DatagramLost,
+                Fault::DatagramSendBlocked,
+                Fault::DatagramSocketKilled,
+                Fault::DatagramSocketBreaks,
+            ];
             let asker = Asker {
                 to,
                 socket: None,

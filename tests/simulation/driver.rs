@@ -18,8 +18,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use netlab_reactor::config::{
-    Bind as ConfigBind, Config, Kind, Limits, ListenerConfig, Nameservers, ResolverConfig,
+    Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, ResolverConfig,
 };
+use netlab_reactor::limits::Limits;
 use netlab_reactor::reactor::{Reactor, Turn};
 use netlab_reactor::serve;
 use netlab_reactor::sys::sim::Sim;
@@ -190,6 +191,7 @@ fn limits(payload_max: usize, rng: &mut Rng) -> Limits {
         } else {
             rng.sized(1 << 20)
         },
+        drain_timeout: DRAIN_TIMEOUT,
         ..Limits::default()
     }
 }
@@ -232,7 +234,6 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         .map(|scenario| scenario.listeners(&mut setting))
         .collect();
     let config = Config {
-        drain_timeout: DRAIN_TIMEOUT,
         resolver: ResolverConfig {
             nameservers: Nameservers::Listed(crate::dns::SERVERS.to_vec()),
             hosts: PathBuf::from("/nonexistent"),

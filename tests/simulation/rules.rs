@@ -2,7 +2,9 @@
 
 use netlab_reactor::sys::sim::faults::Fault;
 
+use crate::datagrams::Datagrams;
 use crate::driver::{Only, Plan, Scenario, run};
+use crate::echo::Echo;
 use crate::hello::HelloStream;
 use crate::relay::RelayScenario;
 
@@ -28,4 +30,15 @@ fn an_event_for_a_connection_that_is_being_made_is_no_reason_to_read() {
 fn an_event_just_after_a_deadline_does_not_cut_the_session() {
     let faults = &[(Fault::SpuriousEvent, 900), (Fault::DelayedEvent, 500)];
     holds(|| Box::new(HelloStream::default()), faults);
+}
+
+/// A socket that failed for good was asked again without a pause, and served nobody any more.
+#[test]
+fn a_socket_that_fails_for_good_is_opened_again() {
+    let faults = &[(Fault::ListenerBreaks, 20), (Fault::ReopenFails, 500)];
+    holds(|| Box::new(Echo::default()), faults);
+    let faults = &[(Fault::DatagramSocketBreaks, 50), (Fault::ReopenFails, 500)];
+    holds(|| Box::new(Datagrams), faults);
+    let faults = &[(Fault::DatagramSocketKilled, 50), (Fault::ReopenFails, 500)];
+    holds(|| Box::new(Datagrams), faults);
 }

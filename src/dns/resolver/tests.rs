@@ -5,8 +5,6 @@ use super::*;
 use proptest::prelude::*;
 use simple_dns::RCODE;
 
-const SECOND: Duration = Duration::from_secs(1);
-
 /// A resolver, a clock, and the queries that are on their way to the servers.
 struct Bench {
     resolver: Resolver<u32>,
@@ -253,7 +251,8 @@ fn silence_ends_in_a_time_out_that_is_kept_for_a_while() {
     }
     let tries = 2 * Config::ATTEMPTS; // of the question for A, and of that for AAAA
     assert_eq!(bench.queries.len() as u32, tries);
-    assert_eq!(bench.now - started, SECOND * Config::ATTEMPTS);
+    let took = Config::ATTEMPT_TIMEOUT * Config::ATTEMPTS;
+    assert_eq!(bench.now - started, took);
     assert_eq!(bench.resolver.counters().timeouts, u64::from(tries));
     assert_eq!(bench.woken(), [1]);
     assert_eq!(bench.ask("www.test", 1), Poll::Ready(Err(Failure::Timeout)));
@@ -724,7 +723,7 @@ fn a_query_that_ended_unfetched_is_not_sent() {
         ..config()
     });
     assert!(bench.resolver.lookup("www.test", 1, bench.now).is_pending());
-    bench.pass(SECOND);
+    bench.pass(Config::ATTEMPT_TIMEOUT);
     assert!(bench.queries.is_empty());
     assert_eq!(bench.ask("www.test", 1), Poll::Ready(Err(Failure::Timeout)));
 }

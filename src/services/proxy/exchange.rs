@@ -78,10 +78,12 @@ enum Coding {
 }
 
 impl Coding {
-    /// For a body that goes on as it came.
-    fn same(length: BodyLength) -> Self {
-        match length {
-            BodyLength::Chunked => Self::Reframed,
+    /// Of a body that ends in this way. `to_http_1_0`: its receiver knows no chunks.
+    fn of(length: BodyLength, to_http_1_0: bool) -> Self {
+        match (length, to_http_1_0) {
+            (BodyLength::Chunked, true) => Self::Undone,
+            (BodyLength::Chunked, false) => Self::Reframed,
+            (BodyLength::UntilClose, false) => Self::Made,
             _ => Self::None,
         }
     }
@@ -187,7 +189,7 @@ impl Proxy {
             return Ok(None);
         }
         let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
-        let coding = Coding::same(exchange.request.body);
+        let coding = Coding::of(exchange.request.body, false);
         let error = match pass(&mut exchange.upload, coding, rx, tx, io.cx.pool) {
             Ok(0) => {
                 if !io.down.rx.is_empty() {
@@ -206,7 +208,7 @@ impl Proxy {
             }
             Err(error) => Some(error),
         };
-        // The end may have come together with the last bytes, so it is looked for after those were taken.
+        // The end may have come together with the last bytes: it is looked for behind them.
         let truncated = io.down.is_drained() && !exchange.upload.is_done();
         match (&exchange.download, error) {
             (_, None) if !truncated => Ok(None),
@@ -278,12 +280,12 @@ impl Proxy {
         origin: &Origin,
         io: &mut Io<'_>,
     ) -> Heard {
-        let request = &exchange.request;
-        let limits = &self.rules.response_limits;
+        let (request, limits) = (&exchange.request, &self.rules.response_limits);
         let method = match request.is_head {
             true => Method::Head,
             false => Method::Get,
         };
+        let is_full = !io.up.rx.has_space();
         let mut parsed = scanner.response(io.up.rx.bytes(), limits, method);
         if let Err(HeadError::FoldedLine | HeadError::BlankBeforeColon) = parsed {
             mend_response(io.up.rx.bytes_mut());
@@ -293,30 +295,23 @@ impl Proxy {
         let (head, head_bytes) = match parsed {
             Ok(Parsed::Complete(head, head_bytes)) => (head, head_bytes),
             Ok(Parsed::Partial) if io.up.eof => return Heard::Bad("it ended within the head"),
-            Ok(Parsed::Partial) if !io.up.rx.has_space() => {
-                return Heard::Bad("its head is too large");
-            }
+            Ok(Parsed::Partial) if is_full => return Heard::Bad("its head is too large"),
             Ok(Parsed::Partial) => return Heard::Part,
             Err(error) => return Heard::Bad(error.text()),
         };
         let old_client = request.version == Version::Http10;
         let address_bar = (request.form == Form::AddressBar).then_some(origin);
         self.scratch.clear();
-        if head.status.is_interim() {
-            if head.status.code() == 101 {
-                return Heard::Bad("it switched protocols unasked");
-            }
+        match head.status.code() {
+            101 => return Heard::Bad("it switched protocols unasked"),
             // HTTP/1.0 has no interim responses.
-            if !old_client {
+            ..200 if old_client => return Heard::Interim(head_bytes),
+            ..200 => {
                 heads::put_interim(&mut self.scratch, &head, address_bar);
+                return Heard::Interim(head_bytes);
             }
-            return Heard::Interim(head_bytes);
+            _ => {}
         }
-        let coding = match (head.body, old_client) {
-            (BodyLength::Chunked, true) => Coding::Undone,
-            (BodyLength::UntilClose, false) => Coding::Made,
-            (length, _) => Coding::same(length),
-        };
         let open_ended = matches!(head.body, BodyLength::Chunked | BodyLength::UntilClose);
         // An origin that answers before it has the whole request may never read the rest.
         let early = !exchange.upload.is_done();
@@ -331,7 +326,7 @@ impl Proxy {
         heads::put_response(&mut self.scratch, &head, manner, &self.rules.pseudonym);
         let passing = Passing {
             body: BodyDecoder::forwarding(head.body),
-            coding,
+            coding: Coding::of(head.body, old_client),
             reusable: head.keep_alive,
             ends,
             end_is_framing,

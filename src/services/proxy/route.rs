@@ -7,6 +7,9 @@
 //! address bar                          /HOST[:PORT]/path           ──▶ HOST
 //! ```
 //!
+//! A HOST in letters beyond ASCII is mapped to the name that DNS has ([`idn`]), which is judged and
+//! asked for like any other: nobody behind us sees another spelling.
+//!
 //! A browser that shows an address-bar page resolves the page's links by itself. Those relative to the page come out right;
 //! those that begin with `/` have lost their host, and get it back from the `Referer` by a redirect.
 //!
@@ -17,11 +20,17 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 use super::Rules;
 use crate::http::head::RequestHead;
 use crate::http::same_site;
 use crate::http::target::{Authority, Host, Target};
 use crate::http::{Method, Status, parse_decimal};
+use crate::wire::idn;
+
+/// What a request to a proxy looks like.
+const EXPECTED: &str = "expected http://HOST/PATH, or /HOST/PATH in the address bar";
 
 /// The port of `http`.
 const HTTP_PORT: u16 = 80;
@@ -47,11 +56,11 @@ pub(super) enum Form {
 }
 
 /// Where one request goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Route<'b> {
     pub(super) form: Form,
-    /// Host and perhaps port, as they are to stand in `Host`.
-    pub(super) authority: &'b str,
+    /// Host and perhaps port, as they are to stand in `Host`: what was sent, but in ASCII.
+    pub(super) authority: Cow<'b, str>,
     /// How many bytes of `authority` are the host, brackets included.
     host_bytes: usize,
     pub(super) port: u16,
@@ -109,25 +118,48 @@ impl<'b> Route<'b> {
     }
 
     /// The host, an IPv6 address in its brackets.
-    pub(super) fn host(&self) -> &'b str {
+    pub(super) fn host(&self) -> &str {
         &self.authority[..self.host_bytes]
     }
 
-    fn new(form: Form, authority: Authority<'_>, text: &'b str) -> Self {
-        let host_bytes = match authority.host {
-            Host::Name(name) => name.len(),
-            Host::Ipv6(_) => text.find(']').map_or(text.len(), |at| at + 1),
+    fn new(form: Form, authority: Authority<'_>, text: &'b str) -> Result<Self, Refusal> {
+        // `host:` is `host`.
+        let text = text.strip_suffix(':').unwrap_or(text);
+        let (host_bytes, in_ascii) = match authority.host {
+            Host::Name(name) => (name.len(), Cow::Borrowed(text)),
+            Host::Ipv6(_) => {
+                let host_bytes = text.find(']').map_or(text.len(), |at| at + 1);
+                (host_bytes, Cow::Borrowed(text))
+            }
+            Host::International(name) => {
+                let host = in_ascii(name)?;
+                (host.len(), Cow::Owned(host + &text[name.len()..]))
+            }
         };
-        Self {
+        Ok(Self {
             form,
-            // `host:` is `host`.
-            authority: text.strip_suffix(':').unwrap_or(text),
+            authority: in_ascii,
             host_bytes,
             port: authority.port.unwrap_or(HTTP_PORT),
             path: "/",
             query: None,
-        }
+        })
     }
+}
+
+/// The name of a host that was sent in letters beyond ASCII or percent-encoded.
+fn in_ascii(name: &str) -> Result<String, Refusal> {
+    let decoded = percent_decode_str(name).decode_utf8().ok();
+    let ascii = decoded.and_then(|name| idn::to_ascii(&name).map(Cow::into_owned).ok());
+    // An encoded byte, or what a letter was mapped to, may be one that no host has.
+    let is_name = |ascii: &String| match Authority::parse(ascii) {
+        Some(Authority { host, port: None }) => host == Host::Name(ascii),
+        _ => false,
+    };
+    ascii.filter(is_name).ok_or_else(|| {
+        let text = format!("{name} is no host name: {EXPECTED}");
+        Refusal::new(Status::BAD_REQUEST, text)
+    })
 }
 
 /// `Max-Forwards: 0` makes us the end of the way (RFC 9110 section 7.6.2).
@@ -146,7 +178,7 @@ fn last_hop(head: &RequestHead<'_>) -> Result<(), Refusal> {
 fn gateway<'b>(head: &RequestHead<'b>, origin: &'b Origin) -> Result<Route<'b>, Refusal> {
     let route = Route {
         form: Form::Gateway,
-        authority: &origin.authority,
+        authority: Cow::Borrowed(&origin.authority),
         host_bytes: origin.host_bytes,
         port: origin.port,
         path: "*",
@@ -185,7 +217,7 @@ fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refus
             Ok(Route {
                 path,
                 query,
-                ..Route::new(Form::Forward, authority, text)
+                ..Route::new(Form::Forward, authority, text)?
             })
         }
         Target::Origin { path, query } => {
@@ -201,7 +233,7 @@ fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refus
                     format!("CONNECT to port {port} is not allowed here"),
                 ));
             }
-            Ok(Route::new(Form::Tunnel, authority, head.target_text))
+            Route::new(Form::Tunnel, authority, head.target_text)
         }
         Target::Asterisk => Err(Refusal::new(Status::OK, "this proxy forwards every method")),
     }
@@ -249,16 +281,14 @@ fn address_bar<'b>(
             ..Refusal::new(Status::TEMPORARY_REDIRECT, "the link belongs to that host")
         });
     }
-    let Some(authority) = Authority::parse(text) else {
-        return Err(Refusal::new(
-            Status::BAD_REQUEST,
-            "this is a proxy: expected http://HOST/PATH, or /HOST/PATH in the address bar",
-        ));
+    let Some(authority) = Authority::parse_international(text) else {
+        let text = format!("this is a proxy: {EXPECTED}");
+        return Err(Refusal::new(Status::BAD_REQUEST, text));
     };
     Ok(Route {
         path: if path.is_empty() { "/" } else { path },
         query,
-        ..Route::new(Form::AddressBar, authority, text)
+        ..Route::new(Form::AddressBar, authority, text)?
     })
 }
 
@@ -276,7 +306,7 @@ fn link_without_host(head: &RequestHead<'_>, first: &str) -> Option<String> {
     };
     let page = path[1..].split('/').next().unwrap_or_default();
     let ours = head.host == Some(authority) && !page.eq_ignore_ascii_case(first);
-    (ours && !has_file_extension(page) && Authority::parse(page).is_some())
+    (ours && !has_file_extension(page) && Authority::parse_international(page).is_some())
         .then(|| format!("/{page}{}", head.target_text))
 }
 
@@ -333,7 +363,7 @@ impl Origin {
     /// Becomes the origin that the route leads to.
     pub(super) fn set(&mut self, route: &Route<'_>) {
         self.authority.clear();
-        self.authority.push_str(route.authority);
+        self.authority.push_str(&route.authority);
         self.host_bytes = route.host_bytes;
         self.port = route.port;
     }

@@ -1505,3 +1505,73 @@ fn a_tunnel_leads_into_no_other_tunnel_of_this_proxy() {
     );
     looped.expect_closed();
 }
+
+#[test]
+fn hosts_in_letters_beyond_ascii_are_asked_for_in_ascii() {
+    for (name, ascii) in [
+        ("b\u{fc}cher.example", "xn--bcher-kva.example"),
+        ("b%C3%BCcher.example", "xn--bcher-kva.example"),
+        ("B%c3%9cCHER%2eexample", "xn--bcher-kva.example"),
+        (
+            "\u{4f8b}\u{3048}\u{3002}\u{30c6}\u{30b9}\u{30c8}",
+            "xn--r8jz45g.xn--zckzah",
+        ),
+        ("%6frigin.example", "origin.example"),
+    ] {
+        let resolver = || {
+            let hosts = Hosts::parse(&format!("192.0.2.7 {ascii}\n"));
+            Resolver::new(dns::Config::default(), hosts, [7; 32])
+        };
+        let absolute = format!("GET http://{name}:8081/a?b HTTP/1.1\r\nHost: {name}:8081\r\n\r\n");
+        let encoded: String = name
+            .bytes()
+            .map(|byte| match byte {
+                b' '..=b'~' => char::from(byte).to_string(),
+                _ => format!("%{byte:02X}"),
+            })
+            .collect();
+        let address_bar = format!("GET /{encoded}:8081/a?b HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let connect = format!("CONNECT {name}:443 HTTP/1.1\r\nHost: {name}:443\r\n\r\n");
+        for request in [absolute, address_bar, connect] {
+            let mut bench = bench();
+            bench.resolver = resolver();
+            let head = connected(&mut bench, request.as_bytes());
+            match request.starts_with("CONNECT") {
+                true => bench.expect(TUNNEL_OPEN),
+                false => {
+                    let expected = format!("GET /a?b HTTP/1.1\r\nHost: {ascii}:8081\r\n{VIA}\r\n");
+                    assert_eq!(head, expected, "{request}");
+                    &mut bench
+                }
+            };
+        }
+    }
+}
+
+#[test]
+fn what_letters_beyond_ascii_come_to_is_judged_like_any_other_name() {
+    for (name, code) in [
+        ("\u{ff11}\u{ff12}\u{ff17}.0.0.1", 403),
+        ("%31%32%37.0.0.1", 403),
+        ("%5b::1%5d", 400),
+        ("a%2fb.example", 400),
+        ("a%40b.example", 400),
+        ("a%00.example", 400),
+        ("a%c3.example", 400),
+        ("a%.example", 400),
+        ("a%zz.example", 400),
+        ("a\u{ff0f}b.example", 400),
+        ("a\u{ff0e}\u{ff0e}b.example", 400),
+        ("a\u{202e}b.example", 400),
+    ] {
+        let request = format!("GET http://{name}/ HTTP/1.1\r\nHost: x\r\n\r\n");
+        let (got, text) = refused(&mut bench(), &request);
+        assert_eq!(got, code, "{name}: {text}");
+    }
+    let raw = "GET /b\u{fc}cher.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(
+        refused(&mut bench(), raw).0,
+        400,
+        "a path has no such bytes"
+    );
+}

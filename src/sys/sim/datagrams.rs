@@ -37,6 +37,7 @@ impl Net {
             token,
             peer: None,
             refused: false,
+            broken: false,
             queue: VecDeque::new(),
             open: true,
             listed: false,

@@ -39,6 +39,14 @@ pub enum Fault {
     AcceptOutOfMemory,
     /// The client was gone before it was accepted (`ECONNABORTED`).
     AcceptAborted,
+    /// A listening socket is closed by an administrator: from now on `accept` fails (`EINVAL`).
+    ListenerBreaks,
+    /// So is a datagram socket, which is told once (`ECONNABORTED`); it has no address any more.
+    DatagramSocketKilled,
+    /// Nothing may be received from a datagram socket from now on (`EPERM`).
+    DatagramSocketBreaks,
+    /// The address of one that broke is not to be had again yet (`EADDRINUSE`).
+    ReopenFails,
     /// A socket cannot be registered (`ENOMEM`).
     RegisterFails,
     /// A connection to an origin is refused at once, by the call itself.
@@ -87,7 +95,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Fault; 37] = [
+    pub const ALL: [Fault; 41] = [
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::SpuriousWouldBlock,
@@ -103,6 +111,10 @@ impl Fault {
         Fault::ShedFails,
         Fault::AcceptOutOfMemory,
         Fault::AcceptAborted,
+        Fault::ListenerBreaks,
+        Fault::DatagramSocketKilled,
+        Fault::DatagramSocketBreaks,
+        Fault::ReopenFails,
         Fault::RegisterFails,
         Fault::ConnectFails,
         Fault::ConnectRefused,
@@ -133,6 +145,7 @@ impl Fault {
         match self {
             Fault::TornWrite => 100,
             Fault::DiskFull | Fault::DatagramRefused => 60,
+            Fault::ListenerBreaks | Fault::DatagramSocketKilled | Fault::DatagramSocketBreaks => 20,
             Fault::Crash => 200,
             Fault::AcceptOutOfDescriptors
             | Fault::ShedFails

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::agenda::Happening;
 use super::faults::Fault;
 use super::ids::{Ear, Edges, End, Owner};
-use super::sockets::Stage;
+use super::sockets::{DatagramSocket, Stage};
 use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
 use crate::disk::File;
 use crate::service::datagram::Outbox;
@@ -81,6 +81,24 @@ impl Sim {
 }
 
 impl Sim {
+    /// Whether a datagram socket is broken, or breaks now; one with a peer lives too shortly for that.
+    fn breaks(&mut self, socket: usize) -> io::Result<()> {
+        let socket = &mut self.net.datagrams[socket];
+        if socket.peer.is_some() {
+            return Ok(());
+        }
+        if socket.open && self.world.strikes(Fault::DatagramSocketKilled) {
+            (socket.open, socket.broken) = (false, true);
+            socket.queue.clear();
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        socket.broken |= self.world.strikes(Fault::DatagramSocketBreaks);
+        match socket.open && socket.broken {
+            true => Err(io::Error::from_raw_os_error(libc::EPERM)),
+            false => Ok(()),
+        }
+    }
+
     /// Remembers the token of a stream that is about to be closed.
     fn bury(&mut self, stream: End) {
         let half = self.net.half(stream);
@@ -133,7 +151,8 @@ impl Sys for Sim {
         {
             address.set_port(self.net.ephemeral_port());
         }
-        if self.net.listeners.iter().any(|l| l.open && l.bind == bind) {
+        let taken = self.net.listeners.iter().any(|l| l.open && l.bind == bind);
+        if taken || (self.net.broke_at(&bind) && self.world.strikes(Fault::ReopenFails)) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         let backlog = usize::try_from(backlog).unwrap_or(1).clamp(1, BACKLOG_MAX);
@@ -146,6 +165,11 @@ impl Sys for Sim {
         self.call();
         if self.world.strikes(Fault::Interrupted) {
             return Err(io::ErrorKind::Interrupted.into());
+        }
+        let broken = self.world.strikes(Fault::ListenerBreaks);
+        self.net.listeners[*listener].broken |= broken;
+        if self.net.listeners[*listener].broken {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         // The kernel looks for a free descriptor before it looks into the queue.
         if self.world.strikes(Fault::AcceptOutOfDescriptors) {
@@ -306,6 +330,10 @@ impl Sys for Sim {
     }
 
     fn bind_datagram(&mut self, bind: SocketAddr, token: u64) -> io::Result<(usize, SocketAddr)> {
+        let broke = |d: &DatagramSocket| d.broken && d.address == bind;
+        if self.net.datagrams.iter().any(broke) && self.world.strikes(Fault::ReopenFails) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
         let index = self.net.bind(bind, Owner::Process, token)?;
         Ok((index, self.net.datagrams[index].address))
     }
@@ -323,6 +351,7 @@ impl Sys for Sim {
     fn recv_batch(&mut self, socket: &usize, batch: &mut Batch) -> io::Result<usize> {
         self.call();
         batch.clear();
+        self.breaks(*socket)?;
         let refused = std::mem::take(&mut self.net.datagrams[*socket].refused);
         if refused || self.world.strikes(Fault::DatagramRefused) {
             return Err(io::ErrorKind::ConnectionRefused.into());

@@ -114,6 +114,9 @@ impl Net {
         }
         let found = half.to.as_ref().and_then(|to| self.listener_at(to));
         let Some(index) = found.filter(|_| !half.refused) else {
+            if half.to.as_ref().is_some_and(|to| self.broke_at(to)) {
+                self.excuse(end);
+            }
             return self.fail(end, io::ErrorKind::ConnectionRefused, world);
         };
         let listener = &mut self.listeners[index];
@@ -137,6 +140,11 @@ impl Net {
         self.listeners.iter().position(|l| l.open && l.accepts(to))
     }
 
+    /// Whether a socket that listened there broke.
+    pub(super) fn broke_at(&self, to: &Bind) -> bool {
+        self.listeners.iter().any(|l| l.broken && l.accepts(to))
+    }
+
     /// A connection cannot be made.
     pub(super) fn fail(&mut self, end: End, kind: io::ErrorKind, world: &mut World) {
         world.note(|| format!("connection {end:?} fails: {kind}"));
@@ -153,6 +161,7 @@ impl Net {
             token,
             queue: VecDeque::new(),
             backlog,
+            broken: false,
             open: true,
             listed: false,
         });

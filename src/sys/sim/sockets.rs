@@ -70,6 +70,8 @@ pub(super) struct Listener {
     pub(super) token: u64,
     pub(super) queue: VecDeque<End>,
     pub(super) backlog: usize,
+    /// Nothing is accepted any more.
+    pub(super) broken: bool,
     pub(super) open: bool,
     pub(super) listed: bool,
 }
@@ -147,6 +149,8 @@ pub(super) struct DatagramSocket {
     pub(super) peer: Option<SocketAddr>,
     /// Nobody was where it sent something.
     pub(super) refused: bool,
+    /// Nothing is received any more.
+    pub(super) broken: bool,
     pub(super) queue: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(super) open: bool,
     pub(super) listed: bool,

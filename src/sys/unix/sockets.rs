@@ -319,6 +319,29 @@ mod tests {
         assert_ne!(accepted(), spoke);
     }
 
+    #[test]
+    fn a_listening_socket_that_was_shut_down_fails_for_ever_and_its_address_is_free_once_it_is_closed()
+     {
+        let mut sys = Unix::new(false).expect("a poll");
+        let bind = Bind::Inet(([127, 0, 0, 1], 0).into());
+        let (listener, bound) = sys.listen(&bind, 2, true, 0).expect("a listener");
+        let Bind::Inet(address) = bound else {
+            panic!("an address was asked for");
+        };
+        let _waiting = std::net::TcpStream::connect(address).expect("a connection");
+        // As an administrator's `ss --kill` leaves it.
+        net::shutdown(&listener.socket, net::Shutdown::Read).expect("a socket");
+        for _ in 0..100 {
+            let error = sys.accept(&listener).map(|_| ()).expect_err("it is broken");
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        }
+        sys.unlisten(listener);
+        let (listener, again) = sys.listen(&bound, 2, false, 0).expect("a listener");
+        assert_eq!(again, bound);
+        let _client = std::net::TcpStream::connect(address).expect("a connection");
+        sys.accept(&listener).expect("the connection");
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(folder).expect("a folder");
         entries

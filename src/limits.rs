@@ -1,0 +1,91 @@
+//! The limits of the whole process. Each has its default here, and its key in the configuration.
+//!
+//! A limit of one listener stands with its kind in [`crate::config`], one of the resolver in [`crate::dns::Config`].
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// The limits of the whole process: the table `[limits]` of the configuration, and `drain_timeout`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions of all listeners at once; at the limit the reactor stops accepting until one ends.
+    /// Key `max_sessions`, default 65,536.
+    pub sessions_max: usize,
+    /// Sessions beyond that for admin listeners, so that a full server still tells how it is.
+    /// Key `reserved_sessions`, default 16.
+    pub sessions_reserved: usize,
+    /// Connections accepted from one listener in one turn. Key `accept_batch`, default 64.
+    pub accept_batch: usize,
+    /// Connections that the kernel keeps for one listener until they are accepted; it caps the
+    /// number at `net.core.somaxconn`. Key `backlog`, default 4,096.
+    pub backlog: i32,
+    /// Bytes that one session may move in one turn before the others get theirs: larger than a full
+    /// socket buffer, in and out together. Key `turn_bytes`, default 4 MiB.
+    pub turn_bytes: usize,
+    /// Bytes of free pages that the pool keeps for later; what is above goes back to the system.
+    /// Half of it for each class of page. Key `max_pool_bytes`, default 128 MiB.
+    pub pool_bytes_max: usize,
+    /// Bytes of pages in use above which bulk transfers get ordinary pages instead of large ones.
+    /// Key `max_large_page_bytes`, default 64 MiB.
+    pub large_page_bytes_max: usize,
+    /// Bytes of pages in use, of all sessions together, above which a session gets room for an answer
+    /// only once its last one was sent; each may still hold a page or two. Key `max_page_bytes`,
+    /// default 1 GiB.
+    pub page_bytes_max: usize,
+    /// Bytes waiting to be sent on one side of a session, file ranges not counted; the protocol
+    /// gets no room beyond. Key `max_send_queue_bytes`, default 256 KiB.
+    pub send_queue_bytes_max: usize,
+    /// A peer that is to take what is queued for it is looked at each time that so long has passed,
+    /// and dropped if it took too little since. Key `write_timeout`, default 60 s.
+    pub write_timeout: Duration,
+    /// Bytes a second, on average over `write_timeout`, below which it is too little; `None`: one
+    /// byte is enough. Key `min_write_rate` (0 for none), default 240.
+    pub write_rate_min: Option<NonZeroU32>,
+    /// Silence after which a closing session no longer reads and discards what still comes. Until
+    /// then it does, so that the kernel does not answer late input with a reset that cuts our last
+    /// bytes. Key `linger_timeout`, default 2 s.
+    pub linger_timeout: Duration,
+    /// Time for which it does so at most, whatever comes. A client that sends a body to its end
+    /// before it looks for an answer needs as long as its line takes. Key `max_linger_time`,
+    /// default 30 s.
+    pub linger_time_max: Duration,
+    /// Bytes that a closing session reads and discards at most. Key `max_linger_bytes`,
+    /// default 1 GiB: what the buffers on the way hold must fit in any case.
+    pub linger_bytes_max: usize,
+    /// Batches of 64 datagrams taken from one socket in one turn. Key `datagram_batches`, default 4.
+    pub datagram_batches_max: usize,
+    /// Source addresses whose datagrams are counted apart from one another, per listener; when
+    /// the table is full, newcomers share one count. Key `max_rate_sources`, default 65,536.
+    pub rate_sources_max: usize,
+    /// The longest pause before a listener whose socket failed for good is opened again; pauses begin
+    /// at 100 ms and double. Key `max_reopen_pause`, default 30 s.
+    pub reopen_pause_max: Duration,
+    /// Time for what is under way to finish after SIGTERM or SIGINT; what is left is cut. Key
+    /// `drain_timeout` at the top of the file, default 10 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            sessions_max: 65_536,
+            sessions_reserved: 16,
+            accept_batch: 64,
+            backlog: 4096,
+            turn_bytes: 4 * 1024 * 1024,
+            pool_bytes_max: 128 * 1024 * 1024,
+            large_page_bytes_max: 64 * 1024 * 1024,
+            page_bytes_max: 1 << 30,
+            send_queue_bytes_max: 256 * 1024,
+            write_timeout: Duration::from_secs(60),
+            write_rate_min: NonZeroU32::new(240),
+            linger_timeout: Duration::from_secs(2),
+            linger_time_max: Duration::from_secs(30),
+            linger_bytes_max: 1 << 30,
+            datagram_batches_max: 4,
+            rate_sources_max: 65_536,
+            reopen_pause_max: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
