@@ -60,6 +60,9 @@ pub struct Limits {
     /// The longest pause before a listener whose socket failed for good is opened again; pauses begin
     /// at 100 ms and double. Key `max_reopen_pause`, default 30 s.
     pub reopen_pause_max: Duration,
+    /// Bytes of compressed forms in memory, those that are only being sent any more included; at 0
+    /// nothing is compressed. Key `max_compressed_bytes`, default 64 MiB.
+    pub compressed_bytes_max: usize,
     /// Time for what is under way to finish after SIGTERM or SIGINT; what is left is cut. Key
     /// `drain_timeout` at the top of the file, default 10 s.
     pub drain_timeout: Duration,
@@ -84,6 +87,7 @@ impl Default for Limits {
             linger_bytes_max: 1 << 30,
             datagram_batches_max: 4,
             rate_sources_max: 65_536,
+            compressed_bytes_max: 64 * 1024 * 1024,
             reopen_pause_max: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
         }

@@ -19,14 +19,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("limits.rs", &[]),
     // The contract and what is counted.
     ("metrics.rs", &["ending", "wire"]),
-    ("service", &["buffer", "disk", "dns", "ending", "metrics"]),
+    (
+        "service",
+        &["buffer", "cache", "disk", "dns", "ending", "metrics"],
+    ),
     // The kernel knows files and what passes the contract, no protocol and no loop.
     ("sys", &["disk", "lines", "service"]),
     // The loop knows no protocol.
     (
         "reactor",
         &[
-            "buffer", "disk", "dns", "ending", "limits", "metrics", "service", "sys",
+            "buffer", "cache", "disk", "dns", "ending", "limits", "metrics", "service", "sys",
         ],
     ),
     ("cache", &["disk", "http"]),

@@ -40,6 +40,8 @@ impl Limits {
         let batches = &mut self.datagram_batches_max;
         section.count("datagram_batches", 1..=65_536, batches);
         section.count("max_rate_sources", 1..=1 << 24, &mut self.rate_sources_max);
+        let compressed = &mut self.compressed_bytes_max;
+        section.memory_size("max_compressed_bytes", 0..=1 << 40, compressed);
         section.timeout("max_reopen_pause", &mut self.reopen_pause_max);
     }
 }

@@ -10,6 +10,7 @@
 //! timers     queue the sessions whose deadline passed
 //! run        pump each queued session once, first come first served
 //! end        tell the services that asked for it that the turn ends
+//! compress   a bounded piece of what is to be compressed
 //! names      send and receive what the resolver wants
 //! ```
 //!
@@ -44,6 +45,7 @@ use rustls::ServerConfig;
 use slab::Slab;
 
 use crate::buffer::Pool;
+use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error, Phase};
 use crate::limits::Limits;
@@ -120,6 +122,7 @@ impl<S: Sys> Reactor<S> {
                 pool: Pool::new(limits.large_page_bytes_max, limits.pool_bytes_max)
                     .with_bytes_max(limits.page_bytes_max),
                 resolver,
+                compressed: Compressed::new(limits.compressed_bytes_max),
                 metrics: Metrics::default(),
                 limits: SessionLimits::of(&limits),
                 now,
@@ -248,6 +251,9 @@ impl<S: Sys> Reactor<S> {
             limits.pool_bytes_max,
             limits.page_bytes_max,
         );
+        self.cx
+            .compressed
+            .set_bytes_max(limits.compressed_bytes_max);
         self.cx.limits = SessionLimits::of(&limits);
         self.limits = limits;
     }
@@ -304,6 +310,7 @@ impl<S: Sys> Reactor<S> {
         self.expire();
         self.run_queue();
         self.end_turn();
+        self.compress();
         self.serve_names();
         self.cx.sys.flush_log();
         Ok(self.life())
@@ -315,6 +322,7 @@ impl<S: Sys> Reactor<S> {
         if !self.runnable.is_empty()
             || self.listeners.are_pending(sessions, limits)
             || self.datagrams.are_pending()
+            || self.cx.compressed.has_work()
             || self.is_over()
         {
             return Some(Duration::ZERO);
@@ -580,22 +588,33 @@ impl<S: Sys> Reactor<S> {
         session.dismantle(result.is_err(), &mut self.cx);
     }
 
+    /// Compresses as much as a turn may, and wakes those who waited for it.
+    fn compress(&mut self) {
+        self.cx.compressed.work(&mut self.cx.sys);
+        while let Some(id) = self.cx.compressed.poll_woken() {
+            self.wake(id);
+        }
+    }
+
     /// Carries datagrams for the resolver and wakes who waited for an answer.
     fn serve_names(&mut self) {
         self.names
             .serve(&mut self.cx.sys, &mut self.cx.resolver, self.cx.now);
         while let Some(id) = self.cx.resolver.poll_woken() {
-            if let Some(session) = self
-                .sessions
-                .get_mut(id.index as usize)
-                .filter(|s| s.id == id)
-                .filter(|_| !self.cx.sys.planted(PlantedBug::NameWakeLost))
-            {
-                session.woken = true;
-                enqueue(session, &mut self.runnable);
+            if !self.cx.sys.planted(PlantedBug::NameWakeLost) {
+                self.wake(id);
             }
         }
         self.set_gauges();
+    }
+
+    /// Something that a session waited for is there. It may have ended meanwhile.
+    fn wake(&mut self, id: Id) {
+        let session = self.sessions.get_mut(id.index as usize);
+        if let Some(session) = session.filter(|session| session.id == id) {
+            session.woken = true;
+            enqueue(session, &mut self.runnable);
+        }
     }
 
     fn set_gauges(&mut self) {

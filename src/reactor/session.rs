@@ -33,6 +33,7 @@ use super::token::Token;
 use super::transfer::{Budget, Progress};
 use super::upstream::Attempts;
 use crate::buffer::Pool;
+use crate::cache::compressed::Compressed;
 use crate::dns::Resolver;
 use crate::ending::{Ending, Error, Phase};
 use crate::limits::Limits;
@@ -45,6 +46,7 @@ pub(crate) struct Context<S> {
     pub(crate) sys: S,
     pub(crate) pool: Pool,
     pub(crate) resolver: Resolver<Id>,
+    pub(crate) compressed: Compressed<Id>,
     pub(crate) metrics: Metrics,
     pub(crate) limits: SessionLimits,
     /// The moment of this turn.
@@ -73,6 +75,7 @@ impl<S: Sys> Context<S> {
             pool: &mut self.pool,
             disk: &mut self.sys,
             resolver: &mut self.resolver,
+            compressed: &mut self.compressed,
             counted: Counted::new(&mut self.metrics, listener),
         };
         (cx, &mut self.nowhere)

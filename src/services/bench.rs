@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::buffer::{Front, Pool};
+use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
@@ -25,6 +26,7 @@ pub struct Bench<T: Service> {
     pub pool: Pool,
     pub disk: Unix,
     pub resolver: Resolver<Id>,
+    pub compressed: Compressed<Id>,
     pub metrics: Metrics,
     pub now: Instant,
     pub wall: SystemTime,
@@ -56,6 +58,7 @@ macro_rules! cx {
             pool: &mut $bench.pool,
             disk: &mut $bench.disk,
             resolver: &mut $bench.resolver,
+            compressed: &mut $bench.compressed,
             counted: Counted::new(&mut $bench.metrics, 0),
         }
     };
@@ -72,6 +75,7 @@ impl<T: Service> Bench<T> {
             up: Link::new(Status::Closed, SEND_BYTES_MAX),
             pool: Pool::new(64 << 20, 1 << 20),
             disk: Unix::new(false).expect("a poll"),
+            compressed: Compressed::new(1 << 20),
             resolver: Resolver::new(dns::Config::default(), hosts, [7; 32]),
             metrics: Metrics {
                 listeners: [(0, ListenerMetrics::default())].into_iter().collect(),
@@ -104,7 +108,9 @@ impl<T: Service> Bench<T> {
             if self.is_over() {
                 return;
             }
-            if again {
+            self.compressed.work(&mut self.disk);
+            let woken = std::iter::from_fn(|| self.compressed.poll_woken()).count() > 0;
+            if again || woken || self.compressed.has_work() {
                 self.now += Duration::from_micros(1); // the next turn
             } else if !freed && !self.drained {
                 break;
