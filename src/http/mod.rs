@@ -24,8 +24,10 @@ pub mod head;
 pub mod mime;
 pub mod negotiate;
 pub mod path;
+pub mod persistence;
 pub mod range;
 pub mod same_site;
+pub mod select;
 pub mod target;
 
 use std::fmt;
@@ -144,6 +146,7 @@ impl Status {
     pub const FORBIDDEN: Self = Self(403);
     pub const NOT_FOUND: Self = Self(404);
     pub const METHOD_NOT_ALLOWED: Self = Self(405);
+    pub const PROXY_AUTHENTICATION_REQUIRED: Self = Self(407);
     pub const NOT_ACCEPTABLE: Self = Self(406);
     pub const REQUEST_TIMEOUT: Self = Self(408);
     pub const PRECONDITION_FAILED: Self = Self(412);

@@ -11,6 +11,8 @@
 //!
 //! Not here: compressing ([`super::compress`]).
 
+use std::cmp::Ordering;
+
 use super::head::Headers;
 use super::trim_ows;
 
@@ -137,6 +139,29 @@ impl ListingFormat {
         let json = media_quality(headers, "application", "json");
         let html = media_quality(headers, "text", "html");
         if json > html { Self::Json } else { Self::Html }
+    }
+}
+
+/// In which form an error is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorFormat {
+    /// A page, `text/html`.
+    Html,
+    /// `text/plain`.
+    Text,
+}
+
+impl ErrorFormat {
+    /// Reads `Accept`: what the client wants more; `otherwise` when it does not mind.
+    #[must_use]
+    pub fn parse(headers: &Headers<'_>, otherwise: Self) -> Self {
+        let html = media_quality(headers, "text", "html");
+        let text = media_quality(headers, "text", "plain");
+        match html.cmp(&text) {
+            Ordering::Greater => Self::Html,
+            Ordering::Less => Self::Text,
+            Ordering::Equal => otherwise,
+        }
     }
 }
 

@@ -3,17 +3,16 @@
 #[doc(hidden)] // for tests, those in `tests/` among them
 pub mod bench;
 
-mod addresses;
+mod seats;
 
 pub mod admin;
 pub mod hello;
-pub mod http;
-pub mod proxy;
 pub mod tcp_echo;
 pub mod udp_echo;
 pub mod udp_heartbeat;
 pub mod udp_ping;
 pub mod upload;
+pub mod web;
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};

@@ -89,7 +89,7 @@ impl Kind {
             Kind::TcpEcho(config) => Some(&config.stream),
             Kind::Hello(config) => Some(&config.stream),
             Kind::Http(config) => Some(&config.stream),
-            Kind::Proxy(config) => Some(&config.stream),
+            Kind::Proxy(config) => Some(&config.http.stream),
             Kind::Upload(config) => Some(&config.stream),
             Kind::Admin(config) => Some(&config.stream),
             Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_) => None,
@@ -111,7 +111,7 @@ impl Kind {
     pub fn connections_max(&self) -> Option<usize> {
         let served = self.stream()?.connections_max;
         Some(match self {
-            Kind::Http(_) => served.saturating_add(REFUSALS_MAX),
+            Kind::Http(_) | Kind::Proxy(_) => served.saturating_add(REFUSALS_MAX),
             _ => served,
         })
     }

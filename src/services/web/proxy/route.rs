@@ -27,6 +27,7 @@ use crate::http::head::RequestHead;
 use crate::http::same_site;
 use crate::http::target::{Authority, Host, Target};
 use crate::http::{Method, Status, parse_decimal};
+use crate::services::web::reply::Refusal;
 use crate::wire::idn;
 
 /// What a request to a proxy looks like.
@@ -68,25 +69,6 @@ pub(super) struct Route<'b> {
     pub(super) query: Option<&'b str>,
 }
 
-/// What is said to a client whose request goes nowhere.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) status: Status,
-    pub(super) text: Cow<'static, str>,
-    /// Where it should ask instead.
-    pub(super) location: Option<String>,
-}
-
-impl Refusal {
-    fn new(status: Status, text: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            status,
-            text: text.into(),
-            location: None,
-        }
-    }
-}
-
 impl<'b> Route<'b> {
     /// Finds the way of a request.
     ///
@@ -98,7 +80,7 @@ impl<'b> Route<'b> {
             .all("via")
             .any(|value| memchr::memmem::find(value, rules.pseudonym.as_bytes()).is_some())
         {
-            return Err(Refusal::new(
+            return Err(Refusal::told(
                 Status::LOOP_DETECTED,
                 "the request has been here before: its way leads through this proxy twice",
             ));
@@ -112,7 +94,7 @@ impl<'b> Route<'b> {
                     return Ok(route);
                 }
                 let text = format!("nothing is fetched from port {} here", route.port);
-                Err(Refusal::new(Status::FORBIDDEN, text))
+                Err(Refusal::told(Status::FORBIDDEN, text))
             }
         }
     }
@@ -158,15 +140,15 @@ fn in_ascii(name: &str) -> Result<String, Refusal> {
     };
     ascii.filter(is_name).ok_or_else(|| {
         let text = format!("{name} is no host name: {EXPECTED}");
-        Refusal::new(Status::BAD_REQUEST, text)
+        Refusal::told(Status::BAD_REQUEST, text)
     })
 }
 
 /// `Max-Forwards: 0` makes us the end of the way (RFC 9110 section 7.6.2).
 fn last_hop(head: &RequestHead<'_>) -> Result<(), Refusal> {
     let refusal = match head.method {
-        Method::Options => Refusal::new(Status::OK, "this proxy forwards every method"),
-        Method::Trace => Refusal::new(Status::METHOD_NOT_ALLOWED, "TRACE is not answered here"),
+        Method::Options => Refusal::told(Status::OK, "this proxy forwards every method"),
+        Method::Trace => Refusal::told(Status::METHOD_NOT_ALLOWED, "TRACE is not answered here"),
         _ => return Ok(()),
     };
     match head.headers.first("max-forwards").and_then(parse_decimal) {
@@ -196,7 +178,7 @@ fn gateway<'b>(head: &RequestHead<'b>, origin: &'b Origin) -> Result<Route<'b>, 
             query,
             ..route
         }),
-        Target::Authority(_) => Err(Refusal::new(
+        Target::Authority(_) => Err(Refusal::told(
             Status::METHOD_NOT_ALLOWED,
             "CONNECT is not for a gateway to one origin",
         )),
@@ -222,20 +204,23 @@ fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refus
         }
         Target::Origin { path, query } => {
             same_site::check(head, &rules.hosts)
-                .map_err(|foreign| Refusal::new(foreign.status(), foreign.text()))?;
+                .map_err(|foreign| Refusal::told(foreign.status(), foreign.text()))?;
             address_bar(head, path, query)
         }
         Target::Authority(authority) => {
             let port = authority.port.unwrap_or(0);
             if !rules.connect_ports.allow(port) {
-                return Err(Refusal::new(
+                return Err(Refusal::told(
                     Status::FORBIDDEN,
                     format!("CONNECT to port {port} is not allowed here"),
                 ));
             }
             Route::new(Form::Tunnel, authority, head.target_text)
         }
-        Target::Asterisk => Err(Refusal::new(Status::OK, "this proxy forwards every method")),
+        Target::Asterisk => Err(Refusal::told(
+            Status::OK,
+            "this proxy forwards every method",
+        )),
     }
 }
 
@@ -254,7 +239,7 @@ fn scheme_is_http(scheme: &str) -> Result<(), Refusal> {
     if scheme.eq_ignore_ascii_case("http") {
         return Ok(());
     }
-    Err(Refusal::new(
+    Err(Refusal::told(
         Status::NOT_IMPLEMENTED,
         format!("{scheme}:// is not fetched here; expected http://, or CONNECT for a tunnel"),
     ))
@@ -276,14 +261,13 @@ fn address_bar<'b>(
     }
     let (text, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if let Some(location) = link_without_host(head, text) {
-        return Err(Refusal {
-            location: Some(location),
-            ..Refusal::new(Status::TEMPORARY_REDIRECT, "the link belongs to that host")
-        });
+        let text = "the link belongs to that host";
+        let refusal = Refusal::redirect(Status::TEMPORARY_REDIRECT, text, location);
+        return Err(refusal);
     }
     let Some(authority) = Authority::parse_international(text) else {
         let text = format!("this is a proxy: {EXPECTED}");
-        return Err(Refusal::new(Status::BAD_REQUEST, text));
+        return Err(Refusal::told(Status::BAD_REQUEST, text));
     };
     Ok(Route {
         path: if path.is_empty() { "/" } else { path },

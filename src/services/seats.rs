@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use crate::service::Peer;
 
 /// The connections of one listener by address.
-pub(super) struct Addresses {
+pub(super) struct Seats {
     taken: HashMap<Address, u32, foldhash::fast::RandomState>,
     taken_max: Option<NonZeroU32>,
 }
@@ -37,7 +37,7 @@ impl Address {
     }
 }
 
-impl Addresses {
+impl Seats {
     pub(super) fn new(taken_max: Option<NonZeroU32>) -> Self {
         Self {
             taken: HashMap::default(),
@@ -45,7 +45,7 @@ impl Addresses {
         }
     }
 
-    /// Counts a connection of `peer`; what to give to [`Addresses::leave`] at its end.
+    /// Counts a connection of `peer`; what to give to [`Seats::leave`] at its end.
     ///
     /// # Errors
     /// The address holds as many as it may.
@@ -82,23 +82,23 @@ mod tests {
 
     #[test]
     fn an_ipv4_address_is_one_client_and_so_is_an_ipv6_network() {
-        let mut addresses = Addresses::new(NonZeroU32::new(1));
-        let first = addresses.enter(&peer("192.0.2.1")).expect("the first");
-        assert_eq!(addresses.enter(&peer("::ffff:192.0.2.1")), Err(()));
-        assert!(addresses.enter(&peer("192.0.2.2")).is_ok());
-        assert!(addresses.enter(&peer("2001:db8:0:1::1")).is_ok());
-        assert_eq!(addresses.enter(&peer("2001:db8:0:1:ffff::2")), Err(()));
-        assert!(addresses.enter(&peer("2001:db8:0:2::1")).is_ok());
-        assert_eq!(addresses.enter(&Peer::Unix), Ok(None));
-        addresses.leave(first.expect("an address"));
-        assert!(addresses.enter(&peer("192.0.2.1")).is_ok());
-        assert_eq!(addresses.taken.len(), 4, "those that hold one");
+        let mut seats = Seats::new(NonZeroU32::new(1));
+        let first = seats.enter(&peer("192.0.2.1")).expect("the first");
+        assert_eq!(seats.enter(&peer("::ffff:192.0.2.1")), Err(()));
+        assert!(seats.enter(&peer("192.0.2.2")).is_ok());
+        assert!(seats.enter(&peer("2001:db8:0:1::1")).is_ok());
+        assert_eq!(seats.enter(&peer("2001:db8:0:1:ffff::2")), Err(()));
+        assert!(seats.enter(&peer("2001:db8:0:2::1")).is_ok());
+        assert_eq!(seats.enter(&Peer::Unix), Ok(None));
+        seats.leave(first.expect("an address"));
+        assert!(seats.enter(&peer("192.0.2.1")).is_ok());
+        assert_eq!(seats.taken.len(), 4, "those that hold one");
     }
 
     #[test]
     fn without_a_limit_nobody_is_counted() {
-        let mut addresses = Addresses::new(None);
-        assert_eq!(addresses.enter(&peer("192.0.2.1")), Ok(None));
-        assert!(addresses.taken.is_empty());
+        let mut seats = Seats::new(None);
+        assert_eq!(seats.enter(&peer("192.0.2.1")), Ok(None));
+        assert!(seats.taken.is_empty());
     }
 }
