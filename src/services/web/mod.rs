@@ -30,6 +30,7 @@ mod access_log;
 mod admission;
 mod auth;
 mod files;
+mod forms;
 mod html;
 mod pages;
 mod probe;
@@ -163,7 +164,9 @@ impl Web {
     ) -> Result<Self, (PathBuf, io::Error)> {
         let content = match &config.root {
             Some(root) => Content::files(root, "", &config.files, kept(config), disk)?,
-            None if config.sites.is_empty() => Content::Pages(Pages::new(given.listeners)),
+            None if config.sites.is_empty() => {
+                Content::Pages(Pages::new(given.listeners, &config.files.compress))
+            }
             None => Content::Nothing,
         };
         Self::new(config, content, given, disk)
@@ -263,6 +266,9 @@ impl Web {
             &mut self.writer,
             (tx, &mut io.cx, io.id),
         );
+        if let State::Parked { began, .. } = conn.state {
+            reply.may_wait = reply.cx.now < began + forms::WAIT_MAX;
+        }
         let mut sender = Sender {
             peer: io.peer,
             is_reusable: io.up.is_reusable(),

@@ -196,10 +196,7 @@ impl Site {
         }
         match &mut self.content {
             Content::Files(files) => files.respond(head, reply),
-            Content::Pages(pages) => {
-                pages.respond(head, reply)?;
-                Ok(Progress::Answered)
-            }
+            Content::Pages(pages) => pages.respond(head, reply),
             Content::Proxy(_) | Content::Nothing => {
                 let text = "this server has nothing for this host and path";
                 Err(Refusal::new(Status::NOT_FOUND, text))

@@ -26,11 +26,13 @@ use std::time::{Duration, Instant};
 
 use foldhash::quality::FixedState;
 
+use crate::config::CompressConfig;
 use crate::disk::{File, FileKind};
 use crate::http::date::{put_iso, unix_s};
 use crate::http::negotiate::ListingFormat;
 use crate::http::path::encode;
 use crate::service::{Cx, Id};
+use crate::services::web::forms::Forms;
 use crate::services::web::html::Html;
 
 /// Entries looked at, or rows written, in one turn by all listings together: about a millisecond.
@@ -108,6 +110,7 @@ pub(super) struct Listings {
     /// What was handed out: alive as long as some send queue refers to it.
     sent: Vec<Weak<[u8]>>,
     entries_max: usize,
+    compress: CompressConfig,
 }
 
 struct Job {
@@ -139,11 +142,12 @@ enum Stage {
 }
 
 /// A finished listing.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Page {
     pub(super) text: Rc<[u8]>,
     /// What tells it from a page with another text.
     pub(super) tag: u64,
+    pub(super) forms: Forms,
 }
 
 /// One entry.
@@ -161,11 +165,12 @@ impl Row {
 }
 
 impl Listings {
-    pub(super) fn new(entries_max: usize) -> Self {
+    pub(super) fn new(entries_max: usize, compress: CompressConfig) -> Self {
         Self {
             jobs: Vec::new(),
             sent: Vec::new(),
             entries_max,
+            compress,
         }
     }
 
@@ -175,10 +180,16 @@ impl Listings {
         wanted: &Wanted,
         folder: &File,
         waiter: Id,
-        cx: &Cx<'_>,
-    ) -> Poll<Result<Page, Unlisted>> {
+        cx: &mut Cx<'_>,
+    ) -> Poll<Result<&mut Page, Unlisted>> {
         let now = cx.now;
-        self.jobs.retain(|job| now < job.touched + FRESH_FOR);
+        self.jobs.retain(|job| {
+            let is_fresh = now < job.touched + FRESH_FOR;
+            if let (false, Stage::Done(page)) = (is_fresh, &job.stage) {
+                page.forms.discard(cx.compressed);
+            }
+            is_fresh
+        });
         let known = self.jobs.iter().position(|job| job.wanted == *wanted);
         let place = match known {
             Some(place) => place,
@@ -191,8 +202,8 @@ impl Listings {
             }
         };
         let job = &mut self.jobs[place];
-        let page = match &job.stage {
-            Stage::Done(page) => page.clone(),
+        let page = match &mut job.stage {
+            Stage::Done(page) => page,
             Stage::Failed(kind) => return Poll::Ready(Err(Unlisted::Disk(*kind))),
             Stage::Reading { .. } | Stage::Writing { .. } => {
                 if !job.waiters.contains(&waiter) {
@@ -218,7 +229,8 @@ impl Listings {
         let mut work = WORK_PER_TURN;
         let mut is_left = false;
         for job in &mut self.jobs {
-            if let Err(error) = job.work(&mut work, self.entries_max, root, cx) {
+            let (entries_max, compress) = (self.entries_max, &self.compress);
+            if let Err(error) = job.work(&mut work, entries_max, compress, root, cx) {
                 job.stage = Stage::Failed(error.kind());
             }
             match job.stage {
@@ -261,6 +273,7 @@ impl Job {
         &mut self,
         work: &mut usize,
         entries_max: usize,
+        compress: &CompressConfig,
         root: &File,
         cx: &mut Cx<'_>,
     ) -> io::Result<()> {
@@ -309,13 +322,13 @@ impl Job {
                 }
             };
             if is_done {
-                self.advance(cx.now);
+                self.advance(compress, cx.now);
             }
         }
     }
 
     /// What was done is followed by the next stage.
-    fn advance(&mut self, now: Instant) {
+    fn advance(&mut self, compress: &CompressConfig, now: Instant) {
         let done = Stage::Done(Page::default());
         self.stage = match std::mem::replace(&mut self.stage, done) {
             Stage::Reading { mut rows, more, .. } => {
@@ -331,13 +344,23 @@ impl Job {
             Stage::Writing { mut text, more, .. } => {
                 put_end(&mut text, self.wanted.format, more);
                 self.touched = now;
+                let (kind, len) = (content_type(self.wanted.format), text.len() as u64);
                 Stage::Done(Page {
+                    forms: Forms::new(compress, kind, len),
                     tag: FixedState::default().hash_one(text.as_bytes()),
                     text: text.into_bytes().into(),
                 })
             }
             done @ (Stage::Done(_) | Stage::Failed(_)) => done,
         };
+    }
+}
+
+/// The value of `Content-Type`.
+pub(super) fn content_type(format: ListingFormat) -> &'static str {
+    match format {
+        ListingFormat::Html => "text/html; charset=utf-8",
+        ListingFormat::Json => "application/json",
     }
 }
 

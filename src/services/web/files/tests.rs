@@ -15,21 +15,21 @@ use crate::services::bench::Bench;
 use crate::services::web::{Given, Web};
 
 /// A folder, a server for it, and a connection.
-struct Site {
+pub(super) struct Site {
     folder: tempfile::TempDir,
-    bench: Bench<Web>,
+    pub(super) bench: Bench<Web>,
 }
 
 /// An answer taken apart.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: HashMap<String, String>,
-    body: Vec<u8>,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HashMap<String, String>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
 
@@ -39,7 +39,7 @@ impl Answer {
 }
 
 /// A site with these files (`NAME/` is a folder) and these lines of configuration, where `ROOT` is its folder.
-fn site(files: &[(&str, &str)], lines: &str) -> Site {
+pub(super) fn site(files: &[(&str, &str)], lines: &str) -> Site {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in files {
         let path = folder.path().join(name);
@@ -65,7 +65,7 @@ fn bench(root: &Path, lines: &str) -> Bench<Web> {
 }
 
 /// A connection to the web server of a configuration.
-fn bench_of(text: &str, file: &Path) -> Bench<Web> {
+pub(super) fn bench_of(text: &str, file: &Path) -> Bench<Web> {
     let config = Config::parse(text, file, &Overrides::default())
         .unwrap_or_else(|problems| panic!("{problems}"));
     let Kind::Http(http) = &config.listeners[0].kind else {
@@ -79,23 +79,23 @@ fn bench_of(text: &str, file: &Path) -> Bench<Web> {
 }
 
 impl Site {
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
 
     /// An answer to a GET with these header lines.
-    fn get(&mut self, target: &str, headers: &str) -> Answer {
+    pub(super) fn get(&mut self, target: &str, headers: &str) -> Answer {
         self.ask("GET", target, &format!("Host: h\r\n{headers}"))
     }
 
-    fn ask(&mut self, method: &str, target: &str, headers: &str) -> Answer {
+    pub(super) fn ask(&mut self, method: &str, target: &str, headers: &str) -> Answer {
         let request = format!("{method} {target} HTTP/1.1\r\n{headers}\r\n");
         self.bench.peer_sends(request.as_bytes());
         self.answer(&request)
     }
 
     /// What came in answer to `request`.
-    fn answer(&mut self, request: &str) -> Answer {
+    pub(super) fn answer(&mut self, request: &str) -> Answer {
         let bytes = self.bench.received();
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         let end = end.unwrap_or_else(|| panic!("no answer to {request:?}"));
