@@ -11,7 +11,6 @@ use crate::reactor::{DatagramOptions, ListenerOptions, Reactor, Turn};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
-    admin::Admin,
     hello::Hello,
     tcp_echo::TcpEcho,
     udp_echo::UdpEcho,
@@ -96,10 +95,9 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     let resolver = Resolver::new(settings, hosts, seed);
     let mut reactor = Reactor::new(sys, config.limits, resolver);
     let mut bound = Vec::new();
-    let all = table(config);
     for listener in &config.listeners {
         let how = How::Open(&address(&listener.bind));
-        let opened = serve_listener(&mut reactor, listener, how, &all);
+        let opened = serve_listener(&mut reactor, listener, how, &config.listeners);
         bound.push(opened.map_err(|error| refused(listener, error))?);
     }
     Ok((reactor, bound))
@@ -140,12 +138,6 @@ fn refused(listener: &ListenerConfig, error: io::Error) -> ServeError {
     }
 }
 
-/// Kind and address of each listener, for the page that shows them.
-fn table(config: &Config) -> Vec<(String, String)> {
-    let row = |l: &ListenerConfig| (l.kind.name().to_owned(), l.bind.to_string());
-    config.listeners.iter().map(row).collect()
-}
-
 /// A listener, and the address that it got.
 type Served = (ListenerConfig, Bind);
 
@@ -167,8 +159,8 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
         Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
         Err(error) => log::error!("resolver: it stays as it was: {error}"),
     }
-    let all = table(&next);
-    let table_changed = !same_rows(table(&was.config), all.clone());
+    let all = next.listeners.clone();
+    let others_changed = !look_alike(&was.config.listeners, &all);
     let kept = kept(&was.config.listeners, &next.listeners);
     let old: Vec<Served> = was.config.listeners.into_iter().zip(was.bound).collect();
     let mut gone: Vec<&Served> = Vec::new();
@@ -183,7 +175,7 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
         // The page of a web server without files shows them all.
         let shows_them = matches!(&listener.kind, Kind::Http(http) if http.root.is_none());
         match kept.map(|index| &old[index]) {
-            Some((before, bound)) if *before == listener && !(shows_them && table_changed) => {
+            Some((before, bound)) if *before == listener && !(shows_them && others_changed) => {
                 read_certificates(reactor, &listener, bound);
                 in_force.push((listener, bound.clone()));
             }
@@ -237,11 +229,15 @@ fn kept(old: &[ListenerConfig], next: &[ListenerConfig]) -> Vec<Option<usize>> {
     kept
 }
 
-/// Whether two tables have the same rows, in whatever order.
-fn same_rows(mut one: Vec<(String, String)>, mut other: Vec<(String, String)>) -> bool {
-    one.sort();
-    other.sort();
-    one == other
+/// Whether a page that shows them all shows the same, in whatever order.
+fn look_alike(one: &[ListenerConfig], other: &[ListenerConfig]) -> bool {
+    let shown = |listeners: &[ListenerConfig]| {
+        let row = |l: &ListenerConfig| (l.kind.name(), l.bind.to_string());
+        let mut rows: Vec<_> = listeners.iter().map(row).collect();
+        rows.sort();
+        rows
+    };
+    shown(one) == shown(other)
 }
 
 fn close<S: Sys>(reactor: &mut Reactor<S>, (listener, bound): &Served) {
@@ -257,7 +253,7 @@ fn opened<S: Sys>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
     at: &Bind,
-    all: &[(String, String)],
+    all: &[ListenerConfig],
 ) -> Option<Bind> {
     match serve_listener(reactor, listener, How::Open(at), all) {
         Ok(bound) => {
@@ -276,7 +272,7 @@ fn replaced<S: Sys>(
     reactor: &mut Reactor<S>,
     (before, bound): &Served,
     listener: ListenerConfig,
-    all: &[(String, String)],
+    all: &[ListenerConfig],
 ) -> Served {
     match serve_listener(reactor, &listener, How::Replace(bound), all) {
         Ok(_) => {
@@ -343,7 +339,7 @@ fn serve_listener<S: Sys>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
     how: How<'_>,
-    all: &[(String, String)],
+    all: &[ListenerConfig],
 ) -> io::Result<Bind> {
     match &listener.kind {
         Kind::TcpEcho(config) => stream(reactor, listener, how, TcpEcho::new(config)),
@@ -366,8 +362,9 @@ fn serve_listener<S: Sys>(
             stream(reactor, listener, how, service)
         }
         Kind::Admin(config) => {
-            let started = reactor.sys_mut().wall();
-            stream(reactor, listener, how, Admin::new(config, started))
+            let given = given(all, reactor.sys_mut());
+            let service = Web::admin(config, &given, reactor.sys_mut()).map_err(named)?;
+            stream(reactor, listener, how, service)
         }
         Kind::Upload(config) => {
             let service = Upload::new(config, reactor.sys_mut())?;
@@ -382,12 +379,13 @@ fn serve_listener<S: Sys>(
 }
 
 /// What a web server is told of the process.
-fn given<'a>(listeners: &'a [(String, String)], sys: &mut impl Sys) -> Given<'a> {
+fn given<'a>(listeners: &'a [ListenerConfig], sys: &mut impl Sys) -> Given<'a> {
     let mut id = [0; 4];
     sys.entropy(&mut id);
     Given {
         listeners,
         id: u32::from_ne_bytes(id),
+        started: sys.wall(),
     }
 }
 
@@ -616,7 +614,12 @@ mod tests {
         let mut received = vec![0];
         while received.last() != Some(&200) {
             bench.reactor.turn().expect("a turn");
-            received.push(bench.reactor.metrics().listeners[0].datagrams_in);
+            received.push(
+                bench.reactor.metrics().listeners[0]
+                    .of
+                    .datagrams()
+                    .map_or(0, |datagrams| datagrams.received),
+            );
         }
         received.dedup();
         assert_eq!(received, [0, 2 * Batch::SLOTS as u64, 200]);

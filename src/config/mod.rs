@@ -249,7 +249,8 @@ fn read_listeners(
 
 /// Reads one `[[listener]]`; `None` where its kind is not known.
 fn read_listener(section: &mut Section<'_>, overrides: &Overrides) -> Option<Read> {
-    let kinds = KINDS.map(|row| row.name).join(", ");
+    let kinds: Vec<&str> = KINDS.iter().map(|row| row.name).collect();
+    let kinds = kinds.join(", ");
     let row = section.parsed("kind", &format!("one of {kinds}"), |value| {
         let typed = string(value)?;
         KINDS.iter().find(|row| row.name == typed).ok_or_else(|| {

@@ -4,6 +4,7 @@ use super::*;
 use crate::dns;
 use crate::http::negotiate::Coding;
 use crate::wire::challenge::Handshake;
+use std::net::Ipv6Addr;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -50,8 +51,20 @@ fn without_a_file_every_kind_listens_on_loopback() {
         "admin 127.0.0.1:9090",
     ];
     assert_eq!(lines, expected);
-    for (listener, row) in config.listeners.iter().zip(&KINDS) {
+    for (listener, row) in config.listeners.iter().zip(KINDS) {
         assert_eq!(listener.kind.name(), row.name);
+    }
+}
+
+#[test]
+fn each_kind_has_a_command_that_shows_it_at_work_wherever_it_is() {
+    let config = Config::without_a_file(&Overrides::default()).unwrap();
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 81));
+    for ListenerConfig { kind, .. } in &config.listeners {
+        let at = kind.attempt(&Bind::Tcp(address)).expect("a command");
+        assert!(at.contains("::1 81") != at.contains("//[::1]:81"), "{at}");
+        let at = kind.attempt(&Bind::Unix("/x".into()));
+        assert!(at.is_none_or(|at| at.contains(" unix:/x")));
     }
 }
 

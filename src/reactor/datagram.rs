@@ -21,7 +21,7 @@ use super::ear::Ear;
 use super::session::Context;
 use super::token::Token;
 use crate::limits::Limits;
-use crate::metrics::ListenerMetrics;
+use crate::metrics::{Cause, ListenerMetrics, Metrics, Of};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::sys::{Batch, Sys};
 
@@ -84,7 +84,7 @@ impl<S: Sys> Datagrams<S> {
         &mut self,
         bind: SocketAddr,
         options: &DatagramOptions,
-        service: Box<dyn DatagramService>,
+        (service, counts): (Box<dyn DatagramService>, Of),
         cx: &mut Context<S>,
         limits: &Limits,
     ) -> io::Result<SocketAddr> {
@@ -95,7 +95,9 @@ impl<S: Sys> Datagrams<S> {
             ear: Ear::new(socket, cx.sys.now()),
             bound,
             service,
-            metrics: cx.metrics.enter(&options.name, options.kind, address),
+            metrics: cx
+                .metrics
+                .enter(&options.name, options.kind, address, counts),
             pending: false,
             source_port_min: options.source_port_min,
             sources: Sources::new(options.source_rate_max, limits.rate_sources_max),
@@ -113,11 +115,13 @@ impl<S: Sys> Datagrams<S> {
         bound: SocketAddr,
         options: &DatagramOptions,
         service: Box<dyn DatagramService>,
+        metrics: &mut Metrics,
         limits: &Limits,
     ) {
         let key = self.find(bound);
         let datagram = &mut self.all[key];
         datagram.service = service;
+        metrics.listeners[datagram.metrics].replaced();
         datagram.source_port_min = options.source_port_min;
         datagram.sources = Sources::new(options.source_rate_max, limits.rate_sources_max);
         self.list_answering_ports();
@@ -284,12 +288,12 @@ impl<S: Sys> DatagramSocket<S> {
         };
         self.ear.worked();
         let wall = sys.wall();
+        let mut bytes = 0;
         for slot in 0..received {
             let (from, payload) = batch.datagram_mut(slot);
-            metrics.datagrams_in += 1;
-            metrics.bytes_in += payload.len() as u64;
+            bytes += payload.len();
             if self.sources.exceeded(from.ip(), now) {
-                metrics.dropped_rate += 1;
+                metrics.dropped(Cause::Rate, 1);
                 continue;
             }
             let port = from.port();
@@ -297,7 +301,7 @@ impl<S: Sys> DatagramSocket<S> {
                 .source_port_min
                 .is_some_and(|min| port < min || answering_ports.contains(&port))
             {
-                metrics.dropped_loop += 1;
+                metrics.dropped(Cause::Loop, 1);
                 continue;
             }
             self.service.receive(&mut DatagramIo {
@@ -310,6 +314,7 @@ impl<S: Sys> DatagramSocket<S> {
                 slot,
             });
         }
+        metrics.received(received, bytes);
         send(sys, self.ear.socket(), batch, out, metrics);
         // Fewer than asked for: the socket is drained, the next datagram is a new edge.
         self.pending = received == Batch::SLOTS;
@@ -343,9 +348,8 @@ fn send<S: Sys>(
     }
     let all = batch.unsent(out, 0);
     let unsent = socket.map_or(all, |socket| sys.send_batch(socket, batch, out));
-    metrics.dropped_unsent += unsent.replies as u64;
-    metrics.datagrams_out += (all.replies - unsent.replies) as u64;
-    metrics.bytes_out += (all.bytes - unsent.bytes) as u64;
+    metrics.dropped(Cause::Unsent, unsent.replies);
+    metrics.sent(all.replies - unsent.replies, all.bytes - unsent.bytes);
     out.clear();
 }
 
@@ -434,7 +438,12 @@ mod tests {
                 socket,
                 to,
                 from,
-                metrics: ListenerMetrics::default(),
+                metrics: ListenerMetrics::new(
+                    "echo",
+                    "udp-echo",
+                    to.to_string(),
+                    UdpEcho::counts(),
+                ),
             }
         }
 
@@ -450,7 +459,8 @@ mod tests {
             } = self;
             let served = socket.serve(sys, &mut batch, &mut out, &ports, metrics, now);
             served.expect("a socket that works");
-            (metrics.datagrams_out, metrics.dropped_loop)
+            let datagrams = metrics.of.datagrams().expect("it has datagrams");
+            (datagrams.sent, datagrams.dropped[Cause::Loop as usize])
         }
     }
 

@@ -25,6 +25,7 @@ use super::session::Context;
 use super::tls::Tls;
 use super::token::{self, Token};
 use crate::limits::Limits;
+use crate::metrics::Of;
 use crate::service::Peer;
 use crate::sys::{Bind, PlantedBug, Sys};
 
@@ -117,7 +118,7 @@ impl<S: Sys> Listeners<S> {
         &mut self,
         bind: &Bind,
         backlog: i32,
-        client_first: bool,
+        (client_first, counts): (bool, Of),
         options: ListenerOptions,
         cx: &mut Context<S>,
         host: impl FnOnce(usize) -> usize,
@@ -126,7 +127,7 @@ impl<S: Sys> Listeners<S> {
         let (socket, bound) = cx.sys.listen(bind, backlog, client_first, token)?;
         let metrics = cx
             .metrics
-            .enter(&options.name, options.kind, bound.to_string());
+            .enter(&options.name, options.kind, bound.to_string(), counts);
         self.all.insert(Listener {
             ear: Ear::new(socket, cx.sys.now()),
             host: host(metrics),
@@ -262,9 +263,7 @@ impl<S: Sys> Listeners<S> {
             }
         };
         listener.active += 1;
-        let counted = &mut cx.metrics.listeners[listener.metrics];
-        counted.accepted += 1;
-        counted.active += 1;
+        cx.metrics.listeners[listener.metrics].accepted();
         if !listener.options.serves_while_draining {
             self.first = index + 1; // those have places of their own
         }
@@ -385,7 +384,7 @@ impl<S: Sys> Listener<S> {
         };
         match cx.sys.shed(socket) {
             Ok(()) => {
-                cx.metrics.accepts_shed += 1;
+                cx.metrics.listeners[self.metrics].shed();
                 if let Some(count) = self.shed.count(cx.now) {
                     log::warn!("{self}: out of descriptors, {count} connections closed unserved");
                 }

@@ -47,7 +47,7 @@ use slab::Slab;
 use crate::buffer::Pool;
 use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
-use crate::ending::{Ending, Error, Phase};
+use crate::ending::{Error, Phase};
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::DatagramService;
@@ -157,8 +157,14 @@ impl<S: Sys> Reactor<S> {
     ) -> io::Result<Bind> {
         let (first, backlog) = (T::CLIENT_FIRST, self.limits.backlog);
         let host = |metrics| add_host(&mut self.hosts, service, metrics);
-        self.listeners
-            .open(bind, backlog, first, options, &mut self.cx, host)
+        self.listeners.open(
+            bind,
+            backlog,
+            (first, T::counts()),
+            options,
+            &mut self.cx,
+            host,
+        )
     }
 
     /// Serves the next connections of the listener at `bound` by another service of the same type,
@@ -213,7 +219,8 @@ impl<S: Sys> Reactor<S> {
         options: &DatagramOptions,
         service: T,
     ) -> io::Result<SocketAddr> {
-        let service = Box::new(service);
+        let service: Box<dyn DatagramService> = Box::new(service);
+        let service = (service, T::counts());
         self.datagrams
             .open(bind, options, service, &mut self.cx, &self.limits)
     }
@@ -230,8 +237,9 @@ impl<S: Sys> Reactor<S> {
         service: T,
     ) {
         let service = Box::new(service);
+        let metrics = &mut self.cx.metrics;
         self.datagrams
-            .replace(bound, options, service, &self.limits);
+            .replace(bound, options, service, metrics, &self.limits);
     }
 
     /// Closes the datagram socket at `bound`.
@@ -555,17 +563,7 @@ impl<S: Sys> Reactor<S> {
             self.hosts.remove(session.provenance.host);
         }
         let counted = &mut self.cx.metrics.listeners[session.provenance.metrics];
-        counted.active -= 1;
-        // Where it was closed for a reason, that is why it ended, however the peer took it.
-        match (session.ending, result) {
-            (Ending::TimedOut(phase), _) => counted.timed_out[phase as usize] += 1,
-            (Ending::Refused, _) => counted.ended_refused += 1,
-            (Ending::Done, Ok(())) => counted.ended_ok += 1,
-            (_, Err(Error::TimedOut(phase))) => counted.timed_out[*phase as usize] += 1,
-            (_, Err(Error::Protocol(_) | Error::Refused(_))) => counted.ended_refused += 1,
-            (_, Err(Error::Reset(_))) => counted.ended_reset += 1,
-            (_, Err(Error::Disk(..) | Error::Changed)) => counted.ended_disk += 1,
-        }
+        counted.ended(session.ending, result);
         if let Err(error) = result {
             let level = match error {
                 Error::Disk(..) => log::Level::Error,

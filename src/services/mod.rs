@@ -5,7 +5,6 @@ pub mod bench;
 
 mod seats;
 
-pub mod admin;
 pub mod hello;
 pub mod tcp_echo;
 pub mod udp_echo;
