@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("dns", &[]),
     ("limits.rs", &[]),
     // The contract and what is counted.
-    ("metrics", &["dns", "ending", "wire"]),
+    ("metrics", &["cache", "dns", "ending", "wire"]),
     (
         "service",
         &["buffer", "cache", "disk", "dns", "ending", "metrics"],

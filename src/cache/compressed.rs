@@ -129,10 +129,6 @@ pub enum Answer {
 pub struct Counters {
     /// Forms made.
     pub made: u64,
-    /// Bytes of the contents of which they were made.
-    pub content_bytes: u64,
-    /// Bytes of the forms.
-    pub made_bytes: u64,
     /// Forms that were not worth keeping.
     pub worthless: u64,
     /// Forms not begun for want of room.
@@ -392,8 +388,6 @@ impl<W: Copy + PartialEq> Compressed<W> {
             return State::Lost;
         }
         self.counters.made += 1;
-        self.counters.content_bytes += len;
-        self.counters.made_bytes += coded.len() as u64;
         State::Made(coded.into())
     }
 

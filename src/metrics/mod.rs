@@ -74,6 +74,13 @@ impl<'a> Counted<'a> {
         self.web().log_lines_dropped += lines;
     }
 
+    /// An answer was sent in a form that is so much shorter than its content.
+    pub fn compressed(&mut self, bytes_saved: u64) {
+        let web = self.web();
+        web.compressed += 1;
+        web.compressed_bytes_saved += bytes_saved;
+    }
+
     /// A file of `bytes` was uploaded whole.
     pub fn stored(&mut self, bytes: u64) {
         match &mut self.all.listeners[self.listener].of {
@@ -275,6 +282,10 @@ pub struct WebMetrics {
     pub log_lines: u64,
     /// Lines of its access log that were dropped because they could not be written.
     pub log_lines_dropped: u64,
+    /// Answers sent in a form that was compressed on the way.
+    pub compressed: u64,
+    /// Bytes that those were shorter than their contents.
+    pub compressed_bytes_saved: u64,
 }
 
 /// A receiver of files.

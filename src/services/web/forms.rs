@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::reply::Reply;
+use super::reply::{Answered, Reply};
 use crate::cache::compressed::{Answer, Compressed, Form, Source};
 use crate::config::CompressConfig;
+use crate::http::Status;
 use crate::http::compress::is_compressible;
 use crate::http::head::{Headers, put_header};
 use crate::http::negotiate::{AcceptedCodings, Coding};
@@ -110,6 +111,15 @@ pub(super) fn choose(available: impl Iterator<Item = Coding>, headers: &Headers<
     }
     let chosen = AcceptedCodings::parse(headers).choose(&places);
     chosen.unwrap_or(Coding::Identity)
+}
+
+/// Counts what was just answered with a form of a content of `len` bytes, if it was the whole of it.
+pub(super) fn count(form: &[u8], len: u64, reply: &mut Reply<'_, '_>) {
+    let form_bytes = form.len() as u64;
+    let whole = |sent: &Answered| sent.status == Status::OK && sent.body_bytes == form_bytes;
+    if reply.sent.as_ref().is_some_and(whole) {
+        reply.cx.counted.compressed(len - form_bytes);
+    }
 }
 
 /// `Content-Encoding` as a line, where there is one.

@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::files::Progress;
-use super::forms::{Forms, put_coding};
+use super::forms::{self, Forms, put_coding};
 use super::html::Html;
 use super::reply::{Refusal, Reply};
 use crate::config::{CompressConfig, ListenerConfig};
 use crate::http::Status;
 use crate::http::head::{RequestHead, put_head_end, put_header, put_header_number};
+use crate::http::negotiate::Coding;
 use crate::http::path::SafePath;
 
 const HELLO: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Hello</title>\n\
@@ -98,6 +99,9 @@ impl Pages {
         put_head_end(answer);
         if reply.send(body_bytes) {
             reply.put(&chosen.body);
+        }
+        if chosen.coding != Coding::Identity {
+            forms::count(&chosen.body, page.text.len() as u64, reply);
         }
         Ok(Progress::Answered)
     }

@@ -66,6 +66,10 @@ fn a_client_gets_the_coding_that_it_likes_best() {
             assert_eq!(head.headers, answer.headers, "{accepted}");
         }
         assert_eq!(s.bench.compressed.counters().made, 3, "each is made once");
+        let counted = s.bench.metrics.listeners[0].of.web().expect("a web server");
+        assert_eq!(counted.compressed, 3, "a HEAD brings no body");
+        let saved = counted.compressed_bytes_saved as usize;
+        assert!((len..3 * len).contains(&saved), "{saved} of 3 times {len}");
     }
 }
 

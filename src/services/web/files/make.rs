@@ -239,7 +239,10 @@ impl Made {
         if known.is_none() {
             self.formed.push((coding, plain.formed(coding, &form)));
         }
-        self.formed[place].1.put(&Body::Form(form), head, reply)
+        let (len, body) = (plain.body_bytes, Body::Form(Rc::clone(&form)));
+        let result = self.formed[place].1.put(&body, head, reply);
+        forms::count(&form, len, reply);
+        result
     }
 
     /// Answers with the file as the body of an error.

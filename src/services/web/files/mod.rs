@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::forms::{Forms, put_coding, tag_of};
+use super::forms::{self, Forms, put_coding, tag_of};
 use super::reply::{Refusal, Reply};
 use crate::cache::files::{FileCache, Limits, Witness};
 use crate::config::FilesConfig;
@@ -433,6 +433,9 @@ fn put_listing(
     if reply.send(body_bytes) {
         let (body, pool) = (&chosen.body, &mut *reply.cx.pool);
         reply.tx.put_shared(body, 0..body.len(), pool);
+    }
+    if chosen.coding != Coding::Identity {
+        forms::count(&chosen.body, page.text.len() as u64, reply);
     }
     Ok(Progress::Answered)
 }
