@@ -5,9 +5,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig, TlsFiles};
+use crate::config::{
+    self, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig, TlsConfig, Weight,
+};
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
-use crate::reactor::{DatagramOptions, ListenerOptions, Reactor, Turn};
+use crate::http::plain;
+use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions, Turn};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
@@ -65,6 +68,7 @@ pub fn serve<E: fmt::Display>(
         Err(error) => log::warn!("the limit of descriptors stays as it is: {error}"),
     }
     let sys = Unix::new(true).map_err(ServeError::System)?;
+    tell(&config.remarks);
     let (mut reactor, bound) = open(sys, &config)?;
     announce(&config, &bound).map_err(ServeError::System)?;
     let mut in_force = InForce { config, bound };
@@ -154,6 +158,7 @@ pub struct InForce {
 /// next connections of those that changed as they now are. A session keeps the configuration that it began with. A listener
 /// that cannot be as it should stays as it was, and the log says why. What is now in force.
 pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) -> InForce {
+    tell(&next.remarks);
     reactor.set_limits(next.limits);
     match resolver_settings(&next.resolver) {
         Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
@@ -171,12 +176,17 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
         }
     }
     let (mut in_force, mut new, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-    for (listener, kept) in next.listeners.drain(..).zip(kept) {
+    for (mut listener, kept) in next.listeners.drain(..).zip(kept) {
+        if let Some(index) = kept
+            && listener.keep(&old[index].0)
+        {
+            log::warn!("{}: an old certificate stays in use", listener.name);
+        }
         // The page of a web server without files shows them all.
         let shows_them = matches!(&listener.kind, Kind::Http(http) if http.root.is_none());
         match kept.map(|index| &old[index]) {
             Some((before, bound)) if *before == listener && !(shows_them && others_changed) => {
-                read_certificates(reactor, &listener, bound);
+                renew_certificates(reactor, &listener, bound);
                 in_force.push((listener, bound.clone()));
             }
             Some(before) => in_force.push(replaced(reactor, before, listener, &all)),
@@ -227,6 +237,16 @@ fn kept(old: &[ListenerConfig], next: &[ListenerConfig]) -> Vec<Option<usize>> {
         }
     }
     kept
+}
+
+/// Logs what is wrong with a configuration that is used all the same.
+fn tell(remarks: &Problems) {
+    for problem in &remarks.0 {
+        match problem.weight {
+            Weight::Warning => log::warn!("{problem}"),
+            Weight::BadFile | Weight::Wrong => log::error!("{problem}"),
+        }
+    }
 }
 
 /// Whether a page that shows them all shows the same, in whatever order.
@@ -286,27 +306,32 @@ fn replaced<S: Sys>(
     }
 }
 
-fn tls_files(listener: &ListenerConfig) -> Option<&TlsFiles> {
-    match &listener.kind {
-        Kind::Http(http) => http.tls.as_ref(),
-        _ => None,
+/// Lets a listener that is configured as before use what its certificate files hold now.
+/// Connections that are open keep what they began with.
+fn renew_certificates<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig, bound: &Bind) {
+    match listener.kind.tls().map(TlsConfig::by_name) {
+        None => {}
+        Some(Ok(certificates)) => {
+            reactor.set_certificates(bound, Arc::new(certificates));
+            log::info!("{} at {bound}: certificates read again", listener.name);
+        }
+        Some(Err(error)) => log::error!("{} at {bound}: {error}", listener.name),
     }
 }
 
-/// Reads the certificates of a listener again, which may be others under the same names. Connections that are open keep
-/// theirs, and so does the listener if the files cannot be used.
-fn read_certificates<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig, bound: &Bind) {
-    let name = &listener.name;
-    match tls_files(listener).map(TlsFiles::load) {
-        None => {}
-        Some(Ok(tls)) => {
-            reactor.set_tls(bound, Arc::new(tls));
-            log::info!("{name} at {bound}: certificate read again");
-        }
-        Some(Err(error)) => {
-            log::error!("{name} at {bound}: the old certificate stays: {error}");
-        }
-    }
+/// TLS of a listener, if it is to speak it.
+fn tls_options(listener: &ListenerConfig) -> io::Result<Option<TlsOptions>> {
+    let Some(tls) = listener.kind.tls() else {
+        return Ok(None);
+    };
+    let certificates = tls.by_name().map_err(io::Error::other)?;
+    let (protocols, plain): (&[&[u8]], _) = match listener.kind.is_http() {
+        true => (&[b"http/1.1"], Some(plain::answer as PlainAnswer)),
+        false => (&[], None),
+    };
+    let config = certificates.server(protocols).map_err(io::Error::other)?;
+    let config = Arc::new(config);
+    Ok(Some(TlsOptions { config, plain }))
 }
 
 /// What a listener's service is given.
@@ -399,14 +424,12 @@ fn stream<S: Sys, T: Service + 'static>(
     how: How<'_>,
     service: T,
 ) -> io::Result<Bind> {
-    let tls = tls_files(listener).map(TlsFiles::load).transpose();
-    let tls = tls.map_err(io::Error::other)?.map(Arc::new);
     let options = ListenerOptions {
         name: listener.name.clone(),
         kind: listener.kind.name(),
         connections_max: listener.kind.connections_max().unwrap_or(usize::MAX),
         serves_while_draining: matches!(listener.kind, Kind::Admin(_)),
-        tls,
+        tls: tls_options(listener)?,
     };
     match how {
         How::Open(at) => reactor.listen(at, options, service),

@@ -14,8 +14,8 @@ const BYTES: RangeInclusive<u64> = 0..=64 << 20;
 /// Compression on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompressConfig {
-    /// The codings that are made; none, and nothing is compressed. Key `compress` (`true` for br,
-    /// zstd and gzip, a name or a list of names), default false.
+    /// The codings that are made, the preferred first; none, and nothing is compressed. Key
+    /// `compress` (`true` for zstd, br and gzip, a name or a list of names), default false.
     pub codings: Vec<Coding>,
     /// Bytes of the smallest file that is compressed. Key `min_compress_bytes`, default 1 KiB.
     pub bytes_min: u64,
@@ -37,14 +37,16 @@ impl Default for CompressConfig {
     }
 }
 
-/// The codings that can be made.
-const CODINGS: [Coding; 3] = [Coding::Br, Coding::Zstd, Coding::Gzip];
+/// The codings that can be made, in the order in which they are preferred unless the file says
+/// otherwise: at the levels of [`crate::http::compress`] zstd makes about as little as br of most
+/// contents, in less than half the time.
+const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Br, Coding::Gzip];
 
 impl CompressConfig {
     /// Reads the keys.
     pub(super) fn read(section: &mut Section<'_>) -> CompressConfig {
         let mut config = CompressConfig::default();
-        let expected = r#"true, false, or any of "br", "zstd" and "gzip""#;
+        let expected = r#"true, false, or any of "zstd", "br" and "gzip""#;
         let flag = section.parsed("compress", expected, |value| match value {
             DeValue::Boolean(true) => Ok(Some(CODINGS.to_vec())),
             DeValue::Boolean(false) => Ok(Some(Vec::new())),

@@ -401,7 +401,7 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
     for (line, codings) in [
         ("", &[][..]),
         ("compress = false", &[]),
-        ("compress = true", &[Coding::Br, Coding::Zstd, Coding::Gzip]),
+        ("compress = true", &[Coding::Zstd, Coding::Br, Coding::Gzip]),
         ("compress = 'gzip'", &[Coding::Gzip]),
         ("compress = ['zstd', 'br']", &[Coding::Zstd, Coding::Br]),
     ] {

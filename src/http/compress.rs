@@ -5,8 +5,8 @@
 //! Rules:
 //! 1. Each piece is coded to its end before the next is taken: an encoder that is left to gather
 //!    input puts off the work of many pieces until one call does it all.
-//! 2. The levels are made for what is compressed once and sent often: each takes about as long as
-//!    the others for a byte, so that bytes are a measure of time for all of them.
+//! 2. The levels are for what is compressed once and sent often. None takes much longer than the
+//!    others for a byte, so that bytes are a measure of time for all of them.
 //!
 //! What a level brings and costs, on web pages, scripts, JSON and logs in pieces of 16 KiB (one
 //! core at about 3 GHz):

@@ -18,11 +18,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
+use rustls::server::ResolvesServerCert;
 use slab::Slab;
 
 use super::ear::Ear;
 use super::session::Context;
-use super::tls::Tls;
+use super::tls::{Tls, TlsOptions};
 use super::token::{self, Token};
 use crate::limits::Limits;
 use crate::metrics::Of;
@@ -52,8 +53,8 @@ pub struct ListenerOptions {
     pub connections_max: usize,
     /// It goes on accepting while the process drains: for health checks.
     pub serves_while_draining: bool,
-    /// The certificates of a listener that speaks TLS.
-    pub tls: Option<Arc<ServerConfig>>,
+    /// For a listener that speaks TLS.
+    pub tls: Option<TlsOptions>,
 }
 
 /// All listeners.
@@ -161,13 +162,18 @@ impl<S: Sys> Listeners<S> {
         std::mem::replace(&mut listener.host, host)
     }
 
-    /// Other certificates for the next connections.
+    /// Other certificates for the next connections, if TLS is spoken there. Sessions of before can
+    /// be resumed.
     ///
     /// # Panics
     /// If nothing listens at `bound`.
-    pub(super) fn set_tls(&mut self, bound: &Bind, tls: Arc<ServerConfig>) {
+    pub(super) fn set_certificates(&mut self, bound: &Bind, which: Arc<dyn ResolvesServerCert>) {
         let index = self.find(bound);
-        self.all[index].options.tls = Some(tls);
+        if let Some(tls) = &mut self.all[index].options.tls {
+            let mut config = ServerConfig::clone(&tls.config);
+            config.cert_resolver = which;
+            tls.config = Arc::new(config);
+        }
     }
 
     /// Stops listening; who served it.

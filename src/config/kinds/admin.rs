@@ -20,6 +20,7 @@ impl Default for AdminConfig {
             http: HttpConfig {
                 stream: StreamConfig {
                     connections_max: 256,
+                    ..StreamConfig::default()
                 },
                 ..HttpConfig::default()
             },

@@ -14,6 +14,7 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
 use super::section::{Section, string};
+use super::tls::TlsConfig;
 use super::value::Bind;
 use crate::http::target::{Authority, Host};
 
@@ -97,6 +98,29 @@ impl Kind {
             Keys::Stream(keys) => Some(keys),
             Keys::Datagram(_) => None,
         }
+    }
+
+    /// The same, to be changed.
+    pub fn stream_mut(&mut self) -> Option<&mut StreamConfig> {
+        match self {
+            Kind::TcpEcho(config) => Some(&mut config.stream),
+            Kind::Hello(config) => Some(&mut config.stream),
+            Kind::Http(config) => Some(&mut config.stream),
+            Kind::Proxy(config) => Some(&mut config.http.stream),
+            Kind::Upload(config) => Some(&mut config.stream),
+            Kind::Admin(config) => Some(&mut config.http.stream),
+            Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_) => None,
+        }
+    }
+
+    /// What TLS needs, where it is spoken.
+    pub fn tls(&self) -> Option<&TlsConfig> {
+        self.stream()?.tls.as_ref()
+    }
+
+    /// Whether it is spoken in HTTP.
+    pub fn is_http(&self) -> bool {
+        matches!(self, Kind::Http(_) | Kind::Proxy(_) | Kind::Admin(_))
     }
 
     /// The keys of a kind over datagrams.
@@ -191,12 +215,15 @@ pub struct StreamConfig {
     /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`]; of an admin
     /// listener 256.
     pub connections_max: usize,
+    /// The certificates, where TLS is spoken. Key `tls`, default none.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Default for StreamConfig {
     fn default() -> StreamConfig {
         StreamConfig {
             connections_max: CONNECTIONS_MAX,
+            tls: None,
         }
     }
 }
@@ -205,6 +232,7 @@ impl StreamConfig {
     /// Reads these keys.
     fn read(&mut self, section: &mut Section<'_>) {
         section.count("max_connections", CONNECTIONS, &mut self.connections_max);
+        self.tls = TlsConfig::read(section);
     }
 }
 

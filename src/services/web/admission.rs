@@ -72,6 +72,7 @@ mod tests {
         Admission::new(&HttpConfig {
             stream: StreamConfig {
                 connections_max: in_all,
+                ..StreamConfig::default()
             },
             connections_per_address_max: NonZeroU32::new(per_address),
             ..HttpConfig::default()

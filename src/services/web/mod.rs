@@ -66,12 +66,15 @@ use files::Progress;
 use pages::Pages;
 use proxy::{Forward, Outcome, Proxy, Sender};
 use reply::{Refusal, Reply, Writer};
-use sites::{Content, Place, Site, Sites};
+use sites::{Content, Site, Sites};
 
 /// What an answer of our own may need at once in the send queue, besides a small file's bytes: a head of known lines, and a
 /// text that names at most one host, one address and one target.
 const ANSWER_BYTES: usize = 2 * 1024;
 const PROXY_ANSWER_BYTES: usize = 12 * 1024;
+
+/// Which of the listener's sites.
+type Place = usize;
 
 /// The web server of a listener.
 pub struct Web {
@@ -699,7 +702,7 @@ fn objection(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
     // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section 7.4).
     if let Target::Absolute { scheme, .. } = head.target
         && !scheme.eq_ignore_ascii_case("http")
-        && !(scheme.eq_ignore_ascii_case("https") && config.tls.is_some())
+        && !(scheme.eq_ignore_ascii_case("https") && config.stream.tls.is_some())
     {
         let text = "this listener has no resources of this scheme";
         return Some(Refusal::new(Status::MISDIRECTED_REQUEST, text));
