@@ -93,6 +93,11 @@ impl Metrics {
         key
     }
 
+    /// The counters stay until one more leaves.
+    pub fn stay(&mut self, key: usize) {
+        self.listeners[key].users += 1;
+    }
+
     /// A listener is gone, and its counters with it, unless another one counts there.
     pub fn leave(&mut self, key: usize) {
         self.listeners[key].users -= 1;

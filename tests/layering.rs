@@ -45,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "serve.rs",
         &["config", "dns", "reactor", "service", "services", "sys"],
     ),
+    ("serve", &["config", "reactor", "sys"]),
     ("lib.rs", &[]),
     ("manual.rs", &[]),
     ("main.rs", &[]),

@@ -68,6 +68,14 @@ impl<'t> Section<'t> {
             .map_or(self.header.clone(), Spanned::span)
     }
 
+    /// Where each entry of a list stands; one value that is no list is an entry.
+    pub(super) fn entry_spans(&self, key: &str) -> Vec<Range<usize>> {
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Array(entries)) => entries.iter().map(Spanned::span).collect(),
+            _ => vec![self.span(key)],
+        }
+    }
+
     /// Whether the table has this key.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)

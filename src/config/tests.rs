@@ -29,13 +29,107 @@ fn kind(lines: &str) -> Kind {
     listeners.remove(0).kind
 }
 
+/// The addresses of a listener.
+fn addresses(listener: &ListenerConfig) -> String {
+    let all: Vec<String> = listener.bind.iter().map(Bind::to_string).collect();
+    all.join(" ")
+}
+
+#[test]
+fn a_listener_has_one_address_or_several() {
+    let bound = |kind: &str, bind: &str| {
+        let config = parse(&format!("[[listener]]\nkind = '{kind}'\nbind = {bind}\n"));
+        addresses(
+            &config
+                .unwrap_or_else(|problems| panic!("{problems}"))
+                .listeners[0],
+        )
+    };
+    let two = "['127.0.0.1:80', '[::1]:80']";
+    assert_eq!(bound("http", two), "127.0.0.1:80 [::1]:80");
+    assert_eq!(bound("udp-echo", two), "127.0.0.1:80 [::1]:80");
+    assert_eq!(bound("hello", "'*:80'"), "[::]:80");
+    assert_eq!(
+        bound("hello", "['unix:x', '*:0', '*:0']"),
+        "unix:conf/x [::]:0 [::]:0"
+    );
+    for (bind, expected) in [
+        ("[]", "3:8: `bind` is empty"),
+        ("7", "3:8: `bind` is an integer"),
+        (
+            "['127.0.0.1:1',\n  '127.0.0.1']",
+            "4:3: an entry of `bind` is \"127.0.0.1\", without a port",
+        ),
+        ("'*:'", "3:8: `bind` is \"*:\", without a proper port"),
+        ("'*:+7'", "3:8: `bind` is \"*:+7\", without a proper port"),
+        (
+            "'*:65536'",
+            "3:8: `bind` is \"*:65536\", without a proper port",
+        ),
+        ("'*'", "3:8: `bind` is \"*\", not an IP address with a port"),
+        (
+            "['*:1', 'unix:x']",
+            "3:16: an entry of `bind` is \"unix:x\", a Unix socket",
+        ),
+    ] {
+        let wrong = problems(&format!("[[listener]]\nkind = 'udp-echo'\nbind = {bind}\n"));
+        assert!(
+            wrong.starts_with(&format!("conf/x.toml:{expected}")),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn addresses_that_are_in_each_others_way_are_told() {
+    let two = |one: &str, other: &str| {
+        format!("[[listener]]\nkind = 'http'\nbind = ['{one}',\n  '{other}']\n")
+    };
+    for (one, other) in [
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+        ("[::]:80", "0.0.0.0:80"),
+        ("*:80", "0.0.0.0:80"),
+        ("*:80", "[::]:80"),
+        ("*:80", "127.0.0.1:80"),
+        ("*:80", "[::1]:80"),
+        ("0.0.0.0:80", "10.1.2.3:80"),
+        ("unix:x", "unix:./x"),
+    ] {
+        for (one, other) in [(one, other), (other, one)] {
+            let wrong = problems(&two(one, other));
+            let taken = wrong.starts_with("conf/x.toml:4:3: the address ")
+                && wrong.contains("listener \"http\" (line 3)");
+            assert!(taken, "{one} {other}: {wrong}");
+        }
+    }
+    for (one, other) in [
+        ("*:0", "*:0"),
+        ("127.0.0.1:80", "[::1]:80"),
+        ("0.0.0.0:80", "[::1]:80"),
+        ("*:80", "127.0.0.1:81"),
+        ("unix:x", "unix:y"),
+    ] {
+        parse(&two(one, other)).unwrap_or_else(|problems| panic!("{one} {other}: {problems}"));
+    }
+    // Two listeners, and the same port over TCP and UDP.
+    let wrong = problems(
+        "[[listener]]\nkind = 'hello'\nbind = ['127.0.0.1:1', '*:2']\n\
+         [[listener]]\nkind = 'http'\nbind = '127.0.0.1:2'\n\
+         [[listener]]\nkind = 'udp-echo'\nbind = '127.0.0.1:2'\n",
+    );
+    let expected = "conf/x.toml:6:8: the address 127.0.0.1:2 is taken by [::]:2 of listener \"hello\" \
+                    (line 3); expected another `bind`";
+    assert_eq!(wrong, expected);
+}
+
 #[test]
 fn without_a_file_every_kind_listens_on_loopback() {
     let config = Config::without_a_file(&Overrides::default()).unwrap();
     let lines: Vec<String> = config
         .listeners
         .iter()
-        .map(|listener| format!("{} {}", listener.name, listener.bind))
+        .map(|listener| format!("{} {}", listener.name, addresses(listener)))
         .collect();
     let expected = [
         "tcp-echo 127.0.0.1:12000",
@@ -98,14 +192,18 @@ fn a_file_without_a_listener_is_a_mistake() {
 #[test]
 fn overrides_win_over_the_file() {
     let text = "[[listener]]\nkind = 'http'\nbind = '127.0.0.1:81'\nroot = 'a'\n\
-                [[listener]]\nkind = 'hello'\nbind = 'unix:x.sock'\n";
+                [[listener]]\nkind = 'hello'\nbind = 'unix:x.sock'\n\
+                [[listener]]\nkind = 'hello'\nname = 'two'\n\
+                bind = ['127.0.0.1:1', '[::1]:1', '127.0.0.1:2', 'unix:y', '*:0', '127.0.0.1:0']\n";
     let overrides = Overrides {
         bind: Some("::1".parse().unwrap()),
         root: Some(PathBuf::from("b")),
     };
     let config = Config::parse(text, Path::new("conf/x.toml"), &overrides).unwrap();
-    assert_eq!(config.listeners[0].bind.to_string(), "[::1]:81");
-    assert_eq!(config.listeners[1].bind.to_string(), "unix:conf/x.sock");
+    assert_eq!(addresses(&config.listeners[0]), "[::1]:81");
+    assert_eq!(addresses(&config.listeners[1]), "unix:conf/x.sock");
+    let moved = "[::1]:1 [::1]:2 unix:conf/y [::1]:0 [::1]:0";
+    assert_eq!(addresses(&config.listeners[2]), moved);
     match &config.listeners[0].kind {
         Kind::Http(http) => assert_eq!(http.root.as_deref(), Some(Path::new("b"))),
         other => panic!("{other:?}"),

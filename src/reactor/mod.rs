@@ -55,7 +55,7 @@ pub use datagram::DatagramOptions;
 use datagram::Datagrams;
 use host::{Host, Hosted};
 pub use listeners::ListenerOptions;
-use listeners::{Accepted, Listeners};
+use listeners::{Accepted, Left, Listeners};
 use names::Names;
 use session::{Context, Outcome, Provenance, Session, SessionLimits};
 use timer::{Tick, Timers};
@@ -75,7 +75,7 @@ pub enum Turn {
 /// A service and its sessions: it stays as long as it has any, or a listener for more.
 struct Serving {
     host: Box<dyn Host>,
-    /// The place of its listener in the metrics.
+    /// A place in the metrics: that of one of its listener's sockets.
     metrics: usize,
     sessions: usize,
     /// No listener brings it sessions any more.
@@ -160,7 +160,20 @@ impl<S: Sys> Reactor<S> {
             .open(bind, backlog, first, options, &mut self.cx, host)
     }
 
-    /// Serves the next connections of the listener at `bound` by another service of the same type,
+    /// Lets the listener at `beside` listen on `bind` as well; the address that it got.
+    ///
+    /// # Errors
+    /// Those of `bind(2)` and `listen(2)`.
+    ///
+    /// # Panics
+    /// If nothing listens at `beside`.
+    pub fn listen_beside(&mut self, beside: &Bind, bind: &Bind) -> io::Result<Bind> {
+        let backlog = self.limits.backlog;
+        self.listeners
+            .open_beside(beside, bind, backlog, &mut self.cx)
+    }
+
+    /// Serves the next connections of the listener at `bound`, at all its addresses, by another service of the same type,
     /// with other options; sessions stay with the service that they began with. Its name and kind
     /// are what they were.
     ///
@@ -185,20 +198,25 @@ impl<S: Sys> Reactor<S> {
         self.listeners.set_tls(bound, tls);
     }
 
-    /// Stops listening at `bound`. Sessions go on to their end.
+    /// Stops listening at `bound`. Sessions go on to their end, and so do the other addresses of the listener.
     ///
     /// # Panics
     /// If nothing listens there.
     pub fn unlisten(&mut self, bound: &Bind) {
-        let host = self.listeners.close(bound, &mut self.cx);
-        self.retire(host);
+        match self.listeners.close(bound, &mut self.cx) {
+            Left::Nothing { host } => self.retire(host),
+            Left::Others { host, metrics } => self.hosts[host].metrics = metrics,
+        }
     }
 
-    /// Lets a service go when its last session has ended.
+    /// Lets a service go when its last session has ended. Until then there is a place where it counts.
     fn retire(&mut self, host: usize) {
-        self.hosts[host].retired = true;
-        if self.hosts[host].sessions == 0 {
+        let serving = &mut self.hosts[host];
+        serving.retired = true;
+        if serving.sessions == 0 {
             self.hosts.remove(host);
+        } else {
+            self.cx.metrics.stay(serving.metrics);
         }
     }
 
@@ -479,7 +497,7 @@ impl<S: Sys> Reactor<S> {
         let serving = &mut self.hosts[accepted.host];
         serving.sessions += 1;
         let provenance = Provenance {
-            listener: accepted.listener,
+            socket: accepted.socket,
             host: accepted.host,
             metrics: accepted.metrics,
             conn: serving.host.accept(&accepted.peer, self.cx.now),
@@ -545,7 +563,7 @@ impl<S: Sys> Reactor<S> {
     /// Ends a session: its service, its sockets, its pages, its place.
     fn remove(&mut self, index: usize, result: &Result<(), Error>) {
         let session = self.sessions.remove(index);
-        let listener = session.provenance.listener;
+        let socket = session.provenance.socket;
         let serving = &mut self.hosts[session.provenance.host];
         serving.sessions -= 1;
         serving.host.ended(
@@ -553,7 +571,8 @@ impl<S: Sys> Reactor<S> {
             &mut self.cx.of(session.provenance.metrics),
         );
         if serving.retired && serving.sessions == 0 {
-            self.hosts.remove(session.provenance.host);
+            let serving = self.hosts.remove(session.provenance.host);
+            self.cx.metrics.leave(serving.metrics);
         }
         let counted = &mut self.cx.metrics.listeners[session.provenance.metrics];
         counted.active -= 1;
@@ -573,10 +592,10 @@ impl<S: Sys> Reactor<S> {
                 Error::Protocol(_) | Error::Refused(_) | Error::Changed => log::Level::Info,
                 Error::TimedOut(_) | Error::Reset(_) => log::Level::Debug,
             };
-            let (name, peer) = (self.listeners.name(listener), &session.provenance.peer);
+            let (name, peer) = (self.listeners.name(socket), &session.provenance.peer);
             log::log!(level, "{name}, {peer}: {error}");
         }
-        self.listeners.session_ended(listener, &mut self.cx);
+        self.listeners.session_ended(socket, &mut self.cx);
         session.dismantle(result.is_err(), &mut self.cx);
     }
 
@@ -609,7 +628,7 @@ impl<S: Sys> Reactor<S> {
             page_bytes_kept: self.cx.pool.bytes_kept(),
             page_bytes_max: self.limits.page_bytes_max,
             sockets: self.sessions.len()
-                + self.listeners.sockets()
+                + self.listeners.open_sockets()
                 + self.datagrams.sockets()
                 + self.names.sockets(),
         };

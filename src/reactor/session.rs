@@ -147,8 +147,8 @@ pub(crate) enum Outcome {
 /// Where a session came from.
 #[derive(Debug)]
 pub(crate) struct Provenance {
-    /// The number of its listener.
-    pub(crate) listener: usize,
+    /// The place of the listening socket that it came by.
+    pub(crate) socket: usize,
     /// Who serves it: the listener's service when it began.
     pub(crate) host: usize,
     /// Its place in the metrics.

@@ -244,7 +244,7 @@ pub struct Event {
 }
 
 /// What the process was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
     /// SIGTERM or SIGINT: end in good order; a second one ends at once.
     Terminate,

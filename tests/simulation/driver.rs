@@ -97,11 +97,11 @@ impl Setting<'_> {
         );
         ListenerConfig {
             name: name.to_owned(),
-            bind: if datagrams {
+            bind: vec![if datagrams {
                 ConfigBind::Udp(address)
             } else {
                 ConfigBind::Tcp(address)
-            },
+            }],
             kind,
         }
     }
