@@ -54,7 +54,7 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
         let shown_changed = shows_them && table_changed;
         match kept {
             Some((before, gone)) => {
-                in_force.push(before.become_like(listener, gone, shown_changed, reactor, &all));
+                in_force.push(before.become_like(listener, &gone, shown_changed, reactor, &all));
             }
             None => {
                 new.push((listener.name.clone(), listener.kind.name()));
@@ -67,19 +67,32 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
             }
         }
     }
-    for listener in refused {
-        let like = |name: &str, kind| (name, kind) == (&*listener.name, listener.kind.name());
-        let is_like = |served: &&Served| like(&served.listener.name, served.listener.kind.name());
-        let mut moved = gone.iter().filter(is_like);
-        let news = new.iter().filter(|(name, kind)| like(name, kind)).count();
-        // One of its name went and this one came: it was to move, and stays where it was.
-        if let (Some(before), None, 1) = (moved.next(), moved.next(), news) {
-            let mut served = Served::nowhere(before.listener.clone());
-            served.open_at(&before.at, reactor, &all);
-            in_force.extend((!served.at.is_empty()).then_some(served));
-        }
+    for listener in &refused {
+        in_force.extend(where_it_was(listener, &new, &gone, reactor, &all));
     }
     InForce::of(in_force, next)
+}
+
+/// A new listener cannot be opened. Where one of its name went and it alone came, it was to move: that one stays where it
+/// was.
+fn where_it_was<S: Sys>(
+    listener: &ListenerConfig,
+    new: &[(String, &str)],
+    gone: &[Served],
+    reactor: &mut Reactor<S>,
+    all: &[(String, String)],
+) -> Option<Served> {
+    let like = |name: &str, kind: &str| (name, kind) == (&*listener.name, listener.kind.name());
+    let mut moved = gone
+        .iter()
+        .filter(|s| like(&s.listener.name, s.listener.kind.name()));
+    let news = new.iter().filter(|(name, kind)| like(name, kind)).count();
+    let (Some(before), None, 1) = (moved.next(), moved.next(), news) else {
+        return None;
+    };
+    let mut served = Served::nowhere(before.listener.clone());
+    served.open_at(&before.at, reactor, all);
+    (!served.at.is_empty()).then_some(served)
 }
 
 impl InForce {
@@ -137,7 +150,7 @@ impl Served {
     fn become_like<S: Sys>(
         mut self,
         listener: ListenerConfig,
-        gone: Vec<Bound>,
+        gone: &[Bound],
         shown_changed: bool,
         reactor: &mut Reactor<S>,
         all: &[(String, String)],
@@ -148,12 +161,12 @@ impl Served {
             read_certificates(reactor, &listener, bound);
         } else if let Err(error) = self.replace(&listener, reactor, all) {
             log::error!("{}", refused(&listener, bind, error));
-            self.open_at(&gone, reactor, all);
+            self.open_at(gone, reactor, all);
             return self;
         }
         self.listener = listener;
         if !self.open(reactor, all) {
-            self.open_at(&gone, reactor, all);
+            self.open_at(gone, reactor, all);
         }
         self
     }
