@@ -145,6 +145,8 @@ pub struct ListenerMetrics {
     pub failures: u64,
     /// Connections accepted.
     pub accepted: u64,
+    /// Connections closed before a service saw them, in the order of [`Bar::ALL`].
+    pub barred: [u64; Bar::ALL.len()],
     /// Sessions open now.
     pub active: u64,
     /// Sessions that were done when they ended.
@@ -167,6 +169,8 @@ pub struct ListenerMetrics {
     pub datagrams_in: u64,
     /// Datagrams answered.
     pub datagrams_out: u64,
+    /// Datagrams dropped because their source may not come.
+    pub dropped_deny: u64,
     /// Datagrams dropped because their source sent more than `source_rate_max`.
     pub dropped_rate: u64,
     /// Datagrams dropped because what sent them may answer the answer.
@@ -181,6 +185,34 @@ pub struct ListenerMetrics {
     pub dropped_full: u64,
     /// What a heartbeat listener knows of its senders.
     pub heartbeat: HeartbeatMetrics,
+}
+
+/// What keeps a connection from its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bar {
+    /// Its address is denied, or not among those that are allowed.
+    Deny,
+    /// Its address has as many connections at this listener as it may.
+    PerAddress,
+    /// Its address has as many connections at all listeners together as it may.
+    PerAddressInAll,
+    /// Its address had too many connections in a short time.
+    Rate,
+}
+
+impl Bar {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Bar; 4] = [Bar::Deny, Bar::PerAddress, Bar::PerAddressInAll, Bar::Rate];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Bar::Deny => "deny",
+            Bar::PerAddress => "per_address",
+            Bar::PerAddressInAll => "per_address_in_all",
+            Bar::Rate => "rate",
+        }
+    }
 }
 
 /// A limit at which a web server refuses a client or a request.

@@ -9,8 +9,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, Config, Kind, ListenerConfig, Nameservers, ResolverConfig, TlsFiles};
+use crate::config::{
+    self, AccessConfig, Config, Kind, ListenerConfig, Nameservers, ResolverConfig, TlsFiles,
+};
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
+use crate::gate::{Access, GateOptions};
 use crate::reactor::{DatagramOptions, ListenerOptions, Reactor, Turn};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
@@ -276,6 +279,7 @@ fn stream<S: Sys, T: Service + 'static>(
         kind: listener.kind.name(),
         connections_max: listener.kind.connections_max().unwrap_or(usize::MAX),
         serves_while_draining: matches!(listener.kind, Kind::Admin(_)),
+        gate: gate(&listener.kind),
         tls,
     };
     match how {
@@ -287,6 +291,25 @@ fn stream<S: Sys, T: Service + 'static>(
     }
 }
 
+/// What a listener over streams asks of its peers.
+fn gate(kind: &Kind) -> GateOptions {
+    let Some(keys) = kind.stream() else {
+        return GateOptions::default();
+    };
+    let per_address = keys.connections_per_address_max;
+    GateOptions {
+        access: access(&keys.access),
+        connections_per_address_max: per_address.filter(|_| !kind.answers_those_beyond()),
+        accept_rate_max: keys.accept_rate_max,
+        accept_burst_max: keys.accept_burst_max,
+    }
+}
+
+fn access(keys: &AccessConfig) -> Access {
+    let ranges = |ranges: &Vec<_>| ranges.iter().copied().collect();
+    Access::new(keys.allow.as_ref().map(ranges), ranges(&keys.deny))
+}
+
 fn datagram<S: Sys, T: DatagramService + 'static>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
@@ -296,14 +319,12 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
     let (How::Open(Bind::Inet(address)) | How::Replace(Bind::Inet(address))) = how else {
         return Err(io::ErrorKind::Unsupported.into());
     };
+    let keys = listener.kind.datagram();
     let options = DatagramOptions {
         name: listener.name.clone(),
         kind: listener.kind.name(),
-        source_rate_max: listener
-            .kind
-            .datagram()
-            .and_then(|keys| keys.source_rate_max)
-            .map_or(0, std::num::NonZeroU32::get),
+        access: keys.map_or_else(Access::default, |keys| access(&keys.access)),
+        source_rate_max: keys.and_then(|keys| keys.source_rate_max),
         source_port_min: listener.kind.source_port_min(),
     };
     match how {

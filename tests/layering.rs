@@ -20,13 +20,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The contract and what is counted.
     ("metrics.rs", &["ending", "wire"]),
     ("service", &["buffer", "disk", "dns", "ending", "metrics"]),
+    ("gate", &["metrics", "service"]),
     // The kernel knows files and what passes the contract, no protocol and no loop.
     ("sys", &["disk", "lines", "service"]),
     // The loop knows no protocol.
     (
         "reactor",
         &[
-            "buffer", "disk", "dns", "ending", "limits", "metrics", "service", "sys",
+            "buffer", "disk", "dns", "ending", "gate", "limits", "metrics", "service", "sys",
         ],
     ),
     ("cache", &["disk"]),
@@ -34,8 +35,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "services",
         &[
-            "buffer", "cache", "config", "disk", "dns", "ending", "http", "lines", "metrics",
-            "service", "wire",
+            "buffer", "cache", "config", "disk", "dns", "ending", "gate", "http", "lines",
+            "metrics", "service", "wire",
         ],
     ),
     ("config", &["buffer", "dns", "http", "limits", "wire"]),
@@ -43,7 +44,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The table of kinds brings them together.
     (
         "serve.rs",
-        &["config", "dns", "reactor", "service", "services", "sys"],
+        &[
+            "config", "dns", "gate", "reactor", "service", "services", "sys",
+        ],
     ),
     ("serve", &["config", "reactor", "sys"]),
     ("lib.rs", &[]),

@@ -273,6 +273,67 @@ fn each_kind_reads_its_keys() {
 }
 
 #[test]
+fn who_may_come_is_read() {
+    let keys = "allow = ['192.0.2.0/24', '2001:db8::1']\ndeny = '192.0.2.66'\n";
+    let stream = "max_connections_per_address = 5\nmax_accept_rate = 10\nmax_accept_burst = 50\n";
+    for row in &KINDS {
+        let more = if row.name == "upload" {
+            "handshake = 'none'"
+        } else {
+            ""
+        };
+        let kind = |keys: &str| kind(&format!("kind = '{}'\n{keys}{more}", row.name));
+        let access = |kind: &Kind| match (kind.stream(), kind.datagram()) {
+            (Some(keys), _) => keys.access.clone(),
+            (_, Some(keys)) => keys.access.clone(),
+            _ => panic!("{} is over neither", row.name),
+        };
+        assert_eq!(access(&kind("")), AccessConfig::default());
+        let AccessConfig { allow, deny } = access(&kind(keys));
+        let allow: Vec<String> = allow.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(allow, ["192.0.2.0/24", "2001:db8::1/128"]);
+        assert_eq!(deny[0].to_string(), "192.0.2.66/32");
+        if let Some(keys) = kind("").stream() {
+            assert_eq!(
+                (keys.connections_per_address_max, keys.accept_rate_max),
+                (None, None)
+            );
+            let given = kind(stream);
+            let given = given.stream().unwrap();
+            let numbers = [
+                given.connections_per_address_max,
+                given.accept_rate_max,
+                given.accept_burst_max,
+            ];
+            assert_eq!(numbers.map(|number| number.unwrap().get()), [5, 10, 50]);
+        }
+    }
+    for (line, expected) in [
+        ("allow = []", "`allow` is empty"),
+        (
+            "allow = ['192.0.2.0/33']",
+            "an entry of `allow` is \"192.0.2.0/33\"; expected an address range",
+        ),
+        (
+            "deny = ['::1', 'localhost']",
+            "an entry of `deny` is \"localhost\"",
+        ),
+        ("max_accept_burst = 3", "`max_accept_burst` without a rate"),
+        ("max_accept_rate = -1", "`max_accept_rate` is -1"),
+    ] {
+        let wrong = problems(&format!("{HELLO}{line}\n"));
+        assert!(
+            wrong.starts_with("conf/x.toml:3:") && wrong.contains(expected),
+            "{wrong}"
+        );
+    }
+    let limit = |more: &str| parse(&format!("{HELLO}{more}")).unwrap().limits;
+    assert_eq!(limit("").connections_per_address_max.unwrap().get(), 16_384);
+    let none = limit("[limits]\nmax_connections_per_address = 0");
+    assert_eq!(none.connections_per_address_max, None);
+}
+
+#[test]
 fn a_resolver_is_read() {
     let config = parse(&format!(
         "{HELLO}[resolver]\nnameservers = ['127.0.0.1:5353', '::1']\nhosts = 'h'"

@@ -1,7 +1,8 @@
 //! Listening sockets: opened, replaced and closed by the address that they got, and accepted from in turn.
 //!
 //! ```text
-//! accept ─┬─ a connection ──────────────▶ TLS, if it has some ──▶ Accepted
+//! accept ─┬─ a connection ──▶ gate ─────▶ TLS, if it has some ──▶ Accepted
+//!         │                    └────────▶ closed unserved: its address may not come now
 //!         ├─ nothing waits (EAGAIN) ────▶ until the next edge
 //!         ├─ no descriptors ────────────▶ shed: the connection is closed unserved, or a pause
 //!         ├─ no memory ─────────────────▶ a pause: no edge will tell again of what waits
@@ -25,7 +26,10 @@ use super::ear::Ear;
 use super::session::Context;
 use super::tls::Tls;
 use super::token::{self, Token};
+use super::untold::Untold;
+use crate::gate::{Admitted, Gate, GateOptions, Seats};
 use crate::limits::Limits;
+use crate::metrics::Bar;
 use crate::service::Peer;
 use crate::sys::{Bind, PlantedBug, Sys};
 
@@ -38,8 +42,8 @@ const OUT_OF_MEMORY: [i32; 2] = [libc::ENOBUFS, libc::ENOMEM];
 /// How long a listener leaves its queue alone after a failure that the next attempt would only repeat.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the log tells of what happens to many connections.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// Pieces of 4 KiB that are read from a peer that is turned away: as much as a client is likely to have sent at once.
+const UNREAD_PIECES_MAX: usize = 16;
 
 /// What tells one listener from another.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ pub struct ListenerOptions {
     pub connections_max: usize,
     /// It goes on accepting while the process drains: for health checks.
     pub serves_while_draining: bool,
+    /// What it asks of its peers.
+    pub gate: GateOptions,
     /// The certificates of a listener that speaks TLS.
     pub tls: Option<Arc<ServerConfig>>,
 }
@@ -62,12 +68,16 @@ pub(super) struct Listeners<S: Sys> {
     sockets: Slab<Socket<S>>,
     /// Which socket accepts first: the one behind the last that did.
     first: usize,
+    /// The connections of all listeners by address.
+    seats: Seats,
 }
 
 /// A connection that was accepted.
 pub(super) struct Accepted<S: Sys> {
     pub(super) stream: S::Stream,
     pub(super) peer: Peer,
+    /// Where it is counted by its address.
+    pub(super) admitted: Admitted,
     pub(super) tls: Option<Box<Tls>>,
     /// The place of its listening socket.
     pub(super) socket: usize,
@@ -90,6 +100,7 @@ pub(super) enum Left {
 /// What the sockets of a listener share.
 struct Listener {
     options: ListenerOptions,
+    gate: Gate,
     /// Who serves the next connections.
     host: usize,
     /// See [`crate::service::Service::CLIENT_FIRST`].
@@ -115,6 +126,8 @@ struct Socket<S: Sys> {
     paused_until: Option<Instant>,
     /// Connections that were closed unserved.
     shed: Untold,
+    /// Those that the gate kept out, in the order of [`Bar::ALL`].
+    barred: [Untold; Bar::ALL.len()],
     /// Times that the system had no memory for one.
     out_of_memory: Untold,
     active: usize,
@@ -124,12 +137,18 @@ struct Socket<S: Sys> {
 
 impl<S: Sys> Listeners<S> {
     /// None.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
             all: Slab::new(),
             sockets: Slab::new(),
             first: 0,
+            seats: Seats::new(limits.connections_per_address_max),
         }
+    }
+
+    /// Other limits, for those who come from now on.
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        self.seats.set_max(limits.connections_per_address_max);
     }
 
     /// A new listener at `bind`; the address that it got. `host` is told the place of its counters, and tells who serves.
@@ -139,16 +158,18 @@ impl<S: Sys> Listeners<S> {
     pub(super) fn open(
         &mut self,
         bind: &Bind,
-        backlog: i32,
+        limits: &Limits,
         client_first: bool,
         options: ListenerOptions,
         cx: &mut Context<S>,
         host: impl FnOnce(usize) -> usize,
     ) -> io::Result<Bind> {
+        let backlog = limits.backlog;
         let (sockets, listener) = (&mut self.sockets, self.all.vacant_key());
         let socket = add_socket(sockets, listener, &options, client_first, bind, backlog, cx)?;
         let socket = &self.sockets[socket];
         self.all.insert(Listener {
+            gate: Gate::new(&options.gate, limits.rate_sources_max),
             options,
             host: host(socket.metrics),
             client_first,
@@ -187,11 +208,14 @@ impl<S: Sys> Listeners<S> {
     pub(super) fn replace(
         &mut self,
         bound: &Bind,
+        limits: &Limits,
         options: ListenerOptions,
         host: impl FnOnce(usize) -> usize,
     ) -> usize {
         let socket = &self.sockets[self.find(bound)];
         let listener = &mut self.all[socket.listener];
+        let sources_max = limits.rate_sources_max;
+        listener.gate.replace(&options.gate, sources_max);
         listener.options = options;
         std::mem::replace(&mut listener.host, host(socket.metrics))
     }
@@ -249,10 +273,18 @@ impl<S: Sys> Listeners<S> {
     }
 
     /// A session of a socket ended.
-    pub(super) fn session_ended(&mut self, index: usize, cx: &mut Context<S>) {
+    pub(super) fn session_ended(
+        &mut self,
+        index: usize,
+        peer: &Peer,
+        admitted: Admitted,
+        cx: &mut Context<S>,
+    ) {
         let socket = &mut self.sockets[index];
         socket.active -= 1;
-        self.all[socket.listener].active -= 1;
+        let listener = &mut self.all[socket.listener];
+        listener.active -= 1;
+        listener.gate.leave(peer, admitted, &mut self.seats);
         self.forget(index, cx);
     }
 
@@ -311,11 +343,19 @@ impl<S: Sys> Listeners<S> {
             }
         };
         socket.ear.worked();
+        let admitted = match listener.gate.admit(&peer, cx.now, &mut self.seats) {
+            Err(bar) if !cx.sys.planted(PlantedBug::GateLeftOpen) => {
+                socket.turn_away(stream, &peer, bar, cx);
+                return None;
+            }
+            admitted => admitted.unwrap_or_default(),
+        };
         let tls = match listener.options.tls.as_ref().map(Tls::accept).transpose() {
             Ok(tls) => tls,
             Err(error) => {
                 log::error!("{socket}: tls: {error}");
                 cx.sys.close(stream);
+                listener.gate.leave(&peer, admitted, &mut self.seats);
                 return None;
             }
         };
@@ -330,6 +370,7 @@ impl<S: Sys> Listeners<S> {
         Some(Accepted {
             stream,
             peer,
+            admitted,
             tls,
             socket: index,
             host: listener.host,
@@ -380,8 +421,10 @@ impl<S: Sys> Listeners<S> {
         self.all.iter().all(|(_, listener)| stays(listener))
     }
 
-    /// Closes all: the process ends.
+    /// Closes all: the process ends, and no session is left.
     pub(super) fn close_all(&mut self, sys: &mut S) {
+        let mut gates = self.all.iter().map(|(_, listener)| &listener.gate);
+        debug_assert!(self.seats.are_free() && gates.all(Gate::is_empty));
         for (_, socket) in &mut self.sockets {
             socket.close(sys);
         }
@@ -419,6 +462,7 @@ fn add_socket<S: Sys>(
         pending: false,
         paused_until: None,
         shed: Untold::default(),
+        barred: Default::default(),
         out_of_memory: Untold::default(),
         active: 0,
     }))
@@ -462,6 +506,23 @@ impl<S: Sys> Socket<S> {
             if self.ear.failed() {
                 self.take_down(error, cx, limits);
             }
+        }
+    }
+
+    /// The gate keeps a peer out: closes the connection unserved. What it has sent is read before, within bounds, or the
+    /// kernel would send a reset and not the end of the stream.
+    fn turn_away(&mut self, stream: S::Stream, peer: &Peer, bar: Bar, cx: &mut Context<S>) {
+        let mut unread = [0; 4096];
+        for _ in 0..UNREAD_PIECES_MAX {
+            if !matches!(cx.sys.recv(&stream, &mut unread), Ok(1..)) {
+                break;
+            }
+        }
+        cx.sys.close(stream);
+        cx.metrics.listeners[self.metrics].barred[bar as usize] += 1;
+        if let Some(count) = self.barred[bar as usize].count(cx.now) {
+            let cause = bar.name();
+            log::info!("{self}: connections refused ({cause}): {count}, the last from {peer}");
         }
     }
 
@@ -532,39 +593,5 @@ impl<S: Sys> fmt::Display for Socket<S> {
     /// As the log names it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.name, self.bound)
-    }
-}
-
-/// What the log does not tell of yet.
-#[derive(Default)]
-struct Untold {
-    count: u64,
-    told_at: Option<Instant>,
-}
-
-impl Untold {
-    /// Counts one. How many the log is to tell of now: it tells at most once in [`TOLD_EVERY`], or a flood of connections
-    /// would be one of lines.
-    fn count(&mut self, now: Instant) -> Option<u64> {
-        self.count += 1;
-        if self.told_at.is_some_and(|at| now < at + TOLD_EVERY) {
-            return None;
-        }
-        self.told_at = Some(now);
-        Some(std::mem::take(&mut self.count))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_log_tells_once_a_second_of_all_connections_that_were_closed_unserved() {
-        let (mut shed, start) = (Untold::default(), Instant::now());
-        let told: Vec<u64> = (0..3000)
-            .filter_map(|ms| shed.count(start + Duration::from_millis(ms)))
-            .collect();
-        assert_eq!(told, [1, 1000, 1000]);
     }
 }

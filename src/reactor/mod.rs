@@ -17,7 +17,7 @@
 //! [`session::Session::pump`] finds out. So merged, repeated and stale events are harmless.
 //!
 //! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops that cross the kernel),
-//! `transfer`, `tls`, `taking`, `token`, `timer`, `host`, `ear`, `listeners`, `upstream`, `datagram`,
+//! `transfer`, `tls`, `taking`, `token`, `timer`, `host`, `untold`, `ear`, `listeners`, `upstream`, `datagram`,
 //! `names`.
 
 mod datagram;
@@ -32,6 +32,7 @@ mod timer;
 mod tls;
 mod token;
 mod transfer;
+mod untold;
 mod upstream;
 
 use std::collections::VecDeque;
@@ -130,7 +131,7 @@ impl<S: Sys> Reactor<S> {
             },
             limits,
             hosts: Slab::new(),
-            listeners: Listeners::new(),
+            listeners: Listeners::new(&limits),
             datagrams: Datagrams::new(),
             names: Names::default(),
             sessions: Slab::new(),
@@ -154,10 +155,10 @@ impl<S: Sys> Reactor<S> {
         options: ListenerOptions,
         service: T,
     ) -> io::Result<Bind> {
-        let (first, backlog) = (T::CLIENT_FIRST, self.limits.backlog);
+        let (first, limits) = (T::CLIENT_FIRST, &self.limits);
         let host = |metrics| add_host(&mut self.hosts, service, metrics);
         self.listeners
-            .open(bind, backlog, first, options, &mut self.cx, host)
+            .open(bind, limits, first, options, &mut self.cx, host)
     }
 
     /// Lets the listener at `beside` listen on `bind` as well; the address that it got.
@@ -186,7 +187,7 @@ impl<S: Sys> Reactor<S> {
         service: T,
     ) {
         let host = |metrics| add_host(&mut self.hosts, service, metrics);
-        let before = self.listeners.replace(bound, options, host);
+        let before = self.listeners.replace(bound, &self.limits, options, host);
         self.retire(before);
     }
 
@@ -267,6 +268,7 @@ impl<S: Sys> Reactor<S> {
             limits.page_bytes_max,
         );
         self.cx.limits = SessionLimits::of(&limits);
+        self.listeners.set_limits(&limits);
         self.limits = limits;
     }
 
@@ -502,6 +504,7 @@ impl<S: Sys> Reactor<S> {
             metrics: accepted.metrics,
             conn: serving.host.accept(&accepted.peer, self.cx.now),
             peer: accepted.peer,
+            admitted: accepted.admitted,
         };
         let (stream, tls) = (accepted.stream, accepted.tls);
         let mut session = Session::new(id, provenance, stream, tls, &self.cx.limits);
@@ -595,7 +598,9 @@ impl<S: Sys> Reactor<S> {
             let (name, peer) = (self.listeners.name(socket), &session.provenance.peer);
             log::log!(level, "{name}, {peer}: {error}");
         }
-        self.listeners.session_ended(socket, &mut self.cx);
+        let (peer, admitted) = (&session.provenance.peer, session.provenance.admitted);
+        self.listeners
+            .session_ended(socket, peer, admitted, &mut self.cx);
         session.dismantle(result.is_err(), &mut self.cx);
     }
 

@@ -35,6 +35,7 @@ use super::upstream::Attempts;
 use crate::buffer::Pool;
 use crate::dns::Resolver;
 use crate::ending::{Ending, Error, Phase};
+use crate::gate::Admitted;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
 use crate::service::{Asked, Cx, Finish, Id, Io, Link, Peer, Side, Status};
@@ -156,6 +157,8 @@ pub(crate) struct Provenance {
     /// The key of its state in the listener's host.
     pub(crate) conn: usize,
     pub(crate) peer: Peer,
+    /// Where it is counted by its address.
+    pub(crate) admitted: Admitted,
 }
 
 /// One session.

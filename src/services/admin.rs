@@ -23,7 +23,7 @@ use crate::http::head::{
     put_header_number, put_status_line,
 };
 use crate::http::{Method, Status, Version, same_site};
-use crate::metrics::{Limit, ListenerMetrics, Metrics};
+use crate::metrics::{Bar, Limit, ListenerMetrics, Metrics};
 use crate::service::{Io, Peer, Service};
 
 /// Room asked for before a request is answered; the largest page of a process with a hundred listeners is about as long.
@@ -330,8 +330,9 @@ fn refused(listener: &ListenerMetrics) -> impl Iterator<Item = (&'static str, u6
 }
 
 /// Why datagrams are dropped, and how many of a listener's were.
-fn dropped(listener: &ListenerMetrics) -> [(&'static str, u64); 6] {
+fn dropped(listener: &ListenerMetrics) -> [(&'static str, u64); 7] {
     [
+        ("deny", listener.dropped_deny),
         ("rate", listener.dropped_rate),
         ("loop", listener.dropped_loop),
         ("loss", listener.dropped_loss),
@@ -429,6 +430,8 @@ impl View<'_> {
                     .map(|phase| (phase.name(), listener.timed_out[*phase as usize]))
                     .collect();
                 value["timed_out"] = named(&phases).into();
+                let barred = Bar::ALL.map(|bar| (bar.name(), listener.barred[bar as usize]));
+                value["connections_refused"] = named(&barred).into();
             }
             if listener.kind == "http" {
                 let refused: Vec<_> = refused(listener).collect();
@@ -586,6 +589,16 @@ impl View<'_> {
             for phase in Phase::ALL {
                 let count = listener.timed_out[phase as usize];
                 out.of(listener, &[("phase", phase.name())], count);
+            }
+        }
+        out.counter(
+            "connections_refused",
+            "Connections closed before a service saw them, by cause.",
+        );
+        for listener in streams() {
+            for bar in Bar::ALL {
+                let count = listener.barred[bar as usize];
+                out.of(listener, &[("cause", bar.name())], count);
             }
         }
         out.counter(

@@ -3,8 +3,6 @@
 #[doc(hidden)] // for tests, those in `tests/` among them
 pub mod bench;
 
-mod addresses;
-
 pub mod admin;
 pub mod hello;
 pub mod http;

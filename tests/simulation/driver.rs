@@ -161,6 +161,9 @@ fn scenarios(payload_max: usize, rng: &mut Rng) -> Vec<Box<dyn Scenario>> {
         if rng.chance(100) {
             chosen.push(Box::new(crate::heartbeat::Heartbeats));
         }
+        if rng.chance(200) {
+            chosen.push(Box::new(crate::gate::Gated::default()));
+        }
         // A window of a few bytes is no place for heads with time-outs.
         if payload_max < 5_000 {
             continue;

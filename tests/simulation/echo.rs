@@ -53,6 +53,7 @@ impl Scenario for Echo {
             idle_timeout: Duration::from_secs(setting.rng.between(60, 600) as u64),
             stream: StreamConfig {
                 connections_max: 1000,
+                ..StreamConfig::default()
             },
         };
         vec![setting.listener("echo", 12000, Kind::TcpEcho(self.config.clone()))]

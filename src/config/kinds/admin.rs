@@ -31,6 +31,7 @@ impl Default for AdminConfig {
             head_bytes_max: HEAD_BYTES_MAX,
             stream: StreamConfig {
                 connections_max: 256,
+                ..StreamConfig::default()
             },
         }
     }

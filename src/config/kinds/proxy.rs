@@ -1,6 +1,5 @@
 //! Kind `proxy`: a web proxy, or a gateway to one origin.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -113,11 +112,9 @@ pub struct ProxyConfig {
     pub head_bytes_max: usize,
     /// Keys `cache`, `cache_dir` and `cache_max_bytes`, default on.
     pub cache: Cache,
-    /// What every kind over streams has.
+    /// What every kind over streams has; connections beyond `max_connections_per_address` are
+    /// answered 429.
     pub stream: StreamConfig,
-    /// Connections at once from one IPv4 address or IPv6 /64; who has more is answered with 429.
-    /// `None` for no limit. Key `max_connections_per_address` (0 for none), default none.
-    pub connections_per_address_max: Option<NonZeroU32>,
 }
 
 impl ProxyConfig {
@@ -138,7 +135,6 @@ impl ProxyConfig {
             head_bytes_max: HEAD_BYTES_MAX,
             cache,
             stream: StreamConfig::default(),
-            connections_per_address_max: None,
         }
     }
 
@@ -146,15 +142,7 @@ impl ProxyConfig {
     pub(super) fn read(section: &mut Section<'_>) -> ProxyConfig {
         let mut config = ProxyConfig::new(Cache::read(section));
         config.hosts = read_hosts(section);
-        let ranges = r#"an address range such as "127.0.0.0/8" or "::1""#;
-        let allowed = section.list("allow_destinations", ranges, |value| {
-            let text = string(value)?;
-            let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-            let range = text.parse::<IpNet>().ok().or_else(address);
-            range
-                .map(|range| range.trunc())
-                .ok_or_else(|| format!("is {text:?}"))
-        });
+        let allowed = section.ranges("allow_destinations");
         config.allow_destinations = allowed.unwrap_or_default();
         read_ports(section, "connect_ports", &mut config.connect_ports);
         read_ports(section, "forward_ports", &mut config.forward_ports);
@@ -168,8 +156,6 @@ impl ProxyConfig {
         section.timeout("head_timeout", &mut config.head_timeout);
         section.memory_size("max_head_bytes", HEAD_BYTES, &mut config.head_bytes_max);
         config.stream.read(section);
-        let per_address = &mut config.connections_per_address_max;
-        section.rate("max_connections_per_address", per_address);
         config
     }
 }

@@ -89,12 +89,9 @@ pub struct HttpConfig {
     pub memory_bytes_max: usize,
     /// What TLS needs, for `https`. Key `tls`, default none.
     pub tls: Option<TlsFiles>,
-    /// What every kind over streams has; connections beyond `max_connections` are answered 503.
+    /// What every kind over streams has; connections beyond `max_connections` are answered 503,
+    /// those beyond `max_connections_per_address` 429.
     pub stream: StreamConfig,
-    /// Connections at once from one IPv4 address or one IPv6 /64; those beyond are answered 429.
-    /// `None` for no limit, as behind a proxy all clients have one address. Key
-    /// `max_connections_per_address` (0 for none), default none.
-    pub connections_per_address_max: Option<NonZeroU32>,
 }
 
 impl Default for HttpConfig {
@@ -118,7 +115,6 @@ impl Default for HttpConfig {
             memory_bytes_max: 64 * 1024 * 1024,
             tls: None,
             stream: StreamConfig::default(),
-            connections_per_address_max: None,
         }
     }
 }
@@ -169,8 +165,6 @@ impl HttpConfig {
             false => section.known.push("tls"),
         }
         config.stream.read(section);
-        let per_address = &mut config.connections_per_address_max;
-        section.rate("max_connections_per_address", per_address);
         config
     }
 }

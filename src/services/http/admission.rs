@@ -5,10 +5,10 @@
 
 use super::answer::Refusal;
 use crate::config::HttpConfig;
+use crate::gate::{Address, Seats};
 use crate::http::Status;
 use crate::metrics::Limit;
 use crate::service::Peer;
-use crate::services::addresses::{Address, Addresses};
 
 const FULL: Refusal = Refusal::beyond(
     Limit::Connections,
@@ -25,7 +25,7 @@ const TOO_MANY: Refusal = Refusal::beyond(
 pub(super) struct Admission {
     taken: usize,
     taken_max: usize,
-    by_address: Addresses,
+    by_address: Seats,
 }
 
 /// A place that a connection holds; given back to [`Admission::leave`].
@@ -37,7 +37,7 @@ impl Admission {
         Self {
             taken: 0,
             taken_max: config.stream.connections_max,
-            by_address: Addresses::new(config.connections_per_address_max),
+            by_address: Seats::new(config.stream.connections_per_address_max),
         }
     }
 
@@ -72,8 +72,9 @@ mod tests {
         Admission::new(&HttpConfig {
             stream: StreamConfig {
                 connections_max: in_all,
+                connections_per_address_max: NonZeroU32::new(per_address),
+                ..StreamConfig::default()
             },
-            connections_per_address_max: NonZeroU32::new(per_address),
             ..HttpConfig::default()
         })
     }

@@ -44,11 +44,11 @@ use crate::buffer::{PAGE_BYTES, SendQueue};
 use crate::config::{Cache, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Failure, Refused};
 use crate::ending::{Error, Phase};
+use crate::gate::{Address, Seats};
 use crate::http::body::{BodyDecoder, BodyError};
 use crate::http::head::{BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::{Method, Status as Code, Version};
 use crate::service::{Cx, Ends, Io, Link, Peer, Service};
-use crate::services::addresses::{Address, Addresses};
 
 mod exchange;
 mod heads;
@@ -65,7 +65,7 @@ use tunnel::{TUNNEL_OPEN, Tunnel};
 /// The proxy service.
 pub struct Proxy {
     rules: Rules,
-    addresses: Addresses,
+    addresses: Seats,
     /// Our ends of the tunnels that are open.
     tunnels: HashSet<SocketAddr, foldhash::fast::RandomState>,
     /// The head that is being written, kept for its memory only.
@@ -183,7 +183,7 @@ impl Proxy {
                 response_timeout: config.response_timeout,
                 head_timeout: config.head_timeout,
             },
-            addresses: Addresses::new(config.connections_per_address_max),
+            addresses: Seats::new(config.stream.connections_per_address_max),
             tunnels: HashSet::default(),
             scratch: Vec::new(),
         }

@@ -1,7 +1,7 @@
 //! Dialogues on the bench. The hosts file there has `origin.example` at 192.0.2.1 and `inside.example` at 127.0.0.1.
 
 use super::*;
-use crate::config::ProxyConfig;
+use crate::config::{ProxyConfig, StreamConfig};
 use crate::dns::{self, Hosts, Resolver};
 use crate::http::body::{BodyDecoder, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::service::{Finish, Side, Status};
@@ -999,7 +999,10 @@ fn requests_reach_the_ports_where_web_servers_are() {
 #[test]
 fn an_address_has_as_many_connections_as_it_may() {
     let config = ProxyConfig {
-        connections_per_address_max: NonZeroU32::new(1),
+        stream: StreamConfig {
+            connections_per_address_max: NonZeroU32::new(1),
+            ..StreamConfig::default()
+        },
         ..config()
     };
     let mut service = Proxy::new(&config, 0xfeed);
