@@ -477,12 +477,12 @@ impl SendQueue {
 
     /// Adds `len` bytes of `file` from `offset`. They are read when they are sent.
     pub fn put_file(&mut self, file: &File, offset: u64, len: u64, pool: &mut Pool) {
-        self.put_version(file, None, offset, len, pool);
+        self.put_file_as_of(file, None, offset, len, pool);
     }
 
     /// The same for a file of which a version was promised: bytes that have to wait for the peer are sent only if they
     /// are still that version's then, and else the session ends, so that an answer is one version or visibly short.
-    pub fn put_version(
+    pub fn put_file_as_of(
         &mut self,
         file: &File,
         version: Option<&Rc<Version>>,
@@ -808,12 +808,12 @@ mod tests {
         });
         let promised = Some(&*version);
         tx.put(b"head", &mut pool);
-        tx.put_version(&file, Some(&version), 0, 10, &mut pool);
+        tx.put_file_as_of(&file, Some(&version), 0, 10, &mut pool);
         tx.sent(4, &mut pool);
         assert_eq!(tx.promised(), None, "it goes out at once");
         tx.sent(5, &mut pool);
         tx.begin_turn();
-        tx.put_version(&file, Some(&version), 0, 3, &mut pool);
+        tx.put_file_as_of(&file, Some(&version), 0, 3, &mut pool);
         assert_eq!(tx.promised(), promised, "half of it went out before");
         tx.sent(5, &mut pool);
         assert_eq!(tx.promised(), None, "the second did not have to wait");

@@ -18,8 +18,14 @@ use crate::reactor::{DatagramOptions, ListenerOptions, Reactor, Turn};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
-    admin::Admin, hello::Hello, http::Http, proxy::Proxy, tcp_echo::TcpEcho, udp_echo::UdpEcho,
-    udp_heartbeat::UdpHeartbeat, udp_ping::UdpPing, upload::Upload,
+    admin::Admin,
+    hello::Hello,
+    tcp_echo::TcpEcho,
+    udp_echo::UdpEcho,
+    udp_heartbeat::UdpHeartbeat,
+    udp_ping::UdpPing,
+    upload::Upload,
+    web::{Given, Web},
 };
 use crate::sys::unix::{Unix, raise_descriptor_limit};
 use crate::sys::{self, Bind, Sys};
@@ -238,7 +244,8 @@ fn serve_listener<S: Sys>(
             )
         }
         Kind::Http(config) => {
-            let service = Http::new(config, all, reactor.sys_mut()).map_err(named)?;
+            let given = given(all, reactor.sys_mut());
+            let service = Web::files(config, &given, reactor.sys_mut()).map_err(named)?;
             stream(reactor, listener, how, service)
         }
         Kind::Admin(config) => {
@@ -250,15 +257,20 @@ fn serve_listener<S: Sys>(
             stream(reactor, listener, how, service)
         }
         Kind::Proxy(config) => {
-            let mut id = [0; 4];
-            reactor.sys_mut().entropy(&mut id);
-            stream(
-                reactor,
-                listener,
-                how,
-                Proxy::new(config, u32::from_ne_bytes(id)),
-            )
+            let given = given(all, reactor.sys_mut());
+            let service = Web::proxy(config, &given, reactor.sys_mut()).map_err(named)?;
+            stream(reactor, listener, how, service)
         }
+    }
+}
+
+/// What a web server is told of the process.
+fn given<'a>(listeners: &'a [(String, String)], sys: &mut impl Sys) -> Given<'a> {
+    let mut id = [0; 4];
+    sys.entropy(&mut id);
+    Given {
+        listeners,
+        id: u32::from_ne_bytes(id),
     }
 }
 

@@ -21,7 +21,7 @@ use netlab_reactor::config::{HttpConfig, Routes};
 use netlab_reactor::http::Method;
 use netlab_reactor::http::head::{BodyLength, HeadScanner, Limits, Parsed};
 use netlab_reactor::services::bench::Bench;
-use netlab_reactor::services::http::Http;
+use netlab_reactor::services::web::{Given, Web};
 use netlab_reactor::sys::unix::Unix;
 use proptest::prelude::*;
 
@@ -54,7 +54,7 @@ static SITE: LazyLock<PathBuf> = LazyLock::new(|| {
     folder
 });
 
-fn bench() -> Bench<Http> {
+fn bench() -> Bench<Web> {
     let config = HttpConfig {
         root: Some(SITE.clone()),
         routes: Routes::Probe,
@@ -68,7 +68,7 @@ fn bench() -> Bench<Http> {
         ..HttpConfig::default()
     };
     let mut disk = Unix::new(false).expect("a poll");
-    Bench::new(Http::new(&config, &[], &mut disk).expect("a root"))
+    Bench::new(Web::files(&config, &Given::default(), &mut disk).expect("a root"))
 }
 
 /// Requests and parts of such, without HEAD: its answers end where only who asked can know.
@@ -195,7 +195,7 @@ fn run(ops: &[Op], seed: Option<u64>) -> Seen {
     seen
 }
 
-fn offer(bench: &mut Bench<Http>, unsent: &mut Vec<u8>, seed: Option<u64>) {
+fn offer(bench: &mut Bench<Web>, unsent: &mut Vec<u8>, seed: Option<u64>) {
     let ends = seed.map_or_else(|| vec![unsent.len()], |seed| cut(unsent.len(), seed));
     let mut at = 0;
     for end in ends {

@@ -30,10 +30,9 @@ use netlab_reactor::reactor::{ListenerOptions, Reactor, Turn};
 use netlab_reactor::service::{Cx, Io, Peer, Service};
 use netlab_reactor::services::admin::Admin;
 use netlab_reactor::services::hello::Hello;
-use netlab_reactor::services::http::Http;
-use netlab_reactor::services::proxy::Proxy;
 use netlab_reactor::services::tcp_echo::TcpEcho;
 use netlab_reactor::services::upload::Upload;
+use netlab_reactor::services::web::{Given, Web};
 use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::{End, Sim, Stage};
 use netlab_reactor::sys::{Bind, Signal};
@@ -135,7 +134,7 @@ fn subjects() -> Vec<Subject> {
             listen(r, c, |sim| upload_service(sim, Handshake::None, true))
         }),
         Subject::new("proxy", proxy.as_bytes(), |r, c| {
-            listen(r, c, |_| proxy_service())
+            listen(r, c, proxy_service)
         }),
         Subject::new("admin", admin, |r, c| listen(r, c, |_| admin_service())),
     ]
@@ -179,7 +178,7 @@ fn hello() -> Hello {
     })
 }
 
-fn http_service(sim: &mut Sim, routes: Routes) -> Http {
+fn http_service(sim: &mut Sim, routes: Routes) -> Web {
     let big: Vec<u8> = (0..50_000u32).map(|i| (i % 251) as u8).collect();
     sim.volume()
         .put("/www/a.txt", b"a small file\n", SystemTime::UNIX_EPOCH);
@@ -190,7 +189,7 @@ fn http_service(sim: &mut Sim, routes: Routes) -> Http {
         routes,
         ..HttpConfig::default()
     };
-    Http::new(&config, &[], sim).expect("a folder")
+    Web::files(&config, &Given::default(), sim).expect("a folder")
 }
 
 fn upload_service(sim: &mut Sim, handshake: Handshake, login: bool) -> Upload {
@@ -212,10 +211,10 @@ fn file(name: &str, len: usize) -> Vec<u8> {
         .collect()
 }
 
-fn proxy_service() -> Proxy {
+fn proxy_service(sim: &mut Sim) -> Web {
     let mut config = ProxyConfig::new(Cache::Off);
     config.allow_destinations = vec!["198.18.0.0/15".parse().expect("a range")];
-    Proxy::new(&config, 1)
+    Web::proxy(&config, &Given::default(), sim).expect("nothing to open")
 }
 
 /// Opens the one listener of a conversation.
@@ -292,8 +291,8 @@ impl<T: Service> Service for Repeating<T> {
         self.service.ended(conn, cx);
     }
 
-    fn turn_ended(&mut self, cx: &mut Cx<'_>) {
-        self.service.turn_ended(cx);
+    fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        self.service.turn_ended(cx)
     }
 
     fn reopen(&mut self, cx: &mut Cx<'_>) {
@@ -444,17 +443,8 @@ fn converse(subject: &Subject, pieces: Vec<Vec<u8>>, conditions: Conditions) -> 
     hold(subject.name, subject.open, client, origin, conditions)
 }
 
-/// Holds one conversation.
-fn hold(
-    name: &str,
-    open: impl FnOnce(&mut Reactor<Sim>, Conditions),
-    client: Cutter,
-    origin: impl Actor,
-    conditions: Conditions,
-) -> Outcome {
-    let mut sim = Sim::new(1);
-    sim.shape_network(conditions.latency_max, 1 << 20);
-    let limits = Limits {
+fn limits(conditions: Conditions) -> Limits {
+    Limits {
         sessions_max: 10,
         sessions_reserved: 0,
         accept_batch: 10,
@@ -465,9 +455,21 @@ fn hold(
         linger_bytes_max: 1 << 20,
         write_rate_min: None,
         ..Limits::default()
-    };
+    }
+}
+
+/// Holds one conversation.
+fn hold(
+    name: &str,
+    open: impl FnOnce(&mut Reactor<Sim>, Conditions),
+    client: Cutter,
+    origin: impl Actor,
+    conditions: Conditions,
+) -> Outcome {
+    let mut sim = Sim::new(1);
+    sim.shape_network(conditions.latency_max, 1 << 20);
     let resolver = Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]);
-    let mut reactor = Reactor::new(sim, limits, resolver);
+    let mut reactor = Reactor::new(sim, limits(conditions), resolver);
     open(&mut reactor, conditions);
     let sim = reactor.sys_mut();
     sim.enter(origin, Duration::ZERO);

@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime};
 use netlab_reactor::config::{Config, Kind, Overrides};
 use netlab_reactor::service::Service;
 use netlab_reactor::services::bench::Bench;
-use netlab_reactor::services::{http::Http, upload::Upload};
+use netlab_reactor::services::{upload::Upload, web::Given, web::Web};
 use netlab_reactor::sys::unix::Unix;
 
 /// Beyond so many bytes in one go, not every split in two is tried.
@@ -399,7 +399,7 @@ fn http_dialogues_are_the_same_in_every_fragmentation() {
         let mut first = None;
         for cut in transcript.cuts() {
             let mut disk = Unix::new(false).expect("a poll");
-            let service = Http::new(&config, &[], &mut disk).expect("a root");
+            let service = Web::files(&config, &Given::default(), &mut disk).expect("a root");
             let received = transcript.replay(&mut Bench::new(service), cut, site.path());
             let first = first.get_or_insert_with(|| received.clone());
             assert!(

@@ -68,7 +68,7 @@ struct Entry<T> {
     held: Held,
     checked: Instant,
     /// The turn in which the open files were looked at.
-    looked_at: Instant,
+    looked_at: u64,
     settled: bool,
     used: bool,
 }
@@ -106,6 +106,7 @@ impl<T> FileCache<T> {
         &mut self,
         key: &str,
         now: Instant,
+        turn: u64,
         disk: &mut dyn Disk,
         root: &File,
     ) -> Result<&mut T, Option<T>> {
@@ -117,11 +118,11 @@ impl<T> FileCache<T> {
             }
             entry.checked = now;
         }
-        if entry.looked_at != now {
+        if entry.looked_at != turn {
             if !entry.is_unwritten(disk) {
                 return Err(Some(self.remove(slot)));
             }
-            entry.looked_at = now;
+            entry.looked_at = turn;
         }
         entry.used = true;
         Ok(&mut self.entries[slot].value)
@@ -134,7 +135,7 @@ impl<T> FileCache<T> {
         witnesses: Vec<Witness>,
         value: T,
         mut held: Held,
-        now: Instant,
+        (now, turn): (Instant, u64),
         wall: SystemTime,
     ) {
         held.bytes += key.len();
@@ -168,7 +169,7 @@ impl<T> FileCache<T> {
             witnesses: witnesses.into(),
             held,
             checked: now,
-            looked_at: now,
+            looked_at: turn,
             settled,
             used: false,
         });
@@ -240,6 +241,7 @@ mod tests {
         root: File,
         cache: FileCache<u32>,
         now: Instant,
+        turn: u64,
         wall: SystemTime,
     }
 
@@ -257,6 +259,7 @@ mod tests {
             root,
             cache,
             now: Instant::now(),
+            turn: 1,
             wall: SystemTime::now() + Duration::from_secs(10),
         }
     }
@@ -283,13 +286,19 @@ mod tests {
             };
             let witnesses = names.iter().map(witness).collect();
             let held = Held { files, bytes: 10 };
-            self.cache
-                .insert(key, witnesses, value, held, self.now, self.wall);
+            self.cache.insert(
+                key,
+                witnesses,
+                value,
+                held,
+                (self.now, self.turn),
+                self.wall,
+            );
         }
 
         fn look(&mut self, name: &str) -> Option<u32> {
             self.cache
-                .get(name, self.now, &mut self.disk, &self.root)
+                .get(name, self.now, self.turn, &mut self.disk, &self.root)
                 .ok()
                 .map(|value| *value)
         }
@@ -310,6 +319,7 @@ mod tests {
         .expect("a rename");
         fs::remove_file(f.folder.path().join("deleted")).expect("a removal");
         f.now += RECHECK;
+        f.turn += 1;
         assert_eq!(
             ["changed", "replaced", "deleted", "same"].map(|name| f.look(name)),
             [None, None, None, Some(1)]
@@ -328,7 +338,7 @@ mod tests {
         fs::write(path("new"), "new").expect("a write");
         fs::rename(path("new"), path("replaced")).expect("a rename");
         assert_eq!(f.look("written"), Some(1), "within the turn that made it");
-        f.now += Duration::from_micros(1);
+        f.turn += 1;
         assert_eq!(f.look("written"), None);
         assert_eq!(f.look("replaced"), None, "its file has lost its name");
         assert_eq!((f.cache.len(), f.cache.files), (0, 0));
@@ -340,9 +350,11 @@ mod tests {
         f.keep("b", 1);
         f.keep_made_from("first", &["a", "b"], 2);
         f.now += RECHECK;
+        f.turn += 1;
         assert_eq!(f.look("first"), Some(2));
         fs::write(f.folder.path().join("a"), "new").expect("a write");
         f.now += RECHECK;
+        f.turn += 1;
         assert_eq!((f.look("first"), f.look("b")), (None, Some(1)));
     }
 
@@ -353,6 +365,7 @@ mod tests {
         f.keep("fresh", 1);
         assert_eq!(f.look("fresh"), Some(1));
         f.now += RECHECK;
+        f.turn += 1;
         assert_eq!(f.look("fresh"), None);
     }
 
@@ -376,9 +389,10 @@ mod tests {
             bytes: 1,
         };
         f.cache
-            .insert("late", vec![witness], 1, held, f.now, f.wall);
+            .insert("late", vec![witness], 1, held, (f.now, f.turn), f.wall);
         assert_eq!(f.look("late"), Some(1));
         f.now += RECHECK;
+        f.turn += 1;
         assert_eq!(f.look("late"), None);
     }
 

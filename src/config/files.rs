@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::kinds::ProxyConfig;
 use super::section::{Section, is_a, path, string};
 use crate::http::basic::Users;
 use crate::http::glob::Glob;
@@ -36,8 +37,6 @@ pub struct FilesConfig {
     pub spa: Option<String>,
     /// Values of `Content-Type` by extension, before the built-in ones. Key `media_types`, default none.
     pub media_types: Vec<(String, String)>,
-    /// Who is answered at all, whatever the method and the route; `None` for everybody. Key `auth`, default none.
-    pub auth: Option<AuthConfig>,
 }
 
 impl Default for FilesConfig {
@@ -52,7 +51,6 @@ impl Default for FilesConfig {
             headers: Vec::new(),
             spa: None,
             media_types: Vec::new(),
-            auth: None,
         }
     }
 }
@@ -75,17 +73,33 @@ pub struct AuthConfig {
     pub users: Users,
 }
 
-/// A folder that is served for some hosts or paths: an entry of key `site`.
+/// What is served for some hosts or paths: an entry of key `route`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteConfig {
     /// The host that it is for, in lower case; `None` for all. Key `host`, default none.
     pub host: Option<String>,
     /// The path that it is for, without slashes around it; empty for all. Key `prefix`, default `"/"`.
     pub prefix: String,
-    /// The folder. Key `root`.
-    pub root: PathBuf,
-    /// How it is served.
-    pub files: FilesConfig,
+    /// Who is answered at all; `None` for everybody. Key `auth`, default none.
+    pub auth: Option<AuthConfig>,
+    /// What it is.
+    pub content: SiteContent,
+}
+
+/// What a route leads to: one of the keys `root`, `upstream`, `routes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SiteContent {
+    /// A folder, and how it is served. Key `root`.
+    Files {
+        /// The folder.
+        root: PathBuf,
+        /// How it is served.
+        files: FilesConfig,
+    },
+    /// Another server. Key `upstream`.
+    Upstream(Box<ProxyConfig>),
+    /// The routes for load and conformance tools. Key `routes = "probe"`.
+    Probe,
 }
 
 /// The headers that the server itself writes, or that would change where a message ends.
@@ -168,7 +182,6 @@ impl FilesConfig {
                 kind => Err(format!("is {kind:?}")),
             }
         });
-        config.auth = read_auth(section);
         config
     }
 }
@@ -195,18 +208,54 @@ impl SiteConfig {
                 _ => Err(format!("is {text:?}")),
             }
         });
-        let root = section.path("root");
-        let files = FilesConfig::read(section);
-        if root.is_none() && section.findings.is_empty() {
-            let span = section.span("root");
-            section.problem(span, "a site without `root`; expected a folder".to_owned());
-        }
+        let auth = AuthConfig::read(section);
+        let content = SiteContent::read(section);
         Some(SiteConfig {
             host,
             prefix: prefix.unwrap_or_default(),
-            root: root?,
-            files,
+            auth,
+            content: content?,
         })
+    }
+}
+
+impl SiteContent {
+    /// Reads what a route leads to.
+    fn read(section: &mut Section<'_>) -> Option<SiteContent> {
+        let leads = ["root", "upstream", "routes"];
+        let given = leads
+            .into_iter()
+            .filter(|key| section.has(key))
+            .collect::<Vec<_>>();
+        let content = match given[..] {
+            ["upstream"] => {
+                let proxy = ProxyConfig::read_route(section);
+                proxy
+                    .upstream
+                    .is_some()
+                    .then(|| SiteContent::Upstream(Box::new(proxy)))
+            }
+            ["routes"] => {
+                let mut is_probe = false;
+                section.choice("routes", &[("probe", true)], &mut is_probe);
+                is_probe.then_some(SiteContent::Probe)
+            }
+            _ => {
+                let root = section.path("root");
+                let files = FilesConfig::read(section);
+                root.map(|root| SiteContent::Files { root, files })
+            }
+        };
+        if given.len() != 1 && section.findings.is_empty() {
+            let span = section.span(given.get(1).copied().unwrap_or("root"));
+            let what = match given.len() {
+                0 => "a route that leads nowhere",
+                _ => "a route that leads to two things",
+            };
+            let expected = "one of `root`, `upstream`, `routes = \"probe\"`";
+            section.problem(span, format!("{what}; expected {expected}"));
+        }
+        content
     }
 }
 
@@ -232,41 +281,44 @@ fn read_cache_control(section: &mut Section<'_>) -> Option<CacheControl> {
     })
 }
 
-fn read_auth(section: &mut Section<'_>) -> Option<AuthConfig> {
-    if !section.has("auth") {
-        section.known.push("auth");
-        return None;
+impl AuthConfig {
+    /// Reads `auth`.
+    pub(super) fn read(section: &mut Section<'_>) -> Option<AuthConfig> {
+        if !section.has("auth") {
+            section.known.push("auth");
+            return None;
+        }
+        let (mut realm, mut users) = ("files".to_owned(), None);
+        section.table("auth", |section| {
+            let expected = "a text of printable ASCII without quotes";
+            let given = section.parsed("realm", expected, |value| match header_value(value)? {
+                realm if realm.contains(['"', '\\']) => Err(format!("is {realm:?}")),
+                realm => Ok(realm),
+            });
+            if let Some(given) = given {
+                realm = given;
+            }
+            let base = section.folders.base.as_path();
+            users = section.parsed("file", "a file of lines `user:hash`", |value| {
+                let path = path(base, string(value)?)?;
+                let named = |why: String| format!("names {}: {why}", path.display());
+                let bytes = std::fs::read(&path).map_err(|error| named(error.to_string()))?;
+                let text = String::from_utf8(bytes).map_err(|error| named(error.to_string()))?;
+                Users::parse(&text).map_err(|error| named(error.to_string()))
+            });
+            if !section.has("file") {
+                let span = section.span("file");
+                section.problem(
+                    span,
+                    "`auth` without `file`; expected a file of users".to_owned(),
+                );
+            }
+        });
+        Some(AuthConfig {
+            realm,
+            users: users?,
+        })
     }
-    let (mut realm, mut users) = ("files".to_owned(), None);
-    section.table("auth", |section| {
-        let expected = "a text of printable ASCII without quotes";
-        let given = section.parsed("realm", expected, |value| match header_value(value)? {
-            realm if realm.contains(['"', '\\']) => Err(format!("is {realm:?}")),
-            realm => Ok(realm),
-        });
-        if let Some(given) = given {
-            realm = given;
-        }
-        let base = section.folders.base.as_path();
-        users = section.parsed("file", "a file of lines `user:hash`", |value| {
-            let path = path(base, string(value)?)?;
-            let named = |why: String| format!("names {}: {why}", path.display());
-            let bytes = std::fs::read(&path).map_err(|error| named(error.to_string()))?;
-            let text = String::from_utf8(bytes).map_err(|error| named(error.to_string()))?;
-            Users::parse(&text).map_err(|error| named(error.to_string()))
-        });
-        if !section.has("file") {
-            let span = section.span("file");
-            section.problem(
-                span,
-                "`auth` without `file`; expected a file of users".to_owned(),
-            );
-        }
-    });
-    Some(AuthConfig {
-        realm,
-        users: users?,
-    })
 }
 
 /// A path that stays below the root, without a slash in front.

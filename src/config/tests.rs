@@ -538,8 +538,11 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
         (site.host.as_deref(), site.prefix.as_str()),
         (Some("a.example"), "x/y")
     );
-    assert_eq!(site.root, Path::new("conf/b"));
-    assert!(site.files.listing && !site.files.precompressed);
+    let SiteContent::Files { root, files } = &site.content else {
+        panic!("{site:?}")
+    };
+    assert_eq!(root, Path::new("conf/b"));
+    assert!(files.listing && !files.precompressed);
     for (line, expected) in [
         (
             "listing = 'yes'",
@@ -604,7 +607,7 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
         ),
         (
             "site = [{ host = 'a' }]",
-            "3:9: a site without `root`; expected a folder",
+            "3:9: a route that leads nowhere; expected one of",
         ),
         (
             "site = [{ root = 'a', bind = 'x' }]",

@@ -81,7 +81,8 @@ pub const CHUNK_END: &[u8] = b"\r\n";
 /// What the bytes shown to a decoder are: first `framing` bytes, then `payload` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Step {
-    /// Bytes of framing at the start of what was shown. Skip them, but for trailers that are passed on.
+    /// Bytes of framing at the start of what was shown. Skip them, but for trailers that are passed
+    /// on.
     pub framing: usize,
     /// Bytes of payload behind the framing.
     pub payload: usize,
@@ -156,8 +157,8 @@ impl BodyDecoder {
         }
     }
 
-    /// Whether the last chunk was seen and its trailers, or the empty line behind them, come next. A
-    /// step ends where they begin.
+    /// Whether the last chunk was seen and its trailers, or the empty line behind them, come next.
+    /// A step ends where they begin.
     #[must_use]
     pub fn is_in_trailers(&self) -> bool {
         matches!(self, Self::Chunked(chunked) if chunked.is_in_trailers())

@@ -22,7 +22,7 @@
 //!
 //! Not here: bodies ([`super::body`]), and what any header beyond framing means.
 
-use super::target::{Authority, Target, is_target_byte};
+use super::target::{Authority, Host, Target, may_be_in_target};
 use super::{
     Method, Status, Version, is_token_byte, list_elements, parse_decimal, put_decimal, trim_ows,
 };
@@ -201,8 +201,15 @@ impl HeadScanner {
         })?;
         let (headers, facts) = headers(&bytes[headers_start..end], self.headers)?;
 
-        if facts.host.is_none() && version == Version::Http11 {
-            return Err(HeadError::HostMissing);
+        match facts.host.map(|authority| authority.host) {
+            None if version == Version::Http11 => return Err(HeadError::HostMissing),
+            // Where the target names the host, what `Host` says is of no consequence.
+            Some(Host::International(_))
+                if matches!(target, Target::Origin { .. } | Target::Asterisk) =>
+            {
+                return Err(HeadError::Host);
+            }
+            _ => {}
         }
         let body = match (facts.transfer_encoding, facts.content_length) {
             (true, Some(_)) => return Err(HeadError::LengthAndEncoding),
@@ -363,7 +370,7 @@ fn request_line<'b>(
     let rest = &line[space + 1..];
     let target_len = rest
         .iter()
-        .position(|&byte| !is_target_byte(byte))
+        .position(|&byte| !may_be_in_target(byte))
         .unwrap_or(rest.len());
     let (target, rest) = rest.split_at(target_len);
     if target.len() > limits.target_bytes_max {
@@ -483,7 +490,7 @@ impl<'b> Facts<'b> {
     fn host(&mut self, value: &'b [u8]) -> Result<(), HeadError> {
         let authority = str::from_utf8(trim_ows(value))
             .ok()
-            .and_then(Authority::parse);
+            .and_then(Authority::parse_international);
         match self.host.replace(authority.ok_or(HeadError::Host)?) {
             Some(_) => Err(HeadError::HostRepeated),
             None => Ok(()),
@@ -705,8 +712,8 @@ impl<'b> Headers<'b> {
         std::iter::from_fn(move || lines.next_line()).filter(move |(name, _)| keeps(name))
     }
 
-    /// Tells by its name which header is forwarded. `Connection` is read once, whatever the number of
-    /// headers, and each of them is compared with its few options.
+    /// Tells by its name which header is forwarded. `Connection` is read once, whatever the number
+    /// of headers, and each of them is compared with its few options.
     fn keeper(&self) -> impl Fn(&[u8]) -> bool + use<'b> {
         let (mut named, mut count, mut filter) = ([&b""[..]; CONNECTION_OPTIONS_MAX], 0, 0);
         for (place, option) in named.iter_mut().zip(self.list("connection")) {
@@ -1288,6 +1295,8 @@ mod tests {
             "", "a b", "a,b", "u@h", "h:x", "h:99999", "h/", "[::1", "h%61", "\u{fc}",
         ]
         .map(|host| (format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), E::Host));
+        let named = b"GET http://h/ HTTP/1.1\r\nHost: \xc3\xbc\r\n\r\n";
+        assert!(matches!(request(named), Ok(Some(_))), "the target counts");
         let all = starts
             .iter()
             .map(|(text, error)| ((*text).to_owned(), *error));

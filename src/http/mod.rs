@@ -9,7 +9,8 @@
 //! 3. No input panics, and none allocates on the path of an ordinary request.
 //!
 //! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`], [`range`], [`negotiate`] and
-//! [`mime`] decide what a request asks for, [`basic`] and [`same_site`] who asks; [`glob`] matches paths; [`date`] prints and reads time stamps.
+//! [`mime`] decide what a request asks for, [`basic`] and [`same_site`] who asks; [`glob`] matches paths; [`date`] prints and
+//! reads time stamps.
 //!
 //! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies, content codings themselves.
 
@@ -22,8 +23,10 @@ pub mod head;
 pub mod mime;
 pub mod negotiate;
 pub mod path;
+pub mod persistence;
 pub mod range;
 pub mod same_site;
+pub mod select;
 pub mod target;
 
 use std::fmt;
@@ -142,6 +145,7 @@ impl Status {
     pub const FORBIDDEN: Self = Self(403);
     pub const NOT_FOUND: Self = Self(404);
     pub const METHOD_NOT_ALLOWED: Self = Self(405);
+    pub const PROXY_AUTHENTICATION_REQUIRED: Self = Self(407);
     pub const NOT_ACCEPTABLE: Self = Self(406);
     pub const REQUEST_TIMEOUT: Self = Self(408);
     pub const PRECONDITION_FAILED: Self = Self(412);

@@ -10,6 +10,8 @@
 //!
 //! Not here: compressing; the codings are those that files already have beside them.
 
+use std::cmp::Ordering;
+
 use super::head::Headers;
 use super::trim_ows;
 
@@ -142,6 +144,29 @@ impl ListingFormat {
         let json = media_quality(headers, "application", "json");
         let html = media_quality(headers, "text", "html");
         if json > html { Self::Json } else { Self::Html }
+    }
+}
+
+/// In which form an error is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorFormat {
+    /// A page, `text/html`.
+    Html,
+    /// `text/plain`.
+    Text,
+}
+
+impl ErrorFormat {
+    /// Reads `Accept`: what the client wants more; `otherwise` when it does not mind.
+    #[must_use]
+    pub fn parse(headers: &Headers<'_>, otherwise: Self) -> Self {
+        let html = media_quality(headers, "text", "html");
+        let text = media_quality(headers, "text", "plain");
+        match html.cmp(&text) {
+            Ordering::Greater => Self::Html,
+            Ordering::Less => Self::Text,
+            Ordering::Equal => otherwise,
+        }
     }
 }
 

@@ -1,17 +1,18 @@
-//! Whether a request may be answered with what is for the people of this machine only: admin pages, and
-//! pages that this proxy fetches from where nobody else reaches.
+//! Whether a request may be answered with what is for the people of this machine only: admin pages,
+//! and pages that this proxy fetches from where nobody else reaches.
 //!
 //! A browser can be made to ask for them by any page that its user looks at, in two ways:
 //!
-//! 1. The page's own name is made to lead here (DNS rebinding), and the page reads the answer as one of
-//!    its own. The browser names the host that it believes it asks, so [`check`] answers under an
-//!    address, which needs no DNS, under `localhost`, and under names that were configured.
-//! 2. The page asks across sites. The browser says so: in `Sec-Fetch-Site` (W3C Fetch Metadata), which it
-//!    sends to https and to loopback only, and in `Origin` (RFC 6454 section 7), which it sends with
-//!    everything but a plain GET or HEAD.
+//! 1. The page's own name is made to lead here (DNS rebinding), and the page reads the answer as
+//!    one of its own. The browser names the host that it believes it asks, so [`check`] answers
+//!    under an address, which needs no DNS, under `localhost`, and under names that were
+//!    configured.
+//! 2. The page asks across sites. The browser says so: in `Sec-Fetch-Site` (W3C Fetch Metadata),
+//!    which it sends to https and to loopback only, and in `Origin` (RFC 6454 section 7), which it
+//!    sends with everything but a plain GET or HEAD.
 //!
-//! Each of several such headers counts. Whoever sends none is no browser, or one that was told to go
-//! here by its user. A request without `Host`, as HTTP/1.0 allows, comes from no browser either.
+//! Each of several such headers counts. Whoever sends none is no browser, or one that was told to
+//! go here by its user. A request without `Host`, as HTTP/1.0 allows, comes from no browser either.
 
 use std::net::Ipv4Addr;
 
@@ -74,6 +75,7 @@ pub fn check(head: &RequestHead<'_>, hosts: &[String]) -> Result<(), Foreign> {
 fn is_ours(host: Host<'_>, hosts: &[String]) -> bool {
     match host {
         Host::Ipv6(_) => true,
+        Host::International(_) => false,
         Host::Name(name) => {
             let name = name.strip_suffix('.').unwrap_or(name);
             let named = |other: &str| name.eq_ignore_ascii_case(other);
@@ -84,7 +86,8 @@ fn is_ours(host: Host<'_>, hosts: &[String]) -> bool {
     }
 }
 
-/// Whether `origin` is the site at `authority`; `None` where it names no site of HTTP, such as `null`.
+/// Whether `origin` is the site at `authority`; `None` where it names no site of HTTP, such as
+/// `null`.
 fn is_same_origin(origin: &[u8], authority: &Authority<'_>) -> Option<bool> {
     let (scheme, site) = str::from_utf8(origin).ok()?.split_once("://")?;
     let default_port = match scheme {

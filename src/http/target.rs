@@ -5,8 +5,9 @@
 //! Rules:
 //! 1. The form must fit the method: authority-form with `CONNECT` and only there, `*` with `OPTIONS` only.
 //! 2. A host is a DNS-like name (letters, digits, `-`, `.`, `_`), an IPv4 literal left as text, or a bracketed IPv6
-//!    literal. User information, percent-encoding, zone identifiers and non-ASCII are refused: each has been a way to make
-//!    two readers see two hosts.
+//!    literal. User information and zone identifiers are refused: each has been a way to make two readers see two hosts.
+//!    So have percent-encoding and letters beyond ASCII; they make a [`Host::International`], which nobody can take for
+//!    a name by mistake.
 //! 3. Nothing is decoded or normalised here; [`super::path`] does that for paths.
 //!
 //! Not here: whether a destination is allowed, and odd spellings of IPv4 addresses; the proxy judges both.
@@ -17,6 +18,10 @@ use std::net::Ipv6Addr;
 
 /// The longest name that DNS can carry in its text form.
 const HOST_NAME_BYTES_MAX: usize = 255;
+
+/// The longest name in letters beyond ASCII that may fit that form: four bytes for a letter, three
+/// characters for a byte.
+const INTERNATIONAL_BYTES_MAX: usize = 12 * HOST_NAME_BYTES_MAX;
 
 /// A request target, by its form (RFC 9112 section 3.2). Paths and queries are as sent, still percent-encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,19 +55,19 @@ impl<'b> Target<'b> {
     /// fit the method.
     #[must_use]
     pub fn parse(method: Method<'_>, text: &'b str) -> Option<Self> {
-        text.bytes().all(is_target_byte).then_some(())?;
+        text.bytes().all(may_be_in_target).then_some(())?;
         Self::parse_checked(method, text)
     }
 
-    /// As [`Self::parse`], for a `text` that is known to consist of target bytes; so the hot path looks at them once.
+    /// As [`Self::parse`], for a `text` of which all bytes are known to be [`may_be_in_target`].
     pub(super) fn parse_checked(method: Method<'_>, text: &'b str) -> Option<Self> {
         if method == Method::Connect {
-            let authority = Authority::parse(text)?;
+            let authority = Authority::parse_international(text)?;
             return authority.port.map(|_| Self::Authority(authority));
         }
         if text.starts_with('/') {
             let (path, query) = split_query(text);
-            return Some(Self::Origin { path, query });
+            return text.is_ascii().then_some(Self::Origin { path, query });
         }
         if text == "*" {
             return (method == Method::Options).then_some(Self::Asterisk);
@@ -78,12 +83,12 @@ impl<'b> Target<'b> {
             && scheme
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-        if !scheme_is_good || !rest.bytes().all(is_target_byte) {
+        let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if !scheme_is_good || !tail.bytes().all(is_target_byte) {
             return None;
         }
-        let authority_len = rest.find(['/', '?']).unwrap_or(rest.len());
-        let authority = Authority::parse(&rest[..authority_len])?;
-        let (path, query) = split_query(&rest[authority_len..]);
+        let authority = Authority::parse_international(authority)?;
+        let (path, query) = split_query(tail);
         let path = if path.is_empty() { "/" } else { path };
         Some(Self::Absolute {
             scheme,
@@ -128,6 +133,13 @@ pub(super) fn is_target_byte(byte: u8) -> bool {
     TARGET[usize::from(byte)]
 }
 
+/// Whether `byte` may stand somewhere in a target: no URI has bytes beyond ASCII, but clients that do
+/// not map the names of hosts send them there, and only there they are taken.
+#[inline]
+pub(super) fn may_be_in_target(byte: u8) -> bool {
+    is_target_byte(byte) || !byte.is_ascii()
+}
+
 /// The host part of an authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Host<'b> {
@@ -135,13 +147,16 @@ pub enum Host<'b> {
     Name(&'b str),
     /// A bracketed IPv6 literal.
     Ipv6(Ipv6Addr),
+    /// A name in letters beyond ASCII, as sent: percent-encoded (RFC 3986 section 3.2.2) or as it is. It
+    /// stands for the name in ASCII that [`crate::wire::idn`] makes of it, if it is one.
+    International(&'b str),
 }
 
 impl fmt::Display for Host<'_> {
     /// Writes the host as it stands in a URI, an IPv6 address in brackets and in its canonical spelling.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => f.write_str(name),
+            Self::Name(name) | Self::International(name) => f.write_str(name),
             Self::Ipv6(address) => write!(f, "[{address}]"),
         }
     }
@@ -176,13 +191,32 @@ impl<'b> Authority<'b> {
                 (Host::Name(&text[..len]), &text[len..])
             }
         };
-        let port = match rest.strip_prefix(':') {
-            None if rest.is_empty() => None,
-            Some("") => None,
-            Some(digits) => Some(parse_port(digits)?),
-            None => return None,
-        };
+        let port = port_behind(rest)?;
         Some(Self { host, port })
+    }
+
+    /// The same, and `host` may be a [`Host::International`].
+    #[must_use]
+    pub fn parse_international(text: &'b str) -> Option<Self> {
+        Self::parse(text).or_else(|| {
+            let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let is_name = |byte: u8| is_host_byte(byte) || byte == b'%' || !byte.is_ascii();
+            let fits = (1..=INTERNATIONAL_BYTES_MAX).contains(&name.len());
+            (fits && name.bytes().all(is_name)).then_some(())?;
+            let port = port_behind(rest)?;
+            let host = Host::International(name);
+            Some(Self { host, port })
+        })
+    }
+}
+
+/// What follows the host: nothing, a colon, or a colon and a port.
+fn port_behind(rest: &str) -> Option<Option<u16>> {
+    match rest.strip_prefix(':') {
+        None if rest.is_empty() => Some(None),
+        Some("") => Some(None),
+        Some(digits) => parse_port(digits).map(Some),
+        None => None,
     }
 }
 
@@ -279,11 +313,41 @@ mod tests {
             "http://h:+1/",
             "http://[::1/",
             "http://[::1%25lo]/",
-            "http://h%41/",
+            "http://u%40h@g/",
             "http://h\\@g/",
+            "http://\u{fc}/\u{fc}",
+            "http://\u{fc}?\u{fc}",
+            "http://\u{fc}:x/",
+            "http://\u{fc}@h/",
+            "http://[\u{fc}]/",
         ] {
             assert_eq!(get(bad), None, "{bad:?}");
         }
+        for (text, host, port) in [
+            (
+                "http://b\u{fc}cher.example:81/%c3%bc",
+                "b\u{fc}cher.example",
+                Some(81),
+            ),
+            ("http://b%C3%BCcher.example", "b%C3%BCcher.example", None),
+            ("http://%41:/", "%41", None),
+        ] {
+            let Some(Target::Absolute { authority, .. }) = get(text) else {
+                panic!("{text}");
+            };
+            assert_eq!(
+                (authority.host, authority.port),
+                (Host::International(host), port)
+            );
+            assert_eq!(
+                Authority::parse(host),
+                None,
+                "not for a reader that knows names only"
+            );
+        }
+        let connect = |text| Target::parse(Method::Connect, text);
+        assert!(connect("\u{fc}.example:443").is_some() && connect("%c3%bc:443").is_some());
+        assert_eq!(get(&format!("http://{}/", "%".repeat(3061))), None);
         for bad in ["/", "*", "h", "h:", "http://h:1/", "h:1/", ":1", "::1:1"] {
             assert_eq!(Target::parse(Method::Connect, bad), None, "{bad:?}");
         }

@@ -15,7 +15,7 @@ use super::tls::Tls;
 use super::transfer::{Budget, Moved, Progress, Ready, Sent, is_as_promised};
 use crate::buffer::{Front, Pool};
 use crate::ending::Error;
-use crate::service::{Finish, Link, Status};
+use crate::service::{Finish, Link, LinkState};
 use crate::sys::{PlantedBug, Sys};
 
 /// One side of a session.
@@ -30,7 +30,7 @@ pub(super) struct Half<S: Sys> {
 impl<S: Sys> Half<S> {
     pub(super) fn new(
         stream: S::Stream,
-        status: Status,
+        status: LinkState,
         tls: Option<Box<Tls>>,
         send_bytes_max: u32,
     ) -> Self {
@@ -47,7 +47,7 @@ impl<S: Sys> Half<S> {
         Self {
             link: Link {
                 eof: true,
-                ..Link::new(Status::Failed(kind), send_bytes_max)
+                ..Link::new(LinkState::Failed(kind), send_bytes_max)
             },
             stream: None,
             ready: Ready::default(),
@@ -59,14 +59,14 @@ impl<S: Sys> Half<S> {
     pub(super) fn may_fill(&self) -> bool {
         let is_there = self.ready.readable || self.tls.as_ref().is_some_and(|tls| tls.has_plain());
         // A connection that is being made may have been told an event for nothing.
-        let reads = self.link.status == Status::Open && !self.link.eof;
+        let reads = self.link.status == LinkState::Open && !self.link.eof;
         is_there && reads && self.link.rx.has_space()
     }
 
     /// Whether a flush could move anything.
     pub(super) fn may_flush(&self) -> bool {
         let wants = self.ready.writable || self.link.finish == Finish::Wanted;
-        wants && self.link.status == Status::Open
+        wants && self.link.status == LinkState::Open
     }
 
     /// Whether something waits to be sent, in the link's queue or as records.
@@ -173,7 +173,7 @@ impl<S: Sys> Half<S> {
         self.ready = Ready::default();
         self.link.tx.clear(pool);
         self.link.eof = true;
-        self.link.status = Status::Failed(kind);
+        self.link.status = LinkState::Failed(kind);
     }
 
     /// Closes the socket and gives all pages back. `abortive`: where the end of the stream would make a message look whole,
@@ -201,7 +201,7 @@ impl<S: Sys> Half<S> {
     /// This side's part of the park invariant: nothing readable that there is room for, nothing queued that could be sent.
     pub(super) fn assert_parked(&self) {
         let link = &self.link;
-        if link.status == Status::Open {
+        if link.status == LinkState::Open {
             debug_assert!(
                 !self.ready.readable || link.eof || !link.rx.has_space(),
                 "parked with input to read"

@@ -14,8 +14,9 @@ pub(crate) trait Host {
     fn advance(&mut self, conn: usize, io: &mut Io<'_>) -> Result<(), Error>;
     fn deadline(&self, conn: usize) -> Instant;
     fn ended(&mut self, conn: usize, cx: &mut Cx<'_>);
-    /// Does nothing unless a connection asked for it in this turn.
-    fn turn_ended(&mut self, cx: &mut Cx<'_>);
+    /// Does nothing unless a connection asked for it in this turn, or it was not done at the end of the last one. Whether it
+    /// has more to do.
+    fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool;
     fn reopen(&mut self, cx: &mut Cx<'_>);
 }
 
@@ -56,10 +57,9 @@ impl<T: Service> Host for Hosted<T> {
         self.service.ended(self.conns.remove(conn), cx);
     }
 
-    fn turn_ended(&mut self, cx: &mut Cx<'_>) {
-        if std::mem::take(&mut self.turn_end) {
-            self.service.turn_ended(cx);
-        }
+    fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        self.turn_end = self.turn_end && self.service.turn_ended(cx);
+        self.turn_end
     }
 
     fn reopen(&mut self, cx: &mut Cx<'_>) {

@@ -27,6 +27,7 @@ mod host;
 mod listeners;
 mod names;
 mod session;
+mod sessions;
 mod taking;
 mod timer;
 mod tls;
@@ -35,7 +36,6 @@ mod transfer;
 mod untold;
 mod upstream;
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ use crate::ending::{Ending, Error, Phase};
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::DatagramService;
-use crate::service::{Id, Link, Service, Side, Status};
+use crate::service::{Id, Link, LinkState, Service, Side};
 use crate::sys::{Bind, Event, PlantedBug, Signal, Sys};
 pub use datagram::DatagramOptions;
 use datagram::Datagrams;
@@ -59,6 +59,7 @@ pub use listeners::ListenerOptions;
 use listeners::{Accepted, Left, Listeners};
 use names::Names;
 use session::{Context, Outcome, Provenance, Session, SessionLimits};
+use sessions::{Sessions, Why};
 use timer::{Tick, Timers};
 use token::Token;
 
@@ -99,10 +100,8 @@ pub struct Reactor<S: Sys> {
     listeners: Listeners<S>,
     datagrams: Datagrams<S>,
     names: Names<S>,
-    sessions: Slab<Session<S>>,
-    generation: u32,
+    sessions: Sessions<S>,
     timers: Timers<Id>,
-    runnable: VecDeque<Id>,
     life: Life,
     /// The process was told to read its configuration again, and nobody else knows yet.
     reload_wanted: bool,
@@ -127,17 +126,16 @@ impl<S: Sys> Reactor<S> {
                 wall,
                 draining: false,
                 turn_end: false,
-                nowhere: Link::new(Status::Closed, 0),
+                woken: Vec::new(),
+                nowhere: Link::new(LinkState::Closed, 0),
             },
             limits,
             hosts: Slab::new(),
             listeners: Listeners::new(&limits),
             datagrams: Datagrams::new(),
             names: Names::default(),
-            sessions: Slab::new(),
-            generation: 0,
+            sessions: Sessions::new(),
             timers: Timers::new(now),
-            runnable: VecDeque::new(),
             life: Life::Serving,
             reload_wanted: false,
             events: Vec::new(),
@@ -332,7 +330,8 @@ impl<S: Sys> Reactor<S> {
     /// How long `poll` may wait.
     fn sleep(&self) -> Option<Duration> {
         let (sessions, limits) = (self.sessions.len(), &self.limits);
-        if !self.runnable.is_empty()
+        if self.sessions.runnable() > 0
+            || self.cx.turn_end
             || self.listeners.are_pending(sessions, limits)
             || self.datagrams.are_pending()
             || self.is_over()
@@ -386,8 +385,13 @@ impl<S: Sys> Reactor<S> {
     fn end_turn(&mut self) {
         if std::mem::take(&mut self.cx.turn_end) {
             for (_, serving) in &mut self.hosts {
-                serving.host.turn_ended(&mut self.cx.of(serving.metrics));
+                let cx = &mut self.cx.of(serving.metrics);
+                let is_left = serving.host.turn_ended(cx);
+                self.cx.turn_end |= is_left;
             }
+        }
+        while let Some(id) = self.cx.woken.pop() {
+            self.sessions.wake(id, Why::Work);
         }
     }
 
@@ -405,9 +409,8 @@ impl<S: Sys> Reactor<S> {
         self.cx.draining = true;
         self.cx.metrics.draining = true;
         self.listeners.drain(&mut self.cx.sys);
-        for (_, session) in &mut self.sessions {
-            session.woken = true;
-            enqueue(session, &mut self.runnable);
+        for id in self.sessions.ids() {
+            self.sessions.wake(id, Why::Drain);
         }
     }
 
@@ -429,9 +432,8 @@ impl<S: Sys> Reactor<S> {
             };
         }
         self.life = Life::Over;
-        let left: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
-        for index in left {
-            self.remove(index, &Err(Error::TimedOut(Phase::Drain)));
+        for id in self.sessions.ids() {
+            self.remove(id, &Err(Error::TimedOut(Phase::Drain)));
         }
         self.listeners.close_all(&mut self.cx.sys);
         self.datagrams.close_all(&mut self.cx.sys);
@@ -447,16 +449,18 @@ impl<S: Sys> Reactor<S> {
                 Some(Token::Listener(index)) => self.listeners.ready(index as usize),
                 Some(Token::Datagram(index)) => self.datagrams.ready(index as usize),
                 Some(Token::Resolver(index)) => self.names.ready(index as usize),
-                Some(Token::Session(id, side)) => match self.sessions.get_mut(id.index as usize) {
-                    Some(session)
-                        if session.id == id
-                            || self.cx.sys.planted(PlantedBug::StaleEventAccepted) =>
-                    {
-                        session.note(side, event.readable, event.writable, event.read_closed);
-                        enqueue(session, &mut self.runnable);
+                Some(Token::Session(mut id, side)) => {
+                    if self.cx.sys.planted(PlantedBug::StaleEventAccepted) {
+                        id = self.sessions.successor(id).unwrap_or(id);
                     }
-                    _ => self.cx.metrics.events_stale += 1,
-                },
+                    match self.sessions.live(id) {
+                        Some(session) => {
+                            session.note(side, event.readable, event.writable, event.read_closed);
+                            self.sessions.wake(id, Why::Event);
+                        }
+                        None => self.cx.metrics.events_stale += 1,
+                    }
+                }
                 None => self.cx.metrics.events_stale += 1,
             }
         }
@@ -490,12 +494,6 @@ impl<S: Sys> Reactor<S> {
 
     /// Begins a session.
     fn begin(&mut self, accepted: Accepted<S>) {
-        self.generation = self.generation.wrapping_add(1);
-        let entry = self.sessions.vacant_entry();
-        let id = Id {
-            index: entry.key() as u32,
-            generation: self.generation,
-        };
         let serving = &mut self.hosts[accepted.host];
         serving.sessions += 1;
         let provenance = Provenance {
@@ -507,9 +505,12 @@ impl<S: Sys> Reactor<S> {
             admitted: accepted.admitted,
         };
         let (stream, tls) = (accepted.stream, accepted.tls);
-        let mut session = Session::new(id, provenance, stream, tls, &self.cx.limits);
-        session.note(Side::Down, accepted.client_first, true, false);
-        enqueue(entry.insert(session), &mut self.runnable);
+        let (client_first, limits) = (accepted.client_first, &self.cx.limits);
+        self.sessions.insert(|id| {
+            let mut session = Session::new(id, provenance, stream, tls, limits);
+            session.note(Side::Down, client_first, true, false);
+            session
+        });
     }
 
     /// Reminders to the sessions whose deadline passed, new reminders for the others.
@@ -517,11 +518,7 @@ impl<S: Sys> Reactor<S> {
         self.timers.expire(self.cx.now, &mut self.due);
         self.cx.metrics.timers_fired += self.due.len() as u64;
         for (tick, id) in self.due.drain(..) {
-            let Some(session) = self
-                .sessions
-                .get_mut(id.index as usize)
-                .filter(|s| s.id == id)
-            else {
+            let Some(session) = self.sessions.live(id) else {
                 continue;
             };
             if !session.reminders.came(tick) {
@@ -530,8 +527,7 @@ impl<S: Sys> Reactor<S> {
             let host = &*self.hosts[session.provenance.host].host;
             let deadline = session.until(host, &self.cx.limits);
             if deadline <= self.cx.now {
-                session.woken = true;
-                enqueue(session, &mut self.runnable);
+                self.sessions.wake(id, Why::Deadline);
             } else if !self.cx.sys.planted(PlantedBug::DeadlineNotRearmed) {
                 session.reminders.arm(deadline, id, &mut self.timers);
             }
@@ -540,32 +536,27 @@ impl<S: Sys> Reactor<S> {
 
     /// Pumps each session that is queued now, once.
     fn run_queue(&mut self) {
-        for _ in 0..self.runnable.len() {
-            let Some(id) = self.runnable.pop_front() else {
+        for _ in 0..self.sessions.runnable() {
+            let Some(id) = self.sessions.next() else {
                 break;
             };
-            let Some(session) = self
-                .sessions
-                .get_mut(id.index as usize)
-                .filter(|s| s.id == id)
-            else {
+            let Some(session) = self.sessions.live(id) else {
                 continue;
             };
-            session.queued = false;
             self.cx.metrics.pumps += 1;
             let host = &mut *self.hosts[session.provenance.host].host;
             match session.pump(host, &mut self.cx) {
                 Outcome::Park(deadline) => session.reminders.arm(deadline, id, &mut self.timers),
                 Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
-                Outcome::Again => enqueue(session, &mut self.runnable),
-                Outcome::Ended(result) => self.remove(id.index as usize, &result),
+                Outcome::Again => self.sessions.wake(id, Why::Budget),
+                Outcome::Ended(result) => self.remove(id, &result),
             }
         }
     }
 
     /// Ends a session: its service, its sockets, its pages, its place.
-    fn remove(&mut self, index: usize, result: &Result<(), Error>) {
-        let session = self.sessions.remove(index);
+    fn remove(&mut self, id: Id, result: &Result<(), Error>) {
+        let session = self.sessions.remove(id);
         let socket = session.provenance.socket;
         let serving = &mut self.hosts[session.provenance.host];
         serving.sessions -= 1;
@@ -609,14 +600,8 @@ impl<S: Sys> Reactor<S> {
         self.names
             .serve(&mut self.cx.sys, &mut self.cx.resolver, self.cx.now);
         while let Some(id) = self.cx.resolver.poll_woken() {
-            if let Some(session) = self
-                .sessions
-                .get_mut(id.index as usize)
-                .filter(|s| s.id == id)
-                .filter(|_| !self.cx.sys.planted(PlantedBug::NameWakeLost))
-            {
-                session.woken = true;
-                enqueue(session, &mut self.runnable);
+            if !self.cx.sys.planted(PlantedBug::NameWakeLost) {
+                self.sessions.wake(id, Why::Name);
             }
         }
         self.set_gauges();
@@ -626,7 +611,7 @@ impl<S: Sys> Reactor<S> {
         self.cx.metrics.log_dropped = self.cx.sys.log_dropped();
         self.cx.metrics.gauges = Gauges {
             sessions: self.sessions.len(),
-            runnable: self.runnable.len(),
+            runnable: self.sessions.runnable(),
             timers: self.timers.len(),
             pages_held: self.cx.pool.pages_held(),
             page_bytes_held: self.cx.pool.bytes_held(),
@@ -647,12 +632,4 @@ fn add_host<T: Service + 'static>(hosts: &mut Slab<Serving>, service: T, metrics
         sessions: 0,
         retired: false,
     })
-}
-
-/// Queues a session, unless it is.
-fn enqueue<S: Sys>(session: &mut Session<S>, runnable: &mut VecDeque<Id>) {
-    if !session.queued {
-        session.queued = true;
-        runnable.push_back(session.id);
-    }
 }

@@ -38,7 +38,7 @@ use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, Peer, Side, Status};
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Side};
 use crate::sys::{PlantedBug, Sys};
 
 /// What all sessions of a reactor share.
@@ -54,6 +54,8 @@ pub(crate) struct Context<S> {
     pub(crate) draining: bool,
     /// A service wants to be told of the end of this turn.
     pub(crate) turn_end: bool,
+    /// Sessions whose wait is over.
+    pub(crate) woken: Vec<Id>,
     /// What a session without an origin sees in its place: closed, and always empty.
     pub(crate) nowhere: Link,
 }
@@ -74,6 +76,7 @@ impl<S: Sys> Context<S> {
             pool: &mut self.pool,
             disk: &mut self.sys,
             resolver: &mut self.resolver,
+            woken: &mut self.woken,
             counted: Counted::new(&mut self.metrics, listener),
         };
         (cx, &mut self.nowhere)
@@ -213,7 +216,7 @@ impl<S: Sys> Session<S> {
         Self {
             id,
             provenance,
-            down: Half::new(stream, Status::Open, tls, limits.send_bytes_max),
+            down: Half::new(stream, LinkState::Open, tls, limits.send_bytes_max),
             up: None,
             registered: false,
             stage: Stage::Running,
@@ -337,6 +340,7 @@ impl<S: Sys> Session<S> {
                 down: &mut self.down.link,
                 up,
                 id: self.id,
+                peer: &self.provenance.peer,
                 cx: shared,
                 asked: &mut asked,
             },
@@ -568,7 +572,7 @@ impl<S: Sys> Session<S> {
         };
         match result {
             Ok(Some(ends)) => {
-                half.link.status = Status::Open;
+                half.link.status = LinkState::Open;
                 half.link.ends = Some(Box::new(ends));
                 half.ready.writable = true;
                 up.attempts = None;
@@ -584,7 +588,7 @@ impl<S: Sys> Session<S> {
         }
         self.up
             .as_ref()
-            .is_none_or(|up| up.half.link.status != Status::Connecting)
+            .is_none_or(|up| up.half.link.status != LinkState::Connecting)
     }
 
     /// Tries the next address; without one, the connection failed.
@@ -595,7 +599,7 @@ impl<S: Sys> Session<S> {
         while let Some(address) = attempts.next(cx.now) {
             match cx.sys.connect(address, token) {
                 Ok(stream) => {
-                    let half = Half::new(stream, Status::Connecting, None, send_bytes_max);
+                    let half = Half::new(stream, LinkState::Connecting, None, send_bytes_max);
                     self.up = Some(Box::new(Upstream {
                         half,
                         attempts: Some(attempts),

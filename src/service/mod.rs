@@ -32,7 +32,7 @@ pub mod datagram;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -66,8 +66,12 @@ pub trait Service {
     /// The session is over, for whatever reason: what must be undone is undone here.
     fn ended(&mut self, _conn: Self::Conn, _cx: &mut Cx<'_>) {}
 
-    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`]: what is better done once for all of them.
-    fn turn_ended(&mut self, _cx: &mut Cx<'_>) {}
+    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`]: what is better done once for all of them,
+    /// and what takes more than one turn. Whether there is more to do: then it is called again at the end of the next turn,
+    /// which comes at once.
+    fn turn_ended(&mut self, _cx: &mut Cx<'_>) -> bool {
+        false
+    }
 
     /// Files that are written to were moved away: open them again, under the same paths.
     fn reopen(&mut self, _cx: &mut Cx<'_>) {}
@@ -94,7 +98,7 @@ pub struct Link {
     /// Whether our last byte was queued, and sent.
     pub finish: Finish,
     /// How the socket stands.
-    pub status: Status,
+    pub status: LinkState,
     /// Where it leads, once a connection that we asked for is made; the protocol may take it.
     pub ends: Option<Box<Ends>>,
     /// To the peer, the end of our stream says that what came before is whole, as with a body without length: if the session
@@ -106,7 +110,7 @@ pub struct Link {
 
 impl Link {
     /// A link with a send queue of `send_bytes_max` bytes in memory.
-    pub fn new(status: Status, send_bytes_max: u32) -> Self {
+    pub fn new(status: LinkState, send_bytes_max: u32) -> Self {
         Self {
             rx: RecvBuf::default(),
             tx: SendQueue::new(send_bytes_max),
@@ -124,6 +128,12 @@ impl Link {
         if self.finish == Finish::Open {
             self.finish = Finish::Wanted;
         }
+    }
+
+    /// Whether an origin's connection can take another request: it is open, and nothing was heard of it since the last.
+    pub fn is_reusable(&self) -> bool {
+        let is_open = self.status == LinkState::Open && self.finish == Finish::Open;
+        is_open && !self.eof && self.rx.is_empty() && self.tx.is_empty()
     }
 
     /// Whether nothing more will arrive: the end was seen and everything before it consumed.
@@ -162,7 +172,7 @@ pub enum Finish {
 
 /// How the socket of a side stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum LinkState {
     /// There is none.
     Closed,
     /// A connection is being made.
@@ -189,6 +199,8 @@ pub struct Cx<'a> {
     pub disk: &'a mut dyn Disk,
     /// Names to addresses; asked through [`Io::resolve`].
     pub resolver: &'a mut Resolver<Id>,
+    /// Sessions that are to be called again, since what they waited for is there.
+    pub woken: &'a mut Vec<Id>,
     /// What is counted, as that of the session's listener.
     pub counted: Counted<'a>,
 }
@@ -204,6 +216,8 @@ pub struct Io<'a> {
     pub up: &'a mut Link,
     /// Which session this is.
     pub id: Id,
+    /// Who is at the client's end.
+    pub peer: &'a Peer,
     /// What it shares with the others.
     pub cx: Cx<'a>,
     /// What was asked of the reactor; started after the call.
@@ -258,10 +272,10 @@ impl Io<'_> {
         timeout: Duration,
     ) -> Poll<Result<(), io::ErrorKind>> {
         match self.up.status {
-            Status::Open => Poll::Ready(Ok(())),
-            Status::Failed(kind) => Poll::Ready(Err(kind)),
-            Status::Connecting => Poll::Pending,
-            Status::Closed => {
+            LinkState::Open => Poll::Ready(Ok(())),
+            LinkState::Failed(kind) => Poll::Ready(Err(kind)),
+            LinkState::Connecting => Poll::Pending,
+            LinkState::Closed => {
                 if self.asked.connect.is_none() {
                     self.asked.connect = Some((addresses.to_vec(), timeout));
                 }
@@ -273,14 +287,14 @@ impl Io<'_> {
     /// Drops the connection to the origin, made or being made, with all that was received and queued. `io.up` is `Closed`
     /// at once, so that another connection may be asked for.
     pub fn disconnect(&mut self) {
-        if self.up.status != Status::Closed {
+        if self.up.status != LinkState::Closed {
             self.asked.disconnect = true;
             self.up.rx.clear();
             self.up.rx.release(self.cx.pool);
             self.up.tx.clear(self.cx.pool);
             self.up.eof = false;
             self.up.finish = Finish::Open;
-            self.up.status = Status::Closed;
+            self.up.status = LinkState::Closed;
             self.up.ends = None;
         }
     }
@@ -321,6 +335,16 @@ pub enum Peer {
     Inet(SocketAddr),
     /// A Unix stream socket; its user has no address.
     Unix,
+}
+
+impl Peer {
+    /// Its address, if it has one; an IPv4 address that is written in IPv6 as the IPv4 address that it is.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Peer::Inet(address) => Some(address.ip().to_canonical()),
+            Peer::Unix => None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {

@@ -988,7 +988,7 @@ mod tests {
             }
         }
         for line in [
-            "netlab_turns_total 7",
+            "netlab_turns_total 8",
             "netlab_start_time_seconds 1791999000",
             "netlab_timeouts_total{listener=\"echo\",kind=\"tcp-echo\",address=\"127.0.0.1:12000\",phase=\"body\"} 3",
             "netlab_refusals_total{listener=\"http\",kind=\"http\",address=\"127.0.0.1:6789\",limit=\"connections_per_address\"} 4",

@@ -10,7 +10,7 @@ use crate::buffer::{Front, Pool};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, Peer, Service, Side, Status};
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side};
 use crate::sys::unix::Unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.
@@ -26,6 +26,11 @@ pub struct Bench<T: Service> {
     pub disk: Unix,
     pub resolver: Resolver<Id>,
     pub metrics: Metrics,
+    /// Sessions that the service woke.
+    pub woken: Vec<Id>,
+    peer: Peer,
+    /// The service has more to do at the end of the turn.
+    turn_end: bool,
     pub now: Instant,
     pub wall: SystemTime,
     pub draining: bool,
@@ -56,6 +61,7 @@ macro_rules! cx {
             pool: &mut $bench.pool,
             disk: &mut $bench.disk,
             resolver: &mut $bench.resolver,
+            woken: &mut $bench.woken,
             counted: Counted::new(&mut $bench.metrics, 0),
         }
     };
@@ -64,12 +70,13 @@ macro_rules! cx {
 impl<T: Service> Bench<T> {
     /// A connection just accepted, after its first `advance`.
     pub fn new(service: T) -> Self {
+        let peer = Peer::Inet(([192, 0, 2, 9], 40_000).into());
         let hosts = Hosts::parse("192.0.2.1 origin.example\n127.0.0.1 inside.example\n");
         let mut bench = Self {
             service,
             conn: None,
-            down: Link::new(Status::Open, SEND_BYTES_MAX),
-            up: Link::new(Status::Closed, SEND_BYTES_MAX),
+            down: Link::new(LinkState::Open, SEND_BYTES_MAX),
+            up: Link::new(LinkState::Closed, SEND_BYTES_MAX),
             pool: Pool::new(64 << 20, 1 << 20),
             disk: Unix::new(false).expect("a poll"),
             resolver: Resolver::new(dns::Config::default(), hosts, [7; 32]),
@@ -77,6 +84,9 @@ impl<T: Service> Bench<T> {
                 listeners: [(0, ListenerMetrics::default())].into_iter().collect(),
                 ..Metrics::default()
             },
+            woken: Vec::new(),
+            peer: peer.clone(),
+            turn_end: false,
             now: Instant::now(),
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_792_000_000),
             draining: false,
@@ -89,7 +99,6 @@ impl<T: Service> Bench<T> {
             ending: Ending::Done,
             failed: None,
         };
-        let peer = Peer::Inet(([192, 0, 2, 9], 40_000).into());
         bench.conn = Some(bench.service.accept(&peer, bench.now));
         bench.step();
         bench
@@ -98,6 +107,7 @@ impl<T: Service> Bench<T> {
     /// Calls `advance` as the reactor does after a fact changed, taking what is sent: once, and again for the next turn that
     /// the service asked for, or for room that was refused before. One more call must change nothing.
     pub fn step(&mut self) {
+        self.metrics.turns += 1;
         loop {
             let again = self.advance_once();
             let freed = self.collect();
@@ -105,7 +115,7 @@ impl<T: Service> Bench<T> {
                 return;
             }
             if again {
-                self.now += Duration::from_micros(1); // the next turn
+                self.metrics.turns += 1; // the next one
             } else if !freed && !self.drained {
                 break;
             }
@@ -126,7 +136,7 @@ impl<T: Service> Bench<T> {
     }
 
     /// Everything that a call of `advance` may change while the session goes on.
-    fn facts(&self) -> ([usize; 5], Status, [Finish; 2], Option<Instant>) {
+    fn facts(&self) -> ([usize; 5], LinkState, [Finish; 2], Option<Instant>) {
         let (down, up) = (&self.down, &self.up);
         let counts = [
             self.sent.len(),
@@ -138,7 +148,7 @@ impl<T: Service> Bench<T> {
         (counts, up.status, [down.finish, up.finish], self.deadline())
     }
 
-    /// One call; whether the service wants another turn.
+    /// One call, and the end of the turn if that was asked for; whether the service wants another turn.
     fn advance_once(&mut self) -> bool {
         let Some(conn) = &mut self.conn else {
             return false;
@@ -153,15 +163,16 @@ impl<T: Service> Bench<T> {
                 index: 0,
                 generation: 0,
             },
+            peer: &self.peer,
             asked: &mut asked,
         };
         let result = self.service.advance(conn, &mut io);
         if asked.disconnect {
-            self.up = Link::new(Status::Closed, SEND_BYTES_MAX);
+            self.up = Link::new(LinkState::Closed, SEND_BYTES_MAX);
         }
         if let Some((addresses, _)) = asked.connect {
             self.connect = Some(addresses);
-            self.up.status = Status::Connecting;
+            self.up.status = LinkState::Connecting;
         }
         if asked.close {
             self.closed = true;
@@ -175,10 +186,10 @@ impl<T: Service> Bench<T> {
         {
             self.service.ended(conn, &mut cx!(self));
         }
-        if asked.turn_end {
-            self.service.turn_ended(&mut cx!(self));
-        }
-        asked.again
+        let turn_end = asked.turn_end | self.turn_end;
+        self.turn_end = turn_end && self.service.turn_ended(&mut cx!(self));
+        let is_woken = !std::mem::take(&mut self.woken).is_empty();
+        asked.again || is_woken || self.turn_end
     }
 
     /// Another connection of the same service has ended.
@@ -271,17 +282,17 @@ impl<T: Service> Bench<T> {
     pub fn origin_accepts(&mut self) -> &mut Self {
         assert_eq!(
             self.up.status,
-            Status::Connecting,
+            LinkState::Connecting,
             "no connection was asked for"
         );
-        self.up.status = Status::Open;
+        self.up.status = LinkState::Open;
         self.step();
         self
     }
 
     /// The connection that was asked for fails.
     pub fn origin_fails(&mut self, kind: std::io::ErrorKind) -> &mut Self {
-        self.up.status = Status::Failed(kind);
+        self.up.status = LinkState::Failed(kind);
         self.up.eof = true;
         self.step();
         self

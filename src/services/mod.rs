@@ -5,13 +5,12 @@ pub mod bench;
 
 pub mod admin;
 pub mod hello;
-pub mod http;
-pub mod proxy;
 pub mod tcp_echo;
 pub mod udp_echo;
 pub mod udp_heartbeat;
 pub mod udp_ping;
 pub mod upload;
+pub mod web;
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};

@@ -50,7 +50,7 @@ fn halves() -> Vec<Half> {
             listen(r, c, |_| admin_service());
         }),
         Half::new("proxy", proxy_dialogue(), |r, c| {
-            listen(r, c, |_| proxy_service());
+            listen(r, c, proxy_service);
         }),
         Half::new(
             "tunnel",
@@ -58,7 +58,7 @@ fn halves() -> Vec<Half> {
                 "CONNECT {ORIGIN}:80 HTTP/1.1\r\nHost: x\r\n\r\nGET /5/length/1 HTTP/1.1\r\n\r\n"
             ),
             |r, c| {
-                listen(r, c, |_| tunnel_service());
+                listen(r, c, tunnel_service);
             },
         ),
     ];
@@ -108,10 +108,10 @@ fn proxy_dialogue() -> String {
     )
 }
 
-fn tunnel_service() -> Proxy {
+fn tunnel_service(sim: &mut Sim) -> Web {
     let mut config = ProxyConfig::new(Cache::Off);
     config.connect_ports = Ports::Any;
-    Proxy::new(&config, 1)
+    Web::proxy(&config, &Given::default(), sim).expect("nothing to open")
 }
 
 /// The ways in which `bytes` and the end after them can be seen: all together, the end after them,
@@ -260,7 +260,7 @@ fn an_origin_that_ends_anywhere_is_told_of_at_once_and_in_one_way() {
                         listens: false,
                         told: Vec::new(),
                     };
-                    let open = |r: &mut Reactor<Sim>, c| listen(r, c, |_| tunnel_service());
+                    let open = |r: &mut Reactor<Sim>, c| listen(r, c, tunnel_service);
                     hold(&name, open, client, origin, conditions)
                 };
                 let Outcome {

@@ -338,7 +338,7 @@ fn altered(config: &Config) -> Config {
             Kind::TcpEcho(config) => &mut config.idle_timeout,
             Kind::Hello(config) => &mut config.idle_timeout,
             Kind::Http(config) => &mut config.idle_timeout,
-            Kind::Proxy(config) => &mut config.idle_timeout,
+            Kind::Proxy(config) => &mut config.http.idle_timeout,
             Kind::Upload(config) => &mut config.idle_timeout,
             Kind::Admin(config) => &mut config.idle_timeout,
             Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_) => continue,

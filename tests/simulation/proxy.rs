@@ -20,7 +20,7 @@ impl Scenario for WebProxy {
         let mut config = ProxyConfig::new(Cache::Off);
         config.allow_destinations = vec!["198.18.0.0/15".parse().expect("a range")];
         config.connect_ports = Ports::Any;
-        config.head_timeout = Duration::from_secs(60);
+        config.http.head_timeout = Duration::from_secs(60);
         vec![setting.listener("proxy", 8888, Kind::Proxy(config))]
     }
 

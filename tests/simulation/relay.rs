@@ -103,7 +103,7 @@ impl Service for Relay {
                     if io.down.is_drained() {
                         io.up.finish();
                     }
-                    if let netlab_reactor::service::Status::Failed(kind) = io.up.status {
+                    if let netlab_reactor::service::LinkState::Failed(kind) = io.up.status {
                         return Err(Error::Reset(kind));
                     }
                     if io.up.is_drained() {

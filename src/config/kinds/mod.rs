@@ -91,7 +91,7 @@ impl Kind {
             Kind::TcpEcho(config) => Some(&config.stream),
             Kind::Hello(config) => Some(&config.stream),
             Kind::Http(config) => Some(&config.stream),
-            Kind::Proxy(config) => Some(&config.stream),
+            Kind::Proxy(config) => Some(&config.http.stream),
             Kind::Upload(config) => Some(&config.stream),
             Kind::Admin(config) => Some(&config.stream),
             Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_) => None,
@@ -112,13 +112,14 @@ impl Kind {
     /// some more than it serves, to be able to refuse them with an answer.
     pub fn connections_max(&self) -> Option<usize> {
         let served = self.stream()?.connections_max;
-        Some(match self {
-            Kind::Http(_) => served.saturating_add(REFUSALS_MAX),
-            _ => served,
+        Some(match self.answers_those_beyond() {
+            true => served.saturating_add(REFUSALS_MAX),
+            false => served,
         })
     }
 
-    /// Whether clients beyond `max_connections_per_address` are its own to refuse, with an answer.
+    /// Whether clients beyond `max_connections` and `max_connections_per_address` are its own to
+    /// refuse, with an answer.
     pub fn answers_those_beyond(&self) -> bool {
         matches!(self, Kind::Http(_) | Kind::Proxy(_))
     }

@@ -1,19 +1,13 @@
 //! Kind `proxy`: a web proxy, or a gateway to one origin.
 
-use std::num::NonZeroU32;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{HEAD_BYTES_MAX, StreamConfig, read_hosts};
-use crate::buffer::PAGE_BYTES;
+use super::{HttpConfig, read_hosts};
 use crate::config::section::{Section, integer, string};
 use crate::config::value::Upstream;
-
-/// The bounds of `max_head_bytes`: a page is what a receive buffer holds in one piece.
-const HEAD_BYTES: RangeInclusive<usize> = 256..=PAGE_BYTES;
 
 /// The ports of origins that may be reached. Keys `connect_ports` and `forward_ports`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,27 +88,15 @@ pub struct ProxyConfig {
     /// Silence of an origin, or its refusal to take our bytes, after which it is given up.
     /// Key `upstream_timeout`, default 60 s.
     pub upstream_timeout: Duration,
-    /// Silence between two requests, within a request body or in both directions of a tunnel, or
-    /// refusal to take the answer, after which a client is dropped. Key `idle_timeout`, default 60
-    /// s.
-    pub idle_timeout: Duration,
-    /// Bytes a second that a request body must bring while the origin takes it: each byte buys its
-    /// share of a second, and `idle_timeout` is the most that can be in hand. `None` for no
-    /// minimum. Key `min_body_rate` (0 for none), default 240.
-    pub body_rate_min: Option<NonZeroU32>,
     /// Time from the end of a request to the head of its final response, whatever interim responses
     /// come meanwhile. Key `response_timeout`, default 5 min.
     pub response_timeout: Duration,
-    /// Time for a whole request head, from its first byte on. Key `head_timeout`, default 10 s.
-    pub head_timeout: Duration,
-    /// Bytes of a request head or a response head. Key `max_head_bytes`, default
-    /// [`HEAD_BYTES_MAX`].
-    pub head_bytes_max: usize,
     /// Keys `cache`, `cache_dir` and `cache_max_bytes`, default on.
     pub cache: Cache,
-    /// What every kind over streams has; connections beyond `max_connections_per_address` are
-    /// answered 429.
-    pub stream: StreamConfig,
+    /// What every kind that speaks HTTP has. `idle_timeout` is also for silence within a request body
+    /// and in both directions of a tunnel; bodies that are sent on are not bounded by
+    /// `max_body_bytes`.
+    pub http: HttpConfig,
 }
 
 impl ProxyConfig {
@@ -128,35 +110,39 @@ impl ProxyConfig {
             upstream: None,
             connect_timeout: Duration::from_secs(5),
             upstream_timeout: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(60),
-            body_rate_min: NonZeroU32::new(240),
             response_timeout: Duration::from_secs(5 * 60),
-            head_timeout: Duration::from_secs(10),
-            head_bytes_max: HEAD_BYTES_MAX,
             cache,
-            stream: StreamConfig::default(),
+            http: HttpConfig::default(),
         }
     }
 
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> ProxyConfig {
         let mut config = ProxyConfig::new(Cache::read(section));
+        config.http.read_common(section);
         config.hosts = read_hosts(section);
         let allowed = section.ranges("allow_destinations");
         config.allow_destinations = allowed.unwrap_or_default();
         read_ports(section, "connect_ports", &mut config.connect_ports);
         read_ports(section, "forward_ports", &mut config.forward_ports);
-        let origin = r#"the address of an origin such as "http://127.0.0.1:8000""#;
-        config.upstream = section.parsed("upstream", origin, |value| string(value)?.parse());
-        section.timeout("connect_timeout", &mut config.connect_timeout);
-        section.timeout("upstream_timeout", &mut config.upstream_timeout);
-        section.timeout("idle_timeout", &mut config.idle_timeout);
-        section.rate("min_body_rate", &mut config.body_rate_min);
-        section.timeout("response_timeout", &mut config.response_timeout);
-        section.timeout("head_timeout", &mut config.head_timeout);
-        section.memory_size("max_head_bytes", HEAD_BYTES, &mut config.head_bytes_max);
-        config.stream.read(section);
+        config.read_origin(section);
         config
+    }
+
+    /// Reads a route of a web listener that leads to another server.
+    pub(in crate::config) fn read_route(section: &mut Section<'_>) -> ProxyConfig {
+        let mut config = ProxyConfig::new(Cache::Off);
+        config.read_origin(section);
+        config
+    }
+
+    /// Reads the keys of the way to an origin.
+    fn read_origin(&mut self, section: &mut Section<'_>) {
+        let origin = r#"the address of an origin such as "http://127.0.0.1:8000""#;
+        self.upstream = section.parsed("upstream", origin, |value| string(value)?.parse());
+        section.timeout("connect_timeout", &mut self.connect_timeout);
+        section.timeout("upstream_timeout", &mut self.upstream_timeout);
+        section.timeout("response_timeout", &mut self.response_timeout);
     }
 }
 

@@ -1,5 +1,5 @@
 //! Kind `http`: a web server. How a folder is served stands in [`FilesConfig`], which its sites
-//! have too.
+//! have too. The other kinds that speak HTTP have the same keys, but for those of the files.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{HEAD_BYTES_MAX, StreamConfig};
 use crate::buffer::LARGE_PAGE_BYTES;
-use crate::config::files::{FilesConfig, SiteConfig};
+use crate::config::files::{AuthConfig, FilesConfig, SiteConfig};
 use crate::config::section::{Section, path, string};
 use crate::config::tls::TlsFiles;
 
@@ -44,16 +44,18 @@ pub enum LogFormat {
     Json,
 }
 
-/// The keys of kind `http`.
+/// The keys of kind `http`, and what the other kinds that speak HTTP can be told as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
     /// The folder that is served; `None` serves the small embedded site. Key `root`, default none.
     pub root: Option<PathBuf>,
     /// How it is served.
     pub files: FilesConfig,
-    /// Other folders, for some hosts or paths. Key `site`, a list of tables `[[listener.site]]`,
-    /// default none.
+    /// What is served for some hosts or paths instead. Key `route`, a list of tables
+    /// `[[listener.route]]`, or `site`, its former name; default none.
     pub sites: Vec<SiteConfig>,
+    /// Who is answered at all, whatever the method and the route; `None` for everybody. Key `auth`, default none.
+    pub auth: Option<AuthConfig>,
     /// Where a line for each request goes. Key `access_log`, default nowhere.
     pub access_log: Option<AccessLog>,
     /// Key `log_format`, default combined.
@@ -68,6 +70,9 @@ pub struct HttpConfig {
     pub head_timeout: Duration,
     /// Silence within a request body after which it is given up. Key `body_timeout`, default 30 s.
     pub body_timeout: Duration,
+    /// How long an answer may take to be made: a listing, or the check of a password. Key
+    /// `answer_timeout`, default 30 s.
+    pub answer_timeout: Duration,
     /// Bytes a second that a request body must bring: each byte buys its share of a second, and
     /// `body_timeout` is the most that can be in hand, so that a drip does not last for ever.
     /// `None` for no minimum. Key `min_body_rate` (0 for none), default 240.
@@ -100,12 +105,14 @@ impl Default for HttpConfig {
             root: None,
             files: FilesConfig::default(),
             sites: Vec::new(),
+            auth: None,
             access_log: None,
             log_format: LogFormat::default(),
             routes: Routes::default(),
             idle_timeout: Duration::from_secs(60),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            answer_timeout: Duration::from_secs(30),
             body_rate_min: NonZeroU32::new(240),
             head_bytes_max: HEAD_BYTES_MAX,
             target_bytes_max: 8000,
@@ -122,13 +129,23 @@ impl Default for HttpConfig {
 impl HttpConfig {
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> HttpConfig {
-        let root = section.path("root");
         let mut config = HttpConfig {
-            root,
+            root: section.path("root"),
+            files: FilesConfig::read(section),
             ..HttpConfig::default()
         };
-        config.files = FilesConfig::read(section);
-        config.sites = section.tables("site", SiteConfig::read);
+        config.read_common(section);
+        config
+    }
+
+    /// Reads the keys of every kind that speaks HTTP.
+    pub(super) fn read_common(&mut self, section: &mut Section<'_>) {
+        let config = self;
+        config.auth = AuthConfig::read(section);
+        config.sites = section.tables("route", SiteConfig::read);
+        config
+            .sites
+            .extend(section.tables("site", SiteConfig::read));
         let base = section.folders.base.as_path();
         let expected = r#"a path, or "-" for standard error"#;
         config.access_log = section.parsed("access_log", expected, |value| match string(value)? {
@@ -142,6 +159,7 @@ impl HttpConfig {
         section.timeout("idle_timeout", &mut config.idle_timeout);
         section.timeout("head_timeout", &mut config.head_timeout);
         section.timeout("body_timeout", &mut config.body_timeout);
+        section.timeout("answer_timeout", &mut config.answer_timeout);
         section.rate("min_body_rate", &mut config.body_rate_min);
         let head = &mut config.head_bytes_max;
         section.memory_size("max_head_bytes", HEAD_BYTES, head);
@@ -165,6 +183,5 @@ impl HttpConfig {
             false => section.known.push("tls"),
         }
         config.stream.read(section);
-        config
     }
 }

@@ -7,6 +7,9 @@
 //! address bar                          /HOST[:PORT]/path           ──▶ HOST
 //! ```
 //!
+//! A HOST in letters beyond ASCII is mapped to the name that DNS has ([`idn`]), which is judged and
+//! asked for like any other: nobody behind us sees another spelling.
+//!
 //! A browser that shows an address-bar page resolves the page's links by itself. Those relative to the page come out right;
 //! those that begin with `/` have lost their host, and get it back from the `Referer` by a redirect.
 //!
@@ -17,11 +20,18 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 use super::Rules;
 use crate::http::head::RequestHead;
 use crate::http::same_site;
 use crate::http::target::{Authority, Host, Target};
 use crate::http::{Method, Status, parse_decimal};
+use crate::services::web::reply::Refusal;
+use crate::wire::idn;
+
+/// What a request to a proxy looks like.
+const EXPECTED: &str = "expected http://HOST/PATH, or /HOST/PATH in the address bar";
 
 /// The port of `http`.
 const HTTP_PORT: u16 = 80;
@@ -47,35 +57,16 @@ pub(super) enum Form {
 }
 
 /// Where one request goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Route<'b> {
     pub(super) form: Form,
-    /// Host and perhaps port, as they are to stand in `Host`.
-    pub(super) authority: &'b str,
+    /// Host and perhaps port, as they are to stand in `Host`: what was sent, but in ASCII.
+    pub(super) authority: Cow<'b, str>,
     /// How many bytes of `authority` are the host, brackets included.
     host_bytes: usize,
     pub(super) port: u16,
     pub(super) path: &'b str,
     pub(super) query: Option<&'b str>,
-}
-
-/// What is said to a client whose request goes nowhere.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) status: Status,
-    pub(super) text: Cow<'static, str>,
-    /// Where it should ask instead.
-    pub(super) location: Option<String>,
-}
-
-impl Refusal {
-    fn new(status: Status, text: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            status,
-            text: text.into(),
-            location: None,
-        }
-    }
 }
 
 impl<'b> Route<'b> {
@@ -89,7 +80,7 @@ impl<'b> Route<'b> {
             .all("via")
             .any(|value| memchr::memmem::find(value, rules.pseudonym.as_bytes()).is_some())
         {
-            return Err(Refusal::new(
+            return Err(Refusal::told(
                 Status::LOOP_DETECTED,
                 "the request has been here before: its way leads through this proxy twice",
             ));
@@ -103,38 +94,61 @@ impl<'b> Route<'b> {
                     return Ok(route);
                 }
                 let text = format!("nothing is fetched from port {} here", route.port);
-                Err(Refusal::new(Status::FORBIDDEN, text))
+                Err(Refusal::told(Status::FORBIDDEN, text))
             }
         }
     }
 
     /// The host, an IPv6 address in its brackets.
-    pub(super) fn host(&self) -> &'b str {
+    pub(super) fn host(&self) -> &str {
         &self.authority[..self.host_bytes]
     }
 
-    fn new(form: Form, authority: Authority<'_>, text: &'b str) -> Self {
-        let host_bytes = match authority.host {
-            Host::Name(name) => name.len(),
-            Host::Ipv6(_) => text.find(']').map_or(text.len(), |at| at + 1),
+    fn new(form: Form, authority: Authority<'_>, text: &'b str) -> Result<Self, Refusal> {
+        // `host:` is `host`.
+        let text = text.strip_suffix(':').unwrap_or(text);
+        let (host_bytes, in_ascii) = match authority.host {
+            Host::Name(name) => (name.len(), Cow::Borrowed(text)),
+            Host::Ipv6(_) => {
+                let host_bytes = text.find(']').map_or(text.len(), |at| at + 1);
+                (host_bytes, Cow::Borrowed(text))
+            }
+            Host::International(name) => {
+                let host = in_ascii(name)?;
+                (host.len(), Cow::Owned(host + &text[name.len()..]))
+            }
         };
-        Self {
+        Ok(Self {
             form,
-            // `host:` is `host`.
-            authority: text.strip_suffix(':').unwrap_or(text),
+            authority: in_ascii,
             host_bytes,
             port: authority.port.unwrap_or(HTTP_PORT),
             path: "/",
             query: None,
-        }
+        })
     }
+}
+
+/// The name of a host that was sent in letters beyond ASCII or percent-encoded.
+fn in_ascii(name: &str) -> Result<String, Refusal> {
+    let decoded = percent_decode_str(name).decode_utf8().ok();
+    let ascii = decoded.and_then(|name| idn::to_ascii(&name).map(Cow::into_owned).ok());
+    // An encoded byte, or what a letter was mapped to, may be one that no host has.
+    let is_name = |ascii: &String| match Authority::parse(ascii) {
+        Some(Authority { host, port: None }) => host == Host::Name(ascii),
+        _ => false,
+    };
+    ascii.filter(is_name).ok_or_else(|| {
+        let text = format!("{name} is no host name: {EXPECTED}");
+        Refusal::told(Status::BAD_REQUEST, text)
+    })
 }
 
 /// `Max-Forwards: 0` makes us the end of the way (RFC 9110 section 7.6.2).
 fn last_hop(head: &RequestHead<'_>) -> Result<(), Refusal> {
     let refusal = match head.method {
-        Method::Options => Refusal::new(Status::OK, "this proxy forwards every method"),
-        Method::Trace => Refusal::new(Status::METHOD_NOT_ALLOWED, "TRACE is not answered here"),
+        Method::Options => Refusal::told(Status::OK, "this proxy forwards every method"),
+        Method::Trace => Refusal::told(Status::METHOD_NOT_ALLOWED, "TRACE is not answered here"),
         _ => return Ok(()),
     };
     match head.headers.first("max-forwards").and_then(parse_decimal) {
@@ -146,7 +160,7 @@ fn last_hop(head: &RequestHead<'_>) -> Result<(), Refusal> {
 fn gateway<'b>(head: &RequestHead<'b>, origin: &'b Origin) -> Result<Route<'b>, Refusal> {
     let route = Route {
         form: Form::Gateway,
-        authority: &origin.authority,
+        authority: Cow::Borrowed(&origin.authority),
         host_bytes: origin.host_bytes,
         port: origin.port,
         path: "*",
@@ -164,7 +178,7 @@ fn gateway<'b>(head: &RequestHead<'b>, origin: &'b Origin) -> Result<Route<'b>, 
             query,
             ..route
         }),
-        Target::Authority(_) => Err(Refusal::new(
+        Target::Authority(_) => Err(Refusal::told(
             Status::METHOD_NOT_ALLOWED,
             "CONNECT is not for a gateway to one origin",
         )),
@@ -185,25 +199,28 @@ fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refus
             Ok(Route {
                 path,
                 query,
-                ..Route::new(Form::Forward, authority, text)
+                ..Route::new(Form::Forward, authority, text)?
             })
         }
         Target::Origin { path, query } => {
             same_site::check(head, &rules.hosts)
-                .map_err(|foreign| Refusal::new(foreign.status(), foreign.text()))?;
+                .map_err(|foreign| Refusal::told(foreign.status(), foreign.text()))?;
             address_bar(head, path, query)
         }
         Target::Authority(authority) => {
             let port = authority.port.unwrap_or(0);
             if !rules.connect_ports.allow(port) {
-                return Err(Refusal::new(
+                return Err(Refusal::told(
                     Status::FORBIDDEN,
                     format!("CONNECT to port {port} is not allowed here"),
                 ));
             }
-            Ok(Route::new(Form::Tunnel, authority, head.target_text))
+            Route::new(Form::Tunnel, authority, head.target_text)
         }
-        Target::Asterisk => Err(Refusal::new(Status::OK, "this proxy forwards every method")),
+        Target::Asterisk => Err(Refusal::told(
+            Status::OK,
+            "this proxy forwards every method",
+        )),
     }
 }
 
@@ -222,7 +239,7 @@ fn scheme_is_http(scheme: &str) -> Result<(), Refusal> {
     if scheme.eq_ignore_ascii_case("http") {
         return Ok(());
     }
-    Err(Refusal::new(
+    Err(Refusal::told(
         Status::NOT_IMPLEMENTED,
         format!("{scheme}:// is not fetched here; expected http://, or CONNECT for a tunnel"),
     ))
@@ -244,21 +261,18 @@ fn address_bar<'b>(
     }
     let (text, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if let Some(location) = link_without_host(head, text) {
-        return Err(Refusal {
-            location: Some(location),
-            ..Refusal::new(Status::TEMPORARY_REDIRECT, "the link belongs to that host")
-        });
+        let text = "the link belongs to that host";
+        let refusal = Refusal::redirect(Status::TEMPORARY_REDIRECT, text, location);
+        return Err(refusal);
     }
-    let Some(authority) = Authority::parse(text) else {
-        return Err(Refusal::new(
-            Status::BAD_REQUEST,
-            "this is a proxy: expected http://HOST/PATH, or /HOST/PATH in the address bar",
-        ));
+    let Some(authority) = Authority::parse_international(text) else {
+        let text = format!("this is a proxy: {EXPECTED}");
+        return Err(Refusal::told(Status::BAD_REQUEST, text));
     };
     Ok(Route {
         path: if path.is_empty() { "/" } else { path },
         query,
-        ..Route::new(Form::AddressBar, authority, text)
+        ..Route::new(Form::AddressBar, authority, text)?
     })
 }
 
@@ -276,7 +290,7 @@ fn link_without_host(head: &RequestHead<'_>, first: &str) -> Option<String> {
     };
     let page = path[1..].split('/').next().unwrap_or_default();
     let ours = head.host == Some(authority) && !page.eq_ignore_ascii_case(first);
-    (ours && !has_file_extension(page) && Authority::parse(page).is_some())
+    (ours && !has_file_extension(page) && Authority::parse_international(page).is_some())
         .then(|| format!("/{page}{}", head.target_text))
 }
 
@@ -333,7 +347,7 @@ impl Origin {
     /// Becomes the origin that the route leads to.
     pub(super) fn set(&mut self, route: &Route<'_>) {
         self.authority.clear();
-        self.authority.push_str(route.authority);
+        self.authority.push_str(&route.authority);
         self.host_bytes = route.host_bytes;
         self.port = route.port;
     }

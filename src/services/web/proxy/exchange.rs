@@ -7,20 +7,23 @@
 //! download   Awaited ──interim responses──▶ Awaited ──final head──▶ Passing ──▶ the end of the exchange
 //! ```
 //!
-//! Not here: how heads are written (`heads`), and who is connected (`proxy`).
+//! Not here: how heads are written (`heads`), and to whom a connection is made (`forward`).
 
 use std::time::Instant;
 
+use super::forward::{Backlog, Request, Step};
 use super::heads::{self, Manner};
 use super::route::{Form, Origin};
-use super::{Backlog, Proxy, Request, Rules, Step};
+use super::{Proxy, Rules};
 use crate::buffer::{Pool, RecvBuf, SendQueue, pour};
 use crate::ending::Error;
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
-use crate::http::{Method, Status as Code, Version};
-use crate::service::{Finish, Io, Link, Status};
+use crate::http::persistence::Persistence;
+use crate::http::{Method, Status, Version};
+use crate::service::{Io, LinkState};
 use crate::services::prolonged;
+use crate::services::web::reply::Answered;
 
 /// What the framing of one chunk takes at most: 16 digits and two line ends. Made anew, framing is no
 /// longer than it came, but what ends a chunk may go out before it came.
@@ -31,8 +34,15 @@ const LAST_CHUNK_HEAD: &[u8] = b"0\r\n";
 
 /// A request on its way and its response on the way back.
 pub(super) struct Exchange {
-    request: Request,
+    /// It went out on a connection that had been used before, and no byte of an answer has come: it may be sent once more.
+    may_repeat: bool,
+    /// The client waits for the origin's word before it sends the body.
+    expects_continue: bool,
+    /// What the client got so far.
+    pub(super) answered: Option<Answered>,
     upload: BodyDecoder,
+    /// Of the response's head.
+    scanner: HeadScanner,
     download: Download,
     /// When bytes last moved.
     moved: Instant,
@@ -78,10 +88,12 @@ enum Coding {
 }
 
 impl Coding {
-    /// For a body that goes on as it came.
-    fn same(length: BodyLength) -> Self {
-        match length {
-            BodyLength::Chunked => Self::Reframed,
+    /// Of a body that ends in this way. `to_http_1_0`: its receiver knows no chunks.
+    fn of(length: BodyLength, to_http_1_0: bool) -> Self {
+        match (length, to_http_1_0) {
+            (BodyLength::Chunked, true) => Self::Undone,
+            (BodyLength::Chunked, false) => Self::Reframed,
+            (BodyLength::UntilClose, false) => Self::Made,
             _ => Self::None,
         }
     }
@@ -94,17 +106,20 @@ enum Heard {
     /// An interim response, which took so many bytes.
     Interim(usize),
     /// The final one.
-    Final(usize, Passing),
+    Final(usize, Status, Passing),
     /// No response.
     Bad(&'static str),
 }
 
 impl Exchange {
     /// A request of which the head was just sent.
-    pub(super) fn new(request: Request, now: Instant, rules: &Rules) -> Self {
+    pub(super) fn new(request: &Request, may_repeat: bool, now: Instant, rules: &Rules) -> Self {
         let upload = BodyDecoder::forwarding(request.body);
         let mut exchange = Self {
-            request,
+            may_repeat,
+            expects_continue: request.expects_continue,
+            answered: None,
+            scanner: HeadScanner::default(),
             uploaded: upload.is_done().then_some(now),
             upload,
             download: Download::Awaited,
@@ -138,81 +153,80 @@ impl Exchange {
     /// Whether the client is the one that is waited for: it sends a body, and the origin takes all of it.
     fn awaits_client(&self, io: &Io<'_>) -> bool {
         let uploads = self.is_awaited() && !self.upload.is_done();
-        uploads && !self.request.expects_continue && io.up.tx.is_empty()
+        uploads && !self.expects_continue && io.up.tx.is_empty()
     }
 
     fn is_awaited(&self) -> bool {
         matches!(self.download, Download::Awaited)
     }
 
-    /// The request for an answer of our own: with a body that did not wholly come, the connection ends.
-    fn unanswered(&self) -> Option<Request> {
-        self.upload.is_done().then_some(Request {
-            body: BodyLength::None,
-            ..self.request
-        })
+    /// Whether the client's connection stays after an answer of our own: not with a body that did not wholly come.
+    fn stays(&self, request: &Request, io: &Io<'_>) -> bool {
+        self.upload.is_done() && request.keep_alive && !io.cx.draining
     }
-}
 
-impl Proxy {
-    pub(super) fn exchange(
+    pub(super) fn advance(
         &mut self,
-        exchange: &mut Exchange,
-        scanner: &mut HeadScanner,
+        request: &Request,
         origin: &Origin,
+        proxy: &mut Proxy,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
-        if exchange.backlog.shrank(&io.up.tx) || io.drained {
-            exchange.progress(io.cx.now, &self.rules);
+        if self.backlog.shrank(io.up) || io.drained {
+            self.progress(io.cx.now, &proxy.rules);
         }
-        if let Some(step) = self.upload(exchange, io)? {
+        if let Some(step) = self.upload(request, &proxy.rules, io)? {
             return Ok(step);
         }
-        if let Some(step) = self.await_response(exchange, scanner, origin, io) {
+        if let Some(step) = self.await_response(request, origin, proxy, io) {
             return Ok(step);
         }
-        if let Some(step) = self.download(exchange, origin, io)? {
+        if let Some(step) = self.download(origin, &proxy.rules, io)? {
             return Ok(step);
         }
-        if io.cx.now >= exchange.until && io.down.tx.is_empty() {
-            return self.exchange_expired(exchange, origin, io);
+        if io.cx.now >= self.until && io.down.tx.is_empty() {
+            return self.expire(request, origin, &proxy.rules, io);
         }
-        exchange.backlog.watch(&mut io.up.tx);
-        Ok(Step::Wait)
+        self.backlog.watch(io.up);
+        Ok(Step::WAIT)
     }
 
     /// Passes on what there is of the request's body.
-    fn upload(&mut self, exchange: &mut Exchange, io: &mut Io<'_>) -> Result<Option<Step>, Error> {
-        if exchange.upload.is_done() || io.up.status != Status::Open {
+    fn upload(
+        &mut self,
+        request: &Request,
+        rules: &Rules,
+        io: &mut Io<'_>,
+    ) -> Result<Option<Step>, Error> {
+        if self.upload.is_done() || io.up.status != LinkState::Open {
             return Ok(None);
         }
         let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
-        let coding = Coding::same(exchange.request.body);
-        let error = match pass(&mut exchange.upload, coding, rx, tx, io.cx.pool) {
+        let coding = Coding::of(request.body, false);
+        let error = match pass(&mut self.upload, coding, rx, tx, io.cx.pool) {
             Ok(0) => {
                 if !io.down.rx.is_empty() {
                     // The client is held up by the origin.
-                    exchange.body_until = io.cx.now + self.rules.idle_timeout;
+                    self.body_until = io.cx.now + rules.idle_timeout;
                 }
                 None
             }
             Ok(count) => {
-                let (rate_min, most) = (self.rules.body_rate_min, self.rules.idle_timeout);
-                exchange.body_until =
-                    prolonged(exchange.body_until, count, rate_min, io.cx.now, most);
-                exchange.uploaded = exchange.upload.is_done().then_some(io.cx.now);
-                exchange.progress(io.cx.now, &self.rules);
+                let (rate_min, most) = (rules.body_rate_min, rules.idle_timeout);
+                self.body_until = prolonged(self.body_until, count, rate_min, io.cx.now, most);
+                self.uploaded = self.upload.is_done().then_some(io.cx.now);
+                self.progress(io.cx.now, rules);
                 None
             }
             Err(error) => Some(error),
         };
-        // The end may have come together with the last bytes, so it is looked for after those were taken.
-        let truncated = io.down.is_drained() && !exchange.upload.is_done();
-        match (&exchange.download, error) {
+        // The end may have come together with the last bytes: it is looked for behind them.
+        let truncated = io.down.is_drained() && !self.upload.is_done();
+        match (&self.download, error) {
             (_, None) if !truncated => Ok(None),
             (Download::Awaited, error) => {
                 let text = error.unwrap_or(BodyError::Truncated).text();
-                Ok(Some(self.answer(None, Code::BAD_REQUEST, text, io)))
+                Ok(Some(Step::refused(Status::BAD_REQUEST, text, false)))
             }
             (Download::Passing(passing), Some(error)) => {
                 Ok(Some(passing.cut(format!("request cut: {error}"))?))
@@ -228,44 +242,48 @@ impl Proxy {
     /// Passes on interim responses and the head of the final one.
     fn await_response(
         &mut self,
-        exchange: &mut Exchange,
-        scanner: &mut HeadScanner,
+        request: &Request,
         origin: &Origin,
+        proxy: &mut Proxy,
         io: &mut Io<'_>,
     ) -> Option<Step> {
-        while exchange.is_awaited() {
+        while self.is_awaited() {
             if io.up.rx.is_empty() {
-                return io.up.eof.then(|| self.silent_end(exchange, origin, io));
+                return io
+                    .up
+                    .eof
+                    .then(|| self.silent_end(request, origin, proxy, io));
             }
-            // It arrived: it is not sent again.
-            let request = &mut exchange.request;
-            io.down.rx.consume(std::mem::take(&mut request.head_bytes));
-
-            let heard = self.hear(exchange, scanner, origin, io);
+            self.may_repeat = false; // it arrived
+            let heard = self.hear(request, origin, proxy, io);
             if let Heard::Bad(what) = heard {
                 let text = format!("{}: bad response: {what}", origin.authority);
-                let request = exchange.unanswered();
-                return Some(self.answer(request, Code::BAD_GATEWAY, &text, io));
+                let stays = self.stays(request, io);
+                return Some(Step::refused(Status::BAD_GATEWAY, text, stays));
             }
-            if matches!(heard, Heard::Part) || !io.down.tx.has_room(self.scratch.len()) {
+            if matches!(heard, Heard::Part) || !io.down.tx.has_room(proxy.scratch.len()) {
                 return None;
             }
-            io.down.tx.put(&self.scratch, io.cx.pool);
+            io.down.tx.put(&proxy.scratch, io.cx.pool);
             match heard {
                 Heard::Interim(head_bytes) => {
                     io.up.rx.consume(head_bytes);
-                    if std::mem::take(&mut exchange.request.expects_continue) {
-                        exchange.body_until = io.cx.now + self.rules.idle_timeout;
+                    if std::mem::take(&mut self.expects_continue) {
+                        self.body_until = io.cx.now + proxy.rules.idle_timeout;
                     }
                 }
-                Heard::Final(head_bytes, passing) => {
+                Heard::Final(head_bytes, status, passing) => {
                     io.up.rx.consume(head_bytes);
                     io.down.end_is_framing = passing.end_is_framing;
-                    exchange.download = Download::Passing(passing);
+                    self.answered = Some(Answered {
+                        status,
+                        body_bytes: 0,
+                    });
+                    self.download = Download::Passing(passing);
                 }
                 Heard::Part | Heard::Bad(_) => unreachable!("both were dealt with above"),
             }
-            exchange.progress(io.cx.now, &self.rules);
+            self.progress(io.cx.now, &proxy.rules);
         }
         None
     }
@@ -273,17 +291,18 @@ impl Proxy {
     /// Reads the head of a response, and writes it as the client is to see it.
     fn hear(
         &mut self,
-        exchange: &Exchange,
-        scanner: &mut HeadScanner,
+        request: &Request,
         origin: &Origin,
+        proxy: &mut Proxy,
         io: &mut Io<'_>,
     ) -> Heard {
-        let request = &exchange.request;
-        let limits = &self.rules.response_limits;
+        let Proxy { rules, scratch, .. } = proxy;
+        let (scanner, limits) = (&mut self.scanner, &rules.response_limits);
         let method = match request.is_head {
             true => Method::Head,
             false => Method::Get,
         };
+        let is_full = !io.up.rx.has_space();
         let mut parsed = scanner.response(io.up.rx.bytes(), limits, method);
         if let Err(HeadError::FoldedLine | HeadError::BlankBeforeColon) = parsed {
             mend_response(io.up.rx.bytes_mut());
@@ -293,126 +312,128 @@ impl Proxy {
         let (head, head_bytes) = match parsed {
             Ok(Parsed::Complete(head, head_bytes)) => (head, head_bytes),
             Ok(Parsed::Partial) if io.up.eof => return Heard::Bad("it ended within the head"),
-            Ok(Parsed::Partial) if !io.up.rx.has_space() => {
-                return Heard::Bad("its head is too large");
-            }
+            Ok(Parsed::Partial) if is_full => return Heard::Bad("its head is too large"),
             Ok(Parsed::Partial) => return Heard::Part,
             Err(error) => return Heard::Bad(error.text()),
         };
         let old_client = request.version == Version::Http10;
         let address_bar = (request.form == Form::AddressBar).then_some(origin);
-        self.scratch.clear();
-        if head.status.is_interim() {
-            if head.status.code() == 101 {
-                return Heard::Bad("it switched protocols unasked");
-            }
+        scratch.clear();
+        match head.status.code() {
+            101 => return Heard::Bad("it switched protocols unasked"),
             // HTTP/1.0 has no interim responses.
-            if !old_client {
-                heads::put_interim(&mut self.scratch, &head, address_bar);
+            ..200 if old_client => return Heard::Interim(head_bytes),
+            ..200 => {
+                heads::put_interim(scratch, &head, address_bar);
+                return Heard::Interim(head_bytes);
             }
-            return Heard::Interim(head_bytes);
+            _ => {}
         }
-        let coding = match (head.body, old_client) {
-            (BodyLength::Chunked, true) => Coding::Undone,
-            (BodyLength::UntilClose, false) => Coding::Made,
-            (length, _) => Coding::same(length),
-        };
         let open_ended = matches!(head.body, BodyLength::Chunked | BodyLength::UntilClose);
         // An origin that answers before it has the whole request may never read the rest.
-        let early = !exchange.upload.is_done();
+        let early = !self.upload.is_done();
         let end_is_framing = open_ended && old_client;
         let ends = !request.keep_alive || end_is_framing || early || io.cx.draining;
         let manner = Manner {
             chunked: open_ended && !old_client,
-            persistence: request.persistence(!ends),
+            persistence: Persistence::new(!ends, request.version),
             address_bar,
             wall: io.cx.wall,
         };
-        heads::put_response(&mut self.scratch, &head, manner, &self.rules.pseudonym);
+        let status = head.status;
+        heads::put_response(scratch, &head, manner, &rules.pseudonym);
         let passing = Passing {
             body: BodyDecoder::forwarding(head.body),
-            coding,
+            coding: Coding::of(head.body, old_client),
             reusable: head.keep_alive,
             ends,
             end_is_framing,
         };
-        Heard::Final(head_bytes, passing)
+        Heard::Final(head_bytes, status, passing)
     }
 
     /// The origin ended before it said anything.
-    fn silent_end(&mut self, exchange: &Exchange, origin: &Origin, io: &mut Io<'_>) -> Step {
-        if exchange.request.head_bytes > 0 {
+    fn silent_end(
+        &self,
+        request: &Request,
+        origin: &Origin,
+        proxy: &Proxy,
+        io: &mut Io<'_>,
+    ) -> Step {
+        if self.may_repeat {
             io.disconnect();
-            return self.resolve_next(exchange.request, io.cx.now);
+            return Step::resolving(proxy, io.cx.now);
         }
         let text = match io.up.status {
-            Status::Failed(kind) => format!("{}: {kind}", origin.authority),
+            LinkState::Failed(kind) => format!("{}: {kind}", origin.authority),
             _ => format!("{}: it closed without an answer", origin.authority),
         };
-        self.answer(exchange.unanswered(), Code::BAD_GATEWAY, &text, io)
+        Step::refused(Status::BAD_GATEWAY, text, self.stays(request, io))
     }
 
     /// Passes on what there is of the response's body, and ends the exchange with it.
     fn download(
         &mut self,
-        exchange: &mut Exchange,
         origin: &Origin,
+        rules: &Rules,
         io: &mut Io<'_>,
     ) -> Result<Option<Step>, Error> {
-        let Download::Passing(passing) = &mut exchange.download else {
+        let Download::Passing(passing) = &mut self.download else {
             return Ok(None);
         };
-        match passing.pass(io) {
+        let count = match passing.pass(io) {
+            Ok(count) => count,
             Err(error) => {
                 let text = format!("{}: response cut: {error}", origin.authority);
-                Ok(Some(passing.cut(text)?))
+                return Ok(Some(passing.cut(text)?));
             }
-            Ok(_) if passing.body.is_done() => {
-                let whole = exchange.upload.is_done();
-                if !(passing.reusable && whole && is_reusable(io.up)) {
-                    io.disconnect();
-                }
-                Ok(Some(match passing.ends || !whole || io.cx.draining {
-                    true => Step::End,
-                    false => self.idle_next(io.cx.now),
-                }))
-            }
-            Ok(count) => {
-                if count > 0 {
-                    exchange.progress(io.cx.now, &self.rules);
-                }
-                Ok(None)
-            }
+        };
+        if let Some(answered) = &mut self.answered {
+            answered.body_bytes += count as u64;
         }
+        if passing.body.is_done() {
+            let whole = self.upload.is_done();
+            if !(passing.reusable && whole && io.up.is_reusable()) {
+                io.disconnect();
+            }
+            let stays = !passing.ends && whole && !io.cx.draining;
+            return Ok(Some(Step::done(stays)));
+        }
+        if count > 0 {
+            self.progress(io.cx.now, rules);
+        }
+        Ok(None)
     }
 
     /// The time is up: whose fault is it?
-    fn exchange_expired(
+    fn expire(
         &mut self,
-        exchange: &mut Exchange,
+        request: &Request,
         origin: &Origin,
+        rules: &Rules,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
-        let awaits_client = exchange.awaits_client(io);
-        let client_is_late = awaits_client && io.cx.now >= exchange.body_until;
+        let awaits_client = self.awaits_client(io);
+        let client_is_late = awaits_client && io.cx.now >= self.body_until;
         if !awaits_client {
-            exchange.body_until = io.cx.now + self.rules.idle_timeout;
+            self.body_until = io.cx.now + rules.idle_timeout;
         }
-        exchange.until = exchange.origin_until(&self.rules);
-        if io.cx.now < exchange.until && !client_is_late {
-            return Ok(Step::Wait);
+        self.until = self.origin_until(rules);
+        if io.cx.now < self.until && !client_is_late {
+            return Ok(Step::WAIT);
         }
-        Ok(match &exchange.download {
+        Ok(match &self.download {
             Download::Passing(passing) => {
                 passing.cut(format!("{}: silent within its response", origin.authority))?
             }
             Download::Awaited if client_is_late => {
                 let text = "the body of the request took too long";
-                self.answer(None, Code::REQUEST_TIMEOUT, text, io)
+                Step::refused(Status::REQUEST_TIMEOUT, text, false)
             }
             Download::Awaited => {
                 let text = format!("{}: it did not answer in time", origin.authority);
-                self.answer(exchange.unanswered(), Code::GATEWAY_TIMEOUT, &text, io)
+                let stays = self.stays(request, io);
+                Step::refused(Status::GATEWAY_TIMEOUT, text, stays)
             }
         })
     }
@@ -425,7 +446,7 @@ impl Passing {
         log::debug!("proxy: {text}");
         match self.end_is_framing {
             true => Err(Error::Protocol(text)),
-            false => Ok(Step::End),
+            false => Ok(Step::done(false)),
         }
     }
 
@@ -437,7 +458,7 @@ impl Passing {
             return Ok(count);
         }
         self.body.end_of_stream()?;
-        if io.up.status != Status::Open {
+        if io.up.status != LinkState::Open {
             return Err(BodyError::Truncated); // a reset is no end
         }
         if self.coding == Coding::Made {
@@ -445,12 +466,6 @@ impl Passing {
         }
         Ok(count)
     }
-}
-
-/// Whether nothing was heard of the origin's connection since its last exchange, so that it can take another request.
-pub(super) fn is_reusable(up: &Link) -> bool {
-    let open = up.status == Status::Open && up.finish == Finish::Open;
-    open && !up.eof && up.rx.is_empty() && up.tx.is_empty()
 }
 
 /// Passes on what waits of a body, if there is room for all of it. How many bytes were taken.

@@ -8,16 +8,16 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::Http;
 use crate::config::{Config, Kind, Overrides};
 use crate::ending::{Ending, Phase};
 use crate::metrics::Limit;
 use crate::services::bench::Bench;
+use crate::services::web::{Given, Web};
 
 /// A folder, a server for it, and a connection.
 struct Site {
     folder: tempfile::TempDir,
-    bench: Bench<Http>,
+    bench: Bench<Web>,
 }
 
 /// An answer taken apart.
@@ -54,7 +54,7 @@ fn site(files: &[(&str, &str)], lines: &str) -> Site {
     Site { folder, bench }
 }
 
-fn bench(root: &Path, lines: &str) -> Bench<Http> {
+fn bench(root: &Path, lines: &str) -> Bench<Web> {
     let lines = lines.replace("ROOT", root.to_str().expect("UTF-8"));
     let root = match lines.contains("root =") {
         true => String::new(),
@@ -65,14 +65,14 @@ fn bench(root: &Path, lines: &str) -> Bench<Http> {
 }
 
 /// A connection to the web server of a configuration.
-fn bench_of(text: &str, file: &Path) -> Bench<Http> {
+fn bench_of(text: &str, file: &Path) -> Bench<Web> {
     let config = Config::parse(text, file, &Overrides::default())
         .unwrap_or_else(|problems| panic!("{problems}"));
     let Kind::Http(http) = &config.listeners[0].kind else {
         panic!("not http")
     };
     let mut disk = crate::sys::unix::Unix::new(false).expect("a poll");
-    let service = Http::new(http, &[], &mut disk).expect("the root");
+    let service = Web::files(http, &Given::default(), &mut disk).expect("the root");
     let mut bench = Bench::new(service);
     bench.wall = SystemTime::now() + Duration::from_secs(10); // the files have settled
     bench
@@ -1007,12 +1007,12 @@ fn who_has_no_password_sees_nothing() {
         let challenge = Some("Basic realm=\"the lab\", charset=\"UTF-8\"");
         assert_eq!(answer.header("www-authenticate"), challenge);
     }
-    let before = s.bench.now;
+    let before = s.bench.metrics.turns;
     let answer = s.get("/a", right);
     assert_eq!((answer.status, answer.text()), (200, "a"));
-    let turns = (s.bench.now - before).as_micros();
+    let turns = s.bench.metrics.turns - before;
     assert!(
-        (4..=5).contains(&turns),
+        (5..=6).contains(&turns),
         "{turns} turns of a thousand rounds"
     );
     let before = s.bench.now;
@@ -1501,9 +1501,9 @@ fn a_large_folder_is_listed_a_bounded_piece_a_turn() {
     for i in 0..2500 {
         fs::write(s.path(&format!("file-{i:05}.txt")), "").expect("a file");
     }
-    let before = s.bench.now;
+    let before = s.bench.metrics.turns;
     let answer = s.get("/?format=json", "");
-    let turns = (s.bench.now - before).as_micros();
+    let turns = s.bench.metrics.turns - before;
     assert!(
         (6..20).contains(&turns),
         "{turns} turns for 2,000 entries, looked at and written"

@@ -3,8 +3,7 @@
 
 use std::fmt::Write;
 
-use super::Connection;
-use super::answer::{Answers, Out, Refusal};
+use super::reply::{Refusal, Reply};
 use crate::http::Status;
 use crate::http::head::RequestHead;
 use crate::http::path::SafePath;
@@ -46,9 +45,7 @@ impl Pages {
     pub(super) fn respond(
         &self,
         head: &RequestHead<'_>,
-        connection: Connection,
-        answers: &mut Answers,
-        out: &mut Out<'_, '_>,
+        reply: &mut Reply<'_, '_>,
     ) -> Result<(), Refusal> {
         let path = SafePath::parse(head.target.path().unwrap_or_default())
             .map_err(|error| Refusal::new(Status::BAD_REQUEST, error.text()))?;
@@ -60,14 +57,7 @@ impl Pages {
                 return Err(Refusal::new(Status::NOT_FOUND, text));
             }
         };
-        answers.body(
-            Status::OK,
-            "text/html; charset=utf-8",
-            page.as_bytes(),
-            head.method,
-            connection,
-            out,
-        );
+        reply.body(Status::OK, "text/html; charset=utf-8", page.as_bytes());
         Ok(())
     }
 }

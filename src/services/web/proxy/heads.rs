@@ -1,4 +1,4 @@
-//! The heads that the proxy writes: requests to origins, responses to clients, and its own answers.
+//! The heads that the proxy writes: requests to origins, responses to clients.
 //!
 //! RFC 9110 sections 7.6 (what is forwarded), 7.6.3 (Via); RFC 9112 sections 3.2 (targets), 6 (framing), 9.6 (close).
 //!
@@ -10,13 +10,9 @@ use super::route::{Form, Origin, Route};
 use crate::http::date::{self, Date};
 use crate::http::head::{
     BodyLength, RequestHead, ResponseHead, put_head_end, put_header, put_header_number,
-    put_status_line,
 };
+use crate::http::persistence::Persistence;
 use crate::http::{Method, Status, Version, parse_decimal, put_decimal, trim_ows};
-
-/// What an answer of our own takes at most, in bytes: a head of known lines and a text that names at most one host, one
-/// address and one target.
-pub(super) const ANSWER_BYTES_MAX: usize = 12 * 1024;
 
 /// Headers of an address-bar request that speak of this proxy's origin, which all address-bar pages share in the browser, with
 /// every other server of the same host as far as cookies go. They are nobody else's business.
@@ -34,32 +30,12 @@ fn is_one_of(name: &[u8], names: &[&[u8]]) -> bool {
     names.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
-/// What the client is told about its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Persistence {
-    /// It stays, as it does in HTTP/1.1 unless something is said.
-    Stays,
-    /// It stays, and an HTTP/1.0 client must be told.
-    StaysTold,
-    /// It ends with this answer.
-    Ends,
-}
-
-impl Persistence {
-    fn put(self, out: &mut Vec<u8>) {
-        match self {
-            Self::Stays => {}
-            Self::StaysTold => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-            Self::Ends => out.extend_from_slice(b"Connection: close\r\n"),
-        }
-    }
-}
-
-/// Writes the head of a request as the origin is to see it.
+/// Writes the head of a request as the origin is to see it, without the header `hidden`.
 pub(super) fn put_request(
     out: &mut Vec<u8>,
     head: &RequestHead<'_>,
     route: &Route<'_>,
+    hidden: Option<&str>,
     pseudonym: &str,
 ) {
     out.extend_from_slice(head.method.as_str().as_bytes());
@@ -77,6 +53,7 @@ pub(super) fn put_request(
     for (name, line) in head.headers.end_to_end_lines() {
         match name.len() {
             _ if address_bar && is_one_of(name, &OF_OUR_ORIGIN) => {}
+            _ if hidden.is_some_and(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes())) => {}
             4 if name.eq_ignore_ascii_case(b"host") => {}
             12 if counts_hops && name.eq_ignore_ascii_case(b"max-forwards") => {
                 put_fewer_forwards(out, name, line);
@@ -130,7 +107,7 @@ pub(super) fn put_response(
     if manner.chunked {
         put_chunked(out);
     }
-    manner.persistence.put(out);
+    out.extend_from_slice(manner.persistence.line());
     put_head_end(out);
 }
 
@@ -221,41 +198,4 @@ fn put_via(out: &mut Vec<u8>, version: Version, pseudonym: &str) {
 
 fn put_chunked(out: &mut Vec<u8>) {
     out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-}
-
-/// An answer of our own.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Answer<'a> {
-    pub(super) status: Status,
-    /// What went wrong, in a sentence.
-    pub(super) text: &'a str,
-    pub(super) location: Option<&'a str>,
-    /// The request was a HEAD.
-    pub(super) without_body: bool,
-    pub(super) persistence: Persistence,
-}
-
-impl Answer<'_> {
-    /// Writes it whole.
-    pub(super) fn put(&self, out: &mut Vec<u8>, wall: SystemTime) {
-        let body = format!("{}\n\n{}\n", self.status, self.text);
-        put_status_line(out, self.status);
-        put_date(out, wall);
-        put_header(out, "Content-Type", "text/plain; charset=utf-8");
-        // The text may name what the client sent; no browser is to take that for a page.
-        put_header(out, "X-Content-Type-Options", "nosniff");
-        put_header(out, "Cache-Control", "no-store");
-        if self.status == Status::METHOD_NOT_ALLOWED {
-            put_header(out, "Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-        }
-        if let Some(location) = self.location {
-            put_header(out, "Location", location);
-        }
-        put_header_number(out, "Content-Length", body.len() as u64);
-        self.persistence.put(out);
-        put_head_end(out);
-        if !self.without_body {
-            out.extend_from_slice(body.as_bytes());
-        }
-    }
 }

@@ -3,19 +3,19 @@
 //! A client that is refused still gets a connection, for as long as it takes to tell it why. The reactor opens some more
 //! connections than there are places for that; who comes beyond those waits in the kernel's queue.
 
-use super::answer::Refusal;
+use super::reply::Refusal;
 use crate::config::HttpConfig;
 use crate::gate::{Address, Seats};
 use crate::http::Status;
 use crate::metrics::Limit;
 use crate::service::Peer;
 
-const FULL: Refusal = Refusal::beyond(
+static FULL: Refusal = Refusal::beyond(
     Limit::Connections,
     Status::SERVICE_UNAVAILABLE,
     "this server has as many connections as it takes; try again in a moment",
 );
-const TOO_MANY: Refusal = Refusal::beyond(
+static TOO_MANY: Refusal = Refusal::beyond(
     Limit::ConnectionsPerAddress,
     Status::TOO_MANY_REQUESTS,
     "you have as many connections as one client may have here",
@@ -30,7 +30,7 @@ pub(super) struct Admission {
 
 /// A place that a connection holds; given back to [`Admission::leave`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place(Option<Address>);
+pub(super) struct Seat(Option<Address>);
 
 impl Admission {
     pub(super) fn new(config: &HttpConfig) -> Self {
@@ -42,20 +42,20 @@ impl Admission {
     }
 
     /// A place for `peer`, or why there is none.
-    pub(super) fn admit(&mut self, peer: &Peer) -> Result<Place, &'static Refusal> {
+    pub(super) fn admit(&mut self, peer: &Peer) -> Result<Seat, &'static Refusal> {
         if self.taken >= self.taken_max {
             return Err(&FULL);
         }
         let address = self.by_address.enter(peer).map_err(|()| &TOO_MANY)?;
         self.taken += 1;
-        Ok(Place(address))
+        Ok(Seat(address))
     }
 
     /// The connection that held a place has ended.
     #[allow(clippy::needless_pass_by_value)] // by value, so that no place is given back twice
-    pub(super) fn leave(&mut self, place: Place) {
+    pub(super) fn leave(&mut self, seat: Seat) {
         self.taken -= 1;
-        if let Place(Some(address)) = place {
+        if let Seat(Some(address)) = seat {
             self.by_address.leave(address);
         }
     }

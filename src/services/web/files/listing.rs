@@ -5,8 +5,9 @@
 //! ```
 //!
 //! The rules:
-//! 1. The work of one turn is bounded, whatever folders are asked for: a listing is a job that is taken on turn by turn by
-//!    those who wait for it. Many who ask for the same one share the job, and the memory of what comes out.
+//! 1. The work of one turn is bounded, whatever folders are asked for: a listing is a job that is taken on at the end of each
+//!    turn, while the sessions that wait for it are parked. Many that ask for the same one share the job, and the memory of
+//!    what comes out.
 //! 2. Entries, jobs and the bytes of listings still being sent are bounded; who comes then is told to try later.
 //! 3. Folders first, then by name, size or date. Hidden names, what leads out of the root, and what is neither file nor
 //!    folder are not shown. The page needs no script and names no other resource.
@@ -25,12 +26,12 @@ use std::time::{Duration, Instant};
 
 use foldhash::quality::FixedState;
 
-use super::answer::Out;
-use crate::disk::File;
-use crate::disk::FileKind;
+use crate::disk::{File, FileKind};
 use crate::http::date::{put_iso, unix_s};
 use crate::http::negotiate::ListingFormat;
 use crate::http::path::encode;
+use crate::service::{Cx, Id};
+use crate::services::web::html::Html;
 
 /// Entries looked at, or rows written, in one turn by all listings together: about a millisecond.
 const WORK_PER_TURN: usize = 500;
@@ -98,7 +99,7 @@ pub(super) enum Unlisted {
     /// Too many are being made or sent.
     Busy,
     /// The folder cannot be read.
-    Disk(io::Error),
+    Disk(io::ErrorKind),
 }
 
 /// The listings of one site.
@@ -107,14 +108,14 @@ pub(super) struct Listings {
     /// What was handed out: alive as long as some send queue refers to it.
     sent: Vec<Weak<[u8]>>,
     entries_max: usize,
-    worked_at: Option<Instant>,
-    work_left: usize,
 }
 
 struct Job {
     wanted: Wanted,
     /// When somebody last asked for it, and for a finished one when it was finished.
     touched: Instant,
+    /// Sessions to be woken when it is done.
+    waiters: Vec<Id>,
     stage: Stage,
 }
 
@@ -133,6 +134,8 @@ enum Stage {
         more: bool,
     },
     Done(Page),
+    /// The folder could not be read.
+    Failed(io::ErrorKind),
 }
 
 /// A finished listing.
@@ -163,24 +166,18 @@ impl Listings {
             jobs: Vec::new(),
             sent: Vec::new(),
             entries_max,
-            worked_at: None,
-            work_left: 0,
         }
     }
 
-    /// A listing of `folder`, which is open; asked again, once a turn, until it answers.
+    /// A listing of `folder`, which is open. While it is being made, `waiter` is listed once, to be woken and to ask again.
     pub(super) fn page(
         &mut self,
         wanted: &Wanted,
         folder: &File,
-        root: &File,
-        out: &mut Out<'_, '_>,
+        waiter: Id,
+        cx: &Cx<'_>,
     ) -> Poll<Result<Page, Unlisted>> {
-        let now = out.cx.now;
-        if self.worked_at != Some(now) {
-            self.worked_at = Some(now);
-            self.work_left = WORK_PER_TURN;
-        }
+        let now = cx.now;
         self.jobs.retain(|job| now < job.touched + FRESH_FOR);
         let known = self.jobs.iter().position(|job| job.wanted == *wanted);
         let place = match known {
@@ -194,24 +191,42 @@ impl Listings {
             }
         };
         let job = &mut self.jobs[place];
-        match job.work(&mut self.work_left, self.entries_max, root, out) {
-            Ok(None) => Poll::Pending,
-            Ok(Some(page)) => {
-                let handed_out = Rc::downgrade(&page.text);
-                if !self
-                    .sent
-                    .last()
-                    .is_some_and(|last| last.ptr_eq(&handed_out))
-                {
-                    self.sent.push(handed_out);
+        let page = match &job.stage {
+            Stage::Done(page) => page.clone(),
+            Stage::Failed(kind) => return Poll::Ready(Err(Unlisted::Disk(*kind))),
+            Stage::Reading { .. } | Stage::Writing { .. } => {
+                if !job.waiters.contains(&waiter) {
+                    job.waiters.push(waiter);
                 }
-                Poll::Ready(Ok(page))
+                return Poll::Pending;
             }
-            Err(error) => {
-                self.jobs.remove(place);
-                Poll::Ready(Err(Unlisted::Disk(error)))
+        };
+        let handed_out = Rc::downgrade(&page.text);
+        if !self
+            .sent
+            .last()
+            .is_some_and(|last| last.ptr_eq(&handed_out))
+        {
+            self.sent.push(handed_out);
+        }
+        Poll::Ready(Ok(page))
+    }
+
+    /// Goes on with the listings, first come first served, as far as one turn's work allows, and wakes those whose listing is
+    /// done. Whether any is left.
+    pub(super) fn work(&mut self, root: &File, cx: &mut Cx<'_>) -> bool {
+        let mut work = WORK_PER_TURN;
+        let mut is_left = false;
+        for job in &mut self.jobs {
+            if let Err(error) = job.work(&mut work, self.entries_max, root, cx) {
+                job.stage = Stage::Failed(error.kind());
+            }
+            match job.stage {
+                Stage::Done(_) | Stage::Failed(_) => cx.woken.append(&mut job.waiters),
+                Stage::Reading { .. } | Stage::Writing { .. } => is_left = true,
             }
         }
+        is_left
     }
 
     /// Bytes of the listings that some queue or job still holds.
@@ -230,6 +245,7 @@ impl Job {
         Self {
             wanted: wanted.clone(),
             touched: now,
+            waiters: Vec::new(),
             stage: Stage::Reading {
                 folder: folder.clone(),
                 next: Some(0),
@@ -240,20 +256,20 @@ impl Job {
         }
     }
 
-    /// Goes on as far as `work` allows; the page once it is done.
+    /// Goes on as far as `work` allows.
     fn work(
         &mut self,
         work: &mut usize,
         entries_max: usize,
         root: &File,
-        out: &mut Out<'_, '_>,
-    ) -> io::Result<Option<Page>> {
+        cx: &mut Cx<'_>,
+    ) -> io::Result<()> {
         loop {
             let is_done = match &mut self.stage {
-                Stage::Done(page) => return Ok(Some(page.clone())),
+                Stage::Done(_) | Stage::Failed(_) => return Ok(()),
                 _ if *work == 0 => {
-                    self.touched = out.cx.now;
-                    return Ok(None);
+                    self.touched = cx.now;
+                    return Ok(());
                 }
                 Stage::Reading {
                     folder,
@@ -266,13 +282,13 @@ impl Job {
                         && let Some(from) = *next
                     {
                         *work -= 1; // a folder without names has to end too
-                        *next = out.cx.disk.names(folder, from, names)?;
+                        *next = cx.disk.names(folder, from, names)?;
                     }
                     while *work > 0
                         && let Some(name) = names.pop()
                     {
                         *work -= 1;
-                        let Some(row) = look(&self.wanted.folder, &name, root, out) else {
+                        let Some(row) = look(&self.wanted.folder, &name, root, cx) else {
                             continue;
                         };
                         if rows.len() == entries_max {
@@ -293,7 +309,7 @@ impl Job {
                 }
             };
             if is_done {
-                self.advance(out.cx.now);
+                self.advance(cx.now);
             }
         }
     }
@@ -320,7 +336,7 @@ impl Job {
                     text: text.into_bytes().into(),
                 })
             }
-            done @ Stage::Done(_) => done,
+            done @ (Stage::Done(_) | Stage::Failed(_)) => done,
         };
     }
 }
@@ -347,11 +363,11 @@ impl Wanted {
 }
 
 /// What a name stands for, if that is to be shown.
-fn look(folder: &Path, name: &Path, root: &File, out: &mut Out<'_, '_>) -> Option<Row> {
+fn look(folder: &Path, name: &Path, root: &File, cx: &mut Cx<'_>) -> Option<Row> {
     if name.as_os_str().as_bytes().starts_with(b".") {
         return None;
     }
-    let metadata = out.cx.disk.look(root, &folder.join(name)).ok()?;
+    let metadata = cx.disk.look(root, &folder.join(name)).ok()?;
     let is_folder = match metadata.kind {
         FileKind::Folder => true,
         FileKind::Regular => false,
@@ -392,7 +408,9 @@ fn put_start(text: &mut String, wanted: &Wanted, rows: &[Row]) {
         }
     }
     let folders = rows.iter().filter(|row| row.is_folder).count();
-    let bytes: u64 = rows.iter().map(|row| row.bytes).sum();
+    let bytes = rows
+        .iter()
+        .fold(0u64, |sum, row| sum.saturating_add(row.bytes));
     let _ = write!(
         text,
         "</h1>\n<p>{}, {}, {}</p>\n<table><thead><tr>",
@@ -489,38 +507,6 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:64em;marg
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#14161a}p{color:#999}th,td{border-color:#2c3036}\
     tbody tr:hover{background:#1d2026}a{color:#8ab4f8}}\
     @media(max-width:36em){th:nth-child(3),td:nth-child(3){display:none}}";
-
-/// A name or path in a page: text that stays text. Of what is none, or would change how the text around it looks, the
-/// escape is shown.
-struct Html<'a>(&'a [u8]);
-
-impl fmt::Display for Html<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c {
-                    '&' => f.write_str("&amp;")?,
-                    '<' => f.write_str("&lt;")?,
-                    '>' => f.write_str("&gt;")?,
-                    '"' => f.write_str("&quot;")?,
-                    '\'' => f.write_str("&#39;")?,
-                    c if c.is_control() || is_layout(c) => write!(f, "{}", c.escape_default())?,
-                    c => f.write_char(c)?,
-                }
-            }
-            write!(f, "{}", chunk.invalid().escape_ascii())?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether a character has no shape but moves others: line and paragraph ends, and those that turn the direction.
-fn is_layout(c: char) -> bool {
-    matches!(
-        c,
-        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
-    )
-}
 
 /// A text in JSON, with its quotes.
 struct Json<'a>(&'a str);

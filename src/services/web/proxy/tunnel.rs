@@ -5,10 +5,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Backlog, Step};
+use super::forward::{Backlog, Step};
 use crate::buffer::pour;
 use crate::ending::{Error, Phase};
-use crate::service::{Io, Status};
+use crate::http::Status;
+use crate::service::{Io, LinkState};
+use crate::services::web::reply::Answered;
 
 /// The answer that opens a tunnel.
 pub(super) const TUNNEL_OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
@@ -20,6 +22,8 @@ pub(super) struct Tunnel {
     pub(super) local: Option<SocketAddr>,
     idle_timeout: Duration,
     backlog: Backlog,
+    /// Bytes that were passed on to the client.
+    down_bytes: u64,
 }
 
 impl Tunnel {
@@ -30,17 +34,27 @@ impl Tunnel {
             local,
             idle_timeout,
             backlog: Backlog::default(),
+            down_bytes: 0,
+        }
+    }
+
+    /// What the client got.
+    pub(super) fn answered(&self) -> Answered {
+        Answered {
+            status: Status::OK,
+            body_bytes: self.down_bytes,
         }
     }
 
     pub(super) fn advance(&mut self, io: &mut Io<'_>) -> Result<Step, Error> {
-        let broken = io.up.status != Status::Open;
-        let taken = self.backlog.shrank(&io.up.tx);
+        let broken = io.up.status != LinkState::Open;
+        let taken = self.backlog.shrank(io.up);
         let mut moved = pour(&mut io.up.rx, &mut io.down.tx, usize::MAX, io.cx.pool);
+        self.down_bytes += moved as u64;
         if !broken {
             moved += pour(&mut io.down.rx, &mut io.up.tx, usize::MAX, io.cx.pool);
         }
-        if let Status::Failed(kind) = io.up.status
+        if let LinkState::Failed(kind) = io.up.status
             && io.up.rx.is_empty()
             && io.down.tx.is_empty_or_wakes()
         {
@@ -55,14 +69,14 @@ impl Tunnel {
         // Not before the last bytes have left for the origin: `close` would drop them.
         let done = io.down.is_drained() && io.up.tx.is_empty_or_wakes();
         if io.up.is_drained() && done {
-            return Ok(Step::End);
+            return Ok(Step::done(false));
         }
-        self.backlog.watch(&mut io.up.tx);
+        self.backlog.watch(io.up);
         if moved > 0 || taken || io.drained {
             self.until = io.cx.now + self.idle_timeout;
         } else if io.cx.now >= self.until && io.down.tx.is_empty() {
             return Err(Error::TimedOut(Phase::Idle));
         }
-        Ok(Step::Wait)
+        Ok(Step::WAIT)
     }
 }

@@ -18,14 +18,14 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use super::answer::Answered;
+use super::reply::Answered;
 use crate::config::{self, LogFormat};
 use crate::disk::{Disk, File, FileKind};
+use crate::http::Version;
 use crate::http::date::{put_iso, put_log_time, unix_s};
 use crate::http::head::RequestHead;
 use crate::lines::{Lines, Unwritten};
 use crate::metrics::Counted;
-
 use crate::wire::text::put_json as put_json_text;
 
 /// Bytes of lines that are written before the turn ends.
@@ -48,10 +48,102 @@ pub(super) struct Line<'a> {
     /// `None` for the user of a Unix socket.
     pub(super) peer: Option<IpAddr>,
     /// `None` where no request could be read.
-    pub(super) head: Option<&'a RequestHead<'a>>,
+    pub(super) request: Option<Request<'a>>,
+    /// Of a request that was to be sent on: where to, and how it was answered.
+    pub(super) origin: Option<(&'a str, Answerer)>,
     pub(super) answered: Answered,
     pub(super) took: Duration,
     pub(super) wall: SystemTime,
+}
+
+/// Who answered a request that was to be sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answerer {
+    /// Its origin, whose response was passed on.
+    Origin,
+    /// Its origin, through a tunnel.
+    Tunnel,
+    /// This server: the origin could not be asked, or gave no response that could be passed on.
+    Here,
+}
+
+impl Answerer {
+    fn name(self) -> &'static str {
+        match self {
+            Answerer::Origin => "origin",
+            Answerer::Tunnel => "tunnel",
+            Answerer::Here => "here",
+        }
+    }
+}
+
+/// What a line tells of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request<'a> {
+    method: &'a str,
+    target: &'a str,
+    version: Version,
+    host: Option<&'a [u8]>,
+    referer: Option<&'a [u8]>,
+    user_agent: Option<&'a [u8]>,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn of(head: &RequestHead<'a>) -> Self {
+        Self {
+            method: head.method.as_str(),
+            target: head.target_text,
+            version: head.version,
+            host: head.headers.first("host"),
+            referer: head.headers.first("referer"),
+            user_agent: head.headers.first("user-agent"),
+        }
+    }
+}
+
+/// The same for a request whose head is gone when its answer ends.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) peer: Option<IpAddr>,
+    method: String,
+    target: String,
+    version: Version,
+    host: Option<Vec<u8>>,
+    referer: Option<Vec<u8>>,
+    user_agent: Option<Vec<u8>>,
+}
+
+impl Entry {
+    pub(super) fn of(head: &RequestHead<'_>, peer: Option<IpAddr>) -> Self {
+        let Request {
+            method,
+            target,
+            version,
+            host,
+            referer,
+            user_agent,
+        } = Request::of(head);
+        Self {
+            peer,
+            method: method.to_owned(),
+            target: target.to_owned(),
+            version,
+            host: host.map(<[u8]>::to_vec),
+            referer: referer.map(<[u8]>::to_vec),
+            user_agent: user_agent.map(<[u8]>::to_vec),
+        }
+    }
+
+    pub(super) fn request(&self) -> Request<'_> {
+        Request {
+            method: &self.method,
+            target: &self.target,
+            version: self.version,
+            host: self.host.as_deref(),
+            referer: self.referer.as_deref(),
+            user_agent: self.user_agent.as_deref(),
+        }
+    }
 }
 
 impl AccessLog {
@@ -145,7 +237,8 @@ fn ends_within_a_line(file: &File, disk: &mut dyn Disk) -> Option<bool> {
 
 // Writing to a String does not fail, so what `write!` returns below is dropped.
 
-/// `HOST - - [TIME] "METHOD TARGET VERSION" STATUS BYTES "REFERER" "AGENT"`.
+/// `HOST - - [TIME] "METHOD TARGET VERSION" STATUS BYTES "REFERER" "AGENT"`, and of a request that was
+/// to be sent on `"ORIGIN" ANSWERER`.
 fn put_combined(out: &mut String, line: &Line<'_>) {
     match line.peer {
         Some(address) => _ = write!(out, "{address} - - ["),
@@ -153,26 +246,36 @@ fn put_combined(out: &mut String, line: &Line<'_>) {
     }
     put_log_time(out, unix_s(line.wall));
     out.push_str("] \"");
-    match line.head {
+    match line.request {
         None => out.push('-'),
-        Some(head) => {
-            put_quoted(out, head.method.as_str().as_bytes());
+        Some(request) => {
+            put_quoted(out, request.method.as_bytes());
             out.push(' ');
-            put_quoted(out, head.target_text.as_bytes());
+            put_quoted(out, request.target.as_bytes());
             out.push(' ');
-            out.push_str(head.version.as_str());
+            out.push_str(request.version.as_str());
         }
     }
     let Answered { status, body_bytes } = line.answered;
-    let _ = write!(out, "\" {} {body_bytes} ", status.code());
-    for name in ["referer", "user-agent"] {
-        out.push('"');
-        match line.head.and_then(|head| head.headers.first(name)) {
+    let _ = write!(out, "\" {} {body_bytes}", status.code());
+    let [referer, user_agent] = match line.request {
+        Some(request) => [request.referer, request.user_agent],
+        None => [None, None],
+    };
+    for value in [referer, user_agent] {
+        out.push_str(" \"");
+        match value {
             None | Some(b"") => out.push('-'),
             Some(value) => put_quoted(out, value),
         }
-        out.push_str(if name == "referer" { "\" " } else { "\"\n" });
+        out.push('"');
     }
+    if let Some((origin, answerer)) = line.origin {
+        out.push_str(" \"");
+        put_quoted(out, origin.as_bytes());
+        let _ = write!(out, "\" {}", answerer.name());
+    }
+    out.push('\n');
 }
 
 fn put_quoted(out: &mut String, bytes: &[u8]) {
@@ -193,10 +296,10 @@ fn put_json(out: &mut String, line: &Line<'_>) {
     if let Some(address) = line.peer {
         let _ = write!(out, ",\"remote\":\"{address}\"");
     }
-    if let Some(head) = line.head {
-        put_member(out, "method", head.method.as_str().as_bytes());
-        put_member(out, "target", head.target_text.as_bytes());
-        put_member(out, "version", head.version.as_str().as_bytes());
+    if let Some(request) = line.request {
+        put_member(out, "method", request.method.as_bytes());
+        put_member(out, "target", request.target.as_bytes());
+        put_member(out, "version", request.version.as_str().as_bytes());
     }
     let Answered { status, body_bytes } = line.answered;
     let (status, seconds) = (status.code(), line.took.as_secs_f64());
@@ -204,14 +307,20 @@ fn put_json(out: &mut String, line: &Line<'_>) {
         out,
         ",\"status\":{status},\"bytes\":{body_bytes},\"seconds\":{seconds:.6}"
     );
-    for (key, name) in [
-        ("host", "host"),
-        ("referer", "referer"),
-        ("user_agent", "user-agent"),
-    ] {
-        if let Some(value) = line.head.and_then(|head| head.headers.first(name)) {
-            put_member(out, key, value);
+    if let Some(request) = line.request {
+        for (key, value) in [
+            ("host", request.host),
+            ("referer", request.referer),
+            ("user_agent", request.user_agent),
+        ] {
+            if let Some(value) = value {
+                put_member(out, key, value);
+            }
         }
+    }
+    if let Some((origin, answerer)) = line.origin {
+        put_member(out, "origin", origin.as_bytes());
+        put_member(out, "answered_by", answerer.name().as_bytes());
     }
     out.push_str("}\n");
 }
@@ -239,7 +348,8 @@ mod tests {
         };
         let line = Line {
             peer: Some(IpAddr::from([192, 0, 2, 9])),
-            head,
+            request: head.map(Request::of),
+            origin: None,
             answered: Answered {
                 status: Status::NOT_FOUND,
                 body_bytes: 12,
@@ -317,7 +427,8 @@ mod tests {
             let place = config::AccessLog::Path(path.clone());
             let line = Line {
                 peer: None,
-                head: None,
+                request: None,
+                origin: None,
                 answered: Answered {
                     status: Status::BAD_REQUEST,
                     body_bytes: 0,

@@ -1,0 +1,122 @@
+//! The sessions, and which of them are to be pumped: the run queue.
+//!
+//! [`Sessions::wake`] is the only way into the queue. A session stands in it at most once, behind those that came before it.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use super::session::Session;
+use crate::service::Id;
+use crate::sys::Sys;
+
+/// Why a session is to be pumped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its connection was accepted.
+    Accepted,
+    /// An event marked one of its sockets; whether a fact changed, the pump finds out.
+    Event,
+    /// Its deadline passed.
+    Deadline,
+    /// A name that it asked for has an answer.
+    Name,
+    /// A service has what it waited for.
+    Work,
+    /// Its budget of a turn was spent.
+    Budget,
+    /// The process is to end.
+    Drain,
+}
+
+/// All sessions.
+pub(super) struct Sessions<S: Sys> {
+    all: Slab<Session<S>>,
+    generation: u32,
+    runnable: VecDeque<Id>,
+}
+
+impl<S: Sys> Sessions<S> {
+    pub(super) fn new() -> Self {
+        Self {
+            all: Slab::new(),
+            generation: 0,
+            runnable: VecDeque::new(),
+        }
+    }
+
+    /// Open sessions.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Sessions in the run queue.
+    pub(super) fn runnable(&self) -> usize {
+        self.runnable.len()
+    }
+
+    /// Adds a session, which is runnable.
+    pub(super) fn insert(&mut self, make: impl FnOnce(Id) -> Session<S>) {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.all.vacant_entry();
+        let id = Id {
+            index: entry.key() as u32,
+            generation: self.generation,
+        };
+        entry.insert(make(id));
+        self.wake(id, Why::Accepted);
+    }
+
+    /// The session of this id; `None` if it has ended.
+    pub(super) fn live(&mut self, id: Id) -> Option<&mut Session<S>> {
+        self.all
+            .get_mut(id.index as usize)
+            .filter(|session| session.id == id)
+    }
+
+    /// The session that has the place of this id by now, whether or not it is the one that was meant.
+    pub(super) fn successor(&self, id: Id) -> Option<Id> {
+        self.all.get(id.index as usize).map(|session| session.id)
+    }
+
+    /// Queues a session, unless it is. An id whose session has ended wakes nobody.
+    pub(super) fn wake(&mut self, id: Id, why: Why) {
+        let Some(session) = self
+            .all
+            .get_mut(id.index as usize)
+            .filter(|session| session.id == id)
+        else {
+            return;
+        };
+        session.woken |= match why {
+            Why::Accepted | Why::Deadline | Why::Name | Why::Work | Why::Drain => true,
+            // Those that spent their budget know themselves whether a fact is left.
+            Why::Event | Why::Budget => false,
+        };
+        if !session.queued {
+            session.queued = true;
+            self.runnable.push_back(id);
+        }
+    }
+
+    /// The next session to pump, which is not queued any more.
+    pub(super) fn next(&mut self) -> Option<Id> {
+        loop {
+            let id = self.runnable.pop_front()?;
+            if let Some(session) = self.live(id) {
+                session.queued = false;
+                return Some(id);
+            }
+        }
+    }
+
+    /// Takes a session out.
+    pub(super) fn remove(&mut self, id: Id) -> Session<S> {
+        self.all.remove(id.index as usize)
+    }
+
+    /// The ids of all.
+    pub(super) fn ids(&self) -> Vec<Id> {
+        self.all.iter().map(|(_, session)| session.id).collect()
+    }
+}

@@ -1,0 +1,482 @@
+//! Files of a folder: found, opened beneath the root, answered.
+//!
+//! An answer is made once for each file and kept: status line, headers and, for a small file, the body behind them, so that
+//! a request costs one look-up and one copy. A larger body follows its head by `sendfile` from a descriptor that is kept
+//! open. What a request changes (conditions, ranges, a last answer) is written from the same parts.
+//!
+//! Beside a file may stand copies of it that were compressed in advance. They are representations of the same resource
+//! (RFC 9110 section 3.2): each with its own tag and length, chosen by `Accept-Encoding`.
+//!
+//! [`make`] has the answer that is made of a file, [`listing`] what is in a folder without an index. Who may see the files is
+//! for [`super::sites`].
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::reply::{Refusal, Reply};
+use crate::cache::files::{FileCache, Limits, Witness};
+use crate::config::FilesConfig;
+use crate::disk::{Disk, File, FileKind, Metadata};
+use crate::http::Status;
+use crate::http::conditional::{self, EntityTag, Outcome, Validators};
+use crate::http::head::{Headers, RequestHead, put_head_end, put_header, put_header_number};
+use crate::http::mime::MediaTypes;
+use crate::http::negotiate::{Coding, ListingFormat};
+use crate::http::path::{SafePath, encode};
+use crate::metrics::Limit;
+use crate::service::Cx;
+use listing::{Listings, POLICY, Page, Unlisted, Wanted};
+use make::{Made, Representation, is_older};
+
+mod listing;
+mod make;
+#[cfg(test)]
+mod tests;
+
+/// The files of one root.
+pub(super) struct Files {
+    root: File,
+    /// The part of a request's path that stands for the root, without slashes around it.
+    prefix: String,
+    config: FilesConfig,
+    /// The configured headers as lines.
+    pub(super) lines: Rc<[u8]>,
+    media_types: MediaTypes,
+    cache: FileCache<Made>,
+    listings: Listings,
+}
+
+/// Whether a request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Progress {
+    Answered,
+    /// Its answer takes more than one turn: the session is woken when it is there.
+    Later,
+}
+
+impl Files {
+    /// `prefix` as in [`crate::config::SiteConfig`].
+    pub(super) fn new(
+        root: File,
+        prefix: &str,
+        config: &FilesConfig,
+        limits: Limits,
+        disk: &mut dyn Disk,
+    ) -> Self {
+        let mut lines = Vec::new();
+        for (name, value) in &config.headers {
+            put_header(&mut lines, name, value);
+        }
+        for page in config.error_pages.values().chain(&config.spa) {
+            if let Err(error) = disk.look(&root, Path::new(page)) {
+                log::warn!("{page}: {error}; answers go without this page until it is there");
+            }
+        }
+        Self {
+            root,
+            prefix: prefix.to_owned(),
+            lines: lines.into(),
+            media_types: MediaTypes::new(config.media_types.clone()),
+            cache: FileCache::new(limits),
+            listings: Listings::new(config.listing_entries_max),
+            config: config.clone(),
+        }
+    }
+
+    /// Answers a GET or HEAD.
+    pub(super) fn respond(
+        &mut self,
+        head: &RequestHead<'_>,
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<Progress, Refusal> {
+        let path = head.target.path().unwrap_or_default();
+        let Cx {
+            now, turn, disk, ..
+        } = &mut *reply.cx;
+        match self.cache.get(path, *now, *turn, *disk, &self.root) {
+            Ok(made) => {
+                made.put(head, reply)?;
+                Ok(Progress::Answered)
+            }
+            Err(former) => self.respond_anew(path, former, head, reply),
+        }
+    }
+
+    /// Answers a request whose answer is not kept. `former`: the one that was, of a version before.
+    fn respond_anew(
+        &mut self,
+        path: &str,
+        former: Option<Made>,
+        head: &RequestHead<'_>,
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<Progress, Refusal> {
+        match self.find(path, head, reply.cx.disk)? {
+            Found::File { name, tried } => {
+                let made = self.make(&name, tried, reply.cx);
+                let (mut made, witnesses) = made.map_err(|error| unreadable(&name, &error))?;
+                if let Some(former) = former {
+                    made.follow(&former);
+                }
+                let result = made.put(head, reply);
+                self.keep(path, made, witnesses, reply.cx);
+                result?;
+            }
+            Found::Fallback { name } => {
+                let put = |made: &mut Made, reply: &mut Reply<'_, '_>| made.put(head, reply);
+                self.with_page(&name, reply, put)
+                    .unwrap_or(Err(NOT_FOUND))?;
+            }
+            Found::Redirect { location } => {
+                let text = "this is a folder; see Location";
+                let refusal = Refusal::redirect(Status::MOVED_PERMANENTLY, text, location);
+                return Err(refusal);
+            }
+            Found::Listing { wanted, folder } => {
+                match self.listings.page(&wanted, &folder, reply.id, reply.cx) {
+                    Poll::Pending => return Ok(Progress::Later),
+                    Poll::Ready(Ok(page)) => self.put_listing(&page, wanted.format, head, reply)?,
+                    Poll::Ready(Err(Unlisted::Busy)) => return Err(TOO_MANY_LISTINGS),
+                    Poll::Ready(Err(Unlisted::Disk(error))) => {
+                        return Err(unreadable(&wanted.folder, &error));
+                    }
+                }
+            }
+        }
+        Ok(Progress::Answered)
+    }
+
+    /// Goes on with what takes more than one turn. Whether there is more to do.
+    pub(super) fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        self.listings.work(&self.root, cx)
+    }
+
+    /// Answers with the page that the configuration has for an error. Whether there is one.
+    pub(super) fn put_error_page(&mut self, status: Status, reply: &mut Reply<'_, '_>) -> bool {
+        let Some(name) = self.config.error_pages.get(&status.code()).cloned() else {
+            return false;
+        };
+        let put = |page: &mut Made, reply: &mut Reply<'_, '_>| page.plain.put_as(status, reply);
+        self.with_page(&name, reply, put).is_some()
+    }
+
+    /// Answers with a listing: by reference, so that those who wait for it share its memory.
+    fn put_listing(
+        &self,
+        page: &Page,
+        format: ListingFormat,
+        head: &RequestHead<'_>,
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<(), Refusal> {
+        let tag = format!("\"{:016x}\"", page.tag);
+        let current = Validators {
+            tag: EntityTag::parse(tag.as_bytes()),
+            ..Validators::default()
+        };
+        let status = match conditional::evaluate(head.method, &head.headers, Some(&current)) {
+            Outcome::Proceed => Status::OK,
+            Outcome::NotModified => Status::NOT_MODIFIED,
+            Outcome::PreconditionFailed => return Err(PRECONDITION_FAILED),
+        };
+        reply.lines = Rc::clone(&self.lines);
+        let answer = reply.begin(status);
+        put_header(answer, "ETag", &tag);
+        put_header(answer, "Cache-Control", "no-cache");
+        put_header(answer, "Vary", "Accept");
+        let mut body_bytes = 0;
+        if status == Status::OK {
+            body_bytes = page.text.len() as u64;
+            match format {
+                ListingFormat::Html => {
+                    put_header(answer, "Content-Type", "text/html; charset=utf-8");
+                    put_header(answer, "Content-Security-Policy", POLICY);
+                }
+                ListingFormat::Json => put_header(answer, "Content-Type", "application/json"),
+            }
+            put_header_number(answer, "Content-Length", body_bytes);
+            put_header(answer, "X-Content-Type-Options", "nosniff");
+        }
+        put_head_end(answer);
+        if reply.send(body_bytes) {
+            let pool = &mut *reply.cx.pool;
+            reply.tx.put_shared(&page.text, 0..page.text.len(), pool);
+        }
+        Ok(())
+    }
+
+    /// A file that the configuration names, if it is there; kept under its name, which no request path is.
+    fn with_page<T>(
+        &mut self,
+        name: &str,
+        reply: &mut Reply<'_, '_>,
+        put: impl FnOnce(&mut Made, &mut Reply<'_, '_>) -> T,
+    ) -> Option<T> {
+        let Cx {
+            now, turn, disk, ..
+        } = &mut *reply.cx;
+        let former = match self.cache.get(name, *now, *turn, *disk, &self.root) {
+            Ok(made) => return Some(put(made, reply)),
+            Err(former) => former,
+        };
+        let path = Path::new(name);
+        let made = self.open(path, reply.cx.disk).ok().and_then(|opened| {
+            let is_file = opened.1.kind == FileKind::Regular;
+            let tried = Vec::from([(path.to_owned(), Some(opened))]);
+            is_file.then(|| self.make(path, tried, reply.cx).ok())?
+        });
+        let (mut made, witnesses) = made?; // where there is none, that was said at the start
+        if let Some(former) = former {
+            made.follow(&former);
+        }
+        let result = put(&mut made, reply);
+        self.keep(name, made, witnesses, reply.cx);
+        Some(result)
+    }
+
+    fn keep(&mut self, key: &str, made: Made, witnesses: Vec<Witness>, cx: &Cx<'_>) {
+        let held = made.held();
+        self.cache
+            .insert(key, witnesses, made, held, (cx.now, cx.turn), cx.wall);
+    }
+
+    /// What a request path leads to.
+    fn find(
+        &self,
+        path: &str,
+        head: &RequestHead<'_>,
+        disk: &mut dyn Disk,
+    ) -> Result<Found, Refusal> {
+        let safe = SafePath::parse(path)
+            .map_err(|error| Refusal::new(Status::BAD_REQUEST, error.text()))?;
+        if safe.is_hidden() {
+            return Err(NOT_FOUND);
+        }
+        let name = below(&self.prefix, &safe.relative).ok_or(NOT_FOUND)?;
+        let path = Path::new(OsStr::from_bytes(name));
+        let (file, metadata) = match (self.open(path, disk), &self.config.spa) {
+            (Err(refusal), Some(page))
+                if refusal == NOT_FOUND && (safe.folder || is_page(name, &head.headers)) =>
+            {
+                let name = page.clone();
+                return Ok(Found::Fallback { name });
+            }
+            (opened, _) => opened?,
+        };
+        match (metadata.kind, safe.folder) {
+            (FileKind::Regular, false) => Ok(Found::File {
+                name: path.to_owned(),
+                tried: Vec::from([(path.to_owned(), Some((file, metadata)))]),
+            }),
+            (FileKind::Folder, true) => {
+                let shown = match safe.relative.as_ref() {
+                    b"" => b"/".to_vec(),
+                    relative => [b"/", relative, b"/"].concat(),
+                };
+                self.find_index(path, shown, file, head, disk)
+            }
+            (FileKind::Folder, false) => {
+                let mut location = format!("/{}/", encode(&safe.relative));
+                if let Some(query) = head.target.query() {
+                    location.push('?');
+                    location.push_str(query);
+                }
+                Ok(Found::Redirect { location })
+            }
+            (FileKind::Regular, true) | (FileKind::Other, _) => Err(NOT_FOUND),
+        }
+    }
+
+    /// What stands for a folder: the first index that exists, or its listing.
+    fn find_index(
+        &self,
+        name: &Path,
+        shown: Vec<u8>,
+        folder: File,
+        head: &RequestHead<'_>,
+        disk: &mut dyn Disk,
+    ) -> Result<Found, Refusal> {
+        let mut tried = Vec::new();
+        for index in &self.config.index {
+            let index = name.join(index);
+            let opened = match self.open(&index, disk) {
+                Ok(opened) => Some(opened),
+                Err(refusal) if refusal == NOT_FOUND => None,
+                Err(refusal) => return Err(refusal),
+            };
+            let kind = opened.as_ref().map(|(_, metadata)| metadata.kind);
+            tried.push((index.clone(), opened));
+            if kind == Some(FileKind::Regular) {
+                return Ok(Found::File { name: index, tried });
+            }
+        }
+        if self.config.listing {
+            let accepted = ListingFormat::parse(&head.headers);
+            let query = head.target.query();
+            return Ok(Found::Listing {
+                wanted: Wanted::new(shown, name.to_owned(), query, accepted),
+                folder,
+            });
+        }
+        Err(Refusal::new(
+            Status::FORBIDDEN,
+            "this folder has no index, and listings are off",
+        ))
+    }
+
+    /// Opens a file or folder. Sockets, pipes and devices are as if they were not there.
+    fn open(&self, name: &Path, disk: &mut dyn Disk) -> Result<(File, Metadata), Refusal> {
+        let opened = disk.open(&self.root, name).and_then(|file| {
+            let metadata = disk.metadata(&file)?;
+            Ok((file, metadata))
+        });
+        match opened {
+            Ok((_, metadata)) if metadata.kind == FileKind::Other => Err(NOT_FOUND),
+            Ok(opened) => Ok(opened),
+            // A way out of the root, a loop of links, a name that is too long: nothing that this server has.
+            Err(error) if is_absent(&error) => Err(NOT_FOUND),
+            // A socket cannot be opened at all, nor can a device without a driver.
+            Err(error) => match disk.look(&self.root, name) {
+                Ok(metadata) if metadata.kind == FileKind::Other => Err(NOT_FOUND),
+                _ if error.kind() == io::ErrorKind::PermissionDenied => {
+                    let text = "this file may not be read";
+                    Err(Refusal::new(Status::FORBIDDEN, text))
+                }
+                _ => {
+                    log::error!("{name:?}: {error}");
+                    let text = "the file cannot be opened now";
+                    Err(Refusal::new(Status::SERVICE_UNAVAILABLE, text))
+                }
+            },
+        }
+    }
+
+    /// Makes the answer of a file. `tried`: what was looked for, the file itself last. With it comes what it depends on.
+    fn make(
+        &self,
+        name: &Path,
+        mut tried: Vec<Tried>,
+        cx: &mut Cx<'_>,
+    ) -> io::Result<(Made, Vec<Witness>)> {
+        let Some((_, Some((file, metadata)))) = tried.pop() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let mut neighbours = Vec::new();
+        if self.config.precompressed {
+            for coding in [Coding::Br, Coding::Zstd, Coding::Gzip] {
+                let mut path = name.as_os_str().to_owned();
+                path.push(coding.file_suffix());
+                let path = PathBuf::from(path);
+                let opened = self.open(&path, cx.disk).ok();
+                if let Some((file, its)) = &opened
+                    && its.kind == FileKind::Regular
+                    && !is_older(its.modified, metadata.modified)
+                {
+                    neighbours.push((coding, file.clone(), *its));
+                }
+                tried.push((path, opened));
+            }
+        }
+        let text = name.to_string_lossy();
+        let mut lines = self.lines.to_vec();
+        let mut rules = self.config.cache_control.iter();
+        if let Some(rule) = rules.find(|rule| rule.pattern.matches(&text)) {
+            put_header(&mut lines, "Cache-Control", &rule.value);
+        }
+        if !neighbours.is_empty() {
+            put_header(&mut lines, "Vary", "Accept-Encoding");
+        }
+        let content_type = self.media_types.of(&text);
+        let represent = |file, metadata, coding, cx: &mut Cx<'_>| {
+            Representation::new(file, metadata, &content_type, &lines, coding, cx)
+        };
+        let (plain, metadata) = represent(file, metadata, Coding::Identity, cx)?;
+        let mut witnesses = Vec::from([Witness {
+            path: name.into(),
+            was: Some(metadata),
+        }]);
+        witnesses.extend(tried.into_iter().map(|(path, opened)| Witness {
+            path,
+            was: opened.map(|(_, metadata)| metadata),
+        }));
+        let mut made = Made {
+            plain,
+            coded: Vec::new(),
+        };
+        for (coding, file, metadata) in neighbours {
+            made.coded
+                .push((coding, represent(file, metadata, coding, cx)?.0));
+        }
+        Ok((made, witnesses))
+    }
+}
+
+/// A path that was looked for, and what was there.
+type Tried = (PathBuf, Option<(File, Metadata)>);
+
+/// What a path leads to.
+enum Found {
+    /// A file, by its name relative to the root.
+    File { name: PathBuf, tried: Vec<Tried> },
+    /// Nothing, so the file that answers in place of what is missing.
+    Fallback { name: String },
+    /// A folder asked for without its slash: relative links in its index need it.
+    Redirect { location: String },
+    /// A folder without an index.
+    Listing { wanted: Wanted, folder: File },
+}
+
+const NOT_FOUND: Refusal = Refusal::new(Status::NOT_FOUND, "there is no such file here");
+const PRECONDITION_FAILED: Refusal = Refusal::new(
+    Status::PRECONDITION_FAILED,
+    "this is not the version that the request is about",
+);
+
+const TOO_MANY_LISTINGS: Refusal = Refusal::beyond(
+    Limit::Listings,
+    Status::SERVICE_UNAVAILABLE,
+    "too many folders are being listed; try again in a moment",
+);
+
+fn unreadable(name: &Path, error: &dyn fmt::Display) -> Refusal {
+    log::error!("{name:?}: {error}");
+    Refusal::new(Status::INTERNAL_SERVER_ERROR, "the file could not be read")
+}
+
+/// `path` relative to the folder `prefix`; `None` outside of it.
+pub(super) fn below<'p>(prefix: &str, path: &'p [u8]) -> Option<&'p [u8]> {
+    if prefix.is_empty() {
+        return Some(path);
+    }
+    match path.strip_prefix(prefix.as_bytes())? {
+        b"" => Some(b""),
+        rest => rest.strip_prefix(b"/"),
+    }
+}
+
+/// Whether a path that leads to nothing may be one that a page reads for itself: its last name has no extension, or the
+/// client asks for a page by name, as browsers do for what stands in the address bar and for nothing else.
+fn is_page(name: &[u8], headers: &Headers<'_>) -> bool {
+    let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or(name);
+    let is_html = |element: &[u8]| {
+        let html = element.get(..9);
+        html.is_some_and(|html| html.eq_ignore_ascii_case(b"text/html"))
+    };
+    !last.contains(&b'.') || headers.list("accept").any(is_html)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, InvalidFilename, NotADirectory, NotFound};
+    matches!(
+        error.kind(),
+        CrossesDevices | InvalidFilename | NotADirectory | NotFound
+    ) || matches!(
+        error.raw_os_error(),
+        // The last two: a name of bytes that this file system has no names of.
+        Some(libc::ELOOP | libc::EILSEQ | libc::EINVAL)
+    )
+}

@@ -1,0 +1,837 @@
+//! The web server: one HTTP connection, whatever answers on it. HTTP/1.1 and 1.0 (RFC 9110, RFC 9112).
+//!
+//! ```text
+//!          ┌──────────────────── answered, connection kept ◀──────────────────────────────┐
+//!          ▼                                                                              │
+//! Idle ──bytes──▶ Head ──whole──▶ answered ──body to come──▶ Body ──whole─────────────────┤
+//!  │               │  ▲   │           └── not kept ──▶ closed  └──late or malformed──▶ closed, 4xx unless answered
+//!  │               │  │   ├──its answer takes more turns──▶ Parked ──woken──▶ Head        │
+//!  └──late──┐      │  └───┼────────────────────────────────────┘                          │
+//!           ▼      │      └──sent on──▶ Forward ──answered────────────────────────────────┘
+//!        closed    ├──malformed──▶ 4xx, closed
+//!                  └──late──▶ 408, closed            Refused ──▶ 503 or 429, closed
+//! ```
+//!
+//! The rules:
+//! 1. This file knows connections: heads, bodies, what stays open, what is refused, the log. An answerer knows its resource
+//!    only: [`files`], [`pages`], [`probe`], [`proxy`]. [`sites`] tells which one a request is for.
+//! 2. All requests that have arrived are answered in one pass, in order, into one queue: pipelined ones cost one send.
+//! 3. A head has an absolute time-out: a client that sends it a byte at a time does not get more. A body must come at a rate.
+//! 4. A request body that nobody asked for is read and dropped within `max_body_bytes`; beyond it the connection is closed.
+//! 5. The steady state allocates nothing: answers are made once for each file and copied from there.
+//! 6. A client that is not served is told why, unless that could be taken for the answer to another request: between
+//!    requests, and once a request was answered, the connection just closes.
+//! 7. Room for an answer of our own is asked for before a head is read, so that such an answer never waits.
+//!
+//! Every answer is written through a [`reply::Reply`]; [`auth`] judges passwords, [`admission`] counts connections, and
+//! [`access_log`] has a line for each answer.
+
+mod access_log;
+mod admission;
+mod auth;
+mod files;
+mod html;
+mod pages;
+mod probe;
+mod proxy;
+mod reply;
+mod sites;
+
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::prolonged;
+use crate::config::{self, HttpConfig, ProxyConfig, Routes, SiteContent};
+use crate::disk::Disk;
+use crate::ending::{Ending, Error, Phase};
+use crate::http::body::BodyDecoder;
+use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
+use crate::http::negotiate::ErrorFormat;
+use crate::http::persistence::Persistence;
+use crate::http::target::Target;
+use crate::http::{Method, Status};
+use crate::metrics::Limit;
+use crate::service::{Cx, Io, Link, LinkState, Peer, Service};
+use access_log::{AccessLog, Entry, Line, Request};
+use admission::{Admission, Seat};
+use files::Progress;
+use pages::Pages;
+use proxy::{Forward, Outcome, Proxy, Sender};
+use reply::{Refusal, Reply, Writer};
+use sites::{Content, Place, Site, Sites};
+
+/// What an answer of our own may need at once in the send queue, besides a small file's bytes: a head of known lines, and a
+/// text that names at most one host, one address and one target.
+const ANSWER_BYTES: usize = 2 * 1024;
+const PROXY_ANSWER_BYTES: usize = 12 * 1024;
+
+/// The web server of a listener.
+pub struct Web {
+    config: HttpConfig,
+    limits: Limits,
+    /// Room that is asked for before a head is read.
+    answer_bytes: usize,
+    sites: Sites,
+    writer: Writer,
+    no_lines: Rc<[u8]>,
+    log: Option<Box<AccessLog>>,
+    admission: Admission,
+    /// Something takes more than one turn: it goes on at the end of each.
+    working: bool,
+}
+
+/// What the process knows and a web server may tell.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Given<'a> {
+    /// Kind and address of each listener.
+    pub listeners: &'a [(String, String)],
+    /// Tells this proxy from others on the way of a request. Random.
+    pub id: u32,
+}
+
+/// One connection.
+pub struct Conn {
+    state: State,
+    /// How far a head that comes in pieces was searched; most come whole, and an idle connection has none.
+    scanner: Option<Box<HeadScanner>>,
+    requests: u64,
+    /// `None` for a client that is refused.
+    seat: Option<Seat>,
+    /// The last request that was sent on, whose connection to its origin may still be there.
+    kept: Option<Box<Forward>>,
+}
+
+enum State {
+    /// Nothing of the next request has come.
+    Idle { until: Instant },
+    /// Some of its head has.
+    Head { until: Instant },
+    /// It is whole, and the session is woken when it can be answered. `began`: when its first byte came.
+    Parked { began: Instant, until: Instant },
+    /// The request was answered, or waits for its body to be answered.
+    Body(Box<RequestBody>),
+    /// The request is sent on to its origin.
+    Forward(Box<Forward>),
+    /// There is no place for this client.
+    Refused {
+        refusal: &'static Refusal,
+        until: Instant,
+    },
+}
+
+/// A request body that is being received.
+struct RequestBody {
+    decoder: BodyDecoder,
+    until: Instant,
+    /// Bytes that may still come, framing included.
+    left: u64,
+    /// The probe's `POST /`: the body is sent back when it is whole.
+    echo: Option<Echo>,
+}
+
+struct Echo {
+    bytes: Vec<u8>,
+    persistence: Persistence,
+}
+
+/// What follows an answer.
+enum Next {
+    /// The answer is queued; a body, if there is one, is read and dropped.
+    Done,
+    /// The answer is queued and the last.
+    Close(Ending),
+    /// The answer is the body itself, once it is whole.
+    Echo,
+    /// There is no answer yet: the request stays where it is, and the session is woken.
+    Later,
+    /// The request is sent on.
+    Forward(Box<Forward>),
+}
+
+impl Web {
+    /// A web server for files, or for the embedded site.
+    ///
+    /// # Errors
+    /// A root or the log cannot be opened; with its path.
+    pub fn files(
+        config: &HttpConfig,
+        given: &Given<'_>,
+        disk: &mut dyn Disk,
+    ) -> Result<Self, (PathBuf, io::Error)> {
+        let content = match &config.root {
+            Some(root) => Content::files(root, "", &config.files, kept(config), disk)?,
+            None if config.sites.is_empty() => Content::Pages(Pages::new(given.listeners)),
+            None => Content::Nothing,
+        };
+        Self::new(config, content, given, disk)
+    }
+
+    /// A web proxy, or a gateway to one origin.
+    ///
+    /// # Errors
+    /// As [`Web::files`].
+    pub fn proxy(
+        config: &ProxyConfig,
+        given: &Given<'_>,
+        disk: &mut dyn Disk,
+    ) -> Result<Self, (PathBuf, io::Error)> {
+        let content = Content::Proxy(Proxy::new(config, &config.http, given.id));
+        Self::new(&config.http, content, given, disk)
+    }
+
+    fn new(
+        config: &HttpConfig,
+        content: Content,
+        given: &Given<'_>,
+        disk: &mut dyn Disk,
+    ) -> Result<Self, (PathBuf, io::Error)> {
+        let mut sites = Vec::new();
+        for site in &config.sites {
+            let (prefix, auth) = (&site.prefix, site.auth.as_ref());
+            let content = match &site.content {
+                SiteContent::Files { root, files } => {
+                    Content::files(root, prefix, files, kept(config), disk)?
+                }
+                SiteContent::Upstream(proxy) => Content::Proxy(Proxy::new(proxy, config, given.id)),
+                SiteContent::Probe => Content::Nothing,
+            };
+            let mut opened = Site::new(site.host.clone(), prefix, content, auth, disk);
+            opened.has_probe = matches!(site.content, SiteContent::Probe);
+            sites.push(opened);
+        }
+        let mut rest = Site::new(None, "", content, config.auth.as_ref(), disk);
+        rest.has_probe = config.routes == Routes::Probe;
+        let sites = Sites::new(sites, rest);
+        let log = config.access_log.as_ref().map(|place| {
+            let log = AccessLog::open(place, config.log_format, disk);
+            log.map(Box::new).map_err(|error| match place {
+                config::AccessLog::Path(path) => (path.clone(), error),
+                config::AccessLog::StandardError => (PathBuf::from("standard error"), error),
+            })
+        });
+        Ok(Self {
+            limits: Limits {
+                head_bytes_max: config.head_bytes_max,
+                target_bytes_max: config.target_bytes_max,
+                ..Limits::default()
+            },
+            answer_bytes: match sites.forwards() {
+                true => PROXY_ANSWER_BYTES,
+                false => ANSWER_BYTES,
+            },
+            admission: Admission::new(config),
+            config: config.clone(),
+            sites,
+            writer: Writer::default(),
+            no_lines: Rc::from([]),
+            log: log.transpose()?,
+            working: false,
+        })
+    }
+
+    /// Answers the request at the front of what arrived. Whether there was a whole one, and room for its answer.
+    fn answer_next(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
+        if !io.down.tx.has_room(self.answer_bytes) {
+            return false;
+        }
+        let Link { rx, tx, .. } = &mut *io.down;
+        let mut fresh = HeadScanner::default();
+        let scanner = conn.scanner.as_deref_mut().unwrap_or(&mut fresh);
+        let (head, head_bytes) = match scanner.request(rx.bytes(), &self.limits) {
+            Ok(Parsed::Complete(head, head_bytes)) => (head, head_bytes),
+            Ok(Parsed::Partial) => {
+                if conn.scanner.is_none() && !rx.is_empty() {
+                    conn.scanner = Some(Box::new(fresh));
+                }
+                self.await_head(conn, io);
+                return false;
+            }
+            Err(error) => {
+                self.refuse_last(&error.into(), Ending::Refused, io);
+                return false;
+            }
+        };
+        let place = self.sites.find(&head);
+        let persistence = self.persistence(conn, &head, place, io.cx.draining);
+        let mut reply = Reply::new(
+            head.method == Method::Head,
+            persistence,
+            &self.no_lines,
+            &mut self.writer,
+            (tx, &mut io.cx, io.id),
+        );
+        let mut sender = Sender {
+            peer: io.peer,
+            is_reusable: io.up.is_reusable(),
+            kept: &mut conn.kept,
+        };
+        let next = respond(
+            &self.config,
+            &mut self.sites,
+            place,
+            &head,
+            &mut sender,
+            &mut reply,
+        );
+        let sent = reply.sent;
+        if let (Some(log), Some(answered)) = (&mut self.log, sent) {
+            let began = conn.began(&self.config, io.cx.now);
+            let line = Line {
+                peer: io.peer.ip(),
+                request: Some(Request::of(&head)),
+                origin: None,
+                answered,
+                took: io.cx.now.saturating_duration_since(began),
+                wall: io.cx.wall,
+            };
+            log.add(&line, io.cx.disk, &mut io.cx.counted);
+        }
+        let entry = match &next {
+            Next::Forward(_) if self.log.is_some() => Some(Entry::of(&head, io.peer.ip())),
+            _ => None,
+        };
+        let (body, more) = (head.body, head.keep_alive);
+        if !matches!(next, Next::Later) {
+            conn.scanner = None;
+            rx.consume(head_bytes);
+        }
+        self.follow(next, (body, more, persistence), entry, conn, io)
+    }
+
+    /// What becomes of the connection after a request was looked at. Whether the next one may be answered at once.
+    fn follow(
+        &mut self,
+        next: Next,
+        (body, more, persistence): (BodyLength, bool, Persistence),
+        entry: Option<Entry>,
+        conn: &mut Conn,
+        io: &mut Io<'_>,
+    ) -> bool {
+        let now = io.cx.now;
+        if !matches!(next, Next::Later) {
+            conn.requests += 1;
+        }
+        let echo = match next {
+            Next::Later => {
+                self.working = true;
+                if !matches!(conn.state, State::Parked { .. }) {
+                    conn.state = State::Parked {
+                        began: conn.began(&self.config, now),
+                        until: now + self.config.answer_timeout,
+                    };
+                }
+                return false;
+            }
+            Next::Forward(mut forward) => {
+                if let Some(entry) = entry {
+                    forward.begin_log(entry, conn.began(&self.config, now));
+                }
+                conn.state = State::Forward(forward);
+                return true;
+            }
+            Next::Close(ending) => {
+                io.close_as(ending);
+                return false;
+            }
+            Next::Done if persistence == Persistence::Ends => {
+                match body {
+                    BodyLength::None if !more => io.close_at_once(),
+                    _ => io.close(), // what still comes is read and dropped as the session lingers
+                }
+                return false;
+            }
+            Next::Done if body == BodyLength::None => {
+                conn.state = State::Idle {
+                    until: now + self.config.idle_timeout,
+                };
+                return true;
+            }
+            Next::Done => None,
+            Next::Echo => Some(Echo {
+                bytes: Vec::new(),
+                persistence,
+            }),
+        };
+        conn.state = State::Body(Box::new(RequestBody {
+            decoder: BodyDecoder::new(body),
+            until: now + self.config.body_timeout,
+            left: self.config.body_bytes_max,
+            echo,
+        }));
+        true
+    }
+
+    /// The head is not whole: it gets its time, and more room if it fills what it has.
+    fn await_head(&mut self, conn: &mut Conn, io: &mut Io<'_>) {
+        let rx = &mut io.down.rx;
+        // A line end too many behind the last request is no beginning of the next (RFC 9112 section 2.2).
+        let begun = rx.bytes().iter().any(|byte| !b"\r\n".contains(byte));
+        if begun && matches!(conn.state, State::Idle { .. }) {
+            let until = io.cx.now + self.config.head_timeout;
+            conn.state = State::Head { until };
+        }
+        if !rx.has_space() && !rx.enlarge(io.cx.pool) {
+            self.refuse_last(&HeadError::HeadTooLarge.into(), Ending::Refused, io);
+        }
+    }
+
+    /// Whether the connection stays after the answer to this request.
+    fn persistence(
+        &self,
+        conn: &Conn,
+        head: &RequestHead<'_>,
+        place: Place,
+        draining: bool,
+    ) -> Persistence {
+        let requests_max = self.config.requests_per_connection_max;
+        let may_tunnel = self.sites.forwards_at(place);
+        let is_last = draining
+            || !head.keep_alive
+            || requests_max.is_some_and(|max| conn.requests + 1 >= max.get())
+            || (head.method == Method::Connect && !may_tunnel);
+        Persistence::new(!is_last, head.version)
+    }
+
+    /// When no more requests can be answered now: is this the end?
+    fn end(&mut self, conn: &Conn, io: &mut Io<'_>) {
+        if io.asked.close || io.down.tx.was_refused() {
+            return; // it is one already, or there are requests to answer once there is room
+        }
+        let late = io.cx.now >= self.deadline(conn) && io.down.tx.is_empty();
+        let needless = io.cx.draining && matches!(conn.state, State::Idle { .. });
+        // A client that said its last still gets the answer that is being made for it.
+        let ended = io.down.eof && !matches!(conn.state, State::Parked { .. });
+        if !(ended || late || needless) {
+            return;
+        }
+        let (phase, awaited) = match &conn.state {
+            State::Forward(_) => return, // it knows itself whom it waits for
+            State::Idle { .. } | State::Refused { .. } => (Phase::Idle, false),
+            State::Head { .. } => (Phase::Head, true),
+            State::Parked { .. } => {
+                return self.refuse_last(&OVERLOADED, Ending::Refused, io);
+            }
+            State::Body(body) => (Phase::Body, body.echo.is_some()),
+        };
+        let timed_out = Ending::TimedOut(phase);
+        match (awaited, io.down.eof) {
+            (true, true) => self.refuse_last(&CUT_SHORT, Ending::Refused, io),
+            (true, false) => self.refuse_last(&LATE, timed_out, io),
+            (false, false) if late => io.close_as(timed_out),
+            (false, _) => io.close(),
+        }
+    }
+
+    /// Answers what is not, or no longer, a request that could be answered, and closes.
+    fn refuse_last(&mut self, refusal: &Refusal, ending: Ending, io: &mut Io<'_>) {
+        let rest = self.sites.rest();
+        let site = self.sites.at(rest);
+        let mut reply = Reply::new(
+            false,
+            Persistence::Ends,
+            &self.no_lines,
+            &mut self.writer,
+            (&mut io.down.tx, &mut io.cx, io.id),
+        );
+        site.refuse(refusal, site.error_format(), &mut reply);
+        if let (Some(log), Some(answered)) = (&mut self.log, reply.sent) {
+            let line = Line {
+                peer: io.peer.ip(),
+                request: None,
+                origin: None,
+                answered,
+                took: Duration::ZERO,
+                wall: io.cx.wall,
+            };
+            log.add(&line, io.cx.disk, &mut io.cx.counted);
+        }
+        io.close_as(ending);
+    }
+
+    /// Receives a body. Whether it is whole.
+    fn receive_body(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
+        let State::Body(body) = &mut conn.state else {
+            return true;
+        };
+        let result = body.receive(&self.config, io);
+        let is_answered = body.echo.is_none();
+        match result {
+            Received::Part => return false,
+            Received::Whole => {}
+            // Where the request was answered already, a second answer would be taken for another request's.
+            Received::Bad(refusal) if is_answered => {
+                if let Some(limit) = refusal.limit {
+                    io.cx.counted.refused(limit);
+                }
+                io.close_as(Ending::Refused);
+                return false;
+            }
+            Received::Bad(refusal) => {
+                self.refuse_last(&refusal, Ending::Refused, io);
+                return false;
+            }
+        }
+        let echo = body.echo.take();
+        conn.state = State::Idle {
+            until: io.cx.now + self.config.idle_timeout,
+        };
+        let Some(Echo { bytes, persistence }) = echo else {
+            return true;
+        };
+        let sink = (&mut io.down.tx, &mut io.cx, io.id);
+        let mut reply = Reply::new(false, persistence, &self.no_lines, &mut self.writer, sink);
+        reply.plain(Status::OK, &bytes);
+        if persistence == Persistence::Ends {
+            io.close();
+        }
+        persistence != Persistence::Ends
+    }
+
+    /// Takes a request that is sent on a step further. Whether the next request may be answered.
+    fn forward(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<bool, Error> {
+        let State::Forward(forward) = &mut conn.state else {
+            return Ok(true);
+        };
+        let site = self.sites.at(forward.place);
+        let Content::Proxy(proxy) = &mut site.content else {
+            unreachable!("a request is sent on by the site of a proxy");
+        };
+        let (stays, ending) = match forward.advance(proxy, io)? {
+            Outcome::Wait => return Ok(false),
+            Outcome::Done { stays } => (stays, Ending::Done),
+            Outcome::Refused {
+                refusal,
+                stays,
+                ending,
+            } => {
+                io.disconnect();
+                let mut reply = Reply::new(
+                    forward.is_head(),
+                    forward.persistence(stays),
+                    &self.no_lines,
+                    &mut self.writer,
+                    (&mut io.down.tx, &mut io.cx, io.id),
+                );
+                site.refuse(&refusal, forward.error_format(), &mut reply);
+                forward.refused(reply.sent);
+                (stays, ending)
+            }
+        };
+        let idle = State::Idle {
+            until: io.cx.now + self.config.idle_timeout,
+        };
+        if let State::Forward(mut forward) = std::mem::replace(&mut conn.state, idle) {
+            self.log_forward(&forward, &mut io.cx);
+            if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
+                forward.release(proxy);
+            }
+            conn.kept = Some(forward);
+        }
+        if !stays {
+            io.close_as(ending);
+        }
+        Ok(stays)
+    }
+
+    /// The line of a request that was sent on.
+    fn log_forward(&mut self, forward: &Forward, cx: &mut Cx<'_>) {
+        let (Some(log), Some(logged)) = (&mut self.log, forward.logged()) else {
+            return;
+        };
+        let Some((answered, answerer)) = forward.answered() else {
+            return;
+        };
+        let line = Line {
+            peer: logged.entry.peer,
+            request: Some(logged.entry.request()),
+            origin: Some((forward.authority(), answerer)),
+            answered,
+            took: cx.now.saturating_duration_since(logged.began),
+            wall: cx.wall,
+        };
+        log.add(&line, cx.disk, &mut cx.counted);
+    }
+}
+
+/// What is kept of each root.
+fn kept(config: &HttpConfig) -> crate::cache::files::Limits {
+    crate::cache::files::Limits {
+        files_max: config.open_files_max,
+        bytes_max: config.memory_bytes_max,
+    }
+}
+
+/// Answers one request, or says what must come before its answer.
+fn respond(
+    config: &HttpConfig,
+    sites: &mut Sites,
+    place: Place,
+    head: &RequestHead<'_>,
+    sender: &mut Sender<'_>,
+    reply: &mut Reply<'_, '_>,
+) -> Next {
+    let site = sites.at(place);
+    let forwards = matches!(site.content, Content::Proxy(_));
+    let unusual = head.body != BodyLength::None || head.expect_unknown;
+    let objection = match unusual || !matches!(head.target, Target::Origin { .. }) {
+        true if !forwards => objection(config, head),
+        _ => None,
+    };
+    // A client that waits for `100 Continue` and gets another answer may or may not send its body then: only a new
+    // connection is unambiguous (RFC 9110 section 10.1.1).
+    let last = (head.expect_continue && !forwards) || objection.is_some();
+    let ending = match objection {
+        Some(_) => Ending::Refused,
+        None => Ending::Done,
+    };
+    if last {
+        reply.persistence = Persistence::Ends;
+    }
+    let result = match objection {
+        Some(refusal) => Err(refusal),
+        None => serve(site, place, head, sender, reply),
+    };
+    let next = result.unwrap_or_else(|refusal| {
+        let format = ErrorFormat::parse(&head.headers, site.error_format());
+        site.refuse(&refusal, format, reply);
+        Next::Done
+    });
+    match next {
+        Next::Done if last => Next::Close(ending),
+        next => next,
+    }
+}
+
+/// Answers a request against which there is no objection, unless what it is about refuses it.
+fn serve(
+    site: &mut Site,
+    place: Place,
+    head: &RequestHead<'_>,
+    sender: &mut Sender<'_>,
+    reply: &mut Reply<'_, '_>,
+) -> Result<Next, Refusal> {
+    // Before anything else: whatever the site has, and whether it has it, is for those who may see it.
+    match site.admit(head, reply) {
+        Poll::Ready(result) => result?,
+        Poll::Pending => return Ok(Next::Later),
+    }
+    if site.has_probe
+        && let Some(result) = probe::respond(head, reply)
+    {
+        return result;
+    }
+    let takes_authorization = site.takes_authorization(head);
+    if let Content::Proxy(proxy) = &mut site.content {
+        let persistence = reply.persistence;
+        return proxy
+            .begin(
+                head,
+                persistence,
+                place,
+                takes_authorization,
+                sender,
+                reply.cx.now,
+            )
+            .map(Next::Forward);
+    }
+    Ok(match site.respond(head, reply)? {
+        Progress::Answered => Next::Done,
+        Progress::Later => Next::Later,
+    })
+}
+
+/// What is wrong with a request that is well-formed, whatever it asks for.
+#[cold]
+fn objection(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
+    if matches!(head.body, BodyLength::Length(length) if length > config.body_bytes_max) {
+        return Some(BODY_TOO_LARGE);
+    }
+    if head.expect_unknown {
+        let text = "this server meets no expectation but 100-continue";
+        return Some(Refusal::new(Status::EXPECTATION_FAILED, text));
+    }
+    // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section 7.4).
+    if let Target::Absolute { scheme, .. } = head.target
+        && !scheme.eq_ignore_ascii_case("http")
+        && !(scheme.eq_ignore_ascii_case("https") && config.tls.is_some())
+    {
+        let text = "this listener has no resources of this scheme";
+        return Some(Refusal::new(Status::MISDIRECTED_REQUEST, text));
+    }
+    None
+}
+
+const CUT_SHORT: Refusal =
+    Refusal::new(Status::BAD_REQUEST, "the request ended before it was whole");
+const LATE: Refusal = Refusal::new(
+    Status::REQUEST_TIMEOUT,
+    "the request took longer to arrive than this server waits",
+);
+const OVERLOADED: Refusal = Refusal::new(
+    Status::SERVICE_UNAVAILABLE,
+    "the answer took longer to make than this server waits; try again in a moment",
+);
+const BODY_TOO_LARGE: Refusal = Refusal::beyond(
+    Limit::Body,
+    Status::CONTENT_TOO_LARGE,
+    "the body is longer than this server takes",
+);
+
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Self {
+        let limit = match error.status() {
+            Status::URI_TOO_LONG => Some(Limit::Target),
+            Status::REQUEST_HEADER_FIELDS_TOO_LARGE => Some(Limit::Head),
+            _ => None,
+        };
+        Self {
+            limit,
+            ..Self::new(error.status(), error.text())
+        }
+    }
+}
+
+/// What came of receiving some of a body.
+enum Received {
+    Part,
+    Whole,
+    Bad(Refusal),
+}
+
+impl RequestBody {
+    /// Takes what has arrived of it.
+    fn receive(&mut self, config: &HttpConfig, io: &mut Io<'_>) -> Received {
+        loop {
+            let bytes = io.down.rx.bytes();
+            let step = match self.decoder.step(bytes) {
+                Ok(step) => step,
+                Err(error) => {
+                    return Received::Bad(Refusal::new(Status::BAD_REQUEST, error.text()));
+                }
+            };
+            let consumed = step.consumed();
+            if let Some(echo) = &mut self.echo {
+                echo.bytes.extend_from_slice(&bytes[step.framing..consumed]);
+            }
+            io.down.rx.consume(consumed);
+            let (rate_min, most) = (config.body_rate_min, config.body_timeout);
+            self.until = prolonged(self.until, consumed, rate_min, io.cx.now, most);
+            let Some(left) = self.left.checked_sub(consumed as u64) else {
+                return Received::Bad(BODY_TOO_LARGE);
+            };
+            self.left = left;
+            if step.done {
+                return Received::Whole;
+            }
+            if consumed == 0 {
+                return Received::Part;
+            }
+        }
+    }
+}
+
+impl Conn {
+    /// When the first byte of the request under way came.
+    fn began(&self, config: &HttpConfig, now: Instant) -> Instant {
+        match self.state {
+            State::Head { until } => until.checked_sub(config.head_timeout).unwrap_or(now),
+            State::Parked { began, .. } => began,
+            _ => now,
+        }
+    }
+}
+
+impl Service for Web {
+    type Conn = Conn;
+    const CLIENT_FIRST: bool = true;
+
+    fn accept(&mut self, peer: &Peer, now: Instant) -> Conn {
+        let until = now + self.config.head_timeout;
+        let (state, seat) = match self.admission.admit(peer) {
+            Ok(seat) => (State::Idle { until }, Some(seat)),
+            Err(refusal) => (State::Refused { refusal, until }, None),
+        };
+        Conn {
+            state,
+            scanner: None,
+            requests: 0,
+            seat,
+            kept: None,
+        }
+    }
+
+    fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
+        if io.drained
+            && let State::Idle { until } = &mut conn.state
+        {
+            *until = io.cx.now + self.config.idle_timeout;
+        }
+        loop {
+            let more = match conn.state {
+                State::Idle { .. } | State::Head { .. } | State::Parked { .. } => {
+                    self.answer_next(conn, io)
+                }
+                State::Body(_) => self.receive_body(conn, io),
+                State::Forward(_) => self.forward(conn, io)?,
+                State::Refused { refusal, .. } => {
+                    self.refuse_last(refusal, Ending::Refused, io);
+                    false
+                }
+            };
+            if !more {
+                break;
+            }
+        }
+        let forwards = matches!(conn.state, State::Forward(_));
+        if !forwards && io.up.status != LinkState::Closed && !io.up.is_reusable() {
+            io.disconnect(); // between two requests nothing is expected of it but its end
+        }
+        self.end(conn, io);
+        if self.working || self.log.as_ref().is_some_and(|log| log.is_waiting()) {
+            io.at_turn_end();
+        }
+        Ok(())
+    }
+
+    fn deadline(&self, conn: &Conn) -> Instant {
+        match &conn.state {
+            State::Idle { until }
+            | State::Head { until }
+            | State::Parked { until, .. }
+            | State::Refused { until, .. } => *until,
+            State::Body(body) => body.until,
+            State::Forward(forward) => forward.deadline(),
+        }
+    }
+
+    fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
+        if let State::Forward(mut forward) = conn.state {
+            self.log_forward(&forward, cx);
+            if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
+                forward.release(proxy);
+            }
+        }
+        if let Some(seat) = conn.seat {
+            self.admission.leave(seat);
+        }
+    }
+
+    fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        if self.working {
+            self.working = self.sites.turn_ended(cx);
+        }
+        if let Some(log) = &mut self.log {
+            log.flush(cx.disk, &mut cx.counted);
+        }
+        self.working
+    }
+
+    fn reopen(&mut self, cx: &mut Cx<'_>) {
+        if let Some(log) = &mut self.log {
+            log.reopen(cx.disk);
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! A request on its way: from its head to the last byte of the answer, or to the reason why there is none.
+//!
+//! ```text
+//!          ┌───────────── the connection to this origin is still there ─────────────┐
+//!          │                                                                        ▼
+//! Idle ──▶ Begun ──another origin──▶ Resolving ──allowed──▶ Connecting ──head sent──▶ Exchanging ──▶ Idle
+//!                                     ▲                         │                     │
+//!                                     │                         └──CONNECT──▶ Tunnel ──▶ Idle
+//!                                     └── the kept connection was dead: once more ────┘
+//! ```
+//!
+//! Each state may end in a refusal, which the connection answers. Between two requests the machine stays with its connection:
+//! it remembers whose connection `io.up` is, and keeps its memory.
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::Instant;
+
+use super::exchange::Exchange;
+use super::route::{Form, Origin, Route};
+use super::tunnel::{TUNNEL_OPEN, Tunnel};
+use super::{Proxy, canonical};
+use crate::buffer::PAGE_BYTES;
+use crate::dns::Failure;
+use crate::ending::{Ending, Error};
+use crate::http::body::{BodyDecoder, BodyError};
+use crate::http::head::{BodyLength, RequestHead};
+use crate::http::negotiate::ErrorFormat;
+use crate::http::persistence::Persistence;
+use crate::http::{Method, Status, Version};
+use crate::service::{Io, Link};
+use crate::services::web::access_log::{Answerer, Entry};
+use crate::services::web::reply::{Answered, Refusal};
+use crate::services::web::sites::Place;
+
+/// A request on its way, or what is left of the last one.
+#[derive(Default)]
+pub(in crate::services::web) struct Forward {
+    /// The site of the proxy that sends it on.
+    pub(in crate::services::web) place: Place,
+    request: Request,
+    /// Whose connection `io.up` is, or is about to be.
+    origin: Origin,
+    /// The head as the origin is to see it, until its answer has begun.
+    pub(super) head: Vec<u8>,
+    state: State,
+    logged: Option<Box<Logged>>,
+    /// What this server answered in the origin's stead.
+    refused: Option<Answered>,
+}
+
+/// What the log is to tell of a request.
+pub(in crate::services::web) struct Logged {
+    pub(in crate::services::web) entry: Entry,
+    /// When its first byte came.
+    pub(in crate::services::web) began: Instant,
+}
+
+#[derive(Default)]
+pub(super) enum State {
+    /// There is no request.
+    #[default]
+    Idle,
+    /// The head is written. `reuses`: the connection to this origin is still there.
+    Begun { reuses: bool, until: Instant },
+    /// The addresses of the origin are awaited.
+    Resolving { until: Instant },
+    /// The connection to the origin is being made.
+    Connecting { until: Instant },
+    /// The request is under way.
+    Exchanging(Exchange),
+    /// Bytes go both ways.
+    Tunnel(Tunnel),
+}
+
+/// What must be known of a request while it is answered.
+#[derive(Clone, Copy)]
+pub(super) struct Request {
+    pub(super) form: Form,
+    pub(super) version: Version,
+    pub(super) body: BodyLength,
+    /// It is a HEAD: its answer has no body.
+    pub(super) is_head: bool,
+    /// It may be sent again when nobody knows whether it arrived.
+    repeatable: bool,
+    /// The client's connection stays after the answer, if nothing else speaks against it.
+    pub(super) keep_alive: bool,
+    /// The client waits for the origin's word before it sends the body.
+    pub(super) expects_continue: bool,
+    format: ErrorFormat,
+}
+
+/// What a step of a request came to.
+pub(in crate::services::web) enum Outcome {
+    /// Nothing more can be done now.
+    Wait,
+    /// It is answered. `stays`: the client's connection can take another request.
+    Done { stays: bool },
+    /// It is to be answered by this server.
+    Refused {
+        refusal: Refusal,
+        stays: bool,
+        ending: Ending,
+    },
+}
+
+/// What came of looking at a state.
+pub(super) enum Step {
+    Go(State),
+    Rest(Outcome),
+}
+
+/// How much had left for the origin when it was last looked at: more by now means that the origin takes what waits.
+#[derive(Default)]
+pub(super) struct Backlog(Option<u64>);
+
+impl Step {
+    /// Nothing more can be done now.
+    pub(super) const WAIT: Self = Step::Rest(Outcome::Wait);
+
+    /// The request is answered.
+    pub(super) fn done(stays: bool) -> Self {
+        Step::Rest(Outcome::Done { stays })
+    }
+
+    /// This server is to answer in the origin's stead.
+    pub(super) fn refused(status: Status, text: impl Into<String>, stays: bool) -> Self {
+        let text = text.into();
+        log::debug!("proxy: {status}: {text}");
+        Step::Rest(Outcome::Refused {
+            refusal: Refusal::told(status, text),
+            stays,
+            ending: Ending::Done,
+        })
+    }
+
+    /// The client ended before its request was whole: nobody is asked for what could not be sent on.
+    fn cut_short() -> Self {
+        Self::refused(Status::BAD_REQUEST, BodyError::Truncated.text(), false)
+    }
+}
+
+impl Forward {
+    /// Takes up a request. `is_reusable`: the last connection to an origin can take another request.
+    pub(super) fn begin(
+        &mut self,
+        head: &RequestHead<'_>,
+        persistence: Persistence,
+        place: Place,
+        route: &Route<'_>,
+        is_reusable: bool,
+        now: Instant,
+    ) {
+        let is_the_same = is_reusable && self.place == place && self.origin.is(route);
+        self.place = place;
+        self.request = Request::new(head, persistence, route.form);
+        self.origin.set(route);
+        self.head.clear();
+        self.logged = None;
+        self.refused = None;
+        self.state = State::Begun {
+            reuses: is_the_same && route.form != Form::Tunnel,
+            until: now,
+        };
+    }
+
+    /// The log is to tell of the request.
+    pub(in crate::services::web) fn begin_log(&mut self, entry: Entry, began: Instant) {
+        self.logged = Some(Box::new(Logged { entry, began }));
+    }
+
+    /// Takes the request as far as the facts allow.
+    ///
+    /// # Errors
+    /// Why the session is to be dropped at once.
+    pub(in crate::services::web) fn advance(
+        &mut self,
+        proxy: &mut Proxy,
+        io: &mut Io<'_>,
+    ) -> Result<Outcome, Error> {
+        loop {
+            let step = match &mut self.state {
+                State::Idle => Step::done(self.request.keep_alive),
+                State::Begun { reuses, .. } => {
+                    let reuses = *reuses;
+                    self.set_out(reuses, proxy, io)
+                }
+                State::Resolving { until } => {
+                    let until = *until;
+                    self.resolve(until, proxy, io)
+                }
+                State::Connecting { until } => {
+                    let until = *until;
+                    self.connect(until, proxy, io)
+                }
+                State::Exchanging(exchange) => {
+                    exchange.advance(&self.request, &self.origin, proxy, io)?
+                }
+                State::Tunnel(tunnel) => tunnel.advance(io)?,
+            };
+            match step {
+                Step::Go(next) => self.state = next,
+                Step::Rest(outcome) => return Ok(outcome),
+            }
+        }
+    }
+
+    /// Until when the state may last.
+    pub(in crate::services::web) fn deadline(&self) -> Instant {
+        match &self.state {
+            State::Idle => unreachable!("a request that is over waits for nothing"),
+            State::Begun { until, .. } => *until,
+            State::Resolving { until } | State::Connecting { until } => *until,
+            State::Exchanging(exchange) => exchange.until,
+            State::Tunnel(tunnel) => tunnel.until,
+        }
+    }
+
+    /// The request is over, however it ended.
+    pub(in crate::services::web) fn release(&mut self, proxy: &mut Proxy) {
+        let state = std::mem::take(&mut self.state);
+        if let State::Tunnel(Tunnel {
+            local: Some(local), ..
+        }) = state
+        {
+            proxy.tunnels.remove(&local);
+        }
+    }
+
+    /// The first step: on the connection that is there, or to another origin.
+    fn set_out(&mut self, reuses: bool, proxy: &Proxy, io: &mut Io<'_>) -> Step {
+        if reuses && io.up.is_reusable() {
+            return self.send(self.request.repeatable, proxy, io);
+        }
+        io.disconnect();
+        Step::resolving(proxy, io.cx.now)
+    }
+
+    fn resolve(&mut self, until: Instant, proxy: &Proxy, io: &mut Io<'_>) -> Step {
+        let host = self.origin.host();
+        let stays = self.request.stays(io);
+        let addresses = match io.resolve(host) {
+            Poll::Pending if self.request.is_cut_short(io.down) => return Step::cut_short(),
+            Poll::Pending if io.cx.now < until => return Step::WAIT,
+            Poll::Pending => Err(Failure::Timeout),
+            Poll::Ready(answer) => answer,
+        };
+        let addresses = match addresses {
+            Ok(addresses) => addresses,
+            Err(failure) => {
+                let status = match failure {
+                    Failure::BadName => Status::BAD_REQUEST,
+                    Failure::Timeout => Status::GATEWAY_TIMEOUT,
+                    Failure::Busy => Status::SERVICE_UNAVAILABLE,
+                    _ => Status::BAD_GATEWAY,
+                };
+                return Step::refused(status, format!("{host}: {failure}"), stays);
+            }
+        };
+        let addresses = match proxy.rules.allowed(host, &addresses) {
+            Ok(allowed) => allowed,
+            Err(refused) => {
+                let text = format!("{host}: {refused}, which is refused here");
+                return Step::refused(Status::FORBIDDEN, text, stays);
+            }
+        };
+        let port = self.origin.port;
+        let addresses = addresses.into_iter();
+        let addresses: Vec<SocketAddr> = addresses.map(|ip| SocketAddr::new(ip, port)).collect();
+        // The answer comes with the next call: nothing is made before this one is over.
+        let _ = io.connect(&addresses, proxy.rules.connect_timeout);
+        Step::Go(State::Connecting {
+            until: io.cx.now + proxy.rules.connect_timeout,
+        })
+    }
+
+    fn connect(&mut self, until: Instant, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
+        let result = match io.connect(&[], proxy.rules.connect_timeout) {
+            Poll::Pending if self.request.is_cut_short(io.down) => return Step::cut_short(),
+            Poll::Pending if io.cx.now < until => return Step::WAIT,
+            Poll::Pending => Err(io::ErrorKind::TimedOut),
+            Poll::Ready(result) => result,
+        };
+        let (authority, stays) = (&self.origin.authority, self.request.stays(io));
+        if let Err(kind) = result {
+            let status = match kind {
+                io::ErrorKind::TimedOut => Status::GATEWAY_TIMEOUT,
+                _ => Status::BAD_GATEWAY,
+            };
+            return Step::refused(status, format!("{authority}: no connection: {kind}"), stays);
+        }
+        let ends = io.up.ends.take();
+        if let Some(ends) = &ends
+            && !proxy.rules.may_lead_here(ends)
+        {
+            let text = format!("{authority}: it is this machine, which is refused here");
+            return Step::refused(Status::FORBIDDEN, text, stays);
+        }
+        if self.request.form != Form::Tunnel {
+            return self.send(false, proxy, io);
+        }
+        io.down.tx.put(TUNNEL_OPEN, io.cx.pool);
+        (io.down.end_is_framing, io.up.end_is_framing) = (true, true);
+        let local = ends.map(|ends| canonical(ends.local));
+        proxy.tunnels.extend(local);
+        let tunnel = Tunnel::new(proxy.rules.idle_timeout, local, io.cx.now);
+        Step::Go(State::Tunnel(tunnel))
+    }
+
+    /// Sends the head. `may_repeat`: if the connection ends without a byte of an answer, it is sent once more.
+    fn send(&mut self, may_repeat: bool, proxy: &Proxy, io: &mut Io<'_>) -> Step {
+        io.up.tx.put(&self.head, io.cx.pool);
+        let exchange = Exchange::new(&self.request, may_repeat, io.cx.now, &proxy.rules);
+        Step::Go(State::Exchanging(exchange))
+    }
+
+    /// Whose request it is, as it was named.
+    pub(in crate::services::web) fn authority(&self) -> &str {
+        &self.origin.authority
+    }
+
+    /// The request is a HEAD.
+    pub(in crate::services::web) fn is_head(&self) -> bool {
+        self.request.is_head
+    }
+
+    /// What an answer of our own says of the client's connection.
+    pub(in crate::services::web) fn persistence(&self, stays: bool) -> Persistence {
+        Persistence::new(stays, self.request.version)
+    }
+
+    /// In which form the client wants to be told of an error.
+    pub(in crate::services::web) fn error_format(&self) -> ErrorFormat {
+        self.request.format
+    }
+
+    /// What was answered in the origin's stead.
+    pub(in crate::services::web) fn refused(&mut self, answered: Option<Answered>) {
+        self.refused = answered;
+    }
+
+    pub(in crate::services::web) fn logged(&self) -> Option<&Logged> {
+        self.logged.as_deref()
+    }
+
+    /// What the client got, and from whom.
+    pub(in crate::services::web) fn answered(&self) -> Option<(Answered, Answerer)> {
+        if let Some(answered) = self.refused {
+            return Some((answered, Answerer::Here));
+        }
+        match &self.state {
+            State::Exchanging(exchange) => Some((exchange.answered?, Answerer::Origin)),
+            State::Tunnel(tunnel) => Some((tunnel.answered(), Answerer::Tunnel)),
+            _ => None,
+        }
+    }
+}
+
+impl Step {
+    /// The origin is to be asked for.
+    pub(super) fn resolving(proxy: &Proxy, now: Instant) -> Self {
+        Step::Go(State::Resolving {
+            until: now + proxy.rules.upstream_timeout,
+        })
+    }
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            form: Form::Forward,
+            version: Version::Http11,
+            body: BodyLength::None,
+            is_head: false,
+            repeatable: false,
+            keep_alive: false,
+            expects_continue: false,
+            format: ErrorFormat::Text,
+        }
+    }
+}
+
+impl Request {
+    fn new(head: &RequestHead<'_>, persistence: Persistence, form: Form) -> Self {
+        // RFC 9112 section 9.3: an old proxy between the client and us may pass on a `keep-alive` that it does not understand.
+        let proxied_1_0 = head.version == Version::Http10 && form != Form::Gateway;
+        Self {
+            form,
+            version: head.version,
+            body: head.body,
+            is_head: head.method == Method::Head,
+            repeatable: head.method.is_idempotent() && head.body == BodyLength::None,
+            keep_alive: persistence != Persistence::Ends && !proxied_1_0,
+            expects_continue: head.expect_continue,
+            format: ErrorFormat::parse(&head.headers, ErrorFormat::Text),
+        }
+    }
+
+    /// Whether the client's connection stays after an answer that comes before the body was read.
+    fn stays(&self, io: &Io<'_>) -> bool {
+        self.keep_alive && self.body == BodyLength::None && !io.cx.draining
+    }
+
+    /// Whether the client ended within the body of this request, all of which waits.
+    fn is_cut_short(&self, down: &Link) -> bool {
+        if !down.eof {
+            return false;
+        }
+        let mut body = BodyDecoder::new(self.body);
+        let mut rest = down.rx.bytes();
+        loop {
+            match body.step(rest) {
+                Ok(step) if step.done => return false,
+                Ok(step) if step.consumed() == 0 => return true,
+                Ok(step) => rest = &rest[step.consumed()..],
+                Err(_) => return false, // the client is told what is wrong when the body is sent on
+            }
+        }
+    }
+}
+
+impl Backlog {
+    /// Whether the origin took some of what waited at the last look.
+    pub(super) fn shrank(&self, up: &Link) -> bool {
+        self.0.is_some_and(|sent| up.sent > sent)
+    }
+
+    /// Takes that look. More than a page is watched as it goes. Less than that goes at once or not at all, and is not worth
+    /// another call.
+    pub(super) fn watch(&mut self, up: &mut Link) {
+        let waits = up.tx.memory_bytes() > PAGE_BYTES && !up.tx.is_empty_or_wakes();
+        self.0 = waits.then_some(up.sent);
+    }
+}

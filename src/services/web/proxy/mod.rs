@@ -1,0 +1,194 @@
+//! The web proxy: requests are sent on to the origin that they name, and its answers come back.
+//!
+//! RFC 9110 section 7 (routing), RFC 9112 section 9 (connections). One session carries both sides, so that backpressure is
+//! nothing but two bounded queues, and the end of one side is a fact that the other sees.
+//!
+//! Rules:
+//! 1. The head of a request is written once as its origin is to see it, and kept until the answer has begun. A request
+//!    without body that may be repeated is sent once more if it went out on a connection that had been used before, and
+//!    that connection ended without a byte of an answer.
+//! 2. Bodies are validated and passed on as they come, never collected. A chunked one gets chunks of our own, unless the
+//!    client speaks HTTP/1.0; so does one that lasts until the origin closes.
+//! 3. Nobody is connected to an address that is refused, however it was written, and a name is refused as a whole. The
+//!    configured upstream of a gateway is exempt.
+//! 4. What was broken off is never made to look complete: once a byte of an answer went out, a failure closes the connection.
+//!
+//! The files in reading order: this one, `route` (where a request goes), `forward` (a request on its way), `exchange` (request
+//! and response under way), `heads` (what is written), `tunnel`.
+//!
+//! Deliberately not here: keeping answers, `Upgrade`, TLS to origins, and parking connections of clients that have left.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use super::reply::Refusal;
+use super::sites::Place;
+use crate::config::{Cache, HttpConfig, Ports, ProxyConfig};
+use crate::dns::{AddressPolicy, Refused};
+use crate::http::Status;
+use crate::http::head::{BodyLength, HEADERS_MAX, Limits, RequestHead};
+use crate::http::persistence::Persistence;
+use crate::service::{Ends, Peer};
+
+mod exchange;
+mod forward;
+mod heads;
+mod route;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+
+pub(super) use forward::{Forward, Outcome};
+use route::{Form, Origin, Route};
+
+/// The origins that requests are sent on to.
+pub(super) struct Proxy {
+    rules: Rules,
+    /// Our ends of the tunnels that are open.
+    tunnels: HashSet<SocketAddr, foldhash::fast::RandomState>,
+    /// The head that is being written, kept for its memory only.
+    scratch: Vec<u8>,
+}
+
+/// What the configuration says, ready for use.
+struct Rules {
+    /// Names of ours, under which pages in the address-bar form are answered.
+    hosts: Vec<String>,
+    policy: AddressPolicy,
+    connect_ports: Ports,
+    forward_ports: Ports,
+    /// The one origin of a gateway.
+    gateway: Option<Origin>,
+    /// By which we know that a request was here before.
+    pseudonym: String,
+    response_limits: Limits,
+    connect_timeout: Duration,
+    upstream_timeout: Duration,
+    idle_timeout: Duration,
+    body_rate_min: Option<NonZeroU32>,
+    response_timeout: Duration,
+}
+
+/// Who sends a request, and what is left of the last one that the same connection sent on.
+pub(super) struct Sender<'a> {
+    pub(super) peer: &'a Peer,
+    /// Nothing was heard of the connection to the last origin since.
+    pub(super) is_reusable: bool,
+    pub(super) kept: &'a mut Option<Box<Forward>>,
+}
+
+impl Proxy {
+    /// As configured, on a listener with these limits. `id` tells it from other proxies on the way of a request.
+    pub(super) fn new(config: &ProxyConfig, http: &HttpConfig, id: u32) -> Self {
+        if config.cache != Cache::Off && config.upstream.is_none() {
+            log::info!("proxy: responses are not kept yet, each request goes to its origin");
+        }
+        let gateway = config.upstream.as_ref();
+        Self {
+            rules: Rules {
+                hosts: config.hosts.clone(),
+                policy: AddressPolicy::new(config.allow_destinations.iter().copied()),
+                connect_ports: config.connect_ports.clone(),
+                forward_ports: config.forward_ports.clone(),
+                gateway: gateway.map(|upstream| Origin::new(&upstream.host, upstream.port)),
+                pseudonym: format!("netlab-reactor ({id:08x})"),
+                response_limits: Limits {
+                    head_bytes_max: http.head_bytes_max,
+                    headers_max: HEADERS_MAX,
+                    ..Limits::default()
+                },
+                connect_timeout: config.connect_timeout,
+                upstream_timeout: config.upstream_timeout,
+                idle_timeout: http.idle_timeout,
+                body_rate_min: http.body_rate_min,
+                response_timeout: config.response_timeout,
+            },
+            tunnels: HashSet::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Whether everything goes to one configured origin.
+    pub(super) fn is_gateway(&self) -> bool {
+        self.rules.gateway.is_some()
+    }
+
+    /// Finds the way of a request, and writes it as its origin is to see it. `place`: that of this proxy among the sites.
+    /// `takes_authorization`: the request's `Authorization` was for this server and ends here.
+    ///
+    /// # Errors
+    /// The answer to a request that goes nowhere.
+    pub(super) fn begin(
+        &mut self,
+        head: &RequestHead<'_>,
+        persistence: Persistence,
+        place: Place,
+        takes_authorization: bool,
+        sender: &mut Sender<'_>,
+        now: Instant,
+    ) -> Result<Box<Forward>, Refusal> {
+        let route = Route::find(head, &self.rules)?;
+        if route.form == Form::Tunnel {
+            self.may_tunnel(head, sender.peer)?;
+        }
+        let mut forward = sender.kept.take().unwrap_or_default();
+        forward.begin(head, persistence, place, &route, sender.is_reusable, now);
+        let hidden = takes_authorization.then_some("authorization");
+        heads::put_request(
+            &mut forward.head,
+            head,
+            &route,
+            hidden,
+            &self.rules.pseudonym,
+        );
+        Ok(forward)
+    }
+
+    fn may_tunnel(&self, head: &RequestHead<'_>, peer: &Peer) -> Result<(), Refusal> {
+        if head.body != BodyLength::None {
+            let text = "CONNECT has no body: expected neither Content-Length nor Transfer-Encoding";
+            return Err(Refusal::new(Status::BAD_REQUEST, text));
+        }
+        match peer {
+            Peer::Inet(peer) if self.tunnels.contains(&canonical(*peer)) => {
+                let text = "a tunnel through this proxy leads to this proxy";
+                Err(Refusal::new(Status::LOOP_DETECTED, text))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An IPv4 address that is written in IPv6 as the IPv4 address that it is.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+impl Rules {
+    /// Whether a connection may have these ends, as far as they show that it leads to this machine.
+    fn may_lead_here(&self, ends: &Ends) -> bool {
+        let is_exempt = self.gateway.is_some() || self.policy.allows(ends.peer.ip());
+        is_exempt || !ends.are_one_machine()
+    }
+
+    /// The addresses of `host` that may be connected to: all of them or none. Only `localhost`, whose addresses nobody
+    /// outside can choose (RFC 6761 section 6.3), may lose some: who allows 127.0.0.1 means it although there is ::1.
+    fn allowed(&self, host: &str, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, Refused> {
+        if self.gateway.is_some() {
+            return Ok(addresses.to_vec());
+        }
+        let Err(refused) = self.policy.check_all(addresses) else {
+            return Ok(addresses.to_vec());
+        };
+        let name = host.strip_suffix('.').unwrap_or(host);
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let mut allowed = addresses.to_vec();
+        allowed.retain(|&address| self.policy.check(address).is_ok());
+        match last.eq_ignore_ascii_case("localhost") && !allowed.is_empty() {
+            true => Ok(allowed),
+            false => Err(refused),
+        }
+    }
+}

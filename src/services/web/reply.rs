@@ -1,0 +1,227 @@
+//! One answer: what is known of the request that it is for, where it goes, and what was sent. Whoever answers writes through
+//! it, so that the head of every answer is written in one place and the connection knows what came of the request.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use super::html::Html;
+use crate::buffer::SendQueue;
+use crate::http::Status;
+use crate::http::date::{DateCache, unix_s};
+use crate::http::head::{put_head_end, put_header, put_header_number, put_status_line};
+use crate::http::negotiate::ErrorFormat;
+use crate::http::persistence::Persistence;
+use crate::metrics::Limit;
+use crate::service::{Cx, Id};
+
+/// The methods of a file.
+pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+/// The value of `Server`.
+pub(super) const SERVER: &str = "netlab-reactor";
+
+/// What was answered, for the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    pub(super) status: Status,
+    /// Bytes of the body, as far as it is sent.
+    pub(super) body_bytes: u64,
+}
+
+/// Why a request is not answered as it wishes. It is returned to where every error is answered:
+/// [`super::sites::Site::refuse`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) struct Refusal {
+    pub(super) status: Status,
+    /// A sentence for people. It may name what the client sent.
+    pub(super) text: Cow<'static, str>,
+    pub(super) detail: Detail,
+    /// What it is counted as, if it is for a limit.
+    pub(super) limit: Option<Limit>,
+}
+
+/// What the head of an error says beside its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    None,
+    /// The methods that there are (RFC 9110 section 15.5.6).
+    Allow(&'static str),
+    /// How many bytes there are, of which none was asked for (RFC 9110 section 15.5.17).
+    Length(u64),
+    /// Where to ask instead (RFC 9110 section 10.2.2).
+    Location(String),
+}
+
+impl Refusal {
+    pub(super) const fn new(status: Status, text: &'static str) -> Self {
+        Self {
+            status,
+            text: Cow::Borrowed(text),
+            detail: Detail::None,
+            limit: None,
+        }
+    }
+
+    /// With a text that is made for this request.
+    pub(super) fn told(status: Status, text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            text: text.into(),
+            ..Self::new(status, "")
+        }
+    }
+
+    /// For a client beyond a limit.
+    pub(super) const fn beyond(limit: Limit, status: Status, text: &'static str) -> Self {
+        Self {
+            status,
+            text: Cow::Borrowed(text),
+            detail: Detail::None,
+            limit: Some(limit),
+        }
+    }
+
+    /// A method that the resource does not have.
+    pub(super) const fn method(allow: &'static str) -> Self {
+        Self {
+            status: Status::METHOD_NOT_ALLOWED,
+            text: Cow::Borrowed("this resource has other methods; see the Allow header"),
+            detail: Detail::Allow(allow),
+            limit: None,
+        }
+    }
+
+    /// What is asked for is elsewhere.
+    pub(super) fn redirect(status: Status, text: &'static str, location: String) -> Self {
+        Self {
+            detail: Detail::Location(location),
+            ..Self::new(status, text)
+        }
+    }
+}
+
+/// What all answers of a listener share: the time stamp of the second, and memory for the head being written.
+#[derive(Default)]
+pub(super) struct Writer {
+    date: DateCache,
+    scratch: Vec<u8>,
+}
+
+/// One answer.
+pub(super) struct Reply<'r, 'c> {
+    pub(super) tx: &'r mut SendQueue,
+    pub(super) cx: &'r mut Cx<'c>,
+    /// Which session is answered: for what wakes it later.
+    pub(super) id: Id,
+    pub(super) persistence: Persistence,
+    /// The request is a HEAD.
+    without_body: bool,
+    writer: &'r mut Writer,
+    /// Header lines that the site adds to every answer of its own.
+    pub(super) lines: Rc<[u8]>,
+    /// What was sent; `None` as long as nothing was.
+    pub(super) sent: Option<Answered>,
+}
+
+impl<'r, 'c> Reply<'r, 'c> {
+    /// An answer with these header lines beside those that every answer has. `without_body`: to a HEAD.
+    pub(super) fn new(
+        without_body: bool,
+        persistence: Persistence,
+        lines: &Rc<[u8]>,
+        writer: &'r mut Writer,
+        (tx, cx, id): (&'r mut SendQueue, &'r mut Cx<'c>, Id),
+    ) -> Self {
+        Self {
+            tx,
+            cx,
+            id,
+            persistence,
+            without_body,
+            writer,
+            lines: Rc::clone(lines),
+            sent: None,
+        }
+    }
+
+    /// Queues bytes as they are.
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.tx.put(bytes, self.cx.pool);
+    }
+
+    /// Begins a head: status line and the headers of every answer. What follows goes into the vector returned, which
+    /// [`Reply::send`] sends.
+    pub(super) fn begin(&mut self, status: Status) -> &mut Vec<u8> {
+        self.answered(status, 0);
+        let Writer { date, scratch } = &mut *self.writer;
+        scratch.clear();
+        put_status_line(scratch, status);
+        put_header(scratch, "Server", SERVER);
+        put_header(scratch, "Date", date.at(unix_s(self.cx.wall)));
+        scratch.extend_from_slice(self.persistence.line());
+        scratch.extend_from_slice(&self.lines);
+        scratch
+    }
+
+    /// Sends what was begun. A body of `body_bytes` follows, unless the request is a HEAD: whether it does.
+    pub(super) fn send(&mut self, body_bytes: u64) -> bool {
+        self.tx.put(&self.writer.scratch, self.cx.pool);
+        let follows = body_bytes > 0 && !self.without_body;
+        if let Some(sent) = &mut self.sent
+            && follows
+        {
+            sent.body_bytes = body_bytes;
+        }
+        follows
+    }
+
+    /// Notes what was sent by other means.
+    pub(super) fn answered(&mut self, status: Status, body_bytes: u64) {
+        self.sent = Some(Answered { status, body_bytes });
+    }
+
+    /// The time stamp of this second.
+    pub(super) fn date(&mut self) -> &[u8] {
+        self.writer.date.at(unix_s(self.cx.wall)).as_bytes()
+    }
+
+    /// An answer with a body of its own type.
+    pub(super) fn body(&mut self, status: Status, content_type: &str, body: &[u8]) {
+        let head = self.begin(status);
+        put_header(head, "Content-Type", content_type);
+        put_header_number(head, "Content-Length", body.len() as u64);
+        put_header(head, "X-Content-Type-Options", "nosniff");
+        put_head_end(head);
+        if self.send(body.len() as u64) {
+            self.put(body);
+        }
+    }
+
+    /// An answer in plain text.
+    pub(super) fn plain(&mut self, status: Status, body: &[u8]) {
+        self.body(status, "text/plain; charset=utf-8", body);
+    }
+
+    /// A small page, or a text, that says why there is nothing better.
+    pub(super) fn error(&mut self, status: Status, text: &str, format: ErrorFormat) {
+        match format {
+            ErrorFormat::Html => {
+                let page = format!(
+                    "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\n\
+                     <h1>{status}</h1>\n<p>{}</p>\n</html>\n",
+                    Html(text.as_bytes())
+                );
+                self.body(status, "text/html; charset=utf-8", page.as_bytes());
+            }
+            ErrorFormat::Text => self.plain(status, format!("{status}\n\n{text}\n").as_bytes()),
+        }
+    }
+
+    /// The answer to OPTIONS (RFC 9110 section 9.3.7).
+    pub(super) fn options(&mut self, allow: &str) {
+        let head = self.begin(Status::NO_CONTENT);
+        put_header(head, "Allow", allow);
+        put_head_end(head);
+        self.send(0);
+    }
+}

@@ -1,0 +1,305 @@
+//! What a listener serves, told apart by host and by path: each site with its content, who may see it, and its errors.
+//!
+//! Every error of the server is answered in one place, [`Site::refuse`], with the page that the configuration has for it. What
+//! was no request is refused by the site that is for everything else.
+
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::task::Poll;
+
+use super::auth::{Auth, Verdict};
+use super::files::{Files, Progress, below};
+use super::pages::Pages;
+use super::proxy::Proxy;
+use super::reply::{self, Detail, Refusal, Reply};
+use crate::cache::files::Limits;
+use crate::config::{AuthConfig, FilesConfig};
+use crate::disk::Disk;
+use crate::http::head::{RequestHead, put_header, put_header_number};
+use crate::http::negotiate::ErrorFormat;
+use crate::http::path::SafePath;
+use crate::http::range::put_content_range_unsatisfied;
+use crate::http::target::{Authority, Target};
+use crate::http::{Method, Status};
+use crate::metrics::Limit;
+use crate::service::Cx;
+
+/// What is said to a client without a right password.
+const PASSWORD_NEEDED: &str = "a name and a password are needed here";
+
+pub(super) const UNKNOWN_METHOD: Refusal =
+    Refusal::new(Status::NOT_IMPLEMENTED, "this server knows no such method");
+
+const TOO_MANY_PASSWORDS: Refusal = Refusal::beyond(
+    Limit::Passwords,
+    Status::SERVICE_UNAVAILABLE,
+    "too many passwords are being checked; try again in a moment",
+);
+
+/// The sites of a listener: those with a host first, then those with a long prefix; the last is for everything else.
+pub(super) struct Sites(Vec<Site>);
+
+/// Which of the sites.
+pub(super) type Place = usize;
+
+/// What is served for some hosts and paths.
+pub(super) struct Site {
+    /// In lower case; `None` for all.
+    host: Option<String>,
+    /// Without slashes around it; empty for all.
+    prefix: String,
+    pub(super) content: Content,
+    auth: Option<Box<Auth>>,
+    /// The probe's routes are served before the content.
+    pub(super) has_probe: bool,
+}
+
+/// What a site answers with.
+#[allow(clippy::large_enum_variant)] // there are a handful in a process
+pub(super) enum Content {
+    Files(Files),
+    Pages(Pages),
+    Proxy(Proxy),
+    /// There are other sites only.
+    Nothing,
+}
+
+impl Sites {
+    pub(super) fn new(mut sites: Vec<Site>, rest: Site) -> Self {
+        sites.sort_by_key(|site| std::cmp::Reverse((site.host.is_some(), site.prefix.len())));
+        sites.push(rest);
+        Self(sites)
+    }
+
+    /// The one for everything else, and for what is no request.
+    pub(super) fn rest(&self) -> Place {
+        self.0.len() - 1
+    }
+
+    pub(super) fn at(&mut self, place: Place) -> &mut Site {
+        &mut self.0[place]
+    }
+
+    /// Whether any of them sends requests on.
+    pub(super) fn forwards(&self) -> bool {
+        (0..self.0.len()).any(|place| self.forwards_at(place))
+    }
+
+    /// Whether this one does.
+    pub(super) fn forwards_at(&self, place: Place) -> bool {
+        matches!(self.0[place].content, Content::Proxy(_))
+    }
+
+    /// What a request is for.
+    pub(super) fn find(&self, head: &RequestHead<'_>) -> Place {
+        let rest = self.rest();
+        if rest == 0 {
+            return rest;
+        }
+        let Some(path) = head.target.path() else {
+            return rest;
+        };
+        // What is compared is the decoded path: `/%78/` is not a way around the site at `/x/`.
+        let Ok(safe) = SafePath::parse(path) else {
+            return rest; // which refuses it
+        };
+        let fits = |site: &Site| {
+            let host = match (&site.host, &head.authority()) {
+                (Some(wanted), Some(authority)) => is_host(wanted, authority),
+                (wanted, _) => wanted.is_none(),
+            };
+            host && below(&site.prefix, &safe.relative).is_some()
+        };
+        self.0[..rest].iter().position(fits).unwrap_or(rest)
+    }
+
+    /// Goes on with what takes more than one turn. Whether there is more to do.
+    pub(super) fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        let mut is_left = false;
+        for site in &mut self.0 {
+            if let Some(auth) = &mut site.auth {
+                is_left |= auth.work(cx);
+            }
+            if let Content::Files(files) = &mut site.content {
+                is_left |= files.turn_ended(cx);
+            }
+        }
+        is_left
+    }
+}
+
+impl Site {
+    /// A site for a host, or for all, and below a prefix.
+    pub(super) fn new(
+        host: Option<String>,
+        prefix: &str,
+        content: Content,
+        auth: Option<&AuthConfig>,
+        disk: &mut dyn Disk,
+    ) -> Self {
+        let auth = auth.map(|auth| {
+            let mut key = [0; 32];
+            disk.entropy(&mut key);
+            Box::new(Auth::new(auth, key))
+        });
+        Self {
+            host,
+            prefix: prefix.to_owned(),
+            content,
+            auth,
+            has_probe: false,
+        }
+    }
+
+    /// Whether the request may see anything of the site. While that is being found out, the session is to be parked: it is
+    /// woken when it is known.
+    pub(super) fn admit(
+        &mut self,
+        head: &RequestHead<'_>,
+        reply: &Reply<'_, '_>,
+    ) -> Poll<Result<(), Refusal>> {
+        let Some(auth) = &mut self.auth else {
+            return Poll::Ready(Ok(()));
+        };
+        let (header, status) = match self.content.is_asked_as_proxy(head) {
+            true => ("proxy-authorization", Status::PROXY_AUTHENTICATION_REQUIRED),
+            false => ("authorization", Status::UNAUTHORIZED),
+        };
+        match auth.judge(head.headers.only(header), reply.id, reply.cx.now) {
+            Verdict::Right => Poll::Ready(Ok(())),
+            Verdict::Later => Poll::Pending,
+            Verdict::Wrong => Poll::Ready(Err(Refusal::new(status, PASSWORD_NEEDED))),
+            Verdict::Busy => Poll::Ready(Err(TOO_MANY_PASSWORDS)),
+        }
+    }
+
+    /// Whether its password is asked for in the request's own `Authorization`, which then is for nobody else.
+    pub(super) fn takes_authorization(&self, head: &RequestHead<'_>) -> bool {
+        self.auth.is_some() && !self.content.is_asked_as_proxy(head)
+    }
+
+    /// Answers a request for something of this server's own.
+    pub(super) fn respond(
+        &mut self,
+        head: &RequestHead<'_>,
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<Progress, Refusal> {
+        match head.method {
+            Method::Get | Method::Head => {}
+            Method::Options => {
+                reply.options(reply::ALLOW);
+                return Ok(Progress::Answered);
+            }
+            Method::Other(_) => return Err(UNKNOWN_METHOD),
+            _ => return Err(Refusal::method(reply::ALLOW)),
+        }
+        match &mut self.content {
+            Content::Files(files) => files.respond(head, reply),
+            Content::Pages(pages) => {
+                pages.respond(head, reply)?;
+                Ok(Progress::Answered)
+            }
+            Content::Proxy(_) | Content::Nothing => {
+                let text = "this server has nothing for this host and path";
+                Err(Refusal::new(Status::NOT_FOUND, text))
+            }
+        }
+    }
+
+    /// In which form a request is told of an error, if it does not say what it takes.
+    pub(super) fn error_format(&self) -> ErrorFormat {
+        match self.content {
+            Content::Proxy(_) => ErrorFormat::Text,
+            Content::Files(_) | Content::Pages(_) | Content::Nothing => ErrorFormat::Html,
+        }
+    }
+
+    /// Answers with an error: with the page for it if there is one, or else in a few words of our own.
+    #[cold]
+    pub(super) fn refuse(
+        &mut self,
+        refusal: &Refusal,
+        format: ErrorFormat,
+        reply: &mut Reply<'_, '_>,
+    ) {
+        let Refusal {
+            status,
+            text,
+            detail,
+            limit,
+        } = refusal;
+        if let Some(limit) = limit {
+            reply.cx.counted.refused(*limit);
+        }
+        let mut lines = match &self.content {
+            Content::Files(files) => files.lines.to_vec(),
+            _ => Vec::new(),
+        };
+        match detail {
+            Detail::None => {}
+            Detail::Allow(methods) => put_header(&mut lines, "Allow", methods),
+            Detail::Location(location) => put_header(&mut lines, "Location", location),
+            Detail::Length(bytes) => {
+                lines.extend_from_slice(b"Content-Range: ");
+                put_content_range_unsatisfied(&mut lines, *bytes);
+                lines.extend_from_slice(b"\r\n");
+            }
+        }
+        match (*status, &self.auth) {
+            (Status::UNAUTHORIZED, Some(auth)) => {
+                put_header(&mut lines, "WWW-Authenticate", &auth.challenge);
+            }
+            (Status::PROXY_AUTHENTICATION_REQUIRED, Some(auth)) => {
+                put_header(&mut lines, "Proxy-Authenticate", &auth.challenge);
+            }
+            (Status::SERVICE_UNAVAILABLE, _) => put_header_number(&mut lines, "Retry-After", 1),
+            _ => {}
+        }
+        if matches!(self.content, Content::Proxy(_)) {
+            put_header(&mut lines, "Cache-Control", "no-store");
+        }
+        reply.lines = lines.into();
+        let has_page = match &mut self.content {
+            Content::Files(files) => files.put_error_page(*status, reply),
+            Content::Pages(_) | Content::Proxy(_) | Content::Nothing => false,
+        };
+        if !has_page {
+            reply.error(*status, text, format);
+        }
+    }
+}
+
+impl Content {
+    /// The files of a folder.
+    ///
+    /// # Errors
+    /// The folder cannot be opened; with its path.
+    pub(super) fn files(
+        root: &Path,
+        prefix: &str,
+        config: &FilesConfig,
+        limits: Limits,
+        disk: &mut dyn Disk,
+    ) -> Result<Self, (PathBuf, io::Error)> {
+        let folder = disk.open_folder(root);
+        let folder = folder.map_err(|error| (root.to_owned(), error))?;
+        let files = Files::new(folder, prefix, config, limits, disk);
+        Ok(Content::Files(files))
+    }
+
+    /// Whether the request asks for what is not ours: then its `Authorization` is its origin's (RFC 9110 section 11.7).
+    fn is_asked_as_proxy(&self, head: &RequestHead<'_>) -> bool {
+        let is_forward = matches!(head.target, Target::Absolute { .. } | Target::Authority(_));
+        matches!(self, Content::Proxy(proxy) if is_forward && !proxy.is_gateway())
+    }
+}
+
+/// Whether the authority's host is `wanted`, whatever its port and case, and with or without a dot at its end.
+fn is_host(wanted: &str, authority: &Authority<'_>) -> bool {
+    let mut name = String::new();
+    // Invariant: writing to a String does not fail.
+    let _ = write!(name, "{}", authority.host);
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    name.eq_ignore_ascii_case(wanted)
+}
