@@ -18,7 +18,6 @@ use crate::reactor::{DatagramOptions, ListenerOptions, Reactor, Turn};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
-    admin::Admin,
     hello::Hello,
     tcp_echo::TcpEcho,
     udp_echo::UdpEcho,
@@ -105,12 +104,11 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     let resolver = Resolver::new(settings, hosts, seed);
     let mut reactor = Reactor::new(sys, config.limits, resolver);
     let mut bound = Vec::new();
-    let all = table(config);
     for listener in &config.listeners {
         let own = bound.len();
         for bind in &listener.bind {
-            let beside = bound.get(own);
-            let opened = open_address(&mut reactor, listener, beside, &address(bind), &all);
+            let (beside, all) = (bound.get(own), &config.listeners);
+            let opened = open_address(&mut reactor, listener, beside, &address(bind), all);
             bound.push(opened.map_err(|error| refused(listener, bind, error))?);
         }
     }
@@ -152,19 +150,6 @@ fn refused(listener: &ListenerConfig, bind: &config::Bind, error: io::Error) -> 
     }
 }
 
-/// Kind and address of each listener, for the page that shows them.
-fn table(config: &Config) -> Vec<(String, String)> {
-    addresses(config)
-        .map(|(listener, bind)| (listener.kind.name().to_owned(), bind.to_string()))
-        .collect()
-}
-
-/// Each address of each listener.
-fn addresses(config: &Config) -> impl Iterator<Item = (&ListenerConfig, &config::Bind)> {
-    let all = config.listeners.iter();
-    all.flat_map(|listener| listener.bind.iter().map(move |bind| (listener, bind)))
-}
-
 /// A configuration that is served.
 #[derive(Clone, Debug)]
 pub struct InForce {
@@ -188,7 +173,7 @@ fn open_address<S: Sys>(
     listener: &ListenerConfig,
     beside: Option<&Bind>,
     at: &Bind,
-    all: &[(String, String)],
+    all: &[ListenerConfig],
 ) -> io::Result<Bind> {
     match beside {
         Some(beside) if listener.kind.stream().is_some() => reactor.listen_beside(beside, at),
@@ -214,7 +199,7 @@ fn address(bind: &config::Bind) -> Bind {
 
 fn announce(config: &Config, bound: &[Bind]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for ((listener, _), bound) in addresses(config).zip(bound) {
+    for ((listener, _), bound) in config::addresses(&config.listeners).zip(bound) {
         writeln!(out, "listening {} {bound}", listener.kind.name())?;
     }
     writeln!(out, "ready")?;
@@ -226,7 +211,7 @@ fn serve_listener<S: Sys>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
     how: How<'_>,
-    all: &[(String, String)],
+    all: &[ListenerConfig],
 ) -> io::Result<Bind> {
     match &listener.kind {
         Kind::TcpEcho(config) => stream(reactor, listener, how, TcpEcho::new(config)),
@@ -249,8 +234,9 @@ fn serve_listener<S: Sys>(
             stream(reactor, listener, how, service)
         }
         Kind::Admin(config) => {
-            let started = reactor.sys_mut().wall();
-            stream(reactor, listener, how, Admin::new(config, started))
+            let given = given(all, reactor.sys_mut());
+            let service = Web::admin(config, &given, reactor.sys_mut()).map_err(named)?;
+            stream(reactor, listener, how, service)
         }
         Kind::Upload(config) => {
             let service = Upload::new(config, reactor.sys_mut())?;
@@ -265,12 +251,13 @@ fn serve_listener<S: Sys>(
 }
 
 /// What a web server is told of the process.
-fn given<'a>(listeners: &'a [(String, String)], sys: &mut impl Sys) -> Given<'a> {
+fn given<'a>(listeners: &'a [ListenerConfig], sys: &mut impl Sys) -> Given<'a> {
     let mut id = [0; 4];
     sys.entropy(&mut id);
     Given {
         listeners,
         id: u32::from_ne_bytes(id),
+        started: sys.wall(),
     }
 }
 

@@ -125,8 +125,9 @@ impl Bench {
         let listeners = self.reactor.metrics().listeners.iter();
         let (mut active, mut barred) = (0, [0; Bar::ALL.len()]);
         for (_, listener) in listeners {
-            active += listener.active;
-            for (sum, count) in barred.iter_mut().zip(listener.barred) {
+            let streams = listener.of.streams().expect("they are over streams");
+            active += streams.active;
+            for (sum, count) in barred.iter_mut().zip(streams.barred) {
                 *sum += count;
             }
         }

@@ -26,9 +26,9 @@ use netlab_reactor::gate::GateOptions;
 use netlab_reactor::http::body::BodyDecoder;
 use netlab_reactor::http::head::BodyLength;
 use netlab_reactor::limits::Limits;
+use netlab_reactor::metrics::Of;
 use netlab_reactor::reactor::{ListenerOptions, Reactor, Turn};
 use netlab_reactor::service::{Cx, Io, Peer, Service};
-use netlab_reactor::services::admin::Admin;
 use netlab_reactor::services::hello::Hello;
 use netlab_reactor::services::tcp_echo::TcpEcho;
 use netlab_reactor::services::upload::Upload;
@@ -136,7 +136,7 @@ fn subjects() -> Vec<Subject> {
         Subject::new("proxy", proxy.as_bytes(), |r, c| {
             listen(r, c, proxy_service)
         }),
-        Subject::new("admin", admin, |r, c| listen(r, c, |_| admin_service())),
+        Subject::new("admin", admin, |r, c| listen(r, c, admin_service)),
     ]
 }
 
@@ -159,8 +159,8 @@ fn as_it_is() -> TcpEcho {
     echo_service(Transform::None)
 }
 
-fn admin_service() -> Admin {
-    Admin::new(&AdminConfig::default(), SystemTime::UNIX_EPOCH)
+fn admin_service(sim: &mut Sim) -> Web {
+    Web::admin(&AdminConfig::default(), &Given::default(), sim).expect("nothing to open")
 }
 
 fn echo_service(transform: Transform) -> TcpEcho {
@@ -250,6 +250,10 @@ struct Repeating<T> {
 impl<T: Service> Service for Repeating<T> {
     type Conn = T::Conn;
     const CLIENT_FIRST: bool = T::CLIENT_FIRST;
+
+    fn counts() -> Of {
+        T::counts()
+    }
 
     fn accept(&mut self, peer: &Peer, now: Instant) -> T::Conn {
         self.service.accept(peer, now)

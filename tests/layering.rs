@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("dns", &[]),
     ("limits.rs", &[]),
     // The contract and what is counted.
-    ("metrics.rs", &["ending", "wire"]),
+    ("metrics", &["dns", "ending", "wire"]),
     ("service", &["buffer", "disk", "dns", "ending", "metrics"]),
     ("gate", &["metrics", "service"]),
     // The kernel knows files and what passes the contract, no protocol and no loop.

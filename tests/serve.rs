@@ -366,6 +366,38 @@ fn succession([one, two, three]: [&'static str; 3]) -> Vec<Vec<Row>> {
     ]
 }
 
+#[test]
+fn a_monitor_of_heartbeats_that_was_replaced_counts_only_whom_it_knows() {
+    let config = |timeout: &str| {
+        listener("admin", "admin", "")
+            + &listener(
+                "udp-heartbeat",
+                "beats",
+                &format!("timeout = \"{timeout}\""),
+            )
+    };
+    let mut server = Program::start(&config("1h"));
+    let expect_senders = |server: &Program, count: f64| {
+        let senders = || metric(server, "netlab_heartbeat_senders");
+        expect_soon(|| senders() == count, || format!("{} senders", senders()));
+    };
+    let (one, other) = (
+        server.datagrams("udp-heartbeat"),
+        server.datagrams("udp-heartbeat"),
+    );
+    for socket in [&one, &other] {
+        socket.send(b"Heartbeat 1 1.0").expect("a socket");
+    }
+    expect_senders(&server, 2.0);
+    fs::write(server.path("netlab.toml"), config("2h")).expect("a file");
+    server.signal(Signal::HUP);
+    server.wait_log("configured anew");
+    assert_eq!(metric(&server, "netlab_heartbeat_senders"), 0.0);
+    one.send(b"Heartbeat 2 2.0").expect("a socket");
+    expect_senders(&server, 1.0);
+    server.stop();
+}
+
 /// Goes through a succession of configurations by SIGHUP. Each place serves what the last one says, or nothing.
 fn expect_succession(
     names: [&'static str; 3],

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::kinds::ProxyConfig;
+use super::kinds::{AdminConfig, ProxyConfig};
 use super::section::{Section, is_a, path, string};
 use crate::http::basic::Users;
 use crate::http::glob::Glob;
@@ -86,7 +86,7 @@ pub struct SiteConfig {
     pub content: SiteContent,
 }
 
-/// What a route leads to: one of the keys `root`, `upstream`, `routes`.
+/// What a route leads to: one of the keys `root`, `upstream`, `admin`, `routes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SiteContent {
     /// A folder, and how it is served. Key `root`.
@@ -98,6 +98,8 @@ pub enum SiteContent {
     },
     /// Another server. Key `upstream`.
     Upstream(Box<ProxyConfig>),
+    /// The admin pages. Key `admin = true`.
+    Admin(Box<AdminConfig>),
     /// The routes for load and conformance tools. Key `routes = "probe"`.
     Probe,
 }
@@ -222,7 +224,7 @@ impl SiteConfig {
 impl SiteContent {
     /// Reads what a route leads to.
     fn read(section: &mut Section<'_>) -> Option<SiteContent> {
-        let leads = ["root", "upstream", "routes"];
+        let leads = ["root", "upstream", "admin", "routes"];
         let given = leads
             .into_iter()
             .filter(|key| section.has(key))
@@ -234,6 +236,12 @@ impl SiteContent {
                     .upstream
                     .is_some()
                     .then(|| SiteContent::Upstream(Box::new(proxy)))
+            }
+            ["admin"] => {
+                let mut is_admin = false;
+                section.flag("admin", &mut is_admin);
+                let admin = AdminConfig::read_route(section);
+                is_admin.then(|| SiteContent::Admin(Box::new(admin)))
             }
             ["routes"] => {
                 let mut is_probe = false;
@@ -252,7 +260,7 @@ impl SiteContent {
                 0 => "a route that leads nowhere",
                 _ => "a route that leads to two things",
             };
-            let expected = "one of `root`, `upstream`, `routes = \"probe\"`";
+            let expected = "one of `root`, `upstream`, `admin = true`, `routes = \"probe\"`";
             section.problem(span, format!("{what}; expected {expected}"));
         }
         content

@@ -87,6 +87,12 @@ impl ListenerConfig {
     }
 }
 
+/// Each address of each listener, in their order.
+pub fn addresses(listeners: &[ListenerConfig]) -> impl Iterator<Item = (&ListenerConfig, &Bind)> {
+    let all = listeners.iter();
+    all.flat_map(|listener| listener.bind.iter().map(move |bind| (listener, bind)))
+}
+
 /// What the command line and the environment ask for; it wins over the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -265,7 +271,8 @@ fn read_listeners(
 
 /// Reads one `[[listener]]`; `None` where its kind is not known.
 fn read_listener(section: &mut Section<'_>, overrides: &Overrides) -> Option<Read> {
-    let kinds = KINDS.map(|row| row.name).join(", ");
+    let kinds: Vec<&str> = KINDS.iter().map(|row| row.name).collect();
+    let kinds = kinds.join(", ");
     let row = section.parsed("kind", &format!("one of {kinds}"), |value| {
         let typed = string(value)?;
         KINDS.iter().find(|row| row.name == typed).ok_or_else(|| {

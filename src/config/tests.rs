@@ -3,6 +3,7 @@
 use super::*;
 use crate::dns;
 use crate::wire::challenge::Handshake;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -143,8 +144,20 @@ fn without_a_file_every_kind_listens_on_loopback() {
         "admin 127.0.0.1:9090",
     ];
     assert_eq!(lines, expected);
-    for (listener, row) in config.listeners.iter().zip(&KINDS) {
+    for (listener, row) in config.listeners.iter().zip(KINDS) {
         assert_eq!(listener.kind.name(), row.name);
+    }
+}
+
+#[test]
+fn each_kind_has_a_command_that_shows_it_at_work_wherever_it_is() {
+    let config = Config::without_a_file(&Overrides::default()).unwrap();
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 81));
+    for ListenerConfig { kind, .. } in &config.listeners {
+        let at = kind.attempt(&Bind::Tcp(address)).expect("a command");
+        assert!(at.contains("::1 81") != at.contains("//[::1]:81"), "{at}");
+        let at = kind.attempt(&Bind::Unix("/x".into()));
+        assert!(at.is_none_or(|at| at.contains(" unix:/x")));
     }
 }
 
@@ -276,7 +289,7 @@ fn each_kind_reads_its_keys() {
 fn who_may_come_is_read() {
     let keys = "allow = ['192.0.2.0/24', '2001:db8::1']\ndeny = '192.0.2.66'\n";
     let stream = "max_connections_per_address = 5\nmax_accept_rate = 10\nmax_accept_burst = 50\n";
-    for row in &KINDS {
+    for row in KINDS {
         let more = if row.name == "upload" {
             "handshake = 'none'"
         } else {

@@ -22,7 +22,7 @@ use super::token::Token;
 use super::untold::Untold;
 use crate::gate::{Access, Rates, is_loopback};
 use crate::limits::Limits;
-use crate::metrics::ListenerMetrics;
+use crate::metrics::{Cause, ListenerMetrics, Metrics, Of};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::sys::{Batch, Sys};
 
@@ -90,7 +90,7 @@ impl<S: Sys> Datagrams<S> {
         &mut self,
         bind: SocketAddr,
         options: &DatagramOptions,
-        service: Box<dyn DatagramService>,
+        (service, counts): (Box<dyn DatagramService>, Of),
         cx: &mut Context<S>,
         limits: &Limits,
     ) -> io::Result<SocketAddr> {
@@ -101,7 +101,9 @@ impl<S: Sys> Datagrams<S> {
             ear: Ear::new(socket, cx.sys.now()),
             bound,
             service,
-            metrics: cx.metrics.enter(&options.name, options.kind, address),
+            metrics: cx
+                .metrics
+                .enter(&options.name, options.kind, address, counts),
             pending: false,
             source_port_min: options.source_port_min,
             access: options.access.clone(),
@@ -122,11 +124,13 @@ impl<S: Sys> Datagrams<S> {
         bound: SocketAddr,
         options: &DatagramOptions,
         service: Box<dyn DatagramService>,
+        metrics: &mut Metrics,
         limits: &Limits,
     ) {
         let key = self.find(bound);
         let datagram = &mut self.all[key];
         datagram.service = service;
+        metrics.listeners[datagram.metrics].replaced();
         datagram.source_port_min = options.source_port_min;
         datagram.access = options.access.clone();
         datagram.sources = Rates::new(options.source_rate_max, None, limits.rate_sources_max);
@@ -294,13 +298,13 @@ impl<S: Sys> DatagramSocket<S> {
         };
         self.ear.worked();
         let wall = sys.wall();
+        let mut bytes = 0;
         for slot in 0..received {
             let (from, payload) = batch.datagram_mut(slot);
-            metrics.datagrams_in += 1;
-            metrics.bytes_in += payload.len() as u64;
+            bytes += payload.len();
             let ip = from.ip();
             if !self.access.admits(ip) {
-                metrics.dropped_deny += 1;
+                metrics.dropped(Cause::Deny, 1);
                 if let Some(count) = self.denied.count(now) {
                     log::info!(
                         "{metrics}: datagrams refused (deny): {count}, the last from {from}"
@@ -309,7 +313,7 @@ impl<S: Sys> DatagramSocket<S> {
                 continue;
             }
             if !is_loopback(ip) && self.sources.exceeded(ip, now) {
-                metrics.dropped_rate += 1;
+                metrics.dropped(Cause::Rate, 1);
                 if let Some(count) = self.beyond_rate.count(now) {
                     log::info!(
                         "{metrics}: datagrams refused (rate): {count}, the last from {from}"
@@ -322,7 +326,7 @@ impl<S: Sys> DatagramSocket<S> {
                 .source_port_min
                 .is_some_and(|min| port < min || answering_ports.contains(&port))
             {
-                metrics.dropped_loop += 1;
+                metrics.dropped(Cause::Loop, 1);
                 continue;
             }
             self.service.receive(&mut DatagramIo {
@@ -335,6 +339,7 @@ impl<S: Sys> DatagramSocket<S> {
                 slot,
             });
         }
+        metrics.received(received, bytes);
         send(sys, self.ear.socket(), batch, out, metrics);
         // Fewer than asked for: the socket is drained, the next datagram is a new edge.
         self.pending = received == Batch::SLOTS;
@@ -368,9 +373,8 @@ fn send<S: Sys>(
     }
     let all = batch.unsent(out, 0);
     let unsent = socket.map_or(all, |socket| sys.send_batch(socket, batch, out));
-    metrics.dropped_unsent += unsent.replies as u64;
-    metrics.datagrams_out += (all.replies - unsent.replies) as u64;
-    metrics.bytes_out += (all.bytes - unsent.bytes) as u64;
+    metrics.dropped(Cause::Unsent, unsent.replies);
+    metrics.sent(all.replies - unsent.replies, all.bytes - unsent.bytes);
     out.clear();
 }
 
@@ -419,7 +423,12 @@ mod tests {
                 socket,
                 to,
                 from,
-                metrics: ListenerMetrics::default(),
+                metrics: ListenerMetrics::new(
+                    "echo",
+                    "udp-echo",
+                    to.to_string(),
+                    UdpEcho::counts(),
+                ),
             }
         }
 
@@ -435,7 +444,8 @@ mod tests {
             } = self;
             let served = socket.serve(sys, &mut batch, &mut out, &ports, metrics, now);
             served.expect("a socket that works");
-            (metrics.datagrams_out, metrics.dropped_loop)
+            let datagrams = metrics.of.datagrams().expect("it has datagrams");
+            (datagrams.sent, datagrams.dropped[Cause::Loop as usize])
         }
     }
 

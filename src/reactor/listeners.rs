@@ -29,7 +29,7 @@ use super::token::{self, Token};
 use super::untold::Untold;
 use crate::gate::{Admitted, Gate, GateOptions, Seats};
 use crate::limits::Limits;
-use crate::metrics::Bar;
+use crate::metrics::{Bar, Of};
 use crate::service::Peer;
 use crate::sys::{Bind, PlantedBug, Sys};
 
@@ -72,6 +72,15 @@ pub(super) struct Listeners<S: Sys> {
     seats: Seats,
 }
 
+/// What a listener knows of the type of its service.
+#[derive(Clone, Copy)]
+pub(super) struct ServiceType {
+    /// See [`crate::service::Service::CLIENT_FIRST`].
+    pub(super) client_first: bool,
+    /// See [`crate::service::Service::counts`].
+    pub(super) counts: fn() -> Of,
+}
+
 /// A connection that was accepted.
 pub(super) struct Accepted<S: Sys> {
     pub(super) stream: S::Stream,
@@ -103,8 +112,7 @@ struct Listener {
     gate: Gate,
     /// Who serves the next connections.
     host: usize,
-    /// See [`crate::service::Service::CLIENT_FIRST`].
-    client_first: bool,
+    service: ServiceType,
     /// Its sockets, closed ones with sessions among them.
     sockets: usize,
     /// Sessions of all of them.
@@ -159,20 +167,20 @@ impl<S: Sys> Listeners<S> {
         &mut self,
         bind: &Bind,
         limits: &Limits,
-        client_first: bool,
+        service: ServiceType,
         options: ListenerOptions,
         cx: &mut Context<S>,
         host: impl FnOnce(usize) -> usize,
     ) -> io::Result<Bind> {
         let backlog = limits.backlog;
         let (sockets, listener) = (&mut self.sockets, self.all.vacant_key());
-        let socket = add_socket(sockets, listener, &options, client_first, bind, backlog, cx)?;
+        let socket = add_socket(sockets, listener, &options, service, bind, backlog, cx)?;
         let socket = &self.sockets[socket];
         self.all.insert(Listener {
             gate: Gate::new(&options.gate, limits.rate_sources_max),
             options,
             host: host(socket.metrics),
-            client_first,
+            service,
             sockets: 1,
             active: 0,
         });
@@ -195,8 +203,8 @@ impl<S: Sys> Listeners<S> {
     ) -> io::Result<Bind> {
         let place = self.sockets[self.find(beside)].listener;
         let (sockets, listener) = (&mut self.sockets, &mut self.all[place]);
-        let (options, client_first) = (&listener.options, listener.client_first);
-        let socket = add_socket(sockets, place, options, client_first, bind, backlog, cx)?;
+        let (options, service) = (&listener.options, listener.service);
+        let socket = add_socket(sockets, place, options, service, bind, backlog, cx)?;
         listener.sockets += 1;
         Ok(self.sockets[socket].bound.clone())
     }
@@ -361,9 +369,7 @@ impl<S: Sys> Listeners<S> {
         };
         listener.active += 1;
         socket.active += 1;
-        let counted = &mut cx.metrics.listeners[socket.metrics];
-        counted.accepted += 1;
-        counted.active += 1;
+        cx.metrics.listeners[socket.metrics].accepted();
         if !listener.options.serves_while_draining {
             self.first = index + 1; // those have places of their own
         }
@@ -375,7 +381,7 @@ impl<S: Sys> Listeners<S> {
             socket: index,
             host: listener.host,
             metrics: socket.metrics,
-            client_first: listener.client_first,
+            client_first: listener.service.client_first,
         })
     }
 
@@ -399,7 +405,7 @@ impl<S: Sys> Listeners<S> {
     pub(super) fn open_again(&mut self, cx: &mut Context<S>, limits: &Limits) {
         for (index, socket) in &mut self.sockets {
             if socket.ear.is_due(cx.now) {
-                let client_first = self.all[socket.listener].client_first;
+                let client_first = self.all[socket.listener].service.client_first;
                 socket.open_again(index, client_first, cx, limits);
             }
         }
@@ -445,17 +451,19 @@ fn add_socket<S: Sys>(
     sockets: &mut Slab<Socket<S>>,
     listener: usize,
     options: &ListenerOptions,
-    client_first: bool,
+    service: ServiceType,
     bind: &Bind,
     backlog: i32,
     cx: &mut Context<S>,
 ) -> io::Result<usize> {
     let token = Token::Listener(sockets.vacant_key() as u32).pack();
-    let (socket, bound) = cx.sys.listen(bind, backlog, client_first, token)?;
-    let address = bound.to_string();
+    let (socket, bound) = cx.sys.listen(bind, backlog, service.client_first, token)?;
+    let (address, counts) = (bound.to_string(), (service.counts)());
     Ok(sockets.insert(Socket {
         ear: Ear::new(socket, cx.sys.now()),
-        metrics: cx.metrics.enter(&options.name, options.kind, address),
+        metrics: cx
+            .metrics
+            .enter(&options.name, options.kind, address, counts),
         bound,
         listener,
         name: options.name.clone(),
@@ -519,7 +527,7 @@ impl<S: Sys> Socket<S> {
             }
         }
         cx.sys.close(stream);
-        cx.metrics.listeners[self.metrics].barred[bar as usize] += 1;
+        cx.metrics.listeners[self.metrics].barred(bar);
         if let Some(count) = self.barred[bar as usize].count(cx.now) {
             let cause = bar.name();
             log::info!("{self}: connections refused ({cause}): {count}, the last from {peer}");
@@ -537,7 +545,7 @@ impl<S: Sys> Socket<S> {
         };
         match cx.sys.shed(socket) {
             Ok(()) => {
-                cx.metrics.accepts_shed += 1;
+                cx.metrics.listeners[self.metrics].shed();
                 if let Some(count) = self.shed.count(cx.now) {
                     log::warn!("{self}: out of descriptors, {count} connections closed unserved");
                 }

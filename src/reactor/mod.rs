@@ -46,7 +46,7 @@ use slab::Slab;
 
 use crate::buffer::Pool;
 use crate::dns::{self, Hosts, Resolver};
-use crate::ending::{Ending, Error, Phase};
+use crate::ending::{Error, Phase};
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::DatagramService;
@@ -56,7 +56,7 @@ pub use datagram::DatagramOptions;
 use datagram::Datagrams;
 use host::{Host, Hosted};
 pub use listeners::ListenerOptions;
-use listeners::{Accepted, Left, Listeners};
+use listeners::{Accepted, Left, Listeners, ServiceType};
 use names::Names;
 use session::{Context, Outcome, Provenance, Session, SessionLimits};
 use sessions::{Sessions, Why};
@@ -153,10 +153,14 @@ impl<S: Sys> Reactor<S> {
         options: ListenerOptions,
         service: T,
     ) -> io::Result<Bind> {
-        let (first, limits) = (T::CLIENT_FIRST, &self.limits);
+        let limits = &self.limits;
         let host = |metrics| add_host(&mut self.hosts, service, metrics);
+        let kind = ServiceType {
+            client_first: T::CLIENT_FIRST,
+            counts: T::counts,
+        };
         self.listeners
-            .open(bind, limits, first, options, &mut self.cx, host)
+            .open(bind, limits, kind, options, &mut self.cx, host)
     }
 
     /// Lets the listener at `beside` listen on `bind` as well; the address that it got.
@@ -229,7 +233,8 @@ impl<S: Sys> Reactor<S> {
         options: &DatagramOptions,
         service: T,
     ) -> io::Result<SocketAddr> {
-        let service = Box::new(service);
+        let service: Box<dyn DatagramService> = Box::new(service);
+        let service = (service, T::counts());
         self.datagrams
             .open(bind, options, service, &mut self.cx, &self.limits)
     }
@@ -246,8 +251,9 @@ impl<S: Sys> Reactor<S> {
         service: T,
     ) {
         let service = Box::new(service);
+        let metrics = &mut self.cx.metrics;
         self.datagrams
-            .replace(bound, options, service, &self.limits);
+            .replace(bound, options, service, metrics, &self.limits);
     }
 
     /// Closes the datagram socket at `bound`.
@@ -569,17 +575,7 @@ impl<S: Sys> Reactor<S> {
             self.cx.metrics.leave(serving.metrics);
         }
         let counted = &mut self.cx.metrics.listeners[session.provenance.metrics];
-        counted.active -= 1;
-        // Where it was closed for a reason, that is why it ended, however the peer took it.
-        match (session.ending, result) {
-            (Ending::TimedOut(phase), _) => counted.timed_out[phase as usize] += 1,
-            (Ending::Refused, _) => counted.ended_refused += 1,
-            (Ending::Done, Ok(())) => counted.ended_ok += 1,
-            (_, Err(Error::TimedOut(phase))) => counted.timed_out[*phase as usize] += 1,
-            (_, Err(Error::Protocol(_) | Error::Refused(_))) => counted.ended_refused += 1,
-            (_, Err(Error::Reset(_))) => counted.ended_reset += 1,
-            (_, Err(Error::Disk(..) | Error::Changed)) => counted.ended_disk += 1,
-        }
+        counted.ended(session.ending, result);
         if let Err(error) = result {
             let level = match error {
                 Error::Disk(..) => log::Level::Error,

@@ -1,7 +1,7 @@
 //! From one configuration to the next: what goes is closed, what comes is opened, and what changed serves its next
 //! connections as it is configured now. A session keeps the configuration that it began with.
 //!
-//! A listener of the next configuration is one of the old by name, kind and address; of a list of addresses, one is enough.
+//! A listener of the next configuration is one of the old by name, kind and address; of a list of one is enough.
 //! Where it stands in the file means nothing. One that cannot be as it should stays as it was, and the log says why.
 
 use std::cmp::Reverse;
@@ -9,8 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{
-    How, InForce, address, open_address, refused, resolver_settings, serve_listener, table,
-    tls_files,
+    How, InForce, address, open_address, refused, resolver_settings, serve_listener, tls_files,
 };
 use crate::config::{self, Config, Kind, ListenerConfig, TlsFiles};
 use crate::reactor::Reactor;
@@ -32,8 +31,8 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
         Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
         Err(error) => log::error!("resolver: it stays as it was: {error}"),
     }
-    let all = table(&next);
-    let table_changed = !same_rows(table(&was.config), all.clone());
+    let all = next.listeners.clone();
+    let others_changed = !look_alike(&was.config.listeners, &all);
     let kept = kept(&was.config.listeners, &next.listeners);
     let mut old: Vec<Option<Served>> = was.served().into_iter().map(Some).collect();
     // First what goes, so that its addresses are free.
@@ -51,7 +50,7 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
     for (listener, kept) in next.listeners.drain(..).zip(kept.drain(..)) {
         // The page of a web server without files shows them all.
         let shows_them = matches!(&listener.kind, Kind::Http(http) if http.root.is_none());
-        let shown_changed = shows_them && table_changed;
+        let shown_changed = shows_them && others_changed;
         match kept {
             Some((before, gone)) => {
                 in_force.push(before.become_like(listener, &gone, shown_changed, reactor, &all));
@@ -80,7 +79,7 @@ fn where_it_was<S: Sys>(
     new: &[(String, &str)],
     gone: &[Served],
     reactor: &mut Reactor<S>,
-    all: &[(String, String)],
+    all: &[ListenerConfig],
 ) -> Option<Served> {
     let like = |name: &str, kind: &str| (name, kind) == (&*listener.name, listener.kind.name());
     let mut moved = gone
@@ -153,7 +152,7 @@ impl Served {
         gone: &[Bound],
         shown_changed: bool,
         reactor: &mut Reactor<S>,
-        all: &[(String, String)],
+        all: &[ListenerConfig],
     ) -> Self {
         // Invariant: it is kept for an address that stays.
         let (bind, bound) = &self.at[0];
@@ -176,7 +175,7 @@ impl Served {
         &self,
         listener: &ListenerConfig,
         reactor: &mut Reactor<S>,
-        all: &[(String, String)],
+        all: &[ListenerConfig],
     ) -> io::Result<()> {
         let sockets = match listener.kind.stream() {
             Some(_) => &self.at[..1], // which stands for all
@@ -192,7 +191,7 @@ impl Served {
     }
 
     /// Opens the addresses that it is to have and does not. Whether it has them all.
-    fn open<S: Sys>(&mut self, reactor: &mut Reactor<S>, all: &[(String, String)]) -> bool {
+    fn open<S: Sys>(&mut self, reactor: &mut Reactor<S>, all: &[ListenerConfig]) -> bool {
         let mut missing = self.listener.bind.clone();
         for (bind, _) in &self.at {
             if let Some(place) = missing.iter().position(|wanted| wanted == bind) {
@@ -212,7 +211,7 @@ impl Served {
         &mut self,
         places: &[Bound],
         reactor: &mut Reactor<S>,
-        all: &[(String, String)],
+        all: &[ListenerConfig],
     ) -> bool {
         let before = self.at.len();
         for (bind, at) in places {
@@ -277,11 +276,15 @@ fn kept(old: &[ListenerConfig], next: &[ListenerConfig]) -> Vec<Option<usize>> {
     kept
 }
 
-/// Whether two tables have the same rows, in whatever order.
-fn same_rows(mut one: Vec<(String, String)>, mut other: Vec<(String, String)>) -> bool {
-    one.sort();
-    other.sort();
-    one == other
+/// Whether a page that shows them all shows the same, in whatever order.
+fn look_alike(one: &[ListenerConfig], other: &[ListenerConfig]) -> bool {
+    let shown = |listeners: &[ListenerConfig]| {
+        let all = config::addresses(listeners);
+        let mut rows: Vec<_> = all.map(|(l, at)| (l.kind.name(), at.to_string())).collect();
+        rows.sort();
+        rows
+    };
+    shown(one) == shown(other)
 }
 
 #[cfg(test)]
@@ -325,7 +328,7 @@ mod tests {
                 Kind::TcpEcho(config) => config.idle_timeout.as_secs(),
                 _ => 0,
             };
-            let mut served: Vec<_> = crate::serve::addresses(config)
+            let mut served: Vec<_> = config::addresses(&config.listeners)
                 .zip(bound)
                 .map(|((listener, _), bound)| (seconds(listener), bound.to_string()))
                 .collect();
@@ -403,6 +406,18 @@ mod tests {
         format!("[[listener]]\nkind = 'tcp-echo'\nbind = [{bind}]\nidle_timeout = '{seconds}s'\n")
     }
 
+    fn accepted(listener: &ListenerMetrics) -> u64 {
+        listener.of.streams().map_or(0, |streams| streams.accepted)
+    }
+
+    fn active(listener: &ListenerMetrics) -> u64 {
+        listener.of.streams().map_or(0, |streams| streams.active)
+    }
+
+    fn ended_ok(listener: &ListenerMetrics) -> u64 {
+        listener.of.streams().map_or(0, |streams| streams.ended_ok)
+    }
+
     fn at(rows: &[(u64, u16)]) -> Vec<(u64, String)> {
         let rows = rows.iter();
         rows.map(|(seconds, port)| (*seconds, format!("127.0.0.1:{port}")))
@@ -421,16 +436,12 @@ mod tests {
         bench.turn_until(|bench| bench.counted(2, |l| l.bytes_in) == 3);
         assert_eq!(bench.reload(&echo_at(&[3, 2], 9)), at(&[(9, 2), (9, 3)]));
         assert_eq!(bench.reactor.sys_mut().open_listeners(), 2);
-        assert_eq!(
-            bench.counted(2, |l| l.accepted),
-            1,
-            "it was not opened anew"
-        );
+        assert_eq!(bench.counted(2, accepted), 1, "it was not opened anew");
         // In another order, and with another service for what comes.
         assert_eq!(bench.reload(&echo_at(&[2, 3], 8)), at(&[(8, 2), (8, 3)]));
         assert_eq!(bench.reload(&echo_at(&[3], 8)), at(&[(8, 3)]));
         // The session goes on, though its address is gone, with the service that it began with.
-        assert_eq!(bench.counted(2, |l| l.active), 1);
+        assert_eq!(bench.counted(2, active), 1);
         let start = bench.elapsed();
         bench.turn_until(|bench| bench.reactor.metrics().gauges.sessions == 0);
         assert!(bench.elapsed() - start > Duration::from_secs(8));
@@ -450,8 +461,8 @@ mod tests {
             bench.counted(1, what) + bench.counted(2, what)
         };
         bench.turn_until(|bench| {
-            assert!(of_both(bench, |l| l.active) <= 1);
-            of_both(bench, |l| l.ended_ok) == 2
+            assert!(of_both(bench, active) <= 1);
+            of_both(bench, ended_ok) == 2
         });
     }
 
@@ -587,7 +598,8 @@ mod tests {
         let mut received = vec![0];
         while received.last() != Some(&200) {
             bench.reactor.turn().expect("a turn");
-            received.push(bench.reactor.metrics().listeners[0].datagrams_in);
+            let counted = &bench.reactor.metrics().listeners[0];
+            received.push(counted.of.datagrams().map_or(0, |counted| counted.received));
         }
         received.dedup();
         assert_eq!(received, [0, 2 * Batch::SLOTS as u64, 200]);

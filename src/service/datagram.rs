@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
-use crate::metrics::ListenerMetrics;
+use crate::metrics::{DatagramMetrics, ListenerMetrics, Of};
 
 /// The longest datagram that a socket carries, in bytes: the largest UDP payload over IPv6 (RFC 768 with RFC 8200's payload length).
 /// IPv4 allows 20 bytes less.
@@ -11,6 +11,14 @@ pub const DATAGRAM_BYTES_MAX: usize = 65_527;
 
 /// A protocol over datagrams: one state for the whole socket.
 pub trait DatagramService {
+    /// What its listener counts beside the bytes: nothing counted yet.
+    fn counts() -> Of
+    where
+        Self: Sized,
+    {
+        Of::Datagrams(DatagramMetrics::default())
+    }
+
     /// A datagram arrived: `io.payload` may be changed in place and sent back from there.
     fn receive(&mut self, io: &mut DatagramIo<'_>);
 

@@ -40,7 +40,7 @@ use crate::buffer::{Pool, RecvBuf, SendQueue};
 use crate::disk::Disk;
 use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
-use crate::metrics::Counted;
+use crate::metrics::{Counted, Of, StreamMetrics};
 
 /// A protocol over a byte stream.
 pub trait Service {
@@ -50,6 +50,11 @@ pub trait Service {
     /// The client speaks first: a connection is accepted when its first bytes are there, and they are read at once. One
     /// that stays silent is accepted about a second later.
     const CLIENT_FIRST: bool = false;
+
+    /// What its listener counts beside the bytes: nothing counted yet.
+    fn counts() -> Of {
+        Of::Streams(StreamMetrics::default())
+    }
 
     /// A connection was accepted: its first state. `io` is there for a greeting; `advance` follows at once.
     fn accept(&mut self, peer: &Peer, now: Instant) -> Self::Conn;

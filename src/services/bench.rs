@@ -71,6 +71,7 @@ impl<T: Service> Bench<T> {
     /// A connection just accepted, after its first `advance`.
     pub fn new(service: T) -> Self {
         let peer = Peer::Inet(([192, 0, 2, 9], 40_000).into());
+        let listener = ListenerMetrics::new("bench", "bench", String::new(), T::counts());
         let hosts = Hosts::parse("192.0.2.1 origin.example\n127.0.0.1 inside.example\n");
         let mut bench = Self {
             service,
@@ -81,7 +82,7 @@ impl<T: Service> Bench<T> {
             disk: Unix::new(false).expect("a poll"),
             resolver: Resolver::new(dns::Config::default(), hosts, [7; 32]),
             metrics: Metrics {
-                listeners: [(0, ListenerMetrics::default())].into_iter().collect(),
+                listeners: [(0, listener)].into_iter().collect(),
                 ..Metrics::default()
             },
             woken: Vec::new(),

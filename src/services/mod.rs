@@ -3,7 +3,6 @@
 #[doc(hidden)] // for tests, those in `tests/` among them
 pub mod bench;
 
-pub mod admin;
 pub mod hello;
 pub mod tcp_echo;
 pub mod udp_echo;

@@ -3,6 +3,7 @@
 //! ASCII is changed in place and sent from where it arrived.
 
 use crate::config::{Transform, UdpEchoConfig};
+use crate::metrics::Cause;
 use crate::service::datagram::{DATAGRAM_BYTES_MAX, DatagramIo, DatagramService};
 use crate::wire::upper;
 
@@ -34,7 +35,7 @@ impl DatagramService for UdpEcho {
         if self.answer.len() <= DATAGRAM_BYTES_MAX {
             io.reply(&self.answer);
         } else {
-            io.metrics.dropped_unsent += 1; // it grew beyond what a datagram can carry
+            io.metrics.dropped(Cause::Unsent, 1); // it grew beyond what a datagram can carry
         }
     }
 }

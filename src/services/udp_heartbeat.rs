@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::UdpHeartbeatConfig;
-use crate::metrics::{HeartbeatMetrics, ListenerMetrics};
+use crate::metrics::{Cause, HeartbeatMetrics, ListenerMetrics, Of};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::wire::heartbeat::{self, Change, Patience, State, Tracker};
 use crate::wire::stamp::Stamp;
@@ -145,9 +145,13 @@ fn tell(from: SocketAddr, change: Change, metrics: &mut HeartbeatMetrics) {
 }
 
 impl DatagramService for UdpHeartbeat {
+    fn counts() -> Of {
+        Of::Heartbeat(HeartbeatMetrics::default())
+    }
+
     fn receive(&mut self, io: &mut DatagramIo<'_>) {
         let Some(heartbeat) = heartbeat::parse(io.payload) else {
-            io.metrics.dropped_malformed += 1;
+            io.metrics.dropped(Cause::Malformed, 1);
             return;
         };
         // An IPv4 sender is the same sender on a socket of both families.
@@ -156,11 +160,11 @@ impl DatagramService for UdpHeartbeat {
             .wall
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        let (stamp, metrics) = (heartbeat.stamp, &mut io.metrics.heartbeat);
+        let (stamp, metrics) = (heartbeat.stamp, io.metrics.heartbeat_mut());
         if !self.observe(from, Some((stamp, wall)), io.now, metrics)
             && !self.enter(from, stamp, io.now, wall, metrics)
         {
-            io.metrics.dropped_full += 1;
+            io.metrics.dropped(Cause::Full, 1);
         }
     }
 
@@ -169,7 +173,7 @@ impl DatagramService for UdpHeartbeat {
             if moment > now {
                 return;
             }
-            self.observe(from, None, now, &mut metrics.heartbeat);
+            self.observe(from, None, now, metrics.heartbeat_mut());
         }
     }
 
@@ -202,7 +206,12 @@ mod tests {
             };
             Self {
                 service: UdpHeartbeat::new(&config),
-                metrics: ListenerMetrics::default(),
+                metrics: ListenerMetrics::new(
+                    "beats",
+                    "udp-heartbeat",
+                    String::new(),
+                    UdpHeartbeat::counts(),
+                ),
                 out: Outbox::default(),
                 now: Instant::now(),
                 wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_792_000_000),
@@ -244,12 +253,16 @@ mod tests {
             self.check()
         }
 
+        fn counted(&mut self) -> &HeartbeatMetrics {
+            self.metrics.heartbeat_mut()
+        }
+
         /// The books balance, and nobody was answered.
         fn check(&mut self) -> &mut Self {
+            let [up, late, gone] = self.counted().senders;
             let UdpHeartbeat {
                 senders, due, dead, ..
             } = &self.service;
-            let [up, late, gone] = self.metrics.heartbeat.senders;
             assert_eq!(senders.len(), due.len() + dead.len());
             assert_eq!((up + late, gone), (due.len() as u64, dead.len() as u64));
             assert!(self.out.replies.is_empty());
@@ -258,7 +271,7 @@ mod tests {
 
         /// New, late, dead, back: how often each was told.
         fn expect(&mut self, changes: [u64; 4]) -> &mut Self {
-            assert_eq!(self.metrics.heartbeat.changes, changes);
+            assert_eq!(self.counted().changes, changes);
             self
         }
     }
@@ -293,7 +306,7 @@ mod tests {
         let mut bench = Bench::new(3, 0, 10);
         bench.beats(1, 1).beats(2, 1).later(2).beats(2, 2).later(1);
         bench.expect([2, 0, 1, 0]);
-        assert_eq!(bench.metrics.heartbeat.senders, [1, 0, 1]);
+        assert_eq!(bench.counted().senders, [1, 0, 1]);
     }
 
     #[test]
@@ -302,13 +315,13 @@ mod tests {
         for sequence in [1, 2, 6, 5, 5] {
             bench.beats(1, sequence);
         }
-        let counted = &bench.metrics.heartbeat;
+        let counted = bench.counted();
         assert_eq!(
             (counted.lost, counted.duplicates, counted.reordered),
             (2, 1, 1)
         );
         bench.later(1).beats(1, 1);
-        assert_eq!(bench.metrics.heartbeat.restarts, 1);
+        assert_eq!(bench.counted().restarts, 1);
     }
 
     #[test]
@@ -325,11 +338,11 @@ mod tests {
             bench.sends(1, format!("Heartbeat {far} 1.0").as_bytes());
             bench.sends(3, format!("Heartbeat {far} 1.0").as_bytes());
         }
-        assert_eq!(bench.metrics.heartbeat.lost, 0);
+        assert_eq!(bench.counted().lost, 0);
         bench.beats(2, 4);
-        assert_eq!(bench.metrics.heartbeat.lost, 2);
+        assert_eq!(bench.counted().lost, 2);
         bench.beats(2, 3);
-        assert_eq!(bench.metrics.heartbeat.lost, 1);
+        assert_eq!(bench.counted().lost, 1);
     }
 
     #[test]
@@ -338,7 +351,10 @@ mod tests {
         for bytes in [&b""[..], b"Heartbeat", b"Ping 1 1", b"\xff\xff"] {
             bench.sends(1, bytes);
         }
-        assert_eq!(bench.metrics.dropped_malformed, 4);
+        assert_eq!(
+            bench.counted().datagrams.dropped[Cause::Malformed as usize],
+            4
+        );
         assert_eq!(bench.service.deadline(), None);
     }
 
@@ -346,10 +362,10 @@ mod tests {
     fn a_full_table_forgets_the_longest_dead_and_nobody_else() {
         let mut bench = Bench::new(3, 0, 2);
         bench.beats(1, 1).beats(2, 1).beats(3, 1);
-        assert_eq!(bench.metrics.dropped_full, 1);
+        assert_eq!(bench.counted().datagrams.dropped[Cause::Full as usize], 1);
         bench.later(1).beats(2, 2).later(3).expect([2, 0, 2, 0]);
         bench.beats(4, 1).expect([3, 0, 2, 0]);
-        assert_eq!(bench.metrics.heartbeat.senders, [1, 0, 1]);
+        assert_eq!(bench.counted().senders, [1, 0, 1]);
         // Sender 2 was heard of later than 1, so it is still known.
         bench.beats(2, 3).expect([3, 0, 2, 1]);
     }
@@ -380,7 +396,7 @@ mod tests {
                     while tracker.advance(bench.now).is_some() {}
                     states[tracker.state() as usize] += 1;
                 }
-                prop_assert_eq!(bench.metrics.heartbeat.senders, states);
+                prop_assert_eq!(bench.counted().senders, states);
             }
         }
     }

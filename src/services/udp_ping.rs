@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::{Fraction, UdpPingConfig};
-use crate::metrics::ListenerMetrics;
+use crate::metrics::{Cause, ListenerMetrics};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::wire::ping;
 
@@ -97,7 +97,7 @@ impl UdpPing {
         if hold.is_zero() {
             io.echo();
         } else if self.delayed_bytes + memory_bytes(io.payload) > self.delayed_bytes_max {
-            io.metrics.dropped_full += 1;
+            io.metrics.dropped(Cause::Full, 1);
         } else {
             self.order += 1;
             self.delayed_bytes += memory_bytes(io.payload);
@@ -115,7 +115,7 @@ impl UdpPing {
 impl DatagramService for UdpPing {
     fn receive(&mut self, io: &mut DatagramIo<'_>) {
         if self.draw(self.loss) {
-            io.metrics.dropped_loss += 1;
+            io.metrics.dropped(Cause::Loss, 1);
             return;
         }
         ping::answer_in_place(io.payload);
@@ -162,6 +162,10 @@ impl SplitMix {
 mod tests {
     use super::*;
 
+    fn metrics() -> ListenerMetrics {
+        ListenerMetrics::new("ping", "udp-ping", String::new(), UdpPing::counts())
+    }
+
     fn receive(
         ping: &mut UdpPing,
         payload: &[u8],
@@ -191,21 +195,18 @@ mod tests {
                 ..UdpPingConfig::default()
             };
             let mut ping = UdpPing::new(&config, 1);
-            let (mut out, mut metrics) = (Outbox::default(), ListenerMetrics::default());
+            let (mut out, mut metrics) = (Outbox::default(), metrics());
             let now = Instant::now();
             let mut send = |ping: &mut UdpPing, count| {
                 for _ in 0..count {
                     receive(ping, payload, now, &mut out, &mut metrics);
                 }
-                metrics.dropped_full
+                let datagrams = metrics.of.datagrams().expect("it has datagrams");
+                datagrams.dropped[Cause::Full as usize]
             };
             assert_eq!(send(&mut ping, ANSWERS_MAX + 7), 7);
             let mut answers = Outbox::default();
-            ping.advance(
-                &mut answers,
-                now + config.delay,
-                &mut ListenerMetrics::default(),
-            );
+            ping.advance(&mut answers, now + config.delay, &mut self::metrics());
             assert_eq!(answers.replies.len(), ANSWERS_MAX);
             // Those that left made room.
             assert_eq!(send(&mut ping, ANSWERS_MAX), 7);
@@ -222,7 +223,7 @@ mod tests {
             ..UdpPingConfig::default()
         };
         let mut ping = UdpPing::new(&config, 1);
-        let (mut out, mut metrics) = (Outbox::default(), ListenerMetrics::default());
+        let (mut out, mut metrics) = (Outbox::default(), metrics());
         let now = Instant::now();
         receive(&mut ping, b"x", now, &mut out, &mut metrics);
         assert_eq!(ping.deadline(), Some(now + Duration::from_millis(1005)));

@@ -125,6 +125,20 @@ pub enum State {
     Dead,
 }
 
+impl State {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [State; 3] = [State::Up, State::Late, State::Dead];
+
+    /// The word for the counters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Late => "late",
+            Self::Dead => "dead",
+        }
+    }
+}
+
 /// A change that is worth a line in the log; displayed as `new`, `late`, `dead` or `back`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Change {
@@ -139,6 +153,9 @@ pub enum Change {
 }
 
 impl Change {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Change; 4] = [Change::New, Change::Late, Change::Dead, Change::Back];
+
     /// The word for the log and for the counters.
     pub fn name(self) -> &'static str {
         match self {

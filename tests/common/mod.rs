@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use netlab_reactor::config::{Config, Overrides};
 use netlab_reactor::ending::Phase;
-use netlab_reactor::metrics::{Gauges, ListenerMetrics};
+use netlab_reactor::metrics::{Gauges, StreamMetrics};
 use netlab_reactor::reactor::Turn;
 use netlab_reactor::serve;
 use netlab_reactor::sys::unix::Unix;
@@ -166,16 +166,19 @@ fn turn_until_stopped(
     while reactor.turn().expect("a turn") == Turn::Continue {
         let metrics = reactor.metrics();
         let listeners = || metrics.listeners.iter().map(|(_, listener)| listener);
+        let streams = || listeners().filter_map(|l| l.of.streams());
         page_bytes_peak = page_bytes_peak.max(metrics.gauges.page_bytes_held);
         *seen.0.lock().expect("the test lives") = Seen {
-            files_stored: metrics.files_stored,
-            accepted: listeners().map(|l| l.accepted).sum(),
-            active: listeners().map(|l| l.active).sum(),
+            files_stored: listeners()
+                .filter_map(|l| Some(l.of.upload()?.files_stored))
+                .sum(),
+            accepted: streams().map(|s| s.accepted).sum(),
+            active: streams().map(|s| s.active).sum(),
             bytes_in: listeners().map(|l| l.bytes_in).sum(),
             bytes_out: listeners().map(|l| l.bytes_out).sum(),
             timed_out: Phase::ALL.map(|phase| {
-                let count = |l: &ListenerMetrics| l.timed_out[phase as usize];
-                listeners().map(count).sum()
+                let count = |s: &StreamMetrics| s.timed_out[phase as usize];
+                streams().map(count).sum()
             }),
             gauges: metrics.gauges,
             page_bytes_peak,

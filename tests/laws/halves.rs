@@ -47,7 +47,7 @@ fn halves() -> Vec<Half> {
             listen(r, c, |sim| http_service(sim, Routes::Probe));
         }),
         Half::new("admin", http_dialogue("localhost"), |r, c| {
-            listen(r, c, |_| admin_service());
+            listen(r, c, admin_service);
         }),
         Half::new("proxy", proxy_dialogue(), |r, c| {
             listen(r, c, proxy_service);

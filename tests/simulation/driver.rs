@@ -91,13 +91,9 @@ impl Setting<'_> {
     /// A listener of the configuration.
     pub(crate) fn listener(&self, name: &str, port: u16, kind: Kind) -> ListenerConfig {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let datagrams = matches!(
-            kind,
-            Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_)
-        );
         ListenerConfig {
             name: name.to_owned(),
-            bind: vec![if datagrams {
+            bind: vec![if kind.datagram().is_some() {
                 ConfigBind::Udp(address)
             } else {
                 ConfigBind::Tcp(address)
@@ -340,7 +336,7 @@ fn altered(config: &Config) -> Config {
             Kind::Http(config) => &mut config.idle_timeout,
             Kind::Proxy(config) => &mut config.http.idle_timeout,
             Kind::Upload(config) => &mut config.idle_timeout,
-            Kind::Admin(config) => &mut config.idle_timeout,
+            Kind::Admin(config) => &mut config.http.idle_timeout,
             Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_) => continue,
         };
         *idle_timeout += Duration::from_millis(1);
@@ -431,7 +427,7 @@ impl Run {
         let active: u64 = metrics
             .listeners
             .iter()
-            .map(|(_, listener)| listener.active)
+            .filter_map(|(_, listener)| Some(listener.of.streams()?.active))
             .sum();
         if gauges.sessions != 0 || gauges.sockets != 0 || gauges.pages_held != 0 || active != 0 {
             return Err(format!("left at the end: {gauges:?}, {active} active"));

@@ -1,8 +1,6 @@
 //! Kind `admin`: health and metrics.
 
-use std::time::Duration;
-
-use super::{HEAD_BYTES_MAX, StreamConfig, read_hosts};
+use super::{HttpConfig, Kind, Row, StreamConfig, Transport, read_hosts};
 use crate::config::section::Section;
 
 /// The keys of kind `admin`.
@@ -11,42 +9,50 @@ pub struct AdminConfig {
     /// Names under which the pages are answered, beside addresses and `localhost`. Key `hosts`,
     /// default none.
     pub hosts: Vec<String>,
-    /// Silence between two requests, or refusal to take the answer. Key `idle_timeout`,
-    /// default 60 s.
-    pub idle_timeout: Duration,
-    /// Time for a whole request head. Key `head_timeout`, default 10 s.
-    pub head_timeout: Duration,
-    /// Bytes of a request head. Not a key, [`HEAD_BYTES_MAX`].
-    pub head_bytes_max: usize,
-    /// What every kind over streams has.
-    pub stream: StreamConfig,
+    /// What every kind that speaks HTTP has; `max_connections` is 256 here.
+    pub http: HttpConfig,
 }
 
 impl Default for AdminConfig {
     fn default() -> AdminConfig {
         AdminConfig {
             hosts: Vec::new(),
-            idle_timeout: Duration::from_secs(60),
-            head_timeout: Duration::from_secs(10),
-            head_bytes_max: HEAD_BYTES_MAX,
-            stream: StreamConfig {
-                connections_max: 256,
-                ..StreamConfig::default()
+            http: HttpConfig {
+                stream: StreamConfig {
+                    connections_max: 256,
+                    ..StreamConfig::default()
+                },
+                ..HttpConfig::default()
             },
         }
     }
 }
 
 impl AdminConfig {
+    /// The line of this kind in the table.
+    pub(super) const ROW: Row = Row {
+        name: "admin",
+        transport: Transport::Stream,
+        port: 9090,
+        attempt: "curl http://{address}/metrics",
+        read: |section| Kind::Admin(AdminConfig::read(section)),
+    };
+
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> AdminConfig {
         let mut config = AdminConfig {
             hosts: read_hosts(section),
             ..AdminConfig::default()
         };
-        section.timeout("idle_timeout", &mut config.idle_timeout);
-        section.timeout("head_timeout", &mut config.head_timeout);
-        config.stream.read(section);
+        config.http.read_common(section);
         config
+    }
+
+    /// Reads a route of a web listener that leads to the admin pages.
+    pub(in crate::config) fn read_route(section: &mut Section<'_>) -> AdminConfig {
+        AdminConfig {
+            hosts: read_hosts(section),
+            ..AdminConfig::default()
+        }
     }
 }

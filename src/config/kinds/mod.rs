@@ -1,7 +1,8 @@
 //! The kinds of listeners: what each can be told, and what it does when it is told nothing.
 //!
-//! A new kind is a struct with its defaults and a reader, a variant of [`Kind`] and a line in the
-//! table of kinds. A new key is a field, its default, a line in the reader and one in the example.
+//! A new kind is a file with a struct, its defaults, its `ROW` and its reader; here the two lines
+//! that name that file, a variant of [`Kind`], its arm in `Kind::parts` and a line in [`KINDS`]. A
+//! new key is a field, its default, a line in the reader and one in the example.
 //! What a listener can be told whatever it serves stands here, once: [`StreamConfig`] and
 //! [`DatagramConfig`].
 //!
@@ -15,6 +16,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 
 use super::section::{Section, string};
+use super::value::Bind;
 use crate::http::target::{Authority, Host};
 
 mod admin;
@@ -70,41 +72,54 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Its line in the table, and the keys that all kinds over its transport have.
+    fn parts(&self) -> (&'static Row, Keys<'_>) {
+        use Keys::{Datagram, Stream};
+        match self {
+            Kind::TcpEcho(config) => (&TcpEchoConfig::ROW, Stream(&config.stream)),
+            Kind::UdpEcho(config) => (&UdpEchoConfig::ROW, Datagram(&config.datagram)),
+            Kind::UdpPing(config) => (&UdpPingConfig::ROW, Datagram(&config.datagram)),
+            Kind::UdpHeartbeat(config) => (&UdpHeartbeatConfig::ROW, Datagram(&config.datagram)),
+            Kind::Hello(config) => (&HelloConfig::ROW, Stream(&config.stream)),
+            Kind::Http(config) => (&HttpConfig::ROW, Stream(&config.stream)),
+            Kind::Proxy(config) => (&ProxyConfig::ROW, Stream(&config.http.stream)),
+            Kind::Upload(config) => (&UploadConfig::ROW, Stream(&config.stream)),
+            Kind::Admin(config) => (&AdminConfig::ROW, Stream(&config.http.stream)),
+        }
+    }
+
     /// The name as it stands after `kind =` and in the `listening` line.
     pub fn name(&self) -> &'static str {
-        match self {
-            Kind::TcpEcho(_) => "tcp-echo",
-            Kind::UdpEcho(_) => "udp-echo",
-            Kind::UdpPing(_) => "udp-ping",
-            Kind::UdpHeartbeat(_) => "udp-heartbeat",
-            Kind::Hello(_) => "hello",
-            Kind::Http(_) => "http",
-            Kind::Proxy(_) => "proxy",
-            Kind::Upload(_) => "upload",
-            Kind::Admin(_) => "admin",
-        }
+        self.parts().0.name
     }
 
     /// The keys of a kind over streams.
     pub fn stream(&self) -> Option<&StreamConfig> {
-        match self {
-            Kind::TcpEcho(config) => Some(&config.stream),
-            Kind::Hello(config) => Some(&config.stream),
-            Kind::Http(config) => Some(&config.stream),
-            Kind::Proxy(config) => Some(&config.http.stream),
-            Kind::Upload(config) => Some(&config.stream),
-            Kind::Admin(config) => Some(&config.stream),
-            Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_) => None,
+        match self.parts().1 {
+            Keys::Stream(keys) => Some(keys),
+            Keys::Datagram(_) => None,
         }
     }
 
     /// The keys of a kind over datagrams.
     pub fn datagram(&self) -> Option<&DatagramConfig> {
-        match self {
-            Kind::UdpEcho(config) => Some(&config.datagram),
-            Kind::UdpPing(config) => Some(&config.datagram),
-            Kind::UdpHeartbeat(config) => Some(&config.datagram),
-            _ => None,
+        match self.parts().1 {
+            Keys::Datagram(keys) => Some(keys),
+            Keys::Stream(_) => None,
+        }
+    }
+
+    /// A command that shows a listener of this kind at work, if there is one for such an address.
+    pub fn attempt(&self, bind: &Bind) -> Option<String> {
+        let text = self.parts().0.attempt;
+        match bind {
+            Bind::Tcp(address) | Bind::Udp(address) => {
+                let at = format!("{} {}", address.ip(), address.port());
+                let text = text.replace("{at}", &at);
+                Some(text.replace("{address}", &address.to_string()))
+            }
+            Bind::Unix(_) if text.contains("{address}") => None,
+            Bind::Unix(_) => Some(text.replace("{at}", &bind.to_string())),
         }
     }
 
@@ -121,7 +136,7 @@ impl Kind {
     /// Whether clients beyond `max_connections` and `max_connections_per_address` are its own to
     /// refuse, with an answer.
     pub fn answers_those_beyond(&self) -> bool {
-        matches!(self, Kind::Http(_) | Kind::Proxy(_))
+        matches!(self, Kind::Http(_) | Kind::Proxy(_) | Kind::Admin(_))
     }
 
     /// The lowest source port whose datagrams are answered; `None` for the kinds that answer no
@@ -144,6 +159,12 @@ pub(super) enum Transport {
     Datagram,
 }
 
+/// The keys that all kinds over a transport have.
+enum Keys<'a> {
+    Stream(&'a StreamConfig),
+    Datagram(&'a DatagramConfig),
+}
+
 /// A line in the table of kinds.
 pub(super) struct Row {
     /// The name after `kind =`.
@@ -152,56 +173,25 @@ pub(super) struct Row {
     pub(super) transport: Transport,
     /// The port on the loopback address where nothing else is configured.
     pub(super) port: u16,
+    /// A command that shows a listener at work. `{at}` stands for where it is as the clients want
+    /// it, `{address}` for its address and port as URLs have them.
+    attempt: &'static str,
     /// Reads the keys of this kind.
     pub(super) read: fn(&mut Section<'_>) -> Kind,
 }
 
 /// The table of kinds, in the order in which they start where nothing is configured.
-pub(super) const KINDS: [Row; 9] = {
-    use Transport::{Datagram, Stream};
-    const fn row(
-        name: &'static str,
-        transport: Transport,
-        port: u16,
-        read: fn(&mut Section<'_>) -> Kind,
-    ) -> Row {
-        Row {
-            name,
-            transport,
-            port,
-            read,
-        }
-    }
-    [
-        row("tcp-echo", Stream, 12000, |section| {
-            Kind::TcpEcho(TcpEchoConfig::read(section))
-        }),
-        row("udp-echo", Datagram, 12002, |section| {
-            Kind::UdpEcho(UdpEchoConfig::read(section))
-        }),
-        row("udp-ping", Datagram, 12000, |section| {
-            Kind::UdpPing(UdpPingConfig::read(section))
-        }),
-        row("udp-heartbeat", Datagram, 12001, |section| {
-            Kind::UdpHeartbeat(UdpHeartbeatConfig::read(section))
-        }),
-        row("hello", Stream, 9000, |section| {
-            Kind::Hello(HelloConfig::read(section))
-        }),
-        row("http", Stream, 6789, |section| {
-            Kind::Http(HttpConfig::read(section))
-        }),
-        row("proxy", Stream, 8888, |section| {
-            Kind::Proxy(ProxyConfig::read(section))
-        }),
-        row("upload", Stream, 9001, |section| {
-            Kind::Upload(UploadConfig::read(section))
-        }),
-        row("admin", Stream, 9090, |section| {
-            Kind::Admin(AdminConfig::read(section))
-        }),
-    ]
-};
+pub(super) static KINDS: &[Row] = &[
+    TcpEchoConfig::ROW,
+    UdpEchoConfig::ROW,
+    UdpPingConfig::ROW,
+    UdpHeartbeatConfig::ROW,
+    HelloConfig::ROW,
+    HttpConfig::ROW,
+    ProxyConfig::ROW,
+    UploadConfig::ROW,
+    AdminConfig::ROW,
+];
 
 /// Which peers may reach a listener. Who comes over a Unix socket has no address: there the
 /// permissions of the file say who may.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{HttpConfig, read_hosts};
+use super::{HttpConfig, Kind, Row, Transport, read_hosts};
 use crate::config::section::{Section, integer, string};
 use crate::config::value::Upstream;
 
@@ -100,6 +100,15 @@ pub struct ProxyConfig {
 }
 
 impl ProxyConfig {
+    /// The line of this kind in the table.
+    pub(super) const ROW: Row = Row {
+        name: "proxy",
+        transport: Transport::Stream,
+        port: 8888,
+        attempt: "curl --proxy http://{address} http://www.example.com/",
+        read: |section| Kind::Proxy(ProxyConfig::read(section)),
+    };
+
     /// The defaults, with the given cache.
     pub fn new(cache: Cache) -> ProxyConfig {
         ProxyConfig {

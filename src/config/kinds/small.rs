@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{DatagramConfig, StreamConfig};
+use super::{DatagramConfig, Kind, Row, StreamConfig, Transport};
 use crate::config::section::Section;
 use crate::config::value::Fraction;
 
@@ -48,6 +48,15 @@ impl Default for TcpEchoConfig {
 }
 
 impl TcpEchoConfig {
+    /// The line of this kind in the table.
+    pub(super) const ROW: Row = Row {
+        name: "tcp-echo",
+        transport: Transport::Stream,
+        port: 12000,
+        attempt: "netlab-reactor tcp {at} \"hello, world\"",
+        read: |section| Kind::TcpEcho(TcpEchoConfig::read(section)),
+    };
+
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> TcpEchoConfig {
         let mut config = TcpEchoConfig::default();
@@ -81,6 +90,15 @@ impl Default for UdpEchoConfig {
 }
 
 impl UdpEchoConfig {
+    /// The line of this kind in the table.
+    pub(super) const ROW: Row = Row {
+        name: "udp-echo",
+        transport: Transport::Datagram,
+        port: 12002,
+        attempt: "netlab-reactor udp {at} \"hello, world\"",
+        read: |section| Kind::UdpEcho(UdpEchoConfig::read(section)),
+    };
+
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> UdpEchoConfig {
         let mut config = UdpEchoConfig::default();
@@ -142,6 +160,15 @@ impl Default for UdpPingConfig {
 }
 
 impl UdpPingConfig {
+    /// The line of this kind in the table.
+    pub(super) const ROW: Row = Row {
+        name: "udp-ping",
+        transport: Transport::Datagram,
+        port: 12000,
+        attempt: "netlab-reactor ping {at}",
+        read: |section| Kind::UdpPing(UdpPingConfig::read(section)),
+    };
+
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> UdpPingConfig {
         let mut config = UdpPingConfig::default();
@@ -197,6 +224,15 @@ impl Default for UdpHeartbeatConfig {
 }
 
 impl UdpHeartbeatConfig {
+    /// The line of this kind in the table.
+    pub(super) const ROW: Row = Row {
+        name: "udp-heartbeat",
+        transport: Transport::Datagram,
+        port: 12001,
+        attempt: "netlab-reactor heartbeat {at}",
+        read: |section| Kind::UdpHeartbeat(UdpHeartbeatConfig::read(section)),
+    };
+
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> UdpHeartbeatConfig {
         let mut config = UdpHeartbeatConfig::default();
@@ -235,6 +271,15 @@ impl Default for HelloConfig {
 }
 
 impl HelloConfig {
+    /// The line of this kind in the table.
+    pub(super) const ROW: Row = Row {
+        name: "hello",
+        transport: Transport::Stream,
+        port: 9000,
+        attempt: "netlab-reactor hello {at}",
+        read: |section| Kind::Hello(HelloConfig::read(section)),
+    };
+
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> HelloConfig {
         let mut config = HelloConfig::default();

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::StreamConfig;
+use super::{Kind, Row, StreamConfig, Transport};
 use crate::config::section::{Section, path, string};
 use crate::wire::challenge::{Handshake, Secret};
 use crate::wire::login::UserInfo;
@@ -78,6 +78,15 @@ pub struct UploadConfig {
 }
 
 impl UploadConfig {
+    /// The line of this kind in the table.
+    pub(super) const ROW: Row = Row {
+        name: "upload",
+        transport: Transport::Stream,
+        port: 9001,
+        attempt: "netlab-reactor upload --secret-file SECRET {at} FILE",
+        read: |section| Kind::Upload(UploadConfig::read(section)),
+    };
+
     /// The defaults, with the given handshake and its secret.
     pub fn new(handshake: Handshake, secret: SecretSource) -> UploadConfig {
         UploadConfig {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{HEAD_BYTES_MAX, StreamConfig};
+use super::{HEAD_BYTES_MAX, Kind, Row, StreamConfig, Transport};
 use crate::buffer::LARGE_PAGE_BYTES;
 use crate::config::files::{AuthConfig, FilesConfig, SiteConfig};
 use crate::config::section::{Section, path, string};
@@ -127,6 +127,15 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
+    /// The line of this kind in the table.
+    pub(super) const ROW: Row = Row {
+        name: "http",
+        transport: Transport::Stream,
+        port: 6789,
+        attempt: "curl http://{address}/HelloWorld.html",
+        read: |section| Kind::Http(HttpConfig::read(section)),
+    };
+
     /// Reads the keys of this kind.
     pub(super) fn read(section: &mut Section<'_>) -> HttpConfig {
         let mut config = HttpConfig {

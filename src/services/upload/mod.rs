@@ -28,6 +28,7 @@ use super::prolonged;
 use crate::config::UploadConfig;
 use crate::disk::Disk;
 use crate::ending::{Error, Phase};
+use crate::metrics::{Of, UploadMetrics};
 use crate::service::{Cx, Io, Peer, Service};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
@@ -273,6 +274,10 @@ impl Upload {
 
 impl Service for Upload {
     type Conn = Conn;
+
+    fn counts() -> Of {
+        Of::Upload(UploadMetrics::default())
+    }
 
     fn accept(&mut self, peer: &Peer, now: Instant) -> Conn {
         let until = now + self.handshake_timeout;

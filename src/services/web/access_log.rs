@@ -336,7 +336,7 @@ mod tests {
     use super::*;
     use crate::http::Status;
     use crate::http::head::{HeadScanner, Limits, Parsed};
-    use crate::metrics::Metrics;
+    use crate::metrics::{ListenerMetrics, Metrics, Of, WebMetrics};
     use crate::sys::unix::Unix;
 
     fn line(request: &[u8], format: LogFormat) -> String {
@@ -417,6 +417,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let mut disk = Unix::new(false).expect("a poll");
         let mut metrics = Metrics::default();
+        let of = Of::Web(WebMetrics::default());
+        let http =
+            metrics
+                .listeners
+                .insert(ListenerMetrics::new("http", "http", String::new(), of));
         for (before, expected) in [
             ("", ""),
             ("whole\n", "whole\n"),
@@ -438,21 +443,19 @@ mod tests {
             };
             let told = "- - - [01/Jan/1970:00:00:00 +0000] \"-\" 400 0 \"-\" \"-\"\n";
             let mut log = AccessLog::open(&place, LogFormat::Combined, &mut disk).expect("a log");
-            log.add(&line, &mut disk, &mut Counted::new(&mut metrics, 0));
-            log.flush(&mut disk, &mut Counted::new(&mut metrics, 0));
+            log.add(&line, &mut disk, &mut Counted::new(&mut metrics, http));
+            log.flush(&mut disk, &mut Counted::new(&mut metrics, http));
             // And the same for one that is put there while the process runs.
             std::fs::remove_file(&path).expect("a file");
             std::fs::write(dir.path().join("other"), before).expect("a file");
             std::fs::rename(dir.path().join("other"), &path).expect("a file");
             log.reopen(&mut disk);
-            log.add(&line, &mut disk, &mut Counted::new(&mut metrics, 0));
-            log.flush(&mut disk, &mut Counted::new(&mut metrics, 0));
+            log.add(&line, &mut disk, &mut Counted::new(&mut metrics, http));
+            log.flush(&mut disk, &mut Counted::new(&mut metrics, http));
             let text = std::fs::read_to_string(&path).expect("a file");
             assert_eq!(text, format!("{expected}{told}"));
         }
-        assert_eq!(
-            (metrics.access_log_lines, metrics.access_log_dropped),
-            (6, 0)
-        );
+        let counted = metrics.listeners[http].of.web().expect("a web server");
+        assert_eq!((counted.log_lines, counted.log_lines_dropped), (6, 0));
     }
 }

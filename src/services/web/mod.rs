@@ -14,7 +14,7 @@
 //!
 //! The rules:
 //! 1. This file knows connections: heads, bodies, what stays open, what is refused, the log. An answerer knows its resource
-//!    only: [`files`], [`pages`], [`probe`], [`proxy`]. [`sites`] tells which one a request is for.
+//!    only: [`files`], [`pages`], [`probe`], [`proxy`], [`admin`]. [`sites`] tells which one a request is for.
 //! 2. All requests that have arrived are answered in one pass, in order, into one queue: pipelined ones cost one send.
 //! 3. A head has an absolute time-out: a client that sends it a byte at a time does not get more. A body must come at a rate.
 //! 4. A request body that nobody asked for is read and dropped within `max_body_bytes`; beyond it the connection is closed.
@@ -27,6 +27,7 @@
 //! [`access_log`] has a line for each answer.
 
 mod access_log;
+mod admin;
 mod admission;
 mod auth;
 mod files;
@@ -41,10 +42,12 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::prolonged;
-use crate::config::{self, HttpConfig, ProxyConfig, Routes, SiteContent};
+use crate::config::{
+    self, AdminConfig, HttpConfig, ListenerConfig, ProxyConfig, Routes, SiteContent,
+};
 use crate::disk::Disk;
 use crate::ending::{Ending, Error, Phase};
 use crate::http::body::BodyDecoder;
@@ -53,9 +56,10 @@ use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
 use crate::http::target::Target;
 use crate::http::{Method, Status};
-use crate::metrics::Limit;
+use crate::metrics::{Limit, Of, WebMetrics};
 use crate::service::{Cx, Io, Link, LinkState, Peer, Service};
 use access_log::{AccessLog, Entry, Line, Request};
+use admin::Admin;
 use admission::{Admission, Seat};
 use files::Progress;
 use pages::Pages;
@@ -81,15 +85,30 @@ pub struct Web {
     admission: Admission,
     /// Something takes more than one turn: it goes on at the end of each.
     working: bool,
+    /// Idle connections stay while the process drains: for health checks, which want to know just then.
+    stays_while_draining: bool,
 }
 
 /// What the process knows and a web server may tell.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Given<'a> {
-    /// Kind and address of each listener.
-    pub listeners: &'a [(String, String)],
+    /// All listeners.
+    pub listeners: &'a [ListenerConfig],
     /// Tells this proxy from others on the way of a request. Random.
     pub id: u32,
+    /// When it began to serve.
+    pub started: SystemTime,
+}
+
+impl Default for Given<'_> {
+    /// What a process without listeners would tell, at the epoch.
+    fn default() -> Self {
+        Self {
+            listeners: &[],
+            id: 0,
+            started: SystemTime::UNIX_EPOCH,
+        }
+    }
 }
 
 /// One connection.
@@ -182,6 +201,21 @@ impl Web {
         Self::new(&config.http, content, given, disk)
     }
 
+    /// The admin pages.
+    ///
+    /// # Errors
+    /// As [`Web::files`].
+    pub fn admin(
+        config: &AdminConfig,
+        given: &Given<'_>,
+        disk: &mut dyn Disk,
+    ) -> Result<Self, (PathBuf, io::Error)> {
+        let content = Content::Admin(Admin::new(config, given.started));
+        let mut web = Self::new(&config.http, content, given, disk)?;
+        web.stays_while_draining = true;
+        Ok(web)
+    }
+
     fn new(
         config: &HttpConfig,
         content: Content,
@@ -196,6 +230,7 @@ impl Web {
                     Content::files(root, prefix, files, kept(config), disk)?
                 }
                 SiteContent::Upstream(proxy) => Content::Proxy(Proxy::new(proxy, config, given.id)),
+                SiteContent::Admin(admin) => Content::Admin(Admin::new(admin, given.started)),
                 SiteContent::Probe => Content::Nothing,
             };
             let mut opened = Site::new(site.host.clone(), prefix, content, auth, disk);
@@ -229,6 +264,7 @@ impl Web {
             no_lines: Rc::from([]),
             log: log.transpose()?,
             working: false,
+            stays_while_draining: false,
         })
     }
 
@@ -401,7 +437,8 @@ impl Web {
             return; // it is one already, or there are requests to answer once there is room
         }
         let late = io.cx.now >= self.deadline(conn) && io.down.tx.is_empty();
-        let needless = io.cx.draining && matches!(conn.state, State::Idle { .. });
+        let is_idle = matches!(conn.state, State::Idle { .. });
+        let needless = io.cx.draining && is_idle && !self.stays_while_draining;
         // A client that said its last still gets the answer that is being made for it.
         let ended = io.down.eof && !matches!(conn.state, State::Parked { .. });
         if !(ended || late || needless) {
@@ -747,6 +784,10 @@ impl Conn {
 impl Service for Web {
     type Conn = Conn;
     const CLIENT_FIRST: bool = true;
+
+    fn counts() -> Of {
+        Of::Web(WebMetrics::default())
+    }
 
     fn accept(&mut self, peer: &Peer, now: Instant) -> Conn {
         let until = now + self.config.head_timeout;

@@ -3,7 +3,9 @@
 
 use std::fmt::Write;
 
+use super::html::Html;
 use super::reply::{Refusal, Reply};
+use crate::config::{ListenerConfig, addresses};
 use crate::http::Status;
 use crate::http::head::RequestHead;
 use crate::http::path::SafePath;
@@ -17,17 +19,18 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// `listeners`: kind and address of each.
-    pub(super) fn new(listeners: &[(String, String)]) -> Self {
+    /// `listeners`: all of the process.
+    pub(super) fn new(listeners: &[ListenerConfig]) -> Self {
         let mut rows = String::new();
-        for (kind, address) in listeners {
-            let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-            let host = host.trim_start_matches('[').trim_end_matches(']');
+        for (listener, bind) in addresses(listeners) {
+            let kind = &listener.kind;
+            let (name, at) = (kind.name(), Html(bind.to_string().as_bytes()).to_string());
+            let attempt = kind.attempt(bind).unwrap_or_default();
+            let attempt = Html(attempt.as_bytes());
             // Invariant: writing to a String does not fail.
             let _ = writeln!(
                 rows,
-                "<tr><td>{kind}</td><td>{address}</td><td><code>{}</code></td></tr>",
-                attempt(kind, host, port)
+                "<tr><td>{name}</td><td>{at}</td><td><code>{attempt}</code></td></tr>"
             );
         }
         let index = format!(
@@ -66,19 +69,3 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60em;marg
                      table{border-collapse:collapse}td,th{text-align:left;padding:.3em 1em .3em 0;\
                      border-bottom:1px solid #ccc}code{background:#f3f3f3;padding:.1em .3em}\
                      @media(prefers-color-scheme:dark){body{background:#111;color:#ddd}code{background:#222}a{color:#8cf}}";
-
-/// A command that shows a listener of this kind at work.
-fn attempt(kind: &str, host: &str, port: &str) -> String {
-    match kind {
-        "tcp-echo" => format!("netlab-reactor tcp {host} {port} \"hello, world\""),
-        "udp-echo" => format!("netlab-reactor udp {host} {port} \"hello, world\""),
-        "udp-ping" => format!("netlab-reactor ping {host} {port}"),
-        "udp-heartbeat" => format!("netlab-reactor heartbeat {host} {port}"),
-        "hello" => format!("netlab-reactor hello {host} {port}"),
-        "http" => format!("curl http://{host}:{port}/HelloWorld.html"),
-        "proxy" => format!("curl --proxy http://{host}:{port} http://www.example.com/"),
-        "upload" => format!("netlab-reactor upload --secret-file SECRET {host} {port} FILE"),
-        "admin" => format!("curl http://{host}:{port}/metrics"),
-        _ => String::new(),
-    }
-}

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::task::Poll;
 
+use super::admin::Admin;
 use super::auth::{Auth, Verdict};
 use super::files::{Files, Progress, below};
 use super::pages::Pages;
@@ -61,6 +62,7 @@ pub(super) enum Content {
     Files(Files),
     Pages(Pages),
     Proxy(Proxy),
+    Admin(Admin),
     /// There are other sites only.
     Nothing,
 }
@@ -200,6 +202,10 @@ impl Site {
                 pages.respond(head, reply)?;
                 Ok(Progress::Answered)
             }
+            Content::Admin(admin) => {
+                admin.respond(head, reply)?;
+                Ok(Progress::Answered)
+            }
             Content::Proxy(_) | Content::Nothing => {
                 let text = "this server has nothing for this host and path";
                 Err(Refusal::new(Status::NOT_FOUND, text))
@@ -210,7 +216,7 @@ impl Site {
     /// In which form a request is told of an error, if it does not say what it takes.
     pub(super) fn error_format(&self) -> ErrorFormat {
         match self.content {
-            Content::Proxy(_) => ErrorFormat::Text,
+            Content::Proxy(_) | Content::Admin(_) => ErrorFormat::Text,
             Content::Files(_) | Content::Pages(_) | Content::Nothing => ErrorFormat::Html,
         }
     }
@@ -256,13 +262,13 @@ impl Site {
             (Status::SERVICE_UNAVAILABLE, _) => put_header_number(&mut lines, "Retry-After", 1),
             _ => {}
         }
-        if matches!(self.content, Content::Proxy(_)) {
+        if matches!(self.content, Content::Proxy(_) | Content::Admin(_)) {
             put_header(&mut lines, "Cache-Control", "no-store");
         }
         reply.lines = lines.into();
         let has_page = match &mut self.content {
             Content::Files(files) => files.put_error_page(*status, reply),
-            Content::Pages(_) | Content::Proxy(_) | Content::Nothing => false,
+            _ => false,
         };
         if !has_page {
             reply.error(*status, text, format);

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::{Config, Kind, Overrides};
 use crate::ending::{Ending, Phase};
-use crate::metrics::Limit;
+use crate::metrics::{Limit, WebMetrics};
 use crate::services::bench::Bench;
 use crate::services::web::{Given, Web};
 
@@ -1526,6 +1526,11 @@ fn a_large_folder_is_listed_a_bounded_piece_a_turn() {
     assert_eq!(value["more"], false);
 }
 
+fn counted(site: &Site) -> &WebMetrics {
+    let listener = &site.bench.metrics.listeners[0];
+    listener.of.web().expect("a web server")
+}
+
 #[test]
 fn how_a_session_ends_is_counted_by_its_cause() {
     let probe = |head: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{head}\r\n");
@@ -1618,7 +1623,7 @@ fn how_a_session_ends_is_counted_by_its_cause() {
         assert_eq!(statuses.join(" "), answers, "{request}");
         s.bench.expect_closed();
         assert_eq!(s.bench.ending, ending, "{request}");
-        let counted = s.bench.metrics.listeners[0].refused;
+        let counted = counted(&s).refused;
         let expected = Limit::ALL.map(|one| u64::from(limit == Some(one)));
         assert_eq!(counted, expected, "{request}");
     }
@@ -1644,7 +1649,7 @@ fn listings_beyond_those_that_are_kept_are_refused_and_counted() {
         (503, Some("1"))
     );
     s.bench.expect_open();
-    let counted = s.bench.metrics.listeners[0].refused;
+    let counted = counted(&s).refused;
     assert_eq!(counted[Limit::Listings as usize], 1);
     s.bench.later(Duration::from_secs(1));
     assert_eq!(s.get("/16/", "").status, 200);
@@ -1696,8 +1701,8 @@ fn each_answer_has_a_line_in_the_log() {
     );
     let log = fs::read_to_string(s.path("log")).expect("the log");
     assert!(log.contains("\"-\" 400 "), "{log}");
-    assert_eq!(s.bench.metrics.access_log_lines, 6);
-    assert_eq!(s.bench.metrics.access_log_dropped, 0);
+    assert_eq!(counted(&s).log_lines, 6);
+    assert_eq!(counted(&s).log_lines_dropped, 0);
     assert_eq!(
         fs::metadata(s.path("log")).expect("the log").mode() & 0o007,
         0,
@@ -1716,6 +1721,6 @@ fn what_cannot_be_logged_is_counted() {
     let mut s = Site { folder, bench };
     assert_eq!(s.get("/a", "").status, 200);
     assert_eq!(s.get("/a", "").status, 200);
-    assert_eq!(s.bench.metrics.access_log_lines, 2);
-    assert_eq!(s.bench.metrics.access_log_dropped, 2);
+    assert_eq!(counted(&s).log_lines, 2);
+    assert_eq!(counted(&s).log_lines_dropped, 2);
 }

@@ -1,0 +1,401 @@
+//! The table of metrics: what each is called, what it says, and where its numbers are.
+//!
+//! A line is all that there is to write for a metric. Units are in the names, as Prometheus has it:
+//! `_bytes`, `_seconds`; what has none is a number of things.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use super::{Bar, Cause, Limit, ListenerMetrics, Metrics};
+use crate::dns::Counters;
+use crate::ending::Phase;
+use crate::wire::heartbeat::{Change, State};
+
+/// The version of the program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Everything that the admin listener can show, at one moment.
+pub struct View<'a> {
+    /// What was counted.
+    pub metrics: &'a Metrics,
+    /// What the resolver counted.
+    pub resolver: Counters,
+    /// Names being resolved.
+    pub lookups: usize,
+    /// Names whose answers are remembered.
+    pub cached_names: usize,
+    /// When the process began to serve.
+    pub started: SystemTime,
+    /// The moment.
+    pub wall: SystemTime,
+    /// What the operating system says about the process.
+    pub process: Process,
+}
+
+impl View<'_> {
+    /// The program's version.
+    pub fn version(&self) -> &'static str {
+        VERSION
+    }
+
+    /// When the process began to serve, in seconds since the epoch.
+    pub fn start_time_s(&self) -> f64 {
+        self.started
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs_f64()
+    }
+
+    /// For how long it has served.
+    pub fn uptime(&self) -> Duration {
+        self.wall.duration_since(self.started).unwrap_or_default()
+    }
+
+    /// The listeners, in the order in which they were opened.
+    pub fn listeners(&self) -> impl Iterator<Item = &ListenerMetrics> {
+        self.metrics.listeners.iter().map(|(_, listener)| listener)
+    }
+}
+
+/// What the operating system says about this process; `None` where it does not say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Process {
+    /// Memory that it occupies.
+    pub resident_bytes: Option<u64>,
+    /// Processor time that it used, of user and system.
+    pub cpu_s: Option<f64>,
+}
+
+/// A number that is shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// A number of things.
+    Whole(u64),
+    /// A measure.
+    Decimal(f64),
+}
+
+impl From<u64> for Value {
+    fn from(count: u64) -> Self {
+        Value::Whole(count)
+    }
+}
+
+impl From<usize> for Value {
+    fn from(count: usize) -> Self {
+        Value::Whole(count as u64)
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Whole(count) => count.fmt(f),
+            Value::Decimal(measure) => measure.fmt(f),
+        }
+    }
+}
+
+/// Whether a number only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It does, from 0 at the start.
+    Counter,
+    /// It does not.
+    Gauge,
+}
+
+/// Numbers by the value of a label.
+pub type Labelled = Vec<(&'static str, u64)>;
+
+/// Where the samples of a metric come from.
+#[derive(Clone, Copy)]
+pub enum Samples {
+    /// One for the process, if it is known.
+    One(fn(&View<'_>) -> Option<Value>),
+    /// One for each listener that has it.
+    Each(fn(&ListenerMetrics) -> Option<u64>),
+    /// For each listener that has them, one for each value of this label.
+    By(&'static str, fn(&ListenerMetrics) -> Option<Labelled>),
+}
+
+/// A line of the table.
+#[derive(Clone, Copy)]
+pub struct Metric {
+    /// Its name without `netlab_`, and without a counter's `_total`.
+    pub name: &'static str,
+    /// A label that is always the same. Lines of one name that follow one another are one metric.
+    pub label: Option<(&'static str, &'static str)>,
+    /// Its key in the status, within the object before a dot;
+    /// empty if the status says it otherwise.
+    pub key: &'static str,
+    /// Whether it only grows.
+    pub class: Class,
+    /// What it says, in a sentence.
+    pub help: &'static str,
+    /// Its numbers.
+    pub samples: Samples,
+}
+
+impl Metric {
+    /// The name as Prometheus has it.
+    pub fn full_name(&self) -> String {
+        let suffix = match self.class {
+            Class::Counter => "_total",
+            Class::Gauge => "",
+        };
+        format!("netlab_{}{suffix}", self.name)
+    }
+
+    const fn new(name: &'static str, class: Class, help: &'static str, samples: Samples) -> Self {
+        Self {
+            name,
+            label: None,
+            key: name,
+            class,
+            help,
+            samples,
+        }
+    }
+
+    const fn key(self, key: &'static str) -> Self {
+        Self { key, ..self }
+    }
+
+    const fn label(self, name: &'static str, value: &'static str) -> Self {
+        Self {
+            label: Some((name, value)),
+            ..self
+        }
+    }
+}
+
+const fn counter(name: &'static str, help: &'static str, samples: Samples) -> Metric {
+    Metric::new(name, Class::Counter, help, samples)
+}
+
+const fn gauge(name: &'static str, help: &'static str, samples: Samples) -> Metric {
+    Metric::new(name, Class::Gauge, help, samples)
+}
+
+/// Every metric, in the order in which they are shown.
+#[rustfmt::skip] // a line each
+pub static METRICS: &[Metric] = {
+    use Samples::{By, Each, One};
+    &[
+        // The process.
+        gauge("build_info", "Which program this is: always 1.", One(|_| Some(Value::Whole(1)))).label("version", VERSION).key(""),
+        gauge("start_time_seconds", "When the process began to serve, since the epoch.", One(|v| Some(Value::Decimal(v.start_time_s())))).key(""),
+        counter("cpu_seconds", "Processor time used, of user and system.", One(|v| v.process.cpu_s.map(Value::Decimal))),
+        gauge("resident_memory_bytes", "Memory that the process occupies.", One(|v| v.process.resident_bytes.map(Value::Whole))),
+        gauge("draining", "1 while the process finishes what is under way before it ends.", One(|v| Some(u64::from(v.metrics.draining).into()))).key(""),
+        counter("log_dropped", "Lines of the log dropped because nobody read standard error.", One(|v| Some(v.metrics.log_dropped.into()))),
+        // The loop.
+        counter("turns", "Turns of the loop.", One(|v| Some(v.metrics.turns.into()))),
+        counter("events", "Readiness events that the kernel told.", One(|v| Some(v.metrics.events.into()))),
+        counter("events_stale", "Events for sessions that had ended.", One(|v| Some(v.metrics.events_stale.into()))),
+        counter("pumps", "Sessions taken from the run queue.", One(|v| Some(v.metrics.pumps.into()))),
+        gauge("runnable", "Sessions that wait in the run queue.", One(|v| Some(v.metrics.gauges.runnable.into()))),
+        counter("timers_fired", "Reminders that came due.", One(|v| Some(v.metrics.timers_fired.into()))),
+        gauge("timers", "Reminders in the timer wheel.", One(|v| Some(v.metrics.gauges.timers.into()))),
+        gauge("sockets", "Sockets of sessions, listeners and the resolver.", One(|v| Some(v.metrics.gauges.sockets.into()))),
+        gauge("pages", "Buffer pages in use.", One(|v| Some(v.metrics.gauges.pages_held.into()))),
+        gauge("page_bytes", "Memory of buffer pages, in use and kept for later.", One(|v| Some(v.metrics.gauges.page_bytes_held.into()))).label("state", "held"),
+        gauge("page_bytes", "Memory of buffer pages, in use and kept for later.", One(|v| Some(v.metrics.gauges.page_bytes_kept.into()))).label("state", "kept").key("page_bytes_kept"),
+        gauge("page_bytes_max", "Memory of buffer pages in use above which send queues take little.", One(|v| Some(v.metrics.gauges.page_bytes_max.into()))),
+        // Listeners.
+        gauge("listener_up", "0 while a listener's socket failed and it has no other one.", Each(|l| Some(u64::from(!l.is_down)))).key("up"),
+        counter("listener_failures", "Times that a listener's socket failed.", Each(|l| Some(l.failures))).key("failures"),
+        gauge("sessions", "Sessions that are open.", Each(|l| Some(l.of.streams()?.active))),
+        counter("sessions_accepted", "Connections accepted.", Each(|l| Some(l.of.streams()?.accepted))).key("accepted"),
+        counter("accepts_shed", "Connections closed unserved for want of descriptors.", Each(|l| Some(l.of.streams()?.shed))),
+        counter("connections_refused", "Connections closed before a service saw them, by cause.", By("cause", barred)),
+        counter("sessions_ended", "Sessions that ended, by reason.", By("reason", ended)).key("ended"),
+        counter("timeouts", "Sessions that ended by a time-out, by what they waited for.", By("phase", timed_out)).key("timed_out"),
+        counter("received_bytes", "Bytes received from clients.", Each(|l| Some(l.bytes_in))).key("bytes_received"),
+        counter("sent_bytes", "Bytes sent to clients.", Each(|l| Some(l.bytes_out))).key("bytes_sent"),
+        counter("refusals", "Clients and requests refused by a web server, by the limit.", By("limit", refused)).key("refused"),
+        counter("access_log_lines", "Lines of the access log.", Each(|l| Some(l.of.web()?.log_lines))),
+        counter("access_log_dropped", "Lines of the access log that could not be written.", Each(|l| Some(l.of.web()?.log_lines_dropped))),
+        counter("files_stored", "Files that were uploaded whole.", Each(|l| Some(l.of.upload()?.files_stored))),
+        counter("file_stored_bytes", "Bytes of the files that were uploaded whole.", Each(|l| Some(l.of.upload()?.file_bytes_stored))).key("file_bytes_stored"),
+        counter("datagrams_received", "Datagrams received.", Each(|l| Some(l.of.datagrams()?.received))),
+        counter("datagrams_sent", "Datagrams sent in answer.", Each(|l| Some(l.of.datagrams()?.sent))),
+        counter("datagrams_dropped", "Datagrams and answers dropped, by cause.", By("cause", dropped)),
+        gauge("heartbeat_senders", "Senders of heartbeats, by what they are taken to be.", By("state", senders)).key("senders"),
+        counter("heartbeat_changes", "Changes of senders, by what they became.", By("change", changes)).key("heartbeats.changes"),
+        gauge("heartbeat_lost", "Heartbeats skipped in a sequence that did not come since.", Each(|l| Some(l.of.heartbeat()?.lost))).key("heartbeats.lost"),
+        counter("heartbeat_duplicates", "Heartbeats that came a second time.", Each(|l| Some(l.of.heartbeat()?.duplicates))).key("heartbeats.duplicates"),
+        counter("heartbeat_reordered", "Heartbeats that came after a later one.", Each(|l| Some(l.of.heartbeat()?.reordered))).key("heartbeats.reordered"),
+        counter("heartbeat_restarts", "Senders that began again, with a lower number or a far higher one.", Each(|l| Some(l.of.heartbeat()?.restarts))).key("heartbeats.restarts"),
+        // Names.
+        counter("resolver_hits", "Names answered from memory.", One(|v| Some(v.resolver.hits.into()))),
+        counter("resolver_lookups", "Names that servers were asked for.", One(|v| Some(v.resolver.lookups.into()))),
+        counter("resolver_queries", "Questions sent to name servers.", One(|v| Some(v.resolver.queries.into()))),
+        counter("resolver_timeouts", "Questions that were not answered in time.", One(|v| Some(v.resolver.timeouts.into()))),
+        counter("resolver_lies", "Answers to questions that were not asked.", One(|v| Some(v.resolver.lies.into()))),
+        counter("resolver_refused", "Lookups refused because too many were under way.", One(|v| Some(v.resolver.refused.into()))),
+        counter("resolver_evicted", "Remembered names that made room for others.", One(|v| Some(v.resolver.evicted.into()))),
+        gauge("resolver_lookups_under_way", "Names being resolved.", One(|v| Some(v.lookups.into()))),
+        gauge("resolver_cached_names", "Names whose answers are remembered.", One(|v| Some(v.cached_names.into()))),
+    ]
+};
+
+fn barred(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.streams()?.barred;
+    Some(Bar::ALL.map(Bar::name).into_iter().zip(counts).collect())
+}
+
+fn ended(listener: &ListenerMetrics) -> Option<Labelled> {
+    let streams = listener.of.streams()?;
+    Some(vec![
+        ("ok", streams.ended_ok),
+        ("refused", streams.ended_refused),
+        ("reset", streams.ended_reset),
+        ("disk", streams.ended_disk),
+        ("timed_out", streams.timed_out.iter().sum()),
+    ])
+}
+
+fn timed_out(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.streams()?.timed_out;
+    Some(
+        Phase::ALL
+            .map(Phase::name)
+            .into_iter()
+            .zip(counts)
+            .collect(),
+    )
+}
+
+fn refused(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.web()?.refused;
+    Some(
+        Limit::ALL
+            .map(Limit::name)
+            .into_iter()
+            .zip(counts)
+            .collect(),
+    )
+}
+
+fn dropped(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.datagrams()?.dropped;
+    Some(
+        Cause::ALL
+            .map(Cause::name)
+            .into_iter()
+            .zip(counts)
+            .collect(),
+    )
+}
+
+fn senders(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.heartbeat()?.senders;
+    Some(
+        State::ALL
+            .map(State::name)
+            .into_iter()
+            .zip(counts)
+            .collect(),
+    )
+}
+
+fn changes(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.heartbeat()?.changes;
+    Some(
+        Change::ALL
+            .map(Change::name)
+            .into_iter()
+            .zip(counts)
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        DatagramMetrics, HeartbeatMetrics, Of, StreamMetrics, UploadMetrics, WebMetrics,
+    };
+    use super::*;
+    use std::collections::HashSet;
+
+    /// A listener of each sort.
+    fn listeners() -> Vec<ListenerMetrics> {
+        let all = [
+            Of::Streams(StreamMetrics::default()),
+            Of::Web(WebMetrics::default()),
+            Of::Upload(UploadMetrics::default()),
+            Of::Datagrams(DatagramMetrics::default()),
+            Of::Heartbeat(HeartbeatMetrics::default()),
+        ];
+        let listener = |of| ListenerMetrics::new("name", "kind", String::new(), of);
+        all.map(listener).into()
+    }
+
+    /// The labels of a metric and their values, as the README has them.
+    fn labels(lines: &[&Metric]) -> String {
+        let quoted = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| format!("`{text}`")).collect();
+            texts.join(", ")
+        };
+        match lines[0].samples {
+            Samples::One(_) => match lines[0].label {
+                Some(("version", _)) => "`version`".to_owned(),
+                Some((label, _)) => {
+                    let values: Vec<&str> = lines.iter().filter_map(|m| Some(m.label?.1)).collect();
+                    format!("`{label}`: {}", quoted(&values))
+                }
+                None => String::new(),
+            },
+            Samples::Each(_) => "`listener`".to_owned(),
+            Samples::By(label, get) => {
+                let counts = listeners()
+                    .iter()
+                    .find_map(get)
+                    .expect("somebody counts it");
+                let values: Vec<&str> = counts.iter().map(|(value, _)| *value).collect();
+                format!("`listener`, `{label}`: {}", quoted(&values))
+            }
+        }
+    }
+
+    #[test]
+    fn the_readme_has_this_table() {
+        let mut table = String::from("| metric | labels | what it says |\n|---|---|---|\n");
+        for lines in METRICS.chunk_by(|one, other| one.name == other.name) {
+            let lines: Vec<&Metric> = lines.iter().collect();
+            let (name, labels) = (lines[0].full_name(), labels(&lines));
+            let name = name.trim_start_matches("netlab_");
+            table += &format!("| `{name}` | {labels} | {} |\n", lines[0].help);
+        }
+        let readme = include_str!("../../README.md");
+        assert!(readme.contains(&table), "the README should have\n{table}");
+    }
+
+    #[test]
+    fn names_and_keys_are_given_once() {
+        let mut names = HashSet::new();
+        let mut keys = HashSet::new();
+        for metric in METRICS {
+            assert!(names.insert((metric.name, metric.label)), "{}", metric.name);
+            // Those of the process and those of a listener stand in different objects.
+            let of_process = matches!(metric.samples, Samples::One(_));
+            let fresh = metric.key.is_empty() || keys.insert((metric.key, of_process));
+            assert!(fresh, "{}", metric.key);
+            assert!(metric.help.ends_with('.'), "{}", metric.help);
+        }
+    }
+
+    #[test]
+    fn every_listener_metric_is_some_listeners() {
+        for metric in METRICS {
+            let known = |listener: &ListenerMetrics| match metric.samples {
+                Samples::One(_) => true,
+                Samples::Each(get) => get(listener).is_some(),
+                Samples::By(_, get) => get(listener).is_some(),
+            };
+            assert!(listeners().iter().any(known), "{}", metric.name);
+        }
+    }
+}

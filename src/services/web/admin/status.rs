@@ -1,0 +1,64 @@
+//! `/status.json`: the same numbers as an object, with one for each listener.
+
+use serde_json::{Map, json};
+
+use crate::metrics::{METRICS, Samples, Value, View};
+
+/// An object of JSON.
+type Object = Map<String, serde_json::Value>;
+
+/// The whole status.
+pub(super) fn page(view: &View<'_>) -> String {
+    let mut object = Object::new();
+    object.insert("version".to_owned(), json!(view.version()));
+    object.insert("start_time".to_owned(), json!(view.start_time_s()));
+    object.insert("uptime".to_owned(), json!(view.uptime().as_secs_f64()));
+    object.insert("draining".to_owned(), json!(view.metrics.draining));
+    for metric in METRICS {
+        if let Samples::One(get) = metric.samples {
+            let value = match get(view) {
+                Some(Value::Whole(count)) => json!(count),
+                Some(Value::Decimal(measure)) => json!(measure),
+                None => json!(null),
+            };
+            put(&mut object, metric.key, value);
+        }
+    }
+    let mut listeners = Vec::new();
+    for listener in view.listeners() {
+        let mut object = Object::new();
+        object.insert("name".to_owned(), json!(listener.name));
+        object.insert("kind".to_owned(), json!(listener.kind));
+        object.insert("address".to_owned(), json!(listener.address));
+        for metric in METRICS {
+            let value = match metric.samples {
+                Samples::One(_) => None,
+                Samples::Each(get) => get(listener).map(|count| json!(count)),
+                Samples::By(_, get) => get(listener).map(|counts| {
+                    let named = |(name, count): (&str, u64)| (name.to_owned(), json!(count));
+                    counts.into_iter().map(named).collect::<Object>().into()
+                }),
+            };
+            if let Some(value) = value {
+                put(&mut object, metric.key, value);
+            }
+        }
+        listeners.push(object);
+    }
+    object.insert("listeners".to_owned(), json!(listeners));
+    format!("{}\n", serde_json::Value::from(object))
+}
+
+/// Enters a value under a key: within an inner object before a dot, nowhere if it is empty.
+fn put(object: &mut Object, key: &str, value: serde_json::Value) {
+    match key.split_once('.') {
+        _ if key.is_empty() => {}
+        None => {
+            object.insert(key.to_owned(), value);
+        }
+        Some((inner, key)) => {
+            let inner = object.entry(inner).or_insert_with(|| json!({}));
+            inner[key] = value;
+        }
+    }
+}
