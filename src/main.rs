@@ -15,7 +15,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -218,6 +218,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Client(client) => return Ok(client.run()),
         Command::Check(inner) => {
             let config = inner.or(outer).or_environment()?.load()?;
+            for problem in &config.remarks.0 {
+                let _ = writeln!(io::stderr(), "{problem}");
+            }
             let count = config.listeners.len();
             let ending = if count == 1 { "" } else { "s" };
             print(format!("ok: {count} listener{ending}\n").as_bytes())?;
@@ -289,7 +292,7 @@ fn serve_command(args: ServeArgs) -> Result<(), Failure> {
     let defaults = config.clone();
     // Without a file there is nothing to read again, and the random secret stays.
     let load = || match &args.config {
-        Some(_) => args.load(),
+        Some(_) => args.load_with(Config::load_again),
         None => Ok(defaults.clone()),
     };
     serve(config, load).map_err(|error| Failure::Unavailable(error.to_string()))
@@ -400,11 +403,19 @@ impl ServeArgs {
 
     /// The configuration that they ask for.
     fn load(&self) -> Result<Config, Failure> {
+        self.load_with(Config::load)
+    }
+
+    /// The same, by one of the ways to load it.
+    fn load_with(
+        &self,
+        load: fn(Option<&Path>, &Overrides) -> Result<Config, Problems>,
+    ) -> Result<Config, Failure> {
         let overrides = Overrides {
             bind: self.bind,
             root: self.root.clone(),
         };
-        Config::load(self.config.as_deref(), &overrides).map_err(Failure::Config)
+        load(self.config.as_deref(), &overrides).map_err(Failure::Config)
     }
 }
 

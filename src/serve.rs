@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{
-    self, AccessConfig, Config, Kind, ListenerConfig, Nameservers, ResolverConfig, TlsFiles,
+    self, AccessConfig, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig, Weight,
 };
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::gate::{Access, GateOptions};
-use crate::reactor::{DatagramOptions, ListenerOptions, Reactor, Turn};
+use crate::http::plain;
+use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions, Turn};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
@@ -74,6 +75,7 @@ pub fn serve<E: fmt::Display>(
         Err(error) => log::warn!("the limit of descriptors stays as it is: {error}"),
     }
     let sys = Unix::new(true).map_err(ServeError::System)?;
+    tell(&config.remarks);
     let (mut reactor, bound) = open(sys, &config)?;
     announce(&config, &bound).map_err(ServeError::System)?;
     let mut in_force = InForce { config, bound };
@@ -159,10 +161,13 @@ pub struct InForce {
     pub bound: Vec<Bind>,
 }
 
-fn tls_files(listener: &ListenerConfig) -> Option<&TlsFiles> {
-    match &listener.kind {
-        Kind::Http(http) => http.tls.as_ref(),
-        _ => None,
+/// Logs what is wrong with a configuration that is used all the same.
+fn tell(remarks: &Problems) {
+    for problem in &remarks.0 {
+        match problem.weight {
+            Weight::Warning => log::warn!("{problem}"),
+            Weight::BadFile | Weight::Wrong => log::error!("{problem}"),
+        }
     }
 }
 
@@ -179,6 +184,21 @@ fn open_address<S: Sys>(
         Some(beside) if listener.kind.stream().is_some() => reactor.listen_beside(beside, at),
         _ => serve_listener(reactor, listener, How::Open(at), all),
     }
+}
+
+/// TLS of a listener, if it is to speak it.
+fn tls_options(listener: &ListenerConfig) -> io::Result<Option<TlsOptions>> {
+    let Some(tls) = listener.kind.tls() else {
+        return Ok(None);
+    };
+    let certificates = tls.by_name().map_err(io::Error::other)?;
+    let (protocols, plain): (&[&[u8]], _) = match listener.kind.is_http() {
+        true => (&[b"http/1.1"], Some(plain::answer as PlainAnswer)),
+        false => (&[], None),
+    };
+    let config = certificates.server(protocols).map_err(io::Error::other)?;
+    let config = Arc::new(config);
+    Ok(Some(TlsOptions { config, plain }))
 }
 
 /// What a listener's service is given.
@@ -271,15 +291,13 @@ fn stream<S: Sys, T: Service + 'static>(
     how: How<'_>,
     service: T,
 ) -> io::Result<Bind> {
-    let tls = tls_files(listener).map(TlsFiles::load).transpose();
-    let tls = tls.map_err(io::Error::other)?.map(Arc::new);
     let options = ListenerOptions {
         name: listener.name.clone(),
         kind: listener.kind.name(),
         connections_max: listener.kind.connections_max().unwrap_or(usize::MAX),
         serves_while_draining: matches!(listener.kind, Kind::Admin(_)),
         gate: gate(&listener.kind),
-        tls,
+        tls: tls_options(listener)?,
     };
     match how {
         How::Open(at) => reactor.listen(at, options, service),
@@ -298,7 +316,8 @@ fn gate(kind: &Kind) -> GateOptions {
     let per_address = keys.connections_per_address_max;
     GateOptions {
         access: access(&keys.access),
-        connections_per_address_max: per_address.filter(|_| !kind.answers_those_beyond()),
+        // Web servers answer those beyond.
+        connections_per_address_max: per_address.filter(|_| !kind.is_http()),
         accept_rate_max: keys.accept_rate_max,
         accept_burst_max: keys.accept_burst_max,
     }

@@ -45,7 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "serve.rs",
         &[
-            "config", "dns", "gate", "reactor", "service", "services", "sys",
+            "config", "dns", "gate", "http", "reactor", "service", "services", "sys",
         ],
     ),
     ("serve", &["config", "reactor", "sys"]),

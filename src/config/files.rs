@@ -422,4 +422,18 @@ impl<'t> Section<'t> {
         }
         entries
     }
+
+    /// The same, where a single entry may also be written as a table of its own.
+    pub(super) fn table_or_tables<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&mut Section<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        if !self.has_table(key) {
+            return self.tables(key, read);
+        }
+        let mut one = None;
+        self.table(key, |section| one = read(section));
+        one.into_iter().collect()
+    }
 }

@@ -32,7 +32,7 @@ use toml::de::{DeTable, DeValue};
 pub use files::*;
 pub use kinds::*;
 pub use limits::*;
-pub use problem::{Place, Problem, Problems};
+pub use problem::{Place, Problem, Problems, Weight};
 pub use tls::*;
 pub use value::*;
 
@@ -50,6 +50,9 @@ pub struct Config {
     pub limits: Limits,
     /// Each `[[listener]]`, in their order; never empty.
     pub listeners: Vec<ListenerConfig>,
+    /// What is wrong without making it wrong as a whole: warnings, and after [`Config::load_again`]
+    /// files that cannot be used.
+    pub remarks: Problems,
 }
 
 /// One `[[listener]]`.
@@ -85,6 +88,15 @@ impl ListenerConfig {
         };
         *self == moved
     }
+
+    /// What could not be read for it stays what it was in `before`, the same listener of the
+    /// configuration in force. Whether there was such a thing.
+    pub fn keep(&mut self, before: &ListenerConfig) -> bool {
+        let tls = self.kind.stream_mut().and_then(|keys| keys.tls.as_mut());
+        let before = before.kind.tls();
+        tls.zip(before)
+            .is_some_and(|(tls, before)| tls.keep(before))
+    }
 }
 
 /// Each address of each listener, in their order.
@@ -111,8 +123,19 @@ impl Config {
     /// Reads a configuration file, or takes the defaults where there is none.
     ///
     /// # Errors
-    /// Everything that is wrong with the file, among it that it cannot be read.
+    /// Everything that is wrong with the file and those that it names, among it that it cannot be
+    /// read.
     pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Config, Problems> {
+        Config::load_again(file, overrides)?.without_bad_files()
+    }
+
+    /// The same for a process that serves already: it need not be told to give up what it has
+    /// because a file that others write, such as a certificate, is not there or not whole. What is
+    /// wrong with those stands in [`Config::remarks`].
+    ///
+    /// # Errors
+    /// Everything else that is wrong with the file.
+    pub fn load_again(file: Option<&Path>, overrides: &Overrides) -> Result<Config, Problems> {
         let Some(file) = file else {
             return Config::without_a_file(overrides);
         };
@@ -128,9 +151,10 @@ impl Config {
             let what = "a byte that is not UTF-8; expected a file of TOML text".to_owned();
             // Everything before the first bad byte is text, so its place can be counted.
             let text = String::from_utf8_lossy(&bytes[..at]);
-            Problems::located(file, &text, vec![Finding { span: at..at, what }])
+            let (weight, span) = (Weight::Wrong, at..at);
+            Problems::located(file, &text, vec![Finding { weight, span, what }])
         })?;
-        Config::parse(text, file, overrides)
+        Config::read(text, file, overrides)
     }
 
     /// Every kind of listener at its default.
@@ -150,6 +174,7 @@ impl Config {
             resolver: ResolverConfig::default(),
             limits: Limits::default(),
             listeners,
+            remarks: Problems::default(),
         }
     }
 
@@ -157,11 +182,24 @@ impl Config {
     /// paths lead.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Everything that is wrong with it and the files that it names.
     pub fn parse(text: &str, file: &Path, overrides: &Overrides) -> Result<Config, Problems> {
+        Config::read(text, file, overrides)?.without_bad_files()
+    }
+
+    /// Itself, if all files that it names can be used.
+    fn without_bad_files(self) -> Result<Config, Problems> {
+        match self.remarks.any(Weight::BadFile) {
+            true => Err(self.remarks),
+            false => Ok(self),
+        }
+    }
+
+    fn read(text: &str, file: &Path, overrides: &Overrides) -> Result<Config, Problems> {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             let finding = |error: &toml::de::Error| Finding {
+                weight: Weight::Wrong,
                 span: error.span().unwrap_or(0..0),
                 what: format!("{}; expected TOML", error.message().replace('\n', ", ")),
             };
@@ -182,9 +220,10 @@ impl Config {
             let kind = KINDS.iter().find(|row| listener_keys(row).contains(&key))?;
             Some(format!("a [[listener]] of kind {:?}", kind.name))
         });
-        match section.findings {
-            findings if findings.is_empty() => Ok(config),
-            findings => Err(Problems::located(file, text, findings)),
+        config.remarks = Problems::located(file, text, section.findings);
+        match config.remarks.any(Weight::Wrong) {
+            true => Err(config.remarks),
+            false => Ok(config),
         }
     }
 }

@@ -4,9 +4,23 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// How much a problem weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// The configuration cannot be used.
+    Wrong,
+    /// A file that it names cannot be used. Nothing can be served for the first time with it; what
+    /// is served already goes on with what the file held before.
+    BadFile,
+    /// It can be used, but is hardly meant so.
+    Warning,
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// How much it weighs.
+    pub weight: Weight,
     /// The file that it stands in.
     pub file: PathBuf,
     /// Where in the file; `None` where it is about the file as a whole.
@@ -51,18 +65,23 @@ impl fmt::Display for Problem {
         if let Some(Place { line, column }) = self.place {
             write!(out, "{line}:{column}:")?;
         }
-        write!(out, " {}", self.what)
+        let word = match self.weight {
+            Weight::Warning => " warning:",
+            Weight::Wrong | Weight::BadFile => "",
+        };
+        write!(out, "{word} {}", self.what)
     }
 }
 
-/// Everything that is wrong with a configuration, in the order of the file; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Everything that is wrong with a configuration, in the order of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
     /// A single problem with the file as a whole.
     pub(super) fn whole(file: &Path, what: String) -> Problems {
         Problems(vec![Problem {
+            weight: Weight::Wrong,
             file: file.to_owned(),
             place: None,
             what,
@@ -72,6 +91,7 @@ impl Problems {
     /// Gives each finding its place in `text`, and sorts them by it.
     pub(super) fn located(file: &Path, text: &str, findings: Vec<Finding>) -> Problems {
         let locate = |finding: Finding| Problem {
+            weight: finding.weight,
             file: file.to_owned(),
             place: Some(Place::of(text, finding.span.start)),
             what: finding.what,
@@ -79,6 +99,11 @@ impl Problems {
         let mut problems: Vec<Problem> = findings.into_iter().map(locate).collect();
         problems.sort_by_key(|problem| problem.place);
         Problems(problems)
+    }
+
+    /// Whether one of them weighs so much.
+    pub(super) fn any(&self, weight: Weight) -> bool {
+        self.0.iter().any(|problem| problem.weight == weight)
     }
 }
 
@@ -98,6 +123,8 @@ impl std::error::Error for Problems {}
 /// A problem as the reader finds it: at a range of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
+    /// How much it weighs.
+    pub(super) weight: Weight,
     /// The bytes of the offending key or value.
     pub(super) span: Range<usize>,
     /// What was wrong, a semicolon, and what was expected.
@@ -159,12 +186,20 @@ mod tests {
 
     #[test]
     fn a_problem_prints_as_file_line_column() {
-        let finding = Finding {
+        let finding = |weight| Finding {
+            weight,
             span: 2..3,
             what: "bad; expected good".to_owned(),
         };
-        let problems = Problems::located(Path::new("x.toml"), "a\nb\n", vec![finding]);
-        assert_eq!(problems.to_string(), "x.toml:2:1: bad; expected good");
+        let printed = |weight| {
+            let findings = vec![finding(weight)];
+            Problems::located(Path::new("x.toml"), "a\nb\n", findings).to_string()
+        };
+        assert_eq!(printed(Weight::Wrong), "x.toml:2:1: bad; expected good");
+        assert_eq!(
+            printed(Weight::Warning),
+            "x.toml:2:1: warning: bad; expected good"
+        );
         let whole = Problems::whole(Path::new("x.toml"), "is a folder".to_owned());
         assert_eq!(whole.to_string(), "x.toml: is a folder");
     }

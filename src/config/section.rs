@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Finding, nearest};
+use super::problem::{Finding, Weight, nearest};
 use super::value::{DURATION_MAX, Fraction, parse_duration, parse_size};
 
 /// Where relative paths and default folders lead.
@@ -83,6 +83,12 @@ impl<'t> Section<'t> {
         self.table.contains_key(key)
     }
 
+    /// Whether the value of this key is a table.
+    pub(super) fn has_table(&self, key: &str) -> bool {
+        let value = self.table.get(key).map(Spanned::get_ref);
+        matches!(value, Some(DeValue::Table(_)))
+    }
+
     /// The text of a key that another reader reads.
     pub(super) fn text(&self, key: &str) -> Option<&'t str> {
         self.table.get(key)?.get_ref().as_str()
@@ -90,7 +96,12 @@ impl<'t> Section<'t> {
 
     /// Notes a problem.
     pub(super) fn problem(&mut self, span: Range<usize>, what: String) {
-        self.findings.push(Finding { span, what });
+        self.note(Weight::Wrong, span, what);
+    }
+
+    /// Notes a problem of this weight.
+    pub(super) fn note(&mut self, weight: Weight, span: Range<usize>, what: String) {
+        self.findings.push(Finding { weight, span, what });
     }
 
     /// The value of a key as `parse` understands it; `expected` is what a wrong one is told.

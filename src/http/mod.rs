@@ -8,9 +8,10 @@
 //! 2. The outcome depends on the bytes alone, not on how the network split them.
 //! 3. No input panics, and none allocates on the path of an ordinary request.
 //!
-//! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`], [`range`], [`negotiate`] and
-//! [`mime`] decide what a request asks for, [`basic`] and [`same_site`] who asks; [`glob`] matches paths; [`date`] prints and
-//! reads time stamps.
+//! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`],
+//! [`range`], [`negotiate`] and [`mime`] decide what a request asks for, [`basic`] and
+//! [`same_site`] who asks; [`plain`] answers requests where TLS was expected; [`glob`] matches
+//! paths; [`date`] prints and reads time stamps.
 //!
 //! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies, content codings themselves.
 
@@ -24,6 +25,7 @@ pub mod mime;
 pub mod negotiate;
 pub mod path;
 pub mod persistence;
+pub mod plain;
 pub mod range;
 pub mod same_site;
 pub mod select;

@@ -74,6 +74,14 @@ impl<S: Sys> Half<S> {
         !self.link.tx.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_output())
     }
 
+    /// The answer to a client that speaks in plain text where TLS was expected. It goes out in
+    /// plain text, too.
+    pub(super) fn take_plain_answer(&mut self) -> Option<Vec<u8>> {
+        let answer = self.tls.as_mut()?.take_plain_answer()?;
+        self.tls = None;
+        Some(answer)
+    }
+
     /// Reads until the socket would block, the page is full or the budget is spent. Whether anything new came.
     pub(super) fn fill(
         &mut self,

@@ -20,11 +20,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
+use rustls::server::ResolvesServerCert;
 use slab::Slab;
 
 use super::ear::Ear;
 use super::session::Context;
-use super::tls::Tls;
+use super::tls::{Tls, TlsOptions};
 use super::token::{self, Token};
 use super::untold::Untold;
 use crate::gate::{Admitted, Gate, GateOptions, Seats};
@@ -58,8 +59,8 @@ pub struct ListenerOptions {
     pub serves_while_draining: bool,
     /// What it asks of its peers.
     pub gate: GateOptions,
-    /// The certificates of a listener that speaks TLS.
-    pub tls: Option<Arc<ServerConfig>>,
+    /// For a listener that speaks TLS.
+    pub tls: Option<TlsOptions>,
 }
 
 /// All listeners.
@@ -228,13 +229,18 @@ impl<S: Sys> Listeners<S> {
         std::mem::replace(&mut listener.host, host(socket.metrics))
     }
 
-    /// Other certificates for the next connections of the listener at `bound`.
+    /// Other certificates for the next connections, if TLS is spoken there. Sessions of before can
+    /// be resumed.
     ///
     /// # Panics
     /// If nothing listens at `bound`.
-    pub(super) fn set_tls(&mut self, bound: &Bind, tls: Arc<ServerConfig>) {
+    pub(super) fn set_certificates(&mut self, bound: &Bind, which: Arc<dyn ResolvesServerCert>) {
         let listener = self.sockets[self.find(bound)].listener;
-        self.all[listener].options.tls = Some(tls);
+        if let Some(tls) = &mut self.all[listener].options.tls {
+            let mut config = ServerConfig::clone(&tls.config);
+            config.cert_resolver = which;
+            tls.config = Arc::new(config);
+        }
     }
 
     /// Stops listening at one address.

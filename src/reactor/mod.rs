@@ -41,7 +41,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
+use rustls::server::ResolvesServerCert;
 use slab::Slab;
 
 use crate::buffer::Pool;
@@ -61,6 +61,7 @@ use names::Names;
 use session::{Context, Outcome, Provenance, Session, SessionLimits};
 use sessions::{Sessions, Why};
 use timer::{Tick, Timers};
+pub use tls::{PlainAnswer, TlsOptions};
 use token::Token;
 
 /// Whether the loop goes on.
@@ -193,12 +194,12 @@ impl<S: Sys> Reactor<S> {
         self.retire(before);
     }
 
-    /// Other certificates for the next connections of the listener at `bound`.
+    /// Other certificates for the next connections of the listener at `bound`, if it speaks TLS.
     ///
     /// # Panics
     /// If nothing listens there.
-    pub fn set_tls(&mut self, bound: &Bind, tls: Arc<ServerConfig>) {
-        self.listeners.set_tls(bound, tls);
+    pub fn set_certificates(&mut self, bound: &Bind, which: Arc<dyn ResolvesServerCert>) {
+        self.listeners.set_certificates(bound, which);
     }
 
     /// Stops listening at `bound`. Sessions go on to their end, and so do the other addresses of the listener.

@@ -319,6 +319,16 @@ impl<S: Sys> Session<S> {
             self.drop_late_input(cx);
             return Ok(false);
         }
+        if let Some(answer) = self.down.take_plain_answer() {
+            self.down.link.tx.put(&answer, &mut cx.pool);
+            let asked = Asked {
+                close: true,
+                ending: Ending::Refused,
+                ..Asked::default()
+            };
+            self.begin_closing(&asked, cx);
+            return Ok(false);
+        }
         // What is answered before the end of a handshake cannot be sent, and the end of the stream would overtake it.
         let is_early = self.is_handshaking() && !self.down.link.eof && !cx.draining;
         if is_early && cx.now < host.deadline(self.provenance.conn) {

@@ -8,10 +8,21 @@
 //! records of 16 KiB and in one system call. RFC 8446; the end of the stream is a `close_notify` (section 6.1), and a
 //! connection that ends without one ends here as well: HTTP knows by its own framing whether a message was cut.
 //!
-//! Not here: reading certificates ([`crate::config`]), client certificates, and TLS towards origins.
+//! The first bytes may be those of a client that speaks the protocol in plain text. Where the
+//! listener knows an answer to that, they are held back until they are told apart:
+//!
+//! ```text
+//! Unknown ──no such request──▶ Records      (rustls answers what is no TLS with an alert)
+//!    └─────a request, its answer──▶ Plain   (the session sends it, without TLS, and ends)
+//! ```
+//!
+//! Not here: certificates and which of them a client gets (who makes the `ServerConfig`), client
+//! certificates, and TLS towards origins.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::SystemTime;
 
 use rustls::{Connection, ServerConfig, ServerConnection};
 
@@ -24,9 +35,36 @@ use crate::sys::Sys;
 /// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// Bytes that are read at first, and the room that rustls has for them.
+const FIRST_BYTES: usize = 4096;
+
+/// TLS of a listener.
+#[derive(Clone, Debug)]
+pub struct TlsOptions {
+    /// The certificates and what else a handshake needs.
+    pub config: Arc<ServerConfig>,
+    /// For clients that speak the protocol without TLS, if they are to be told so.
+    pub plain: Option<PlainAnswer>,
+}
+
+/// The answer to what was received so far in place of a TLS handshake, and whether that is all;
+/// `None` if it is nothing that can be answered, `Pending` while more bytes would tell.
+pub type PlainAnswer = fn(&[u8], bool, SystemTime) -> Poll<Option<Vec<u8>>>;
+
+/// What the first bytes said.
+enum First {
+    /// Nothing yet; and those that came.
+    Unknown(PlainAnswer, Vec<u8>),
+    /// They are for rustls.
+    Records,
+    /// They are a request in plain text: its answer.
+    Plain(Vec<u8>),
+}
+
 /// The TLS of one connection, in either role.
 pub(super) struct Tls {
     connection: Connection,
+    first: First,
     /// Plain bytes wait in rustls for room in the receive buffer.
     plain_waits: bool,
     /// The `close_notify` was queued.
@@ -36,17 +74,26 @@ pub(super) struct Tls {
 impl Tls {
     /// The TLS of a new connection. It fails for a configuration that is wrong in itself; such a connection cannot be served,
     /// least of all in plain text.
-    pub(super) fn accept(config: &Arc<ServerConfig>) -> Result<Box<Self>, rustls::Error> {
-        let connection = ServerConnection::new(Arc::clone(config))?;
-        Ok(Box::new(Self::new(connection.into())))
-    }
-
-    fn new(mut connection: Connection) -> Self {
+    pub(super) fn accept(options: &TlsOptions) -> Result<Box<Self>, rustls::Error> {
+        let mut connection = ServerConnection::new(Arc::clone(&options.config))?;
         connection.set_buffer_limit(Some(PIECE_BYTES));
-        Self {
-            connection,
+        Ok(Box::new(Self {
+            connection: connection.into(),
+            first: match options.plain {
+                Some(answer) => First::Unknown(answer, Vec::new()),
+                None => First::Records,
+            },
             plain_waits: false,
             ended: false,
+        }))
+    }
+
+    /// The answer to a client that speaks in plain text; after that there is nothing left to do
+    /// here.
+    pub(super) fn take_plain_answer(&mut self) -> Option<Vec<u8>> {
+        match &mut self.first {
+            First::Plain(answer) => Some(std::mem::take(answer)),
+            First::Unknown(..) | First::Records => None,
         }
     }
 
@@ -70,8 +117,11 @@ impl Tls {
         self.ended && !self.has_output()
     }
 
-    /// Takes records from the socket.
+    /// Takes records from the socket, or the first bytes, whatever they are.
     pub(super) fn receive<S: Sys>(&mut self, stream: &S::Stream, sys: &mut S) -> io::Result<Moved> {
+        if matches!(self.first, First::Unknown(..)) {
+            return self.receive_first(stream, sys);
+        }
         let mut kernel = Kernel::new(stream, sys);
         let count = self.connection.read_tls(&mut kernel)?;
         Ok(Moved {
@@ -80,8 +130,31 @@ impl Tls {
         })
     }
 
+    fn receive_first<S: Sys>(&mut self, stream: &S::Stream, sys: &mut S) -> io::Result<Moved> {
+        let mut bytes = [0; FIRST_BYTES];
+        let count = sys.recv(stream, &mut bytes)?;
+        if let First::Unknown(answer, received) = &mut self.first {
+            received.extend_from_slice(&bytes[..count]);
+            match answer(received, count == 0, sys.wall()) {
+                Poll::Pending => {}
+                Poll::Ready(Some(answer)) => self.first = First::Plain(answer),
+                Poll::Ready(None) => {
+                    let mut rest = &received[..];
+                    while !rest.is_empty() {
+                        self.connection.read_tls(&mut rest)?;
+                    }
+                    self.first = First::Records;
+                }
+            }
+        }
+        Ok(Moved {
+            count,
+            is_full: count == FIRST_BYTES,
+        })
+    }
+
     /// Makes plain bytes of the records that came, and moves them to `link`. Whether there were any, or the end, or the
-    /// protocol may begin because the handshake is done.
+    /// protocol may begin because the handshake is done, or there is an answer in plain text.
     pub(super) fn open_records<S: Sys>(
         &mut self,
         link: &mut Link,
@@ -89,6 +162,9 @@ impl Tls {
         sys: &mut S,
         pool: &mut Pool,
     ) -> Result<bool, io::ErrorKind> {
+        if matches!(self.first, First::Plain(_)) {
+            return Ok(true);
+        }
         let was_handshaking = self.is_handshaking();
         if let Err(error) = self.connection.process_new_packets() {
             // The peer is told by an alert, as far as the socket takes it at once.
@@ -245,11 +321,14 @@ mod tests {
         let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
         let config = ServerConfig::builder().with_no_client_auth();
         let config = config.with_single_cert(vec![own.cert.into()], key);
-        let mut config = Arc::new(config.expect("a certificate"));
-        assert!(Tls::accept(&config).is_ok());
-        Arc::get_mut(&mut config)
+        let mut options = TlsOptions {
+            config: Arc::new(config.expect("a certificate")),
+            plain: None,
+        };
+        assert!(Tls::accept(&options).is_ok());
+        Arc::get_mut(&mut options.config)
             .expect("nobody else's")
             .max_fragment_size = Some(1); // less than a record's head
-        assert!(Tls::accept(&config).is_err());
+        assert!(Tls::accept(&options).is_err());
     }
 }

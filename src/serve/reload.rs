@@ -9,9 +9,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::{
-    How, InForce, address, open_address, refused, resolver_settings, serve_listener, tls_files,
+    How, InForce, address, open_address, refused, resolver_settings, serve_listener, tell,
 };
-use crate::config::{self, Config, Kind, ListenerConfig, TlsFiles};
+use crate::config::{self, Config, Kind, ListenerConfig, TlsConfig};
 use crate::reactor::Reactor;
 use crate::sys::{Bind, Sys};
 
@@ -26,6 +26,7 @@ struct Served {
 
 /// Goes over from one configuration to another; what is now in force.
 pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) -> InForce {
+    tell(&next.remarks);
     reactor.set_limits(next.limits);
     match resolver_settings(&next.resolver) {
         Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
@@ -148,16 +149,19 @@ impl Served {
     /// to lose.
     fn become_like<S: Sys>(
         mut self,
-        listener: ListenerConfig,
+        mut listener: ListenerConfig,
         gone: &[Bound],
         shown_changed: bool,
         reactor: &mut Reactor<S>,
         all: &[ListenerConfig],
     ) -> Self {
+        if listener.keep(&self.listener) {
+            log::warn!("{}: an old certificate stays in use", listener.name);
+        }
         // Invariant: it is kept for an address that stays.
         let (bind, bound) = &self.at[0];
         if self.listener.serves_as(&listener) && !shown_changed {
-            read_certificates(reactor, &listener, bound);
+            renew_certificates(reactor, &listener, bound);
         } else if let Err(error) = self.replace(&listener, reactor, all) {
             log::error!("{}", refused(&listener, bind, error));
             self.open_at(gone, reactor, all);
@@ -238,19 +242,16 @@ fn close<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig, addresses:
     }
 }
 
-/// Reads the certificates of a listener again, which may be others under the same names. Connections that are open keep
-/// theirs, and so does the listener if the files cannot be used.
-fn read_certificates<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig, bound: &Bind) {
-    let name = &listener.name;
-    match tls_files(listener).map(TlsFiles::load) {
+/// Lets a listener that is configured as before use what its certificate files hold now.
+/// Connections that are open keep what they began with.
+fn renew_certificates<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig, bound: &Bind) {
+    match listener.kind.tls().map(TlsConfig::by_name) {
         None => {}
-        Some(Ok(tls)) => {
-            reactor.set_tls(bound, Arc::new(tls));
-            log::info!("{name} at {bound}: certificate read again");
+        Some(Ok(certificates)) => {
+            reactor.set_certificates(bound, Arc::new(certificates));
+            log::info!("{} at {bound}: certificates read again", listener.name);
         }
-        Some(Err(error)) => {
-            log::error!("{name} at {bound}: the old certificate stays: {error}");
-        }
+        Some(Err(error)) => log::error!("{} at {bound}: {error}", listener.name),
     }
 }
 

@@ -67,6 +67,8 @@ pub(crate) struct Seen {
     pub(crate) active: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+    /// Sessions that were told that they were refused.
+    pub(crate) refused: u64,
     /// Sessions that a time-out ended, by phase.
     pub(crate) timed_out: [u64; Phase::ALL.len()],
     pub(crate) gauges: Gauges,
@@ -176,6 +178,7 @@ fn turn_until_stopped(
             active: streams().map(|s| s.active).sum(),
             bytes_in: listeners().map(|l| l.bytes_in).sum(),
             bytes_out: listeners().map(|l| l.bytes_out).sum(),
+            refused: streams().map(|s| s.ended_refused).sum(),
             timed_out: Phase::ALL.map(|phase| {
                 let count = |s: &StreamMetrics| s.timed_out[phase as usize];
                 streams().map(count).sum()

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use netlab_reactor::config::{
-    Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, ResolverConfig,
+    Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig,
 };
 use netlab_reactor::limits::Limits;
 use netlab_reactor::reactor::{Reactor, Turn};
@@ -240,6 +240,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         },
         limits,
         listeners: listeners.concat(),
+        remarks: Problems::default(),
     };
     setting.listeners.clone_from(&config.listeners);
     *sim.volume() = std::mem::take(setting.volume);

@@ -16,6 +16,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 
 use super::section::{Section, string};
+use super::tls::TlsConfig;
 use super::value::Bind;
 use crate::http::target::{Authority, Host};
 
@@ -101,6 +102,29 @@ impl Kind {
         }
     }
 
+    /// The same, to be changed.
+    pub fn stream_mut(&mut self) -> Option<&mut StreamConfig> {
+        match self {
+            Kind::TcpEcho(config) => Some(&mut config.stream),
+            Kind::Hello(config) => Some(&mut config.stream),
+            Kind::Http(config) => Some(&mut config.stream),
+            Kind::Proxy(config) => Some(&mut config.http.stream),
+            Kind::Upload(config) => Some(&mut config.stream),
+            Kind::Admin(config) => Some(&mut config.http.stream),
+            Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_) => None,
+        }
+    }
+
+    /// What TLS needs, where it is spoken.
+    pub fn tls(&self) -> Option<&TlsConfig> {
+        self.stream()?.tls.as_ref()
+    }
+
+    /// Whether it is spoken in HTTP.
+    pub fn is_http(&self) -> bool {
+        matches!(self, Kind::Http(_) | Kind::Proxy(_) | Kind::Admin(_))
+    }
+
     /// The keys of a kind over datagrams.
     pub fn datagram(&self) -> Option<&DatagramConfig> {
         match self.parts().1 {
@@ -127,16 +151,10 @@ impl Kind {
     /// some more than it serves, to be able to refuse them with an answer.
     pub fn connections_max(&self) -> Option<usize> {
         let served = self.stream()?.connections_max;
-        Some(match self.answers_those_beyond() {
+        Some(match self.is_http() {
             true => served.saturating_add(REFUSALS_MAX),
             false => served,
         })
-    }
-
-    /// Whether clients beyond `max_connections` and `max_connections_per_address` are its own to
-    /// refuse, with an answer.
-    pub fn answers_those_beyond(&self) -> bool {
-        matches!(self, Kind::Http(_) | Kind::Proxy(_) | Kind::Admin(_))
     }
 
     /// The lowest source port whose datagrams are answered; `None` for the kinds that answer no
@@ -236,6 +254,8 @@ pub struct StreamConfig {
     /// Connections that one which was silent may make at a stroke before that rate holds. Key
     /// `max_accept_burst`, default those of one second.
     pub accept_burst_max: Option<NonZeroU32>,
+    /// The certificates, where TLS is spoken. Key `tls`, default none.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Default for StreamConfig {
@@ -246,6 +266,7 @@ impl Default for StreamConfig {
             connections_per_address_max: None,
             accept_rate_max: None,
             accept_burst_max: None,
+            tls: None,
         }
     }
 }
@@ -265,6 +286,7 @@ impl StreamConfig {
             let what = "`max_accept_burst` without a rate; expected `max_accept_rate` beside it";
             section.problem(section.span("max_accept_burst"), what.to_owned());
         }
+        self.tls = TlsConfig::read(section);
     }
 }
 

@@ -10,7 +10,6 @@ use super::{HEAD_BYTES_MAX, Kind, Row, StreamConfig, Transport};
 use crate::buffer::LARGE_PAGE_BYTES;
 use crate::config::files::{AuthConfig, FilesConfig, SiteConfig};
 use crate::config::section::{Section, path, string};
-use crate::config::tls::TlsFiles;
 
 /// The bounds of `max_head_bytes`: a head that fills a page is moved to a large one.
 const HEAD_BYTES: RangeInclusive<usize> = 256..=LARGE_PAGE_BYTES;
@@ -92,8 +91,6 @@ pub struct HttpConfig {
     /// Bytes of answers that are kept in memory, for each root. Key `max_memory_bytes`, default 64
     /// MiB.
     pub memory_bytes_max: usize,
-    /// What TLS needs, for `https`. Key `tls`, default none.
-    pub tls: Option<TlsFiles>,
     /// What every kind over streams has; connections beyond `max_connections` are answered 503,
     /// those beyond `max_connections_per_address` 429.
     pub stream: StreamConfig,
@@ -120,7 +117,6 @@ impl Default for HttpConfig {
             requests_per_connection_max: None,
             open_files_max: 1024,
             memory_bytes_max: 64 * 1024 * 1024,
-            tls: None,
             stream: StreamConfig::default(),
         }
     }
@@ -187,10 +183,6 @@ impl HttpConfig {
             0..=1 << 40,
             &mut config.memory_bytes_max,
         );
-        match section.has("tls") {
-            true => config.tls = TlsFiles::read(section),
-            false => section.known.push("tls"),
-        }
         config.stream.read(section);
     }
 }

@@ -693,7 +693,7 @@ fn objection(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
     // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section 7.4).
     if let Target::Absolute { scheme, .. } = head.target
         && !scheme.eq_ignore_ascii_case("http")
-        && !(scheme.eq_ignore_ascii_case("https") && config.tls.is_some())
+        && !(scheme.eq_ignore_ascii_case("https") && config.stream.tls.is_some())
     {
         let text = "this listener has no resources of this scheme";
         return Some(Refusal::new(Status::MISDIRECTED_REQUEST, text));

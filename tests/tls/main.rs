@@ -1,32 +1,44 @@
-//! TLS on an http listener, over the real kernel, with rustls as the client.
+//! TLS over the real kernel, with rustls as the client and, in `peers`, with others.
 
+#[path = "../common/mod.rs"]
 mod common;
 
+mod certificates;
+mod peers;
+mod plain;
+
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{InThread, Program, Seen, connect};
+use common::{InThread, Seen, connect};
 use netlab_reactor::ending::Phase;
-use rustix::process::Signal;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// A certificate for `localhost`, written where the configuration expects it.
 fn certificate(dir: &Path) -> CertificateDer<'static> {
-    let made =
-        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-    fs::write(dir.join("cert.pem"), made.cert.pem()).expect("a file");
-    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).expect("a file");
+    certificate_for(&["localhost"], &dir.join("cert.pem"), &dir.join("key.pem"))
+}
+
+/// A certificate for these names, in these files.
+fn certificate_for(names: &[&str], cert: &Path, key: &Path) -> CertificateDer<'static> {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    fs::write(cert, made.cert.pem()).expect("a file");
+    fs::write(key, made.signing_key.serialize_pem()).expect("a file");
     made.cert.der().clone()
 }
 
 struct Fixture {
     server: InThread,
+    trusted: CertificateDer<'static>,
     config: Arc<ClientConfig>,
     _files: tempfile::TempDir,
 }
@@ -50,29 +62,53 @@ fn fixture_with(lines: &str, before: &str) -> Fixture {
     );
     Fixture {
         server: InThread::start(&text),
-        config: trusting(trusted),
+        config: trusting(trusted.clone()),
+        trusted,
         _files: files,
     }
 }
 
 /// A client that trusts one certificate.
 fn trusting(certificate: CertificateDer<'static>) -> Arc<ClientConfig> {
+    Arc::new(client(&[certificate], rustls::DEFAULT_VERSIONS))
+}
+
+/// A client that trusts these certificates and speaks these versions.
+fn client(
+    trusted: &[CertificateDer<'static>],
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots.add(certificate).expect("our own certificate");
+    for certificate in trusted {
+        roots.add(certificate.clone()).expect("our own certificate");
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(config)
+    config
 }
 
 fn connect_tls(config: &Arc<ClientConfig>, to: SocketAddr) -> Stream {
-    let name = ServerName::try_from("localhost").expect("a name");
+    connect_named(config, "localhost", to)
+}
+
+fn connect_named(config: &Arc<ClientConfig>, name: &str, to: SocketAddr) -> Stream {
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
     let client = ClientConnection::new(Arc::clone(config), name).expect("a client");
     StreamOwned::new(client, connect(to))
+}
+
+/// Sends a request; its answer must be good. The connection stays open.
+fn ask(stream: &mut Stream, path: &str) -> std::io::Result<Vec<u8>> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let (head, body) = answer(stream);
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    Ok(body)
 }
 
 impl Fixture {
@@ -175,34 +211,6 @@ fn what_a_turn_may_move_counts_the_records_and_not_what_is_in_them() {
     fixture.server.stop();
 }
 
-#[test]
-fn plain_text_is_refused_and_the_listener_goes_on() {
-    let fixture = fixture();
-    let mut plain = connect(fixture.server.address(0));
-    plain
-        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .expect("room");
-    let mut alert = Vec::new();
-    match plain.read_to_end(&mut alert) {
-        Ok(_) => assert_eq!(
-            alert.first(),
-            Some(&21),
-            "an alert record (RFC 8446 section 5.1)"
-        ),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
-    }
-    let mut stream = fixture.connect();
-    stream
-        .write_all(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .expect("room");
-    assert_eq!(answer(&mut stream).1, b"small");
-    drop(stream);
-    fixture
-        .server
-        .wait(|seen| seen.active == 0 && seen.gauges.pages_held == 0);
-    fixture.server.stop();
-}
-
 /// A client that sends all of its request before it looks for an answer, as most libraries do, is answered early.
 #[test]
 fn an_early_answer_reaches_a_client_that_is_still_sending() {
@@ -271,37 +279,4 @@ fn a_handshake_that_takes_too_long_is_counted_as_one() {
     let seen = fixture.server.wait(|seen| idle(seen) == 1);
     assert_eq!(handshakes(&seen), 0);
     fixture.server.stop();
-}
-
-#[test]
-fn another_certificate_is_served_after_sighup_and_a_broken_one_changes_nothing() {
-    let files = tempfile::tempdir().expect("a folder");
-    let first = trusting(certificate(files.path()));
-    let mut server = Program::start(&format!(
-        "[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\n\
-         tls = {{ cert = '{0}/cert.pem', key = '{0}/key.pem' }}\n",
-        files.path().display()
-    ));
-    let at = server.address("http");
-    let request = b"GET /HelloWorld.html HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let asked = |stream: &mut Stream| {
-        stream.write_all(request)?;
-        let (head, _) = answer(stream);
-        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-        Ok::<_, std::io::Error>(())
-    };
-    let mut before = connect_tls(&first, at);
-    asked(&mut before).expect("a certificate that is trusted");
-    let second = trusting(certificate(files.path()));
-    server.signal(Signal::HUP);
-    server.wait_log(&format!("http at {at}: certificate read again"));
-    asked(&mut connect_tls(&second, at)).expect("the new certificate");
-    asked(&mut connect_tls(&first, at)).expect_err("the old one is gone");
-    asked(&mut before).expect("what was open goes on");
-    fs::write(files.path().join("cert.pem"), "torn").expect("a file");
-    server.signal(Signal::HUP);
-    let told = server.wait_log("stays as it was");
-    assert!(told.contains("cert.pem"), "{told}");
-    asked(&mut connect_tls(&second, at)).expect("the certificate of before");
-    server.stop();
 }
