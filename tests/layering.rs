@@ -2,7 +2,7 @@
 //!
 //! The production part of each file is looked at: no comments, no test modules.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -154,29 +154,94 @@ fn production(text: &str) -> String {
     out
 }
 
-/// What follows each `crate::`, groups taken apart.
-fn imports(text: &str) -> Vec<String> {
+/// Every path that begins with `crate`, `super` or `self`, or that a line `use` begins with, groups taken apart.
+fn paths(text: &str) -> Vec<Vec<&str>> {
+    const ROOTS: [&str; 4] = ["crate::", "super::", "self::", "use "];
     let mut found = Vec::new();
-    for (at, prefix) in text.match_indices("crate::") {
-        // `$crate` and names that end like it are none of ours.
-        if text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
-            continue;
-        }
-        let rest = &text[at + prefix.len()..];
-        let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-        match rest.strip_prefix('{') {
-            Some(group) => {
-                let group = &group[..group.find('}').unwrap_or(group.len())];
-                found.extend(group.split(',').map(|name| name.trim().to_owned()));
-            }
-            None => {
-                let end = rest.find(|c| !is_path(c)).unwrap_or(rest.len());
-                found.push(rest[..end].trim_end_matches(':').to_owned());
-            }
+    let mut at = 0;
+    while let Some(next) = ROOTS.iter().filter_map(|root| text[at..].find(root)).min() {
+        let begin = at + next;
+        // `$crate`, and names that end like a root, are none.
+        let is_name = text[..begin].ends_with(|c| is_part_of_name(c) || c == '$' || c == ':');
+        let (_, word) = text.split_at(begin);
+        let path = word.strip_prefix("use ").unwrap_or(word);
+        at = begin + word.len() - path.len();
+        match is_name {
+            true => at += "self::".len(),
+            false => at += take_path(path, &[], &mut found).max(1),
         }
     }
-    found.retain(|name| !name.is_empty());
     found
+}
+
+/// Reads a path with its groups from the beginning of `text`. How many bytes it takes.
+fn take_path<'t>(text: &'t str, before: &[&'t str], found: &mut Vec<Vec<&'t str>>) -> usize {
+    let mut path = before.to_vec();
+    let mut at = 0;
+    loop {
+        let rest = &text[at..];
+        if rest.starts_with('{') {
+            at += 1;
+            while !text[at..].starts_with('}') {
+                let taken = take_path(&text[at..], &path, found);
+                at += if taken == 0 { 1 } else { taken };
+            }
+            return at + 1;
+        }
+        let name = rest.find(|c| !is_part_of_name(c)).unwrap_or(rest.len());
+        path.extend(Some(&rest[..name]).filter(|name| !name.is_empty()));
+        at += name;
+        match text[at..].strip_prefix("::") {
+            Some(_) => at += 2,
+            None => break,
+        }
+    }
+    if path.len() > before.len() {
+        found.push(path);
+    }
+    at
+}
+
+fn is_part_of_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// What follows each `crate::`.
+fn imports(text: &str) -> Vec<String> {
+    let ours = paths(text).into_iter().filter(|path| path[0] == "crate");
+    ours.map(|path| path[1..].join("::"))
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// The module that a file is, from the root.
+fn module(path: &str) -> Vec<&str> {
+    let mut names: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
+    if matches!(names.last(), Some(&("mod" | "lib" | "main"))) {
+        names.pop();
+    }
+    names
+}
+
+/// The module of ours that `path` leads to in the file of module `from`.
+fn defined_in<'t>(
+    path: &[&'t str],
+    from: &[&'t str],
+    modules: &BTreeSet<Vec<&'t str>>,
+) -> Option<Vec<&'t str>> {
+    let supers = path.iter().take_while(|name| **name == "super").count();
+    let up = from.len().saturating_sub(supers);
+    let mut full = match path[0] {
+        "crate" => path[1..].to_vec(),
+        "super" => [&from[..up], &path[supers..]].concat(),
+        "self" => [from, &path[1..]].concat(),
+        child if modules.contains(&[from, &[child]].concat()) => [from, path].concat(),
+        _ => return None, // of another crate
+    };
+    while !full.is_empty() && !modules.contains(&full) {
+        full.pop();
+    }
+    Some(full)
 }
 
 fn layer(path: &str) -> &'static (&'static str, &'static [&'static str]) {
@@ -201,6 +266,50 @@ fn every_module_names_only_those_below_it() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A module and those within it may name each other: the folder says that they are one. Any other loop of imports ties
+/// together what stands apart in the tree.
+#[test]
+fn no_modules_import_each_other_in_a_circle() {
+    let sources = sources();
+    let modules: BTreeSet<Vec<&str>> = sources.iter().map(|source| module(&source.path)).collect();
+    let mut named: BTreeMap<Vec<&str>, BTreeSet<Vec<&str>>> = BTreeMap::new();
+    for source in &sources {
+        let from = module(&source.path);
+        let paths = paths(&source.text);
+        let found = paths
+            .iter()
+            .filter_map(|path| defined_in(path, &from, &modules));
+        let others = found.filter(|to| !to.starts_with(&from) && !from.starts_with(to));
+        named.entry(from.clone()).or_default().extend(others);
+    }
+    assert!(
+        named.values().map(BTreeSet::len).sum::<usize>() > 300,
+        "too few imports were found"
+    );
+    let mut circles = Vec::new();
+    for (from, tos) in &named {
+        for to in tos.iter().filter(|to| reaches(to, from, &named)) {
+            circles.push(format!("{} names {}", from.join("::"), to.join("::")));
+        }
+    }
+    assert!(circles.is_empty(), "in a circle:\n{}", circles.join("\n"));
+}
+
+/// Whether `from` names `to`, or something that does.
+fn reaches(from: &[&str], to: &[&str], named: &BTreeMap<Vec<&str>, BTreeSet<Vec<&str>>>) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(next) = open.pop() {
+        if next == to {
+            return true;
+        }
+        if seen.insert(next) {
+            open.extend(named.get(next).into_iter().flatten().map(Vec::as_slice));
+        }
+    }
+    false
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use super::rounds::Event;
-use super::screen::percent;
 
 /// How many round trips a graph shows.
 const GRAPH_WIDTH: usize = 60;
@@ -76,6 +75,12 @@ impl Graph {
             _ => format!("lost, max {:.2} ms, {loss}% lost", self.longest()),
         }
     }
+}
+
+/// A percentage with up to four digits behind the point, as ping(8) writes it.
+pub(super) fn percent(share: f64) -> String {
+    let text = format!("{share:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::PingArgs;
-use super::graph::Graph;
+use super::graph::{Graph, percent};
 use super::rounds::{Event, Report};
 use crate::client::connect::Target;
 use crate::client::output::{Output, Tone};
@@ -210,12 +210,6 @@ fn sentence(name: &str, event: &Event) -> Option<(Tone, String)> {
         }
         Event::Stray | Event::End(_) => return None,
     })
-}
-
-/// A percentage with up to four digits behind the point, as ping(8) writes it.
-pub(super) fn percent(share: f64) -> String {
-    let text = format!("{share:.4}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn json_event(host: &str, event: &Event) -> serde_json::Value {

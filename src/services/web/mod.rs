@@ -65,12 +65,15 @@ use files::Progress;
 use pages::Pages;
 use proxy::{Forward, Outcome, Proxy, Sender};
 use reply::{Refusal, Reply, Writer};
-use sites::{Content, Place, Site, Sites};
+use sites::{Content, Site, Sites};
 
 /// What an answer of our own may need at once in the send queue, besides a small file's bytes: a head of known lines, and a
 /// text that names at most one host, one address and one target.
 const ANSWER_BYTES: usize = 2 * 1024;
 const PROXY_ANSWER_BYTES: usize = 12 * 1024;
+
+/// Which of the listener's sites.
+type Place = usize;
 
 /// The web server of a listener.
 pub struct Web {

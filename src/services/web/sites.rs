@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::task::Poll;
 
+use super::Place;
 use super::admin::Admin;
 use super::auth::{Auth, Verdict};
 use super::files::{Files, Progress, below};
@@ -40,9 +41,6 @@ const TOO_MANY_PASSWORDS: Refusal = Refusal::beyond(
 
 /// The sites of a listener: those with a host first, then those with a long prefix; the last is for everything else.
 pub(super) struct Sites(Vec<Site>);
-
-/// Which of the sites.
-pub(super) type Place = usize;
 
 /// What is served for some hosts and paths.
 pub(super) struct Site {

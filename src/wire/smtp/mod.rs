@@ -23,6 +23,7 @@ mod auth;
 mod content;
 mod mailbox;
 mod problem;
+mod reader;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ pub use self::auth::{Credentials, Mechanism};
 pub use self::content::{dot_stuffed, with_crlf};
 pub use self::mailbox::{MAILBOX_BYTES_MAX, Mailbox, MailboxError};
 pub use self::problem::{Problem, SmtpError, SmtpStep};
-use self::reply::ReplyReader;
+use self::reader::ReplyReader;
 pub use self::reply::{Capabilities, REPLY_BYTES_MAX, REPLY_LINE_BYTES_MAX, Reply};
 
 /// When to encrypt.

@@ -11,16 +11,17 @@
 
 use std::time::Instant;
 
-use super::forward::{Backlog, Request, Step};
 use super::heads::{self, Manner};
+use super::request::Request;
 use super::route::{Form, Origin};
+use super::step::{self, Backlog};
 use super::{Proxy, Rules};
 use crate::buffer::{Pool, RecvBuf, SendQueue, pour};
 use crate::ending::Error;
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
 use crate::http::persistence::Persistence;
-use crate::http::{Method, Status, Version};
+use crate::http::{Status, Version};
 use crate::service::{Io, LinkState};
 use crate::services::prolonged;
 use crate::services::web::reply::Answered;
@@ -31,6 +32,11 @@ const CHUNK_FRAMING_BYTES_MAX: usize = 20;
 
 /// The line of the last chunk; trailers may follow.
 const LAST_CHUNK_HEAD: &[u8] = b"0\r\n";
+
+/// The request is to be sent once more, on a new connection.
+pub(super) struct Again;
+
+type Step = step::Step<Again>;
 
 /// A request on its way and its response on the way back.
 pub(super) struct Exchange {
@@ -249,10 +255,7 @@ impl Exchange {
     ) -> Option<Step> {
         while self.is_awaited() {
             if io.up.rx.is_empty() {
-                return io
-                    .up
-                    .eof
-                    .then(|| self.silent_end(request, origin, proxy, io));
+                return io.up.eof.then(|| self.silent_end(request, origin, io));
             }
             self.may_repeat = false; // it arrived
             let heard = self.hear(request, origin, proxy, io);
@@ -298,10 +301,7 @@ impl Exchange {
     ) -> Heard {
         let Proxy { rules, scratch, .. } = proxy;
         let (scanner, limits) = (&mut self.scanner, &rules.response_limits);
-        let method = match request.is_head {
-            true => Method::Head,
-            false => Method::Get,
-        };
+        let method = request.framing_method();
         let is_full = !io.up.rx.has_space();
         let mut parsed = scanner.response(io.up.rx.bytes(), limits, method);
         if let Err(HeadError::FoldedLine | HeadError::BlankBeforeColon) = parsed {
@@ -353,16 +353,10 @@ impl Exchange {
     }
 
     /// The origin ended before it said anything.
-    fn silent_end(
-        &self,
-        request: &Request,
-        origin: &Origin,
-        proxy: &Proxy,
-        io: &mut Io<'_>,
-    ) -> Step {
+    fn silent_end(&self, request: &Request, origin: &Origin, io: &mut Io<'_>) -> Step {
         if self.may_repeat {
             io.disconnect();
-            return Step::resolving(proxy, io.cx.now);
+            return Step::Go(Again);
         }
         let text = match io.up.status {
             LinkState::Failed(kind) => format!("{}: {kind}", origin.authority),

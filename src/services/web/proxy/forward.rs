@@ -17,22 +17,24 @@ use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::exchange::Exchange;
+use super::exchange::{Again, Exchange};
+use super::request::Request;
 use super::route::{Form, Origin, Route};
+use super::step::{self, Outcome};
 use super::tunnel::{TUNNEL_OPEN, Tunnel};
 use super::{Proxy, canonical};
-use crate::buffer::PAGE_BYTES;
 use crate::dns::Failure;
-use crate::ending::{Ending, Error};
-use crate::http::body::{BodyDecoder, BodyError};
-use crate::http::head::{BodyLength, RequestHead};
+use crate::ending::Error;
+use crate::http::Status;
+use crate::http::head::RequestHead;
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
-use crate::http::{Method, Status, Version};
-use crate::service::{Io, Link};
+use crate::service::Io;
+use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
-use crate::services::web::reply::{Answered, Refusal};
-use crate::services::web::sites::Place;
+use crate::services::web::reply::Answered;
+
+type Step = step::Step<State>;
 
 /// A request on its way, or what is left of the last one.
 #[derive(Default)]
@@ -58,7 +60,7 @@ pub(in crate::services::web) struct Logged {
 }
 
 #[derive(Default)]
-pub(super) enum State {
+enum State {
     /// There is no request.
     #[default]
     Idle,
@@ -72,73 +74,6 @@ pub(super) enum State {
     Exchanging(Exchange),
     /// Bytes go both ways.
     Tunnel(Tunnel),
-}
-
-/// What must be known of a request while it is answered.
-#[derive(Clone, Copy)]
-pub(super) struct Request {
-    pub(super) form: Form,
-    pub(super) version: Version,
-    pub(super) body: BodyLength,
-    /// It is a HEAD: its answer has no body.
-    pub(super) is_head: bool,
-    /// It may be sent again when nobody knows whether it arrived.
-    repeatable: bool,
-    /// The client's connection stays after the answer, if nothing else speaks against it.
-    pub(super) keep_alive: bool,
-    /// The client waits for the origin's word before it sends the body.
-    pub(super) expects_continue: bool,
-    format: ErrorFormat,
-}
-
-/// What a step of a request came to.
-pub(in crate::services::web) enum Outcome {
-    /// Nothing more can be done now.
-    Wait,
-    /// It is answered. `stays`: the client's connection can take another request.
-    Done { stays: bool },
-    /// It is to be answered by this server.
-    Refused {
-        refusal: Refusal,
-        stays: bool,
-        ending: Ending,
-    },
-}
-
-/// What came of looking at a state.
-pub(super) enum Step {
-    Go(State),
-    Rest(Outcome),
-}
-
-/// How much had left for the origin when it was last looked at: more by now means that the origin takes what waits.
-#[derive(Default)]
-pub(super) struct Backlog(Option<u64>);
-
-impl Step {
-    /// Nothing more can be done now.
-    pub(super) const WAIT: Self = Step::Rest(Outcome::Wait);
-
-    /// The request is answered.
-    pub(super) fn done(stays: bool) -> Self {
-        Step::Rest(Outcome::Done { stays })
-    }
-
-    /// This server is to answer in the origin's stead.
-    pub(super) fn refused(status: Status, text: impl Into<String>, stays: bool) -> Self {
-        let text = text.into();
-        log::debug!("proxy: {status}: {text}");
-        Step::Rest(Outcome::Refused {
-            refusal: Refusal::told(status, text),
-            stays,
-            ending: Ending::Done,
-        })
-    }
-
-    /// The client ended before its request was whole: nobody is asked for what could not be sent on.
-    fn cut_short() -> Self {
-        Self::refused(Status::BAD_REQUEST, BodyError::Truncated.text(), false)
-    }
 }
 
 impl Forward {
@@ -195,9 +130,12 @@ impl Forward {
                     self.connect(until, proxy, io)
                 }
                 State::Exchanging(exchange) => {
-                    exchange.advance(&self.request, &self.origin, proxy, io)?
+                    match exchange.advance(&self.request, &self.origin, proxy, io)? {
+                        step::Step::Go(Again) => State::resolving(proxy, io.cx.now),
+                        step::Step::Rest(outcome) => Step::Rest(outcome),
+                    }
                 }
-                State::Tunnel(tunnel) => tunnel.advance(io)?,
+                State::Tunnel(tunnel) => Step::Rest(tunnel.advance(io)?),
             };
             match step {
                 Step::Go(next) => self.state = next,
@@ -234,7 +172,7 @@ impl Forward {
             return self.send(self.request.repeatable, proxy, io);
         }
         io.disconnect();
-        Step::resolving(proxy, io.cx.now)
+        State::resolving(proxy, io.cx.now)
     }
 
     fn resolve(&mut self, until: Instant, proxy: &Proxy, io: &mut Io<'_>) -> Step {
@@ -357,79 +295,11 @@ impl Forward {
     }
 }
 
-impl Step {
+impl State {
     /// The origin is to be asked for.
-    pub(super) fn resolving(proxy: &Proxy, now: Instant) -> Self {
-        Step::Go(State::Resolving {
+    fn resolving(proxy: &Proxy, now: Instant) -> Step {
+        Step::Go(Self::Resolving {
             until: now + proxy.rules.upstream_timeout,
         })
-    }
-}
-
-impl Default for Request {
-    fn default() -> Self {
-        Self {
-            form: Form::Forward,
-            version: Version::Http11,
-            body: BodyLength::None,
-            is_head: false,
-            repeatable: false,
-            keep_alive: false,
-            expects_continue: false,
-            format: ErrorFormat::Text,
-        }
-    }
-}
-
-impl Request {
-    fn new(head: &RequestHead<'_>, persistence: Persistence, form: Form) -> Self {
-        // RFC 9112 section 9.3: an old proxy between the client and us may pass on a `keep-alive` that it does not understand.
-        let proxied_1_0 = head.version == Version::Http10 && form != Form::Gateway;
-        Self {
-            form,
-            version: head.version,
-            body: head.body,
-            is_head: head.method == Method::Head,
-            repeatable: head.method.is_idempotent() && head.body == BodyLength::None,
-            keep_alive: persistence != Persistence::Ends && !proxied_1_0,
-            expects_continue: head.expect_continue,
-            format: ErrorFormat::parse(&head.headers, ErrorFormat::Text),
-        }
-    }
-
-    /// Whether the client's connection stays after an answer that comes before the body was read.
-    fn stays(&self, io: &Io<'_>) -> bool {
-        self.keep_alive && self.body == BodyLength::None && !io.cx.draining
-    }
-
-    /// Whether the client ended within the body of this request, all of which waits.
-    fn is_cut_short(&self, down: &Link) -> bool {
-        if !down.eof {
-            return false;
-        }
-        let mut body = BodyDecoder::new(self.body);
-        let mut rest = down.rx.bytes();
-        loop {
-            match body.step(rest) {
-                Ok(step) if step.done => return false,
-                Ok(step) if step.consumed() == 0 => return true,
-                Ok(step) => rest = &rest[step.consumed()..],
-                Err(_) => return false, // the client is told what is wrong when the body is sent on
-            }
-        }
-    }
-}
-
-impl Backlog {
-    /// Whether the origin took some of what waited at the last look.
-    pub(super) fn shrank(&self, up: &Link) -> bool {
-        self.0.is_some_and(|sent| up.sent > sent)
-    }
-
-    /// Takes that look. More than a page is watched as it goes. Less than that goes at once or not at all, and is not worth
-    /// another call.
-    pub(super) fn watch(&mut self, up: &mut Link) {
-        let waits = up.tx.memory_bytes() > PAGE_BYTES && !up.tx.is_empty_or_wakes();
-        self.0 = waits.then_some(up.sent);
     }
 }

@@ -13,8 +13,9 @@
 //!    configured upstream of a gateway is exempt.
 //! 4. What was broken off is never made to look complete: once a byte of an answer went out, a failure closes the connection.
 //!
-//! The files in reading order: this one, `route` (where a request goes), `forward` (a request on its way), `exchange` (request
-//! and response under way), `heads` (what is written), `tunnel`.
+//! The files in reading order: this one, `route` (where a request goes), `forward` (a request on its way), `request` (what must be
+//! known of it), `step` (what comes of a look at it), `exchange` (request and response under way), `heads` (what is written),
+//! `tunnel`.
 //!
 //! Deliberately not here: keeping answers, `Upgrade`, TLS to origins, and parking connections of clients that have left.
 
@@ -23,8 +24,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use super::Place;
 use super::reply::Refusal;
-use super::sites::Place;
 use crate::config::{Cache, HttpConfig, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Refused};
 use crate::http::Status;
@@ -35,13 +36,16 @@ use crate::service::{Ends, Peer};
 mod exchange;
 mod forward;
 mod heads;
+mod request;
 mod route;
+mod step;
 #[cfg(test)]
 mod tests;
 mod tunnel;
 
-pub(super) use forward::{Forward, Outcome};
+pub(super) use forward::Forward;
 use route::{Form, Origin, Route};
+pub(super) use step::Outcome;
 
 /// The origins that requests are sent on to.
 pub(super) struct Proxy {

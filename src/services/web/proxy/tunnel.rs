@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::forward::{Backlog, Step};
+use super::step::{Backlog, Outcome};
 use crate::buffer::pour;
 use crate::ending::{Error, Phase};
 use crate::http::Status;
@@ -46,7 +46,7 @@ impl Tunnel {
         }
     }
 
-    pub(super) fn advance(&mut self, io: &mut Io<'_>) -> Result<Step, Error> {
+    pub(super) fn advance(&mut self, io: &mut Io<'_>) -> Result<Outcome, Error> {
         let broken = io.up.status != LinkState::Open;
         let taken = self.backlog.shrank(io.up);
         let mut moved = pour(&mut io.up.rx, &mut io.down.tx, usize::MAX, io.cx.pool);
@@ -69,7 +69,7 @@ impl Tunnel {
         // Not before the last bytes have left for the origin: `close` would drop them.
         let done = io.down.is_drained() && io.up.tx.is_empty_or_wakes();
         if io.up.is_drained() && done {
-            return Ok(Step::done(false));
+            return Ok(Outcome::Done { stays: false });
         }
         self.backlog.watch(io.up);
         if moved > 0 || taken || io.drained {
@@ -77,6 +77,6 @@ impl Tunnel {
         } else if io.cx.now >= self.until && io.down.tx.is_empty() {
             return Err(Error::TimedOut(Phase::Idle));
         }
-        Ok(Step::WAIT)
+        Ok(Outcome::Wait)
     }
 }
