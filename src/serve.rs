@@ -1,4 +1,5 @@
-//! From a configuration to a running reactor: opens every listener, says so, and turns until told to end.
+//! From a configuration to a running reactor: opens every listener, says so, and turns until told
+//! to end.
 //!
 //! From one configuration to the next: [`reload`].
 
@@ -61,8 +62,8 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// Serves until SIGTERM or SIGINT. Standard output has a line for each address of a listener, then `ready`. At SIGHUP
-/// `load` reads the configuration again; if that fails, all stays as it was.
+/// Serves until SIGTERM or SIGINT. Standard output has a line for each address of a listener, then
+/// `ready`. At SIGHUP `load` reads the configuration again; if that fails, all stays as it was.
 ///
 /// # Errors
 /// The first listener that could not be opened; nothing is served then.
@@ -117,8 +118,8 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     Ok((reactor, bound))
 }
 
-/// What the resolver is told, by the configuration and by the files that it names; a file that is not there says nothing.
-/// The keys go before the options of resolv.conf.
+/// What the resolver is told, by the configuration and by the files that it names; a file that is
+/// not there says nothing. The keys go before the options of resolv.conf.
 ///
 /// # Errors
 /// A file that cannot be read; the text names it.
@@ -157,7 +158,8 @@ fn refused(listener: &ListenerConfig, bind: &config::Bind, error: io::Error) -> 
 pub struct InForce {
     /// The configuration.
     pub config: Config,
-    /// What each address of its listeners came to, in their order: by it the reactor knows a listener.
+    /// What each address of its listeners came to, in their order: by it the reactor knows a
+    /// listener.
     pub bound: Vec<Bind>,
 }
 
@@ -171,8 +173,9 @@ fn tell(remarks: &Problems) {
     }
 }
 
-/// Opens an address of a listener, `beside` one that is open, if there is one; the address that it got. Streams of all
-/// addresses have one service. Datagrams have one for each: an answer leaves by the socket that was asked.
+/// Opens an address of a listener, `beside` one that is open, if there is one; the address that it
+/// got. Streams of all addresses have one service. Datagrams have one for each: an answer leaves by
+/// the socket that was asked.
 fn open_address<S: Sys>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
@@ -206,7 +209,8 @@ fn tls_options(listener: &ListenerConfig) -> io::Result<Option<TlsOptions>> {
 enum How<'a> {
     /// A socket of its own, bound here.
     Open(&'a Bind),
-    /// The sockets of the listener before it, which is bound here: all of them, or the one for datagrams.
+    /// The sockets of the listener before it, which is bound here: all of them, or the one for
+    /// datagrams.
     Replace(&'a Bind),
 }
 

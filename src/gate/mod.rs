@@ -1,12 +1,13 @@
 //! Who is let in: what a listener asks of a peer before a service sees it.
 //!
 //! ```text
-//! a connection ──▶ deny, allow ──▶ accepts a second ──▶ connections at once, here and in all ──▶ a service
-//!                       └─────────────────┴───────────────────────┴──▶ closed, and counted by its cause
+//! a connection ──▶ deny, allow ──▶ accepts a second ──▶ connections at once ──▶ a service
+//!                       └─────────────────┴─────────────────────┴──▶ closed, and counted by cause
 //! ```
 //!
-//! One client is one IPv4 address, or the /64 of IPv6 that one network has at its disposal ([`Address`]). What reaches a
-//! Unix socket has no address: the file's permissions say who may, and the limit of all connections holds.
+//! One client is one IPv4 address, or the /64 of IPv6 that one network has at its disposal
+//! ([`Address`]). What reaches a Unix socket has no address: the file's permissions say who may,
+//! and the limit of all connections holds.
 //!
 //! Not here: sockets, and what a web server answers to a client beyond its limits.
 
@@ -69,8 +70,8 @@ impl Gate {
         self.accepts = accepts(options, sources_max);
     }
 
-    /// Lets a peer in, or tells why not. `all` are the seats of all listeners together: the machine's own clients need none
-    /// there, and have no rate.
+    /// Lets a peer in, or tells why not. `all` are the seats of all listeners together: the
+    /// machine's own clients need none there, and have no rate.
     ///
     /// # Errors
     /// What keeps it out.

@@ -1,12 +1,14 @@
 //! How much each source may do in a second.
 //!
-//! Each source has a bucket that holds a burst and is filled at a rate. What is kept of it is the moment at which it is full
-//! again (the "theoretical arrival time" of ITU-T I.371's GCRA): every event puts that off by one interval, and one that
-//! would put it off beyond a whole burst is too many.
+//! Each source has a bucket that holds a burst and is filled at a rate. What is kept of it is the
+//! moment at which it is full again (the "theoretical arrival time" of ITU-T I.371's GCRA): every
+//! event puts that off by one interval, and one that would put it off beyond a whole burst is too
+//! many.
 //!
-//! The table is bounded. When it is full, the sources whose buckets are full again are forgotten, at most once in
-//! [`SWEEP_EVERY`]; where there is still no place, all sources that are not in it share one bucket. So forged addresses can
-//! neither fill the memory nor take the sources seen before out of it.
+//! The table is bounded. When it is full, the sources whose buckets are full again are forgotten,
+//! at most once in [`SWEEP_EVERY`]; where there is still no place, all sources that are not in it
+//! share one bucket. So forged addresses can neither fill the memory nor take the sources seen
+//! before out of it.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -38,7 +40,8 @@ struct Limit {
 }
 
 impl<K: Hash + Eq> Rates<K> {
-    /// `rate_max`: events a second, `None` for no limit; `burst_max`: those at a stroke, `None` for the events of a second.
+    /// `rate_max`: events a second, `None` for no limit; `burst_max`: those at a stroke, `None` for
+    /// the events of a second.
     pub fn new(
         rate_max: Option<NonZeroU32>,
         burst_max: Option<NonZeroU32>,

@@ -1,7 +1,7 @@
 //! How many connections each client address holds.
 //!
-//! The table has an entry for each address that holds one, so it is bounded by the connections; without a limit it stays
-//! empty.
+//! The table has an entry for each address that holds one, so it is bounded by the connections;
+//! without a limit it stays empty.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,7 +16,8 @@ pub struct Seats {
     taken_max: Option<NonZeroU32>,
 }
 
-/// What counts as one client: an IPv4 address, or the /64 that one IPv6 network has at its disposal.
+/// What counts as one client: an IPv4 address, or the /64 that one IPv6 network has at its
+/// disposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// An IPv4 address.
@@ -51,8 +52,8 @@ impl Seats {
         self.taken_max = taken_max;
     }
 
-    /// Counts a connection of `peer`; what to give to [`Seats::leave`] at its end. Who comes over a Unix socket has no
-    /// address, and is not counted.
+    /// Counts a connection of `peer`; what to give to [`Seats::leave`] at its end. Who comes over a
+    /// Unix socket has no address, and is not counted.
     ///
     /// # Errors
     /// The address holds as many as it may.

@@ -1,13 +1,14 @@
 //! A datagram socket with its service: batches in, batches out, and a limit for each source.
 //!
-//! Two services that answer each datagram answer each other without end, once somebody sent one of them a datagram that
-//! bears the other's address (CERT advisory CA-1996-01). So who answers drops what comes from where services stand: from
-//! ports below [`DatagramOptions::source_port_min`], and from the ports of this process's answering
-//! sockets. Whatever address such a datagram bears: a socket bound to the unspecified address has them all, and another
-//! machine's server of this kind has the same port.
+//! Two services that answer each datagram answer each other without end, once somebody sent one of
+//! them a datagram that bears the other's address (CERT advisory CA-1996-01). So who answers drops
+//! what comes from where services stand: from ports below [`DatagramOptions::source_port_min`], and
+//! from the ports of this process's answering sockets. Whatever address such a datagram bears: a
+//! socket bound to the unspecified address has them all, and another machine's server of this kind
+//! has the same port.
 //!
-//! Before that it drops what comes from addresses that may not come, and what an address sends beyond its rate: see
-//! [`crate::gate`].
+//! Before that it drops what comes from addresses that may not come, and what an address sends
+//! beyond its rate: see [`crate::gate`].
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -161,15 +162,16 @@ impl<S: Sys> Datagrams<S> {
         self.answering_ports = answering.map(|datagram| datagram.bound.port()).collect();
     }
 
-    /// An event; one for a socket that is gone finds nobody, or another one, which looks for nothing.
+    /// An event; one for a socket that is gone finds nobody, or another one, which looks for
+    /// nothing.
     pub(super) fn ready(&mut self, key: usize) {
         if let Some(datagram) = self.all.get_mut(key) {
             datagram.pending = datagram.ear.socket().is_some();
         }
     }
 
-    /// Opens those again that were taken down, serves what has arrived, as far as this turn allows, and lets services act
-    /// on their deadlines.
+    /// Opens those again that were taken down, serves what has arrived, as far as this turn allows,
+    /// and lets services act on their deadlines.
     pub(super) fn serve(&mut self, cx: &mut Context<S>, limits: &Limits) {
         let (batch, out, ports) = (&mut self.batch, &mut self.outbox, &self.answering_ports);
         let now = cx.now;
@@ -289,10 +291,11 @@ impl<S: Sys> DatagramSocket<S> {
                 self.pending = false;
                 return Ok(());
             }
-            // An administrator closed it (`ss --kill`). That is told once; a socket whose port the kernel chose has none
-            // from then on.
+            // An administrator closed it (`ss --kill`). That is told once; a socket whose port the
+            // kernel chose has none from then on.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Err(error),
-            // Linux tells a socket without a peer of no ICMP error. What else fails once may concern one datagram.
+            // Linux tells a socket without a peer of no ICMP error. What else fails once may
+            // concern one datagram.
             Err(error) if self.ear.failed() => return Err(error),
             Err(_) => return Ok(()),
         };
@@ -432,7 +435,8 @@ mod tests {
             }
         }
 
-        /// A batch; how many datagrams were answered so far and how many dropped for fear of a loop.
+        /// A batch; how many datagrams were answered so far and how many dropped for fear of a
+        /// loop.
         fn batch(&mut self, answering_port: u16) -> (u64, u64) {
             let (ports, now) = ([self.to.port(), answering_port], Instant::now());
             let (mut batch, mut out) = (Batch::new(), Outbox::default());

@@ -1,4 +1,5 @@
-//! Listening sockets: opened, replaced and closed by the address that they got, and accepted from in turn.
+//! Listening sockets: opened, replaced and closed by the address that they got, and accepted from
+//! in turn.
 //!
 //! ```text
 //! accept ─┬─ a connection ──▶ gate ─────▶ TLS, if it has some ──▶ Accepted
@@ -9,8 +10,9 @@
 //!         └─ anything else ─────────────▶ the next one; again and again: down (see `ear`)
 //! ```
 //!
-//! A listener has a socket for each of its addresses; options, service and limits are its own, an address has its counters.
-//! A socket that was closed keeps its place until its last session has ended, for those.
+//! A listener has a socket for each of its addresses; options, service and limits are its own, an
+//! address has its counters. A socket that was closed keeps its place until its last session has
+//! ended, for those.
 //!
 //! Not here: sessions and the services that they are given to (`reactor`).
 
@@ -34,16 +36,20 @@ use crate::metrics::{Bar, Of};
 use crate::service::Peer;
 use crate::sys::{Bind, PlantedBug, Sys};
 
-/// Errors of `accept(2)` that mean "no descriptors left" (`EMFILE` of the process, `ENFILE` of the system).
+/// Errors of `accept(2)` that mean "no descriptors left" (`EMFILE` of the process, `ENFILE` of the
+/// system).
 const OUT_OF_DESCRIPTORS: [i32; 2] = [libc::EMFILE, libc::ENFILE];
 
-/// Those that mean "no memory": the connection stays in the queue, and no edge will tell of it again.
+/// Those that mean "no memory": the connection stays in the queue, and no edge will tell of it
+/// again.
 const OUT_OF_MEMORY: [i32; 2] = [libc::ENOBUFS, libc::ENOMEM];
 
-/// How long a listener leaves its queue alone after a failure that the next attempt would only repeat.
+/// How long a listener leaves its queue alone after a failure that the next attempt would only
+/// repeat.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Pieces of 4 KiB that are read from a peer that is turned away: as much as a client is likely to have sent at once.
+/// Pieces of 4 KiB that are read from a peer that is turned away: as much as a client is likely to
+/// have sent at once.
 const UNREAD_PIECES_MAX: usize = 16;
 
 /// What tells one listener from another.
@@ -90,7 +96,7 @@ pub(super) struct Accepted<S: Sys> {
     pub(super) admitted: Admitted,
     pub(super) tls: Option<Box<Tls>>,
     /// The place of its listening socket.
-    pub(super) socket: usize,
+    pub(super) socket: u32,
     /// Who serves it.
     pub(super) host: usize,
     /// The place of that socket in the metrics.
@@ -160,7 +166,8 @@ impl<S: Sys> Listeners<S> {
         self.seats.set_max(limits.connections_per_address_max);
     }
 
-    /// A new listener at `bind`; the address that it got. `host` is told the place of its counters, and tells who serves.
+    /// A new listener at `bind`; the address that it got. `host` is told the place of its counters,
+    /// and tells who serves.
     ///
     /// # Errors
     /// Those of `bind(2)` and `listen(2)`.
@@ -210,7 +217,8 @@ impl<S: Sys> Listeners<S> {
         Ok(self.sockets[socket].bound.clone())
     }
 
-    /// Lets another host serve the next connections of the listener at `bound`; who served them before.
+    /// Lets another host serve the next connections of the listener at `bound`; who served them
+    /// before.
     ///
     /// # Panics
     /// If nothing listens at `bound`.
@@ -270,8 +278,8 @@ impl<S: Sys> Listeners<S> {
         found.expect("a listener").0
     }
 
-    /// Frees the place of a socket that is closed and has no sessions left, and that of its listener with the last one,
-    /// unless the process ends: then its counters are still asked for.
+    /// Frees the place of a socket that is closed and has no sessions left, and that of its
+    /// listener with the last one, unless the process ends: then its counters are still asked for.
     fn forget(&mut self, index: usize, cx: &mut Context<S>) {
         let socket = &self.sockets[index];
         if !socket.ear.is_closed() || socket.active > 0 || cx.draining {
@@ -307,14 +315,16 @@ impl<S: Sys> Listeners<S> {
         &self.sockets[index]
     }
 
-    /// An event; one for a socket that is gone finds nobody, or another one, which looks for nothing.
+    /// An event; one for a socket that is gone finds nobody, or another one, which looks for
+    /// nothing.
     pub(super) fn ready(&mut self, index: usize) {
         if let Some(socket) = self.sockets.get_mut(index) {
             socket.pending = socket.ear.socket().is_some();
         }
     }
 
-    /// The places of all sockets, in the order in which they accept in this turn. Some may be empty.
+    /// The places of all sockets, in the order in which they accept in this turn. Some may be
+    /// empty.
     pub(super) fn order(&self) -> impl Iterator<Item = usize> + Clone + use<S> {
         let (places, first) = (self.sockets.capacity(), self.first);
         (0..places).map(move |i| (first + i) % places)
@@ -384,7 +394,7 @@ impl<S: Sys> Listeners<S> {
             peer,
             admitted,
             tls,
-            socket: index,
+            socket: index as u32, // as in its token
             host: listener.host,
             metrics: socket.metrics,
             client_first: listener.service.client_first,
@@ -483,8 +493,8 @@ fn add_socket<S: Sys>(
 }
 
 impl Listener {
-    /// Whether there is a place for one more connection. At a limit they wait in the kernel's queue; one that ends makes
-    /// room.
+    /// Whether there is a place for one more connection. At a limit they wait in the kernel's
+    /// queue; one that ends makes room.
     fn has_room(&self, sessions: usize, limits: &Limits) -> bool {
         let reserved = match self.options.serves_while_draining {
             true => limits.sessions_reserved,
@@ -515,7 +525,8 @@ impl<S: Sys> Socket<S> {
             }
             self.paused_until = Some(cx.now + ACCEPT_PAUSE);
         } else {
-            // The client gave up meanwhile (ECONNABORTED), or its network failed: the next one may be fine.
+            // The client gave up meanwhile (ECONNABORTED), or its network failed: the next one may
+            // be fine.
             log::debug!("{self}: accept: {error}");
             if self.ear.failed() {
                 self.take_down(error, cx, limits);
@@ -523,8 +534,8 @@ impl<S: Sys> Socket<S> {
         }
     }
 
-    /// The gate keeps a peer out: closes the connection unserved. What it has sent is read before, within bounds, or the
-    /// kernel would send a reset and not the end of the stream.
+    /// The gate keeps a peer out: closes the connection unserved. What it has sent is read before,
+    /// within bounds, or the kernel would send a reset and not the end of the stream.
     fn turn_away(&mut self, stream: S::Stream, peer: &Peer, bar: Bar, cx: &mut Context<S>) {
         let mut unread = [0; 4096];
         for _ in 0..UNREAD_PIECES_MAX {

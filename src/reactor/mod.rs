@@ -13,12 +13,13 @@
 //! names      send and receive what the resolver wants
 //! ```
 //!
-//! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact may have changed, and
-//! [`session::Session::pump`] finds out. So merged, repeated and stale events are harmless.
+//! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact
+//! may have changed, and [`session::Session::pump`] finds out. So merged, repeated and stale events
+//! are harmless.
 //!
-//! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops that cross the kernel),
-//! `transfer`, `tls`, `taking`, `token`, `timer`, `host`, `untold`, `ear`, `listeners`, `upstream`, `datagram`,
-//! `names`.
+//! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
+//! that cross the kernel), `transfer`, `tls`, `taking`, `token`, `timer`, `host`, `untold`, `ear`,
+//! `listeners`, `upstream`, `datagram`, `names`.
 
 mod datagram;
 mod ear;
@@ -177,9 +178,9 @@ impl<S: Sys> Reactor<S> {
             .open_beside(beside, bind, backlog, &mut self.cx)
     }
 
-    /// Serves the next connections of the listener at `bound`, at all its addresses, by another service of the same type,
-    /// with other options; sessions stay with the service that they began with. Its name and kind
-    /// are what they were.
+    /// Serves the next connections of the listener at `bound`, at all its addresses, by another
+    /// service of the same type, with other options; sessions stay with the service that they began
+    /// with. Its name and kind are what they were.
     ///
     /// # Panics
     /// If nothing listens there.
@@ -202,7 +203,8 @@ impl<S: Sys> Reactor<S> {
         self.listeners.set_certificates(bound, which);
     }
 
-    /// Stops listening at `bound`. Sessions go on to their end, and so do the other addresses of the listener.
+    /// Stops listening at `bound`. Sessions go on to their end, and so do the other addresses of
+    /// the listener.
     ///
     /// # Panics
     /// If nothing listens there.
@@ -213,7 +215,8 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Lets a service go when its last session has ended. Until then there is a place where it counts.
+    /// Lets a service go when its last session has ended. Until then there is a place where it
+    /// counts.
     fn retire(&mut self, host: usize) {
         let serving = &mut self.hosts[host];
         serving.retired = true;
@@ -240,8 +243,8 @@ impl<S: Sys> Reactor<S> {
             .open(bind, options, service, &mut self.cx, &self.limits)
     }
 
-    /// Serves the datagram socket at `bound` by another service, which knows nothing of what the one before knew. Its name
-    /// and kind are what they were.
+    /// Serves the datagram socket at `bound` by another service, which knows nothing of what the
+    /// one before knew. Its name and kind are what they were.
     ///
     /// # Panics
     /// If there is no such socket.
@@ -287,7 +290,8 @@ impl<S: Sys> Reactor<S> {
         &mut self.cx.sys
     }
 
-    /// The kernel, when the reactor is no longer needed. What sessions and services hold is dropped first.
+    /// The kernel, when the reactor is no longer needed. What sessions and services hold is dropped
+    /// first.
     pub fn into_sys(self) -> S {
         self.cx.sys
     }
@@ -402,7 +406,8 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Begins the end: stops accepting, closes what is idle, finishes what is under way within `drain_timeout`.
+    /// Begins the end: stops accepting, closes what is idle, finishes what is under way within
+    /// `drain_timeout`.
     pub fn drain(&mut self) {
         log::info!(
             "draining {} sessions, at most {:?}",
@@ -473,8 +478,8 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Takes new connections, a bounded batch from each listener: one by one in turn, so that none gets the last places all
-    /// the time.
+    /// Takes new connections, a bounded batch from each listener: one by one in turn, so that none
+    /// gets the last places all the time.
     fn accept(&mut self) {
         self.listeners.open_again(&mut self.cx, &self.limits);
         let order = self.listeners.order();
@@ -564,7 +569,7 @@ impl<S: Sys> Reactor<S> {
     /// Ends a session: its service, its sockets, its pages, its place.
     fn remove(&mut self, id: Id, result: &Result<(), Error>) {
         let session = self.sessions.remove(id);
-        let socket = session.provenance.socket;
+        let socket = session.provenance.socket as usize;
         let serving = &mut self.hosts[session.provenance.host];
         serving.sessions -= 1;
         serving.host.ended(

@@ -152,7 +152,7 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Provenance {
     /// The place of the listening socket that it came by.
-    pub(crate) socket: usize,
+    pub(crate) socket: u32,
     /// Who serves it: the listener's service when it began.
     pub(crate) host: usize,
     /// Its place in the metrics.

@@ -13,8 +13,8 @@ pub(crate) struct Untold {
 }
 
 impl Untold {
-    /// Counts one. How many the log is to tell of now: it tells at most once in [`TOLD_EVERY`], or a flood of connections
-    /// or datagrams would be one of lines.
+    /// Counts one. How many the log is to tell of now: it tells at most once in [`TOLD_EVERY`], or
+    /// a flood of connections or datagrams would be one of lines.
     #[must_use]
     pub(crate) fn count(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;

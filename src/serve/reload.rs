@@ -1,8 +1,10 @@
-//! From one configuration to the next: what goes is closed, what comes is opened, and what changed serves its next
-//! connections as it is configured now. A session keeps the configuration that it began with.
+//! From one configuration to the next: what goes is closed, what comes is opened, and what changed
+//! serves its next connections as it is configured now. A session keeps the configuration that it
+//! began with.
 //!
-//! A listener of the next configuration is one of the old by name, kind and address; of a list of one is enough.
-//! Where it stands in the file means nothing. One that cannot be as it should stays as it was, and the log says why.
+//! A listener of the next configuration is one of the old by name, kind and address; of a list of
+//! addresses one is enough. Where it stands in the file means nothing. One that cannot be as it
+//! should stays as it was, and the log says why.
 
 use std::cmp::Reverse;
 use std::io;
@@ -73,8 +75,8 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
     InForce::of(in_force, next)
 }
 
-/// A new listener cannot be opened. Where one of its name went and it alone came, it was to move: that one stays where it
-/// was.
+/// A new listener cannot be opened. Where one of its name went and it alone came, it was to move:
+/// that one stays where it was.
 fn where_it_was<S: Sys>(
     listener: &ListenerConfig,
     new: &[(String, &str)],
@@ -145,8 +147,8 @@ impl Served {
         (Self { listener, at }, gone)
     }
 
-    /// Serves as `listener` says from now on. Where that fails it serves as before, and has the addresses again that it was
-    /// to lose.
+    /// Serves as `listener` says from now on. Where that fails it serves as before, and has the
+    /// addresses again that it was to lose.
     fn become_like<S: Sys>(
         mut self,
         mut listener: ListenerConfig,
@@ -209,8 +211,8 @@ impl Served {
         self.open_at(&places.collect::<Vec<_>>(), reactor, all)
     }
 
-    /// Opens more addresses, each at the place that stands beside it; the log says where, or why not. Whether all were
-    /// opened.
+    /// Opens more addresses, each at the place that stands beside it; the log says where, or why
+    /// not. Whether all were opened.
     fn open_at<S: Sys>(
         &mut self,
         places: &[Bound],
@@ -255,8 +257,8 @@ fn renew_certificates<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfi
     }
 }
 
-/// Which of the old listeners each of the next ones is: those with the most addresses in common first, and among them those
-/// that serve the same, as all may be at port 0.
+/// Which of the old listeners each of the next ones is: those with the most addresses in common
+/// first, and among them those that serve the same, as all may be at port 0.
 fn kept(old: &[ListenerConfig], next: &[ListenerConfig]) -> Vec<Option<usize>> {
     let mut pairs = Vec::new();
     for (place, listener) in next.iter().enumerate() {

@@ -1,5 +1,6 @@
-//! Who may come and who may not: peers of several addresses, over connections and with datagrams. One that is denied is
-//! never served, whatever it says and whenever; one that is beyond a limit may be, or is closed.
+//! Who may come and who may not: peers of several addresses, over connections and with datagrams.
+//! One that is denied is never served, whatever it says and whenever; one that is beyond a limit
+//! may be, or is closed.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
