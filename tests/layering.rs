@@ -23,13 +23,15 @@ const LAYERS: &[(&str, &[&str])] = &[
         "service",
         &["buffer", "cache", "disk", "dns", "ending", "metrics"],
     ),
+    ("gate", &["metrics", "service"]),
     // The kernel knows files and what passes the contract, no protocol and no loop.
     ("sys", &["disk", "lines", "service"]),
     // The loop knows no protocol.
     (
         "reactor",
         &[
-            "buffer", "cache", "disk", "dns", "ending", "limits", "metrics", "service", "sys",
+            "buffer", "cache", "disk", "dns", "ending", "gate", "limits", "metrics", "service",
+            "sys",
         ],
     ),
     ("cache", &["disk", "http"]),
@@ -37,8 +39,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "services",
         &[
-            "buffer", "cache", "config", "disk", "dns", "ending", "http", "lines", "metrics",
-            "service", "wire",
+            "buffer", "cache", "config", "disk", "dns", "ending", "gate", "http", "lines",
+            "metrics", "service", "wire",
         ],
     ),
     ("config", &["buffer", "dns", "http", "limits", "wire"]),
@@ -47,9 +49,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "serve.rs",
         &[
-            "config", "dns", "http", "reactor", "service", "services", "sys",
+            "config", "dns", "gate", "http", "reactor", "service", "services", "sys",
         ],
     ),
+    ("serve", &["config", "reactor", "sys"]),
     ("lib.rs", &[]),
     ("manual.rs", &[]),
     ("main.rs", &[]),

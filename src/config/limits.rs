@@ -17,6 +17,8 @@ impl Limits {
         section.count("max_sessions", 1..=1 << 24, &mut self.sessions_max);
         let reserved = &mut self.sessions_reserved;
         section.count("reserved_sessions", 0..=65_536, reserved);
+        let per_address = &mut self.connections_per_address_max;
+        section.rate("max_connections_per_address", per_address);
         section.count("accept_batch", 1..=65_536, &mut self.accept_batch);
         let mut backlog = self.backlog.unsigned_abs() as usize;
         section.count("backlog", 1..=i32::MAX as usize, &mut backlog);

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use super::{Cause, Limit, ListenerMetrics, Metrics};
+use super::{Bar, Cause, Limit, ListenerMetrics, Metrics};
 use crate::cache::compressed;
 use crate::dns::Counters;
 use crate::ending::Phase;
@@ -214,6 +214,7 @@ pub static METRICS: &[Metric] = {
         gauge("sessions", "Sessions that are open.", Each(|l| Some(l.of.streams()?.active))),
         counter("sessions_accepted", "Connections accepted.", Each(|l| Some(l.of.streams()?.accepted))).key("accepted"),
         counter("accepts_shed", "Connections closed unserved for want of descriptors.", Each(|l| Some(l.of.streams()?.shed))),
+        counter("connections_refused", "Connections closed before a service saw them, by cause.", By("cause", barred)),
         counter("sessions_ended", "Sessions that ended, by reason.", By("reason", ended)).key("ended"),
         counter("timeouts", "Sessions that ended by a time-out, by what they waited for.", By("phase", timed_out)).key("timed_out"),
         counter("received_bytes", "Bytes received from clients.", Each(|l| Some(l.bytes_in))).key("bytes_received"),
@@ -253,6 +254,11 @@ pub static METRICS: &[Metric] = {
         gauge("resolver_cached_names", "Names whose answers are remembered.", One(|v| Some(v.cached_names.into()))),
     ]
 };
+
+fn barred(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.streams()?.barred;
+    Some(Bar::ALL.map(Bar::name).into_iter().zip(counts).collect())
+}
 
 fn ended(listener: &ListenerMetrics) -> Option<Labelled> {
     let streams = listener.of.streams()?;

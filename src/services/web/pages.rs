@@ -9,7 +9,7 @@ use super::files::Progress;
 use super::forms::{self, Forms, put_coding};
 use super::html::Html;
 use super::reply::{Refusal, Reply};
-use crate::config::{CompressConfig, ListenerConfig};
+use crate::config::{CompressConfig, ListenerConfig, addresses};
 use crate::http::Status;
 use crate::http::head::{RequestHead, put_head_end, put_header, put_header_number};
 use crate::http::negotiate::Coding;
@@ -44,7 +44,8 @@ impl Pages {
     /// `listeners`: all of the process.
     pub(super) fn new(listeners: &[ListenerConfig], compress: &CompressConfig) -> Self {
         let mut rows = String::new();
-        for ListenerConfig { kind, bind, .. } in listeners {
+        for (listener, bind) in addresses(listeners) {
+            let kind = &listener.kind;
             let (name, at) = (kind.name(), Html(bind.to_string().as_bytes()).to_string());
             let attempt = kind.attempt(bind).unwrap_or_default();
             let attempt = Html(attempt.as_bytes());
