@@ -98,7 +98,7 @@ pub enum SiteContent {
         /// The folder.
         root: PathBuf,
         /// How it is served.
-        files: FilesConfig,
+        files: Box<FilesConfig>,
     },
     /// Another server. Key `upstream`.
     Upstream(Box<ProxyConfig>),
@@ -255,7 +255,7 @@ impl SiteContent {
             }
             _ => {
                 let root = section.path("root");
-                let files = FilesConfig::read(section);
+                let files = Box::new(FilesConfig::read(section));
                 root.map(|root| SiteContent::Files { root, files })
             }
         };

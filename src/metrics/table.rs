@@ -238,7 +238,7 @@ pub static METRICS: &[Metric] = {
         // Compression.
         counter("compressed_forms", "Contents compressed, each version once.", One(|v| Some(v.compressed.made.into()))),
         counter("compressed_worthless", "Contents of which compression made hardly less.", One(|v| Some(v.compressed.worthless.into()))),
-        counter("compressed_refused", "Contents not compressed because too many were.", One(|v| Some(v.compressed.refused.into()))),
+        counter("compressed_refused", "Times that a content was sent as it is because too many were being compressed.", One(|v| Some(v.compressed.refused.into()))),
         counter("compressed_lost", "Contents compressed in vain: they changed, could not be read, or had no room.", One(|v| Some(v.compressed.lost.into()))),
         counter("compressed_evicted", "Compressed contents that made room for others.", One(|v| Some(v.compressed.evicted.into()))),
         gauge("compressed_bytes", "Memory of compressed contents.", One(|v| Some(v.compressed_bytes.into()))),

@@ -107,7 +107,8 @@ fn decode(coding: Option<&str>, body: &[u8]) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     match coding {
         Some("gzip") => {
-            io::copy(&mut flate2::read::GzDecoder::new(body), &mut content).map(drop)?
+            let mut decoder = flate2::read::GzDecoder::new(body);
+            io::copy(&mut decoder, &mut content)?;
         }
         Some("zstd") => zstd::stream::copy_decode(body, &mut content)?,
         Some(_) => return Err(io::ErrorKind::Unsupported.into()),

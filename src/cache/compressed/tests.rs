@@ -30,7 +30,12 @@ impl Fixture {
         fs::write(self.folder.path().join(name), content).expect("a write");
         let file = self.disk.open(&self.root, Path::new(name)).expect("a file");
         let was = self.disk.metadata(&file).expect("an open file");
-        Source::File(file, was)
+        let version = self.disk.version(&file, &was).expect("an open file");
+        Source::File {
+            file,
+            was,
+            version: version.into(),
+        }
     }
 
     fn ask(&mut self, form: &mut Form, source: &Source, waiter: u32) -> Answer {

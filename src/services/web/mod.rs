@@ -23,8 +23,8 @@
 //!    requests, and once a request was answered, the connection just closes.
 //! 7. Room for an answer of our own is asked for before a head is read, so that such an answer never waits.
 //!
-//! Every answer is written through a [`reply::Reply`]; [`auth`] judges passwords, [`admission`] counts connections, and
-//! [`access_log`] has a line for each answer.
+//! Every answer is written through a [`reply::Reply`]; [`forms`] has compressed forms of contents, [`auth`] judges passwords,
+//! [`admission`] counts connections, and [`access_log`] has a line for each answer.
 
 mod access_log;
 mod admin;

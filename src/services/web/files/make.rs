@@ -347,7 +347,11 @@ impl Representation {
     fn source(&self, body: &Body) -> Source {
         match body {
             Body::Behind => Source::Bytes(self.whole[self.head_bytes..].into()),
-            Body::File { file, was, .. } => Source::File(file.clone(), *was),
+            Body::File { file, was, version } => Source::File {
+                file: file.clone(),
+                was: *was,
+                version: Rc::clone(version),
+            },
             Body::Form(form) => Source::Bytes(Rc::clone(form)),
         }
     }
