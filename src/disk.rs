@@ -83,6 +83,8 @@ pub struct Metadata {
     pub changed: SystemTime,
     /// Device and inode: two files are the same if these are.
     pub identity: (u64, u64),
+    /// Its owner may execute it.
+    pub executable: bool,
 }
 
 /// One name in a folder.

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use netlab_reactor::config::{
-    AdminConfig, Cache, HelloConfig, HttpConfig, Ports, ProxyConfig, Routes, SecretSource,
-    TcpEchoConfig, Transform, UploadConfig,
+    AdminConfig, Cache, FilesConfig, HelloConfig, HttpConfig, Ports, ProxyConfig, Routes,
+    SecretSource, TcpEchoConfig, Transform, UploadConfig,
 };
 use netlab_reactor::dns::{self, Hosts, Resolver};
 use netlab_reactor::ending::Error;
@@ -101,6 +101,7 @@ fn subjects() -> Vec<Subject> {
         .repeat(40)
         .into_bytes();
     let http = b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\nGET /none HTTP/1.1\r\nHost: x\r\n\r\n\
+        GET /more.zip HTTP/1.1\r\nHost: x\r\n\r\nGET /more.tar HTTP/1.1\r\nHost: x\r\n\r\n\
         HEAD /big.bin HTTP/1.1\r\nHost: x\r\n\r\nGET /big.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let login = br#"{"operate": "login", "user": "ada", "passwd": "pw"}"#;
     let proxy = format!(
@@ -184,8 +185,16 @@ fn http_service(sim: &mut Sim, routes: Routes) -> Web {
         .put("/www/a.txt", b"a small file\n", SystemTime::UNIX_EPOCH);
     sim.volume()
         .put("/www/big.bin", &big, SystemTime::UNIX_EPOCH);
+    for (name, bytes) in [("a", &b"small"[..]), ("b/big", &big), ("c", b"")] {
+        let path = format!("/www/more/{name}");
+        sim.volume().put(path, bytes, SystemTime::UNIX_EPOCH);
+    }
     let config = HttpConfig {
         root: Some(PathBuf::from("/www")),
+        files: FilesConfig {
+            listing: true,
+            ..FilesConfig::default()
+        },
         routes,
         ..HttpConfig::default()
     };

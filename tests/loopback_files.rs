@@ -83,6 +83,41 @@ fn a_file_cut_under_a_slow_reader_ends_short() {
     assert!(body.len() < LARGE_BYTES);
 }
 
+/// Asks for a folder as an archive, reads its first bytes, writes a file of it anew, and reads the rest; whether a reset ended it.
+fn archive_under_a_slow_reader(request: &str) -> (Vec<u8>, bool) {
+    let root = temp_dir();
+    fs::create_dir(root.path().join("d")).expect("a folder");
+    for name in ["d/1", "d/2"] {
+        fs::write(root.path().join(name), vec![b'a'; LARGE_BYTES]).expect("a file");
+    }
+    let server = InThread::start(&http(root.path(), "listing = true"));
+    let mut stream = connect(server.address(0));
+    stream.write_all(request.as_bytes()).expect("a connection");
+    let mut answer = vec![0; 64 * 1024];
+    stream.read_exact(&mut answer).expect("an answer");
+    fs::write(root.path().join("d/1"), vec![b'b'; LARGE_BYTES]).expect("a write");
+    let ended = stream.read_to_end(&mut answer);
+    server.stop();
+    (answer, ended.is_err())
+}
+
+#[test]
+fn an_archive_of_a_file_written_anew_under_a_slow_reader_looks_cut() {
+    for format in ["tar", "zip"] {
+        let new = format!("GET /d.{format} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let (answer, _) = archive_under_a_slow_reader(&new);
+        assert!(answer.len() < LARGE_BYTES, "{format}");
+        assert!(
+            !answer.ends_with(b"\r\n0\r\n\r\n"),
+            "{format}: it looks whole"
+        );
+        // Where only the end of the connection says that it is whole, there is none.
+        let old = format!("GET /d.{format} HTTP/1.0\r\n\r\n");
+        let (answer, is_reset) = archive_under_a_slow_reader(&old);
+        assert!(is_reset && answer.len() < LARGE_BYTES, "{format}");
+    }
+}
+
 /// Asks for a file and reads nothing, until the socket is full; how much it then holds.
 fn fill_the_socket(reactor: &mut Reactor<Unix>, address: SocketAddr) -> (TcpStream, usize) {
     let counted = |reactor: &mut Reactor<Unix>| reactor.metrics().listeners[0].bytes_out;

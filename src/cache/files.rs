@@ -384,6 +384,7 @@ mod tests {
             modified: SystemTime::UNIX_EPOCH,
             changed,
             identity: (1, 1),
+            executable: false,
         });
         let witness = Witness {
             path: "late".into(),

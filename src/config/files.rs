@@ -7,11 +7,14 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::compress::CompressConfig;
+use super::cors;
 use super::kinds::{AdminConfig, ProxyConfig};
 use super::section::{Section, is_a, path, string};
 use crate::http::basic::Users;
+use crate::http::cors::Cors;
 use crate::http::glob::Glob;
 use crate::http::is_token;
+use crate::http::target::Authority;
 
 /// How the files of one root are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,14 @@ pub struct FilesConfig {
     pub listing: bool,
     /// Entries of a folder that a listing shows. Key `max_listing_entries`, default 10,000.
     pub listing_entries_max: usize,
+    /// Bytes of a `README` that are shown under a listing; 0 for none. Key `max_readme_bytes`,
+    /// default 64 KiB.
+    pub readme_bytes_max: usize,
+    /// A folder that is listed can be fetched with all below it, as one file. Key `archive`,
+    /// default true; without `listing` it says nothing.
+    pub archive: bool,
+    /// What such a file may hold.
+    pub archive_limits: ArchiveLimits,
     /// `FILE.br`, `FILE.zst` and `FILE.gz` are sent in place of `FILE` to clients that take them, if they are no older.
     /// Key `precompressed`, default false: a file of such a name need not be a copy of its neighbour.
     pub precompressed: bool,
@@ -40,6 +51,30 @@ pub struct FilesConfig {
     pub spa: Option<String>,
     /// Values of `Content-Type` by extension, before the built-in ones. Key `media_types`, default none.
     pub media_types: Vec<(String, String)>,
+    /// Which pages of other sites may read the answers. Key `cors`, default none.
+    pub cors: Option<Cors>,
+}
+
+/// The limits of the archives of one root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchiveLimits {
+    /// Files and folders in one. Key `max_archive_entries`, default 100,000.
+    pub entries_max: usize,
+    /// Folders within folders. Key `max_archive_depth`, default 64.
+    pub depth_max: usize,
+    /// Archives that are sent at once; who asks for another is answered 503. Key `max_archives`,
+    /// default 64.
+    pub archives_max: usize,
+}
+
+impl Default for ArchiveLimits {
+    fn default() -> ArchiveLimits {
+        ArchiveLimits {
+            entries_max: 100_000,
+            depth_max: 64,
+            archives_max: 64,
+        }
+    }
 }
 
 impl Default for FilesConfig {
@@ -48,6 +83,9 @@ impl Default for FilesConfig {
             index: vec!["index.html".to_owned()],
             listing: false,
             listing_entries_max: 10_000,
+            readme_bytes_max: 64 * 1024,
+            archive: true,
+            archive_limits: ArchiveLimits::default(),
             precompressed: false,
             compress: CompressConfig::default(),
             error_pages: BTreeMap::new(),
@@ -55,6 +93,7 @@ impl Default for FilesConfig {
             headers: Vec::new(),
             spa: None,
             media_types: Vec::new(),
+            cors: None,
         }
     }
 }
@@ -155,6 +194,14 @@ impl FilesConfig {
         section.flag("listing", &mut config.listing);
         let entries = &mut config.listing_entries_max;
         section.count("max_listing_entries", 1..=100_000, entries);
+        let readme = &mut config.readme_bytes_max;
+        section.memory_size("max_readme_bytes", 0..=1024 * 1024, readme);
+        section.flag("archive", &mut config.archive);
+        let limits = &mut config.archive_limits;
+        let entries = &mut limits.entries_max;
+        section.count("max_archive_entries", 1..=10_000_000, entries);
+        section.count("max_archive_depth", 0..=1000, &mut limits.depth_max);
+        section.count("max_archives", 1..=10_000, &mut limits.archives_max);
         section.flag("precompressed", &mut config.precompressed);
         config.compress = CompressConfig::read(section);
         let codes = PAGED.map(|code| code.to_string()).join(", ");
@@ -189,6 +236,7 @@ impl FilesConfig {
                 kind => Err(format!("is {kind:?}")),
             }
         });
+        config.cors = cors::read(section);
         config
     }
 }
@@ -197,13 +245,7 @@ impl SiteConfig {
     /// Reads one entry of `site`.
     pub(super) fn read(section: &mut Section<'_>) -> Option<SiteConfig> {
         let expected = "the name of a host, without a port";
-        let host = section.parsed("host", expected, |value| {
-            let host = string(value)?.to_ascii_lowercase();
-            match crate::http::target::Authority::parse(&host) {
-                Some(authority) if authority.port.is_none() && !host.ends_with(':') => Ok(host),
-                _ => Err(format!("is {host:?}")),
-            }
-        });
+        let host = section.parsed("host", expected, host_name);
         let expected = r#"a path such as "/docs/""#;
         let prefix = section.parsed("prefix", expected, |value| {
             let text = string(value)?;
@@ -331,6 +373,15 @@ impl AuthConfig {
             realm,
             users: users?,
         })
+    }
+}
+
+/// The name of a host in lower case, or an IP address, in brackets if it has colons.
+pub(super) fn host_name(value: &DeValue<'_>) -> Result<String, String> {
+    let host = string(value)?.to_ascii_lowercase();
+    match Authority::parse(&host) {
+        Some(authority) if authority.port.is_none() && !host.ends_with(':') => Ok(host),
+        _ => Err(format!("is {host:?}")),
     }
 }
 

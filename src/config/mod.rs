@@ -14,10 +14,12 @@
 
 mod bind;
 mod compress;
+mod cors;
 mod files;
 mod kinds;
 mod limits;
 mod problem;
+mod redirect;
 mod section;
 mod tls;
 mod value;

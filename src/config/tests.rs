@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dns;
+use crate::http::cors::{Cors, Names, Origins, Rules};
 use crate::http::negotiate::Coding;
 use crate::wire::challenge::Handshake;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -556,7 +557,7 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
         panic!("{site:?}")
     };
     assert_eq!(root, Path::new("conf/b"));
-    assert!(files.listing && !files.precompressed);
+    assert!(files.listing && files.archive && !files.precompressed);
     for (line, codings) in [
         ("", &[][..]),
         ("compress = false", &[]),
@@ -599,6 +600,15 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
             "max_listing_entries = 0",
             "3:23: `max_listing_entries` is 0; expected",
         ),
+        (
+            "max_readme_bytes = '2MiB'",
+            "3:20: `max_readme_bytes` is 2097152; expected",
+        ),
+        (
+            "max_archive_entries = 0",
+            "3:23: `max_archive_entries` is 0; expected",
+        ),
+        ("max_archives = 0", "3:16: `max_archives` is 0; expected"),
         (
             "spa = '../x'",
             "3:7: `spa` is \"../x\"; expected a file below the root",
@@ -671,6 +681,178 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
             "{wrong}"
         );
     }
+}
+
+/// The web server that these lines make of a listener.
+fn web_server(lines: &str) -> HttpConfig {
+    match kind(&format!("kind = 'http'\n{lines}")) {
+        Kind::Http(http) => http,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is wrong with each of these lines, which stand third in the file.
+fn refused(lines: &[(&str, &str)]) {
+    for (line, expected) in lines {
+        let wrong = problems(&format!("[[listener]]\nkind = 'http'\n{line}"));
+        let expected = format!("conf/x.toml:{expected}");
+        assert!(wrong.starts_with(&expected), "{wrong}");
+        assert!(wrong.contains("; expected "), "{wrong}");
+    }
+}
+
+#[test]
+fn who_may_read_across_origins_is_read_and_judged() {
+    let http = web_server(
+        "cors = { origins = ['https://A.example:443', 'http://localhost:5173'], methods = 'PUT', \
+         headers = ['X-A', 'X-B'], expose = 'ETag', credentials = true, max_age = '10m' }\n\
+         [[listener.site]]\nroot = 'b'\ncors = { origins = '*', headers = '*' }\n\
+         [[listener.site]]\nprefix = '/c/'\nroot = 'c'",
+    );
+    let origin = |text: &str| text.parse().expect("an origin");
+    let rules = Rules {
+        origins: Origins::Only {
+            list: vec![origin("https://a.example"), origin("http://localhost:5173")],
+            credentials: true,
+        },
+        methods: vec!["PUT".to_owned()],
+        headers: Names::Only(vec!["X-A".to_owned(), "X-B".to_owned()]),
+        expose: vec!["ETag".to_owned()],
+        max_age: Some(Duration::from_secs(600)),
+    };
+    assert_eq!(http.files.cors, Some(Cors::new(&rules)));
+    let all = Rules {
+        origins: Origins::Any,
+        methods: Vec::new(),
+        headers: Names::Any,
+        expose: Vec::new(),
+        max_age: None,
+    };
+    let cors_of = |site: &SiteConfig| match &site.content {
+        SiteContent::Files { files, .. } => files.cors.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cors_of(&http.sites[0]), Some(Cors::new(&all)));
+    assert_eq!(cors_of(&http.sites[1]), None, "a site has its own");
+    refused(&[
+        ("cors = true", "3:8: `cors` is a boolean"),
+        ("cors = {}", "3:8: `cors` without `origins`"),
+        (
+            "cors = { origins = 'https://a.example/' }",
+            "3:20: `origins` is \"https://a.example/\", which is a URL with a path",
+        ),
+        (
+            "cors = { origins = ['*', 'https://a.example'] }",
+            "3:21: an entry of `origins` is \"*\", which is no origin",
+        ),
+        (
+            "cors = { origins = 'null' }",
+            "3:20: `origins` is \"null\", which is no origin",
+        ),
+        (
+            "cors = { origins = '*', credentials = true }",
+            "3:39: `credentials` for every origin would let any page act as its visitor",
+        ),
+        (
+            "cors = { origins = '*', methods = ['put'] }",
+            "3:36: an entry of `methods` is \"put\"",
+        ),
+        (
+            "cors = { origins = '*', headers = ['a b'] }",
+            "3:36: an entry of `headers` is \"a b\"",
+        ),
+        (
+            "cors = { origins = '*', expose = '*' }",
+            "3:34: `expose` is \"*\"",
+        ),
+        (
+            "cors = { origins = '*', max_age = 600 }",
+            "3:35: `max_age` is 600 without a unit",
+        ),
+        ("cors = { origin = '*' }", "3:8: `cors` without `origins`"),
+    ]);
+}
+
+#[test]
+fn what_has_moved_is_read_and_judged() {
+    let http = web_server(
+        "[[listener.redirect]]\nfrom = '/a'\nto = '/b'\n\
+         [[listener.redirect]]\nhost = 'Old.Example'\nfrom = '/x/**'\nto = 'https://new.example/**'\nstatus = 308\n\
+         [[listener.redirect]]\nfrom = '*.php'\nto = '/'\nstatus = 0x12e",
+    );
+    let [one, two, three] = &http.redirects[..] else {
+        panic!("{:?}", http.redirects)
+    };
+    assert_eq!((&one.host, one.status.code()), (&None, 301));
+    assert_eq!(
+        (two.host.as_deref(), two.status.code()),
+        (Some("old.example"), 308)
+    );
+    assert_eq!(two.from, "/x/**".parse().unwrap());
+    assert_eq!(two.to, "https://new.example/**".parse().unwrap());
+    assert_eq!(three.status.code(), 302);
+    refused(&[
+        ("redirect = 'x'", "3:12: `redirect` is a string"),
+        (
+            "redirect = [{ from = '/a' }]",
+            "3:13: a redirect without `to`",
+        ),
+        (
+            "redirect = [{ to = '/a' }]",
+            "3:13: a redirect without `from`",
+        ),
+        (
+            "redirect = [{ from = 'a', to = '/b' }]",
+            "3:22: `from` is \"a\", which does not begin with a slash",
+        ),
+        (
+            "redirect = [{ from = '/a', to = 'b' }]",
+            "3:33: `to` is \"b\", which is neither a path nor a URL",
+        ),
+        (
+            "redirect = [{ from = '/a', to = '/b', status = 304 }]",
+            "3:48: `status` is 304",
+        ),
+        (
+            "redirect = [{ from = '/a', to = '/b', host = 'a:1' }]",
+            "3:46: `host` is \"a:1\"",
+        ),
+        (
+            "redirect = [{ from = '/a', to = '/b', code = 301 }]",
+            "3:39: unknown key `code`",
+        ),
+        (
+            "redirect = [{ from = '/a', to = '/b/**' }]",
+            "3:33: `to` has a `**` for which `from` has none",
+        ),
+        (
+            "redirect = [{ from = '/a', to = '/a' }]",
+            "3:33: `to` leads in a circle, from /a to /a",
+        ),
+    ]);
+}
+
+#[test]
+fn redirects_in_a_circle_are_refused_where_they_stand() {
+    let wrong = problems(
+        "[[listener]]\nkind = 'http'\nbind = '127.0.0.1:8080'\n\
+         [[listener.redirect]]\nfrom = '/fine'\nto = '/a'\n\
+         [[listener.redirect]]\nfrom = '/a/**'\nto = '/b/**'\n\
+         [[listener.redirect]]\nfrom = '/b/**'\nto = 'http://localhost:8080/a/**'\n\
+         [[listener.site]]\nhost = 'localhost'\nroot = 'x'",
+    );
+    let lines: Vec<_> = wrong.lines().collect();
+    let [one, two, three] = lines[..] else {
+        panic!("{wrong}")
+    };
+    assert!(one.starts_with("conf/x.toml:6:6: `to` leads in a circle, from /fine to /a to /b/"));
+    assert!(two.starts_with("conf/x.toml:9:6: `to` leads in a circle, from /a/ to /b/ to http:"));
+    assert!(three.starts_with("conf/x.toml:12:6: `to` leads in a circle"));
+    // Over TLS, `http` is another listener.
+    let elsewhere = "[[listener]]\nkind = 'http'\nredirect = [{ from = '/**', to = 'http://h/**', host = 'h' }]";
+    assert!(problems(elsewhere).contains("in a circle"));
+    let elsewhere = elsewhere.replace("http://", "https://");
+    assert!(parse(&elsewhere).is_ok());
 }
 
 #[test]

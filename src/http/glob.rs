@@ -65,9 +65,10 @@ impl Glob {
         };
         // Which steps may come next; the last place means that all are done.
         let mut at = vec![false; self.steps.len() + 1];
+        let mut next = at.clone();
         self.arrive(&mut at, 0);
         for c in text.chars() {
-            let mut next = vec![false; at.len()];
+            next.fill(false);
             for (place, step) in self.steps.iter().enumerate() {
                 if !at[place] {
                     continue;
@@ -86,7 +87,7 @@ impl Glob {
                     _ => {}
                 }
             }
-            at = next;
+            std::mem::swap(&mut at, &mut next);
         }
         at[self.steps.len()]
     }

@@ -10,8 +10,9 @@
 //!
 //! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`],
 //! [`range`], [`negotiate`] and [`mime`] decide what a request asks for, [`basic`] and
-//! [`same_site`] who asks; [`plain`] answers requests where TLS was expected; [`compress`] writes
-//! content codings; [`glob`] matches paths; [`date`] prints and reads time stamps.
+//! [`same_site`] who asks, [`cors`] which pages may read the answer; [`redirect`] knows what has
+//! moved; [`plain`] answers requests where TLS was expected; [`compress`] writes content codings;
+//! [`glob`] matches paths; [`date`] prints and reads time stamps.
 //!
 //! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies.
 
@@ -19,7 +20,9 @@ pub mod basic;
 pub mod body;
 pub mod compress;
 pub mod conditional;
+pub mod cors;
 pub mod date;
+pub mod disposition;
 pub mod glob;
 pub mod head;
 pub mod mime;
@@ -28,6 +31,7 @@ pub mod path;
 pub mod persistence;
 pub mod plain;
 pub mod range;
+pub mod redirect;
 pub mod same_site;
 pub mod select;
 pub mod target;
@@ -140,6 +144,7 @@ impl Status {
     pub const PARTIAL_CONTENT: Self = Self(206);
     pub const MOVED_PERMANENTLY: Self = Self(301);
     pub const FOUND: Self = Self(302);
+    pub const SEE_OTHER: Self = Self(303);
     pub const NOT_MODIFIED: Self = Self(304);
     pub const TEMPORARY_REDIRECT: Self = Self(307);
     pub const PERMANENT_REDIRECT: Self = Self(308);

@@ -195,7 +195,26 @@ impl<'b> Authority<'b> {
         Some(Self { host, port })
     }
 
-    /// The same, and `host` may be a [`Host::International`].
+    /// Whether the host is `name`, whatever the port and the case: a configured name, or an IPv6 address in brackets. A dot at
+    /// the end changes nothing.
+    #[must_use]
+    pub fn is_host(&self, name: &str) -> bool {
+        match self.host {
+            Host::Name(host) => host
+                .strip_suffix('.')
+                .unwrap_or(host)
+                .eq_ignore_ascii_case(name),
+            Host::Ipv6(host) => {
+                let literal = name
+                    .strip_prefix('[')
+                    .and_then(|name| name.strip_suffix(']'));
+                literal.and_then(|literal| literal.parse().ok()) == Some(host)
+            }
+            Host::International(_) => false,
+        }
+    }
+
+    /// As [`Authority::parse`], and `host` may be a [`Host::International`].
     #[must_use]
     pub fn parse_international(text: &'b str) -> Option<Self> {
         Self::parse(text).or_else(|| {

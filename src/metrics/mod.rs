@@ -407,11 +407,13 @@ pub enum Limit {
     Passwords,
     /// Listings that are being made or sent (503).
     Listings,
+    /// Archives that are being sent (503).
+    Archives,
 }
 
 impl Limit {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Limit; 7] = [
+    pub const ALL: [Limit; 8] = [
         Limit::Connections,
         Limit::ConnectionsPerAddress,
         Limit::Head,
@@ -419,6 +421,7 @@ impl Limit {
         Limit::Body,
         Limit::Passwords,
         Limit::Listings,
+        Limit::Archives,
     ];
 
     /// Its name in metrics.
@@ -431,6 +434,7 @@ impl Limit {
             Limit::Body => "body",
             Limit::Passwords => "passwords",
             Limit::Listings => "listings",
+            Limit::Archives => "archives",
         }
     }
 }

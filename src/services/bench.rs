@@ -201,6 +201,21 @@ impl<T: Service> Bench<T> {
         asked.again || is_woken || self.turn_end || self.compressed.has_work()
     }
 
+    /// Another client comes, while this one takes nothing any more: its connection, which may end later.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn next_client(&mut self) -> T::Conn {
+        let stays = self.conn.take().expect("a connection");
+        self.down.tx.clear(&mut self.pool);
+        self.down = Link::new(LinkState::Open, SEND_BYTES_MAX);
+        self.sent.clear();
+        (self.window, self.waited, self.drained) = (usize::MAX, false, false);
+        self.conn = Some(self.service.accept(&self.peer, self.now));
+        self.step();
+        stays
+    }
+
     /// Another connection of the same service has ended.
     pub fn ends(&mut self, conn: T::Conn) {
         self.service.ended(conn, &mut cx!(self));

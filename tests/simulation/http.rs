@@ -22,6 +22,8 @@ const ROOT: &str = "/srv/www";
 pub(crate) struct WebServer {
     config: HttpConfig,
     files: Vec<Versions>,
+    /// What stands in the folder that is fetched as an archive; nobody changes it.
+    packed: Vec<(String, Vec<u8>)>,
 }
 
 /// A file, and what may stand in it.
@@ -147,6 +149,14 @@ impl Scenario for WebServer {
             setting.volume.put(file.path(), first, epoch);
             self.files.push(file);
         }
+        for number in 0..setting.rng.below(5) {
+            let len = setting.rng.sized(2 * setting.payload_max) - 1;
+            let (name, bytes) = (format!("packed/{number}"), setting.rng.bytes(len));
+            let path = format!("{ROOT}/{name}");
+            setting.volume.put(path, &bytes, SystemTime::UNIX_EPOCH);
+            self.packed.push((name, bytes));
+        }
+        setting.volume.make_folder(format!("{ROOT}/packed"));
         setting
             .volume
             .link(format!("{ROOT}/out"), "../../etc/passwd");
@@ -174,6 +184,7 @@ impl Scenario for WebServer {
                     bytes_min: setting.rng.sized(2000) as u64,
                     ..CompressConfig::default()
                 },
+                listing: true,
                 ..FilesConfig::default()
             },
             ..HttpConfig::default()
@@ -183,6 +194,7 @@ impl Scenario for WebServer {
 
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]) {
         let rewritten = setting.faults.is_enabled(Fault::FileRewritten);
+        let cannot_open = setting.faults.is_enabled(Fault::DiskOpenFails);
         let changing = changes_under_way(setting);
         if changing || setting.rng.chance(200) {
             let editor = Editor {
@@ -213,7 +225,8 @@ impl Scenario for WebServer {
             let mut browser = Browser::new(&bound[0], asks);
             browser.pipelines = setting.rng.coin();
             browser.half_closes = setting.rng.coin();
-            browser.may_be_cut = rewritten;
+            // What cannot be opened makes an archive end short, as a file that was rewritten does.
+            browser.may_be_cut = rewritten || cannot_open;
             browser.piece_max = setting.piece_max();
             browser.pause_max = Duration::from_micros(setting.rng.sized(10_000) as u64);
             sim.enter(browser, after);
@@ -229,7 +242,7 @@ impl WebServer {
             let lines = format!("Host: sim\r\nAccept-Encoding: {accepted}\r\n");
             format!("{method} {path} HTTP/1.1\r\n{lines}\r\n").into_bytes()
         };
-        let (request, is_head, mut answers) = match setting.rng.below(10) {
+        let (request, is_head, mut answers) = match setting.rng.below(12) {
             0 => (text("HEAD", &format!("/{name}")), true, vec![(200, None)]),
             1 => (text("GET", "/nothing"), false, vec![(404, None)]),
             2 => (text("GET", "/out"), false, vec![(404, None)]),
@@ -237,6 +250,11 @@ impl WebServer {
                 let path = "/%2e%2e/%2e%2e/etc/passwd";
                 (text("GET", path), false, vec![(400, None)])
             }
+            4 => {
+                let answers = vec![(200, Some(tar(&self.packed)))];
+                (text("GET", "/packed/?archive=tar"), false, answers)
+            }
+            5 => (text("GET", "/packed.zip"), false, vec![(200, None)]),
             _ => {
                 let any = all.into_iter().map(|version| (200, Some(version)));
                 (text("GET", &format!("/{name}")), false, any.collect())
@@ -251,4 +269,42 @@ impl WebServer {
             answers,
         }
     }
+}
+
+/// The files as a tar of their folder (POSIX.1-2017, `pax`, "ustar Interchange Format").
+fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut all = Vec::new();
+    let folder = ("packed/".to_owned(), Vec::new());
+    for (name, bytes) in std::iter::once(&folder).chain(files) {
+        let is_folder = name.ends_with('/');
+        let mode = if is_folder { "0000755" } else { "0000644" };
+        let (kind, len) = (
+            if is_folder { "5" } else { "0" },
+            format!("{:011o}", bytes.len()),
+        );
+        let mut header = vec![0; 512];
+        let id = "0000000";
+        for (at, text) in [
+            (0, name.as_str()),
+            (100, mode),
+            (108, id),
+            (116, id),
+            (124, &len),
+            (136, "00000000000"),
+            (148, "        "),
+            (156, kind),
+            (257, "ustar\x0000"),
+            (329, id),
+            (337, id),
+        ] {
+            header[at..at + text.len()].copy_from_slice(text.as_bytes());
+        }
+        let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+        header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        all.extend(header);
+        all.extend(bytes);
+        all.resize(all.len().next_multiple_of(512), 0);
+    }
+    all.resize(all.len() + 1024, 0);
+    all
 }

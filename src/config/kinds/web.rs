@@ -9,7 +9,9 @@ use std::time::Duration;
 use super::{HEAD_BYTES_MAX, Kind, Row, StreamConfig, Transport};
 use crate::buffer::LARGE_PAGE_BYTES;
 use crate::config::files::{AuthConfig, FilesConfig, SiteConfig};
+use crate::config::redirect;
 use crate::config::section::{Section, path, string};
+use crate::http::redirect::{Here, Redirect};
 
 /// The bounds of `max_head_bytes`: a head that fills a page is moved to a large one.
 const HEAD_BYTES: RangeInclusive<usize> = 256..=LARGE_PAGE_BYTES;
@@ -53,6 +55,9 @@ pub struct HttpConfig {
     /// What is served for some hosts or paths instead. Key `route`, a list of tables
     /// `[[listener.route]]`, or `site`, its former name; default none.
     pub sites: Vec<SiteConfig>,
+    /// What has moved; it goes before all sites. Key `redirect`, a list of tables
+    /// `[[listener.redirect]]`, default none.
+    pub redirects: Vec<Redirect>,
     /// Who is answered at all, whatever the method and the route; `None` for everybody. Key `auth`, default none.
     pub auth: Option<AuthConfig>,
     /// Where a line for each request goes. Key `access_log`, default nowhere.
@@ -102,6 +107,7 @@ impl Default for HttpConfig {
             root: None,
             files: FilesConfig::default(),
             sites: Vec::new(),
+            redirects: Vec::new(),
             auth: None,
             access_log: None,
             log_format: LogFormat::default(),
@@ -140,6 +146,7 @@ impl HttpConfig {
             ..HttpConfig::default()
         };
         config.read_common(section);
+        config.redirects = read_redirects(section, &config.sites);
         config
     }
 
@@ -185,4 +192,19 @@ impl HttpConfig {
         );
         config.stream.read(section);
     }
+}
+
+/// Reads the redirects, knowing what leads back to this listener.
+fn read_redirects(section: &mut Section<'_>, sites: &[SiteConfig]) -> Vec<Redirect> {
+    let port = section.text("bind").and_then(|bind| {
+        let (_, port) = bind.rsplit_once(':')?;
+        port.parse().ok()
+    });
+    let hosts: Vec<String> = sites.iter().filter_map(|site| site.host.clone()).collect();
+    let here = Here {
+        scheme: if section.has("tls") { "https" } else { "http" },
+        port,
+        hosts: &hosts,
+    };
+    redirect::read(section, &here)
 }

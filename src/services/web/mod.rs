@@ -7,8 +7,9 @@
 //!  │               │  ▲   │           └── not kept ──▶ closed  └──late or malformed──▶ closed, 4xx unless answered
 //!  │               │  │   ├──its answer takes more turns──▶ Parked ──woken──▶ Head        │
 //!  └──late──┐      │  └───┼────────────────────────────────────┘                          │
-//!           ▼      │      └──sent on──▶ Forward ──answered────────────────────────────────┘
-//!        closed    ├──malformed──▶ 4xx, closed
+//!           ▼      │      ├──sent on──▶ Forward ──answered────────────────────────────────┤
+//!        closed    │      └──a folder as one file──▶ Pack ──all of it queued──────────────┘
+//!                  ├──malformed──▶ 4xx, closed
 //!                  └──late──▶ 408, closed            Refused ──▶ 503 or 429, closed
 //! ```
 //!
@@ -33,11 +34,14 @@ mod auth;
 mod files;
 mod forms;
 mod html;
+mod pack;
 mod pages;
 mod probe;
 mod proxy;
 mod reply;
 mod sites;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::PathBuf;
@@ -54,7 +58,9 @@ use crate::ending::{Ending, Error, Phase};
 use crate::http::body::BodyDecoder;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::negotiate::ErrorFormat;
+use crate::http::path::SafePath;
 use crate::http::persistence::Persistence;
+use crate::http::redirect;
 use crate::http::target::Target;
 use crate::http::{Method, Status};
 use crate::metrics::{Limit, Of, WebMetrics};
@@ -63,6 +69,8 @@ use access_log::{AccessLog, Entry, Line, Request};
 use admin::Admin;
 use admission::{Admission, Seat};
 use files::Progress;
+use files::archive::Archive;
+use pack::Pack;
 use pages::Pages;
 use proxy::{Forward, Outcome, Proxy, Sender};
 use reply::{Refusal, Reply, Writer};
@@ -138,6 +146,8 @@ enum State {
     Body(Box<RequestBody>),
     /// The request is sent on to its origin.
     Forward(Box<Forward>),
+    /// The answer is a folder that is packed while it is sent.
+    Pack(Box<Pack>),
     /// There is no place for this client.
     Refused {
         refusal: &'static Refusal,
@@ -172,6 +182,8 @@ enum Next {
     Later,
     /// The request is sent on.
     Forward(Box<Forward>),
+    /// The head is queued; the body is made while it is sent.
+    Pack(Box<Archive>, Persistence),
 }
 
 impl Web {
@@ -241,10 +253,14 @@ impl Web {
             };
             let mut opened = Site::new(site.host.clone(), prefix, content, auth, disk);
             opened.has_probe = matches!(site.content, SiteContent::Probe);
+            if let SiteContent::Files { files, .. } = &site.content {
+                opened.cors.clone_from(&files.cors);
+            }
             sites.push(opened);
         }
         let mut rest = Site::new(None, "", content, config.auth.as_ref(), disk);
         rest.has_probe = config.routes == Routes::Probe;
+        rest.cors.clone_from(&config.files.cors);
         let sites = Sites::new(sites, rest);
         let log = config.access_log.as_ref().map(|place| {
             let log = AccessLog::open(place, config.log_format, disk);
@@ -321,7 +337,10 @@ impl Web {
             &mut sender,
             &mut reply,
         );
-        let sent = reply.sent;
+        let sent = match next {
+            Next::Pack(..) => None, // its line is written when all of it is queued
+            _ => reply.sent,
+        };
         if let (Some(log), Some(answered)) = (&mut self.log, sent) {
             let began = conn.began(&self.config, io.cx.now);
             let line = Line {
@@ -335,7 +354,9 @@ impl Web {
             log.add(&line, io.cx.disk, &mut io.cx.counted);
         }
         let entry = match &next {
-            Next::Forward(_) if self.log.is_some() => Some(Entry::of(&head, io.peer.ip())),
+            Next::Forward(_) | Next::Pack(..) if self.log.is_some() => {
+                Some(Entry::of(&head, io.peer.ip()))
+            }
             _ => None,
         };
         let (body, more) = (head.body, head.keep_alive);
@@ -375,6 +396,13 @@ impl Web {
                     forward.begin_log(entry, conn.began(&self.config, now));
                 }
                 conn.state = State::Forward(forward);
+                return true;
+            }
+            Next::Pack(archive, persistence) => {
+                io.down.end_is_framing = archive.ends_with_connection();
+                let logged = entry.map(|entry| (entry, conn.began(&self.config, now)));
+                let until = now + self.config.answer_timeout;
+                conn.state = State::Pack(Box::new(Pack::new(archive, persistence, until, logged)));
                 return true;
             }
             Next::Close(ending) => {
@@ -454,7 +482,7 @@ impl Web {
             return;
         }
         let (phase, awaited) = match &conn.state {
-            State::Forward(_) => return, // it knows itself whom it waits for
+            State::Forward(_) | State::Pack(_) => return, // they know themselves whom they wait for
             State::Idle { .. } | State::Refused { .. } => (Phase::Idle, false),
             State::Head { .. } => (Phase::Head, true),
             State::Parked { .. } => {
@@ -582,6 +610,27 @@ impl Web {
         Ok(stays)
     }
 
+    /// Sends more of an archive. Whether the next request may be answered.
+    fn pack(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<bool, Error> {
+        let State::Pack(pack) = &mut conn.state else {
+            return Ok(true);
+        };
+        if !pack.advance(self.config.answer_timeout, io)? {
+            return Ok(false);
+        }
+        let stays = pack.stays();
+        let idle = State::Idle {
+            until: io.cx.now + self.config.idle_timeout,
+        };
+        if let State::Pack(pack) = std::mem::replace(&mut conn.state, idle) {
+            pack.log(self.log.as_deref_mut(), &mut io.cx);
+        }
+        if !stays {
+            io.close();
+        }
+        Ok(stays)
+    }
+
     /// The line of a request that was sent on.
     fn log_forward(&mut self, forward: &Forward, cx: &mut Cx<'_>) {
         let (Some(log), Some(logged)) = (&mut self.log, forward.logged()) else {
@@ -636,9 +685,16 @@ fn respond(
     if last {
         reply.persistence = Persistence::Ends;
     }
+    if let Some(cors) = &site.cors {
+        reply.allow(cors, &head.headers);
+    }
     let result = match objection {
         Some(refusal) => Err(refusal),
-        None => serve(site, place, head, sender, reply),
+        None if site.answer_preflight(head, reply) => Ok(Next::Done),
+        None => match moved(config, head) {
+            Some(refusal) => Err(refusal),
+            None => serve(site, place, head, sender, reply),
+        },
     };
     let next = result.unwrap_or_else(|refusal| {
         let format = ErrorFormat::parse(&head.headers, site.error_format());
@@ -686,7 +742,20 @@ fn serve(
     Ok(match site.respond(head, reply)? {
         Progress::Answered => Next::Done,
         Progress::Later => Next::Later,
+        Progress::Packs(archive) => Next::Pack(archive, reply.persistence),
     })
+}
+
+/// Where a request is led by the redirects.
+fn moved(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
+    if config.redirects.is_empty() || matches!(head.method, Method::Other(_)) {
+        return None;
+    }
+    let path = SafePath::parse(head.target.path()?).ok()?;
+    let (host, query) = (head.authority(), head.target.query());
+    let (status, location) = redirect::find(&config.redirects, host.as_ref(), &path, query)?;
+    let text = "what is asked for has moved; see Location";
+    Some(Refusal::redirect(status, text, location))
 }
 
 /// What is wrong with a request that is well-formed, whatever it asks for.
@@ -826,6 +895,7 @@ impl Service for Web {
                 }
                 State::Body(_) => self.receive_body(conn, io),
                 State::Forward(_) => self.forward(conn, io)?,
+                State::Pack(_) => self.pack(conn, io)?,
                 State::Refused { refusal, .. } => {
                     self.refuse_last(refusal, Ending::Refused, io);
                     false
@@ -854,15 +924,20 @@ impl Service for Web {
             | State::Refused { until, .. } => *until,
             State::Body(body) => body.until,
             State::Forward(forward) => forward.deadline(),
+            State::Pack(pack) => pack.deadline(),
         }
     }
 
     fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
-        if let State::Forward(mut forward) = conn.state {
-            self.log_forward(&forward, cx);
-            if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
-                forward.release(proxy);
+        match conn.state {
+            State::Forward(mut forward) => {
+                self.log_forward(&forward, cx);
+                if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
+                    forward.release(proxy);
+                }
             }
+            State::Pack(pack) => pack.log(self.log.as_deref_mut(), cx),
+            _ => {}
         }
         if let Some(seat) = conn.seat {
             self.admission.leave(seat);

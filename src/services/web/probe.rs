@@ -31,7 +31,7 @@ pub(super) fn respond(
         }
         ("/echo", Method::Get | Method::Head | Method::Post) => put_request(head, reply),
         ("/cookie", Method::Get | Method::Head) => put_cookies(head, reply),
-        (_, Method::Options) => reply.options(allow),
+        (_, Method::Options) => reply.options(allow, b""),
         (_, Method::Other(_)) => return Some(Err(super::sites::UNKNOWN_METHOD)),
         _ => return Some(Err(Refusal::method(allow))),
     }

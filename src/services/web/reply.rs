@@ -7,8 +7,9 @@ use std::rc::Rc;
 use super::html::Html;
 use crate::buffer::SendQueue;
 use crate::http::Status;
+use crate::http::cors::Cors;
 use crate::http::date::{DateCache, unix_s};
-use crate::http::head::{put_head_end, put_header, put_header_number, put_status_line};
+use crate::http::head::{Headers, put_head_end, put_header, put_header_number, put_status_line};
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
 use crate::metrics::Limit;
@@ -105,6 +106,8 @@ impl Refusal {
 pub(super) struct Writer {
     date: DateCache,
     scratch: Vec<u8>,
+    /// What pages of other sites are told, in the answer at hand.
+    cors: Vec<u8>,
 }
 
 /// One answer.
@@ -134,6 +137,7 @@ impl<'r, 'c> Reply<'r, 'c> {
         writer: &'r mut Writer,
         (tx, cx, id): (&'r mut SendQueue, &'r mut Cx<'c>, Id),
     ) -> Self {
+        writer.cors.clear();
         Self {
             tx,
             cx,
@@ -152,17 +156,46 @@ impl<'r, 'c> Reply<'r, 'c> {
         self.tx.put(bytes, self.cx.pool);
     }
 
+    /// Tells pages of other sites in the answer what they may do with it.
+    pub(super) fn allow(&mut self, cors: &Cors, headers: &Headers<'_>) {
+        let lines = &mut self.writer.cors;
+        lines.extend_from_slice(cors.always());
+        lines.extend_from_slice(cors.lines_for(headers));
+    }
+
+    /// Whether the head says anything of this request and its connection alone.
+    pub(super) fn is_particular(&self) -> bool {
+        !self.persistence.line().is_empty() || !self.writer.cors.is_empty()
+    }
+
+    /// Queues a head that was made before, with what it says of this request besides.
+    pub(super) fn put_head(&mut self, head: &[u8]) {
+        if !self.is_particular() {
+            return self.put(head);
+        }
+        let (lines, end) = head.split_at(head.len() - b"\r\n".len());
+        let pool = &mut *self.cx.pool;
+        for part in [lines, self.persistence.line(), &self.writer.cors, end] {
+            self.tx.put(part, pool);
+        }
+    }
+
     /// Begins a head: status line and the headers of every answer. What follows goes into the vector returned, which
     /// [`Reply::send`] sends.
     pub(super) fn begin(&mut self, status: Status) -> &mut Vec<u8> {
         self.answered(status, 0);
-        let Writer { date, scratch } = &mut *self.writer;
+        let Writer {
+            date,
+            scratch,
+            cors,
+        } = &mut *self.writer;
         scratch.clear();
         put_status_line(scratch, status);
         put_header(scratch, "Server", SERVER);
         put_header(scratch, "Date", date.at(unix_s(self.cx.wall)));
         scratch.extend_from_slice(self.persistence.line());
         scratch.extend_from_slice(&self.lines);
+        scratch.extend_from_slice(cors);
         scratch
     }
 
@@ -220,10 +253,11 @@ impl<'r, 'c> Reply<'r, 'c> {
         }
     }
 
-    /// The answer to OPTIONS (RFC 9110 section 9.3.7).
-    pub(super) fn options(&mut self, allow: &str) {
+    /// The answer to OPTIONS (RFC 9110 section 9.3.7), with header lines for a preflight.
+    pub(super) fn options(&mut self, allow: &str, lines: &[u8]) {
         let head = self.begin(Status::NO_CONTENT);
         put_header(head, "Allow", allow);
+        head.extend_from_slice(lines);
         put_head_end(head);
         self.send(0);
     }

@@ -3,7 +3,6 @@
 //! Every error of the server is answered in one place, [`Site::refuse`], with the page that the configuration has for it. What
 //! was no request is refused by the site that is for everything else.
 
-use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::task::Poll;
@@ -18,11 +17,12 @@ use super::reply::{self, Detail, Refusal, Reply};
 use crate::cache::files::Limits;
 use crate::config::{AuthConfig, FilesConfig};
 use crate::disk::Disk;
+use crate::http::cors::{self, Cors};
 use crate::http::head::{RequestHead, put_header, put_header_number};
 use crate::http::negotiate::ErrorFormat;
 use crate::http::path::SafePath;
 use crate::http::range::put_content_range_unsatisfied;
-use crate::http::target::{Authority, Target};
+use crate::http::target::Target;
 use crate::http::{Method, Status};
 use crate::metrics::Limit;
 use crate::service::Cx;
@@ -52,6 +52,8 @@ pub(super) struct Site {
     auth: Option<Box<Auth>>,
     /// The probe's routes are served before the content.
     pub(super) has_probe: bool,
+    /// Which pages of other sites may read the answers.
+    pub(super) cors: Option<Cors>,
 }
 
 /// What a site answers with.
@@ -69,6 +71,12 @@ impl Sites {
     pub(super) fn new(mut sites: Vec<Site>, rest: Site) -> Self {
         sites.sort_by_key(|site| std::cmp::Reverse((site.host.is_some(), site.prefix.len())));
         sites.push(rest);
+        for place in 0..sites.len() {
+            let elsewhere = elsewhere(&sites, place);
+            if let Content::Files(files) = &mut sites[place].content {
+                files.leave(elsewhere);
+            }
+        }
         Self(sites)
     }
 
@@ -106,7 +114,7 @@ impl Sites {
         };
         let fits = |site: &Site| {
             let host = match (&site.host, &head.authority()) {
-                (Some(wanted), Some(authority)) => is_host(wanted, authority),
+                (Some(wanted), Some(authority)) => authority.is_host(wanted),
                 (wanted, _) => wanted.is_none(),
             };
             host && below(&site.prefix, &safe.relative).is_some()
@@ -149,7 +157,24 @@ impl Site {
             content,
             auth,
             has_probe: false,
+            cors: None,
         }
+    }
+
+    /// Answers what a browser asks before it lets a page of another site make a request; whether that was it. It has no
+    /// password then, and follows no redirect.
+    pub(super) fn answer_preflight(
+        &self,
+        head: &RequestHead<'_>,
+        reply: &mut Reply<'_, '_>,
+    ) -> bool {
+        let Some(cors) = self.cors.as_ref().filter(|_| cors::is_preflight(head)) else {
+            return false;
+        };
+        let mut lines = Vec::new();
+        cors.put_preflight(&head.headers, &mut lines);
+        reply.options(reply::ALLOW, &lines);
+        true
     }
 
     /// Whether the request may see anything of the site. While that is being found out, the session is to be parked: it is
@@ -188,7 +213,7 @@ impl Site {
         match head.method {
             Method::Get | Method::Head => {}
             Method::Options => {
-                reply.options(reply::ALLOW);
+                reply.options(reply::ALLOW, b"");
                 return Ok(Progress::Answered);
             }
             Method::Other(_) => return Err(UNKNOWN_METHOD),
@@ -296,11 +321,15 @@ impl Content {
     }
 }
 
-/// Whether the authority's host is `wanted`, whatever its port and case, and with or without a dot at its end.
-fn is_host(wanted: &str, authority: &Authority<'_>) -> bool {
-    let mut name = String::new();
-    // Invariant: writing to a String does not fail.
-    let _ = write!(name, "{}", authority.host);
-    let name = name.strip_suffix('.').unwrap_or(&name);
-    name.eq_ignore_ascii_case(wanted)
+/// What lies below the prefix of a site, relative to it, and is for another one, at least under one host.
+fn elsewhere(sites: &[Site], place: Place) -> Vec<Vec<u8>> {
+    let own = &sites[place];
+    let shares = |other: &Site| match (&own.host, &other.host) {
+        (Some(one), Some(two)) => one == two,
+        _ => true,
+    };
+    let others = sites.iter().filter(|other| shares(other));
+    let paths = others.filter_map(|other| below(&own.prefix, other.prefix.as_bytes()));
+    let paths = paths.filter(|path| !path.is_empty());
+    paths.map(<[u8]>::to_vec).collect()
 }

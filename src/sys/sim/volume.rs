@@ -306,6 +306,7 @@ impl Volume {
             modified: node.modified,
             changed: node.changed,
             identity: (1, inode),
+            executable: false,
         }
     }
 

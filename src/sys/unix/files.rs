@@ -89,6 +89,7 @@ fn metadata(stat: &fs::Stat) -> Metadata {
         modified: moment(stat.st_mtime, stat.st_mtime_nsec),
         changed: moment(stat.st_ctime, stat.st_ctime_nsec),
         identity: (stat.st_dev, stat.st_ino),
+        executable: Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
     }
 }
 

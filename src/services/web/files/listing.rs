@@ -12,7 +12,7 @@
 //! 3. Folders first, then by name, size or date. Hidden names, what leads out of the root, and what is neither file nor
 //!    folder are not shown. The page needs no script and names no other resource.
 //!
-//! Not here: whether a folder may be listed at all.
+//! Below the page stands what [`readme`] finds. Not here: whether a folder may be listed at all.
 
 use std::cmp::Ordering;
 use std::fmt::{self, Write};
@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 
 use foldhash::quality::FixedState;
 
-use crate::config::CompressConfig;
+use super::readme;
+use crate::config::{CompressConfig, FilesConfig};
 use crate::disk::{File, FileKind};
 use crate::http::date::{put_iso, unix_s};
 use crate::http::negotiate::ListingFormat;
@@ -109,8 +110,16 @@ pub(super) struct Listings {
     jobs: Vec<Job>,
     /// What was handed out: alive as long as some send queue refers to it.
     sent: Vec<Weak<[u8]>>,
+    shows: Shows,
+}
+
+/// What the listings of a site show.
+struct Shows {
     entries_max: usize,
     compress: CompressConfig,
+    readme_bytes_max: usize,
+    /// Links to the folder as an archive.
+    archive: bool,
 }
 
 struct Job {
@@ -135,6 +144,8 @@ enum Stage {
         rows: std::vec::IntoIter<Row>,
         text: String,
         more: bool,
+        /// The name of the file to be shown below.
+        readme: Option<PathBuf>,
     },
     Done(Page),
     /// The folder could not be read.
@@ -165,12 +176,16 @@ impl Row {
 }
 
 impl Listings {
-    pub(super) fn new(entries_max: usize, compress: CompressConfig) -> Self {
+    pub(super) fn new(config: &FilesConfig) -> Self {
         Self {
             jobs: Vec::new(),
             sent: Vec::new(),
-            entries_max,
-            compress,
+            shows: Shows {
+                entries_max: config.listing_entries_max,
+                readme_bytes_max: config.readme_bytes_max,
+                archive: config.archive,
+                compress: config.compress.clone(),
+            },
         }
     }
 
@@ -229,8 +244,7 @@ impl Listings {
         let mut work = WORK_PER_TURN;
         let mut is_left = false;
         for job in &mut self.jobs {
-            let (entries_max, compress) = (self.entries_max, &self.compress);
-            if let Err(error) = job.work(&mut work, entries_max, compress, root, cx) {
+            if let Err(error) = job.work(&mut work, &self.shows, root, cx) {
                 job.stage = Stage::Failed(error.kind());
             }
             match job.stage {
@@ -272,8 +286,7 @@ impl Job {
     fn work(
         &mut self,
         work: &mut usize,
-        entries_max: usize,
-        compress: &CompressConfig,
+        shows: &Shows,
         root: &File,
         cx: &mut Cx<'_>,
     ) -> io::Result<()> {
@@ -304,7 +317,7 @@ impl Job {
                         let Some(row) = look(&self.wanted.folder, &name, root, cx) else {
                             continue;
                         };
-                        if rows.len() == entries_max {
+                        if rows.len() == shows.entries_max {
                             (*more, *next) = (true, None);
                             names.clear();
                             break;
@@ -322,31 +335,48 @@ impl Job {
                 }
             };
             if is_done {
-                self.advance(compress, cx.now);
+                self.advance(shows, root, cx);
             }
         }
     }
 
     /// What was done is followed by the next stage.
-    fn advance(&mut self, compress: &CompressConfig, now: Instant) {
+    fn advance(&mut self, shows: &Shows, root: &File, cx: &mut Cx<'_>) {
         let done = Stage::Done(Page::default());
         self.stage = match std::mem::replace(&mut self.stage, done) {
             Stage::Reading { mut rows, more, .. } => {
                 rows.sort_unstable_by(|one, two| self.wanted.order(one, two));
                 let mut text = String::with_capacity(4096);
-                put_start(&mut text, &self.wanted, &rows);
+                put_start(&mut text, &self.wanted, &rows, shows.archive);
+                let files = rows.iter().filter(|row| !row.is_folder);
+                let readme = readme::choose(files.map(|row| row.name.as_os_str()));
                 Stage::Writing {
+                    readme: readme.map(PathBuf::from),
                     rows: rows.into_iter(),
                     text,
                     more,
                 }
             }
-            Stage::Writing { mut text, more, .. } => {
+            Stage::Writing {
+                readme,
+                mut text,
+                more,
+                ..
+            } => {
                 put_end(&mut text, self.wanted.format, more);
-                self.touched = now;
+                if let (Some(name), ListingFormat::Html) = (readme, self.wanted.format) {
+                    let path = self.wanted.folder.join(&name);
+                    let read = readme::read(root, &path, shows.readme_bytes_max, cx.disk);
+                    // What cannot be read is not shown, like a name that cannot.
+                    if let Ok(Some(contents)) = read {
+                        readme::put(&mut text, name.as_os_str(), &contents);
+                    }
+                }
+                put_last(&mut text, self.wanted.format);
+                self.touched = cx.now;
                 let (kind, len) = (content_type(self.wanted.format), text.len() as u64);
                 Stage::Done(Page {
-                    forms: Forms::new(compress, kind, len),
+                    forms: Forms::new(&shows.compress, kind, len),
                     tag: FixedState::default().hash_one(text.as_bytes()),
                     text: text.into_bytes().into(),
                 })
@@ -406,7 +436,7 @@ fn look(folder: &Path, name: &Path, root: &File, cx: &mut Cx<'_>) -> Option<Row>
 
 // Writing to a String does not fail, so what `write!` returns below is dropped.
 
-fn put_start(text: &mut String, wanted: &Wanted, rows: &[Row]) {
+fn put_start(text: &mut String, wanted: &Wanted, rows: &[Row], archive: bool) {
     if wanted.format == ListingFormat::Json {
         let shown = String::from_utf8_lossy(&wanted.shown);
         let _ = write!(text, "{{\"path\":{},\"entries\":[", Json(&shown));
@@ -436,10 +466,11 @@ fn put_start(text: &mut String, wanted: &Wanted, rows: &[Row]) {
         .fold(0u64, |sum, row| sum.saturating_add(row.bytes));
     let _ = write!(
         text,
-        "</h1>\n<p>{}, {}, {}</p>\n<table><thead><tr>",
+        "</h1>\n<p>{}, {}, {}{}</p>\n<table><thead><tr>",
         Count(folders, "folder"),
         Count(rows.len() - folders, "file"),
-        Size(bytes)
+        Size(bytes),
+        if archive { ARCHIVES } else { "" }
     );
     for (sort, key, title) in [
         (Sort::Name, "name", "Name"),
@@ -507,19 +538,31 @@ fn put_row(text: &mut String, row: &Row, format: ListingFormat) {
     );
 }
 
+/// Behind the last row.
 fn put_end(text: &mut String, format: ListingFormat, more: bool) {
     match (format, more) {
         (ListingFormat::Json, more) => _ = writeln!(text, "\n],\"more\":{more}}}"),
         (ListingFormat::Html, true) => {
-            text.push_str("</tbody></table>\n<p>There is more than is shown here.</p>\n</html>\n");
+            text.push_str("</tbody></table>\n<p>There is more than is shown here.</p>\n");
         }
-        (ListingFormat::Html, false) => text.push_str("</tbody></table>\n</html>\n"),
+        (ListingFormat::Html, false) => text.push_str("</tbody></table>\n"),
     }
 }
 
+fn put_last(text: &mut String, format: ListingFormat) {
+    match format {
+        ListingFormat::Json => {}
+        ListingFormat::Html => text.push_str("</html>\n"),
+    }
+}
+
+/// Links to the folder with all below it.
+const ARCHIVES: &str =
+    "; download all: <a href=\"?archive=tar\">tar</a>, <a href=\"?archive=zip\">zip</a>";
+
 /// What the page may use: its own style, told by its hash (CSP Level 3, section 8.3), and nothing else.
 pub(super) const POLICY: &str = "default-src 'none'; frame-ancestors 'self'; \
-    style-src 'sha256-nSZfMeLYrTuCEr/wync9LwDZB229vLkqHRJJ0SarAOY='";
+    style-src 'sha256-/RtF9pb9wYY4UZE2/aqLPohVDR90ryG+z+8tOsjassM='";
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:64em;margin:2em auto;padding:0 1em;\
     color:#222;background:#fff}h1{font-size:1.3em;font-weight:600;overflow-wrap:anywhere}p{color:#666}\
@@ -527,6 +570,7 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:64em;marg
     th{font-weight:600;white-space:nowrap}td:first-child{overflow-wrap:anywhere}\
     th:nth-child(n+2),td:nth-child(n+2){text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\
     tbody tr:hover{background:#f5f7fa}a{color:#0b57d0;text-decoration:none}a:hover{text-decoration:underline}\
+    h2{font-size:1em}pre{white-space:pre-wrap;overflow-wrap:anywhere}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#14161a}p{color:#999}th,td{border-color:#2c3036}\
     tbody tr:hover{background:#1d2026}a{color:#8ab4f8}}\
     @media(max-width:36em){th:nth-child(3),td:nth-child(3){display:none}}";

@@ -17,7 +17,6 @@ use crate::http::head::{
     RequestHead, put_head_end, put_header, put_header_number, put_status_line,
 };
 use crate::http::negotiate::Coding;
-use crate::http::persistence::Persistence;
 use crate::http::range::{ByteRange, Multipart, put_content_range};
 use crate::http::select::{self, Selection, select};
 use crate::http::{Method, Status};
@@ -427,19 +426,11 @@ impl Representation {
     fn put_whole(&self, body: &Body, method: Method<'_>, reply: &mut Reply<'_, '_>) {
         let is_get = method == Method::Get;
         reply.answered(Status::OK, if is_get { self.body_bytes } else { 0 });
-        let is_behind = matches!(body, Body::Behind);
-        if reply.persistence == Persistence::Stays && is_behind && is_get {
+        if !reply.is_particular() && matches!(body, Body::Behind) && is_get {
             reply.put(&self.whole); // the usual request: one copy
             return;
         }
-        match reply.persistence.line() {
-            b"" => reply.put(&self.whole[..self.head_bytes]),
-            line => {
-                reply.put(&self.whole[..self.head_bytes - 2]);
-                reply.put(line);
-                reply.put(b"\r\n");
-            }
-        }
+        reply.put_head(&self.whole[..self.head_bytes]);
         if is_get {
             self.put_body(body, 0..self.body_bytes, reply);
         }

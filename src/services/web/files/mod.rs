@@ -7,8 +7,8 @@
 //! Beside a file may stand copies of it that were compressed in advance, and others may be made of it on the way. They are
 //! representations of the same resource (RFC 9110 section 3.2): each with its own tag and length, chosen by `Accept-Encoding`.
 //!
-//! [`make`] has the answer that is made of a file, [`listing`] what is in a folder without an index. Who may see the files is
-//! for [`super::sites`].
+//! [`make`] has the answer that is made of a file, [`listing`] what is in a folder without an index, [`archive`] all below it as
+//! one file. Who may see the files is for [`super::sites`].
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -31,15 +31,18 @@ use crate::http::negotiate::{Coding, ListingFormat};
 use crate::http::path::{SafePath, encode};
 use crate::metrics::Limit;
 use crate::service::Cx;
+use archive::{Archive, Asked};
 use listing::{Listings, POLICY, Page, Unlisted, Wanted, content_type};
 use make::{Made, Representation, is_older};
 
+pub(super) mod archive;
 #[cfg(test)]
 mod form_tests;
 mod listing;
 mod make;
+mod readme;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// The files of one root.
 pub(super) struct Files {
@@ -52,15 +55,20 @@ pub(super) struct Files {
     media_types: MediaTypes,
     cache: FileCache<Made>,
     listings: Listings,
+    /// Each archive that is being sent refers to it.
+    archives: Rc<()>,
+    /// Paths relative to the root that are for other sites to show, not for an archive.
+    elsewhere: Rc<[Vec<u8>]>,
 }
 
 /// Whether a request was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Progress {
     Answered,
     /// Its answer takes more than one turn: the session is woken when it is there.
     Later,
+    /// The head was sent; this is the body.
+    Packs(Box<Archive>),
 }
 
 impl Files {
@@ -87,9 +95,16 @@ impl Files {
             lines: lines.into(),
             media_types: MediaTypes::new(config.media_types.clone()),
             cache: FileCache::new(limits),
-            listings: Listings::new(config.listing_entries_max, config.compress.clone()),
+            listings: Listings::new(config),
+            archives: Rc::new(()),
+            elsewhere: Rc::from([]),
             config: config.clone(),
         }
+    }
+
+    /// Leaves paths relative to the root to other sites.
+    pub(super) fn leave(&mut self, elsewhere: Vec<Vec<u8>>) {
+        self.elsewhere = elsewhere.into();
     }
 
     /// Answers a GET or HEAD.
@@ -139,6 +154,7 @@ impl Files {
                 let status = Status::MOVED_PERMANENTLY;
                 Err(Refusal::redirect(status, text, location))
             }
+            Found::Archive(asked) => self.put_archive(&asked, head, reply),
             Found::Listing { wanted, folder } => {
                 match self.listings.page(&wanted, &folder, reply.id, reply.cx) {
                     Poll::Pending => Ok(Progress::Later),
@@ -220,14 +236,20 @@ impl Files {
         }
         let name = below(&self.prefix, &safe.relative).ok_or(NOT_FOUND)?;
         let path = Path::new(OsStr::from_bytes(name));
-        let (file, metadata) = match (self.open(path, disk), &self.config.spa) {
-            (Err(refusal), Some(page))
-                if refusal == NOT_FOUND && (safe.folder || is_page(name, &head.headers)) =>
-            {
-                let name = page.clone();
-                return Ok(Found::Fallback { name });
+        let (file, metadata) = match self.open(path, disk) {
+            Err(refusal) if refusal == NOT_FOUND => {
+                return match (self.archive_of_path(name, &safe, disk), &self.config.spa) {
+                    (Err(refusal), Some(page))
+                        if refusal == NOT_FOUND
+                            && (safe.folder || is_page(name, &head.headers)) =>
+                    {
+                        let name = page.clone();
+                        Ok(Found::Fallback { name })
+                    }
+                    (asked, _) => asked.map(Found::Archive),
+                };
             }
-            (opened, _) => opened?,
+            opened => opened?,
         };
         match (metadata.kind, safe.folder) {
             (FileKind::Regular, false) => Ok(Found::File {
@@ -239,7 +261,7 @@ impl Files {
                     b"" => b"/".to_vec(),
                     relative => [b"/", relative, b"/"].concat(),
                 };
-                self.find_index(path, shown, file, head, disk)
+                self.find_index(path, shown, (file, metadata), head, disk)
             }
             (FileKind::Folder, false) => {
                 let mut location = format!("/{}/", encode(&safe.relative));
@@ -258,27 +280,20 @@ impl Files {
         &self,
         name: &Path,
         shown: Vec<u8>,
-        folder: File,
+        (folder, metadata): (File, Metadata),
         head: &RequestHead<'_>,
         disk: &mut dyn Disk,
     ) -> Result<Found, Refusal> {
-        let mut tried = Vec::new();
-        for index in &self.config.index {
-            let index = name.join(index);
-            let opened = match self.open(&index, disk) {
-                Ok(opened) => Some(opened),
-                Err(refusal) if refusal == NOT_FOUND => None,
-                Err(refusal) => return Err(refusal),
-            };
-            let kind = opened.as_ref().map(|(_, metadata)| metadata.kind);
-            tried.push((index.clone(), opened));
-            if kind == Some(FileKind::Regular) {
-                return Ok(Found::File { name: index, tried });
-            }
+        let query = head.target.query();
+        match self.index_of(name, disk)? {
+            Index::File { name, tried } => return Ok(Found::File { name, tried }),
+            Index::None => {}
+        }
+        if let Some(asked) = self.archive_of_query(name, metadata, &shown, query) {
+            return Ok(Found::Archive(asked));
         }
         if self.config.listing {
             let accepted = ListingFormat::parse(&head.headers);
-            let query = head.target.query();
             return Ok(Found::Listing {
                 wanted: Wanted::new(shown, name.to_owned(), query, accepted),
                 folder,
@@ -288,6 +303,25 @@ impl Files {
             Status::FORBIDDEN,
             "this folder has no index, and listings are off",
         ))
+    }
+
+    /// The first index of a folder that exists.
+    fn index_of(&self, folder: &Path, disk: &mut dyn Disk) -> Result<Index, Refusal> {
+        let mut tried = Vec::new();
+        for index in &self.config.index {
+            let name = folder.join(index);
+            let opened = match self.open(&name, disk) {
+                Ok(opened) => Some(opened),
+                Err(refusal) if refusal == NOT_FOUND => None,
+                Err(refusal) => return Err(refusal),
+            };
+            let kind = opened.as_ref().map(|(_, metadata)| metadata.kind);
+            tried.push((name.clone(), opened));
+            if kind == Some(FileKind::Regular) {
+                return Ok(Index::File { name, tried });
+            }
+        }
+        Ok(Index::None)
     }
 
     /// Opens a file or folder. Sockets, pipes and devices are as if they were not there.
@@ -453,6 +487,24 @@ enum Found {
     Redirect { location: String },
     /// A folder without an index.
     Listing { wanted: Wanted, folder: File },
+    /// One that is wanted with all below it.
+    Archive(Asked),
+}
+
+/// What stands for a folder.
+enum Index {
+    /// A file of it, by its name relative to the root.
+    File {
+        name: PathBuf,
+        tried: Vec<Tried>,
+    },
+    None,
+}
+
+impl Index {
+    fn is_file(&self) -> bool {
+        matches!(self, Index::File { .. })
+    }
 }
 
 const NOT_FOUND: Refusal = Refusal::new(Status::NOT_FOUND, "there is no such file here");

@@ -10,36 +10,38 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::{Config, Kind, Overrides};
 use crate::ending::{Ending, Phase};
+use crate::http::body::BodyDecoder;
+use crate::http::head::BodyLength;
 use crate::metrics::{Limit, WebMetrics};
 use crate::services::bench::Bench;
 use crate::services::web::{Given, Web};
 
 /// A folder, a server for it, and a connection.
-pub(super) struct Site {
-    folder: tempfile::TempDir,
-    pub(super) bench: Bench<Web>,
+pub(in crate::services::web) struct Site {
+    pub(in crate::services::web) folder: tempfile::TempDir,
+    pub(in crate::services::web) bench: Bench<Web>,
 }
 
 /// An answer taken apart.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HashMap<String, String>,
-    pub(super) body: Vec<u8>,
+pub(in crate::services::web) struct Answer {
+    pub(in crate::services::web) status: u16,
+    pub(in crate::services::web) headers: HashMap<String, String>,
+    pub(in crate::services::web) body: Vec<u8>,
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(in crate::services::web) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
 
-    fn text(&self) -> &str {
+    pub(in crate::services::web) fn text(&self) -> &str {
         str::from_utf8(&self.body).expect("text")
     }
 }
 
 /// A site with these files (`NAME/` is a folder) and these lines of configuration, where `ROOT` is its folder.
-pub(super) fn site(files: &[(&str, &str)], lines: &str) -> Site {
+pub(in crate::services::web) fn site(files: &[(&str, &str)], lines: &str) -> Site {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in files {
         let path = folder.path().join(name);
@@ -54,7 +56,7 @@ pub(super) fn site(files: &[(&str, &str)], lines: &str) -> Site {
     Site { folder, bench }
 }
 
-fn bench(root: &Path, lines: &str) -> Bench<Web> {
+pub(in crate::services::web) fn bench(root: &Path, lines: &str) -> Bench<Web> {
     let lines = lines.replace("ROOT", root.to_str().expect("UTF-8"));
     let root = match lines.contains("root =") {
         true => String::new(),
@@ -65,7 +67,7 @@ fn bench(root: &Path, lines: &str) -> Bench<Web> {
 }
 
 /// A connection to the web server of a configuration.
-pub(super) fn bench_of(text: &str, file: &Path) -> Bench<Web> {
+pub(in crate::services::web) fn bench_of(text: &str, file: &Path) -> Bench<Web> {
     let config = Config::parse(text, file, &Overrides::default())
         .unwrap_or_else(|problems| panic!("{problems}"));
     let Kind::Http(http) = &config.listeners[0].kind else {
@@ -79,23 +81,28 @@ pub(super) fn bench_of(text: &str, file: &Path) -> Bench<Web> {
 }
 
 impl Site {
-    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(in crate::services::web) fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
 
     /// An answer to a GET with these header lines.
-    pub(super) fn get(&mut self, target: &str, headers: &str) -> Answer {
+    pub(in crate::services::web) fn get(&mut self, target: &str, headers: &str) -> Answer {
         self.ask("GET", target, &format!("Host: h\r\n{headers}"))
     }
 
-    pub(super) fn ask(&mut self, method: &str, target: &str, headers: &str) -> Answer {
+    pub(in crate::services::web) fn ask(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &str,
+    ) -> Answer {
         let request = format!("{method} {target} HTTP/1.1\r\n{headers}\r\n");
         self.bench.peer_sends(request.as_bytes());
         self.answer(&request)
     }
 
     /// What came in answer to `request`.
-    pub(super) fn answer(&mut self, request: &str) -> Answer {
+    pub(in crate::services::web) fn answer(&mut self, request: &str) -> Answer {
         let bytes = self.bench.received();
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         let end = end.unwrap_or_else(|| panic!("no answer to {request:?}"));
@@ -107,10 +114,19 @@ impl Site {
             .expect("a status");
         let mut headers = HashMap::new();
         for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
-            let twice = headers.insert(name.to_ascii_lowercase(), value.to_owned());
-            assert!(twice.is_none(), "{name} stands twice in {head}");
+            let name = name.to_ascii_lowercase();
+            let more = match headers.remove(&name) {
+                Some(before) if name == "vary" => format!("{before}, {value}"),
+                Some(_) => panic!("{name} stands twice in {head}"),
+                None => value.to_owned(),
+            };
+            headers.insert(name, more);
         }
-        let body = bytes[end + 4..].to_vec();
+        let mut body = bytes[end + 4..].to_vec();
+        if headers.contains_key("transfer-encoding") && !request.starts_with("HEAD") {
+            body = unchunked(&body);
+            headers.insert("content-length".to_owned(), body.len().to_string());
+        }
         if !request.starts_with("HEAD") && !["204", "304"].contains(&status) {
             assert_eq!(
                 headers.get("content-length").and_then(|n| n.parse().ok()),
@@ -124,6 +140,20 @@ impl Site {
             body,
         }
     }
+}
+
+/// The payload of a chunked body, which is whole.
+fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
+    let mut decoder = BodyDecoder::new(BodyLength::Chunked);
+    let mut payload = Vec::new();
+    while !decoder.is_done() {
+        let step = decoder.step(bytes).expect("chunks");
+        payload.extend_from_slice(&bytes[step.framing..step.consumed()]);
+        bytes = &bytes[step.consumed()..];
+        assert!(step.done || step.consumed() > 0, "the body is cut short");
+    }
+    assert!(bytes.is_empty(), "more than the body");
+    payload
 }
 
 /// Sets when a file last changed, in seconds from now.
@@ -1143,7 +1173,10 @@ fn a_listing_is_a_page_that_sorts_without_scripts() {
         text.contains(">&lt;b&gt;&amp;&quot;&#39;.txt</a>") && !text.contains("<b>"),
         "{text}"
     );
-    assert!(text.contains("<p>2 folders, 4 files, 9 B</p>"), "{text}");
+    assert!(
+        text.contains("<p>2 folders, 4 files, 9 B; download all: <a href=\"?archive=tar\">tar</a>"),
+        "{text}"
+    );
     assert!(
         text.contains("href=\"?sort=name&amp;order=desc\"")
             && text.contains("prefers-color-scheme:dark")
@@ -1526,7 +1559,7 @@ fn a_large_folder_is_listed_a_bounded_piece_a_turn() {
     assert_eq!(value["more"], false);
 }
 
-fn counted(site: &Site) -> &WebMetrics {
+pub(in crate::services::web) fn counted(site: &Site) -> &WebMetrics {
     let listener = &site.bench.metrics.listeners[0];
     listener.of.web().expect("a web server")
 }

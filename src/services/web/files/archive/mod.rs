@@ -1,0 +1,558 @@
+//! A folder with all below it as one file, made while it is sent.
+//!
+//! ```text
+//!            ┌─────────── tar: its bytes are queued ◀──┐
+//!            ▼                                         │
+//! Walking ──found: a header──▶ a folder: back ── or a file
+//!    │                                                 │
+//!    │       ┌─── all read: the descriptor ◀── Reading ◀┘ zip: a piece at a time
+//!    │       ▼
+//!    └──end of the walk──▶ Ending, a piece at a time ──▶ Done
+//! ```
+//!
+//! The rules:
+//! 1. The work of a turn is bounded by [`STEPS_PER_TURN`] and by the room in the send queue, however large the folder is.
+//! 2. What is packed of a file is one version of it. Where that cannot be, or a limit is reached, or the disk fails, the answer
+//!    ends short: it has no last chunk, or the connection is reset. An archive that looks whole is whole.
+//! 3. Bytes of tar go from the file to the socket, by the kernel; for zip they are read here, for their sum.
+//! 4. What goes away, or may not be read, is left out, as a listing leaves it out.
+//!
+//! [`answer`] tells which requests ask for an archive; [`walk`] finds what is there; [`tar`] and [`zip`] write what stands around
+//! the files.
+
+mod answer;
+mod tar;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod zip;
+
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::buffer::{Pool, SendQueue};
+use crate::config::ArchiveLimits;
+use crate::disk::{Disk, File, FileKind, Metadata, Version};
+use crate::ending::Error;
+use crate::http::body::{CHUNK_END, ChunkHead, LAST_CHUNK};
+use crate::http::date::unix_s;
+use crate::service::Cx;
+pub(super) use answer::Asked;
+use walk::{Found, Step, Walk, is_passed_over};
+use zip::Zip;
+
+/// Names looked at in one turn for one archive.
+const STEPS_PER_TURN: usize = 64;
+/// Bytes that are read, or taken from memory, in one step.
+const PIECE_BYTES: usize = 16 * 1024;
+/// The room that a step needs in the send queue: a piece and what stands around it, among it a name twice.
+const STEP_BYTES: usize = 2 * PIECE_BYTES;
+/// How often a small file that changes while it is read is read again.
+const READS_MAX: usize = 3;
+
+/// How a folder is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Tar,
+    Zip,
+}
+
+impl Format {
+    /// With its dot.
+    fn ending(self) -> &'static [u8] {
+        match self {
+            Self::Tar => b".tar",
+            Self::Zip => b".zip",
+        }
+    }
+
+    /// The value of `Content-Type`.
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Tar => "application/x-tar",
+            Self::Zip => "application/zip",
+        }
+    }
+}
+
+/// How the client learns that the archive is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// By the last chunk.
+    Chunked,
+    /// By the end of the connection, which is reset where it is not.
+    UntilClose,
+}
+
+/// Why an archive ends short.
+#[derive(Debug)]
+enum Stopped {
+    Disk(PathBuf, io::Error),
+    /// A file was changed while it was read.
+    Changed(PathBuf),
+    TooMany(usize),
+    TooDeep(PathBuf),
+}
+
+impl Stopped {
+    fn disk(path: &Path, error: io::Error) -> Self {
+        Self::Disk(path.to_owned(), error)
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk(path, error) => write!(f, "{path:?}: {error}"),
+            Self::Changed(path) => write!(f, "{path:?} changed while it was read"),
+            Self::TooMany(entries) => write!(f, "more than max_archive_entries = {entries}"),
+            Self::TooDeep(path) => write!(f, "{path:?} is deeper than max_archive_depth"),
+        }
+    }
+}
+
+impl From<Stopped> for Error {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Disk(path, error) => Error::Disk(format!("{path:?}"), error),
+            Stopped::Changed(_) => Error::Changed,
+            Stopped::TooMany(_) | Stopped::TooDeep(_) => Error::Refused(stopped.to_string()),
+        }
+    }
+}
+
+/// What is said of a file or folder in an archive.
+#[derive(Clone, Debug)]
+struct Entry {
+    /// Its path, beginning with the folder that is packed; that of a folder ends with a slash.
+    name: Vec<u8>,
+    is_folder: bool,
+    executable: bool,
+    len: u64,
+    modified_s: i64,
+}
+
+impl Entry {
+    fn new(name: Vec<u8>, metadata: &Metadata) -> Self {
+        let is_folder = metadata.kind == FileKind::Folder;
+        Self {
+            name,
+            is_folder,
+            executable: metadata.executable,
+            len: if is_folder { 0 } else { metadata.len },
+            modified_s: unix_s(metadata.modified),
+        }
+    }
+
+    /// Who may do what with it, when it is unpacked.
+    fn mode(&self) -> u32 {
+        match self.is_folder || self.executable {
+            true => 0o755,
+            false => 0o644,
+        }
+    }
+}
+
+/// How far an archive is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(in crate::services::web) enum Packed {
+    /// All of it is queued.
+    Done,
+    /// There is more once there is room.
+    Full,
+    /// There is more in the next turn.
+    Later,
+}
+
+/// An archive being sent.
+pub(in crate::services::web) struct Archive {
+    packing: Packing,
+    doing: Doing,
+    walk: Walk,
+    /// The name of the folder, with a slash behind it.
+    top: Vec<u8>,
+    outlet: Outlet,
+    turn: u64,
+    steps_left: usize,
+    /// What is being written around a file, kept for its memory.
+    scratch: Vec<u8>,
+    /// One of the archives that are sent at once.
+    _place: Rc<()>,
+}
+
+enum Packing {
+    /// `sending`: the last file that was queued. As long as the queue refers to it, no other is opened.
+    Tar { sending: Option<File> },
+    Zip {
+        zip: Zip,
+        reading: Option<Box<Reading>>,
+    },
+}
+
+/// A file that is read a piece at a time.
+struct Reading {
+    path: PathBuf,
+    file: File,
+    version: Version,
+    open: zip::Open,
+    offset: u64,
+    /// The turn in which it was last seen to be that version.
+    seen: u64,
+}
+
+enum Doing {
+    /// The folder itself is the first entry.
+    Beginning(Metadata),
+    Walking,
+    Ending {
+        bytes: Vec<u8>,
+        sent: usize,
+    },
+    Done,
+}
+
+/// What is to be packed of a file.
+enum Contents {
+    Small(Vec<u8>),
+    /// It is read later, and has to be this version then.
+    Large(Version),
+}
+
+/// A folder to be packed.
+struct Wanted<'a> {
+    root: &'a File,
+    /// Relative to the root.
+    folder: &'a Path,
+    metadata: Metadata,
+    /// Its name, for the archive.
+    name: &'a [u8],
+    /// Paths relative to the root that are for other sites to show.
+    elsewhere: &'a Rc<[Vec<u8>]>,
+    limits: ArchiveLimits,
+}
+
+impl Archive {
+    fn new(wanted: &Wanted<'_>, format: Format, framing: Framing, place: Rc<()>) -> Self {
+        Self {
+            packing: match format {
+                Format::Tar => Packing::Tar { sending: None },
+                Format::Zip => Packing::Zip {
+                    zip: Zip::default(),
+                    reading: None,
+                },
+            },
+            doing: Doing::Beginning(wanted.metadata),
+            walk: Walk::new(wanted),
+            top: [wanted.name, b"/"].concat(),
+            outlet: Outlet { framing, bytes: 0 },
+            turn: 0,
+            steps_left: STEPS_PER_TURN,
+            scratch: Vec::new(),
+            _place: place,
+        }
+    }
+
+    /// Whether the end of the connection is the end of the archive.
+    pub(in crate::services::web) fn ends_with_connection(&self) -> bool {
+        self.outlet.framing == Framing::UntilClose
+    }
+
+    /// Bytes of it that were queued.
+    pub(in crate::services::web) fn bytes(&self) -> u64 {
+        self.outlet.bytes
+    }
+
+    /// Queues as much of it as there is room and time for.
+    ///
+    /// # Errors
+    /// It ends short: what was queued must not look whole.
+    pub(in crate::services::web) fn advance(
+        &mut self,
+        tx: &mut SendQueue,
+        cx: &mut Cx<'_>,
+    ) -> Result<Packed, Error> {
+        let packed = self.go_on(tx, cx);
+        packed.map_err(|stopped| {
+            let (top, bytes) = (self.top.escape_ascii(), self.outlet.bytes);
+            log::warn!("archive of {top} ends short after {bytes} bytes: {stopped}");
+            stopped.into()
+        })
+    }
+
+    fn go_on(&mut self, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<Packed, Stopped> {
+        if self.turn != cx.turn {
+            (self.turn, self.steps_left) = (cx.turn, STEPS_PER_TURN);
+        }
+        while !matches!(self.doing, Doing::Done) {
+            if !tx.has_room(STEP_BYTES) || self.is_sending(tx) {
+                return Ok(Packed::Full);
+            }
+            if self.steps_left == 0 {
+                return Ok(Packed::Later);
+            }
+            self.step(tx, cx)?;
+        }
+        Ok(Packed::Done)
+    }
+
+    /// Whether a file of this archive waits in the queue. If so, there is news once some of it was sent.
+    fn is_sending(&self, tx: &mut SendQueue) -> bool {
+        match &self.packing {
+            Packing::Tar { sending } => {
+                sending.as_ref().is_some_and(File::is_shared) && !tx.is_empty_or_wakes()
+            }
+            Packing::Zip { .. } => false,
+        }
+    }
+
+    fn step(&mut self, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<(), Stopped> {
+        match &mut self.doing {
+            Doing::Beginning(metadata) => {
+                let entry = Entry::new(self.top.clone(), metadata);
+                self.doing = Doing::Walking;
+                self.put_folder(&entry, tx, cx.pool);
+            }
+            Doing::Walking => {
+                if self.read_on(tx, cx)? {
+                    return Ok(());
+                }
+                self.steps_left -= 1;
+                match self.walk.step(cx.disk)? {
+                    Step::Found(found) => self.pack(found, tx, cx)?,
+                    Step::Nothing => {}
+                    Step::End => self.end(),
+                }
+            }
+            Doing::Ending { bytes, sent } => {
+                let piece = &bytes[*sent..bytes.len().min(*sent + PIECE_BYTES)];
+                self.outlet.put(piece, tx, cx.pool);
+                *sent += piece.len();
+                if *sent == bytes.len() {
+                    self.outlet.end(tx, cx.pool);
+                    self.doing = Doing::Done;
+                }
+            }
+            Doing::Done => {}
+        }
+        Ok(())
+    }
+
+    /// Packs what was found; a file that is not there any more is not.
+    fn pack(&mut self, found: Found, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<(), Stopped> {
+        let Found { path, metadata } = found;
+        let mut name = [&self.top[..], path.as_os_str().as_bytes()].concat();
+        if metadata.kind == FileKind::Folder {
+            name.push(b'/');
+            self.put_folder(&Entry::new(name, &metadata), tx, cx.pool);
+            return Ok(());
+        }
+        let Some((file, contents, metadata)) = self.contents(&path, cx.disk)? else {
+            return Ok(());
+        };
+        let entry = Entry::new(name, &metadata);
+        let (outlet, out) = (&mut self.outlet, &mut self.scratch);
+        out.clear();
+        match (&mut self.packing, contents) {
+            (Packing::Tar { .. }, Contents::Small(bytes)) => {
+                tar::put_header(out, &entry);
+                out.extend_from_slice(&bytes);
+                out.resize(out.len() + tar::padding(entry.len), 0);
+                outlet.put(out, tx, cx.pool);
+            }
+            (Packing::Tar { sending }, Contents::Large(version)) => {
+                tar::put_header(out, &entry);
+                let padding = &tar::END[..tar::padding(entry.len)];
+                outlet.put_file(out, (&file, version), padding, tx, cx.pool);
+                *sending = Some(file);
+            }
+            (Packing::Zip { zip, .. }, Contents::Small(bytes)) => {
+                let mut open = zip.begin_file(out, entry);
+                zip.data(&mut open, &bytes);
+                out.extend_from_slice(&bytes);
+                zip.end_file(out, open);
+                outlet.put(out, tx, cx.pool);
+            }
+            (Packing::Zip { zip, reading }, Contents::Large(version)) => {
+                let open = zip.begin_file(out, entry);
+                outlet.put(out, tx, cx.pool);
+                *reading = Some(Box::new(Reading {
+                    path,
+                    file,
+                    version,
+                    open,
+                    offset: 0,
+                    seen: cx.turn,
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a file and reads it, if it is small. `None`: it may not be read, or is not there any more.
+    fn contents(
+        &mut self,
+        path: &Path,
+        disk: &mut dyn Disk,
+    ) -> Result<Option<(File, Contents, Metadata)>, Stopped> {
+        match self.walk.open(path, disk) {
+            Ok((_, metadata)) if metadata.kind != FileKind::Regular => Ok(None),
+            Ok((file, metadata)) => {
+                let read = read(&file, metadata, disk);
+                let (contents, metadata) = read.map_err(|error| Stopped::disk(path, error))?;
+                Ok(Some((file, contents, metadata)))
+            }
+            Err(error) if is_passed_over(&error) => {
+                self.walk.left_out += 1;
+                Ok(None)
+            }
+            Err(error) => Err(Stopped::disk(path, error)),
+        }
+    }
+
+    fn put_folder(&mut self, entry: &Entry, tx: &mut SendQueue, pool: &mut Pool) {
+        self.scratch.clear();
+        match &mut self.packing {
+            Packing::Tar { .. } => tar::put_header(&mut self.scratch, entry),
+            Packing::Zip { zip, .. } => zip.put_folder(&mut self.scratch, entry),
+        }
+        self.outlet.put(&self.scratch, tx, pool);
+    }
+
+    /// Reads a piece of the file that is being read. Whether there is one.
+    fn read_on(&mut self, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<bool, Stopped> {
+        let Packing::Zip {
+            zip,
+            reading: pending,
+        } = &mut self.packing
+        else {
+            return Ok(false);
+        };
+        let Some(mut reading) = pending.take() else {
+            return Ok(false);
+        };
+        let mut piece = [0; PIECE_BYTES];
+        let left = reading.version.len - reading.offset;
+        let wanted = left.min(PIECE_BYTES as u64) as usize;
+        let read = cx
+            .disk
+            .read_at(&reading.file, reading.offset, &mut piece[..wanted]);
+        let count = read.map_err(|error| Stopped::disk(&reading.path, error))?;
+        let is_last = count as u64 == left;
+        // Once a turn, so that no bytes of another version follow for long; and when all of it was read.
+        let is_due = is_last || reading.seen != cx.turn;
+        reading.seen = cx.turn;
+        let is_short = count == 0 && left > 0;
+        if is_short || is_due && !cx.disk.keeps(&reading.file, &reading.version) {
+            return Err(Stopped::Changed(reading.path));
+        }
+        if count > 0 {
+            zip.data(&mut reading.open, &piece[..count]);
+            reading.offset += count as u64;
+            self.outlet.put(&piece[..count], tx, cx.pool);
+        }
+        if is_last {
+            self.scratch.clear();
+            zip.end_file(&mut self.scratch, reading.open);
+            self.outlet.put(&self.scratch, tx, cx.pool);
+        } else {
+            *pending = Some(reading);
+        }
+        Ok(true)
+    }
+
+    fn end(&mut self) {
+        if self.walk.left_out > 0 {
+            let (top, count) = (self.top.escape_ascii(), self.walk.left_out);
+            log::warn!("archive of {top}: {count} names that may not be read are not in it");
+        }
+        let bytes = match &mut self.packing {
+            Packing::Tar { .. } => tar::END.to_vec(),
+            Packing::Zip { zip, .. } => std::mem::take(zip).finish(),
+        };
+        self.doing = Doing::Ending { bytes, sent: 0 };
+    }
+}
+
+/// Reads a small file, or takes the version of a larger one; and what the file was then.
+fn read(
+    file: &File,
+    mut metadata: Metadata,
+    disk: &mut dyn Disk,
+) -> io::Result<(Contents, Metadata)> {
+    for _ in 0..READS_MAX {
+        if metadata.len > PIECE_BYTES as u64 {
+            break;
+        }
+        let mut bytes = vec![0; metadata.len as usize];
+        let mut count = 0;
+        while count < bytes.len() {
+            match disk.read_at(file, count as u64, &mut bytes[count..])? {
+                0 => break,
+                more => count += more,
+            }
+        }
+        let now = disk.metadata(file)?;
+        // Bytes of a file that changed while it was read may be of two versions.
+        if count == bytes.len() && now == metadata {
+            return Ok((Contents::Small(bytes), metadata));
+        }
+        metadata = now;
+    }
+    let version = disk.version(file, &metadata)?;
+    Ok((Contents::Large(version), metadata))
+}
+
+/// Where the bytes go: the body of an answer.
+struct Outlet {
+    framing: Framing,
+    /// How many there were, without the framing.
+    bytes: u64,
+}
+
+impl Outlet {
+    fn put(&mut self, bytes: &[u8], tx: &mut SendQueue, pool: &mut Pool) {
+        self.begin_chunk(bytes.len() as u64, tx, pool);
+        tx.put(bytes, pool);
+        self.end_chunk(tx, pool);
+    }
+
+    /// A file with what stands before and behind it.
+    fn put_file(
+        &mut self,
+        before: &[u8],
+        (file, version): (&File, Version),
+        behind: &[u8],
+        tx: &mut SendQueue,
+        pool: &mut Pool,
+    ) {
+        let len = version.len;
+        self.begin_chunk((before.len() + behind.len()) as u64 + len, tx, pool);
+        tx.put(before, pool);
+        tx.put_file_as_of(file, Some(&Rc::new(version)), 0, len, pool);
+        tx.put(behind, pool);
+        self.end_chunk(tx, pool);
+    }
+
+    fn begin_chunk(&mut self, len: u64, tx: &mut SendQueue, pool: &mut Pool) {
+        self.bytes += len;
+        if self.framing == Framing::Chunked {
+            tx.put(ChunkHead::new(len).as_bytes(), pool);
+        }
+    }
+
+    fn end_chunk(&self, tx: &mut SendQueue, pool: &mut Pool) {
+        if self.framing == Framing::Chunked {
+            tx.put(CHUNK_END, pool);
+        }
+    }
+
+    fn end(&self, tx: &mut SendQueue, pool: &mut Pool) {
+        if self.framing == Framing::Chunked {
+            tx.put(LAST_CHUNK, pool);
+        }
+    }
+}

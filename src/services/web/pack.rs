@@ -1,0 +1,79 @@
+//! An answer that is made while it is sent: a folder as an archive.
+
+use std::time::{Duration, Instant};
+
+use super::access_log::{AccessLog, Entry, Line};
+use super::files::archive::{Archive, Packed};
+use super::reply::Answered;
+use crate::ending::Error;
+use crate::http::Status;
+use crate::http::persistence::Persistence;
+use crate::service::{Cx, Io};
+
+/// An archive that is being sent.
+pub(super) struct Pack {
+    archive: Box<Archive>,
+    persistence: Persistence,
+    until: Instant,
+    /// What the log is to tell, and when the request's first byte came.
+    logged: Option<(Entry, Instant)>,
+}
+
+impl Pack {
+    /// After its head was queued.
+    pub(super) fn new(
+        archive: Box<Archive>,
+        persistence: Persistence,
+        until: Instant,
+        logged: Option<(Entry, Instant)>,
+    ) -> Self {
+        Self {
+            archive,
+            persistence,
+            until,
+            logged,
+        }
+    }
+
+    /// Queues more of it. Whether that was all. While something waits in the queue, the reactor sees to it that the client
+    /// takes it; in between, there is always more to do.
+    ///
+    /// # Errors
+    /// It ends short.
+    pub(super) fn advance(&mut self, timeout: Duration, io: &mut Io<'_>) -> Result<bool, Error> {
+        self.until = io.cx.now + timeout;
+        let packed = self.archive.advance(&mut io.down.tx, &mut io.cx)?;
+        if packed == Packed::Later {
+            io.again();
+        }
+        Ok(packed == Packed::Done)
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.until
+    }
+
+    /// Whether the connection goes on behind it.
+    pub(super) fn stays(&self) -> bool {
+        self.persistence != Persistence::Ends
+    }
+
+    /// Writes its line, when all of it is queued or nothing follows.
+    pub(super) fn log(&self, log: Option<&mut AccessLog>, cx: &mut Cx<'_>) {
+        let (Some(log), Some((entry, began))) = (log, &self.logged) else {
+            return;
+        };
+        let line = Line {
+            peer: entry.peer,
+            request: Some(entry.request()),
+            origin: None,
+            answered: Answered {
+                status: Status::OK,
+                body_bytes: self.archive.bytes(),
+            },
+            took: cx.now.saturating_duration_since(*began),
+            wall: cx.wall,
+        };
+        log.add(&line, cx.disk, &mut cx.counted);
+    }
+}
