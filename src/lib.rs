@@ -14,6 +14,9 @@ pub mod disk;
 // Pages, receive buffers, send queues.
 pub mod buffer;
 
+// Who is let in.
+pub mod gate;
+
 // The loop, sessions, timers.
 pub mod reactor;
 

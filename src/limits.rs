@@ -14,6 +14,12 @@ pub struct Limits {
     /// Sessions beyond that for admin listeners, so that a full server still tells how it is.
     /// Key `reserved_sessions`, default 16.
     pub sessions_reserved: usize,
+    /// Connections of all listeners at once from one IPv4 address or one IPv6 /64; those beyond are
+    /// closed at once. `None` for no limit. Loopback is exempt: there all clients of this machine
+    /// have one address. Key `max_connections_per_address` (0 for none), default 16,384, a quarter
+    /// of `max_sessions`: no client alone can take all places, and none that has others behind it, a
+    /// proxy or a whole network, is likely to need so many.
+    pub connections_per_address_max: Option<NonZeroU32>,
     /// Connections accepted from one listener in one turn. Key `accept_batch`, default 64.
     pub accept_batch: usize,
     /// Connections that the kernel keeps for one listener until they are accepted; it caps the
@@ -54,12 +60,15 @@ pub struct Limits {
     pub linger_bytes_max: usize,
     /// Batches of 64 datagrams taken from one socket in one turn. Key `datagram_batches`, default 4.
     pub datagram_batches_max: usize,
-    /// Source addresses whose datagrams are counted apart from one another, per listener; when
-    /// the table is full, newcomers share one count. Key `max_rate_sources`, default 65,536.
+    /// Source addresses whose datagrams, or connections, a second are counted apart from one another,
+    /// per listener; when the table is full, newcomers share one count. Key `max_rate_sources`, default 65,536.
     pub rate_sources_max: usize,
     /// The longest pause before a listener whose socket failed for good is opened again; pauses begin
     /// at 100 ms and double. Key `max_reopen_pause`, default 30 s.
     pub reopen_pause_max: Duration,
+    /// Bytes of compressed forms in memory, those that are only being sent any more included; at 0
+    /// nothing is compressed. Key `max_compressed_bytes`, default 64 MiB.
+    pub compressed_bytes_max: usize,
     /// Time for what is under way to finish after SIGTERM or SIGINT; what is left is cut. Key
     /// `drain_timeout` at the top of the file, default 10 s.
     pub drain_timeout: Duration,
@@ -70,6 +79,7 @@ impl Default for Limits {
         Limits {
             sessions_max: 65_536,
             sessions_reserved: 16,
+            connections_per_address_max: NonZeroU32::new(16_384),
             accept_batch: 64,
             backlog: 4096,
             turn_bytes: 4 * 1024 * 1024,
@@ -84,6 +94,7 @@ impl Default for Limits {
             linger_bytes_max: 1 << 30,
             datagram_batches_max: 4,
             rate_sources_max: 65_536,
+            compressed_bytes_max: 64 * 1024 * 1024,
             reopen_pause_max: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
         }

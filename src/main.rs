@@ -307,7 +307,8 @@ fn use_of_random_secret(listener: &ListenerConfig) -> Option<String> {
         return None;
     };
     let secret = String::from_utf8_lossy(secret.expose());
-    let destination = match &listener.bind {
+    // Invariant: a listener has an address.
+    let destination = match &listener.bind[0] {
         Bind::Tcp(address) => format!("{} {}", address.ip(), address.port()),
         other => other.to_string(),
     };

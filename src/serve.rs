@@ -1,4 +1,9 @@
-//! From a configuration to a running reactor: opens every listener, says so, and turns until told to end.
+//! From a configuration to a running reactor: opens every listener, says so, and turns until told
+//! to end.
+//!
+//! From one configuration to the next: [`reload`].
+
+mod reload;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -6,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{
-    self, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig, TlsConfig, Weight,
+    self, AccessConfig, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig, Weight,
 };
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
+use crate::gate::{Access, GateOptions};
 use crate::http::plain;
 use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions, Turn};
 use crate::service::Service;
@@ -24,6 +30,8 @@ use crate::services::{
 };
 use crate::sys::unix::{Unix, raise_descriptor_limit};
 use crate::sys::{self, Bind, Sys};
+
+pub use reload::reload;
 
 /// Why the program could not serve.
 #[derive(Debug)]
@@ -54,8 +62,8 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// Serves until SIGTERM or SIGINT. Standard output has a line for each listener, then `ready`. At SIGHUP `load` reads the
-/// configuration again; if that fails, all stays as it was.
+/// Serves until SIGTERM or SIGINT. Standard output has a line for each address of a listener, then
+/// `ready`. At SIGHUP `load` reads the configuration again; if that fails, all stays as it was.
 ///
 /// # Errors
 /// The first listener that could not be opened; nothing is served then.
@@ -88,7 +96,7 @@ pub fn serve<E: fmt::Display>(
     }
 }
 
-/// A reactor with every listener of the configuration, and the addresses that they got.
+/// A reactor with every listener of the configuration, and what each of their addresses came to.
 ///
 /// # Errors
 /// The first listener that could not be opened.
@@ -100,15 +108,18 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     let mut reactor = Reactor::new(sys, config.limits, resolver);
     let mut bound = Vec::new();
     for listener in &config.listeners {
-        let how = How::Open(&address(&listener.bind));
-        let opened = serve_listener(&mut reactor, listener, how, &config.listeners);
-        bound.push(opened.map_err(|error| refused(listener, error))?);
+        let own = bound.len();
+        for bind in &listener.bind {
+            let (beside, all) = (bound.get(own), &config.listeners);
+            let opened = open_address(&mut reactor, listener, beside, &address(bind), all);
+            bound.push(opened.map_err(|error| refused(listener, bind, error))?);
+        }
     }
     Ok((reactor, bound))
 }
 
-/// What the resolver is told, by the configuration and by the files that it names; a file that is not there says nothing.
-/// The keys go before the options of resolv.conf.
+/// What the resolver is told, by the configuration and by the files that it names; a file that is
+/// not there says nothing. The keys go before the options of resolv.conf.
 ///
 /// # Errors
 /// A file that cannot be read; the text names it.
@@ -134,109 +145,22 @@ fn resolver_settings(config: &ResolverConfig) -> io::Result<(dns::Config, Hosts)
     Ok((settings, Hosts::parse(&text(&config.hosts)?)))
 }
 
-fn refused(listener: &ListenerConfig, error: io::Error) -> ServeError {
+fn refused(listener: &ListenerConfig, bind: &config::Bind, error: io::Error) -> ServeError {
     ServeError::Listener {
         name: listener.name.clone(),
-        bind: listener.bind.to_string(),
+        bind: bind.to_string(),
         error,
     }
 }
-
-/// A listener, and the address that it got.
-type Served = (ListenerConfig, Bind);
 
 /// A configuration that is served.
 #[derive(Clone, Debug)]
 pub struct InForce {
     /// The configuration.
     pub config: Config,
-    /// The addresses that its listeners got, in their order: by them the reactor knows a listener.
+    /// What each address of its listeners came to, in their order: by it the reactor knows a
+    /// listener.
     pub bound: Vec<Bind>,
-}
-
-/// Goes over from one configuration to another: closes the listeners that are gone, opens the new ones, and serves the
-/// next connections of those that changed as they now are. A session keeps the configuration that it began with. A listener
-/// that cannot be as it should stays as it was, and the log says why. What is now in force.
-pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) -> InForce {
-    tell(&next.remarks);
-    reactor.set_limits(next.limits);
-    match resolver_settings(&next.resolver) {
-        Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
-        Err(error) => log::error!("resolver: it stays as it was: {error}"),
-    }
-    let all = next.listeners.clone();
-    let others_changed = !look_alike(&was.config.listeners, &all);
-    let kept = kept(&was.config.listeners, &next.listeners);
-    let old: Vec<Served> = was.config.listeners.into_iter().zip(was.bound).collect();
-    let mut gone: Vec<&Served> = Vec::new();
-    for (index, served) in old.iter().enumerate() {
-        if !kept.contains(&Some(index)) {
-            close(reactor, served);
-            gone.push(served);
-        }
-    }
-    let (mut in_force, mut new, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-    for (mut listener, kept) in next.listeners.drain(..).zip(kept) {
-        if let Some(index) = kept
-            && listener.keep(&old[index].0)
-        {
-            log::warn!("{}: an old certificate stays in use", listener.name);
-        }
-        // The page of a web server without files shows them all.
-        let shows_them = matches!(&listener.kind, Kind::Http(http) if http.root.is_none());
-        match kept.map(|index| &old[index]) {
-            Some((before, bound)) if *before == listener && !(shows_them && others_changed) => {
-                renew_certificates(reactor, &listener, bound);
-                in_force.push((listener, bound.clone()));
-            }
-            Some(before) => in_force.push(replaced(reactor, before, listener, &all)),
-            None => {
-                new.push((listener.name.clone(), listener.kind.name()));
-                match opened(reactor, &listener, &address(&listener.bind), &all) {
-                    Some(bound) => in_force.push((listener, bound)),
-                    None => refused.push(listener),
-                }
-            }
-        }
-    }
-    for listener in refused {
-        let like = |name: &str, kind| (name, kind) == (&*listener.name, listener.kind.name());
-        let mut moved = gone.iter().filter(|(l, _)| like(&l.name, l.kind.name()));
-        let news = new.iter().filter(|(name, kind)| like(name, kind)).count();
-        // One of its name went and this one came: it was to move, and stays where it was.
-        if let (Some((before, bound)), None, 1) = (moved.next(), moved.next(), news)
-            && let Some(bound) = opened(reactor, before, bound, &all)
-        {
-            in_force.push((before.clone(), bound));
-        }
-    }
-    let bound;
-    (next.listeners, bound) = in_force.into_iter().unzip();
-    InForce {
-        config: next,
-        bound,
-    }
-}
-
-/// Which of the old listeners each of the next ones is. Of those at port 0 that nothing tells apart, the ones that are
-/// configured alike are the same, then any.
-fn kept(old: &[ListenerConfig], next: &[ListenerConfig]) -> Vec<Option<usize>> {
-    let mut kept = vec![None; next.len()];
-    let mut taken = vec![false; old.len()];
-    let alike: [fn(&ListenerConfig, &ListenerConfig) -> bool; 2] =
-        [|one, other| one == other, ListenerConfig::is];
-    for are_alike in alike {
-        for (listener, kept) in next.iter().zip(&mut kept) {
-            let is_it = |i: &usize| !taken[*i] && are_alike(&old[*i], listener);
-            if kept.is_none()
-                && let Some(index) = (0..old.len()).find(is_it)
-            {
-                *kept = Some(index);
-                taken[index] = true;
-            }
-        }
-    }
-    kept
 }
 
 /// Logs what is wrong with a configuration that is used all the same.
@@ -249,73 +173,19 @@ fn tell(remarks: &Problems) {
     }
 }
 
-/// Whether a page that shows them all shows the same, in whatever order.
-fn look_alike(one: &[ListenerConfig], other: &[ListenerConfig]) -> bool {
-    let shown = |listeners: &[ListenerConfig]| {
-        let row = |l: &ListenerConfig| (l.kind.name(), l.bind.to_string());
-        let mut rows: Vec<_> = listeners.iter().map(row).collect();
-        rows.sort();
-        rows
-    };
-    shown(one) == shown(other)
-}
-
-fn close<S: Sys>(reactor: &mut Reactor<S>, (listener, bound): &Served) {
-    match (&listener.bind, bound) {
-        (config::Bind::Udp(_), Bind::Inet(address)) => reactor.unbind_datagram(*address),
-        _ => reactor.unlisten(bound),
-    }
-    log::info!("{} at {bound}: closed", listener.name);
-}
-
-/// Opens a listener at an address; the log says where, or why not.
-fn opened<S: Sys>(
+/// Opens an address of a listener, `beside` one that is open, if there is one; the address that it
+/// got. Streams of all addresses have one service. Datagrams have one for each: an answer leaves by
+/// the socket that was asked.
+fn open_address<S: Sys>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
+    beside: Option<&Bind>,
     at: &Bind,
     all: &[ListenerConfig],
-) -> Option<Bind> {
-    match serve_listener(reactor, listener, How::Open(at), all) {
-        Ok(bound) => {
-            log::info!("{}: listening on {bound}", listener.name);
-            Some(bound)
-        }
-        Err(error) => {
-            log::error!("{}", refused(listener, error));
-            None
-        }
-    }
-}
-
-/// Serves a listener as it is configured now; where that fails, as before.
-fn replaced<S: Sys>(
-    reactor: &mut Reactor<S>,
-    (before, bound): &Served,
-    listener: ListenerConfig,
-    all: &[ListenerConfig],
-) -> Served {
-    match serve_listener(reactor, &listener, How::Replace(bound), all) {
-        Ok(_) => {
-            log::info!("{} at {bound}: configured anew", listener.name);
-            (listener, bound.clone())
-        }
-        Err(error) => {
-            log::error!("{}", refused(&listener, error));
-            (before.clone(), bound.clone())
-        }
-    }
-}
-
-/// Lets a listener that is configured as before use what its certificate files hold now.
-/// Connections that are open keep what they began with.
-fn renew_certificates<S: Sys>(reactor: &mut Reactor<S>, listener: &ListenerConfig, bound: &Bind) {
-    match listener.kind.tls().map(TlsConfig::by_name) {
-        None => {}
-        Some(Ok(certificates)) => {
-            reactor.set_certificates(bound, Arc::new(certificates));
-            log::info!("{} at {bound}: certificates read again", listener.name);
-        }
-        Some(Err(error)) => log::error!("{} at {bound}: {error}", listener.name),
+) -> io::Result<Bind> {
+    match beside {
+        Some(beside) if listener.kind.stream().is_some() => reactor.listen_beside(beside, at),
+        _ => serve_listener(reactor, listener, How::Open(at), all),
     }
 }
 
@@ -339,7 +209,8 @@ fn tls_options(listener: &ListenerConfig) -> io::Result<Option<TlsOptions>> {
 enum How<'a> {
     /// A socket of its own, bound here.
     Open(&'a Bind),
-    /// The socket of the one before it, which is bound here.
+    /// The sockets of the listener before it, which is bound here: all of them, or the one for
+    /// datagrams.
     Replace(&'a Bind),
 }
 
@@ -352,8 +223,8 @@ fn address(bind: &config::Bind) -> Bind {
 
 fn announce(config: &Config, bound: &[Bind]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for (listener, bind) in config.listeners.iter().zip(bound) {
-        writeln!(out, "listening {} {bind}", listener.kind.name())?;
+    for ((listener, _), bound) in config::addresses(&config.listeners).zip(bound) {
+        writeln!(out, "listening {} {bound}", listener.kind.name())?;
     }
     writeln!(out, "ready")?;
     out.flush()
@@ -429,6 +300,7 @@ fn stream<S: Sys, T: Service + 'static>(
         kind: listener.kind.name(),
         connections_max: listener.kind.connections_max().unwrap_or(usize::MAX),
         serves_while_draining: matches!(listener.kind, Kind::Admin(_)),
+        gate: gate(&listener.kind),
         tls: tls_options(listener)?,
     };
     match how {
@@ -440,6 +312,26 @@ fn stream<S: Sys, T: Service + 'static>(
     }
 }
 
+/// What a listener over streams asks of its peers.
+fn gate(kind: &Kind) -> GateOptions {
+    let Some(keys) = kind.stream() else {
+        return GateOptions::default();
+    };
+    let per_address = keys.connections_per_address_max;
+    GateOptions {
+        access: access(&keys.access),
+        // Web servers answer those beyond.
+        connections_per_address_max: per_address.filter(|_| !kind.is_http()),
+        accept_rate_max: keys.accept_rate_max,
+        accept_burst_max: keys.accept_burst_max,
+    }
+}
+
+fn access(keys: &AccessConfig) -> Access {
+    let ranges = |ranges: &Vec<_>| ranges.iter().copied().collect();
+    Access::new(keys.allow.as_ref().map(ranges), ranges(&keys.deny))
+}
+
 fn datagram<S: Sys, T: DatagramService + 'static>(
     reactor: &mut Reactor<S>,
     listener: &ListenerConfig,
@@ -449,14 +341,12 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
     let (How::Open(Bind::Inet(address)) | How::Replace(Bind::Inet(address))) = how else {
         return Err(io::ErrorKind::Unsupported.into());
     };
+    let keys = listener.kind.datagram();
     let options = DatagramOptions {
         name: listener.name.clone(),
         kind: listener.kind.name(),
-        source_rate_max: listener
-            .kind
-            .datagram()
-            .and_then(|keys| keys.source_rate_max)
-            .map_or(0, std::num::NonZeroU32::get),
+        access: keys.map_or_else(Access::default, |keys| access(&keys.access)),
+        source_rate_max: keys.and_then(|keys| keys.source_rate_max),
         source_port_min: listener.kind.source_port_min(),
     };
     match how {
@@ -473,106 +363,7 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Overrides;
-    use crate::sys::sim::Sim;
-    use crate::sys::sim::actor::{Actor, Hands};
-    use crate::sys::sim::talker::{Ending, Script, Talker};
-    use crate::sys::{Batch, Signal};
     use std::time::Duration;
-
-    fn parse(text: &str) -> Config {
-        Config::parse(text, Path::new("x.toml"), &Overrides::default()).expect("a configuration")
-    }
-
-    /// A listener that is served, and the configuration in force.
-    struct Bench {
-        reactor: Reactor<Sim>,
-        in_force: Option<InForce>,
-    }
-
-    impl Bench {
-        fn new(text: &str) -> Self {
-            let config = parse(text);
-            let (reactor, bound) = open(Sim::new(1), &config).expect("the listeners open");
-            Self {
-                reactor,
-                in_force: Some(InForce { config, bound }),
-            }
-        }
-
-        /// Where each idle time-out is served, in its order: by it a test tells listeners apart.
-        fn served(&self) -> Vec<(u64, String)> {
-            let InForce { config, bound } = self.in_force.as_ref().expect("it is there");
-            let seconds = |listener: &ListenerConfig| match &listener.kind {
-                Kind::TcpEcho(config) => config.idle_timeout.as_secs(),
-                _ => 0,
-            };
-            let mut served: Vec<_> = config
-                .listeners
-                .iter()
-                .zip(bound)
-                .map(|(listener, bound)| (seconds(listener), bound.to_string()))
-                .collect();
-            served.sort();
-            served
-        }
-
-        fn reload(&mut self, text: &str) -> Vec<(u64, String)> {
-            let was = self.in_force.take().expect("it is there");
-            self.in_force = Some(reload(&mut self.reactor, was, parse(text)));
-            self.served()
-        }
-    }
-
-    fn echo(bind: &str, seconds: u64) -> String {
-        format!("[[listener]]\nkind = 'tcp-echo'\nbind = '{bind}'\nidle_timeout = '{seconds}s'\n")
-    }
-
-    #[test]
-    fn listeners_at_port_0_that_nothing_tells_apart_keep_their_ports() {
-        let any = |seconds: &[u64]| -> String {
-            seconds.iter().map(|s| echo("127.0.0.1:0", *s)).collect()
-        };
-        let mut bench = Bench::new(&any(&[1, 2, 3]));
-        let first = bench.served();
-        let at = |seconds: u64| first[seconds as usize - 1].1.clone();
-        assert_eq!(bench.reload(&any(&[3, 1, 2])), first);
-        assert_eq!(bench.reload(&any(&[3, 2])), [(2, at(2)), (3, at(3))]);
-        // The one that is configured otherwise takes the place that is left.
-        assert_eq!(bench.reload(&any(&[4, 3])), [(3, at(3)), (4, at(2))]);
-        let added = bench.reload(&any(&[5, 4, 3]));
-        assert_eq!(added[..2], [(3, at(3)), (4, at(2))]);
-        assert!(!first.contains(&added[2]));
-    }
-
-    #[test]
-    fn two_listeners_may_change_places() {
-        let named =
-            |name: &str, at: &str, seconds| echo(at, seconds) + &format!("name = '{name}'\n");
-        let (here, there) = ("127.0.0.1:7", "127.0.0.1:8");
-        let served = |a: u64, b: u64| vec![(a, here.to_owned()), (b, there.to_owned())];
-        let mut bench = Bench::new(&(named("a", here, 1) + &named("b", there, 2)));
-        assert_eq!(bench.served(), served(1, 2));
-        let mut swapped = bench.reload(&(named("a", there, 1) + &named("b", here, 2)));
-        swapped.sort_by_key(|(_, at)| at.clone());
-        assert_eq!(swapped, served(2, 1));
-    }
-
-    #[test]
-    fn addresses_that_come_and_go_leave_no_counters_behind() {
-        let datagrams =
-            |port: u16| format!("[[listener]]\nkind = 'udp-echo'\nbind = '127.0.0.1:{port}'\n");
-        let both = |port: u16| echo(&format!("127.0.0.1:{port}"), 1) + &datagrams(port);
-        let mut bench = Bench::new(&both(1000));
-        for port in 1001..1100 {
-            bench.reload(&both(port));
-            let listeners = &bench.reactor.metrics().listeners;
-            let address = format!("127.0.0.1:{port}");
-            assert_eq!(listeners.len(), 2);
-            assert!(listeners.iter().all(|(_, l)| l.address == address));
-            assert!(listeners.capacity() <= 8);
-        }
-    }
 
     #[test]
     fn keys_go_before_the_options_of_resolv_conf() {
@@ -603,71 +394,5 @@ mod tests {
                 .contains(config.hosts.to_str().expect("a name")),
             "{error}"
         );
-    }
-
-    /// Sends a flood at once.
-    struct Flood(usize);
-
-    impl Actor for Flood {
-        fn act(&mut self, hands: &mut Hands<'_>) {
-            let own = hands.bind(([127, 0, 0, 1], 0).into());
-            let own = own.expect("a free port");
-            for _ in 0..std::mem::take(&mut self.0) {
-                hands.send_to(own, ([127, 0, 0, 1], 7).into(), b"x");
-            }
-        }
-
-        fn is_done(&self) -> bool {
-            self.0 == 0
-        }
-
-        fn verdict(&self) -> Result<(), String> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_flooded_socket_gives_way_after_some_batches() {
-        let flood = "[[listener]]\nkind = 'udp-echo'\nbind = '127.0.0.1:7'\n\
-                     [limits]\ndatagram_batches = 2\n";
-        let mut bench = Bench::new(flood);
-        let sim = bench.reactor.sys_mut();
-        sim.shape_network(Duration::ZERO, 1 << 20);
-        sim.enter(Flood(200), Duration::ZERO);
-        let mut received = vec![0];
-        while received.last() != Some(&200) {
-            bench.reactor.turn().expect("a turn");
-            received.push(
-                bench.reactor.metrics().listeners[0]
-                    .of
-                    .datagrams()
-                    .map_or(0, |datagrams| datagrams.received),
-            );
-        }
-        received.dedup();
-        assert_eq!(received, [0, 2 * Batch::SLOTS as u64, 200]);
-    }
-
-    #[test]
-    fn told_to_read_again_and_to_end_at_once_it_ends() {
-        let mut bench = Bench::new(&echo("127.0.0.1:7", 1));
-        let to = Bind::Inet(([127, 0, 0, 1], 7).into());
-        // A client that does not read, so that there is something left to wait for.
-        bench.reactor.sys_mut().enter(
-            Talker::new(Script {
-                question: vec![b'x'; 10 << 20],
-                ending: Ending::Stuffed(Duration::from_secs(60)),
-                ..Script::new(&to)
-            }),
-            Duration::ZERO,
-        );
-        while bench.reactor.metrics().listeners[0].bytes_in < 1 << 16 {
-            assert_eq!(bench.reactor.turn().expect("a turn"), Turn::Continue);
-        }
-        for signal in [Signal::Reload, Signal::Terminate] {
-            bench.reactor.sys_mut().send_signal(signal, Duration::ZERO);
-        }
-        let mut turns = (0..100_000).map(|_| bench.reactor.turn().expect("a turn"));
-        assert_eq!(turns.find(|turn| *turn != Turn::Continue), Some(Turn::Stop));
     }
 }

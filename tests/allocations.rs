@@ -77,10 +77,21 @@ fn exchange(
     }
 }
 
+/// How long an answer is, once its head is there.
+fn whole_bytes(answer: &[u8]) -> Option<usize> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = str::from_utf8(&answer[..end]).expect("a head in ASCII");
+    let length = head
+        .lines()
+        .find_map(|l| l.strip_prefix("Content-Length: "));
+    Some(end + 4 + length?.parse::<usize>().expect("a length"))
+}
+
 #[test]
 fn a_keep_alive_request_allocates_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nroot = \".\"\n";
+    let config =
+        "[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\nroot = '.'\ncompress = ['gzip']\n";
     let file = folder.path().join("netlab.toml");
     let config = Config::parse(config, &file, &Overrides::default()).expect("a configuration");
     let sys = Unix::new(false).expect("a poll");
@@ -89,26 +100,37 @@ fn a_keep_alive_request_allocates_nothing() {
         panic!("an address was asked for");
     };
     let mut buffer = vec![0; 256 * 1024];
-    for (name, bytes) in [("small", 1024), ("large", 64 * 1024)] {
-        fs::write(folder.path().join(name), vec![b'a'; bytes]).expect("a file");
+    // The last two are sent in a form of them: one behind its head, one by reference.
+    for (name, bytes) in [
+        ("small", 1024),
+        ("large", 64 * 1024),
+        ("small.txt", 4 * 1024),
+        ("large.txt", 64 * 1024),
+    ] {
+        let lines = (0_u32..).map(|i| format!("{:x}\n", i.wrapping_mul(2_654_435_761)));
+        let text: Vec<u8> = lines.flat_map(String::into_bytes).take(bytes).collect();
+        fs::write(folder.path().join(name), text).expect("a file");
         let request = format!(
-            "GET /{name} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
+            "GET /{name} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nAccept: */*\r\n\
+             Accept-Encoding: gzip\r\n\r\n"
         );
         let mut client = TcpStream::connect(address).expect("a connection");
         client.set_nonblocking(true).expect("a mode");
         // The first answer tells how long all of them are.
         client.write_all(request.as_bytes()).expect("room");
         let mut answer_bytes = 0;
-        let mut head_bytes = None;
-        while head_bytes.is_none_or(|head| answer_bytes < head + bytes) {
+        let mut whole = None;
+        while whole.is_none_or(|whole| answer_bytes < whole) {
             reactor.turn().expect("a turn");
             while let Ok(count @ 1..) = client.read(&mut buffer[answer_bytes..]) {
                 answer_bytes += count;
             }
             let answer = &buffer[..answer_bytes];
-            let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
-            head_bytes = end.map(|end| end + 4);
+            whole = whole_bytes(answer);
         }
+        let head = String::from_utf8_lossy(&buffer[..512]);
+        let is_coded = head.contains("Content-Encoding: gzip");
+        assert_eq!(is_coded, name.ends_with(".txt"), "{name}: {head}");
         exchange(
             &mut reactor,
             &mut client,

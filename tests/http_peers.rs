@@ -330,6 +330,46 @@ fn notes_of_redbot(server: &str, path: &str) -> Notes {
     notes
 }
 
+/// What curl gets: the head and the content, decoded if `arguments` say so.
+fn get(server: &Program, url: &str, arguments: &[&str]) -> (String, Vec<u8>) {
+    let mut curl = curl(server);
+    let into = ["-D", "head", "-o", "body"];
+    output(curl.args(into).args(arguments).arg(url));
+    let head = fs::read_to_string(server.path("head")).expect("a head");
+    (head, fs::read(server.path("body")).expect("a body"))
+}
+
+#[test]
+#[ignore = "needs curl with brotli and zstd, gzip, brotli and zstd"]
+fn others_decode_what_was_compressed_on_the_way() {
+    let server = server_with("compress = true");
+    let lines = (0..20_000_u32).map(|i| format!("{i} {:x}\n", i.wrapping_mul(2_654_435_761)));
+    let text: String = lines.collect();
+    fs::write(server.path("long.txt"), &text).expect("a file");
+    let url = format!("http://{}/long.txt", server.address("http"));
+    let mut tags = BTreeSet::new();
+    for (coding, tool) in [("br", "brotli"), ("zstd", "zstd"), ("gzip", "gzip")] {
+        let accept = format!("Accept-Encoding: {coding}");
+        let (head, body) = get(&server, &url, &["--compressed", "-H", &accept]);
+        assert_eq!(header(&head, "Content-Encoding"), Some(coding), "{head}");
+        assert_eq!(header(&head, "Vary"), Some("Accept-Encoding"), "{head}");
+        assert!(body == text.as_bytes(), "{coding}: the content");
+        tags.insert(header(&head, "ETag").expect("a tag").to_owned());
+
+        // In two parts, and decoded by the tool that the coding comes from.
+        let (_, mut whole) = get(&server, &url, &["-H", &accept, "-r", "0-9999"]);
+        let (head, rest) = get(&server, &url, &["-H", &accept, "-r", "10000-"]);
+        assert!(head.starts_with("HTTP/1.1 206 "), "{head}");
+        whole.extend(rest);
+        fs::write(server.path("coded"), whole).expect("a file");
+        let mut decoder = Command::new(tool);
+        let coded = fs::File::open(server.path("coded")).expect("a file");
+        assert!(output(decoder.args(["-d", "-c"]).stdin(coded)) == text);
+    }
+    assert_eq!(tags.len(), 3, "{tags:?}");
+    server.stop();
+}
+
 #[test]
 #[ignore = "needs curl with brotli and zstd, gzip, brotli and zstd"]
 fn curl_decodes_each_copy_that_was_compressed_in_advance() {
@@ -338,17 +378,7 @@ fn curl_decodes_each_copy_that_was_compressed_in_advance() {
     precompress(&text);
     let text = fs::read(text).expect("a file");
     let url = format!("http://{}/text.txt", server.address("http"));
-    // The head and the content, decoded if `arguments` say so.
-    let get = |arguments: &[&str]| {
-        let mut curl = curl(&server);
-        output(
-            curl.args(["-D", "head", "-o", "body"])
-                .args(arguments)
-                .arg(&url),
-        );
-        let head = fs::read_to_string(server.path("head")).expect("a head");
-        (head, fs::read(server.path("body")).expect("a body"))
-    };
+    let get = |arguments: &[&str]| get(&server, &url, arguments);
 
     let mut tags = BTreeSet::new();
     for (coding, suffix) in [

@@ -22,6 +22,7 @@ use netlab_reactor::config::{
 };
 use netlab_reactor::dns::{self, Hosts, Resolver};
 use netlab_reactor::ending::Error;
+use netlab_reactor::gate::GateOptions;
 use netlab_reactor::http::body::BodyDecoder;
 use netlab_reactor::http::head::BodyLength;
 use netlab_reactor::limits::Limits;
@@ -236,6 +237,7 @@ fn listen<T: Service + 'static>(
         kind: "subject",
         connections_max: 10,
         serves_while_draining: false,
+        gate: GateOptions::default(),
         tls: None,
     };
     let service = make(reactor.sys_mut());

@@ -18,24 +18,29 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("dns", &[]),
     ("limits.rs", &[]),
     // The contract and what is counted.
-    ("metrics", &["dns", "ending", "wire"]),
-    ("service", &["buffer", "disk", "dns", "ending", "metrics"]),
+    ("metrics", &["cache", "dns", "ending", "wire"]),
+    (
+        "service",
+        &["buffer", "cache", "disk", "dns", "ending", "metrics"],
+    ),
+    ("gate", &["metrics", "service"]),
     // The kernel knows files and what passes the contract, no protocol and no loop.
     ("sys", &["disk", "lines", "service"]),
     // The loop knows no protocol.
     (
         "reactor",
         &[
-            "buffer", "disk", "dns", "ending", "limits", "metrics", "service", "sys",
+            "buffer", "cache", "disk", "dns", "ending", "gate", "limits", "metrics", "service",
+            "sys",
         ],
     ),
-    ("cache", &["disk"]),
+    ("cache", &["disk", "http"]),
     // Protocols know no loop and no kernel.
     (
         "services",
         &[
-            "buffer", "cache", "config", "disk", "dns", "ending", "http", "lines", "metrics",
-            "service", "wire",
+            "buffer", "cache", "config", "disk", "dns", "ending", "gate", "http", "lines",
+            "metrics", "service", "wire",
         ],
     ),
     ("config", &["buffer", "dns", "http", "limits", "wire"]),
@@ -44,9 +49,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "serve.rs",
         &[
-            "config", "dns", "http", "reactor", "service", "services", "sys",
+            "config", "dns", "gate", "http", "reactor", "service", "services", "sys",
         ],
     ),
+    ("serve", &["config", "reactor", "sys"]),
     ("lib.rs", &[]),
     ("manual.rs", &[]),
     ("main.rs", &[]),

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use netlab_reactor::config::{Config, Overrides};
+use netlab_reactor::gate::GateOptions;
 use netlab_reactor::reactor::ListenerOptions;
 use netlab_reactor::serve;
 use netlab_reactor::sys::Bind;
@@ -85,6 +86,7 @@ fn start(idle_timeout: Duration) -> SocketAddr {
             kind: "lengths",
             connections_max: 10,
             serves_while_draining: false,
+            gate: GateOptions::default(),
             tls: None,
         };
         let bind = Bind::Inet((Ipv4Addr::LOCALHOST, 0).into());

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -152,6 +152,75 @@ fn a_unix_socket_comes_and_goes_with_the_server() {
     assert!(path.exists());
     let server = Program::start(&config);
     answered();
+    server.stop();
+}
+
+/// Every family that this machine has, at a port that both have.
+fn loopbacks(bound: SocketAddr) -> Vec<SocketAddr> {
+    let all = ["127.0.0.1", "::1"]
+        .map(|ip| SocketAddr::new(ip.parse().expect("an address"), bound.port()));
+    let here = |address: &SocketAddr| address.is_ipv4() || bound.is_ipv6();
+    all.into_iter().filter(here).collect()
+}
+
+#[test]
+fn a_listener_is_reached_at_every_address_of_its_list_and_may_lose_and_gain_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("echo.sock");
+    let unix = format!("unix:{}", path.display());
+    let config = |streams: &str, more: &str| {
+        format!(
+            "[[listener]]\nkind = \"tcp-echo\"\nbind = [{streams}]\n\
+             [[listener]]\nkind = \"udp-echo\"\nbind = [\"127.0.0.1:0\", \"*:0\"]\n{more}"
+        )
+    };
+    let all = format!("\"127.0.0.1:0\", \"*:0\", {unix:?}");
+    let mut server = Program::start(&config(&all, ""));
+    let kinds: Vec<&str> = server.listening().iter().map(|(k, _)| &**k).collect();
+    assert_eq!(
+        kinds,
+        ["tcp-echo", "tcp-echo", "tcp-echo", "udp-echo", "udp-echo"]
+    );
+    assert_eq!(server.listening()[2].1, unix);
+    let bound =
+        |index: usize| -> SocketAddr { server.listening()[index].1.parse().expect("an address") };
+    let (one, every) = (bound(0), bound(1));
+    for at in [vec![one], loopbacks(every)].concat() {
+        assert_eq!(exchange(&mut connect(at), b"abc", 3), b"ABC", "{at}");
+    }
+    for at in [vec![bound(3)], loopbacks(bound(4))].concat() {
+        let local = SocketAddr::new(at.ip(), 0);
+        let socket = UdpSocket::bind(local).expect("a socket");
+        socket.connect(at).expect("an address");
+        let timeout = Some(common::PATIENCE);
+        socket.set_read_timeout(timeout).expect("a time-out");
+        socket.send(b"abc").expect("a socket");
+        let mut answer = [0; 9];
+        assert_eq!(socket.recv(&mut answer).expect("an answer"), 3, "{at}");
+    }
+    let mut session = UnixStream::connect(&path).expect("a connection");
+    session.write_all(b"abc").expect("a connection");
+    session.read_exact(&mut [0; 3]).expect("an answer");
+
+    // The path goes, and another port comes; the rest and the session are what they were.
+    let other = format!(
+        "\"*:0\", \"127.0.0.1:{}\", \"127.0.0.1:0\"",
+        common::free_port()
+    );
+    fs::write(server.path("netlab.toml"), config(&other, "")).expect("a file");
+    server.signal(Signal::HUP);
+    server.wait_log(&format!("tcp-echo at {unix}: closed"));
+    let opened = server.wait_log("tcp-echo: listening on ");
+    let (_, added) = opened.rsplit_once(' ').expect("an address");
+    let added = added.parse().expect("an address");
+    for at in [one, added, loopbacks(every)[0]] {
+        assert_eq!(exchange(&mut connect(at), b"abc", 3), b"ABC", "{at}");
+    }
+    assert!(!path.exists());
+    session.write_all(b"def").expect("a connection");
+    let mut answer = [0; 3];
+    session.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"DEF");
     server.stop();
 }
 

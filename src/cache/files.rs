@@ -128,6 +128,11 @@ impl<T> FileCache<T> {
         Ok(&mut self.entries[slot].value)
     }
 
+    /// Whether what is held is within the bounds.
+    pub fn can_keep(&self, held: &Held) -> bool {
+        held.bytes <= self.limits.bytes_max && held.files.len() <= self.limits.files_max
+    }
+
     /// Keeps an answer that was just made from `witnesses`. One that is beyond all bounds is not kept.
     pub fn insert(
         &mut self,
@@ -139,7 +144,7 @@ impl<T> FileCache<T> {
         wall: SystemTime,
     ) {
         held.bytes += key.len();
-        if held.bytes > self.limits.bytes_max || held.files.len() > self.limits.files_max {
+        if !self.can_keep(&held) {
             return;
         }
         if let Some(&slot) = self.index.get(key) {

@@ -1,5 +1,6 @@
 //! What is kept so that it need not be asked for again.
 //!
-//! [`files`]: open files and what was made of them.
+//! [`files`]: open files and what was made of them. [`compressed`]: compressed forms of contents.
 
+pub mod compressed;
 pub mod files;

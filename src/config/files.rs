@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::compress::CompressConfig;
 use super::cors;
 use super::kinds::{AdminConfig, ProxyConfig};
 use super::section::{Section, is_a, path, string};
@@ -36,6 +37,8 @@ pub struct FilesConfig {
     /// `FILE.br`, `FILE.zst` and `FILE.gz` are sent in place of `FILE` to clients that take them, if they are no older.
     /// Key `precompressed`, default false: a file of such a name need not be a copy of its neighbour.
     pub precompressed: bool,
+    /// What is compressed on the way.
+    pub compress: CompressConfig,
     /// Files below the root that are the bodies of errors, by status; what cannot be told to be for a site gets those of the
     /// listener. Key `error_pages`, default none.
     pub error_pages: BTreeMap<u16, String>,
@@ -84,6 +87,7 @@ impl Default for FilesConfig {
             archive: true,
             archive_limits: ArchiveLimits::default(),
             precompressed: false,
+            compress: CompressConfig::default(),
             error_pages: BTreeMap::new(),
             cache_control: Vec::new(),
             headers: Vec::new(),
@@ -199,6 +203,7 @@ impl FilesConfig {
         section.count("max_archive_depth", 0..=1000, &mut limits.depth_max);
         section.count("max_archives", 1..=10_000, &mut limits.archives_max);
         section.flag("precompressed", &mut config.precompressed);
+        config.compress = CompressConfig::read(section);
         let codes = PAGED.map(|code| code.to_string()).join(", ");
         let expected = format!(
             r#"a table such as {{ "404" = "404.html" }}, of any of {codes}, and a file below the root"#

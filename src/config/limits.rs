@@ -17,6 +17,8 @@ impl Limits {
         section.count("max_sessions", 1..=1 << 24, &mut self.sessions_max);
         let reserved = &mut self.sessions_reserved;
         section.count("reserved_sessions", 0..=65_536, reserved);
+        let per_address = &mut self.connections_per_address_max;
+        section.rate("max_connections_per_address", per_address);
         section.count("accept_batch", 1..=65_536, &mut self.accept_batch);
         let mut backlog = self.backlog.unsigned_abs() as usize;
         section.count("backlog", 1..=i32::MAX as usize, &mut backlog);
@@ -40,6 +42,8 @@ impl Limits {
         let batches = &mut self.datagram_batches_max;
         section.count("datagram_batches", 1..=65_536, batches);
         section.count("max_rate_sources", 1..=1 << 24, &mut self.rate_sources_max);
+        let compressed = &mut self.compressed_bytes_max;
+        section.memory_size("max_compressed_bytes", 0..=1 << 40, compressed);
         section.timeout("max_reopen_pause", &mut self.reopen_pause_max);
     }
 }

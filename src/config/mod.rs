@@ -12,6 +12,8 @@
 //! [`Overrides`], and whether the folders that are named exist, which their services find out. Files that are named are read
 //! here.
 
+mod bind;
+mod compress;
 mod cors;
 mod files;
 mod kinds;
@@ -24,12 +26,13 @@ mod value;
 
 use std::env;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+pub use compress::*;
 pub use files::*;
 pub use kinds::*;
 pub use limits::*;
@@ -61,17 +64,33 @@ pub struct Config {
 pub struct ListenerConfig {
     /// The name in logs and metrics. Key `name`, default the kind.
     pub name: String,
-    /// Where it listens. Key `bind`, default the loopback address with the port of its kind.
-    pub bind: Bind,
+    /// Where it listens, at one address at least. Key `bind`, one or a list, default the loopback
+    /// address with the port of its kind.
+    pub bind: Vec<Bind>,
     /// What it serves. Key `kind`, and the keys of that kind.
     pub kind: Kind,
 }
 
 impl ListenerConfig {
-    /// Whether the two are one listener, of two configurations: by name, kind and address. Where it
-    /// stands in the file means nothing.
-    pub fn is(&self, other: &ListenerConfig) -> bool {
-        (&self.name, self.kind.name(), &self.bind) == (&other.name, other.kind.name(), &other.bind)
+    /// How many addresses the two have in common if they may be one listener, of two
+    /// configurations: by name, kind and one address at least. Where it stands in the file means
+    /// nothing.
+    pub fn common(&self, other: &ListenerConfig) -> usize {
+        if (&self.name, self.kind.name()) != (&other.name, other.kind.name()) {
+            return 0;
+        }
+        let shared = self.bind.iter().filter(|bind| other.bind.contains(bind));
+        shared.count()
+    }
+
+    /// Whether it is the same but for its addresses.
+    pub fn serves_as(&self, other: &ListenerConfig) -> bool {
+        let bind = self.bind.clone();
+        let moved = ListenerConfig {
+            bind,
+            ..other.clone()
+        };
+        *self == moved
     }
 
     /// What could not be read for it stays what it was in `before`, the same listener of the
@@ -82,6 +101,12 @@ impl ListenerConfig {
         tls.zip(before)
             .is_some_and(|(tls, before)| tls.keep(before))
     }
+}
+
+/// Each address of each listener, in their order.
+pub fn addresses(listeners: &[ListenerConfig]) -> impl Iterator<Item = (&ListenerConfig, &Bind)> {
+    let all = listeners.iter();
+    all.flat_map(|listener| listener.bind.iter().map(move |bind| (listener, bind)))
 }
 
 /// What the command line and the environment ask for; it wins over the file.
@@ -233,8 +258,9 @@ impl Folders {
 struct Read {
     /// What was read.
     listener: ListenerConfig,
-    /// The span of `bind`, or of the header where the default was taken.
-    bind_span: Range<usize>,
+    /// Where each of its addresses stands: an entry of `bind`, or the header where the default was
+    /// taken.
+    bind_spans: Vec<Range<usize>>,
     /// The span of `name`, if it was given.
     name_span: Option<Range<usize>>,
     /// The span of `cache_max_bytes`, if it was given.
@@ -306,11 +332,7 @@ fn read_listener(section: &mut Section<'_>, overrides: &Overrides) -> Option<Rea
         }
         return None;
     };
-    let base = section.folders.base.as_path();
-    let given = section.parsed("bind", row.transport.bind_expected(), |value| {
-        row.transport.parse_bind(string(value)?, base)
-    });
-    let bind = given.unwrap_or_else(|| row.default_bind());
+    let (bind, bind_spans) = bind::read(section, row, overrides).into_iter().unzip();
     let expected = "a name of 1 to 64 characters, none of them a control character";
     let given = section.parsed("name", expected, |value| match string(value)? {
         "" => Err("is empty".to_owned()),
@@ -333,28 +355,17 @@ fn read_listener(section: &mut Section<'_>, overrides: &Overrides) -> Option<Rea
     overrides.apply(&mut listener);
     Some(Read {
         listener,
-        bind_span: section.span("bind"),
+        bind_spans,
         name_span,
         cache_span: cache_given.then(|| section.span("cache_max_bytes")),
     })
 }
 
-/// Refuses listeners that could not both be bound, and names that were given twice.
+/// Refuses addresses that could not both be bound, and names that were given twice.
 fn refuse_collisions(section: &mut Section<'_>, text: &str, read: &[Read]) {
+    bind::refuse_taken(section, text, read);
     for (index, later) in read.iter().enumerate() {
         let earlier = &read[..index];
-        let bind = &later.listener.bind;
-        if let Some(first) = earlier
-            .iter()
-            .find(|first| first.listener.bind.collides(bind))
-        {
-            let Place { line, .. } = Place::of(text, first.bind_span.start);
-            let name = &first.listener.name;
-            let what = format!(
-                "the address {bind} is taken by listener {name:?} (line {line}); expected another `bind`"
-            );
-            section.problem(later.bind_span.clone(), what);
-        }
         let Some(span) = &later.name_span else {
             continue;
         };
@@ -424,9 +435,11 @@ fn default_listeners(
             // The one key without a default: the reader reports it, this supplies it.
             upload.secret = SecretSource::Random(secret.clone());
         }
+        let moved = overrides.moved(vec![(row.default_bind(), 0..0)]);
+        let bind = moved.into_iter().map(|(bind, _)| bind).collect();
         let mut listener = ListenerConfig {
             name: row.name.to_owned(),
-            bind: row.default_bind(),
+            bind,
             kind,
         };
         overrides.apply(&mut listener);
@@ -459,53 +472,8 @@ fn listener_keys(row: &Row) -> Vec<&'static str> {
 impl Overrides {
     /// Lets what was asked for win over what a listener was given.
     fn apply(&self, listener: &mut ListenerConfig) {
-        if let (Some(ip), Bind::Tcp(address) | Bind::Udp(address)) = (self.bind, &mut listener.bind)
-        {
-            address.set_ip(ip);
-        }
         if let (Some(root), Kind::Http(http)) = (&self.root, &mut listener.kind) {
             http.root = Some(root.clone());
-        }
-    }
-}
-
-impl Row {
-    /// The address where nothing else is configured.
-    fn default_bind(&self) -> Bind {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        match self.transport {
-            Transport::Stream => Bind::Tcp(address),
-            Transport::Datagram => Bind::Udp(address),
-        }
-    }
-}
-
-impl Transport {
-    /// What a wrong `bind` is told.
-    fn bind_expected(self) -> &'static str {
-        match self {
-            Transport::Stream => {
-                r#"an address such as "127.0.0.1:6789", "[::1]:6789" or "unix:/run/x.sock""#
-            }
-            Transport::Datagram => r#"an address such as "127.0.0.1:12000" or "[::1]:12000""#,
-        }
-    }
-
-    /// Parses a `bind`; the path of a Unix socket leads from `base`.
-    fn parse_bind(self, text: &str, base: &Path) -> Result<Bind, String> {
-        let bind = match self {
-            Transport::Stream => parse_stream_bind(text)?,
-            Transport::Datagram => parse_datagram_bind(text)?,
-        };
-        let Bind::Unix(path) = bind else {
-            return Ok(bind);
-        };
-        let path = base.join(path);
-        match path.as_os_str().len() {
-            0..=UNIX_PATH_BYTES_MAX => Ok(Bind::Unix(path)),
-            long => Err(format!(
-                "is a path of {long} bytes, above {UNIX_PATH_BYTES_MAX}"
-            )),
         }
     }
 }

@@ -5,11 +5,13 @@
 //!   reading goes on and finds the next problem too.
 //! - The keys that are asked for are the keys that exist: there is no second list of them.
 
+use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -66,6 +68,14 @@ impl<'t> Section<'t> {
         self.table
             .get(key)
             .map_or(self.header.clone(), Spanned::span)
+    }
+
+    /// Where each entry of a list stands; one value that is no list is an entry.
+    pub(super) fn entry_spans(&self, key: &str) -> Vec<Range<usize>> {
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Array(entries)) => entries.iter().map(Spanned::span).collect(),
+            _ => vec![self.span(key)],
+        }
     }
 
     /// Whether the table has this key.
@@ -167,6 +177,19 @@ impl<'t> Section<'t> {
             Some(DeValue::String(_)) => self.parsed(key, expected, parse).map(|one| vec![one]),
             _ => self.list(key, expected, parse),
         }
+    }
+
+    /// A list of address ranges, or one alone; an address is a range of one.
+    pub(super) fn ranges(&mut self, key: &'static str) -> Option<Vec<IpNet>> {
+        let expected = r#"an address range such as "192.0.2.0/24" or "::1""#;
+        self.list_or_one(key, expected, |value| {
+            let text = string(value)?;
+            let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+            let range = text.parse::<IpNet>().ok().or_else(address);
+            range
+                .map(|range| range.trunc())
+                .ok_or_else(|| format!("is {text:?}"))
+        })
     }
 
     /// A span of time, possibly zero: a string with a unit.

@@ -3,8 +3,9 @@
 use super::*;
 use crate::dns;
 use crate::http::cors::{Cors, Names, Origins, Rules};
+use crate::http::negotiate::Coding;
 use crate::wire::challenge::Handshake;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -31,13 +32,107 @@ fn kind(lines: &str) -> Kind {
     listeners.remove(0).kind
 }
 
+/// The addresses of a listener.
+fn addresses(listener: &ListenerConfig) -> String {
+    let all: Vec<String> = listener.bind.iter().map(Bind::to_string).collect();
+    all.join(" ")
+}
+
+#[test]
+fn a_listener_has_one_address_or_several() {
+    let bound = |kind: &str, bind: &str| {
+        let config = parse(&format!("[[listener]]\nkind = '{kind}'\nbind = {bind}\n"));
+        addresses(
+            &config
+                .unwrap_or_else(|problems| panic!("{problems}"))
+                .listeners[0],
+        )
+    };
+    let two = "['127.0.0.1:80', '[::1]:80']";
+    assert_eq!(bound("http", two), "127.0.0.1:80 [::1]:80");
+    assert_eq!(bound("udp-echo", two), "127.0.0.1:80 [::1]:80");
+    assert_eq!(bound("hello", "'*:80'"), "[::]:80");
+    assert_eq!(
+        bound("hello", "['unix:x', '*:0', '*:0']"),
+        "unix:conf/x [::]:0 [::]:0"
+    );
+    for (bind, expected) in [
+        ("[]", "3:8: `bind` is empty"),
+        ("7", "3:8: `bind` is an integer"),
+        (
+            "['127.0.0.1:1',\n  '127.0.0.1']",
+            "4:3: an entry of `bind` is \"127.0.0.1\", without a port",
+        ),
+        ("'*:'", "3:8: `bind` is \"*:\", without a proper port"),
+        ("'*:+7'", "3:8: `bind` is \"*:+7\", without a proper port"),
+        (
+            "'*:65536'",
+            "3:8: `bind` is \"*:65536\", without a proper port",
+        ),
+        ("'*'", "3:8: `bind` is \"*\", not an IP address with a port"),
+        (
+            "['*:1', 'unix:x']",
+            "3:16: an entry of `bind` is \"unix:x\", a Unix socket",
+        ),
+    ] {
+        let wrong = problems(&format!("[[listener]]\nkind = 'udp-echo'\nbind = {bind}\n"));
+        assert!(
+            wrong.starts_with(&format!("conf/x.toml:{expected}")),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn addresses_that_are_in_each_others_way_are_told() {
+    let two = |one: &str, other: &str| {
+        format!("[[listener]]\nkind = 'http'\nbind = ['{one}',\n  '{other}']\n")
+    };
+    for (one, other) in [
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+        ("[::]:80", "0.0.0.0:80"),
+        ("*:80", "0.0.0.0:80"),
+        ("*:80", "[::]:80"),
+        ("*:80", "127.0.0.1:80"),
+        ("*:80", "[::1]:80"),
+        ("0.0.0.0:80", "10.1.2.3:80"),
+        ("unix:x", "unix:./x"),
+    ] {
+        for (one, other) in [(one, other), (other, one)] {
+            let wrong = problems(&two(one, other));
+            let taken = wrong.starts_with("conf/x.toml:4:3: the address ")
+                && wrong.contains("listener \"http\" (line 3)");
+            assert!(taken, "{one} {other}: {wrong}");
+        }
+    }
+    for (one, other) in [
+        ("*:0", "*:0"),
+        ("127.0.0.1:80", "[::1]:80"),
+        ("0.0.0.0:80", "[::1]:80"),
+        ("*:80", "127.0.0.1:81"),
+        ("unix:x", "unix:y"),
+    ] {
+        parse(&two(one, other)).unwrap_or_else(|problems| panic!("{one} {other}: {problems}"));
+    }
+    // Two listeners, and the same port over TCP and UDP.
+    let wrong = problems(
+        "[[listener]]\nkind = 'hello'\nbind = ['127.0.0.1:1', '*:2']\n\
+         [[listener]]\nkind = 'http'\nbind = '127.0.0.1:2'\n\
+         [[listener]]\nkind = 'udp-echo'\nbind = '127.0.0.1:2'\n",
+    );
+    let expected = "conf/x.toml:6:8: the address 127.0.0.1:2 is taken by [::]:2 of listener \"hello\" \
+                    (line 3); expected another `bind`";
+    assert_eq!(wrong, expected);
+}
+
 #[test]
 fn without_a_file_every_kind_listens_on_loopback() {
     let config = Config::without_a_file(&Overrides::default()).unwrap();
     let lines: Vec<String> = config
         .listeners
         .iter()
-        .map(|listener| format!("{} {}", listener.name, listener.bind))
+        .map(|listener| format!("{} {}", listener.name, addresses(listener)))
         .collect();
     let expected = [
         "tcp-echo 127.0.0.1:12000",
@@ -112,14 +207,18 @@ fn a_file_without_a_listener_is_a_mistake() {
 #[test]
 fn overrides_win_over_the_file() {
     let text = "[[listener]]\nkind = 'http'\nbind = '127.0.0.1:81'\nroot = 'a'\n\
-                [[listener]]\nkind = 'hello'\nbind = 'unix:x.sock'\n";
+                [[listener]]\nkind = 'hello'\nbind = 'unix:x.sock'\n\
+                [[listener]]\nkind = 'hello'\nname = 'two'\n\
+                bind = ['127.0.0.1:1', '[::1]:1', '127.0.0.1:2', 'unix:y', '*:0', '127.0.0.1:0']\n";
     let overrides = Overrides {
         bind: Some("::1".parse().unwrap()),
         root: Some(PathBuf::from("b")),
     };
     let config = Config::parse(text, Path::new("conf/x.toml"), &overrides).unwrap();
-    assert_eq!(config.listeners[0].bind.to_string(), "[::1]:81");
-    assert_eq!(config.listeners[1].bind.to_string(), "unix:conf/x.sock");
+    assert_eq!(addresses(&config.listeners[0]), "[::1]:81");
+    assert_eq!(addresses(&config.listeners[1]), "unix:conf/x.sock");
+    let moved = "[::1]:1 [::1]:2 unix:conf/y [::1]:0 [::1]:0";
+    assert_eq!(addresses(&config.listeners[2]), moved);
     match &config.listeners[0].kind {
         Kind::Http(http) => assert_eq!(http.root.as_deref(), Some(Path::new("b"))),
         other => panic!("{other:?}"),
@@ -186,6 +285,67 @@ fn each_kind_reads_its_keys() {
         (Routes::Probe, 64 << 20)
     );
     assert_eq!(http.requests_per_connection_max, NonZeroU64::new(100));
+}
+
+#[test]
+fn who_may_come_is_read() {
+    let keys = "allow = ['192.0.2.0/24', '2001:db8::1']\ndeny = '192.0.2.66'\n";
+    let stream = "max_connections_per_address = 5\nmax_accept_rate = 10\nmax_accept_burst = 50\n";
+    for row in KINDS {
+        let more = if row.name == "upload" {
+            "handshake = 'none'"
+        } else {
+            ""
+        };
+        let kind = |keys: &str| kind(&format!("kind = '{}'\n{keys}{more}", row.name));
+        let access = |kind: &Kind| match (kind.stream(), kind.datagram()) {
+            (Some(keys), _) => keys.access.clone(),
+            (_, Some(keys)) => keys.access.clone(),
+            _ => panic!("{} is over neither", row.name),
+        };
+        assert_eq!(access(&kind("")), AccessConfig::default());
+        let AccessConfig { allow, deny } = access(&kind(keys));
+        let allow: Vec<String> = allow.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(allow, ["192.0.2.0/24", "2001:db8::1/128"]);
+        assert_eq!(deny[0].to_string(), "192.0.2.66/32");
+        if let Some(keys) = kind("").stream() {
+            assert_eq!(
+                (keys.connections_per_address_max, keys.accept_rate_max),
+                (None, None)
+            );
+            let given = kind(stream);
+            let given = given.stream().unwrap();
+            let numbers = [
+                given.connections_per_address_max,
+                given.accept_rate_max,
+                given.accept_burst_max,
+            ];
+            assert_eq!(numbers.map(|number| number.unwrap().get()), [5, 10, 50]);
+        }
+    }
+    for (line, expected) in [
+        ("allow = []", "`allow` is empty"),
+        (
+            "allow = ['192.0.2.0/33']",
+            "an entry of `allow` is \"192.0.2.0/33\"; expected an address range",
+        ),
+        (
+            "deny = ['::1', 'localhost']",
+            "an entry of `deny` is \"localhost\"",
+        ),
+        ("max_accept_burst = 3", "`max_accept_burst` without a rate"),
+        ("max_accept_rate = -1", "`max_accept_rate` is -1"),
+    ] {
+        let wrong = problems(&format!("{HELLO}{line}\n"));
+        assert!(
+            wrong.starts_with("conf/x.toml:3:") && wrong.contains(expected),
+            "{wrong}"
+        );
+    }
+    let limit = |more: &str| parse(&format!("{HELLO}{more}")).unwrap().limits;
+    assert_eq!(limit("").connections_per_address_max.unwrap().get(), 16_384);
+    let none = limit("[limits]\nmax_connections_per_address = 0");
+    assert_eq!(none.connections_per_address_max, None);
 }
 
 #[test]
@@ -398,7 +558,40 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
     };
     assert_eq!(root, Path::new("conf/b"));
     assert!(files.listing && files.archive && !files.precompressed);
+    for (line, codings) in [
+        ("", &[][..]),
+        ("compress = false", &[]),
+        ("compress = true", &[Coding::Zstd, Coding::Br, Coding::Gzip]),
+        ("compress = 'gzip'", &[Coding::Gzip]),
+        ("compress = ['zstd', 'br']", &[Coding::Zstd, Coding::Br]),
+    ] {
+        let Kind::Http(http) = kind(&format!("kind = 'http'\nroot = 'a'\n{line}")) else {
+            panic!()
+        };
+        assert_eq!(http.files.compress.codings, codings, "{line}");
+    }
     for (line, expected) in [
+        (
+            "compress = 1",
+            "3:12: `compress` is an integer; expected true, false, or",
+        ),
+        (
+            "compress = ['zst']",
+            "3:13: an entry of `compress` is \"zst\", probably meant as \"zstd\"; expected true",
+        ),
+        ("compress = 'deflate'", "3:12: `compress` is \"deflate\""),
+        (
+            "max_compress_bytes = 100",
+            "3:22: `max_compress_bytes` is 100, below `min_compress_bytes`, 1024",
+        ),
+        (
+            "min_compress_bytes = '2MiB'",
+            "3:22: `max_compress_bytes` is 1048576, below `min_compress_bytes`, 2097152",
+        ),
+        (
+            "compress_types = ['html']",
+            "3:19: an entry of `compress_types` is \"html\"; expected a media type",
+        ),
         (
             "listing = 'yes'",
             "3:11: `listing` is a string; expected true or false",

@@ -5,7 +5,7 @@
 //! was wrong; the caller adds where, and what was expected.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -37,22 +37,26 @@ impl fmt::Display for Bind {
 
 impl Bind {
     /// Whether the two cannot be bound at once: the same path, or the same port of one protocol
-    /// on the same address or on one that includes it (`0.0.0.0`, `[::]`). Port 0 never collides.
+    /// on the same address or on one that includes it: `0.0.0.0` all of IPv4, `[::]`, which is
+    /// also `*`, all there are. Port 0 never collides.
     pub fn collides(&self, other: &Bind) -> bool {
         let (one, two) = match (self, other) {
             (Bind::Tcp(one), Bind::Tcp(two)) | (Bind::Udp(one), Bind::Udp(two)) => (one, two),
             (Bind::Unix(one), Bind::Unix(two)) => return one == two,
             _ => return false,
         };
-        let (one_ip, two_ip) = (one.ip(), two.ip());
-        let overlap = one_ip == two_ip
-            || one_ip.is_ipv4() == two_ip.is_ipv4()
-                && (one_ip.is_unspecified() || two_ip.is_unspecified());
+        let (one_ip, two_ip) = (one.ip().to_canonical(), two.ip().to_canonical());
+        let overlap = one_ip == two_ip || includes(one_ip, two_ip) || includes(two_ip, one_ip);
         one.port() == two.port() && one.port() != 0 && overlap
     }
 }
 
-/// Parses the address of a TCP listener: `127.0.0.1:80`, `[::1]:80` or `unix:PATH`.
+/// Whether a socket at the first address has those of the second as well.
+fn includes(every: IpAddr, one: IpAddr) -> bool {
+    every.is_unspecified() && (every.is_ipv6() || one.is_ipv4())
+}
+
+/// Parses the address of a TCP listener: `127.0.0.1:80`, `[::1]:80`, `*:80` or `unix:PATH`.
 ///
 /// The path is not yet led from the folder of the configuration.
 pub fn parse_stream_bind(text: &str) -> Result<Bind, String> {
@@ -64,7 +68,7 @@ pub fn parse_stream_bind(text: &str) -> Result<Bind, String> {
     }
 }
 
-/// Parses the address of a UDP listener: `127.0.0.1:53` or `[::1]:53`.
+/// Parses the address of a UDP listener: `127.0.0.1:53`, `[::1]:53` or `*:53`.
 pub fn parse_datagram_bind(text: &str) -> Result<Bind, String> {
     if text.starts_with("unix:") {
         return Err(format!(
@@ -74,8 +78,15 @@ pub fn parse_datagram_bind(text: &str) -> Result<Bind, String> {
     parse_socket_address(text).map(Bind::Udp)
 }
 
-/// Parses an IP address with its port.
+/// Parses an IP address with its port. `*` stands for `[::]`: every address of the machine, of both
+/// families.
 fn parse_socket_address(text: &str) -> Result<SocketAddr, String> {
+    if let Some(port) = text.strip_prefix("*:") {
+        let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|_| digits);
+        let address = port.map(|port: u16| (Ipv6Addr::UNSPECIFIED, port).into());
+        return address.ok_or_else(|| format!("is {text:?}, without a proper port"));
+    }
     let wrong = || match text.parse::<IpAddr>() {
         Ok(_) => format!("is {text:?}, without a port"),
         Err(_) => format!("is {text:?}, not an IP address with a port"),
@@ -306,7 +317,7 @@ impl FromStr for Upstream {
         };
         let named = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         let proper = match authority.starts_with('[') {
-            true => host.parse::<std::net::Ipv6Addr>().is_ok(),
+            true => host.parse::<Ipv6Addr>().is_ok(),
             false => !host.is_empty() && host.bytes().all(named),
         };
         match proper {
@@ -417,7 +428,8 @@ mod tests {
         assert!(!tcp("127.0.0.1:80").collides(&udp("127.0.0.1:80")));
         assert!(!tcp("127.0.0.1:80").collides(&tcp("127.0.0.2:80")));
         assert!(!tcp("127.0.0.1:0").collides(&tcp("127.0.0.1:0")));
-        assert!(!tcp("[::]:80").collides(&tcp("127.0.0.1:80")));
+        assert!(tcp("[::]:80").collides(&tcp("127.0.0.1:80")));
+        assert!(!tcp("0.0.0.0:80").collides(&tcp("[::1]:80")));
     }
 
     #[test]

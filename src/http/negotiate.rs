@@ -3,12 +3,13 @@
 //! RFC 9110 sections 12.4.2 (quality values), 12.5.1 (Accept), 12.5.3 (Accept-Encoding).
 //!
 //! Rules:
-//! 1. The client's quality values decide; among equals, our order does: br, zstd, gzip, identity.
+//! 1. The client's quality values decide; among equals, the order in which the caller names what it has: best as in
+//!    [`Coding::ALL`].
 //! 2. Identity is acceptable unless it is excluded, but a coding that the client names goes before an identity that it does
 //!    not name.
 //! 3. An element that cannot be read is left out. Nothing here refuses a request.
 //!
-//! Not here: compressing; the codings are those that files already have beside them.
+//! Not here: compressing ([`super::compress`]).
 
 use std::cmp::Ordering;
 
@@ -16,7 +17,7 @@ use super::head::Headers;
 use super::trim_ows;
 
 /// A content coding. The order of the variants is our order of preference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
     /// Brotli.
     Br,
@@ -102,23 +103,17 @@ impl AcceptedCodings {
         }
     }
 
-    /// The best of the `available` codings, or `None` when none of them is acceptable. The caller may then send identity all
-    /// the same, or answer 406.
+    /// The best of the `available` codings, among equals the first; or `None` when none of them is acceptable. The caller may
+    /// then send identity all the same, or answer 406.
     #[must_use]
     pub fn choose(&self, available: &[Coding]) -> Option<Coding> {
         let rank = |coding: Coding| {
             let unasked = coding == Coding::Identity && !self.identity_named;
-            (
-                !unasked,
-                self.quality[coding as usize],
-                std::cmp::Reverse(coding),
-            )
+            (!unasked, self.quality[coding as usize])
         };
-        let acceptable = available
-            .iter()
-            .copied()
-            .filter(|&coding| self.accepts(coding));
-        acceptable.max_by_key(|&coding| rank(coding))
+        let acceptable = available.iter().copied().rev();
+        let acceptable = acceptable.filter(|&coding| self.accepts(coding));
+        acceptable.max_by_key(|&coding| rank(coding)) // of several the last, so the first of all
     }
 
     /// Whether `coding` is acceptable at all.
@@ -270,6 +265,17 @@ mod tests {
                 Some(Identity),
             ),
             ("Accept-Encoding: br", &[Gzip, Identity], Some(Identity)),
+            (
+                "Accept-Encoding: gzip, br",
+                &[Gzip, Br, Identity],
+                Some(Gzip),
+            ),
+            ("Accept-Encoding: *", &[Zstd, Br, Identity], Some(Zstd)),
+            (
+                "Accept-Encoding: gzip;q=0.9, br",
+                &[Gzip, Br, Identity],
+                Some(Br),
+            ),
             ("Accept-Encoding: br, identity;q=0", &[Gzip, Identity], None),
             ("Accept-Encoding: br, *;q=0", &[Gzip, Identity], None),
             ("Accept-Encoding: identity, *;q=0", all, Some(Identity)),

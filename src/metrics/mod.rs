@@ -74,6 +74,13 @@ impl<'a> Counted<'a> {
         self.web().log_lines_dropped += lines;
     }
 
+    /// An answer was sent in a form that is so much shorter than its content.
+    pub fn compressed(&mut self, bytes_saved: u64) {
+        let web = self.web();
+        web.compressed += 1;
+        web.compressed_bytes_saved += bytes_saved;
+    }
+
     /// A file of `bytes` was uploaded whole.
     pub fn stored(&mut self, bytes: u64) {
         match &mut self.all.listeners[self.listener].of {
@@ -104,6 +111,11 @@ impl Metrics {
             known.unwrap_or_else(|| all.insert(ListenerMetrics::new(name, kind, address, of)));
         all[key].users += 1;
         key
+    }
+
+    /// The counters stay until one more leaves.
+    pub fn stay(&mut self, key: usize) {
+        self.listeners[key].users += 1;
     }
 
     /// A listener is gone, and its counters with it, unless another one counts there.
@@ -250,6 +262,8 @@ pub struct StreamMetrics {
     pub accepted: u64,
     /// Connections closed unserved for want of descriptors.
     pub shed: u64,
+    /// Connections closed before a service saw them, in the order of [`Bar::ALL`].
+    pub barred: [u64; Bar::ALL.len()],
     /// Sessions open now.
     pub active: u64,
     /// Sessions that were done when they ended.
@@ -275,6 +289,10 @@ pub struct WebMetrics {
     pub log_lines: u64,
     /// Lines of its access log that were dropped because they could not be written.
     pub log_lines_dropped: u64,
+    /// Answers sent in a form that was compressed on the way.
+    pub compressed: u64,
+    /// Bytes that those were shorter than their contents.
+    pub compressed_bytes_saved: u64,
 }
 
 /// A receiver of files.
@@ -299,9 +317,39 @@ pub struct DatagramMetrics {
     pub dropped: [u64; Cause::ALL.len()],
 }
 
+/// What keeps a connection from its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bar {
+    /// Its address is denied, or not among those that are allowed.
+    Deny,
+    /// Its address has as many connections at this listener as it may.
+    PerAddress,
+    /// Its address has as many connections at all listeners together as it may.
+    PerAddressInAll,
+    /// Its address had too many connections in a short time.
+    Rate,
+}
+
+impl Bar {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Bar; 4] = [Bar::Deny, Bar::PerAddress, Bar::PerAddressInAll, Bar::Rate];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Bar::Deny => "deny",
+            Bar::PerAddress => "per_address",
+            Bar::PerAddressInAll => "per_address_in_all",
+            Bar::Rate => "rate",
+        }
+    }
+}
+
 /// Why a datagram or an answer was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
+    /// Its source is denied, or not among those that are allowed.
+    Deny,
     /// Its source sent more than `source_rate_max`.
     Rate,
     /// What sent it may answer the answer.
@@ -318,7 +366,8 @@ pub enum Cause {
 
 impl Cause {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Cause; 6] = [
+    pub const ALL: [Cause; 7] = [
+        Cause::Deny,
         Cause::Rate,
         Cause::Loop,
         Cause::Loss,
@@ -330,6 +379,7 @@ impl Cause {
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
         match self {
+            Cause::Deny => "deny",
             Cause::Rate => "rate",
             Cause::Loop => "loop",
             Cause::Loss => "loss",
@@ -454,6 +504,11 @@ impl ListenerMetrics {
     /// A connection was closed unserved for want of descriptors.
     pub fn shed(&mut self) {
         self.of.streams_mut().shed += 1;
+    }
+
+    /// A connection was closed before a service saw it.
+    pub fn barred(&mut self, bar: Bar) {
+        self.of.streams_mut().barred[bar as usize] += 1;
     }
 
     /// A session ended. Where it was closed for a reason, that is why it ended, however the peer

@@ -6,7 +6,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use super::{Cause, Limit, ListenerMetrics, Metrics};
+use super::{Bar, Cause, Limit, ListenerMetrics, Metrics};
+use crate::cache::compressed;
 use crate::dns::Counters;
 use crate::ending::Phase;
 use crate::wire::heartbeat::{Change, State};
@@ -24,6 +25,10 @@ pub struct View<'a> {
     pub lookups: usize,
     /// Names whose answers are remembered.
     pub cached_names: usize,
+    /// What was counted about compressed forms.
+    pub compressed: compressed::Counters,
+    /// Bytes of those that are in memory.
+    pub compressed_bytes: usize,
     /// When the process began to serve.
     pub started: SystemTime,
     /// The moment.
@@ -209,6 +214,7 @@ pub static METRICS: &[Metric] = {
         gauge("sessions", "Sessions that are open.", Each(|l| Some(l.of.streams()?.active))),
         counter("sessions_accepted", "Connections accepted.", Each(|l| Some(l.of.streams()?.accepted))).key("accepted"),
         counter("accepts_shed", "Connections closed unserved for want of descriptors.", Each(|l| Some(l.of.streams()?.shed))),
+        counter("connections_refused", "Connections closed before a service saw them, by cause.", By("cause", barred)),
         counter("sessions_ended", "Sessions that ended, by reason.", By("reason", ended)).key("ended"),
         counter("timeouts", "Sessions that ended by a time-out, by what they waited for.", By("phase", timed_out)).key("timed_out"),
         counter("received_bytes", "Bytes received from clients.", Each(|l| Some(l.bytes_in))).key("bytes_received"),
@@ -216,6 +222,8 @@ pub static METRICS: &[Metric] = {
         counter("refusals", "Clients and requests refused by a web server, by the limit.", By("limit", refused)).key("refused"),
         counter("access_log_lines", "Lines of the access log.", Each(|l| Some(l.of.web()?.log_lines))),
         counter("access_log_dropped", "Lines of the access log that could not be written.", Each(|l| Some(l.of.web()?.log_lines_dropped))),
+        counter("compressed_answers", "Answers sent in a form that was compressed on the way.", Each(|l| Some(l.of.web()?.compressed))),
+        counter("compressed_saved_bytes", "Bytes that those answers were shorter than their contents.", Each(|l| Some(l.of.web()?.compressed_bytes_saved))).key("compressed_bytes_saved"),
         counter("files_stored", "Files that were uploaded whole.", Each(|l| Some(l.of.upload()?.files_stored))),
         counter("file_stored_bytes", "Bytes of the files that were uploaded whole.", Each(|l| Some(l.of.upload()?.file_bytes_stored))).key("file_bytes_stored"),
         counter("datagrams_received", "Datagrams received.", Each(|l| Some(l.of.datagrams()?.received))),
@@ -227,6 +235,13 @@ pub static METRICS: &[Metric] = {
         counter("heartbeat_duplicates", "Heartbeats that came a second time.", Each(|l| Some(l.of.heartbeat()?.duplicates))).key("heartbeats.duplicates"),
         counter("heartbeat_reordered", "Heartbeats that came after a later one.", Each(|l| Some(l.of.heartbeat()?.reordered))).key("heartbeats.reordered"),
         counter("heartbeat_restarts", "Senders that began again, with a lower number or a far higher one.", Each(|l| Some(l.of.heartbeat()?.restarts))).key("heartbeats.restarts"),
+        // Compression.
+        counter("compressed_forms", "Contents compressed, each version once.", One(|v| Some(v.compressed.made.into()))),
+        counter("compressed_worthless", "Contents of which compression made hardly less.", One(|v| Some(v.compressed.worthless.into()))),
+        counter("compressed_refused", "Times that a content was sent as it is because too many were being compressed.", One(|v| Some(v.compressed.refused.into()))),
+        counter("compressed_lost", "Contents compressed in vain: they changed, could not be read, or had no room.", One(|v| Some(v.compressed.lost.into()))),
+        counter("compressed_evicted", "Compressed contents that made room for others.", One(|v| Some(v.compressed.evicted.into()))),
+        gauge("compressed_bytes", "Memory of compressed contents.", One(|v| Some(v.compressed_bytes.into()))),
         // Names.
         counter("resolver_hits", "Names answered from memory.", One(|v| Some(v.resolver.hits.into()))),
         counter("resolver_lookups", "Names that servers were asked for.", One(|v| Some(v.resolver.lookups.into()))),
@@ -239,6 +254,11 @@ pub static METRICS: &[Metric] = {
         gauge("resolver_cached_names", "Names whose answers are remembered.", One(|v| Some(v.cached_names.into()))),
     ]
 };
+
+fn barred(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.streams()?.barred;
+    Some(Bar::ALL.map(Bar::name).into_iter().zip(counts).collect())
+}
 
 fn ended(listener: &ListenerMetrics) -> Option<Labelled> {
     let streams = listener.of.streams()?;

@@ -1,31 +1,31 @@
 //! A datagram socket with its service: batches in, batches out, and a limit for each source.
 //!
-//! Two services that answer each datagram answer each other without end, once somebody sent one of them a datagram that
-//! bears the other's address (CERT advisory CA-1996-01). So who answers drops what comes from where services stand: from
-//! ports below [`DatagramOptions::source_port_min`], and from the ports of this process's answering
-//! sockets. Whatever address such a datagram bears: a socket bound to the unspecified address has them all, and another
-//! machine's server of this kind has the same port.
+//! Two services that answer each datagram answer each other without end, once somebody sent one of
+//! them a datagram that bears the other's address (CERT advisory CA-1996-01). So who answers drops
+//! what comes from where services stand: from ports below [`DatagramOptions::source_port_min`], and
+//! from the ports of this process's answering sockets. Whatever address such a datagram bears: a
+//! socket bound to the unspecified address has them all, and another machine's server of this kind
+//! has the same port.
 //!
-//! The rate limit counts datagrams of each source address in windows of one second. The table of sources is bounded: when
-//! it is full, all sources that are not in it share one count, so that forged addresses cannot fill the memory and cannot
-//! take the sources seen before out of it.
+//! Before that it drops what comes from addresses that may not come, and what an address sends
+//! beyond its rate: see [`crate::gate`].
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::num::NonZeroU32;
+use std::time::Instant;
 
 use slab::Slab;
 
 use super::ear::Ear;
 use super::session::Context;
 use super::token::Token;
+use super::untold::Untold;
+use crate::gate::{Access, Rates, is_loopback};
 use crate::limits::Limits;
 use crate::metrics::{Cause, ListenerMetrics, Metrics, Of};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::sys::{Batch, Sys};
-
-const WINDOW: Duration = Duration::from_secs(1);
 
 /// What tells one datagram socket from another.
 #[derive(Debug)]
@@ -34,8 +34,10 @@ pub struct DatagramOptions {
     pub name: String,
     /// Its kind, as in the configuration.
     pub kind: &'static str,
-    /// Datagrams a second from one source address; 0 for no limit.
-    pub source_rate_max: u32,
+    /// Which source addresses may come.
+    pub access: Access,
+    /// Datagrams a second from one source address; `None` for no limit.
+    pub source_rate_max: Option<NonZeroU32>,
     /// The lowest source port that it answers; `None` if it never answers.
     pub source_port_min: Option<u16>,
 }
@@ -62,7 +64,12 @@ struct DatagramSocket<S: Sys> {
     pending: bool,
     /// The lowest source port that is answered; `None` for a service that never answers.
     source_port_min: Option<u16>,
-    sources: Sources,
+    access: Access,
+    /// Datagrams a second of each source address.
+    sources: Rates<IpAddr>,
+    /// Those that were dropped for each.
+    denied: Untold,
+    beyond_rate: Untold,
 }
 
 impl<S: Sys> Datagrams<S> {
@@ -100,7 +107,10 @@ impl<S: Sys> Datagrams<S> {
                 .enter(&options.name, options.kind, address, counts),
             pending: false,
             source_port_min: options.source_port_min,
-            sources: Sources::new(options.source_rate_max, limits.rate_sources_max),
+            access: options.access.clone(),
+            sources: Rates::new(options.source_rate_max, None, limits.rate_sources_max),
+            denied: Untold::default(),
+            beyond_rate: Untold::default(),
         });
         self.list_answering_ports();
         Ok(bound)
@@ -123,7 +133,8 @@ impl<S: Sys> Datagrams<S> {
         datagram.service = service;
         metrics.listeners[datagram.metrics].replaced();
         datagram.source_port_min = options.source_port_min;
-        datagram.sources = Sources::new(options.source_rate_max, limits.rate_sources_max);
+        datagram.access = options.access.clone();
+        datagram.sources = Rates::new(options.source_rate_max, None, limits.rate_sources_max);
         self.list_answering_ports();
     }
 
@@ -151,15 +162,16 @@ impl<S: Sys> Datagrams<S> {
         self.answering_ports = answering.map(|datagram| datagram.bound.port()).collect();
     }
 
-    /// An event; one for a socket that is gone finds nobody, or another one, which looks for nothing.
+    /// An event; one for a socket that is gone finds nobody, or another one, which looks for
+    /// nothing.
     pub(super) fn ready(&mut self, key: usize) {
         if let Some(datagram) = self.all.get_mut(key) {
             datagram.pending = datagram.ear.socket().is_some();
         }
     }
 
-    /// Opens those again that were taken down, serves what has arrived, as far as this turn allows, and lets services act
-    /// on their deadlines.
+    /// Opens those again that were taken down, serves what has arrived, as far as this turn allows,
+    /// and lets services act on their deadlines.
     pub(super) fn serve(&mut self, cx: &mut Context<S>, limits: &Limits) {
         let (batch, out, ports) = (&mut self.batch, &mut self.outbox, &self.answering_ports);
         let now = cx.now;
@@ -279,10 +291,11 @@ impl<S: Sys> DatagramSocket<S> {
                 self.pending = false;
                 return Ok(());
             }
-            // An administrator closed it (`ss --kill`). That is told once; a socket whose port the kernel chose has none
-            // from then on.
+            // An administrator closed it (`ss --kill`). That is told once; a socket whose port the
+            // kernel chose has none from then on.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Err(error),
-            // Linux tells a socket without a peer of no ICMP error. What else fails once may concern one datagram.
+            // Linux tells a socket without a peer of no ICMP error. What else fails once may
+            // concern one datagram.
             Err(error) if self.ear.failed() => return Err(error),
             Err(_) => return Ok(()),
         };
@@ -292,8 +305,23 @@ impl<S: Sys> DatagramSocket<S> {
         for slot in 0..received {
             let (from, payload) = batch.datagram_mut(slot);
             bytes += payload.len();
-            if self.sources.exceeded(from.ip(), now) {
+            let ip = from.ip();
+            if !self.access.admits(ip) {
+                metrics.dropped(Cause::Deny, 1);
+                if let Some(count) = self.denied.count(now) {
+                    log::info!(
+                        "{metrics}: datagrams refused (deny): {count}, the last from {from}"
+                    );
+                }
+                continue;
+            }
+            if !is_loopback(ip) && self.sources.exceeded(ip, now) {
                 metrics.dropped(Cause::Rate, 1);
+                if let Some(count) = self.beyond_rate.count(now) {
+                    log::info!(
+                        "{metrics}: datagrams refused (rate): {count}, the last from {from}"
+                    );
+                }
                 continue;
             }
             let port = from.port();
@@ -353,49 +381,6 @@ fn send<S: Sys>(
     out.clear();
 }
 
-/// How often each source sent in the window of now.
-struct Sources {
-    /// Datagrams in a window; 0 for no limit.
-    rate_max: u32,
-    /// Addresses counted apart from one another in one window.
-    sources_max: usize,
-    window_start: Option<Instant>,
-    counts: HashMap<IpAddr, u32>,
-    others: u32,
-}
-
-impl Sources {
-    fn new(rate_max: u32, sources_max: usize) -> Self {
-        Self {
-            rate_max,
-            sources_max,
-            window_start: None,
-            counts: HashMap::new(),
-            others: 0,
-        }
-    }
-
-    /// Counts one datagram. Whether its source sent more than it may. Loopback has no limit.
-    #[inline]
-    fn exceeded(&mut self, source: IpAddr, now: Instant) -> bool {
-        if self.rate_max == 0 || source.to_canonical().is_loopback() {
-            return false;
-        }
-        if self.window_start.is_none_or(|start| now >= start + WINDOW) {
-            self.window_start = Some(now);
-            self.counts.clear();
-            self.others = 0;
-        }
-        let count = if self.counts.len() < self.sources_max || self.counts.contains_key(&source) {
-            self.counts.entry(source).or_default()
-        } else {
-            &mut self.others
-        };
-        *count += 1;
-        *count > self.rate_max
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -431,7 +416,10 @@ mod tests {
                 metrics: 0,
                 pending: true,
                 source_port_min: Some(0),
-                sources: Sources::new(0, 1),
+                access: Access::default(),
+                sources: Rates::new(None, None, 1),
+                denied: Untold::default(),
+                beyond_rate: Untold::default(),
             };
             Self {
                 sys,
@@ -447,7 +435,8 @@ mod tests {
             }
         }
 
-        /// A batch; how many datagrams were answered so far and how many dropped for fear of a loop.
+        /// A batch; how many datagrams were answered so far and how many dropped for fear of a
+        /// loop.
         fn batch(&mut self, answering_port: u16) -> (u64, u64) {
             let (ports, now) = ([self.to.port(), answering_port], Instant::now());
             let (mut batch, mut out) = (Batch::new(), Outbox::default());
@@ -487,43 +476,5 @@ mod tests {
         assert_eq!(answered(|port| (Some(0), port)), (0, 3));
         // Who never answers has nothing to fear.
         assert_eq!(answered(|port| (None, port)), (3, 0));
-    }
-
-    #[test]
-    fn a_source_has_its_rate_in_each_window_and_loopback_has_none() {
-        let now = Instant::now();
-        let mut sources = Sources::new(2, 16);
-        let source = IpAddr::from([192, 0, 2, 1]);
-        let other = IpAddr::from([192, 0, 2, 2]);
-        assert_eq!(
-            [(); 3].map(|()| sources.exceeded(source, now)),
-            [false, false, true]
-        );
-        assert!(!sources.exceeded(other, now));
-        assert!(!sources.exceeded(source, now + WINDOW));
-        for _ in 0..10 {
-            assert!(!sources.exceeded(IpAddr::from(Ipv4Addr::LOCALHOST), now));
-            assert!(!sources.exceeded("::ffff:127.0.0.1".parse().expect("an address"), now));
-        }
-    }
-
-    #[test]
-    fn a_full_table_counts_newcomers_together_and_keeps_those_in_it() {
-        let now = Instant::now();
-        const SOURCES_MAX: usize = 1000;
-        let mut sources = Sources::new(1, SOURCES_MAX);
-        for i in 0..SOURCES_MAX as u32 {
-            assert!(!sources.exceeded(IpAddr::from((0x0a00_0000 + i).to_be_bytes()), now));
-        }
-        assert!(!sources.exceeded(IpAddr::from([192, 0, 2, 1]), now));
-        assert!(
-            sources.exceeded(IpAddr::from([192, 0, 2, 2]), now),
-            "newcomers share one count"
-        );
-        assert!(
-            sources.exceeded(IpAddr::from([10, 0, 0, 0]), now),
-            "the first has its own"
-        );
-        assert_eq!(sources.counts.len(), SOURCES_MAX);
     }
 }

@@ -1,14 +1,18 @@
-//! Listening sockets: opened, replaced and closed by the address that they got, and accepted from in turn.
+//! Listening sockets: opened, replaced and closed by the address that they got, and accepted from
+//! in turn.
 //!
 //! ```text
-//! accept ─┬─ a connection ──────────────▶ TLS, if it has some ──▶ Accepted
+//! accept ─┬─ a connection ──▶ gate ─────▶ TLS, if it has some ──▶ Accepted
+//!         │                    └────────▶ closed unserved: its address may not come now
 //!         ├─ nothing waits (EAGAIN) ────▶ until the next edge
 //!         ├─ no descriptors ────────────▶ shed: the connection is closed unserved, or a pause
 //!         ├─ no memory ─────────────────▶ a pause: no edge will tell again of what waits
 //!         └─ anything else ─────────────▶ the next one; again and again: down (see `ear`)
 //! ```
 //!
-//! A listener that was closed keeps its place until its last session has ended, for its counters.
+//! A listener has a socket for each of its addresses; options, service and limits are its own, an
+//! address has its counters. A socket that was closed keeps its place until its last session has
+//! ended, for those.
 //!
 //! Not here: sessions and the services that they are given to (`reactor`).
 
@@ -25,22 +29,28 @@ use super::ear::Ear;
 use super::session::Context;
 use super::tls::{Tls, TlsOptions};
 use super::token::{self, Token};
+use super::untold::Untold;
+use crate::gate::{Admitted, Gate, GateOptions, Seats};
 use crate::limits::Limits;
-use crate::metrics::Of;
+use crate::metrics::{Bar, Of};
 use crate::service::Peer;
 use crate::sys::{Bind, PlantedBug, Sys};
 
-/// Errors of `accept(2)` that mean "no descriptors left" (`EMFILE` of the process, `ENFILE` of the system).
+/// Errors of `accept(2)` that mean "no descriptors left" (`EMFILE` of the process, `ENFILE` of the
+/// system).
 const OUT_OF_DESCRIPTORS: [i32; 2] = [libc::EMFILE, libc::ENFILE];
 
-/// Those that mean "no memory": the connection stays in the queue, and no edge will tell of it again.
+/// Those that mean "no memory": the connection stays in the queue, and no edge will tell of it
+/// again.
 const OUT_OF_MEMORY: [i32; 2] = [libc::ENOBUFS, libc::ENOMEM];
 
-/// How long a listener leaves its queue alone after a failure that the next attempt would only repeat.
+/// How long a listener leaves its queue alone after a failure that the next attempt would only
+/// repeat.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the log tells of what happens to many connections.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// Pieces of 4 KiB that are read from a peer that is turned away: as much as a client is likely to
+/// have sent at once.
+const UNREAD_PIECES_MAX: usize = 16;
 
 /// What tells one listener from another.
 #[derive(Debug)]
@@ -53,48 +63,86 @@ pub struct ListenerOptions {
     pub connections_max: usize,
     /// It goes on accepting while the process drains: for health checks.
     pub serves_while_draining: bool,
+    /// What it asks of its peers.
+    pub gate: GateOptions,
     /// For a listener that speaks TLS.
     pub tls: Option<TlsOptions>,
 }
 
 /// All listeners.
 pub(super) struct Listeners<S: Sys> {
-    all: Slab<Listener<S>>,
-    /// Which of them accepts first: the one behind the last that did.
+    all: Slab<Listener>,
+    sockets: Slab<Socket<S>>,
+    /// Which socket accepts first: the one behind the last that did.
     first: usize,
+    /// The connections of all listeners by address.
+    seats: Seats,
+}
+
+/// What a listener knows of the type of its service.
+#[derive(Clone, Copy)]
+pub(super) struct ServiceType {
+    /// See [`crate::service::Service::CLIENT_FIRST`].
+    pub(super) client_first: bool,
+    /// See [`crate::service::Service::counts`].
+    pub(super) counts: fn() -> Of,
 }
 
 /// A connection that was accepted.
 pub(super) struct Accepted<S: Sys> {
     pub(super) stream: S::Stream,
     pub(super) peer: Peer,
+    /// Where it is counted by its address.
+    pub(super) admitted: Admitted,
     pub(super) tls: Option<Box<Tls>>,
-    /// The place of its listener.
-    pub(super) listener: usize,
+    /// The place of its listening socket.
+    pub(super) socket: u32,
     /// Who serves it.
     pub(super) host: usize,
-    /// The place of its listener in the metrics.
+    /// The place of that socket in the metrics.
     pub(super) metrics: usize,
     /// Its first bytes are there already, as likely as not.
     pub(super) client_first: bool,
 }
 
-/// One listener.
-pub(super) struct Listener<S: Sys> {
+/// What is left of a listener when one of its sockets was closed.
+pub(super) enum Left {
+    /// No socket that is open: this host gets no more sessions.
+    Nothing { host: usize },
+    /// Others, one of which has this place in the metrics.
+    Others { host: usize, metrics: usize },
+}
+
+/// What the sockets of a listener share.
+struct Listener {
+    options: ListenerOptions,
+    gate: Gate,
+    /// Who serves the next connections.
+    host: usize,
+    service: ServiceType,
+    /// Its sockets, closed ones with sessions among them.
+    sockets: usize,
+    /// Sessions of all of them.
+    active: usize,
+}
+
+/// A listening socket.
+struct Socket<S: Sys> {
     ear: Ear<S::Listener>,
     /// Its address, by which it is found: no two that listen have the same.
     bound: Bind,
-    /// Who serves the next connections.
-    host: usize,
-    options: ListenerOptions,
-    /// See [`crate::service::Service::CLIENT_FIRST`].
-    client_first: bool,
+    /// The place of its listener.
+    listener: usize,
+    /// The name of that.
+    name: String,
     /// An edge was told and the queue of connections not yet empty.
     pending: bool,
     /// When it may accept again, after the system had no means for it.
     paused_until: Option<Instant>,
     /// Connections that were closed unserved.
     shed: Untold,
+    /// Those that the gate kept out, in the order of [`Bar::ALL`].
+    barred: [Untold; Bar::ALL.len()],
     /// Times that the system had no memory for one.
     out_of_memory: Untold,
     active: usize,
@@ -104,62 +152,89 @@ pub(super) struct Listener<S: Sys> {
 
 impl<S: Sys> Listeners<S> {
     /// None.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
             all: Slab::new(),
+            sockets: Slab::new(),
             first: 0,
+            seats: Seats::new(limits.connections_per_address_max),
         }
     }
 
-    /// Listens on `bind`; the address that it got. `host` is told the place of its counters, and tells who serves.
+    /// Other limits, for those who come from now on.
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        self.seats.set_max(limits.connections_per_address_max);
+    }
+
+    /// A new listener at `bind`; the address that it got. `host` is told the place of its counters,
+    /// and tells who serves.
     ///
     /// # Errors
     /// Those of `bind(2)` and `listen(2)`.
     pub(super) fn open(
         &mut self,
         bind: &Bind,
-        backlog: i32,
-        (client_first, counts): (bool, Of),
+        limits: &Limits,
+        service: ServiceType,
         options: ListenerOptions,
         cx: &mut Context<S>,
         host: impl FnOnce(usize) -> usize,
     ) -> io::Result<Bind> {
-        let token = Token::Listener(self.all.vacant_key() as u32).pack();
-        let (socket, bound) = cx.sys.listen(bind, backlog, client_first, token)?;
-        let metrics = cx
-            .metrics
-            .enter(&options.name, options.kind, bound.to_string(), counts);
+        let backlog = limits.backlog;
+        let (sockets, listener) = (&mut self.sockets, self.all.vacant_key());
+        let socket = add_socket(sockets, listener, &options, service, bind, backlog, cx)?;
+        let socket = &self.sockets[socket];
         self.all.insert(Listener {
-            ear: Ear::new(socket, cx.sys.now()),
-            host: host(metrics),
-            metrics,
-            bound: bound.clone(),
+            gate: Gate::new(&options.gate, limits.rate_sources_max),
             options,
-            client_first,
-            pending: false,
-            paused_until: None,
-            shed: Untold::default(),
-            out_of_memory: Untold::default(),
+            host: host(socket.metrics),
+            service,
+            sockets: 1,
             active: 0,
         });
-        Ok(bound)
+        Ok(socket.bound.clone())
     }
 
-    /// Lets another host serve the next connections; who served them before.
+    /// One more address for the listener at `beside`; the address that it got.
+    ///
+    /// # Errors
+    /// Those of `bind(2)` and `listen(2)`.
+    ///
+    /// # Panics
+    /// If nothing listens at `beside`.
+    pub(super) fn open_beside(
+        &mut self,
+        beside: &Bind,
+        bind: &Bind,
+        backlog: i32,
+        cx: &mut Context<S>,
+    ) -> io::Result<Bind> {
+        let place = self.sockets[self.find(beside)].listener;
+        let (sockets, listener) = (&mut self.sockets, &mut self.all[place]);
+        let (options, service) = (&listener.options, listener.service);
+        let socket = add_socket(sockets, place, options, service, bind, backlog, cx)?;
+        listener.sockets += 1;
+        Ok(self.sockets[socket].bound.clone())
+    }
+
+    /// Lets another host serve the next connections of the listener at `bound`; who served them
+    /// before.
     ///
     /// # Panics
     /// If nothing listens at `bound`.
     pub(super) fn replace(
         &mut self,
         bound: &Bind,
+        limits: &Limits,
         options: ListenerOptions,
         host: impl FnOnce(usize) -> usize,
     ) -> usize {
-        let index = self.find(bound);
-        let listener = &mut self.all[index];
+        let socket = &self.sockets[self.find(bound)];
+        let listener = &mut self.all[socket.listener];
+        let sources_max = limits.rate_sources_max;
+        listener.gate.replace(&options.gate, sources_max);
         listener.options = options;
-        let host = host(listener.metrics);
-        std::mem::replace(&mut listener.host, host)
+        std::mem::replace(&mut listener.host, host(socket.metrics))
     }
 
     /// Other certificates for the next connections, if TLS is spoken there. Sessions of before can
@@ -168,68 +243,94 @@ impl<S: Sys> Listeners<S> {
     /// # Panics
     /// If nothing listens at `bound`.
     pub(super) fn set_certificates(&mut self, bound: &Bind, which: Arc<dyn ResolvesServerCert>) {
-        let index = self.find(bound);
-        if let Some(tls) = &mut self.all[index].options.tls {
+        let listener = self.sockets[self.find(bound)].listener;
+        if let Some(tls) = &mut self.all[listener].options.tls {
             let mut config = ServerConfig::clone(&tls.config);
             config.cert_resolver = which;
             tls.config = Arc::new(config);
         }
     }
 
-    /// Stops listening; who served it.
+    /// Stops listening at one address.
     ///
     /// # Panics
     /// If nothing listens at `bound`.
-    pub(super) fn close(&mut self, bound: &Bind, cx: &mut Context<S>) -> usize {
+    pub(super) fn close(&mut self, bound: &Bind, cx: &mut Context<S>) -> Left {
         let index = self.find(bound);
-        self.all[index].close(&mut cx.sys);
-        let host = self.all[index].host;
+        self.sockets[index].close(&mut cx.sys);
+        let listener = self.sockets[index].listener;
+        let host = self.all[listener].host;
         self.forget(index, cx);
-        host
+        let is_open = |socket: &Socket<S>| socket.listener == listener && !socket.ear.is_closed();
+        match self.sockets.iter().find(|(_, socket)| is_open(socket)) {
+            Some((_, Socket { metrics, .. })) => Left::Others {
+                host,
+                metrics: *metrics,
+            },
+            None => Left::Nothing { host },
+        }
     }
 
     fn find(&self, bound: &Bind) -> usize {
-        let is_it = |l: &Listener<S>| !l.ear.is_closed() && l.bound == *bound;
-        let found = self.all.iter().find(|(_, l)| is_it(l));
+        let is_it = |socket: &Socket<S>| !socket.ear.is_closed() && socket.bound == *bound;
+        let found = self.sockets.iter().find(|(_, socket)| is_it(socket));
         // Invariant: the address is one that `open` gave and that was not given back since.
         found.expect("a listener").0
     }
 
-    /// Frees the place of a listener that is closed and has no sessions left, unless the process ends: then its counters
-    /// are still asked for.
+    /// Frees the place of a socket that is closed and has no sessions left, and that of its
+    /// listener with the last one, unless the process ends: then its counters are still asked for.
     fn forget(&mut self, index: usize, cx: &mut Context<S>) {
-        let listener = &self.all[index];
-        if listener.ear.is_closed() && listener.active == 0 && !cx.draining {
-            let listener = self.all.remove(index);
-            cx.metrics.leave(listener.metrics);
+        let socket = &self.sockets[index];
+        if !socket.ear.is_closed() || socket.active > 0 || cx.draining {
+            return;
+        }
+        let socket = self.sockets.remove(index);
+        cx.metrics.leave(socket.metrics);
+        let listener = &mut self.all[socket.listener];
+        listener.sockets -= 1;
+        if listener.sockets == 0 {
+            self.all.remove(socket.listener);
         }
     }
 
-    /// A session of a listener ended.
-    pub(super) fn session_ended(&mut self, index: usize, cx: &mut Context<S>) {
-        self.all[index].active -= 1;
+    /// A session of a socket ended.
+    pub(super) fn session_ended(
+        &mut self,
+        index: usize,
+        peer: &Peer,
+        admitted: Admitted,
+        cx: &mut Context<S>,
+    ) {
+        let socket = &mut self.sockets[index];
+        socket.active -= 1;
+        let listener = &mut self.all[socket.listener];
+        listener.active -= 1;
+        listener.gate.leave(peer, admitted, &mut self.seats);
         self.forget(index, cx);
     }
 
-    /// A listener, as the log names it.
+    /// A listening socket, as the log names it.
     pub(super) fn name(&self, index: usize) -> &impl fmt::Display {
-        &self.all[index]
+        &self.sockets[index]
     }
 
-    /// An event; one for a listener that is gone finds nobody, or another one, which looks for nothing.
+    /// An event; one for a socket that is gone finds nobody, or another one, which looks for
+    /// nothing.
     pub(super) fn ready(&mut self, index: usize) {
-        if let Some(listener) = self.all.get_mut(index) {
-            listener.pending = listener.ear.socket().is_some();
+        if let Some(socket) = self.sockets.get_mut(index) {
+            socket.pending = socket.ear.socket().is_some();
         }
     }
 
-    /// The places of all, in the order in which they accept in this turn. Some may be empty.
+    /// The places of all sockets, in the order in which they accept in this turn. Some may be
+    /// empty.
     pub(super) fn order(&self) -> impl Iterator<Item = usize> + Clone + use<S> {
-        let (places, first) = (self.all.capacity(), self.first);
+        let (places, first) = (self.sockets.capacity(), self.first);
         (0..places).map(move |i| (first + i) % places)
     }
 
-    /// Whether a listener may accept now: a connection may wait, and there is a place for it.
+    /// Whether a socket may accept now: a connection may wait, and there is a place for it.
     pub(super) fn may_accept(
         &self,
         index: usize,
@@ -237,121 +338,174 @@ impl<S: Sys> Listeners<S> {
         limits: &Limits,
         now: Instant,
     ) -> bool {
-        self.all.get(index).is_some_and(|listener| {
-            listener.may_accept(sessions, limits)
-                && listener.paused_until.is_none_or(|until| until <= now)
+        self.sockets.get(index).is_some_and(|socket| {
+            self.has_work(socket, sessions, limits)
+                && socket.paused_until.is_none_or(|until| until <= now)
         })
     }
 
-    /// The next connection of a listener, or none this time.
+    /// Whether a connection may wait at a socket for which there is a place.
+    fn has_work(&self, socket: &Socket<S>, sessions: usize, limits: &Limits) -> bool {
+        socket.pending && self.all[socket.listener].has_room(sessions, limits)
+    }
+
+    /// The next connection of a socket, or none this time.
     pub(super) fn accept(
         &mut self,
         index: usize,
         cx: &mut Context<S>,
         limits: &Limits,
     ) -> Option<Accepted<S>> {
-        let listener = &mut self.all[index];
-        listener.paused_until = None;
-        let (stream, peer) = match cx.sys.accept(listener.ear.socket()?) {
+        let socket = &mut self.sockets[index];
+        let listener = &mut self.all[socket.listener];
+        socket.paused_until = None;
+        let (stream, peer) = match cx.sys.accept(socket.ear.socket()?) {
             Ok(accepted) => accepted,
             Err(error) => {
-                listener.refused(&error, cx, limits);
+                socket.refused(&error, cx, limits);
                 return None;
             }
         };
-        listener.ear.worked();
+        socket.ear.worked();
+        let admitted = match listener.gate.admit(&peer, cx.now, &mut self.seats) {
+            Err(bar) if !cx.sys.planted(PlantedBug::GateLeftOpen) => {
+                socket.turn_away(stream, &peer, bar, cx);
+                return None;
+            }
+            admitted => admitted.unwrap_or_default(),
+        };
         let tls = match listener.options.tls.as_ref().map(Tls::accept).transpose() {
             Ok(tls) => tls,
             Err(error) => {
-                log::error!("{listener}: tls: {error}");
+                log::error!("{socket}: tls: {error}");
                 cx.sys.close(stream);
+                listener.gate.leave(&peer, admitted, &mut self.seats);
                 return None;
             }
         };
         listener.active += 1;
-        cx.metrics.listeners[listener.metrics].accepted();
+        socket.active += 1;
+        cx.metrics.listeners[socket.metrics].accepted();
         if !listener.options.serves_while_draining {
             self.first = index + 1; // those have places of their own
         }
         Some(Accepted {
             stream,
             peer,
+            admitted,
             tls,
-            listener: index,
+            socket: index as u32, // as in its token
             host: listener.host,
-            metrics: listener.metrics,
-            client_first: listener.client_first,
+            metrics: socket.metrics,
+            client_first: listener.service.client_first,
         })
     }
 
     /// Whether one may accept at once.
     pub(super) fn are_pending(&self, sessions: usize, limits: &Limits) -> bool {
-        let mut all = self.all.iter();
-        all.any(|(_, l)| l.paused_until.is_none() && l.may_accept(sessions, limits))
+        let mut all = self.sockets.iter().map(|(_, socket)| socket);
+        all.any(|s| s.paused_until.is_none() && self.has_work(s, sessions, limits))
     }
 
     /// When the next one may accept again, or is to be opened again.
     pub(super) fn next(&self, sessions: usize, limits: &Limits) -> Option<Instant> {
-        let all = self.all.iter().map(|(_, listener)| listener);
-        let next = |listener: &Listener<S>| match listener.paused_until {
-            Some(until) if listener.may_accept(sessions, limits) => Some(until),
-            _ => listener.ear.down_until(),
+        let all = self.sockets.iter().map(|(_, socket)| socket);
+        let next = |socket: &Socket<S>| match socket.paused_until {
+            Some(until) if self.has_work(socket, sessions, limits) => Some(until),
+            _ => socket.ear.down_until(),
         };
         all.filter_map(next).min()
     }
 
     /// Opens those again that were taken down, once their pause is over.
     pub(super) fn open_again(&mut self, cx: &mut Context<S>, limits: &Limits) {
-        for (index, listener) in &mut self.all {
-            if listener.ear.is_due(cx.now) {
-                listener.open_again(index, cx, limits);
+        for (index, socket) in &mut self.sockets {
+            if socket.ear.is_due(cx.now) {
+                let client_first = self.all[socket.listener].service.client_first;
+                socket.open_again(index, client_first, cx, limits);
             }
         }
     }
 
     /// Stops accepting, but for those that serve while the process drains.
     pub(super) fn drain(&mut self, sys: &mut S) {
-        for (_, listener) in &mut self.all {
-            if !listener.options.serves_while_draining
-                && !sys.planted(PlantedBug::DrainForgetsListener)
-            {
-                listener.close(sys);
+        for (_, socket) in &mut self.sockets {
+            let stays = self.all[socket.listener].options.serves_while_draining;
+            if !stays && !sys.planted(PlantedBug::DrainForgetsListener) {
+                socket.close(sys);
             }
         }
     }
 
     /// Whether no session is left that the process waits for while it drains.
     pub(super) fn are_drained(&self) -> bool {
-        let stays = |l: &Listener<S>| l.options.serves_while_draining || l.active == 0;
+        let stays = |l: &Listener| l.options.serves_while_draining || l.active == 0;
         self.all.iter().all(|(_, listener)| stays(listener))
     }
 
-    /// Closes all: the process ends.
+    /// Closes all: the process ends, and no session is left.
     pub(super) fn close_all(&mut self, sys: &mut S) {
-        for (_, listener) in &mut self.all {
-            listener.close(sys);
+        let mut gates = self.all.iter().map(|(_, listener)| &listener.gate);
+        debug_assert!(self.seats.are_free() && gates.all(Gate::is_empty));
+        for (_, socket) in &mut self.sockets {
+            socket.close(sys);
         }
     }
 
     /// Sockets that are open.
-    pub(super) fn sockets(&self) -> usize {
-        let open = self.all.iter().filter(|(_, l)| l.ear.socket().is_some());
+    pub(super) fn open_sockets(&self) -> usize {
+        let open = self
+            .sockets
+            .iter()
+            .filter(|(_, s)| s.ear.socket().is_some());
         open.count()
     }
 }
 
-impl<S: Sys> Listener<S> {
-    fn may_accept(&self, sessions: usize, limits: &Limits) -> bool {
+/// Opens a socket for a listener; its place.
+fn add_socket<S: Sys>(
+    sockets: &mut Slab<Socket<S>>,
+    listener: usize,
+    options: &ListenerOptions,
+    service: ServiceType,
+    bind: &Bind,
+    backlog: i32,
+    cx: &mut Context<S>,
+) -> io::Result<usize> {
+    let token = Token::Listener(sockets.vacant_key() as u32).pack();
+    let (socket, bound) = cx.sys.listen(bind, backlog, service.client_first, token)?;
+    let (address, counts) = (bound.to_string(), (service.counts)());
+    Ok(sockets.insert(Socket {
+        ear: Ear::new(socket, cx.sys.now()),
+        metrics: cx
+            .metrics
+            .enter(&options.name, options.kind, address, counts),
+        bound,
+        listener,
+        name: options.name.clone(),
+        pending: false,
+        paused_until: None,
+        shed: Untold::default(),
+        barred: Default::default(),
+        out_of_memory: Untold::default(),
+        active: 0,
+    }))
+}
+
+impl Listener {
+    /// Whether there is a place for one more connection. At a limit they wait in the kernel's
+    /// queue; one that ends makes room.
+    fn has_room(&self, sessions: usize, limits: &Limits) -> bool {
         let reserved = match self.options.serves_while_draining {
             true => limits.sessions_reserved,
             false => 0,
         };
-        // At a limit the connections wait in the kernel's queue; one that ends makes room.
-        self.pending
-            && sessions < (limits.sessions_max + reserved).min(token::SESSIONS_MAX)
+        sessions < (limits.sessions_max + reserved).min(token::SESSIONS_MAX)
             && self.active < self.options.connections_max
     }
+}
 
+impl<S: Sys> Socket<S> {
     /// Nothing was accepted.
     fn refused(&mut self, error: &io::Error, cx: &mut Context<S>, limits: &Limits) {
         let is_one_of = |codes: [i32; 2]| {
@@ -371,11 +525,29 @@ impl<S: Sys> Listener<S> {
             }
             self.paused_until = Some(cx.now + ACCEPT_PAUSE);
         } else {
-            // The client gave up meanwhile (ECONNABORTED), or its network failed: the next one may be fine.
+            // The client gave up meanwhile (ECONNABORTED), or its network failed: the next one may
+            // be fine.
             log::debug!("{self}: accept: {error}");
             if self.ear.failed() {
                 self.take_down(error, cx, limits);
             }
+        }
+    }
+
+    /// The gate keeps a peer out: closes the connection unserved. What it has sent is read before,
+    /// within bounds, or the kernel would send a reset and not the end of the stream.
+    fn turn_away(&mut self, stream: S::Stream, peer: &Peer, bar: Bar, cx: &mut Context<S>) {
+        let mut unread = [0; 4096];
+        for _ in 0..UNREAD_PIECES_MAX {
+            if !matches!(cx.sys.recv(&stream, &mut unread), Ok(1..)) {
+                break;
+            }
+        }
+        cx.sys.close(stream);
+        cx.metrics.listeners[self.metrics].barred(bar);
+        if let Some(count) = self.barred[bar as usize].count(cx.now) {
+            let cause = bar.name();
+            log::info!("{self}: connections refused ({cause}): {count}, the last from {peer}");
         }
     }
 
@@ -412,10 +584,16 @@ impl<S: Sys> Listener<S> {
         log::error!("{self}: {error}; it is down, and opened again in {pause:?}");
     }
 
-    fn open_again(&mut self, index: usize, cx: &mut Context<S>, limits: &Limits) {
+    fn open_again(
+        &mut self,
+        index: usize,
+        client_first: bool,
+        cx: &mut Context<S>,
+        limits: &Limits,
+    ) {
         let token = Token::Listener(index as u32).pack();
         let (bound, backlog) = (&self.bound, limits.backlog);
-        match cx.sys.listen(bound, backlog, self.client_first, token) {
+        match cx.sys.listen(bound, backlog, client_first, token) {
             Ok((socket, _)) => {
                 self.ear.open(socket, cx.now);
                 cx.metrics.listeners[self.metrics].is_down = false;
@@ -436,43 +614,9 @@ impl<S: Sys> Listener<S> {
     }
 }
 
-impl<S: Sys> fmt::Display for Listener<S> {
+impl<S: Sys> fmt::Display for Socket<S> {
     /// As the log names it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}", self.options.name, self.bound)
-    }
-}
-
-/// What the log does not tell of yet.
-#[derive(Default)]
-struct Untold {
-    count: u64,
-    told_at: Option<Instant>,
-}
-
-impl Untold {
-    /// Counts one. How many the log is to tell of now: it tells at most once in [`TOLD_EVERY`], or a flood of connections
-    /// would be one of lines.
-    fn count(&mut self, now: Instant) -> Option<u64> {
-        self.count += 1;
-        if self.told_at.is_some_and(|at| now < at + TOLD_EVERY) {
-            return None;
-        }
-        self.told_at = Some(now);
-        Some(std::mem::take(&mut self.count))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_log_tells_once_a_second_of_all_connections_that_were_closed_unserved() {
-        let (mut shed, start) = (Untold::default(), Instant::now());
-        let told: Vec<u64> = (0..3000)
-            .filter_map(|ms| shed.count(start + Duration::from_millis(ms)))
-            .collect();
-        assert_eq!(told, [1, 1000, 1000]);
+        write!(f, "{} at {}", self.name, self.bound)
     }
 }

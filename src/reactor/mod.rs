@@ -10,15 +10,17 @@
 //! timers     queue the sessions whose deadline passed
 //! run        pump each queued session once, first come first served
 //! end        tell the services that asked for it that the turn ends
+//! compress   a bounded piece of what is to be compressed
 //! names      send and receive what the resolver wants
 //! ```
 //!
-//! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact may have changed, and
-//! [`session::Session::pump`] finds out. So merged, repeated and stale events are harmless.
+//! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact
+//! may have changed, and [`session::Session::pump`] finds out. So merged, repeated and stale events
+//! are harmless.
 //!
-//! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops that cross the kernel),
-//! `transfer`, `tls`, `taking`, `token`, `timer`, `host`, `ear`, `listeners`, `upstream`, `datagram`,
-//! `names`.
+//! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
+//! that cross the kernel), `transfer`, `tls`, `taking`, `token`, `timer`, `host`, `untold`, `ear`,
+//! `listeners`, `upstream`, `datagram`, `names`.
 
 mod datagram;
 mod ear;
@@ -33,6 +35,7 @@ mod timer;
 mod tls;
 mod token;
 mod transfer;
+mod untold;
 mod upstream;
 
 use std::io;
@@ -44,6 +47,7 @@ use rustls::server::ResolvesServerCert;
 use slab::Slab;
 
 use crate::buffer::Pool;
+use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Error, Phase};
 use crate::limits::Limits;
@@ -55,7 +59,7 @@ pub use datagram::DatagramOptions;
 use datagram::Datagrams;
 use host::{Host, Hosted};
 pub use listeners::ListenerOptions;
-use listeners::{Accepted, Listeners};
+use listeners::{Accepted, Left, Listeners, ServiceType};
 use names::Names;
 use session::{Context, Outcome, Provenance, Session, SessionLimits};
 use sessions::{Sessions, Why};
@@ -77,7 +81,7 @@ pub enum Turn {
 /// A service and its sessions: it stays as long as it has any, or a listener for more.
 struct Serving {
     host: Box<dyn Host>,
-    /// The place of its listener in the metrics.
+    /// A place in the metrics: that of one of its listener's sockets.
     metrics: usize,
     sessions: usize,
     /// No listener brings it sessions any more.
@@ -120,6 +124,7 @@ impl<S: Sys> Reactor<S> {
                 pool: Pool::new(limits.large_page_bytes_max, limits.pool_bytes_max)
                     .with_bytes_max(limits.page_bytes_max),
                 resolver,
+                compressed: Compressed::new(limits.compressed_bytes_max),
                 metrics: Metrics::default(),
                 limits: SessionLimits::of(&limits),
                 now,
@@ -131,7 +136,7 @@ impl<S: Sys> Reactor<S> {
             },
             limits,
             hosts: Slab::new(),
-            listeners: Listeners::new(),
+            listeners: Listeners::new(&limits),
             datagrams: Datagrams::new(),
             names: Names::default(),
             sessions: Sessions::new(),
@@ -153,21 +158,32 @@ impl<S: Sys> Reactor<S> {
         options: ListenerOptions,
         service: T,
     ) -> io::Result<Bind> {
-        let (first, backlog) = (T::CLIENT_FIRST, self.limits.backlog);
+        let limits = &self.limits;
         let host = |metrics| add_host(&mut self.hosts, service, metrics);
-        self.listeners.open(
-            bind,
-            backlog,
-            (first, T::counts()),
-            options,
-            &mut self.cx,
-            host,
-        )
+        let kind = ServiceType {
+            client_first: T::CLIENT_FIRST,
+            counts: T::counts,
+        };
+        self.listeners
+            .open(bind, limits, kind, options, &mut self.cx, host)
     }
 
-    /// Serves the next connections of the listener at `bound` by another service of the same type,
-    /// with other options; sessions stay with the service that they began with. Its name and kind
-    /// are what they were.
+    /// Lets the listener at `beside` listen on `bind` as well; the address that it got.
+    ///
+    /// # Errors
+    /// Those of `bind(2)` and `listen(2)`.
+    ///
+    /// # Panics
+    /// If nothing listens at `beside`.
+    pub fn listen_beside(&mut self, beside: &Bind, bind: &Bind) -> io::Result<Bind> {
+        let backlog = self.limits.backlog;
+        self.listeners
+            .open_beside(beside, bind, backlog, &mut self.cx)
+    }
+
+    /// Serves the next connections of the listener at `bound`, at all its addresses, by another
+    /// service of the same type, with other options; sessions stay with the service that they began
+    /// with. Its name and kind are what they were.
     ///
     /// # Panics
     /// If nothing listens there.
@@ -178,7 +194,7 @@ impl<S: Sys> Reactor<S> {
         service: T,
     ) {
         let host = |metrics| add_host(&mut self.hosts, service, metrics);
-        let before = self.listeners.replace(bound, options, host);
+        let before = self.listeners.replace(bound, &self.limits, options, host);
         self.retire(before);
     }
 
@@ -190,20 +206,27 @@ impl<S: Sys> Reactor<S> {
         self.listeners.set_certificates(bound, which);
     }
 
-    /// Stops listening at `bound`. Sessions go on to their end.
+    /// Stops listening at `bound`. Sessions go on to their end, and so do the other addresses of
+    /// the listener.
     ///
     /// # Panics
     /// If nothing listens there.
     pub fn unlisten(&mut self, bound: &Bind) {
-        let host = self.listeners.close(bound, &mut self.cx);
-        self.retire(host);
+        match self.listeners.close(bound, &mut self.cx) {
+            Left::Nothing { host } => self.retire(host),
+            Left::Others { host, metrics } => self.hosts[host].metrics = metrics,
+        }
     }
 
-    /// Lets a service go when its last session has ended.
+    /// Lets a service go when its last session has ended. Until then there is a place where it
+    /// counts.
     fn retire(&mut self, host: usize) {
-        self.hosts[host].retired = true;
-        if self.hosts[host].sessions == 0 {
+        let serving = &mut self.hosts[host];
+        serving.retired = true;
+        if serving.sessions == 0 {
             self.hosts.remove(host);
+        } else {
+            self.cx.metrics.stay(serving.metrics);
         }
     }
 
@@ -223,8 +246,8 @@ impl<S: Sys> Reactor<S> {
             .open(bind, options, service, &mut self.cx, &self.limits)
     }
 
-    /// Serves the datagram socket at `bound` by another service, which knows nothing of what the one before knew. Its name
-    /// and kind are what they were.
+    /// Serves the datagram socket at `bound` by another service, which knows nothing of what the
+    /// one before knew. Its name and kind are what they were.
     ///
     /// # Panics
     /// If there is no such socket.
@@ -255,7 +278,11 @@ impl<S: Sys> Reactor<S> {
             limits.pool_bytes_max,
             limits.page_bytes_max,
         );
+        self.cx
+            .compressed
+            .set_bytes_max(limits.compressed_bytes_max);
         self.cx.limits = SessionLimits::of(&limits);
+        self.listeners.set_limits(&limits);
         self.limits = limits;
     }
 
@@ -269,7 +296,8 @@ impl<S: Sys> Reactor<S> {
         &mut self.cx.sys
     }
 
-    /// The kernel, when the reactor is no longer needed. What sessions and services hold is dropped first.
+    /// The kernel, when the reactor is no longer needed. What sessions and services hold is dropped
+    /// first.
     pub fn into_sys(self) -> S {
         self.cx.sys
     }
@@ -311,6 +339,7 @@ impl<S: Sys> Reactor<S> {
         self.expire();
         self.run_queue();
         self.end_turn();
+        self.compress();
         self.serve_names();
         self.cx.sys.flush_log();
         Ok(self.life())
@@ -323,6 +352,7 @@ impl<S: Sys> Reactor<S> {
             || self.cx.turn_end
             || self.listeners.are_pending(sessions, limits)
             || self.datagrams.are_pending()
+            || self.cx.compressed.has_work()
             || self.is_over()
         {
             return Some(Duration::ZERO);
@@ -384,7 +414,8 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Begins the end: stops accepting, closes what is idle, finishes what is under way within `drain_timeout`.
+    /// Begins the end: stops accepting, closes what is idle, finishes what is under way within
+    /// `drain_timeout`.
     pub fn drain(&mut self) {
         log::info!(
             "draining {} sessions, at most {:?}",
@@ -455,8 +486,8 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Takes new connections, a bounded batch from each listener: one by one in turn, so that none gets the last places all
-    /// the time.
+    /// Takes new connections, a bounded batch from each listener: one by one in turn, so that none
+    /// gets the last places all the time.
     fn accept(&mut self) {
         self.listeners.open_again(&mut self.cx, &self.limits);
         let order = self.listeners.order();
@@ -486,11 +517,12 @@ impl<S: Sys> Reactor<S> {
         let serving = &mut self.hosts[accepted.host];
         serving.sessions += 1;
         let provenance = Provenance {
-            listener: accepted.listener,
+            socket: accepted.socket,
             host: accepted.host,
             metrics: accepted.metrics,
             conn: serving.host.accept(&accepted.peer, self.cx.now),
             peer: accepted.peer,
+            admitted: accepted.admitted,
         };
         let (stream, tls) = (accepted.stream, accepted.tls);
         let (client_first, limits) = (accepted.client_first, &self.cx.limits);
@@ -545,7 +577,7 @@ impl<S: Sys> Reactor<S> {
     /// Ends a session: its service, its sockets, its pages, its place.
     fn remove(&mut self, id: Id, result: &Result<(), Error>) {
         let session = self.sessions.remove(id);
-        let listener = session.provenance.listener;
+        let socket = session.provenance.socket as usize;
         let serving = &mut self.hosts[session.provenance.host];
         serving.sessions -= 1;
         serving.host.ended(
@@ -553,7 +585,8 @@ impl<S: Sys> Reactor<S> {
             &mut self.cx.of(session.provenance.metrics),
         );
         if serving.retired && serving.sessions == 0 {
-            self.hosts.remove(session.provenance.host);
+            let serving = self.hosts.remove(session.provenance.host);
+            self.cx.metrics.leave(serving.metrics);
         }
         let counted = &mut self.cx.metrics.listeners[session.provenance.metrics];
         counted.ended(session.ending, result);
@@ -563,11 +596,21 @@ impl<S: Sys> Reactor<S> {
                 Error::Protocol(_) | Error::Refused(_) | Error::Changed => log::Level::Info,
                 Error::TimedOut(_) | Error::Reset(_) => log::Level::Debug,
             };
-            let (name, peer) = (self.listeners.name(listener), &session.provenance.peer);
+            let (name, peer) = (self.listeners.name(socket), &session.provenance.peer);
             log::log!(level, "{name}, {peer}: {error}");
         }
-        self.listeners.session_ended(listener, &mut self.cx);
+        let (peer, admitted) = (&session.provenance.peer, session.provenance.admitted);
+        self.listeners
+            .session_ended(socket, peer, admitted, &mut self.cx);
         session.dismantle(result.is_err(), &mut self.cx);
+    }
+
+    /// Compresses as much as a turn may, and wakes those who waited for it.
+    fn compress(&mut self) {
+        self.cx.compressed.work(&mut self.cx.sys);
+        while let Some(id) = self.cx.compressed.poll_woken() {
+            self.sessions.wake(id, Why::Work);
+        }
     }
 
     /// Carries datagrams for the resolver and wakes who waited for an answer.
@@ -593,7 +636,7 @@ impl<S: Sys> Reactor<S> {
             page_bytes_kept: self.cx.pool.bytes_kept(),
             page_bytes_max: self.limits.page_bytes_max,
             sockets: self.sessions.len()
-                + self.listeners.sockets()
+                + self.listeners.open_sockets()
                 + self.datagrams.sockets()
                 + self.names.sockets(),
         };

@@ -33,8 +33,10 @@ use super::token::Token;
 use super::transfer::{Budget, Progress};
 use super::upstream::Attempts;
 use crate::buffer::Pool;
+use crate::cache::compressed::Compressed;
 use crate::dns::Resolver;
 use crate::ending::{Ending, Error, Phase};
+use crate::gate::Admitted;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
 use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Side};
@@ -45,6 +47,7 @@ pub(crate) struct Context<S> {
     pub(crate) sys: S,
     pub(crate) pool: Pool,
     pub(crate) resolver: Resolver<Id>,
+    pub(crate) compressed: Compressed<Id>,
     pub(crate) metrics: Metrics,
     pub(crate) limits: SessionLimits,
     /// The moment of this turn.
@@ -75,6 +78,7 @@ impl<S: Sys> Context<S> {
             pool: &mut self.pool,
             disk: &mut self.sys,
             resolver: &mut self.resolver,
+            compressed: &mut self.compressed,
             woken: &mut self.woken,
             counted: Counted::new(&mut self.metrics, listener),
         };
@@ -150,8 +154,8 @@ pub(crate) enum Outcome {
 /// Where a session came from.
 #[derive(Debug)]
 pub(crate) struct Provenance {
-    /// The number of its listener.
-    pub(crate) listener: usize,
+    /// The place of the listening socket that it came by.
+    pub(crate) socket: u32,
     /// Who serves it: the listener's service when it began.
     pub(crate) host: usize,
     /// Its place in the metrics.
@@ -159,6 +163,8 @@ pub(crate) struct Provenance {
     /// The key of its state in the listener's host.
     pub(crate) conn: usize,
     pub(crate) peer: Peer,
+    /// Where it is counted by its address.
+    pub(crate) admitted: Admitted,
 }
 
 /// One session.

@@ -37,6 +37,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::buffer::{Pool, RecvBuf, SendQueue};
+use crate::cache::compressed::Compressed;
 use crate::disk::Disk;
 use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
@@ -204,6 +205,8 @@ pub struct Cx<'a> {
     pub disk: &'a mut dyn Disk,
     /// Names to addresses; asked through [`Io::resolve`].
     pub resolver: &'a mut Resolver<Id>,
+    /// Compressed forms of contents. A session that has to wait for one is woken.
+    pub compressed: &'a mut Compressed<Id>,
     /// Sessions that are to be called again, since what they waited for is there.
     pub woken: &'a mut Vec<Id>,
     /// What is counted, as that of the session's listener.

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::buffer::{Front, Pool};
+use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
@@ -25,6 +26,7 @@ pub struct Bench<T: Service> {
     pub pool: Pool,
     pub disk: Unix,
     pub resolver: Resolver<Id>,
+    pub compressed: Compressed<Id>,
     pub metrics: Metrics,
     /// Sessions that the service woke.
     pub woken: Vec<Id>,
@@ -61,6 +63,7 @@ macro_rules! cx {
             pool: &mut $bench.pool,
             disk: &mut $bench.disk,
             resolver: &mut $bench.resolver,
+            compressed: &mut $bench.compressed,
             woken: &mut $bench.woken,
             counted: Counted::new(&mut $bench.metrics, 0),
         }
@@ -80,6 +83,7 @@ impl<T: Service> Bench<T> {
             up: Link::new(LinkState::Closed, SEND_BYTES_MAX),
             pool: Pool::new(64 << 20, 1 << 20),
             disk: Unix::new(false).expect("a poll"),
+            compressed: Compressed::new(1 << 20),
             resolver: Resolver::new(dns::Config::default(), hosts, [7; 32]),
             metrics: Metrics {
                 listeners: [(0, listener)].into_iter().collect(),
@@ -189,8 +193,12 @@ impl<T: Service> Bench<T> {
         }
         let turn_end = asked.turn_end | self.turn_end;
         self.turn_end = turn_end && self.service.turn_ended(&mut cx!(self));
+        self.compressed.work(&mut self.disk);
+        while let Some(id) = self.compressed.poll_woken() {
+            self.woken.push(id);
+        }
         let is_woken = !std::mem::take(&mut self.woken).is_empty();
-        asked.again || is_woken || self.turn_end
+        asked.again || is_woken || self.turn_end || self.compressed.has_work()
     }
 
     /// Another client comes, while this one takes nothing any more: its connection, which may end

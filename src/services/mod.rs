@@ -3,8 +3,6 @@
 #[doc(hidden)] // for tests, those in `tests/` among them
 pub mod bench;
 
-mod seats;
-
 pub mod hello;
 pub mod tcp_echo;
 pub mod udp_echo;

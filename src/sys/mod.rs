@@ -190,11 +190,13 @@ pub enum PlantedBug {
     UpstreamKept,
     /// A file that changed while it waited to be sent is sent on.
     PromiseForgotten,
+    /// Who may not come is let in.
+    GateLeftOpen,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [PlantedBug; 16] = [
+    pub const ALL: [PlantedBug; 17] = [
         PlantedBug::EndOfStreamLost,
         PlantedBug::ReadableClearedOnFullRead,
         PlantedBug::WritableNotCleared,
@@ -211,6 +213,7 @@ impl PlantedBug {
         PlantedBug::DrainForgetsListener,
         PlantedBug::UpstreamKept,
         PlantedBug::PromiseForgotten,
+        PlantedBug::GateLeftOpen,
     ];
 }
 
@@ -244,7 +247,7 @@ pub struct Event {
 }
 
 /// What the process was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
     /// SIGTERM or SIGINT: end in good order; a second one ends at once.
     Terminate,

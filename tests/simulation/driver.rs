@@ -93,11 +93,11 @@ impl Setting<'_> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         ListenerConfig {
             name: name.to_owned(),
-            bind: if kind.datagram().is_some() {
+            bind: vec![if kind.datagram().is_some() {
                 ConfigBind::Udp(address)
             } else {
                 ConfigBind::Tcp(address)
-            },
+            }],
             kind,
         }
     }
@@ -156,6 +156,9 @@ fn scenarios(payload_max: usize, rng: &mut Rng) -> Vec<Box<dyn Scenario>> {
         }
         if rng.chance(100) {
             chosen.push(Box::new(crate::heartbeat::Heartbeats));
+        }
+        if rng.chance(200) {
+            chosen.push(Box::new(crate::gate::Gated::default()));
         }
         // A window of a few bytes is no place for heads with time-outs.
         if payload_max < 5_000 {

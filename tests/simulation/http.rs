@@ -1,15 +1,17 @@
 //! The web server: every request has its one answer, in order and whole, from memory and by sendfile. Where files are
 //! replaced or grow meanwhile, an answer is one version of its file; if one is rewritten under its inode, it may end short.
+//! Where files are compressed on the way, what is decoded is one version just the same.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use netlab_reactor::config::{FilesConfig, HttpConfig, Kind, ListenerConfig};
+use netlab_reactor::config::{CompressConfig, FilesConfig, HttpConfig, Kind, ListenerConfig};
+use netlab_reactor::http::negotiate::Coding;
 use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::Sim;
 use netlab_reactor::sys::sim::actor::{Actor, Hands};
 use netlab_reactor::sys::sim::faults::Fault;
-use netlab_reactor::sys::sim::talker::{Ending, Script, Talker};
+use netlab_reactor::sys::sim::talker::{Ending, PATIENCE, Script, Talker};
 
 use crate::driver::{Scenario, Setting};
 use crate::web::{Ask, Browser};
@@ -44,7 +46,7 @@ enum Versioning {
 }
 
 impl Versions {
-    fn draw(name: String, setting: &mut Setting<'_>) -> Self {
+    fn draw(name: String, is_text: bool, setting: &mut Setting<'_>) -> Self {
         let kinds = [Versioning::Apart, Versioning::Alike, Versioning::Growing];
         let kind = *setting.rng.pick(&kinds);
         // What is sent at once cannot change meanwhile.
@@ -69,6 +71,10 @@ impl Versions {
             if kind == Versioning::Alike || !all.iter().any(is_alike) {
                 all.push(version);
             }
+        }
+        if is_text {
+            let letter = |byte: &mut u8| *byte = b'a' + (*byte & 7);
+            all.iter_mut().flatten().for_each(letter);
         }
         Self { name, kind, all }
     }
@@ -133,8 +139,11 @@ impl Actor for Editor {
 impl Scenario for WebServer {
     fn listeners(&mut self, setting: &mut Setting<'_>) -> Vec<ListenerConfig> {
         setting.volume.make_folder(ROOT);
+        let compresses = setting.rng.coin();
+        let extension = if compresses { "txt" } else { "bin" };
         for number in 0..setting.rng.sized(6) {
-            let file = Versions::draw(format!("file{number}.bin"), setting);
+            let name = format!("file{number}.{extension}");
+            let file = Versions::draw(name, compresses, setting);
             let first = &file.all[0];
             let epoch = SystemTime::UNIX_EPOCH;
             setting.volume.put(file.path(), first, epoch);
@@ -154,17 +163,27 @@ impl Scenario for WebServer {
         setting
             .volume
             .put("/etc/passwd", b"secret", SystemTime::UNIX_EPOCH);
-        // What is in memory cannot change while it is sent.
+        // What is in memory cannot change while it is sent, and what is not kept is not compressed.
         let memory_bytes_max = match changes_under_way(setting) && setting.rng.coin() {
             true => 1,
+            false if compresses => 1 << 20,
             false => setting.rng.sized(1 << 20),
         };
         self.config = HttpConfig {
             root: Some(PathBuf::from(ROOT)),
             head_timeout: Duration::from_secs(60),
+            answer_timeout: 2 * PATIENCE, // a client that is never woken is to be found
             open_files_max: setting.rng.sized(10),
             memory_bytes_max,
             files: FilesConfig {
+                compress: CompressConfig {
+                    codings: match compresses {
+                        true => vec![Coding::Zstd, Coding::Gzip],
+                        false => Vec::new(),
+                    },
+                    bytes_min: setting.rng.sized(2000) as u64,
+                    ..CompressConfig::default()
+                },
                 listing: true,
                 ..FilesConfig::default()
             },
@@ -218,8 +237,10 @@ impl Scenario for WebServer {
 impl WebServer {
     fn ask(&self, setting: &mut Setting<'_>) -> Ask {
         let Versions { name, all, .. } = setting.rng.pick(&self.files).clone();
+        let accepted = *setting.rng.pick(&["gzip", "zstd, gzip", "identity"]);
         let text = |method: &str, path: &str| {
-            format!("{method} {path} HTTP/1.1\r\nHost: sim\r\n\r\n").into_bytes()
+            let lines = format!("Host: sim\r\nAccept-Encoding: {accepted}\r\n");
+            format!("{method} {path} HTTP/1.1\r\n{lines}\r\n").into_bytes()
         };
         let (request, is_head, mut answers) = match setting.rng.below(12) {
             0 => (text("HEAD", &format!("/{name}")), true, vec![(200, None)]),

@@ -8,6 +8,7 @@ mod datagrams;
 mod dns;
 mod driver;
 mod echo;
+mod gate;
 mod heartbeat;
 mod hello;
 mod http;

@@ -47,4 +47,5 @@ planted! {
     a_listener_forgotten_by_the_drain_is_found: DrainForgetsListener,
     an_upstream_socket_kept_is_found: UpstreamKept,
     a_changed_file_sent_on_is_found: PromiseForgotten,
+    a_gate_left_open_is_found: GateLeftOpen,
 }

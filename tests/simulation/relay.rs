@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use netlab_reactor::buffer::pour;
 use netlab_reactor::config::ListenerConfig;
 use netlab_reactor::ending::{Error, Phase};
+use netlab_reactor::gate::GateOptions;
 use netlab_reactor::reactor::{ListenerOptions, Reactor};
 use netlab_reactor::service::{Io, Peer, Service};
 use netlab_reactor::sys::Bind;
@@ -211,6 +212,7 @@ impl Scenario for RelayScenario {
             kind: "relay",
             connections_max: 1000,
             serves_while_draining: false,
+            gate: GateOptions::default(),
             tls: None,
         };
         let bind = Bind::Inet(SocketAddr::from(([127, 0, 0, 1], 7000)));

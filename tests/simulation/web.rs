@@ -1,6 +1,7 @@
 //! Both ends of HTTP/1.1 as the scenarios need them: a browser that checks every answer, and an origin server that frames
 //! its answers in every way there is. Written from RFC 9112 and not from the server's own code, so that the two can disagree.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ impl Ask {
 /// How far a message is.
 enum Progress {
     More,
-    /// Its length in the buffer, its status or 0, its body, and whether the connection ends with it.
+    /// Its length in the buffer, its status or 0, its body, decoded, and whether the connection ends with it.
     Whole {
         len: usize,
         status: u16,
@@ -59,6 +60,7 @@ fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
         0
     };
     let (mut length, mut chunked, mut closes) = (None, false, false);
+    let mut coding = None;
     for line in lines {
         let Some((name, value)) = line.split_once(':') else {
             continue;
@@ -66,6 +68,7 @@ fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
         match (name.to_ascii_lowercase().as_str(), value.trim()) {
             ("content-length", value) => length = value.parse::<usize>().ok(),
             ("transfer-encoding", "chunked") => chunked = true,
+            ("content-encoding", value) => coding = Some(value),
             ("connection", value) => closes |= value.eq_ignore_ascii_case("close"),
             _ => {}
         }
@@ -74,12 +77,15 @@ fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
     let is_request = status == 0;
     let bodiless = is_head || matches!(status, 100..=199 | 204 | 304);
     let whole = |len: usize, body: &[u8]| {
-        let (len, body) = (head_len + len, body.to_vec());
-        Progress::Whole {
-            len,
-            status,
-            body,
-            closes,
+        let len = head_len + len;
+        match decode(coding.filter(|_| !bodiless), body) {
+            Ok(body) => Progress::Whole {
+                len,
+                status,
+                body,
+                closes,
+            },
+            Err(error) => Progress::Malformed(format!("a body in {coding:?}: {error}")),
         }
     };
     match length {
@@ -95,6 +101,20 @@ fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
         None if over => whole(rest.len(), rest),
         None => Progress::More,
     }
+}
+
+fn decode(coding: Option<&str>, body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    match coding {
+        Some("gzip") => {
+            let mut decoder = flate2::read::GzDecoder::new(body);
+            io::copy(&mut decoder, &mut content)?;
+        }
+        Some("zstd") => zstd::stream::copy_decode(body, &mut content)?,
+        Some(_) => return Err(io::ErrorKind::Unsupported.into()),
+        None => content.extend_from_slice(body),
+    }
+    Ok(content)
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

@@ -13,6 +13,8 @@
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
+use ipnet::IpNet;
+
 use super::section::{Section, string};
 use super::tls::TlsConfig;
 use super::value::Bind;
@@ -149,9 +151,9 @@ impl Kind {
     /// some more than it serves, to be able to refuse them with an answer.
     pub fn connections_max(&self) -> Option<usize> {
         let served = self.stream()?.connections_max;
-        Some(match self {
-            Kind::Http(_) | Kind::Proxy(_) | Kind::Admin(_) => served.saturating_add(REFUSALS_MAX),
-            _ => served,
+        Some(match self.is_http() {
+            true => served.saturating_add(REFUSALS_MAX),
+            false => served,
         })
     }
 
@@ -209,12 +211,49 @@ pub(super) static KINDS: &[Row] = &[
     AdminConfig::ROW,
 ];
 
+/// Which peers may reach a listener. Who comes over a Unix socket has no address: there the
+/// permissions of the file say who may.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessConfig {
+    /// The only ones that may; `None` for all. Key `allow`, a list of address ranges that is not
+    /// empty, default none.
+    pub allow: Option<Vec<IpNet>>,
+    /// Those that may not, whatever `allow` says. Key `deny`, a list of address ranges, default
+    /// empty.
+    pub deny: Vec<IpNet>,
+}
+
+impl AccessConfig {
+    /// Reads these keys.
+    fn read(&mut self, section: &mut Section<'_>) {
+        self.allow = section.ranges("allow");
+        if self.allow.as_ref().is_some_and(Vec::is_empty) {
+            let what = "`allow` is empty, so that nobody may come; expected an address range \
+                        such as \"192.0.2.0/24\" (leave it out to allow all)";
+            section.problem(section.span("allow"), what.to_owned());
+        }
+        self.deny = section.ranges("deny").unwrap_or_default();
+    }
+}
+
 /// What every kind over streams can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamConfig {
     /// Connections at once. Key `max_connections`, default [`CONNECTIONS_MAX`]; of an admin
     /// listener 256.
     pub connections_max: usize,
+    /// Who may connect; others are closed at once.
+    pub access: AccessConfig,
+    /// Connections at once from one IPv4 address or one IPv6 /64; those beyond are closed at once,
+    /// or answered by a web server. `None` for no limit, as behind a proxy all clients have one
+    /// address. Key `max_connections_per_address` (0 for none), default none.
+    pub connections_per_address_max: Option<NonZeroU32>,
+    /// Connections a second from one IPv4 address or one IPv6 /64, loopback exempt; those beyond
+    /// are closed at once. `None` for no limit. Key `max_accept_rate` (0 for none), default none.
+    pub accept_rate_max: Option<NonZeroU32>,
+    /// Connections that one which was silent may make at a stroke before that rate holds. Key
+    /// `max_accept_burst`, default those of one second.
+    pub accept_burst_max: Option<NonZeroU32>,
     /// The certificates, where TLS is spoken. Key `tls`, default none.
     pub tls: Option<TlsConfig>,
 }
@@ -223,6 +262,10 @@ impl Default for StreamConfig {
     fn default() -> StreamConfig {
         StreamConfig {
             connections_max: CONNECTIONS_MAX,
+            access: AccessConfig::default(),
+            connections_per_address_max: None,
+            accept_rate_max: None,
+            accept_burst_max: None,
             tls: None,
         }
     }
@@ -232,6 +275,17 @@ impl StreamConfig {
     /// Reads these keys.
     fn read(&mut self, section: &mut Section<'_>) {
         section.count("max_connections", CONNECTIONS, &mut self.connections_max);
+        self.access.read(section);
+        let per_address = &mut self.connections_per_address_max;
+        section.rate("max_connections_per_address", per_address);
+        section.rate("max_accept_rate", &mut self.accept_rate_max);
+        let mut burst = 0;
+        section.count("max_accept_burst", 1..=1_000_000, &mut burst);
+        self.accept_burst_max = u32::try_from(burst).ok().and_then(NonZeroU32::new);
+        if self.accept_burst_max.is_some() && self.accept_rate_max.is_none() {
+            let what = "`max_accept_burst` without a rate; expected `max_accept_rate` beside it";
+            section.problem(section.span("max_accept_burst"), what.to_owned());
+        }
         self.tls = TlsConfig::read(section);
     }
 }
@@ -239,6 +293,8 @@ impl StreamConfig {
 /// What every kind over datagrams can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatagramConfig {
+    /// Whose datagrams are served; others are dropped.
+    pub access: AccessConfig,
     /// Datagrams a second from one source address, loopback exempt; `None` for no limit. Key
     /// `source_rate_max` (0 for none), default [`SOURCE_RATE_MAX`].
     pub source_rate_max: Option<NonZeroU32>,
@@ -247,6 +303,7 @@ pub struct DatagramConfig {
 impl Default for DatagramConfig {
     fn default() -> DatagramConfig {
         DatagramConfig {
+            access: AccessConfig::default(),
             source_rate_max: Some(SOURCE_RATE_MAX),
         }
     }
@@ -255,6 +312,7 @@ impl Default for DatagramConfig {
 impl DatagramConfig {
     /// Reads these keys.
     fn read(&mut self, section: &mut Section<'_>) {
+        self.access.read(section);
         section.rate("source_rate_max", &mut self.source_rate_max);
     }
 }

@@ -1,6 +1,5 @@
 //! Kind `proxy`: a web proxy, or a gateway to one origin.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -131,15 +130,7 @@ impl ProxyConfig {
         let mut config = ProxyConfig::new(Cache::read(section));
         config.http.read_common(section);
         config.hosts = read_hosts(section);
-        let ranges = r#"an address range such as "127.0.0.0/8" or "::1""#;
-        let allowed = section.list("allow_destinations", ranges, |value| {
-            let text = string(value)?;
-            let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-            let range = text.parse::<IpNet>().ok().or_else(address);
-            range
-                .map(|range| range.trunc())
-                .ok_or_else(|| format!("is {text:?}"))
-        });
+        let allowed = section.ranges("allow_destinations");
         config.allow_destinations = allowed.unwrap_or_default();
         read_ports(section, "connect_ports", &mut config.connect_ports);
         read_ports(section, "forward_ports", &mut config.forward_ports);

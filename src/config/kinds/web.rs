@@ -96,12 +96,9 @@ pub struct HttpConfig {
     /// Bytes of answers that are kept in memory, for each root. Key `max_memory_bytes`, default 64
     /// MiB.
     pub memory_bytes_max: usize,
-    /// What every kind over streams has; connections beyond `max_connections` are answered 503.
+    /// What every kind over streams has; connections beyond `max_connections` are answered 503,
+    /// those beyond `max_connections_per_address` 429.
     pub stream: StreamConfig,
-    /// Connections at once from one IPv4 address or one IPv6 /64; those beyond are answered 429.
-    /// `None` for no limit, as behind a proxy all clients have one address. Key
-    /// `max_connections_per_address` (0 for none), default none.
-    pub connections_per_address_max: Option<NonZeroU32>,
 }
 
 impl Default for HttpConfig {
@@ -127,7 +124,6 @@ impl Default for HttpConfig {
             open_files_max: 1024,
             memory_bytes_max: 64 * 1024 * 1024,
             stream: StreamConfig::default(),
-            connections_per_address_max: None,
         }
     }
 }
@@ -195,8 +191,6 @@ impl HttpConfig {
             &mut config.memory_bytes_max,
         );
         config.stream.read(section);
-        let per_address = &mut config.connections_per_address_max;
-        section.rate("max_connections_per_address", per_address);
     }
 }
 

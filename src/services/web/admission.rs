@@ -5,10 +5,10 @@
 
 use super::reply::Refusal;
 use crate::config::HttpConfig;
+use crate::gate::{Address, Seats};
 use crate::http::Status;
 use crate::metrics::Limit;
 use crate::service::Peer;
-use crate::services::seats::{Address, Seats};
 
 static FULL: Refusal = Refusal::beyond(
     Limit::Connections,
@@ -37,7 +37,7 @@ impl Admission {
         Self {
             taken: 0,
             taken_max: config.stream.connections_max,
-            by_address: Seats::new(config.connections_per_address_max),
+            by_address: Seats::new(config.stream.connections_per_address_max),
         }
     }
 
@@ -72,9 +72,9 @@ mod tests {
         Admission::new(&HttpConfig {
             stream: StreamConfig {
                 connections_max: in_all,
+                connections_per_address_max: NonZeroU32::new(per_address),
                 ..StreamConfig::default()
             },
-            connections_per_address_max: NonZeroU32::new(per_address),
             ..HttpConfig::default()
         })
     }

@@ -24,14 +24,15 @@
 //!    requests, and once a request was answered, the connection just closes.
 //! 7. Room for an answer of our own is asked for before a head is read, so that such an answer never waits.
 //!
-//! Every answer is written through a [`reply::Reply`]; [`auth`] judges passwords, [`admission`] counts connections, and
-//! [`access_log`] has a line for each answer.
+//! Every answer is written through a [`reply::Reply`]; [`forms`] has compressed forms of contents, [`auth`] judges passwords,
+//! [`admission`] counts connections, and [`access_log`] has a line for each answer.
 
 mod access_log;
 mod admin;
 mod admission;
 mod auth;
 mod files;
+mod forms;
 mod html;
 mod pack;
 mod pages;
@@ -197,7 +198,9 @@ impl Web {
     ) -> Result<Self, (PathBuf, io::Error)> {
         let content = match &config.root {
             Some(root) => Content::files(root, "", &config.files, kept(config), disk)?,
-            None if config.sites.is_empty() => Content::Pages(Pages::new(given.listeners)),
+            None if config.sites.is_empty() => {
+                Content::Pages(Pages::new(given.listeners, &config.files.compress))
+            }
             None => Content::Nothing,
         };
         Self::new(config, content, given, disk)
@@ -318,6 +321,9 @@ impl Web {
             &mut self.writer,
             (tx, &mut io.cx, io.id),
         );
+        if let State::Parked { began, .. } = conn.state {
+            reply.may_wait = reply.cx.now < began + forms::WAIT_MAX;
+        }
         let mut sender = Sender {
             peer: io.peer,
             is_reusable: io.up.is_reusable(),

@@ -2,27 +2,50 @@
 //! `HelloWorld.html`.
 
 use std::fmt::Write;
+use std::rc::Rc;
+use std::task::Poll;
 
+use super::files::Progress;
+use super::forms::{self, Forms, put_coding};
 use super::html::Html;
 use super::reply::{Refusal, Reply};
-use crate::config::ListenerConfig;
+use crate::config::{CompressConfig, ListenerConfig, addresses};
 use crate::http::Status;
-use crate::http::head::RequestHead;
+use crate::http::head::{RequestHead, put_head_end, put_header, put_header_number};
+use crate::http::negotiate::Coding;
 use crate::http::path::SafePath;
 
 const HELLO: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Hello</title>\n\
                      <h1>Hello, world!</h1>\n<p>Served by netlab-reactor.</p>\n</html>\n";
 
+const CONTENT_TYPE: &str = "text/html; charset=utf-8";
+
 /// The pages.
 pub(super) struct Pages {
-    index: String,
+    index: Page,
+    hello: Page,
+}
+
+struct Page {
+    text: Rc<[u8]>,
+    forms: Forms,
+}
+
+impl Page {
+    fn new(text: &str, compress: &CompressConfig) -> Self {
+        Self {
+            text: text.as_bytes().into(),
+            forms: Forms::new(compress, CONTENT_TYPE, text.len() as u64),
+        }
+    }
 }
 
 impl Pages {
     /// `listeners`: all of the process.
-    pub(super) fn new(listeners: &[ListenerConfig]) -> Self {
+    pub(super) fn new(listeners: &[ListenerConfig], compress: &CompressConfig) -> Self {
         let mut rows = String::new();
-        for ListenerConfig { kind, bind, .. } in listeners {
+        for (listener, bind) in addresses(listeners) {
+            let kind = &listener.kind;
             let (name, at) = (kind.name(), Html(bind.to_string().as_bytes()).to_string());
             let attempt = kind.attempt(bind).unwrap_or_default();
             let attempt = Html(attempt.as_bytes());
@@ -40,27 +63,48 @@ impl Pages {
              <p>To serve a folder of your own: <code>netlab-reactor serve --root DIR</code>. \
              There is also a <a href=\"/HelloWorld.html\">page that says hello</a>.</p>\n</html>\n"
         );
-        Self { index }
+        Self {
+            index: Page::new(&index, compress),
+            hello: Page::new(HELLO, compress),
+        }
     }
 
     /// Answers a GET or HEAD.
     pub(super) fn respond(
-        &self,
+        &mut self,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Progress, Refusal> {
         let path = SafePath::parse(head.target.path().unwrap_or_default())
             .map_err(|error| Refusal::new(Status::BAD_REQUEST, error.text()))?;
         let page = match (&*path.relative, path.folder) {
-            (b"", true) | (b"index.html", false) => &self.index,
-            (b"HelloWorld.html", false) => HELLO,
+            (b"", true) | (b"index.html", false) => &mut self.index,
+            (b"HelloWorld.html", false) => &mut self.hello,
             _ => {
                 let text = "there is no such page here";
                 return Err(Refusal::new(Status::NOT_FOUND, text));
             }
         };
-        reply.body(Status::OK, "text/html; charset=utf-8", page.as_bytes());
-        Ok(())
+        let Poll::Ready(chosen) = page.forms.choose(&page.text, &head.headers, reply) else {
+            return Ok(Progress::Later);
+        };
+        let body_bytes = chosen.body.len() as u64;
+        let answer = reply.begin(Status::OK);
+        put_header(answer, "Content-Type", CONTENT_TYPE);
+        put_coding(answer, chosen.coding);
+        if !page.forms.is_empty() {
+            put_header(answer, "Vary", "Accept-Encoding");
+        }
+        put_header_number(answer, "Content-Length", body_bytes);
+        put_header(answer, "X-Content-Type-Options", "nosniff");
+        put_head_end(answer);
+        if reply.send(body_bytes) {
+            reply.put(&chosen.body);
+        }
+        if chosen.coding != Coding::Identity {
+            forms::count(&chosen.body, page.text.len() as u64, reply);
+        }
+        Ok(Progress::Answered)
     }
 }
 

@@ -122,6 +122,8 @@ pub(super) struct Reply<'r, 'c> {
     writer: &'r mut Writer,
     /// Header lines that the site adds to every answer of its own.
     pub(super) lines: Rc<[u8]>,
+    /// The request may wait for a better form of what it asks for.
+    pub(super) may_wait: bool,
     /// What was sent; `None` as long as nothing was.
     pub(super) sent: Option<Answered>,
 }
@@ -144,6 +146,7 @@ impl<'r, 'c> Reply<'r, 'c> {
             without_body,
             writer,
             lines: Rc::clone(lines),
+            may_wait: true,
             sent: None,
         }
     }

@@ -221,10 +221,7 @@ impl Site {
         }
         match &mut self.content {
             Content::Files(files) => files.respond(head, reply),
-            Content::Pages(pages) => {
-                pages.respond(head, reply)?;
-                Ok(Progress::Answered)
-            }
+            Content::Pages(pages) => pages.respond(head, reply),
             Content::Admin(admin) => {
                 admin.respond(head, reply)?;
                 Ok(Progress::Answered)

@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::agenda::Happening;
@@ -113,7 +113,12 @@ impl Hands<'_> {
 
     /// Begins a connection from a free port of the loopback address.
     pub fn connect(&mut self, to: &Bind) -> End {
-        let from = SocketAddr::from(([127, 0, 0, 1], self.net.ephemeral_port()));
+        self.connect_from(Ipv4Addr::LOCALHOST.into(), to)
+    }
+
+    /// Begins a connection from a free port of an address.
+    pub fn connect_from(&mut self, ip: IpAddr, to: &Bind) -> End {
+        let from = SocketAddr::new(ip, self.net.ephemeral_port());
         self.net.open(Owner::Actor(self.me), from, to, self.world)
     }
 

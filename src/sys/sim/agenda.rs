@@ -28,13 +28,7 @@ pub(super) enum Happening {
         bytes: Vec<u8>,
     },
     /// The process is sent a signal.
-    Signal(u8),
-}
-
-impl Happening {
-    pub(super) fn signal(signal: Signal) -> Self {
-        Happening::Signal(u8::from(signal == Signal::Reload))
-    }
+    Signal(Signal),
 }
 
 /// Everything that is to happen, the earliest first; things of one moment in the order in which they were added.

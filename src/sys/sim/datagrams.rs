@@ -9,7 +9,7 @@ use super::agenda::Happening;
 use super::faults::Fault;
 use super::ids::{Ear, Owner};
 use super::net::Net;
-use super::sockets::DatagramSocket;
+use super::sockets::{DatagramSocket, has};
 use super::world::World;
 
 /// Datagrams that wait in one socket; later ones are lost, as in a full socket buffer.
@@ -28,7 +28,8 @@ impl Net {
         if bind.port() == 0 {
             bind.set_port(self.ephemeral_port());
         }
-        if self.datagrams.iter().any(|d| d.open && d.address == bind) {
+        let taken = |d: &DatagramSocket| has(d.address, bind) || has(bind, d.address);
+        if self.datagrams.iter().any(|d| d.open && taken(d)) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         self.datagrams.push(DatagramSocket {
@@ -75,12 +76,9 @@ impl Net {
 
     /// The socket that what `from` sends to `to` reaches.
     fn hears(&self, to: SocketAddr, from: SocketAddr) -> Option<usize> {
-        // A socket bound to the unspecified address has every address of its port.
-        self.datagrams.iter().position(|d| {
-            let own = d.address;
-            let at = own == to || (own.ip().is_unspecified() && own.port() == to.port());
-            d.open && at && d.peer.is_none_or(|peer| peer == from)
-        })
+        self.datagrams
+            .iter()
+            .position(|d| d.open && has(d.address, to) && d.peer.is_none_or(|peer| peer == from))
     }
 
     /// A datagram reaches its socket, or its sender learns that there is none.

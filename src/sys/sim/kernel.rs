@@ -151,7 +151,8 @@ impl Sys for Sim {
         {
             address.set_port(self.net.ephemeral_port());
         }
-        let taken = self.net.listeners.iter().any(|l| l.open && l.bind == bind);
+        let mut open = self.net.listeners.iter().filter(|l| l.open);
+        let taken = open.any(|l| l.is_in_the_way_of(&bind));
         if taken || (self.net.broke_at(&bind) && self.world.strikes(Fault::ReopenFails)) {
             return Err(io::ErrorKind::AddrInUse.into());
         }

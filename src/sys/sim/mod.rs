@@ -152,7 +152,7 @@ impl Sim {
     /// Sends the process a signal after a while.
     pub fn send_signal(&mut self, signal: Signal, after: Duration) {
         let at = self.world.now() + after;
-        self.net.agenda.add(at, Happening::signal(signal));
+        self.net.agenda.add(at, Happening::Signal(signal));
     }
 
     /// Whether the process was told to end.
@@ -220,11 +220,10 @@ impl Sim {
             Happening::Tell(Ear::Listener(index), _) => self.net.knock(index),
             Happening::Tell(Ear::Datagram(index), _) => self.net.tell_datagram(index),
             Happening::Datagram { to, from, bytes } => self.net.arrive_datagram(to, from, bytes),
-            Happening::Signal(0) => {
-                self.draining = true;
-                self.signals.push_back(Signal::Terminate);
+            Happening::Signal(signal) => {
+                self.draining |= signal == Signal::Terminate;
+                self.signals.push_back(signal);
             }
-            Happening::Signal(_) => self.signals.push_back(Signal::Reload),
         }
     }
 

@@ -131,12 +131,25 @@ impl Listener {
     /// Whether a connection to `to` is for it.
     pub(super) fn accepts(&self, to: &Bind) -> bool {
         match (&self.bind, to) {
-            (Bind::Inet(own), Bind::Inet(to)) => {
-                own == to || (own.ip().is_unspecified() && own.port() == to.port())
-            }
+            (Bind::Inet(own), Bind::Inet(to)) => has(*own, *to),
             (own, to) => own == to,
         }
     }
+
+    /// Whether no other one can be bound there.
+    pub(super) fn is_in_the_way_of(&self, bind: &Bind) -> bool {
+        match (&self.bind, bind) {
+            (Bind::Inet(own), Bind::Inet(other)) => has(*own, *other) || has(*other, *own),
+            (own, other) => own == other,
+        }
+    }
+}
+
+/// Whether what is sent to `to` reaches a socket bound to `own`: the unspecified address of IPv6 has every address of its
+/// port, that of IPv4 has those of IPv4.
+pub(super) fn has(own: SocketAddr, to: SocketAddr) -> bool {
+    let every = own.ip().is_unspecified() && (own.is_ipv6() || to.is_ipv4());
+    own == to || (every && own.port() == to.port())
 }
 
 /// A datagram socket.

@@ -1,6 +1,7 @@
 //! A client for any protocol over a stream: it sends what it was given, in pieces and with pauses as chance will have it,
 //! reads what comes at a pace of its own, and knows what the answer must be.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::actor::{Actor, Hands, Received};
@@ -14,6 +15,8 @@ pub const PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
 /// What a client does.
 #[derive(Clone, Debug)]
 pub struct Script {
+    /// The address that it comes from.
+    pub from: IpAddr,
     /// Where it connects to.
     pub to: Bind,
     /// What it sends.
@@ -42,6 +45,7 @@ impl Script {
     /// A client that says nothing, expects nothing and leaves.
     pub fn new(to: &Bind) -> Self {
         Self {
+            from: Ipv4Addr::LOCALHOST.into(),
             to: to.clone(),
             question: Vec::new(),
             answer: Vec::new(),
@@ -208,7 +212,7 @@ impl Actor for Talker {
         }
         self.excused |= hands.is_draining();
         let Some(end) = self.end else {
-            self.end = Some(hands.connect(&self.script.to));
+            self.end = Some(hands.connect_from(self.script.from, &self.script.to));
             self.give_up_at = hands.now() + PATIENCE;
             hands.wake_in(PATIENCE);
             return;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::net::{self, SocketType, sockopt};
 
-use super::sockets::{inet_socket, local_address};
+use super::sockets::{canonical, inet_socket, local_address, socket_at};
 use crate::service::datagram::{Outbox, Reply};
 use crate::sys::{Batch, Unsent};
 
@@ -18,7 +18,7 @@ const DATAGRAM_SOCKET_BYTES: usize = 4 << 20;
 
 /// A socket that is bound; the address that it got.
 pub(super) fn bind(bind: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
-    let socket = inet_socket(bind, SocketType::DGRAM)?;
+    let (socket, bind) = socket_at(bind, SocketType::DGRAM)?;
     // Best effort: a smaller buffer drops earlier under a flood, nothing else.
     let _ = sockopt::set_socket_recv_buffer_size(&socket, DATAGRAM_SOCKET_BYTES);
     let _ = sockopt::set_socket_send_buffer_size(&socket, DATAGRAM_SOCKET_BYTES);
@@ -169,7 +169,7 @@ impl Messages {
             let from = self.names[i]
                 .address()
                 .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-            batch.received(from, self.headers[i].msg_len as usize);
+            batch.received(canonical(from), self.headers[i].msg_len as usize);
         }
         Ok(received)
     }
@@ -280,6 +280,34 @@ mod tests {
     use super::*;
     use crate::sys::Sys;
     use crate::sys::unix::Unix;
+
+    #[test]
+    fn a_socket_of_both_families_answers_each_peer_in_its_own() {
+        let mut sys = Unix::new(false).expect("a poll");
+        let every = (std::net::Ipv6Addr::UNSPECIFIED, 0).into();
+        let (socket, bound) = sys.bind_datagram(every, 0).expect("a socket");
+        for ip in ["127.0.0.1", "::1"] {
+            let ip: std::net::IpAddr = ip.parse().expect("an address");
+            if ip.is_ipv6() && bound.is_ipv4() {
+                continue; // not every machine has IPv6
+            }
+            let client = std::net::UdpSocket::bind((ip, 0)).expect("a socket");
+            client.connect((ip, bound.port())).expect("an address");
+            client.send(b"question").expect("a socket");
+            let (mut batch, mut out) = (Batch::new(), Outbox::default());
+            assert_eq!(sys.recv_batch(&socket, &mut batch).expect("a datagram"), 1);
+            let (from, _) = batch.datagram_mut(0);
+            assert_eq!(from, client.local_addr().expect("an address"));
+            for _ in 0..3 {
+                out.send(from, b"answers of one size leave together");
+            }
+            assert_eq!(sys.send_batch(&socket, &batch, &out).replies, 0);
+            for _ in 0..3 {
+                assert_eq!(client.recv(&mut [0; 64]).expect("an answer"), 34);
+            }
+        }
+        assert!(sys.segmentation);
+    }
 
     #[test]
     fn an_answer_that_cannot_be_sent_costs_the_others_nothing() {

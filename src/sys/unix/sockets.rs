@@ -5,7 +5,7 @@
 //! call for each connection.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ impl Listener {
     pub(super) fn open(bind: &Bind, backlog: i32, client_first: bool) -> io::Result<(Self, Bind)> {
         let (socket, path) = match bind {
             Bind::Inet(address) => {
-                let socket = inet_socket(*address, SocketType::STREAM)?;
+                let (socket, address) = socket_at(*address, SocketType::STREAM)?;
                 sockopt::set_socket_reuseaddr(&socket, true)?;
                 sockopt::set_tcp_nodelay(&socket, true)?;
                 SockRef::from(&socket).set_tcp_notsent_lowat(UNTRUSTED_BYTES_MAX)?;
@@ -46,7 +46,7 @@ impl Listener {
                 if client_first {
                     defer_accept(&socket)?;
                 }
-                net::bind(&socket, address)?;
+                net::bind(&socket, &address)?;
                 (socket, None)
             }
             Bind::Unix(path) => {
@@ -73,7 +73,7 @@ impl Listener {
         let (stream, address) = accepted?;
         let peer = address
             .and_then(|a| SocketAddr::try_from(a).ok())
-            .map_or(Peer::Unix, Peer::Inet);
+            .map_or(Peer::Unix, |a| Peer::Inet(canonical(a)));
         Ok((stream, peer))
     }
 }
@@ -88,6 +88,47 @@ pub(super) fn connect(to: SocketAddr) -> io::Result<OwnedFd> {
         Err(error) => return Err(error.into()),
     }
     Ok(stream)
+}
+
+/// A socket to be bound at `address`, and where to bind it. The unspecified address of IPv6 is every
+/// address of the machine: the socket takes IPv4 as well (`man 7 ipv6`, `IPV6_V6ONLY`), and where
+/// there is no IPv6, it is that of IPv4.
+pub(super) fn socket_at(
+    address: SocketAddr,
+    kind: SocketType,
+) -> io::Result<(OwnedFd, SocketAddr)> {
+    with_ipv4_instead(address, |address| {
+        let socket = inet_socket(address, kind)?;
+        if address.ip() == Ipv6Addr::UNSPECIFIED {
+            sockopt::set_ipv6_v6only(&socket, false)?;
+        }
+        Ok(socket)
+    })
+}
+
+fn with_ipv4_instead<T>(
+    address: SocketAddr,
+    open: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<(T, SocketAddr)> {
+    match open(address) {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+        {
+            let address = (Ipv4Addr::UNSPECIFIED, address.port()).into();
+            Ok((open(address)?, address))
+        }
+        result => Ok((result?, address)),
+    }
+}
+
+/// An address as its user writes it: a socket of both families has the IPv4 addresses of its peers
+/// within IPv6 (RFC 4291 section 2.5.5.2).
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
+    }
 }
 
 pub(super) fn inet_socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
@@ -250,7 +291,7 @@ mod tests {
     fn a_connection_to_an_address_of_our_own_comes_from_that_address() {
         for ip in ["127.0.0.1", "::1"] {
             let mut sys = Unix::new(false).expect("a poll");
-            let bind = Bind::Inet((ip.parse::<std::net::IpAddr>().expect("an address"), 0).into());
+            let bind = Bind::Inet((ip.parse::<IpAddr>().expect("an address"), 0).into());
             let Ok((_listener, Bind::Inet(address))) = sys.listen(&bind, 1, false, 0) else {
                 assert_eq!(ip, "::1", "not every machine has IPv6");
                 continue;
@@ -267,6 +308,38 @@ mod tests {
             assert!(ends.are_one_machine(), "{ends:?}");
             assert_ne!(ends.local.port(), address.port());
         }
+    }
+
+    #[test]
+    fn the_unspecified_address_is_every_address_of_the_machine_and_peers_have_their_own() {
+        let mut sys = Unix::new(false).expect("a poll");
+        let every = Bind::Inet((Ipv6Addr::UNSPECIFIED, 0).into());
+        let (listener, bound) = sys.listen(&every, 2, false, 0).expect("a listener");
+        let Bind::Inet(bound) = bound else {
+            panic!("an address was asked for");
+        };
+        for ip in ["127.0.0.1", "::1"] {
+            let ip: IpAddr = ip.parse().expect("an address");
+            if ip.is_ipv6() && bound.is_ipv4() {
+                continue; // not every machine has IPv6
+            }
+            let client = std::net::TcpStream::connect((ip, bound.port())).expect("a connection");
+            let (_, peer) = sys.accept(&listener).expect("the connection");
+            let own = client.local_addr().expect("an address");
+            assert_eq!((peer, own.ip()), (Peer::Inet(own), ip));
+        }
+    }
+
+    #[test]
+    fn without_ipv6_every_address_is_every_address_of_ipv4() {
+        let without = |address: SocketAddr| match address {
+            SocketAddr::V4(_) => Ok(()),
+            SocketAddr::V6(_) => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+        };
+        let got = |text: &str| with_ipv4_instead(text.parse().expect("an address"), without);
+        let (_, address) = got("[::]:80").expect("a socket");
+        assert_eq!(address.to_string(), "0.0.0.0:80");
+        got("[::1]:80").expect_err("that address is not there");
     }
 
     #[test]

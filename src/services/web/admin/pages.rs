@@ -47,6 +47,8 @@ pub(super) fn view<'a>(cx: &'a mut Cx<'_>, started: SystemTime) -> View<'a> {
         resolver: cx.resolver.counters(),
         lookups: cx.resolver.lookups_under_way(),
         cached_names: cx.resolver.cached(),
+        compressed: cx.compressed.counters(),
+        compressed_bytes: cx.compressed.bytes(),
         started,
         wall: cx.wall,
     }

@@ -27,12 +27,13 @@ use std::time::{Duration, Instant};
 use foldhash::quality::FixedState;
 
 use super::readme;
-use crate::config::FilesConfig;
+use crate::config::{CompressConfig, FilesConfig};
 use crate::disk::{File, FileKind};
 use crate::http::date::{put_iso, unix_s};
 use crate::http::negotiate::ListingFormat;
 use crate::http::path::encode;
 use crate::service::{Cx, Id};
+use crate::services::web::forms::Forms;
 use crate::services::web::html::Html;
 
 /// Entries looked at, or rows written, in one turn by all listings together: about a millisecond.
@@ -113,9 +114,9 @@ pub(super) struct Listings {
 }
 
 /// What the listings of a site show.
-#[derive(Clone, Copy)]
 struct Shows {
     entries_max: usize,
+    compress: CompressConfig,
     readme_bytes_max: usize,
     /// Links to the folder as an archive.
     archive: bool,
@@ -152,11 +153,12 @@ enum Stage {
 }
 
 /// A finished listing.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Page {
     pub(super) text: Rc<[u8]>,
     /// What tells it from a page with another text.
     pub(super) tag: u64,
+    pub(super) forms: Forms,
 }
 
 /// One entry.
@@ -182,6 +184,7 @@ impl Listings {
                 entries_max: config.listing_entries_max,
                 readme_bytes_max: config.readme_bytes_max,
                 archive: config.archive,
+                compress: config.compress.clone(),
             },
         }
     }
@@ -192,10 +195,16 @@ impl Listings {
         wanted: &Wanted,
         folder: &File,
         waiter: Id,
-        cx: &Cx<'_>,
-    ) -> Poll<Result<Page, Unlisted>> {
+        cx: &mut Cx<'_>,
+    ) -> Poll<Result<&mut Page, Unlisted>> {
         let now = cx.now;
-        self.jobs.retain(|job| now < job.touched + FRESH_FOR);
+        self.jobs.retain(|job| {
+            let is_fresh = now < job.touched + FRESH_FOR;
+            if let (false, Stage::Done(page)) = (is_fresh, &job.stage) {
+                page.forms.discard(cx.compressed);
+            }
+            is_fresh
+        });
         let known = self.jobs.iter().position(|job| job.wanted == *wanted);
         let place = match known {
             Some(place) => place,
@@ -208,8 +217,8 @@ impl Listings {
             }
         };
         let job = &mut self.jobs[place];
-        let page = match &job.stage {
-            Stage::Done(page) => page.clone(),
+        let page = match &mut job.stage {
+            Stage::Done(page) => page,
             Stage::Failed(kind) => return Poll::Ready(Err(Unlisted::Disk(*kind))),
             Stage::Reading { .. } | Stage::Writing { .. } => {
                 if !job.waiters.contains(&waiter) {
@@ -235,7 +244,7 @@ impl Listings {
         let mut work = WORK_PER_TURN;
         let mut is_left = false;
         for job in &mut self.jobs {
-            if let Err(error) = job.work(&mut work, self.shows, root, cx) {
+            if let Err(error) = job.work(&mut work, &self.shows, root, cx) {
                 job.stage = Stage::Failed(error.kind());
             }
             match job.stage {
@@ -277,7 +286,7 @@ impl Job {
     fn work(
         &mut self,
         work: &mut usize,
-        shows: Shows,
+        shows: &Shows,
         root: &File,
         cx: &mut Cx<'_>,
     ) -> io::Result<()> {
@@ -332,7 +341,7 @@ impl Job {
     }
 
     /// What was done is followed by the next stage.
-    fn advance(&mut self, shows: Shows, root: &File, cx: &mut Cx<'_>) {
+    fn advance(&mut self, shows: &Shows, root: &File, cx: &mut Cx<'_>) {
         let done = Stage::Done(Page::default());
         self.stage = match std::mem::replace(&mut self.stage, done) {
             Stage::Reading { mut rows, more, .. } => {
@@ -365,13 +374,23 @@ impl Job {
                 }
                 put_last(&mut text, self.wanted.format);
                 self.touched = cx.now;
+                let (kind, len) = (content_type(self.wanted.format), text.len() as u64);
                 Stage::Done(Page {
+                    forms: Forms::new(&shows.compress, kind, len),
                     tag: FixedState::default().hash_one(text.as_bytes()),
                     text: text.into_bytes().into(),
                 })
             }
             done @ (Stage::Done(_) | Stage::Failed(_)) => done,
         };
+    }
+}
+
+/// The value of `Content-Type`.
+pub(super) fn content_type(format: ListingFormat) -> &'static str {
+    match format {
+        ListingFormat::Html => "text/html; charset=utf-8",
+        ListingFormat::Json => "application/json",
     }
 }
 

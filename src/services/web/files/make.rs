@@ -1,24 +1,27 @@
-//! The answer that is made of a file: itself and its compressed neighbours, each with its head, and with its body where that is
-//! small. What a request changes of it (conditions, ranges, a last answer) is written from the same parts.
+//! The answer that is made of a file: itself, its compressed neighbours and its forms, each with its head, and with its body
+//! where that is small. What a request changes of it (conditions, ranges, a last answer) is written from the same parts.
 
 use std::fmt::Write;
 use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use super::PRECONDITION_FAILED;
+use super::{PRECONDITION_FAILED, Progress};
+use crate::cache::compressed::{Answer, Compressed, Source};
 use crate::cache::files::Held;
 use crate::disk::{Disk, File, Metadata, Version};
 use crate::http::conditional::{Dated, EntityTag, Validators};
 use crate::http::date::{DATE_BYTES, Date, unix_s};
 use crate::http::head::{
-    Headers, RequestHead, put_head_end, put_header, put_header_number, put_status_line,
+    RequestHead, put_head_end, put_header, put_header_number, put_status_line,
 };
-use crate::http::negotiate::{AcceptedCodings, Coding};
+use crate::http::negotiate::Coding;
 use crate::http::range::{ByteRange, Multipart, put_content_range};
 use crate::http::select::{self, Selection, select};
 use crate::http::{Method, Status};
-use crate::service::Cx;
+use crate::service::{Cx, Id};
+use crate::services::web::forms::{self, Forms, put_coding, tag_of};
 use crate::services::web::reply::{Detail, Refusal, Reply, SERVER};
 
 /// The largest body that is kept in memory behind its head: above, `sendfile` from the page cache is cheaper than a copy
@@ -31,22 +34,21 @@ const READS_MAX: usize = 3;
 /// What an answer takes in memory besides its bytes, about.
 const MADE_BYTES: usize = 512;
 
-/// The answer made of a file: itself, and its compressed neighbours.
+/// The answer made of a file: itself, its compressed neighbours, and the forms that are compressed on the way.
 pub(super) struct Made {
-    pub(super) plain: Representation,
-    pub(super) coded: Vec<(Coding, Representation)>,
+    plain: (Representation, Body),
+    neighbours: Vec<(Coding, Representation, Body)>,
+    forms: Forms,
+    /// Those that were sent. What they are is known from then on, though they may have to be made again.
+    formed: Vec<(Coding, Representation)>,
 }
 
 /// One way to send a file.
 pub(super) struct Representation {
-    /// The whole head, its `Date` as of `date_s`, and the body if it is small.
+    /// The whole head, its `Date` as of `date_s`, and the body if it is [`Body::Behind`].
     whole: Vec<u8>,
     head_bytes: usize,
     date_s: i64,
-    /// The file and the version that the head promises; `None` where the body stands behind the head in `whole`.
-    file: Option<(File, Rc<Version>)>,
-    /// What the file was.
-    was: Metadata,
     content_type: String,
     /// Header lines that go with every answer about it, also with one that has no body.
     lines: Vec<u8>,
@@ -60,6 +62,21 @@ pub(super) struct Representation {
     /// Where `Last-Modified` stands in `whole`.
     modified_at: usize,
     body_bytes: u64,
+}
+
+/// Where the body of a representation is.
+pub(super) enum Body {
+    /// Behind the head, in [`Representation::whole`].
+    Behind,
+    /// In a file, which is read when it is sent, of the version that the head promises.
+    File {
+        file: File,
+        /// What it was.
+        was: Metadata,
+        version: Rc<Version>,
+    },
+    /// In memory, on loan: how long it is kept is not for the answer to say.
+    Form(Rc<[u8]>),
 }
 
 /// Where the `Date` stands in [`Representation::whole`]: behind the status line and `Server`.
@@ -133,25 +150,56 @@ fn entity_tag(metadata: &Metadata) -> String {
 }
 
 impl Made {
-    /// What it keeps from being closed or thrown away: open files, and bytes in memory.
-    pub(super) fn held(&self) -> Held {
-        let all = || std::iter::once(&self.plain).chain(self.coded.iter().map(|(_, coded)| coded));
-        let open = |made: &Representation| Some((made.file.as_ref()?.0.clone(), made.was));
-        Held {
-            files: all().filter_map(open).collect(),
-            bytes: all().map(|made| made.whole.len() + MADE_BYTES).sum(),
+    /// A file, before which its neighbours are preferred. `forms`: those that may be made of it.
+    pub(super) fn new(
+        plain: (Representation, Body),
+        neighbours: Vec<(Coding, Representation, Body)>,
+        forms: Forms,
+    ) -> Self {
+        Self {
+            plain,
+            neighbours,
+            forms,
+            formed: Vec::new(),
         }
     }
 
-    /// Notes of each date whether a version before was shown under it.
+    /// What it keeps from being closed or thrown away: open files, and bytes in memory.
+    pub(super) fn held(&self) -> Held {
+        let neighbours = self.neighbours.iter().map(|(_, it, body)| (it, body));
+        let (plain, body) = &self.plain;
+        let all = || std::iter::once((plain, body)).chain(neighbours.clone());
+        let open = |(_, body): (_, &Body)| match body {
+            Body::File { file, was, .. } => Some((file.clone(), *was)),
+            Body::Behind | Body::Form(_) => None,
+        };
+        let heads = self.forms.codings().count() * (plain.head_bytes + MADE_BYTES);
+        let bytes: usize = all().map(|(it, _)| it.whole.len() + MADE_BYTES).sum();
+        Held {
+            files: all().filter_map(open).collect(),
+            bytes: bytes + heads,
+        }
+    }
+
+    /// Takes the place of the answer made of a version before: notes of each date whether that was shown under it.
     pub(super) fn follow(&mut self, former: &Made) {
-        self.plain.follow(&former.plain);
-        for (coding, coded) in &mut self.coded {
-            let mut before = former.coded.iter();
-            if let Some((_, before)) = before.find(|(before, _)| before == coding) {
-                coded.follow(before);
+        self.plain.0.follow(&former.plain.0);
+        for (coding, neighbour, _) in &mut self.neighbours {
+            let mut before = former.neighbours.iter();
+            if let Some((_, before, _)) = before.find(|(before, ..)| before == coding) {
+                neighbour.follow(before);
             }
         }
+    }
+
+    /// Throws away what others keep of it.
+    pub(super) fn discard(&self, compressed: &mut Compressed<Id>) {
+        self.forms.discard(compressed);
+    }
+
+    /// Sends it as it is, or as its neighbours: for what is made anew for each request.
+    pub(super) fn forget_forms(&mut self) {
+        self.forms = Forms::default();
     }
 
     /// Answers with the file, as the request's codings, conditions and ranges have it.
@@ -160,26 +208,48 @@ impl Made {
         &mut self,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<(), Refusal> {
-        let representation = match self.coded.is_empty() {
-            true => &mut self.plain,
-            false => self.choose(&head.headers),
-        };
-        representation.put(head, reply)
+    ) -> Result<Progress, Refusal> {
+        if !self.neighbours.is_empty() || !self.forms.is_empty() {
+            return self.put_chosen(head, reply);
+        }
+        let (plain, body) = &mut self.plain;
+        plain.put(body, head, reply)
     }
 
-    /// What the client likes best. One that takes nothing of what there is gets the file as it is: it is more use than 406.
-    fn choose(&mut self, headers: &Headers<'_>) -> &mut Representation {
-        let mut available = [Coding::Identity; Coding::ALL.len()];
-        for (place, (coding, _)) in available.iter_mut().zip(&self.coded) {
-            *place = *coding;
+    /// Answers with what the client likes best. A neighbour goes before a form: it is there, and whoever made it took
+    /// their time.
+    fn put_chosen(
+        &mut self,
+        head: &RequestHead<'_>,
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<Progress, Refusal> {
+        let beside = self.neighbours.iter().map(|(coding, ..)| *coding);
+        let coding = forms::choose(beside.chain(self.forms.codings()), &head.headers);
+        let mut neighbours = self.neighbours.iter_mut();
+        if let Some((_, neighbour, body)) = neighbours.find(|(of, ..)| *of == coding) {
+            return neighbour.put(body, head, reply);
         }
-        let chosen = AcceptedCodings::parse(headers).choose(&available);
-        let mut coded = self.coded.iter_mut();
-        match coded.find(|(coding, _)| Some(*coding) == chosen) {
-            Some((_, representation)) => representation,
-            None => &mut self.plain,
+        let (plain, body) = &mut self.plain;
+        let form = match self.forms.ask(coding, || plain.source(body), reply) {
+            Answer::Made(form) => form,
+            Answer::Later => return Ok(Progress::Later),
+            Answer::Plain => return plain.put(body, head, reply),
+        };
+        let known = self.formed.iter().position(|(of, _)| *of == coding);
+        let place = known.unwrap_or(self.formed.len());
+        if known.is_none() {
+            self.formed.push((coding, plain.formed(coding, &form)));
         }
+        let (len, body) = (plain.body_bytes, Body::Form(Rc::clone(&form)));
+        let result = self.formed[place].1.put(&body, head, reply);
+        forms::count(&form, len, reply);
+        result
+    }
+
+    /// Answers with the file as the body of an error.
+    pub(super) fn put_as(&self, status: Status, reply: &mut Reply<'_, '_>) {
+        let (plain, body) = &self.plain;
+        plain.put_as(status, body, reply);
     }
 }
 
@@ -192,62 +262,99 @@ impl Representation {
         lines: &[u8],
         coding: Coding,
         cx: &mut Cx<'_>,
-    ) -> io::Result<(Self, Metadata)> {
-        let (contents, metadata) = read(&file, metadata, SMALL_BYTES_MAX, cx.disk)?;
-        let modified_s = unix_s(metadata.modified);
-        let dated = match modified_s == unix_s(metadata.changed) {
+    ) -> io::Result<((Self, Body), Metadata)> {
+        let (contents, was) = read(&file, metadata, SMALL_BYTES_MAX, cx.disk)?;
+        let modified_s = unix_s(was.modified);
+        let dated = match modified_s == unix_s(was.changed) {
             true => Dated::ByClock,
             false => Dated::BySomebody,
         };
-        let tag = entity_tag(&metadata);
-        let date_s = unix_s(cx.wall);
-        let mut encoding = Vec::new();
-        if coding != Coding::Identity {
-            put_header(&mut encoding, "Content-Encoding", coding.name());
-        }
+        let mut made = Self {
+            whole: Vec::new(),
+            head_bytes: 0,
+            date_s: unix_s(cx.wall),
+            content_type: content_type.to_owned(),
+            lines: lines.to_vec(),
+            encoding: Vec::new(),
+            tag: entity_tag(&was),
+            modified_s,
+            dated,
+            modified_at: 0,
+            body_bytes: was.len,
+        };
+        put_coding(&mut made.encoding, coding);
+        made.write_head();
+        let body = match contents {
+            Contents::Small(body) => {
+                made.whole.extend_from_slice(&body);
+                Body::Behind
+            }
+            Contents::Large(version) => Body::File {
+                file,
+                was,
+                version: Rc::new(version),
+            },
+        };
+        made.whole.shrink_to_fit();
+        Ok(((made, body), was))
+    }
+
+    /// What a form of it is.
+    fn formed(&self, coding: Coding, form: &[u8]) -> Self {
+        let mut formed = Self {
+            whole: Vec::new(),
+            head_bytes: 0,
+            date_s: self.date_s,
+            content_type: self.content_type.clone(),
+            lines: self.lines.clone(),
+            encoding: Vec::new(),
+            tag: tag_of(&self.tag, coding, form),
+            modified_s: self.modified_s,
+            dated: self.dated,
+            modified_at: 0,
+            body_bytes: form.len() as u64,
+        };
+        put_coding(&mut formed.encoding, coding);
+        formed.write_head();
+        formed.whole.shrink_to_fit();
+        formed
+    }
+
+    /// Writes the head of the whole.
+    fn write_head(&mut self) {
         let mut whole = Vec::with_capacity(512);
         put_status_line(&mut whole, Status::OK);
         put_header(&mut whole, "Server", SERVER);
-        put_header(&mut whole, "Date", Date::new(date_s));
-        put_header(&mut whole, "Content-Type", content_type);
-        whole.extend_from_slice(&encoding);
-        put_header_number(&mut whole, "Content-Length", metadata.len);
-        let modified_at = whole.len() + "Last-Modified: ".len();
+        put_header(&mut whole, "Date", Date::new(self.date_s));
+        put_header(&mut whole, "Content-Type", &self.content_type);
+        whole.extend_from_slice(&self.encoding);
+        put_header_number(&mut whole, "Content-Length", self.body_bytes);
+        self.modified_at = whole.len() + "Last-Modified: ".len();
         put_header(
             &mut whole,
             "Last-Modified",
-            Date::new(modified_s.min(date_s)),
+            Date::new(self.last_modified_s()),
         );
-        put_header(&mut whole, "ETag", &tag);
+        put_header(&mut whole, "ETag", &self.tag);
         put_header(&mut whole, "Accept-Ranges", "bytes");
         put_header(&mut whole, "X-Content-Type-Options", "nosniff");
-        whole.extend_from_slice(lines);
+        whole.extend_from_slice(&self.lines);
         put_head_end(&mut whole);
-        let head_bytes = whole.len();
-        let file = match contents {
-            Contents::Small(body) => {
-                whole.extend_from_slice(&body);
-                None
-            }
-            Contents::Large(version) => Some((file, Rc::new(version))),
-        };
-        whole.shrink_to_fit();
-        let made = Self {
-            whole,
-            head_bytes,
-            date_s,
-            file,
-            was: metadata,
-            content_type: content_type.to_owned(),
-            lines: lines.to_vec(),
-            encoding,
-            tag,
-            modified_s,
-            dated,
-            modified_at,
-            body_bytes: metadata.len,
-        };
-        Ok((made, metadata))
+        self.head_bytes = whole.len();
+        self.whole = whole;
+    }
+
+    /// What it is compressed from.
+    fn source(&self, body: &Body) -> Source {
+        match body {
+            Body::Behind => Source::Bytes(self.whole[self.head_bytes..].into()),
+            Body::File { file, was, version } => Source::File {
+                file: file.clone(),
+                was: *was,
+                version: Rc::clone(version),
+            },
+            Body::Form(form) => Source::Bytes(Rc::clone(form)),
+        }
     }
 
     /// Notes that a version before was shown under the same date, if it was.
@@ -279,11 +386,16 @@ impl Representation {
     }
 
     /// Answers with it, as the request's conditions and ranges have it.
-    fn put(&mut self, head: &RequestHead<'_>, reply: &mut Reply<'_, '_>) -> Result<(), Refusal> {
+    fn put(
+        &mut self,
+        body: &Body,
+        head: &RequestHead<'_>,
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<Progress, Refusal> {
         self.set_date(reply);
         if !select::decides(&head.headers) {
-            self.put_whole(head.method, reply);
-            return Ok(());
+            self.put_whole(body, head.method, reply);
+            return Ok(Progress::Answered);
         }
         let current = Validators {
             tag: EntityTag::parse(self.tag.as_bytes()),
@@ -292,7 +404,7 @@ impl Representation {
         };
         let now_s = unix_s(reply.cx.wall);
         match select(head.method, &head.headers, &current, self.body_bytes, now_s) {
-            Selection::Whole => self.put_whole(head.method, reply),
+            Selection::Whole => self.put_whole(body, head.method, reply),
             Selection::NotModified => {
                 let answer = reply.begin(Status::NOT_MODIFIED);
                 self.put_validators(answer);
@@ -300,8 +412,8 @@ impl Representation {
                 reply.send(0);
             }
             Selection::Failed => return Err(PRECONDITION_FAILED),
-            Selection::Part(range) => self.put_part(range, reply),
-            Selection::Parts(ranges) => self.put_parts(&ranges, reply),
+            Selection::Part(range) => self.put_part(range, body, reply),
+            Selection::Parts(ranges) => self.put_parts(&ranges, body, reply),
             Selection::Unsatisfiable => {
                 let text = "the file has none of the bytes that the request asks for";
                 return Err(Refusal {
@@ -310,24 +422,24 @@ impl Representation {
                 });
             }
         }
-        Ok(())
+        Ok(Progress::Answered)
     }
 
-    fn put_whole(&self, method: Method<'_>, reply: &mut Reply<'_, '_>) {
+    fn put_whole(&self, body: &Body, method: Method<'_>, reply: &mut Reply<'_, '_>) {
         let is_get = method == Method::Get;
         reply.answered(Status::OK, if is_get { self.body_bytes } else { 0 });
-        if !reply.is_particular() && self.file.is_none() && is_get {
+        if !reply.is_particular() && matches!(body, Body::Behind) && is_get {
             reply.put(&self.whole); // the usual request: one copy
             return;
         }
         reply.put_head(&self.whole[..self.head_bytes]);
         if is_get {
-            self.put_body(0, self.body_bytes, reply);
+            self.put_body(body, 0..self.body_bytes, reply);
         }
     }
 
     /// One range of it (RFC 9110 section 15.3.7.1).
-    fn put_part(&self, range: ByteRange, reply: &mut Reply<'_, '_>) {
+    fn put_part(&self, range: ByteRange, body: &Body, reply: &mut Reply<'_, '_>) {
         let answer = reply.begin(Status::PARTIAL_CONTENT);
         put_header(answer, "Content-Type", &self.content_type);
         answer.extend_from_slice(&self.encoding);
@@ -339,11 +451,11 @@ impl Representation {
         self.put_validators(answer);
         put_head_end(answer);
         reply.send(range.len());
-        self.put_body(range.start, range.end, reply);
+        self.put_body(body, range.start..range.end, reply);
     }
 
     /// Several ranges of it (RFC 9110 section 15.3.7.2).
-    fn put_parts(&self, ranges: &[ByteRange], reply: &mut Reply<'_, '_>) {
+    fn put_parts(&self, ranges: &[ByteRange], body: &Body, reply: &mut Reply<'_, '_>) {
         let mut seed = [0; 8];
         reply.cx.disk.entropy(&mut seed);
         let seed = u64::from_ne_bytes(seed);
@@ -364,7 +476,7 @@ impl Representation {
             framing.clear();
             parts.put_part_head(&mut framing, range);
             reply.put(&framing);
-            self.put_body(range.start, range.end, reply);
+            self.put_body(body, range.start..range.end, reply);
         }
         framing.clear();
         parts.put_end(&mut framing);
@@ -372,26 +484,30 @@ impl Representation {
     }
 
     /// Answers with it as the body of an error.
-    pub(super) fn put_as(&self, status: Status, reply: &mut Reply<'_, '_>) {
+    fn put_as(&self, status: Status, body: &Body, reply: &mut Reply<'_, '_>) {
         let answer = reply.begin(status);
         put_header(answer, "Content-Type", &self.content_type);
         put_header_number(answer, "Content-Length", self.body_bytes);
         put_header(answer, "X-Content-Type-Options", "nosniff");
         put_head_end(answer);
         if reply.send(self.body_bytes) {
-            self.put_body(0, self.body_bytes, reply);
+            self.put_body(body, 0..self.body_bytes, reply);
         }
     }
 
     /// Some of the body, from memory or by `sendfile`.
-    fn put_body(&self, start: u64, end: u64, reply: &mut Reply<'_, '_>) {
-        match &self.file {
-            None => reply.put(&self.whole[self.head_bytes..][start as usize..end as usize]),
-            Some((file, version)) => {
-                let (version, len) = (Some(version), end - start);
+    fn put_body(&self, body: &Body, range: Range<u64>, reply: &mut Reply<'_, '_>) {
+        let (start, len) = (range.start, range.end - range.start);
+        let places = range.start as usize..range.end as usize;
+        let pool = &mut *reply.cx.pool;
+        match body {
+            Body::Behind => reply.put(&self.whole[self.head_bytes..][places]),
+            Body::Form(form) if len <= SMALL_BYTES_MAX => reply.put(&form[places]),
+            Body::Form(form) => reply.tx.put_shared(form, places, pool),
+            Body::File { file, version, .. } => {
                 reply
                     .tx
-                    .put_file_as_of(file, version, start, len, reply.cx.pool);
+                    .put_file_as_of(file, Some(version), start, len, pool);
             }
         }
     }

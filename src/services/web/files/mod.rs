@@ -5,9 +5,9 @@
 //! head by `sendfile` from a descriptor that is kept open. What a request changes (conditions,
 //! ranges, a last answer) is written from the same parts.
 //!
-//! Beside a file may stand copies of it that were compressed in advance. They are representations
-//! of the same resource (RFC 9110 section 3.2): each with its own tag and length, chosen by
-//! `Accept-Encoding`.
+//! Beside a file may stand copies of it that were compressed in advance, and others may be made of
+//! it on the way. They are representations of the same resource (RFC 9110 section 3.2): each with
+//! its own tag and length, chosen by `Accept-Encoding`.
 //!
 //! [`make`] has the answer that is made of a file, [`listing`] what is in a folder without an
 //! index, [`archive`] all below it as one file. Who may see the files is for [`super::sites`].
@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::forms::{self, Forms, put_coding, tag_of};
 use super::reply::{Refusal, Reply};
 use crate::cache::files::{FileCache, Limits, Witness};
 use crate::config::FilesConfig;
@@ -33,10 +34,12 @@ use crate::http::path::{SafePath, encode};
 use crate::metrics::Limit;
 use crate::service::Cx;
 use archive::{Archive, Asked};
-use listing::{Listings, POLICY, Page, Unlisted, Wanted};
+use listing::{Listings, POLICY, Page, Unlisted, Wanted, content_type};
 use make::{Made, Representation, is_older};
 
 pub(super) mod archive;
+#[cfg(test)]
+mod form_tests;
 mod listing;
 mod make;
 mod readme;
@@ -117,10 +120,7 @@ impl Files {
             now, turn, disk, ..
         } = &mut *reply.cx;
         match self.cache.get(path, *now, *turn, *disk, &self.root) {
-            Ok(made) => {
-                made.put(head, reply)?;
-                Ok(Progress::Answered)
-            }
+            Ok(made) => made.put(head, reply),
             Err(former) => self.respond_anew(path, former, head, reply),
         }
     }
@@ -133,6 +133,9 @@ impl Files {
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
     ) -> Result<Progress, Refusal> {
+        if let Some(former) = &former {
+            former.discard(reply.cx.compressed);
+        }
         match self.find(path, head, reply.cx.disk)? {
             Found::File { name, tried } => {
                 let made = self.make(&name, tried, reply.cx);
@@ -142,31 +145,31 @@ impl Files {
                 }
                 let result = made.put(head, reply);
                 self.keep(path, made, witnesses, reply.cx);
-                result?;
+                result
             }
             Found::Fallback { name } => {
                 let put = |made: &mut Made, reply: &mut Reply<'_, '_>| made.put(head, reply);
-                self.with_page(&name, reply, put)
-                    .unwrap_or(Err(NOT_FOUND))?;
+                self.with_page(&name, reply, put).unwrap_or(Err(NOT_FOUND))
             }
             Found::Redirect { location } => {
                 let text = "this is a folder; see Location";
-                let refusal = Refusal::redirect(Status::MOVED_PERMANENTLY, text, location);
-                return Err(refusal);
+                let status = Status::MOVED_PERMANENTLY;
+                Err(Refusal::redirect(status, text, location))
             }
-            Found::Archive(asked) => return self.put_archive(&asked, head, reply),
+            Found::Archive(asked) => self.put_archive(&asked, head, reply),
             Found::Listing { wanted, folder } => {
                 match self.listings.page(&wanted, &folder, reply.id, reply.cx) {
-                    Poll::Pending => return Ok(Progress::Later),
-                    Poll::Ready(Ok(page)) => self.put_listing(&page, wanted.format, head, reply)?,
-                    Poll::Ready(Err(Unlisted::Busy)) => return Err(TOO_MANY_LISTINGS),
+                    Poll::Pending => Ok(Progress::Later),
+                    Poll::Ready(Ok(page)) => {
+                        put_listing(page, wanted.format, &self.lines, head, reply)
+                    }
+                    Poll::Ready(Err(Unlisted::Busy)) => Err(TOO_MANY_LISTINGS),
                     Poll::Ready(Err(Unlisted::Disk(error))) => {
-                        return Err(unreadable(&wanted.folder, &error));
+                        Err(unreadable(&wanted.folder, &error))
                     }
                 }
             }
         }
-        Ok(Progress::Answered)
     }
 
     /// Goes on with what takes more than one turn. Whether there is more to do.
@@ -179,52 +182,8 @@ impl Files {
         let Some(name) = self.config.error_pages.get(&status.code()).cloned() else {
             return false;
         };
-        let put = |page: &mut Made, reply: &mut Reply<'_, '_>| page.plain.put_as(status, reply);
+        let put = |page: &mut Made, reply: &mut Reply<'_, '_>| page.put_as(status, reply);
         self.with_page(&name, reply, put).is_some()
-    }
-
-    /// Answers with a listing: by reference, so that those who wait for it share its memory.
-    fn put_listing(
-        &self,
-        page: &Page,
-        format: ListingFormat,
-        head: &RequestHead<'_>,
-        reply: &mut Reply<'_, '_>,
-    ) -> Result<(), Refusal> {
-        let tag = format!("\"{:016x}\"", page.tag);
-        let current = Validators {
-            tag: EntityTag::parse(tag.as_bytes()),
-            ..Validators::default()
-        };
-        let status = match conditional::evaluate(head.method, &head.headers, Some(&current)) {
-            Outcome::Proceed => Status::OK,
-            Outcome::NotModified => Status::NOT_MODIFIED,
-            Outcome::PreconditionFailed => return Err(PRECONDITION_FAILED),
-        };
-        reply.lines = Rc::clone(&self.lines);
-        let answer = reply.begin(status);
-        put_header(answer, "ETag", &tag);
-        put_header(answer, "Cache-Control", "no-cache");
-        put_header(answer, "Vary", "Accept");
-        let mut body_bytes = 0;
-        if status == Status::OK {
-            body_bytes = page.text.len() as u64;
-            match format {
-                ListingFormat::Html => {
-                    put_header(answer, "Content-Type", "text/html; charset=utf-8");
-                    put_header(answer, "Content-Security-Policy", POLICY);
-                }
-                ListingFormat::Json => put_header(answer, "Content-Type", "application/json"),
-            }
-            put_header_number(answer, "Content-Length", body_bytes);
-            put_header(answer, "X-Content-Type-Options", "nosniff");
-        }
-        put_head_end(answer);
-        if reply.send(body_bytes) {
-            let pool = &mut *reply.cx.pool;
-            reply.tx.put_shared(&page.text, 0..page.text.len(), pool);
-        }
-        Ok(())
     }
 
     /// A file that the configuration names, if it is there; kept under its name, which no request path is.
@@ -241,6 +200,9 @@ impl Files {
             Ok(made) => return Some(put(made, reply)),
             Err(former) => former,
         };
+        if let Some(former) = &former {
+            former.discard(reply.cx.compressed);
+        }
         let path = Path::new(name);
         let made = self.open(path, reply.cx.disk).ok().and_then(|opened| {
             let is_file = opened.1.kind == FileKind::Regular;
@@ -418,15 +380,22 @@ impl Files {
             }
         }
         let text = name.to_string_lossy();
+        let content_type = self.media_types.of(&text);
+        let mut forms = Forms::new(&self.config.compress, &content_type, metadata.len);
+        for (coding, ..) in &neighbours {
+            forms.remove(*coding);
+        }
         let mut lines = self.lines.to_vec();
         let mut rules = self.config.cache_control.iter();
         if let Some(rule) = rules.find(|rule| rule.pattern.matches(&text)) {
             put_header(&mut lines, "Cache-Control", &rule.value);
+            if forbids_transformation(&rule.value) {
+                forms = Forms::default();
+            }
         }
-        if !neighbours.is_empty() {
+        if !neighbours.is_empty() || !forms.is_empty() {
             put_header(&mut lines, "Vary", "Accept-Encoding");
         }
-        let content_type = self.media_types.of(&text);
         let represent = |file, metadata, coding, cx: &mut Cx<'_>| {
             Representation::new(file, metadata, &content_type, &lines, coding, cx)
         };
@@ -439,16 +408,72 @@ impl Files {
             path,
             was: opened.map(|(_, metadata)| metadata),
         }));
-        let mut made = Made {
-            plain,
-            coded: Vec::new(),
-        };
+        let mut beside = Vec::new();
         for (coding, file, metadata) in neighbours {
-            made.coded
-                .push((coding, represent(file, metadata, coding, cx)?.0));
+            let ((neighbour, body), _) = represent(file, metadata, coding, cx)?;
+            beside.push((coding, neighbour, body));
+        }
+        let mut made = Made::new(plain, beside, forms);
+        if !self.cache.can_keep(&made.held()) {
+            made.forget_forms();
         }
         Ok((made, witnesses))
     }
+}
+
+/// Answers with a listing: by reference, so that those who wait for it share its memory. `lines`: those of the site.
+fn put_listing(
+    page: &mut Page,
+    format: ListingFormat,
+    lines: &Rc<[u8]>,
+    head: &RequestHead<'_>,
+    reply: &mut Reply<'_, '_>,
+) -> Result<Progress, Refusal> {
+    let Poll::Ready(chosen) = page.forms.choose(&page.text, &head.headers, reply) else {
+        return Ok(Progress::Later);
+    };
+    let mut tag = format!("\"{:016x}\"", page.tag);
+    if chosen.coding != Coding::Identity {
+        tag = tag_of(&tag, chosen.coding, &chosen.body);
+    }
+    let current = Validators {
+        tag: EntityTag::parse(tag.as_bytes()),
+        ..Validators::default()
+    };
+    let status = match conditional::evaluate(head.method, &head.headers, Some(&current)) {
+        Outcome::Proceed => Status::OK,
+        Outcome::NotModified => Status::NOT_MODIFIED,
+        Outcome::PreconditionFailed => return Err(PRECONDITION_FAILED),
+    };
+    reply.lines = Rc::clone(lines);
+    let answer = reply.begin(status);
+    put_header(answer, "ETag", &tag);
+    put_header(answer, "Cache-Control", "no-cache");
+    let vary = match page.forms.is_empty() {
+        true => "Accept",
+        false => "Accept, Accept-Encoding",
+    };
+    put_header(answer, "Vary", vary);
+    let mut body_bytes = 0;
+    if status == Status::OK {
+        body_bytes = chosen.body.len() as u64;
+        put_header(answer, "Content-Type", content_type(format));
+        if format == ListingFormat::Html {
+            put_header(answer, "Content-Security-Policy", POLICY);
+        }
+        put_coding(answer, chosen.coding);
+        put_header_number(answer, "Content-Length", body_bytes);
+        put_header(answer, "X-Content-Type-Options", "nosniff");
+    }
+    put_head_end(answer);
+    if reply.send(body_bytes) {
+        let (body, pool) = (&chosen.body, &mut *reply.cx.pool);
+        reply.tx.put_shared(body, 0..body.len(), pool);
+    }
+    if chosen.coding != Coding::Identity {
+        forms::count(&chosen.body, page.text.len() as u64, reply);
+    }
+    Ok(Progress::Answered)
 }
 
 /// A path that was looked for, and what was there.
@@ -521,6 +546,12 @@ fn is_page(name: &[u8], headers: &Headers<'_>) -> bool {
         html.is_some_and(|html| html.eq_ignore_ascii_case(b"text/html"))
     };
     !last.contains(&b'.') || headers.list("accept").any(is_html)
+}
+
+/// Whether a value of `Cache-Control` has `no-transform` (RFC 9111 section 5.2.2.6).
+fn forbids_transformation(cache_control: &str) -> bool {
+    let mut directives = cache_control.split(',').map(str::trim);
+    directives.any(|directive| directive.eq_ignore_ascii_case("no-transform"))
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use super::tunnel::TUNNEL_OPEN;
-use crate::config::{Cache, HttpConfig, ProxyConfig};
+use crate::config::{Cache, HttpConfig, ProxyConfig, StreamConfig};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error, Phase};
 use crate::http::body::{BodyDecoder, CHUNK_END, ChunkHead, LAST_CHUNK};
@@ -1032,7 +1032,10 @@ fn requests_reach_the_ports_where_web_servers_are() {
 fn an_address_has_as_many_connections_as_it_may() {
     let config = ProxyConfig {
         http: HttpConfig {
-            connections_per_address_max: NonZeroU32::new(1),
+            stream: StreamConfig {
+                connections_per_address_max: NonZeroU32::new(1),
+                ..StreamConfig::default()
+            },
             ..HttpConfig::default()
         },
         ..config()

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use super::*;
 use crate::buffer::Front;
+use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::http::body::BodyDecoder;
 use crate::http::head::BodyLength;
@@ -95,6 +96,7 @@ impl Site {
             pool: &mut self.pool,
             disk: &mut self.disk,
             resolver: &mut self.resolver,
+            compressed: &mut Compressed::new(1 << 20),
             woken: &mut Vec::new(),
             counted: Counted::new(&mut self.metrics, 0),
         };

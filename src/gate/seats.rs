@@ -1,7 +1,7 @@
 //! How many connections each client address holds.
 //!
-//! The table has an entry for each address that holds one, so it is bounded by the connections; without a limit it stays
-//! empty.
+//! The table has an entry for each address that holds one, so it is bounded by the connections;
+//! without a limit it stays empty.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,50 +9,60 @@ use std::num::NonZeroU32;
 
 use crate::service::Peer;
 
-/// The connections of one listener by address.
-pub(super) struct Seats {
+/// The connections by address.
+#[derive(Debug)]
+pub struct Seats {
     taken: HashMap<Address, u32, foldhash::fast::RandomState>,
     taken_max: Option<NonZeroU32>,
 }
 
-/// What counts as one client: an IPv4 address, or the /64 that one IPv6 network has at its disposal.
+/// What counts as one client: an IPv4 address, or the /64 that one IPv6 network has at its
+/// disposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Address {
+pub enum Address {
+    /// An IPv4 address.
     V4(Ipv4Addr),
+    /// The first half of an IPv6 address.
     V6Network([u8; 8]),
 }
 
-impl Address {
-    fn of(peer: &Peer) -> Option<Self> {
-        let Peer::Inet(address) = peer else {
-            return None; // who reaches a Unix socket has no address
-        };
-        Some(match address.ip().to_canonical() {
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
             IpAddr::V4(ip) => Address::V4(ip),
             IpAddr::V6(ip) => {
                 let [a, b, c, d, e, f, g, h, ..] = ip.octets();
                 Address::V6Network([a, b, c, d, e, f, g, h])
             }
-        })
+        }
     }
 }
 
 impl Seats {
-    pub(super) fn new(taken_max: Option<NonZeroU32>) -> Self {
+    /// `taken_max`: connections of one address, `None` for no limit.
+    pub fn new(taken_max: Option<NonZeroU32>) -> Self {
         Self {
             taken: HashMap::default(),
             taken_max,
         }
     }
 
-    /// Counts a connection of `peer`; what to give to [`Seats::leave`] at its end.
+    /// Another limit, for those who come from now on.
+    pub fn set_max(&mut self, taken_max: Option<NonZeroU32>) {
+        self.taken_max = taken_max;
+    }
+
+    /// Counts a connection of `peer`; what to give to [`Seats::leave`] at its end. Who comes over a
+    /// Unix socket has no address, and is not counted.
     ///
     /// # Errors
     /// The address holds as many as it may.
-    pub(super) fn enter(&mut self, peer: &Peer) -> Result<Option<Address>, ()> {
-        let (Some(taken_max), Some(address)) = (self.taken_max, Address::of(peer)) else {
+    #[allow(clippy::result_unit_err)] // there is one reason
+    pub fn enter(&mut self, peer: &Peer) -> Result<Option<Address>, ()> {
+        let (Some(taken_max), Peer::Inet(address)) = (self.taken_max, peer) else {
             return Ok(None);
         };
+        let address = Address::from(address.ip());
         let taken = self.taken.entry(address).or_default();
         if *taken >= taken_max.get() {
             return Err(());
@@ -61,8 +71,13 @@ impl Seats {
         Ok(Some(address))
     }
 
+    /// Whether nobody holds one.
+    pub fn are_free(&self) -> bool {
+        self.taken.is_empty()
+    }
+
     /// A connection has ended.
-    pub(super) fn leave(&mut self, address: Address) {
+    pub fn leave(&mut self, address: Address) {
         if let Some(taken) = self.taken.get_mut(&address) {
             *taken -= 1;
             if *taken == 0 {
