@@ -39,6 +39,8 @@ pub struct FilesConfig {
     pub precompressed: bool,
     /// What is compressed on the way.
     pub compress: CompressConfig,
+    /// The folder of `error_pages`; `None`: they are below the root. Key `error_root`, default none.
+    pub error_root: Option<PathBuf>,
     /// Files below the root that are the bodies of errors, by status; what cannot be told to be for a site gets those of the
     /// listener. Key `error_pages`, default none.
     pub error_pages: BTreeMap<u16, String>,
@@ -88,6 +90,7 @@ impl Default for FilesConfig {
             archive_limits: ArchiveLimits::default(),
             precompressed: false,
             compress: CompressConfig::default(),
+            error_root: None,
             error_pages: BTreeMap::new(),
             cache_control: Vec::new(),
             headers: Vec::new(),
@@ -173,9 +176,10 @@ const OWN_HEADERS: [&str; 22] = [
     "X-Content-Type-Options",
 ];
 
-/// The errors that a web server answers with, each of which can have a page.
-const PAGED: [u16; 18] = [
-    400, 401, 403, 404, 405, 408, 412, 413, 414, 416, 417, 421, 429, 431, 500, 501, 503, 505,
+/// The errors that a web server or a proxy answers with, each of which can have a page.
+const PAGED: [u16; 22] = [
+    400, 401, 403, 404, 405, 407, 408, 412, 413, 414, 416, 417, 421, 429, 431, 500, 501, 502, 503,
+    504, 505, 508,
 ];
 
 impl FilesConfig {
@@ -204,16 +208,7 @@ impl FilesConfig {
         section.count("max_archives", 1..=10_000, &mut limits.archives_max);
         section.flag("precompressed", &mut config.precompressed);
         config.compress = CompressConfig::read(section);
-        let codes = PAGED.map(|code| code.to_string()).join(", ");
-        let expected = format!(
-            r#"a table such as {{ "404" = "404.html" }}, of any of {codes}, and a file below the root"#
-        );
-        let pages = section.pairs("error_pages", &expected, |key, value| {
-            let status = key.parse().ok().filter(|status| PAGED.contains(status));
-            let status = status.ok_or_else(|| format!("is {key:?}"))?;
-            Ok((status, below_root(value)?))
-        });
-        config.error_pages.extend(pages);
+        config.read_errors(section);
         config.cache_control = section.tables("cache_control", read_cache_control);
         let expected = r#"a table such as { X-Frame-Options = "DENY" }, of headers that the server does not write itself, and printable values"#;
         config.headers = section.pairs("headers", expected, |name, value| {
@@ -238,6 +233,28 @@ impl FilesConfig {
         });
         config.cors = cors::read(section);
         config
+    }
+}
+
+impl FilesConfig {
+    /// Reads the pages of errors, which every kind that speaks HTTP can have.
+    pub(super) fn read_errors(&mut self, section: &mut Section<'_>) {
+        self.error_root = section.path("error_root");
+        let codes = PAGED.map(|code| code.to_string()).join(", ");
+        let expected = format!(
+            r#"a table such as {{ "404" = "404.html" }}, of any of {codes}, and a file below the root"#
+        );
+        let pages = section.pairs("error_pages", &expected, |key, value| {
+            let status = key.parse().ok().filter(|status| PAGED.contains(status));
+            let status = status.ok_or_else(|| format!("is {key:?}"))?;
+            Ok((status, below_root(value)?))
+        });
+        self.error_pages.extend(pages);
+        if self.error_root.is_none() && !self.error_pages.is_empty() && !section.has("root") {
+            let what =
+                "`error_pages` without a folder; expected `error_root`, or `root`, beside it";
+            section.problem(section.span("error_pages"), what.to_owned());
+        }
     }
 }
 
@@ -269,6 +286,16 @@ impl SiteConfig {
 }
 
 impl SiteContent {
+    /// How files are served: those of the route, or of its errors.
+    pub fn files(&self) -> Option<&FilesConfig> {
+        match self {
+            SiteContent::Files { files, .. } => Some(files),
+            SiteContent::Upstream(proxy) => Some(&proxy.http.files),
+            SiteContent::Admin(admin) => Some(&admin.http.files),
+            SiteContent::Probe => None,
+        }
+    }
+
     /// Reads what a route leads to.
     fn read(section: &mut Section<'_>) -> Option<SiteContent> {
         let leads = ["root", "upstream", "admin", "routes"];

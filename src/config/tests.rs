@@ -618,6 +618,10 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
             "3:23: an entry of `error_pages` is \"304\"; expected",
         ),
         (
+            "routes = 'probe'\n[[listener.route]]\nupstream = 'http://a'\nerror_pages = { 502 = 'x' }",
+            "6:15: `error_pages` without a folder; expected `error_root`, or `root`, beside it",
+        ),
+        (
             "error_pages = { 404 = '/etc/../x' }",
             "3:23: an entry of `error_pages` is \"/etc/../x\"",
         ),

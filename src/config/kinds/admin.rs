@@ -45,14 +45,17 @@ impl AdminConfig {
             ..AdminConfig::default()
         };
         config.http.read_common(section);
+        config.http.files.read_errors(section);
         config
     }
 
     /// Reads a route of a web listener that leads to the admin pages.
     pub(in crate::config) fn read_route(section: &mut Section<'_>) -> AdminConfig {
-        AdminConfig {
+        let mut config = AdminConfig {
             hosts: read_hosts(section),
             ..AdminConfig::default()
-        }
+        };
+        config.http.files.read_errors(section);
+        config
     }
 }

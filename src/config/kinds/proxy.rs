@@ -129,6 +129,7 @@ impl ProxyConfig {
     pub(super) fn read(section: &mut Section<'_>) -> ProxyConfig {
         let mut config = ProxyConfig::new(Cache::read(section));
         config.http.read_common(section);
+        config.http.files.read_errors(section);
         config.hosts = read_hosts(section);
         let allowed = section.ranges("allow_destinations");
         config.allow_destinations = allowed.unwrap_or_default();
@@ -141,6 +142,7 @@ impl ProxyConfig {
     /// Reads a route of a web listener that leads to another server.
     pub(in crate::config) fn read_route(section: &mut Section<'_>) -> ProxyConfig {
         let mut config = ProxyConfig::new(Cache::Off);
+        config.http.files.read_errors(section);
         config.read_origin(section);
         config
     }

@@ -253,14 +253,16 @@ impl Web {
             };
             let mut opened = Site::new(site.host.clone(), prefix, content, auth, disk);
             opened.has_probe = matches!(site.content, SiteContent::Probe);
-            if let SiteContent::Files { files, .. } = &site.content {
+            if let Some(files) = site.content.files() {
                 opened.cors.clone_from(&files.cors);
+                opened.errors = Content::errors(files, kept(config), disk)?;
             }
             sites.push(opened);
         }
         let mut rest = Site::new(None, "", content, config.auth.as_ref(), disk);
         rest.has_probe = config.routes == Routes::Probe;
         rest.cors.clone_from(&config.files.cors);
+        rest.errors = Content::errors(&config.files, kept(config), disk)?;
         let sites = Sites::new(sites, rest);
         let log = config.access_log.as_ref().map(|place| {
             let log = AccessLog::open(place, config.log_format, disk);

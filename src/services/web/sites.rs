@@ -50,6 +50,8 @@ pub(super) struct Site {
     prefix: String,
     pub(super) content: Content,
     auth: Option<Box<Auth>>,
+    /// The folder of its error pages, if it is not that of its files.
+    pub(super) errors: Option<Box<Files>>,
     /// The probe's routes are served before the content.
     pub(super) has_probe: bool,
     /// Which pages of other sites may read the answers.
@@ -156,6 +158,7 @@ impl Site {
             prefix: prefix.to_owned(),
             content,
             auth,
+            errors: None,
             has_probe: false,
             cors: None,
         }
@@ -286,11 +289,12 @@ impl Site {
             put_header(&mut lines, "Cache-Control", "no-store");
         }
         reply.lines = lines.into();
-        let has_page = match &mut self.content {
-            Content::Files(files) => files.put_error_page(*status, reply),
-            _ => false,
+        let pages = match (&mut self.errors, &mut self.content) {
+            (Some(errors), _) => Some(&mut **errors),
+            (None, Content::Files(files)) => Some(files),
+            (None, _) => None,
         };
-        if !has_page {
+        if !pages.is_some_and(|pages| pages.put_error_page(*status, reply)) {
             reply.error(*status, text, format);
         }
     }
@@ -308,10 +312,27 @@ impl Content {
         limits: Limits,
         disk: &mut dyn Disk,
     ) -> Result<Self, (PathBuf, io::Error)> {
-        let folder = disk.open_folder(root);
-        let folder = folder.map_err(|error| (root.to_owned(), error))?;
-        let files = Files::new(folder, prefix, config, limits, disk);
-        Ok(Content::Files(files))
+        open(root, prefix, config, limits, disk).map(Content::Files)
+    }
+
+    /// The pages of errors that stand in a folder of their own.
+    ///
+    /// # Errors
+    /// As [`Content::files`].
+    pub(super) fn errors(
+        config: &FilesConfig,
+        limits: Limits,
+        disk: &mut dyn Disk,
+    ) -> Result<Option<Box<Files>>, (PathBuf, io::Error)> {
+        let Some(root) = &config.error_root else {
+            return Ok(None);
+        };
+        let pages = FilesConfig {
+            error_pages: config.error_pages.clone(),
+            ..FilesConfig::default()
+        };
+        let files = open(root, "", &pages, limits, disk)?;
+        Ok(Some(Box::new(files)))
     }
 
     /// Whether the request asks for what is not ours: then its `Authorization` is its origin's (RFC 9110 section 11.7).
@@ -333,4 +354,17 @@ fn elsewhere(sites: &[Site], place: Place) -> Vec<Vec<u8>> {
     let paths = others.filter_map(|other| below(&own.prefix, other.prefix.as_bytes()));
     let paths = paths.filter(|path| !path.is_empty());
     paths.map(<[u8]>::to_vec).collect()
+}
+
+/// The files of a folder, or why it cannot be opened, with its path.
+fn open(
+    root: &Path,
+    prefix: &str,
+    config: &FilesConfig,
+    limits: Limits,
+    disk: &mut dyn Disk,
+) -> Result<Files, (PathBuf, io::Error)> {
+    let folder = disk.open_folder(root);
+    let folder = folder.map_err(|error| (root.to_owned(), error))?;
+    Ok(Files::new(folder, prefix, config, limits, disk))
 }

@@ -43,7 +43,7 @@ impl Admin {
             return Err(Refusal::new(foreign.status(), foreign.text()));
         }
         let path = head.target.path().unwrap_or_default();
-        let page = pages::answer(path, &pages::view(reply.cx, self.started));
+        let page = pages::answer(path, &pages::view(reply.cx, self.started))?;
         let answer = reply.begin(page.status);
         put_header(answer, "Content-Type", page.content_type);
         put_header_number(answer, "Content-Length", page.body.len() as u64);

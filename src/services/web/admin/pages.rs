@@ -6,6 +6,7 @@ use super::{exposition, index, process, status};
 use crate::http::Status;
 use crate::metrics::View;
 use crate::service::Cx;
+use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
 const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json";
@@ -55,8 +56,11 @@ pub(super) fn view<'a>(cx: &'a mut Cx<'_>, started: SystemTime) -> View<'a> {
 }
 
 /// The page at a path.
-pub(super) fn answer(path: &str, view: &View<'_>) -> Page {
-    match path {
+///
+/// # Errors
+/// There is none.
+pub(super) fn answer(path: &str, view: &View<'_>) -> Result<Page, Refusal> {
+    Ok(match path {
         "/" => Page::of("text/html; charset=utf-8", index::page(view)),
         "/livez" => Page::text(Status::OK, "ok\n"),
         "/readyz" if view.metrics.draining => Page::text(Status::SERVICE_UNAVAILABLE, "draining\n"),
@@ -67,10 +71,10 @@ pub(super) fn answer(path: &str, view: &View<'_>) -> Page {
         "/metrics" => Page::of(exposition::CONTENT_TYPE, exposition::page(view)),
         "/status.json" => Page::of("application/json", status::page(view)),
         _ => {
-            let text = format!("there is no such page: expected one of {PAGES}\n");
-            Page::text(Status::NOT_FOUND, text)
+            let text = format!("there is no such page: expected one of {PAGES}");
+            return Err(Refusal::told(Status::NOT_FOUND, text));
         }
-    }
+    })
 }
 
 /// A line for each listener whose socket failed and that has no other one yet.

@@ -86,7 +86,9 @@ impl Files {
         for (name, value) in &config.headers {
             put_header(&mut lines, name, value);
         }
-        for page in config.error_pages.values().chain(&config.spa) {
+        let errors = config.error_pages.values();
+        let errors = errors.filter(|_| config.error_root.is_none());
+        for page in errors.chain(&config.spa) {
             if let Err(error) = disk.look(&root, Path::new(page)) {
                 log::warn!("{page}: {error}; answers go without this page until it is there");
             }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
@@ -852,6 +853,28 @@ fn every_error_has_its_page_whatever_the_request_was() {
         assert_eq!(answer.header("content-range"), range, "{request}");
         assert_eq!(answer.header("etag"), None, "it is not what was asked for");
     }
+}
+
+#[test]
+fn routes_without_files_have_pages_of_errors_in_a_folder_of_their_own() {
+    let files = [("errors/502", "no origin"), ("errors/404", "no page")];
+    let mut s = site(
+        &files,
+        "error_root = 'ROOT/errors'\nerror_pages = { 404 = '404' }\n\
+         [[listener.route]]\nprefix = '/api/'\nupstream = 'http://127.0.0.1:1'\n\
+         error_root = 'ROOT/errors'\nerror_pages = { 502 = '502' }\n\
+         [[listener.route]]\nprefix = '/admin/'\nadmin = true\n\
+         error_root = 'ROOT/errors'\nerror_pages = { 404 = '404' }",
+    );
+    for target in ["/admin/nothing", "/nothing", "/errors"] {
+        let answer = s.ask("GET", target, "Host: localhost\r\n");
+        assert_eq!((answer.status, answer.text()), (404, "no page"), "{target}");
+    }
+    s.bench
+        .peer_sends(b"GET /api/x HTTP/1.1\r\nHost: h\r\n\r\n");
+    s.bench.origin_fails(io::ErrorKind::ConnectionRefused);
+    let answer = s.answer("/api/x");
+    assert_eq!((answer.status, answer.text()), (502, "no origin"));
 }
 
 #[test]

@@ -742,6 +742,31 @@ fn an_origin_that_cannot_be_reached_is_a_bad_gateway() {
 }
 
 #[test]
+fn an_error_of_the_proxy_has_the_page_that_is_configured_for_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("502.html"), "<p>try later").expect("a write");
+    let mut config = config();
+    config.http.files.error_root = Some(folder.path().to_owned());
+    config.http.files.error_pages = [502, 504].map(|code| (code, "502.html".to_owned())).into();
+    let mut bench = bench_with(&config);
+    for (kind, code) in [
+        (io::ErrorKind::ConnectionRefused, 502),
+        (io::ErrorKind::TimedOut, 504),
+    ] {
+        bench.peer_sends(GET).origin_fails(kind);
+        let answer = answered(&mut bench);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
+        assert!(answer.contains("Content-Type: text/html"), "{answer}");
+        assert!(answer.contains("Cache-Control: no-store"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n<p>try later"), "{answer}");
+    }
+    // What has no page is told in a few words of our own.
+    let (code, text) = refused(&mut bench, "GET / HTTP/1.1\r\nHost: x y\r\n\r\n");
+    assert_eq!(code, 400);
+    assert!(!text.contains("try later"), "{text}");
+}
+
+#[test]
 fn answers_of_which_the_end_is_in_doubt_are_refused() {
     for response in [
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
