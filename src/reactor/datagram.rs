@@ -305,31 +305,7 @@ impl<S: Sys> DatagramSocket<S> {
         for slot in 0..received {
             let (from, payload) = batch.datagram_mut(slot);
             bytes += payload.len();
-            let ip = from.ip();
-            if !self.access.admits(ip) {
-                metrics.dropped(Cause::Deny, 1);
-                if let Some(count) = self.denied.count(now) {
-                    log::info!(
-                        "{metrics}: datagrams refused (deny): {count}, the last from {from}"
-                    );
-                }
-                continue;
-            }
-            if !is_loopback(ip) && self.sources.exceeded(ip, now) {
-                metrics.dropped(Cause::Rate, 1);
-                if let Some(count) = self.beyond_rate.count(now) {
-                    log::info!(
-                        "{metrics}: datagrams refused (rate): {count}, the last from {from}"
-                    );
-                }
-                continue;
-            }
-            let port = from.port();
-            if self
-                .source_port_min
-                .is_some_and(|min| port < min || answering_ports.contains(&port))
-            {
-                metrics.dropped(Cause::Loop, 1);
+            if !self.admits(from, answering_ports, metrics, now) {
                 continue;
             }
             self.service.receive(&mut DatagramIo {
@@ -347,6 +323,38 @@ impl<S: Sys> DatagramSocket<S> {
         // Fewer than asked for: the socket is drained, the next datagram is a new edge.
         self.pending = received == Batch::SLOTS;
         Ok(())
+    }
+
+    /// Whether a datagram is served; what is not is counted, and logged at a rate.
+    fn admits(
+        &mut self,
+        from: SocketAddr,
+        answering_ports: &[u16],
+        metrics: &mut ListenerMetrics,
+        now: Instant,
+    ) -> bool {
+        let (ip, port) = (from.ip(), from.port());
+        let is_loop = |min| port < min || answering_ports.contains(&port);
+        let (cause, told) = if !self.access.admits(ip) {
+            (
+                Cause::Deny,
+                self.denied.count(now).map(|count| ("deny", count)),
+            )
+        } else if !is_loopback(ip) && self.sources.exceeded(ip, now) {
+            (
+                Cause::Rate,
+                self.beyond_rate.count(now).map(|count| ("rate", count)),
+            )
+        } else if self.source_port_min.is_some_and(is_loop) {
+            (Cause::Loop, None)
+        } else {
+            return true;
+        };
+        metrics.dropped(cause, 1);
+        if let Some((cause, count)) = told {
+            log::info!("{metrics}: datagrams refused ({cause}): {count}, the last from {from}");
+        }
+        false
     }
 
     /// Lets the service act on its deadline.

@@ -127,12 +127,6 @@ impl Scenario for Uploads {
                     && self.sound
                     && !died
                     && self.overwrite == Overwrite::Version;
-                eprintln!(
-                    "UP {must} {count} {:?} {:?} {}",
-                    uploader.state.fate,
-                    uploader.state.excused,
-                    uploader.state.unsent.len()
-                );
                 if count > 1 || (must && count == 0) {
                     return Err(format!(
                         "{name}: {} bytes were sent and stand there {count} times",

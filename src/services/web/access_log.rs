@@ -146,6 +146,26 @@ impl Entry {
     }
 }
 
+impl<'a> Line<'a> {
+    /// Of what was answered here.
+    pub(super) fn of(
+        peer: Option<IpAddr>,
+        request: Option<Request<'a>>,
+        answered: Answered,
+        took: Duration,
+        wall: SystemTime,
+    ) -> Self {
+        Self {
+            peer,
+            request,
+            origin: None,
+            answered,
+            took,
+            wall,
+        }
+    }
+}
+
 impl AccessLog {
     /// Opens the log.
     ///

@@ -24,62 +24,49 @@
 //!    requests, and once a request was answered, the connection just closes.
 //! 7. Room for an answer of our own is asked for before a head is read, so that such an answer never waits.
 //!
-//! Every answer is written through a [`reply::Reply`]; [`forms`] has compressed forms of contents, [`auth`] judges passwords,
+//! In reading order: this file, [`mod@respond`] (one request), [`body`], [`sites`], the answerers; [`open`] has the way from the
+//! configuration. Every answer is written through a [`reply::Reply`]; [`forms`] has compressed forms of contents, [`auth`] judges passwords,
 //! [`admission`] counts connections, and [`access_log`] has a line for each answer.
 
 mod access_log;
 mod admin;
 mod admission;
 mod auth;
+mod body;
 mod files;
 mod forms;
 mod html;
+mod open;
 mod pack;
 mod pages;
 mod probe;
 mod proxy;
 mod reply;
+mod respond;
 mod sites;
 #[cfg(test)]
 mod tests;
 
-use std::io;
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use super::prolonged;
-use crate::config::{
-    self, AdminConfig, HttpConfig, ListenerConfig, ProxyConfig, Routes, SiteContent,
-};
-use crate::disk::Disk;
+use crate::config::HttpConfig;
 use crate::ending::{Ending, Error, Phase};
-use crate::http::body::BodyDecoder;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
-use crate::http::negotiate::ErrorFormat;
-use crate::http::path::SafePath;
 use crate::http::persistence::Persistence;
-use crate::http::redirect;
-use crate::http::target::Target;
 use crate::http::{Method, Status};
-use crate::metrics::{Limit, Of, WebMetrics};
+use crate::metrics::{Of, WebMetrics};
 use crate::service::{Cx, Io, Link, LinkState, Peer, Service};
 use access_log::{AccessLog, Entry, Line, Request};
-use admin::Admin;
 use admission::{Admission, Seat};
-use files::Progress;
+use body::{Echo, Received, RequestBody};
 use files::archive::Archive;
+pub use open::Given;
 use pack::Pack;
-use pages::Pages;
-use proxy::{Forward, Outcome, Proxy, Sender};
+use proxy::{Forward, Outcome, Sender};
 use reply::{Refusal, Reply, Writer};
-use sites::{Content, Site, Sites};
-
-/// What an answer of our own may need at once in the send queue, besides a small file's bytes: a head of known lines, and a
-/// text that names at most one host, one address and one target.
-const ANSWER_BYTES: usize = 2 * 1024;
-const PROXY_ANSWER_BYTES: usize = 12 * 1024;
+use respond::respond;
+use sites::{Content, Sites};
 
 /// Which of the listener's sites.
 type Place = usize;
@@ -99,28 +86,6 @@ pub struct Web {
     working: bool,
     /// Idle connections stay while the process drains: for health checks, which want to know just then.
     stays_while_draining: bool,
-}
-
-/// What the process knows and a web server may tell.
-#[derive(Debug, Clone, Copy)]
-pub struct Given<'a> {
-    /// All listeners.
-    pub listeners: &'a [ListenerConfig],
-    /// Tells this proxy from others on the way of a request. Random.
-    pub id: u32,
-    /// When it began to serve.
-    pub started: SystemTime,
-}
-
-impl Default for Given<'_> {
-    /// What a process without listeners would tell, at the epoch.
-    fn default() -> Self {
-        Self {
-            listeners: &[],
-            id: 0,
-            started: SystemTime::UNIX_EPOCH,
-        }
-    }
 }
 
 /// One connection.
@@ -155,21 +120,6 @@ enum State {
     },
 }
 
-/// A request body that is being received.
-struct RequestBody {
-    decoder: BodyDecoder,
-    until: Instant,
-    /// Bytes that may still come, framing included.
-    left: u64,
-    /// The probe's `POST /`: the body is sent back when it is whole.
-    echo: Option<Echo>,
-}
-
-struct Echo {
-    bytes: Vec<u8>,
-    persistence: Persistence,
-}
-
 /// What follows an answer.
 enum Next {
     /// The answer is queued; a body, if there is one, is read and dropped.
@@ -187,111 +137,6 @@ enum Next {
 }
 
 impl Web {
-    /// A web server for files, or for the embedded site.
-    ///
-    /// # Errors
-    /// A root or the log cannot be opened; with its path.
-    pub fn files(
-        config: &HttpConfig,
-        given: &Given<'_>,
-        disk: &mut dyn Disk,
-    ) -> Result<Self, (PathBuf, io::Error)> {
-        let content = match &config.root {
-            Some(root) => Content::files(root, "", &config.files, kept(config), disk)?,
-            None if config.sites.is_empty() => {
-                Content::Pages(Pages::new(given.listeners, &config.files.compress))
-            }
-            None => Content::Nothing,
-        };
-        Self::new(config, content, given, disk)
-    }
-
-    /// A web proxy, or a gateway to one origin.
-    ///
-    /// # Errors
-    /// As [`Web::files`].
-    pub fn proxy(
-        config: &ProxyConfig,
-        given: &Given<'_>,
-        disk: &mut dyn Disk,
-    ) -> Result<Self, (PathBuf, io::Error)> {
-        let content = Content::Proxy(Proxy::new(config, &config.http, given.id));
-        Self::new(&config.http, content, given, disk)
-    }
-
-    /// The admin pages.
-    ///
-    /// # Errors
-    /// As [`Web::files`].
-    pub fn admin(
-        config: &AdminConfig,
-        given: &Given<'_>,
-        disk: &mut dyn Disk,
-    ) -> Result<Self, (PathBuf, io::Error)> {
-        let content = Content::Admin(Admin::new(config, given.started));
-        let mut web = Self::new(&config.http, content, given, disk)?;
-        web.stays_while_draining = true;
-        Ok(web)
-    }
-
-    fn new(
-        config: &HttpConfig,
-        content: Content,
-        given: &Given<'_>,
-        disk: &mut dyn Disk,
-    ) -> Result<Self, (PathBuf, io::Error)> {
-        let mut sites = Vec::new();
-        for site in &config.sites {
-            let (prefix, auth) = (&site.prefix, site.auth.as_ref());
-            let content = match &site.content {
-                SiteContent::Files { root, files } => {
-                    Content::files(root, prefix, files, kept(config), disk)?
-                }
-                SiteContent::Upstream(proxy) => Content::Proxy(Proxy::new(proxy, config, given.id)),
-                SiteContent::Admin(admin) => Content::Admin(Admin::new(admin, given.started)),
-                SiteContent::Probe => Content::Nothing,
-            };
-            let mut opened = Site::new(site.host.clone(), prefix, content, auth, disk);
-            opened.has_probe = matches!(site.content, SiteContent::Probe);
-            if let Some(files) = site.content.files() {
-                opened.cors.clone_from(&files.cors);
-                opened.errors = Content::errors(files, kept(config), disk)?;
-            }
-            sites.push(opened);
-        }
-        let mut rest = Site::new(None, "", content, config.auth.as_ref(), disk);
-        rest.has_probe = config.routes == Routes::Probe;
-        rest.cors.clone_from(&config.files.cors);
-        rest.errors = Content::errors(&config.files, kept(config), disk)?;
-        let sites = Sites::new(sites, rest);
-        let log = config.access_log.as_ref().map(|place| {
-            let log = AccessLog::open(place, config.log_format, disk);
-            log.map(Box::new).map_err(|error| match place {
-                config::AccessLog::Path(path) => (path.clone(), error),
-                config::AccessLog::StandardError => (PathBuf::from("standard error"), error),
-            })
-        });
-        Ok(Self {
-            limits: Limits {
-                head_bytes_max: config.head_bytes_max,
-                target_bytes_max: config.target_bytes_max,
-                ..Limits::default()
-            },
-            answer_bytes: match sites.forwards() {
-                true => PROXY_ANSWER_BYTES,
-                false => ANSWER_BYTES,
-            },
-            admission: Admission::new(config),
-            config: config.clone(),
-            sites,
-            writer: Writer::default(),
-            no_lines: Rc::from([]),
-            log: log.transpose()?,
-            working: false,
-            stays_while_draining: false,
-        })
-    }
-
     /// Answers the request at the front of what arrived. Whether there was a whole one, and room for its answer.
     fn answer_next(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
         if !io.down.tx.has_room(self.answer_bytes) {
@@ -316,13 +161,8 @@ impl Web {
         };
         let place = self.sites.find(&head);
         let persistence = self.persistence(conn, &head, place, io.cx.draining);
-        let mut reply = Reply::new(
-            head.method == Method::Head,
-            persistence,
-            &self.no_lines,
-            &mut self.writer,
-            (tx, &mut io.cx, io.id),
-        );
+        let (is_head, sink) = (head.method == Method::Head, (tx, &mut io.cx, io.id));
+        let mut reply = Reply::new(is_head, persistence, &self.no_lines, &mut self.writer, sink);
         if let State::Parked { began, .. } = conn.state {
             reply.may_wait = reply.cx.now < began + forms::WAIT_MAX;
         }
@@ -339,28 +179,16 @@ impl Web {
             &mut sender,
             &mut reply,
         );
-        let sent = match next {
-            Next::Pack(..) => None, // its line is written when all of it is queued
-            _ => reply.sent,
-        };
-        if let (Some(log), Some(answered)) = (&mut self.log, sent) {
+        // The line of a request that goes on is written when it has ended.
+        let goes_on = matches!(next, Next::Forward(_) | Next::Pack(..));
+        let entry = (goes_on && self.log.is_some()).then(|| Entry::of(&head, io.peer.ip()));
+        if let (Some(log), Some(answered), false) = (&mut self.log, reply.sent, goes_on) {
             let began = conn.began(&self.config, io.cx.now);
-            let line = Line {
-                peer: io.peer.ip(),
-                request: Some(Request::of(&head)),
-                origin: None,
-                answered,
-                took: io.cx.now.saturating_duration_since(began),
-                wall: io.cx.wall,
-            };
+            let took = io.cx.now.saturating_duration_since(began);
+            let request = Some(Request::of(&head));
+            let line = Line::of(io.peer.ip(), request, answered, took, io.cx.wall);
             log.add(&line, io.cx.disk, &mut io.cx.counted);
         }
-        let entry = match &next {
-            Next::Forward(_) | Next::Pack(..) if self.log.is_some() => {
-                Some(Entry::of(&head, io.peer.ip()))
-            }
-            _ => None,
-        };
         let (body, more) = (head.body, head.keep_alive);
         if !matches!(next, Next::Later) {
             conn.scanner = None;
@@ -384,13 +212,7 @@ impl Web {
         }
         let echo = match next {
             Next::Later => {
-                self.working = true;
-                if !matches!(conn.state, State::Parked { .. }) {
-                    conn.state = State::Parked {
-                        began: conn.began(&self.config, now),
-                        until: now + self.config.answer_timeout,
-                    };
-                }
+                self.park(conn, now);
                 return false;
             }
             Next::Forward(mut forward) => {
@@ -430,13 +252,20 @@ impl Web {
                 persistence,
             }),
         };
-        conn.state = State::Body(Box::new(RequestBody {
-            decoder: BodyDecoder::new(body),
-            until: now + self.config.body_timeout,
-            left: self.config.body_bytes_max,
-            echo,
-        }));
+        let body = RequestBody::new(body, echo, &self.config, now);
+        conn.state = State::Body(Box::new(body));
         true
+    }
+
+    /// The answer takes more than this turn.
+    fn park(&mut self, conn: &mut Conn, now: Instant) {
+        self.working = true;
+        if !matches!(conn.state, State::Parked { .. }) {
+            conn.state = State::Parked {
+                began: conn.began(&self.config, now),
+                until: now + self.config.answer_timeout,
+            };
+        }
     }
 
     /// The head is not whole: it gets its time, and more room if it fills what it has.
@@ -514,14 +343,7 @@ impl Web {
         );
         site.refuse(refusal, site.error_format(), &mut reply);
         if let (Some(log), Some(answered)) = (&mut self.log, reply.sent) {
-            let line = Line {
-                peer: io.peer.ip(),
-                request: None,
-                origin: None,
-                answered,
-                took: Duration::ZERO,
-                wall: io.cx.wall,
-            };
+            let line = Line::of(io.peer.ip(), None, answered, Duration::ZERO, io.cx.wall);
             log.add(&line, io.cx.disk, &mut io.cx.counted);
         }
         io.close_as(ending);
@@ -653,134 +475,6 @@ impl Web {
     }
 }
 
-/// What is kept of each root.
-fn kept(config: &HttpConfig) -> crate::cache::files::Limits {
-    crate::cache::files::Limits {
-        files_max: config.open_files_max,
-        bytes_max: config.memory_bytes_max,
-    }
-}
-
-/// Answers one request, or says what must come before its answer.
-fn respond(
-    config: &HttpConfig,
-    sites: &mut Sites,
-    place: Place,
-    head: &RequestHead<'_>,
-    sender: &mut Sender<'_>,
-    reply: &mut Reply<'_, '_>,
-) -> Next {
-    let site = sites.at(place);
-    let forwards = matches!(site.content, Content::Proxy(_));
-    let unusual = head.body != BodyLength::None || head.expect_unknown;
-    let objection = match unusual || !matches!(head.target, Target::Origin { .. }) {
-        true if !forwards => objection(config, head),
-        _ => None,
-    };
-    // A client that waits for `100 Continue` and gets another answer may or may not send its body then: only a new
-    // connection is unambiguous (RFC 9110 section 10.1.1).
-    let last = (head.expect_continue && !forwards) || objection.is_some();
-    let ending = match objection {
-        Some(_) => Ending::Refused,
-        None => Ending::Done,
-    };
-    if last {
-        reply.persistence = Persistence::Ends;
-    }
-    if let Some(cors) = &site.cors {
-        reply.allow(cors, &head.headers);
-    }
-    let result = match objection {
-        Some(refusal) => Err(refusal),
-        None if site.answer_preflight(head, reply) => Ok(Next::Done),
-        None => match moved(config, head) {
-            Some(refusal) => Err(refusal),
-            None => serve(site, place, head, sender, reply),
-        },
-    };
-    let next = result.unwrap_or_else(|refusal| {
-        let format = ErrorFormat::parse(&head.headers, site.error_format());
-        site.refuse(&refusal, format, reply);
-        Next::Done
-    });
-    match next {
-        Next::Done if last => Next::Close(ending),
-        next => next,
-    }
-}
-
-/// Answers a request against which there is no objection, unless what it is about refuses it.
-fn serve(
-    site: &mut Site,
-    place: Place,
-    head: &RequestHead<'_>,
-    sender: &mut Sender<'_>,
-    reply: &mut Reply<'_, '_>,
-) -> Result<Next, Refusal> {
-    // Before anything else: whatever the site has, and whether it has it, is for those who may see it.
-    match site.admit(head, reply) {
-        Poll::Ready(result) => result?,
-        Poll::Pending => return Ok(Next::Later),
-    }
-    if site.has_probe
-        && let Some(result) = probe::respond(head, reply)
-    {
-        return result;
-    }
-    let takes_authorization = site.takes_authorization(head);
-    if let Content::Proxy(proxy) = &mut site.content {
-        let persistence = reply.persistence;
-        return proxy
-            .begin(
-                head,
-                persistence,
-                place,
-                takes_authorization,
-                sender,
-                reply.cx.now,
-            )
-            .map(Next::Forward);
-    }
-    Ok(match site.respond(head, reply)? {
-        Progress::Answered => Next::Done,
-        Progress::Later => Next::Later,
-        Progress::Packs(archive) => Next::Pack(archive, reply.persistence),
-    })
-}
-
-/// Where a request is led by the redirects.
-fn moved(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
-    if config.redirects.is_empty() || matches!(head.method, Method::Other(_)) {
-        return None;
-    }
-    let path = SafePath::parse(head.target.path()?).ok()?;
-    let (host, query) = (head.authority(), head.target.query());
-    let (status, location) = redirect::find(&config.redirects, host.as_ref(), &path, query)?;
-    let text = "what is asked for has moved; see Location";
-    Some(Refusal::redirect(status, text, location))
-}
-
-/// What is wrong with a request that is well-formed, whatever it asks for.
-#[cold]
-fn objection(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
-    if matches!(head.body, BodyLength::Length(length) if length > config.body_bytes_max) {
-        return Some(BODY_TOO_LARGE);
-    }
-    if head.expect_unknown {
-        let text = "this server meets no expectation but 100-continue";
-        return Some(Refusal::new(Status::EXPECTATION_FAILED, text));
-    }
-    // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section 7.4).
-    if let Target::Absolute { scheme, .. } = head.target
-        && !scheme.eq_ignore_ascii_case("http")
-        && !(scheme.eq_ignore_ascii_case("https") && config.stream.tls.is_some())
-    {
-        let text = "this listener has no resources of this scheme";
-        return Some(Refusal::new(Status::MISDIRECTED_REQUEST, text));
-    }
-    None
-}
-
 const CUT_SHORT: Refusal =
     Refusal::new(Status::BAD_REQUEST, "the request ended before it was whole");
 const LATE: Refusal = Refusal::new(
@@ -791,65 +485,6 @@ const OVERLOADED: Refusal = Refusal::new(
     Status::SERVICE_UNAVAILABLE,
     "the answer took longer to make than this server waits; try again in a moment",
 );
-const BODY_TOO_LARGE: Refusal = Refusal::beyond(
-    Limit::Body,
-    Status::CONTENT_TOO_LARGE,
-    "the body is longer than this server takes",
-);
-
-impl From<HeadError> for Refusal {
-    fn from(error: HeadError) -> Self {
-        let limit = match error.status() {
-            Status::URI_TOO_LONG => Some(Limit::Target),
-            Status::REQUEST_HEADER_FIELDS_TOO_LARGE => Some(Limit::Head),
-            _ => None,
-        };
-        Self {
-            limit,
-            ..Self::new(error.status(), error.text())
-        }
-    }
-}
-
-/// What came of receiving some of a body.
-enum Received {
-    Part,
-    Whole,
-    Bad(Refusal),
-}
-
-impl RequestBody {
-    /// Takes what has arrived of it.
-    fn receive(&mut self, config: &HttpConfig, io: &mut Io<'_>) -> Received {
-        loop {
-            let bytes = io.down.rx.bytes();
-            let step = match self.decoder.step(bytes) {
-                Ok(step) => step,
-                Err(error) => {
-                    return Received::Bad(Refusal::new(Status::BAD_REQUEST, error.text()));
-                }
-            };
-            let consumed = step.consumed();
-            if let Some(echo) = &mut self.echo {
-                echo.bytes.extend_from_slice(&bytes[step.framing..consumed]);
-            }
-            io.down.rx.consume(consumed);
-            let (rate_min, most) = (config.body_rate_min, config.body_timeout);
-            self.until = prolonged(self.until, consumed, rate_min, io.cx.now, most);
-            let Some(left) = self.left.checked_sub(consumed as u64) else {
-                return Received::Bad(BODY_TOO_LARGE);
-            };
-            self.left = left;
-            if step.done {
-                return Received::Whole;
-            }
-            if consumed == 0 {
-                return Received::Part;
-            }
-        }
-    }
-}
-
 impl Conn {
     /// When the first byte of the request under way came.
     fn began(&self, config: &HttpConfig, now: Instant) -> Instant {

@@ -355,6 +355,35 @@ impl Files {
         }
     }
 
+    /// The copies of a file that were compressed in advance, as far as they are not older than it. What was looked for is
+    /// added to `tried`.
+    fn neighbours(
+        &self,
+        name: &Path,
+        metadata: &Metadata,
+        tried: &mut Vec<Tried>,
+        disk: &mut dyn Disk,
+    ) -> Vec<(Coding, File, Metadata)> {
+        let mut found = Vec::new();
+        if !self.config.precompressed {
+            return found;
+        }
+        for coding in [Coding::Br, Coding::Zstd, Coding::Gzip] {
+            let mut path = name.as_os_str().to_owned();
+            path.push(coding.file_suffix());
+            let path = PathBuf::from(path);
+            let opened = self.open(&path, disk).ok();
+            if let Some((file, its)) = &opened
+                && its.kind == FileKind::Regular
+                && !is_older(its.modified, metadata.modified)
+            {
+                found.push((coding, file.clone(), *its));
+            }
+            tried.push((path, opened));
+        }
+        found
+    }
+
     /// Makes the answer of a file. `tried`: what was looked for, the file itself last. With it comes what it depends on.
     fn make(
         &self,
@@ -365,22 +394,7 @@ impl Files {
         let Some((_, Some((file, metadata)))) = tried.pop() else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let mut neighbours = Vec::new();
-        if self.config.precompressed {
-            for coding in [Coding::Br, Coding::Zstd, Coding::Gzip] {
-                let mut path = name.as_os_str().to_owned();
-                path.push(coding.file_suffix());
-                let path = PathBuf::from(path);
-                let opened = self.open(&path, cx.disk).ok();
-                if let Some((file, its)) = &opened
-                    && its.kind == FileKind::Regular
-                    && !is_older(its.modified, metadata.modified)
-                {
-                    neighbours.push((coding, file.clone(), *its));
-                }
-                tried.push((path, opened));
-            }
-        }
+        let neighbours = self.neighbours(name, &metadata, &mut tried, cx.disk);
         let text = name.to_string_lossy();
         let content_type = self.media_types.of(&text);
         let mut forms = Forms::new(&self.config.compress, &content_type, metadata.len);
