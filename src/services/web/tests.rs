@@ -242,6 +242,13 @@ fn a_folder_that_is_listed_can_be_had_as_one_file() {
     ] {
         assert_eq!(s.get(target, "").status, 404, "{target}");
     }
+    // The page has buttons for it and no links, which `wget -r` would follow in every folder.
+    let page = s.get("/photos/", "").text().to_owned();
+    assert!(
+        page.contains("<button name=\"archive\" value=\"zip\">zip</button>"),
+        "{page}"
+    );
+    assert!(!page.contains("?archive="), "{page}");
     assert_eq!(
         s.get("/photos?archive=zip", "").header("location"),
         Some("/photos/?archive=zip")
@@ -276,7 +283,7 @@ fn archives_are_off_where_listings_are_or_where_it_is_said() {
         assert_eq!(s.get("/d.tar", "").status, 404, "{lines}");
         let folder = s.get("/d/?archive=tar", "");
         assert_eq!(folder.header("content-disposition"), None);
-        assert!(!folder.text().contains("?archive="), "{}", folder.text());
+        assert!(!folder.text().contains("<form>"), "{}", folder.text());
     }
     // A page that reads paths for itself does not get those of archives.
     let mut s = site(

@@ -118,7 +118,7 @@ struct Shows {
     entries_max: usize,
     compress: CompressConfig,
     readme_bytes_max: usize,
-    /// Links to the folder as an archive.
+    /// Ways to the folder as an archive.
     archive: bool,
 }
 
@@ -460,17 +460,20 @@ fn put_start(text: &mut String, wanted: &Wanted, rows: &[Row], archive: bool) {
             up => _ = write!(text, "<a href=\"{}\">{}/</a>", "../".repeat(up), Html(name)),
         }
     }
+    let (before, ways, behind) = match archive {
+        true => ("<form>", ARCHIVES, "</form>"),
+        false => ("", "", ""),
+    };
     let folders = rows.iter().filter(|row| row.is_folder).count();
     let bytes = rows
         .iter()
         .fold(0u64, |sum, row| sum.saturating_add(row.bytes));
     let _ = write!(
         text,
-        "</h1>\n<p>{}, {}, {}{}</p>\n<table><thead><tr>",
+        "</h1>\n{before}<p>{}, {}, {}{ways}</p>{behind}\n<table><thead><tr>",
         Count(folders, "folder"),
         Count(rows.len() - folders, "file"),
-        Size(bytes),
-        if archive { ARCHIVES } else { "" }
+        Size(bytes)
     );
     for (sort, key, title) in [
         (Sort::Name, "name", "Name"),
@@ -556,13 +559,14 @@ fn put_last(text: &mut String, format: ListingFormat) {
     }
 }
 
-/// Links to the folder with all below it.
-const ARCHIVES: &str =
-    "; download all: <a href=\"?archive=tar\">tar</a>, <a href=\"?archive=zip\">zip</a>";
+/// Ways to the folder with all below it. Buttons: a program that follows all links of a page, such
+/// as `wget -r`, would fetch everything once more for each folder on the way to it.
+const ARCHIVES: &str = "; download all: <button name=\"archive\" value=\"tar\">tar</button> \
+    <button name=\"archive\" value=\"zip\">zip</button>";
 
 /// What the page may use: its own style, told by its hash (CSP Level 3, section 8.3), and nothing else.
 pub(super) const POLICY: &str = "default-src 'none'; frame-ancestors 'self'; \
-    style-src 'sha256-/RtF9pb9wYY4UZE2/aqLPohVDR90ryG+z+8tOsjassM='";
+    style-src 'sha256-lEFfkS3zPdqCHoLS71cuUNxpCHVCR2Bc3q/ffsuNTi0='";
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:64em;margin:2em auto;padding:0 1em;\
     color:#222;background:#fff}h1{font-size:1.3em;font-weight:600;overflow-wrap:anywhere}p{color:#666}\
@@ -571,8 +575,9 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:64em;marg
     th:nth-child(n+2),td:nth-child(n+2){text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\
     tbody tr:hover{background:#f5f7fa}a{color:#0b57d0;text-decoration:none}a:hover{text-decoration:underline}\
     h2{font-size:1em}pre{white-space:pre-wrap;overflow-wrap:anywhere}\
+    button{font:inherit;color:#0b57d0;background:none;border:1px solid #e4e4e4;border-radius:4px;cursor:pointer}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#14161a}p{color:#999}th,td{border-color:#2c3036}\
-    tbody tr:hover{background:#1d2026}a{color:#8ab4f8}}\
+    tbody tr:hover{background:#1d2026}a,button{color:#8ab4f8}button{border-color:#2c3036}}\
     @media(max-width:36em){th:nth-child(3),td:nth-child(3){display:none}}";
 
 /// A text in JSON, with its quotes.

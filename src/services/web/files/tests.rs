@@ -1197,7 +1197,7 @@ fn a_listing_is_a_page_that_sorts_without_scripts() {
         "{text}"
     );
     assert!(
-        text.contains("<p>2 folders, 4 files, 9 B; download all: <a href=\"?archive=tar\">tar</a>"),
+        text.contains("<form><p>2 folders, 4 files, 9 B; download all: <button name=\"archive\" value=\"tar\">"),
         "{text}"
     );
     assert!(
