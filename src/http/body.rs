@@ -361,7 +361,7 @@ impl Chunked {
         )
     }
 
-    /// The state that follows when `byte`, a byte of framing, is read in the present one.
+    /// The state that follows when `byte`, a byte of framing, is read in the present one: the table of the whole grammar.
     fn after(&mut self, byte: u8) -> Result<State, BodyError> {
         Ok(match (self.state, byte) {
             (State::Size { digits: 1.., size }, b'\r') => State::SizeLf { size },

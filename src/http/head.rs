@@ -20,6 +20,9 @@
 //! 3. No allocation. The headers are not collected: [`Headers`] walks over the lines, which were validated once, and a
 //!    64-bit filter answers most questions for headers that are absent.
 //!
+//! A long file, since it is one codec: what the scanner lets pass, what is handed out and what is written follow the same
+//! rules, and are checked against each other.
+//!
 //! Not here: bodies ([`super::body`]), and what any header beyond framing means.
 
 use super::target::{Authority, Host, Target, may_be_in_target};

@@ -18,6 +18,8 @@
 //! may have changed, and [`session::Session::pump`] finds out. So merged, repeated and stale events
 //! are harmless.
 //!
+//! All phases of a turn stand in this file, which makes it a long one.
+//!
 //! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
 //! that cross the kernel), `transfer`, `tls`, `taking`, `token`, `timer`, `host`, `untold`, `ear`,
 //! `listeners`, `upstream`, `datagram`, `names`.

@@ -18,7 +18,7 @@
 //! 2. A session parks only when there is nothing left that it could do; [`Session::assert_parked`] says what that means.
 //! 3. Whoever spends its budget goes to the next turn, behind the others.
 //!
-//! Not here: what an event means (`reactor`), how a connection is attempted (`upstream`).
+//! A long file, since the states of a session are judged in one place. Not here: what an event means (`reactor`), how a connection is attempted (`upstream`).
 
 use std::io;
 use std::num::NonZeroU32;

@@ -24,7 +24,7 @@
 //!    requests, and once a request was answered, the connection just closes.
 //! 7. Room for an answer of our own is asked for before a head is read, so that such an answer never waits.
 //!
-//! In reading order: this file, [`mod@respond`] (one request), [`body`], [`sites`], the answerers; [`open`] has the way from the
+//! This file is long, since everything that moves a connection from state to state stands in it. In reading order: this file, [`mod@respond`] (one request), [`body`], [`sites`], the answerers; [`open`] has the way from the
 //! configuration. Every answer is written through a [`reply::Reply`]; [`forms`] has compressed forms of contents, [`auth`] judges passwords,
 //! [`admission`] counts connections, and [`access_log`] has a line for each answer.
 
