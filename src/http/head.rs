@@ -308,18 +308,17 @@ impl HeadScanner {
             }
             let found = memchr(b'\n', &window[self.scanned..]).map(|at| self.scanned + at);
             let line_end = found.unwrap_or(window.len());
-            let line = &window[self.line_start..line_end];
-            // No more than its beginning is looked at, or it would matter how much has come.
-            if in_start_line
-                && let Some(begun) = line.get(..dialect.start_line_bytes_max)
-                && line.len() > begun.len()
-            {
+            if in_start_line && line_end - self.line_start > dialect.start_line_bytes_max {
+                // No more than its beginning is looked at, or it would matter how much has come.
+                let begun = &window[self.line_start..][..dialect.start_line_bytes_max];
                 return Err((dialect.start_line_too_long)(begun));
             }
             let Some(line_feed) = found else {
                 self.scanned = window.len();
                 return match window.len() == limits.head_bytes_max {
-                    true if in_start_line => Err((dialect.start_line_too_long)(line)),
+                    true if in_start_line => {
+                        Err((dialect.start_line_too_long)(&window[self.line_start..]))
+                    }
                     true => Err(HeadError::HeadTooLarge),
                     false => Ok(None),
                 };
