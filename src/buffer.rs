@@ -121,7 +121,7 @@ impl Pool {
         self
     }
 
-    /// Whether so much is in use that nobody should queue more than he must: see [`SendQueue::set_scarce`].
+    /// Whether so much is in use that a queue takes something only while it is empty: see [`SendQueue::set_scarce`].
     #[inline]
     pub fn is_scarce(&self) -> bool {
         self.held_bytes >= self.bytes_max

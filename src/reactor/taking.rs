@@ -10,9 +10,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Bytes that a client takes, while it is waited for, before the kernel may hold more for it. Twice what the kernel holds
-/// for a client that it does not know (`UNTRUSTED_BYTES_MAX` in `sys/unix`), so that half of them have really left; a client
-/// that takes so much is held to `min_write_rate` anyhow, so it is not a key.
+/// After a client that was waited for took this many bytes, the kernel may hold more for it. Twice what the kernel holds for
+/// a client without trust (`UNTRUSTED_BYTES_MAX` in `sys/unix`), so half of it has really left. It is not a key, since
+/// `min_write_rate` holds for such a client too.
 pub(super) const TRUSTED_BYTES: u64 = 256 * 1024;
 
 /// How one client takes what is sent to it.

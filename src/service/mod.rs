@@ -57,7 +57,7 @@ pub trait Service {
         Of::Streams(StreamMetrics::default())
     }
 
-    /// A connection was accepted: its first state. `io` is there for a greeting; `advance` follows at once.
+    /// A connection was accepted: its first state. `advance` follows at once, so a greeting is for that.
     fn accept(&mut self, peer: &Peer, now: Instant) -> Self::Conn;
 
     /// Takes the state as far as the facts in `io` allow. See the module's rules.
@@ -107,8 +107,8 @@ pub struct Link {
     pub status: LinkState,
     /// Where it leads, once a connection that we asked for is made; the protocol may take it.
     pub ends: Option<Box<Ends>>,
-    /// To the peer, the end of our stream says that what came before is whole, as with a body without length: if the session
-    /// is dropped, the connection is reset instead.
+    /// The end of our stream is the only sign that the body is whole: a session that is dropped resets the connection
+    /// instead.
     pub end_is_framing: bool,
     /// Bytes that left for the peer, as records where TLS is spoken: how fast it takes what is sent.
     pub sent: u64,

@@ -1,4 +1,5 @@
-//! The protocols. Each is one file; this is their table, and what several of them share.
+//! The protocols, a file or a folder each, and what several of them share. Which kind of listener gets which stands in
+//! `serve.rs`.
 
 #[doc(hidden)] // for tests, those in `tests/` among them
 pub mod bench;
