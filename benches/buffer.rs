@@ -1,4 +1,5 @@
-//! Pages, receive buffers and send queues: what an echo, a small answer and bulk data cost in memory operations.
+//! Pages, receive buffers and send queues: what an echo, a small answer and bulk data cost in
+//! memory operations.
 
 use std::hint::black_box;
 

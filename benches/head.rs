@@ -1,4 +1,5 @@
-//! Reading HTTP request heads: as scripts, load generators and browsers write them, alone, pipelined, and in pieces.
+//! Reading HTTP request heads: as scripts, load generators and browsers write them, alone,
+//! pipelined, and in pieces.
 
 use std::hint::black_box;
 

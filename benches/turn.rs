@@ -1,5 +1,6 @@
-//! Turns of the reactor on the simulated kernel without faults: what the loop, the sessions and a small service cost
-//! together, with the cost of the simulation itself in it. Good for comparing one version with the next.
+//! Turns of the reactor on the simulated kernel without faults: what the loop, the sessions and a
+//! small service cost together, with the cost of the simulation itself in it. Good for comparing
+//! one version with the next.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use netlab_reactor::sys::sim::ActorId;
 use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::{End, Sim};
 
-/// Clients of an echo: each has one message under way, and sends the next when its answer is complete.
+/// Clients of an echo: each has one message under way, and sends the next when its answer is
+/// complete.
 struct Clients {
     to: Bind,
     message: Vec<u8>,

@@ -1,17 +1,17 @@
-//! Bytes between the kernel and a protocol: pages from a pool, one contiguous receive buffer and one
-//! bounded send queue for each side of a session.
+//! Bytes between the kernel and a protocol: pages from a pool, one contiguous receive buffer and
+//! one bounded send queue for each side of a session.
 //!
 //! The rules:
-//! 1. A page belongs to exactly one holder and goes back to the [`Pool`] when its last byte is consumed
-//!    or sent. An idle connection holds no page, so it costs its structs only.
-//! 2. A [`RecvBuf`] is contiguous: a protocol sees everything that arrived and was not consumed as one
-//!    slice, whatever segments it came in.
+//! 1. A page belongs to exactly one holder and goes back to the [`Pool`] when its last byte is
+//!    consumed or sent. An idle connection holds no page, so it costs its structs only.
+//! 2. A [`RecvBuf`] is contiguous: a protocol sees everything that arrived and was not consumed as
+//!    one slice, whatever segments it came in.
 //! 3. A [`SendQueue`] is bounded. Who wants to add asks [`SendQueue::has_room`] first; a refusal is
 //!    remembered, so that the reactor knows that freed room is news to somebody.
 //!
 //! Copies happen where they are cheaper than the system call or the page they save: a small body is
-//! copied behind its head, a small remainder is copied by [`pour`]; all else moves by page, by shared
-//! reference or by file range.
+//! copied behind its head, a small remainder is copied by [`pour`]; all else moves by page, by
+//! shared reference or by file range.
 //!
 //! Not here: reading and writing sockets. `fill` and `flush` of the reactor cross the kernel.
 
@@ -22,13 +22,15 @@ use std::rc::Rc;
 
 use crate::disk::{File, Version};
 
-/// Bytes in an ordinary page. A request head and most messages fit; 10,000 busy connections take 160 MiB.
+/// Bytes in an ordinary page. A request head and most messages fit; 10,000 busy connections take
+/// 160 MiB.
 pub const PAGE_BYTES: usize = 16 * 1024;
-/// Bytes in a page of the large class, taken after a read that filled a whole ordinary page. An echo of 1 MiB messages
-/// took a fifth less processor time than with 256 KiB: fewer system calls, and fewer times that the peer is woken.
+/// Bytes in a page of the large class, taken after a read that filled a whole ordinary page. An
+/// echo of 1 MiB messages took a fifth less processor time than with 256 KiB: fewer system calls,
+/// and fewer times that the peer is woken.
 pub const LARGE_PAGE_BYTES: usize = 512 * 1024;
-/// What [`pour`] and [`SendQueue::put_shared`] copy rather than move: below this a copy costs less than
-/// the page, or the second element of a `writev`, that it saves.
+/// What [`pour`] and [`SendQueue::put_shared`] copy rather than move: below this a copy costs less
+/// than the page, or the second element of a `writev`, that it saves.
 pub const COPY_BYTES_MAX: usize = 4 * 1024;
 /// Chunks that one queue may hold, so that pipelined requests for files cannot queue without end.
 pub const CHUNKS_MAX: usize = 64;
@@ -37,8 +39,8 @@ const QUEUES_KEPT_MAX: usize = 1024;
 /// Elements of one gathered send.
 pub const GATHER_MAX: usize = 16;
 
-/// Bytes that begin with a line of the processor's cache: the kernel copies a large read to such a place a tenth faster
-/// than to the one 16 bytes behind it that an allocator gives.
+/// Bytes that begin with a line of the processor's cache: the kernel copies a large read to such a
+/// place a tenth faster than to the one 16 bytes behind it that an allocator gives.
 #[derive(Debug)]
 struct Page(Box<[u8]>);
 
@@ -78,8 +80,8 @@ impl DerefMut for Page {
     }
 }
 
-/// Where pages come from and go back to: last in, first out, so that the page given out is the one whose
-/// bytes are still in the processor's cache.
+/// Where pages come from and go back to: last in, first out, so that the page given out is the one
+/// whose bytes are still in the processor's cache.
 #[derive(Debug)]
 pub struct Pool {
     small: Vec<Page>,
@@ -93,8 +95,9 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool that stops giving out large pages while `large_bytes_max` bytes of pages are in use, and keeps at
-    /// most `kept_bytes_max` bytes of unused ones: half of it for each class, or a burst of one would crowd out the other.
+    /// A pool that stops giving out large pages while `large_bytes_max` bytes of pages are in use,
+    /// and keeps at most `kept_bytes_max` bytes of unused ones: half of it for each class, or a
+    /// burst of one would crowd out the other.
     pub fn new(large_bytes_max: usize, kept_bytes_max: usize) -> Self {
         Self {
             small: Vec::new(),
@@ -121,7 +124,8 @@ impl Pool {
         self
     }
 
-    /// Whether so much is in use that a queue takes something only while it is empty: see [`SendQueue::set_scarce`].
+    /// Whether so much is in use that a queue takes something only while it is empty: see
+    /// [`SendQueue::set_scarce`].
     #[inline]
     pub fn is_scarce(&self) -> bool {
         self.held_bytes >= self.bytes_max
@@ -257,7 +261,8 @@ impl RecvBuf {
         }
     }
 
-    /// Room for the next read: the rest of the page, after moving what waits to its front where the rest is small.
+    /// Room for the next read: the rest of the page, after moving what waits to its front where the
+    /// rest is small.
     pub fn space(&mut self, pool: &mut Pool) -> &mut [u8] {
         let bulk = self.bulk;
         let page = self.page.get_or_insert_with(|| pool.take(bulk));
@@ -270,8 +275,9 @@ impl RecvBuf {
         &mut page[self.end as usize..]
     }
 
-    /// Moves what waits in a full ordinary page to a large one, for a message that must be seen whole and may be longer than
-    /// a page. Whether there is space now: not if the page was a large one, or if the pool gives out none.
+    /// Moves what waits in a full ordinary page to a large one, for a message that must be seen
+    /// whole and may be longer than a page. Whether there is space now: not if the page was a large
+    /// one, or if the pool gives out none.
     pub fn enlarge(&mut self, pool: &mut Pool) -> bool {
         let Some(page) = self.page.take_if(|page| page.len() == PAGE_BYTES) else {
             return self.has_space();
@@ -370,7 +376,8 @@ pub enum Front<'a> {
     Empty,
     /// One run of memory, and whether a file follows at once (`MSG_MORE`).
     One(&'a [u8], bool),
-    /// Several runs of memory for one gathered send, how many of the elements count, and whether a file follows.
+    /// Several runs of memory for one gathered send, how many of the elements count, and whether a
+    /// file follows.
     Many([IoSlice<'a>; GATHER_MAX], usize, bool),
     /// A file range: offset and length in bytes.
     File(&'a File, u64, u64),
@@ -413,8 +420,9 @@ impl SendQueue {
         self.memory_bytes
     }
 
-    /// Whether `count` more bytes may be added. An empty queue takes anything, so that no message is too large
-    /// for ever. A refusal is remembered: the protocol is called again when room was freed.
+    /// Whether `count` more bytes may be added. An empty queue takes anything, so that no message
+    /// is too large for ever. A refusal is remembered: the protocol is called again when room was
+    /// freed.
     #[inline]
     pub fn has_room(&mut self, count: usize) -> bool {
         let room = self.chunks.is_empty()
@@ -425,14 +433,16 @@ impl SendQueue {
         room
     }
 
-    /// Whether nothing waits to be sent. If something does, the protocol is called again when some of it was sent.
+    /// Whether nothing waits to be sent. If something does, the protocol is called again when some
+    /// of it was sent.
     pub fn is_empty_or_wakes(&mut self) -> bool {
         let empty = self.is_empty();
         self.refused |= !empty;
         empty
     }
 
-    /// While memory is scarce there is room in an empty queue only: everybody still gets on, one message at a time.
+    /// While memory is scarce there is room in an empty queue only: everybody still gets on, one
+    /// message at a time.
     #[inline]
     pub fn set_scarce(&mut self, scarce: bool) {
         self.scarce = scarce;
@@ -480,8 +490,9 @@ impl SendQueue {
         self.put_file_as_of(file, None, offset, len, pool);
     }
 
-    /// The same for a file of which a version was promised: bytes that have to wait for the peer are sent only if they
-    /// are still that version's then, and else the session ends, so that an answer is one version or visibly short.
+    /// The same for a file of which a version was promised: bytes that have to wait for the peer
+    /// are sent only if they are still that version's then, and else the session ends, so that an
+    /// answer is one version or visibly short.
     pub fn put_file_as_of(
         &mut self,
         file: &File,
@@ -503,7 +514,8 @@ impl SendQueue {
         }
     }
 
-    /// A turn begins: what is queued by now has had to wait, whether or not a flush tried to send it.
+    /// A turn begins: what is queued by now has had to wait, whether or not a flush tried to send
+    /// it.
     #[inline]
     pub fn begin_turn(&mut self) {
         self.kept_waiting = u16::try_from(self.chunks.len()).unwrap_or(u16::MAX);
@@ -637,9 +649,10 @@ impl SendQueue {
     }
 }
 
-/// Moves what waits in `rx` to `tx`, as far as `tx` has room: at most `limit` bytes, whole pages where they are
-/// more than [`COPY_BYTES_MAX`]. Behind something that waits already a page must be a quarter full, or a slow peer's queue
-/// would hold many times its limit in large pages with little in them. Returns how many bytes moved.
+/// Moves what waits in `rx` to `tx`, as far as `tx` has room: at most `limit` bytes, whole pages
+/// where they are more than [`COPY_BYTES_MAX`]. Behind something that waits already a page must be
+/// a quarter full, or a slow peer's queue would hold many times its limit in large pages with
+/// little in them. Returns how many bytes moved.
 pub fn pour(rx: &mut RecvBuf, tx: &mut SendQueue, limit: usize, pool: &mut Pool) -> usize {
     let count = rx.len().min(limit);
     if count == 0 || !tx.has_room(count) {

@@ -1,7 +1,8 @@
-//! Files, as the program sees them: what is open, what is known of it, and the one trait through which it is reached.
+//! Files, as the program sees them: what is open, what is known of it, and the one trait through
+//! which it is reached.
 //!
-//! Not here: how the operating system is asked (`sys::unix`), and what becomes of a file's bytes on their way to a socket
-//! ([`crate::buffer`]).
+//! Not here: how the operating system is asked (`sys::unix`), and what becomes of a file's bytes on
+//! their way to a socket ([`crate::buffer`]).
 
 use std::hash::{BuildHasher, Hasher};
 use std::io;
@@ -18,7 +19,8 @@ use foldhash::quality::FixedState;
 #[derive(Clone, Debug)]
 pub struct File(Rc<Handle>);
 
-/// What stands behind a [`File`]: a descriptor of the operating system, or a number of the simulated disk.
+/// What stands behind a [`File`]: a descriptor of the operating system, or a number of the
+/// simulated disk.
 #[derive(Debug)]
 pub enum Handle {
     /// A descriptor; closed with its last reference.
@@ -78,8 +80,8 @@ pub struct Metadata {
     pub len: u64,
     /// When its contents last changed, or what somebody said of that (`utimensat(2)`).
     pub modified: SystemTime,
-    /// When its contents, its names or what else is known of it last changed, by the kernel's clock:
-    /// nobody can set it, so another time here is the one sure sign of another version.
+    /// When its contents, its names or what else is known of it last changed, by the kernel's
+    /// clock: nobody can set it, so another time here is the one sure sign of another version.
     pub changed: SystemTime,
     /// Device and inode: two files are the same if these are.
     pub identity: (u64, u64),
@@ -96,16 +98,17 @@ pub struct Entry {
     pub metadata: Metadata,
 }
 
-/// Files, as a protocol may use them: always below a folder that was opened before, never outside it. Every call is one
-/// that the page cache serves in microseconds; nothing here waits for a disk on purpose.
+/// Files, as a protocol may use them: always below a folder that was opened before, never outside
+/// it. Every call is one that the page cache serves in microseconds; nothing here waits for a disk
+/// on purpose.
 ///
 /// Errors are those of the system call of the same name (`man 2 openat2`, `man 2 renameat2` …).
 pub trait Disk {
     /// Opens a folder by a path from the configuration.
     fn open_folder(&mut self, path: &Path) -> io::Result<File>;
 
-    /// Opens `path` for reading below `root`. No `..`, absolute path or symbolic link leads out of it
-    /// (`RESOLVE_BENEATH`): such a path fails with [`io::ErrorKind::CrossesDevices`].
+    /// Opens `path` for reading below `root`. No `..`, absolute path or symbolic link leads out of
+    /// it (`RESOLVE_BENEATH`): such a path fails with [`io::ErrorKind::CrossesDevices`].
     fn open(&mut self, root: &File, path: &Path) -> io::Result<File>;
 
     /// What is known of an open file.
@@ -117,8 +120,8 @@ pub trait Disk {
     /// The names in an open folder, in no order.
     fn entries(&mut self, folder: &File) -> io::Result<Vec<Entry>>;
 
-    /// Some of the names in an open folder, without `.` and `..`: those from the place `from` on (0 is the first), as many
-    /// as one call brings. The place of the next, or `None` after the last.
+    /// Some of the names in an open folder, without `.` and `..`: those from the place `from` on (0
+    /// is the first), as many as one call brings. The place of the next, or `None` after the last.
     fn names(
         &mut self,
         folder: &File,
@@ -135,7 +138,8 @@ pub trait Disk {
         self.metadata(&file)
     }
 
-    /// Opens a file by a path from the configuration, to write behind its end; it is made if it is not there.
+    /// Opens a file by a path from the configuration, to write behind its end; it is made if it is
+    /// not there.
     fn open_log(&mut self, _path: &Path) -> io::Result<File> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -145,8 +149,9 @@ pub trait Disk {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Writes behind the end of what [`Disk::open_log`] or [`Disk::standard_error`] opened; the number of bytes written.
-    /// Where that is a pipe or a terminal that takes nothing now, it fails with [`io::ErrorKind::WouldBlock`].
+    /// Writes behind the end of what [`Disk::open_log`] or [`Disk::standard_error`] opened; the
+    /// number of bytes written. Where that is a pipe or a terminal that takes nothing now, it fails
+    /// with [`io::ErrorKind::WouldBlock`].
     fn append(&mut self, _file: &File, _bytes: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -157,14 +162,14 @@ pub trait Disk {
     /// Makes a folder below `root`, unless it is there.
     fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()>;
 
-    /// Takes the lock of an open folder (`man 2 flock`) alone; whether that worked, because nobody else had it. It is given
-    /// back when the folder is closed.
+    /// Takes the lock of an open folder (`man 2 flock`) alone; whether that worked, because nobody
+    /// else had it. It is given back when the folder is closed.
     fn lock_alone(&mut self, _folder: &File) -> io::Result<bool> {
         Ok(true)
     }
 
-    /// Shares the lock of an open folder with others, instead of having it alone. Waits while another process has it alone,
-    /// so it is for the start.
+    /// Shares the lock of an open folder with others, instead of having it alone. Waits while
+    /// another process has it alone, so it is for the start.
     fn lock_shared(&mut self, _folder: &File) -> io::Result<()> {
         Ok(())
     }
@@ -172,7 +177,8 @@ pub trait Disk {
     /// Writes `bytes` at `offset`; the number of bytes written.
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Gives a file another name in one step; an existing file of that name is replaced only if `replace`.
+    /// Gives a file another name in one step; an existing file of that name is replaced only if
+    /// `replace`.
     fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool) -> io::Result<()>;
 
     /// Removes a name.
@@ -188,8 +194,8 @@ pub trait Disk {
         })
     }
 
-    /// Whether the first bytes of an open file are still those of `version`, so that an answer which
-    /// promised them can go on. A file system does not say what a change was. So:
+    /// Whether the first bytes of an open file are still those of `version`, so that an answer
+    /// which promised them can go on. A file system does not say what a change was. So:
     ///
     /// - a file that became shorter was rewritten, and so was one of the same length whose time of
     ///   modification is another;
@@ -222,8 +228,8 @@ pub trait Disk {
 const SAMPLES: u64 = 8;
 const SAMPLE_BYTES: u64 = 64;
 
-/// A hash of bytes from the first `len` of a file, at places spread evenly from the first to the last.
-/// It fails where there are no longer so many.
+/// A hash of bytes from the first `len` of a file, at places spread evenly from the first to the
+/// last. It fails where there are no longer so many.
 fn sample(disk: &mut (impl Disk + ?Sized), file: &File, len: u64) -> io::Result<u64> {
     let mut hash = FixedState::default().build_hasher();
     let last = len.saturating_sub(SAMPLE_BYTES);

@@ -1,4 +1,5 @@
-//! How a session ends: in good order or not, and what it was waiting for. Each way is one line of the log and one counter.
+//! How a session ends: in good order or not, and what it was waiting for. Each way is one line of
+//! the log and one counter.
 
 use std::fmt;
 use std::io;
@@ -15,8 +16,8 @@ pub enum Ending {
     Refused,
 }
 
-/// Why a session was dropped. An answer such as 400 or 502 is no error: it is ordinary output followed by
-/// [`Io::close`](crate::service::Io::close).
+/// Why a session was dropped. An answer such as 400 or 502 is no error: it is ordinary output
+/// followed by [`Io::close`](crate::service::Io::close).
 #[derive(Debug)]
 pub enum Error {
     /// A deadline passed.

@@ -1,6 +1,7 @@
 //! The limits of the whole process. Each has its default here, and its key in the configuration.
 //!
-//! A limit of one listener stands with its kind in [`crate::config`], one of the resolver in [`crate::dns::Config`].
+//! A limit of one listener stands with its kind in [`crate::config`], one of the resolver in
+//! [`crate::dns::Config`].
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -17,8 +18,8 @@ pub struct Limits {
     /// Connections of all listeners at once from one IPv4 address or one IPv6 /64; those beyond are
     /// closed at once. `None` for no limit. Loopback is exempt: there all clients of this machine
     /// have one address. Key `max_connections_per_address` (0 for none), default 16,384, a quarter
-    /// of `max_sessions`: no client alone can take all places, and none that has others behind it, a
-    /// proxy or a whole network, is likely to need so many.
+    /// of `max_sessions`: no client alone can take all places, and none that has others behind it,
+    /// a proxy or a whole network, is likely to need so many.
     pub connections_per_address_max: Option<NonZeroU32>,
     /// Connections accepted from one listener in one turn. Key `accept_batch`, default 64.
     pub accept_batch: usize,
@@ -34,9 +35,9 @@ pub struct Limits {
     /// Bytes of pages in use above which bulk transfers get ordinary pages instead of large ones.
     /// Key `max_large_page_bytes`, default 64 MiB.
     pub large_page_bytes_max: usize,
-    /// Bytes of pages in use, of all sessions together, above which a session gets room for an answer
-    /// only once its last one was sent; each may still hold a page or two. Key `max_page_bytes`,
-    /// default 1 GiB.
+    /// Bytes of pages in use, of all sessions together, above which a session gets room for an
+    /// answer only once its last one was sent; each may still hold a page or two. Key
+    /// `max_page_bytes`, default 1 GiB.
     pub page_bytes_max: usize,
     /// Bytes waiting to be sent on one side of a session, file ranges not counted; the protocol
     /// gets no room beyond. Key `max_send_queue_bytes`, default 256 KiB.
@@ -58,13 +59,15 @@ pub struct Limits {
     /// Bytes that a closing session reads and discards at most. Key `max_linger_bytes`,
     /// default 1 GiB: what the buffers on the way hold must fit in any case.
     pub linger_bytes_max: usize,
-    /// Batches of 64 datagrams taken from one socket in one turn. Key `datagram_batches`, default 4.
+    /// Batches of 64 datagrams taken from one socket in one turn. Key `datagram_batches`, default
+    /// 4.
     pub datagram_batches_max: usize,
-    /// Source addresses whose datagrams, or connections, a second are counted apart from one another,
-    /// per listener; when the table is full, newcomers share one count. Key `max_rate_sources`, default 65,536.
+    /// Source addresses whose datagrams, or connections, a second are counted apart from one
+    /// another, per listener; when the table is full, newcomers share one count. Key
+    /// `max_rate_sources`, default 65,536.
     pub rate_sources_max: usize,
-    /// The longest pause before a listener whose socket failed for good is opened again; pauses begin
-    /// at 100 ms and double. Key `max_reopen_pause`, default 30 s.
+    /// The longest pause before a listener whose socket failed for good is opened again; pauses
+    /// begin at 100 ms and double. Key `max_reopen_pause`, default 30 s.
     pub reopen_pause_max: Duration,
     /// Bytes of compressed forms in memory, those that are only being sent any more included; at 0
     /// nothing is compressed. Key `max_compressed_bytes`, default 64 MiB.

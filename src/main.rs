@@ -1,4 +1,5 @@
-//! The command line, nothing else: what was asked for becomes a configuration, an error an exit code.
+//! The command line, nothing else: what was asked for becomes a configuration, an error an exit
+//! code.
 //!
 //! Precedence: a flag, then its `NETLAB_*` variable, then the configuration file, then the default.
 //! The flags of `serve` may stand before the subcommand or behind it; the ones behind it win.
@@ -112,7 +113,8 @@ Exit codes: 0 nothing is wrong, 78 something is.")]
     /// About configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Print a line of a web server's file of users (key `auth`), for a password from standard input
+    /// Print a line of a web server's file of users (key `auth`), for a password from standard
+    /// input
     #[command(after_help = "\
 Examples:
   netlab-reactor passwd ann < password >> users
@@ -255,7 +257,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The line of a file of users; the password is the first line of standard input, which need not end.
+/// The line of a file of users; the password is the first line of standard input, which need not
+/// end.
 fn user_line(user: &str) -> Result<String, Failure> {
     let usage = |what: &str| Failure::Usage(Cli::command().error(ErrorKind::ValueValidation, what));
     if user.is_empty()
@@ -298,7 +301,8 @@ fn serve_command(args: ServeArgs) -> Result<(), Failure> {
     serve(config, load).map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
-/// How to send a file to an upload listener whose secret was made up; `None` for any other listener.
+/// How to send a file to an upload listener whose secret was made up; `None` for any other
+/// listener.
 fn use_of_random_secret(listener: &ListenerConfig) -> Option<String> {
     let Kind::Upload(upload) = &listener.kind else {
         return None;

@@ -1,7 +1,8 @@
 //! The manual pages and the shell completions, made from the definition of the command line.
 //!
-//! `clap_mangen` renders everything but what stands below `--help`: it would fill those lines, and examples that are
-//! broken anew at every width cannot be copied. Here they become sections of their own and keep their lines.
+//! `clap_mangen` renders everything but what stands below `--help`: it would fill those lines, and
+//! examples that are broken anew at every width cannot be copied. Here they become sections of
+//! their own and keep their lines.
 
 use std::io;
 
@@ -9,14 +10,16 @@ use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-/// The beginnings of the parts below `--help`, and the sections that they become; what has none of them is a note.
+/// The beginnings of the parts below `--help`, and the sections that they become; what has none of
+/// them is a note.
 const SECTIONS: [(&str, &str); 3] = [
     ("Examples:", "EXAMPLES"),
     ("Environment", "ENVIRONMENT"),
     ("Exit codes:", "EXIT STATUS"),
 ];
 
-/// The pages of the command and of all subcommands: the name of the command with its parents, and the text.
+/// The pages of the command and of all subcommands: the name of the command with its parents, and
+/// the text.
 ///
 /// # Errors
 /// None that writing to memory could have.
@@ -101,7 +104,8 @@ pub(crate) fn completions(shell: Shell, mut command: Command) -> String {
     clap_complete::generate(shell, &mut command, &name, &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     match shell {
-        // clap_complete 4.6 names the states of a command with a hyphen in two ways, so that none is ever found.
+        // clap_complete 4.6 names the states of a command with a hyphen in two ways, so that none
+        // is ever found.
         Shell::Bash => script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__")),
         _ => script,
     }

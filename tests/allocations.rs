@@ -1,8 +1,10 @@
-//! A keep-alive request allocates nothing once the server has warmed up: what its allocator is asked for is counted here,
-//! with the client in the same thread, so that every turn of the loop is in the count.
+//! A keep-alive request allocates nothing once the server has warmed up: what its allocator is
+//! asked for is counted here, with the client in the same thread, so that every turn of the loop is
+//! in the count.
 //!
-//! Once a second the server looks whether a cached file is still the same; that look may allocate. So requests are counted in
-//! batches, and there may be no more batches with an allocation than seconds went by.
+//! Once a second the server looks whether a cached file is still the same; that look may allocate.
+//! So requests are counted in batches, and there may be no more batches with an allocation than
+//! seconds went by.
 #![allow(
     unsafe_code,
     reason = "an allocator is unsafe by nature; this one only counts"
@@ -51,7 +53,8 @@ static ALLOCATOR: Counting = Counting;
 const BATCHES: u64 = 20;
 const REQUESTS: usize = 250;
 
-/// Sends `request` so often on one connection, and turns the reactor until each answer of `answer_bytes` is whole.
+/// Sends `request` so often on one connection, and turns the reactor until each answer of
+/// `answer_bytes` is whole.
 fn exchange(
     reactor: &mut Reactor<Unix>,
     client: &mut TcpStream,

@@ -1,4 +1,5 @@
-//! Listeners whose socket fails for good, on the simulated kernel: what it costs, who is told, and that they come back.
+//! Listeners whose socket fails for good, on the simulated kernel: what it costs, who is told, and
+//! that they come back.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -132,7 +133,8 @@ fn a_listener_that_fails_for_good_is_opened_again_after_pauses_that_grow() {
     bench.enable(Fault::ReopenFails, 1000);
     bench.break_one(Fault::ListenerBreaks);
     bench.turn_until(|bench| bench.down()[0].0);
-    // The datagrams of the same address are served meanwhile, which takes a turn each; the rest costs none.
+    // The datagrams of the same address are served meanwhile, which takes a turn each; the rest
+    // costs none.
     let (greetings, answers) = bench.asked();
     let (turns, took) = bench.turn_until(|bench| bench.hits(Fault::ReopenFails) == 5);
     assert_eq!(took.as_millis(), 100 + 200 + 400 + 800 + 1000);

@@ -1,10 +1,11 @@
-//! A whole connection of the web server as a list of operations, on the bench, which checks the contract at every step: a
-//! second `advance` changes nothing, and the deadline lies ahead.
+//! A whole connection of the web server as a list of operations, on the bench, which checks the
+//! contract at every step: a second `advance` changes nothing, and the deadline lies ahead.
 //!
-//! 1. Any fragmentation gives the same bytes, and ends the connection or not; unless the process is about to end, when a
-//!    connection may end between any two requests.
+//! 1. Any fragmentation gives the same bytes, and ends the connection or not; unless the process is
+//!    about to end, when a connection may end between any two requests.
 //! 2. So does a client that takes its answers a few bytes at a time, into a short queue.
-//! 3. What comes is a series of whole answers, with nothing behind one that says `Connection: close`.
+//! 3. What comes is a series of whole answers, with nothing behind one that says `Connection:
+//!    close`.
 //! 4. Whatever happens, a client that then stays silent and takes everything sees the end.
 //!
 //! `FUZZ_SECONDS=600 cargo test --release --test fuzz_http_connection` goes on for ten minutes.

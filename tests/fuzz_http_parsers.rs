@@ -1,5 +1,5 @@
-//! The head and body parsers against bytes that are nearly HTTP: no panic, the same outcome in any fragmentation, and nothing
-//! accepted that a second, simpler reader would read otherwise.
+//! The head and body parsers against bytes that are nearly HTTP: no panic, the same outcome in any
+//! fragmentation, and nothing accepted that a second, simpler reader would read otherwise.
 //!
 //! `FUZZ_SECONDS=600 cargo test --release --test fuzz_http_parsers` goes on for ten minutes.
 
@@ -206,8 +206,8 @@ fn decode(wire: &[u8], seed: Option<u64>) -> Body {
     Body::Partial(payload)
 }
 
-/// The chunked coding as its grammar has it, read with all bytes at hand. `None`: more bytes are needed; `Some(false)`: what is
-/// there fits nothing.
+/// The chunked coding as its grammar has it, read with all bytes at hand. `None`: more bytes are
+/// needed; `Some(false)`: what is there fits nothing.
 struct Reader<'b> {
     rest: &'b [u8],
     payload: Vec<u8>,

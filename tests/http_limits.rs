@@ -1,5 +1,5 @@
-//! The limits of the web server that need more than one connection, or a kernel that holds bytes back; those of one dialogue
-//! are transcripts.
+//! The limits of the web server that need more than one connection, or a kernel that holds bytes
+//! back; those of one dialogue are transcripts.
 
 mod common;
 
@@ -133,7 +133,8 @@ fn what_a_limit_ended_is_counted_by_its_cause() {
 /// Bytes of a file that no kernel holds for a client that does not read.
 const LARGE_BYTES: u64 = 24 << 20;
 
-/// A server whose clients must take 100,000 bytes a second, looked at every second, and a client that asked for a large file.
+/// A server whose clients must take 100,000 bytes a second, looked at every second, and a client
+/// that asked for a large file.
 fn slow_reader() -> (InThread, TcpStream) {
     let server = InThread::start(
         "[limits]\nwrite_timeout = \"1s\"\nmin_write_rate = 100_000\n\
@@ -179,8 +180,8 @@ fn a_reader_that_takes_nothing_is_dropped() {
     server.stop();
 }
 
-/// The kernel tells of room only when much of its queue is free, which takes this client longer than a look: what counts is
-/// what the client took.
+/// The kernel tells of room only when much of its queue is free, which takes this client longer
+/// than a look: what counts is what the client took.
 #[test]
 fn a_steady_reader_gets_everything() {
     let (server, mut client) = slow_reader();
@@ -228,7 +229,8 @@ fn clients_that_read_nothing_hold_no_more_memory_than_all_of_them_may() {
     for reader in readers {
         reader.join().expect("a reader that is content");
     }
-    // Beyond the limit each has its requests and one answer, and one had room for a queue just before.
+    // Beyond the limit each has its requests and one answer, and one had room for a queue just
+    // before.
     let peak = server.wait(|seen| seen.active == 0).page_bytes_peak;
     let most = (1 << 20) + (256 << 10) + CLIENTS * 3 * PAGE_BYTES;
     assert!(peak <= most, "{peak} bytes of pages, at most {most}");

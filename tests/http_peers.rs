@@ -1,8 +1,9 @@
-//! The web server and the programs that others use: curl, wget, ApacheBench, Python's http.client, httplint, REDbot,
-//! Chromium. Ignored by default, since they need those programs; continuous integration installs and runs them.
+//! The web server and the programs that others use: curl, wget, ApacheBench, Python's http.client,
+//! httplint, REDbot, Chromium. Ignored by default, since they need those programs; continuous
+//! integration installs and runs them.
 //!
-//! `pip install httplint redbot` puts both checkers on the path: httplint reads a response from its standard input, REDbot
-//! (`redbot`) asks a server itself, repeatedly.
+//! `pip install httplint redbot` puts both checkers on the path: httplint reads a response from its
+//! standard input, REDbot (`redbot`) asks a server itself, repeatedly.
 
 mod common;
 
@@ -16,7 +17,8 @@ use std::process::{Command, Stdio};
 use common::{Nginx, Program, connect, python, temp_dir};
 use serde_json::{Value, json};
 
-/// A server with a text, a page and a large file, and further keys; the second listener has the probe routes.
+/// A server with a text, a page and a large file, and further keys; the second listener has the
+/// probe routes.
 fn server_with(keys: &str) -> Program {
     let server = Program::start(&format!(
         "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nroot = \".\"\n{keys}\n\
@@ -497,8 +499,8 @@ fn chromium_shows_a_page_and_seeks_in_its_video() {
     for name in IMAGES {
         ffmpeg(media.path(), picture, &["-frames:v", "1"], name);
     }
-    // Forty seconds, large for their noise: a small video would be loaded as a whole before it is sought in. Its index
-    // stands at its end.
+    // Forty seconds, large for their noise: a small video would be loaded as a whole before it is
+    // sought in. Its index stands at its end.
     let pictures = "testsrc2=size=320x240:rate=25:duration=40,noise=alls=60:allf=t";
     let coding = [
         "-c:v",
@@ -578,7 +580,8 @@ fn chromium_shows_a_page_and_seeks_in_its_video() {
             video_bytes - bytes.parse::<u64>().expect("bytes")
         })
         .collect();
-    // The beginning, the index, and three quarters of it for what is shown after thirty seconds of forty.
+    // The beginning, the index, and three quarters of it for what is shown after thirty seconds of
+    // forty.
     let is_near = |part: f64| {
         let near = |start: &u64| (*start as f64 / video_bytes as f64 - part).abs() < 0.05;
         starts.iter().any(near)

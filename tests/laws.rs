@@ -1,5 +1,5 @@
-//! Laws of every protocol over streams, whatever it says: tested through the real reactor on a simulated kernel that
-//! behaves, so that a broken law is the protocol's fault or the reactor's.
+//! Laws of every protocol over streams, whatever it says: tested through the real reactor on a
+//! simulated kernel that behaves, so that a broken law is the protocol's fault or the reactor's.
 //!
 //! 1. Any fragmentation of the input gives the same output.
 //! 2. Calling `advance` again when nothing changed changes nothing.
@@ -51,8 +51,9 @@ const ORIGIN: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 80);
 /// No time-out of a protocol is longer, nor are all of one conversation together.
 const SILENCE_MAX: Duration = Duration::from_secs(20 * 60);
 
-// Two things are no output: how a body without a length is cut into chunks on its way through the proxy, and what a
-// session that is dropped for an error still had to say. The dialogues have neither.
+// Two things are no output: how a body without a length is cut into chunks on its way through the
+// proxy, and what a session that is dropped for an error still had to say. The dialogues have
+// neither.
 
 /// How a conversation is held.
 #[derive(Clone, Copy)]
@@ -90,8 +91,8 @@ struct Subject {
     input: Vec<u8>,
     /// Opens its listener.
     open: fn(&mut Reactor<Sim>, Conditions),
-    /// What the fragments of one message may not change does not hold for every protocol: a reply to `hello` is whatever
-    /// arrives at a time.
+    /// What the fragments of one message may not change does not hold for every protocol: a reply
+    /// to `hello` is whatever arrives at a time.
     cuts: bool,
 }
 
@@ -578,7 +579,8 @@ fn every_dialogue_says_something() {
 
 #[test]
 fn a_last_request_that_came_in_two_parts_with_the_end_is_answered_once() {
-    // The second part arrives with the end of the stream, which is no reason to complain of a request that was answered.
+    // The second part arrives with the end of the stream, which is no reason to complain of a
+    // request that was answered.
     for last in [
         "GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         "GET /a.txt FTP/1.1\r\n\r\n",

@@ -158,7 +158,8 @@ fn production(text: &str) -> String {
     out
 }
 
-/// Every path that begins with `crate`, `super` or `self`, or that a line `use` begins with, groups taken apart.
+/// Every path that begins with `crate`, `super` or `self`, or that a line `use` begins with, groups
+/// taken apart.
 fn paths(text: &str) -> Vec<Vec<&str>> {
     const ROOTS: [&str; 4] = ["crate::", "super::", "self::", "use "];
     let mut found = Vec::new();
@@ -272,8 +273,8 @@ fn every_module_names_only_those_below_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A module and those within it may name each other: the folder says that they are one. Any other loop of imports ties
-/// together what stands apart in the tree.
+/// A module and those within it may name each other: the folder says that they are one. Any other
+/// loop of imports ties together what stands apart in the tree.
 #[test]
 fn no_modules_import_each_other_in_a_circle() {
     let sources = sources();

@@ -1,4 +1,5 @@
-//! The file server on the real kernel: files that change under a slow reader, and a log that is moved away.
+//! The file server on the real kernel: files that change under a slow reader, and a log that is
+//! moved away.
 
 mod common;
 
@@ -134,7 +135,8 @@ fn fill_the_socket(reactor: &mut Reactor<Unix>, address: SocketAddr) -> (TcpStre
     (client, usize::try_from(held).expect("a length"))
 }
 
-/// What waits because the socket was full from the start was promised like what waits because a send was cut short.
+/// What waits because the socket was full from the start was promised like what waits because a
+/// send was cut short.
 #[test]
 fn an_answer_that_waits_behind_another_is_one_version_or_ends_short() {
     const OTHER_BYTES: usize = 100_000;

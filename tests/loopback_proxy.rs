@@ -1,4 +1,5 @@
-//! The proxy over the real kernel: clients and origins are threads with blocking sockets, or curl and Python.
+//! The proxy over the real kernel: clients and origins are threads with blocking sockets, or curl
+//! and Python.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -101,7 +102,8 @@ fn text(stream: &mut impl Read) -> String {
     String::from_utf8(bytes).expect("text")
 }
 
-/// An origin: `serve` is called with each connection and its number, in one thread, one after the other.
+/// An origin: `serve` is called with each connection and its number, in one thread, one after the
+/// other.
 fn origin(
     mut serve: impl FnMut(usize, BufReader<TcpStream>) -> io::Result<()> + Send + 'static,
 ) -> SocketAddr {

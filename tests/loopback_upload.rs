@@ -1,4 +1,5 @@
-//! Uploads over the real kernel: blocking clients that send in whatever pieces, read once, and go away as they please.
+//! Uploads over the real kernel: blocking clients that send in whatever pieces, read once, and go
+//! away as they please.
 
 mod common;
 
@@ -157,7 +158,8 @@ fn clients_that_vanish_leave_nothing_and_harm_nobody() {
             .expect("the server reads");
     }
     server.wait(|seen| seen.bytes_in == 900_000);
-    // A process that is killed with unread input resets its connection; one that ends sends the end of the stream.
+    // A process that is killed with unread input resets its connection; one that ends sends the end
+    // of the stream.
     SockRef::from(&abrupt)
         .set_linger(Some(Duration::ZERO))
         .expect("a reset on close");
@@ -223,7 +225,8 @@ fn a_file_under_way_at_the_end_of_the_process_is_finished() {
     let bytes = file("a.bin", &pattern(3 << 20, 4));
     let (first, rest) = bytes.split_at(1 << 20);
     let [mut client, mut idle] = [(); 2].map(|()| {
-        // Whoever has a challenge was accepted: what only waits in the kernel's queue is reset when the listener closes.
+        // Whoever has a challenge was accepted: what only waits in the kernel's queue is reset when
+        // the listener closes.
         let mut client = connect(address);
         let answer = answer(&mut client, Handshake::HmacMd5, "tiger");
         client.write_all(&answer).expect("the server reads");

@@ -1,4 +1,5 @@
-//! The README's example of a new protocol. The first part is what the README shows; the tests below keep it true.
+//! The README's example of a new protocol. The first part is what the README shows; the tests below
+//! keep it true.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -46,8 +47,8 @@ impl Service for Lengths {
         if io.drained {
             conn.idle_until = io.cx.now + self.idle_timeout; // a slow reader was not silent until now
         }
-        // As many lines as are there, whatever segments they came in. A line is consumed only if its answer has
-        // room; if not, the reactor calls again once there is.
+        // As many lines as are there, whatever segments they came in. A line is consumed only if
+        // its answer has room; if not, the reactor calls again once there is.
         while let Some(length) = io.down.rx.bytes().iter().position(|&byte| byte == b'\n') {
             if !io.down.tx.has_room(ANSWER_BYTES_MAX) {
                 return Ok(());

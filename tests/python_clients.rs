@@ -1,4 +1,5 @@
-//! The plain clients as they are: Python scripts over `socket` that send raw bytes and trust one `recv` to be one message.
+//! The plain clients as they are: Python scripts over `socket` that send raw bytes and trust one
+//! `recv` to be one message.
 
 mod common;
 

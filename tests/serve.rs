@@ -343,11 +343,13 @@ fn a_file_that_lost_its_listeners_changes_nothing_at_sighup() {
     server.stop();
 }
 
-/// What a listener has: how it is named in the file, which of the places it is at, and what it serves.
+/// What a listener has: how it is named in the file, which of the places it is at, and what it
+/// serves.
 type Row = (&'static str, usize, &'static str);
 
-/// Configurations one after the other, by their listeners. Between two of them nothing changes, or one is removed, added,
-/// in another place of the file, at another address, or serves what another one served.
+/// Configurations one after the other, by their listeners. Between two of them nothing changes, or
+/// one is removed, added, in another place of the file, at another address, or serves what another
+/// one served.
 fn succession([one, two, three]: [&'static str; 3]) -> Vec<Vec<Row>> {
     vec![
         vec![(one, 0, "a"), (two, 1, "b")],
@@ -398,7 +400,8 @@ fn a_monitor_of_heartbeats_that_was_replaced_counts_only_whom_it_knows() {
     server.stop();
 }
 
-/// Goes through a succession of configurations by SIGHUP. Each place serves what the last one says, or nothing.
+/// Goes through a succession of configurations by SIGHUP. Each place serves what the last one says,
+/// or nothing.
 fn expect_succession(
     names: [&'static str; 3],
     places: [&str; 3],
@@ -584,12 +587,13 @@ fn an_upload_under_way_survives_another_configuration() {
 
 // ---- the end
 
-/// A client whose answer can never be finished: it sends and does not read, until the server stops taking.
+/// A client whose answer can never be finished: it sends and does not read, until the server stops
+/// taking.
 fn stuck_client(server: &Program) -> TcpStream {
     let mut stream = server.connect("tcp-echo");
     stream.set_nonblocking(true).expect("an option");
-    // Nothing tells from outside that the server's buffers and the kernel's are full, but that no byte has been taken
-    // for a while.
+    // Nothing tells from outside that the server's buffers and the kernel's are full, but that no
+    // byte has been taken for a while.
     let (mut sent, mut taken) = (0, Instant::now());
     while taken.elapsed() < Duration::from_millis(300) {
         match stream.write(&[b'x'; 64 * 1024]) {
@@ -792,7 +796,8 @@ fn without_descriptors_clients_are_turned_away_and_service_goes_on() {
     server.stop();
 }
 
-/// Sends `connections` lots of noise to each stream listener and `datagrams` to each datagram listener, then uses them.
+/// Sends `connections` lots of noise to each stream listener and `datagrams` to each datagram
+/// listener, then uses them.
 fn noise(connections: usize, datagrams: usize) {
     let mut server = Program::start(&every_kind());
     let before = server.descriptors();

@@ -1,6 +1,7 @@
-//! Golden transcripts: dialogues in `tests/transcripts/KIND/*.txt`, each about one rule, which its first line names with its
-//! section of the RFC. Each is replayed against the service on the bench, with what the client sends in one piece, byte by
-//! byte, split in two at every place, and cut at random: the answer is the same every time.
+//! Golden transcripts: dialogues in `tests/transcripts/KIND/*.txt`, each about one rule, which its
+//! first line names with its section of the RFC. Each is replayed against the service on the bench,
+//! with what the client sends in one piece, byte by byte, split in two at every place, and cut at
+//! random: the answer is the same every time.
 //!
 //! A transcript is made of lines:
 //!
@@ -17,10 +18,11 @@
 //! file NAME …    the upload folder has this file with this in it
 //! ```
 //!
-//! Texts know `\r \n \t \0 \\ \{ \xHH`, and `{a*8000}` for an `a` 8,000 times over. What is received is compared with all
-//! `<<` lines since the last other line, in which `{head}` stands for the header lines with the empty line behind them,
-//! `{head: A; B; !C}` for such that have the lines A and B and no line that begins with C, `{body}` for as many bytes as
-//! their Content-Length says, and `{*}` for anything within a line.
+//! Texts know `\r \n \t \0 \\ \{ \xHH`, and `{a*8000}` for an `a` 8,000 times over. What is
+//! received is compared with all `<<` lines since the last other line, in which `{head}` stands for
+//! the header lines with the empty line behind them, `{head: A; B; !C}` for such that have the
+//! lines A and B and no line that begins with C, `{body}` for as many bytes as their Content-Length
+//! says, and `{*}` for anything within a line.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -351,7 +353,8 @@ fn transcripts(kind: &str) -> Vec<Transcript> {
     paths.iter().map(|path| Transcript::read(path)).collect()
 }
 
-/// Replays every transcript of a kind, and only then fails, with the names of those that went wrong.
+/// Replays every transcript of a kind, and only then fails, with the names of those that went
+/// wrong.
 fn each(kind: &str, replay: impl Fn(&Transcript)) {
     let mut wrong = Vec::new();
     for transcript in transcripts(kind) {
@@ -416,7 +419,8 @@ fn upload_dialogues_are_the_same_in_every_fragmentation() {
     each("upload", |transcript| {
         for cut in transcript.cuts() {
             let folder = tempfile::tempdir().expect("a folder");
-            // The user `student` with the password `secret`: MD5 of both, as Python's hashlib has it.
+            // The user `student` with the password `secret`: MD5 of both, as Python's hashlib has
+            // it.
             fs::write(
                 folder.path().join("users"),
                 "student|2fea1bf41e41b1cc542d466e76d7d2a9\n",

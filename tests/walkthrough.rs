@@ -1,11 +1,13 @@
-//! The README's walk-through, run as it stands there: each command is given to a shell, and must print what the README
-//! says that it prints.
+//! The README's walk-through, run as it stands there: each command is given to a shell, and must
+//! print what the README says that it prints.
 //!
-//! - The server is the program with its defaults, moved to a loopback address of this test alone, so that the ports are
-//!   free whatever else runs here. A program that listens at one of them on every address is still in the way.
-//! - A `console` block holds commands behind `$ ` (a continued line behind `> `) with their outputs; `cargo run` starts
-//!   the server. A `text` block holds lines that the server logs.
-//! - What differs from run to run is compared by its kind: times, round trips, loss, ports of clients, the made-up secret.
+//! - The server is the program with its defaults, moved to a loopback address of this test alone,
+//!   so that the ports are free whatever else runs here. A program that listens at one of them on
+//!   every address is still in the way.
+//! - A `console` block holds commands behind `$ ` (a continued line behind `> `) with their
+//!   outputs; `cargo run` starts the server. A `text` block holds lines that the server logs.
+//! - What differs from run to run is compared by its kind: times, round trips, loss, ports of
+//!   clients, the made-up secret.
 
 mod common;
 
@@ -169,7 +171,8 @@ fn compare(
     if let Some((shown, real)) = secrets {
         actual = actual.replace(real, shown);
     }
-    // On a busy machine an answer to a ping may come after its time was over, or after the next one.
+    // On a busy machine an answer to a ping may come after its time was over, or after the next
+    // one.
     let is_late = |line: &str| {
         line.contains(": Late reply from ") || line.ends_with(" late") || line.ends_with("of order")
     };

@@ -37,7 +37,8 @@ use crate::http::negotiate::Coding;
 
 /// The bytes that are compressed at a time; see [`Encoder::push`].
 const PIECE_BYTES: usize = 16 * 1024;
-/// What the beginning of a form costs: about as much as so many bytes, for the tables of its encoder.
+/// What the beginning of a form costs: about as much as so many bytes, for the tables of its
+/// encoder.
 const BEGINNING_BYTES: usize = 4 * 1024;
 /// Work in one turn.
 const TURN_BYTES: usize = BEGINNING_BYTES + PIECE_BYTES;
@@ -92,8 +93,8 @@ impl Source {
         }
     }
 
-    /// Whether all that was read is of one version. Its times do not tell if it changed twice within
-    /// a tick of their clock; the bytes that a version remembers do.
+    /// Whether all that was read is of one version. Its times do not tell if it changed twice
+    /// within a tick of their clock; the bytes that a version remembers do.
     fn is_unchanged(&self, disk: &mut dyn Disk) -> bool {
         match self {
             Source::Bytes(_) => true,

@@ -1,22 +1,25 @@
 //! Answers made of files, found by request path, each with what it was made from.
 //!
 //! The rules:
-//! 1. An entry is believed for [`RECHECK`]; then each of its witnesses is opened again, and unless all lead to the same
-//!    files, unchanged, or still to nothing, the entry is dropped. So a replaced, changed, deleted or added file is served
-//!    correctly after a second at most.
-//! 2. A file that an entry keeps open is read when its answer is sent. So the open file itself is looked at before an answer
-//!    is given out, once a turn however many ask, and if anything about it changed the entry is dropped: no answer has the
-//!    head of one version and the body of another.
-//! 3. What changes with every version is [`Metadata::changed`]: anybody may set the time of modification, and programs that
-//!    build the same files from the same sources do. But the kernel's clock for it ticks every few milliseconds, some file
-//!    systems' every two seconds. An entry made from a file that changed just before is dropped at its first recheck,
-//!    whatever the disk says.
-//! 4. Files and bytes are bounded. Who goes is decided by CLOCK: a hand goes round, spares each entry used since it last
-//!    passed, and takes the first that was not. A hit costs one flag, and one pass over many files does not drive out those
-//!    that are asked for again and again.
+//! 1. An entry is believed for [`RECHECK`]; then each of its witnesses is opened again, and unless
+//!    all lead to the same files, unchanged, or still to nothing, the entry is dropped. So a
+//!    replaced, changed, deleted or added file is served correctly after a second at most.
+//! 2. A file that an entry keeps open is read when its answer is sent. So the open file itself is
+//!    looked at before an answer is given out, once a turn however many ask, and if anything about
+//!    it changed the entry is dropped: no answer has the head of one version and the body of
+//!    another.
+//! 3. What changes with every version is [`Metadata::changed`]: anybody may set the time of
+//!    modification, and programs that build the same files from the same sources do. But the
+//!    kernel's clock for it ticks every few milliseconds, some file systems' every two seconds. An
+//!    entry made from a file that changed just before is dropped at its first recheck, whatever the
+//!    disk says.
+//! 4. Files and bytes are bounded. Who goes is decided by CLOCK: a hand goes round, spares each
+//!    entry used since it last passed, and takes the first that was not. A hit costs one flag, and
+//!    one pass over many files does not drive out those that are asked for again and again.
 //! 5. A [`File`] handed out stays open until its last user is done, whatever happens to its entry.
 //!
-//! Deliberately not here: what an answer looks like (`T` is the service's), and the disk cache of the proxy.
+//! Deliberately not here: what an answer looks like (`T` is the service's), and the disk cache of
+//! the proxy.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -29,8 +32,8 @@ use crate::disk::{Disk, File, FileKind, Metadata};
 /// How long an entry is believed without a look at the disk.
 pub const RECHECK: Duration = Duration::from_secs(1);
 
-/// How long ago a file must have changed to be told from its next version by [`Metadata::changed`]: the coarsest clock that
-/// a file system has (FAT's).
+/// How long ago a file must have changed to be told from its next version by [`Metadata::changed`]:
+/// the coarsest clock that a file system has (FAT's).
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Bounds on what is kept.
@@ -133,7 +136,8 @@ impl<T> FileCache<T> {
         held.bytes <= self.limits.bytes_max && held.files.len() <= self.limits.files_max
     }
 
-    /// Keeps an answer that was just made from `witnesses`. One that is beyond all bounds is not kept.
+    /// Keeps an answer that was just made from `witnesses`. One that is beyond all bounds is not
+    /// kept.
     pub fn insert(
         &mut self,
         key: &str,
@@ -159,7 +163,8 @@ impl<T> FileCache<T> {
             .iter()
             .filter_map(|witness| witness.was)
             .all(|was| {
-                // A clock that was set back leaves times in the future, a broken one at the end of all times.
+                // A clock that was set back leaves times in the future, a broken one at the end of
+                // all times.
                 let settles = was.changed.checked_add(SETTLED);
                 settles.is_some_and(|moment| moment <= wall)
             });

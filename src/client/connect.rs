@@ -1,11 +1,13 @@
 //! From a name to a connection: resolving within a time-out, then racing IPv6 and IPv4 (RFC 8305).
 //!
 //! Rules:
-//! - Addresses are tried in the order of the resolver, families alternating (RFC 8305, section 4). The next attempt
-//!   starts when the one before failed, or after [`ATTEMPT_DELAY`]; the first to succeed wins, the others are dropped.
-//! - `getaddrinfo` and `connect` cannot be interrupted, so each runs on a thread of its own that is left behind at the
-//!   time-out; the process is about to end then.
-//! - UDP has nothing to race: the first address is used until the network says that nobody is there.
+//! - Addresses are tried in the order of the resolver, families alternating (RFC 8305, section 4).
+//!   The next attempt starts when the one before failed, or after [`ATTEMPT_DELAY`]; the first to
+//!   succeed wins, the others are dropped.
+//! - `getaddrinfo` and `connect` cannot be interrupted, so each runs on a thread of its own that is
+//!   left behind at the time-out; the process is about to end then.
+//! - UDP has nothing to race: the first address is used until the network says that nobody is
+//!   there.
 
 use std::fmt;
 use std::io;
@@ -174,7 +176,8 @@ pub fn connect(
     let addresses = resolve(host, port, family, timeouts)?;
     let resolve = started.elapsed();
     let stream = race(target, &interleaved(addresses), timeouts)?;
-    // Requests are small and complete: waiting to fill segments would only add delay. Failing to say so is no harm.
+    // Requests are small and complete: waiting to fill segments would only add delay. Failing to
+    // say so is no harm.
     let _ = stream.set_nodelay(true);
     Ok((
         Connected::Tcp(stream),
@@ -322,9 +325,9 @@ pub fn reason(error: &io::Error) -> String {
 
 /// A datagram socket that talks to one target.
 ///
-/// Where the name has several addresses, the next one is tried when the network says that nobody is at the one before,
-/// and no answer ever came: the latest datagram is sent again, to the next. What says nothing cannot be told from loss,
-/// so silence changes nothing.
+/// Where the name has several addresses, the next one is tried when the network says that nobody is
+/// at the one before, and no answer ever came: the latest datagram is sent again, to the next. What
+/// says nothing cannot be told from loss, so silence changes nothing.
 #[derive(Debug)]
 pub struct Datagrams {
     socket: DatagramSocket,
@@ -343,7 +346,8 @@ pub enum DatagramSocket {
 }
 
 impl Datagrams {
-    /// Resolves, binds a free port and connects it, so that only the target's datagrams and errors arrive.
+    /// Resolves, binds a free port and connects it, so that only the target's datagrams and errors
+    /// arrive.
     ///
     /// # Errors
     /// The name is unknown, or no address can be sent to.
@@ -418,7 +422,8 @@ impl Datagrams {
         false
     }
 
-    /// Receives one datagram within `wait`; `None` when none came, or a signal did, or another address is tried.
+    /// Receives one datagram within `wait`; `None` when none came, or a signal did, or another
+    /// address is tried.
     ///
     /// # Errors
     /// The system's, among them a refusal that an earlier datagram met.

@@ -1,7 +1,8 @@
 //! `heartbeat`: tells a UDP server at regular intervals that this host lives.
 //!
-//! A heartbeat has no answer; what can be noticed is that sending failed, or that the host has nobody at the port. Both
-//! are told on standard error, and the next heartbeat goes out all the same.
+//! A heartbeat has no answer; what can be noticed is that sending failed, or that the host has
+//! nobody at the port. Both are told on standard error, and the next heartbeat goes out all the
+//! same.
 //!
 //! Not here: what a receiver makes of it (see [`crate::wire::heartbeat`]).
 
@@ -144,7 +145,8 @@ impl Sender<'_> {
             };
             if !self.send(sequence, pause_until)? {
                 failed += 1;
-                // After a failure the socket reports nothing more: the rest of the interval passes here.
+                // After a failure the socket reports nothing more: the rest of the interval passes
+                // here.
                 if sent < count {
                     refusal(&mut self.socket, pause_until, &self.stop);
                 }

@@ -1,7 +1,8 @@
 //! `hello`: follows a stream of `hello0`, `hello1`, … and answers each.
 //!
-//! The messages have no ends of their own: the server sends the next one only after an answer. So the number that is due
-//! tells when a message is whole, however its bytes arrive, and `hello1` is never taken for the beginning of `hello12`.
+//! The messages have no ends of their own: the server sends the next one only after an answer. So
+//! the number that is due tells when a message is whole, however its bytes arrive, and `hello1` is
+//! never taken for the beginning of `hello12`.
 //!
 //! Not here: reconnecting; a stream that ended is over.
 

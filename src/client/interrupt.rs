@@ -8,7 +8,8 @@ use signal_hook::flag;
 
 use super::Failure;
 
-/// A flag that SIGINT and SIGTERM raise. A second signal ends the process at once, whatever it waits for.
+/// A flag that SIGINT and SIGTERM raise. A second signal ends the process at once, whatever it
+/// waits for.
 ///
 /// # Errors
 /// The system takes no handler.

@@ -1,14 +1,17 @@
 //! The clients: what a person runs, one file per subcommand.
 //!
 //! Rules:
-//! - They block on ordinary sockets, and every step has a time-out: resolving, connecting, each message each way, and
-//!   (where asked for) the whole. A failure names the step, the peer and the reason.
-//! - What was asked for goes to standard output, everything else to standard error; `--json` makes it one object per line.
-//!   Progress and colour appear on terminals only, and colour not where `NO_COLOR` is set.
+//! - They block on ordinary sockets, and every step has a time-out: resolving, connecting, each
+//!   message each way, and (where asked for) the whole. A failure names the step, the peer and the
+//!   reason.
+//! - What was asked for goes to standard output, everything else to standard error; `--json` makes
+//!   it one object per line. Progress and colour appear on terminals only, and colour not where
+//!   `NO_COLOR` is set.
 //! - The exit code is one of [`Exit`], whatever the subcommand.
 //!
-//! Shared by the subcommands: [`connect`] (names, addresses and racing them), [`stream`] (a connection whose steps have
-//! names and deadlines), [`tls`], [`url`], [`output`], [`units`], [`interrupt`], [`secrets`] (where secrets come from), [`statistics`].
+//! Shared by the subcommands: [`connect`] (names, addresses and racing them), [`stream`] (a
+//! connection whose steps have names and deadlines), [`tls`], [`url`], [`output`], [`units`],
+//! [`interrupt`], [`secrets`] (where secrets come from), [`statistics`].
 //!
 //! Not here: wire formats (see [`crate::wire`] and [`crate::http`]); the command line as a whole.
 
@@ -92,7 +95,8 @@ impl ClientCommand {
 pub enum Exit {
     /// 0: what was asked for is done.
     Done,
-    /// 1: it was done, and the result is negative: no ping answered, some recipients refused, a 404 under `--fail`.
+    /// 1: it was done, and the result is negative: no ping answered, some recipients refused, a 404
+    /// under `--fail`.
     Negative,
     /// 2: the command line or a file named on it is wrong.
     Usage,
@@ -132,7 +136,8 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     /// How the process ends.
     pub exit: Exit,
-    /// For a person; empty where there is nobody left to read it, as when standard output was closed.
+    /// For a person; empty where there is nobody left to read it, as when standard output was
+    /// closed.
     pub message: String,
 }
 

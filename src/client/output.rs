@@ -1,7 +1,7 @@
 //! Standard output: what was asked for, as text or as one JSON object per line.
 //!
-//! A reader that goes away (`| head`) ends the client quietly and successfully. Colour is used on terminals only, never
-//! where `NO_COLOR` is set to anything (no-color.org).
+//! A reader that goes away (`| head`) ends the client quietly and successfully. Colour is used on
+//! terminals only, never where `NO_COLOR` is set to anything (no-color.org).
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::time::Duration;
@@ -84,7 +84,8 @@ impl Output {
             .map_err(|error| write_failure("standard output", &error))
     }
 
-    /// What was sent, what came back and how long that took: an object with `json`, else the reply and a line end.
+    /// What was sent, what came back and how long that took: an object with `json`, else the reply
+    /// and a line end.
     ///
     /// # Errors
     /// Standard output cannot be written.

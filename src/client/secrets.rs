@@ -1,5 +1,5 @@
-//! Where secrets and passwords come from: a file, the environment, or a person at a terminal; never an argument, which
-//! every process of the machine could read.
+//! Where secrets and passwords come from: a file, the environment, or a person at a terminal; never
+//! an argument, which every process of the machine could read.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -10,7 +10,8 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use super::Failure;
 use crate::wire::challenge::Secret;
 
-/// The secret of `file`, else of the environment `variable`, else what a person types behind `prompt` on the terminal.
+/// The secret of `file`, else of the environment `variable`, else what a person types behind
+/// `prompt` on the terminal.
 ///
 /// # Errors
 /// The file cannot be read, or there is none of the three.

@@ -1,6 +1,8 @@
-//! Round-trip times as people and programs want them: extremes, mean, deviation, percentiles, jitter.
+//! Round-trip times as people and programs want them: extremes, mean, deviation, percentiles,
+//! jitter.
 //!
-//! Times go into an HDR histogram of microseconds up to an hour, three digits kept, so memory does not grow with the run.
+//! Times go into an HDR histogram of microseconds up to an hour, three digits kept, so memory does
+//! not grow with the run.
 
 use std::time::Duration;
 

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Rules:
-//! - A step has one deadline, however many reads it takes: a server that sends a byte a second does not escape it.
-//!   Long transfers restart the clock with [`Stream::touch`] when they made progress.
+//! - A step has one deadline, however many reads it takes: a server that sends a byte a second does
+//!   not escape it. Long transfers restart the clock with [`Stream::touch`] when they made
+//!   progress.
 //! - Every failure names the step and the peer.
 
 use std::io::{self, Read, Write};
@@ -124,7 +125,8 @@ impl Stream {
         self.has_error()
     }
 
-    /// Whether the stream ended although TLS did not announce it: somebody on the way may have cut it.
+    /// Whether the stream ended although TLS did not announce it: somebody on the way may have cut
+    /// it.
     pub fn is_cut(&self) -> bool {
         self.is_cut
     }
@@ -160,7 +162,8 @@ impl Stream {
             match read {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) if connect::is_pause(&error) => {}
-                // The peer of a TLS connection went away without saying so. Whether that matters is for framing to say.
+                // The peer of a TLS connection went away without saying so. Whether that matters is
+                // for framing to say.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     self.is_cut = true;
                     return Ok(0);
@@ -170,7 +173,8 @@ impl Stream {
         }
     }
 
-    /// Reads what there is within `wait`; `None` when nothing came. The step's deadline does not matter, the whole's does.
+    /// Reads what there is within `wait`; `None` when nothing came. The step's deadline does not
+    /// matter, the whole's does.
     ///
     /// # Errors
     /// The time for the whole ran out, or the connection broke.

@@ -2,8 +2,8 @@
 //!
 //! Rules:
 //! - A reply to a line ends with a line ending, or with the stream. A frame's reply is a frame.
-//! - With `-` nothing is interpreted: standard input goes out, the half-close follows its end, and everything that comes
-//!   is printed until the server closes.
+//! - With `-` nothing is interpreted: standard input goes out, the half-close follows its end, and
+//!   everything that comes is printed until the server closes.
 //!
 //! Not here: load (see [`super::flood`]).
 
@@ -41,7 +41,8 @@ pub struct TcpArgs {
     /// Host name or address, or unix:PATH
     host: String,
 
-    /// Port, then the line to send; without a line each one of standard input, with - bytes both ways
+    /// Port, then the line to send; without a line each one of standard input, with - bytes both
+    /// ways
     #[arg(value_name = "PORT TEXT")]
     rest: Vec<String>,
 
@@ -49,7 +50,8 @@ pub struct TcpArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     repeat: u64,
 
-    /// Send and expect messages with their length (32 bits, little-endian) in front instead of lines
+    /// Send and expect messages with their length (32 bits, little-endian) in front instead of
+    /// lines
     #[arg(long)]
     frame: bool,
 
@@ -173,7 +175,8 @@ impl Conversation {
         }
     }
 
-    /// The first whole reply of what came, and how many bytes it takes; `looked_at` bytes hold no line ending.
+    /// The first whole reply of what came, and how many bytes it takes; `looked_at` bytes hold no
+    /// line ending.
     fn complete(&self, looked_at: usize) -> Result<Option<(&[u8], usize)>, Failure> {
         if !self.framed {
             let end = memchr::memchr(b'\n', &self.received[looked_at..]).map(|at| looked_at + at);

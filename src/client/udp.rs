@@ -1,8 +1,10 @@
 //! `udp`: sends lines as datagrams and prints the replies.
 //!
-//! A datagram that nobody answers in time is told on standard error, and the next line goes out; the exit code is then 1.
+//! A datagram that nobody answers in time is told on standard error, and the next line goes out;
+//! the exit code is then 1.
 //!
-//! Not here: loss and round-trip figures over time (see [`super::ping`]), load (see [`super::flood`]).
+//! Not here: loss and round-trip figures over time (see [`super::ping`]), load (see
+//! [`super::flood`]).
 
 use std::io::{self, BufRead};
 use std::time::{Duration, Instant};
@@ -35,7 +37,8 @@ pub struct UdpArgs {
     /// Host name or address, or unix:PATH
     host: String,
 
-    /// Port, then the text to send; without a text each line of standard input, with - all of it as one datagram
+    /// Port, then the text to send; without a text each line of standard input, with - all of it as
+    /// one datagram
     #[arg(value_name = "PORT TEXT")]
     rest: Vec<String>,
 
@@ -43,7 +46,8 @@ pub struct UdpArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     repeat: u64,
 
-    /// Put the length of each message (32 bits, little-endian) in front of it, and expect it in replies
+    /// Put the length of each message (32 bits, little-endian) in front of it, and expect it in
+    /// replies
     #[arg(long)]
     frame: bool,
 

@@ -1,7 +1,7 @@
 //! Durations and sizes as people write and read them.
 //!
-//! Written: `500ms`, `3s`, `1.5s`, `2m`, `24h`, `10us`; a number alone is seconds, as ping(8) takes it. Sizes: `4096`,
-//! `64KiB`, `1MB`.
+//! Written: `500ms`, `3s`, `1.5s`, `2m`, `24h`, `10us`; a number alone is seconds, as ping(8) takes
+//! it. Sizes: `4096`, `64KiB`, `1MB`.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

@@ -1,4 +1,5 @@
-//! How a web server serves a folder: the keys that a listener of kind `http` shares with each of its sites.
+//! How a web server serves a folder: the keys that a listener of kind `http` shares with each of
+//! its sites.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,24 +35,28 @@ pub struct FilesConfig {
     pub archive: bool,
     /// What such a file may hold.
     pub archive_limits: ArchiveLimits,
-    /// `FILE.br`, `FILE.zst` and `FILE.gz` are sent in place of `FILE` to clients that take them, if they are no older.
-    /// Key `precompressed`, default false: a file of such a name need not be a copy of its neighbour.
+    /// `FILE.br`, `FILE.zst` and `FILE.gz` are sent in place of `FILE` to clients that take them,
+    /// if they are no older. Key `precompressed`, default false: a file of such a name need not be
+    /// a copy of its neighbour.
     pub precompressed: bool,
     /// What is compressed on the way.
     pub compress: CompressConfig,
-    /// The folder of `error_pages`; `None`: they are below the root. Key `error_root`, default none.
+    /// The folder of `error_pages`; `None`: they are below the root. Key `error_root`, default
+    /// none.
     pub error_root: Option<PathBuf>,
-    /// Files below the root that are the bodies of errors, by status; what cannot be told to be for a site gets those of the
-    /// listener. Key `error_pages`, default none.
+    /// Files below the root that are the bodies of errors, by status; what cannot be told to be for
+    /// a site gets those of the listener. Key `error_pages`, default none.
     pub error_pages: BTreeMap<u16, String>,
-    /// Values of `Cache-Control`; the first pattern that matches wins. Key `cache_control`, default none.
+    /// Values of `Cache-Control`; the first pattern that matches wins. Key `cache_control`, default
+    /// none.
     pub cache_control: Vec<CacheControl>,
     /// Headers that are added to every answer about a file. Key `headers`, default none.
     pub headers: Vec<(String, String)>,
-    /// The file below the root that answers where there is none, for pages that read the path themselves.
-    /// Key `spa`, default none.
+    /// The file below the root that answers where there is none, for pages that read the path
+    /// themselves. Key `spa`, default none.
     pub spa: Option<String>,
-    /// Values of `Content-Type` by extension, before the built-in ones. Key `media_types`, default none.
+    /// Values of `Content-Type` by extension, before the built-in ones. Key `media_types`, default
+    /// none.
     pub media_types: Vec<(String, String)>,
     /// Which pages of other sites may read the answers. Key `cors`, default none.
     pub cors: Option<Cors>,
@@ -124,7 +129,8 @@ pub struct AuthConfig {
 pub struct SiteConfig {
     /// The host that it is for, in lower case; `None` for all. Key `host`, default none.
     pub host: Option<String>,
-    /// The path that it is for, without slashes around it; empty for all. Key `prefix`, default `"/"`.
+    /// The path that it is for, without slashes around it; empty for all. Key `prefix`, default
+    /// `"/"`.
     pub prefix: String,
     /// Who is answered at all; `None` for everybody. Key `auth`, default none.
     pub auth: Option<AuthConfig>,

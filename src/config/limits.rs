@@ -1,4 +1,5 @@
-//! How the limits of the whole process and those of the resolver are read: tables `[limits]` and `[resolver]`.
+//! How the limits of the whole process and those of the resolver are read: tables `[limits]` and
+//! `[resolver]`.
 //!
 //! A limit of one listener stands with its kind in [`super::kinds`].
 
@@ -55,15 +56,16 @@ pub struct ResolverConfig {
     pub nameservers: Nameservers,
     /// The file of fixed names, in the format of hosts(5). Key `hosts`, default `/etc/hosts`.
     pub hosts: PathBuf,
-    /// Silence of one server before the question is asked again; `None` for what resolv.conf says, or else the
-    /// resolver's own. Key `query_timeout`, default none.
+    /// Silence of one server before the question is asked again; `None` for what resolv.conf says,
+    /// or else the resolver's own. Key `query_timeout`, default none.
     pub query_timeout: Option<Duration>,
-    /// How often a question is asked before giving up, all servers taken together; a name has two, for its IPv4 and for its
-    /// IPv6 addresses. `None` for what resolv.conf says, or else the resolver's own. Key `attempts`, default none.
+    /// How often a question is asked before giving up, all servers taken together; a name has two,
+    /// for its IPv4 and for its IPv6 addresses. `None` for what resolv.conf says, or else the
+    /// resolver's own. Key `attempts`, default none.
     pub attempts: Option<usize>,
-    /// The rest, at the resolver's own defaults where the file says nothing: the keys `lookup_timeout`,
-    /// `second_family_delay`, `max_lookups`, `max_waiters`, `max_cached_names`, `min_cached_time`, `max_cached_time`,
-    /// `max_negative_time` and `failure_time`.
+    /// The rest, at the resolver's own defaults where the file says nothing: the keys
+    /// `lookup_timeout`, `second_family_delay`, `max_lookups`, `max_waiters`, `max_cached_names`,
+    /// `min_cached_time`, `max_cached_time`, `max_negative_time` and `failure_time`.
     pub settings: dns::Config,
 }
 

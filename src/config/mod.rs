@@ -9,8 +9,8 @@
 //! - What was asked for at the start ([`Overrides`]) wins over the file, the file over the default.
 //!
 //! Deliberately not here: the command line and the environment, which `main.rs` turns into
-//! [`Overrides`], and whether the folders that are named exist, which their services find out. Files that are named are read
-//! here.
+//! [`Overrides`], and whether the folders that are named exist, which their services find out.
+//! Files that are named are read here.
 
 mod bind;
 mod compress;

@@ -1,4 +1,5 @@
-//! What is wrong with a configuration, and where: `FILE:LINE:COLUMN: what was wrong; what was expected`.
+//! What is wrong with a configuration, and where: `FILE:LINE:COLUMN: what was wrong; what was
+//! expected`.
 
 use std::fmt;
 use std::ops::Range;

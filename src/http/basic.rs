@@ -1,4 +1,5 @@
-//! Basic authentication: credentials out of a header, a file of users, and a check of a password that can be interrupted.
+//! Basic authentication: credentials out of a header, a file of users, and a check of a password
+//! that can be interrupted.
 //!
 //! RFC 7617 (Basic, with `charset="UTF-8"`), RFC 8018 (PBKDF2), RFC 2104 (HMAC).
 //!
@@ -8,10 +9,12 @@
 //! ```
 //!
 //! Rules:
-//! 1. A password is kept as PBKDF2-HMAC-SHA-256 with a salt and a number of rounds of its own, in the notation of Python's
-//!    passlib: base64 with `.` for `+` and without padding. Each round makes guessing from a stolen file dearer.
+//! 1. A password is kept as PBKDF2-HMAC-SHA-256 with a salt and a number of rounds of its own, in
+//!    the notation of Python's passlib: base64 with `.` for `+` and without padding. Each round
+//!    makes guessing from a stolen file dearer.
 //! 2. What is slow by design must not stop an event loop: [`Check`] is taken some rounds at a time.
-//! 3. A user who does not exist costs as much time as the dearest one who does, and digests are compared in constant time.
+//! 3. A user who does not exist costs as much time as the dearest one who does, and digests are
+//!    compared in constant time.
 //! 4. A file of users is refused as a whole with the line that is wrong.
 //!
 //! Not here: who may see what, and for how long a verified password is remembered.
@@ -28,7 +31,8 @@ use subtle::ConstantTimeEq;
 
 use super::trim_ows;
 
-/// Rounds of a password that is hashed now. About 0.1 s of a processor for each guess from a stolen file.
+/// Rounds of a password that is hashed now. About 0.1 s of a processor for each guess from a stolen
+/// file.
 pub const ROUNDS: u32 = 100_000;
 
 /// The most rounds that a file of users may ask for.
@@ -109,7 +113,8 @@ impl fmt::Display for UsersError {
 impl std::error::Error for UsersError {}
 
 impl Users {
-    /// Reads a file of users: a line `USER:HASH` each; empty lines and those that begin with `#` are left out.
+    /// Reads a file of users: a line `USER:HASH` each; empty lines and those that begin with `#`
+    /// are left out.
     ///
     /// # Errors
     /// The first line that is wrong.
@@ -161,7 +166,8 @@ impl Users {
     }
 }
 
-/// The line of a file of users for a password, hashed with `salt`, which has to be random, in `rounds` from 1 on.
+/// The line of a file of users for a password, hashed with `salt`, which has to be random, in
+/// `rounds` from 1 on.
 #[must_use]
 pub fn user_line(user: &str, password: &[u8], salt: &[u8; 16], rounds: u32) -> String {
     let mut derivation = Derivation::new(password, salt, rounds);
@@ -212,7 +218,8 @@ impl Check {
     }
 }
 
-/// PBKDF2 with one block of output, which is all that a digest of the hash's own length needs (RFC 8018 section 5.2).
+/// PBKDF2 with one block of output, which is all that a digest of the hash's own length needs (RFC
+/// 8018 section 5.2).
 struct Derivation {
     keyed: Hmac<Sha256>,
     last: [u8; DIGEST_BYTES],

@@ -1,4 +1,5 @@
-//! Bodies: incremental decoders for the three ways in which a body can end, and the encoder for chunks.
+//! Bodies: incremental decoders for the three ways in which a body can end, and the encoder for
+//! chunks.
 //!
 //! RFC 9112 sections 6.3 (length), 7.1 (chunked), 7.1.2 (trailers), 11.2 (why strict).
 //!
@@ -10,14 +11,16 @@
 //! ```
 //!
 //! Rules:
-//! 1. A decoder never holds bytes. It says how many of the bytes shown are framing and how many behind them are payload;
-//!    the caller forwards and consumes them.
-//! 2. Every line of the chunked coding ends with CR LF; a lone LF or CR is an error. So are blanks where the grammar has
-//!    none, a size of no digits, and anything beyond the bounds below.
-//! 3. Every byte shown to a decoder is used, until it is done. So there is nothing to be scanned twice.
+//! 1. A decoder never holds bytes. It says how many of the bytes shown are framing and how many
+//!    behind them are payload; the caller forwards and consumes them.
+//! 2. Every line of the chunked coding ends with CR LF; a lone LF or CR is an error. So are blanks
+//!    where the grammar has none, a size of no digits, and anything beyond the bounds below.
+//! 3. Every byte shown to a decoder is used, until it is done. So there is nothing to be scanned
+//!    twice.
 //!
-//! Not here: what trailers mean. They are validated and passed over: nothing of ours uses one, and RFC 9110 section 6.5.1
-//! forbids merging them into the head unasked. Who passes them on says so, and gets none that is dangerous there.
+//! Not here: what trailers mean. They are validated and passed over: nothing of ours uses one, and
+//! RFC 9110 section 6.5.1 forbids merging them into the head unasked. Who passes them on says so,
+//! and gets none that is dangerous there.
 
 use super::head::BodyLength;
 use super::is_token_byte;
@@ -26,8 +29,8 @@ use std::fmt;
 /// The longest chunk extension, in bytes, that one chunk may carry.
 pub const CHUNK_EXTENSION_BYTES_MAX: u32 = 256;
 
-/// The bytes of chunk extensions that one body may carry in all. Without this bound, a sender of one-byte chunks would get
-/// a server to read many times more than it counts.
+/// The bytes of chunk extensions that one body may carry in all. Without this bound, a sender of
+/// one-byte chunks would get a server to read many times more than it counts.
 pub const BODY_EXTENSION_BYTES_MAX: u32 = 16 * 1024;
 
 /// The longest trailer section in bytes.
@@ -36,8 +39,9 @@ pub const TRAILER_BYTES_MAX: u32 = 8 * 1024;
 /// The most hexadecimal digits of a chunk size, leading zeros included.
 const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
 
-/// Names that no trailer may have (RFC 9110 section 6.5.1), by their hash: whoever adds trailers to the head would change what
-/// the head was checked for. A name that happens to have such a hash is refused as well; none of these ever passes.
+/// Names that no trailer may have (RFC 9110 section 6.5.1), by their hash: whoever adds trailers to
+/// the head would change what the head was checked for. A name that happens to have such a hash is
+/// refused as well; none of these ever passes.
 const NEVER_TRAILERS: [u32; 13] = [
     name_hash(b"authorization"),
     name_hash(b"connection"),
@@ -126,8 +130,8 @@ impl BodyDecoder {
         }
     }
 
-    /// The same for a body that is passed on with its trailers: it has none that may stand in a head only. Who passes over
-    /// trailers need not care.
+    /// The same for a body that is passed on with its trailers: it has none that may stand in a
+    /// head only. Who passes over trailers need not care.
     #[must_use]
     pub fn forwarding(length: BodyLength) -> Self {
         match length {
@@ -164,9 +168,9 @@ impl BodyDecoder {
         matches!(self, Self::Chunked(chunked) if chunked.is_in_trailers())
     }
 
-    /// Takes note of `bytes`, the next ones of the stream, as far as [`Step::consumed`] says; the rest is to be shown
-    /// again. A caller that has room for less shows less. An empty step that is not done asks for more bytes, and comes
-    /// only when `bytes` is empty.
+    /// Takes note of `bytes`, the next ones of the stream, as far as [`Step::consumed`] says; the
+    /// rest is to be shown again. A caller that has room for less shows less. An empty step that is
+    /// not done asks for more bytes, and comes only when `bytes` is empty.
     ///
     /// # Errors
     /// The framing is broken; the connection cannot be used any more.
@@ -199,7 +203,8 @@ impl BodyDecoder {
         Ok(step)
     }
 
-    /// Takes note that the peer has ended the stream, after all its bytes have been through [`Self::step`].
+    /// Takes note that the peer has ended the stream, after all its bytes have been through
+    /// [`Self::step`].
     ///
     /// # Errors
     /// [`BodyError::Truncated`] when the body had to be longer: what was received is not the whole.
@@ -361,7 +366,8 @@ impl Chunked {
         )
     }
 
-    /// The state that follows when `byte`, a byte of framing, is read in the present one: the table of the whole grammar.
+    /// The state that follows when `byte`, a byte of framing, is read in the present one: the table
+    /// of the whole grammar.
     fn after(&mut self, byte: u8) -> Result<State, BodyError> {
         Ok(match (self.state, byte) {
             (State::Size { digits: 1.., size }, b'\r') => State::SizeLf { size },
@@ -500,8 +506,8 @@ pub struct ChunkHead {
 }
 
 impl ChunkHead {
-    /// The line that announces `size` bytes of payload. After the payload comes [`CHUNK_END`]. A size of zero would end the
-    /// body, so `size` must be more.
+    /// The line that announces `size` bytes of payload. After the payload comes [`CHUNK_END`]. A
+    /// size of zero would end the body, so `size` must be more.
     #[must_use]
     pub fn new(size: u64) -> Self {
         assert!(size > 0, "an empty chunk would end the body");
@@ -538,7 +544,8 @@ pub enum BodyError {
     LineEnd,
     /// A malformed trailer line.
     Trailer,
-    /// Of a body that is passed on, a trailer of a name that decides about framing, routing, credentials or cookies.
+    /// Of a body that is passed on, a trailer of a name that decides about framing, routing,
+    /// credentials or cookies.
     NeverTrailer,
     /// More trailers than we read.
     TrailerTooLong,

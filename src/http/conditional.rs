@@ -11,10 +11,12 @@
 //! ```
 //!
 //! Rules:
-//! 1. An entity tag goes before a date: where a tag condition is present, the date one of its pair is not looked at.
+//! 1. An entity tag goes before a date: where a tag condition is present, the date one of its pair
+//!    is not looked at.
 //! 2. `If-Match` and `If-Range` compare strongly, `If-None-Match` weakly.
-//! 3. A list with an error in it matches as far as it can be read: that makes `If-None-Match` send too much rather than too
-//!    little, and `If-Match` refuse rather than overwrite. A date that cannot be read is no condition.
+//! 3. A list with an error in it matches as far as it can be read: that makes `If-None-Match` send
+//!    too much rather than too little, and `If-Match` refuse rather than overwrite. A date that
+//!    cannot be read is no condition.
 //!
 //! Not here: making the tags, and what a cache does with `Not Modified`.
 
@@ -97,9 +99,11 @@ pub struct Validators<'b> {
 /// How far a date tells a representation from others (RFC 9110 section 8.8.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dated {
-    /// It is when a clock says that the last change happened: only another one within the same second has that date too.
+    /// It is when a clock says that the last change happened: only another one within the same
+    /// second has that date too.
     ByClock,
-    /// It was set, and another version may have been given the same. It is believed where no more than a copy grows old.
+    /// It was set, and another version may have been given the same. It is believed where no more
+    /// than a copy grows old.
     #[default]
     BySomebody,
     /// Another version was shown under it. It says nothing.
@@ -117,8 +121,9 @@ pub enum Outcome {
     PreconditionFailed,
 }
 
-/// Judges the conditions of a request (RFC 9110 section 13.2.2). `current` is `None` when there is no representation: a file
-/// that does not exist. To be asked only where the answer would be a 2xx without conditions.
+/// Judges the conditions of a request (RFC 9110 section 13.2.2). `current` is `None` when there is
+/// no representation: a file that does not exist. To be asked only where the answer would be a 2xx
+/// without conditions.
 #[must_use]
 pub fn evaluate(
     method: Method<'_>,
@@ -167,7 +172,8 @@ enum Comparison {
     Weak,
 }
 
-/// Whether `*` stands in the headers called `name` and there is a representation, or one of the listed tags equals its tag.
+/// Whether `*` stands in the headers called `name` and there is a representation, or one of the
+/// listed tags equals its tag.
 fn any_match(
     headers: &Headers<'_>,
     name: &str,
@@ -189,10 +195,11 @@ fn any_match(
     })
 }
 
-/// Whether `Range` is to be looked at: there is no `If-Range`, or it names exactly what is current (RFC 9110 section
-/// 13.1.5). A date counts only when it is the very `Last-Modified`, comes from a clock, and lies before `now_s`, the time now:
-/// a file that changed within this second can change again without its date showing it (section 8.8.2.2). The client is about
-/// to join two parts, so what is not certain is sent whole.
+/// Whether `Range` is to be looked at: there is no `If-Range`, or it names exactly what is current
+/// (RFC 9110 section 13.1.5). A date counts only when it is the very `Last-Modified`, comes from a
+/// clock, and lies before `now_s`, the time now: a file that changed within this second can change
+/// again without its date showing it (section 8.8.2.2). The client is about to join two parts, so
+/// what is not certain is sent whole.
 #[must_use]
 pub fn range_applies(headers: &Headers<'_>, current: &Validators<'_>, now_s: i64) -> bool {
     if !headers.contains("if-range") {

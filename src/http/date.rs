@@ -3,9 +3,12 @@
 //! RFC 9110 section 5.6.7.
 //!
 //! Rules:
-//! 1. Times are whole seconds since the Unix epoch, negative before it, handed in by the caller. There is no clock here.
-//! 2. One form is written in heads (IMF-fixdate); all three are read. Listings and logs have their own.
-//! 3. What is shown for one second is printed once: [`DateCache`] belongs to the caller and lives as long as its listener.
+//! 1. Times are whole seconds since the Unix epoch, negative before it, handed in by the caller.
+//!    There is no clock here.
+//! 2. One form is written in heads (IMF-fixdate); all three are read. Listings and logs have their
+//!    own.
+//! 3. What is shown for one second is printed once: [`DateCache`] belongs to the caller and lives
+//!    as long as its listener.
 //!
 //! Not here: time zones (HTTP has GMT only), fractions, and the age arithmetic of caches.
 
@@ -15,13 +18,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// How long an IMF-fixdate is.
 pub const DATE_BYTES: usize = 29;
 
-/// The first second of the year 0 and the last of the year 9999: what lies beyond does not fit the format and is shown as
-/// these.
+/// The first second of the year 0 and the last of the year 9999: what lies beyond does not fit the
+/// format and is shown as these.
 const FIRST_S: i64 = -62_167_219_200;
 const LAST_S: i64 = 253_402_300_799;
 
-/// After so many years the calendar repeats, weekdays and all: five times the 146,097 days of the Gregorian cycle. The
-/// library below knows no time before 1970, so earlier ones pass through it by so much later.
+/// After so many years the calendar repeats, weekdays and all: five times the 146,097 days of the
+/// Gregorian cycle. The library below knows no time before 1970, so earlier ones pass through it by
+/// so much later.
 const SHIFT_YEARS: u16 = 2000;
 const SHIFT_S: i64 = 5 * 146_097 * 86_400;
 
@@ -46,7 +50,8 @@ impl Date {
             text: [b' '; DATE_BYTES],
             len: 0,
         };
-        // Invariant: httpdate writes exactly DATE_BYTES bytes for any year up to 9999; the cursor refuses more.
+        // Invariant: httpdate writes exactly DATE_BYTES bytes for any year up to 9999; the cursor
+        // refuses more.
         let written = write!(cursor, "{}", httpdate::HttpDate::from(moment));
         debug_assert!(written.is_ok() && cursor.len == DATE_BYTES);
         Self { text: cursor.text }
@@ -69,7 +74,8 @@ impl Date {
 /// Where the year stands in an IMF-fixdate.
 const YEAR: std::ops::Range<usize> = 12..16;
 
-/// Changes a year of four digits as `shift` says. Whether there was one, and `shift` had another for it.
+/// Changes a year of four digits as `shift` says. Whether there was one, and `shift` had another
+/// for it.
 fn shift_year(digits: &mut [u8], shift: impl FnOnce(u16) -> Option<u16>) -> bool {
     let year = super::parse_decimal(digits).and_then(|year| u16::try_from(year).ok());
     let Some(mut year) = year.and_then(shift) else {
@@ -168,15 +174,16 @@ const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// Reads a time stamp in any of the three forms, as seconds since the epoch. `None` for anything else: the header is then
-/// to be treated as absent.
+/// Reads a time stamp in any of the three forms, as seconds since the epoch. `None` for anything
+/// else: the header is then to be treated as absent.
 #[must_use]
 pub fn parse(text: &[u8]) -> Option<i64> {
     let read = |text: &[u8]| {
         let moment = httpdate::parse_http_date(str::from_utf8(text).ok()?).ok()?;
         Some(unix_s(moment))
     };
-    // An IMF-fixdate has its year in the middle, what asctime writes has it at the end, and the third form has no century.
+    // An IMF-fixdate has its year in the middle, what asctime writes has it at the end, and the
+    // third form has no century.
     let year = match text.len() {
         DATE_BYTES => YEAR,
         ASCTIME_BYTES => 20..24,

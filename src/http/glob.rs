@@ -8,9 +8,10 @@
 //! | all else | itself |
 //!
 //! Rules:
-//! 1. A pattern without a `/` is matched with the last segment of a path alone, one with a `/` with the whole path. A `/` at
-//!    its beginning only says that.
-//! 2. The time is bounded by the product of both lengths, whatever a peer asks for: all ways to match are followed at once.
+//! 1. A pattern without a `/` is matched with the last segment of a path alone, one with a `/` with
+//!    the whole path. A `/` at its beginning only says that.
+//! 2. The time is bounded by the product of both lengths, whatever a peer asks for: all ways to
+//!    match are followed at once.
 //!
 //! Not here: sets of characters, alternatives, negation.
 

@@ -9,19 +9,21 @@
 //! ```
 //!
 //! Rules:
-//! 1. What could be framed in two ways is refused: Content-Length beside Transfer-Encoding; a Content-Length that is
-//!    repeated (even with the same value), a list, signed, or has more than 20 digits (fewer leading zeros are harmless) or
-//!    63 bits; any Transfer-Encoding but `chunked` alone; a folded line; a blank before a colon; a CR or, in a request, an LF
-//!    by itself. Response heads may end their lines with LF alone (RFC 9112 section 2.2): there are such origins, and a
-//!    proxy writes every head anew. For the same reason [`mend_response`] takes folds and blanks before a colon out of
-//!    a response.
-//! 2. Nothing is parsed before the empty line has come, and the scanner judges bytes in their order. So the outcome is the
-//!    same however the bytes were split, and a head that comes byte by byte is searched once, not again for every byte.
-//! 3. No allocation. The headers are not collected: [`Headers`] walks over the lines, which were validated once, and a
-//!    64-bit filter answers most questions for headers that are absent.
+//! 1. What could be framed in two ways is refused: Content-Length beside Transfer-Encoding; a
+//!    Content-Length that is repeated (even with the same value), a list, signed, or has more than
+//!    20 digits (fewer leading zeros are harmless) or 63 bits; any Transfer-Encoding but `chunked`
+//!    alone; a folded line; a blank before a colon; a CR or, in a request, an LF by itself.
+//!    Response heads may end their lines with LF alone (RFC 9112 section 2.2): there are such
+//!    origins, and a proxy writes every head anew. For the same reason [`mend_response`] takes
+//!    folds and blanks before a colon out of a response.
+//! 2. Nothing is parsed before the empty line has come, and the scanner judges bytes in their
+//!    order. So the outcome is the same however the bytes were split, and a head that comes byte by
+//!    byte is searched once, not again for every byte.
+//! 3. No allocation. The headers are not collected: [`Headers`] walks over the lines, which were
+//!    validated once, and a 64-bit filter answers most questions for headers that are absent.
 //!
-//! A long file, since it is one codec: what the scanner lets pass, what is handed out and what is written follow the same
-//! rules, and are checked against each other.
+//! A long file, since it is one codec: what the scanner lets pass, what is handed out and what is
+//! written follow the same rules, and are checked against each other.
 //!
 //! Not here: bodies ([`super::body`]), and what any header beyond framing means.
 
@@ -32,22 +34,24 @@ use super::{
 use memchr::memchr;
 use std::fmt;
 
-/// Empty lines that are skipped before a request line (RFC 9112 section 2.2): left behind by clients that end a POST with
-/// one line end too many.
+/// Empty lines that are skipped before a request line (RFC 9112 section 2.2): left behind by
+/// clients that end a POST with one line end too many.
 pub const LEADING_EMPTY_LINES_MAX: u8 = 4;
 
 /// The most header lines that [`Limits::headers_max`] can allow.
 pub const HEADERS_MAX: usize = 256;
 
-/// Heads with at most so many headers are parsed with a table of that size: what scripts and what browsers send. To clear a
-/// large table would take longer than to parse a small head.
+/// Heads with at most so many headers are parsed with a table of that size: what scripts and what
+/// browsers send. To clear a large table would take longer than to parse a small head.
 const HEADERS_FEW: usize = 8;
 const HEADERS_USUAL: usize = 32;
 
-/// The most options that `Connection` may list: each of them may cost a comparison for each header that a proxy forwards.
+/// The most options that `Connection` may list: each of them may cost a comparison for each header
+/// that a proxy forwards.
 const CONNECTION_OPTIONS_MAX: usize = 32;
 
-/// What a request line may have beside its target: a method of some length, two blanks, the version, the CR.
+/// What a request line may have beside its target: a method of some length, two blanks, the
+/// version, the CR.
 const REQUEST_LINE_REST_MAX: usize = 64;
 /// What of that is for the method. The longest that IANA knows has 17 letters.
 const METHOD_BYTES_MAX: usize = REQUEST_LINE_REST_MAX - "  HTTP/1.1\r".len();
@@ -55,9 +59,11 @@ const METHOD_BYTES_MAX: usize = REQUEST_LINE_REST_MAX - "  HTTP/1.1\r".len();
 /// Bounds on a head. A receive buffer must hold `head_bytes_max` in one piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest head in bytes, its start line, its empty line and empty lines before it included. Default 16 KiB.
+    /// The longest head in bytes, its start line, its empty line and empty lines before it
+    /// included. Default 16 KiB.
     pub head_bytes_max: usize,
-    /// The longest request target in bytes. Default 8,000, which RFC 9112 section 3 wants supported.
+    /// The longest request target in bytes. Default 8,000, which RFC 9112 section 3 wants
+    /// supported.
     pub target_bytes_max: usize,
     /// The most header lines; at most [`HEADERS_MAX`]. Default 100.
     pub headers_max: usize,
@@ -108,21 +114,24 @@ pub struct RequestHead<'b> {
     pub version: Version,
     /// The header lines.
     pub headers: Headers<'b>,
-    /// The value of `Host`. Always there in HTTP/1.1. See [`Self::authority`] for whom the request is for.
+    /// The value of `Host`. Always there in HTTP/1.1. See [`Self::authority`] for whom the request
+    /// is for.
     pub host: Option<Authority<'b>>,
     /// How the body ends; never [`BodyLength::UntilClose`].
     pub body: BodyLength,
     /// Whether the client lets the connection stay open after the response (RFC 9112 section 9.3).
     pub keep_alive: bool,
-    /// Whether the client waits for `100 Continue` before it sends the body. Never in HTTP/1.0 or without a body.
+    /// Whether the client waits for `100 Continue` before it sends the body. Never in HTTP/1.0 or
+    /// without a body.
     pub expect_continue: bool,
-    /// Whether the client expects something else that nobody here can meet: 417 (RFC 9110 section 10.1.1). Never in HTTP/1.0.
+    /// Whether the client expects something else that nobody here can meet: 417 (RFC 9110 section
+    /// 10.1.1). Never in HTTP/1.0.
     pub expect_unknown: bool,
 }
 
 impl<'b> RequestHead<'b> {
-    /// Whom the request is for: the authority of an absolute target, whatever `Host` says (RFC 9112 section 3.2.2), or else
-    /// that of `Host`.
+    /// Whom the request is for: the authority of an absolute target, whatever `Host` says (RFC 9112
+    /// section 3.2.2), or else that of `Host`.
     #[must_use]
     pub fn authority(&self) -> Option<Authority<'b>> {
         match self.target {
@@ -149,8 +158,8 @@ pub struct ResponseHead<'b> {
     pub keep_alive: bool,
 }
 
-/// Finds the end of a head in bytes that arrive bit by bit. One per connection; after `Complete` it is ready for the next
-/// head, after an error it is not to be used again.
+/// Finds the end of a head in bytes that arrive bit by bit. One per connection; after `Complete` it
+/// is ready for the next head, after an error it is not to be used again.
 ///
 /// Until then the bytes shown must begin at the same place: do not consume any before `Complete`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -159,7 +168,8 @@ pub struct HeadScanner {
     scanned: usize,
     /// Where the line begins that is being searched for its end.
     line_start: usize,
-    /// Where the start line begins and where the headers begin. Both 0 while the start line is not complete.
+    /// Where the start line begins and where the headers begin. Both 0 while the start line is not
+    /// complete.
     start_line: (usize, usize),
     headers: usize,
     empty_lines: u8,
@@ -170,7 +180,8 @@ struct Dialect {
     line_feed_alone: bool,
     empty_lines_max: u8,
     start_line_bytes_max: usize,
-    /// What is wrong with a start line that is longer than that, or than a head may be, by its beginning.
+    /// What is wrong with a start line that is longer than that, or than a head may be, by its
+    /// beginning.
     start_line_too_long: fn(&[u8]) -> HeadError,
 }
 
@@ -239,8 +250,8 @@ impl HeadScanner {
         Ok(Parsed::Complete(head, end))
     }
 
-    /// Reads a response head at the beginning of `bytes`, the answer to a request with the method `method`. An interim one
-    /// (1xx) is followed by another.
+    /// Reads a response head at the beginning of `bytes`, the answer to a request with the method
+    /// `method`. An interim one (1xx) is followed by another.
     ///
     /// # Errors
     /// The response cannot be trusted; a proxy answers with 502 and drops the connection.
@@ -289,7 +300,8 @@ impl HeadScanner {
         Ok(Parsed::Complete(head, end))
     }
 
-    /// Goes over the lines that are new, and returns where the head ends once its empty line has come.
+    /// Goes over the lines that are new, and returns where the head ends once its empty line has
+    /// come.
     fn scan(
         &mut self,
         bytes: &[u8],
@@ -301,7 +313,8 @@ impl HeadScanner {
         loop {
             let in_start_line = self.start_line.1 == 0;
             if in_start_line && let Some(&first) = window.get(self.line_start) {
-                // What cannot begin a message (TLS, say) is refused at once, not when its head times out.
+                // What cannot begin a message (TLS, say) is refused at once, not when its head
+                // times out.
                 if !is_token_byte(first) && first != b'\r' && first != b'\n' {
                     return Err(HeadError::StartLine);
                 }
@@ -351,7 +364,8 @@ impl HeadScanner {
     }
 }
 
-/// Whose fault it is that a request line is too long: the method's where that alone takes more than its share.
+/// Whose fault it is that a request line is too long: the method's where that alone takes more than
+/// its share.
 #[cold]
 fn request_line_too_long(line: &[u8]) -> HeadError {
     let method = line.split(|&byte| byte == b' ').next().unwrap_or(line);
@@ -387,7 +401,8 @@ fn request_line<'b>(
     Ok((method, target, version))
 }
 
-/// Takes `HTTP/1.x SP CODE [SP REASON]` apart. Some origins leave out the second blank with the reason.
+/// Takes `HTTP/1.x SP CODE [SP REASON]` apart. Some origins leave out the second blank with the
+/// reason.
 fn status_line(line: &[u8]) -> Result<(Version, Status, &[u8]), HeadError> {
     let (version, rest) = line.split_at_checked(8).ok_or(HeadError::StatusLine)?;
     let version = self::version(version)?;
@@ -523,8 +538,8 @@ impl<'b> Facts<'b> {
         }
     }
 
-    /// `chunked`, once, is the one coding that we undo. Others before it would be unknown (501); others behind it, or none,
-    /// leave the end of the body undefined.
+    /// `chunked`, once, is the one coding that we undo. Others before it would be unknown (501);
+    /// others behind it, or none, leave the end of the body undefined.
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), HeadError> {
         for coding in value.split(|&byte| byte == b',').map(trim_ows) {
             let chunked = coding.eq_ignore_ascii_case(b"chunked");
@@ -554,9 +569,9 @@ impl<'b> Facts<'b> {
 }
 
 /// Takes out of the response head at the beginning of `bytes` what a request is refused for: a fold
-/// becomes blanks (RFC 9112 section 5.2), and blanks before a colon go behind it (section 5.1). No byte
-/// moves that is not one of these, so the head stays as long as it was. A line that begins with a blank
-/// right behind the status line continues nothing and stays.
+/// becomes blanks (RFC 9112 section 5.2), and blanks before a colon go behind it (section 5.1). No
+/// byte moves that is not one of these, so the head stays as long as it was. A line that begins
+/// with a blank right behind the status line continues nothing and stays.
 ///
 /// To be called when a whole head was refused as [`HeadError::FoldedLine`] or
 /// [`HeadError::BlankBeforeColon`]; it is then shown to a new [`HeadScanner`].
@@ -619,7 +634,8 @@ fn header_error(block: &[u8], error: httparse::Error) -> HeadError {
     }
 }
 
-/// The header lines of a head, walked over in the order in which they came. Names are compared without regard to case.
+/// The header lines of a head, walked over in the order in which they came. Names are compared
+/// without regard to case.
 #[derive(Clone, Copy)]
 pub struct Headers<'b> {
     /// Whole lines with their line ends, each validated as `NAME:VALUE`.
@@ -628,7 +644,8 @@ pub struct Headers<'b> {
     filter: u64,
 }
 
-/// One of 64 bits for a name. Equal names have equal bits, so a bit that is not set proves a name absent.
+/// One of 64 bits for a name. Equal names have equal bits, so a bit that is not set proves a name
+/// absent.
 fn filter_bit(name: &[u8]) -> u64 {
     match name {
         [first, .., last] => {
@@ -662,7 +679,8 @@ impl<'b> Headers<'b> {
     pub fn all(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
         let maybe_there = self.filter & filter_bit(name.as_bytes()) != 0;
         let mut lines: &'b [u8] = if maybe_there { self.lines } else { b"" };
-        // A name holds no colon, so a colon behind as many bytes as the wanted name has ends a name of that length.
+        // A name holds no colon, so a colon behind as many bytes as the wanted name has ends a name
+        // of that length.
         std::iter::from_fn(move || {
             while let Some(line) = take_line(&mut lines) {
                 if line.get(name.len()) == Some(&b':')
@@ -689,25 +707,29 @@ impl<'b> Headers<'b> {
         self.first(name).is_some()
     }
 
-    /// The elements of the comma-separated lists in all headers called `name`; not for lists with quoted strings.
+    /// The elements of the comma-separated lists in all headers called `name`; not for lists with
+    /// quoted strings.
     pub fn list(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
         self.all(name).flat_map(list_elements)
     }
 
-    /// The headers that a proxy forwards (RFC 9110 section 7.6.1): all but `Connection`, what it names, and those that
-    /// speak of one connection by definition: `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade`,
-    /// `HTTP2-Settings`, and the `Proxy-Authenticate`, `Proxy-Authorization` and `Proxy-Authentication-Info` that are between
+    /// The headers that a proxy forwards (RFC 9110 section 7.6.1): all but `Connection`, what it
+    /// names, and those that speak of one connection by definition: `Keep-Alive`,
+    /// `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade`, `HTTP2-Settings`, and the
+    /// `Proxy-Authenticate`, `Proxy-Authorization` and `Proxy-Authentication-Info` that are between
     /// a client and this proxy.
     ///
-    /// `Host`, `Content-Length` and `Cache-Control` stay even when `Connection` names them: that is only ever an attempt to
-    /// have the next server read another message. `Trailer` stays, because trailers are passed through with the chunks.
-    /// The proxy itself writes `Transfer-Encoding` for a chunked body, replaces `Host`, and adds `Via`.
+    /// `Host`, `Content-Length` and `Cache-Control` stay even when `Connection` names them: that is
+    /// only ever an attempt to have the next server read another message. `Trailer` stays, because
+    /// trailers are passed through with the chunks. The proxy itself writes `Transfer-Encoding` for
+    /// a chunked body, replaces `Host`, and adds `Via`.
     pub fn end_to_end(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
         let keeps = self.keeper();
         self.iter().filter(move |(name, _)| keeps(name.as_bytes()))
     }
 
-    /// The same headers, each as its name and its whole line as it came, without the line end: for passing them on unchanged.
+    /// The same headers, each as its name and its whole line as it came, without the line end: for
+    /// passing them on unchanged.
     pub fn end_to_end_lines(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
         let keeps = self.keeper();
         let mut lines = self.iter();
@@ -808,7 +830,8 @@ impl<'b> Iterator for HeaderIter<'b> {
     fn next(&mut self) -> Option<Self::Item> {
         let (name, line) = self.next_line()?;
         let value = trim_ows(&line[name.len() + 1..]);
-        // Invariant: a `Headers` is made of lines that were validated, so a name is there and is ASCII.
+        // Invariant: a `Headers` is made of lines that were validated, so a name is there and is
+        // ASCII.
         Some((str::from_utf8(name).ok()?, value))
     }
 }
@@ -877,7 +900,8 @@ pub enum HeadError {
 }
 
 impl HeadError {
-    /// The status that a server answers with. A proxy answers with 502 when the head was a response's.
+    /// The status that a server answers with. A proxy answers with 502 when the head was a
+    /// response's.
     #[must_use]
     pub fn status(self) -> Status {
         match self {
@@ -938,8 +962,8 @@ impl fmt::Display for HeadError {
 
 impl std::error::Error for HeadError {}
 
-/// Appends `HTTP/1.1 CODE REASON` and its line end. A server writes its own version, whatever the request's was (RFC 9110
-/// section 2.5).
+/// Appends `HTTP/1.1 CODE REASON` and its line end. A server writes its own version, whatever the
+/// request's was (RFC 9110 section 2.5).
 pub fn put_status_line(out: &mut Vec<u8>, status: Status) {
     out.extend_from_slice(b"HTTP/1.1 ");
     put_decimal(out, u64::from(status.code()));
@@ -956,8 +980,8 @@ pub fn put_request_line(out: &mut Vec<u8>, method: Method<'_>, target: &str) {
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-/// Appends `NAME: VALUE` and its line end. `value` must not come from a peer unchecked; bytes that would end the line are
-/// written as blanks, so that no value can add a header.
+/// Appends `NAME: VALUE` and its line end. `value` must not come from a peer unchecked; bytes that
+/// would end the line are written as blanks, so that no value can add a header.
 pub fn put_header(out: &mut Vec<u8>, name: &str, value: impl AsRef<[u8]>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
@@ -989,7 +1013,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The head and its length, or the error; `None` when more bytes are needed. Printed, so that outcomes compare.
+    /// The head and its length, or the error; `None` when more bytes are needed. Printed, so that
+    /// outcomes compare.
     fn request(bytes: &[u8]) -> Result<Option<(RequestHead<'_>, usize)>, HeadError> {
         request_split(bytes, bytes.len().max(1))
     }

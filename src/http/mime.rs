@@ -5,16 +5,19 @@
 //! Rules:
 //! 1. The type follows from the last extension alone, never from the content.
 //! 2. Text is UTF-8 and says so.
-//! 3. What is unknown is `application/octet-stream`, for the browser to save. Send `X-Content-Type-Options: nosniff` with it.
+//! 3. What is unknown is `application/octet-stream`, for the browser to save. Send
+//!    `X-Content-Type-Options: nosniff` with it.
 //!
-//! Not here: languages, and `Content-Encoding`; the type of `page.html.gz` sent as gzip is that of `page.html`, so ask for that.
+//! Not here: languages, and `Content-Encoding`; the type of `page.html.gz` sent as gzip is that of
+//! `page.html`, so ask for that.
 
 use std::borrow::Cow;
 
 /// The type of what is unknown.
 pub const OCTET_STREAM: &str = "application/octet-stream";
 
-/// The usual types, with their parameters, so that a site's files are answered from here without allocating.
+/// The usual types, with their parameters, so that a site's files are answered from here without
+/// allocating.
 const USUAL: [(&str, &str); 19] = [
     ("html", "text/html; charset=utf-8"),
     ("htm", "text/html; charset=utf-8"),
@@ -44,8 +47,8 @@ pub struct MediaTypes {
 }
 
 impl MediaTypes {
-    /// The tables with `overrides` before them: pairs of an extension without its dot and a whole value of `Content-Type`,
-    /// which is sent as it is.
+    /// The tables with `overrides` before them: pairs of an extension without its dot and a whole
+    /// value of `Content-Type`, which is sent as it is.
     #[must_use]
     pub fn new(overrides: Vec<(String, String)>) -> Self {
         Self { overrides }

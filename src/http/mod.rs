@@ -40,7 +40,8 @@ pub mod target;
 
 use std::fmt;
 
-/// A request method (RFC 9110 section 9). Unknown ones are borrowed from the head; a method's name is case-sensitive.
+/// A request method (RFC 9110 section 9). Unknown ones are borrowed from the head; a method's name
+/// is case-sensitive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // The nine names say it all.
 pub enum Method<'b> {
@@ -99,8 +100,8 @@ impl<'b> Method<'b> {
         matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
     }
 
-    /// Whether sending the request twice does no more than sending it once (RFC 9110 section 9.2.2), so that it may be
-    /// retried on a fresh connection.
+    /// Whether sending the request twice does no more than sending it once (RFC 9110 section
+    /// 9.2.2), so that it may be retried on a fresh connection.
     #[must_use]
     pub fn is_idempotent(self) -> bool {
         self.is_safe() || matches!(self, Self::Put | Self::Delete)
@@ -113,10 +114,12 @@ impl fmt::Display for Method<'_> {
     }
 }
 
-/// The protocol version of a message. A higher minor version than 1.1 is read as 1.1 (RFC 9110 section 2.5).
+/// The protocol version of a message. A higher minor version than 1.1 is read as 1.1 (RFC 9110
+/// section 2.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
-    /// `HTTP/1.0`: the connection ends after the answer unless both sides say otherwise; there is no chunked coding.
+    /// `HTTP/1.0`: the connection ends after the answer unless both sides say otherwise; there is
+    /// no chunked coding.
     Http10,
     /// `HTTP/1.1`.
     Http11,
@@ -190,7 +193,8 @@ impl Status {
         self.0
     }
 
-    /// Whether the response is an interim one (1xx), to be followed by another on the same exchange.
+    /// Whether the response is an interim one (1xx), to be followed by another on the same
+    /// exchange.
     #[must_use]
     pub fn is_interim(self) -> bool {
         self.0 < 200
@@ -305,7 +309,8 @@ pub fn trim_ows(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// The non-empty elements of a comma-separated list without quoted strings (RFC 9110 section 5.6.1).
+/// The non-empty elements of a comma-separated list without quoted strings (RFC 9110 section
+/// 5.6.1).
 pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value
         .split(|&byte| byte == b',')
@@ -313,7 +318,8 @@ pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|element| !element.is_empty())
 }
 
-/// `text` read as a decimal number of digits only: no sign, no blank, at most 20 digits; `None` also on overflow of `u64`.
+/// `text` read as a decimal number of digits only: no sign, no blank, at most 20 digits; `None`
+/// also on overflow of `u64`.
 #[must_use]
 pub fn parse_decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 20 {

@@ -1,12 +1,13 @@
-//! Content negotiation: which coding of a file to send, and whether a listing is wanted as JSON or HTML.
+//! Content negotiation: which coding of a file to send, and whether a listing is wanted as JSON or
+//! HTML.
 //!
 //! RFC 9110 sections 12.4.2 (quality values), 12.5.1 (Accept), 12.5.3 (Accept-Encoding).
 //!
 //! Rules:
-//! 1. The client's quality values decide; among equals, the order in which the caller names what it has: best as in
-//!    [`Coding::ALL`].
-//! 2. Identity is acceptable unless it is excluded, but a coding that the client names goes before an identity that it does
-//!    not name.
+//! 1. The client's quality values decide; among equals, the order in which the caller names what it
+//!    has: best as in [`Coding::ALL`].
+//! 2. Identity is acceptable unless it is excluded, but a coding that the client names goes before
+//!    an identity that it does not name.
 //! 3. An element that cannot be read is left out. Nothing here refuses a request.
 //!
 //! Not here: compressing ([`super::compress`]).
@@ -44,7 +45,8 @@ impl Coding {
         }
     }
 
-    /// The ending that a precompressed file has beside the plain one: `.br`, `.zst`, `.gz`, nothing.
+    /// The ending that a precompressed file has beside the plain one: `.br`, `.zst`, `.gz`,
+    /// nothing.
     #[must_use]
     pub fn file_suffix(self) -> &'static str {
         match self {
@@ -77,8 +79,8 @@ pub struct AcceptedCodings {
 }
 
 impl AcceptedCodings {
-    /// Reads `Accept-Encoding`. Without that header anything is acceptable by the letter, but then only identity is sent:
-    /// such a client has not said that it can decode anything.
+    /// Reads `Accept-Encoding`. Without that header anything is acceptable by the letter, but then
+    /// only identity is sent: such a client has not said that it can decode anything.
     #[must_use]
     pub fn parse(headers: &Headers<'_>) -> Self {
         let mut named = [None; 4];
@@ -103,8 +105,8 @@ impl AcceptedCodings {
         }
     }
 
-    /// The best of the `available` codings, among equals the first; or `None` when none of them is acceptable. The caller may
-    /// then send identity all the same, or answer 406.
+    /// The best of the `available` codings, among equals the first; or `None` when none of them is
+    /// acceptable. The caller may then send identity all the same, or answer 406.
     #[must_use]
     pub fn choose(&self, available: &[Coding]) -> Option<Coding> {
         let rank = |coding: Coding| {
@@ -165,7 +167,8 @@ impl ErrorFormat {
     }
 }
 
-/// The quality of a media type: that of the most specific range in `Accept` that covers it. 0 when none does.
+/// The quality of a media type: that of the most specific range in `Accept` that covers it. 0 when
+/// none does.
 fn media_quality(headers: &Headers<'_>, kind: &str, subtype: &str) -> u16 {
     let covering = headers.list("accept").filter_map(|element| {
         let (range, parameters) = split_parameters(element);
@@ -190,7 +193,8 @@ fn split_parameters(element: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The quality value among `parameters`, in thousandths; 1000 without one, `None` when it is malformed.
+/// The quality value among `parameters`, in thousandths; 1000 without one, `None` when it is
+/// malformed.
 fn quality(parameters: &[u8]) -> Option<u16> {
     let weight = parameters
         .split(|&byte| byte == b';')

@@ -4,14 +4,16 @@
 //!
 //! Rules:
 //! 1. Percent-encoding is undone exactly once, and what comes out is judged, never decoded again.
-//! 2. Segments `.` and `..`, encoded or not (a dot is the same either way, section 6.2.2.2), are resolved as section 5.2.4
-//!    does. Where that would clamp a path to the root, it is refused: it means something that is not below it. So is `%2F`,
-//!    because a file name cannot contain it, and NUL. All other bytes may stand in names.
-//! 3. Empty segments vanish: `//a///b` is `a/b`. So the result never begins with `/`, and a `Location` that is made of it
-//!    with one `/` in front stays on this host, which `//evil.test/` would not.
+//! 2. Segments `.` and `..`, encoded or not (a dot is the same either way, section 6.2.2.2), are
+//!    resolved as section 5.2.4 does. Where that would clamp a path to the root, it is refused: it
+//!    means something that is not below it. So is `%2F`, because a file name cannot contain it, and
+//!    NUL. All other bytes may stand in names.
+//! 3. Empty segments vanish: `//a///b` is `a/b`. So the result never begins with `/`, and a
+//!    `Location` that is made of it with one `/` in front stays on this host, which `//evil.test/`
+//!    would not.
 //!
-//! No allocation where nothing has to change. Not here: files, symbolic links (to be opened beneath the root), and whether
-//! hidden names are served; [`SafePath::is_hidden`] only tells.
+//! No allocation where nothing has to change. Not here: files, symbolic links (to be opened beneath
+//! the root), and whether hidden names are served; [`SafePath::is_hidden`] only tells.
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use std::borrow::Cow;
@@ -106,7 +108,8 @@ fn hex(digit: u8) -> Result<u8, PathError> {
     Ok(value as u8)
 }
 
-/// Resolves `.` and `..`. A `..` takes an empty segment before it away like any other, as RFC 3986 section 5.2.4 has it.
+/// Resolves `.` and `..`. A `..` takes an empty segment before it away like any other, as RFC 3986
+/// section 5.2.4 has it.
 fn without_dot_segments(path: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, PathError> {
     let is_dots = |segment: &[u8]| matches!(segment, b"." | b"..");
     if !segments(&path).any(is_dots) {

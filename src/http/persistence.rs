@@ -1,4 +1,5 @@
-//! Whether a connection stays open after a response, and what the response says of it (RFC 9112 section 9.3).
+//! Whether a connection stays open after a response, and what the response says of it (RFC 9112
+//! section 9.3).
 
 use super::Version;
 

@@ -3,11 +3,13 @@
 //! RFC 9110 sections 14.1 to 14.6 and 15.3.7.
 //!
 //! Rules:
-//! 1. A `Range` that is malformed, of another unit, or has too many ranges is ignored: the answer is the whole (200). Only
-//!    one that is well-formed, none of whose ranges touches the representation, is unsatisfiable (416).
-//! 2. Ranges that overlap, touch, or leave a gap smaller than a part head would be are merged, into the place of the first of
-//!    them. Otherwise they keep the order in which they were asked for. So no byte is sent twice, and asking for a thousand
-//!    overlapping ranges costs nothing (RFC 9110 section 17.15). What is one range after merging is sent as one.
+//! 1. A `Range` that is malformed, of another unit, or has too many ranges is ignored: the answer
+//!    is the whole (200). Only one that is well-formed, none of whose ranges touches the
+//!    representation, is unsatisfiable (416).
+//! 2. Ranges that overlap, touch, or leave a gap smaller than a part head would be are merged, into
+//!    the place of the first of them. Otherwise they keep the order in which they were asked for.
+//!    So no byte is sent twice, and asking for a thousand overlapping ranges costs nothing (RFC
+//!    9110 section 17.15). What is one range after merging is sent as one.
 //! 3. The length of a multipart body is known before its first byte is sent.
 //!
 //! Not here: `If-Range`, which decides whether `Range` counts at all ([`super::conditional`]).
@@ -77,7 +79,8 @@ impl Ranges {
             if count > RANGES_MAX {
                 return Self::Whole;
             }
-            // The list is made when there is a second range, so that the usual request allocates nothing.
+            // The list is made when there is a second range, so that the usual request allocates
+            // nothing.
             match (range, first) {
                 (None, _) => {}
                 (Some(range), None) => first = Some(range),
@@ -135,7 +138,8 @@ fn position(digits: &[u8]) -> Option<u64> {
     is_number.then(|| parse_decimal(digits).unwrap_or(u64::MAX))
 }
 
-/// Puts `range` in, at the place of the first range that it is near to, and swallows all others that it is near to by then.
+/// Puts `range` in, at the place of the first range that it is near to, and swallows all others
+/// that it is near to by then.
 fn merge(ranges: &mut Vec<ByteRange>, mut range: ByteRange) {
     let mut place = ranges.len();
     while let Some(near) = ranges.iter().position(|&other| other.is_near(range)) {
@@ -165,8 +169,9 @@ pub fn put_content_range_unsatisfied(out: &mut Vec<u8>, length: u64) {
     put_decimal(out, length);
 }
 
-/// The framing of a `multipart/byteranges` body (RFC 9110 section 14.6). Each part is [`Multipart::put_part_head`], then the
-/// bytes of its range; [`Multipart::put_end`] comes after the last.
+/// The framing of a `multipart/byteranges` body (RFC 9110 section 14.6). Each part is
+/// [`Multipart::put_part_head`], then the bytes of its range; [`Multipart::put_end`] comes after
+/// the last.
 #[derive(Debug, Clone, Copy)]
 pub struct Multipart<'a> {
     boundary: [u8; 16],
@@ -175,8 +180,9 @@ pub struct Multipart<'a> {
 }
 
 impl<'a> Multipart<'a> {
-    /// Framing for parts of a representation of `length` bytes and the type `content_type`. The boundary is made from
-    /// `seed`, which has to be random where the content could come from an enemy of the reader.
+    /// Framing for parts of a representation of `length` bytes and the type `content_type`. The
+    /// boundary is made from `seed`, which has to be random where the content could come from an
+    /// enemy of the reader.
     #[must_use]
     pub fn new(seed: u64, content_type: &'a str, length: u64) -> Self {
         let mut boundary = [0; 16];

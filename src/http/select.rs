@@ -1,7 +1,9 @@
-//! Which part of a representation a request is to get: all of it, some ranges, or nothing but its validators.
+//! Which part of a representation a request is to get: all of it, some ranges, or nothing but its
+//! validators.
 //!
-//! One pure function over the conditions and ranges of a request, in the order of RFC 9110 section 13.2.2. Whoever has a
-//! representation (a file, a listing, a stored response) asks it and sends what it says.
+//! One pure function over the conditions and ranges of a request, in the order of RFC 9110 section
+//! 13.2.2. Whoever has a representation (a file, a listing, a stored response) asks it and sends
+//! what it says.
 
 use super::Method;
 use super::conditional::{self, Outcome, Validators};
@@ -40,8 +42,8 @@ pub fn decides(headers: &Headers<'_>) -> bool {
     DECIDING.iter().any(|name| headers.contains(name))
 }
 
-/// What a request for a representation of `length` bytes gets. `now_s`: the moment of the answer, in
-/// seconds since the epoch. To be asked only where the answer would be a 200 without conditions.
+/// What a request for a representation of `length` bytes gets. `now_s`: the moment of the answer,
+/// in seconds since the epoch. To be asked only where the answer would be a 200 without conditions.
 #[must_use]
 pub fn select(
     method: Method<'_>,

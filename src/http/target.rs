@@ -1,16 +1,19 @@
 //! Request targets and authorities: which of the four forms a target has, and what it names.
 //!
-//! RFC 9112 section 3.2 (the forms), RFC 9110 section 4.2 (http URIs), RFC 3986 section 3.2 (authority).
+//! RFC 9112 section 3.2 (the forms), RFC 9110 section 4.2 (http URIs), RFC 3986 section 3.2
+//! (authority).
 //!
 //! Rules:
-//! 1. The form must fit the method: authority-form with `CONNECT` and only there, `*` with `OPTIONS` only.
-//! 2. A host is a DNS-like name (letters, digits, `-`, `.`, `_`), an IPv4 literal left as text, or a bracketed IPv6
-//!    literal. User information and zone identifiers are refused: each has been a way to make two readers see two hosts.
-//!    So have percent-encoding and letters beyond ASCII; they make a [`Host::International`], which nobody can take for
-//!    a name by mistake.
+//! 1. The form must fit the method: authority-form with `CONNECT` and only there, `*` with
+//!    `OPTIONS` only.
+//! 2. A host is a DNS-like name (letters, digits, `-`, `.`, `_`), an IPv4 literal left as text, or
+//!    a bracketed IPv6 literal. User information and zone identifiers are refused: each has been a
+//!    way to make two readers see two hosts. So have percent-encoding and letters beyond ASCII;
+//!    they make a [`Host::International`], which nobody can take for a name by mistake.
 //! 3. Nothing is decoded or normalised here; [`super::path`] does that for paths.
 //!
-//! Not here: whether a destination is allowed, and odd spellings of IPv4 addresses; the proxy judges both.
+//! Not here: whether a destination is allowed, and odd spellings of IPv4 addresses; the proxy
+//! judges both.
 
 use percent_encoding::{AsciiSet, CONTROLS};
 
@@ -39,7 +42,8 @@ pub const NEVER_IN_URI: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// A request target, by its form (RFC 9112 section 3.2). Paths and queries are as sent, still percent-encoded.
+/// A request target, by its form (RFC 9112 section 3.2). Paths and queries are as sent, still
+/// percent-encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'b> {
     /// `/path?query`.
@@ -67,8 +71,8 @@ pub enum Target<'b> {
 }
 
 impl<'b> Target<'b> {
-    /// Reads `text` as the target of a request with `method`, or returns `None` when it is malformed or its form does not
-    /// fit the method.
+    /// Reads `text` as the target of a request with `method`, or returns `None` when it is
+    /// malformed or its form does not fit the method.
     #[must_use]
     pub fn parse(method: Method<'_>, text: &'b str) -> Option<Self> {
         text.bytes().all(may_be_in_target).then_some(())?;
@@ -140,17 +144,17 @@ fn split_query(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether `byte` may stand in a target: those that a URI has (RFC 3986 section 2), but `#`, for a fragment is never sent.
-/// All others have to be percent-encoded (RFC 9112 section 3.2). `[` and `]` belong into hosts only, but browsers send them
-/// in queries.
+/// Whether `byte` may stand in a target: those that a URI has (RFC 3986 section 2), but `#`, for a
+/// fragment is never sent. All others have to be percent-encoded (RFC 9112 section 3.2). `[` and
+/// `]` belong into hosts only, but browsers send them in queries.
 #[inline]
 pub(super) fn is_target_byte(byte: u8) -> bool {
     const TARGET: [bool; 256] = byte_class(b"-._~:/?[]@!$&'()*+,;=%", true);
     TARGET[usize::from(byte)]
 }
 
-/// Whether `byte` may stand somewhere in a target: no URI has bytes beyond ASCII, but clients that do
-/// not map the names of hosts send them there, and only there they are taken.
+/// Whether `byte` may stand somewhere in a target: no URI has bytes beyond ASCII, but clients that
+/// do not map the names of hosts send them there, and only there they are taken.
 #[inline]
 pub(super) fn may_be_in_target(byte: u8) -> bool {
     is_target_byte(byte) || !byte.is_ascii()
@@ -163,13 +167,14 @@ pub enum Host<'b> {
     Name(&'b str),
     /// A bracketed IPv6 literal.
     Ipv6(Ipv6Addr),
-    /// A name in letters beyond ASCII, as sent: percent-encoded (RFC 3986 section 3.2.2) or as it is. It
-    /// stands for the name in ASCII that [`crate::wire::idn`] makes of it, if it is one.
+    /// A name in letters beyond ASCII, as sent: percent-encoded (RFC 3986 section 3.2.2) or as it
+    /// is. It stands for the name in ASCII that [`crate::wire::idn`] makes of it, if it is one.
     International(&'b str),
 }
 
 impl fmt::Display for Host<'_> {
-    /// Writes the host as it stands in a URI, an IPv6 address in brackets and in its canonical spelling.
+    /// Writes the host as it stands in a URI, an IPv6 address in brackets and in its canonical
+    /// spelling.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) | Self::International(name) => f.write_str(name),
@@ -178,12 +183,14 @@ impl fmt::Display for Host<'_> {
     }
 }
 
-/// A host and perhaps a port: the value of `Host`, the target of `CONNECT`, the authority of an http URI.
+/// A host and perhaps a port: the value of `Host`, the target of `CONNECT`, the authority of an
+/// http URI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Authority<'b> {
     /// The host.
     pub host: Host<'b>,
-    /// The port, 1 to 65535. `host:` with nothing behind the colon is the same as no port (RFC 3986 section 3.2.3).
+    /// The port, 1 to 65535. `host:` with nothing behind the colon is the same as no port (RFC 3986
+    /// section 3.2.3).
     pub port: Option<u16>,
 }
 

@@ -1,8 +1,9 @@
 //! A socket that clients reach, and what becomes of it when it fails for good.
 //!
-//! `accept` and `recvmmsg` may fail without end: an administrator closed the socket (`ss -K`, after which `accept` is
-//! EINVAL), or a rule of the system forbids the call (EPERM). Such a socket is never drained, so the loop would turn
-//! without a pause and serve nobody. Instead it is closed, and opened at the same address after a pause:
+//! `accept` and `recvmmsg` may fail without end: an administrator closed the socket (`ss -K`, after
+//! which `accept` is EINVAL), or a rule of the system forbids the call (EPERM). Such a socket is
+//! never drained, so the loop would turn without a pause and serve nobody. Instead it is closed,
+//! and opened at the same address after a pause:
 //!
 //! ```text
 //! Open ──FAILURES_MAX in a row──▶ Down ──bound again──▶ Open
@@ -10,15 +11,17 @@
 //!                                 └────a longer pause────┘
 //! ```
 //!
-//! Pauses begin at [`PAUSE_MIN`] and double up to `reopen_pause_max`. They begin there again once the socket was open for
-//! `reopen_pause_max`: one that opens and fails at once is paused ever longer.
+//! Pauses begin at [`PAUSE_MIN`] and double up to `reopen_pause_max`. They begin there again once
+//! the socket was open for `reopen_pause_max`: one that opens and fails at once is paused ever
+//! longer.
 //!
-//! Not here: closing and opening, which need the kernel, and errors of which the cause is known, such as want of memory.
+//! Not here: closing and opening, which need the kernel, and errors of which the cause is known,
+//! such as want of memory.
 
 use std::time::{Duration, Instant};
 
-/// Failures in a row that make a socket a broken one. An error may concern one client and be gone with it (`man 2 accept`,
-/// "already-pending network errors"), so the first ones prove nothing.
+/// Failures in a row that make a socket a broken one. An error may concern one client and be gone
+/// with it (`man 2 accept`, "already-pending network errors"), so the first ones prove nothing.
 const FAILURES_MAX: u32 = 16;
 
 /// The first pause.
@@ -107,7 +110,8 @@ impl<T> Ear<T> {
         *failures >= FAILURES_MAX
     }
 
-    /// Begins a pause, after which it is to be opened again: the socket, if it had one, and the pause.
+    /// Begins a pause, after which it is to be opened again: the socket, if it had one, and the
+    /// pause.
     pub(crate) fn take_down(&mut self, now: Instant, pause_max: Duration) -> (Option<T>, Duration) {
         if let State::Open { since, .. } = self.state
             && now >= since + pause_max

@@ -1,13 +1,14 @@
-//! One side of a session: its link, the socket behind it, and TLS between them where it is spoken. Both sides are alike.
+//! One side of a session: its link, the socket behind it, and TLS between them where it is spoken.
+//! Both sides are alike.
 //!
 //! ```text
 //! kernel ──recv──▶ (TLS: records to plain bytes) ──▶ link.rx      fill
 //! kernel ◀──send── (TLS: plain bytes to records) ◀── link.tx      flush
 //! ```
 //!
-//! There is one loop for each direction. Readiness is cleared here and nowhere else: on `WouldBlock`, or on a short
-//! transfer. A short read is no proof of a drained socket once the peer has closed: that edge was told already, so the
-//! socket is read until it says so.
+//! There is one loop for each direction. Readiness is cleared here and nowhere else: on
+//! `WouldBlock`, or on a short transfer. A short read is no proof of a drained socket once the peer
+//! has closed: that edge was told already, so the socket is read until it says so.
 
 use std::io;
 
@@ -55,7 +56,8 @@ impl<S: Sys> Half<S> {
         }
     }
 
-    /// Whether a fill could bring anything: bytes of the socket, or plain bytes that wait in the TLS layer.
+    /// Whether a fill could bring anything: bytes of the socket, or plain bytes that wait in the
+    /// TLS layer.
     pub(super) fn may_fill(&self) -> bool {
         let is_there = self.ready.readable || self.tls.as_ref().is_some_and(|tls| tls.has_plain());
         // A connection that is being made may have been told an event for nothing.
@@ -82,7 +84,8 @@ impl<S: Sys> Half<S> {
         Some(answer)
     }
 
-    /// Reads until the socket would block, the page is full or the budget is spent. Whether anything new came.
+    /// Reads until the socket would block, the page is full or the budget is spent. Whether
+    /// anything new came.
     pub(super) fn fill(
         &mut self,
         sys: &mut S,
@@ -128,7 +131,8 @@ impl<S: Sys> Half<S> {
         Ok(news)
     }
 
-    /// Sends until the socket would block, nothing waits or the budget is spent; then the end, if it is wanted.
+    /// Sends until the socket would block, nothing waits or the budget is spent; then the end, if
+    /// it is wanted.
     pub(super) fn flush(
         &mut self,
         sys: &mut S,
@@ -184,8 +188,8 @@ impl<S: Sys> Half<S> {
         self.link.status = LinkState::Failed(kind);
     }
 
-    /// Closes the socket and gives all pages back. `abortive`: where the end of the stream would make a message look whole,
-    /// the peer sees a reset instead.
+    /// Closes the socket and gives all pages back. `abortive`: where the end of the stream would
+    /// make a message look whole, the peer sees a reset instead.
     pub(super) fn close(&mut self, abortive: bool, sys: &mut S, pool: &mut Pool) {
         if let Some(stream) = self.stream.take() {
             match abortive && self.link.end_is_framing {
@@ -206,7 +210,8 @@ impl<S: Sys> Half<S> {
         self.link.tx.release(pool);
     }
 
-    /// This side's part of the park invariant: nothing readable that there is room for, nothing queued that could be sent.
+    /// This side's part of the park invariant: nothing readable that there is room for, nothing
+    /// queued that could be sent.
     pub(super) fn assert_parked(&self) {
         let link = &self.link;
         if link.status == LinkState::Open {
@@ -262,7 +267,8 @@ fn send<S: Sys>(
             if matches!(result, Ok(0)) {
                 return Err(Error::Changed); // shorter than was promised: the answer must not look complete
             }
-            // A file never fills the socket buffer in one call for certain: only `WouldBlock` says that it is full.
+            // A file never fills the socket buffer in one call for certain: only `WouldBlock` says
+            // that it is full.
             (result, None)
         }
     };

@@ -1,5 +1,5 @@
-//! A service together with the slab of its connections' states, behind one small erased trait: the only dynamic dispatch
-//! between the loop and a protocol.
+//! A service together with the slab of its connections' states, behind one small erased trait: the
+//! only dynamic dispatch between the loop and a protocol.
 
 use std::time::Instant;
 
@@ -8,14 +8,15 @@ use slab::Slab;
 use crate::ending::Error;
 use crate::service::{Cx, Io, Peer, Service};
 
-/// What the reactor needs of a service, whatever the type of its connections. A connection is named by its key.
+/// What the reactor needs of a service, whatever the type of its connections. A connection is named
+/// by its key.
 pub(crate) trait Host {
     fn accept(&mut self, peer: &Peer, now: Instant) -> usize;
     fn advance(&mut self, conn: usize, io: &mut Io<'_>) -> Result<(), Error>;
     fn deadline(&self, conn: usize) -> Instant;
     fn ended(&mut self, conn: usize, cx: &mut Cx<'_>);
-    /// Does nothing unless a connection asked for it in this turn, or it was not done at the end of the last one. Whether it
-    /// has more to do.
+    /// Does nothing unless a connection asked for it in this turn, or it was not done at the end of
+    /// the last one. Whether it has more to do.
     fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool;
     fn reopen(&mut self, cx: &mut Cx<'_>);
 }

@@ -1,8 +1,10 @@
-//! The resolver's sockets: one for each query, so that an answer must guess the port as well as the id (RFC 5452). Each is
-//! connected: the kernel drops what others than the server send, and tells when nobody listens there.
+//! The resolver's sockets: one for each query, so that an answer must guess the port as well as the
+//! id (RFC 5452). Each is connected: the kernel drops what others than the server send, and tells
+//! when nobody listens there.
 //!
-//! The resolver is a pure machine ([`crate::dns`]); this carries its messages. A query over TCP, after a truncated answer,
-//! is written whole and read until one length-prefixed message is there (RFC 7766).
+//! The resolver is a pure machine ([`crate::dns`]); this carries its messages. A query over TCP,
+//! after a truncated answer, is written whole and read until one length-prefixed message is there
+//! (RFC 7766).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -82,7 +84,8 @@ impl<S: Sys> Names<S> {
         }
     }
 
-    /// Carries what came to the resolver, lets it act on its deadlines, and carries what it wants to send.
+    /// Carries what came to the resolver, lets it act on its deadlines, and carries what it wants
+    /// to send.
     pub(crate) fn serve(&mut self, sys: &mut S, resolver: &mut Resolver<Id>, now: Instant) {
         for slot in 0..if self.queries.is_empty() {
             0
@@ -173,7 +176,8 @@ impl<S: Sys> Names<S> {
                         let (from, bytes) = self.batch.datagram_mut(i);
                         resolver.receive(*id, from, bytes, now);
                     }
-                    // No answer in a whole batch: somebody floods this socket. The next one has another port.
+                    // No answer in a whole batch: somebody floods this socket. The next one has
+                    // another port.
                     if received == Batch::SLOTS {
                         resolver.failed(*id, now);
                     }

@@ -1,6 +1,8 @@
-//! A session: one client's connection, and for a proxy the connection to its origin, with the state of a protocol.
+//! A session: one client's connection, and for a proxy the connection to its origin, with the state
+//! of a protocol.
 //!
-//! [`Session::pump`] is the heart of the program: fill, advance, flush, until a pass brought no new fact.
+//! [`Session::pump`] is the heart of the program: fill, advance, flush, until a pass brought no new
+//! fact.
 //!
 //! ```text
 //!            ┌────────────── a new fact ◀─────────────────┐
@@ -12,13 +14,15 @@
 //! ```
 //!
 //! The rules:
-//! 1. `readable` and `writable` are set by an event and cleared here only: on `WouldBlock`, or on a short transfer. A
-//!    short read is no proof of a drained socket once the peer has closed: that edge was told already, so the socket is
-//!    read until it says so.
-//! 2. A session parks only when there is nothing left that it could do; [`Session::assert_parked`] says what that means.
+//! 1. `readable` and `writable` are set by an event and cleared here only: on `WouldBlock`, or on a
+//!    short transfer. A short read is no proof of a drained socket once the peer has closed: that
+//!    edge was told already, so the socket is read until it says so.
+//! 2. A session parks only when there is nothing left that it could do; [`Session::assert_parked`]
+//!    says what that means.
 //! 3. Whoever spends its budget goes to the next turn, behind the others.
 //!
-//! A long file, since the states of a session are judged in one place. Not here: what an event means (`reactor`), how a connection is attempted (`upstream`).
+//! A long file, since the states of a session are judged in one place. Not here: what an event
+//! means (`reactor`), how a connection is attempted (`upstream`).
 
 use std::io;
 use std::num::NonZeroU32;
@@ -93,10 +97,12 @@ pub(crate) struct SessionLimits {
     pub(crate) pump_bytes_max: usize,
     /// Bytes in memory that one send queue holds.
     pub(crate) send_bytes_max: u32,
-    /// How often a peer that is to take what is queued for it is looked at, and the bytes that it must have taken since.
+    /// How often a peer that is to take what is queued for it is looked at, and the bytes that it
+    /// must have taken since.
     pub(crate) write_timeout: Duration,
     pub(crate) write_bytes_min: u64,
-    /// How long a closed session waits for the peer's end: while nothing comes, and in all; and for how many bytes.
+    /// How long a closed session waits for the peer's end: while nothing comes, and in all; and for
+    /// how many bytes.
     pub(crate) linger_timeout: Duration,
     pub(crate) linger_time_max: Duration,
     pub(crate) linger_bytes_max: usize,
@@ -127,12 +133,14 @@ fn bytes_at(rate: Option<NonZeroU32>, span: Duration) -> u64 {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Running,
-    /// The protocol is done; what is queued is being sent. `linger_bytes`: what may still be read and dropped; with none,
-    /// because the protocol expects none or because they were used up, nothing is waited for when all is sent.
+    /// The protocol is done; what is queued is being sent. `linger_bytes`: what may still be read
+    /// and dropped; with none, because the protocol expects none or because they were used up,
+    /// nothing is waited for when all is sent.
     Closing {
         linger_bytes: usize,
     },
-    /// All is sent; waiting for the peer's end, so that no reset overtakes our last bytes (RFC 9112 section 9.6).
+    /// All is sent; waiting for the peer's end, so that no reset overtakes our last bytes (RFC 9112
+    /// section 9.6).
     Lingering {
         until: Instant,
         /// However much comes, it is not waited for any longer.
@@ -332,7 +340,8 @@ impl<S: Sys> Session<S> {
             self.begin_closing(&asked, cx);
             return Ok(false);
         }
-        // What is answered before the end of a handshake cannot be sent, and the end of the stream would overtake it.
+        // What is answered before the end of a handshake cannot be sent, and the end of the stream
+        // would overtake it.
         let is_early = self.is_handshaking() && !self.down.link.eof && !cx.draining;
         if is_early && cx.now < host.deadline(self.provenance.conn) {
             return Ok(false);
@@ -393,13 +402,15 @@ impl<S: Sys> Session<S> {
         };
         down.link.rx.clear();
         self.stage = Stage::Closing { linger_bytes };
-        // The end of a TLS stream is told in any case, or the last answer looks cut (RFC 8446 section 6.1).
+        // The end of a TLS stream is told in any case, or the last answer looks cut (RFC 8446
+        // section 6.1).
         if down.tls.is_some() || (linger_bytes > 0 && !down.link.eof) {
             down.link.finish();
         }
     }
 
-    /// Drops what came after the end of the protocol: while it goes on coming, the wait for its end does.
+    /// Drops what came after the end of the protocol: while it goes on coming, the wait for its end
+    /// does.
     fn drop_late_input(&mut self, cx: &Context<S>) {
         let dropped = self.down.link.rx.len();
         self.down.link.rx.clear();
@@ -440,7 +451,8 @@ impl<S: Sys> Session<S> {
             match up.half.flush(&mut cx.sys, &mut cx.pool, budget) {
                 Ok(progress) => room |= progress == Progress::FreedForRefused,
                 Err(Error::Reset(kind)) => {
-                    // An origin that closed early may have said why; that still stands in the socket's buffer.
+                    // An origin that closed early may have said why; that still stands in the
+                    // socket's buffer.
                     up.half.ready.readable = true;
                     let _ = up.half.fill(&mut cx.sys, &mut cx.pool, budget);
                     up.half.fail(kind, &mut cx.sys, &mut cx.pool);
@@ -482,8 +494,9 @@ impl<S: Sys> Session<S> {
         }
     }
 
-    /// Gives back what an idle session does not need, sees to it that the poll wakes it, and says until when it sleeps.
-    /// `None`: an event came just when the deadline had passed, ahead of its reminder, and the protocol was not asked yet.
+    /// Gives back what an idle session does not need, sees to it that the poll wakes it, and says
+    /// until when it sleeps. `None`: an event came just when the deadline had passed, ahead of its
+    /// reminder, and the protocol was not asked yet.
     fn park(&mut self, advanced: bool, host: &dyn Host, cx: &mut Context<S>) -> Option<Outcome> {
         self.down.release(&mut cx.pool);
         self.down.assert_parked();
@@ -509,12 +522,14 @@ impl<S: Sys> Session<S> {
                 Waits::Linger => Phase::Linger,
                 Waits::Connect => Phase::Connect,
             };
-            // `advance` ran with this very `now`: either the client takes nothing, or the protocol broke its rule.
+            // `advance` ran with this very `now`: either the client takes nothing, or the protocol
+            // broke its rule.
             debug_assert!(waits != Waits::Protocol, "a service let its deadline pass");
             let phase = self.waited_for(phase);
             return Some(Outcome::Ended(Err(Error::TimedOut(phase))));
         }
-        // Only a session that waits needs events: one that ends in its first pump is never registered.
+        // Only a session that waits needs events: one that ends in its first pump is never
+        // registered.
         if !self.registered
             && let Some(stream) = &self.down.stream
         {
@@ -540,7 +555,8 @@ impl<S: Sys> Session<S> {
         tls.is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// What a time-out is of: a protocol that waits in vain for its client does not know that TLS does.
+    /// What a time-out is of: a protocol that waits in vain for its client does not know that TLS
+    /// does.
     fn waited_for(&self, phase: Phase) -> Phase {
         match self.is_handshaking() {
             true => Phase::Handshake,

@@ -1,6 +1,7 @@
 //! The sessions, and which of them are to be pumped: the run queue.
 //!
-//! [`Sessions::wake`] is the only way into the queue. A session stands in it at most once, behind those that came before it.
+//! [`Sessions::wake`] is the only way into the queue. A session stands in it at most once, behind
+//! those that came before it.
 
 use std::collections::VecDeque;
 
@@ -74,7 +75,8 @@ impl<S: Sys> Sessions<S> {
             .filter(|session| session.id == id)
     }
 
-    /// The session that has the place of this id by now, whether or not it is the one that was meant.
+    /// The session that has the place of this id by now, whether or not it is the one that was
+    /// meant.
     pub(super) fn successor(&self, id: Id) -> Option<Id> {
         self.all.get(id.index as usize).map(|session| session.id)
     }

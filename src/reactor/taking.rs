@@ -1,5 +1,5 @@
-//! How a client takes what waits to be sent to it: what it took since we wait, whether that is enough, and whether the
-//! kernel may hold more for it.
+//! How a client takes what waits to be sent to it: what it took since we wait, whether that is
+//! enough, and whether the kernel may hold more for it.
 //!
 //! ```text
 //! Nothing waits ──the session parks with output──▶ it is waited for ──all was sent──▶ nothing waits: `drained` is news
@@ -10,9 +10,9 @@
 
 use std::time::{Duration, Instant};
 
-/// After a client that was waited for took this many bytes, the kernel may hold more for it. Twice what the kernel holds for
-/// a client without trust (`UNTRUSTED_BYTES_MAX` in `sys/unix`), so half of it has really left. It is not a key, since
-/// `min_write_rate` holds for such a client too.
+/// After a client that was waited for took this many bytes, the kernel may hold more for it. Twice
+/// what the kernel holds for a client without trust (`UNTRUSTED_BYTES_MAX` in `sys/unix`), so half
+/// of it has really left. It is not a key, since `min_write_rate` holds for such a client too.
 pub(super) const TRUSTED_BYTES: u64 = 256 * 1024;
 
 /// How one client takes what is sent to it.
@@ -29,7 +29,8 @@ pub(super) struct Taking {
 #[derive(Clone, Copy, Debug)]
 struct Count {
     since: Instant,
-    /// Bytes that had left our queue by then, as [`Link::sent`](crate::service::Link::sent) counts them.
+    /// Bytes that had left our queue by then, as [`Link::sent`](crate::service::Link::sent) counts
+    /// them.
     sent: u64,
     /// Bytes that the kernel still held for it then.
     unsent: u64,
@@ -46,9 +47,10 @@ impl Taking {
         self.waiting.map(|count| count.since + write_timeout)
     }
 
-    /// Counts from here on, with `sent` bytes sent in all and `unsent` held by the kernel. How many bytes the client took
-    /// since the last count: those that left our queue, and what the kernel's holds less. The kernel's queue counts, because
-    /// it tells of room only when a third of it is free, which at a slow client's pace may take minutes.
+    /// Counts from here on, with `sent` bytes sent in all and `unsent` held by the kernel. How many
+    /// bytes the client took since the last count: those that left our queue, and what the kernel's
+    /// holds less. The kernel's queue counts, because it tells of room only when a third of it is
+    /// free, which at a slow client's pace may take minutes.
     pub(super) fn recount(&mut self, now: Instant, sent: u64, unsent: u64) -> u64 {
         let last = self.waiting.replace(Count {
             since: now,
@@ -60,7 +62,8 @@ impl Taking {
         })
     }
 
-    /// A flush sent something, `sent` bytes in all by now. Whether the client has just earned trust.
+    /// A flush sent something, `sent` bytes in all by now. Whether the client has just earned
+    /// trust.
     pub(super) fn flushed(&mut self, sent: u64, has_output: bool) -> bool {
         let Some(count) = self.waiting else {
             return false;

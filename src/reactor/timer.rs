@@ -1,16 +1,17 @@
 //! A lazy hashed timer wheel.
 //!
-//! Deadlines are derived from states, so they move with every message; almost none of them ever passes. The wheel
-//! therefore knows no cancel: an entry is a *reminder to look* at a session no later than its tick. When the reminder
-//! comes, the reactor asks the session for its deadline of now and either acts on it or leaves a new reminder. A busy
-//! connection with an idle time-out of 60 s costs one entry a minute, however many requests it carries.
+//! Deadlines are derived from states, so they move with every message; almost none of them ever
+//! passes. The wheel therefore knows no cancel: an entry is a *reminder to look* at a session no
+//! later than its tick. When the reminder comes, the reactor asks the session for its deadline of
+//! now and either acts on it or leaves a new reminder. A busy connection with an idle time-out of
+//! 60 s costs one entry a minute, however many requests it carries.
 //!
-//! Invariant: of each session one reminder is *live*; [`Reminders`] knows its tick. A deadline that moves closer leaves a new
-//! live one, and the old one waits, to be live again when the deadline has moved away. Any other that comes is dropped and
-//! leaves no new one: entries cannot multiply.
+//! Invariant: of each session one reminder is *live*; [`Reminders`] knows its tick. A deadline that
+//! moves closer leaves a new live one, and the old one waits, to be live again when the deadline
+//! has moved away. Any other that comes is dropped and leaves no new one: entries cannot multiply.
 //!
-//! Slot `tick % SLOTS` holds the entries of that tick and of those a whole number of turns later. A bitmap of the slots
-//! in use finds the next one without visiting the empty ones.
+//! Slot `tick % SLOTS` holds the entries of that tick and of those a whole number of turns later. A
+//! bitmap of the slots in use finds the next one without visiting the empty ones.
 
 use std::time::{Duration, Instant};
 
@@ -80,8 +81,8 @@ impl<T> Timers<T> {
         self.first = self.next_used();
     }
 
-    /// The tick of the next slot that holds anything. It may be a turn of the wheel early for an entry that lies further
-    /// ahead, which costs one idle turn of the loop in four seconds.
+    /// The tick of the next slot that holds anything. It may be a turn of the wheel early for an
+    /// entry that lies further ahead, which costs one idle turn of the loop in four seconds.
     fn next_used(&self) -> Tick {
         if self.len == 0 {
             return Tick::MAX;
@@ -207,7 +208,8 @@ mod tests {
 
     #[test]
     fn deadlines_that_come_and_go_do_not_multiply_the_reminders() {
-        // A session whose deadline is near, then far, then near again, as between the messages of a hello stream.
+        // A session whose deadline is near, then far, then near again, as between the messages of a
+        // hello stream.
         let (near, far) = (Duration::from_millis(100), Duration::from_secs(60));
         let start = Instant::now();
         let (mut timers, mut reminders) = (Timers::new(start), Reminders::NONE);

@@ -1,12 +1,13 @@
 //! TLS between a socket and its link: the protocol sees plain bytes and does not know.
 //!
-//! rustls does the cryptography and keeps the records. This is a layer within the one fill and the one flush of
-//! [`super::half`]: it takes records from the socket where a plain side takes bytes, and sends records where a plain side
-//! sends its queue. When to do either is decided there.
+//! rustls does the cryptography and keeps the records. This is a layer within the one fill and the
+//! one flush of [`super::half`]: it takes records from the socket where a plain side takes bytes,
+//! and sends records where a plain side sends its queue. When to do either is decided there.
 //!
-//! A file cannot go by `sendfile` (the kernel has no keys), so it is read in pieces of [`PIECE_BYTES`], which leave as full
-//! records of 16 KiB and in one system call. RFC 8446; the end of the stream is a `close_notify` (section 6.1), and a
-//! connection that ends without one ends here as well: HTTP knows by its own framing whether a message was cut.
+//! A file cannot go by `sendfile` (the kernel has no keys), so it is read in pieces of
+//! [`PIECE_BYTES`], which leave as full records of 16 KiB and in one system call. RFC 8446; the end
+//! of the stream is a `close_notify` (section 6.1), and a connection that ends without one ends
+//! here as well: HTTP knows by its own framing whether a message was cut.
 //!
 //! The first bytes may be those of a client that speaks the protocol in plain text. Where the
 //! listener knows an answer to that, they are held back until they are told apart:
@@ -72,8 +73,8 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// The TLS of a new connection. It fails for a configuration that is wrong in itself; such a connection cannot be served,
-    /// least of all in plain text.
+    /// The TLS of a new connection. It fails for a configuration that is wrong in itself; such a
+    /// connection cannot be served, least of all in plain text.
     pub(super) fn accept(options: &TlsOptions) -> Result<Box<Self>, rustls::Error> {
         let mut connection = ServerConnection::new(Arc::clone(&options.config))?;
         connection.set_buffer_limit(Some(PIECE_BYTES));
@@ -153,8 +154,9 @@ impl Tls {
         })
     }
 
-    /// Makes plain bytes of the records that came, and moves them to `link`. Whether there were any, or the end, or the
-    /// protocol may begin because the handshake is done, or there is an answer in plain text.
+    /// Makes plain bytes of the records that came, and moves them to `link`. Whether there were
+    /// any, or the end, or the protocol may begin because the handshake is done, or there is an
+    /// answer in plain text.
     pub(super) fn open_records<S: Sys>(
         &mut self,
         link: &mut Link,
@@ -221,7 +223,8 @@ impl Tls {
         Sent::of(result, |_| is_full)
     }
 
-    /// Makes records of the front of the link's queue, or the last one of its end. Whether there was anything.
+    /// Makes records of the front of the link's queue, or the last one of its end. Whether there
+    /// was anything.
     fn seal<S: Sys>(
         &mut self,
         link: &mut Link,

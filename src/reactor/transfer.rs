@@ -1,5 +1,6 @@
-//! What moving bytes between a socket and its buffers has in common, in either direction and with or without TLS: what is
-//! known of the socket's readiness, how much one pump may move, and what came of a call.
+//! What moving bytes between a socket and its buffers has in common, in either direction and with
+//! or without TLS: what is known of the socket's readiness, how much one pump may move, and what
+//! came of a call.
 
 use std::io;
 
@@ -7,15 +8,16 @@ use crate::buffer::{Front, SendQueue};
 use crate::ending::Error;
 use crate::sys::{PlantedBug, Sys};
 
-/// What is known of a socket's readiness. Set by events, cleared by fill and flush, and nowhere else.
+/// What is known of a socket's readiness. Set by events, cleared by fill and flush, and nowhere
+/// else.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ready {
     /// Bytes, or the end of the stream, may be there.
     pub(super) readable: bool,
     /// There may be room.
     pub(super) writable: bool,
-    /// The end of the stream or a broken connection was told, and no further edge may come for it: a short read is no proof
-    /// that nothing more is there.
+    /// The end of the stream or a broken connection was told, and no further edge may come for it:
+    /// a short read is no proof that nothing more is there.
     pub(super) closing: bool,
 }
 
@@ -103,8 +105,8 @@ pub(super) enum Progress {
     FreedForRefused,
 }
 
-/// Whether a file range at the front that had to wait is still of the version that its answer's head promised. What goes
-/// out in the turn that queued it is not looked at: who queued it has.
+/// Whether a file range at the front that had to wait is still of the version that its answer's
+/// head promised. What goes out in the turn that queued it is not looked at: who queued it has.
 pub(super) fn is_as_promised<S: Sys>(queue: &SendQueue, sys: &mut S) -> bool {
     match (queue.promised(), queue.front()) {
         (Some(promised), Front::File(file, ..)) => {

@@ -6,7 +6,8 @@
 //!     └──refused, or its share of the time is over    none left ──▶ Failed(last reason)
 //! ```
 //!
-//! The addresses come in the order of RFC 8305 section 4 (families interleaved), so that a dead family costs one share.
+//! The addresses come in the order of RFC 8305 section 4 (families interleaved), so that a dead
+//! family costs one share.
 
 use std::collections::VecDeque;
 use std::io;

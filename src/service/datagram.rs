@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime};
 
 use crate::metrics::{DatagramMetrics, ListenerMetrics, Of};
 
-/// The longest datagram that a socket carries, in bytes: the largest UDP payload over IPv6 (RFC 768 with RFC 8200's payload length).
-/// IPv4 allows 20 bytes less.
+/// The longest datagram that a socket carries, in bytes: the largest UDP payload over IPv6 (RFC 768
+/// with RFC 8200's payload length). IPv4 allows 20 bytes less.
 pub const DATAGRAM_BYTES_MAX: usize = 65_527;
 
 /// A protocol over datagrams: one state for the whole socket.

@@ -1,23 +1,26 @@
 //! The contract between the reactor and a protocol. Read this file first.
 //!
-//! A protocol is a [`Service`]: a factory of per-connection states and one method, [`Service::advance`], that
-//! takes a state as far as the facts allow. The reactor calls it after any fact changed: bytes arrived, the peer
-//! finished, room was freed, an answer came, a deadline passed. Four rules make that enough:
+//! A protocol is a [`Service`]: a factory of per-connection states and one method,
+//! [`Service::advance`], that takes a state as far as the facts allow. The reactor calls it after
+//! any fact changed: bytes arrived, the peer finished, room was freed, an answer came, a deadline
+//! passed. Four rules make that enough:
 //!
-//! 1. **`advance` is idempotent.** It looks at the facts in [`Io`], does everything they allow, and returns. Called
-//!    again with nothing new, it changes nothing. It never waits and never asks *which* fact changed.
-//! 2. **Input is consumed only when its output has room.** Ask [`SendQueue::has_room`], and return if there is none:
-//!    the reactor calls again once there is. That is the whole of backpressure.
-//! 3. **Every state has a deadline**, derived from the state by [`Service::deadline`]. When it has passed, `advance`
-//!    is called with `now` at or beyond it and must leave the state with a later one, close, or fail. It is in force
-//!    while nothing waits to be sent to the client; a client that does not take what waits is cut by the reactor's own
-//!    write time-out. An origin that takes nothing is the protocol's to give up: it can still answer the client.
-//! 4. **What takes time is asked for until it is there**: [`Io::resolve`] and [`Io::connect`] return
-//!    [`Poll::Pending`] until they return [`Poll::Ready`]; a protocol reads downwards, each step
-//!    `let Poll::Ready(x) = io.resolve(name) else { return Ok(()) }`.
+//! 1. **`advance` is idempotent.** It looks at the facts in [`Io`], does everything they allow, and
+//!    returns. Called again with nothing new, it changes nothing. It never waits and never asks
+//!    *which* fact changed.
+//! 2. **Input is consumed only when its output has room.** Ask [`SendQueue::has_room`], and return
+//!    if there is none: the reactor calls again once there is. That is the whole of backpressure.
+//! 3. **Every state has a deadline**, derived from the state by [`Service::deadline`]. When it has
+//!    passed, `advance` is called with `now` at or beyond it and must leave the state with a later
+//!    one, close, or fail. It is in force while nothing waits to be sent to the client; a client
+//!    that does not take what waits is cut by the reactor's own write time-out. An origin that
+//!    takes nothing is the protocol's to give up: it can still answer the client.
+//! 4. **What takes time is asked for until it is there**: [`Io::resolve`] and [`Io::connect`]
+//!    return [`Poll::Pending`] until they return [`Poll::Ready`]; a protocol reads downwards, each
+//!    step `let Poll::Ready(x) = io.resolve(name) else { return Ok(()) }`.
 //!
-//! A protocol never sees a socket, a descriptor, an interest set or a clock, so it can be tested in memory, fuzzed
-//! and simulated. How a session ends:
+//! A protocol never sees a socket, a descriptor, an interest set or a clock, so it can be tested in
+//! memory, fuzzed and simulated. How a session ends:
 //!
 //! ```text
 //! io.down.finish()   no more from us on that side; what the peer sends is still read
@@ -26,7 +29,8 @@
 //! Err(error)         drop the session now; one log line, one counter; a reset where an end would make a message whole
 //! ```
 //!
-//! Not here: datagrams ([`datagram`]), how a session ends ([`crate::ending`]), how bytes reach the buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
+//! Not here: datagrams ([`datagram`]), how a session ends ([`crate::ending`]), how bytes reach the
+//! buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
 
 pub mod datagram;
 
@@ -48,8 +52,8 @@ pub trait Service {
     /// The state of one connection.
     type Conn;
 
-    /// The client speaks first: a connection is accepted when its first bytes are there, and they are read at once. One
-    /// that stays silent is accepted about a second later.
+    /// The client speaks first: a connection is accepted when its first bytes are there, and they
+    /// are read at once. One that stays silent is accepted about a second later.
     const CLIENT_FIRST: bool = false;
 
     /// What its listener counts beside the bytes: nothing counted yet.
@@ -57,7 +61,8 @@ pub trait Service {
         Of::Streams(StreamMetrics::default())
     }
 
-    /// A connection was accepted: its first state. `advance` follows at once, so a greeting is for that.
+    /// A connection was accepted: its first state. `advance` follows at once, so a greeting is for
+    /// that.
     fn accept(&mut self, peer: &Peer, now: Instant) -> Self::Conn;
 
     /// Takes the state as far as the facts in `io` allow. See the module's rules.
@@ -72,9 +77,9 @@ pub trait Service {
     /// The session is over, for whatever reason: what must be undone is undone here.
     fn ended(&mut self, _conn: Self::Conn, _cx: &mut Cx<'_>) {}
 
-    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`]: what is better done once for all of them,
-    /// and what takes more than one turn. Whether there is more to do: then it is called again at the end of the next turn,
-    /// which comes at once.
+    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`]: what is better
+    /// done once for all of them, and what takes more than one turn. Whether there is more to do:
+    /// then it is called again at the end of the next turn, which comes at once.
     fn turn_ended(&mut self, _cx: &mut Cx<'_>) -> bool {
         false
     }
@@ -107,10 +112,11 @@ pub struct Link {
     pub status: LinkState,
     /// Where it leads, once a connection that we asked for is made; the protocol may take it.
     pub ends: Option<Box<Ends>>,
-    /// The end of our stream is the only sign that the body is whole: a session that is dropped resets the connection
-    /// instead.
+    /// The end of our stream is the only sign that the body is whole: a session that is dropped
+    /// resets the connection instead.
     pub end_is_framing: bool,
-    /// Bytes that left for the peer, as records where TLS is spoken: how fast it takes what is sent.
+    /// Bytes that left for the peer, as records where TLS is spoken: how fast it takes what is
+    /// sent.
     pub sent: u64,
 }
 
@@ -129,14 +135,16 @@ impl Link {
         }
     }
 
-    /// No more will be put into `tx`: the peer is to see the end of our stream after what is queued.
+    /// No more will be put into `tx`: the peer is to see the end of our stream after what is
+    /// queued.
     pub fn finish(&mut self) {
         if self.finish == Finish::Open {
             self.finish = Finish::Wanted;
         }
     }
 
-    /// Whether an origin's connection can take another request: it is open, and nothing was heard of it since the last.
+    /// Whether an origin's connection can take another request: it is open, and nothing was heard
+    /// of it since the last.
     pub fn is_reusable(&self) -> bool {
         let is_open = self.status == LinkState::Open && self.finish == Finish::Open;
         is_open && !self.eof && self.rx.is_empty() && self.tx.is_empty()
@@ -158,8 +166,8 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Whether the peer is this very machine: a system that connects to an address of its own does so
-    /// from that address.
+    /// Whether the peer is this very machine: a system that connects to an address of its own does
+    /// so from that address.
     pub fn are_one_machine(&self) -> bool {
         self.local.ip().to_canonical() == self.peer.ip().to_canonical()
     }
@@ -213,10 +221,11 @@ pub struct Cx<'a> {
     pub counted: Counted<'a>,
 }
 
-/// What one session may see and ask during one call of [`Service::advance`]. The fields are public so that several can
-/// be borrowed at once: `io.down.tx.put(bytes, io.cx.pool)`.
+/// What one session may see and ask during one call of [`Service::advance`]. The fields are public
+/// so that several can be borrowed at once: `io.down.tx.put(bytes, io.cx.pool)`.
 pub struct Io<'a> {
-    /// What was queued for the client when the session last parked has all been sent since: an idle time begins now.
+    /// What was queued for the client when the session last parked has all been sent since: an idle
+    /// time begins now.
     pub drained: bool,
     /// Towards the client.
     pub down: &'a mut Link,
@@ -233,8 +242,9 @@ pub struct Io<'a> {
 }
 
 impl Io<'_> {
-    /// Ends the session in good order: what is queued is sent, the stream is shut down, and what the peer still sends is
-    /// read and dropped within bounds, so that no reset overtakes the last answer.
+    /// Ends the session in good order: what is queued is sent, the stream is shut down, and what
+    /// the peer still sends is read and dropped within bounds, so that no reset overtakes the last
+    /// answer.
     pub fn close(&mut self) {
         self.asked.close = true;
     }
@@ -245,7 +255,8 @@ impl Io<'_> {
         self.asked.ending = ending;
     }
 
-    /// There is more to do than this turn has time for: `advance` is called again in the next one, behind all others.
+    /// There is more to do than this turn has time for: `advance` is called again in the next one,
+    /// behind all others.
     pub fn again(&mut self) {
         self.asked.again = true;
     }
@@ -260,8 +271,9 @@ impl Io<'_> {
         self.asked.turn_end = true;
     }
 
-    /// As [`Io::close`], for a peer that said it will send nothing more and whose every byte was read: no end is waited
-    /// for, which saves two system calls. Where that turns out to be wrong, it is an ordinary close.
+    /// As [`Io::close`], for a peer that said it will send nothing more and whose every byte was
+    /// read: no end is waited for, which saves two system calls. Where that turns out to be wrong,
+    /// it is an ordinary close.
     pub fn close_at_once(&mut self) {
         self.asked.close = true;
         self.asked.at_once = true;
@@ -272,8 +284,8 @@ impl Io<'_> {
         self.cx.resolver.lookup(name, self.id, self.cx.now)
     }
 
-    /// A connection to the first of `addresses` that takes one; asked again until it answers. Each address gets its share
-    /// of `timeout`.
+    /// A connection to the first of `addresses` that takes one; asked again until it answers. Each
+    /// address gets its share of `timeout`.
     pub fn connect(
         &mut self,
         addresses: &[SocketAddr],
@@ -292,8 +304,8 @@ impl Io<'_> {
         }
     }
 
-    /// Drops the connection to the origin, made or being made, with all that was received and queued. `io.up` is `Closed`
-    /// at once, so that another connection may be asked for.
+    /// Drops the connection to the origin, made or being made, with all that was received and
+    /// queued. `io.up` is `Closed` at once, so that another connection may be asked for.
     pub fn disconnect(&mut self) {
         if self.up.status != LinkState::Closed {
             self.asked.disconnect = true;
@@ -327,7 +339,8 @@ impl Asked {
     }
 }
 
-/// Which session: an index that is used again, and the generation that tells one user from the next.
+/// Which session: an index that is used again, and the generation that tells one user from the
+/// next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id {
     /// Index into the slab of sessions.
@@ -346,7 +359,8 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Its address, if it has one; an IPv4 address that is written in IPv6 as the IPv4 address that it is.
+    /// Its address, if it has one; an IPv4 address that is written in IPv6 as the IPv4 address that
+    /// it is.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Peer::Inet(address) => Some(address.ip().to_canonical()),

@@ -1,8 +1,10 @@
-//! The test bench of the services: one connection in memory, a clock that is set by hand, and a real disk; no sockets.
+//! The test bench of the services: one connection in memory, a clock that is set by hand, and a
+//! real disk; no sockets.
 //!
-//! `peer_sends`, `expect`, `peer_closes`, `expect_closed`: a test reads like the dialogue that it checks. Every step also
-//! checks the contract: a second `advance` with nothing new changes nothing, and the deadline lies ahead while nothing
-//! waits to be sent. The client takes all that is sent to it, unless `peer_takes_only` says otherwise.
+//! `peer_sends`, `expect`, `peer_closes`, `expect_closed`: a test reads like the dialogue that it
+//! checks. Every step also checks the contract: a second `advance` with nothing new changes
+//! nothing, and the deadline lies ahead while nothing waits to be sent. The client takes all that
+//! is sent to it, unless `peer_takes_only` says otherwise.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -109,8 +111,9 @@ impl<T: Service> Bench<T> {
         bench
     }
 
-    /// Calls `advance` as the reactor does after a fact changed, taking what is sent: once, and again for the next turn that
-    /// the service asked for, or for room that was refused before. One more call must change nothing.
+    /// Calls `advance` as the reactor does after a fact changed, taking what is sent: once, and
+    /// again for the next turn that the service asked for, or for room that was refused before. One
+    /// more call must change nothing.
     pub fn step(&mut self) {
         self.metrics.turns += 1;
         loop {
@@ -153,7 +156,8 @@ impl<T: Service> Bench<T> {
         (counts, up.status, [down.finish, up.finish], self.deadline())
     }
 
-    /// One call, and the end of the turn if that was asked for; whether the service wants another turn.
+    /// One call, and the end of the turn if that was asked for; whether the service wants another
+    /// turn.
     fn advance_once(&mut self) -> bool {
         let Some(conn) = &mut self.conn else {
             return false;
@@ -227,8 +231,8 @@ impl<T: Service> Bench<T> {
         self.service.reopen(&mut cx!(self));
     }
 
-    /// Takes what is queued for the client, files included, as far as it takes it. Whether somebody who was refused room
-    /// has some now.
+    /// Takes what is queued for the client, files included, as far as it takes it. Whether somebody
+    /// who was refused room has some now.
     fn collect(&mut self) -> bool {
         let before = self.sent.len();
         collect(
@@ -266,8 +270,8 @@ impl<T: Service> Bench<T> {
         self
     }
 
-    /// The client offers these bytes; how many the kernel and then the session took. Fewer than all while the service does not
-    /// read on because the client does not take its answers.
+    /// The client offers these bytes; how many the kernel and then the session took. Fewer than all
+    /// while the service does not read on because the client does not take its answers.
     pub fn peer_offers(&mut self, bytes: &[u8]) -> usize {
         let mut offered = 0;
         while offered < bytes.len() && self.conn.is_some() {
@@ -281,7 +285,8 @@ impl<T: Service> Bench<T> {
         offered
     }
 
-    /// The client sends these bytes, which fit a page, and its end, and the kernel tells of both at once.
+    /// The client sends these bytes, which fit a page, and its end, and the kernel tells of both at
+    /// once.
     pub fn peer_sends_and_closes(&mut self, bytes: &[u8]) -> &mut Self {
         let taken = self.down.rx.push(bytes, &mut self.pool);
         assert_eq!(taken, bytes.len(), "more than the kernel brings at once");

@@ -4,8 +4,8 @@
 //! Awaiting(i) ──a reply──▶ Pausing(i) ──interval──▶ Awaiting(i + 1)      after the last reply: closed
 //! ```
 //!
-//! Whatever has come when a reply is awaited is one reply: the clients send no terminator. What comes during a pause
-//! belongs to the reply before it and is dropped when the pause ends.
+//! Whatever has come when a reply is awaited is one reply: the clients send no terminator. What
+//! comes during a pause belongs to the reply before it and is dropped when the pause ends.
 
 use std::time::{Duration, Instant};
 
@@ -83,7 +83,8 @@ impl Service for Hello {
                         until: io.cx.now + self.config.interval,
                     };
                 }
-                // A client that will not reply any more gets no more messages, whatever it said during a pause.
+                // A client that will not reply any more gets no more messages, whatever it said
+                // during a pause.
                 State::Awaiting { .. } | State::Pausing { .. } if io.down.eof => {
                     io.close();
                     return Ok(());

@@ -1,5 +1,5 @@
-//! The protocols, a file or a folder each, and what several of them share. Which kind of listener gets which stands in
-//! `serve.rs`.
+//! The protocols, a file or a folder each, and what several of them share. Which kind of listener
+//! gets which stands in `serve.rs`.
 
 #[doc(hidden)] // for tests, those in `tests/` among them
 pub mod bench;
@@ -15,8 +15,9 @@ pub mod web;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-/// Until when a body may go on after `bytes` more of it came: each buys its share of a second at `rate_min` bytes a second,
-/// and no more than `most` can be in hand. Without a rate any byte buys `most`.
+/// Until when a body may go on after `bytes` more of it came: each buys its share of a second at
+/// `rate_min` bytes a second, and no more than `most` can be in hand. Without a rate any byte buys
+/// `most`.
 fn prolonged(
     until: Instant,
     bytes: usize,

@@ -5,8 +5,8 @@
 //!    └───── nothing came for `idle_timeout` ──▶ dropped
 //! ```
 //!
-//! Upper-casing is Unicode's, so it may grow (`ß` becomes `SS`) and a character may arrive in two reads; ASCII, which does
-//! neither, is changed in place and its page moves on without a copy.
+//! Upper-casing is Unicode's, so it may grow (`ß` becomes `SS`) and a character may arrive in two
+//! reads; ASCII, which does neither, is changed in place and its page moves on without a copy.
 
 use std::time::{Duration, Instant};
 

@@ -1,14 +1,15 @@
 //! The heartbeat monitor: who is alive, who is late, who is dead. Nobody gets an answer.
 //!
-//! What one sender is taken to be is [`Tracker`]'s business; here stands the table of them, by address and port. Each change
-//! is one line in the log, `heartbeat IP:PORT STATE`, and one count.
+//! What one sender is taken to be is [`Tracker`]'s business; here stands the table of them, by
+//! address and port. Each change is one line in the log, `heartbeat IP:PORT STATE`, and one count.
 //!
 //! The rules:
-//! 1. Every sender is in exactly one of two ordered sets: `due` by the moment when it may change by silence, or `dead` by
-//!    when it was last heard of. A heartbeat does not move it in `due`: the moment is looked at when it comes, and the sender
-//!    entered again with its real one. So a sender costs one step in the set for each `timeout`, however often it beats.
-//! 2. The table is bounded. A newcomer takes the place of whoever is dead longest; while nobody is dead it is dropped, so
-//!    that forged addresses cannot push out those who are alive.
+//! 1. Every sender is in exactly one of two ordered sets: `due` by the moment when it may change by
+//!    silence, or `dead` by when it was last heard of. A heartbeat does not move it in `due`: the
+//!    moment is looked at when it comes, and the sender entered again with its real one. So a
+//!    sender costs one step in the set for each `timeout`, however often it beats.
+//! 2. The table is bounded. A newcomer takes the place of whoever is dead longest; while nobody is
+//!    dead it is dropped, so that forged addresses cannot push out those who are alive.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;

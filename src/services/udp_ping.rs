@@ -1,8 +1,10 @@
-//! The UDP pinger's server: each datagram comes back in ASCII upper case, over a simulated bad network.
+//! The UDP pinger's server: each datagram comes back in ASCII upper case, over a simulated bad
+//! network.
 //!
-//! A share of the datagrams is lost, answered twice, held back so that later ones overtake them, or damaged in one bit; the
-//! rest may be delayed. What befalls a datagram is drawn from a generator that can be seeded, one draw for each question in
-//! the order of arrival, so that a test run can be repeated. The answer is never longer than the question.
+//! A share of the datagrams is lost, answered twice, held back so that later ones overtake them, or
+//! damaged in one bit; the rest may be delayed. What befalls a datagram is drawn from a generator
+//! that can be seeded, one draw for each question in the order of arrival, so that a test run can
+//! be repeated. The answer is never longer than the question.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -65,8 +67,8 @@ impl UdpPing {
         }
     }
 
-    /// Whether what happens to this share of the datagrams happens to this one. No draw for what never happens, so that a
-    /// seed means the same loss whatever else is off.
+    /// Whether what happens to this share of the datagrams happens to this one. No draw for what
+    /// never happens, so that a seed means the same loss whatever else is off.
     fn draw(&mut self, share: Fraction) -> bool {
         !share.is_zero() && share.hits(self.random.next())
     }
@@ -144,8 +146,8 @@ impl DatagramService for UdpPing {
     }
 }
 
-/// The generator of Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014): small, seedable, and good
-/// enough to lose datagrams. Not for secrets.
+/// The generator of Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014):
+/// small, seedable, and good enough to lose datagrams. Not for secrets.
 struct SplitMix(u64);
 
 impl SplitMix {

@@ -9,9 +9,9 @@ use rustix::io::retry_on_intr;
 /// What a pipe that has room takes without waiting (`PIPE_BUF` of Linux).
 const PIPE_BYTES: usize = 4096;
 
-/// Appends to a file, a pipe or a terminal without waiting; how many of the bytes. Standard error is shared with other
-/// processes, so it is not for us to make it non-blocking. A pipe that polls writable takes `PIPE_BUF` bytes at once
-/// (`man 7 pipe`); a regular file always polls so.
+/// Appends to a file, a pipe or a terminal without waiting; how many of the bytes. Standard error
+/// is shared with other processes, so it is not for us to make it non-blocking. A pipe that polls
+/// writable takes `PIPE_BUF` bytes at once (`man 7 pipe`); a regular file always polls so.
 pub(super) fn append(file: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let mut poll = [rustix::event::PollFd::new(
         file,

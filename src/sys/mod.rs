@@ -1,10 +1,13 @@
-//! The only doors out of the process: everything that the reactor asks of the kernel stands in the trait [`Sys`].
+//! The only doors out of the process: everything that the reactor asks of the kernel stands in the
+//! trait [`Sys`].
 //!
-//! There are two implementations, chosen at compile time: [`unix::Unix`] over mio's poll and the system calls, and
-//! [`sim::Sim`], a simulated kernel that is edge-triggered, seeded and meaner than a real one. The rules both keep:
+//! There are two implementations, chosen at compile time: [`unix::Unix`] over mio's poll and the
+//! system calls, and [`sim::Sim`], a simulated kernel that is edge-triggered, seeded and meaner
+//! than a real one. The rules both keep:
 //!
-//! 1. Readiness is told in edges. After an edge, a call is repeated until it would block, or until it transferred less
-//!    than it was offered, before another edge can be relied on (`man 7 epoll`, "edge-triggered").
+//! 1. Readiness is told in edges. After an edge, a call is repeated until it would block, or until
+//!    it transferred less than it was offered, before another edge can be relied on (`man 7 epoll`,
+//!    "edge-triggered").
 //! 2. Events may be stale, merged or spurious. A token that nobody has is ignored by the reactor.
 //! 3. Nothing blocks but [`Sys::poll`].
 
@@ -44,8 +47,8 @@ pub trait Sys: Disk {
     /// The next signal that arrived, if any.
     fn signal(&mut self) -> Option<Signal>;
 
-    /// Listens on `bind`; the address that it got. `client_first`: connections whose first bytes have not arrived may be
-    /// kept back for about a second.
+    /// Listens on `bind`; the address that it got. `client_first`: connections whose first bytes
+    /// have not arrived may be kept back for about a second.
     fn listen(
         &mut self,
         bind: &Bind,
@@ -57,27 +60,30 @@ pub trait Sys: Disk {
     /// Takes the next connection. The socket is not registered yet.
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, Peer)>;
 
-    /// Out of descriptors (`EMFILE`): takes the next connection with the spare one and closes it, so that the client
-    /// learns at once and the queue does not stay full.
+    /// Out of descriptors (`EMFILE`): takes the next connection with the spare one and closes it,
+    /// so that the client learns at once and the queue does not stay full.
     fn shed(&mut self, listener: &Self::Listener) -> io::Result<()>;
 
     /// Stops listening.
     fn unlisten(&mut self, listener: Self::Listener);
 
-    /// Registers a stream once, for reading and writing, edge-triggered. An event follows for what is possible already.
+    /// Registers a stream once, for reading and writing, edge-triggered. An event follows for what
+    /// is possible already.
     fn register(&mut self, stream: &Self::Stream, token: u64) -> io::Result<()>;
 
-    /// Begins a connection and registers it. An event, readable or writable, follows when it is made or failed.
+    /// Begins a connection and registers it. An event, readable or writable, follows when it is
+    /// made or failed.
     fn connect(&mut self, to: SocketAddr, token: u64) -> io::Result<Self::Stream>;
 
-    /// After an event of a connecting stream: its ends once it is made, `None` if it is not yet (the event
-    /// was spurious), or why not.
+    /// After an event of a connecting stream: its ends once it is made, `None` if it is not yet
+    /// (the event was spurious), or why not.
     fn connected(&mut self, stream: &Self::Stream) -> io::Result<Option<Ends>>;
 
     /// Receives into `into`; 0 is the end of the stream.
     fn recv(&mut self, stream: &Self::Stream, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Sends one run of bytes. `more`: something follows at once, so a last partial segment may wait for it (`MSG_MORE`).
+    /// Sends one run of bytes. `more`: something follows at once, so a last partial segment may
+    /// wait for it (`MSG_MORE`).
     fn send(&mut self, stream: &Self::Stream, bytes: &[u8], more: bool) -> io::Result<usize>;
 
     /// Sends several runs of bytes.
@@ -97,14 +103,15 @@ pub trait Sys: Disk {
         len: u64,
     ) -> io::Result<usize>;
 
-    /// Bytes that were sent and that the peer has not confirmed yet: what a slow one still has to take. 0 where the kernel
-    /// does not know.
+    /// Bytes that were sent and that the peer has not confirmed yet: what a slow one still has to
+    /// take. 0 where the kernel does not know.
     fn unsent(&mut self, _stream: &Self::Stream) -> u64 {
         0
     }
 
-    /// The peer has shown that it takes what is sent: the kernel may hold as much for it as it sees fit. Until then it holds
-    /// little, or many clients that never read would take all of its memory.
+    /// The peer has shown that it takes what is sent: the kernel may hold as much for it as it sees
+    /// fit. Until then it holds little, or many clients that never read would take all of its
+    /// memory.
     fn trust(&mut self, _stream: &Self::Stream) {}
 
     /// Shuts down for writing: the peer sees the end of the stream.
@@ -113,8 +120,8 @@ pub trait Sys: Disk {
     /// Closes.
     fn close(&mut self, stream: Self::Stream);
 
-    /// Closes with a reset where the kind of socket has one: the peer cannot take it for the end of the stream. What was not
-    /// sent yet is gone.
+    /// Closes with a reset where the kind of socket has one: the peer cannot take it for the end of
+    /// the stream. What was not sent yet is gone.
     fn abort(&mut self, stream: Self::Stream);
 
     /// Binds a datagram socket; the address that it got.
@@ -124,15 +131,16 @@ pub trait Sys: Disk {
         token: u64,
     ) -> io::Result<(Self::Datagram, SocketAddr)>;
 
-    /// A datagram socket for one peer: what others send does not reach it, and that nobody is there is told by
-    /// [`Sys::recv_batch`] ([`io::ErrorKind::ConnectionRefused`]), which Linux does not do for other sockets.
+    /// A datagram socket for one peer: what others send does not reach it, and that nobody is there
+    /// is told by [`Sys::recv_batch`] ([`io::ErrorKind::ConnectionRefused`]), which Linux does not
+    /// do for other sockets.
     fn connect_datagram(&mut self, to: SocketAddr, token: u64) -> io::Result<Self::Datagram>;
 
     /// Receives up to [`Batch::SLOTS`] datagrams into the slots; how many.
     fn recv_batch(&mut self, socket: &Self::Datagram, batch: &mut Batch) -> io::Result<usize>;
 
-    /// Sends the replies of `out`; those that could not be sent. What the socket does not take now is dropped, as datagrams
-    /// may be.
+    /// Sends the replies of `out`; those that could not be sent. What the socket does not take now
+    /// is dropped, as datagrams may be.
     fn send_batch(&mut self, socket: &Self::Datagram, batch: &Batch, out: &Outbox) -> Unsent;
 
     /// Closes a datagram socket.
@@ -146,16 +154,16 @@ pub trait Sys: Disk {
         0
     }
 
-    /// Whether the reactor is to behave as if it had this bug: a test of the tests. The real kernel's answer is a constant,
-    /// so the compiler drops the question.
+    /// Whether the reactor is to behave as if it had this bug: a test of the tests. The real
+    /// kernel's answer is a constant, so the compiler drops the question.
     #[inline]
     fn planted(&self, _bug: PlantedBug) -> bool {
         false
     }
 }
 
-/// Bugs that event-driven servers have had, each with the place in the reactor where it would live. The simulation must
-/// find every one of them; see `tests/simulation`.
+/// Bugs that event-driven servers have had, each with the place in the reactor where it would live.
+/// The simulation must find every one of them; see `tests/simulation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlantedBug {
     /// A short read is taken for a drained socket although the end of the stream was told with it.
@@ -217,7 +225,8 @@ impl PlantedBug {
     ];
 }
 
-/// A whole file named by the configuration, read at start or reload, when waiting for the disk is in order.
+/// A whole file named by the configuration, read at start or reload, when waiting for the disk is
+/// in order.
 ///
 /// # Errors
 /// Those of `open(2)` and `read(2)`.
@@ -241,8 +250,9 @@ pub struct Event {
     pub readable: bool,
     /// There may be room.
     pub writable: bool,
-    /// The peer sent its end, or the connection broke: a short read is no proof that the socket is drained. Nor is it where
-    /// urgent data arrived, at whose mark Linux stops a read (a test in `tests/serve.rs`).
+    /// The peer sent its end, or the connection broke: a short read is no proof that the socket is
+    /// drained. Nor is it where urgent data arrived, at whose mark Linux stops a read (a test in
+    /// `tests/serve.rs`).
     pub read_closed: bool,
 }
 
@@ -293,8 +303,8 @@ pub struct Batch {
 impl Batch {
     /// Datagrams in a batch.
     pub const SLOTS: usize = 64;
-    /// From one slot to the next. Not a power of two: slots at multiples of 64 KiB would all compete for the same sets of
-    /// the processor's caches.
+    /// From one slot to the next. Not a power of two: slots at multiples of 64 KiB would all
+    /// compete for the same sets of the processor's caches.
     const STRIDE: usize = 65_536 + 192;
 
     /// Room for [`Batch::SLOTS`] datagrams; memory is touched only as far as datagrams are long.

@@ -1,4 +1,5 @@
-//! The upload handshakes: the server sends a random challenge, the client proves that it knows the secret.
+//! The upload handshakes: the server sends a random challenge, the client proves that it knows the
+//! secret.
 //!
 //! | handshake     | answer of the client                                             | bytes |
 //! |---------------|------------------------------------------------------------------|-------|
@@ -12,7 +13,8 @@
 //! - Answers are compared in constant time; a wrong length is simply wrong.
 //! - A [`Secret`] never shows in `Debug` output, so never in a log.
 //!
-//! Not here: where the challenge's random bytes come from, and what follows a right or wrong answer.
+//! Not here: where the challenge's random bytes come from, and what follows a right or wrong
+//! answer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -153,12 +155,14 @@ impl FromStr for Handshake {
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Takes the bytes as they are: a trailing newline from a file is part of them unless the caller cut it.
+    /// Takes the bytes as they are: a trailing newline from a file is part of them unless the
+    /// caller cut it.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
     }
 
-    /// A secret as it stands in a file: one line ending at the very end (`\n` or `\r\n`) is not part of it.
+    /// A secret as it stands in a file: one line ending at the very end (`\n` or `\r\n`) is not
+    /// part of it.
     pub fn from_file_text(mut bytes: Vec<u8>) -> Self {
         if bytes.last() == Some(&b'\n') {
             bytes.pop();

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Rules:
-//! - The length is checked as soon as its four bytes are there, before any of the payload is waited for.
+//! - The length is checked as soon as its four bytes are there, before any of the payload is waited
+//!   for.
 //! - A negative length, or one beyond the caller's limit, is an error that names both.
 //! - Nothing is copied: a complete frame borrows its payload from the caller's buffer.
 //!
@@ -96,7 +97,8 @@ pub fn decode_length(prefix: [u8; LENGTH_BYTES], limit: usize) -> Result<usize, 
     Ok(bytes)
 }
 
-/// Looks for one frame at the front of `bytes`; pure, so call it again with more bytes after [`Frame::Partial`].
+/// Looks for one frame at the front of `bytes`; pure, so call it again with more bytes after
+/// [`Frame::Partial`].
 ///
 /// # Errors
 /// A negative length, or one above `limit` bytes. The stream cannot be resynchronised after it.

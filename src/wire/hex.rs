@@ -1,7 +1,7 @@
 //! Lower-case hexadecimal, as digests are written on the wire and in files.
 //!
-//! Encoding is always lower-case; decoding takes both cases. Neither is constant-time: decode first, then compare the
-//! bytes with `subtle`.
+//! Encoding is always lower-case; decoding takes both cases. Neither is constant-time: decode
+//! first, then compare the bytes with `subtle`.
 
 /// `bytes` as lower-case hexadecimal digits, two per byte.
 pub fn encode(bytes: &[u8]) -> String {
@@ -14,7 +14,8 @@ pub fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// The `N` bytes that exactly `2 * N` hexadecimal digits stand for; `None` for any other length or character.
+/// The `N` bytes that exactly `2 * N` hexadecimal digits stand for; `None` for any other length or
+/// character.
 pub fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     if text.len() != N * 2 {
         return None;

@@ -1,10 +1,12 @@
 //! Wire formats: the pure codecs that the services and the clients share.
 //!
 //! Rules:
-//! - Bytes (and, where a protocol needs it, the time) go in as values; events and bytes come out. Nothing here opens a
-//!   socket or a file, reads a clock or draws a random number.
-//! - Every decoder is incremental: the answer is the same however the input is cut, and each has a bound.
-//! - What a peer sends is never asserted on; it is parsed into a type or refused with an error that names the fault.
+//! - Bytes (and, where a protocol needs it, the time) go in as values; events and bytes come out.
+//!   Nothing here opens a socket or a file, reads a clock or draws a random number.
+//! - Every decoder is incremental: the answer is the same however the input is cut, and each has a
+//!   bound.
+//! - What a peer sends is never asserted on; it is parsed into a type or refused with an error that
+//!   names the fault.
 //!
 //! Not here: HTTP (see [`crate::http`]), DNS messages (see [`crate::dns`]), anything that waits.
 
@@ -26,7 +28,8 @@ use serde_json::{Map, Value};
 /// White space between the parts of JSON (RFC 8259, section 2).
 const JSON_BLANKS: &[u8] = b" \t\r\n";
 
-/// Reads a JSON object, or says why there is none: in the parser's words where it is no JSON, and never in the peer's.
+/// Reads a JSON object, or says why there is none: in the parser's words where it is no JSON, and
+/// never in the peer's.
 fn json_object(json: &[u8]) -> Result<Map<String, Value>, String> {
     let found = match serde_json::from_slice(json).map_err(|error| error.to_string())? {
         Value::Object(object) => return Ok(object),

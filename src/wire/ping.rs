@@ -4,19 +4,22 @@
 //! - The answer is as long as the question, whatever its bytes are; an empty one gets an empty one.
 //! - A client may put filler after TIME; it comes back like the rest, so corruption of it shows.
 //!
-//! Not here: loss, delay and the other things that a server does to answers on purpose, and the statistics of a client.
+//! Not here: loss, delay and the other things that a server does to answers on purpose, and the
+//! statistics of a client.
 
 use super::stamp::Stamp;
 
 /// The longest datagram that IPv4 carries, in bytes: 65,535 less the IP and UDP headers.
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// Turns a question into its answer where it lies: ASCII letters become upper case, every other byte stays.
+/// Turns a question into its answer where it lies: ASCII letters become upper case, every other
+/// byte stays.
 pub fn answer_in_place(datagram: &mut [u8]) {
     datagram.make_ascii_uppercase();
 }
 
-/// The datagram of one ping: `Ping SEQ TIME`, and filler up to `bytes_min` bytes where it is shorter.
+/// The datagram of one ping: `Ping SEQ TIME`, and filler up to `bytes_min` bytes where it is
+/// shorter.
 pub fn build(stamp: &Stamp, bytes_min: usize) -> Vec<u8> {
     let mut datagram = stamp.write("Ping").into_bytes();
     if datagram.len() < bytes_min {

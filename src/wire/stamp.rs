@@ -1,7 +1,7 @@
 //! `SEQ TIME`: what a ping and a heartbeat have in common behind their first word.
 //!
-//! TIME is seconds since the epoch as a decimal fraction. It is read exactly as far as an `f64` goes, which at today's
-//! dates is a quarter of a microsecond, and written with six digits.
+//! TIME is seconds since the epoch as a decimal fraction. It is read exactly as far as an `f64`
+//! goes, which at today's dates is a quarter of a microsecond, and written with six digits.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Reads `WORD SEQ TIME` in any case of the word; what follows after a space is handed back, with white space around
-    /// it cut off. `None` for anything else.
+    /// Reads `WORD SEQ TIME` in any case of the word; what follows after a space is handed back,
+    /// with white space around it cut off. `None` for anything else.
     pub fn parse<'a>(word: &str, bytes: &'a [u8]) -> Option<(Self, &'a str)> {
         let text = std::str::from_utf8(bytes).ok()?;
         let (first, text) = next_word(text)?;

@@ -1,25 +1,28 @@
 //! Unicode upper-casing of a byte stream that may be cut anywhere.
 //!
 //! Rules:
-//! - Valid UTF-8 is upper-cased by the Unicode mapping without locale (`ß` becomes `SS`); bytes that are not UTF-8 pass
-//!   unchanged.
-//! - The output never depends on the cuts: the up to three bytes of a character that has not wholly arrived wait in
-//!   [`Upper`]; at the end of the stream they pass unchanged.
+//! - Valid UTF-8 is upper-cased by the Unicode mapping without locale (`ß` becomes `SS`); bytes
+//!   that are not UTF-8 pass unchanged.
+//! - The output never depends on the cuts: the up to three bytes of a character that has not wholly
+//!   arrived wait in [`Upper`]; at the end of the stream they pass unchanged.
 //! - Pure ASCII never leaves its buffer: [`ascii_in_place`] is one pass without branches per byte.
 //!
-//! Why a cut cannot show: the mapping looks at one character at a time (`char::to_uppercase` has no context, unlike
-//! lower-casing with its final sigma), and unchanged bytes stay the same bytes however they are grouped.
+//! Why a cut cannot show: the mapping looks at one character at a time (`char::to_uppercase` has no
+//! context, unlike lower-casing with its final sigma), and unchanged bytes stay the same bytes
+//! however they are grouped.
 
 use multiversion::multiversion;
 
-/// No character grows by more than this factor: U+0390, two bytes, becomes three characters of two bytes.
+/// No character grows by more than this factor: U+0390, two bytes, becomes three characters of two
+/// bytes.
 pub const GROWTH_MAX: usize = 3;
 
-/// Upper-cases the ASCII letters in place and tells whether there was nothing but ASCII, so that the work is done.
+/// Upper-cases the ASCII letters in place and tells whether there was nothing but ASCII, so that
+/// the work is done.
 ///
-/// After `false` the slice may still go through [`Upper::push`] or [`datagram`]: upper-casing twice is upper-casing once.
-/// The loop has no early exit on purpose: that is what lets the compiler use vector instructions, the widest that the
-/// processor at hand has.
+/// After `false` the slice may still go through [`Upper::push`] or [`datagram`]: upper-casing twice
+/// is upper-casing once. The loop has no early exit on purpose: that is what lets the compiler use
+/// vector instructions, the widest that the processor at hand has.
 #[multiversion(targets("x86_64+avx2"))]
 pub fn ascii_in_place(bytes: &mut [u8]) -> bool {
     let mut seen = 0;
@@ -43,12 +46,14 @@ impl Upper {
         Self::default()
     }
 
-    /// Whether no bytes wait, so that a piece of pure ASCII may be answered by [`ascii_in_place`] alone.
+    /// Whether no bytes wait, so that a piece of pure ASCII may be answered by [`ascii_in_place`]
+    /// alone.
     pub fn is_idle(&self) -> bool {
         self.pending_bytes == 0
     }
 
-    /// Appends the upper-cased form of `bytes` to `out`: at most `GROWTH_MAX * (bytes.len() + 3)` bytes.
+    /// Appends the upper-cased form of `bytes` to `out`: at most `GROWTH_MAX * (bytes.len() + 3)`
+    /// bytes.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut bytes = bytes;
         while !self.is_idle() {
@@ -66,7 +71,8 @@ impl Upper {
                     self.pending_bytes += 1;
                     bytes = rest;
                 }
-                // `next` does not continue what waited: that was no character. `next` itself may begin one.
+                // `next` does not continue what waited: that was no character. `next` itself may
+                // begin one.
                 Err(_) => self.finish(out),
             }
         }

@@ -86,7 +86,8 @@ pub(crate) fn wait(mut child: Child, started: Instant) -> Ended {
     }
 }
 
-/// A TCP server that treats each connection on a thread of its own, as long as the test process lives.
+/// A TCP server that treats each connection on a thread of its own, as long as the test process
+/// lives.
 pub(crate) fn tcp_server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -178,7 +179,8 @@ fn speak(stream: &mut TcpStream, bytes: &[u8], pacing: Pacing) -> bool {
 /// The file of the authority that signed the test server's certificate.
 pub(crate) const CA_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client/tls/ca.pem");
 
-/// Does the server's side of a TLS handshake with a certificate for `localhost`, `mail.test` and 127.0.0.1.
+/// Does the server's side of a TLS handshake with a certificate for `localhost`, `mail.test` and
+/// 127.0.0.1.
 pub(crate) fn accept_tls(
     stream: TcpStream,
 ) -> rustls::StreamOwned<rustls::ServerConnection, TcpStream> {

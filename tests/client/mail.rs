@@ -6,7 +6,8 @@ use std::sync::mpsc::{self, Receiver};
 
 use crate::harness::{CA_FILE, Ended, accept_tls, command, read_to, run_with, tcp_server};
 
-/// Speaks SMTP well: takes every recipient but those at `no.test`, and PLAIN logins of ann with tulip.
+/// Speaks SMTP well: takes every recipient but those at `no.test`, and PLAIN logins of ann with
+/// tulip.
 fn serve(stream: &mut (impl Read + Write), offers: &str, mails: &mpsc::Sender<String>) -> bool {
     let mut line = String::new();
     loop {

@@ -1,7 +1,7 @@
 //! Servers that misbehave, generated: every client ends within its time-outs and names the step.
 //!
-//! Each dialogue below is a script of a good server. It is played as it should be (also a byte at a time), and then
-//! broken at each of its steps in each way.
+//! Each dialogue below is a script of a good server. It is played as it should be (also a byte at a
+//! time), and then broken at each of its steps in each way.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -238,7 +238,8 @@ fn silence_at_every_step_ends_in_a_time_out() {
                 play(&mut stream, &script, Pacing::Whole);
                 let _ = stream.read_to_end(&mut Vec::new());
             });
-            // A server that does not say `ready` is a plain one: nothing is wrong with its silence then.
+            // A server that does not say `ready` is a plain one: nothing is wrong with its silence
+            // then.
             if dialogue.name == "upload" && step == 5 {
                 continue;
             }

@@ -1,8 +1,9 @@
-//! The clients against servers that we did not write: nginx, Python's http.server, plain Python scripts over `socket`,
-//! aiosmtpd and exim. Ignored by default, since they need those programs; continuous integration runs them.
+//! The clients against servers that we did not write: nginx, Python's http.server, plain Python
+//! scripts over `socket`, aiosmtpd and exim. Ignored by default, since they need those programs;
+//! continuous integration runs them.
 //!
-//! `NETLAB_TEST_PYTHON` names a Python that has aiosmtpd (default `python3`), `NETLAB_TEST_EXIM` an exim
-//! (default `/usr/sbin/exim4`, which must be installed as a package, for its user).
+//! `NETLAB_TEST_PYTHON` names a Python that has aiosmtpd (default `python3`), `NETLAB_TEST_EXIM` an
+//! exim (default `/usr/sbin/exim4`, which must be installed as a package, for its user).
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -207,7 +208,8 @@ while True:
     assert_eq!(run_with(wrong, b"").code, 77);
 }
 
-/// The message with all that makes it hard: UTF-8 in the subject, a body full of dots, an image, a Bcc.
+/// The message with all that makes it hard: UTF-8 in the subject, a body full of dots, an image, a
+/// Bcc.
 fn send(port: &str, folder: &Path, flags: &[&str]) -> Ended {
     let image: Vec<u8> = (0..5000_u32)
         .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)

@@ -42,7 +42,8 @@ const ADMIN: &str = "[[listener]]\nkind = \"admin\"\nbind = \"127.0.0.1:0\"\n";
 
 const HANDSHAKES: [&str; 5] = ["none", "sha1", "hmac-md5", "hmac-sha1", "hmac-sha256"];
 
-/// An upload listener for each handshake without login, then one for each with it, named and storing by its number.
+/// An upload listener for each handshake without login, then one for each with it, named and
+/// storing by its number.
 fn upload_server() -> Program {
     let mut config = ADMIN.to_owned();
     for number in 0..2 * HANDSHAKES.len() {

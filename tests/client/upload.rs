@@ -1,4 +1,5 @@
-//! `upload` against plain servers that know nothing but the plain protocol, and against ones that acknowledge.
+//! `upload` against plain servers that know nothing but the plain protocol, and against ones that
+//! acknowledge.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

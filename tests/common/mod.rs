@@ -1,5 +1,6 @@
-//! What the tests with real sockets share: a server in a thread of the test, or the program itself, both with a configuration
-//! as text and a folder of their own, and both waited for by what they do, never by time alone.
+//! What the tests with real sockets share: a server in a thread of the test, or the program itself,
+//! both with a configuration as text and a folder of their own, and both waited for by what they
+//! do, never by time alone.
 #![allow(
     dead_code,
     reason = "each test program uses the part of it that it needs"

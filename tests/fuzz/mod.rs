@@ -1,4 +1,5 @@
-//! What the fuzz tests share: how long they go on, how bytes are put together, and how they are cut.
+//! What the fuzz tests share: how long they go on, how bytes are put together, and how they are
+//! cut.
 #![allow(
     dead_code,
     reason = "each test program uses the part of it that it needs"
@@ -12,8 +13,9 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestR
 /// Cases between two looks at the clock, and in an ordinary test run.
 const CASES: u32 = 2000;
 
-/// Runs `check` on inputs: so many by default, for `FUZZ_SECONDS` if that is set. A failure is made as small as possible,
-/// printed, and kept in `tests/fuzz/NAME.txt`, from where it is tried first in every later run.
+/// Runs `check` on inputs: so many by default, for `FUZZ_SECONDS` if that is set. A failure is made
+/// as small as possible, printed, and kept in `tests/fuzz/NAME.txt`, from where it is tried first
+/// in every later run.
 pub(crate) fn fuzz<S: Strategy>(name: &'static str, input: &S, check: impl Fn(S::Value)) {
     let seconds = std::env::var("FUZZ_SECONDS").ok();
     let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(0);

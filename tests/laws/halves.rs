@@ -269,8 +269,8 @@ fn an_origin_that_ends_anywhere_is_told_of_at_once_and_in_one_way() {
                     broken,
                 } = twice(talk, finish, &name);
                 assert!(over_at < AT_ONCE, "{name}: it took {over_at:?}");
-                // What a reset connection had still to say is no output, nor is where a body was cut
-                // into chunks.
+                // What a reset connection had still to say is no output, nor is where a body was
+                // cut into chunks.
                 let told = match (broken, tunnels) {
                     (true, _) => None,
                     (false, true) => Some((String::new(), received, true)),

@@ -1,4 +1,5 @@
-//! UDP echo and ping: each question is answered at most once, with its own upper case, and where nothing is lost each is.
+//! UDP echo and ping: each question is answered at most once, with its own upper case, and where
+//! nothing is lost each is.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -54,7 +55,8 @@ impl Scenario for Datagrams {
                 } else {
                     1
                 },
-                // A burst of one client each fits into the socket's queue; those of several may not.
+                // A burst of one client each fits into the socket's queue; those of several may
+                // not.
                 must_answer: !ping
                     && !unreliable
                         .iter()

@@ -120,7 +120,8 @@ impl Actor for NameServer {
     }
 }
 
-/// Whether a forged message passes for an answer to the same question: then nobody could tell, and it proves nothing.
+/// Whether a forged message passes for an answer to the same question: then nobody could tell, and
+/// it proves nothing.
 fn is_believable(forged: &[u8], real: &[u8]) -> bool {
     let (Ok(a), Ok(b)) = (Packet::parse(forged), Packet::parse(real)) else {
         return false;

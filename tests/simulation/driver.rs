@@ -1,5 +1,5 @@
-//! One simulation: builds the world of a seed, turns the reactor until everybody is done, and checks what must hold
-//! whatever was simulated.
+//! One simulation: builds the world of a seed, turns the reactor until everybody is done, and
+//! checks what must hold whatever was simulated.
 //!
 //! What every run checks:
 //! 1. Each actor is content (its own oracle).
@@ -47,7 +47,8 @@ pub(crate) trait Scenario {
     /// Who takes part. `bound` are the addresses of the listeners, in their order.
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]);
 
-    /// What must hold of the disk when the process has ended, or when it died and another one has begun.
+    /// What must hold of the disk when the process has ended, or when it died and another one has
+    /// begun.
     fn check(&self, _sim: &mut Sim, _died: bool) -> Result<(), String> {
         Ok(())
     }
@@ -60,14 +61,15 @@ pub(crate) struct Setting<'a> {
     pub(crate) volume: &'a mut Volume,
     /// Every client finds a place at once.
     pub(crate) roomy: bool,
-    /// The most that a client should send, in bytes: where everything moves by the byte, little has to move.
+    /// The most that a client should send, in bytes: where everything moves by the byte, little has
+    /// to move.
     pub(crate) payload_max: usize,
     listeners: Vec<ListenerConfig>,
 }
 
 impl Setting<'_> {
-    /// How late a server may end a client that it should end after `span`: waiting for a place takes as long as others
-    /// keep theirs.
+    /// How late a server may end a client that it should end after `span`: waiting for a place
+    /// takes as long as others keep theirs.
     pub(crate) fn late(&self, span: Duration) -> Duration {
         if self.roomy {
             span + Duration::from_secs(5)
@@ -76,7 +78,8 @@ impl Setting<'_> {
         }
     }
 
-    /// The most that a client sends or reads at a time: not so little that the server takes it for a dead one.
+    /// The most that a client sends or reads at a time: not so little that the server takes it for
+    /// a dead one.
     pub(crate) fn piece_max(&mut self) -> usize {
         self.rng
             .between(1 + self.payload_max / 500, self.payload_max)

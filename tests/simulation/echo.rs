@@ -1,4 +1,5 @@
-//! TCP echo: every byte comes back in upper case, in order, whatever happens on the way; and who keeps still is ended.
+//! TCP echo: every byte comes back in upper case, in order, whatever happens on the way; and who
+//! keeps still is ended.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ const PROMPT: Duration = Duration::from_secs(20);
 /// The reactor's own time-out for a peer that takes nothing.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Text and its upper case: letters of one to three bytes, some that grow, and bytes that are no text.
+/// Text and its upper case: letters of one to three bytes, some that grow, and bytes that are no
+/// text.
 pub(crate) fn text(rng: &mut Rng, bytes: usize) -> (Vec<u8>, Vec<u8>) {
     let (mut lower, mut upper) = (Vec::new(), Vec::new());
     let ascii_only = rng.coin();

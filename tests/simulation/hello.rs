@@ -101,7 +101,8 @@ impl Greeted {
                 Received::End => return self.over("ended", hands),
                 Received::Broken => return self.over("broken", hands),
             }
-            // A reply that arrived in two parts counts for two, so the next message may follow at once.
+            // A reply that arrived in two parts counts for two, so the next message may follow at
+            // once.
             loop {
                 let expected = format!("hello{}", self.heard);
                 if self.part.starts_with(expected.as_bytes()) {

@@ -1,6 +1,7 @@
-//! The web server: every request has its one answer, in order and whole, from memory and by sendfile. Where files are
-//! replaced or grow meanwhile, an answer is one version of its file; if one is rewritten under its inode, it may end short.
-//! Where files are compressed on the way, what is decoded is one version just the same.
+//! The web server: every request has its one answer, in order and whole, from memory and by
+//! sendfile. Where files are replaced or grow meanwhile, an answer is one version of its file; if
+//! one is rewritten under its inode, it may end short. Where files are compressed on the way, what
+//! is decoded is one version just the same.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -209,7 +210,8 @@ impl Scenario for WebServer {
         for _ in 0..setting.rng.between(1, browsers) {
             let after = setting.rng.span(Duration::from_secs(2));
             if setting.rng.chance(100) {
-                // A head that never ends: its time is counted from its first byte, and then it is answered.
+                // A head that never ends: its time is counted from its first byte, and then it is
+                // answered.
                 let script = Script {
                     question: b"GET /file0.bin HTTP/1.1\r\nHo".to_vec(),
                     ending: Ending::WaitsForEnd(setting.late(self.config.head_timeout)),

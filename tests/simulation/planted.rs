@@ -1,4 +1,5 @@
-//! Tests of the tests: each bug that an event-driven server may have is planted, and the sweep must find it.
+//! Tests of the tests: each bug that an event-driven server may have is planted, and the sweep must
+//! find it.
 
 use netlab_reactor::sys::PlantedBug;
 

@@ -1,5 +1,5 @@
-//! The proxy: names, connections and framings of every kind between a client and its origins. A body that was cut short
-//! never looks whole.
+//! The proxy: names, connections and framings of every kind between a client and its origins. A
+//! body that was cut short never looks whole.
 
 use std::net::SocketAddr;
 use std::time::Duration;

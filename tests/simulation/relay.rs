@@ -1,6 +1,7 @@
-//! A relay: the first line names a host, everything after it goes there and what comes back goes to the client. No service
-//! of the server's does so little with the upstream side, so it shows best what the reactor does: names, connections that
-//! are refused, hang or break, two sockets in one session, and half-closes that travel through.
+//! A relay: the first line names a host, everything after it goes there and what comes back goes to
+//! the client. No service of the server's does so little with the upstream side, so it shows best
+//! what the reactor does: names, connections that are refused, hang or break, two sockets in one
+//! session, and half-closes that travel through.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::task::Poll;

@@ -25,7 +25,8 @@ fn an_event_for_a_connection_that_is_being_made_is_no_reason_to_read() {
     holds(|| Box::new(RelayScenario::default()), faults);
 }
 
-/// The protocol is asked what to do at its deadline, also if an event came ahead of the reminder: the session was cut.
+/// The protocol is asked what to do at its deadline, also if an event came ahead of the reminder:
+/// the session was cut.
 #[test]
 fn an_event_just_after_a_deadline_does_not_cut_the_session() {
     let faults = &[(Fault::SpuriousEvent, 900), (Fault::DelayedEvent, 500)];

@@ -1,5 +1,6 @@
-//! Uploads: what a client was told is stored is there, whole and once; what is there was sent, whole; and nothing half
-//! stands under a name, whenever the connection, the disk or the process breaks.
+//! Uploads: what a client was told is stored is there, whole and once; what is there was sent,
+//! whole; and nothing half stands under a name, whenever the connection, the disk or the process
+//! breaks.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! Both ends of HTTP/1.1 as the scenarios need them: a browser that checks every answer, and an origin server that frames
-//! its answers in every way there is. Written from RFC 9112 and not from the server's own code, so that the two can disagree.
+//! Both ends of HTTP/1.1 as the scenarios need them: a browser that checks every answer, and an
+//! origin server that frames its answers in every way there is. Written from RFC 9112 and not from
+//! the server's own code, so that the two can disagree.
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,7 +31,8 @@ impl Ask {
 /// How far a message is.
 enum Progress {
     More,
-    /// Its length in the buffer, its status or 0, its body, decoded, and whether the connection ends with it.
+    /// Its length in the buffer, its status or 0, its body, decoded, and whether the connection
+    /// ends with it.
     Whole {
         len: usize,
         status: u16,

@@ -211,7 +211,8 @@ fn what_a_turn_may_move_counts_the_records_and_not_what_is_in_them() {
     fixture.server.stop();
 }
 
-/// A client that sends all of its request before it looks for an answer, as most libraries do, is answered early.
+/// A client that sends all of its request before it looks for an answer, as most libraries do, is
+/// answered early.
 #[test]
 fn an_early_answer_reaches_a_client_that_is_still_sending() {
     let fixture = fixture_with("max_body_bytes = 1000", "");

@@ -41,7 +41,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The moment from which message `number` counts, if it is due by `now` with `outstanding` ones under way.
+    /// The moment from which message `number` counts, if it is due by `now` with `outstanding` ones
+    /// under way.
     pub(super) fn due(&self, number: u64, outstanding: u64, now: Instant) -> Option<Instant> {
         if !self.goes_on(number, now) {
             return None;
@@ -52,8 +53,8 @@ impl Pace {
         }
     }
 
-    /// Whether message `number` will be sent yet. What was due in time is sent even when it became late on the way: to
-    /// leave it out would hide the stall.
+    /// Whether message `number` will be sent yet. What was due in time is sent even when it became
+    /// late on the way: to leave it out would hide the stall.
     pub(super) fn goes_on(&self, number: u64, now: Instant) -> bool {
         let end = self.started + self.plan.duration;
         let is_in_time = match self.moment(number) {
@@ -114,7 +115,8 @@ enum Fate {
     Lost(Instant),
 }
 
-/// The latest datagrams by number, and the books they end in. The ring forgets what is older than itself.
+/// The latest datagrams by number, and the books they end in. The ring forgets what is older than
+/// itself.
 pub(super) struct Ring {
     slots: Vec<(u64, Fate)>,
     pub(super) next: u64,

@@ -64,7 +64,8 @@ impl DatagramLoad<'_> {
             match self.socket.send(&self.message) {
                 Ok(_) => ring.sent(due),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                // Nobody listens: every datagram is answered so. It counts as sent, and will be lost.
+                // Nobody listens: every datagram is answered so. It counts as sent, and will be
+                // lost.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     ring.sent(due);
                     ring.tally.refused += 1;
@@ -102,7 +103,8 @@ impl DatagramLoad<'_> {
     }
 }
 
-/// The same over a stream: answers come in order, so the moments of the outstanding ones are a queue.
+/// The same over a stream: answers come in order, so the moments of the outstanding ones are a
+/// queue.
 pub(super) fn over_tcp(stream: &TcpStream, plan: &Plan) -> (Tally, Option<io::Error>) {
     let mut load = StreamLoad {
         stream,

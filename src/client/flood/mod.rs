@@ -1,12 +1,15 @@
 //! `flood`: loads a UDP or TCP echo server and measures what comes back.
 //!
 //! Two kinds of load:
-//! - *closed loop* (default): a window of messages is always under way; how fast the server answers sets the pace.
-//! - *open loop* (`--rate`): messages are due at fixed moments whatever the server does, and the time of each counts
-//!   from the moment it was due. A stalled server thus cannot hide the stall by slowing the load down with it.
+//! - *closed loop* (default): a window of messages is always under way; how fast the server answers
+//!   sets the pace.
+//! - *open loop* (`--rate`): messages are due at fixed moments whatever the server does, and the
+//!   time of each counts from the moment it was due. A stalled server thus cannot hide the stall by
+//!   slowing the load down with it.
 //!
-//! Each message begins with its number and goes on with letters that upper-casing leaves alone, so any echo returns it
-//! byte for byte. A datagram that is outstanding longer than the time-out is lost and frees its place in the window.
+//! Each message begins with its number and goes on with letters that upper-casing leaves alone, so
+//! any echo returns it byte for byte. A datagram that is outstanding longer than the time-out is
+//! lost and frees its place in the window.
 //!
 //! One thread per connection; their books are added at the end. Not here: HTTP load.
 
@@ -194,7 +197,8 @@ fn open(target: &Target, args: &FloodArgs) -> Result<Socket, Failure> {
         Carrier::Udp => {
             let mut datagrams = Datagrams::open(target, args.common.family(), &timeouts)?;
             if datagrams.has_others() {
-                // Finds out at which address somebody is. The answer, or the lack of one, is of no other interest.
+                // Finds out at which address somebody is. The answer, or the lack of one, is of no
+                // other interest.
                 let mut answer = [0; 1];
                 let probed = datagrams
                     .send(b"probe")

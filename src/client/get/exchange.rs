@@ -18,7 +18,8 @@ const HEAD_LIMITS: head::Limits = head::Limits {
     headers_max: 256,
 };
 
-/// Headers that were given for the server that was asked first, and are not for those that it redirects to.
+/// Headers that were given for the server that was asked first, and are not for those that it
+/// redirects to.
 const FOR_THE_FIRST: [&str; 4] = ["Authorization", "Cookie", "Host", "Proxy-Authorization"];
 
 /// A request with these headers beside the usual ones; what was given with `-H` stands in place of
@@ -215,7 +216,8 @@ pub(super) fn read_body(
         let bytes = stream.read(&mut buffer)?;
         buffer.truncate(bytes);
         if bytes == 0 {
-            // RFC 9112, section 9.8: where the end of the connection is the end of the body, TLS must tell of it.
+            // RFC 9112, section 9.8: where the end of the connection is the end of the body, TLS
+            // must tell of it.
             if stream.is_cut() && matches!(decoder, BodyDecoder::UntilEof) {
                 return Err(stream.broken(&format!(
                     "the end of the body was not announced by TLS after {came} bytes, so some may be missing"

@@ -1,11 +1,14 @@
 //! `get`: fetches over HTTP/1.1 (RFC 9112), one request per connection.
 //!
-//! Two forms. `get HOST PORT PATH` prints what the server sent, status line and framing included, byte for byte. `get URL`
-//! is for the content: it follows redirects, undoes chunks and compression, resumes, goes through proxies and TLS.
+//! Two forms. `get HOST PORT PATH` prints what the server sent, status line and framing included,
+//! byte for byte. `get URL` is for the content: it follows redirects, undoes chunks and
+//! compression, resumes, goes through proxies and TLS.
 //!
 //! Rules:
-//! - A body that ends before its framing says so is a failure, and what came of it stays in the file for `-C`.
-//! - Every read restarts the time-out while a body makes progress; a head has one time-out as a whole.
+//! - A body that ends before its framing says so is a failure, and what came of it stays in the
+//!   file for `-C`.
+//! - Every read restarts the time-out while a body makes progress; a head has one time-out as a
+//!   whole.
 //!
 //! - What `--json` keeps in memory has a bound, `--max-size`, however small it was packed.
 //!
@@ -101,7 +104,8 @@ pub struct GetArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_redirects: u32,
 
-    /// Send this header, too; credentials and Host not to where a redirect leads away from the server
+    /// Send this header, too; credentials and Host not to where a redirect leads away from the
+    /// server
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
 

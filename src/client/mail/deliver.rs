@@ -157,7 +157,8 @@ fn reply_lines(reply: &Reply) -> Vec<String> {
     reply.lines.iter().enumerate().map(line).collect()
 }
 
-/// A server with a certificate of its own making is common where mail stays at home; what to do is worth a word.
+/// A server with a certificate of its own making is common where mail stays at home; what to do is
+/// worth a word.
 fn with_hint(args: &MailArgs, failure: Failure) -> Failure {
     if args.tls != TlsMode::Opportunistic || !failure.message.contains("certificate") {
         return failure;
@@ -191,7 +192,8 @@ fn show(args: &MailArgs, direction: char, lines: &[String]) {
     }
 }
 
-/// What EHLO says: this host's full name, or the address that the server sees (RFC 5321, section 4.1.4).
+/// What EHLO says: this host's full name, or the address that the server sees (RFC 5321, section
+/// 4.1.4).
 fn hello_name(stream: &Stream) -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();

@@ -63,7 +63,8 @@ pub(super) fn compose(
         .map_err(|error| Failure::usage(format!("the message cannot be written: {error}")))
 }
 
-/// The parts, nested as RFC 2046 and RFC 2387 have it: alternatives innermost, then what belongs to the HTML, then files.
+/// The parts, nested as RFC 2046 and RFC 2387 have it: alternatives innermost, then what belongs to
+/// the HTML, then files.
 pub(super) fn body(args: &MailArgs) -> Result<MimePart<'static>, Failure> {
     let mut part = text_part("text/plain", text(args)?);
     if let Some(path) = &args.html_file {

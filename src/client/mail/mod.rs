@@ -1,12 +1,15 @@
 //! `mail`: writes a message and hands it to an SMTP server.
 //!
-//! The dialogue itself is [`crate::wire::smtp`]; here are the message (through mail-builder), the socket and TLS.
+//! The dialogue itself is [`crate::wire::smtp`]; here are the message (through mail-builder), the
+//! socket and TLS.
 //!
 //! Rules:
-//! - Certificates are always checked, with opportunistic TLS as well: who wants none says `--tls off`.
+//! - Certificates are always checked, with opportunistic TLS as well: who wants none says `--tls
+//!   off`.
 //! - Recipients of `--bcc` stand in the envelope only.
 //!
-//! Not here: queues. A message that is not taken is not kept; the exit code says whether later may help.
+//! Not here: queues. A message that is not taken is not kept; the exit code says whether later may
+//! help.
 
 mod address;
 mod deliver;

@@ -37,7 +37,8 @@ impl Graph {
         }
     }
 
-    /// The bars, scaled to the longest of them, then the latest, the longest and the loss: 80 columns for short names.
+    /// The bars, scaled to the longest of them, then the latest, the longest and the loss: 80
+    /// columns for short names.
     pub(super) fn line(&self, host: &str) -> String {
         const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         let tail = self.tail();

@@ -1,4 +1,5 @@
-//! `ping`: measures loss and round-trip time against a UDP server that answers each datagram with itself in upper case.
+//! `ping`: measures loss and round-trip time against a UDP server that answers each datagram with
+//! itself in upper case.
 //!
 //! [`Rounds`] keeps the books of one host without socket or clock; a thread per host feeds it and
 //! sends what it reports to the one that prints, the [`Screen`]. Sending never waits for answers:
@@ -24,7 +25,8 @@ use super::interrupt::stop_flag;
 use super::units::since_epoch;
 use super::{CommonArgs, Failure, Outcome, Timeouts, units};
 
-/// How long `--flood` waits for an answer before it sends the next ping all the same, as ping(8) does.
+/// How long `--flood` waits for an answer before it sends the next ping all the same, as ping(8)
+/// does.
 const FLOOD_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The arguments of `ping`.
@@ -162,7 +164,8 @@ fn ping_host(plan: &Plan, tell: &dyn Fn(Event)) -> Result<Report, Failure> {
             // A machine that slept does not catch up on what it missed.
             due = (due + plan.interval).max(now.checked_sub(Duration::from_secs(1)).unwrap_or(now));
             let datagram = rounds.send(now, since_epoch());
-            // An error may stem from an earlier datagram; the kernel reports it once, and the second attempt counts.
+            // An error may stem from an earlier datagram; the kernel reports it once, and the
+            // second attempt counts.
             let result = socket.send(&datagram).or_else(|_| socket.send(&datagram));
             if let Err(error) = result {
                 rounds.refuse(reason(&error)).into_iter().for_each(tell);

@@ -1,9 +1,10 @@
 //! The books of one host, without socket or clock.
 //!
 //! Rules:
-//! - An answer is *late* when it comes after its time-out was reported; it was not lost then, and the loss does not count it.
-//! - An answer whose bytes differ from the question is *corrupt*; where its number cannot be read any more, it is taken
-//!   for the only outstanding one if there is just one.
+//! - An answer is *late* when it comes after its time-out was reported; it was not lost then, and
+//!   the loss does not count it.
+//! - An answer whose bytes differ from the question is *corrupt*; where its number cannot be read
+//!   any more, it is taken for the only outstanding one if there is just one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -210,7 +211,8 @@ impl Rounds {
         }
     }
 
-    /// An answer that belongs to no ping, or to one that has its answer already and comes back bent.
+    /// An answer that belongs to no ping, or to one that has its answer already and comes back
+    /// bent.
     fn unaccountable(&mut self, datagram: &[u8]) -> Event {
         self.counts.strays += 1;
         match datagram.len() < 8 {
@@ -230,10 +232,12 @@ impl Rounds {
         datagram == question || datagram == question.to_ascii_uppercase()
     }
 
-    /// The ping that a bent answer belongs to: of the latest ones that are as long, the one whose beginning it differs from
-    /// in the fewest bytes, and in less than a quarter of them; otherwise the only one that waits for an answer.
+    /// The ping that a bent answer belongs to: of the latest ones that are as long, the one whose
+    /// beginning it differs from in the fewest bytes, and in less than a quarter of them; otherwise
+    /// the only one that waits for an answer.
     ///
-    /// A bent number is no guide: it names another ping, whose own answer would then look like a duplicate.
+    /// A bent number is no guide: it names another ping, whose own answer would then look like a
+    /// duplicate.
     fn nearest(&mut self, datagram: &[u8]) -> Option<u64> {
         const LATEST: usize = 128;
         const BEGINNING: usize = 64;

@@ -1,6 +1,8 @@
-//! TLS for `get` and `mail`: rustls over ring, with the system's certificate authorities or a file of one's own.
+//! TLS for `get` and `mail`: rustls over ring, with the system's certificate authorities or a file
+//! of one's own.
 //!
-//! There is no flag to skip the checks: a certificate of one's own is trusted by naming its authority's file.
+//! There is no flag to skip the checks: a certificate of one's own is trusted by naming its
+//! authority's file.
 
 mod verify;
 mod words;
@@ -115,7 +117,8 @@ pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 /// Does the handshake with `host` until `until`.
 ///
 /// # Errors
-/// In words: a certificate that is not trusted or for another name, a server that speaks something else, a time-out.
+/// In words: a certificate that is not trusted or for another name, a server that speaks something
+/// else, a time-out.
 pub fn handshake(
     mut tcp: TcpStream,
     host: &str,
@@ -150,8 +153,8 @@ pub fn handshake(
     Ok(StreamOwned::new(connection, tcp))
 }
 
-/// One write or read of the handshake. Not `complete_io`: that one does not come back while a slow server sends a byte
-/// now and then.
+/// One write or read of the handshake. Not `complete_io`: that one does not come back while a slow
+/// server sends a byte now and then.
 fn turn(connection: &mut ClientConnection, tcp: &mut (impl Read + Write)) -> io::Result<()> {
     if connection.wants_write() {
         return connection.write_tls(tcp).map(|_| ());
@@ -174,10 +177,12 @@ fn broken(error: &rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, explain(error))
 }
 
-/// Reads once: plain bytes that are there, else one read from the network. Errors of kind `WouldBlock` ask to try again.
+/// Reads once: plain bytes that are there, else one read from the network. Errors of kind
+/// `WouldBlock` ask to try again.
 ///
 /// # Errors
-/// The system's; what breaks TLS; an end of the stream that TLS did not announce, as `UnexpectedEof`.
+/// The system's; what breaks TLS; an end of the stream that TLS did not announce, as
+/// `UnexpectedEof`.
 pub fn read(tls: &mut TlsStream, buffer: &mut [u8]) -> io::Result<usize> {
     match tls.conn.reader().read(buffer) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

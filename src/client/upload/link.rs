@@ -16,7 +16,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// The next whole answer; `None` at the end of the stream, or when `patience` is given and nothing came within it.
+    /// The next whole answer; `None` at the end of the stream, or when `patience` is given and
+    /// nothing came within it.
     pub(super) fn answer(&mut self, patience: Option<Duration>) -> Result<Wait, Failure> {
         loop {
             match frame::decode(&self.received, HEADER_BYTES_MAX) {

@@ -1,4 +1,5 @@
-//! `upload`: sends files with the upload protocol: handshake, login, then a header and the bytes of each file.
+//! `upload`: sends files with the upload protocol: handshake, login, then a header and the bytes of
+//! each file.
 //!
 //! ```text
 //! connect ─▶ handshake ─▶ login ─▶ header ─▶ ready? ─▶ body ─▶ stored?
@@ -8,12 +9,14 @@
 //! ```
 //!
 //! Rules:
-//! - Unless `--plain` is set, each header asks for `ack`. A server that sends `ready` gets all files over one connection
-//!   and says of each what became of it. One that says nothing is a plain one: it gets a connection per file, since it
-//!   may take no more than one, and the file is "sent, not acknowledged". `--one-connection` is for those who know better.
-//! - What may help is tried again with growing pauses; a refusal is not. After `ready` was seen, the next attempt
-//!   resumes where the server stands.
-//! - A file that changes under way ends short or is cut: what is announced is what is sent, and its digest is compared.
+//! - Unless `--plain` is set, each header asks for `ack`. A server that sends `ready` gets all
+//!   files over one connection and says of each what became of it. One that says nothing is a plain
+//!   one: it gets a connection per file, since it may take no more than one, and the file is "sent,
+//!   not acknowledged". `--one-connection` is for those who know better.
+//! - What may help is tried again with growing pauses; a refusal is not. After `ready` was seen,
+//!   the next attempt resumes where the server stands.
+//! - A file that changes under way ends short or is cut: what is announced is what is sent, and its
+//!   digest is compared.
 //!
 //! Not here: the formats (see [`crate::wire`]).
 

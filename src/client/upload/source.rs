@@ -8,7 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::PIECE_BYTES;
 
-/// The files that the arguments mean, folders walked in the order of names; and complaints about those that are none.
+/// The files that the arguments mean, folders walked in the order of names; and complaints about
+/// those that are none.
 pub(super) fn collect(arguments: &[PathBuf]) -> (Vec<PathBuf>, Vec<String>) {
     let (mut files, mut complaints) = (Vec::new(), Vec::new());
     let mut left: Vec<(PathBuf, bool)> = arguments

@@ -155,7 +155,8 @@ impl Uploader<'_> {
             resume: asks && resumes,
         };
         let mut bytes = Vec::new();
-        // Invariant: a header holds a file name, a number and a digest, far less than a frame's two gibibytes.
+        // Invariant: a header holds a file name, a number and a digest, far less than a frame's two
+        // gibibytes.
         frame::encode(&header.to_json(), &mut bytes).expect("a header fits into a frame");
         link.stream
             .begin(format!("sending the header of {:?}", source.filename));
@@ -244,7 +245,8 @@ impl Uploader<'_> {
         ))
     }
 
-    /// The same for one that throws the connection away instead of closing it: bytes of ours were on the way.
+    /// The same for one that throws the connection away instead of closing it: bytes of ours were
+    /// on the way.
     fn or_refused_secret(&self, stream: &Stream, failure: Failure) -> Failure {
         match stream.is_reset() && !self.was_ready && self.args.handshake.needs_secret() {
             true => self.refused_secret(stream),
@@ -252,7 +254,8 @@ impl Uploader<'_> {
         }
     }
 
-    /// Waits for `ready`: a moment where the server may be a plain one, the whole time-out where its offset is needed.
+    /// Waits for `ready`: a moment where the server may be a plain one, the whole time-out where
+    /// its offset is needed.
     fn await_ready(&mut self, link: &mut Link, header: &FileHeader) -> Result<Readiness, Failure> {
         link.stream.begin("waiting for the server to be ready");
         let patience =
@@ -290,7 +293,8 @@ impl Uploader<'_> {
         self.args.handshake.needs_secret() && link.stream.is_reset_within(wait)
     }
 
-    /// Sends the bytes from `offset` on; answers the digest of the whole file, where it is known without reading twice.
+    /// Sends the bytes from `offset` on; answers the digest of the whole file, where it is known
+    /// without reading twice.
     fn send_body(
         &mut self,
         link: &mut Link,
@@ -396,8 +400,8 @@ impl Uploader<'_> {
         }
     }
 
-    /// Half-closes after the last file of a plain connection and waits for the server to do the same: a reset instead
-    /// would mean that bytes were thrown away.
+    /// Half-closes after the last file of a plain connection and waits for the server to do the
+    /// same: a reset instead would mean that bytes were thrown away.
     fn farewell(&mut self, mut link: Link) -> Result<Fate, Failure> {
         link.stream
             .begin("waiting for the server to close the connection");
@@ -420,8 +424,8 @@ impl Uploader<'_> {
         }
     }
 
-    /// Ends a connection that is still open after the last file. Where everything on it was acknowledged there is
-    /// nothing to wait for.
+    /// Ends a connection that is still open after the last file. Where everything on it was
+    /// acknowledged there is nothing to wait for.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
         match self.link.take() {
             Some(mut link) if link.is_ready => link.stream.finish(),

@@ -93,8 +93,8 @@ pub struct ProxyConfig {
     pub response_timeout: Duration,
     /// Keys `cache`, `cache_dir` and `cache_max_bytes`, default on.
     pub cache: Cache,
-    /// What every kind that speaks HTTP has. `idle_timeout` is also for silence within a request body
-    /// and in both directions of a tunnel; bodies that are sent on are not bounded by
+    /// What every kind that speaks HTTP has. `idle_timeout` is also for silence within a request
+    /// body and in both directions of a tunnel; bodies that are sent on are not bounded by
     /// `max_body_bytes`.
     pub http: HttpConfig,
 }

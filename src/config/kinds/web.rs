@@ -58,7 +58,8 @@ pub struct HttpConfig {
     /// What has moved; it goes before all sites. Key `redirect`, a list of tables
     /// `[[listener.redirect]]`, default none.
     pub redirects: Vec<Redirect>,
-    /// Who is answered at all, whatever the method and the route; `None` for everybody. Key `auth`, default none.
+    /// Who is answered at all, whatever the method and the route; `None` for everybody. Key `auth`,
+    /// default none.
     pub auth: Option<AuthConfig>,
     /// Where a line for each request goes. Key `access_log`, default nowhere.
     pub access_log: Option<AccessLog>,

@@ -257,8 +257,8 @@ fn ends_within_a_line(file: &File, disk: &mut dyn Disk) -> Option<bool> {
 
 // Writing to a String does not fail, so what `write!` returns below is dropped.
 
-/// `HOST - - [TIME] "METHOD TARGET VERSION" STATUS BYTES "REFERER" "AGENT"`, and of a request that was
-/// to be sent on `"ORIGIN" ANSWERER`.
+/// `HOST - - [TIME] "METHOD TARGET VERSION" STATUS BYTES "REFERER" "AGENT"`, and of a request that
+/// was to be sent on `"ORIGIN" ANSWERER`.
 fn put_combined(out: &mut String, line: &Line<'_>) {
     match line.peer {
         Some(address) => _ = write!(out, "{address} - - ["),

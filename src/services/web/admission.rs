@@ -1,7 +1,8 @@
 //! Who may connect: so many clients in all, and so many from one address.
 //!
-//! A client that is refused still gets a connection, for as long as it takes to tell it why. The reactor opens some more
-//! connections than there are places for that; who comes beyond those waits in the kernel's queue.
+//! A client that is refused still gets a connection, for as long as it takes to tell it why. The
+//! reactor opens some more connections than there are places for that; who comes beyond those waits
+//! in the kernel's queue.
 
 use super::reply::Refusal;
 use crate::config::HttpConfig;

@@ -1,9 +1,9 @@
 //! Who may see a site: passwords checked without stopping the loop.
 //!
-//! A password is hashed many thousand times on purpose, which takes longer than a turn may. So a check is a job: one is at
-//! work at a time, some rounds at the end of each turn, while the others wait in line and the sessions that ask are parked.
-//! What comes out is remembered under a keyed hash of the credentials, so that the next request costs a look-up. No password
-//! is kept.
+//! A password is hashed many thousand times on purpose, which takes longer than a turn may. So a
+//! check is a job: one is at work at a time, some rounds at the end of each turn, while the others
+//! wait in line and the sessions that ask are parked. What comes out is remembered under a keyed
+//! hash of the credentials, so that the next request costs a look-up. No password is kept.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -19,7 +19,8 @@ use crate::service::{Cx, Id};
 const ROUNDS_PER_TURN: u32 = 1000;
 /// Checks that wait in line; who comes then is told to try later.
 const CHECKS_MAX: usize = 64;
-/// Verdicts that are remembered, and for how long. A right password is remembered longer: its check delays somebody real.
+/// Verdicts that are remembered, and for how long. A right password is remembered longer: its check
+/// delays somebody real.
 const VERDICTS_MAX: usize = 4096;
 const RIGHT_FOR: Duration = Duration::from_secs(5 * 60);
 const WRONG_FOR: Duration = Duration::from_secs(10);
@@ -106,7 +107,8 @@ impl Auth {
         Verdict::Later
     }
 
-    /// Takes the check at the front of the line on, and wakes those who wait for it once it is done. Whether any is left.
+    /// Takes the check at the front of the line on, and wakes those who wait for it once it is
+    /// done. Whether any is left.
     pub(super) fn work(&mut self, cx: &mut Cx<'_>) -> bool {
         let now = cx.now;
         let Some(Waiting {

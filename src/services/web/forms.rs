@@ -113,7 +113,8 @@ pub(super) fn choose(available: impl Iterator<Item = Coding>, headers: &Headers<
     chosen.unwrap_or(Coding::Identity)
 }
 
-/// Counts what was just answered with a form of a content of `len` bytes, if it was the whole of it.
+/// Counts what was just answered with a form of a content of `len` bytes, if it was the whole of
+/// it.
 pub(super) fn count(form: &[u8], len: u64, reply: &mut Reply<'_, '_>) {
     let form_bytes = form.len() as u64;
     let whole = |sent: &Answered| sent.status == Status::OK && sent.body_bytes == form_bytes;

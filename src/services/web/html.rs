@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 
 use crate::wire::text::is_hidden;
 
-/// A name or path in a page: text that stays text. Of what is none, or would change how the text around it looks, the
-/// escape is shown.
+/// A name or path in a page: text that stays text. Of what is none, or would change how the text
+/// around it looks, the escape is shown.
 pub(super) struct Html<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Html<'_> {

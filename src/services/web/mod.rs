@@ -1,4 +1,5 @@
-//! The web server: one HTTP connection, whatever answers on it. HTTP/1.1 and 1.0 (RFC 9110, RFC 9112).
+//! The web server: one HTTP connection, whatever answers on it. HTTP/1.1 and 1.0 (RFC 9110, RFC
+//! 9112).
 //!
 //! ```text
 //!          ┌──────────────────── answered, connection kept ◀──────────────────────────────┐
@@ -14,19 +15,27 @@
 //! ```
 //!
 //! The rules:
-//! 1. This file knows connections: heads, bodies, what stays open, what is refused, the log. An answerer knows its resource
-//!    only: [`files`], [`pages`], [`probe`], [`proxy`], [`admin`]. [`sites`] tells which one a request is for.
-//! 2. All requests that have arrived are answered in one pass, in order, into one queue: pipelined ones cost one send.
-//! 3. A head has an absolute time-out: a client that sends it a byte at a time does not get more. A body must come at a rate.
-//! 4. A request body that nobody asked for is read and dropped within `max_body_bytes`; beyond it the connection is closed.
-//! 5. The steady state allocates nothing: answers are made once for each file and copied from there.
-//! 6. A client that is not served is told why, unless that could be taken for the answer to another request: between
-//!    requests, and once a request was answered, the connection just closes.
-//! 7. Room for an answer of our own is asked for before a head is read, so that such an answer never waits.
+//! 1. This file knows connections: heads, bodies, what stays open, what is refused, the log. An
+//!    answerer knows its resource only: [`files`], [`pages`], [`probe`], [`proxy`], [`admin`].
+//!    [`sites`] tells which one a request is for.
+//! 2. All requests that have arrived are answered in one pass, in order, into one queue: pipelined
+//!    ones cost one send.
+//! 3. A head has an absolute time-out: a client that sends it a byte at a time does not get more. A
+//!    body must come at a rate.
+//! 4. A request body that nobody asked for is read and dropped within `max_body_bytes`; beyond it
+//!    the connection is closed.
+//! 5. The steady state allocates nothing: answers are made once for each file and copied from
+//!    there.
+//! 6. A client that is not served is told why, unless that could be taken for the answer to another
+//!    request: between requests, and once a request was answered, the connection just closes.
+//! 7. Room for an answer of our own is asked for before a head is read, so that such an answer
+//!    never waits.
 //!
-//! This file is long, since everything that moves a connection from state to state stands in it. In reading order: this file, [`mod@respond`] (one request), [`body`], [`sites`], the answerers; [`open`] has the way from the
-//! configuration. Every answer is written through a [`reply::Reply`]; [`forms`] has compressed forms of contents, [`auth`] judges passwords,
-//! [`admission`] counts connections, and [`access_log`] has a line for each answer.
+//! This file is long, since everything that moves a connection from state to state stands in it. In
+//! reading order: this file, [`mod@respond`] (one request), [`body`], [`sites`], the answerers;
+//! [`open`] has the way from the configuration. Every answer is written through a [`reply::Reply`];
+//! [`forms`] has compressed forms of contents, [`auth`] judges passwords, [`admission`] counts
+//! connections, and [`access_log`] has a line for each answer.
 
 mod access_log;
 mod admin;
@@ -84,14 +93,16 @@ pub struct Web {
     admission: Admission,
     /// Something takes more than one turn: it goes on at the end of each.
     working: bool,
-    /// Idle connections stay while the process drains: for health checks, which want to know just then.
+    /// Idle connections stay while the process drains: for health checks, which want to know just
+    /// then.
     stays_while_draining: bool,
 }
 
 /// One connection.
 pub struct Conn {
     state: State,
-    /// How far a head that comes in pieces was searched; most come whole, and an idle connection has none.
+    /// How far a head that comes in pieces was searched; most come whole, and an idle connection
+    /// has none.
     scanner: Option<Box<HeadScanner>>,
     requests: u64,
     /// `None` for a client that is refused.
@@ -105,7 +116,8 @@ enum State {
     Idle { until: Instant },
     /// Some of its head has.
     Head { until: Instant },
-    /// It is whole, and the session is woken when it can be answered. `began`: when its first byte came.
+    /// It is whole, and the session is woken when it can be answered. `began`: when its first byte
+    /// came.
     Parked { began: Instant, until: Instant },
     /// The request was answered, or waits for its body to be answered.
     Body(Box<RequestBody>),
@@ -137,7 +149,8 @@ enum Next {
 }
 
 impl Web {
-    /// Answers the request at the front of what arrived. Whether there was a whole one, and room for its answer.
+    /// Answers the request at the front of what arrived. Whether there was a whole one, and room
+    /// for its answer.
     fn answer_next(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
         if !io.down.tx.has_room(self.answer_bytes) {
             return false;
@@ -197,7 +210,8 @@ impl Web {
         self.follow(next, (body, more, persistence), entry, conn, io)
     }
 
-    /// What becomes of the connection after a request was looked at. Whether the next one may be answered at once.
+    /// What becomes of the connection after a request was looked at. Whether the next one may be
+    /// answered at once.
     fn follow(
         &mut self,
         next: Next,
@@ -271,7 +285,8 @@ impl Web {
     /// The head is not whole: it gets its time, and more room if it fills what it has.
     fn await_head(&mut self, conn: &mut Conn, io: &mut Io<'_>) {
         let rx = &mut io.down.rx;
-        // A line end too many behind the last request is no beginning of the next (RFC 9112 section 2.2).
+        // A line end too many behind the last request is no beginning of the next (RFC 9112 section
+        // 2.2).
         let begun = rx.bytes().iter().any(|byte| !b"\r\n".contains(byte));
         if begun && matches!(conn.state, State::Idle { .. }) {
             let until = io.cx.now + self.config.head_timeout;
@@ -359,7 +374,8 @@ impl Web {
         match result {
             Received::Part => return false,
             Received::Whole => {}
-            // Where the request was answered already, a second answer would be taken for another request's.
+            // Where the request was answered already, a second answer would be taken for another
+            // request's.
             Received::Bad(refusal) if is_answered => {
                 if let Some(limit) = refusal.limit {
                     io.cx.counted.refused(limit);

@@ -19,8 +19,8 @@ use crate::config::{
 use crate::disk::Disk;
 use crate::http::head::Limits;
 
-/// What an answer of our own may need at once in the send queue, besides a small file's bytes: a head of known lines, and a
-/// text that names at most one host, one address and one target.
+/// What an answer of our own may need at once in the send queue, besides a small file's bytes: a
+/// head of known lines, and a text that names at most one host, one address and one target.
 const ANSWER_BYTES: usize = 2 * 1024;
 const PROXY_ANSWER_BYTES: usize = 12 * 1024;
 

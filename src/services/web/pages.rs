@@ -1,5 +1,5 @@
-//! The embedded site, served where no root is configured: what is listening where, with a command to try each, and
-//! `HelloWorld.html`.
+//! The embedded site, served where no root is configured: what is listening where, with a command
+//! to try each, and `HelloWorld.html`.
 
 use std::fmt::Write;
 use std::rc::Rc;

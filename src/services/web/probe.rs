@@ -1,4 +1,5 @@
-//! The routes that load and conformance tools expect, where `routes = "probe"`: `/`, `/echo` and `/cookie`.
+//! The routes that load and conformance tools expect, where `routes = "probe"`: `/`, `/echo` and
+//! `/cookie`.
 
 use super::Next;
 use super::reply::{self, Refusal, Reply};

@@ -1,5 +1,6 @@
-//! One answer: what is known of the request that it is for, where it goes, and what was sent. Whoever answers writes through
-//! it, so that the head of every answer is written in one place and the connection knows what came of the request.
+//! One answer: what is known of the request that it is for, where it goes, and what was sent.
+//! Whoever answers writes through it, so that the head of every answer is written in one place and
+//! the connection knows what came of the request.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -101,7 +102,8 @@ impl Refusal {
     }
 }
 
-/// What all answers of a listener share: the time stamp of the second, and memory for the head being written.
+/// What all answers of a listener share: the time stamp of the second, and memory for the head
+/// being written.
 #[derive(Default)]
 pub(super) struct Writer {
     date: DateCache,
@@ -129,7 +131,8 @@ pub(super) struct Reply<'r, 'c> {
 }
 
 impl<'r, 'c> Reply<'r, 'c> {
-    /// An answer with these header lines beside those that every answer has. `without_body`: to a HEAD.
+    /// An answer with these header lines beside those that every answer has. `without_body`: to a
+    /// HEAD.
     pub(super) fn new(
         without_body: bool,
         persistence: Persistence,
@@ -180,8 +183,8 @@ impl<'r, 'c> Reply<'r, 'c> {
         }
     }
 
-    /// Begins a head: status line and the headers of every answer. What follows goes into the vector returned, which
-    /// [`Reply::send`] sends.
+    /// Begins a head: status line and the headers of every answer. What follows goes into the
+    /// vector returned, which [`Reply::send`] sends.
     pub(super) fn begin(&mut self, status: Status) -> &mut Vec<u8> {
         self.answered(status, 0);
         let Writer {
@@ -199,7 +202,8 @@ impl<'r, 'c> Reply<'r, 'c> {
         scratch
     }
 
-    /// Sends what was begun. A body of `body_bytes` follows, unless the request is a HEAD: whether it does.
+    /// Sends what was begun. A body of `body_bytes` follows, unless the request is a HEAD: whether
+    /// it does.
     pub(super) fn send(&mut self, body_bytes: u64) -> bool {
         self.tx.put(&self.writer.scratch, self.cx.pool);
         let follows = body_bytes > 0 && !self.without_body;

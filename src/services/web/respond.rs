@@ -1,4 +1,5 @@
-//! What one request is answered with: what stands against it, who else has it, and what its site says.
+//! What one request is answered with: what stands against it, who else has it, and what its site
+//! says.
 
 use std::task::Poll;
 
@@ -34,8 +35,8 @@ pub(super) fn respond(
         true if !forwards => objection(config, head),
         _ => None,
     };
-    // A client that waits for `100 Continue` and gets another answer may or may not send its body then: only a new
-    // connection is unambiguous (RFC 9110 section 10.1.1).
+    // A client that waits for `100 Continue` and gets another answer may or may not send its body
+    // then: only a new connection is unambiguous (RFC 9110 section 10.1.1).
     let last = (head.expect_continue && !forwards) || objection.is_some();
     let ending = match objection {
         Some(_) => Ending::Refused,
@@ -74,7 +75,8 @@ fn serve(
     sender: &mut Sender<'_>,
     reply: &mut Reply<'_, '_>,
 ) -> Result<Next, Refusal> {
-    // Before anything else: whatever the site has, and whether it has it, is for those who may see it.
+    // Before anything else: whatever the site has, and whether it has it, is for those who may see
+    // it.
     match site.admit(head, reply) {
         Poll::Ready(result) => result?,
         Poll::Pending => return Ok(Next::Later),
@@ -127,7 +129,8 @@ fn objection(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
         let text = "this server meets no expectation but 100-continue";
         return Some(Refusal::new(Status::EXPECTATION_FAILED, text));
     }
-    // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section 7.4).
+    // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section
+    // 7.4).
     if let Target::Absolute { scheme, .. } = head.target
         && !scheme.eq_ignore_ascii_case("http")
         && !(scheme.eq_ignore_ascii_case("https") && config.stream.tls.is_some())

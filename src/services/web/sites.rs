@@ -1,7 +1,9 @@
-//! What a listener serves, told apart by host and by path: each site with its content, who may see it, and its errors.
+//! What a listener serves, told apart by host and by path: each site with its content, who may see
+//! it, and its errors.
 //!
-//! Every error of the server is answered in one place, [`Site::refuse`], with the page that the configuration has for it. What
-//! was no request is refused by the site that is for everything else.
+//! Every error of the server is answered in one place, [`Site::refuse`], with the page that the
+//! configuration has for it. What was no request is refused by the site that is for everything
+//! else.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,7 +41,8 @@ const TOO_MANY_PASSWORDS: Refusal = Refusal::beyond(
     "too many passwords are being checked; try again in a moment",
 );
 
-/// The sites of a listener: those with a host first, then those with a long prefix; the last is for everything else.
+/// The sites of a listener: those with a host first, then those with a long prefix; the last is for
+/// everything else.
 pub(super) struct Sites(Vec<Site>);
 
 /// What is served for some hosts and paths.
@@ -180,8 +183,8 @@ impl Site {
         true
     }
 
-    /// Whether the request may see anything of the site. While that is being found out, the session is to be parked: it is
-    /// woken when it is known.
+    /// Whether the request may see anything of the site. While that is being found out, the session
+    /// is to be parked: it is woken when it is known.
     pub(super) fn admit(
         &mut self,
         head: &RequestHead<'_>,
@@ -202,7 +205,8 @@ impl Site {
         }
     }
 
-    /// Whether its password is asked for in the request's own `Authorization`, which then is for nobody else.
+    /// Whether its password is asked for in the request's own `Authorization`, which then is for
+    /// nobody else.
     pub(super) fn takes_authorization(&self, head: &RequestHead<'_>) -> bool {
         self.auth.is_some() && !self.content.is_asked_as_proxy(head)
     }
@@ -244,7 +248,8 @@ impl Site {
         }
     }
 
-    /// Answers with an error: with the page for it if there is one, or else in a few words of our own.
+    /// Answers with an error: with the page for it if there is one, or else in a few words of our
+    /// own.
     #[cold]
     pub(super) fn refuse(
         &mut self,
@@ -335,7 +340,8 @@ impl Content {
         Ok(Some(Box::new(files)))
     }
 
-    /// Whether the request asks for what is not ours: then its `Authorization` is its origin's (RFC 9110 section 11.7).
+    /// Whether the request asks for what is not ours: then its `Authorization` is its origin's (RFC
+    /// 9110 section 11.7).
     fn is_asked_as_proxy(&self, head: &RequestHead<'_>) -> bool {
         let is_forward = matches!(head.target, Target::Absolute { .. } | Target::Authority(_));
         matches!(self, Content::Proxy(proxy) if is_forward && !proxy.is_gateway())

@@ -1,8 +1,8 @@
 //! Who else is in the world: clients, origin servers, name servers.
 //!
-//! An actor is a small state machine like a protocol, on the other side of the wire: [`Actor::act`] is called when
-//! anything may have changed for it, and does what it likes with its [`Hands`]. Actors run inside the simulated poll, so
-//! the reactor cannot tell them from a network.
+//! An actor is a small state machine like a protocol, on the other side of the wire: [`Actor::act`]
+//! is called when anything may have changed for it, and does what it likes with its [`Hands`].
+//! Actors run inside the simulated poll, so the reactor cannot tell them from a network.
 
 use std::any::Any;
 use std::io;
@@ -21,8 +21,8 @@ use crate::sys::Bind;
 
 /// Somebody in the world.
 pub trait Actor: Any {
-    /// Does whatever is possible now. Called at the start, after anything changed on one of its sockets, and when it
-    /// asked to be.
+    /// Does whatever is possible now. Called at the start, after anything changed on one of its
+    /// sockets, and when it asked to be.
     fn act(&mut self, hands: &mut Hands<'_>);
 
     /// Whether it has nothing more to do. A server that waits for others is always done.
@@ -95,7 +95,8 @@ impl Hands<'_> {
         self.world.strikes(fault)
     }
 
-    /// Whether the process was told to end: who is not served any more has nothing to complain about.
+    /// Whether the process was told to end: who is not served any more has nothing to complain
+    /// about.
     pub fn is_draining(&self) -> bool {
         self.draining
     }

@@ -31,7 +31,8 @@ pub(super) enum Happening {
     Signal(Signal),
 }
 
-/// Everything that is to happen, the earliest first; things of one moment in the order in which they were added.
+/// Everything that is to happen, the earliest first; things of one moment in the order in which
+/// they were added.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     heap: BinaryHeap<Reverse<(Duration, u64, Happening)>>,

@@ -1,4 +1,5 @@
-//! Time that passes only when the simulated kernel says so: [`super::Sim`] jumps to the next thing that is due.
+//! Time that passes only when the simulated kernel says so: [`super::Sim`] jumps to the next thing
+//! that is due.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,7 +9,8 @@ const WALL_START: Duration = Duration::from_secs(1_792_000_000);
 /// The two clocks of a simulation, which never disagree.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    /// An `Instant` cannot be made from nothing. This one is only ever added to, so what it was does not matter.
+    /// An `Instant` cannot be made from nothing. This one is only ever added to, so what it was
+    /// does not matter.
     start: Instant,
     /// How long the simulation lasts by now.
     elapsed: Duration,

@@ -1,8 +1,9 @@
 //! What may go wrong, how often, and how often it did.
 //!
-//! A seed does not get a little of everything but a random subset, each fault with a rate of its own (swarm testing: Groce
-//! and others, 2012): some bugs show only while most of the world behaves. Each fault counts its hits, so that a sweep can
-//! tell that a fault which it believes to test has never happened.
+//! A seed does not get a little of everything but a random subset, each fault with a rate of its
+//! own (swarm testing: Groce and others, 2012): some bugs show only while most of the world
+//! behaves. Each fault counts its hits, so that a sweep can tell that a fault which it believes to
+//! test has never happened.
 
 use super::rng::Rng;
 
@@ -83,7 +84,8 @@ pub enum Fault {
     DiskCreateFails,
     /// A file cannot be given another name.
     DiskRenameFails,
-    /// Another program writes a file anew under its inode, so that those who have it open see the change.
+    /// Another program writes a file anew under its inode, so that those who have it open see the
+    /// change.
     FileRewritten,
     /// Another program appends to a file, or moves it away and begins a new one, while it is sent.
     FileGrown,
@@ -139,8 +141,9 @@ impl Fault {
         Fault::TornWrite,
     ];
 
-    /// The highest rate that a seed may draw, in 1,000 of the occasions. What ends a connection or a process is rarer than
-    /// what merely annoys it, or nothing would ever come to an end in good order.
+    /// The highest rate that a seed may draw, in 1,000 of the occasions. What ends a connection or
+    /// a process is rarer than what merely annoys it, or nothing would ever come to an end in good
+    /// order.
     fn permille_max(self) -> usize {
         match self {
             Fault::TornWrite => 100,
@@ -177,7 +180,8 @@ impl Faults {
         }
     }
 
-    /// A random subset: every fault has the same chance to be in it, and a rate of its own if it is.
+    /// A random subset: every fault has the same chance to be in it, and a rate of its own if it
+    /// is.
     pub fn swarm(rng: &mut Rng) -> Self {
         let mut faults = Self::none();
         let share = *rng.pick(&[0, 100, 300, 300, 600]);

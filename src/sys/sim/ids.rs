@@ -1,4 +1,5 @@
-//! What names the things of a simulation: actors, ends of connections, owners, and the edges that are told of them.
+//! What names the things of a simulation: actors, ends of connections, owners, and the edges that
+//! are told of them.
 
 /// Which actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,8 +1,9 @@
 //! The calls of [`Sys`], with what may go wrong in each.
 //!
-//! A fault that takes an edge's promise back gives another one: whoever was told less than there is, or that a call would
-//! block which need not, hears of it again within [`AGAIN`]. Nothing else would be fair: an edge-triggered kernel owes one
-//! edge for each change, and no reactor can make up for one that never came.
+//! A fault that takes an edge's promise back gives another one: whoever was told less than there
+//! is, or that a call would block which need not, hears of it again within [`AGAIN`]. Nothing else
+//! would be fair: an edge-triggered kernel owes one edge for each change, and no reactor can make
+//! up for one that never came.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -81,7 +82,8 @@ impl Sim {
 }
 
 impl Sim {
-    /// Whether a datagram socket is broken, or breaks now; one with a peer lives too shortly for that.
+    /// Whether a datagram socket is broken, or breaks now; one with a peer lives too shortly for
+    /// that.
     fn breaks(&mut self, socket: usize) -> io::Result<()> {
         let socket = &mut self.net.datagrams[socket];
         if socket.peer.is_some() {

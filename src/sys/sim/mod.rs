@@ -1,20 +1,23 @@
-//! The simulated kernel: the same [`Sys`](super::Sys) as the real one, with time, chance and everybody else inside.
+//! The simulated kernel: the same [`Sys`](super::Sys) as the real one, with time, chance and
+//! everybody else inside.
 //!
-//! A simulation is determined by its seed: no thread, no real clock, no hashing order, no entropy of the system. Time
-//! stands still while the reactor works; [`Sys::poll`](super::Sys::poll) jumps to the next thing that is due, lets it happen, lets the
-//! actors act, and tells the edges that came of it. On the way it does to the reactor what a real kernel may do, only more
-//! often: see [`faults`].
+//! A simulation is determined by its seed: no thread, no real clock, no hashing order, no entropy
+//! of the system. Time stands still while the reactor works; [`Sys::poll`](super::Sys::poll) jumps
+//! to the next thing that is due, lets it happen, lets the actors act, and tells the edges that
+//! came of it. On the way it does to the reactor what a real kernel may do, only more often: see
+//! [`faults`].
 //!
 //! ```text
 //! poll: while nothing is to be told and the time-out lies ahead
 //!           jump to the next due thing ─▶ net: segments, connections, datagrams ─▶ actors with news act
 //! ```
 //!
-//! The modules in reading order: [`faults`], [`rng`], [`clock`], `ids`, `agenda` (what is due when), `sockets` and
-//! `net` (streams),
-//! `datagrams`, [`volume`] (the disk), [`actor`], [`talker`] (a client for any protocol), [`trace`].
+//! The modules in reading order: [`faults`], [`rng`], [`clock`], `ids`, `agenda` (what is due
+//! when), `sockets` and `net` (streams), `datagrams`, [`volume`] (the disk), [`actor`], [`talker`]
+//! (a client for any protocol), [`trace`].
 //!
-//! Deliberately not here: congestion, retransmission, addresses that route. What a test needs to see of them is delay.
+//! Deliberately not here: congestion, retransmission, addresses that route. What a test needs to
+//! see of them is delay.
 
 pub mod actor;
 mod agenda;
@@ -112,7 +115,8 @@ impl Sim {
         &mut self.volume
     }
 
-    /// The longest time on the wire, and the largest window in bytes; the smallest is a fiftieth of it.
+    /// The longest time on the wire, and the largest window in bytes; the smallest is a fiftieth of
+    /// it.
     pub fn shape_network(&mut self, latency_max: Duration, window_bytes_max: usize) {
         self.net.latency_max = latency_max;
         self.net.capacity_max = window_bytes_max;
@@ -176,7 +180,8 @@ impl Sim {
         self.net.listeners.iter().filter(listening).count()
     }
 
-    /// What the process holds open: sockets of every kind and files. Empty when it has ended in good order.
+    /// What the process holds open: sockets of every kind and files. Empty when it has ended in
+    /// good order.
     pub fn left_open(&mut self) -> Vec<String> {
         let mut left = Vec::new();
         for half in &self.net.halves {

@@ -5,15 +5,16 @@
 //!           └──────────── together at most `capacity`: the window ───────────┘
 //! ```
 //!
-//! Both ends are alike; one belongs to the reactor, the other to an [actor](super::actor), or both to either. Edges are
-//! made as epoll makes them for `EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET` (`man 7 epoll`):
+//! Both ends are alike; one belongs to the reactor, the other to an [actor](super::actor), or both
+//! to either. Edges are made as epoll makes them for `EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET`
+//! (`man 7 epoll`):
 //! - one on every arrival, even if there is unread data;
 //! - one on freed room, but only after a write was short or would have blocked;
 //! - one on the end of the stream, one on a broken connection;
 //! - one for whatever is possible when the socket is registered.
 //!
-//! As in TCP, closing an end with unread bytes, or sending to a closed one, breaks the connection, and the break may
-//! overtake what its peer has not read yet (RFC 1122 section 4.2.2.13).
+//! As in TCP, closing an end with unread bytes, or sending to a closed one, breaks the connection,
+//! and the break may overtake what its peer has not read yet (RFC 1122 section 4.2.2.13).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;

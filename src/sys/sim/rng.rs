@@ -1,6 +1,7 @@
 //! The only source of chance in a simulation: a small generator that a seed determines.
 //!
-//! It is the generator of Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014). Not for secrets.
+//! It is the generator of Steele, Lea and Flood, "Fast splittable pseudorandom number generators"
+//! (2014). Not for secrets.
 
 use std::time::Duration;
 
@@ -35,7 +36,8 @@ impl Rng {
         low + self.below(high - low + 1)
     }
 
-    /// A number from 1 to `high`, small ones as likely as large ones: each power of two has the same chance.
+    /// A number from 1 to `high`, small ones as likely as large ones: each power of two has the
+    /// same chance.
     pub fn sized(&mut self, high: usize) -> usize {
         let bits = usize::BITS - high.leading_zeros();
         let limit = 1usize << self.below(bits as usize + 1).min(usize::BITS as usize - 2);
@@ -77,7 +79,8 @@ impl Rng {
         }
     }
 
-    /// A generator of its own for somebody else, so that what one does leaves the other's numbers alone.
+    /// A generator of its own for somebody else, so that what one does leaves the other's numbers
+    /// alone.
     pub fn fork(&mut self) -> Self {
         Self::new(self.draw())
     }

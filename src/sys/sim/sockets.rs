@@ -145,8 +145,8 @@ impl Listener {
     }
 }
 
-/// Whether what is sent to `to` reaches a socket bound to `own`: the unspecified address of IPv6 has every address of its
-/// port, that of IPv4 has those of IPv4.
+/// Whether what is sent to `to` reaches a socket bound to `own`: the unspecified address of IPv6
+/// has every address of its port, that of IPv4 has those of IPv4.
 pub(super) fn has(own: SocketAddr, to: SocketAddr) -> bool {
     let every = own.ip().is_unspecified() && (own.is_ipv6() || to.is_ipv4());
     own == to || (every && own.port() == to.port())

@@ -1,5 +1,6 @@
-//! A client for any protocol over a stream: it sends what it was given, in pieces and with pauses as chance will have it,
-//! reads what comes at a pace of its own, and knows what the answer must be.
+//! A client for any protocol over a stream: it sends what it was given, in pieces and with pauses
+//! as chance will have it, reads what comes at a pace of its own, and knows what the answer must
+//! be.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -68,7 +69,8 @@ pub enum Ending {
     HalfCloses,
     /// It closes once it has the whole answer.
     ClosesAfterAnswer,
-    /// It keeps still after the question, reading what comes: the server must end it within this time.
+    /// It keeps still after the question, reading what comes: the server must end it within this
+    /// time.
     WaitsForEnd(Duration),
     /// So it does, but without reading.
     Stuffed(Duration),

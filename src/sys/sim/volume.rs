@@ -1,11 +1,12 @@
 //! The simulated disk: folders, files and symbolic links in memory.
 //!
-//! It outlives the process: [`Volume::survive`] is what a restart finds. An open file stays readable when its name is gone
-//! or has gone to another file, as on Unix. Paths below an open folder never lead out of it (`RESOLVE_BENEATH`,
-//! `man 2 openat2`): whatever would, fails with `EXDEV`.
+//! It outlives the process: [`Volume::survive`] is what a restart finds. An open file stays
+//! readable when its name is gone or has gone to another file, as on Unix. Paths below an open
+//! folder never lead out of it (`RESOLVE_BENEATH`, `man 2 openat2`): whatever would, fails with
+//! `EXDEV`.
 //!
-//! A crash strikes in the middle of an operation: of a write a part may be there, a rename has happened or not. From then
-//! on nothing that the dying process does has any effect.
+//! A crash strikes in the middle of an operation: of a write a part may be there, a rename has
+//! happened or not. From then on nothing that the dying process does has any effect.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -37,8 +38,8 @@ struct Inode {
 }
 
 impl Inode {
-    /// What changed at one moment has different times all the same, as Linux has it since 6.13 for a file that was looked at
-    /// between.
+    /// What changed at one moment has different times all the same, as Linux has it since 6.13 for
+    /// a file that was looked at between.
     fn changes(&mut self, now: SystemTime) {
         self.changed = now.max(self.changed + Duration::from_nanos(1));
     }
@@ -114,8 +115,8 @@ impl Volume {
         self.place(path.as_ref(), Content::Regular(bytes.to_vec()), modified);
     }
 
-    /// Rewrites a file under the inode that it has, at the moment `now`: a process that has it open reads the new contents
-    /// from now on. `modified` is the time of modification that it gets.
+    /// Rewrites a file under the inode that it has, at the moment `now`: a process that has it open
+    /// reads the new contents from now on. `modified` is the time of modification that it gets.
     ///
     /// # Panics
     /// If there is no such file.
@@ -342,7 +343,8 @@ impl Volume {
         file
     }
 
-    /// Takes the lock of what is open there, unless it is locked by another opening of it; whether that worked.
+    /// Takes the lock of what is open there, unless it is locked by another opening of it; whether
+    /// that worked.
     pub(super) fn lock(&mut self, file: &File) -> io::Result<bool> {
         self.collect();
         let inode = self.opened(file)?.inode;

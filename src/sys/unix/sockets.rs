@@ -90,9 +90,9 @@ pub(super) fn connect(to: SocketAddr) -> io::Result<OwnedFd> {
     Ok(stream)
 }
 
-/// A socket to be bound at `address`, and where to bind it. The unspecified address of IPv6 is every
-/// address of the machine: the socket takes IPv4 as well (`man 7 ipv6`, `IPV6_V6ONLY`), and where
-/// there is no IPv6, it is that of IPv4.
+/// A socket to be bound at `address`, and where to bind it. The unspecified address of IPv6 is
+/// every address of the machine: the socket takes IPv4 as well (`man 7 ipv6`, `IPV6_V6ONLY`), and
+/// where there is no IPv6, it is that of IPv4.
 pub(super) fn socket_at(
     address: SocketAddr,
     kind: SocketType,

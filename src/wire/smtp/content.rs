@@ -21,8 +21,8 @@ pub fn with_crlf(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What goes out after 354: a dot more on each line that begins with one (RFC 5321, section 4.5.2), and the final dot.
-/// `content` has CRLF line endings, see [`with_crlf`].
+/// What goes out after 354: a dot more on each line that begins with one (RFC 5321, section 4.5.2),
+/// and the final dot. `content` has CRLF line endings, see [`with_crlf`].
 pub fn dot_stuffed(content: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(content.len() + content.len() / 64 + 3);
     for line in content.split_inclusive(|&byte| byte == b'\n') {

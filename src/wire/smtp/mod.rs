@@ -6,15 +6,18 @@
 //!              └─▶ Helo ───────────────────────────────────────────▶│            └────────┴─▶ Reset┘
 //! ```
 //!
-//! Feed it what the server sent with [`Dialogue::receive`], then do what [`Dialogue::next_event`] says until it says
-//! nothing. Extensions: STARTTLS (RFC 3207), AUTH PLAIN and LOGIN (RFC 4954, RFC 4616), SIZE (RFC 1870), 8BITMIME
-//! (RFC 6152), SMTPUTF8 (RFC 6531), PIPELINING (RFC 2920; sender and recipients go out together, DATA waits for their
-//! replies, so that no message is begun for nobody).
+//! Feed it what the server sent with [`Dialogue::receive`], then do what [`Dialogue::next_event`]
+//! says until it says nothing. Extensions: STARTTLS (RFC 3207), AUTH PLAIN and LOGIN (RFC 4954, RFC
+//! 4616), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), PIPELINING (RFC 2920; sender
+//! and recipients go out together, DATA waits for their replies, so that no message is begun for
+//! nobody).
 //!
 //! Rules:
-//! - Replies are bounded ([`REPLY_LINE_BYTES_MAX`], [`REPLY_BYTES_MAX`]); a server that talks without end is an error.
-//! - Passwords cross an unencrypted connection only when [`Settings::force_clear_auth`] says so, and no event or error
-//!   shows them. What was read before TLS began is never taken for something that came after (RFC 3207, section 6).
+//! - Replies are bounded ([`REPLY_LINE_BYTES_MAX`], [`REPLY_BYTES_MAX`]); a server that talks
+//!   without end is an error.
+//! - Passwords cross an unencrypted connection only when [`Settings::force_clear_auth`] says so,
+//!   and no event or error shows them. What was read before TLS began is never taken for something
+//!   that came after (RFC 3207, section 6).
 //! - Every error says at which step, after which command, and in which words of the server.
 //!
 //! Not here: sockets, TLS, time-outs, and how a message is made.
@@ -73,8 +76,8 @@ pub struct Mail {
 }
 
 impl Mail {
-    /// `content` is the message with its headers; its line endings become CRLF, and the last line gets one. At least one
-    /// recipient is needed.
+    /// `content` is the message with its headers; its line endings become CRLF, and the last line
+    /// gets one. At least one recipient is needed.
     pub fn new(from: Mailbox, to: Vec<Mailbox>, content: &[u8]) -> Self {
         assert!(!to.is_empty(), "a mail has at least one recipient");
         Self {
@@ -191,8 +194,8 @@ impl Dialogue {
     /// Takes in bytes of the server, cut anywhere.
     ///
     /// # Errors
-    /// What makes going on pointless: no SMTP, replies without end. Refusals are no errors here: they lead to RSET and
-    /// QUIT, then to [`Event::Finished`].
+    /// What makes going on pointless: no SMTP, replies without end. Refusals are no errors here:
+    /// they lead to RSET and QUIT, then to [`Event::Finished`].
     pub fn receive(&mut self, bytes: &[u8]) -> Result<(), SmtpError> {
         let mut bytes = bytes;
         if self.state == State::Handshaking && !bytes.is_empty() {
@@ -215,8 +218,8 @@ impl Dialogue {
         Ok(())
     }
 
-    /// The server closed the connection, or did not answer in time. After the message was taken or refused that changes
-    /// nothing, and [`Event::Finished`] follows.
+    /// The server closed the connection, or did not answer in time. After the message was taken or
+    /// refused that changes nothing, and [`Event::Finished`] follows.
     ///
     /// # Errors
     /// Anywhere else it is one.
@@ -234,7 +237,8 @@ impl Dialogue {
         }
     }
 
-    /// The TLS handshake that [`Event::StartTls`] asked for succeeded: everything before it is forgotten.
+    /// The TLS handshake that [`Event::StartTls`] asked for succeeded: everything before it is
+    /// forgotten.
     pub fn tls_started(&mut self) {
         assert_eq!(
             self.state,
@@ -322,7 +326,8 @@ impl Dialogue {
             State::Message if reply.is_positive() => self.quit(Ok(reply)),
             State::Reset(delivered) => self.quit(delivered),
             State::Quit(delivered) => self.finish(delivered),
-            // A reply that nothing asked for. What it means is unknown, so nothing after it can be trusted.
+            // A reply that nothing asked for. What it means is unknown, so nothing after it can be
+            // trusted.
             state @ (State::Handshaking | State::Finished) => {
                 self.state = state;
                 return Err(self.error(Problem::Unexpected(reply)));
@@ -440,7 +445,8 @@ impl Dialogue {
         command
     }
 
-    /// One reply to a command of the envelope: goes on to the next one, to DATA, or to RSET when nobody is left.
+    /// One reply to a command of the envelope: goes on to the next one, to DATA, or to RSET when
+    /// nobody is left.
     fn answer_envelope(
         &mut self,
         sent: usize,
@@ -542,7 +548,8 @@ impl Dialogue {
         });
     }
 
-    /// Whether bytes of an unfinished reply wait, which tells a slow server from a silent one in a time-out's message.
+    /// Whether bytes of an unfinished reply wait, which tells a slow server from a silent one in a
+    /// time-out's message.
     pub fn is_mid_reply(&self) -> bool {
         !self.reader.is_empty()
     }

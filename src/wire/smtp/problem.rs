@@ -63,8 +63,8 @@ impl SmtpError {
         matches!(&self.problem, Problem::Refused(reply) if reply.is_transient())
     }
 
-    /// Whether the server said no, or could not be asked without breaking a rule of ours; the rest is a broken server
-    /// or connection.
+    /// Whether the server said no, or could not be asked without breaking a rule of ours; the rest
+    /// is a broken server or connection.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self.problem,

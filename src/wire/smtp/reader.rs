@@ -40,8 +40,8 @@ impl ReplyReader {
         Ok(())
     }
 
-    /// Ends a line; answers the reply when it was the last one. A code is three digits, then `-` where more lines follow
-    /// (RFC 5321, section 4.2).
+    /// Ends a line; answers the reply when it was the last one. A code is three digits, then `-`
+    /// where more lines follow (RFC 5321, section 4.2).
     fn end_line(&mut self) -> Result<Option<Reply>, Problem> {
         let line = std::mem::take(&mut self.line);
         let line = line.trim_ascii_end();

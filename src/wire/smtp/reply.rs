@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The longest line of a reply, in bytes. RFC 5321, section 4.5.3.1.5 asks servers for 512; some exceed it a little.
+/// The longest line of a reply, in bytes. RFC 5321, section 4.5.3.1.5 asks servers for 512; some
+/// exceed it a little.
 pub const REPLY_LINE_BYTES_MAX: usize = 2048;
 
 /// All lines of one reply together, in bytes.
@@ -13,7 +14,8 @@ pub const REPLY_BYTES_MAX: usize = 64 * 1024;
 pub struct Reply {
     /// Three digits, 200 to 599.
     pub code: u16,
-    /// The text of each line behind code and separator; control characters are replaced, so it may be shown.
+    /// The text of each line behind code and separator; control characters are replaced, so it may
+    /// be shown.
     pub lines: Vec<String>,
 }
 
@@ -54,7 +56,8 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Reads the lines after the first one of the reply to EHLO (RFC 5321, section 4.1.1.1); case does not matter.
+    /// Reads the lines after the first one of the reply to EHLO (RFC 5321, section 4.1.1.1); case
+    /// does not matter.
     pub(super) fn parse(reply: &Reply) -> Self {
         let mut capabilities = Self::default();
         for line in reply.lines.iter().skip(1) {

@@ -509,7 +509,8 @@ proptest! {
         let _ = play(with_login(Tls::Opportunistic, None), mail(&["b@y", "c@y"], "x"), &replies);
     }
 
-    /// A server that undoes the stuffing gets the message, and no line of it ends the message early.
+    /// A server that undoes the stuffing gets the message, and no line of it ends the message
+    /// early.
     #[test]
     fn stuffing_is_undone(text in "[.a\r\n]{0,40}") {
         let content = with_crlf(text.as_bytes());

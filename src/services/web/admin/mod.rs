@@ -1,7 +1,8 @@
 //! What a process tells of itself: is it alive, is it ready, what has it counted.
 //!
-//! GET and HEAD only, and nothing for pages of other sites ([`same_site`]). What is answered is `pages`, pure functions of
-//! what was counted: `exposition`, `status` and `index`, each over the table of metrics ([`crate::metrics::METRICS`]).
+//! GET and HEAD only, and nothing for pages of other sites ([`same_site`]). What is answered is
+//! `pages`, pure functions of what was counted: `exposition`, `status` and `index`, each over the
+//! table of metrics ([`crate::metrics::METRICS`]).
 
 mod exposition;
 mod index;

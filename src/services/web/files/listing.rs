@@ -5,14 +5,17 @@
 //! ```
 //!
 //! The rules:
-//! 1. The work of one turn is bounded, whatever folders are asked for: a listing is a job that is taken on at the end of each
-//!    turn, while the sessions that wait for it are parked. Many that ask for the same one share the job, and the memory of
-//!    what comes out.
-//! 2. Entries, jobs and the bytes of listings still being sent are bounded; who comes then is told to try later.
-//! 3. Folders first, then by name, size or date. Hidden names, what leads out of the root, and what is neither file nor
-//!    folder are not shown. The page needs no script and names no other resource.
+//! 1. The work of one turn is bounded, whatever folders are asked for: a listing is a job that is
+//!    taken on at the end of each turn, while the sessions that wait for it are parked. Many that
+//!    ask for the same one share the job, and the memory of what comes out.
+//! 2. Entries, jobs and the bytes of listings still being sent are bounded; who comes then is told
+//!    to try later.
+//! 3. Folders first, then by name, size or date. Hidden names, what leads out of the root, and what
+//!    is neither file nor folder are not shown. The page needs no script and names no other
+//!    resource.
 //!
-//! [`page`] writes it; below it stands what [`readme`] finds. Not here: whether a folder may be listed at all.
+//! [`page`] writes it; below it stands what [`readme`] finds. Not here: whether a folder may be
+//! listed at all.
 
 use std::cmp::Ordering;
 use std::hash::BuildHasher;
@@ -68,7 +71,8 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Reads the query: `format`, `sort` and `order`; what it cannot mean is as if it were not there.
+    /// Reads the query: `format`, `sort` and `order`; what it cannot mean is as if it were not
+    /// there.
     pub(super) fn new(
         shown: Vec<u8>,
         folder: PathBuf,
@@ -191,7 +195,8 @@ impl Listings {
         }
     }
 
-    /// A listing of `folder`, which is open. While it is being made, `waiter` is listed once, to be woken and to ask again.
+    /// A listing of `folder`, which is open. While it is being made, `waiter` is listed once, to be
+    /// woken and to ask again.
     pub(super) fn page(
         &mut self,
         wanted: &Wanted,
@@ -240,8 +245,8 @@ impl Listings {
         Poll::Ready(Ok(page))
     }
 
-    /// Goes on with the listings, first come first served, as far as one turn's work allows, and wakes those whose listing is
-    /// done. Whether any is left.
+    /// Goes on with the listings, first come first served, as far as one turn's work allows, and
+    /// wakes those whose listing is done. Whether any is left.
     pub(super) fn work(&mut self, root: &File, cx: &mut Cx<'_>) -> bool {
         let mut work = WORK_PER_TURN;
         let mut is_left = false;

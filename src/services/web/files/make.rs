@@ -1,5 +1,6 @@
-//! The answer that is made of a file: itself, its compressed neighbours and its forms, each with its head, and with its body
-//! where that is small. What a request changes of it (conditions, ranges, a last answer) is written from the same parts.
+//! The answer that is made of a file: itself, its compressed neighbours and its forms, each with
+//! its head, and with its body where that is small. What a request changes of it (conditions,
+//! ranges, a last answer) is written from the same parts.
 
 use std::fmt::Write;
 use std::io;
@@ -24,8 +25,8 @@ use crate::service::{Cx, Id};
 use crate::services::web::forms::{self, Forms, put_coding, tag_of};
 use crate::services::web::reply::{Detail, Refusal, Reply, SERVER};
 
-/// The largest body that is kept in memory behind its head: above, `sendfile` from the page cache is cheaper than a copy
-/// through this process (measured: `loadtest/`).
+/// The largest body that is kept in memory behind its head: above, `sendfile` from the page cache
+/// is cheaper than a copy through this process (measured: `loadtest/`).
 const SMALL_BYTES_MAX: u64 = 8 * 1024;
 
 /// How often a small file that changes while it is read is read again.
@@ -34,12 +35,14 @@ const READS_MAX: usize = 3;
 /// What an answer takes in memory besides its bytes, about.
 const MADE_BYTES: usize = 512;
 
-/// The answer made of a file: itself, its compressed neighbours, and the forms that are compressed on the way.
+/// The answer made of a file: itself, its compressed neighbours, and the forms that are compressed
+/// on the way.
 pub(super) struct Made {
     plain: (Representation, Body),
     neighbours: Vec<(Coding, Representation, Body)>,
     forms: Forms,
-    /// Those that were sent. What they are is known from then on, though they may have to be made again.
+    /// Those that were sent. What they are is known from then on, though they may have to be made
+    /// again.
     formed: Vec<(Coding, Representation)>,
 }
 
@@ -132,9 +135,9 @@ fn read_whole(disk: &mut dyn Disk, file: &File, mut into: &mut [u8]) -> io::Resu
     Ok(true)
 }
 
-/// A strong tag: another inode, another length or another time is another version. Both times count, with the file system's
-/// resolution, far below the second of `Last-Modified`: the one of modification can be set to what it was, and there are file
-/// systems without the other.
+/// A strong tag: another inode, another length or another time is another version. Both times
+/// count, with the file system's resolution, far below the second of `Last-Modified`: the one of
+/// modification can be set to what it was, and there are file systems without the other.
 fn entity_tag(metadata: &Metadata) -> String {
     let mut tag = String::with_capacity(64);
     // Invariant: writing to a String does not fail.
@@ -181,7 +184,8 @@ impl Made {
         }
     }
 
-    /// Takes the place of the answer made of a version before: notes of each date whether that was shown under it.
+    /// Takes the place of the answer made of a version before: notes of each date whether that was
+    /// shown under it.
     pub(super) fn follow(&mut self, former: &Made) {
         self.plain.0.follow(&former.plain.0);
         for (coding, neighbour, _) in &mut self.neighbours {
@@ -216,8 +220,8 @@ impl Made {
         plain.put(body, head, reply)
     }
 
-    /// Answers with what the client likes best. A neighbour goes before a form: it is there, and whoever made it took
-    /// their time.
+    /// Answers with what the client likes best. A neighbour goes before a form: it is there, and
+    /// whoever made it took their time.
     fn put_chosen(
         &mut self,
         head: &RequestHead<'_>,
@@ -520,8 +524,8 @@ impl Representation {
     }
 }
 
-/// Whether a compressed copy is older than its file. Tools that hand the file's time on may cut it to whole seconds; such a
-/// copy is compared in seconds.
+/// Whether a compressed copy is older than its file. Tools that hand the file's time on may cut it
+/// to whole seconds; such a copy is compared in seconds.
 pub(super) fn is_older(copy: SystemTime, file: SystemTime) -> bool {
     match nanoseconds(copy) % 1_000_000_000 {
         0 => unix_s(copy) < unix_s(file),

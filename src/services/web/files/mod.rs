@@ -188,7 +188,8 @@ impl Files {
         self.with_page(&name, reply, put).is_some()
     }
 
-    /// A file that the configuration names, if it is there; kept under its name, which no request path is.
+    /// A file that the configuration names, if it is there; kept under its name, which no request
+    /// path is.
     fn with_page<T>(
         &mut self,
         name: &str,
@@ -337,7 +338,8 @@ impl Files {
         match opened {
             Ok((_, metadata)) if metadata.kind == FileKind::Other => Err(NOT_FOUND),
             Ok(opened) => Ok(opened),
-            // A way out of the root, a loop of links, a name that is too long: nothing that this server has.
+            // A way out of the root, a loop of links, a name that is too long: nothing that this
+            // server has.
             Err(error) if is_absent(&error) => Err(NOT_FOUND),
             // A socket cannot be opened at all, nor can a device without a driver.
             Err(error) => match disk.look(&self.root, name) {
@@ -355,8 +357,8 @@ impl Files {
         }
     }
 
-    /// The copies of a file that were compressed in advance, as far as they are not older than it. What was looked for is
-    /// added to `tried`.
+    /// The copies of a file that were compressed in advance, as far as they are not older than it.
+    /// What was looked for is added to `tried`.
     fn neighbours(
         &self,
         name: &Path,
@@ -384,7 +386,8 @@ impl Files {
         found
     }
 
-    /// Makes the answer of a file. `tried`: what was looked for, the file itself last. With it comes what it depends on.
+    /// Makes the answer of a file. `tried`: what was looked for, the file itself last. With it
+    /// comes what it depends on.
     fn make(
         &self,
         name: &Path,
@@ -437,7 +440,8 @@ impl Files {
     }
 }
 
-/// Answers with a listing: by reference, so that those who wait for it share its memory. `lines`: those of the site.
+/// Answers with a listing: by reference, so that those who wait for it share its memory. `lines`:
+/// those of the site.
 fn put_listing(
     page: &mut Page,
     format: ListingFormat,
@@ -553,8 +557,9 @@ pub(super) fn below<'p>(prefix: &str, path: &'p [u8]) -> Option<&'p [u8]> {
     }
 }
 
-/// Whether a path that leads to nothing may be one that a page reads for itself: its last name has no extension, or the
-/// client asks for a page by name, as browsers do for what stands in the address bar and for nothing else.
+/// Whether a path that leads to nothing may be one that a page reads for itself: its last name has
+/// no extension, or the client asks for a page by name, as browsers do for what stands in the
+/// address bar and for nothing else.
 fn is_page(name: &[u8], headers: &Headers<'_>) -> bool {
     let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or(name);
     let is_html = |element: &[u8]| {

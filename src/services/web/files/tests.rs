@@ -1,4 +1,5 @@
-//! The rules of the file server, over the whole service: what a folder and a configuration come to on the wire.
+//! The rules of the file server, over the whole service: what a folder and a configuration come to
+//! on the wire.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -41,7 +42,8 @@ impl Answer {
     }
 }
 
-/// A site with these files (`NAME/` is a folder) and these lines of configuration, where `ROOT` is its folder.
+/// A site with these files (`NAME/` is a folder) and these lines of configuration, where `ROOT` is
+/// its folder.
 pub(in crate::services::web) fn site(files: &[(&str, &str)], lines: &str) -> Site {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in files {
@@ -208,7 +210,8 @@ fn a_compressed_neighbour_is_sent_to_who_wants_it() {
     assert_eq!((part.status, part.text()), (206, "zip"));
     assert_eq!(part.header("content-encoding"), Some("gzip"));
     assert_eq!(part.header("content-range"), Some("bytes 1-3/8"));
-    // A file without neighbours does not vary, and one that is asked for by its own name is what it is.
+    // A file without neighbours does not vary, and one that is asked for by its own name is what it
+    // is.
     assert_eq!(s.get("/alone.css", "").header("vary"), None);
     let own = s.get("/a.html.gz", "Accept-Encoding: br\r\n");
     assert_eq!(own.header("content-type"), Some("application/gzip"));
@@ -430,7 +433,8 @@ fn no_answer_has_the_head_of_one_version_and_the_body_of_another() {
     let is = |answer: &Answer, letter: &str| answer.body == text(letter).as_bytes();
     let first = s.get("/large", "");
     assert!(is(&s.get("/none", ""), "e") && is(&s.get("/replaced", ""), "g"));
-    // Written anew under the same inode and with the same length, within the second for which an answer is kept.
+    // Written anew under the same inode and with the same length, within the second for which an
+    // answer is kept.
     for (name, letter) in [("large", "b"), ("large.gz", "d"), ("404.html", "f")] {
         fs::write(s.path(name), text(letter)).expect("a write");
         touch(&s.path(name), -100); // another time, however coarse the clock
@@ -451,7 +455,8 @@ fn no_answer_has_the_head_of_one_version_and_the_body_of_another() {
     assert_eq!((third.status, third.text()), (200, "short"));
 }
 
-/// Sets when a file last changed, as builds with fixed times do: in seconds and nanoseconds since 1970.
+/// Sets when a file last changed, as builds with fixed times do: in seconds and nanoseconds since
+/// 1970.
 fn set_modified(path: &Path, seconds: i64, nanoseconds: u32) {
     let span = Duration::from_secs(seconds.unsigned_abs());
     let second = match seconds < 0 {
@@ -1257,7 +1262,8 @@ fn no_name_breaks_a_listing() {
     for name in shown {
         fs::write(folder.join(name), name).expect("a file");
     }
-    // Line ends and other controls, backslashes, bytes that are not UTF-8, and what turns the direction.
+    // Line ends and other controls, backslashes, bytes that are not UTF-8, and what turns the
+    // direction.
     let escaped: [(&[u8], &str); 9] = [
         (b"new\nline", "new\\nline"),
         (b"return\r", "return\\r"),
@@ -1683,7 +1689,8 @@ fn how_a_session_ends_is_counted_by_its_cause() {
         let expected = Limit::ALL.map(|one| u64::from(limit == Some(one)));
         assert_eq!(counted, expected, "{request}");
     }
-    // A client that leaves in the middle of a request broke the protocol, one that leaves between two did not.
+    // A client that leaves in the middle of a request broke the protocol, one that leaves between
+    // two did not.
     for (request, ending) in [("GET /a HT", refused), ("", Ending::Done)] {
         let mut s = site(&[("a", "a")], "");
         s.bench.peer_sends(request.as_bytes()).peer_closes();

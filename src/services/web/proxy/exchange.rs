@@ -1,6 +1,8 @@
-//! One request on its way to the origin and its response on the way back: two bodies that move at once.
+//! One request on its way to the origin and its response on the way back: two bodies that move at
+//! once.
 //!
-//! RFC 9110 section 15.2 (interim responses), RFC 9112 sections 6 (framing), 8 (what is cut) and 9.3.1 (what is repeated).
+//! RFC 9110 section 15.2 (interim responses), RFC 9112 sections 6 (framing), 8 (what is cut) and
+//! 9.3.1 (what is repeated).
 //!
 //! ```text
 //! upload     payload… ──▶ done                         never longer than the connection to the origin is open
@@ -26,8 +28,8 @@ use crate::service::{Io, LinkState};
 use crate::services::prolonged;
 use crate::services::web::reply::Answered;
 
-/// What the framing of one chunk takes at most: 16 digits and two line ends. Made anew, framing is no
-/// longer than it came, but what ends a chunk may go out before it came.
+/// What the framing of one chunk takes at most: 16 digits and two line ends. Made anew, framing is
+/// no longer than it came, but what ends a chunk may go out before it came.
 const CHUNK_FRAMING_BYTES_MAX: usize = 20;
 
 /// The line of the last chunk; trailers may follow.
@@ -40,7 +42,8 @@ type Step = step::Step<Again>;
 
 /// A request on its way and its response on the way back.
 pub(super) struct Exchange {
-    /// It went out on a connection that had been used before, and no byte of an answer has come: it may be sent once more.
+    /// It went out on a connection that had been used before, and no byte of an answer has come: it
+    /// may be sent once more.
     may_repeat: bool,
     /// The client waits for the origin's word before it sends the body.
     expects_continue: bool,
@@ -52,7 +55,8 @@ pub(super) struct Exchange {
     download: Download,
     /// When bytes last moved.
     moved: Instant,
-    /// What the client paid for with bytes of the body: when more must be there, unless somebody else is waited for.
+    /// What the client paid for with bytes of the body: when more must be there, unless somebody
+    /// else is waited for.
     body_until: Instant,
     /// When the whole request was sent on.
     uploaded: Option<Instant>,
@@ -138,7 +142,8 @@ impl Exchange {
         exchange
     }
 
-    /// Bytes moved: the time begins anew, and ends when the first of those whom we may wait for has taken too long.
+    /// Bytes moved: the time begins anew, and ends when the first of those whom we may wait for has
+    /// taken too long.
     fn progress(&mut self, now: Instant, rules: &Rules) {
         self.moved = now;
         self.until = self.origin_until(rules);
@@ -147,7 +152,8 @@ impl Exchange {
         }
     }
 
-    /// Until when the origin may be waited for: its silence has a limit, and so has the wait for its answer.
+    /// Until when the origin may be waited for: its silence has a limit, and so has the wait for
+    /// its answer.
     fn origin_until(&self, rules: &Rules) -> Instant {
         let silent = self.moved + rules.upstream_timeout;
         match self.uploaded {
@@ -156,7 +162,8 @@ impl Exchange {
         }
     }
 
-    /// Whether the client is the one that is waited for: it sends a body, and the origin takes all of it.
+    /// Whether the client is the one that is waited for: it sends a body, and the origin takes all
+    /// of it.
     fn awaits_client(&self, io: &Io<'_>) -> bool {
         let uploads = self.is_awaited() && !self.upload.is_done();
         uploads && !self.expects_continue && io.up.tx.is_empty()
@@ -166,7 +173,8 @@ impl Exchange {
         matches!(self.download, Download::Awaited)
     }
 
-    /// Whether the client's connection stays after an answer of our own: not with a body that did not wholly come.
+    /// Whether the client's connection stays after an answer of our own: not with a body that did
+    /// not wholly come.
     fn stays(&self, request: &Request, io: &Io<'_>) -> bool {
         self.upload.is_done() && request.keep_alive && !io.cx.draining
     }
@@ -434,8 +442,8 @@ impl Exchange {
 }
 
 impl Passing {
-    /// What becomes of a response that cannot be had whole. Where nothing but the end of the connection ends the body, an
-    /// orderly one would make it look whole.
+    /// What becomes of a response that cannot be had whole. Where nothing but the end of the
+    /// connection ends the body, an orderly one would make it look whole.
     fn cut(&self, text: String) -> Result<Step, Error> {
         log::debug!("proxy: {text}");
         match self.end_is_framing {

@@ -1,4 +1,5 @@
-//! A request on its way: from its head to the last byte of the answer, or to the reason why there is none.
+//! A request on its way: from its head to the last byte of the answer, or to the reason why there
+//! is none.
 //!
 //! ```text
 //!          ┌───────────── the connection to this origin is still there ─────────────┐
@@ -9,8 +10,8 @@
 //!                                     └── the kept connection was dead: once more ────┘
 //! ```
 //!
-//! Each state may end in a refusal, which the connection answers. Between two requests the machine stays with its connection:
-//! it remembers whose connection `io.up` is, and keeps its memory.
+//! Each state may end in a refusal, which the connection answers. Between two requests the machine
+//! stays with its connection: it remembers whose connection `io.up` is, and keeps its memory.
 
 use std::io;
 use std::net::SocketAddr;
@@ -77,7 +78,8 @@ enum State {
 }
 
 impl Forward {
-    /// Takes up a request. `is_reusable`: the last connection to an origin can take another request.
+    /// Takes up a request. `is_reusable`: the last connection to an origin can take another
+    /// request.
     pub(super) fn begin(
         &mut self,
         head: &RequestHead<'_>,
@@ -246,7 +248,8 @@ impl Forward {
         Step::Go(State::Tunnel(tunnel))
     }
 
-    /// Sends the head. `may_repeat`: if the connection ends without a byte of an answer, it is sent once more.
+    /// Sends the head. `may_repeat`: if the connection ends without a byte of an answer, it is sent
+    /// once more.
     fn send(&mut self, may_repeat: bool, proxy: &Proxy, io: &mut Io<'_>) -> Step {
         io.up.tx.put(&self.head, io.cx.pool);
         let exchange = Exchange::new(&self.request, may_repeat, io.cx.now, &proxy.rules);

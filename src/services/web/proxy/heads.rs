@@ -1,8 +1,10 @@
 //! The heads that the proxy writes: requests to origins, responses to clients.
 //!
-//! RFC 9110 sections 7.6 (what is forwarded), 7.6.3 (Via); RFC 9112 sections 3.2 (targets), 6 (framing), 9.6 (close).
+//! RFC 9110 sections 7.6 (what is forwarded), 7.6.3 (Via); RFC 9112 sections 3.2 (targets), 6
+//! (framing), 9.6 (close).
 //!
-//! The lines that are passed on are copied as they came, in their order; only what speaks of one connection is made anew.
+//! The lines that are passed on are copied as they came, in their order; only what speaks of one
+//! connection is made anew.
 
 use std::time::SystemTime;
 
@@ -14,16 +16,18 @@ use crate::http::head::{
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status, Version, parse_decimal, put_decimal, trim_ows};
 
-/// Headers of an address-bar request that speak of this proxy's origin, which all address-bar pages share in the browser, with
-/// every other server of the same host as far as cookies go. They are nobody else's business.
+/// Headers of an address-bar request that speak of this proxy's origin, which all address-bar pages
+/// share in the browser, with every other server of the same host as far as cookies go. They are
+/// nobody else's business.
 const OF_OUR_ORIGIN: [&[u8]; 4] = [b"cookie", b"authorization", b"referer", b"origin"];
 
 /// Headers of a response that would change what the browser keeps for that origin.
 const FOR_OUR_ORIGIN: [&[u8]; 3] = [b"set-cookie", b"set-cookie2", b"clear-site-data"];
 
-/// Address-bar pages run no scripts: one would read the cookies of this host and what other pages of ours keep and show. An
-/// origin of its own for each page (a sandbox without `allow-same-origin`) would let them run, but takes away the `Referer`
-/// by which links find their host, and makes each image look as if a page of another site asked for it (Chromium 156).
+/// Address-bar pages run no scripts: one would read the cookies of this host and what other pages
+/// of ours keep and show. An origin of its own for each page (a sandbox without
+/// `allow-same-origin`) would let them run, but takes away the `Referer` by which links find their
+/// host, and makes each image look as if a page of another site asked for it (Chromium 156).
 const SANDBOX: &[u8] = b"Content-Security-Policy: sandbox allow-same-origin allow-forms allow-popups allow-downloads\r\n";
 
 fn is_one_of(name: &[u8], names: &[&[u8]]) -> bool {
@@ -82,7 +86,8 @@ pub(super) struct Manner<'a> {
     /// The body goes in the chunked coding.
     pub(super) chunked: bool,
     pub(super) persistence: Persistence,
-    /// The origin, where the request had the address-bar form: redirects are to stay there, and cookies are not.
+    /// The origin, where the request had the address-bar form: redirects are to stay there, and
+    /// cookies are not.
     pub(super) address_bar: Option<&'a Origin>,
     /// When it was received: the date of a response that has none.
     pub(super) wall: SystemTime,

@@ -1,23 +1,27 @@
 //! The web proxy: requests are sent on to the origin that they name, and its answers come back.
 //!
-//! RFC 9110 section 7 (routing), RFC 9112 section 9 (connections). One session carries both sides, so that backpressure is
-//! nothing but two bounded queues, and the end of one side is a fact that the other sees.
+//! RFC 9110 section 7 (routing), RFC 9112 section 9 (connections). One session carries both sides,
+//! so that backpressure is nothing but two bounded queues, and the end of one side is a fact that
+//! the other sees.
 //!
 //! Rules:
-//! 1. The head of a request is written once as its origin is to see it, and kept until the answer has begun. A request
-//!    without body that may be repeated is sent once more if it went out on a connection that had been used before, and
-//!    that connection ended without a byte of an answer.
-//! 2. Bodies are validated and passed on as they come, never collected. A chunked one gets chunks of our own, unless the
-//!    client speaks HTTP/1.0; so does one that lasts until the origin closes.
-//! 3. Nobody is connected to an address that is refused, however it was written, and a name is refused as a whole. The
-//!    configured upstream of a gateway is exempt.
-//! 4. What was broken off is never made to look complete: once a byte of an answer went out, a failure closes the connection.
+//! 1. The head of a request is written once as its origin is to see it, and kept until the answer
+//!    has begun. A request without body that may be repeated is sent once more if it went out on a
+//!    connection that had been used before, and that connection ended without a byte of an answer.
+//! 2. Bodies are validated and passed on as they come, never collected. A chunked one gets chunks
+//!    of our own, unless the client speaks HTTP/1.0; so does one that lasts until the origin
+//!    closes.
+//! 3. Nobody is connected to an address that is refused, however it was written, and a name is
+//!    refused as a whole. The configured upstream of a gateway is exempt.
+//! 4. What was broken off is never made to look complete: once a byte of an answer went out, a
+//!    failure closes the connection.
 //!
-//! The files in reading order: this one, `route` (where a request goes), `forward` (a request on its way), `request` (what must be
-//! known of it), `step` (what comes of a look at it), `exchange` (request and response under way), `heads` (what is written),
-//! `tunnel`.
+//! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
+//! its way), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
+//! (request and response under way), `heads` (what is written), `tunnel`.
 //!
-//! Deliberately not here: keeping answers, `Upgrade`, TLS to origins, and parking connections of clients that have left.
+//! Deliberately not here: keeping answers, `Upgrade`, TLS to origins, and parking connections of
+//! clients that have left.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -84,7 +88,8 @@ pub(super) struct Sender<'a> {
 }
 
 impl Proxy {
-    /// As configured, on a listener with these limits. `id` tells it from other proxies on the way of a request.
+    /// As configured, on a listener with these limits. `id` tells it from other proxies on the way
+    /// of a request.
     pub(super) fn new(config: &ProxyConfig, http: &HttpConfig, id: u32) -> Self {
         if config.cache != Cache::Off && config.upstream.is_none() {
             log::info!("proxy: responses are not kept yet, each request goes to its origin");
@@ -119,8 +124,9 @@ impl Proxy {
         self.rules.gateway.is_some()
     }
 
-    /// Finds the way of a request, and writes it as its origin is to see it. `place`: that of this proxy among the sites.
-    /// `takes_authorization`: the request's `Authorization` was for this server and ends here.
+    /// Finds the way of a request, and writes it as its origin is to see it. `place`: that of this
+    /// proxy among the sites. `takes_authorization`: the request's `Authorization` was for this
+    /// server and ends here.
     ///
     /// # Errors
     /// The answer to a request that goes nowhere.
@@ -177,8 +183,9 @@ impl Rules {
         is_exempt || !ends.are_one_machine()
     }
 
-    /// The addresses of `host` that may be connected to: all of them or none. Only `localhost`, whose addresses nobody
-    /// outside can choose (RFC 6761 section 6.3), may lose some: who allows 127.0.0.1 means it although there is ::1.
+    /// The addresses of `host` that may be connected to: all of them or none. Only `localhost`,
+    /// whose addresses nobody outside can choose (RFC 6761 section 6.3), may lose some: who allows
+    /// 127.0.0.1 means it although there is ::1.
     fn allowed(&self, host: &str, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, Refused> {
         if self.gateway.is_some() {
             return Ok(addresses.to_vec());

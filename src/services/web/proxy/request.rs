@@ -42,7 +42,8 @@ impl Default for Request {
 
 impl Request {
     pub(super) fn new(head: &RequestHead<'_>, persistence: Persistence, form: Form) -> Self {
-        // RFC 9112 section 9.3: an old proxy between the client and us may pass on a `keep-alive` that it does not understand.
+        // RFC 9112 section 9.3: an old proxy between the client and us may pass on a `keep-alive`
+        // that it does not understand.
         let proxied_1_0 = head.version == Version::Http10 && form != Form::Gateway;
         Self {
             form,

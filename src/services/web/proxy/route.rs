@@ -1,4 +1,5 @@
-//! Where a request goes: which of the forms it has, which origin it names, and what is refused before anybody is asked.
+//! Where a request goes: which of the forms it has, which origin it names, and what is refused
+//! before anybody is asked.
 //!
 //! ```text
 //! gateway (`upstream` is configured)   /path, http://ANY/path, *   ──▶ the upstream
@@ -10,13 +11,14 @@
 //! A HOST in letters beyond ASCII is mapped to the name that DNS has ([`idn`]), which is judged and
 //! asked for like any other: nobody behind us sees another spelling.
 //!
-//! A browser that shows an address-bar page resolves the page's links by itself. Those relative to the page come out right;
-//! those that begin with `/` have lost their host, and get it back from the `Referer` by a redirect.
+//! A browser that shows an address-bar page resolves the page's links by itself. Those relative to
+//! the page come out right; those that begin with `/` have lost their host, and get it back from
+//! the `Referer` by a redirect.
 //!
-//! To the browser, all those pages come from this proxy. What keeps them apart stands in `heads` (no cookies, no scripts), and
-//! here: a page of another site gets nothing in this form, nor does one whose name was made to lead
-//! here ([`same_site`]), so that neither can lead a browser behind its user's back to where only this
-//! proxy reaches.
+//! To the browser, all those pages come from this proxy. What keeps them apart stands in `heads`
+//! (no cookies, no scripts), and here: a page of another site gets nothing in this form, nor does
+//! one whose name was made to lead here ([`same_site`]), so that neither can lead a browser behind
+//! its user's back to where only this proxy reaches.
 
 use std::borrow::Cow;
 
@@ -36,7 +38,8 @@ const EXPECTED: &str = "expected http://HOST/PATH, or /HOST/PATH in the address 
 /// The port of `http`.
 const HTTP_PORT: u16 = 80;
 
-/// Extensions of files that pages refer to and that are no top-level domains: `/logo.png` is no host.
+/// Extensions of files that pages refer to and that are no top-level domains: `/logo.png` is no
+/// host.
 const FILE_EXTENSIONS: [&str; 26] = [
     "css", "js", "mjs", "json", "map", "xml", "txt", "html", "htm", "xhtml", "php", "asp", "aspx",
     "jsp", "png", "jpg", "jpeg", "gif", "svg", "webp", "avif", "ico", "woff", "woff2", "mp4",
@@ -230,7 +233,8 @@ fn split_absolute<'b>(target: &'b str, scheme: &str) -> (&'b str, &'b str) {
     rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()))
 }
 
-/// RFC 9112 section 3.2.4: the last proxy turns the empty path of an OPTIONS request into the asterisk.
+/// RFC 9112 section 3.2.4: the last proxy turns the empty path of an OPTIONS request into the
+/// asterisk.
 fn is_asterisk(head: &RequestHead<'_>, tail: &str) -> bool {
     tail.is_empty() && head.method == Method::Options
 }
@@ -276,7 +280,8 @@ fn address_bar<'b>(
     })
 }
 
-/// Where a link that began with `/` on an address-bar page really leads: to the host of that page, which the `Referer` names.
+/// Where a link that began with `/` on an address-bar page really leads: to the host of that page,
+/// which the `Referer` names.
 fn link_without_host(head: &RequestHead<'_>, first: &str) -> Option<String> {
     if !is_file_like(first) {
         return None;

@@ -27,7 +27,8 @@ pub(super) enum Step<S> {
     Rest(Outcome),
 }
 
-/// How much had left for the origin when it was last looked at: more by now means that the origin takes what waits.
+/// How much had left for the origin when it was last looked at: more by now means that the origin
+/// takes what waits.
 #[derive(Default)]
 pub(super) struct Backlog(Option<u64>);
 
@@ -51,7 +52,8 @@ impl<S> Step<S> {
         })
     }
 
-    /// The client ended before its request was whole: nobody is asked for what could not be sent on.
+    /// The client ended before its request was whole: nobody is asked for what could not be sent
+    /// on.
     pub(super) fn cut_short() -> Self {
         Self::refused(Status::BAD_REQUEST, BodyError::Truncated.text(), false)
     }
@@ -63,8 +65,8 @@ impl Backlog {
         self.0.is_some_and(|sent| up.sent > sent)
     }
 
-    /// Takes that look. More than a page is watched as it goes. Less than that goes at once or not at all, and is not worth
-    /// another call.
+    /// Takes that look. More than a page is watched as it goes. Less than that goes at once or not
+    /// at all, and is not worth another call.
     pub(super) fn watch(&mut self, up: &mut Link) {
         let waits = up.tx.memory_bytes() > PAGE_BYTES && !up.tx.is_empty_or_wakes();
         self.0 = waits.then_some(up.sent);

@@ -1,4 +1,5 @@
-//! Dialogues on the bench. The hosts file there has `origin.example` at 192.0.2.1 and `inside.example` at 127.0.0.1.
+//! Dialogues on the bench. The hosts file there has `origin.example` at 192.0.2.1 and
+//! `inside.example` at 127.0.0.1.
 
 use std::io;
 use std::net::SocketAddr;

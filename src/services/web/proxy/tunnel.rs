@@ -1,6 +1,7 @@
 //! A tunnel: bytes both ways, unread, until both sides have ended (RFC 9110 section 9.3.6).
 //!
-//! The end of one side is passed on to the other, whose bytes still come; so is a reset. Silence of both ends the tunnel.
+//! The end of one side is passed on to the other, whose bytes still come; so is a reset. Silence of
+//! both ends the tunnel.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

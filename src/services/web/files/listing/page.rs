@@ -136,7 +136,8 @@ pub(super) fn put_last(text: &mut String, format: ListingFormat) {
 const ARCHIVES: &str = "; download all: <button name=\"archive\" value=\"tar\">tar</button> \
     <button name=\"archive\" value=\"zip\">zip</button>";
 
-/// What the page may use: its own style, told by its hash (CSP Level 3, section 8.3), and nothing else.
+/// What the page may use: its own style, told by its hash (CSP Level 3, section 8.3), and nothing
+/// else.
 pub(in crate::services::web::files) const POLICY: &str = "default-src 'none'; frame-ancestors 'self'; \
     style-src 'sha256-lEFfkS3zPdqCHoLS71cuUNxpCHVCR2Bc3q/ffsuNTi0='";
 
