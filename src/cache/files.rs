@@ -38,7 +38,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// Bounds on what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Capacity {
     /// Open files; each takes a descriptor.
     pub files_max: usize,
     /// Bytes of answers in memory, all entries together.
@@ -81,7 +81,7 @@ struct Entry<T> {
 pub struct FileCache<T> {
     entries: Slab<Entry<T>>,
     index: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
-    limits: Limits,
+    capacity: Capacity,
     files: usize,
     bytes: usize,
     hand: usize,
@@ -89,11 +89,11 @@ pub struct FileCache<T> {
 
 impl<T> FileCache<T> {
     /// An empty cache.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(capacity: Capacity) -> Self {
         Self {
             entries: Slab::new(),
             index: HashMap::default(),
-            limits,
+            capacity,
             files: 0,
             bytes: 0,
             hand: 0,
@@ -133,7 +133,7 @@ impl<T> FileCache<T> {
 
     /// Whether what is held is within the bounds.
     pub fn can_keep(&self, held: &Held) -> bool {
-        held.bytes <= self.limits.bytes_max && held.files.len() <= self.limits.files_max
+        held.bytes <= self.capacity.bytes_max && held.files.len() <= self.capacity.files_max
     }
 
     /// Keeps an answer that was just made from `witnesses`. One that is beyond all bounds is not
@@ -154,8 +154,8 @@ impl<T> FileCache<T> {
         if let Some(&slot) = self.index.get(key) {
             self.remove(slot);
         }
-        while self.files + held.files.len() > self.limits.files_max
-            || self.bytes + held.bytes > self.limits.bytes_max
+        while self.files + held.files.len() > self.capacity.files_max
+            || self.bytes + held.bytes > self.capacity.bytes_max
         {
             self.evict();
         }
@@ -259,7 +259,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut disk = Unix::new(false).expect("a poll");
         let root = disk.open_folder(folder.path()).expect("the folder");
-        let cache = FileCache::new(Limits {
+        let cache = FileCache::new(Capacity {
             files_max,
             bytes_max,
         });

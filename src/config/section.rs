@@ -94,6 +94,14 @@ impl<'t> Section<'t> {
         self.table.get(key)?.get_ref().as_str()
     }
 
+    /// The text, or the texts of the list, of a key that another reader reads.
+    pub(super) fn texts(&self, key: &str) -> Option<impl Iterator<Item = &'t str>> {
+        let value = self.table.get(key)?.get_ref();
+        let list = value.as_array().into_iter().flatten();
+        let texts = list.filter_map(|entry| entry.get_ref().as_str());
+        Some(value.as_str().into_iter().chain(texts))
+    }
+
     /// Notes a problem.
     pub(super) fn problem(&mut self, span: Range<usize>, what: String) {
         self.note(Weight::Wrong, span, what);

@@ -852,6 +852,21 @@ fn redirects_in_a_circle_are_refused_where_they_stand() {
     assert!(one.starts_with("conf/x.toml:6:6: `to` leads in a circle, from /fine to /a to /b/"));
     assert!(two.starts_with("conf/x.toml:9:6: `to` leads in a circle, from /a/ to /b/ to http:"));
     assert!(three.starts_with("conf/x.toml:12:6: `to` leads in a circle"));
+    for (bind, port, is_here) in [
+        ("['127.0.0.1:8080', '*:8081']", 8081, true),
+        ("['127.0.0.1:8080', '*:8081']", 8080, true),
+        ("['127.0.0.1:8080', '*:8081']", 6789, false),
+        ("'unix:/x/y:8080'", 6789, false),
+    ] {
+        let text = format!(
+            "[[listener]]\nkind = 'http'\nbind = {bind}\n\
+             redirect = [{{ from = '/**', to = 'http://h:{port}/**', host = 'h' }}]"
+        );
+        assert_eq!(parse(&text).is_err(), is_here, "{text}");
+    }
+    let default = "[[listener]]\nkind = 'http'\n\
+                   redirect = [{ from = '/**', to = 'http://h:6789/**', host = 'h' }]";
+    assert!(problems(default).contains("in a circle"));
     // Over TLS, `http` is another listener.
     let elsewhere = "[[listener]]\nkind = 'http'\nredirect = [{ from = '/**', to = 'http://h/**', host = 'h' }]";
     assert!(problems(elsewhere).contains("in a circle"));

@@ -206,7 +206,7 @@ impl Status {
         self.is_interim() || self.0 == 204 || self.0 == 304
     }
 
-    /// The reason phrase registered with IANA, or `Unknown`.
+    /// The reason phrase registered with IANA, or `Unknown`. Long because it is their table.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self.0 {

@@ -243,8 +243,8 @@ pub fn find(
 pub struct Here<'c> {
     /// `http`, or `https` where the listener speaks TLS.
     pub scheme: &'c str,
-    /// Its port.
-    pub port: Option<u16>,
+    /// Its ports: it may listen at several addresses.
+    pub ports: &'c [u16],
     /// Names that the listener has, beside those of the redirects.
     pub hosts: &'c [String],
 }
@@ -322,7 +322,7 @@ fn circle(
                 ..
             }) => {
                 let leads_here = scheme.eq_ignore_ascii_case(here.scheme)
-                    && (authority.port.is_none() || authority.port == here.port)
+                    && authority.port.is_none_or(|port| here.ports.contains(&port))
                     && hosts.iter().any(|host| authority.is_host(host));
                 if !leads_here {
                     return None;
@@ -530,7 +530,7 @@ mod tests {
     fn here() -> Here<'static> {
         Here {
             scheme: "http",
-            port: Some(8080),
+            ports: &[8080],
             hosts: &[],
         }
     }

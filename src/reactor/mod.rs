@@ -11,7 +11,7 @@
 //! run        pump each queued session once, first come first served
 //! end        tell the services that asked for it that the turn ends
 //! compress   a bounded piece of what is to be compressed
-//! names      send and receive what the resolver wants
+//! queries    send and receive what the resolver wants
 //! ```
 //!
 //! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact
@@ -22,14 +22,14 @@
 //!
 //! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
 //! that cross the kernel), `transfer`, `tls`, `taking`, `token`, `timer`, `host`, `untold`, `ear`,
-//! `listeners`, `upstream`, `datagram`, `names`.
+//! `listeners`, `upstream`, `datagram`, `queries`.
 
 mod datagram;
 mod ear;
 mod half;
 mod host;
 mod listeners;
-mod names;
+mod queries;
 mod session;
 mod sessions;
 mod taking;
@@ -62,7 +62,7 @@ use datagram::Datagrams;
 use host::{Host, Hosted};
 pub use listeners::ListenerOptions;
 use listeners::{Accepted, Left, Listeners, ServiceType};
-use names::Names;
+use queries::Queries;
 use session::{Context, Outcome, Provenance, Session, SessionLimits};
 use sessions::{Sessions, Why};
 use timer::{Tick, Timers};
@@ -105,7 +105,7 @@ pub struct Reactor<S: Sys> {
     hosts: Slab<Serving>,
     listeners: Listeners<S>,
     datagrams: Datagrams<S>,
-    names: Names<S>,
+    queries: Queries<S>,
     sessions: Sessions<S>,
     timers: Timers<Id>,
     life: Life,
@@ -140,7 +140,7 @@ impl<S: Sys> Reactor<S> {
             hosts: Slab::new(),
             listeners: Listeners::new(&limits),
             datagrams: Datagrams::new(),
-            names: Names::default(),
+            queries: Queries::default(),
             sessions: Sessions::new(),
             timers: Timers::new(now),
             life: Life::Serving,
@@ -342,7 +342,7 @@ impl<S: Sys> Reactor<S> {
         self.run_queue();
         self.end_turn();
         self.compress();
-        self.serve_names();
+        self.serve_queries();
         self.cx.sys.flush_log();
         Ok(self.life())
     }
@@ -459,7 +459,7 @@ impl<S: Sys> Reactor<S> {
         }
         self.listeners.close_all(&mut self.cx.sys);
         self.datagrams.close_all(&mut self.cx.sys);
-        self.names.close(&mut self.cx.sys);
+        self.queries.close(&mut self.cx.sys);
         self.set_gauges();
         Turn::Stop
     }
@@ -470,7 +470,7 @@ impl<S: Sys> Reactor<S> {
             match Token::unpack(event.token) {
                 Some(Token::Listener(index)) => self.listeners.ready(index as usize),
                 Some(Token::Datagram(index)) => self.datagrams.ready(index as usize),
-                Some(Token::Resolver(index)) => self.names.ready(index as usize),
+                Some(Token::Resolver(index)) => self.queries.ready(index as usize),
                 Some(Token::Session(mut id, side)) => {
                     if self.cx.sys.planted(PlantedBug::StaleEventAccepted) {
                         id = self.sessions.successor(id).unwrap_or(id);
@@ -616,8 +616,8 @@ impl<S: Sys> Reactor<S> {
     }
 
     /// Carries datagrams for the resolver and wakes who waited for an answer.
-    fn serve_names(&mut self) {
-        self.names
+    fn serve_queries(&mut self) {
+        self.queries
             .serve(&mut self.cx.sys, &mut self.cx.resolver, self.cx.now);
         while let Some(id) = self.cx.resolver.poll_woken() {
             if !self.cx.sys.planted(PlantedBug::NameWakeLost) {
@@ -640,7 +640,7 @@ impl<S: Sys> Reactor<S> {
             sockets: self.sessions.len()
                 + self.listeners.open_sockets()
                 + self.datagrams.sockets()
-                + self.names.sockets(),
+                + self.queries.sockets(),
         };
     }
 }

@@ -197,15 +197,21 @@ impl HttpConfig {
 
 /// Reads the redirects, knowing what leads back to this listener.
 fn read_redirects(section: &mut Section<'_>, sites: &[SiteConfig]) -> Vec<Redirect> {
-    let port = section.text("bind").and_then(|bind| {
-        let (_, port) = bind.rsplit_once(':')?;
-        port.parse().ok()
-    });
+    let ports: Vec<u16> = match section.texts("bind") {
+        Some(binds) => binds.filter_map(port).collect(),
+        None => vec![HttpConfig::ROW.port],
+    };
     let hosts: Vec<String> = sites.iter().filter_map(|site| site.host.clone()).collect();
     let here = Here {
         scheme: if section.has("tls") { "https" } else { "http" },
-        port,
+        ports: &ports,
         hosts: &hosts,
     };
     redirect::read(section, &here)
+}
+
+/// The port of a `bind`; none for a Unix socket's.
+fn port(bind: &str) -> Option<u16> {
+    let (_, port) = bind.rsplit_once(':')?;
+    port.parse().ok()
 }

@@ -154,8 +154,8 @@ impl Web {
 }
 
 /// What is kept of each root.
-fn kept(config: &HttpConfig) -> crate::cache::files::Limits {
-    crate::cache::files::Limits {
+fn kept(config: &HttpConfig) -> crate::cache::files::Capacity {
+    crate::cache::files::Capacity {
         files_max: config.open_files_max,
         bytes_max: config.memory_bytes_max,
     }

@@ -2,8 +2,8 @@
 //! it, and its errors.
 //!
 //! Every error of the server is answered in one place, [`Site::refuse`], with the page that the
-//! configuration has for it. What was no request is refused by the site that is for everything
-//! else.
+//! configuration has for it. Input that never became a request is refused by the
+//! default site.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use super::files::{Files, Progress, below};
 use super::pages::Pages;
 use super::proxy::Proxy;
 use super::reply::{self, Detail, Refusal, Reply};
-use crate::cache::files::Limits;
+use crate::cache::files::Capacity;
 use crate::config::{AuthConfig, FilesConfig};
 use crate::disk::Disk;
 use crate::http::cors::{self, Cors};
@@ -314,10 +314,10 @@ impl Content {
         root: &Path,
         prefix: &str,
         config: &FilesConfig,
-        limits: Limits,
+        capacity: Capacity,
         disk: &mut dyn Disk,
     ) -> Result<Self, (PathBuf, io::Error)> {
-        open(root, prefix, config, limits, disk).map(Content::Files)
+        open(root, prefix, config, capacity, disk).map(Content::Files)
     }
 
     /// The pages of errors that stand in a folder of their own.
@@ -326,7 +326,7 @@ impl Content {
     /// As [`Content::files`].
     pub(super) fn errors(
         config: &FilesConfig,
-        limits: Limits,
+        capacity: Capacity,
         disk: &mut dyn Disk,
     ) -> Result<Option<Box<Files>>, (PathBuf, io::Error)> {
         let Some(root) = &config.error_root else {
@@ -336,7 +336,7 @@ impl Content {
             error_pages: config.error_pages.clone(),
             ..FilesConfig::default()
         };
-        let files = open(root, "", &pages, limits, disk)?;
+        let files = open(root, "", &pages, capacity, disk)?;
         Ok(Some(Box::new(files)))
     }
 
@@ -367,10 +367,10 @@ fn open(
     root: &Path,
     prefix: &str,
     config: &FilesConfig,
-    limits: Limits,
+    capacity: Capacity,
     disk: &mut dyn Disk,
 ) -> Result<Files, (PathBuf, io::Error)> {
     let folder = disk.open_folder(root);
     let folder = folder.map_err(|error| (root.to_owned(), error))?;
-    Ok(Files::new(folder, prefix, config, limits, disk))
+    Ok(Files::new(folder, prefix, config, capacity, disk))
 }

@@ -22,7 +22,7 @@ use std::task::Poll;
 
 use super::forms::{self, Forms, put_coding, tag_of};
 use super::reply::{Refusal, Reply};
-use crate::cache::files::{FileCache, Limits, Witness};
+use crate::cache::files::{Capacity, FileCache, Witness};
 use crate::config::FilesConfig;
 use crate::disk::{Disk, File, FileKind, Metadata};
 use crate::http::Status;
@@ -79,7 +79,7 @@ impl Files {
         root: File,
         prefix: &str,
         config: &FilesConfig,
-        limits: Limits,
+        capacity: Capacity,
         disk: &mut dyn Disk,
     ) -> Self {
         let mut lines = Vec::new();
@@ -98,7 +98,7 @@ impl Files {
             prefix: prefix.to_owned(),
             lines: lines.into(),
             media_types: MediaTypes::new(config.media_types.clone()),
-            cache: FileCache::new(limits),
+            cache: FileCache::new(capacity),
             listings: Listings::new(config),
             archives: Rc::new(()),
             elsewhere: Rc::from([]),

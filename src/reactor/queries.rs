@@ -53,46 +53,49 @@ impl<S: Sys> Way<S> {
 }
 
 /// All queries under way.
-pub(crate) struct Names<S: Sys> {
-    queries: Slab<Query<S>>,
+pub(crate) struct Queries<S: Sys> {
+    open: Slab<Query<S>>,
     slots: BTreeMap<QueryId, usize>,
+    /// Slots with an event that was not looked at yet, each once.
+    ready: Vec<usize>,
     batch: Batch,
     out: Outbox,
 }
 
-impl<S: Sys> Default for Names<S> {
+impl<S: Sys> Default for Queries<S> {
     fn default() -> Self {
         Self {
-            queries: Slab::new(),
+            open: Slab::new(),
             slots: BTreeMap::new(),
+            ready: Vec::new(),
             batch: Batch::new(),
             out: Outbox::default(),
         }
     }
 }
 
-impl<S: Sys> Names<S> {
+impl<S: Sys> Queries<S> {
     /// Sockets that are open.
     pub(crate) fn sockets(&self) -> usize {
-        self.queries.len()
+        self.open.len()
     }
 
     /// An event for the query in this slot; a stale one finds nobody, or wakes another for nothing.
     pub(crate) fn ready(&mut self, slot: usize) {
-        if let Some(query) = self.queries.get_mut(slot) {
+        if let Some(query) = self.open.get_mut(slot)
+            && !query.pending
+        {
             query.pending = true;
+            self.ready.push(slot);
         }
     }
 
     /// Carries what came to the resolver, lets it act on its deadlines, and carries what it wants
     /// to send.
     pub(crate) fn serve(&mut self, sys: &mut S, resolver: &mut Resolver<Id>, now: Instant) {
-        for slot in 0..if self.queries.is_empty() {
-            0
-        } else {
-            self.queries.capacity()
-        } {
-            if self.queries.get(slot).is_some_and(|query| query.pending) {
+        while let Some(slot) = self.ready.pop() {
+            // A query that was closed since is not there, or another one that is not ready.
+            if self.open.get(slot).is_some_and(|query| query.pending) {
                 self.receive(slot, sys, resolver, now);
             }
         }
@@ -108,7 +111,7 @@ impl<S: Sys> Names<S> {
         }
         while let Some(query) = resolver.poll_finished() {
             if let Some(slot) = self.slots.remove(&query) {
-                self.queries.remove(slot).way.close(sys);
+                self.open.remove(slot).way.close(sys);
             }
         }
     }
@@ -116,7 +119,7 @@ impl<S: Sys> Names<S> {
     /// Closes every socket: the process ends.
     pub(crate) fn close(&mut self, sys: &mut S) {
         self.slots.clear();
-        for query in self.queries.drain() {
+        for query in self.open.drain() {
             query.way.close(sys);
         }
     }
@@ -128,7 +131,7 @@ impl<S: Sys> Names<S> {
             transport,
             bytes,
         } = transmit;
-        let entry = self.queries.vacant_entry();
+        let entry = self.open.vacant_entry();
         let token = Token::Resolver(entry.key() as u32).pack();
         let way = match transport {
             Transport::Tcp => {
@@ -167,7 +170,7 @@ impl<S: Sys> Names<S> {
             to,
             way,
             pending,
-        } = &mut self.queries[slot];
+        } = &mut self.open[slot];
         *pending = false;
         match way {
             Way::Udp(socket) => match sys.recv_batch(socket, &mut self.batch) {
@@ -259,7 +262,7 @@ mod tests {
     /// A resolver that asks one server on this machine, with a clock that stands still.
     struct Bench {
         sys: Unix,
-        names: Names<Unix>,
+        queries: Queries<Unix>,
         resolver: Resolver<Id>,
         now: Instant,
         events: Vec<Event>,
@@ -274,7 +277,7 @@ mod tests {
             let now = sys.now();
             Self {
                 sys,
-                names: Names::default(),
+                queries: Queries::default(),
                 resolver: Resolver::new(config, Hosts::parse(""), [7; 32]),
                 now,
                 events: Vec::new(),
@@ -300,10 +303,10 @@ mod tests {
             self.sys.poll(&mut self.events, wait).expect("events");
             for event in &self.events {
                 if let Some(Token::Resolver(slot)) = Token::unpack(event.token) {
-                    self.names.ready(slot as usize);
+                    self.queries.ready(slot as usize);
                 }
             }
-            self.names
+            self.queries
                 .serve(&mut self.sys, &mut self.resolver, self.now);
         }
 
@@ -333,7 +336,7 @@ mod tests {
         let mut bench = Bench::new(sys, server);
         assert_eq!(bench.lookup(), Poll::Pending);
         bench.turn_until(|bench| bench.lookup() == Poll::Ready(Err(Failure::Unreachable)));
-        assert_eq!(bench.names.sockets(), 0);
+        assert_eq!(bench.queries.sockets(), 0);
     }
 
     #[test]
@@ -365,6 +368,6 @@ mod tests {
         assert_eq!(bench.sys.send_batch(&server, &batch, &out).replies, 0);
         bench.turn_until(|bench| bench.resolver.counters().queries == 3);
         assert_eq!(bench.resolver.counters().lies, Batch::SLOTS as u64);
-        assert_eq!(bench.names.sockets(), 2);
+        assert_eq!(bench.queries.sockets(), 2);
     }
 }
