@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::disk::{File, Version};
 
@@ -157,6 +158,20 @@ impl Pool {
         }
     }
 
+    /// Takes an empty page, a large one if memory allows it.
+    pub fn take_slice(&mut self) -> PageSlice {
+        PageSlice {
+            page: self.take(true),
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// Takes a page back, whatever it holds.
+    pub fn give_slice(&mut self, slice: PageSlice) {
+        self.give(slice.page);
+    }
+
     /// Pages in use by buffers and queues.
     pub fn pages_held(&self) -> usize {
         self.held_pages
@@ -182,12 +197,30 @@ pub struct PageSlice {
 }
 
 impl PageSlice {
-    fn bytes(&self) -> &[u8] {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
         &self.page[self.start as usize..self.end as usize]
     }
 
-    fn len(&self) -> usize {
+    /// How many.
+    pub fn len(&self) -> usize {
         (self.end - self.start) as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Room for as many bytes as the page has behind its first one that counts.
+    pub fn space_mut(&mut self) -> &mut [u8] {
+        &mut self.page[self.start as usize..]
+    }
+
+    /// That room holds `count` bytes now.
+    pub fn filled(&mut self, count: usize) {
+        debug_assert!(self.start as usize + count <= self.page.len());
+        self.end = self.start + count as u32;
     }
 }
 
@@ -326,7 +359,7 @@ impl RecvBuf {
     }
 
     /// Takes the page with all that waits in it.
-    fn take_page(&mut self) -> Option<PageSlice> {
+    pub fn take_page(&mut self) -> Option<PageSlice> {
         let page = self.page.take()?;
         let slice = PageSlice {
             page,
@@ -354,7 +387,7 @@ pub enum Chunk {
         /// How much is left, in bytes.
         len: u64,
         /// What the answer's head promised; `None` where nothing was.
-        version: Option<Rc<Version>>,
+        version: Option<Arc<Version>>,
     },
 }
 
@@ -496,7 +529,7 @@ impl SendQueue {
     pub fn put_file_as_of(
         &mut self,
         file: &File,
-        version: Option<&Rc<Version>>,
+        version: Option<&Arc<Version>>,
         offset: u64,
         len: u64,
         pool: &mut Pool,
@@ -525,6 +558,32 @@ impl SendQueue {
     pub fn promised(&self) -> Option<&Version> {
         match self.chunks.front() {
             Some(Chunk::File { version, .. }) if self.kept_waiting > 0 => version.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Puts bytes of the file range at the front, read from its beginning, into its place.
+    pub fn front_was_read(&mut self, slice: PageSlice, pool: &mut Pool) {
+        let count = slice.len() as u64;
+        if let Some(Chunk::File { offset, len, .. }) = self.chunks.front_mut() {
+            let is_all = count >= *len;
+            (*offset, *len) = (*offset + count, len.saturating_sub(count));
+            if is_all {
+                self.chunks.pop_front();
+            } else {
+                self.kept_waiting = self.kept_waiting.saturating_add(1);
+            }
+            self.memory_bytes += slice.len();
+            self.chunks.push_front(Chunk::Page(slice));
+        } else {
+            pool.give_slice(slice);
+        }
+    }
+
+    /// The version that the file range at the front was promised in.
+    pub fn version(&self) -> Option<Arc<Version>> {
+        match self.chunks.front() {
+            Some(Chunk::File { version, .. }) => version.clone(),
             _ => None,
         }
     }
@@ -674,6 +733,7 @@ pub fn pour(rx: &mut RecvBuf, tx: &mut SendQueue, limit: usize, pool: &mut Pool)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::DiskId;
     use crate::disk::Handle;
     use proptest::prelude::*;
     use std::time::SystemTime;
@@ -811,9 +871,9 @@ mod tests {
     #[test]
     fn a_file_is_held_to_its_promise_once_it_had_to_wait() {
         let (mut pool, mut tx) = (pool(), SendQueue::new(1 << 20));
-        let file = File::new(Handle::Simulated(1));
+        let file = File::new(Handle::Simulated(1), DiskId::default(), false);
         let (changed, modified) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
-        let version = Rc::new(Version {
+        let version = Arc::new(Version {
             len: 10,
             modified,
             changed,

@@ -4,11 +4,11 @@
 //! Not here: how the operating system is asked (`sys::unix`), and what becomes of a file's bytes on
 //! their way to a socket ([`crate::buffer`]).
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use foldhash::quality::FixedState;
@@ -17,7 +17,18 @@ use foldhash::quality::FixedState;
 ///
 /// The reference count is what lets a response outlive the cache entry it came from.
 #[derive(Clone, Debug)]
-pub struct File(Rc<Handle>);
+pub struct File(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
+    handle: Handle,
+    disk: DiskId,
+    is_slow: bool,
+}
+
+/// Which file system a file stands on: its device number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DiskId(pub u64);
 
 /// What stands behind a [`File`]: a descriptor of the operating system, or a number of the
 /// simulated disk.
@@ -30,19 +41,59 @@ pub enum Handle {
 }
 
 impl File {
-    /// Wraps a handle.
-    pub fn new(handle: Handle) -> Self {
-        Self(Rc::new(handle))
+    /// Wraps a handle. `is_slow`: any call on it may wait for somebody who is asked over a wire or
+    /// in another process, whatever is in memory.
+    pub fn new(handle: Handle, disk: DiskId, is_slow: bool) -> Self {
+        Self(Arc::new(Open {
+            handle,
+            disk,
+            is_slow,
+        }))
+    }
+
+    /// The same file, as one whose calls may wait for others.
+    ///
+    /// # Panics
+    /// If it is shared.
+    pub fn slow(self) -> Self {
+        let mut open = Arc::into_inner(self.0).expect("a file that was just opened");
+        open.is_slow = true;
+        Self(Arc::new(open))
     }
 
     /// What stands behind it.
     pub fn handle(&self) -> &Handle {
-        &self.0
+        &self.0.handle
+    }
+
+    /// The file system that it stands on.
+    pub fn disk(&self) -> DiskId {
+        self.0.disk
+    }
+
+    /// Whether every call on it is better made as a job.
+    pub fn is_slow(&self) -> bool {
+        self.0.is_slow
     }
 
     /// Whether anything else refers to it.
     pub fn is_shared(&self) -> bool {
-        Rc::strong_count(&self.0) > 1
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+/// Files are the same if they were opened together, by one call.
+impl PartialEq for File {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for File {}
+
+impl Hash for File {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
     }
 }
 
@@ -61,7 +112,7 @@ pub struct Version {
 }
 
 /// What a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileKind {
     /// Bytes.
     Regular,
@@ -72,7 +123,7 @@ pub enum FileKind {
 }
 
 /// What is known of an open file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Metadata {
     /// What it is.
     pub kind: FileKind,
@@ -99,8 +150,11 @@ pub struct Entry {
 }
 
 /// Files, as a protocol may use them: always below a folder that was opened before, never outside
-/// it. Every call is one that the page cache serves in microseconds; nothing here waits for a disk
-/// on purpose.
+/// it.
+///
+/// A call waits for the disk where it has to: the loop makes only those that end in `_now`, which
+/// answer `None` where they would wait, and leaves the others to jobs ([`crate::jobs`]), to the
+/// start, and to the engine.
 ///
 /// Errors are those of the system call of the same name (`man 2 openat2`, `man 2 renameat2` …).
 pub trait Disk {
@@ -111,11 +165,36 @@ pub trait Disk {
     /// it (`RESOLVE_BENEATH`): such a path fails with [`io::ErrorKind::CrossesDevices`].
     fn open(&mut self, root: &File, path: &Path) -> io::Result<File>;
 
+    /// The same with what is known of it, if it can be answered from memory.
+    fn open_now(&mut self, root: &File, path: &Path) -> Option<io::Result<(File, Metadata)>> {
+        let opened = self.open(root, path).and_then(|file| {
+            let metadata = self.metadata(&file)?;
+            Ok((file, metadata))
+        });
+        Some(opened)
+    }
+
     /// What is known of an open file.
     fn metadata(&mut self, file: &File) -> io::Result<Metadata>;
 
+    /// The same, if it can be answered from memory.
+    fn metadata_now(&mut self, file: &File) -> Option<io::Result<Metadata>> {
+        Some(self.metadata(file))
+    }
+
     /// Reads into `into` from `offset`; the number of bytes read, 0 at the end.
     fn read_at(&mut self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize>;
+
+    /// The same, if all of it is in memory: fewer bytes than there is room for only at the end of
+    /// the file.
+    fn read_now(&mut self, file: &File, offset: u64, into: &mut [u8]) -> Option<io::Result<usize>> {
+        Some(self.read_at(file, offset, into))
+    }
+
+    /// Whether `len` bytes from `offset` are in memory, as far as the file has them.
+    fn is_in_memory(&mut self, _file: &File, _offset: u64, _len: u64) -> bool {
+        true
+    }
 
     /// The names in an open folder, in no order.
     fn entries(&mut self, folder: &File) -> io::Result<Vec<Entry>>;
@@ -136,6 +215,11 @@ pub trait Disk {
     fn look(&mut self, root: &File, path: &Path) -> io::Result<Metadata> {
         let file = self.open(root, path)?;
         self.metadata(&file)
+    }
+
+    /// The same, if it can be answered from memory.
+    fn look_now(&mut self, root: &File, path: &Path) -> Option<io::Result<Metadata>> {
+        Some(self.look(root, path))
     }
 
     /// Opens a file by a path from the configuration, to write behind its end; it is made if it is
@@ -186,12 +270,13 @@ pub trait Disk {
 
     /// The version of an open file that `was` tells of.
     fn version(&mut self, file: &File, was: &Metadata) -> io::Result<Version> {
-        Ok(Version {
-            len: was.len,
-            modified: was.modified,
-            changed: was.changed,
-            sample: sample(self, file, was.len)?,
-        })
+        let read = |offset, into: &mut [u8]| Some(self.read_at(file, offset, into));
+        Version::sampled(was, read).unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// The same, if it can be answered from memory.
+    fn version_now(&mut self, file: &File, was: &Metadata) -> Option<io::Result<Version>> {
+        Version::sampled(was, |offset, into| self.read_now(file, offset, into))
     }
 
     /// Whether the first bytes of an open file are still those of `version`, so that an answer
@@ -206,14 +291,29 @@ pub trait Disk {
         let Ok(now) = self.metadata(file) else {
             return false;
         };
-        let (is_longer, is_as_long) = (now.len > version.len, now.len == version.len);
-        let is_unmodified = is_as_long && now.modified == version.modified;
-        if is_unmodified && now.changed == version.changed {
-            return true;
+        let of_that_length = Metadata {
+            len: version.len,
+            ..now
+        };
+        match version.is_kept(&now) {
+            Some(is_kept) => is_kept,
+            None => {
+                let sampled = self.version(file, &of_that_length);
+                sampled.is_ok_and(|now| now.sample == version.sample)
+            }
         }
-        (is_longer || is_unmodified)
-            && sample(self, file, version.len).is_ok_and(|sample| sample == version.sample)
     }
+
+    /// The same, if it can be answered from memory.
+    fn keeps_now(&mut self, file: &File, version: &Version) -> Option<bool> {
+        let Ok(now) = self.metadata_now(file)? else {
+            return Some(false);
+        };
+        version.is_kept(&now)
+    }
+
+    /// Forces the contents of a file, or the names of a folder, to the disk.
+    fn sync(&mut self, file: &File) -> io::Result<()>;
 
     /// Bytes that may still be written to the disk that holds `root`.
     fn free_bytes(&mut self, root: &File) -> io::Result<u64>;
@@ -228,27 +328,51 @@ pub trait Disk {
 const SAMPLES: u64 = 8;
 const SAMPLE_BYTES: u64 = 64;
 
-/// A hash of bytes from the first `len` of a file, at places spread evenly from the first to the
-/// last. It fails where there are no longer so many.
-fn sample(disk: &mut (impl Disk + ?Sized), file: &File, len: u64) -> io::Result<u64> {
-    let mut hash = FixedState::default().build_hasher();
-    let last = len.saturating_sub(SAMPLE_BYTES);
-    for place in 0..SAMPLES {
-        let mut offset = last / (SAMPLES - 1) * place;
-        if place == SAMPLES - 1 {
-            offset = last;
-        }
-        let mut bytes = [0; SAMPLE_BYTES as usize];
-        let mut wanted = &mut bytes[..len.min(SAMPLE_BYTES) as usize];
-        while !wanted.is_empty() {
-            let count = disk.read_at(file, offset, wanted)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+impl Version {
+    /// The version that `was` tells of, with a hash of bytes at places spread evenly from the first
+    /// to the last. It fails where there are no longer so many, and is `None` if `read` is.
+    fn sampled(
+        was: &Metadata,
+        mut read: impl FnMut(u64, &mut [u8]) -> Option<io::Result<usize>>,
+    ) -> Option<io::Result<Self>> {
+        let mut hash = FixedState::default().build_hasher();
+        let last = was.len.saturating_sub(SAMPLE_BYTES);
+        for place in 0..SAMPLES {
+            let mut offset = last / (SAMPLES - 1) * place;
+            if place == SAMPLES - 1 {
+                offset = last;
             }
-            offset += count as u64;
-            wanted = &mut wanted[count..];
+            let mut bytes = [0; SAMPLE_BYTES as usize];
+            let mut wanted = &mut bytes[..was.len.min(SAMPLE_BYTES) as usize];
+            while !wanted.is_empty() {
+                let count = match read(offset, wanted)? {
+                    Ok(0) => return Some(Err(io::ErrorKind::UnexpectedEof.into())),
+                    Ok(count) => count,
+                    Err(error) => return Some(Err(error)),
+                };
+                offset += count as u64;
+                wanted = &mut wanted[count..];
+            }
+            hash.write(&bytes);
         }
-        hash.write(&bytes);
+        Some(Ok(Self {
+            len: was.len,
+            modified: was.modified,
+            changed: was.changed,
+            sample: hash.finish(),
+        }))
     }
-    Ok(hash.finish())
+
+    /// Whether a file that is this now keeps the version, or `None` if only its bytes can tell.
+    fn is_kept(&self, now: &Metadata) -> Option<bool> {
+        let is_as_long = now.len == self.len;
+        let is_unmodified = is_as_long && now.modified == self.modified;
+        if is_unmodified && now.changed == self.changed {
+            return Some(true);
+        }
+        match now.len > self.len || is_unmodified {
+            true => None,
+            false => Some(false),
+        }
+    }
 }

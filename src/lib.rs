@@ -35,6 +35,9 @@ pub mod wire;
 // Names to addresses.
 pub mod dns;
 
+// What may wait for a disk.
+pub mod jobs;
+
 // What is kept: open files.
 pub mod cache;
 

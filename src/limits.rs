@@ -6,6 +6,43 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+/// How jobs for the disk are done. Key `engine` of the table `[disk]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiskEngine {
+    /// `"threads"`: by helper threads, each of which takes one job and makes its call.
+    #[default]
+    Threads,
+    /// `"inline"`: by the loop itself, which waits for each.
+    Inline,
+}
+
+/// How many jobs for the disk there may be: the table `[disk]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskLimits {
+    /// Which engine does them; another one needs a restart. Key `engine`, default `"threads"`.
+    pub engine: DiskEngine,
+    /// Jobs that are done at once; as many helper threads, started as they are needed. Key
+    /// `max_jobs`, default 16: many disks answer several calls together faster than one by one.
+    pub jobs_max: usize,
+    /// Of those, how many of one file system, so that a dead one leaves places for the others. Key
+    /// `max_jobs_per_disk`, default 12.
+    pub jobs_per_disk_max: usize,
+    /// Jobs of one file system that wait to be begun; what is asked beyond fails. Key
+    /// `max_waiting_jobs_per_disk`, default 4,096.
+    pub waiting_per_disk_max: usize,
+}
+
+impl Default for DiskLimits {
+    fn default() -> DiskLimits {
+        DiskLimits {
+            engine: DiskEngine::default(),
+            jobs_max: 16,
+            jobs_per_disk_max: 12,
+            waiting_per_disk_max: 4096,
+        }
+    }
+}
+
 /// The limits of the whole process: the table `[limits]` of the configuration, and `drain_timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -72,6 +109,8 @@ pub struct Limits {
     /// Bytes of compressed forms in memory, those that are only being sent any more included; at 0
     /// nothing is compressed. Key `max_compressed_bytes`, default 64 MiB.
     pub compressed_bytes_max: usize,
+    /// Jobs for the disk.
+    pub disk: DiskLimits,
     /// Time for what is under way to finish after SIGTERM or SIGINT; what is left is cut. Key
     /// `drain_timeout` at the top of the file, default 10 s.
     pub drain_timeout: Duration,
@@ -99,6 +138,7 @@ impl Default for Limits {
             rate_sources_max: 65_536,
             compressed_bytes_max: 64 * 1024 * 1024,
             reopen_pause_max: Duration::from_secs(30),
+            disk: DiskLimits::default(),
             drain_timeout: Duration::from_secs(10),
         }
     }

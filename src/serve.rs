@@ -102,7 +102,7 @@ pub fn serve<E: fmt::Display>(
 /// The first listener that could not be opened.
 pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind>), ServeError> {
     let mut seed = [0; 32];
-    sys.entropy(&mut seed);
+    sys.disk().entropy(&mut seed);
     let (settings, hosts) = resolver_settings(&config.resolver).map_err(ServeError::System)?;
     let resolver = Resolver::new(settings, hosts, seed);
     let mut reactor = Reactor::new(sys, config.limits, resolver);
@@ -244,7 +244,7 @@ fn serve_listener<S: Sys>(
         Kind::UdpHeartbeat(config) => datagram(reactor, listener, how, UdpHeartbeat::new(config)),
         Kind::UdpPing(config) => {
             let mut seed = [0; 8];
-            reactor.sys_mut().entropy(&mut seed);
+            reactor.sys_mut().disk().entropy(&mut seed);
             datagram(
                 reactor,
                 listener,
@@ -254,21 +254,21 @@ fn serve_listener<S: Sys>(
         }
         Kind::Http(config) => {
             let given = given(all, reactor.sys_mut());
-            let service = Web::files(config, &given, reactor.sys_mut()).map_err(named)?;
+            let service = Web::files(config, &given, reactor.sys_mut().disk()).map_err(named)?;
             stream(reactor, listener, how, service)
         }
         Kind::Admin(config) => {
             let given = given(all, reactor.sys_mut());
-            let service = Web::admin(config, &given, reactor.sys_mut()).map_err(named)?;
+            let service = Web::admin(config, &given, reactor.sys_mut().disk()).map_err(named)?;
             stream(reactor, listener, how, service)
         }
         Kind::Upload(config) => {
-            let service = Upload::new(config, reactor.sys_mut())?;
+            let service = Upload::new(config, reactor.sys_mut().disk())?;
             stream(reactor, listener, how, service)
         }
         Kind::Proxy(config) => {
             let given = given(all, reactor.sys_mut());
-            let service = Web::proxy(config, &given, reactor.sys_mut()).map_err(named)?;
+            let service = Web::proxy(config, &given, reactor.sys_mut().disk()).map_err(named)?;
             stream(reactor, listener, how, service)
         }
     }
@@ -277,7 +277,7 @@ fn serve_listener<S: Sys>(
 /// What a web server is told of the process.
 fn given<'a>(listeners: &'a [ListenerConfig], sys: &mut impl Sys) -> Given<'a> {
     let mut id = [0; 4];
-    sys.entropy(&mut id);
+    sys.disk().entropy(&mut id);
     Given {
         listeners,
         id: u32::from_ne_bytes(id),

@@ -23,7 +23,7 @@ use netlab_reactor::http::Method;
 use netlab_reactor::http::head::{BodyLength, HeadScanner, Limits, Parsed};
 use netlab_reactor::services::bench::Bench;
 use netlab_reactor::services::web::{Given, Web};
-use netlab_reactor::sys::unix::Unix;
+use netlab_reactor::sys::unix;
 use proptest::prelude::*;
 
 use fuzz::{cut, fuzz};
@@ -68,7 +68,7 @@ fn bench() -> Bench<Web> {
         body_timeout: Duration::from_millis(2000),
         ..HttpConfig::default()
     };
-    let mut disk = Unix::new(false).expect("a poll");
+    let mut disk = unix::Files::default();
     Bench::new(Web::files(&config, &Given::default(), &mut disk).expect("a root"))
 }
 

@@ -34,7 +34,7 @@ use netlab_reactor::config::{Config, Kind, Overrides};
 use netlab_reactor::service::Service;
 use netlab_reactor::services::bench::Bench;
 use netlab_reactor::services::{upload::Upload, web::Given, web::Web};
-use netlab_reactor::sys::unix::Unix;
+use netlab_reactor::sys::unix;
 
 /// Beyond so many bytes in one go, not every split in two is tried.
 const SPLITS_MAX: usize = 300;
@@ -401,7 +401,7 @@ fn http_dialogues_are_the_same_in_every_fragmentation() {
         };
         let mut first = None;
         for cut in transcript.cuts() {
-            let mut disk = Unix::new(false).expect("a poll");
+            let mut disk = unix::Files::default();
             let service = Web::files(&config, &Given::default(), &mut disk).expect("a root");
             let received = transcript.replay(&mut Bench::new(service), cut, site.path());
             let first = first.get_or_insert_with(|| received.clone());
@@ -431,7 +431,7 @@ fn upload_dialogues_are_the_same_in_every_fragmentation() {
             let Kind::Upload(config) = configure("upload", &settings, folder.path()) else {
                 unreachable!("that kind was asked for");
             };
-            let mut disk = Unix::new(false).expect("a poll");
+            let mut disk = unix::Files::default();
             let service = Upload::new(&config, &mut disk).expect("a folder");
             transcript.replay(&mut Bench::new(service), cut, &folder.path().join("files"));
         }

@@ -28,6 +28,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use slab::Slab;
 
@@ -60,7 +61,7 @@ pub enum Source {
         /// What it was when the version was noted.
         was: Metadata,
         /// The version.
-        version: Rc<Version>,
+        version: Arc<Version>,
     },
     /// What is in memory.
     Bytes(Rc<[u8]>),

@@ -241,13 +241,13 @@ impl<T> Entry<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::unix::Unix;
+    use crate::sys::unix;
     use std::fs;
     use std::path::Path;
 
     struct Fixture {
         folder: tempfile::TempDir,
-        disk: Unix,
+        disk: unix::Files,
         root: File,
         cache: FileCache<u32>,
         now: Instant,
@@ -257,7 +257,7 @@ mod tests {
 
     fn fixture(files_max: usize, bytes_max: usize) -> Fixture {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut disk = Unix::new(false).expect("a poll");
+        let mut disk = unix::Files::default();
         let root = disk.open_folder(folder.path()).expect("the folder");
         let cache = FileCache::new(Capacity {
             files_max,

@@ -5,6 +5,7 @@
 //! ```text
 //! poll       until an event or the next deadline; not at all while anything is runnable
 //! note       each event only marks its socket and queues its session, once
+//! jobs       wake those whose job for the disk was done
 //! accept     a bounded batch from each listener; a socket that failed is opened again
 //! datagrams  bounded batches from each datagram socket
 //! timers     queue the sessions whose deadline passed
@@ -12,6 +13,7 @@
 //! end        tell the services that asked for it that the turn ends
 //! compress   a bounded piece of what is to be compressed
 //! queries    send and receive what the resolver wants
+//! jobs       carry the new ones to the engine
 //! ```
 //!
 //! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact
@@ -25,6 +27,7 @@
 //! `listeners`, `upstream`, `datagram`, `queries`.
 
 mod datagram;
+mod disk;
 mod ear;
 mod half;
 mod host;
@@ -52,10 +55,11 @@ use crate::buffer::Pool;
 use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Error, Phase};
+use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::DatagramService;
-use crate::service::{Id, Link, LinkState, Service, Side};
+use crate::service::{Id, Link, LinkState, Service, Side, Waiter};
 use crate::sys::{Bind, Event, PlantedBug, Signal, Sys};
 pub use datagram::DatagramOptions;
 use datagram::Datagrams;
@@ -125,6 +129,7 @@ impl<S: Sys> Reactor<S> {
                 sys,
                 pool: Pool::new(limits.large_page_bytes_max, limits.pool_bytes_max)
                     .with_bytes_max(limits.page_bytes_max),
+                jobs: Jobs::new(limits.disk),
                 resolver,
                 compressed: Compressed::new(limits.compressed_bytes_max),
                 metrics: Metrics::default(),
@@ -284,6 +289,7 @@ impl<S: Sys> Reactor<S> {
             .compressed
             .set_bytes_max(limits.compressed_bytes_max);
         self.cx.limits = SessionLimits::of(&limits);
+        self.cx.jobs.set_limits(limits.disk);
         self.listeners.set_limits(&limits);
         self.limits = limits;
     }
@@ -336,6 +342,7 @@ impl<S: Sys> Reactor<S> {
             self.signalled(signal);
         }
         self.note();
+        self.finish_jobs();
         self.accept();
         self.datagrams.serve(&mut self.cx, &self.limits);
         self.expire();
@@ -343,6 +350,7 @@ impl<S: Sys> Reactor<S> {
         self.end_turn();
         self.compress();
         self.serve_queries();
+        self.start_jobs();
         self.cx.sys.flush_log();
         Ok(self.life())
     }
@@ -355,6 +363,7 @@ impl<S: Sys> Reactor<S> {
             || self.listeners.are_pending(sessions, limits)
             || self.datagrams.are_pending()
             || self.cx.compressed.has_work()
+            || self.cx.jobs.has_work()
             || self.is_over()
         {
             return Some(Duration::ZERO);
@@ -605,11 +614,31 @@ impl<S: Sys> Reactor<S> {
         self.listeners
             .session_ended(socket, peer, admitted, &mut self.cx);
         session.dismantle(result.is_err(), &mut self.cx);
+        self.cx.jobs.forget(Waiter::Session(id));
+        self.cx.jobs.forget(Waiter::Sending(id));
+    }
+
+    /// Takes what the engine has done, and wakes those who waited for it.
+    fn finish_jobs(&mut self) {
+        disk::finish(&mut self.cx);
+        while let Some(waiter) = self.cx.jobs.poll_woken() {
+            match waiter {
+                Waiter::Session(id) | Waiter::Sending(id) => self.sessions.wake(id, Why::Disk),
+                Waiter::Service => self.cx.turn_end = true,
+            }
+        }
+    }
+
+    /// Carries what was asked of the disk to the engine, and wakes those who were answered at once.
+    fn start_jobs(&mut self) {
+        if disk::start(&mut self.cx) {
+            self.finish_jobs();
+        }
     }
 
     /// Compresses as much as a turn may, and wakes those who waited for it.
     fn compress(&mut self) {
-        self.cx.compressed.work(&mut self.cx.sys);
+        self.cx.compressed.work(self.cx.sys.disk());
         while let Some(id) = self.cx.compressed.poll_woken() {
             self.sessions.wake(id, Why::Work);
         }

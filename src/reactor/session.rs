@@ -41,15 +41,17 @@ use crate::cache::compressed::Compressed;
 use crate::dns::Resolver;
 use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
+use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Side};
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Side, Waiter};
 use crate::sys::{PlantedBug, Sys};
 
 /// What all sessions of a reactor share.
 pub(crate) struct Context<S> {
     pub(crate) sys: S,
     pub(crate) pool: Pool,
+    pub(crate) jobs: Jobs<Waiter>,
     pub(crate) resolver: Resolver<Id>,
     pub(crate) compressed: Compressed<Id>,
     pub(crate) metrics: Metrics,
@@ -80,7 +82,8 @@ impl<S: Sys> Context<S> {
             turn: self.metrics.turns,
             draining: self.draining,
             pool: &mut self.pool,
-            disk: &mut self.sys,
+            disk: self.sys.disk(),
+            jobs: &mut self.jobs,
             resolver: &mut self.resolver,
             compressed: &mut self.compressed,
             woken: &mut self.woken,

@@ -22,6 +22,8 @@ pub(super) enum Why {
     Deadline,
     /// A name that it asked for has an answer.
     Name,
+    /// A job for the disk that it asked for was done.
+    Disk,
     /// A service has what it waited for.
     Work,
     /// Its budget of a turn was spent.
@@ -91,7 +93,7 @@ impl<S: Sys> Sessions<S> {
             return;
         };
         session.woken |= match why {
-            Why::Accepted | Why::Deadline | Why::Name | Why::Work | Why::Drain => true,
+            Why::Accepted | Why::Deadline | Why::Name | Why::Disk | Why::Work | Why::Drain => true,
             // Those that spent their budget know themselves whether a fact is left.
             Why::Event | Why::Budget => false,
         };

@@ -259,7 +259,7 @@ impl Tls {
             Front::File(file, offset, len) => {
                 let mut piece = [0; PIECE_BYTES];
                 let wanted = usize::try_from(len).unwrap_or(usize::MAX).min(PIECE_BYTES);
-                let count = sys.read_at(file, offset, &mut piece[..wanted])?;
+                let count = sys.disk().read_at(file, offset, &mut piece[..wanted])?;
                 if count == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into()); // shorter than was promised
                 }

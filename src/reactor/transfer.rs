@@ -110,7 +110,7 @@ pub(super) enum Progress {
 pub(super) fn is_as_promised<S: Sys>(queue: &SendQueue, sys: &mut S) -> bool {
     match (queue.promised(), queue.front()) {
         (Some(promised), Front::File(file, ..)) => {
-            sys.keeps(file, promised) || sys.planted(PlantedBug::PromiseForgotten)
+            sys.disk().keeps(file, promised) || sys.planted(PlantedBug::PromiseForgotten)
         }
         _ => true,
     }

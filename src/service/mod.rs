@@ -33,6 +33,7 @@
 //! buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
 
 pub mod datagram;
+pub mod files;
 
 use std::fmt;
 use std::io;
@@ -45,6 +46,7 @@ use crate::cache::compressed::Compressed;
 use crate::disk::Disk;
 use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
+use crate::jobs::Jobs;
 use crate::metrics::{Counted, Of, StreamMetrics};
 
 /// A protocol over a byte stream.
@@ -211,6 +213,8 @@ pub struct Cx<'a> {
     pub pool: &'a mut Pool,
     /// Files and entropy.
     pub disk: &'a mut dyn Disk,
+    /// What waits for the disk.
+    pub jobs: &'a mut Jobs<Waiter>,
     /// Names to addresses; asked through [`Io::resolve`].
     pub resolver: &'a mut Resolver<Id>,
     /// Compressed forms of contents. A session that has to wait for one is woken.
@@ -337,6 +341,17 @@ impl Asked {
     pub fn is_empty(&self) -> bool {
         !self.close && !self.again && !self.disconnect && self.connect.is_none()
     }
+}
+
+/// Who waits for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Waiter {
+    /// A session, for its protocol.
+    Session(Id),
+    /// A session, for bytes of a file that are to be sent.
+    Sending(Id),
+    /// A service: it is told at the end of a turn.
+    Service,
 }
 
 /// Which session: an index that is used again, and the generation that tells one user from the

@@ -12,12 +12,20 @@ use crate::buffer::{Front, Pool};
 use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
+use crate::jobs::Jobs;
+use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side};
-use crate::sys::unix::Unix;
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter};
+use crate::sys::unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.
 const SEND_BYTES_MAX: u32 = 512 * 1024;
+
+/// The session of the connection.
+const ID: Id = Id {
+    index: 0,
+    generation: 0,
+};
 
 /// One connection of a service.
 pub struct Bench<T: Service> {
@@ -26,7 +34,8 @@ pub struct Bench<T: Service> {
     pub down: Link,
     pub up: Link,
     pub pool: Pool,
-    pub disk: Unix,
+    pub disk: unix::Files,
+    pub jobs: Jobs<Waiter>,
     pub resolver: Resolver<Id>,
     pub compressed: Compressed<Id>,
     pub metrics: Metrics,
@@ -64,6 +73,7 @@ macro_rules! cx {
             draining: $bench.draining,
             pool: &mut $bench.pool,
             disk: &mut $bench.disk,
+            jobs: &mut $bench.jobs,
             resolver: &mut $bench.resolver,
             compressed: &mut $bench.compressed,
             woken: &mut $bench.woken,
@@ -84,8 +94,9 @@ impl<T: Service> Bench<T> {
             down: Link::new(LinkState::Open, SEND_BYTES_MAX),
             up: Link::new(LinkState::Closed, SEND_BYTES_MAX),
             pool: Pool::new(64 << 20, 1 << 20),
-            disk: Unix::new(false).expect("a poll"),
+            disk: unix::Files::default(),
             compressed: Compressed::new(1 << 20),
+            jobs: Jobs::new(DiskLimits::default()),
             resolver: Resolver::new(dns::Config::default(), hosts, [7; 32]),
             metrics: Metrics {
                 listeners: [(0, listener)].into_iter().collect(),
@@ -168,10 +179,7 @@ impl<T: Service> Bench<T> {
             down: &mut self.down,
             up: &mut self.up,
             cx: cx!(self),
-            id: Id {
-                index: 0,
-                generation: 0,
-            },
+            id: ID,
             peer: &self.peer,
             asked: &mut asked,
         };
@@ -194,6 +202,7 @@ impl<T: Service> Bench<T> {
             && let Some(conn) = self.conn.take()
         {
             self.service.ended(conn, &mut cx!(self));
+            self.jobs.forget(Waiter::Session(ID));
         }
         let turn_end = asked.turn_end | self.turn_end;
         self.turn_end = turn_end && self.service.turn_ended(&mut cx!(self));
@@ -201,8 +210,27 @@ impl<T: Service> Bench<T> {
         while let Some(id) = self.compressed.poll_woken() {
             self.woken.push(id);
         }
-        let is_woken = !std::mem::take(&mut self.woken).is_empty();
+        let is_woken = !std::mem::take(&mut self.woken).is_empty() | self.work();
         asked.again || is_woken || self.turn_end || self.compressed.has_work()
+    }
+
+    /// Does the jobs that were asked for; whether the session was woken by one.
+    fn work(&mut self) -> bool {
+        while let Some((id, mut job)) = self.jobs.poll_start(self.now) {
+            let result = job.perform(&mut self.disk);
+            self.jobs.finished(id, job, result, self.now);
+        }
+        let mut is_woken = false;
+        while let Some(waiter) = self.jobs.poll_woken() {
+            match waiter {
+                Waiter::Service => self.turn_end = true,
+                Waiter::Session(_) | Waiter::Sending(_) => is_woken = true,
+            }
+        }
+        while let Some(page) = self.jobs.poll_page() {
+            self.pool.give_slice(page);
+        }
+        is_woken
     }
 
     /// Another client comes, while this one takes nothing any more: its connection, which may end
@@ -414,7 +442,7 @@ impl<T: Service> Bench<T> {
 
 fn collect(
     link: &mut Link,
-    disk: &mut Unix,
+    disk: &mut unix::Files,
     pool: &mut Pool,
     into: &mut Vec<u8>,
     window: &mut usize,

@@ -23,17 +23,27 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::disk::{Disk, File};
+use crate::jobs::{Done, Job, JobId};
 use crate::service::datagram::{DATAGRAM_BYTES_MAX, Outbox, Reply, ReplyBytes};
 use crate::service::{Ends, Peer};
 
 /// The kernel, as the reactor sees it.
-pub trait Sys: Disk {
+pub trait Sys {
     /// A listening stream socket.
     type Listener;
     /// A connected, or connecting, stream socket; closed by [`Sys::close`].
     type Stream;
     /// A datagram socket.
     type Datagram;
+
+    /// Files, by calls that may wait for a disk.
+    fn disk(&mut self) -> &mut dyn Disk;
+
+    /// Begins a job: [`Sys::finished`] tells of its end, after an event.
+    fn start(&mut self, id: JobId, job: Job);
+
+    /// The next job that was done, if any: it comes back with what it owned, and what it came to.
+    fn finished(&mut self) -> Option<(JobId, Job, io::Result<Done>)>;
 
     /// The monotonic clock.
     fn now(&self) -> Instant;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::sys::unix::Unix;
+use crate::sys::unix;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::path::Path;
 /// Waiters are numbers.
 struct Fixture {
     folder: tempfile::TempDir,
-    disk: Unix,
+    disk: unix::Files,
     root: File,
     forms: Compressed<u32>,
 }
 
 fn fixture(bytes_max: usize) -> Fixture {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut disk = Unix::new(false).expect("a poll");
+    let mut disk = unix::Files::default();
     let root = disk.open_folder(folder.path()).expect("the folder");
     let forms = Compressed::new(bytes_max);
     Fixture {

@@ -5,7 +5,7 @@ use super::*;
 use crate::buffer::PAGE_BYTES;
 use crate::config::{Overwrite, SecretSource};
 use crate::services::bench::Bench;
-use crate::sys::unix::Unix;
+use crate::sys::unix;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
@@ -88,7 +88,7 @@ impl Server {
 }
 
 fn connect(config: &UploadConfig) -> Bench<Upload> {
-    let mut disk = Unix::new(false).expect("a poll");
+    let mut disk = unix::Files::default();
     Bench::new(Upload::new(config, &mut disk).expect("a folder"))
 }
 
@@ -492,7 +492,7 @@ fn a_folder_that_cannot_be_made_is_named() {
     fs::write(folder.path().join("file"), "").expect("a file");
     let mut config = UploadConfig::new(Handshake::None, SecretSource::Given(Secret::default()));
     config.dir = folder.path().join("file/uploads");
-    let mut disk = Unix::new(false).expect("a poll");
+    let mut disk = unix::Files::default();
     let error = Upload::new(&config, &mut disk).err().expect("an error");
     assert!(error.to_string().contains("file/uploads"), "{error}");
 }

@@ -357,7 +357,7 @@ mod tests {
     use crate::http::Status;
     use crate::http::head::{HeadScanner, Limits, Parsed};
     use crate::metrics::{ListenerMetrics, Metrics, Of, WebMetrics};
-    use crate::sys::unix::Unix;
+    use crate::sys::unix;
 
     fn line(request: &[u8], format: LogFormat) -> String {
         let mut scanner = HeadScanner::default();
@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn half_a_line_of_an_earlier_process_is_ended_first() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut disk = Unix::new(false).expect("a poll");
+        let mut disk = unix::Files::default();
         let mut metrics = Metrics::default();
         let of = Of::Web(WebMetrics::default());
         let http =

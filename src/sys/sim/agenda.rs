@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::ids::{ActorId, Ear, Edges, End};
+use crate::jobs::JobId;
 use crate::sys::Signal;
 
 /// One thing that is to happen.
@@ -27,6 +28,8 @@ pub(super) enum Happening {
         from: SocketAddr,
         bytes: Vec<u8>,
     },
+    /// A job for the disk comes to its end.
+    JobDone(JobId),
     /// The process is sent a signal.
     Signal(Signal),
 }

@@ -2,9 +2,48 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Sim;
+use super::agenda::Happening;
+use super::faults::Fault;
 use crate::disk::{Disk, Entry, File, Metadata};
+use crate::jobs::{Job, JobId};
+
+/// How long a job takes, and how long where the disk is slow.
+const JOB_TIME_MAX: Duration = Duration::from_millis(3);
+const SLOW_JOB_TIME_MAX: Duration = Duration::from_secs(3);
+
+impl Sim {
+    /// Begins a job; they come to their ends in any order.
+    pub(super) fn start_job(&mut self, id: JobId, job: Job) {
+        let most = match self.world.strikes(Fault::JobSlow) {
+            true => SLOW_JOB_TIME_MAX,
+            false => JOB_TIME_MAX,
+        };
+        let at = self.world.now() + self.world.rng.span(most);
+        self.net.agenda.add(at, Happening::JobDone(id));
+        self.jobs.insert(id, job);
+    }
+
+    /// Does a job, at its end: what happened to the disk meanwhile came first.
+    pub(super) fn finish_job(&mut self, id: JobId) {
+        let Some(mut job) = self.jobs.remove(&id) else {
+            return;
+        };
+        let result = match self.world.strikes(Fault::JobFails) {
+            true => Err(io::Error::from_raw_os_error(libc::EIO)),
+            false => job.perform(self),
+        };
+        self.world.note(|| format!("{id:?}: {job:?} is done"));
+        self.jobs_done.push_back((id, job, result));
+    }
+
+    /// Whether a call would have to wait for the disk.
+    fn waits(&mut self) -> bool {
+        self.world.strikes(Fault::DiskCold)
+    }
+}
 
 impl Disk for Sim {
     fn open_folder(&mut self, path: &Path) -> io::Result<File> {
@@ -13,6 +52,33 @@ impl Disk for Sim {
 
     fn open(&mut self, root: &File, path: &Path) -> io::Result<File> {
         self.volume.open(root, path, &mut self.world)
+    }
+
+    fn open_now(&mut self, root: &File, path: &Path) -> Option<io::Result<(File, Metadata)>> {
+        if self.waits() {
+            return None;
+        }
+        let opened = self.open(root, path).and_then(|file| {
+            let metadata = self.metadata(&file)?;
+            Ok((file, metadata))
+        });
+        Some(opened)
+    }
+
+    fn look_now(&mut self, root: &File, path: &Path) -> Option<io::Result<Metadata>> {
+        (!self.waits()).then(|| self.look(root, path))
+    }
+
+    fn metadata_now(&mut self, file: &File) -> Option<io::Result<Metadata>> {
+        (!self.waits()).then(|| self.metadata(file))
+    }
+
+    fn read_now(&mut self, file: &File, offset: u64, into: &mut [u8]) -> Option<io::Result<usize>> {
+        (!self.waits()).then(|| self.read_at(file, offset, into))
+    }
+
+    fn is_in_memory(&mut self, _file: &File, _offset: u64, _len: u64) -> bool {
+        !self.waits()
     }
 
     fn metadata(&mut self, file: &File) -> io::Result<Metadata> {
@@ -53,6 +119,10 @@ impl Disk for Sim {
 
     fn remove(&mut self, root: &File, path: &Path) -> io::Result<()> {
         self.volume.remove(root, path, &mut self.world)
+    }
+
+    fn sync(&mut self, file: &File) -> io::Result<()> {
+        self.volume.sync(file, &mut self.world)
     }
 
     fn free_bytes(&mut self, root: &File) -> io::Result<u64> {

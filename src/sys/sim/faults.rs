@@ -89,6 +89,12 @@ pub enum Fault {
     FileRewritten,
     /// Another program appends to a file, or moves it away and begins a new one, while it is sent.
     FileGrown,
+    /// What is asked for is not in memory: only a job can answer.
+    DiskCold,
+    /// A job takes seconds.
+    JobSlow,
+    /// A job fails.
+    JobFails,
     /// The process dies in the middle of an operation on the disk.
     Crash,
     /// It dies in the middle of a write: a part of it is on the disk.
@@ -97,7 +103,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Fault; 41] = [
+    pub const ALL: [Fault; 44] = [
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::SpuriousWouldBlock,
@@ -137,6 +143,9 @@ impl Fault {
         Fault::DiskRenameFails,
         Fault::FileRewritten,
         Fault::FileGrown,
+        Fault::DiskCold,
+        Fault::JobSlow,
+        Fault::JobFails,
         Fault::Crash,
         Fault::TornWrite,
     ];

@@ -14,7 +14,8 @@ use super::faults::Fault;
 use super::ids::{Ear, Edges, End, Owner};
 use super::sockets::{DatagramSocket, Stage};
 use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
-use crate::disk::File;
+use crate::disk::{Disk, File};
+use crate::jobs::{Done, Job, JobId};
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys, Unsent};
@@ -119,6 +120,18 @@ impl Sys for Sim {
     type Listener = usize;
     type Stream = End;
     type Datagram = usize;
+
+    fn disk(&mut self) -> &mut dyn Disk {
+        self
+    }
+
+    fn start(&mut self, id: JobId, job: Job) {
+        self.start_job(id, job);
+    }
+
+    fn finished(&mut self) -> Option<(JobId, Job, io::Result<Done>)> {
+        self.jobs_done.pop_front()
+    }
 
     fn now(&self) -> Instant {
         self.world.clock.now()

@@ -36,11 +36,12 @@ pub mod volume;
 pub mod world;
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::Duration;
 
 use super::{Event, PlantedBug, Signal};
+use crate::jobs::{Done, Job, JobId};
 use actor::{Actor, Hands};
 use agenda::Happening;
 use clock::Clock;
@@ -73,6 +74,9 @@ pub struct Sim {
     stale_told: u64,
     planted: Option<PlantedBug>,
     calls: u32,
+    /// Jobs that are under way.
+    jobs: BTreeMap<JobId, Job>,
+    jobs_done: VecDeque<(JobId, Job, io::Result<Done>)>,
 }
 
 impl Sim {
@@ -102,6 +106,8 @@ impl Sim {
             stale_told: 0,
             planted: None,
             calls: 0,
+            jobs: BTreeMap::new(),
+            jobs_done: VecDeque::new(),
         }
     }
 
@@ -225,6 +231,7 @@ impl Sim {
             Happening::Tell(Ear::Listener(index), _) => self.net.knock(index),
             Happening::Tell(Ear::Datagram(index), _) => self.net.tell_datagram(index),
             Happening::Datagram { to, from, bytes } => self.net.arrive_datagram(to, from, bytes),
+            Happening::JobDone(id) => self.finish_job(id),
             Happening::Signal(signal) => {
                 self.draining |= signal == Signal::Terminate;
                 self.signals.push_back(signal);
@@ -382,6 +389,7 @@ impl Sim {
             let now = self.world.now();
             if !events.is_empty()
                 || !self.signals.is_empty()
+                || !self.jobs_done.is_empty()
                 || self.actors_done != done
                 || until.is_some_and(|until| until <= now)
             {

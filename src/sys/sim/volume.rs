@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use super::faults::Fault;
 use super::world::World;
-use crate::disk::{Entry, File, FileKind, Handle, Metadata};
+use crate::disk::{DiskId, Entry, File, FileKind, Handle, Metadata};
 
 /// The root folder's inode.
 const ROOT: u64 = 1;
@@ -328,7 +328,7 @@ impl Volume {
 
     fn handle(&mut self, inode: u64, writable: bool, what: PathBuf) -> File {
         self.next += 1;
-        let file = File::new(Handle::Simulated(self.next));
+        let file = File::new(Handle::Simulated(self.next), DiskId(1), false);
         let ours = file.clone();
         self.open.insert(
             self.next,
@@ -588,6 +588,14 @@ impl Volume {
         self.folder_mut(folder)?.remove(name);
         self.collect();
         Ok(())
+    }
+
+    pub(super) fn sync(&mut self, file: &File, world: &mut World) -> io::Result<()> {
+        self.opened(file)?;
+        match self.dies(world, "fsync") {
+            true => Err(errno(libc::EIO)),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn free_bytes(&self, root: &File) -> io::Result<u64> {

@@ -12,11 +12,12 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{
     self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags,
 };
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
-use super::Unix;
-use crate::disk::{Disk, Entry, File, FileKind, Handle, Metadata};
+use crate::disk::{Disk, DiskId, Entry, File, FileKind, Handle, Metadata};
 use crate::sys::append;
+
+use super::cached;
 
 /// Bytes of names that are taken from a folder in one call: several hundred of them.
 const NAMES_BYTES: usize = 32 * 1024;
@@ -32,23 +33,83 @@ pub(super) fn descriptor(file: &File) -> io::Result<&OwnedFd> {
     }
 }
 
+/// File systems whose calls wait for nobody but the kernel and a disk of this machine
+/// (`man 2 fstatfs`); whatever is not among them may ask another process or another machine.
+const LOCAL: [i64; 14] = [
+    0xEF53,      // ext2, ext3, ext4
+    0x5846_5342, // xfs
+    0x9123_683E, // btrfs
+    0x2FC1_2FC1, // zfs
+    0xF2F5_2010, // f2fs
+    0xCA45_1A4E, // bcachefs
+    0x0102_1994, // tmpfs
+    0x8584_58F6, // ramfs
+    0x794C_7630, // overlayfs
+    0x7371_7368, // squashfs
+    0xE0F5_E1E2, // erofs
+    0x9660,      // iso9660
+    0x4D44,      // fat
+    0x2011_BAB0, // exfat
+];
+
+/// A file that was just opened, with the file system that it stands on. `root`: what it was opened
+/// beneath, and so probably a file of the same one.
+fn opened(fd: OwnedFd, root: Option<&File>) -> io::Result<(File, Metadata)> {
+    let stat = retry_on_intr(|| fs::fstat(&fd))?;
+    let disk = DiskId(stat.st_dev);
+    let is_slow = match root {
+        Some(root) if root.disk() == disk => root.is_slow(),
+        _ => {
+            let kind = retry_on_intr(|| fs::fstatfs(&fd))?.f_type;
+            !LOCAL.contains(&kind)
+        }
+    };
+    let file = File::new(Handle::Fd(fd), disk, is_slow);
+    Ok((file, metadata(&stat)))
+}
+
+/// Opens below `root`, by a call that may wait for the disk, or by one that fails with `EAGAIN`
+/// where it would.
 /// `RESOLVE_BENEATH` refuses every way out of the root, `RESOLVE_NO_MAGICLINKS` those of /proc.
-fn open_beneath(root: &File, path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
+fn open_beneath(
+    root: &File,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    more: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
     } else {
         path
     };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | more;
     // openat2 refuses O_PATH together with what it does not act on, O_NOCTTY among it
     // (`man 2 openat2`, EINVAL).
     let flags = match flags.contains(OFlags::PATH) {
         true => flags | OFlags::CLOEXEC,
         false => flags | OFlags::CLOEXEC | OFlags::NOCTTY,
     };
-    let root = descriptor(root)?;
-    let opened = retry_races(|| fs::openat2(root, path, flags, mode, resolve));
-    Ok(File::new(Handle::Fd(opened?)))
+    // A file of the simulated disk has no descriptor.
+    let root = descriptor(root).map_err(|_| Errno::BADF)?;
+    let open = || fs::openat2(root, path, flags, mode, resolve);
+    match more.contains(ResolveFlags::CACHED) {
+        true => retry_on_intr(open),
+        false => retry_races(open),
+    }
+}
+
+/// Opens below `root`, if all that takes is in memory. On another file system than the root's it is
+/// not even tried: that may be one that asks others.
+fn open_cached(root: &File, path: &Path, flags: OFlags) -> Option<io::Result<OwnedFd>> {
+    if root.is_slow() {
+        return None;
+    }
+    let more = ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
+    match open_beneath(root, path, flags, Mode::empty(), more) {
+        Err(Errno::AGAIN | Errno::XDEV) => None,
+        result => Some(result.map_err(io::Error::from)),
+    }
 }
 
 /// Repeats an `openat2` that a signal interrupted, and one that could not tell whether a `..` on
@@ -104,20 +165,43 @@ fn moment(seconds: i64, nanoseconds: u64) -> SystemTime {
     second + Duration::from_nanos(nanoseconds)
 }
 
-impl Disk for Unix {
+/// The calls of [`Disk`], each made at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Files {
+    /// Every folder is taken for one whose file system asks others, so that all below it is
+    /// answered by jobs: for tests.
+    pub all_are_slow: bool,
+}
+
+impl Disk for Files {
     fn open_folder(&mut self, path: &Path) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = retry_on_intr(|| fs::open(path, flags, Mode::empty()))?;
-        Ok(File::new(Handle::Fd(folder)))
+        let (file, _) = opened(folder, None)?;
+        Ok(match self.all_are_slow {
+            true => file.slow(),
+            false => file,
+        })
     }
 
     fn open(&mut self, root: &File, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let fd = open_beneath(root, path, flags, Mode::empty(), ResolveFlags::empty())?;
+        Ok(opened(fd, Some(root))?.0)
+    }
+
+    fn open_now(&mut self, root: &File, path: &Path) -> Option<io::Result<(File, Metadata)>> {
         // NONBLOCK: opening a pipe must not wait for a writer.
-        open_beneath(root, path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
+        let fd = open_cached(root, path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        Some(fd.and_then(|fd| opened(fd, Some(root))))
     }
 
     fn metadata(&mut self, file: &File) -> io::Result<Metadata> {
         Ok(metadata(&fstat(file)?))
+    }
+
+    fn metadata_now(&mut self, file: &File) -> Option<io::Result<Metadata>> {
+        (!file.is_slow()).then(|| self.metadata(file))
     }
 
     fn read_at(&mut self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
@@ -125,6 +209,35 @@ impl Disk for Unix {
         Ok(retry_on_intr(|| {
             rustix::io::pread(file, &mut *into, offset)
         })?)
+    }
+
+    fn read_now(&mut self, file: &File, offset: u64, into: &mut [u8]) -> Option<io::Result<usize>> {
+        if file.is_slow() {
+            return None;
+        }
+        let file = match descriptor(file) {
+            Ok(file) => file,
+            Err(error) => return Some(Err(error)),
+        };
+        let (mut count, flags) = (0, ReadWriteFlags::NOWAIT);
+        while count < into.len() {
+            let mut rest = [io::IoSliceMut::new(&mut into[count..])];
+            let at = offset + count as u64;
+            match retry_on_intr(|| rustix::io::preadv2(file, &mut rest, at, flags)) {
+                Ok(0) => break,
+                Ok(more) => count += more,
+                Err(Errno::AGAIN | Errno::OPNOTSUPP) => return None,
+                Err(error) => return Some(Err(error.into())),
+            }
+        }
+        Some(Ok(count))
+    }
+
+    fn is_in_memory(&mut self, file: &File, offset: u64, len: u64) -> bool {
+        let Ok(fd) = descriptor(file) else {
+            return true;
+        };
+        !file.is_slow() && cached::is_cached(fd, offset, len)
     }
 
     fn entries(&mut self, folder: &File) -> io::Result<Vec<Entry>> {
@@ -172,8 +285,15 @@ impl Disk for Unix {
     }
 
     fn look(&mut self, root: &File, path: &Path) -> io::Result<Metadata> {
-        let file = open_beneath(root, path, OFlags::PATH, Mode::empty())?;
-        self.metadata(&file)
+        let none = ResolveFlags::empty();
+        let fd = open_beneath(root, path, OFlags::PATH, Mode::empty(), none)?;
+        let stat = retry_on_intr(|| fs::fstat(&fd))?;
+        Ok(metadata(&stat))
+    }
+
+    fn look_now(&mut self, root: &File, path: &Path) -> Option<io::Result<Metadata>> {
+        let look = |fd| Ok(metadata(&retry_on_intr(|| fs::fstat(&fd))?));
+        Some(open_cached(root, path, OFlags::PATH)?.and_then(look))
     }
 
     fn open_log(&mut self, path: &Path) -> io::Result<File> {
@@ -190,12 +310,12 @@ impl Disk for Unix {
             true => open(OFlags::WRONLY)?,
             false => open(OFlags::RDWR).or_else(|_| open(OFlags::WRONLY))?,
         };
-        Ok(File::new(Handle::Fd(fd)))
+        Ok(opened(fd, None)?.0)
     }
 
     fn standard_error(&mut self) -> io::Result<File> {
         let copy = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3)?;
-        Ok(File::new(Handle::Fd(copy)))
+        Ok(opened(copy, None)?.0)
     }
 
     fn append(&mut self, file: &File, bytes: &[u8]) -> io::Result<usize> {
@@ -204,7 +324,9 @@ impl Disk for Unix {
 
     fn create(&mut self, root: &File, path: &Path) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        open_beneath(root, path, flags, Mode::from_raw_mode(0o644))
+        let (mode, none) = (Mode::from_raw_mode(0o644), ResolveFlags::empty());
+        let fd = open_beneath(root, path, flags, mode, none)?;
+        Ok(opened(fd, Some(root))?.0)
     }
 
     fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()> {
@@ -250,6 +372,11 @@ impl Disk for Unix {
         })?)
     }
 
+    fn sync(&mut self, file: &File) -> io::Result<()> {
+        let file = descriptor(file)?;
+        Ok(retry_on_intr(|| fs::fsync(file))?)
+    }
+
     fn free_bytes(&mut self, root: &File) -> io::Result<u64> {
         let root = descriptor(root)?;
         let stat = retry_on_intr(|| fs::fstatvfs(root))?;
@@ -273,7 +400,7 @@ mod tests {
         for i in 0..3000 {
             std::fs::write(dir.path().join(format!("file-{i:04}")), "").expect("a file");
         }
-        let mut disk = Unix::new(false).expect("a poll");
+        let mut disk = Files::default();
         let folder = disk.open_folder(dir.path()).expect("a folder");
         let (mut names, mut next, mut calls) = (Vec::new(), Some(0), 0);
         while let Some(from) = next {
@@ -319,7 +446,7 @@ mod tests {
         std::fs::write(at("file"), "").expect("a file");
         std::os::unix::fs::symlink("a/b/../../file", at("link")).expect("a link");
         std::fs::write(at("one"), "").expect("a file");
-        let mut disk = Unix::new(false).expect("a poll");
+        let mut disk = Files::default();
         let root = disk.open_folder(dir.path()).expect("a folder");
         let (one, other) = (at("one"), at("other"));
         let done = std::sync::atomic::AtomicBool::new(false);
@@ -342,7 +469,7 @@ mod tests {
     #[test]
     fn a_log_is_appended_to_and_a_full_pipe_is_not_waited_for() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut disk = Unix::new(false).expect("a poll");
+        let mut disk = Files::default();
         for text in ["one\n", "two\n"] {
             let log = disk.open_log(&dir.path().join("log")).expect("a file");
             assert_eq!(disk.append(&log, text.as_bytes()).expect("a write"), 4);
@@ -353,7 +480,7 @@ mod tests {
         let text = std::fs::read_to_string(dir.path().join("log")).expect("a file");
         assert_eq!(text, "one\ntwo\n");
         let (_reader, writer) = rustix::pipe::pipe().expect("a pipe");
-        let pipe = File::new(Handle::Fd(writer));
+        let pipe = File::new(Handle::Fd(writer), DiskId::default(), false);
         let full = loop {
             if let Err(error) = disk.append(&pipe, &[b'x'; 10_000]) {
                 break error;
@@ -368,7 +495,7 @@ mod tests {
         std::fs::write(dir.path().join("file"), "abc").expect("a file");
         std::fs::create_dir(dir.path().join("folder")).expect("a folder");
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).expect("a link");
-        let mut disk = Unix::new(false).expect("a poll");
+        let mut disk = Files::default();
         let folder = disk.open_folder(dir.path()).expect("a folder");
         let mut entries: Vec<_> = disk
             .entries(&folder)

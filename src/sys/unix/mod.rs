@@ -25,15 +25,21 @@ use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
 use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log};
-use crate::disk::File;
+use crate::disk::{Disk, File};
+use crate::jobs::{Done, Job, JobId};
+use crate::limits::DiskLimits;
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 
+mod cached;
 mod datagrams;
+mod engine;
 mod files;
 mod sockets;
 
 use datagrams::Messages;
+use engine::Engine;
+pub use files::Files;
 use files::descriptor;
 pub use sockets::Listener;
 
@@ -42,6 +48,7 @@ const EVENTS_MAX: usize = 1024;
 /// The most that one `sendfile` is asked for; the kernel's own limit is just below 2 GiB.
 const SENDFILE_BYTES_MAX: u64 = 1 << 30;
 const SIGNALS: Token = Token(usize::MAX - 1);
+const JOBS: Token = Token(usize::MAX - 2);
 
 /// The real kernel.
 pub struct Unix {
@@ -57,6 +64,8 @@ pub struct Unix {
     sending: Messages,
     /// The kernel took a batch with `UDP_SEGMENT`; cleared when it refuses one.
     segmentation: bool,
+    files: Files,
+    engine: Engine,
 }
 
 impl Unix {
@@ -66,7 +75,16 @@ impl Unix {
     /// # Errors
     /// Those of `epoll_create1(2)` and `sigaction(2)`.
     pub fn new(signals: bool) -> io::Result<Self> {
+        Self::with_engine(signals, &DiskLimits::default())
+    }
+
+    /// The same, with jobs done as the configuration says.
+    ///
+    /// # Errors
+    /// Those of `epoll_create1(2)`, `sigaction(2)` and `eventfd(2)`.
+    pub fn with_engine(signals: bool, disk: &DiskLimits) -> io::Result<Self> {
         let poll = Poll::new()?;
+        let engine = Engine::new(disk.engine, disk.jobs_max, &poll, JOBS)?;
         let signals = if signals {
             let mut source = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
             poll.registry()
@@ -84,6 +102,8 @@ impl Unix {
             receiving: Messages::new(),
             sending: Messages::new(),
             segmentation: true,
+            files: Files::default(),
+            engine,
         })
     }
 
@@ -125,6 +145,18 @@ impl Sys for Unix {
     type Stream = OwnedFd;
     type Datagram = OwnedFd;
 
+    fn disk(&mut self) -> &mut dyn Disk {
+        &mut self.files
+    }
+
+    fn start(&mut self, id: JobId, job: Job) {
+        self.engine.start(id, job);
+    }
+
+    fn finished(&mut self) -> Option<(JobId, Job, io::Result<Done>)> {
+        self.engine.finished()
+    }
+
     fn now(&self) -> Instant {
         Instant::now()
     }
@@ -141,6 +173,8 @@ impl Sys for Unix {
         for event in &self.events {
             if event.token() == SIGNALS {
                 self.signalled = true;
+            } else if event.token() == JOBS {
+                self.engine.told = true;
             } else {
                 events.push(Event {
                     token: event.token().0 as u64,

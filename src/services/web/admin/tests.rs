@@ -8,13 +8,13 @@ use crate::service::datagram::DatagramService;
 use crate::services::bench::Bench;
 use crate::services::web::{Given, Web};
 use crate::services::{tcp_echo::TcpEcho, udp_heartbeat::UdpHeartbeat};
-use crate::sys::unix::Unix;
+use crate::sys::unix;
 use proptest::prelude::*;
 use std::collections::HashSet;
 use std::time::Duration;
 
 fn bench_with(config: &AdminConfig, started: SystemTime) -> Bench<Web> {
-    let mut disk = Unix::new(false).expect("a poll");
+    let mut disk = unix::Files::default();
     let given = Given {
         started,
         ..Given::default()

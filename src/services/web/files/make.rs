@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{PRECONDITION_FAILED, Progress};
@@ -76,7 +77,7 @@ pub(super) enum Body {
         file: File,
         /// What it was.
         was: Metadata,
-        version: Rc<Version>,
+        version: Arc<Version>,
     },
     /// In memory, on loan: how long it is kept is not for the answer to say.
     Form(Rc<[u8]>),
@@ -296,7 +297,7 @@ impl Representation {
             Contents::Large(version) => Body::File {
                 file,
                 was,
-                version: Rc::new(version),
+                version: Arc::new(version),
             },
         };
         made.whole.shrink_to_fit();
@@ -355,7 +356,7 @@ impl Representation {
             Body::File { file, was, version } => Source::File {
                 file: file.clone(),
                 was: *was,
-                version: Rc::clone(version),
+                version: Arc::clone(version),
             },
             Body::Form(form) => Source::Bytes(Rc::clone(form)),
         }

@@ -76,7 +76,7 @@ pub(in crate::services::web) fn bench_of(text: &str, file: &Path) -> Bench<Web> 
     let Kind::Http(http) = &config.listeners[0].kind else {
         panic!("not http")
     };
-    let mut disk = crate::sys::unix::Unix::new(false).expect("a poll");
+    let mut disk = crate::sys::unix::Files::default();
     let service = Web::files(http, &Given::default(), &mut disk).expect("the root");
     let mut bench = Bench::new(service);
     bench.wall = SystemTime::now() + Duration::from_secs(10); // the files have settled

@@ -15,7 +15,7 @@ use crate::http::head::BodyLength;
 use crate::service::{Ends, Finish, LinkState, Peer, Service, Side};
 use crate::services::bench::Bench;
 use crate::services::web::{Given, Web};
-use crate::sys::unix::Unix;
+use crate::sys::unix;
 use proptest::prelude::*;
 
 const VIA: &str = "Via: 1.1 netlab-reactor (0000feed)\r\n";
@@ -29,7 +29,7 @@ fn config() -> ProxyConfig {
 }
 
 fn service(config: &ProxyConfig) -> Web {
-    let mut disk = Unix::new(false).expect("a poll");
+    let mut disk = unix::Files::default();
     let given = Given {
         id: 0xfeed,
         ..Given::default()

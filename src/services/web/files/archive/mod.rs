@@ -32,6 +32,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::buffer::{Pool, SendQueue};
 use crate::config::ArchiveLimits;
@@ -502,7 +503,7 @@ impl Outlet {
         let len = version.len;
         self.begin_chunk((before.len() + behind.len()) as u64 + len, tx, pool);
         tx.put(before, pool);
-        tx.put_file_as_of(file, Some(&Rc::new(version)), 0, len, pool);
+        tx.put_file_as_of(file, Some(&Arc::new(version)), 0, len, pool);
         tx.put(behind, pool);
         self.end_chunk(tx, pool);
     }

@@ -14,15 +14,18 @@ use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::http::body::BodyDecoder;
 use crate::http::head::BodyLength;
+use crate::jobs::Jobs;
+use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
-use crate::service::{Id, Service};
+use crate::service::{Id, Service, Waiter};
 use crate::services::web::Web;
-use crate::sys::unix::Unix;
+use crate::sys::unix;
 
 /// A folder, and an archive of it that is being made.
 struct Site {
     dir: tempfile::TempDir,
-    disk: Unix,
+    disk: unix::Files,
+    jobs: Jobs<Waiter>,
     pool: Pool,
     tx: SendQueue,
     metrics: Metrics,
@@ -57,7 +60,8 @@ impl Site {
         let listener = ListenerMetrics::new("http", "http", String::new(), Web::counts());
         Self {
             dir,
-            disk: Unix::new(false).expect("a poll"),
+            disk: unix::Files::default(),
+            jobs: Jobs::new(DiskLimits::default()),
             pool: Pool::new(64 << 20, 1 << 20),
             tx: SendQueue::new(256 * 1024),
             metrics: Metrics {
@@ -92,6 +96,7 @@ impl Site {
 
     fn advance(&mut self, archive: &mut Archive) -> Result<Packed, Stopped> {
         let mut cx = Cx {
+            jobs: &mut self.jobs,
             now: Instant::now(),
             wall: SystemTime::UNIX_EPOCH,
             turn: self.metrics.turns,

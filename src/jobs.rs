@@ -1,0 +1,846 @@
+//! What may wait for a disk, as jobs: asked for until the answer is there.
+//!
+//! ```text
+//! asked ──▶ Waiting ──its disk has room──▶ Started ──the disk answered──▶ Done ──taken, or nobody wants it──▶ gone
+//! ```
+//!
+//! The loop waits for no disk: what cannot be answered from memory is described by a value, carried
+//! to the engine by the reactor (`reactor::disk`), and told back as a fact. This machine is pure: it
+//! makes no call, and knows those who wait as ids only.
+//!
+//! The rules:
+//! 1. A [`Query`] changes nothing. Equal queries that are under way are one job, whoever asks, and
+//!    an asker who comes again ([`Jobs::ask`]) gets the same answer until it is
+//!    [forgotten](Jobs::forget): so a protocol that decides by several answers asks for all of them
+//!    anew each time it is called, from the first on, and reads like one that never waits.
+//! 2. A [`Command`] has one asker, who holds a [`Ticket`] for it and [takes](Jobs::take) its result
+//!    once.
+//! 3. At most [`DiskLimits::jobs_max`] jobs are started at once, and at most
+//!    [`DiskLimits::jobs_per_disk_max`] of one disk, so that a dead one does not use up all; the
+//!    disks take turns. At most [`DiskLimits::waiting_per_disk_max`] wait for each; what is asked beyond
+//!    that fails at once with [`io::ErrorKind::ResourceBusy`].
+//! 4. A job whose askers have all gone is dropped if it has not started. If it has, it runs to its
+//!    end, and what it made is undone: a new file is removed.
+//! 5. Memory that a job reads to or writes from belongs to the job, and comes back with the result.
+//!
+//! Deliberately not here: what is answered at once, without a job ([`crate::disk::Disk`]), and how
+//! long somebody waits: that is the deadline of their state.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::buffer::PageSlice;
+use crate::disk::{Disk, DiskId, File, FileKind, Metadata, Version};
+use crate::limits::DiskLimits;
+
+/// A question about files. Paths lead from `root` and never out of it.
+#[allow(missing_docs)] // the fields are the arguments of the calls of `Disk`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Query {
+    /// Opens a file or folder for reading: [`Done::File`].
+    Open { root: File, path: PathBuf },
+    /// What a path leads to: [`Done::Metadata`].
+    Look { root: File, path: PathBuf },
+    /// What is known of an open file: [`Done::Metadata`].
+    Metadata { file: File },
+    /// The version of an open file that `was` tells of: [`Done::Version`].
+    Version { file: File, was: Metadata },
+    /// At most `len` bytes from `offset`, fewer only at the end of the file: [`Done::Bytes`].
+    Read { file: File, offset: u64, len: usize },
+    /// Some names of a folder, as [`Disk::names`] gives them: [`Done::Names`].
+    Names { folder: File, from: u64 },
+    /// Bytes that may still be written below `root`: [`Done::Count`].
+    Free { root: File },
+}
+
+/// Something to be done to files.
+#[allow(missing_docs)] // as those of `Query`
+#[derive(Debug)]
+pub enum Command {
+    /// A new file: [`Done::File`]. If nobody is left to take it, it is removed again.
+    Create { root: File, path: PathBuf },
+    /// Fills the page from `offset`, as far as there are bytes: [`Done::Count`]. With a version,
+    /// only if the file still keeps it; else it fails with
+    /// [`io::ErrorKind::StaleNetworkFileHandle`].
+    Fill {
+        file: File,
+        offset: u64,
+        page: PageSlice,
+        version: Option<Arc<Version>>,
+    },
+    /// Writes all bytes of the page at `offset`: [`Done::Nothing`].
+    Write {
+        file: File,
+        offset: u64,
+        page: PageSlice,
+    },
+    /// Writes behind the end of a log, as far as it takes them: [`Done::Count`].
+    Append { file: File, bytes: Arc<[u8]> },
+    /// Opens a log by a path from the configuration, as [`Disk::open_log`] does: [`Done::Log`].
+    /// `before` is the file that it has been until now.
+    OpenLog { path: PathBuf, before: File },
+    /// Gives a file another name in one step: [`Done::Nothing`].
+    Rename {
+        root: File,
+        from: PathBuf,
+        to: PathBuf,
+        replace: bool,
+    },
+    /// Removes a name: [`Done::Nothing`].
+    Remove { root: File, path: PathBuf },
+    /// Forces a file, or the names of a folder, to the disk: [`Done::Nothing`].
+    Sync { file: File },
+}
+
+/// A query or a command.
+#[derive(Debug)]
+pub enum Job {
+    /// It changes nothing.
+    Query(Query),
+    /// It changes something, or owns memory.
+    Command(Command),
+}
+
+/// What a job came to.
+#[derive(Clone, Debug)]
+pub enum Done {
+    /// An open file, and what it is.
+    File(File, Metadata),
+    /// What a file is.
+    Metadata(Metadata),
+    /// Of which version it is.
+    Version(Version),
+    /// Bytes of it.
+    Bytes(Arc<[u8]>),
+    /// Names in a folder, and the place of the next, or `None` after the last.
+    Names(Arc<[PathBuf]>, Option<u64>),
+    /// Bytes.
+    Count(u64),
+    /// A log, and whether it ends within a line, if that can be known.
+    Log(File, Option<bool>),
+    /// It was done, and there is no more to tell.
+    Nothing,
+}
+
+impl Query {
+    /// The file that the query is about: on its disk it waits.
+    fn file(&self) -> &File {
+        match self {
+            Query::Open { root: file, .. }
+            | Query::Look { root: file, .. }
+            | Query::Metadata { file }
+            | Query::Version { file, .. }
+            | Query::Read { file, .. }
+            | Query::Names { folder: file, .. }
+            | Query::Free { root: file } => file,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Query::Open { .. } => Kind::Open,
+            Query::Look { .. } | Query::Metadata { .. } | Query::Free { .. } => Kind::Look,
+            Query::Version { .. } | Query::Read { .. } => Kind::Read,
+            Query::Names { .. } => Kind::List,
+        }
+    }
+}
+
+impl Command {
+    fn file(&self) -> &File {
+        match self {
+            Command::Create { root: file, .. }
+            | Command::Fill { file, .. }
+            | Command::Write { file, .. }
+            | Command::Append { file, .. }
+            | Command::OpenLog { before: file, .. }
+            | Command::Rename { root: file, .. }
+            | Command::Remove { root: file, .. }
+            | Command::Sync { file } => file,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Command::Fill { .. } => Kind::Read,
+            Command::Write { .. } => Kind::Write,
+            Command::Append { .. } => Kind::Append,
+            Command::Create { .. } | Command::OpenLog { .. } => Kind::Create,
+            Command::Rename { .. } => Kind::Rename,
+            Command::Remove { .. } => Kind::Remove,
+            Command::Sync { .. } => Kind::Sync,
+        }
+    }
+}
+
+impl Job {
+    fn file(&self) -> &File {
+        match self {
+            Job::Query(query) => query.file(),
+            Job::Command(command) => command.file(),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Job::Query(query) => query.kind(),
+            Job::Command(command) => command.kind(),
+        }
+    }
+
+    /// The page that it owns.
+    fn into_page(self) -> Option<PageSlice> {
+        match self {
+            Job::Command(Command::Fill { page, .. } | Command::Write { page, .. }) => Some(page),
+            _ => None,
+        }
+    }
+
+    /// Does it, by calls that may wait.
+    ///
+    /// # Errors
+    /// Those of the calls of [`Disk`].
+    pub fn perform(&mut self, disk: &mut dyn Disk) -> io::Result<Done> {
+        match self {
+            Job::Query(query) => query.perform(disk),
+            Job::Command(command) => command.perform(disk),
+        }
+    }
+}
+
+impl From<Query> for Job {
+    fn from(query: Query) -> Self {
+        Job::Query(query)
+    }
+}
+
+impl From<Command> for Job {
+    fn from(command: Command) -> Self {
+        Job::Command(command)
+    }
+}
+
+impl Query {
+    fn perform(&self, disk: &mut dyn Disk) -> io::Result<Done> {
+        Ok(match self {
+            Query::Open { root, path } => {
+                let file = disk.open(root, path)?;
+                let metadata = disk.metadata(&file)?;
+                Done::File(file, metadata)
+            }
+            Query::Look { root, path } => Done::Metadata(disk.look(root, path)?),
+            Query::Metadata { file } => Done::Metadata(disk.metadata(file)?),
+            Query::Version { file, was } => Done::Version(disk.version(file, was)?),
+            Query::Read { file, offset, len } => {
+                let mut bytes = vec![0; *len];
+                let count = read_full(disk, file, *offset, &mut bytes)?;
+                bytes.truncate(count);
+                Done::Bytes(bytes.into())
+            }
+            Query::Names { folder, from } => {
+                let mut names = Vec::new();
+                let next = disk.names(folder, *from, &mut names)?;
+                Done::Names(names.into(), next)
+            }
+            Query::Free { root } => Done::Count(disk.free_bytes(root)?),
+        })
+    }
+}
+
+impl Command {
+    fn perform(&mut self, disk: &mut dyn Disk) -> io::Result<Done> {
+        Ok(match self {
+            Command::Create { root, path } => {
+                let file = disk.create(root, path)?;
+                let metadata = disk.metadata(&file)?;
+                Done::File(file, metadata)
+            }
+            Command::Fill {
+                file,
+                offset,
+                page,
+                version,
+            } => {
+                let promised = version.as_deref();
+                if promised.is_some_and(|version| !disk.keeps(file, version)) {
+                    return Err(io::ErrorKind::StaleNetworkFileHandle.into());
+                }
+                let count = read_full(disk, file, *offset, page.space_mut())?;
+                page.filled(count);
+                Done::Count(count as u64)
+            }
+            Command::Write { file, offset, page } => {
+                write_full(disk, file, *offset, page.bytes())?;
+                Done::Nothing
+            }
+            Command::Append { file, bytes } => Done::Count(disk.append(file, bytes)? as u64),
+            Command::OpenLog { path, .. } => {
+                let file = disk.open_log(path)?;
+                let ends_within_a_line = ends_within_a_line(&file, disk);
+                Done::Log(file, ends_within_a_line)
+            }
+            Command::Rename {
+                root,
+                from,
+                to,
+                replace,
+            } => {
+                disk.rename(root, from, to, *replace)?;
+                Done::Nothing
+            }
+            Command::Remove { root, path } => {
+                disk.remove(root, path)?;
+                Done::Nothing
+            }
+            Command::Sync { file } => {
+                disk.sync(file)?;
+                Done::Nothing
+            }
+        })
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+fn read_full(disk: &mut dyn Disk, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+    let mut count = 0;
+    while count < into.len() {
+        match disk.read_at(file, offset + count as u64, &mut into[count..]) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
+}
+
+/// Writes everything.
+fn write_full(disk: &mut dyn Disk, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut count = 0;
+    while count < bytes.len() {
+        match disk.write_at(file, offset + count as u64, &bytes[count..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(more) => count += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a log ends with half a line, such as one that a full disk cut before an earlier process
+/// ended; `None` where that cannot be known, as of a pipe.
+pub fn ends_within_a_line(file: &File, disk: &mut dyn Disk) -> Option<bool> {
+    let metadata = disk.metadata(file).ok()?;
+    let (FileKind::Regular, mut last) = (metadata.kind, [b'\n']) else {
+        return None;
+    };
+    if let Some(offset) = metadata.len.checked_sub(1) {
+        disk.read_at(file, offset, &mut last).ok()?;
+    }
+    Some(last != [b'\n'])
+}
+
+/// What a job does, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Opens a file.
+    Open,
+    /// Looks at one, or at the disk.
+    Look,
+    /// Reads.
+    Read,
+    /// Reads names.
+    List,
+    /// Makes a file.
+    Create,
+    /// Writes.
+    Write,
+    /// Appends to a log.
+    Append,
+    /// Gives a file another name.
+    Rename,
+    /// Removes a name.
+    Remove,
+    /// Forces something to the disk.
+    Sync,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 10] = [
+        Kind::Open,
+        Kind::Look,
+        Kind::Read,
+        Kind::List,
+        Kind::Create,
+        Kind::Write,
+        Kind::Append,
+        Kind::Rename,
+        Kind::Remove,
+        Kind::Sync,
+    ];
+
+    /// As a metric's label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Open => "open",
+            Kind::Look => "look",
+            Kind::Read => "read",
+            Kind::List => "list",
+            Kind::Create => "create",
+            Kind::Write => "write",
+            Kind::Append => "append",
+            Kind::Rename => "rename",
+            Kind::Remove => "remove",
+            Kind::Sync => "sync",
+        }
+    }
+}
+
+/// What was counted of the jobs of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Jobs that came to their end.
+    pub finished: u64,
+    /// Of those, how many failed.
+    pub failed: u64,
+    /// Jobs that were not taken, because too many waited for their disk.
+    pub refused: u64,
+    /// The time that they waited before they were started, in all.
+    pub waited: Duration,
+    /// The time from their start to their end, in all.
+    pub took: Duration,
+}
+
+/// Names a job to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// A claim to the result of one job.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ticket(usize);
+
+/// What a job came to, and the memory that it owned.
+#[derive(Debug)]
+pub struct Finished {
+    /// What it came to.
+    pub result: io::Result<Done>,
+    /// The page that it was given.
+    pub page: Option<PageSlice>,
+}
+
+/// One asker's claim.
+struct Claim<W> {
+    entry: usize,
+    waiter: W,
+    /// It was made by [`Jobs::ask`], which gives the same answer again.
+    repeats: bool,
+}
+
+/// A job and how far it is.
+struct Entry {
+    id: JobId,
+    disk: DiskId,
+    kind: Kind,
+    /// Claims to it.
+    claims: Vec<usize>,
+    /// What finds it for others, while it can be shared.
+    query: Option<Query>,
+    since: Instant,
+    stage: Stage,
+}
+
+enum Stage {
+    Waiting(Job),
+    Started,
+    Done(Finished),
+}
+
+/// The jobs of one disk.
+#[derive(Default)]
+struct Queue {
+    started: usize,
+    waiting: VecDeque<usize>,
+    /// It stands in the round of disks whose jobs may start.
+    listed: bool,
+}
+
+/// All jobs; `W` names those who wait.
+pub struct Jobs<W> {
+    limits: DiskLimits,
+    entries: Slab<Entry>,
+    claims: Slab<Claim<W>>,
+    shared: HashMap<Query, usize>,
+    /// Everybody's claims.
+    claimed: HashMap<W, Vec<usize>>,
+    by_id: HashMap<JobId, usize>,
+    queues: HashMap<DiskId, Queue>,
+    /// Disks with a job that may start, the next one first.
+    round: VecDeque<DiskId>,
+    started: usize,
+    last_id: u64,
+    woken: Vec<W>,
+    pages: Vec<PageSlice>,
+    counts: [Counts; Kind::ALL.len()],
+}
+
+impl<W: Copy + Eq + Hash> Jobs<W> {
+    /// No jobs.
+    pub fn new(limits: DiskLimits) -> Self {
+        Self {
+            limits,
+            entries: Slab::new(),
+            claims: Slab::new(),
+            shared: HashMap::new(),
+            claimed: HashMap::new(),
+            by_id: HashMap::new(),
+            queues: HashMap::new(),
+            round: VecDeque::new(),
+            started: 0,
+            last_id: 0,
+            woken: Vec::new(),
+            pages: Vec::new(),
+            counts: [Counts::default(); Kind::ALL.len()],
+        }
+    }
+
+    /// Other limits, for what is started from now on.
+    pub fn set_limits(&mut self, limits: DiskLimits) {
+        self.limits = limits;
+    }
+
+    /// The answer to a query, which stays until `waiter` is [settled](Jobs::settle); while there is
+    /// none, `waiter` is woken once there is.
+    pub fn ask(&mut self, waiter: W, query: Query, now: Instant) -> Poll<io::Result<Done>> {
+        if let Some(answer) = self.answer(waiter, |known| *known == query) {
+            return answer;
+        }
+        match self.begin(waiter, query.into(), true, now) {
+            Ok(_) => Poll::Pending,
+            Err(refused) => Poll::Ready(refused.result),
+        }
+    }
+
+    /// The answer to a query that `waiter` asked already; `None` if it did not.
+    pub fn answer(
+        &self,
+        waiter: W,
+        is_it: impl Fn(&Query) -> bool,
+    ) -> Option<Poll<io::Result<Done>>> {
+        if self.claimed.is_empty() {
+            return None;
+        }
+        let claims = self.claimed.get(&waiter)?.iter();
+        let claims = claims.map(|&claim| &self.claims[claim]);
+        let asked = claims.filter(|claim| claim.repeats);
+        let entry = asked
+            .map(|claim| &self.entries[claim.entry])
+            .find(|entry| entry.query.as_ref().is_some_and(&is_it))?;
+        Some(match &entry.stage {
+            Stage::Done(finished) => Poll::Ready(copy(&finished.result)),
+            Stage::Waiting(_) | Stage::Started => Poll::Pending,
+        })
+    }
+
+    /// Asks for a job whose result is taken once. `waiter` is woken when it is there.
+    ///
+    /// # Errors
+    /// Too many jobs wait for this disk: what was asked for comes back, refused.
+    pub fn start(
+        &mut self,
+        waiter: W,
+        job: impl Into<Job>,
+        now: Instant,
+    ) -> Result<Ticket, Finished> {
+        self.begin(waiter, job.into(), false, now).map(Ticket)
+    }
+
+    /// The result of a job, once it is there.
+    pub fn take(&mut self, ticket: &Ticket) -> Poll<Finished> {
+        let entry = self.claims[ticket.0].entry;
+        let Stage::Done(finished) = &mut self.entries[entry].stage else {
+            return Poll::Pending;
+        };
+        let result = copy(&finished.result);
+        let page = finished.page.take();
+        self.give_up(ticket.0);
+        Poll::Ready(Finished { result, page })
+    }
+
+    /// `waiter` needs no answer to what it asked any more: its request is over.
+    pub fn settle(&mut self, waiter: W) {
+        self.drop_claims(waiter, |claim| claim.repeats);
+    }
+
+    /// `waiter` waits for nothing any more: it is gone.
+    pub fn forget(&mut self, waiter: W) {
+        self.drop_claims(waiter, |_| true);
+    }
+
+    /// The next job to be carried to the engine.
+    pub fn poll_start(&mut self, now: Instant) -> Option<(JobId, Job)> {
+        while self.started < self.limits.jobs_max {
+            let disk = self.round.pop_front()?;
+            let Some(queue) = self.queues.get_mut(&disk) else {
+                continue;
+            };
+            queue.listed = false;
+            if queue.started >= self.limits.jobs_per_disk_max {
+                continue; // it is listed again when one of its jobs has come to its end
+            }
+            let Some(key) = queue.waiting.pop_front() else {
+                continue;
+            };
+            queue.started += 1;
+            self.started += 1;
+            self.list(disk);
+            let entry = &mut self.entries[key];
+            let waited = now.saturating_duration_since(entry.since);
+            self.counts[entry.kind as usize].waited += waited;
+            entry.since = now;
+            if let Stage::Waiting(job) = std::mem::replace(&mut entry.stage, Stage::Started) {
+                return Some((entry.id, job));
+            }
+            debug_assert!(false, "a job in a queue was not waiting");
+        }
+        None
+    }
+
+    /// The engine has done a job; it comes back with what it owned.
+    pub fn finished(&mut self, id: JobId, job: Job, result: io::Result<Done>, now: Instant) {
+        let Some(&key) = self.by_id.get(&id) else {
+            debug_assert!(false, "a job that nobody started");
+            return;
+        };
+        let entry = &mut self.entries[key];
+        let counts = &mut self.counts[entry.kind as usize];
+        counts.finished += 1;
+        counts.failed += u64::from(result.is_err());
+        counts.took += now.saturating_duration_since(entry.since);
+        let disk = entry.disk;
+        self.started -= 1;
+        if let Some(queue) = self.queues.get_mut(&disk) {
+            queue.started -= 1;
+            if queue.started == 0 && queue.waiting.is_empty() {
+                self.queues.remove(&disk);
+            }
+        }
+        self.list(disk);
+        if self.entries[key].claims.is_empty() {
+            self.undo(&job, &result, now);
+            self.pages.extend(job.into_page());
+            self.remove(key);
+            return;
+        }
+        let entry = &mut self.entries[key];
+        if let Some(query) = &entry.query {
+            self.shared.remove(query);
+        }
+        entry.stage = Stage::Done(Finished {
+            result,
+            page: job.into_page(),
+        });
+        let waiters = entry.claims.iter().map(|&claim| self.claims[claim].waiter);
+        self.woken.extend(waiters);
+    }
+
+    /// Somebody whose job was done.
+    pub fn poll_woken(&mut self) -> Option<W> {
+        self.woken.pop()
+    }
+
+    /// A page that a job gave back after its asker had gone.
+    pub fn poll_page(&mut self) -> Option<PageSlice> {
+        self.pages.pop()
+    }
+
+    /// Jobs that wait to be started, and jobs that are started.
+    pub fn under_way(&self) -> (usize, usize) {
+        let waiting = self.queues.values().map(|queue| queue.waiting.len()).sum();
+        (waiting, self.started)
+    }
+
+    /// Whether nobody waits, and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether a job may start now.
+    pub fn has_work(&self) -> bool {
+        !self.round.is_empty() && self.started < self.limits.jobs_max
+    }
+
+    /// What was counted of the jobs of this kind.
+    pub fn counts(&self, kind: Kind) -> Counts {
+        self.counts[kind as usize]
+    }
+
+    /// Makes a claim to a job: to one under way, if it is a query that others have asked.
+    fn begin(
+        &mut self,
+        waiter: W,
+        job: Job,
+        repeats: bool,
+        now: Instant,
+    ) -> Result<usize, Finished> {
+        let known = match &job {
+            Job::Query(query) => self.shared.get(query).copied(),
+            Job::Command(_) => None,
+        };
+        let key = match known {
+            Some(key) => key,
+            None => self.enqueue(job, now)?,
+        };
+        let claim = self.claims.insert(Claim {
+            entry: key,
+            waiter,
+            repeats,
+        });
+        self.entries[key].claims.push(claim);
+        self.claimed.entry(waiter).or_default().push(claim);
+        Ok(claim)
+    }
+
+    fn enqueue(&mut self, job: Job, now: Instant) -> Result<usize, Finished> {
+        let (disk, kind) = (job.file().disk(), job.kind());
+        let queue = self.queues.entry(disk).or_default();
+        if queue.waiting.len() >= self.limits.waiting_per_disk_max {
+            self.counts[kind as usize].refused += 1;
+            return Err(Finished {
+                result: Err(io::ErrorKind::ResourceBusy.into()),
+                page: job.into_page(),
+            });
+        }
+        self.last_id += 1;
+        let id = JobId(self.last_id);
+        let query = match &job {
+            Job::Query(query) => Some(query.clone()),
+            Job::Command(_) => None,
+        };
+        let key = self.entries.insert(Entry {
+            id,
+            disk,
+            kind,
+            claims: Vec::new(),
+            query: query.clone(),
+            since: now,
+            stage: Stage::Waiting(job),
+        });
+        if let Some(query) = query {
+            self.shared.insert(query, key);
+        }
+        self.by_id.insert(id, key);
+        queue.waiting.push_back(key);
+        self.list(disk);
+        Ok(key)
+    }
+
+    /// Puts a disk into the round, if one of its jobs may start.
+    fn list(&mut self, disk: DiskId) {
+        if let Some(queue) = self.queues.get_mut(&disk)
+            && !queue.listed
+            && !queue.waiting.is_empty()
+            && queue.started < self.limits.jobs_per_disk_max
+        {
+            queue.listed = true;
+            self.round.push_back(disk);
+        }
+    }
+
+    fn drop_claims(&mut self, waiter: W, which: impl Fn(&Claim<W>) -> bool) {
+        let Some(mut claims) = self.claimed.remove(&waiter) else {
+            return;
+        };
+        let claimed = &self.claims;
+        let dropped: Vec<usize> = claims
+            .extract_if(.., |claim| which(&claimed[*claim]))
+            .collect();
+        if !claims.is_empty() {
+            self.claimed.insert(waiter, claims);
+        }
+        for claim in dropped {
+            self.unclaim(claim);
+        }
+    }
+
+    /// One claim less of its waiter.
+    fn give_up(&mut self, claim: usize) {
+        let waiter = self.claims[claim].waiter;
+        if let Some(claims) = self.claimed.get_mut(&waiter) {
+            claims.retain(|known| *known != claim);
+            if claims.is_empty() {
+                self.claimed.remove(&waiter);
+            }
+        }
+        self.unclaim(claim);
+    }
+
+    /// One claim less; with the last, the job is of no use to anybody.
+    fn unclaim(&mut self, claim: usize) {
+        let key = self.claims.remove(claim).entry;
+        let entry = &mut self.entries[key];
+        entry.claims.retain(|known| *known != claim);
+        if !entry.claims.is_empty() || matches!(entry.stage, Stage::Started) {
+            return;
+        }
+        let disk = entry.disk;
+        if let Stage::Waiting(_) = entry.stage
+            && let Some(queue) = self.queues.get_mut(&disk)
+        {
+            queue.waiting.retain(|known| *known != key);
+            if queue.started == 0 && queue.waiting.is_empty() {
+                self.queues.remove(&disk);
+            }
+        }
+        match self.remove(key).stage {
+            Stage::Waiting(job) => self.pages.extend(job.into_page()),
+            Stage::Done(finished) => self.pages.extend(finished.page),
+            Stage::Started => {}
+        }
+    }
+
+    fn remove(&mut self, key: usize) -> Entry {
+        let entry = self.entries.remove(key);
+        self.by_id.remove(&entry.id);
+        if let Some(query) = &entry.query
+            && self.shared.get(query) == Some(&key)
+        {
+            self.shared.remove(query);
+        }
+        entry
+    }
+
+    /// Undoes what was done for nobody: a file that was made is removed.
+    fn undo(&mut self, job: &Job, result: &io::Result<Done>, now: Instant) {
+        if let (Job::Command(Command::Create { root, path }), Ok(_)) = (job, result) {
+            let remove = Command::Remove {
+                root: root.clone(),
+                path: path.clone(),
+            };
+            // Where too many wait, it stays behind, and the next start removes it.
+            let _ = self.enqueue(remove.into(), now);
+        }
+    }
+}
+
+/// A result for one more asker.
+fn copy(result: &io::Result<Done>) -> io::Result<Done> {
+    match result {
+        Ok(done) => Ok(done.clone()),
+        Err(error) => Err(match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => error.kind().into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

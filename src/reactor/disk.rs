@@ -1,0 +1,27 @@
+//! Between the jobs and the engine that does them: the twin of `queries`.
+//!
+//! [`crate::jobs`] is a pure machine; this carries what it wants done to the kernel, and what was
+//! done back to it.
+
+use super::session::Context;
+use crate::sys::Sys;
+
+/// Takes back what was done, and the memory of what was done for nobody.
+pub(super) fn finish<S: Sys>(cx: &mut Context<S>) {
+    while let Some((id, job, result)) = cx.sys.finished() {
+        cx.jobs.finished(id, job, result, cx.now);
+    }
+    while let Some(page) = cx.jobs.poll_page() {
+        cx.pool.give_slice(page);
+    }
+}
+
+/// Starts as many jobs as may be under way; whether there were any.
+pub(super) fn start<S: Sys>(cx: &mut Context<S>) -> bool {
+    let mut any = false;
+    while let Some((id, job)) = cx.jobs.poll_start(cx.now) {
+        cx.sys.start(id, job);
+        any = true;
+    }
+    any
+}
