@@ -562,30 +562,36 @@ impl SendQueue {
         }
     }
 
-    /// Puts bytes of the file range at the front, read from its beginning, into its place.
-    pub fn front_was_read(&mut self, slice: PageSlice, pool: &mut Pool) {
-        let count = slice.len() as u64;
-        if let Some(Chunk::File { offset, len, .. }) = self.chunks.front_mut() {
-            let is_all = count >= *len;
-            (*offset, *len) = (*offset + count, len.saturating_sub(count));
-            if is_all {
-                self.chunks.pop_front();
-            } else {
-                self.kept_waiting = self.kept_waiting.saturating_add(1);
-            }
-            self.memory_bytes += slice.len();
-            self.chunks.push_front(Chunk::Page(slice));
-        } else {
-            pool.give_slice(slice);
+    /// The file range at the front, if that is one: file, offset, length, and the version that was
+    /// promised.
+    pub fn front_file(&self) -> Option<(&File, u64, u64, Option<&Arc<Version>>)> {
+        match self.chunks.front() {
+            Some(Chunk::File {
+                file,
+                offset,
+                len,
+                version,
+            }) => Some((file, *offset, *len, version.as_ref())),
+            _ => None,
         }
     }
 
-    /// The version that the file range at the front was promised in.
-    pub fn version(&self) -> Option<Arc<Version>> {
-        match self.chunks.front() {
-            Some(Chunk::File { version, .. }) => version.clone(),
-            _ => None,
+    /// Puts the first bytes of the file range at the front, which were read, into their place.
+    pub fn front_was_read(&mut self, slice: PageSlice, pool: &mut Pool) {
+        let Some(Chunk::File { offset, len, .. }) = self.chunks.front_mut() else {
+            debug_assert!(false, "a range that was read is not there any more");
+            return pool.give_slice(slice);
+        };
+        let count = slice.len() as u64;
+        debug_assert!(count <= *len, "more was read than is to be sent");
+        (*offset, *len) = (*offset + count, len.saturating_sub(count));
+        if *len == 0 {
+            self.chunks.pop_front();
+        } else {
+            self.kept_waiting = self.kept_waiting.saturating_add(1);
         }
+        self.memory_bytes += slice.len();
+        self.chunks.push_front(Chunk::Page(slice));
     }
 
     fn push(&mut self, chunk: Chunk, pool: &mut Pool) {

@@ -8,8 +8,9 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use foldhash::quality::FixedState;
 
@@ -24,7 +25,17 @@ struct Open {
     handle: Handle,
     disk: DiskId,
     is_slow: bool,
+    /// See [`File::believe`].
+    in_memory: AtomicU64,
 }
+
+/// How long bytes of a file that were found in memory are believed to be there: the question takes
+/// a third of the time that sending a small file does.
+pub const MEMORY_BELIEVED: Duration = Duration::from_secs(1);
+
+/// What [`File::believe`] keeps of a moment, in milliseconds, and of a length, in such pieces.
+const BELIEVED_MS_BITS: u32 = 40;
+const BELIEVED_PIECE_BYTES: u64 = 4096;
 
 /// Which file system a file stands on: its device number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,7 +59,27 @@ impl File {
             handle,
             disk,
             is_slow,
+            in_memory: AtomicU64::new(0),
         }))
+    }
+
+    /// Notes that the first `len` bytes were in memory just now.
+    pub fn believe(&self, len: u64, now: Instant) {
+        let until = since_start_ms(now + MEMORY_BELIEVED) & ((1 << BELIEVED_MS_BITS) - 1);
+        let pieces = len.div_ceil(BELIEVED_PIECE_BYTES);
+        if pieces < 1 << (u64::BITS - BELIEVED_MS_BITS) {
+            let noted = (pieces << BELIEVED_MS_BITS) | until;
+            self.0.in_memory.store(noted, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the first `len` bytes were in memory less than [`MEMORY_BELIEVED`] ago.
+    #[inline]
+    pub fn is_believed(&self, len: u64, now: Instant) -> bool {
+        let noted = self.0.in_memory.load(Ordering::Relaxed);
+        let pieces = noted >> BELIEVED_MS_BITS;
+        let until = noted & ((1 << BELIEVED_MS_BITS) - 1);
+        len <= pieces * BELIEVED_PIECE_BYTES && since_start_ms(now) < until
     }
 
     /// The same file, as one whose calls may wait for others.
@@ -82,6 +113,13 @@ impl File {
     }
 }
 
+/// Milliseconds since this was first asked.
+fn since_start_ms(now: Instant) -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let start = START.get_or_init(|| now);
+    u64::try_from(now.saturating_duration_since(*start).as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Files are the same if they were opened together, by one call.
 impl PartialEq for File {
     fn eq(&self, other: &Self) -> bool {
@@ -110,6 +148,18 @@ pub struct Version {
     /// A hash of bytes at some places of it.
     pub sample: u64,
 }
+
+/// What an answer has of a file.
+#[derive(Clone, Debug)]
+pub enum Contents {
+    /// All of it.
+    Small(Arc<[u8]>),
+    /// It is read when it is sent, and has to be this version then.
+    Large(Version),
+}
+
+/// How often a small file that changes while it is read is read again.
+const READS_MAX: usize = 3;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,8 +241,9 @@ pub trait Disk {
         Some(self.read_at(file, offset, into))
     }
 
-    /// Whether `len` bytes from `offset` are in memory, as far as the file has them.
-    fn is_in_memory(&mut self, _file: &File, _offset: u64, _len: u64) -> bool {
+    /// Whether `len` bytes from `offset` are in memory, as far as the file has them. What was found
+    /// is believed for [`MEMORY_BELIEVED`].
+    fn is_in_memory(&mut self, _file: &File, _offset: u64, _len: u64, _now: Instant) -> bool {
         true
     }
 
@@ -277,6 +328,70 @@ pub trait Disk {
     /// The same, if it can be answered from memory.
     fn version_now(&mut self, file: &File, was: &Metadata) -> Option<io::Result<Version>> {
         Version::sampled(was, |offset, into| self.read_now(file, offset, into))
+    }
+
+    /// Reads a file of at most `small_bytes_max` bytes, or notes the version of another; and what
+    /// the file was then. `was`: what it was when it was opened.
+    fn contents(
+        &mut self,
+        file: &File,
+        was: &Metadata,
+        small_bytes_max: u64,
+    ) -> io::Result<(Contents, Metadata)> {
+        let mut metadata = *was;
+        for _ in 0..READS_MAX {
+            let contents = match metadata.len > small_bytes_max {
+                true => self.version(file, &metadata).ok().map(Contents::Large),
+                false => {
+                    let mut bytes = vec![0; metadata.len as usize];
+                    let count = self.read_full(file, 0, &mut bytes)?;
+                    (count == bytes.len()).then(|| Contents::Small(bytes.into()))
+                }
+            };
+            let now = self.metadata(file)?;
+            // A file that changed while it was read would make an answer of two versions.
+            if let Some(contents) = contents
+                && now == metadata
+            {
+                return Ok((contents, metadata));
+            }
+            metadata = now;
+        }
+        let version = self.version(file, &metadata)?;
+        Ok((Contents::Large(version), metadata))
+    }
+
+    /// The same, if it can be answered from memory, and the file does not change meanwhile.
+    fn contents_now(
+        &mut self,
+        file: &File,
+        was: &Metadata,
+        small_bytes_max: u64,
+    ) -> Option<io::Result<(Contents, Metadata)>> {
+        let contents = match was.len > small_bytes_max {
+            true => Contents::Large(self.version_now(file, was)?.ok()?),
+            false => {
+                let mut bytes = vec![0; was.len as usize];
+                let count = self.read_now(file, 0, &mut bytes)?.ok()?;
+                (count == bytes.len()).then(|| Contents::Small(bytes.into()))?
+            }
+        };
+        let now = self.metadata_now(file)?.ok()?;
+        (now == *was).then_some(Ok((contents, now)))
+    }
+
+    /// Reads from `offset` until `into` is full or the file ends; the number of bytes read.
+    fn read_full(&mut self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut count = 0;
+        while count < into.len() {
+            match self.read_at(file, offset + count as u64, &mut into[count..]) {
+                Ok(0) => break,
+                Ok(more) => count += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
     }
 
     /// Whether the first bytes of an open file are still those of `version`, so that an answer

@@ -22,12 +22,15 @@
 //! the proxy.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::path::PathBuf;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
 
-use crate::disk::{Disk, File, FileKind, Metadata};
+use crate::disk::{File, FileKind, Metadata};
+use crate::jobs::Asking;
 
 /// How long an entry is believed without a look at the disk.
 pub const RECHECK: Duration = Duration::from_secs(1);
@@ -73,6 +76,8 @@ struct Entry<T> {
     /// The turn in which the open files were looked at.
     looked_at: u64,
     settled: bool,
+    /// It is not true any more.
+    is_stale: bool,
     used: bool,
 }
 
@@ -100,35 +105,43 @@ impl<T> FileCache<T> {
         }
     }
 
-    /// The answer to a request path, if it is still true.
-    ///
-    /// # Errors
-    /// There is none. With it comes the one that was kept until now and is true no more.
+    /// The answer to a request path, if there is one that is still true. One that is not stays until
+    /// it is [removed](FileCache::remove), or another takes its place.
     #[inline]
-    pub fn get(
+    pub fn get<W: Copy + Eq + Hash>(
         &mut self,
         key: &str,
         now: Instant,
         turn: u64,
-        disk: &mut dyn Disk,
+        files: &mut Asking<'_, W>,
         root: &File,
-    ) -> Result<&mut T, Option<T>> {
-        let slot = *self.index.get(key).ok_or(None)?;
+    ) -> Poll<Option<&mut T>> {
+        let Some(&slot) = self.index.get(key) else {
+            return Poll::Ready(None);
+        };
         let entry = &mut self.entries[slot];
         if now >= entry.checked + RECHECK {
-            if !entry.is_unchanged(disk, root) {
-                return Err(Some(self.remove(slot)));
+            if entry.is_stale || !ready!(entry.is_unchanged(files, root)) {
+                entry.is_stale = true;
+                return Poll::Ready(None);
             }
             entry.checked = now;
         }
         if entry.looked_at != turn {
-            if !entry.is_unwritten(disk) {
-                return Err(Some(self.remove(slot)));
+            if entry.is_stale || !ready!(entry.is_unwritten(files)) {
+                entry.is_stale = true;
+                return Poll::Ready(None);
             }
             entry.looked_at = turn;
         }
         entry.used = true;
-        Ok(&mut self.entries[slot].value)
+        Poll::Ready((!entry.is_stale).then_some(&mut entry.value))
+    }
+
+    /// Takes an answer out.
+    pub fn remove(&mut self, key: &str) -> Option<T> {
+        let slot = *self.index.get(key)?;
+        Some(self.take(slot))
     }
 
     /// Whether what is held is within the bounds.
@@ -152,7 +165,7 @@ impl<T> FileCache<T> {
             return;
         }
         if let Some(&slot) = self.index.get(key) {
-            self.remove(slot);
+            self.take(slot);
         }
         while self.files + held.files.len() > self.capacity.files_max
             || self.bytes + held.bytes > self.capacity.bytes_max
@@ -181,6 +194,7 @@ impl<T> FileCache<T> {
             checked: now,
             looked_at: turn,
             settled,
+            is_stale: false,
             used: false,
         });
     }
@@ -193,13 +207,13 @@ impl<T> FileCache<T> {
             self.hand = (self.hand + 1) % self.entries.capacity().max(1);
             match self.entries.get_mut(slot) {
                 Some(entry) if entry.used => entry.used = false,
-                Some(_) => return drop(self.remove(slot)),
+                Some(_) => return drop(self.take(slot)),
                 None => {}
             }
         }
     }
 
-    fn remove(&mut self, slot: usize) -> T {
+    fn take(&mut self, slot: usize) -> T {
         let entry = self.entries.remove(slot);
         self.index.remove(&entry.key);
         self.files -= entry.held.files.len();
@@ -219,28 +233,55 @@ impl<T> FileCache<T> {
 }
 
 impl<T> Entry<T> {
-    fn is_unchanged(&self, disk: &mut dyn Disk, root: &File) -> bool {
+    fn is_unchanged<W: Copy + Eq + Hash>(
+        &self,
+        files: &mut Asking<'_, W>,
+        root: &File,
+    ) -> Poll<bool> {
         let mut is = |witness: &Witness| {
-            let opened = disk.open(root, &witness.path);
-            let now = opened.and_then(|file| disk.metadata(&file)).ok();
-            // Neither file nor folder is nothing to open.
-            now.filter(|now| now.kind != FileKind::Other) == witness.was
+            files.open(root, &witness.path).map(|opened| {
+                let now = opened.ok().map(|(_, metadata)| metadata);
+                // Neither file nor folder is nothing to open.
+                now.filter(|now| now.kind != FileKind::Other) == witness.was
+            })
         };
-        self.settled && self.witnesses.iter().all(&mut is)
+        match self.settled {
+            true => all(self.witnesses.iter().map(&mut is)),
+            false => Poll::Ready(false),
+        }
     }
 
     /// Whether the open files are what they were.
-    fn is_unwritten(&self, disk: &mut dyn Disk) -> bool {
-        self.held.files.iter().all(|(file, was)| {
-            let now = disk.metadata(file);
-            now.is_ok_and(|now| now == *was)
-        })
+    fn is_unwritten<W: Copy + Eq + Hash>(&self, files: &mut Asking<'_, W>) -> Poll<bool> {
+        all(self.held.files.iter().map(|(file, was)| {
+            let now = files.metadata(file);
+            now.map(|now| now.is_ok_and(|now| now == *was))
+        }))
+    }
+}
+
+/// Whether everything is so. All of it is asked before anything is waited for.
+fn all(answers: impl Iterator<Item = Poll<bool>>) -> Poll<bool> {
+    let mut is_pending = false;
+    for answer in answers {
+        match answer {
+            Poll::Ready(true) => {}
+            Poll::Ready(false) => return Poll::Ready(false),
+            Poll::Pending => is_pending = true,
+        }
+    }
+    match is_pending {
+        true => Poll::Pending,
+        false => Poll::Ready(true),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Disk;
+    use crate::jobs::Jobs;
+    use crate::limits::DiskLimits;
     use crate::sys::unix;
     use std::fs;
     use std::path::Path;
@@ -248,6 +289,7 @@ mod tests {
     struct Fixture {
         folder: tempfile::TempDir,
         disk: unix::Files,
+        jobs: Jobs<u32>,
         root: File,
         cache: FileCache<u32>,
         now: Instant,
@@ -256,8 +298,11 @@ mod tests {
     }
 
     fn fixture(files_max: usize, bytes_max: usize) -> Fixture {
+        fixture_on(unix::Files::default(), files_max, bytes_max)
+    }
+
+    fn fixture_on(mut disk: unix::Files, files_max: usize, bytes_max: usize) -> Fixture {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut disk = unix::Files::default();
         let root = disk.open_folder(folder.path()).expect("the folder");
         let cache = FileCache::new(Capacity {
             files_max,
@@ -266,6 +311,7 @@ mod tests {
         Fixture {
             folder,
             disk,
+            jobs: Jobs::new(DiskLimits::default()),
             root,
             cache,
             now: Instant::now(),
@@ -306,17 +352,37 @@ mod tests {
             );
         }
 
+        /// What is kept, once the jobs that it takes to know are done.
         fn look(&mut self, name: &str) -> Option<u32> {
-            self.cache
-                .get(name, self.now, self.turn, &mut self.disk, &self.root)
-                .ok()
-                .map(|value| *value)
+            loop {
+                let mut files = Asking::new(&mut self.disk, &mut self.jobs, 1, self.now);
+                let kept = self
+                    .cache
+                    .get(name, self.now, self.turn, &mut files, &self.root);
+                if let Poll::Ready(kept) = kept {
+                    let kept = kept.copied();
+                    if kept.is_none() {
+                        self.cache.remove(name);
+                    }
+                    self.jobs.settle(1);
+                    return kept;
+                }
+                while let Some((id, mut job)) = self.jobs.poll_start(self.now) {
+                    let result = job.perform(&mut self.disk);
+                    self.jobs.finished(id, job, result, self.now);
+                }
+            }
         }
     }
 
     #[test]
     fn a_changed_replaced_or_deleted_file_is_forgotten_within_a_second() {
-        let mut f = fixture(10, 1000);
+        for all_are_slow in [false, true] {
+            changes_are_seen(fixture_on(unix::Files { all_are_slow }, 10, 1000));
+        }
+    }
+
+    fn changes_are_seen(mut f: Fixture) {
         for name in ["changed", "replaced", "deleted", "same"] {
             f.keep(name, 1);
         }
@@ -339,7 +405,12 @@ mod tests {
 
     #[test]
     fn an_open_file_is_looked_at_once_a_turn() {
-        let mut f = fixture(10, 1000);
+        for all_are_slow in [false, true] {
+            writes_are_seen(fixture_on(unix::Files { all_are_slow }, 10, 1000));
+        }
+    }
+
+    fn writes_are_seen(mut f: Fixture) {
         for name in ["written", "replaced"] {
             f.keep(name, 1);
         }

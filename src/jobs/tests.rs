@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::buffer::Pool;
-use crate::disk::Handle;
+use crate::disk::{File, Handle};
 
 fn limits() -> DiskLimits {
     DiskLimits {

@@ -11,9 +11,11 @@
 //! has closed: that edge was told already, so the socket is read until it says so.
 
 use std::io;
+use std::time::Instant;
 
+use super::range::{FileRange, RANGE_BYTES_MAX};
 use super::tls::Tls;
-use super::transfer::{Budget, Moved, Progress, Ready, Sent, is_as_promised};
+use super::transfer::{Budget, Moved, Progress, Ready, Sent};
 use crate::buffer::{Front, Pool};
 use crate::ending::Error;
 use crate::service::{Finish, Link, LinkState};
@@ -25,6 +27,8 @@ pub(super) struct Half<S: Sys> {
     /// `None` once it was closed.
     pub(super) stream: Option<S::Stream>,
     pub(super) ready: Ready,
+    /// How the file range at the front of the queue stands.
+    pub(super) range: FileRange,
     pub(super) tls: Option<Box<Tls>>,
 }
 
@@ -39,6 +43,7 @@ impl<S: Sys> Half<S> {
             link: Link::new(status, send_bytes_max),
             stream: Some(stream),
             ready: Ready::default(),
+            range: FileRange::default(),
             tls,
         }
     }
@@ -52,6 +57,7 @@ impl<S: Sys> Half<S> {
             },
             stream: None,
             ready: Ready::default(),
+            range: FileRange::default(),
             tls: None,
         }
     }
@@ -138,15 +144,23 @@ impl<S: Sys> Half<S> {
         sys: &mut S,
         pool: &mut Pool,
         budget: &mut Budget,
+        now: Instant,
     ) -> Result<Progress, Error> {
         let Self {
-            link, ready, tls, ..
+            link,
+            ready,
+            range,
+            tls,
+            ..
         } = self;
         let Some(stream) = &self.stream else {
             return Ok(Progress::None);
         };
         let mut progress = Progress::None;
         while ready.writable && !budget.is_spent() {
+            if !range.may_be_sent(&link.tx, sys, now)? {
+                break;
+            }
             let sent = match tls {
                 None => send(link, stream, sys, pool, budget.left)?,
                 Some(tls) => tls.send(link, stream, sys, pool)?,
@@ -220,7 +234,7 @@ impl<S: Sys> Half<S> {
                 "parked with input to read"
             );
             debug_assert!(
-                !self.ready.writable || link.tx.is_empty(),
+                !self.ready.writable || link.tx.is_empty() || self.range.waits(),
                 "parked with output to send"
             );
         }
@@ -260,10 +274,8 @@ fn send<S: Sys>(
             (sys.send_many(stream, &runs[..count], more), Some(offered))
         }
         Front::File(file, offset, len) => {
-            if !is_as_promised(&link.tx, sys) {
-                return Err(Error::Changed);
-            }
-            let result = sys.send_file(stream, file, offset, len.min(file_bytes_max as u64));
+            let len = len.min(file_bytes_max as u64).min(RANGE_BYTES_MAX);
+            let result = sys.send_file(stream, file, offset, len);
             if matches!(result, Ok(0)) {
                 return Err(Error::Changed); // shorter than was promised: the answer must not look complete
             }

@@ -23,7 +23,7 @@
 //! All phases of a turn stand in this file, which makes it a long one.
 //!
 //! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
-//! that cross the kernel), `transfer`, `tls`, `taking`, `token`, `timer`, `host`, `untold`, `ear`,
+//! that cross the kernel), `transfer`, `range`, `tls`, `taking`, `token`, `timer`, `host`, `untold`, `ear`,
 //! `listeners`, `upstream`, `datagram`, `queries`.
 
 mod datagram;
@@ -33,6 +33,7 @@ mod half;
 mod host;
 mod listeners;
 mod queries;
+mod range;
 mod session;
 mod sessions;
 mod taking;

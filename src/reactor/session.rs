@@ -432,9 +432,11 @@ impl<S: Sys> Session<S> {
     /// Sends on both sides. Whether the protocol has reason to look again.
     fn flush(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, Error> {
         let mut room = false;
+        let Half { link, range, .. } = &mut self.down;
+        range.take(&mut link.tx, cx)?;
         if self.down.may_flush() {
             let before = budget.moved;
-            let progress = self.down.flush(&mut cx.sys, &mut cx.pool, budget);
+            let progress = self.down.flush(&mut cx.sys, &mut cx.pool, budget, cx.now);
             cx.metrics.listeners[self.provenance.metrics].bytes_out += budget.moved - before;
             let progress = progress?;
             if progress != Progress::None {
@@ -446,12 +448,14 @@ impl<S: Sys> Session<S> {
                 }
                 room |= self.taking.is_drained() || progress == Progress::FreedForRefused;
             }
+            let Half { link, range, .. } = &mut self.down;
+            range.ask(&link.tx, self.id, cx)?;
         }
         let mut news = false;
         if let Some(up) = &mut self.up
             && up.half.may_flush()
         {
-            match up.half.flush(&mut cx.sys, &mut cx.pool, budget) {
+            match up.half.flush(&mut cx.sys, &mut cx.pool, budget, cx.now) {
                 Ok(progress) => room |= progress == Progress::FreedForRefused,
                 Err(Error::Reset(kind)) => {
                     // An origin that closed early may have said why; that still stands in the

@@ -27,7 +27,7 @@ use std::time::SystemTime;
 
 use rustls::{Connection, ServerConfig, ServerConnection};
 
-use super::transfer::{Moved, Sent, is_as_promised};
+use super::transfer::{Moved, Sent};
 use crate::buffer::{Front, Pool};
 use crate::ending::Error;
 use crate::service::{Finish, Link};
@@ -231,9 +231,6 @@ impl Tls {
         sys: &mut S,
         pool: &mut Pool,
     ) -> Result<bool, Error> {
-        if !is_as_promised(&link.tx, sys) {
-            return Err(Error::Changed);
-        }
         let plain = self
             .encrypt(link, sys)
             .map_err(|error| match error.kind() {

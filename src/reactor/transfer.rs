@@ -4,9 +4,7 @@
 
 use std::io;
 
-use crate::buffer::{Front, SendQueue};
 use crate::ending::Error;
-use crate::sys::{PlantedBug, Sys};
 
 /// What is known of a socket's readiness. Set by events, cleared by fill and flush, and nowhere
 /// else.
@@ -103,15 +101,4 @@ pub(super) enum Progress {
     Sent,
     /// Some did, and the protocol was refused room before.
     FreedForRefused,
-}
-
-/// Whether a file range at the front that had to wait is still of the version that its answer's
-/// head promised. What goes out in the turn that queued it is not looked at: who queued it has.
-pub(super) fn is_as_promised<S: Sys>(queue: &SendQueue, sys: &mut S) -> bool {
-    match (queue.promised(), queue.front()) {
-        (Some(promised), Front::File(file, ..)) => {
-            sys.disk().keeps(file, promised) || sys.planted(PlantedBug::PromiseForgotten)
-        }
-        _ => true,
-    }
 }

@@ -33,7 +33,6 @@
 //! buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
 
 pub mod datagram;
-pub mod files;
 
 use std::fmt;
 use std::io;
@@ -46,7 +45,7 @@ use crate::cache::compressed::Compressed;
 use crate::disk::Disk;
 use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
-use crate::jobs::Jobs;
+use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
 
 /// A protocol over a byte stream.
@@ -223,6 +222,14 @@ pub struct Cx<'a> {
     pub woken: &'a mut Vec<Id>,
     /// What is counted, as that of the session's listener.
     pub counted: Counted<'a>,
+}
+
+impl Cx<'_> {
+    /// Files, for one who may have to wait for them.
+    #[inline]
+    pub fn files(&mut self, waiter: Waiter) -> Asking<'_, Waiter> {
+        Asking::new(&mut *self.disk, &mut *self.jobs, waiter, self.now)
+    }
 }
 
 /// What one session may see and ask during one call of [`Service::advance`]. The fields are public

@@ -65,7 +65,7 @@ use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, Requ
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status};
 use crate::metrics::{Of, WebMetrics};
-use crate::service::{Cx, Io, Link, LinkState, Peer, Service};
+use crate::service::{Cx, Io, Link, LinkState, Peer, Service, Waiter};
 use access_log::{AccessLog, Entry, Line, Request};
 use admission::{Admission, Seat};
 use body::{Echo, Received, RequestBody};
@@ -176,6 +176,7 @@ impl Web {
         let persistence = self.persistence(conn, &head, place, io.cx.draining);
         let (is_head, sink) = (head.method == Method::Head, (tx, &mut io.cx, io.id));
         let mut reply = Reply::new(is_head, persistence, &self.no_lines, &mut self.writer, sink);
+        reply.may_wait_for_page = true;
         if let State::Parked { began, .. } = conn.state {
             reply.may_wait = reply.cx.now < began + forms::WAIT_MAX;
         }
@@ -206,6 +207,7 @@ impl Web {
         if !matches!(next, Next::Later) {
             conn.scanner = None;
             rx.consume(head_bytes);
+            io.cx.jobs.settle(Waiter::Session(io.id));
         }
         self.follow(next, (body, more, persistence), entry, conn, io)
     }
@@ -356,7 +358,8 @@ impl Web {
             &mut self.writer,
             (&mut io.down.tx, &mut io.cx, io.id),
         );
-        site.refuse(refusal, site.error_format(), &mut reply);
+        // Without a page that it would have to wait for.
+        let _ = site.refuse(refusal, site.error_format(), &mut reply);
         if let (Some(log), Some(answered)) = (&mut self.log, reply.sent) {
             let line = Line::of(io.peer.ip(), None, answered, Duration::ZERO, io.cx.wall);
             log.add(&line, io.cx.disk, &mut io.cx.counted);
@@ -429,7 +432,8 @@ impl Web {
                     &mut self.writer,
                     (&mut io.down.tx, &mut io.cx, io.id),
                 );
-                site.refuse(&refusal, forward.error_format(), &mut reply);
+                // As above.
+                let _ = site.refuse(&refusal, forward.error_format(), &mut reply);
                 forward.refused(reply.sent);
                 (stays, ending)
             }

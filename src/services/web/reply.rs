@@ -13,8 +13,9 @@ use crate::http::date::{DateCache, unix_s};
 use crate::http::head::{Headers, put_head_end, put_header, put_header_number, put_status_line};
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
+use crate::jobs::Asking;
 use crate::metrics::Limit;
-use crate::service::{Cx, Id};
+use crate::service::{Cx, Id, Waiter};
 
 /// The methods of a file.
 pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";
@@ -126,6 +127,8 @@ pub(super) struct Reply<'r, 'c> {
     pub(super) lines: Rc<[u8]>,
     /// The request may wait for a better form of what it asks for.
     pub(super) may_wait: bool,
+    /// It may wait for the page of an error, too.
+    pub(super) may_wait_for_page: bool,
     /// What was sent; `None` as long as nothing was.
     pub(super) sent: Option<Answered>,
 }
@@ -150,8 +153,14 @@ impl<'r, 'c> Reply<'r, 'c> {
             writer,
             lines: Rc::clone(lines),
             may_wait: true,
+            may_wait_for_page: false,
             sent: None,
         }
+    }
+
+    /// Files, for this session.
+    pub(super) fn files(&mut self) -> Asking<'_, Waiter> {
+        self.cx.files(Waiter::Session(self.id))
     }
 
     /// Queues bytes as they are.

@@ -58,8 +58,10 @@ pub(super) fn respond(
     };
     let next = result.unwrap_or_else(|refusal| {
         let format = ErrorFormat::parse(&head.headers, site.error_format());
-        site.refuse(&refusal, format, reply);
-        Next::Done
+        match site.refuse(&refusal, format, reply) {
+            Poll::Ready(()) => Next::Done,
+            Poll::Pending => Next::Later,
+        }
     });
     match next {
         Next::Done if last => Next::Close(ending),

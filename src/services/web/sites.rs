@@ -249,23 +249,21 @@ impl Site {
     }
 
     /// Answers with an error: with the page for it if there is one, or else in a few words of our
-    /// own.
+    /// own. Where the page has to be waited for, a request waits, and what is no request is answered
+    /// without it.
     #[cold]
     pub(super) fn refuse(
         &mut self,
         refusal: &Refusal,
         format: ErrorFormat,
         reply: &mut Reply<'_, '_>,
-    ) {
+    ) -> Poll<()> {
         let Refusal {
             status,
             text,
             detail,
             limit,
         } = refusal;
-        if let Some(limit) = limit {
-            reply.cx.counted.refused(*limit);
-        }
         let mut lines = match &self.content {
             Content::Files(files) => files.lines.to_vec(),
             _ => Vec::new(),
@@ -299,9 +297,16 @@ impl Site {
             (None, Content::Files(files)) => Some(files),
             (None, _) => None,
         };
-        if !pages.is_some_and(|pages| pages.put_error_page(*status, reply)) {
-            reply.error(*status, text, format);
+        let page = pages.map(|pages| pages.put_error_page(*status, reply));
+        match page {
+            Some(Poll::Ready(true)) => {}
+            Some(Poll::Pending) if reply.may_wait_for_page => return Poll::Pending,
+            _ => reply.error(*status, text, format),
         }
+        if let Some(limit) = limit {
+            reply.cx.counted.refused(*limit);
+        }
+        Poll::Ready(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{
     self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags,
@@ -21,6 +21,8 @@ use super::cached;
 
 /// Bytes of names that are taken from a folder in one call: several hundred of them.
 const NAMES_BYTES: usize = 32 * 1024;
+/// Of how much of a file it is asked at once whether it is in memory.
+const WHOLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How often a file below a root is looked for while others rename what lies on the way. Each try
 /// is one system call; a rename that is slower than all of them is not known.
 const RACES_MAX: usize = 128;
@@ -233,11 +235,20 @@ impl Disk for Files {
         Some(Ok(count))
     }
 
-    fn is_in_memory(&mut self, file: &File, offset: u64, len: u64) -> bool {
+    fn is_in_memory(&mut self, file: &File, offset: u64, len: u64, now: Instant) -> bool {
+        let end = offset + len;
+        if file.is_slow() || file.is_believed(end, now) {
+            return !file.is_slow();
+        }
         let Ok(fd) = descriptor(file) else {
             return true;
         };
-        !file.is_slow() && cached::is_cached(fd, offset, len)
+        // Asked of all up to there, where that is not much more, so that it need not be asked again.
+        if end <= WHOLE_BYTES_MAX && cached::is_cached(fd, 0, end) {
+            file.believe(end, now);
+            return true;
+        }
+        cached::is_cached(fd, offset, len)
     }
 
     fn entries(&mut self, folder: &File) -> io::Result<Vec<Entry>> {

@@ -7,12 +7,13 @@ use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use super::{PRECONDITION_FAILED, Progress};
 use crate::cache::compressed::{Answer, Compressed, Source};
 use crate::cache::files::Held;
-use crate::disk::{Disk, File, Metadata, Version};
+use crate::disk::{Contents, File, Metadata, Version};
 use crate::http::conditional::{Dated, EntityTag, Validators};
 use crate::http::date::{DATE_BYTES, Date, unix_s};
 use crate::http::head::{
@@ -22,16 +23,13 @@ use crate::http::negotiate::Coding;
 use crate::http::range::{ByteRange, Multipart, put_content_range};
 use crate::http::select::{self, Selection, select};
 use crate::http::{Method, Status};
-use crate::service::{Cx, Id};
+use crate::service::Id;
 use crate::services::web::forms::{self, Forms, put_coding, tag_of};
 use crate::services::web::reply::{Detail, Refusal, Reply, SERVER};
 
 /// The largest body that is kept in memory behind its head: above, `sendfile` from the page cache
 /// is cheaper than a copy through this process (measured: `loadtest/`).
 const SMALL_BYTES_MAX: u64 = 8 * 1024;
-
-/// How often a small file that changes while it is read is read again.
-const READS_MAX: usize = 3;
 
 /// What an answer takes in memory besides its bytes, about.
 const MADE_BYTES: usize = 512;
@@ -85,56 +83,6 @@ pub(super) enum Body {
 
 /// Where the `Date` stands in [`Representation::whole`]: behind the status line and `Server`.
 const DATE_AT: usize = "HTTP/1.1 200 OK\r\nServer: \r\nDate: ".len() + SERVER.len();
-
-/// What an answer has of a file.
-pub(super) enum Contents {
-    Small(Vec<u8>),
-    /// It is read when it is sent, and has to be this version then.
-    Large(Version),
-}
-
-/// Reads a file of at most `small_bytes_max` bytes, or notes the version of another; and what the
-/// file was then.
-pub(super) fn read(
-    file: &File,
-    mut metadata: Metadata,
-    small_bytes_max: u64,
-    disk: &mut dyn Disk,
-) -> io::Result<(Contents, Metadata)> {
-    for _ in 0..READS_MAX {
-        let contents = match metadata.len > small_bytes_max {
-            true => disk.version(file, &metadata).ok().map(Contents::Large),
-            false => {
-                let mut bytes = vec![0; metadata.len as usize];
-                read_whole(disk, file, &mut bytes)?.then_some(Contents::Small(bytes))
-            }
-        };
-        let now = disk.metadata(file)?;
-        // A file that changed while it was read would make an answer of two versions.
-        if let Some(contents) = contents
-            && now == metadata
-        {
-            return Ok((contents, metadata));
-        }
-        metadata = now;
-    }
-    let version = disk.version(file, &metadata)?;
-    Ok((Contents::Large(version), metadata))
-}
-
-/// Reads from the beginning until `into` is full; whether there was as much.
-fn read_whole(disk: &mut dyn Disk, file: &File, mut into: &mut [u8]) -> io::Result<bool> {
-    let mut offset = 0;
-    while !into.is_empty() {
-        let count = disk.read_at(file, offset, into)?;
-        if count == 0 {
-            return Ok(false);
-        }
-        offset += count as u64;
-        into = &mut into[count..];
-    }
-    Ok(true)
-}
 
 /// A strong tag: another inode, another length or another time is another version. Both times
 /// count, with the file system's resolution, far below the second of `Last-Modified`: the one of
@@ -266,9 +214,10 @@ impl Representation {
         content_type: &str,
         lines: &[u8],
         coding: Coding,
-        cx: &mut Cx<'_>,
-    ) -> io::Result<((Self, Body), Metadata)> {
-        let (contents, was) = read(&file, metadata, SMALL_BYTES_MAX, cx.disk)?;
+        reply: &mut Reply<'_, '_>,
+    ) -> Poll<io::Result<((Self, Body), Metadata)>> {
+        let contents = reply.files().contents(&file, &metadata, SMALL_BYTES_MAX);
+        let (contents, was) = ready!(contents)?;
         let modified_s = unix_s(was.modified);
         let dated = match modified_s == unix_s(was.changed) {
             true => Dated::ByClock,
@@ -277,7 +226,7 @@ impl Representation {
         let mut made = Self {
             whole: Vec::new(),
             head_bytes: 0,
-            date_s: unix_s(cx.wall),
+            date_s: unix_s(reply.cx.wall),
             content_type: content_type.to_owned(),
             lines: lines.to_vec(),
             encoding: Vec::new(),
@@ -301,7 +250,7 @@ impl Representation {
             },
         };
         made.whole.shrink_to_fit();
-        Ok(((made, body), was))
+        Poll::Ready(Ok(((made, body), was)))
     }
 
     /// What a form of it is.

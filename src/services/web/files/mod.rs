@@ -18,7 +18,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use super::forms::{self, Forms, put_coding, tag_of};
 use super::reply::{Refusal, Reply};
@@ -31,8 +31,9 @@ use crate::http::head::{Headers, RequestHead, put_head_end, put_header, put_head
 use crate::http::mime::MediaTypes;
 use crate::http::negotiate::{Coding, ListingFormat};
 use crate::http::path::{SafePath, encode};
+use crate::jobs::Asking;
 use crate::metrics::Limit;
-use crate::service::Cx;
+use crate::service::{Cx, Waiter};
 use archive::{Archive, Asked};
 use listing::{Listings, POLICY, Page, Unlisted, Wanted, content_type};
 use make::{Made, Representation, is_older};
@@ -118,40 +119,45 @@ impl Files {
         reply: &mut Reply<'_, '_>,
     ) -> Result<Progress, Refusal> {
         let path = head.target.path().unwrap_or_default();
-        let Cx {
-            now, turn, disk, ..
-        } = &mut *reply.cx;
-        match self.cache.get(path, *now, *turn, *disk, &self.root) {
-            Ok(made) => made.put(head, reply),
-            Err(former) => self.respond_anew(path, former, head, reply),
+        let (now, turn) = (reply.cx.now, reply.cx.turn);
+        match self
+            .cache
+            .get(path, now, turn, &mut reply.files(), &self.root)
+        {
+            Poll::Ready(Some(made)) => made.put(head, reply),
+            Poll::Ready(None) => match self.respond_anew(path, head, reply) {
+                Poll::Ready(result) => result,
+                Poll::Pending => Ok(Progress::Later),
+            },
+            Poll::Pending => Ok(Progress::Later),
         }
     }
 
-    /// Answers a request whose answer is not kept. `former`: the one that was, of a version before.
+    /// Answers a request whose answer is not kept.
     fn respond_anew(
         &mut self,
         path: &str,
-        former: Option<Made>,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<Progress, Refusal> {
-        if let Some(former) = &former {
-            former.discard(reply.cx.compressed);
-        }
-        match self.find(path, head, reply.cx.disk)? {
-            Found::File { name, tried } => {
-                let made = self.make(&name, tried, reply.cx);
-                let (mut made, witnesses) = made.map_err(|error| unreadable(&name, &error))?;
-                if let Some(former) = former {
-                    made.follow(&former);
-                }
-                let result = made.put(head, reply);
-                self.keep(path, made, witnesses, reply.cx);
-                result
+    ) -> Poll<Result<Progress, Refusal>> {
+        let found = ready!(self.find(path, head, &mut reply.files()));
+        if let Ok(Found::File { name, tried }) = found {
+            let made = ready!(self.make(&name, tried, reply));
+            let former = self.forget(path, reply.cx);
+            let (mut made, witnesses) = made.map_err(|error| unreadable(&name, &error))?;
+            if let Some(former) = former {
+                made.follow(&former);
             }
+            let result = made.put(head, reply);
+            self.keep(path, made, witnesses, reply.cx);
+            return Poll::Ready(result);
+        }
+        self.forget(path, reply.cx);
+        Poll::Ready(match found? {
+            Found::File { .. } => unreachable!("it was answered above"),
             Found::Fallback { name } => {
                 let put = |made: &mut Made, reply: &mut Reply<'_, '_>| made.put(head, reply);
-                self.with_page(&name, reply, put).unwrap_or(Err(NOT_FOUND))
+                ready!(self.with_page(&name, reply, put)).unwrap_or(Err(NOT_FOUND))
             }
             Found::Redirect { location } => {
                 let text = "this is a folder; see Location";
@@ -160,18 +166,13 @@ impl Files {
             }
             Found::Archive(asked) => self.put_archive(&asked, head, reply),
             Found::Listing { wanted, folder } => {
-                match self.listings.page(&wanted, &folder, reply.id, reply.cx) {
-                    Poll::Pending => Ok(Progress::Later),
-                    Poll::Ready(Ok(page)) => {
-                        put_listing(page, wanted.format, &self.lines, head, reply)
-                    }
-                    Poll::Ready(Err(Unlisted::Busy)) => Err(TOO_MANY_LISTINGS),
-                    Poll::Ready(Err(Unlisted::Disk(error))) => {
-                        Err(unreadable(&wanted.folder, &error))
-                    }
+                match ready!(self.listings.page(&wanted, &folder, reply.id, reply.cx)) {
+                    Ok(page) => put_listing(page, wanted.format, &self.lines, head, reply),
+                    Err(Unlisted::Busy) => Err(TOO_MANY_LISTINGS),
+                    Err(Unlisted::Disk(error)) => Err(unreadable(&wanted.folder, &error)),
                 }
             }
-        }
+        })
     }
 
     /// Goes on with what takes more than one turn. Whether there is more to do.
@@ -180,12 +181,16 @@ impl Files {
     }
 
     /// Answers with the page that the configuration has for an error. Whether there is one.
-    pub(super) fn put_error_page(&mut self, status: Status, reply: &mut Reply<'_, '_>) -> bool {
+    pub(super) fn put_error_page(
+        &mut self,
+        status: Status,
+        reply: &mut Reply<'_, '_>,
+    ) -> Poll<bool> {
         let Some(name) = self.config.error_pages.get(&status.code()).cloned() else {
-            return false;
+            return Poll::Ready(false);
         };
         let put = |page: &mut Made, reply: &mut Reply<'_, '_>| page.put_as(status, reply);
-        self.with_page(&name, reply, put).is_some()
+        self.with_page(&name, reply, put).map(|put| put.is_some())
     }
 
     /// A file that the configuration names, if it is there; kept under its name, which no request
@@ -195,30 +200,39 @@ impl Files {
         name: &str,
         reply: &mut Reply<'_, '_>,
         put: impl FnOnce(&mut Made, &mut Reply<'_, '_>) -> T,
-    ) -> Option<T> {
-        let Cx {
-            now, turn, disk, ..
-        } = &mut *reply.cx;
-        let former = match self.cache.get(name, *now, *turn, *disk, &self.root) {
-            Ok(made) => return Some(put(made, reply)),
-            Err(former) => former,
-        };
-        if let Some(former) = &former {
-            former.discard(reply.cx.compressed);
+    ) -> Poll<Option<T>> {
+        let (now, turn) = (reply.cx.now, reply.cx.turn);
+        if let Some(made) = ready!(
+            self.cache
+                .get(name, now, turn, &mut reply.files(), &self.root)
+        ) {
+            return Poll::Ready(Some(put(made, reply)));
         }
         let path = Path::new(name);
-        let made = self.open(path, reply.cx.disk).ok().and_then(|opened| {
-            let is_file = opened.1.kind == FileKind::Regular;
-            let tried = Vec::from([(path.to_owned(), Some(opened))]);
-            is_file.then(|| self.make(path, tried, reply.cx).ok())?
-        });
-        let (mut made, witnesses) = made?; // where there is none, that was said at the start
-        if let Some(former) = former {
-            made.follow(&former);
-        }
-        let result = put(&mut made, reply);
-        self.keep(name, made, witnesses, reply.cx);
-        Some(result)
+        let opened = ready!(self.open(path, &mut reply.files())).ok();
+        let made = match opened.filter(|(_, metadata)| metadata.kind == FileKind::Regular) {
+            Some(opened) => {
+                let tried = Vec::from([(path.to_owned(), Some(opened))]);
+                ready!(self.make(path, tried, reply)).ok()
+            }
+            None => None, // that was said at the start
+        };
+        let former = self.forget(name, reply.cx);
+        Poll::Ready(made.map(|(mut made, witnesses)| {
+            if let Some(former) = former {
+                made.follow(&former);
+            }
+            let result = put(&mut made, reply);
+            self.keep(name, made, witnesses, reply.cx);
+            result
+        }))
+    }
+
+    /// Drops the answer that was made of a version before.
+    fn forget(&mut self, key: &str, cx: &mut Cx<'_>) -> Option<Made> {
+        let former = self.cache.remove(key)?;
+        former.discard(cx.compressed);
+        Some(former)
     }
 
     fn keep(&mut self, key: &str, made: Made, witnesses: Vec<Witness>, cx: &Cx<'_>) {
@@ -232,31 +246,30 @@ impl Files {
         &self,
         path: &str,
         head: &RequestHead<'_>,
-        disk: &mut dyn Disk,
-    ) -> Result<Found, Refusal> {
+        files: &mut Asking<'_, Waiter>,
+    ) -> Poll<Result<Found, Refusal>> {
         let safe = SafePath::parse(path)
             .map_err(|error| Refusal::new(Status::BAD_REQUEST, error.text()))?;
         if safe.is_hidden() {
-            return Err(NOT_FOUND);
+            return Poll::Ready(Err(NOT_FOUND));
         }
         let name = below(&self.prefix, &safe.relative).ok_or(NOT_FOUND)?;
         let path = Path::new(OsStr::from_bytes(name));
-        let (file, metadata) = match self.open(path, disk) {
+        let (file, metadata) = match ready!(self.open(path, files)) {
             Err(refusal) if refusal == NOT_FOUND => {
-                return match (self.archive_of_path(name, &safe, disk), &self.config.spa) {
-                    (Err(refusal), Some(page))
-                        if refusal == NOT_FOUND
-                            && (safe.folder || is_page(name, &head.headers)) =>
-                    {
+                let asked = ready!(self.archive_of_path(name, &safe, files));
+                let is_page = safe.folder || is_page(name, &head.headers);
+                return Poll::Ready(match (asked, &self.config.spa) {
+                    (Err(refusal), Some(page)) if refusal == NOT_FOUND && is_page => {
                         let name = page.clone();
                         Ok(Found::Fallback { name })
                     }
                     (asked, _) => asked.map(Found::Archive),
-                };
+                });
             }
             opened => opened?,
         };
-        match (metadata.kind, safe.folder) {
+        Poll::Ready(match (metadata.kind, safe.folder) {
             (FileKind::Regular, false) => Ok(Found::File {
                 name: path.to_owned(),
                 tried: Vec::from([(path.to_owned(), Some((file, metadata)))]),
@@ -266,7 +279,7 @@ impl Files {
                     b"" => b"/".to_vec(),
                     relative => [b"/", relative, b"/"].concat(),
                 };
-                self.find_index(path, shown, (file, metadata), head, disk)
+                return self.find_index(path, shown, (file, metadata), head, files);
             }
             (FileKind::Folder, false) => {
                 let mut location = format!("/{}/", encode(&safe.relative));
@@ -277,7 +290,7 @@ impl Files {
                 Ok(Found::Redirect { location })
             }
             (FileKind::Regular, true) | (FileKind::Other, _) => Err(NOT_FOUND),
-        }
+        })
     }
 
     /// What stands for a folder: the first index that exists, or its listing.
@@ -287,62 +300,65 @@ impl Files {
         shown: Vec<u8>,
         (folder, metadata): (File, Metadata),
         head: &RequestHead<'_>,
-        disk: &mut dyn Disk,
-    ) -> Result<Found, Refusal> {
+        files: &mut Asking<'_, Waiter>,
+    ) -> Poll<Result<Found, Refusal>> {
         let query = head.target.query();
-        match self.index_of(name, disk)? {
-            Index::File { name, tried } => return Ok(Found::File { name, tried }),
-            Index::None => {}
+        if let Index::File { name, tried } = ready!(self.index_of(name, files))? {
+            return Poll::Ready(Ok(Found::File { name, tried }));
         }
         if let Some(asked) = self.archive_of_query(name, metadata, &shown, query) {
-            return Ok(Found::Archive(asked));
+            return Poll::Ready(Ok(Found::Archive(asked)));
         }
         if self.config.listing {
             let accepted = ListingFormat::parse(&head.headers);
-            return Ok(Found::Listing {
+            return Poll::Ready(Ok(Found::Listing {
                 wanted: Wanted::new(shown, name.to_owned(), query, accepted),
                 folder,
-            });
+            }));
         }
-        Err(Refusal::new(
+        Poll::Ready(Err(Refusal::new(
             Status::FORBIDDEN,
             "this folder has no index, and listings are off",
-        ))
+        )))
     }
 
     /// The first index of a folder that exists.
-    fn index_of(&self, folder: &Path, disk: &mut dyn Disk) -> Result<Index, Refusal> {
+    fn index_of(
+        &self,
+        folder: &Path,
+        files: &mut Asking<'_, Waiter>,
+    ) -> Poll<Result<Index, Refusal>> {
         let mut tried = Vec::new();
         for index in &self.config.index {
             let name = folder.join(index);
-            let opened = match self.open(&name, disk) {
+            let opened = match ready!(self.open(&name, files)) {
                 Ok(opened) => Some(opened),
                 Err(refusal) if refusal == NOT_FOUND => None,
-                Err(refusal) => return Err(refusal),
+                Err(refusal) => return Poll::Ready(Err(refusal)),
             };
             let kind = opened.as_ref().map(|(_, metadata)| metadata.kind);
             tried.push((name.clone(), opened));
             if kind == Some(FileKind::Regular) {
-                return Ok(Index::File { name, tried });
+                return Poll::Ready(Ok(Index::File { name, tried }));
             }
         }
-        Ok(Index::None)
+        Poll::Ready(Ok(Index::None))
     }
 
     /// Opens a file or folder. Sockets, pipes and devices are as if they were not there.
-    fn open(&self, name: &Path, disk: &mut dyn Disk) -> Result<(File, Metadata), Refusal> {
-        let opened = disk.open(&self.root, name).and_then(|file| {
-            let metadata = disk.metadata(&file)?;
-            Ok((file, metadata))
-        });
-        match opened {
+    fn open(
+        &self,
+        name: &Path,
+        files: &mut Asking<'_, Waiter>,
+    ) -> Poll<Result<(File, Metadata), Refusal>> {
+        Poll::Ready(match ready!(files.open(&self.root, name)) {
             Ok((_, metadata)) if metadata.kind == FileKind::Other => Err(NOT_FOUND),
             Ok(opened) => Ok(opened),
             // A way out of the root, a loop of links, a name that is too long: nothing that this
             // server has.
             Err(error) if is_absent(&error) => Err(NOT_FOUND),
             // A socket cannot be opened at all, nor can a device without a driver.
-            Err(error) => match disk.look(&self.root, name) {
+            Err(error) => match ready!(files.look(&self.root, name)) {
                 Ok(metadata) if metadata.kind == FileKind::Other => Err(NOT_FOUND),
                 _ if error.kind() == io::ErrorKind::PermissionDenied => {
                     let text = "this file may not be read";
@@ -354,7 +370,7 @@ impl Files {
                     Err(Refusal::new(Status::SERVICE_UNAVAILABLE, text))
                 }
             },
-        }
+        })
     }
 
     /// The copies of a file that were compressed in advance, as far as they are not older than it.
@@ -364,17 +380,23 @@ impl Files {
         name: &Path,
         metadata: &Metadata,
         tried: &mut Vec<Tried>,
-        disk: &mut dyn Disk,
-    ) -> Vec<(Coding, File, Metadata)> {
+        files: &mut Asking<'_, Waiter>,
+    ) -> Poll<Vec<(Coding, File, Metadata)>> {
         let mut found = Vec::new();
         if !self.config.precompressed {
-            return found;
+            return Poll::Ready(found);
         }
-        for coding in [Coding::Br, Coding::Zstd, Coding::Gzip] {
+        // All are asked for before one is waited for.
+        let codings = [Coding::Br, Coding::Zstd, Coding::Gzip];
+        let opened = codings.map(|coding| {
             let mut path = name.as_os_str().to_owned();
             path.push(coding.file_suffix());
             let path = PathBuf::from(path);
-            let opened = self.open(&path, disk).ok();
+            let opened = self.open(&path, files);
+            (coding, path, opened)
+        });
+        for (coding, path, opened) in opened {
+            let opened = ready!(opened).ok();
             if let Some((file, its)) = &opened
                 && its.kind == FileKind::Regular
                 && !is_older(its.modified, metadata.modified)
@@ -383,7 +405,7 @@ impl Files {
             }
             tried.push((path, opened));
         }
-        found
+        Poll::Ready(found)
     }
 
     /// Makes the answer of a file. `tried`: what was looked for, the file itself last. With it
@@ -392,12 +414,13 @@ impl Files {
         &self,
         name: &Path,
         mut tried: Vec<Tried>,
-        cx: &mut Cx<'_>,
-    ) -> io::Result<(Made, Vec<Witness>)> {
+        reply: &mut Reply<'_, '_>,
+    ) -> Poll<io::Result<(Made, Vec<Witness>)>> {
         let Some((_, Some((file, metadata)))) = tried.pop() else {
-            return Err(io::ErrorKind::NotFound.into());
+            return Poll::Ready(Err(io::ErrorKind::NotFound.into()));
         };
-        let neighbours = self.neighbours(name, &metadata, &mut tried, cx.disk);
+        let neighbours = self.neighbours(name, &metadata, &mut tried, &mut reply.files());
+        let neighbours = ready!(neighbours);
         let text = name.to_string_lossy();
         let content_type = self.media_types.of(&text);
         let mut forms = Forms::new(&self.config.compress, &content_type, metadata.len);
@@ -415,10 +438,10 @@ impl Files {
         if !neighbours.is_empty() || !forms.is_empty() {
             put_header(&mut lines, "Vary", "Accept-Encoding");
         }
-        let represent = |file, metadata, coding, cx: &mut Cx<'_>| {
-            Representation::new(file, metadata, &content_type, &lines, coding, cx)
+        let mut represent = |file, metadata, coding| {
+            Representation::new(file, metadata, &content_type, &lines, coding, reply)
         };
-        let (plain, metadata) = represent(file, metadata, Coding::Identity, cx)?;
+        let (plain, metadata) = ready!(represent(file, metadata, Coding::Identity))?;
         let mut witnesses = Vec::from([Witness {
             path: name.into(),
             was: Some(metadata),
@@ -429,14 +452,14 @@ impl Files {
         }));
         let mut beside = Vec::new();
         for (coding, file, metadata) in neighbours {
-            let ((neighbour, body), _) = represent(file, metadata, coding, cx)?;
+            let ((neighbour, body), _) = ready!(represent(file, metadata, coding))?;
             beside.push((coding, neighbour, body));
         }
         let mut made = Made::new(plain, beside, forms);
         if !self.cache.can_keep(&made.held()) {
             made.forget_forms();
         }
-        Ok((made, witnesses))
+        Poll::Ready(Ok((made, witnesses)))
     }
 }
 

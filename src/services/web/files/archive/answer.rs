@@ -9,16 +9,19 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::task::{Poll, ready};
 
 use super::{Archive, Format, Framing, Wanted};
-use crate::disk::{Disk, FileKind, Metadata};
+use crate::disk::{FileKind, Metadata};
 use crate::http::conditional::{self, Outcome, Validators};
 use crate::http::disposition::put_attachment;
 use crate::http::head::{BodyLength, RequestHead, put_head_end, put_header};
 use crate::http::path::SafePath;
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status, Version};
+use crate::jobs::Asking;
 use crate::metrics::Limit;
+use crate::service::Waiter;
 use crate::services::web::files::{Files, NOT_FOUND, PRECONDITION_FAILED, Progress};
 use crate::services::web::reply::{Refusal, Reply};
 
@@ -86,25 +89,25 @@ impl Files {
         &self,
         path: &[u8],
         safe: &SafePath<'_>,
-        disk: &mut dyn Disk,
-    ) -> Result<Asked, Refusal> {
+        files: &mut Asking<'_, Waiter>,
+    ) -> Poll<Result<Asked, Refusal>> {
         let named = Format::of_path(path).filter(|_| !safe.folder && self.packs());
         let (format, path) = named.ok_or(NOT_FOUND)?;
         // `/private.tar` is not below the other site's `/private/`, but what is in it is.
         if self.elsewhere.iter().any(|other| other == path) {
-            return Err(NOT_FOUND);
+            return Poll::Ready(Err(NOT_FOUND));
         }
         let folder = Path::new(OsStr::from_bytes(path));
-        let (_, metadata) = self.open(folder, disk)?;
-        if metadata.kind != FileKind::Folder || self.index_of(folder, disk)?.is_file() {
-            return Err(NOT_FOUND);
+        let (_, metadata) = ready!(self.open(folder, files))?;
+        if metadata.kind != FileKind::Folder || ready!(self.index_of(folder, files))?.is_file() {
+            return Poll::Ready(Err(NOT_FOUND));
         }
-        Ok(Asked {
+        Poll::Ready(Ok(Asked {
             format,
             folder: folder.to_owned(),
             metadata,
             name: name(path),
-        })
+        }))
     }
 
     fn packs(&self) -> bool {

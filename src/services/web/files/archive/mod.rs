@@ -36,12 +36,11 @@ use std::sync::Arc;
 
 use crate::buffer::{Pool, SendQueue};
 use crate::config::ArchiveLimits;
-use crate::disk::{Disk, File, FileKind, Metadata, Version};
+use crate::disk::{Contents, Disk, File, FileKind, Metadata, Version};
 use crate::ending::Error;
 use crate::http::body::{CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::date::unix_s;
 use crate::service::Cx;
-use crate::services::web::files::make::{Contents, read};
 pub(super) use answer::Asked;
 use walk::{Found, Step, Walk, is_passed_over};
 use zip::Zip;
@@ -400,7 +399,7 @@ impl Archive {
         match self.walk.open(path, disk) {
             Ok((_, metadata)) if metadata.kind != FileKind::Regular => Ok(None),
             Ok((file, metadata)) => {
-                let read = read(&file, metadata, PIECE_BYTES as u64, disk);
+                let read = disk.contents(&file, &metadata, PIECE_BYTES as u64);
                 let (contents, metadata) = read.map_err(|error| Stopped::disk(path, error))?;
                 Ok(Some((file, contents, metadata)))
             }

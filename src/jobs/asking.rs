@@ -1,39 +1,37 @@
 //! Files, as a protocol asks for them: answered from memory where that can be done, and else by a
 //! job whose end wakes whoever asked. The same question is asked again until it is answered, and
-//! gives the same answer until [`crate::jobs::Jobs::settle`].
+//! gives the same answer until [`Jobs::settle`].
 
+use std::hash::Hash;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::{Cx, Waiter};
-use crate::disk::{Disk, File, Metadata, Version};
-use crate::jobs::{Done, Jobs, Query};
+use super::{Done, Jobs, Query};
+use crate::disk::{Contents, Disk, File, Metadata, Version};
 
 /// Files, for one who may have to wait for them.
-pub struct Asking<'a> {
+pub struct Asking<'a, W> {
     /// What is answered at once.
     pub disk: &'a mut dyn Disk,
-    jobs: &'a mut Jobs<Waiter>,
-    waiter: Waiter,
+    jobs: &'a mut Jobs<W>,
+    waiter: W,
     now: Instant,
 }
 
-impl Cx<'_> {
-    /// Files, for a waiter.
-    pub fn files(&mut self, waiter: Waiter) -> Asking<'_> {
-        Asking {
-            disk: &mut *self.disk,
-            jobs: &mut *self.jobs,
+impl<'a, W: Copy + Eq + Hash> Asking<'a, W> {
+    /// Files, for `waiter`.
+    pub fn new(disk: &'a mut dyn Disk, jobs: &'a mut Jobs<W>, waiter: W, now: Instant) -> Self {
+        Self {
+            disk,
+            jobs,
             waiter,
-            now: self.now,
+            now,
         }
     }
-}
 
-impl Asking<'_> {
     /// Opens a file or folder below `root`, as [`Disk::open`] does.
     pub fn open(&mut self, root: &File, path: &Path) -> Poll<io::Result<(File, Metadata)>> {
         let is_it = |query: &Query| matches!(query, Query::Open { root: r, path: p } if r == root && p == path);
@@ -91,6 +89,29 @@ impl Asking<'_> {
             .map(|done| done.and_then(version))
     }
 
+    /// What an answer has of an open file, as [`Disk::contents`] gives it.
+    pub fn contents(
+        &mut self,
+        file: &File,
+        was: &Metadata,
+        small_bytes_max: u64,
+    ) -> Poll<io::Result<(Contents, Metadata)>> {
+        let is_it = |query: &Query| matches!(query, Query::Contents { file: f, was: w, .. } if f == file && w == was);
+        if let Some(answer) = self.jobs.answer(self.waiter, is_it) {
+            return answer.map(|done| done.and_then(contents));
+        }
+        if let Some(answer) = self.disk.contents_now(file, was, small_bytes_max) {
+            return Poll::Ready(answer);
+        }
+        let (file, was) = (file.clone(), *was);
+        let query = Query::Contents {
+            file,
+            was,
+            small_bytes_max,
+        };
+        self.ask(query).map(|done| done.and_then(contents))
+    }
+
     /// The first `len` bytes of a file, or what it has of them.
     pub fn read(&mut self, file: &File, len: usize) -> Poll<io::Result<Arc<[u8]>>> {
         let offset = 0;
@@ -134,6 +155,13 @@ fn metadata(done: Done) -> io::Result<Metadata> {
 fn version(done: Done) -> io::Result<Version> {
     match done {
         Done::Version(version) => Ok(version),
+        _ => Err(wrong()),
+    }
+}
+
+fn contents(done: Done) -> io::Result<(Contents, Metadata)> {
+    match done {
+        Done::Contents(contents, metadata) => Ok((contents, metadata)),
         _ => Err(wrong()),
     }
 }

@@ -1,0 +1,381 @@
+//! What a job is: a query or a command, how it is done by calls that may wait, and what comes of it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::buffer::PageSlice;
+use crate::disk::{Contents, Disk, File, FileKind, Metadata, Version};
+
+/// A question about files. Paths lead from `root` and never out of it.
+#[allow(missing_docs)] // the fields are the arguments of the calls of `Disk`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Query {
+    /// Opens a file or folder for reading: [`Done::File`].
+    Open { root: File, path: PathBuf },
+    /// What a path leads to: [`Done::Metadata`].
+    Look { root: File, path: PathBuf },
+    /// What is known of an open file: [`Done::Metadata`].
+    Metadata { file: File },
+    /// The version of an open file that `was` tells of: [`Done::Version`].
+    Version { file: File, was: Metadata },
+    /// What an answer has of an open file that was `was`, as [`Disk::contents`] gives it:
+    /// [`Done::Contents`].
+    Contents {
+        file: File,
+        was: Metadata,
+        small_bytes_max: u64,
+    },
+    /// At most `len` bytes from `offset`, fewer only at the end of the file: [`Done::Bytes`].
+    Read { file: File, offset: u64, len: usize },
+    /// Some names of a folder, as [`Disk::names`] gives them: [`Done::Names`].
+    Names { folder: File, from: u64 },
+    /// Bytes that may still be written below `root`: [`Done::Count`].
+    Free { root: File },
+}
+
+/// Something to be done to files.
+#[allow(missing_docs)] // as those of `Query`
+#[derive(Debug)]
+pub enum Command {
+    /// A new file: [`Done::File`]. If nobody is left to take it, it is removed again.
+    Create { root: File, path: PathBuf },
+    /// Reads `len` bytes from `offset` into the page, or what there is of them: [`Done::Count`]. With a version,
+    /// only if the file still keeps it; else it fails with
+    /// [`io::ErrorKind::StaleNetworkFileHandle`].
+    Fill {
+        file: File,
+        offset: u64,
+        len: usize,
+        page: PageSlice,
+        version: Option<Arc<Version>>,
+    },
+    /// Writes all bytes of the page at `offset`: [`Done::Nothing`].
+    Write {
+        file: File,
+        offset: u64,
+        page: PageSlice,
+    },
+    /// Writes behind the end of a log, as far as it takes them: [`Done::Count`].
+    Append { file: File, bytes: Arc<[u8]> },
+    /// Opens a log by a path from the configuration, as [`Disk::open_log`] does: [`Done::Log`].
+    /// `before` is the file that it has been until now.
+    OpenLog { path: PathBuf, before: File },
+    /// Gives a file another name in one step: [`Done::Nothing`].
+    Rename {
+        root: File,
+        from: PathBuf,
+        to: PathBuf,
+        replace: bool,
+    },
+    /// Removes a name: [`Done::Nothing`].
+    Remove { root: File, path: PathBuf },
+    /// Forces a file, or the names of a folder, to the disk: [`Done::Nothing`].
+    Sync { file: File },
+}
+
+/// A query or a command.
+#[derive(Debug)]
+pub enum Job {
+    /// It changes nothing.
+    Query(Query),
+    /// It changes something, or owns memory.
+    Command(Command),
+}
+
+/// What a job came to.
+#[derive(Clone, Debug)]
+pub enum Done {
+    /// An open file, and what it is.
+    File(File, Metadata),
+    /// What a file is.
+    Metadata(Metadata),
+    /// Of which version it is.
+    Version(Version),
+    /// What an answer has of a file, and what that was.
+    Contents(Contents, Metadata),
+    /// Bytes of it.
+    Bytes(Arc<[u8]>),
+    /// Names in a folder, and the place of the next, or `None` after the last.
+    Names(Arc<[PathBuf]>, Option<u64>),
+    /// Bytes.
+    Count(u64),
+    /// A log, and whether it ends within a line, if that can be known.
+    Log(File, Option<bool>),
+    /// It was done, and there is no more to tell.
+    Nothing,
+}
+
+impl Query {
+    /// The file that the query is about: on its disk it waits.
+    pub(super) fn file(&self) -> &File {
+        match self {
+            Query::Open { root: file, .. }
+            | Query::Look { root: file, .. }
+            | Query::Metadata { file }
+            | Query::Version { file, .. }
+            | Query::Read { file, .. }
+            | Query::Contents { file, .. }
+            | Query::Names { folder: file, .. }
+            | Query::Free { root: file } => file,
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Query::Open { .. } => Kind::Open,
+            Query::Look { .. } | Query::Metadata { .. } | Query::Free { .. } => Kind::Look,
+            Query::Version { .. } | Query::Read { .. } | Query::Contents { .. } => Kind::Read,
+            Query::Names { .. } => Kind::List,
+        }
+    }
+}
+
+impl Command {
+    pub(super) fn file(&self) -> &File {
+        match self {
+            Command::Create { root: file, .. }
+            | Command::Fill { file, .. }
+            | Command::Write { file, .. }
+            | Command::Append { file, .. }
+            | Command::OpenLog { before: file, .. }
+            | Command::Rename { root: file, .. }
+            | Command::Remove { root: file, .. }
+            | Command::Sync { file } => file,
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Command::Fill { .. } => Kind::Read,
+            Command::Write { .. } => Kind::Write,
+            Command::Append { .. } => Kind::Append,
+            Command::Create { .. } | Command::OpenLog { .. } => Kind::Create,
+            Command::Rename { .. } => Kind::Rename,
+            Command::Remove { .. } => Kind::Remove,
+            Command::Sync { .. } => Kind::Sync,
+        }
+    }
+}
+
+impl Job {
+    pub(super) fn file(&self) -> &File {
+        match self {
+            Job::Query(query) => query.file(),
+            Job::Command(command) => command.file(),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Job::Query(query) => query.kind(),
+            Job::Command(command) => command.kind(),
+        }
+    }
+
+    /// The page that it owns.
+    pub(super) fn into_page(self) -> Option<PageSlice> {
+        match self {
+            Job::Command(Command::Fill { page, .. } | Command::Write { page, .. }) => Some(page),
+            _ => None,
+        }
+    }
+
+    /// Does it, by calls that may wait.
+    ///
+    /// # Errors
+    /// Those of the calls of [`Disk`].
+    pub fn perform(&mut self, disk: &mut dyn Disk) -> io::Result<Done> {
+        match self {
+            Job::Query(query) => query.perform(disk),
+            Job::Command(command) => command.perform(disk),
+        }
+    }
+}
+
+impl From<Query> for Job {
+    fn from(query: Query) -> Self {
+        Job::Query(query)
+    }
+}
+
+impl From<Command> for Job {
+    fn from(command: Command) -> Self {
+        Job::Command(command)
+    }
+}
+
+impl Query {
+    fn perform(&self, disk: &mut dyn Disk) -> io::Result<Done> {
+        Ok(match self {
+            Query::Open { root, path } => {
+                let file = disk.open(root, path)?;
+                let metadata = disk.metadata(&file)?;
+                Done::File(file, metadata)
+            }
+            Query::Look { root, path } => Done::Metadata(disk.look(root, path)?),
+            Query::Metadata { file } => Done::Metadata(disk.metadata(file)?),
+            Query::Version { file, was } => Done::Version(disk.version(file, was)?),
+            Query::Contents {
+                file,
+                was,
+                small_bytes_max,
+            } => {
+                let (contents, was) = disk.contents(file, was, *small_bytes_max)?;
+                Done::Contents(contents, was)
+            }
+            Query::Read { file, offset, len } => {
+                let mut bytes = vec![0; *len];
+                let count = disk.read_full(file, *offset, &mut bytes)?;
+                bytes.truncate(count);
+                Done::Bytes(bytes.into())
+            }
+            Query::Names { folder, from } => {
+                let mut names = Vec::new();
+                let next = disk.names(folder, *from, &mut names)?;
+                Done::Names(names.into(), next)
+            }
+            Query::Free { root } => Done::Count(disk.free_bytes(root)?),
+        })
+    }
+}
+
+impl Command {
+    fn perform(&mut self, disk: &mut dyn Disk) -> io::Result<Done> {
+        Ok(match self {
+            Command::Create { root, path } => {
+                let file = disk.create(root, path)?;
+                let metadata = disk.metadata(&file)?;
+                Done::File(file, metadata)
+            }
+            Command::Fill {
+                file,
+                offset,
+                len,
+                page,
+                version,
+            } => {
+                let promised = version.as_deref();
+                if promised.is_some_and(|version| !disk.keeps(file, version)) {
+                    return Err(io::ErrorKind::StaleNetworkFileHandle.into());
+                }
+                let space = page.space_mut();
+                let len = (*len).min(space.len());
+                let count = disk.read_full(file, *offset, &mut space[..len])?;
+                page.filled(count);
+                Done::Count(count as u64)
+            }
+            Command::Write { file, offset, page } => {
+                write_full(disk, file, *offset, page.bytes())?;
+                Done::Nothing
+            }
+            Command::Append { file, bytes } => Done::Count(disk.append(file, bytes)? as u64),
+            Command::OpenLog { path, .. } => {
+                let file = disk.open_log(path)?;
+                let ends_within_a_line = ends_within_a_line(&file, disk);
+                Done::Log(file, ends_within_a_line)
+            }
+            Command::Rename {
+                root,
+                from,
+                to,
+                replace,
+            } => {
+                disk.rename(root, from, to, *replace)?;
+                Done::Nothing
+            }
+            Command::Remove { root, path } => {
+                disk.remove(root, path)?;
+                Done::Nothing
+            }
+            Command::Sync { file } => {
+                disk.sync(file)?;
+                Done::Nothing
+            }
+        })
+    }
+}
+
+/// Writes everything.
+fn write_full(disk: &mut dyn Disk, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut count = 0;
+    while count < bytes.len() {
+        match disk.write_at(file, offset + count as u64, &bytes[count..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(more) => count += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a log ends with half a line, such as one that a full disk cut before an earlier process
+/// ended; `None` where that cannot be known, as of a pipe.
+pub fn ends_within_a_line(file: &File, disk: &mut dyn Disk) -> Option<bool> {
+    let metadata = disk.metadata(file).ok()?;
+    let (FileKind::Regular, mut last) = (metadata.kind, [b'\n']) else {
+        return None;
+    };
+    if let Some(offset) = metadata.len.checked_sub(1) {
+        disk.read_at(file, offset, &mut last).ok()?;
+    }
+    Some(last != [b'\n'])
+}
+
+/// What a job does, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Opens a file.
+    Open,
+    /// Looks at one, or at the disk.
+    Look,
+    /// Reads.
+    Read,
+    /// Reads names.
+    List,
+    /// Makes a file.
+    Create,
+    /// Writes.
+    Write,
+    /// Appends to a log.
+    Append,
+    /// Gives a file another name.
+    Rename,
+    /// Removes a name.
+    Remove,
+    /// Forces something to the disk.
+    Sync,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 10] = [
+        Kind::Open,
+        Kind::Look,
+        Kind::Read,
+        Kind::List,
+        Kind::Create,
+        Kind::Write,
+        Kind::Append,
+        Kind::Rename,
+        Kind::Remove,
+        Kind::Sync,
+    ];
+
+    /// As a metric's label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Open => "open",
+            Kind::Look => "look",
+            Kind::Read => "read",
+            Kind::List => "list",
+            Kind::Create => "create",
+            Kind::Write => "write",
+            Kind::Append => "append",
+            Kind::Rename => "rename",
+            Kind::Remove => "remove",
+            Kind::Sync => "sync",
+        }
+    }
+}

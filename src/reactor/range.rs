@@ -1,0 +1,145 @@
+//! The file range at the front of a send queue: whether it may be sent at once, and how it is read
+//! where that would wait for a disk.
+//!
+//! ```text
+//! Unasked ──in memory, and as promised──▶ sent
+//!    └──else──▶ Wanted ──a job──▶ Read ──its bytes stand in the queue, in its place──▶ Unasked
+//! ```
+//!
+//! No protocol knows of it: what it queued as a file goes out as one, or as pages.
+
+use std::task::Poll;
+use std::time::Instant;
+
+use super::session::Context;
+use crate::buffer::SendQueue;
+use crate::ending::Error;
+use crate::jobs::{Command, Done, Finished, Ticket};
+use crate::service::{Id, Waiter};
+use crate::sys::{PlantedBug, Sys};
+
+/// Of a range, so much is looked for in memory, sent by one call, or read by one job.
+pub(super) const RANGE_BYTES_MAX: u64 = 512 * 1024;
+
+/// How the range at the front stands.
+#[derive(Debug, Default)]
+pub(super) enum FileRange {
+    /// Nothing is known of it.
+    #[default]
+    Unasked,
+    /// It cannot be sent without waiting for the disk.
+    Wanted,
+    /// It is being read.
+    Read(Ticket),
+}
+
+impl FileRange {
+    /// Whether what is at the front may be sent now. A range that had to wait must still be of the
+    /// version that its answer's head promised; what goes out in the turn that queued it is not
+    /// looked at: its protocol has looked.
+    #[inline]
+    pub(super) fn may_be_sent<S: Sys>(
+        &mut self,
+        queue: &SendQueue,
+        sys: &mut S,
+        now: Instant,
+    ) -> Result<bool, Error> {
+        let Some((file, offset, len, _)) = queue.front_file() else {
+            return Ok(true);
+        };
+        if self.waits() {
+            return Ok(false);
+        }
+        let is_kept = match queue.promised() {
+            Some(_) if sys.planted(PlantedBug::PromiseForgotten) => Some(true),
+            Some(promised) => sys.disk().keeps_now(file, promised),
+            None => Some(true),
+        };
+        match is_kept {
+            Some(false) => return Err(Error::Changed),
+            Some(true) => {
+                let len = len.min(RANGE_BYTES_MAX);
+                if sys.disk().is_in_memory(file, offset, len, now) {
+                    return Ok(true);
+                }
+            }
+            None => {}
+        }
+        *self = FileRange::Wanted;
+        Ok(false)
+    }
+
+    /// Whether the front waits for the disk.
+    pub(super) fn waits(&self) -> bool {
+        !matches!(self, FileRange::Unasked)
+    }
+
+    /// Asks for what is wanted.
+    pub(super) fn ask<S: Sys>(
+        &mut self,
+        queue: &SendQueue,
+        id: Id,
+        cx: &mut Context<S>,
+    ) -> Result<(), Error> {
+        let (FileRange::Wanted, Some((file, offset, len, version))) = (&self, queue.front_file())
+        else {
+            return Ok(());
+        };
+        let fill = Command::Fill {
+            file: file.clone(),
+            offset,
+            len: len.min(RANGE_BYTES_MAX) as usize,
+            page: cx.pool.take_slice(),
+            version: version.cloned(),
+        };
+        match cx.jobs.start(Waiter::Sending(id), fill, cx.now) {
+            Ok(ticket) => {
+                *self = FileRange::Read(ticket);
+                Ok(())
+            }
+            Err(Finished { result, page }) => {
+                if let Some(page) = page {
+                    cx.pool.give_slice(page);
+                }
+                Err(failed(result))
+            }
+        }
+    }
+
+    /// Puts what was read into the queue.
+    pub(super) fn take<S: Sys>(
+        &mut self,
+        queue: &mut SendQueue,
+        cx: &mut Context<S>,
+    ) -> Result<(), Error> {
+        let FileRange::Read(ticket) = self else {
+            return Ok(());
+        };
+        let Poll::Ready(Finished { result, page }) = cx.jobs.take(ticket) else {
+            return Ok(());
+        };
+        *self = FileRange::Unasked;
+        match (result, page) {
+            (Ok(Done::Count(count)), Some(page)) if count > 0 => {
+                queue.front_was_read(page, &mut cx.pool);
+                Ok(())
+            }
+            (result, page) => {
+                if let Some(page) = page {
+                    cx.pool.give_slice(page);
+                }
+                // A file that ends before its range does is shorter than was promised.
+                Err(failed(result))
+            }
+        }
+    }
+}
+
+/// Why a range cannot be sent.
+fn failed(result: std::io::Result<Done>) -> Error {
+    match result {
+        Ok(_) => Error::Changed,
+        Err(error) if error.kind() == std::io::ErrorKind::StaleNetworkFileHandle => Error::Changed,
+        Err(error) => Error::Disk("a file that is being sent".to_owned(), error),
+    }
+}
