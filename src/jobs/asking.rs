@@ -145,6 +145,7 @@ fn file(done: Done) -> io::Result<(File, Metadata)> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // as the others take it
 fn metadata(done: Done) -> io::Result<Metadata> {
     match done {
         Done::Metadata(metadata) => Ok(metadata),
@@ -152,6 +153,7 @@ fn metadata(done: Done) -> io::Result<Metadata> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)]
 fn version(done: Done) -> io::Result<Version> {
     match done {
         Done::Version(version) => Ok(version),

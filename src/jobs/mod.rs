@@ -198,7 +198,7 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         waiter: W,
         job: impl Into<Job>,
         now: Instant,
-    ) -> Result<Ticket, Finished> {
+    ) -> Result<Ticket, Box<Finished>> {
         self.begin(waiter, job.into(), false, now).map(Ticket)
     }
 
@@ -336,7 +336,7 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         job: Job,
         repeats: bool,
         now: Instant,
-    ) -> Result<usize, Finished> {
+    ) -> Result<usize, Box<Finished>> {
         let known = match &job {
             Job::Query(query) => self.shared.get(query).copied(),
             Job::Command(_) => None,
@@ -355,15 +355,15 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         Ok(claim)
     }
 
-    fn enqueue(&mut self, job: Job, now: Instant) -> Result<usize, Finished> {
+    fn enqueue(&mut self, job: Job, now: Instant) -> Result<usize, Box<Finished>> {
         let (disk, kind) = (job.file().disk(), job.kind());
         let queue = self.queues.entry(disk).or_default();
         if queue.waiting.len() >= self.limits.waiting_per_disk_max {
             self.counts[kind as usize].refused += 1;
-            return Err(Finished {
+            return Err(Box::new(Finished {
                 result: Err(io::ErrorKind::ResourceBusy.into()),
                 page: job.into_page(),
-            });
+            }));
         }
         self.last_id += 1;
         let id = JobId(self.last_id);

@@ -217,8 +217,7 @@ fn a_page_comes_back_with_the_result_or_after_its_asker() {
         page: pool.take_slice(),
     };
     let ticket = f.jobs.start(1, write(), f.now).expect("a place");
-    let left = f.jobs.start(2, write(), f.now).expect("a place");
-    drop(left);
+    let _left = f.jobs.start(2, write(), f.now).expect("a place");
     let [one, two] = f.starts().try_into().expect("two jobs");
     assert!(f.jobs.take(&ticket).is_pending());
     f.finish(one, Err(io::ErrorKind::StorageFull.into()));

@@ -97,7 +97,8 @@ impl FileRange {
                 *self = FileRange::Read(ticket);
                 Ok(())
             }
-            Err(Finished { result, page }) => {
+            Err(refused) => {
+                let Finished { result, page } = *refused;
                 if let Some(page) = page {
                     cx.pool.give_slice(page);
                 }

@@ -125,11 +125,26 @@ enum State {
     Forward(Box<Forward>),
     /// The answer is a folder that is packed while it is sent.
     Pack(Box<Pack>),
+    /// The answer is an error whose page is being read.
+    Refusing(Box<Refusing>),
     /// There is no place for this client.
     Refused {
         refusal: &'static Refusal,
         until: Instant,
     },
+}
+
+/// An error that is about to be answered.
+struct Refusing {
+    refusal: Refusal,
+    /// How the session ends, if it does.
+    ending: Ending,
+    /// The request, if it was sent on.
+    forward: Option<Box<Forward>>,
+    /// The connection stays.
+    stays: bool,
+    /// From then on it is answered without its page.
+    until: Instant,
 }
 
 /// What follows an answer.
@@ -168,7 +183,7 @@ impl Web {
                 return false;
             }
             Err(error) => {
-                self.refuse_last(&error.into(), Ending::Refused, io);
+                self.refuse_last(error.into(), Ending::Refused, conn, io);
                 return false;
             }
         };
@@ -295,7 +310,7 @@ impl Web {
             conn.state = State::Head { until };
         }
         if !rx.has_space() && !rx.enlarge(io.cx.pool) {
-            self.refuse_last(&HeadError::HeadTooLarge.into(), Ending::Refused, io);
+            self.refuse_last(HeadError::HeadTooLarge.into(), Ending::Refused, conn, io);
         }
     }
 
@@ -317,7 +332,7 @@ impl Web {
     }
 
     /// When no more requests can be answered now: is this the end?
-    fn end(&mut self, conn: &Conn, io: &mut Io<'_>) {
+    fn end(&mut self, conn: &mut Conn, io: &mut Io<'_>) {
         if io.asked.close || io.down.tx.was_refused() {
             return; // it is one already, or there are requests to answer once there is room
         }
@@ -330,41 +345,81 @@ impl Web {
             return;
         }
         let (phase, awaited) = match &conn.state {
-            State::Forward(_) | State::Pack(_) => return, // they know themselves whom they wait for
+            State::Forward(_) | State::Pack(_) | State::Refusing(_) => return, // they know themselves whom they wait for
             State::Idle { .. } | State::Refused { .. } => (Phase::Idle, false),
             State::Head { .. } => (Phase::Head, true),
             State::Parked { .. } => {
-                return self.refuse_last(&OVERLOADED, Ending::Refused, io);
+                return self.refuse_last(OVERLOADED, Ending::Refused, conn, io);
             }
             State::Body(body) => (Phase::Body, body.echo.is_some()),
         };
         let timed_out = Ending::TimedOut(phase);
         match (awaited, io.down.eof) {
-            (true, true) => self.refuse_last(&CUT_SHORT, Ending::Refused, io),
-            (true, false) => self.refuse_last(&LATE, timed_out, io),
+            (true, true) => self.refuse_last(CUT_SHORT, Ending::Refused, conn, io),
+            (true, false) => self.refuse_last(LATE, timed_out, conn, io),
             (false, false) if late => io.close_as(timed_out),
             (false, _) => io.close(),
         }
     }
 
     /// Answers what is not, or no longer, a request that could be answered, and closes.
-    fn refuse_last(&mut self, refusal: &Refusal, ending: Ending, io: &mut Io<'_>) {
-        let rest = self.sites.rest();
-        let site = self.sites.at(rest);
-        let mut reply = Reply::new(
-            false,
-            Persistence::Ends,
-            &self.no_lines,
-            &mut self.writer,
-            (&mut io.down.tx, &mut io.cx, io.id),
-        );
-        // Without a page that it would have to wait for.
-        let _ = site.refuse(refusal, site.error_format(), &mut reply);
-        if let (Some(log), Some(answered)) = (&mut self.log, reply.sent) {
-            let line = Line::of(io.peer.ip(), None, answered, Duration::ZERO, io.cx.wall);
-            log.add(&line, io.cx.disk, &mut io.cx.counted);
+    fn refuse_last(&mut self, refusal: Refusal, ending: Ending, conn: &mut Conn, io: &mut Io<'_>) {
+        conn.state = State::Refusing(Box::new(Refusing {
+            refusal,
+            ending,
+            forward: None,
+            stays: false,
+            until: io.cx.now + self.config.answer_timeout,
+        }));
+        self.refuse(conn, io);
+    }
+
+    /// Answers with an error, once its page is there. Whether the next request may be answered.
+    fn refuse(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
+        let State::Refusing(refusing) = &mut conn.state else {
+            return true;
+        };
+        let (place, is_head, persistence) = match &refusing.forward {
+            Some(forward) => (
+                forward.place,
+                forward.is_head(),
+                forward.persistence(refusing.stays),
+            ),
+            None => (self.sites.rest(), false, Persistence::Ends),
+        };
+        let site = self.sites.at(place);
+        let format = match &refusing.forward {
+            Some(forward) => forward.error_format(),
+            None => site.error_format(),
+        };
+        let sink = (&mut io.down.tx, &mut io.cx, io.id);
+        let mut reply = Reply::new(is_head, persistence, &self.no_lines, &mut self.writer, sink);
+        reply.may_wait_for_page = reply.cx.now < refusing.until;
+        if site
+            .refuse(&refusing.refusal, format, &mut reply)
+            .is_pending()
+        {
+            return false;
         }
-        io.close_as(ending);
+        let sent = reply.sent;
+        io.cx.jobs.settle(Waiter::Session(io.id));
+        let (stays, ending) = (refusing.stays, refusing.ending);
+        match refusing.forward.take() {
+            Some(mut forward) => {
+                forward.refused(sent);
+                self.forwarded(forward, conn, io);
+            }
+            None => {
+                if let (Some(log), Some(answered)) = (&mut self.log, sent) {
+                    let line = Line::of(io.peer.ip(), None, answered, Duration::ZERO, io.cx.wall);
+                    log.add(&line, io.cx.disk, &mut io.cx.counted);
+                }
+            }
+        }
+        if !stays {
+            io.close_as(ending);
+        }
+        stays
     }
 
     /// Receives a body. Whether it is whole.
@@ -387,7 +442,7 @@ impl Web {
                 return false;
             }
             Received::Bad(refusal) => {
-                self.refuse_last(&refusal, Ending::Refused, io);
+                self.refuse_last(refusal, Ending::Refused, conn, io);
                 return false;
             }
         }
@@ -416,42 +471,53 @@ impl Web {
         let Content::Proxy(proxy) = &mut site.content else {
             unreachable!("a request is sent on by the site of a proxy");
         };
-        let (stays, ending) = match forward.advance(proxy, io)? {
-            Outcome::Wait => return Ok(false),
-            Outcome::Done { stays } => (stays, Ending::Done),
+        let outcome = forward.advance(proxy, io)?;
+        if matches!(outcome, Outcome::Wait) {
+            return Ok(false);
+        }
+        let idle = State::Idle {
+            until: io.cx.now + self.config.idle_timeout,
+        };
+        let State::Forward(forward) = std::mem::replace(&mut conn.state, idle) else {
+            unreachable!("it was forwarded a moment ago");
+        };
+        match outcome {
+            Outcome::Wait => unreachable!("that was returned above"),
+            Outcome::Done { stays } => {
+                self.forwarded(forward, conn, io);
+                if !stays {
+                    io.close();
+                }
+                Ok(stays)
+            }
             Outcome::Refused {
                 refusal,
                 stays,
                 ending,
             } => {
                 io.disconnect();
-                let mut reply = Reply::new(
-                    forward.is_head(),
-                    forward.persistence(stays),
-                    &self.no_lines,
-                    &mut self.writer,
-                    (&mut io.down.tx, &mut io.cx, io.id),
-                );
-                // As above.
-                let _ = site.refuse(&refusal, forward.error_format(), &mut reply);
-                forward.refused(reply.sent);
-                (stays, ending)
+                conn.state = State::Refusing(Box::new(Refusing {
+                    refusal,
+                    ending,
+                    forward: Some(forward),
+                    stays,
+                    until: io.cx.now + self.config.answer_timeout,
+                }));
+                Ok(true)
             }
-        };
-        let idle = State::Idle {
+        }
+    }
+
+    /// A request that was sent on was answered.
+    fn forwarded(&mut self, mut forward: Box<Forward>, conn: &mut Conn, io: &mut Io<'_>) {
+        conn.state = State::Idle {
             until: io.cx.now + self.config.idle_timeout,
         };
-        if let State::Forward(mut forward) = std::mem::replace(&mut conn.state, idle) {
-            self.log_forward(&forward, &mut io.cx);
-            if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
-                forward.release(proxy);
-            }
-            conn.kept = Some(forward);
+        self.log_forward(&forward, &mut io.cx);
+        if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
+            forward.release(proxy);
         }
-        if !stays {
-            io.close_as(ending);
-        }
-        Ok(stays)
+        conn.kept = Some(forward);
     }
 
     /// Sends more of an archive. Whether the next request may be answered.
@@ -554,9 +620,10 @@ impl Service for Web {
                 State::Forward(_) => self.forward(conn, io)?,
                 State::Pack(_) => self.pack(conn, io)?,
                 State::Refused { refusal, .. } => {
-                    self.refuse_last(refusal, Ending::Refused, io);
+                    self.refuse_last(refusal.clone(), Ending::Refused, conn, io);
                     false
                 }
+                State::Refusing(_) => self.refuse(conn, io),
             };
             if !more {
                 break;
@@ -582,19 +649,25 @@ impl Service for Web {
             State::Body(body) => body.until,
             State::Forward(forward) => forward.deadline(),
             State::Pack(pack) => pack.deadline(),
+            State::Refusing(refusing) => refusing.until,
         }
     }
 
     fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
-        match conn.state {
-            State::Forward(mut forward) => {
-                self.log_forward(&forward, cx);
-                if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
-                    forward.release(proxy);
-                }
+        let forward = match conn.state {
+            State::Forward(forward) => Some(forward),
+            State::Refusing(refusing) => refusing.forward,
+            State::Pack(pack) => {
+                pack.log(self.log.as_deref_mut(), cx);
+                None
             }
-            State::Pack(pack) => pack.log(self.log.as_deref_mut(), cx),
-            _ => {}
+            _ => None,
+        };
+        if let Some(mut forward) = forward {
+            self.log_forward(&forward, cx);
+            if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
+                forward.release(proxy);
+            }
         }
         if let Some(seat) = conn.seat {
             self.admission.leave(seat);

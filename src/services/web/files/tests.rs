@@ -1,6 +1,7 @@
 //! The rules of the file server, over the whole service: what a folder and a configuration come to
 //! on the wire.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -69,6 +70,34 @@ pub(in crate::services::web) fn bench(root: &Path, lines: &str) -> Bench<Web> {
     bench_of(&text, Path::new("x.toml"))
 }
 
+thread_local! {
+    /// Whether the folders of the test at hand are on a disk that nothing is answered from at once.
+    static ALL_ARE_SLOW: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What holds on a disk that answers from memory holds on one that has to be waited for.
+#[test]
+fn a_slow_disk_shows_in_nothing_but_time() {
+    ALL_ARE_SLOW.set(true);
+    a_compressed_neighbour_is_sent_to_who_wants_it();
+    a_neighbour_that_is_older_or_new_or_gone_is_noticed();
+    ranges_are_parts_of_what_would_be_sent();
+    a_file_that_changes_is_served_anew_within_a_second();
+    no_answer_has_the_head_of_one_version_and_the_body_of_another();
+    two_versions_of_one_length_and_one_time_are_two();
+    a_path_leads_below_the_root_or_nowhere();
+    a_folder_without_its_slash_is_redirected_with_the_query();
+    errors_have_pages_of_their_own();
+    every_error_has_its_page_whatever_the_request_was();
+    routes_without_files_have_pages_of_errors_in_a_folder_of_their_own();
+    a_site_has_its_own_error_pages_and_what_is_no_request_the_listeners();
+    a_page_that_reads_the_path_itself_answers_for_what_is_missing();
+    a_listing_is_a_page_that_sorts_without_scripts();
+    what_is_neither_file_nor_folder_is_not_there();
+    how_a_session_ends_is_counted_by_its_cause();
+    each_answer_has_a_line_in_the_log();
+}
+
 /// A connection to the web server of a configuration.
 pub(in crate::services::web) fn bench_of(text: &str, file: &Path) -> Bench<Web> {
     let config = Config::parse(text, file, &Overrides::default())
@@ -76,7 +105,8 @@ pub(in crate::services::web) fn bench_of(text: &str, file: &Path) -> Bench<Web> 
     let Kind::Http(http) = &config.listeners[0].kind else {
         panic!("not http")
     };
-    let mut disk = crate::sys::unix::Files::default();
+    let all_are_slow = ALL_ARE_SLOW.get();
+    let mut disk = crate::sys::unix::Files { all_are_slow };
     let service = Web::files(http, &Given::default(), &mut disk).expect("the root");
     let mut bench = Bench::new(service);
     bench.wall = SystemTime::now() + Duration::from_secs(10); // the files have settled
