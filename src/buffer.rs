@@ -16,6 +16,7 @@
 //! Not here: reading and writing sockets. `fill` and `flush` of the reactor cross the kernel.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::IoSlice;
 use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
@@ -42,8 +43,13 @@ pub const GATHER_MAX: usize = 16;
 
 /// Bytes that begin with a line of the processor's cache: the kernel copies a large read to such a
 /// place a tenth faster than to the one 16 bytes behind it that an allocator gives.
-#[derive(Debug)]
 struct Page(Box<[u8]>);
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
 
 /// Bytes of a line.
 const CACHE_LINE: usize = 64;

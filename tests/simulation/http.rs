@@ -91,6 +91,12 @@ fn changes_under_way(setting: &Setting<'_>) -> bool {
     faults.iter().any(|fault| setting.faults.is_enabled(*fault))
 }
 
+/// Whether the disk fails.
+fn cannot_read(setting: &Setting<'_>) -> bool {
+    let faults = [Fault::DiskOpenFails, Fault::JobFails];
+    faults.iter().any(|fault| setting.faults.is_enabled(*fault))
+}
+
 /// Another program that changes the files.
 struct Editor {
     files: Vec<Versions>,
@@ -195,7 +201,7 @@ impl Scenario for WebServer {
 
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]) {
         let rewritten = setting.faults.is_enabled(Fault::FileRewritten);
-        let cannot_open = setting.faults.is_enabled(Fault::DiskOpenFails);
+        let cannot_read = cannot_read(setting);
         let changing = changes_under_way(setting);
         if changing || setting.rng.chance(200) {
             let editor = Editor {
@@ -227,8 +233,9 @@ impl Scenario for WebServer {
             let mut browser = Browser::new(&bound[0], asks);
             browser.pipelines = setting.rng.coin();
             browser.half_closes = setting.rng.coin();
-            // What cannot be opened makes an archive end short, as a file that was rewritten does.
-            browser.may_be_cut = rewritten || cannot_open;
+            // What cannot be opened makes an archive end short, and what cannot be read any answer,
+            // as a file that was rewritten does.
+            browser.may_be_cut = rewritten || cannot_read;
             browser.piece_max = setting.piece_max();
             browser.pause_max = Duration::from_micros(setting.rng.sized(10_000) as u64);
             sim.enter(browser, after);
@@ -262,7 +269,7 @@ impl WebServer {
                 (text("GET", &format!("/{name}")), false, any.collect())
             }
         };
-        if setting.faults.is_enabled(Fault::DiskOpenFails) {
+        if cannot_read(setting) {
             answers.extend([(500, None), (503, None)]);
         }
         Ask {
