@@ -47,8 +47,41 @@ pub struct DiskId(pub u64);
 pub enum Handle {
     /// A descriptor; closed with its last reference.
     Fd(OwnedFd),
+    /// One whose `close(2)` may wait, as that of a network file system does for what was written.
+    SlowFd(SlowFd),
     /// An inode of the simulated disk.
     Simulated(u64),
+}
+
+/// A descriptor that is handed to somebody else to be closed.
+#[derive(Debug)]
+pub struct SlowFd {
+    /// `None` once it was handed over.
+    fd: Option<OwnedFd>,
+    disk: DiskId,
+    close: fn(DiskId, OwnedFd),
+}
+
+impl SlowFd {
+    /// A descriptor of a file on `disk`, and what closes it.
+    pub fn new(fd: OwnedFd, disk: DiskId, close: fn(DiskId, OwnedFd)) -> Self {
+        let fd = Some(fd);
+        Self { fd, disk, close }
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> &OwnedFd {
+        // Invariant: it is taken when this is dropped, and never before.
+        self.fd.as_ref().expect("an open descriptor")
+    }
+}
+
+impl Drop for SlowFd {
+    fn drop(&mut self) {
+        if let Some(fd) = self.fd.take() {
+            (self.close)(self.disk, fd);
+        }
+    }
 }
 
 impl File {

@@ -373,7 +373,7 @@ impl Volume {
     fn opened(&self, file: &File) -> io::Result<&Open> {
         match file.handle() {
             Handle::Simulated(number) => self.open.get(number).ok_or_else(|| errno(libc::EBADF)),
-            Handle::Fd(_) => Err(io::Error::other("a file of the real disk")),
+            Handle::Fd(_) | Handle::SlowFd(_) => Err(io::Error::other("a file of the real disk")),
         }
     }
 

@@ -14,10 +14,10 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
-use crate::disk::{Disk, DiskId, Entry, File, FileKind, Handle, Metadata};
+use crate::disk::{Disk, DiskId, Entry, File, FileKind, Handle, Metadata, SlowFd};
 use crate::sys::append;
 
-use super::cached;
+use super::{cached, closer};
 
 /// Bytes of names that are taken from a folder in one call: several hundred of them.
 const NAMES_BYTES: usize = 32 * 1024;
@@ -31,6 +31,7 @@ const RACES_MAX: usize = 128;
 pub(super) fn descriptor(file: &File) -> io::Result<&OwnedFd> {
     match file.handle() {
         Handle::Fd(fd) => Ok(fd),
+        Handle::SlowFd(slow) => Ok(slow.fd()),
         Handle::Simulated(_) => Err(io::Error::other("a file of the simulated disk")),
     }
 }
@@ -66,7 +67,11 @@ fn opened(fd: OwnedFd, root: Option<&File>) -> io::Result<(File, Metadata)> {
             !LOCAL.contains(&kind)
         }
     };
-    let file = File::new(Handle::Fd(fd), disk, is_slow);
+    let handle = match is_slow {
+        true => Handle::SlowFd(SlowFd::new(fd, disk, closer::close)),
+        false => Handle::Fd(fd),
+    };
+    let file = File::new(handle, disk, is_slow);
     Ok((file, metadata(&stat)))
 }
 

@@ -32,6 +32,7 @@ use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 
 mod cached;
+mod closer;
 mod datagrams;
 mod engine;
 mod files;
