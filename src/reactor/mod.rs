@@ -579,6 +579,7 @@ impl<S: Sys> Reactor<S> {
     /// Ends a session: its service, its sockets, its pages, its place.
     fn remove(&mut self, id: Id, result: &Result<(), Error>) {
         let session = self.sessions.remove(id);
+        self.cx.resolver.forget(id);
         let socket = session.provenance.socket as usize;
         let serving = &mut self.hosts[session.provenance.host];
         serving.sessions -= 1;

@@ -380,6 +380,7 @@ impl<S: Sys> Session<S> {
             self.disconnect(cx);
         }
         if asked.close {
+            cx.resolver.forget(self.id);
             self.begin_closing(&asked, cx);
         } else if let Some((addresses, timeout)) = asked.connect {
             self.connect_next(Attempts::new(addresses, timeout, cx.now), cx);
