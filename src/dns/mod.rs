@@ -11,8 +11,7 @@
 //! 3. Everything is bounded: lookups and waiters (by client as well), tries, chains, records,
 //!    addresses, cached answers.
 //!
-//! The files in reading order: [`Config`], [`resolver`] (the state machine), `shares` (places by
-//! client), `name` (what a host name may look like, and what is really an address), `message` (one
+//! The files in reading order: [`Config`], [`resolver`] (the state machine), `name` (what a host name may look like, and what is really an address), `message` (one
 //! query, one verdict on an answer), `outcome` (how a question ended), [`hosts`], [`resolv_conf`],
 //! [`refuse`] (addresses that a proxy does not connect to).
 //!
@@ -32,7 +31,6 @@ mod outcome;
 pub mod refuse;
 pub mod resolv_conf;
 pub mod resolver;
-mod shares;
 
 pub use config::Config;
 pub use hosts::Hosts;

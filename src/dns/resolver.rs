@@ -11,7 +11,7 @@
 //!    failures for a short while (RFC 9520), so that a dead server is not asked at every request.
 //! 4. A lookup ends with the last who waits for it: each waits for one name at a time, and says so
 //!    when it no longer does ([`Resolver::forget`]). Lookups under way, and those who wait for one,
-//!    are shared among the clients (`shares`), and answers that are kept take no place of theirs.
+//!    are shared among the clients ([`crate::shares`]), and answers that are kept take no place of theirs.
 //!
 //! A name:
 //! ```text
@@ -49,8 +49,8 @@ use sha2::{Digest, Sha256};
 use super::message::{self, Family, Verdict};
 use super::name::{self, Target};
 use super::outcome::{Nothing, Outcome};
-use super::shares::{Client, Shares};
 use super::{Addresses, Config, Failure, Hosts, interleave};
+use crate::shares::{Client, Shares};
 
 /// Every answer is kept at least this long, so that those who wait for it can read it; unless more
 /// come in that time than are kept or under way at most.

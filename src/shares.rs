@@ -8,35 +8,38 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Who holds places: an address that stands for one client, or `None` for all those without one.
-pub(super) type Client = Option<IpAddr>;
+pub type Client = Option<IpAddr>;
 
 /// The places that are taken, by client.
 #[derive(Debug, Default)]
-pub(super) struct Shares {
+pub struct Shares {
     taken: BTreeMap<Client, usize>,
     in_all: usize,
 }
 
 impl Shares {
-    /// Whether this client may take one more of `places`.
-    pub(super) fn has_room(&self, client: Client, places: usize) -> bool {
+    /// Whether this client may take one more of so many `places`.
+    pub fn has_room(&self, client: Client, places: usize) -> bool {
         let free = places.saturating_sub(self.in_all);
         self.of(client) < free
     }
 
     /// Places that this client holds.
-    pub(super) fn of(&self, client: Client) -> usize {
+    pub fn of(&self, client: Client) -> usize {
         self.taken.get(&client).copied().unwrap_or(0)
     }
 
     /// The client takes one.
-    pub(super) fn enter(&mut self, client: Client) {
+    pub fn enter(&mut self, client: Client) {
         *self.taken.entry(client).or_default() += 1;
         self.in_all += 1;
     }
 
     /// The client gives back one that it took.
-    pub(super) fn leave(&mut self, client: Client) {
+    ///
+    /// # Panics
+    /// If it holds none.
+    pub fn leave(&mut self, client: Client) {
         // Invariant: who leaves has entered.
         let taken = self.taken.get_mut(&client).expect("a place that was taken");
         *taken -= 1;
@@ -47,8 +50,7 @@ impl Shares {
     }
 
     /// Places that are taken.
-    #[cfg(test)]
-    pub(super) fn in_all(&self) -> usize {
+    pub fn in_all(&self) -> usize {
         self.in_all
     }
 }
