@@ -131,7 +131,7 @@ pub struct Resolver<W> {
 
 #[derive(Debug)]
 enum Entry<W> {
-    UnderWay(Lookup<W>),
+    UnderWay(Box<Lookup<W>>),
     Known {
         answer: Result<Addresses, Failure>,
         expires: Instant,
@@ -489,7 +489,8 @@ impl<W: Copy + Ord> Resolver<W> {
             v6: Question::Due,
             nothing: None,
         };
-        self.names.insert(key.clone(), Entry::UnderWay(lookup));
+        self.names
+            .insert(key.clone(), Entry::UnderWay(Box::new(lookup)));
         self.shares.enter(client);
         self.ask_candidate(&key, now);
         // Invariant: a lookup has room for one who waits.

@@ -25,6 +25,8 @@ pub(super) struct Half<S: Sys> {
     /// `None` once it was closed.
     pub(super) stream: Option<S::Stream>,
     pub(super) ready: Ready,
+    /// What came waits in the socket until the handshake may go on.
+    pub(super) held: bool,
     pub(super) tls: Option<Box<Tls>>,
 }
 
@@ -39,6 +41,7 @@ impl<S: Sys> Half<S> {
             link: Link::new(status, send_bytes_max),
             stream: Some(stream),
             ready: Ready::default(),
+            held: false,
             tls,
         }
     }
@@ -52,6 +55,7 @@ impl<S: Sys> Half<S> {
             },
             stream: None,
             ready: Ready::default(),
+            held: false,
             tls: None,
         }
     }
@@ -62,7 +66,7 @@ impl<S: Sys> Half<S> {
         let is_there = self.ready.readable || self.tls.as_ref().is_some_and(|tls| tls.has_plain());
         // A connection that is being made may have been told an event for nothing.
         let reads = self.link.status == LinkState::Open && !self.link.eof;
-        is_there && reads && self.link.rx.has_space()
+        is_there && reads && !self.held && self.link.rx.has_space()
     }
 
     /// Whether a flush could move anything.
@@ -216,7 +220,7 @@ impl<S: Sys> Half<S> {
         let link = &self.link;
         if link.status == LinkState::Open {
             debug_assert!(
-                !self.ready.readable || link.eof || !link.rx.has_space(),
+                !self.ready.readable || self.held || link.eof || !link.rx.has_space(),
                 "parked with input to read"
             );
             debug_assert!(

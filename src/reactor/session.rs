@@ -29,6 +29,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::half::Half;
+use super::handshakes::Handshakes;
 use super::host::Host;
 use super::taking::Taking;
 use super::timer::Reminders;
@@ -52,6 +53,7 @@ pub(crate) struct Context<S> {
     pub(crate) pool: Pool,
     pub(crate) resolver: Resolver<Id>,
     pub(crate) compressed: Compressed<Id>,
+    pub(crate) handshakes: Handshakes,
     pub(crate) metrics: Metrics,
     pub(crate) limits: SessionLimits,
     /// The moment of this turn.
@@ -261,6 +263,7 @@ impl<S: Sys> Session<S> {
     /// | `advanced` | `advance` ran in this pump | never: a deadline that passed must have been seen by it |
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
         self.down.link.tx.begin_turn();
+        self.down.held = self.must_wait(cx);
         let mut budget = Budget::new(cx.limits.pump_bytes_max);
         let mut again = false;
         let mut fact = std::mem::take(&mut self.woken);
@@ -306,7 +309,12 @@ impl<S: Sys> Session<S> {
         let mut news = false;
         if self.down.may_fill() {
             let before = budget.moved;
+            let began = self.is_handshaking().then(|| cx.sys.now());
             let result = self.down.fill(&mut cx.sys, &mut cx.pool, budget);
+            if let Some(began) = began {
+                let now = cx.sys.now();
+                cx.handshakes.took(now.saturating_duration_since(began));
+            }
             cx.metrics.listeners[self.provenance.metrics].bytes_in += budget.moved - before;
             news |= result?;
         }
@@ -549,6 +557,19 @@ impl<S: Sys> Session<S> {
         let stream = self.down.stream.as_ref();
         let unsent = stream.map_or(0, |stream| cx.sys.unsent(stream));
         self.taking.recount(cx.now, self.down.link.sent, unsent)
+    }
+
+    /// Whether its handshake must wait for others, although something came for it.
+    fn must_wait(&self, cx: &mut Context<S>) -> bool {
+        let client = || self.provenance.peer.network();
+        self.is_handshaking()
+            && self.down.ready.readable
+            && cx.handshakes.must_wait(self.id, client(), self.down.held)
+    }
+
+    /// Whether its handshake waits for others.
+    pub(crate) fn awaits_handshake(&self) -> bool {
+        self.down.held
     }
 
     fn is_handshaking(&self) -> bool {

@@ -75,6 +75,12 @@ impl<S: Sys> Sessions<S> {
             .filter(|session| session.id == id)
     }
 
+    /// Whether the session of this id goes on.
+    pub(super) fn is_live(&self, id: Id) -> bool {
+        let session = self.all.get(id.index as usize);
+        session.is_some_and(|session| session.id == id)
+    }
+
     /// The session that has the place of this id by now, whether or not it is the one that was
     /// meant.
     pub(super) fn successor(&self, id: Id) -> Option<Id> {
