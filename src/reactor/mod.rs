@@ -624,6 +624,11 @@ impl<S: Sys> Reactor<S> {
         self.listeners
             .session_ended(socket, peer, admitted, &mut self.cx);
         session.dismantle(result.is_err(), &mut self.cx);
+        if self.timers.is_cluttered(self.sessions.len()) {
+            let sessions = &self.sessions;
+            let is_awaited = |tick, id: &Id| sessions.holds_reminder(*id, tick);
+            self.timers.sweep(is_awaited);
+        }
     }
 
     /// Compresses as much as a turn may, and wakes those who waited for it.
