@@ -439,17 +439,16 @@ impl<S: Sys> Session<S> {
     fn flush(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, Error> {
         let mut room = false;
         if self.down.may_flush() {
+            let held_bytes_max = self.taking.begins_anew(cx.now);
+            self.hold(held_bytes_max, cx);
             let before = budget.moved;
             let progress = self.down.flush(&mut cx.sys, &mut cx.pool, budget);
             cx.metrics.listeners[self.provenance.metrics].bytes_out += budget.moved - before;
             let progress = progress?;
             if progress != Progress::None {
                 let (sent, has_output) = (self.down.link.sent, self.down.has_output());
-                if self.taking.flushed(sent, has_output)
-                    && let Some(stream) = &self.down.stream
-                {
-                    cx.sys.trust(stream);
-                }
+                let held_bytes_max = self.taking.flushed(cx.now, sent, has_output);
+                self.hold(held_bytes_max, cx);
                 room |= self.taking.is_drained() || progress == Progress::FreedForRefused;
             }
         }
@@ -517,11 +516,13 @@ impl<S: Sys> Session<S> {
             self.recount(cx);
         }
         let (mut deadline, waits) = self.deadline(host, &cx.limits);
-        if deadline <= cx.now
-            && waits == Waits::Write
-            && self.recount(cx) >= cx.limits.write_bytes_min
-        {
-            deadline = cx.now + cx.limits.write_timeout;
+        if deadline <= cx.now && waits == Waits::Write {
+            let taken = self.recount(cx);
+            if taken >= cx.limits.write_bytes_min {
+                deadline = cx.now + cx.limits.write_timeout;
+                let held_bytes_max = self.taking.took(taken);
+                self.hold(held_bytes_max, cx);
+            }
         }
         if deadline <= cx.now {
             let phase = match waits {
@@ -557,6 +558,13 @@ impl<S: Sys> Session<S> {
         let stream = self.down.stream.as_ref();
         let unsent = stream.map_or(0, |stream| cx.sys.unsent(stream));
         self.taking.recount(cx.now, self.down.link.sent, unsent)
+    }
+
+    /// The kernel may hold so many bytes for the client from now on.
+    fn hold(&self, bytes_max: Option<u32>, cx: &mut Context<S>) {
+        if let (Some(bytes_max), Some(stream)) = (bytes_max, &self.down.stream) {
+            cx.sys.hold_at_most(stream, bytes_max);
+        }
     }
 
     /// Whether its handshake must wait for others, although something came for it.

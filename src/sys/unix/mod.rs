@@ -262,9 +262,9 @@ impl Sys for Unix {
         sockets::unsent(stream)
     }
 
-    fn trust(&mut self, stream: &OwnedFd) {
+    fn hold_at_most(&mut self, stream: &OwnedFd, bytes: u32) {
         // Best effort: a Unix socket has no such option and holds little anyhow.
-        let _ = SockRef::from(stream).set_tcp_notsent_lowat(u32::MAX);
+        let _ = SockRef::from(stream).set_tcp_notsent_lowat(bytes);
     }
 
     fn shutdown(&mut self, stream: &OwnedFd) -> io::Result<()> {
