@@ -3,7 +3,8 @@
 //! The rules:
 //! 1. An entry is believed for [`RECHECK`]; then each of its witnesses is opened again, and unless
 //!    all lead to the same files, unchanged, or still to nothing, the entry is dropped. So a
-//!    replaced, changed, deleted or added file is served correctly after a second at most.
+//!    replaced, changed, deleted or added file is served correctly after a second at most; while
+//!    the process has no descriptors left to open it with, after [`BELIEVED_MAX`].
 //! 2. A file that an entry keeps open is read when its answer is sent. So the open file itself is
 //!    looked at before an answer is given out, once a turn however many ask, and if anything about
 //!    it changed the entry is dropped: no answer has the head of one version and the body of
@@ -27,10 +28,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
 
-use crate::disk::{Disk, File, FileKind, Metadata};
+use crate::disk::{Disk, File, FileKind, Metadata, is_out_of_descriptors};
 
 /// How long an entry is believed without a look at the disk.
 pub const RECHECK: Duration = Duration::from_secs(1);
+
+/// How long an entry is believed when no look at the disk is possible: a client that holds all
+/// descriptors must not make a server lose what it has in memory.
+pub const BELIEVED_MAX: Duration = Duration::from_secs(30);
 
 /// How long ago a file must have changed to be told from its next version by [`Metadata::changed`]:
 /// the coarsest clock that a file system has (FAT's).
@@ -69,7 +74,9 @@ struct Entry<T> {
     key: Box<str>,
     witnesses: Box<[Witness]>,
     held: Held,
-    checked: Instant,
+    /// When the disk last confirmed it, and when it is to be asked again.
+    confirmed: Instant,
+    recheck_at: Instant,
     /// The turn in which the open files were looked at.
     looked_at: u64,
     settled: bool,
@@ -115,11 +122,15 @@ impl<T> FileCache<T> {
     ) -> Result<&mut T, Option<T>> {
         let slot = *self.index.get(key).ok_or(None)?;
         let entry = &mut self.entries[slot];
-        if now >= entry.checked + RECHECK {
-            if !entry.is_unchanged(disk, root) {
-                return Err(Some(self.remove(slot)));
+        if now >= entry.recheck_at {
+            match entry.recheck(disk, root) {
+                Recheck::Same => entry.confirmed = now,
+                Recheck::Impossible if now < entry.confirmed + BELIEVED_MAX => {}
+                Recheck::Impossible | Recheck::Changed => {
+                    return Err(Some(self.remove(slot)));
+                }
             }
-            entry.checked = now;
+            entry.recheck_at = now + RECHECK;
         }
         if entry.looked_at != turn {
             if !entry.is_unwritten(disk) {
@@ -178,7 +189,8 @@ impl<T> FileCache<T> {
             key,
             witnesses: witnesses.into(),
             held,
-            checked: now,
+            confirmed: now,
+            recheck_at: now + RECHECK,
             looked_at: turn,
             settled,
             used: false,
@@ -218,15 +230,31 @@ impl<T> FileCache<T> {
     }
 }
 
+/// What a look at the disk says of an entry.
+enum Recheck {
+    Same,
+    Changed,
+    /// Nothing: there are no descriptors.
+    Impossible,
+}
+
 impl<T> Entry<T> {
-    fn is_unchanged(&self, disk: &mut dyn Disk, root: &File) -> bool {
-        let mut is = |witness: &Witness| {
+    fn recheck(&self, disk: &mut dyn Disk, root: &File) -> Recheck {
+        if !self.settled {
+            return Recheck::Changed;
+        }
+        for witness in &self.witnesses {
             let opened = disk.open(root, &witness.path);
-            let now = opened.and_then(|file| disk.metadata(&file)).ok();
+            let now = match opened.and_then(|file| disk.metadata(&file)) {
+                Err(error) if is_out_of_descriptors(&error) => return Recheck::Impossible,
+                now => now.ok(),
+            };
             // Neither file nor folder is nothing to open.
-            now.filter(|now| now.kind != FileKind::Other) == witness.was
-        };
-        self.settled && self.witnesses.iter().all(&mut is)
+            if now.filter(|now| now.kind != FileKind::Other) != witness.was {
+                return Recheck::Changed;
+            }
+        }
+        Recheck::Same
     }
 
     /// Whether the open files are what they were.
@@ -243,7 +271,61 @@ mod tests {
     use super::*;
     use crate::sys::unix::Unix;
     use std::fs;
+    use std::io;
     use std::path::Path;
+
+    /// A disk of which no file can be opened for want of descriptors.
+    struct Exhausted<'a>(&'a mut Unix);
+
+    impl Disk for Exhausted<'_> {
+        fn open_folder(&mut self, _: &Path) -> io::Result<File> {
+            Err(io::Error::from_raw_os_error(libc::EMFILE))
+        }
+
+        fn open(&mut self, _: &File, _: &Path) -> io::Result<File> {
+            Err(io::Error::from_raw_os_error(libc::ENFILE))
+        }
+
+        fn metadata(&mut self, file: &File) -> io::Result<Metadata> {
+            self.0.metadata(file)
+        }
+
+        fn read_at(&mut self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+            self.0.read_at(file, offset, into)
+        }
+
+        fn entries(&mut self, _: &File) -> io::Result<Vec<crate::disk::Entry>> {
+            unimplemented!("nothing is listed")
+        }
+
+        fn create(&mut self, _: &File, _: &Path) -> io::Result<File> {
+            unimplemented!("nothing is made")
+        }
+
+        fn create_folder(&mut self, _: &File, _: &Path) -> io::Result<()> {
+            unimplemented!("nothing is made")
+        }
+
+        fn write_at(&mut self, _: &File, _: u64, _: &[u8]) -> io::Result<usize> {
+            unimplemented!("nothing is written")
+        }
+
+        fn rename(&mut self, _: &File, _: &Path, _: &Path, _: bool) -> io::Result<()> {
+            unimplemented!("nothing is renamed")
+        }
+
+        fn remove(&mut self, _: &File, _: &Path) -> io::Result<()> {
+            unimplemented!("nothing is removed")
+        }
+
+        fn free_bytes(&mut self, _: &File) -> io::Result<u64> {
+            unimplemented!("nobody asks")
+        }
+
+        fn entropy(&mut self, into: &mut [u8]) {
+            self.0.entropy(into);
+        }
+    }
 
     struct Fixture {
         folder: tempfile::TempDir,
@@ -312,6 +394,33 @@ mod tests {
                 .ok()
                 .map(|value| *value)
         }
+    }
+
+    #[test]
+    fn without_descriptors_an_entry_is_believed_for_a_while_and_no_longer() {
+        let mut f = fixture(10, 1000);
+        f.keep("kept", 1);
+        let look_without = |f: &mut Fixture| {
+            f.turn += 1;
+            let disk = &mut Exhausted(&mut f.disk);
+            let found = f.cache.get("kept", f.now, f.turn, disk, &f.root);
+            found.ok().map(|value| *value)
+        };
+        for _ in 0..BELIEVED_MAX.as_secs() - 1 {
+            f.now += RECHECK;
+            assert_eq!(look_without(&mut f), Some(1));
+        }
+        // A look at the disk begins the time anew.
+        f.now += RECHECK;
+        assert_eq!(f.look("kept"), Some(1));
+        f.now += RECHECK;
+        assert_eq!(look_without(&mut f), Some(1));
+        // What is written into the open file is seen all the same.
+        fs::write(f.folder.path().join("kept"), "another").expect("a write");
+        assert_eq!(look_without(&mut f), None);
+        f.keep("kept", 2);
+        f.now += BELIEVED_MAX;
+        assert_eq!(look_without(&mut f), None);
     }
 
     #[test]

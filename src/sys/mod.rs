@@ -13,6 +13,7 @@
 
 mod append;
 pub mod error_log;
+pub mod log_limit;
 pub mod sim;
 pub mod unix;
 

@@ -24,7 +24,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
-use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log};
+use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log, log_limit};
 use crate::disk::File;
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
@@ -309,6 +309,7 @@ impl Sys for Unix {
 
     #[inline]
     fn flush_log(&mut self) {
+        log_limit::flush();
         error_log::flush();
     }
 
