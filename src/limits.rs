@@ -10,15 +10,20 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions of all listeners at once; at the limit the reactor stops accepting until one ends.
-    /// Key `max_sessions`, default 65,536.
+    /// No more than there are descriptors for. Key `max_sessions`, default 65,536.
     pub sessions_max: usize,
+    /// Descriptors that are not for sessions: those of listeners, logs and look-ups. Those of kept
+    /// files (`max_open_files`) are added; in all it is at most half. Key `reserved_descriptors`,
+    /// default 256.
+    pub descriptors_reserved: usize,
     /// Sessions beyond that for admin listeners, so that a full server still tells how it is.
     /// Key `reserved_sessions`, default 16.
     pub sessions_reserved: usize,
     /// Connections of all listeners at once from one IPv4 address or one IPv6 /64; those beyond are
     /// closed at once. `None` for no limit. Loopback is exempt: there all clients of this machine
     /// have one address. Key `max_connections_per_address` (0 for none), default 16,384, a quarter
-    /// of `max_sessions`: no client alone can take all places, and none that has others behind it,
+    /// of `max_sessions` (of what is left of them, if the descriptors are not enough for all): no
+    /// client alone can take all places, and none that has others behind it,
     /// a proxy or a whole network, is likely to need so many.
     pub connections_per_address_max: Option<NonZeroU32>,
     /// Connections accepted from one listener in one turn. Key `accept_batch`, default 64.
@@ -85,6 +90,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             sessions_max: 65_536,
+            descriptors_reserved: 256,
             sessions_reserved: 16,
             connections_per_address_max: NonZeroU32::new(16_384),
             accept_batch: 64,

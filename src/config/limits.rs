@@ -16,6 +16,8 @@ impl Limits {
     /// Reads table `[limits]`.
     pub(super) fn read(&mut self, section: &mut Section<'_>) {
         section.count("max_sessions", 1..=1 << 24, &mut self.sessions_max);
+        let reserved = &mut self.descriptors_reserved;
+        section.count("reserved_descriptors", 0..=1 << 24, reserved);
         let reserved = &mut self.sessions_reserved;
         section.count("reserved_sessions", 0..=65_536, reserved);
         let per_address = &mut self.connections_per_address_max;
