@@ -232,6 +232,12 @@ pub struct Entry {
     pub metadata: Metadata,
 }
 
+/// Whether a call failed because the process, or the system, has no descriptors left: that says
+/// nothing of the file, and may be over in a moment.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// Files, as a protocol may use them: always below a folder that was opened before, never outside
 /// it.
 ///

@@ -17,6 +17,9 @@ pub mod buffer;
 // Who is let in.
 pub mod gate;
 
+// Places that clients share.
+pub mod shares;
+
 // The loop, sessions, timers.
 pub mod reactor;
 

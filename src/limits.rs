@@ -47,15 +47,20 @@ impl Default for DiskLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions of all listeners at once; at the limit the reactor stops accepting until one ends.
-    /// Key `max_sessions`, default 65,536.
+    /// No more than there are descriptors for. Key `max_sessions`, default 65,536.
     pub sessions_max: usize,
+    /// Descriptors that are not for sessions: those of listeners, logs and look-ups. Those of kept
+    /// files (`max_open_files`) are added; in all it is at most half. Key `reserved_descriptors`,
+    /// default 256.
+    pub descriptors_reserved: usize,
     /// Sessions beyond that for admin listeners, so that a full server still tells how it is.
     /// Key `reserved_sessions`, default 16.
     pub sessions_reserved: usize,
     /// Connections of all listeners at once from one IPv4 address or one IPv6 /64; those beyond are
     /// closed at once. `None` for no limit. Loopback is exempt: there all clients of this machine
     /// have one address. Key `max_connections_per_address` (0 for none), default 16,384, a quarter
-    /// of `max_sessions`: no client alone can take all places, and none that has others behind it,
+    /// of `max_sessions` (of what is left of them, if the descriptors are not enough for all): no
+    /// client alone can take all places, and none that has others behind it,
     /// a proxy or a whole network, is likely to need so many.
     pub connections_per_address_max: Option<NonZeroU32>,
     /// Connections accepted from one listener in one turn. Key `accept_batch`, default 64.
@@ -66,6 +71,10 @@ pub struct Limits {
     /// Bytes that one session may move in one turn before the others get theirs: larger than a full
     /// socket buffer, in and out together. Key `turn_bytes`, default 4 MiB.
     pub turn_bytes: usize,
+    /// Time that TLS handshakes may take of one turn before the others get theirs, to be exceeded
+    /// by one signature: 0.1 ms with a key on P-256, 0.7 ms with one of RSA of 2,048 bits. Those
+    /// that find it used wait, the clients in turn. Key `turn_handshake_time`, default 1 ms.
+    pub turn_handshake_time: Duration,
     /// Bytes of free pages that the pool keeps for later; what is above goes back to the system.
     /// Half of it for each class of page. Key `max_pool_bytes`, default 128 MiB.
     pub pool_bytes_max: usize,
@@ -120,11 +129,13 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             sessions_max: 65_536,
+            descriptors_reserved: 256,
             sessions_reserved: 16,
             connections_per_address_max: NonZeroU32::new(16_384),
             accept_batch: 64,
             backlog: 4096,
             turn_bytes: 4 * 1024 * 1024,
+            turn_handshake_time: Duration::from_millis(1),
             pool_bytes_max: 128 * 1024 * 1024,
             large_page_bytes_max: 64 * 1024 * 1024,
             page_bytes_max: 1 << 30,

@@ -30,6 +30,7 @@ use netlab_reactor::config::{
 use netlab_reactor::http::basic;
 use netlab_reactor::serve::serve;
 use netlab_reactor::sys::error_log::ErrorLog;
+use netlab_reactor::sys::log_limit::Limited;
 use netlab_reactor::wire::text::LogLine;
 
 /// Every classic lab server in one process, one thread, one hand-made reactor
@@ -354,7 +355,10 @@ fn start_log(args: &ServeArgs) {
     if io::stderr().is_terminal() && !plain {
         builder.write_style(WriteStyle::Always);
     }
-    builder.init();
+    let logger = builder.build();
+    log::set_max_level(logger.filter());
+    // Invariant: no logger was set before.
+    log::set_boxed_logger(Box::new(Limited::new(logger))).expect("the first logger");
 }
 
 /// The value of an environment variable; an empty one counts as absent.

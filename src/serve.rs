@@ -3,6 +3,7 @@
 //!
 //! From one configuration to the next: [`reload`].
 
+mod descriptors;
 mod reload;
 
 use std::fmt;
@@ -71,10 +72,11 @@ pub fn serve<E: fmt::Display>(
     config: Config,
     load: impl Fn() -> Result<Config, E>,
 ) -> Result<(), ServeError> {
-    match raise_descriptor_limit() {
-        Ok(limit) => log::debug!("descriptors: {limit:?}"),
-        Err(error) => log::warn!("the limit of descriptors stays as it is: {error}"),
-    }
+    let descriptors = raise_descriptor_limit().unwrap_or_else(|error| {
+        log::warn!("the limit of descriptors stays as it is: {error}");
+        None
+    });
+    let config = fitted(config, descriptors);
     let sys = Unix::new(true).map_err(ServeError::System)?;
     tell(&config.remarks);
     let (mut reactor, bound) = open(sys, &config)?;
@@ -84,7 +86,10 @@ pub fn serve<E: fmt::Display>(
         match reactor.turn().map_err(ServeError::System)? {
             Turn::Continue => {}
             Turn::Reload => match load() {
-                Ok(next) => in_force = reload(&mut reactor, in_force, next),
+                Ok(next) => {
+                    let next = fitted(next, descriptors);
+                    in_force = reload(&mut reactor, in_force, next);
+                }
                 Err(error) => {
                     for problem in error.to_string().lines() {
                         log::error!("the configuration stays as it was: {problem}");
@@ -94,6 +99,15 @@ pub fn serve<E: fmt::Display>(
             Turn::Stop => return Ok(()),
         }
     }
+}
+
+/// A configuration whose limits so many descriptors are enough for; the log tells what that changes.
+fn fitted(mut config: Config, descriptors: Option<u64>) -> Config {
+    let said = descriptors.and_then(|descriptors| descriptors::fit(&mut config, descriptors));
+    if let Some(said) = said {
+        log::warn!("{said}");
+    }
+    config
 }
 
 /// A reactor with every listener of the configuration, and what each of their addresses came to.

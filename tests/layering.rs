@@ -11,11 +11,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The floor: nothing of ours, but that a queue holds files.
     ("ending.rs", &[]),
     ("lines.rs", &[]),
+    ("shares.rs", &[]),
     ("disk.rs", &[]),
     ("buffer.rs", &["disk"]),
     ("http", &[]),
     ("wire", &[]),
-    ("dns", &[]),
+    ("dns", &["shares"]),
     ("limits.rs", &[]),
     // The contract and what is counted.
     ("metrics", &["cache", "dns", "ending", "wire"]),
@@ -40,7 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "services",
         &[
             "buffer", "cache", "config", "disk", "dns", "ending", "gate", "http", "lines",
-            "metrics", "service", "wire",
+            "metrics", "service", "shares", "wire",
         ],
     ),
     ("config", &["buffer", "dns", "http", "limits", "wire"]),

@@ -3,7 +3,8 @@
 //! The rules:
 //! 1. An entry is believed for [`RECHECK`]; then each of its witnesses is opened again, and unless
 //!    all lead to the same files, unchanged, or still to nothing, the entry is dropped. So a
-//!    replaced, changed, deleted or added file is served correctly after a second at most.
+//!    replaced, changed, deleted or added file is served correctly after a second at most; while
+//!    the process has no descriptors left to open it with, after [`BELIEVED_MAX`].
 //! 2. A file that an entry keeps open is read when its answer is sent. So the open file itself is
 //!    looked at before an answer is given out, once a turn however many ask, and if anything about
 //!    it changed the entry is dropped: no answer has the head of one version and the body of
@@ -29,11 +30,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
 
-use crate::disk::{File, FileKind, Metadata};
+use crate::disk::{File, FileKind, Metadata, is_out_of_descriptors};
 use crate::jobs::Asking;
 
 /// How long an entry is believed without a look at the disk.
 pub const RECHECK: Duration = Duration::from_secs(1);
+
+/// How long an entry is believed when no look at the disk is possible: a client that holds all
+/// descriptors must not make a server lose what it has in memory.
+pub const BELIEVED_MAX: Duration = Duration::from_secs(30);
 
 /// How long ago a file must have changed to be told from its next version by [`Metadata::changed`]:
 /// the coarsest clock that a file system has (FAT's).
@@ -72,7 +77,9 @@ struct Entry<T> {
     key: Box<str>,
     witnesses: Box<[Witness]>,
     held: Held,
-    checked: Instant,
+    /// When the disk last confirmed it, and when it is to be asked again.
+    confirmed: Instant,
+    recheck_at: Instant,
     /// The turn in which the open files were looked at.
     looked_at: u64,
     settled: bool,
@@ -120,12 +127,16 @@ impl<T> FileCache<T> {
             return Poll::Ready(None);
         };
         let entry = &mut self.entries[slot];
-        if now >= entry.checked + RECHECK {
-            if entry.is_stale || !ready!(entry.is_unchanged(files, root)) {
-                entry.is_stale = true;
-                return Poll::Ready(None);
+        if now >= entry.recheck_at {
+            match ready!(entry.recheck(files, root)) {
+                Recheck::Same => entry.confirmed = now,
+                Recheck::Impossible if now < entry.confirmed + BELIEVED_MAX => {}
+                Recheck::Impossible | Recheck::Changed => {
+                    entry.is_stale = true;
+                    return Poll::Ready(None);
+                }
             }
-            entry.checked = now;
+            entry.recheck_at = now + RECHECK;
         }
         if entry.looked_at != turn {
             if entry.is_stale || !ready!(entry.is_unwritten(files)) {
@@ -191,7 +202,8 @@ impl<T> FileCache<T> {
             key,
             witnesses: witnesses.into(),
             held,
-            checked: now,
+            confirmed: now,
+            recheck_at: now + RECHECK,
             looked_at: turn,
             settled,
             is_stale: false,
@@ -232,22 +244,44 @@ impl<T> FileCache<T> {
     }
 }
 
+/// What a look at the disk says of an entry.
+enum Recheck {
+    Same,
+    Changed,
+    /// Nothing: there are no descriptors.
+    Impossible,
+}
+
 impl<T> Entry<T> {
-    fn is_unchanged<W: Copy + Eq + Hash>(
+    /// All witnesses are asked before one is waited for.
+    fn recheck<W: Copy + Eq + Hash>(
         &self,
         files: &mut Asking<'_, W>,
         root: &File,
-    ) -> Poll<bool> {
-        let mut is = |witness: &Witness| {
-            files.open(root, &witness.path).map(|opened| {
-                let now = opened.ok().map(|(_, metadata)| metadata);
-                // Neither file nor folder is nothing to open.
-                now.filter(|now| now.kind != FileKind::Other) == witness.was
-            })
-        };
-        match self.settled {
-            true => all(self.witnesses.iter().map(&mut is)),
-            false => Poll::Ready(false),
+    ) -> Poll<Recheck> {
+        if self.is_stale || !self.settled {
+            return Poll::Ready(Recheck::Changed);
+        }
+        let mut is_pending = false;
+        for witness in &self.witnesses {
+            let now = match files.open(root, &witness.path) {
+                Poll::Pending => {
+                    is_pending = true;
+                    continue;
+                }
+                Poll::Ready(Err(error)) if is_out_of_descriptors(&error) => {
+                    return Poll::Ready(Recheck::Impossible);
+                }
+                Poll::Ready(opened) => opened.ok().map(|(_, metadata)| metadata),
+            };
+            // Neither file nor folder is nothing to open.
+            if now.filter(|now| now.kind != FileKind::Other) != witness.was {
+                return Poll::Ready(Recheck::Changed);
+            }
+        }
+        match is_pending {
+            true => Poll::Pending,
+            false => Poll::Ready(Recheck::Same),
         }
     }
 
@@ -284,7 +318,65 @@ mod tests {
     use crate::limits::DiskLimits;
     use crate::sys::unix;
     use std::fs;
+    use std::io;
     use std::path::Path;
+
+    /// A disk of which no file can be opened for want of descriptors.
+    struct Exhausted<'a>(&'a mut unix::Files);
+
+    impl Disk for Exhausted<'_> {
+        fn open_folder(&mut self, _: &Path) -> io::Result<File> {
+            Err(io::Error::from_raw_os_error(libc::EMFILE))
+        }
+
+        fn open(&mut self, _: &File, _: &Path) -> io::Result<File> {
+            Err(io::Error::from_raw_os_error(libc::ENFILE))
+        }
+
+        fn metadata(&mut self, file: &File) -> io::Result<Metadata> {
+            self.0.metadata(file)
+        }
+
+        fn read_at(&mut self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+            self.0.read_at(file, offset, into)
+        }
+
+        fn entries(&mut self, _: &File) -> io::Result<Vec<crate::disk::Entry>> {
+            panic!("nothing is listed")
+        }
+
+        fn create(&mut self, _: &File, _: &Path) -> io::Result<File> {
+            panic!("nothing is made")
+        }
+
+        fn create_folder(&mut self, _: &File, _: &Path) -> io::Result<()> {
+            panic!("nothing is made")
+        }
+
+        fn write_at(&mut self, _: &File, _: u64, _: &[u8]) -> io::Result<usize> {
+            panic!("nothing is written")
+        }
+
+        fn rename(&mut self, _: &File, _: &Path, _: &Path, _: bool) -> io::Result<()> {
+            panic!("nothing is renamed")
+        }
+
+        fn remove(&mut self, _: &File, _: &Path) -> io::Result<()> {
+            panic!("nothing is removed")
+        }
+
+        fn sync(&mut self, _: &File) -> io::Result<()> {
+            panic!("nothing is written")
+        }
+
+        fn free_bytes(&mut self, _: &File) -> io::Result<u64> {
+            panic!("nobody asks")
+        }
+
+        fn entropy(&mut self, into: &mut [u8]) {
+            self.0.entropy(into);
+        }
+    }
 
     struct Fixture {
         folder: tempfile::TempDir,
@@ -373,6 +465,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn without_descriptors_an_entry_is_believed_for_a_while_and_no_longer() {
+        let mut f = fixture(10, 1000);
+        f.keep("kept", 1);
+        let look_without = |f: &mut Fixture| {
+            f.turn += 1;
+            let disk = &mut Exhausted(&mut f.disk);
+            let mut files = Asking::new(disk, &mut f.jobs, 1, f.now);
+            match f.cache.get("kept", f.now, f.turn, &mut files, &f.root) {
+                Poll::Ready(found) => found.copied(),
+                Poll::Pending => panic!("it is answered at once"),
+            }
+        };
+        for _ in 0..BELIEVED_MAX.as_secs() - 1 {
+            f.now += RECHECK;
+            assert_eq!(look_without(&mut f), Some(1));
+        }
+        // A look at the disk begins the time anew.
+        f.now += RECHECK;
+        assert_eq!(f.look("kept"), Some(1));
+        f.now += RECHECK;
+        assert_eq!(look_without(&mut f), Some(1));
+        // What is written into the open file is seen all the same.
+        fs::write(f.folder.path().join("kept"), "another").expect("a write");
+        assert_eq!(look_without(&mut f), None);
+        f.keep("kept", 2);
+        f.now += BELIEVED_MAX;
+        assert_eq!(look_without(&mut f), None);
     }
 
     #[test]

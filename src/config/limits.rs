@@ -16,6 +16,8 @@ impl Limits {
     /// Reads table `[limits]`.
     pub(super) fn read(&mut self, section: &mut Section<'_>) {
         section.count("max_sessions", 1..=1 << 24, &mut self.sessions_max);
+        let reserved = &mut self.descriptors_reserved;
+        section.count("reserved_descriptors", 0..=1 << 24, reserved);
         let reserved = &mut self.sessions_reserved;
         section.count("reserved_sessions", 0..=65_536, reserved);
         let per_address = &mut self.connections_per_address_max;
@@ -25,6 +27,7 @@ impl Limits {
         section.count("backlog", 1..=i32::MAX as usize, &mut backlog);
         self.backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
         section.memory_size("turn_bytes", 4096..=1 << 30, &mut self.turn_bytes);
+        section.timeout("turn_handshake_time", &mut self.turn_handshake_time);
         section.memory_size("max_pool_bytes", 0..=1 << 40, &mut self.pool_bytes_max);
         let large = &mut self.large_page_bytes_max;
         section.memory_size("max_large_page_bytes", 0..=1 << 40, large);

@@ -24,12 +24,14 @@ pub struct Config {
     /// How long to wait for the second family of addresses once the first one is there
     /// (RFC 8305, section 3).
     pub second_family_delay: Duration,
-    /// Answers kept, over and above those younger than [`HOLD`].
+    /// Answers kept, over and above those younger than [`HOLD`], which are as many again at most.
     pub cache_entries_max: usize,
-    /// Names whose lookup is under way or was answered less than [`HOLD`] ago; beyond it lookups
-    /// fail with [`Failure::Busy`](super::Failure::Busy).
+    /// Names whose lookup is under way; beyond it lookups fail with
+    /// [`Failure::Busy`](super::Failure::Busy). One client may have as many as are free: half of
+    /// them while nobody else has any.
     pub lookups_max: usize,
     /// Waiters of one name; beyond it lookups fail with [`Failure::Busy`](super::Failure::Busy).
+    /// They are shared among the clients in the same way.
     pub waiters_max: usize,
     /// Addresses are kept at least this long, whatever the zone says.
     pub ttl_min: Duration,
@@ -58,8 +60,9 @@ impl Config {
     pub const CACHE_ENTRIES_MAX: usize = 4096;
     /// Default of [`Config::lookups_max`]. Each lookup takes two sockets.
     pub const LOOKUPS_MAX: usize = 1024;
-    /// Default of [`Config::waiters_max`].
-    pub const WAITERS_MAX: usize = 1024;
+    /// Default of [`Config::waiters_max`]: half of it is enough for the clients of a large proxy
+    /// or network that has one address.
+    pub const WAITERS_MAX: usize = 16_384;
     /// Default of [`Config::ttl_min`].
     pub const TTL_MIN: Duration = HOLD;
     /// Default of [`Config::ttl_max`].

@@ -9,7 +9,10 @@
 //! 3. EDNS0 announces [`UDP_BYTES_MAX`] (RFC 6891; the size that needs no fragments, RFC 9715). A
 //!    server that does not understand it says so, or garbles its answer:
 //!    [`Verdict::NotUnderstood`], after which it is asked without. An answer that does not fit has
-//!    the TC bit: it is asked for again over TCP (RFC 7766).
+//!    the TC bit: it is asked for again over TCP (RFC 7766). A datagram that is larger is nothing
+//!    that was asked for: [`Verdict::Lie`].
+//! 4. What it costs to read a message is bounded before it is read: its records, and how many
+//!    compression pointers lead to one another ([`HOPS_MAX`]).
 //!
 //! The case of the letters is not randomised ("0x20"): the id and a fresh port for each query stand
 //! against guessing, and servers that compare names octet by octet stay usable.
@@ -28,6 +31,10 @@ pub(super) const CHAIN_MAX: usize = 16;
 const RECORDS_MAX: usize = 512;
 /// Addresses that are kept of one message.
 pub(super) const ADDRESSES_MAX: usize = 32;
+/// Compression pointers that lead from one straight to the next. A name in a message points to a
+/// label; some servers point to a name that is a pointer itself. A chain of thousands, read again
+/// for each of hundreds of records, would cost 25 ms.
+const HOPS_MAX: u8 = 4;
 /// Bytes of a message's header.
 const HEADER_BYTES: usize = 12;
 /// The least bytes of a record: the root's name, type, class, time to live, length.
@@ -98,6 +105,7 @@ pub fn stream_message(received: &[u8]) -> Option<&[u8]> {
 /// cannot cut a message short, so that its TC bit means nothing.
 pub(super) fn judge(sent: &[u8], name: &str, family: Family, bytes: &[u8], whole: bool) -> Verdict {
     if bytes.len() < HEADER_BYTES
+        || (!whole && bytes.len() > UDP_BYTES_MAX.into())
         || bytes[..2] != sent[..2]
         || !header_buffer::has_flags_unchecked(bytes, PacketFlag::RESPONSE)
         || bytes[2] & 0x78 != 0
@@ -161,7 +169,8 @@ fn parse(bytes: &[u8]) -> Option<Packet<'_>> {
     let records = usize::from(header_buffer::answers_unchecked(bytes))
         + usize::from(header_buffer::name_servers_unchecked(bytes))
         + usize::from(header_buffer::additional_records_unchecked(bytes));
-    if records > RECORDS_MAX || records * RECORD_BYTES_MIN > bytes.len() {
+    let is_too_dear = records > RECORDS_MAX || has_long_chain(bytes);
+    if is_too_dear || records * RECORD_BYTES_MIN > bytes.len() {
         return None;
     }
     let packet = Packet::parse(bytes).ok()?;
@@ -170,6 +179,27 @@ fn parse(bytes: &[u8]) -> Option<Packet<'_>> {
         .iter()
         .any(|r| r.rdata.type_code() == TYPE::OPT);
     (!misplaced).then_some(packet)
+}
+
+/// Whether more than [`HOPS_MAX`] pointers may lead to one another (RFC 1035, section 4.1.4). Which
+/// octets are names need not be known: whatever could be a pointer, to what could be one before it,
+/// is taken for one, which other octets are by chance once in many million messages.
+fn has_long_chain(bytes: &[u8]) -> bool {
+    let pointer = |at: usize| match *bytes.get(at..at + 2)? {
+        [high @ 0xc0..=0xff, low] => Some(usize::from(u16::from_be_bytes([high & 0x3f, low]))),
+        _ => None,
+    };
+    // Pointers that lead on from each place; a pointer leads to a place before it.
+    let mut hops = vec![0; bytes.len()];
+    for at in HEADER_BYTES..bytes.len() {
+        if let Some(to) = pointer(at).filter(|to| *to < at) {
+            hops[at] = hops[to] + 1;
+            if hops[at] > HOPS_MAX {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// Follows the chain from `name` to addresses.
@@ -479,6 +509,47 @@ mod tests {
         let mut bytes = reply(&sent(), RCODE::NoError, &[]);
         bytes[6..8].copy_from_slice(&[0xff, 0xff]);
         assert_eq!(judged(&bytes), Verdict::NotUnderstood);
+    }
+
+    #[test]
+    fn a_datagram_beyond_the_announced_size_is_dropped() {
+        let good = reply(&sent(), RCODE::NoError, &["www.test 300 A 10.0.0.1"]);
+        let with = |size: usize, whole| {
+            let mut bytes = good.clone();
+            bytes.resize(size, 0);
+            judge(&sent(), NAME, Family::V4, &bytes, whole)
+        };
+        let limit = UDP_BYTES_MAX.into();
+        assert!(matches!(with(limit, false), Verdict::Found { .. }));
+        assert_eq!(with(limit + 1, false), Verdict::Lie);
+        let over_tcp = with(limit + 1, true);
+        assert!(matches!(over_tcp, Verdict::Found { .. }));
+    }
+
+    /// An answer in which the name of a second record is the last of so many pointers.
+    fn chained(pointers: usize) -> Verdict {
+        let mut bytes = reply(&sent(), RCODE::NoError, &["www.test 300 A 10.0.0.1"]);
+        let data = bytes.len() + 2 + 10;
+        bytes.extend(b"\xc0\x0c\xff\x00\x00\x01\x00\x00\x00\x3c");
+        bytes.extend(((pointers * 2) as u16).to_be_bytes());
+        let mut to = 0x0c;
+        for at in (data..).step_by(2).take(pointers) {
+            bytes.extend((0xc000 | to as u16).to_be_bytes());
+            to = at;
+        }
+        bytes[7] = 3;
+        bytes.extend((0xc000 | to as u16).to_be_bytes());
+        bytes.extend(b"\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x00\x00\x02");
+        judge(&sent(), NAME, Family::V4, &bytes, true)
+    }
+
+    #[test]
+    fn pointers_that_lead_to_pointers_have_a_bound() {
+        let both = found(&["10.0.0.1", "10.0.0.2"], 60);
+        // The record's own name is one more.
+        assert_eq!(chained(usize::from(HOPS_MAX) - 1), both);
+        assert_eq!(chained(HOPS_MAX.into()), Verdict::NotUnderstood);
+        assert_eq!(chained(6000), Verdict::NotUnderstood);
     }
 
     #[test]

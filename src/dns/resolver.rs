@@ -1,20 +1,23 @@
 //! The resolver: who asked for which name, what was asked of whom, what is known for how long.
 //!
-//! Three rules:
+//! The rules:
 //! 1. [`Resolver::lookup`] is asked again until it answers. All who ask for one name share one
-//!    lookup and are woken together; the answer then stays for at least [`HOLD`], whatever its time
-//!    to live, so that each of them finds it.
+//!    lookup and are woken together; the answer then stays for about [`HOLD`], whatever its time to
+//!    live, so that each of them finds it.
 //! 2. Every try is a query with an id of its own, meant for a socket of its own, and is told to the
 //!    caller twice: once to be sent ([`Resolver::poll_transmit`]), once to be forgotten
 //!    ([`Resolver::poll_finished`]). A late answer to a forgotten query finds nobody.
 //! 3. Failures are kept as well: "no" for as long as the zone allows (RFC 2308), silence and server
 //!    failures for a short while (RFC 9520), so that a dead server is not asked at every request.
+//! 4. A lookup ends with the last who waits for it: each waits for one name at a time, and says so
+//!    when it no longer does ([`Resolver::forget`]). Lookups under way, and those who wait for one,
+//!    are shared among the clients ([`crate::shares`]), and answers that are kept take no place of theirs.
 //!
 //! A name:
 //! ```text
 //!            lookup                both questions settled
 //!  unknown ---------> under way -------------------------> known --(expired, evicted)--> unknown
-//!                      |    ^                              waiters woken
+//!     ^-- nobody waits --|  ^                              waiters woken
 //!                      +----+ no address under this name, or nobody could say: the next of the search list
 //! ```
 //! Each of a lookup's two questions (A and AAAA, asked at once):
@@ -47,8 +50,10 @@ use super::message::{self, Family, Verdict};
 use super::name::{self, Target};
 use super::outcome::{Nothing, Outcome};
 use super::{Addresses, Config, Failure, Hosts, interleave};
+use crate::shares::{Client, Shares};
 
-/// Every answer is kept at least this long, so that those who wait for it can read it.
+/// Every answer is kept at least this long, so that those who wait for it can read it; unless more
+/// come in that time than are kept or under way at most.
 pub const HOLD: Duration = Duration::from_secs(1);
 
 /// Names one try of one question; never used twice by one resolver.
@@ -108,6 +113,10 @@ pub struct Resolver<W> {
     preferred: usize,
     /// Every name that is under way or known, as it was asked for.
     names: BTreeMap<Rc<str>, Entry<W>>,
+    /// The name that each waiter waits for.
+    waiting: BTreeMap<W, Rc<str>>,
+    /// The lookups under way, by the client for whom they are.
+    shares: Shares,
     /// Known names in the order in which their hold ends; none of them is evicted.
     young: VecDeque<(Instant, Rc<str>)>,
     /// The other known names in the order in which they expire.
@@ -122,7 +131,7 @@ pub struct Resolver<W> {
 
 #[derive(Debug)]
 enum Entry<W> {
-    UnderWay(Lookup<W>),
+    UnderWay(Box<Lookup<W>>),
     Known {
         answer: Result<Addresses, Failure>,
         expires: Instant,
@@ -131,7 +140,11 @@ enum Entry<W> {
 
 #[derive(Debug)]
 struct Lookup<W> {
-    waiters: Vec<W>,
+    /// Who waits, and for which client.
+    waiters: BTreeMap<W, Client>,
+    clients: Shares,
+    /// The client in whose share it is: one of those that wait.
+    client: Client,
     /// The names still to be tried, the present one first.
     candidates: VecDeque<String>,
     /// When to give up.
@@ -151,6 +164,16 @@ enum Question {
     /// The try under way.
     Asking(QueryId),
     Settled(Outcome),
+}
+
+impl Question {
+    /// The try under way, if there is one.
+    fn asking(&self) -> Option<QueryId> {
+        match self {
+            Question::Asking(id) => Some(*id),
+            Question::Due | Question::Settled(_) => None,
+        }
+    }
 }
 
 /// One try under way.
@@ -180,7 +203,7 @@ struct Attempt {
     partial: Option<(Vec<IpAddr>, Duration)>,
 }
 
-impl<W: Copy + Eq> Resolver<W> {
+impl<W: Copy + Ord> Resolver<W> {
     /// A resolver that knows nothing yet. `seed` is 32 bytes of the system's randomness: the ids of
     /// the queries are drawn from it, and cannot be foreseen by who does not know it.
     pub fn new(config: Config, hosts: Hosts, seed: [u8; 32]) -> Self {
@@ -191,6 +214,8 @@ impl<W: Copy + Eq> Resolver<W> {
             next_query: 0,
             preferred: 0,
             names: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            shares: Shares::default(),
             young: VecDeque::new(),
             old: BTreeSet::new(),
             queries: BTreeMap::new(),
@@ -219,7 +244,9 @@ impl<W: Copy + Eq> Resolver<W> {
     }
 
     /// The addresses of `name`, if they are known now; otherwise remembers `waiter`, which is woken
-    /// through [`Resolver::poll_woken`] and then asks again. Asking again meanwhile is harmless.
+    /// through [`Resolver::poll_woken`] and then asks again. Asking again meanwhile is harmless;
+    /// asking for another name ends the wait for the one before. `client` is the address in whose
+    /// share that is, or `None` for one that has none.
     ///
     /// Literal addresses (IPv6 with or without brackets, IPv4 in every spelling of `inet_aton(3)`),
     /// names of the hosts file, `localhost` and whatever is under it, and cached answers are
@@ -232,6 +259,7 @@ impl<W: Copy + Eq> Resolver<W> {
         &mut self,
         name: &str,
         waiter: W,
+        client: Option<IpAddr>,
         now: Instant,
     ) -> Poll<Result<Addresses, Failure>> {
         let name = match name::parse(name) {
@@ -243,18 +271,51 @@ impl<W: Copy + Eq> Resolver<W> {
             return Poll::Ready(answer);
         }
         self.end_holds(now);
-        match self.names.get_mut(name.as_str()) {
-            Some(Entry::Known { answer, expires }) if *expires > now => {
+        match self.waiting.get(&waiter) {
+            Some(awaited) if **awaited == *name => return Poll::Pending,
+            Some(_) => self.forget(waiter),
+            None => {}
+        }
+        match self.names.get_key_value(name.as_str()) {
+            Some((_, Entry::Known { answer, expires })) if *expires > now => {
                 self.counters.hits += 1;
                 Poll::Ready(answer.clone())
             }
-            Some(Entry::UnderWay(lookup)) if lookup.waiters.contains(&waiter) => Poll::Pending,
-            Some(Entry::UnderWay(lookup)) if lookup.waiters.len() < self.config.waiters_max => {
-                lookup.waiters.push(waiter);
-                Poll::Pending
+            Some((key, Entry::UnderWay(_))) => {
+                let key = key.clone();
+                self.join(key, waiter, client)
             }
-            Some(Entry::UnderWay(_)) => self.refuse(),
-            Some(Entry::Known { .. }) | None => self.start(name, waiter, now),
+            Some((_, Entry::Known { .. })) | None => self.start(name, waiter, client, now),
+        }
+    }
+
+    /// `waiter` no longer waits for a name, if it did. A lookup that nobody waits for any more
+    /// ends.
+    pub fn forget(&mut self, waiter: W) {
+        let Some(key) = self.waiting.remove(&waiter) else {
+            return;
+        };
+        let Some(Entry::UnderWay(lookup)) = self.names.get_mut(&key) else {
+            return;
+        };
+        if let Some(client) = lookup.waiters.remove(&waiter) {
+            lookup.clients.leave(client);
+        }
+        let asking = match lookup.waiters.first_key_value() {
+            Some((_, &next)) => {
+                if lookup.clients.of(lookup.client) == 0 {
+                    self.shares
+                        .leave(std::mem::replace(&mut lookup.client, next));
+                    self.shares.enter(next);
+                }
+                return;
+            }
+            None => [&lookup.v4, &lookup.v6].map(Question::asking),
+        };
+        self.shares.leave(lookup.client);
+        self.names.remove(&key);
+        for query in asking.into_iter().flatten() {
+            self.end_query(query);
         }
     }
 
@@ -377,12 +438,37 @@ impl<W: Copy + Eq> Resolver<W> {
         Poll::Ready(Err(Failure::Busy))
     }
 
+    /// Waits with the others for a name that is under way.
+    fn join(
+        &mut self,
+        key: Rc<str>,
+        waiter: W,
+        client: Client,
+    ) -> Poll<Result<Addresses, Failure>> {
+        let waiters_max = self.config.waiters_max;
+        match self.names.get_mut(&key) {
+            Some(Entry::UnderWay(lookup)) if lookup.clients.has_room(client, waiters_max) => {
+                lookup.waiters.insert(waiter, client);
+                lookup.clients.enter(client);
+                self.waiting.insert(waiter, key);
+                Poll::Pending
+            }
+            _ => self.refuse(),
+        }
+    }
+
     /// Starts the lookup of a name that is not known, or not any more.
-    fn start(&mut self, name: String, waiter: W, now: Instant) -> Poll<Result<Addresses, Failure>> {
+    fn start(
+        &mut self,
+        name: String,
+        waiter: W,
+        client: Client,
+        now: Instant,
+    ) -> Poll<Result<Addresses, Failure>> {
         if self.config.nameservers.is_empty() {
             return Poll::Ready(Err(Failure::NoNameserver));
         }
-        if self.lookups_under_way() + self.young.len() >= self.config.lookups_max {
+        if !self.shares.has_room(client, self.config.lookups_max) {
             return self.refuse();
         }
         if let Some((key, Entry::Known { expires, .. })) = self.names.remove_entry(name.as_str()) {
@@ -393,7 +479,9 @@ impl<W: Copy + Eq> Resolver<W> {
         let candidates = name::candidates(&name, &self.config.search, self.config.ndots);
         let key: Rc<str> = name.into();
         let lookup = Lookup {
-            waiters: vec![waiter],
+            waiters: BTreeMap::new(),
+            clients: Shares::default(),
+            client,
             candidates: candidates.into(),
             until: now + self.config.lookup_timeout,
             candidate_until: now,
@@ -401,9 +489,12 @@ impl<W: Copy + Eq> Resolver<W> {
             v6: Question::Due,
             nothing: None,
         };
-        self.names.insert(key.clone(), Entry::UnderWay(lookup));
+        self.names
+            .insert(key.clone(), Entry::UnderWay(Box::new(lookup)));
+        self.shares.enter(client);
         self.ask_candidate(&key, now);
-        Poll::Pending
+        // Invariant: a lookup has room for one who waits.
+        self.join(key, waiter, client)
     }
 
     /// Asks both questions about the first candidate of a lookup.
@@ -574,7 +665,11 @@ impl<W: Copy + Eq> Resolver<W> {
                 (Err(nothing.failure), nothing.ttl)
             }
         };
-        self.woken.extend(lookup.waiters.drain(..));
+        self.shares.leave(lookup.client);
+        for waiter in std::mem::take(&mut lookup.waiters).into_keys() {
+            self.waiting.remove(&waiter);
+            self.woken.push_back(waiter);
+        }
         let known = Entry::Known {
             answer,
             expires: now + ttl.max(HOLD),
@@ -585,8 +680,9 @@ impl<W: Copy + Eq> Resolver<W> {
 
     /// Answers that were held long enough may be evicted from now on.
     fn end_holds(&mut self, now: Instant) {
+        let young_max = self.config.cache_entries_max.max(self.config.lookups_max);
         while let Some((held_until, _)) = self.young.front()
-            && *held_until <= now
+            && (*held_until <= now || self.young.len() > young_max)
             && let Some((_, key)) = self.young.pop_front()
         {
             if let Some(Entry::Known { expires, .. }) = self.names.get(&key) {

@@ -29,6 +29,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::io;
+use std::num::NonZeroU32;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,7 @@ pub struct JobId(pub u64);
 
 /// A claim to the result of one job.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ticket(usize);
+pub struct Ticket(NonZeroU32);
 
 /// What a job came to, and the memory that it owned.
 #[derive(Debug)]
@@ -199,18 +200,22 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         job: impl Into<Job>,
         now: Instant,
     ) -> Result<Ticket, Box<Finished>> {
-        self.begin(waiter, job.into(), false, now).map(Ticket)
+        let claim = self.begin(waiter, job.into(), false, now)?;
+        // Invariant: far fewer claims than 2^32 fit into memory, and the number is not zero.
+        let number = u32::try_from(claim + 1).ok().and_then(NonZeroU32::new);
+        Ok(Ticket(number.expect("a number of a claim")))
     }
 
     /// The result of a job, once it is there.
     pub fn take(&mut self, ticket: &Ticket) -> Poll<Finished> {
-        let entry = self.claims[ticket.0].entry;
+        let claim = ticket.0.get() as usize - 1;
+        let entry = self.claims[claim].entry;
         let Stage::Done(finished) = &mut self.entries[entry].stage else {
             return Poll::Pending;
         };
         let result = copy(&finished.result);
         let page = finished.page.take();
-        self.give_up(ticket.0);
+        self.give_up(claim);
         Poll::Ready(Finished { result, page })
     }
 

@@ -27,8 +27,8 @@ pub(super) struct Half<S: Sys> {
     /// `None` once it was closed.
     pub(super) stream: Option<S::Stream>,
     pub(super) ready: Ready,
-    /// How the file range at the front of the queue stands.
-    pub(super) range: FileRange,
+    /// What came waits in the socket until the handshake may go on.
+    pub(super) held: bool,
     pub(super) tls: Option<Box<Tls>>,
 }
 
@@ -43,7 +43,7 @@ impl<S: Sys> Half<S> {
             link: Link::new(status, send_bytes_max),
             stream: Some(stream),
             ready: Ready::default(),
-            range: FileRange::default(),
+            held: false,
             tls,
         }
     }
@@ -57,7 +57,7 @@ impl<S: Sys> Half<S> {
             },
             stream: None,
             ready: Ready::default(),
-            range: FileRange::default(),
+            held: false,
             tls: None,
         }
     }
@@ -68,7 +68,7 @@ impl<S: Sys> Half<S> {
         let is_there = self.ready.readable || self.tls.as_ref().is_some_and(|tls| tls.has_plain());
         // A connection that is being made may have been told an event for nothing.
         let reads = self.link.status == LinkState::Open && !self.link.eof;
-        is_there && reads && self.link.rx.has_space()
+        is_there && reads && !self.held && self.link.rx.has_space()
     }
 
     /// Whether a flush could move anything.
@@ -144,14 +144,10 @@ impl<S: Sys> Half<S> {
         sys: &mut S,
         pool: &mut Pool,
         budget: &mut Budget,
-        now: Instant,
+        (range, now): (&FileRange, Instant),
     ) -> Result<Progress, Error> {
         let Self {
-            link,
-            ready,
-            range,
-            tls,
-            ..
+            link, ready, tls, ..
         } = self;
         let Some(stream) = &self.stream else {
             return Ok(Progress::None);
@@ -189,6 +185,13 @@ impl<S: Sys> Half<S> {
             progress = Progress::FreedForRefused;
         }
         Ok(progress)
+    }
+
+    /// Whether a flush stopped although more could have been moved: before a file range that is not
+    /// in memory.
+    pub(super) fn is_stopped_by_disk(&self, budget: &Budget) -> bool {
+        let is_file = self.link.tx.front_file().is_some();
+        is_file && self.ready.writable && !budget.is_spent()
     }
 
     /// The connection broke: the socket is closed, and what came before it broke may still be read.
@@ -230,11 +233,11 @@ impl<S: Sys> Half<S> {
         let link = &self.link;
         if link.status == LinkState::Open {
             debug_assert!(
-                !self.ready.readable || link.eof || !link.rx.has_space(),
+                !self.ready.readable || self.held || link.eof || !link.rx.has_space(),
                 "parked with input to read"
             );
             debug_assert!(
-                !self.ready.writable || link.tx.is_empty() || self.range.waits(),
+                !self.ready.writable || link.tx.is_empty() || self.link.tx.front_file().is_some(),
                 "parked with output to send"
             );
         }

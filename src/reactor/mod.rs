@@ -9,7 +9,7 @@
 //! accept     a bounded batch from each listener; a socket that failed is opened again
 //! datagrams  bounded batches from each datagram socket
 //! timers     queue the sessions whose deadline passed
-//! run        pump each queued session once, first come first served
+//! run        pump each queued session once, first come first served; then handshakes that wait
 //! end        tell the services that asked for it that the turn ends
 //! compress   a bounded piece of what is to be compressed
 //! queries    send and receive what the resolver wants
@@ -23,13 +23,15 @@
 //! All phases of a turn stand in this file, which makes it a long one.
 //!
 //! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
-//! that cross the kernel), `transfer`, `range`, `tls`, `taking`, `token`, `timer`, `host`, `untold`, `ear`,
+//! that cross the kernel), `transfer`, `range`, `tls`, `handshakes`, `taking`, `token`, `timer`,
+//! `host`, `untold`, `ear`,
 //! `listeners`, `upstream`, `datagram`, `queries`.
 
 mod datagram;
 mod disk;
 mod ear;
 mod half;
+mod handshakes;
 mod host;
 mod listeners;
 mod queries;
@@ -64,6 +66,7 @@ use crate::service::{Id, Link, LinkState, Service, Side, Waiter};
 use crate::sys::{Bind, Event, PlantedBug, Signal, Sys};
 pub use datagram::DatagramOptions;
 use datagram::Datagrams;
+use handshakes::Handshakes;
 use host::{Host, Hosted};
 pub use listeners::ListenerOptions;
 use listeners::{Accepted, Left, Listeners, ServiceType};
@@ -133,6 +136,7 @@ impl<S: Sys> Reactor<S> {
                 jobs: Jobs::new(limits.disk),
                 resolver,
                 compressed: Compressed::new(limits.compressed_bytes_max),
+                handshakes: Handshakes::new(limits.turn_handshake_time),
                 metrics: Metrics::default(),
                 limits: SessionLimits::of(&limits),
                 now,
@@ -289,6 +293,8 @@ impl<S: Sys> Reactor<S> {
         self.cx
             .compressed
             .set_bytes_max(limits.compressed_bytes_max);
+        let share = limits.turn_handshake_time;
+        self.cx.handshakes.set_turn_time_max(share);
         self.cx.limits = SessionLimits::of(&limits);
         self.cx.jobs.set_limits(limits.disk);
         self.listeners.set_limits(&limits);
@@ -361,6 +367,7 @@ impl<S: Sys> Reactor<S> {
         let (sessions, limits) = (self.sessions.len(), &self.limits);
         if self.sessions.runnable() > 0
             || self.cx.turn_end
+            || self.cx.handshakes.are_waiting()
             || self.listeners.are_pending(sessions, limits)
             || self.datagrams.are_pending()
             || self.cx.compressed.has_work()
@@ -566,29 +573,42 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Pumps each session that is queued now, once.
+    /// Pumps each session that is queued now, once, and then those whose handshake may go on.
     fn run_queue(&mut self) {
+        self.cx.handshakes.begin_turn();
         for _ in 0..self.sessions.runnable() {
             let Some(id) = self.sessions.next() else {
                 break;
             };
-            let Some(session) = self.sessions.live(id) else {
-                continue;
-            };
-            self.cx.metrics.pumps += 1;
-            let host = &mut *self.hosts[session.provenance.host].host;
-            match session.pump(host, &mut self.cx) {
-                Outcome::Park(deadline) => session.reminders.arm(deadline, id, &mut self.timers),
-                Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
-                Outcome::Again => self.sessions.wake(id, Why::Budget),
-                Outcome::Ended(result) => self.remove(id, &result),
-            }
+            self.pump(id);
+        }
+        while let Some(id) = self.cx.handshakes.call() {
+            self.pump(id);
+        }
+    }
+
+    fn pump(&mut self, id: Id) {
+        let Some(session) = self.sessions.live(id) else {
+            return;
+        };
+        self.cx.metrics.pumps += 1;
+        let host = &mut *self.hosts[session.provenance.host].host;
+        match session.pump(host, &mut self.cx) {
+            Outcome::Park(deadline) => session.reminders.arm(deadline, id, &mut self.timers),
+            Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
+            Outcome::Again => self.sessions.wake(id, Why::Budget),
+            Outcome::Ended(result) => self.remove(id, &result),
         }
     }
 
     /// Ends a session: its service, its sockets, its pages, its place.
     fn remove(&mut self, id: Id, result: &Result<(), Error>) {
         let session = self.sessions.remove(id);
+        self.cx.resolver.forget(id);
+        if session.awaits_handshake() {
+            let is_live = |id| self.sessions.is_live(id);
+            self.cx.handshakes.ended(is_live);
+        }
         let socket = session.provenance.socket as usize;
         let serving = &mut self.hosts[session.provenance.host];
         serving.sessions -= 1;
@@ -617,6 +637,11 @@ impl<S: Sys> Reactor<S> {
         session.dismantle(result.is_err(), &mut self.cx);
         self.cx.jobs.forget(Waiter::Session(id));
         self.cx.jobs.forget(Waiter::Sending(id));
+        if self.timers.is_cluttered(self.sessions.len()) {
+            let sessions = &self.sessions;
+            let is_awaited = |tick, id: &Id| sessions.holds_reminder(*id, tick);
+            self.timers.sweep(is_awaited);
+        }
     }
 
     /// Takes what the engine has done, and wakes those who waited for it.

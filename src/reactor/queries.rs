@@ -285,7 +285,7 @@ mod tests {
         }
 
         fn lookup(&mut self) -> Poll<Result<dns::Addresses, Failure>> {
-            self.resolver.lookup("name.example", WAITER, self.now)
+            self.resolver.lookup("name.example", WAITER, None, self.now)
         }
 
         /// Begins a look-up; where the first of its two questions came to `server` from.

@@ -2,8 +2,9 @@
 //! where that would wait for a disk.
 //!
 //! ```text
-//! Unasked ──in memory, and as promised──▶ sent
-//!    └──else──▶ Wanted ──a job──▶ Read ──its bytes stand in the queue, in its place──▶ Unasked
+//! at the front ──in memory, and as promised──▶ sent
+//!    ▲    └──else──▶ a job reads its beginning ──▶ those bytes stand in the queue, in its place
+//!    └──────────────────────── the rest of it ◀──────────────────┘
 //! ```
 //!
 //! No protocol knows of it: what it queued as a file goes out as one, or as pages.
@@ -23,14 +24,9 @@ pub(super) const RANGE_BYTES_MAX: u64 = 512 * 1024;
 
 /// How the range at the front stands.
 #[derive(Debug, Default)]
-pub(super) enum FileRange {
-    /// Nothing is known of it.
-    #[default]
-    Unasked,
-    /// It cannot be sent without waiting for the disk.
-    Wanted,
-    /// It is being read.
-    Read(Ticket),
+pub(super) struct FileRange {
+    /// The job that reads its beginning.
+    read: Option<Ticket>,
 }
 
 impl FileRange {
@@ -39,7 +35,7 @@ impl FileRange {
     /// looked at: its protocol has looked.
     #[inline]
     pub(super) fn may_be_sent<S: Sys>(
-        &mut self,
+        &self,
         queue: &SendQueue,
         sys: &mut S,
         now: Instant,
@@ -65,24 +61,22 @@ impl FileRange {
             }
             None => {}
         }
-        *self = FileRange::Wanted;
         Ok(false)
     }
 
     /// Whether the front waits for the disk.
     pub(super) fn waits(&self) -> bool {
-        !matches!(self, FileRange::Unasked)
+        self.read.is_some()
     }
 
-    /// Asks for what is wanted.
+    /// Has its beginning read, unless it is.
     pub(super) fn ask<S: Sys>(
         &mut self,
         queue: &SendQueue,
         id: Id,
         cx: &mut Context<S>,
     ) -> Result<(), Error> {
-        let (FileRange::Wanted, Some((file, offset, len, version))) = (&self, queue.front_file())
-        else {
+        let (None, Some((file, offset, len, version))) = (&self.read, queue.front_file()) else {
             return Ok(());
         };
         let fill = Command::Fill {
@@ -94,7 +88,7 @@ impl FileRange {
         };
         match cx.jobs.start(Waiter::Sending(id), fill, cx.now) {
             Ok(ticket) => {
-                *self = FileRange::Read(ticket);
+                self.read = Some(ticket);
                 Ok(())
             }
             Err(refused) => {
@@ -113,13 +107,13 @@ impl FileRange {
         queue: &mut SendQueue,
         cx: &mut Context<S>,
     ) -> Result<(), Error> {
-        let FileRange::Read(ticket) = self else {
+        let Some(ticket) = &self.read else {
             return Ok(());
         };
         let Poll::Ready(Finished { result, page }) = cx.jobs.take(ticket) else {
             return Ok(());
         };
-        *self = FileRange::Unasked;
+        self.read = None;
         match (result, page) {
             (Ok(Done::Count(count)), Some(page)) if count > 0 => {
                 queue.front_was_read(page, &mut cx.pool);

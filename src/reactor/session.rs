@@ -29,7 +29,9 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::half::Half;
+use super::handshakes::Handshakes;
 use super::host::Host;
+use super::range::FileRange;
 use super::taking::Taking;
 use super::timer::Reminders;
 use super::tls::Tls;
@@ -54,6 +56,7 @@ pub(crate) struct Context<S> {
     pub(crate) jobs: Jobs<Waiter>,
     pub(crate) resolver: Resolver<Id>,
     pub(crate) compressed: Compressed<Id>,
+    pub(crate) handshakes: Handshakes,
     pub(crate) metrics: Metrics,
     pub(crate) limits: SessionLimits,
     /// The moment of this turn.
@@ -183,6 +186,8 @@ pub(crate) struct Session<S: Sys> {
     pub(crate) id: Id,
     pub(crate) provenance: Provenance,
     down: Half<S>,
+    /// How the file range that is to be sent to the client next stands.
+    range: FileRange,
     /// The connection to an origin, made or being made; most sessions never have one.
     up: Option<Box<Upstream<S>>>,
     /// The poll knows the client's socket.
@@ -231,6 +236,7 @@ impl<S: Sys> Session<S> {
             id,
             provenance,
             down: Half::new(stream, LinkState::Open, tls, limits.send_bytes_max),
+            range: FileRange::default(),
             up: None,
             registered: false,
             stage: Stage::Running,
@@ -264,6 +270,7 @@ impl<S: Sys> Session<S> {
     /// | `advanced` | `advance` ran in this pump | never: a deadline that passed must have been seen by it |
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
         self.down.link.tx.begin_turn();
+        self.down.held = self.must_wait(cx);
         let mut budget = Budget::new(cx.limits.pump_bytes_max);
         let mut again = false;
         let mut fact = std::mem::take(&mut self.woken);
@@ -309,7 +316,12 @@ impl<S: Sys> Session<S> {
         let mut news = false;
         if self.down.may_fill() {
             let before = budget.moved;
+            let began = self.is_handshaking().then(|| cx.sys.now());
             let result = self.down.fill(&mut cx.sys, &mut cx.pool, budget);
+            if let Some(began) = began {
+                let now = cx.sys.now();
+                cx.handshakes.took(now.saturating_duration_since(began));
+            }
             cx.metrics.listeners[self.provenance.metrics].bytes_in += budget.moved - before;
             news |= result?;
         }
@@ -383,6 +395,7 @@ impl<S: Sys> Session<S> {
             self.disconnect(cx);
         }
         if asked.close {
+            cx.resolver.forget(self.id);
             self.begin_closing(&asked, cx);
         } else if let Some((addresses, timeout)) = asked.connect {
             self.connect_next(Attempts::new(addresses, timeout, cx.now), cx);
@@ -432,30 +445,31 @@ impl<S: Sys> Session<S> {
     /// Sends on both sides. Whether the protocol has reason to look again.
     fn flush(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, Error> {
         let mut room = false;
-        let Half { link, range, .. } = &mut self.down;
-        range.take(&mut link.tx, cx)?;
+        self.range.take(&mut self.down.link.tx, cx)?;
         if self.down.may_flush() {
+            let held_bytes_max = self.taking.begins_anew(cx.now);
+            self.hold(held_bytes_max, cx);
             let before = budget.moved;
-            let progress = self.down.flush(&mut cx.sys, &mut cx.pool, budget, cx.now);
+            let ranges = (&self.range, cx.now);
+            let progress = self.down.flush(&mut cx.sys, &mut cx.pool, budget, ranges);
             cx.metrics.listeners[self.provenance.metrics].bytes_out += budget.moved - before;
             let progress = progress?;
             if progress != Progress::None {
                 let (sent, has_output) = (self.down.link.sent, self.down.has_output());
-                if self.taking.flushed(sent, has_output)
-                    && let Some(stream) = &self.down.stream
-                {
-                    cx.sys.trust(stream);
-                }
+                let held_bytes_max = self.taking.flushed(cx.now, sent, has_output);
+                self.hold(held_bytes_max, cx);
                 room |= self.taking.is_drained() || progress == Progress::FreedForRefused;
             }
-            let Half { link, range, .. } = &mut self.down;
-            range.ask(&link.tx, self.id, cx)?;
+            if self.down.is_stopped_by_disk(budget) {
+                self.range.ask(&self.down.link.tx, self.id, cx)?;
+            }
         }
         let mut news = false;
+        let ranges = (&self.range, cx.now);
         if let Some(up) = &mut self.up
             && up.half.may_flush()
         {
-            match up.half.flush(&mut cx.sys, &mut cx.pool, budget, cx.now) {
+            match up.half.flush(&mut cx.sys, &mut cx.pool, budget, ranges) {
                 Ok(progress) => room |= progress == Progress::FreedForRefused,
                 Err(Error::Reset(kind)) => {
                     // An origin that closed early may have said why; that still stands in the
@@ -515,11 +529,13 @@ impl<S: Sys> Session<S> {
             self.recount(cx);
         }
         let (mut deadline, waits) = self.deadline(host, &cx.limits);
-        if deadline <= cx.now
-            && waits == Waits::Write
-            && self.recount(cx) >= cx.limits.write_bytes_min
-        {
-            deadline = cx.now + cx.limits.write_timeout;
+        if deadline <= cx.now && waits == Waits::Write {
+            let taken = self.recount(cx);
+            if taken >= cx.limits.write_bytes_min {
+                deadline = cx.now + cx.limits.write_timeout;
+                let held_bytes_max = self.taking.took(taken);
+                self.hold(held_bytes_max, cx);
+            }
         }
         if deadline <= cx.now {
             let phase = match waits {
@@ -555,6 +571,26 @@ impl<S: Sys> Session<S> {
         let stream = self.down.stream.as_ref();
         let unsent = stream.map_or(0, |stream| cx.sys.unsent(stream));
         self.taking.recount(cx.now, self.down.link.sent, unsent)
+    }
+
+    /// The kernel may hold so many bytes for the client from now on.
+    fn hold(&self, bytes_max: Option<u32>, cx: &mut Context<S>) {
+        if let (Some(bytes_max), Some(stream)) = (bytes_max, &self.down.stream) {
+            cx.sys.hold_at_most(stream, bytes_max);
+        }
+    }
+
+    /// Whether its handshake must wait for others, although something came for it.
+    fn must_wait(&self, cx: &mut Context<S>) -> bool {
+        let client = || self.provenance.peer.network();
+        self.is_handshaking()
+            && self.down.ready.readable
+            && cx.handshakes.must_wait(self.id, client(), self.down.held)
+    }
+
+    /// Whether its handshake waits for others.
+    pub(crate) fn awaits_handshake(&self) -> bool {
+        self.down.held
     }
 
     fn is_handshaking(&self) -> bool {

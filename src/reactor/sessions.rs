@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use super::session::Session;
+use super::timer::Tick;
 use crate::service::Id;
 use crate::sys::Sys;
 
@@ -75,6 +76,18 @@ impl<S: Sys> Sessions<S> {
         self.all
             .get_mut(id.index as usize)
             .filter(|session| session.id == id)
+    }
+
+    /// Whether the session of this id goes on and waits for the reminder of this tick.
+    pub(super) fn holds_reminder(&self, id: Id, tick: Tick) -> bool {
+        let session = self.all.get(id.index as usize);
+        session.is_some_and(|session| session.id == id && session.reminders.hold(tick))
+    }
+
+    /// Whether the session of this id goes on.
+    pub(super) fn is_live(&self, id: Id) -> bool {
+        let session = self.all.get(id.index as usize);
+        session.is_some_and(|session| session.id == id)
     }
 
     /// The session that has the place of this id by now, whether or not it is the one that was

@@ -10,6 +10,10 @@
 //! moves closer leaves a new live one, and the old one waits, to be live again when the deadline
 //! has moved away. Any other that comes is dropped and leaves no new one: entries cannot multiply.
 //!
+//! Those of sessions that ended wait for their tick like the others. Before they are many more than
+//! the living could have, they are swept out ([`Timers::is_cluttered`]): a connection that lasted a
+//! moment must not take up memory for as long as it might have idled.
+//!
 //! Slot `tick % SLOTS` holds the entries of that tick and of those a whole number of turns later. A
 //! bitmap of the slots in use finds the next one without visiting the empty ones.
 
@@ -18,6 +22,11 @@ use std::time::{Duration, Instant};
 /// Slots of the wheel: with a tick of a millisecond, a turn takes four seconds.
 const SLOTS: usize = 4096;
 const WORDS: usize = SLOTS / 64;
+
+/// Reminders for each living session above which the wheel is swept: twice those that one has.
+const REMINDERS_PER_SESSION_MAX: usize = 4;
+/// Reminders that are never swept: a sweep looks at every slot.
+const UNSWEPT: usize = SLOTS;
 
 /// Moments as whole milliseconds since the wheel was made.
 pub(crate) type Tick = u64;
@@ -118,6 +127,26 @@ impl<T> Timers<T> {
         }
     }
 
+    /// Whether there are so many reminders that most of them must be those of sessions that ended,
+    /// when so many live.
+    pub(crate) fn is_cluttered(&self, living: usize) -> bool {
+        self.len > UNSWEPT + living * REMINDERS_PER_SESSION_MAX
+    }
+
+    /// Takes out the reminders that nobody waits for any more.
+    pub(crate) fn sweep(&mut self, is_awaited: impl Fn(Tick, &T) -> bool) {
+        self.len = 0;
+        for (slot, entries) in self.slots.iter_mut().enumerate() {
+            entries.retain(|(tick, whom)| is_awaited(*tick, whom));
+            self.len += entries.len();
+            if entries.is_empty() {
+                *entries = Vec::new();
+                self.used[slot / 64] &= !(1 << (slot % 64));
+            }
+        }
+        self.first = self.next_used();
+    }
+
     /// How long the loop may sleep: until the next slot that holds anything.
     pub(crate) fn sleep(&self, now: Instant) -> Option<Duration> {
         if self.len == 0 {
@@ -162,6 +191,11 @@ impl Reminders {
             self.later = self.live;
         }
         self.live = timers.remind(tick, whom);
+    }
+
+    /// Whether a reminder of that tick is one of them.
+    pub(crate) fn hold(&self, tick: Tick) -> bool {
+        tick == self.live || tick == self.later
     }
 
     /// The reminder of that tick came. Whether it was the live one.
@@ -232,6 +266,29 @@ mod tests {
             assert!(timers.len() <= 3, "{} after {i} deadlines", timers.len());
         }
         assert_eq!(passed, 5000);
+    }
+
+    #[test]
+    fn sessions_that_end_at_once_leave_no_more_reminders_than_the_living_could_have() {
+        let start = Instant::now();
+        let (mut timers, mut due) = (Timers::new(start), Vec::new());
+        let mut stays = Reminders::NONE;
+        stays.arm(start + Duration::from_secs(30), 0, &mut timers);
+        for id in 1..100_000 {
+            let mut reminders = Reminders::NONE;
+            let deadline = start + Duration::from_secs(60);
+            reminders.arm(deadline, id, &mut timers);
+            if timers.is_cluttered(1) {
+                timers.sweep(|tick, id| *id == 0 && stays.hold(tick));
+                assert_eq!(timers.len(), 1);
+            }
+            assert!(timers.len() < 5000);
+        }
+        let sleep = timers.sleep(start).expect("a reminder waits");
+        assert!(sleep <= Duration::from_secs(30));
+        timers.expire(start + Duration::from_secs(30), &mut due);
+        assert_eq!(due.len(), 1, "the living one's came");
+        assert!(stays.came(due[0].0));
     }
 
     proptest! {

@@ -36,7 +36,7 @@ pub mod datagram;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -290,9 +290,15 @@ impl Io<'_> {
         self.asked.at_once = true;
     }
 
-    /// The addresses of `name`; asked again until it answers.
+    /// The addresses of `name`; asked again until it answers, or until [`Io::stop_resolving`].
     pub fn resolve(&mut self, name: &str) -> Poll<Result<Addresses, Failure>> {
-        self.cx.resolver.lookup(name, self.id, self.cx.now)
+        let (resolver, client) = (&mut self.cx.resolver, self.peer.network());
+        resolver.lookup(name, self.id, client, self.cx.now)
+    }
+
+    /// A name that was asked for is no longer waited for. Where nobody else does, its look-up ends.
+    pub fn stop_resolving(&mut self) {
+        self.cx.resolver.forget(self.id);
     }
 
     /// A connection to the first of `addresses` that takes one; asked again until it answers. Each
@@ -388,6 +394,15 @@ impl Peer {
             Peer::Inet(address) => Some(address.ip().to_canonical()),
             Peer::Unix => None,
         }
+    }
+
+    /// What stands for one client: its IPv4 address, or the first address of the /64 that one IPv6
+    /// network has at its disposal.
+    pub fn network(&self) -> Option<IpAddr> {
+        Some(match self.ip()? {
+            IpAddr::V4(ip) => ip.into(),
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        })
     }
 }
 

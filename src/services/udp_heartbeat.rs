@@ -1,7 +1,9 @@
 //! The heartbeat monitor: who is alive, who is late, who is dead. Nobody gets an answer.
 //!
 //! What one sender is taken to be is [`Tracker`]'s business; here stands the table of them, by
-//! address and port. Each change is one line in the log, `heartbeat IP:PORT STATE`, and one count.
+//! address and port. Each change is one line in the log, `heartbeat IP:PORT STATE`, and one count;
+//! of many in a second, those beyond a limit are counted in one line, since addresses can be
+//! forged: `heartbeats: 4711 more changes: 4700 new, 11 dead`.
 //!
 //! The rules:
 //! 1. Every sender is in exactly one of two ordered sets: `due` by the moment when it may change by
@@ -28,6 +30,64 @@ pub struct UdpHeartbeat {
     senders: HashMap<SocketAddr, Sender>,
     due: BTreeSet<(Instant, SocketAddr)>,
     dead: BTreeSet<(Instant, SocketAddr)>,
+    told: Told,
+}
+
+/// What of the changes of one second the log tells.
+struct Told {
+    lines_max: usize,
+    /// When the second began.
+    began: Option<Instant>,
+    lines: usize,
+    /// Changes that have no line of their own, by kind.
+    others: [u64; Change::ALL.len()],
+}
+
+impl Told {
+    /// For how long changes are counted together.
+    const SPAN: Duration = Duration::from_secs(1);
+
+    fn new(lines_max: usize) -> Self {
+        Self {
+            lines_max,
+            began: None,
+            lines: 0,
+            others: [0; _],
+        }
+    }
+
+    /// A change. Whether it has a line of its own.
+    fn has_line(&mut self, change: Change, now: Instant) -> bool {
+        if self.began.is_none_or(|began| now >= began + Self::SPAN) {
+            self.began = Some(now);
+            self.lines = 0;
+        }
+        let has_line = self.lines < self.lines_max;
+        match has_line {
+            true => self.lines += 1,
+            false => self.others[change as usize] += 1,
+        }
+        has_line
+    }
+
+    /// When the others are to be told of.
+    fn due(&self) -> Option<Instant> {
+        let are_there = self.others.iter().any(|count| *count > 0);
+        self.began.filter(|_| are_there).map(|at| at + Self::SPAN)
+    }
+
+    /// The line for the others, once their second is over.
+    fn take_others(&mut self, now: Instant) -> Option<String> {
+        self.due().filter(|due| *due <= now)?;
+        let others = std::mem::take(&mut self.others);
+        let kinds = Change::ALL.iter().zip(others);
+        let kinds: Vec<String> = kinds
+            .filter(|(_, count)| *count > 0)
+            .map(|(change, count)| format!("{count} {change}"))
+            .collect();
+        let sum: u64 = others.iter().sum();
+        Some(format!("{sum} more changes: {}", kinds.join(", ")))
+    }
 }
 
 struct Sender {
@@ -63,6 +123,7 @@ impl UdpHeartbeat {
             senders: HashMap::new(),
             due: BTreeSet::new(),
             dead: BTreeSet::new(),
+            told: Told::new(config.logged_changes_max),
         }
     }
 
@@ -87,7 +148,7 @@ impl UdpHeartbeat {
         self.put(place, from);
         self.senders.insert(from, Sender { tracker, place });
         metrics.senders[State::Up as usize] += 1;
-        tell(from, Change::New, metrics);
+        tell(from, Change::New, now, &mut self.told, metrics);
         true
     }
 
@@ -105,12 +166,12 @@ impl UdpHeartbeat {
         let tracker = &mut sender.tracker;
         let before = tracker.state();
         while let Some(change) = tracker.advance(now) {
-            tell(from, change, metrics);
+            tell(from, change, now, &mut self.told, metrics);
         }
         if let Some((stamp, wall)) = beat {
             let counts = tracker.counts();
             if let Some(change) = tracker.heard(stamp, now, wall) {
-                tell(from, change, metrics);
+                tell(from, change, now, &mut self.told, metrics);
             }
             metrics.count(counts, tracker.counts());
         }
@@ -140,9 +201,24 @@ impl UdpHeartbeat {
     }
 }
 
-fn tell(from: SocketAddr, change: Change, metrics: &mut HeartbeatMetrics) {
-    log::info!("heartbeat {from} {change}");
+fn tell(
+    from: SocketAddr,
+    change: Change,
+    now: Instant,
+    told: &mut Told,
+    metrics: &mut HeartbeatMetrics,
+) {
+    tell_others(told, now);
+    if told.has_line(change, now) {
+        log::info!("heartbeat {from} {change}");
+    }
     metrics.changes[change as usize] += 1;
+}
+
+fn tell_others(told: &mut Told, now: Instant) {
+    if let Some(others) = told.take_others(now) {
+        log::info!("heartbeats: {others}");
+    }
 }
 
 impl DatagramService for UdpHeartbeat {
@@ -172,14 +248,16 @@ impl DatagramService for UdpHeartbeat {
     fn advance(&mut self, _out: &mut Outbox, now: Instant, metrics: &mut ListenerMetrics) {
         while let Some(&(moment, from)) = self.due.first() {
             if moment > now {
-                return;
+                break;
             }
             self.observe(from, None, now, metrics.heartbeat_mut());
         }
+        tell_others(&mut self.told, now);
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.due.first().map(|&(moment, _)| moment)
+        let senders = self.due.first().map(|&(moment, _)| moment);
+        senders.into_iter().chain(self.told.due()).min()
     }
 }
 
@@ -369,6 +447,36 @@ mod tests {
         assert_eq!(bench.counted().senders, [1, 0, 1]);
         // Sender 2 was heard of later than 1, so it is still known.
         bench.beats(2, 3).expect([3, 0, 2, 1]);
+    }
+
+    #[test]
+    fn of_many_changes_in_a_second_those_beyond_the_limit_are_one_line() {
+        let (mut told, start) = (Told::new(2), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut change = |change, ms| told.has_line(change, at(ms));
+        assert!(change(Change::New, 0) && change(Change::New, 1));
+        assert!(!change(Change::New, 2) && !change(Change::Dead, 3));
+        assert!(!change(Change::New, 999));
+        assert_eq!(told.take_others(at(999)), None);
+        assert_eq!(told.due(), Some(at(1000)));
+        let line = "3 more changes: 2 new, 1 dead".to_owned();
+        assert_eq!(told.take_others(at(1000)), Some(line));
+        assert_eq!((told.due(), told.take_others(at(5000))), (None, None));
+        assert!(told.has_line(Change::Late, at(1001)));
+    }
+
+    #[test]
+    fn changes_that_have_no_line_are_counted_and_wait_for_theirs() {
+        let mut bench = Bench::new(3, 0, 10_000);
+        for port in 1..=1000 {
+            bench.beats(port, 1);
+        }
+        bench.expect([1000, 0, 0, 0]);
+        let second = Some(bench.now + Duration::from_secs(1));
+        assert_eq!(bench.service.deadline(), second, "they are told then");
+        bench.later(1);
+        assert_eq!(bench.service.told.due(), None);
+        bench.later(3).expect([1000, 0, 1000, 0]);
     }
 
     proptest! {

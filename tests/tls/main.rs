@@ -4,6 +4,7 @@
 mod common;
 
 mod certificates;
+mod crowd;
 mod peers;
 mod plain;
 

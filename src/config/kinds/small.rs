@@ -208,6 +208,10 @@ pub struct UdpHeartbeatConfig {
     /// nobody is dead, newcomers are dropped.
     /// Key `max_senders`, default 65,536.
     pub senders_max: usize,
+    /// Changes of a second that have a line of the log each; those beyond are counted in one, since
+    /// a forged address costs its sender 34 bytes and is two changes. Key
+    /// `max_logged_changes`, default 200.
+    pub logged_changes_max: usize,
     /// What every kind over datagrams has.
     pub datagram: DatagramConfig,
 }
@@ -218,6 +222,7 @@ impl Default for UdpHeartbeatConfig {
             timeout: Duration::from_secs(3),
             grace: Duration::ZERO,
             senders_max: 65_536,
+            logged_changes_max: 200,
             datagram: DatagramConfig::default(),
         }
     }
@@ -239,6 +244,8 @@ impl UdpHeartbeatConfig {
         section.timeout("timeout", &mut config.timeout);
         section.duration("grace", &mut config.grace);
         section.count("max_senders", 1..=1 << 24, &mut config.senders_max);
+        let logged = &mut config.logged_changes_max;
+        section.count("max_logged_changes", 0..=1 << 24, logged);
         config.datagram.read(section);
         config
     }

@@ -23,6 +23,9 @@ fn server(n: u8) -> SocketAddr {
     ([10, 0, 0, n], 53).into()
 }
 
+/// From here on all waiters are one client.
+const MANY: u32 = 1 << 16;
+
 type Answer = Poll<Result<Vec<String>, Failure>>;
 
 fn ready(addresses: &[&str]) -> Answer {
@@ -39,8 +42,12 @@ impl Bench {
         }
     }
 
+    /// Each waiter is a client of its own, up to [`MANY`].
     fn ask(&mut self, name: &str, waiter: u32) -> Answer {
-        let answer = self.resolver.lookup(name, waiter, self.now);
+        let client = waiter.min(MANY).to_be_bytes();
+        let answer = self
+            .resolver
+            .lookup(name, waiter, Some(client.into()), self.now);
         self.fetch();
         answer.map_ok(|list| list.iter().map(ToString::to_string).collect())
     }
@@ -132,11 +139,11 @@ fn family(query: &Transmit) -> Family {
     forge::family(message(query))
 }
 
-impl<W: Copy + Eq> Resolver<W> {
+impl<W: Copy + Ord> Resolver<W> {
     /// What holds between any two calls.
     fn check(&self) {
         assert_eq!(self.queries.len(), self.deadlines.len());
-        let mut asking = 0;
+        let (mut asking, mut waiting) = (0, 0);
         for entry in self.names.values() {
             let Entry::UnderWay(lookup) = entry else {
                 continue;
@@ -144,6 +151,10 @@ impl<W: Copy + Eq> Resolver<W> {
             assert!(!lookup.candidates.is_empty());
             assert!(!lookup.waiters.is_empty());
             assert!(lookup.waiters.len() <= self.config.waiters_max);
+            assert_eq!(lookup.clients.in_all(), lookup.waiters.len());
+            assert!(lookup.clients.of(lookup.client) > 0);
+            assert!(lookup.waiters.keys().all(|w| self.waiting.contains_key(w)));
+            waiting += lookup.waiters.len();
             let before = asking;
             for question in [&lookup.v4, &lookup.v6] {
                 match question {
@@ -161,7 +172,9 @@ impl<W: Copy + Eq> Resolver<W> {
             assert!(asking > before, "a lookup waits for nothing");
         }
         assert_eq!(asking, self.queries.len());
-        assert!(self.lookups_under_way() + self.young.len() <= self.config.lookups_max);
+        assert_eq!(waiting, self.waiting.len());
+        assert_eq!(self.shares.in_all(), self.lookups_under_way());
+        assert!(self.lookups_under_way() <= self.config.lookups_max);
         for key in self.young.iter().chain(&self.old).map(|(_, key)| key) {
             assert!(matches!(self.names[key], Entry::Known { .. }));
         }
@@ -690,9 +703,96 @@ fn lookups_and_waiters_have_bounds() {
     assert_eq!(bench.ask("c.test", 4), busy);
     assert_eq!(bench.resolver.counters().refused, 2);
     bench.serve(&[]);
-    assert_eq!(bench.ask("c.test", 4), busy, "the answers are not read yet");
-    bench.pass(HOLD);
-    assert!(bench.ask("c.test", 4).is_pending());
+    let pending = bench.ask("c.test", 4).is_pending();
+    assert!(pending, "an answer that is kept takes no place");
+}
+
+#[test]
+fn a_lookup_ends_with_the_last_who_waits_for_it() {
+    let mut bench = Bench::new(config());
+    bench.start("a.test", 1);
+    bench.start("a.test", 2);
+    let queries = bench.take::<2>().map(|transmit| transmit.query);
+    bench.resolver.forget(1);
+    assert_eq!(bench.resolver.lookups_under_way(), 1);
+    bench.resolver.forget(2);
+    bench.resolver.forget(2);
+    bench.resolver.check();
+    assert_eq!(bench.resolver.lookups_under_way(), 0);
+    assert_eq!(bench.resolver.deadline(), None, "nothing is awaited");
+    let mut finished = bench.finished();
+    finished.sort();
+    assert_eq!(finished, queries, "the sockets may be closed");
+    bench.start("a.test", 3);
+    assert_eq!(bench.take::<2>().len(), 2, "it is asked for anew");
+}
+
+#[test]
+fn who_asks_for_another_name_waits_for_that_one_only() {
+    let mut bench = Bench::new(config());
+    bench.start("a.test", 1);
+    bench.start("b.test", 1);
+    bench.resolver.check();
+    assert_eq!(bench.resolver.lookups_under_way(), 1);
+    bench.serve(&["b.test 300 A 10.1.0.1"]);
+    assert_eq!(bench.woken(), [1]);
+    assert_eq!(bench.ask("b.test", 1), ready(&["10.1.0.1"]));
+}
+
+#[test]
+fn one_client_leaves_places_for_the_others() {
+    let mut bench = Bench::new(Config {
+        lookups_max: 8,
+        waiters_max: 8,
+        ..config()
+    });
+    let busy = Poll::Ready(Err(Failure::Busy));
+    for n in 0..4 {
+        bench.start(&format!("n{n}.test"), MANY + n);
+    }
+    assert_eq!(bench.ask("n4.test", MANY + 4), busy);
+    bench.start("mine.test", 1);
+    // Nor can it keep others from a name that it waits for itself.
+    for n in 0..3 {
+        bench.start("n0.test", MANY + 10 + n);
+    }
+    assert_eq!(bench.ask("n0.test", MANY + 13), busy);
+    bench.start("n0.test", 2);
+    bench.resolver.check();
+}
+
+#[test]
+fn a_lookup_is_in_the_share_of_somebody_who_waits_for_it() {
+    let mut bench = Bench::new(Config {
+        lookups_max: 2,
+        ..config()
+    });
+    bench.start("a.test", 1);
+    bench.start("a.test", MANY);
+    bench.resolver.forget(1);
+    bench.resolver.check();
+    let busy = Poll::Ready(Err(Failure::Busy));
+    assert_eq!(bench.ask("b.test", MANY + 1), busy, "its client has one");
+    bench.start("b.test", 1);
+}
+
+#[test]
+fn answers_that_come_faster_than_they_are_let_go_are_bounded() {
+    let mut bench = Bench::new(Config {
+        lookups_max: 2,
+        cache_entries_max: 3,
+        ..config()
+    });
+    for n in 0..20 {
+        let name = format!("n{n}.test");
+        bench.start(&name, 1);
+        bench.serve(&[&format!("{name} 300 A 10.1.0.1")]);
+        assert!(
+            bench.ask(&name, 1).is_ready(),
+            "who waited finds its answer"
+        );
+    }
+    assert!(bench.resolver.cached() <= 3 + 3 + 1);
 }
 
 #[test]
@@ -722,7 +822,12 @@ fn a_query_that_ended_unfetched_is_not_sent() {
         nameservers: vec![server(1)],
         ..config()
     });
-    assert!(bench.resolver.lookup("www.test", 1, bench.now).is_pending());
+    assert!(
+        bench
+            .resolver
+            .lookup("www.test", 1, None, bench.now)
+            .is_pending()
+    );
     bench.pass(Config::ATTEMPT_TIMEOUT);
     assert!(bench.queries.is_empty());
     assert_eq!(bench.ask("www.test", 1), Poll::Ready(Err(Failure::Timeout)));
@@ -777,6 +882,7 @@ enum Step {
     Answer { query: usize, kind: u8, ttl: u32 },
     Spoil { query: usize, at: usize, byte: u8 },
     Fail { query: usize },
+    Forget { waiter: u32 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -794,6 +900,7 @@ fn step() -> impl Strategy<Value = Step> {
             byte
         }),
         (0..8_usize).prop_map(|query| Step::Fail { query }),
+        (0..48_u32).prop_map(|waiter| Step::Forget { waiter }),
     ]
 }
 
@@ -843,6 +950,11 @@ proptest! {
                     let at = at % bytes.len();
                     bytes[at] = byte;
                     bench.deliver(&query, query.to, &bytes);
+                }
+                Step::Forget { waiter } => {
+                    bench.resolver.forget(waiter);
+                    bench.fetch();
+                    waiting.remove(&waiter);
                 }
                 Step::Fail { query } => {
                     if let Some(query) = open.get(query) {

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use super::prolonged;
 use crate::config::UploadConfig;
-use crate::disk::Disk;
+use crate::disk::{Disk, is_out_of_descriptors};
 use crate::ending::{Error, Phase};
 use crate::metrics::{Of, UploadMetrics};
 use crate::service::{Cx, Io, Peer, Service};
@@ -62,7 +62,13 @@ pub struct Conn {
     state: State,
     /// Files that were stored since the others last had their turn.
     stored: usize,
+    /// There were no descriptors: when it is tried again, and until then nothing else is.
+    retry_at: Option<Instant>,
 }
+
+/// How soon what failed for want of descriptors is tried again. Somebody else's connection may end
+/// in a moment; meanwhile the client waits as for a slow disk, within the time that its state has.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 enum State {
     /// The challenge is to be sent.
@@ -270,33 +276,14 @@ impl Upload {
         }
         Ok(Step::Go(next))
     }
-}
 
-impl Service for Upload {
-    type Conn = Conn;
-
-    fn counts() -> Of {
-        Of::Upload(UploadMetrics::default())
-    }
-
-    fn accept(&mut self, peer: &Peer, now: Instant) -> Conn {
-        let until = now + self.handshake_timeout;
-        let state = match self.handshake {
-            Handshake::None => self.after_handshake(until, now),
-            _ => State::Greeting { until },
-        };
-        Conn {
-            peer: peer.clone(),
-            state,
-            stored: 0,
-        }
-    }
-
-    fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
+    /// Takes a connection as far as the facts allow.
+    fn go_on(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
         let Conn {
             peer,
             state,
             stored,
+            ..
         } = conn;
         loop {
             let step = match state {
@@ -316,17 +303,56 @@ impl Service for Upload {
             }
         }
     }
+}
+
+impl Service for Upload {
+    type Conn = Conn;
+
+    fn counts() -> Of {
+        Of::Upload(UploadMetrics::default())
+    }
+
+    fn accept(&mut self, peer: &Peer, now: Instant) -> Conn {
+        let until = now + self.handshake_timeout;
+        let state = match self.handshake {
+            Handshake::None => self.after_handshake(until, now),
+            _ => State::Greeting { until },
+        };
+        Conn {
+            peer: peer.clone(),
+            state,
+            stored: 0,
+            retry_at: None,
+        }
+    }
+
+    fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
+        if conn.retry_at.is_some_and(|at| io.cx.now < at) {
+            return Ok(());
+        }
+        conn.retry_at = None;
+        let until = self.deadline(conn);
+        match self.go_on(conn, io) {
+            Err(Error::Disk(_, error))
+                if is_out_of_descriptors(&error) && io.cx.now < until && !io.cx.draining =>
+            {
+                conn.retry_at = Some(io.cx.now + RETRY_AFTER);
+                Ok(())
+            }
+            result => result,
+        }
+    }
 
     fn deadline(&self, conn: &Conn) -> Instant {
-        match conn.state {
+        let until = match conn.state {
             State::Greeting { until }
             | State::Answer { until, .. }
             | State::Login { until, .. }
             | State::Header { until, .. }
             | State::Body { until, .. } => until,
-        }
+        };
+        conn.retry_at.map_or(until, |at| at.min(until))
     }
-
     fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
         let State::Body { incoming, .. } = conn.state else {
             return;

@@ -4,8 +4,12 @@
 //! check is a job: one is at work at a time, some rounds at the end of each turn, while the others
 //! wait in line and the sessions that ask are parked. What comes out is remembered under a keyed
 //! hash of the credentials, so that the next request costs a look-up. No password is kept.
+//!
+//! Each client has a line of its own, and they are served in turn: who guesses by hundreds of
+//! connections waits behind its own guesses, and others behind one of them. The places are shared
+//! ([`crate::shares`]), and a check ends with the last who waits for it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,11 +18,12 @@ use sha2::Sha256;
 use crate::config::AuthConfig;
 use crate::http::basic::{Check, Credentials, Users};
 use crate::service::{Cx, Id};
+use crate::shares::{Client, Shares};
 
 /// Rounds in one turn: less than a millisecond.
 const ROUNDS_PER_TURN: u32 = 1000;
-/// Checks that wait in line; who comes then is told to try later.
-const CHECKS_MAX: usize = 64;
+/// Checks that wait; who comes then is told to try later. One client alone may have half of them.
+const CHECKS_MAX: usize = 128;
 /// Verdicts that are remembered, and for how long. A right password is remembered longer: its check
 /// delays somebody real.
 const VERDICTS_MAX: usize = 4096;
@@ -46,6 +51,97 @@ struct Waiting {
     waiters: Vec<Id>,
 }
 
+/// The checks that wait.
+#[derive(Default)]
+struct Lines {
+    /// By client; none is empty.
+    lines: BTreeMap<Client, VecDeque<Waiting>>,
+    /// The clients in the order in which they are served, each once. The check at the front of the
+    /// first one's line is at work.
+    clients: VecDeque<Client>,
+    shares: Shares,
+    /// What each waiter waits for: whose line, and what in it.
+    waiters: HashMap<Id, (Client, Mark), foldhash::fast::RandomState>,
+}
+
+impl Lines {
+    /// Lets a waiter wait for credentials that somebody waits for already. Whether there are such.
+    fn join(&mut self, mark: Mark, waiter: Id) -> bool {
+        let lines = self.lines.iter_mut();
+        let mut all = lines.flat_map(|(client, line)| line.iter_mut().map(|one| (*client, one)));
+        let Some((client, waiting)) = all.find(|(_, waiting)| waiting.mark == mark) else {
+            return false;
+        };
+        waiting.waiters.push(waiter);
+        self.waiters.insert(waiter, (client, mark));
+        true
+    }
+
+    fn has_room(&self, client: Client) -> bool {
+        self.shares.has_room(client, CHECKS_MAX)
+    }
+
+    fn add(&mut self, mark: Mark, check: Check, client: Client, waiter: Id) {
+        let line = self.lines.entry(client).or_default();
+        if line.is_empty() {
+            self.clients.push_back(client);
+        }
+        line.push_back(Waiting {
+            mark,
+            check,
+            waiters: vec![waiter],
+        });
+        self.shares.enter(client);
+        self.waiters.insert(waiter, (client, mark));
+    }
+
+    /// The check that is at work.
+    fn front(&mut self) -> Option<&mut Check> {
+        let line = self.lines.get_mut(self.clients.front()?)?;
+        line.front_mut().map(|waiting| &mut waiting.check)
+    }
+
+    /// Takes out the check that is at work; the next client's follows.
+    fn pop(&mut self) -> Option<Waiting> {
+        let client = self.clients.pop_front()?;
+        let line = self.lines.get_mut(&client)?;
+        let done = line.pop_front()?;
+        match line.is_empty() {
+            true => drop(self.lines.remove(&client)),
+            false => self.clients.push_back(client),
+        }
+        self.shares.leave(client);
+        for waiter in &done.waiters {
+            self.waiters.remove(waiter);
+        }
+        Some(done)
+    }
+
+    /// The waiter waits no longer; nor does a check for which nobody else does.
+    fn forget(&mut self, waiter: Id) {
+        let Some((client, mark)) = self.waiters.remove(&waiter) else {
+            return;
+        };
+        let Some(line) = self.lines.get_mut(&client) else {
+            return;
+        };
+        line.retain_mut(|waiting| {
+            if waiting.mark == mark {
+                waiting.waiters.retain(|other| *other != waiter);
+            }
+            let is_left = !waiting.waiters.is_empty();
+            if !is_left {
+                self.shares.leave(client);
+            }
+            is_left
+        });
+        if line.is_empty() {
+            self.lines.remove(&client);
+            self.clients.retain(|other| *other != client);
+        }
+    }
+}
+
 /// The passwords of a site.
 pub(super) struct Auth {
     /// The value of `WWW-Authenticate`, or of `Proxy-Authenticate`.
@@ -53,7 +149,7 @@ pub(super) struct Auth {
     users: Users,
     key: [u8; 32],
     verdicts: HashMap<Mark, (bool, Instant), foldhash::fast::RandomState>,
-    line: VecDeque<Waiting>,
+    lines: Lines,
 }
 
 impl Auth {
@@ -64,12 +160,18 @@ impl Auth {
             users: config.users.clone(),
             key,
             verdicts: HashMap::default(),
-            line: VecDeque::new(),
+            lines: Lines::default(),
         }
     }
 
     /// Whether credentials are right: the value of `Authorization` or `Proxy-Authorization`.
-    pub(super) fn judge(&mut self, value: Option<&[u8]>, waiter: Id, now: Instant) -> Verdict {
+    pub(super) fn judge(
+        &mut self,
+        value: Option<&[u8]>,
+        waiter: Id,
+        client: Client,
+        now: Instant,
+    ) -> Verdict {
         let Some(value) = value else {
             return Verdict::Wrong;
         };
@@ -82,47 +184,46 @@ impl Auth {
             Some(_) => drop(self.verdicts.remove(&mark)),
             None => {}
         }
-        let known = self.line.iter().position(|waiting| waiting.mark == mark);
-        let place = match known {
-            Some(place) => place,
-            None => {
-                let Some(credentials) = Credentials::parse(value) else {
-                    return Verdict::Wrong;
-                };
-                if self.line.len() >= CHECKS_MAX {
-                    return Verdict::Busy;
-                }
-                self.line.push_back(Waiting {
-                    mark,
-                    check: self.users.check(&credentials),
-                    waiters: Vec::new(),
-                });
-                self.line.len() - 1
-            }
-        };
-        let waiters = &mut self.line[place].waiters;
-        if !waiters.contains(&waiter) {
-            waiters.push(waiter);
+        self.lines.forget(waiter);
+        if self.lines.join(mark, waiter) {
+            return Verdict::Later;
         }
+        let Some(credentials) = Credentials::parse(value) else {
+            return Verdict::Wrong;
+        };
+        if !self.lines.has_room(client) {
+            return Verdict::Busy;
+        }
+        let check = self.users.check(&credentials);
+        self.lines.add(mark, check, client, waiter);
         Verdict::Later
     }
 
-    /// Takes the check at the front of the line on, and wakes those who wait for it once it is
-    /// done. Whether any is left.
+    /// Whether a waiter's verdict is still being found out.
+    pub(super) fn is_awaited_by(&self, waiter: Id) -> bool {
+        self.lines.waiters.contains_key(&waiter)
+    }
+
+    /// A waiter waits no longer.
+    pub(super) fn forget(&mut self, waiter: Id) {
+        self.lines.forget(waiter);
+    }
+
+    /// Takes the check that is at work on, and wakes those who wait for it once it is done. Whether
+    /// any is left.
     pub(super) fn work(&mut self, cx: &mut Cx<'_>) -> bool {
         let now = cx.now;
-        let Some(Waiting {
-            mark,
-            check,
-            waiters,
-        }) = self.line.front_mut()
-        else {
+        let Some(check) = self.lines.front() else {
             return false;
         };
         let Some(right) = check.step(ROUNDS_PER_TURN) else {
             return true;
         };
-        cx.woken.append(waiters);
+        // Invariant: the check that is at work is there.
+        let Some(Waiting { mark, waiters, .. }) = self.lines.pop() else {
+            return false;
+        };
+        cx.woken.extend(waiters);
         let until = now + if right { RIGHT_FOR } else { WRONG_FOR };
         if self.verdicts.len() >= VERDICTS_MAX {
             self.verdicts
@@ -131,8 +232,89 @@ impl Auth {
         if self.verdicts.len() >= VERDICTS_MAX {
             self.verdicts.clear();
         }
-        self.verdicts.insert(*mark, (right, until));
-        self.line.pop_front();
-        !self.line.is_empty()
+        self.verdicts.insert(mark, (right, until));
+        !self.lines.clients.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::basic::user_line;
+
+    fn client(n: u8) -> Client {
+        Some([192, 0, 2, n].into())
+    }
+
+    fn session(index: u32) -> Id {
+        Id {
+            index,
+            generation: 1,
+        }
+    }
+
+    fn auth() -> Auth {
+        let config = AuthConfig {
+            realm: "the lab".to_owned(),
+            users: Users::parse(&user_line("ann", b"tulip", &[7; 16], 1)).expect("a file"),
+        };
+        Auth::new(&config, [7; 32])
+    }
+
+    /// What is said of a guess of this client, made by a session of the same number.
+    fn guess(auth: &mut Auth, n: u32, client: Client) -> Verdict {
+        let value = format!("Basic {}", ["YTpi", "YTpj", "YTpk", "YTpl"][n as usize % 4]);
+        let value = format!("{value}{}", " ".repeat(n as usize / 4));
+        auth.judge(Some(value.as_bytes()), session(n), client, Instant::now())
+    }
+
+    /// The sessions in the order in which they get their verdicts.
+    fn served(auth: &mut Auth) -> Vec<u32> {
+        let done = std::iter::from_fn(|| auth.lines.pop());
+        let waiters = done.flat_map(|waiting| waiting.waiters);
+        waiters.map(|id| id.index).collect()
+    }
+
+    #[test]
+    fn clients_are_served_in_turn() {
+        let mut auth = auth();
+        for n in 0..3 {
+            assert_eq!(guess(&mut auth, n, client(1)), Verdict::Later);
+        }
+        assert_eq!(guess(&mut auth, 3, client(2)), Verdict::Later);
+        assert_eq!(guess(&mut auth, 4, None), Verdict::Later);
+        assert_eq!(served(&mut auth), [0, 3, 4, 1, 2]);
+    }
+
+    #[test]
+    fn guesses_of_one_client_leave_places_for_others() {
+        let mut auth = auth();
+        let mut verdicts = (0..100).map(|n| guess(&mut auth, n, client(1)));
+        let in_line = verdicts.by_ref().take_while(|v| *v == Verdict::Later);
+        assert_eq!(in_line.count(), CHECKS_MAX / 2);
+        assert!(verdicts.all(|verdict| verdict == Verdict::Busy));
+        assert_eq!(guess(&mut auth, 100, client(2)), Verdict::Later);
+        assert_eq!(served(&mut auth)[..2], [0, 100]);
+    }
+
+    #[test]
+    fn a_check_ends_with_the_last_who_waits_for_it() {
+        let mut auth = auth();
+        for n in 0..3 {
+            assert_eq!(guess(&mut auth, n, client(1)), Verdict::Later);
+        }
+        let value = Some(&b"Basic YTpj"[..]); // as the session 1
+        let (also, now) = (session(9), Instant::now());
+        assert_eq!(auth.judge(value, also, client(2), now), Verdict::Later);
+        for n in [0, 1, 2] {
+            assert!(auth.is_awaited_by(session(n)));
+            auth.forget(session(n));
+            assert!(!auth.is_awaited_by(session(n)));
+        }
+        assert!(auth.is_awaited_by(also));
+        assert_eq!(served(&mut auth), [9]);
+        assert!(!auth.is_awaited_by(also));
+        assert_eq!(auth.lines.shares.in_all(), 0);
+        assert!(auth.lines.lines.is_empty() && auth.lines.waiters.is_empty());
     }
 }

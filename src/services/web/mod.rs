@@ -65,7 +65,7 @@ use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, Requ
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status};
 use crate::metrics::{Of, WebMetrics};
-use crate::service::{Cx, Io, Link, LinkState, Peer, Service, Waiter};
+use crate::service::{Cx, Id, Io, Link, LinkState, Peer, Service, Waiter};
 use access_log::{AccessLog, Entry, Line, Request};
 use admission::{Admission, Seat};
 use body::{Echo, Received, RequestBody};
@@ -117,8 +117,12 @@ enum State {
     /// Some of its head has.
     Head { until: Instant },
     /// It is whole, and the session is woken when it can be answered. `began`: when its first byte
-    /// came.
-    Parked { began: Instant, until: Instant },
+    /// came. `asks`: the site that its password is checked for, and the session.
+    Parked {
+        began: Instant,
+        until: Instant,
+        asks: Option<(Place, Id)>,
+    },
     /// The request was answered, or waits for its body to be answered.
     Body(Box<RequestBody>),
     /// The request is sent on to its origin.
@@ -155,8 +159,9 @@ enum Next {
     Close(Ending),
     /// The answer is the body itself, once it is whole.
     Echo,
-    /// There is no answer yet: the request stays where it is, and the session is woken.
-    Later,
+    /// There is no answer yet: the request stays where it is, and the session is woken. `asks`: the
+    /// site that its password is checked for.
+    Later { asks: Option<Place> },
     /// The request is sent on.
     Forward(Box<Forward>),
     /// The head is queued; the body is made while it is sent.
@@ -167,8 +172,8 @@ impl Web {
     /// Answers the request at the front of what arrived. Whether there was a whole one, and room
     /// for its answer.
     fn answer_next(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
-        if !io.down.tx.has_room(self.answer_bytes) {
-            return false;
+        if !io.down.tx.has_room(self.answer_bytes) || self.awaits_verdict(conn) {
+            return false; // what comes meanwhile is not looked at
         }
         let Link { rx, tx, .. } = &mut *io.down;
         let mut fresh = HeadScanner::default();
@@ -219,7 +224,7 @@ impl Web {
             log.add(&line, io.cx.disk, &mut io.cx.counted);
         }
         let (body, more) = (head.body, head.keep_alive);
-        if !matches!(next, Next::Later) {
+        if !matches!(next, Next::Later { .. }) {
             conn.scanner = None;
             rx.consume(head_bytes);
             io.cx.jobs.settle(Waiter::Session(io.id));
@@ -238,12 +243,12 @@ impl Web {
         io: &mut Io<'_>,
     ) -> bool {
         let now = io.cx.now;
-        if !matches!(next, Next::Later) {
+        if !matches!(next, Next::Later { .. }) {
             conn.requests += 1;
         }
         let echo = match next {
-            Next::Later => {
-                self.park(conn, now);
+            Next::Later { asks } => {
+                self.park(conn, asks.map(|place| (place, io.id)), now);
                 return false;
             }
             Next::Forward(mut forward) => {
@@ -289,14 +294,29 @@ impl Web {
     }
 
     /// The answer takes more than this turn.
-    fn park(&mut self, conn: &mut Conn, now: Instant) {
+    fn park(&mut self, conn: &mut Conn, asks: Option<(Place, Id)>, now: Instant) {
         self.working = true;
-        if !matches!(conn.state, State::Parked { .. }) {
-            conn.state = State::Parked {
-                began: conn.began(&self.config, now),
-                until: now + self.config.answer_timeout,
-            };
-        }
+        let until = match conn.state {
+            State::Parked { until, .. } => until,
+            _ => now + self.config.answer_timeout,
+        };
+        conn.state = State::Parked {
+            began: conn.began(&self.config, now),
+            until,
+            asks,
+        };
+    }
+
+    /// Whether the request's password is still being checked: then there is nothing to be done.
+    fn awaits_verdict(&mut self, conn: &Conn) -> bool {
+        let State::Parked {
+            asks: Some((place, id)),
+            ..
+        } = conn.state
+        else {
+            return false;
+        };
+        self.sites.at(place).checks_password_of(id)
     }
 
     /// The head is not whole: it gets its time, and more room if it fills what it has.
@@ -659,6 +679,12 @@ impl Service for Web {
             State::Refusing(refusing) => refusing.forward,
             State::Pack(pack) => {
                 pack.log(self.log.as_deref_mut(), cx);
+                None
+            }
+            State::Parked { asks, .. } => {
+                if let Some((place, id)) = asks {
+                    self.sites.at(place).forget(id);
+                }
                 None
             }
             _ => None,

@@ -60,7 +60,7 @@ pub(super) fn respond(
         let format = ErrorFormat::parse(&head.headers, site.error_format());
         match site.refuse(&refusal, format, reply) {
             Poll::Ready(()) => Next::Done,
-            Poll::Pending => Next::Later,
+            Poll::Pending => Next::Later { asks: None },
         }
     });
     match next {
@@ -79,9 +79,9 @@ fn serve(
 ) -> Result<Next, Refusal> {
     // Before anything else: whatever the site has, and whether it has it, is for those who may see
     // it.
-    match site.admit(head, reply) {
+    match site.admit(head, sender.peer.network(), reply) {
         Poll::Ready(result) => result?,
-        Poll::Pending => return Ok(Next::Later),
+        Poll::Pending => return Ok(Next::Later { asks: Some(place) }),
     }
     if site.has_probe
         && let Some(result) = probe::respond(head, reply)
@@ -104,7 +104,7 @@ fn serve(
     }
     Ok(match site.respond(head, reply)? {
         Progress::Answered => Next::Done,
-        Progress::Later => Next::Later,
+        Progress::Later => Next::Later { asks: None },
         Progress::Packs(archive) => Next::Pack(archive, reply.persistence),
     })
 }

@@ -27,7 +27,8 @@ use crate::http::range::put_content_range_unsatisfied;
 use crate::http::target::Target;
 use crate::http::{Method, Status};
 use crate::metrics::Limit;
-use crate::service::Cx;
+use crate::service::{Cx, Id};
+use crate::shares::Client;
 
 /// What is said to a client without a right password.
 const PASSWORD_NEEDED: &str = "a name and a password are needed here";
@@ -188,6 +189,7 @@ impl Site {
     pub(super) fn admit(
         &mut self,
         head: &RequestHead<'_>,
+        client: Client,
         reply: &Reply<'_, '_>,
     ) -> Poll<Result<(), Refusal>> {
         let Some(auth) = &mut self.auth else {
@@ -197,11 +199,25 @@ impl Site {
             true => ("proxy-authorization", Status::PROXY_AUTHENTICATION_REQUIRED),
             false => ("authorization", Status::UNAUTHORIZED),
         };
-        match auth.judge(head.headers.only(header), reply.id, reply.cx.now) {
+        let value = head.headers.only(header);
+        match auth.judge(value, reply.id, client, reply.cx.now) {
             Verdict::Right => Poll::Ready(Ok(())),
             Verdict::Later => Poll::Pending,
             Verdict::Wrong => Poll::Ready(Err(Refusal::new(status, PASSWORD_NEEDED))),
             Verdict::Busy => Poll::Ready(Err(TOO_MANY_PASSWORDS)),
+        }
+    }
+
+    /// Whether this session's password is still being checked.
+    pub(super) fn checks_password_of(&self, session: Id) -> bool {
+        let auth = self.auth.as_ref();
+        auth.is_some_and(|auth| auth.is_awaited_by(session))
+    }
+
+    /// A session no longer waits for the check of its password, if it did.
+    pub(super) fn forget(&mut self, session: Id) {
+        if let Some(auth) = &mut self.auth {
+            auth.forget(session);
         }
     }
 

@@ -464,6 +464,9 @@ impl Volume {
         if self.child(folder, name).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        if world.strikes(Fault::DiskOpenFails) {
+            return Err(errno(libc::EMFILE));
+        }
         if self.dies(world, "create") || world.strikes(Fault::DiskCreateFails) {
             return Err(errno(libc::EIO));
         }

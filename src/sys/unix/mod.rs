@@ -24,7 +24,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
-use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log};
+use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log, log_limit};
 use crate::disk::{Disk, File};
 use crate::jobs::{Done, Job, JobId};
 use crate::limits::DiskLimits;
@@ -297,9 +297,9 @@ impl Sys for Unix {
         sockets::unsent(stream)
     }
 
-    fn trust(&mut self, stream: &OwnedFd) {
+    fn hold_at_most(&mut self, stream: &OwnedFd, bytes: u32) {
         // Best effort: a Unix socket has no such option and holds little anyhow.
-        let _ = SockRef::from(stream).set_tcp_notsent_lowat(u32::MAX);
+        let _ = SockRef::from(stream).set_tcp_notsent_lowat(bytes);
     }
 
     fn shutdown(&mut self, stream: &OwnedFd) -> io::Result<()> {
@@ -344,6 +344,7 @@ impl Sys for Unix {
 
     #[inline]
     fn flush_log(&mut self) {
+        log_limit::flush();
         error_log::flush();
     }
 

@@ -16,14 +16,7 @@ use socket2::SockRef;
 
 use super::files::lock_exclusive;
 use crate::service::Peer;
-use crate::sys::Bind;
-
-/// Bytes that the kernel takes for a client beyond what the client has room for, until it has shown
-/// that it reads. 2,000 clients of slowhttptest that ask for large files and read a few bytes took
-/// all of the kernel's memory for TCP (`tcp_mem`) without this, 2.2 GB, and new connections failed;
-/// with it, 0.6 GB. Not a key: it is in force only until a client has shown that it reads, and how
-/// much the kernel holds in all is the administrator's to say (`net.ipv4.tcp_mem`).
-const UNTRUSTED_BYTES_MAX: u32 = 128 * 1024;
+use crate::sys::{Bind, UNTRUSTED_BYTES};
 
 /// A listening socket; a Unix one takes its path with it when it is closed.
 pub struct Listener {
@@ -39,7 +32,7 @@ impl Listener {
                 let (socket, address) = socket_at(*address, SocketType::STREAM)?;
                 sockopt::set_socket_reuseaddr(&socket, true)?;
                 sockopt::set_tcp_nodelay(&socket, true)?;
-                SockRef::from(&socket).set_tcp_notsent_lowat(UNTRUSTED_BYTES_MAX)?;
+                SockRef::from(&socket).set_tcp_notsent_lowat(UNTRUSTED_BYTES)?;
                 // Urgent data is data. A read stops short at its mark all the same: see
                 // `Event::read_closed`.
                 sockopt::set_socket_oobinline(&socket, true)?;
@@ -359,8 +352,8 @@ mod tests {
                 .tcp_notsent_lowat()
                 .expect("an option")
         };
-        assert_eq!(unsent(), UNTRUSTED_BYTES_MAX);
-        sys.trust(&stream);
+        assert_eq!(unsent(), UNTRUSTED_BYTES);
+        sys.hold_at_most(&stream, u32::MAX);
         assert_eq!(unsent(), u32::MAX);
     }
 

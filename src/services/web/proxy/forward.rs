@@ -181,9 +181,15 @@ impl Forward {
         let host = self.origin.host();
         let stays = self.request.stays(io);
         let addresses = match io.resolve(host) {
-            Poll::Pending if self.request.is_cut_short(io.down) => return Step::cut_short(),
+            Poll::Pending if self.request.is_cut_short(io.down) => {
+                io.stop_resolving();
+                return Step::cut_short();
+            }
             Poll::Pending if io.cx.now < until => return Step::WAIT,
-            Poll::Pending => Err(Failure::Timeout),
+            Poll::Pending => {
+                io.stop_resolving();
+                Err(Failure::Timeout)
+            }
             Poll::Ready(answer) => answer,
         };
         let addresses = match addresses {

@@ -1362,6 +1362,8 @@ fn a_body_that_ends_early_is_refused_at_once_whatever_the_proxy_waits_for() {
         resolving.resolver = Resolver::new(config, Hosts::parse(""), [7; 32]);
         resolving.peer_sends(unknown.as_bytes()).expect(b"");
         expect_refused(resolving.peer_sends_and_closes(part.as_bytes()));
+        let waits = resolving.resolver.lookups_under_way();
+        assert_eq!(waits, 0, "nobody waits for the name any more");
 
         let mut connecting = bench();
         connecting.peer_sends(head.as_bytes()).expect(b"");
