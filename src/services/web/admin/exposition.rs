@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::metrics::{Class, ListenerMetrics, METRICS, Metric, Samples, View};
+use crate::metrics::{Class, Histogram, ListenerMetrics, METRICS, Metric, Samples, View};
 
 /// The media type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -21,6 +21,7 @@ pub(super) fn page(view: &View<'_>) -> String {
                     out.sample(metric, &name, metric.label.as_slice(), value);
                 }
             }
+            Samples::Spans(get) => out.histogram(metric, &name, get(view.metrics)),
             Samples::Each(get) => {
                 for listener in view.listeners() {
                     if let Some(count) = get(listener) {
@@ -71,9 +72,10 @@ impl Exposition {
             let class = match metric.class {
                 Class::Counter => "counter",
                 Class::Gauge => "gauge",
+                Class::Histogram => "histogram",
             };
-            let help = metric.help;
-            let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {class}");
+            let (family, help) = (metric.full_name(), metric.help);
+            let _ = writeln!(self.text, "# HELP {family} {help}\n# TYPE {family} {class}");
         }
         self.text.push_str(name);
         for (index, (label, value)) in labels.iter().enumerate() {
@@ -86,6 +88,17 @@ impl Exposition {
             self.text.push('}');
         }
         let _ = writeln!(self.text, " {value}");
+    }
+
+    /// The buckets, each with all that is in those before it, the sum and the number.
+    fn histogram(&mut self, metric: &'static Metric, name: &str, spans: &Histogram) {
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in spans.buckets() {
+            self.sample(metric, &bucket, &[("le", &bound.to_string())], count);
+        }
+        self.sample(metric, &bucket, &[("le", "+Inf")], spans.count());
+        self.sample(metric, &format!("{name}_sum"), &[], spans.sum_s());
+        self.sample(metric, &format!("{name}_count"), &[], spans.count());
     }
 
     fn escape(&mut self, value: &str) {

@@ -52,7 +52,7 @@ fn counted(listener: &ListenerMetrics) -> String {
     let mut parts = Vec::new();
     for metric in METRICS {
         let count = match metric.samples {
-            Samples::One(_) => None,
+            Samples::One(_) | Samples::Spans(_) => None,
             Samples::Each(get) => get(listener),
             Samples::By(_, get) => get(listener).map(|c| c.iter().map(|(_, n)| n).sum()),
         };

@@ -23,6 +23,13 @@ pub(super) fn page(view: &View<'_>) -> String {
             };
             put(&mut object, metric.key, value);
         }
+        if let Samples::Spans(get) = metric.samples {
+            let spans = get(view.metrics);
+            let up_to = |(bound, count): (f64, u64)| (bound.to_string(), json!(count));
+            let up_to: Object = spans.buckets().map(up_to).collect();
+            let value = json!({"count": spans.count(), "sum": spans.sum_s(), "up_to": up_to});
+            put(&mut object, metric.key, value);
+        }
     }
     let mut listeners = Vec::new();
     for listener in view.listeners() {
@@ -32,7 +39,7 @@ pub(super) fn page(view: &View<'_>) -> String {
         object.insert("address".to_owned(), json!(listener.address));
         for metric in METRICS {
             let value = match metric.samples {
-                Samples::One(_) => None,
+                Samples::One(_) | Samples::Spans(_) => None,
                 Samples::Each(get) => get(listener).map(|count| json!(count)),
                 Samples::By(_, get) => get(listener).map(|counts| {
                     let named = |(name, count): (&str, u64)| (name.to_owned(), json!(count));
