@@ -29,6 +29,13 @@ pub struct Limits {
     /// Bytes that one session may move in one turn before the others get theirs: larger than a full
     /// socket buffer, in and out together. Key `turn_bytes`, default 4 MiB.
     pub turn_bytes: usize,
+    /// Work that one session, one datagram socket or the acceptance of connections may do in one
+    /// turn before the others get theirs, by the estimates of [`crate::service::work`]. Key
+    /// `turn_work`, default 1 ms.
+    pub turn_work: Duration,
+    /// The work of all of them in one turn: if it is not enough for all who wait, each gets its
+    /// part, but 50 us. Key `max_turn_work`, default 4 ms.
+    pub turn_work_max: Duration,
     /// Bytes of free pages that the pool keeps for later; what is above goes back to the system.
     /// Half of it for each class of page. Key `max_pool_bytes`, default 128 MiB.
     pub pool_bytes_max: usize,
@@ -86,6 +93,8 @@ impl Default for Limits {
             accept_batch: 64,
             backlog: 4096,
             turn_bytes: 4 * 1024 * 1024,
+            turn_work: Duration::from_millis(1),
+            turn_work_max: Duration::from_millis(4),
             pool_bytes_max: 128 * 1024 * 1024,
             large_page_bytes_max: 64 * 1024 * 1024,
             page_bytes_max: 1 << 30,

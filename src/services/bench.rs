@@ -13,6 +13,7 @@ use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
+use crate::service::work::Work;
 use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side};
 use crate::sys::unix::Unix;
 
@@ -32,6 +33,9 @@ pub struct Bench<T: Service> {
     pub metrics: Metrics,
     /// Sessions that the service woke.
     pub woken: Vec<Id>,
+    /// What one call, and the end of a turn, may do.
+    pub share: Duration,
+    pub work: Work,
     peer: Peer,
     /// The service has more to do at the end of the turn.
     turn_end: bool,
@@ -67,6 +71,7 @@ macro_rules! cx {
             resolver: &mut $bench.resolver,
             compressed: &mut $bench.compressed,
             woken: &mut $bench.woken,
+            work: &mut $bench.work,
             counted: Counted::new(&mut $bench.metrics, 0),
         }
     };
@@ -92,6 +97,8 @@ impl<T: Service> Bench<T> {
                 ..Metrics::default()
             },
             woken: Vec::new(),
+            share: Duration::MAX,
+            work: Work::new(Duration::MAX),
             peer: peer.clone(),
             turn_end: false,
             now: Instant::now(),
@@ -163,6 +170,7 @@ impl<T: Service> Bench<T> {
             return false;
         };
         let mut asked = Asked::default();
+        self.work = Work::new(self.share);
         let mut io = Io {
             drained: std::mem::take(&mut self.drained),
             down: &mut self.down,
@@ -195,6 +203,8 @@ impl<T: Service> Bench<T> {
         {
             self.service.ended(conn, &mut cx!(self));
         }
+        let is_spent = self.work.is_spent();
+        self.work = Work::new(self.share);
         let turn_end = asked.turn_end | self.turn_end;
         self.turn_end = turn_end && self.service.turn_ended(&mut cx!(self));
         self.compressed.work(&mut self.disk);
@@ -202,7 +212,7 @@ impl<T: Service> Bench<T> {
             self.woken.push(id);
         }
         let is_woken = !std::mem::take(&mut self.woken).is_empty();
-        asked.again || is_woken || self.turn_end || self.compressed.has_work()
+        asked.again || is_spent || is_woken || self.turn_end || self.compressed.has_work()
     }
 
     /// Another client comes, while this one takes nothing any more: its connection, which may end

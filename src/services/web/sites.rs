@@ -27,7 +27,7 @@ use crate::http::range::put_content_range_unsatisfied;
 use crate::http::target::Target;
 use crate::http::{Method, Status};
 use crate::metrics::Limit;
-use crate::service::Cx;
+use crate::service::{Cx, work};
 
 /// What is said to a client without a right password.
 const PASSWORD_NEEDED: &str = "a name and a password are needed here";
@@ -263,6 +263,7 @@ impl Site {
             detail,
             limit,
         } = refusal;
+        reply.cx.work.charge(work::WRITTEN_NS);
         if let Some(limit) = limit {
             reply.cx.counted.refused(*limit);
         }

@@ -18,6 +18,7 @@ use super::reply::{Refusal, Reply};
 use crate::config::AdminConfig;
 use crate::http::head::{RequestHead, put_head_end, put_header, put_header_number};
 use crate::http::same_site;
+use crate::service::work;
 
 /// The admin pages.
 pub(super) struct Admin {
@@ -44,7 +45,9 @@ impl Admin {
             return Err(Refusal::new(foreign.status(), foreign.text()));
         }
         let path = head.target.path().unwrap_or_default();
-        let page = pages::answer(path, &pages::view(reply.cx, self.started))?;
+        let page = pages::answer(path, &pages::view(path, reply.cx, self.started))?;
+        let page_bytes = page.body.len();
+        reply.cx.work.charge_each(page_bytes, work::PAGE_BYTE_NS);
         let answer = reply.begin(page.status);
         put_header(answer, "Content-Type", page.content_type);
         put_header_number(answer, "Content-Length", page.body.len() as u64);

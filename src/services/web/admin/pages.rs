@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use super::{exposition, index, process, status};
 use crate::http::Status;
-use crate::metrics::View;
-use crate::service::Cx;
+use crate::metrics::{Process, View};
+use crate::service::{Cx, work};
 use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
@@ -40,10 +40,17 @@ impl Page {
     }
 }
 
-/// What there is to be seen now, in a process that began to serve at `started`.
-pub(super) fn view<'a>(cx: &'a mut Cx<'_>, started: SystemTime) -> View<'a> {
+/// What the page at a path has to show now, in a process that began to serve at `started`.
+pub(super) fn view<'a>(path: &str, cx: &'a mut Cx<'_>, started: SystemTime) -> View<'a> {
+    let process = match path {
+        "/" | "/metrics" | "/status.json" => {
+            cx.work.charge(work::PROCESS_NS);
+            process::read(cx.disk)
+        }
+        _ => Process::default(),
+    };
     View {
-        process: process::read(cx.disk),
+        process,
         metrics: cx.counted.all(),
         resolver: cx.resolver.counters(),
         lookups: cx.resolver.lookups_under_way(),

@@ -149,6 +149,10 @@ fn head_is_get_without_the_body() {
 fn metrics_are_in_the_text_format() {
     let mut bench = bench();
     bench.metrics.turns = 7;
+    for us in [90, 1_500, 1_500] {
+        let span = Duration::from_micros(us);
+        bench.metrics.turn_lengths.record(span);
+    }
     for _ in 0..3 {
         let echo = &mut bench.metrics.listeners[0];
         echo.accepted();
@@ -177,7 +181,10 @@ fn metrics_are_in_the_text_format() {
         } else {
             let (sample, value) = line.rsplit_once(' ').expect("a value");
             let name = sample.split('{').next().expect("a name");
-            assert_eq!(name, family);
+            let of_histogram = ["_bucket", "_sum", "_count"];
+            let is_part = |part: &&str| name.strip_suffix(*part) == Some(family);
+            let is_it = name == family || of_histogram.iter().any(is_part);
+            assert!(is_it, "{name} stands under {family}");
             assert!(name.starts_with("netlab_"), "{line}");
             assert!(value.parse::<f64>().is_ok(), "{line}");
             assert!(samples.insert(sample), "{sample} twice");
@@ -185,6 +192,12 @@ fn metrics_are_in_the_text_format() {
     }
     for line in [
         "netlab_turns_total 8",
+        "# TYPE netlab_turn_seconds histogram",
+        "netlab_turn_seconds_bucket{le=\"0.0001\"} 1",
+        "netlab_turn_seconds_bucket{le=\"0.002\"} 3",
+        "netlab_turn_seconds_bucket{le=\"+Inf\"} 3",
+        "netlab_turn_seconds_sum 0.00309",
+        "netlab_turn_seconds_count 3",
         "netlab_start_time_seconds 1791999000",
         "netlab_timeouts_total{listener=\"echo\",kind=\"tcp-echo\",address=\"127.0.0.1:12000\",phase=\"body\"} 3",
         "netlab_refusals_total{listener=\"http\",kind=\"http\",address=\"127.0.0.1:6789\",limit=\"connections_per_address\"} 1",
@@ -211,6 +224,8 @@ fn the_status_is_json_and_the_index_is_escaped() {
     assert_eq!(status["listeners"][3]["refused"]["connections"], 0);
     assert_eq!(status["listeners"][2]["heartbeats"]["changes"]["back"], 0);
     assert_eq!(status["page_bytes_kept"], 0);
+    assert_eq!(status["turn_seconds"]["count"], 0);
+    assert_eq!(status["turn_seconds"]["up_to"]["0.001"], 0);
     assert_eq!(status["uptime"], 1000.0);
     let (_, _, body) = get(&mut bench, "/");
     assert!(body.contains("<td>a&quot;\\&lt;b&gt;"), "{body}");

@@ -32,7 +32,7 @@ use crate::http::mime::MediaTypes;
 use crate::http::negotiate::{Coding, ListingFormat};
 use crate::http::path::{SafePath, encode};
 use crate::metrics::Limit;
-use crate::service::Cx;
+use crate::service::{Cx, work};
 use archive::{Archive, Asked};
 use listing::{Listings, POLICY, Page, Unlisted, Wanted, content_type};
 use make::{Made, Representation, is_older};
@@ -135,11 +135,18 @@ impl Files {
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
     ) -> Result<Progress, Refusal> {
+        let looks = if path.ends_with('/') {
+            1 + self.config.index.len()
+        } else {
+            1
+        };
+        reply.cx.work.charge_each(looks, work::LOOKUP_NS);
         if let Some(former) = &former {
             former.discard(reply.cx.compressed);
         }
         match self.find(path, head, reply.cx.disk)? {
             Found::File { name, tried } => {
+                reply.cx.work.charge(work::MADE_NS);
                 let made = self.make(&name, tried, reply.cx);
                 let (mut made, witnesses) = made.map_err(|error| unreadable(&name, &error))?;
                 if let Some(former) = former {
