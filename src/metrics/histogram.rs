@@ -2,18 +2,29 @@
 
 use std::time::Duration;
 
-/// Upper bounds of the buckets, in microseconds: three to a power of ten, from 100 us to 1 s. What is
-/// longer is in none of them.
-const BOUNDS_US: [u32; 13] = [
-    100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
-    1_000_000,
+/// Upper bounds of the buckets, in nanoseconds, and as they are shown, in seconds: three to a power of
+/// ten, from 100 us to 1 s. What is longer is in none of them.
+const BOUNDS: [(u64, &str); 13] = [
+    (100_000, "0.0001"),
+    (200_000, "0.0002"),
+    (500_000, "0.0005"),
+    (1_000_000, "0.001"),
+    (2_000_000, "0.002"),
+    (5_000_000, "0.005"),
+    (10_000_000, "0.01"),
+    (20_000_000, "0.02"),
+    (50_000_000, "0.05"),
+    (100_000_000, "0.1"),
+    (200_000_000, "0.2"),
+    (500_000_000, "0.5"),
+    (1_000_000_000, "1"),
 ];
 
 /// Spans of time, by length.
 #[derive(Debug, Default, Clone)]
 pub struct Histogram {
     /// Those of each bucket alone; the last are beyond all bounds.
-    counts: [u64; BOUNDS_US.len() + 1],
+    counts: [u64; BOUNDS.len() + 1],
     sum: Duration,
 }
 
@@ -23,18 +34,18 @@ impl Histogram {
     pub fn record(&mut self, span: Duration) {
         let ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         // Most are short: the first comparison is the only one.
-        let place = BOUNDS_US.iter().position(|&us| ns <= u64::from(us) * 1_000);
-        self.counts[place.unwrap_or(BOUNDS_US.len())] += 1;
+        let place = BOUNDS.iter().position(|(bound, _)| ns <= *bound);
+        self.counts[place.unwrap_or(BOUNDS.len())] += 1;
         self.sum += span;
     }
 
     /// Each bound in seconds, and how many were not longer.
-    pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
+    pub fn buckets(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let sums = self.counts.iter().scan(0, |sum, count| {
             *sum += count;
             Some(*sum)
         });
-        let bounds = BOUNDS_US.iter().map(|&us| f64::from(us) / 1e6);
+        let bounds = BOUNDS.iter().map(|(_, shown)| *shown);
         bounds.zip(sums)
     }
 
@@ -59,9 +70,9 @@ mod tests {
         for us in [0, 100, 101, 450, 999_999, 1_000_000, 1_000_001] {
             histogram.record(Duration::from_micros(us));
         }
-        let buckets: Vec<(f64, u64)> = histogram.buckets().collect();
-        assert_eq!(buckets[..3], [(0.0001, 2), (0.0002, 3), (0.0005, 4)]);
-        assert_eq!(buckets[12], (1.0, 6));
+        let buckets: Vec<(&str, u64)> = histogram.buckets().collect();
+        assert_eq!(buckets[..3], [("0.0001", 2), ("0.0002", 3), ("0.0005", 4)]);
+        assert_eq!(buckets[12], ("1", 6));
         assert_eq!(histogram.count(), 7);
         assert!((histogram.sum_s() - 3.000_651).abs() < 1e-9);
     }

@@ -61,6 +61,12 @@ impl View<'_> {
     pub fn listeners(&self) -> impl Iterator<Item = &ListenerMetrics> {
         self.metrics.listeners.iter().map(|(_, listener)| listener)
     }
+
+    /// Those from a place on, each with its place.
+    pub fn listeners_from(&self, place: usize) -> impl Iterator<Item = (usize, &ListenerMetrics)> {
+        let all = self.metrics.listeners.iter();
+        all.skip_while(move |(key, _)| *key < place)
+    }
 }
 
 /// What the operating system says about this process; `None` where it does not say.

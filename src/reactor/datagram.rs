@@ -524,6 +524,26 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_is_more_than_a_share_is_served_in_parts() {
+        let mut bench = Bench::new(3);
+        let (mut tray, now) = (Tray::new(), Instant::now());
+        let Bench {
+            sys,
+            socket,
+            metrics,
+            ..
+        } = &mut bench;
+        socket.receive(sys, &mut tray).expect("a socket that works");
+        for answered in [2, 3] {
+            let mut work = Work::new(Duration::from_nanos(2 * u64::from(work::DATAGRAM_NS)));
+            socket.answer(sys, &mut tray, &[], metrics, &mut work, now);
+            let datagrams = metrics.of.datagrams().expect("it has datagrams");
+            assert_eq!((datagrams.received, datagrams.sent), (answered, answered));
+        }
+        assert!(tray.rest.is_empty());
+    }
+
+    #[test]
     fn who_may_answer_the_answer_gets_none() {
         let answered = |limits: fn(u16) -> (Option<u16>, u16)| {
             let mut bench = Bench::new(3);

@@ -40,16 +40,18 @@ pub const PACKED_NS: u32 = 10_000;
 /// One piece of a body taken apart: a chunk, or all that came of a body with a length.
 pub const PIECE_NS: u32 = 50;
 /// One file begun or finished by an upload, with the system calls that it takes.
-pub const FILE_NS: u32 = 13_000;
+pub const FILE_NS: u32 = 40_000;
 /// One character upper-cased on its own, outside of ASCII.
-pub const CHARACTER_NS: u32 = 20;
+pub const CHARACTER_NS: u32 = 25;
+/// So many bytes of ASCII upper-cased in a nanosecond.
+pub const ASCII_BYTES_PER_NS: usize = 16;
 /// One datagram received and answered.
 pub const DATAGRAM_NS: u32 = 1_500;
 /// One connection accepted.
 pub const ACCEPT_NS: u32 = 5_000;
 /// One system call that moves bytes of a stream.
 pub const CALL_NS: u32 = 1_500;
-/// So many bytes are encrypted or decrypted in a nanosecond, in thousandths.
+/// So many bytes encrypted or decrypted in a microsecond.
 pub const TLS_BYTES_PER_US: usize = 3_000;
 
 /// The least share, however many there are: less would go into beginning and ending.

@@ -52,14 +52,20 @@ impl TcpEcho {
         if rx.is_empty() || !tx.has_room(rx.len()) {
             return false;
         }
-        // Only the first time: what is behind a piece that is not ASCII would be looked at again with
-        // each piece.
+        let count = rx.len().min(PIECE_BYTES);
+        // All of it only the first time, and if it begins with ASCII: what is behind a piece that is
+        // not would be looked at again with each piece.
         let is_done = self.transform == Transform::None
-            || (first && upper.is_idle() && upper::ascii_in_place(rx.bytes_mut()));
+            || (first && upper.is_idle() && {
+                let (piece, rest) = rx.bytes_mut().split_at_mut(count);
+                io.cx
+                    .work
+                    .charge((rest.len() / work::ASCII_BYTES_PER_NS) as u32);
+                upper::ascii_in_place(piece) && upper::ascii_in_place(rest)
+            });
         if is_done {
             return pour(rx, tx, usize::MAX, io.cx.pool) > 0;
         }
-        let count = rx.len().min(PIECE_BYTES);
         if !tx.has_room(GROWTH_MAX * count) {
             return false;
         }

@@ -134,9 +134,11 @@ impl Sites {
             if let Some(auth) = &mut site.auth {
                 is_left |= auth.work(cx);
             }
-            if let Content::Files(files) = &mut site.content {
-                is_left |= files.turn_ended(cx);
-            }
+            is_left |= match &mut site.content {
+                Content::Files(files) => files.turn_ended(cx),
+                Content::Admin(admin) => admin.work(cx),
+                _ => false,
+            };
         }
         is_left
     }
@@ -229,10 +231,7 @@ impl Site {
         match &mut self.content {
             Content::Files(files) => files.respond(head, reply),
             Content::Pages(pages) => pages.respond(head, reply),
-            Content::Admin(admin) => {
-                admin.respond(head, reply)?;
-                Ok(Progress::Answered)
-            }
+            Content::Admin(admin) => admin.respond(head, reply),
             Content::Proxy(_) | Content::Nothing => {
                 let text = "this server has nothing for this host and path";
                 Err(Refusal::new(Status::NOT_FOUND, text))

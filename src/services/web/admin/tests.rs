@@ -232,6 +232,43 @@ fn the_status_is_json_and_the_index_is_escaped() {
 }
 
 #[test]
+fn a_page_about_many_listeners_is_written_in_pieces_and_whole() {
+    let page = |path: &str, share: Duration| {
+        let mut bench = bench();
+        for i in 0..500 {
+            let (name, at) = (format!("echo{i}"), format!("127.0.0.1:{i}"));
+            let of = TcpEcho::counts();
+            let listener = ListenerMetrics::new(&name, "tcp-echo", at, of);
+            bench.metrics.listeners.insert(listener);
+        }
+        bench.share = share;
+        let (status, _, body) = get(&mut bench, path);
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        // It is made anew for who asks later.
+        assert_eq!(
+            get(&mut bench, path).2.lines().count(),
+            body.lines().count()
+        );
+        let of_process = |line: &&str| line.contains("echo");
+        let of_listeners: Vec<String> =
+            body.lines().filter(of_process).map(str::to_owned).collect();
+        let turns = bench.metrics.turns;
+        (of_listeners, turns)
+    };
+    for path in ["/metrics", "/"] {
+        let (whole, at_once) = page(path, Duration::MAX);
+        let (pieces, turns) = page(path, Duration::from_micros(50));
+        assert!(whole.len() >= 500 && pieces == whole, "{path}");
+        assert!(turns > at_once + 4, "{path}: {turns} turns");
+    }
+    let mut bench = bench();
+    bench.share = Duration::from_nanos(1);
+    let (_, _, body) = get(&mut bench, "/status.json");
+    let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(status["listeners"].as_array().expect("a list").len(), 4);
+}
+
+#[test]
 fn a_dawdling_head_and_an_idle_connection_are_dropped() {
     let seconds = Duration::from_secs;
     let mut slow = bench();
