@@ -8,6 +8,7 @@
     python3 loadtest/compare.py --write                  puts the tables into loadtest/results.md
     python3 loadtest/compare.py --syscalls http-128      system calls per operation, from strace and perf
     python3 loadtest/compare.py --slow                   slow clients, from slow.sh
+    python3 loadtest/compare.py --fair                   an echo client beside floods, as fair.py has it
     python3 loadtest/compare.py --all --write            all of these: writes loadtest/results.md anew
     python3 loadtest/compare.py --list
     python3 loadtest/compare.py --smoke                  a second per case: does all of it run?
@@ -395,7 +396,7 @@ def written():
 def write(name, text, options):
     """Replaces a section of results.md, and the notes of the machine."""
     sections = written() | {name: text}
-    kept = [sections[name] for name in (*CASES, "system-calls", "slow-clients") if name in sections]
+    kept = [sections[name] for name in (*CASES, "system-calls", "slow-clients", "fairness") if name in sections]
     about = ("# Results\n\nWritten by `python3 loadtest/compare.py --all --write`; how to read them is said in "
              "[README.md](README.md).\nOnly rows of one table can be compared.\n\nThe machine of the last run:\n\n")
     (HERE / "results.md").write_text(about + machine(options) + "\n" + "\n".join(kept))
@@ -502,6 +503,16 @@ def slow_clients(options):
         *(f"| {mode} | {' | '.join(outcomes)} |" for mode, outcomes in modes.items()), ""])
 
 
+# ---- floods ----------------------------------------------------------------------------------------------------------
+
+
+def floods(options):
+    """The section of the floods, as fair.py has it."""
+    import fair                                     # it imports this file
+    short = dict(floods=["file", "umlauts"], clients=[1], rounds=1, seconds=1) if options.smoke else {}
+    yield from fair.fairness(argparse.Namespace(**vars(options) | fair.DEFAULTS | short))
+
+
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
@@ -589,6 +600,7 @@ def main():
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--syscalls", action="store_true", help="count system calls instead")
     what.add_argument("--slow", action="store_true", help="ask with slow clients instead")
+    what.add_argument("--fair", action="store_true", help="let others flood instead")
     what.add_argument("--all", action="store_true", help="compare, count and ask")
     parser.add_argument("--smoke", action="store_true", help="one short round")
     parser.add_argument("--list", action="store_true")
@@ -597,8 +609,8 @@ def main():
     wrong = set(options.cases) - set(CASES)
     if wrong:
         parser.error(f"no such case: {', '.join(sorted(wrong))}; there are {', '.join(CASES)}")
-    if options.cases and options.slow:
-        parser.error("--slow has no cases")
+    if options.cases and (options.slow or options.fair):
+        parser.error("--slow and --fair have no cases")
     if options.list:
         for case, (role, title, _, _) in CASES.items():
             there = [name for name in CONTESTANTS if role in CONTESTANTS[name]]
@@ -612,12 +624,14 @@ def main():
     options.first, options.last = processors[0], processors[-1]
     options.network, options.wrong = own_network(), []
     prepare(options)
-    kinds = [comparisons] if options.all or not (options.syscalls or options.slow) else []
+    kinds = [comparisons] if options.all or not (options.syscalls or options.slow or options.fair) else []
     for kind, asked, program in ((system_calls, options.syscalls, "strace"), (slow_clients, options.slow, "slowhttptest")):
         if asked or options.all:
             if not shutil.which(program):
                 sys.exit(f"{program} is not installed")
             kinds.append(kind)
+    if options.fair or options.all:
+        kinds.append(floods)
     for kind in kinds:
         for name, text in kind(options):
             print(text, flush=True)

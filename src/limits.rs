@@ -75,6 +75,13 @@ pub struct Limits {
     /// by one signature: 0.1 ms with a key on P-256, 0.7 ms with one of RSA of 2,048 bits. Those
     /// that find it used wait, the clients in turn. Key `turn_handshake_time`, default 1 ms.
     pub turn_handshake_time: Duration,
+    /// Work that one session, one datagram socket or the acceptance of connections may do in one
+    /// turn before the others get theirs, by the estimates of [`crate::service::work`]. Key
+    /// `turn_work`, default 1 ms.
+    pub turn_work: Duration,
+    /// The work of all of them in one turn: if it is not enough for all who wait, each gets its
+    /// part, but 50 us. Key `max_turn_work`, default 4 ms.
+    pub turn_work_max: Duration,
     /// Bytes of free pages that the pool keeps for later; what is above goes back to the system.
     /// Half of it for each class of page. Key `max_pool_bytes`, default 128 MiB.
     pub pool_bytes_max: usize,
@@ -136,6 +143,8 @@ impl Default for Limits {
             backlog: 4096,
             turn_bytes: 4 * 1024 * 1024,
             turn_handshake_time: Duration::from_millis(1),
+            turn_work: Duration::from_millis(1),
+            turn_work_max: Duration::from_millis(4),
             pool_bytes_max: 128 * 1024 * 1024,
             large_page_bytes_max: 64 * 1024 * 1024,
             page_bytes_max: 1 << 30,

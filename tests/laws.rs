@@ -8,8 +8,10 @@
 //! 5. No bytes make it panic, or leave anything behind.
 //! 6. A peer that ends anywhere within a message ends the conversation at once, with the same
 //!    output whether its end was seen with the last bytes or after them (`laws/halves.rs`).
+//! 7. No call of `advance` does more than its share of work and one step beyond it, whatever waits
+//!    in its buffer, and however small the shares are, the output is the same (`laws/shares.rs`).
 //!
-//! A new protocol is one more [`Subject`] in [`subjects`], and one more `Half` in `laws/halves.rs`.
+//! A new protocol is one more [`Subject`] in [`subjects`], and one more in each of the other files.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -42,6 +44,8 @@ use proptest::prelude::*;
 
 #[path = "laws/halves.rs"]
 mod halves;
+#[path = "laws/shares.rs"]
+mod shares;
 #[allow(dead_code)] // the browser is not needed here
 #[path = "simulation/web.rs"]
 mod web;
@@ -66,6 +70,10 @@ struct Conditions {
     finish: Finish,
     /// The longest time on the wire. With none, what is sent at one moment is seen at one moment.
     latency_max: Duration,
+    /// What one call may do.
+    turn_work: Duration,
+    /// The most that one step takes of what arrived, where each call may make one step only.
+    step_bytes_max: usize,
 }
 
 const EASY: Conditions = Conditions {
@@ -73,6 +81,8 @@ const EASY: Conditions = Conditions {
     spurious: false,
     finish: Finish::WithTheLast,
     latency_max: Duration::from_micros(10),
+    turn_work: Duration::from_secs(1),
+    step_bytes_max: usize::MAX,
 };
 
 /// When a peer ends its stream.
@@ -244,17 +254,18 @@ fn listen<T: Service + 'static>(
     let service = make(reactor.sys_mut());
     let service = Repeating {
         service,
-        again: conditions.spurious,
+        conditions,
     };
     reactor
         .listen(&Bind::Inet(AT), options, service)
         .expect("a free address");
 }
 
-/// A protocol that is asked again when nothing changed, and must not notice.
+/// A protocol that is asked again when nothing changed, and must not notice; and that is watched for
+/// what it does at once.
 struct Repeating<T> {
     service: T,
-    again: bool,
+    conditions: Conditions,
 }
 
 impl<T: Service> Service for Repeating<T> {
@@ -270,7 +281,9 @@ impl<T: Service> Service for Repeating<T> {
     }
 
     fn advance(&mut self, conn: &mut T::Conn, io: &mut Io<'_>) -> Result<(), Error> {
+        let waited = [io.down.rx.len(), io.up.rx.len()];
         self.service.advance(conn, io)?;
+        shares::check(io, waited, self.conditions);
         let facts = |io: &Io<'_>| {
             let (down, up) = (&io.down, &io.up);
             [
@@ -283,7 +296,7 @@ impl<T: Service> Service for Repeating<T> {
         let ends = |io: &Io<'_>| [io.down.finish, io.up.finish];
         let finished = ends(io);
         let (before, until) = (facts(io), self.service.deadline(conn));
-        if self.again && io.asked.is_empty() {
+        if self.conditions.spurious && io.asked.is_empty() && !io.cx.work.is_spent() {
             self.service.advance(conn, io)?;
             assert_eq!(facts(io), before, "a second look changed something");
             assert_eq!(ends(io), finished, "a second look ended a stream");
@@ -464,6 +477,8 @@ fn limits(conditions: Conditions) -> Limits {
         accept_batch: 10,
         backlog: 10,
         turn_bytes: 1 << 20,
+        turn_work: conditions.turn_work,
+        turn_work_max: conditions.turn_work,
         send_queue_bytes_max: conditions.send_bytes_max as usize,
         pool_bytes_max: 0,
         linger_bytes_max: 1 << 20,

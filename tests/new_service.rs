@@ -19,7 +19,7 @@ use netlab_reactor::sys::unix::Unix;
 use std::time::{Duration, Instant};
 
 use netlab_reactor::ending::{Error, Phase};
-use netlab_reactor::service::{Io, Peer, Service};
+use netlab_reactor::service::{Io, Peer, Service, work};
 
 /// Answers each line with its length.
 struct Lengths {
@@ -48,11 +48,13 @@ impl Service for Lengths {
             conn.idle_until = io.cx.now + self.idle_timeout; // a slow reader was not silent until now
         }
         // As many lines as are there, whatever segments they came in. A line is consumed only if
-        // its answer has room; if not, the reactor calls again once there is.
+        // its answer has room and there is time for it; if not, the reactor calls again once there
+        // is.
         while let Some(length) = io.down.rx.bytes().iter().position(|&byte| byte == b'\n') {
-            if !io.down.tx.has_room(ANSWER_BYTES_MAX) {
+            if !io.down.tx.has_room(ANSWER_BYTES_MAX) || io.cx.work.is_spent() {
                 return Ok(());
             }
+            io.cx.work.charge(work::REQUEST_NS);
             io.down.rx.consume(length + 1);
             io.down.tx.put(format!("{length}\n").as_bytes(), io.cx.pool);
             conn.idle_until = io.cx.now + self.idle_timeout;

@@ -28,6 +28,8 @@ impl Limits {
         self.backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
         section.memory_size("turn_bytes", 4096..=1 << 30, &mut self.turn_bytes);
         section.timeout("turn_handshake_time", &mut self.turn_handshake_time);
+        section.timeout("turn_work", &mut self.turn_work);
+        section.timeout("max_turn_work", &mut self.turn_work_max);
         section.memory_size("max_pool_bytes", 0..=1 << 40, &mut self.pool_bytes_max);
         let large = &mut self.large_page_bytes_max;
         section.memory_size("max_large_page_bytes", 0..=1 << 40, large);

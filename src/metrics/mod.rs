@@ -5,6 +5,7 @@
 //! client chose. A new counter is a field here and a line in the table [`METRICS`]; `/metrics`,
 //! `/status.json`, the admin listener's first page and the README follow from that line.
 
+mod histogram;
 mod table;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use slab::Slab;
 use crate::ending::{Ending, Error, Phase};
 use crate::wire::heartbeat::Counts;
 
+pub use histogram::Histogram;
 pub use table::{Class, Labelled, METRICS, Metric, Process, Samples, Value, View};
 
 /// All counters of a process.
@@ -23,6 +25,8 @@ pub struct Metrics {
     pub listeners: Slab<ListenerMetrics>,
     /// Turns of the loop.
     pub turns: u64,
+    /// How long they took, from the end of the wait for events to the beginning of the next.
+    pub turn_lengths: Histogram,
     /// Events that the kernel told.
     pub events: u64,
     /// Events for sessions that had ended.

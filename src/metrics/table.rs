@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use super::histogram::Histogram;
 use super::{Bar, Cause, Limit, ListenerMetrics, Metrics};
 use crate::cache::compressed;
 use crate::dns::Counters;
@@ -60,6 +61,12 @@ impl View<'_> {
     pub fn listeners(&self) -> impl Iterator<Item = &ListenerMetrics> {
         self.metrics.listeners.iter().map(|(_, listener)| listener)
     }
+
+    /// Those from a place on, each with its place.
+    pub fn listeners_from(&self, place: usize) -> impl Iterator<Item = (usize, &ListenerMetrics)> {
+        let all = self.metrics.listeners.iter();
+        all.skip_while(move |(key, _)| *key < place)
+    }
 }
 
 /// What the operating system says about this process; `None` where it does not say.
@@ -108,6 +115,8 @@ pub enum Class {
     Counter,
     /// It does not.
     Gauge,
+    /// Spans of time, in buckets.
+    Histogram,
 }
 
 /// Numbers by the value of a label.
@@ -118,6 +127,8 @@ pub type Labelled = Vec<(&'static str, u64)>;
 pub enum Samples {
     /// One for the process, if it is known.
     One(fn(&View<'_>) -> Option<Value>),
+    /// Spans of time in the process.
+    Spans(fn(&Metrics) -> &Histogram),
     /// One for each listener that has it.
     Each(fn(&ListenerMetrics) -> Option<u64>),
     /// For each listener that has them, one for each value of this label.
@@ -147,7 +158,7 @@ impl Metric {
     pub fn full_name(&self) -> String {
         let suffix = match self.class {
             Class::Counter => "_total",
-            Class::Gauge => "",
+            Class::Gauge | Class::Histogram => "",
         };
         format!("netlab_{}{suffix}", self.name)
     }
@@ -186,7 +197,7 @@ const fn gauge(name: &'static str, help: &'static str, samples: Samples) -> Metr
 /// Every metric, in the order in which they are shown.
 #[rustfmt::skip] // a line each
 pub static METRICS: &[Metric] = {
-    use Samples::{By, Each, One};
+    use Samples::{By, Each, One, Spans};
     &[
         // The process.
         gauge("build_info", "Which program this is: always 1.", One(|_| Some(Value::Whole(1)))).label("version", VERSION).key(""),
@@ -197,6 +208,7 @@ pub static METRICS: &[Metric] = {
         counter("log_dropped", "Lines of the log dropped because nobody read standard error.", One(|v| Some(v.metrics.log_dropped.into()))),
         // The loop.
         counter("turns", "Turns of the loop.", One(|v| Some(v.metrics.turns.into()))),
+        Metric::new("turn_seconds", Class::Histogram, "How long turns took, without the wait for events.", Spans(|m| &m.turn_lengths)),
         counter("events", "Readiness events that the kernel told.", One(|v| Some(v.metrics.events.into()))),
         counter("events_stale", "Events for sessions that had ended.", One(|v| Some(v.metrics.events_stale.into()))),
         counter("pumps", "Sessions taken from the run queue.", One(|v| Some(v.metrics.pumps.into()))),
@@ -362,6 +374,7 @@ mod tests {
                 }
                 None => String::new(),
             },
+            Samples::Spans(_) => "`le`".to_owned(),
             Samples::Each(_) => "`listener`".to_owned(),
             Samples::By(label, get) => {
                 let counts = listeners()
@@ -394,7 +407,7 @@ mod tests {
         for metric in METRICS {
             assert!(names.insert((metric.name, metric.label)), "{}", metric.name);
             // Those of the process and those of a listener stand in different objects.
-            let of_process = matches!(metric.samples, Samples::One(_));
+            let of_process = matches!(metric.samples, Samples::One(_) | Samples::Spans(_));
             let fresh = metric.key.is_empty() || keys.insert((metric.key, of_process));
             assert!(fresh, "{}", metric.key);
             assert!(metric.help.ends_with('.'), "{}", metric.help);
@@ -405,7 +418,7 @@ mod tests {
     fn every_listener_metric_is_some_listeners() {
         for metric in METRICS {
             let known = |listener: &ListenerMetrics| match metric.samples {
-                Samples::One(_) => true,
+                Samples::One(_) | Samples::Spans(_) => true,
                 Samples::Each(get) => get(listener).is_some(),
                 Samples::By(_, get) => get(listener).is_some(),
             };

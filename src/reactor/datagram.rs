@@ -9,10 +9,14 @@
 //!
 //! Before that it drops what comes from addresses that may not come, and what an address sends
 //! beyond its rate: see [`crate::gate`].
+//!
+//! All sockets together do as much in one turn as one session may. A batch whose datagrams are long
+//! to answer may be more than that: its rest is served at the beginning of the next turn.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::time::Instant;
 
 use slab::Slab;
@@ -25,6 +29,7 @@ use crate::gate::{Access, Rates, is_loopback};
 use crate::limits::Limits;
 use crate::metrics::{Cause, ListenerMetrics, Metrics, Of};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
+use crate::service::work::{self, Work};
 use crate::sys::{Batch, Sys};
 
 /// What tells one datagram socket from another.
@@ -47,8 +52,19 @@ pub(super) struct Datagrams<S: Sys> {
     all: Slab<DatagramSocket<S>>,
     /// The ports of those that answer.
     answering_ports: Vec<u16>,
-    // Kept between turns for their memory only.
+    tray: Tray,
+    /// Whose datagrams are left in the tray.
+    left_of: Option<usize>,
+    /// The place of the socket that is served first in the next turn.
+    first: usize,
+}
+
+/// One batch: what was received and is not served yet, and what is to be sent. Kept between turns,
+/// mostly for its memory.
+struct Tray {
     batch: Batch,
+    /// The slots that are not served yet.
+    rest: Range<usize>,
     outbox: Outbox,
 }
 
@@ -72,14 +88,25 @@ struct DatagramSocket<S: Sys> {
     beyond_rate: Untold,
 }
 
+impl Tray {
+    fn new() -> Self {
+        Self {
+            batch: Batch::new(),
+            rest: 0..0,
+            outbox: Outbox::default(),
+        }
+    }
+}
+
 impl<S: Sys> Datagrams<S> {
     /// None.
     pub(super) fn new() -> Self {
         Self {
             all: Slab::new(),
             answering_ports: Vec::new(),
-            batch: Batch::new(),
-            outbox: Outbox::default(),
+            tray: Tray::new(),
+            left_of: None,
+            first: 0,
         }
     }
 
@@ -145,6 +172,9 @@ impl<S: Sys> Datagrams<S> {
     pub(super) fn close(&mut self, bound: SocketAddr, cx: &mut Context<S>) {
         let key = self.find(bound);
         let mut datagram = self.all.remove(key);
+        if self.left_of.take_if(|of| *of == key).is_some() {
+            self.tray.rest = 0..0;
+        }
         datagram.close(&mut cx.sys);
         cx.metrics.leave(datagram.metrics);
         self.list_answering_ports();
@@ -173,31 +203,45 @@ impl<S: Sys> Datagrams<S> {
     /// Opens those again that were taken down, serves what has arrived, as far as this turn allows,
     /// and lets services act on their deadlines.
     pub(super) fn serve(&mut self, cx: &mut Context<S>, limits: &Limits) {
-        let (batch, out, ports) = (&mut self.batch, &mut self.outbox, &self.answering_ports);
-        let now = cx.now;
-        for (key, datagram) in &mut self.all {
+        let (tray, ports, now) = (&mut self.tray, &self.answering_ports, cx.now);
+        if let Some(key) = self.left_of.take() {
+            let datagram = &mut self.all[key];
+            let metrics = &mut cx.metrics.listeners[datagram.metrics];
+            datagram.answer(&mut cx.sys, tray, ports, metrics, &mut cx.work, now);
+            self.left_of = (!tray.rest.is_empty()).then_some(key);
+        }
+        let (places, first) = (self.all.capacity(), self.first);
+        for key in (0..places).map(|i| (first + i) % places) {
+            let Some(datagram) = self.all.get_mut(key) else {
+                continue;
+            };
             let (sys, metrics) = (&mut cx.sys, &mut cx.metrics.listeners[datagram.metrics]);
             if datagram.ear.is_due(now) {
                 datagram.open_again(key, sys, metrics, now, limits);
             }
             for _ in 0..limits.datagram_batches_max {
-                if !datagram.pending {
+                if !datagram.pending || cx.work.is_spent() {
                     break;
                 }
-                if let Err(error) = datagram.serve(sys, batch, out, ports, metrics, now) {
+                if let Err(error) = datagram.receive(sys, tray) {
                     datagram.take_down(&error, sys, metrics, now, limits);
+                }
+                datagram.answer(sys, tray, ports, metrics, &mut cx.work, now);
+                if cx.work.is_spent() {
+                    self.left_of = (!tray.rest.is_empty()).then_some(key);
+                    self.first = key + 1; // the others come before it the next time
                 }
             }
             let deadline = datagram.service.deadline();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                datagram.advance(sys, batch, out, metrics, now);
+                datagram.advance(sys, tray, metrics, now);
             }
         }
     }
 
     /// Whether one may have something to receive.
     pub(super) fn are_pending(&self) -> bool {
-        self.all.iter().any(|(_, datagram)| datagram.pending)
+        self.left_of.is_some() || self.all.iter().any(|(_, datagram)| datagram.pending)
     }
 
     /// When the next service has something to do, or the next socket is to be opened again.
@@ -268,23 +312,16 @@ impl<S: Sys> DatagramSocket<S> {
         }
     }
 
-    /// Serves a batch of what has arrived. More may be there while it is pending.
+    /// Receives a batch of what has arrived. More may be there while it is pending.
     ///
     /// # Errors
     /// Receiving fails again and again: the socket is broken.
-    fn serve(
-        &mut self,
-        sys: &mut S,
-        batch: &mut Batch,
-        out: &mut Outbox,
-        answering_ports: &[u16],
-        metrics: &mut ListenerMetrics,
-        now: Instant,
-    ) -> io::Result<()> {
+    fn receive(&mut self, sys: &mut S, tray: &mut Tray) -> io::Result<()> {
+        debug_assert!(tray.rest.is_empty(), "the batch before is served");
         let Some(socket) = self.ear.socket() else {
             return Ok(());
         };
-        let received = match sys.recv_batch(socket, batch) {
+        let received = match sys.recv_batch(socket, &mut tray.batch) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.ear.worked();
@@ -300,10 +337,30 @@ impl<S: Sys> DatagramSocket<S> {
             Err(_) => return Ok(()),
         };
         self.ear.worked();
+        tray.rest = 0..received;
+        // Fewer than asked for: the socket is drained, the next datagram is a new edge.
+        self.pending = received == Batch::SLOTS;
+        Ok(())
+    }
+
+    /// Serves what was received, as far as `work` allows.
+    fn answer(
+        &mut self,
+        sys: &mut S,
+        tray: &mut Tray,
+        answering_ports: &[u16],
+        metrics: &mut ListenerMetrics,
+        work: &mut Work,
+        now: Instant,
+    ) {
         let wall = sys.wall();
-        let mut bytes = 0;
-        for slot in 0..received {
-            let (from, payload) = batch.datagram_mut(slot);
+        let (mut datagrams, mut bytes) = (0, 0);
+        while !work.is_spent()
+            && let Some(slot) = tray.rest.next()
+        {
+            work.charge(work::DATAGRAM_NS);
+            let (from, payload) = tray.batch.datagram_mut(slot);
+            datagrams += 1;
             bytes += payload.len();
             if !self.admits(from, answering_ports, metrics, now) {
                 continue;
@@ -313,16 +370,14 @@ impl<S: Sys> DatagramSocket<S> {
                 wall,
                 from,
                 payload,
-                out,
+                out: &mut tray.outbox,
                 metrics,
+                work,
                 slot,
             });
         }
-        metrics.received(received, bytes);
-        send(sys, self.ear.socket(), batch, out, metrics);
-        // Fewer than asked for: the socket is drained, the next datagram is a new edge.
-        self.pending = received == Batch::SLOTS;
-        Ok(())
+        metrics.received(datagrams, bytes);
+        self.send(sys, tray, metrics);
     }
 
     /// Whether a datagram is served; what is not is counted, and logged at a rate.
@@ -361,32 +416,27 @@ impl<S: Sys> DatagramSocket<S> {
     fn advance(
         &mut self,
         sys: &mut S,
-        batch: &Batch,
-        out: &mut Outbox,
+        tray: &mut Tray,
         metrics: &mut ListenerMetrics,
         now: Instant,
     ) {
-        self.service.advance(out, now, metrics);
-        send(sys, self.ear.socket(), batch, out, metrics);
+        self.service.advance(&mut tray.outbox, now, metrics);
+        self.send(sys, tray, metrics);
     }
-}
 
-/// Sends the replies; without a socket they are dropped.
-fn send<S: Sys>(
-    sys: &mut S,
-    socket: Option<&S::Datagram>,
-    batch: &Batch,
-    out: &mut Outbox,
-    metrics: &mut ListenerMetrics,
-) {
-    if out.replies.is_empty() {
-        return;
+    /// Sends the replies; without a socket they are dropped.
+    fn send(&self, sys: &mut S, tray: &mut Tray, metrics: &mut ListenerMetrics) {
+        let (batch, out) = (&tray.batch, &mut tray.outbox);
+        if out.replies.is_empty() {
+            return;
+        }
+        let all = batch.unsent(out, 0);
+        let socket = self.ear.socket();
+        let unsent = socket.map_or(all, |socket| sys.send_batch(socket, batch, out));
+        metrics.dropped(Cause::Unsent, unsent.replies);
+        metrics.sent(all.replies - unsent.replies, all.bytes - unsent.bytes);
+        out.clear();
     }
-    let all = batch.unsent(out, 0);
-    let unsent = socket.map_or(all, |socket| sys.send_batch(socket, batch, out));
-    metrics.dropped(Cause::Unsent, unsent.replies);
-    metrics.sent(all.replies - unsent.replies, all.bytes - unsent.bytes);
-    out.clear();
 }
 
 #[cfg(test)]
@@ -396,6 +446,7 @@ mod tests {
     use crate::services::udp_echo::UdpEcho;
     use crate::sys::unix::Unix;
     use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     /// A socket that echoes, a client that sent it some datagrams, and the client's address.
     struct Bench {
@@ -447,15 +498,16 @@ mod tests {
         /// loop.
         fn batch(&mut self, answering_port: u16) -> (u64, u64) {
             let (ports, now) = ([self.to.port(), answering_port], Instant::now());
-            let (mut batch, mut out) = (Batch::new(), Outbox::default());
             let Self {
                 sys,
                 socket,
                 metrics,
                 ..
             } = self;
-            let served = socket.serve(sys, &mut batch, &mut out, &ports, metrics, now);
-            served.expect("a socket that works");
+            let (mut tray, mut work) = (Tray::new(), Work::new(Duration::MAX));
+            let received = socket.receive(sys, &mut tray);
+            received.expect("a socket that works");
+            socket.answer(sys, &mut tray, &ports, metrics, &mut work, now);
             let datagrams = metrics.of.datagrams().expect("it has datagrams");
             (datagrams.sent, datagrams.dropped[Cause::Loop as usize])
         }
@@ -469,6 +521,26 @@ mod tests {
             assert_eq!(bench.batch(0), (answered, 0));
             assert_eq!(bench.socket.pending, pending);
         }
+    }
+
+    #[test]
+    fn a_batch_that_is_more_than_a_share_is_served_in_parts() {
+        let mut bench = Bench::new(3);
+        let (mut tray, now) = (Tray::new(), Instant::now());
+        let Bench {
+            sys,
+            socket,
+            metrics,
+            ..
+        } = &mut bench;
+        socket.receive(sys, &mut tray).expect("a socket that works");
+        for answered in [2, 3] {
+            let mut work = Work::new(Duration::from_nanos(2 * u64::from(work::DATAGRAM_NS)));
+            socket.answer(sys, &mut tray, &[], metrics, &mut work, now);
+            let datagrams = metrics.of.datagrams().expect("it has datagrams");
+            assert_eq!((datagrams.received, datagrams.sent), (answered, answered));
+        }
+        assert!(tray.rest.is_empty());
     }
 
     #[test]

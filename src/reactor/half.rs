@@ -120,7 +120,7 @@ impl<S: Sys> Half<S> {
                     news = true;
                 }
                 Ok(Moved { count, is_full }) => {
-                    budget.spend(count);
+                    budget.spend(count, tls.is_some());
                     let closing = ready.closing && !sys.planted(PlantedBug::EndOfStreamLost);
                     ready.readable =
                         (is_full || closing) && !sys.planted(PlantedBug::ReadableClearedOnFullRead);
@@ -165,7 +165,7 @@ impl<S: Sys> Half<S> {
                 Sent::Nothing => break,
                 Sent::Blocked => ready.writable = sys.planted(PlantedBug::WritableNotCleared),
                 Sent::Some(Moved { count, is_full }) => {
-                    budget.spend(count);
+                    budget.spend(count, tls.is_some());
                     link.sent += count as u64;
                     progress = Progress::Sent;
                     ready.writable = is_full && !sys.planted(PlantedBug::WritableClearedOnFullSend);

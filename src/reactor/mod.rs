@@ -62,6 +62,7 @@ use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::DatagramService;
+use crate::service::work::{self, TurnWork, Work};
 use crate::service::{Id, Link, LinkState, Service, Side, Waiter};
 use crate::sys::{Bind, Event, PlantedBug, Signal, Sys};
 pub use datagram::DatagramOptions;
@@ -116,6 +117,8 @@ pub struct Reactor<S: Sys> {
     queries: Queries<S>,
     sessions: Sessions<S>,
     timers: Timers<Id>,
+    /// What may still be done in this turn.
+    turn_work: TurnWork,
     life: Life,
     /// The process was told to read its configuration again, and nobody else knows yet.
     reload_wanted: bool,
@@ -144,6 +147,7 @@ impl<S: Sys> Reactor<S> {
                 draining: false,
                 turn_end: false,
                 woken: Vec::new(),
+                work: Work::new(limits.turn_work),
                 nowhere: Link::new(LinkState::Closed, 0),
             },
             limits,
@@ -153,6 +157,7 @@ impl<S: Sys> Reactor<S> {
             queries: Queries::default(),
             sessions: Sessions::new(),
             timers: Timers::new(now),
+            turn_work: TurnWork::new(limits.turn_work_max, limits.turn_work),
             life: Life::Serving,
             reload_wanted: false,
             events: Vec::new(),
@@ -342,6 +347,7 @@ impl<S: Sys> Reactor<S> {
         self.cx.sys.poll(&mut self.events, timeout)?;
         self.cx.now = self.cx.sys.now();
         self.cx.wall = self.cx.sys.wall();
+        self.turn_work = TurnWork::new(self.limits.turn_work_max, self.limits.turn_work);
         self.cx.metrics.turns += 1;
         self.cx.metrics.events += self.events.len() as u64;
 
@@ -351,7 +357,7 @@ impl<S: Sys> Reactor<S> {
         self.note();
         self.finish_jobs();
         self.accept();
-        self.datagrams.serve(&mut self.cx, &self.limits);
+        self.serve_datagrams();
         self.expire();
         self.run_queue();
         self.end_turn();
@@ -362,8 +368,13 @@ impl<S: Sys> Reactor<S> {
         Ok(self.life())
     }
 
-    /// How long `poll` may wait.
-    fn sleep(&self) -> Option<Duration> {
+    /// How long `poll` may wait. The turn before ends here.
+    fn sleep(&mut self) -> Option<Duration> {
+        let now = self.cx.sys.now();
+        if self.cx.metrics.turns > 0 {
+            let length = now.saturating_duration_since(self.cx.now);
+            self.cx.metrics.turn_lengths.record(length);
+        }
         let (sessions, limits) = (self.sessions.len(), &self.limits);
         if self.sessions.runnable() > 0
             || self.cx.turn_end
@@ -376,7 +387,6 @@ impl<S: Sys> Reactor<S> {
         {
             return Some(Duration::ZERO);
         }
-        let now = self.cx.sys.now();
         let until = |moment: Instant| moment.saturating_duration_since(now);
         let drain = match self.life {
             Life::Draining { until: end } => Some(until(end)),
@@ -423,6 +433,7 @@ impl<S: Sys> Reactor<S> {
     fn end_turn(&mut self) {
         if std::mem::take(&mut self.cx.turn_end) {
             for (_, serving) in &mut self.hosts {
+                self.cx.work = Work::new(self.limits.turn_work);
                 let cx = &mut self.cx.of(serving.metrics);
                 let is_left = serving.host.turn_ended(cx);
                 self.cx.turn_end |= is_left;
@@ -505,14 +516,18 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Takes new connections, a bounded batch from each listener: one by one in turn, so that none
-    /// gets the last places all the time.
+    /// Takes new connections, a bounded batch from each listener and the work of one session from all
+    /// of them: one by one in turn, so that none gets the last places all the time.
     fn accept(&mut self) {
         self.listeners.open_again(&mut self.cx, &self.limits);
         let order = self.listeners.order();
+        let mut work = Work::new(self.limits.turn_work);
         for _ in 0..self.limits.accept_batch {
             let mut tried = false;
             for index in order.clone() {
+                if work.is_spent() {
+                    break;
+                }
                 let (sessions, now) = (self.sessions.len(), self.cx.now);
                 if !self
                     .listeners
@@ -521,6 +536,7 @@ impl<S: Sys> Reactor<S> {
                     continue;
                 }
                 tried = true;
+                work.charge(work::ACCEPT_NS);
                 if let Some(accepted) = self.listeners.accept(index, &mut self.cx, &self.limits) {
                     self.begin(accepted);
                 }
@@ -529,6 +545,14 @@ impl<S: Sys> Reactor<S> {
                 break;
             }
         }
+        self.turn_work.take(&work);
+    }
+
+    /// Serves what has arrived on datagram sockets: all of them have the work of one session.
+    fn serve_datagrams(&mut self) {
+        self.cx.work = Work::new(self.limits.turn_work);
+        self.datagrams.serve(&mut self.cx, &self.limits);
+        self.turn_work.take(&self.cx.work);
     }
 
     /// Begins a session.
@@ -573,27 +597,32 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Pumps each session that is queued now, once, and then those whose handshake may go on.
+    /// Pumps each session that is queued now, once, and then those whose handshake may go on. Each
+    /// gets its share of what this turn may still do.
     fn run_queue(&mut self) {
         self.cx.handshakes.begin_turn();
-        for _ in 0..self.sessions.runnable() {
+        for waiting in (1..=self.sessions.queue_spent()).rev() {
             let Some(id) = self.sessions.next() else {
                 break;
             };
-            self.pump(id);
+            self.pump(id, waiting);
         }
         while let Some(id) = self.cx.handshakes.call() {
-            self.pump(id);
+            self.pump(id, 1);
         }
     }
 
-    fn pump(&mut self, id: Id) {
+    /// Pumps a session, one of so many that wait for their share of the turn.
+    fn pump(&mut self, id: Id, waiting: usize) {
         let Some(session) = self.sessions.live(id) else {
             return;
         };
         self.cx.metrics.pumps += 1;
         let host = &mut *self.hosts[session.provenance.host].host;
-        match session.pump(host, &mut self.cx) {
+        self.cx.work = self.turn_work.share(waiting);
+        let outcome = session.pump(host, &mut self.cx);
+        self.turn_work.take(&self.cx.work);
+        match outcome {
             Outcome::Park(deadline) => session.reminders.arm(deadline, id, &mut self.timers),
             Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
             Outcome::Again => self.sessions.wake(id, Why::Budget),

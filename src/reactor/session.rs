@@ -19,7 +19,8 @@
 //!    edge was told already, so the socket is read until it says so.
 //! 2. A session parks only when there is nothing left that it could do; [`Session::assert_parked`]
 //!    says what that means.
-//! 3. Whoever spends its budget goes to the next turn, behind the others.
+//! 3. Whoever spends its budget, of bytes or of work ([`Work`]), goes to the next turn, behind the
+//!    others.
 //!
 //! A long file, since the states of a session are judged in one place. Not here: what an event
 //! means (`reactor`), how a connection is attempted (`upstream`).
@@ -46,6 +47,7 @@ use crate::gate::Admitted;
 use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
+use crate::service::work::Work;
 use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Side, Waiter};
 use crate::sys::{PlantedBug, Sys};
 
@@ -67,6 +69,8 @@ pub(crate) struct Context<S> {
     pub(crate) turn_end: bool,
     /// Sessions whose wait is over.
     pub(crate) woken: Vec<Id>,
+    /// What may still be done, by whoever has their turn.
+    pub(crate) work: Work,
     /// What a session without an origin sees in its place: closed, and always empty.
     pub(crate) nowhere: Link,
 }
@@ -90,6 +94,7 @@ impl<S: Sys> Context<S> {
             resolver: &mut self.resolver,
             compressed: &mut self.compressed,
             woken: &mut self.woken,
+            work: &mut self.work,
             counted: Counted::new(&mut self.metrics, listener),
         };
         (cx, &mut self.nowhere)
@@ -264,7 +269,7 @@ impl<S: Sys> Session<S> {
     ///
     /// | flag | set | cleared |
     /// |---|---|---|
-    /// | `woken` | by others: an answer, a deadline, the drain; by a connection that failed; by a pump that ran out of budget | where `fact` takes it |
+    /// | `woken` | by others: an answer, a deadline, the drain; by a connection that failed; by a pump that spent its budget | where `fact` takes it |
     /// | `fact` | `woken`, or news of `fill`, `flush` or the connection | by `flush`, after `advance` saw it |
     /// | `again` | the protocol asked for another turn | by the next `advance`; the pump ends with it |
     /// | `advanced` | `advance` ran in this pump | never: a deadline that passed must have been seen by it |
@@ -297,8 +302,12 @@ impl<S: Sys> Session<S> {
             if let Some(outcome) = self.end(cx) {
                 return outcome;
             }
-            if budget.is_spent() || again {
-                self.woken |= fact | again;
+            cx.work.charge(budget.take_cost());
+            let is_spent = cx.work.is_spent();
+            if budget.is_spent() || is_spent || again {
+                // What a protocol left undone for want of work, no buffer shows.
+                let is_left = is_spent && !cx.sys.planted(PlantedBug::ShareForgets);
+                self.woken |= fact | is_left | again;
                 return Outcome::Again;
             }
             let fillable = |up: &Upstream<S>| up.half.may_fill();

@@ -1,7 +1,8 @@
 //! The sessions, and which of them are to be pumped: the run queue.
 //!
 //! [`Sessions::wake`] is the only way into the queue. A session stands in it at most once, behind
-//! those that came before it.
+//! those that came before it. Those that spent their budget of a turn stand behind those that came
+//! until the next one: see [`Sessions::queue_spent`].
 
 use std::collections::VecDeque;
 
@@ -38,6 +39,8 @@ pub(super) struct Sessions<S: Sys> {
     all: Slab<Session<S>>,
     generation: u32,
     runnable: VecDeque<Id>,
+    /// Those that spent their budget in this turn.
+    spent: VecDeque<Id>,
 }
 
 impl<S: Sys> Sessions<S> {
@@ -46,6 +49,7 @@ impl<S: Sys> Sessions<S> {
             all: Slab::new(),
             generation: 0,
             runnable: VecDeque::new(),
+            spent: VecDeque::new(),
         }
     }
 
@@ -56,6 +60,13 @@ impl<S: Sys> Sessions<S> {
 
     /// Sessions in the run queue.
     pub(super) fn runnable(&self) -> usize {
+        self.runnable.len() + self.spent.len()
+    }
+
+    /// Queues those that spent their budget of the last turn behind all that came since: who asks
+    /// for little waits for one turn at most, and not for two. How many are to be pumped now.
+    pub(super) fn queue_spent(&mut self) -> usize {
+        self.runnable.append(&mut self.spent);
         self.runnable.len()
     }
 
@@ -112,7 +123,10 @@ impl<S: Sys> Sessions<S> {
         };
         if !session.queued {
             session.queued = true;
-            self.runnable.push_back(id);
+            match why {
+                Why::Budget => self.spent.push_back(id),
+                _ => self.runnable.push_back(id),
+            }
         }
     }
 

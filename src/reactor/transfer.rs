@@ -5,6 +5,7 @@
 use std::io;
 
 use crate::ending::Error;
+use crate::service::work;
 
 /// What is known of a socket's readiness. Set by events, cleared by fill and flush, and nowhere
 /// else.
@@ -29,9 +30,11 @@ impl Ready {
 }
 
 /// What a pump may still move, and what it moved: more than it might, by up to one system call.
+/// What moving them cost is charged to the session's share of work.
 pub(super) struct Budget {
     pub(super) left: usize,
     pub(super) moved: u64,
+    cost_ns: u32,
 }
 
 impl Budget {
@@ -39,6 +42,7 @@ impl Budget {
         Self {
             left: bytes,
             moved: 0,
+            cost_ns: 0,
         }
     }
 
@@ -46,9 +50,20 @@ impl Budget {
         self.left == 0
     }
 
-    pub(super) fn spend(&mut self, bytes: usize) {
+    /// One system call moved so many bytes; as records if TLS is spoken.
+    pub(super) fn spend(&mut self, bytes: usize, is_tls: bool) {
         self.left = self.left.saturating_sub(bytes);
         self.moved += bytes as u64;
+        self.cost_ns += work::CALL_NS;
+        if is_tls {
+            let ns = bytes as u64 * 1_000 / work::TLS_BYTES_PER_US as u64;
+            self.cost_ns = self.cost_ns.saturating_add(ns as u32);
+        }
+    }
+
+    /// What the calls cost since this was asked last.
+    pub(super) fn take_cost(&mut self) -> u32 {
+        std::mem::take(&mut self.cost_ns)
     }
 }
 

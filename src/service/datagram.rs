@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
+use super::work::Work;
 use crate::metrics::{DatagramMetrics, ListenerMetrics, Of};
 
 /// The longest datagram that a socket carries, in bytes: the largest UDP payload over IPv6 (RFC 768
@@ -45,6 +46,10 @@ pub struct DatagramIo<'a> {
     pub out: &'a mut Outbox,
     /// What is counted of this listener.
     pub metrics: &'a mut ListenerMetrics,
+    /// What may still be done in this turn: what is done beyond [`work::DATAGRAM_NS`] is charged.
+    ///
+    /// [`work::DATAGRAM_NS`]: super::work::DATAGRAM_NS
+    pub work: &'a mut Work,
     pub(crate) slot: usize,
 }
 

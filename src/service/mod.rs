@@ -3,7 +3,7 @@
 //! A protocol is a [`Service`]: a factory of per-connection states and one method,
 //! [`Service::advance`], that takes a state as far as the facts allow. The reactor calls it after
 //! any fact changed: bytes arrived, the peer finished, room was freed, an answer came, a deadline
-//! passed. Four rules make that enough:
+//! passed. Five rules make that enough:
 //!
 //! 1. **`advance` is idempotent.** It looks at the facts in [`Io`], does everything they allow, and
 //!    returns. Called again with nothing new, it changes nothing. It never waits and never asks
@@ -18,6 +18,9 @@
 //! 4. **What takes time is asked for until it is there**: [`Io::resolve`] and [`Io::connect`]
 //!    return [`Poll::Pending`] until they return [`Poll::Ready`]; a protocol reads downwards, each
 //!    step `let Poll::Ready(x) = io.resolve(name) else { return Ok(()) }`.
+//! 5. **What is done is charged**: each step of a protocol (a request, a file, a piece of a body)
+//!    says what it costs ([`work`]), and none is begun once [`Work::is_spent`]. `advance` returns
+//!    then, whatever still waits, and is called again in the next turn, behind the others.
 //!
 //! A protocol never sees a socket, a descriptor, an interest set or a clock, so it can be tested in
 //! memory, fuzzed and simulated. How a session ends:
@@ -33,6 +36,7 @@
 //! buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
 
 pub mod datagram;
+pub mod work;
 
 use std::fmt;
 use std::io;
@@ -47,6 +51,7 @@ use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
+use work::Work;
 
 /// A protocol over a byte stream.
 pub trait Service {
@@ -220,6 +225,8 @@ pub struct Cx<'a> {
     pub compressed: &'a mut Compressed<Id>,
     /// Sessions that are to be called again, since what they waited for is there.
     pub woken: &'a mut Vec<Id>,
+    /// What may still be done in this turn.
+    pub work: &'a mut Work,
     /// What is counted, as that of the session's listener.
     pub counted: Counted<'a>,
 }
@@ -266,8 +273,9 @@ impl Io<'_> {
         self.asked.ending = ending;
     }
 
-    /// There is more to do than this turn has time for: `advance` is called again in the next one,
-    /// behind all others.
+    /// There is more to do than this turn has time for, for a reason of the protocol's own:
+    /// `advance` is called again in the next one, behind all others. That a share of work is spent
+    /// is seen by the reactor.
     pub fn again(&mut self) {
         self.asked.again = true;
     }
@@ -350,6 +358,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Whether the session is to end: what came is dropped.
+    pub fn closes(&self) -> bool {
+        self.close
+    }
+
     /// Whether nothing was asked: the session goes on as it is.
     pub fn is_empty(&self) -> bool {
         !self.close && !self.again && !self.disconnect && self.connect.is_none()

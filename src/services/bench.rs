@@ -15,6 +15,7 @@ use crate::ending::{Ending, Error};
 use crate::jobs::Jobs;
 use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
+use crate::service::work::Work;
 use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter};
 use crate::sys::unix;
 
@@ -41,6 +42,9 @@ pub struct Bench<T: Service> {
     pub metrics: Metrics,
     /// Sessions that the service woke.
     pub woken: Vec<Id>,
+    /// What one call, and the end of a turn, may do.
+    pub share: Duration,
+    pub work: Work,
     peer: Peer,
     /// The service has more to do at the end of the turn.
     turn_end: bool,
@@ -77,6 +81,7 @@ macro_rules! cx {
             resolver: &mut $bench.resolver,
             compressed: &mut $bench.compressed,
             woken: &mut $bench.woken,
+            work: &mut $bench.work,
             counted: Counted::new(&mut $bench.metrics, 0),
         }
     };
@@ -103,6 +108,8 @@ impl<T: Service> Bench<T> {
                 ..Metrics::default()
             },
             woken: Vec::new(),
+            share: Duration::MAX,
+            work: Work::new(Duration::MAX),
             peer: peer.clone(),
             turn_end: false,
             now: Instant::now(),
@@ -174,6 +181,7 @@ impl<T: Service> Bench<T> {
             return false;
         };
         let mut asked = Asked::default();
+        self.work = Work::new(self.share);
         let mut io = Io {
             drained: std::mem::take(&mut self.drained),
             down: &mut self.down,
@@ -204,6 +212,8 @@ impl<T: Service> Bench<T> {
             self.service.ended(conn, &mut cx!(self));
             self.jobs.forget(Waiter::Session(ID));
         }
+        let is_spent = self.work.is_spent();
+        self.work = Work::new(self.share);
         let turn_end = asked.turn_end | self.turn_end;
         self.turn_end = turn_end && self.service.turn_ended(&mut cx!(self));
         self.compressed.work(&mut self.disk);
@@ -211,7 +221,7 @@ impl<T: Service> Bench<T> {
             self.woken.push(id);
         }
         let is_woken = !std::mem::take(&mut self.woken).is_empty() | self.work();
-        asked.again || is_woken || self.turn_end || self.compressed.has_work()
+        asked.again || is_spent || is_woken || self.turn_end || self.compressed.has_work()
     }
 
     /// Does the jobs that were asked for; whether the session was woken by one.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::buffer::pour;
 use crate::config::{TcpEchoConfig, Transform};
 use crate::ending::{Error, Phase};
-use crate::service::{Io, Peer, Service};
+use crate::service::{Io, Peer, Service, work};
 use crate::wire::upper::{self, GROWTH_MAX, Upper};
 
 /// What is upper-cased at a time where the text is not ASCII, so that its growth stays bounded.
@@ -44,24 +44,37 @@ impl TcpEcho {
         }
     }
 
-    /// Answers some of what waits. Whether there was anything, and room for its answer.
-    fn echo(&mut self, upper: &mut Upper, io: &mut Io<'_>) -> bool {
+    /// Answers some of what waits. Whether there was anything, and room for its answer. `first`: this
+    /// call of `advance` has not answered anything yet.
+    fn echo(&mut self, upper: &mut Upper, first: bool, io: &mut Io<'_>) -> bool {
         let (rx, tx) = (&mut io.down.rx, &mut io.down.tx);
         // Room first: without it the same bytes would be upper-cased again at every call.
         if rx.is_empty() || !tx.has_room(rx.len()) {
             return false;
         }
-        if self.transform == Transform::None
-            || (upper.is_idle() && upper::ascii_in_place(rx.bytes_mut()))
-        {
+        let count = rx.len().min(PIECE_BYTES);
+        // All of it only the first time, and if it begins with ASCII: what is behind a piece that is
+        // not would be looked at again with each piece.
+        let is_done = self.transform == Transform::None
+            || (first && upper.is_idle() && {
+                let (piece, rest) = rx.bytes_mut().split_at_mut(count);
+                io.cx
+                    .work
+                    .charge((rest.len() / work::ASCII_BYTES_PER_NS) as u32);
+                upper::ascii_in_place(piece) && upper::ascii_in_place(rest)
+            });
+        if is_done {
             return pour(rx, tx, usize::MAX, io.cx.pool) > 0;
         }
-        let count = rx.len().min(PIECE_BYTES);
         if !tx.has_room(GROWTH_MAX * count) {
             return false;
         }
+        let piece = &rx.bytes()[..count];
+        let characters = upper::characters_beyond_ascii(piece);
+        io.cx.work.charge(work::PIECE_NS);
+        io.cx.work.charge_each(characters, work::CHARACTER_NS);
         self.piece.clear();
-        upper.push(&rx.bytes()[..count], &mut self.piece);
+        upper.push(piece, &mut self.piece);
         tx.put(&self.piece, io.cx.pool);
         rx.consume(count);
         true
@@ -80,9 +93,9 @@ impl Service for TcpEcho {
     }
 
     fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
-        let mut moved = io.drained;
-        while self.echo(&mut conn.upper, io) {
-            moved = true;
+        let (mut moved, mut first) = (io.drained, true);
+        while !io.cx.work.is_spent() && self.echo(&mut conn.upper, first, io) {
+            (moved, first) = (true, false);
         }
         if moved {
             conn.idle_until = io.cx.now + self.idle_timeout;

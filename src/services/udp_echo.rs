@@ -5,6 +5,7 @@
 use crate::config::{Transform, UdpEchoConfig};
 use crate::metrics::Cause;
 use crate::service::datagram::{DATAGRAM_BYTES_MAX, DatagramIo, DatagramService};
+use crate::service::work;
 use crate::wire::upper;
 
 /// The echo service.
@@ -30,6 +31,8 @@ impl DatagramService for UdpEcho {
             io.echo();
             return;
         }
+        let characters = upper::characters_beyond_ascii(io.payload);
+        io.work.charge_each(characters, work::CHARACTER_NS);
         self.answer.clear();
         upper::datagram(io.payload, &mut self.answer);
         if self.answer.len() <= DATAGRAM_BYTES_MAX {

@@ -264,6 +264,7 @@ impl DatagramService for UdpHeartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::work::Work;
     use proptest::prelude::*;
 
     /// The service alone, with a clock that is set by hand.
@@ -299,6 +300,7 @@ mod tests {
 
         fn sends(&mut self, port: u16, bytes: &[u8]) -> &mut Self {
             self.service.receive(&mut DatagramIo {
+                work: &mut Work::new(Duration::MAX),
                 now: self.now,
                 wall: self.wall,
                 from: ([192, 0, 2, 1], port).into(),

@@ -163,6 +163,7 @@ impl SplitMix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::work::Work;
 
     fn metrics() -> ListenerMetrics {
         ListenerMetrics::new("ping", "udp-ping", String::new(), UdpPing::counts())
@@ -176,6 +177,7 @@ mod tests {
         metrics: &mut ListenerMetrics,
     ) {
         ping.receive(&mut DatagramIo {
+            work: &mut Work::new(Duration::MAX),
             now,
             wall: std::time::SystemTime::UNIX_EPOCH,
             from: ([192, 0, 2, 1], 40_000).into(),

@@ -218,11 +218,13 @@ pub enum PlantedBug {
     PromiseForgotten,
     /// Who may not come is let in.
     GateLeftOpen,
+    /// Who spent its share of work is called again only for a new fact.
+    ShareForgets,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [PlantedBug; 17] = [
+    pub const ALL: [PlantedBug; 18] = [
         PlantedBug::EndOfStreamLost,
         PlantedBug::ReadableClearedOnFullRead,
         PlantedBug::WritableNotCleared,
@@ -240,6 +242,7 @@ impl PlantedBug {
         PlantedBug::UpstreamKept,
         PlantedBug::PromiseForgotten,
         PlantedBug::GateLeftOpen,
+        PlantedBug::ShareForgets,
     ];
 }
 

@@ -33,6 +33,12 @@ pub fn ascii_in_place(bytes: &mut [u8]) -> bool {
     seen.is_ascii()
 }
 
+/// How many characters of a text are upper-cased one by one: the measure of its work.
+pub fn characters_beyond_ascii(bytes: &[u8]) -> usize {
+    let begins = |byte: &&u8| **byte >= 0xc0;
+    bytes.iter().filter(begins).count()
+}
+
 /// The state between two pieces of a stream: the bytes of a character that has not wholly arrived.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Upper {

@@ -210,7 +210,10 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     }
     let mut faults = Faults::swarm(&mut rng);
     let payload_max = *rng.pick(&[20, 500, 5_000, 20_000, 50_000, 200_000]);
-    let limits = limits(payload_max, &mut rng);
+    let mut limits = limits(payload_max, &mut rng);
+    let mut shares = Rng::new(!seed); // numbers of their own, so that a seed draws what it always drew
+    limits.turn_work = Duration::from_nanos(shares.sized(1_000_000) as u64);
+    limits.turn_work_max = Duration::from_nanos(shares.sized(10_000_000) as u64);
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
     let mut scenarios = scenarios(payload_max, &mut rng);

@@ -49,4 +49,5 @@ planted! {
     an_upstream_socket_kept_is_found: UpstreamKept,
     a_changed_file_sent_on_is_found: PromiseForgotten,
     a_gate_left_open_is_found: GateLeftOpen,
+    work_left_undone_for_want_of_a_share_is_found: ShareForgets,
 }

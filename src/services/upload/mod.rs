@@ -12,7 +12,7 @@
 //! 2. What was begun is bounded as a whole (a handshake with its login, a header) or by its rate (a
 //!    body): a byte from time to time does not keep a connection.
 //! 3. A file takes some system calls however small it is, so a client gives way to the others after
-//!    [`UploadConfig::files_per_turn_max`] of them, as it does after so many bytes.
+//!    [`UploadConfig::files_per_turn_max`] of them, as it does when its share of work is spent.
 //!
 //! The files in reading order: this one, `store` (partial files, and the names of whole ones).
 //!
@@ -29,7 +29,7 @@ use crate::config::UploadConfig;
 use crate::disk::{Disk, is_out_of_descriptors};
 use crate::ending::{Error, Phase};
 use crate::metrics::{Of, UploadMetrics};
-use crate::service::{Cx, Io, Peer, Service};
+use crate::service::{Cx, Io, Peer, Service, work};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
 use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner, UserInfo};
@@ -234,6 +234,7 @@ impl Upload {
             .map_err(|error| Error::Protocol(error.to_string()))?;
         let name = SafeName::reduce_portable(&header.filename)
             .map_err(|error| Error::Refused(format!("{}: {error}", Quoted(&header.filename))))?;
+        io.cx.work.charge(work::FILE_NS);
         let incoming = self.store.begin(name, header.size_bytes, io)?;
         Ok(Step::Go(State::Body {
             incoming: Box::new(incoming),
@@ -259,6 +260,7 @@ impl Upload {
                 format!("{name} after {written_bytes} of {size_bytes} bytes")
             });
         }
+        io.cx.work.charge(work::FILE_NS);
         let name = self.store.keep(incoming, io.cx.disk)?;
         io.cx.counted.stored(size_bytes);
         let seconds = (io.cx.now - incoming.began).as_secs_f64();
@@ -285,7 +287,7 @@ impl Upload {
             stored,
             ..
         } = conn;
-        loop {
+        while !io.cx.work.is_spent() {
             let step = match state {
                 State::Greeting { until } => self.greeting(*until, io),
                 State::Answer { challenge, until } => self.answer(challenge, *until, io)?,
@@ -302,6 +304,7 @@ impl Upload {
                 }
             }
         }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::http::body::BodyDecoder;
 use crate::http::head::BodyLength;
 use crate::http::persistence::Persistence;
 use crate::metrics::Limit;
-use crate::service::Io;
+use crate::service::{Io, work};
 use crate::services::prolonged;
 
 pub(super) const BODY_TOO_LARGE: Refusal = Refusal::beyond(
@@ -57,9 +57,10 @@ impl RequestBody {
         }
     }
 
-    /// Takes what has arrived of it.
+    /// Takes what has arrived of it, as far as the session's share of work goes.
     pub(super) fn receive(&mut self, config: &HttpConfig, io: &mut Io<'_>) -> Received {
-        loop {
+        while !io.cx.work.is_spent() {
+            io.cx.work.charge(work::PIECE_NS);
             let bytes = io.down.rx.bytes();
             let step = match self.decoder.step(bytes) {
                 Ok(step) => step,
@@ -82,8 +83,9 @@ impl RequestBody {
                 return Received::Whole;
             }
             if consumed == 0 {
-                return Received::Part;
+                break;
             }
         }
+        Received::Part
     }
 }

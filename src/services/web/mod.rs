@@ -18,8 +18,8 @@
 //! 1. This file knows connections: heads, bodies, what stays open, what is refused, the log. An
 //!    answerer knows its resource only: [`files`], [`pages`], [`probe`], [`proxy`], [`admin`].
 //!    [`sites`] tells which one a request is for.
-//! 2. All requests that have arrived are answered in one pass, in order, into one queue: pipelined
-//!    ones cost one send.
+//! 2. All requests that have arrived are answered in one pass, in order, into one queue, as far as
+//!    the session's share of work goes: pipelined ones cost one send.
 //! 3. A head has an absolute time-out: a client that sends it a byte at a time does not get more. A
 //!    body must come at a rate.
 //! 4. A request body that nobody asked for is read and dropped within `max_body_bytes`; beyond it
@@ -65,7 +65,7 @@ use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, Requ
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status};
 use crate::metrics::{Of, WebMetrics};
-use crate::service::{Cx, Id, Io, Link, LinkState, Peer, Service, Waiter};
+use crate::service::{Cx, Id, Io, Link, LinkState, Peer, Service, Waiter, work};
 use access_log::{AccessLog, Entry, Line, Request};
 use admission::{Admission, Seat};
 use body::{Echo, Received, RequestBody};
@@ -192,6 +192,8 @@ impl Web {
                 return false;
             }
         };
+        io.cx.work.charge(work::REQUEST_NS);
+        io.cx.work.charge_each(head_bytes, work::HEAD_BYTE_NS);
         let place = self.sites.find(&head);
         let persistence = self.persistence(conn, &head, place, io.cx.draining);
         let (is_head, sink) = (head.method == Method::Head, (tx, &mut io.cx, io.id));
@@ -353,8 +355,8 @@ impl Web {
 
     /// When no more requests can be answered now: is this the end?
     fn end(&mut self, conn: &mut Conn, io: &mut Io<'_>) {
-        if io.asked.close || io.down.tx.was_refused() {
-            return; // it is one already, or there are requests to answer once there is room
+        if io.asked.close || io.down.tx.was_refused() || io.cx.work.is_spent() {
+            return; // it is one already, or there are requests to answer once there is room or time
         }
         let late = io.cx.now >= self.deadline(conn) && io.down.tx.is_empty();
         let is_idle = matches!(conn.state, State::Idle { .. });
@@ -631,7 +633,7 @@ impl Service for Web {
         {
             *until = io.cx.now + self.config.idle_timeout;
         }
-        loop {
+        while !io.cx.work.is_spent() {
             let more = match conn.state {
                 State::Idle { .. } | State::Head { .. } | State::Parked { .. } => {
                     self.answer_next(conn, io)

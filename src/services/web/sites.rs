@@ -27,7 +27,7 @@ use crate::http::range::put_content_range_unsatisfied;
 use crate::http::target::Target;
 use crate::http::{Method, Status};
 use crate::metrics::Limit;
-use crate::service::{Cx, Id};
+use crate::service::{Cx, Id, work};
 use crate::shares::Client;
 
 /// What is said to a client without a right password.
@@ -135,9 +135,11 @@ impl Sites {
             if let Some(auth) = &mut site.auth {
                 is_left |= auth.work(cx);
             }
-            if let Content::Files(files) = &mut site.content {
-                is_left |= files.turn_ended(cx);
-            }
+            is_left |= match &mut site.content {
+                Content::Files(files) => files.turn_ended(cx),
+                Content::Admin(admin) => admin.work(cx),
+                _ => false,
+            };
         }
         is_left
     }
@@ -245,10 +247,7 @@ impl Site {
         match &mut self.content {
             Content::Files(files) => files.respond(head, reply),
             Content::Pages(pages) => pages.respond(head, reply),
-            Content::Admin(admin) => {
-                admin.respond(head, reply)?;
-                Ok(Progress::Answered)
-            }
+            Content::Admin(admin) => admin.respond(head, reply),
             Content::Proxy(_) | Content::Nothing => {
                 let text = "this server has nothing for this host and path";
                 Err(Refusal::new(Status::NOT_FOUND, text))
@@ -280,6 +279,7 @@ impl Site {
             detail,
             limit,
         } = refusal;
+        reply.cx.work.charge(work::WRITTEN_NS);
         let mut lines = match &self.content {
             Content::Files(files) => files.lines.to_vec(),
             _ => Vec::new(),

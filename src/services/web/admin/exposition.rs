@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::metrics::{Class, ListenerMetrics, METRICS, Metric, Samples, View};
+use crate::metrics::{Class, Histogram, ListenerMetrics, METRICS, Metric, Samples, View};
 
 /// The media type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -10,35 +10,50 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// A label and its value.
 type Label<'a> = (&'static str, &'a str);
 
-/// Every metric that has a sample.
-pub(super) fn page(view: &View<'_>) -> String {
-    let mut out = Exposition::default();
-    for metric in METRICS {
-        let name = metric.full_name();
-        match metric.samples {
-            Samples::One(get) => {
-                if let Some(value) = get(view) {
-                    out.sample(metric, &name, metric.label.as_slice(), value);
-                }
-            }
-            Samples::Each(get) => {
-                for listener in view.listeners() {
-                    if let Some(count) = get(listener) {
-                        out.sample(metric, &name, &labels(listener), count);
+/// Every metric that has a sample, written a piece at a time.
+#[derive(Default)]
+pub(super) struct Page {
+    out: Exposition,
+    /// Metrics that are written.
+    metrics: usize,
+    /// Where the next one's listeners go on.
+    listeners: usize,
+}
+
+impl Page {
+    /// Writes about so many bytes more. Whether that is all.
+    pub(super) fn go_on(&mut self, view: &View<'_>, bytes: usize) -> bool {
+        let end = self.out.text.len().saturating_add(bytes);
+        while let Some(metric) = METRICS.get(self.metrics) {
+            let name = metric.full_name();
+            match metric.samples {
+                Samples::One(get) => {
+                    if let Some(value) = get(view) {
+                        self.out
+                            .sample(metric, &name, metric.label.as_slice(), value);
                     }
                 }
-            }
-            Samples::By(label, get) => {
-                for listener in view.listeners() {
-                    let [of, kind, at] = labels(listener);
-                    for (value, count) in get(listener).into_iter().flatten() {
-                        out.sample(metric, &name, &[of, kind, at, (label, value)], count);
+                Samples::Spans(get) => self.out.histogram(metric, &name, get(view.metrics)),
+                Samples::Each(_) | Samples::By(..) => {
+                    for (key, listener) in view.listeners_from(self.listeners) {
+                        if self.out.text.len() >= end {
+                            self.listeners = key;
+                            return false;
+                        }
+                        self.out.of_listener(metric, &name, listener);
                     }
+                    self.listeners = 0;
                 }
             }
+            self.metrics += 1;
         }
+        true
     }
-    out.text
+
+    /// What is written.
+    pub(super) fn text(&mut self) -> &mut String {
+        &mut self.out.text
+    }
 }
 
 /// Which listener it is. Its name alone need not be unique; with kind and address it is.
@@ -71,9 +86,10 @@ impl Exposition {
             let class = match metric.class {
                 Class::Counter => "counter",
                 Class::Gauge => "gauge",
+                Class::Histogram => "histogram",
             };
-            let help = metric.help;
-            let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {class}");
+            let (family, help) = (metric.full_name(), metric.help);
+            let _ = writeln!(self.text, "# HELP {family} {help}\n# TYPE {family} {class}");
         }
         self.text.push_str(name);
         for (index, (label, value)) in labels.iter().enumerate() {
@@ -88,7 +104,39 @@ impl Exposition {
         let _ = writeln!(self.text, " {value}");
     }
 
+    /// What one listener has of a metric.
+    fn of_listener(&mut self, metric: &'static Metric, name: &str, listener: &ListenerMetrics) {
+        let [of, kind, at] = labels(listener);
+        match metric.samples {
+            Samples::One(_) | Samples::Spans(_) => {}
+            Samples::Each(get) => {
+                if let Some(count) = get(listener) {
+                    self.sample(metric, name, &[of, kind, at], count);
+                }
+            }
+            Samples::By(label, get) => {
+                for (value, count) in get(listener).into_iter().flatten() {
+                    self.sample(metric, name, &[of, kind, at, (label, value)], count);
+                }
+            }
+        }
+    }
+
+    /// The buckets, each with all that is in those before it, the sum and the number.
+    fn histogram(&mut self, metric: &'static Metric, name: &str, spans: &Histogram) {
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in spans.buckets() {
+            self.sample(metric, &bucket, &[("le", bound)], count);
+        }
+        self.sample(metric, &bucket, &[("le", "+Inf")], spans.count());
+        self.sample(metric, &format!("{name}_sum"), &[], spans.sum_s());
+        self.sample(metric, &format!("{name}_count"), &[], spans.count());
+    }
+
     fn escape(&mut self, value: &str) {
+        if !value.contains(['\\', '"', '\n']) {
+            return self.text.push_str(value); // nearly always
+        }
         for character in value.chars() {
             match character {
                 '\\' => self.text.push_str("\\\\"),

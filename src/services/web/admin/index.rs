@@ -5,46 +5,67 @@ use std::fmt::Write;
 use crate::metrics::{ListenerMetrics, METRICS, Samples, View};
 use crate::services::web::html::Html;
 
-/// The whole page.
-pub(super) fn page(view: &View<'_>) -> String {
-    let mut listeners = String::new();
-    for listener in view.listeners() {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            listeners,
-            "<tr><td>{}<td>{}<td>{}<td>{}",
-            Html(listener.name.as_bytes()),
-            listener.kind,
-            Html(listener.address.as_bytes()),
-            counted(listener),
-        );
-    }
-    let mut process = String::new();
-    for metric in METRICS {
-        if let Samples::One(get) = metric.samples
-            && !metric.key.is_empty()
-            && let Some(value) = get(view)
-        {
-            let (help, key) = (metric.help, metric.key);
-            let _ = writeln!(process, "<tr><td title=\"{help}\">{key}<td>{value}");
+/// The whole page, written a piece at a time.
+#[derive(Default)]
+pub(super) struct Page {
+    pub(super) text: String,
+    /// Where the listeners go on.
+    listeners: usize,
+}
+
+// Writing to a String cannot fail.
+impl Page {
+    /// Writes about so many bytes more. Whether that is all.
+    pub(super) fn go_on(&mut self, view: &View<'_>, bytes: usize) -> bool {
+        if self.text.is_empty() {
+            let _ = write!(
+                self.text,
+                "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+                 <title>netlab-reactor</title>\n\
+                 <h1>netlab-reactor {}</h1>\n<p>{} for {} s\n\
+                 <table>\n<tr><th>name<th>kind<th>address<th>counted\n",
+                view.version(),
+                if view.metrics.draining {
+                    "draining, up"
+                } else {
+                    "up"
+                },
+                view.uptime().as_secs(),
+            );
         }
+        let end = self.text.len().saturating_add(bytes);
+        for (key, listener) in view.listeners_from(self.listeners) {
+            if self.text.len() >= end {
+                return false;
+            }
+            let _ = writeln!(
+                self.text,
+                "<tr><td>{}<td>{}<td>{}<td>{}",
+                Html(listener.name.as_bytes()),
+                listener.kind,
+                Html(listener.address.as_bytes()),
+                counted(listener),
+            );
+            self.listeners = key + 1;
+        }
+        self.text.push_str(
+            "</table>\n\
+             <p><a href=\"/livez\">/livez</a> <a href=\"/readyz\">/readyz</a> \
+             <a href=\"/metrics\">/metrics</a> <a href=\"/status.json\">/status.json</a>\n\
+             <table>\n",
+        );
+        for metric in METRICS {
+            if let Samples::One(get) = metric.samples
+                && !metric.key.is_empty()
+                && let Some(value) = get(view)
+            {
+                let (help, key) = (metric.help, metric.key);
+                let _ = writeln!(self.text, "<tr><td title=\"{help}\">{key}<td>{value}");
+            }
+        }
+        self.text.push_str("</table>\n</html>\n");
+        true
     }
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <title>netlab-reactor</title>\n\
-         <h1>netlab-reactor {}</h1>\n<p>{} for {} s\n\
-         <table>\n<tr><th>name<th>kind<th>address<th>counted\n{listeners}</table>\n\
-         <p><a href=\"/livez\">/livez</a> <a href=\"/readyz\">/readyz</a> \
-         <a href=\"/metrics\">/metrics</a> <a href=\"/status.json\">/status.json</a>\n\
-         <table>\n{process}</table>\n</html>\n",
-        view.version(),
-        if view.metrics.draining {
-            "draining, up"
-        } else {
-            "up"
-        },
-        view.uptime().as_secs(),
-    )
 }
 
 /// What one listener counted, in a line; of that which has labels, the sums.
@@ -52,7 +73,7 @@ fn counted(listener: &ListenerMetrics) -> String {
     let mut parts = Vec::new();
     for metric in METRICS {
         let count = match metric.samples {
-            Samples::One(_) => None,
+            Samples::One(_) | Samples::Spans(_) => None,
             Samples::Each(get) => get(listener),
             Samples::By(_, get) => get(listener).map(|c| c.iter().map(|(_, n)| n).sum()),
         };

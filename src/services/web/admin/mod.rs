@@ -12,17 +12,33 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::rc::Rc;
 use std::time::SystemTime;
 
+use super::files::Progress;
 use super::reply::{Refusal, Reply};
 use crate::config::AdminConfig;
+use crate::http::Status;
 use crate::http::head::{RequestHead, put_head_end, put_header, put_header_number};
 use crate::http::same_site;
+use crate::service::{Cx, Id, work};
+use pages::{Draft, Name};
 
 /// The admin pages.
 pub(super) struct Admin {
     hosts: Vec<String>,
     started: SystemTime,
+    making: Vec<Making>,
+}
+
+/// A long page that takes more than one share of work. Who asks for it meanwhile gets it too.
+struct Making {
+    name: Name,
+    draft: Draft,
+    /// Sessions to be woken when it is done.
+    waiters: Vec<Id>,
+    /// It is done; it goes at the end of the turn in which those who waited take it.
+    done: Option<Rc<[u8]>>,
 }
 
 impl Admin {
@@ -31,29 +47,94 @@ impl Admin {
         Self {
             hosts: config.hosts.clone(),
             started,
+            making: Vec::new(),
         }
     }
 
     /// Answers a GET or HEAD.
     pub(super) fn respond(
-        &self,
+        &mut self,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Progress, Refusal> {
         if let Err(foreign) = same_site::check(head, &self.hosts) {
             return Err(Refusal::new(foreign.status(), foreign.text()));
         }
         let path = head.target.path().unwrap_or_default();
-        let page = pages::answer(path, &pages::view(reply.cx, self.started))?;
-        let answer = reply.begin(page.status);
-        put_header(answer, "Content-Type", page.content_type);
-        put_header_number(answer, "Content-Length", page.body.len() as u64);
-        put_header(answer, "Cache-Control", "no-store");
-        put_header(answer, "X-Content-Type-Options", "nosniff");
-        put_head_end(answer);
-        if reply.send(page.body.len() as u64) {
+        if let Some(name) = Name::at(path) {
+            return Ok(self.respond_long(name, reply));
+        }
+        let page = pages::answer(path, &pages::view(false, reply.cx, self.started))?;
+        if begin(page.status, page.content_type, page.body.len(), reply) {
             reply.put(page.body.as_bytes());
         }
-        Ok(())
+        Ok(Progress::Answered)
     }
+
+    /// Answers with a long page: at once if the session's share of work is enough to write it.
+    fn respond_long(&mut self, name: Name, reply: &mut Reply<'_, '_>) -> Progress {
+        if let Some(making) = self.making.iter_mut().find(|making| making.name == name) {
+            let Some(text) = &making.done else {
+                if !making.waiters.contains(&reply.id) {
+                    making.waiters.push(reply.id);
+                }
+                return Progress::Later;
+            };
+            if begin(Status::OK, name.content_type(), text.len(), reply) {
+                reply.tx.put_shared(text, 0..text.len(), reply.cx.pool);
+            }
+            return Progress::Answered;
+        }
+        let mut draft = name.draft();
+        if !go_on(&mut draft, self.started, reply.cx) {
+            self.making.push(Making {
+                name,
+                draft,
+                waiters: Vec::from([reply.id]),
+                done: None,
+            });
+            return Progress::Later;
+        }
+        let text = draft.text();
+        if begin(Status::OK, name.content_type(), text.len(), reply) {
+            reply.put(text.as_bytes());
+        }
+        Progress::Answered
+    }
+
+    /// Goes on with what takes more than one share of work. Whether there is more to do.
+    pub(super) fn work(&mut self, cx: &mut Cx<'_>) -> bool {
+        self.making.retain(|making| making.done.is_none());
+        for making in &mut self.making {
+            if cx.work.is_spent() {
+                break;
+            }
+            if go_on(&mut making.draft, self.started, cx) {
+                making.done = Some(making.draft.text().as_bytes().into());
+                cx.woken.append(&mut making.waiters);
+            }
+        }
+        !self.making.is_empty()
+    }
+}
+
+/// Writes as much of a page as the share of work allows. Whether that is all.
+fn go_on(draft: &mut Draft, started: SystemTime, cx: &mut Cx<'_>) -> bool {
+    let before = draft.text().len();
+    let bytes = cx.work.steps(work::PAGE_BYTE_NS);
+    let is_done = draft.go_on(&pages::view(true, cx, started), bytes);
+    let written = draft.text().len() - before;
+    cx.work.charge_each(written, work::PAGE_BYTE_NS);
+    is_done
+}
+
+/// Sends the head of a page. Whether its body follows.
+fn begin(status: Status, content_type: &str, body_bytes: usize, reply: &mut Reply<'_, '_>) -> bool {
+    let answer = reply.begin(status);
+    put_header(answer, "Content-Type", content_type);
+    put_header_number(answer, "Content-Length", body_bytes as u64);
+    put_header(answer, "Cache-Control", "no-store");
+    put_header(answer, "X-Content-Type-Options", "nosniff");
+    put_head_end(answer);
+    reply.send(body_bytes as u64)
 }

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use super::{exposition, index, process, status};
 use crate::http::Status;
-use crate::metrics::View;
-use crate::service::Cx;
+use crate::metrics::{Process, View};
+use crate::service::{Cx, work};
 use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
@@ -21,6 +21,69 @@ pub(super) struct Page {
     pub(super) body: String,
 }
 
+/// A page that tells of all listeners: it may be long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    Index,
+    Metrics,
+    Status,
+}
+
+/// One that is being written, a piece at a time.
+pub(super) enum Draft {
+    Index(index::Page),
+    Metrics(exposition::Page),
+    Status(status::Page),
+}
+
+impl Name {
+    /// The one at a path, if it is one of them.
+    pub(super) fn at(path: &str) -> Option<Self> {
+        Some(match path {
+            "/" => Self::Index,
+            "/metrics" => Self::Metrics,
+            "/status.json" => Self::Status,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn draft(self) -> Draft {
+        match self {
+            Self::Index => Draft::Index(index::Page::default()),
+            Self::Metrics => Draft::Metrics(exposition::Page::default()),
+            Self::Status => Draft::Status(status::Page::default()),
+        }
+    }
+
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::Index => "text/html; charset=utf-8",
+            Self::Metrics => exposition::CONTENT_TYPE,
+            Self::Status => "application/json",
+        }
+    }
+}
+
+impl Draft {
+    /// Writes about so many bytes more. Whether that is all.
+    pub(super) fn go_on(&mut self, view: &View<'_>, bytes: usize) -> bool {
+        match self {
+            Self::Index(page) => page.go_on(view, bytes),
+            Self::Metrics(page) => page.go_on(view, bytes),
+            Self::Status(page) => page.go_on(view, bytes),
+        }
+    }
+
+    /// What is written.
+    pub(super) fn text(&mut self) -> &mut String {
+        match self {
+            Self::Index(page) => &mut page.text,
+            Self::Metrics(page) => page.text(),
+            Self::Status(page) => &mut page.text,
+        }
+    }
+}
+
 impl Page {
     /// A page of plain text.
     pub(super) fn text(status: Status, body: impl Into<String>) -> Self {
@@ -30,20 +93,20 @@ impl Page {
             body: body.into(),
         }
     }
-
-    fn of(content_type: &'static str, body: String) -> Self {
-        Self {
-            status: Status::OK,
-            content_type,
-            body,
-        }
-    }
 }
 
-/// What there is to be seen now, in a process that began to serve at `started`.
-pub(super) fn view<'a>(cx: &'a mut Cx<'_>, started: SystemTime) -> View<'a> {
+/// What there is to be seen now, in a process that began to serve at `started`. Of the operating
+/// system is asked what only the long pages show.
+pub(super) fn view<'a>(long: bool, cx: &'a mut Cx<'_>, started: SystemTime) -> View<'a> {
+    let process = match long {
+        true => {
+            cx.work.charge(work::PROCESS_NS);
+            process::read(cx.disk)
+        }
+        false => Process::default(),
+    };
     View {
-        process: process::read(cx.disk),
+        process,
         metrics: cx.counted.all(),
         resolver: cx.resolver.counters(),
         lookups: cx.resolver.lookups_under_way(),
@@ -55,21 +118,18 @@ pub(super) fn view<'a>(cx: &'a mut Cx<'_>, started: SystemTime) -> View<'a> {
     }
 }
 
-/// The page at a path.
+/// The page at a path, unless it is a long one.
 ///
 /// # Errors
 /// There is none.
 pub(super) fn answer(path: &str, view: &View<'_>) -> Result<Page, Refusal> {
     Ok(match path {
-        "/" => Page::of("text/html; charset=utf-8", index::page(view)),
         "/livez" => Page::text(Status::OK, "ok\n"),
         "/readyz" if view.metrics.draining => Page::text(Status::SERVICE_UNAVAILABLE, "draining\n"),
         "/readyz" => match down(view) {
             down if down.is_empty() => Page::text(Status::OK, "ready\n"),
             down => Page::text(Status::SERVICE_UNAVAILABLE, down),
         },
-        "/metrics" => Page::of(exposition::CONTENT_TYPE, exposition::page(view)),
-        "/status.json" => Page::of("application/json", status::page(view)),
         _ => {
             let text = format!("there is no such page: expected one of {PAGES}");
             return Err(Refusal::told(Status::NOT_FOUND, text));

@@ -2,51 +2,89 @@
 
 use serde_json::{Map, json};
 
-use crate::metrics::{METRICS, Samples, Value, View};
+use crate::metrics::{ListenerMetrics, METRICS, Samples, Value, View};
 
 /// An object of JSON.
 type Object = Map<String, serde_json::Value>;
 
-/// The whole status.
-pub(super) fn page(view: &View<'_>) -> String {
+/// The whole status, written a piece at a time.
+#[derive(Default)]
+pub(super) struct Page {
+    pub(super) text: String,
+    /// Where the listeners go on.
+    listeners: usize,
+}
+
+impl Page {
+    /// Writes about so many bytes more. Whether that is all.
+    pub(super) fn go_on(&mut self, view: &View<'_>, bytes: usize) -> bool {
+        if self.text.is_empty() {
+            let process = serde_json::Value::from(of_process(view)).to_string();
+            self.text.push_str(process.trim_end_matches('}'));
+            self.text.push_str(",\"listeners\":[");
+        }
+        let end = self.text.len().saturating_add(bytes);
+        for (key, listener) in view.listeners_from(self.listeners) {
+            if self.text.len() >= end {
+                return false;
+            }
+            if !self.text.ends_with('[') {
+                self.text.push(',');
+            }
+            let listener = serde_json::Value::from(of_listener(listener));
+            self.text.push_str(&listener.to_string());
+            self.listeners = key + 1;
+        }
+        self.text.push_str("]}\n");
+        true
+    }
+}
+
+fn of_process(view: &View<'_>) -> Object {
     let mut object = Object::new();
     object.insert("version".to_owned(), json!(view.version()));
     object.insert("start_time".to_owned(), json!(view.start_time_s()));
     object.insert("uptime".to_owned(), json!(view.uptime().as_secs_f64()));
     object.insert("draining".to_owned(), json!(view.metrics.draining));
     for metric in METRICS {
-        if let Samples::One(get) = metric.samples {
-            let value = match get(view) {
+        let value = match metric.samples {
+            Samples::One(get) => match get(view) {
                 Some(Value::Whole(count)) => json!(count),
                 Some(Value::Decimal(measure)) => json!(measure),
                 None => json!(null),
-            };
+            },
+            Samples::Spans(get) => {
+                let spans = get(view.metrics);
+                let up_to = |(bound, count): (&str, u64)| (bound.to_owned(), json!(count));
+                let up_to: Object = spans.buckets().map(up_to).collect();
+                json!({"count": spans.count(), "sum": spans.sum_s(), "up_to": up_to})
+            }
+            Samples::Each(_) | Samples::By(..) => continue,
+        };
+        put(&mut object, metric.key, value);
+    }
+    object
+}
+
+fn of_listener(listener: &ListenerMetrics) -> Object {
+    let mut object = Object::new();
+    object.insert("name".to_owned(), json!(listener.name));
+    object.insert("kind".to_owned(), json!(listener.kind));
+    object.insert("address".to_owned(), json!(listener.address));
+    for metric in METRICS {
+        let value = match metric.samples {
+            Samples::One(_) | Samples::Spans(_) => None,
+            Samples::Each(get) => get(listener).map(|count| json!(count)),
+            Samples::By(_, get) => get(listener).map(|counts| {
+                let named = |(name, count): (&str, u64)| (name.to_owned(), json!(count));
+                counts.into_iter().map(named).collect::<Object>().into()
+            }),
+        };
+        if let Some(value) = value {
             put(&mut object, metric.key, value);
         }
     }
-    let mut listeners = Vec::new();
-    for listener in view.listeners() {
-        let mut object = Object::new();
-        object.insert("name".to_owned(), json!(listener.name));
-        object.insert("kind".to_owned(), json!(listener.kind));
-        object.insert("address".to_owned(), json!(listener.address));
-        for metric in METRICS {
-            let value = match metric.samples {
-                Samples::One(_) => None,
-                Samples::Each(get) => get(listener).map(|count| json!(count)),
-                Samples::By(_, get) => get(listener).map(|counts| {
-                    let named = |(name, count): (&str, u64)| (name.to_owned(), json!(count));
-                    counts.into_iter().map(named).collect::<Object>().into()
-                }),
-            };
-            if let Some(value) = value {
-                put(&mut object, metric.key, value);
-            }
-        }
-        listeners.push(object);
-    }
-    object.insert("listeners".to_owned(), json!(listeners));
-    format!("{}\n", serde_json::Value::from(object))
+    object
 }
 
 /// Enters a value under a key: within an inner object before a dot, nowhere if it is empty.

@@ -149,6 +149,10 @@ fn head_is_get_without_the_body() {
 fn metrics_are_in_the_text_format() {
     let mut bench = bench();
     bench.metrics.turns = 7;
+    for us in [90, 1_500, 1_500] {
+        let span = Duration::from_micros(us);
+        bench.metrics.turn_lengths.record(span);
+    }
     for _ in 0..3 {
         let echo = &mut bench.metrics.listeners[0];
         echo.accepted();
@@ -177,7 +181,10 @@ fn metrics_are_in_the_text_format() {
         } else {
             let (sample, value) = line.rsplit_once(' ').expect("a value");
             let name = sample.split('{').next().expect("a name");
-            assert_eq!(name, family);
+            let of_histogram = ["_bucket", "_sum", "_count"];
+            let is_part = |part: &&str| name.strip_suffix(*part) == Some(family);
+            let is_it = name == family || of_histogram.iter().any(is_part);
+            assert!(is_it, "{name} stands under {family}");
             assert!(name.starts_with("netlab_"), "{line}");
             assert!(value.parse::<f64>().is_ok(), "{line}");
             assert!(samples.insert(sample), "{sample} twice");
@@ -185,6 +192,12 @@ fn metrics_are_in_the_text_format() {
     }
     for line in [
         "netlab_turns_total 8",
+        "# TYPE netlab_turn_seconds histogram",
+        "netlab_turn_seconds_bucket{le=\"0.0001\"} 1",
+        "netlab_turn_seconds_bucket{le=\"0.002\"} 3",
+        "netlab_turn_seconds_bucket{le=\"+Inf\"} 3",
+        "netlab_turn_seconds_sum 0.00309",
+        "netlab_turn_seconds_count 3",
         "netlab_start_time_seconds 1791999000",
         "netlab_timeouts_total{listener=\"echo\",kind=\"tcp-echo\",address=\"127.0.0.1:12000\",phase=\"body\"} 3",
         "netlab_refusals_total{listener=\"http\",kind=\"http\",address=\"127.0.0.1:6789\",limit=\"connections_per_address\"} 1",
@@ -211,9 +224,48 @@ fn the_status_is_json_and_the_index_is_escaped() {
     assert_eq!(status["listeners"][3]["refused"]["connections"], 0);
     assert_eq!(status["listeners"][2]["heartbeats"]["changes"]["back"], 0);
     assert_eq!(status["page_bytes_kept"], 0);
+    assert_eq!(status["turn_seconds"]["count"], 0);
+    assert_eq!(status["turn_seconds"]["up_to"]["0.001"], 0);
     assert_eq!(status["uptime"], 1000.0);
     let (_, _, body) = get(&mut bench, "/");
     assert!(body.contains("<td>a&quot;\\&lt;b&gt;"), "{body}");
+}
+
+#[test]
+fn a_page_about_many_listeners_is_written_in_pieces_and_whole() {
+    let page = |path: &str, share: Duration| {
+        let mut bench = bench();
+        for i in 0..500 {
+            let (name, at) = (format!("echo{i}"), format!("127.0.0.1:{i}"));
+            let of = TcpEcho::counts();
+            let listener = ListenerMetrics::new(&name, "tcp-echo", at, of);
+            bench.metrics.listeners.insert(listener);
+        }
+        bench.share = share;
+        let (status, _, body) = get(&mut bench, path);
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        // It is made anew for who asks later.
+        assert_eq!(
+            get(&mut bench, path).2.lines().count(),
+            body.lines().count()
+        );
+        let of_process = |line: &&str| line.contains("echo");
+        let of_listeners: Vec<String> =
+            body.lines().filter(of_process).map(str::to_owned).collect();
+        let turns = bench.metrics.turns;
+        (of_listeners, turns)
+    };
+    for path in ["/metrics", "/"] {
+        let (whole, at_once) = page(path, Duration::MAX);
+        let (pieces, turns) = page(path, Duration::from_micros(50));
+        assert!(whole.len() >= 500 && pieces == whole, "{path}");
+        assert!(turns > at_once + 4, "{path}: {turns} turns");
+    }
+    let mut bench = bench();
+    bench.share = Duration::from_nanos(1);
+    let (_, _, body) = get(&mut bench, "/status.json");
+    let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(status["listeners"].as_array().expect("a list").len(), 4);
 }
 
 #[test]

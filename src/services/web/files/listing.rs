@@ -6,7 +6,8 @@
 //!
 //! The rules:
 //! 1. The work of one turn is bounded, whatever folders are asked for: a listing is a job that is
-//!    taken on at the end of each turn, while the sessions that wait for it are parked. Many that
+//!    taken on at the end of each turn, while the sessions that wait for it are parked. Rows are
+//!    sorted as they are read and written ([`merge`]). Many that
 //!    ask for the same one share the job, and the memory of what comes out.
 //! 2. Entries, jobs and the bytes of listings still being sent are bounded; who comes then is told
 //!    to try later.
@@ -33,12 +34,15 @@ use crate::config::{CompressConfig, FilesConfig};
 use crate::disk::{File, FileKind};
 use crate::http::date::unix_s;
 use crate::http::negotiate::ListingFormat;
+use crate::service::work::ROW_NS;
 use crate::service::{Cx, Id};
 use crate::services::web::forms::Forms;
 
+use merge::{Merge, Runs};
 pub(super) use page::POLICY;
 use page::{put_end, put_last, put_row, put_start};
 
+mod merge;
 mod page;
 
 /// Entries looked at, or rows written, in one turn by all listings together: about a millisecond.
@@ -143,11 +147,12 @@ enum Stage {
         /// Where the names not read yet begin.
         next: Option<u64>,
         names: Vec<PathBuf>,
-        rows: Vec<Row>,
+        rows: Runs<Row>,
+        tally: Tally,
         more: bool,
     },
     Writing {
-        rows: std::vec::IntoIter<Row>,
+        rows: Merge<Row>,
         text: String,
         more: bool,
         /// The name of the file to be shown below.
@@ -173,6 +178,31 @@ struct Row {
     is_folder: bool,
     bytes: u64,
     modified_s: i64,
+}
+
+/// What is said of all entries together.
+#[derive(Default)]
+struct Tally {
+    folders: usize,
+    files: usize,
+    bytes: u64,
+    /// The files that may be shown below.
+    readmes: Vec<PathBuf>,
+}
+
+impl Tally {
+    fn count(&mut self, row: &Row) {
+        self.bytes = self.bytes.saturating_add(row.bytes);
+        match row.is_folder {
+            true => self.folders += 1,
+            false => {
+                self.files += 1;
+                if readme::choose([row.name.as_os_str()].into_iter()).is_some() {
+                    self.readmes.push(row.name.clone());
+                }
+            }
+        }
+    }
 }
 
 impl Row {
@@ -248,7 +278,8 @@ impl Listings {
     /// Goes on with the listings, first come first served, as far as one turn's work allows, and
     /// wakes those whose listing is done. Whether any is left.
     pub(super) fn work(&mut self, root: &File, cx: &mut Cx<'_>) -> bool {
-        let mut work = WORK_PER_TURN;
+        let mut work = WORK_PER_TURN.min(cx.work.steps(ROW_NS)).max(1);
+        let before = work;
         let mut is_left = false;
         for job in &mut self.jobs {
             if let Err(error) = job.work(&mut work, &self.shows, root, cx) {
@@ -259,6 +290,7 @@ impl Listings {
                 Stage::Reading { .. } | Stage::Writing { .. } => is_left = true,
             }
         }
+        cx.work.charge_each(before - work, ROW_NS);
         is_left
     }
 
@@ -283,7 +315,8 @@ impl Job {
                 folder: folder.clone(),
                 next: Some(0),
                 names: Vec::new(),
-                rows: Vec::new(),
+                rows: Runs::new(),
+                tally: Tally::default(),
                 more: false,
             },
         }
@@ -309,6 +342,7 @@ impl Job {
                     next,
                     names,
                     rows,
+                    tally,
                     more,
                 } => {
                     if names.is_empty()
@@ -329,16 +363,19 @@ impl Job {
                             names.clear();
                             break;
                         }
-                        rows.push(row);
+                        tally.count(&row);
+                        rows.push(row, |one, two| self.wanted.order(one, two));
                     }
                     names.is_empty() && next.is_none()
                 }
                 Stage::Writing { rows, text, .. } => {
-                    for row in rows.by_ref().take(*work) {
+                    while *work > 0
+                        && let Some(row) = rows.next(|one, two| self.wanted.order(one, two))
+                    {
                         *work -= 1;
                         put_row(text, &row, self.wanted.format);
                     }
-                    rows.as_slice().is_empty()
+                    rows.is_empty()
                 }
             };
             if is_done {
@@ -351,15 +388,19 @@ impl Job {
     fn advance(&mut self, shows: &Shows, root: &File, cx: &mut Cx<'_>) {
         let done = Stage::Done(Page::default());
         self.stage = match std::mem::replace(&mut self.stage, done) {
-            Stage::Reading { mut rows, more, .. } => {
-                rows.sort_unstable_by(|one, two| self.wanted.order(one, two));
+            Stage::Reading {
+                rows,
+                mut tally,
+                more,
+                ..
+            } => {
                 let mut text = String::with_capacity(4096);
-                put_start(&mut text, &self.wanted, &rows, shows.archive);
-                let files = rows.iter().filter(|row| !row.is_folder);
-                let readme = readme::choose(files.map(|row| row.name.as_os_str()));
+                put_start(&mut text, &self.wanted, &tally, shows.archive);
+                tally.readmes.sort_unstable();
+                let readme = readme::choose(tally.readmes.iter().map(|name| name.as_os_str()));
                 Stage::Writing {
                     readme: readme.map(PathBuf::from),
-                    rows: rows.into_iter(),
+                    rows: rows.merge(|one, two| self.wanted.order(one, two)),
                     text,
                     more,
                 }
@@ -405,7 +446,8 @@ impl Wanted {
     fn order(&self, one: &Row, two: &Row) -> Ordering {
         let by_name = || {
             let (one, two) = (one.bytes_of_name(), two.bytes_of_name());
-            let folded = one.to_ascii_lowercase().cmp(&two.to_ascii_lowercase());
+            let folded = one.iter().map(u8::to_ascii_lowercase);
+            let folded = folded.cmp(two.iter().map(u8::to_ascii_lowercase));
             folded.then_with(|| one.cmp(two))
         };
         let order = match self.sort {

@@ -23,7 +23,7 @@ use crate::http::negotiate::Coding;
 use crate::http::range::{ByteRange, Multipart, put_content_range};
 use crate::http::select::{self, Selection, select};
 use crate::http::{Method, Status};
-use crate::service::Id;
+use crate::service::{Id, work};
 use crate::services::web::forms::{self, Forms, put_coding, tag_of};
 use crate::services::web::reply::{Detail, Refusal, Reply, SERVER};
 
@@ -426,6 +426,7 @@ impl Representation {
         put_head_end(answer);
         reply.send(body_bytes);
         let mut framing = Vec::new();
+        reply.cx.work.charge_each(ranges.len(), work::RANGE_NS);
         for &range in ranges {
             framing.clear();
             parts.put_part_head(&mut framing, range);

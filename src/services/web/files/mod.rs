@@ -33,7 +33,7 @@ use crate::http::negotiate::{Coding, ListingFormat};
 use crate::http::path::{SafePath, encode};
 use crate::jobs::Asking;
 use crate::metrics::Limit;
-use crate::service::{Cx, Waiter};
+use crate::service::{Cx, Waiter, work};
 use archive::{Archive, Asked};
 use listing::{Listings, POLICY, Page, Unlisted, Wanted, content_type};
 use make::{Made, Representation, is_older};
@@ -140,8 +140,15 @@ impl Files {
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
     ) -> Poll<Result<Progress, Refusal>> {
+        let looks = if path.ends_with('/') {
+            1 + self.config.index.len()
+        } else {
+            1
+        };
+        reply.cx.work.charge_each(looks, work::LOOKUP_NS);
         let found = ready!(self.find(path, head, &mut reply.files()));
         if let Ok(Found::File { name, tried }) = found {
+            reply.cx.work.charge(work::MADE_NS);
             let made = ready!(self.make(&name, tried, reply));
             let former = self.forget(path, reply.cx);
             let (mut made, witnesses) = made.map_err(|error| unreadable(&name, &error))?;

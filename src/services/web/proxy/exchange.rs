@@ -24,7 +24,7 @@ use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
 use crate::http::persistence::Persistence;
 use crate::http::{Status, Version};
-use crate::service::{Io, LinkState};
+use crate::service::{Cx, Io, LinkState, work};
 use crate::services::prolonged;
 use crate::services::web::reply::Answered;
 
@@ -217,7 +217,7 @@ impl Exchange {
         }
         let (rx, tx) = (&mut io.down.rx, &mut io.up.tx);
         let coding = Coding::of(request.body, false);
-        let error = match pass(&mut self.upload, coding, rx, tx, io.cx.pool) {
+        let error = match pass(&mut self.upload, coding, rx, tx, &mut io.cx) {
             Ok(0) => {
                 if !io.down.rx.is_empty() {
                     // The client is held up by the origin.
@@ -261,7 +261,7 @@ impl Exchange {
         proxy: &mut Proxy,
         io: &mut Io<'_>,
     ) -> Option<Step> {
-        while self.is_awaited() {
+        while self.is_awaited() && !io.cx.work.is_spent() {
             if io.up.rx.is_empty() {
                 return io.up.eof.then(|| self.silent_end(request, origin, io));
             }
@@ -324,6 +324,8 @@ impl Exchange {
             Ok(Parsed::Partial) => return Heard::Part,
             Err(error) => return Heard::Bad(error.text()),
         };
+        io.cx.work.charge(work::WRITTEN_NS);
+        io.cx.work.charge_each(head_bytes, work::HEAD_BYTE_NS);
         let old_client = request.version == Version::Http10;
         let address_bar = (request.form == Form::AddressBar).then_some(origin);
         scratch.clear();
@@ -455,7 +457,7 @@ impl Passing {
     /// Passes on what waits. How many bytes it took.
     fn pass(&mut self, io: &mut Io<'_>) -> Result<usize, BodyError> {
         let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);
-        let count = pass(&mut self.body, self.coding, rx, tx, io.cx.pool)?;
+        let count = pass(&mut self.body, self.coding, rx, tx, &mut io.cx)?;
         if self.body.is_done() || !io.up.is_drained() {
             return Ok(count);
         }
@@ -470,14 +472,16 @@ impl Passing {
     }
 }
 
-/// Passes on what waits of a body, if there is room for all of it. How many bytes were taken.
+/// Passes on what waits of a body, if there is room for all of it, as far as the session's share of
+/// work goes. How many bytes were taken.
 fn pass(
     body: &mut BodyDecoder,
     coding: Coding,
     rx: &mut RecvBuf,
     tx: &mut SendQueue,
-    pool: &mut Pool,
+    cx: &mut Cx<'_>,
 ) -> Result<usize, BodyError> {
+    let (pool, work) = (&mut *cx.pool, &mut *cx.work);
     let waiting = rx.len();
     if waiting == 0 || body.is_done() || !tx.has_room(waiting + CHUNK_FRAMING_BYTES_MAX) {
         return Ok(0);
@@ -488,12 +492,14 @@ fn pass(
             shift(rx, tx, step.payload, pool);
         }
         Coding::Reframed => {
-            while !rx.is_empty() && !body.is_done() {
+            while !rx.is_empty() && !body.is_done() && !work.is_spent() {
+                work.charge(work::PIECE_NS);
                 reframe(body, rx, tx, pool)?;
             }
         }
         Coding::Undone => {
-            while !rx.is_empty() && !body.is_done() {
+            while !rx.is_empty() && !body.is_done() && !work.is_spent() {
+                work.charge(work::PIECE_NS);
                 let step = body.step(rx.bytes())?;
                 rx.consume(step.framing);
                 shift(rx, tx, step.payload, pool);

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The rules:
-//! 1. The work of a turn is bounded by [`STEPS_PER_TURN`] and by the room in the send queue,
-//!    however large the folder is.
+//! 1. The work of a turn is bounded by [`STEPS_PER_TURN`], by the session's share of work and by the
+//!    room in the send queue, however large the folder is.
 //! 2. What is packed of a file is one version of it. Where that cannot be, or a limit is reached,
 //!    or the disk fails, the answer ends short: it has no last chunk, or the connection is reset.
 //!    An archive that looks whole is whole.
@@ -40,7 +40,7 @@ use crate::disk::{Contents, Disk, File, FileKind, Metadata, Version};
 use crate::ending::Error;
 use crate::http::body::{CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::date::unix_s;
-use crate::service::Cx;
+use crate::service::{Cx, work};
 pub(super) use answer::Asked;
 use walk::{Found, Step, Walk, is_passed_over};
 use zip::Zip;
@@ -287,9 +287,10 @@ impl Archive {
             if !tx.has_room(STEP_BYTES) || self.is_sending(tx) {
                 return Ok(Packed::Full);
             }
-            if self.steps_left == 0 {
+            if self.steps_left == 0 || cx.work.is_spent() {
                 return Ok(Packed::Later);
             }
+            cx.work.charge(work::PACKED_NS);
             self.step(tx, cx)?;
         }
         Ok(Packed::Done)

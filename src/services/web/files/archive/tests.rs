@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::buffer::Front;
@@ -17,6 +17,7 @@ use crate::http::head::BodyLength;
 use crate::jobs::Jobs;
 use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
+use crate::service::work::Work;
 use crate::service::{Id, Service, Waiter};
 use crate::services::web::Web;
 use crate::sys::unix;
@@ -106,6 +107,7 @@ impl Site {
             resolver: &mut self.resolver,
             compressed: &mut Compressed::new(1 << 20),
             woken: &mut Vec::new(),
+            work: &mut Work::new(Duration::MAX),
             counted: Counted::new(&mut self.metrics, 0),
         };
         archive.go_on(&mut self.tx, &mut cx)
