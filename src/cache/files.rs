@@ -295,31 +295,31 @@ mod tests {
         }
 
         fn entries(&mut self, _: &File) -> io::Result<Vec<crate::disk::Entry>> {
-            unimplemented!("nothing is listed")
+            unreachable!("nothing is listed")
         }
 
         fn create(&mut self, _: &File, _: &Path) -> io::Result<File> {
-            unimplemented!("nothing is made")
+            unreachable!("nothing is made")
         }
 
         fn create_folder(&mut self, _: &File, _: &Path) -> io::Result<()> {
-            unimplemented!("nothing is made")
+            unreachable!("nothing is made")
         }
 
         fn write_at(&mut self, _: &File, _: u64, _: &[u8]) -> io::Result<usize> {
-            unimplemented!("nothing is written")
+            unreachable!("nothing is written")
         }
 
         fn rename(&mut self, _: &File, _: &Path, _: &Path, _: bool) -> io::Result<()> {
-            unimplemented!("nothing is renamed")
+            unreachable!("nothing is renamed")
         }
 
         fn remove(&mut self, _: &File, _: &Path) -> io::Result<()> {
-            unimplemented!("nothing is removed")
+            unreachable!("nothing is removed")
         }
 
         fn free_bytes(&mut self, _: &File) -> io::Result<u64> {
-            unimplemented!("nobody asks")
+            unreachable!("nobody asks")
         }
 
         fn entropy(&mut self, into: &mut [u8]) {

@@ -22,13 +22,14 @@
 //!
 //! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
 //! that cross the kernel), `transfer`, `tls`, `handshakes`, `taking`, `token`, `timer`, `host`, `untold`, `ear`,
-//! `listeners`, `upstream`, `datagram`, `queries`.
+//! `listeners`, `kept`, `upstream`, `datagram`, `queries`.
 
 mod datagram;
 mod ear;
 mod half;
 mod handshakes;
 mod host;
+mod kept;
 mod listeners;
 mod queries;
 mod session;
