@@ -65,7 +65,7 @@ mod tests {
         fit(&mut config, descriptors);
         let limits = config.limits;
         let per_address = limits.connections_per_address_max;
-        (limits.sessions_max, per_address.map(|max| max.get()))
+        (limits.sessions_max, per_address.map(NonZero::get))
     }
 
     #[test]
