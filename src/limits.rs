@@ -53,6 +53,9 @@ pub struct Limits {
     /// files (`max_open_files`) are added; in all it is at most half. Key `reserved_descriptors`,
     /// default 256.
     pub descriptors_reserved: usize,
+    /// Places among them that each listener has to itself, so that the clients of one cannot keep
+    /// out those of all others; together a quarter of all at most. Key `kept_sessions`, default 16.
+    pub sessions_kept: usize,
     /// Sessions beyond that for admin listeners, so that a full server still tells how it is.
     /// Key `reserved_sessions`, default 16.
     pub sessions_reserved: usize,
@@ -137,6 +140,7 @@ impl Default for Limits {
         Limits {
             sessions_max: 65_536,
             descriptors_reserved: 256,
+            sessions_kept: 16,
             sessions_reserved: 16,
             connections_per_address_max: NonZeroU32::new(16_384),
             accept_batch: 64,

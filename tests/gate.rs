@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Program, connect};
+use common::{InThread, Program, connect, recv};
 use netlab_reactor::config::{Config, Overrides};
 use netlab_reactor::metrics::Bar;
 use netlab_reactor::reactor::{Reactor, Turn};
@@ -180,4 +180,20 @@ fn an_address_has_its_connections_a_second_and_loopback_has_no_rate() {
     bench.clients(2, "192.0.2.1", ms(700));
     bench.turn_until(ms(1_200));
     assert_eq!(bench.counted(), (3 + 2 + 6 + 2, [0, 0, 0, 5 + 2]));
+}
+
+#[test]
+fn the_clients_of_one_listener_leave_places_for_those_of_another() {
+    let echo = "[[listener]]\nkind = 'tcp-echo'\nbind = '127.0.0.1:0'\n";
+    let server = InThread::start(&format!("[limits]\nmax_sessions = 64\n{echo}{echo}"));
+    let crowd: Vec<_> = (0..64).map(|_| connect(server.address(0))).collect();
+    server.wait(|seen| seen.active == 56);
+    for _ in 0..8 {
+        let mut stream = connect(server.address(1));
+        stream.write_all(b"a\n").expect("room");
+        assert_eq!(recv(&mut stream), b"A\n");
+    }
+    drop(crowd);
+    server.wait(|seen| seen.accepted == 64 + 8 && seen.active == 0);
+    server.stop();
 }

@@ -32,7 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "reactor",
         &[
             "buffer", "cache", "disk", "dns", "ending", "gate", "limits", "metrics", "service",
-            "sys",
+            "shares", "sys",
         ],
     ),
     ("cache", &["disk", "http"]),

@@ -764,8 +764,21 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
 }
 
 #[test]
+fn there_are_no_more_sessions_than_descriptors_for_them_and_those_beyond_wait() {
+    let mut server = Program::start_with_descriptors(ECHO, 24);
+    server.wait_log("at most 12 sessions at once");
+    let mut clients: Vec<TcpStream> = (0..20).map(|_| server.connect("tcp-echo")).collect();
+    // Each is served as soon as there is a place for it.
+    for mut client in clients.drain(..) {
+        assert_eq!(exchange(&mut client, b"x", 1), b"X");
+    }
+    server.stop();
+}
+
+#[test]
 fn without_descriptors_clients_are_turned_away_and_service_goes_on() {
-    let server = Program::start_with_descriptors(ECHO, 24);
+    let all_for_sessions = format!("[limits]\nreserved_descriptors = 0\n{ECHO}");
+    let server = Program::start_with_descriptors(&all_for_sessions, 24);
     let before = server.descriptors();
     let mut clients: Vec<TcpStream> = (0..40).map(|_| server.connect("tcp-echo")).collect();
     // Each is either served or closed; none is left waiting.

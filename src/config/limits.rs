@@ -16,6 +16,8 @@ impl Limits {
     /// Reads table `[limits]`.
     pub(super) fn read(&mut self, section: &mut Section<'_>) {
         section.count("max_sessions", 1..=1 << 24, &mut self.sessions_max);
+        let kept = &mut self.sessions_kept;
+        section.count("kept_sessions", 0..=1 << 24, kept);
         let reserved = &mut self.descriptors_reserved;
         section.count("reserved_descriptors", 0..=1 << 24, reserved);
         let reserved = &mut self.sessions_reserved;

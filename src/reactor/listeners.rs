@@ -26,6 +26,7 @@ use rustls::server::ResolvesServerCert;
 use slab::Slab;
 
 use super::ear::Ear;
+use super::kept::Kept;
 use super::session::Context;
 use super::tls::{Tls, TlsOptions};
 use super::token::{self, Token};
@@ -77,6 +78,8 @@ pub(super) struct Listeners<S: Sys> {
     first: usize,
     /// The connections of all listeners by address.
     seats: Seats,
+    /// Places that are kept for each listener.
+    kept: Kept,
 }
 
 /// What a listener knows of the type of its service.
@@ -158,12 +161,22 @@ impl<S: Sys> Listeners<S> {
             sockets: Slab::new(),
             first: 0,
             seats: Seats::new(limits.connections_per_address_max),
+            kept: Kept::new(limits),
         }
     }
 
     /// Other limits, for those who come from now on.
     pub(super) fn set_limits(&mut self, limits: &Limits) {
         self.seats.set_max(limits.connections_per_address_max);
+        self.kept = Kept::new(limits);
+        self.recount_kept();
+    }
+
+    /// Listeners, or limits, are others than before.
+    fn recount_kept(&mut self) {
+        let listeners = self.all.iter().map(|(_, listener)| listener);
+        let keepers = listeners.filter(|listener| listener.keeps_places());
+        self.kept.recount(keepers.map(|listener| listener.active));
     }
 
     /// A new listener at `bind`; the address that it got. `host` is told the place of its counters,
@@ -192,7 +205,9 @@ impl<S: Sys> Listeners<S> {
             sockets: 1,
             active: 0,
         });
-        Ok(socket.bound.clone())
+        let bound = socket.bound.clone();
+        self.recount_kept();
+        Ok(bound)
     }
 
     /// One more address for the listener at `beside`; the address that it got.
@@ -234,7 +249,9 @@ impl<S: Sys> Listeners<S> {
         let sources_max = limits.rate_sources_max;
         listener.gate.replace(&options.gate, sources_max);
         listener.options = options;
-        std::mem::replace(&mut listener.host, host(socket.metrics))
+        let before = std::mem::replace(&mut listener.host, host(socket.metrics));
+        self.recount_kept();
+        before
     }
 
     /// Other certificates for the next connections, if TLS is spoken there. Sessions of before can
@@ -291,6 +308,7 @@ impl<S: Sys> Listeners<S> {
         listener.sockets -= 1;
         if listener.sockets == 0 {
             self.all.remove(socket.listener);
+            self.recount_kept();
         }
     }
 
@@ -306,6 +324,9 @@ impl<S: Sys> Listeners<S> {
         socket.active -= 1;
         let listener = &mut self.all[socket.listener];
         listener.active -= 1;
+        if listener.keeps_places() {
+            self.kept.left(listener.active);
+        }
         listener.gate.leave(peer, admitted, &mut self.seats);
         self.forget(index, cx);
     }
@@ -346,7 +367,7 @@ impl<S: Sys> Listeners<S> {
 
     /// Whether a connection may wait at a socket for which there is a place.
     fn has_work(&self, socket: &Socket<S>, sessions: usize, limits: &Limits) -> bool {
-        socket.pending && self.all[socket.listener].has_room(sessions, limits)
+        socket.pending && self.all[socket.listener].has_room(sessions, &self.kept, limits)
     }
 
     /// The next connection of a socket, or none this time.
@@ -383,6 +404,9 @@ impl<S: Sys> Listeners<S> {
                 return None;
             }
         };
+        if listener.keeps_places() {
+            self.kept.entered(listener.active);
+        }
         listener.active += 1;
         socket.active += 1;
         cx.metrics.listeners[socket.metrics].accepted();
@@ -495,13 +519,20 @@ fn add_socket<S: Sys>(
 impl Listener {
     /// Whether there is a place for one more connection. At a limit they wait in the kernel's
     /// queue; one that ends makes room.
-    fn has_room(&self, sessions: usize, limits: &Limits) -> bool {
-        let reserved = match self.options.serves_while_draining {
-            true => limits.sessions_reserved,
-            false => 0,
+    fn has_room(&self, sessions: usize, kept: &Kept, limits: &Limits) -> bool {
+        let places = match self.keeps_places() {
+            true => limits
+                .sessions_max
+                .saturating_sub(kept.of_others(self.active)),
+            false => limits.sessions_max + limits.sessions_reserved,
         };
-        sessions < (limits.sessions_max + reserved).min(token::SESSIONS_MAX)
-            && self.active < self.options.connections_max
+        sessions < places.min(token::SESSIONS_MAX) && self.active < self.options.connections_max
+    }
+
+    /// Whether places are kept for it. Those that serve while the process drains have places beyond
+    /// the limit.
+    fn keeps_places(&self) -> bool {
+        !self.options.serves_while_draining
     }
 }
 

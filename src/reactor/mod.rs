@@ -24,8 +24,7 @@
 //!
 //! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
 //! that cross the kernel), `transfer`, `range`, `tls`, `handshakes`, `taking`, `token`, `timer`,
-//! `host`, `untold`, `ear`,
-//! `listeners`, `upstream`, `datagram`, `queries`.
+//! `host`, `untold`, `ear`, `listeners`, `kept`, `upstream`, `datagram`, `queries`, `disk`.
 
 mod datagram;
 mod disk;
@@ -33,6 +32,7 @@ mod ear;
 mod half;
 mod handshakes;
 mod host;
+mod kept;
 mod listeners;
 mod queries;
 mod range;

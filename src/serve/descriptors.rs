@@ -4,8 +4,9 @@
 //! everybody from every other, and what is under way would fail for want of a file. So there are no
 //! more sessions than descriptors for them, and no client has more than a quarter of these.
 
+use std::num::NonZero;
+
 use crate::config::{Config, Kind};
-use std::num::NonZeroU32;
 
 /// Holds the limits of a configuration to so many descriptors. What its owner should know.
 pub(super) fn fit(config: &mut Config, descriptors: u64) -> Option<String> {
@@ -32,7 +33,7 @@ pub(super) fn fit(config: &mut Config, descriptors: u64) -> Option<String> {
     let wanted = limits.sessions_max;
     limits.sessions_max = sessions_max;
     let share = u32::try_from(sessions_max / 4).unwrap_or(u32::MAX).max(1);
-    let per_address = limits.connections_per_address_max.map(NonZeroU32::get);
+    let per_address = limits.connections_per_address_max.map(NonZero::get);
     limits.connections_per_address_max = per_address
         .map(|max| max.min(share))
         .and_then(|max| max.try_into().ok());
@@ -64,7 +65,7 @@ mod tests {
         fit(&mut config, descriptors);
         let limits = config.limits;
         let per_address = limits.connections_per_address_max;
-        (limits.sessions_max, per_address.map(NonZeroU32::get))
+        (limits.sessions_max, per_address.map(NonZero::get))
     }
 
     #[test]
