@@ -75,7 +75,8 @@ pub fn serve<E: fmt::Display>(
         Ok(limit) => log::debug!("descriptors: {limit:?}"),
         Err(error) => log::warn!("the limit of descriptors stays as it is: {error}"),
     }
-    let sys = Unix::new(true).map_err(ServeError::System)?;
+    let sys = Unix::with_engine(true, &config.limits.disk).map_err(ServeError::System)?;
+    log::info!("disk engine: {}", sys.engine().word());
     tell(&config.remarks);
     let (mut reactor, bound) = open(sys, &config)?;
     announce(&config, &bound).map_err(ServeError::System)?;
