@@ -6,10 +6,11 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use foldhash::quality::FixedState;
 
@@ -24,11 +25,24 @@ struct Open {
     handle: Handle,
     disk: DiskId,
     is_slow: bool,
+    warm: Mutex<Option<Warm>>,
+}
+
+/// Bytes of a file that were found in memory.
+#[derive(Clone, Debug)]
+struct Warm {
+    bytes: Range<u64>,
+    /// How long that is believed.
+    until: Instant,
 }
 
 /// Which file system a file stands on: its device number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DiskId(pub u64);
+
+/// How long it is believed that bytes are in memory which were found there: to ask for each send
+/// would cost as much as to answer a request.
+pub const MEMORY_BELIEVED: Duration = Duration::from_secs(1);
 
 /// What stands behind a [`File`]: a descriptor of the operating system, or a number of the
 /// simulated disk.
@@ -48,6 +62,7 @@ impl File {
             handle,
             disk,
             is_slow,
+            warm: Mutex::new(None),
         }))
     }
 
@@ -74,6 +89,37 @@ impl File {
     /// Whether every call on it is better made as a job.
     pub fn is_slow(&self) -> bool {
         self.0.is_slow
+    }
+
+    /// Whether all these bytes were found in memory, so lately that it is believed still.
+    pub fn is_warm(&self, bytes: &Range<u64>, now: Instant) -> bool {
+        let is_it = |warm: &Warm| {
+            now < warm.until && warm.bytes.start <= bytes.start && bytes.end <= warm.bytes.end
+        };
+        self.warm().as_ref().is_some_and(is_it)
+    }
+
+    /// All these bytes were found in memory, which is believed until a moment; what was known of
+    /// those right before them, until that was to be believed.
+    pub fn warmed(&self, bytes: Range<u64>, now: Instant, until: Instant) {
+        let mut known = self.warm();
+        *known = Some(match known.take() {
+            Some(warm)
+                if now < warm.until
+                    && (warm.bytes.start..=warm.bytes.end).contains(&bytes.start) =>
+            {
+                Warm {
+                    bytes: warm.bytes.start..warm.bytes.end.max(bytes.end),
+                    until: warm.until.min(until),
+                }
+            }
+            _ => Warm { bytes, until },
+        });
+    }
+
+    /// What is known to be in memory; nobody else asks at the same time, so this does not wait.
+    fn warm(&self) -> MutexGuard<'_, Option<Warm>> {
+        self.0.warm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether anything else refers to it.
@@ -191,8 +237,10 @@ pub trait Disk {
         Some(self.read_at(file, offset, into))
     }
 
-    /// Whether `len` bytes from `offset` are in memory, as far as the file has them.
-    fn is_in_memory(&mut self, _file: &File, _offset: u64, _len: u64) -> bool {
+    /// Whether `len` bytes from `offset`, all of which the file has, are in memory. What was found
+    /// there is believed for [`MEMORY_BELIEVED`], for every one that asks of this open file; `now`
+    /// is the moment of the turn.
+    fn is_in_memory(&mut self, _file: &File, _offset: u64, _len: u64, _now: Instant) -> bool {
         true
     }
 

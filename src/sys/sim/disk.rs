@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Sim;
 use super::agenda::Happening;
@@ -77,7 +77,7 @@ impl Disk for Sim {
         (!self.waits()).then(|| self.read_at(file, offset, into))
     }
 
-    fn is_in_memory(&mut self, _file: &File, _offset: u64, _len: u64) -> bool {
+    fn is_in_memory(&mut self, _file: &File, _offset: u64, _len: u64, _now: Instant) -> bool {
         !self.waits()
     }
 

@@ -14,12 +14,9 @@ use mio::{Poll, Token};
 
 use super::Files;
 use super::ring::Ring;
-use super::threads::{Task, Threads};
-use crate::jobs::{Done, Job, JobId};
+use super::threads::{Completed, Task, Threads};
+use crate::jobs::{Job, JobId};
 use crate::limits::{DiskEngine, DiskLimits};
-
-/// A job that was done, and what it came to.
-pub(super) type Completed = (JobId, Job, io::Result<Done>);
 
 /// The engine of one poll.
 pub(super) struct Engine {

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{
     self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, Statx,
@@ -15,12 +15,14 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
-use crate::disk::{Disk, DiskId, Entry, File, FileKind, Handle, Metadata};
+use crate::disk::{Disk, DiskId, Entry, File, FileKind, Handle, MEMORY_BELIEVED, Metadata};
 use crate::jobs::{Command, Done, Job, Query};
 use crate::sys::append;
 
 use super::cached;
 
+/// Bytes of a file that are looked for in memory at once, if it has so many.
+const WINDOW_BYTES: u64 = 1 << 20;
 /// Bytes of names that are taken from a folder in one call: several hundred of them.
 const NAMES_BYTES: usize = 32 * 1024;
 /// How often a file below a root is looked for while others rename what lies on the way. Each try
@@ -289,11 +291,27 @@ impl Disk for Files {
         Some(Ok(count))
     }
 
-    fn is_in_memory(&mut self, file: &File, offset: u64, len: u64) -> bool {
+    fn is_in_memory(&mut self, file: &File, offset: u64, len: u64, now: Instant) -> bool {
         let Ok(fd) = descriptor(file) else {
             return true;
         };
-        !file.is_slow() && cached::is_cached(fd, offset, len)
+        if file.is_slow() {
+            return false;
+        }
+        let bytes = |len: u64| offset..offset.saturating_add(len);
+        if len == 0 || file.is_warm(&bytes(len), now) {
+            return true;
+        }
+        // More than was asked for, so that who sends on need not ask so soon; what reaches beyond
+        // the end of the file is not known there.
+        let found = |len| {
+            let is_cached = cached::is_cached(fd, offset, len);
+            if is_cached {
+                file.warmed(bytes(len), now, now + MEMORY_BELIEVED);
+            }
+            is_cached
+        };
+        (len < WINDOW_BYTES && found(WINDOW_BYTES)) || found(len)
     }
 
     fn entries(&mut self, folder: &File) -> io::Result<Vec<Entry>> {
@@ -467,6 +485,33 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 3000);
+    }
+
+    #[test]
+    fn what_was_found_in_memory_is_believed_for_a_second() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let bytes = vec![b'x'; 3 * WINDOW_BYTES as usize + 5];
+        std::fs::write(dir.path().join("file"), &bytes).expect("a file");
+        let mut disk = Files::default();
+        let root = disk.open_folder(dir.path()).expect("a folder");
+        let file = disk.open(&root, "file".as_ref()).expect("a file");
+        let (len, now) = (bytes.len() as u64, Instant::now());
+        // It was just written.
+        assert!(disk.is_in_memory(&file, 9, 100, now));
+        assert!(file.is_warm(&(9..WINDOW_BYTES + 9), now));
+        assert!(!file.is_warm(&(9..WINDOW_BYTES + 10), now));
+        assert!(!file.is_warm(&(8..10), now));
+        assert!(!file.is_warm(&(9..10), now + MEMORY_BELIEVED));
+        // What follows is added, and believed no longer than what was there.
+        let later = now + MEMORY_BELIEVED / 2;
+        assert!(disk.is_in_memory(&file, WINDOW_BYTES, 2 * WINDOW_BYTES, later));
+        assert!(file.is_warm(&(9..3 * WINDOW_BYTES), later));
+        assert!(!file.is_warm(&(9..10), now + MEMORY_BELIEVED));
+        // The last bytes, of which there are fewer than are looked for at once.
+        let end = later + MEMORY_BELIEVED;
+        assert!(disk.is_in_memory(&file, len - 5, 5, end));
+        assert!(file.is_warm(&(len - 5..len), end));
+        assert!(!disk.is_in_memory(&file.slow(), 0, 1, end));
     }
 
     #[test]

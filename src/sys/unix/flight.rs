@@ -21,11 +21,10 @@ use io_uring::types::{Fd, OpenHow};
 use rustix::fs::{AtFlags, OFlags, RenameFlags, Statx, StatxFlags};
 
 use super::Files;
-use super::engine::Completed;
 use super::files::{
     BENEATH, RACES_MAX, beneath_flags, descriptor, disk_of, metadata_of, nonempty, stat_cached,
 };
-use super::threads::Task;
+use super::threads::{Completed, Task};
 use crate::disk::{Disk, File, Handle, Metadata};
 use crate::jobs::{Command, Done, Job, JobId, Query};
 

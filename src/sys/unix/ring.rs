@@ -30,9 +30,8 @@ use io_uring::{IoUring, Probe, opcode};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 
-use super::engine::Completed;
 use super::flight::{Flight, Next};
-use super::threads::Threads;
+use super::threads::{Completed, Threads};
 use crate::jobs::{Job, JobId};
 
 /// Operations that the rings hold at least.

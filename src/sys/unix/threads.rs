@@ -17,9 +17,11 @@ use std::thread;
 use mio::{Poll, Token, Waker};
 
 use super::Files;
-use super::engine::Completed;
 use super::files::opened_for;
-use crate::jobs::{Job, JobId};
+use crate::jobs::{Done, Job, JobId};
+
+/// A job that was done, and what it came to.
+pub(super) type Completed = (JobId, Job, io::Result<Done>);
 
 /// The helpers of one poll.
 pub(super) struct Threads {

@@ -21,6 +21,11 @@ pub(super) fn page(view: &View<'_>) -> String {
                     out.sample(metric, &name, metric.label.as_slice(), value);
                 }
             }
+            Samples::Kinds(get) => {
+                for (kind, value) in view.by_kind(get) {
+                    out.sample(metric, &name, &[("kind", kind)], value);
+                }
+            }
             Samples::Each(get) => {
                 for listener in view.listeners() {
                     if let Some(count) = get(listener) {

@@ -15,14 +15,15 @@ pub(super) fn page(view: &View<'_>) -> String {
     object.insert("uptime".to_owned(), json!(view.uptime().as_secs_f64()));
     object.insert("draining".to_owned(), json!(view.metrics.draining));
     for metric in METRICS {
-        if let Samples::One(get) = metric.samples {
-            let value = match get(view) {
-                Some(Value::Whole(count)) => json!(count),
-                Some(Value::Decimal(measure)) => json!(measure),
-                None => json!(null),
-            };
-            put(&mut object, metric.key, value);
-        }
+        let value = match metric.samples {
+            Samples::One(get) => get(view).map_or(json!(null), number),
+            Samples::Kinds(get) => {
+                let named = |(kind, value): (&str, Value)| (kind.to_owned(), number(value));
+                view.by_kind(get).map(named).collect::<Object>().into()
+            }
+            Samples::Each(_) | Samples::By(..) => continue,
+        };
+        put(&mut object, metric.key, value);
     }
     let mut listeners = Vec::new();
     for listener in view.listeners() {
@@ -32,7 +33,7 @@ pub(super) fn page(view: &View<'_>) -> String {
         object.insert("address".to_owned(), json!(listener.address));
         for metric in METRICS {
             let value = match metric.samples {
-                Samples::One(_) => None,
+                Samples::One(_) | Samples::Kinds(_) => None,
                 Samples::Each(get) => get(listener).map(|count| json!(count)),
                 Samples::By(_, get) => get(listener).map(|counts| {
                     let named = |(name, count): (&str, u64)| (name.to_owned(), json!(count));
@@ -47,6 +48,13 @@ pub(super) fn page(view: &View<'_>) -> String {
     }
     object.insert("listeners".to_owned(), json!(listeners));
     format!("{}\n", serde_json::Value::from(object))
+}
+
+fn number(value: Value) -> serde_json::Value {
+    match value {
+        Value::Whole(count) => json!(count),
+        Value::Decimal(measure) => json!(measure),
+    }
 }
 
 /// Enters a value under a key: within an inner object before a dot, nowhere if it is empty.

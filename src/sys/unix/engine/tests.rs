@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::*;
 use crate::buffer::{PageSlice, Pool};
 use crate::disk::{Disk, DiskId, File, FileKind, Handle, Metadata, Version};
-use crate::jobs::{Command, Query};
+use crate::jobs::{Command, Done, Query};
 
 const TOKEN: Token = Token(7);
 /// Longer than a page.
