@@ -1,6 +1,6 @@
 //! Jobs for the disk, by each engine: how many a second, processor time for each (the kernel's
-//! workers and helper threads included), and how long one takes from its start to its result
-//! through the poll.
+//! workers and helper threads included), how long one takes from its start to its result through
+//! the poll, and how long the loop stood still at most, but for a thousandth of the calls.
 //!
 //! Not by criterion, which knows no processor time. `DISK_BENCH_FOLDER` names the folder whose disk
 //! is asked; the default is that for temporary files.
@@ -114,9 +114,20 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Runs jobs for a while, so many at once: how many, in which time, with how much of the
-/// processor's.
-fn run(sys: &mut Unix, what: What, depth: usize, f: &Fixture) -> (usize, Duration, Duration) {
+/// What came of a run.
+#[derive(Default)]
+struct Outcome {
+    jobs: usize,
+    elapsed: Duration,
+    /// Of the processor's time.
+    used: Duration,
+    /// For how long the calls of the engine kept the loop, each.
+    kept: Vec<Duration>,
+}
+
+/// Runs jobs for a while, so many at once.
+fn run(sys: &mut Unix, what: What, depth: usize, f: &Fixture) -> Outcome {
+    let mut kept = Vec::new();
     let (mut events, mut begun, mut under_way, mut finished) = (Vec::new(), 0, 0, 0);
     let (mut elapsed, mut used) = (Duration::ZERO, Duration::ZERO);
     while elapsed < SPAN {
@@ -127,10 +138,19 @@ fn run(sys: &mut Unix, what: What, depth: usize, f: &Fixture) -> (usize, Duratio
         let batch = finished + 2 * FILES;
         while finished < batch {
             while under_way < depth && begun < batch {
-                sys.start(JobId(begun as u64), what.job(begun, f));
+                let job = what.job(begun, f);
+                let before = Instant::now();
+                sys.start(JobId(begun as u64), job);
+                kept.push(before.elapsed());
                 (begun, under_way) = (begun + 1, under_way + 1);
             }
-            while let Some((_, _, result)) = sys.finished() {
+            loop {
+                let before = Instant::now();
+                let finished_one = sys.finished();
+                kept.push(before.elapsed());
+                let Some((_, _, result)) = finished_one else {
+                    break;
+                };
                 let done = result.expect("it works");
                 assert!(!matches!(&done, Done::Bytes(bytes) if bytes.len() != 4096));
                 (finished, under_way) = (finished + 1, under_way - 1);
@@ -143,13 +163,21 @@ fn run(sys: &mut Unix, what: What, depth: usize, f: &Fixture) -> (usize, Duratio
         elapsed += start.elapsed();
         used += processor_time() - start_used;
     }
-    (finished, elapsed, used)
+    kept.sort_unstable();
+    Outcome {
+        jobs: finished,
+        elapsed,
+        used,
+        kept,
+    }
 }
 
 fn main() {
     let at = env::var_os("DISK_BENCH_FOLDER").map_or_else(env::temp_dir, PathBuf::from);
     let f = Fixture::new(&at);
-    println!("job            engine     at once     jobs/s   cpu µs/job    µs each");
+    println!(
+        "job             engine    at once     jobs/s   cpu µs/job    µs each   loop p99.9 µs"
+    );
     for (name, what) in [
         ("warm read 4 KiB", What::WarmRead),
         ("cold read 4 KiB", What::ColdRead),
@@ -166,14 +194,15 @@ fn main() {
                 continue;
             };
             for depth in [1, 12] {
-                let (count, elapsed, used) = run(&mut sys, what, depth, &f);
-                let each = |time: Duration| time.as_secs_f64() * 1e6 / count as f64;
+                let o = run(&mut sys, what, depth, &f);
+                let each = |time: Duration| time.as_secs_f64() * 1e6 / o.jobs as f64;
                 println!(
-                    "{name:<15} {:<8} {depth:>8} {:>10.0} {:>12.2} {:>10.1}",
+                    "{name:<15} {:<8} {depth:>8} {:>10.0} {:>12.2} {:>10.1} {:>15.0}",
                     engine.word(),
-                    count as f64 / elapsed.as_secs_f64(),
-                    each(used),
-                    each(elapsed) * depth as f64,
+                    o.jobs as f64 / o.elapsed.as_secs_f64(),
+                    each(o.used),
+                    each(o.elapsed) * depth as f64,
+                    o.kept[o.kept.len() - 1 - o.kept.len() / 1000].as_secs_f64() * 1e6,
                 );
             }
         }

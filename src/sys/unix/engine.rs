@@ -10,10 +10,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
+use io_uring::IoUring;
 use mio::{Poll, Token};
 
 use super::Files;
-use super::ring::Ring;
+use super::ring::{self, Ring};
 use super::threads::{Completed, Task, Threads};
 use crate::jobs::{Job, JobId};
 use crate::limits::{DiskEngine, DiskLimits};
@@ -37,17 +38,28 @@ impl Engine {
     /// # Errors
     /// Those of `eventfd(2)`; where io_uring is asked for, why there is none.
     pub(super) fn new(limits: &DiskLimits, poll: &Poll, token: Token) -> io::Result<Self> {
-        let threads = |count| Threads::new(count, poll, token);
-        let ring = || Ring::new(limits.jobs_max, threads(limits.jobs_max)?, poll, token);
+        let open = || ring::open(limits.jobs_max, poll, token);
+        Self::with(open, limits, poll, token)
+    }
+
+    /// The same with rings that `open` opens.
+    fn with(
+        open: impl FnOnce() -> io::Result<IoUring>,
+        limits: &DiskLimits,
+        poll: &Poll,
+        token: Token,
+    ) -> io::Result<Self> {
+        // Called once: a poll has one waker at most.
+        let threads = || Threads::new(limits.jobs_max, poll, token);
         let way = match limits.engine {
             DiskEngine::Inline => Way::Inline(VecDeque::new()),
-            DiskEngine::Threads => Way::Threads(threads(limits.jobs_max)?),
-            DiskEngine::IoUring => Way::Ring(Box::new(ring().map_err(|error| refused(&error))?)),
-            DiskEngine::Auto => match ring() {
-                Ok(ring) => Way::Ring(Box::new(ring)),
-                Err(error) => {
-                    log::debug!("{}", refused(&error));
-                    Way::Threads(threads(limits.jobs_max)?)
+            DiskEngine::Threads => Way::Threads(threads()?),
+            engine => match (open().map_err(|error| refused(&error)), engine) {
+                (Ok(ring), _) => Way::Ring(Box::new(Ring::new(ring, threads()?))),
+                (Err(error), DiskEngine::IoUring) => return Err(error),
+                (Err(error), _) => {
+                    log::info!("{error}");
+                    Way::Threads(threads()?)
                 }
             },
         };

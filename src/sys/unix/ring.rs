@@ -60,43 +60,43 @@ pub(super) struct Ring {
     helpers: Threads,
 }
 
+/// Rings whose answers are told by `poll` under `token`. `workers_max`: how many operations the
+/// kernel may do at once.
+///
+/// # Errors
+/// Those of `io_uring_setup(2)`; this kernel lacks one of the operations.
+pub(super) fn open(workers_max: usize, poll: &Poll, token: Token) -> io::Result<IoUring> {
+    let workers = u32::try_from(workers_max).unwrap_or(u32::MAX);
+    let entries = workers.clamp(ENTRIES_MIN, 1 << 12).next_power_of_two();
+    let mut ring = IoUring::new(entries)?;
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe)?;
+    if let Some(code) = OPERATIONS.iter().find(|code| !probe.is_supported(**code)) {
+        let text = format!("it lacks operation {code}");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    try_out(&mut ring)?;
+    // For files, and for the rest; an older kernel has bounds of its own.
+    let bounds = &mut [workers, workers];
+    let _ = ring.submitter().register_iowq_max_workers(bounds);
+    let mut descriptor = SourceFd(&ring.as_raw_fd());
+    poll.registry()
+        .register(&mut descriptor, token, Interest::READABLE)?;
+    Ok(ring)
+}
+
 impl Ring {
-    /// Rings whose answers are told by `poll` under `token`. `workers_max`: how many operations the
-    /// kernel may do at once.
-    ///
-    /// # Errors
-    /// Those of `io_uring_setup(2)`; this kernel lacks one of the operations.
-    pub(super) fn new(
-        workers_max: usize,
-        helpers: Threads,
-        poll: &Poll,
-        token: Token,
-    ) -> io::Result<Self> {
-        let workers = u32::try_from(workers_max).unwrap_or(u32::MAX);
-        let entries = workers.clamp(ENTRIES_MIN, 1 << 12).next_power_of_two();
-        let mut ring = IoUring::new(entries)?;
-        let mut probe = Probe::new();
-        ring.submitter().register_probe(&mut probe)?;
-        if let Some(code) = OPERATIONS.iter().find(|code| !probe.is_supported(**code)) {
-            let text = format!("it lacks operation {code}");
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-        }
-        // For files, and for the rest; an older kernel has bounds of its own.
-        let _ = ring
-            .submitter()
-            .register_iowq_max_workers(&mut [workers, workers]);
-        try_out(&mut ring)?;
-        poll.registry()
-            .register(&mut SourceFd(&ring.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(Self {
+    /// Rings that were just opened, and helpers for what they cannot do.
+    pub(super) fn new(ring: IoUring, helpers: Threads) -> Self {
+        Self {
+            flying_max: ring.params().sq_entries() as usize,
             ring,
             flying: 0,
             held_up: false,
-            flying_max: entries as usize,
             waiting: VecDeque::new(),
             done: VecDeque::new(),
             helpers,
-        })
+        }
     }
 
     /// Begins a job; it is handed over by [`Ring::finished`].
