@@ -518,7 +518,7 @@ impl Version {
     }
 
     /// Whether a file that is this now keeps the version, or `None` if only its bytes can tell.
-    fn is_kept(&self, now: &Metadata) -> Option<bool> {
+    pub fn is_kept(&self, now: &Metadata) -> Option<bool> {
         let is_as_long = now.len == self.len;
         let is_unmodified = is_as_long && now.modified == self.modified;
         if is_unmodified && now.changed == self.changed {

@@ -9,23 +9,43 @@ use std::time::Duration;
 /// How jobs for the disk are done. Key `engine` of the table `[disk]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DiskEngine {
-    /// `"threads"`: by helper threads, each of which takes one job and makes its call.
+    /// `"auto"`: by io_uring where the kernel gives it, else by threads.
     #[default]
+    Auto,
+    /// `"io_uring"`: by the kernel, which is told of them through a ring that it shares with us.
+    IoUring,
+    /// `"threads"`: by helper threads, each of which takes one job and makes its call.
     Threads,
     /// `"inline"`: by the loop itself, which waits for each.
     Inline,
 }
 
+impl DiskEngine {
+    /// All of them, by their words in the configuration.
+    pub const WORDS: [(&'static str, DiskEngine); 4] = [
+        ("auto", DiskEngine::Auto),
+        ("io_uring", DiskEngine::IoUring),
+        ("threads", DiskEngine::Threads),
+        ("inline", DiskEngine::Inline),
+    ];
+
+    /// Its word in the configuration.
+    pub fn word(self) -> &'static str {
+        Self::WORDS[self as usize].0
+    }
+}
+
 /// How many jobs for the disk there may be: the table `[disk]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskLimits {
-    /// Which engine does them; another one needs a restart. Key `engine`, default `"threads"`.
+    /// Which engine does them; another one needs a restart. Key `engine`, default `"auto"`.
     pub engine: DiskEngine,
-    /// Jobs that are done at once; as many helper threads, started as they are needed. Key
-    /// `max_jobs`, default 16: many disks answer several calls together faster than one by one.
+    /// Jobs that are done at once; as many helper threads, or workers of the kernel, started as
+    /// they are needed. Another number needs a restart. Key `max_jobs`, default 16: many disks
+    /// answer several calls together faster than one by one.
     pub jobs_max: usize,
     /// Of those, how many of one file system, so that a dead one leaves places for the others. Key
-    /// `max_jobs_per_disk`, default 12.
+    /// `max_jobs_per_disk`, default 12, or `max_jobs` if that is less.
     pub jobs_per_disk_max: usize,
     /// Jobs of one file system that wait to be begun; what is asked beyond fails. Key
     /// `max_waiting_jobs_per_disk`, default 4,096.
@@ -43,7 +63,8 @@ impl Default for DiskLimits {
     }
 }
 
-/// The limits of the whole process: the table `[limits]` of the configuration, and `drain_timeout`.
+/// The limits of the whole process: the tables `[limits]` and `[disk]` of the configuration, and
+/// `drain_timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions of all listeners at once; at the limit the reactor stops accepting until one ends.
@@ -164,6 +185,18 @@ impl Default for Limits {
             reopen_pause_max: Duration::from_secs(30),
             disk: DiskLimits::default(),
             drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_engine_has_its_own_word() {
+        for (word, engine) in DiskEngine::WORDS {
+            assert_eq!(engine.word(), word);
         }
     }
 }

@@ -77,7 +77,8 @@ pub fn serve<E: fmt::Display>(
         None
     });
     let config = fitted(config, descriptors);
-    let sys = Unix::new(true).map_err(ServeError::System)?;
+    let sys = Unix::with_engine(true, &config.limits.disk).map_err(ServeError::System)?;
+    log::info!("disk engine: {}", sys.engine().word());
     tell(&config.remarks);
     let (mut reactor, bound) = open(sys, &config)?;
     announce(&config, &bound).map_err(ServeError::System)?;

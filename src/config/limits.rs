@@ -1,5 +1,5 @@
-//! How the limits of the whole process and those of the resolver are read: tables `[limits]` and
-//! `[resolver]`.
+//! How the limits of the whole process and those of the resolver are read: tables `[limits]`,
+//! `[disk]` and `[resolver]`.
 //!
 //! A limit of one listener stands with its kind in [`super::kinds`].
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::section::{Section, string};
 use crate::buffer::PAGE_BYTES;
 use crate::dns;
-use crate::limits::Limits;
+use crate::limits::{DiskEngine, DiskLimits, Limits};
 
 impl Limits {
     /// Reads table `[limits]`.
@@ -53,6 +53,25 @@ impl Limits {
         let compressed = &mut self.compressed_bytes_max;
         section.memory_size("max_compressed_bytes", 0..=1 << 40, compressed);
         section.timeout("max_reopen_pause", &mut self.reopen_pause_max);
+    }
+}
+
+impl DiskLimits {
+    /// Reads table `[disk]`.
+    pub(super) fn read(&mut self, section: &mut Section<'_>) {
+        section.choice("engine", &DiskEngine::WORDS, &mut self.engine);
+        section.count("max_jobs", 1..=1024, &mut self.jobs_max);
+        self.jobs_per_disk_max = self.jobs_per_disk_max.min(self.jobs_max);
+        section.count("max_jobs_per_disk", 1..=1024, &mut self.jobs_per_disk_max);
+        let (of_one, all) = (self.jobs_per_disk_max, self.jobs_max);
+        if of_one > all {
+            let what = format!(
+                "`max_jobs_per_disk` is {of_one}, and `max_jobs` {all}; expected at most as many"
+            );
+            section.problem(section.span("max_jobs_per_disk"), what);
+        }
+        let waiting = &mut self.waiting_per_disk_max;
+        section.count("max_waiting_jobs_per_disk", 0..=1 << 24, waiting);
     }
 }
 

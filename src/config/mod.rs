@@ -50,7 +50,7 @@ use section::{Folders, Section, is_a, string};
 pub struct Config {
     /// Table `[resolver]`.
     pub resolver: ResolverConfig,
-    /// Table `[limits]`, and the key `drain_timeout`.
+    /// Tables `[limits]` and `[disk]`, and the key `drain_timeout`.
     pub limits: Limits,
     /// Each `[[listener]]`, in their order; never empty.
     pub listeners: Vec<ListenerConfig>,
@@ -219,6 +219,7 @@ impl Config {
         section.duration("drain_timeout", &mut config.limits.drain_timeout);
         section.table("resolver", |section| config.resolver.read(section));
         section.table("limits", |section| config.limits.read(section));
+        section.table("disk", |section| config.limits.disk.read(section));
         config.listeners = read_listeners(&mut section, text, overrides);
         section.refuse_unknown("at the top", |key| {
             let kind = KINDS.iter().find(|row| listener_keys(row).contains(&key))?;

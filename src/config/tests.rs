@@ -4,6 +4,7 @@ use super::*;
 use crate::dns;
 use crate::http::cors::{Cors, Names, Origins, Rules};
 use crate::http::negotiate::Coding;
+use crate::limits::{DiskEngine, DiskLimits};
 use crate::wire::challenge::Handshake;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
@@ -385,6 +386,53 @@ fn a_resolver_is_read() {
         wrong.starts_with("conf/x.toml:3:2: an entry of `nameservers` is \"here\""),
         "{wrong}"
     );
+}
+
+#[test]
+fn how_disks_are_asked_is_read() {
+    let disk = |lines: &str| {
+        parse(&format!("{HELLO}[disk]\n{lines}"))
+            .unwrap()
+            .limits
+            .disk
+    };
+    assert_eq!(disk(""), DiskLimits::default());
+    let all = "engine = 'threads'\nmax_jobs = 32\nmax_jobs_per_disk = 20\n\
+               max_waiting_jobs_per_disk = 0";
+    assert_eq!(
+        disk(all),
+        DiskLimits {
+            engine: DiskEngine::Threads,
+            jobs_max: 32,
+            jobs_per_disk_max: 20,
+            waiting_per_disk_max: 0,
+        }
+    );
+    assert_eq!(disk("engine = 'io_uring'").engine, DiskEngine::IoUring);
+    let few = disk("max_jobs = 3");
+    assert_eq!((few.jobs_max, few.jobs_per_disk_max), (3, 3));
+    for (line, expected) in [
+        (
+            "engine = 'iouring'",
+            "\"iouring\", probably meant as \"io_uring\"; expected one of \"auto\", \"io_uring\", \
+             \"threads\", \"inline\"",
+        ),
+        (
+            "max_jobs = 0",
+            "`max_jobs` is 0; expected an integer from 1 to 1024",
+        ),
+        (
+            "max_jobs = 4\nmax_jobs_per_disk = 5",
+            "`max_jobs_per_disk` is 5, and `max_jobs` 4; expected at most as many",
+        ),
+        (
+            "max_job = 3",
+            "unknown key `max_job`, probably meant as `max_jobs`",
+        ),
+    ] {
+        let wrong = problems(&format!("{HELLO}[disk]\n{line}"));
+        assert!(wrong.contains(expected), "{line}: {wrong}");
+    }
 }
 
 #[test]
@@ -1079,6 +1127,8 @@ fn the_example_shows_every_key_with_its_default() {
     ResolverConfig::default().read(&mut section);
     known.push(std::mem::take(&mut section.known));
     Limits::default().read(&mut section);
+    known.push(std::mem::take(&mut section.known));
+    DiskLimits::default().read(&mut section);
     known.push(section.known);
     known.extend(KINDS.iter().map(|row| {
         let mut keys = vec!["kind", "bind", "name"];

@@ -11,6 +11,7 @@ use super::{Bar, Cause, Limit, ListenerMetrics, Metrics};
 use crate::cache::compressed;
 use crate::dns::Counters;
 use crate::ending::Phase;
+use crate::jobs;
 use crate::wire::heartbeat::{Change, State};
 
 /// The version of the program.
@@ -30,6 +31,10 @@ pub struct View<'a> {
     pub compressed: compressed::Counters,
     /// Bytes of those that are in memory.
     pub compressed_bytes: usize,
+    /// What was counted of the jobs for the disk, in the order of [`jobs::Kind::ALL`].
+    pub jobs: [jobs::Counts; jobs::Kind::ALL.len()],
+    /// Of those, how many wait to be begun, and how many are under way.
+    pub jobs_under_way: (usize, usize),
     /// When the process began to serve.
     pub started: SystemTime,
     /// The moment.
@@ -55,6 +60,15 @@ impl View<'_> {
     /// For how long it has served.
     pub fn uptime(&self) -> Duration {
         self.wall.duration_since(self.started).unwrap_or_default()
+    }
+
+    /// One number of each kind of job for the disk.
+    pub fn by_kind(
+        &self,
+        get: fn(&jobs::Counts) -> Value,
+    ) -> impl Iterator<Item = (&'static str, Value)> {
+        let kinds = jobs::Kind::ALL.into_iter().zip(&self.jobs);
+        kinds.map(move |(kind, counts)| (kind.name(), get(counts)))
     }
 
     /// The listeners, in the order in which they were opened.
@@ -99,6 +113,12 @@ impl From<usize> for Value {
     }
 }
 
+impl From<Duration> for Value {
+    fn from(span: Duration) -> Self {
+        Value::Decimal(span.as_secs_f64())
+    }
+}
+
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -129,6 +149,8 @@ pub enum Samples {
     One(fn(&View<'_>) -> Option<Value>),
     /// Spans of time in the process.
     Spans(fn(&Metrics) -> &Histogram),
+    /// One for the process and each kind of job for the disk, by the label `kind`.
+    Kinds(fn(&jobs::Counts) -> Value),
     /// One for each listener that has it.
     Each(fn(&ListenerMetrics) -> Option<u64>),
     /// For each listener that has them, one for each value of this label.
@@ -197,7 +219,7 @@ const fn gauge(name: &'static str, help: &'static str, samples: Samples) -> Metr
 /// Every metric, in the order in which they are shown.
 #[rustfmt::skip] // a line each
 pub static METRICS: &[Metric] = {
-    use Samples::{By, Each, One, Spans};
+    use Samples::{By, Each, Kinds, One, Spans};
     &[
         // The process.
         gauge("build_info", "Which program this is: always 1.", One(|_| Some(Value::Whole(1)))).label("version", VERSION).key(""),
@@ -254,6 +276,14 @@ pub static METRICS: &[Metric] = {
         counter("compressed_lost", "Contents compressed in vain: they changed, could not be read, or had no room.", One(|v| Some(v.compressed.lost.into()))),
         counter("compressed_evicted", "Compressed contents that made room for others.", One(|v| Some(v.compressed.evicted.into()))),
         gauge("compressed_bytes", "Memory of compressed contents.", One(|v| Some(v.compressed_bytes.into()))),
+        // The disk.
+        counter("disk_jobs", "Jobs for the disk that came to their end.", Kinds(|c| c.finished.into())).key("disk.finished"),
+        counter("disk_jobs_failed", "Jobs for the disk that failed.", Kinds(|c| c.failed.into())).key("disk.failed"),
+        counter("disk_jobs_refused", "Jobs refused because too many waited for their disk.", Kinds(|c| c.refused.into())).key("disk.refused"),
+        counter("disk_wait_seconds", "Time that jobs waited to be begun.", Kinds(|c| c.waited.into())).key("disk.wait_seconds"),
+        counter("disk_job_seconds", "Time from the beginning of jobs to their end.", Kinds(|c| c.took.into())).key("disk.job_seconds"),
+        gauge("disk_jobs_waiting", "Jobs that wait to be begun.", One(|v| Some(v.jobs_under_way.0.into()))).key("disk.waiting"),
+        gauge("disk_jobs_under_way", "Jobs that the disks are asked for now.", One(|v| Some(v.jobs_under_way.1.into()))).key("disk.under_way"),
         // Names.
         counter("resolver_hits", "Names answered from memory.", One(|v| Some(v.resolver.hits.into()))),
         counter("resolver_lookups", "Names that servers were asked for.", One(|v| Some(v.resolver.lookups.into()))),
@@ -375,6 +405,10 @@ mod tests {
                 None => String::new(),
             },
             Samples::Spans(_) => "`le`".to_owned(),
+            Samples::Kinds(_) => {
+                let values = jobs::Kind::ALL.map(jobs::Kind::name);
+                format!("`kind`: {}", quoted(&values))
+            }
             Samples::Each(_) => "`listener`".to_owned(),
             Samples::By(label, get) => {
                 let counts = listeners()
@@ -407,7 +441,10 @@ mod tests {
         for metric in METRICS {
             assert!(names.insert((metric.name, metric.label)), "{}", metric.name);
             // Those of the process and those of a listener stand in different objects.
-            let of_process = matches!(metric.samples, Samples::One(_) | Samples::Spans(_));
+            let of_process = matches!(
+                metric.samples,
+                Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_)
+            );
             let fresh = metric.key.is_empty() || keys.insert((metric.key, of_process));
             assert!(fresh, "{}", metric.key);
             assert!(metric.help.ends_with('.'), "{}", metric.help);
@@ -418,7 +455,7 @@ mod tests {
     fn every_listener_metric_is_some_listeners() {
         for metric in METRICS {
             let known = |listener: &ListenerMetrics| match metric.samples {
-                Samples::One(_) | Samples::Spans(_) => true,
+                Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) => true,
                 Samples::Each(get) => get(listener).is_some(),
                 Samples::By(_, get) => get(listener).is_some(),
             };

@@ -14,6 +14,7 @@ use super::{
     How, InForce, address, open_address, refused, resolver_settings, serve_listener, tell,
 };
 use crate::config::{self, Config, Kind, ListenerConfig, TlsConfig};
+use crate::limits::DiskLimits;
 use crate::reactor::Reactor;
 use crate::sys::{Bind, Sys};
 
@@ -29,6 +30,7 @@ struct Served {
 /// Goes over from one configuration to another; what is now in force.
 pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) -> InForce {
     tell(&next.remarks);
+    next.limits.disk = until_a_restart(&was.config.limits.disk, next.limits.disk);
     reactor.set_limits(next.limits);
     match resolver_settings(&next.resolver) {
         Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
@@ -73,6 +75,25 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
         in_force.extend(where_it_was(listener, &new, &gone, reactor, &all));
     }
     InForce::of(in_force, next)
+}
+
+/// The next limits of the disk, but for what the engine was begun with.
+fn until_a_restart(was: &DiskLimits, next: DiskLimits) -> DiskLimits {
+    let (engine, jobs_max) = (was.engine, was.jobs_max);
+    if next.engine != engine {
+        let (was, next) = (engine.word(), next.engine.word());
+        log::warn!("[disk]: `engine` stays {was:?}; {next:?} needs a restart");
+    }
+    if next.jobs_max != jobs_max {
+        let next = next.jobs_max;
+        log::warn!("[disk]: `max_jobs` stays {jobs_max}; {next} needs a restart");
+    }
+    DiskLimits {
+        engine,
+        jobs_max,
+        jobs_per_disk_max: next.jobs_per_disk_max.min(jobs_max),
+        ..next
+    }
 }
 
 /// A new listener cannot be opened. Where one of its name went and it alone came, it was to move:
@@ -400,6 +421,25 @@ mod tests {
         let added = bench.reload(&any(&[5, 4, 3]));
         assert_eq!(added[..2], [(3, at(3)), (4, at(2))]);
         assert!(!first.contains(&added[2]));
+    }
+
+    #[test]
+    fn what_the_engine_of_the_disk_was_begun_with_stays_until_a_restart() {
+        let disk = |lines: &str| format!("{}[disk]\n{lines}", echo("127.0.0.1:7", 1));
+        let mut bench = Bench::new(&disk("max_jobs = 8"));
+        let in_force = |bench: &Bench| bench.in_force.as_ref().expect("one").config.limits.disk;
+        let before = in_force(&bench);
+        bench.reload(&disk("engine = 'inline'\nmax_jobs = 32"));
+        assert_eq!(in_force(&bench), before);
+        bench.reload(&disk(
+            "max_jobs_per_disk = 2\nmax_waiting_jobs_per_disk = 3",
+        ));
+        let after = DiskLimits {
+            jobs_per_disk_max: 2,
+            waiting_per_disk_max: 3,
+            ..before
+        };
+        assert_eq!(in_force(&bench), after);
     }
 
     /// An echo at ports of the loopback address.

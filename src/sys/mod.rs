@@ -47,7 +47,8 @@ pub trait Sys {
     /// Files, by calls that may wait for a disk.
     fn disk(&mut self) -> &mut dyn Disk;
 
-    /// Begins a job: [`Sys::finished`] tells of its end, after an event.
+    /// Begins a job, at the latest when [`Sys::finished`] is called next, so that several can be
+    /// begun by one call; that one tells of its end, at once or after an event.
     fn start(&mut self, id: JobId, job: Job);
 
     /// The next job that was done, if any: it comes back with what it owned, and what it came to.

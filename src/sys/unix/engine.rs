@@ -1,28 +1,23 @@
-//! How jobs are done: by helper threads, each of which takes one job by value, makes its call, and
-//! hands it back with the result. The loop's thread stays the only one that knows anything of
-//! sessions, buffers or time; what crosses is a [`Job`], and a byte in an eventfd that ends the
-//! poll.
+//! How jobs are done, behind two doors: `start` gives one away, `finished` gives it back with what
+//! it came to. Three engines stand there ([`DiskEngine`]):
 //!
-//! ```text
-//! start ──▶ queue ──▶ a helper: the call ──▶ done ──▶ the poll wakes ──▶ finished
-//! ```
-//!
-//! Helpers are started as they are needed, and stay. [`DiskEngine::Inline`] has none: the call is
-//! made at once, by the loop, which waits for it.
+//! - `ring`: io_uring. The kernel is told of a job through memory that it shares with us, and does
+//!   it on threads of its own; what it has no operation for goes to helpers.
+//! - `threads`: helper threads, each of which makes one call.
+//! - inline: the call is made at once, by the loop, which waits for it.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::time::Duration;
 
-use mio::{Poll, Token, Waker};
+use io_uring::IoUring;
+use mio::{Poll, Token};
 
 use super::Files;
-use crate::jobs::{Done, Job, JobId};
-use crate::limits::DiskEngine;
-
-/// A job that was done, and what it came to.
-pub(super) type Completed = (JobId, Job, io::Result<Done>);
+use super::ring::{self, Ring};
+use super::threads::{Completed, Task, Threads};
+use crate::jobs::{Job, JobId};
+use crate::limits::{DiskEngine, DiskLimits};
 
 /// The engine of one poll.
 pub(super) struct Engine {
@@ -33,58 +28,54 @@ pub(super) struct Engine {
 
 enum Way {
     Inline(VecDeque<Completed>),
-    Threads {
-        shared: Arc<Shared>,
-        started: usize,
-        started_max: usize,
-    },
-}
-
-/// What the loop and its helpers share.
-struct Shared {
-    todo: Mutex<Todo>,
-    wanted: Condvar,
-    done: Mutex<VecDeque<Completed>>,
-    waker: Waker,
-}
-
-#[derive(Default)]
-struct Todo {
-    jobs: VecDeque<(JobId, Job)>,
-    /// Helpers that wait for one.
-    idle: usize,
-    /// The loop has ended.
-    closed: bool,
+    Threads(Threads),
+    Ring(Box<Ring>),
 }
 
 impl Engine {
     /// An engine whose completions are told by `poll` under `token`.
     ///
     /// # Errors
-    /// Those of `eventfd(2)`.
-    pub(super) fn new(
-        kind: DiskEngine,
-        threads: usize,
+    /// Those of `eventfd(2)`; where io_uring is asked for, why there is none.
+    pub(super) fn new(limits: &DiskLimits, poll: &Poll, token: Token) -> io::Result<Self> {
+        let open = || ring::open(limits.jobs_max, poll, token);
+        Self::with(open, limits, poll, token)
+    }
+
+    /// The same with rings that `open` opens.
+    fn with(
+        open: impl FnOnce() -> io::Result<IoUring>,
+        limits: &DiskLimits,
         poll: &Poll,
         token: Token,
     ) -> io::Result<Self> {
-        let way = match kind {
+        // Called once: a poll has one waker at most.
+        let threads = || Threads::new(limits.jobs_max, poll, token);
+        let way = match limits.engine {
             DiskEngine::Inline => Way::Inline(VecDeque::new()),
-            DiskEngine::Threads => Way::Threads {
-                shared: Arc::new(Shared {
-                    todo: Mutex::default(),
-                    wanted: Condvar::new(),
-                    done: Mutex::default(),
-                    waker: Waker::new(poll.registry(), token)?,
-                }),
-                started: 0,
-                started_max: threads,
+            DiskEngine::Threads => Way::Threads(threads()?),
+            engine => match (open().map_err(|error| refused(&error)), engine) {
+                (Ok(ring), _) => Way::Ring(Box::new(Ring::new(ring, threads()?))),
+                (Err(error), DiskEngine::IoUring) => return Err(error),
+                (Err(error), _) => {
+                    log::info!("{error}");
+                    Way::Threads(threads()?)
+                }
             },
         };
         Ok(Self { way, told: false })
     }
 
-    /// Begins a job.
+    /// Which one it is.
+    pub(super) fn kind(&self) -> DiskEngine {
+        match self.way {
+            Way::Inline(_) => DiskEngine::Inline,
+            Way::Threads(_) => DiskEngine::Threads,
+            Way::Ring(_) => DiskEngine::IoUring,
+        }
+    }
+
+    /// Begins a job, at the latest when [`Engine::finished`] is called next.
     pub(super) fn start(&mut self, id: JobId, mut job: Job) {
         match &mut self.way {
             Way::Inline(done) => {
@@ -92,19 +83,13 @@ impl Engine {
                 done.push_back((id, job, result));
                 self.told = true;
             }
-            Way::Threads {
-                shared,
-                started,
-                started_max,
-            } => {
-                let mut todo = lock(&shared.todo);
-                todo.jobs.push_back((id, job));
-                let is_short = todo.jobs.len() > todo.idle;
-                drop(todo);
-                if is_short && *started < *started_max && help(shared) {
-                    *started += 1;
-                }
-                shared.wanted.notify_one();
+            Way::Threads(threads) => {
+                let opened = None;
+                threads.start(Task { id, job, opened });
+            }
+            Way::Ring(ring) => {
+                ring.start(id, job);
+                self.told = true;
             }
         }
     }
@@ -116,67 +101,32 @@ impl Engine {
         }
         let completed = match &mut self.way {
             Way::Inline(done) => done.pop_front(),
-            Way::Threads { shared, .. } => lock(&shared.done).pop_front(),
+            Way::Threads(threads) => threads.finished(),
+            Way::Ring(ring) => ring.finished(),
         };
         self.told = completed.is_some();
         completed
     }
-}
 
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if let Way::Threads { shared, .. } = &self.way {
-            lock(&shared.todo).closed = true;
-            // They are not waited for: one of them may wait for a disk that never answers.
-            shared.wanted.notify_all();
-        }
-    }
-}
-
-/// Starts a helper; whether that worked.
-fn help(shared: &Arc<Shared>) -> bool {
-    let shared = Arc::clone(shared);
-    let helper = thread::Builder::new().name("disk".to_owned());
-    match helper.spawn(move || work(&shared)) {
-        Ok(_) => true,
-        Err(error) => {
-            // Those that run do the work, if there are any.
-            log::error!("a helper thread for the disk cannot be started: {error}");
-            false
-        }
-    }
-}
-
-/// What a helper does until the loop has ended.
-fn work(shared: &Shared) {
-    let mut todo = lock(&shared.todo);
-    loop {
-        if let Some((id, mut job)) = todo.jobs.pop_front() {
-            drop(todo);
-            let result = job.perform(&mut Files::default());
-            let mut done = lock(&shared.done);
-            let is_first = done.is_empty();
-            done.push_back((id, job, result));
-            drop(done);
-            // The loop takes all that is there once it was told.
-            if is_first && let Err(error) = shared.waker.wake() {
-                log::error!("the loop cannot be told that a job is done: {error}");
+    /// For how long the poll may wait, as far as the engine knows.
+    pub(super) fn patience(&mut self, timeout: Option<Duration>) -> Option<Duration> {
+        match &self.way {
+            Way::Ring(ring) if ring.is_held_up() => {
+                self.told = true;
+                Some(timeout.map_or(RETRY_PAUSE, |timeout| timeout.min(RETRY_PAUSE)))
             }
-            todo = lock(&shared.todo);
-        } else if todo.closed {
-            return;
-        } else {
-            todo.idle += 1;
-            todo = shared
-                .wanted
-                .wait(todo)
-                .unwrap_or_else(PoisonError::into_inner);
-            todo.idle -= 1;
+            _ => timeout,
         }
     }
 }
 
-/// What a panic in a helper leaves behind is whole: no lock is held while a job is done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Until jobs are handed over again that the kernel did not take for want of memory.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+fn refused(error: &io::Error) -> io::Error {
+    let text = format!("disk engine \"io_uring\": the kernel refuses it: {error}");
+    io::Error::new(error.kind(), text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{
-    self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags,
+    self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, Statx,
+    StatxFlags,
 };
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 use crate::disk::{Disk, DiskId, Entry, File, FileKind, Handle, Metadata, SlowFd};
+use crate::jobs::{Command, Done, Job, Query};
 use crate::sys::append;
 
 use super::{cached, closer};
@@ -25,7 +27,7 @@ const NAMES_BYTES: usize = 32 * 1024;
 const WHOLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How often a file below a root is looked for while others rename what lies on the way. Each try
 /// is one system call; a rename that is slower than all of them is not known.
-const RACES_MAX: usize = 128;
+pub(super) const RACES_MAX: usize = 128;
 
 /// The descriptor of a file that this kernel opened.
 pub(super) fn descriptor(file: &File) -> io::Result<&OwnedFd> {
@@ -75,6 +77,28 @@ fn opened(fd: OwnedFd, root: Option<&File>) -> io::Result<(File, Metadata)> {
     Ok((file, metadata(&stat)))
 }
 
+/// What a job came to that asked for a file which was opened for it.
+pub(super) fn opened_for(job: &Job, fd: OwnedFd) -> io::Result<Done> {
+    let root = match job {
+        Job::Query(Query::Open { root, .. }) | Job::Command(Command::Create { root, .. }) => root,
+        other => {
+            debug_assert!(false, "{other:?} opens nothing");
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+    };
+    let (file, metadata) = opened(fd, Some(root))?;
+    Ok(Done::File(file, metadata))
+}
+
+/// What is known of an open file without asking anybody else, be it true or not (`man 2 statx`,
+/// `AT_STATX_DONT_SYNC`); its file system is in any case.
+pub(super) fn stat_cached(fd: &OwnedFd) -> io::Result<Statx> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    Ok(retry_on_intr(|| {
+        fs::statx(fd, "", flags, StatxFlags::BASIC_STATS)
+    })?)
+}
+
 /// Opens below `root`, by a call that may wait for the disk, or by one that fails with `EAGAIN`
 /// where it would.
 /// `RESOLVE_BENEATH` refuses every way out of the root, `RESOLVE_NO_MAGICLINKS` those of /proc.
@@ -85,24 +109,34 @@ fn open_beneath(
     mode: Mode,
     more: ResolveFlags,
 ) -> rustix::io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | more;
-    // openat2 refuses O_PATH together with what it does not act on, O_NOCTTY among it
-    // (`man 2 openat2`, EINVAL).
-    let flags = match flags.contains(OFlags::PATH) {
-        true => flags | OFlags::CLOEXEC,
-        false => flags | OFlags::CLOEXEC | OFlags::NOCTTY,
-    };
+    let path = nonempty(path);
+    let (flags, resolve) = (beneath_flags(flags), BENEATH | more);
     // A file of the simulated disk has no descriptor.
     let root = descriptor(root).map_err(|_| Errno::BADF)?;
     let open = || fs::openat2(root, path, flags, mode, resolve);
     match more.contains(ResolveFlags::CACHED) {
         true => retry_on_intr(open),
         false => retry_races(open),
+    }
+}
+
+/// What every opening below a root asks for.
+pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+
+/// The path as the kernel has it: empty, it is no way to the root.
+pub(super) fn nonempty(path: &Path) -> &Path {
+    match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    }
+}
+
+/// These flags, and those that every opening below a root has. openat2 refuses `O_PATH` together
+/// with what it does not act on, `O_NOCTTY` among it (`man 2 openat2`, EINVAL).
+pub(super) fn beneath_flags(flags: OFlags) -> OFlags {
+    match flags.contains(OFlags::PATH) {
+        true => flags | OFlags::CLOEXEC,
+        false => flags | OFlags::CLOEXEC | OFlags::NOCTTY,
     }
 }
 
@@ -145,20 +179,42 @@ pub(super) fn lock_exclusive(file: &OwnedFd) -> io::Result<bool> {
     }
 }
 
-fn metadata(stat: &fs::Stat) -> Metadata {
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
+fn file_kind(mode: u32) -> FileKind {
+    match FileType::from_raw_mode(mode) {
         FileType::RegularFile => FileKind::Regular,
         FileType::Directory => FileKind::Folder,
         _ => FileKind::Other,
-    };
+    }
+}
+
+fn metadata(stat: &fs::Stat) -> Metadata {
     Metadata {
-        kind,
+        kind: file_kind(stat.st_mode),
         len: stat.st_size as u64,
         modified: moment(stat.st_mtime, stat.st_mtime_nsec),
         changed: moment(stat.st_ctime, stat.st_ctime_nsec),
         identity: (stat.st_dev, stat.st_ino),
         executable: Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
     }
+}
+
+/// The same from a `statx(2)`.
+pub(super) fn metadata_of(stat: &Statx) -> Metadata {
+    let at = |time: fs::StatxTimestamp| moment(time.tv_sec, time.tv_nsec.into());
+    let mode = u32::from(stat.stx_mode);
+    Metadata {
+        kind: file_kind(mode),
+        len: stat.stx_size,
+        modified: at(stat.stx_mtime),
+        changed: at(stat.stx_ctime),
+        identity: (disk_of(stat).0, stat.stx_ino),
+        executable: Mode::from_raw_mode(mode).contains(Mode::XUSR),
+    }
+}
+
+/// The file system of a file.
+pub(super) fn disk_of(stat: &Statx) -> DiskId {
+    DiskId(fs::makedev(stat.stx_dev_major, stat.stx_dev_minor))
 }
 
 /// A moment as the kernel tells it. Before 1970 the seconds are negative, and the nanoseconds still
@@ -409,6 +465,7 @@ impl Disk for Files {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::MEMORY_BELIEVED;
 
     #[test]
     fn the_names_of_a_folder_come_in_pieces_and_each_once() {
@@ -427,6 +484,24 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 3000);
+    }
+
+    #[test]
+    fn what_was_found_in_memory_is_believed_for_a_second() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("file"), vec![b'x'; 10_000]).expect("a file");
+        let mut disk = Files::default();
+        let root = disk.open_folder(dir.path()).expect("a folder");
+        let file = disk.open(&root, "file".as_ref()).expect("a file");
+        let now = Instant::now();
+        // It was just written.
+        assert!(disk.is_in_memory(&file, 9, 4991, now));
+        assert!(file.is_believed(5000, now), "all up to there was asked for");
+        assert!(!file.is_believed(9000, now));
+        assert!(!file.is_believed(5000, now + MEMORY_BELIEVED));
+        assert!(disk.is_in_memory(&file, 5000, 5000, now));
+        assert!(file.is_believed(10_000, now));
+        assert!(!disk.is_in_memory(&file.slow(), 0, 1, now));
     }
 
     #[test]

@@ -5,9 +5,10 @@
 //! call that a signal interrupted is made again.
 //!
 //! The files in reading order: this one (the poll, signals, and what is done to a stream in one
-//! call), `sockets` (how a stream comes to be), `datagrams`, `files`. `unsafe` stands below this
-//! folder only: `recvmmsg` and `sendmmsg` in `datagrams`, one `ioctl` and one socket option in
-//! `sockets`.
+//! call), `sockets` (how a stream comes to be), `datagrams`, `files`, `cached`, `engine` (how what
+//! may wait for a disk is done), `threads`, `ring`, `flight`. `unsafe` stands below this folder
+//! only: `recvmmsg` and `sendmmsg` in `datagrams`, one `ioctl` and one socket option in `sockets`,
+//! `cachestat` in `cached`, and in `ring` and `flight` memory that the kernel has for a while.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -27,7 +28,7 @@ use socket2::SockRef;
 use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log, log_limit};
 use crate::disk::{Disk, File};
 use crate::jobs::{Done, Job, JobId};
-use crate::limits::DiskLimits;
+use crate::limits::{DiskEngine, DiskLimits};
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 
@@ -36,7 +37,10 @@ mod closer;
 mod datagrams;
 mod engine;
 mod files;
+mod flight;
+mod ring;
 mod sockets;
+mod threads;
 
 use datagrams::Messages;
 use engine::Engine;
@@ -82,10 +86,11 @@ impl Unix {
     /// The same, with jobs done as the configuration says.
     ///
     /// # Errors
-    /// Those of `epoll_create1(2)`, `sigaction(2)` and `eventfd(2)`.
+    /// Those of `epoll_create1(2)`, `sigaction(2)` and `eventfd(2)`; or io_uring is asked for, and
+    /// the kernel refuses it.
     pub fn with_engine(signals: bool, disk: &DiskLimits) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let engine = Engine::new(disk.engine, disk.jobs_max, &poll, JOBS)?;
+        let engine = Engine::new(disk, &poll, JOBS)?;
         let signals = if signals {
             let mut source = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
             poll.registry()
@@ -106,6 +111,11 @@ impl Unix {
             files: Files::default(),
             engine,
         })
+    }
+
+    /// How jobs are done.
+    pub fn engine(&self) -> DiskEngine {
+        self.engine.kind()
     }
 
     fn register_fd(&self, fd: &OwnedFd, token: u64, interest: Interest) -> io::Result<()> {
@@ -167,6 +177,7 @@ impl Sys for Unix {
     }
 
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = self.engine.patience(timeout);
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,

@@ -33,6 +33,11 @@ impl Page {
                             .sample(metric, &name, metric.label.as_slice(), value);
                     }
                 }
+                Samples::Kinds(get) => {
+                    for (kind, value) in view.by_kind(get) {
+                        self.out.sample(metric, &name, &[("kind", kind)], value);
+                    }
+                }
                 Samples::Spans(get) => self.out.histogram(metric, &name, get(view.metrics)),
                 Samples::Each(_) | Samples::By(..) => {
                     for (key, listener) in view.listeners_from(self.listeners) {
@@ -108,7 +113,7 @@ impl Exposition {
     fn of_listener(&mut self, metric: &'static Metric, name: &str, listener: &ListenerMetrics) {
         let [of, kind, at] = labels(listener);
         match metric.samples {
-            Samples::One(_) | Samples::Spans(_) => {}
+            Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) => {}
             Samples::Each(get) => {
                 if let Some(count) = get(listener) {
                     self.sample(metric, name, &[of, kind, at], count);

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::metrics::{ListenerMetrics, METRICS, Samples, View};
+use crate::jobs::Counts;
+use crate::metrics::{ListenerMetrics, METRICS, Samples, Value, View};
 use crate::services::web::html::Html;
 
 /// The whole page, written a piece at a time.
@@ -68,12 +69,25 @@ impl Page {
     }
 }
 
+/// A number of each kind of job for the disk that has had any, in a line.
+fn by_kind(view: &View<'_>, get: fn(&Counts) -> Value) -> String {
+    let none = [Value::Whole(0), Value::Decimal(0.0)];
+    let some = view.by_kind(get).filter(|(_, value)| !none.contains(value));
+    let parts: Vec<String> = some
+        .map(|(kind, value)| format!("{kind} {value}"))
+        .collect();
+    match parts.is_empty() {
+        true => "0".to_owned(),
+        false => parts.join(", "),
+    }
+}
+
 /// What one listener counted, in a line; of that which has labels, the sums.
 fn counted(listener: &ListenerMetrics) -> String {
     let mut parts = Vec::new();
     for metric in METRICS {
         let count = match metric.samples {
-            Samples::One(_) | Samples::Spans(_) => None,
+            Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) => None,
             Samples::Each(get) => get(listener),
             Samples::By(_, get) => get(listener).map(|c| c.iter().map(|(_, n)| n).sum()),
         };

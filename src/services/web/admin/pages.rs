@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::{exposition, index, process, status};
 use crate::http::Status;
+use crate::jobs::Kind;
 use crate::metrics::{Process, View};
 use crate::service::{Cx, work};
 use crate::services::web::reply::Refusal;
@@ -113,6 +114,8 @@ pub(super) fn view<'a>(long: bool, cx: &'a mut Cx<'_>, started: SystemTime) -> V
         cached_names: cx.resolver.cached(),
         compressed: cx.compressed.counters(),
         compressed_bytes: cx.compressed.bytes(),
+        jobs: Kind::ALL.map(|kind| cx.jobs.counts(kind)),
+        jobs_under_way: cx.jobs.under_way(),
         started,
         wall: cx.wall,
     }

@@ -48,11 +48,11 @@ fn of_process(view: &View<'_>) -> Object {
     object.insert("draining".to_owned(), json!(view.metrics.draining));
     for metric in METRICS {
         let value = match metric.samples {
-            Samples::One(get) => match get(view) {
-                Some(Value::Whole(count)) => json!(count),
-                Some(Value::Decimal(measure)) => json!(measure),
-                None => json!(null),
-            },
+            Samples::One(get) => get(view).map_or(json!(null), number),
+            Samples::Kinds(get) => {
+                let named = |(kind, value): (&str, Value)| (kind.to_owned(), number(value));
+                view.by_kind(get).map(named).collect::<Object>().into()
+            }
             Samples::Spans(get) => {
                 let spans = get(view.metrics);
                 let up_to = |(bound, count): (&str, u64)| (bound.to_owned(), json!(count));
@@ -73,7 +73,7 @@ fn of_listener(listener: &ListenerMetrics) -> Object {
     object.insert("address".to_owned(), json!(listener.address));
     for metric in METRICS {
         let value = match metric.samples {
-            Samples::One(_) | Samples::Spans(_) => None,
+            Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) => None,
             Samples::Each(get) => get(listener).map(|count| json!(count)),
             Samples::By(_, get) => get(listener).map(|counts| {
                 let named = |(name, count): (&str, u64)| (name.to_owned(), json!(count));
@@ -85,6 +85,13 @@ fn of_listener(listener: &ListenerMetrics) -> Object {
         }
     }
     object
+}
+
+fn number(value: Value) -> serde_json::Value {
+    match value {
+        Value::Whole(count) => json!(count),
+        Value::Decimal(measure) => json!(measure),
+    }
 }
 
 /// Enters a value under a key: within an inner object before a dot, nowhere if it is empty.

@@ -1,16 +1,19 @@
 //! Dialogues on the bench.
 
 use super::*;
+use crate::disk::{DiskId, File, Handle};
 use crate::ending::{Ending, Phase};
+use crate::jobs::Query;
 use crate::metrics::{Counted, Limit, ListenerMetrics};
-use crate::service::Service;
 use crate::service::datagram::DatagramService;
+use crate::service::{Service, Waiter};
 use crate::services::bench::Bench;
 use crate::services::web::{Given, Web};
 use crate::services::{tcp_echo::TcpEcho, udp_heartbeat::UdpHeartbeat};
 use crate::sys::unix;
 use proptest::prelude::*;
 use std::collections::HashSet;
+use std::io;
 use std::time::Duration;
 
 fn bench_with(config: &AdminConfig, started: SystemTime) -> Bench<Web> {
@@ -211,6 +214,47 @@ fn metrics_are_in_the_text_format() {
         );
     }
     assert!(families.contains("netlab_resident_memory_bytes"));
+}
+
+#[test]
+fn jobs_for_the_disk_are_told_by_kind() {
+    let mut bench = bench();
+    let root = File::new(Handle::Simulated(1), DiskId(1), true);
+    let mut ask = |path: &str| {
+        let (root, path) = (root.clone(), path.into());
+        let asked = bench
+            .jobs
+            .ask(Waiter::Service, Query::Open { root, path }, bench.now);
+        assert!(asked.is_pending());
+    };
+    (ask("a"), ask("b"));
+    let later = bench.now + Duration::from_millis(500);
+    let (id, job) = bench.jobs.poll_start(later).expect("a job");
+    let missing = Err(io::ErrorKind::NotFound.into());
+    let end = later + Duration::from_secs(2);
+    bench.jobs.finished(id, job, missing, end);
+    let (_, _, body) = get(&mut bench, "/metrics");
+    for line in [
+        "netlab_disk_jobs_total{kind=\"open\"} 1",
+        "netlab_disk_jobs_failed_total{kind=\"open\"} 1",
+        "netlab_disk_jobs_total{kind=\"read\"} 0",
+        "netlab_disk_wait_seconds_total{kind=\"open\"} 0.5",
+        "netlab_disk_job_seconds_total{kind=\"open\"} 2",
+        "netlab_disk_jobs_waiting 1",
+        "netlab_disk_jobs_under_way 0",
+    ] {
+        let is_there = body.lines().any(|told| told == line);
+        assert!(is_there, "{line} is missing:\n{body}");
+    }
+    let (_, _, body) = get(&mut bench, "/status.json");
+    let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(
+        status["disk"]["finished"]["open"], 2,
+        "the bench did the other one"
+    );
+    assert_eq!(status["disk"]["waiting"], 0);
+    let (_, _, body) = get(&mut bench, "/");
+    assert!(body.contains("disk.job_seconds<td>open 2\n"), "{body}");
 }
 
 #[test]
