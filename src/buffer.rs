@@ -369,6 +369,32 @@ impl RecvBuf {
         self.clear();
         Some(slice)
     }
+
+    /// Takes the first bytes, at most `count` of them, as a page of their own; fewer only where the
+    /// pool has none that holds all. What is copied, if anything, is what stays, or what is taken
+    /// where a page does not hold what stays.
+    pub fn take_front(&mut self, count: usize, pool: &mut Pool) -> Option<PageSlice> {
+        let (count, rest) = (count.min(self.len()), self.len().saturating_sub(count));
+        if count == 0 {
+            return None;
+        }
+        if rest == 0 {
+            return self.take_page();
+        }
+        if rest <= PAGE_BYTES {
+            let mut slice = self.take_page()?;
+            slice.end -= rest as u32;
+            let behind = slice.end as usize..slice.end as usize + rest;
+            self.push(&slice.page[behind], pool);
+            return Some(slice);
+        }
+        let mut slice = pool.take_slice();
+        let count = count.min(slice.space_mut().len());
+        slice.space_mut()[..count].copy_from_slice(&self.bytes()[..count]);
+        slice.filled(count);
+        self.consume(count);
+        Some(slice)
+    }
 }
 
 /// One element of a [`SendQueue`].

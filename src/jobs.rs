@@ -26,6 +26,8 @@
 //! Deliberately not here: what is answered at once, without a job ([`crate::disk::Disk`]), and how
 //! long somebody waits: that is the deadline of their state.
 
+mod store;
+
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::io;
@@ -39,6 +41,7 @@ use slab::Slab;
 use crate::buffer::PageSlice;
 use crate::disk::{Disk, DiskId, File, FileKind, Metadata, Version};
 use crate::limits::DiskLimits;
+pub use store::{Contents, NewFile, Stored, Taken, is_taken};
 
 /// A question about files. Paths lead from `root` and never out of it.
 #[allow(missing_docs)] // the fields are the arguments of the calls of `Disk`
@@ -95,6 +98,19 @@ pub enum Command {
     },
     /// Removes a name: [`Done::Nothing`].
     Remove { root: File, path: PathBuf },
+    /// Closes a new file that is not wanted any more, and removes its name: [`Done::Nothing`].
+    Discard {
+        root: File,
+        path: PathBuf,
+        file: Option<File>,
+    },
+    /// Makes files and gives them their names, one after the other: [`Done::Stored`]. What fails
+    /// leaves nothing.
+    Store {
+        root: File,
+        files: Vec<NewFile>,
+        taken: Taken,
+    },
     /// Forces a file, or the names of a folder, to the disk: [`Done::Nothing`].
     Sync { file: File },
 }
@@ -125,6 +141,8 @@ pub enum Done {
     Count(u64),
     /// A log, and whether it ends within a line, if that can be known.
     Log(File, Option<bool>),
+    /// What became of new files.
+    Stored(Arc<Stored>),
     /// It was done, and there is no more to tell.
     Nothing,
 }
@@ -163,6 +181,8 @@ impl Command {
             | Command::OpenLog { before: file, .. }
             | Command::Rename { root: file, .. }
             | Command::Remove { root: file, .. }
+            | Command::Discard { root: file, .. }
+            | Command::Store { root: file, .. }
             | Command::Sync { file } => file,
         }
     }
@@ -174,7 +194,8 @@ impl Command {
             Command::Append { .. } => Kind::Append,
             Command::Create { .. } | Command::OpenLog { .. } => Kind::Create,
             Command::Rename { .. } => Kind::Rename,
-            Command::Remove { .. } => Kind::Remove,
+            Command::Remove { .. } | Command::Discard { .. } => Kind::Remove,
+            Command::Store { .. } => Kind::Store,
             Command::Sync { .. } => Kind::Sync,
         }
     }
@@ -299,6 +320,15 @@ impl Command {
                 disk.remove(root, path)?;
                 Done::Nothing
             }
+            Command::Discard { root, path, file } => {
+                let removed = disk.remove(root, path);
+                *file = None; // the last one to close it frees its bytes, which takes time
+                removed?;
+                Done::Nothing
+            }
+            Command::Store { root, files, taken } => {
+                Done::Stored(Arc::new(store::store(root, files, *taken, disk)))
+            }
             Command::Sync { file } => {
                 disk.sync(file)?;
                 Done::Nothing
@@ -369,13 +399,15 @@ pub enum Kind {
     Rename,
     /// Removes a name.
     Remove,
+    /// Stores files whole.
+    Store,
     /// Forces something to the disk.
     Sync,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Open,
         Kind::Look,
         Kind::Read,
@@ -385,6 +417,7 @@ impl Kind {
         Kind::Append,
         Kind::Rename,
         Kind::Remove,
+        Kind::Store,
         Kind::Sync,
     ];
 
@@ -400,6 +433,7 @@ impl Kind {
             Kind::Append => "append",
             Kind::Rename => "rename",
             Kind::Remove => "remove",
+            Kind::Store => "store",
             Kind::Sync => "sync",
         }
     }
@@ -563,6 +597,21 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         self.begin(waiter, job.into(), false, now).map(Ticket)
     }
 
+    /// Asks for a job whose result nobody needs.
+    ///
+    /// # Errors
+    /// As those of [`Jobs::start`].
+    pub fn leave(&mut self, job: impl Into<Job>, now: Instant) -> Result<(), Finished> {
+        self.enqueue(job.into(), now).map(|_| ())
+    }
+
+    /// Another one waits for this job from now on, and is woken when it is done.
+    pub fn hand_over(&mut self, ticket: &Ticket, to: W) {
+        let from = std::mem::replace(&mut self.claims[ticket.0].waiter, to);
+        self.unlist(from, ticket.0);
+        self.claimed.entry(to).or_default().push(ticket.0);
+    }
+
     /// The result of a job, once it is there.
     pub fn take(&mut self, ticket: &Ticket) -> Poll<Finished> {
         let entry = self.claims[ticket.0].entry;
@@ -673,6 +722,12 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         self.entries.is_empty()
     }
 
+    /// Whether anything is being changed, or is to be.
+    pub fn has_commands(&self) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|(_, entry)| entry.query.is_none() && !matches!(entry.stage, Stage::Done(_)))
+    }
+
     /// Whether a job may start now.
     pub fn has_work(&self) -> bool {
         !self.round.is_empty() && self.started < self.limits.jobs_max
@@ -773,14 +828,17 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
 
     /// One claim less of its waiter.
     fn give_up(&mut self, claim: usize) {
-        let waiter = self.claims[claim].waiter;
+        self.unlist(self.claims[claim].waiter, claim);
+        self.unclaim(claim);
+    }
+
+    fn unlist(&mut self, waiter: W, claim: usize) {
         if let Some(claims) = self.claimed.get_mut(&waiter) {
             claims.retain(|known| *known != claim);
             if claims.is_empty() {
                 self.claimed.remove(&waiter);
             }
         }
-        self.unclaim(claim);
     }
 
     /// One claim less; with the last, the job is of no use to anybody.
@@ -835,10 +893,15 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
 fn copy(result: &io::Result<Done>) -> io::Result<Done> {
     match result {
         Ok(done) => Ok(done.clone()),
-        Err(error) => Err(match error.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => error.kind().into(),
-        }),
+        Err(error) => Err(copied(error)),
+    }
+}
+
+/// An error for one more who is told.
+pub fn copied(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
     }
 }
 

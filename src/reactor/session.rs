@@ -62,6 +62,8 @@ pub(crate) struct Context<S> {
     pub(crate) draining: bool,
     /// A service wants to be told of the end of this turn.
     pub(crate) turn_end: bool,
+    /// A job that a service waits for is done: all are told of the end of this turn.
+    pub(crate) job_done: bool,
     /// Sessions whose wait is over.
     pub(crate) woken: Vec<Id>,
     /// What a session without an origin sees in its place: closed, and always empty.
