@@ -924,6 +924,44 @@ mod tests {
         assert_eq!(tx.promised(), None, "nothing was promised");
     }
 
+    #[test]
+    fn the_first_bytes_are_taken_and_the_others_stay() {
+        for large_bytes_max in [0, 64 << 20] {
+            for (waits, count) in [
+                (100, 0),
+                (100, 1),
+                (100, 100),
+                (PAGE_BYTES, PAGE_BYTES - 1),
+                (PAGE_BYTES, 1),
+                (LARGE_PAGE_BYTES, 100),
+                (LARGE_PAGE_BYTES, LARGE_PAGE_BYTES / 2),
+                (LARGE_PAGE_BYTES, LARGE_PAGE_BYTES - 100),
+            ] {
+                let mut pool = Pool::new(64 << 20, 1 << 20);
+                let mut rx = RecvBuf {
+                    bulk: true,
+                    ..RecvBuf::default()
+                };
+                let bytes: Vec<u8> = (0..waits + 7).map(|i| (i % 251) as u8).collect();
+                rx.push(&bytes, &mut pool);
+                rx.consume(7);
+                let all = rx.bytes().to_vec();
+                // Memory has become scarce since.
+                pool.set_limits(large_bytes_max, 1 << 20, usize::MAX);
+                let mut taken = Vec::new();
+                while let Some(slice) = rx.take_front(count - taken.len(), &mut pool) {
+                    taken.extend_from_slice(slice.bytes());
+                    pool.give_slice(slice);
+                }
+                assert_eq!(taken, all[..count], "{waits} {count}");
+                assert_eq!(rx.bytes(), &all[count..], "{waits} {count}");
+                rx.clear();
+                rx.release(&mut pool);
+                assert_eq!(pool.pages_held(), 0);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn what_goes_in_comes_out_in_order(

@@ -301,7 +301,7 @@ impl Command {
                 write_full(disk, file, *offset, page.bytes())?;
                 Done::Nothing
             }
-            Command::Append { file, bytes } => Done::Count(disk.append(file, bytes)? as u64),
+            Command::Append { file, bytes } => Done::Count(append(disk, file, bytes)? as u64),
             Command::OpenLog { path, .. } => {
                 let file = disk.open_log(path)?;
                 let ends_within_a_line = ends_within_a_line(&file, disk);
@@ -363,6 +363,21 @@ fn write_full(disk: &mut dyn Disk, file: &File, offset: u64, bytes: &[u8]) -> io
         }
     }
     Ok(())
+}
+
+/// Appends until a log takes no more; fails if it took nothing.
+fn append(disk: &mut dyn Disk, file: &File, bytes: &[u8]) -> io::Result<usize> {
+    let mut count = 0;
+    while count < bytes.len() {
+        match disk.append(file, &bytes[count..]) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if count == 0 => return Err(error),
+            Err(_) => break, // it is told when the rest is tried
+        }
+    }
+    Ok(count)
 }
 
 /// Whether a log ends with half a line, such as one that a full disk cut before an earlier process

@@ -306,6 +306,7 @@ impl<T: Service> Bench<T> {
     /// Files that the service writes to were moved away.
     pub fn reopen(&mut self) {
         self.service.reopen(&mut cx!(self));
+        self.work();
     }
 
     /// Takes what is queued for the client, files included, as far as it takes it. Whether somebody

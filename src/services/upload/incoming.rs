@@ -8,12 +8,10 @@
 //!    [`WRITE_BYTES_MIN`]: a small piece would cost more to hand over than to write.
 //! 3. Bytes behind the end of the file stay where they are.
 
-use std::path::PathBuf;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::store::{Announced, refusal};
-use crate::disk::File;
+use super::store::{Partial, refusal};
 use crate::ending::Error;
 use crate::jobs::{Command, Ticket};
 use crate::service::{Io, Waiter};
@@ -25,10 +23,7 @@ const WRITE_BYTES_MIN: usize = 64 * 1024;
 
 /// A file that is being received.
 pub(super) struct Incoming {
-    pub(super) announced: Announced,
-    /// Its path below the folder until it is whole.
-    pub(super) partial: PathBuf,
-    pub(super) file: File,
+    pub(super) partial: Partial,
     /// Bytes that came.
     pub(super) arrived_bytes: u64,
     /// Bytes that were given to jobs.
@@ -45,11 +40,9 @@ struct Write {
 }
 
 impl Incoming {
-    pub(super) fn new(announced: Announced, partial: PathBuf, file: File) -> Self {
+    pub(super) fn new(partial: Partial) -> Self {
         Self {
-            announced,
             partial,
-            file,
             arrived_bytes: 0,
             given_bytes: 0,
             writes: Vec::with_capacity(WRITES_MAX),
@@ -83,7 +76,7 @@ impl Incoming {
             if let Some(page) = written.page {
                 io.cx.pool.give_slice(page);
             }
-            let name = &self.announced.name;
+            let name = &self.partial.announced.name;
             written
                 .result
                 .map_err(|error| Error::Disk(name.to_string(), error))?;
@@ -105,7 +98,7 @@ impl Incoming {
         };
         let count = page.len() as u64;
         let write = Command::Write {
-            file: self.file.clone(),
+            file: self.partial.file.clone(),
             offset: self.given_bytes,
             page,
         };
@@ -120,7 +113,7 @@ impl Incoming {
                 if let Some(page) = refused.page.take() {
                     io.cx.pool.give_slice(page);
                 }
-                let name = self.announced.name.to_string();
+                let name = self.partial.announced.name.to_string();
                 Err(Error::Disk(name, refusal(refused)))
             }
         }
@@ -128,12 +121,12 @@ impl Incoming {
 
     /// Bytes of the file that were not given to the disk yet.
     fn left(&self) -> u64 {
-        self.announced.size_bytes - self.given_bytes
+        self.partial.announced.size_bytes - self.given_bytes
     }
 
     /// Whether every byte came.
     fn has_arrived(&self) -> bool {
-        self.arrived_bytes == self.announced.size_bytes
+        self.arrived_bytes == self.partial.announced.size_bytes
     }
 
     /// Whether nothing of the client's is waited for.

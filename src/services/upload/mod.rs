@@ -334,11 +334,11 @@ impl Upload {
         if holds_files {
             return Ok(Step::Store);
         }
-        let Poll::Ready(incoming) = self.store.begin(beginning, io)? else {
+        let Poll::Ready(partial) = self.store.begin(beginning, io)? else {
             return Ok(Step::Wait);
         };
         Ok(Step::Go(State::Body {
-            incoming: Box::new(incoming),
+            incoming: Box::new(Incoming::new(partial)),
             until: io.cx.now + self.idle_timeout,
         }))
     }
@@ -358,9 +358,9 @@ impl Upload {
         *until = prolonged(*until, count, rate_min, io.cx.now, most);
         let Announced {
             name, size_bytes, ..
-        } = &incoming.announced;
+        } = &incoming.partial.announced;
         if incoming.is_whole() {
-            let storing = self.store.keep(incoming, io)?;
+            let storing = self.store.keep(&incoming.partial, io)?;
             return Ok(Step::Go(State::Storing {
                 storing: Box::new(storing),
                 next: Box::new(self.idle(io.cx.now)),
@@ -518,8 +518,7 @@ impl Service for Upload {
         match conn.state {
             State::Beginning { beginning } => self.store.give_up(&beginning, cx),
             State::Body { incoming, .. } => {
-                let Incoming { partial, file, .. } = *incoming;
-                self.store.discard(&partial, Some(file), cx);
+                self.store.discard(incoming.partial, cx);
             }
             State::Storing { storing, .. } => {
                 self.store.hand_over(&storing, cx);

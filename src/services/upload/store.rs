@@ -28,8 +28,6 @@ use crate::jobs::{self, Command, Contents, Done, Finished, NewFile, Stored, Take
 use crate::service::{Cx, Io, Waiter, files};
 use crate::wire::upload::SafeName;
 
-use super::incoming::Incoming;
-
 /// Where files stand until they are whole. A name of a client never begins with a dot, so none
 /// leads here.
 pub(super) const PARTIAL: &str = ".partial";
@@ -54,6 +52,14 @@ pub(super) struct Announced {
     pub(super) name: SafeName,
     pub(super) size_bytes: u64,
     pub(super) began: Instant,
+}
+
+/// A file that was made and has no name yet.
+pub(super) struct Partial {
+    pub(super) announced: Announced,
+    /// Its path below the folder.
+    path: PathBuf,
+    pub(super) file: File,
 }
 
 /// A file that waits for the disk before its bytes can be taken.
@@ -129,7 +135,7 @@ impl Store {
         &mut self,
         beginning: &mut Beginning,
         io: &mut Io<'_>,
-    ) -> Result<Poll<Incoming>, Error> {
+    ) -> Result<Poll<Partial>, Error> {
         let (name, size_bytes) = (&beginning.announced.name, beginning.announced.size_bytes);
         let failed = |error| Error::Disk(name.to_string(), error);
         let Some((_, ticket)) = &beginning.creating else {
@@ -160,7 +166,11 @@ impl Store {
         let path = beginning.creating.take().map(|(path, _)| path);
         let file = opened(created).map_err(failed)?;
         let (announced, path) = (beginning.announced.clone(), path.unwrap_or_default());
-        Ok(Poll::Ready(Incoming::new(announced, path, file)))
+        Ok(Poll::Ready(Partial {
+            announced,
+            path,
+            file,
+        }))
     }
 
     /// The room that the disk has, unless the name is taken and may not be. Looked at before the
@@ -235,14 +245,14 @@ impl Store {
     }
 
     /// Stores a file whose bytes were all written.
-    pub(super) fn keep(&self, incoming: &Incoming, io: &mut Io<'_>) -> Result<Storing, Error> {
-        let announced = incoming.announced.clone();
+    pub(super) fn keep(&self, whole: &Partial, io: &mut Io<'_>) -> Result<Storing, Error> {
+        let announced = whole.announced.clone();
         let new = NewFile {
-            partial: incoming.partial.clone(),
-            contents: Contents::Written(incoming.file.clone()),
+            partial: whole.path.clone(),
+            contents: Contents::Written(whole.file.clone()),
             name: announced.name.clone(),
         };
-        let partial = Some(incoming.partial.clone());
+        let partial = Some(whole.path.clone());
         self.start(vec![announced], vec![new], partial, io)
     }
 
@@ -285,7 +295,7 @@ impl Store {
             result => {
                 // It was not even tried.
                 if let Some(partial) = &storing.partial {
-                    self.discard(partial, None, cx);
+                    self.remove(partial, None, cx);
                 }
                 let error = result.err().unwrap_or_else(files::wrong);
                 let error = Error::Disk(named(&storing.files, 0), error);
@@ -318,12 +328,16 @@ impl Store {
             && let Poll::Ready(created) = cx.jobs.take(ticket)
             && let Ok(file) = opened(created)
         {
-            self.discard(path, Some(file), cx);
+            self.remove(path, Some(file), cx);
         }
     }
 
     /// Removes a file that will not be whole.
-    pub(super) fn discard(&self, partial: &Path, file: Option<File>, cx: &mut Cx<'_>) {
+    pub(super) fn discard(&self, partial: Partial, cx: &mut Cx<'_>) {
+        self.remove(&partial.path, Some(partial.file), cx);
+    }
+
+    fn remove(&self, partial: &Path, file: Option<File>, cx: &mut Cx<'_>) {
         let discard = Command::Discard {
             root: self.folder.clone(),
             path: partial.to_owned(),

@@ -200,7 +200,7 @@ impl Web {
             let took = io.cx.now.saturating_duration_since(began);
             let request = Some(Request::of(&head));
             let line = Line::of(io.peer.ip(), request, answered, took, io.cx.wall);
-            log.add(&line, io.cx.disk, &mut io.cx.counted);
+            log.add(&line, &mut io.cx.counted);
         }
         let (body, more) = (head.body, head.keep_alive);
         if !matches!(next, Next::Later) {
@@ -359,7 +359,7 @@ impl Web {
         site.refuse(refusal, site.error_format(), &mut reply);
         if let (Some(log), Some(answered)) = (&mut self.log, reply.sent) {
             let line = Line::of(io.peer.ip(), None, answered, Duration::ZERO, io.cx.wall);
-            log.add(&line, io.cx.disk, &mut io.cx.counted);
+            log.add(&line, &mut io.cx.counted);
         }
         io.close_as(ending);
     }
@@ -487,7 +487,7 @@ impl Web {
             took: cx.now.saturating_duration_since(logged.began),
             wall: cx.wall,
         };
-        log.add(&line, cx.disk, &mut cx.counted);
+        log.add(&line, &mut cx.counted);
     }
 }
 
@@ -563,7 +563,7 @@ impl Service for Web {
             io.disconnect(); // between two requests nothing is expected of it but its end
         }
         self.end(conn, io);
-        if self.working || self.log.as_ref().is_some_and(|log| log.is_waiting()) {
+        if self.working || self.log.as_mut().is_some_and(|log| log.is_waiting()) {
             io.at_turn_end();
         }
         Ok(())
@@ -602,14 +602,18 @@ impl Service for Web {
             self.working = self.sites.turn_ended(cx);
         }
         if let Some(log) = &mut self.log {
-            log.flush(cx.disk, &mut cx.counted);
+            log.flush(cx);
         }
         self.working
     }
 
+    fn is_busy(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_busy())
+    }
+
     fn reopen(&mut self, cx: &mut Cx<'_>) {
         if let Some(log) = &mut self.log {
-            log.reopen(cx.disk);
+            log.reopen(cx);
         }
     }
 }
