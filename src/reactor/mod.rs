@@ -145,6 +145,7 @@ impl<S: Sys> Reactor<S> {
                 draining: false,
                 turn_end: false,
                 job_done: false,
+                turn_end_at: None,
                 woken: Vec::new(),
                 nowhere: Link::new(LinkState::Closed, 0),
             },
@@ -385,6 +386,7 @@ impl<S: Sys> Reactor<S> {
             self.listeners.next(sessions, limits),
             self.datagrams.next(),
             self.cx.resolver.deadline(),
+            self.cx.turn_end_at,
         ];
         let next = moments.into_iter().flatten().min().map(until);
         [self.timers.sleep(now), drain, next]
@@ -435,12 +437,18 @@ impl<S: Sys> Reactor<S> {
 
     /// Tells the services of the end of the turn, if one of them wants to know.
     fn end_turn(&mut self) {
+        if self.cx.turn_end_at.is_some_and(|at| self.cx.now >= at) {
+            (self.cx.turn_end, self.cx.job_done) = (true, true);
+        }
         if std::mem::take(&mut self.cx.turn_end) {
             let job_done = std::mem::take(&mut self.cx.job_done);
+            self.cx.turn_end_at = None;
             for (_, serving) in &mut self.hosts {
                 let cx = &mut self.cx.of(serving.metrics);
                 let is_left = serving.host.turn_ended(job_done, cx);
                 self.cx.turn_end |= is_left;
+                let moments = [self.cx.turn_end_at, serving.host.wakes_at()];
+                self.cx.turn_end_at = moments.into_iter().flatten().min();
             }
             if job_done {
                 self.let_go();
@@ -498,17 +506,15 @@ impl<S: Sys> Reactor<S> {
         if !matches!(self.life, Life::Ending { .. }) {
             for id in self.sessions.ids() {
                 self.remove(id, &Err(Error::TimedOut(Phase::Drain)));
-                // What was logged of it, for one, is still to be written.
-                (self.cx.turn_end, self.cx.job_done) = (true, true);
             }
+            // What was logged of them, for one, is still to be written.
+            (self.cx.turn_end, self.cx.job_done) = (true, true);
             self.listeners.close_all(&mut self.cx.sys);
             self.datagrams.close_all(&mut self.cx.sys);
             self.queries.close(&mut self.cx.sys);
-            if self.is_changing_disks() {
-                let until = self.cx.now + self.limits.last_jobs_timeout;
-                self.life = Life::Ending { until };
-                return Turn::Continue;
-            }
+            let until = self.cx.now + self.limits.last_jobs_timeout;
+            self.life = Life::Ending { until };
+            return Turn::Continue;
         }
         self.life = Life::Over;
         self.queries.close(&mut self.cx.sys); // a name may have been asked for again since

@@ -87,8 +87,14 @@ pub trait Service {
         false
     }
 
-    /// Whether a job of its own is under way, [`Waiter::Service`]: then it stays until that is
-    /// done, also when it has no session and gets none any more.
+    /// When [`Service::turn_ended`] is to be called again at the latest, whatever happens till then.
+    /// Asked for at the end of each turn in which it was called.
+    fn wakes_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Whether it has something to do of its own, such as a job, [`Waiter::Service`]: then it stays
+    /// until that is done, also when it has no session and gets none any more.
     fn is_busy(&self) -> bool {
         false
     }

@@ -210,6 +210,12 @@ impl<T: Service> Bench<T> {
         }
         let turn_end = asked.turn_end | self.turn_end;
         self.turn_end = turn_end && self.service.turn_ended(&mut cx!(self));
+        if let Some(at) = self.service.wakes_at() {
+            // Time does not pass here by itself: the moment has come.
+            let now = std::mem::replace(&mut self.now, at);
+            self.turn_end |= self.service.turn_ended(&mut cx!(self));
+            self.now = now;
+        }
         self.compressed.work(&mut self.disk);
         while let Some(id) = self.compressed.poll_woken() {
             self.woken.push(id);

@@ -3,8 +3,10 @@
 //! The rules:
 //! 1. A line is written when its answer is queued: the bytes are those of its body, whether or not
 //!    the client takes them, and the seconds are those from the first byte of the request on.
-//! 2. Lines are collected and leave together, at the end of a turn, by a job ([`crate::jobs`]); one
-//!    is under way at once, so that they arrive in their order. What cannot leave (the disk is slow
+//! 2. Lines are collected and leave together, by a job ([`crate::jobs`]) at the end of a turn: the
+//!    first one at once, those that follow it closely after [`GATHER_TIME`] or when [`BATCH_BYTES`]
+//!    are there, because a job costs more than many lines. One is under way at once, so that they
+//!    arrive in their order. What cannot leave (the disk is slow
 //!    or full, nobody reads the pipe) waits within [`WAITING_BYTES_MAX`]; beyond, lines are dropped
 //!    and counted. A line that was cut by a full disk does not share its line with the next one,
 //!    also after another start.
@@ -18,7 +20,7 @@ use std::fmt::Write;
 use std::io;
 use std::net::IpAddr;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::reply::Answered;
 use crate::config::{self, LogFormat};
@@ -32,6 +34,10 @@ use crate::metrics::Counted;
 use crate::service::{Cx, Waiter, files};
 use crate::wire::text::put_json as put_json_text;
 
+/// How long after others lines wait for more, while there are fewer than [`BATCH_BYTES`].
+const GATHER_TIME: Duration = Duration::from_millis(10);
+/// Bytes of lines that leave at the end of their turn.
+const BATCH_BYTES: usize = 64 * 1024;
 /// Bytes of lines that wait for a disk or a reader from one turn to the next.
 const WAITING_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of lines in memory in any case. A turn may answer thousands of requests, and none of its
@@ -50,6 +56,8 @@ pub(super) struct AccessLog {
     moved: bool,
     /// Lines may leave, as far as is known.
     due: bool,
+    /// Until when they wait for more.
+    gathers_until: Option<Instant>,
     /// Bytes of lines that could not leave at the end of the last turn.
     left_bytes: usize,
     /// The last write failed: said once, until one succeeds.
@@ -206,6 +214,7 @@ impl AccessLog {
             job: None,
             moved: false,
             due: true,
+            gathers_until: None,
             left_bytes: 0,
             failing: false,
         })
@@ -236,9 +245,15 @@ impl AccessLog {
         waits
     }
 
-    /// Whether something is being done to the file.
+    /// Whether something is being done to the file, or lines are about to leave.
     pub(super) fn is_busy(&self) -> bool {
-        self.job.is_some()
+        self.job.is_some() || self.wakes_at().is_some()
+    }
+
+    /// When lines leave that wait for more.
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
+        let waits = self.job.is_none() && self.due && !self.lines.is_empty();
+        self.gathers_until.filter(|_| waits)
     }
 
     /// The end of a turn: lets go what waits, if it can go now.
@@ -248,9 +263,12 @@ impl AccessLog {
             self.open_anew(cx);
         }
         if self.job.is_none()
-            && std::mem::take(&mut self.due)
+            && self.due
+            && !self.gathers(cx)
             && let Some(bytes) = self.lines.hand_out()
         {
+            self.due = false;
+            self.gathers_until = Some(cx.now + GATHER_TIME);
             let file = self.file.clone();
             let append = Command::Append { file, bytes };
             match cx.jobs.start(Waiter::Service, append, cx.now) {
@@ -260,6 +278,12 @@ impl AccessLog {
             }
         }
         self.left_bytes = self.lines.waiting_bytes();
+    }
+
+    /// Whether the lines wait for more.
+    fn gathers(&self, cx: &Cx<'_>) -> bool {
+        let few = self.lines.waiting_bytes() < BATCH_BYTES && !cx.draining;
+        few && self.gathers_until.is_some_and(|until| cx.now < until)
     }
 
     /// Takes what a job came to.
@@ -454,7 +478,6 @@ mod tests {
     use crate::service::Id;
     use crate::sys::unix;
     use std::path::{Path, PathBuf};
-    use std::time::Instant;
 
     fn line(request: &[u8], format: LogFormat) -> String {
         let mut scanner = HeadScanner::default();
@@ -538,6 +561,7 @@ mod tests {
         pool: Pool,
         resolver: Resolver<Id>,
         compressed: Compressed<Id>,
+        now: Instant,
     }
 
     impl Fixture {
@@ -555,6 +579,7 @@ mod tests {
                 pool: Pool::new(0, 0),
                 resolver: Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]),
                 compressed: Compressed::new(0),
+                now: Instant::now(),
             }
         }
 
@@ -569,7 +594,7 @@ mod tests {
 
         fn with<T>(&mut self, act: impl FnOnce(&mut Cx<'_>) -> T) -> T {
             act(&mut Cx {
-                now: Instant::now(),
+                now: self.now,
                 wall: SystemTime::UNIX_EPOCH,
                 turn: 1,
                 draining: false,
@@ -601,16 +626,22 @@ mod tests {
             });
         }
 
-        /// The disk does what was asked of it; whether there was anything.
+        /// The disk does what was asked of it, and lines that wait for more leave; whether there was
+        /// anything.
         fn disk_does(&mut self, log: &mut AccessLog) -> bool {
             let mut any = false;
-            while let Some((id, mut job)) = self.jobs.poll_start(Instant::now()) {
+            while let Some((id, mut job)) = self.jobs.poll_start(self.now) {
                 let result = job.perform(&mut self.disk);
-                self.jobs.finished(id, job, result, Instant::now());
+                self.jobs.finished(id, job, result, self.now);
                 any = true;
             }
             while self.jobs.poll_woken().is_some() {}
             self.with(|cx| log.flush(cx));
+            if let Some(at) = log.wakes_at() {
+                self.now = at;
+                self.with(|cx| log.flush(cx));
+                any = true;
+            }
             any
         }
 
@@ -677,6 +708,45 @@ mod tests {
         f.finish(&mut log);
         assert_eq!(read(&f.path("log")), lines(0..30));
         assert_eq!(f.counted(), (30, 0));
+    }
+
+    #[test]
+    fn lines_that_follow_others_closely_wait_for_more() {
+        let mut f = Fixture::new();
+        let mut log = f.open("log");
+        let work = |f: &mut Fixture, log: &mut AccessLog| {
+            while let Some((id, mut job)) = f.jobs.poll_start(f.now) {
+                let result = job.perform(&mut f.disk);
+                f.jobs.finished(id, job, result, f.now);
+            }
+            f.with(|cx| log.flush(cx));
+        };
+        f.turn(&mut log, 0..1);
+        work(&mut f, &mut log);
+        assert_eq!(read(&f.path("log")), lines(0..1), "at once");
+        for line in 1..5 {
+            f.turn(&mut log, line..line + 1);
+            work(&mut f, &mut log);
+        }
+        assert_eq!(read(&f.path("log")), lines(0..1));
+        assert_eq!(log.wakes_at(), Some(f.now + GATHER_TIME));
+        assert!(log.is_busy(), "its service must not go now");
+        f.now += GATHER_TIME;
+        f.with(|cx| log.flush(cx));
+        work(&mut f, &mut log);
+        assert_eq!(read(&f.path("log")), lines(0..5));
+        assert!(!log.is_busy());
+        // Many do not wait, and none do at the end of the process.
+        let most = 5 + (BATCH_BYTES / lines(1000..1001).len()) as u64 + 10;
+        f.turn(&mut log, 5..most + 200);
+        work(&mut f, &mut log);
+        assert_eq!(read(&f.path("log")), lines(0..most + 200));
+        f.turn(&mut log, 0..1);
+        f.with(|cx| {
+            cx.draining = true;
+            log.flush(cx);
+        });
+        assert!(log.job.is_some());
     }
 
     #[test]

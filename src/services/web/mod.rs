@@ -607,6 +607,10 @@ impl Service for Web {
         self.working
     }
 
+    fn wakes_at(&self) -> Option<Instant> {
+        self.log.as_ref()?.wakes_at()
+    }
+
     fn is_busy(&self) -> bool {
         self.log.as_ref().is_some_and(|log| log.is_busy())
     }
