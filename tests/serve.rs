@@ -570,17 +570,18 @@ fn an_upload_under_way_survives_another_configuration() {
     };
     let mut server = Program::start(&upload(""));
     let mut client = server.connect("upload");
-    let header = b"{\"filename\": \"a\", \"filesize\": 6}";
+    let body = vec![b'x'; 100_000];
+    let header = b"{\"filename\": \"a\", \"filesize\": 100000}";
     let length = (header.len() as i32).to_le_bytes();
-    let begun = [&length[..], header, b"abc"].concat();
+    let begun = [&length[..], header, &body[..60_000]].concat();
     client.write_all(&begun).expect("a connection");
     let partials = || fs::read_dir(server.path("files/.partial")).map_or(0, Iterator::count);
     expect_soon(|| partials() == 1, || "no partial file".into());
     fs::write(server.path("netlab.toml"), upload("overwrite = \"refuse\"")).expect("a file");
     server.signal(Signal::HUP);
     server.wait_log(": configured anew");
-    client.write_all(b"def").expect("a connection");
-    let stored = || fs::read(server.path("files/a")).is_ok_and(|bytes| bytes == b"abcdef");
+    client.write_all(&body[60_000..]).expect("a connection");
+    let stored = || fs::read(server.path("files/a")).is_ok_and(|bytes| bytes == body);
     expect_soon(stored, || "it is lost".into());
     server.stop();
 }

@@ -51,7 +51,8 @@ mod tests;
 use incoming::Incoming;
 use store::{Announced, Beginning, Store, Storing};
 
-/// Bytes of a file that is stored by one job: they always fit the page that they come in.
+/// Bytes of a file that is stored by one job: they always fit the page that they come in. A larger
+/// one is, too, if it is here already.
 const SMALL_BYTES_MAX: u64 = PAGE_BYTES as u64;
 
 /// The upload service.
@@ -249,7 +250,8 @@ impl Upload {
                         Err(error) => return Err(Error::Protocol(error.to_string())),
                         Ok(Frame::Partial { missing }) => missing,
                         Ok(Frame::Complete { payload, .. }) => {
-                            return self.announced(payload, io.cx.now).map(Step::Go);
+                            let waits = io.down.rx.len();
+                            return self.announced(payload, waits, io.cx.now).map(Step::Go);
                         }
                     }
                 }
@@ -272,8 +274,9 @@ impl Upload {
         }
     }
 
-    /// The state for the file that a header announces, or why there is none.
-    fn announced(&self, header: &[u8], now: Instant) -> Result<State, Error> {
+    /// The state for the file that a header announces, or why there is none. So many bytes wait
+    /// behind the header.
+    fn announced(&self, header: &[u8], waits: usize, now: Instant) -> Result<State, Error> {
         let header = FileHeader::parse(header, self.file_bytes_max)
             .map_err(|error| Error::Protocol(error.to_string()))?;
         let name = SafeName::reduce_portable(&header.filename)
@@ -283,16 +286,18 @@ impl Upload {
             size_bytes: header.size_bytes,
             began: now,
         };
-        Ok(match header.size_bytes <= SMALL_BYTES_MAX {
-            true => State::Small {
-                announced: Box::new(announced),
-                arrived: 0,
-                until: now + self.idle_timeout,
+        Ok(
+            match header.size_bytes <= SMALL_BYTES_MAX.max(waits as u64) {
+                true => State::Small {
+                    announced: Box::new(announced),
+                    arrived: 0,
+                    until: now + self.idle_timeout,
+                },
+                false => State::Beginning {
+                    beginning: Box::new(Beginning::new(announced, now)),
+                },
             },
-            false => State::Beginning {
-                beginning: Box::new(Beginning::new(announced, now)),
-            },
-        })
+        )
     }
 
     fn small(
