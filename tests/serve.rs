@@ -675,6 +675,40 @@ fn what_takes_longer_than_the_drain_is_cut() {
 }
 
 #[test]
+fn what_is_still_to_be_done_on_a_disk_is_done_before_the_end() {
+    let web = listener("http", "http", "root = \".\"\naccess_log = \"log\"\n");
+    let upload = listener(
+        "upload",
+        "upload",
+        "dir = \"files\"\nhandshake = \"none\"\n",
+    );
+    let mut server = Program::start(&format!("drain_timeout = \"100ms\"\n{web}{upload}"));
+    let mut client = server.connect("upload");
+    let header = b"{\"filename\": \"a\", \"filesize\": 1000000}";
+    let length = (header.len() as i32).to_le_bytes();
+    let begun = [&length[..], header, &[b'x'; 500_000]].concat();
+    client.write_all(&begun).expect("a connection");
+    let partials = || fs::read_dir(server.path("files/.partial")).map_or(0, Iterator::count);
+    expect_soon(|| partials() == 1, || "no partial file".into());
+    // Lines that follow others closely wait for more.
+    for number in 0..20 {
+        assert_eq!(get(&server, "http", &format!("/none-{number}")).0, 404);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(partials(), 0, "the session was cut, and its file stays");
+    let log = fs::read_to_string(server.path("log")).expect("the log");
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 20, "{log}");
+    for (number, line) in lines.iter().enumerate() {
+        assert!(
+            line.contains(&format!("\"GET /none-{number} HTTP/1.1\" 404")),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     let mut server = Program::start(&format!("drain_timeout = \"24h\"\n{ECHO}"));
     let _stuck = stuck_client(&server);
