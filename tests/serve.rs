@@ -688,7 +688,8 @@ fn what_is_still_to_be_done_on_a_disk_is_done_before_the_end() {
     let length = (header.len() as i32).to_le_bytes();
     let begun = [&length[..], header, &[b'x'; 500_000]].concat();
     client.write_all(&begun).expect("a connection");
-    let partials = || fs::read_dir(server.path("files/.partial")).map_or(0, Iterator::count);
+    let folder = server.path("files/.partial");
+    let partials = || fs::read_dir(&folder).map_or(0, Iterator::count);
     expect_soon(|| partials() == 1, || "no partial file".into());
     // Lines that follow others closely wait for more.
     for number in 0..20 {
