@@ -375,6 +375,32 @@ impl RecvBuf {
         self.clear();
         Some(slice)
     }
+
+    /// Takes the first bytes, at most `count` of them, as a page of their own; fewer only where the
+    /// pool has none that holds all. What is copied, if anything, is what stays, or what is taken
+    /// where a page does not hold what stays.
+    pub fn take_front(&mut self, count: usize, pool: &mut Pool) -> Option<PageSlice> {
+        let (count, rest) = (count.min(self.len()), self.len().saturating_sub(count));
+        if count == 0 {
+            return None;
+        }
+        if rest == 0 {
+            return self.take_page();
+        }
+        if rest <= PAGE_BYTES {
+            let mut slice = self.take_page()?;
+            slice.end -= rest as u32;
+            let behind = slice.end as usize..slice.end as usize + rest;
+            self.push(&slice.page[behind], pool);
+            return Some(slice);
+        }
+        let mut slice = pool.take_slice();
+        let count = count.min(slice.space_mut().len());
+        slice.space_mut()[..count].copy_from_slice(&self.bytes()[..count]);
+        slice.filled(count);
+        self.consume(count);
+        Some(slice)
+    }
 }
 
 /// One element of a [`SendQueue`].
@@ -908,6 +934,44 @@ mod tests {
         tx.put_file(&file, 0, 3, &mut pool);
         tx.begin_turn();
         assert_eq!(tx.promised(), None, "nothing was promised");
+    }
+
+    #[test]
+    fn the_first_bytes_are_taken_and_the_others_stay() {
+        for large_bytes_max in [0, 64 << 20] {
+            for (waits, count) in [
+                (100, 0),
+                (100, 1),
+                (100, 100),
+                (PAGE_BYTES, PAGE_BYTES - 1),
+                (PAGE_BYTES, 1),
+                (LARGE_PAGE_BYTES, 100),
+                (LARGE_PAGE_BYTES, LARGE_PAGE_BYTES / 2),
+                (LARGE_PAGE_BYTES, LARGE_PAGE_BYTES - 100),
+            ] {
+                let mut pool = Pool::new(64 << 20, 1 << 20);
+                let mut rx = RecvBuf {
+                    bulk: true,
+                    ..RecvBuf::default()
+                };
+                let bytes: Vec<u8> = (0..waits + 7).map(|i| (i % 251) as u8).collect();
+                rx.push(&bytes, &mut pool);
+                rx.consume(7);
+                let all = rx.bytes().to_vec();
+                // Memory has become scarce since.
+                pool.set_limits(large_bytes_max, 1 << 20, usize::MAX);
+                let mut taken = Vec::new();
+                while let Some(slice) = rx.take_front(count - taken.len(), &mut pool) {
+                    taken.extend_from_slice(slice.bytes());
+                    pool.give_slice(slice);
+                }
+                assert_eq!(taken, all[..count], "{waits} {count}");
+                assert_eq!(rx.bytes(), &all[count..], "{waits} {count}");
+                rx.clear();
+                rx.release(&mut pool);
+                assert_eq!(pool.pages_held(), 0);
+            }
+        }
     }
 
     proptest! {

@@ -136,6 +136,10 @@ pub struct Limits {
     /// Bytes that a closing session reads and discards at most. Key `max_linger_bytes`,
     /// default 1 GiB: what the buffers on the way hold must fit in any case.
     pub linger_bytes_max: usize,
+    /// Time at the end of the process, after the last session, for what is still to be done on a
+    /// disk: lines of logs, files to be stored or removed. What is left then is left. Key
+    /// `last_jobs_timeout`, default 5 s.
+    pub last_jobs_timeout: Duration,
     /// Batches of 64 datagrams taken from one socket in one turn. Key `datagram_batches`, default
     /// 4.
     pub datagram_batches_max: usize,
@@ -179,6 +183,7 @@ impl Default for Limits {
             linger_timeout: Duration::from_secs(2),
             linger_time_max: Duration::from_secs(30),
             linger_bytes_max: 1 << 30,
+            last_jobs_timeout: Duration::from_secs(5),
             datagram_batches_max: 4,
             rate_sources_max: 65_536,
             compressed_bytes_max: 64 * 1024 * 1024,

@@ -6,9 +6,13 @@
 //! 2. What it cannot take is dropped. Where that left the beginning of a line in the log, a line
 //!    feed goes in front of the next line, which thus stands alone whatever happened before it.
 //!
+//! 3. Where writing takes its time, bytes are [handed out](Lines::hand_out), and lines go on being
+//!    added until it is [told](Lines::told) what became of them.
+//!
 //! Deliberately not here: how much may wait, and who is told of what was dropped.
 
 use std::io;
+use std::sync::Arc;
 
 /// Whole lines of text, and how much of them the log has.
 #[derive(Debug, Default)]
@@ -16,6 +20,8 @@ pub struct Lines {
     text: String,
     /// Bytes of the first line that the log has already.
     written: usize,
+    /// Bytes of the text that were there when a part of it was handed out.
+    handed: usize,
     /// The log ends within a line whose rest was dropped.
     torn: bool,
 }
@@ -35,6 +41,7 @@ impl Lines {
         Self {
             text: String::new(),
             written: 0,
+            handed: 0,
             torn: false,
         }
     }
@@ -44,9 +51,14 @@ impl Lines {
         self.text.is_empty()
     }
 
-    /// Bytes of the lines that wait.
+    /// Bytes of the lines that wait, those that are handed out included.
     pub fn len(&self) -> usize {
         self.text.len()
+    }
+
+    /// Bytes of the lines that were added since some were handed out.
+    pub fn waiting_bytes(&self) -> usize {
+        self.text.len() - self.handed
     }
 
     /// Adds what `put` appends: whole lines. If more than `bytes_max` would wait then, it is not
@@ -69,40 +81,69 @@ impl Lines {
         &mut self,
         mut write: impl FnMut(&[u8]) -> io::Result<usize>,
     ) -> Result<(), Unwritten> {
-        while !self.text.is_empty() {
-            let rest = match self.torn {
-                true => b"\n",
-                false => &self.text.as_bytes()[self.written..],
-            };
-            match write(rest) {
-                Ok(0) => return Err(self.stopped(io::ErrorKind::WriteZero.into())),
-                Ok(_) if self.torn => self.torn = false,
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.stopped(error)),
-            }
-            if self.written == self.text.len() {
-                self.written = 0;
-                self.text.clear();
-            }
+        while let Some(rest) = self.rest() {
+            let result = write(rest);
+            self.handed = self.text.len();
+            self.told(result)?;
         }
         Ok(())
     }
 
-    /// Keeps what waits, or drops what cannot be written.
-    fn stopped(&mut self, error: io::Error) -> Unwritten {
-        let is_feed = |byte: &u8| *byte == b'\n';
-        let whole = self.text.as_bytes()[..self.written]
-            .iter()
-            .rposition(is_feed);
-        let whole = whole.map_or(0, |feed| feed + 1);
+    /// The bytes that are to be written next, to be written elsewhere; none while there are no
+    /// lines. [`Lines::told`] must follow before any others.
+    pub fn hand_out(&mut self) -> Option<Arc<[u8]>> {
+        self.trim();
+        let bytes = Arc::from(self.rest()?);
+        self.handed = self.text.len();
+        Some(bytes)
+    }
+
+    /// What the log said to the bytes that were handed out: how many it took.
+    ///
+    /// # Errors
+    /// See [`Unwritten`].
+    pub fn told(&mut self, result: io::Result<usize>) -> Result<(), Unwritten> {
+        let handed = std::mem::take(&mut self.handed);
+        match result {
+            Ok(0) => return Err(self.stopped(io::ErrorKind::WriteZero.into(), handed)),
+            Ok(_) if self.torn => self.torn = false,
+            Ok(count) => self.written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(self.stopped(error, handed)),
+        }
+        if self.written == self.text.len() {
+            self.written = 0;
+            self.text.clear();
+        }
+        Ok(())
+    }
+
+    fn rest(&self) -> Option<&[u8]> {
+        match (self.text.is_empty(), self.torn) {
+            (true, _) => None,
+            (false, true) => Some(b"\n"),
+            (false, false) => Some(&self.text.as_bytes()[self.written..]),
+        }
+    }
+
+    /// Forgets the lines that were written whole; how many bytes that were.
+    fn trim(&mut self) -> usize {
+        let written = &self.text.as_bytes()[..self.written];
+        let whole = written.iter().rposition(is_feed).map_or(0, |feed| feed + 1);
         self.text.drain(..whole);
         self.written -= whole;
+        whole
+    }
+
+    /// Keeps what waits, or drops those of the first `handed` bytes that cannot be written.
+    fn stopped(&mut self, error: io::Error, handed: usize) -> Unwritten {
+        let handed = handed - self.trim();
         let mut lines_lost = 0;
         if error.kind() != io::ErrorKind::WouldBlock {
-            lines_lost = self.text.bytes().filter(is_feed).count() as u64;
+            let lost = &self.text.as_bytes()[..handed];
+            lines_lost = lost.iter().filter(|byte| is_feed(byte)).count() as u64;
             self.torn |= self.written > 0;
-            self.text.clear();
+            self.text.drain(..handed);
             self.written = 0;
         }
         Unwritten { error, lines_lost }
@@ -111,10 +152,15 @@ impl Lines {
     /// Another file is the log from now on; whether it ends within a line, if that is known. The
     /// line that was under way is written to it from its beginning.
     pub fn reopened(&mut self, ends_within_a_line: Option<bool>) {
+        self.trim();
         let may_have_it = self.torn || self.written > 0;
         self.torn = ends_within_a_line.unwrap_or(may_have_it);
         self.written = 0;
     }
+}
+
+fn is_feed(byte: &u8) -> bool {
+    *byte == b'\n'
 }
 
 #[cfg(test)]
@@ -231,6 +277,28 @@ mod tests {
         assert!(lines.add(4, |out| out.push_str("abc\n")));
         assert!(!lines.add(4, |out| out.push('\n')));
         assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn lines_that_are_added_while_others_are_written_are_not_lost_with_them() {
+        let mut lines = Lines::new();
+        add(&mut lines, "aaa\nbbb\n");
+        assert_eq!(lines.hand_out().as_deref(), Some(&b"aaa\nbbb\n"[..]));
+        add(&mut lines, "ccc\n");
+        assert_eq!(lines.waiting_bytes(), 4);
+        lines.told(Ok(5)).expect("a part of it");
+        assert_eq!(lines.hand_out().as_deref(), Some(&b"bb\nccc\n"[..]));
+        add(&mut lines, "ddd\n");
+        let full = io::ErrorKind::StorageFull;
+        let lost = lines.told(Err(full.into())).expect_err("a full disk");
+        assert_eq!(lost.lines_lost, 2);
+        // The log ends with "b".
+        assert_eq!(lines.hand_out().as_deref(), Some(&b"\n"[..]));
+        add(&mut lines, "eee\n");
+        lines.told(Ok(1)).expect("a line feed");
+        assert_eq!(lines.hand_out().as_deref(), Some(&b"ddd\neee\n"[..]));
+        lines.told(Ok(8)).expect("all of it");
+        assert!(lines.is_empty() && lines.hand_out().is_none());
     }
 
     proptest! {

@@ -570,17 +570,18 @@ fn an_upload_under_way_survives_another_configuration() {
     };
     let mut server = Program::start(&upload(""));
     let mut client = server.connect("upload");
-    let header = b"{\"filename\": \"a\", \"filesize\": 6}";
+    let body = vec![b'x'; 100_000];
+    let header = b"{\"filename\": \"a\", \"filesize\": 100000}";
     let length = (header.len() as i32).to_le_bytes();
-    let begun = [&length[..], header, b"abc"].concat();
+    let begun = [&length[..], header, &body[..60_000]].concat();
     client.write_all(&begun).expect("a connection");
     let partials = || fs::read_dir(server.path("files/.partial")).map_or(0, Iterator::count);
     expect_soon(|| partials() == 1, || "no partial file".into());
     fs::write(server.path("netlab.toml"), upload("overwrite = \"refuse\"")).expect("a file");
     server.signal(Signal::HUP);
     server.wait_log(": configured anew");
-    client.write_all(b"def").expect("a connection");
-    let stored = || fs::read(server.path("files/a")).is_ok_and(|bytes| bytes == b"abcdef");
+    client.write_all(&body[60_000..]).expect("a connection");
+    let stored = || fs::read(server.path("files/a")).is_ok_and(|bytes| bytes == body);
     expect_soon(stored, || "it is lost".into());
     server.stop();
 }
@@ -671,6 +672,41 @@ fn what_takes_longer_than_the_drain_is_cut() {
     let _stuck = stuck_client(&server);
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn what_is_still_to_be_done_on_a_disk_is_done_before_the_end() {
+    let web = listener("http", "http", "root = \".\"\naccess_log = \"log\"\n");
+    let upload = listener(
+        "upload",
+        "upload",
+        "dir = \"files\"\nhandshake = \"none\"\n",
+    );
+    let mut server = Program::start(&format!("drain_timeout = \"100ms\"\n{web}{upload}"));
+    let mut client = server.connect("upload");
+    let header = b"{\"filename\": \"a\", \"filesize\": 1000000}";
+    let length = (header.len() as i32).to_le_bytes();
+    let begun = [&length[..], header, &[b'x'; 500_000]].concat();
+    client.write_all(&begun).expect("a connection");
+    let folder = server.path("files/.partial");
+    let partials = || fs::read_dir(&folder).map_or(0, Iterator::count);
+    expect_soon(|| partials() == 1, || "no partial file".into());
+    // Lines that follow others closely wait for more.
+    for number in 0..20 {
+        assert_eq!(get(&server, "http", &format!("/none-{number}")).0, 404);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(partials(), 0, "the session was cut, and its file stays");
+    let log = fs::read_to_string(server.path("log")).expect("the log");
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 20, "{log}");
+    for (number, line) in lines.iter().enumerate() {
+        assert!(
+            line.contains(&format!("\"GET /none-{number} HTTP/1.1\" 404")),
+            "{line}"
+        );
+    }
 }
 
 #[test]

@@ -46,6 +46,7 @@ impl Limits {
         section.rate("min_write_rate", &mut self.write_rate_min);
         section.timeout("linger_timeout", &mut self.linger_timeout);
         section.timeout("max_linger_time", &mut self.linger_time_max);
+        section.timeout("last_jobs_timeout", &mut self.last_jobs_timeout);
         section.memory_size("max_linger_bytes", 0..=1 << 40, &mut self.linger_bytes_max);
         let batches = &mut self.datagram_batches_max;
         section.count("datagram_batches", 1..=65_536, batches);

@@ -128,13 +128,20 @@ impl<'a, W: Copy + Eq + Hash> Asking<'a, W> {
             .map(|done| done.and_then(bytes))
     }
 
+    /// Bytes that may still be written to the disk that holds `root`.
+    pub fn free_bytes(&mut self, root: &File) -> Poll<io::Result<u64>> {
+        let root = root.clone();
+        self.ask(Query::Free { root })
+            .map(|done| done.and_then(count))
+    }
+
     fn ask(&mut self, query: Query) -> Poll<io::Result<Done>> {
         self.jobs.ask(self.waiter, query, self.now)
     }
 }
 
 /// An engine that answers another question than the one it was asked is broken.
-fn wrong() -> io::Error {
+pub fn wrong() -> io::Error {
     io::Error::other("the disk answered another question")
 }
 
@@ -164,6 +171,13 @@ fn version(done: Done) -> io::Result<Version> {
 fn contents(done: Done) -> io::Result<(Contents, Metadata)> {
     match done {
         Done::Contents(contents, metadata) => Ok((contents, metadata)),
+        _ => Err(wrong()),
+    }
+}
+
+fn count(done: Done) -> io::Result<u64> {
+    match done {
+        Done::Count(count) => Ok(count),
         _ => Err(wrong()),
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::store::{self, NewFile, Stored, Taken};
 use crate::buffer::PageSlice;
 use crate::disk::{Contents, Disk, File, FileKind, Metadata, Version};
 
@@ -70,6 +71,19 @@ pub enum Command {
     },
     /// Removes a name: [`Done::Nothing`].
     Remove { root: File, path: PathBuf },
+    /// Closes a new file that is not wanted any more, and removes its name: [`Done::Nothing`].
+    Discard {
+        root: File,
+        path: PathBuf,
+        file: Option<File>,
+    },
+    /// Makes files and gives them their names, one after the other: [`Done::Stored`]. What fails
+    /// leaves nothing.
+    Store {
+        root: File,
+        files: Vec<NewFile>,
+        taken: Taken,
+    },
     /// Forces a file, or the names of a folder, to the disk: [`Done::Nothing`].
     Sync { file: File },
 }
@@ -102,6 +116,8 @@ pub enum Done {
     Count(u64),
     /// A log, and whether it ends within a line, if that can be known.
     Log(File, Option<bool>),
+    /// What became of new files.
+    Stored(Arc<Stored>),
     /// It was done, and there is no more to tell.
     Nothing,
 }
@@ -141,6 +157,8 @@ impl Command {
             | Command::OpenLog { before: file, .. }
             | Command::Rename { root: file, .. }
             | Command::Remove { root: file, .. }
+            | Command::Discard { root: file, .. }
+            | Command::Store { root: file, .. }
             | Command::Sync { file } => file,
         }
     }
@@ -152,7 +170,8 @@ impl Command {
             Command::Append { .. } => Kind::Append,
             Command::Create { .. } | Command::OpenLog { .. } => Kind::Create,
             Command::Rename { .. } => Kind::Rename,
-            Command::Remove { .. } => Kind::Remove,
+            Command::Remove { .. } | Command::Discard { .. } => Kind::Remove,
+            Command::Store { .. } => Kind::Store,
             Command::Sync { .. } => Kind::Sync,
         }
     }
@@ -269,7 +288,7 @@ impl Command {
                 write_full(disk, file, *offset, page.bytes())?;
                 Done::Nothing
             }
-            Command::Append { file, bytes } => Done::Count(disk.append(file, bytes)? as u64),
+            Command::Append { file, bytes } => Done::Count(append(disk, file, bytes)? as u64),
             Command::OpenLog { path, .. } => {
                 let file = disk.open_log(path)?;
                 let ends_within_a_line = ends_within_a_line(&file, disk);
@@ -288,6 +307,15 @@ impl Command {
                 disk.remove(root, path)?;
                 Done::Nothing
             }
+            Command::Discard { root, path, file } => {
+                let removed = disk.remove(root, path);
+                *file = None; // the last one to close it frees its bytes, which takes time
+                removed?;
+                Done::Nothing
+            }
+            Command::Store { root, files, taken } => {
+                Done::Stored(Arc::new(store::store(root, files, *taken, disk)))
+            }
             Command::Sync { file } => {
                 disk.sync(file)?;
                 Done::Nothing
@@ -297,7 +325,12 @@ impl Command {
 }
 
 /// Writes everything.
-fn write_full(disk: &mut dyn Disk, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_full(
+    disk: &mut dyn Disk,
+    file: &File,
+    offset: u64,
+    bytes: &[u8],
+) -> io::Result<()> {
     let mut count = 0;
     while count < bytes.len() {
         match disk.write_at(file, offset + count as u64, &bytes[count..]) {
@@ -308,6 +341,21 @@ fn write_full(disk: &mut dyn Disk, file: &File, offset: u64, bytes: &[u8]) -> io
         }
     }
     Ok(())
+}
+
+/// Appends until a log takes no more; fails if it took nothing.
+fn append(disk: &mut dyn Disk, file: &File, bytes: &[u8]) -> io::Result<usize> {
+    let mut count = 0;
+    while count < bytes.len() {
+        match disk.append(file, &bytes[count..]) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if count == 0 => return Err(error),
+            Err(_) => break, // it is told when the rest is tried
+        }
+    }
+    Ok(count)
 }
 
 /// Whether a log ends with half a line, such as one that a full disk cut before an earlier process
@@ -344,13 +392,15 @@ pub enum Kind {
     Rename,
     /// Removes a name.
     Remove,
+    /// Stores files whole.
+    Store,
     /// Forces something to the disk.
     Sync,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Open,
         Kind::Look,
         Kind::Read,
@@ -360,6 +410,7 @@ impl Kind {
         Kind::Append,
         Kind::Rename,
         Kind::Remove,
+        Kind::Store,
         Kind::Sync,
     ];
 
@@ -375,6 +426,7 @@ impl Kind {
             Kind::Append => "append",
             Kind::Rename => "rename",
             Kind::Remove => "remove",
+            Kind::Store => "store",
             Kind::Sync => "sync",
         }
     }

@@ -38,11 +38,13 @@ use slab::Slab;
 use crate::buffer::PageSlice;
 use crate::disk::DiskId;
 use crate::limits::DiskLimits;
-pub use asking::Asking;
+pub use asking::{Asking, wrong};
 pub use job::{Command, Done, Job, Kind, Query, ends_within_a_line};
+pub use store::{NewContents, NewFile, Stored, Taken, is_taken};
 
 mod asking;
 mod job;
+mod store;
 
 /// What was counted of the jobs of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +68,13 @@ pub struct JobId(pub u64);
 /// A claim to the result of one job.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ticket(NonZeroU32);
+
+impl Ticket {
+    /// The place of the claim.
+    fn claim(&self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// What a job came to, and the memory that it owned.
 #[derive(Debug)]
@@ -206,9 +215,24 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         Ok(Ticket(number.expect("a number of a claim")))
     }
 
+    /// Asks for a job whose result nobody needs.
+    ///
+    /// # Errors
+    /// As those of [`Jobs::start`].
+    pub fn leave(&mut self, job: impl Into<Job>, now: Instant) -> Result<(), Box<Finished>> {
+        self.enqueue(job.into(), now).map(|_| ())
+    }
+
+    /// Another one waits for this job from now on, and is woken when it is done.
+    pub fn hand_over(&mut self, ticket: &Ticket, to: W) {
+        let from = std::mem::replace(&mut self.claims[ticket.claim()].waiter, to);
+        self.unlist(from, ticket.claim());
+        self.claimed.entry(to).or_default().push(ticket.claim());
+    }
+
     /// The result of a job, once it is there.
     pub fn take(&mut self, ticket: &Ticket) -> Poll<Finished> {
-        let claim = ticket.0.get() as usize - 1;
+        let claim = ticket.claim();
         let entry = self.claims[claim].entry;
         let Stage::Done(finished) = &mut self.entries[entry].stage else {
             return Poll::Pending;
@@ -324,6 +348,12 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         self.entries.is_empty()
     }
 
+    /// Whether anything is being changed, or is to be.
+    pub fn has_commands(&self) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|(_, entry)| entry.query.is_none() && !matches!(entry.stage, Stage::Done(_)))
+    }
+
     /// Whether a job may start now.
     pub fn has_work(&self) -> bool {
         !self.round.is_empty() && self.started < self.limits.jobs_max
@@ -424,14 +454,17 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
 
     /// One claim less of its waiter.
     fn give_up(&mut self, claim: usize) {
-        let waiter = self.claims[claim].waiter;
+        self.unlist(self.claims[claim].waiter, claim);
+        self.unclaim(claim);
+    }
+
+    fn unlist(&mut self, waiter: W, claim: usize) {
         if let Some(claims) = self.claimed.get_mut(&waiter) {
             claims.retain(|known| *known != claim);
             if claims.is_empty() {
                 self.claimed.remove(&waiter);
             }
         }
-        self.unclaim(claim);
     }
 
     /// One claim less; with the last, the job is of no use to anybody.
@@ -486,10 +519,15 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
 fn copy(result: &io::Result<Done>) -> io::Result<Done> {
     match result {
         Ok(done) => Ok(done.clone()),
-        Err(error) => Err(match error.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => error.kind().into(),
-        }),
+        Err(error) => Err(copied(error)),
+    }
+}
+
+/// An error for one more who is told.
+pub fn copied(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
     }
 }
 

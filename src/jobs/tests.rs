@@ -121,6 +121,43 @@ fn equal_questions_that_are_under_way_are_one_job_and_wake_everybody() {
 }
 
 #[test]
+fn what_is_left_to_the_disk_is_done_although_nobody_waits() {
+    let (mut f, root) = (Fixture::new(), root(1));
+    let discard = Command::Discard {
+        root: root.clone(),
+        path: "new".into(),
+        file: None,
+    };
+    f.jobs.leave(discard, f.now).expect("room");
+    f.jobs.forget(1);
+    assert!(f.jobs.has_commands());
+    let [job] = f.starts().try_into().expect("one job");
+    f.finish(job, Ok(Done::Nothing));
+    assert!(f.woken().is_empty() && f.jobs.is_idle());
+}
+
+#[test]
+fn a_job_that_is_handed_over_outlives_the_one_who_asked() {
+    for done_before in [false, true] {
+        let (mut f, root) = (Fixture::new(), root(1));
+        let ticket = f.jobs.start(1, create(&root), f.now).expect("room");
+        if done_before {
+            let [job] = f.starts().try_into().expect("one job");
+            f.finish(job, Ok(Done::Nothing));
+        }
+        f.jobs.hand_over(&ticket, 2);
+        f.jobs.forget(1);
+        if !done_before {
+            let [job] = f.starts().try_into().expect("one job");
+            f.finish(job, Ok(Done::Nothing));
+            assert_eq!(f.woken(), [2]);
+        }
+        assert!(matches!(f.jobs.take(&ticket), Poll::Ready(done) if done.result.is_ok()));
+        assert!(f.jobs.is_idle());
+    }
+}
+
+#[test]
 fn an_error_of_the_system_is_the_same_for_everybody() {
     let (mut f, root) = (Fixture::new(), root(1));
     f.ask(1, look(&root, "a"));

@@ -16,8 +16,13 @@ pub(crate) trait Host {
     fn deadline(&self, conn: usize) -> Instant;
     fn ended(&mut self, conn: usize, cx: &mut Cx<'_>);
     /// Does nothing unless a connection asked for it in this turn, or it was not done at the end of
-    /// the last one. Whether it has more to do.
-    fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool;
+    /// the last one, or `job_done`: a job, or a moment, that some service waits for. Whether it has
+    /// more to do.
+    fn turn_ended(&mut self, job_done: bool, cx: &mut Cx<'_>) -> bool;
+    /// When that is to be called at the latest.
+    fn wakes_at(&self) -> Option<Instant>;
+    /// Whether something of it is under way that no session waits for.
+    fn is_busy(&self) -> bool;
     fn reopen(&mut self, cx: &mut Cx<'_>);
 }
 
@@ -58,9 +63,17 @@ impl<T: Service> Host for Hosted<T> {
         self.service.ended(self.conns.remove(conn), cx);
     }
 
-    fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
-        self.turn_end = self.turn_end && self.service.turn_ended(cx);
+    fn turn_ended(&mut self, job_done: bool, cx: &mut Cx<'_>) -> bool {
+        self.turn_end = (self.turn_end | job_done) && self.service.turn_ended(cx);
         self.turn_end
+    }
+
+    fn wakes_at(&self) -> Option<Instant> {
+        self.service.wakes_at()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.service.is_busy()
     }
 
     fn reopen(&mut self, cx: &mut Cx<'_>) {

@@ -103,8 +103,14 @@ struct Serving {
 #[derive(Clone, Copy, Debug)]
 enum Life {
     Serving,
-    Draining { until: Instant },
+    Draining {
+        until: Instant,
+    },
     Over,
+    /// No session is left; what is being changed on a disk may still be done.
+    Ending {
+        until: Instant,
+    },
 }
 
 /// The reactor, over a real or a simulated kernel.
@@ -146,6 +152,8 @@ impl<S: Sys> Reactor<S> {
                 wall,
                 draining: false,
                 turn_end: false,
+                job_done: false,
+                turn_end_at: None,
                 woken: Vec::new(),
                 work: Work::new(limits.turn_work),
                 nowhere: Link::new(LinkState::Closed, 0),
@@ -240,7 +248,7 @@ impl<S: Sys> Reactor<S> {
     fn retire(&mut self, host: usize) {
         let serving = &mut self.hosts[host];
         serving.retired = true;
-        if serving.sessions == 0 {
+        if serving.sessions == 0 && !serving.host.is_busy() {
             self.hosts.remove(host);
         } else {
             self.cx.metrics.stay(serving.metrics);
@@ -389,13 +397,14 @@ impl<S: Sys> Reactor<S> {
         }
         let until = |moment: Instant| moment.saturating_duration_since(now);
         let drain = match self.life {
-            Life::Draining { until: end } => Some(until(end)),
+            Life::Draining { until: end } | Life::Ending { until: end } => Some(until(end)),
             _ => None,
         };
         let moments = [
             self.listeners.next(sessions, limits),
             self.datagrams.next(),
             self.cx.resolver.deadline(),
+            self.cx.turn_end_at,
         ];
         let next = moments.into_iter().flatten().min().map(until);
         [self.timers.sleep(now), drain, next]
@@ -412,6 +421,9 @@ impl<S: Sys> Reactor<S> {
             }
             (Signal::Reopen, _) => self.reopen(),
             (Signal::Terminate, Life::Serving) => self.drain(),
+            (Signal::Terminate, Life::Ending { .. }) => {
+                self.life = Life::Ending { until: self.cx.now };
+            }
             (Signal::Terminate, _) => {
                 log::warn!(
                     "told to end twice: {} sessions are cut",
@@ -429,14 +441,36 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
+    /// Lets the services go that stayed for a job only.
+    fn let_go(&mut self) {
+        let metrics = &mut self.cx.metrics;
+        self.hosts.retain(|_, serving| {
+            let stays = !serving.retired || serving.sessions > 0 || serving.host.is_busy();
+            if !stays {
+                metrics.leave(serving.metrics);
+            }
+            stays
+        });
+    }
+
     /// Tells the services of the end of the turn, if one of them wants to know.
     fn end_turn(&mut self) {
+        if self.cx.turn_end_at.is_some_and(|at| self.cx.now >= at) {
+            (self.cx.turn_end, self.cx.job_done) = (true, true);
+        }
         if std::mem::take(&mut self.cx.turn_end) {
+            let job_done = std::mem::take(&mut self.cx.job_done);
+            self.cx.turn_end_at = None;
             for (_, serving) in &mut self.hosts {
                 self.cx.work = Work::new(self.limits.turn_work);
                 let cx = &mut self.cx.of(serving.metrics);
-                let is_left = serving.host.turn_ended(cx);
+                let is_left = serving.host.turn_ended(job_done, cx);
                 self.cx.turn_end |= is_left;
+                let moments = [self.cx.turn_end_at, serving.host.wakes_at()];
+                self.cx.turn_end_at = moments.into_iter().flatten().min();
+            }
+            if job_done {
+                self.let_go();
             }
         }
         while let Some(id) = self.cx.woken.pop() {
@@ -470,10 +504,17 @@ impl<S: Sys> Reactor<S> {
             Life::Serving => false,
             Life::Draining { until } => self.cx.now >= until || self.listeners.are_drained(),
             Life::Over => true,
+            Life::Ending { until } => self.cx.now >= until || !self.is_changing_disks(),
         }
     }
 
-    /// Whether the loop goes on; at its end, what is left is cut.
+    /// Whether something is being written, made, renamed or removed, or is to be.
+    fn is_changing_disks(&self) -> bool {
+        self.cx.turn_end || self.cx.jobs.has_commands()
+    }
+
+    /// Whether the loop goes on. At its end, what is left is cut; then what is under way on a disk
+    /// gets its time.
     fn life(&mut self) -> Turn {
         if !self.is_over() {
             return match std::mem::take(&mut self.reload_wanted) {
@@ -481,13 +522,21 @@ impl<S: Sys> Reactor<S> {
                 false => Turn::Continue,
             };
         }
-        self.life = Life::Over;
-        for id in self.sessions.ids() {
-            self.remove(id, &Err(Error::TimedOut(Phase::Drain)));
+        if !matches!(self.life, Life::Ending { .. }) {
+            for id in self.sessions.ids() {
+                self.remove(id, &Err(Error::TimedOut(Phase::Drain)));
+            }
+            // What was logged of them, for one, is still to be written.
+            (self.cx.turn_end, self.cx.job_done) = (true, true);
+            self.listeners.close_all(&mut self.cx.sys);
+            self.datagrams.close_all(&mut self.cx.sys);
+            self.queries.close(&mut self.cx.sys);
+            let until = self.cx.now + self.limits.last_jobs_timeout;
+            self.life = Life::Ending { until };
+            return Turn::Continue;
         }
-        self.listeners.close_all(&mut self.cx.sys);
-        self.datagrams.close_all(&mut self.cx.sys);
-        self.queries.close(&mut self.cx.sys);
+        self.life = Life::Over;
+        self.queries.close(&mut self.cx.sys); // a name may have been asked for again since
         self.set_gauges();
         Turn::Stop
     }
@@ -645,7 +694,7 @@ impl<S: Sys> Reactor<S> {
             session.provenance.conn,
             &mut self.cx.of(session.provenance.metrics),
         );
-        if serving.retired && serving.sessions == 0 {
+        if serving.retired && serving.sessions == 0 && !serving.host.is_busy() {
             let serving = self.hosts.remove(session.provenance.host);
             self.cx.metrics.leave(serving.metrics);
         }
@@ -679,7 +728,7 @@ impl<S: Sys> Reactor<S> {
         while let Some(waiter) = self.cx.jobs.poll_woken() {
             match waiter {
                 Waiter::Session(id) | Waiter::Sending(id) => self.sessions.wake(id, Why::Disk),
-                Waiter::Service => self.cx.turn_end = true,
+                Waiter::Service => (self.cx.turn_end, self.cx.job_done) = (true, true),
             }
         }
     }

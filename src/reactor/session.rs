@@ -67,6 +67,10 @@ pub(crate) struct Context<S> {
     pub(crate) draining: bool,
     /// A service wants to be told of the end of this turn.
     pub(crate) turn_end: bool,
+    /// A job that a service waits for is done, or a moment has come that it waits for: all are told of the end of this turn.
+    pub(crate) job_done: bool,
+    /// When they are told of the end of a turn in any case.
+    pub(crate) turn_end_at: Option<Instant>,
     /// Sessions whose wait is over.
     pub(crate) woken: Vec<Id>,
     /// What may still be done, by whoever has their turn.

@@ -83,10 +83,23 @@ pub trait Service {
     /// The session is over, for whatever reason: what must be undone is undone here.
     fn ended(&mut self, _conn: Self::Conn, _cx: &mut Cx<'_>) {}
 
-    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`]: what is better
-    /// done once for all of them, and what takes more than one turn. Whether there is more to do:
+    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`], or a job of some
+    /// service was done: what is better done once for all sessions, and what takes more than one
+    /// turn. Whether there is more to do:
     /// then it is called again at the end of the next turn, which comes at once.
     fn turn_ended(&mut self, _cx: &mut Cx<'_>) -> bool {
+        false
+    }
+
+    /// When [`Service::turn_ended`] is to be called again at the latest, whatever happens till then.
+    /// Asked for at the end of each turn in which it was called.
+    fn wakes_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Whether it has something to do of its own, such as a job, [`Waiter::Service`]: then it stays
+    /// until that is done, also when it has no session and gets none any more.
+    fn is_busy(&self) -> bool {
         false
     }
 

@@ -48,6 +48,8 @@ pub struct Bench<T: Service> {
     peer: Peer,
     /// The service has more to do at the end of the turn.
     turn_end: bool,
+    /// The disk does nothing until it is told to.
+    pub disk_rests: bool,
     pub now: Instant,
     pub wall: SystemTime,
     pub draining: bool,
@@ -112,6 +114,7 @@ impl<T: Service> Bench<T> {
             work: Work::new(Duration::MAX),
             peer: peer.clone(),
             turn_end: false,
+            disk_rests: false,
             now: Instant::now(),
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_792_000_000),
             draining: false,
@@ -211,11 +214,18 @@ impl<T: Service> Bench<T> {
         {
             self.service.ended(conn, &mut cx!(self));
             self.jobs.forget(Waiter::Session(ID));
+            self.finish();
         }
         let is_spent = self.work.is_spent();
         self.work = Work::new(self.share);
         let turn_end = asked.turn_end | self.turn_end;
         self.turn_end = turn_end && self.service.turn_ended(&mut cx!(self));
+        if let Some(at) = self.service.wakes_at() {
+            // Time does not pass here by itself: the moment has come.
+            let now = std::mem::replace(&mut self.now, at);
+            self.turn_end |= self.service.turn_ended(&mut cx!(self));
+            self.now = now;
+        }
         self.compressed.work(&mut self.disk);
         while let Some(id) = self.compressed.poll_woken() {
             self.woken.push(id);
@@ -224,9 +234,20 @@ impl<T: Service> Bench<T> {
         asked.again || is_spent || is_woken || self.turn_end || self.compressed.has_work()
     }
 
+    /// What is left to be done when a session has ended.
+    fn finish(&mut self) {
+        self.work();
+        while std::mem::take(&mut self.turn_end) {
+            self.turn_end = self.service.turn_ended(&mut cx!(self));
+            self.work();
+        }
+    }
+
     /// Does the jobs that were asked for; whether the session was woken by one.
     fn work(&mut self) -> bool {
-        while let Some((id, mut job)) = self.jobs.poll_start(self.now) {
+        while !self.disk_rests
+            && let Some((id, mut job)) = self.jobs.poll_start(self.now)
+        {
             let result = job.perform(&mut self.disk);
             self.jobs.finished(id, job, result, self.now);
         }
@@ -241,6 +262,40 @@ impl<T: Service> Bench<T> {
             self.pool.give_slice(page);
         }
         is_woken
+    }
+
+    /// The disk does what it was asked to before, and then rests again: the first jobs, at most so
+    /// many. Whether there were any.
+    pub fn disk_does(&mut self, count: usize) -> bool {
+        let mut jobs = Vec::new();
+        while jobs.len() < count
+            && let Some(job) = self.jobs.poll_start(self.now)
+        {
+            jobs.push(job);
+        }
+        let any = !jobs.is_empty();
+        for (id, mut job) in jobs {
+            let result = job.perform(&mut self.disk);
+            self.jobs.finished(id, job, result, self.now);
+        }
+        match self.conn {
+            Some(_) => self.step(),
+            None => self.finish(),
+        }
+        any
+    }
+
+    /// The client is gone, and the session with it.
+    pub fn breaks(&mut self) -> &mut Self {
+        if let Some(conn) = self.conn.take() {
+            self.failed = Some(Error::Reset(std::io::ErrorKind::ConnectionReset));
+            self.service.ended(conn, &mut cx!(self));
+            self.jobs.forget(Waiter::Session(ID));
+            self.down.rx.clear();
+            self.down.rx.release(&mut self.pool);
+            self.finish();
+        }
+        self
     }
 
     /// Another client comes, while this one takes nothing any more: its connection, which may end
@@ -267,6 +322,7 @@ impl<T: Service> Bench<T> {
     /// Files that the service writes to were moved away.
     pub fn reopen(&mut self) {
         self.service.reopen(&mut cx!(self));
+        self.work();
     }
 
     /// Takes what is queued for the client, files included, as far as it takes it. Whether somebody

@@ -7,15 +7,20 @@ use crate::driver::{Only, Plan, Scenario, run};
 use crate::echo::Echo;
 use crate::hello::HelloStream;
 use crate::relay::RelayScenario;
+use crate::upload::Uploads;
 
+/// Each of the faults must happen in one of the runs at least.
 fn holds(scenario: fn() -> Box<dyn Scenario>, faults: &'static [(Fault, u32)]) {
+    let mut missing: Vec<Fault> = faults.iter().map(|(fault, _)| *fault).collect();
     let plan = Plan {
         only: Some(Only { scenario, faults }),
         ..Plan::default()
     };
     for seed in 0..40 {
-        run(seed, plan).unwrap_or_else(|failure| panic!("{failure:?}"));
+        let outcome = run(seed, plan).unwrap_or_else(|failure| panic!("{failure:?}"));
+        missing.retain(|fault| outcome.faults.hits(*fault) == 0);
     }
+    assert!(missing.is_empty(), "these never happened: {missing:?}");
 }
 
 /// There is nothing to read from it, so the pump must not look for more: it turned for ever.
@@ -42,4 +47,25 @@ fn a_socket_that_fails_for_good_is_opened_again() {
     holds(|| Box::new(Datagrams), faults);
     let faults = &[(Fault::DatagramSocketKilled, 50), (Fault::ReopenFails, 500)];
     holds(|| Box::new(Datagrams), faults);
+}
+
+/// What is stored is stored whole and once, in any order that the disk does what it was asked to,
+/// and whatever else breaks meanwhile.
+#[test]
+fn a_disk_that_takes_its_time_stores_what_it_should() {
+    let uploads: fn() -> Box<dyn Scenario> = || Box::new(Uploads::default());
+    holds(uploads, &[(Fault::DiskCold, 500), (Fault::JobSlow, 300)]);
+    let broken = &[
+        (Fault::DiskCold, 500),
+        (Fault::JobSlow, 300),
+        (Fault::JobFails, 50),
+        (Fault::Reset, 20),
+    ];
+    holds(uploads, broken);
+    let crashed = &[
+        (Fault::JobSlow, 300),
+        (Fault::Crash, 50),
+        (Fault::TornWrite, 50),
+    ];
+    holds(uploads, crashed);
 }

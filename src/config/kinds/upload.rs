@@ -61,14 +61,17 @@ pub struct UploadConfig {
     /// Bytes of the JSON header of one file. Key `max_header_bytes`,
     /// default 64 KiB.
     pub header_bytes_max: usize,
-    /// Files that one connection may store in one turn before the others get theirs; each takes
-    /// about a tenth of a millisecond. Key `files_per_turn`, default 16.
+    /// Small files of one connection that are stored together, before the others get their turn:
+    /// as many as came at once, up to this. Key `files_per_turn`, default 16.
     pub files_per_turn_max: usize,
     /// Time for the handshake and the login together, and for the whole header of a file from its
     /// first byte on. Key `handshake_timeout`, default 10 s.
     pub handshake_timeout: Duration,
     /// Silence of a client between and within files. Key `idle_timeout`, default 60 s.
     pub idle_timeout: Duration,
+    /// Time that the disk may take to make a file, to write a piece of one or to give one its name;
+    /// where it takes longer, the connection is dropped. Key `store_timeout`, default 30 s.
+    pub store_timeout: Duration,
     /// Bytes a second that a file must bring: each byte buys its share of a second, and
     /// `idle_timeout` is the most that can be in hand. `None` for no minimum. Key `min_body_rate`
     /// (0 for none), default 240.
@@ -100,6 +103,7 @@ impl UploadConfig {
             files_per_turn_max: 16,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            store_timeout: Duration::from_secs(30),
             body_rate_min: NonZeroU32::new(240),
             stream: StreamConfig::default(),
         }
@@ -138,6 +142,7 @@ impl UploadConfig {
         section.count("files_per_turn", 1..=65_536, &mut config.files_per_turn_max);
         section.timeout("handshake_timeout", &mut config.handshake_timeout);
         section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.timeout("store_timeout", &mut config.store_timeout);
         section.rate("min_body_rate", &mut config.body_rate_min);
         config.stream.read(section);
         config

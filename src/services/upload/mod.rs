@@ -1,20 +1,25 @@
 //! The upload server: a challenge, perhaps a login, then one file after the other into one folder.
 //!
 //! ```text
-//! Greeting ─▶ Answer ──right──▶ Login ──right──▶ Header ──whole──▶ Body ──all bytes──▶ stored
-//!                │                │              ▲  │                                    │
-//!                └── wrong: dropped, or {"flag": false} and closed └── the client's end ─▶ closed │
-//!                                                └───────────────────────────────────────┘
+//! Greeting ─▶ Answer ──right──▶ Login ──right──▶ Header ◀───────────────────────────────┐
+//!                │                │               │  │                                  │
+//!                └── wrong: dropped, or           │  ├──small──▶ Small ──all bytes──▶ Storing
+//!                    {"flag": false} and closed   │  └──▶ Beginning ──▶ Body ──all bytes──▲
+//!                                                 └── the client's end ──▶ closed
 //! ```
 //!
 //! The rules:
 //! 1. A challenge is used once: there is no second try on a connection.
 //! 2. What was begun is bounded as a whole (a handshake with its login, a header) or by its rate (a
 //!    body): a byte from time to time does not keep a connection.
-//! 3. A file takes some system calls however small it is, so a client gives way to the others after
-//!    [`UploadConfig::files_per_turn_max`] of them, as it does when its share of work is spent.
+//! 3. No call waits for the disk here: `Beginning`, `Body` and `Storing` wait for jobs
+//!    ([`crate::jobs`]), each of which has [`UploadConfig::store_timeout`]. What is asked for in an
+//!    order is stored in it: nothing else of a connection is looked at while files are stored.
+//! 4. Small files that came together are stored by one job, at most
+//!    [`UploadConfig::files_per_turn_max`] of them: a job for each would cost more than the file.
 //!
-//! The files in reading order: this one, `store` (partial files, and the names of whole ones).
+//! The files in reading order: this one, `incoming` (the bytes of a large file), `store` (partial
+//! files, and the names of whole ones).
 //!
 //! Deliberately not here: answers to `"ack"`, `"sha256"` and `"resume"` of a header. A client that
 //! asked for an answer and sees the end of the stream without one knows that this is a plain
@@ -22,11 +27,13 @@
 
 use std::io;
 use std::num::NonZeroU32;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::prolonged;
+use crate::buffer::PAGE_BYTES;
 use crate::config::UploadConfig;
-use crate::disk::{Disk, is_out_of_descriptors};
+use crate::disk::Disk;
 use crate::ending::{Error, Phase};
 use crate::metrics::{Of, UploadMetrics};
 use crate::service::{Cx, Io, Peer, Service, work};
@@ -36,11 +43,17 @@ use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner, UserInfo};
 use crate::wire::text::Quoted;
 use crate::wire::upload::{FileHeader, SafeName, blanks_before_header, is_blank};
 
+mod incoming;
 mod store;
 #[cfg(test)]
 mod tests;
 
-use store::{Incoming, Store};
+use incoming::Incoming;
+use store::{Announced, Beginning, Store, Storing};
+
+/// Bytes of a file that is stored by one job: they always fit the page that they come in. A larger
+/// one is, too, if it is here already.
+const SMALL_BYTES_MAX: u64 = PAGE_BYTES as u64;
 
 /// The upload service.
 pub struct Upload {
@@ -54,21 +67,17 @@ pub struct Upload {
     idle_timeout: Duration,
     body_rate_min: Option<NonZeroU32>,
     store: Store,
+    /// Files whose sessions ended while they were being stored.
+    left: Vec<(Peer, Box<Storing>)>,
 }
 
 /// One connection.
 pub struct Conn {
     peer: Peer,
     state: State,
-    /// Files that were stored since the others last had their turn.
-    stored: usize,
-    /// There were no descriptors: when it is tried again, and until then nothing else is.
-    retry_at: Option<Instant>,
+    /// Small files that came whole, and are stored before anything is waited for.
+    whole: Vec<(Announced, Box<[u8]>)>,
 }
-
-/// How soon what failed for want of descriptors is tried again. Somebody else's connection may end
-/// in a moment; meanwhile the client waits as for a slow disk, within the time that its state has.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 enum State {
     /// The challenge is to be sent.
@@ -86,10 +95,23 @@ enum State {
     /// The header of the next file is awaited. What came of it is gathered here, because it may be
     /// longer than a page; while that is nothing but blanks, the connection is idle.
     Header { gathered: Vec<u8>, until: Instant },
+    /// The bytes of a small file are coming; so many of them are here.
+    Small {
+        announced: Box<Announced>,
+        arrived: usize,
+        until: Instant,
+    },
+    /// The disk is asked whether there is room for a file, and to make it.
+    Beginning { beginning: Box<Beginning> },
     /// The bytes of a file are coming.
     Body {
         incoming: Box<Incoming>,
         until: Instant,
+    },
+    /// Files are being stored; then it goes on with the next state.
+    Storing {
+        storing: Box<Storing>,
+        next: Box<State>,
     },
 }
 
@@ -99,8 +121,24 @@ enum Step {
     Wait,
     /// The next state goes on at once.
     Go(State),
-    /// The next state goes on in another turn, or not at all, as was asked for.
-    Rest(State),
+    /// It has become another state, which goes on at once.
+    Again,
+    /// The files that came whole are stored first; then this state goes on.
+    Store,
+}
+
+impl State {
+    /// Whether a client that is told nothing more would miss nothing.
+    fn is_between_files(&self) -> bool {
+        matches!(self, State::Header { gathered, .. } if is_blank(gathered))
+    }
+
+    /// The time that the disk took is not the client's.
+    fn prolong(&mut self, by: Duration) {
+        if let State::Header { until, .. } | State::Small { until, .. } = self {
+            *until += by;
+        }
+    }
 }
 
 impl Upload {
@@ -120,7 +158,8 @@ impl Upload {
             handshake_timeout: config.handshake_timeout,
             idle_timeout: config.idle_timeout,
             body_rate_min: config.body_rate_min,
-            store: Store::open(&config.dir, config.overwrite, disk)?,
+            store: Store::open(&config.dir, config.overwrite, config.store_timeout, disk)?,
+            left: Vec::new(),
         })
     }
 
@@ -197,6 +236,7 @@ impl Upload {
         &mut self,
         gathered: &mut Vec<u8>,
         until: &mut Instant,
+        holds_files: bool,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
         loop {
@@ -209,13 +249,20 @@ impl Upload {
                     match frame::decode(gathered, limit) {
                         Err(error) => return Err(Error::Protocol(error.to_string())),
                         Ok(Frame::Partial { missing }) => missing,
-                        Ok(Frame::Complete { payload, .. }) => return self.begin(payload, io),
+                        Ok(Frame::Complete { payload, .. }) => {
+                            io.cx.work.charge(work::FILE_NS);
+                            let waits = io.down.rx.len();
+                            return self.announced(payload, waits, io.cx.now).map(Step::Go);
+                        }
                     }
                 }
             };
             let rx = &mut io.down.rx;
             let count = missing.min(rx.len());
             let was_begun = !is_blank(gathered);
+            if count == 0 && holds_files {
+                return Ok(Step::Store);
+            }
             if count == 0 {
                 let phase = if was_begun { Phase::Head } else { Phase::Idle };
                 return wait(io, *until, phase, was_begun, || "a file header".into());
@@ -228,16 +275,76 @@ impl Upload {
         }
     }
 
-    /// Makes the file that a header announces, or says why not.
-    fn begin(&mut self, header: &[u8], io: &mut Io<'_>) -> Result<Step, Error> {
+    /// The state for the file that a header announces, or why there is none. So many bytes wait
+    /// behind the header.
+    fn announced(&self, header: &[u8], waits: usize, now: Instant) -> Result<State, Error> {
         let header = FileHeader::parse(header, self.file_bytes_max)
             .map_err(|error| Error::Protocol(error.to_string()))?;
         let name = SafeName::reduce_portable(&header.filename)
             .map_err(|error| Error::Refused(format!("{}: {error}", Quoted(&header.filename))))?;
-        io.cx.work.charge(work::FILE_NS);
-        let incoming = self.store.begin(name, header.size_bytes, io)?;
+        let announced = Announced {
+            name,
+            size_bytes: header.size_bytes,
+            began: now,
+        };
+        Ok(
+            match header.size_bytes <= SMALL_BYTES_MAX.max(waits as u64) {
+                true => State::Small {
+                    announced: Box::new(announced),
+                    arrived: 0,
+                    until: now + self.idle_timeout,
+                },
+                false => State::Beginning {
+                    beginning: Box::new(Beginning::new(announced, now)),
+                },
+            },
+        )
+    }
+
+    fn small(
+        &self,
+        announced: &Announced,
+        arrived: &mut usize,
+        until: &mut Instant,
+        whole: &mut Vec<(Announced, Box<[u8]>)>,
+        io: &mut Io<'_>,
+    ) -> Result<Step, Error> {
+        let Announced {
+            name, size_bytes, ..
+        } = announced;
+        let rx = &mut io.down.rx;
+        let size = *size_bytes as usize;
+        let now_here = rx.len().min(size);
+        let more = now_here - std::mem::replace(arrived, now_here);
+        let (rate_min, most) = (self.body_rate_min, self.idle_timeout);
+        *until = prolonged(*until, more, rate_min, io.cx.now, most);
+        if now_here < size && !whole.is_empty() {
+            return Ok(Step::Store);
+        }
+        if now_here < size {
+            return wait(io, *until, Phase::Body, true, || {
+                format!("{name} after {now_here} of {size_bytes} bytes")
+            });
+        }
+        whole.push((announced.clone(), rx.bytes()[..size].into()));
+        rx.consume(size);
+        Ok(Step::Go(self.idle(io.cx.now)))
+    }
+
+    fn beginning(
+        &mut self,
+        beginning: &mut Beginning,
+        holds_files: bool,
+        io: &mut Io<'_>,
+    ) -> Result<Step, Error> {
+        if holds_files {
+            return Ok(Step::Store);
+        }
+        let Poll::Ready(partial) = self.store.begin(beginning, io)? else {
+            return Ok(Step::Wait);
+        };
         Ok(Step::Go(State::Body {
-            incoming: Box::new(incoming),
+            incoming: Box::new(Incoming::new(partial)),
             until: io.cx.now + self.idle_timeout,
         }))
     }
@@ -246,65 +353,103 @@ impl Upload {
         &self,
         incoming: &mut Incoming,
         until: &mut Instant,
-        stored: &mut usize,
+        io: &mut Io<'_>,
+    ) -> Result<Step, Error> {
+        let blocked = incoming.blocked;
+        let count = incoming.write(io)?;
+        let (rate_min, most) = (self.body_rate_min, self.idle_timeout);
+        if let Some(since) = blocked {
+            *until += io.cx.now - since; // the time that the disk took is not the client's
+        }
+        *until = prolonged(*until, count, rate_min, io.cx.now, most);
+        let Announced {
+            name, size_bytes, ..
+        } = &incoming.partial.announced;
+        if incoming.is_whole() {
+            let storing = self.store.keep(&incoming.partial, io)?;
+            return Ok(Step::Go(State::Storing {
+                storing: Box::new(storing),
+                next: Box::new(self.idle(io.cx.now)),
+            }));
+        }
+        if let Some(since) = incoming.writing_since() {
+            self.store.in_time(name, since, io.cx.now)?;
+        }
+        if incoming.waits_for_disk() {
+            return Ok(Step::Wait);
+        }
+        let arrived_bytes = incoming.arrived_bytes;
+        wait(io, *until, Phase::Body, true, || {
+            format!("{name} after {arrived_bytes} of {size_bytes} bytes")
+        })
+    }
+
+    /// Tells of files whose session has ended, once they are stored.
+    fn leave(&mut self, peer: Peer, storing: Box<Storing>, cx: &mut Cx<'_>) {
+        match self.stored(&storing, &peer, cx) {
+            Poll::Pending => self.left.push((peer, storing)),
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => log::error!("upload {peer}: {error}"),
+        }
+    }
+
+    /// One step of a state.
+    fn step(
+        &mut self,
+        state: &mut State,
+        whole: &mut Vec<(Announced, Box<[u8]>)>,
         peer: &Peer,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
-        let count = incoming.write(io)?;
-        let (rate_min, most) = (self.body_rate_min, self.idle_timeout);
-        *until = prolonged(*until, count, rate_min, io.cx.now, most);
-        let (size_bytes, written_bytes) = (incoming.size_bytes, incoming.written_bytes);
-        if !incoming.is_whole() {
-            return wait(io, *until, Phase::Body, true, || {
-                let name = &incoming.name;
-                format!("{name} after {written_bytes} of {size_bytes} bytes")
-            });
+        let holds_files = !whole.is_empty();
+        match state {
+            State::Greeting { until } => Ok(self.greeting(*until, io)),
+            State::Answer { challenge, until } => self.answer(challenge, *until, io),
+            State::Login { scanner, until } => self.login(scanner, *until, peer, io),
+            State::Header { gathered, until } => self.header(gathered, until, holds_files, io),
+            State::Small {
+                announced,
+                arrived,
+                until,
+            } => self.small(announced, arrived, until, whole, io),
+            State::Beginning { beginning } => self.beginning(beginning, holds_files, io),
+            State::Body { incoming, until } => self.body(incoming, until, io),
+            State::Storing { .. } => self.storing(state, peer, io),
         }
-        io.cx.work.charge(work::FILE_NS);
-        let name = self.store.keep(incoming, io.cx.disk)?;
-        io.cx.counted.stored(size_bytes);
-        let seconds = (io.cx.now - incoming.began).as_secs_f64();
-        log::info!("upload {peer}: stored {name}, {size_bytes} bytes in {seconds:.3} s");
-        let next = self.idle(io.cx.now);
-        if io.cx.draining {
-            io.close();
-            return Ok(Step::Rest(next));
-        }
-        *stored += 1;
-        if *stored >= self.files_per_turn_max {
-            *stored = 0;
-            io.again();
-            return Ok(Step::Rest(next));
-        }
-        Ok(Step::Go(next))
     }
 
-    /// Takes a connection as far as the facts allow.
-    fn go_on(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
-        let Conn {
-            peer,
-            state,
-            stored,
-            ..
-        } = conn;
-        while !io.cx.work.is_spent() {
-            let step = match state {
-                State::Greeting { until } => self.greeting(*until, io),
-                State::Answer { challenge, until } => self.answer(challenge, *until, io)?,
-                State::Login { scanner, until } => self.login(scanner, *until, peer, io)?,
-                State::Header { gathered, until } => self.header(gathered, until, io)?,
-                State::Body { incoming, until } => self.body(incoming, until, stored, peer, io)?,
-            };
-            match step {
-                Step::Wait => return Ok(()),
-                Step::Go(next) => *state = next,
-                Step::Rest(next) => {
-                    *state = next;
-                    return Ok(());
-                }
-            }
+    /// Files have been asked for to be stored. The state that goes on, once they are.
+    fn storing(&self, state: &mut State, peer: &Peer, io: &mut Io<'_>) -> Result<Step, Error> {
+        let State::Storing { storing, next } = state else {
+            return Ok(Step::Wait);
+        };
+        let (since, now) = (storing.since, io.cx.now);
+        let Poll::Ready(result) = self.stored(storing, peer, &mut io.cx) else {
+            self.store.in_time(&storing.files[0].name, since, now)?;
+            return Ok(Step::Wait);
+        };
+        next.prolong(now - since);
+        let idle = self.idle(now);
+        *state = std::mem::replace(&mut **next, idle); // the ticket is used up
+        result?;
+        if io.cx.draining && state.is_between_files() {
+            io.close();
+            return Ok(Step::Wait);
         }
-        Ok(())
+        Ok(Step::Again)
+    }
+
+    /// Tells of the files that were stored; why the next one was not.
+    fn stored(&self, storing: &Storing, peer: &Peer, cx: &mut Cx<'_>) -> Poll<Result<(), Error>> {
+        let Poll::Ready((names, result)) = self.store.stored(storing, cx) else {
+            return Poll::Pending;
+        };
+        for (file, name) in storing.files.iter().zip(names) {
+            let (size_bytes, seconds) = (file.size_bytes, (cx.now - file.began).as_secs_f64());
+            cx.counted.stored(size_bytes);
+            log::info!("upload {peer}: stored {name}, {size_bytes} bytes in {seconds:.3} s");
+        }
+        Poll::Ready(result)
     }
 }
 
@@ -324,46 +469,81 @@ impl Service for Upload {
         Conn {
             peer: peer.clone(),
             state,
-            stored: 0,
-            retry_at: None,
+            whole: Vec::new(),
         }
     }
 
     fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
-        if conn.retry_at.is_some_and(|at| io.cx.now < at) {
-            return Ok(());
-        }
-        conn.retry_at = None;
-        let until = self.deadline(conn);
-        match self.go_on(conn, io) {
-            Err(Error::Disk(_, error))
-                if is_out_of_descriptors(&error) && io.cx.now < until && !io.cx.draining =>
-            {
-                conn.retry_at = Some(io.cx.now + RETRY_AFTER);
-                Ok(())
+        let Conn { peer, state, whole } = conn;
+        while !io.cx.work.is_spent() {
+            let holds_files = !whole.is_empty();
+            let step = if whole.len() >= self.files_per_turn_max {
+                Ok(Step::Store)
+            } else {
+                self.step(state, whole, peer, io)
+            };
+            match step {
+                Err(error) if !holds_files => return Err(error),
+                Ok(Step::Wait) => return Ok(()),
+                Ok(Step::Again) => {}
+                Ok(Step::Go(next)) => *state = next,
+                // What came whole is stored, whatever came behind it.
+                Ok(Step::Store) | Err(_) => {
+                    let storing = Box::new(self.store.store(whole, io)?);
+                    let idle = self.idle(io.cx.now);
+                    let next = Box::new(std::mem::replace(state, idle));
+                    *state = State::Storing { storing, next };
+                }
             }
-            result => result,
         }
+        Ok(())
     }
 
     fn deadline(&self, conn: &Conn) -> Instant {
-        let until = match conn.state {
+        match &conn.state {
             State::Greeting { until }
             | State::Answer { until, .. }
             | State::Login { until, .. }
             | State::Header { until, .. }
-            | State::Body { until, .. } => until,
-        };
-        conn.retry_at.map_or(until, |at| at.min(until))
-    }
-    fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
-        let State::Body { incoming, .. } = conn.state else {
-            return;
-        };
-        if let Err(error) = self.store.discard(&incoming, cx.disk) {
-            let path = incoming.partial.display();
-            log::error!("upload {}: {path} stays behind: {error}", conn.peer);
+            | State::Small { until, .. } => *until,
+            State::Beginning { beginning } => self.store.until(beginning.since()),
+            State::Storing { storing, .. } => self.store.until(storing.since),
+            State::Body { incoming, until } => {
+                let disk = incoming
+                    .writing_since()
+                    .map(|since| self.store.until(since));
+                match (disk, incoming.waits_for_disk()) {
+                    (Some(disk), true) => disk,
+                    (Some(disk), false) => disk.min(*until),
+                    (None, _) => *until,
+                }
+            }
         }
+    }
+
+    fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
+        match conn.state {
+            State::Beginning { beginning } => self.store.give_up(&beginning, cx),
+            State::Body { incoming, .. } => {
+                self.store.discard(incoming.partial, cx);
+            }
+            State::Storing { storing, .. } => {
+                self.store.hand_over(&storing, cx);
+                self.leave(conn.peer, storing, cx);
+            }
+            _ => {}
+        }
+    }
+
+    fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        for (peer, storing) in std::mem::take(&mut self.left) {
+            self.leave(peer, storing, cx);
+        }
+        false
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.left.is_empty()
     }
 }
 

@@ -11,18 +11,21 @@
 //!    those of a crash. Each server shares the lock of `.partial/` as long as it lives, and only a
 //!    start that has the lock alone clears it: beside a server that still runs or drains, its files
 //!    cannot be told from those of a dead one.
-//! 3. Bytes go from the page that they were received in to the file, without a copy in between;
-//!    pages are given back at once, so that the next read can take a large one.
+//! 3. After the start everything is a job ([`crate::jobs`]). What is to become of a file is decided
+//!    by the last one, [`Command::Store`]: once that was asked for, it stores the file or removes
+//!    it, also when its client has gone meanwhile.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use crate::config::Overwrite;
 use crate::disk::File;
 use crate::disk::{Disk, FileKind};
 use crate::ending::Error;
-use crate::service::Io;
+use crate::jobs::{self, Command, Done, Finished, NewContents, NewFile, Stored, Taken, Ticket};
+use crate::service::{Cx, Io, Waiter};
 use crate::wire::upload::SafeName;
 
 /// Where files stand until they are whole. A name of a client never begins with a dot, so none
@@ -32,22 +35,63 @@ pub(super) const PARTIAL: &str = ".partial";
 /// The folder of one listener.
 pub(super) struct Store {
     folder: File,
-    overwrite: Overwrite,
+    taken: Taken,
     /// `.partial/`, kept open for its lock.
     _partials: File,
+    /// What the names of this server's partial files begin with: another one may share the folder.
+    prefix: u64,
     /// The partial files so far: the name of the next one.
     partials: u64,
+    /// How long a job may take.
+    timeout: Duration,
 }
 
-/// A file of which not every byte came yet.
-pub(super) struct Incoming {
+/// A file that was announced.
+#[derive(Clone)]
+pub(super) struct Announced {
     pub(super) name: SafeName,
-    /// Its path below the folder until it is whole.
-    pub(super) partial: PathBuf,
-    file: File,
     pub(super) size_bytes: u64,
-    pub(super) written_bytes: u64,
     pub(super) began: Instant,
+}
+
+/// A file that was made and has no name yet.
+pub(super) struct Partial {
+    pub(super) announced: Announced,
+    /// Its path below the folder.
+    path: PathBuf,
+    pub(super) file: File,
+}
+
+/// A file that waits for the disk before its bytes can be taken.
+pub(super) struct Beginning {
+    announced: Announced,
+    /// Since when the disk has been asked.
+    since: Instant,
+    /// The partial file that is being made.
+    creating: Option<(PathBuf, Ticket)>,
+}
+
+/// Files that are being stored.
+pub(super) struct Storing {
+    pub(super) files: Vec<Announced>,
+    pub(super) since: Instant,
+    /// The partial file, if it was made before.
+    partial: Option<PathBuf>,
+    ticket: Ticket,
+}
+
+impl Beginning {
+    pub(super) fn new(announced: Announced, now: Instant) -> Self {
+        Self {
+            announced,
+            since: now,
+            creating: None,
+        }
+    }
+
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
 }
 
 impl Store {
@@ -56,125 +100,276 @@ impl Store {
     ///
     /// # Errors
     /// The folder cannot be made or opened; the text names it.
-    pub(super) fn open(dir: &Path, overwrite: Overwrite, disk: &mut dyn Disk) -> io::Result<Self> {
+    pub(super) fn open(
+        dir: &Path,
+        overwrite: Overwrite,
+        timeout: Duration,
+        disk: &mut dyn Disk,
+    ) -> io::Result<Self> {
         let (folder, partials) = prepare(dir, disk)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", dir.display())))?;
+        let mut prefix = [0; 8];
+        disk.entropy(&mut prefix);
         Ok(Self {
             folder,
-            overwrite,
+            taken: match overwrite {
+                Overwrite::Refuse => Taken::Refuse,
+                Overwrite::Replace => Taken::Replace,
+                Overwrite::Version => Taken::Version,
+            },
             _partials: partials,
+            prefix: u64::from_le_bytes(prefix),
             partials: 0,
+            timeout,
         })
     }
 
-    /// Makes a partial file for so many bytes that shall get this name, or says why not.
+    /// When a job that was asked for then has taken too long.
+    pub(super) fn until(&self, since: Instant) -> Instant {
+        since + self.timeout
+    }
+
+    /// Makes a partial file for what was announced, or says why not; asked again until it answers.
+    /// If it fails, nothing is left of it.
     pub(super) fn begin(
         &mut self,
-        name: SafeName,
-        size_bytes: u64,
+        beginning: &mut Beginning,
         io: &mut Io<'_>,
-    ) -> Result<Incoming, Error> {
+    ) -> Result<Poll<Partial>, Error> {
+        let (name, size_bytes) = (&beginning.announced.name, beginning.announced.size_bytes);
         let failed = |error| Error::Disk(name.to_string(), error);
-        // Looked at before the client sends for nothing; the rename at the end looks again.
-        if self.overwrite == Overwrite::Refuse
-            && is_taken(&self.folder, &name, io.cx.disk).map_err(failed)?
-        {
-            return Err(Error::Refused(format!("{name}: there is such a file")));
-        }
-        let free_bytes = io.cx.disk.free_bytes(&self.folder).map_err(failed)?;
-        if size_bytes > free_bytes {
-            return Err(Error::Refused(format!(
-                "{name}: {size_bytes} bytes, and the disk has room for {free_bytes}"
-            )));
-        }
-        let (partial, file) = self.create_partial(io.cx.disk).map_err(failed)?;
-        Ok(Incoming {
-            name,
-            partial,
+        let Some((_, ticket)) = &beginning.creating else {
+            let Poll::Ready(free_bytes) = self.look(name, io)? else {
+                return self.pending(name, beginning.since, io);
+            };
+            if size_bytes > free_bytes {
+                return Err(Error::Refused(format!(
+                    "{name}: {size_bytes} bytes, and the disk has room for {free_bytes}"
+                )));
+            }
+            let waiter = Waiter::Session(io.id);
+            io.cx.jobs.settle(waiter);
+            let path = self.next_partial();
+            let create = Command::Create {
+                root: self.folder.clone(),
+                path: path.clone(),
+            };
+            let started = io.cx.jobs.start(waiter, create, io.cx.now);
+            let ticket = started.map_err(|refused| failed(refusal(refused)))?;
+            beginning.creating = Some((path, ticket));
+            beginning.since = io.cx.now;
+            return Ok(Poll::Pending);
+        };
+        let Poll::Ready(created) = io.cx.jobs.take(ticket) else {
+            return self.pending(name, beginning.since, io);
+        };
+        let path = beginning.creating.take().map(|(path, _)| path);
+        let file = opened(created).map_err(failed)?;
+        let (announced, path) = (beginning.announced.clone(), path.unwrap_or_default());
+        Ok(Poll::Ready(Partial {
+            announced,
+            path,
             file,
-            size_bytes,
-            written_bytes: 0,
-            began: io.cx.now,
-        })
+        }))
     }
 
-    fn create_partial(&mut self, disk: &mut dyn Disk) -> io::Result<(PathBuf, File)> {
-        loop {
-            let path = Path::new(PARTIAL).join(self.partials.to_string());
-            self.partials += 1;
-            match disk.create(&self.folder, &path) {
-                // Another server's, which shares the folder.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                result => return result.map(|file| (path, file)),
-            }
+    /// The room that the disk has, unless the name is taken and may not be. Looked at before the
+    /// client sends for nothing; the rename at the end looks again.
+    fn look(&self, name: &SafeName, io: &mut Io<'_>) -> Result<Poll<u64>, Error> {
+        let failed = |error| Error::Disk(name.to_string(), error);
+        let mut files = io.cx.files(Waiter::Session(io.id));
+        let looked = match self.taken {
+            Taken::Refuse => files.look(&self.folder, name.as_ref()).map(Some),
+            Taken::Replace | Taken::Version => Poll::Ready(None),
+        };
+        let free_bytes = files.free_bytes(&self.folder);
+        let Poll::Ready(looked) = looked else {
+            return Ok(Poll::Pending);
+        };
+        if let Some(looked) = looked
+            && jobs::is_taken(looked).map_err(failed)?
+        {
+            return Err(taken(name));
+        }
+        let Poll::Ready(free_bytes) = free_bytes else {
+            return Ok(Poll::Pending);
+        };
+        free_bytes.map(Poll::Ready).map_err(failed)
+    }
+
+    /// The disk has its time.
+    fn pending<T>(&self, name: &SafeName, since: Instant, io: &Io<'_>) -> Result<Poll<T>, Error> {
+        self.in_time(name, since, io.cx.now)?;
+        Ok(Poll::Pending)
+    }
+
+    /// # Errors
+    /// A job for this file that was asked for then takes too long.
+    pub(super) fn in_time(
+        &self,
+        name: &SafeName,
+        since: Instant,
+        now: Instant,
+    ) -> Result<(), Error> {
+        if now < self.until(since) {
+            return Ok(());
+        }
+        let text = format!("the disk took longer than {:?}", self.timeout);
+        let error = io::Error::new(io::ErrorKind::TimedOut, text);
+        Err(Error::Disk(name.to_string(), error))
+    }
+
+    fn next_partial(&mut self) -> PathBuf {
+        let name = format!("{:016x}-{}", self.prefix, self.partials);
+        self.partials += 1;
+        Path::new(PARTIAL).join(name)
+    }
+
+    /// Stores files whose bytes are all here, in their order.
+    pub(super) fn store(
+        &mut self,
+        whole: &mut Vec<(Announced, Box<[u8]>)>,
+        io: &mut Io<'_>,
+    ) -> Result<Storing, Error> {
+        let mut files = Vec::with_capacity(whole.len());
+        let mut new = Vec::with_capacity(whole.len());
+        for (announced, bytes) in whole.drain(..) {
+            new.push(NewFile {
+                partial: self.next_partial(),
+                contents: NewContents::Bytes(bytes),
+                name: announced.name.clone(),
+            });
+            files.push(announced);
+        }
+        self.start(files, new, None, io)
+    }
+
+    /// Stores a file whose bytes were all written.
+    pub(super) fn keep(&self, whole: &Partial, io: &mut Io<'_>) -> Result<Storing, Error> {
+        let announced = whole.announced.clone();
+        let new = NewFile {
+            partial: whole.path.clone(),
+            contents: NewContents::Written(whole.file.clone()),
+            name: announced.name.clone(),
+        };
+        let partial = Some(whole.path.clone());
+        self.start(vec![announced], vec![new], partial, io)
+    }
+
+    fn start(
+        &self,
+        files: Vec<Announced>,
+        new: Vec<NewFile>,
+        partial: Option<PathBuf>,
+        io: &mut Io<'_>,
+    ) -> Result<Storing, Error> {
+        let store = Command::Store {
+            root: self.folder.clone(),
+            files: new,
+            taken: self.taken,
+        };
+        let waiter = Waiter::Session(io.id);
+        match io.cx.jobs.start(waiter, store, io.cx.now) {
+            Ok(ticket) => Ok(Storing {
+                files,
+                since: io.cx.now,
+                partial,
+                ticket,
+            }),
+            Err(refused) => Err(Error::Disk(named(&files, 0), refusal(refused))),
         }
     }
 
-    /// Gives a whole file its name; which one it got.
-    pub(super) fn keep(&self, incoming: &Incoming, disk: &mut dyn Disk) -> Result<SafeName, Error> {
-        let name = &incoming.name;
-        let failed = |error| Error::Disk(name.to_string(), error);
-        let replace = self.overwrite == Overwrite::Replace;
-        let mut number = 0;
-        loop {
-            let to = name.version(number);
-            match disk.rename(&self.folder, &incoming.partial, to.as_ref(), replace) {
-                Ok(()) => return Ok(to),
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(failed(error));
+    /// What became of files: how many were stored, under which names, and why the next one was not.
+    /// Nothing is left of that.
+    pub(super) fn stored(
+        &self,
+        storing: &Storing,
+        cx: &mut Cx<'_>,
+    ) -> Poll<(Vec<SafeName>, Result<(), Error>)> {
+        let Poll::Ready(finished) = cx.jobs.take(&storing.ticket) else {
+            return Poll::Pending;
+        };
+        let stored = match finished.result {
+            Ok(Done::Stored(stored)) => stored,
+            result => {
+                // It was not even tried.
+                if let Some(partial) = &storing.partial {
+                    self.remove(partial, None, cx);
                 }
-                // The number that was free a moment ago is taken now: the next one.
-                Err(_) if self.overwrite == Overwrite::Version && number < u32::MAX => {
-                    number = match number {
-                        0 => first_free_version(&self.folder, name, disk).map_err(failed)?,
-                        _ => number + 1,
-                    };
-                }
-                Err(_) => return Err(Error::Refused(format!("{name}: there is such a file"))),
+                let error = result.err().unwrap_or_else(jobs::wrong);
+                let error = Error::Disk(named(&storing.files, 0), error);
+                return Poll::Ready((Vec::new(), Err(error)));
             }
+        };
+        let Stored { names, failed } = &*stored;
+        let result = match failed {
+            None => Ok(()),
+            Some(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(taken(&storing.files[names.len()].name))
+            }
+            Some(error) => {
+                let error = jobs::copied(error);
+                Err(Error::Disk(named(&storing.files, names.len()), error))
+            }
+        };
+        Poll::Ready((names.clone(), result))
+    }
+
+    /// The session that waits for the end of this has ended: the service waits instead.
+    pub(super) fn hand_over(&self, storing: &Storing, cx: &mut Cx<'_>) {
+        cx.jobs.hand_over(&storing.ticket, Waiter::Service);
+    }
+
+    /// The session has ended before the bytes of a file could come. A file that is being made is
+    /// removed by [`crate::jobs`]; so this is for one that was made and not taken.
+    pub(super) fn give_up(&self, beginning: &Beginning, cx: &mut Cx<'_>) {
+        if let Some((path, ticket)) = &beginning.creating
+            && let Poll::Ready(created) = cx.jobs.take(ticket)
+            && let Ok(file) = opened(created)
+        {
+            self.remove(path, Some(file), cx);
         }
     }
 
     /// Removes a file that will not be whole.
-    pub(super) fn discard(&self, incoming: &Incoming, disk: &mut dyn Disk) -> io::Result<()> {
-        disk.remove(&self.folder, &incoming.partial)
+    pub(super) fn discard(&self, partial: Partial, cx: &mut Cx<'_>) {
+        self.remove(&partial.path, Some(partial.file), cx);
+    }
+
+    fn remove(&self, partial: &Path, file: Option<File>, cx: &mut Cx<'_>) {
+        let discard = Command::Discard {
+            root: self.folder.clone(),
+            path: partial.to_owned(),
+            file,
+        };
+        if let Err(refused) = cx.jobs.leave(discard, cx.now) {
+            let (path, error) = (partial.display(), refusal(refused));
+            log::error!("{path} stays behind until the next start: {error}");
+        }
     }
 }
 
-impl Incoming {
-    /// Writes what came of this file; how many bytes that were.
-    pub(super) fn write(&mut self, io: &mut Io<'_>) -> Result<usize, Error> {
-        let rx = &mut io.down.rx;
-        let left = self.size_bytes - self.written_bytes;
-        let count = rx.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let mut written = 0;
-        while written < count {
-            let offset = self.written_bytes + written as u64;
-            match io
-                .cx
-                .disk
-                .write_at(&self.file, offset, &rx.bytes()[written..count])
-            {
-                Ok(0) => return Err(self.failed(io::ErrorKind::WriteZero.into())),
-                Ok(more) => written += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.failed(error)),
-            }
-        }
-        self.written_bytes += count as u64;
-        rx.consume(count);
-        rx.release(io.cx.pool); // the page after a full one is a large one
-        Ok(count)
-    }
+/// Why a job was not begun.
+pub(super) fn refusal(refused: Box<Finished>) -> io::Error {
+    refused.result.err().unwrap_or_else(jobs::wrong)
+}
 
-    /// Whether every byte came.
-    pub(super) fn is_whole(&self) -> bool {
-        self.written_bytes == self.size_bytes
+fn opened(created: Finished) -> io::Result<File> {
+    match created.result? {
+        Done::File(file, _) => Ok(file),
+        _ => Err(jobs::wrong()),
     }
+}
 
-    fn failed(&self, error: io::Error) -> Error {
-        Error::Disk(self.name.to_string(), error)
-    }
+fn taken(name: &SafeName) -> Error {
+    Error::Refused(format!("{name}: there is such a file"))
+}
+
+/// The name of one of the files, for an error.
+fn named(files: &[Announced], index: usize) -> String {
+    let file = files.get(index);
+    file.map_or_else(String::new, |file| file.name.to_string())
 }
 
 /// Opens the folder for the files, and the one for the partial ones in it: empty, unless another
@@ -222,37 +417,4 @@ fn open_or_make(path: &Path, disk: &mut dyn Disk) -> io::Result<File> {
         }
         (result, ..) => result,
     }
-}
-
-/// Whether something has this name.
-fn is_taken(folder: &File, name: &SafeName, disk: &mut dyn Disk) -> io::Result<bool> {
-    use io::ErrorKind::{CrossesDevices, NotFound, PermissionDenied};
-    match disk.open(folder, name.as_ref()) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == NotFound => Ok(false),
-        // It is there, though not for us to read: a link that leaves the folder, or the file of
-        // another user.
-        Err(error) if matches!(error.kind(), CrossesDevices | PermissionDenied) => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
-/// The lowest version number from 1 on that is free, if those before it are taken without a gap;
-/// some free one otherwise. It looks at as many names as the number has binary digits, twice: the
-/// ten-thousandth file of a name costs no more than 28.
-fn first_free_version(folder: &File, name: &SafeName, disk: &mut dyn Disk) -> io::Result<u32> {
-    let (mut taken, mut free) = (0, 1);
-    while free < u32::MAX && is_taken(folder, &name.version(free), disk)? {
-        taken = free;
-        free = free.saturating_mul(2);
-    }
-    while free - taken > 1 {
-        let middle = taken + (free - taken) / 2;
-        if is_taken(folder, &name.version(middle), disk)? {
-            taken = middle;
-        } else {
-            free = middle;
-        }
-    }
-    Ok(free)
 }

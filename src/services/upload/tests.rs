@@ -103,6 +103,11 @@ fn file(name: &str, body: &[u8]) -> Vec<u8> {
     [framed(&json), body.to_vec()].concat()
 }
 
+/// The bytes of a file that does not fit a page: one of several.
+fn large_body(which: u8) -> Vec<u8> {
+    (0..150_000_u32).map(|i| (i % 251) as u8 ^ which).collect()
+}
+
 #[test]
 fn every_handshake_takes_the_right_answer_and_no_other() {
     for handshake in Handshake::ALL.into_iter().filter(|h| h.needs_secret()) {
@@ -300,8 +305,8 @@ fn many_small_files_take_many_turns() {
     let all: Vec<u8> = (0..10).flat_map(|i| file(&format!("{i}"), b"")).collect();
     server.sends(&all);
     assert_eq!(server.files().len(), 10);
-    // Four files, four, and the other two.
-    assert_eq!(server.bench.metrics.turns - began, 3);
+    // Each of four files, four, and the other two is stored in a turn of its own.
+    assert_eq!(server.bench.metrics.turns - began, 4);
     server.bench.peer_closes().expect_closed();
 }
 
@@ -384,9 +389,14 @@ fn a_body_that_ends_early_leaves_nothing() {
     let mut server = Server::plain();
     let bytes = file("a", b"abcdef");
     server.sends(&bytes[..bytes.len() - 1]);
-    assert_eq!(server.partials(), 1);
     server.bench.peer_closes();
     server.expect_dropped("ended within a after 5 of 6 bytes");
+    let mut server = Server::plain();
+    let bytes = file("a", &large_body(0));
+    server.sends(&bytes[..bytes.len() - 1]);
+    assert_eq!(server.partials(), 1);
+    server.bench.peer_closes();
+    server.expect_dropped("ended within a after 149999 of 150000 bytes");
 }
 
 #[test]
@@ -470,15 +480,16 @@ fn what_a_crash_left_is_cleared_at_the_next_start() {
 #[test]
 fn a_start_beside_a_server_that_runs_leaves_its_files_alone() {
     let mut server = Server::plain();
-    let bytes = file("a", b"abcdef");
+    let body = large_body(0);
+    let bytes = file("a", &body);
     server.sends(&bytes[..bytes.len() - 3]);
     let mut second = connect(&server.config);
     second.peer_sends(&file("b", b"x"));
     drop(second);
     let third = connect(&server.config);
     assert_eq!(server.partials(), 1);
-    server.sends(b"def").bench.expect_open();
-    server.expect_files(&[("a", b"abcdef"), ("b", b"x")]);
+    server.sends(&body[body.len() - 3..]).bench.expect_open();
+    server.expect_files(&[("a", &body), ("b", b"x")]);
     // The last to end need not be the first that began.
     fs::write(server.config.dir.join(PARTIAL).join("7"), "half").expect("a file");
     server.bench = third;
@@ -543,6 +554,205 @@ fn no_cut_shows() {
             expected,
             "cut at {cut}"
         );
+    }
+}
+
+/// Files large and small, with headers and ends of bodies in one page.
+fn mixed() -> (Vec<u8>, Vec<(&'static str, Vec<u8>)>) {
+    let files = vec![
+        ("small", b"abc".to_vec()),
+        ("large", large_body(0)),
+        ("empty", Vec::new()),
+        ("page", vec![b'p'; PAGE_BYTES]),
+        ("above", vec![b'q'; PAGE_BYTES + 1]),
+        ("last", large_body(1)),
+    ];
+    let sent = files.iter().flat_map(|(name, body)| file(name, body));
+    (sent.collect(), files)
+}
+
+/// Sends what is left as far as it is taken.
+fn offer<'a>(server: &mut Server, rest: &'a [u8]) -> &'a [u8] {
+    let taken = server.bench.peer_offers(rest);
+    &rest[taken..]
+}
+
+#[test]
+fn a_disk_that_answers_late_changes_nothing_but_the_time() {
+    for at_once in [1, 2, 100] {
+        let (sent, files) = mixed();
+        let mut server = Server::plain();
+        server.bench.disk_rests = true;
+        let mut rest = &sent[..];
+        loop {
+            rest = offer(&mut server, rest);
+            server.bench.now += Duration::from_secs(14);
+            if !server.bench.disk_does(at_once) {
+                break;
+            }
+            server.bench.expect_open();
+        }
+        assert_eq!(rest.len(), 0);
+        server.bench.peer_closes().expect_closed();
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, body)| (*name, &body[..]))
+            .collect();
+        server.expect_files(&files);
+        assert_eq!(server.partials(), 0);
+    }
+}
+
+#[test]
+fn no_more_is_received_than_two_writes_and_a_page() {
+    let mut server = Server::plain();
+    let body = vec![b'x'; 8 << 20];
+    server.bench.disk_rests = true;
+    let sent = file("a", &body);
+    let mut rest = offer(&mut server, &sent);
+    while server.partials() == 0 {
+        server.bench.disk_does(1);
+    }
+    rest = offer(&mut server, rest);
+    assert_eq!(offer(&mut server, rest).len(), rest.len());
+    assert!(rest.len() > 7 << 20, "{} bytes are left", rest.len());
+    assert!(server.bench.pool.pages_held() <= 3);
+    // The time of the disk is not the client's.
+    for _ in 0..6 {
+        server.bench.later(Duration::from_secs(14));
+        assert!(server.bench.disk_does(1));
+        rest = offer(&mut server, rest);
+    }
+    server.bench.expect_open().disk_rests = false;
+    while !rest.is_empty() {
+        server.bench.step();
+        rest = offer(&mut server, rest);
+    }
+    server.bench.peer_closes().expect_closed();
+    server.expect_files(&[("a", &body)]);
+}
+
+#[test]
+fn a_disk_that_does_not_answer_ends_the_upload() {
+    let too_long = "the disk took longer than 30s";
+    for done_before in 0..12 {
+        let mut server = Server::plain();
+        server.bench.disk_rests = true;
+        let sent = file("a", &large_body(0));
+        let mut rest = offer(&mut server, &sent);
+        for _ in 0..done_before {
+            server.bench.disk_does(1);
+            rest = offer(&mut server, rest);
+        }
+        if !server.files().is_empty() {
+            assert!(done_before > 4);
+            break;
+        }
+        server.bench.later(Duration::from_secs(29)).expect_open();
+        server.bench.later(Duration::from_secs(1));
+        let failed = server
+            .bench
+            .failed
+            .as_ref()
+            .expect("the connection goes on");
+        assert!(failed.to_string().contains(too_long), "{failed}");
+        while server.bench.disk_does(1) {}
+        assert!(server.bench.jobs.is_idle());
+        assert_eq!(server.partials(), 0, "after {done_before} jobs");
+    }
+    let mut server = Server::plain();
+    server.bench.disk_rests = true;
+    server.sends(&file("a", b"abc"));
+    server.bench.later(Duration::from_secs(30));
+    let failed = server
+        .bench
+        .failed
+        .as_ref()
+        .expect("the connection goes on");
+    assert!(failed.to_string().contains(too_long), "{failed}");
+}
+
+#[test]
+fn a_session_that_is_dropped_at_any_job_leaves_nothing_half() {
+    let (sent, files) = mixed();
+    for late_jobs in [0, 1] {
+        for done_before in 0..30 {
+            let mut server = Server::plain();
+            server.bench.disk_rests = true;
+            let mut rest = offer(&mut server, &sent);
+            for _ in 0..done_before {
+                server.bench.disk_does(1);
+                rest = offer(&mut server, rest);
+            }
+            // Some are done, and their session is gone before it has looked.
+            let mut started = Vec::new();
+            while started.len() < late_jobs
+                && let Some(job) = server.bench.jobs.poll_start(server.bench.now)
+            {
+                started.push(job);
+            }
+            let now = server.bench.now;
+            for (id, mut job) in started {
+                let result = job.perform(&mut server.bench.disk);
+                server.bench.jobs.finished(id, job, result, now);
+            }
+            server.bench.breaks();
+            while server.bench.disk_does(1) {}
+            assert!(server.bench.jobs.is_idle(), "{done_before}");
+            assert_eq!(server.bench.pool.pages_held(), 0, "{done_before}");
+            assert_eq!(server.partials(), 0, "{done_before}");
+            let stored = server.files();
+            for (name, bytes) in &stored {
+                let (_, body) = files.iter().find(|(sent, _)| sent == name).expect("sent");
+                assert!(bytes == body, "{name} after {done_before}");
+            }
+            let counted = server.bench.metrics.listeners[0].of.upload();
+            let counted = counted.map(|counted| counted.files_stored);
+            assert_eq!(counted, Some(stored.len() as u64), "{done_before}");
+            assert!(!server.bench.service.is_busy());
+        }
+    }
+}
+
+#[test]
+fn what_came_whole_is_stored_whatever_comes_behind_it() {
+    let mut server = Server::plain();
+    let bad = [
+        file("a", b"abc"),
+        file("b", b""),
+        (-1i32).to_le_bytes().to_vec(),
+    ]
+    .concat();
+    server.sends(&bad);
+    let failed = server
+        .bench
+        .failed
+        .as_ref()
+        .expect("the connection goes on");
+    assert!(failed.to_string().contains("negative"), "{failed}");
+    server.expect_files(&[("a", b"abc"), ("b", b"")]);
+    // And nothing behind one that is refused.
+    let mut server = Server::new(Handshake::None, |c| c.overwrite = Overwrite::Refuse);
+    server.sends(&[file("a", b"1"), file("a", b"2"), file("b", b"3")].concat());
+    let failed = server
+        .bench
+        .failed
+        .as_ref()
+        .expect("the connection goes on");
+    assert_eq!(failed.to_string(), "refused: a: there is such a file");
+    server.expect_files(&[("a", b"1")]);
+    assert_eq!(server.partials(), 0);
+}
+
+#[test]
+fn files_of_one_name_are_versions_in_their_order() {
+    let mut server = Server::plain();
+    let sent: Vec<u8> = (0..40_u8).flat_map(|i| file("a.txt", &[i])).collect();
+    server.sends(&sent);
+    let files = server.files();
+    assert_eq!(files["a.txt"], [0]);
+    for i in 1..40u8 {
+        assert_eq!(files[&format!("a.{i}.txt")], [i]);
     }
 }
 

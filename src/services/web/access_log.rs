@@ -3,10 +3,13 @@
 //! The rules:
 //! 1. A line is written when its answer is queued: the bytes are those of its body, whether or not
 //!    the client takes them, and the seconds are those from the first byte of the request on.
-//! 2. Lines are collected and leave together, at the end of a turn or when [`BATCH_BYTES`] are
-//!    full. What cannot leave (the disk is full, nobody reads the pipe) waits within
-//!    [`WAITING_BYTES_MAX`]; beyond, lines are dropped and counted. A line that was cut by a full
-//!    disk does not share its line with the next one, also after another start.
+//! 2. Lines are collected and leave together, by a job ([`crate::jobs`]) at the end of a turn: the
+//!    first one at once, those that follow it closely after [`GATHER_TIME`] or when [`BATCH_BYTES`]
+//!    are there, because a job costs more than many lines. One is under way at once, so that they
+//!    arrive in their order. What cannot leave (the disk is slow
+//!    or full, nobody reads the pipe) waits within [`WAITING_BYTES_MAX`]; beyond, lines are dropped
+//!    and counted. A line that was cut by a full disk does not share its line with the next one,
+//!    also after another start.
 //! 3. No client can forge a line or hide in one: in Combined Log Format quotes, backslashes and all
 //!    bytes but printable ASCII are written as `\xHH`; in JSON what cannot be seen is written as
 //!    `\uHHHH`.
@@ -16,22 +19,30 @@
 use std::fmt::Write;
 use std::io;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::reply::Answered;
 use crate::config::{self, LogFormat};
-use crate::disk::{Disk, File, FileKind};
+use crate::disk::{Disk, File};
 use crate::http::Version;
 use crate::http::date::{put_iso, put_log_time, unix_s};
 use crate::http::head::RequestHead;
+use crate::jobs::{self, Command, Done, Ticket};
 use crate::lines::{Lines, Unwritten};
 use crate::metrics::Counted;
+use crate::service::{Cx, Waiter};
 use crate::wire::text::put_json as put_json_text;
 
-/// Bytes of lines that are written before the turn ends.
+/// How long after others lines wait for more, while there are fewer than [`BATCH_BYTES`].
+const GATHER_TIME: Duration = Duration::from_millis(10);
+/// Bytes of lines that leave at the end of their turn.
 const BATCH_BYTES: usize = 64 * 1024;
-/// Bytes of lines that wait for a disk or a reader.
+/// Bytes of lines that wait for a disk or a reader from one turn to the next.
 const WAITING_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of lines in memory in any case. A turn may answer thousands of requests, and none of its
+/// lines can leave before its end.
+const MEMORY_BYTES_MAX: usize = 16 << 20;
 
 /// The log of a listener.
 pub(super) struct AccessLog {
@@ -39,8 +50,24 @@ pub(super) struct AccessLog {
     format: LogFormat,
     file: File,
     lines: Lines,
+    /// What is being done to the file.
+    job: Option<Job>,
+    /// It was moved away, and is to be opened anew.
+    moved: bool,
+    /// Lines may leave, as far as is known.
+    due: bool,
+    /// Until when they wait for more.
+    gathers_until: Option<Instant>,
+    /// Bytes of lines that could not leave at the end of the last turn.
+    left_bytes: usize,
     /// The last write failed: said once, until one succeeds.
     failing: bool,
+}
+
+/// What is being done to the file of a log.
+enum Job {
+    Append(Ticket),
+    Open(Ticket),
 }
 
 /// One answer.
@@ -178,42 +205,113 @@ impl AccessLog {
     ) -> io::Result<Self> {
         let file = open(place, disk)?;
         let mut lines = Lines::new();
-        lines.reopened(ends_within_a_line(&file, disk));
+        lines.reopened(jobs::ends_within_a_line(&file, disk));
         Ok(Self {
             place: place.clone(),
             format,
             file,
             lines,
+            job: None,
+            moved: false,
+            due: true,
+            gathers_until: None,
+            left_bytes: 0,
             failing: false,
         })
     }
 
     /// Adds a line.
-    pub(super) fn add(&mut self, line: &Line<'_>, disk: &mut dyn Disk, counted: &mut Counted<'_>) {
-        let before = self.lines.len();
+    pub(super) fn add(&mut self, line: &Line<'_>, counted: &mut Counted<'_>) {
         counted.log_line();
-        let has_room = self.lines.add(WAITING_BYTES_MAX, |out| match self.format {
+        let bytes_max = match self.left_bytes < WAITING_BYTES_MAX {
+            true => MEMORY_BYTES_MAX,
+            false => 0,
+        };
+        let has_room = self.lines.add(bytes_max, |out| match self.format {
             LogFormat::Combined => put_combined(out, line),
             LogFormat::Json => put_json(out, line),
         });
         if !has_room {
             counted.log_lines_dropped(1);
         }
-        if self.lines.len() >= BATCH_BYTES && before < BATCH_BYTES {
-            self.flush(disk, counted);
+        self.due = true;
+    }
+
+    /// Whether lines wait: the end of this turn is of interest, and what could not leave before is
+    /// tried again.
+    pub(super) fn is_waiting(&mut self) -> bool {
+        let waits = self.lines.waiting_bytes() > 0;
+        self.due |= waits;
+        waits
+    }
+
+    /// Whether something is being done to the file, or lines are about to leave.
+    pub(super) fn is_busy(&self) -> bool {
+        self.job.is_some() || self.wakes_at().is_some()
+    }
+
+    /// When lines leave that wait for more.
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
+        let waits = self.job.is_none() && self.due && !self.lines.is_empty();
+        self.gathers_until.filter(|_| waits)
+    }
+
+    /// The end of a turn: lets go what waits, if it can go now.
+    pub(super) fn flush(&mut self, cx: &mut Cx<'_>) {
+        self.take_result(cx);
+        if self.job.is_none() && std::mem::take(&mut self.moved) {
+            self.open_anew(cx);
+        }
+        if self.job.is_none()
+            && self.due
+            && !self.gathers(cx)
+            && let Some(bytes) = self.lines.hand_out()
+        {
+            self.due = false;
+            self.gathers_until = Some(cx.now + GATHER_TIME);
+            let file = self.file.clone();
+            let append = Command::Append { file, bytes };
+            match cx.jobs.start(Waiter::Service, append, cx.now) {
+                Ok(ticket) => self.job = Some(Job::Append(ticket)),
+                // Too much waits for this disk already.
+                Err(_) => self.appended(Err(io::ErrorKind::WouldBlock.into()), &mut cx.counted),
+            }
+        }
+        self.left_bytes = self.lines.waiting_bytes();
+    }
+
+    /// Whether the lines wait for more.
+    fn gathers(&self, cx: &Cx<'_>) -> bool {
+        let few = self.lines.waiting_bytes() < BATCH_BYTES && !cx.draining;
+        few && self.gathers_until.is_some_and(|until| cx.now < until)
+    }
+
+    /// Takes what a job came to.
+    fn take_result(&mut self, cx: &mut Cx<'_>) {
+        let Some(Job::Append(ticket) | Job::Open(ticket)) = &self.job else {
+            return;
+        };
+        let Poll::Ready(finished) = cx.jobs.take(ticket) else {
+            return;
+        };
+        match self.job.take() {
+            Some(Job::Append(_)) => self.appended(finished.result, &mut cx.counted),
+            _ => self.opened(finished.result),
         }
     }
 
-    /// Whether lines wait to be written.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.lines.is_empty()
-    }
-
-    /// Writes what waits, as far as it can be written now.
-    pub(super) fn flush(&mut self, disk: &mut dyn Disk, counted: &mut Counted<'_>) {
-        match self.lines.flush(|rest| disk.append(&self.file, rest)) {
+    /// An append is over: what waits may leave, unless nobody reads the pipe.
+    fn appended(&mut self, result: io::Result<Done>, counted: &mut Counted<'_>) {
+        let result = result.and_then(|done| match done {
+            Done::Count(count) => Ok(usize::try_from(count).unwrap_or(usize::MAX)),
+            _ => Err(jobs::wrong()),
+        });
+        self.due = true;
+        match self.lines.told(result) {
             Ok(()) => self.failing = false,
-            Err(Unwritten { error, .. }) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(Unwritten { error, .. }) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.due = false;
+            }
             Err(Unwritten { error, lines_lost }) => {
                 if !std::mem::replace(&mut self.failing, true) {
                     log::error!("access log {:?}: {error}; lines are dropped", self.place);
@@ -223,11 +321,39 @@ impl AccessLog {
         }
     }
 
-    /// Opens the file anew; where that fails, the old one stays.
-    pub(super) fn reopen(&mut self, disk: &mut dyn Disk) {
-        match open(&self.place, disk) {
-            Ok(file) => {
-                self.lines.reopened(ends_within_a_line(&file, disk));
+    /// The file was moved away: it is opened anew, before any other line leaves. Where that fails,
+    /// the old one stays.
+    pub(super) fn reopen(&mut self, cx: &mut Cx<'_>) {
+        self.moved = true;
+        self.flush(cx);
+    }
+
+    fn open_anew(&mut self, cx: &mut Cx<'_>) {
+        match &self.place {
+            config::AccessLog::StandardError => {
+                let opened = cx.disk.standard_error();
+                self.opened(opened.map(|file| Done::Log(file, None)));
+            }
+            config::AccessLog::Path(path) => {
+                let (path, before) = (path.clone(), self.file.clone());
+                let open = Command::OpenLog { path, before };
+                match cx.jobs.start(Waiter::Service, open, cx.now) {
+                    Ok(ticket) => self.job = Some(Job::Open(ticket)),
+                    Err(refused) => self.opened(refused.result),
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, result: io::Result<Done>) {
+        let opened = result.and_then(|done| match done {
+            Done::Log(file, ends_within_a_line) => Ok((file, ends_within_a_line)),
+            _ => Err(jobs::wrong()),
+        });
+        self.due = true;
+        match opened {
+            Ok((file, ends_within_a_line)) => {
+                self.lines.reopened(ends_within_a_line);
                 self.file = file;
             }
             Err(error) => log::error!("access log {:?}: {error}; the old one stays", self.place),
@@ -240,19 +366,6 @@ fn open(place: &config::AccessLog, disk: &mut dyn Disk) -> io::Result<File> {
         config::AccessLog::StandardError => disk.standard_error(),
         config::AccessLog::Path(path) => disk.open_log(path),
     }
-}
-
-/// Whether a log ends with half a line, such as one that a full disk cut before an earlier process
-/// ended; `None` where that cannot be known, as of a pipe.
-fn ends_within_a_line(file: &File, disk: &mut dyn Disk) -> Option<bool> {
-    let metadata = disk.metadata(file).ok()?;
-    let (FileKind::Regular, mut last) = (metadata.kind, [b'\n']) else {
-        return None;
-    };
-    if let Some(offset) = metadata.len.checked_sub(1) {
-        disk.read_at(file, offset, &mut last).ok()?;
-    }
-    Some(last != [b'\n'])
 }
 
 // Writing to a String does not fail, so what `write!` returns below is dropped.
@@ -354,10 +467,18 @@ fn put_member(out: &mut String, key: &str, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::Pool;
+    use crate::cache::compressed::Compressed;
+    use crate::dns::{self, Hosts, Resolver};
     use crate::http::Status;
     use crate::http::head::{HeadScanner, Limits, Parsed};
+    use crate::jobs::Jobs;
+    use crate::limits::DiskLimits;
     use crate::metrics::{ListenerMetrics, Metrics, Of, WebMetrics};
+    use crate::service::Id;
+    use crate::service::work::Work;
     use crate::sys::unix;
+    use std::path::{Path, PathBuf};
 
     fn line(request: &[u8], format: LogFormat) -> String {
         let mut scanner = HeadScanner::default();
@@ -432,50 +553,274 @@ mod tests {
         );
     }
 
+    /// What the log is shown, with a disk that does its jobs when it is told to.
+    struct Fixture {
+        folder: tempfile::TempDir,
+        disk: unix::Files,
+        jobs: Jobs<Waiter>,
+        metrics: Metrics,
+        pool: Pool,
+        resolver: Resolver<Id>,
+        compressed: Compressed<Id>,
+        now: Instant,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let of = Of::Web(WebMetrics::default());
+            let listener = ListenerMetrics::new("http", "http", String::new(), of);
+            Self {
+                folder: tempfile::tempdir().expect("a folder"),
+                disk: unix::Files::default(),
+                jobs: Jobs::new(DiskLimits::default()),
+                metrics: Metrics {
+                    listeners: [(0, listener)].into_iter().collect(),
+                    ..Metrics::default()
+                },
+                pool: Pool::new(0, 0),
+                resolver: Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]),
+                compressed: Compressed::new(0),
+                now: Instant::now(),
+            }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn open(&mut self, name: &str) -> AccessLog {
+            let place = config::AccessLog::Path(self.path(name));
+            AccessLog::open(&place, LogFormat::Combined, &mut self.disk).expect("a log")
+        }
+
+        fn with<T>(&mut self, act: impl FnOnce(&mut Cx<'_>) -> T) -> T {
+            act(&mut Cx {
+                work: &mut Work::new(Duration::MAX),
+                now: self.now,
+                wall: SystemTime::UNIX_EPOCH,
+                turn: 1,
+                draining: false,
+                pool: &mut self.pool,
+                disk: &mut self.disk,
+                jobs: &mut self.jobs,
+                resolver: &mut self.resolver,
+                compressed: &mut self.compressed,
+                woken: &mut Vec::new(),
+                counted: Counted::new(&mut self.metrics, 0),
+            })
+        }
+
+        /// A turn in which answers of so many bytes each were sent.
+        fn turn(&mut self, log: &mut AccessLog, answers: std::ops::Range<u64>) {
+            self.with(|cx| {
+                for body_bytes in answers {
+                    let answered = Answered {
+                        status: Status::BAD_REQUEST,
+                        body_bytes,
+                    };
+                    let wall = SystemTime::UNIX_EPOCH;
+                    let line = Line::of(None, None, answered, Duration::ZERO, wall);
+                    log.add(&line, &mut cx.counted);
+                }
+                if log.is_waiting() {
+                    log.flush(cx);
+                }
+            });
+        }
+
+        /// The disk does what was asked of it, and lines that wait for more leave; whether there was
+        /// anything.
+        fn disk_does(&mut self, log: &mut AccessLog) -> bool {
+            let mut any = false;
+            while let Some((id, mut job)) = self.jobs.poll_start(self.now) {
+                let result = job.perform(&mut self.disk);
+                self.jobs.finished(id, job, result, self.now);
+                any = true;
+            }
+            while self.jobs.poll_woken().is_some() {}
+            self.with(|cx| log.flush(cx));
+            if let Some(at) = log.wakes_at() {
+                self.now = at;
+                self.with(|cx| log.flush(cx));
+                any = true;
+            }
+            any
+        }
+
+        fn finish(&mut self, log: &mut AccessLog) {
+            while self.disk_does(log) {}
+            assert!(!log.is_busy() && self.jobs.is_idle());
+        }
+
+        /// Lines that were logged, and lines that were dropped.
+        fn counted(&self) -> (u64, u64) {
+            let counted = self.metrics.listeners[0].of.web().expect("a web server");
+            (counted.log_lines, counted.log_lines_dropped)
+        }
+    }
+
+    /// The lines of such answers.
+    fn lines(answers: std::ops::Range<u64>) -> String {
+        let line =
+            |bytes| format!("- - - [01/Jan/1970:00:00:00 +0000] \"-\" 400 {bytes} \"-\" \"-\"\n");
+        answers.map(line).collect()
+    }
+
+    fn read(path: &Path) -> String {
+        std::fs::read_to_string(path).expect("a file")
+    }
+
     #[test]
     fn half_a_line_of_an_earlier_process_is_ended_first() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut disk = unix::Files::default();
-        let mut metrics = Metrics::default();
-        let of = Of::Web(WebMetrics::default());
-        let http =
-            metrics
-                .listeners
-                .insert(ListenerMetrics::new("http", "http", String::new(), of));
         for (before, expected) in [
             ("", ""),
             ("whole\n", "whole\n"),
             ("192.0.2.1 - - [06/N", "192.0.2.1 - - [06/N\n"),
         ] {
-            let path = dir.path().join("log");
+            let mut f = Fixture::new();
+            let path = f.path("log");
             std::fs::write(&path, before).expect("a file");
-            let place = config::AccessLog::Path(path.clone());
-            let line = Line {
-                peer: None,
-                request: None,
-                origin: None,
-                answered: Answered {
-                    status: Status::BAD_REQUEST,
-                    body_bytes: 0,
-                },
-                took: Duration::ZERO,
-                wall: SystemTime::UNIX_EPOCH,
-            };
-            let told = "- - - [01/Jan/1970:00:00:00 +0000] \"-\" 400 0 \"-\" \"-\"\n";
-            let mut log = AccessLog::open(&place, LogFormat::Combined, &mut disk).expect("a log");
-            log.add(&line, &mut disk, &mut Counted::new(&mut metrics, http));
-            log.flush(&mut disk, &mut Counted::new(&mut metrics, http));
+            let mut log = f.open("log");
+            f.turn(&mut log, 0..1);
+            f.finish(&mut log);
+            assert_eq!(read(&path), format!("{expected}{}", lines(0..1)));
             // And the same for one that is put there while the process runs.
             std::fs::remove_file(&path).expect("a file");
-            std::fs::write(dir.path().join("other"), before).expect("a file");
-            std::fs::rename(dir.path().join("other"), &path).expect("a file");
-            log.reopen(&mut disk);
-            log.add(&line, &mut disk, &mut Counted::new(&mut metrics, http));
-            log.flush(&mut disk, &mut Counted::new(&mut metrics, http));
-            let text = std::fs::read_to_string(&path).expect("a file");
-            assert_eq!(text, format!("{expected}{told}"));
+            std::fs::write(f.path("other"), before).expect("a file");
+            std::fs::rename(f.path("other"), &path).expect("a file");
+            f.with(|cx| log.reopen(cx));
+            f.turn(&mut log, 1..2);
+            f.finish(&mut log);
+            assert_eq!(read(&path), format!("{expected}{}", lines(1..2)));
+            assert_eq!(f.counted(), (2, 0));
         }
-        let counted = metrics.listeners[http].of.web().expect("a web server");
-        assert_eq!((counted.log_lines, counted.log_lines_dropped), (6, 0));
+    }
+
+    #[test]
+    fn lines_gather_while_others_are_written_and_arrive_in_their_order() {
+        let mut f = Fixture::new();
+        let mut log = f.open("log");
+        for turn in 0..10 {
+            f.turn(&mut log, turn * 3..turn * 3 + 3);
+            assert_eq!(f.jobs.under_way(), (1, 0), "one append at once");
+        }
+        assert!(f.disk_does(&mut log));
+        assert_eq!(read(&f.path("log")), lines(0..3), "those of the first turn");
+        assert_eq!(f.jobs.under_way(), (1, 0), "the others follow at once");
+        f.finish(&mut log);
+        assert_eq!(read(&f.path("log")), lines(0..30));
+        assert_eq!(f.counted(), (30, 0));
+    }
+
+    #[test]
+    fn lines_that_follow_others_closely_wait_for_more() {
+        let mut f = Fixture::new();
+        let mut log = f.open("log");
+        let work = |f: &mut Fixture, log: &mut AccessLog| {
+            while let Some((id, mut job)) = f.jobs.poll_start(f.now) {
+                let result = job.perform(&mut f.disk);
+                f.jobs.finished(id, job, result, f.now);
+            }
+            f.with(|cx| log.flush(cx));
+        };
+        f.turn(&mut log, 0..1);
+        work(&mut f, &mut log);
+        assert_eq!(read(&f.path("log")), lines(0..1), "at once");
+        for line in 1..5 {
+            f.turn(&mut log, line..line + 1);
+            work(&mut f, &mut log);
+        }
+        assert_eq!(read(&f.path("log")), lines(0..1));
+        assert_eq!(log.wakes_at(), Some(f.now + GATHER_TIME));
+        assert!(log.is_busy(), "its service must not go now");
+        f.now += GATHER_TIME;
+        f.with(|cx| log.flush(cx));
+        work(&mut f, &mut log);
+        assert_eq!(read(&f.path("log")), lines(0..5));
+        assert!(!log.is_busy());
+        // Many do not wait, and none do at the end of the process.
+        let most = 5 + (BATCH_BYTES / lines(1000..1001).len()) as u64 + 10;
+        f.turn(&mut log, 5..most + 200);
+        work(&mut f, &mut log);
+        assert_eq!(read(&f.path("log")), lines(0..most + 200));
+        f.turn(&mut log, 0..1);
+        f.with(|cx| {
+            cx.draining = true;
+            log.flush(cx);
+        });
+        assert!(log.job.is_some());
+    }
+
+    #[test]
+    fn lines_that_come_while_the_file_is_opened_anew_go_to_the_new_one() {
+        let mut f = Fixture::new();
+        let mut log = f.open("log");
+        f.turn(&mut log, 0..1);
+        f.turn(&mut log, 1..2);
+        std::fs::rename(f.path("log"), f.path("log.1")).expect("a rename");
+        f.with(|cx| log.reopen(cx)); // while the first is under way
+        f.turn(&mut log, 2..3);
+        f.disk_does(&mut log);
+        assert_eq!(read(&f.path("log.1")), lines(0..1));
+        f.turn(&mut log, 3..4);
+        f.finish(&mut log);
+        assert_eq!(read(&f.path("log.1")), lines(0..1));
+        assert_eq!(read(&f.path("log")), lines(1..4));
+        // Where it cannot be opened, the old one stays.
+        std::fs::rename(f.path("log"), f.path("log.2")).expect("a rename");
+        std::fs::create_dir(f.path("log")).expect("a folder");
+        f.with(|cx| log.reopen(cx));
+        f.turn(&mut log, 4..5);
+        f.finish(&mut log);
+        assert_eq!(read(&f.path("log.2")), lines(1..5));
+        assert_eq!(f.counted(), (5, 0));
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_costs_lines_beyond_the_bound_and_no_more() {
+        let mut f = Fixture::new();
+        let mut log = f.open("log");
+        // A turn may have more lines than may wait from one to the next.
+        let most = (2 * WAITING_BYTES_MAX / lines(1000..1001).len()) as u64;
+        f.turn(&mut log, 0..most);
+        f.turn(&mut log, most..2 * most);
+        assert_eq!(f.counted(), (2 * most, 0));
+        for turn in 2..5 {
+            f.turn(&mut log, turn * most..(turn + 1) * most);
+        }
+        assert_eq!(f.counted(), (5 * most, 3 * most));
+        f.finish(&mut log);
+        f.turn(&mut log, 5 * most..5 * most + 1);
+        f.finish(&mut log);
+        let last = lines(5 * most..5 * most + 1);
+        assert_eq!(read(&f.path("log")), lines(0..2 * most) + &last);
+        assert_eq!(f.counted(), (5 * most + 1, 3 * most));
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_keeps_its_lines_and_makes_no_work() {
+        let mut f = Fixture::new();
+        rustix::fs::mkfifoat(rustix::fs::CWD, f.path("log"), 0o600.into()).expect("a pipe");
+        let options = || std::fs::OpenOptions::new().read(true).write(true).clone();
+        let mut reader = options().open(f.path("log")).expect("a pipe");
+        let mut log = f.open("log");
+        let most = 4000;
+        f.turn(&mut log, 0..most);
+        while f.disk_does(&mut log) {}
+        assert!(!log.is_busy(), "it is not tried again by itself");
+        // It is by the next who looks.
+        f.turn(&mut log, 0..0);
+        assert!(log.is_busy());
+        while f.disk_does(&mut log) {}
+        let (expected, mut text) = (lines(0..most), Vec::new());
+        while text.len() < expected.len() {
+            let mut part = vec![0; 1 << 16];
+            let count = io::Read::read(&mut reader, &mut part).expect("bytes");
+            text.extend_from_slice(&part[..count]);
+            f.turn(&mut log, 0..0);
+            while f.disk_does(&mut log) {}
+        }
+        assert!(text == expected.as_bytes());
+        assert_eq!(f.counted(), (most, 0));
     }
 }

@@ -223,7 +223,7 @@ impl Web {
             let took = io.cx.now.saturating_duration_since(began);
             let request = Some(Request::of(&head));
             let line = Line::of(io.peer.ip(), request, answered, took, io.cx.wall);
-            log.add(&line, io.cx.disk, &mut io.cx.counted);
+            log.add(&line, &mut io.cx.counted);
         }
         let (body, more) = (head.body, head.keep_alive);
         if !matches!(next, Next::Later { .. }) {
@@ -434,7 +434,7 @@ impl Web {
             None => {
                 if let (Some(log), Some(answered)) = (&mut self.log, sent) {
                     let line = Line::of(io.peer.ip(), None, answered, Duration::ZERO, io.cx.wall);
-                    log.add(&line, io.cx.disk, &mut io.cx.counted);
+                    log.add(&line, &mut io.cx.counted);
                 }
             }
         }
@@ -579,7 +579,7 @@ impl Web {
             took: cx.now.saturating_duration_since(logged.began),
             wall: cx.wall,
         };
-        log.add(&line, cx.disk, &mut cx.counted);
+        log.add(&line, &mut cx.counted);
     }
 }
 
@@ -656,7 +656,7 @@ impl Service for Web {
             io.disconnect(); // between two requests nothing is expected of it but its end
         }
         self.end(conn, io);
-        if self.working || self.log.as_ref().is_some_and(|log| log.is_waiting()) {
+        if self.working || self.log.as_mut().is_some_and(|log| log.is_waiting()) {
             io.at_turn_end();
         }
         Ok(())
@@ -707,14 +707,22 @@ impl Service for Web {
             self.working = self.sites.turn_ended(cx);
         }
         if let Some(log) = &mut self.log {
-            log.flush(cx.disk, &mut cx.counted);
+            log.flush(cx);
         }
         self.working
     }
 
+    fn wakes_at(&self) -> Option<Instant> {
+        self.log.as_ref()?.wakes_at()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_busy())
+    }
+
     fn reopen(&mut self, cx: &mut Cx<'_>) {
         if let Some(log) = &mut self.log {
-            log.reopen(cx.disk);
+            log.reopen(cx);
         }
     }
 }

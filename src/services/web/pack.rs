@@ -74,6 +74,6 @@ impl Pack {
             took: cx.now.saturating_duration_since(*began),
             wall: cx.wall,
         };
-        log.add(&line, cx.disk, &mut cx.counted);
+        log.add(&line, &mut cx.counted);
     }
 }

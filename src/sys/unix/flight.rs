@@ -139,7 +139,12 @@ impl Flight {
                 | Query::Names { .. }
                 | Query::Free { .. },
             )
-            | Job::Command(Command::Append { .. } | Command::OpenLog { .. }) => return None,
+            | Job::Command(
+                Command::Append { .. }
+                | Command::OpenLog { .. }
+                | Command::Discard { .. }
+                | Command::Store { .. },
+            ) => return None,
         };
         self.fd = descriptor(file).ok()?.as_raw_fd();
         Some(step)

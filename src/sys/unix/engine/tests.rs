@@ -202,6 +202,7 @@ fn told((job, result): &(Job, io::Result<Done>)) -> String {
         Ok(Done::Count(_)) if matches!(job, Job::Query(Query::Free { .. })) => "free".to_owned(),
         Ok(Done::Count(count)) => format!("count {count}"),
         Ok(Done::Log(_, ends)) => format!("log {ends:?}"),
+        Ok(Done::Stored(stored)) => format!("{stored:?}"),
         Ok(Done::Nothing) => "nothing".to_owned(),
     };
     match job {
