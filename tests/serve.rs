@@ -115,7 +115,7 @@ fn the_engine_for_the_disk_is_told_at_the_start_and_stays_until_a_restart() {
     let mut server = Program::start(&with("engine = \"threads\""));
     server.wait_log("disk engine: threads");
     let next = with("engine = \"inline\"\nmax_jobs = 3");
-    std::fs::write(server.path("netlab.toml"), next).expect("a file");
+    fs::write(server.path("netlab.toml"), next).expect("a file");
     server.signal(Signal::HUP);
     server.wait_log("`engine` stays \"threads\"; \"inline\" needs a restart");
     server.wait_log("`max_jobs` stays 16; 3 needs a restart");
