@@ -110,6 +110,19 @@ fn a_port_in_use_names_the_listener_the_address_and_the_reason() {
 }
 
 #[test]
+fn the_engine_for_the_disk_is_told_at_the_start_and_stays_until_a_restart() {
+    let with = |disk: &str| format!("{ECHO}\n[disk]\n{disk}\n");
+    let mut server = Program::start(&with("engine = \"threads\""));
+    server.wait_log("disk engine: threads");
+    let next = with("engine = \"inline\"\nmax_jobs = 3");
+    fs::write(server.path("netlab.toml"), next).expect("a file");
+    server.signal(Signal::HUP);
+    server.wait_log("`engine` stays \"threads\"; \"inline\" needs a restart");
+    server.wait_log("`max_jobs` stays 16; 3 needs a restart");
+    server.stop();
+}
+
+#[test]
 fn a_wrong_configuration_serves_nothing() {
     let output = run("[[listener]]\nkind = \"hello\"\nport = 9000\n");
     assert_eq!(output.status.code(), Some(78));

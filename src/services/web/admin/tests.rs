@@ -227,7 +227,8 @@ fn jobs_for_the_disk_are_told_by_kind() {
             .ask(Waiter::Service, Query::Open { root, path }, bench.now);
         assert!(asked.is_pending());
     };
-    (ask("a"), ask("b"));
+    ask("a");
+    ask("b");
     let later = bench.now + Duration::from_millis(500);
     let (id, job) = bench.jobs.poll_start(later).expect("a job");
     let missing = Err(io::ErrorKind::NotFound.into());
