@@ -412,13 +412,16 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Tells the services of the end of the turn, if one of them wants to know.
+    /// Tells the services of the end of the turn, if one of them wants to know: all of them have the
+    /// work of one session, and those to whom there is less to do leave theirs to the others.
     fn end_turn(&mut self) {
         if std::mem::take(&mut self.cx.turn_end) {
-            for (_, serving) in &mut self.hosts {
-                self.cx.work = Work::new(self.limits.turn_work);
-                let cx = &mut self.cx.of(serving.metrics);
-                let is_left = serving.host.turn_ended(cx);
+            let (work, hosts) = (self.limits.turn_work, self.hosts.len());
+            let mut all = TurnWork::new(work, work);
+            for (place, (_, serving)) in self.hosts.iter_mut().enumerate() {
+                self.cx.work = all.share(hosts - place);
+                let is_left = serving.host.turn_ended(&mut self.cx.of(serving.metrics));
+                all.take(&self.cx.work);
                 self.cx.turn_end |= is_left;
             }
         }
