@@ -204,6 +204,8 @@ impl<S: Sys> Datagrams<S> {
     /// and lets services act on their deadlines.
     pub(super) fn serve(&mut self, cx: &mut Context<S>, limits: &Limits) {
         let (tray, ports, now) = (&mut self.tray, &self.answering_ports, cx.now);
+        // Those that are due have a share of their own, or a flood would leave them none.
+        let mut timed = Work::new(limits.turn_work);
         if let Some(key) = self.left_of.take() {
             let datagram = &mut self.all[key];
             let metrics = &mut cx.metrics.listeners[datagram.metrics];
@@ -234,7 +236,7 @@ impl<S: Sys> Datagrams<S> {
             }
             let deadline = datagram.service.deadline();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                datagram.advance(sys, tray, metrics, now);
+                datagram.advance(sys, tray, metrics, &mut timed, now);
             }
         }
     }
@@ -418,9 +420,10 @@ impl<S: Sys> DatagramSocket<S> {
         sys: &mut S,
         tray: &mut Tray,
         metrics: &mut ListenerMetrics,
+        work: &mut Work,
         now: Instant,
     ) {
-        self.service.advance(&mut tray.outbox, now, metrics);
+        self.service.advance(&mut tray.outbox, now, metrics, work);
         self.send(sys, tray, metrics);
     }
 

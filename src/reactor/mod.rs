@@ -453,7 +453,8 @@ impl<S: Sys> Reactor<S> {
         });
     }
 
-    /// Tells the services of the end of the turn, if one of them wants to know.
+    /// Tells the services of the end of the turn, if one of them wants to know: all of them have the
+    /// work of one session, and those to whom there is less to do leave theirs to the others.
     fn end_turn(&mut self) {
         if self.cx.turn_end_at.is_some_and(|at| self.cx.now >= at) {
             (self.cx.turn_end, self.cx.job_done) = (true, true);
@@ -461,10 +462,13 @@ impl<S: Sys> Reactor<S> {
         if std::mem::take(&mut self.cx.turn_end) {
             let job_done = std::mem::take(&mut self.cx.job_done);
             self.cx.turn_end_at = None;
-            for (_, serving) in &mut self.hosts {
-                self.cx.work = Work::new(self.limits.turn_work);
+            let (work, hosts) = (self.limits.turn_work, self.hosts.len());
+            let mut all = TurnWork::new(work, work);
+            for (place, (_, serving)) in self.hosts.iter_mut().enumerate() {
+                self.cx.work = all.share(hosts - place);
                 let cx = &mut self.cx.of(serving.metrics);
                 let is_left = serving.host.turn_ended(job_done, cx);
+                all.take(&self.cx.work);
                 self.cx.turn_end |= is_left;
                 let moments = [self.cx.turn_end_at, serving.host.wakes_at()];
                 self.cx.turn_end_at = moments.into_iter().flatten().min();

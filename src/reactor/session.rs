@@ -209,6 +209,9 @@ pub(crate) struct Session<S: Sys> {
     pub(crate) queued: bool,
     /// A fact changed that no buffer shows: an answer, a deadline, the drain.
     pub(crate) woken: bool,
+    /// The last pump spent its share of work: what waits in the buffers is looked at before more is
+    /// read.
+    left_undone: bool,
     pub(crate) reminders: Reminders,
 }
 
@@ -253,6 +256,7 @@ impl<S: Sys> Session<S> {
             taking: Taking::default(),
             queued: false,
             woken: true,
+            left_undone: false,
             reminders: Reminders::NONE,
         }
     }
@@ -287,8 +291,10 @@ impl<S: Sys> Session<S> {
         if self.up.is_some() {
             fact |= self.advance_connect(cx);
         }
+        let mut left_undone = std::mem::take(&mut self.left_undone);
         loop {
-            match self.fill(cx, &mut budget) {
+            let has_input = std::mem::take(&mut left_undone);
+            match self.fill(has_input, cx, &mut budget) {
                 Ok(news) => fact |= news,
                 Err(kind) => return Outcome::Ended(Err(Error::Reset(kind))),
             }
@@ -312,6 +318,7 @@ impl<S: Sys> Session<S> {
                 // What a protocol left undone for want of work, no buffer shows.
                 let is_left = is_spent && !cx.sys.planted(PlantedBug::ShareForgets);
                 self.woken |= fact | is_left | again;
+                self.left_undone = is_left;
                 return Outcome::Again;
             }
             let fillable = |up: &Upstream<S>| up.half.may_fill();
@@ -324,10 +331,16 @@ impl<S: Sys> Session<S> {
         }
     }
 
-    /// Reads both sides. Whether anything new came.
-    fn fill(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, io::ErrorKind> {
+    /// Reads both sides. Whether anything new came. `has_input`: a side where something waits has enough
+    /// to go on with, and to read a little more behind it costs a call, and a copy of what waits.
+    fn fill(
+        &mut self,
+        has_input: bool,
+        cx: &mut Context<S>,
+        budget: &mut Budget,
+    ) -> Result<bool, io::ErrorKind> {
         let mut news = false;
-        if self.down.may_fill() {
+        if self.down.may_fill() && !(has_input && !self.down.link.rx.is_empty()) {
             let before = budget.moved;
             let began = self.is_handshaking().then(|| cx.sys.now());
             let result = self.down.fill(&mut cx.sys, &mut cx.pool, budget);
@@ -340,6 +353,7 @@ impl<S: Sys> Session<S> {
         }
         if let Some(up) = &mut self.up
             && up.half.may_fill()
+            && !(has_input && !up.half.link.rx.is_empty())
         {
             match up.half.fill(&mut cx.sys, &mut cx.pool, budget) {
                 Ok(more) => news |= more,

@@ -54,11 +54,16 @@ impl Budget {
     pub(super) fn spend(&mut self, bytes: usize, is_tls: bool) {
         self.left = self.left.saturating_sub(bytes);
         self.moved += bytes as u64;
-        self.cost_ns += work::CALL_NS;
-        if is_tls {
-            let ns = bytes as u64 * 1_000 / work::TLS_BYTES_PER_US as u64;
-            self.cost_ns = self.cost_ns.saturating_add(ns as u32);
-        }
+        let bytes_per_us = match is_tls {
+            true => work::TLS_BYTES_PER_US,
+            false => work::BYTES_PER_US,
+        };
+        let ns = bytes as u64 * 1_000 / bytes_per_us as u64;
+        let ns = u32::try_from(ns).unwrap_or(u32::MAX);
+        self.cost_ns = self
+            .cost_ns
+            .saturating_add(ns)
+            .saturating_add(work::CALL_NS);
     }
 
     /// What the calls cost since this was asked last.

@@ -40,9 +40,9 @@ pub const PACKED_NS: u32 = 10_000;
 /// One piece of a body taken apart: a chunk, or all that came of a body with a length.
 pub const PIECE_NS: u32 = 50;
 /// One file begun or finished by an upload, with the system calls that it takes.
-pub const FILE_NS: u32 = 40_000;
+pub const FILE_NS: u32 = 15_000;
 /// One character upper-cased on its own, outside of ASCII.
-pub const CHARACTER_NS: u32 = 25;
+pub const CHARACTER_NS: u32 = 35;
 /// So many bytes of ASCII upper-cased in a nanosecond.
 pub const ASCII_BYTES_PER_NS: usize = 16;
 /// One datagram received and answered.
@@ -50,7 +50,9 @@ pub const DATAGRAM_NS: u32 = 1_500;
 /// One connection accepted.
 pub const ACCEPT_NS: u32 = 5_000;
 /// One system call that moves bytes of a stream.
-pub const CALL_NS: u32 = 1_500;
+pub const CALL_NS: u32 = 2_500;
+/// So many bytes moved between a socket and memory, or a file, in a microsecond.
+pub const BYTES_PER_US: usize = 10_000;
 /// So many bytes encrypted or decrypted in a microsecond.
 pub const TLS_BYTES_PER_US: usize = 3_000;
 

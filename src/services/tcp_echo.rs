@@ -49,10 +49,10 @@ impl TcpEcho {
     fn echo(&mut self, upper: &mut Upper, first: bool, io: &mut Io<'_>) -> bool {
         let (rx, tx) = (&mut io.down.rx, &mut io.down.tx);
         // Room first: without it the same bytes would be upper-cased again at every call.
-        if rx.is_empty() || !tx.has_room(rx.len()) {
+        let count = rx.len().min(PIECE_BYTES);
+        if rx.is_empty() || !tx.has_room(rx.len().max(GROWTH_MAX * count)) {
             return false;
         }
-        let count = rx.len().min(PIECE_BYTES);
         // All of it only the first time, and if it begins with ASCII: what is behind a piece that is
         // not would be looked at again with each piece.
         let is_done = self.transform == Transform::None
@@ -65,9 +65,6 @@ impl TcpEcho {
             });
         if is_done {
             return pour(rx, tx, usize::MAX, io.cx.pool) > 0;
-        }
-        if !tx.has_room(GROWTH_MAX * count) {
-            return false;
         }
         let piece = &rx.bytes()[..count];
         let characters = upper::characters_beyond_ascii(piece);

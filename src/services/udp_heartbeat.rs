@@ -20,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config::UdpHeartbeatConfig;
 use crate::metrics::{Cause, HeartbeatMetrics, ListenerMetrics, Of};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
+use crate::service::work::{self, Work};
 use crate::wire::heartbeat::{self, Change, Patience, State, Tracker};
 use crate::wire::stamp::Stamp;
 
@@ -245,11 +246,18 @@ impl DatagramService for UdpHeartbeat {
         }
     }
 
-    fn advance(&mut self, _out: &mut Outbox, now: Instant, metrics: &mut ListenerMetrics) {
-        while let Some(&(moment, from)) = self.due.first() {
-            if moment > now {
-                break;
-            }
+    fn advance(
+        &mut self,
+        _out: &mut Outbox,
+        now: Instant,
+        metrics: &mut ListenerMetrics,
+        work: &mut Work,
+    ) {
+        while let Some(&(moment, from)) = self.due.first()
+            && moment <= now
+            && !work.is_spent()
+        {
+            work.charge(work::DATAGRAM_NS);
             self.observe(from, None, now, metrics.heartbeat_mut());
         }
         tell_others(&mut self.told, now);
@@ -264,7 +272,6 @@ impl DatagramService for UdpHeartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::work::Work;
     use proptest::prelude::*;
 
     /// The service alone, with a clock that is set by hand.
@@ -325,8 +332,9 @@ mod tests {
             while let Some(deadline) = self.service.deadline().filter(|&d| d <= end) {
                 self.wall += deadline.saturating_duration_since(self.now);
                 self.now = self.now.max(deadline);
-                self.service
-                    .advance(&mut self.out, self.now, &mut self.metrics);
+                let (out, metrics) = (&mut self.out, &mut self.metrics);
+                let mut work = Work::new(Duration::MAX);
+                self.service.advance(out, self.now, metrics, &mut work);
                 assert!(self.service.deadline().is_none_or(|d| d > self.now));
             }
             self.wall += end - self.now;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Fraction, UdpPingConfig};
 use crate::metrics::{Cause, ListenerMetrics};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
+use crate::service::work::{self, Work};
 use crate::wire::ping;
 
 /// The ping service.
@@ -130,11 +131,18 @@ impl DatagramService for UdpPing {
         }
     }
 
-    fn advance(&mut self, out: &mut Outbox, now: Instant, _metrics: &mut ListenerMetrics) {
-        while let Some(Reverse(first)) = self.delayed.peek() {
-            if first.at > now {
-                return;
-            }
+    fn advance(
+        &mut self,
+        out: &mut Outbox,
+        now: Instant,
+        _metrics: &mut ListenerMetrics,
+        work: &mut Work,
+    ) {
+        while let Some(Reverse(first)) = self.delayed.peek()
+            && first.at <= now
+            && !work.is_spent()
+        {
+            work.charge(work::DATAGRAM_NS);
             out.send(first.to, &first.bytes);
             self.delayed_bytes -= memory_bytes(&first.bytes);
             self.delayed.pop();
@@ -163,7 +171,6 @@ impl SplitMix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::work::Work;
 
     fn metrics() -> ListenerMetrics {
         ListenerMetrics::new("ping", "udp-ping", String::new(), UdpPing::counts())
@@ -210,8 +217,12 @@ mod tests {
             };
             assert_eq!(send(&mut ping, ANSWERS_MAX + 7), 7);
             let mut answers = Outbox::default();
-            ping.advance(&mut answers, now + config.delay, &mut self::metrics());
-            assert_eq!(answers.replies.len(), ANSWERS_MAX);
+            // No more at once than a share of work allows.
+            for (share, answered) in [(Duration::from_nanos(1), 1), (Duration::MAX, ANSWERS_MAX)] {
+                let (due, mut work) = (now + config.delay, Work::new(share));
+                ping.advance(&mut answers, due, &mut self::metrics(), &mut work);
+                assert_eq!(answers.replies.len(), answered);
+            }
             // Those that left made room.
             assert_eq!(send(&mut ping, ANSWERS_MAX), 7);
         }

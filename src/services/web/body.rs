@@ -60,7 +60,6 @@ impl RequestBody {
     /// Takes what has arrived of it, as far as the session's share of work goes.
     pub(super) fn receive(&mut self, config: &HttpConfig, io: &mut Io<'_>) -> Received {
         while !io.cx.work.is_spent() {
-            io.cx.work.charge(work::PIECE_NS);
             let bytes = io.down.rx.bytes();
             let step = match self.decoder.step(bytes) {
                 Ok(step) => step,
@@ -73,6 +72,9 @@ impl RequestBody {
                 echo.bytes.extend_from_slice(&bytes[step.framing..consumed]);
             }
             io.down.rx.consume(consumed);
+            if consumed > 0 {
+                io.cx.work.charge(work::PIECE_NS);
+            }
             let (rate_min, most) = (config.body_rate_min, config.body_timeout);
             self.until = prolonged(self.until, consumed, rate_min, io.cx.now, most);
             let Some(left) = self.left.checked_sub(consumed as u64) else {

@@ -56,9 +56,13 @@ impl Page {
              <table>\n",
         );
         for metric in METRICS {
-            if let Samples::One(get) = metric.samples
-                && !metric.key.is_empty()
-                && let Some(value) = get(view)
+            let value = match metric.samples {
+                Samples::One(get) => get(view).map(|value| value.to_string()),
+                Samples::Kinds(get) => Some(by_kind(view, get)),
+                Samples::Spans(_) | Samples::Each(_) | Samples::By(..) => None,
+            };
+            if !metric.key.is_empty()
+                && let Some(value) = value
             {
                 let (help, key) = (metric.help, metric.key);
                 let _ = writeln!(self.text, "<tr><td title=\"{help}\">{key}<td>{value}");

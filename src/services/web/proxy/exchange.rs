@@ -275,6 +275,7 @@ impl Exchange {
             if matches!(heard, Heard::Part) || !io.down.tx.has_room(proxy.scratch.len()) {
                 return None;
             }
+            io.cx.work.charge(work::WRITTEN_NS);
             io.down.tx.put(&proxy.scratch, io.cx.pool);
             match heard {
                 Heard::Interim(head_bytes) => {
@@ -324,8 +325,6 @@ impl Exchange {
             Ok(Parsed::Partial) => return Heard::Part,
             Err(error) => return Heard::Bad(error.text()),
         };
-        io.cx.work.charge(work::WRITTEN_NS);
-        io.cx.work.charge_each(head_bytes, work::HEAD_BYTE_NS);
         let old_client = request.version == Version::Http10;
         let address_bar = (request.form == Form::AddressBar).then_some(origin);
         scratch.clear();
