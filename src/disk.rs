@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use foldhash::quality::FixedState;
@@ -24,6 +24,9 @@ struct Open {
     handle: Handle,
     disk: DiskId,
     is_slow: bool,
+    /// Where a folder is read from is a property of what is open (`man 2 lseek`): whoever sets it
+    /// and reads there does so alone.
+    place: Mutex<()>,
 }
 
 /// Which file system a file stands on: its device number.
@@ -48,6 +51,7 @@ impl File {
             handle,
             disk,
             is_slow,
+            place: Mutex::new(()),
         }))
     }
 
@@ -74,6 +78,12 @@ impl File {
     /// Whether every call on it is better made as a job.
     pub fn is_slow(&self) -> bool {
         self.0.is_slow
+    }
+
+    /// Keeps other threads from reading at another place of this folder meanwhile.
+    pub fn hold_place(&self) -> MutexGuard<'_, ()> {
+        let held = self.0.place.lock();
+        held.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether anything else refers to it.
@@ -364,7 +374,7 @@ impl Version {
     }
 
     /// Whether a file that is this now keeps the version, or `None` if only its bytes can tell.
-    fn is_kept(&self, now: &Metadata) -> Option<bool> {
+    pub(crate) fn is_kept(&self, now: &Metadata) -> Option<bool> {
         let is_as_long = now.len == self.len;
         let is_unmodified = is_as_long && now.modified == self.modified;
         if is_unmodified && now.changed == self.changed {

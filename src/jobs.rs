@@ -563,6 +563,12 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         self.begin(waiter, job.into(), false, now).map(Ticket)
     }
 
+    /// Whether the result of a job is there.
+    pub fn is_done(&self, ticket: &Ticket) -> bool {
+        let entry = self.claims[ticket.0].entry;
+        matches!(self.entries[entry].stage, Stage::Done(_))
+    }
+
     /// The result of a job, once it is there.
     pub fn take(&mut self, ticket: &Ticket) -> Poll<Finished> {
         let entry = self.claims[ticket.0].entry;
@@ -573,6 +579,12 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         let page = finished.page.take();
         self.give_up(ticket.0);
         Poll::Ready(Finished { result, page })
+    }
+
+    /// Nobody wants the result of a job any more.
+    pub fn cancel(&mut self, ticket: Ticket) {
+        let Ticket(claim) = ticket;
+        self.give_up(claim);
     }
 
     /// `waiter` needs no answer to what it asked any more: its request is over.
@@ -842,5 +854,6 @@ fn copy(result: &io::Result<Done>) -> io::Result<Done> {
     }
 }
 
+pub mod pending;
 #[cfg(test)]
 mod tests;

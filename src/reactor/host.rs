@@ -15,9 +15,10 @@ pub(crate) trait Host {
     fn advance(&mut self, conn: usize, io: &mut Io<'_>) -> Result<(), Error>;
     fn deadline(&self, conn: usize) -> Instant;
     fn ended(&mut self, conn: usize, cx: &mut Cx<'_>);
-    /// Does nothing unless a connection asked for it in this turn, or it was not done at the end of
-    /// the last one. Whether it has more to do.
-    fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool;
+    /// Does nothing unless a connection asked for it in this turn, it was not done at the end of
+    /// the last one, or `all` services are told. Whether it has more to do.
+    fn turn_ended(&mut self, all: bool, cx: &mut Cx<'_>) -> bool;
+    fn turn_deadline(&self) -> Option<Instant>;
     fn reopen(&mut self, cx: &mut Cx<'_>);
 }
 
@@ -58,9 +59,13 @@ impl<T: Service> Host for Hosted<T> {
         self.service.ended(self.conns.remove(conn), cx);
     }
 
-    fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
-        self.turn_end = self.turn_end && self.service.turn_ended(cx);
+    fn turn_ended(&mut self, all: bool, cx: &mut Cx<'_>) -> bool {
+        self.turn_end = (self.turn_end || all) && self.service.turn_ended(cx);
         self.turn_end
+    }
+
+    fn turn_deadline(&self) -> Option<Instant> {
+        self.service.turn_deadline()
     }
 
     fn reopen(&mut self, cx: &mut Cx<'_>) {

@@ -56,6 +56,7 @@ use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Error, Phase};
 use crate::jobs::Jobs;
+use crate::jobs::pending::Asker;
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::DatagramService;
@@ -112,6 +113,10 @@ pub struct Reactor<S: Sys> {
     queries: Queries<S>,
     sessions: Sessions<S>,
     timers: Timers<Id>,
+    /// A job for a service came to its end.
+    services_woken: bool,
+    /// When the first of the services is to be called though nothing happened.
+    services_deadline: Option<Instant>,
     life: Life,
     /// The process was told to read its configuration again, and nobody else knows yet.
     reload_wanted: bool,
@@ -148,6 +153,8 @@ impl<S: Sys> Reactor<S> {
             queries: Queries::default(),
             sessions: Sessions::new(),
             timers: Timers::new(now),
+            services_woken: false,
+            services_deadline: None,
             life: Life::Serving,
             reload_wanted: false,
             events: Vec::new(),
@@ -360,6 +367,7 @@ impl<S: Sys> Reactor<S> {
         let (sessions, limits) = (self.sessions.len(), &self.limits);
         if self.sessions.runnable() > 0
             || self.cx.turn_end
+            || self.services_woken
             || self.listeners.are_pending(sessions, limits)
             || self.datagrams.are_pending()
             || self.cx.compressed.has_work()
@@ -378,6 +386,7 @@ impl<S: Sys> Reactor<S> {
             self.listeners.next(sessions, limits),
             self.datagrams.next(),
             self.cx.resolver.deadline(),
+            self.services_deadline,
         ];
         let next = moments.into_iter().flatten().min().map(until);
         [self.timers.sleep(now), drain, next]
@@ -413,11 +422,16 @@ impl<S: Sys> Reactor<S> {
 
     /// Tells the services of the end of the turn, if one of them wants to know.
     fn end_turn(&mut self) {
-        if std::mem::take(&mut self.cx.turn_end) {
+        let is_due = self.services_deadline.is_some_and(|at| at <= self.cx.now);
+        let all = std::mem::take(&mut self.services_woken) || is_due;
+        if std::mem::take(&mut self.cx.turn_end) || all {
+            self.services_deadline = None;
             for (_, serving) in &mut self.hosts {
                 let cx = &mut self.cx.of(serving.metrics);
-                let is_left = serving.host.turn_ended(cx);
+                let is_left = serving.host.turn_ended(all, cx);
                 self.cx.turn_end |= is_left;
+                let deadlines = [self.services_deadline, serving.host.turn_deadline()];
+                self.services_deadline = deadlines.into_iter().flatten().min();
             }
         }
         while let Some(id) = self.cx.woken.pop() {
@@ -624,7 +638,7 @@ impl<S: Sys> Reactor<S> {
         while let Some(waiter) = self.cx.jobs.poll_woken() {
             match waiter {
                 Waiter::Session(id) | Waiter::Sending(id) => self.sessions.wake(id, Why::Disk),
-                Waiter::Service => self.cx.turn_end = true,
+                Waiter::Service => self.services_woken = true,
             }
         }
     }
@@ -638,7 +652,13 @@ impl<S: Sys> Reactor<S> {
 
     /// Compresses as much as a turn may, and wakes those who waited for it.
     fn compress(&mut self) {
-        self.cx.compressed.work(self.cx.sys.disk());
+        let asker = &mut Asker {
+            disk: self.cx.sys.disk(),
+            jobs: &mut self.cx.jobs,
+            waiter: Waiter::Service,
+            now: self.cx.now,
+        };
+        self.cx.compressed.work(asker);
         while let Some(id) = self.cx.compressed.poll_woken() {
             self.sessions.wake(id, Why::Work);
         }

@@ -47,6 +47,7 @@ use crate::disk::Disk;
 use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
 use crate::jobs::Jobs;
+use crate::jobs::pending::Asker;
 use crate::metrics::{Counted, Of, StreamMetrics};
 
 /// A protocol over a byte stream.
@@ -79,11 +80,18 @@ pub trait Service {
     /// The session is over, for whatever reason: what must be undone is undone here.
     fn ended(&mut self, _conn: Self::Conn, _cx: &mut Cx<'_>) {}
 
-    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`]: what is better
-    /// done once for all of them, and what takes more than one turn. Whether there is more to do:
-    /// then it is called again at the end of the next turn, which comes at once.
+    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`], a job for a
+    /// service came to its end, or [`Service::turn_deadline`] passed: what is better done once for
+    /// all sessions, and what takes more than one turn. Whether there is more to do: then it is
+    /// called again at the end of the next turn, which comes at once.
     fn turn_ended(&mut self, _cx: &mut Cx<'_>) -> bool {
         false
+    }
+
+    /// When [`Service::turn_ended`] is to be called though nothing happened; looked at after each
+    /// such call. What was kept for a while is thrown away then.
+    fn turn_deadline(&self) -> Option<Instant> {
+        None
     }
 
     /// Files that are written to were moved away: open them again, under the same paths.
@@ -223,6 +231,18 @@ pub struct Cx<'a> {
     pub woken: &'a mut Vec<Id>,
     /// What is counted, as that of the session's listener.
     pub counted: Counted<'a>,
+}
+
+impl Cx<'_> {
+    /// The disk, for a waiter that holds the answers until they are there.
+    pub fn asker(&mut self, waiter: Waiter) -> Asker<'_, Waiter> {
+        Asker {
+            disk: &mut *self.disk,
+            jobs: &mut *self.jobs,
+            waiter,
+            now: self.now,
+        }
+    }
 }
 
 /// What one session may see and ask during one call of [`Service::advance`]. The fields are public

@@ -13,6 +13,7 @@ use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
 use crate::jobs::Jobs;
+use crate::jobs::pending::Asker;
 use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
 use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter};
@@ -204,9 +205,19 @@ impl<T: Service> Bench<T> {
             self.service.ended(conn, &mut cx!(self));
             self.jobs.forget(Waiter::Session(ID));
         }
-        let turn_end = asked.turn_end | self.turn_end;
+        let is_due = self
+            .service
+            .turn_deadline()
+            .is_some_and(|at| at <= self.now);
+        let turn_end = asked.turn_end | self.turn_end | is_due;
         self.turn_end = turn_end && self.service.turn_ended(&mut cx!(self));
-        self.compressed.work(&mut self.disk);
+        let asker = &mut Asker {
+            disk: &mut self.disk,
+            jobs: &mut self.jobs,
+            waiter: Waiter::Service,
+            now: self.now,
+        };
+        self.compressed.work(asker);
         while let Some(id) = self.compressed.poll_woken() {
             self.woken.push(id);
         }

@@ -260,6 +260,7 @@ impl Disk for Files {
         from: u64,
         into: &mut Vec<PathBuf>,
     ) -> io::Result<Option<u64>> {
+        let _place = folder.hold_place();
         let folder = descriptor(folder)?;
         fs::seek(folder, fs::SeekFrom::Start(from))?;
         let mut buffer = [MaybeUninit::uninit(); NAMES_BYTES];
