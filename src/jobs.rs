@@ -582,9 +582,9 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
     }
 
     /// Nobody wants the result of a job any more.
+    #[allow(clippy::needless_pass_by_value)] // by value, so that it is not cancelled twice
     pub fn cancel(&mut self, ticket: Ticket) {
-        let Ticket(claim) = ticket;
-        self.give_up(claim);
+        self.give_up(ticket.0);
     }
 
     /// `waiter` needs no answer to what it asked any more: its request is over.

@@ -210,6 +210,7 @@ impl KeepCheck {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // as the others take it
 fn metadata(done: Done) -> io::Result<Metadata> {
     match done {
         Done::Metadata(metadata) => Ok(metadata),

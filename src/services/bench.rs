@@ -37,6 +37,8 @@ pub struct Bench<T: Service> {
     pub pool: Pool,
     pub disk: unix::Files,
     pub jobs: Jobs<Waiter>,
+    /// The disk does no job: for tests of those who wait for it.
+    pub disk_waits: bool,
     pub resolver: Resolver<Id>,
     pub compressed: Compressed<Id>,
     pub metrics: Metrics,
@@ -98,6 +100,7 @@ impl<T: Service> Bench<T> {
             disk: unix::Files::default(),
             compressed: Compressed::new(1 << 20),
             jobs: Jobs::new(DiskLimits::default()),
+            disk_waits: false,
             resolver: Resolver::new(dns::Config::default(), hosts, [7; 32]),
             metrics: Metrics {
                 listeners: [(0, listener)].into_iter().collect(),
@@ -227,7 +230,9 @@ impl<T: Service> Bench<T> {
 
     /// Does the jobs that were asked for; whether the session was woken by one.
     fn work(&mut self) -> bool {
-        while let Some((id, mut job)) = self.jobs.poll_start(self.now) {
+        while !self.disk_waits
+            && let Some((id, mut job)) = self.jobs.poll_start(self.now)
+        {
             let result = job.perform(&mut self.disk);
             self.jobs.finished(id, job, result, self.now);
         }

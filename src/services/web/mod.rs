@@ -65,7 +65,7 @@ use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, Requ
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status};
 use crate::metrics::{Of, WebMetrics};
-use crate::service::{Cx, Io, Link, LinkState, Peer, Service};
+use crate::service::{Cx, Id, Io, Link, LinkState, Peer, Service};
 use access_log::{AccessLog, Entry, Line, Request};
 use admission::{Admission, Seat};
 use body::{Echo, Received, RequestBody};
@@ -118,7 +118,11 @@ enum State {
     Head { until: Instant },
     /// It is whole, and the session is woken when it can be answered. `began`: when its first byte
     /// came.
-    Parked { began: Instant, until: Instant },
+    Parked {
+        id: Id,
+        began: Instant,
+        until: Instant,
+    },
     /// The request was answered, or waits for its body to be answered.
     Body(Box<RequestBody>),
     /// The request is sent on to its origin.
@@ -176,6 +180,7 @@ impl Web {
         let persistence = self.persistence(conn, &head, place, io.cx.draining);
         let (is_head, sink) = (head.method == Method::Head, (tx, &mut io.cx, io.id));
         let mut reply = Reply::new(is_head, persistence, &self.no_lines, &mut self.writer, sink);
+        reply.peer = Some(io.peer);
         if let State::Parked { began, .. } = conn.state {
             reply.may_wait = reply.cx.now < began + forms::WAIT_MAX;
         }
@@ -226,7 +231,7 @@ impl Web {
         }
         let echo = match next {
             Next::Later => {
-                self.park(conn, now);
+                self.park(conn, io.id, now);
                 return false;
             }
             Next::Forward(mut forward) => {
@@ -272,10 +277,11 @@ impl Web {
     }
 
     /// The answer takes more than this turn.
-    fn park(&mut self, conn: &mut Conn, now: Instant) {
+    fn park(&mut self, conn: &mut Conn, id: Id, now: Instant) {
         self.working = true;
         if !matches!(conn.state, State::Parked { .. }) {
             conn.state = State::Parked {
+                id,
                 began: conn.began(&self.config, now),
                 until: now + self.config.answer_timeout,
             };
@@ -590,6 +596,7 @@ impl Service for Web {
                 }
             }
             State::Pack(pack) => pack.log(self.log.as_deref_mut(), cx),
+            State::Parked { id, .. } => self.sites.forget(id, cx),
             _ => {}
         }
         if let Some(seat) = conn.seat {
@@ -598,13 +605,15 @@ impl Service for Web {
     }
 
     fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
-        if self.working {
-            self.working = self.sites.turn_ended(cx);
-        }
+        self.working = self.sites.turn_ended(cx);
         if let Some(log) = &mut self.log {
             log.flush(cx.disk, &mut cx.counted);
         }
         self.working
+    }
+
+    fn turn_deadline(&self) -> Option<Instant> {
+        self.sites.turn_deadline()
     }
 
     fn reopen(&mut self, cx: &mut Cx<'_>) {

@@ -19,6 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant;
 
 use super::forms::{self, Forms, put_coding, tag_of};
 use super::reply::{Refusal, Reply};
@@ -32,7 +33,7 @@ use crate::http::mime::MediaTypes;
 use crate::http::negotiate::{Coding, ListingFormat};
 use crate::http::path::{SafePath, encode};
 use crate::metrics::Limit;
-use crate::service::Cx;
+use crate::service::{Cx, Id};
 use archive::{Archive, Asked};
 use listing::{Listings, POLICY, Page, Unlisted, Wanted, content_type};
 use make::{Made, Representation, is_older};
@@ -160,7 +161,8 @@ impl Files {
             }
             Found::Archive(asked) => self.put_archive(&asked, head, reply),
             Found::Listing { wanted, folder } => {
-                match self.listings.page(&wanted, &folder, reply.id, reply.cx) {
+                let waiter = (reply.id, reply.peer);
+                match self.listings.page(&wanted, &folder, waiter, reply.cx) {
                     Poll::Pending => Ok(Progress::Later),
                     Poll::Ready(Ok(page)) => {
                         put_listing(page, wanted.format, &self.lines, head, reply)
@@ -174,9 +176,19 @@ impl Files {
         }
     }
 
-    /// Goes on with what takes more than one turn. Whether there is more to do.
+    /// Goes on with what takes more than one turn. Whether there is more to do at once.
     pub(super) fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
         self.listings.work(&self.root, cx)
+    }
+
+    /// When that is to be called though nothing happened.
+    pub(super) fn turn_deadline(&self) -> Option<Instant> {
+        self.listings.deadline()
+    }
+
+    /// A session whose request waited has gone.
+    pub(super) fn forget(&mut self, waiter: Id, cx: &mut Cx<'_>) {
+        self.listings.forget(waiter, cx);
     }
 
     /// Answers with the page that the configuration has for an error. Whether there is one.

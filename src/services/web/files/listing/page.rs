@@ -2,13 +2,15 @@
 
 use std::fmt::{self, Write};
 
-use super::{Row, Sort, Wanted};
+use super::{Row, Sort, Tally, Wanted};
 use crate::http::date::put_iso;
 use crate::http::negotiate::ListingFormat;
 use crate::http::path::encode;
 use crate::services::web::html::Html;
 
-pub(super) fn put_start(text: &mut String, wanted: &Wanted, rows: &[Row], archive: bool) {
+// Writing to a String does not fail, so what `write!` returns below is dropped.
+
+pub(super) fn put_start(text: &mut String, wanted: &Wanted, tally: &Tally, archive: bool) {
     if wanted.format == ListingFormat::Json {
         let shown = String::from_utf8_lossy(&wanted.shown);
         let _ = write!(text, "{{\"path\":{},\"entries\":[", Json(&shown));
@@ -36,16 +38,12 @@ pub(super) fn put_start(text: &mut String, wanted: &Wanted, rows: &[Row], archiv
         true => ("<form>", ARCHIVES, "</form>"),
         false => ("", "", ""),
     };
-    let folders = rows.iter().filter(|row| row.is_folder).count();
-    let bytes = rows
-        .iter()
-        .fold(0u64, |sum, row| sum.saturating_add(row.bytes));
     let _ = write!(
         text,
         "</h1>\n{before}<p>{}, {}, {}{ways}</p>{behind}\n<table><thead><tr>",
-        Count(folders, "folder"),
-        Count(rows.len() - folders, "file"),
-        Size(bytes)
+        Count(tally.folders, "folder"),
+        Count(tally.files, "file"),
+        Size(tally.bytes)
     );
     for (sort, key, title) in [
         (Sort::Name, "name", "Name"),
