@@ -90,10 +90,21 @@ impl<W: Copy + Eq + Hash> Asker<'_, W> {
 
     /// At most `len` bytes from `offset`, fewer only at the end of the file.
     pub fn read(&mut self, file: &File, offset: u64, len: usize) -> Pending<Arc<[u8]>> {
+        self.read_ahead(file, offset, len, len)
+    }
+
+    /// The same, or by a job at most `ahead` bytes, if the disk has to be waited for.
+    pub fn read_ahead(
+        &mut self,
+        file: &File,
+        offset: u64,
+        len: usize,
+        ahead: usize,
+    ) -> Pending<Arc<[u8]>> {
         if let Some(answer) = self.read_now(file, offset, len) {
             return Pending::Ready(answer);
         }
-        let file = file.clone();
+        let (file, len) = (file.clone(), ahead);
         self.ask(Query::Read { file, offset, len }, |done| match done {
             Done::Bytes(bytes) => Ok(bytes),
             _ => Err(wrong()),

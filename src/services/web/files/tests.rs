@@ -1732,6 +1732,23 @@ fn listings_beyond_the_share_of_a_client_are_refused_and_counted() {
 }
 
 #[test]
+fn a_disk_that_does_not_answer_ends_what_waits_for_it() {
+    let mut s = site(&[("folder/a", "abc")], "listing = true");
+    s.bench.disk_waits = true;
+    for (target, answer) in [("/folder/?tar", "HTTP/1.1 200"), ("/folder/", "")] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+        s.bench.peer_sends(request.as_bytes());
+        assert!(s.bench.received().starts_with(answer.as_bytes()));
+        s.bench.later(Duration::from_secs(29)).expect_open();
+        s.bench.later(Duration::from_secs(1));
+        assert!(s.bench.is_over(), "{target}");
+        assert!(s.bench.jobs.is_idle(), "{target}");
+        s.bench = bench(s.folder.path(), "listing = true");
+        s.bench.disk_waits = true;
+    }
+}
+
+#[test]
 fn each_answer_has_a_line_in_the_log() {
     let mut s = site(&[("site/a", "abc")], "");
     s.bench = bench(

@@ -15,12 +15,14 @@
 //!    An archive that looks whole is whole.
 //! 3. In a tar, the bytes of a larger file go from the file to the socket by the kernel; for a zip
 //!    they are read here, for their sum.
-//! 4. What goes away, or may not be read, is left out, as a listing leaves it out.
+//! 4. No disk is waited for: what cannot be answered from memory is a job that wakes the session.
+//! 5. What goes away, or may not be read, is left out, as a listing leaves it out.
 //!
-//! [`answer`] tells which requests ask for an archive; [`walk`] finds what is there; [`tar`] and
-//! [`zip`] write what stands around the files.
+//! [`answer`] tells which requests ask for an archive; [`walk`] finds what is there; [`contents`]
+//! opens and reads a file; [`tar`] and [`zip`] write what stands around the files.
 
 mod answer;
+mod contents;
 mod tar;
 #[cfg(test)]
 mod tests;
@@ -29,27 +31,32 @@ mod zip;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::buffer::{Pool, SendQueue};
 use crate::config::ArchiveLimits;
-use crate::disk::{Disk, File, FileKind, Metadata, Version};
+use crate::disk::{File, FileKind, Metadata, Version};
 use crate::ending::Error;
 use crate::http::body::{CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::date::unix_s;
-use crate::service::Cx;
-use crate::services::web::files::make::{Contents, read};
+use crate::jobs::pending::{Asker, KeepCheck, Pending};
+use crate::service::{Cx, Id, Waiter};
 pub(super) use answer::Asked;
-use walk::{Found, Step, Walk, is_passed_over};
+use contents::{Contents, Opened, Opening};
+use walk::{Found, Step, Walk};
 use zip::Zip;
 
 /// Names looked at in one turn for all archives of a root together: about a millisecond.
 const STEPS_PER_TURN: usize = 128;
 /// Bytes that are read, or taken from memory, in one step.
 const PIECE_BYTES: usize = 16 * 1024;
+/// Bytes that are read by one job, where the disk has to be waited for.
+const JOB_BYTES: usize = 128 * 1024;
 /// The room that a step needs in the send queue: a piece and what stands around it, among it a name
 /// twice.
 const STEP_BYTES: usize = 2 * PIECE_BYTES;
@@ -167,6 +174,9 @@ pub(in crate::services::web) enum Packed {
     Full,
     /// There is more in the next turn.
     Later,
+    /// There is more once the disk has answered, of which the session is told. Since when it could
+    /// not go on.
+    Waits(Instant),
 }
 
 /// An archive being sent.
@@ -174,6 +184,10 @@ pub(in crate::services::web) struct Archive {
     packing: Packing,
     doing: Doing,
     walk: Walk,
+    /// The file that was found last, until it is packed.
+    opening: Option<Box<Opening>>,
+    /// Since when it cannot go on, because the disk is to answer.
+    waits_since: Option<Instant>,
     /// The name of the folder, with a slash behind it.
     top: Vec<u8>,
     outlet: Outlet,
@@ -204,6 +218,17 @@ struct Reading {
     offset: u64,
     /// The turn in which it was last seen to be that version.
     seen: u64,
+    input: Input,
+}
+
+/// What is there of the next bytes of a file.
+enum Input {
+    Nothing,
+    Asked(Pending<Arc<[u8]>>),
+    /// They are queued if the file is still the version.
+    Checking(Arc<[u8]>, KeepCheck),
+    /// They are queued from a place on.
+    Read(Arc<[u8]>, usize),
 }
 
 enum Doing {
@@ -242,6 +267,8 @@ impl Archive {
             },
             doing: Doing::Beginning(wanted.metadata),
             walk: Walk::new(wanted),
+            opening: None,
+            waits_since: None,
             top: [wanted.name, b"/"].concat(),
             outlet: Outlet { framing, bytes: 0 },
             turn: u64::MAX,
@@ -261,16 +288,18 @@ impl Archive {
         self.outlet.bytes
     }
 
-    /// Queues as much of it as there is room and time for.
+    /// Queues as much of it as there is room and time for, and as the disk has answered. `id`: the
+    /// session that is woken when it has.
     ///
     /// # Errors
     /// It ends short: what was queued must not look whole.
     pub(in crate::services::web) fn advance(
         &mut self,
         tx: &mut SendQueue,
+        id: Id,
         cx: &mut Cx<'_>,
     ) -> Result<Packed, Error> {
-        let packed = self.go_on(tx, cx);
+        let packed = self.go_on(tx, id, cx);
         packed.map_err(|stopped| {
             let (top, bytes) = (self.top.escape_ascii(), self.outlet.bytes);
             log::warn!("archive of {top} ends short after {bytes} bytes: {stopped}");
@@ -278,7 +307,14 @@ impl Archive {
         })
     }
 
-    fn go_on(&mut self, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<Packed, Stopped> {
+    /// The disk has not answered for too long.
+    pub(in crate::services::web) fn give_up(&self) -> Error {
+        let (top, bytes) = (self.top.escape_ascii(), self.outlet.bytes);
+        log::warn!("archive of {top} ends short after {bytes} bytes: the disk does not answer");
+        Error::Disk(top.to_string(), io::ErrorKind::TimedOut.into())
+    }
+
+    fn go_on(&mut self, tx: &mut SendQueue, id: Id, cx: &mut Cx<'_>) -> Result<Packed, Stopped> {
         if self.turn != cx.turn {
             // The root has a reference too.
             let archives = Rc::strong_count(&self.place).saturating_sub(1).max(1);
@@ -291,7 +327,10 @@ impl Archive {
             if self.steps_left == 0 {
                 return Ok(Packed::Later);
             }
-            self.step(tx, cx)?;
+            match self.step(tx, id, cx)? {
+                true => self.waits_since = None,
+                false => return Ok(Packed::Waits(*self.waits_since.get_or_insert(cx.now))),
+            }
         }
         Ok(Packed::Done)
     }
@@ -307,7 +346,8 @@ impl Archive {
         }
     }
 
-    fn step(&mut self, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<(), Stopped> {
+    /// Goes on a little; whether it could, or the disk is to answer first.
+    fn step(&mut self, tx: &mut SendQueue, id: Id, cx: &mut Cx<'_>) -> Result<bool, Stopped> {
         match &mut self.doing {
             Doing::Beginning(metadata) => {
                 let entry = Entry::new(self.top.clone(), metadata);
@@ -315,14 +355,23 @@ impl Archive {
                 self.put_folder(&entry, tx, cx.pool);
             }
             Doing::Walking => {
-                if self.read_on(tx, cx)? {
-                    return Ok(());
+                if let Packing::Zip { reading, .. } = &mut self.packing
+                    && let Some(reading) = reading.take()
+                {
+                    return self.read_on(reading, tx, id, cx);
+                }
+                if let Some(opening) = self.opening.take() {
+                    return self.open_on(opening, tx, id, cx);
+                }
+                let step = self.walk.step(&mut cx.asker(Waiter::Session(id)))?;
+                if matches!(step, Step::Waits) {
+                    return Ok(false);
                 }
                 self.steps_left -= 1;
-                match self.walk.step(cx.disk)? {
-                    Step::Found(found) => self.pack(found, tx, cx)?,
-                    Step::Nothing => {}
+                match step {
+                    Step::Found(found) => self.pack(found, tx, id, cx),
                     Step::End => self.end(),
+                    Step::Nothing | Step::Waits => {}
                 }
             }
             Doing::Ending { bytes, sent } => {
@@ -336,22 +385,59 @@ impl Archive {
             }
             Doing::Done => {}
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Packs what was found; a file that is not there any more is not.
-    fn pack(&mut self, found: Found, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<(), Stopped> {
+    /// Packs a folder that was found, or begins to open a file.
+    fn pack(&mut self, found: Found, tx: &mut SendQueue, id: Id, cx: &mut Cx<'_>) {
         let Found { path, metadata } = found;
-        let mut name = [&self.top[..], path.as_os_str().as_bytes()].concat();
         if metadata.kind == FileKind::Folder {
-            name.push(b'/');
+            let name = [&self.top[..], path.as_os_str().as_bytes(), b"/"].concat();
             self.put_folder(&Entry::new(name, &metadata), tx, cx.pool);
-            return Ok(());
+            return;
         }
-        let Some((file, contents, metadata)) = self.contents(&path, cx.disk)? else {
-            return Ok(());
-        };
-        let entry = Entry::new(name, &metadata);
+        let opened = self.walk.open(&path, &mut cx.asker(Waiter::Session(id)));
+        self.opening = Some(Box::new(Opening::new(path, opened)));
+    }
+
+    /// Goes on with the file that was found, and packs it once it is open; one that is not there
+    /// any more is not. Whether it could go on.
+    fn open_on(
+        &mut self,
+        opening: Box<Opening>,
+        tx: &mut SendQueue,
+        id: Id,
+        cx: &mut Cx<'_>,
+    ) -> Result<bool, Stopped> {
+        let path = opening.path.clone();
+        match opening.take(&mut cx.asker(Waiter::Session(id))) {
+            Err(opening) => {
+                self.opening = Some(Box::new(opening));
+                return Ok(false);
+            }
+            Ok(opened) => match opened? {
+                Opened::File(file, contents, metadata) => {
+                    self.put(path, file, contents, &metadata, tx, cx);
+                }
+                Opened::LeftOut => self.walk.left_out += 1,
+                Opened::Nothing => {}
+            },
+        }
+        Ok(true)
+    }
+
+    /// Packs a file.
+    fn put(
+        &mut self,
+        path: PathBuf,
+        file: File,
+        contents: Contents,
+        metadata: &Metadata,
+        tx: &mut SendQueue,
+        cx: &mut Cx<'_>,
+    ) {
+        let name = [&self.top[..], path.as_os_str().as_bytes()].concat();
+        let entry = Entry::new(name, metadata);
         let (outlet, out) = (&mut self.outlet, &mut self.scratch);
         out.clear();
         match (&mut self.packing, contents) {
@@ -384,31 +470,9 @@ impl Archive {
                     open,
                     offset: 0,
                     seen: cx.turn,
+                    input: Input::Nothing,
                 }));
             }
-        }
-        Ok(())
-    }
-
-    /// Opens a file and reads it, if it is small. `None`: it may not be read, or is not there any
-    /// more.
-    fn contents(
-        &mut self,
-        path: &Path,
-        disk: &mut dyn Disk,
-    ) -> Result<Option<(File, Contents, Metadata)>, Stopped> {
-        match self.walk.open(path, disk) {
-            Ok((_, metadata)) if metadata.kind != FileKind::Regular => Ok(None),
-            Ok((file, metadata)) => {
-                let read = read(&file, metadata, PIECE_BYTES as u64, disk);
-                let (contents, metadata) = read.map_err(|error| Stopped::disk(path, error))?;
-                Ok(Some((file, contents, metadata)))
-            }
-            Err(error) if is_passed_over(&error) => {
-                self.walk.left_out += 1;
-                Ok(None)
-            }
-            Err(error) => Err(Stopped::disk(path, error)),
         }
     }
 
@@ -421,45 +485,38 @@ impl Archive {
         self.outlet.put(&self.scratch, tx, pool);
     }
 
-    /// Reads a piece of the file that is being read. Whether there is one.
-    fn read_on(&mut self, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<bool, Stopped> {
+    /// Queues a piece of the file that is being read. Whether it could, or the disk is to answer
+    /// first.
+    fn read_on(
+        &mut self,
+        mut reading: Box<Reading>,
+        tx: &mut SendQueue,
+        id: Id,
+        cx: &mut Cx<'_>,
+    ) -> Result<bool, Stopped> {
         let Packing::Zip {
             zip,
             reading: pending,
         } = &mut self.packing
         else {
+            return Ok(true);
+        };
+        let turn = cx.turn;
+        let piece = reading.piece(turn, &mut cx.asker(Waiter::Session(id)))?;
+        let Some((bytes, piece)) = piece else {
+            *pending = Some(reading);
             return Ok(false);
         };
-        let Some(mut reading) = pending.take() else {
-            return Ok(false);
-        };
-        let mut piece = [0; PIECE_BYTES];
-        let left = reading.version.len - reading.offset;
-        let wanted = left.min(PIECE_BYTES as u64) as usize;
-        let read = cx
-            .disk
-            .read_at(&reading.file, reading.offset, &mut piece[..wanted]);
-        let count = read.map_err(|error| Stopped::disk(&reading.path, error))?;
-        let is_last = count as u64 == left;
-        // Once a turn, so that no bytes of another version follow for long; and when all of it was
-        // read.
-        let is_due = is_last || reading.seen != cx.turn;
-        reading.seen = cx.turn;
-        let is_short = count == 0 && left > 0;
-        if is_short || is_due && !cx.disk.keeps(&reading.file, &reading.version) {
-            return Err(Stopped::Changed(reading.path));
-        }
-        if count > 0 {
-            zip.data(&mut reading.open, &piece[..count]);
-            reading.offset += count as u64;
-            self.outlet.put(&piece[..count], tx, cx.pool);
-        }
-        if is_last {
+        let piece = &bytes[piece];
+        zip.data(&mut reading.open, piece);
+        self.outlet.put(piece, tx, cx.pool);
+        reading.passed(piece.len());
+        if reading.offset < reading.version.len {
+            *pending = Some(reading);
+        } else {
             self.scratch.clear();
             zip.end_file(&mut self.scratch, reading.open);
             self.outlet.put(&self.scratch, tx, cx.pool);
-        } else {
-            *pending = Some(reading);
         }
         Ok(true)
     }
@@ -474,6 +531,71 @@ impl Archive {
             Packing::Zip { zip, .. } => std::mem::take(zip).finish(),
         };
         self.doing = Doing::Ending { bytes, sent: 0 };
+    }
+}
+
+impl Reading {
+    /// The next piece, once it is there: where it stands among some bytes.
+    fn piece(
+        &mut self,
+        turn: u64,
+        asker: &mut Asker<'_, Waiter>,
+    ) -> Result<Option<(Arc<[u8]>, Range<usize>)>, Stopped> {
+        let left = self.version.len - self.offset;
+        loop {
+            self.input = match std::mem::replace(&mut self.input, Input::Nothing) {
+                Input::Nothing => {
+                    let [len, ahead] = [PIECE_BYTES, JOB_BYTES].map(|len| left.min(len as u64));
+                    let (len, ahead) = (len as usize, ahead as usize);
+                    Input::Asked(asker.read_ahead(&self.file, self.offset, len, ahead))
+                }
+                Input::Asked(asked) => match asked.take(asker.jobs) {
+                    Err(asked) => {
+                        self.input = Input::Asked(asked);
+                        return Ok(None);
+                    }
+                    Ok(bytes) => {
+                        let bytes = bytes.map_err(|error| Stopped::disk(&self.path, error))?;
+                        if bytes.is_empty() && left > 0 {
+                            return Err(Stopped::Changed(self.path.clone()));
+                        }
+                        // Once a turn, so that no bytes of another version follow for long; and
+                        // when all of it was read.
+                        let is_due = bytes.len() as u64 == left || self.seen != turn;
+                        self.seen = turn;
+                        match is_due {
+                            true => Input::Checking(bytes, KeepCheck::new(&self.file, asker)),
+                            false => Input::Read(bytes, 0),
+                        }
+                    }
+                },
+                Input::Checking(bytes, check) => match check.take(&self.file, &self.version, asker)
+                {
+                    Err(check) => {
+                        self.input = Input::Checking(bytes, check);
+                        return Ok(None);
+                    }
+                    Ok(true) => Input::Read(bytes, 0),
+                    Ok(false) => return Err(Stopped::Changed(self.path.clone())),
+                },
+                Input::Read(bytes, at) => {
+                    let piece = at..bytes.len().min(at + PIECE_BYTES);
+                    self.input = Input::Read(Arc::clone(&bytes), at);
+                    return Ok(Some((bytes, piece)));
+                }
+            };
+        }
+    }
+
+    /// So many bytes of it were queued.
+    fn passed(&mut self, count: usize) {
+        self.offset += count as u64;
+        if let Input::Read(bytes, at) = &mut self.input {
+            *at += count;
+            if *at == bytes.len() {
+                self.input = Input::Nothing;
+            }
+        }
     }
 }
 
