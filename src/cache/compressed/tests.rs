@@ -1,10 +1,12 @@
 use super::*;
-use crate::disk::Disk;
+use crate::disk::{Disk, File};
+use crate::jobs::Jobs;
 use crate::limits::DiskLimits;
 use crate::sys::unix;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
+use std::time::Instant;
 
 /// Waiters are numbers.
 struct Fixture {

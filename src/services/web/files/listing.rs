@@ -12,7 +12,8 @@
 //!    at by jobs too, [`LOOKS_MAX`] at once. If those who wait for it have all gone, it is given up.
 //! 3. What is done is shown to all who ask within [`FRESH_FOR`], and thrown away then.
 //! 4. Entries, jobs and the bytes of listings still being sent are bounded; who comes then is told
-//!    to try later. So is a client that has [`AT_WORK_PER_ADDRESS_MAX`] at work.
+//!    to try later. So is a client that has its share of them at work. Loopback is exempt from
+//!    that: there all clients of this machine have one address.
 //! 5. Folders first, then by name, size or date. Hidden names, what leads out of the root, and what
 //!    is neither file nor folder are not shown. The page needs no script and names no other
 //!    resource.
@@ -50,11 +51,6 @@ const WORK_PER_TURN: usize = 500;
 const MERGED_PER_WORK: usize = 16;
 /// Names of one folder that are looked at at once, where the disk has to be waited for.
 const LOOKS_MAX: usize = 64;
-/// Listings at work or remembered.
-const JOBS_MAX: usize = 16;
-/// Of those at work, how many of one client address: a quarter, so that none takes the places of
-/// all others. Loopback is exempt: there all clients of this machine have one address.
-const AT_WORK_PER_ADDRESS_MAX: usize = 4;
 /// Bytes of listings that are being sent.
 const BYTES_MAX: usize = 64 << 20;
 /// How long a finished listing is shown.
@@ -132,6 +128,10 @@ pub(super) struct Listings {
 /// What the listings of a site show.
 struct Shows {
     entries_max: usize,
+    /// Listings at work or remembered.
+    listings_max: usize,
+    /// Of those at work, how many of one client address.
+    per_address_max: usize,
     compress: CompressConfig,
     readme_bytes_max: usize,
     /// Ways to the folder as an archive.
@@ -205,6 +205,10 @@ impl Listings {
             sent: Vec::new(),
             shows: Shows {
                 entries_max: config.listing_entries_max,
+                listings_max: config.listings_max,
+                per_address_max: config
+                    .listings_per_address_max
+                    .map_or(usize::MAX, |max| max.get() as usize),
                 readme_bytes_max: config.readme_bytes_max,
                 archive: config.archive,
                 compress: config.compress.clone(),
@@ -266,10 +270,10 @@ impl Listings {
     fn has_place(&mut self, address: Option<Address>, cx: &mut Cx<'_>) -> bool {
         let at_work = self.jobs.iter().filter(|job| job.ended_at().is_none());
         let its = at_work.filter(|job| address.is_some() && job.address == address);
-        if its.count() >= AT_WORK_PER_ADDRESS_MAX || self.bytes_sent() >= BYTES_MAX {
+        if its.count() >= self.shows.per_address_max || self.bytes_sent() >= BYTES_MAX {
             return false;
         }
-        if self.jobs.len() < JOBS_MAX {
+        if self.jobs.len() < self.shows.listings_max {
             return true;
         }
         let ended = self.jobs.iter().enumerate().filter_map(|(place, job)| {

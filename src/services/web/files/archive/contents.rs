@@ -72,6 +72,7 @@ impl Opening {
             mut reads,
             mut stage,
         } = self;
+        let failed = |error| Ok(Err(Stopped::disk(&path, error)));
         loop {
             let step = match stage {
                 Stage::Opening(opened) => match opened.take(asker.jobs) {
@@ -80,7 +81,7 @@ impl Opening {
                     }
                     Ok(Ok((file, metadata))) => Ok(Stage::begin(file, metadata, reads, asker)),
                     Ok(Err(error)) if is_passed_over(&error) => return Ok(Ok(Opened::LeftOut)),
-                    Ok(Err(error)) => return Ok(Err(Stopped::disk(&path, error))),
+                    Ok(Err(error)) => return failed(error),
                     Err(opened) => Err(Stage::Opening(opened)),
                 },
                 Stage::Reading(file, was, read) => match read.take(asker.jobs) {
@@ -90,15 +91,14 @@ impl Opening {
                         let now = asker.metadata(&file);
                         Ok(Stage::Checking(file, was, contents, now))
                     }
-                    Ok(Err(error)) => return Ok(Err(Stopped::disk(&path, error))),
+                    Ok(Err(error)) => return failed(error),
                     Err(read) => Err(Stage::Reading(file, was, read)),
                 },
                 Stage::Sampling(file, was, version) => match version.take(asker.jobs) {
-                    Ok(version) if reads == READS_MAX => {
-                        let version = version.map_err(|error| Stopped::disk(&path, error));
-                        let contents = version.map(Contents::Large);
-                        return Ok(contents.map(|contents| Opened::File(file, contents, was)));
+                    Ok(Ok(version)) if reads == READS_MAX => {
+                        return Ok(Ok(Opened::File(file, Contents::Large(version), was)));
                     }
+                    Ok(Err(error)) if reads == READS_MAX => return failed(error),
                     Ok(version) => {
                         let contents = version.ok().map(Contents::Large);
                         let now = asker.metadata(&file);
@@ -108,7 +108,7 @@ impl Opening {
                 },
                 Stage::Checking(file, was, contents, now) => match (now.take(asker.jobs), contents)
                 {
-                    (Ok(Err(error)), _) => return Ok(Err(Stopped::disk(&path, error))),
+                    (Ok(Err(error)), _) => return failed(error),
                     (Ok(Ok(now)), Some(contents)) if now == was => {
                         return Ok(Ok(Opened::File(file, contents, was)));
                     }

@@ -19,10 +19,13 @@
 //! 5. What goes away, or may not be read, is left out, as a listing leaves it out.
 //!
 //! [`answer`] tells which requests ask for an archive; [`walk`] finds what is there; [`contents`]
-//! opens and reads a file; [`tar`] and [`zip`] write what stands around the files.
+//! opens a file and reads it if it is small, [`reading`] reads a larger one; [`tar`] and [`zip`]
+//! write what stands around the files, and [`outlet`] frames it all.
 
 mod answer;
 mod contents;
+mod outlet;
+mod reading;
 mod tar;
 #[cfg(test)]
 mod tests;
@@ -31,23 +34,21 @@ mod zip;
 
 use std::fmt;
 use std::io;
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::buffer::{Pool, SendQueue};
 use crate::config::ArchiveLimits;
-use crate::disk::{File, FileKind, Metadata, Version};
+use crate::disk::{File, FileKind, Metadata};
 use crate::ending::Error;
-use crate::http::body::{CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::date::unix_s;
-use crate::jobs::pending::{Asker, KeepCheck, Pending};
 use crate::service::{Cx, Id, Waiter};
 pub(super) use answer::Asked;
 use contents::{Contents, Opened, Opening};
+use outlet::Outlet;
+use reading::{Input, Reading};
 use walk::{Found, Step, Walk};
 use zip::Zip;
 
@@ -207,28 +208,6 @@ enum Packing {
         zip: Zip,
         reading: Option<Box<Reading>>,
     },
-}
-
-/// A file that is read a piece at a time.
-struct Reading {
-    path: PathBuf,
-    file: File,
-    version: Version,
-    open: zip::Open,
-    offset: u64,
-    /// The turn in which it was last seen to be that version.
-    seen: u64,
-    input: Input,
-}
-
-/// What is there of the next bytes of a file.
-enum Input {
-    Nothing,
-    Asked(Pending<Arc<[u8]>>),
-    /// They are queued if the file is still the version.
-    Checking(Arc<[u8]>, KeepCheck),
-    /// They are queued from a place on.
-    Read(Arc<[u8]>, usize),
 }
 
 enum Doing {
@@ -531,121 +510,5 @@ impl Archive {
             Packing::Zip { zip, .. } => std::mem::take(zip).finish(),
         };
         self.doing = Doing::Ending { bytes, sent: 0 };
-    }
-}
-
-impl Reading {
-    /// The next piece, once it is there: where it stands among some bytes.
-    fn piece(
-        &mut self,
-        turn: u64,
-        asker: &mut Asker<'_, Waiter>,
-    ) -> Result<Option<(Arc<[u8]>, Range<usize>)>, Stopped> {
-        let left = self.version.len - self.offset;
-        loop {
-            self.input = match std::mem::replace(&mut self.input, Input::Nothing) {
-                Input::Nothing => {
-                    let [len, ahead] = [PIECE_BYTES, JOB_BYTES].map(|len| left.min(len as u64));
-                    let (len, ahead) = (len as usize, ahead as usize);
-                    Input::Asked(asker.read_ahead(&self.file, self.offset, len, ahead))
-                }
-                Input::Asked(asked) => match asked.take(asker.jobs) {
-                    Err(asked) => {
-                        self.input = Input::Asked(asked);
-                        return Ok(None);
-                    }
-                    Ok(bytes) => {
-                        let bytes = bytes.map_err(|error| Stopped::disk(&self.path, error))?;
-                        if bytes.is_empty() && left > 0 {
-                            return Err(Stopped::Changed(self.path.clone()));
-                        }
-                        // Once a turn, so that no bytes of another version follow for long; and
-                        // when all of it was read.
-                        let is_due = bytes.len() as u64 == left || self.seen != turn;
-                        self.seen = turn;
-                        match is_due {
-                            true => Input::Checking(bytes, KeepCheck::new(&self.file, asker)),
-                            false => Input::Read(bytes, 0),
-                        }
-                    }
-                },
-                Input::Checking(bytes, check) => match check.take(&self.file, &self.version, asker)
-                {
-                    Err(check) => {
-                        self.input = Input::Checking(bytes, check);
-                        return Ok(None);
-                    }
-                    Ok(true) => Input::Read(bytes, 0),
-                    Ok(false) => return Err(Stopped::Changed(self.path.clone())),
-                },
-                Input::Read(bytes, at) => {
-                    let piece = at..bytes.len().min(at + PIECE_BYTES);
-                    self.input = Input::Read(Arc::clone(&bytes), at);
-                    return Ok(Some((bytes, piece)));
-                }
-            };
-        }
-    }
-
-    /// So many bytes of it were queued.
-    fn passed(&mut self, count: usize) {
-        self.offset += count as u64;
-        if let Input::Read(bytes, at) = &mut self.input {
-            *at += count;
-            if *at == bytes.len() {
-                self.input = Input::Nothing;
-            }
-        }
-    }
-}
-
-/// Where the bytes go: the body of an answer.
-struct Outlet {
-    framing: Framing,
-    /// How many there were, without the framing.
-    bytes: u64,
-}
-
-impl Outlet {
-    fn put(&mut self, bytes: &[u8], tx: &mut SendQueue, pool: &mut Pool) {
-        self.begin_chunk(bytes.len() as u64, tx, pool);
-        tx.put(bytes, pool);
-        self.end_chunk(tx, pool);
-    }
-
-    /// A file with what stands before and behind it.
-    fn put_file(
-        &mut self,
-        before: &[u8],
-        (file, version): (&File, Version),
-        behind: &[u8],
-        tx: &mut SendQueue,
-        pool: &mut Pool,
-    ) {
-        let len = version.len;
-        self.begin_chunk((before.len() + behind.len()) as u64 + len, tx, pool);
-        tx.put(before, pool);
-        tx.put_file_as_of(file, Some(&Arc::new(version)), 0, len, pool);
-        tx.put(behind, pool);
-        self.end_chunk(tx, pool);
-    }
-
-    fn begin_chunk(&mut self, len: u64, tx: &mut SendQueue, pool: &mut Pool) {
-        self.bytes += len;
-        if self.framing == Framing::Chunked {
-            tx.put(ChunkHead::new(len).as_bytes(), pool);
-        }
-    }
-
-    fn end_chunk(&self, tx: &mut SendQueue, pool: &mut Pool) {
-        if self.framing == Framing::Chunked {
-            tx.put(CHUNK_END, pool);
-        }
-    }
-
-    fn end(&self, tx: &mut SendQueue, pool: &mut Pool) {
-        if self.framing == Framing::Chunked {
-            tx.put(LAST_CHUNK, pool);
-        }
     }
 }

@@ -270,8 +270,9 @@ fn what_is_done_is_thrown_away_by_itself() {
 #[test]
 fn a_client_has_its_share_of_the_places_and_no_other_waits_for_it() {
     let mut f = fixture(&["a"], true);
+    let in_all = f.listings.shows.listings_max;
     let listing = |number: usize| wanted(&format!("{number}/"), "");
-    let share = AT_WORK_PER_ADDRESS_MAX;
+    let share = f.listings.shows.per_address_max;
     for number in 0..share {
         assert!(f.ask(&listing(number), 1, &client(1)).is_pending());
     }
@@ -281,31 +282,32 @@ fn a_client_has_its_share_of_the_places_and_no_other_waits_for_it() {
         "what is at work may be asked for by anybody"
     );
     // The places in all: others have theirs, those on this machine as many as there are.
-    for number in share..JOBS_MAX - share {
+    for number in share..in_all - share {
         let peer = Peer::Inet(([127, 0, 0, 1], 40_000).into());
         assert!(f.ask(&listing(number), 3, &peer).is_pending());
     }
-    for number in JOBS_MAX - share..JOBS_MAX {
+    for number in in_all - share..in_all {
         assert!(f.ask(&listing(number), 4, &client(2)).is_pending());
     }
-    assert!(is_busy(&f.ask(&listing(JOBS_MAX), 5, &client(3))));
+    assert!(is_busy(&f.ask(&listing(in_all), 5, &client(3))));
     f.forget(4);
-    assert!(f.ask(&listing(JOBS_MAX), 5, &client(3)).is_pending());
+    assert!(f.ask(&listing(in_all), 5, &client(3)).is_pending());
 }
 
 #[test]
 fn what_is_done_makes_room_once_those_who_waited_had_their_turn() {
     let mut f = fixture(&["a"], false);
+    let in_all = f.listings.shows.listings_max;
     let listing = |number: usize| wanted(&format!("{number}/"), "");
-    for number in 0..JOBS_MAX {
+    for number in 0..in_all {
         f.text(&listing(number));
     }
     let others = client(9);
-    assert!(is_busy(&f.ask(&listing(JOBS_MAX), 1, &others)) || f.metrics.turns > 1);
+    assert!(is_busy(&f.ask(&listing(in_all), 1, &others)) || f.metrics.turns > 1);
     f.turn();
     f.turn();
-    assert!(f.ask(&listing(JOBS_MAX), 1, &others).is_pending());
-    assert_eq!(f.listings.jobs.len(), JOBS_MAX);
+    assert!(f.ask(&listing(in_all), 1, &others).is_pending());
+    assert_eq!(f.listings.jobs.len(), in_all);
     assert!(f.ask(&listing(1), 2, &others).is_ready(), "the oldest went");
 }
 
