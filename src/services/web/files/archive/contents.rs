@@ -66,7 +66,7 @@ impl Opening {
     pub(super) fn take<W: Copy + Eq + Hash>(
         self,
         asker: &mut Asker<'_, W>,
-    ) -> Result<Result<Opened, Stopped>, Self> {
+    ) -> Result<Result<Opened, Stopped>, Box<Self>> {
         let Self {
             path,
             mut reads,
@@ -121,7 +121,7 @@ impl Opening {
             };
             match step {
                 Ok(next) => stage = next,
-                Err(stage) => return Err(Self { path, reads, stage }),
+                Err(stage) => return Err(Box::new(Self { path, reads, stage })),
             }
         }
     }

@@ -391,7 +391,7 @@ impl Archive {
         let path = opening.path.clone();
         match opening.take(&mut cx.asker(Waiter::Session(id))) {
             Err(opening) => {
-                self.opening = Some(Box::new(opening));
+                self.opening = Some(opening);
                 return Ok(false);
             }
             Ok(opened) => match opened? {

@@ -32,13 +32,16 @@ pub(super) enum Input {
     Read(Arc<[u8]>, usize),
 }
 
+/// A place among some bytes.
+type Piece = (Arc<[u8]>, Range<usize>);
+
 impl Reading {
-    /// The next piece, once it is there: where it stands among some bytes.
+    /// The next piece, once it is there.
     pub(super) fn piece(
         &mut self,
         turn: u64,
         asker: &mut Asker<'_, Waiter>,
-    ) -> Result<Option<(Arc<[u8]>, Range<usize>)>, Stopped> {
+    ) -> Result<Option<Piece>, Stopped> {
         let left = self.version.len - self.offset;
         loop {
             self.input = match std::mem::replace(&mut self.input, Input::Nothing) {
