@@ -228,6 +228,9 @@ impl Web {
         let now = io.cx.now;
         if !matches!(next, Next::Later) {
             conn.requests += 1;
+            if let State::Parked { id, .. } = conn.state {
+                self.sites.forget(id, &mut io.cx); // it may be another answer than it waited for
+            }
         }
         let echo = match next {
             Next::Later => {

@@ -1732,6 +1732,19 @@ fn listings_beyond_the_share_of_a_client_are_refused_and_counted() {
 }
 
 #[test]
+fn a_request_that_is_answered_otherwise_waits_for_no_listing_any_more() {
+    let mut s = site(&[("a", "abc")], "listing = true");
+    s.bench.disk_waits = true;
+    let request = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    s.bench.peer_sends(request.as_bytes()).expect(b"");
+    assert!(!s.bench.jobs.is_idle());
+    fs::write(s.path("index.html"), "hello").expect("a file");
+    s.bench.later(Duration::from_secs(1));
+    assert_eq!(s.answer(request).text(), "hello");
+    assert!(s.bench.jobs.is_idle());
+}
+
+#[test]
 fn a_disk_that_does_not_answer_ends_what_waits_for_it() {
     let mut s = site(&[("folder/a", "abc")], "listing = true");
     s.bench.disk_waits = true;
