@@ -228,9 +228,7 @@ impl Web {
         let now = io.cx.now;
         if !matches!(next, Next::Later) {
             conn.requests += 1;
-            if let State::Parked { id, .. } = conn.state {
-                self.sites.forget(id, &mut io.cx); // it may be another answer than it waited for
-            }
+            self.unpark(conn, io);
         }
         let echo = match next {
             Next::Later => {
@@ -288,6 +286,13 @@ impl Web {
                 began: conn.began(&self.config, now),
                 until: now + self.config.answer_timeout,
             };
+        }
+    }
+
+    /// The answer is there; it may be another than the one that was waited for.
+    fn unpark(&mut self, conn: &Conn, io: &mut Io<'_>) {
+        if let State::Parked { id, .. } = conn.state {
+            self.sites.forget(id, &mut io.cx);
         }
     }
 
