@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use foldhash::quality::FixedState;
@@ -27,6 +27,9 @@ struct Open {
     is_slow: bool,
     /// See [`File::believe`].
     in_memory: AtomicU64,
+    /// Where a folder is read from is a property of what is open (`man 2 lseek`): whoever sets it
+    /// and reads there does so alone.
+    place: Mutex<()>,
 }
 
 /// How long bytes of a file that were found in memory are believed to be there: the question takes
@@ -93,6 +96,7 @@ impl File {
             disk,
             is_slow,
             in_memory: AtomicU64::new(0),
+            place: Mutex::new(()),
         }))
     }
 
@@ -138,6 +142,12 @@ impl File {
     /// Whether every call on it is better made as a job.
     pub fn is_slow(&self) -> bool {
         self.0.is_slow
+    }
+
+    /// Keeps other threads from reading at another place of this folder meanwhile.
+    pub fn hold_place(&self) -> MutexGuard<'_, ()> {
+        let held = self.0.place.lock();
+        held.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether anything else refers to it.

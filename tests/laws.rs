@@ -322,6 +322,10 @@ impl<T: Service> Service for Repeating<T> {
         self.service.turn_ended(cx)
     }
 
+    fn turn_deadline(&self) -> Option<Instant> {
+        self.service.turn_deadline()
+    }
+
     fn reopen(&mut self, cx: &mut Cx<'_>) {
         self.service.reopen(cx);
     }

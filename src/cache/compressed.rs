@@ -17,24 +17,28 @@
 //! 3. Those who ask for a form that is in the line wait and are woken: a link that is slow enough
 //!    for compression to matter makes up for that wait many times over. A content that is longer
 //!    than the line may be is waited for by nobody, and its form is there for those who come later.
-//! 4. Forms are bounded together with those that are kept no more and still being sent. CLOCK
+//! 4. What cannot be read from memory is read by a job. Meanwhile those behind it in the line are at
+//!    work, [`AT_WORK_MAX`] together; one whose disk does not answer leaves the line.
+//! 5. Forms are bounded together with those that are kept no more and still being sent. CLOCK
 //!    decides which goes, as in [`super::files`].
-//! 5. A form belongs to one version of one content, whose owner holds the [`Form`] and discards it
+//! 6. A form belongs to one version of one content, whose owner holds the [`Form`] and discards it
 //!    with the version. What is asked for by an old one is not there.
 //!
 //! Not here: which contents are compressed, for whom, and how a coding is written
 //! ([`crate::http::compress`]).
 
 use std::collections::VecDeque;
-use std::io;
+use std::hash::Hash;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use slab::Slab;
 
-use crate::disk::{Disk, File, Metadata, Version};
-use crate::http::compress::Encoder;
 use crate::http::negotiate::Coding;
+use crate::jobs::pending::Asker;
+pub use job::Source;
+use job::{Input, Job};
 
 /// The bytes that are compressed at a time; see [`Encoder::push`].
 const PIECE_BYTES: usize = 16 * 1024;
@@ -47,65 +51,15 @@ const TURN_BYTES: usize = BEGINNING_BYTES + PIECE_BYTES;
 const LINE_BYTES_MAX: u64 = 2 << 20;
 /// How many wait for one form; more get the content as it is.
 const WAITERS_MAX: usize = 1024;
+/// Contents at work at once: the first is, and those behind it while it waits for its disk.
+const AT_WORK_MAX: usize = 8;
+/// Bytes that are read by one job, where the disk has to be waited for.
+const JOB_BYTES: usize = 256 * 1024;
+/// How long a content waits for an answer of its disk. Those who wait for the form get the content
+/// as it is by then, and its place is for others, who may have a disk that answers.
+const DISK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// What a form takes in memory besides its bytes, about.
 const ENTRY_BYTES: usize = 128;
-
-/// A content that is to be compressed.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// A file that is read as it is compressed. If it is not this version at the end, no form comes
-    /// of it.
-    File {
-        /// The file.
-        file: File,
-        /// What it was when the version was noted.
-        was: Metadata,
-        /// The version.
-        version: Arc<Version>,
-    },
-    /// What is in memory.
-    Bytes(Rc<[u8]>),
-}
-
-impl Source {
-    fn len(&self) -> u64 {
-        match self {
-            Source::File { was, .. } => was.len,
-            Source::Bytes(bytes) => bytes.len() as u64,
-        }
-    }
-
-    fn read(&self, offset: u64, into: &mut [u8], disk: &mut dyn Disk) -> io::Result<()> {
-        match self {
-            Source::Bytes(bytes) => {
-                into.copy_from_slice(&bytes[offset as usize..][..into.len()]);
-                Ok(())
-            }
-            Source::File { file, .. } => {
-                let mut read = 0;
-                while read < into.len() {
-                    match disk.read_at(file, offset + read as u64, &mut into[read..])? {
-                        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                        count => read += count,
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Whether all that was read is of one version. Its times do not tell if it changed twice
-    /// within a tick of their clock; the bytes that a version remembers do.
-    fn is_unchanged(&self, disk: &mut dyn Disk) -> bool {
-        match self {
-            Source::Bytes(_) => true,
-            Source::File { file, was, version } => {
-                disk.metadata(file).is_ok_and(|now| now == *was)
-                    && disk.version(file, was).is_ok_and(|now| now == **version)
-            }
-        }
-    }
-}
 
 /// What the owner of a version knows of its form in one coding.
 #[derive(Debug, Default)]
@@ -180,23 +134,13 @@ enum State<W> {
     Lost,
 }
 
-/// A content in the line.
-struct Job {
-    slot: usize,
-    source: Source,
-    coding: Coding,
-    len: u64,
-    /// Where the bytes begin that were not read yet.
-    offset: u64,
-    /// There is one once the job came to the front.
-    encoder: Option<Encoder>,
-}
-
 /// Compressed forms. `W` names whoever waits: a small id that may be stale by the time it is woken.
 pub struct Compressed<W> {
     entries: Slab<Entry<W>>,
-    /// What is being made, first come, first served; the first is at work.
+    /// What is being made, first come, first served; the first that waits for no disk is at work.
     line: VecDeque<Job>,
+    /// What was asked of the disk for those that left the line.
+    unwanted: Vec<Input>,
     /// What the line costs.
     line_bytes: u64,
     /// Work that this turn still has time for.
@@ -220,6 +164,7 @@ impl<W: Copy + PartialEq> Compressed<W> {
         Self {
             entries: Slab::new(),
             line: VecDeque::new(),
+            unwanted: Vec::new(),
             line_bytes: 0,
             turn_bytes: TURN_BYTES,
             woken: VecDeque::new(),
@@ -252,19 +197,19 @@ impl<W: Copy + PartialEq> Compressed<W> {
     /// The form of a content in a coding. `form` is what its owner knows of it; `source` is asked
     /// for the content if the form has to be made. A short content is compressed at once if this
     /// turn still has time for it.
-    pub fn ask(
+    pub fn ask<V: Copy + Eq + Hash>(
         &mut self,
         form: &mut Form,
         coding: Coding,
         source: impl FnOnce() -> Source,
         waiter: W,
-        disk: &mut dyn Disk,
+        asker: &mut Asker<'_, V>,
     ) -> Answer {
         if let Some(answer) = self.look(form, waiter) {
             return answer;
         }
         *form = self.begin(coding, source());
-        self.advance(disk);
+        self.advance(asker);
         self.look(form, waiter).unwrap_or(Answer::Plain)
     }
 
@@ -277,18 +222,28 @@ impl<W: Copy + PartialEq> Compressed<W> {
         self.remove(slot);
     }
 
-    /// Ends a turn: does the work that it still had time for, and frees what was sent.
-    pub fn work(&mut self, disk: &mut dyn Disk) {
-        self.advance(disk);
+    /// Ends a turn: does the work that it still had time for, and frees what was sent. `asker`: who
+    /// is woken, to call this again, when the disk has answered.
+    pub fn work<V: Copy + Eq + Hash>(&mut self, asker: &mut Asker<'_, V>) {
+        self.advance(asker);
+        for input in self.unwanted.drain(..) {
+            input.cancel(asker.jobs);
+        }
         self.turn_bytes = TURN_BYTES;
         if !self.leaving.is_empty() {
             self.sweep();
         }
     }
 
-    /// Whether the next turn has work.
+    /// Whether the next turn has work, whatever the disk does.
     pub fn has_work(&self) -> bool {
-        !self.line.is_empty()
+        let mut begun = self.line.iter().take(AT_WORK_MAX);
+        begun.any(|job| job.input.asked_since().is_none()) || !self.unwanted.is_empty()
+    }
+
+    /// Contents in the line.
+    pub fn waiting(&self) -> usize {
+        self.line.len()
     }
 
     /// The next of those whose form is made, or never will be.
@@ -367,27 +322,42 @@ impl<W: Copy + PartialEq> Compressed<W> {
             len,
             offset: 0,
             encoder: None,
+            input: Input::Nothing,
         });
         Form::Asked(id)
     }
 
-    /// Takes the line on as far as this turn has time.
-    fn advance(&mut self, disk: &mut dyn Disk) {
-        while let Some(job) = self.line.front_mut() {
+    /// Takes the line on as far as this turn has time. A content that waits for its disk is passed
+    /// by; after [`DISK_WAIT_MAX`] it leaves the line.
+    fn advance<V: Copy + Eq + Hash>(&mut self, asker: &mut Asker<'_, V>) {
+        let mut place = 0;
+        while place < AT_WORK_MAX
+            && let Some(job) = self.line.get_mut(place)
+        {
+            if let Some(since) = job.input.asked_since()
+                && !job.input.is_there(asker.jobs)
+            {
+                match asker.now.saturating_duration_since(since) < DISK_WAIT_MAX {
+                    true => place += 1,
+                    false => self.leave_line(place, State::Lost),
+                }
+                continue;
+            }
             let Some(left) = self.turn_bytes.checked_sub(job.next_cost()) else {
                 return;
             };
-            self.turn_bytes = left;
-            match job.step(&mut self.piece, disk) {
-                Ok(None) => {}
-                Ok(Some(coded)) => {
+            match job.step(&mut self.piece, asker) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(None)) => self.turn_bytes = left,
+                Poll::Ready(Ok(Some(coded))) => {
                     let len = job.len;
                     let state = self.judge(len, coded);
-                    self.leave_line(0, state);
+                    self.leave_line(place, state);
                 }
-                Err(error) => {
+                Poll::Ready(Err(error)) => {
                     log::debug!("a content could not be compressed: {error}");
-                    self.leave_line(0, State::Lost);
+                    self.turn_bytes = left;
+                    self.leave_line(place, State::Lost);
                 }
             }
         }
@@ -412,6 +382,9 @@ impl<W: Copy + PartialEq> Compressed<W> {
             return;
         };
         self.line_bytes -= cost(job.len);
+        if job.input.asked_since().is_some() {
+            self.unwanted.push(job.input);
+        }
         match state {
             State::Worthless => self.counters.worthless += 1,
             State::Lost => self.counters.lost += 1,
@@ -492,40 +465,6 @@ fn cost(len: u64) -> u64 {
     BEGINNING_BYTES as u64 + len
 }
 
-impl Job {
-    fn piece_bytes(&self) -> usize {
-        // Invariant: at most the length of a piece, which is a usize.
-        (self.len - self.offset).min(PIECE_BYTES as u64) as usize
-    }
-
-    /// What the next step costs; never more than a turn has time for.
-    fn next_cost(&self) -> usize {
-        match &self.encoder {
-            None => BEGINNING_BYTES + self.piece_bytes(),
-            Some(_) => self.piece_bytes(),
-        }
-    }
-
-    /// Codes the next piece; the whole form with the last one.
-    fn step(&mut self, piece: &mut [u8], disk: &mut dyn Disk) -> io::Result<Option<Vec<u8>>> {
-        let piece = &mut piece[..self.piece_bytes()];
-        self.source.read(self.offset, piece, disk)?;
-        let mut encoder = match self.encoder.take() {
-            Some(encoder) => encoder,
-            None => Encoder::new(self.coding, self.len)?,
-        };
-        encoder.push(piece)?;
-        self.offset += piece.len() as u64;
-        if self.offset < self.len {
-            self.encoder = Some(encoder);
-            return Ok(None);
-        }
-        if !self.source.is_unchanged(disk) {
-            return Err(io::Error::other("it changed meanwhile"));
-        }
-        encoder.finish().map(Some)
-    }
-}
-
+mod job;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //! its sites.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use toml::Spanned;
@@ -27,6 +28,12 @@ pub struct FilesConfig {
     pub listing: bool,
     /// Entries of a folder that a listing shows. Key `max_listing_entries`, default 10,000.
     pub listing_entries_max: usize,
+    /// Listings that are made at once; who asks for another is answered 503. Key `max_listings`,
+    /// default 16.
+    pub listings_max: usize,
+    /// Of those, how many for one IPv4 address or one IPv6 /64, loopback exempt. Key
+    /// `max_listings_per_address` (0 for no limit), default 4: none takes the places of all others.
+    pub listings_per_address_max: Option<NonZeroU32>,
     /// Bytes of a `README` that are shown under a listing; 0 for none. Key `max_readme_bytes`,
     /// default 64 KiB.
     pub readme_bytes_max: usize,
@@ -90,6 +97,8 @@ impl Default for FilesConfig {
             index: vec!["index.html".to_owned()],
             listing: false,
             listing_entries_max: 10_000,
+            listings_max: 16,
+            listings_per_address_max: NonZeroU32::new(4),
             readme_bytes_max: 64 * 1024,
             archive: true,
             archive_limits: ArchiveLimits::default(),
@@ -204,6 +213,9 @@ impl FilesConfig {
         section.flag("listing", &mut config.listing);
         let entries = &mut config.listing_entries_max;
         section.count("max_listing_entries", 1..=100_000, entries);
+        section.count("max_listings", 1..=1000, &mut config.listings_max);
+        let per_address = &mut config.listings_per_address_max;
+        section.rate("max_listings_per_address", per_address);
         let readme = &mut config.readme_bytes_max;
         section.memory_size("max_readme_bytes", 0..=1024 * 1024, readme);
         section.flag("archive", &mut config.archive);

@@ -648,6 +648,11 @@ fn what_a_folder_is_served_with_is_read_and_judged() {
             "max_listing_entries = 0",
             "3:23: `max_listing_entries` is 0; expected",
         ),
+        ("max_listings = 0", "3:16: `max_listings` is 0; expected"),
+        (
+            "max_listings_per_address = -1",
+            "3:28: `max_listings_per_address` is -1; expected",
+        ),
         (
             "max_readme_bytes = '2MiB'",
             "3:20: `max_readme_bytes` is 2097152; expected",

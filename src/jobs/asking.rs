@@ -175,6 +175,7 @@ fn contents(done: Done) -> io::Result<(Contents, Metadata)> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)]
 fn count(done: Done) -> io::Result<u64> {
     match done {
         Done::Count(count) => Ok(count),

@@ -230,6 +230,12 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         self.claimed.entry(to).or_default().push(ticket.claim());
     }
 
+    /// Whether the result of a job is there.
+    pub fn is_done(&self, ticket: &Ticket) -> bool {
+        let entry = self.claims[ticket.claim()].entry;
+        matches!(self.entries[entry].stage, Stage::Done(_))
+    }
+
     /// The result of a job, once it is there.
     pub fn take(&mut self, ticket: &Ticket) -> Poll<Finished> {
         let claim = ticket.claim();
@@ -241,6 +247,12 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         let page = finished.page.take();
         self.give_up(claim);
         Poll::Ready(Finished { result, page })
+    }
+
+    /// Nobody wants the result of a job any more.
+    #[allow(clippy::needless_pass_by_value)] // by value, so that it is not cancelled twice
+    pub fn cancel(&mut self, ticket: Ticket) {
+        self.give_up(ticket.claim());
     }
 
     /// `waiter` needs no answer to what it asked any more: its request is over.
@@ -531,5 +543,6 @@ pub fn copied(error: &io::Error) -> io::Error {
     }
 }
 
+pub mod pending;
 #[cfg(test)]
 mod tests;

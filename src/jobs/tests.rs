@@ -280,12 +280,34 @@ fn settling_a_request_leaves_the_commands_of_its_session() {
     assert!(f.jobs.is_idle());
 }
 
+#[test]
+fn what_is_cancelled_is_not_started_and_its_memory_comes_back() {
+    let (mut f, root) = (Fixture::new(), root(1));
+    let mut pool = Pool::new(1 << 20, 1 << 20);
+    let mut write = || Command::Write {
+        file: root.clone(),
+        offset: 0,
+        page: pool.take_slice(),
+    };
+    let waiting = f.jobs.start(1, write(), f.now).expect("a place");
+    f.jobs.cancel(waiting);
+    assert!(f.starts().is_empty());
+    assert!(f.jobs.poll_page().is_some());
+    let started = f.jobs.start(1, write(), f.now).expect("a place");
+    let [job] = f.starts().try_into().expect("one job");
+    f.jobs.cancel(started);
+    f.finish(job, found());
+    assert!(f.woken().is_empty());
+    assert!(f.jobs.poll_page().is_some());
+    assert!(f.jobs.is_idle());
+}
+
 proptest! {
     /// Whatever is asked, taken, settled, forgotten and finished, in whatever order: no bound is
     /// exceeded, nobody waits for ever, and nothing stays behind.
     #[test]
     fn nothing_is_lost_and_nothing_stays(
-        steps in proptest::collection::vec((0_u8..6, 0_u32..4, 0_u64..3, 0_u8..4), 0..80),
+        steps in proptest::collection::vec((0_u8..7, 0_u32..4, 0_u64..3, 0_u8..4), 0..80),
     ) {
         let mut f = Fixture::new();
         let roots = [root(0), root(1), root(2)];
@@ -307,6 +329,9 @@ proptest! {
                     f.jobs.forget(waiter);
                     tickets.retain(|(owner, _)| *owner != waiter);
                 }
+                5 => if let Some(place) = tickets.iter().position(|(owner, _)| *owner == waiter) {
+                    f.jobs.cancel(tickets.swap_remove(place).1);
+                },
                 _ => if !started.is_empty() {
                     let job = started.swap_remove(path as usize % started.len());
                     f.finish(job, found());

@@ -15,12 +15,12 @@ pub(crate) trait Host {
     fn advance(&mut self, conn: usize, io: &mut Io<'_>) -> Result<(), Error>;
     fn deadline(&self, conn: usize) -> Instant;
     fn ended(&mut self, conn: usize, cx: &mut Cx<'_>);
-    /// Does nothing unless a connection asked for it in this turn, or it was not done at the end of
-    /// the last one, or `job_done`: a job, or a moment, that some service waits for. Whether it has
-    /// more to do.
-    fn turn_ended(&mut self, job_done: bool, cx: &mut Cx<'_>) -> bool;
+    /// Does nothing unless a connection asked for it in this turn, it was not done at the end of
+    /// the last one, or `all` services are told: a job, or a moment, that some service waits for.
+    /// Whether it has more to do.
+    fn turn_ended(&mut self, all: bool, cx: &mut Cx<'_>) -> bool;
     /// When that is to be called at the latest.
-    fn wakes_at(&self) -> Option<Instant>;
+    fn turn_deadline(&self) -> Option<Instant>;
     /// Whether something of it is under way that no session waits for.
     fn is_busy(&self) -> bool;
     fn reopen(&mut self, cx: &mut Cx<'_>);
@@ -63,13 +63,13 @@ impl<T: Service> Host for Hosted<T> {
         self.service.ended(self.conns.remove(conn), cx);
     }
 
-    fn turn_ended(&mut self, job_done: bool, cx: &mut Cx<'_>) -> bool {
-        self.turn_end = (self.turn_end | job_done) && self.service.turn_ended(cx);
+    fn turn_ended(&mut self, all: bool, cx: &mut Cx<'_>) -> bool {
+        self.turn_end = (self.turn_end | all) && self.service.turn_ended(cx);
         self.turn_end
     }
 
-    fn wakes_at(&self) -> Option<Instant> {
-        self.service.wakes_at()
+    fn turn_deadline(&self) -> Option<Instant> {
+        self.service.turn_deadline()
     }
 
     fn is_busy(&self) -> bool {

@@ -59,6 +59,7 @@ use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Error, Phase};
 use crate::jobs::Jobs;
+use crate::jobs::pending::Asker;
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::DatagramService;
@@ -470,7 +471,7 @@ impl<S: Sys> Reactor<S> {
                 let is_left = serving.host.turn_ended(job_done, cx);
                 all.take(&self.cx.work);
                 self.cx.turn_end |= is_left;
-                let moments = [self.cx.turn_end_at, serving.host.wakes_at()];
+                let moments = [self.cx.turn_end_at, serving.host.turn_deadline()];
                 self.cx.turn_end_at = moments.into_iter().flatten().min();
             }
             if job_done {
@@ -746,7 +747,13 @@ impl<S: Sys> Reactor<S> {
 
     /// Compresses as much as a turn may, and wakes those who waited for it.
     fn compress(&mut self) {
-        self.cx.compressed.work(self.cx.sys.disk());
+        let asker = &mut Asker {
+            disk: self.cx.sys.disk(),
+            jobs: &mut self.cx.jobs,
+            waiter: Waiter::Service,
+            now: self.cx.now,
+        };
+        self.cx.compressed.work(asker);
         while let Some(id) = self.cx.compressed.poll_woken() {
             self.sessions.wake(id, Why::Work);
         }

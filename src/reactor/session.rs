@@ -340,7 +340,7 @@ impl<S: Sys> Session<S> {
         budget: &mut Budget,
     ) -> Result<bool, io::ErrorKind> {
         let mut news = false;
-        if self.down.may_fill() && !(has_input && !self.down.link.rx.is_empty()) {
+        if self.down.may_fill() && (!has_input || self.down.link.rx.is_empty()) {
             let before = budget.moved;
             let began = self.is_handshaking().then(|| cx.sys.now());
             let result = self.down.fill(&mut cx.sys, &mut cx.pool, budget);
@@ -353,7 +353,7 @@ impl<S: Sys> Session<S> {
         }
         if let Some(up) = &mut self.up
             && up.half.may_fill()
-            && !(has_input && !up.half.link.rx.is_empty())
+            && (!has_input || up.half.link.rx.is_empty())
         {
             match up.half.fill(&mut cx.sys, &mut cx.pool, budget) {
                 Ok(more) => news |= more,

@@ -49,6 +49,7 @@ use crate::cache::compressed::Compressed;
 use crate::disk::Disk;
 use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
+use crate::jobs::pending::Asker;
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
 use work::Work;
@@ -83,17 +84,17 @@ pub trait Service {
     /// The session is over, for whatever reason: what must be undone is undone here.
     fn ended(&mut self, _conn: Self::Conn, _cx: &mut Cx<'_>) {}
 
-    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`], or a job of some
-    /// service was done: what is better done once for all sessions, and what takes more than one
-    /// turn. Whether there is more to do:
-    /// then it is called again at the end of the next turn, which comes at once.
+    /// The end of a turn in which one of its sessions called [`Io::at_turn_end`], a job for a
+    /// service came to its end, or [`Service::turn_deadline`] passed: what is better done once for
+    /// all sessions, and what takes more than one turn. Whether there is more to do: then it is
+    /// called again at the end of the next turn, which comes at once.
     fn turn_ended(&mut self, _cx: &mut Cx<'_>) -> bool {
         false
     }
 
-    /// When [`Service::turn_ended`] is to be called again at the latest, whatever happens till then.
-    /// Asked for at the end of each turn in which it was called.
-    fn wakes_at(&self) -> Option<Instant> {
+    /// When [`Service::turn_ended`] is to be called though nothing happened; looked at after each
+    /// such call. What was kept for a while is thrown away then.
+    fn turn_deadline(&self) -> Option<Instant> {
         None
     }
 
@@ -249,6 +250,16 @@ impl Cx<'_> {
     #[inline]
     pub fn files(&mut self, waiter: Waiter) -> Asking<'_, Waiter> {
         Asking::new(&mut *self.disk, &mut *self.jobs, waiter, self.now)
+    }
+
+    /// The disk, for a waiter that holds the answers until they are there.
+    pub fn asker(&mut self, waiter: Waiter) -> Asker<'_, Waiter> {
+        Asker {
+            disk: &mut *self.disk,
+            jobs: &mut *self.jobs,
+            waiter,
+            now: self.now,
+        }
     }
 }
 

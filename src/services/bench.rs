@@ -13,6 +13,7 @@ use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
 use crate::jobs::Jobs;
+use crate::jobs::pending::Asker;
 use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
 use crate::service::work::Work;
@@ -220,13 +221,19 @@ impl<T: Service> Bench<T> {
         self.work = Work::new(self.share);
         let turn_end = asked.turn_end | self.turn_end;
         self.turn_end = turn_end && self.service.turn_ended(&mut cx!(self));
-        if let Some(at) = self.service.wakes_at() {
+        if let Some(at) = self.service.turn_deadline() {
             // Time does not pass here by itself: the moment has come.
             let now = std::mem::replace(&mut self.now, at);
             self.turn_end |= self.service.turn_ended(&mut cx!(self));
             self.now = now;
         }
-        self.compressed.work(&mut self.disk);
+        let asker = &mut Asker {
+            disk: &mut self.disk,
+            jobs: &mut self.jobs,
+            waiter: Waiter::Service,
+            now: self.now,
+        };
+        self.compressed.work(asker);
         while let Some(id) = self.compressed.poll_woken() {
             self.woken.push(id);
         }

@@ -251,7 +251,8 @@ impl WebServer {
             let lines = format!("Host: sim\r\nAccept-Encoding: {accepted}\r\n");
             format!("{method} {path} HTTP/1.1\r\n{lines}\r\n").into_bytes()
         };
-        let (request, is_head, mut answers) = match setting.rng.below(12) {
+        let fails = cannot_read(setting);
+        let (request, is_head, mut answers) = match setting.rng.below(13) {
             0 => (text("HEAD", &format!("/{name}")), true, vec![(200, None)]),
             1 => (text("GET", "/nothing"), false, vec![(404, None)]),
             2 => (text("GET", "/out"), false, vec![(404, None)]),
@@ -264,12 +265,21 @@ impl WebServer {
                 (text("GET", "/packed/?archive=tar"), false, answers)
             }
             5 => (text("GET", "/packed.zip"), false, vec![(200, None)]),
+            6 => {
+                // A name that cannot be looked at is not shown.
+                let listed = (!fails).then(|| listing(&self.packed));
+                (
+                    text("GET", "/packed/?format=json"),
+                    false,
+                    vec![(200, listed)],
+                )
+            }
             _ => {
                 let any = all.into_iter().map(|version| (200, Some(version)));
                 (text("GET", &format!("/{name}")), false, any.collect())
             }
         };
-        if cannot_read(setting) {
+        if fails {
             answers.extend([(500, None), (503, None)]);
         }
         Ask {
@@ -278,6 +288,23 @@ impl WebServer {
             answers,
         }
     }
+}
+
+/// The files as a listing of their folder in JSON.
+fn listing(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut entries: Vec<String> = files
+        .iter()
+        .map(|(path, bytes)| {
+            let name = path.rsplit('/').next().expect("a name");
+            let (len, time) = (bytes.len(), "1970-01-01T00:00:00Z");
+            format!(
+                "\n{{\"name\":\"{name}\",\"href\":\"./{name}\",\"kind\":\"file\",\"size\":{len},\"modified\":\"{time}\"}}"
+            )
+        })
+        .collect();
+    entries.sort();
+    let entries = entries.join(",");
+    format!("{{\"path\":\"/packed/\",\"entries\":[{entries}\n],\"more\":false}}\n").into_bytes()
 }
 
 /// The files as a tar of their folder (POSIX.1-2017, `pax`, "ustar Interchange Format").

@@ -1,8 +1,12 @@
 use super::*;
+use crate::disk::{Disk, File};
+use crate::jobs::Jobs;
+use crate::limits::DiskLimits;
 use crate::sys::unix;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
+use std::time::Instant;
 
 /// Waiters are numbers.
 struct Fixture {
@@ -10,11 +14,22 @@ struct Fixture {
     disk: unix::Files,
     root: File,
     forms: Compressed<u32>,
+    /// Whoever waits for the disk, which is all of them together.
+    jobs: Jobs<()>,
+    now: Instant,
 }
 
+/// Over a disk that answers from memory.
 fn fixture(bytes_max: usize) -> Fixture {
+    fixture_on(bytes_max, false)
+}
+
+/// `is_slow`: the disk answers by jobs only.
+fn fixture_on(bytes_max: usize, is_slow: bool) -> Fixture {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut disk = unix::Files::default();
+    let mut disk = unix::Files {
+        all_are_slow: is_slow,
+    };
     let root = disk.open_folder(folder.path()).expect("the folder");
     let forms = Compressed::new(bytes_max);
     Fixture {
@@ -22,6 +37,8 @@ fn fixture(bytes_max: usize) -> Fixture {
         disk,
         root,
         forms,
+        jobs: Jobs::new(DiskLimits::default()),
+        now: Instant::now(),
     }
 }
 
@@ -40,15 +57,33 @@ impl Fixture {
 
     fn ask(&mut self, form: &mut Form, source: &Source, waiter: u32) -> Answer {
         let source = || source.clone();
-        self.forms
-            .ask(form, Coding::Gzip, source, waiter, &mut self.disk)
+        let asker = &mut Asker {
+            disk: &mut self.disk,
+            jobs: &mut self.jobs,
+            waiter: (),
+            now: self.now,
+        };
+        self.forms.ask(form, Coding::Gzip, source, waiter, asker)
+    }
+
+    /// Does all jobs; how many there were.
+    fn disk_answers(&mut self) -> usize {
+        let mut count = 0;
+        while let Some((id, mut job)) = self.jobs.poll_start(self.now) {
+            let result = job.perform(&mut self.disk);
+            self.jobs.finished(id, job, result, self.now);
+            count += 1;
+        }
+        while self.jobs.poll_woken().is_some() {}
+        count
     }
 
     /// Ends turns until there is no work; how many had some.
     fn work(&mut self) -> usize {
         let mut turns = 0;
-        while self.forms.has_work() {
+        while self.forms.waiting() > 0 {
             self.turn();
+            self.disk_answers();
             turns += 1;
             assert!(turns < 100_000, "the line never ends");
         }
@@ -56,7 +91,13 @@ impl Fixture {
     }
 
     fn turn(&mut self) {
-        self.forms.work(&mut self.disk);
+        let asker = &mut Asker {
+            disk: &mut self.disk,
+            jobs: &mut self.jobs,
+            waiter: (),
+            now: self.now,
+        };
+        self.forms.work(asker);
     }
 
     fn woken(&mut self) -> Vec<u32> {
@@ -108,25 +149,90 @@ fn content(answer: &Answer) -> Vec<u8> {
 }
 
 #[test]
-fn a_form_is_the_content_whatever_its_length() {
-    let mut f = fixture(1 << 20);
+fn a_form_is_the_content_whatever_its_length_and_its_disk() {
     let piece = PIECE_BYTES;
-    for len in [
-        400,
-        1000,
-        piece - 1,
-        piece,
-        piece + 1,
-        3 * piece,
-        3 * piece + 7,
-    ] {
-        let text = text(len);
-        let file = f.file("a", &text);
-        for source in [file, bytes(text.clone())] {
-            let answer = f.make(&mut Form::Unasked, &source);
-            assert_eq!(content(&answer), text, "{len} bytes");
+    for is_slow in [false, true] {
+        let mut f = fixture_on(1 << 20, is_slow);
+        for len in [
+            400,
+            1000,
+            piece - 1,
+            piece,
+            piece + 1,
+            3 * piece,
+            3 * piece + 7,
+            JOB_BYTES + piece + 7,
+        ] {
+            let text = text(len);
+            let file = f.file("a", &text);
+            for source in [file, bytes(text.clone())] {
+                let answer = f.make(&mut Form::Unasked, &source);
+                assert_eq!(content(&answer), text, "{len} bytes");
+            }
+            f.turn();
         }
+        assert!(f.jobs.is_idle());
+    }
+}
+
+#[test]
+fn while_a_content_waits_for_its_disk_there_is_no_work_and_others_go_on() {
+    let mut f = fixture_on(1 << 20, true);
+    let (mut slow, mut fast) = (Form::Unasked, Form::Unasked);
+    let file = f.file("a", &text(100_000));
+    assert_eq!(f.ask(&mut slow, &file, 1), Answer::Later);
+    assert!(!f.forms.has_work(), "a job is under way");
+    let other = bytes(text(100_000));
+    assert_eq!(f.ask(&mut fast, &other, 2), Answer::Later);
+    assert!(f.forms.has_work());
+    while f.forms.has_work() {
         f.turn();
+    }
+    assert_eq!(f.woken(), [2]);
+    assert_eq!(content(&f.ask(&mut fast, &other, 2)), text(100_000));
+    assert_eq!(f.disk_answers(), 1, "all of it is read by one job");
+    f.work();
+    assert_eq!(f.woken(), [1]);
+    assert_eq!(content(&f.ask(&mut slow, &file, 1)), text(100_000));
+    assert!(f.jobs.is_idle());
+}
+
+#[test]
+fn a_disk_that_does_not_answer_keeps_no_place_in_the_line() {
+    let mut f = fixture_on(1 << 20, true);
+    let mut forms: Vec<Form> = Vec::new();
+    forms.resize_with(AT_WORK_MAX, Form::default);
+    let file = f.file("a", &text(100_000));
+    for form in &mut forms {
+        assert_eq!(f.ask(form, &file, 1), Answer::Later);
+    }
+    let (mut behind, other) = (Form::Unasked, bytes(text(5000)));
+    assert_eq!(f.ask(&mut behind, &other, 2), Answer::Later);
+    f.turn();
+    assert!(f.woken().is_empty() && !f.forms.has_work());
+    f.now += DISK_WAIT_MAX;
+    f.turn();
+    assert_eq!(f.woken().len(), AT_WORK_MAX + 1);
+    assert_eq!(content(&f.ask(&mut behind, &other, 2)), text(5000));
+    assert!(f.jobs.is_idle(), "what was not begun is not wanted");
+    assert_eq!(f.ask(&mut forms[0], &file, 1), Answer::Plain);
+}
+
+#[test]
+fn what_is_discarded_leaves_no_job_behind() {
+    let mut f = fixture_on(1 << 20, true);
+    let file = f.file("a", &text(100_000));
+    for is_begun in [false, true] {
+        let mut form = Form::Unasked;
+        assert_eq!(f.ask(&mut form, &file, 1), Answer::Later);
+        let begun = is_begun.then(|| f.jobs.poll_start(f.now).expect("a job"));
+        f.forms.discard(&form);
+        f.turn();
+        if let Some((id, job)) = begun {
+            f.jobs
+                .finished(id, job, Err(io::ErrorKind::TimedOut.into()), f.now);
+        }
+        assert!(f.jobs.is_idle() && f.woken() == [1]);
     }
 }
 
@@ -137,8 +243,7 @@ fn a_short_content_is_compressed_at_once_and_once() {
     let first = f.ask(&mut form, &bytes(text(PIECE_BYTES)), 1);
     assert!(matches!(first, Answer::Made(_)));
     assert!(!f.forms.has_work());
-    let never = || panic!("the form is there");
-    let second = f.forms.ask(&mut form, Coding::Gzip, never, 2, &mut f.disk);
+    let second = f.ask(&mut form, &bytes(Vec::new()), 2);
     assert_eq!(second, first);
     assert_eq!(f.forms.counters().made, 1);
     assert_eq!(f.woken(), [] as [u32; 0], "nobody waited");
@@ -238,15 +343,22 @@ fn a_content_that_hardly_becomes_smaller_is_sent_as_it_is_ever_after() {
 
 #[test]
 fn no_form_is_made_of_two_versions() {
-    let mut f = fixture(1 << 20);
+    for is_slow in [false, true] {
+        no_form_is_made_of_two_versions_on(fixture_on(1 << 20, is_slow));
+    }
+}
+
+fn no_form_is_made_of_two_versions_on(mut f: Fixture) {
+    let len = JOB_BYTES + 100_000;
     for (name, change) in [
         ("grown", &b"one more line"[..]),
         ("cut", b""),
-        ("written", &text(100_000)[1..]),
+        ("written", &text(len)[1..]),
     ] {
-        let file = f.file(name, &text(100_000));
+        let file = f.file(name, &text(len));
         let mut form = Form::Unasked;
         assert_eq!(f.ask(&mut form, &file, 1), Answer::Later);
+        f.disk_answers();
         f.turn();
         match name {
             "grown" => {

@@ -351,6 +351,7 @@ impl Store {
 }
 
 /// Why a job was not begun.
+#[allow(clippy::boxed_local)] // as it came
 pub(super) fn refusal(refused: Box<Finished>) -> io::Error {
     refused.result.err().unwrap_or_else(jobs::wrong)
 }

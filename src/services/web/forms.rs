@@ -12,7 +12,8 @@ use crate::http::Status;
 use crate::http::compress::is_compressible;
 use crate::http::head::{Headers, put_header};
 use crate::http::negotiate::{AcceptedCodings, Coding};
-use crate::service::Id;
+use crate::jobs::pending::Asker;
+use crate::service::{Id, Waiter};
 
 /// How long a request waits for forms. One that waits longer gets the content as it is: what it
 /// waited for may have been thrown out again before it came to it.
@@ -63,8 +64,14 @@ impl Forms {
         match self.0.iter_mut().find(|(of, _)| *of == coding) {
             None => Answer::Plain,
             Some((_, form)) => {
-                let (compressed, disk) = (&mut *reply.cx.compressed, &mut *reply.cx.disk);
-                match compressed.ask(form, coding, source, reply.id, disk) {
+                let asker = &mut Asker {
+                    disk: &mut *reply.cx.disk,
+                    jobs: &mut *reply.cx.jobs,
+                    waiter: Waiter::Service,
+                    now: reply.cx.now,
+                };
+                let compressed = &mut *reply.cx.compressed;
+                match compressed.ask(form, coding, source, reply.id, asker) {
                     Answer::Later if !reply.may_wait => Answer::Plain,
                     answer => answer,
                 }

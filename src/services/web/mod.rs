@@ -117,11 +117,12 @@ enum State {
     /// Some of its head has.
     Head { until: Instant },
     /// It is whole, and the session is woken when it can be answered. `began`: when its first byte
-    /// came. `asks`: the site that its password is checked for, and the session.
+    /// came. `asks`: the site that its password is checked for.
     Parked {
+        id: Id,
         began: Instant,
         until: Instant,
-        asks: Option<(Place, Id)>,
+        asks: Option<Place>,
     },
     /// The request was answered, or waits for its body to be answered.
     Body(Box<RequestBody>),
@@ -199,6 +200,7 @@ impl Web {
         let (is_head, sink) = (head.method == Method::Head, (tx, &mut io.cx, io.id));
         let mut reply = Reply::new(is_head, persistence, &self.no_lines, &mut self.writer, sink);
         reply.may_wait_for_page = true;
+        reply.peer = Some(io.peer);
         if let State::Parked { began, .. } = conn.state {
             reply.may_wait = reply.cx.now < began + forms::WAIT_MAX;
         }
@@ -247,10 +249,11 @@ impl Web {
         let now = io.cx.now;
         if !matches!(next, Next::Later { .. }) {
             conn.requests += 1;
+            self.unpark(conn, io);
         }
         let echo = match next {
             Next::Later { asks } => {
-                self.park(conn, asks.map(|place| (place, io.id)), now);
+                self.park(conn, (io.id, asks), now);
                 return false;
             }
             Next::Forward(mut forward) => {
@@ -296,13 +299,14 @@ impl Web {
     }
 
     /// The answer takes more than this turn.
-    fn park(&mut self, conn: &mut Conn, asks: Option<(Place, Id)>, now: Instant) {
+    fn park(&mut self, conn: &mut Conn, (id, asks): (Id, Option<Place>), now: Instant) {
         self.working = true;
         let until = match conn.state {
             State::Parked { until, .. } => until,
             _ => now + self.config.answer_timeout,
         };
         conn.state = State::Parked {
+            id,
             began: conn.began(&self.config, now),
             until,
             asks,
@@ -312,13 +316,21 @@ impl Web {
     /// Whether the request's password is still being checked: then there is nothing to be done.
     fn awaits_verdict(&mut self, conn: &Conn) -> bool {
         let State::Parked {
-            asks: Some((place, id)),
+            id,
+            asks: Some(place),
             ..
         } = conn.state
         else {
             return false;
         };
         self.sites.at(place).checks_password_of(id)
+    }
+
+    /// The answer is there; it may be another than the one that was waited for.
+    fn unpark(&mut self, conn: &Conn, io: &mut Io<'_>) {
+        if let State::Parked { id, .. } = conn.state {
+            self.sites.forget(id, &mut io.cx);
+        }
     }
 
     /// The head is not whole: it gets its time, and more room if it fills what it has.
@@ -683,10 +695,11 @@ impl Service for Web {
                 pack.log(self.log.as_deref_mut(), cx);
                 None
             }
-            State::Parked { asks, .. } => {
-                if let Some((place, id)) = asks {
+            State::Parked { id, asks, .. } => {
+                if let Some(place) = asks {
                     self.sites.at(place).forget(id);
                 }
+                self.sites.forget(id, cx);
                 None
             }
             _ => None,
@@ -703,17 +716,17 @@ impl Service for Web {
     }
 
     fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
-        if self.working {
-            self.working = self.sites.turn_ended(cx);
-        }
+        self.working = self.sites.turn_ended(cx);
         if let Some(log) = &mut self.log {
             log.flush(cx);
         }
         self.working
     }
 
-    fn wakes_at(&self) -> Option<Instant> {
-        self.log.as_ref()?.wakes_at()
+    fn turn_deadline(&self) -> Option<Instant> {
+        let log = self.log.as_ref().and_then(|log| log.wakes_at());
+        let moments = [log, self.sites.turn_deadline()];
+        moments.into_iter().flatten().min()
     }
 
     fn is_busy(&self) -> bool {

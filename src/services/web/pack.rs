@@ -36,13 +36,21 @@ impl Pack {
     }
 
     /// Queues more of it. Whether that was all. While something waits in the queue, the reactor
-    /// sees to it that the client takes it; in between, there is always more to do.
+    /// sees to it that the client takes it; in between, there is always more to do, or the disk has
+    /// to answer within `timeout`.
     ///
     /// # Errors
     /// It ends short.
     pub(super) fn advance(&mut self, timeout: Duration, io: &mut Io<'_>) -> Result<bool, Error> {
-        self.until = io.cx.now + timeout;
-        let packed = self.archive.advance(&mut io.down.tx, &mut io.cx)?;
+        let packed = self.archive.advance(&mut io.down.tx, io.id, &mut io.cx)?;
+        let since = match packed {
+            Packed::Waits(since) => since,
+            Packed::Done | Packed::Full | Packed::Later => io.cx.now,
+        };
+        self.until = since + timeout;
+        if self.until <= io.cx.now {
+            return Err(self.archive.give_up());
+        }
         if packed == Packed::Later {
             io.again();
         }

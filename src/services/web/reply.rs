@@ -15,7 +15,7 @@ use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
 use crate::jobs::Asking;
 use crate::metrics::Limit;
-use crate::service::{Cx, Id, Waiter};
+use crate::service::{Cx, Id, Peer, Waiter};
 
 /// The methods of a file.
 pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";
@@ -119,6 +119,8 @@ pub(super) struct Reply<'r, 'c> {
     pub(super) cx: &'r mut Cx<'c>,
     /// Which session is answered: for what wakes it later.
     pub(super) id: Id,
+    /// Who asked, if anybody did who may have a share of something.
+    pub(super) peer: Option<&'r Peer>,
     pub(super) persistence: Persistence,
     /// The request is a HEAD.
     without_body: bool,
@@ -148,6 +150,7 @@ impl<'r, 'c> Reply<'r, 'c> {
             tx,
             cx,
             id,
+            peer: None,
             persistence,
             without_body,
             writer,

@@ -8,6 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::task::Poll;
+use std::time::Instant;
 
 use super::Place;
 use super::admin::Admin;
@@ -128,7 +129,7 @@ impl Sites {
         self.0[..rest].iter().position(fits).unwrap_or(rest)
     }
 
-    /// Goes on with what takes more than one turn. Whether there is more to do.
+    /// Goes on with what takes more than one turn. Whether there is more to do at once.
     pub(super) fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
         let mut is_left = false;
         for site in &mut self.0 {
@@ -142,6 +143,24 @@ impl Sites {
             };
         }
         is_left
+    }
+
+    /// When that is to be called though nothing happened.
+    pub(super) fn turn_deadline(&self) -> Option<Instant> {
+        let deadlines = self.0.iter().filter_map(|site| match &site.content {
+            Content::Files(files) => files.turn_deadline(),
+            _ => None,
+        });
+        deadlines.min()
+    }
+
+    /// A session whose request waited has gone.
+    pub(super) fn forget(&mut self, waiter: Id, cx: &mut Cx<'_>) {
+        for site in &mut self.0 {
+            if let Content::Files(files) = &mut site.content {
+                files.forget(waiter, cx);
+            }
+        }
     }
 }
 

@@ -332,6 +332,7 @@ impl Disk for Files {
         from: u64,
         into: &mut Vec<PathBuf>,
     ) -> io::Result<Option<u64>> {
+        let _place = folder.hold_place();
         let folder = descriptor(folder)?;
         fs::seek(folder, fs::SeekFrom::Start(from))?;
         let mut buffer = [MaybeUninit::uninit(); NAMES_BYTES];
@@ -466,6 +467,33 @@ impl Disk for Files {
 mod tests {
     use super::*;
     use crate::disk::MEMORY_BELIEVED;
+
+    #[test]
+    fn the_names_of_a_folder_are_read_at_several_places_by_several_threads() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for i in 0..3000 {
+            std::fs::write(dir.path().join(format!("file-{i}")), "").expect("a file");
+        }
+        let mut disk = Files::default();
+        let folder = disk.open_folder(dir.path()).expect("the folder");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..5 {
+                        let (mut names, mut next) = (Vec::new(), Some(0));
+                        while let Some(from) = next {
+                            next = Files::default()
+                                .names(&folder, from, &mut names)
+                                .expect("names");
+                        }
+                        names.sort();
+                        names.dedup();
+                        assert_eq!(names.len(), 3000);
+                    }
+                });
+            }
+        });
+    }
 
     #[test]
     fn the_names_of_a_folder_come_in_pieces_and_each_once() {

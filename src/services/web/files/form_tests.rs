@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::tests::{Answer, Site, bench_of, site};
 use crate::cache::compressed;
 use crate::http::negotiate::Coding;
-use crate::service::Id;
+use crate::jobs::pending::Asker;
+use crate::service::{Id, Waiter};
 
 const GZIP: &str = "Accept-Encoding: gzip\r\n";
 
@@ -216,9 +217,15 @@ fn fill_the_line(s: &mut Site) {
     };
     let source = || compressed::Source::Bytes(vec![b'a'; 4 << 20].into());
     let mut form = compressed::Form::Unasked;
+    let asker = &mut Asker {
+        disk: &mut bench.disk,
+        jobs: &mut bench.jobs,
+        waiter: Waiter::Service,
+        now: bench.now,
+    };
     let answer = bench
         .compressed
-        .ask(&mut form, Coding::Br, source, nobody, &mut bench.disk);
+        .ask(&mut form, Coding::Br, source, nobody, asker);
     assert_eq!(answer, compressed::Answer::Plain);
 }
 

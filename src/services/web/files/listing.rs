@@ -1,25 +1,27 @@
 //! Listings of folders, as a page or as JSON.
 //!
 //! ```text
-//! Reading ──each name looked at──▶ Writing ──each row written──▶ Done, shown to all who ask within a second
+//! Reading ──each name looked at──▶ Sorting ──▶ Writing ──each row written──▶ Ending ──what is shown below──▶ Done
 //! ```
 //!
 //! The rules:
 //! 1. The work of one turn is bounded, whatever folders are asked for: a listing is a job that is
-//!    taken on at the end of each turn, while the sessions that wait for it are parked. Rows are
-//!    sorted as they are read and written ([`merge`]). Many that
+//!    taken on at the end of each turn, while the sessions that wait for it are parked. Many that
 //!    ask for the same one share the job, and the memory of what comes out.
-//! 2. Entries, jobs and the bytes of listings still being sent are bounded; who comes then is told
-//!    to try later.
-//! 3. Folders first, then by name, size or date. Hidden names, what leads out of the root, and what
+//! 2. It waits for no disk: names are read by jobs, and what cannot be looked at in memory is looked
+//!    at by jobs too, [`LOOKS_MAX`] at once. If those who wait for it have all gone, it is given up.
+//! 3. What is done is shown to all who ask within [`FRESH_FOR`], and thrown away then.
+//! 4. Entries, jobs and the bytes of listings still being sent are bounded; who comes then is told
+//!    to try later. So is a client that has its share of them at work. Loopback is exempt from
+//!    that: there all clients of this machine have one address.
+//! 5. Folders first, then by name, size or date. Hidden names, what leads out of the root, and what
 //!    is neither file nor folder are not shown. The page needs no script and names no other
 //!    resource.
 //!
-//! [`page`] writes it; below it stands what [`readme`] finds. Not here: whether a folder may be
-//! listed at all.
+//! [`job`] makes it, [`page`] writes it; below it stands what [`readme`](super::readme) finds. Not
+//! here: whether a folder may be listed at all.
 
 use std::cmp::Ordering;
-use std::hash::BuildHasher;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -27,31 +29,32 @@ use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use foldhash::quality::FixedState;
-
-use super::readme;
 use crate::config::{CompressConfig, FilesConfig};
-use crate::disk::{File, FileKind};
+use crate::disk::{File, FileKind, Metadata};
+use crate::gate::Address;
 use crate::http::date::unix_s;
 use crate::http::negotiate::ListingFormat;
 use crate::service::work::ROW_NS;
-use crate::service::{Cx, Id};
+use crate::service::{Cx, Id, Peer};
 use crate::services::web::forms::Forms;
-
-use merge::{Merge, Runs};
+use job::{Job, Stage};
 pub(super) use page::POLICY;
-use page::{put_end, put_last, put_row, put_start};
 
-mod merge;
+mod job;
 mod page;
+mod sort;
+#[cfg(test)]
+mod tests;
 
 /// Entries looked at, or rows written, in one turn by all listings together: about a millisecond.
 const WORK_PER_TURN: usize = 500;
-/// Listings at work or remembered.
-const JOBS_MAX: usize = 16;
+/// Rows that are moved while they are sorted, in place of one that is looked at or written.
+const MERGED_PER_WORK: usize = 16;
+/// Names of one folder that are looked at at once, where the disk has to be waited for.
+const LOOKS_MAX: usize = 64;
 /// Bytes of listings that are being sent.
 const BYTES_MAX: usize = 64 << 20;
-/// How long a finished listing is shown, and one that nobody asks for any more is kept.
+/// How long a finished listing is shown.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// What a listing is ordered by.
@@ -126,41 +129,14 @@ pub(super) struct Listings {
 /// What the listings of a site show.
 struct Shows {
     entries_max: usize,
+    /// Listings at work or remembered.
+    listings_max: usize,
+    /// Of those at work, how many of one client address.
+    per_address_max: usize,
     compress: CompressConfig,
     readme_bytes_max: usize,
     /// Ways to the folder as an archive.
     archive: bool,
-}
-
-struct Job {
-    wanted: Wanted,
-    /// When somebody last asked for it, and for a finished one when it was finished.
-    touched: Instant,
-    /// Sessions to be woken when it is done.
-    waiters: Vec<Id>,
-    stage: Stage,
-}
-
-enum Stage {
-    Reading {
-        folder: File,
-        /// Where the names not read yet begin.
-        next: Option<u64>,
-        names: Vec<PathBuf>,
-        rows: Runs<Row>,
-        tally: Tally,
-        more: bool,
-    },
-    Writing {
-        rows: Merge<Row>,
-        text: String,
-        more: bool,
-        /// The name of the file to be shown below.
-        readme: Option<PathBuf>,
-    },
-    Done(Page),
-    /// The folder could not be read.
-    Failed(io::ErrorKind),
 }
 
 /// A finished listing.
@@ -180,34 +156,46 @@ struct Row {
     modified_s: i64,
 }
 
-/// What is said of all entries together.
+/// All entries together.
 #[derive(Default)]
 struct Tally {
     folders: usize,
     files: usize,
     bytes: u64,
-    /// The files that may be shown below.
-    readmes: Vec<PathBuf>,
-}
-
-impl Tally {
-    fn count(&mut self, row: &Row) {
-        self.bytes = self.bytes.saturating_add(row.bytes);
-        match row.is_folder {
-            true => self.folders += 1,
-            false => {
-                self.files += 1;
-                if readme::choose([row.name.as_os_str()].into_iter()).is_some() {
-                    self.readmes.push(row.name.clone());
-                }
-            }
-        }
-    }
 }
 
 impl Row {
+    /// What a name stands for, if that is to be shown.
+    fn new(name: PathBuf, metadata: &Metadata) -> Option<Self> {
+        let is_folder = match metadata.kind {
+            FileKind::Folder => true,
+            FileKind::Regular => false,
+            FileKind::Other => return None,
+        };
+        Some(Self {
+            name,
+            is_folder,
+            bytes: if is_folder { 0 } else { metadata.len },
+            modified_s: unix_s(metadata.modified),
+        })
+    }
+
     fn bytes_of_name(&self) -> &[u8] {
         self.name.as_os_str().as_bytes()
+    }
+}
+
+fn is_hidden(name: &Path) -> bool {
+    name.as_os_str().as_bytes().starts_with(b".")
+}
+
+impl Tally {
+    fn add(&mut self, row: &Row) {
+        match row.is_folder {
+            true => self.folders += 1,
+            false => self.files += 1,
+        }
+        self.bytes = self.bytes.saturating_add(row.bytes);
     }
 }
 
@@ -218,6 +206,10 @@ impl Listings {
             sent: Vec::new(),
             shows: Shows {
                 entries_max: config.listing_entries_max,
+                listings_max: config.listings_max,
+                per_address_max: config
+                    .listings_per_address_max
+                    .map_or(usize::MAX, |max| max.get() as usize),
                 readme_bytes_max: config.readme_bytes_max,
                 archive: config.archive,
                 compress: config.compress.clone(),
@@ -225,39 +217,38 @@ impl Listings {
         }
     }
 
-    /// A listing of `folder`, which is open. While it is being made, `waiter` is listed once, to be
-    /// woken and to ask again.
+    /// A listing of `folder`, which is open, for `peer`. While it is being made, `waiter` is listed
+    /// once, to be woken and to ask again.
     pub(super) fn page(
         &mut self,
         wanted: &Wanted,
         folder: &File,
-        waiter: Id,
+        (waiter, peer): (Id, Option<&Peer>),
         cx: &mut Cx<'_>,
     ) -> Poll<Result<&mut Page, Unlisted>> {
-        let now = cx.now;
-        self.jobs.retain(|job| {
-            let is_fresh = now < job.touched + FRESH_FOR;
-            if let (false, Stage::Done(page)) = (is_fresh, &job.stage) {
-                page.forms.discard(cx.compressed);
-            }
-            is_fresh
-        });
+        self.expire(cx);
         let known = self.jobs.iter().position(|job| job.wanted == *wanted);
         let place = match known {
             Some(place) => place,
-            None if self.jobs.len() >= JOBS_MAX || self.bytes_sent() >= BYTES_MAX => {
-                return Poll::Ready(Err(Unlisted::Busy));
-            }
             None => {
-                self.jobs.push(Job::new(wanted, folder, now));
+                let address = peer.and_then(address_of);
+                if !self.has_place(address, cx) {
+                    return Poll::Ready(Err(Unlisted::Busy));
+                }
+                self.jobs.push(Job::new(wanted, folder, address));
                 self.jobs.len() - 1
             }
         };
         let job = &mut self.jobs[place];
         let page = match &mut job.stage {
-            Stage::Done(page) => page,
-            Stage::Failed(kind) => return Poll::Ready(Err(Unlisted::Disk(*kind))),
-            Stage::Reading { .. } | Stage::Writing { .. } => {
+            Stage::Done(page) => &mut page.it,
+            Stage::Failed(kind) => {
+                return Poll::Ready(Err(match kind.it {
+                    io::ErrorKind::ResourceBusy => Unlisted::Busy,
+                    kind => Unlisted::Disk(kind),
+                }));
+            }
+            _ => {
                 if !job.waiters.contains(&waiter) {
                     job.waiters.push(waiter);
                 }
@@ -275,23 +266,77 @@ impl Listings {
         Poll::Ready(Ok(page))
     }
 
+    /// Whether another may be begun for a client. The oldest of those that are done makes room for
+    /// it, once all who waited for that had their turn.
+    fn has_place(&mut self, address: Option<Address>, cx: &mut Cx<'_>) -> bool {
+        let at_work = self.jobs.iter().filter(|job| job.ended_at().is_none());
+        let its = at_work.filter(|job| address.is_some() && job.address == address);
+        if its.count() >= self.shows.per_address_max || self.bytes_sent() >= BYTES_MAX {
+            return false;
+        }
+        if self.jobs.len() < self.shows.listings_max {
+            return true;
+        }
+        let ended = self.jobs.iter().enumerate().filter_map(|(place, job)| {
+            let (_, turn) = job.ended_at()?;
+            (turn + 1 < cx.turn).then_some((turn, place))
+        });
+        let Some((_, oldest)) = ended.min() else {
+            return false;
+        };
+        self.jobs.remove(oldest).discard(cx);
+        true
+    }
+
     /// Goes on with the listings, first come first served, as far as one turn's work allows, and
-    /// wakes those whose listing is done. Whether any is left.
+    /// wakes those whose listing is done. Whether there is more to do at once.
     pub(super) fn work(&mut self, root: &File, cx: &mut Cx<'_>) -> bool {
+        self.expire(cx);
         let mut work = WORK_PER_TURN.min(cx.work.steps(ROW_NS)).max(1);
         let before = work;
         let mut is_left = false;
         for job in &mut self.jobs {
-            if let Err(error) = job.work(&mut work, &self.shows, root, cx) {
-                job.stage = Stage::Failed(error.kind());
+            if job.ended_at().is_some() {
+                continue;
             }
-            match job.stage {
-                Stage::Done(_) | Stage::Failed(_) => cx.woken.append(&mut job.waiters),
-                Stage::Reading { .. } | Stage::Writing { .. } => is_left = true,
+            job.work(&mut work, &self.shows, root, cx);
+            match job.ended_at() {
+                Some(_) => cx.woken.append(&mut job.waiters),
+                None => is_left |= work == 0,
             }
         }
         cx.work.charge_each(before - work, ROW_NS);
         is_left
+    }
+
+    /// A session that may have waited for a listing has gone.
+    pub(super) fn forget(&mut self, waiter: Id, cx: &mut Cx<'_>) {
+        let is_abandoned = |job: &mut Job| {
+            let before = job.waiters.len();
+            job.waiters.retain(|known| *known != waiter);
+            job.waiters.is_empty() && before > 0
+        };
+        for job in self.jobs.extract_if(.., is_abandoned) {
+            job.discard(cx);
+        }
+    }
+
+    /// When something is to be thrown away.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let ended = self.jobs.iter().filter_map(Job::ended_at);
+        ended.map(|(at, _)| at + FRESH_FOR).min()
+    }
+
+    /// Throws away what was shown for long enough.
+    fn expire(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now;
+        let is_over = |job: &mut Job| job.ended_at().is_some_and(|(at, _)| now >= at + FRESH_FOR);
+        for job in self.jobs.extract_if(.., is_over) {
+            job.discard(cx);
+        }
+        if self.jobs.is_empty() {
+            self.sent.retain(|page| page.strong_count() > 0);
+        }
     }
 
     /// Bytes of the listings that some queue or job still holds.
@@ -305,133 +350,10 @@ impl Listings {
     }
 }
 
-impl Job {
-    fn new(wanted: &Wanted, folder: &File, now: Instant) -> Self {
-        Self {
-            wanted: wanted.clone(),
-            touched: now,
-            waiters: Vec::new(),
-            stage: Stage::Reading {
-                folder: folder.clone(),
-                next: Some(0),
-                names: Vec::new(),
-                rows: Runs::new(),
-                tally: Tally::default(),
-                more: false,
-            },
-        }
-    }
-
-    /// Goes on as far as `work` allows.
-    fn work(
-        &mut self,
-        work: &mut usize,
-        shows: &Shows,
-        root: &File,
-        cx: &mut Cx<'_>,
-    ) -> io::Result<()> {
-        loop {
-            let is_done = match &mut self.stage {
-                Stage::Done(_) | Stage::Failed(_) => return Ok(()),
-                _ if *work == 0 => {
-                    self.touched = cx.now;
-                    return Ok(());
-                }
-                Stage::Reading {
-                    folder,
-                    next,
-                    names,
-                    rows,
-                    tally,
-                    more,
-                } => {
-                    if names.is_empty()
-                        && let Some(from) = *next
-                    {
-                        *work -= 1; // a folder without names has to end too
-                        *next = cx.disk.names(folder, from, names)?;
-                    }
-                    while *work > 0
-                        && let Some(name) = names.pop()
-                    {
-                        *work -= 1;
-                        let Some(row) = look(&self.wanted.folder, &name, root, cx) else {
-                            continue;
-                        };
-                        if rows.len() == shows.entries_max {
-                            (*more, *next) = (true, None);
-                            names.clear();
-                            break;
-                        }
-                        tally.count(&row);
-                        rows.push(row, |one, two| self.wanted.order(one, two));
-                    }
-                    names.is_empty() && next.is_none()
-                }
-                Stage::Writing { rows, text, .. } => {
-                    while *work > 0
-                        && let Some(row) = rows.next(|one, two| self.wanted.order(one, two))
-                    {
-                        *work -= 1;
-                        put_row(text, &row, self.wanted.format);
-                    }
-                    rows.is_empty()
-                }
-            };
-            if is_done {
-                self.advance(shows, root, cx);
-            }
-        }
-    }
-
-    /// What was done is followed by the next stage.
-    fn advance(&mut self, shows: &Shows, root: &File, cx: &mut Cx<'_>) {
-        let done = Stage::Done(Page::default());
-        self.stage = match std::mem::replace(&mut self.stage, done) {
-            Stage::Reading {
-                rows,
-                mut tally,
-                more,
-                ..
-            } => {
-                let mut text = String::with_capacity(4096);
-                put_start(&mut text, &self.wanted, &tally, shows.archive);
-                tally.readmes.sort_unstable();
-                let readme = readme::choose(tally.readmes.iter().map(|name| name.as_os_str()));
-                Stage::Writing {
-                    readme: readme.map(PathBuf::from),
-                    rows: rows.merge(|one, two| self.wanted.order(one, two)),
-                    text,
-                    more,
-                }
-            }
-            Stage::Writing {
-                readme,
-                mut text,
-                more,
-                ..
-            } => {
-                put_end(&mut text, self.wanted.format, more);
-                if let (Some(name), ListingFormat::Html) = (readme, self.wanted.format) {
-                    let path = self.wanted.folder.join(&name);
-                    let read = readme::read(root, &path, shows.readme_bytes_max, cx.disk);
-                    // What cannot be read is not shown, like a name that cannot.
-                    if let Ok(Some(contents)) = read {
-                        readme::put(&mut text, name.as_os_str(), &contents);
-                    }
-                }
-                put_last(&mut text, self.wanted.format);
-                self.touched = cx.now;
-                let (kind, len) = (content_type(self.wanted.format), text.len() as u64);
-                Stage::Done(Page {
-                    forms: Forms::new(&shows.compress, kind, len),
-                    tag: FixedState::default().hash_one(text.as_bytes()),
-                    text: text.into_bytes().into(),
-                })
-            }
-            done @ (Stage::Done(_) | Stage::Failed(_)) => done,
-        };
-    }
+/// What a client's share goes by.
+fn address_of(peer: &Peer) -> Option<Address> {
+    let ip = peer.ip()?;
+    (!ip.is_loopback()).then(|| ip.into())
 }
 
 /// The value of `Content-Type`.
@@ -447,8 +369,8 @@ impl Wanted {
         let by_name = || {
             let (one, two) = (one.bytes_of_name(), two.bytes_of_name());
             let folded = one.iter().map(u8::to_ascii_lowercase);
-            let folded = folded.cmp(two.iter().map(u8::to_ascii_lowercase));
-            folded.then_with(|| one.cmp(two))
+            let order = folded.cmp(two.iter().map(u8::to_ascii_lowercase));
+            order.then_with(|| one.cmp(two))
         };
         let order = match self.sort {
             Sort::Name => by_name(),
@@ -463,24 +385,3 @@ impl Wanted {
         two.is_folder.cmp(&one.is_folder).then(order)
     }
 }
-
-/// What a name stands for, if that is to be shown.
-fn look(folder: &Path, name: &Path, root: &File, cx: &mut Cx<'_>) -> Option<Row> {
-    if name.as_os_str().as_bytes().starts_with(b".") {
-        return None;
-    }
-    let metadata = cx.disk.look(root, &folder.join(name)).ok()?;
-    let is_folder = match metadata.kind {
-        FileKind::Folder => true,
-        FileKind::Regular => false,
-        FileKind::Other => return None,
-    };
-    Some(Row {
-        name: name.to_owned(),
-        is_folder,
-        bytes: if is_folder { 0 } else { metadata.len },
-        modified_s: unix_s(metadata.modified),
-    })
-}
-
-// Writing to a String does not fail, so what `write!` returns below is dropped.

@@ -19,6 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Poll, ready};
+use std::time::Instant;
 
 use super::forms::{self, Forms, put_coding, tag_of};
 use super::reply::{Refusal, Reply};
@@ -33,7 +34,7 @@ use crate::http::negotiate::{Coding, ListingFormat};
 use crate::http::path::{SafePath, encode};
 use crate::jobs::Asking;
 use crate::metrics::Limit;
-use crate::service::{Cx, Waiter, work};
+use crate::service::{Cx, Id, Waiter, work};
 use archive::{Archive, Asked};
 use listing::{Listings, POLICY, Page, Unlisted, Wanted, content_type};
 use make::{Made, Representation, is_older};
@@ -150,7 +151,7 @@ impl Files {
         if let Ok(Found::File { name, tried }) = found {
             reply.cx.work.charge(work::MADE_NS);
             let made = ready!(self.make(&name, tried, reply));
-            let former = self.forget(path, reply.cx);
+            let former = self.drop_former(path, reply.cx);
             let (mut made, witnesses) = made.map_err(|error| unreadable(&name, &error))?;
             if let Some(former) = former {
                 made.follow(&former);
@@ -159,7 +160,7 @@ impl Files {
             self.keep(path, made, witnesses, reply.cx);
             return Poll::Ready(result);
         }
-        self.forget(path, reply.cx);
+        self.drop_former(path, reply.cx);
         Poll::Ready(match found? {
             Found::File { .. } => unreachable!("it was answered above"),
             Found::Fallback { name } => {
@@ -173,7 +174,8 @@ impl Files {
             }
             Found::Archive(asked) => self.put_archive(&asked, head, reply),
             Found::Listing { wanted, folder } => {
-                match ready!(self.listings.page(&wanted, &folder, reply.id, reply.cx)) {
+                let waiter = (reply.id, reply.peer);
+                match ready!(self.listings.page(&wanted, &folder, waiter, reply.cx)) {
                     Ok(page) => put_listing(page, wanted.format, &self.lines, head, reply),
                     Err(Unlisted::Busy) => Err(TOO_MANY_LISTINGS),
                     Err(Unlisted::Disk(error)) => Err(unreadable(&wanted.folder, &error)),
@@ -182,9 +184,19 @@ impl Files {
         })
     }
 
-    /// Goes on with what takes more than one turn. Whether there is more to do.
+    /// Goes on with what takes more than one turn. Whether there is more to do at once.
     pub(super) fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
         self.listings.work(&self.root, cx)
+    }
+
+    /// When that is to be called though nothing happened.
+    pub(super) fn turn_deadline(&self) -> Option<Instant> {
+        self.listings.deadline()
+    }
+
+    /// A session whose request waited has gone.
+    pub(super) fn forget(&mut self, waiter: Id, cx: &mut Cx<'_>) {
+        self.listings.forget(waiter, cx);
     }
 
     /// Answers with the page that the configuration has for an error. Whether there is one.
@@ -224,7 +236,7 @@ impl Files {
             }
             None => None, // that was said at the start
         };
-        let former = self.forget(name, reply.cx);
+        let former = self.drop_former(name, reply.cx);
         Poll::Ready(made.map(|(mut made, witnesses)| {
             if let Some(former) = former {
                 made.follow(&former);
@@ -236,7 +248,7 @@ impl Files {
     }
 
     /// Drops the answer that was made of a version before.
-    fn forget(&mut self, key: &str, cx: &mut Cx<'_>) -> Option<Made> {
+    fn drop_former(&mut self, key: &str, cx: &mut Cx<'_>) -> Option<Made> {
         let former = self.cache.remove(key)?;
         former.discard(cx.compressed);
         Some(former)

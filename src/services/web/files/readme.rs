@@ -6,25 +6,38 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::io;
+use std::hash::Hash;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::disk::{Disk, File, FileKind};
+use crate::disk::{File, FileKind, Metadata};
 use crate::http::path::encode;
+use crate::jobs::Jobs;
+use crate::jobs::pending::{Asker, Pending};
 use crate::services::web::html::Html;
 
 /// The names that are shown, in any case; of several the first.
 const NAMES: [&str; 3] = ["README", "README.txt", "README.md"];
 
 /// Which of some names is shown.
-pub(super) fn choose<'n>(names: impl Iterator<Item = &'n OsStr>) -> Option<&'n OsStr> {
-    let rank = |name: &OsStr| {
+#[derive(Default)]
+pub(super) struct Choice(Option<(usize, PathBuf)>);
+
+impl Choice {
+    /// One name more.
+    pub(super) fn offer(&mut self, name: &OsStr) {
         let mut shown = NAMES.iter();
-        shown.position(|shown| name.eq_ignore_ascii_case(shown))
-    };
-    let ranked = names.filter_map(|name| Some((rank(name)?, name)));
-    Some(ranked.min_by_key(|(rank, _)| *rank)?.1)
+        if let Some(rank) = shown.position(|shown| name.eq_ignore_ascii_case(shown))
+            && self.0.as_ref().is_none_or(|(best, _)| rank < *best)
+        {
+            self.0 = Some((rank, name.into()));
+        }
+    }
+
+    pub(super) fn name(self) -> Option<PathBuf> {
+        Some(self.0?.1)
+    }
 }
 
 /// The beginning of a file, or all of it.
@@ -33,31 +46,74 @@ pub(super) struct Contents {
     is_all: bool,
 }
 
-/// Reads the first `bytes_max` bytes of a file; nothing of what is no file.
-pub(super) fn read(
-    root: &File,
-    path: &Path,
-    bytes_max: usize,
-    disk: &mut dyn Disk,
-) -> io::Result<Option<Contents>> {
-    if bytes_max == 0 {
-        return Ok(None);
+/// A file whose beginning is being read.
+pub(super) enum Readme {
+    Opening(Pending<(File, Metadata)>),
+    Reading(Pending<Arc<[u8]>>),
+    /// Nothing of what is no file, or cannot be read.
+    Done(Option<Contents>),
+}
+
+impl Readme {
+    pub(super) fn new<W: Copy + Eq + Hash>(
+        root: &File,
+        path: &Path,
+        asker: &mut Asker<'_, W>,
+    ) -> Self {
+        Self::Opening(asker.open(root, path))
     }
-    let file = disk.open(root, path)?;
-    if disk.metadata(&file)?.kind != FileKind::Regular {
-        return Ok(None);
-    }
-    let mut bytes = vec![0; bytes_max + 1];
-    let mut count = 0;
-    while count < bytes.len() {
-        match disk.read_at(&file, count as u64, &mut bytes[count..])? {
-            0 => break,
-            more => count += more,
+
+    /// Goes on as far as the disk allows, to read at most `bytes_max` bytes. Whether it is done.
+    pub(super) fn work<W: Copy + Eq + Hash>(
+        &mut self,
+        bytes_max: usize,
+        asker: &mut Asker<'_, W>,
+    ) -> bool {
+        loop {
+            *self = match std::mem::replace(self, Self::Done(None)) {
+                Self::Opening(opened) => match opened.take(asker.jobs) {
+                    Ok(Ok((file, metadata))) if metadata.kind == FileKind::Regular => {
+                        Self::Reading(asker.read(&file, 0, bytes_max + 1))
+                    }
+                    Ok(_) => Self::Done(None),
+                    Err(opened) => {
+                        *self = Self::Opening(opened);
+                        return false;
+                    }
+                },
+                Self::Reading(read) => match read.take(asker.jobs) {
+                    Ok(read) => Self::Done(read.ok().map(|bytes| Contents {
+                        is_all: bytes.len() <= bytes_max,
+                        bytes: bytes[..bytes.len().min(bytes_max)].to_vec(),
+                    })),
+                    Err(read) => {
+                        *self = Self::Reading(read);
+                        return false;
+                    }
+                },
+                Self::Done(contents) => {
+                    *self = Self::Done(contents);
+                    return true;
+                }
+            };
         }
     }
-    bytes.truncate(count.min(bytes_max));
-    let is_all = count <= bytes_max;
-    Ok(Some(Contents { bytes, is_all }))
+
+    pub(super) fn contents(self) -> Option<Contents> {
+        match self {
+            Self::Done(contents) => contents,
+            Self::Opening(_) | Self::Reading(_) => None,
+        }
+    }
+
+    /// It is not wanted any more.
+    pub(super) fn cancel<W: Copy + Eq + Hash>(self, jobs: &mut Jobs<W>) {
+        match self {
+            Self::Opening(opened) => opened.cancel(jobs),
+            Self::Reading(read) => read.cancel(jobs),
+            Self::Done(_) => {}
+        }
+    }
 }
 
 /// Appends the part of the page that shows the file.
@@ -118,8 +174,11 @@ mod tests {
             (&["README.html", "README.md.bak", "README.rst"], None),
             (&[], None),
         ] {
-            let names = names.iter().map(OsStr::new);
-            assert_eq!(choose(names), chosen.map(OsStr::new));
+            let mut choice = Choice::default();
+            for name in names {
+                choice.offer(OsStr::new(name));
+            }
+            assert_eq!(choice.name(), chosen.map(PathBuf::from));
         }
     }
 

@@ -1729,23 +1729,66 @@ fn how_a_session_ends_is_counted_by_its_cause() {
 }
 
 #[test]
-fn listings_beyond_those_that_are_kept_are_refused_and_counted() {
-    let names: Vec<String> = (0..17).map(|number| format!("{number}/")).collect();
+fn listings_beyond_the_share_of_a_client_are_refused_and_counted() {
+    let names: Vec<String> = (0..20).map(|number| format!("{number}/")).collect();
     let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
     let mut s = site(&files, "listing = true");
-    for name in &names[..16] {
-        assert_eq!(s.get(&format!("/{name}"), "").status, 200);
+    for name in &names {
+        let answer = s.get(&format!("/{name}"), "");
+        assert_eq!(answer.status, 200, "what is done makes room");
     }
-    let answer = s.get("/16/", "");
+    s.bench.later(Duration::from_secs(1));
+    s.bench.disk_rests = true;
+    let mut waiting = Vec::new();
+    for name in &names[..4] {
+        let request = format!("GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n");
+        s.bench.peer_sends(request.as_bytes()).expect(b"");
+        waiting.push(s.bench.next_client());
+    }
+    let answer = s.get("/4/", "");
     assert_eq!(
         (answer.status, answer.header("retry-after")),
         (503, Some("1"))
     );
     s.bench.expect_open();
-    let counted = counted(&s).refused;
-    assert_eq!(counted[Limit::Listings as usize], 1);
+    assert_eq!(counted(&s).refused[Limit::Listings as usize], 1);
+    // Those who waited have gone, and with them what was at work for them.
+    for conn in waiting {
+        s.bench.ends(conn);
+    }
+    s.bench.disk_rests = false;
+    assert_eq!(s.get("/4/", "").status, 200);
+    assert!(s.bench.jobs.is_idle());
+}
+
+#[test]
+fn a_request_that_is_answered_otherwise_waits_for_no_listing_any_more() {
+    let mut s = site(&[("a", "abc")], "listing = true");
+    s.bench.disk_rests = true;
+    let request = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    s.bench.peer_sends(request.as_bytes()).expect(b"");
+    assert!(!s.bench.jobs.is_idle());
+    fs::write(s.path("index.html"), "hello").expect("a file");
     s.bench.later(Duration::from_secs(1));
-    assert_eq!(s.get("/16/", "").status, 200);
+    assert_eq!(s.answer(request).text(), "hello");
+    assert!(s.bench.jobs.is_idle());
+}
+
+#[test]
+fn a_disk_that_does_not_answer_ends_what_waits_for_it() {
+    let mut s = site(&[("folder/a", "abc")], "listing = true");
+    s.bench.disk_rests = true;
+    for (target, answer) in [("/folder/?tar", "HTTP/1.1 200"), ("/folder/", "")] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+        s.bench.peer_sends(request.as_bytes());
+        assert!(s.bench.received().starts_with(answer.as_bytes()));
+        s.bench.later(Duration::from_secs(29)).expect_open();
+        s.bench.later(Duration::from_secs(1));
+        assert!(s.bench.is_over(), "{target}");
+        assert!(s.bench.jobs.is_idle(), "{target}");
+        s.bench = bench(s.folder.path(), "listing = true");
+        s.bench.disk_rests = true;
+    }
 }
 
 #[test]

@@ -8,19 +8,24 @@
 //! ```
 //!
 //! The rules:
-//! 1. The work of a turn is bounded by [`STEPS_PER_TURN`], by the session's share of work and by the
-//!    room in the send queue, however large the folder is.
+//! 1. The work of a turn is bounded by [`STEPS_PER_TURN`] and by the room in the send queue,
+//!    however large the folder is.
 //! 2. What is packed of a file is one version of it. Where that cannot be, or a limit is reached,
 //!    or the disk fails, the answer ends short: it has no last chunk, or the connection is reset.
 //!    An archive that looks whole is whole.
 //! 3. In a tar, the bytes of a larger file go from the file to the socket by the kernel; for a zip
 //!    they are read here, for their sum.
-//! 4. What goes away, or may not be read, is left out, as a listing leaves it out.
+//! 4. No disk is waited for: what cannot be answered from memory is a job that wakes the session.
+//! 5. What goes away, or may not be read, is left out, as a listing leaves it out.
 //!
-//! [`answer`] tells which requests ask for an archive; [`walk`] finds what is there; [`tar`] and
-//! [`zip`] write what stands around the files.
+//! [`answer`] tells which requests ask for an archive; [`walk`] finds what is there; [`contents`]
+//! opens a file and reads it if it is small, [`reading`] reads a larger one; [`tar`] and [`zip`]
+//! write what stands around the files, and [`outlet`] frames it all.
 
 mod answer;
+mod contents;
+mod outlet;
+mod reading;
 mod tar;
 #[cfg(test)]
 mod tests;
@@ -32,23 +37,27 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::time::Instant;
 
 use crate::buffer::{Pool, SendQueue};
 use crate::config::ArchiveLimits;
-use crate::disk::{Contents, Disk, File, FileKind, Metadata, Version};
+use crate::disk::{File, FileKind, Metadata};
 use crate::ending::Error;
-use crate::http::body::{CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::date::unix_s;
-use crate::service::{Cx, work};
+use crate::service::{Cx, Id, Waiter, work};
 pub(super) use answer::Asked;
-use walk::{Found, Step, Walk, is_passed_over};
+use contents::{Contents, Opened, Opening};
+use outlet::Outlet;
+use reading::{Input, Reading};
+use walk::{Found, Step, Walk};
 use zip::Zip;
 
 /// Names looked at in one turn for all archives of a root together: about a millisecond.
 const STEPS_PER_TURN: usize = 128;
 /// Bytes that are read, or taken from memory, in one step.
 const PIECE_BYTES: usize = 16 * 1024;
+/// Bytes that are read by one job, where the disk has to be waited for.
+const JOB_BYTES: usize = 128 * 1024;
 /// The room that a step needs in the send queue: a piece and what stands around it, among it a name
 /// twice.
 const STEP_BYTES: usize = 2 * PIECE_BYTES;
@@ -166,6 +175,9 @@ pub(in crate::services::web) enum Packed {
     Full,
     /// There is more in the next turn.
     Later,
+    /// There is more once the disk has answered, of which the session is told. Since when it could
+    /// not go on.
+    Waits(Instant),
 }
 
 /// An archive being sent.
@@ -173,6 +185,10 @@ pub(in crate::services::web) struct Archive {
     packing: Packing,
     doing: Doing,
     walk: Walk,
+    /// The file that was found last, until it is packed.
+    opening: Option<Box<Opening>>,
+    /// Since when it cannot go on, because the disk is to answer.
+    waits_since: Option<Instant>,
     /// The name of the folder, with a slash behind it.
     top: Vec<u8>,
     outlet: Outlet,
@@ -192,17 +208,6 @@ enum Packing {
         zip: Zip,
         reading: Option<Box<Reading>>,
     },
-}
-
-/// A file that is read a piece at a time.
-struct Reading {
-    path: PathBuf,
-    file: File,
-    version: Version,
-    open: zip::Open,
-    offset: u64,
-    /// The turn in which it was last seen to be that version.
-    seen: u64,
 }
 
 enum Doing {
@@ -241,6 +246,8 @@ impl Archive {
             },
             doing: Doing::Beginning(wanted.metadata),
             walk: Walk::new(wanted),
+            opening: None,
+            waits_since: None,
             top: [wanted.name, b"/"].concat(),
             outlet: Outlet { framing, bytes: 0 },
             turn: u64::MAX,
@@ -260,16 +267,18 @@ impl Archive {
         self.outlet.bytes
     }
 
-    /// Queues as much of it as there is room and time for.
+    /// Queues as much of it as there is room and time for, and as the disk has answered. `id`: the
+    /// session that is woken when it has.
     ///
     /// # Errors
     /// It ends short: what was queued must not look whole.
     pub(in crate::services::web) fn advance(
         &mut self,
         tx: &mut SendQueue,
+        id: Id,
         cx: &mut Cx<'_>,
     ) -> Result<Packed, Error> {
-        let packed = self.go_on(tx, cx);
+        let packed = self.go_on(tx, id, cx);
         packed.map_err(|stopped| {
             let (top, bytes) = (self.top.escape_ascii(), self.outlet.bytes);
             log::warn!("archive of {top} ends short after {bytes} bytes: {stopped}");
@@ -277,7 +286,14 @@ impl Archive {
         })
     }
 
-    fn go_on(&mut self, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<Packed, Stopped> {
+    /// The disk has not answered for too long.
+    pub(in crate::services::web) fn give_up(&self) -> Error {
+        let (top, bytes) = (self.top.escape_ascii(), self.outlet.bytes);
+        log::warn!("archive of {top} ends short after {bytes} bytes: the disk does not answer");
+        Error::Disk(top.to_string(), io::ErrorKind::TimedOut.into())
+    }
+
+    fn go_on(&mut self, tx: &mut SendQueue, id: Id, cx: &mut Cx<'_>) -> Result<Packed, Stopped> {
         if self.turn != cx.turn {
             // The root has a reference too.
             let archives = Rc::strong_count(&self.place).saturating_sub(1).max(1);
@@ -291,7 +307,10 @@ impl Archive {
                 return Ok(Packed::Later);
             }
             cx.work.charge(work::PACKED_NS);
-            self.step(tx, cx)?;
+            match self.step(tx, id, cx)? {
+                true => self.waits_since = None,
+                false => return Ok(Packed::Waits(*self.waits_since.get_or_insert(cx.now))),
+            }
         }
         Ok(Packed::Done)
     }
@@ -307,7 +326,8 @@ impl Archive {
         }
     }
 
-    fn step(&mut self, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<(), Stopped> {
+    /// Goes on a little; whether it could, or the disk is to answer first.
+    fn step(&mut self, tx: &mut SendQueue, id: Id, cx: &mut Cx<'_>) -> Result<bool, Stopped> {
         match &mut self.doing {
             Doing::Beginning(metadata) => {
                 let entry = Entry::new(self.top.clone(), metadata);
@@ -315,14 +335,23 @@ impl Archive {
                 self.put_folder(&entry, tx, cx.pool);
             }
             Doing::Walking => {
-                if self.read_on(tx, cx)? {
-                    return Ok(());
+                if let Packing::Zip { reading, .. } = &mut self.packing
+                    && let Some(reading) = reading.take()
+                {
+                    return self.read_on(reading, tx, id, cx);
+                }
+                if let Some(opening) = self.opening.take() {
+                    return self.open_on(opening, tx, id, cx);
+                }
+                let step = self.walk.step(&mut cx.asker(Waiter::Session(id)))?;
+                if matches!(step, Step::Waits) {
+                    return Ok(false);
                 }
                 self.steps_left -= 1;
-                match self.walk.step(cx.disk)? {
-                    Step::Found(found) => self.pack(found, tx, cx)?,
-                    Step::Nothing => {}
+                match step {
+                    Step::Found(found) => self.pack(found, tx, id, cx),
                     Step::End => self.end(),
+                    Step::Nothing | Step::Waits => {}
                 }
             }
             Doing::Ending { bytes, sent } => {
@@ -336,22 +365,59 @@ impl Archive {
             }
             Doing::Done => {}
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Packs what was found; a file that is not there any more is not.
-    fn pack(&mut self, found: Found, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<(), Stopped> {
+    /// Packs a folder that was found, or begins to open a file.
+    fn pack(&mut self, found: Found, tx: &mut SendQueue, id: Id, cx: &mut Cx<'_>) {
         let Found { path, metadata } = found;
-        let mut name = [&self.top[..], path.as_os_str().as_bytes()].concat();
         if metadata.kind == FileKind::Folder {
-            name.push(b'/');
+            let name = [&self.top[..], path.as_os_str().as_bytes(), b"/"].concat();
             self.put_folder(&Entry::new(name, &metadata), tx, cx.pool);
-            return Ok(());
+            return;
         }
-        let Some((file, contents, metadata)) = self.contents(&path, cx.disk)? else {
-            return Ok(());
-        };
-        let entry = Entry::new(name, &metadata);
+        let opened = self.walk.open(&path, &mut cx.asker(Waiter::Session(id)));
+        self.opening = Some(Box::new(Opening::new(path, opened)));
+    }
+
+    /// Goes on with the file that was found, and packs it once it is open; one that is not there
+    /// any more is not. Whether it could go on.
+    fn open_on(
+        &mut self,
+        opening: Box<Opening>,
+        tx: &mut SendQueue,
+        id: Id,
+        cx: &mut Cx<'_>,
+    ) -> Result<bool, Stopped> {
+        let path = opening.path.clone();
+        match opening.take(&mut cx.asker(Waiter::Session(id))) {
+            Err(opening) => {
+                self.opening = Some(opening);
+                return Ok(false);
+            }
+            Ok(opened) => match opened? {
+                Opened::File(file, contents, metadata) => {
+                    self.put(path, file, contents, &metadata, tx, cx);
+                }
+                Opened::LeftOut => self.walk.left_out += 1,
+                Opened::Nothing => {}
+            },
+        }
+        Ok(true)
+    }
+
+    /// Packs a file.
+    fn put(
+        &mut self,
+        path: PathBuf,
+        file: File,
+        contents: Contents,
+        metadata: &Metadata,
+        tx: &mut SendQueue,
+        cx: &mut Cx<'_>,
+    ) {
+        let name = [&self.top[..], path.as_os_str().as_bytes()].concat();
+        let entry = Entry::new(name, metadata);
         let (outlet, out) = (&mut self.outlet, &mut self.scratch);
         out.clear();
         match (&mut self.packing, contents) {
@@ -384,31 +450,9 @@ impl Archive {
                     open,
                     offset: 0,
                     seen: cx.turn,
+                    input: Input::Nothing,
                 }));
             }
-        }
-        Ok(())
-    }
-
-    /// Opens a file and reads it, if it is small. `None`: it may not be read, or is not there any
-    /// more.
-    fn contents(
-        &mut self,
-        path: &Path,
-        disk: &mut dyn Disk,
-    ) -> Result<Option<(File, Contents, Metadata)>, Stopped> {
-        match self.walk.open(path, disk) {
-            Ok((_, metadata)) if metadata.kind != FileKind::Regular => Ok(None),
-            Ok((file, metadata)) => {
-                let read = disk.contents(&file, &metadata, PIECE_BYTES as u64);
-                let (contents, metadata) = read.map_err(|error| Stopped::disk(path, error))?;
-                Ok(Some((file, contents, metadata)))
-            }
-            Err(error) if is_passed_over(&error) => {
-                self.walk.left_out += 1;
-                Ok(None)
-            }
-            Err(error) => Err(Stopped::disk(path, error)),
         }
     }
 
@@ -421,45 +465,38 @@ impl Archive {
         self.outlet.put(&self.scratch, tx, pool);
     }
 
-    /// Reads a piece of the file that is being read. Whether there is one.
-    fn read_on(&mut self, tx: &mut SendQueue, cx: &mut Cx<'_>) -> Result<bool, Stopped> {
+    /// Queues a piece of the file that is being read. Whether it could, or the disk is to answer
+    /// first.
+    fn read_on(
+        &mut self,
+        mut reading: Box<Reading>,
+        tx: &mut SendQueue,
+        id: Id,
+        cx: &mut Cx<'_>,
+    ) -> Result<bool, Stopped> {
         let Packing::Zip {
             zip,
             reading: pending,
         } = &mut self.packing
         else {
+            return Ok(true);
+        };
+        let turn = cx.turn;
+        let piece = reading.piece(turn, &mut cx.asker(Waiter::Session(id)))?;
+        let Some((bytes, piece)) = piece else {
+            *pending = Some(reading);
             return Ok(false);
         };
-        let Some(mut reading) = pending.take() else {
-            return Ok(false);
-        };
-        let mut piece = [0; PIECE_BYTES];
-        let left = reading.version.len - reading.offset;
-        let wanted = left.min(PIECE_BYTES as u64) as usize;
-        let read = cx
-            .disk
-            .read_at(&reading.file, reading.offset, &mut piece[..wanted]);
-        let count = read.map_err(|error| Stopped::disk(&reading.path, error))?;
-        let is_last = count as u64 == left;
-        // Once a turn, so that no bytes of another version follow for long; and when all of it was
-        // read.
-        let is_due = is_last || reading.seen != cx.turn;
-        reading.seen = cx.turn;
-        let is_short = count == 0 && left > 0;
-        if is_short || is_due && !cx.disk.keeps(&reading.file, &reading.version) {
-            return Err(Stopped::Changed(reading.path));
-        }
-        if count > 0 {
-            zip.data(&mut reading.open, &piece[..count]);
-            reading.offset += count as u64;
-            self.outlet.put(&piece[..count], tx, cx.pool);
-        }
-        if is_last {
+        let piece = &bytes[piece];
+        zip.data(&mut reading.open, piece);
+        self.outlet.put(piece, tx, cx.pool);
+        reading.passed(piece.len());
+        if reading.offset < reading.version.len {
+            *pending = Some(reading);
+        } else {
             self.scratch.clear();
             zip.end_file(&mut self.scratch, reading.open);
             self.outlet.put(&self.scratch, tx, cx.pool);
-        } else {
-            *pending = Some(reading);
         }
         Ok(true)
     }
@@ -474,56 +511,5 @@ impl Archive {
             Packing::Zip { zip, .. } => std::mem::take(zip).finish(),
         };
         self.doing = Doing::Ending { bytes, sent: 0 };
-    }
-}
-
-/// Where the bytes go: the body of an answer.
-struct Outlet {
-    framing: Framing,
-    /// How many there were, without the framing.
-    bytes: u64,
-}
-
-impl Outlet {
-    fn put(&mut self, bytes: &[u8], tx: &mut SendQueue, pool: &mut Pool) {
-        self.begin_chunk(bytes.len() as u64, tx, pool);
-        tx.put(bytes, pool);
-        self.end_chunk(tx, pool);
-    }
-
-    /// A file with what stands before and behind it.
-    fn put_file(
-        &mut self,
-        before: &[u8],
-        (file, version): (&File, Version),
-        behind: &[u8],
-        tx: &mut SendQueue,
-        pool: &mut Pool,
-    ) {
-        let len = version.len;
-        self.begin_chunk((before.len() + behind.len()) as u64 + len, tx, pool);
-        tx.put(before, pool);
-        tx.put_file_as_of(file, Some(&Arc::new(version)), 0, len, pool);
-        tx.put(behind, pool);
-        self.end_chunk(tx, pool);
-    }
-
-    fn begin_chunk(&mut self, len: u64, tx: &mut SendQueue, pool: &mut Pool) {
-        self.bytes += len;
-        if self.framing == Framing::Chunked {
-            tx.put(ChunkHead::new(len).as_bytes(), pool);
-        }
-    }
-
-    fn end_chunk(&self, tx: &mut SendQueue, pool: &mut Pool) {
-        if self.framing == Framing::Chunked {
-            tx.put(CHUNK_END, pool);
-        }
-    }
-
-    fn end(&self, tx: &mut SendQueue, pool: &mut Pool) {
-        if self.framing == Framing::Chunked {
-            tx.put(LAST_CHUNK, pool);
-        }
     }
 }

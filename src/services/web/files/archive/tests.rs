@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::*;
 use crate::buffer::Front;
 use crate::cache::compressed::Compressed;
+use crate::disk::Disk;
 use crate::dns::{self, Hosts, Resolver};
 use crate::http::body::BodyDecoder;
 use crate::http::head::BodyLength;
@@ -22,6 +23,12 @@ use crate::service::{Id, Service, Waiter};
 use crate::services::web::Web;
 use crate::sys::unix;
 
+/// The session that an archive is for.
+const ID: Id = Id {
+    index: 0,
+    generation: 0,
+};
+
 /// A folder, and an archive of it that is being made.
 struct Site {
     dir: tempfile::TempDir,
@@ -31,6 +38,7 @@ struct Site {
     tx: SendQueue,
     metrics: Metrics,
     resolver: Resolver<Id>,
+    now: Instant,
     elsewhere: Vec<Vec<u8>>,
     limits: ArchiveLimits,
     /// Each archive of the root has one.
@@ -44,6 +52,11 @@ impl Site {
     /// With files of these names and sizes below its root; a name with a slash at its end is a
     /// folder.
     fn new(names: &[(&str, usize)]) -> Self {
+        Self::on(false, names)
+    }
+
+    /// The same; `is_slow`: over a disk that answers by jobs only.
+    fn on(is_slow: bool, names: &[(&str, usize)]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         fs::create_dir(dir.path().join("root")).expect("made");
         for (name, len) in names {
@@ -61,7 +74,9 @@ impl Site {
         let listener = ListenerMetrics::new("http", "http", String::new(), Web::counts());
         Self {
             dir,
-            disk: unix::Files::default(),
+            disk: unix::Files {
+                all_are_slow: is_slow,
+            },
             jobs: Jobs::new(DiskLimits::default()),
             pool: Pool::new(64 << 20, 1 << 20),
             tx: SendQueue::new(256 * 1024),
@@ -70,6 +85,7 @@ impl Site {
                 ..Metrics::default()
             },
             resolver: Resolver::new(dns::Config::default(), Hosts::parse(""), [7; 32]),
+            now: Instant::now(),
             elsewhere: Vec::new(),
             limits: ArchiveLimits::default(),
             places: Rc::new(()),
@@ -98,7 +114,7 @@ impl Site {
     fn advance(&mut self, archive: &mut Archive) -> Result<Packed, Stopped> {
         let mut cx = Cx {
             jobs: &mut self.jobs,
-            now: Instant::now(),
+            now: self.now,
             wall: SystemTime::UNIX_EPOCH,
             turn: self.metrics.turns,
             draining: false,
@@ -110,7 +126,7 @@ impl Site {
             work: &mut Work::new(Duration::MAX),
             counted: Counted::new(&mut self.metrics, 0),
         };
-        archive.go_on(&mut self.tx, &mut cx)
+        archive.go_on(&mut self.tx, ID, &mut cx)
     }
 
     /// Takes what waits to be sent.
@@ -137,6 +153,29 @@ impl Site {
         }
     }
 
+    /// Does the jobs that are there; how many.
+    fn disk_answers(&mut self) -> usize {
+        let mut count = 0;
+        while let Some((id, mut job)) = self.jobs.poll_start(self.now) {
+            let result = job.perform(&mut self.disk);
+            self.jobs.finished(id, job, result, self.now);
+            count += 1;
+        }
+        while self.jobs.poll_woken().is_some() {}
+        count
+    }
+
+    /// Goes on until the queue is full, or there is no more.
+    fn fill(&mut self, archive: &mut Archive) -> Packed {
+        loop {
+            match self.advance(archive).expect("no error") {
+                Packed::Waits(_) => _ = self.disk_answers(),
+                Packed::Later => self.metrics.turns += 1,
+                packed => return packed,
+            }
+        }
+    }
+
     /// All that an archive comes to.
     fn whole(&mut self, mut archive: Archive) -> Result<Vec<u8>, Stopped> {
         let mut all = Vec::new();
@@ -147,8 +186,19 @@ impl Site {
                 Packed::Done => return Ok(all),
                 Packed::Full => {}
                 Packed::Later => self.metrics.turns += 1,
+                Packed::Waits(_) => {
+                    // Again before the disk has answered, there is nothing to do.
+                    let again = self.advance(&mut archive)?;
+                    assert_eq!((again, self.tx.is_empty()), (progress, true));
+                    assert!(self.disk_answers() > 0, "it waits for nothing");
+                }
             }
         }
+    }
+
+    /// Whether the names of the folder that is packed were not all looked at.
+    fn walk_is_in_the_root(&self, archive: &Archive) -> bool {
+        !archive.walk.is_below()
     }
 
     fn packed(&mut self, folder: &str, format: Format) -> Result<Contents, Stopped> {
@@ -252,7 +302,6 @@ fn a_folder_is_packed_with_all_below_it() {
         ("f/nothing/", 0),
         ("beside", 3),
     ];
-    let mut site = Site::new(&names);
     let mut expected = Contents::new();
     for (name, len) in &names[..9] {
         let path = name.strip_prefix("f/").expect("below");
@@ -264,18 +313,91 @@ fn a_folder_is_packed_with_all_below_it() {
     for folder in ["", "a/", "a/b/", "f\u{fc}r/"] {
         expected.insert(format!("top/{folder}"), None);
     }
-    for format in BOTH {
-        assert_eq!(
-            site.packed("f", format).expect("whole"),
-            expected,
-            "{format:?}"
-        );
+    for is_slow in [false, true] {
+        let mut site = Site::on(is_slow, &names);
+        for format in BOTH {
+            assert_eq!(
+                site.packed("f", format).expect("whole"),
+                expected,
+                "{format:?}, slow: {is_slow}"
+            );
+        }
+        // The root itself, and a folder without anything.
+        let root = site.packed("", Format::Tar).expect("whole");
+        assert_eq!(root.len(), expected.len() + 2);
+        let none = site.packed("f/nothing", Format::Zip).expect("whole");
+        assert_eq!(none.into_keys().collect::<Vec<_>>(), ["top/"]);
+        assert!(site.jobs.is_idle());
     }
-    // The root itself, and a folder without anything.
-    let root = site.packed("", Format::Tar).expect("whole");
-    assert_eq!(root.len(), expected.len() + 2);
-    let none = site.packed("f/nothing", Format::Zip).expect("whole");
-    assert_eq!(none.into_keys().collect::<Vec<_>>(), ["top/"]);
+}
+
+#[test]
+fn a_slow_disk_is_asked_for_many_names_at_once() {
+    let names: Vec<_> = (0..100).map(|i| format!("a-{i:03}/")).collect();
+    let names: Vec<_> = names.iter().map(|name| (name.as_str(), 0)).collect();
+    let mut site = Site::on(true, &names);
+    let mut archive = site.archive("", Format::Tar, Framing::UntilClose);
+    let (mut rounds, mut jobs) = (0, 0);
+    while site.walk_is_in_the_root(&archive) {
+        match site.advance(&mut archive).expect("no error") {
+            Packed::Waits(_) => {
+                let count = site.disk_answers();
+                (rounds, jobs) = (rounds + 1, jobs + count);
+                assert!(count <= walk::LOOKS_MAX, "{count}");
+            }
+            Packed::Later => site.metrics.turns += 1,
+            Packed::Full => drop(site.take()),
+            Packed::Done => panic!("there are folders below"),
+        }
+    }
+    assert!((100..105).contains(&jobs), "{jobs}");
+    assert!(rounds < 20, "{rounds}");
+}
+
+#[test]
+fn an_archive_that_has_no_client_any_more_leaves_no_job_and_no_open_file() {
+    for rounds in 0..40 {
+        let mut site = Site::on(
+            true,
+            &[("a/b", 10), ("c", 300_000), ("d", 40_000), ("e", 3)],
+        );
+        for format in BOTH {
+            let mut archive = site.archive("", format, Framing::UntilClose);
+            for _ in 0..rounds {
+                if let Packed::Waits(_) = site.advance(&mut archive).expect("no error") {
+                    site.disk_answers();
+                }
+                site.metrics.turns += 1;
+                site.take();
+            }
+            let _ = site.advance(&mut archive).expect("no error");
+            let begun = site.jobs.poll_start(site.now);
+            drop(archive);
+            site.jobs.forget(Waiter::Session(ID));
+            if let Some((id, mut job)) = begun {
+                let result = job.perform(&mut site.disk);
+                site.jobs.finished(id, job, result, site.now);
+            }
+            assert!(site.jobs.is_idle(), "{format:?} after {rounds} rounds");
+            site.take();
+            assert_eq!(site.pool.pages_held(), 0);
+        }
+    }
+}
+
+#[test]
+fn it_is_told_since_when_it_cannot_go_on_for_the_disk() {
+    let mut site = Site::on(true, &[("a/", 0), ("b/", 0)]);
+    let mut archive = site.archive("", Format::Tar, Framing::UntilClose);
+    for _ in 0..3 {
+        let since = site.now;
+        for _ in 0..2 {
+            let packed = site.advance(&mut archive).expect("no error");
+            assert_eq!(packed, Packed::Waits(since));
+            site.now += Duration::from_secs(1);
+        }
+        site.disk_answers();
+    }
 }
 
 #[test]
@@ -289,13 +411,22 @@ fn a_script_stays_executable() {
 
 #[test]
 fn what_a_listing_does_not_show_is_not_packed() {
-    let mut site = Site::new(&[
-        (".git/config", 1),
-        ("a/.hidden", 1),
-        ("a/shown", 1),
-        ("private/secret", 1),
-        ("b/private/open", 1),
-    ]);
+    for is_slow in [false, true] {
+        what_a_listing_does_not_show_is_not_packed_on(is_slow);
+    }
+}
+
+fn what_a_listing_does_not_show_is_not_packed_on(is_slow: bool) {
+    let mut site = Site::on(
+        is_slow,
+        &[
+            (".git/config", 1),
+            ("a/.hidden", 1),
+            ("a/shown", 1),
+            ("private/secret", 1),
+            ("b/private/open", 1),
+        ],
+    );
     fs::create_dir(site.dir.path().join("outside")).expect("made");
     for (link, to) in [
         ("out", "../outside"),
@@ -331,21 +462,26 @@ fn what_a_listing_does_not_show_is_not_packed() {
 
 #[test]
 fn in_chunks_it_is_the_same_and_ends_with_the_last_one() {
-    let mut site = Site::new(&[("a", 10), ("b", 40_000), ("c/d", 100_000), ("e", 0)]);
-    for format in BOTH {
-        let plain = site.archive("", format, Framing::UntilClose);
-        let plain = site.whole(plain).expect("whole");
-        let chunked = site.archive("", format, Framing::Chunked);
-        let chunked = site.whole(chunked).expect("whole");
-        let mut decoder = BodyDecoder::new(BodyLength::Chunked);
-        let (mut rest, mut decoded) = (&chunked[..], Vec::new());
-        while !decoder.is_done() {
-            let step = decoder.step(rest).expect("chunks");
-            decoded.extend_from_slice(&rest[step.framing..step.consumed()]);
-            rest = &rest[step.consumed()..];
+    for is_slow in [false, true] {
+        let mut site = Site::on(
+            is_slow,
+            &[("a", 10), ("b", 40_000), ("c/d", 100_000), ("e", 0)],
+        );
+        for format in BOTH {
+            let plain = site.archive("", format, Framing::UntilClose);
+            let plain = site.whole(plain).expect("whole");
+            let chunked = site.archive("", format, Framing::Chunked);
+            let chunked = site.whole(chunked).expect("whole");
+            let mut decoder = BodyDecoder::new(BodyLength::Chunked);
+            let (mut rest, mut decoded) = (&chunked[..], Vec::new());
+            while !decoder.is_done() {
+                let step = decoder.step(rest).expect("chunks");
+                decoded.extend_from_slice(&rest[step.framing..step.consumed()]);
+                rest = &rest[step.consumed()..];
+            }
+            assert!(rest.is_empty());
+            assert!(decoded == plain, "{format:?}");
         }
-        assert!(rest.is_empty());
-        assert!(decoded == plain, "{format:?}");
     }
 }
 
@@ -359,7 +495,15 @@ fn the_work_of_a_turn_is_bounded_and_shared() {
         let mut archive = site.archive("", Format::Tar, Framing::Chunked);
         let _others = vec![Rc::clone(&site.places); archives - 1];
         let mut turns = 0;
-        while site.advance(&mut archive).expect("no error") == Packed::Later {
+        loop {
+            match site.advance(&mut archive).expect("no error") {
+                Packed::Later => {}
+                Packed::Waits(_) => {
+                    site.disk_answers(); // names, which come by jobs
+                    continue;
+                }
+                Packed::Done | Packed::Full => break,
+            }
             // Again in the same turn, there is nothing to do.
             let queued = site.tx.memory_bytes();
             let again = site.advance(&mut archive).expect("no error");
@@ -382,8 +526,7 @@ fn a_client_that_takes_nothing_holds_one_file_and_one_queue() {
     for format in BOTH {
         let before = open_files();
         let mut archive = site.archive("", format, Framing::Chunked);
-        let progress = site.advance(&mut archive).expect("no error");
-        assert_eq!(progress, Packed::Full, "{format:?}");
+        assert_eq!(site.fill(&mut archive), Packed::Full, "{format:?}");
         assert!(
             site.tx.was_refused(),
             "so that it goes on when there is room"
@@ -443,30 +586,32 @@ fn a_file_that_changes_is_one_version_or_the_end() {
         ("longer", grow, true),
     ] {
         // Zip reads it in pieces: some before the change, some after.
-        let mut site = Site::new(&[("a", LEN), ("b", 1)]);
-        let path = site.path("a");
-        let mut archive = site.archive("", Format::Zip, Framing::UntilClose);
-        assert_eq!(site.advance(&mut archive).expect("no error"), Packed::Full);
-        let mut all = site.take();
-        assert!(all.len() < LEN);
-        change(&path);
-        match site.whole(archive) {
-            Ok(mut rest) => {
-                all.append(&mut rest);
-                let contents = read_zip(&all);
-                assert_eq!(contents["top/a"], Some(bytes("a", LEN)), "{what}");
-                assert!(is_whole, "{what}");
+        for is_slow in [false, true] {
+            let mut site = Site::on(is_slow, &[("a", LEN), ("b", 1)]);
+            let path = site.path("a");
+            let mut archive = site.archive("", Format::Zip, Framing::UntilClose);
+            assert_eq!(site.fill(&mut archive), Packed::Full);
+            let mut all = site.take();
+            assert!(all.len() < LEN);
+            change(&path);
+            match site.whole(archive) {
+                Ok(mut rest) => {
+                    all.append(&mut rest);
+                    let contents = read_zip(&all);
+                    assert_eq!(contents["top/a"], Some(bytes("a", LEN)), "{what}");
+                    assert!(is_whole, "{what}");
+                }
+                Err(Stopped::Changed(path)) => {
+                    assert_eq!((path, is_whole), ("a".into(), false), "{what}");
+                }
+                Err(error) => panic!("{what}: {error}"),
             }
-            Err(Stopped::Changed(path)) => {
-                assert_eq!((path, is_whole), ("a".into(), false), "{what}");
-            }
-            Err(error) => panic!("{what}: {error}"),
         }
         // Of tar the queue holds the file to its promise.
         let mut site = Site::new(&[("a", LEN)]);
         let path = site.path("a");
         let mut archive = site.archive("", Format::Tar, Framing::UntilClose);
-        assert_eq!(site.advance(&mut archive).expect("no error"), Packed::Full);
+        assert_eq!(site.fill(&mut archive), Packed::Full);
         let headers = site.tx.memory_bytes() - tar::padding(LEN as u64);
         site.tx.sent(headers, &mut site.pool);
         site.tx.begin_turn();
@@ -480,17 +625,22 @@ fn a_file_that_changes_is_one_version_or_the_end() {
 
 #[test]
 fn what_goes_away_meanwhile_is_left_out() {
-    let mut site = Site::new(&[("a/x", 1), ("b/y", 300_000), ("c/z", 1), ("d", 1)]);
-    let mut archive = site.archive("", Format::Zip, Framing::UntilClose);
-    assert_eq!(site.advance(&mut archive).expect("no error"), Packed::Full);
-    fs::remove_dir_all(site.path("c")).expect("removed");
-    let all = site.take();
-    let rest = site.whole(archive).expect("whole");
-    let names: Vec<_> = read_zip(&[all, rest].concat()).into_keys().collect();
-    let expected = [
-        "top/", "top/a/", "top/a/x", "top/b/", "top/b/y", "top/c/", "top/d",
-    ];
-    assert_eq!(names, expected);
+    for is_slow in [false, true] {
+        let mut site = Site::on(
+            is_slow,
+            &[("a/x", 1), ("b/y", 300_000), ("c/z", 1), ("d", 1)],
+        );
+        let mut archive = site.archive("", Format::Zip, Framing::UntilClose);
+        assert_eq!(site.fill(&mut archive), Packed::Full);
+        fs::remove_dir_all(site.path("c")).expect("removed");
+        let all = site.take();
+        let rest = site.whole(archive).expect("whole");
+        let names: Vec<_> = read_zip(&[all, rest].concat()).into_keys().collect();
+        let expected = [
+            "top/", "top/a/", "top/a/x", "top/b/", "top/b/y", "top/c/", "top/d",
+        ];
+        assert_eq!(names, expected, "slow: {is_slow}");
+    }
 }
 
 #[test]
@@ -510,8 +660,9 @@ fn names_of_bytes_that_are_no_text_are_kept() {
 
 #[test]
 fn a_small_room_gives_the_same_bytes() {
-    let mut site = Site::new(&[("a", 10), ("b", 70_000), ("c/d", 20_000), ("c/e", 0)]);
-    for format in BOTH {
+    let names = [("a", 10), ("b", 70_000), ("c/d", 20_000), ("c/e", 0)];
+    for (format, is_slow) in BOTH.into_iter().flat_map(|one| [(one, false), (one, true)]) {
+        let mut site = Site::on(is_slow, &names);
         let archive = site.archive("", format, Framing::Chunked);
         let plain = site.whole(archive).expect("whole");
         site.tx.set_memory_bytes_max(1);

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The rules:
-//! 1. A step is one look at a name, or one call for more names.
+//! 1. A step is one look at a name, or one call for more names. Where the disk has to be waited for,
+//!    the next names are looked at meanwhile, [`LOOKS_MAX`] at once.
 //! 2. What a listing would not show is not found: hidden names, what leads out of the root, what is
 //!    neither file nor folder. Nor is what is for another site to show, for it may ask for a
 //!    password.
@@ -15,6 +16,8 @@
 //! 4. Depth and entries are bounded, and one folder is open at a time; what waits is bounded by the
 //!    entries.
 
+use std::collections::VecDeque;
+use std::hash::Hash;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -22,8 +25,12 @@ use std::rc::Rc;
 
 use super::{Stopped, Wanted};
 use crate::config::ArchiveLimits;
-use crate::disk::{Disk, File, FileKind, Metadata};
+use crate::disk::{File, FileKind, Metadata};
+use crate::jobs::pending::{Asker, Names, Pending};
 use crate::services::web::files::is_absent;
+
+/// Names that are looked at at once, where the disk has to be waited for.
+pub(super) const LOOKS_MAX: usize = 16;
 
 /// What is walked through.
 pub(super) struct Walk {
@@ -36,7 +43,7 @@ pub(super) struct Walk {
     entries: usize,
     /// Folders that were found and not opened yet, the next one last.
     waiting: Vec<Folder>,
-    reading: Option<Reading>,
+    at: At,
     /// What was there, but may not be read.
     pub(super) left_out: usize,
 }
@@ -52,7 +59,16 @@ pub(super) enum Step {
     Found(Found),
     /// Nothing yet.
     Nothing,
+    /// The disk is to answer first.
+    Waits,
     End,
+}
+
+/// Where the walk is.
+enum At {
+    Between,
+    Opening(Folder, Pending<(File, Metadata)>),
+    Reading(Box<Reading>),
 }
 
 /// A folder, relative to the one that is walked through.
@@ -72,9 +88,13 @@ struct Line {
 struct Reading {
     folder: Folder,
     file: File,
-    /// Where the names not read yet begin.
+    /// Where the names not asked for yet begin.
     next: Option<u64>,
+    asked: Option<Pending<Names>>,
+    /// Names that were read, the next one last.
     names: Vec<PathBuf>,
+    /// What was asked about names, in their order.
+    looks: VecDeque<(PathBuf, Pending<Metadata>)>,
     /// Folders found in it, in the order of their names.
     folders: Vec<Folder>,
 }
@@ -109,84 +129,174 @@ impl Walk {
                 path: PathBuf::new(),
                 line,
             }],
-            reading: None,
+            at: At::Between,
             left_out: 0,
         }
     }
 
+    /// Whether it has left the folder that it began with.
+    #[cfg(test)]
+    pub(super) fn is_below(&self) -> bool {
+        match &self.at {
+            At::Between | At::Opening(..) => self.entries > 0,
+            At::Reading(reading) => !reading.folder.path.as_os_str().is_empty(),
+        }
+    }
+
     /// Opens something that was found, and tells what it is now.
-    pub(super) fn open(&self, path: &Path, disk: &mut dyn Disk) -> io::Result<(File, Metadata)> {
-        let file = disk.open(&self.root, &self.base.join(path))?;
-        let metadata = disk.metadata(&file)?;
-        Ok((file, metadata))
+    pub(super) fn open<W: Copy + Eq + Hash>(
+        &self,
+        path: &Path,
+        asker: &mut Asker<'_, W>,
+    ) -> Pending<(File, Metadata)> {
+        asker.open(&self.root, &self.base.join(path))
     }
 
     /// Goes on by one step.
     ///
     /// # Errors
     /// A limit was reached, or the disk failed: what was found is not all.
-    pub(super) fn step(&mut self, disk: &mut dyn Disk) -> Result<Step, Stopped> {
-        let Some(reading) = &mut self.reading else {
-            return self.open_next(disk);
-        };
-        if let Some(name) = reading.names.pop() {
-            return self.look(&name, disk);
+    pub(super) fn step<W: Copy + Eq + Hash>(
+        &mut self,
+        asker: &mut Asker<'_, W>,
+    ) -> Result<Step, Stopped> {
+        match std::mem::replace(&mut self.at, At::Between) {
+            At::Between => {
+                let Some(folder) = self.waiting.pop() else {
+                    return Ok(Step::End);
+                };
+                let opened = self.open(&folder.path, asker);
+                self.opened(folder, opened, asker)
+            }
+            At::Opening(folder, opened) => self.opened(folder, opened, asker),
+            At::Reading(mut reading) => {
+                if reading.names.is_empty() && reading.looks.is_empty() {
+                    return self.read_names(reading, asker);
+                }
+                let step = self.look(&mut reading, asker);
+                self.at = At::Reading(reading);
+                step
+            }
         }
-        if let Some(from) = reading.next {
-            let path = &reading.folder.path;
-            let next = disk.names(&reading.file, from, &mut reading.names);
-            reading.next = next.map_err(|error| Stopped::disk(path, error))?;
-            reading.names.sort_unstable_by(|one, two| two.cmp(one));
-            return Ok(Step::Nothing);
-        }
-        let folders = reading.folders.drain(..).rev();
-        self.waiting.extend(folders);
-        self.reading = None;
-        Ok(Step::Nothing)
     }
 
-    fn open_next(&mut self, disk: &mut dyn Disk) -> Result<Step, Stopped> {
-        let Some(folder) = self.waiting.pop() else {
-            return Ok(Step::End);
-        };
-        match self.open(&folder.path, disk) {
-            Ok((file, _)) => {
-                self.reading = Some(Reading {
+    /// A folder was opened, or is being opened.
+    fn opened<W: Copy + Eq + Hash>(
+        &mut self,
+        folder: Folder,
+        opened: Pending<(File, Metadata)>,
+        asker: &mut Asker<'_, W>,
+    ) -> Result<Step, Stopped> {
+        match opened.take(asker.jobs) {
+            Err(opened) => {
+                self.at = At::Opening(folder, opened);
+                return Ok(Step::Waits);
+            }
+            Ok(Ok((file, _))) => {
+                self.at = At::Reading(Box::new(Reading {
                     folder,
                     file,
                     next: Some(0),
+                    asked: None,
                     names: Vec::new(),
+                    looks: VecDeque::new(),
                     folders: Vec::new(),
-                });
+                }));
             }
-            Err(error) if is_passed_over(&error) => self.left_out += 1,
-            Err(error) => return Err(Stopped::disk(&folder.path, error)),
+            Ok(Err(error)) if is_passed_over(&error) => self.left_out += 1,
+            Ok(Err(error)) => return Err(Stopped::disk(&folder.path, error)),
         }
         Ok(Step::Nothing)
     }
 
-    /// What a name in the open folder stands for.
-    fn look(&mut self, name: &Path, disk: &mut dyn Disk) -> Result<Step, Stopped> {
-        let Some(reading) = &mut self.reading else {
-            return Ok(Step::Nothing);
+    /// Gets more names of the folder that is open, or leaves it.
+    fn read_names<W: Copy + Eq + Hash>(
+        &mut self,
+        mut reading: Box<Reading>,
+        asker: &mut Asker<'_, W>,
+    ) -> Result<Step, Stopped> {
+        let asked = match (reading.asked.take(), reading.next) {
+            (Some(asked), _) => asked,
+            (None, Some(from)) => asker.names(&reading.file, from),
+            (None, None) => {
+                self.waiting.extend(reading.folders.into_iter().rev());
+                return Ok(Step::Nothing);
+            }
         };
-        if name.as_os_str().as_bytes().starts_with(b".") {
-            return Ok(Step::Nothing);
-        }
-        let path = reading.folder.path.join(name);
-        let place = self.base.join(&path);
-        if self
-            .elsewhere
-            .iter()
-            .any(|other| **other == *place.as_os_str().as_bytes())
+        let step = match asked.take(asker.jobs) {
+            Err(asked) => {
+                reading.asked = Some(asked);
+                Step::Waits
+            }
+            Ok(names) => {
+                let names = names.map_err(|error| Stopped::disk(&reading.folder.path, error));
+                let (names, next) = names?;
+                (reading.names, reading.next) = (names.to_vec(), next);
+                reading.names.sort_unstable_by(|one, two| two.cmp(one));
+                Step::Nothing
+            }
+        };
+        self.at = At::Reading(reading);
+        Ok(step)
+    }
+
+    /// Looks at the next name in the open folder. While the disk is to be waited for, those behind
+    /// it are asked for too.
+    fn look<W: Copy + Eq + Hash>(
+        &mut self,
+        reading: &mut Reading,
+        asker: &mut Asker<'_, W>,
+    ) -> Result<Step, Stopped> {
+        let waits = |looks: &VecDeque<(PathBuf, Pending<_>)>| {
+            let last = looks.back();
+            last.is_none_or(|(_, look)| look.is_job()) && looks.len() < LOOKS_MAX
+        };
+        while waits(&reading.looks)
+            && let Some(name) = reading.names.pop()
         {
-            return Ok(Step::Nothing);
+            let path = reading.folder.path.join(&name);
+            let place = self.base.join(&path);
+            if self.is_passed_by(&name, &place) {
+                return Ok(Step::Nothing);
+            }
+            match asker.look(&self.root, &place) {
+                Pending::Ready(Err(error))
+                    if error.kind() == io::ErrorKind::ResourceBusy && !reading.looks.is_empty() =>
+                {
+                    reading.names.push(name); // there is room when one of them is answered
+                    break;
+                }
+                asked => reading.looks.push_back((path, asked)),
+            }
         }
-        let metadata = match disk.look(&self.root, &place) {
-            Ok(metadata) => metadata,
-            Err(error) if is_passed_over(&error) => return Ok(Step::Nothing),
-            Err(error) => return Err(Stopped::disk(&path, error)),
+        let Some((path, look)) = reading.looks.pop_front() else {
+            return Ok(Step::Nothing);
         };
+        match look.take(asker.jobs) {
+            Err(look) => {
+                reading.looks.push_front((path, look));
+                Ok(Step::Waits)
+            }
+            Ok(Ok(metadata)) => self.found(path, metadata, reading),
+            Ok(Err(error)) if is_passed_over(&error) => Ok(Step::Nothing),
+            Ok(Err(error)) => Err(Stopped::disk(&path, error)),
+        }
+    }
+
+    /// Whether a name is not looked at: it is hidden, or what it leads to is for another site.
+    fn is_passed_by(&self, name: &Path, place: &Path) -> bool {
+        let place = place.as_os_str().as_bytes();
+        name.as_os_str().as_bytes().starts_with(b".")
+            || self.elsewhere.iter().any(|other| **other == *place)
+    }
+
+    /// What a name in the open folder stands for.
+    fn found(
+        &mut self,
+        path: PathBuf,
+        metadata: Metadata,
+        reading: &mut Reading,
+    ) -> Result<Step, Stopped> {
         match metadata.kind {
             FileKind::Other => return Ok(Step::Nothing),
             FileKind::Regular => {}

@@ -8,7 +8,9 @@ use crate::http::negotiate::ListingFormat;
 use crate::http::path::encode;
 use crate::services::web::html::Html;
 
-pub(super) fn put_start(text: &mut String, wanted: &Wanted, all: &Tally, archive: bool) {
+// Writing to a String does not fail, so what `write!` returns below is dropped.
+
+pub(super) fn put_start(text: &mut String, wanted: &Wanted, tally: &Tally, archive: bool) {
     if wanted.format == ListingFormat::Json {
         let shown = String::from_utf8_lossy(&wanted.shown);
         let _ = write!(text, "{{\"path\":{},\"entries\":[", Json(&shown));
@@ -39,9 +41,9 @@ pub(super) fn put_start(text: &mut String, wanted: &Wanted, all: &Tally, archive
     let _ = write!(
         text,
         "</h1>\n{before}<p>{}, {}, {}{ways}</p>{behind}\n<table><thead><tr>",
-        Count(all.folders, "folder"),
-        Count(all.files, "file"),
-        Size(all.bytes)
+        Count(tally.folders, "folder"),
+        Count(tally.files, "file"),
+        Size(tally.bytes)
     );
     for (sort, key, title) in [
         (Sort::Name, "name", "Name"),
