@@ -615,9 +615,9 @@ impl<S: Sys> Reactor<S> {
         serving.sessions += 1;
         let provenance = Provenance {
             socket: accepted.socket,
-            host: accepted.host,
+            host: accepted.host as u32,
             metrics: accepted.metrics,
-            conn: serving.host.accept(&accepted.peer, self.cx.now),
+            conn: serving.host.accept(&accepted.peer, self.cx.now) as u32,
             peer: accepted.peer,
             admitted: accepted.admitted,
         };
@@ -641,7 +641,7 @@ impl<S: Sys> Reactor<S> {
             if !session.reminders.came(tick) {
                 continue;
             }
-            let host = &*self.hosts[session.provenance.host].host;
+            let host = &*self.hosts[session.provenance.host as usize].host;
             let deadline = session.until(host, &self.cx.limits);
             if deadline <= self.cx.now {
                 self.sessions.wake(id, Why::Deadline);
@@ -672,7 +672,7 @@ impl<S: Sys> Reactor<S> {
             return;
         };
         self.cx.metrics.pumps += 1;
-        let host = &mut *self.hosts[session.provenance.host].host;
+        let host = &mut *self.hosts[session.provenance.host as usize].host;
         self.cx.work = self.turn_work.share(waiting);
         let outcome = session.pump(host, &mut self.cx);
         self.turn_work.take(&self.cx.work);
@@ -693,14 +693,14 @@ impl<S: Sys> Reactor<S> {
             self.cx.handshakes.ended(is_live);
         }
         let socket = session.provenance.socket as usize;
-        let serving = &mut self.hosts[session.provenance.host];
+        let serving = &mut self.hosts[session.provenance.host as usize];
         serving.sessions -= 1;
         serving.host.ended(
-            session.provenance.conn,
+            session.provenance.conn as usize,
             &mut self.cx.of(session.provenance.metrics),
         );
         if serving.retired && serving.sessions == 0 && !serving.host.is_busy() {
-            let serving = self.hosts.remove(session.provenance.host);
+            let serving = self.hosts.remove(session.provenance.host as usize);
             self.cx.metrics.leave(serving.metrics);
         }
         let counted = &mut self.cx.metrics.listeners[session.provenance.metrics];

@@ -180,11 +180,11 @@ pub(crate) struct Provenance {
     /// The place of the listening socket that it came by.
     pub(crate) socket: u32,
     /// Who serves it: the listener's service when it began.
-    pub(crate) host: usize,
+    pub(crate) host: u32,
     /// Its place in the metrics.
     pub(crate) metrics: usize,
     /// The key of its state in the listener's host.
-    pub(crate) conn: usize,
+    pub(crate) conn: u32,
     pub(crate) peer: Peer,
     /// Where it is counted by its address.
     pub(crate) admitted: Admitted,
@@ -385,11 +385,11 @@ impl<S: Sys> Session<S> {
         // What is answered before the end of a handshake cannot be sent, and the end of the stream
         // would overtake it.
         let is_early = self.is_handshaking() && !self.down.link.eof && !cx.draining;
-        if is_early && cx.now < host.deadline(self.provenance.conn) {
+        if is_early && cx.now < host.deadline(self.provenance.conn as usize) {
             return Ok(false);
         }
         let mut asked = Asked::default();
-        let (scarce, conn) = (cx.pool.is_scarce(), self.provenance.conn);
+        let (scarce, conn) = (cx.pool.is_scarce(), self.provenance.conn as usize);
         let (shared, nowhere) = cx.split(self.provenance.metrics);
         let up = match &mut self.up {
             Some(up) => &mut up.half.link,
@@ -641,7 +641,12 @@ impl<S: Sys> Session<S> {
 
     /// When the session must be looked at again, and what it then waited for.
     fn deadline(&self, host: &dyn Host, limits: &SessionLimits) -> (Instant, Waits) {
-        let protocol = || (host.deadline(self.provenance.conn), Waits::Protocol);
+        let protocol = || {
+            (
+                host.deadline(self.provenance.conn as usize),
+                Waits::Protocol,
+            )
+        };
         let writing = self.taking.until(limits.write_timeout);
         let own = match (self.stage, writing) {
             (Stage::Lingering { until, .. }, _) => (until, Waits::Linger),
