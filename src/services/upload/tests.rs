@@ -579,9 +579,15 @@ fn offer<'a>(server: &mut Server, rest: &'a [u8]) -> &'a [u8] {
 
 #[test]
 fn a_disk_that_answers_late_changes_nothing_but_the_time() {
-    for at_once in [1, 2, 100] {
+    for (at_once, is_slow) in [(1, false), (2, false), (100, false), (1, true), (100, true)] {
         let (sent, files) = mixed();
         let mut server = Server::plain();
+        if is_slow {
+            let mut disk = unix::Files::default();
+            disk.all_are_slow = true;
+            server.bench = Bench::new(Upload::new(&server.config, &mut disk).expect("a folder"));
+            server.bench.disk.all_are_slow = true;
+        }
         server.bench.disk_rests = true;
         let mut rest = &sent[..];
         loop {
