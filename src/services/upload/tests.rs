@@ -610,7 +610,7 @@ fn a_disk_that_answers_late_changes_nothing_but_the_time() {
 }
 
 #[test]
-fn no_more_is_received_than_two_writes_and_a_page() {
+fn no_more_is_received_than_a_page_beside_what_is_being_written() {
     let mut server = Server::plain();
     let body = vec![b'x'; 8 << 20];
     server.bench.disk_rests = true;
