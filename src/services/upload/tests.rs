@@ -583,10 +583,9 @@ fn a_disk_that_answers_late_changes_nothing_but_the_time() {
         let (sent, files) = mixed();
         let mut server = Server::plain();
         if is_slow {
-            let mut disk = unix::Files::default();
-            disk.all_are_slow = true;
-            server.bench = Bench::new(Upload::new(&server.config, &mut disk).expect("a folder"));
             server.bench.disk.all_are_slow = true;
+            let upload = Upload::new(&server.config, &mut server.bench.disk);
+            server.bench.service = upload.expect("a folder");
         }
         server.bench.disk_rests = true;
         let mut rest = &sent[..];
