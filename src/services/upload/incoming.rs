@@ -2,7 +2,9 @@
 //! come back with the results.
 //!
 //! The rules:
-//! 1. At most [`WRITES_MAX`] pages are being written. What comes meanwhile waits in the page of the
+//! 1. One page is being written while the next is received, or [`SLOW_WRITES_MAX`] where each write
+//!    waits for somebody else. Two threads that write to one file of a local disk would only wait
+//!    for each other, spinning. What comes meanwhile waits in the page of the
 //!    connection, and when that is full, in the client's socket.
 //! 2. A page goes to the disk when it is full, when the file ends in it, or when it holds
 //!    [`WRITE_BYTES_MIN`]: a small piece would cost more to hand over than to write.
@@ -16,8 +18,8 @@ use crate::ending::Error;
 use crate::jobs::{Command, Ticket};
 use crate::service::{Io, Waiter};
 
-/// Pages of one file that are written at once: one is received while another is written.
-const WRITES_MAX: usize = 2;
+/// Pages of one file that are written at once, on a disk that asks others.
+const SLOW_WRITES_MAX: usize = 2;
 /// Bytes that are worth a job although more may come into their page.
 const WRITE_BYTES_MIN: usize = 64 * 1024;
 
@@ -45,7 +47,7 @@ impl Incoming {
             partial,
             arrived_bytes: 0,
             given_bytes: 0,
-            writes: Vec::with_capacity(WRITES_MAX),
+            writes: Vec::new(),
             blocked: None,
         }
     }
@@ -53,13 +55,13 @@ impl Incoming {
     /// Gives what came to the disk, and takes back what it has written; how many bytes more came.
     pub(super) fn write(&mut self, io: &mut Io<'_>) -> Result<usize, Error> {
         self.written(io)?;
-        while self.writes.len() < WRITES_MAX && self.is_worth_a_job(io) {
+        while self.writes.len() < self.writes_max() && self.is_worth_a_job(io) {
             self.give(io)?;
         }
         let waits = self.left().min(io.down.rx.len() as u64);
         let more = self.given_bytes + waits - self.arrived_bytes;
         self.arrived_bytes += more;
-        let is_blocked = self.writes.len() == WRITES_MAX && !io.down.rx.has_space();
+        let is_blocked = self.writes.len() >= self.writes_max() && !io.down.rx.has_space();
         self.blocked = (is_blocked && !self.has_arrived()).then_some(io.cx.now);
         Ok(more as usize)
     }
@@ -116,6 +118,13 @@ impl Incoming {
                 let name = self.partial.announced.name.to_string();
                 Err(Error::Disk(name, refusal(refused)))
             }
+        }
+    }
+
+    fn writes_max(&self) -> usize {
+        match self.partial.file.is_slow() {
+            true => SLOW_WRITES_MAX,
+            false => 1,
         }
     }
 

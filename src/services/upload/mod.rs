@@ -477,7 +477,7 @@ impl Service for Upload {
         let Conn { peer, state, whole } = conn;
         while !io.cx.work.is_spent() {
             let holds_files = !whole.is_empty();
-            let step = if whole.len() >= self.files_per_turn_max {
+            let step = if whole.len() >= self.store.files_max(self.files_per_turn_max) {
                 Ok(Step::Store)
             } else {
                 self.step(state, whole, peer, io)

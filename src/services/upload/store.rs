@@ -124,6 +124,15 @@ impl Store {
         })
     }
 
+    /// Files that one job stores, at most `most`. Where each call asks somebody else, one: calls
+    /// that take long would add up to more than a job may take.
+    pub(super) fn files_max(&self, most: usize) -> usize {
+        match self.folder.is_slow() {
+            true => 1,
+            false => most,
+        }
+    }
+
     /// When a job that was asked for then has taken too long.
     pub(super) fn until(&self, since: Instant) -> Instant {
         since + self.timeout

@@ -579,9 +579,14 @@ fn offer<'a>(server: &mut Server, rest: &'a [u8]) -> &'a [u8] {
 
 #[test]
 fn a_disk_that_answers_late_changes_nothing_but_the_time() {
-    for at_once in [1, 2, 100] {
+    for (at_once, is_slow) in [(1, false), (2, false), (100, false), (1, true), (100, true)] {
         let (sent, files) = mixed();
         let mut server = Server::plain();
+        if is_slow {
+            server.bench.disk.all_are_slow = true;
+            let upload = Upload::new(&server.config, &mut server.bench.disk);
+            server.bench.service = upload.expect("a folder");
+        }
         server.bench.disk_rests = true;
         let mut rest = &sent[..];
         loop {
@@ -604,7 +609,7 @@ fn a_disk_that_answers_late_changes_nothing_but_the_time() {
 }
 
 #[test]
-fn no_more_is_received_than_two_writes_and_a_page() {
+fn no_more_is_received_than_a_page_beside_what_is_being_written() {
     let mut server = Server::plain();
     let body = vec![b'x'; 8 << 20];
     server.bench.disk_rests = true;
