@@ -9,13 +9,13 @@
 //! How much the kernel may hold for a client goes by how fast it takes, not by what it once took:
 //!
 //! ```text
-//! 128 KiB ⇄ 256 KiB ⇄ … ⇄ 2 MiB ⇄ as much as the kernel sees fit
+//! 128 KiB ⇄ 512 KiB ⇄ 2 MiB ⇄ as much as the kernel sees fit
 //!    ──▶ one step, when twice as much as may be held was taken within TRUST_TIME
-//!    ◀── one step, when less than half as much was taken in more than that
+//!    ◀── one step, when less than a quarter as much was taken in more than that
 //! ```
 //!
-//! A client that took next to nothing for a write time-out, or for which nothing was sent for
-//! [`TRUST_TIME`], begins anew. So a client may fill the kernel's memory only with what it takes
+//! A client that took next to nothing for a write time-out, or of whose pace nothing is known since
+//! twice that time, begins anew. So a client may fill the kernel's memory only with what it takes
 //! within seconds at its own pace, and not by reading fast for a moment and slowly from then on.
 //!
 //! A pure machine: the session tells it what was sent and what the kernel still holds.
@@ -28,9 +28,10 @@ use crate::sys::UNTRUSTED_BYTES;
 /// more: at 64 kB/s, the kernel holds 128 KiB and the client is served as well as it can be. It is
 /// not a key, since `min_write_rate` holds for every client.
 const TRUST_TIME: Duration = Duration::from_secs(4);
-/// Steps of trust, each twice the one before. At the last, the kernel may hold as much as it sees
-/// fit (4 MiB by default, `tcp_wmem`).
-const TRUST_MAX: u8 = 5;
+/// Steps of trust, each four times the one before: more of them would let the kernel wake the loop
+/// more often for a large file. At the last, the kernel may hold as much as it sees fit (4 MiB by
+/// default, `tcp_wmem`).
+const TRUST_MAX: u8 = 3;
 
 /// How one client takes what is sent to it.
 #[derive(Debug, Default)]
@@ -79,7 +80,8 @@ impl Taking {
             sent,
             unsent,
         });
-        if last.is_none() {
+        // Answers that follow one another are one stream.
+        if self.is_pace_old(now, TRUST_TIME) {
             self.pace(now, sent);
         }
         last.map_or(0, |last| {
@@ -95,17 +97,16 @@ impl Taking {
         if !has_output {
             self.waiting = None;
             self.drained = true;
-            self.pace(now, sent);
         }
         step
     }
 
     /// By how fast the client takes: more may be held for it, or less.
     fn step(&mut self, now: Instant, sent: u64) -> Option<u32> {
-        let in_time = now.saturating_duration_since(self.paced?) <= TRUST_TIME;
+        let in_time = !self.is_pace_old(now, TRUST_TIME);
         let taken = (sent as u32).wrapping_sub(self.paced_sent);
-        let held = UNTRUSTED_BYTES << self.trust;
-        let (is_fast, is_slow) = (taken >= 2 * held, taken < held / 2);
+        let held = held_bytes(self.trust);
+        let (is_fast, is_slow) = (taken >= 2 * held, taken < held / 4);
         if in_time && !is_fast {
             return None;
         }
@@ -129,10 +130,16 @@ impl Taking {
         if self.trust == 0 || self.waiting.is_some() {
             return None;
         }
-        match now.saturating_duration_since(self.paced?) > TRUST_TIME {
+        match self.is_pace_old(now, 2 * TRUST_TIME) {
             true => self.trust(0),
             false => None,
         }
+    }
+
+    /// Whether nothing is known of the client's pace since so long.
+    fn is_pace_old(&self, now: Instant, age: Duration) -> bool {
+        self.paced
+            .is_none_or(|paced| now.saturating_duration_since(paced) > age)
     }
 
     /// The client took so many bytes in a whole write time-out. How many the kernel may hold from
@@ -148,7 +155,7 @@ impl Taking {
         let before = std::mem::replace(&mut self.trust, trust);
         (before != trust).then_some(match trust {
             TRUST_MAX => u32::MAX,
-            _ => UNTRUSTED_BYTES << trust,
+            _ => held_bytes(trust),
         })
     }
 
@@ -161,6 +168,11 @@ impl Taking {
     pub(super) fn take_drained(&mut self) -> bool {
         std::mem::take(&mut self.drained)
     }
+}
+
+/// Bytes that the kernel may hold at a step of trust; at the last, by what it is judged.
+fn held_bytes(trust: u8) -> u32 {
+    UNTRUSTED_BYTES << (2 * trust)
 }
 
 #[cfg(test)]
@@ -206,13 +218,22 @@ mod tests {
             .filter_map(|kib| Some((kib, taking.flushed(start, kib * KIB, true)?)))
             .collect();
         let expected = [
-            (256, 256 << 10),
-            (256 + 512, 512 << 10),
-            (256 + 512 + 1024, 1 << 20),
-            (256 + 512 + 1024 + 2048, 2 << 20),
-            (256 + 512 + 1024 + 2048 + 4096, u32::MAX),
+            (256, 512 << 10),
+            (256 + 1024, 2 << 20),
+            (256 + 1024 + 4096, u32::MAX),
         ];
         assert_eq!(news, expected);
+    }
+
+    #[test]
+    fn answers_that_follow_one_another_count_together() {
+        let (start, mut taking, mut sent) = (Instant::now(), Taking::default(), 0);
+        for _ in 0..20 {
+            taking.recount(start, sent + 100 * KIB, 0);
+            sent += 300 * KIB;
+            let _ = taking.flushed(start, sent, false);
+        }
+        assert_eq!(taking.trust, TRUST_MAX);
     }
 
     #[test]
@@ -240,7 +261,7 @@ mod tests {
                 taking.flushed(now, fast + second * 300, true)
             })
             .collect();
-        assert_eq!(news, [2 << 20, 1 << 20, 512 << 10, 256 << 10, 128 << 10]);
+        assert_eq!(news, [2 << 20, 512 << 10, 128 << 10]);
     }
 
     #[test]
@@ -248,7 +269,7 @@ mod tests {
         let start = Instant::now();
         let trusted = || {
             let mut taking = waited_for(start);
-            assert_eq!(taking.flushed(start, 256 * KIB, true), Some(256 << 10));
+            assert_eq!(taking.flushed(start, 256 * KIB, true), Some(512 << 10));
             taking
         };
         assert_eq!(trusted().took(20_000), Some(UNTRUSTED_BYTES));
@@ -259,7 +280,7 @@ mod tests {
         let later = start + TRUST_TIME * 3;
         assert_eq!(taking.begins_anew(later), None, "it is waited for");
         assert_eq!(taking.flushed(soon, 400 * KIB, false), None);
-        assert_eq!(taking.begins_anew(soon + TRUST_TIME), None);
+        assert_eq!(taking.begins_anew(start + 2 * TRUST_TIME), None);
         assert_eq!(taking.begins_anew(later), Some(UNTRUSTED_BYTES));
         assert_eq!(taking.begins_anew(later), None);
     }
