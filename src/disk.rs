@@ -156,10 +156,10 @@ impl File {
     }
 }
 
-/// Milliseconds since this was first asked.
+/// Milliseconds since this was first asked; moments before that are as that.
 fn since_start_ms(now: Instant) -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
-    let start = START.get_or_init(|| now);
+    let start = START.get_or_init(Instant::now);
     u64::try_from(now.saturating_duration_since(*start).as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -333,6 +333,16 @@ impl Web {
         }
     }
 
+    /// A request that is parked waits for nothing any more.
+    fn leave(&mut self, conn: &Conn, cx: &mut Cx<'_>) {
+        if let State::Parked { id, asks, .. } = conn.state {
+            if let Some(place) = asks {
+                self.sites.at(place).forget(id);
+            }
+            self.sites.forget(id, cx);
+        }
+    }
+
     /// The head is not whole: it gets its time, and more room if it fills what it has.
     fn await_head(&mut self, conn: &mut Conn, io: &mut Io<'_>) {
         let rx = &mut io.down.rx;
@@ -398,6 +408,7 @@ impl Web {
 
     /// Answers what is not, or no longer, a request that could be answered, and closes.
     fn refuse_last(&mut self, refusal: Refusal, ending: Ending, conn: &mut Conn, io: &mut Io<'_>) {
+        self.leave(conn, &mut io.cx);
         conn.state = State::Refusing(Box::new(Refusing {
             refusal,
             ending,
@@ -688,18 +699,12 @@ impl Service for Web {
     }
 
     fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
+        self.leave(&conn, cx);
         let forward = match conn.state {
             State::Forward(forward) => Some(forward),
             State::Refusing(refusing) => refusing.forward,
             State::Pack(pack) => {
                 pack.log(self.log.as_deref_mut(), cx);
-                None
-            }
-            State::Parked { id, asks, .. } => {
-                if let Some(place) = asks {
-                    self.sites.at(place).forget(id);
-                }
-                self.sites.forget(id, cx);
                 None
             }
             _ => None,

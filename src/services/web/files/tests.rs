@@ -1764,6 +1764,7 @@ fn listings_beyond_the_share_of_a_client_are_refused_and_counted() {
 #[test]
 fn a_request_that_is_answered_otherwise_waits_for_no_listing_any_more() {
     let mut s = site(&[("a", "abc")], "listing = true");
+    s.get("/?format=json", ""); // that there is no index is known from now on
     s.bench.disk_rests = true;
     let request = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
     s.bench.peer_sends(request.as_bytes()).expect(b"");
@@ -1777,6 +1778,7 @@ fn a_request_that_is_answered_otherwise_waits_for_no_listing_any_more() {
 #[test]
 fn a_disk_that_does_not_answer_ends_what_waits_for_it() {
     let mut s = site(&[("folder/a", "abc")], "listing = true");
+    s.get("/folder/?format=json", ""); // that there is no index is known from now on
     s.bench.disk_rests = true;
     for (target, answer) in [("/folder/?tar", "HTTP/1.1 200"), ("/folder/", "")] {
         let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
