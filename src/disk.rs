@@ -102,7 +102,8 @@ impl File {
 
     /// Notes that the first `len` bytes were in memory just now.
     pub fn believe(&self, len: u64, now: Instant) {
-        let until = since_start_ms(now + MEMORY_BELIEVED) & ((1 << BELIEVED_MS_BITS) - 1);
+        let until = since_start_ms(now) + MEMORY_BELIEVED.as_millis() as u64;
+        let until = until & ((1 << BELIEVED_MS_BITS) - 1);
         let pieces = len.div_ceil(BELIEVED_PIECE_BYTES);
         if pieces < 1 << (u64::BITS - BELIEVED_MS_BITS) {
             let noted = (pieces << BELIEVED_MS_BITS) | until;
@@ -159,7 +160,7 @@ impl File {
 /// Milliseconds since this was first asked; moments before that are as that.
 fn since_start_ms(now: Instant) -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
-    let start = START.get_or_init(Instant::now);
+    let start = START.get_or_init(|| now);
     u64::try_from(now.saturating_duration_since(*start).as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -441,6 +442,20 @@ pub trait Disk {
             }
         }
         Ok(count)
+    }
+
+    /// Writes everything at `offset`.
+    fn write_full(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut count = 0;
+        while count < bytes.len() {
+            match self.write_at(file, offset + count as u64, &bytes[count..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => count += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Whether the first bytes of an open file are still those of `version`, so that an answer

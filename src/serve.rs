@@ -17,6 +17,7 @@ use crate::config::{
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::gate::{Access, GateOptions};
 use crate::http::plain;
+use crate::limits::Limits;
 use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions, Turn};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
@@ -104,9 +105,15 @@ pub fn serve<E: fmt::Display>(
 
 /// A configuration whose limits so many descriptors are enough for; the log tells what that changes.
 fn fitted(mut config: Config, descriptors: Option<u64>) -> Config {
+    let is_default = config.limits.sessions_max == Limits::default().sessions_max;
     let said = descriptors.and_then(|descriptors| descriptors::fit(&mut config, descriptors));
     if let Some(said) = said {
-        log::warn!("{said}");
+        // Nobody asked for as many as the default has.
+        let level = match is_default {
+            true => log::Level::Info,
+            false => log::Level::Warn,
+        };
+        log::log!(level, "{said}");
     }
     config
 }

@@ -19,8 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("dns", &["shares"]),
     ("limits.rs", &[]),
     // What waits for a disk.
-    ("jobs.rs", &["buffer", "disk", "limits"]),
-    ("jobs", &[]),
+    ("jobs", &["buffer", "disk", "limits", "wire"]),
     // The contract and what is counted.
     ("metrics", &["cache", "dns", "ending", "jobs", "wire"]),
     (
@@ -40,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "service", "shares", "sys",
         ],
     ),
-    ("cache", &["disk", "http"]),
+    ("cache", &["disk", "http", "jobs"]),
     // Protocols know no loop and no kernel.
     (
         "services",
@@ -55,7 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "serve.rs",
         &[
-            "config", "dns", "gate", "http", "reactor", "service", "services", "sys",
+            "config", "dns", "gate", "http", "limits", "reactor", "service", "services", "sys",
         ],
     ),
     ("serve", &["config", "limits", "reactor", "sys"]),

@@ -285,7 +285,7 @@ impl Command {
                 Done::Count(count as u64)
             }
             Command::Write { file, offset, page } => {
-                write_full(disk, file, *offset, page.bytes())?;
+                disk.write_full(file, *offset, page.bytes())?;
                 Done::Nothing
             }
             Command::Append { file, bytes } => Done::Count(append(disk, file, bytes)? as u64),
@@ -322,25 +322,6 @@ impl Command {
             }
         })
     }
-}
-
-/// Writes everything.
-pub(super) fn write_full(
-    disk: &mut dyn Disk,
-    file: &File,
-    offset: u64,
-    bytes: &[u8],
-) -> io::Result<()> {
-    let mut count = 0;
-    while count < bytes.len() {
-        match disk.write_at(file, offset + count as u64, &bytes[count..]) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(more) => count += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Appends until a log takes no more; fails if it took nothing.

@@ -9,7 +9,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::job::write_full;
 use crate::disk::{Disk, File};
 use crate::wire::upload::SafeName;
 
@@ -84,7 +83,7 @@ fn store_one(
     let written = match std::mem::replace(&mut new.contents, NewContents::Stored) {
         NewContents::Bytes(bytes) => {
             let file = disk.create(root, &new.partial)?;
-            write_full(disk, &file, 0, &bytes)
+            disk.write_full(&file, 0, &bytes)
         }
         NewContents::Written(_) | NewContents::Stored => Ok(()),
     };

@@ -12,10 +12,9 @@
 use std::task::Poll;
 use std::time::Instant;
 
-use super::session::Context;
-use crate::buffer::SendQueue;
+use crate::buffer::{Pool, SendQueue};
 use crate::ending::Error;
-use crate::jobs::{Command, Done, Finished, Ticket};
+use crate::jobs::{Command, Done, Finished, Jobs, Ticket};
 use crate::service::{Id, Waiter};
 use crate::sys::{PlantedBug, Sys};
 
@@ -70,11 +69,12 @@ impl FileRange {
     }
 
     /// Has its beginning read, unless it is.
-    pub(super) fn ask<S: Sys>(
+    pub(super) fn ask(
         &mut self,
         queue: &SendQueue,
-        id: Id,
-        cx: &mut Context<S>,
+        (id, now): (Id, Instant),
+        jobs: &mut Jobs<Waiter>,
+        pool: &mut Pool,
     ) -> Result<(), Error> {
         let (None, Some((file, offset, len, version))) = (&self.read, queue.front_file()) else {
             return Ok(());
@@ -83,10 +83,10 @@ impl FileRange {
             file: file.clone(),
             offset,
             len: len.min(RANGE_BYTES_MAX) as usize,
-            page: cx.pool.take_slice(),
+            page: pool.take_slice(),
             version: version.cloned(),
         };
-        match cx.jobs.start(Waiter::Sending(id), fill, cx.now) {
+        match jobs.start(Waiter::Sending(id), fill, now) {
             Ok(ticket) => {
                 self.read = Some(ticket);
                 Ok(())
@@ -94,7 +94,7 @@ impl FileRange {
             Err(refused) => {
                 let Finished { result, page } = *refused;
                 if let Some(page) = page {
-                    cx.pool.give_slice(page);
+                    pool.give_slice(page);
                 }
                 Err(failed(result))
             }
@@ -102,26 +102,27 @@ impl FileRange {
     }
 
     /// Puts what was read into the queue.
-    pub(super) fn take<S: Sys>(
+    pub(super) fn take(
         &mut self,
         queue: &mut SendQueue,
-        cx: &mut Context<S>,
+        jobs: &mut Jobs<Waiter>,
+        pool: &mut Pool,
     ) -> Result<(), Error> {
         let Some(ticket) = &self.read else {
             return Ok(());
         };
-        let Poll::Ready(Finished { result, page }) = cx.jobs.take(ticket) else {
+        let Poll::Ready(Finished { result, page }) = jobs.take(ticket) else {
             return Ok(());
         };
         self.read = None;
         match (result, page) {
             (Ok(Done::Count(count)), Some(page)) if count > 0 => {
-                queue.front_was_read(page, &mut cx.pool);
+                queue.front_was_read(page, pool);
                 Ok(())
             }
             (result, page) => {
                 if let Some(page) = page {
-                    cx.pool.give_slice(page);
+                    pool.give_slice(page);
                 }
                 // A file that ends before its range does is shorter than was promised.
                 Err(failed(result))

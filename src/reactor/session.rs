@@ -472,7 +472,8 @@ impl<S: Sys> Session<S> {
     /// Sends on both sides. Whether the protocol has reason to look again.
     fn flush(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, Error> {
         let mut room = false;
-        self.range.take(&mut self.down.link.tx, cx)?;
+        self.range
+            .take(&mut self.down.link.tx, &mut cx.jobs, &mut cx.pool)?;
         if self.down.may_flush() {
             let held_bytes_max = self.taking.begins_anew(cx.now);
             self.hold(held_bytes_max, cx);
@@ -488,7 +489,9 @@ impl<S: Sys> Session<S> {
                 room |= self.taking.is_drained() || progress == Progress::FreedForRefused;
             }
             if self.down.is_stopped_by_disk(budget) {
-                self.range.ask(&self.down.link.tx, self.id, cx)?;
+                let asker = (self.id, cx.now);
+                let (jobs, pool) = (&mut cx.jobs, &mut cx.pool);
+                self.range.ask(&self.down.link.tx, asker, jobs, pool)?;
             }
         }
         let mut news = false;

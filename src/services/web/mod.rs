@@ -249,7 +249,7 @@ impl Web {
         let now = io.cx.now;
         if !matches!(next, Next::Later { .. }) {
             conn.requests += 1;
-            self.unpark(conn, io);
+            self.leave(conn, &mut io.cx);
         }
         let echo = match next {
             Next::Later { asks } => {
@@ -326,14 +326,7 @@ impl Web {
         self.sites.at(place).checks_password_of(id)
     }
 
-    /// The answer is there; it may be another than the one that was waited for.
-    fn unpark(&mut self, conn: &Conn, io: &mut Io<'_>) {
-        if let State::Parked { id, .. } = conn.state {
-            self.sites.forget(id, &mut io.cx);
-        }
-    }
-
-    /// A request that is parked waits for nothing any more.
+    /// A request that was parked waits for nothing any more: it is answered, or gone.
     fn leave(&mut self, conn: &Conn, cx: &mut Cx<'_>) {
         if let State::Parked { id, asks, .. } = conn.state {
             if let Some(place) = asks {
