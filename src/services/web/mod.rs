@@ -193,6 +193,7 @@ impl Web {
                 return false;
             }
         };
+        let work_before = *io.cx.work;
         io.cx.work.charge(work::REQUEST_NS);
         io.cx.work.charge_each(head_bytes, work::HEAD_BYTE_NS);
         let place = self.sites.find(&head);
@@ -228,6 +229,10 @@ impl Web {
             log.add(&line, &mut io.cx.counted);
         }
         let (body, more) = (head.body, head.keep_alive);
+        if matches!(next, Next::Later { .. }) {
+            // Nothing was done: it waits for what it asked for, and is asked again then.
+            *io.cx.work = work_before;
+        }
         if !matches!(next, Next::Later { .. }) {
             conn.scanner = None;
             rx.consume(head_bytes);

@@ -306,9 +306,11 @@ impl Archive {
             if self.steps_left == 0 || cx.work.is_spent() {
                 return Ok(Packed::Later);
             }
-            cx.work.charge(work::PACKED_NS);
             match self.step(tx, id, cx)? {
-                true => self.waits_since = None,
+                true => {
+                    cx.work.charge(work::PACKED_NS);
+                    self.waits_since = None;
+                }
                 false => return Ok(Packed::Waits(*self.waits_since.get_or_insert(cx.now))),
             }
         }
