@@ -258,6 +258,8 @@ impl<S: Sys> Datagrams<S> {
         for mut datagram in self.all.drain() {
             datagram.close(sys);
         }
+        self.left_of = None;
+        self.tray.rest = 0..0;
     }
 
     /// Sockets that are open.

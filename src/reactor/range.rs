@@ -68,11 +68,13 @@ impl FileRange {
         self.read.is_some()
     }
 
-    /// Has its beginning read, unless it is.
+    /// Has its beginning read, unless it is; `is_checked`: only if it is of the version that was
+    /// promised.
     pub(super) fn ask(
         &mut self,
         queue: &SendQueue,
         (id, now): (Id, Instant),
+        is_checked: bool,
         jobs: &mut Jobs<Waiter>,
         pool: &mut Pool,
     ) -> Result<(), Error> {
@@ -84,7 +86,7 @@ impl FileRange {
             offset,
             len: len.min(RANGE_BYTES_MAX) as usize,
             page: pool.take_slice(),
-            version: version.cloned(),
+            version: version.filter(|_| is_checked).cloned(),
         };
         match jobs.start(Waiter::Sending(id), fill, now) {
             Ok(ticket) => {

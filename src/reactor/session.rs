@@ -491,7 +491,9 @@ impl<S: Sys> Session<S> {
             if self.down.is_stopped_by_disk(budget) {
                 let asker = (self.id, cx.now);
                 let (jobs, pool) = (&mut cx.jobs, &mut cx.pool);
-                self.range.ask(&self.down.link.tx, asker, jobs, pool)?;
+                let is_checked = !cx.sys.planted(PlantedBug::PromiseForgotten);
+                self.range
+                    .ask(&self.down.link.tx, asker, is_checked, jobs, pool)?;
             }
         }
         let mut news = false;
