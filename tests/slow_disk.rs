@@ -29,8 +29,9 @@ const FILES: usize = 48;
 const MISSING: usize = 8;
 const LISTED: usize = 200;
 const UPLOADS: usize = 12;
-/// What one cold file costs at least: it is looked up, opened and read.
-const CALLS_PER_FILE: u32 = 3;
+/// What one cold file costs: its folder and its name are looked up, it is opened, read, and looked at
+/// once more.
+const CALLS_PER_FILE: u32 = 5;
 /// How long the listing may take; its names may have to be looked at one after the other.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(90);
 /// The longest that an echo may take; ten calls of the disk.
