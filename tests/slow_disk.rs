@@ -7,6 +7,7 @@
 //!
 //! Measured times are printed (`-- --ignored --nocapture`). The bounds are far from them: a server
 //! that waits for the disk itself stands still for many seconds.
+#![expect(clippy::print_stdout, reason = "it tells what it measured")]
 
 mod common;
 
