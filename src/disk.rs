@@ -369,8 +369,20 @@ pub trait Disk {
     /// Removes a name.
     fn remove(&mut self, root: &File, path: &Path) -> io::Result<()>;
 
+    /// Says that these bytes are read next, so that the disk can be at several places at once. It
+    /// may wait, and may do nothing.
+    fn will_read(&mut self, _file: &File, _offset: u64, _len: u64) {}
+
     /// The version of an open file that `was` tells of.
     fn version(&mut self, file: &File, was: &Metadata) -> io::Result<Version> {
+        match was.len <= READ_WHOLE_MAX {
+            true => self.will_read(file, 0, was.len),
+            false => {
+                for offset in sample_offsets(was.len) {
+                    self.will_read(file, offset, SAMPLE_BYTES);
+                }
+            }
+        }
         let read = |offset, into: &mut [u8]| Some(self.read_at(file, offset, into));
         Version::sampled(was, read).unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
@@ -507,20 +519,27 @@ pub trait Disk {
 const SAMPLES: u64 = 8;
 const SAMPLE_BYTES: u64 = 64;
 
+/// A file of at most so many bytes is fetched whole for its version: that is one piece to a disk, and
+/// the rest is likely to be sent next.
+const READ_WHOLE_MAX: u64 = 128 << 10;
+
+/// The places spread evenly from the first to the last.
+fn sample_offsets(len: u64) -> impl Iterator<Item = u64> {
+    let last = len.saturating_sub(SAMPLE_BYTES);
+    (0..SAMPLES).map(move |place| match place == SAMPLES - 1 {
+        true => last,
+        false => last / (SAMPLES - 1) * place,
+    })
+}
+
 impl Version {
-    /// The version that `was` tells of, with a hash of bytes at places spread evenly from the first
-    /// to the last. It fails where there are no longer so many, and is `None` if `read` is.
+    /// The version that `was` tells of, with a hash of bytes at [`sample_offsets`]. It fails where there are no longer so many, and is `None` if `read` is.
     fn sampled(
         was: &Metadata,
         mut read: impl FnMut(u64, &mut [u8]) -> Option<io::Result<usize>>,
     ) -> Option<io::Result<Self>> {
         let mut hash = FixedState::default().build_hasher();
-        let last = was.len.saturating_sub(SAMPLE_BYTES);
-        for place in 0..SAMPLES {
-            let mut offset = last / (SAMPLES - 1) * place;
-            if place == SAMPLES - 1 {
-                offset = last;
-            }
+        for mut offset in sample_offsets(was.len) {
             let mut bytes = [0; SAMPLE_BYTES as usize];
             let mut wanted = &mut bytes[..was.len.min(SAMPLE_BYTES) as usize];
             while !wanted.is_empty() {

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -272,6 +273,13 @@ impl Disk for Files {
         Ok(retry_on_intr(|| {
             rustix::io::pread(file, &mut *into, offset)
         })?)
+    }
+
+    fn will_read(&mut self, file: &File, offset: u64, len: u64) {
+        if let Ok(file) = descriptor(file) {
+            // It is advice: where it is refused, reading takes as long as it takes.
+            let _ = fs::fadvise(file, offset, NonZeroU64::new(len), fs::Advice::WillNeed);
+        }
     }
 
     fn read_now(&mut self, file: &File, offset: u64, into: &mut [u8]) -> Option<io::Result<usize>> {

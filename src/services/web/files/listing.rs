@@ -50,8 +50,9 @@ mod tests;
 const WORK_PER_TURN: usize = 500;
 /// Rows that are moved while they are sorted, in place of one that is looked at or written.
 const MERGED_PER_WORK: usize = 16;
-/// Names of one folder that are looked at at once, where the disk has to be waited for.
-const LOOKS_MAX: usize = 64;
+/// Names of one folder that are looked at at once, where the disk has to be waited for: half of what
+/// one disk is asked at once by default, so that a long folder leaves places for the others.
+const LOOKS_MAX: usize = 6;
 /// Bytes of listings that are being sent.
 const BYTES_MAX: usize = 64 << 20;
 /// How long a finished listing is shown.

@@ -29,8 +29,9 @@ use crate::disk::{File, FileKind, Metadata};
 use crate::jobs::pending::{Asker, Names, Pending};
 use crate::services::web::files::is_absent;
 
-/// Names that are looked at at once, where the disk has to be waited for.
-pub(super) const LOOKS_MAX: usize = 16;
+/// Names that are looked at at once, where the disk has to be waited for: half of what one disk is
+/// asked at once by default, so that a long folder leaves places for the others.
+pub(super) const LOOKS_MAX: usize = 6;
 
 /// What is walked through.
 pub(super) struct Walk {
