@@ -6,7 +6,9 @@
 //! 2. The reactor never waits for ever while somebody waits for it, and never turns in circles.
 //! 3. Told to end, it stops listening at once and is over within its time.
 //! 4. At its end nothing is open: no session, socket, file or page.
-//! 5. Every event for a session that had ended was recognised.
+//! 5. The reactor and the kernel agree on the number of jobs that are under way. No ended session
+//!    has a claim to one, and nothing is left to be changed on a disk unless the time for it is over.
+//! 6. Every event for a session that had ended was recognised.
 //!
 //! A scenario is one file with a type that implements [`Scenario`], and a line in [`scenarios`].
 
@@ -23,6 +25,7 @@ use netlab_reactor::config::{
 use netlab_reactor::limits::Limits;
 use netlab_reactor::reactor::{Reactor, Turn};
 use netlab_reactor::serve;
+use netlab_reactor::service::Waiter;
 use netlab_reactor::sys::sim::Sim;
 use netlab_reactor::sys::sim::faults::{Fault, Faults};
 use netlab_reactor::sys::sim::rng::Rng;
@@ -33,6 +36,7 @@ use netlab_reactor::sys::{Bind, PlantedBug, Signal, Sys};
 /// Turns beyond which a run is taken to make no progress.
 const TURNS_MAX: u64 = 300_000;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const LAST_JOBS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Simulated time beyond which something waits that should not.
 const TIME_MAX: Duration = Duration::from_secs(4 * PATIENCE.as_secs());
 
@@ -194,6 +198,7 @@ fn limits(payload_max: usize, rng: &mut Rng) -> Limits {
             rng.sized(1 << 20)
         },
         drain_timeout: DRAIN_TIMEOUT,
+        last_jobs_timeout: LAST_JOBS_TIMEOUT,
         ..Limits::default()
     }
 }
@@ -271,7 +276,8 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         scenario.listen(&mut reactor);
         scenario.cast(reactor.sys_mut(), &mut setting, own);
     }
-    if setting.rng.chance(200) {
+    let ends_early = setting.rng.chance(200);
+    if ends_early {
         let after = Duration::from_micros(setting.rng.sized(5_000_000) as u64);
         reactor.sys_mut().send_signal(Signal::Terminate, after);
     }
@@ -283,6 +289,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     let mut run = Run {
         reactor,
         in_force: Some(in_force),
+        ends_early,
         stale_told: 0,
         turns: 0,
     };
@@ -361,6 +368,9 @@ struct Run {
     reactor: Reactor<Sim>,
     /// What is in force; always there between two turns.
     in_force: Option<serve::InForce>,
+    /// It is told to end while clients are there, and once more when they have gone: then what is
+    /// under way on a disk may be cut short.
+    ends_early: bool,
     /// Stale events that the reactor was told.
     stale_told: u64,
     turns: u64,
@@ -391,6 +401,13 @@ impl Run {
                 Err(_) if self.sim().volume().is_crashed() => return Ok(()),
                 Err(error) => return Err(error.to_string()),
             }
+            let (under_way, known) = (
+                self.sim().jobs_under_way(),
+                self.reactor.jobs().under_way().1,
+            );
+            if known != under_way {
+                return Err(format!("{under_way} jobs are under way, not {known}"));
+            }
             let elapsed = self.elapsed();
             if self.turns > TURNS_MAX || elapsed > TIME_MAX {
                 return Err(format!("no end after {} turns and {elapsed:?}", self.turns));
@@ -404,12 +421,14 @@ impl Run {
                 if self.sim().open_listeners() > 0 {
                     return Err("it listens while it drains".to_owned());
                 }
-                if elapsed > since + DRAIN_TIMEOUT + Duration::from_millis(100) {
-                    return Err("it drains for longer than it may".to_owned());
-                }
+                self.check_drain(elapsed.saturating_sub(since))?;
             }
         }
         self.stale_told = self.sim().stale_told();
+        let ended = self.elapsed();
+        let had_time = |since| ended < since + LAST_JOBS_TIMEOUT;
+        let is_cut = self.ends_early || !draining_since.is_some_and(had_time);
+        self.check_jobs_left(is_cut)?;
         // Who is still there learns that the process has gone.
         let mut events = Vec::new();
         while !self.sim().actors_are_done() && self.elapsed() < TIME_MAX {
@@ -418,6 +437,32 @@ impl Run {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// Its sessions end within their time, and what is to be done on a disk in another one.
+    fn check_drain(&mut self, took: Duration) -> Result<(), String> {
+        let late = Duration::from_millis(100);
+        let sessions = self.reactor.metrics().gauges.sessions;
+        if took > DRAIN_TIMEOUT + late && sessions > 0
+            || took > DRAIN_TIMEOUT + LAST_JOBS_TIMEOUT + late
+        {
+            return Err("it drains for longer than it may".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What is left of jobs at the end. A question that was asked of a disk may have no answer yet;
+    /// what was to be changed is done, unless it `is_cut` short.
+    fn check_jobs_left(&mut self, is_cut: bool) -> Result<(), String> {
+        let jobs = self.reactor.jobs();
+        if let Some(waiter) = jobs.waiters().find(|waiter| *waiter != Waiter::Service) {
+            return Err(format!("{waiter:?} has ended and a claim to a job"));
+        }
+        if jobs.has_commands() && !is_cut {
+            return Err("something is left to be changed on a disk".to_owned());
+        }
+        self.sim().drop_jobs();
         Ok(())
     }
 

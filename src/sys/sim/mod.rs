@@ -40,7 +40,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::Duration;
 
-use super::{Event, PlantedBug, Signal};
+use super::{Event, PlantedBug, Signal, Sys};
 use crate::jobs::{Done, Job, JobId};
 use actor::{Actor, Hands};
 use agenda::Happening;
@@ -210,6 +210,17 @@ impl Sim {
         left
     }
 
+    /// Jobs that the process started and has not taken back.
+    pub fn jobs_under_way(&self) -> usize {
+        self.jobs.len() + self.jobs_done.len()
+    }
+
+    /// The process has ended, and with it what it had under way on the disk.
+    pub fn drop_jobs(&mut self) {
+        self.jobs.clear();
+        self.jobs_done.clear();
+    }
+
     /// Everything that is due happens, and everybody with news acts.
     fn happen(&mut self) {
         // What the process did since the last poll is news to some already.
@@ -375,6 +386,7 @@ impl Sim {
             return Err(io::Error::other("the process died"));
         }
         let until = timeout.map(|timeout| self.world.now() + timeout);
+        let jobs_wake = !self.planted(PlantedBug::JobWakeLost);
         // Whatever a turn does takes some time.
         let turn = Duration::from_micros(self.world.rng.between(1, 20) as u64);
         self.world.clock.advance_to(self.world.now() + turn);
@@ -389,7 +401,7 @@ impl Sim {
             let now = self.world.now();
             if !events.is_empty()
                 || !self.signals.is_empty()
-                || !self.jobs_done.is_empty()
+                || (jobs_wake && !self.jobs_done.is_empty())
                 || self.actors_done != done
                 || until.is_some_and(|until| until <= now)
             {
