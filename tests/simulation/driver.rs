@@ -37,6 +37,9 @@ use netlab_reactor::sys::{Bind, PlantedBug, Signal, Sys};
 const TURNS_MAX: u64 = 300_000;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const LAST_JOBS_TIMEOUT: Duration = Duration::from_secs(5);
+/// What it takes to call a request that waits. One that spends its share by that is called each
+/// turn, which makes too many of them where a job takes seconds.
+const WAITING_WORK: Duration = Duration::from_micros(50);
 /// Simulated time beyond which something waits that should not.
 const TIME_MAX: Duration = Duration::from_secs(4 * PATIENCE.as_secs());
 
@@ -53,9 +56,18 @@ pub(crate) trait Scenario {
 
     /// What must hold of the disk when the process has ended, or when it died and another one has
     /// begun.
-    fn check(&self, _sim: &mut Sim, _died: bool) -> Result<(), String> {
+    fn check(&self, _sim: &mut Sim, _ended: ProcessEnd) -> Result<(), String> {
         Ok(())
     }
+}
+
+/// How a process came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProcessEnd {
+    InGoodOrder,
+    Died,
+    /// It died, and what was not synced is on the disk in part.
+    PowerLost,
 }
 
 /// What a scenario may know and draw while it is built.
@@ -219,6 +231,9 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     let mut shares = Rng::new(!seed); // numbers of their own, so that a seed draws what it always drew
     limits.turn_work = Duration::from_nanos(shares.sized(1_000_000) as u64);
     limits.turn_work_max = Duration::from_nanos(shares.sized(10_000_000) as u64);
+    if shares.chance(150) {
+        faults.enable(Fault::PowerLoss, shares.sized(100) as u32);
+    }
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
     let mut scenarios = scenarios(payload_max, &mut rng);
@@ -228,6 +243,9 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         for (fault, permille) in only.faults {
             faults.enable(*fault, *permille);
         }
+    }
+    if faults.is_enabled(Fault::JobSlow) {
+        limits.turn_work = limits.turn_work.max(WAITING_WORK);
     }
 
     let mut volume = std::mem::take(sim.volume());
@@ -310,12 +328,16 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     if !open_files.is_empty() && !sim.volume().is_crashed() {
         return Err(fail(format!("files left open: {open_files:?}")));
     }
-    let died = sim.volume().is_crashed();
-    if died {
+    let ended = match (sim.volume().is_crashed(), sim.volume().has_lost_power()) {
+        (false, _) => ProcessEnd::InGoodOrder,
+        (true, false) => ProcessEnd::Died,
+        (true, true) => ProcessEnd::PowerLost,
+    };
+    if ended != ProcessEnd::InGoodOrder {
         restart(&mut sim, &config).map_err(fail)?;
     }
     for scenario in &scenarios {
-        scenario.check(&mut sim, died).map_err(fail)?;
+        scenario.check(&mut sim, ended).map_err(fail)?;
     }
     Ok(Outcome {
         faults: sim.world().faults.clone(),

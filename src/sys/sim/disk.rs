@@ -41,6 +41,7 @@ impl Sim {
             true => self.mix_up(id),
             false => id,
         };
+        self.job_done_at.get_or_insert(self.world.now());
         self.jobs_done.push_back((told, job, result));
     }
 

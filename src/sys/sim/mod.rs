@@ -13,7 +13,8 @@
 //! ```
 //!
 //! The modules in reading order: [`faults`], [`rng`], [`clock`], `ids`, `agenda` (what is due
-//! when), `sockets` and `net` (streams), `datagrams`, [`volume`] (the disk), [`actor`], [`talker`]
+//! when), `sockets` and `net` (streams), `datagrams`, [`volume`] (the disk), [`power`]
+//! (what is left of it when that fails), [`actor`], [`talker`]
 //! (a client for any protocol), [`trace`].
 //!
 //! Deliberately not here: congestion, retransmission, addresses that route. What a test needs to
@@ -28,6 +29,7 @@ pub mod faults;
 mod ids;
 mod kernel;
 mod net;
+pub mod power;
 pub mod rng;
 mod sockets;
 pub mod talker;
@@ -77,6 +79,8 @@ pub struct Sim {
     /// Jobs that are under way.
     jobs: BTreeMap<JobId, Job>,
     jobs_done: VecDeque<(JobId, Job, io::Result<Done>)>,
+    /// When the first of those was done.
+    job_done_at: Option<Duration>,
 }
 
 impl Sim {
@@ -108,6 +112,7 @@ impl Sim {
             calls: 0,
             jobs: BTreeMap::new(),
             jobs_done: VecDeque::new(),
+            job_done_at: None,
         }
     }
 
@@ -213,6 +218,12 @@ impl Sim {
     /// Jobs that the process started and has not taken back.
     pub fn jobs_under_way(&self) -> usize {
         self.jobs.len() + self.jobs_done.len()
+    }
+
+    /// How long a job has been done that the process has not taken back.
+    pub fn job_waits(&self) -> Duration {
+        let now = self.world.now();
+        self.job_done_at.map_or(Duration::ZERO, |at| now - at)
     }
 
     /// The process has ended, and with it what it had under way on the disk.
