@@ -360,6 +360,11 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         self.entries.is_empty()
     }
 
+    /// Everybody who has a claim to a job.
+    pub fn waiters(&self) -> impl Iterator<Item = W> {
+        self.claimed.keys().copied()
+    }
+
     /// Whether anything is being changed, or is to be.
     pub fn has_commands(&self) -> bool {
         let mut entries = self.entries.iter();

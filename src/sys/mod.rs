@@ -181,8 +181,8 @@ pub trait Sys {
     }
 }
 
-/// Bugs that event-driven servers have had, each with the place in the reactor where it would live.
-/// The simulation must find every one of them; see `tests/simulation`.
+/// Bugs that event-driven servers have had, each with the place where it would live: in the reactor,
+/// or in the kernel's engine for jobs. The simulation must find every one of them; see `tests/simulation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlantedBug {
     /// A short read is taken for a drained socket although the end of the stream was told with it.
@@ -221,11 +221,18 @@ pub enum PlantedBug {
     GateLeftOpen,
     /// Who spent its share of work is called again only for a new fact.
     ShareForgets,
+    /// An ended session keeps its claims to jobs.
+    JobsKept,
+    /// The kernel ends no wait for a job that is done.
+    JobWakeLost,
+    /// The kernel tells the answer to a job, whose session may have ended, as that to the next user
+    /// of its place.
+    JobPlaceMixedUp,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [PlantedBug; 18] = [
+    pub const ALL: [PlantedBug; 21] = [
         PlantedBug::EndOfStreamLost,
         PlantedBug::ReadableClearedOnFullRead,
         PlantedBug::WritableNotCleared,
@@ -244,6 +251,9 @@ impl PlantedBug {
         PlantedBug::PromiseForgotten,
         PlantedBug::GateLeftOpen,
         PlantedBug::ShareForgets,
+        PlantedBug::JobsKept,
+        PlantedBug::JobWakeLost,
+        PlantedBug::JobPlaceMixedUp,
     ];
 }
 

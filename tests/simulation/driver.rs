@@ -6,7 +6,9 @@
 //! 2. The reactor never waits for ever while somebody waits for it, and never turns in circles.
 //! 3. Told to end, it stops listening at once and is over within its time.
 //! 4. At its end nothing is open: no session, socket, file or page.
-//! 5. Every event for a session that had ended was recognised.
+//! 5. The reactor and the kernel agree on the number of jobs that are under way. No ended session
+//!    has a claim to one, and nothing is left to be changed on a disk unless the time for it is over.
+//! 6. Every event for a session that had ended was recognised.
 //!
 //! A scenario is one file with a type that implements [`Scenario`], and a line in [`scenarios`].
 
@@ -23,6 +25,7 @@ use netlab_reactor::config::{
 use netlab_reactor::limits::Limits;
 use netlab_reactor::reactor::{Reactor, Turn};
 use netlab_reactor::serve;
+use netlab_reactor::service::Waiter;
 use netlab_reactor::sys::sim::Sim;
 use netlab_reactor::sys::sim::faults::{Fault, Faults};
 use netlab_reactor::sys::sim::rng::Rng;
@@ -33,6 +36,10 @@ use netlab_reactor::sys::{Bind, PlantedBug, Signal, Sys};
 /// Turns beyond which a run is taken to make no progress.
 const TURNS_MAX: u64 = 300_000;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const LAST_JOBS_TIMEOUT: Duration = Duration::from_secs(5);
+/// What it takes to call a request that waits. One that spends its share by that is called each
+/// turn, which makes too many of them where a job takes seconds.
+const WAITING_WORK: Duration = Duration::from_micros(50);
 /// Simulated time beyond which something waits that should not.
 const TIME_MAX: Duration = Duration::from_secs(4 * PATIENCE.as_secs());
 
@@ -49,9 +56,18 @@ pub(crate) trait Scenario {
 
     /// What must hold of the disk when the process has ended, or when it died and another one has
     /// begun.
-    fn check(&self, _sim: &mut Sim, _died: bool) -> Result<(), String> {
+    fn check(&self, _sim: &mut Sim, _ended: ProcessEnd) -> Result<(), String> {
         Ok(())
     }
+}
+
+/// How a process came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProcessEnd {
+    InGoodOrder,
+    Died,
+    /// It died, and what was not synced is on the disk in part.
+    PowerLost,
 }
 
 /// What a scenario may know and draw while it is built.
@@ -194,6 +210,7 @@ fn limits(payload_max: usize, rng: &mut Rng) -> Limits {
             rng.sized(1 << 20)
         },
         drain_timeout: DRAIN_TIMEOUT,
+        last_jobs_timeout: LAST_JOBS_TIMEOUT,
         ..Limits::default()
     }
 }
@@ -214,6 +231,9 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     let mut shares = Rng::new(!seed); // numbers of their own, so that a seed draws what it always drew
     limits.turn_work = Duration::from_nanos(shares.sized(1_000_000) as u64);
     limits.turn_work_max = Duration::from_nanos(shares.sized(10_000_000) as u64);
+    if shares.chance(150) {
+        faults.enable(Fault::PowerLoss, shares.sized(100) as u32);
+    }
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
     let mut scenarios = scenarios(payload_max, &mut rng);
@@ -223,6 +243,9 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         for (fault, permille) in only.faults {
             faults.enable(*fault, *permille);
         }
+    }
+    if faults.is_enabled(Fault::JobSlow) {
+        limits.turn_work = limits.turn_work.max(WAITING_WORK);
     }
 
     let mut volume = std::mem::take(sim.volume());
@@ -271,7 +294,8 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         scenario.listen(&mut reactor);
         scenario.cast(reactor.sys_mut(), &mut setting, own);
     }
-    if setting.rng.chance(200) {
+    let ends_early = setting.rng.chance(200);
+    if ends_early {
         let after = Duration::from_micros(setting.rng.sized(5_000_000) as u64);
         reactor.sys_mut().send_signal(Signal::Terminate, after);
     }
@@ -283,6 +307,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     let mut run = Run {
         reactor,
         in_force: Some(in_force),
+        ends_early,
         stale_told: 0,
         turns: 0,
     };
@@ -303,12 +328,16 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     if !open_files.is_empty() && !sim.volume().is_crashed() {
         return Err(fail(format!("files left open: {open_files:?}")));
     }
-    let died = sim.volume().is_crashed();
-    if died {
+    let ended = match (sim.volume().is_crashed(), sim.volume().has_lost_power()) {
+        (false, _) => ProcessEnd::InGoodOrder,
+        (true, false) => ProcessEnd::Died,
+        (true, true) => ProcessEnd::PowerLost,
+    };
+    if ended != ProcessEnd::InGoodOrder {
         restart(&mut sim, &config).map_err(fail)?;
     }
     for scenario in &scenarios {
-        scenario.check(&mut sim, died).map_err(fail)?;
+        scenario.check(&mut sim, ended).map_err(fail)?;
     }
     Ok(Outcome {
         faults: sim.world().faults.clone(),
@@ -361,6 +390,9 @@ struct Run {
     reactor: Reactor<Sim>,
     /// What is in force; always there between two turns.
     in_force: Option<serve::InForce>,
+    /// It is told to end while clients are there, and once more when they have gone: then what is
+    /// under way on a disk may be cut short.
+    ends_early: bool,
     /// Stale events that the reactor was told.
     stale_told: u64,
     turns: u64,
@@ -391,6 +423,13 @@ impl Run {
                 Err(_) if self.sim().volume().is_crashed() => return Ok(()),
                 Err(error) => return Err(error.to_string()),
             }
+            let (under_way, known) = (
+                self.sim().jobs_under_way(),
+                self.reactor.jobs().under_way().1,
+            );
+            if known != under_way {
+                return Err(format!("{under_way} jobs are under way, not {known}"));
+            }
             let elapsed = self.elapsed();
             if self.turns > TURNS_MAX || elapsed > TIME_MAX {
                 return Err(format!("no end after {} turns and {elapsed:?}", self.turns));
@@ -404,12 +443,14 @@ impl Run {
                 if self.sim().open_listeners() > 0 {
                     return Err("it listens while it drains".to_owned());
                 }
-                if elapsed > since + DRAIN_TIMEOUT + Duration::from_millis(100) {
-                    return Err("it drains for longer than it may".to_owned());
-                }
+                self.check_drain(elapsed.saturating_sub(since))?;
             }
         }
         self.stale_told = self.sim().stale_told();
+        let ended = self.elapsed();
+        let had_time = |since| ended < since + LAST_JOBS_TIMEOUT;
+        let is_cut = self.ends_early || !draining_since.is_some_and(had_time);
+        self.check_jobs_left(is_cut)?;
         // Who is still there learns that the process has gone.
         let mut events = Vec::new();
         while !self.sim().actors_are_done() && self.elapsed() < TIME_MAX {
@@ -418,6 +459,32 @@ impl Run {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// Its sessions end within their time, and what is to be done on a disk in another one.
+    fn check_drain(&mut self, took: Duration) -> Result<(), String> {
+        let late = Duration::from_millis(100);
+        let sessions = self.reactor.metrics().gauges.sessions;
+        if took > DRAIN_TIMEOUT + late && sessions > 0
+            || took > DRAIN_TIMEOUT + LAST_JOBS_TIMEOUT + late
+        {
+            return Err("it drains for longer than it may".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What is left of jobs at the end. A question that was asked of a disk may have no answer yet;
+    /// what was to be changed is done, unless it `is_cut` short.
+    fn check_jobs_left(&mut self, is_cut: bool) -> Result<(), String> {
+        let jobs = self.reactor.jobs();
+        if let Some(waiter) = jobs.waiters().find(|waiter| *waiter != Waiter::Service) {
+            return Err(format!("{waiter:?} has ended and a claim to a job"));
+        }
+        if jobs.has_commands() && !is_cut {
+            return Err("something is left to be changed on a disk".to_owned());
+        }
+        self.sim().drop_jobs();
         Ok(())
     }
 

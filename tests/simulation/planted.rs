@@ -50,4 +50,7 @@ planted! {
     a_changed_file_sent_on_is_found: PromiseForgotten,
     a_gate_left_open_is_found: GateLeftOpen,
     work_left_undone_for_want_of_a_share_is_found: ShareForgets,
+    claims_of_an_ended_session_to_jobs_are_found: JobsKept,
+    a_lost_wake_of_a_job_is_found: JobWakeLost,
+    an_answer_told_to_the_next_user_of_a_place_is_found: JobPlaceMixedUp,
 }

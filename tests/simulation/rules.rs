@@ -69,3 +69,12 @@ fn a_disk_that_takes_its_time_stores_what_it_should() {
     ];
     holds(uploads, crashed);
 }
+
+/// What the power failed for is there in part, the next process removes what has no name, and no
+/// name stands for what nobody sent.
+#[test]
+fn no_name_stands_for_bytes_that_nobody_sent_after_the_power_failed() {
+    let uploads: fn() -> Box<dyn Scenario> = || Box::new(Uploads::default());
+    holds(uploads, &[(Fault::PowerLoss, 20), (Fault::JobSlow, 300)]);
+    holds(uploads, &[(Fault::PowerLoss, 200)]);
+}

@@ -1,6 +1,7 @@
 //! Uploads: what a client was told is stored is there, whole and once; what is there was sent,
 //! whole; and nothing half stands under a name, whenever the connection, the disk or the process
-//! breaks.
+//! breaks. Where the power fails, nothing was promised yet, and a file may be there in part: but of
+//! what was sent under its name.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,13 +11,14 @@ use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::ActorId;
 use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::faults::Fault;
+use netlab_reactor::sys::sim::power::SECTOR_BYTES;
 use netlab_reactor::sys::sim::rng::Rng;
 use netlab_reactor::sys::sim::talker::PATIENCE;
 use netlab_reactor::sys::sim::{End, Sim, Stage};
 use netlab_reactor::wire::challenge::{Handshake, Secret};
 use netlab_reactor::wire::login::UserInfo;
 
-use crate::driver::{Scenario, Setting};
+use crate::driver::{ProcessEnd, Scenario, Setting};
 
 const FOLDER: &str = "/srv/up";
 const NAMES: [(&str, &str); 3] = [
@@ -61,6 +63,7 @@ impl Scenario for Uploads {
             Fault::JobFails,
             Fault::Crash,
             Fault::TornWrite,
+            Fault::PowerLoss,
         ]
         .iter()
         .any(|&fault| setting.faults.is_enabled(fault));
@@ -104,7 +107,7 @@ impl Scenario for Uploads {
         }
     }
 
-    fn check(&self, sim: &mut Sim, died: bool) -> Result<(), String> {
+    fn check(&self, sim: &mut Sim, ended: ProcessEnd) -> Result<(), String> {
         let names = sim.volume().names(FOLDER);
         let mut stored: Vec<(String, Vec<u8>)> = Vec::new();
         for name in names.into_iter().filter(|name| name != ".partial") {
@@ -117,7 +120,11 @@ impl Scenario for Uploads {
         let uploaders = || self.uploaders.iter().filter_map(|&id| sim_actor(sim, id));
         for (name, bytes) in &stored {
             let sent = uploaders().flat_map(|uploader| uploader.files.iter());
-            let fits = |sent: &&(String, Vec<u8>)| sent.1 == *bytes && may_be_called(&sent.0, name);
+            let is_it = |sent: &[u8]| match ended {
+                ProcessEnd::PowerLost => is_left_of(bytes, sent),
+                ProcessEnd::InGoodOrder | ProcessEnd::Died => sent == bytes,
+            };
+            let fits = |sent: &&(String, Vec<u8>)| is_it(&sent.1) && may_be_called(&sent.0, name);
             if sent.filter(fits).count() == 0 {
                 return Err(format!(
                     "{name}: {} bytes that nobody sent under that name",
@@ -130,7 +137,7 @@ impl Scenario for Uploads {
                 let count = stored.iter().filter(|stored| stored.1 == *bytes).count();
                 let must = uploader.was_served()
                     && self.sound
-                    && !died
+                    && ended == ProcessEnd::InGoodOrder
                     && self.overwrite == Overwrite::Version;
                 if count > 1 || (must && count == 0) {
                     return Err(format!(
@@ -150,6 +157,16 @@ impl Scenario for Uploads {
 
 fn sim_actor(sim: &Sim, id: ActorId) -> Option<&Uploader> {
     sim.actor::<Uploader>(id)
+}
+
+/// Whether `bytes` are what the disk may have kept of `sent`: each sector is there, or zeros.
+fn is_left_of(bytes: &[u8], sent: &[u8]) -> bool {
+    let mut sectors = bytes.chunks(SECTOR_BYTES).enumerate();
+    bytes.len() <= sent.len()
+        && sectors.all(|(number, sector)| {
+            let was = &sent[number * SECTOR_BYTES..][..sector.len()];
+            sector == was || sector.iter().all(|byte| *byte == 0)
+        })
 }
 
 /// Whether a file sent as `sent` may stand as `name`.

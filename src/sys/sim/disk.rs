@@ -9,6 +9,7 @@ use super::agenda::Happening;
 use super::faults::Fault;
 use crate::disk::{Disk, Entry, File, Metadata};
 use crate::jobs::{Job, JobId};
+use crate::sys::{PlantedBug, Sys};
 
 /// How long a job takes, and how long where the disk is slow.
 const JOB_TIME_MAX: Duration = Duration::from_millis(3);
@@ -36,7 +37,23 @@ impl Sim {
             false => job.perform(self),
         };
         self.world.note(|| format!("{id:?}: {job:?} is done"));
-        self.jobs_done.push_back((id, job, result));
+        let told = match self.planted(PlantedBug::JobPlaceMixedUp) {
+            true => self.mix_up(id),
+            false => id,
+        };
+        self.job_done_at.get_or_insert(self.world.now());
+        self.jobs_done.push_back((told, job, result));
+    }
+
+    /// Gives the place of a job to another one that is under way; whose place that one had.
+    fn mix_up(&mut self, id: JobId) -> JobId {
+        let Some((other, job)) = self.jobs.pop_first() else {
+            return id;
+        };
+        self.jobs.insert(id, job);
+        let at = self.world.now() + self.world.rng.span(JOB_TIME_MAX);
+        self.net.agenda.add(at, Happening::JobDone(id));
+        other
     }
 
     /// Whether a call would have to wait for the disk.

@@ -99,11 +99,14 @@ pub enum Fault {
     Crash,
     /// It dies in the middle of a write: a part of it is on the disk.
     TornWrite,
+    /// The power fails in the middle of an operation on the disk: what was not synced is there in
+    /// part.
+    PowerLoss,
 }
 
 impl Fault {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Fault; 44] = [
+    pub const ALL: [Fault; 45] = [
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::SpuriousWouldBlock,
@@ -148,6 +151,7 @@ impl Fault {
         Fault::JobFails,
         Fault::Crash,
         Fault::TornWrite,
+        Fault::PowerLoss,
     ];
 
     /// The highest rate that a seed may draw, in 1,000 of the occasions. What ends a connection or
@@ -190,11 +194,15 @@ impl Faults {
     }
 
     /// A random subset: every fault has the same chance to be in it, and a rate of its own if it
-    /// is.
+    /// is. The power does not fail: who wants that [enables](Faults::enable) it, with numbers of their
+    /// own.
     pub fn swarm(rng: &mut Rng) -> Self {
         let mut faults = Self::none();
         let share = *rng.pick(&[0, 100, 300, 300, 600]);
-        for fault in Fault::ALL {
+        for fault in Fault::ALL
+            .into_iter()
+            .filter(|fault| *fault != Fault::PowerLoss)
+        {
             if rng.chance(share) {
                 let most = fault.permille_max();
                 faults.enable(fault, rng.between(most / 20, most) as u32);

@@ -24,6 +24,8 @@ use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys, Unsent};
 const AGAIN: Duration = Duration::from_millis(5);
 /// Connections that wait for one listener, whatever backlog was asked for.
 const BACKLOG_MAX: usize = 8;
+/// How long a job may be done before the process is told.
+const JOB_WAITS_MAX: Duration = Duration::from_secs(1);
 /// What is read from a file at a time to be sent.
 const FILE_PIECE_BYTES: u64 = 256 * 1024;
 
@@ -130,7 +132,11 @@ impl Sys for Sim {
     }
 
     fn finished(&mut self) -> Option<(JobId, Job, io::Result<Done>)> {
-        self.jobs_done.pop_front()
+        let done = self.jobs_done.pop_front();
+        if done.is_none() {
+            self.job_done_at = None;
+        }
+        done
     }
 
     fn now(&self) -> Instant {
@@ -146,6 +152,11 @@ impl Sys for Sim {
         for event in &*events {
             self.world.note(|| format!("{event:?}"));
         }
+        // Who waits for a job is told as soon as it is done.
+        assert!(
+            self.job_waits() < JOB_WAITS_MAX,
+            "a job is done and nobody was told"
+        );
         Ok(())
     }
 

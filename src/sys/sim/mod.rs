@@ -13,7 +13,8 @@
 //! ```
 //!
 //! The modules in reading order: [`faults`], [`rng`], [`clock`], `ids`, `agenda` (what is due
-//! when), `sockets` and `net` (streams), `datagrams`, [`volume`] (the disk), [`actor`], [`talker`]
+//! when), `sockets` and `net` (streams), `datagrams`, [`volume`] (the disk), [`power`]
+//! (what is left of it when that fails), [`actor`], [`talker`]
 //! (a client for any protocol), [`trace`].
 //!
 //! Deliberately not here: congestion, retransmission, addresses that route. What a test needs to
@@ -28,6 +29,7 @@ pub mod faults;
 mod ids;
 mod kernel;
 mod net;
+pub mod power;
 pub mod rng;
 mod sockets;
 pub mod talker;
@@ -40,7 +42,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::Duration;
 
-use super::{Event, PlantedBug, Signal};
+use super::{Event, PlantedBug, Signal, Sys};
 use crate::jobs::{Done, Job, JobId};
 use actor::{Actor, Hands};
 use agenda::Happening;
@@ -77,6 +79,8 @@ pub struct Sim {
     /// Jobs that are under way.
     jobs: BTreeMap<JobId, Job>,
     jobs_done: VecDeque<(JobId, Job, io::Result<Done>)>,
+    /// When the first of those was done.
+    job_done_at: Option<Duration>,
 }
 
 impl Sim {
@@ -108,6 +112,7 @@ impl Sim {
             calls: 0,
             jobs: BTreeMap::new(),
             jobs_done: VecDeque::new(),
+            job_done_at: None,
         }
     }
 
@@ -208,6 +213,23 @@ impl Sim {
                 .map(|d| format!("a datagram socket at {}", d.address)),
         );
         left
+    }
+
+    /// Jobs that the process started and has not taken back.
+    pub fn jobs_under_way(&self) -> usize {
+        self.jobs.len() + self.jobs_done.len()
+    }
+
+    /// How long a job has been done that the process has not taken back.
+    pub fn job_waits(&self) -> Duration {
+        let now = self.world.now();
+        self.job_done_at.map_or(Duration::ZERO, |at| now - at)
+    }
+
+    /// The process has ended, and with it what it had under way on the disk.
+    pub fn drop_jobs(&mut self) {
+        self.jobs.clear();
+        self.jobs_done.clear();
     }
 
     /// Everything that is due happens, and everybody with news acts.
@@ -375,6 +397,7 @@ impl Sim {
             return Err(io::Error::other("the process died"));
         }
         let until = timeout.map(|timeout| self.world.now() + timeout);
+        let jobs_wake = !self.planted(PlantedBug::JobWakeLost);
         // Whatever a turn does takes some time.
         let turn = Duration::from_micros(self.world.rng.between(1, 20) as u64);
         self.world.clock.advance_to(self.world.now() + turn);
@@ -389,7 +412,7 @@ impl Sim {
             let now = self.world.now();
             if !events.is_empty()
                 || !self.signals.is_empty()
-                || !self.jobs_done.is_empty()
+                || (jobs_wake && !self.jobs_done.is_empty())
                 || self.actors_done != done
                 || until.is_some_and(|until| until <= now)
             {

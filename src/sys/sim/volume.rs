@@ -7,6 +7,11 @@
 //!
 //! A crash strikes in the middle of an operation: of a write a part may be there, a rename has
 //! happened or not. From then on nothing that the dying process does has any effect.
+//!
+//! Where the power fails with it ([`Volume::lose_power`]), only what was synced is sure, which what
+//! a test puts there always is; see [`super::power`].
+//!
+//! All calls on inodes stand in this file, which makes it a long one.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -15,6 +20,8 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::faults::Fault;
+use super::power::Synced;
+use super::rng::Rng;
 use super::world::World;
 use crate::disk::{DiskId, Entry, File, FileKind, Handle, Metadata};
 
@@ -23,8 +30,9 @@ const ROOT: u64 = 1;
 /// Symbolic links followed in one path (`man 7 path_resolution`).
 const LINKS_MAX: usize = 40;
 
-#[derive(Clone, Debug)]
-enum Content {
+/// What an inode holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
     Folder(BTreeMap<OsString, u64>),
     Regular(Vec<u8>),
     Link(PathBuf),
@@ -65,6 +73,8 @@ pub struct Volume {
     next: u64,
     capacity_bytes: u64,
     crashed: bool,
+    synced: Synced,
+    lost_power: bool,
 }
 
 impl Default for Volume {
@@ -75,6 +85,8 @@ impl Default for Volume {
             next: ROOT,
             capacity_bytes: 1 << 30,
             crashed: false,
+            synced: Synced::default(),
+            lost_power: false,
         };
         volume.add(Content::Folder(BTreeMap::new()), SystemTime::UNIX_EPOCH);
         volume
@@ -99,12 +111,12 @@ impl Volume {
             };
             folder = match self.child(folder, name) {
                 Some(inode) => inode,
-                None => self.attach(
-                    folder,
-                    name,
-                    Content::Folder(BTreeMap::new()),
-                    SystemTime::UNIX_EPOCH,
-                ),
+                None => {
+                    let content = Content::Folder(BTreeMap::new());
+                    let made = self.attach(folder, name, content, SystemTime::UNIX_EPOCH);
+                    self.sync_inode(folder);
+                    made
+                }
             };
         }
         assert!(self.folder(folder).is_ok(), "a name is taken");
@@ -127,12 +139,13 @@ impl Volume {
         modified: SystemTime,
         now: SystemTime,
     ) {
-        let inode = self.resolve(ROOT, path.as_ref(), false).expect("a file");
+        let number = self.resolve(ROOT, path.as_ref(), false).expect("a file");
         // Invariant: it was just resolved.
-        let inode = self.inodes.get_mut(&inode).expect("an inode");
+        let inode = self.inodes.get_mut(&number).expect("an inode");
         inode.content = Content::Regular(bytes.to_vec());
         inode.modified = modified;
         inode.changes(now);
+        self.sync_inode(number);
     }
 
     /// Puts a symbolic link there.
@@ -147,7 +160,9 @@ impl Volume {
         };
         self.make_folder(parent);
         let folder = self.resolve(ROOT, parent, false).expect("it was just made");
-        self.attach(folder, name, content, modified);
+        let inode = self.attach(folder, name, content, modified);
+        self.sync_inode(inode);
+        self.sync_inode(folder);
     }
 
     /// A file's contents.
@@ -173,8 +188,32 @@ impl Volume {
     pub fn survive(mut self) -> Self {
         self.open.clear();
         self.crashed = false;
+        self.lost_power = false;
         self.collect();
         self
+    }
+
+    /// The power fails: of what was not synced, whatever reached the disk is left, and the process
+    /// is gone.
+    pub fn lose_power(&mut self, rng: &mut Rng) {
+        self.crashed = true;
+        self.lost_power = true;
+        let contents = self.inodes.iter();
+        let now = contents.map(|(inode, of)| (*inode, of.content.clone()));
+        let left = self.synced.fail(&now.collect(), rng);
+        for (number, content) in left {
+            let lost = Inode {
+                content: Content::Regular(Vec::new()),
+                modified: SystemTime::UNIX_EPOCH,
+                changed: SystemTime::UNIX_EPOCH,
+            };
+            self.inodes.entry(number).or_insert(lost).content = content;
+        }
+    }
+
+    /// Whether the power failed.
+    pub fn has_lost_power(&self) -> bool {
+        self.lost_power
     }
 
     /// Files that are open.
@@ -191,6 +230,12 @@ impl Volume {
 
 /// Inodes and paths.
 impl Volume {
+    fn sync_inode(&mut self, number: u64) {
+        if let Some(inode) = self.inodes.get(&number) {
+            self.synced.sync(number, &inode.content);
+        }
+    }
+
     fn add(&mut self, content: Content, modified: SystemTime) -> u64 {
         let inode = self.next;
         self.next += 1;
@@ -384,6 +429,11 @@ impl Volume {
             self.crashed = true;
             return true;
         }
+        if !self.crashed && world.strikes(Fault::PowerLoss) {
+            world.note(|| format!("the power fails in {what}"));
+            self.lose_power(&mut world.rng);
+            return true;
+        }
         self.crashed
     }
 }
@@ -514,6 +564,10 @@ impl Volume {
         if !open.writable {
             return Err(errno(libc::EBADF));
         }
+        if !self.crashed && world.strikes(Fault::PowerLoss) {
+            world.note(|| "the power fails in write".to_owned());
+            self.lose_power(&mut world.rng);
+        }
         if self.crashed {
             return Err(errno(libc::EIO));
         }
@@ -594,11 +648,12 @@ impl Volume {
     }
 
     pub(super) fn sync(&mut self, file: &File, world: &mut World) -> io::Result<()> {
-        self.opened(file)?;
-        match self.dies(world, "fsync") {
-            true => Err(errno(libc::EIO)),
-            false => Ok(()),
+        let inode = self.opened(file)?.inode;
+        if self.dies(world, "fsync") {
+            return Err(errno(libc::EIO));
         }
+        self.sync_inode(inode);
+        Ok(())
     }
 
     pub(super) fn free_bytes(&self, root: &File) -> io::Result<u64> {
