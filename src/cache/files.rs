@@ -318,65 +318,7 @@ mod tests {
     use crate::limits::DiskLimits;
     use crate::sys::unix;
     use std::fs;
-    use std::io;
     use std::path::Path;
-
-    /// A disk of which no file can be opened for want of descriptors.
-    struct Exhausted<'a>(&'a mut unix::Files);
-
-    impl Disk for Exhausted<'_> {
-        fn open_folder(&mut self, _: &Path) -> io::Result<File> {
-            Err(io::Error::from_raw_os_error(libc::EMFILE))
-        }
-
-        fn open(&mut self, _: &File, _: &Path) -> io::Result<File> {
-            Err(io::Error::from_raw_os_error(libc::ENFILE))
-        }
-
-        fn metadata(&mut self, file: &File) -> io::Result<Metadata> {
-            self.0.metadata(file)
-        }
-
-        fn read_at(&mut self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-            self.0.read_at(file, offset, into)
-        }
-
-        fn entries(&mut self, _: &File) -> io::Result<Vec<crate::disk::Entry>> {
-            panic!("nothing is listed")
-        }
-
-        fn create(&mut self, _: &File, _: &Path) -> io::Result<File> {
-            panic!("nothing is made")
-        }
-
-        fn create_folder(&mut self, _: &File, _: &Path) -> io::Result<()> {
-            panic!("nothing is made")
-        }
-
-        fn write_at(&mut self, _: &File, _: u64, _: &[u8]) -> io::Result<usize> {
-            panic!("nothing is written")
-        }
-
-        fn rename(&mut self, _: &File, _: &Path, _: &Path, _: bool) -> io::Result<()> {
-            panic!("nothing is renamed")
-        }
-
-        fn remove(&mut self, _: &File, _: &Path) -> io::Result<()> {
-            panic!("nothing is removed")
-        }
-
-        fn sync(&mut self, _: &File) -> io::Result<()> {
-            panic!("nothing is written")
-        }
-
-        fn free_bytes(&mut self, _: &File) -> io::Result<u64> {
-            panic!("nobody asks")
-        }
-
-        fn entropy(&mut self, into: &mut [u8]) {
-            self.0.entropy(into);
-        }
-    }
 
     struct Fixture {
         folder: tempfile::TempDir,
@@ -473,7 +415,7 @@ mod tests {
         f.keep("kept", 1);
         let look_without = |f: &mut Fixture| {
             f.turn += 1;
-            let disk = &mut Exhausted(&mut f.disk);
+            let disk = &mut unix::Scarce::new(&mut f.disk, 0);
             let mut files = Asking::new(disk, &mut f.jobs, 1, f.now);
             match f.cache.get("kept", f.now, f.turn, &mut files, &f.root) {
                 Poll::Ready(found) => found.copied(),

@@ -1,6 +1,9 @@
 //! Files, as a protocol asks for them: answered from memory where that can be done, and else by a
 //! job whose end wakes whoever asked. The same question is asked again until it is answered, and
 //! gives the same answer until [`Jobs::settle`].
+//!
+//! It is right for a protocol that decides by a few answers and forgets them with its request.
+//! For many questions, or answers that are large, see [`super::pending`].
 
 use std::hash::Hash;
 use std::io;
@@ -36,28 +39,28 @@ impl<'a, W: Copy + Eq + Hash> Asking<'a, W> {
     pub fn open(&mut self, root: &File, path: &Path) -> Poll<io::Result<(File, Metadata)>> {
         let is_it = |query: &Query| matches!(query, Query::Open { root: r, path: p } if r == root && p == path);
         if let Some(answer) = self.jobs.answer(self.waiter, is_it) {
-            return answer.map(|done| done.and_then(file));
+            return answer.map(|done| done.and_then(Done::into_file));
         }
         if let Some(answer) = self.disk.open_now(root, path) {
             return Poll::Ready(answer);
         }
         let (root, path) = (root.clone(), path.to_owned());
         self.ask(Query::Open { root, path })
-            .map(|done| done.and_then(file))
+            .map(|done| done.and_then(Done::into_file))
     }
 
     /// What is known of the file that a path leads to, as [`Disk::look`] tells it.
     pub fn look(&mut self, root: &File, path: &Path) -> Poll<io::Result<Metadata>> {
         let is_it = |query: &Query| matches!(query, Query::Look { root: r, path: p } if r == root && p == path);
         if let Some(answer) = self.jobs.answer(self.waiter, is_it) {
-            return answer.map(|done| done.and_then(metadata));
+            return answer.map(|done| done.and_then(Done::into_metadata));
         }
         if let Some(answer) = self.disk.look_now(root, path) {
             return Poll::Ready(answer);
         }
         let (root, path) = (root.clone(), path.to_owned());
         self.ask(Query::Look { root, path })
-            .map(|done| done.and_then(metadata))
+            .map(|done| done.and_then(Done::into_metadata))
     }
 
     /// What is known of an open file.
@@ -65,28 +68,28 @@ impl<'a, W: Copy + Eq + Hash> Asking<'a, W> {
     pub fn metadata(&mut self, file: &File) -> Poll<io::Result<Metadata>> {
         let is_it = |query: &Query| matches!(query, Query::Metadata { file: f } if f == file);
         if let Some(answer) = self.jobs.answer(self.waiter, is_it) {
-            return answer.map(|done| done.and_then(metadata));
+            return answer.map(|done| done.and_then(Done::into_metadata));
         }
         if let Some(answer) = self.disk.metadata_now(file) {
             return Poll::Ready(answer);
         }
         let file = file.clone();
         self.ask(Query::Metadata { file })
-            .map(|done| done.and_then(metadata))
+            .map(|done| done.and_then(Done::into_metadata))
     }
 
     /// The version of an open file that `was` tells of.
     pub fn version(&mut self, file: &File, was: &Metadata) -> Poll<io::Result<Version>> {
         let is_it = |query: &Query| matches!(query, Query::Version { file: f, was: w } if f == file && w == was);
         if let Some(answer) = self.jobs.answer(self.waiter, is_it) {
-            return answer.map(|done| done.and_then(version));
+            return answer.map(|done| done.and_then(Done::into_version));
         }
         if let Some(answer) = self.disk.version_now(file, was) {
             return Poll::Ready(answer);
         }
         let (file, was) = (file.clone(), *was);
         self.ask(Query::Version { file, was })
-            .map(|done| done.and_then(version))
+            .map(|done| done.and_then(Done::into_version))
     }
 
     /// What an answer has of an open file, as [`Disk::contents`] gives it.
@@ -98,7 +101,7 @@ impl<'a, W: Copy + Eq + Hash> Asking<'a, W> {
     ) -> Poll<io::Result<(Contents, Metadata)>> {
         let is_it = |query: &Query| matches!(query, Query::Contents { file: f, was: w, .. } if f == file && w == was);
         if let Some(answer) = self.jobs.answer(self.waiter, is_it) {
-            return answer.map(|done| done.and_then(contents));
+            return answer.map(|done| done.and_then(Done::into_contents));
         }
         if let Some(answer) = self.disk.contents_now(file, was, small_bytes_max) {
             return Poll::Ready(answer);
@@ -109,7 +112,8 @@ impl<'a, W: Copy + Eq + Hash> Asking<'a, W> {
             was,
             small_bytes_max,
         };
-        self.ask(query).map(|done| done.and_then(contents))
+        self.ask(query)
+            .map(|done| done.and_then(Done::into_contents))
     }
 
     /// The first `len` bytes of a file, or what it has of them.
@@ -117,7 +121,7 @@ impl<'a, W: Copy + Eq + Hash> Asking<'a, W> {
         let offset = 0;
         let is_it = |query: &Query| matches!(query, Query::Read { file: f, len: l, .. } if f == file && *l == len);
         if let Some(answer) = self.jobs.answer(self.waiter, is_it) {
-            return answer.map(|done| done.and_then(bytes));
+            return answer.map(|done| done.and_then(Done::into_bytes));
         }
         let mut read = vec![0; len];
         if let Some(answer) = self.disk.read_now(file, offset, &mut read) {
@@ -125,67 +129,17 @@ impl<'a, W: Copy + Eq + Hash> Asking<'a, W> {
         }
         let file = file.clone();
         self.ask(Query::Read { file, offset, len })
-            .map(|done| done.and_then(bytes))
+            .map(|done| done.and_then(Done::into_bytes))
     }
 
     /// Bytes that may still be written to the disk that holds `root`.
     pub fn free_bytes(&mut self, root: &File) -> Poll<io::Result<u64>> {
         let root = root.clone();
         self.ask(Query::Free { root })
-            .map(|done| done.and_then(count))
+            .map(|done| done.and_then(Done::into_count))
     }
 
     fn ask(&mut self, query: Query) -> Poll<io::Result<Done>> {
         self.jobs.ask(self.waiter, query, self.now)
-    }
-}
-
-/// An engine that answers another question than the one it was asked is broken.
-pub fn wrong() -> io::Error {
-    io::Error::other("the disk answered another question")
-}
-
-fn file(done: Done) -> io::Result<(File, Metadata)> {
-    match done {
-        Done::File(file, metadata) => Ok((file, metadata)),
-        _ => Err(wrong()),
-    }
-}
-
-#[allow(clippy::needless_pass_by_value)] // as the others take it
-fn metadata(done: Done) -> io::Result<Metadata> {
-    match done {
-        Done::Metadata(metadata) => Ok(metadata),
-        _ => Err(wrong()),
-    }
-}
-
-#[allow(clippy::needless_pass_by_value)]
-fn version(done: Done) -> io::Result<Version> {
-    match done {
-        Done::Version(version) => Ok(version),
-        _ => Err(wrong()),
-    }
-}
-
-fn contents(done: Done) -> io::Result<(Contents, Metadata)> {
-    match done {
-        Done::Contents(contents, metadata) => Ok((contents, metadata)),
-        _ => Err(wrong()),
-    }
-}
-
-#[allow(clippy::needless_pass_by_value)]
-fn count(done: Done) -> io::Result<u64> {
-    match done {
-        Done::Count(count) => Ok(count),
-        _ => Err(wrong()),
-    }
-}
-
-fn bytes(done: Done) -> io::Result<Arc<[u8]>> {
-    match done {
-        Done::Bytes(bytes) => Ok(bytes),
-        _ => Err(wrong()),
     }
 }

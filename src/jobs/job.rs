@@ -97,6 +97,9 @@ pub enum Job {
     Command(Command),
 }
 
+/// Names of a folder, and the place of the next, or `None` after the last.
+pub type Names = (Arc<[PathBuf]>, Option<u64>);
+
 /// What a job came to.
 #[derive(Clone, Debug)]
 pub enum Done {
@@ -350,6 +353,70 @@ pub fn ends_within_a_line(file: &File, disk: &mut dyn Disk) -> Option<bool> {
         disk.read_at(file, offset, &mut last).ok()?;
     }
     Some(last != [b'\n'])
+}
+
+/// What a job came to, for one who knows what was asked; the errors are [`wrong`].
+impl Done {
+    /// An open file, and what it is.
+    pub(super) fn into_file(self) -> io::Result<(File, Metadata)> {
+        match self {
+            Done::File(file, metadata) => Ok((file, metadata)),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// What a file is.
+    pub(super) fn into_metadata(self) -> io::Result<Metadata> {
+        match self {
+            Done::Metadata(metadata) => Ok(metadata),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Of which version it is.
+    pub(super) fn into_version(self) -> io::Result<Version> {
+        match self {
+            Done::Version(version) => Ok(version),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// What an answer has of a file.
+    pub(super) fn into_contents(self) -> io::Result<(Contents, Metadata)> {
+        match self {
+            Done::Contents(contents, was) => Ok((contents, was)),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Bytes of it.
+    pub(super) fn into_bytes(self) -> io::Result<Arc<[u8]>> {
+        match self {
+            Done::Bytes(bytes) => Ok(bytes),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Names in a folder, and the place of the next.
+    pub(super) fn into_names(self) -> io::Result<Names> {
+        match self {
+            Done::Names(names, next) => Ok((names, next)),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Bytes.
+    pub(super) fn into_count(self) -> io::Result<u64> {
+        match self {
+            Done::Count(count) => Ok(count),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// An engine that answers another question than the one it was asked is broken.
+pub fn wrong() -> io::Error {
+    io::Error::other("the disk answered another question")
 }
 
 /// What a job does, as it is counted.

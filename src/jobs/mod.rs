@@ -38,8 +38,8 @@ use slab::Slab;
 use crate::buffer::PageSlice;
 use crate::disk::DiskId;
 use crate::limits::DiskLimits;
-pub use asking::{Asking, wrong};
-pub use job::{Command, Done, Job, Kind, Query, ends_within_a_line};
+pub use asking::Asking;
+pub use job::{Command, Done, Job, Kind, Query, ends_within_a_line, wrong};
 pub use store::{NewContents, NewFile, Stored, Taken, is_taken};
 
 mod asking;

@@ -9,19 +9,19 @@
 //!
 //! A [`Pending`] is taken or cancelled; one that is only dropped leaves its claim behind until its
 //! waiter is forgotten.
+//!
+//! For a protocol that decides by a few answers, [`super::Asking`] is simpler.
 
 use std::hash::Hash;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+pub use super::job::Names;
 use super::{Done, Jobs, Query, Ticket};
 use crate::disk::{Disk, File, Metadata, Version};
-
-/// Names of a folder, and the place of the next, or `None` after the last.
-pub type Names = (Arc<[PathBuf]>, Option<u64>);
 
 /// Whoever asks.
 pub struct Asker<'a, W> {
@@ -52,10 +52,7 @@ impl<W: Copy + Eq + Hash> Asker<'_, W> {
             return Pending::Ready(answer);
         }
         let (root, path) = (root.clone(), path.to_owned());
-        self.ask(Query::Open { root, path }, |done| match done {
-            Done::File(file, metadata) => Ok((file, metadata)),
-            _ => Err(wrong()),
-        })
+        self.ask(Query::Open { root, path }, Done::into_file)
     }
 
     /// What is known of the file that a path leads to.
@@ -64,7 +61,7 @@ impl<W: Copy + Eq + Hash> Asker<'_, W> {
             return Pending::Ready(answer);
         }
         let (root, path) = (root.clone(), path.to_owned());
-        self.ask(Query::Look { root, path }, metadata)
+        self.ask(Query::Look { root, path }, Done::into_metadata)
     }
 
     /// What is known of an open file.
@@ -73,7 +70,7 @@ impl<W: Copy + Eq + Hash> Asker<'_, W> {
             return Pending::Ready(answer);
         }
         let file = file.clone();
-        self.ask(Query::Metadata { file }, metadata)
+        self.ask(Query::Metadata { file }, Done::into_metadata)
     }
 
     /// The version of an open file that `was` tells of.
@@ -82,10 +79,7 @@ impl<W: Copy + Eq + Hash> Asker<'_, W> {
             return Pending::Ready(answer);
         }
         let (file, was) = (file.clone(), *was);
-        self.ask(Query::Version { file, was }, |done| match done {
-            Done::Version(version) => Ok(version),
-            _ => Err(wrong()),
-        })
+        self.ask(Query::Version { file, was }, Done::into_version)
     }
 
     /// At most `len` bytes from `offset`, fewer only at the end of the file.
@@ -105,10 +99,7 @@ impl<W: Copy + Eq + Hash> Asker<'_, W> {
             return Pending::Ready(answer);
         }
         let (file, len) = (file.clone(), ahead);
-        self.ask(Query::Read { file, offset, len }, |done| match done {
-            Done::Bytes(bytes) => Ok(bytes),
-            _ => Err(wrong()),
-        })
+        self.ask(Query::Read { file, offset, len }, Done::into_bytes)
     }
 
     fn read_now(&mut self, file: &File, offset: u64, len: usize) -> Option<io::Result<Arc<[u8]>>> {
@@ -129,10 +120,7 @@ impl<W: Copy + Eq + Hash> Asker<'_, W> {
     /// memory, so this is always a job.
     pub fn names(&mut self, folder: &File, from: u64) -> Pending<Names> {
         let folder = folder.clone();
-        self.ask(Query::Names { folder, from }, |done| match done {
-            Done::Names(names, next) => Ok((names, next)),
-            _ => Err(wrong()),
-        })
+        self.ask(Query::Names { folder, from }, Done::into_names)
     }
 
     fn ask<T>(&mut self, query: Query, convert: fn(Done) -> io::Result<T>) -> Pending<T> {
@@ -219,17 +207,4 @@ impl KeepCheck {
             };
         }
     }
-}
-
-#[allow(clippy::needless_pass_by_value)] // as the others take it
-fn metadata(done: Done) -> io::Result<Metadata> {
-    match done {
-        Done::Metadata(metadata) => Ok(metadata),
-        _ => Err(wrong()),
-    }
-}
-
-/// An engine that answers another question than the one it was asked is broken.
-fn wrong() -> io::Error {
-    io::Error::other("the disk answered another question")
 }

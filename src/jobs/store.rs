@@ -5,11 +5,13 @@
 //! 1. A file gets its name in one step once it is whole, so a name never stands for half a file.
 //! 2. The first one that fails is removed, and those behind it are not begun: what was asked for in
 //!    an order is there in that order, as far as it is there.
+//! 3. If there was no descriptor for it, it and those behind it come back ([`Stored::rest`]), so
+//!    that they can be asked for again.
 
 use std::io;
 use std::path::PathBuf;
 
-use crate::disk::{Disk, File};
+use crate::disk::{Disk, File, is_out_of_descriptors};
 use crate::wire::upload::SafeName;
 
 /// A file that is to get a name.
@@ -52,17 +54,19 @@ pub struct Stored {
     pub names: Vec<SafeName>,
     /// Why the one behind those was not stored.
     pub failed: Option<io::Error>,
+    /// That one and those behind it, if it failed for want of descriptors: nothing was made of them.
+    pub rest: Vec<NewFile>,
 }
 
 /// Stores one file after the other, up to the first that fails.
 pub(super) fn store(
     root: &File,
-    files: &mut [NewFile],
+    files: &mut Vec<NewFile>,
     taken: Taken,
     disk: &mut dyn Disk,
 ) -> Stored {
     let mut stored = Stored::default();
-    for file in files {
+    for file in &mut *files {
         match store_one(root, file, taken, disk) {
             Ok(name) => stored.names.push(name),
             Err(error) => {
@@ -70,6 +74,9 @@ pub(super) fn store(
                 break;
             }
         }
+    }
+    if stored.failed.as_ref().is_some_and(is_out_of_descriptors) {
+        stored.rest = files.split_off(stored.names.len());
     }
     stored
 }
@@ -80,13 +87,14 @@ fn store_one(
     taken: Taken,
     disk: &mut dyn Disk,
 ) -> io::Result<SafeName> {
-    let written = match std::mem::replace(&mut new.contents, NewContents::Stored) {
+    let written = match &new.contents {
         NewContents::Bytes(bytes) => {
             let file = disk.create(root, &new.partial)?;
-            disk.write_full(&file, 0, &bytes)
+            disk.write_full(&file, 0, bytes)
         }
         NewContents::Written(_) | NewContents::Stored => Ok(()),
     };
+    new.contents = NewContents::Stored; // it is closed before it gets its name
     let named = written.and_then(|()| name(root, new, taken, disk));
     if named.is_err()
         && let Err(error) = disk.remove(root, &new.partial)
@@ -110,7 +118,11 @@ fn name(root: &File, new: &NewFile, taken: Taken, disk: &mut dyn Disk) -> io::Re
                     && number < u32::MAX =>
             {
                 number = match number {
-                    0 => first_free_version(root, &new.name, disk)?,
+                    0 => match first_free_version(root, &new.name, disk) {
+                        // A look takes a descriptor, and a rename takes none: one after the other.
+                        Err(error) if is_out_of_descriptors(&error) => 1,
+                        number => number?,
+                    },
                     _ => number + 1,
                 };
             }

@@ -6,14 +6,15 @@
 //! nothing, and the deadline lies ahead while nothing waits to be sent. The client takes all that
 //! is sent to it, unless `peer_takes_only` says otherwise.
 
+use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::buffer::{Front, Pool};
 use crate::cache::compressed::Compressed;
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
-use crate::jobs::Jobs;
 use crate::jobs::pending::Asker;
+use crate::jobs::{Done, Job, Jobs};
 use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
 use crate::service::work::Work;
@@ -279,6 +280,15 @@ impl<T: Service> Bench<T> {
     /// The disk does what it was asked to before, and then rests again: the first jobs, at most so
     /// many. Whether there were any.
     pub fn disk_does(&mut self, count: usize) -> bool {
+        self.disk_does_by(count, |job, disk| job.perform(disk))
+    }
+
+    /// The same, each job done by `perform`.
+    pub fn disk_does_by(
+        &mut self,
+        count: usize,
+        mut perform: impl FnMut(&mut Job, &mut unix::Files) -> io::Result<Done>,
+    ) -> bool {
         let mut jobs = Vec::new();
         while jobs.len() < count
             && let Some(job) = self.jobs.poll_start(self.now)
@@ -287,7 +297,7 @@ impl<T: Service> Bench<T> {
         }
         let any = !jobs.is_empty();
         for (id, mut job) in jobs {
-            let result = job.perform(&mut self.disk);
+            let result = perform(&mut job, &mut self.disk);
             self.jobs.finished(id, job, result, self.now);
         }
         match self.conn {
@@ -297,10 +307,16 @@ impl<T: Service> Bench<T> {
         any
     }
 
+    /// The moment has come that the service named for the end of a turn.
+    pub fn turn_ends(&mut self) {
+        self.turn_end = true;
+        self.finish();
+    }
+
     /// The client is gone, and the session with it.
     pub fn breaks(&mut self) -> &mut Self {
         if let Some(conn) = self.conn.take() {
-            self.failed = Some(Error::Reset(std::io::ErrorKind::ConnectionReset));
+            self.failed = Some(Error::Reset(io::ErrorKind::ConnectionReset));
             self.service.ended(conn, &mut cx!(self));
             self.jobs.forget(Waiter::Session(ID));
             self.down.rx.clear();
@@ -427,7 +443,7 @@ impl<T: Service> Bench<T> {
     }
 
     /// The connection that was asked for fails.
-    pub fn origin_fails(&mut self, kind: std::io::ErrorKind) -> &mut Self {
+    pub fn origin_fails(&mut self, kind: io::ErrorKind) -> &mut Self {
         self.up.status = LinkState::Failed(kind);
         self.up.eof = true;
         self.step();

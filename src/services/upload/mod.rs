@@ -14,7 +14,8 @@
 //!    body): a byte from time to time does not keep a connection.
 //! 3. No call waits for the disk here: `Beginning`, `Body` and `Storing` wait for jobs
 //!    ([`crate::jobs`]), each of which has [`UploadConfig::store_timeout`]. What is asked for in an
-//!    order is stored in it: nothing else of a connection is looked at while files are stored.
+//!    order is stored in it: nothing else of a connection is looked at while files are stored. A
+//!    job that failed for want of descriptors is asked for again within that time.
 //! 4. Small files that came together are stored by one job, at most
 //!    [`UploadConfig::files_per_turn_max`] of them: a job for each would cost more than the file.
 //!
@@ -36,7 +37,7 @@ use crate::config::UploadConfig;
 use crate::disk::Disk;
 use crate::ending::{Error, Phase};
 use crate::metrics::{Of, UploadMetrics};
-use crate::service::{Cx, Io, Peer, Service, work};
+use crate::service::{Cx, Io, Peer, Service, Waiter, work};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
 use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner, UserInfo};
@@ -385,8 +386,8 @@ impl Upload {
     }
 
     /// Tells of files whose session has ended, once they are stored.
-    fn leave(&mut self, peer: Peer, storing: Box<Storing>, cx: &mut Cx<'_>) {
-        match self.stored(&storing, &peer, cx) {
+    fn left(&mut self, peer: Peer, storing: Box<Storing>, stored: Poll<Result<(), Error>>) {
+        match stored {
             Poll::Pending => self.left.push((peer, storing)),
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => log::error!("upload {peer}: {error}"),
@@ -424,7 +425,8 @@ impl Upload {
             return Ok(Step::Wait);
         };
         let (since, now) = (storing.since, io.cx.now);
-        let Poll::Ready(result) = self.stored(storing, peer, &mut io.cx) else {
+        let waiter = Waiter::Session(io.id);
+        let Poll::Ready(result) = self.stored(storing, peer, waiter, &mut io.cx) else {
             self.store.in_time(&storing.files[0].name, since, now)?;
             return Ok(Step::Wait);
         };
@@ -439,17 +441,30 @@ impl Upload {
         Ok(Step::Again)
     }
 
-    /// Tells of the files that were stored; why the next one was not.
-    fn stored(&self, storing: &Storing, peer: &Peer, cx: &mut Cx<'_>) -> Poll<Result<(), Error>> {
+    /// Tells of the files that were stored; why the next one was not. Those for which there were no
+    /// descriptors are asked for again, for `waiter`.
+    fn stored(
+        &self,
+        storing: &mut Storing,
+        peer: &Peer,
+        waiter: Waiter,
+        cx: &mut Cx<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if let Err(error) = self.store.retry(storing, waiter, cx) {
+            return Poll::Ready(Err(error));
+        }
         let Poll::Ready((names, result)) = self.store.stored(storing, cx) else {
             return Poll::Pending;
         };
-        for (file, name) in storing.files.iter().zip(names) {
+        for (file, name) in storing.files.drain(..names.len()).zip(names) {
             let (size_bytes, seconds) = (file.size_bytes, (cx.now - file.began).as_secs_f64());
             cx.counted.stored(size_bytes);
             log::info!("upload {peer}: stored {name}, {size_bytes} bytes in {seconds:.3} s");
         }
-        Poll::Ready(result)
+        match storing.retry_at() {
+            Some(_) => Poll::Pending,
+            None => Poll::Ready(result),
+        }
     }
 }
 
@@ -506,8 +521,8 @@ impl Service for Upload {
             | State::Login { until, .. }
             | State::Header { until, .. }
             | State::Small { until, .. } => *until,
-            State::Beginning { beginning } => self.store.until(beginning.since()),
-            State::Storing { storing, .. } => self.store.until(storing.since),
+            State::Beginning { beginning } => self.store.beginning_until(beginning),
+            State::Storing { storing, .. } => self.store.storing_until(storing),
             State::Body { incoming, until } => {
                 let disk = incoming
                     .writing_since()
@@ -527,19 +542,30 @@ impl Service for Upload {
             State::Body { incoming, .. } => {
                 self.store.discard(incoming.partial, cx);
             }
-            State::Storing { storing, .. } => {
-                self.store.hand_over(&storing, cx);
-                self.leave(conn.peer, storing, cx);
+            State::Storing { mut storing, .. } => {
+                let mut stored = self.stored(&mut storing, &conn.peer, Waiter::Service, cx);
+                if stored.is_pending()
+                    && let Err(error) = self.store.hand_over(&mut storing, cx)
+                {
+                    stored = Poll::Ready(Err(error));
+                }
+                self.left(conn.peer, storing, stored);
             }
             _ => {}
         }
     }
 
     fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
-        for (peer, storing) in std::mem::take(&mut self.left) {
-            self.leave(peer, storing, cx);
+        for (peer, mut storing) in std::mem::take(&mut self.left) {
+            let stored = self.stored(&mut storing, &peer, Waiter::Service, cx);
+            self.left(peer, storing, stored);
         }
         false
+    }
+
+    fn turn_deadline(&self) -> Option<Instant> {
+        let left = self.left.iter();
+        left.filter_map(|(_, storing)| storing.retry_at()).min()
     }
 
     fn is_busy(&self) -> bool {

@@ -14,15 +14,17 @@
 //! 3. After the start everything is a job ([`crate::jobs`]). What is to become of a file is decided
 //!    by the last one, [`Command::Store`]: once that was asked for, it stores the file or removes
 //!    it, also when its client has gone meanwhile.
+//! 4. What failed for want of descriptors is asked for again each [`RETRY_AFTER`], within the time
+//!    that the disk has ([`Store::until`] the first time that it was asked for).
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::config::Overwrite;
-use crate::disk::File;
-use crate::disk::{Disk, FileKind};
+use crate::disk::{Disk, File, FileKind, is_out_of_descriptors};
 use crate::ending::Error;
 use crate::jobs::{self, Command, Done, Finished, NewContents, NewFile, Stored, Taken, Ticket};
 use crate::service::{Cx, Io, Waiter};
@@ -31,6 +33,10 @@ use crate::wire::upload::SafeName;
 /// Where files stand until they are whole. A name of a client never begins with a dot, so none
 /// leads here.
 pub(super) const PARTIAL: &str = ".partial";
+
+/// How soon what failed for want of descriptors is tried again. Another connection may end in a
+/// moment; meanwhile the client waits as for a slow disk.
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// The folder of one listener.
 pub(super) struct Store {
@@ -69,15 +75,27 @@ pub(super) struct Beginning {
     since: Instant,
     /// The partial file that is being made.
     creating: Option<(PathBuf, Ticket)>,
+    /// There were no descriptors: when it is tried again.
+    retry_at: Option<Instant>,
+    /// It was tried before: `since` stays, so that the tries come to an end.
+    is_retry: bool,
 }
 
 /// Files that are being stored.
 pub(super) struct Storing {
+    /// Those that are not stored yet, in their order.
     pub(super) files: Vec<Announced>,
     pub(super) since: Instant,
     /// The partial file, if it was made before.
     partial: Option<PathBuf>,
-    ticket: Ticket,
+    attempt: Attempt,
+}
+
+enum Attempt {
+    /// A job stores them.
+    Job(Ticket),
+    /// There were no descriptors: when they are asked for again.
+    Retry { at: Instant, files: Vec<NewFile> },
 }
 
 impl Beginning {
@@ -86,11 +104,19 @@ impl Beginning {
             announced,
             since: now,
             creating: None,
+            retry_at: None,
+            is_retry: false,
         }
     }
+}
 
-    pub(super) fn since(&self) -> Instant {
-        self.since
+impl Storing {
+    /// When it is tried again, if there were no descriptors for it.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        match self.attempt {
+            Attempt::Job(_) => None,
+            Attempt::Retry { at, .. } => Some(at),
+        }
     }
 }
 
@@ -138,9 +164,47 @@ impl Store {
         since + self.timeout
     }
 
+    /// When a file that waits for the disk must be looked at again, though nothing happened.
+    pub(super) fn beginning_until(&self, beginning: &Beginning) -> Instant {
+        beginning.retry_at.unwrap_or(self.until(beginning.since))
+    }
+
+    /// The same, of files that are being stored.
+    pub(super) fn storing_until(&self, storing: &Storing) -> Instant {
+        storing.retry_at().unwrap_or(self.until(storing.since))
+    }
+
+    /// When what was first asked for at `since` and has failed with `error` now is tried again;
+    /// `None` if it is not.
+    fn retry_at(&self, error: &io::Error, since: Instant, now: Instant) -> Option<Instant> {
+        let at = now + RETRY_AFTER;
+        (is_out_of_descriptors(error) && at < self.until(since)).then_some(at)
+    }
+
     /// Makes a partial file for what was announced, or says why not; asked again until it answers.
     /// If it fails, nothing is left of it.
     pub(super) fn begin(
+        &mut self,
+        beginning: &mut Beginning,
+        io: &mut Io<'_>,
+    ) -> Result<Poll<Partial>, Error> {
+        if beginning.retry_at.is_some_and(|at| io.cx.now < at) {
+            return Ok(Poll::Pending);
+        }
+        beginning.retry_at = None;
+        let begun = self.begin_once(beginning, io);
+        if let Err(Error::Disk(_, error)) = &begun
+            && let Some(at) = self.retry_at(error, beginning.since, io.cx.now)
+        {
+            io.cx.jobs.settle(Waiter::Session(io.id)); // so that it looks anew
+            beginning.retry_at = Some(at);
+            beginning.is_retry = true;
+            return Ok(Poll::Pending);
+        }
+        begun
+    }
+
+    fn begin_once(
         &mut self,
         beginning: &mut Beginning,
         io: &mut Io<'_>,
@@ -166,7 +230,9 @@ impl Store {
             let started = io.cx.jobs.start(waiter, create, io.cx.now);
             let ticket = started.map_err(|refused| failed(refusal(refused)))?;
             beginning.creating = Some((path, ticket));
-            beginning.since = io.cx.now;
+            if !beginning.is_retry {
+                beginning.since = io.cx.now;
+            }
             return Ok(Poll::Pending);
         };
         let Poll::Ready(created) = io.cx.jobs.take(ticket) else {
@@ -272,34 +338,57 @@ impl Store {
         partial: Option<PathBuf>,
         io: &mut Io<'_>,
     ) -> Result<Storing, Error> {
-        let store = Command::Store {
-            root: self.folder.clone(),
-            files: new,
-            taken: self.taken,
-        };
-        let waiter = Waiter::Session(io.id);
-        match io.cx.jobs.start(waiter, store, io.cx.now) {
+        match self.ask(new, Waiter::Session(io.id), &mut io.cx) {
             Ok(ticket) => Ok(Storing {
                 files,
                 since: io.cx.now,
                 partial,
-                ticket,
+                attempt: Attempt::Job(ticket),
             }),
-            Err(refused) => Err(Error::Disk(named(&files, 0), refusal(refused))),
+            Err(error) => Err(Error::Disk(named(&files, 0), error)),
         }
     }
 
+    fn ask(&self, files: Vec<NewFile>, waiter: Waiter, cx: &mut Cx<'_>) -> io::Result<Ticket> {
+        let store = Command::Store {
+            root: self.folder.clone(),
+            files,
+            taken: self.taken,
+        };
+        cx.jobs.start(waiter, store, cx.now).map_err(refusal)
+    }
+
+    /// Asks again for files for which there were no descriptors, once it is time.
+    pub(super) fn retry(
+        &self,
+        storing: &mut Storing,
+        waiter: Waiter,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Error> {
+        if let Attempt::Retry { at, files } = &mut storing.attempt
+            && *at <= cx.now
+        {
+            let asked = self.ask(std::mem::take(files), waiter, cx);
+            let failed = |error| Error::Disk(named(&storing.files, 0), error);
+            storing.attempt = Attempt::Job(asked.map_err(failed)?);
+        }
+        Ok(())
+    }
+
     /// What became of files: how many were stored, under which names, and why the next one was not.
-    /// Nothing is left of that.
+    /// Nothing is left of that one, unless it is [tried again](Storing::retry_at).
     pub(super) fn stored(
         &self,
-        storing: &Storing,
+        storing: &mut Storing,
         cx: &mut Cx<'_>,
     ) -> Poll<(Vec<SafeName>, Result<(), Error>)> {
-        let Poll::Ready(finished) = cx.jobs.take(&storing.ticket) else {
+        let Attempt::Job(ticket) = &storing.attempt else {
             return Poll::Pending;
         };
-        let stored = match finished.result {
+        let Poll::Ready(finished) = cx.jobs.take(ticket) else {
+            return Poll::Pending;
+        };
+        let mut stored = match finished.result {
             Ok(Done::Stored(stored)) => stored,
             result => {
                 // It was not even tried.
@@ -311,13 +400,22 @@ impl Store {
                 return Poll::Ready((Vec::new(), Err(error)));
             }
         };
-        let Stored { names, failed } = &*stored;
-        let result = match failed {
-            None => Ok(()),
-            Some(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+        // Invariant: a command has one asker, so nobody else has its result.
+        let rest = Arc::get_mut(&mut stored).map(|stored| std::mem::take(&mut stored.rest));
+        let Stored { names, failed, .. } = &*stored;
+        let retry_at = failed
+            .as_ref()
+            .and_then(|error| self.retry_at(error, storing.since, cx.now));
+        let result = match (failed, retry_at, rest) {
+            (None, ..) => Ok(()),
+            (Some(_), Some(at), Some(files)) => {
+                storing.attempt = Attempt::Retry { at, files };
+                Ok(())
+            }
+            (Some(error), ..) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(taken(&storing.files[names.len()].name))
             }
-            Some(error) => {
+            (Some(error), ..) => {
                 let error = jobs::copied(error);
                 Err(Error::Disk(named(&storing.files, names.len()), error))
             }
@@ -325,9 +423,14 @@ impl Store {
         Poll::Ready((names.clone(), result))
     }
 
-    /// The session that waits for the end of this has ended: the service waits instead.
-    pub(super) fn hand_over(&self, storing: &Storing, cx: &mut Cx<'_>) {
-        cx.jobs.hand_over(&storing.ticket, Waiter::Service);
+    /// The session that waits for the end of this has ended: the service waits instead, for a job
+    /// always, because nothing else calls it so soon.
+    pub(super) fn hand_over(&self, storing: &mut Storing, cx: &mut Cx<'_>) -> Result<(), Error> {
+        match &mut storing.attempt {
+            Attempt::Job(ticket) => cx.jobs.hand_over(ticket, Waiter::Service),
+            Attempt::Retry { at, .. } => *at = cx.now,
+        }
+        self.retry(storing, Waiter::Service, cx)
     }
 
     /// The session has ended before the bytes of a file could come. A file that is being made is

@@ -1,6 +1,6 @@
 //! Dialogues on the bench, with folders of their own on the real disk.
 
-use super::store::PARTIAL;
+use super::store::{PARTIAL, RETRY_AFTER};
 use super::*;
 use crate::buffer::PAGE_BYTES;
 use crate::config::{Overwrite, SecretSource};
@@ -675,6 +675,145 @@ fn a_disk_that_does_not_answer_ends_the_upload() {
         .as_ref()
         .expect("the connection goes on");
     assert!(failed.to_string().contains(too_long), "{failed}");
+}
+
+/// The disk does one job with so many descriptors.
+fn disk_does_with(server: &mut Server, descriptors: usize) -> bool {
+    server.bench.disk_does_by(1, |job, disk| {
+        job.perform(&mut unix::Scarce::new(disk, descriptors))
+    })
+}
+
+/// Time enough passes for another try; what is asked of the disk is done with so many descriptors.
+fn tries(server: &mut Server, descriptors: usize) {
+    server.bench.later(RETRY_AFTER);
+    while disk_does_with(server, descriptors) {}
+}
+
+#[test]
+fn a_large_file_waits_for_a_descriptor() {
+    let body = large_body(0);
+    for overwrite in [Overwrite::Version, Overwrite::Refuse] {
+        let mut server = Server::new(Handshake::None, |c| c.overwrite = overwrite);
+        server.bench.disk_rests = true;
+        let sent = file("a", &body);
+        let mut rest = offer(&mut server, &sent);
+        while disk_does_with(&mut server, 0) {}
+        for _ in 0..100 {
+            tries(&mut server, 0);
+            server.bench.expect_open();
+        }
+        assert!(server.files().is_empty() && server.partials() == 0);
+        server.bench.later(RETRY_AFTER).disk_rests = false;
+        for _ in 0..9 {
+            server.bench.step();
+            rest = offer(&mut server, rest);
+        }
+        assert!(rest.is_empty());
+        server.bench.peer_closes().expect_closed();
+        server.expect_files(&[("a", &body)]);
+        assert_eq!(server.partials(), 0);
+    }
+}
+
+#[test]
+fn small_files_wait_for_descriptors_and_are_stored_once_and_in_their_order() {
+    let names = ["a", "b", "c", "d", "e"];
+    let mut server = Server::plain();
+    server.bench.disk_rests = true;
+    server.sends(&names.map(|name| file(name, name.as_bytes())).concat());
+    server.bench.peer_closes().expect_open();
+    // Two are stored, then none, then two more.
+    for (descriptors, stored) in [(2, 2), (0, 2), (0, 2), (2, 4), (0, 4), (9, 5)] {
+        tries(&mut server, descriptors);
+        let expected: Vec<_> = names.map(|name| (name, name.as_bytes()))[..stored].to_vec();
+        server.expect_files(&expected);
+        assert_eq!(server.partials(), 0);
+        let counted = server.bench.metrics.listeners[0].of.upload();
+        let counted = counted.map(|counted| counted.files_stored);
+        assert_eq!(counted, Some(stored as u64));
+    }
+    server.bench.expect_closed();
+}
+
+#[test]
+fn a_try_is_made_every_200_ms_only() {
+    for sent in [file("a", b"abc"), file("a", &large_body(0))] {
+        let mut server = Server::plain();
+        server.bench.disk_rests = true;
+        offer(&mut server, &sent);
+        while disk_does_with(&mut server, 0) {}
+        assert_eq!(
+            server.bench.deadline(),
+            Some(server.bench.now + RETRY_AFTER)
+        );
+        server.bench.later(RETRY_AFTER - Duration::from_millis(1));
+        assert!(!server.bench.disk_does(1), "it asked too early");
+        server.bench.later(Duration::from_millis(1));
+        assert!(server.bench.disk_does(1), "it did not ask");
+    }
+}
+
+#[test]
+fn for_want_of_descriptors_an_upload_ends_when_the_disk_had_its_time() {
+    for sent in [file("a", b"abc"), file("a", &large_body(0))] {
+        let mut server = Server::plain();
+        server.bench.disk_rests = true;
+        offer(&mut server, &sent);
+        while disk_does_with(&mut server, 0) {}
+        let began = server.bench.now;
+        while !server.bench.is_over() {
+            tries(&mut server, 0);
+        }
+        let took = server.bench.now - began;
+        let timeout = server.config.store_timeout;
+        assert!(
+            took < timeout && took + 2 * RETRY_AFTER >= timeout,
+            "{took:?}"
+        );
+        server.expect_dropped("Too many open files");
+        assert!(server.bench.jobs.is_idle());
+    }
+}
+
+#[test]
+fn files_of_a_session_that_is_gone_wait_for_descriptors_too() {
+    for unseen in [false, true] {
+        let mut server = Server::plain();
+        server.bench.disk_rests = true;
+        server.sends(&[file("a", b"1"), file("b", b"2")].concat());
+        if unseen {
+            let now = server.bench.now;
+            let (id, mut job) = server.bench.jobs.poll_start(now).expect("a job");
+            let result = job.perform(&mut unix::Scarce::new(&mut server.bench.disk, 1));
+            server.bench.jobs.finished(id, job, result, now);
+        } else {
+            disk_does_with(&mut server, 1);
+        }
+        server.bench.breaks();
+        server.expect_files(&[("a", b"1")]);
+        disk_does_with(&mut server, 0);
+        assert!(server.bench.service.is_busy());
+        let at = server.bench.service.turn_deadline();
+        assert_eq!(at, Some(server.bench.now + RETRY_AFTER));
+        server.bench.now += RETRY_AFTER;
+        server.bench.turn_ends();
+        server.bench.disk_does(1);
+        server.expect_files(&[("a", b"1"), ("b", b"2")]);
+        assert!(!server.bench.service.is_busy());
+    }
+}
+
+#[test]
+fn a_version_is_found_without_a_descriptor() {
+    let mut server = Server::plain();
+    for body in [b"1", b"2", b"3"] {
+        server.sends(&file("a", body));
+    }
+    server.bench.disk_rests = true;
+    server.sends(&file("a", b"4"));
+    disk_does_with(&mut server, 1);
+    server.expect_files(&[("a", b"1"), ("a.1", b"2"), ("a.2", b"3"), ("a.3", b"4")]);
 }
 
 #[test]

@@ -39,6 +39,8 @@ mod engine;
 mod files;
 mod flight;
 mod ring;
+#[cfg(test)]
+mod scarce;
 mod sockets;
 mod threads;
 
@@ -46,6 +48,8 @@ use datagrams::Messages;
 use engine::Engine;
 pub use files::Files;
 use files::descriptor;
+#[cfg(test)]
+pub use scarce::Scarce;
 pub use sockets::Listener;
 
 /// Events taken from the kernel in one poll.
