@@ -13,7 +13,7 @@
 //! ```
 //!
 //! The modules in reading order: [`faults`], [`rng`], [`clock`], `ids`, `agenda` (what is due
-//! when), `sockets` and `net` (streams), `datagrams`, [`volume`] (the disk), [`power`]
+//! when), `sockets` and `net` (streams), `datagrams`, [`volume`] (the disk), [`volume::power`]
 //! (what is left of it when that fails), [`actor`], [`talker`]
 //! (a client for any protocol), [`trace`].
 //!
@@ -29,7 +29,6 @@ pub mod faults;
 mod ids;
 mod kernel;
 mod net;
-pub mod power;
 pub mod rng;
 mod sockets;
 pub mod talker;

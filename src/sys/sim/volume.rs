@@ -9,7 +9,7 @@
 //! happened or not. From then on nothing that the dying process does has any effect.
 //!
 //! Where the power fails with it ([`Volume::lose_power`]), only what was synced is sure, which what
-//! a test puts there always is; see [`super::power`].
+//! a test puts there always is; see [`power`].
 //!
 //! All calls on inodes stand in this file, which makes it a long one.
 
@@ -20,10 +20,12 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::faults::Fault;
-use super::power::Synced;
 use super::rng::Rng;
 use super::world::World;
 use crate::disk::{DiskId, Entry, File, FileKind, Handle, Metadata};
+use power::Synced;
+
+pub mod power;
 
 /// The root folder's inode.
 const ROOT: u64 = 1;

@@ -1,7 +1,7 @@
 //! What is left on a disk when the power fails.
 //!
 //! The kernel writes to the disk when it likes, in any order, unless it is told to
-//! ([`Volume`](super::volume::Volume) says when that was). So what was synced is sure, and of what
+//! ([`Volume`](super::Volume) says when that was). So what was synced is sure, and of what
 //! came after it each sector of a file, and each name of a folder, is there or is not, whatever
 //! became of its neighbours. A sector that was never written reads as zeros.
 //!
@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use super::rng::Rng;
-use super::volume::Content;
+use super::Content;
+use crate::sys::sim::rng::Rng;
 
 /// What a disk writes as a whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
