@@ -37,9 +37,6 @@ use netlab_reactor::sys::{Bind, PlantedBug, Signal, Sys};
 const TURNS_MAX: u64 = 300_000;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const LAST_JOBS_TIMEOUT: Duration = Duration::from_secs(5);
-/// What it takes to call a request that waits. One that spends its share by that is called each
-/// turn, which makes too many of them where a job takes seconds.
-const WAITING_WORK: Duration = Duration::from_micros(50);
 /// Simulated time beyond which something waits that should not.
 const TIME_MAX: Duration = Duration::from_secs(4 * PATIENCE.as_secs());
 
@@ -243,9 +240,6 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         for (fault, permille) in only.faults {
             faults.enable(*fault, *permille);
         }
-    }
-    if faults.is_enabled(Fault::JobSlow) {
-        limits.turn_work = limits.turn_work.max(WAITING_WORK);
     }
 
     let mut volume = std::mem::take(sim.volume());
