@@ -13,6 +13,8 @@
 //! copied behind its head, a small remainder is copied by [`pour`]; all else moves by page, by
 //! shared reference or by file range.
 //!
+//! A long file, since it is all that knows what a page is.
+//!
 //! Not here: reading and writing sockets. `fill` and `flush` of the reactor cross the kernel.
 
 use std::collections::VecDeque;

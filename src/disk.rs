@@ -519,8 +519,8 @@ pub trait Disk {
 const SAMPLES: u64 = 8;
 const SAMPLE_BYTES: u64 = 64;
 
-/// A file of at most so many bytes is fetched whole for its version: that is one piece to a disk, and
-/// the rest is likely to be sent next.
+/// A file of at most so many bytes is fetched whole for its version: that is one piece to a disk,
+/// and the rest is likely to be sent next.
 const READ_WHOLE_MAX: u64 = 128 << 10;
 
 /// The places spread evenly from the first to the last.
@@ -533,7 +533,8 @@ fn sample_offsets(len: u64) -> impl Iterator<Item = u64> {
 }
 
 impl Version {
-    /// The version that `was` tells of, with a hash of bytes at [`sample_offsets`]. It fails where there are no longer so many, and is `None` if `read` is.
+    /// The version that `was` tells of, with a hash of bytes at [`sample_offsets`]. It fails where
+    /// there are no longer so many, and is `None` if `read` is.
     fn sampled(
         was: &Metadata,
         mut read: impl FnMut(u64, &mut [u8]) -> Option<io::Result<usize>>,

@@ -103,7 +103,8 @@ pub fn serve<E: fmt::Display>(
     }
 }
 
-/// A configuration whose limits so many descriptors are enough for; the log tells what that changes.
+/// A configuration whose limits so many descriptors are enough for; the log tells what that
+/// changes.
 fn fitted(mut config: Config, descriptors: Option<u64>) -> Config {
     let is_default = config.limits.sessions_max == Limits::default().sessions_max;
     let said = descriptors.and_then(|descriptors| descriptors::fit(&mut config, descriptors));

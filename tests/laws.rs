@@ -261,8 +261,8 @@ fn listen<T: Service + 'static>(
         .expect("a free address");
 }
 
-/// A protocol that is asked again when nothing changed, and must not notice; and that is watched for
-/// what it does at once.
+/// A protocol that is asked again when nothing changed, and must not notice; and that is watched
+/// for what it does at once.
 struct Repeating<T> {
     service: T,
     conditions: Conditions,

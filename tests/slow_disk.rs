@@ -1,6 +1,7 @@
-//! A disk each of whose calls takes 100 ms, and a server whose files, uploads and log are all on it:
-//! everybody gets theirs, those who ask the disk wait side by side, and who asks nothing of it does
-//! not notice. The disk is a file system of ours (`slow_disk/fs.py`) over a folder of the test.
+//! A disk each of whose calls takes 100 ms, and a server whose files, uploads and log are all on
+//! it: everybody gets theirs, those who ask the disk wait side by side, and who asks nothing of it
+//! does not notice. The disk is a file system of ours (`slow_disk/fs.py`) over a folder of the
+//! test.
 //!
 //! `NETLAB_TEST_PYTHON` names a Python that has mfusepy (default `python3`); it needs libfuse3 and
 //! fusermount3. Where FUSE cannot be used at all the tests say so and judge nothing.
@@ -30,8 +31,8 @@ const FILES: usize = 48;
 const MISSING: usize = 8;
 const LISTED: usize = 200;
 const UPLOADS: usize = 12;
-/// What one cold file costs: its folder and its name are looked up, it is opened, read, and looked at
-/// once more.
+/// What one cold file costs: its folder and its name are looked up, it is opened, read, and looked
+/// at once more.
 const CALLS_PER_FILE: u32 = 5;
 /// How long the listing may take; its names may have to be looked at one after the other.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(90);

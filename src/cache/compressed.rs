@@ -17,8 +17,8 @@
 //! 3. Those who ask for a form that is in the line wait and are woken: a link that is slow enough
 //!    for compression to matter makes up for that wait many times over. A content that is longer
 //!    than the line may be is waited for by nobody, and its form is there for those who come later.
-//! 4. What cannot be read from memory is read by a job. Meanwhile those behind it in the line are at
-//!    work, [`AT_WORK_MAX`] together; one whose disk does not answer leaves the line.
+//! 4. What cannot be read from memory is read by a job. Meanwhile those behind it in the line are
+//!    at work, [`AT_WORK_MAX`] together; one whose disk does not answer leaves the line.
 //! 5. Forms are bounded together with those that are kept no more and still being sent. CLOCK
 //!    decides which goes, as in [`super::files`].
 //! 6. A form belongs to one version of one content, whose owner holds the [`Form`] and discards it

@@ -112,8 +112,8 @@ impl<T> FileCache<T> {
         }
     }
 
-    /// The answer to a request path, if there is one that is still true. One that is not stays until
-    /// it is [removed](FileCache::remove), or another takes its place.
+    /// The answer to a request path, if there is one that is still true. One that is not stays
+    /// until it is [removed](FileCache::remove), or another takes its place.
     #[inline]
     pub fn get<W: Copy + Eq + Hash>(
         &mut self,

@@ -11,9 +11,10 @@
 //! 3. Everything is bounded: lookups and waiters (by client as well), tries, chains, records,
 //!    addresses, cached answers.
 //!
-//! The files in reading order: [`Config`], [`resolver`] (the state machine), `name` (what a host name may look like, and what is really an address), `message` (one
-//! query, one verdict on an answer), `outcome` (how a question ended), [`hosts`], [`resolv_conf`],
-//! [`refuse`] (addresses that a proxy does not connect to).
+//! The files in reading order: [`Config`], [`resolver`] (the state machine), `name` (what a host
+//! name may look like, and what is really an address), `message` (one query, one verdict on an
+//! answer), `outcome` (how a question ended), [`hosts`], [`resolv_conf`], [`refuse`] (addresses
+//! that a proxy does not connect to).
 //!
 //! Deliberately not here: recursion, DNSSEC, multicast DNS (RFC 6762), names that are not ASCII
 //! (IDNA, RFC 5891), service records, and the order in which addresses are tried (RFC 8305 beyond

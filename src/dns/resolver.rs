@@ -11,7 +11,10 @@
 //!    failures for a short while (RFC 9520), so that a dead server is not asked at every request.
 //! 4. A lookup ends with the last who waits for it: each waits for one name at a time, and says so
 //!    when it no longer does ([`Resolver::forget`]). Lookups under way, and those who wait for one,
-//!    are shared among the clients ([`crate::shares`]), and answers that are kept take no place of theirs.
+//!    are shared among the clients ([`crate::shares`]), and answers that are kept take no place of
+//!    theirs.
+//!
+//! A long file, since it is one machine.
 //!
 //! A name:
 //! ```text

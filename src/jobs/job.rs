@@ -1,4 +1,5 @@
-//! What a job is: a query or a command, how it is done by calls that may wait, and what comes of it.
+//! What a job is: a query or a command, how it is done by calls that may wait, and what comes of
+//! it.
 
 use std::io;
 use std::path::PathBuf;
@@ -41,8 +42,8 @@ pub enum Query {
 pub enum Command {
     /// A new file: [`Done::File`]. If nobody is left to take it, it is removed again.
     Create { root: File, path: PathBuf },
-    /// Reads `len` bytes from `offset` into the page, or what there is of them: [`Done::Count`]. With a version,
-    /// only if the file still keeps it; else it fails with
+    /// Reads `len` bytes from `offset` into the page, or what there is of them: [`Done::Count`].
+    /// With a version, only if the file still keeps it; else it fails with
     /// [`io::ErrorKind::StaleNetworkFileHandle`].
     Fill {
         file: File,

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The loop waits for no disk: what cannot be answered from memory is described by a value, carried
-//! to the engine by the reactor (`reactor::disk`), and told back as a fact. This machine is pure: it
-//! makes no call, and knows those who wait as ids only.
+//! to the engine by the reactor (`reactor::disk`), and told back as a fact. This machine is pure:
+//! it makes no call, and knows those who wait as ids only.
 //!
 //! The rules:
 //! 1. A [`Query`] changes nothing. Equal queries that are under way are one job, whoever asks, and
@@ -17,8 +17,8 @@
 //!    once.
 //! 3. At most [`DiskLimits::jobs_max`] jobs are started at once, and at most
 //!    [`DiskLimits::jobs_per_disk_max`] of one disk, so that a dead one does not use up all; the
-//!    disks take turns. At most [`DiskLimits::waiting_per_disk_max`] wait for each; what is asked beyond
-//!    that fails at once with [`io::ErrorKind::ResourceBusy`].
+//!    disks take turns. At most [`DiskLimits::waiting_per_disk_max`] wait for each; what is asked
+//!    beyond that fails at once with [`io::ErrorKind::ResourceBusy`].
 //! 4. A job whose askers have all gone is dropped if it has not started. If it has, it runs to its
 //!    end, and what it made is undone: a new file is removed.
 //! 5. Memory that a job reads to or writes from belongs to the job, and comes back with the result.

@@ -54,7 +54,8 @@ pub struct Stored {
     pub names: Vec<SafeName>,
     /// Why the one behind those was not stored.
     pub failed: Option<io::Error>,
-    /// That one and those behind it, if it failed for want of descriptors: nothing was made of them.
+    /// That one and those behind it, if it failed for want of descriptors: nothing was made of
+    /// them.
     pub rest: Vec<NewFile>,
 }
 

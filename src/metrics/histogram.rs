@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Upper bounds of the buckets, in nanoseconds, and as they are shown, in seconds: three to a power of
-/// ten, from 100 us to 1 s. What is longer is in none of them.
+/// Upper bounds of the buckets, in nanoseconds, and as they are shown, in seconds: three to a power
+/// of ten, from 100 us to 1 s. What is longer is in none of them.
 const BOUNDS: [(u64, &str); 13] = [
     (100_000, "0.0001"),
     (200_000, "0.0002"),

@@ -1,5 +1,5 @@
-//! Which TLS handshakes go on in a turn: a signature takes as long as a thousand echoes, and clients
-//! that all say hello at once must not keep the others waiting.
+//! Which TLS handshakes go on in a turn: a signature takes as long as a thousand echoes, and
+//! clients that all say hello at once must not keep the others waiting.
 //!
 //! ```text
 //! pump ──nobody waits, and the turn's share is not used──▶ goes on at once

@@ -459,8 +459,8 @@ impl<S: Sys> Reactor<S> {
         });
     }
 
-    /// Tells the services of the end of the turn, if one of them wants to know: all of them have the
-    /// work of one session, and those to whom there is less to do leave theirs to the others.
+    /// Tells the services of the end of the turn, if one of them wants to know: all of them have
+    /// the work of one session, and those to whom there is less to do leave theirs to the others.
     fn end_turn(&mut self) {
         if self.cx.turn_end_at.is_some_and(|at| self.cx.now >= at) {
             (self.cx.turn_end, self.cx.job_done) = (true, true);
@@ -575,8 +575,8 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Takes new connections, a bounded batch from each listener and the work of one session from all
-    /// of them: one by one in turn, so that none gets the last places all the time.
+    /// Takes new connections, a bounded batch from each listener and the work of one session from
+    /// all of them: one by one in turn, so that none gets the last places all the time.
     fn accept(&mut self) {
         self.listeners.open_again(&mut self.cx, &self.limits);
         let order = self.listeners.order();

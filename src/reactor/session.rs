@@ -67,7 +67,8 @@ pub(crate) struct Context<S> {
     pub(crate) draining: bool,
     /// A service wants to be told of the end of this turn.
     pub(crate) turn_end: bool,
-    /// A job that a service waits for is done, or a moment has come that it waits for: all are told of the end of this turn.
+    /// A job that a service waits for is done, or a moment has come that it waits for: all are told
+    /// of the end of this turn.
     pub(crate) job_done: bool,
     /// When they are told of the end of a turn in any case.
     pub(crate) turn_end_at: Option<Instant>,
@@ -331,8 +332,9 @@ impl<S: Sys> Session<S> {
         }
     }
 
-    /// Reads both sides. Whether anything new came. `has_input`: a side where something waits has enough
-    /// to go on with, and to read a little more behind it costs a call, and a copy of what waits.
+    /// Reads both sides. Whether anything new came. `has_input`: a side where something waits has
+    /// enough to go on with, and to read a little more behind it costs a call, and a copy of what
+    /// waits.
     fn fill(
         &mut self,
         has_input: bool,

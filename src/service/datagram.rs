@@ -23,8 +23,8 @@ pub trait DatagramService {
     /// A datagram arrived: `io.payload` may be changed in place and sent back from there.
     fn receive(&mut self, io: &mut DatagramIo<'_>);
 
-    /// The deadline passed: answer what was delayed, declare dead who was silent. What `work` does not
-    /// allow now is done in the next turn, as long as the deadline has still passed then.
+    /// The deadline passed: answer what was delayed, declare dead who was silent. What `work` does
+    /// not allow now is done in the next turn, as long as the deadline has still passed then.
     fn advance(
         &mut self,
         _out: &mut Outbox,

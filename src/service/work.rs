@@ -9,9 +9,9 @@
 //!    same in every run, on the simulated kernel too. The estimates are right within a factor of
 //!    two on the machine of `loadtest/results.md`; a slower one has longer turns in proportion.
 //!    What turns really take is in `/metrics` (`netlab_turn_seconds`).
-//! 2. A step is charged when it is done, and none is begun once [`Work::is_spent`]. So however small
-//!    a share is, one step is made, and a share is exceeded by one step at most. Steps are short: what
-//!    is long is cut into pieces.
+//! 2. A step is charged when it is done, and none is begun once [`Work::is_spent`]. So however
+//!    small a share is, one step is made, and a share is exceeded by one step at most. Steps are
+//!    short: what is long is cut into pieces.
 //! 3. Whose share is spent is called again in the next turn, behind all that came meanwhile. The
 //!    reactor sees to that; a protocol has only to return.
 

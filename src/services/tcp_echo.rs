@@ -44,8 +44,8 @@ impl TcpEcho {
         }
     }
 
-    /// Answers some of what waits. Whether there was anything, and room for its answer. `first`: this
-    /// call of `advance` has not answered anything yet.
+    /// Answers some of what waits. Whether there was anything, and room for its answer. `first`:
+    /// this call of `advance` has not answered anything yet.
     fn echo(&mut self, upper: &mut Upper, first: bool, io: &mut Io<'_>) -> bool {
         let (rx, tx) = (&mut io.down.rx, &mut io.down.tx);
         // Room first: without it the same bytes would be upper-cased again at every call.
@@ -53,8 +53,8 @@ impl TcpEcho {
         if rx.is_empty() || !tx.has_room(rx.len().max(GROWTH_MAX * count)) {
             return false;
         }
-        // All of it only the first time, and if it begins with ASCII: what is behind a piece that is
-        // not would be looked at again with each piece.
+        // All of it only the first time, and if it begins with ASCII: what is behind a piece that
+        // is not would be looked at again with each piece.
         let is_done = self.transform == Transform::None
             || (first && upper.is_idle() && {
                 let (piece, rest) = rx.bytes_mut().split_at_mut(count);

@@ -5,8 +5,9 @@
 //! told ([`lines_max`]), the others counted, and when the second is over one line tells how many
 //! they were. Debug and trace lines are all told: somebody asked for them.
 //!
-//! [`Limited`] stands in front of the logger proper. What waits to be told is told with a later line,
-//! or by [`log::Log::flush`], which the loop calls at the end of a turn ([`super::error_log`]).
+//! [`Limited`] stands in front of the logger proper. What waits to be told is told with a later
+//! line, or by [`log::Log::flush`], which the loop calls at the end of a turn
+//! ([`super::error_log`]).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -128,9 +128,9 @@ pub trait Sys {
         0
     }
 
-    /// The kernel takes so many bytes for the peer beyond what the peer has room for, `u32::MAX` for
-    /// as many as it sees fit; what it holds already stays. For a connection that was accepted it
-    /// takes [`UNTRUSTED_BYTES`], or many clients that never read would take all of its memory.
+    /// The kernel takes so many bytes for the peer beyond what the peer has room for, `u32::MAX`
+    /// for as many as it sees fit; what it holds already stays. For a connection that was accepted
+    /// it takes [`UNTRUSTED_BYTES`], or many clients that never read would take all of its memory.
     fn hold_at_most(&mut self, _stream: &Self::Stream, _bytes: u32) {}
 
     /// Shuts down for writing: the peer sees the end of the stream.
@@ -181,8 +181,9 @@ pub trait Sys {
     }
 }
 
-/// Bugs that event-driven servers have had, each with the place where it would live: in the reactor,
-/// or in the kernel's engine for jobs. The simulation must find every one of them; see `tests/simulation`.
+/// Bugs that event-driven servers have had, each with the place where it would live: in the
+/// reactor, or in the kernel's engine for jobs. The simulation must find every one of them; see
+/// `tests/simulation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlantedBug {
     /// A short read is taken for a drained socket although the end of the stream was told with it.

@@ -1,9 +1,9 @@
 //! Floods: much of what a protocol can be asked for waits in its buffer, and it may do little of it
 //! in one call.
 //!
-//! With the least share, each call makes one step, and that it does no more is seen by what it takes
-//! of its input: so a protocol that forgets to charge, or to look at what is left, is found whatever
-//! it claims.
+//! With the least share, each call makes one step, and that it does no more is seen by what it
+//! takes of its input: so a protocol that forgets to charge, or to look at what is left, is found
+//! whatever it claims.
 
 use super::*;
 

@@ -7,7 +7,8 @@
 //! 3. Told to end, it stops listening at once and is over within its time.
 //! 4. At its end nothing is open: no session, socket, file or page.
 //! 5. The reactor and the kernel agree on the number of jobs that are under way. No ended session
-//!    has a claim to one, and nothing is left to be changed on a disk unless the time for it is over.
+//!    has a claim to one, and nothing is left to be changed on a disk unless the time for it is
+//!    over.
 //! 6. Every event for a session that had ended was recognised.
 //!
 //! A scenario is one file with a type that implements [`Scenario`], and a line in [`scenarios`].

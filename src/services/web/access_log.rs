@@ -628,8 +628,8 @@ mod tests {
             });
         }
 
-        /// The disk does what was asked of it, and lines that wait for more leave; whether there was
-        /// anything.
+        /// The disk does what was asked of it, and lines that wait for more leave; whether there
+        /// was anything.
         fn disk_does(&mut self, log: &mut AccessLog) -> bool {
             let mut any = false;
             while let Some((id, mut job)) = self.jobs.poll_start(self.now) {

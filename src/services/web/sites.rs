@@ -283,8 +283,8 @@ impl Site {
     }
 
     /// Answers with an error: with the page for it if there is one, or else in a few words of our
-    /// own. Where the page has to be waited for, a request waits, and what is no request is answered
-    /// without it.
+    /// own. Where the page has to be waited for, a request waits, and what is no request is
+    /// answered without it.
     #[cold]
     pub(super) fn refuse(
         &mut self,

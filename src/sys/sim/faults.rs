@@ -194,8 +194,8 @@ impl Faults {
     }
 
     /// A random subset: every fault has the same chance to be in it, and a rate of its own if it
-    /// is. The power does not fail: who wants that [enables](Faults::enable) it, with numbers of their
-    /// own.
+    /// is. The power does not fail: who wants that [enables](Faults::enable) it, with numbers of
+    /// their own.
     pub fn swarm(rng: &mut Rng) -> Self {
         let mut faults = Self::none();
         let share = *rng.pick(&[0, 100, 300, 300, 600]);

@@ -312,7 +312,8 @@ impl Disk for Files {
         let Ok(fd) = descriptor(file) else {
             return true;
         };
-        // Asked of all up to there, where that is not much more, so that it need not be asked again.
+        // Asked of all up to there, where that is not much more, so that it need not be asked
+        // again.
         if end <= WHOLE_BYTES_MAX && cached::is_cached(fd, 0, end) {
             file.believe(end, now);
             return true;

@@ -8,8 +8,9 @@
 //! 1. The work of one turn is bounded, whatever folders are asked for: a listing is a job that is
 //!    taken on at the end of each turn, while the sessions that wait for it are parked. Many that
 //!    ask for the same one share the job, and the memory of what comes out.
-//! 2. It waits for no disk: names are read by jobs, and what cannot be looked at in memory is looked
-//!    at by jobs too, [`LOOKS_MAX`] at once. If those who wait for it have all gone, it is given up.
+//! 2. It waits for no disk: names are read by jobs, and what cannot be looked at in memory is
+//!    looked at by jobs too, [`LOOKS_MAX`] at once. If those who wait for it have all gone, it is
+//!    given up.
 //! 3. What is done is shown to all who ask within [`FRESH_FOR`], and thrown away then.
 //! 4. Entries, jobs and the bytes of listings still being sent are bounded; who comes then is told
 //!    to try later. So is a client that has its share of them at work. Loopback is exempt from
@@ -50,8 +51,8 @@ mod tests;
 const WORK_PER_TURN: usize = 500;
 /// Rows that are moved while they are sorted, in place of one that is looked at or written.
 const MERGED_PER_WORK: usize = 16;
-/// Names of one folder that are looked at at once, where the disk has to be waited for: half of what
-/// one disk is asked at once by default, so that a long folder leaves places for the others.
+/// Names of one folder that are looked at at once, where the disk has to be waited for: half of
+/// what one disk is asked at once by default, so that a long folder leaves places for the others.
 const LOOKS_MAX: usize = 6;
 /// Bytes of listings that are being sent.
 const BYTES_MAX: usize = 64 << 20;

@@ -11,6 +11,10 @@
 //!
 //! [`make`] has the answer that is made of a file, [`listing`] what is in a folder without an
 //! index, [`archive`] all below it as one file. Who may see the files is for [`super::sites`].
+//!
+//! Nothing here waits for a disk: what cannot be answered from memory is a job, and the request is
+//! looked at again, from its beginning, when it is done. The way from a path to an answer stands in
+//! this file as a whole, which makes it a long one.
 
 use std::ffi::OsStr;
 use std::fmt;

@@ -29,7 +29,8 @@ impl Synced {
         self.contents.insert(inode, content.clone());
     }
 
-    /// What is left of each inode of which `now` was to be seen. It is all that is sure from now on.
+    /// What is left of each inode of which `now` was to be seen. It is all that is sure from now
+    /// on.
     pub(super) fn fail(
         &mut self,
         now: &BTreeMap<u64, Content>,

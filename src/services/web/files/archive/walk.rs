@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The rules:
-//! 1. A step is one look at a name, or one call for more names. Where the disk has to be waited for,
-//!    the next names are looked at meanwhile, [`LOOKS_MAX`] at once.
+//! 1. A step is one look at a name, or one call for more names. Where the disk has to be waited
+//!    for, the next names are looked at meanwhile, [`LOOKS_MAX`] at once.
 //! 2. What a listing would not show is not found: hidden names, what leads out of the root, what is
 //!    neither file nor folder. Nor is what is for another site to show, for it may ask for a
 //!    password.
