@@ -1,8 +1,8 @@
-//! The simulated kernel: the same [`Sys`](super::Sys) as the real one, with time, chance and
+//! The simulated kernel: the same [`Sys`] as the real one, with time, chance and
 //! everybody else inside.
 //!
 //! A simulation is determined by its seed: no thread, no real clock, no hashing order, no entropy
-//! of the system. Time stands still while the reactor works; [`Sys::poll`](super::Sys::poll) jumps
+//! of the system. Time stands still while the reactor works; [`Sys::poll`] jumps
 //! to the next thing that is due, lets it happen, lets the actors act, and tells the edges that
 //! came of it. On the way it does to the reactor what a real kernel may do, only more often: see
 //! [`faults`].
