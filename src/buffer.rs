@@ -220,9 +220,11 @@ impl PageSlice {
         self.start == self.end
     }
 
-    /// Room for as many bytes as the page has behind its first one that counts.
-    pub fn space_mut(&mut self) -> &mut [u8] {
-        &mut self.page[self.start as usize..]
+    /// Room for `len` bytes, or for as many as the page has behind its first one that counts.
+    pub fn space_of(&mut self, len: usize) -> &mut [u8] {
+        let space = &mut self.page[self.start as usize..];
+        let len = len.min(space.len());
+        &mut space[..len]
     }
 
     /// That room holds `count` bytes now.
@@ -397,8 +399,9 @@ impl RecvBuf {
             return Some(slice);
         }
         let mut slice = pool.take_slice();
-        let count = count.min(slice.space_mut().len());
-        slice.space_mut()[..count].copy_from_slice(&self.bytes()[..count]);
+        let space = slice.space_of(count);
+        let count = space.len();
+        space.copy_from_slice(&self.bytes()[..count]);
         slice.filled(count);
         self.consume(count);
         Some(slice)

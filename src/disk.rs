@@ -181,7 +181,7 @@ impl Hash for File {
 
 /// What a file was when the head of an answer was made of it: [`Disk`] makes it and judges
 /// whether a file still keeps it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
     /// Its length in bytes.
     pub len: u64,
@@ -288,7 +288,7 @@ pub trait Disk {
     /// The same, if all of it is in memory: fewer bytes than there is room for only at the end of
     /// the file.
     fn read_now(&mut self, file: &File, offset: u64, into: &mut [u8]) -> Option<io::Result<usize>> {
-        Some(self.read_at(file, offset, into))
+        Some(self.read_full(file, offset, into))
     }
 
     /// Whether `len` bytes from `offset` are in memory, as far as the file has them. What was found

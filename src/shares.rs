@@ -1,10 +1,11 @@
-//! How many of a number of places each client holds, so that none can take them all.
+//! How many of a number of places each client holds, so that none can take them all; and what waits,
+//! the clients in turn.
 //!
 //! A client may hold as many as are free. So one alone gets half of the places, two get a third
 //! each, and some are free however many come (the dynamic threshold of Choudhury and Hahne, 1998,
 //! with a factor of one): a limit that needs no number of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 /// Who holds places: an address that stands for one client, or `None` for all those without one.
@@ -55,6 +56,91 @@ impl Shares {
     }
 }
 
+/// What waits, in a line for each client: first come first served, and the clients in turn, so that
+/// one with much does not keep out one with little.
+#[derive(Debug)]
+pub struct InTurn<T> {
+    /// No line is empty.
+    lines: BTreeMap<Client, VecDeque<T>>,
+    /// The clients in the order in which they are served, each once.
+    clients: VecDeque<Client>,
+}
+
+impl<T> Default for InTurn<T> {
+    fn default() -> Self {
+        Self {
+            lines: BTreeMap::new(),
+            clients: VecDeque::new(),
+        }
+    }
+}
+
+impl<T> InTurn<T> {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// How much waits.
+    pub fn len(&self) -> usize {
+        self.lines.values().map(VecDeque::len).sum()
+    }
+
+    /// Puts it at the end of its client's line.
+    pub fn push(&mut self, client: Client, item: T) {
+        let line = self.lines.entry(client).or_default();
+        if line.is_empty() {
+            self.clients.push_back(client);
+        }
+        line.push_back(item);
+    }
+
+    /// What [`InTurn::pop`] would take.
+    pub fn front_mut(&mut self) -> Option<&mut T> {
+        self.lines.get_mut(self.clients.front()?)?.front_mut()
+    }
+
+    /// Takes the next; its client comes after the others then.
+    pub fn pop(&mut self) -> Option<(Client, T)> {
+        let client = self.clients.pop_front()?;
+        let line = self.lines.get_mut(&client)?;
+        let item = line.pop_front()?;
+        match line.is_empty() {
+            true => drop(self.lines.remove(&client)),
+            false => self.clients.push_back(client),
+        }
+        Some((client, item))
+    }
+
+    /// All that waits, in no order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Client, &mut T)> {
+        let lines = self.lines.iter_mut();
+        lines.flat_map(|(client, line)| line.iter_mut().map(|item| (*client, item)))
+    }
+
+    /// Keeps of one client's line what is to be kept.
+    pub fn retain_of(&mut self, client: Client, keep: impl FnMut(&mut T) -> bool) {
+        let Some(line) = self.lines.get_mut(&client) else {
+            return;
+        };
+        line.retain_mut(keep);
+        if line.is_empty() {
+            self.lines.remove(&client);
+            self.clients.retain(|other| *other != client);
+        }
+    }
+
+    /// Keeps of all lines what is to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        for line in self.lines.values_mut() {
+            line.retain(&keep);
+        }
+        self.lines.retain(|_, line| !line.is_empty());
+        self.clients
+            .retain(|client| self.lines.contains_key(client));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +177,21 @@ mod tests {
         assert_eq!(take_all(&mut shares, client(1), 1), 1);
         assert!(!shares.has_room(client(2), 1));
         assert!(!shares.has_room(client(2), 0));
+    }
+
+    #[test]
+    fn clients_are_served_in_turn_and_each_ones_first_come_first() {
+        let mut waiting = InTurn::default();
+        for (n, item) in [(1, 'a'), (1, 'b'), (1, 'c'), (2, 'd'), (3, 'e'), (2, 'f')] {
+            waiting.push(client(n), item);
+        }
+        assert_eq!(waiting.front_mut(), Some(&mut 'a'));
+        waiting.retain_of(client(3), |_| false);
+        waiting.retain(|item| *item != 'b');
+        assert_eq!(waiting.len(), 4);
+        let order: String = std::iter::from_fn(|| waiting.pop().map(|(_, item)| item)).collect();
+        assert_eq!(order, "adcf");
+        assert!(waiting.is_empty() && waiting.lines.is_empty());
     }
 
     proptest! {

@@ -19,8 +19,8 @@ pub enum Query {
     Look { root: File, path: PathBuf },
     /// What is known of an open file: [`Done::Metadata`].
     Metadata { file: File },
-    /// The version of an open file that `was` tells of: [`Done::Version`].
-    Version { file: File, was: Metadata },
+    /// Whether an open file keeps a version, as [`Disk::keeps`] tells: [`Done::Kept`].
+    Keeps { file: File, version: Version },
     /// What an answer has of an open file that was `was`, as [`Disk::contents`] gives it:
     /// [`Done::Contents`].
     Contents {
@@ -108,8 +108,8 @@ pub enum Done {
     File(File, Metadata),
     /// What a file is.
     Metadata(Metadata),
-    /// Of which version it is.
-    Version(Version),
+    /// Whether it keeps one.
+    Kept(bool),
     /// What an answer has of a file, and what that was.
     Contents(Contents, Metadata),
     /// Bytes of it.
@@ -133,7 +133,7 @@ impl Query {
             Query::Open { root: file, .. }
             | Query::Look { root: file, .. }
             | Query::Metadata { file }
-            | Query::Version { file, .. }
+            | Query::Keeps { file, .. }
             | Query::Read { file, .. }
             | Query::Contents { file, .. }
             | Query::Names { folder: file, .. }
@@ -145,7 +145,7 @@ impl Query {
         match self {
             Query::Open { .. } => Kind::Open,
             Query::Look { .. } | Query::Metadata { .. } | Query::Free { .. } => Kind::Look,
-            Query::Version { .. } | Query::Read { .. } | Query::Contents { .. } => Kind::Read,
+            Query::Keeps { .. } | Query::Read { .. } | Query::Contents { .. } => Kind::Read,
             Query::Names { .. } => Kind::List,
         }
     }
@@ -238,7 +238,7 @@ impl Query {
             }
             Query::Look { root, path } => Done::Metadata(disk.look(root, path)?),
             Query::Metadata { file } => Done::Metadata(disk.metadata(file)?),
-            Query::Version { file, was } => Done::Version(disk.version(file, was)?),
+            Query::Keeps { file, version } => Done::Kept(disk.keeps(file, version)),
             Query::Contents {
                 file,
                 was,
@@ -264,6 +264,7 @@ impl Query {
 }
 
 impl Command {
+    /// A table: an arm for each command.
     fn perform(&mut self, disk: &mut dyn Disk) -> io::Result<Done> {
         Ok(match self {
             Command::Create { root, path } => {
@@ -282,9 +283,8 @@ impl Command {
                 if promised.is_some_and(|version| !disk.keeps(file, version)) {
                     return Err(io::ErrorKind::StaleNetworkFileHandle.into());
                 }
-                let space = page.space_mut();
-                let len = (*len).min(space.len());
-                let count = disk.read_full(file, *offset, &mut space[..len])?;
+                let space = page.space_of(*len);
+                let count = disk.read_full(file, *offset, space)?;
                 page.filled(count);
                 Done::Count(count as u64)
             }
@@ -374,10 +374,10 @@ impl Done {
         }
     }
 
-    /// Of which version it is.
-    pub(super) fn into_version(self) -> io::Result<Version> {
+    /// Whether it keeps one.
+    pub(super) fn into_kept(self) -> io::Result<bool> {
         match self {
-            Done::Version(version) => Ok(version),
+            Done::Kept(is_kept) => Ok(is_kept),
             _ => Err(wrong()),
         }
     }

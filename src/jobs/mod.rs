@@ -11,7 +11,7 @@
 //! The rules:
 //! 1. A [`Query`] changes nothing. Equal queries that are under way are one job, whoever asks, and
 //!    an asker who comes again ([`Jobs::ask`]) gets the same answer until it is
-//!    [forgotten](Jobs::forget): so a protocol that decides by several answers asks for all of them
+//!    [settled](Jobs::settle): so a protocol that decides by several answers asks for all of them
 //!    anew each time it is called, from the first on, and reads like one that never waits.
 //! 2. A [`Command`] has one asker, who holds a [`Ticket`] for it and [takes](Jobs::take) its result
 //!    once.
@@ -44,6 +44,7 @@ pub use store::{NewContents, NewFile, Stored, Taken, is_taken};
 
 mod asking;
 mod job;
+pub mod pending;
 mod store;
 
 /// What was counted of the jobs of one kind.
@@ -548,6 +549,5 @@ pub fn copied(error: &io::Error) -> io::Error {
     }
 }
 
-pub mod pending;
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 pub use super::job::Names;
 use super::{Done, Jobs, Query, Ticket};
-use crate::disk::{Disk, File, Metadata, Version};
+use crate::disk::{Contents, Disk, File, Metadata, Version};
 
 /// Whoever asks.
 pub struct Asker<'a, W> {
@@ -64,22 +64,31 @@ impl<W: Copy + Eq + Hash> Asker<'_, W> {
         self.ask(Query::Look { root, path }, Done::into_metadata)
     }
 
-    /// What is known of an open file.
-    pub fn metadata(&mut self, file: &File) -> Pending<Metadata> {
-        if let Some(answer) = self.disk.metadata_now(file) {
-            return Pending::Ready(answer);
+    /// Whether an open file keeps a version, as [`Disk::keeps`] tells.
+    pub fn keeps(&mut self, file: &File, version: &Version) -> Pending<bool> {
+        if let Some(is_kept) = self.disk.keeps_now(file, version) {
+            return Pending::Ready(Ok(is_kept));
         }
-        let file = file.clone();
-        self.ask(Query::Metadata { file }, Done::into_metadata)
+        let (file, version) = (file.clone(), *version);
+        self.ask(Query::Keeps { file, version }, Done::into_kept)
     }
 
-    /// The version of an open file that `was` tells of.
-    pub fn version(&mut self, file: &File, was: &Metadata) -> Pending<Version> {
-        if let Some(answer) = self.disk.version_now(file, was) {
+    /// What an answer has of an open file, as [`Disk::contents`] gives it.
+    pub fn contents(
+        &mut self,
+        file: &File,
+        was: &Metadata,
+        small_bytes_max: u64,
+    ) -> Pending<(Contents, Metadata)> {
+        if let Some(answer) = self.disk.contents_now(file, was, small_bytes_max) {
             return Pending::Ready(answer);
         }
-        let (file, was) = (file.clone(), *was);
-        self.ask(Query::Version { file, was }, Done::into_version)
+        let query = Query::Contents {
+            file: file.clone(),
+            was: *was,
+            small_bytes_max,
+        };
+        self.ask(query, Done::into_contents)
     }
 
     /// At most `len` bytes from `offset`, fewer only at the end of the file.
@@ -95,25 +104,12 @@ impl<W: Copy + Eq + Hash> Asker<'_, W> {
         len: usize,
         ahead: usize,
     ) -> Pending<Arc<[u8]>> {
-        if let Some(answer) = self.read_now(file, offset, len) {
-            return Pending::Ready(answer);
+        let mut bytes = vec![0; len];
+        if let Some(answer) = self.disk.read_now(file, offset, &mut bytes) {
+            return Pending::Ready(answer.map(|count| Arc::from(&bytes[..count])));
         }
         let (file, len) = (file.clone(), ahead);
         self.ask(Query::Read { file, offset, len }, Done::into_bytes)
-    }
-
-    fn read_now(&mut self, file: &File, offset: u64, len: usize) -> Option<io::Result<Arc<[u8]>>> {
-        let (mut bytes, mut count) = (vec![0; len], 0);
-        while count < len {
-            let at = offset + count as u64;
-            match self.disk.read_now(file, at, &mut bytes[count..])? {
-                Ok(0) => break,
-                Ok(more) => count += more,
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        bytes.truncate(count);
-        Some(Ok(bytes.into()))
     }
 
     /// Some names of a folder, from a place on. A folder cannot be asked whether its names are in
@@ -161,50 +157,5 @@ impl<T> Pending<T> {
     /// Whether it takes a job.
     pub fn is_job(&self) -> bool {
         matches!(self, Self::Job(..))
-    }
-}
-
-/// Whether an open file still keeps a version ([`Disk::keeps`]), found out step by step.
-#[must_use]
-#[derive(Debug)]
-pub enum KeepCheck {
-    /// What it is now.
-    Looking(Pending<Metadata>),
-    /// Only its bytes can tell.
-    Sampling(Pending<Version>),
-}
-
-impl KeepCheck {
-    /// Begins to find it out.
-    pub fn new<W: Copy + Eq + Hash>(file: &File, asker: &mut Asker<'_, W>) -> Self {
-        Self::Looking(asker.metadata(file))
-    }
-
-    /// Goes on as far as it can: whether it does, or how far it is.
-    pub fn take<W: Copy + Eq + Hash>(
-        mut self,
-        file: &File,
-        version: &Version,
-        asker: &mut Asker<'_, W>,
-    ) -> Result<bool, Self> {
-        loop {
-            self = match self {
-                Self::Looking(now) => match now.take(asker.jobs).map_err(Self::Looking)? {
-                    Err(_) => return Ok(false),
-                    Ok(now) => match version.is_kept(&now) {
-                        Some(is_kept) => return Ok(is_kept),
-                        None => {
-                            let len = version.len;
-                            let of_that_length = Metadata { len, ..now };
-                            Self::Sampling(asker.version(file, &of_that_length))
-                        }
-                    },
-                },
-                Self::Sampling(now) => {
-                    let now = now.take(asker.jobs).map_err(Self::Sampling)?;
-                    return Ok(now.is_ok_and(|now| now.sample == version.sample));
-                }
-            };
-        }
     }
 }

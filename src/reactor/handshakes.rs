@@ -11,19 +11,16 @@
 //! served, and the clients are served in turn, so that one with many connections does not keep out
 //! one with a single one.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::service::Id;
-use crate::shares::Client;
+use crate::shares::{Client, InTurn};
 
 /// The lines, and how much of a turn is used.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
-    /// Sessions that wait, by client; no line is empty. One may have ended meanwhile.
-    lines: BTreeMap<Client, VecDeque<Id>>,
-    /// The clients in the order in which they are served, each once.
-    clients: VecDeque<Client>,
+    /// Sessions that wait. One may have ended meanwhile.
+    sessions: InTurn<Id>,
     waiting: usize,
     /// Sessions that ended while they waited and were not taken out yet.
     ended: usize,
@@ -36,8 +33,7 @@ pub(crate) struct Handshakes {
 impl Handshakes {
     pub(crate) fn new(turn_time_max: Duration) -> Self {
         Self {
-            lines: BTreeMap::new(),
-            clients: VecDeque::new(),
+            sessions: InTurn::default(),
             waiting: 0,
             ended: 0,
             turn_time_max,
@@ -65,14 +61,10 @@ impl Handshakes {
         if waits {
             return true;
         }
-        if self.clients.is_empty() && self.used < self.turn_time_max {
+        if self.sessions.is_empty() && self.used < self.turn_time_max {
             return false;
         }
-        let line = self.lines.entry(client).or_default();
-        if line.is_empty() {
-            self.clients.push_back(client);
-        }
-        line.push_back(id);
+        self.sessions.push(client, id);
         self.waiting += 1;
         true
     }
@@ -89,14 +81,9 @@ impl Handshakes {
         if self.used >= self.turn_time_max {
             return None;
         }
-        let client = self.clients.pop_front()?;
-        let line = self.lines.get_mut(&client)?;
-        self.called = line.pop_front();
-        match line.is_empty() {
-            true => drop(self.lines.remove(&client)),
-            false => self.clients.push_back(client),
-        }
+        let (_, id) = self.sessions.pop()?;
         self.waiting -= 1;
+        self.called = Some(id);
         self.called
     }
 
@@ -112,13 +99,8 @@ impl Handshakes {
         if self.ended * 2 < self.waiting {
             return;
         }
-        for line in self.lines.values_mut() {
-            line.retain(|id| is_live(*id));
-        }
-        self.lines.retain(|_, line| !line.is_empty());
-        self.clients
-            .retain(|client| self.lines.contains_key(client));
-        self.waiting = self.lines.values().map(VecDeque::len).sum();
+        self.sessions.retain(|id| is_live(*id));
+        self.waiting = self.sessions.len();
         self.ended = 0;
     }
 }

@@ -621,7 +621,7 @@ impl<S: Sys> Reactor<S> {
         let provenance = Provenance {
             socket: accepted.socket,
             host: accepted.host as u32,
-            metrics: accepted.metrics,
+            metrics: accepted.metrics as u32,
             conn: serving.host.accept(&accepted.peer, self.cx.now) as u32,
             peer: accepted.peer,
             admitted: accepted.admitted,
@@ -702,13 +702,13 @@ impl<S: Sys> Reactor<S> {
         serving.sessions -= 1;
         serving.host.ended(
             session.provenance.conn as usize,
-            &mut self.cx.of(session.provenance.metrics),
+            &mut self.cx.of(session.provenance.metrics as usize),
         );
         if serving.retired && serving.sessions == 0 && !serving.host.is_busy() {
             let serving = self.hosts.remove(session.provenance.host as usize);
             self.cx.metrics.leave(serving.metrics);
         }
-        let counted = &mut self.cx.metrics.listeners[session.provenance.metrics];
+        let counted = &mut self.cx.metrics.listeners[session.provenance.metrics as usize];
         counted.ended(session.ending, result);
         if let Err(error) = result {
             let level = match error {

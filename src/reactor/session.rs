@@ -183,7 +183,7 @@ pub(crate) struct Provenance {
     /// Who serves it: the listener's service when it began.
     pub(crate) host: u32,
     /// Its place in the metrics.
-    pub(crate) metrics: usize,
+    pub(crate) metrics: u32,
     /// The key of its state in the listener's host.
     pub(crate) conn: u32,
     pub(crate) peer: Peer,
@@ -350,7 +350,8 @@ impl<S: Sys> Session<S> {
                 let now = cx.sys.now();
                 cx.handshakes.took(now.saturating_duration_since(began));
             }
-            cx.metrics.listeners[self.provenance.metrics].bytes_in += budget.moved - before;
+            cx.metrics.listeners[self.provenance.metrics as usize].bytes_in +=
+                budget.moved - before;
             news |= result?;
         }
         if let Some(up) = &mut self.up
@@ -375,13 +376,7 @@ impl<S: Sys> Session<S> {
             return Ok(false);
         }
         if let Some(answer) = self.down.take_plain_answer() {
-            self.down.link.tx.put(&answer, &mut cx.pool);
-            let asked = Asked {
-                close: true,
-                ending: Ending::Refused,
-                ..Asked::default()
-            };
-            self.begin_closing(&asked, cx);
+            self.refuse_plain(&answer, cx);
             return Ok(false);
         }
         // What is answered before the end of a handshake cannot be sent, and the end of the stream
@@ -392,7 +387,7 @@ impl<S: Sys> Session<S> {
         }
         let mut asked = Asked::default();
         let (scarce, conn) = (cx.pool.is_scarce(), self.provenance.conn as usize);
-        let (shared, nowhere) = cx.split(self.provenance.metrics);
+        let (shared, nowhere) = cx.split(self.provenance.metrics as usize);
         let up = match &mut self.up {
             Some(up) => &mut up.half.link,
             None => nowhere,
@@ -430,6 +425,17 @@ impl<S: Sys> Session<S> {
             self.connect_next(Attempts::new(addresses, timeout, cx.now), cx);
         }
         Ok(asked.again)
+    }
+
+    /// A client that speaks in plain text where TLS was expected is told so.
+    fn refuse_plain(&mut self, answer: &[u8], cx: &mut Context<S>) {
+        self.down.link.tx.put(answer, &mut cx.pool);
+        let asked = Asked {
+            close: true,
+            ending: Ending::Refused,
+            ..Asked::default()
+        };
+        self.begin_closing(&asked, cx);
     }
 
     /// The protocol is done: what is queued is sent, then the end.
@@ -482,7 +488,8 @@ impl<S: Sys> Session<S> {
             let before = budget.moved;
             let ranges = (&self.range, cx.now);
             let progress = self.down.flush(&mut cx.sys, &mut cx.pool, budget, ranges);
-            cx.metrics.listeners[self.provenance.metrics].bytes_out += budget.moved - before;
+            cx.metrics.listeners[self.provenance.metrics as usize].bytes_out +=
+                budget.moved - before;
             let progress = progress?;
             if progress != Progress::None {
                 let (sent, has_output) = (self.down.link.sent, self.down.has_output());

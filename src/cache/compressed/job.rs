@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::{BEGINNING_BYTES, JOB_BYTES, PIECE_BYTES};
-use crate::disk::{File, Metadata, Version};
+use crate::disk::{Contents, File, Metadata, Version};
 use crate::http::compress::Encoder;
 use crate::http::negotiate::Coding;
 use crate::jobs::Jobs;
@@ -63,11 +63,8 @@ pub(super) enum Input {
     Reading(Instant, Pending<Arc<[u8]>>),
     /// Bytes that were read ahead, from a place on.
     Read(Arc<[u8]>, usize),
-    /// All of it was coded: what it is now.
-    Looking(Instant, Pending<Metadata>),
-    /// Its times do not tell if it changed twice within a tick of their clock; the bytes that a
-    /// version remembers do.
-    Sampling(Instant, Pending<Version>),
+    /// All of it was coded: of what version it is now.
+    Checking(Instant, Pending<(Contents, Metadata)>),
 }
 
 impl Job {
@@ -166,27 +163,18 @@ impl Job {
         let Source::File { file, was, version } = &self.source else {
             return Poll::Ready(Ok(true));
         };
-        loop {
-            self.input = match std::mem::replace(&mut self.input, Input::Nothing) {
-                Input::Looking(since, asked) => match asked.take(asker.jobs) {
-                    Ok(now) => match now? == *was {
-                        true => Input::Sampling(asker.now, asker.version(file, was)),
-                        false => return Poll::Ready(Ok(false)),
-                    },
-                    Err(asked) => {
-                        self.input = Input::Looking(since, asked);
-                        return Poll::Pending;
-                    }
-                },
-                Input::Sampling(since, asked) => match asked.take(asker.jobs) {
-                    Ok(now) => return Poll::Ready(now.map(|now| now == **version)),
-                    Err(asked) => {
-                        self.input = Input::Sampling(since, asked);
-                        return Poll::Pending;
-                    }
-                },
-                _ => Input::Looking(asker.now, asker.metadata(file)),
-            };
+        let (since, asked) = match std::mem::replace(&mut self.input, Input::Nothing) {
+            Input::Checking(since, asked) => (since, asked),
+            _ => (asker.now, asker.contents(file, was, 0)),
+        };
+        match asked.take(asker.jobs) {
+            Ok(now) => Poll::Ready(now.map(|(contents, now)| {
+                now == *was && matches!(contents, Contents::Large(now) if now == **version)
+            })),
+            Err(asked) => {
+                self.input = Input::Checking(since, asked);
+                Poll::Pending
+            }
         }
     }
 }
@@ -196,8 +184,7 @@ impl Input {
     pub(super) fn asked_since(&self) -> Option<Instant> {
         match self {
             Self::Reading(since, asked) => asked.is_job().then_some(*since),
-            Self::Looking(since, asked) => asked.is_job().then_some(*since),
-            Self::Sampling(since, asked) => asked.is_job().then_some(*since),
+            Self::Checking(since, asked) => asked.is_job().then_some(*since),
             Self::Nothing | Self::Read(..) => None,
         }
     }
@@ -206,8 +193,7 @@ impl Input {
     pub(super) fn is_there<V: Copy + Eq + Hash>(&self, jobs: &Jobs<V>) -> bool {
         match self {
             Self::Reading(_, asked) => asked.is_there(jobs),
-            Self::Looking(_, asked) => asked.is_there(jobs),
-            Self::Sampling(_, asked) => asked.is_there(jobs),
+            Self::Checking(_, asked) => asked.is_there(jobs),
             Self::Nothing | Self::Read(..) => true,
         }
     }
@@ -215,8 +201,7 @@ impl Input {
     pub(super) fn cancel<V: Copy + Eq + Hash>(self, jobs: &mut Jobs<V>) {
         match self {
             Self::Reading(_, asked) => asked.cancel(jobs),
-            Self::Looking(_, asked) => asked.cancel(jobs),
-            Self::Sampling(_, asked) => asked.cancel(jobs),
+            Self::Checking(_, asked) => asked.cancel(jobs),
             Self::Nothing | Self::Read(..) => {}
         }
     }

@@ -9,7 +9,7 @@
 //! connections waits behind its own guesses, and others behind one of them. The places are shared
 //! ([`crate::shares`]), and a check ends with the last who waits for it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -18,7 +18,7 @@ use sha2::Sha256;
 use crate::config::AuthConfig;
 use crate::http::basic::{Check, Credentials, Users};
 use crate::service::{Cx, Id};
-use crate::shares::{Client, Shares};
+use crate::shares::{Client, InTurn, Shares};
 
 /// Rounds in one turn: less than a millisecond.
 const ROUNDS_PER_TURN: u32 = 1000;
@@ -54,11 +54,8 @@ struct Waiting {
 /// The checks that wait.
 #[derive(Default)]
 struct Lines {
-    /// By client; none is empty.
-    lines: BTreeMap<Client, VecDeque<Waiting>>,
-    /// The clients in the order in which they are served, each once. The check at the front of the
-    /// first one's line is at work.
-    clients: VecDeque<Client>,
+    /// The next one is at work.
+    checks: InTurn<Waiting>,
     shares: Shares,
     /// What each waiter waits for: whose line, and what in it.
     waiters: HashMap<Id, (Client, Mark), foldhash::fast::RandomState>,
@@ -67,12 +64,12 @@ struct Lines {
 impl Lines {
     /// Lets a waiter wait for credentials that somebody waits for already. Whether there are such.
     fn join(&mut self, mark: Mark, waiter: Id) -> bool {
-        let lines = self.lines.iter_mut();
-        let mut all = lines.flat_map(|(client, line)| line.iter_mut().map(|one| (*client, one)));
+        let mut all = self.checks.iter_mut();
         let Some((client, waiting)) = all.find(|(_, waiting)| waiting.mark == mark) else {
             return false;
         };
         waiting.waiters.push(waiter);
+        drop(all);
         self.waiters.insert(waiter, (client, mark));
         true
     }
@@ -82,34 +79,25 @@ impl Lines {
     }
 
     fn add(&mut self, mark: Mark, check: Check, client: Client, waiter: Id) {
-        let line = self.lines.entry(client).or_default();
-        if line.is_empty() {
-            self.clients.push_back(client);
-        }
-        line.push_back(Waiting {
+        let waiters = vec![waiter];
+        let waiting = Waiting {
             mark,
             check,
-            waiters: vec![waiter],
-        });
+            waiters,
+        };
+        self.checks.push(client, waiting);
         self.shares.enter(client);
         self.waiters.insert(waiter, (client, mark));
     }
 
     /// The check that is at work.
     fn front(&mut self) -> Option<&mut Check> {
-        let line = self.lines.get_mut(self.clients.front()?)?;
-        line.front_mut().map(|waiting| &mut waiting.check)
+        self.checks.front_mut().map(|waiting| &mut waiting.check)
     }
 
     /// Takes out the check that is at work; the next client's follows.
     fn pop(&mut self) -> Option<Waiting> {
-        let client = self.clients.pop_front()?;
-        let line = self.lines.get_mut(&client)?;
-        let done = line.pop_front()?;
-        match line.is_empty() {
-            true => drop(self.lines.remove(&client)),
-            false => self.clients.push_back(client),
-        }
+        let (client, done) = self.checks.pop()?;
         self.shares.leave(client);
         for waiter in &done.waiters {
             self.waiters.remove(waiter);
@@ -122,10 +110,7 @@ impl Lines {
         let Some((client, mark)) = self.waiters.remove(&waiter) else {
             return;
         };
-        let Some(line) = self.lines.get_mut(&client) else {
-            return;
-        };
-        line.retain_mut(|waiting| {
+        self.checks.retain_of(client, |waiting| {
             if waiting.mark == mark {
                 waiting.waiters.retain(|other| *other != waiter);
             }
@@ -135,10 +120,6 @@ impl Lines {
             }
             is_left
         });
-        if line.is_empty() {
-            self.lines.remove(&client);
-            self.clients.retain(|other| *other != client);
-        }
     }
 }
 
@@ -233,7 +214,7 @@ impl Auth {
             self.verdicts.clear();
         }
         self.verdicts.insert(mark, (right, until));
-        !self.lines.clients.is_empty()
+        !self.lines.checks.is_empty()
     }
 }
 
@@ -315,6 +296,6 @@ mod tests {
         assert_eq!(served(&mut auth), [9]);
         assert!(!auth.is_awaited_by(also));
         assert_eq!(auth.lines.shares.in_all(), 0);
-        assert!(auth.lines.lines.is_empty() && auth.lines.waiters.is_empty());
+        assert!(auth.lines.checks.is_empty() && auth.lines.waiters.is_empty());
     }
 }

@@ -57,7 +57,7 @@ mod sites;
 mod tests;
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::HttpConfig;
 use crate::ending::{Ending, Error, Phase};
@@ -73,7 +73,7 @@ use files::archive::Archive;
 pub use open::Given;
 use pack::Pack;
 use proxy::{Forward, Outcome, Sender};
-use reply::{Refusal, Reply, Writer};
+use reply::{Answered, Refusal, Reply, Writer};
 use respond::respond;
 use sites::{Content, Sites};
 
@@ -171,7 +171,7 @@ enum Next {
 
 impl Web {
     /// Answers the request at the front of what arrived. Whether there was a whole one, and room
-    /// for its answer.
+    /// for its answer. Long because the head lives in what arrived until all is known of its answer.
     fn answer_next(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
         if !io.down.tx.has_room(self.answer_bytes) || self.awaits_verdict(conn) {
             return false; // what comes meanwhile is not looked at
@@ -223,26 +223,26 @@ impl Web {
         let entry = (goes_on && self.log.is_some()).then(|| Entry::of(&head, io.peer.ip()));
         if let (Some(log), Some(answered), false) = (&mut self.log, reply.sent, goes_on) {
             let began = conn.began(&self.config, io.cx.now);
-            let took = io.cx.now.saturating_duration_since(began);
-            let request = Some(Request::of(&head));
-            let line = Line::of(io.peer.ip(), request, answered, took, io.cx.wall);
-            log.add(&line, &mut io.cx.counted);
+            let request = (Some(Request::of(&head)), began);
+            log_line(log, request, answered, io.peer, &mut io.cx);
         }
         let (body, more) = (head.body, head.keep_alive);
-        if matches!(next, Next::Later { .. }) {
+        if let Next::Later { asks } = next {
             // Nothing was done: it waits for what it asked for, and is asked again then.
             *io.cx.work = work_before;
+            self.park(conn, (io.id, asks), io.cx.now);
+            return false;
         }
-        if !matches!(next, Next::Later { .. }) {
-            conn.scanner = None;
-            rx.consume(head_bytes);
-            io.cx.jobs.settle(Waiter::Session(io.id));
-        }
+        conn.scanner = None;
+        rx.consume(head_bytes);
+        conn.requests += 1;
+        io.cx.jobs.settle(Waiter::Session(io.id));
+        self.leave(conn, &mut io.cx);
         self.follow(next, (body, more, persistence), entry, conn, io)
     }
 
-    /// What becomes of the connection after a request was looked at. Whether the next one may be
-    /// answered at once.
+    /// What becomes of the connection after a request was answered, or goes on. Whether the next one
+    /// may be answered at once.
     fn follow(
         &mut self,
         next: Next,
@@ -252,15 +252,8 @@ impl Web {
         io: &mut Io<'_>,
     ) -> bool {
         let now = io.cx.now;
-        if !matches!(next, Next::Later { .. }) {
-            conn.requests += 1;
-            self.leave(conn, &mut io.cx);
-        }
         let echo = match next {
-            Next::Later { asks } => {
-                self.park(conn, (io.id, asks), now);
-                return false;
-            }
+            Next::Later { .. } => return false, // it is parked
             Next::Forward(mut forward) => {
                 if let Some(entry) = entry {
                     forward.begin_log(entry, conn.began(&self.config, now));
@@ -332,6 +325,7 @@ impl Web {
     }
 
     /// A request that was parked waits for nothing any more: it is answered, or gone.
+    #[inline]
     fn leave(&mut self, conn: &Conn, cx: &mut Cx<'_>) {
         if let State::Parked { id, asks, .. } = conn.state {
             if let Some(place) = asks {
@@ -454,8 +448,8 @@ impl Web {
             }
             None => {
                 if let (Some(log), Some(answered)) = (&mut self.log, sent) {
-                    let line = Line::of(io.peer.ip(), None, answered, Duration::ZERO, io.cx.wall);
-                    log.add(&line, &mut io.cx.counted);
+                    let request = (None, io.cx.now);
+                    log_line(log, request, answered, io.peer, &mut io.cx);
                 }
             }
         }
@@ -602,6 +596,19 @@ impl Web {
         };
         log.add(&line, &mut cx.counted);
     }
+}
+
+/// The line of what was answered here. `request`: with the moment in which its first byte came.
+fn log_line(
+    log: &mut AccessLog,
+    (request, began): (Option<Request<'_>>, Instant),
+    answered: Answered,
+    peer: &Peer,
+    cx: &mut Cx<'_>,
+) {
+    let took = cx.now.saturating_duration_since(began);
+    let line = Line::of(peer.ip(), request, answered, took, cx.wall);
+    log.add(&line, &mut cx.counted);
 }
 
 const CUT_SHORT: Refusal =

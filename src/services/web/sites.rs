@@ -28,8 +28,7 @@ use crate::http::range::put_content_range_unsatisfied;
 use crate::http::target::Target;
 use crate::http::{Method, Status};
 use crate::metrics::Limit;
-use crate::service::{Cx, Id, work};
-use crate::shares::Client;
+use crate::service::{Cx, Id, Peer, work};
 
 /// What is said to a client without a right password.
 const PASSWORD_NEEDED: &str = "a name and a password are needed here";
@@ -210,7 +209,7 @@ impl Site {
     pub(super) fn admit(
         &mut self,
         head: &RequestHead<'_>,
-        client: Client,
+        peer: &Peer,
         reply: &Reply<'_, '_>,
     ) -> Poll<Result<(), Refusal>> {
         let Some(auth) = &mut self.auth else {
@@ -221,7 +220,7 @@ impl Site {
             false => ("authorization", Status::UNAUTHORIZED),
         };
         let value = head.headers.only(header);
-        match auth.judge(value, reply.id, client, reply.cx.now) {
+        match auth.judge(value, reply.id, peer.network(), reply.cx.now) {
             Verdict::Right => Poll::Ready(Ok(())),
             Verdict::Later => Poll::Pending,
             Verdict::Wrong => Poll::Ready(Err(Refusal::new(status, PASSWORD_NEEDED))),

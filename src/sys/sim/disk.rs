@@ -91,7 +91,7 @@ impl Disk for Sim {
     }
 
     fn read_now(&mut self, file: &File, offset: u64, into: &mut [u8]) -> Option<io::Result<usize>> {
-        (!self.waits()).then(|| self.read_at(file, offset, into))
+        (!self.waits()).then(|| self.read_full(file, offset, into))
     }
 
     fn is_in_memory(&mut self, _file: &File, _offset: u64, _len: u64, _now: Instant) -> bool {

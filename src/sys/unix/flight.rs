@@ -134,7 +134,7 @@ impl Flight {
                 (root, Step::Remove)
             }
             Job::Query(
-                Query::Version { .. }
+                Query::Keeps { .. }
                 | Query::Contents { .. }
                 | Query::Names { .. }
                 | Query::Free { .. },
@@ -356,11 +356,7 @@ fn reading<'a>(job: &'a mut Job, bytes: &'a mut [u8]) -> (u64, &'a mut [u8]) {
     match job {
         Job::Command(Command::Fill {
             offset, len, page, ..
-        }) => {
-            let space = page.space_mut();
-            let len = (*len).min(space.len());
-            (*offset, &mut space[..len])
-        }
+        }) => (*offset, page.space_of(*len)),
         Job::Query(Query::Read { offset, .. }) => (*offset, bytes),
         _ => (0, &mut []),
     }

@@ -144,7 +144,7 @@ impl Fixture {
 
     fn page_of(&mut self, bytes: &[u8]) -> PageSlice {
         let mut page = self.pool.take_slice();
-        page.space_mut()[..bytes.len()].copy_from_slice(bytes);
+        page.space_of(bytes.len()).copy_from_slice(bytes);
         page.filled(bytes.len());
         page
     }
@@ -185,13 +185,13 @@ fn told((job, result): &(Job, io::Result<Done>)) -> String {
         },
         Ok(Done::File(file, metadata)) => format!("file {} {}", of(metadata), file.is_slow()),
         Ok(Done::Metadata(metadata)) => of(metadata),
-        Ok(Done::Version(version)) => format!("version {} {}", version.len, version.sample),
+        Ok(Done::Kept(is_kept)) => format!("kept {is_kept}"),
         Ok(Done::Bytes(bytes)) => format!("bytes {}", digest(bytes)),
         Ok(Done::Contents(Contents::Small(bytes), was)) => {
             format!("contents {} {}", digest(bytes), of(was))
         }
         Ok(Done::Contents(Contents::Large(version), was)) => {
-            format!("version {} {}", version.sample, of(was))
+            format!("version {} {} {}", version.len, version.sample, of(was))
         }
         Ok(Done::Names(names, _)) => {
             let mut names: Vec<&Path> = names.iter().map(PathBuf::as_path).collect();
@@ -263,7 +263,12 @@ fn questions(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
     let file = large.clone();
     tell("metadata", driver.perform(Query::Metadata { file }));
     let file = large.clone();
-    tell("version", driver.perform(Query::Version { file, was }));
+    let version = Query::Contents {
+        file,
+        was,
+        small_bytes_max: 0,
+    };
+    tell("version", driver.perform(version));
     for (offset, len) in [
         (0, LARGE),
         (5, 100),
@@ -314,7 +319,13 @@ fn pages(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
         tell(what, driver.perform(fill));
     }
     let file = large.clone();
-    let Done::Version(version) = driver.done(Query::Version { file, was }) else {
+    let small_bytes_max = 0;
+    let asked = driver.done(Query::Contents {
+        file,
+        was,
+        small_bytes_max,
+    });
+    let Done::Contents(Contents::Large(version), _) = asked else {
         panic!("no version");
     };
     let fill = f.fill(&large, 4, Some(version));
@@ -337,6 +348,10 @@ fn pages(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
     };
     let fill = f.fill(&large, 4, Some(older));
     tell("fill of another", driver.perform(fill));
+    for version in [version, renamed, rewritten, older] {
+        let file = large.clone();
+        tell("keeps", driver.perform(Query::Keeps { file, version }));
+    }
 }
 
 fn changes(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {

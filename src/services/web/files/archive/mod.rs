@@ -41,12 +41,12 @@ use std::time::Instant;
 
 use crate::buffer::{Pool, SendQueue};
 use crate::config::ArchiveLimits;
-use crate::disk::{File, FileKind, Metadata};
+use crate::disk::{Contents, File, FileKind, Metadata};
 use crate::ending::Error;
 use crate::http::date::unix_s;
 use crate::service::{Cx, Id, Waiter, work};
 pub(super) use answer::Asked;
-use contents::{Contents, Opened, Opening};
+use contents::{Opened, Opening};
 use outlet::Outlet;
 use reading::{Input, Reading};
 use walk::{Found, Step, Walk};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::zip::Open;
 use super::{JOB_BYTES, PIECE_BYTES, Stopped};
 use crate::disk::{File, Version};
-use crate::jobs::pending::{Asker, KeepCheck, Pending};
+use crate::jobs::pending::{Asker, Pending};
 use crate::service::Waiter;
 
 /// A file that is read a piece at a time.
@@ -27,7 +27,7 @@ pub(super) enum Input {
     Nothing,
     Asked(Pending<Arc<[u8]>>),
     /// They are queued if the file is still the version.
-    Checking(Arc<[u8]>, KeepCheck),
+    Checking(Arc<[u8]>, Pending<bool>),
     /// They are queued from a place on.
     Read(Arc<[u8]>, usize),
 }
@@ -65,19 +65,18 @@ impl Reading {
                         let is_due = bytes.len() as u64 == left || self.seen != turn;
                         self.seen = turn;
                         match is_due {
-                            true => Input::Checking(bytes, KeepCheck::new(&self.file, asker)),
+                            true => Input::Checking(bytes, asker.keeps(&self.file, &self.version)),
                             false => Input::Read(bytes, 0),
                         }
                     }
                 },
-                Input::Checking(bytes, check) => match check.take(&self.file, &self.version, asker)
-                {
-                    Err(check) => {
-                        self.input = Input::Checking(bytes, check);
+                Input::Checking(bytes, is_kept) => match is_kept.take(asker.jobs) {
+                    Err(is_kept) => {
+                        self.input = Input::Checking(bytes, is_kept);
                         return Ok(None);
                     }
-                    Ok(true) => Input::Read(bytes, 0),
-                    Ok(false) => return Err(Stopped::Changed(self.path.clone())),
+                    Ok(Ok(true)) => Input::Read(bytes, 0),
+                    Ok(_) => return Err(Stopped::Changed(self.path.clone())),
                 },
                 Input::Read(bytes, at) => {
                     let piece = at..bytes.len().min(at + PIECE_BYTES);
