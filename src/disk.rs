@@ -249,6 +249,26 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
+/// Opens a folder; makes it, and the folders on the way to it, where they are missing. Waits for the
+/// disk, so it is for the start.
+///
+/// # Errors
+/// Those of [`Disk::open_folder`] and [`Disk::create_folder`].
+pub fn open_or_make(path: &Path, disk: &mut dyn Disk) -> io::Result<File> {
+    let path = match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    };
+    match (disk.open_folder(path), path.parent(), path.file_name()) {
+        (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = open_or_make(parent, disk)?;
+            disk.create_folder(&parent, Path::new(name))?;
+            disk.open_folder(path)
+        }
+        (result, ..) => result,
+    }
+}
+
 /// Files, as a protocol may use them: always below a folder that was opened before, never outside
 /// it.
 ///

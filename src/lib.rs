@@ -38,10 +38,13 @@ pub mod wire;
 // Names to addresses.
 pub mod dns;
 
+// Who waits.
+pub mod waiter;
+
 // What may wait for a disk.
 pub mod jobs;
 
-// What is kept: open files.
+// What is kept: open files, responses of origins.
 pub mod cache;
 
 // Lines on their way to a log.

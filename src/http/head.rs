@@ -69,13 +69,18 @@ pub struct Limits {
     pub headers_max: usize,
 }
 
+impl Limits {
+    /// Those of a server that is told nothing.
+    pub const DEFAULT: Self = Self {
+        head_bytes_max: 16 * 1024,
+        target_bytes_max: 8000,
+        headers_max: 100,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            head_bytes_max: 16 * 1024,
-            target_bytes_max: 8000,
-            headers_max: 100,
-        }
+        Self::DEFAULT
     }
 }
 

@@ -8,6 +8,7 @@
 use std::hash::Hash;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -89,6 +90,25 @@ impl<'a, W: Copy + Eq + Hash> Asking<'a, W> {
                 small_bytes_max,
             },
             Done::into_contents,
+        )
+    }
+
+    /// At most `len` bytes from `offset`, fewer only at the end of the file.
+    pub fn read(&mut self, file: &File, offset: u64, len: usize) -> Poll<io::Result<Arc<[u8]>>> {
+        let is_it = |query: &Query| matches!(query, Query::Read { file: f, offset: o, len: l } if f == file && (*o, *l) == (offset, len));
+        self.answer(
+            is_it,
+            |disk| {
+                let mut bytes = vec![0; len];
+                let read = disk.read_now(file, offset, &mut bytes)?;
+                Some(read.map(|count| Arc::from(&bytes[..count])))
+            },
+            || Query::Read {
+                file: file.clone(),
+                offset,
+                len,
+            },
+            Done::into_bytes,
         )
     }
 

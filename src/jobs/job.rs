@@ -2,7 +2,7 @@
 //! it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::store::{self, NewFile, Stored, Taken};
@@ -85,6 +85,14 @@ pub enum Command {
         files: Vec<NewFile>,
         taken: Taken,
     },
+    /// Makes a file under a temporary name, writes it and gives it its name in one step, in the
+    /// place of what has it: [`Done::Nothing`]. What fails leaves nothing.
+    Put {
+        root: File,
+        temporary: PathBuf,
+        path: PathBuf,
+        bytes: Box<[u8]>,
+    },
     /// Forces a file, or the names of a folder, to the disk: [`Done::Nothing`].
     Sync { file: File },
 }
@@ -163,6 +171,7 @@ impl Command {
             | Command::Remove { root: file, .. }
             | Command::Discard { root: file, .. }
             | Command::Store { root: file, .. }
+            | Command::Put { root: file, .. }
             | Command::Sync { file } => file,
         }
     }
@@ -175,7 +184,7 @@ impl Command {
             Command::Create { .. } | Command::OpenLog { .. } => Kind::Create,
             Command::Rename { .. } => Kind::Rename,
             Command::Remove { .. } | Command::Discard { .. } => Kind::Remove,
-            Command::Store { .. } => Kind::Store,
+            Command::Store { .. } | Command::Put { .. } => Kind::Store,
             Command::Sync { .. } => Kind::Sync,
         }
     }
@@ -320,12 +329,40 @@ impl Command {
             Command::Store { root, files, taken } => {
                 Done::Stored(Arc::new(store::store(root, files, *taken, disk)))
             }
+            Command::Put {
+                root,
+                temporary,
+                path,
+                bytes,
+            } => {
+                put(disk, root, (temporary, path), bytes)?;
+                Done::Nothing
+            }
             Command::Sync { file } => {
                 disk.sync(file)?;
                 Done::Nothing
             }
         })
     }
+}
+
+/// Makes a file that has its name when all of it is written.
+fn put(
+    disk: &mut dyn Disk,
+    root: &File,
+    (temporary, path): (&Path, &Path),
+    bytes: &[u8],
+) -> io::Result<()> {
+    let file = disk.create(root, temporary)?;
+    let written = disk.write_full(&file, 0, bytes);
+    drop(file); // it is closed before it gets its name
+    let named = written.and_then(|()| disk.rename(root, temporary, path, true));
+    if named.is_err()
+        && let Err(error) = disk.remove(root, temporary)
+    {
+        log::error!("{} stays behind: {error}", temporary.display());
+    }
+    named
 }
 
 /// Appends until a log takes no more; fails if it took nothing.
@@ -359,7 +396,7 @@ pub fn ends_within_a_line(file: &File, disk: &mut dyn Disk) -> Option<bool> {
 /// What a job came to, for one who knows what was asked; the errors are [`wrong`].
 impl Done {
     /// An open file, and what it is.
-    pub(super) fn into_file(self) -> io::Result<(File, Metadata)> {
+    pub(crate) fn into_file(self) -> io::Result<(File, Metadata)> {
         match self {
             Done::File(file, metadata) => Ok((file, metadata)),
             _ => Err(wrong()),
@@ -399,7 +436,7 @@ impl Done {
     }
 
     /// Names in a folder, and the place of the next.
-    pub(super) fn into_names(self) -> io::Result<Names> {
+    pub(crate) fn into_names(self) -> io::Result<Names> {
         match self {
             Done::Names(names, next) => Ok((names, next)),
             _ => Err(wrong()),

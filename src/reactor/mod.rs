@@ -56,6 +56,7 @@ use slab::Slab;
 
 use crate::buffer::Pool;
 use crate::cache::compressed::Compressed;
+use crate::cache::store::{self, StoreId, Stores};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Error, Phase};
 use crate::jobs::Jobs;
@@ -145,6 +146,7 @@ impl<S: Sys> Reactor<S> {
                     .with_bytes_max(limits.page_bytes_max),
                 jobs: Jobs::new(limits.disk),
                 resolver,
+                stores: Stores::default(),
                 compressed: Compressed::new(limits.compressed_bytes_max),
                 handshakes: Handshakes::new(limits.turn_handshake_time),
                 metrics: Metrics::default(),
@@ -315,6 +317,15 @@ impl<S: Sys> Reactor<S> {
         self.limits = limits;
     }
 
+    /// The store of responses in a folder, which is opened if it is not open yet. What it holds is
+    /// found out while requests are answered.
+    pub fn open_store(&mut self, settings: store::Settings) -> StoreId {
+        let id = self.cx.stores.open(settings, self.cx.sys.disk());
+        let (stores, mut hands) = self.cx.stores();
+        stores.scan(&mut hands);
+        id
+    }
+
     /// Other settings and hosts of the resolver. Look-ups under way go on.
     pub fn set_resolver(&mut self, settings: dns::Config, hosts: Hosts) {
         self.cx.resolver.reload(settings, hosts);
@@ -411,6 +422,7 @@ impl<S: Sys> Reactor<S> {
             self.datagrams.next(),
             self.cx.resolver.deadline(),
             self.cx.turn_end_at,
+            self.cx.stores.deadline(),
         ];
         let next = moments.into_iter().flatten().min().map(until);
         [self.timers.sleep(now), drain, next]
@@ -483,6 +495,11 @@ impl<S: Sys> Reactor<S> {
                 self.let_go();
             }
         }
+        self.cx.stores.expire(self.cx.now, &mut self.cx.woken);
+        self.wake_woken();
+    }
+
+    fn wake_woken(&mut self) {
         while let Some(id) = self.cx.woken.pop() {
             self.sessions.wake(id, Why::Work);
         }
@@ -741,6 +758,10 @@ impl<S: Sys> Reactor<S> {
             match waiter {
                 Waiter::Session(id) | Waiter::Sending(id) => self.sessions.wake(id, Why::Disk),
                 Waiter::Service => (self.cx.turn_end, self.cx.job_done) = (true, true),
+                Waiter::Store { store, task } => {
+                    let (stores, mut hands) = self.cx.stores();
+                    stores.job_done(store, task, &mut hands);
+                }
             }
         }
     }
@@ -749,6 +770,7 @@ impl<S: Sys> Reactor<S> {
     fn start_jobs(&mut self) {
         if disk::start(&mut self.cx) {
             self.finish_jobs();
+            self.wake_woken();
         }
     }
 

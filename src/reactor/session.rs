@@ -41,6 +41,7 @@ use super::transfer::{Budget, Progress};
 use super::upstream::Attempts;
 use crate::buffer::Pool;
 use crate::cache::compressed::Compressed;
+use crate::cache::store::{Hands, Stores};
 use crate::dns::Resolver;
 use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
@@ -48,7 +49,9 @@ use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
 use crate::service::work::Work;
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Side, Waiter};
+use crate::service::{
+    Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Side, Waiter, unix_ms,
+};
 use crate::sys::{PlantedBug, Sys};
 
 /// What all sessions of a reactor share.
@@ -57,6 +60,7 @@ pub(crate) struct Context<S> {
     pub(crate) pool: Pool,
     pub(crate) jobs: Jobs<Waiter>,
     pub(crate) resolver: Resolver<Id>,
+    pub(crate) stores: Stores,
     pub(crate) compressed: Compressed<Id>,
     pub(crate) handshakes: Handshakes,
     pub(crate) metrics: Metrics,
@@ -86,6 +90,19 @@ impl<S: Sys> Context<S> {
         self.split(listener).0
     }
 
+    /// The stores of responses, and what they ask of the loop.
+    pub(crate) fn stores(&mut self) -> (&mut Stores, Hands<'_>) {
+        let hands = Hands {
+            disk: self.sys.disk(),
+            jobs: &mut self.jobs,
+            pool: &mut self.pool,
+            woken: &mut self.woken,
+            now: self.now,
+            wall_ms: unix_ms(self.wall),
+        };
+        (&mut self.stores, hands)
+    }
+
     /// The same, and the link that stands for no origin.
     fn split(&mut self, listener: usize) -> (Cx<'_>, &mut Link) {
         let cx = Cx {
@@ -97,6 +114,7 @@ impl<S: Sys> Context<S> {
             disk: self.sys.disk(),
             jobs: &mut self.jobs,
             resolver: &mut self.resolver,
+            stores: &mut self.stores,
             compressed: &mut self.compressed,
             woken: &mut self.woken,
             work: &mut self.work,

@@ -46,6 +46,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::buffer::{Pool, RecvBuf, SendQueue};
 use crate::cache::compressed::Compressed;
+use crate::cache::store::{Hands, Store, StoreId, Stores};
 use crate::disk::Disk;
 use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
@@ -53,6 +54,8 @@ use crate::jobs::pending::Asker;
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
 use work::Work;
+
+pub use crate::waiter::{Id, Waiter};
 
 /// A protocol over a byte stream.
 pub trait Service {
@@ -235,6 +238,8 @@ pub struct Cx<'a> {
     pub jobs: &'a mut Jobs<Waiter>,
     /// Names to addresses; asked through [`Io::resolve`].
     pub resolver: &'a mut Resolver<Id>,
+    /// Responses that proxies keep. A session that has to wait for one is woken.
+    pub stores: &'a mut Stores,
     /// Compressed forms of contents. A session that has to wait for one is woken.
     pub compressed: &'a mut Compressed<Id>,
     /// Sessions that are to be called again, since what they waited for is there.
@@ -252,6 +257,19 @@ impl Cx<'_> {
         Asking::new(&mut *self.disk, &mut *self.jobs, waiter, self.now)
     }
 
+    /// A store, and what it asks of the loop.
+    pub fn store(&mut self, id: StoreId) -> (&mut Store, Hands<'_>) {
+        let hands = Hands {
+            disk: &mut *self.disk,
+            jobs: &mut *self.jobs,
+            pool: &mut *self.pool,
+            woken: &mut *self.woken,
+            now: self.now,
+            wall_ms: unix_ms(self.wall),
+        };
+        (self.stores.at(id), hands)
+    }
+
     /// The disk, for a waiter that holds the answers until they are there.
     pub fn asker(&mut self, waiter: Waiter) -> Asker<'_, Waiter> {
         Asker {
@@ -261,6 +279,12 @@ impl Cx<'_> {
             now: self.now,
         }
     }
+}
+
+/// Unix time in milliseconds.
+pub fn unix_ms(wall: SystemTime) -> u64 {
+    let since = wall.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What one session may see and ask during one call of [`Service::advance`]. The fields are public
@@ -391,27 +415,6 @@ impl Asked {
     pub fn is_empty(&self) -> bool {
         !self.close && !self.again && !self.disconnect && self.connect.is_none()
     }
-}
-
-/// Who waits for a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Waiter {
-    /// A session, for its protocol.
-    Session(Id),
-    /// A session, for bytes of a file that are to be sent.
-    Sending(Id),
-    /// A service: it is told at the end of a turn.
-    Service,
-}
-
-/// Which session: an index that is used again, and the generation that tells one user from the
-/// next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id {
-    /// Index into the slab of sessions.
-    pub index: u32,
-    /// Counts the sessions of the process.
-    pub generation: u32,
 }
 
 /// Who is at the other end.

@@ -24,7 +24,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::config::Overwrite;
-use crate::disk::{Disk, File, FileKind, is_out_of_descriptors};
+use crate::disk::{Disk, File, FileKind, is_out_of_descriptors, open_or_make};
 use crate::ending::Error;
 use crate::jobs::{self, Command, Done, Finished, NewContents, NewFile, Stored, Taken, Ticket};
 use crate::service::{Cx, Io, Waiter};
@@ -513,21 +513,4 @@ fn clear(folder: &File, disk: &mut dyn Disk) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Opens a folder; makes it, and the folders on the way to it, where they are missing.
-fn open_or_make(path: &Path, disk: &mut dyn Disk) -> io::Result<File> {
-    let path = if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    };
-    match (disk.open_folder(path), path.parent(), path.file_name()) {
-        (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = open_or_make(parent, disk)?;
-            disk.create_folder(&parent, Path::new(name))?;
-            disk.open_folder(path)
-        }
-        (result, ..) => result,
-    }
 }

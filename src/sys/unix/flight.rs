@@ -143,7 +143,8 @@ impl Flight {
                 Command::Append { .. }
                 | Command::OpenLog { .. }
                 | Command::Discard { .. }
-                | Command::Store { .. },
+                | Command::Store { .. }
+                | Command::Put { .. },
             ) => return None,
         };
         self.fd = descriptor(file).ok()?.as_raw_fd();

@@ -1,0 +1,399 @@
+//! A fetch: one request to an origin for which many may wait, and the object that grows of its
+//! response.
+//!
+//! ```text
+//! Awaited ──a head that may be stored──▶ Growing ──its last byte──▶ Whole ──read by all──▶ gone
+//!    └──none: everybody asks for themselves──▶ gone    └──cut──▶ Broken ──left by all──▶ gone
+//! ```
+//!
+//! The session that leads it moves bytes in; sessions that follow it read at their own speed, from
+//! the memory that a small object is, or from the file that a large one grows in, as far as that is
+//! written. Nobody waits for another: what the disk has not taken yet holds up the leader's reading
+//! alone.
+//!
+//! Where the object cannot be kept after all (the disk is full, or it grew too large), the store
+//! takes no more of it: the leader, which read all that was taken, goes on by itself, and those who
+//! followed are cut.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::kept::{self, Body, Kept};
+use super::Hands;
+use super::index::Key;
+use super::object::{self, Header};
+use super::writing::Writing;
+use crate::buffer::{PageSlice, Pool, RecvBuf, SendQueue};
+use crate::http::Status;
+use crate::http::caching::{Terms, Times};
+use crate::waiter::Id;
+
+/// Names a fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+/// What is known of an object when its head has come.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// As that of [`Kept`].
+    pub selecting: Box<[u8]>,
+    /// Its status.
+    pub status: Status,
+    /// As that of [`Kept`].
+    pub head: Rc<[u8]>,
+    /// As those of [`Kept`].
+    pub terms: Terms,
+    /// As those of [`Kept`].
+    pub times: Times,
+    /// The length of its body, if its head told.
+    pub expected: Option<u64>,
+}
+
+/// What a follower finds ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// So many bytes; whether they are copied when they are queued, so that few at once are better.
+    Bytes {
+        /// How many.
+        count: u64,
+        /// See there.
+        copied: bool,
+    },
+    /// Nothing yet.
+    Nothing,
+    /// It was the last byte.
+    End,
+    /// There will be no more.
+    Broken,
+}
+
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) generation: u32,
+    pub(super) key: Key,
+    pub(super) text: Box<[u8]>,
+    pub(super) stage: Stage,
+    /// Sessions that are woken when there is more to see.
+    pub(super) waiting: Vec<Id>,
+    /// Sessions that read it, the leader among them.
+    pub(super) followers: u32,
+    /// What it brings was true once: it is for those who asked, and not kept.
+    pub(super) is_outdated: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Its head has not come.
+    Awaited { since: Instant },
+    /// Bytes come.
+    Growing(Box<Growing>),
+    /// All bytes are there.
+    Whole(Box<Whole>),
+    /// It was cut.
+    Broken,
+}
+
+/// An object of which all is there.
+#[derive(Debug)]
+pub(super) struct Whole {
+    object: Object,
+    body: Body,
+    bytes: u64,
+    /// Its file has not got its name yet.
+    writing: Option<Box<Writing>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Growing {
+    pub(super) object: Object,
+    pub(super) checksum: crc32fast::Hasher,
+    /// Bytes that were taken.
+    pub(super) bytes: u64,
+    pub(super) place: Place,
+    /// All of it was taken.
+    pub(super) is_whole: bool,
+    /// No more is taken.
+    pub(super) gave_up: bool,
+}
+
+/// Where an object grows.
+#[derive(Debug)]
+pub(super) enum Place {
+    Memory(Vec<u8>),
+    File(Box<Writing>),
+}
+
+impl Growing {
+    pub(super) fn new(object: Object, place: Place) -> Self {
+        Self {
+            object,
+            checksum: crc32fast::Hasher::new(),
+            bytes: 0,
+            place,
+            is_whole: false,
+            gave_up: false,
+        }
+    }
+
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self.place, Place::Memory(_))
+    }
+
+    /// Whether more can be taken now.
+    pub(super) fn has_room(&self) -> bool {
+        !self.gave_up
+            && match &self.place {
+                Place::Memory(_) => true,
+                Place::File(writing) => writing.has_room(),
+            }
+    }
+
+    /// Takes the first `count` bytes of what arrived.
+    pub(super) fn take(&mut self, rx: &mut RecvBuf, count: usize, pool: &mut Pool) {
+        self.checksum.update(&rx.bytes()[..count]);
+        self.bytes += count as u64;
+        match &mut self.place {
+            Place::Memory(bytes) => {
+                bytes.extend_from_slice(&rx.bytes()[..count]);
+                rx.consume(count);
+            }
+            Place::File(writing) => {
+                let mut left = count;
+                while let Some(page) = rx.take_front(left, pool) {
+                    left -= page.len();
+                    writing.push(page);
+                }
+            }
+        }
+    }
+
+    /// Lets what is in memory grow in a file from now on.
+    pub(super) fn spill(&mut self, mut writing: Box<Writing>, pool: &mut Pool) {
+        if let Place::Memory(bytes) = &self.place {
+            for part in bytes.chunks(crate::buffer::PAGE_BYTES) {
+                writing.push(page_of(part, pool));
+            }
+            self.place = Place::File(writing);
+        }
+    }
+
+    fn ahead(&self, at: u64) -> Ahead {
+        let (there, copied) = match &self.place {
+            Place::Memory(bytes) => (bytes.len() as u64, true),
+            Place::File(writing) if self.gave_up => (self.bytes, at >= writing.written()),
+            Place::File(writing) => (writing.written(), false),
+        };
+        match there.saturating_sub(at) {
+            0 if self.is_whole && at == self.bytes => Ahead::End,
+            0 if self.gave_up => Ahead::Broken,
+            0 => Ahead::Nothing,
+            count => Ahead::Bytes { count, copied },
+        }
+    }
+}
+
+/// A page with these bytes, which fit into one.
+pub(super) fn page_of(bytes: &[u8], pool: &mut Pool) -> PageSlice {
+    let mut page = pool.take_slice();
+    page.space_of(bytes.len()).copy_from_slice(bytes);
+    page.filled(bytes.len());
+    page
+}
+
+impl Object {
+    /// What stands before its body on disk.
+    pub(super) fn header<'b>(&'b self, text: &'b [u8], boot: u128, body: object::Body) -> Header<'b> {
+        let parts = (text, &*self.selecting, &*self.head);
+        kept::header(parts, self.times, boot, body)
+    }
+}
+
+impl Stage {
+    /// The file that is written.
+    pub(super) fn writing(&mut self) -> Option<&mut Writing> {
+        match self {
+            Stage::Growing(growing) => match &mut growing.place {
+                Place::File(writing) if !growing.gave_up => Some(writing),
+                Place::File(_) | Place::Memory(_) => None,
+            },
+            Stage::Whole(whole) => whole.writing.as_deref_mut(),
+            Stage::Awaited { .. } | Stage::Broken => None,
+        }
+    }
+
+    /// Whether its file is to get its name yet.
+    pub(super) fn is_being_named(&self) -> bool {
+        match self {
+            Stage::Growing(growing) => growing.is_whole && !growing.gave_up,
+            Stage::Whole(whole) => whole.writing.is_some(),
+            Stage::Awaited { .. } | Stage::Broken => false,
+        }
+    }
+
+    /// The file has its name.
+    pub(super) fn named(&mut self) {
+        if let Stage::Whole(whole) = self {
+            whole.writing = None;
+        }
+    }
+
+    /// The file cannot be written: what was taken can still be read.
+    pub(super) fn gives_up(&mut self, hands: &mut Hands<'_>) {
+        match self {
+            Stage::Growing(growing) => growing.gave_up = true,
+            Stage::Whole(whole) => {
+                if let Some(writing) = whole.writing.take() {
+                    writing.discard(hands);
+                }
+            }
+            Stage::Awaited { .. } | Stage::Broken => {}
+        }
+    }
+
+    /// Nothing is left of what was being written.
+    pub(super) fn discard(self, hands: &mut Hands<'_>) {
+        match self {
+            Stage::Growing(growing) => {
+                if let Place::File(writing) = growing.place {
+                    writing.discard(hands);
+                }
+            }
+            Stage::Whole(whole) => {
+                if let Some(writing) = whole.writing {
+                    writing.discard(hands);
+                }
+            }
+            Stage::Awaited { .. } | Stage::Broken => {}
+        }
+    }
+}
+
+impl Fetch {
+    /// Goes on to its last stage, if all bytes are where they stay.
+    pub(super) fn become_whole(&mut self) {
+        let Stage::Growing(growing) = &mut self.stage else {
+            return;
+        };
+        let body = match &mut growing.place {
+            _ if !growing.is_whole || growing.gave_up => return,
+            Place::Memory(bytes) => Body::Bytes(std::mem::take(bytes).into()),
+            Place::File(writing) => match writing.whole_body() {
+                Some(file) => Body::File(file.clone(), writing.header_bytes()),
+                None => return,
+            },
+        };
+        let Stage::Growing(growing) = std::mem::replace(&mut self.stage, Stage::Broken) else {
+            return;
+        };
+        self.stage = Stage::Whole(Box::new(Whole {
+            object: growing.object,
+            body,
+            bytes: growing.bytes,
+            writing: match growing.place {
+                Place::File(writing) => Some(writing),
+                Place::Memory(_) => None,
+            },
+        }));
+    }
+
+    /// What a follower that has read `at` bytes finds.
+    pub(super) fn ahead(&self, at: u64) -> Ahead {
+        match &self.stage {
+            Stage::Awaited { .. } => Ahead::Nothing,
+            Stage::Broken => Ahead::Broken,
+            Stage::Growing(growing) => growing.ahead(at),
+            Stage::Whole(whole) if at >= whole.bytes => Ahead::End,
+            Stage::Whole(whole) => Ahead::Bytes {
+                count: whole.bytes - at,
+                copied: false,
+            },
+        }
+    }
+
+    /// Queues `count` bytes from `at` on, no more than [`Fetch::ahead`] told of.
+    pub(super) fn put(&self, at: u64, count: u64, tx: &mut SendQueue, pool: &mut Pool) {
+        match &self.stage {
+            Stage::Growing(growing) => match &growing.place {
+                Place::Memory(bytes) => {
+                    let at = at as usize;
+                    tx.put(&bytes[at..at + count as usize], pool);
+                }
+                Place::File(writing) => writing.put(at, count, tx, pool),
+            },
+            Stage::Whole(whole) => put_body(&whole.body, at, count, tx, pool),
+            Stage::Awaited { .. } | Stage::Broken => debug_assert!(false, "there are no bytes"),
+        }
+    }
+
+    /// What is known of its object.
+    pub(super) fn object(&self) -> Option<&Object> {
+        match &self.stage {
+            Stage::Growing(growing) => Some(&growing.object),
+            Stage::Whole(whole) => Some(&whole.object),
+            Stage::Awaited { .. } | Stage::Broken => None,
+        }
+    }
+
+    /// The object, once all of it is there.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        let Stage::Whole(whole) = &self.stage else {
+            return None;
+        };
+        let object = &whole.object;
+        Some(Kept {
+            key: self.key,
+            text: self.text.clone(),
+            selecting: object.selecting.clone(),
+            status: object.status,
+            head: Rc::clone(&object.head),
+            terms: object.terms,
+            times: object.times,
+            body: whole.body.clone(),
+            body_bytes: whole.bytes,
+        })
+    }
+}
+
+/// Queues a part of a body.
+pub fn put_body(body: &Body, at: u64, count: u64, tx: &mut SendQueue, pool: &mut Pool) {
+    match body {
+        Body::Bytes(bytes) => {
+            let at = at as usize;
+            tx.put_shared(bytes, at..at + count as usize, pool);
+        }
+        Body::File(file, from) => tx.put_file(file, from + at, count, pool),
+    }
+}
+
+/// Queues bytes of pages that hold those from `from` on.
+pub(super) fn put_pages<'p>(
+    pages: impl Iterator<Item = &'p PageSlice>,
+    from: u64,
+    (at, mut count): (u64, u64),
+    tx: &mut SendQueue,
+    pool: &mut Pool,
+) {
+    let mut skip = at.saturating_sub(from);
+    for page in pages {
+        let bytes = page.bytes();
+        if skip >= bytes.len() as u64 {
+            skip -= bytes.len() as u64;
+            continue;
+        }
+        let rest = &bytes[skip as usize..];
+        let part = &rest[..rest.len().min(count as usize)];
+        tx.put(part, pool);
+        count -= part.len() as u64;
+        skip = 0;
+        if count == 0 {
+            break;
+        }
+    }
+}
+
+/// Pages that wait to be written.
+pub(super) type Pages = VecDeque<PageSlice>;

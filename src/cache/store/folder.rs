@@ -1,0 +1,363 @@
+//! The folder of a store: the secret that names are hashed with, the objects below it, and how they
+//! are found again after a start.
+//!
+//! ```text
+//! secret      16 random bytes in hexadecimal digits; its lock is held as long as the process lives
+//! tmp/        what is being written; cleared at the start
+//! 00/ … ff/   objects, named as `object` says
+//! ```
+//!
+//! The 256 folders are read by jobs, some at a time, one that a request asks for before the others.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::task::{Poll, ready};
+
+use super::fetch::Object;
+use super::index::{Entry, Key};
+use super::kept::{Body, Kept};
+use super::key::SECRET_BYTES;
+use super::object::{self, Decoded, Header, Name, Temporary};
+use super::writing::Writing;
+use super::Hands;
+use crate::disk::{Disk, File, open_or_make};
+use crate::http::caching::{Rules, Terms, Times};
+use crate::http::head::{HeadScanner, Limits, Parsed};
+use crate::http::Method;
+use crate::jobs::{Asking, Command, Query, Ticket};
+use crate::waiter::{Id, Waiter};
+
+const SECRET: &str = "secret";
+const TEMPORARY: &str = "tmp";
+const FOLDERS: usize = 256;
+
+/// Folders that are read at once after a start.
+const READ_AT_ONCE: usize = 4;
+
+/// What is read of a large object: most headers fit.
+const HEADER_READ_BYTES: usize = 4096;
+
+/// What heads that were stored may have: they were within the limits of their day.
+const STORED_LIMITS: Limits = Limits {
+    head_bytes_max: object::HEADER_BYTES_MAX,
+    ..Limits::DEFAULT
+};
+
+/// The folder of a store.
+pub(super) struct Folder {
+    root: File,
+    /// Held for its lock.
+    _temporary: File,
+    /// Temporary files so far.
+    temporaries: u64,
+    boot: u128,
+    /// Folders that are to be read, the next one first.
+    unread: VecDeque<u8>,
+    is_read: [bool; FOLDERS],
+    reading: Vec<Reading>,
+    /// Sessions that wait for a folder.
+    waiting: Vec<(u8, Id)>,
+}
+
+/// A folder that is being read.
+struct Reading {
+    folder: u8,
+    opened: Option<File>,
+    ticket: Ticket,
+}
+
+impl Folder {
+    /// Opens a folder, and makes it if it is not there; with its secret. Waits for the disk, so it
+    /// is for the start.
+    ///
+    /// # Errors
+    /// Those of the calls, and [`io::ErrorKind::ResourceBusy`] where another process uses it.
+    pub(super) fn open(
+        dir: &Path,
+        boot: u128,
+        disk: &mut dyn Disk,
+    ) -> io::Result<(Self, [u8; SECRET_BYTES])> {
+        let root = open_or_make(dir, disk)?;
+        disk.create_folder(&root, Path::new(TEMPORARY))?;
+        let temporary = disk.open(&root, Path::new(TEMPORARY))?;
+        if !disk.lock_alone(&temporary)? {
+            let text = "another process keeps its responses there";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        }
+        for entry in disk.entries(&temporary)? {
+            if Temporary::is_name(entry.name.as_os_str().as_encoded_bytes()) {
+                disk.remove(&temporary, &entry.name)?;
+            }
+        }
+        for folder in object::folders() {
+            disk.create_folder(&root, Path::new(&folder))?;
+        }
+        let secret = secret(&root, disk)?;
+        let folder = Self {
+            root,
+            _temporary: temporary,
+            temporaries: 0,
+            boot,
+            unread: (0..=u8::MAX).collect(),
+            is_read: [false; FOLDERS],
+            reading: Vec::new(),
+            waiting: Vec::new(),
+        };
+        Ok((folder, secret))
+    }
+
+    fn next_temporary(&mut self) -> PathBuf {
+        self.temporaries += 1;
+        Path::new(TEMPORARY).join(Temporary(self.temporaries).to_string())
+    }
+
+    /// A file for an object, of which the header is known to have room; `None` if it is too large.
+    pub(super) fn writing(&mut self, text: &[u8], object: &Object) -> Option<Writing> {
+        let header = object.header(text, self.boot, object::Body::Unfinished);
+        let mut encoded = Vec::new();
+        header.encode(&mut encoded, None).ok()?;
+        let fits = encoded.len() <= crate::buffer::PAGE_BYTES;
+        let root = self.root.clone();
+        fits.then(|| Writing::new(root, self.next_temporary(), encoded.len() as u64))
+    }
+
+    /// The job that writes an object at once.
+    pub(super) fn put(&mut self, name: &Entry, bytes: Vec<u8>) -> Command {
+        Command::Put {
+            root: self.root.clone(),
+            temporary: self.next_temporary(),
+            path: path_of(name),
+            bytes: bytes.into(),
+        }
+    }
+
+    /// Removes the file of an object. One that cannot be removed is found again after the next
+    /// start.
+    pub(super) fn remove(&mut self, name: &Entry, hands: &mut Hands<'_>) {
+        let remove = Command::Remove {
+            root: self.root.clone(),
+            path: path_of(name),
+        };
+        if hands.jobs.leave(remove, hands.now).is_err() {
+            log::debug!("{} stays behind: the disk is busy", Name::from(*name));
+        }
+    }
+
+    /// Reads an object. One of at most `small_bytes_max` bytes is in memory then.
+    pub(super) fn load(
+        &self,
+        name: &Entry,
+        (small_bytes_max, rules): (usize, &Rules),
+        files: &mut Asking<'_, Waiter>,
+    ) -> Poll<io::Result<Kept>> {
+        let (file, metadata) = ready!(files.open(&self.root, &path_of(name)))?;
+        if metadata.len != name.bytes {
+            return Poll::Ready(Err(torn("its length is another")));
+        }
+        let whole = usize::try_from(metadata.len).unwrap_or(usize::MAX);
+        let mut wanted = match whole <= small_bytes_max + HEADER_READ_BYTES {
+            true => whole,
+            false => HEADER_READ_BYTES,
+        };
+        loop {
+            let bytes = ready!(files.read(&file, 0, wanted))?;
+            match Header::decode(&bytes) {
+                Decoded::NeedMore(more) if more > wanted && more <= whole => wanted = more,
+                Decoded::NeedMore(_) => return Poll::Ready(Err(torn("it ends in its header"))),
+                Decoded::Bad(why) => return Poll::Ready(Err(torn(why))),
+                Decoded::Header(header, at) => {
+                    let body = match wanted == whole {
+                        true => Body::Bytes(bytes[at..].into()),
+                        false => Body::File(file, at as u64),
+                    };
+                    return Poll::Ready(self.kept(name.key, &header, body, (whole - at) as u64, rules));
+                }
+            }
+        }
+    }
+
+    fn kept(
+        &self,
+        key: Key,
+        header: &Header<'_>,
+        body: Body,
+        body_bytes: u64,
+        rules: &Rules,
+    ) -> io::Result<Kept> {
+        let object::Body::Whole { bytes, crc32 } = header.body else {
+            return Err(torn("it was not finished"));
+        };
+        let is_sound = match &body {
+            Body::Bytes(bytes) => crc32fast::hash(bytes) == crc32,
+            // The same system that was told to write it still has it.
+            Body::File(..) => header.boot == self.boot,
+        };
+        if bytes != body_bytes || !is_sound {
+            return Err(torn("its body is not what was written"));
+        }
+        let times = Times {
+            request_s: (header.requested_ms / 1000) as i64,
+            response_s: (header.responded_ms / 1000) as i64,
+        };
+        let mut scanner = HeadScanner::default();
+        let parsed = scanner.response(header.head, &STORED_LIMITS, Method::Get);
+        let Ok(Parsed::Complete(head, _)) = parsed else {
+            return Err(torn("its head is none"));
+        };
+        Ok(Kept {
+            key,
+            text: (*header.key).into(),
+            selecting: (*header.selecting).into(),
+            status: head.status,
+            head: Rc::from(header.head),
+            terms: Terms::derive(&head, times, rules),
+            times,
+            body,
+            body_bytes,
+        })
+    }
+
+    /// Whether all objects of a key's folder are known. If not, it is read next, and the session is
+    /// woken then.
+    pub(super) fn is_read(&mut self, key: Key, waiter: Id) -> bool {
+        let folder = (key.0 >> 120) as u8;
+        if self.is_read[folder as usize] {
+            return true;
+        }
+        self.waiting.push((folder, waiter));
+        if let Some(place) = self.unread.iter().position(|unread| *unread == folder) {
+            self.unread.remove(place);
+            self.unread.push_front(folder);
+        }
+        false
+    }
+
+    /// Goes on with reading the folders; the objects that were found.
+    pub(super) fn scan(&mut self, waiter: Waiter, hands: &mut Hands<'_>) -> Vec<Entry> {
+        let mut found = Vec::new();
+        for reading in std::mem::take(&mut self.reading) {
+            match self.go_on(reading, waiter, &mut found, hands) {
+                Ok(Some(reading)) => self.reading.push(reading),
+                Ok(None) => {}
+                Err((folder, error)) => {
+                    log::warn!("{folder:02x}/ of the cache cannot be read: {error}");
+                    self.now_read(folder, hands);
+                }
+            }
+        }
+        while self.reading.len() < READ_AT_ONCE
+            && let Some(folder) = self.unread.pop_front()
+        {
+            let (root, path) = (self.root.clone(), PathBuf::from(format!("{folder:02x}")));
+            match hands.jobs.start(waiter, Query::Open { root, path }, hands.now) {
+                Ok(ticket) => self.reading.push(Reading {
+                    folder,
+                    opened: None,
+                    ticket,
+                }),
+                Err(_) => {
+                    self.unread.push_front(folder);
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// A step of reading a folder; `None` at its end.
+    fn go_on(
+        &mut self,
+        reading: Reading,
+        waiter: Waiter,
+        found: &mut Vec<Entry>,
+        hands: &mut Hands<'_>,
+    ) -> Result<Option<Reading>, (u8, io::Error)> {
+        let folder = reading.folder;
+        let Poll::Ready(finished) = hands.jobs.take(&reading.ticket) else {
+            return Ok(Some(reading));
+        };
+        let failed = |error| (folder, error);
+        let done = finished.result.map_err(failed)?;
+        let (opened, from) = match reading.opened {
+            None => (done.into_file().map_err(failed)?.0, Some(0)),
+            Some(opened) => {
+                let (names, next) = done.into_names().map_err(failed)?;
+                let folder = format!("{folder:02x}");
+                let parse = |path: &PathBuf| {
+                    Name::parse(folder.as_bytes(), path.as_os_str().as_encoded_bytes())
+                };
+                found.extend(names.iter().filter_map(parse).map(Entry::from));
+                (opened, next)
+            }
+        };
+        let Some(from) = from else {
+            self.now_read(folder, hands);
+            return Ok(None);
+        };
+        let names = Query::Names {
+            folder: opened.clone(),
+            from,
+        };
+        match hands.jobs.start(waiter, names, hands.now) {
+            Ok(ticket) => Ok(Some(Reading {
+                folder,
+                opened: Some(opened),
+                ticket,
+            })),
+            Err(refused) => {
+                let busy = io::ErrorKind::ResourceBusy.into();
+                Err((folder, refused.result.err().unwrap_or(busy)))
+            }
+        }
+    }
+
+    fn now_read(&mut self, folder: u8, hands: &mut Hands<'_>) {
+        self.is_read[folder as usize] = true;
+        let woken = self.waiting.extract_if(.., |(of, _)| *of == folder);
+        hands.woken.extend(woken.map(|(_, id)| id));
+    }
+
+    /// Whether all folders were read.
+    pub(super) fn is_all_read(&self) -> bool {
+        self.unread.is_empty() && self.reading.is_empty()
+    }
+}
+
+/// The path of an object's file.
+fn path_of(name: &Entry) -> PathBuf {
+    PathBuf::from(Name::from(*name).to_string())
+}
+
+/// The secret of a folder, made when it is new.
+fn secret(root: &File, disk: &mut dyn Disk) -> io::Result<[u8; SECRET_BYTES]> {
+    let path = Path::new(SECRET);
+    match disk.open(root, path) {
+        Ok(file) => {
+            let mut digits = [0; 2 * SECRET_BYTES];
+            let count = disk.read_full(&file, 0, &mut digits)?;
+            let digits = str::from_utf8(&digits[..count]).ok();
+            let secret = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
+            secret.map(u128::to_be_bytes).ok_or_else(|| {
+                let text = "its file `secret` is not 32 hexadecimal digits: it is no cache of ours";
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut secret = [0; SECRET_BYTES];
+            disk.entropy(&mut secret);
+            let temporary = Path::new(TEMPORARY).join(Temporary(0).to_string());
+            let file = disk.create(root, &temporary)?;
+            let digits = format!("{:032x}", u128::from_be_bytes(secret));
+            disk.write_full(&file, 0, digits.as_bytes())?;
+            disk.rename(root, &temporary, path, false)?;
+            Ok(secret)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn torn(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}

@@ -1,0 +1,100 @@
+//! What is kept of one response, ready to be sent.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use super::index::Key;
+use super::object::{self, Header};
+use crate::disk::File;
+use crate::http::Status;
+use crate::http::caching::{Terms, Times};
+
+/// A response that is kept. It never changes: one that was found to be still good
+/// ([`super::Store::refreshed`]) takes its place with another head and the same body.
+#[derive(Debug)]
+pub struct Kept {
+    /// The hash of what it answers.
+    pub key: Key,
+    /// What it answers, in full: two texts may have one hash.
+    pub text: Box<[u8]>,
+    /// The request fields that it was selected by (RFC 9111 section 4.1), as
+    /// [`crate::http::caching`] writes them; empty if there are none.
+    pub selecting: Box<[u8]>,
+    /// Its status.
+    pub status: Status,
+    /// Status line and fields, with the empty line behind them.
+    pub head: Rc<[u8]>,
+    /// How long it may be used, and for what.
+    pub terms: Terms,
+    /// When it was asked for and came, or was last found to be good.
+    pub times: Times,
+    /// Its body.
+    pub body: Body,
+    /// The length of that.
+    pub body_bytes: u64,
+}
+
+/// Where a body is.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// In memory.
+    Bytes(Rc<[u8]>),
+    /// In a file, from this offset on.
+    File(File, u64),
+}
+
+/// What an object takes beside its bytes.
+const KEPT_BYTES: usize = 256;
+
+/// What an open file counts for: descriptors are bounded by the same limit as memory.
+const FILE_BYTES: usize = 16 * 1024;
+
+impl Kept {
+    /// Bytes of memory that it takes.
+    pub fn memory_bytes(&self) -> usize {
+        let body = match &self.body {
+            Body::Bytes(bytes) => bytes.len(),
+            Body::File(..) => FILE_BYTES,
+        };
+        KEPT_BYTES + self.text.len() + self.selecting.len() + self.head.len() + body
+    }
+
+    /// What stands before its body on disk.
+    pub(super) fn header(&self, boot: u128, crc32: u32) -> Header<'_> {
+        let bytes = self.body_bytes;
+        let body = object::Body::Whole { bytes, crc32 };
+        header(
+            (&self.text, &self.selecting, &self.head),
+            self.times,
+            boot,
+            body,
+        )
+    }
+
+    /// Status line and fields, without the empty line.
+    pub fn lines(&self) -> &[u8] {
+        &self.head[..self.head.len() - b"\r\n".len()]
+    }
+}
+
+/// What stands before a body on disk, by key, selecting fields and head.
+pub(super) fn header<'b>(
+    (text, selecting, head): (&'b [u8], &'b [u8], &'b [u8]),
+    times: Times,
+    boot: u128,
+    body: object::Body,
+) -> Header<'b> {
+    Header {
+        key: Cow::Borrowed(text),
+        selecting: Cow::Borrowed(selecting),
+        requested_ms: milliseconds(times.request_s),
+        responded_ms: milliseconds(times.response_s),
+        boot,
+        body,
+        head,
+    }
+}
+
+fn milliseconds(seconds: i64) -> u64 {
+    u64::try_from(seconds).unwrap_or(0).saturating_mul(1000)
+}

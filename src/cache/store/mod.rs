@@ -1,0 +1,959 @@
+//! The store of a proxy's cache: responses kept on disk and in memory, and fetches under way, which
+//! many wait for.
+//!
+//! ```text
+//! look ──▶ in memory? ──▶ on disk? read by jobs, and in memory from now on ──▶ nothing: lead a fetch, or follow one
+//! lead ──▶ begin ──▶ take … ──▶ finish ──▶ kept: in memory, and written by jobs
+//! ```
+//!
+//! The rules:
+//! 1. It knows those who wait as ids only, makes no call that waits, and decides nothing about
+//!    HTTP: whether a response may be kept or used is [`crate::http::caching`]'s to say.
+//! 2. A response is a file in a hashed folder, whose name says all that the index has to know
+//!    ([`object`]): after a start the index comes back from the names alone, while requests are
+//!    answered. A request whose folder was not read yet has it read first.
+//! 3. A file gets its name in one step when all of it is written, so neither `kill -9` nor a full
+//!    disk leaves half an object. Nothing is forced to the disk: after a loss of power an object is
+//!    believed only if its checksum is right.
+//! 4. An object that is kept never changes ([`Kept`]), so whoever sends it needs nothing of the
+//!    store any more.
+//!
+//! The files in reading order: `key` and `object` (what it is called, what its file looks like),
+//! `index` and `memory` (where it is), `kept`, `fetch` and `writing` (how it comes), `folder` (how
+//! it comes back).
+
+mod fetch;
+mod folder;
+pub mod index;
+mod kept;
+pub mod key;
+mod memory;
+pub mod object;
+#[cfg(test)]
+mod tests;
+mod writing;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::buffer::{Pool, RecvBuf, SendQueue};
+use crate::disk::Disk;
+use crate::http::caching::{Rules, Terms, Times, vary};
+use crate::http::head::RequestHead;
+use crate::jobs::{Asking, Jobs, Ticket};
+use crate::waiter::{Id, Waiter};
+use fetch::{Fetch, Growing, Place, Stage};
+pub use fetch::{Ahead, FetchId, Object, put_body};
+use folder::Folder;
+use index::{Entry, Index, Key, Limits, Slot};
+pub use kept::{Body, Kept};
+use key::KeyHasher;
+use memory::Memory;
+
+/// Names a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreId(u32);
+
+/// What a store is to be like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The folder of its objects.
+    pub dir: PathBuf,
+    /// Bytes on disk.
+    pub bytes_max: u64,
+    /// Objects.
+    pub objects_max: usize,
+    /// Bytes of one object.
+    pub object_bytes_max: u64,
+    /// Bytes of objects in memory.
+    pub memory_bytes_max: usize,
+    /// An object of at most so many bytes is in memory as a whole.
+    pub small_bytes_max: usize,
+    /// How long a request waits for the head that another one asked for.
+    pub await_timeout: Duration,
+    /// How long it is remembered that a response could not be kept, so that requests for it do not
+    /// wait for each other.
+    pub pass_time: Duration,
+    /// What is decided about heads that are read from disk.
+    pub rules: Rules,
+    /// Which start of the system this is: after another one, files may not be what was written.
+    pub boot: u128,
+}
+
+impl Settings {
+    fn limits(&self) -> Limits {
+        Limits {
+            bytes_max: self.bytes_max,
+            objects_max: u32::try_from(self.objects_max).unwrap_or(u32::MAX),
+            variants_max: VARIANTS_MAX,
+        }
+    }
+}
+
+/// Responses that are kept for one URI.
+const VARIANTS_MAX: u32 = 64;
+
+/// What a store asks of the loop.
+pub struct Hands<'a> {
+    /// What is answered at once.
+    pub disk: &'a mut dyn Disk,
+    /// What is not.
+    pub jobs: &'a mut Jobs<Waiter>,
+    /// Where pages come from.
+    pub pool: &'a mut Pool,
+    /// Sessions that are to be called again.
+    pub woken: &'a mut Vec<Id>,
+    /// The moment of this turn.
+    pub now: Instant,
+    /// The same as unix time in milliseconds.
+    pub wall_ms: u64,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The hash of `text`.
+    pub key: Key,
+    /// Method and URI, as [`key`] writes them.
+    pub text: &'a [u8],
+}
+
+/// What there is for a request.
+pub enum Look {
+    /// This.
+    Kept(Rc<Kept>),
+    /// It is being found out: the session is woken.
+    Later,
+    /// Nothing. `others`: there are responses to requests that differ in what `Vary` names.
+    Nothing {
+        /// See there.
+        others: bool,
+    },
+}
+
+/// Who else is asking an origin for the same.
+pub enum UnderWay {
+    /// A response comes that is for this request too.
+    Follow(FetchId),
+    /// Whether one comes is not known yet: the session is woken.
+    Awaited,
+    /// Nobody, or nobody who could be waited for. `alone`: what comes is not to be kept.
+    Nobody {
+        /// See there.
+        alone: bool,
+    },
+}
+
+/// What was counted of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Objects that got into it.
+    pub stored: u64,
+    /// Objects that had to give way.
+    pub evicted: u64,
+    /// Objects that were read from disk.
+    pub loaded: u64,
+    /// Objects that could not be written, or read.
+    pub failed: u64,
+}
+
+/// The objects of one folder.
+pub struct Store {
+    number: u32,
+    settings: Settings,
+    hasher: KeyHasher,
+    index: Index,
+    memory: Memory,
+    fetches: Slab<Fetch>,
+    generations: u32,
+    /// Fetches by what they are for.
+    under_way: HashMap<Key, Vec<u32>>,
+    /// Fetches whose heads others may wait for, until when, the first one first.
+    awaited: VecDeque<(Instant, FetchId)>,
+    /// What could not be kept, until when.
+    passed: HashMap<Key, Instant>,
+    /// `None` if it could not be opened: then there is nothing but memory.
+    folder: Option<Folder>,
+    /// Small objects that are being written.
+    puts: Slab<Put>,
+    counts: Counts,
+}
+
+/// A small object that is being written.
+struct Put {
+    ticket: Ticket,
+    slot: Slot,
+}
+
+/// What is remembered as passed at most.
+const PASSED_MAX: usize = 16 * 1024;
+
+/// What the store waits for, as [`Waiter::Store`] has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Fetch(u32),
+    Put(u32),
+    Scan,
+}
+
+impl Task {
+    fn pack(self) -> u32 {
+        match self {
+            Task::Fetch(index) => index << 1,
+            Task::Put(index) => index << 1 | 1,
+            Task::Scan => u32::MAX,
+        }
+    }
+
+    fn unpack(packed: u32) -> Self {
+        match (packed, packed & 1) {
+            (u32::MAX, _) => Task::Scan,
+            (_, 0) => Task::Fetch(packed >> 1),
+            (_, _) => Task::Put(packed >> 1),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store. Waits for the disk, so it is for the start.
+    fn open(number: u32, settings: Settings, disk: &mut dyn Disk) -> Self {
+        let opened = Folder::open(&settings.dir, settings.boot, disk);
+        let (folder, secret) = match opened {
+            Ok((folder, secret)) => (Some(folder), secret),
+            Err(error) => {
+                let dir = settings.dir.display();
+                log::error!("{dir}: responses are kept in memory only: {error}");
+                let mut secret = [0; 16];
+                disk.entropy(&mut secret);
+                (None, secret)
+            }
+        };
+        Self {
+            number,
+            hasher: KeyHasher::new(&secret),
+            index: Index::new(settings.limits()),
+            memory: Memory::new(settings.memory_bytes_max),
+            fetches: Slab::new(),
+            generations: 0,
+            under_way: HashMap::new(),
+            awaited: VecDeque::new(),
+            passed: HashMap::new(),
+            folder,
+            puts: Slab::new(),
+            counts: Counts::default(),
+            settings,
+        }
+    }
+
+    /// Other settings, from now on.
+    fn set(&mut self, settings: Settings) {
+        self.index.set_limits(settings.limits());
+        self.memory.set_bytes_max(settings.memory_bytes_max);
+        self.settings = settings;
+    }
+
+    /// What names are hashed with.
+    pub fn hasher(&self) -> &KeyHasher {
+        &self.hasher
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Objects and their bytes on disk, and those in memory.
+    pub fn size(&self) -> ((u32, u64), (usize, usize)) {
+        let on_disk = (self.index.objects(), self.index.bytes());
+        (on_disk, self.memory.size())
+    }
+
+    /// What there is for a request, whether or not it may be used.
+    pub fn look(
+        &mut self,
+        wanted: Wanted<'_>,
+        head: &RequestHead<'_>,
+        waiter: Id,
+        hands: &mut Hands<'_>,
+    ) -> Look {
+        if let Some(folder) = &mut self.folder
+            && !folder.is_read(wanted.key, waiter)
+        {
+            self.scan(hands);
+            return Look::Later;
+        }
+        // Each round reads one object at most, after which it is in memory or gone.
+        loop {
+            let (mut found, mut other) = (None, None);
+            for slot in self.index.find(wanted.key) {
+                let place = self.index.get(slot).and_then(|entry| entry.warm);
+                let Some(kept) = place.map(|place| self.memory.get(place)) else {
+                    continue;
+                };
+                if *kept.text != *wanted.text {
+                    continue;
+                }
+                if vary::matches(&kept.selecting, &head.headers) {
+                    found = Some((slot, Rc::clone(kept)));
+                    break;
+                }
+                other = other.or(Some(Rc::clone(kept)));
+            }
+            if let Some((slot, kept)) = found {
+                self.index.touch(slot);
+                return Look::Kept(kept);
+            }
+            let others = other.is_some();
+            let Some(slot) = self.cold(wanted.key, other, head) else {
+                return Look::Nothing { others };
+            };
+            if self.load(slot, waiter, hands).is_pending() {
+                return Look::Later;
+            }
+        }
+    }
+
+    /// An object that is not in memory and may be the one that is asked for. `other`: one that was
+    /// selected by other values of the same fields.
+    fn cold(&self, key: Key, other: Option<Rc<Kept>>, head: &RequestHead<'_>) -> Option<Slot> {
+        let variant = other.map(|other| {
+            let mut selecting = Vec::new();
+            vary::put_key_as(&mut selecting, &other.selecting, &head.headers);
+            self.hasher.variant(&selecting)
+        });
+        let fits = |entry: Entry| {
+            entry.warm.is_none() && variant.is_none_or(|variant| variant == entry.variant)
+        };
+        let mut slots = self.index.find(key);
+        slots.find(|slot| self.index.get(*slot).is_some_and(fits))
+    }
+
+    /// Reads an object from disk; what cannot be read is not there any more.
+    fn load(&mut self, slot: Slot, waiter: Id, hands: &mut Hands<'_>) -> Poll<()> {
+        let (Some(folder), Some(entry)) = (&self.folder, self.index.get(slot)) else {
+            self.index.remove(slot);
+            return Poll::Ready(());
+        };
+        let waiter = Waiter::Session(waiter);
+        let mut files = Asking::new(hands.disk, hands.jobs, waiter, hands.now);
+        let rules = (self.settings.small_bytes_max, &self.settings.rules);
+        match folder.load(&entry, rules, &mut files) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(kept)) => {
+                self.counts.loaded += 1;
+                self.warm(slot, Rc::new(kept));
+            }
+            Poll::Ready(Err(error)) => {
+                self.counts.failed += 1;
+                let path = self.settings.dir.join(object::Name::from(entry).to_string());
+                log::info!("{}: {error}", path.display());
+                self.drop_slot(slot, hands);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// An object is in memory from now on.
+    fn warm(&mut self, slot: Slot, kept: Rc<Kept>) {
+        let place = self.memory.insert(kept, slot);
+        self.index.set_warm(slot, Some(place));
+        while let Some(evicted) = self.memory.evict() {
+            self.index.set_warm(evicted, None);
+            if self.folder.is_none() {
+                self.index.remove(evicted);
+                self.counts.evicted += 1;
+            }
+        }
+    }
+
+    /// An object is kept no longer.
+    fn drop_slot(&mut self, slot: Slot, hands: &mut Hands<'_>) {
+        if let Some(entry) = self.index.remove(slot) {
+            self.dropped(&entry, hands);
+        }
+    }
+
+    /// What is left of an object that is not in the index any more is removed.
+    fn dropped(&mut self, entry: &Entry, hands: &mut Hands<'_>) {
+        if let Some(place) = entry.warm {
+            self.memory.remove(place);
+        }
+        if let Some(folder) = &mut self.folder {
+            folder.remove(entry, hands);
+        }
+    }
+
+    /// Who else is asking for the same, when a request finds nothing that it may have.
+    pub fn under_way(
+        &mut self,
+        wanted: Wanted<'_>,
+        head: &RequestHead<'_>,
+        waiter: Id,
+        now: Instant,
+    ) -> UnderWay {
+        if let Some(until) = self.passed.get(&wanted.key)
+            && now < *until
+        {
+            return UnderWay::Nobody { alone: false };
+        }
+        let Some(indexes) = self.under_way.get(&wanted.key) else {
+            return UnderWay::Nobody { alone: false };
+        };
+        let mut awaited = false;
+        for &index in indexes {
+            let fetch = &mut self.fetches[index as usize];
+            if *fetch.text != *wanted.text {
+                continue;
+            }
+            match (&fetch.stage, fetch.object()) {
+                (Stage::Awaited { since }, _) => {
+                    if now.saturating_duration_since(*since) >= self.settings.await_timeout {
+                        return UnderWay::Nobody { alone: true };
+                    }
+                    fetch.waiting.push(waiter);
+                    awaited = true;
+                }
+                (_, Some(object)) => {
+                    if vary::matches(&object.selecting, &head.headers) {
+                        return UnderWay::Follow(FetchId {
+                            index,
+                            generation: fetch.generation,
+                        });
+                    }
+                }
+                (_, None) => {}
+            }
+        }
+        match awaited {
+            true => UnderWay::Awaited,
+            false => UnderWay::Nobody { alone: false },
+        }
+    }
+
+    /// A request goes to the origin, and others may wait for what comes of it.
+    pub fn lead(&mut self, wanted: Wanted<'_>, now: Instant) -> FetchId {
+        self.generations = self.generations.wrapping_add(1);
+        let generation = self.generations;
+        let fetch = Fetch {
+            generation,
+            key: wanted.key,
+            text: wanted.text.into(),
+            stage: Stage::Awaited { since: now },
+            waiting: Vec::new(),
+            followers: 1,
+            is_outdated: false,
+        };
+        // Invariant: far fewer fetches than 2^32 fit into memory.
+        let index = self.fetches.insert(fetch) as u32;
+        let id = FetchId { index, generation };
+        self.under_way.entry(wanted.key).or_default().push(index);
+        self.awaited.push_back((now + self.settings.await_timeout, id));
+        id
+    }
+
+    /// The response to a fetch may be kept. Whether it is: if not, the fetch is over, as by
+    /// [`Store::pass`].
+    pub fn begin(&mut self, id: FetchId, object: Object, hands: &mut Hands<'_>) -> bool {
+        let Some(place) = self.place_for(id, &object) else {
+            self.pass(id, hands);
+            return false;
+        };
+        let Some(fetch) = self.fetch_mut(id) else {
+            return false;
+        };
+        fetch.stage = Stage::Growing(Box::new(Growing::new(object, place)));
+        hands.woken.append(&mut fetch.waiting);
+        self.write(id.index, hands);
+        true
+    }
+
+    /// Where an object is to grow; `None` if it cannot be kept.
+    fn place_for(&mut self, id: FetchId, object: &Object) -> Option<Place> {
+        let expected = object.expected.unwrap_or(0);
+        if expected > self.settings.object_bytes_max {
+            return None;
+        }
+        if expected <= self.settings.small_bytes_max as u64 {
+            return Some(Place::Memory(Vec::with_capacity(expected as usize)));
+        }
+        let fetch = self.fetches.get(id.index as usize)?;
+        let writing = self.folder.as_mut()?.writing(&fetch.text, object)?;
+        Some(Place::File(Box::new(writing)))
+    }
+
+    /// Whether a fetch takes bytes now. If not, the session is woken when it does, or when it takes
+    /// no more.
+    pub fn has_room(&mut self, id: FetchId, waiter: Id) -> bool {
+        let Some(fetch) = self.fetch_mut(id) else {
+            return false;
+        };
+        let has_room = matches!(&fetch.stage, Stage::Growing(growing) if growing.has_room());
+        if !has_room {
+            fetch.waiting.push(waiter);
+        }
+        has_room
+    }
+
+    /// Whether a fetch takes no more bytes although it has not all of them: whoever leads it goes on
+    /// by itself.
+    pub fn gave_up(&self, id: FetchId) -> bool {
+        match self.fetch(id).map(|fetch| &fetch.stage) {
+            Some(Stage::Growing(growing)) => growing.gave_up,
+            Some(Stage::Awaited { .. } | Stage::Whole(_)) => false,
+            Some(Stage::Broken) | None => true,
+        }
+    }
+
+    /// Takes the first `count` bytes of what arrived.
+    pub fn take(&mut self, id: FetchId, rx: &mut RecvBuf, count: usize, hands: &mut Hands<'_>) {
+        let limits = (
+            self.settings.small_bytes_max as u64,
+            self.settings.object_bytes_max,
+        );
+        let Some(fetch) = self.fetches.get_mut(id.index as usize) else {
+            return;
+        };
+        let Stage::Growing(growing) = &mut fetch.stage else {
+            return;
+        };
+        growing.take(rx, count, hands.pool);
+        hands.woken.append(&mut fetch.waiting);
+        let is_too_large = growing.bytes > limits.1;
+        if growing.bytes > limits.0 && growing.is_in_memory() {
+            let folder = self.folder.as_mut().filter(|_| !is_too_large);
+            let writing = folder.and_then(|folder| folder.writing(&fetch.text, &growing.object));
+            match writing {
+                Some(writing) => growing.spill(Box::new(writing), hands.pool),
+                None => growing.gave_up = true,
+            }
+        }
+        growing.gave_up |= is_too_large;
+        self.write(id.index, hands);
+    }
+
+    /// All of the response has come.
+    pub fn finish(&mut self, id: FetchId, hands: &mut Hands<'_>) {
+        let boot = self.settings.boot;
+        let Some(fetch) = self.fetches.get_mut(id.index as usize) else {
+            return;
+        };
+        hands.woken.append(&mut fetch.waiting);
+        let Stage::Growing(growing) = &mut fetch.stage else {
+            return;
+        };
+        growing.is_whole = true;
+        let crc32 = growing.checksum.clone().finalize();
+        let bytes = growing.bytes;
+        let body = object::Body::Whole { bytes, crc32 };
+        let header = growing.object.header(&fetch.text, boot, body);
+        if let Place::File(writing) = &mut growing.place {
+            let bytes = writing.header_bytes() + growing.bytes;
+            let variant = self.hasher.variant(&growing.object.selecting);
+            let name = entry(fetch.key, variant, hands.wall_ms, bytes);
+            let mut encoded = Vec::new();
+            match header.encode(&mut encoded, Some(writing.header_bytes() as usize)) {
+                Ok(()) => writing.finish(encoded, name),
+                Err(object::DoesNotFit) => growing.gave_up = true,
+            }
+            self.write(id.index, hands);
+            return;
+        }
+        fetch.become_whole();
+        if let Some(kept) = fetch.kept().filter(|_| !fetch.is_outdated) {
+            self.keep_small(Rc::new(kept), crc32, hands);
+        }
+        self.is_no_longer_under_way(id);
+    }
+
+    /// Keeps an object whose body is in memory, and has it written.
+    fn keep_small(&mut self, kept: Rc<Kept>, crc32: u32, hands: &mut Hands<'_>) {
+        let variant = self.hasher.variant(&kept.selecting);
+        let mut bytes = Vec::new();
+        if self.folder.is_some() {
+            let header = kept.header(self.settings.boot, crc32);
+            if header.encode(&mut bytes, None).is_err() {
+                return;
+            }
+        }
+        if let Body::Bytes(body) = &kept.body {
+            bytes.extend_from_slice(body);
+        }
+        let name = entry(kept.key, variant, hands.wall_ms, bytes.len().max(1) as u64);
+        let Some(slot) = self.enter(name, Some(kept), hands) else {
+            return;
+        };
+        let Some(folder) = &mut self.folder else {
+            return;
+        };
+        let put = folder.put(&name, bytes);
+        let vacant = self.puts.vacant_entry();
+        let waiter = waiter(self.number, Task::Put(vacant.key() as u32));
+        match hands.jobs.start(waiter, put, hands.now) {
+            Ok(ticket) => {
+                vacant.insert(Put { ticket, slot });
+            }
+            Err(_) => {
+                // The disk has more to do than it can: what is in memory is enough.
+                self.counts.failed += 1;
+                self.drop_slot(slot, hands);
+            }
+        }
+    }
+
+    /// An object gets into the index, and what has to go for it goes.
+    fn enter(&mut self, name: Entry, kept: Option<Rc<Kept>>, hands: &mut Hands<'_>) -> Option<Slot> {
+        let (slot, replaced) = self.index.insert(name);
+        self.counts.stored += u64::from(slot.is_some());
+        if let Some(replaced) = replaced {
+            self.dropped(&replaced, hands);
+        }
+        if let (Some(slot), Some(kept)) = (slot, kept) {
+            self.warm(slot, kept);
+        }
+        while self.index.is_over()
+            && let Some(evicted) = self.index.evict_one()
+        {
+            self.counts.evicted += 1;
+            self.dropped(&evicted, hands);
+        }
+        slot
+    }
+
+    /// The response to a fetch came, and may not or cannot be kept: those who waited for it ask for
+    /// themselves, and so does whoever comes within [`Settings::pass_time`].
+    pub fn pass(&mut self, id: FetchId, hands: &mut Hands<'_>) {
+        if let Some(key) = self.fetch(id).map(|fetch| fetch.key) {
+            let until = hands.now + self.settings.pass_time;
+            if self.passed.len() >= PASSED_MAX {
+                self.passed.retain(|_, until| hands.now < *until);
+            }
+            if self.passed.len() < PASSED_MAX {
+                self.passed.insert(key, until);
+            }
+        }
+        self.break_off(id, hands);
+    }
+
+    /// A fetch ends without a whole response, or one that changes nothing: those who wait for it ask
+    /// again, and those who follow it are cut. Whoever led it has left it.
+    pub fn break_off(&mut self, id: FetchId, hands: &mut Hands<'_>) {
+        self.is_no_longer_under_way(id);
+        if let Some(fetch) = self.fetch_mut(id) {
+            hands.woken.append(&mut fetch.waiting);
+            if !matches!(fetch.stage, Stage::Whole(_)) {
+                let stage = std::mem::replace(&mut fetch.stage, Stage::Broken);
+                stage.discard(hands);
+            }
+        }
+        self.leave(id, hands);
+    }
+
+    /// One more session reads what a fetch brings.
+    pub fn follow(&mut self, id: FetchId) {
+        if let Some(fetch) = self.fetch_mut(id) {
+            fetch.followers += 1;
+        }
+    }
+
+    /// A session reads it no longer.
+    pub fn leave(&mut self, id: FetchId, hands: &mut Hands<'_>) {
+        let Some(fetch) = self.fetch_mut(id) else {
+            return;
+        };
+        fetch.followers = fetch.followers.saturating_sub(1);
+        self.let_go(id, hands);
+    }
+
+    /// A fetch that nobody reads, and nothing comes of any more, is gone.
+    fn let_go(&mut self, id: FetchId, hands: &mut Hands<'_>) {
+        let Some(fetch) = self.fetch(id) else {
+            return;
+        };
+        if fetch.followers == 0 && !fetch.stage.is_being_named() {
+            self.is_no_longer_under_way(id);
+            let fetch = self.fetches.remove(id.index as usize);
+            fetch.stage.discard(hands);
+        }
+    }
+
+    /// How many sessions read it.
+    pub fn followers(&self, id: FetchId) -> u32 {
+        self.fetch(id).map_or(0, |fetch| fetch.followers)
+    }
+
+    /// What is known of the object that a fetch brings.
+    pub fn object(&self, id: FetchId) -> Option<&Object> {
+        self.fetch(id)?.object()
+    }
+
+    /// What a follower that has read `at` bytes finds. If that is nothing, it is woken.
+    pub fn ahead(&mut self, id: FetchId, at: u64, waiter: Id) -> Ahead {
+        let Some(fetch) = self.fetch_mut(id) else {
+            return Ahead::Broken;
+        };
+        let ahead = fetch.ahead(at);
+        if ahead == Ahead::Nothing {
+            fetch.waiting.push(waiter);
+        }
+        ahead
+    }
+
+    /// Queues `count` bytes from `at` on, no more than [`Store::ahead`] told of.
+    pub fn put(&self, id: FetchId, (at, count): (u64, u64), tx: &mut SendQueue, pool: &mut Pool) {
+        if let Some(fetch) = self.fetch(id) {
+            fetch.put(at, count, tx, pool);
+        }
+    }
+
+    /// An object was found to be good still: from now on it has this head and these terms.
+    pub fn refreshed(
+        &mut self,
+        kept: &Kept,
+        (head, terms, times): (Rc<[u8]>, Terms, Times),
+        hands: &mut Hands<'_>,
+    ) -> Rc<Kept> {
+        let fresh = Rc::new(Kept {
+            head,
+            terms,
+            times,
+            key: kept.key,
+            text: kept.text.clone(),
+            selecting: kept.selecting.clone(),
+            status: kept.status,
+            body: kept.body.clone(),
+            body_bytes: kept.body_bytes,
+        });
+        let variant = self.hasher.variant(&kept.selecting);
+        let Some(slot) = self.index.find_variant(kept.key, variant) else {
+            return fresh; // it had to give way meanwhile
+        };
+        match &fresh.body {
+            Body::Bytes(bytes) => {
+                self.keep_small(Rc::clone(&fresh), crc32fast::hash(bytes), hands);
+            }
+            // Its file stays as it is: after a start it is asked about once more.
+            Body::File(..) => {
+                let place = self.index.get(slot).and_then(|entry| entry.warm);
+                if let Some(place) = place {
+                    self.memory.replace(place, Rc::clone(&fresh));
+                }
+            }
+        }
+        fresh
+    }
+
+    /// Nothing that is kept under a key is good any more. How many objects that were.
+    pub fn invalidate(&mut self, key: Key, hands: &mut Hands<'_>) -> usize {
+        let slots: Vec<Slot> = self.index.find(key).collect();
+        for &slot in &slots {
+            self.drop_slot(slot, hands);
+        }
+        for index in self.under_way.remove(&key).unwrap_or_default() {
+            self.fetches[index as usize].is_outdated = true;
+        }
+        slots.len()
+    }
+
+    /// Goes on with the file of a fetch.
+    fn write(&mut self, index: u32, hands: &mut Hands<'_>) {
+        let waiter = waiter(self.number, Task::Fetch(index));
+        let Some(fetch) = self.fetches.get_mut(index as usize) else {
+            return;
+        };
+        let id = FetchId {
+            index,
+            generation: fetch.generation,
+        };
+        let Some(writing) = fetch.stage.writing() else {
+            return;
+        };
+        let before = (writing.written(), writing.has_room());
+        let advanced = writing.advance(waiter, hands);
+        let is_news = before != (writing.written(), writing.has_room());
+        if is_news || advanced.is_ready() {
+            hands.woken.append(&mut fetch.waiting);
+        }
+        match advanced {
+            Poll::Pending => fetch.become_whole(),
+            Poll::Ready(Ok(name)) => {
+                fetch.become_whole();
+                fetch.stage.named();
+                let kept = fetch.kept().filter(|_| !fetch.is_outdated).map(Rc::new);
+                match (kept, &mut self.folder) {
+                    (Some(kept), _) => {
+                        self.enter(name, Some(kept), hands);
+                    }
+                    (None, Some(folder)) => folder.remove(&name, hands),
+                    (None, None) => {}
+                }
+                self.is_no_longer_under_way(id);
+                self.let_go(id, hands);
+            }
+            Poll::Ready(Err(error)) => {
+                self.counts.failed += 1;
+                log::warn!("{}: {error}", self.settings.dir.display());
+                fetch.stage.gives_up(hands);
+                self.is_no_longer_under_way(id);
+                self.let_go(id, hands);
+            }
+        }
+    }
+
+    fn is_no_longer_under_way(&mut self, id: FetchId) {
+        let Some(fetch) = self.fetch(id) else {
+            return;
+        };
+        let key = fetch.key;
+        if let Some(indexes) = self.under_way.get_mut(&key) {
+            indexes.retain(|index| *index != id.index);
+            if indexes.is_empty() {
+                self.under_way.remove(&key);
+            }
+        }
+    }
+
+    fn fetch(&self, id: FetchId) -> Option<&Fetch> {
+        let fetch = self.fetches.get(id.index as usize)?;
+        (fetch.generation == id.generation).then_some(fetch)
+    }
+
+    fn fetch_mut(&mut self, id: FetchId) -> Option<&mut Fetch> {
+        let fetch = self.fetches.get_mut(id.index as usize)?;
+        (fetch.generation == id.generation).then_some(fetch)
+    }
+
+    /// A job that the store waited for is done.
+    fn job_done(&mut self, task: Task, hands: &mut Hands<'_>) {
+        match task {
+            Task::Fetch(index) => self.write(index, hands),
+            Task::Scan => self.scan(hands),
+            Task::Put(index) => {
+                let Some(put) = self.puts.get(index as usize) else {
+                    return;
+                };
+                let Poll::Ready(finished) = hands.jobs.take(&put.ticket) else {
+                    return;
+                };
+                let put = self.puts.remove(index as usize);
+                if let Err(error) = finished.result {
+                    self.counts.failed += 1;
+                    log::warn!("{}: {error}", self.settings.dir.display());
+                    self.drop_slot(put.slot, hands);
+                }
+            }
+        }
+    }
+
+    /// Goes on with reading the folder after a start.
+    fn scan(&mut self, hands: &mut Hands<'_>) {
+        let Some(folder) = &mut self.folder else {
+            return;
+        };
+        let waiter = waiter(self.number, Task::Scan);
+        let found = folder.scan(waiter, hands);
+        for entry in found {
+            let is_ours = |slot: Slot| self.index.get(slot).is_some_and(|known| {
+                (known.stored_ms, known.bytes) == (entry.stored_ms, entry.bytes)
+            });
+            let known = self.index.find_variant(entry.key, entry.variant);
+            if !known.is_some_and(is_ours) {
+                self.enter(entry, None, hands);
+            }
+        }
+    }
+
+    /// When a request that waits for another one's head has waited long enough.
+    fn deadline(&self) -> Option<Instant> {
+        self.awaited.front().map(|(at, _)| *at)
+    }
+
+    /// Wakes those who have waited long enough.
+    fn expire(&mut self, now: Instant, woken: &mut Vec<Id>) {
+        while let Some((_, id)) = self.awaited.pop_front_if(|(at, _)| *at <= now) {
+            if let Some(fetch) = self.fetch_mut(id) {
+                woken.append(&mut fetch.waiting);
+            }
+        }
+    }
+}
+
+/// What an object is called on disk.
+fn entry(key: Key, variant: u64, stored_ms: u64, bytes: u64) -> Entry {
+    Entry {
+        key,
+        variant,
+        stored_ms,
+        bytes,
+        warm: None,
+    }
+}
+
+fn waiter(store: u32, task: Task) -> Waiter {
+    let task = task.pack();
+    Waiter::Store { store, task }
+}
+
+/// The stores of a process: one for each folder, whoever uses it.
+#[derive(Default)]
+pub struct Stores(Vec<Store>);
+
+impl Stores {
+    /// The store with this folder, opened if it is not open yet; else its other settings are those
+    /// given from now on. Waits for the disk, so it is for the start.
+    pub fn open(&mut self, settings: Settings, disk: &mut dyn Disk) -> StoreId {
+        let number = self.0.iter().position(|it| it.settings.dir == settings.dir);
+        let number = match number {
+            Some(number) => {
+                self.0[number].set(settings);
+                number
+            }
+            None => {
+                let number = self.0.len();
+                self.0.push(Store::open(number as u32, settings, disk));
+                number
+            }
+        };
+        StoreId(number as u32)
+    }
+
+    /// A store that was opened.
+    pub fn at(&mut self, id: StoreId) -> &mut Store {
+        &mut self.0[id.0 as usize]
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Store> {
+        self.0.iter()
+    }
+
+    /// A job of [`Waiter::Store`] is done.
+    pub fn job_done(&mut self, store: u32, task: u32, hands: &mut Hands<'_>) {
+        if let Some(store) = self.0.get_mut(store as usize) {
+            store.job_done(Task::unpack(task), hands);
+        }
+    }
+
+    /// Reads what there is on disk, as long as not all is known.
+    pub fn scan(&mut self, hands: &mut Hands<'_>) {
+        for store in &mut self.0 {
+            store.scan(hands);
+        }
+    }
+
+    /// When [`Stores::expire`] is to be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.iter().filter_map(Store::deadline).min()
+    }
+
+    /// Wakes those who have waited for others long enough.
+    pub fn expire(&mut self, now: Instant, woken: &mut Vec<Id>) {
+        for store in &mut self.0 {
+            store.expire(now, woken);
+        }
+    }
+}

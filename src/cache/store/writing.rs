@@ -1,0 +1,213 @@
+//! The file of an object while it is written, by one job after the other.
+//!
+//! ```text
+//! Create ──▶ Body ──▶ Body … ──all bytes are there──▶ Header ──▶ Rename ──▶ done
+//! ```
+//!
+//! It has a temporary name until the last step, so a crash leaves no half object under a name. The
+//! place of the header is left free at first: its length and checksum are known at the end only.
+
+use std::io;
+use std::path::PathBuf;
+use std::task::Poll;
+
+use super::Hands;
+use super::fetch::{Pages, page_of, put_pages};
+use super::index::Entry;
+use super::object::Name;
+use crate::buffer::{PageSlice, Pool, SendQueue};
+use crate::disk::File;
+use crate::jobs::{Command, Ticket};
+use crate::waiter::Waiter;
+
+/// A file that is being written.
+#[derive(Debug)]
+pub(super) struct Writing {
+    root: File,
+    temporary: PathBuf,
+    file: Option<File>,
+    /// Room for the header at the front.
+    header_bytes: u64,
+    /// Bytes of the body that are written.
+    written: u64,
+    /// Those behind them.
+    pages: Pages,
+    job: Option<(Ticket, Doing)>,
+    last: Option<Last>,
+}
+
+/// What is done when all of the body is written.
+#[derive(Debug)]
+struct Last {
+    /// Until it is written.
+    header: Option<Vec<u8>>,
+    name: Entry,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Create,
+    Body(u64),
+    Header,
+    Rename(Entry),
+}
+
+impl Writing {
+    pub(super) fn new(root: File, temporary: PathBuf, header_bytes: u64) -> Self {
+        Self {
+            root,
+            temporary,
+            file: None,
+            header_bytes,
+            written: 0,
+            pages: Pages::new(),
+            job: None,
+            last: None,
+        }
+    }
+
+    /// Whether more is taken: what was taken before has been given to the disk.
+    pub(super) fn has_room(&self) -> bool {
+        self.pages.is_empty() && self.file.is_some()
+    }
+
+    /// Bytes of the body that are written.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    pub(super) fn header_bytes(&self) -> u64 {
+        self.header_bytes
+    }
+
+    pub(super) fn push(&mut self, page: PageSlice) {
+        self.pages.push_back(page);
+    }
+
+    /// The file, when all that was pushed is written.
+    pub(super) fn whole_body(&self) -> Option<&File> {
+        let is_written = self.pages.is_empty() && !matches!(self.job, Some((_, Doing::Body(_))));
+        self.file.as_ref().filter(|_| is_written)
+    }
+
+    /// All of the body was pushed: what the header is, and the name.
+    pub(super) fn finish(&mut self, header: Vec<u8>, name: Entry) {
+        debug_assert_eq!(header.len() as u64, self.header_bytes);
+        self.last = Some(Last {
+            header: Some(header),
+            name,
+        });
+    }
+
+    /// Goes on with what is to be done. `Ready` when it has its name, which is that.
+    ///
+    /// # Errors
+    /// Those of the disk: it can be discarded only. What was taken can still be read.
+    pub(super) fn advance(
+        &mut self,
+        waiter: Waiter,
+        hands: &mut Hands<'_>,
+    ) -> Poll<io::Result<Entry>> {
+        loop {
+            if let Some((ticket, doing)) = self.job.take() {
+                let Poll::Ready(finished) = hands.jobs.take(&ticket) else {
+                    self.job = Some((ticket, doing));
+                    return Poll::Pending;
+                };
+                match (finished.result, doing) {
+                    (Err(error), Doing::Body(_)) => {
+                        self.pages.extend(finished.page);
+                        self.pages.rotate_right(1);
+                        return Poll::Ready(Err(error));
+                    }
+                    (Err(error), _) => return Poll::Ready(Err(error)),
+                    (Ok(done), Doing::Create) => match done.into_file() {
+                        Ok((file, _)) => self.file = Some(file),
+                        Err(error) => return Poll::Ready(Err(error)),
+                    },
+                    (Ok(_), Doing::Body(bytes)) => self.written += bytes,
+                    (Ok(_), Doing::Header) => {}
+                    (Ok(_), Doing::Rename(name)) => return Poll::Ready(Ok(name)),
+                }
+                if let Some(page) = finished.page {
+                    hands.pool.give_slice(page);
+                }
+            }
+            let Some((command, doing)) = self.next(hands.pool) else {
+                return Poll::Pending;
+            };
+            match hands.jobs.start(waiter, command, hands.now) {
+                Ok(ticket) => self.job = Some((ticket, doing)),
+                Err(refused) => {
+                    if let Some(page) = refused.page {
+                        match doing {
+                            Doing::Body(_) => self.pages.push_front(page),
+                            _ => hands.pool.give_slice(page),
+                        }
+                    }
+                    let error = refused.result.err();
+                    return Poll::Ready(Err(error.unwrap_or(io::ErrorKind::ResourceBusy.into())));
+                }
+            }
+        }
+    }
+
+    /// The next job, if there is one.
+    fn next(&mut self, pool: &mut Pool) -> Option<(Command, Doing)> {
+        let Some(file) = &self.file else {
+            let (root, path) = (self.root.clone(), self.temporary.clone());
+            return Some((Command::Create { root, path }, Doing::Create));
+        };
+        let file = file.clone();
+        if let Some(page) = self.pages.pop_front() {
+            let (offset, bytes) = (self.header_bytes + self.written, page.len() as u64);
+            return Some((Command::Write { file, offset, page }, Doing::Body(bytes)));
+        }
+        let last = self.last.as_mut()?;
+        if let Some(header) = last.header.take() {
+            let page = page_of(&header, pool);
+            let offset = 0;
+            return Some((Command::Write { file, offset, page }, Doing::Header));
+        }
+        let rename = Command::Rename {
+            root: self.root.clone(),
+            from: self.temporary.clone(),
+            to: PathBuf::from(Name::from(last.name).to_string()),
+            replace: true,
+        };
+        Some((rename, Doing::Rename(last.name)))
+    }
+
+    /// Queues `count` bytes of the body from `at` on: by reference to the file where they are
+    /// written, copied from the pages behind it.
+    pub(super) fn put(&self, at: u64, count: u64, tx: &mut SendQueue, pool: &mut Pool) {
+        let in_file = count.min(self.written.saturating_sub(at));
+        if let Some(file) = &self.file {
+            tx.put_file(file, self.header_bytes + at, in_file, pool);
+        }
+        if in_file < count {
+            let rest = (at + in_file, count - in_file);
+            put_pages(self.pages.iter(), self.written, rest, tx, pool);
+        }
+    }
+
+    /// Gives up: nothing is left of the file.
+    pub(super) fn discard(mut self, hands: &mut Hands<'_>) {
+        if let Some((ticket, _)) = self.job.take() {
+            hands.jobs.cancel(ticket);
+        }
+        for page in self.pages.drain(..) {
+            hands.pool.give_slice(page);
+        }
+        if let Some(file) = self.file.take() {
+            let discard = Command::Discard {
+                root: self.root,
+                path: self.temporary,
+                file: Some(file),
+            };
+            if hands.jobs.leave(discard, hands.now).is_err() {
+                log::debug!("a temporary file of the cache stays until the next start");
+            }
+        }
+    }
+}
