@@ -13,13 +13,14 @@
 //! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`],
 //! [`range`], [`negotiate`] and [`mime`] decide what a request asks for, [`basic`] and
 //! [`same_site`] who asks, [`cors`] which pages may read the answer; [`redirect`] knows what has
-//! moved; [`plain`] answers requests where TLS was expected; [`compress`] writes content codings;
+//! moved; [`caching`] which answers may be kept and sent again; [`plain`] answers requests where TLS was expected; [`compress`] writes content codings;
 //! [`glob`] matches paths; [`date`] prints and reads time stamps.
 //!
 //! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies.
 
 pub mod basic;
 pub mod body;
+pub mod caching;
 pub mod compress;
 pub mod conditional;
 pub mod cors;

@@ -1,0 +1,42 @@
+//! `Cache-Groups` and `Cache-Group-Invalidation`: stored responses of one origin that are
+//! invalidated together (RFC 9875).
+//!
+//! Both are structured lists of strings (RFC 9651); parameters are ignored. A list that cannot be
+//! read, or that has anything but strings in it, is as good as absent.
+
+use sfv::{BareItem, List, ListEntry, Parser};
+
+use super::super::head::Headers;
+
+/// The groups that a response belongs to (section 2).
+#[must_use]
+pub fn of(headers: &Headers<'_>) -> Vec<String> {
+    strings(headers, "cache-groups")
+}
+
+/// The groups that a response to an unsafe method invalidates (section 3).
+#[must_use]
+pub fn invalidated(headers: &Headers<'_>) -> Vec<String> {
+    strings(headers, "cache-group-invalidation")
+}
+
+fn strings(headers: &Headers<'_>, name: &str) -> Vec<String> {
+    let mut lines = headers.all(name);
+    let Some(first) = lines.next() else {
+        return Vec::new();
+    };
+    let mut value = first.to_vec();
+    for line in lines {
+        value.extend_from_slice(b", ");
+        value.extend_from_slice(line);
+    }
+    let list: Option<List> = Parser::new(&value).parse().ok();
+    let strings = list.into_iter().flatten().map(|entry| match entry {
+        ListEntry::Item(item) => match item.bare_item {
+            BareItem::String(string) => Some(string.as_str().to_owned()),
+            _ => None,
+        },
+        ListEntry::InnerList(_) => None,
+    });
+    strings.collect::<Option<Vec<String>>>().unwrap_or_default()
+}
