@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::buffer::{Front, Pool};
 use crate::cache::compressed::Compressed;
+use crate::cache::store::{Hands, Stores};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
 use crate::jobs::pending::Asker;
@@ -18,7 +19,7 @@ use crate::jobs::{Done, Job, Jobs};
 use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
 use crate::service::work::Work;
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter};
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter, unix_ms};
 use crate::sys::unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.
@@ -43,6 +44,7 @@ pub struct Bench<T: Service> {
     pub disk: unix::Files,
     pub jobs: Jobs<Waiter>,
     pub resolver: Resolver<Id>,
+    pub stores: Stores,
     pub compressed: Compressed<Id>,
     pub metrics: Metrics,
     /// Sessions that the service woke.
@@ -86,6 +88,7 @@ macro_rules! cx {
             disk: &mut $bench.disk,
             jobs: &mut $bench.jobs,
             resolver: &mut $bench.resolver,
+            stores: &mut $bench.stores,
             compressed: &mut $bench.compressed,
             woken: &mut $bench.woken,
             work: &mut $bench.work,
@@ -107,6 +110,7 @@ impl<T: Service> Bench<T> {
             up: Link::new(LinkState::Closed, SEND_BYTES_MAX),
             pool: Pool::new(64 << 20, 1 << 20),
             disk: unix::Files::default(),
+            stores: Stores::default(),
             compressed: Compressed::new(1 << 20),
             jobs: Jobs::new(DiskLimits::default()),
             resolver: Resolver::new(dns::Config::default(), hosts, [7; 32]),
@@ -269,6 +273,18 @@ impl<T: Service> Bench<T> {
             match waiter {
                 Waiter::Service => self.turn_end = true,
                 Waiter::Session(_) | Waiter::Sending(_) => is_woken = true,
+                Waiter::Store { store, task } => {
+                    let mut hands = Hands {
+                        disk: &mut self.disk,
+                        jobs: &mut self.jobs,
+                        pool: &mut self.pool,
+                        woken: &mut self.woken,
+                        now: self.now,
+                        wall_ms: unix_ms(self.wall),
+                    };
+                    self.stores.job_done(store, task, &mut hands);
+                    is_woken |= !self.woken.is_empty();
+                }
             }
         }
         while let Some(page) = self.jobs.poll_page() {

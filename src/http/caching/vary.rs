@@ -73,6 +73,19 @@ pub fn put_key(
     }
 }
 
+/// Appends the key that a request has of the fields that `key` names.
+pub fn put_key_as(out: &mut Vec<u8>, key: &[u8], request: &Headers<'_>) {
+    for line in key.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        let Ok(name) = str::from_utf8(name) else {
+            continue;
+        };
+        out.extend_from_slice(name.as_bytes());
+        normalise(name, request, &mut |byte| out.push(byte));
+        out.push(b'\n');
+    }
+}
+
 /// Whether a request has the key of a stored response.
 #[must_use]
 pub fn matches(key: &[u8], request: &Headers<'_>) -> bool {
