@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::kept::{self, Body, Kept};
+use super::kept::{self, Body, Kept, Shown};
 use super::Hands;
 use super::index::Key;
 use super::object::{self, Header};
@@ -350,6 +350,7 @@ impl Fetch {
             selecting: object.selecting.clone(),
             status: object.status,
             head: Rc::clone(&object.head),
+            shown: Shown::of(&object.head),
             terms: object.terms,
             times: object.times,
             body: whole.body.clone(),

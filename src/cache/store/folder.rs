@@ -17,7 +17,7 @@ use std::task::{Poll, ready};
 
 use super::fetch::Object;
 use super::index::{Entry, Key};
-use super::kept::{Body, Kept};
+use super::kept::{Body, Kept, Shown};
 use super::key::SECRET_BYTES;
 use super::object::{self, Decoded, Header, Name, Temporary};
 use super::writing::Writing;
@@ -212,6 +212,7 @@ impl Folder {
             selecting: (*header.selecting).into(),
             status: head.status,
             head: Rc::from(header.head),
+            shown: Shown::of(header.head),
             terms: Terms::derive(&head, times, rules),
             times,
             body,

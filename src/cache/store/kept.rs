@@ -24,6 +24,8 @@ pub struct Kept {
     pub status: Status,
     /// Status line and fields, with the empty line behind them.
     pub head: Rc<[u8]>,
+    /// The lines of it that are sent as they are.
+    pub shown: Shown,
     /// How long it may be used, and for what.
     pub terms: Terms,
     /// When it was asked for and came, or was last found to be good.
@@ -41,6 +43,35 @@ pub enum Body {
     Bytes(Rc<[u8]>),
     /// In a file, from this offset on.
     File(File, u64),
+}
+
+/// Which lines of a head are sent as they are.
+#[derive(Debug)]
+pub struct Shown {
+    /// Those beside `Age`, where there is one; else all of them are.
+    without_age: Option<Box<[u8]>>,
+    /// `Content-Length` is among them.
+    pub has_length: bool,
+}
+
+impl Shown {
+    /// Of a head that was stored.
+    pub fn of(head: &[u8]) -> Self {
+        let is = |line: &[u8], name: &[u8]| {
+            let named = line.get(..name.len());
+            named.is_some_and(|named| named.eq_ignore_ascii_case(name))
+        };
+        let lines = || head.split_inclusive(|&byte| byte == b'\n').filter(|line| line != b"\r\n");
+        let has_age = lines().any(|line| is(line, b"age:"));
+        let without_age = has_age.then(|| {
+            let shown = lines().filter(|line| !is(line, b"age:"));
+            shown.flatten().copied().collect()
+        });
+        Self {
+            without_age,
+            has_length: lines().any(|line| is(line, b"content-length:")),
+        }
+    }
 }
 
 /// What an object takes beside its bytes.
@@ -71,9 +102,13 @@ impl Kept {
         )
     }
 
-    /// Status line and fields, without the empty line.
+    /// The status line and the fields that are sent as they are.
+    #[inline]
     pub fn lines(&self) -> &[u8] {
-        &self.head[..self.head.len() - b"\r\n".len()]
+        match &self.shown.without_age {
+            None => &self.head[..self.head.len() - b"\r\n".len()],
+            Some(lines) => lines,
+        }
     }
 }
 

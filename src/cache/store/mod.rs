@@ -50,8 +50,9 @@ use crate::waiter::{Id, Waiter};
 use fetch::{Fetch, Growing, Place, Stage};
 pub use fetch::{Ahead, FetchId, Object, put_body};
 use folder::Folder;
-use index::{Entry, Index, Key, Limits, Slot};
-pub use kept::{Body, Kept};
+pub use index::Key;
+use index::{Entry, Index, Limits, Slot};
+pub use kept::{Body, Kept, Shown};
 use key::KeyHasher;
 use memory::Memory;
 
@@ -189,6 +190,9 @@ struct Put {
     ticket: Ticket,
     slot: Slot,
 }
+
+/// How long nobody waits for others after a fetch that failed.
+const FAILED_TIME: Duration = Duration::from_secs(1);
 
 /// What is remembered as passed at most.
 const PASSED_MAX: usize = 16 * 1024;
@@ -499,6 +503,12 @@ impl Store {
         has_room
     }
 
+    /// The request of a fetch failed, and will again: those who waited for it try for themselves,
+    /// and so does whoever comes within a second.
+    pub fn fail(&mut self, id: FetchId, hands: &mut Hands<'_>) {
+        self.stand_aside(id, FAILED_TIME, hands);
+    }
+
     /// Whether a fetch takes no more bytes although it has not all of them: whoever leads it goes on
     /// by itself.
     pub fn gave_up(&self, id: FetchId) -> bool {
@@ -627,8 +637,13 @@ impl Store {
     /// The response to a fetch came, and may not or cannot be kept: those who waited for it ask for
     /// themselves, and so does whoever comes within [`Settings::pass_time`].
     pub fn pass(&mut self, id: FetchId, hands: &mut Hands<'_>) {
+        self.stand_aside(id, self.settings.pass_time, hands);
+    }
+
+    /// For a while nobody waits for others who ask for the same.
+    fn stand_aside(&mut self, id: FetchId, time: Duration, hands: &mut Hands<'_>) {
         if let Some(key) = self.fetch(id).map(|fetch| fetch.key) {
-            let until = hands.now + self.settings.pass_time;
+            let until = hands.now + time;
             if self.passed.len() >= PASSED_MAX {
                 self.passed.retain(|_, until| hands.now < *until);
             }
@@ -718,6 +733,7 @@ impl Store {
         hands: &mut Hands<'_>,
     ) -> Rc<Kept> {
         let fresh = Rc::new(Kept {
+            shown: Shown::of(&head),
             head,
             terms,
             times,

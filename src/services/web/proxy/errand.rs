@@ -1,0 +1,482 @@
+//! What the cache makes of a request: whether it is answered from the store, waits for somebody
+//! else's, or is sent on; and of its response: whether that is kept.
+//!
+//! ```text
+//! plan ──▶ Answered | Later | Follow | Ask(errand) ──the origin answers──▶ judge ──▶ Pass | Keep | Kept
+//! ```
+//!
+//! What may be done is [`caching`]'s to say, who waits for whom is the store's ([`store`]); this is
+//! what connects them.
+
+use std::rc::Rc;
+
+use super::answer::{self, Manner, Sink};
+use super::route::{Form, Route};
+use crate::cache::store::key::{Uri, put_text};
+use crate::cache::store::{FetchId, Kept, Look, Object, StoreId, UnderWay, Wanted};
+use crate::http::caching::invalidation::{Url, invalidated, url_of};
+use crate::http::caching::reuse::{Failure, Need, Permission, may_send_stale, without_stored};
+use crate::http::caching::status::{Because, CacheStatus, Handled};
+use crate::http::caching::storing::put_stored_lines;
+use crate::http::caching::update::{self, HeadVerdict};
+use crate::http::caching::{Asks, Reuse, Rules, Times, may_store, reuse, vary};
+use crate::http::date::{Date, unix_s};
+use crate::http::head::{
+    BodyLength, HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end, put_header,
+};
+use crate::http::target::Authority;
+use crate::http::{Method, Status, put_decimal};
+use crate::service::Cx;
+use crate::services::web::reply::{Refusal, Reply};
+
+/// The cache of a proxy.
+pub(super) struct Cache {
+    store: StoreId,
+    rules: Rules,
+    /// Memory for the text of a key.
+    text: Vec<u8>,
+    /// The same for one of the lines of an answer.
+    scratch: Vec<u8>,
+}
+
+/// What becomes of a request.
+pub(super) enum Plan {
+    /// It is answered.
+    Answered,
+    /// The session is woken when more is known.
+    Later,
+    /// Somebody else's response is its response.
+    Follow(FetchId),
+    /// Its origin is asked.
+    Ask(Errand),
+}
+
+/// What the cache wants of a request that is on its way.
+pub(super) struct Errand {
+    pub(super) store: StoreId,
+    purpose: Purpose,
+    asks: Asks,
+    because: Because,
+    asked_s: i64,
+}
+
+enum Purpose {
+    /// Nothing.
+    Pass,
+    /// To keep its response.
+    Fetch(FetchId),
+    /// To know whether this is still true.
+    Validate(FetchId, Rc<Kept>),
+}
+
+/// What becomes of a response.
+pub(super) enum Verdict {
+    /// It is passed on.
+    Pass,
+    /// It is kept as it comes.
+    Keep(FetchId),
+    /// This is the answer.
+    Kept(Rc<Kept>),
+}
+
+const ONLY_IF_CACHED: Refusal = Refusal::new(
+    Status::GATEWAY_TIMEOUT,
+    "the request takes only what is kept here, and there is nothing that it may have",
+);
+
+impl Cache {
+    pub(super) fn new(store: StoreId, rules: Rules) -> Self {
+        Self {
+            store,
+            rules,
+            text: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// What becomes of a request.
+    ///
+    /// # Errors
+    /// The answer to one that wants no origin to be asked.
+    pub(super) fn plan(
+        &mut self,
+        head: &RequestHead<'_>,
+        route: &Route<'_>,
+        via: &[u8],
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<Plan, Refusal> {
+        let asks = Asks::of(head);
+        let now_s = unix_s(reply.cx.wall);
+        let mut errand = Errand {
+            store: self.store,
+            purpose: Purpose::Pass,
+            asks,
+            because: Because::Method,
+            asked_s: now_s,
+        };
+        if !asks.reads || head.body != BodyLength::None {
+            return Ok(Plan::Ask(errand));
+        }
+        let Some(wanted) = self.wanted(head, route, reply.cx) else {
+            return Ok(Plan::Ask(errand));
+        };
+        let (store, mut hands) = reply.cx.store(self.store);
+        let found = match store.look(wanted, head, reply.id, &mut hands) {
+            Look::Later => return Ok(Plan::Later),
+            Look::Kept(kept) => Some(kept),
+            Look::Nothing { others } => {
+                errand.because = match others {
+                    true => Because::VaryMiss,
+                    false => Because::UriMiss,
+                };
+                None
+            }
+        };
+        let reuse = match &found {
+            Some(kept) => reuse(&kept.terms, &asks, now_s),
+            None => without_stored(&asks),
+        };
+        match (reuse, found) {
+            (Reuse::Unavailable, _) => Err(ONLY_IF_CACHED),
+            (Reuse::Pass, _) => {
+                errand.because = Because::Request;
+                Ok(Plan::Ask(errand))
+            }
+            (Reuse::Fresh | Reuse::Stale(Permission::MaxStale), Some(kept)) => {
+                self.answer(&kept, head, route, (via, now_s), reply);
+                Ok(Plan::Answered)
+            }
+            (Reuse::Stale(Permission::WhileRevalidate), Some(kept)) => {
+                self.answer(&kept, head, route, (via, now_s), reply);
+                Ok(Plan::Answered)
+            }
+            (Reuse::Validate(need), kept) => {
+                if kept.is_some() {
+                    errand.because = match need {
+                        Need::Stale => Because::Stale,
+                        Need::NoCache | Need::Request => Because::Request,
+                    };
+                }
+                self.ask(errand, kept, head, route, reply)
+            }
+            (Reuse::Fresh | Reuse::Stale(_), None) => Ok(Plan::Ask(errand)),
+        }
+    }
+
+    /// A request for which there is nothing, or nothing that it may have: somebody else may be
+    /// asking for the same.
+    fn ask(
+        &mut self,
+        mut errand: Errand,
+        kept: Option<Rc<Kept>>,
+        head: &RequestHead<'_>,
+        route: &Route<'_>,
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<Plan, Refusal> {
+        let is_part = errand.asks.ranged && kept.is_none();
+        if head.method != Method::Get || is_part {
+            return Ok(Plan::Ask(errand));
+        }
+        let Some(wanted) = self.wanted(head, route, reply.cx) else {
+            return Ok(Plan::Ask(errand));
+        };
+        let (store, hands) = reply.cx.store(self.store);
+        match store.under_way(wanted, head, reply.id, hands.now) {
+            UnderWay::Follow(id) if !errand.asks.no_cache => return Ok(Plan::Follow(id)),
+            UnderWay::Awaited if !errand.asks.no_cache => return Ok(Plan::Later),
+            UnderWay::Nobody { alone: true } => return Ok(Plan::Ask(errand)),
+            _ => {}
+        }
+        let id = store.lead(wanted, hands.now);
+        errand.purpose = match kept {
+            Some(kept) if kept.terms.has_validator() => Purpose::Validate(id, kept),
+            _ => Purpose::Fetch(id),
+        };
+        Ok(Plan::Ask(errand))
+    }
+
+    /// What a request asks for, as the store knows it.
+    fn wanted(
+        &mut self,
+        head: &RequestHead<'_>,
+        route: &Route<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Option<Wanted<'_>> {
+        let authority = Authority::parse(&route.authority)?;
+        let uri = Uri {
+            scheme: "http",
+            authority,
+            path: route.path,
+            query: route.query,
+        };
+        self.text.clear();
+        put_text(&mut self.text, head.method, &uri);
+        let key = cx.stores.at(self.store).hasher().key(&self.text);
+        Some(Wanted {
+            key,
+            text: &self.text,
+        })
+    }
+
+    /// Answers with what is kept.
+    fn answer(
+        &mut self,
+        kept: &Kept,
+        head: &RequestHead<'_>,
+        route: &Route<'_>,
+        (via, now_s): (&[u8], i64),
+        reply: &mut Reply<'_, '_>,
+    ) {
+        let origin = (route.form == Form::AddressBar).then(|| route.origin());
+        let manner = Manner {
+            persistence: reply.persistence,
+            address_bar: origin.as_ref(),
+            via,
+            status: CacheStatus::new(Handled::Hit),
+            now_s,
+        };
+        let mut sink = Sink {
+            tx: &mut *reply.tx,
+            pool: &mut *reply.cx.pool,
+            scratch: &mut self.scratch,
+        };
+        let answered = answer::put(kept, head, manner, &mut sink);
+        reply.answered(answered.status, answered.body_bytes);
+    }
+
+    /// What is to be forgotten since a request changed something at its origin, `url`: that, and
+    /// what its response names.
+    fn invalidate(&mut self, url: &Url<'_>, others: &[String], cx: &mut Cx<'_>) {
+        let whole = others.iter().map(|other| match other.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (other.as_str(), None),
+        });
+        for (path, query) in whole.chain([(url.path, url.query)]) {
+            let uri = Uri {
+                scheme: url.scheme,
+                authority: url.authority,
+                path,
+                query,
+            };
+            self.text.clear();
+            put_text(&mut self.text, Method::Get, &uri);
+            let (store, mut hands) = cx.store(self.store);
+            let key = store.hasher().key(&self.text);
+            store.invalidate(key, &mut hands);
+        }
+    }
+}
+
+impl Errand {
+    /// What is appended to the head that goes to the origin: conditions of ours, instead of those
+    /// of the client.
+    pub(super) fn validates(&self) -> Option<&Kept> {
+        match &self.purpose {
+            Purpose::Validate(_, kept) => Some(kept),
+            Purpose::Pass | Purpose::Fetch(_) => None,
+        }
+    }
+
+    /// What became of a response, by the head with which it was asked for.
+    pub(super) fn judge(
+        &mut self,
+        sent: &[u8],
+        response: &ResponseHead<'_>,
+        cache: &mut Cache,
+        cx: &mut Cx<'_>,
+    ) -> Verdict {
+        let mut scanner = HeadScanner::default();
+        let limits = Limits {
+            head_bytes_max: usize::MAX,
+            target_bytes_max: usize::MAX,
+            ..Limits::DEFAULT
+        };
+        let Ok(Parsed::Complete(request, _)) = scanner.request(sent, &limits) else {
+            self.give_up(cx);
+            return Verdict::Pass;
+        };
+        let Some(url) = url_of(&request, "http") else {
+            self.give_up(cx);
+            return Verdict::Pass;
+        };
+        let times = Times {
+            request_s: self.asked_s,
+            response_s: unix_s(cx.wall),
+        };
+        match std::mem::replace(&mut self.purpose, Purpose::Pass) {
+            Purpose::Pass => {
+                if let Some(gone) = invalidated(request.method, &url, response) {
+                    cache.invalidate(&url, &gone.others, cx);
+                }
+                Verdict::Pass
+            }
+            Purpose::Fetch(id) => self.keep(id, (&request, &url, response), times, cache, cx),
+            Purpose::Validate(id, kept) => {
+                let failed = Failure::of(response.status);
+                let (asks, rules) = (&self.asks, &cache.rules);
+                let may_be_stale = |failure| {
+                    may_send_stale(&kept.terms, asks, failure, times.response_s, rules)
+                };
+                if response.status == Status::NOT_MODIFIED {
+                    return match refreshed(&kept, response, times, cache, cx) {
+                        Some(fresh) => {
+                            let (store, mut hands) = cx.store(self.store);
+                            store.break_off(id, &mut hands);
+                            Verdict::Kept(fresh)
+                        }
+                        None => self.keep(id, (&request, &url, response), times, cache, cx),
+                    };
+                }
+                if failed.is_some_and(may_be_stale) {
+                    let (store, mut hands) = cx.store(self.store);
+                    store.fail(id, &mut hands);
+                    return Verdict::Kept(kept);
+                }
+                let verdict = self.keep(id, (&request, &url, response), times, cache, cx);
+                if matches!(verdict, Verdict::Pass) && failed.is_none() {
+                    let (store, mut hands) = cx.store(self.store);
+                    store.invalidate(kept.key, &mut hands);
+                }
+                verdict
+            }
+        }
+    }
+
+    /// Keeps a response, if that may be.
+    fn keep(
+        &self,
+        id: FetchId,
+        (request, url, response): (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>),
+        times: Times,
+        cache: &Cache,
+        cx: &mut Cx<'_>,
+    ) -> Verdict {
+        let (store, mut hands) = cx.store(self.store);
+        let terms = match may_store(request, url, response, times, &cache.rules) {
+            Ok(terms) => terms,
+            Err(why) => {
+                log::debug!("cache: {}{}: not kept: {}", request.target_text, "", why.as_str());
+                // A 304 answers conditions of this client: it says nothing of what others will get.
+                match response.status == Status::NOT_MODIFIED {
+                    true => store.break_off(id, &mut hands),
+                    false => store.pass(id, &mut hands),
+                }
+                return Verdict::Pass;
+            }
+        };
+        let mut selecting = Vec::new();
+        if vary::put_key(&mut selecting, &response.headers, &request.headers).is_err() {
+            store.pass(id, &mut hands);
+            return Verdict::Pass;
+        }
+        let object = Object {
+            selecting: selecting.into(),
+            status: response.status,
+            head: stored_head(response, times.response_s),
+            terms,
+            times,
+            expected: match response.body {
+                BodyLength::None => Some(0),
+                BodyLength::Length(length) => Some(length),
+                BodyLength::Chunked | BodyLength::UntilClose => None,
+            },
+        };
+        match store.begin(id, object, &mut hands) {
+            true => Verdict::Keep(id),
+            false => Verdict::Pass,
+        }
+    }
+
+    /// No response came. What may be sent in its place.
+    pub(super) fn failed(&mut self, cache: &Cache, cx: &mut Cx<'_>) -> Option<Rc<Kept>> {
+        let now_s = unix_s(cx.wall);
+        let kept = match std::mem::replace(&mut self.purpose, Purpose::Pass) {
+            Purpose::Pass => return None,
+            Purpose::Fetch(id) => {
+                let (store, mut hands) = cx.store(self.store);
+                store.fail(id, &mut hands);
+                return None;
+            }
+            Purpose::Validate(id, kept) => {
+                let (store, mut hands) = cx.store(self.store);
+                store.fail(id, &mut hands);
+                kept
+            }
+        };
+        let (terms, asks) = (&kept.terms, &self.asks);
+        may_send_stale(terms, asks, Failure::Unreachable, now_s, &cache.rules).then_some(kept)
+    }
+
+    /// The request is over: whoever waits for its response asks again.
+    pub(super) fn give_up(&mut self, cx: &mut Cx<'_>) {
+        match std::mem::replace(&mut self.purpose, Purpose::Pass) {
+            Purpose::Pass => {}
+            Purpose::Fetch(id) | Purpose::Validate(id, _) => {
+                let (store, mut hands) = cx.store(self.store);
+                store.break_off(id, &mut hands);
+            }
+        }
+    }
+
+    /// What was done, for `Cache-Status`.
+    pub(super) fn status(&self, origin: Option<Status>, stored: bool) -> CacheStatus<'static> {
+        CacheStatus {
+            origin_status: origin,
+            stored,
+            ..CacheStatus::new(Handled::Forwarded(self.because))
+        }
+    }
+}
+
+/// The head of a response as it is kept.
+fn stored_head(response: &ResponseHead<'_>, response_s: i64) -> Rc<[u8]> {
+    let mut head = Vec::with_capacity(512);
+    head.extend_from_slice(b"HTTP/1.1 ");
+    put_decimal(&mut head, u64::from(response.status.code()));
+    head.push(b' ');
+    head.extend_from_slice(response.reason);
+    head.extend_from_slice(b"\r\n");
+    put_stored_lines(&mut head, &response.headers);
+    if !response.headers.contains("date") {
+        put_header(&mut head, "Date", Date::new(response_s).as_bytes());
+    }
+    put_head_end(&mut head);
+    head.into()
+}
+
+/// What was kept, with what a 304 says of it; `None` if that is about something else.
+fn refreshed(
+    kept: &Kept,
+    response: &ResponseHead<'_>,
+    times: Times,
+    cache: &Cache,
+    cx: &mut Cx<'_>,
+) -> Option<Rc<Kept>> {
+    let mut scanner = HeadScanner::default();
+    let parsed = scanner.response(&kept.head, &answer::STORED_LIMITS, Method::Get);
+    let Ok(Parsed::Complete(stored, _)) = parsed else {
+        return None;
+    };
+    let asked = update::Asked::One;
+    if !update::identifies(&response.headers, &stored.headers, asked) {
+        return None;
+    }
+    let mut head = Vec::with_capacity(kept.head.len());
+    update::put_updated(&mut head, &stored, response, times.response_s);
+    let mut scanner = HeadScanner::default();
+    let parsed = scanner.response(&head, &answer::STORED_LIMITS, Method::Get);
+    let Ok(Parsed::Complete(updated, _)) = parsed else {
+        return None;
+    };
+    let terms = crate::http::caching::Terms::derive(&updated, times, &cache.rules);
+    let (store, mut hands) = cx.store(cache.store);
+    Some(store.refreshed(kept, (head.into(), terms, times), &mut hands))
+}
+
+/// What a response to HEAD says of what is kept for GET.
+#[allow(dead_code)]
+fn by_head(_verdict: HeadVerdict) {}

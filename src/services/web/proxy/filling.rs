@@ -1,0 +1,141 @@
+//! A response that is kept while it comes: its bytes go into the store, and from there to the
+//! client, at the client's speed, while the origin is read at its own.
+
+use super::exchange::CHUNK_FRAMING_BYTES_MAX;
+use super::reading::{Read, Reading};
+use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
+use crate::service::{Cx, Io, LinkState, work};
+
+/// A response that is being kept.
+pub(super) struct Filling {
+    pub(super) body: BodyDecoder,
+    pub(super) reading: Reading,
+    /// Bytes of the body that came.
+    came: u64,
+    /// The store has all of it.
+    is_kept: bool,
+    /// The origin's connection can take another request.
+    pub(super) reusable: bool,
+    /// The client's connection ends with this response.
+    pub(super) ends: bool,
+    /// That end is all that tells the client where the body ends.
+    pub(super) end_is_framing: bool,
+}
+
+impl Filling {
+    pub(super) fn new(
+        body: BodyDecoder,
+        reading: Reading,
+        (reusable, ends, end_is_framing): (bool, bool, bool),
+    ) -> Self {
+        Self {
+            body,
+            reading,
+            came: 0,
+            is_kept: false,
+            reusable,
+            ends,
+            end_is_framing,
+        }
+    }
+
+    /// Takes what came and sends what there is room for. How many bytes came, and how the client
+    /// stands.
+    ///
+    /// # Errors
+    /// The body is not whole, or malformed.
+    pub(super) fn advance(
+        &mut self,
+        sent: &mut u64,
+        io: &mut Io<'_>,
+    ) -> Result<(usize, Read), BodyError> {
+        let waiting = io.up.rx.len();
+        self.fill(io)?;
+        let mut read = self.reading.advance(sent, io);
+        if read == Read::Broken && self.reading.at == self.came {
+            // The store takes no more: the rest goes straight to the client.
+            read = self.pass_on(sent, io)?;
+        }
+        Ok((waiting - io.up.rx.len(), read))
+    }
+
+    /// Moves what came into the store.
+    fn fill(&mut self, io: &mut Io<'_>) -> Result<(), BodyError> {
+        let fetch = self.reading.fetch;
+        while !self.body.is_done() && !io.up.rx.is_empty() && !io.cx.work.is_spent() {
+            let (store, mut hands) = io.cx.store(self.reading.store);
+            if !store.has_room(fetch, io.id) {
+                return Ok(());
+            }
+            let step = self.body.step(io.up.rx.bytes())?;
+            io.up.rx.consume(step.framing);
+            if step.payload > 0 {
+                store.take(fetch, &mut io.up.rx, step.payload, &mut hands);
+                self.came += step.payload as u64;
+            }
+            io.cx.work.charge(work::PIECE_NS);
+        }
+        self.look_for_end(io)?;
+        if self.body.is_done() && !self.is_kept {
+            self.is_kept = true;
+            let (store, mut hands) = io.cx.store(self.reading.store);
+            store.finish(fetch, &mut hands);
+        }
+        Ok(())
+    }
+
+    fn look_for_end(&mut self, io: &Io<'_>) -> Result<(), BodyError> {
+        if self.body.is_done() || !io.up.is_drained() {
+            return Ok(());
+        }
+        self.body.end_of_stream()?;
+        match io.up.status {
+            LinkState::Open => Ok(()),
+            _ => Err(BodyError::Truncated), // a reset is no end
+        }
+    }
+
+    /// Sends what came without keeping it.
+    fn pass_on(&mut self, sent: &mut u64, io: &mut Io<'_>) -> Result<Read, BodyError> {
+        let is_chunked = self.reading.is_chunked;
+        while !self.body.is_done() && !io.up.rx.is_empty() && !io.cx.work.is_spent() {
+            let waiting = io.up.rx.len();
+            if !io.down.tx.has_room(waiting + CHUNK_FRAMING_BYTES_MAX) {
+                return Ok(Read::Wait);
+            }
+            let step = self.body.step(io.up.rx.bytes())?;
+            io.up.rx.consume(step.framing);
+            let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);
+            if is_chunked && step.payload > 0 {
+                tx.put(ChunkHead::new(step.payload as u64).as_bytes(), io.cx.pool);
+            }
+            super::exchange::shift(rx, tx, step.payload, io.cx.pool);
+            if is_chunked && step.payload > 0 {
+                tx.put(CHUNK_END, io.cx.pool);
+            }
+            self.came += step.payload as u64;
+            self.reading.at = self.came;
+            *sent += step.payload as u64;
+            io.cx.work.charge(work::PIECE_NS);
+        }
+        self.look_for_end(io)?;
+        if !self.body.is_done() {
+            return Ok(Read::Wait);
+        }
+        if is_chunked {
+            io.down.tx.put(LAST_CHUNK, io.cx.pool);
+        }
+        Ok(Read::Done)
+    }
+
+    /// It is over, for whatever reason: what is not whole is not kept.
+    pub(super) fn release(&self, cx: &mut Cx<'_>) {
+        match self.is_kept {
+            true => self.reading.leave(cx),
+            false => {
+                let (store, mut hands) = cx.store(self.reading.store);
+                store.break_off(self.reading.fetch, &mut hands);
+            }
+        }
+    }
+}
