@@ -143,6 +143,7 @@ pub struct Status(u16);
 #[allow(missing_docs)] // The names are the reason phrases.
 impl Status {
     pub const CONTINUE: Self = Self(100);
+    pub const SWITCHING_PROTOCOLS: Self = Self(101);
     pub const OK: Self = Self(200);
     pub const CREATED: Self = Self(201);
     pub const NO_CONTENT: Self = Self(204);
@@ -167,6 +168,7 @@ impl Status {
     pub const RANGE_NOT_SATISFIABLE: Self = Self(416);
     pub const EXPECTATION_FAILED: Self = Self(417);
     pub const MISDIRECTED_REQUEST: Self = Self(421);
+    pub const UPGRADE_REQUIRED: Self = Self(426);
     pub const TOO_MANY_REQUESTS: Self = Self(429);
     pub const REQUEST_HEADER_FIELDS_TOO_LARGE: Self = Self(431);
     pub const INTERNAL_SERVER_ERROR: Self = Self(500);

@@ -9,6 +9,7 @@
 use std::time::SystemTime;
 
 use super::route::{Form, Origin, Route};
+use super::upgrade;
 use crate::http::date::{self, Date};
 use crate::http::head::{
     BodyLength, RequestHead, ResponseHead, put_head_end, put_header, put_header_number,
@@ -66,6 +67,9 @@ pub(super) fn put_request(
         }
     }
     put_via(out, head.version, pseudonym);
+    if upgrade::is_asked(head, route.form) {
+        upgrade::put(out, &head.headers);
+    }
     if head.body == BodyLength::Chunked {
         put_chunked(out);
     }
@@ -112,6 +116,10 @@ pub(super) fn put_response(
     if manner.chunked {
         put_chunked(out);
     }
+    // RFC 9110 section 15.5.22: what to upgrade to is all that this status says.
+    if head.status == Status::UPGRADE_REQUIRED && upgrade::is_named(&head.headers) {
+        upgrade::put(out, &head.headers);
+    }
     out.extend_from_slice(manner.persistence.line());
     put_head_end(out);
 }
@@ -121,9 +129,14 @@ pub(super) fn put_interim(
     out: &mut Vec<u8>,
     head: &ResponseHead<'_>,
     address_bar: Option<&Origin>,
+    pseudonym: &str,
 ) {
     put_status(out, head);
     put_response_lines(out, head, address_bar);
+    put_via(out, head.version, pseudonym);
+    if head.status == Status::SWITCHING_PROTOCOLS {
+        upgrade::put(out, &head.headers);
+    }
     put_head_end(out);
 }
 

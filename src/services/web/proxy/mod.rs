@@ -18,9 +18,9 @@
 //!
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
 //! its way), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
-//! (request and response under way), `heads` (what is written), `tunnel`.
+//! (request and response under way), `heads` (what is written), `upgrade`, `tunnel`.
 //!
-//! Deliberately not here: keeping answers, `Upgrade`, TLS to origins, and parking connections of
+//! Deliberately not here: keeping answers, TLS to origins, and parking connections of
 //! clients that have left.
 
 use std::collections::HashSet;
@@ -46,6 +46,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod upgrade;
 
 pub(super) use forward::Forward;
 use route::{Form, Origin, Route};
@@ -75,6 +76,7 @@ struct Rules {
     connect_timeout: Duration,
     upstream_timeout: Duration,
     idle_timeout: Duration,
+    tunnel_idle_timeout: Duration,
     body_rate_min: Option<NonZeroU32>,
     response_timeout: Duration,
 }
@@ -111,6 +113,7 @@ impl Proxy {
                 connect_timeout: config.connect_timeout,
                 upstream_timeout: config.upstream_timeout,
                 idle_timeout: http.idle_timeout,
+                tunnel_idle_timeout: config.tunnel_idle_timeout,
                 body_rate_min: http.body_rate_min,
                 response_timeout: config.response_timeout,
             },

@@ -344,7 +344,7 @@ fn the_word_to_continue_is_the_origins() {
     bench
         .expect(b"")
         .origin_sends(b"HTTP/1.1 100 Continue\r\n\r\n")
-        .expect(b"HTTP/1.1 100 Continue\r\n\r\n");
+        .expect(format!("HTTP/1.1 100 Continue\r\n{VIA}\r\n").as_bytes());
     bench.peer_sends(b"ok");
     assert_eq!(asked(&mut bench), "ok");
     bench
@@ -510,7 +510,7 @@ fn what_the_browser_keeps_for_this_proxy_stays_out_of_the_address_bar() {
         assert_eq!(
             answered(&mut bench),
             format!(
-                "HTTP/1.1 103 Early Hints\r\n{kept_of_it}\r\n\
+                "HTTP/1.1 103 Early Hints\r\n{kept_of_it}{VIA}\r\n\
                  HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{kept_of_it}{sandbox}{ADDED}\r\n"
             )
         );
@@ -1026,7 +1026,7 @@ fn interim_responses_do_not_prolong_the_wait_for_the_final_one_for_ever() {
         bench
             .later(Duration::from_secs(1))
             .origin_sends(b"HTTP/1.1 102 Processing\r\n\r\n")
-            .expect(b"HTTP/1.1 102 Processing\r\n\r\n");
+            .expect(format!("HTTP/1.1 102 Processing\r\n{VIA}\r\n").as_bytes());
     }
     bench.later(Duration::from_secs(1));
     assert_eq!(own_answer(&mut bench).0, 504);
@@ -1175,12 +1175,109 @@ fn a_tunnel_lives_as_long_as_it_is_used() {
     let connect = b"CONNECT origin.example:443 HTTP/1.0\r\n\r\n";
     connected(&mut bench, connect);
     for _ in 0..3 {
-        bench.later(Duration::from_secs(59)).peer_sends(b"x");
+        bench.later(Duration::from_secs(299)).peer_sends(b"x");
         bench.origin_received();
-        bench.later(Duration::from_secs(59)).origin_sends(b"x");
+        bench.later(Duration::from_secs(299)).origin_sends(b"x");
     }
-    bench.expect_open().later(Duration::from_secs(60));
+    bench.expect_open().later(Duration::from_secs(300));
     assert!(matches!(bench.failed, Some(Error::TimedOut(Phase::Idle))));
+}
+
+/// A request for a WebSocket with this target, and its lines for the origin.
+fn web_socket(target: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: 192.0.2.77\r\nConnection: keep-alive, upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Key: a\r\n\r\n"
+    )
+}
+
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: b\r\n";
+
+#[test]
+fn a_web_socket_is_a_tunnel_behind_its_101_in_every_form() {
+    for (mut bench, target, host) in [
+        (bench(), "http://origin.example/w", "origin.example"),
+        (bench(), "/origin.example/w", "origin.example"),
+        (gateway(), "/w", "127.0.0.1:8000"),
+        (gateway(), "http://any.example/w", "127.0.0.1:8000"),
+    ] {
+        assert_eq!(
+            connected(&mut bench, web_socket(target).as_bytes()),
+            format!(
+                "GET /w HTTP/1.1\r\nHost: {host}\r\nSec-WebSocket-Key: a\r\n{VIA}\
+                 Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            )
+        );
+        bench.peer_sends(b"early").expect(b"");
+        let answer = format!("{SWITCHED}connection: UPGRADE\r\nUpgrade: WebSocket\r\n\r\nfirst");
+        bench.origin_sends(answer.as_bytes()).expect_open();
+        assert_eq!(
+            answered(&mut bench),
+            format!("{SWITCHED}{VIA}Connection: Upgrade\r\nUpgrade: WebSocket\r\n\r\nfirst")
+        );
+        assert_eq!(asked(&mut bench), "early");
+        bench.later(Duration::from_secs(299)).peer_sends(b"ping");
+        assert_eq!(asked(&mut bench), "ping");
+        bench.origin_sends(b"HTTP/1.1 200 OK\r\n\r\n");
+        bench.expect(b"HTTP/1.1 200 OK\r\n\r\n").origin_closes();
+        bench.expect_open().peer_sends(b"bye").peer_closes();
+        assert_eq!(asked(&mut bench), "bye");
+        bench.expect_closed();
+    }
+}
+
+#[test]
+fn another_protocol_may_be_refused_by_its_origin() {
+    let mut bench = bench();
+    connected(&mut bench, web_socket("http://origin.example/w").as_bytes());
+    bench.origin_sends(
+        b"HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade\r\nUpgrade: chat/2\r\nContent-Length: 0\r\n\r\n",
+    );
+    assert!(answered(&mut bench).ends_with("Connection: Upgrade\r\nUpgrade: chat/2\r\n\r\n"));
+    bench.peer_sends(GET).expect_open();
+    assert!(asked(&mut bench).starts_with("GET /a?b "));
+}
+
+#[test]
+fn a_protocol_that_was_not_asked_for_is_no_answer() {
+    let ask =
+        |lines: &str| format!("GET http://origin.example/ HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+    let old = ask("Connection: upgrade\r\nUpgrade: websocket\r\n").replace("HTTP/1.1", "HTTP/1.0");
+    for request in [
+        ask(""),
+        ask("Upgrade: websocket\r\n"),
+        ask("Connection: upgrade\r\n"),
+        ask("Connection: upgrade\r\nUpgrade: h2c, HTTP/2.0, TLS/1.0, ,\r\n"),
+        ask("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n") + "ab",
+        old,
+    ] {
+        let mut bench = bench();
+        let sent = connected(&mut bench, request.as_bytes());
+        assert!(!sent.contains("pgrade"), "{sent}");
+        let answer = format!("{SWITCHED}Connection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        bench.origin_sends(answer.as_bytes());
+        assert_eq!(own_answer(&mut bench).0, 502, "{request}");
+    }
+    for granted in [
+        "",
+        "Connection: upgrade\r\nUpgrade: h2c\r\n",
+        "Upgrade: websocket\r\n",
+    ] {
+        let mut bench = bench();
+        connected(&mut bench, web_socket("http://origin.example/").as_bytes());
+        bench.origin_sends(format!("{SWITCHED}{granted}\r\n").as_bytes());
+        assert_eq!(own_answer(&mut bench).0, 502, "{granted}");
+    }
+}
+
+#[test]
+fn of_several_protocols_those_that_carry_requests_are_left_out() {
+    let mut bench = bench();
+    let request = b"GET http://origin.example/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+        Upgrade: h2c, chat/2\r\nUpgrade: websocket\r\nHTTP2-Settings: A\r\n\r\n";
+    let sent = connected(&mut bench, request);
+    assert!(sent.ends_with("Connection: Upgrade\r\nUpgrade: chat/2, websocket\r\n\r\n"));
+    assert!(!sent.contains("HTTP2-Settings"));
 }
 
 /// Three exchanges: a chunked upload, a HEAD, and an answer until the end.
