@@ -14,9 +14,9 @@
 //! [`range`], [`negotiate`] and [`mime`] decide what a request asks for, [`basic`] and
 //! [`same_site`] who asks, [`cors`] which pages may read the answer; [`redirect`] knows what has
 //! moved; [`plain`] answers requests where TLS was expected; [`compress`] writes content codings;
-//! [`glob`] matches paths; [`date`] prints and reads time stamps.
+//! [`forwarded`] tells who asks through a proxy; [`glob`] matches paths; [`date`] prints and reads time stamps.
 //!
-//! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies.
+//! Not here: HTTP/2 and later (an `Upgrade` to it is tolerated and ignored), cookies.
 
 pub mod basic;
 pub mod body;
@@ -25,6 +25,7 @@ pub mod conditional;
 pub mod cors;
 pub mod date;
 pub mod disposition;
+pub mod forwarded;
 pub mod glob;
 pub mod head;
 pub mod mime;

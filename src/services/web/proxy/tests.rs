@@ -7,10 +7,11 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use super::tunnel::TUNNEL_OPEN;
-use crate::config::{Cache, HttpConfig, ProxyConfig, StreamConfig};
+use crate::config::{self, Cache, HttpConfig, ProxyConfig, StreamConfig};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error, Phase};
 use crate::http::body::{BodyDecoder, CHUNK_END, ChunkHead, LAST_CHUNK};
+use crate::http::forwarded::Fields;
 use crate::http::head::BodyLength;
 use crate::service::{Ends, Finish, LinkState, Peer, Service, Side};
 use crate::services::bench::Bench;
@@ -50,6 +51,11 @@ fn gateway() -> Bench<Web> {
         upstream: Some("http://127.0.0.1:8000".parse().expect("an origin")),
         ..config()
     })
+}
+
+/// What the origin of a gateway is told of a client that asked for this host.
+fn told(host: &str) -> String {
+    format!("X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: {host}\r\n")
 }
 
 /// What the origin received, as text.
@@ -563,7 +569,10 @@ fn a_gateway_asks_its_one_origin() {
         bench.origin_accepts();
         assert_eq!(
             asked(&mut bench),
-            format!("GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n{VIA}\r\n")
+            format!(
+                "GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n{}{VIA}\r\n",
+                told("public.example")
+            )
         );
     }
     let mut bench = gateway();
@@ -584,6 +593,76 @@ fn a_gateway_asks_its_one_origin() {
             "{asked}"
         );
     }
+}
+
+/// The lines that tell of the client, as the origin of a gateway sees them.
+fn forwarded(keys: &str, trusted: &[&str], lines: &str) -> String {
+    let mut config = ProxyConfig {
+        upstream: Some("http://127.0.0.1:8000".parse().expect("an origin")),
+        ..config()
+    };
+    config.http.forwarded = match keys {
+        "off" => Some(Fields::Off),
+        "forwarded" => Some(Fields::Forwarded),
+        _ => None,
+    };
+    let trusted = trusted.iter().map(|range| range.parse().expect("a range"));
+    config.http.stream.trusted_proxies = trusted.collect();
+    let request = format!("GET / HTTP/1.1\r\nHost: [::1]:80\r\n{lines}\r\n");
+    let sent = connected(&mut bench_with(&config), request.as_bytes());
+    let lines = sent.split_inclusive("\r\n").skip(2);
+    let told = lines.take_while(|line| !line.starts_with("Via"));
+    told.collect()
+}
+
+#[test]
+fn an_origin_is_told_of_the_client_and_what_it_writes_itself_ends_here() {
+    let forged = "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 1\r\n\
+        X-Real-IP: 10.0.0.1\r\nForwarded: for=10.0.0.1\r\n";
+    let us = &["192.0.2.9/32"];
+    assert_eq!(forwarded("", &[], forged), told("[::1]:80"));
+    assert_eq!(forwarded("off", &[], forged), "");
+    assert_eq!(forwarded("off", us, forged), forged);
+    let own = "for=192.0.2.9;host=\"[::1]:80\";proto=http\r\n";
+    assert_eq!(
+        forwarded("forwarded", &[], forged),
+        format!("Forwarded: {own}")
+    );
+    assert_eq!(
+        forwarded("forwarded", us, forged),
+        format!("Forwarded: for=10.0.0.1, {own}")
+    );
+    assert_eq!(
+        forwarded("", us, forged),
+        "X-Forwarded-For: 10.0.0.1, 192.0.2.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: [::1]:80\r\n"
+    );
+    let named = format!("Connection: X-Forwarded-For\r\n{forged}");
+    assert!(forwarded("", us, &named).starts_with("X-Forwarded-For: 10.0.0.1, 192.0.2.9\r\n"));
+}
+
+#[test]
+fn the_log_names_the_client_of_a_proxy_that_is_trusted() {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let mut config = config();
+    config.http.access_log = Some(config::AccessLog::Path(log.path().to_owned()));
+    config.http.stream.trusted_proxies = vec!["192.0.2.9/32".parse().expect("a range")];
+    let mut bench = bench_with(&config);
+    let told = "Host: x\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n";
+    connected(
+        &mut bench,
+        format!("GET http://origin.example/ HTTP/1.1\r\n{told}").as_bytes(),
+    );
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    bench.peer_sends(format!("OPTIONS * HTTP/1.1\r\n{told}").as_bytes());
+    bench.peer_closes().expect_closed();
+    bench.turn_ends();
+    let lines = std::fs::read_to_string(log.path()).expect("text");
+    let ours = |line: &str| line.starts_with("198.51.100.7 - - [");
+    assert_eq!(
+        (lines.lines().count(), lines.lines().all(ours)),
+        (2, true),
+        "{lines}"
+    );
 }
 
 #[test]
@@ -1195,16 +1274,22 @@ const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept
 
 #[test]
 fn a_web_socket_is_a_tunnel_behind_its_101_in_every_form() {
-    for (mut bench, target, host) in [
-        (bench(), "http://origin.example/w", "origin.example"),
-        (bench(), "/origin.example/w", "origin.example"),
-        (gateway(), "/w", "127.0.0.1:8000"),
-        (gateway(), "http://any.example/w", "127.0.0.1:8000"),
+    let own = String::new;
+    for (mut bench, target, host, told) in [
+        (bench(), "http://origin.example/w", "origin.example", own()),
+        (bench(), "/origin.example/w", "origin.example", own()),
+        (gateway(), "/w", "127.0.0.1:8000", told("192.0.2.77")),
+        (
+            gateway(),
+            "http://any/w",
+            "127.0.0.1:8000",
+            told("192.0.2.77"),
+        ),
     ] {
         assert_eq!(
             connected(&mut bench, web_socket(target).as_bytes()),
             format!(
-                "GET /w HTTP/1.1\r\nHost: {host}\r\nSec-WebSocket-Key: a\r\n{VIA}\
+                "GET /w HTTP/1.1\r\nHost: {host}\r\nSec-WebSocket-Key: a\r\n{told}{VIA}\
                  Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
             )
         );
