@@ -12,6 +12,12 @@ pub struct Ranges {
 }
 
 impl Ranges {
+    /// Whether it holds none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
     /// Whether it holds an address. An IPv4 address within IPv6 is that IPv4 address.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {

@@ -13,10 +13,11 @@
 //! In reading order: [`head`], [`target`] and [`body`] frame messages; [`path`], [`conditional`],
 //! [`range`], [`negotiate`] and [`mime`] decide what a request asks for, [`basic`] and
 //! [`same_site`] who asks, [`cors`] which pages may read the answer; [`redirect`] knows what has
-//! moved; [`caching`] which answers may be kept and sent again; [`plain`] answers requests where TLS was expected; [`compress`] writes content codings;
-//! [`glob`] matches paths; [`date`] prints and reads time stamps.
+//! moved; [`caching`] which answers may be kept and sent again; [`forwarded`] tells who asks
+//! through a proxy; [`plain`] answers requests where TLS was expected; [`compress`] writes content
+//! codings; [`glob`] matches paths; [`date`] prints and reads time stamps.
 //!
-//! Not here: HTTP/2 and later (an `Upgrade` is tolerated and ignored), cookies.
+//! Not here: HTTP/2 and later (an `Upgrade` to it is tolerated and ignored), cookies.
 
 pub mod basic;
 pub mod body;
@@ -26,6 +27,7 @@ pub mod conditional;
 pub mod cors;
 pub mod date;
 pub mod disposition;
+pub mod forwarded;
 pub mod glob;
 pub mod head;
 pub mod mime;
@@ -144,6 +146,7 @@ pub struct Status(u16);
 #[allow(missing_docs)] // The names are the reason phrases.
 impl Status {
     pub const CONTINUE: Self = Self(100);
+    pub const SWITCHING_PROTOCOLS: Self = Self(101);
     pub const OK: Self = Self(200);
     pub const CREATED: Self = Self(201);
     pub const NO_CONTENT: Self = Self(204);
@@ -168,6 +171,7 @@ impl Status {
     pub const RANGE_NOT_SATISFIABLE: Self = Self(416);
     pub const EXPECTATION_FAILED: Self = Self(417);
     pub const MISDIRECTED_REQUEST: Self = Self(421);
+    pub const UPGRADE_REQUIRED: Self = Self(426);
     pub const TOO_MANY_REQUESTS: Self = Self(429);
     pub const REQUEST_HEADER_FIELDS_TOO_LARGE: Self = Self(431);
     pub const INTERNAL_SERVER_ERROR: Self = Self(500);

@@ -254,6 +254,9 @@ pub struct StreamConfig {
     /// Connections that one which was silent may make at a stroke before that rate holds. Key
     /// `max_accept_burst`, default those of one second.
     pub accept_burst_max: Option<NonZeroU32>,
+    /// The proxies and load balancers before this listener that are believed in what they say of
+    /// their clients. Key `trusted_proxies`, a list of address ranges, default empty.
+    pub trusted_proxies: Vec<IpNet>,
     /// The certificates, where TLS is spoken. Key `tls`, default none.
     pub tls: Option<TlsConfig>,
 }
@@ -266,6 +269,7 @@ impl Default for StreamConfig {
             connections_per_address_max: None,
             accept_rate_max: None,
             accept_burst_max: None,
+            trusted_proxies: Vec::new(),
             tls: None,
         }
     }
@@ -286,6 +290,7 @@ impl StreamConfig {
             let what = "`max_accept_burst` without a rate; expected `max_accept_rate` beside it";
             section.problem(section.span("max_accept_burst"), what.to_owned());
         }
+        self.trusted_proxies = section.ranges("trusted_proxies").unwrap_or_default();
         self.tls = TlsConfig::read(section);
     }
 }

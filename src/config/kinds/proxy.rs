@@ -91,10 +91,13 @@ pub struct ProxyConfig {
     /// Time from the end of a request to the head of its final response, whatever interim responses
     /// come meanwhile. Key `response_timeout`, default 5 min.
     pub response_timeout: Duration,
+    /// Silence in both directions of a tunnel, whether by CONNECT or by `Upgrade`, after which it is
+    /// closed. Key `tunnel_idle_timeout`, default 5 min.
+    pub tunnel_idle_timeout: Duration,
     /// Keys `cache`, `cache_dir` and `cache_max_bytes`, default on.
     pub cache: Cache,
     /// What every kind that speaks HTTP has. `idle_timeout` is also for silence within a request
-    /// body and in both directions of a tunnel; bodies that are sent on are not bounded by
+    /// body; bodies that are sent on are not bounded by
     /// `max_body_bytes`.
     pub http: HttpConfig,
 }
@@ -120,6 +123,7 @@ impl ProxyConfig {
             connect_timeout: Duration::from_secs(5),
             upstream_timeout: Duration::from_secs(60),
             response_timeout: Duration::from_secs(5 * 60),
+            tunnel_idle_timeout: Duration::from_secs(5 * 60),
             cache,
             http: HttpConfig::default(),
         }
@@ -154,6 +158,7 @@ impl ProxyConfig {
         section.timeout("connect_timeout", &mut self.connect_timeout);
         section.timeout("upstream_timeout", &mut self.upstream_timeout);
         section.timeout("response_timeout", &mut self.response_timeout);
+        section.timeout("tunnel_idle_timeout", &mut self.tunnel_idle_timeout);
     }
 }
 

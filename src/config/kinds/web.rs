@@ -11,6 +11,7 @@ use crate::buffer::LARGE_PAGE_BYTES;
 use crate::config::files::{AuthConfig, FilesConfig, SiteConfig};
 use crate::config::redirect;
 use crate::config::section::{Section, path, string};
+use crate::http::forwarded::Fields;
 use crate::http::redirect::{Here, Redirect};
 
 /// The bounds of `max_head_bytes`: a head that fills a page is moved to a large one.
@@ -65,6 +66,11 @@ pub struct HttpConfig {
     pub access_log: Option<AccessLog>,
     /// Key `log_format`, default combined.
     pub log_format: LogFormat,
+    /// In which fields proxies before this server tell of their clients, if they are among
+    /// `trusted_proxies`, and a gateway tells its origin. Key `forwarded`: `"off"`, `"forwarded"`
+    /// (RFC 7239) or `"x-forwarded"`; the default is the last, but for the origins of a forward
+    /// proxy, which are told nothing.
+    pub forwarded: Option<Fields>,
     /// Key `routes`, default none.
     pub routes: Routes,
     /// Silence between two requests after which a connection is closed.
@@ -112,6 +118,7 @@ impl Default for HttpConfig {
             auth: None,
             access_log: None,
             log_format: LogFormat::default(),
+            forwarded: None,
             routes: Routes::default(),
             idle_timeout: Duration::from_secs(60),
             head_timeout: Duration::from_secs(10),
@@ -167,6 +174,14 @@ impl HttpConfig {
         });
         let formats = [("combined", LogFormat::Combined), ("json", LogFormat::Json)];
         section.choice("log_format", &formats, &mut config.log_format);
+        let mut fields = Fields::default();
+        let all = [
+            ("off", Fields::Off),
+            ("forwarded", Fields::Forwarded),
+            ("x-forwarded", Fields::XForwarded),
+        ];
+        section.choice("forwarded", &all, &mut fields);
+        config.forwarded = section.has("forwarded").then_some(fields);
         let routes = [("none", Routes::None), ("probe", Routes::Probe)];
         section.choice("routes", &routes, &mut config.routes);
         section.timeout("idle_timeout", &mut config.idle_timeout);

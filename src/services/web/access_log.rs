@@ -88,8 +88,8 @@ pub(super) struct Line<'a> {
 pub(super) enum Answerer {
     /// Its origin, whose response was passed on.
     Origin,
-    /// Its origin, through a tunnel.
-    Tunnel,
+    /// Its origin, through a tunnel, to which the client sent so many bytes.
+    Tunnel { up_bytes: u64 },
     /// This server: the origin could not be asked, or gave no response that could be passed on.
     Here,
 }
@@ -98,7 +98,7 @@ impl Answerer {
     fn name(self) -> &'static str {
         match self {
             Answerer::Origin => "origin",
-            Answerer::Tunnel => "tunnel",
+            Answerer::Tunnel { .. } => "tunnel",
             Answerer::Here => "here",
         }
     }
@@ -371,7 +371,7 @@ fn open(place: &config::AccessLog, disk: &mut dyn Disk) -> io::Result<File> {
 // Writing to a String does not fail, so what `write!` returns below is dropped.
 
 /// `HOST - - [TIME] "METHOD TARGET VERSION" STATUS BYTES "REFERER" "AGENT"`, and of a request that
-/// was to be sent on `"ORIGIN" ANSWERER`.
+/// was to be sent on `"ORIGIN" ANSWERER`, and behind a tunnel the bytes that its client sent.
 fn put_combined(out: &mut String, line: &Line<'_>) {
     match line.peer {
         Some(address) => _ = write!(out, "{address} - - ["),
@@ -407,6 +407,9 @@ fn put_combined(out: &mut String, line: &Line<'_>) {
         out.push_str(" \"");
         put_quoted(out, origin.as_bytes());
         let _ = write!(out, "\" {}", answerer.name());
+        if let Answerer::Tunnel { up_bytes } = answerer {
+            let _ = write!(out, " {up_bytes}");
+        }
     }
     out.push('\n');
 }
@@ -454,6 +457,9 @@ fn put_json(out: &mut String, line: &Line<'_>) {
     if let Some((origin, answerer)) = line.origin {
         put_member(out, "origin", origin.as_bytes());
         put_member(out, "answered_by", answerer.name().as_bytes());
+        if let Answerer::Tunnel { up_bytes } = answerer {
+            let _ = write!(out, ",\"bytes_up\":{up_bytes}");
+        }
     }
     out.push_str("}\n");
 }

@@ -61,6 +61,8 @@ use std::time::Instant;
 
 use crate::config::HttpConfig;
 use crate::ending::{Ending, Error, Phase};
+use crate::gate::Ranges;
+use crate::http::forwarded;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status};
@@ -91,6 +93,8 @@ pub struct Web {
     no_lines: Rc<[u8]>,
     log: Option<Box<AccessLog>>,
     admission: Admission,
+    /// Who is believed in what it says of its clients.
+    trusted: Ranges,
     /// Something takes more than one turn: it goes on at the end of each.
     working: bool,
     /// Idle connections stay while the process drains: for health checks, which want to know just
@@ -197,16 +201,19 @@ impl Web {
         io.cx.work.charge(work::REQUEST_NS);
         io.cx.work.charge_each(head_bytes, work::HEAD_BYTE_NS);
         let place = self.sites.find(&head);
+        let client = self.client(&head, io.peer);
+        let client = client.as_ref().unwrap_or(io.peer);
         let persistence = self.persistence(conn, &head, place, io.cx.draining);
         let (is_head, sink) = (head.method == Method::Head, (tx, &mut io.cx, io.id));
         let mut reply = Reply::new(is_head, persistence, &self.no_lines, &mut self.writer, sink);
         reply.may_wait_for_page = true;
-        reply.peer = Some(io.peer);
+        reply.peer = Some(client);
         if let State::Parked { began, .. } = conn.state {
             reply.may_wait = reply.cx.now < began + forms::WAIT_MAX;
         }
         let mut sender = Sender {
             peer: io.peer,
+            client,
             is_reusable: io.up.is_reusable(),
             kept: &mut conn.kept,
         };
@@ -220,11 +227,11 @@ impl Web {
         );
         // The line of a request that goes on is written when it has ended.
         let goes_on = matches!(next, Next::Forward(_) | Next::Pack(..));
-        let entry = (goes_on && self.log.is_some()).then(|| Entry::of(&head, io.peer.ip()));
+        let entry = (goes_on && self.log.is_some()).then(|| Entry::of(&head, client.ip()));
         if let (Some(log), Some(answered), false) = (&mut self.log, reply.sent, goes_on) {
             let began = conn.began(&self.config, io.cx.now);
             let request = (Some(Request::of(&head)), began);
-            log_line(log, request, answered, io.peer, &mut io.cx);
+            log_line(log, request, answered, client, &mut io.cx);
         }
         let (body, more) = (head.body, head.keep_alive);
         if let Next::Later { asks } = next {
@@ -348,6 +355,17 @@ impl Web {
         if !rx.has_space() && !rx.enlarge(io.cx.pool) {
             self.refuse_last(HeadError::HeadTooLarge.into(), Ending::Refused, conn, io);
         }
+    }
+
+    /// Who asks, if that is another than the peer: a client of a proxy that is trusted.
+    fn client(&self, head: &RequestHead<'_>, peer: &Peer) -> Option<Peer> {
+        if self.trusted.is_empty() {
+            return None;
+        }
+        let fields = self.config.forwarded.unwrap_or_default();
+        let is_trusted = |ip| self.trusted.contains(ip);
+        let client = forwarded::client(fields, &head.headers, peer.ip()?, is_trusted)?;
+        Some(Peer::Inet((client, 0).into()))
     }
 
     /// Whether the connection stays after the answer to this request.

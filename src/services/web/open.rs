@@ -142,6 +142,7 @@ impl Web {
                 false => ANSWER_BYTES,
             },
             admission: Admission::new(config),
+            trusted: config.stream.trusted_proxies.iter().copied().collect(),
             config: config.clone(),
             sites,
             writer: Writer::default(),

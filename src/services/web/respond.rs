@@ -79,7 +79,7 @@ fn serve(
 ) -> Result<Next, Refusal> {
     // Before anything else: whatever the site has, and whether it has it, is for those who may see
     // it.
-    match site.admit(head, sender.peer, reply) {
+    match site.admit(head, sender.client, reply) {
         Poll::Ready(result) => result?,
         Poll::Pending => return Ok(Next::Later { asks: Some(place) }),
     }

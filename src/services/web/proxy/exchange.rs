@@ -7,6 +7,7 @@
 //! ```text
 //! upload     payload… ──▶ done                         never longer than the connection to the origin is open
 //! download   Awaited ──interim responses──▶ Awaited ──final head──▶ Passing ──▶ the end of the exchange
+//!               └──101, as asked for──▶ a tunnel
 //! ```
 //!
 //! Not here: how heads are written (`heads`), and to whom a connection is made (`forward`).
@@ -17,7 +18,7 @@ use super::heads::{self, Manner};
 use super::request::Request;
 use super::route::{Form, Origin};
 use super::step::{self, Backlog};
-use super::{Proxy, Rules};
+use super::{Proxy, Rules, upgrade};
 use crate::buffer::{Pool, RecvBuf, SendQueue, pour};
 use crate::ending::Error;
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
@@ -35,10 +36,15 @@ const CHUNK_FRAMING_BYTES_MAX: usize = 20;
 /// The line of the last chunk; trailers may follow.
 const LAST_CHUNK_HEAD: &[u8] = b"0\r\n";
 
-/// The request is to be sent once more, on a new connection.
-pub(super) struct Again;
+/// What follows an exchange, other than its end.
+pub(super) enum Onward {
+    /// The request is to be sent once more, on a new connection.
+    Again,
+    /// Both sides speak another protocol from here on.
+    Switched,
+}
 
-type Step = step::Step<Again>;
+type Step = step::Step<Onward>;
 
 /// A request on its way and its response on the way back.
 pub(super) struct Exchange {
@@ -115,6 +121,8 @@ enum Heard {
     Part,
     /// An interim response, which took so many bytes.
     Interim(usize),
+    /// The interim response behind which both sides speak another protocol.
+    Switched(usize),
     /// The final one.
     Final(usize, Status, Passing),
     /// No response.
@@ -278,6 +286,10 @@ impl Exchange {
             io.cx.work.charge(work::WRITTEN_NS);
             io.down.tx.put(&proxy.scratch, io.cx.pool);
             match heard {
+                Heard::Switched(head_bytes) => {
+                    io.up.rx.consume(head_bytes);
+                    return Some(Step::Go(Onward::Switched));
+                }
                 Heard::Interim(head_bytes) => {
                     io.up.rx.consume(head_bytes);
                     if std::mem::take(&mut self.expects_continue) {
@@ -329,11 +341,15 @@ impl Exchange {
         let address_bar = (request.form == Form::AddressBar).then_some(origin);
         scratch.clear();
         match head.status.code() {
+            101 if request.upgrades && upgrade::is_named(&head.headers) => {
+                heads::put_interim(scratch, &head, address_bar, &rules.pseudonym);
+                return Heard::Switched(head_bytes);
+            }
             101 => return Heard::Bad("it switched protocols unasked"),
             // HTTP/1.0 has no interim responses.
             ..200 if old_client => return Heard::Interim(head_bytes),
             ..200 => {
-                heads::put_interim(scratch, &head, address_bar);
+                heads::put_interim(scratch, &head, address_bar, &rules.pseudonym);
                 return Heard::Interim(head_bytes);
             }
             _ => {}
@@ -365,7 +381,7 @@ impl Exchange {
     fn silent_end(&self, request: &Request, origin: &Origin, io: &mut Io<'_>) -> Step {
         if self.may_repeat {
             io.disconnect();
-            return Step::Go(Again);
+            return Step::Go(Onward::Again);
         }
         let text = match io.up.status {
             LinkState::Failed(kind) => format!("{}: {kind}", origin.authority),

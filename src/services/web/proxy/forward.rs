@@ -6,7 +6,7 @@
 //!          │                                                                        ▼
 //! Idle ──▶ Begun ──another origin──▶ Resolving ──allowed──▶ Connecting ──head sent──▶ Exchanging ──▶ Idle
 //!                                     ▲                         │                     │
-//!                                     │                         └──CONNECT──▶ Tunnel ──▶ Idle
+//!                                     │                         └──CONNECT──▶ Tunnel ◀─101──┤
 //!                                     └── the kept connection was dead: once more ────┘
 //! ```
 //!
@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::exchange::{Again, Exchange};
+use super::exchange::{Exchange, Onward};
 use super::request::Request;
 use super::route::{Form, Origin, Route};
 use super::step::{self, Outcome};
@@ -133,7 +133,10 @@ impl Forward {
                 }
                 State::Exchanging(exchange) => {
                     match exchange.advance(&self.request, &self.origin, proxy, io)? {
-                        step::Step::Go(Again) => State::resolving(proxy, io.cx.now),
+                        step::Step::Go(Onward::Again) => State::resolving(proxy, io.cx.now),
+                        step::Step::Go(Onward::Switched) => {
+                            State::tunnel(Status::SWITCHING_PROTOCOLS, None, proxy, io)
+                        }
                         step::Step::Rest(outcome) => Step::Rest(outcome),
                     }
                 }
@@ -247,11 +250,9 @@ impl Forward {
             return self.send(false, proxy, io);
         }
         io.down.tx.put(TUNNEL_OPEN, io.cx.pool);
-        (io.down.end_is_framing, io.up.end_is_framing) = (true, true);
         let local = ends.map(|ends| canonical(ends.local));
         proxy.tunnels.extend(local);
-        let tunnel = Tunnel::new(proxy.rules.idle_timeout, local, io.cx.now);
-        Step::Go(State::Tunnel(tunnel))
+        State::tunnel(Status::OK, local, proxy, io)
     }
 
     /// Sends the head. `may_repeat`: if the connection ends without a byte of an answer, it is sent
@@ -298,7 +299,7 @@ impl Forward {
         }
         match &self.state {
             State::Exchanging(exchange) => Some((exchange.answered?, Answerer::Origin)),
-            State::Tunnel(tunnel) => Some((tunnel.answered(), Answerer::Tunnel)),
+            State::Tunnel(tunnel) => Some(tunnel.answered()),
             _ => None,
         }
     }
@@ -310,5 +311,17 @@ impl State {
         Step::Go(Self::Resolving {
             until: now + proxy.rules.upstream_timeout,
         })
+    }
+
+    /// Bytes go both ways from here on, behind an answer with this status.
+    fn tunnel(status: Status, local: Option<SocketAddr>, proxy: &Proxy, io: &mut Io<'_>) -> Step {
+        (io.down.end_is_framing, io.up.end_is_framing) = (true, true);
+        let idle_timeout = proxy.rules.tunnel_idle_timeout;
+        Step::Go(Self::Tunnel(Tunnel::new(
+            status,
+            idle_timeout,
+            local,
+            io.cx.now,
+        )))
     }
 }

@@ -6,10 +6,13 @@
 //! The lines that are passed on are copied as they came, in their order; only what speaks of one
 //! connection is made anew.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use super::route::{Form, Origin, Route};
+use super::upgrade;
 use crate::http::date::{self, Date};
+use crate::http::forwarded::{self, Fields, Hop};
 use crate::http::head::{
     BodyLength, RequestHead, ResponseHead, put_head_end, put_header, put_header_number,
 };
@@ -34,14 +37,44 @@ fn is_one_of(name: &[u8], names: &[&[u8]]) -> bool {
     names.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
-/// Writes the head of a request as the origin is to see it, without the header `hidden`.
+/// How a request is written to its origin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestManner<'a> {
+    /// A header that is for nobody behind us.
+    pub(super) hidden: Option<&'static str>,
+    pub(super) pseudonym: &'a str,
+    /// In which fields the origin is told of the client.
+    pub(super) forwarded: Fields,
+    /// The peer is believed in what it says in them.
+    pub(super) is_trusted: bool,
+    pub(super) peer: Option<IpAddr>,
+    /// By which the request came.
+    pub(super) scheme: &'static str,
+}
+
+impl RequestManner<'_> {
+    /// Writes what the origin is told of the client.
+    fn put_forwarded(&self, out: &mut Vec<u8>, head: &RequestHead<'_>) {
+        let hop = Hop {
+            peer: self.peer,
+            scheme: self.scheme,
+            host: head.headers.first("host"),
+        };
+        let before = self.is_trusted.then_some(&head.headers);
+        forwarded::put(out, self.forwarded, before, &hop);
+    }
+}
+
+/// Writes the head of a request as the origin is to see it.
 pub(super) fn put_request(
     out: &mut Vec<u8>,
     head: &RequestHead<'_>,
     route: &Route<'_>,
-    hidden: Option<&str>,
-    pseudonym: &str,
+    manner: &RequestManner<'_>,
 ) {
+    let hidden = manner.hidden;
+    // What tells of the client is made anew, or passed on from one who is believed.
+    let keeps_forwarded = manner.is_trusted && manner.forwarded == Fields::Off;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(route.path.as_bytes());
@@ -59,13 +92,18 @@ pub(super) fn put_request(
             _ if address_bar && is_one_of(name, &OF_OUR_ORIGIN) => {}
             _ if hidden.is_some_and(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes())) => {}
             4 if name.eq_ignore_ascii_case(b"host") => {}
+            9.. if !keeps_forwarded && forwarded::is_field(name) => {}
             12 if counts_hops && name.eq_ignore_ascii_case(b"max-forwards") => {
                 put_fewer_forwards(out, name, line);
             }
             _ => put_line(out, line),
         }
     }
-    put_via(out, head.version, pseudonym);
+    manner.put_forwarded(out, head);
+    put_via(out, head.version, manner.pseudonym);
+    if upgrade::is_asked(head, route.form) {
+        upgrade::put(out, &head.headers);
+    }
     if head.body == BodyLength::Chunked {
         put_chunked(out);
     }
@@ -112,6 +150,10 @@ pub(super) fn put_response(
     if manner.chunked {
         put_chunked(out);
     }
+    // RFC 9110 section 15.5.22: what to upgrade to is all that this status says.
+    if head.status == Status::UPGRADE_REQUIRED && upgrade::is_named(&head.headers) {
+        upgrade::put(out, &head.headers);
+    }
     out.extend_from_slice(manner.persistence.line());
     put_head_end(out);
 }
@@ -121,9 +163,14 @@ pub(super) fn put_interim(
     out: &mut Vec<u8>,
     head: &ResponseHead<'_>,
     address_bar: Option<&Origin>,
+    pseudonym: &str,
 ) {
     put_status(out, head);
     put_response_lines(out, head, address_bar);
+    put_via(out, head.version, pseudonym);
+    if head.status == Status::SWITCHING_PROTOCOLS {
+        upgrade::put(out, &head.headers);
+    }
     put_head_end(out);
 }
 

@@ -18,9 +18,9 @@
 //!
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
 //! its way), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
-//! (request and response under way), `heads` (what is written), `tunnel`.
+//! (request and response under way), `heads` (what is written), `upgrade`, `tunnel`.
 //!
-//! Deliberately not here: keeping answers, `Upgrade`, TLS to origins, and parking connections of
+//! Deliberately not here: keeping answers, TLS to origins, and parking connections of
 //! clients that have left.
 
 use std::collections::HashSet;
@@ -32,7 +32,9 @@ use super::Place;
 use super::reply::Refusal;
 use crate::config::{Cache, HttpConfig, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Refused};
+use crate::gate::Ranges;
 use crate::http::Status;
+use crate::http::forwarded::Fields;
 use crate::http::head::{BodyLength, HEADERS_MAX, Limits, RequestHead};
 use crate::http::persistence::Persistence;
 use crate::service::{Ends, Peer};
@@ -46,8 +48,10 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod upgrade;
 
 pub(super) use forward::Forward;
+use heads::RequestManner;
 use route::{Form, Origin, Route};
 pub(super) use step::Outcome;
 
@@ -71,10 +75,16 @@ struct Rules {
     gateway: Option<Origin>,
     /// By which we know that a request was here before.
     pseudonym: String,
+    /// In which fields the origin is told of the client, and who is believed in what it says in
+    /// them.
+    forwarded: Fields,
+    trusted: Ranges,
+    scheme: &'static str,
     response_limits: Limits,
     connect_timeout: Duration,
     upstream_timeout: Duration,
     idle_timeout: Duration,
+    tunnel_idle_timeout: Duration,
     body_rate_min: Option<NonZeroU32>,
     response_timeout: Duration,
 }
@@ -82,6 +92,8 @@ struct Rules {
 /// Who sends a request, and what is left of the last one that the same connection sent on.
 pub(super) struct Sender<'a> {
     pub(super) peer: &'a Peer,
+    /// The same, or its client, if it is a proxy that is trusted.
+    pub(super) client: &'a Peer,
     /// Nothing was heard of the connection to the last origin since.
     pub(super) is_reusable: bool,
     pub(super) kept: &'a mut Option<Box<Forward>>,
@@ -103,6 +115,15 @@ impl Proxy {
                 forward_ports: config.forward_ports.clone(),
                 gateway: gateway.map(|upstream| Origin::new(&upstream.host, upstream.port)),
                 pseudonym: format!("netlab-reactor ({id:08x})"),
+                forwarded: http.forwarded.unwrap_or(match gateway {
+                    Some(_) => Fields::default(),
+                    None => Fields::Off,
+                }),
+                trusted: http.stream.trusted_proxies.iter().copied().collect(),
+                scheme: match http.stream.tls {
+                    Some(_) => "https",
+                    None => "http",
+                },
                 response_limits: Limits {
                     head_bytes_max: http.head_bytes_max,
                     headers_max: HEADERS_MAX,
@@ -111,6 +132,7 @@ impl Proxy {
                 connect_timeout: config.connect_timeout,
                 upstream_timeout: config.upstream_timeout,
                 idle_timeout: http.idle_timeout,
+                tunnel_idle_timeout: config.tunnel_idle_timeout,
                 body_rate_min: http.body_rate_min,
                 response_timeout: config.response_timeout,
             },
@@ -146,13 +168,8 @@ impl Proxy {
         let mut forward = sender.kept.take().unwrap_or_default();
         forward.begin(head, persistence, place, &route, sender.is_reusable, now);
         let hidden = takes_authorization.then_some("authorization");
-        heads::put_request(
-            &mut forward.head,
-            head,
-            &route,
-            hidden,
-            &self.rules.pseudonym,
-        );
+        let manner = self.rules.request_manner(hidden, sender.peer.ip());
+        heads::put_request(&mut forward.head, head, &route, &manner);
         Ok(forward)
     }
 
@@ -177,6 +194,22 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 impl Rules {
+    /// How a request that came from `peer` is written.
+    fn request_manner<'a>(
+        &'a self,
+        hidden: Option<&'static str>,
+        peer: Option<IpAddr>,
+    ) -> RequestManner<'a> {
+        RequestManner {
+            hidden,
+            pseudonym: &self.pseudonym,
+            forwarded: self.forwarded,
+            is_trusted: peer.is_some_and(|peer| self.trusted.contains(peer)),
+            peer,
+            scheme: self.scheme,
+        }
+    }
+
     /// Whether a connection may have these ends, as far as they show that it leads to this machine.
     fn may_lead_here(&self, ends: &Ends) -> bool {
         let is_exempt = self.gateway.is_some() || self.policy.allows(ends.peer.ip());

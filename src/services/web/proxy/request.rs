@@ -1,6 +1,7 @@
 //! What must be known of a request while it is on its way: its head has long been written anew.
 
 use super::route::Form;
+use super::upgrade;
 use crate::http::body::BodyDecoder;
 use crate::http::head::{BodyLength, RequestHead};
 use crate::http::negotiate::ErrorFormat;
@@ -22,6 +23,8 @@ pub(super) struct Request {
     pub(super) keep_alive: bool,
     /// The client waits for the origin's word before it sends the body.
     pub(super) expects_continue: bool,
+    /// It asks for another protocol, and the origin is told.
+    pub(super) upgrades: bool,
     pub(super) format: ErrorFormat,
 }
 
@@ -35,6 +38,7 @@ impl Default for Request {
             repeatable: false,
             keep_alive: false,
             expects_continue: false,
+            upgrades: false,
             format: ErrorFormat::Text,
         }
     }
@@ -53,6 +57,7 @@ impl Request {
             repeatable: head.method.is_idempotent() && head.body == BodyLength::None,
             keep_alive: persistence != Persistence::Ends && !proxied_1_0,
             expects_continue: head.expect_continue,
+            upgrades: upgrade::is_asked(head, form),
             format: ErrorFormat::parse(&head.headers, ErrorFormat::Text),
         }
     }

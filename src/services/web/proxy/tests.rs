@@ -7,10 +7,11 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use super::tunnel::TUNNEL_OPEN;
-use crate::config::{Cache, HttpConfig, ProxyConfig, StreamConfig};
+use crate::config::{self, Cache, HttpConfig, ProxyConfig, StreamConfig};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error, Phase};
 use crate::http::body::{BodyDecoder, CHUNK_END, ChunkHead, LAST_CHUNK};
+use crate::http::forwarded::Fields;
 use crate::http::head::BodyLength;
 use crate::service::{Ends, Finish, LinkState, Peer, Service, Side};
 use crate::services::bench::Bench;
@@ -50,6 +51,11 @@ fn gateway() -> Bench<Web> {
         upstream: Some("http://127.0.0.1:8000".parse().expect("an origin")),
         ..config()
     })
+}
+
+/// What the origin of a gateway is told of a client that asked for this host.
+fn told(host: &str) -> String {
+    format!("X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: {host}\r\n")
 }
 
 /// What the origin received, as text.
@@ -344,7 +350,7 @@ fn the_word_to_continue_is_the_origins() {
     bench
         .expect(b"")
         .origin_sends(b"HTTP/1.1 100 Continue\r\n\r\n")
-        .expect(b"HTTP/1.1 100 Continue\r\n\r\n");
+        .expect(format!("HTTP/1.1 100 Continue\r\n{VIA}\r\n").as_bytes());
     bench.peer_sends(b"ok");
     assert_eq!(asked(&mut bench), "ok");
     bench
@@ -510,7 +516,7 @@ fn what_the_browser_keeps_for_this_proxy_stays_out_of_the_address_bar() {
         assert_eq!(
             answered(&mut bench),
             format!(
-                "HTTP/1.1 103 Early Hints\r\n{kept_of_it}\r\n\
+                "HTTP/1.1 103 Early Hints\r\n{kept_of_it}{VIA}\r\n\
                  HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{kept_of_it}{sandbox}{ADDED}\r\n"
             )
         );
@@ -563,7 +569,10 @@ fn a_gateway_asks_its_one_origin() {
         bench.origin_accepts();
         assert_eq!(
             asked(&mut bench),
-            format!("GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n{VIA}\r\n")
+            format!(
+                "GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n{}{VIA}\r\n",
+                told("public.example")
+            )
         );
     }
     let mut bench = gateway();
@@ -584,6 +593,76 @@ fn a_gateway_asks_its_one_origin() {
             "{asked}"
         );
     }
+}
+
+/// The lines that tell of the client, as the origin of a gateway sees them.
+fn forwarded(keys: &str, trusted: &[&str], lines: &str) -> String {
+    let mut config = ProxyConfig {
+        upstream: Some("http://127.0.0.1:8000".parse().expect("an origin")),
+        ..config()
+    };
+    config.http.forwarded = match keys {
+        "off" => Some(Fields::Off),
+        "forwarded" => Some(Fields::Forwarded),
+        _ => None,
+    };
+    let trusted = trusted.iter().map(|range| range.parse().expect("a range"));
+    config.http.stream.trusted_proxies = trusted.collect();
+    let request = format!("GET / HTTP/1.1\r\nHost: [::1]:80\r\n{lines}\r\n");
+    let sent = connected(&mut bench_with(&config), request.as_bytes());
+    let lines = sent.split_inclusive("\r\n").skip(2);
+    let told = lines.take_while(|line| !line.starts_with("Via"));
+    told.collect()
+}
+
+#[test]
+fn an_origin_is_told_of_the_client_and_what_it_writes_itself_ends_here() {
+    let forged = "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 1\r\n\
+        X-Real-IP: 10.0.0.1\r\nForwarded: for=10.0.0.1\r\n";
+    let us = &["192.0.2.9/32"];
+    assert_eq!(forwarded("", &[], forged), told("[::1]:80"));
+    assert_eq!(forwarded("off", &[], forged), "");
+    assert_eq!(forwarded("off", us, forged), forged);
+    let own = "for=192.0.2.9;host=\"[::1]:80\";proto=http\r\n";
+    assert_eq!(
+        forwarded("forwarded", &[], forged),
+        format!("Forwarded: {own}")
+    );
+    assert_eq!(
+        forwarded("forwarded", us, forged),
+        format!("Forwarded: for=10.0.0.1, {own}")
+    );
+    assert_eq!(
+        forwarded("", us, forged),
+        "X-Forwarded-For: 10.0.0.1, 192.0.2.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: [::1]:80\r\n"
+    );
+    let named = format!("Connection: X-Forwarded-For\r\n{forged}");
+    assert!(forwarded("", us, &named).starts_with("X-Forwarded-For: 10.0.0.1, 192.0.2.9\r\n"));
+}
+
+#[test]
+fn the_log_names_the_client_of_a_proxy_that_is_trusted() {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let mut config = config();
+    config.http.access_log = Some(config::AccessLog::Path(log.path().to_owned()));
+    config.http.stream.trusted_proxies = vec!["192.0.2.9/32".parse().expect("a range")];
+    let mut bench = bench_with(&config);
+    let told = "Host: x\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n";
+    connected(
+        &mut bench,
+        format!("GET http://origin.example/ HTTP/1.1\r\n{told}").as_bytes(),
+    );
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    bench.peer_sends(format!("OPTIONS * HTTP/1.1\r\n{told}").as_bytes());
+    bench.peer_closes().expect_closed();
+    bench.turn_ends();
+    let lines = std::fs::read_to_string(log.path()).expect("text");
+    let ours = |line: &str| line.starts_with("198.51.100.7 - - [");
+    assert_eq!(
+        (lines.lines().count(), lines.lines().all(ours)),
+        (2, true),
+        "{lines}"
+    );
 }
 
 #[test]
@@ -1026,7 +1105,7 @@ fn interim_responses_do_not_prolong_the_wait_for_the_final_one_for_ever() {
         bench
             .later(Duration::from_secs(1))
             .origin_sends(b"HTTP/1.1 102 Processing\r\n\r\n")
-            .expect(b"HTTP/1.1 102 Processing\r\n\r\n");
+            .expect(format!("HTTP/1.1 102 Processing\r\n{VIA}\r\n").as_bytes());
     }
     bench.later(Duration::from_secs(1));
     assert_eq!(own_answer(&mut bench).0, 504);
@@ -1175,12 +1254,115 @@ fn a_tunnel_lives_as_long_as_it_is_used() {
     let connect = b"CONNECT origin.example:443 HTTP/1.0\r\n\r\n";
     connected(&mut bench, connect);
     for _ in 0..3 {
-        bench.later(Duration::from_secs(59)).peer_sends(b"x");
+        bench.later(Duration::from_secs(299)).peer_sends(b"x");
         bench.origin_received();
-        bench.later(Duration::from_secs(59)).origin_sends(b"x");
+        bench.later(Duration::from_secs(299)).origin_sends(b"x");
     }
-    bench.expect_open().later(Duration::from_secs(60));
+    bench.expect_open().later(Duration::from_secs(300));
     assert!(matches!(bench.failed, Some(Error::TimedOut(Phase::Idle))));
+}
+
+/// A request for a WebSocket with this target, and its lines for the origin.
+fn web_socket(target: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: 192.0.2.77\r\nConnection: keep-alive, upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Key: a\r\n\r\n"
+    )
+}
+
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: b\r\n";
+
+#[test]
+fn a_web_socket_is_a_tunnel_behind_its_101_in_every_form() {
+    let own = String::new;
+    for (mut bench, target, host, told) in [
+        (bench(), "http://origin.example/w", "origin.example", own()),
+        (bench(), "/origin.example/w", "origin.example", own()),
+        (gateway(), "/w", "127.0.0.1:8000", told("192.0.2.77")),
+        (
+            gateway(),
+            "http://any/w",
+            "127.0.0.1:8000",
+            told("192.0.2.77"),
+        ),
+    ] {
+        assert_eq!(
+            connected(&mut bench, web_socket(target).as_bytes()),
+            format!(
+                "GET /w HTTP/1.1\r\nHost: {host}\r\nSec-WebSocket-Key: a\r\n{told}{VIA}\
+                 Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            )
+        );
+        bench.peer_sends(b"early").expect(b"");
+        let answer = format!("{SWITCHED}connection: UPGRADE\r\nUpgrade: WebSocket\r\n\r\nfirst");
+        bench.origin_sends(answer.as_bytes()).expect_open();
+        assert_eq!(
+            answered(&mut bench),
+            format!("{SWITCHED}{VIA}Connection: Upgrade\r\nUpgrade: WebSocket\r\n\r\nfirst")
+        );
+        assert_eq!(asked(&mut bench), "early");
+        bench.later(Duration::from_secs(299)).peer_sends(b"ping");
+        assert_eq!(asked(&mut bench), "ping");
+        bench.origin_sends(b"HTTP/1.1 200 OK\r\n\r\n");
+        bench.expect(b"HTTP/1.1 200 OK\r\n\r\n").origin_closes();
+        bench.expect_open().peer_sends(b"bye").peer_closes();
+        assert_eq!(asked(&mut bench), "bye");
+        bench.expect_closed();
+    }
+}
+
+#[test]
+fn another_protocol_may_be_refused_by_its_origin() {
+    let mut bench = bench();
+    connected(&mut bench, web_socket("http://origin.example/w").as_bytes());
+    bench.origin_sends(
+        b"HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade\r\nUpgrade: chat/2\r\nContent-Length: 0\r\n\r\n",
+    );
+    assert!(answered(&mut bench).ends_with("Connection: Upgrade\r\nUpgrade: chat/2\r\n\r\n"));
+    bench.peer_sends(GET).expect_open();
+    assert!(asked(&mut bench).starts_with("GET /a?b "));
+}
+
+#[test]
+fn a_protocol_that_was_not_asked_for_is_no_answer() {
+    let ask =
+        |lines: &str| format!("GET http://origin.example/ HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+    let old = ask("Connection: upgrade\r\nUpgrade: websocket\r\n").replace("HTTP/1.1", "HTTP/1.0");
+    for request in [
+        ask(""),
+        ask("Upgrade: websocket\r\n"),
+        ask("Connection: upgrade\r\n"),
+        ask("Connection: upgrade\r\nUpgrade: h2c, HTTP/2.0, TLS/1.0, ,\r\n"),
+        ask("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n") + "ab",
+        old,
+    ] {
+        let mut bench = bench();
+        let sent = connected(&mut bench, request.as_bytes());
+        assert!(!sent.contains("pgrade"), "{sent}");
+        let answer = format!("{SWITCHED}Connection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        bench.origin_sends(answer.as_bytes());
+        assert_eq!(own_answer(&mut bench).0, 502, "{request}");
+    }
+    for granted in [
+        "",
+        "Connection: upgrade\r\nUpgrade: h2c\r\n",
+        "Upgrade: websocket\r\n",
+    ] {
+        let mut bench = bench();
+        connected(&mut bench, web_socket("http://origin.example/").as_bytes());
+        bench.origin_sends(format!("{SWITCHED}{granted}\r\n").as_bytes());
+        assert_eq!(own_answer(&mut bench).0, 502, "{granted}");
+    }
+}
+
+#[test]
+fn of_several_protocols_those_that_carry_requests_are_left_out() {
+    let mut bench = bench();
+    let request = b"GET http://origin.example/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+        Upgrade: h2c, chat/2\r\nUpgrade: websocket\r\nHTTP2-Settings: A\r\n\r\n";
+    let sent = connected(&mut bench, request);
+    assert!(sent.ends_with("Connection: Upgrade\r\nUpgrade: chat/2, websocket\r\n\r\n"));
+    assert!(!sent.contains("HTTP2-Settings"));
 }
 
 /// Three exchanges: a chunked upload, a HEAD, and an answer until the end.

@@ -1,4 +1,5 @@
-//! A tunnel: bytes both ways, unread, until both sides have ended (RFC 9110 section 9.3.6).
+//! A tunnel: bytes both ways, unread, until both sides have ended (RFC 9110 sections 7.8 and
+//! 9.3.6).
 //!
 //! The end of one side is passed on to the other, whose bytes still come; so is a reset. Silence of
 //! both ends the tunnel.
@@ -11,6 +12,7 @@ use crate::buffer::pour;
 use crate::ending::{Error, Phase};
 use crate::http::Status;
 use crate::service::{Io, LinkState};
+use crate::services::web::access_log::Answerer;
 use crate::services::web::reply::Answered;
 
 /// The answer that opens a tunnel.
@@ -23,28 +25,40 @@ pub(super) struct Tunnel {
     pub(super) local: Option<SocketAddr>,
     idle_timeout: Duration,
     backlog: Backlog,
-    /// Bytes that were passed on to the client.
+    /// Of the answer that opened it.
+    status: Status,
+    /// Bytes that were passed on to the client, and from it.
     down_bytes: u64,
+    up_bytes: u64,
 }
 
 impl Tunnel {
     /// A tunnel that begins now.
-    pub(super) fn new(idle_timeout: Duration, local: Option<SocketAddr>, now: Instant) -> Self {
+    pub(super) fn new(
+        status: Status,
+        idle_timeout: Duration,
+        local: Option<SocketAddr>,
+        now: Instant,
+    ) -> Self {
         Self {
             until: now + idle_timeout,
             local,
             idle_timeout,
             backlog: Backlog::default(),
+            status,
             down_bytes: 0,
+            up_bytes: 0,
         }
     }
 
-    /// What the client got.
-    pub(super) fn answered(&self) -> Answered {
-        Answered {
-            status: Status::OK,
+    /// What the client got, and what it sent.
+    pub(super) fn answered(&self) -> (Answered, Answerer) {
+        let answered = Answered {
+            status: self.status,
             body_bytes: self.down_bytes,
-        }
+        };
+        let up_bytes = self.up_bytes;
+        (answered, Answerer::Tunnel { up_bytes })
     }
 
     pub(super) fn advance(&mut self, io: &mut Io<'_>) -> Result<Outcome, Error> {
@@ -53,7 +67,9 @@ impl Tunnel {
         let mut moved = pour(&mut io.up.rx, &mut io.down.tx, usize::MAX, io.cx.pool);
         self.down_bytes += moved as u64;
         if !broken {
-            moved += pour(&mut io.down.rx, &mut io.up.tx, usize::MAX, io.cx.pool);
+            let up = pour(&mut io.down.rx, &mut io.up.tx, usize::MAX, io.cx.pool);
+            self.up_bytes += up as u64;
+            moved += up;
         }
         if let LinkState::Failed(kind) = io.up.status
             && io.up.rx.is_empty()
