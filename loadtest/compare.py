@@ -241,8 +241,7 @@ class Server:
         values = dict(port=self.port, dir=self.dir, conf=self.dir / "conf", site=BUILT / "site", built=BUILT, here=HERE,
                       ours=self.options.binary, nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
                       scheme="https" if "/cert.pem" in conf else "http",
-                      tunnel="plain" if self.name in proxies.PLAIN_TUNNELS else "connect",
-                      closing="close" if self.name in proxies.CLOSING else "")
+                      tunnel="plain" if self.name in proxies.PLAIN_TUNNELS else "connect")
         if self.role in proxies.ROLES:
             values |= origin(self.options)
         # Started by root they would become somebody who may not read the files.
@@ -257,6 +256,7 @@ class Server:
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         try:
             self.wait()
+            self.pin()
         except BaseException:
             self.__exit__()
             raise
@@ -279,6 +279,12 @@ class Server:
             except OSError:
                 time.sleep(0.02)
         raise RuntimeError(f"{self.name} does not answer: {(self.dir / 'log').read_text(errors='replace')[-500:]}")
+
+    def pin(self):
+        """Keeps all its threads on the first processor. Traffic Server's leave the one that it was started on."""
+        for pid in family(self.process.pid):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                os.sched_setaffinity(int(task), {self.options.first})
 
     def __exit__(self, *_):
         pids = set(family(self.process.pid))

@@ -194,13 +194,12 @@ PROXIES = {
 }
 ROLES = ("hit", "miss", "pass", "forward-hit", "forward", "tunnel")
 PLAIN_TUNNELS = ("bare", "haproxy")     # without CONNECT
-CLOSING = ("tinyproxy",)                # after each response, without a word; so it is asked to
 
 # ---- cases: name -> (role, what it is, unit, load) -------------------------------------------------------------------
 
 WRK = "wrk -t1 -c64 -d{seconds}s --latency --timeout 5s -s {here}/"
 GATEWAY = WRK + "http.lua http://127.0.0.1:{port}"
-FORWARD = WRK + "proxy.lua http://127.0.0.1:{port}/ -- {closing} target=http://127.0.0.1:{origin}"
+FORWARD = WRK + "proxy.lua http://127.0.0.1:{port}/ -- target=http://127.0.0.1:{origin}"
 SIZES = {"1k": ("1 KiB", 1024), "64k": ("64 KiB", 65536)}
 
 

@@ -1,8 +1,6 @@
 -- wrk's script for a proxy: the absolute form of a request, on kept connections.
 --
---   wrk … -s proxy.lua http://PROXY/ -- [close] target=http://ORIGIN/PATH
---
--- close  a connection for each request
+--   wrk … -s proxy.lua http://PROXY/ -- target=http://ORIGIN/PATH
 --
 -- The last line is one JSON object.
 
@@ -10,7 +8,6 @@ function init(args)
     local target
     for _, argument in ipairs(args) do
         target = argument:match("^target=(.+)$") or target
-        if argument == "close" then wrk.headers["Connection"] = "close" end
     end
     wrk.headers["Host"] = target:match("^http://([^/]+)")
     whole = wrk.format("GET", target)
