@@ -22,6 +22,7 @@ processor is taken again, up to three times.
 Standard library only. Loopback only, as root in a network namespace of its own. Everything is bounded in time.
 """
 import argparse
+import atexit
 import ctypes
 import fcntl
 import json
@@ -39,6 +40,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import proxies
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
@@ -117,6 +120,8 @@ CONTESTANTS = {
     "lighttpd": {"http": ("lighttpd -D -f {conf}", LIGHTTPD_CONF)},
     "h2o": {"http": ("h2o -c {conf}", H2O_CONF)},
 }
+for proxy, roles in proxies.PROXIES.items():
+    CONTESTANTS[proxy] = CONTESTANTS.get(proxy, {}) | roles
 
 # ---- cases: name -> (role, what it is, unit, load); the load is a command with {port} and {seconds} ------------------
 
@@ -142,10 +147,13 @@ CASES = {
                "{built}/load tcp {port} 4 1048576 {seconds}"),
     "udp-64": ("udp", "UDP ping, 64 bytes, 16 sockets with 16 under way each", "datagrams",
                "{built}/load udp {port} 16 16 64 {seconds}"),
+    **proxies.CASES,
 }
-NEEDS = {"http": ("wrk",), "https": ("wrk", "openssl")}
-# Whose system calls are counted if no case is named: http-idle makes those of http-128, and TLS is about computing.
-COUNTED = [case for case in CASES if case != "http-idle" and not case.startswith("https")]
+NEEDS = {"http": ("wrk",), "https": ("wrk", "openssl")} | {role: ("wrk",) for role in proxies.ROLES if role != "tunnel"}
+# Whose system calls are counted if no case is named: http-idle makes those of http-128, TLS is about computing, and
+# there are too many proxies.
+COUNTED = [case for case in CASES
+           if case != "http-idle" and not case.startswith("https") and case not in proxies.CASES]
 PURPOSES = {
     "receive": {"read", "readv", "recvfrom", "recvmsg", "recvmmsg"},
     "send": {"write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile"},
@@ -229,19 +237,26 @@ class Server:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if self.role == "udp" else socket.SOCK_STREAM) as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        command, conf = CONTESTANTS[self.name][self.role]
-        self.scheme = "https" if "/cert.pem" in conf else "http"
-        values = dict(port=self.port, dir=self.dir, conf=self.dir / "conf", site=BUILT / "site", built=BUILT,
-                      ours=self.options.binary, nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        command, conf, *before = CONTESTANTS[self.name][self.role]
+        values = dict(port=self.port, dir=self.dir, conf=self.dir / "conf", site=BUILT / "site", built=BUILT, here=HERE,
+                      ours=self.options.binary, nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+                      scheme="https" if "/cert.pem" in conf else "http",
+                      tunnel="plain" if self.name in proxies.PLAIN_TUNNELS else "connect")
+        if self.role in proxies.ROLES:
+            values |= origin(self.options)
         # Started by root they would become somebody who may not read the files.
         root = os.geteuid() == 0
         values |= dict(nginx_user="user root;" if root else "", h2o_user="user: root\n" if root else "")
         (self.dir / "conf").write_text(conf.format(**values))
+        for prepare_it in before:
+            prepare_it(values)
+        self.values = values
         self.log = open(self.dir / "log", "wb")
         argv = f"taskset -c {self.options.first} {command}".format(**values).split()
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         try:
             self.wait()
+            self.pin()
         except BaseException:
             self.__exit__()
             raise
@@ -265,6 +280,12 @@ class Server:
                 time.sleep(0.02)
         raise RuntimeError(f"{self.name} does not answer: {(self.dir / 'log').read_text(errors='replace')[-500:]}")
 
+    def pin(self):
+        """Keeps all its threads on the first processor. Traffic Server's leave the one that it was started on."""
+        for pid in family(self.process.pid):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                os.sched_setaffinity(int(task), {self.options.first})
+
     def __exit__(self, *_):
         pids = set(family(self.process.pid))
         self.process.terminate()
@@ -278,15 +299,31 @@ class Server:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+def origin(options):
+    """Where the proxies' origin listens, and the source of what goes through tunnels. It is started when first needed."""
+    if not hasattr(options, "origin"):
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+            ports = dict(origin=one.getsockname()[1], source=other.getsockname()[1])
+        argv = ["taskset", "-c", str(options.last), BUILT / "origin", *map(str, ports.values())]
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        atexit.register(process.kill)
+        options.origin = ports
+    return options.origin
+
+
 def run_load(case, server, seconds, options, wrap=()):
     """Runs a case's load, as an argument of the command `wrap`; what it says."""
-    command = CASES[case][3].format(scheme=server.scheme, port=server.port, seconds=seconds, here=HERE, built=BUILT)
+    command = CASES[case][3].format(seconds=seconds, **server.values)
     done = subprocess.run([*wrap, "taskset", "-c", str(options.last), *command.split()], capture_output=True, text=True,
                           timeout=seconds + 60)
     objects = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not objects:
         raise RuntimeError(f"{server.name}: the load failed: {(done.stderr or done.stdout)[-500:]}")
-    return json.loads(objects[-1])
+    result = json.loads(objects[-1])
+    size = re.search(r"/(\d+)( |$)", command)       # of the file that is asked for
+    if size and result["bytes"] < result["operations"] * int(size[1]):
+        raise RuntimeError(f"{server.name}: bodies are missing: {result}")
+    return result
 
 
 def measure_once(case, name, options):
@@ -354,8 +391,8 @@ def table(case, rounds, left_out):
         spread = f"{min(ratios):.2f}–{max(ratios):.2f}" if ratio else ""
         errors = sum(r["errors"] + r["lost"] + r.get("idle_errors", 0) for r in of)
         p99 = f"{median('p99_us'):,.0f}" if median("p99_us") else "-"
-        row = [name, f"{median('per_cpu'):,.0f}", ratio, spread, f"{median('rate'):,.0f}",
-               f"{median('p50_us'):,.0f}", p99, str(errors)]
+        p50 = f"{median('p50_us'):,.0f}" if median("p50_us") else "-"
+        row = [name, f"{median('per_cpu'):,.0f}", ratio, spread, f"{median('rate'):,.0f}", p50, p99, str(errors)]
         row += [f"{median('of_alone'):.2f}", f"{median('bytes_per_idle'):,.0f}"] if idle else []
         lines.append(f"| {' | '.join(row)} |")
     others = statistics.median(r["others"] for of in rounds for r in of.values())
@@ -382,6 +419,8 @@ def machine(options):
         f"server on processor {options.first}, load on processor {options.last}; {options.seconds} s a measurement",
         f"{OURS} {commit or ''}, {said('rustc', '--version')}, {said('cc', '--version')}",
         ", ".join(filter(None, (said("nginx", "-v"), said("lighttpd", "-v"), said("h2o", "-v")))),
+        ", ".join(filter(None, (said("haproxy", "-v"), said("varnishd", "-V"), said("squid", "-v"),
+                                said("traffic_server", "-V"), said("tinyproxy", "-v")))),
     ]
     return "".join(f"- {fact}\n" for fact in facts if fact)
 
@@ -522,7 +561,10 @@ def prepare(options):
     BUILT.chmod(0o755)
     for size in (128, 1024, 16384, 1 << 20):
         (BUILT / "site" / str(size)).write_bytes(b"x" * size)
-    for program, made, flags in (("bare", "bare", []), ("load", "load", []),
+    (BUILT / "site" / "kept").mkdir(exist_ok=True)
+    for size in (1024, 65536):
+        (BUILT / "site" / "kept" / str(size)).write_bytes(b"x" * size)
+    for program, made, flags in (("bare", "bare", []), ("load", "load", []), ("origin", "origin", []), ("relay", "relay", []),
                                  ("handshake", "handshake.so", ["-shared", "-fPIC"])):
         subprocess.run(["cc", "-O2", *flags, "-o", BUILT / made, HERE / f"{program}.c"], check=True)
     (BUILT / "openssl.cnf").write_text(OPENSSL_CONF)

@@ -1,20 +1,30 @@
 -- wrk's script for a web server.
 --
---   wrk … -s http.lua URL -- [depth=N] [close]
+--   wrk … -s http.lua URL -- [depth=N] [close] [unique]
 --
 -- depth=N  N pipelined requests are written at once, and the next N when all are answered
 -- close    a connection for each request
+-- unique   each request asks for another resource, by a query that no other run of this script has
 --
 -- The last line is one JSON object.
 
 function init(args)
-    local depth = 1
+    local depth, unique = 1, false
     for _, argument in ipairs(args) do
         depth = tonumber(argument:match("^depth=(%d+)$")) or depth
         if argument == "close" then wrk.headers["Connection"] = "close" end
+        unique = unique or argument == "unique"
     end
     local one = wrk.format("GET", wrk.path)
     batch = one:rep(depth)
+    if unique then
+        local before, after = one:match("^(GET %S+)( .*)$")
+        local run, count = tostring({}):match("0x(%x+)") .. os.time(), 0
+        request = function()
+            count = count + 1
+            return before .. "?" .. run .. "." .. count .. after
+        end
+    end
 end
 
 function request()

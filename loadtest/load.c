@@ -4,8 +4,10 @@
 //   load udp PORT SOCKETS WINDOW BYTES SECONDS       closed loop: WINDOW datagrams under way on each socket
 //   load idle PORT CONNECTIONS PATH                  one GET on each connection, then nothing; holds them until its
 //                                                    standard input ends (at most ten minutes)
+//   load tunnel PORT SOURCE CONNECTIONS SECONDS HOW  takes MiB from SOURCE through PORT, after a CONNECT where HOW is
+//                                                    `connect`, without one where it is `plain`
 //
-// What comes back is compared with what must come back: the same bytes in upper case.
+// What an echo brings back is compared with what must come back: the same bytes in upper case.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -231,6 +233,41 @@ static void idle(int port, int count, const char *path) {
     printf("{\"still_open\":%d}\n", open);
 }
 
+// ---- tunnel
+
+// Asks for a tunnel, a byte at a time: what follows the head is the tunnel's.
+static void ask_for_tunnel(int fd, int source) {
+    char head[4096];
+    int len = snprintf(head, sizeof head, "CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", source, source);
+    if (send(fd, head, len, MSG_NOSIGNAL) != len) fail("send");
+    for (len = 0; len < 4 || memcmp(head + len - 4, "\r\n\r\n", 4); len++) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (len == sizeof head || poll(&p, 1, 5000) != 1 || recv(fd, head + len, 1, 0) != 1) errno = EPROTO, fail("CONNECT");
+    }
+    if (memcmp(head + 9, "200", 3)) fprintf(stderr, "CONNECT: %.40s\n", head), exit(1);
+}
+
+// Nothing is copied out of the kernel: it is the proxy that is measured.
+static void tunnel(int port, int source, int count, double seconds, int connects) {
+    struct pollfd *p = calloc(count, sizeof *p);
+    for (int i = 0; i < count; i++) {
+        p[i] = (struct pollfd){.fd = connected(SOCK_STREAM, port), .events = POLLIN};
+        if (connects) ask_for_tunnel(p[i].fd, source);
+    }
+    uint64_t bytes = 0, start = now_ns(), stop = start + seconds * 1e9;
+    while (now_ns() < stop) {
+        poll(p, count, 100);
+        for (int i = 0; i < count; i++) {
+            if (!p[i].revents) continue;
+            ssize_t n = recv(p[i].fd, 0, 4 << 20, MSG_TRUNC);
+            if (n > 0) bytes += n;
+            if (n == 0 || (n < 0 && errno != EAGAIN)) errors++, p[i].fd = -1;
+        }
+    }
+    done = bytes >> 20;
+    report(1 << 20, (now_ns() - start) / 1e9);
+}
+
 int main(int argc, char **argv) {
     if (argc == 6 && !strcmp(argv[1], "tcp")) {
         tcp(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atof(argv[5]));
@@ -238,10 +275,13 @@ int main(int argc, char **argv) {
         udp(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atoi(argv[5]), atof(argv[6]));
     } else if (argc == 5 && !strcmp(argv[1], "idle")) {
         idle(atoi(argv[2]), atoi(argv[3]), argv[4]);
+    } else if (argc == 7 && !strcmp(argv[1], "tunnel")) {
+        tunnel(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atof(argv[5]), !strcmp(argv[6], "connect"));
     } else {
         fprintf(stderr, "usage: load tcp PORT CONNECTIONS BYTES SECONDS\n"
                         "       load udp PORT SOCKETS WINDOW(1..64) BYTES(16..2047) SECONDS\n"
-                        "       load idle PORT CONNECTIONS PATH\n");
+                        "       load idle PORT CONNECTIONS PATH\n"
+                        "       load tunnel PORT SOURCE CONNECTIONS SECONDS connect|plain\n");
         return 2;
     }
     return errors != 0;
