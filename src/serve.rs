@@ -10,13 +10,16 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::cache::store::{self, StoreId};
 use crate::config::{
-    self, AccessConfig, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig, Weight,
+    self, AccessConfig, Cache, Config, Kind, ListenerConfig, Nameservers, Problems, ProxyConfig, ResolverConfig,
+    SiteContent, Weight,
 };
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::gate::{Access, GateOptions};
-use crate::http::plain;
+use crate::http::{caching, plain};
 use crate::limits::Limits;
 use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions, Turn};
 use crate::service::Service;
@@ -276,7 +279,11 @@ fn serve_listener<S: Sys>(
             )
         }
         Kind::Http(config) => {
-            let given = given(all, reactor.sys_mut());
+            let stores = open_stores(reactor, &listener.kind);
+            let given = Given {
+                stores: &stores,
+                ..given(all, reactor.sys_mut())
+            };
             let service = Web::files(config, &given, reactor.sys_mut().disk()).map_err(named)?;
             stream(reactor, listener, how, service)
         }
@@ -290,7 +297,11 @@ fn serve_listener<S: Sys>(
             stream(reactor, listener, how, service)
         }
         Kind::Proxy(config) => {
-            let given = given(all, reactor.sys_mut());
+            let stores = open_stores(reactor, &listener.kind);
+            let given = Given {
+                stores: &stores,
+                ..given(all, reactor.sys_mut())
+            };
             let service = Web::proxy(config, &given, reactor.sys_mut().disk()).map_err(named)?;
             stream(reactor, listener, how, service)
         }
@@ -305,7 +316,54 @@ fn given<'a>(listeners: &'a [ListenerConfig], sys: &mut impl Sys) -> Given<'a> {
         listeners,
         id: u32::from_ne_bytes(id),
         started: sys.wall(),
+        stores: &[],
     }
+}
+
+/// Opens the folders in which a listener keeps responses.
+fn open_stores<S: Sys>(reactor: &mut Reactor<S>, kind: &Kind) -> Vec<(PathBuf, StoreId)> {
+    let (own, http) = match kind {
+        Kind::Proxy(config) => (Some(config), &config.http),
+        Kind::Http(config) => (None, config),
+        _ => return Vec::new(),
+    };
+    let routes = http.sites.iter().filter_map(|site| match &site.content {
+        SiteContent::Upstream(proxy) => Some(&**proxy),
+        _ => None,
+    });
+    let settings = |config: &ProxyConfig| match &config.cache {
+        Cache::Off => None,
+        Cache::On {
+            dir,
+            bytes_max,
+            limits,
+        } => Some(store::Settings {
+            dir: dir.clone(),
+            bytes_max: *bytes_max,
+            objects_max: limits.objects_max,
+            object_bytes_max: limits.object_bytes_max,
+            memory_bytes_max: usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX),
+            small_bytes_max: usize::try_from(limits.small_bytes_max).unwrap_or(usize::MAX),
+            await_timeout: limits.wait_timeout,
+            pass_time: PASS_TIME,
+            rules: caching::Rules::default(),
+            boot: boot(),
+        }),
+    };
+    let settings = own.into_iter().chain(routes).filter_map(settings);
+    let open = |settings: store::Settings| (settings.dir.clone(), reactor.open_store(settings));
+    settings.map(open).collect()
+}
+
+/// How long it is remembered that a response could not be kept.
+const PASS_TIME: Duration = Duration::from_secs(120);
+
+/// Which start of the system this is (`man 5 proc`, `/proc/sys/kernel/random/boot_id`); 0 where that
+/// cannot be known.
+fn boot() -> u128 {
+    let text = sys::read_file(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default();
+    let digits = String::from_utf8_lossy(&text).trim().replace('-', "");
+    u128::from_str_radix(&digits, 16).unwrap_or(0)
 }
 
 fn named((path, error): (PathBuf, io::Error)) -> io::Error {

@@ -391,7 +391,7 @@ fn share_cache_limits(section: &mut Section<'_>, text: &str, read: &mut [Read]) 
         .filter_map(|read| match (&read.listener.kind, &read.cache_span) {
             (
                 Kind::Proxy(ProxyConfig {
-                    cache: Cache::On { dir, bytes_max },
+                    cache: Cache::On { dir, bytes_max, .. },
                     ..
                 }),
                 Some(span),
@@ -412,7 +412,7 @@ fn share_cache_limits(section: &mut Section<'_>, text: &str, read: &mut [Read]) 
     }
     for Read { listener, .. } in read {
         if let Kind::Proxy(ProxyConfig {
-            cache: Cache::On { dir, bytes_max },
+            cache: Cache::On { dir, bytes_max, .. },
             ..
         }) = &mut listener.kind
             && let Some((_, first, _)) = first_of(dir)

@@ -243,7 +243,8 @@ fn relative_paths_lead_from_the_folder_of_the_file() {
         proxy.cache,
         Cache::On {
             dir: PathBuf::from("/c"),
-            bytes_max: CACHE_BYTES_MAX
+            bytes_max: CACHE_BYTES_MAX,
+            limits: CacheLimits::default(),
         }
     );
 }
@@ -1067,7 +1068,8 @@ fn listeners_that_share_a_cache_folder_share_its_limit() {
             proxy.cache,
             Cache::On {
                 dir,
-                bytes_max: 1_000_000
+                bytes_max: 1_000_000,
+                limits: CacheLimits::default(),
             }
         );
     }

@@ -44,7 +44,52 @@ pub enum Cache {
         dir: PathBuf,
         /// Bytes kept on disk. Key `cache_max_bytes`, default 1 GiB.
         bytes_max: u64,
+        /// Its other limits.
+        limits: CacheLimits,
     },
+}
+
+/// What a cache holds beside its bytes on disk, and how long requests wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// Responses. Key `cache_max_objects`, default 1,000,000.
+    pub objects_max: usize,
+    /// Bytes of one response. Key `cache_max_object_bytes`, default 1 GiB.
+    pub object_bytes_max: u64,
+    /// Bytes of responses in memory. Key `cache_max_memory_bytes`, default 64 MiB.
+    pub memory_bytes_max: u64,
+    /// A response of at most so many bytes is kept in memory as a whole. Key
+    /// `cache_max_small_bytes`, default 128 KiB.
+    pub small_bytes_max: u64,
+    /// How long a request waits for the head of a response that another one asked for. Key
+    /// `cache_wait_timeout`, default 5 s.
+    pub wait_timeout: Duration,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self {
+            objects_max: 1_000_000,
+            object_bytes_max: 1 << 30,
+            memory_bytes_max: 64 << 20,
+            small_bytes_max: 128 << 10,
+            wait_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl CacheLimits {
+    fn read(section: &mut Section<'_>) -> Self {
+        let mut limits = Self::default();
+        section.count("cache_max_objects", 1..=100_000_000, &mut limits.objects_max);
+        let most = i64::MAX as u64;
+        let bytes = &mut limits.object_bytes_max;
+        section.size("cache_max_object_bytes", 1..=most, bytes);
+        section.size("cache_max_memory_bytes", 0..=most, &mut limits.memory_bytes_max);
+        section.size("cache_max_small_bytes", 0..=16 << 20, &mut limits.small_bytes_max);
+        section.timeout("cache_wait_timeout", &mut limits.wait_timeout);
+        limits
+    }
 }
 
 impl Cache {
@@ -56,10 +101,14 @@ impl Cache {
             .path("cache_dir")
             .unwrap_or_else(|| section.folders.cache.clone());
         section.size("cache_max_bytes", 1..=i64::MAX as u64, &mut bytes_max);
-        if on {
-            Cache::On { dir, bytes_max }
-        } else {
-            Cache::Off
+        let limits = CacheLimits::read(section);
+        match on {
+            true => Cache::On {
+                dir,
+                bytes_max,
+                limits,
+            },
+            false => Cache::Off,
         }
     }
 }

@@ -90,6 +90,8 @@ pub(super) enum Answerer {
     Origin,
     /// Its origin, through a tunnel, to which the client sent so many bytes.
     Tunnel { up_bytes: u64 },
+    /// What was kept of its response, or is being kept of one that somebody else asked for.
+    Cache,
     /// This server: the origin could not be asked, or gave no response that could be passed on.
     Here,
 }
@@ -99,6 +101,7 @@ impl Answerer {
         match self {
             Answerer::Origin => "origin",
             Answerer::Tunnel { .. } => "tunnel",
+            Answerer::Cache => "cache",
             Answerer::Here => "here",
         }
     }

@@ -570,7 +570,7 @@ impl Web {
         };
         self.log_forward(&forward, &mut io.cx);
         if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
-            forward.release(proxy);
+            forward.release(proxy, &mut io.cx);
         }
         conn.kept = Some(forward);
     }
@@ -735,7 +735,7 @@ impl Service for Web {
         if let Some(mut forward) = forward {
             self.log_forward(&forward, cx);
             if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
-                forward.release(proxy);
+                forward.release(proxy, cx);
             }
         }
         if let Some(seat) = conn.seat {

@@ -13,8 +13,9 @@ use super::pages::Pages;
 use super::proxy::Proxy;
 use super::reply::Writer;
 use super::sites::{Content, Site, Sites};
+use crate::cache::store::StoreId;
 use crate::config::{
-    self, AdminConfig, HttpConfig, ListenerConfig, ProxyConfig, Routes, SiteContent,
+    self, AdminConfig, Cache, HttpConfig, ListenerConfig, ProxyConfig, Routes, SiteContent,
 };
 use crate::disk::Disk;
 use crate::http::head::Limits;
@@ -33,6 +34,19 @@ pub struct Given<'a> {
     pub id: u32,
     /// When it began to serve.
     pub started: SystemTime,
+    /// Where responses are kept, by folder.
+    pub stores: &'a [(PathBuf, StoreId)],
+}
+
+impl Given<'_> {
+    /// Where a proxy keeps responses.
+    fn store(&self, config: &ProxyConfig) -> Option<StoreId> {
+        let Cache::On { dir, .. } = &config.cache else {
+            return None;
+        };
+        let mut stores = self.stores.iter();
+        stores.find(|(known, _)| known == dir).map(|(_, id)| *id)
+    }
 }
 
 impl Default for Given<'_> {
@@ -42,6 +56,7 @@ impl Default for Given<'_> {
             listeners: &[],
             id: 0,
             started: SystemTime::UNIX_EPOCH,
+            stores: &[],
         }
     }
 }
@@ -75,7 +90,7 @@ impl Web {
         given: &Given<'_>,
         disk: &mut dyn Disk,
     ) -> Result<Self, (PathBuf, io::Error)> {
-        let content = Content::Proxy(Proxy::new(config, &config.http, given.id));
+        let content = Content::Proxy(Proxy::new(config, &config.http, given.id, given.store(config)));
         Self::new(&config.http, content, given, disk)
     }
 
@@ -107,7 +122,10 @@ impl Web {
                 SiteContent::Files { root, files } => {
                     Content::files(root, prefix, files, kept(config), disk)?
                 }
-                SiteContent::Upstream(proxy) => Content::Proxy(Proxy::new(proxy, config, given.id)),
+                SiteContent::Upstream(proxy) => {
+                    let store = given.store(proxy);
+                    Content::Proxy(Proxy::new(proxy, config, given.id, store))
+                }
                 SiteContent::Admin(admin) => Content::Admin(Admin::new(admin, given.started)),
                 SiteContent::Probe => Content::Nothing,
             };

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use super::body::BODY_TOO_LARGE;
 use super::files::Progress;
-use super::proxy::Sender;
+use super::proxy::{Begun, Sender};
 use super::reply::{Refusal, Reply};
 use super::sites::{Content, Site, Sites};
 use super::{Next, Place, probe};
@@ -90,17 +90,12 @@ fn serve(
     }
     let takes_authorization = site.takes_authorization(head);
     if let Content::Proxy(proxy) = &mut site.content {
-        let persistence = reply.persistence;
-        return proxy
-            .begin(
-                head,
-                persistence,
-                place,
-                takes_authorization,
-                sender,
-                reply.cx.now,
-            )
-            .map(Next::Forward);
+        let begun = proxy.begin(head, place, takes_authorization, sender, reply)?;
+        return Ok(match begun {
+            Begun::Answered => Next::Done,
+            Begun::Later => Next::Later { asks: None },
+            Begun::Forward(forward) => Next::Forward(forward),
+        });
     }
     Ok(match site.respond(head, reply)? {
         Progress::Answered => Next::Done,

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use super::heads;
 use super::route::Origin;
 use crate::buffer::{Pool, SendQueue};
-use crate::cache::store::{Body, Kept, put_body};
+use crate::cache::store::{Kept, Object, put_body};
 use crate::http::caching::status::{CacheStatus, Handled};
 use crate::http::caching::{Terms, validation};
 use crate::http::head::{
@@ -76,6 +76,41 @@ pub(super) fn put(
     put_own_lines(sink.scratch, &kept.terms, manner);
     sink.put_scratch();
     put_whole(kept, request.method, sink)
+}
+
+/// Writes a request that asks its origin whether what is kept is still true.
+pub(super) fn put_validating(out: &mut Vec<u8>, request: &[u8], kept: &Kept) {
+    let mut scanner = HeadScanner::default();
+    if let Ok(Parsed::Complete(head, _)) =
+        scanner.response(&kept.head, &STORED_LIMITS, Method::Get)
+    {
+        heads::put_validating(out, request, &head.headers);
+    }
+}
+
+/// Writes the head of a response of which not all is there yet.
+pub(super) fn put_head(
+    object: &Object,
+    is_chunked: bool,
+    manner: Manner<'_>,
+    out: &mut Vec<u8>,
+) {
+    out.clear();
+    let mut scanner = HeadScanner::default();
+    let parsed = scanner.response(&object.head, &STORED_LIMITS, Method::Get);
+    let Ok(Parsed::Complete(head, _)) = parsed else {
+        unreachable!("a head that was written here");
+    };
+    put_status(out, &head);
+    put_lines(out, &head, manner.address_bar, |_| true);
+    match object.expected {
+        Some(length) if !object.status.is_bodyless() => {
+            put_header_number(out, "Content-Length", length);
+        }
+        _ if is_chunked => heads::put_chunked(out),
+        _ => {}
+    }
+    put_own_lines(out, &object.terms, manner);
 }
 
 fn put_whole(kept: &Kept, method: Method<'_>, sink: &mut Sink<'_>) -> Answered {
@@ -261,9 +296,7 @@ fn put_lines(
     let wanted = head.headers.end_to_end_lines();
     let wanted = wanted.filter(|(name, _)| !is_made_anew(name) && is_wanted(name));
     heads::put_lines_of(out, wanted, address_bar);
-}
-
-/// Whether all of a body is in memory.
-pub(super) fn is_in_memory(body: &Body) -> bool {
-    matches!(body, Body::Bytes(_))
+    if address_bar.is_some() {
+        out.extend_from_slice(heads::SANDBOX);
+    }
 }

@@ -18,11 +18,11 @@ use crate::http::caching::invalidation::{Url, invalidated, url_of};
 use crate::http::caching::reuse::{Failure, Need, Permission, may_send_stale, without_stored};
 use crate::http::caching::status::{Because, CacheStatus, Handled};
 use crate::http::caching::storing::put_stored_lines;
-use crate::http::caching::update::{self, HeadVerdict};
+use crate::http::caching::update;
 use crate::http::caching::{Asks, Reuse, Rules, Times, may_store, reuse, vary};
 use crate::http::date::{Date, unix_s};
 use crate::http::head::{
-    BodyLength, HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end, put_header,
+    BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end, put_header,
 };
 use crate::http::target::Authority;
 use crate::http::{Method, Status, put_decimal};
@@ -46,7 +46,7 @@ pub(super) enum Plan {
     /// The session is woken when more is known.
     Later,
     /// Somebody else's response is its response.
-    Follow(FetchId),
+    Follow((StoreId, FetchId)),
     /// Its origin is asked.
     Ask(Errand),
 }
@@ -84,6 +84,14 @@ const ONLY_IF_CACHED: Refusal = Refusal::new(
     "the request takes only what is kept here, and there is nothing that it may have",
 );
 
+/// A head that was written here was within the limits of the listener, but for what it says of its
+/// way.
+pub(super) const OWN_LIMITS: Limits = Limits {
+    head_bytes_max: usize::MAX,
+    target_bytes_max: usize::MAX,
+    headers_max: HEADERS_MAX,
+};
+
 impl Cache {
     pub(super) fn new(store: StoreId, rules: Rules) -> Self {
         Self {
@@ -118,13 +126,15 @@ impl Cache {
             because: Because::Method,
             asked_s: now_s,
         };
-        if !asks.reads || head.body != BodyLength::None {
+        let switches = head.headers.contains("upgrade");
+        if !asks.reads || head.body != BodyLength::None || switches {
             return Ok(Plan::Ask(errand));
         }
+        let id = self.store;
         let Some(wanted) = self.wanted(head, route, reply.cx) else {
             return Ok(Plan::Ask(errand));
         };
-        let (store, mut hands) = reply.cx.store(self.store);
+        let (store, mut hands) = reply.cx.store(id);
         let found = match store.look(wanted, head, reply.id, &mut hands) {
             Look::Later => return Ok(Plan::Later),
             Look::Kept(kept) => Some(kept),
@@ -181,12 +191,15 @@ impl Cache {
         if head.method != Method::Get || is_part {
             return Ok(Plan::Ask(errand));
         }
+        let own = self.store;
         let Some(wanted) = self.wanted(head, route, reply.cx) else {
             return Ok(Plan::Ask(errand));
         };
-        let (store, hands) = reply.cx.store(self.store);
+        let (store, hands) = reply.cx.store(own);
         match store.under_way(wanted, head, reply.id, hands.now) {
-            UnderWay::Follow(id) if !errand.asks.no_cache => return Ok(Plan::Follow(id)),
+            UnderWay::Follow(id) if !errand.asks.no_cache => {
+                return Ok(Plan::Follow((own, id)));
+            }
             UnderWay::Awaited if !errand.asks.no_cache => return Ok(Plan::Later),
             UnderWay::Nobody { alone: true } => return Ok(Plan::Ask(errand)),
             _ => {}
@@ -290,12 +303,7 @@ impl Errand {
         cx: &mut Cx<'_>,
     ) -> Verdict {
         let mut scanner = HeadScanner::default();
-        let limits = Limits {
-            head_bytes_max: usize::MAX,
-            target_bytes_max: usize::MAX,
-            ..Limits::DEFAULT
-        };
-        let Ok(Parsed::Complete(request, _)) = scanner.request(sent, &limits) else {
+        let Ok(Parsed::Complete(request, _)) = scanner.request(sent, &OWN_LIMITS) else {
             self.give_up(cx);
             return Verdict::Pass;
         };
@@ -476,7 +484,3 @@ fn refreshed(
     let (store, mut hands) = cx.store(cache.store);
     Some(store.refreshed(kept, (head.into(), terms, times), &mut hands))
 }
-
-/// What a response to HEAD says of what is kept for GET.
-#[allow(dead_code)]
-fn by_head(_verdict: HeadVerdict) {}

@@ -14,27 +14,47 @@
 
 use std::time::Instant;
 
+use super::answer::{self, Sink};
+use super::errand::{Errand, OWN_LIMITS, Verdict};
+use super::filling::Filling;
 use super::heads::{self, Manner};
+use super::reading::{Read, Reading};
 use super::request::Request;
 use super::route::{Form, Origin};
 use super::step::{self, Backlog};
 use super::{Proxy, Rules, upgrade};
 use crate::buffer::{Pool, RecvBuf, SendQueue, pour};
+use crate::cache::store::Kept;
 use crate::ending::Error;
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
+use crate::http::date::unix_s;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
 use crate::http::persistence::Persistence;
 use crate::http::{Status, Version};
-use crate::service::{Cx, Io, LinkState, work};
+use crate::service::{Cx, Io, Link, LinkState, work};
 use crate::services::prolonged;
+use crate::services::web::access_log::Answerer;
 use crate::services::web::reply::Answered;
 
 /// What the framing of one chunk takes at most: 16 digits and two line ends. Made anew, framing is
 /// no longer than it came, but what ends a chunk may go out before it came.
-const CHUNK_FRAMING_BYTES_MAX: usize = 20;
+pub(super) const CHUNK_FRAMING_BYTES_MAX: usize = 20;
 
 /// The line of the last chunk; trailers may follow.
 const LAST_CHUNK_HEAD: &[u8] = b"0\r\n";
+
+/// Room for a head, which is asked for before the one of a response is looked at: what is decided
+/// about it is decided once.
+const HEAD_ROOM_BYTES: usize = 16 * 1024;
+
+/// What was sent to an origin, and for whom.
+pub(super) struct Sent<'a> {
+    pub(super) request: &'a Request,
+    pub(super) origin: &'a Origin,
+    /// The head, with the conditions of the client.
+    pub(super) head: &'a [u8],
+    pub(super) errand: Option<&'a mut Errand>,
+}
 
 /// What follows an exchange, other than its end.
 pub(super) enum Onward {
@@ -54,7 +74,7 @@ pub(super) struct Exchange {
     /// The client waits for the origin's word before it sends the body.
     expects_continue: bool,
     /// What the client got so far.
-    pub(super) answered: Option<Answered>,
+    answered: Option<Answered>,
     upload: BodyDecoder,
     /// Of the response's head.
     scanner: HeadScanner,
@@ -75,6 +95,11 @@ enum Download {
     Awaited,
     /// Its head was passed on.
     Passing(Passing),
+    /// The same, and its body is kept as it comes.
+    Filling(Box<Filling>),
+    /// The answer is what was kept, all of which is queued. Whether the origin's connection can take
+    /// another request.
+    Kept { reusable: bool },
 }
 
 /// A response of which the head was passed on.
@@ -124,7 +149,7 @@ enum Heard {
     /// The interim response behind which both sides speak another protocol.
     Switched(usize),
     /// The final one.
-    Final(usize, Status, Passing),
+    Final(usize, Answered, Download),
     /// No response.
     Bad(&'static str),
 }
@@ -189,21 +214,21 @@ impl Exchange {
 
     pub(super) fn advance(
         &mut self,
-        request: &Request,
-        origin: &Origin,
+        mut sent: Sent<'_>,
         proxy: &mut Proxy,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
+        let (request, origin) = (sent.request, sent.origin);
         if self.backlog.shrank(io.up) || io.drained {
             self.progress(io.cx.now, &proxy.rules);
         }
         if let Some(step) = self.upload(request, &proxy.rules, io)? {
             return Ok(step);
         }
-        if let Some(step) = self.await_response(request, origin, proxy, io) {
+        if let Some(step) = self.await_response(&mut sent, proxy, io) {
             return Ok(step);
         }
-        if let Some(step) = self.download(origin, &proxy.rules, io)? {
+        if let Some(step) = self.download(request, origin, &proxy.rules, io)? {
             return Ok(step);
         }
         if io.cx.now >= self.until && io.down.tx.is_empty() {
@@ -250,10 +275,8 @@ impl Exchange {
                 let text = error.unwrap_or(BodyError::Truncated).text();
                 Ok(Some(Step::refused(Status::BAD_REQUEST, text, false)))
             }
-            (Download::Passing(passing), Some(error)) => {
-                Ok(Some(passing.cut(format!("request cut: {error}"))?))
-            }
-            (Download::Passing(_), None) => {
+            (download, Some(error)) => Ok(Some(download.cut(format!("request cut: {error}"))?)),
+            (_, None) => {
                 // An origin that answers while it reads learns that no more will come.
                 io.up.finish();
                 Ok(None)
@@ -264,23 +287,26 @@ impl Exchange {
     /// Passes on interim responses and the head of the final one.
     fn await_response(
         &mut self,
-        request: &Request,
-        origin: &Origin,
+        sent: &mut Sent<'_>,
         proxy: &mut Proxy,
         io: &mut Io<'_>,
     ) -> Option<Step> {
+        let (request, origin) = (sent.request, sent.origin);
         while self.is_awaited() && !io.cx.work.is_spent() {
             if io.up.rx.is_empty() {
                 return io.up.eof.then(|| self.silent_end(request, origin, io));
             }
             self.may_repeat = false; // it arrived
-            let heard = self.hear(request, origin, proxy, io);
+            if !io.down.tx.has_room(HEAD_ROOM_BYTES) {
+                return None;
+            }
+            let heard = self.hear(sent, proxy, io);
             if let Heard::Bad(what) = heard {
                 let text = format!("{}: bad response: {what}", origin.authority);
                 let stays = self.stays(request, io);
                 return Some(Step::refused(Status::BAD_GATEWAY, text, stays));
             }
-            if matches!(heard, Heard::Part) || !io.down.tx.has_room(proxy.scratch.len()) {
+            if matches!(heard, Heard::Part) {
                 return None;
             }
             io.cx.work.charge(work::WRITTEN_NS);
@@ -296,14 +322,11 @@ impl Exchange {
                         self.body_until = io.cx.now + proxy.rules.idle_timeout;
                     }
                 }
-                Heard::Final(head_bytes, status, passing) => {
+                Heard::Final(head_bytes, answered, download) => {
                     io.up.rx.consume(head_bytes);
-                    io.down.end_is_framing = passing.end_is_framing;
-                    self.answered = Some(Answered {
-                        status,
-                        body_bytes: 0,
-                    });
-                    self.download = Download::Passing(passing);
+                    io.down.end_is_framing = download.end_is_framing();
+                    self.answered = Some(answered);
+                    self.download = download;
                 }
                 Heard::Part | Heard::Bad(_) => unreachable!("both were dealt with above"),
             }
@@ -313,14 +336,14 @@ impl Exchange {
     }
 
     /// Reads the head of a response, and writes it as the client is to see it.
-    fn hear(
-        &mut self,
-        request: &Request,
-        origin: &Origin,
-        proxy: &mut Proxy,
-        io: &mut Io<'_>,
-    ) -> Heard {
-        let Proxy { rules, scratch, .. } = proxy;
+    fn hear(&mut self, sent: &mut Sent<'_>, proxy: &mut Proxy, io: &mut Io<'_>) -> Heard {
+        let (request, origin) = (sent.request, sent.origin);
+        let Proxy {
+            rules,
+            scratch,
+            cache,
+            ..
+        } = proxy;
         let (scanner, limits) = (&mut self.scanner, &rules.response_limits);
         let method = request.framing_method();
         let is_full = !io.up.rx.has_space();
@@ -359,22 +382,49 @@ impl Exchange {
         let early = !self.upload.is_done();
         let end_is_framing = open_ended && old_client;
         let ends = !request.keep_alive || end_is_framing || early || io.cx.draining;
+        let persistence = Persistence::new(!ends, request.version);
+        let verdict = match (sent.errand.as_deref_mut(), cache) {
+            (Some(errand), Some(cache)) => errand.judge(sent.head, &head, cache, &mut io.cx),
+            _ => Verdict::Pass,
+        };
+        if let Verdict::Kept(kept) = &verdict {
+            let reusable = head.keep_alive && head.status == Status::NOT_MODIFIED;
+            let told = (Some(head.status), persistence, address_bar);
+            let answered = answer_kept(kept, sent, told, (rules, scratch), (io.down, &mut io.cx));
+            scratch.clear();
+            return Heard::Final(head_bytes, answered, Download::Kept { reusable });
+        }
+        let status = head.status;
+        let is_kept = matches!(verdict, Verdict::Keep(_));
+        let errand = sent.errand.as_deref();
         let manner = Manner {
             chunked: open_ended && !old_client,
-            persistence: Persistence::new(!ends, request.version),
+            persistence,
             address_bar,
             wall: io.cx.wall,
+            cache: errand.map(|errand| errand.status(Some(status), is_kept)),
         };
-        let status = head.status;
         heads::put_response(scratch, &head, manner, &rules.pseudonym);
-        let passing = Passing {
-            body: BodyDecoder::forwarding(head.body),
-            coding: Coding::of(head.body, old_client),
-            reusable: head.keep_alive,
-            ends,
-            end_is_framing,
+        let ending = (head.keep_alive, ends, end_is_framing);
+        let download = match (verdict, errand) {
+            (Verdict::Keep(fetch), Some(errand)) => {
+                let reading = Reading::new((errand.store, fetch), open_ended && !old_client);
+                let body = BodyDecoder::new(head.body);
+                Download::Filling(Box::new(Filling::new(body, reading, ending)))
+            }
+            _ => Download::Passing(Passing {
+                body: BodyDecoder::forwarding(head.body),
+                coding: Coding::of(head.body, old_client),
+                reusable: head.keep_alive,
+                ends,
+                end_is_framing,
+            }),
         };
-        Heard::Final(head_bytes, status, passing)
+        let answered = Answered {
+            status,
+            body_bytes: 0,
+        };
+        Heard::Final(head_bytes, answered, download)
     }
 
     /// The origin ended before it said anything.
@@ -393,35 +443,63 @@ impl Exchange {
     /// Passes on what there is of the response's body, and ends the exchange with it.
     fn download(
         &mut self,
+        request: &Request,
         origin: &Origin,
         rules: &Rules,
         io: &mut Io<'_>,
     ) -> Result<Option<Step>, Error> {
-        let Download::Passing(passing) = &mut self.download else {
-            return Ok(None);
-        };
-        let count = match passing.pass(io) {
-            Ok(count) => count,
-            Err(error) => {
-                let text = format!("{}: response cut: {error}", origin.authority);
-                return Ok(Some(passing.cut(text)?));
-            }
+        let mut passed = 0;
+        let came = match &mut self.download {
+            Download::Awaited => return Ok(None),
+            Download::Passing(passing) => passing.pass(io).map(|count| {
+                passed = count as u64;
+                (count, passing.body.is_done())
+            }),
+            Download::Filling(filling) => match filling.advance(&mut passed, io) {
+                Ok((_, Read::Broken)) => Err(BodyError::Truncated),
+                Ok((count, read)) => Ok((count, read == Read::Done)),
+                Err(error) => Err(error),
+            },
+            Download::Kept { .. } => Ok((0, true)),
         };
         if let Some(answered) = &mut self.answered {
-            answered.body_bytes += count as u64;
+            answered.body_bytes += passed;
         }
-        if passing.body.is_done() {
+        let (count, is_done) = match came {
+            Ok(came) => came,
+            Err(error) => {
+                let text = format!("{}: response cut: {error}", origin.authority);
+                return Ok(Some(self.download.cut(text)?));
+            }
+        };
+        if is_done {
             let whole = self.upload.is_done();
-            if !(passing.reusable && whole && io.up.is_reusable()) {
+            if !(self.download.is_reusable() && whole && io.up.is_reusable()) {
                 io.disconnect();
             }
-            let stays = !passing.ends && whole && !io.cx.draining;
+            let stays = !self.download.ends(request) && whole && !io.cx.draining;
             return Ok(Some(Step::done(stays)));
         }
-        if count > 0 {
+        if count > 0 || passed > 0 {
             self.progress(io.cx.now, rules);
         }
         Ok(None)
+    }
+
+    /// What the client got, and from whom.
+    pub(super) fn answered(&self) -> Option<(Answered, Answerer)> {
+        let answerer = match self.download {
+            Download::Kept { .. } => Answerer::Cache,
+            _ => Answerer::Origin,
+        };
+        Some((self.answered?, answerer))
+    }
+
+    /// The exchange is over, however it ended.
+    pub(super) fn release(&self, cx: &mut Cx<'_>) {
+        if let Download::Filling(filling) = &self.download {
+            filling.release(cx);
+        }
     }
 
     /// The time is up: whose fault is it?
@@ -442,9 +520,6 @@ impl Exchange {
             return Ok(Step::WAIT);
         }
         Ok(match &self.download {
-            Download::Passing(passing) => {
-                passing.cut(format!("{}: silent within its response", origin.authority))?
-            }
             Download::Awaited if client_is_late => {
                 let text = "the body of the request took too long";
                 Step::refused(Status::REQUEST_TIMEOUT, text, false)
@@ -454,21 +529,79 @@ impl Exchange {
                 let stays = self.stays(request, io);
                 Step::refused(Status::GATEWAY_TIMEOUT, text, stays)
             }
+            download => download.cut(format!("{}: silent within its response", origin.authority))?,
         })
     }
 }
 
-impl Passing {
+/// Answers with what is kept, after its origin was asked: by the status that it answered with, how
+/// the client's connection goes on, and the origin for an address-bar page.
+pub(super) fn answer_kept(
+    kept: &Kept,
+    sent: &Sent<'_>,
+    (status, persistence, address_bar): (Option<Status>, Persistence, Option<&Origin>),
+    (rules, scratch): (&Rules, &mut Vec<u8>),
+    (down, cx): (&mut Link, &mut Cx<'_>),
+) -> Answered {
+    let mut scanner = HeadScanner::default();
+    let parsed = scanner.request(sent.head, &OWN_LIMITS);
+    let (Ok(Parsed::Complete(request, _)), Some(errand)) = (parsed, sent.errand.as_deref()) else {
+        unreachable!("a head that was written here, of a request that the cache knows");
+    };
+    let manner = answer::Manner {
+        persistence,
+        address_bar,
+        via: &rules.via,
+        status: errand.status(status, false),
+        now_s: unix_s(cx.wall),
+    };
+    let mut sink = Sink {
+        tx: &mut down.tx,
+        pool: &mut *cx.pool,
+        scratch,
+    };
+    answer::put(kept, &request, manner, &mut sink)
+}
+
+impl Download {
     /// What becomes of a response that cannot be had whole. Where nothing but the end of the
     /// connection ends the body, an orderly one would make it look whole.
     fn cut(&self, text: String) -> Result<Step, Error> {
         log::debug!("proxy: {text}");
-        match self.end_is_framing {
+        match self.end_is_framing() {
             true => Err(Error::Protocol(text)),
             false => Ok(Step::done(false)),
         }
     }
 
+    fn end_is_framing(&self) -> bool {
+        match self {
+            Download::Passing(passing) => passing.end_is_framing,
+            Download::Filling(filling) => filling.end_is_framing,
+            Download::Awaited | Download::Kept { .. } => false,
+        }
+    }
+
+    fn is_reusable(&self) -> bool {
+        match self {
+            Download::Passing(passing) => passing.reusable,
+            Download::Filling(filling) => filling.reusable,
+            Download::Kept { reusable } => *reusable,
+            Download::Awaited => false,
+        }
+    }
+
+    /// Whether the client's connection ends with it.
+    fn ends(&self, request: &Request) -> bool {
+        match self {
+            Download::Passing(passing) => passing.ends,
+            Download::Filling(filling) => filling.ends,
+            Download::Kept { .. } | Download::Awaited => !request.keep_alive,
+        }
+    }
+}
+
+impl Passing {
     /// Passes on what waits. How many bytes it took.
     fn pass(&mut self, io: &mut Io<'_>) -> Result<usize, BodyError> {
         let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);
@@ -560,7 +693,7 @@ fn reframe(
 }
 
 /// Moves `count` bytes for which room was found before.
-fn shift(rx: &mut RecvBuf, tx: &mut SendQueue, count: usize, pool: &mut Pool) {
+pub(super) fn shift(rx: &mut RecvBuf, tx: &mut SendQueue, count: usize, pool: &mut Pool) {
     if pour(rx, tx, count, pool) < count {
         tx.put(&rx.bytes()[..count], pool);
         rx.consume(count);

@@ -16,24 +16,30 @@
 use std::io;
 use std::net::SocketAddr;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::exchange::{Exchange, Onward};
+use super::answer;
+use super::errand::Errand;
+use super::exchange::{Exchange, Onward, Sent, answer_kept};
+use super::reading::{Read, Reading};
 use super::request::Request;
 use super::route::{Form, Origin, Route};
 use super::step::{self, Outcome};
 use super::tunnel::{TUNNEL_OPEN, Tunnel};
-use super::{Proxy, canonical};
+use super::{Proxy, Rules, canonical};
+use crate::cache::store::{FetchId, StoreId};
 use crate::dns::Failure;
 use crate::ending::Error;
-use crate::http::Status;
+use crate::http::caching::status::{Because, CacheStatus, Handled};
+use crate::http::date::unix_s;
 use crate::http::head::RequestHead;
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
-use crate::service::Io;
+use crate::http::{Status, Version};
+use crate::service::{Cx, Io};
 use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
-use crate::services::web::reply::Answered;
+use crate::services::web::reply::{Answered, Reply};
 
 type Step = step::Step<State>;
 
@@ -47,6 +53,8 @@ pub(in crate::services::web) struct Forward {
     origin: Origin,
     /// The head as the origin is to see it, until its answer has begun.
     pub(super) head: Vec<u8>,
+    /// What the cache wants of it.
+    pub(super) errand: Option<Errand>,
     state: State,
     logged: Option<Box<Logged>>,
     /// What this server answered in the origin's stead.
@@ -73,8 +81,20 @@ enum State {
     Connecting { until: Instant },
     /// The request is under way.
     Exchanging(Exchange),
+    /// Somebody else's response is read as it comes.
+    Reading(Following),
+    /// What was kept is the answer, all of which is queued.
+    Kept(Answered),
     /// Bytes go both ways.
     Tunnel(Tunnel),
+}
+
+/// A response that somebody else asked for.
+struct Following {
+    reading: Reading,
+    answered: Answered,
+    end_is_framing: bool,
+    until: Instant,
 }
 
 impl Forward {
@@ -131,8 +151,19 @@ impl Forward {
                     let until = *until;
                     self.connect(until, proxy, io)
                 }
+                State::Reading(following) => {
+                    let timeout = proxy.rules.upstream_timeout;
+                    Step::Rest(following.advance(&self.request, timeout, io)?)
+                }
+                State::Kept(_) => Step::done(self.request.stays(io)),
                 State::Exchanging(exchange) => {
-                    match exchange.advance(&self.request, &self.origin, proxy, io)? {
+                    let sent = Sent {
+                        request: &self.request,
+                        origin: &self.origin,
+                        head: &self.head,
+                        errand: self.errand.as_mut(),
+                    };
+                    match exchange.advance(sent, proxy, io)? {
                         step::Step::Go(Onward::Again) => State::resolving(proxy, io.cx.now),
                         step::Step::Go(Onward::Switched) => {
                             State::tunnel(Status::SWITCHING_PROTOCOLS, None, proxy, io)
@@ -144,6 +175,7 @@ impl Forward {
             };
             match step {
                 Step::Go(next) => self.state = next,
+                Step::Rest(Outcome::Refused { .. }) if self.is_answered_stale(proxy, io) => {}
                 Step::Rest(outcome) => return Ok(outcome),
             }
         }
@@ -156,23 +188,97 @@ impl Forward {
             State::Begun { until, .. } => *until,
             State::Resolving { until } | State::Connecting { until } => *until,
             State::Exchanging(exchange) => exchange.until,
+            State::Reading(following) => following.until,
+            State::Kept(_) => unreachable!("all of it is queued"),
             State::Tunnel(tunnel) => tunnel.until,
         }
     }
 
     /// The request is over, however it ended.
-    pub(in crate::services::web) fn release(&mut self, proxy: &mut Proxy) {
-        let state = std::mem::take(&mut self.state);
-        if let State::Tunnel(Tunnel {
-            local: Some(local), ..
-        }) = state
-        {
-            proxy.tunnels.remove(&local);
+    pub(in crate::services::web) fn release(&mut self, proxy: &mut Proxy, cx: &mut Cx<'_>) {
+        match std::mem::take(&mut self.state) {
+            State::Tunnel(Tunnel {
+                local: Some(local), ..
+            }) => {
+                proxy.tunnels.remove(&local);
+            }
+            State::Exchanging(exchange) => exchange.release(cx),
+            State::Reading(following) => following.reading.leave(cx),
+            _ => {}
+        }
+        if let Some(mut errand) = self.errand.take() {
+            errand.give_up(cx);
         }
     }
 
+    /// Sends the head of a response that somebody else asked for, and follows it.
+    pub(super) fn follow(
+        &mut self,
+        (store, fetch): (StoreId, FetchId),
+        rules: &Rules,
+        scratch: &mut Vec<u8>,
+        reply: &mut Reply<'_, '_>,
+    ) {
+        let (kept, _) = reply.cx.store(store);
+        kept.follow(fetch);
+        let Some(object) = kept.object(fetch).cloned() else {
+            return;
+        };
+        let is_open = object.expected.is_none();
+        let is_chunked = is_open && self.request.version == Version::Http11;
+        let end_is_framing = is_open && !is_chunked;
+        let ends = end_is_framing || !self.request.keep_alive;
+        let origin = self.origin.clone();
+        let manner = answer::Manner {
+            persistence: Persistence::new(!ends, self.request.version),
+            address_bar: (self.request.form == Form::AddressBar).then_some(&origin),
+            via: &rules.via,
+            status: CacheStatus {
+                collapsed: true,
+                ..CacheStatus::new(Handled::Forwarded(Because::Miss))
+            },
+            now_s: unix_s(reply.cx.wall),
+        };
+        answer::put_head(&object, is_chunked, manner, scratch);
+        reply.put(scratch);
+        self.state = State::Reading(Following {
+            reading: Reading::new((store, fetch), is_chunked),
+            answered: Answered {
+                status: object.status,
+                body_bytes: 0,
+            },
+            end_is_framing,
+            until: reply.cx.now + rules.upstream_timeout,
+        });
+    }
+
+    /// Whether what was kept is sent in the place of a refusal, though it is stale: its origin could
+    /// not be asked.
+    fn is_answered_stale(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> bool {
+        let (Some(errand), Some(cache)) = (&mut self.errand, &proxy.cache) else {
+            return false;
+        };
+        let Some(kept) = errand.failed(cache, &mut io.cx) else {
+            return false;
+        };
+        io.disconnect();
+        let address_bar = (self.request.form == Form::AddressBar).then_some(&self.origin);
+        let stays = self.request.stays(io);
+        let told = (None, Persistence::new(stays, self.request.version), address_bar);
+        let sent = Sent {
+            request: &self.request,
+            origin: &self.origin,
+            head: &self.head,
+            errand: Some(errand),
+        };
+        let memory = (&proxy.rules, &mut proxy.scratch);
+        let answered = answer_kept(&kept, &sent, told, memory, (io.down, &mut io.cx));
+        self.state = State::Kept(answered);
+        true
+    }
+
     /// The first step: on the connection that is there, or to another origin.
-    fn set_out(&mut self, reuses: bool, proxy: &Proxy, io: &mut Io<'_>) -> Step {
+    fn set_out(&mut self, reuses: bool, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
         if reuses && io.up.is_reusable() {
             return self.send(self.request.repeatable, proxy, io);
         }
@@ -257,8 +363,15 @@ impl Forward {
 
     /// Sends the head. `may_repeat`: if the connection ends without a byte of an answer, it is sent
     /// once more.
-    fn send(&mut self, may_repeat: bool, proxy: &Proxy, io: &mut Io<'_>) -> Step {
-        io.up.tx.put(&self.head, io.cx.pool);
+    fn send(&mut self, may_repeat: bool, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
+        match self.errand.as_ref().and_then(Errand::validates) {
+            None => io.up.tx.put(&self.head, io.cx.pool),
+            Some(kept) => {
+                proxy.scratch.clear();
+                answer::put_validating(&mut proxy.scratch, &self.head, kept);
+                io.up.tx.put(&proxy.scratch, io.cx.pool);
+            }
+        }
         let exchange = Exchange::new(&self.request, may_repeat, io.cx.now, &proxy.rules);
         Step::Go(State::Exchanging(exchange))
     }
@@ -298,9 +411,38 @@ impl Forward {
             return Some((answered, Answerer::Here));
         }
         match &self.state {
-            State::Exchanging(exchange) => Some((exchange.answered?, Answerer::Origin)),
+            State::Exchanging(exchange) => exchange.answered(),
+            State::Reading(following) => Some((following.answered, Answerer::Cache)),
+            State::Kept(answered) => Some((*answered, Answerer::Cache)),
             State::Tunnel(tunnel) => Some(tunnel.answered()),
             _ => None,
+        }
+    }
+}
+
+impl Following {
+    fn advance(
+        &mut self,
+        request: &Request,
+        timeout: Duration,
+        io: &mut Io<'_>,
+    ) -> Result<Outcome, Error> {
+        let before = self.answered.body_bytes;
+        let read = self.reading.advance(&mut self.answered.body_bytes, io);
+        let moved = self.answered.body_bytes > before || io.drained;
+        if moved || !io.down.tx.is_empty() {
+            self.until = io.cx.now + timeout;
+        }
+        let is_late = io.cx.now >= self.until;
+        match read {
+            Read::Done => Ok(Outcome::Done {
+                stays: !self.end_is_framing && request.stays(io),
+            }),
+            Read::Wait if !is_late => Ok(Outcome::Wait),
+            Read::Wait | Read::Broken if self.end_is_framing => {
+                Err(Error::Protocol("the response was cut".into()))
+            }
+            Read::Wait | Read::Broken => Ok(Outcome::Done { stays: false }),
         }
     }
 }

@@ -11,12 +11,15 @@ use std::time::SystemTime;
 
 use super::route::{Form, Origin, Route};
 use super::upgrade;
+use crate::http::caching::status::CacheStatus;
+use crate::http::caching::validation;
 use crate::http::date::{self, Date};
 use crate::http::forwarded::{self, Fields, Hop};
 use crate::http::head::{
-    BodyLength, RequestHead, ResponseHead, put_head_end, put_header, put_header_number,
+    BodyLength, Headers, RequestHead, ResponseHead, put_head_end, put_header, put_header_number,
 };
 use crate::http::persistence::Persistence;
+use crate::services::web::reply::SERVER;
 use crate::http::{Method, Status, Version, parse_decimal, put_decimal, trim_ows};
 
 /// Headers of an address-bar request that speak of this proxy's origin, which all address-bar pages
@@ -31,7 +34,7 @@ const FOR_OUR_ORIGIN: [&[u8]; 3] = [b"set-cookie", b"set-cookie2", b"clear-site-
 /// of ours keep and show. An origin of its own for each page (a sandbox without
 /// `allow-same-origin`) would let them run, but takes away the `Referer` by which links find their
 /// host, and makes each image look as if a page of another site asked for it (Chromium 156).
-const SANDBOX: &[u8] = b"Content-Security-Policy: sandbox allow-same-origin allow-forms allow-popups allow-downloads\r\n";
+pub(super) const SANDBOX: &[u8] = b"Content-Security-Policy: sandbox allow-same-origin allow-forms allow-popups allow-downloads\r\n";
 
 fn is_one_of(name: &[u8], names: &[&[u8]]) -> bool {
     names.iter().any(|other| name.eq_ignore_ascii_case(other))
@@ -129,6 +132,8 @@ pub(super) struct Manner<'a> {
     pub(super) address_bar: Option<&'a Origin>,
     /// When it was received: the date of a response that has none.
     pub(super) wall: SystemTime,
+    /// What the cache did.
+    pub(super) cache: Option<CacheStatus<'a>>,
 }
 
 /// Writes the head of a final response as the client is to see it.
@@ -147,6 +152,9 @@ pub(super) fn put_response(
         put_date(out, manner.wall); // RFC 9110 section 6.6.1
     }
     put_via(out, head.version, pseudonym);
+    if let Some(status) = &manner.cache {
+        status.put_line(out, SERVER);
+    }
     if manner.chunked {
         put_chunked(out);
     }
@@ -188,13 +196,23 @@ fn put_response_lines(
     head: &ResponseHead<'_>,
     address_bar: Option<&Origin>,
 ) -> bool {
-    let mut is_dated = false;
     // RFC 9110 section 8.6: no length where there is never a body; some clients would wait for it.
     let lengthless = head.status.is_interim() || head.status == Status::NO_CONTENT;
-    for (name, line) in head.headers.end_to_end_lines() {
+    let is_left_out = |name: &[u8]| lengthless && name.eq_ignore_ascii_case(b"content-length");
+    let lines = head.headers.end_to_end_lines();
+    put_lines_of(out, lines.filter(|(name, _)| !is_left_out(name)), address_bar)
+}
+
+/// Writes lines of a response. Whether a date was among them.
+pub(super) fn put_lines_of<'b>(
+    out: &mut Vec<u8>,
+    lines: impl Iterator<Item = (&'b [u8], &'b [u8])>,
+    address_bar: Option<&Origin>,
+) -> bool {
+    let mut is_dated = false;
+    for (name, line) in lines {
         is_dated |= name.eq_ignore_ascii_case(b"date");
         match (name.len(), address_bar) {
-            (14, _) if lengthless && name.eq_ignore_ascii_case(b"content-length") => {}
             (8, Some(origin)) if name.eq_ignore_ascii_case(b"location") => {
                 let value = trim_ows(&line[name.len() + 1..]);
                 put_location(out, value, origin);
@@ -204,6 +222,20 @@ fn put_response_lines(
         }
     }
     is_dated
+}
+
+/// Writes the head of a request that was written before with conditions in the place of its own:
+/// the origin is asked whether what is kept is still true.
+pub(super) fn put_validating(out: &mut Vec<u8>, head: &[u8], kept: &Headers<'_>) {
+    let lines = head.split_inclusive(|&byte| byte == b'\n');
+    for line in lines.filter(|line| *line != b"\r\n") {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        if !validation::is_condition(name) && !name.eq_ignore_ascii_case(b"range") {
+            out.extend_from_slice(line);
+        }
+    }
+    validation::put_conditions(out, kept);
+    put_head_end(out);
 }
 
 /// Writes where a redirect leads in the form in which the browser asked us.
@@ -248,6 +280,6 @@ fn put_via(out: &mut Vec<u8>, version: Version, pseudonym: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn put_chunked(out: &mut Vec<u8>) {
+pub(super) fn put_chunked(out: &mut Vec<u8>) {
     out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
 }

@@ -18,30 +18,35 @@
 //!
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
 //! its way), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
-//! (request and response under way), `heads` (what is written), `upgrade`, `tunnel`.
+//! (request and response under way), `heads` (what is written), `upgrade`, `tunnel`; `errand` (what
+//! the cache makes of it), `answer` (what is kept), `filling` and `reading` (what is being kept).
 //!
-//! Deliberately not here: keeping answers, TLS to origins, and parking connections of
-//! clients that have left.
+//! Deliberately not here: what may be kept ([`caching`]), and where
+//! ([`store`](crate::cache::store)).
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Place;
-use super::reply::Refusal;
-use crate::config::{Cache, HttpConfig, Ports, ProxyConfig};
+use super::reply::{Refusal, Reply};
+use crate::cache::store::StoreId;
+use crate::config::{HttpConfig, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Refused};
 use crate::gate::Ranges;
-use crate::http::Status;
+use crate::http::{Status, caching};
 use crate::http::forwarded::Fields;
 use crate::http::head::{BodyLength, HEADERS_MAX, Limits, RequestHead};
-use crate::http::persistence::Persistence;
 use crate::service::{Ends, Peer};
 
+mod answer;
+mod errand;
 mod exchange;
+mod filling;
 mod forward;
 mod heads;
+mod reading;
 mod request;
 mod route;
 mod step;
@@ -50,10 +55,12 @@ mod tests;
 mod tunnel;
 mod upgrade;
 
+use errand::{Cache, Plan};
 pub(super) use forward::Forward;
 use heads::RequestManner;
 use route::{Form, Origin, Route};
 pub(super) use step::Outcome;
+
 
 /// The origins that requests are sent on to.
 pub(super) struct Proxy {
@@ -62,6 +69,18 @@ pub(super) struct Proxy {
     tunnels: HashSet<SocketAddr, foldhash::fast::RandomState>,
     /// The head that is being written, kept for its memory only.
     scratch: Vec<u8>,
+    /// What is kept of responses, if anything is.
+    cache: Option<Cache>,
+}
+
+/// What became of a request at first sight.
+pub(super) enum Begun {
+    /// It is answered.
+    Answered,
+    /// The session is woken when more is known of what is kept for it.
+    Later,
+    /// It is on its way.
+    Forward(Box<Forward>),
 }
 
 /// What the configuration says, ready for use.
@@ -75,6 +94,8 @@ struct Rules {
     gateway: Option<Origin>,
     /// By which we know that a request was here before.
     pseudonym: String,
+    /// The line of an answer that tells that it went through here.
+    via: Vec<u8>,
     /// In which fields the origin is told of the client, and who is believed in what it says in
     /// them.
     forwarded: Fields,
@@ -102,10 +123,14 @@ pub(super) struct Sender<'a> {
 impl Proxy {
     /// As configured, on a listener with these limits. `id` tells it from other proxies on the way
     /// of a request.
-    pub(super) fn new(config: &ProxyConfig, http: &HttpConfig, id: u32) -> Self {
-        if config.cache != Cache::Off && config.upstream.is_none() {
-            log::info!("proxy: responses are not kept yet, each request goes to its origin");
-        }
+    /// `store`: where responses are kept.
+    pub(super) fn new(
+        config: &ProxyConfig,
+        http: &HttpConfig,
+        id: u32,
+        store: Option<StoreId>,
+    ) -> Self {
+        let pseudonym = format!("netlab-reactor ({id:08x})");
         let gateway = config.upstream.as_ref();
         Self {
             rules: Rules {
@@ -114,7 +139,8 @@ impl Proxy {
                 connect_ports: config.connect_ports.clone(),
                 forward_ports: config.forward_ports.clone(),
                 gateway: gateway.map(|upstream| Origin::new(&upstream.host, upstream.port)),
-                pseudonym: format!("netlab-reactor ({id:08x})"),
+                via: format!("Via: 1.1 {pseudonym}\r\n").into_bytes(),
+                pseudonym,
                 forwarded: http.forwarded.unwrap_or(match gateway {
                     Some(_) => Fields::default(),
                     None => Fields::Off,
@@ -138,6 +164,7 @@ impl Proxy {
             },
             tunnels: HashSet::default(),
             scratch: Vec::new(),
+            cache: store.map(|store| Cache::new(store, caching::Rules::default())),
         }
     }
 
@@ -146,31 +173,49 @@ impl Proxy {
         self.rules.gateway.is_some()
     }
 
-    /// Finds the way of a request, and writes it as its origin is to see it. `place`: that of this
-    /// proxy among the sites. `takes_authorization`: the request's `Authorization` was for this
-    /// server and ends here.
+    /// Finds the way of a request: it is answered with what is kept, or written as its origin is to
+    /// see it. `place`: that of this proxy among the sites. `takes_authorization`: the request's
+    /// `Authorization` was for this server and ends here.
     ///
     /// # Errors
     /// The answer to a request that goes nowhere.
     pub(super) fn begin(
         &mut self,
         head: &RequestHead<'_>,
-        persistence: Persistence,
         place: Place,
         takes_authorization: bool,
         sender: &mut Sender<'_>,
-        now: Instant,
-    ) -> Result<Box<Forward>, Refusal> {
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<Begun, Refusal> {
         let route = Route::find(head, &self.rules)?;
         if route.form == Form::Tunnel {
             self.may_tunnel(head, sender.peer)?;
         }
+        let plan = match &mut self.cache {
+            Some(cache) if route.form != Form::Tunnel => {
+                Some(cache.plan(head, &route, &self.rules.via, reply)?)
+            }
+            _ => None,
+        };
+        let (errand, follow) = match plan {
+            Some(Plan::Answered) => return Ok(Begun::Answered),
+            Some(Plan::Later) => return Ok(Begun::Later),
+            Some(Plan::Ask(errand)) => (Some(errand), None),
+            Some(Plan::Follow(follow)) => (None, Some(follow)),
+            None => (None, None),
+        };
+        let (persistence, now) = (reply.persistence, reply.cx.now);
         let mut forward = sender.kept.take().unwrap_or_default();
         forward.begin(head, persistence, place, &route, sender.is_reusable, now);
+        forward.errand = errand;
+        if let Some(follow) = follow {
+            forward.follow(follow, &self.rules, &mut self.scratch, reply);
+            return Ok(Begun::Forward(forward));
+        }
         let hidden = takes_authorization.then_some("authorization");
         let manner = self.rules.request_manner(hidden, sender.peer.ip());
         heads::put_request(&mut forward.head, head, &route, &manner);
-        Ok(forward)
+        Ok(Begun::Forward(forward))
     }
 
     fn may_tunnel(&self, head: &RequestHead<'_>, peer: &Peer) -> Result<(), Refusal> {

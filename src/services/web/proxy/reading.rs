@@ -32,6 +32,17 @@ pub(super) enum Read {
 }
 
 impl Reading {
+    /// All of what a fetch brings.
+    pub(super) fn new((store, fetch): (StoreId, FetchId), is_chunked: bool) -> Self {
+        Self {
+            store,
+            fetch,
+            at: 0,
+            end: None,
+            is_chunked,
+        }
+    }
+
     /// Queues what there is of it, as far as there is room. Bytes that were queued are added to
     /// `sent`.
     pub(super) fn advance(&mut self, sent: &mut u64, io: &mut Io<'_>) -> Read {

@@ -107,6 +107,13 @@ impl<'b> Route<'b> {
         &self.authority[..self.host_bytes]
     }
 
+    /// The origin that it leads to.
+    pub(super) fn origin(&self) -> Origin {
+        let mut origin = Origin::default();
+        origin.set(self);
+        origin
+    }
+
     fn new(form: Form, authority: Authority<'_>, text: &'b str) -> Result<Self, Refusal> {
         // `host:` is `host`.
         let text = text.strip_suffix(':').unwrap_or(text);
