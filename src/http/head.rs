@@ -12,7 +12,7 @@
 //! 1. What could be framed in two ways is refused: Content-Length beside Transfer-Encoding; a
 //!    Content-Length that is repeated (even with the same value), a list, signed, or has more than
 //!    20 digits (fewer leading zeros are harmless) or 63 bits; any Transfer-Encoding but `chunked`
-//!    alone; a folded line; a blank before a colon; a CR or, in a request, an LF by itself.
+//!    alone (a response may have one that nobody knows, and then lasts until the connection ends); a folded line; a blank before a colon; a CR or, in a request, an LF by itself.
 //!    Response heads may end their lines with LF alone (RFC 9112 section 2.2): there are such
 //!    origins, and a proxy writes every head anew. For the same reason [`mend_response`] takes
 //!    folds and blanks before a colon out of a response.
@@ -29,7 +29,7 @@
 
 use super::target::{Authority, Host, Target, may_be_in_target};
 use super::{
-    Method, Status, Version, is_token_byte, list_elements, parse_decimal, put_decimal, trim_ows,
+    Method, Status, Version, is_token, is_token_byte, list_elements, parse_decimal, put_decimal, trim_ows,
 };
 use memchr::memchr;
 use std::fmt;
@@ -230,12 +230,15 @@ impl HeadScanner {
             }
             _ => {}
         }
-        let body = match (facts.transfer_encoding, facts.content_length) {
-            (true, Some(_)) => return Err(HeadError::LengthAndEncoding),
-            (true, None) if version == Version::Http10 => return Err(HeadError::EncodingInHttp10),
-            (true, None) => BodyLength::Chunked,
-            (false, None | Some(0)) => BodyLength::None,
-            (false, Some(length)) => BodyLength::Length(length),
+        let body = match (facts.transfer_coding, facts.content_length) {
+            (Some(_), Some(_)) => return Err(HeadError::LengthAndEncoding),
+            (Some(TransferCoding::Unknown), None) => return Err(HeadError::CodingUnknown),
+            (Some(_), None) if version == Version::Http10 => {
+                return Err(HeadError::EncodingInHttp10);
+            }
+            (Some(TransferCoding::Chunked), None) => BodyLength::Chunked,
+            (None, None | Some(0)) => BodyLength::None,
+            (None, Some(length)) => BodyLength::Length(length),
         };
         *self = Self::default();
         let head = RequestHead {
@@ -280,17 +283,20 @@ impl HeadScanner {
             status_line(without_line_end(&bytes[start..headers_start]))?;
         let (headers, facts) = headers(&bytes[headers_start..end], self.headers)?;
 
-        let body = match (facts.transfer_encoding, facts.content_length) {
-            (true, Some(_)) => return Err(HeadError::LengthAndEncoding),
-            (true, None) if version == Version::Http10 => return Err(HeadError::EncodingInHttp10),
+        let body = match (facts.transfer_coding, facts.content_length) {
+            (Some(_), Some(_)) => return Err(HeadError::LengthAndEncoding),
+            (Some(_), None) if version == Version::Http10 => {
+                return Err(HeadError::EncodingInHttp10);
+            }
             _ if status.is_bodyless() || method == Method::Head => BodyLength::None,
             _ if method == Method::Connect && (200..300).contains(&status.code()) => {
                 BodyLength::None
             }
-            (true, None) => BodyLength::Chunked,
-            (false, Some(0)) => BodyLength::None,
-            (false, Some(length)) => BodyLength::Length(length),
-            (false, None) => BodyLength::UntilClose,
+            (Some(TransferCoding::Chunked), None) => BodyLength::Chunked,
+            // RFC 9112 section 6.3, rule 4: the end of the connection is the end of the body.
+            (Some(TransferCoding::Unknown) | None, None) => BodyLength::UntilClose,
+            (None, Some(0)) => BodyLength::None,
+            (None, Some(length)) => BodyLength::Length(length),
         };
         *self = Self::default();
         let keep_alive = facts.keep_alive(version) && body != BodyLength::UntilClose;
@@ -452,14 +458,24 @@ fn without_line_end(line: &[u8]) -> &[u8] {
 struct Facts<'b> {
     host: Option<Authority<'b>>,
     content_length: Option<u64>,
-    /// Whether there is a Transfer-Encoding; if so, it is `chunked`.
-    transfer_encoding: bool,
+    transfer_coding: Option<TransferCoding>,
     close: bool,
     keep_alive: bool,
     connection_options: usize,
     expect_continue: bool,
     expect_unknown: bool,
 }
+
+/// How a body is coded for its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TransferCoding {
+    Chunked,
+    /// A name that no registry has, and the only one: nobody could undo it.
+    Unknown,
+}
+
+/// Codings that somebody else could undo (RFC 9112 section 7.2): we never say that we can.
+const CODINGS_KNOWN: [&str; 5] = ["compress", "x-compress", "deflate", "gzip", "x-gzip"];
 
 impl Facts<'_> {
     fn keep_alive(&self, version: Version) -> bool {
@@ -544,18 +560,23 @@ impl<'b> Facts<'b> {
     }
 
     /// `chunked`, once, is the one coding that we undo. Others before it would be unknown (501);
-    /// others behind it, or none, leave the end of the body undefined.
+    /// others behind it leave the end of the body undefined. Another one by itself is told to the
+    /// caller: a response of that kind lasts until the connection ends.
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), HeadError> {
         for coding in value.split(|&byte| byte == b',').map(trim_ows) {
             let chunked = coding.eq_ignore_ascii_case(b"chunked");
-            match (chunked, self.transfer_encoding) {
-                (_, true) => return Err(HeadError::ChunkedNotLast),
-                (true, false) => self.transfer_encoding = true,
-                (false, false) if coding.first().is_some_and(|&byte| is_token_byte(byte)) => {
+            let is = |known: &&str| coding.eq_ignore_ascii_case(known.as_bytes());
+            let known = CODINGS_KNOWN.iter().any(|known| is(&known));
+            self.transfer_coding = Some(match (chunked, self.transfer_coding) {
+                (_, Some(TransferCoding::Chunked)) => return Err(HeadError::ChunkedNotLast),
+                (_, Some(TransferCoding::Unknown)) => return Err(HeadError::CodingUnknown),
+                (true, None) => TransferCoding::Chunked,
+                (false, None) if is_token(coding) && !known => TransferCoding::Unknown,
+                (false, None) if coding.first().is_some_and(|&byte| is_token_byte(byte)) => {
                     return Err(HeadError::CodingUnknown);
                 }
-                (false, false) => return Err(HeadError::TransferEncoding),
-            }
+                (false, None) => return Err(HeadError::TransferEncoding),
+            });
         }
         Ok(())
     }

@@ -498,6 +498,11 @@ impl ListenerMetrics {
         self.failures += 1;
     }
 
+    /// A session began that has no client.
+    pub fn began_alone(&mut self) {
+        self.of.streams_mut().active += 1;
+    }
+
     /// A connection was accepted.
     pub fn accepted(&mut self) {
         let streams = self.of.streams_mut();

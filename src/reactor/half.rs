@@ -50,10 +50,15 @@ impl<S: Sys> Half<S> {
 
     /// A side whose connection could not be made.
     pub(super) fn failed(kind: io::ErrorKind, send_bytes_max: u32) -> Self {
+        Self::without(LinkState::Failed(kind), send_bytes_max)
+    }
+
+    /// A side without a socket.
+    pub(super) fn without(status: LinkState, send_bytes_max: u32) -> Self {
         Self {
             link: Link {
                 eof: true,
-                ..Link::new(LinkState::Failed(kind), send_bytes_max)
+                ..Link::new(status, send_bytes_max)
             },
             stream: None,
             ready: Ready::default(),

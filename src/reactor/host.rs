@@ -15,6 +15,10 @@ pub(crate) trait Host {
     fn advance(&mut self, conn: usize, io: &mut Io<'_>) -> Result<(), Error>;
     fn deadline(&self, conn: usize) -> Instant;
     fn ended(&mut self, conn: usize, cx: &mut Cx<'_>);
+    /// The connection of a session that is to begin without a client; asked until there is none.
+    fn alone(&mut self, now: Instant) -> Option<usize>;
+    /// Whether a connection goes on although its client is gone.
+    fn outlives_client(&mut self, conn: usize, cx: &mut Cx<'_>) -> bool;
     /// Does nothing unless a connection asked for it in this turn, it was not done at the end of
     /// the last one, or `all` services are told: a job, or a moment, that some service waits for.
     /// Whether it has more to do.
@@ -61,6 +65,15 @@ impl<T: Service> Host for Hosted<T> {
 
     fn ended(&mut self, conn: usize, cx: &mut Cx<'_>) {
         self.service.ended(self.conns.remove(conn), cx);
+    }
+
+    fn alone(&mut self, now: Instant) -> Option<usize> {
+        let conn = self.service.alone(now)?;
+        Some(self.conns.insert(conn))
+    }
+
+    fn outlives_client(&mut self, conn: usize, cx: &mut Cx<'_>) -> bool {
+        self.service.outlives_client(&mut self.conns[conn], cx)
     }
 
     fn turn_ended(&mut self, all: bool, cx: &mut Cx<'_>) -> bool {

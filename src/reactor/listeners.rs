@@ -331,6 +331,18 @@ impl<S: Sys> Listeners<S> {
         self.forget(index, cx);
     }
 
+    /// A session of a listening socket began that has no client.
+    pub(super) fn began_alone(&mut self, index: usize, cx: &mut Context<S>) {
+        let socket = &mut self.sockets[index];
+        let listener = &mut self.all[socket.listener];
+        if listener.keeps_places() {
+            self.kept.entered(listener.active);
+        }
+        listener.active += 1;
+        socket.active += 1;
+        cx.metrics.listeners[socket.metrics].began_alone();
+    }
+
     /// A listening socket, as the log names it.
     pub(super) fn name(&self, index: usize) -> &impl fmt::Display {
         &self.sockets[index]

@@ -59,13 +59,14 @@ use crate::cache::compressed::Compressed;
 use crate::cache::store::{self, StoreId, Stores};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Error, Phase};
+use crate::gate::Admitted;
 use crate::jobs::Jobs;
 use crate::jobs::pending::Asker;
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::DatagramService;
 use crate::service::work::{self, TurnWork, Work};
-use crate::service::{Id, Link, LinkState, Service, Side, Waiter};
+use crate::service::{Id, Link, LinkState, Peer, Service, Side, Waiter};
 use crate::sys::{Bind, Event, PlantedBug, Signal, Sys};
 pub use datagram::DatagramOptions;
 use datagram::Datagrams;
@@ -158,6 +159,7 @@ impl<S: Sys> Reactor<S> {
                 job_done: false,
                 turn_end_at: None,
                 woken: Vec::new(),
+                alone: false,
                 work: Work::new(limits.turn_work),
                 nowhere: Link::new(LinkState::Closed, 0),
             },
@@ -698,12 +700,75 @@ impl<S: Sys> Reactor<S> {
         self.cx.work = self.turn_work.share(waiting);
         let outcome = session.pump(host, &mut self.cx);
         self.turn_work.take(&self.cx.work);
+        if self.cx.alone {
+            self.begin_alone(id);
+            return self.follow_up(id, outcome);
+        }
+        self.follow_up(id, outcome);
+    }
+
+    /// What becomes of a session that was pumped.
+    fn follow_up(&mut self, id: Id, outcome: Outcome) {
+        let Some(session) = self.sessions.live(id) else {
+            return;
+        };
         match outcome {
             Outcome::Park(deadline) => session.reminders.arm(deadline, id, &mut self.timers),
             Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
             Outcome::Again => self.sessions.wake(id, Why::Budget),
+            Outcome::Ended(Err(_)) if self.goes_on_alone(id) => {}
             Outcome::Ended(result) => self.remove(id, &result),
         }
+    }
+
+    /// Begins the sessions without a client that a service wants, beside one of its sessions.
+    fn begin_alone(&mut self, beside: Id) {
+        self.cx.alone = false;
+        let Some(session) = self.sessions.live(beside) else {
+            return;
+        };
+        let Provenance {
+            socket,
+            host,
+            metrics,
+            ..
+        } = session.provenance;
+        let serving = &mut self.hosts[host as usize];
+        while let Some(conn) = serving.host.alone(self.cx.now) {
+            if self.sessions.len() >= self.limits.sessions_max || self.cx.draining {
+                serving.host.ended(conn, &mut self.cx.of(metrics as usize));
+                continue;
+            }
+            serving.sessions += 1;
+            self.listeners.began_alone(socket as usize, &mut self.cx);
+            let provenance = Provenance {
+                socket,
+                host,
+                metrics,
+                conn: conn as u32,
+                peer: Peer::Unix,
+                admitted: Admitted::default(),
+            };
+            let limits = &self.cx.limits;
+            self.sessions
+                .insert(|id| Session::alone(id, provenance, limits));
+        }
+    }
+
+    /// Whether a session goes on that lost its client.
+    fn goes_on_alone(&mut self, id: Id) -> bool {
+        let Some(session) = self.sessions.live(id).filter(|session| session.has_client()) else {
+            return false;
+        };
+        let (host, metrics) = (session.provenance.host, session.provenance.metrics);
+        let conn = session.provenance.conn as usize;
+        let host = &mut self.hosts[host as usize].host;
+        if !host.outlives_client(conn, &mut self.cx.of(metrics as usize)) {
+            return false;
+        }
+        session.lose_client(&mut self.cx);
+        self.sessions.wake(id, Why::Work);
+        true
     }
 
     /// Ends a session: its service, its sockets, its pages, its place.

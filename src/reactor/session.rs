@@ -78,6 +78,8 @@ pub(crate) struct Context<S> {
     pub(crate) turn_end_at: Option<Instant>,
     /// Sessions whose wait is over.
     pub(crate) woken: Vec<Id>,
+    /// The session that is pumped wants others to begin that have no client.
+    pub(crate) alone: bool,
     /// What may still be done, by whoever has their turn.
     pub(crate) work: Work,
     /// What a session without an origin sees in its place: closed, and always empty.
@@ -263,10 +265,15 @@ impl<S: Sys> Session<S> {
         tls: Option<Box<Tls>>,
         limits: &SessionLimits,
     ) -> Self {
+        let down = Half::new(stream, LinkState::Open, tls, limits.send_bytes_max);
+        Self::over(id, provenance, down)
+    }
+
+    fn over(id: Id, provenance: Provenance, down: Half<S>) -> Self {
         Self {
             id,
             provenance,
-            down: Half::new(stream, LinkState::Open, tls, limits.send_bytes_max),
+            down,
             range: FileRange::default(),
             up: None,
             registered: false,
@@ -278,6 +285,28 @@ impl<S: Sys> Session<S> {
             left_undone: false,
             reminders: Reminders::NONE,
         }
+    }
+
+    /// A session that has no client.
+    pub(crate) fn alone(id: Id, provenance: Provenance, limits: &SessionLimits) -> Self {
+        let down = Half::without(LinkState::Closed, limits.send_bytes_max);
+        Self::over(id, provenance, down)
+    }
+
+    /// Whether there is one, and the protocol is not done with it.
+    pub(crate) fn has_client(&self) -> bool {
+        self.down.stream.is_some() && matches!(self.stage, Stage::Running)
+    }
+
+    /// Goes on without the client, whose connection is closed.
+    pub(crate) fn lose_client(&mut self, cx: &mut Context<S>) {
+        self.down.close(true, &mut cx.sys, &mut cx.pool);
+        let send_bytes_max = cx.limits.send_bytes_max;
+        self.down = Half::without(LinkState::Closed, send_bytes_max);
+        self.range = FileRange::default();
+        self.taking = Taking::default();
+        cx.jobs.forget(Waiter::Sending(self.id));
+        self.woken = true;
     }
 
     /// An event's part in the session.
@@ -433,6 +462,7 @@ impl<S: Sys> Session<S> {
             "bytes for an origin without a connection"
         );
         cx.turn_end |= asked.turn_end;
+        cx.alone |= asked.alone;
         if asked.disconnect || asked.close {
             self.disconnect(cx);
         }

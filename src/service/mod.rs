@@ -87,6 +87,18 @@ pub trait Service {
     /// The session is over, for whatever reason: what must be undone is undone here.
     fn ended(&mut self, _conn: Self::Conn, _cx: &mut Cx<'_>) {}
 
+    /// The state of a session that is to begin without a client: what it sees of one is closed.
+    /// Asked, until there is none, after a call in which [`Io::begin_alone`] was called.
+    fn alone(&mut self, _now: Instant) -> Option<Self::Conn> {
+        None
+    }
+
+    /// The client of this connection is gone. Whether the session goes on without it, for what
+    /// others wait for: it is told of its end by itself then.
+    fn outlives_client(&mut self, _conn: &mut Self::Conn, _cx: &mut Cx<'_>) -> bool {
+        false
+    }
+
     /// The end of a turn in which one of its sessions called [`Io::at_turn_end`], a job for a
     /// service came to its end, or [`Service::turn_deadline`] passed: what is better done once for
     /// all sessions, and what takes more than one turn. Whether there is more to do: then it is
@@ -333,6 +345,11 @@ impl Io<'_> {
         self.asked.again
     }
 
+    /// A session is to begin that has no client: [`Service::alone`].
+    pub fn begin_alone(&mut self) {
+        self.asked.alone = true;
+    }
+
     /// [`Service::turn_ended`] is to be called at the end of this turn.
     pub fn at_turn_end(&mut self) {
         self.asked.turn_end = true;
@@ -400,6 +417,7 @@ pub struct Asked {
     pub(crate) ending: Ending,
     pub(crate) again: bool,
     pub(crate) turn_end: bool,
+    pub(crate) alone: bool,
     pub(crate) at_once: bool,
     pub(crate) disconnect: bool,
     pub(crate) connect: Option<(Vec<SocketAddr>, Duration)>,

@@ -439,6 +439,11 @@ impl Store {
         }
     }
 
+    /// Whether somebody is asking for a key.
+    pub fn is_under_way(&self, key: Key) -> bool {
+        self.under_way.contains_key(&key)
+    }
+
     /// A request goes to the origin, and others may wait for what comes of it.
     pub fn lead(&mut self, wanted: Wanted<'_>, now: Instant) -> FetchId {
         self.generations = self.generations.wrapping_add(1);
@@ -696,9 +701,12 @@ impl Store {
         }
     }
 
-    /// How many sessions read it.
-    pub fn followers(&self, id: FetchId) -> u32 {
-        self.fetch(id).map_or(0, |fetch| fetch.followers)
+    /// Whether anybody but its leader reads it, or waits for its head.
+    pub fn is_wanted(&self, id: FetchId) -> bool {
+        self.fetch(id).is_some_and(|fetch| {
+            let is_awaited = matches!(fetch.stage, Stage::Awaited { .. });
+            fetch.followers > 1 || (is_awaited && !fetch.waiting.is_empty())
+        })
     }
 
     /// What is known of the object that a fetch brings.

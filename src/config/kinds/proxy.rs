@@ -64,6 +64,9 @@ pub struct CacheLimits {
     /// How long a request waits for the head of a response that another one asked for. Key
     /// `cache_wait_timeout`, default 5 s.
     pub wait_timeout: Duration,
+    /// A response of which no more than so many bytes are missing is fetched to its end although
+    /// its client has gone. Key `cache_finish_within`, default 1 MiB.
+    pub finish_bytes: u64,
 }
 
 impl Default for CacheLimits {
@@ -74,6 +77,7 @@ impl Default for CacheLimits {
             memory_bytes_max: 64 << 20,
             small_bytes_max: 128 << 10,
             wait_timeout: Duration::from_secs(5),
+            finish_bytes: 1 << 20,
         }
     }
 }
@@ -88,6 +92,7 @@ impl CacheLimits {
         section.size("cache_max_memory_bytes", 0..=most, &mut limits.memory_bytes_max);
         section.size("cache_max_small_bytes", 0..=16 << 20, &mut limits.small_bytes_max);
         section.timeout("cache_wait_timeout", &mut limits.wait_timeout);
+        section.size("cache_finish_within", 0..=most, &mut limits.finish_bytes);
         limits
     }
 }

@@ -225,6 +225,9 @@ impl Web {
             &mut sender,
             &mut reply,
         );
+        if self.sites.wants_alone(place) {
+            io.asked.alone = true;
+        }
         // The line of a request that goes on is written when it has ended.
         let goes_on = matches!(next, Next::Forward(_) | Next::Pack(..));
         let entry = (goes_on && self.log.is_some()).then(|| Entry::of(&head, client.ip()));
@@ -526,10 +529,14 @@ impl Web {
         let Content::Proxy(proxy) = &mut site.content else {
             unreachable!("a request is sent on by the site of a proxy");
         };
-        let outcome = forward.advance(proxy, io)?;
-        if matches!(outcome, Outcome::Wait) {
-            return Ok(false);
-        }
+        let outcome = match forward.advance(proxy, io)? {
+            Outcome::Wait => return Ok(false),
+            // There is nobody to be told.
+            Outcome::Refused { .. } if io.down.status == LinkState::Closed => {
+                Outcome::Done { stays: false }
+            }
+            outcome => outcome,
+        };
         let idle = State::Idle {
             until: io.cx.now + self.config.idle_timeout,
         };
@@ -640,6 +647,16 @@ const OVERLOADED: Refusal = Refusal::new(
     "the answer took longer to make than this server waits; try again in a moment",
 );
 impl Conn {
+    fn new(state: State, seat: Option<Seat>) -> Self {
+        Self {
+            state,
+            scanner: None,
+            requests: 0,
+            seat,
+            kept: None,
+        }
+    }
+
     /// When the first byte of the request under way came.
     fn began(&self, config: &HttpConfig, now: Instant) -> Instant {
         match self.state {
@@ -664,13 +681,7 @@ impl Service for Web {
             Ok(seat) => (State::Idle { until }, Some(seat)),
             Err(refusal) => (State::Refused { refusal, until }, None),
         };
-        Conn {
-            state,
-            scanner: None,
-            requests: 0,
-            seat,
-            kept: None,
-        }
+        Conn::new(state, seat)
     }
 
     fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
@@ -740,6 +751,18 @@ impl Service for Web {
         }
         if let Some(seat) = conn.seat {
             self.admission.leave(seat);
+        }
+    }
+
+    fn alone(&mut self, _now: Instant) -> Option<Conn> {
+        let forward = self.sites.take_alone()?;
+        Some(Conn::new(State::Forward(forward), None))
+    }
+
+    fn outlives_client(&mut self, conn: &mut Conn, cx: &mut Cx<'_>) -> bool {
+        match &conn.state {
+            State::Forward(forward) => forward.outlives_client(cx),
+            _ => false,
         }
     }
 

@@ -15,7 +15,7 @@ use super::admin::Admin;
 use super::auth::{Auth, Verdict};
 use super::files::{Files, Progress, below};
 use super::pages::Pages;
-use super::proxy::Proxy;
+use super::proxy::{Forward, Proxy};
 use super::reply::{self, Detail, Refusal, Reply};
 use crate::cache::files::Capacity;
 use crate::config::{AuthConfig, FilesConfig};
@@ -103,6 +103,20 @@ impl Sites {
     /// Whether this one does.
     pub(super) fn forwards_at(&self, place: Place) -> bool {
         matches!(self.0[place].content, Content::Proxy(_))
+    }
+
+    /// Whether a request of this one's own is to begin.
+    #[inline]
+    pub(super) fn wants_alone(&self, place: Place) -> bool {
+        matches!(&self.0[place].content, Content::Proxy(proxy) if proxy.wants_alone())
+    }
+
+    /// A request of a site's own that is to begin.
+    pub(super) fn take_alone(&mut self) -> Option<Box<Forward>> {
+        self.0.iter_mut().find_map(|site| match &mut site.content {
+            Content::Proxy(proxy) => proxy.take_alone(),
+            _ => None,
+        })
     }
 
     /// What a request is for.

@@ -18,8 +18,8 @@ use crate::http::caching::invalidation::{Url, invalidated, url_of};
 use crate::http::caching::reuse::{Failure, Need, Permission, may_send_stale, without_stored};
 use crate::http::caching::status::{Because, CacheStatus, Handled};
 use crate::http::caching::storing::put_stored_lines;
-use crate::http::caching::update;
-use crate::http::caching::{Asks, Reuse, Rules, Times, may_store, reuse, vary};
+use crate::http::caching::update::{self, HeadVerdict};
+use crate::http::caching::{Asks, Reuse, Rules, Terms, Times, may_store, reuse, vary};
 use crate::http::date::{Date, unix_s};
 use crate::http::head::{
     BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end, put_header,
@@ -41,8 +41,8 @@ pub(super) struct Cache {
 
 /// What becomes of a request.
 pub(super) enum Plan {
-    /// It is answered.
-    Answered,
+    /// It is answered. The origin is to be asked whether that is still true, if nobody asks it yet.
+    Answered(Option<Errand>),
     /// The session is woken when more is known.
     Later,
     /// Somebody else's response is its response.
@@ -58,15 +58,18 @@ pub(super) struct Errand {
     asks: Asks,
     because: Because,
     asked_s: i64,
+    /// It was begun for the store's own sake: nobody waits for it.
+    pub(super) is_for_the_store: bool,
 }
 
 enum Purpose {
-    /// Nothing.
+    /// Nothing: it is passed on. What is kept may not be true any more afterwards.
     Pass,
-    /// To keep its response.
-    Fetch(FetchId),
-    /// To know whether this is still true.
-    Validate(FetchId, Rc<Kept>),
+    /// To keep its response, for which others may wait; in the place of what is kept, if anything
+    /// is, which may be found to be still true.
+    Fetch(FetchId, Option<Rc<Kept>>),
+    /// A HEAD: to see whether what is kept for GET is still true.
+    Compare(Rc<Kept>),
 }
 
 /// What becomes of a response.
@@ -102,10 +105,6 @@ impl Cache {
         }
     }
 
-    pub(super) fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
     /// What becomes of a request.
     ///
     /// # Errors
@@ -125,6 +124,7 @@ impl Cache {
             asks,
             because: Because::Method,
             asked_s: now_s,
+            is_for_the_store: false,
         };
         let switches = head.headers.contains("upgrade");
         if !asks.reads || head.body != BodyLength::None || switches {
@@ -158,11 +158,13 @@ impl Cache {
             }
             (Reuse::Fresh | Reuse::Stale(Permission::MaxStale), Some(kept)) => {
                 self.answer(&kept, head, route, (via, now_s), reply);
-                Ok(Plan::Answered)
+                Ok(Plan::Answered(None))
             }
             (Reuse::Stale(Permission::WhileRevalidate), Some(kept)) => {
                 self.answer(&kept, head, route, (via, now_s), reply);
-                Ok(Plan::Answered)
+                errand.is_for_the_store = true;
+                errand.because = Because::Stale;
+                Ok(Plan::Answered(self.renew(errand, kept, head, route, reply)))
             }
             (Reuse::Validate(need), kept) => {
                 if kept.is_some() {
@@ -189,6 +191,7 @@ impl Cache {
     ) -> Result<Plan, Refusal> {
         let is_part = errand.asks.ranged && kept.is_none();
         if head.method != Method::Get || is_part {
+            errand.purpose = kept.map_or(Purpose::Pass, Purpose::Compare);
             return Ok(Plan::Ask(errand));
         }
         let own = self.store;
@@ -205,11 +208,28 @@ impl Cache {
             _ => {}
         }
         let id = store.lead(wanted, hands.now);
-        errand.purpose = match kept {
-            Some(kept) if kept.terms.has_validator() => Purpose::Validate(id, kept),
-            _ => Purpose::Fetch(id),
-        };
+        errand.purpose = Purpose::Fetch(id, kept);
         Ok(Plan::Ask(errand))
+    }
+
+    /// What is sent although it is stale is to be asked for anew, unless somebody does that.
+    fn renew(
+        &mut self,
+        mut errand: Errand,
+        kept: Rc<Kept>,
+        head: &RequestHead<'_>,
+        route: &Route<'_>,
+        reply: &mut Reply<'_, '_>,
+    ) -> Option<Errand> {
+        let own = self.store;
+        let wanted = self.wanted(head, route, reply.cx)?;
+        let (store, hands) = reply.cx.store(own);
+        let is_asked = store.is_under_way(wanted.key) || head.method != Method::Get;
+        (!is_asked).then(|| {
+            let id = store.lead(wanted, hands.now);
+            errand.purpose = Purpose::Fetch(id, Some(kept));
+            errand
+        })
     }
 
     /// What a request asks for, as the store knows it.
@@ -219,20 +239,30 @@ impl Cache {
         route: &Route<'_>,
         cx: &mut Cx<'_>,
     ) -> Option<Wanted<'_>> {
-        let authority = Authority::parse(&route.authority)?;
-        let uri = Uri {
+        let url = Url {
             scheme: "http",
-            authority,
+            authority: Authority::parse(&route.authority)?,
             path: route.path,
             query: route.query,
         };
-        self.text.clear();
-        put_text(&mut self.text, head.method, &uri);
+        self.put_text(head.method, &url);
         let key = cx.stores.at(self.store).hasher().key(&self.text);
         Some(Wanted {
             key,
             text: &self.text,
         })
+    }
+
+    /// Writes the text of a key.
+    fn put_text(&mut self, method: Method<'_>, url: &Url<'_>) {
+        let uri = Uri {
+            scheme: url.scheme,
+            authority: url.authority,
+            path: url.path,
+            query: url.query,
+        };
+        self.text.clear();
+        put_text(&mut self.text, method, &uri);
     }
 
     /// Answers with what is kept.
@@ -269,14 +299,7 @@ impl Cache {
             None => (other.as_str(), None),
         });
         for (path, query) in whole.chain([(url.path, url.query)]) {
-            let uri = Uri {
-                scheme: url.scheme,
-                authority: url.authority,
-                path,
-                query,
-            };
-            self.text.clear();
-            put_text(&mut self.text, Method::Get, &uri);
+            self.put_text(Method::Get, &Url { path, query, ..*url });
             let (store, mut hands) = cx.store(self.store);
             let key = store.hasher().key(&self.text);
             store.invalidate(key, &mut hands);
@@ -289,8 +312,8 @@ impl Errand {
     /// of the client.
     pub(super) fn validates(&self) -> Option<&Kept> {
         match &self.purpose {
-            Purpose::Validate(_, kept) => Some(kept),
-            Purpose::Pass | Purpose::Fetch(_) => None,
+            Purpose::Fetch(_, Some(kept)) if kept.terms.has_validator() => Some(kept),
+            Purpose::Fetch(..) | Purpose::Compare(_) | Purpose::Pass => None,
         }
     }
 
@@ -315,36 +338,38 @@ impl Errand {
             request_s: self.asked_s,
             response_s: unix_s(cx.wall),
         };
+        let asked = (&request, &url, response);
         match std::mem::replace(&mut self.purpose, Purpose::Pass) {
             Purpose::Pass => {
                 if let Some(gone) = invalidated(request.method, &url, response) {
                     cache.invalidate(&url, &gone.others, cx);
                 }
+                self.keep_unasked(asked, times, cache, cx)
+            }
+            Purpose::Compare(kept) => {
+                compare(&kept, response, times, cache, cx);
                 Verdict::Pass
             }
-            Purpose::Fetch(id) => self.keep(id, (&request, &url, response), times, cache, cx),
-            Purpose::Validate(id, kept) => {
-                let failed = Failure::of(response.status);
-                let (asks, rules) = (&self.asks, &cache.rules);
-                let may_be_stale = |failure| {
-                    may_send_stale(&kept.terms, asks, failure, times.response_s, rules)
-                };
-                if response.status == Status::NOT_MODIFIED {
-                    return match refreshed(&kept, response, times, cache, cx) {
-                        Some(fresh) => {
-                            let (store, mut hands) = cx.store(self.store);
-                            store.break_off(id, &mut hands);
-                            Verdict::Kept(fresh)
-                        }
-                        None => self.keep(id, (&request, &url, response), times, cache, cx),
-                    };
+            Purpose::Fetch(id, None) => self.keep(id, asked, times, cache, cx),
+            Purpose::Fetch(id, Some(kept)) => {
+                let now_s = times.response_s;
+                let is_told = kept.terms.has_validator();
+                if is_told
+                    && response.status == Status::NOT_MODIFIED
+                    && let Some(fresh) = refreshed(&kept, response, times, cache, cx)
+                {
+                    let (store, mut hands) = cx.store(self.store);
+                    store.break_off(id, &mut hands);
+                    return Verdict::Kept(fresh);
                 }
-                if failed.is_some_and(may_be_stale) {
+                let failed = Failure::of(response.status);
+                let (terms, asks, rules) = (&kept.terms, &self.asks, &cache.rules);
+                if failed.is_some_and(|failed| may_send_stale(terms, asks, failed, now_s, rules)) {
                     let (store, mut hands) = cx.store(self.store);
                     store.fail(id, &mut hands);
                     return Verdict::Kept(kept);
                 }
-                let verdict = self.keep(id, (&request, &url, response), times, cache, cx);
+                let verdict = self.keep(id, asked, times, cache, cx);
                 if matches!(verdict, Verdict::Pass) && failed.is_none() {
                     let (store, mut hands) = cx.store(self.store);
                     store.invalidate(kept.key, &mut hands);
@@ -352,6 +377,31 @@ impl Errand {
                 verdict
             }
         }
+    }
+
+    /// Keeps a response to a request whose like nobody waits for: a POST whose response says that it
+    /// answers GET as well (RFC 9110 section 9.3.3).
+    fn keep_unasked(
+        &self,
+        asked: (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>),
+        times: Times,
+        cache: &mut Cache,
+        cx: &mut Cx<'_>,
+    ) -> Verdict {
+        let (request, url, response) = asked;
+        if request.method != Method::Post
+            || may_store(request, url, response, times, &cache.rules).is_err()
+        {
+            return Verdict::Pass;
+        }
+        cache.put_text(Method::Get, url);
+        let (store, hands) = cx.store(self.store);
+        let wanted = Wanted {
+            key: store.hasher().key(&cache.text),
+            text: &cache.text,
+        };
+        let id = store.lead(wanted, hands.now);
+        self.keep(id, asked, times, cache, cx)
     }
 
     /// Keeps a response, if that may be.
@@ -367,7 +417,7 @@ impl Errand {
         let terms = match may_store(request, url, response, times, &cache.rules) {
             Ok(terms) => terms,
             Err(why) => {
-                log::debug!("cache: {}{}: not kept: {}", request.target_text, "", why.as_str());
+                log::debug!("cache: {} is not kept: {}", request.target_text, why.as_str());
                 // A 304 answers conditions of this client: it says nothing of what others will get.
                 match response.status == Status::NOT_MODIFIED {
                     true => store.break_off(id, &mut hands),
@@ -399,20 +449,25 @@ impl Errand {
         }
     }
 
+    /// Whether others wait for its response.
+    pub(super) fn is_wanted(&self, cx: &mut Cx<'_>) -> bool {
+        let (store, _) = cx.store(self.store);
+        match &self.purpose {
+            Purpose::Fetch(id, _) => self.is_for_the_store || store.is_wanted(*id),
+            Purpose::Pass | Purpose::Compare(_) => false,
+        }
+    }
+
     /// No response came. What may be sent in its place.
     pub(super) fn failed(&mut self, cache: &Cache, cx: &mut Cx<'_>) -> Option<Rc<Kept>> {
         let now_s = unix_s(cx.wall);
         let kept = match std::mem::replace(&mut self.purpose, Purpose::Pass) {
             Purpose::Pass => return None,
-            Purpose::Fetch(id) => {
+            Purpose::Compare(kept) => kept,
+            Purpose::Fetch(id, kept) => {
                 let (store, mut hands) = cx.store(self.store);
                 store.fail(id, &mut hands);
-                return None;
-            }
-            Purpose::Validate(id, kept) => {
-                let (store, mut hands) = cx.store(self.store);
-                store.fail(id, &mut hands);
-                kept
+                kept?
             }
         };
         let (terms, asks) = (&kept.terms, &self.asks);
@@ -422,8 +477,8 @@ impl Errand {
     /// The request is over: whoever waits for its response asks again.
     pub(super) fn give_up(&mut self, cx: &mut Cx<'_>) {
         match std::mem::replace(&mut self.purpose, Purpose::Pass) {
-            Purpose::Pass => {}
-            Purpose::Fetch(id) | Purpose::Validate(id, _) => {
+            Purpose::Pass | Purpose::Compare(_) => {}
+            Purpose::Fetch(id, _) => {
                 let (store, mut hands) = cx.store(self.store);
                 store.break_off(id, &mut hands);
             }
@@ -469,18 +524,51 @@ fn refreshed(
     let Ok(Parsed::Complete(stored, _)) = parsed else {
         return None;
     };
-    let asked = update::Asked::One;
-    if !update::identifies(&response.headers, &stored.headers, asked) {
-        return None;
+    let is_it = update::identifies(&response.headers, &stored.headers, update::Asked::One);
+    is_it.then(|| update(kept, (&stored, response), times, cache, cx))?
+}
+
+/// Does to what is kept for GET what a response to HEAD says.
+fn compare(
+    kept: &Kept,
+    response: &ResponseHead<'_>,
+    times: Times,
+    cache: &Cache,
+    cx: &mut Cx<'_>,
+) {
+    let mut scanner = HeadScanner::default();
+    let parsed = scanner.response(&kept.head, &answer::STORED_LIMITS, Method::Get);
+    let Ok(Parsed::Complete(stored, _)) = parsed else {
+        return;
+    };
+    match update::by_head(response, &stored.headers, kept.body_bytes) {
+        HeadVerdict::Keep => {}
+        HeadVerdict::Update => {
+            update(kept, (&stored, response), times, cache, cx);
+        }
+        HeadVerdict::Invalidate => {
+            let (store, mut hands) = cx.store(cache.store);
+            store.invalidate(kept.key, &mut hands);
+        }
     }
+}
+
+/// Keeps the same body under a head that has the fields of a newer one.
+fn update(
+    kept: &Kept,
+    (stored, newer): (&ResponseHead<'_>, &ResponseHead<'_>),
+    times: Times,
+    cache: &Cache,
+    cx: &mut Cx<'_>,
+) -> Option<Rc<Kept>> {
     let mut head = Vec::with_capacity(kept.head.len());
-    update::put_updated(&mut head, &stored, response, times.response_s);
+    update::put_updated(&mut head, stored, newer, times.response_s);
     let mut scanner = HeadScanner::default();
     let parsed = scanner.response(&head, &answer::STORED_LIMITS, Method::Get);
     let Ok(Parsed::Complete(updated, _)) = parsed else {
         return None;
     };
-    let terms = crate::http::caching::Terms::derive(&updated, times, &cache.rules);
+    let terms = Terms::derive(&updated, times, &cache.rules);
     let (store, mut hands) = cx.store(cache.store);
     Some(store.refreshed(kept, (head.into(), terms, times), &mut hands))
 }

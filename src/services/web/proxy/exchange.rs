@@ -310,7 +310,9 @@ impl Exchange {
                 return None;
             }
             io.cx.work.charge(work::WRITTEN_NS);
-            io.down.tx.put(&proxy.scratch, io.cx.pool);
+            if io.down.status == LinkState::Open {
+                io.down.tx.put(&proxy.scratch, io.cx.pool);
+            }
             match heard {
                 Heard::Switched(head_bytes) => {
                     io.up.rx.consume(head_bytes);
@@ -390,7 +392,15 @@ impl Exchange {
         if let Verdict::Kept(kept) = &verdict {
             let reusable = head.keep_alive && head.status == Status::NOT_MODIFIED;
             let told = (Some(head.status), persistence, address_bar);
-            let answered = answer_kept(kept, sent, told, (rules, scratch), (io.down, &mut io.cx));
+            let answered = match io.down.status {
+                LinkState::Open => {
+                    answer_kept(kept, sent, told, (rules, scratch), (io.down, &mut io.cx))
+                }
+                _ => Answered {
+                    status: kept.status,
+                    body_bytes: 0,
+                },
+            };
             scratch.clear();
             return Heard::Final(head_bytes, answered, Download::Kept { reusable });
         }
@@ -409,8 +419,10 @@ impl Exchange {
         let download = match (verdict, errand) {
             (Verdict::Keep(fetch), Some(errand)) => {
                 let reading = Reading::new((errand.store, fetch), open_ended && !old_client);
-                let body = BodyDecoder::new(head.body);
-                Download::Filling(Box::new(Filling::new(body, reading, ending)))
+                let mut filling = Filling::new(head.body, reading, ending);
+                filling.finish_bytes = rules.finish_bytes;
+                filling.is_for_the_store = errand.is_for_the_store;
+                Download::Filling(Box::new(filling))
             }
             _ => Download::Passing(Passing {
                 body: BodyDecoder::forwarding(head.body),
@@ -451,6 +463,9 @@ impl Exchange {
         let mut passed = 0;
         let came = match &mut self.download {
             Download::Awaited => return Ok(None),
+            Download::Passing(_) if io.down.status == LinkState::Closed => {
+                Err(BodyError::Truncated) // there is nobody to pass it to
+            }
             Download::Passing(passing) => passing.pass(io).map(|count| {
                 passed = count as u64;
                 (count, passing.body.is_done())
@@ -493,6 +508,15 @@ impl Exchange {
             _ => Answerer::Origin,
         };
         Some((self.answered?, answerer))
+    }
+
+    /// Whether it goes on when its client is gone: what is kept of it is for others, too.
+    pub(super) fn outlives_client(&self, errand: Option<&Errand>, cx: &mut Cx<'_>) -> bool {
+        match &self.download {
+            Download::Awaited => errand.is_some_and(|errand| errand.is_wanted(cx)),
+            Download::Filling(filling) => filling.is_wanted(cx),
+            Download::Passing(_) | Download::Kept { .. } => false,
+        }
     }
 
     /// The exchange is over, however it ended.

@@ -4,6 +4,7 @@
 use super::exchange::CHUNK_FRAMING_BYTES_MAX;
 use super::reading::{Read, Reading};
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
+use crate::http::head::BodyLength;
 use crate::service::{Cx, Io, LinkState, work};
 
 /// A response that is being kept.
@@ -20,22 +21,34 @@ pub(super) struct Filling {
     pub(super) ends: bool,
     /// That end is all that tells the client where the body ends.
     pub(super) end_is_framing: bool,
+    /// Bytes of the body, if they are known.
+    pub(super) expected: Option<u64>,
+    /// If no more than so many are missing, it is worth finishing.
+    pub(super) finish_bytes: u64,
+    /// It never had a client.
+    pub(super) is_for_the_store: bool,
 }
 
 impl Filling {
     pub(super) fn new(
-        body: BodyDecoder,
+        length: BodyLength,
         reading: Reading,
         (reusable, ends, end_is_framing): (bool, bool, bool),
     ) -> Self {
         Self {
-            body,
+            body: BodyDecoder::new(length),
             reading,
             came: 0,
             is_kept: false,
             reusable,
             ends,
             end_is_framing,
+            expected: match length {
+                BodyLength::Length(length) => Some(length),
+                _ => None,
+            },
+            finish_bytes: 0,
+            is_for_the_store: false,
         }
     }
 
@@ -51,12 +64,34 @@ impl Filling {
     ) -> Result<(usize, Read), BodyError> {
         let waiting = io.up.rx.len();
         self.fill(io)?;
+        if io.down.status == LinkState::Closed {
+            let read = match self.is_kept {
+                true => Read::Done,
+                false if self.is_worth_it(io) => Read::Wait,
+                false => Read::Broken,
+            };
+            return Ok((waiting - io.up.rx.len(), read));
+        }
         let mut read = self.reading.advance(sent, io);
         if read == Read::Broken && self.reading.at == self.came {
             // The store takes no more: the rest goes straight to the client.
             read = self.pass_on(sent, io)?;
         }
         Ok((waiting - io.up.rx.len(), read))
+    }
+
+    /// Whether it goes on without its client: others read it, it was begun for the store's own sake,
+    /// or little is left of it.
+    fn is_worth_it(&self, io: &mut Io<'_>) -> bool {
+        self.is_for_the_store || self.is_wanted(&mut io.cx)
+    }
+
+    /// The same for one that was begun for a client.
+    pub(super) fn is_wanted(&self, cx: &mut Cx<'_>) -> bool {
+        let (store, _) = cx.store(self.reading.store);
+        let left = self.expected.map(|expected| expected.saturating_sub(self.came));
+        let is_nearly_done = left.is_some_and(|left| left <= self.finish_bytes);
+        (is_nearly_done || store.is_wanted(self.reading.fetch)) && !store.gave_up(self.reading.fetch)
     }
 
     /// Moves what came into the store.

@@ -36,7 +36,7 @@ use crate::http::head::RequestHead;
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
 use crate::http::{Status, Version};
-use crate::service::{Cx, Io};
+use crate::service::{Cx, Io, LinkState};
 use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
 use crate::services::web::reply::{Answered, Reply};
@@ -211,6 +211,18 @@ impl Forward {
         }
     }
 
+    /// Whether the request goes on when its client is gone.
+    pub(in crate::services::web) fn outlives_client(&self, cx: &mut Cx<'_>) -> bool {
+        let errand = self.errand.as_ref();
+        match &self.state {
+            State::Begun { .. } | State::Resolving { .. } | State::Connecting { .. } => {
+                errand.is_some_and(|errand| errand.is_wanted(cx))
+            }
+            State::Exchanging(exchange) => exchange.outlives_client(errand, cx),
+            State::Idle | State::Reading(_) | State::Kept(_) | State::Tunnel(_) => false,
+        }
+    }
+
     /// Sends the head of a response that somebody else asked for, and follows it.
     pub(super) fn follow(
         &mut self,
@@ -272,6 +284,9 @@ impl Forward {
             errand: Some(errand),
         };
         let memory = (&proxy.rules, &mut proxy.scratch);
+        if io.down.status != LinkState::Open {
+            return false;
+        }
         let answered = answer_kept(&kept, &sent, told, memory, (io.down, &mut io.cx));
         self.state = State::Kept(answered);
         true

@@ -32,7 +32,7 @@ use std::time::Duration;
 use super::Place;
 use super::reply::{Refusal, Reply};
 use crate::cache::store::StoreId;
-use crate::config::{HttpConfig, Ports, ProxyConfig};
+use crate::config::{self, HttpConfig, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Refused};
 use crate::gate::Ranges;
 use crate::http::{Status, caching};
@@ -71,6 +71,8 @@ pub(super) struct Proxy {
     scratch: Vec<u8>,
     /// What is kept of responses, if anything is.
     cache: Option<Cache>,
+    /// Requests of the cache's own, which are to begin.
+    alone: Vec<Box<Forward>>,
 }
 
 /// What became of a request at first sight.
@@ -108,6 +110,9 @@ struct Rules {
     tunnel_idle_timeout: Duration,
     body_rate_min: Option<NonZeroU32>,
     response_timeout: Duration,
+    /// A response of which no more than so many bytes are missing is kept although its client has
+    /// gone.
+    finish_bytes: u64,
 }
 
 /// Who sends a request, and what is left of the last one that the same connection sent on.
@@ -161,10 +166,15 @@ impl Proxy {
                 tunnel_idle_timeout: config.tunnel_idle_timeout,
                 body_rate_min: http.body_rate_min,
                 response_timeout: config.response_timeout,
+                finish_bytes: match &config.cache {
+                    config::Cache::On { limits, .. } => limits.finish_bytes,
+                    config::Cache::Off => 0,
+                },
             },
             tunnels: HashSet::default(),
             scratch: Vec::new(),
             cache: store.map(|store| Cache::new(store, caching::Rules::default())),
+            alone: Vec::new(),
         }
     }
 
@@ -197,25 +207,42 @@ impl Proxy {
             }
             _ => None,
         };
+        let hidden = takes_authorization.then_some("authorization");
+        let manner = self.rules.request_manner(hidden, sender.peer.ip());
+        let (persistence, now) = (reply.persistence, reply.cx.now);
         let (errand, follow) = match plan {
-            Some(Plan::Answered) => return Ok(Begun::Answered),
+            Some(Plan::Answered(None)) => return Ok(Begun::Answered),
+            Some(Plan::Answered(Some(errand))) => {
+                let mut forward = Box::<Forward>::default();
+                forward.begin(head, persistence, place, &route, false, now);
+                forward.errand = Some(errand);
+                heads::put_request(&mut forward.head, head, &route, &manner);
+                self.alone.push(forward);
+                return Ok(Begun::Answered);
+            }
             Some(Plan::Later) => return Ok(Begun::Later),
             Some(Plan::Ask(errand)) => (Some(errand), None),
             Some(Plan::Follow(follow)) => (None, Some(follow)),
             None => (None, None),
         };
-        let (persistence, now) = (reply.persistence, reply.cx.now);
         let mut forward = sender.kept.take().unwrap_or_default();
         forward.begin(head, persistence, place, &route, sender.is_reusable, now);
         forward.errand = errand;
-        if let Some(follow) = follow {
-            forward.follow(follow, &self.rules, &mut self.scratch, reply);
-            return Ok(Begun::Forward(forward));
+        match follow {
+            Some(follow) => forward.follow(follow, &self.rules, &mut self.scratch, reply),
+            None => heads::put_request(&mut forward.head, head, &route, &manner),
         }
-        let hidden = takes_authorization.then_some("authorization");
-        let manner = self.rules.request_manner(hidden, sender.peer.ip());
-        heads::put_request(&mut forward.head, head, &route, &manner);
         Ok(Begun::Forward(forward))
+    }
+
+    /// Whether there is a request of the cache's own that is to begin.
+    pub(super) fn wants_alone(&self) -> bool {
+        !self.alone.is_empty()
+    }
+
+    /// That request.
+    pub(super) fn take_alone(&mut self) -> Option<Box<Forward>> {
+        self.alone.pop()
     }
 
     fn may_tunnel(&self, head: &RequestHead<'_>, peer: &Peer) -> Result<(), Refusal> {
