@@ -32,7 +32,7 @@ pub struct Terms {
     if_error_s: Option<u32>,
     demands: Demands,
     /// Whether it has what a validation needs: a tag or a date.
-    pub(super) has_validator: bool,
+    has_validator: bool,
 }
 
 /// What a response demands before it is reused.
@@ -134,14 +134,18 @@ impl Terms {
         self.if_error_s
     }
 
-    /// Whether there is ever a request that it can answer: it has some lifetime left when it comes,
-    /// may be sent stale, or can be validated.
+    /// Whether there may ever be a request that it answers.
     pub(super) fn is_of_use(&self) -> bool {
-        let may_be_fresh = self.demands != Demands::Validation
-            && (self.lifetime_s > self.initial_age_s
-                || self.while_revalidate_s > 0
-                || self.if_error_s.is_some_and(|span_s| span_s > 0));
-        may_be_fresh || self.has_validator
+        let by_itself = match self.demands {
+            Demands::Validation => false,
+            Demands::Fresh => self.lifetime_s > self.initial_age_s,
+            // Once it is stale there may still be somebody who takes it, or an origin that fails.
+            Demands::Nothing => {
+                let if_error_s = self.if_error_s.unwrap_or(0);
+                self.lifetime_s > 0 || self.while_revalidate_s > 0 || if_error_s > 0
+            }
+        };
+        by_itself || self.has_validator
     }
 }
 

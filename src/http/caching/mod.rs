@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Rules:
-//! 1. What a hit needs allocates nothing: [`Asks::of`], [`Terms::age_s`], [`reuse`] and
+//! 1. What a hit needs allocates nothing: [`Asks::of`], [`Terms::age_s`], [`reuse()`] and
 //!    [`vary::matches`]. What is done once for a stored response may.
 //! 2. In doubt a response is stale, and a directive as restrictive as it can be read: that costs a
 //!    validation; the other way round, somebody is shown what is not true.
@@ -26,7 +26,7 @@
 //!    bits and stop at 2^31 (RFC 9111 section 1.2.2); no input makes them overflow.
 //!
 //! In reading order: [`control`] and [`targeted`] read directives, [`asks`] requests; [`freshness`]
-//! derives the terms of reuse; [`storing`], [`vary`] and [`reuse`] decide; [`validation`],
+//! derives the terms of reuse; [`storing`], [`vary`] and [`mod@reuse`] decide; [`validation`],
 //! [`update`] and [`invalidation`] keep what is stored true; [`partial`] is about ranges;
 //! [`status`] tells what was done.
 //!

@@ -11,7 +11,6 @@ use super::super::conditional::{self, Dated, Outcome, Validators};
 use super::super::head::{BodyLength, Headers, RequestHead, ResponseHead, put_header};
 use super::super::range::{ByteRange, Ranges};
 use super::super::{Method, Status, parse_decimal, put_decimal, trim_ows};
-use super::update::have_same_strong_tag;
 use super::validation::tag;
 
 /// A part of a representation.
@@ -229,8 +228,8 @@ pub fn put_range(out: &mut Vec<u8>, stored: &Headers<'_>, (start, end): (u64, Op
 /// together: the newer one then takes the place of the stored one.
 #[must_use]
 pub fn combined(stored: (&Headers<'_>, Part), newer: (&Headers<'_>, Part)) -> Option<Part> {
-    match have_same_strong_tag(tag(stored.0), tag(newer.0)) {
-        true => stored.1.join(newer.1),
-        false => None,
+    match (tag(stored.0), tag(newer.0)) {
+        (Some(ours), Some(theirs)) if ours.strong_eq(theirs) => stored.1.join(newer.1),
+        _ => None,
     }
 }

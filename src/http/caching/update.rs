@@ -1,7 +1,6 @@
 //! What a response to a validation or to HEAD does to what is stored (RFC 9111 sections 3.2, 4.3.3,
 //! 4.3.4 and 4.3.5).
 
-use super::super::conditional::EntityTag;
 use super::super::date::Date;
 use super::super::head::{Headers, ResponseHead, put_head_end, put_header, put_header_number};
 use super::super::range::put_content_range;
@@ -193,9 +192,4 @@ fn has(headers: &Headers<'_>, name: &[u8]) -> bool {
 fn put_line(out: &mut Vec<u8>, line: &[u8]) {
     out.extend_from_slice(line);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Whether two responses are strongly the same representation, by their tags.
-pub(super) fn have_same_strong_tag(a: Option<EntityTag<'_>>, b: Option<EntityTag<'_>>) -> bool {
-    matches!((a, b), (Some(a), Some(b)) if a.strong_eq(b))
 }

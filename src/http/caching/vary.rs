@@ -104,7 +104,7 @@ pub fn matches(key: &[u8], request: &Headers<'_>) -> bool {
         let mut expected = rest[name_len..line_len].iter();
         let mut is_same = true;
         normalise(name, request, &mut |byte| {
-            is_same &= expected.next() == Some(&byte)
+            is_same &= expected.next() == Some(&byte);
         });
         if !is_same || expected.next().is_some() {
             return false;
