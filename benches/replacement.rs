@@ -18,6 +18,8 @@
 
 use std::collections::VecDeque;
 
+use netlab_reactor::cache::store::index::{Entry, Index, Key, Limits};
+
 const OBJECTS: u32 = 100_000;
 const REQUESTS: usize = 1_000_000;
 /// The part of a trace that only fills the cache.
@@ -256,10 +258,6 @@ struct S3Fifo<'s> {
     cache: Cache<'s>,
     small: VecDeque<u32>,
     small_bytes: u64,
-    /// In hundredths.
-    small_share: u64,
-    /// Uses that take an object from the small queue to the main one.
-    promoted_by: u32,
     main: VecDeque<u32>,
     ghosts: VecDeque<u32>,
     is_ghost: Vec<bool>,
@@ -268,28 +266,14 @@ struct S3Fifo<'s> {
 /// The most uses that count.
 const USES_MAX: u32 = 3;
 
-impl<'s> S3Fifo<'s> {
-    fn new(sizes: &'s [u64], bytes_max: u64, small_share: u64, promoted_by: u32) -> Self {
-        Self {
-            cache: Cache::new(sizes, bytes_max),
-            small: VecDeque::new(),
-            small_bytes: 0,
-            small_share,
-            promoted_by,
-            main: VecDeque::new(),
-            ghosts: VecDeque::new(),
-            is_ghost: vec![false; sizes.len()],
-        }
-    }
-
+impl S3Fifo<'_> {
     fn evict(&mut self) {
-        if self.small_bytes * 100 > self.cache.bytes_max * self.small_share || self.main.is_empty()
-        {
+        if self.small_bytes > self.cache.bytes_max / 10 || self.main.is_empty() {
             let Some(old) = self.small.pop_front() else {
                 return;
             };
             self.small_bytes -= self.cache.sizes[old as usize];
-            if self.cache.state[old as usize] > self.promoted_by {
+            if self.cache.state[old as usize] > 1 {
                 self.cache.state[old as usize] = 1;
                 self.main.push_back(old);
                 return;
@@ -333,66 +317,102 @@ impl Policy for S3Fifo<'_> {
     }
 }
 
+/// The store's own index, which knows no trace.
+struct Store<'s> {
+    index: Index,
+    sizes: &'s [u64],
+}
+
+impl Policy for Store<'_> {
+    fn ask(&mut self, object: u32) -> bool {
+        let mut bits = Rng(object.into());
+        let key = Key(u128::from(bits.next()) << 64 | u128::from(bits.next()));
+        if let Some(slot) = self.index.find_variant(key, 0) {
+            self.index.touch(slot);
+            return true;
+        }
+        let _new = self.index.insert(Entry {
+            key,
+            variant: 0,
+            stored_ms: 0,
+            bytes: self.sizes[object as usize],
+            warm: None,
+        });
+        while self.index.is_over() {
+            self.index.evict_one();
+        }
+        false
+    }
+}
+
 /// What a policy answers from the cache, in hundredths of requests and of bytes.
-fn ratios(mut policy: impl Policy, trace: &Trace, sizes: &[u64]) -> (f64, f64) {
+fn ratios(mut policy: impl Policy, trace: &Trace, sizes: &[u64]) -> String {
     let (mut hits, mut bytes_hit, mut bytes) = (0, 0, 0);
     for (at, &object) in trace.requests.iter().enumerate() {
         let (hit, size) = (policy.ask(object), sizes[object as usize]);
         if at >= WARM_UP {
             bytes += size;
-            hits += usize::from(hit);
+            hits += u64::from(hit);
             bytes_hit += if hit { size } else { 0 };
         }
     }
-    let requests = trace.requests.len() - WARM_UP;
-    (
-        hits as f64 * 100.0 / requests as f64,
-        bytes_hit as f64 * 100.0 / bytes as f64,
+    let requests = (trace.requests.len() - WARM_UP) as u64;
+    let part = |part: u64, of: u64| part as f64 * 100.0 / of as f64;
+    let (of_requests, of_bytes) = (part(hits, requests), part(bytes_hit, bytes));
+    format!("{of_requests:5.1}/{of_bytes:4.1}")
+}
+
+/// One line of the table.
+fn line(trace: &Trace, sizes: &[u64], bytes_max: u64) -> String {
+    let cache = || Cache::new(sizes, bytes_max);
+    let lru = Lru {
+        cache: cache(),
+        queue: VecDeque::new(),
+        uses: 0,
+    };
+    let sieve = Sieve {
+        cache: cache(),
+        queue: Vec::new(),
+        hand: 0,
+    };
+    let s3_fifo = S3Fifo {
+        cache: cache(),
+        small: VecDeque::new(),
+        small_bytes: 0,
+        main: VecDeque::new(),
+        ghosts: VecDeque::new(),
+        is_ghost: vec![false; sizes.len()],
+    };
+    let limits = Limits {
+        bytes_max,
+        objects_max: u32::MAX,
+        variants_max: 1,
+    };
+    let store = Store {
+        index: Index::new(limits),
+        sizes,
+    };
+    format!(
+        "{:9} {} {} {} {}",
+        trace.name,
+        ratios(lru, trace, sizes),
+        ratios(sieve, trace, sizes),
+        ratios(s3_fifo, trace, sizes),
+        ratios(store, trace, sizes),
     )
 }
 
 #[allow(clippy::print_stdout, reason = "the table is what this program is for")]
 fn main() {
     let traces = traces();
-    println!(
-        "sizes      cache  trace            LRU          SIEVE   S3FIFO10,>1   S3FIFO10,>0  5,>0  20,>0 20,>1"
-    );
-    for vary in [false, true] {
+    for (name, vary) in [("the same", false), ("log-normal", true)] {
         let sizes = sizes(vary);
         let footprint: u64 = sizes[..OBJECTS as usize].iter().sum();
         for part in [100, 10] {
+            println!("\nsizes {name}, the cache {} % of all bytes", 100 / part);
+            println!("trace     LRU        SIEVE      S3-FIFO    the index");
             for trace in &traces {
-                let max = footprint / part;
-                print!(
-                    "{:10} {:4} % {:9}",
-                    if vary { "log-normal" } else { "same" },
-                    100 / part,
-                    trace.name
-                );
-                let show = |(requests, bytes): (f64, f64)| print!("  {requests:5.1} / {bytes:4.1}");
-                let cache = || Cache::new(&sizes, max);
-                show(ratios(
-                    Lru {
-                        cache: cache(),
-                        queue: VecDeque::new(),
-                        uses: 0,
-                    },
-                    trace,
-                    &sizes,
-                ));
-                show(ratios(
-                    Sieve {
-                        cache: cache(),
-                        queue: Vec::new(),
-                        hand: 0,
-                    },
-                    trace,
-                    &sizes,
-                ));
-                for (share, by) in [(10, 2), (10, 1), (5, 1), (20, 1), (20, 2)] {
-                    show(ratios(S3Fifo::new(&sizes, max, share, by), trace, &sizes));
-                }
-                println!();
+                println!("{}", line(trace, &sizes, footprint / part));
             }
         }
     }
