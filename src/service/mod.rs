@@ -394,7 +394,7 @@ impl Asked {
 }
 
 /// Who waits for a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Waiter {
     /// A session, for its protocol.
     Session(Id),
