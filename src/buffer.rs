@@ -891,6 +891,122 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_a_burst_is_kept_up_to_the_bound_of_each_class() {
+        let mut pool = Pool::new(4 * LARGE_PAGE_BYTES, 2 * LARGE_PAGE_BYTES);
+        let pages: Vec<_> = (0..400).map(|i| pool.take(i < 4)).collect();
+        let held = 4 * LARGE_PAGE_BYTES + 396 * PAGE_BYTES;
+        assert_eq!((pool.bytes_held(), pool.bytes_kept()), (held, 0));
+        assert_eq!(
+            pool.ordinary.bare.len() % (BLOCK_BYTES / PAGE_BYTES),
+            64 - 396 % 64
+        );
+        pages.into_iter().for_each(|page| pool.give(page));
+        assert_eq!((pool.pages_held(), pool.bytes_held()), (0, 0));
+        assert_eq!(pool.large.len(), 1);
+        assert_eq!(pool.ordinary.warm.len(), LARGE_PAGE_BYTES / PAGE_BYTES);
+        assert_eq!(pool.bytes_kept(), 2 * LARGE_PAGE_BYTES);
+        // What has no memory any more is used again before more is mapped.
+        let places = pool.ordinary.bare.len();
+        let pages: Vec<_> = (0..100).map(|_| pool.take(false)).collect();
+        assert_eq!(
+            pool.ordinary.bare.len(),
+            places - (100 - LARGE_PAGE_BYTES / PAGE_BYTES)
+        );
+        pages.into_iter().for_each(|page| pool.give(page));
+    }
+
+    #[test]
+    fn a_part_of_a_message_waits_in_a_small_page_and_goes_on_in_an_ordinary_one() {
+        for large in [false, true] {
+            let (mut pool, mut rx) = (pool(), RecvBuf::default());
+            rx.bulk = large;
+            let page_bytes = rx.space(&mut pool).len();
+            rx.filled(300, page_bytes);
+            rx.bytes_mut().copy_from_slice(&[7; 300]);
+            rx.consume(100);
+            rx.release(&mut pool);
+            assert_eq!(
+                (pool.pages_held(), pool.bytes_held()),
+                (1, SMALL_PAGE_BYTES)
+            );
+            assert_eq!(rx.bytes(), [7; 200]);
+            rx.release(&mut pool);
+            assert_eq!(pool.pages_held(), 1, "it is small already");
+            assert!(rx.has_space());
+            let room = rx.space(&mut pool).len();
+            assert_eq!(room, PAGE_BYTES - 200);
+            rx.filled(room, room);
+            assert_eq!(rx.bytes()[..200], [7; 200]);
+            rx.release(&mut pool);
+            assert_eq!(
+                pool.bytes_held(),
+                PAGE_BYTES,
+                "it is more than fits in a small one"
+            );
+            rx.clear();
+            rx.release(&mut pool);
+            assert_eq!((pool.pages_held(), pool.bytes_held()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_small_page_that_is_full_can_be_read_behind_and_enlarged() {
+        let (mut pool, mut rx) = (pool(), RecvBuf::default());
+        assert_eq!(
+            rx.push(&[b'h'; SMALL_PAGE_BYTES], &mut pool),
+            SMALL_PAGE_BYTES
+        );
+        rx.release(&mut pool);
+        assert_eq!(pool.bytes_held(), SMALL_PAGE_BYTES);
+        assert!(rx.has_space() && rx.enlarge(&mut pool));
+        assert_eq!(
+            rx.push(&[b'i'; PAGE_BYTES], &mut pool),
+            PAGE_BYTES - SMALL_PAGE_BYTES
+        );
+        assert!(!rx.has_space() && rx.enlarge(&mut pool));
+        let part = rx.take_front(5000, &mut pool).expect("a page");
+        assert_eq!(part.bytes()[4095..4097], *b"hi");
+        pool.give_slice(part);
+        rx.clear();
+        rx.release(&mut pool);
+        assert_eq!(pool.pages_held(), 0);
+    }
+
+    #[test]
+    fn what_is_held_beside_pages_makes_memory_scarce_until_it_is_dropped() {
+        let mut pool = pool().with_bytes_max(PAGE_BYTES + 1000);
+        let (mut one, mut two) = (Held::default(), Held::default());
+        pool.hold(&mut one, 600);
+        pool.hold(&mut two, 500);
+        assert_eq!((pool.bytes_held_beside(), pool.bytes_held()), (1100, 0));
+        assert!(!pool.is_scarce());
+        let page = pool.take(false);
+        assert!(pool.is_scarce());
+        pool.hold(&mut two, 100);
+        assert!(!pool.is_scarce());
+        pool.give(page);
+        drop(one);
+        assert_eq!(pool.bytes_held_beside(), 100);
+        drop(two);
+        assert_eq!(pool.bytes_held_beside(), 0);
+    }
+
+    #[test]
+    fn what_waits_in_one_queue_is_added_to_another() {
+        let mut pool = pool();
+        let (mut head, mut body) = (SendQueue::new(100), SendQueue::new(u32::MAX));
+        head.put(b"head ", &mut pool);
+        body.put(&[b'b'; 2 * PAGE_BYTES], &mut pool);
+        head.append(&mut body, &mut pool);
+        assert!(body.is_empty() && body.memory_bytes() == 0);
+        assert_eq!(head.memory_bytes(), 5 + 2 * PAGE_BYTES);
+        assert_eq!(pool.pages_held(), 3);
+        let out = drain(&mut head, 999, &mut pool);
+        assert_eq!(out, [&b"head "[..], &[b'b'; 2 * PAGE_BYTES]].concat());
+        assert_eq!(pool.pages_held(), 0);
+    }
+
+    #[test]
     fn an_idle_buffer_holds_no_page() {
         let (mut pool, mut rx) = (pool(), RecvBuf::default());
         assert_eq!(rx.push(b"abc", &mut pool), 3);
@@ -900,7 +1016,8 @@ mod tests {
         assert_eq!(pool.pages_held(), 1, "a byte still waits");
         rx.consume(1);
         rx.release(&mut pool);
-        assert_eq!((pool.pages_held(), pool.bytes_kept()), (0, PAGE_BYTES));
+        let kept = PAGE_BYTES + SMALL_PAGE_BYTES;
+        assert_eq!((pool.pages_held(), pool.bytes_kept()), (0, kept));
     }
 
     #[test]
