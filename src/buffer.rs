@@ -3,7 +3,8 @@
 //!
 //! The rules:
 //! 1. A page belongs to exactly one holder and goes back to the [`Pool`] when its last byte is
-//!    consumed or sent. An idle connection holds no page, so it costs its structs only.
+//!    consumed or sent. An idle connection holds no page, so it costs its structs only, and one that
+//!    waits for the rest of a message holds a small page for what came of it.
 //! 2. A [`RecvBuf`] is contiguous: a protocol sees everything that arrived and was not consumed as
 //!    one slice, whatever segments it came in.
 //! 3. A [`SendQueue`] is bounded. Who wants to add asks [`SendQueue::has_room`] first; a refusal is
@@ -13,18 +14,22 @@
 //! copied behind its head, a small remainder is copied by [`pour`]; all else moves by page, by
 //! shared reference or by file range.
 //!
+//! What a client can make grow is held here, or counted here ([`Pool::hold`]), so that one bound is
+//! that of all of it: from there on the pool [is scarce](Pool::is_scarce).
+//!
 //! A long file, since it is all that knows what a page is.
 //!
 //! Not here: reading and writing sockets. `fill` and `flush` of the reactor cross the kernel.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fmt;
 use std::io::IoSlice;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::disk::{File, Version};
+use crate::sys::unix::memory::Page;
 
 /// Bytes in an ordinary page. A request head and most messages fit; 10,000 busy connections take
 /// 160 MiB.
@@ -33,6 +38,11 @@ pub const PAGE_BYTES: usize = 16 * 1024;
 /// echo of 1 MiB messages took a fifth less processor time than with 256 KiB: fewer system calls,
 /// and fewer times that the peer is woken.
 pub const LARGE_PAGE_BYTES: usize = 512 * 1024;
+/// Bytes in a page of the small class, for what a connection that waits has of a message: 2,000 that
+/// wait for the rest of a head take 8 MB and not 33.
+pub const SMALL_PAGE_BYTES: usize = Page::UNIT_BYTES;
+/// Bytes that are mapped at once, to be cut into pages of a class.
+const BLOCK_BYTES: usize = 1 << 20;
 /// What [`pour`] and [`SendQueue::put_shared`] copy rather than move: below this a copy costs less
 /// than the page, or the second element of a `writev`, that it saves.
 pub const COPY_BYTES_MAX: usize = 4 * 1024;
@@ -43,77 +53,95 @@ const QUEUES_KEPT_MAX: usize = 1024;
 /// Elements of one gathered send.
 pub const GATHER_MAX: usize = 16;
 
-/// Bytes that begin with a line of the processor's cache: the kernel copies a large read to such a
-/// place a tenth faster than to the one 16 bytes behind it that an allocator gives.
-struct Page(Box<[u8]>);
-
-impl fmt::Debug for Page {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.len())
-    }
+/// Free pages of one size.
+#[derive(Debug, Default)]
+struct Free {
+    /// With their memory, the one given back last at the end.
+    warm: Vec<Page>,
+    /// Their memory went back to the system; what they keep is a place to put it.
+    bare: Vec<Page>,
 }
 
-/// Bytes of a line.
-const CACHE_LINE: usize = 64;
-
-impl Page {
-    fn new(bytes: usize) -> Self {
-        Self(vec![0; bytes + CACHE_LINE - 1].into_boxed_slice())
+impl Free {
+    /// A page of so many bytes, cut from a block that is mapped now where none is free.
+    #[inline]
+    fn take(&mut self, bytes: usize) -> Page {
+        match self.warm.pop() {
+            Some(page) => page,
+            None => self.take_bare(bytes),
+        }
     }
 
-    #[inline]
-    fn start(&self) -> usize {
-        self.0.as_ptr().align_offset(CACHE_LINE)
+    #[cold]
+    fn take_bare(&mut self, bytes: usize) -> Page {
+        if self.bare.is_empty() {
+            self.bare = Page::map_block(BLOCK_BYTES / bytes, bytes);
+            // So that the first pages of a block are its first to be used.
+            self.bare.reverse();
+        }
+        // Invariant: a block has a page at least.
+        self.bare.pop().expect("a page of the block")
     }
 
-    #[inline]
-    fn len(&self) -> usize {
-        self.0.len() - (CACHE_LINE - 1)
-    }
-}
-
-impl Deref for Page {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        &self.0[self.start()..][..self.len()]
-    }
-}
-
-impl DerefMut for Page {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut [u8] {
-        let (start, len) = (self.start(), self.len());
-        &mut self.0[start..][..len]
+    /// Takes a page back that is not to be kept.
+    #[cold]
+    fn empty(&mut self, mut page: Page) {
+        page.empty();
+        self.bare.push(page);
     }
 }
 
 /// Where pages come from and go back to: last in, first out, so that the page given out is the one
 /// whose bytes are still in the processor's cache.
+///
+/// The memory of a free page that is beyond what is kept goes back to the system at once. Pages of
+/// the large class are unmapped; those of the others are many, and stay as places without memory
+/// until the pool is dropped: as many as were ever in use at once.
 #[derive(Debug)]
 pub struct Pool {
-    small: Vec<Page>,
+    small: Free,
+    ordinary: Free,
     large: Vec<Page>,
     queues: Vec<VecDeque<Chunk>>,
     held_bytes: usize,
     held_pages: usize,
+    /// Bytes that are held outside of pages; known to all who hold some, so that none is counted any
+    /// longer than it is there.
+    beside: Rc<Cell<usize>>,
     large_bytes_max: usize,
     kept_bytes_max: usize,
     bytes_max: usize,
 }
 
+/// Bytes that somebody holds outside of pages, as far as [`Pool::hold`] was told; none once this is
+/// dropped.
+#[derive(Debug, Default)]
+pub struct Held {
+    bytes: usize,
+    in_all: Option<Rc<Cell<usize>>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(in_all) = &self.in_all {
+            in_all.set(in_all.get() - self.bytes);
+        }
+    }
+}
+
 impl Pool {
     /// A pool that stops giving out large pages while `large_bytes_max` bytes of pages are in use,
-    /// and keeps at most `kept_bytes_max` bytes of unused ones: half of it for each class, or a
-    /// burst of one would crowd out the other.
+    /// and keeps at most `kept_bytes_max` bytes of unused ones: half of it of the large class and
+    /// half of the others, or a burst of one would crowd out the other.
     pub fn new(large_bytes_max: usize, kept_bytes_max: usize) -> Self {
         Self {
-            small: Vec::new(),
+            small: Free::default(),
+            ordinary: Free::default(),
             large: Vec::new(),
             queues: Vec::new(),
             held_bytes: 0,
             held_pages: 0,
+            beside: Rc::default(),
             large_bytes_max,
             kept_bytes_max,
             bytes_max: usize::MAX,
@@ -127,7 +155,7 @@ impl Pool {
         self.bytes_max = bytes_max;
     }
 
-    /// The same, [scarce](Pool::is_scarce) from `bytes_max` bytes of pages in use on.
+    /// The same, [scarce](Pool::is_scarce) from `bytes_max` bytes in use on.
     pub fn with_bytes_max(mut self, bytes_max: usize) -> Self {
         self.set_limits(self.large_bytes_max, self.kept_bytes_max, bytes_max);
         self
@@ -137,33 +165,64 @@ impl Pool {
     /// [`SendQueue::set_scarce`].
     #[inline]
     pub fn is_scarce(&self) -> bool {
-        self.held_bytes >= self.bytes_max
+        self.held_bytes + self.beside.get() >= self.bytes_max
+    }
+
+    /// Counts bytes that are in use outside of pages like those in pages: from now on `bytes`, in
+    /// place of those that `held` counted before.
+    #[inline]
+    pub fn hold(&self, held: &mut Held, bytes: usize) {
+        if held.bytes != bytes {
+            let in_all = held.in_all.get_or_insert_with(|| Rc::clone(&self.beside));
+            in_all.set(in_all.get() - held.bytes + bytes);
+            held.bytes = bytes;
+        }
     }
 
     /// Takes a page; a large one only if it is asked for and the memory in use allows it.
+    #[inline]
     fn take(&mut self, large: bool) -> Page {
         let large = large && self.held_bytes + LARGE_PAGE_BYTES <= self.large_bytes_max;
-        let (free, bytes) = if large {
-            (&mut self.large, LARGE_PAGE_BYTES)
-        } else {
-            (&mut self.small, PAGE_BYTES)
-        };
-        self.held_bytes += bytes;
         self.held_pages += 1;
-        free.pop().unwrap_or_else(|| Page::new(bytes))
+        if large {
+            self.held_bytes += LARGE_PAGE_BYTES;
+            let page = self.large.pop();
+            page.unwrap_or_else(|| Page::map(LARGE_PAGE_BYTES))
+        } else {
+            self.held_bytes += PAGE_BYTES;
+            self.ordinary.take(PAGE_BYTES)
+        }
     }
 
+    fn take_small(&mut self) -> Page {
+        self.held_pages += 1;
+        self.held_bytes += SMALL_PAGE_BYTES;
+        self.small.take(SMALL_PAGE_BYTES)
+    }
+
+    #[inline]
     fn give(&mut self, page: Page) {
-        self.held_bytes -= page.len();
+        let bytes = page.len();
+        self.held_bytes -= bytes;
         self.held_pages -= 1;
-        let free = if page.len() == PAGE_BYTES {
-            &mut self.small
-        } else {
-            &mut self.large
+        let kept = match bytes {
+            LARGE_PAGE_BYTES => self.large.len() * LARGE_PAGE_BYTES,
+            _ => self.bytes_kept_of_others(),
         };
-        if (free.len() + 1) * page.len() <= self.kept_bytes_max / 2 {
-            free.push(page);
+        let is_kept = kept + bytes <= self.kept_bytes_max / 2;
+        match (bytes, is_kept) {
+            (LARGE_PAGE_BYTES, true) => self.large.push(page),
+            (LARGE_PAGE_BYTES, false) => drop(page),
+            (PAGE_BYTES, true) => self.ordinary.warm.push(page),
+            (PAGE_BYTES, false) => self.ordinary.empty(page),
+            (_, true) => self.small.warm.push(page),
+            (_, false) => self.small.empty(page),
         }
+    }
+
+    #[inline]
+    fn bytes_kept_of_others(&self) -> usize {
+        self.ordinary.warm.len() * PAGE_BYTES + self.small.warm.len() * SMALL_PAGE_BYTES
     }
 
     /// Takes an empty page, a large one if memory allows it.
@@ -190,9 +249,14 @@ impl Pool {
         self.held_bytes
     }
 
+    /// Bytes in use outside of pages that [count](Pool::hold) like those in pages.
+    pub fn bytes_held_beside(&self) -> usize {
+        self.beside.get()
+    }
+
     /// Bytes of unused pages kept for the next who asks.
     pub fn bytes_kept(&self) -> usize {
-        self.small.len() * PAGE_BYTES + self.large.len() * LARGE_PAGE_BYTES
+        self.bytes_kept_of_others() + self.large.len() * LARGE_PAGE_BYTES
     }
 }
 
@@ -299,7 +363,8 @@ impl RecvBuf {
     #[inline]
     pub fn has_space(&self) -> bool {
         match &self.page {
-            Some(page) => self.len() < page.len(),
+            // One of the small class is replaced before it is read into.
+            Some(page) => self.len() < page.len().max(PAGE_BYTES),
             None => true,
         }
     }
@@ -307,8 +372,12 @@ impl RecvBuf {
     /// Room for the next read: the rest of the page, after moving what waits to its front where the
     /// rest is small.
     pub fn space(&mut self, pool: &mut Pool) -> &mut [u8] {
-        let bulk = self.bulk;
-        let page = self.page.get_or_insert_with(|| pool.take(bulk));
+        if self.page_bytes() < PAGE_BYTES {
+            let page = pool.take(self.bulk);
+            self.move_to(page, pool);
+        }
+        // Invariant: there is a page of a class that is read into, since it was just seen to.
+        let page = self.page.as_mut().expect("a page");
         let free = page.len() - self.end as usize;
         if self.start > 0 && free < page.len() / 2 {
             page.copy_within(self.start as usize..self.end as usize, 0);
@@ -322,16 +391,21 @@ impl RecvBuf {
     /// whole and may be longer than a page. Whether there is space now: not if the page was a large
     /// one, or if the pool gives out none.
     pub fn enlarge(&mut self, pool: &mut Pool) -> bool {
-        let Some(page) = self.page.take_if(|page| page.len() == PAGE_BYTES) else {
-            return self.has_space();
-        };
-        let mut larger = pool.take(true);
-        let bytes = &page[self.start as usize..self.end as usize];
-        larger[..bytes.len()].copy_from_slice(bytes);
-        (self.start, self.end) = (0, bytes.len() as u32);
-        pool.give(page);
-        self.page = Some(larger);
+        if self.page_bytes() == PAGE_BYTES {
+            let larger = pool.take(true);
+            self.move_to(larger, pool);
+        }
         self.has_space()
+    }
+
+    /// Another page in place of the one that it has, if any; it holds what waits.
+    fn move_to(&mut self, mut page: Page, pool: &mut Pool) {
+        let len = self.len();
+        page[..len].copy_from_slice(self.bytes());
+        (self.start, self.end) = (0, len as u32);
+        if let Some(before) = self.page.replace(page) {
+            pool.give(before);
+        }
     }
 
     /// Records that a read put `count` bytes into [`RecvBuf::space`], which had room for `room`.
@@ -353,19 +427,23 @@ impl RecvBuf {
         count
     }
 
-    /// Gives the page back when it holds nothing.
+    /// Gives the page back when it holds nothing, and gets along with one of the small class when
+    /// that is enough for what it holds.
     #[inline]
     pub fn release(&mut self, pool: &mut Pool) {
-        if self.is_empty()
-            && let Some(page) = self.page.take()
-        {
-            pool.give(page);
+        if self.is_empty() {
+            if let Some(page) = self.page.take() {
+                pool.give(page);
+            }
+        } else if self.len() <= SMALL_PAGE_BYTES && self.page_bytes() > SMALL_PAGE_BYTES {
+            let page = pool.take_small();
+            self.move_to(page, pool);
         }
     }
 
     /// Bytes of its page, used or not.
     fn page_bytes(&self) -> usize {
-        self.page.as_ref().map_or(0, Page::len)
+        self.page.as_ref().map_or(0, |page| page.len())
     }
 
     /// Takes the page with all that waits in it.
@@ -693,6 +771,15 @@ impl SendQueue {
         Front::Many(gather, count, false)
     }
 
+    /// Adds all that waits in another queue, which is empty then; no byte is copied.
+    pub fn append(&mut self, other: &mut SendQueue, pool: &mut Pool) {
+        self.memory_bytes += std::mem::take(&mut other.memory_bytes);
+        while let Some(chunk) = other.chunks.pop_front() {
+            self.push(chunk, pool);
+        }
+        other.clear(pool);
+    }
+
     /// Removes the first `count` bytes, which were sent.
     pub fn sent(&mut self, mut count: usize, pool: &mut Pool) {
         while count > 0 {
@@ -804,6 +891,122 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_a_burst_is_kept_up_to_the_bound_of_each_class() {
+        let mut pool = Pool::new(4 * LARGE_PAGE_BYTES, 2 * LARGE_PAGE_BYTES);
+        let pages: Vec<_> = (0..400).map(|i| pool.take(i < 4)).collect();
+        let held = 4 * LARGE_PAGE_BYTES + 396 * PAGE_BYTES;
+        assert_eq!((pool.bytes_held(), pool.bytes_kept()), (held, 0));
+        assert_eq!(
+            pool.ordinary.bare.len() % (BLOCK_BYTES / PAGE_BYTES),
+            64 - 396 % 64
+        );
+        pages.into_iter().for_each(|page| pool.give(page));
+        assert_eq!((pool.pages_held(), pool.bytes_held()), (0, 0));
+        assert_eq!(pool.large.len(), 1);
+        assert_eq!(pool.ordinary.warm.len(), LARGE_PAGE_BYTES / PAGE_BYTES);
+        assert_eq!(pool.bytes_kept(), 2 * LARGE_PAGE_BYTES);
+        // What has no memory any more is used again before more is mapped.
+        let places = pool.ordinary.bare.len();
+        let pages: Vec<_> = (0..100).map(|_| pool.take(false)).collect();
+        assert_eq!(
+            pool.ordinary.bare.len(),
+            places - (100 - LARGE_PAGE_BYTES / PAGE_BYTES)
+        );
+        pages.into_iter().for_each(|page| pool.give(page));
+    }
+
+    #[test]
+    fn a_part_of_a_message_waits_in_a_small_page_and_goes_on_in_an_ordinary_one() {
+        for large in [false, true] {
+            let (mut pool, mut rx) = (pool(), RecvBuf::default());
+            rx.bulk = large;
+            let page_bytes = rx.space(&mut pool).len();
+            rx.filled(300, page_bytes);
+            rx.bytes_mut().copy_from_slice(&[7; 300]);
+            rx.consume(100);
+            rx.release(&mut pool);
+            assert_eq!(
+                (pool.pages_held(), pool.bytes_held()),
+                (1, SMALL_PAGE_BYTES)
+            );
+            assert_eq!(rx.bytes(), [7; 200]);
+            rx.release(&mut pool);
+            assert_eq!(pool.pages_held(), 1, "it is small already");
+            assert!(rx.has_space());
+            let room = rx.space(&mut pool).len();
+            assert_eq!(room, PAGE_BYTES - 200);
+            rx.filled(room, room);
+            assert_eq!(rx.bytes()[..200], [7; 200]);
+            rx.release(&mut pool);
+            assert_eq!(
+                pool.bytes_held(),
+                PAGE_BYTES,
+                "it is more than fits in a small one"
+            );
+            rx.clear();
+            rx.release(&mut pool);
+            assert_eq!((pool.pages_held(), pool.bytes_held()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_small_page_that_is_full_can_be_read_behind_and_enlarged() {
+        let (mut pool, mut rx) = (pool(), RecvBuf::default());
+        assert_eq!(
+            rx.push(&[b'h'; SMALL_PAGE_BYTES], &mut pool),
+            SMALL_PAGE_BYTES
+        );
+        rx.release(&mut pool);
+        assert_eq!(pool.bytes_held(), SMALL_PAGE_BYTES);
+        assert!(rx.has_space() && rx.enlarge(&mut pool));
+        assert_eq!(
+            rx.push(&[b'i'; PAGE_BYTES], &mut pool),
+            PAGE_BYTES - SMALL_PAGE_BYTES
+        );
+        assert!(!rx.has_space() && rx.enlarge(&mut pool));
+        let part = rx.take_front(5000, &mut pool).expect("a page");
+        assert_eq!(part.bytes()[4095..4097], *b"hi");
+        pool.give_slice(part);
+        rx.clear();
+        rx.release(&mut pool);
+        assert_eq!(pool.pages_held(), 0);
+    }
+
+    #[test]
+    fn what_is_held_beside_pages_makes_memory_scarce_until_it_is_dropped() {
+        let mut pool = pool().with_bytes_max(PAGE_BYTES + 1000);
+        let (mut one, mut two) = (Held::default(), Held::default());
+        pool.hold(&mut one, 600);
+        pool.hold(&mut two, 500);
+        assert_eq!((pool.bytes_held_beside(), pool.bytes_held()), (1100, 0));
+        assert!(!pool.is_scarce());
+        let page = pool.take(false);
+        assert!(pool.is_scarce());
+        pool.hold(&mut two, 100);
+        assert!(!pool.is_scarce());
+        pool.give(page);
+        drop(one);
+        assert_eq!(pool.bytes_held_beside(), 100);
+        drop(two);
+        assert_eq!(pool.bytes_held_beside(), 0);
+    }
+
+    #[test]
+    fn what_waits_in_one_queue_is_added_to_another() {
+        let mut pool = pool();
+        let (mut head, mut body) = (SendQueue::new(100), SendQueue::new(u32::MAX));
+        head.put(b"head ", &mut pool);
+        body.put(&[b'b'; 2 * PAGE_BYTES], &mut pool);
+        head.append(&mut body, &mut pool);
+        assert!(body.is_empty() && body.memory_bytes() == 0);
+        assert_eq!(head.memory_bytes(), 5 + 2 * PAGE_BYTES);
+        assert_eq!(pool.pages_held(), 3);
+        let out = drain(&mut head, 999, &mut pool);
+        assert_eq!(out, [&b"head "[..], &[b'b'; 2 * PAGE_BYTES]].concat());
+        assert_eq!(pool.pages_held(), 0);
+    }
+
+    #[test]
     fn an_idle_buffer_holds_no_page() {
         let (mut pool, mut rx) = (pool(), RecvBuf::default());
         assert_eq!(rx.push(b"abc", &mut pool), 3);
@@ -813,7 +1016,8 @@ mod tests {
         assert_eq!(pool.pages_held(), 1, "a byte still waits");
         rx.consume(1);
         rx.release(&mut pool);
-        assert_eq!((pool.pages_held(), pool.bytes_kept()), (0, PAGE_BYTES));
+        let kept = PAGE_BYTES + SMALL_PAGE_BYTES;
+        assert_eq!((pool.pages_held(), pool.bytes_kept()), (0, kept));
     }
 
     #[test]

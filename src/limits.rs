@@ -106,15 +106,16 @@ pub struct Limits {
     /// The work of all of them in one turn: if it is not enough for all who wait, each gets its
     /// part, but 50 us. Key `max_turn_work`, default 4 ms.
     pub turn_work_max: Duration,
-    /// Bytes of free pages that the pool keeps for later; what is above goes back to the system.
-    /// Half of it for each class of page. Key `max_pool_bytes`, default 128 MiB.
+    /// Bytes of free pages that the pool keeps for later; the memory of those above goes back to the
+    /// system at once. Half of it for large pages, half for the others. Key `max_pool_bytes`, default 128 MiB.
     pub pool_bytes_max: usize,
     /// Bytes of pages in use above which bulk transfers get ordinary pages instead of large ones.
     /// Key `max_large_page_bytes`, default 64 MiB.
     pub large_page_bytes_max: usize,
-    /// Bytes of pages in use, of all sessions together, above which a session gets room for an
-    /// answer only once its last one was sent; each may still hold a page or two. Key
-    /// `max_page_bytes`, default 1 GiB.
+    /// Bytes of pages in use, and of what is counted like them, of all sessions together, above
+    /// which a session gets room for an answer only once its last one was sent, and a body that is
+    /// to be sent back is refused; each session may still hold a page or two. Key `max_page_bytes`,
+    /// default 1 GiB.
     pub page_bytes_max: usize,
     /// Bytes waiting to be sent on one side of a session, file ranges not counted; the protocol
     /// gets no room beyond. Key `max_send_queue_bytes`, default 256 KiB.

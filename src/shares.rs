@@ -56,17 +56,17 @@ impl Shares {
     }
 }
 
-/// What waits, in a line for each client: first come first served, and the clients in turn, so that
-/// one with much does not keep out one with little.
+/// What waits, in a line for each client, or whatever else `K` names: first come first served, and
+/// the clients in turn, so that one with much does not keep out one with little.
 #[derive(Debug)]
-pub struct InTurn<T> {
+pub struct InTurn<T, K = Client> {
     /// No line is empty.
-    lines: BTreeMap<Client, VecDeque<T>>,
+    lines: BTreeMap<K, VecDeque<T>>,
     /// The clients in the order in which they are served, each once.
-    clients: VecDeque<Client>,
+    clients: VecDeque<K>,
 }
 
-impl<T> Default for InTurn<T> {
+impl<T, K> Default for InTurn<T, K> {
     fn default() -> Self {
         Self {
             lines: BTreeMap::new(),
@@ -75,7 +75,7 @@ impl<T> Default for InTurn<T> {
     }
 }
 
-impl<T> InTurn<T> {
+impl<T, K: Copy + Ord> InTurn<T, K> {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
@@ -87,7 +87,7 @@ impl<T> InTurn<T> {
     }
 
     /// Puts it at the end of its client's line.
-    pub fn push(&mut self, client: Client, item: T) {
+    pub fn push(&mut self, client: K, item: T) {
         let line = self.lines.entry(client).or_default();
         if line.is_empty() {
             self.clients.push_back(client);
@@ -101,7 +101,7 @@ impl<T> InTurn<T> {
     }
 
     /// Takes the next; its client comes after the others then.
-    pub fn pop(&mut self) -> Option<(Client, T)> {
+    pub fn pop(&mut self) -> Option<(K, T)> {
         let client = self.clients.pop_front()?;
         let line = self.lines.get_mut(&client)?;
         let item = line.pop_front()?;
@@ -113,13 +113,13 @@ impl<T> InTurn<T> {
     }
 
     /// All that waits, in no order.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Client, &mut T)> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
         let lines = self.lines.iter_mut();
         lines.flat_map(|(client, line)| line.iter_mut().map(|item| (*client, item)))
     }
 
     /// Keeps of one client's line what is to be kept.
-    pub fn retain_of(&mut self, client: Client, keep: impl FnMut(&mut T) -> bool) {
+    pub fn retain_of(&mut self, client: K, keep: impl FnMut(&mut T) -> bool) {
         let Some(line) = self.lines.get_mut(&client) else {
             return;
         };

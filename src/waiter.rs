@@ -1,7 +1,7 @@
 //! Who waits: the names by which the loop knows whom to wake.
 
 /// Who waits for a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Waiter {
     /// A session, for its protocol.
     Session(Id),

@@ -198,6 +198,50 @@ fn a_steady_reader_gets_everything() {
     server.stop();
 }
 
+/// A body that is to be sent back waits for its end in memory: what all of them hold is bounded, and
+/// whoever comes when there is none left is told so.
+#[test]
+fn bodies_that_are_to_be_sent_back_count_like_all_that_waits() {
+    const CLIENTS: usize = 8;
+    const BODY_BYTES: usize = 400 << 10;
+    let server = InThread::start(
+        "[limits]\nmax_page_bytes = \"1MiB\"\n[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nroutes = \"probe\"\n",
+    );
+    let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {BODY_BYTES}\r\n\r\n");
+    let read = |mut client: TcpStream| {
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer); // one that is refused may be reset
+        String::from_utf8_lossy(&answer[..answer.len().min(12)]).into_owned()
+    };
+    // All but the end of each body.
+    let mut clients: Vec<TcpStream> = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = connect(server.address(0));
+        let _ = client.write_all(head.as_bytes());
+        let _ = client.write_all(&vec![b'x'; BODY_BYTES - 1]);
+        clients.push(client);
+    }
+    server.wait(|seen| seen.active <= 3);
+    let mut answers = Vec::new();
+    for mut client in clients {
+        let _ = client.write_all(b"x");
+        let _ = client.shutdown(Shutdown::Write);
+        answers.push(read(client));
+    }
+    let is = |status: &str| {
+        answers
+            .iter()
+            .filter(|answer| answer.contains(status))
+            .count()
+    };
+    assert!(is("200") >= 2 && is("503") >= 1, "{answers:?}");
+    assert_eq!(is("200") + is("503"), CLIENTS, "{answers:?}");
+    let peak = server.wait(|seen| seen.active == 0).page_bytes_peak;
+    let most = (1 << 20) + CLIENTS * 2 * PAGE_BYTES;
+    assert!(peak <= most, "{peak} bytes of pages, at most {most}");
+    server.stop();
+}
+
 #[test]
 fn clients_that_read_nothing_hold_no_more_memory_than_all_of_them_may() {
     const CLIENTS: usize = 50;

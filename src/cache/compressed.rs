@@ -197,7 +197,7 @@ impl<W: Copy + PartialEq> Compressed<W> {
     /// The form of a content in a coding. `form` is what its owner knows of it; `source` is asked
     /// for the content if the form has to be made. A short content is compressed at once if this
     /// turn still has time for it.
-    pub fn ask<V: Copy + Eq + Hash>(
+    pub fn ask<V: Copy + Ord + Hash>(
         &mut self,
         form: &mut Form,
         coding: Coding,
@@ -224,7 +224,7 @@ impl<W: Copy + PartialEq> Compressed<W> {
 
     /// Ends a turn: does the work that it still had time for, and frees what was sent. `asker`: who
     /// is woken, to call this again, when the disk has answered.
-    pub fn work<V: Copy + Eq + Hash>(&mut self, asker: &mut Asker<'_, V>) {
+    pub fn work<V: Copy + Ord + Hash>(&mut self, asker: &mut Asker<'_, V>) {
         self.advance(asker);
         for input in self.unwanted.drain(..) {
             input.cancel(asker.jobs);
@@ -329,7 +329,7 @@ impl<W: Copy + PartialEq> Compressed<W> {
 
     /// Takes the line on as far as this turn has time. A content that waits for its disk is passed
     /// by; after [`DISK_WAIT_MAX`] it leaves the line.
-    fn advance<V: Copy + Eq + Hash>(&mut self, asker: &mut Asker<'_, V>) {
+    fn advance<V: Copy + Ord + Hash>(&mut self, asker: &mut Asker<'_, V>) {
         let mut place = 0;
         while place < AT_WORK_MAX
             && let Some(job) = self.line.get_mut(place)

@@ -115,7 +115,7 @@ impl<T> FileCache<T> {
     /// The answer to a request path, if there is one that is still true. One that is not stays
     /// until it is [removed](FileCache::remove), or another takes its place.
     #[inline]
-    pub fn get<W: Copy + Eq + Hash>(
+    pub fn get<W: Copy + Ord + Hash>(
         &mut self,
         key: &str,
         now: Instant,
@@ -254,7 +254,7 @@ enum Recheck {
 
 impl<T> Entry<T> {
     /// All witnesses are asked before one is waited for.
-    fn recheck<W: Copy + Eq + Hash>(
+    fn recheck<W: Copy + Ord + Hash>(
         &self,
         files: &mut Asking<'_, W>,
         root: &File,
@@ -286,7 +286,7 @@ impl<T> Entry<T> {
     }
 
     /// Whether the open files are what they were.
-    fn is_unwritten<W: Copy + Eq + Hash>(&self, files: &mut Asking<'_, W>) -> Poll<bool> {
+    fn is_unwritten<W: Copy + Ord + Hash>(&self, files: &mut Asking<'_, W>) -> Poll<bool> {
         all(self.held.files.iter().map(|(file, was)| {
             let now = files.metadata(file);
             now.map(|now| now.is_ok_and(|now| now == *was))

@@ -24,7 +24,7 @@ pub struct Asking<'a, W> {
     now: Instant,
 }
 
-impl<'a, W: Copy + Eq + Hash> Asking<'a, W> {
+impl<'a, W: Copy + Ord + Hash> Asking<'a, W> {
     /// Files, for `waiter`.
     pub fn new(disk: &'a mut dyn Disk, jobs: &'a mut Jobs<W>, waiter: W, now: Instant) -> Self {
         Self {

@@ -17,7 +17,7 @@
 //!    once.
 //! 3. At most [`DiskLimits::jobs_max`] jobs are started at once, and at most
 //!    [`DiskLimits::jobs_per_disk_max`] of one disk, so that a dead one does not use up all; the
-//!    disks take turns. At most [`DiskLimits::waiting_per_disk_max`] wait for each; what is asked
+//!    disks take turns, and so do those who wait for the same one, whoever asks for much. At most [`DiskLimits::waiting_per_disk_max`] wait for each; what is asked
 //!    beyond that fails at once with [`io::ErrorKind::ResourceBusy`].
 //! 4. A job whose askers have all gone is dropped if it has not started. If it has, it runs to its
 //!    end, and what it made is undone: a new file is removed.
@@ -38,6 +38,7 @@ use slab::Slab;
 use crate::buffer::PageSlice;
 use crate::disk::DiskId;
 use crate::limits::DiskLimits;
+use crate::shares::InTurn;
 pub use asking::Asking;
 pub use job::{Command, Done, Job, Kind, Query, ends_within_a_line, wrong};
 pub use store::{NewContents, NewFile, Stored, Taken, is_taken};
@@ -95,10 +96,12 @@ struct Claim<W> {
 }
 
 /// A job and how far it is.
-struct Entry {
+struct Entry<W> {
     id: JobId,
     disk: DiskId,
     kind: Kind,
+    /// In whose line it waits.
+    line: Line<W>,
     /// Claims to it.
     claims: Vec<usize>,
     /// What finds it for others, while it can be shared.
@@ -113,25 +116,41 @@ enum Stage {
     Done(Finished),
 }
 
+/// Who asked for a job first, `None` for one that is left to the disk, and whether it changes
+/// something: what a service writes does not wait behind what it reads for many.
+type Line<W> = (Option<W>, bool);
+
 /// The jobs of one disk.
-#[derive(Default)]
-struct Queue {
+struct Queue<W> {
     started: usize,
-    waiting: VecDeque<usize>,
+    /// Their entries, a line for each who asked.
+    waiting: InTurn<usize, Line<W>>,
+    waiting_count: usize,
     /// It stands in the round of disks whose jobs may start.
     listed: bool,
+}
+
+impl<W> Default for Queue<W> {
+    fn default() -> Self {
+        Self {
+            started: 0,
+            waiting: InTurn::default(),
+            waiting_count: 0,
+            listed: false,
+        }
+    }
 }
 
 /// All jobs; `W` names those who wait.
 pub struct Jobs<W> {
     limits: DiskLimits,
-    entries: Slab<Entry>,
+    entries: Slab<Entry<W>>,
     claims: Slab<Claim<W>>,
     shared: HashMap<Query, usize>,
     /// Everybody's claims.
     claimed: HashMap<W, Vec<usize>>,
     by_id: HashMap<JobId, usize>,
-    queues: HashMap<DiskId, Queue>,
+    queues: HashMap<DiskId, Queue<W>>,
     /// Disks with a job that may start, the next one first.
     round: VecDeque<DiskId>,
     started: usize,
@@ -141,7 +160,7 @@ pub struct Jobs<W> {
     counts: [Counts; Kind::ALL.len()],
 }
 
-impl<W: Copy + Eq + Hash> Jobs<W> {
+impl<W: Copy + Ord + Hash> Jobs<W> {
     /// No jobs.
     pub fn new(limits: DiskLimits) -> Self {
         Self {
@@ -221,7 +240,7 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
     /// # Errors
     /// As those of [`Jobs::start`].
     pub fn leave(&mut self, job: impl Into<Job>, now: Instant) -> Result<(), Box<Finished>> {
-        self.enqueue(job.into(), now).map(|_| ())
+        self.enqueue(None, job.into(), now).map(|_| ())
     }
 
     /// Another one waits for this job from now on, and is woken when it is done.
@@ -284,9 +303,10 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
             if queue.started >= self.limits.jobs_per_disk_max {
                 continue; // it is listed again when one of its jobs has come to its end
             }
-            let Some(key) = queue.waiting.pop_front() else {
+            let Some((_, key)) = queue.waiting.pop() else {
                 continue;
             };
+            queue.waiting_count -= 1;
             queue.started += 1;
             self.started += 1;
             self.list(disk);
@@ -352,7 +372,7 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
 
     /// Jobs that wait to be started, and jobs that are started.
     pub fn under_way(&self) -> (usize, usize) {
-        let waiting = self.queues.values().map(|queue| queue.waiting.len()).sum();
+        let waiting = self.queues.values().map(|queue| queue.waiting_count).sum();
         (waiting, self.started)
     }
 
@@ -396,7 +416,7 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         };
         let key = match known {
             Some(key) => key,
-            None => self.enqueue(job, now)?,
+            None => self.enqueue(Some(waiter), job, now)?,
         };
         let claim = self.claims.insert(Claim {
             entry: key,
@@ -408,10 +428,15 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         Ok(claim)
     }
 
-    fn enqueue(&mut self, job: Job, now: Instant) -> Result<usize, Box<Finished>> {
+    fn enqueue(
+        &mut self,
+        waiter: Option<W>,
+        job: Job,
+        now: Instant,
+    ) -> Result<usize, Box<Finished>> {
         let (disk, kind) = (job.file().disk(), job.kind());
         let queue = self.queues.entry(disk).or_default();
-        if queue.waiting.len() >= self.limits.waiting_per_disk_max {
+        if queue.waiting_count >= self.limits.waiting_per_disk_max {
             self.counts[kind as usize].refused += 1;
             return Err(Box::new(Finished {
                 result: Err(io::ErrorKind::ResourceBusy.into()),
@@ -424,10 +449,12 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
             Job::Query(query) => Some(query.clone()),
             Job::Command(_) => None,
         };
+        let line = (waiter, query.is_none());
         let key = self.entries.insert(Entry {
             id,
             disk,
             kind,
+            line,
             claims: Vec::new(),
             query: query.clone(),
             since: now,
@@ -437,7 +464,8 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
             self.shared.insert(query, key);
         }
         self.by_id.insert(id, key);
-        queue.waiting.push_back(key);
+        queue.waiting.push(line, key);
+        queue.waiting_count += 1;
         self.list(disk);
         Ok(key)
     }
@@ -493,11 +521,12 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         if !entry.claims.is_empty() || matches!(entry.stage, Stage::Started) {
             return;
         }
-        let disk = entry.disk;
+        let (disk, line) = (entry.disk, entry.line);
         if let Stage::Waiting(_) = entry.stage
             && let Some(queue) = self.queues.get_mut(&disk)
         {
-            queue.waiting.retain(|known| *known != key);
+            queue.waiting.retain_of(line, |known| *known != key);
+            queue.waiting_count -= 1;
             if queue.started == 0 && queue.waiting.is_empty() {
                 self.queues.remove(&disk);
             }
@@ -509,7 +538,7 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
         }
     }
 
-    fn remove(&mut self, key: usize) -> Entry {
+    fn remove(&mut self, key: usize) -> Entry<W> {
         let entry = self.entries.remove(key);
         self.by_id.remove(&entry.id);
         if let Some(query) = &entry.query
@@ -528,7 +557,7 @@ impl<W: Copy + Eq + Hash> Jobs<W> {
                 path: path.clone(),
             };
             // Where too many wait, it stays behind, and the next start removes it.
-            let _ = self.enqueue(remove.into(), now);
+            let _ = self.enqueue(None, remove.into(), now);
         }
     }
 }

@@ -45,7 +45,7 @@ pub enum Pending<T> {
     Job(Ticket, fn(Done) -> io::Result<T>),
 }
 
-impl<W: Copy + Eq + Hash> Asker<'_, W> {
+impl<W: Copy + Ord + Hash> Asker<'_, W> {
     /// Opens a file or folder below `root`.
     pub fn open(&mut self, root: &File, path: &Path) -> Pending<(File, Metadata)> {
         if let Some(answer) = self.disk.open_now(root, path) {
@@ -129,7 +129,7 @@ impl<W: Copy + Eq + Hash> Asker<'_, W> {
 
 impl<T> Pending<T> {
     /// The answer, if it is there; else it is pending as before.
-    pub fn take<W: Copy + Eq + Hash>(self, jobs: &mut Jobs<W>) -> Result<io::Result<T>, Self> {
+    pub fn take<W: Copy + Ord + Hash>(self, jobs: &mut Jobs<W>) -> Result<io::Result<T>, Self> {
         match self {
             Self::Ready(answer) => Ok(answer),
             Self::Job(ticket, convert) => match jobs.take(&ticket) {
@@ -140,14 +140,14 @@ impl<T> Pending<T> {
     }
 
     /// The answer is not wanted any more.
-    pub fn cancel<W: Copy + Eq + Hash>(self, jobs: &mut Jobs<W>) {
+    pub fn cancel<W: Copy + Ord + Hash>(self, jobs: &mut Jobs<W>) {
         if let Self::Job(ticket, _) = self {
             jobs.cancel(ticket);
         }
     }
 
     /// Whether the answer is there.
-    pub fn is_there<W: Copy + Eq + Hash>(&self, jobs: &Jobs<W>) -> bool {
+    pub fn is_there<W: Copy + Ord + Hash>(&self, jobs: &Jobs<W>) -> bool {
         match self {
             Self::Ready(_) => true,
             Self::Job(ticket, _) => jobs.is_done(ticket),

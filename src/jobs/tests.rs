@@ -197,6 +197,35 @@ fn a_dead_disk_does_not_use_up_all_places_and_the_disks_take_turns() {
 }
 
 #[test]
+fn who_asks_much_of_a_disk_does_not_keep_out_who_asks_little() {
+    let (mut f, root) = (Fixture::new(), root(1));
+    f.jobs.set_limits(DiskLimits {
+        jobs_per_disk_max: 1,
+        waiting_per_disk_max: 16,
+        ..limits()
+    });
+    for path in ["a", "b", "c", "d"] {
+        f.ask(1, look(&root, path));
+    }
+    f.ask(2, look(&root, "x"));
+    // What one asker writes does not wait behind what it reads; nor does what is left to the disk.
+    let _ticket = f.jobs.start(1, create(&root), f.now).expect("a place");
+    f.jobs.leave(look(&root, "left"), f.now).expect("a place");
+    f.ask(2, look(&root, "y"));
+    f.ask(3, look(&root, "z"));
+    f.jobs.forget(3);
+    f.ask(3, look(&root, "b")); // a question that is asked already stays where it is
+    assert_eq!(f.jobs.under_way(), (8, 0));
+    let mut order = Vec::new();
+    while let Some(job) = f.starts().pop() {
+        order.push(path(&job.1).display().to_string());
+        f.finish(job, found());
+    }
+    assert_eq!(order, ["a", "x", "new", "left", "b", "y", "c", "d"]);
+    assert_eq!(f.jobs.under_way(), (0, 0));
+}
+
+#[test]
 fn beyond_the_bound_a_job_is_refused_and_its_memory_comes_back() {
     let (mut f, root, other) = (Fixture::new(), root(1), root(2));
     for path in ["a", "b", "c", "d"] {

@@ -146,6 +146,8 @@ pub struct Gauges {
     pub page_bytes_held: usize,
     /// Bytes of unused pages kept.
     pub page_bytes_kept: usize,
+    /// Bytes in use outside of pages that count like those in pages.
+    pub bytes_held_beside: usize,
     /// Bytes in use above which send queues take little.
     pub page_bytes_max: usize,
     /// Sockets held by sessions, listeners and the resolver.

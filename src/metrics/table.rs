@@ -241,7 +241,8 @@ pub static METRICS: &[Metric] = {
         gauge("pages", "Buffer pages in use.", One(|v| Some(v.metrics.gauges.pages_held.into()))),
         gauge("page_bytes", "Memory of buffer pages, in use and kept for later.", One(|v| Some(v.metrics.gauges.page_bytes_held.into()))).label("state", "held"),
         gauge("page_bytes", "Memory of buffer pages, in use and kept for later.", One(|v| Some(v.metrics.gauges.page_bytes_kept.into()))).label("state", "kept").key("page_bytes_kept"),
-        gauge("page_bytes_max", "Memory of buffer pages in use above which send queues take little.", One(|v| Some(v.metrics.gauges.page_bytes_max.into()))),
+        gauge("bytes_beside_pages", "Memory in use that counts like that of buffer pages: records of TLS, heads and file headers that are gathered, listings and archives being made.", One(|v| Some(v.metrics.gauges.bytes_held_beside.into()))),
+        gauge("page_bytes_max", "Memory in use, of buffer pages and beside them, above which send queues take little.", One(|v| Some(v.metrics.gauges.page_bytes_max.into()))),
         // Listeners.
         gauge("listener_up", "0 while a listener's socket failed and it has no other one.", Each(|l| Some(u64::from(!l.is_down)))).key("up"),
         counter("listener_failures", "Times that a listener's socket failed.", Each(|l| Some(l.failures))).key("failures"),

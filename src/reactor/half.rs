@@ -103,6 +103,24 @@ impl<S: Sys> Half<S> {
         pool: &mut Pool,
         budget: &mut Budget,
     ) -> Result<bool, io::ErrorKind> {
+        let result = self.fill_link(sys, pool, budget);
+        self.count(pool);
+        result
+    }
+
+    /// What the TLS layer holds is counted.
+    fn count(&mut self, pool: &Pool) {
+        if let Some(tls) = &mut self.tls {
+            tls.count(pool);
+        }
+    }
+
+    fn fill_link(
+        &mut self,
+        sys: &mut S,
+        pool: &mut Pool,
+        budget: &mut Budget,
+    ) -> Result<bool, io::ErrorKind> {
         let Self {
             link, ready, tls, ..
         } = self;
@@ -145,6 +163,18 @@ impl<S: Sys> Half<S> {
     /// Sends until the socket would block, nothing waits or the budget is spent; then the end, if
     /// it is wanted.
     pub(super) fn flush(
+        &mut self,
+        sys: &mut S,
+        pool: &mut Pool,
+        budget: &mut Budget,
+        ranges: (&FileRange, Instant),
+    ) -> Result<Progress, Error> {
+        let result = self.flush_link(sys, pool, budget, ranges);
+        self.count(pool);
+        result
+    }
+
+    fn flush_link(
         &mut self,
         sys: &mut S,
         pool: &mut Pool,

@@ -874,6 +874,7 @@ impl<S: Sys> Reactor<S> {
             pages_held: self.cx.pool.pages_held(),
             page_bytes_held: self.cx.pool.bytes_held(),
             page_bytes_kept: self.cx.pool.bytes_kept(),
+            bytes_held_beside: self.cx.pool.bytes_held_beside(),
             page_bytes_max: self.limits.page_bytes_max,
             sockets: self.sessions.len()
                 + self.listeners.open_sockets()

@@ -9,6 +9,9 @@
 //! of the stream is a `close_notify` (section 6.1), and a connection that ends without one ends
 //! here as well: HTTP knows by its own framing whether a message was cut.
 //!
+//! What rustls holds of either direction is counted with the pages ([`Pool::hold`]), and while
+//! they are scarce it gets a record at a time.
+//!
 //! The first bytes may be those of a client that speaks the protocol in plain text. Where the
 //! listener knows an answer to that, they are held back until they are told apart:
 //!
@@ -28,13 +31,20 @@ use std::time::SystemTime;
 use rustls::{Connection, ServerConfig, ServerConnection};
 
 use super::transfer::{Moved, Sent};
-use crate::buffer::{Front, Pool};
+use crate::buffer::{Front, Held, Pool};
 use crate::ending::Error;
 use crate::service::{Finish, Link};
 use crate::sys::Sys;
 
 /// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// The same while memory is scarce: one record (RFC 8446 section 5.1).
+const RECORD_BYTES: usize = 16 * 1024;
+
+/// The most that rustls holds of what came: a message of a handshake in pieces. Of other records it
+/// is one, and what that became.
+const INCOMING_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes that are read at first, and the room that rustls has for them.
 const FIRST_BYTES: usize = 4096;
@@ -70,14 +80,20 @@ pub(super) struct Tls {
     plain_waits: bool,
     /// The `close_notify` was queued.
     ended: bool,
+    /// Bytes that came and that nothing has come of yet; no fewer than rustls holds, but for a rest
+    /// of less than one read.
+    incoming: usize,
+    /// Bytes of records that wait to be sent.
+    outgoing: usize,
+    /// Both, as far as the pool knows.
+    held: Held,
 }
 
 impl Tls {
     /// The TLS of a new connection. It fails for a configuration that is wrong in itself; such a
     /// connection cannot be served, least of all in plain text.
     pub(super) fn accept(options: &TlsOptions) -> Result<Box<Self>, rustls::Error> {
-        let mut connection = ServerConnection::new(Arc::clone(&options.config))?;
-        connection.set_buffer_limit(Some(PIECE_BYTES));
+        let connection = ServerConnection::new(Arc::clone(&options.config))?;
         Ok(Box::new(Self {
             connection: connection.into(),
             first: match options.plain {
@@ -86,6 +102,9 @@ impl Tls {
             },
             plain_waits: false,
             ended: false,
+            incoming: 0,
+            outgoing: 0,
+            held: Held::default(),
         }))
     }
 
@@ -118,6 +137,11 @@ impl Tls {
         self.ended && !self.has_output()
     }
 
+    /// Counts what rustls holds.
+    pub(super) fn count(&mut self, pool: &Pool) {
+        pool.hold(&mut self.held, self.incoming + self.outgoing);
+    }
+
     /// Takes records from the socket, or the first bytes, whatever they are.
     pub(super) fn receive<S: Sys>(&mut self, stream: &S::Stream, sys: &mut S) -> io::Result<Moved> {
         if matches!(self.first, First::Unknown(..)) {
@@ -125,6 +149,7 @@ impl Tls {
         }
         let mut kernel = Kernel::new(stream, sys);
         let count = self.connection.read_tls(&mut kernel)?;
+        self.incoming = (self.incoming + count).min(INCOMING_BYTES_MAX);
         Ok(Moved {
             count,
             is_full: !kernel.short,
@@ -175,7 +200,11 @@ impl Tls {
             return Err(io::ErrorKind::InvalidData);
         }
         let may_begin = was_handshaking && !self.is_handshaking();
-        Ok(self.take_plain(link, pool) || may_begin)
+        let has_plain = self.take_plain(link, pool);
+        if (has_plain && !self.plain_waits) || may_begin {
+            self.incoming = 0;
+        }
+        Ok(has_plain || may_begin)
     }
 
     /// Moves plain bytes to `link`. Whether there were any, or the end.
@@ -220,6 +249,7 @@ impl Tls {
         let mut kernel = Kernel::new(stream, sys);
         let result = self.connection.write_tls(&mut kernel);
         let is_full = !kernel.short;
+        self.outgoing = kernel.left;
         Sent::of(result, |_| is_full)
     }
 
@@ -231,8 +261,13 @@ impl Tls {
         sys: &mut S,
         pool: &mut Pool,
     ) -> Result<bool, Error> {
+        let piece_bytes = match pool.is_scarce() {
+            true => RECORD_BYTES,
+            false => PIECE_BYTES,
+        };
+        self.connection.set_buffer_limit(Some(piece_bytes));
         let plain = self
-            .encrypt(link, sys)
+            .encrypt(link, piece_bytes, sys)
             .map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => Error::Changed,
                 kind => Error::Reset(kind),
@@ -246,8 +281,13 @@ impl Tls {
         Ok(plain > 0)
     }
 
-    /// Gives the front of the queue to rustls; how many bytes it took.
-    fn encrypt<S: Sys>(&mut self, link: &Link, sys: &mut S) -> io::Result<usize> {
+    /// Gives the front of the queue to rustls, at most `piece_bytes`; how many bytes it took.
+    fn encrypt<S: Sys>(
+        &mut self,
+        link: &Link,
+        piece_bytes: usize,
+        sys: &mut S,
+    ) -> io::Result<usize> {
         let mut writer = self.connection.writer();
         match link.tx.front() {
             Front::Empty => Ok(0),
@@ -255,7 +295,7 @@ impl Tls {
             Front::Many(runs, count, _) => writer.write_vectored(&runs[..count]),
             Front::File(file, offset, len) => {
                 let mut piece = [0; PIECE_BYTES];
-                let wanted = usize::try_from(len).unwrap_or(usize::MAX).min(PIECE_BYTES);
+                let wanted = usize::try_from(len).unwrap_or(usize::MAX).min(piece_bytes);
                 let count = sys.disk().read_at(file, offset, &mut piece[..wanted])?;
                 if count == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into()); // shorter than was promised
@@ -272,6 +312,8 @@ struct Kernel<'a, S: Sys> {
     stream: &'a S::Stream,
     /// A call transferred less than it was offered: the kernel has no more, or no more room.
     short: bool,
+    /// What was offered last and did not leave.
+    left: usize,
 }
 
 impl<'a, S: Sys> Kernel<'a, S> {
@@ -280,6 +322,7 @@ impl<'a, S: Sys> Kernel<'a, S> {
             sys,
             stream,
             short: false,
+            left: 0,
         }
     }
 }
@@ -294,14 +337,18 @@ impl<S: Sys> Read for Kernel<'_, S> {
 
 impl<S: Sys> Write for Kernel<'_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = bytes.len();
         let count = self.sys.send(self.stream, bytes, false)?;
-        self.short |= count < bytes.len();
+        self.left -= count;
+        self.short |= self.left > 0;
         Ok(count)
     }
 
     fn write_vectored(&mut self, runs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.left = runs.iter().map(|run| run.len()).sum();
         let count = self.sys.send_many(self.stream, runs, false)?;
-        self.short |= count < runs.iter().map(|run| run.len()).sum();
+        self.left -= count;
+        self.short |= self.left > 0;
         Ok(count)
     }
 

@@ -83,7 +83,7 @@ impl Job {
 
     /// Goes on by a piece, or finds out whether all that was read is of one version; the whole form
     /// with that.
-    pub(super) fn step<V: Copy + Eq + Hash>(
+    pub(super) fn step<V: Copy + Ord + Hash>(
         &mut self,
         piece: &mut [u8],
         asker: &mut Asker<'_, V>,
@@ -101,7 +101,7 @@ impl Job {
     }
 
     /// Codes the next piece, as far as it is there.
-    fn code<V: Copy + Eq + Hash>(
+    fn code<V: Copy + Ord + Hash>(
         &mut self,
         piece: &mut [u8],
         asker: &mut Asker<'_, V>,
@@ -159,7 +159,7 @@ impl Job {
 
     /// Whether all that was read is of one version. Its times do not tell if it changed twice
     /// within a tick of their clock; the bytes that a version remembers do.
-    fn check<V: Copy + Eq + Hash>(&mut self, asker: &mut Asker<'_, V>) -> Poll<io::Result<bool>> {
+    fn check<V: Copy + Ord + Hash>(&mut self, asker: &mut Asker<'_, V>) -> Poll<io::Result<bool>> {
         let Source::File { file, was, version } = &self.source else {
             return Poll::Ready(Ok(true));
         };
@@ -190,7 +190,7 @@ impl Input {
     }
 
     /// Whether the answer is there, or none was asked for.
-    pub(super) fn is_there<V: Copy + Eq + Hash>(&self, jobs: &Jobs<V>) -> bool {
+    pub(super) fn is_there<V: Copy + Ord + Hash>(&self, jobs: &Jobs<V>) -> bool {
         match self {
             Self::Reading(_, asked) => asked.is_there(jobs),
             Self::Checking(_, asked) => asked.is_there(jobs),
@@ -198,7 +198,7 @@ impl Input {
         }
     }
 
-    pub(super) fn cancel<V: Copy + Eq + Hash>(self, jobs: &mut Jobs<V>) {
+    pub(super) fn cancel<V: Copy + Ord + Hash>(self, jobs: &mut Jobs<V>) {
         match self {
             Self::Reading(_, asked) => asked.cancel(jobs),
             Self::Checking(_, asked) => asked.cancel(jobs),

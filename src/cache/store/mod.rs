@@ -51,7 +51,7 @@ use fetch::{Fetch, Growing, Place, Stage};
 pub use fetch::{Ahead, FetchId, Object, put_body};
 use folder::Folder;
 pub use index::Key;
-use index::{Entry, Index, Limits, Slot};
+use index::{Entry, Index, Inserted, Limits, Slot};
 pub use kept::{Body, Kept, Shown};
 use key::KeyHasher;
 use memory::Memory;
@@ -172,6 +172,8 @@ pub struct Store {
     memory: Memory,
     fetches: Slab<Fetch>,
     generations: u32,
+    /// The time by which the last object was named.
+    last_ms: u64,
     /// Fetches by what they are for.
     under_way: HashMap<Key, Vec<u32>>,
     /// Fetches whose heads others may wait for, until when, the first one first.
@@ -244,6 +246,7 @@ impl Store {
             memory: Memory::new(settings.memory_bytes_max),
             fetches: Slab::new(),
             generations: 0,
+            last_ms: 0,
             under_way: HashMap::new(),
             awaited: VecDeque::new(),
             passed: HashMap::new(),
@@ -553,7 +556,7 @@ impl Store {
 
     /// All of the response has come.
     pub fn finish(&mut self, id: FetchId, hands: &mut Hands<'_>) {
-        let boot = self.settings.boot;
+        let (boot, stored_ms) = (self.settings.boot, self.next_ms(hands));
         let Some(fetch) = self.fetches.get_mut(id.index as usize) else {
             return;
         };
@@ -569,7 +572,7 @@ impl Store {
         if let Place::File(writing) = &mut growing.place {
             let bytes = writing.header_bytes() + growing.bytes;
             let variant = self.hasher.variant(&growing.object.selecting);
-            let name = entry(fetch.key, variant, hands.wall_ms, bytes);
+            let name = entry(fetch.key, variant, stored_ms, bytes);
             let mut encoded = Vec::new();
             match header.encode(&mut encoded, Some(writing.header_bytes() as usize)) {
                 Ok(()) => writing.finish(encoded, name),
@@ -598,7 +601,8 @@ impl Store {
         if let Body::Bytes(body) = &kept.body {
             bytes.extend_from_slice(body);
         }
-        let name = entry(kept.key, variant, hands.wall_ms, bytes.len().max(1) as u64);
+        let stored_ms = self.next_ms(hands);
+        let name = entry(kept.key, variant, stored_ms, bytes.len().max(1) as u64);
         let Some(slot) = self.enter(name, Some(kept), hands) else {
             return;
         };
@@ -620,14 +624,23 @@ impl Store {
         }
     }
 
-    /// An object gets into the index, and what has to go for it goes.
+    /// An object gets into the index, and what has to go for it goes. `None` if it is itself that.
     fn enter(&mut self, name: Entry, kept: Option<Rc<Kept>>, hands: &mut Hands<'_>) -> Option<Slot> {
-        let (slot, replaced) = self.index.insert(name);
-        self.counts.stored += u64::from(slot.is_some());
-        if let Some(replaced) = replaced {
-            self.dropped(&replaced, hands);
-        }
-        if let (Some(slot), Some(kept)) = (slot, kept) {
+        let slot = match self.index.insert(name) {
+            Inserted::New { slot, gone } => {
+                if let Some(gone) = gone {
+                    self.dropped(&gone, hands);
+                }
+                slot
+            }
+            Inserted::Known(slot) => slot,
+            Inserted::TooOld => {
+                self.dropped(&name, hands);
+                return None;
+            }
+        };
+        if let Some(kept) = kept {
+            self.counts.stored += 1;
             self.warm(slot, kept);
         }
         while self.index.is_over()
@@ -636,7 +649,13 @@ impl Store {
             self.counts.evicted += 1;
             self.dropped(&evicted, hands);
         }
-        slot
+        Some(slot)
+    }
+
+    /// The time by which an object is named: two never have the same.
+    fn next_ms(&mut self, hands: &Hands<'_>) -> u64 {
+        self.last_ms = hands.wall_ms.max(self.last_ms + 1);
+        self.last_ms
     }
 
     /// The response to a fetch came, and may not or cannot be kept: those who waited for it ask for
@@ -881,13 +900,7 @@ impl Store {
         let waiter = waiter(self.number, Task::Scan);
         let found = folder.scan(waiter, hands);
         for entry in found {
-            let is_ours = |slot: Slot| self.index.get(slot).is_some_and(|known| {
-                (known.stored_ms, known.bytes) == (entry.stored_ms, entry.bytes)
-            });
-            let known = self.index.find_variant(entry.key, entry.variant);
-            if !known.is_some_and(is_ours) {
-                self.enter(entry, None, hands);
-            }
+            self.enter(entry, None, hands);
         }
     }
 

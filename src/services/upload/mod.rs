@@ -32,7 +32,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::prolonged;
-use crate::buffer::PAGE_BYTES;
+use crate::buffer::{Held, PAGE_BYTES};
 use crate::config::UploadConfig;
 use crate::disk::Disk;
 use crate::ending::{Error, Phase};
@@ -78,6 +78,8 @@ pub struct Conn {
     state: State,
     /// Small files that came whole, and are stored before anything is waited for.
     whole: Vec<(Announced, Box<[u8]>)>,
+    /// Bytes of those, and of the header that is gathered, as they were last counted.
+    held: Held,
 }
 
 enum State {
@@ -126,6 +128,18 @@ enum Step {
     Again,
     /// The files that came whole are stored first; then this state goes on.
     Store,
+}
+
+impl Conn {
+    /// Bytes that it holds outside of pages.
+    fn bytes_held(&self) -> usize {
+        let header = match &self.state {
+            State::Header { gathered, .. } => gathered.capacity(),
+            _ => 0,
+        };
+        let files = self.whole.iter().map(|(_, bytes)| bytes.len());
+        header + files.sum::<usize>()
+    }
 }
 
 impl State {
@@ -231,6 +245,35 @@ impl Upload {
         }
         io.down.tx.put(login::ACCEPTED, io.cx.pool);
         Ok(Step::Go(self.idle(io.cx.now)))
+    }
+
+    /// Takes files as far as the session's share of work goes.
+    fn take_files(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
+        let Conn {
+            peer, state, whole, ..
+        } = conn;
+        while !io.cx.work.is_spent() {
+            let holds_files = !whole.is_empty();
+            let step = if whole.len() >= self.store.files_max(self.files_per_turn_max) {
+                Ok(Step::Store)
+            } else {
+                self.step(state, whole, peer, io)
+            };
+            match step {
+                Err(error) if !holds_files => return Err(error),
+                Ok(Step::Wait) => return Ok(()),
+                Ok(Step::Again) => {}
+                Ok(Step::Go(next)) => *state = next,
+                // What came whole is stored, whatever came behind it.
+                Ok(Step::Store) | Err(_) => {
+                    let storing = Box::new(self.store.store(whole, io)?);
+                    let idle = self.idle(io.cx.now);
+                    let next = Box::new(std::mem::replace(state, idle));
+                    *state = State::Storing { storing, next };
+                }
+            }
+        }
+        Ok(())
     }
 
     fn header(
@@ -485,33 +528,15 @@ impl Service for Upload {
             peer: peer.clone(),
             state,
             whole: Vec::new(),
+            held: Held::default(),
         }
     }
 
     fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
-        let Conn { peer, state, whole } = conn;
-        while !io.cx.work.is_spent() {
-            let holds_files = !whole.is_empty();
-            let step = if whole.len() >= self.store.files_max(self.files_per_turn_max) {
-                Ok(Step::Store)
-            } else {
-                self.step(state, whole, peer, io)
-            };
-            match step {
-                Err(error) if !holds_files => return Err(error),
-                Ok(Step::Wait) => return Ok(()),
-                Ok(Step::Again) => {}
-                Ok(Step::Go(next)) => *state = next,
-                // What came whole is stored, whatever came behind it.
-                Ok(Step::Store) | Err(_) => {
-                    let storing = Box::new(self.store.store(whole, io)?);
-                    let idle = self.idle(io.cx.now);
-                    let next = Box::new(std::mem::replace(state, idle));
-                    *state = State::Storing { storing, next };
-                }
-            }
-        }
-        Ok(())
+        let result = self.take_files(conn, io);
+        let bytes_held = conn.bytes_held();
+        io.cx.pool.hold(&mut conn.held, bytes_held);
+        result
     }
 
     fn deadline(&self, conn: &Conn) -> Instant {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::reply::Refusal;
+use crate::buffer::{Pool, SendQueue};
 use crate::config::HttpConfig;
 use crate::http::Status;
 use crate::http::body::BodyDecoder;
@@ -18,6 +19,11 @@ pub(super) const BODY_TOO_LARGE: Refusal = Refusal::beyond(
     "the body is longer than this server takes",
 );
 
+const SCARCE: Refusal = Refusal::new(
+    Status::SERVICE_UNAVAILABLE,
+    "this server has no memory left for a body that it is to send back",
+);
+
 /// A request body that is being received.
 pub(super) struct RequestBody {
     decoder: BodyDecoder,
@@ -30,8 +36,18 @@ pub(super) struct RequestBody {
 
 /// A body that is sent back, and what becomes of the connection then.
 pub(super) struct Echo {
-    pub(super) bytes: Vec<u8>,
+    /// In pages of the pool, so that it counts like all that waits to be sent.
+    pub(super) body: SendQueue,
     pub(super) persistence: Persistence,
+}
+
+impl Echo {
+    pub(super) fn new(persistence: Persistence) -> Self {
+        Self {
+            body: SendQueue::new(u32::MAX),
+            persistence,
+        }
+    }
 }
 
 /// What came of receiving some of a body.
@@ -57,6 +73,13 @@ impl RequestBody {
         }
     }
 
+    /// It is not to be sent back after all.
+    pub(super) fn release(&mut self, pool: &mut Pool) {
+        if let Some(mut echo) = self.echo.take() {
+            echo.body.clear(pool);
+        }
+    }
+
     /// Takes what has arrived of it, as far as the session's share of work goes.
     pub(super) fn receive(&mut self, config: &HttpConfig, io: &mut Io<'_>) -> Received {
         while !io.cx.work.is_spent() {
@@ -69,7 +92,10 @@ impl RequestBody {
             };
             let consumed = step.consumed();
             if let Some(echo) = &mut self.echo {
-                echo.bytes.extend_from_slice(&bytes[step.framing..consumed]);
+                if io.cx.pool.is_scarce() && !echo.body.is_empty() {
+                    return Received::Bad(SCARCE);
+                }
+                echo.body.put(&bytes[step.framing..consumed], io.cx.pool);
             }
             io.down.rx.consume(consumed);
             if consumed > 0 {

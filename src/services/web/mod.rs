@@ -59,6 +59,7 @@ mod tests;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::buffer::Held;
 use crate::config::HttpConfig;
 use crate::ending::{Ending, Error, Phase};
 use crate::gate::Ranges;
@@ -113,6 +114,8 @@ pub struct Conn {
     seat: Option<Seat>,
     /// The last request that was sent on, whose connection to its origin may still be there.
     kept: Option<Box<Forward>>,
+    /// What it holds outside of pages, as it was last counted.
+    held: Held,
 }
 
 enum State {
@@ -296,10 +299,7 @@ impl Web {
                 return true;
             }
             Next::Done => None,
-            Next::Echo => Some(Echo {
-                bytes: Vec::new(),
-                persistence,
-            }),
+            Next::Echo => Some(Echo::new(persistence)),
         };
         let body = RequestBody::new(body, echo, &self.config, now);
         conn.state = State::Body(Box::new(body));
@@ -422,6 +422,9 @@ impl Web {
     /// Answers what is not, or no longer, a request that could be answered, and closes.
     fn refuse_last(&mut self, refusal: Refusal, ending: Ending, conn: &mut Conn, io: &mut Io<'_>) {
         self.leave(conn, &mut io.cx);
+        if let State::Body(body) = &mut conn.state {
+            body.release(io.cx.pool);
+        }
         conn.state = State::Refusing(Box::new(Refusing {
             refusal,
             ending,
@@ -508,12 +511,16 @@ impl Web {
         conn.state = State::Idle {
             until: io.cx.now + self.config.idle_timeout,
         };
-        let Some(Echo { bytes, persistence }) = echo else {
+        let Some(Echo {
+            mut body,
+            persistence,
+        }) = echo
+        else {
             return true;
         };
         let sink = (&mut io.down.tx, &mut io.cx, io.id);
         let mut reply = Reply::new(false, persistence, &self.no_lines, &mut self.writer, sink);
-        reply.plain(Status::OK, &bytes);
+        reply.plain_from(Status::OK, &mut body);
         if persistence == Persistence::Ends {
             io.close();
         }
@@ -654,7 +661,19 @@ impl Conn {
             requests: 0,
             seat,
             kept: None,
+            held: Held::default(),
         }
+    }
+
+    /// Bytes of what grows with what the client sends or asks for, and is not in pages.
+    fn bytes_held(&self) -> usize {
+        let state = match &self.state {
+            State::Forward(forward) => forward.bytes_held(),
+            State::Pack(pack) => pack.bytes_held(),
+            _ => 0,
+        };
+        let kept = self.kept.as_ref();
+        state + kept.map_or(0, |forward| forward.bytes_held())
     }
 
     /// When the first byte of the request under way came.
@@ -713,6 +732,8 @@ impl Service for Web {
             io.disconnect(); // between two requests nothing is expected of it but its end
         }
         self.end(conn, io);
+        let bytes_held = conn.bytes_held();
+        io.cx.pool.hold(&mut conn.held, bytes_held);
         if self.working || self.log.as_mut().is_some_and(|log| log.is_waiting()) {
             io.at_turn_end();
         }
@@ -735,6 +756,10 @@ impl Service for Web {
     fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
         self.leave(&conn, cx);
         let forward = match conn.state {
+            State::Body(mut body) => {
+                body.release(cx.pool);
+                None
+            }
             State::Forward(forward) => Some(forward),
             State::Refusing(refusing) => refusing.forward,
             State::Pack(pack) => {

@@ -20,6 +20,11 @@ pub(super) struct Pack {
 }
 
 impl Pack {
+    /// Bytes that it holds outside of pages.
+    pub(super) fn bytes_held(&self) -> usize {
+        self.archive.bytes_held()
+    }
+
     /// After its head was queued.
     pub(super) fn new(
         archive: Box<Archive>,

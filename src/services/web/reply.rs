@@ -239,19 +239,33 @@ impl<'r, 'c> Reply<'r, 'c> {
 
     /// An answer with a body of its own type.
     pub(super) fn body(&mut self, status: Status, content_type: &str, body: &[u8]) {
-        let head = self.begin(status);
-        put_header(head, "Content-Type", content_type);
-        put_header_number(head, "Content-Length", body.len() as u64);
-        put_header(head, "X-Content-Type-Options", "nosniff");
-        put_head_end(head);
-        if self.send(body.len() as u64) {
+        if self.body_head(status, content_type, body.len() as u64) {
             self.put(body);
         }
+    }
+
+    /// The head of an answer with a body of so many bytes. Whether that is to follow.
+    fn body_head(&mut self, status: Status, content_type: &str, body_bytes: u64) -> bool {
+        let head = self.begin(status);
+        put_header(head, "Content-Type", content_type);
+        put_header_number(head, "Content-Length", body_bytes);
+        put_header(head, "X-Content-Type-Options", "nosniff");
+        put_head_end(head);
+        self.send(body_bytes)
     }
 
     /// An answer in plain text.
     pub(super) fn plain(&mut self, status: Status, body: &[u8]) {
         self.body(status, "text/plain; charset=utf-8", body);
+    }
+
+    /// An answer in plain text that waits in a queue of its own.
+    pub(super) fn plain_from(&mut self, status: Status, body: &mut SendQueue) {
+        let body_bytes = body.memory_bytes() as u64;
+        match self.body_head(status, "text/plain; charset=utf-8", body_bytes) {
+            true => self.tx.append(body, self.cx.pool),
+            false => body.clear(self.cx.pool),
+        }
     }
 
     /// A small page, or a text, that says why there is nothing better.

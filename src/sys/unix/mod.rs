@@ -6,9 +6,10 @@
 //!
 //! The files in reading order: this one (the poll, signals, and what is done to a stream in one
 //! call), `sockets` (how a stream comes to be), `datagrams`, `files`, `cached`, `engine` (how what
-//! may wait for a disk is done), `threads`, `ring`, `flight`. `unsafe` stands below this folder
-//! only: `recvmmsg` and `sendmmsg` in `datagrams`, one `ioctl` and one socket option in `sockets`,
-//! `cachestat` in `cached`, and in `ring` and `flight` memory that the kernel has for a while.
+//! may wait for a disk is done), `threads`, `ring`, `flight`, `memory` (pages that can go back to
+//! the system). `unsafe` stands below this folder only: `recvmmsg` and `sendmmsg` in `datagrams`, one
+//! `ioctl` and one socket option in `sockets`, `cachestat` in `cached`, mapped memory in `memory`,
+//! and in `ring` and `flight` memory that the kernel has for a while.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -38,6 +39,7 @@ mod datagrams;
 mod engine;
 mod files;
 mod flight;
+pub mod memory;
 mod ring;
 #[cfg(test)]
 mod scarce;

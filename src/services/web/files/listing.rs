@@ -30,6 +30,7 @@ use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::buffer::Held;
 use crate::config::{CompressConfig, FilesConfig};
 use crate::disk::{File, FileKind, Metadata};
 use crate::gate::Address;
@@ -126,6 +127,8 @@ pub(super) struct Listings {
     /// What was handed out: alive as long as some send queue refers to it.
     sent: Vec<Weak<[u8]>>,
     shows: Shows,
+    /// Bytes of those being made, and of those handed out, as they were last counted.
+    held: Held,
 }
 
 /// What the listings of a site show.
@@ -204,6 +207,7 @@ impl Tally {
 impl Listings {
     pub(super) fn new(config: &FilesConfig) -> Self {
         Self {
+            held: Held::default(),
             jobs: Vec::new(),
             sent: Vec::new(),
             shows: Shows {
@@ -308,7 +312,14 @@ impl Listings {
             }
         }
         cx.work.charge_each(before - work, ROW_NS);
+        self.count(cx);
         is_left
+    }
+
+    fn count(&mut self, cx: &Cx<'_>) {
+        let made: usize = self.jobs.iter().map(Job::bytes_held).sum();
+        let bytes = made + self.bytes_sent();
+        cx.pool.hold(&mut self.held, bytes);
     }
 
     /// A session that may have waited for a listing has gone.

@@ -55,7 +55,7 @@ pub(super) enum Readme {
 }
 
 impl Readme {
-    pub(super) fn new<W: Copy + Eq + Hash>(
+    pub(super) fn new<W: Copy + Ord + Hash>(
         root: &File,
         path: &Path,
         asker: &mut Asker<'_, W>,
@@ -64,7 +64,7 @@ impl Readme {
     }
 
     /// Goes on as far as the disk allows, to read at most `bytes_max` bytes. Whether it is done.
-    pub(super) fn work<W: Copy + Eq + Hash>(
+    pub(super) fn work<W: Copy + Ord + Hash>(
         &mut self,
         bytes_max: usize,
         asker: &mut Asker<'_, W>,
@@ -107,7 +107,7 @@ impl Readme {
     }
 
     /// It is not wanted any more.
-    pub(super) fn cancel<W: Copy + Eq + Hash>(self, jobs: &mut Jobs<W>) {
+    pub(super) fn cancel<W: Copy + Ord + Hash>(self, jobs: &mut Jobs<W>) {
         match self {
             Self::Opening(opened) => opened.cancel(jobs),
             Self::Reading(read) => read.cancel(jobs),

@@ -122,6 +122,11 @@ impl Forward {
         };
     }
 
+    /// Bytes that it holds of the request.
+    pub(in crate::services::web) fn bytes_held(&self) -> usize {
+        self.head.capacity()
+    }
+
     /// The log is to tell of the request.
     pub(in crate::services::web) fn begin_log(&mut self, entry: Entry, began: Instant) {
         self.logged = Some(Box::new(Logged { entry, began }));

@@ -44,7 +44,7 @@ impl Opening {
 
     /// Goes on as far as the disk allows: what came of it, or how far it is.
     #[allow(clippy::boxed_local)] // it comes as it is kept
-    pub(super) fn take<W: Copy + Eq + Hash>(
+    pub(super) fn take<W: Copy + Ord + Hash>(
         self: Box<Self>,
         asker: &mut Asker<'_, W>,
     ) -> Result<Result<Opened, Stopped>, Box<Self>> {

@@ -235,6 +235,16 @@ struct Wanted<'a> {
 }
 
 impl Archive {
+    /// Bytes that it holds of what it is to tell at its end, and of what it has still to look at.
+    pub(in crate::services::web) fn bytes_held(&self) -> usize {
+        let directory = match (&self.packing, &self.doing) {
+            (Packing::Zip { zip, .. }, _) => zip.bytes_held(),
+            (_, Doing::Ending { bytes, .. }) => bytes.capacity(),
+            _ => 0,
+        };
+        directory + self.walk.bytes_held() + self.scratch.capacity()
+    }
+
     fn new(wanted: &Wanted<'_>, format: Format, framing: Framing, place: Rc<()>) -> Self {
         Self {
             packing: match format {

@@ -33,6 +33,9 @@ use crate::services::web::files::is_absent;
 /// asked at once by default, so that a long folder leaves places for the others.
 pub(super) const LOOKS_MAX: usize = 6;
 
+/// About what a name takes that is remembered, with its path.
+const NAME_BYTES: usize = 96;
+
 /// What is walked through.
 pub(super) struct Walk {
     root: File,
@@ -114,6 +117,15 @@ impl Line {
 }
 
 impl Walk {
+    /// About how many bytes are remembered of what was found.
+    pub(super) fn bytes_held(&self) -> usize {
+        let reading = match &self.at {
+            At::Reading(reading) => reading.names.capacity() + reading.folders.capacity(),
+            At::Between | At::Opening(..) => 0,
+        };
+        NAME_BYTES * (self.waiting.capacity() + reading)
+    }
+
     pub(super) fn new(wanted: &Wanted<'_>) -> Self {
         let line = Rc::new(Line {
             identity: wanted.metadata.identity,
@@ -145,7 +157,7 @@ impl Walk {
     }
 
     /// Opens something that was found, and tells what it is now.
-    pub(super) fn open<W: Copy + Eq + Hash>(
+    pub(super) fn open<W: Copy + Ord + Hash>(
         &self,
         path: &Path,
         asker: &mut Asker<'_, W>,
@@ -157,7 +169,7 @@ impl Walk {
     ///
     /// # Errors
     /// A limit was reached, or the disk failed: what was found is not all.
-    pub(super) fn step<W: Copy + Eq + Hash>(
+    pub(super) fn step<W: Copy + Ord + Hash>(
         &mut self,
         asker: &mut Asker<'_, W>,
     ) -> Result<Step, Stopped> {
@@ -182,7 +194,7 @@ impl Walk {
     }
 
     /// A folder was opened, or is being opened.
-    fn opened<W: Copy + Eq + Hash>(
+    fn opened<W: Copy + Ord + Hash>(
         &mut self,
         folder: Folder,
         opened: Pending<(File, Metadata)>,
@@ -211,7 +223,7 @@ impl Walk {
     }
 
     /// Gets more names of the folder that is open, or leaves it.
-    fn read_names<W: Copy + Eq + Hash>(
+    fn read_names<W: Copy + Ord + Hash>(
         &mut self,
         mut reading: Box<Reading>,
         asker: &mut Asker<'_, W>,
@@ -243,7 +255,7 @@ impl Walk {
 
     /// Looks at the next name in the open folder. While the disk is to be waited for, those behind
     /// it are asked for too.
-    fn look<W: Copy + Eq + Hash>(
+    fn look<W: Copy + Ord + Hash>(
         &mut self,
         reading: &mut Reading,
         asker: &mut Asker<'_, W>,

@@ -56,6 +56,11 @@ pub(super) struct Open {
 }
 
 impl Zip {
+    /// Bytes of the directory, which is written at the end.
+    pub(super) fn bytes_held(&self) -> usize {
+        self.directory.capacity()
+    }
+
     /// Appends what stands before the bytes of a file; they follow by [`Zip::data`], and then
     /// [`Zip::end_file`].
     pub(super) fn begin_file(&mut self, out: &mut Vec<u8>, entry: Entry) -> Open {

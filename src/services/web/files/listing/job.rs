@@ -19,6 +19,9 @@ use crate::service::{Cx, Id, Waiter};
 use crate::services::web::files::readme;
 use crate::services::web::forms::Forms;
 
+/// About what a row takes, with its name.
+const ROW_BYTES: usize = size_of::<Row>() + 32;
+
 pub(super) struct Job {
     pub(super) wanted: Wanted,
     /// Whose it is, as far as there is a share.
@@ -100,6 +103,17 @@ impl Job {
                 tally: Tally::default(),
                 more: false,
             })),
+        }
+    }
+
+    /// About how many bytes it holds while it is made.
+    pub(super) fn bytes_held(&self) -> usize {
+        match &self.stage {
+            Stage::Reading(reading) => reading.rows.len() * ROW_BYTES,
+            Stage::Sorting { rows, .. } => rows.len() * ROW_BYTES,
+            Stage::Writing { rows, text, .. } => rows.len() * ROW_BYTES + text.capacity(),
+            Stage::Ending { text, .. } => text.capacity(),
+            Stage::Done(_) | Stage::Failed(_) => 0,
         }
     }
 
