@@ -122,12 +122,16 @@ impl<'b> Header<'b> {
             out.push(b'\n');
         }
         let header = &mut out[start..];
-        let first =
-            format_args!("{MAGIC}{room:0LENGTH_DIGITS$}{MAGIC_MIDDLE}00000000\n").to_string();
-        header[..FIRST_LINE_BYTES].copy_from_slice(first.as_bytes());
+        let mut first = &mut header[..FIRST_LINE_BYTES];
+        // Invariant: the line has the length of its parts, so it fits; as do eight digits below.
+        writeln!(
+            first,
+            "{MAGIC}{room:0LENGTH_DIGITS$}{MAGIC_MIDDLE}{:08x}",
+            0
+        )
+        .unwrap();
         let crc32 = checksum(header);
         let mut digits = &mut header[CRC_AT..CRC_AT + CRC_DIGITS];
-        // Invariant: eight digits are room for 32 bits.
         write!(digits, "{crc32:08x}").unwrap();
         Ok(())
     }
