@@ -205,6 +205,17 @@ impl<S: Sys> Half<S> {
         self.link.status = LinkState::Failed(kind);
     }
 
+    /// Whether nothing is under way on an open connection, and nothing was heard of its peer: looks
+    /// for it where the last reading left that open.
+    pub(super) fn is_quiet(&mut self, sys: &mut S, pool: &mut Pool) -> bool {
+        let mut budget = Budget::new(1);
+        let is_silent = match self.ready.readable {
+            true => self.fill(sys, pool, &mut budget) == Ok(false),
+            false => true,
+        };
+        is_silent && !self.ready.closing && self.link.is_reusable() && !self.has_output()
+    }
+
     /// Closes the socket and gives all pages back. `abortive`: where the end of the stream would
     /// make a message look whole, the peer sees a reset instead.
     pub(super) fn close(&mut self, abortive: bool, sys: &mut S, pool: &mut Pool) {

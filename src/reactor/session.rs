@@ -29,6 +29,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::attempts::Attempts;
 use super::half::Half;
 use super::handshakes::Handshakes;
 use super::host::Host;
@@ -38,7 +39,7 @@ use super::timer::Reminders;
 use super::tls::Tls;
 use super::token::Token;
 use super::transfer::{Budget, Progress};
-use super::upstream::Attempts;
+use super::upstream::{Upstream, Upstreams};
 use crate::buffer::Pool;
 use crate::cache::compressed::Compressed;
 use crate::dns::Resolver;
@@ -47,18 +48,20 @@ use crate::gate::Admitted;
 use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
+use crate::service::origins::{Idle, Way};
 use crate::service::work::Work;
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Side, Waiter};
-use crate::sys::{PlantedBug, Sys};
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Waiter};
+use crate::sys::{Event, PlantedBug, Sys};
 
 /// What all sessions of a reactor share.
-pub(crate) struct Context<S> {
+pub(crate) struct Context<S: Sys> {
     pub(crate) sys: S,
     pub(crate) pool: Pool,
     pub(crate) jobs: Jobs<Waiter>,
     pub(crate) resolver: Resolver<Id>,
     pub(crate) compressed: Compressed<Id>,
     pub(crate) handshakes: Handshakes,
+    pub(crate) upstreams: Upstreams<S>,
     pub(crate) metrics: Metrics,
     pub(crate) limits: SessionLimits,
     /// The moment of this turn.
@@ -86,8 +89,8 @@ impl<S: Sys> Context<S> {
         self.split(listener).0
     }
 
-    /// The same, and the link that stands for no origin.
-    fn split(&mut self, listener: usize) -> (Cx<'_>, &mut Link) {
+    /// The same, the connections that nobody uses, and the link that stands for no origin.
+    fn split(&mut self, listener: usize) -> (Cx<'_>, &mut Idle, &mut Link) {
         let cx = Cx {
             now: self.now,
             wall: self.wall,
@@ -102,7 +105,7 @@ impl<S: Sys> Context<S> {
             work: &mut self.work,
             counted: Counted::new(&mut self.metrics, listener),
         };
-        (cx, &mut self.nowhere)
+        (cx, &mut self.upstreams.idle, &mut self.nowhere)
     }
 }
 
@@ -216,13 +219,6 @@ pub(crate) struct Session<S: Sys> {
     pub(crate) reminders: Reminders,
 }
 
-/// The side towards the origin.
-struct Upstream<S: Sys> {
-    half: Half<S>,
-    /// What is left to try, while the connection is being made.
-    attempts: Option<Attempts>,
-}
-
 /// What a session waits for until its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
@@ -262,16 +258,19 @@ impl<S: Sys> Session<S> {
         }
     }
 
-    /// An event's part in the session.
-    pub(crate) fn note(&mut self, side: Side, readable: bool, writable: bool, read_closed: bool) {
-        let half = match side {
-            Side::Down => &mut self.down,
-            Side::Up => match &mut self.up {
-                Some(up) => &mut up.half,
-                None => return,
-            },
-        };
-        half.ready.note(readable, writable, read_closed);
+    /// An event's part in the session, on the side towards the client.
+    pub(crate) fn note(&mut self, readable: bool, writable: bool, read_closed: bool) {
+        self.down.ready.note(readable, writable, read_closed);
+    }
+
+    /// The same for the connection to an origin in this place.
+    pub(crate) fn note_upstream(&mut self, place: u32, event: &Event) {
+        if let Some(up) = &mut self.up
+            && up.place == Some(place)
+        {
+            let ready = &mut up.half.ready;
+            ready.note(event.readable, event.writable, event.read_closed);
+        }
     }
 
     /// Takes the session as far as it can go. See the module's picture.
@@ -387,7 +386,7 @@ impl<S: Sys> Session<S> {
         }
         let mut asked = Asked::default();
         let (scarce, conn) = (cx.pool.is_scarce(), self.provenance.conn as usize);
-        let (shared, nowhere) = cx.split(self.provenance.metrics as usize);
+        let (shared, idle, nowhere) = cx.split(self.provenance.metrics as usize);
         let up = match &mut self.up {
             Some(up) => &mut up.half.link,
             None => nowhere,
@@ -402,10 +401,13 @@ impl<S: Sys> Session<S> {
                 up,
                 id: self.id,
                 peer: &self.provenance.peer,
+                service: self.provenance.host,
+                idle,
                 cx: shared,
                 asked: &mut asked,
             },
         );
+        self.hand_over(&mut asked, cx);
         result.map_err(|error| match error {
             Error::TimedOut(phase) => Error::TimedOut(self.waited_for(phase)),
             error => error,
@@ -415,16 +417,46 @@ impl<S: Sys> Session<S> {
             "bytes for an origin without a connection"
         );
         cx.turn_end |= asked.turn_end;
-        if asked.disconnect || asked.close {
-            self.disconnect(cx);
-        }
         if asked.close {
+            self.disconnect(cx);
             cx.resolver.forget(self.id);
             self.begin_closing(&asked, cx);
         } else if let Some((addresses, timeout)) = asked.connect {
             self.connect_next(Attempts::new(addresses, timeout, cx.now), cx);
         }
         Ok(asked.again)
+    }
+
+    /// The connection to the origin changes hands, whatever else came of a call.
+    fn hand_over(&mut self, asked: &mut Asked, cx: &mut Context<S>) {
+        if asked.disconnect {
+            self.disconnect(cx);
+        }
+        if let Some(way) = asked.keep.take() {
+            self.keep(way, cx);
+        }
+        if let Some(place) = asked.reuse {
+            self.disconnect(cx);
+            self.up = Some(cx.upstreams.claim(place, self.id));
+            cx.metrics.origins.reused += 1;
+            self.woken = true;
+        }
+    }
+
+    /// Gives the connection to the origin back, for whoever asks for this way next.
+    fn keep(&mut self, way: Way, cx: &mut Context<S>) {
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        up.half.link.status = LinkState::Open;
+        if cx.draining || !up.half.is_quiet(&mut cx.sys, &mut cx.pool) {
+            return self.disconnect(cx);
+        }
+        up.half.release(&mut cx.pool);
+        if let Some(up) = self.up.take() {
+            let to = (self.provenance.host, way);
+            cx.upstreams.keep(up, to, cx.now);
+        }
     }
 
     /// A client that speaks in plain text where TLS was expected is told so.
@@ -597,7 +629,7 @@ impl<S: Sys> Session<S> {
         if !self.registered
             && let Some(stream) = &self.down.stream
         {
-            let token = Token::Session(self.id, Side::Down).pack();
+            let token = Token::Session(self.id).pack();
             if let Err(error) = cx.sys.register(stream, token) {
                 log::warn!("{}: register: {error}", self.provenance.peer);
                 return Some(Outcome::Ended(Err(Error::Reset(error.kind()))));
@@ -694,6 +726,7 @@ impl<S: Sys> Session<S> {
                 half.link.ends = Some(Box::new(ends));
                 half.ready.writable = true;
                 up.attempts = None;
+                cx.metrics.origins.opened += 1;
                 return true;
             }
             Ok(None) if cx.now < attempts.attempt_until => return false,
@@ -712,14 +745,14 @@ impl<S: Sys> Session<S> {
     /// Tries the next address; without one, the connection failed.
     fn connect_next(&mut self, mut attempts: Attempts, cx: &mut Context<S>) {
         self.disconnect(cx);
-        let token = Token::Session(self.id, Side::Up).pack();
         let send_bytes_max = cx.limits.send_bytes_max;
         while let Some(address) = attempts.next(cx.now) {
-            match cx.sys.connect(address, token) {
-                Ok(stream) => {
+            match cx.upstreams.connect(address, self.id, &mut cx.sys) {
+                Ok((place, stream)) => {
                     let half = Half::new(stream, LinkState::Connecting, None, send_bytes_max);
                     self.up = Some(Box::new(Upstream {
                         half,
+                        place: Some(place),
                         attempts: Some(attempts),
                     }));
                     return;
@@ -727,10 +760,7 @@ impl<S: Sys> Session<S> {
                 Err(error) => attempts.failure = error.kind(),
             }
         }
-        self.up = Some(Box::new(Upstream {
-            half: Half::failed(attempts.failure, send_bytes_max),
-            attempts: None,
-        }));
+        self.up = Some(Upstream::failed(attempts.failure, send_bytes_max));
         self.woken = true;
     }
 
@@ -738,6 +768,9 @@ impl<S: Sys> Session<S> {
     fn disconnect(&mut self, cx: &mut Context<S>) {
         if let Some(mut up) = self.up.take() {
             up.half.close(false, &mut cx.sys, &mut cx.pool);
+            up.place
+                .into_iter()
+                .for_each(|place| cx.upstreams.release(place));
         }
     }
 
@@ -748,6 +781,9 @@ impl<S: Sys> Session<S> {
             .take_if(|_| !cx.sys.planted(PlantedBug::UpstreamKept))
         {
             up.half.close(dropped, &mut cx.sys, &mut cx.pool);
+            up.place
+                .into_iter()
+                .for_each(|place| cx.upstreams.release(place));
         }
         self.down.close(dropped, &mut cx.sys, &mut cx.pool);
     }

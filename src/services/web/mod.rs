@@ -65,7 +65,7 @@ use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, Requ
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status};
 use crate::metrics::{Of, WebMetrics};
-use crate::service::{Cx, Id, Io, Link, LinkState, Peer, Service, Waiter, work};
+use crate::service::{Cx, Id, Io, Link, Peer, Service, Waiter, work};
 use access_log::{AccessLog, Entry, Line, Request};
 use admission::{Admission, Seat};
 use body::{Echo, Received, RequestBody};
@@ -207,7 +207,6 @@ impl Web {
         }
         let mut sender = Sender {
             peer: io.peer,
-            is_reusable: io.up.is_reusable(),
             kept: &mut conn.kept,
         };
         let next = respond(
@@ -678,10 +677,6 @@ impl Service for Web {
             if !more {
                 break;
             }
-        }
-        let forwards = matches!(conn.state, State::Forward(_));
-        if !forwards && io.up.status != LinkState::Closed && !io.up.is_reusable() {
-            io.disconnect(); // between two requests nothing is expected of it but its end
         }
         self.end(conn, io);
         if self.working || self.log.as_mut().is_some_and(|log| log.is_waiting()) {

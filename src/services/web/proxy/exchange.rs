@@ -24,6 +24,7 @@ use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
 use crate::http::persistence::Persistence;
 use crate::http::{Status, Version};
+use crate::service::origins::Way;
 use crate::service::{Cx, Io, LinkState, work};
 use crate::services::prolonged;
 use crate::services::web::reply::Answered;
@@ -183,6 +184,7 @@ impl Exchange {
         &mut self,
         request: &Request,
         origin: &Origin,
+        way: &Way,
         proxy: &mut Proxy,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
@@ -195,7 +197,7 @@ impl Exchange {
         if let Some(step) = self.await_response(request, origin, proxy, io) {
             return Ok(step);
         }
-        if let Some(step) = self.download(origin, &proxy.rules, io)? {
+        if let Some(step) = self.download(origin, way, &proxy.rules, io)? {
             return Ok(step);
         }
         if io.cx.now >= self.until && io.down.tx.is_empty() {
@@ -378,6 +380,7 @@ impl Exchange {
     fn download(
         &mut self,
         origin: &Origin,
+        way: &Way,
         rules: &Rules,
         io: &mut Io<'_>,
     ) -> Result<Option<Step>, Error> {
@@ -396,8 +399,9 @@ impl Exchange {
         }
         if passing.body.is_done() {
             let whole = self.upload.is_done();
-            if !(passing.reusable && whole && io.up.is_reusable()) {
-                io.disconnect();
+            match passing.reusable && whole {
+                true => io.keep(way),
+                false => io.disconnect(),
             }
             let stays = !passing.ends && whole && !io.cx.draining;
             return Ok(Some(Step::done(stays)));

@@ -13,15 +13,16 @@
 //!    closes.
 //! 3. Nobody is connected to an address that is refused, however it was written, and a name is
 //!    refused as a whole. The configured upstream of a gateway is exempt.
-//! 4. What was broken off is never made to look complete: once a byte of an answer went out, a
+//! 4. A connection on which an exchange ended clean is anybody's who asks this site for the same
+//!    origin next ([`Way`](crate::service::origins::Way)).
+//! 5. What was broken off is never made to look complete: once a byte of an answer went out, a
 //!    failure closes the connection.
 //!
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
 //! its way), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
 //! (request and response under way), `heads` (what is written), `tunnel`.
 //!
-//! Deliberately not here: keeping answers, `Upgrade`, TLS to origins, and parking connections of
-//! clients that have left.
+//! Deliberately not here: keeping answers, `Upgrade`, and TLS to origins.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -82,8 +83,6 @@ struct Rules {
 /// Who sends a request, and what is left of the last one that the same connection sent on.
 pub(super) struct Sender<'a> {
     pub(super) peer: &'a Peer,
-    /// Nothing was heard of the connection to the last origin since.
-    pub(super) is_reusable: bool,
     pub(super) kept: &'a mut Option<Box<Forward>>,
 }
 
@@ -144,7 +143,7 @@ impl Proxy {
             self.may_tunnel(head, sender.peer)?;
         }
         let mut forward = sender.kept.take().unwrap_or_default();
-        forward.begin(head, persistence, place, &route, sender.is_reusable, now);
+        forward.begin(head, persistence, place, &route, now);
         let hidden = takes_authorization.then_some("authorization");
         heads::put_request(
             &mut forward.head,
