@@ -153,6 +153,9 @@ pub struct Limits {
     /// Bytes of compressed forms in memory, those that are only being sent any more included; at 0
     /// nothing is compressed. Key `max_compressed_bytes`, default 64 MiB.
     pub compressed_bytes_max: usize,
+    /// The start that an attempt to connect to one address of an origin has on the next one (RFC
+    /// 8305 section 5). Key `connect_attempt_delay`, default 250 ms.
+    pub connect_attempt_delay: Duration,
     /// Connections to origins that nobody uses, kept for whoever asks for the same origin next: to
     /// all of them, each a descriptor that is reserved; at 0 none is kept. Key
     /// `max_idle_upstreams`, default 256.
@@ -196,6 +199,7 @@ impl Default for Limits {
             rate_sources_max: 65_536,
             compressed_bytes_max: 64 * 1024 * 1024,
             reopen_pause_max: Duration::from_secs(30),
+            connect_attempt_delay: Duration::from_millis(250),
             idle_upstreams_max: 256,
             idle_upstreams_per_origin_max: 32,
             upstream_idle_timeout: Duration::from_secs(60),

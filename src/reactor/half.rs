@@ -18,7 +18,7 @@ use super::tls::Tls;
 use super::transfer::{Budget, Moved, Progress, Ready, Sent};
 use crate::buffer::{Front, Pool};
 use crate::ending::Error;
-use crate::service::{Finish, Link, LinkState};
+use crate::service::{Ends, Finish, Link, LinkState};
 use crate::sys::{PlantedBug, Sys};
 
 /// One side of a session.
@@ -48,18 +48,24 @@ impl<S: Sys> Half<S> {
         }
     }
 
-    /// A side whose connection could not be made.
-    pub(super) fn failed(kind: io::ErrorKind, send_bytes_max: u32) -> Self {
+    /// A side whose connection is being made.
+    pub(super) fn connecting(send_bytes_max: u32) -> Self {
         Self {
-            link: Link {
-                eof: true,
-                ..Link::new(LinkState::Failed(kind), send_bytes_max)
-            },
+            link: Link::new(LinkState::Connecting, send_bytes_max),
             stream: None,
             ready: Ready::default(),
             held: false,
             tls: None,
         }
+    }
+
+    /// The connection is made, between these ends.
+    pub(super) fn connected(&mut self, stream: S::Stream, ready: Ready, ends: Ends) {
+        self.stream = Some(stream);
+        self.ready = ready;
+        self.ready.writable = true;
+        self.link.status = LinkState::Open;
+        self.link.ends = Some(Box::new(ends));
     }
 
     /// Whether a fill could bring anything: bytes of the socket, or plain bytes that wait in the

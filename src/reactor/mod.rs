@@ -25,10 +25,9 @@
 //!
 //! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
 //! that cross the kernel), `transfer`, `range`, `tls`, `handshakes`, `taking`, `token`, `timer`,
-//! `host`, `untold`, `ear`, `listeners`, `kept`, `upstream`, `attempts`,
+//! `host`, `untold`, `ear`, `listeners`, `kept`, `upstream`, `race`,
 //! `datagram`, `queries`, `disk`.
 
-mod attempts;
 mod datagram;
 mod disk;
 mod ear;
@@ -38,6 +37,7 @@ mod host;
 mod kept;
 mod listeners;
 mod queries;
+mod race;
 mod range;
 mod session;
 mod sessions;

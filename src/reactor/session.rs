@@ -26,13 +26,14 @@
 //! means (`reactor`), how a connection is attempted (`upstream`).
 
 use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::attempts::Attempts;
 use super::half::Half;
 use super::handshakes::Handshakes;
 use super::host::Host;
+use super::race::Race;
 use super::range::FileRange;
 use super::taking::Taking;
 use super::timer::Reminders;
@@ -125,6 +126,8 @@ pub(crate) struct SessionLimits {
     pub(crate) linger_timeout: Duration,
     pub(crate) linger_time_max: Duration,
     pub(crate) linger_bytes_max: usize,
+    /// The start that an attempt to connect to an origin has on the next one.
+    pub(crate) connect_attempt_delay: Duration,
 }
 
 impl SessionLimits {
@@ -137,6 +140,7 @@ impl SessionLimits {
             linger_timeout: limits.linger_timeout,
             linger_time_max: limits.linger_time_max,
             linger_bytes_max: limits.linger_bytes_max,
+            connect_attempt_delay: limits.connect_attempt_delay,
         }
     }
 }
@@ -228,7 +232,7 @@ enum Waits {
     Write,
     /// The client's end.
     Linger,
-    /// An attempt to connect to the origin.
+    /// The next attempt to connect to the origin, or the end of all.
     Connect,
 }
 
@@ -265,11 +269,8 @@ impl<S: Sys> Session<S> {
 
     /// The same for the connection to an origin in this place.
     pub(crate) fn note_upstream(&mut self, place: u32, event: &Event) {
-        if let Some(up) = &mut self.up
-            && up.place == Some(place)
-        {
-            let ready = &mut up.half.ready;
-            ready.note(event.readable, event.writable, event.read_closed);
+        if let Some(up) = &mut self.up {
+            up.note(place, event);
         }
     }
 
@@ -422,7 +423,7 @@ impl<S: Sys> Session<S> {
             cx.resolver.forget(self.id);
             self.begin_closing(&asked, cx);
         } else if let Some((addresses, timeout)) = asked.connect {
-            self.connect_next(Attempts::new(addresses, timeout, cx.now), cx);
+            self.connect(addresses, timeout, cx);
         }
         Ok(asked.again)
     }
@@ -699,11 +700,8 @@ impl<S: Sys> Session<S> {
             (_, Some(until)) => (until, Waits::Write),
             (_, None) => protocol(),
         };
-        let attempts = self.up.as_ref().and_then(|up| up.attempts.as_ref());
-        match attempts {
-            Some(attempts) if attempts.attempt_until < own.0 => {
-                (attempts.attempt_until, Waits::Connect)
-            }
+        match self.up.as_ref().and_then(|up| up.deadline()) {
+            Some(until) if until < own.0 => (until, Waits::Connect),
             _ => own,
         }
     }
@@ -713,77 +711,33 @@ impl<S: Sys> Session<S> {
         let Some(up) = &mut self.up else {
             return false;
         };
-        let (Some(attempts), half) = (&mut up.attempts, &mut up.half) else {
-            return false;
-        };
-        let result = match &half.stream {
-            Some(stream) if half.ready.readable || half.ready.writable => cx.sys.connected(stream),
-            _ => Ok(None),
-        };
-        match result {
-            Ok(Some(ends)) => {
-                half.link.status = LinkState::Open;
-                half.link.ends = Some(Box::new(ends));
-                half.ready.writable = true;
-                up.attempts = None;
-                cx.metrics.origins.opened += 1;
-                return true;
-            }
-            Ok(None) if cx.now < attempts.attempt_until => return false,
-            Ok(None) => attempts.failure = io::ErrorKind::TimedOut,
-            Err(error) => attempts.failure = error.kind(),
-        }
-        let attempts = up.attempts.take();
-        if let Some(attempts) = attempts {
-            self.connect_next(attempts, cx);
-        }
-        self.up
-            .as_ref()
-            .is_none_or(|up| up.half.link.status != LinkState::Connecting)
+        let is_news = up.make(self.id, cx.now, &mut cx.upstreams, &mut cx.sys);
+        cx.metrics.origins.opened += u64::from(is_news && up.half.link.status == LinkState::Open);
+        is_news
     }
 
-    /// Tries the next address; without one, the connection failed.
-    fn connect_next(&mut self, mut attempts: Attempts, cx: &mut Context<S>) {
+    /// Begins to connect to one of these addresses.
+    fn connect(&mut self, addresses: Vec<SocketAddr>, timeout: Duration, cx: &mut Context<S>) {
         self.disconnect(cx);
-        let send_bytes_max = cx.limits.send_bytes_max;
-        while let Some(address) = attempts.next(cx.now) {
-            match cx.upstreams.connect(address, self.id, &mut cx.sys) {
-                Ok((place, stream)) => {
-                    let half = Half::new(stream, LinkState::Connecting, None, send_bytes_max);
-                    self.up = Some(Box::new(Upstream {
-                        half,
-                        place: Some(place),
-                        attempts: Some(attempts),
-                    }));
-                    return;
-                }
-                Err(error) => attempts.failure = error.kind(),
-            }
-        }
-        self.up = Some(Upstream::failed(attempts.failure, send_bytes_max));
-        self.woken = true;
+        let race = Race::new(addresses, timeout, cx.limits.connect_attempt_delay, cx.now);
+        self.up = Some(Upstream::new(race, cx.limits.send_bytes_max));
+        self.woken |= self.advance_connect(cx);
     }
 
     /// Drops the side towards the origin with everything queued on it.
     fn disconnect(&mut self, cx: &mut Context<S>) {
-        if let Some(mut up) = self.up.take() {
-            up.half.close(false, &mut cx.sys, &mut cx.pool);
-            up.place
-                .into_iter()
-                .for_each(|place| cx.upstreams.release(place));
+        if let Some(up) = self.up.take() {
+            up.close(false, &mut cx.upstreams, &mut cx.sys, &mut cx.pool);
         }
     }
 
     /// Closes both sockets and gives everything back. `dropped`: it did not end in good order.
     pub(crate) fn dismantle(mut self, dropped: bool, cx: &mut Context<S>) {
-        if let Some(mut up) = self
+        if let Some(up) = self
             .up
             .take_if(|_| !cx.sys.planted(PlantedBug::UpstreamKept))
         {
-            up.half.close(dropped, &mut cx.sys, &mut cx.pool);
-            up.place
-                .into_iter()
-                .for_each(|place| cx.upstreams.release(place));
+            up.close(dropped, &mut cx.upstreams, &mut cx.sys, &mut cx.pool);
         }
         self.down.close(dropped, &mut cx.sys, &mut cx.pool);
     }

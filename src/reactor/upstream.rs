@@ -10,7 +10,8 @@
 //!                    └──────────close───────────┴──an event, or surplus──▶ gone
 //! ```
 //!
-//! Which of those that nobody holds is given to whom, and which go, says
+//! While it is made, several attempts may be under way; when which begins says
+//! [`Race`](super::race::Race). Which of those that nobody holds is given to whom, and which go, says
 //! [`Idle`](crate::service::origins::Idle).
 
 use std::io;
@@ -19,31 +20,167 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use super::attempts::Attempts;
 use super::half::Half;
+use super::race::Race;
 use super::token::Token;
+use super::transfer::Ready;
 use crate::buffer::Pool;
-use crate::service::Id;
 use crate::service::origins::{Idle, IdleLimits, Way};
-use crate::sys::Sys;
+use crate::service::{Ends, Id, LinkState};
+use crate::sys::{Event, Sys};
 
 /// The side of a session towards an origin.
 pub(super) struct Upstream<S: Sys> {
     pub(super) half: Half<S>,
     /// The place of its socket; `None` for a side whose connection could not be made.
     pub(super) place: Option<u32>,
-    /// What is left to try, while the connection is being made.
-    pub(super) attempts: Option<Attempts>,
+    /// While the connection is being made.
+    pub(super) making: Option<Box<Making<S>>>,
+}
+
+/// A connection that is being made: the attempts that are under way.
+pub(super) struct Making<S: Sys> {
+    race: Race,
+    attempts: Vec<Attempt<S>>,
+}
+
+struct Attempt<S: Sys> {
+    stream: S::Stream,
+    place: u32,
+    ready: Ready,
+    /// An event came and was not looked at yet.
+    is_told: bool,
 }
 
 impl<S: Sys> Upstream<S> {
-    /// One whose connection could not be made.
-    pub(super) fn failed(kind: io::ErrorKind, send_bytes_max: u32) -> Box<Self> {
+    /// One whose connection is about to be made.
+    pub(super) fn new(race: Race, send_bytes_max: u32) -> Box<Self> {
         Box::new(Self {
-            half: Half::failed(kind, send_bytes_max),
+            half: Half::connecting(send_bytes_max),
             place: None,
-            attempts: None,
+            making: Some(Box::new(Making {
+                race,
+                attempts: Vec::new(),
+            })),
         })
+    }
+
+    /// When it is to be looked at again while the connection is being made.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.making.as_ref().map(|making| making.race.deadline())
+    }
+
+    /// An event of the socket in this place.
+    pub(super) fn note(&mut self, place: u32, event: &Event) {
+        let (readable, writable, closed) = (event.readable, event.writable, event.read_closed);
+        if self.place == Some(place) {
+            self.half.ready.note(readable, writable, closed);
+        }
+        let making = self.making.iter_mut();
+        for attempt in making.flat_map(|making| &mut making.attempts) {
+            if attempt.place == place {
+                attempt.ready.note(readable, writable, closed);
+                attempt.is_told = true;
+            }
+        }
+    }
+
+    /// Takes a connection that is being made for a session as far as it goes. Whether it was made
+    /// or cannot be.
+    pub(super) fn make(
+        &mut self,
+        session: Id,
+        now: Instant,
+        sockets: &mut Upstreams<S>,
+        sys: &mut S,
+    ) -> bool {
+        let Some(making) = &mut self.making else {
+            return false;
+        };
+        if let Some((attempt, ends)) = making.winner(now, sockets, sys) {
+            self.half.connected(attempt.stream, attempt.ready, ends);
+            self.place = Some(attempt.place);
+        } else {
+            making.begin(session, now, sockets, sys);
+            let under_way = making.attempts.len();
+            let Some(kind) = making.race.failure(under_way, now) else {
+                return false;
+            };
+            self.half.link.eof = true;
+            self.half.link.status = LinkState::Failed(kind);
+        }
+        making.give_up(sockets, sys);
+        self.making = None;
+        true
+    }
+
+    /// Closes what there is of it, and gives everything back. `abortive`: as
+    /// [`Half::close`] has it.
+    pub(super) fn close(
+        mut self,
+        abortive: bool,
+        sockets: &mut Upstreams<S>,
+        sys: &mut S,
+        pool: &mut Pool,
+    ) {
+        self.half.close(abortive, sys, pool);
+        self.place
+            .into_iter()
+            .for_each(|place| sockets.release(place));
+        if let Some(making) = &mut self.making {
+            making.give_up(sockets, sys);
+        }
+    }
+}
+
+impl<S: Sys> Making<S> {
+    /// Looks at the attempts of which something was told: the first that is made, if any. Those that
+    /// failed are gone.
+    fn winner(
+        &mut self,
+        now: Instant,
+        sockets: &mut Upstreams<S>,
+        sys: &mut S,
+    ) -> Option<(Attempt<S>, Ends)> {
+        let mut i = 0;
+        while i < self.attempts.len() {
+            let attempt = &mut self.attempts[i];
+            if !std::mem::take(&mut attempt.is_told) {
+                i += 1;
+                continue;
+            }
+            match sys.connected(&attempt.stream) {
+                Ok(None) => i += 1, // it was told for nothing
+                Ok(Some(ends)) => return Some((self.attempts.remove(i), ends)),
+                Err(error) => {
+                    self.race.failed(error.kind(), now);
+                    sockets.abandon(self.attempts.remove(i), sys);
+                }
+            }
+        }
+        None
+    }
+
+    /// Begins the attempts whose time has come.
+    fn begin(&mut self, session: Id, now: Instant, sockets: &mut Upstreams<S>, sys: &mut S) {
+        while let Some(address) = self.race.next(now) {
+            match sockets.connect(address, session, sys) {
+                Ok((place, stream)) => self.attempts.push(Attempt {
+                    stream,
+                    place,
+                    ready: Ready::default(),
+                    is_told: false,
+                }),
+                Err(error) => self.race.failed(error.kind(), now),
+            }
+        }
+    }
+
+    /// Nobody needs the attempts under way any more.
+    fn give_up(&mut self, sockets: &mut Upstreams<S>, sys: &mut S) {
+        for attempt in self.attempts.drain(..) {
+            sockets.abandon(attempt, sys);
+        }
     }
 }
 
@@ -86,7 +223,7 @@ impl<S: Sys> Upstreams<S> {
     ///
     /// # Errors
     /// Those of `connect(2)`.
-    pub(super) fn connect(
+    fn connect(
         &mut self,
         to: SocketAddr,
         session: Id,
@@ -131,8 +268,14 @@ impl<S: Sys> Upstreams<S> {
         }
     }
 
+    /// An attempt failed, or another one won.
+    fn abandon(&mut self, attempt: Attempt<S>, sys: &mut S) {
+        sys.close(attempt.stream);
+        self.release(attempt.place);
+    }
+
     /// The socket in `place` was closed, or is about to be.
-    pub(super) fn release(&mut self, place: u32) {
+    fn release(&mut self, place: u32) {
         self.slots.remove(place as usize);
     }
 

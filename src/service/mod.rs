@@ -371,8 +371,8 @@ impl Io<'_> {
         }
     }
 
-    /// A connection to the first of `addresses` that takes one; asked again until it answers. Each
-    /// address gets its share of `timeout`.
+    /// A connection to the first of `addresses` that takes one; asked again until it answers, after
+    /// `timeout` at the latest. Several may be tried at once (RFC 8305).
     pub fn connect(
         &mut self,
         addresses: &[SocketAddr],
