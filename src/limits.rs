@@ -154,6 +154,17 @@ pub struct Limits {
     /// Bytes of compressed forms in memory, those that are only being sent any more included; at 0
     /// nothing is compressed. Key `max_compressed_bytes`, default 64 MiB.
     pub compressed_bytes_max: usize,
+    /// The start that an attempt to connect to one address of an origin has on the next one (RFC
+    /// 8305 section 5). Key `connect_attempt_delay`, default 250 ms.
+    pub connect_attempt_delay: Duration,
+    /// Connections to origins that nobody uses, kept for whoever asks for the same origin next: to
+    /// all of them, each a descriptor that is reserved; at 0 none is kept. Key
+    /// `max_idle_upstreams`, default 256.
+    pub idle_upstreams_max: usize,
+    /// Of those, to one origin. Key `max_idle_upstreams_per_origin`, default 32.
+    pub idle_upstreams_per_origin_max: usize,
+    /// Time after which one is closed. Key `upstream_idle_timeout`, default 60 s.
+    pub upstream_idle_timeout: Duration,
     /// Jobs for the disk.
     pub disk: DiskLimits,
     /// Time for what is under way to finish after SIGTERM or SIGINT; what is left is cut. Key
@@ -189,6 +200,10 @@ impl Default for Limits {
             rate_sources_max: 65_536,
             compressed_bytes_max: 64 * 1024 * 1024,
             reopen_pause_max: Duration::from_secs(30),
+            connect_attempt_delay: Duration::from_millis(250),
+            idle_upstreams_max: 256,
+            idle_upstreams_per_origin_max: 32,
+            upstream_idle_timeout: Duration::from_secs(60),
             disk: DiskLimits::default(),
             drain_timeout: Duration::from_secs(10),
         }

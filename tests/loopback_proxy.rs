@@ -149,33 +149,38 @@ fn chunks(stream: &mut impl BufRead) -> io::Result<Vec<u8>> {
     }
 }
 
-/// An origin that answers each request with its head and body.
+/// An origin that answers each request with its head and body, as many connections at once as come.
 fn mirror() -> SocketAddr {
-    origin(|_, mut stream| {
-        loop {
-            let head = head(&mut stream)?;
-            if head.is_empty() {
-                return Ok(());
-            }
-            if head.contains("Expect: 100-continue") {
-                stream
-                    .get_mut()
-                    .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-            }
-            let body = match head.contains("Transfer-Encoding: chunked") {
-                true => chunks(&mut stream)?,
-                false => {
-                    let mut body = vec![0; length(&head)];
-                    stream.read_exact(&mut body)?;
-                    body
-                }
-            };
-            let total = head.len() + body.len();
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n\r\n{head}");
-            stream.get_mut().write_all(answer.as_bytes())?;
-            stream.get_mut().write_all(&body)?;
-        }
+    origin(|_, stream| {
+        thread::spawn(|| reflect(stream));
+        Ok(())
     })
+}
+
+fn reflect(mut stream: BufReader<TcpStream>) -> io::Result<()> {
+    loop {
+        let head = head(&mut stream)?;
+        if head.is_empty() {
+            return Ok(());
+        }
+        if head.contains("Expect: 100-continue") {
+            stream
+                .get_mut()
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let body = match head.contains("Transfer-Encoding: chunked") {
+            true => chunks(&mut stream)?,
+            false => {
+                let mut body = vec![0; length(&head)];
+                stream.read_exact(&mut body)?;
+                body
+            }
+        };
+        let total = head.len() + body.len();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n\r\n{head}");
+        stream.get_mut().write_all(answer.as_bytes())?;
+        stream.get_mut().write_all(&body)?;
+    }
 }
 
 #[test]
@@ -256,6 +261,60 @@ fn pipelined_requests_share_one_connection_to_the_origin() {
     let expected: Vec<String> = (0..200).map(|i| format!("/{i:03}")).collect();
     assert_eq!(got, expected);
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+/// An origin that answers each request with the number of its connection, and says when one ended.
+fn numbered(ended: mpsc::Sender<usize>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            let ended = ended.clone();
+            thread::spawn(move || {
+                let mut stream = BufReader::new(patient(stream));
+                while head(&mut stream).is_ok_and(|head| !head.is_empty()) {
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}");
+                    let _ = stream.get_mut().write_all(answer.as_bytes());
+                }
+                let _ = ended.send(number);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_connection_that_one_client_is_done_with_is_used_by_the_next_until_it_is_too_old() {
+    let (told, ended) = mpsc::channel();
+    let origin = numbered(told);
+    let keys = "allow_destinations = [\"127.0.0.0/8\"]";
+    let proxy = Proxy::with_resolver(keys, "[limits]\nupstream_idle_timeout = '1s'");
+    let request = format!("GET http://{origin}/ HTTP/1.1\r\nHost: x\r\n\r\n");
+    for _ in 0..5 {
+        assert!(proxy.ask(&request).ends_with("\r\n\r\n0"));
+    }
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(0), "it grew old");
+    assert!(proxy.ask(&request).ends_with("\r\n\r\n1"));
+}
+
+#[test]
+fn a_limit_of_idle_connections_closes_those_beyond() {
+    let (told, ended) = mpsc::channel();
+    let (one, other) = (numbered(told.clone()), numbered(told));
+    let keys = "allow_destinations = [\"127.0.0.0/8\"]";
+    let proxy = Proxy::with_resolver(keys, "[limits]\nmax_idle_upstreams = 1");
+    let ask = |origin| {
+        let request = format!("GET http://{origin}/ HTTP/1.1\r\nHost: x\r\n\r\n");
+        proxy.ask(&request).chars().last()
+    };
+    assert_eq!((ask(one), ask(one)), (Some('0'), Some('0')));
+    assert_eq!(ask(other), Some('0'));
+    assert_eq!(
+        ended.recv_timeout(PATIENCE),
+        Ok(0),
+        "the older one made room"
+    );
+    assert_eq!((ask(other), ask(one)), (Some('0'), Some('1')));
 }
 
 #[test]

@@ -54,6 +54,13 @@ impl Limits {
         let compressed = &mut self.compressed_bytes_max;
         section.memory_size("max_compressed_bytes", 0..=1 << 40, compressed);
         section.timeout("max_reopen_pause", &mut self.reopen_pause_max);
+        let delay = &mut self.connect_attempt_delay;
+        section.timeout("connect_attempt_delay", delay);
+        let idle = &mut self.idle_upstreams_max;
+        section.count("max_idle_upstreams", 0..=1 << 20, idle);
+        let idle = &mut self.idle_upstreams_per_origin_max;
+        section.count("max_idle_upstreams_per_origin", 1..=1 << 20, idle);
+        section.timeout("upstream_idle_timeout", &mut self.upstream_idle_timeout);
     }
 }
 

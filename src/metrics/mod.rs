@@ -35,6 +35,8 @@ pub struct Metrics {
     pub pumps: u64,
     /// Reminders that came due.
     pub timers_fired: u64,
+    /// Connections to origins.
+    pub origins: OriginMetrics,
     /// Lines of the process's own log that were dropped because nobody read them; set before it is
     /// read.
     pub log_dropped: u64,
@@ -131,6 +133,15 @@ impl Metrics {
     }
 }
 
+/// What is counted of connections to origins.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct OriginMetrics {
+    /// Those that were made.
+    pub opened: u64,
+    /// Times that one which nobody used was given to a session.
+    pub reused: u64,
+}
+
 /// What is counted now rather than since the start.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Gauges {
@@ -140,6 +151,8 @@ pub struct Gauges {
     pub runnable: usize,
     /// Reminders in the timer wheel.
     pub timers: usize,
+    /// Connections to origins that nobody uses.
+    pub idle_upstreams: usize,
     /// Pages held by buffers.
     pub pages_held: usize,
     /// Their bytes.

@@ -237,7 +237,7 @@ pub static METRICS: &[Metric] = {
         gauge("runnable", "Sessions that wait in the run queue.", One(|v| Some(v.metrics.gauges.runnable.into()))),
         counter("timers_fired", "Reminders that came due.", One(|v| Some(v.metrics.timers_fired.into()))),
         gauge("timers", "Reminders in the timer wheel.", One(|v| Some(v.metrics.gauges.timers.into()))),
-        gauge("sockets", "Sockets of sessions, listeners and the resolver.", One(|v| Some(v.metrics.gauges.sockets.into()))),
+        gauge("sockets", "Sockets of sessions, origins, listeners and the resolver.", One(|v| Some(v.metrics.gauges.sockets.into()))),
         gauge("pages", "Buffer pages in use.", One(|v| Some(v.metrics.gauges.pages_held.into()))),
         gauge("page_bytes", "Memory of buffer pages, in use and kept for later.", One(|v| Some(v.metrics.gauges.page_bytes_held.into()))).label("state", "held"),
         gauge("page_bytes", "Memory of buffer pages, in use and kept for later.", One(|v| Some(v.metrics.gauges.page_bytes_kept.into()))).label("state", "kept").key("page_bytes_kept"),
@@ -277,6 +277,10 @@ pub static METRICS: &[Metric] = {
         counter("compressed_lost", "Contents compressed in vain: they changed, could not be read, or had no room.", One(|v| Some(v.compressed.lost.into()))),
         counter("compressed_evicted", "Compressed contents that made room for others.", One(|v| Some(v.compressed.evicted.into()))),
         gauge("compressed_bytes", "Memory of compressed contents.", One(|v| Some(v.compressed_bytes.into()))),
+        // Origins.
+        counter("upstreams_opened", "Connections to origins that were made.", One(|v| Some(v.metrics.origins.opened.into()))).key("upstreams.opened"),
+        counter("upstreams_reused", "Times that a kept connection to an origin was used again.", One(|v| Some(v.metrics.origins.reused.into()))).key("upstreams.reused"),
+        gauge("upstreams_idle", "Connections to origins that are kept and that nobody uses.", One(|v| Some(v.metrics.gauges.idle_upstreams.into()))).key("upstreams.idle"),
         // The disk.
         counter("disk_jobs", "Jobs for the disk that came to their end.", Kinds(|c| c.finished.into())).key("disk.finished"),
         counter("disk_jobs_failed", "Jobs for the disk that failed.", Kinds(|c| c.failed.into())).key("disk.failed"),

@@ -18,7 +18,7 @@ use super::tls::Tls;
 use super::transfer::{Budget, Moved, Progress, Ready, Sent};
 use crate::buffer::{Front, Pool};
 use crate::ending::Error;
-use crate::service::{Finish, Link, LinkState};
+use crate::service::{Ends, Finish, Link, LinkState};
 use crate::sys::{PlantedBug, Sys};
 
 /// One side of a session.
@@ -48,11 +48,6 @@ impl<S: Sys> Half<S> {
         }
     }
 
-    /// A side whose connection could not be made.
-    pub(super) fn failed(kind: io::ErrorKind, send_bytes_max: u32) -> Self {
-        Self::without(LinkState::Failed(kind), send_bytes_max)
-    }
-
     /// A side without a socket.
     pub(super) fn without(status: LinkState, send_bytes_max: u32) -> Self {
         Self {
@@ -65,6 +60,26 @@ impl<S: Sys> Half<S> {
             held: false,
             tls: None,
         }
+    }
+
+    /// A side whose connection is being made.
+    pub(super) fn connecting(send_bytes_max: u32) -> Self {
+        Self {
+            link: Link::new(LinkState::Connecting, send_bytes_max),
+            stream: None,
+            ready: Ready::default(),
+            held: false,
+            tls: None,
+        }
+    }
+
+    /// The connection is made, between these ends.
+    pub(super) fn connected(&mut self, stream: S::Stream, ready: Ready, ends: Ends) {
+        self.stream = Some(stream);
+        self.ready = ready;
+        self.ready.writable = true;
+        self.link.status = LinkState::Open;
+        self.link.ends = Some(Box::new(ends));
     }
 
     /// Whether a fill could bring anything: bytes of the socket, or plain bytes that wait in the
@@ -238,6 +253,17 @@ impl<S: Sys> Half<S> {
         self.link.tx.clear(pool);
         self.link.eof = true;
         self.link.status = LinkState::Failed(kind);
+    }
+
+    /// Whether nothing is under way on an open connection, and nothing was heard of its peer: looks
+    /// for it where the last reading left that open.
+    pub(super) fn is_quiet(&mut self, sys: &mut S, pool: &mut Pool) -> bool {
+        let mut budget = Budget::new(1);
+        let is_silent = match self.ready.readable {
+            true => self.fill(sys, pool, &mut budget) == Ok(false),
+            false => true,
+        };
+        is_silent && !self.ready.closing && self.link.is_reusable() && !self.has_output()
     }
 
     /// Closes the socket and gives all pages back. `abortive`: where the end of the stream would

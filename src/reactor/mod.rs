@@ -11,6 +11,7 @@
 //! timers     queue the sessions whose deadline passed
 //! run        pump each queued session once, first come first served; then handshakes that wait
 //! end        tell the services that asked for it that the turn ends
+//! surplus    close connections to origins that nobody needed for too long
 //! compress   a bounded piece of what is to be compressed
 //! queries    send and receive what the resolver wants
 //! jobs       carry the new ones to the engine
@@ -24,7 +25,8 @@
 //!
 //! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
 //! that cross the kernel), `transfer`, `range`, `tls`, `handshakes`, `taking`, `token`, `timer`,
-//! `host`, `untold`, `ear`, `listeners`, `kept`, `upstream`, `datagram`, `queries`, `disk`.
+//! `host`, `untold`, `ear`, `listeners`, `kept`, `upstream`, `race`,
+//! `datagram`, `queries`, `disk`.
 
 mod datagram;
 mod disk;
@@ -35,6 +37,7 @@ mod host;
 mod kept;
 mod listeners;
 mod queries;
+mod race;
 mod range;
 mod session;
 mod sessions;
@@ -65,8 +68,9 @@ use crate::jobs::pending::Asker;
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::DatagramService;
+use crate::service::origins::IdleLimits;
 use crate::service::work::{self, TurnWork, Work};
-use crate::service::{Id, Link, LinkState, Peer, Service, Side, Waiter};
+use crate::service::{Id, Link, LinkState, Peer, Service, Waiter};
 use crate::sys::{Bind, Event, PlantedBug, Signal, Sys};
 pub use datagram::DatagramOptions;
 use datagram::Datagrams;
@@ -80,6 +84,7 @@ use sessions::{Sessions, Why};
 use timer::{Tick, Timers};
 pub use tls::{PlainAnswer, TlsOptions};
 use token::Token;
+use upstream::{Holder, Upstreams};
 
 /// Whether the loop goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +155,7 @@ impl<S: Sys> Reactor<S> {
                 stores: Stores::default(),
                 compressed: Compressed::new(limits.compressed_bytes_max),
                 handshakes: Handshakes::new(limits.turn_handshake_time),
+                upstreams: Upstreams::new(idle_limits(&limits)),
                 metrics: Metrics::default(),
                 limits: SessionLimits::of(&limits),
                 now,
@@ -255,6 +261,7 @@ impl<S: Sys> Reactor<S> {
         serving.retired = true;
         if serving.sessions == 0 && !serving.host.is_busy() {
             self.hosts.remove(host);
+            self.cx.upstreams.idle.forget(host as u32);
         } else {
             self.cx.metrics.stay(serving.metrics);
         }
@@ -313,6 +320,7 @@ impl<S: Sys> Reactor<S> {
             .set_bytes_max(limits.compressed_bytes_max);
         let share = limits.turn_handshake_time;
         self.cx.handshakes.set_turn_time_max(share);
+        self.cx.upstreams.idle.set_limits(idle_limits(&limits));
         self.cx.limits = SessionLimits::of(&limits);
         self.cx.jobs.set_limits(limits.disk);
         self.listeners.set_limits(&limits);
@@ -388,6 +396,7 @@ impl<S: Sys> Reactor<S> {
         self.expire();
         self.run_queue();
         self.end_turn();
+        self.close_surplus();
         self.compress();
         self.serve_queries();
         self.start_jobs();
@@ -425,6 +434,7 @@ impl<S: Sys> Reactor<S> {
             self.cx.resolver.deadline(),
             self.cx.turn_end_at,
             self.cx.stores.deadline(),
+            self.cx.upstreams.idle.deadline(),
         ];
         let next = moments.into_iter().flatten().min().map(until);
         [self.timers.sleep(now), drain, next]
@@ -463,10 +473,13 @@ impl<S: Sys> Reactor<S> {
 
     /// Lets the services go that stayed for a job only.
     fn let_go(&mut self) {
-        let metrics = &mut self.cx.metrics;
-        self.hosts.retain(|_, serving| {
+        let Context {
+            metrics, upstreams, ..
+        } = &mut self.cx;
+        self.hosts.retain(|host, serving| {
             let stays = !serving.retired || serving.sessions > 0 || serving.host.is_busy();
             if !stays {
+                upstreams.idle.forget(host as u32);
                 metrics.leave(serving.metrics);
             }
             stays
@@ -521,6 +534,7 @@ impl<S: Sys> Reactor<S> {
         self.reload_wanted = false; // what was told just before has nothing to change any more
         self.cx.draining = true;
         self.cx.metrics.draining = true;
+        self.cx.upstreams.idle.clear();
         self.listeners.drain(&mut self.cx.sys);
         for id in self.sessions.ids() {
             self.sessions.wake(id, Why::Drain);
@@ -558,6 +572,8 @@ impl<S: Sys> Reactor<S> {
             // What was logged of them, for one, is still to be written.
             (self.cx.turn_end, self.cx.job_done) = (true, true);
             self.listeners.close_all(&mut self.cx.sys);
+            self.cx.upstreams.idle.clear();
+            self.close_surplus();
             self.datagrams.close_all(&mut self.cx.sys);
             self.queries.close(&mut self.cx.sys);
             let until = self.cx.now + self.limits.last_jobs_timeout;
@@ -577,13 +593,16 @@ impl<S: Sys> Reactor<S> {
                 Some(Token::Listener(index)) => self.listeners.ready(index as usize),
                 Some(Token::Datagram(index)) => self.datagrams.ready(index as usize),
                 Some(Token::Resolver(index)) => self.queries.ready(index as usize),
-                Some(Token::Session(mut id, side)) => {
+                Some(Token::Upstream(id)) => {
+                    note_upstream(id, event, &mut self.sessions, &mut self.cx);
+                }
+                Some(Token::Session(mut id)) => {
                     if self.cx.sys.planted(PlantedBug::StaleEventAccepted) {
                         id = self.sessions.successor(id).unwrap_or(id);
                     }
                     match self.sessions.live(id) {
                         Some(session) => {
-                            session.note(side, event.readable, event.writable, event.read_closed);
+                            session.note(event.readable, event.writable, event.read_closed);
                             self.sessions.wake(id, Why::Event);
                         }
                         None => self.cx.metrics.events_stale += 1,
@@ -649,7 +668,7 @@ impl<S: Sys> Reactor<S> {
         let (client_first, limits) = (accepted.client_first, &self.cx.limits);
         self.sessions.insert(|id| {
             let mut session = Session::new(id, provenance, stream, tls, limits);
-            session.note(Side::Down, client_first, true, false);
+            session.note(client_first, true, false);
             session
         });
     }
@@ -788,6 +807,7 @@ impl<S: Sys> Reactor<S> {
         );
         if serving.retired && serving.sessions == 0 && !serving.host.is_busy() {
             let serving = self.hosts.remove(session.provenance.host as usize);
+            self.cx.upstreams.idle.forget(session.provenance.host);
             self.cx.metrics.leave(serving.metrics);
         }
         let counted = &mut self.cx.metrics.listeners[session.provenance.metrics as usize];
@@ -814,6 +834,18 @@ impl<S: Sys> Reactor<S> {
             let is_awaited = |tick, id: &Id| sessions.holds_reminder(*id, tick);
             self.timers.sweep(is_awaited);
         }
+    }
+
+    /// Closes connections to origins that nobody uses and that are too old or too many.
+    fn close_surplus(&mut self) {
+        let Context {
+            upstreams,
+            sys,
+            pool,
+            now,
+            ..
+        } = &mut self.cx;
+        upstreams.close_surplus(*now, sys, pool);
     }
 
     /// Takes what the engine has done, and wakes those who waited for it.
@@ -871,16 +903,45 @@ impl<S: Sys> Reactor<S> {
             sessions: self.sessions.len(),
             runnable: self.sessions.runnable(),
             timers: self.timers.len(),
+            idle_upstreams: self.cx.upstreams.idle.len(),
             pages_held: self.cx.pool.pages_held(),
             page_bytes_held: self.cx.pool.bytes_held(),
             page_bytes_kept: self.cx.pool.bytes_kept(),
             bytes_held_beside: self.cx.pool.bytes_held_beside(),
             page_bytes_max: self.limits.page_bytes_max,
             sockets: self.sessions.len()
+                + self.cx.upstreams.len()
                 + self.listeners.open_sockets()
                 + self.datagrams.sockets()
                 + self.queries.sockets(),
         };
+    }
+}
+
+/// An event of a connection to an origin: for the session that uses it. One that nobody uses has
+/// nothing to say but its end.
+fn note_upstream<S: Sys>(id: Id, event: &Event, sessions: &mut Sessions<S>, cx: &mut Context<S>) {
+    match cx.upstreams.holder(id) {
+        Some(Holder::Session(user)) => {
+            let user = *user;
+            if let Some(session) = sessions.live(user) {
+                session.note_upstream(id.index, event);
+                sessions.wake(user, Why::Event);
+            }
+        }
+        Some(Holder::Nobody(_)) if event.readable || event.read_closed => {
+            cx.upstreams.died(id.index, &mut cx.sys, &mut cx.pool);
+        }
+        Some(Holder::Nobody(upstream)) => upstream.half.ready.writable |= event.writable,
+        None => cx.metrics.events_stale += 1,
+    }
+}
+
+fn idle_limits(limits: &Limits) -> IdleLimits {
+    IdleLimits {
+        per_origin_max: limits.idle_upstreams_per_origin_max,
+        max: limits.idle_upstreams_max,
+        timeout: limits.upstream_idle_timeout,
     }
 }
 

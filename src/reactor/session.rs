@@ -26,19 +26,21 @@
 //! means (`reactor`), how a connection is attempted (`upstream`).
 
 use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::half::Half;
 use super::handshakes::Handshakes;
 use super::host::Host;
+use super::race::Race;
 use super::range::FileRange;
 use super::taking::Taking;
 use super::timer::Reminders;
 use super::tls::Tls;
 use super::token::Token;
 use super::transfer::{Budget, Progress};
-use super::upstream::Attempts;
+use super::upstream::{Upstream, Upstreams};
 use crate::buffer::Pool;
 use crate::cache::compressed::Compressed;
 use crate::cache::store::{Hands, Stores};
@@ -48,14 +50,13 @@ use crate::gate::Admitted;
 use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
+use crate::service::origins::{Idle, Way};
 use crate::service::work::Work;
-use crate::service::{
-    Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Side, Waiter, unix_ms,
-};
-use crate::sys::{PlantedBug, Sys};
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Waiter, unix_ms};
+use crate::sys::{Event, PlantedBug, Sys};
 
 /// What all sessions of a reactor share.
-pub(crate) struct Context<S> {
+pub(crate) struct Context<S: Sys> {
     pub(crate) sys: S,
     pub(crate) pool: Pool,
     pub(crate) jobs: Jobs<Waiter>,
@@ -63,6 +64,7 @@ pub(crate) struct Context<S> {
     pub(crate) stores: Stores,
     pub(crate) compressed: Compressed<Id>,
     pub(crate) handshakes: Handshakes,
+    pub(crate) upstreams: Upstreams<S>,
     pub(crate) metrics: Metrics,
     pub(crate) limits: SessionLimits,
     /// The moment of this turn.
@@ -105,8 +107,8 @@ impl<S: Sys> Context<S> {
         (&mut self.stores, hands)
     }
 
-    /// The same, and the link that stands for no origin.
-    fn split(&mut self, listener: usize) -> (Cx<'_>, &mut Link) {
+    /// The same, the connections that nobody uses, and the link that stands for no origin.
+    fn split(&mut self, listener: usize) -> (Cx<'_>, &mut Idle, &mut Link) {
         let cx = Cx {
             now: self.now,
             wall: self.wall,
@@ -122,7 +124,7 @@ impl<S: Sys> Context<S> {
             work: &mut self.work,
             counted: Counted::new(&mut self.metrics, listener),
         };
-        (cx, &mut self.nowhere)
+        (cx, &mut self.upstreams.idle, &mut self.nowhere)
     }
 }
 
@@ -142,6 +144,8 @@ pub(crate) struct SessionLimits {
     pub(crate) linger_timeout: Duration,
     pub(crate) linger_time_max: Duration,
     pub(crate) linger_bytes_max: usize,
+    /// The start that an attempt to connect to an origin has on the next one.
+    pub(crate) connect_attempt_delay: Duration,
 }
 
 impl SessionLimits {
@@ -154,6 +158,7 @@ impl SessionLimits {
             linger_timeout: limits.linger_timeout,
             linger_time_max: limits.linger_time_max,
             linger_bytes_max: limits.linger_bytes_max,
+            connect_attempt_delay: limits.connect_attempt_delay,
         }
     }
 }
@@ -236,13 +241,6 @@ pub(crate) struct Session<S: Sys> {
     pub(crate) reminders: Reminders,
 }
 
-/// The side towards the origin.
-struct Upstream<S: Sys> {
-    half: Half<S>,
-    /// What is left to try, while the connection is being made.
-    attempts: Option<Attempts>,
-}
-
 /// What a session waits for until its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
@@ -252,7 +250,7 @@ enum Waits {
     Write,
     /// The client's end.
     Linger,
-    /// An attempt to connect to the origin.
+    /// The next attempt to connect to the origin, or the end of all.
     Connect,
 }
 
@@ -309,16 +307,16 @@ impl<S: Sys> Session<S> {
         self.woken = true;
     }
 
-    /// An event's part in the session.
-    pub(crate) fn note(&mut self, side: Side, readable: bool, writable: bool, read_closed: bool) {
-        let half = match side {
-            Side::Down => &mut self.down,
-            Side::Up => match &mut self.up {
-                Some(up) => &mut up.half,
-                None => return,
-            },
-        };
-        half.ready.note(readable, writable, read_closed);
+    /// An event's part in the session, on the side towards the client.
+    pub(crate) fn note(&mut self, readable: bool, writable: bool, read_closed: bool) {
+        self.down.ready.note(readable, writable, read_closed);
+    }
+
+    /// The same for the connection to an origin in this place.
+    pub(crate) fn note_upstream(&mut self, place: u32, event: &Event) {
+        if let Some(up) = &mut self.up {
+            up.note(place, event);
+        }
     }
 
     /// Takes the session as far as it can go. See the module's picture.
@@ -434,7 +432,7 @@ impl<S: Sys> Session<S> {
         }
         let mut asked = Asked::default();
         let (scarce, conn) = (cx.pool.is_scarce(), self.provenance.conn as usize);
-        let (shared, nowhere) = cx.split(self.provenance.metrics as usize);
+        let (shared, idle, nowhere) = cx.split(self.provenance.metrics as usize);
         let up = match &mut self.up {
             Some(up) => &mut up.half.link,
             None => nowhere,
@@ -449,10 +447,13 @@ impl<S: Sys> Session<S> {
                 up,
                 id: self.id,
                 peer: &self.provenance.peer,
+                service: self.provenance.host,
+                idle,
                 cx: shared,
                 asked: &mut asked,
             },
         );
+        self.hand_over(&mut asked, cx);
         result.map_err(|error| match error {
             Error::TimedOut(phase) => Error::TimedOut(self.waited_for(phase)),
             error => error,
@@ -463,16 +464,46 @@ impl<S: Sys> Session<S> {
         );
         cx.turn_end |= asked.turn_end;
         cx.alone |= asked.alone;
-        if asked.disconnect || asked.close {
-            self.disconnect(cx);
-        }
         if asked.close {
+            self.disconnect(cx);
             cx.resolver.forget(self.id);
             self.begin_closing(&asked, cx);
         } else if let Some((addresses, timeout)) = asked.connect {
-            self.connect_next(Attempts::new(addresses, timeout, cx.now), cx);
+            self.connect(addresses, timeout, cx);
         }
         Ok(asked.again)
+    }
+
+    /// The connection to the origin changes hands, whatever else came of a call.
+    fn hand_over(&mut self, asked: &mut Asked, cx: &mut Context<S>) {
+        if asked.disconnect {
+            self.disconnect(cx);
+        }
+        if let Some(way) = asked.keep.take() {
+            self.keep(way, cx);
+        }
+        if let Some(place) = asked.reuse {
+            self.disconnect(cx);
+            self.up = Some(cx.upstreams.claim(place, self.id));
+            cx.metrics.origins.reused += 1;
+            self.woken = true;
+        }
+    }
+
+    /// Gives the connection to the origin back, for whoever asks for this way next.
+    fn keep(&mut self, way: Way, cx: &mut Context<S>) {
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        up.half.link.status = LinkState::Open;
+        if cx.draining || !up.half.is_quiet(&mut cx.sys, &mut cx.pool) {
+            return self.disconnect(cx);
+        }
+        up.half.release(&mut cx.pool);
+        if let Some(up) = self.up.take() {
+            let to = (self.provenance.host, way);
+            cx.upstreams.keep(up, to, cx.now);
+        }
     }
 
     /// A client that speaks in plain text where TLS was expected is told so.
@@ -645,7 +676,7 @@ impl<S: Sys> Session<S> {
         if !self.registered
             && let Some(stream) = &self.down.stream
         {
-            let token = Token::Session(self.id, Side::Down).pack();
+            let token = Token::Session(self.id).pack();
             if let Err(error) = cx.sys.register(stream, token) {
                 log::warn!("{}: register: {error}", self.provenance.peer);
                 return Some(Outcome::Ended(Err(Error::Reset(error.kind()))));
@@ -715,11 +746,8 @@ impl<S: Sys> Session<S> {
             (_, Some(until)) => (until, Waits::Write),
             (_, None) => protocol(),
         };
-        let attempts = self.up.as_ref().and_then(|up| up.attempts.as_ref());
-        match attempts {
-            Some(attempts) if attempts.attempt_until < own.0 => {
-                (attempts.attempt_until, Waits::Connect)
-            }
+        match self.up.as_ref().and_then(|up| up.deadline()) {
+            Some(until) if until < own.0 => (until, Waits::Connect),
             _ => own,
         }
     }
@@ -729,73 +757,33 @@ impl<S: Sys> Session<S> {
         let Some(up) = &mut self.up else {
             return false;
         };
-        let (Some(attempts), half) = (&mut up.attempts, &mut up.half) else {
-            return false;
-        };
-        let result = match &half.stream {
-            Some(stream) if half.ready.readable || half.ready.writable => cx.sys.connected(stream),
-            _ => Ok(None),
-        };
-        match result {
-            Ok(Some(ends)) => {
-                half.link.status = LinkState::Open;
-                half.link.ends = Some(Box::new(ends));
-                half.ready.writable = true;
-                up.attempts = None;
-                return true;
-            }
-            Ok(None) if cx.now < attempts.attempt_until => return false,
-            Ok(None) => attempts.failure = io::ErrorKind::TimedOut,
-            Err(error) => attempts.failure = error.kind(),
-        }
-        let attempts = up.attempts.take();
-        if let Some(attempts) = attempts {
-            self.connect_next(attempts, cx);
-        }
-        self.up
-            .as_ref()
-            .is_none_or(|up| up.half.link.status != LinkState::Connecting)
+        let is_news = up.make(self.id, cx.now, &mut cx.upstreams, &mut cx.sys);
+        cx.metrics.origins.opened += u64::from(is_news && up.half.link.status == LinkState::Open);
+        is_news
     }
 
-    /// Tries the next address; without one, the connection failed.
-    fn connect_next(&mut self, mut attempts: Attempts, cx: &mut Context<S>) {
+    /// Begins to connect to one of these addresses.
+    fn connect(&mut self, addresses: Vec<SocketAddr>, timeout: Duration, cx: &mut Context<S>) {
         self.disconnect(cx);
-        let token = Token::Session(self.id, Side::Up).pack();
-        let send_bytes_max = cx.limits.send_bytes_max;
-        while let Some(address) = attempts.next(cx.now) {
-            match cx.sys.connect(address, token) {
-                Ok(stream) => {
-                    let half = Half::new(stream, LinkState::Connecting, None, send_bytes_max);
-                    self.up = Some(Box::new(Upstream {
-                        half,
-                        attempts: Some(attempts),
-                    }));
-                    return;
-                }
-                Err(error) => attempts.failure = error.kind(),
-            }
-        }
-        self.up = Some(Box::new(Upstream {
-            half: Half::failed(attempts.failure, send_bytes_max),
-            attempts: None,
-        }));
-        self.woken = true;
+        let race = Race::new(addresses, timeout, cx.limits.connect_attempt_delay, cx.now);
+        self.up = Some(Upstream::new(race, cx.limits.send_bytes_max));
+        self.woken |= self.advance_connect(cx);
     }
 
     /// Drops the side towards the origin with everything queued on it.
     fn disconnect(&mut self, cx: &mut Context<S>) {
-        if let Some(mut up) = self.up.take() {
-            up.half.close(false, &mut cx.sys, &mut cx.pool);
+        if let Some(up) = self.up.take() {
+            up.close(false, &mut cx.upstreams, &mut cx.sys, &mut cx.pool);
         }
     }
 
     /// Closes both sockets and gives everything back. `dropped`: it did not end in good order.
     pub(crate) fn dismantle(mut self, dropped: bool, cx: &mut Context<S>) {
-        if let Some(mut up) = self
+        if let Some(up) = self
             .up
             .take_if(|_| !cx.sys.planted(PlantedBug::UpstreamKept))
         {
-            up.half.close(dropped, &mut cx.sys, &mut cx.pool);
+            up.close(dropped, &mut cx.upstreams, &mut cx.sys, &mut cx.pool);
         }
         self.down.close(dropped, &mut cx.sys, &mut cx.pool);
     }

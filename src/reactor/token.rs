@@ -1,10 +1,10 @@
 //! Tokens: what a socket is registered with, and what an event brings back.
 //!
-//! A token carries the generation of its session, so that an event which was already in the
-//! kernel's queue when its session ended finds nobody, even if the index has a new user (nginx
+//! A token carries the generation of its session, or of its socket, so that an event which was already in the
+//! kernel's queue when that ended finds nobody, even if the index has a new user (nginx
 //! calls these stale events).
 
-use crate::service::{Id, Side};
+use crate::service::Id;
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +15,10 @@ pub(crate) enum Token {
     Datagram(u32),
     /// A socket of the resolver, by its number.
     Resolver(u32),
-    /// One side of a session.
-    Session(Id, Side),
+    /// The client's side of a session.
+    Session(Id),
+    /// A connection to an origin, whoever uses it: its place, and the number of its socket.
+    Upstream(Id),
 }
 
 const INDEX_BITS: u32 = 24;
@@ -34,8 +36,8 @@ impl Token {
             Token::Listener(index) => (0, 0, index),
             Token::Datagram(index) => (1, 0, index),
             Token::Resolver(index) => (2, 0, index),
-            Token::Session(id, Side::Down) => (3, id.generation, id.index),
-            Token::Session(id, Side::Up) => (4, id.generation, id.index),
+            Token::Session(id) => (3, id.generation, id.index),
+            Token::Upstream(id) => (4, id.generation, id.index),
         };
         debug_assert!(u64::from(index) <= INDEX_MASK);
         (kind << KIND_SHIFT) | (u64::from(generation) << GENERATION_SHIFT) | u64::from(index)
@@ -52,8 +54,8 @@ impl Token {
             0 => Some(Token::Listener(index)),
             1 => Some(Token::Datagram(index)),
             2 => Some(Token::Resolver(index)),
-            3 => Some(Token::Session(id, Side::Down)),
-            4 => Some(Token::Session(id, Side::Up)),
+            3 => Some(Token::Session(id)),
+            4 => Some(Token::Upstream(id)),
             _ => None,
         }
     }
@@ -66,13 +68,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn unpack_is_the_inverse_of_pack(index in 0u32..1 << INDEX_BITS, generation: u32, up: bool) {
-            let side = if up { Side::Up } else { Side::Down };
+        fn unpack_is_the_inverse_of_pack(index in 0u32..1 << INDEX_BITS, generation: u32) {
+            let id = Id { index, generation };
             for token in [
                 Token::Listener(index),
                 Token::Datagram(index),
                 Token::Resolver(index),
-                Token::Session(Id { index, generation }, side),
+                Token::Session(id),
+                Token::Upstream(id),
             ] {
                 prop_assert_eq!(Token::unpack(token.pack()), Some(token));
             }

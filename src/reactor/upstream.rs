@@ -1,78 +1,301 @@
-//! Making a connection to an origin: one address after the other, each with its share of the time.
+//! The sockets towards origins: whose each is.
+//!
+//! A session makes a connection, gives it back when an exchange ended clean, and another one may go
+//! on with it. It is registered with the poll once, under a token of its own
+//! ([`Token::Upstream`]), so that nothing is asked of the kernel when it changes hands:
 //!
 //! ```text
-//! addresses ──next──▶ Connecting ──event, connected──▶ Open
-//!     ▲                   │
-//!     └──refused, or its share of the time is over    none left ──▶ Failed(last reason)
+//! connect ──▶ held by a session ──keep──▶ held by nobody ──claim──▶ held by a session
+//!                    │                          │
+//!                    └──────────close───────────┴──an event, or surplus──▶ gone
 //! ```
 //!
-//! The addresses come in the order of RFC 8305 section 4 (families interleaved), so that a dead
-//! family costs one share.
+//! While it is made, several attempts may be under way; when which begins says
+//! [`Race`](super::race::Race). Which of those that nobody holds is given to whom, and which go, says
+//! [`Idle`](crate::service::origins::Idle).
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// The addresses that were not tried yet and the time that is left for them.
-#[derive(Debug)]
-pub(crate) struct Attempts {
-    rest: VecDeque<SocketAddr>,
-    until: Instant,
-    /// When the attempt under way gives way to the next.
-    pub(crate) attempt_until: Instant,
-    /// Why the last one failed.
-    pub(crate) failure: io::ErrorKind,
+use slab::Slab;
+
+use super::half::Half;
+use super::race::Race;
+use super::token::Token;
+use super::transfer::Ready;
+use crate::buffer::Pool;
+use crate::service::origins::{Idle, IdleLimits, Way};
+use crate::service::{Ends, Id, LinkState};
+use crate::sys::{Event, Sys};
+
+/// The side of a session towards an origin.
+pub(super) struct Upstream<S: Sys> {
+    pub(super) half: Half<S>,
+    /// The place of its socket; `None` for a side whose connection could not be made.
+    pub(super) place: Option<u32>,
+    /// While the connection is being made.
+    pub(super) making: Option<Box<Making<S>>>,
 }
 
-impl Attempts {
-    pub(crate) fn new(addresses: Vec<SocketAddr>, timeout: Duration, now: Instant) -> Self {
-        let until = now + timeout;
+/// A connection that is being made: the attempts that are under way.
+pub(super) struct Making<S: Sys> {
+    race: Race,
+    attempts: Vec<Attempt<S>>,
+}
+
+struct Attempt<S: Sys> {
+    stream: S::Stream,
+    place: u32,
+    ready: Ready,
+    /// An event came and was not looked at yet.
+    is_told: bool,
+}
+
+impl<S: Sys> Upstream<S> {
+    /// One whose connection is about to be made.
+    pub(super) fn new(race: Race, send_bytes_max: u32) -> Box<Self> {
+        Box::new(Self {
+            half: Half::connecting(send_bytes_max),
+            place: None,
+            making: Some(Box::new(Making {
+                race,
+                attempts: Vec::new(),
+            })),
+        })
+    }
+
+    /// When it is to be looked at again while the connection is being made.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.making.as_ref().map(|making| making.race.deadline())
+    }
+
+    /// An event of the socket in this place.
+    pub(super) fn note(&mut self, place: u32, event: &Event) {
+        let (readable, writable, closed) = (event.readable, event.writable, event.read_closed);
+        if self.place == Some(place) {
+            self.half.ready.note(readable, writable, closed);
+        }
+        let making = self.making.iter_mut();
+        for attempt in making.flat_map(|making| &mut making.attempts) {
+            if attempt.place == place {
+                attempt.ready.note(readable, writable, closed);
+                attempt.is_told = true;
+            }
+        }
+    }
+
+    /// Takes a connection that is being made for a session as far as it goes. Whether it was made
+    /// or cannot be.
+    pub(super) fn make(
+        &mut self,
+        session: Id,
+        now: Instant,
+        sockets: &mut Upstreams<S>,
+        sys: &mut S,
+    ) -> bool {
+        let Some(making) = &mut self.making else {
+            return false;
+        };
+        if let Some((attempt, ends)) = making.winner(now, sockets, sys) {
+            self.half.connected(attempt.stream, attempt.ready, ends);
+            self.place = Some(attempt.place);
+        } else {
+            making.begin(session, now, sockets, sys);
+            let under_way = making.attempts.len();
+            let Some(kind) = making.race.failure(under_way, now) else {
+                return false;
+            };
+            self.half.link.eof = true;
+            self.half.link.status = LinkState::Failed(kind);
+        }
+        making.give_up(sockets, sys);
+        self.making = None;
+        true
+    }
+
+    /// Closes what there is of it, and gives everything back. `abortive`: as
+    /// [`Half::close`] has it.
+    pub(super) fn close(
+        mut self,
+        abortive: bool,
+        sockets: &mut Upstreams<S>,
+        sys: &mut S,
+        pool: &mut Pool,
+    ) {
+        self.half.close(abortive, sys, pool);
+        self.place
+            .into_iter()
+            .for_each(|place| sockets.release(place));
+        if let Some(making) = &mut self.making {
+            making.give_up(sockets, sys);
+        }
+    }
+}
+
+impl<S: Sys> Making<S> {
+    /// Looks at the attempts of which something was told: the first that is made, if any. Those that
+    /// failed are gone.
+    fn winner(
+        &mut self,
+        now: Instant,
+        sockets: &mut Upstreams<S>,
+        sys: &mut S,
+    ) -> Option<(Attempt<S>, Ends)> {
+        let mut i = 0;
+        while i < self.attempts.len() {
+            let attempt = &mut self.attempts[i];
+            if !std::mem::take(&mut attempt.is_told) {
+                i += 1;
+                continue;
+            }
+            match sys.connected(&attempt.stream) {
+                Ok(None) => i += 1, // it was told for nothing
+                Ok(Some(ends)) => return Some((self.attempts.remove(i), ends)),
+                Err(error) => {
+                    self.race.failed(error.kind(), now);
+                    sockets.abandon(self.attempts.remove(i), sys);
+                }
+            }
+        }
+        None
+    }
+
+    /// Begins the attempts whose time has come.
+    fn begin(&mut self, session: Id, now: Instant, sockets: &mut Upstreams<S>, sys: &mut S) {
+        while let Some(address) = self.race.next(now) {
+            match sockets.connect(address, session, sys) {
+                Ok((place, stream)) => self.attempts.push(Attempt {
+                    stream,
+                    place,
+                    ready: Ready::default(),
+                    is_told: false,
+                }),
+                Err(error) => self.race.failed(error.kind(), now),
+            }
+        }
+    }
+
+    /// Nobody needs the attempts under way any more.
+    fn give_up(&mut self, sockets: &mut Upstreams<S>, sys: &mut S) {
+        for attempt in self.attempts.drain(..) {
+            sockets.abandon(attempt, sys);
+        }
+    }
+}
+
+/// Who has a socket.
+pub(super) enum Holder<S: Sys> {
+    /// This session.
+    Session(Id),
+    /// Nobody: it waits for the next who asks.
+    Nobody(Box<Upstream<S>>),
+}
+
+struct Slot<S: Sys> {
+    generation: u32,
+    holder: Holder<S>,
+}
+
+/// All of them.
+pub(crate) struct Upstreams<S: Sys> {
+    slots: Slab<Slot<S>>,
+    generation: u32,
+    /// Those that nobody holds.
+    pub(super) idle: Idle,
+}
+
+impl<S: Sys> Upstreams<S> {
+    pub(super) fn new(limits: IdleLimits) -> Self {
         Self {
-            rest: addresses.into(),
-            until,
-            attempt_until: until,
-            failure: io::ErrorKind::AddrNotAvailable,
+            slots: Slab::new(),
+            generation: 0,
+            idle: Idle::new(limits),
         }
     }
 
-    /// The next address to try, which has an equal share of the time that is left.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<SocketAddr> {
-        let left = self.until.saturating_duration_since(now);
-        let share = left / u32::try_from(self.rest.len().max(1)).unwrap_or(u32::MAX);
-        self.attempt_until = now + share;
-        if left.is_zero() {
-            return None;
+    /// Sockets that are open.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Begins a connection for a session; its place.
+    ///
+    /// # Errors
+    /// Those of `connect(2)`.
+    fn connect(
+        &mut self,
+        to: SocketAddr,
+        session: Id,
+        sys: &mut S,
+    ) -> io::Result<(u32, S::Stream)> {
+        self.generation = self.generation.wrapping_add(1);
+        let (generation, entry) = (self.generation, self.slots.vacant_entry());
+        let index = entry.key() as u32;
+        let token = Token::Upstream(Id { index, generation });
+        let stream = sys.connect(to, token.pack())?;
+        entry.insert(Slot {
+            generation,
+            holder: Holder::Session(session),
+        });
+        Ok((index, stream))
+    }
+
+    /// Who has the socket of this token; `None` if it is gone.
+    pub(super) fn holder(&mut self, id: Id) -> Option<&mut Holder<S>> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        (slot.generation == id.generation).then_some(&mut slot.holder)
+    }
+
+    /// A session gives a connection back, on which nothing is under way.
+    pub(super) fn keep(&mut self, upstream: Box<Upstream<S>>, to: (u32, Way), now: Instant) {
+        // Invariant: what carries bytes has a place.
+        let place = upstream.place.expect("the place of a connection");
+        self.slots[place as usize].holder = Holder::Nobody(upstream);
+        let (service, way) = to;
+        self.idle.put(service, way, place, now);
+    }
+
+    /// A session gets the connection in `place`, which was taken out of those that are idle.
+    ///
+    /// # Panics
+    /// If it is somebody's.
+    pub(super) fn claim(&mut self, place: u32, session: Id) -> Box<Upstream<S>> {
+        let holder = &mut self.slots[place as usize].holder;
+        match std::mem::replace(holder, Holder::Session(session)) {
+            Holder::Nobody(upstream) => upstream,
+            Holder::Session(other) => panic!("a connection of session {other:?} was idle"),
         }
-        self.rest.pop_front()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_address_has_its_share_and_a_quick_failure_leaves_more_for_the_rest() {
-        let now = Instant::now();
-        let [a, b, c] = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let mut attempts = Attempts::new(vec![a, b, c], Duration::from_secs(6), now);
-        assert_eq!(attempts.next(now), Some(a));
-        assert_eq!(attempts.attempt_until, now + Duration::from_secs(2));
-        assert_eq!(attempts.next(now), Some(b), "refused at once");
-        assert_eq!(attempts.attempt_until, now + Duration::from_secs(3));
-        let later = now + Duration::from_secs(3);
-        assert_eq!(attempts.next(later), Some(c));
-        assert_eq!(attempts.attempt_until, now + Duration::from_secs(6));
-        assert_eq!(attempts.next(now + Duration::from_secs(6)), None);
     }
 
-    #[test]
-    fn no_address_is_a_failure_at_once() {
-        let now = Instant::now();
-        assert_eq!(
-            Attempts::new(Vec::new(), Duration::from_secs(1), now).next(now),
-            None
-        );
+    /// An attempt failed, or another one won.
+    fn abandon(&mut self, attempt: Attempt<S>, sys: &mut S) {
+        sys.close(attempt.stream);
+        self.release(attempt.place);
+    }
+
+    /// The socket in `place` was closed, or is about to be.
+    fn release(&mut self, place: u32) {
+        self.slots.remove(place as usize);
+    }
+
+    /// Closes what has been idle for too long, or was too much.
+    pub(super) fn close_surplus(&mut self, now: Instant, sys: &mut S, pool: &mut Pool) {
+        self.idle.expire(now);
+        while let Some(place) = self.idle.poll_surplus() {
+            if let Holder::Nobody(mut upstream) = self.slots.remove(place as usize).holder {
+                upstream.half.close(false, sys, pool);
+            }
+        }
+    }
+
+    /// The origin said something on a connection that nobody uses, or ended it: it cannot be used
+    /// any more.
+    pub(super) fn died(&mut self, place: u32, sys: &mut S, pool: &mut Pool) {
+        if self.idle.remove(place)
+            && let Holder::Nobody(mut upstream) = self.slots.remove(place as usize).holder
+        {
+            upstream.half.close(false, sys, pool);
+        }
     }
 }

@@ -12,14 +12,19 @@ use crate::config::{Config, Kind};
 pub(super) fn fit(config: &mut Config, descriptors: u64) -> Option<String> {
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let kinds = || config.listeners.iter().map(|listener| &listener.kind);
-    // Up to so many files are kept open; in all, at most half is not for sessions.
+    // Up to so many files are kept open, and connections to origins; in all, at most half is not for sessions.
     let kept: usize = kinds()
         .map(|kind| match kind {
             Kind::Http(http) => http.open_files_max,
             _ => 0,
         })
         .sum();
-    let reserved = (config.limits.descriptors_reserved + kept).min(descriptors / 2);
+    let proxies = |kind: &Kind| matches!(kind, Kind::Proxy(_));
+    let idle = match kinds().any(proxies) {
+        true => config.limits.idle_upstreams_max,
+        false => 0,
+    };
+    let reserved = (config.limits.descriptors_reserved + kept + idle).min(descriptors / 2);
     // The client's connection, and that to an origin, or the file that is being written.
     let each = match kinds().any(|kind| matches!(kind, Kind::Proxy(_) | Kind::Upload(_))) {
         true => 2,
@@ -81,9 +86,9 @@ mod tests {
     fn sessions_leave_descriptors_for_the_rest_and_no_client_has_more_than_a_quarter() {
         assert_eq!(fitted(ECHO, 4096), (4096 - 256, Some(960)));
         assert_eq!(fitted(WEB, 20_000), (20_000 - 256 - 1024, Some(4680)));
-        assert_eq!(fitted(PROXY, 4096), ((4096 - 256) / 2, Some(480)));
+        assert_eq!(fitted(PROXY, 4096), ((4096 - 2 * 256) / 2, Some(448)));
         let both = format!("{ECHO}{PROXY}");
-        assert_eq!(fitted(&both, 1024), ((1024 - 256) / 2, Some(96)));
+        assert_eq!(fitted(&both, 1024), ((1024 - 2 * 256) / 2, Some(64)));
         assert_eq!(fitted(WEB, 1024), (512, Some(128)), "half at most is kept");
         assert_eq!(fitted(ECHO, 1), (1, Some(1)));
     }

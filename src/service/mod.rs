@@ -36,6 +36,7 @@
 //! buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
 
 pub mod datagram;
+pub mod origins;
 pub mod work;
 
 use std::fmt;
@@ -53,6 +54,7 @@ use crate::ending::{Ending, Error};
 use crate::jobs::pending::Asker;
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
+use origins::{Idle, Way};
 use work::Work;
 
 pub use crate::waiter::{Id, Waiter};
@@ -313,6 +315,10 @@ pub struct Io<'a> {
     pub id: Id,
     /// Who is at the client's end.
     pub peer: &'a Peer,
+    /// Which service's it is: those of one share what is idle.
+    pub service: u32,
+    /// The connections to origins that nobody uses; asked through [`Io::reuse`].
+    pub idle: &'a mut Idle,
     /// What it shares with the others.
     pub cx: Cx<'a>,
     /// What was asked of the reactor; started after the call.
@@ -374,8 +380,40 @@ impl Io<'_> {
         self.cx.resolver.forget(self.id);
     }
 
-    /// A connection to the first of `addresses` that takes one; asked again until it answers. Each
-    /// address gets its share of `timeout`.
+    /// A connection that was kept for `way`: whether there is one. If so, it is the session's from
+    /// the next call on, or at once where the session kept it in this one. Asked when `up` is
+    /// `Closed`, and again until it answers; it may have ended meanwhile ([`Link::is_reusable`]).
+    pub fn reuse(&mut self, way: &Way) -> Poll<bool> {
+        if self.asked.keep.as_ref() == Some(way) {
+            self.asked.keep = None;
+            self.up.status = LinkState::Open;
+        }
+        if self.up.status == LinkState::Open {
+            return Poll::Ready(true);
+        }
+        if self.asked.reuse.is_none() {
+            self.asked.reuse = self.idle.take(self.service, way, self.cx.now);
+        }
+        match self.asked.reuse {
+            Some(_) => Poll::Pending,
+            None => Poll::Ready(false),
+        }
+    }
+
+    /// An exchange with the origin ended clean: its connection is kept for whoever asks for `way`
+    /// next, unless something is heard of it. `io.up` is `Closed` at once.
+    pub fn keep(&mut self, way: &Way) {
+        if self.up.is_reusable() {
+            self.asked.keep = Some(way.clone());
+            self.up.status = LinkState::Closed;
+            self.up.ends = None;
+        } else {
+            self.disconnect();
+        }
+    }
+
+    /// A connection to the first of `addresses` that takes one; asked again until it answers, after
+    /// `timeout` at the latest. Several may be tried at once (RFC 8305).
     pub fn connect(
         &mut self,
         addresses: &[SocketAddr],
@@ -421,6 +459,10 @@ pub struct Asked {
     pub(crate) at_once: bool,
     pub(crate) disconnect: bool,
     pub(crate) connect: Option<(Vec<SocketAddr>, Duration)>,
+    /// The connection to the origin is nobody's any more, and leads this way.
+    pub(crate) keep: Option<Way>,
+    /// The place of an idle connection that the session gets.
+    pub(crate) reuse: Option<u32>,
 }
 
 impl Asked {
@@ -431,7 +473,14 @@ impl Asked {
 
     /// Whether nothing was asked: the session goes on as it is.
     pub fn is_empty(&self) -> bool {
-        !self.close && !self.again && !self.disconnect && self.connect.is_none()
+        let Self {
+            connect,
+            keep,
+            reuse,
+            ..
+        } = self;
+        let is_as_before = connect.is_none() && keep.is_none() && reuse.is_none();
+        is_as_before && !self.close && !self.again && !self.disconnect
     }
 }
 

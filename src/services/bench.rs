@@ -18,6 +18,7 @@ use crate::jobs::pending::Asker;
 use crate::jobs::{Done, Job, Jobs};
 use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
+use crate::service::origins::{Idle, IdleLimits};
 use crate::service::work::Work;
 use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter, unix_ms};
 use crate::sys::unix;
@@ -46,6 +47,10 @@ pub struct Bench<T: Service> {
     pub resolver: Resolver<Id>,
     pub stores: Stores,
     pub compressed: Compressed<Id>,
+    /// The connections to origins that nobody uses.
+    pub idle: Idle,
+    /// Their links, by place.
+    kept: Vec<Link>,
     pub metrics: Metrics,
     /// Sessions that the service woke.
     pub woken: Vec<Id>,
@@ -114,6 +119,12 @@ impl<T: Service> Bench<T> {
             compressed: Compressed::new(1 << 20),
             jobs: Jobs::new(DiskLimits::default()),
             resolver: Resolver::new(dns::Config::default(), hosts, [7; 32]),
+            idle: Idle::new(IdleLimits {
+                per_origin_max: 2,
+                max: 4,
+                timeout: Duration::from_secs(60),
+            }),
+            kept: Vec::new(),
             metrics: Metrics {
                 listeners: [(0, listener)].into_iter().collect(),
                 ..Metrics::default()
@@ -201,12 +212,15 @@ impl<T: Service> Bench<T> {
             cx: cx!(self),
             id: ID,
             peer: &self.peer,
+            service: 0,
+            idle: &mut self.idle,
             asked: &mut asked,
         };
         let result = self.service.advance(conn, &mut io);
         if asked.disconnect {
             self.up = Link::new(LinkState::Closed, SEND_BYTES_MAX);
         }
+        let is_reused = self.hand_over(&mut asked);
         if let Some((addresses, _)) = asked.connect {
             self.connect = Some(addresses);
             self.up.status = LinkState::Connecting;
@@ -248,7 +262,35 @@ impl<T: Service> Bench<T> {
             self.woken.push(id);
         }
         let is_woken = !std::mem::take(&mut self.woken).is_empty() | self.work();
-        asked.again || is_spent || is_woken || self.turn_end || self.compressed.has_work()
+        asked.again
+            || is_reused
+            || is_spent
+            || is_woken
+            || self.turn_end
+            || self.compressed.has_work()
+    }
+
+    /// The connection to the origin changes hands. Whether the session got one that was idle.
+    fn hand_over(&mut self, asked: &mut Asked) -> bool {
+        if let Some(way) = asked.keep.take() {
+            self.up.status = LinkState::Open;
+            let closed = Link::new(LinkState::Closed, SEND_BYTES_MAX);
+            let place = self.kept.len() as u32;
+            self.kept.push(std::mem::replace(&mut self.up, closed));
+            self.idle.put(0, way, place, self.now);
+        }
+        if let Some(place) = asked.reuse {
+            let closed = Link::new(LinkState::Closed, SEND_BYTES_MAX);
+            self.up = std::mem::replace(&mut self.kept[place as usize], closed);
+        }
+        asked.reuse.is_some()
+    }
+
+    /// Something is heard of the connection that was kept last, and that nobody uses: it is closed.
+    fn kept_dies(&mut self) -> bool {
+        let last = (0..self.kept.len() as u32).rev();
+        let is_unused = self.up.status == LinkState::Closed;
+        is_unused && last.into_iter().any(|place| self.idle.remove(place))
     }
 
     /// What is left to be done when a session has ended.
@@ -442,6 +484,7 @@ impl<T: Service> Bench<T> {
     pub fn later(&mut self, span: Duration) -> &mut Self {
         self.now += span;
         self.wall += span;
+        self.idle.expire(self.now);
         self.step();
         self
     }
@@ -482,6 +525,9 @@ impl<T: Service> Bench<T> {
 
     /// The origin sends these bytes.
     pub fn origin_sends(&mut self, mut bytes: &[u8]) -> &mut Self {
+        if self.kept_dies() {
+            return self;
+        }
         while !bytes.is_empty() && self.conn.is_some() {
             let taken = self.up.rx.push(bytes, &mut self.pool);
             assert!(taken > 0, "the service does not read on");
@@ -493,7 +539,7 @@ impl<T: Service> Bench<T> {
 
     /// The origin sends its end.
     pub fn origin_closes(&mut self) -> &mut Self {
-        self.up.eof = true;
+        self.up.eof = !self.kept_dies();
         self.step();
         self
     }

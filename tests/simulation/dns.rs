@@ -18,14 +18,18 @@ pub(crate) const SERVERS: [SocketAddr; 2] = [
 const DEAD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
 /// Where the relay's origin is.
 pub(crate) const ALIVE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 81);
+/// Another one.
+pub(crate) const ALIVE_TOO: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 82);
 /// Where the proxy's origin is.
 pub(crate) const ORIGIN: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 80);
 
 /// The zone. The second name has an address where nobody is before the one where somebody is.
-const NAMES: [(&str, Ipv4Addr); 6] = [
+const NAMES: [(&str, Ipv4Addr); 8] = [
     ("one.example", ALIVE),
     ("two.example", DEAD),
     ("two.example", ALIVE),
+    ("both.example", ALIVE),
+    ("both.example", ALIVE_TOO),
     ("dead.example", DEAD),
     ("web.example", ORIGIN),
     ("inside.example", Ipv4Addr::LOCALHOST),

@@ -19,7 +19,7 @@ use netlab_reactor::sys::sim::faults::Fault;
 use netlab_reactor::sys::sim::talker::{Ending, Script, Talker};
 use netlab_reactor::sys::sim::{End, Sim};
 
-use crate::dns::ALIVE;
+use crate::dns::{ALIVE, ALIVE_TOO};
 use crate::driver::{Scenario, Setting};
 
 const PORT: u16 = 8000;
@@ -227,6 +227,7 @@ impl Scenario for RelayScenario {
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, _bound: &[Bind]) {
         let to = self.bound.clone().expect("it listens");
         sim.enter(Origin::at(ALIVE), Duration::ZERO);
+        sim.enter(Origin::at(ALIVE_TOO), Duration::ZERO);
         let may = |faults: &[Fault]| faults.iter().any(|&fault| setting.faults.is_enabled(fault));
         let no_name = may(&[
             Fault::DatagramLost,
@@ -248,6 +249,7 @@ impl Scenario for RelayScenario {
             let name = *setting.rng.pick(&[
                 "one.example",
                 "two.example",
+                "both.example",
                 "192.0.2.81",
                 "dead.example",
                 "nobody.example",

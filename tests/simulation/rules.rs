@@ -30,6 +30,20 @@ fn an_event_for_a_connection_that_is_being_made_is_no_reason_to_read() {
     holds(|| Box::new(RelayScenario::default()), faults);
 }
 
+/// Of several attempts that are under way at once, one is used and the others leave nothing behind.
+#[test]
+fn a_race_of_addresses_has_one_winner() {
+    let slow = &[(Fault::ConnectSlow, 1000)];
+    holds(|| Box::new(RelayScenario::default()), slow);
+    let worse = &[
+        (Fault::ConnectSlow, 500),
+        (Fault::ConnectHangs, 300),
+        (Fault::ConnectRefused, 200),
+        (Fault::SpuriousEvent, 300),
+    ];
+    holds(|| Box::new(RelayScenario::default()), worse);
+}
+
 /// The protocol is asked what to do at its deadline, also if an event came ahead of the reminder:
 /// the session was cut.
 #[test]

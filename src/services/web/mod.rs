@@ -217,7 +217,6 @@ impl Web {
         let mut sender = Sender {
             peer: io.peer,
             client,
-            is_reusable: io.up.is_reusable(),
             kept: &mut conn.kept,
         };
         let next = respond(
@@ -726,10 +725,6 @@ impl Service for Web {
             if !more {
                 break;
             }
-        }
-        let forwards = matches!(conn.state, State::Forward(_));
-        if !forwards && io.up.status != LinkState::Closed && !io.up.is_reusable() {
-            io.disconnect(); // between two requests nothing is expected of it but its end
         }
         self.end(conn, io);
         let bytes_held = conn.bytes_held();

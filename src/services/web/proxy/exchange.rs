@@ -31,6 +31,7 @@ use crate::http::date::unix_s;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
 use crate::http::persistence::Persistence;
 use crate::http::{Status, Version};
+use crate::service::origins::Way;
 use crate::service::{Cx, Io, Link, LinkState, work};
 use crate::services::prolonged;
 use crate::services::web::access_log::Answerer;
@@ -51,6 +52,7 @@ const HEAD_ROOM_BYTES: usize = 16 * 1024;
 pub(super) struct Sent<'a> {
     pub(super) request: &'a Request,
     pub(super) origin: &'a Origin,
+    pub(super) way: &'a Way,
     /// The head, with the conditions of the client.
     pub(super) head: &'a [u8],
     pub(super) errand: Option<&'a mut Errand>,
@@ -228,7 +230,7 @@ impl Exchange {
         if let Some(step) = self.await_response(&mut sent, proxy, io) {
             return Ok(step);
         }
-        if let Some(step) = self.download(request, origin, &proxy.rules, io)? {
+        if let Some(step) = self.download((request, origin, sent.way), &proxy.rules, io)? {
             return Ok(step);
         }
         if io.cx.now >= self.until && io.down.tx.is_empty() {
@@ -455,8 +457,7 @@ impl Exchange {
     /// Passes on what there is of the response's body, and ends the exchange with it.
     fn download(
         &mut self,
-        request: &Request,
-        origin: &Origin,
+        (request, origin, way): (&Request, &Origin, &Way),
         rules: &Rules,
         io: &mut Io<'_>,
     ) -> Result<Option<Step>, Error> {
@@ -489,8 +490,9 @@ impl Exchange {
         };
         if is_done {
             let whole = self.upload.is_done();
-            if !(self.download.is_reusable() && whole && io.up.is_reusable()) {
-                io.disconnect();
+            match self.download.is_reusable() && whole {
+                true => io.keep(way),
+                false => io.disconnect(),
             }
             let stays = !self.download.ends(request) && whole && !io.cx.draining;
             return Ok(Some(Step::done(stays)));

@@ -2,16 +2,16 @@
 //! is none.
 //!
 //! ```text
-//!          ┌───────────── the connection to this origin is still there ─────────────┐
-//!          │                                                                        ▼
-//! Idle ──▶ Begun ──another origin──▶ Resolving ──allowed──▶ Connecting ──head sent──▶ Exchanging ──▶ Idle
+//!          ┌──────────────── a connection to this origin was kept ─────────────────┐
+//!          │                                                                       ▼
+//! Idle ──▶ Begun ──none was kept──▶ Resolving ──allowed──▶ Connecting ──head sent──▶ Exchanging ──▶ Idle
 //!                                     ▲                         │                     │
 //!                                     │                         └──CONNECT──▶ Tunnel ◀─101──┤
 //!                                     └── the kept connection was dead: once more ────┘
 //! ```
 //!
 //! Each state may end in a refusal, which the connection answers. Between two requests the machine
-//! stays with its connection: it remembers whose connection `io.up` is, and keeps its memory.
+//! stays with its connection and keeps its memory; the connection to the origin does not.
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,6 +36,7 @@ use crate::http::head::RequestHead;
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
 use crate::http::{Status, Version};
+use crate::service::origins::Way;
 use crate::service::{Cx, Io, LinkState};
 use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
@@ -51,6 +52,8 @@ pub(in crate::services::web) struct Forward {
     request: Request,
     /// Whose connection `io.up` is, or is about to be.
     origin: Origin,
+    /// By which way it is reached: whose connections it may share.
+    way: Way,
     /// The head as the origin is to see it, until its answer has begun.
     pub(super) head: Vec<u8>,
     /// What the cache wants of it.
@@ -73,8 +76,8 @@ enum State {
     /// There is no request.
     #[default]
     Idle,
-    /// The head is written. `reuses`: the connection to this origin is still there.
-    Begun { reuses: bool, until: Instant },
+    /// The head is written.
+    Begun { until: Instant },
     /// The addresses of the origin are awaited.
     Resolving { until: Instant },
     /// The connection to the origin is being made.
@@ -98,28 +101,26 @@ struct Following {
 }
 
 impl Forward {
-    /// Takes up a request. `is_reusable`: the last connection to an origin can take another
-    /// request.
+    /// Takes up a request.
     pub(super) fn begin(
         &mut self,
         head: &RequestHead<'_>,
         persistence: Persistence,
         place: Place,
         route: &Route<'_>,
-        is_reusable: bool,
         now: Instant,
     ) {
-        let is_the_same = is_reusable && self.place == place && self.origin.is(route);
         self.place = place;
         self.request = Request::new(head, persistence, route.form);
         self.origin.set(route);
+        let (host, port) = (route.host(), route.port);
+        if !self.way.leads_to(host, port, place) {
+            self.way = Way::new(host, port, place);
+        }
         self.head.clear();
         self.logged = None;
         self.refused = None;
-        self.state = State::Begun {
-            reuses: is_the_same && route.form != Form::Tunnel,
-            until: now,
-        };
+        self.state = State::Begun { until: now };
     }
 
     /// Bytes that it holds of the request.
@@ -144,10 +145,7 @@ impl Forward {
         loop {
             let step = match &mut self.state {
                 State::Idle => Step::done(self.request.keep_alive),
-                State::Begun { reuses, .. } => {
-                    let reuses = *reuses;
-                    self.set_out(reuses, proxy, io)
-                }
+                State::Begun { .. } => self.set_out(proxy, io),
                 State::Resolving { until } => {
                     let until = *until;
                     self.resolve(until, proxy, io)
@@ -165,6 +163,7 @@ impl Forward {
                     let sent = Sent {
                         request: &self.request,
                         origin: &self.origin,
+                        way: &self.way,
                         head: &self.head,
                         errand: self.errand.as_mut(),
                     };
@@ -190,8 +189,9 @@ impl Forward {
     pub(in crate::services::web) fn deadline(&self) -> Instant {
         match &self.state {
             State::Idle => unreachable!("a request that is over waits for nothing"),
-            State::Begun { until, .. } => *until,
-            State::Resolving { until } | State::Connecting { until } => *until,
+            State::Begun { until } | State::Resolving { until } | State::Connecting { until } => {
+                *until
+            }
             State::Exchanging(exchange) => exchange.until,
             State::Reading(following) => following.until,
             State::Kept(_) => unreachable!("all of it is queued"),
@@ -285,6 +285,7 @@ impl Forward {
         let sent = Sent {
             request: &self.request,
             origin: &self.origin,
+            way: &self.way,
             head: &self.head,
             errand: Some(errand),
         };
@@ -297,12 +298,18 @@ impl Forward {
         true
     }
 
-    /// The first step: on the connection that is there, or to another origin.
-    fn set_out(&mut self, reuses: bool, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
-        if reuses && io.up.is_reusable() {
-            return self.send(self.request.repeatable, proxy, io);
+    /// The first step: on a connection that was kept, if there is one, else on one of its own.
+    fn set_out(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
+        while self.request.form != Form::Tunnel {
+            match io.reuse(&self.way) {
+                Poll::Pending => return Step::WAIT,
+                Poll::Ready(false) => break,
+                Poll::Ready(true) if io.up.is_reusable() => {
+                    return self.send(self.request.repeatable, proxy, io);
+                }
+                Poll::Ready(true) => io.disconnect(), // it ended meanwhile
+            }
         }
-        io.disconnect();
         State::resolving(proxy, io.cx.now)
     }
 

@@ -13,7 +13,9 @@
 //!    closes.
 //! 3. Nobody is connected to an address that is refused, however it was written, and a name is
 //!    refused as a whole. The configured upstream of a gateway is exempt.
-//! 4. What was broken off is never made to look complete: once a byte of an answer went out, a
+//! 4. A connection on which an exchange ended clean is anybody's who asks this site for the same
+//!    origin next ([`Way`](crate::service::origins::Way)).
+//! 5. What was broken off is never made to look complete: once a byte of an answer went out, a
 //!    failure closes the connection.
 //!
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
@@ -120,8 +122,6 @@ pub(super) struct Sender<'a> {
     pub(super) peer: &'a Peer,
     /// The same, or its client, if it is a proxy that is trusted.
     pub(super) client: &'a Peer,
-    /// Nothing was heard of the connection to the last origin since.
-    pub(super) is_reusable: bool,
     pub(super) kept: &'a mut Option<Box<Forward>>,
 }
 
@@ -214,7 +214,7 @@ impl Proxy {
             Some(Plan::Answered(None)) => return Ok(Begun::Answered),
             Some(Plan::Answered(Some(errand))) => {
                 let mut forward = Box::<Forward>::default();
-                forward.begin(head, persistence, place, &route, false, now);
+                forward.begin(head, persistence, place, &route, now);
                 forward.errand = Some(errand);
                 heads::put_request(&mut forward.head, head, &route, &manner);
                 self.alone.push(forward);
@@ -226,7 +226,7 @@ impl Proxy {
             None => (None, None),
         };
         let mut forward = sender.kept.take().unwrap_or_default();
-        forward.begin(head, persistence, place, &route, sender.is_reusable, now);
+        forward.begin(head, persistence, place, &route, now);
         forward.errand = errand;
         match follow {
             Some(follow) => forward.follow(follow, &self.rules, &mut self.scratch, reply),

@@ -351,11 +351,6 @@ impl Origin {
         &self.authority[..self.host_bytes]
     }
 
-    /// Whether the route leads here.
-    pub(super) fn is(&self, route: &Route<'_>) -> bool {
-        self.port == route.port && self.host().eq_ignore_ascii_case(route.host())
-    }
-
     /// Becomes the origin that the route leads to.
     pub(super) fn set(&mut self, route: &Route<'_>) {
         self.authority.clear();

@@ -183,11 +183,7 @@ fn a_kept_connection_that_died_is_replaced_before_and_after_sending() {
     connected(&mut bench, GET);
     bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     bench.origin_closes();
-    assert_eq!(
-        bench.up.status,
-        LinkState::Closed,
-        "it is dropped while idle"
-    );
+    assert_eq!(bench.idle.len(), 0, "it is dropped while idle");
     let first = connected(&mut bench, GET);
     bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     bench.received();
@@ -199,6 +195,46 @@ fn a_kept_connection_that_died_is_replaced_before_and_after_sending() {
     bench.origin_fails(io::ErrorKind::ConnectionReset);
     assert_eq!(own_answer(&mut bench).0, 502, "but once only");
     bench.expect_open();
+}
+
+#[test]
+fn a_connection_that_one_client_is_done_with_is_used_by_the_next() {
+    let mut bench = bench();
+    connected(&mut bench, GET);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(bench.up.status, LinkState::Closed, "nobody's");
+    bench.connect = None;
+    let first = bench.next_client();
+    bench.peer_sends(GET);
+    assert_eq!((bench.connect.take(), bench.idle.len()), (None, 0));
+    assert!(asked(&mut bench).starts_with("GET /a?b "));
+    let busy = bench.next_client();
+    bench.up = crate::service::Link::new(LinkState::Closed, 1 << 20);
+    bench.peer_sends(GET);
+    assert!(bench.connect.is_some(), "it is in use");
+    bench.ends(first);
+    bench.ends(busy);
+}
+
+#[test]
+fn a_connection_is_kept_only_after_a_clean_end() {
+    let answers = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore",
+    ];
+    for answer in answers {
+        let mut bench = bench();
+        connected(&mut bench, GET);
+        bench.origin_sends(answer.as_bytes());
+        assert!(answered(&mut bench).contains(" 200 OK"));
+        assert_eq!((bench.idle.len(), bench.up.status), (0, LinkState::Closed));
+    }
+    let mut bench = bench();
+    let unread = b"PUT http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx";
+    connected(&mut bench, unread);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(bench.idle.len(), 0, "it may never read the rest");
 }
 
 #[test]
@@ -258,7 +294,7 @@ fn bodies_with_a_length_and_in_chunks_are_passed_on() {
             format!("HTTP/1.1 200 OK\r\n{before}{ADDED}{after}\r\n{body}")
         );
         bench.expect_open();
-        assert_eq!(bench.up.status, LinkState::Open, "it is kept");
+        assert_eq!(bench.idle.len(), 1, "it is kept");
     }
 }
 
@@ -337,7 +373,7 @@ fn some_answers_have_no_body_whatever_their_head_says() {
             "{method} {response}"
         );
         bench.expect_open();
-        assert_eq!(bench.up.status, LinkState::Open, "it is kept");
+        assert_eq!(bench.idle.len(), 1, "it is kept");
     }
 }
 
@@ -1619,7 +1655,7 @@ fn chunk_extensions_end_here_and_sizes_are_written_anew() {
         }
         assert_eq!(answered(&mut bench), told, "to the client, cut {cut}");
         bench.expect_open();
-        assert_eq!(bench.up.status, LinkState::Open, "it is kept");
+        assert_eq!(bench.idle.len(), 1, "it is kept");
     }
 }
 
