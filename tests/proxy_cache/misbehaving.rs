@@ -142,14 +142,11 @@ const HEADS: &[Case] = &[
     case(
         "a storm of 1xx",
         |stream| {
-            // A client that does not keep up is waited for as long as it takes something.
-            let until = Instant::now() + Duration::from_secs(3);
-            while Instant::now() < until {
-                stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")?;
-            }
+            let interim = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+            while stream.write_all(interim).is_ok() {}
             Ok(())
         },
-        &[Whole(502), Whole(504), Cut],
+        LATE,
     ),
     case(
         "a drip of 1xx",
