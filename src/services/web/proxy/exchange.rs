@@ -233,7 +233,8 @@ impl Exchange {
         if let Some(step) = self.download((request, origin, sent.way), &proxy.rules, io)? {
             return Ok(step);
         }
-        if io.cx.now >= self.until && io.down.tx.is_empty() {
+        // Interim responses that the client has not taken yet buy the origin no time.
+        if io.cx.now >= self.until && (io.down.tx.is_empty() || self.is_awaited()) {
             return self.expire(request, origin, &proxy.rules, io);
         }
         self.backlog.watch(io.up);
