@@ -60,7 +60,6 @@ pub enum Method<'b> {
 
 impl<'b> Method<'b> {
     /// The method named by `name`, or `None` when `name` is not a token.
-    #[inline]
     #[must_use]
     pub fn from_bytes(name: &'b [u8]) -> Option<Self> {
         Some(match name {

@@ -238,22 +238,17 @@ impl<'b> Authority<'b> {
     }
 
     /// As [`Authority::parse`], and `host` may be a [`Host::International`].
-    #[inline]
     #[must_use]
     pub fn parse_international(text: &'b str) -> Option<Self> {
-        Self::parse(text).or_else(|| Self::international(text))
-    }
-
-    /// What only a [`Host::International`] can be.
-    #[cold]
-    fn international(text: &'b str) -> Option<Self> {
-        let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-        let is_name = |byte: u8| is_host_byte(byte) || byte == b'%' || !byte.is_ascii();
-        let fits = (1..=INTERNATIONAL_BYTES_MAX).contains(&name.len());
-        (fits && name.bytes().all(is_name)).then_some(())?;
-        let port = port_behind(rest)?;
-        let host = Host::International(name);
-        Some(Self { host, port })
+        Self::parse(text).or_else(|| {
+            let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let is_name = |byte: u8| is_host_byte(byte) || byte == b'%' || !byte.is_ascii();
+            let fits = (1..=INTERNATIONAL_BYTES_MAX).contains(&name.len());
+            (fits && name.bytes().all(is_name)).then_some(())?;
+            let port = port_behind(rest)?;
+            let host = Host::International(name);
+            Some(Self { host, port })
+        })
     }
 }
 

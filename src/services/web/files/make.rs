@@ -400,7 +400,6 @@ impl Representation {
         Ok(Progress::Answered)
     }
 
-    #[inline]
     fn put_whole(&self, body: &Body, method: Method<'_>, reply: &mut Reply<'_, '_>) {
         let is_get = method == Method::Get;
         reply.answered(Status::OK, if is_get { self.body_bytes } else { 0 });
