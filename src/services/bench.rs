@@ -197,8 +197,7 @@ impl<T: Service> Bench<T> {
         (counts, up.status, [down.finish, up.finish], self.deadline())
     }
 
-    /// One call, and the end of the turn if that was asked for; whether the service wants another
-    /// turn.
+    /// One call, and the end of its turn; whether the service wants another turn.
     fn advance_once(&mut self) -> bool {
         let Some(conn) = &mut self.conn else {
             return false;
@@ -240,9 +239,21 @@ impl<T: Service> Bench<T> {
             self.finish();
         }
         let is_spent = self.work.is_spent();
+        self.end_turn(asked.turn_end);
+        let is_woken = !std::mem::take(&mut self.woken).is_empty() | self.work();
+        asked.again
+            || is_reused
+            || is_spent
+            || is_woken
+            || self.turn_end
+            || self.compressed.has_work()
+    }
+
+    /// The end of the turn, which the session asked to be told of or not.
+    fn end_turn(&mut self, asked: bool) {
         self.work = Work::new(self.share);
-        let turn_end = asked.turn_end | self.turn_end;
-        self.turn_end = turn_end && self.service.turn_ended(&mut cx!(self));
+        let is_told = asked | self.turn_end;
+        self.turn_end = is_told && self.service.turn_ended(&mut cx!(self));
         if let Some(at) = self.service.turn_deadline()
             && at <= self.now + SOON
         {
@@ -261,13 +272,6 @@ impl<T: Service> Bench<T> {
         while let Some(id) = self.compressed.poll_woken() {
             self.woken.push(id);
         }
-        let is_woken = !std::mem::take(&mut self.woken).is_empty() | self.work();
-        asked.again
-            || is_reused
-            || is_spent
-            || is_woken
-            || self.turn_end
-            || self.compressed.has_work()
     }
 
     /// The connection to the origin changes hands. Whether the session got one that was idle.

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::SystemTime;
 
 use super::Web;
@@ -164,7 +163,6 @@ impl Web {
             config: config.clone(),
             sites,
             writer: Writer::default(),
-            no_lines: Rc::from([]),
             log: log.transpose()?,
             working: false,
             stays_while_draining: false,
