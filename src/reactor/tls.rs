@@ -9,9 +9,9 @@
 //! of the stream is a `close_notify` (section 6.1), and a connection that ends without one ends
 //! here as well: HTTP knows by its own framing whether a message was cut.
 //!
-//! What rustls holds of either direction is counted with the pages ([`Pool::hold`]). It gets a
-//! record at a time while those are scarce, and for a client that has not shown that it takes fast:
-//! records that wait are memory that nobody else can use.
+//! What rustls holds of either direction is counted with the pages ([`Pool::hold`]). It gets less
+//! at a time for a client that has not shown that it takes fast, since records that wait are memory
+//! that nobody else can use, and one record while memory is scarce.
 //!
 //! The first bytes may be those of a client that speaks the protocol in plain text. Where the
 //! listener knows an answer to that, they are held back until they are told apart:
@@ -40,8 +40,11 @@ use crate::sys::Sys;
 /// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// The same while memory is scarce, or for a client that may not take them: one record (RFC 8446
-/// section 5.1).
+/// The same for a client that has not shown that it takes fast what is sent to it: two records, so
+/// that a file of 16 KiB leaves with its head by one call.
+const UNPROVEN_PIECE_BYTES: usize = 32 * 1024;
+
+/// The same while memory is scarce: one record (RFC 8446 section 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
 
 /// The most that rustls holds of what came: a message of a handshake in pieces. Of other records it
@@ -271,9 +274,10 @@ impl Tls {
         sys: &mut S,
         pool: &mut Pool,
     ) -> Result<bool, Error> {
-        let piece_bytes = match self.is_fast && !pool.is_scarce() {
-            true => PIECE_BYTES,
-            false => RECORD_BYTES,
+        let piece_bytes = match (pool.is_scarce(), self.is_fast) {
+            (true, _) => RECORD_BYTES,
+            (false, false) => UNPROVEN_PIECE_BYTES,
+            (false, true) => PIECE_BYTES,
         };
         self.connection.set_buffer_limit(Some(piece_bytes));
         let plain = self
