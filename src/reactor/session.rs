@@ -53,7 +53,7 @@ use crate::metrics::{Counted, Metrics};
 use crate::service::origins::{Idle, Way};
 use crate::service::work::Work;
 use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Waiter, unix_ms};
-use crate::sys::{Event, PlantedBug, Sys};
+use crate::sys::{Event, PlantedBug, Sys, UNTRUSTED_BYTES};
 
 /// What all sessions of a reactor share.
 pub(crate) struct Context<S: Sys> {
@@ -694,9 +694,12 @@ impl<S: Sys> Session<S> {
     }
 
     /// The kernel may hold so many bytes for the client from now on.
-    fn hold(&self, bytes_max: Option<u32>, cx: &mut Context<S>) {
+    fn hold(&mut self, bytes_max: Option<u32>, cx: &mut Context<S>) {
         if let (Some(bytes_max), Some(stream)) = (bytes_max, &self.down.stream) {
             cx.sys.hold_at_most(stream, bytes_max);
+            if let Some(tls) = &mut self.down.tls {
+                tls.set_fast(bytes_max > UNTRUSTED_BYTES);
+            }
         }
     }
 

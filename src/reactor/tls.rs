@@ -9,8 +9,9 @@
 //! of the stream is a `close_notify` (section 6.1), and a connection that ends without one ends
 //! here as well: HTTP knows by its own framing whether a message was cut.
 //!
-//! What rustls holds of either direction is counted with the pages ([`Pool::hold`]), and while
-//! they are scarce it gets a record at a time.
+//! What rustls holds of either direction is counted with the pages ([`Pool::hold`]). It gets less
+//! at a time for a client that has not shown that it takes fast, since records that wait are memory
+//! that nobody else can use, and one record while memory is scarce.
 //!
 //! The first bytes may be those of a client that speaks the protocol in plain text. Where the
 //! listener knows an answer to that, they are held back until they are told apart:
@@ -38,6 +39,10 @@ use crate::sys::Sys;
 
 /// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// The same for a client that has not shown that it takes fast what is sent to it: two records, so
+/// that a file of 16 KiB leaves with its head by one call.
+const UNPROVEN_PIECE_BYTES: usize = 32 * 1024;
 
 /// The same while memory is scarce: one record (RFC 8446 section 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
@@ -80,6 +85,8 @@ pub(super) struct Tls {
     plain_waits: bool,
     /// The `close_notify` was queued.
     ended: bool,
+    /// The client has shown that it takes fast what is sent to it.
+    is_fast: bool,
     /// Bytes that came and that nothing has come of yet; no fewer than rustls holds, but for a rest
     /// of less than one read.
     incoming: usize,
@@ -102,6 +109,7 @@ impl Tls {
             },
             plain_waits: false,
             ended: false,
+            is_fast: false,
             incoming: 0,
             outgoing: 0,
             held: Held::default(),
@@ -135,6 +143,11 @@ impl Tls {
     /// Whether our end of the stream was told and sent.
     pub(super) fn is_ended(&self) -> bool {
         self.ended && !self.has_output()
+    }
+
+    /// Whether the client takes fast what is sent to it.
+    pub(super) fn set_fast(&mut self, is_fast: bool) {
+        self.is_fast = is_fast;
     }
 
     /// Counts what rustls holds.
@@ -261,9 +274,10 @@ impl Tls {
         sys: &mut S,
         pool: &mut Pool,
     ) -> Result<bool, Error> {
-        let piece_bytes = match pool.is_scarce() {
-            true => RECORD_BYTES,
-            false => PIECE_BYTES,
+        let piece_bytes = match (pool.is_scarce(), self.is_fast) {
+            (true, _) => RECORD_BYTES,
+            (false, false) => UNPROVEN_PIECE_BYTES,
+            (false, true) => PIECE_BYTES,
         };
         self.connection.set_buffer_limit(Some(piece_bytes));
         let plain = self
