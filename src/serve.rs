@@ -11,8 +11,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::RootCertStore;
+
 use crate::config::{
-    self, AccessConfig, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig, Weight,
+    self, AccessConfig, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig,
+    SiteConfig, SiteContent, Weight,
 };
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::gate::{Access, GateOptions};
@@ -276,12 +279,14 @@ fn serve_listener<S: Sys>(
             )
         }
         Kind::Http(config) => {
-            let given = given(all, reactor.sys_mut());
+            let authorities = authorities(&listener.kind, reactor.sys_mut());
+            let given = given(all, authorities.as_ref(), reactor.sys_mut());
             let service = Web::files(config, &given, reactor.sys_mut().disk()).map_err(named)?;
             stream(reactor, listener, how, service)
         }
         Kind::Admin(config) => {
-            let given = given(all, reactor.sys_mut());
+            let authorities = authorities(&listener.kind, reactor.sys_mut());
+            let given = given(all, authorities.as_ref(), reactor.sys_mut());
             let service = Web::admin(config, &given, reactor.sys_mut().disk()).map_err(named)?;
             stream(reactor, listener, how, service)
         }
@@ -290,19 +295,39 @@ fn serve_listener<S: Sys>(
             stream(reactor, listener, how, service)
         }
         Kind::Proxy(config) => {
-            let given = given(all, reactor.sys_mut());
+            let authorities = authorities(&listener.kind, reactor.sys_mut());
+            let given = given(all, authorities.as_ref(), reactor.sys_mut());
             let service = Web::proxy(config, &given, reactor.sys_mut().disk()).map_err(named)?;
             stream(reactor, listener, how, service)
         }
     }
 }
 
+/// Whom the system trusts to vouch for origins, if the listener may have to know.
+fn authorities(kind: &Kind, sys: &mut impl Sys) -> Option<Arc<RootCertStore>> {
+    let (sites, own) = match kind {
+        Kind::Http(http) => (&http.sites, false),
+        Kind::Proxy(proxy) => (&proxy.http.sites, proxy.needs_authorities()),
+        _ => return None,
+    };
+    let asks = |site: &SiteConfig| match &site.content {
+        SiteContent::Upstream(proxy) => proxy.needs_authorities(),
+        _ => false,
+    };
+    (own || sites.iter().any(asks)).then(|| sys.authorities())
+}
+
 /// What a web server is told of the process.
-fn given<'a>(listeners: &'a [ListenerConfig], sys: &mut impl Sys) -> Given<'a> {
+fn given<'a>(
+    listeners: &'a [ListenerConfig],
+    authorities: Option<&'a Arc<RootCertStore>>,
+    sys: &mut impl Sys,
+) -> Given<'a> {
     let mut id = [0; 4];
     sys.disk().entropy(&mut id);
     Given {
         listeners,
+        authorities,
         id: u32::from_ne_bytes(id),
         started: sys.wall(),
     }

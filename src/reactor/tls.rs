@@ -17,19 +17,20 @@
 //!    └─────a request, its answer──▶ Plain   (the session sends it, without TLS, and ends)
 //! ```
 //!
-//! Not here: certificates and which of them a client gets (who makes the `ServerConfig`), client
-//! certificates, and TLS towards origins.
+//! Not here: certificates and which of them a client gets (who makes the `ServerConfig`), whom we
+//! trust as an origin (who makes the `ClientConfig`), and certificates of clients.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
-use rustls::{Connection, ServerConfig, ServerConnection};
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::transfer::{Moved, Sent};
 use crate::buffer::{Front, Pool};
 use crate::ending::Error;
+use crate::service::origins::TlsTo;
 use crate::service::{Finish, Link};
 use crate::sys::Sys;
 
@@ -70,6 +71,8 @@ pub(super) struct Tls {
     plain_waits: bool,
     /// The `close_notify` was queued.
     ended: bool,
+    /// What broke it.
+    pub(super) trouble: Option<rustls::Error>,
 }
 
 impl Tls {
@@ -86,6 +89,20 @@ impl Tls {
             },
             plain_waits: false,
             ended: false,
+            trouble: None,
+        }))
+    }
+
+    /// The TLS of a connection that was made to an origin, which begins.
+    pub(super) fn connect(to: &TlsTo) -> Result<Box<Self>, rustls::Error> {
+        let mut connection = ClientConnection::new(Arc::clone(&to.config), to.name.clone())?;
+        connection.set_buffer_limit(Some(PIECE_BYTES));
+        Ok(Box::new(Self {
+            connection: connection.into(),
+            first: First::Records,
+            plain_waits: false,
+            ended: false,
+            trouble: None,
         }))
     }
 
@@ -172,6 +189,7 @@ impl Tls {
             // The peer is told by an alert, as far as the socket takes it at once.
             log::debug!("tls: {error}");
             let _ = self.connection.write_tls(&mut Kernel::new(stream, sys));
+            self.trouble = Some(error);
             return Err(io::ErrorKind::InvalidData);
         }
         let may_begin = was_handshaking && !self.is_handshaking();

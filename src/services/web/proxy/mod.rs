@@ -22,21 +22,25 @@
 //! its way), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
 //! (request and response under way), `heads` (what is written), `tunnel`.
 //!
-//! Deliberately not here: keeping answers, `Upgrade`, and TLS to origins.
+//! Deliberately not here: keeping answers, and `Upgrade`.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Place;
+use rustls::{ClientConfig, RootCertStore};
+
 use super::reply::Refusal;
+use super::{Given, Place};
 use crate::config::{Cache, HttpConfig, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Refused};
 use crate::http::Status;
 use crate::http::head::{BodyLength, HEADERS_MAX, Limits, RequestHead};
 use crate::http::persistence::Persistence;
 use crate::service::{Ends, Peer};
+use crate::wire::trust;
 
 mod exchange;
 mod forward;
@@ -70,6 +74,8 @@ struct Rules {
     forward_ports: Ports,
     /// The one origin of a gateway.
     gateway: Option<Origin>,
+    /// How https origins are spoken to; `None` if nobody can vouch for them.
+    tls: Option<Arc<ClientConfig>>,
     /// By which we know that a request was here before.
     pseudonym: String,
     response_limits: Limits,
@@ -87,9 +93,8 @@ pub(super) struct Sender<'a> {
 }
 
 impl Proxy {
-    /// As configured, on a listener with these limits. `id` tells it from other proxies on the way
-    /// of a request.
-    pub(super) fn new(config: &ProxyConfig, http: &HttpConfig, id: u32) -> Self {
+    /// As configured, on a listener with these limits.
+    pub(super) fn new(config: &ProxyConfig, http: &HttpConfig, given: &Given<'_>) -> Self {
         if config.cache != Cache::Off && config.upstream.is_none() {
             log::info!("proxy: responses are not kept yet, each request goes to its origin");
         }
@@ -100,8 +105,10 @@ impl Proxy {
                 policy: AddressPolicy::new(config.allow_destinations.iter().copied()),
                 connect_ports: config.connect_ports.clone(),
                 forward_ports: config.forward_ports.clone(),
-                gateway: gateway.map(|upstream| Origin::new(&upstream.host, upstream.port)),
-                pseudonym: format!("netlab-reactor ({id:08x})"),
+                gateway: gateway
+                    .map(|upstream| Origin::new(&upstream.host, upstream.port, upstream.tls)),
+                tls: tls(config, given),
+                pseudonym: format!("netlab-reactor ({:08x})", given.id),
                 response_limits: Limits {
                     head_bytes_max: http.head_bytes_max,
                     headers_max: HEADERS_MAX,
@@ -168,6 +175,20 @@ impl Proxy {
             _ => Ok(()),
         }
     }
+}
+
+/// How the https origins of a proxy are spoken to: whom to trust as them.
+fn tls(config: &ProxyConfig, given: &Given<'_>) -> Option<Arc<ClientConfig>> {
+    let (authorities, listed) = match &config.ca_file {
+        Some(file) => {
+            let (roots, listed): (RootCertStore, _) = trust::authorities(&file.pem).ok()?;
+            (Arc::new(roots), listed)
+        }
+        None => (Arc::clone(given.authorities?), Vec::new()),
+    };
+    let mut tls = trust::client(authorities, listed).ok()?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Some(Arc::new(tls))
 }
 
 /// An IPv4 address that is written in IPv6 as the IPv4 address that it is.
