@@ -11,8 +11,8 @@
 //! ```
 //!
 //! While it is made, several attempts may be under way; when which begins says
-//! [`Race`](super::race::Race). Which of those that nobody holds is given to whom, and which go, says
-//! [`Idle`](crate::service::origins::Idle).
+//! [`Race`](super::race::Race). Which of those that nobody holds is given to whom, and which go,
+//! says [`Idle`](crate::service::origins::Idle).
 
 use std::io;
 use std::net::SocketAddr;
@@ -196,8 +196,8 @@ impl<S: Sys> Upstream<S> {
 }
 
 impl<S: Sys> Making<S> {
-    /// Looks at the attempts of which something was told: the first that is made, if any. Those that
-    /// failed are gone.
+    /// Looks at the attempts of which something was told: the first that is made, if any. Those
+    /// that failed are gone.
     fn winner(
         &mut self,
         now: Instant,

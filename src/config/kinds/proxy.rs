@@ -87,7 +87,8 @@ pub struct ProxyConfig {
     /// Who may vouch for https origins; `None` for the authorities that the system trusts. Key
     /// `ca_file`, default none.
     pub ca_file: Option<Authorities>,
-    /// Time for reaching an origin, over all of its addresses, TLS included. Key `connect_timeout`, default 5 s.
+    /// Time for reaching an origin, over all of its addresses, TLS included. Key `connect_timeout`,
+    /// default 5 s.
     pub connect_timeout: Duration,
     /// Silence of an origin, or its refusal to take our bytes, after which it is given up.
     /// Key `upstream_timeout`, default 60 s.
