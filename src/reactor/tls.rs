@@ -21,19 +21,20 @@
 //!    └─────a request, its answer──▶ Plain   (the session sends it, without TLS, and ends)
 //! ```
 //!
-//! Not here: certificates and which of them a client gets (who makes the `ServerConfig`), client
-//! certificates, and TLS towards origins.
+//! Not here: certificates and which of them a client gets (who makes the `ServerConfig`), whom we
+//! trust as an origin (who makes the `ClientConfig`), and certificates of clients.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
-use rustls::{Connection, ServerConfig, ServerConnection};
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::transfer::{Moved, Sent};
 use crate::buffer::{Front, Held, Pool};
 use crate::ending::Error;
+use crate::service::origins::TlsTo;
 use crate::service::{Finish, Link};
 use crate::sys::Sys;
 
@@ -94,6 +95,8 @@ pub(super) struct Tls {
     outgoing: usize,
     /// Both, as far as the pool knows.
     held: Held,
+    /// What broke it.
+    pub(super) trouble: Option<rustls::Error>,
 }
 
 impl Tls {
@@ -113,6 +116,24 @@ impl Tls {
             incoming: 0,
             outgoing: 0,
             held: Held::default(),
+            trouble: None,
+        }))
+    }
+
+    /// The TLS of a connection that was made to an origin, which begins.
+    pub(super) fn connect(to: &TlsTo) -> Result<Box<Self>, rustls::Error> {
+        let mut connection = ClientConnection::new(Arc::clone(&to.config), to.name.clone())?;
+        connection.set_buffer_limit(Some(PIECE_BYTES));
+        Ok(Box::new(Self {
+            connection: connection.into(),
+            first: First::Records,
+            plain_waits: false,
+            ended: false,
+            is_fast: true,
+            incoming: 0,
+            outgoing: 0,
+            held: Held::default(),
+            trouble: None,
         }))
     }
 
@@ -210,6 +231,7 @@ impl Tls {
             // The peer is told by an alert, as far as the socket takes it at once.
             log::debug!("tls: {error}");
             let _ = self.connection.write_tls(&mut Kernel::new(stream, sys));
+            self.trouble = Some(error);
             return Err(io::ErrorKind::InvalidData);
         }
         let may_begin = was_handshaking && !self.is_handshaking();

@@ -12,7 +12,8 @@ use crate::config::{Config, Kind};
 pub(super) fn fit(config: &mut Config, descriptors: u64) -> Option<String> {
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let kinds = || config.listeners.iter().map(|listener| &listener.kind);
-    // Up to so many files are kept open, and connections to origins; in all, at most half is not for sessions.
+    // Up to so many files are kept open, and connections to origins; in all, at most half is not for
+    // sessions.
     let kept: usize = kinds()
         .map(|kind| match kind {
             Kind::Http(http) => http.open_files_max,

@@ -20,7 +20,10 @@ use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
 use crate::service::origins::{Idle, IdleLimits};
 use crate::service::work::Work;
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter, unix_ms};
+use crate::service::{
+    Asked, Connect, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter,
+    unix_ms,
+};
 use crate::sys::unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.
@@ -209,6 +212,7 @@ impl<T: Service> Bench<T> {
             down: &mut self.down,
             up: &mut self.up,
             cx: cx!(self),
+            trouble: None,
             id: ID,
             peer: &self.peer,
             service: 0,
@@ -220,7 +224,7 @@ impl<T: Service> Bench<T> {
             self.up = Link::new(LinkState::Closed, SEND_BYTES_MAX);
         }
         let is_reused = self.hand_over(&mut asked);
-        if let Some((addresses, _)) = asked.connect {
+        if let Some(Connect { addresses, .. }) = asked.connect {
             self.connect = Some(addresses);
             self.up.status = LinkState::Connecting;
         }

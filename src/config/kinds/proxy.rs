@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{HttpConfig, Kind, Row, Transport, read_hosts};
+use crate::config::Authorities;
 use crate::config::section::{Section, integer, string};
 use crate::config::value::Upstream;
 
@@ -137,7 +138,11 @@ pub struct ProxyConfig {
     pub forward_ports: Ports,
     /// The one origin of a gateway; `None` for a forward proxy. Key `upstream`, default none.
     pub upstream: Option<Upstream>,
-    /// Time for reaching an origin, over all of its addresses. Key `connect_timeout`, default 5 s.
+    /// Who may vouch for https origins; `None` for the authorities that the system trusts. Key
+    /// `ca_file`, default none.
+    pub ca_file: Option<Authorities>,
+    /// Time for reaching an origin, over all of its addresses, TLS included. Key `connect_timeout`,
+    /// default 5 s.
     pub connect_timeout: Duration,
     /// Silence of an origin, or its refusal to take our bytes, after which it is given up.
     /// Key `upstream_timeout`, default 60 s.
@@ -166,6 +171,11 @@ impl ProxyConfig {
         read: |section| Kind::Proxy(ProxyConfig::read(section)),
     };
 
+    /// Whether it may have to ask https origins that the system's authorities vouch for.
+    pub fn needs_authorities(&self) -> bool {
+        self.ca_file.is_none() && self.upstream.as_ref().is_none_or(|upstream| upstream.tls)
+    }
+
     /// The defaults, with the given cache.
     pub fn new(cache: Cache) -> ProxyConfig {
         ProxyConfig {
@@ -174,6 +184,7 @@ impl ProxyConfig {
             connect_ports: Ports::Only(vec![443]),
             forward_ports: Ports::Web,
             upstream: None,
+            ca_file: None,
             connect_timeout: Duration::from_secs(5),
             upstream_timeout: Duration::from_secs(60),
             response_timeout: Duration::from_secs(5 * 60),
@@ -209,6 +220,7 @@ impl ProxyConfig {
     fn read_origin(&mut self, section: &mut Section<'_>) {
         let origin = r#"the address of an origin such as "http://127.0.0.1:8000""#;
         self.upstream = section.parsed("upstream", origin, |value| string(value)?.parse());
+        self.ca_file = Authorities::read(section);
         section.timeout("connect_timeout", &mut self.connect_timeout);
         section.timeout("upstream_timeout", &mut self.upstream_timeout);
         section.timeout("response_timeout", &mut self.response_timeout);

@@ -58,6 +58,8 @@ pub(super) struct Errand {
     asks: Asks,
     because: Because,
     asked_s: i64,
+    /// That of its origin.
+    scheme: &'static str,
     /// It was begun for the store's own sake: nobody waits for it.
     pub(super) is_for_the_store: bool,
 }
@@ -124,6 +126,7 @@ impl Cache {
             asks,
             because: Because::Method,
             asked_s: now_s,
+            scheme: scheme(route.tls),
             is_for_the_store: false,
         };
         let switches = head.headers.contains("upgrade");
@@ -240,7 +243,7 @@ impl Cache {
         cx: &mut Cx<'_>,
     ) -> Option<Wanted<'_>> {
         let url = Url {
-            scheme: "http",
+            scheme: scheme(route.tls),
             authority: Authority::parse(&route.authority)?,
             path: route.path,
             query: route.query,
@@ -330,7 +333,7 @@ impl Errand {
             self.give_up(cx);
             return Verdict::Pass;
         };
-        let Some(url) = url_of(&request, "http") else {
+        let Some(url) = url_of(&request, self.scheme) else {
             self.give_up(cx);
             return Verdict::Pass;
         };
@@ -492,6 +495,13 @@ impl Errand {
             stored,
             ..CacheStatus::new(Handled::Forwarded(self.because))
         }
+    }
+}
+
+fn scheme(tls: bool) -> &'static str {
+    match tls {
+        true => "https",
+        false => "http",
     }
 }
 
