@@ -367,6 +367,7 @@ fn open_stores<S: Sys>(reactor: &mut Reactor<S>, kind: &Kind) -> Vec<(PathBuf, S
             objects_max: limits.objects_max,
             object_bytes_max: limits.object_bytes_max,
             memory_bytes_max: usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX),
+            open_files_max: limits.open_files_max,
             small_bytes_max: usize::try_from(limits.small_bytes_max).unwrap_or(usize::MAX),
             await_timeout: limits.wait_timeout,
             pass_time: PASS_TIME,

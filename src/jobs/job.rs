@@ -30,6 +30,8 @@ pub enum Query {
     },
     /// At most `len` bytes from `offset`, fewer only at the end of the file: [`Done::Bytes`].
     Read { file: File, offset: u64, len: usize },
+    /// The CRC-32 of all bytes from `offset` on: [`Done::Count`].
+    Checksum { file: File, offset: u64 },
     /// Some names of a folder, as [`Disk::names`] gives them: [`Done::Names`].
     Names { folder: File, from: u64 },
     /// Bytes that may still be written below `root`: [`Done::Count`].
@@ -93,6 +95,12 @@ pub enum Command {
         path: PathBuf,
         bytes: Box<[u8]>,
     },
+    /// Writes over the beginning of a file that is there: [`Done::Nothing`].
+    Rewrite {
+        root: File,
+        path: PathBuf,
+        bytes: Box<[u8]>,
+    },
     /// Forces a file, or the names of a folder, to the disk: [`Done::Nothing`].
     Sync { file: File },
 }
@@ -143,6 +151,7 @@ impl Query {
             | Query::Metadata { file }
             | Query::Keeps { file, .. }
             | Query::Read { file, .. }
+            | Query::Checksum { file, .. }
             | Query::Contents { file, .. }
             | Query::Names { folder: file, .. }
             | Query::Free { root: file } => file,
@@ -153,7 +162,10 @@ impl Query {
         match self {
             Query::Open { .. } => Kind::Open,
             Query::Look { .. } | Query::Metadata { .. } | Query::Free { .. } => Kind::Look,
-            Query::Keeps { .. } | Query::Read { .. } | Query::Contents { .. } => Kind::Read,
+            Query::Keeps { .. }
+            | Query::Read { .. }
+            | Query::Checksum { .. }
+            | Query::Contents { .. } => Kind::Read,
             Query::Names { .. } => Kind::List,
         }
     }
@@ -172,6 +184,7 @@ impl Command {
             | Command::Discard { root: file, .. }
             | Command::Store { root: file, .. }
             | Command::Put { root: file, .. }
+            | Command::Rewrite { root: file, .. }
             | Command::Sync { file } => file,
         }
     }
@@ -179,7 +192,7 @@ impl Command {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Command::Fill { .. } => Kind::Read,
-            Command::Write { .. } => Kind::Write,
+            Command::Write { .. } | Command::Rewrite { .. } => Kind::Write,
             Command::Append { .. } => Kind::Append,
             Command::Create { .. } | Command::OpenLog { .. } => Kind::Create,
             Command::Rename { .. } => Kind::Rename,
@@ -262,6 +275,7 @@ impl Query {
                 bytes.truncate(count);
                 Done::Bytes(bytes.into())
             }
+            Query::Checksum { file, offset } => Done::Count(checksum(disk, file, *offset)?),
             Query::Names { folder, from } => {
                 let mut names = Vec::new();
                 let next = disk.names(folder, *from, &mut names)?;
@@ -338,11 +352,30 @@ impl Command {
                 put(disk, root, (temporary, path), bytes)?;
                 Done::Nothing
             }
+            Command::Rewrite { root, path, bytes } => {
+                let file = disk.open_to_write(root, path)?;
+                disk.write_full(&file, 0, bytes)?;
+                Done::Nothing
+            }
             Command::Sync { file } => {
                 disk.sync(file)?;
                 Done::Nothing
             }
         })
+    }
+}
+
+/// The CRC-32 of a file from a place on.
+fn checksum(disk: &mut dyn Disk, file: &File, mut offset: u64) -> io::Result<u64> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut bytes = vec![0; 256 * 1024];
+    loop {
+        let count = disk.read_full(file, offset, &mut bytes)?;
+        hasher.update(&bytes[..count]);
+        offset += count as u64;
+        if count < bytes.len() {
+            return Ok(u64::from(hasher.finalize()));
+        }
     }
 }
 

@@ -103,6 +103,7 @@ pub(super) struct Whole {
     object: Object,
     body: Body,
     bytes: u64,
+    crc32: u32,
     /// Its file has not got its name yet.
     writing: Option<Box<Writing>>,
 }
@@ -293,6 +294,7 @@ impl Fetch {
             object: growing.object,
             body,
             bytes: growing.bytes,
+            crc32: growing.checksum.finalize(),
             writing: match growing.place {
                 Place::File(writing) => Some(writing),
                 Place::Memory(_) => None,
@@ -355,6 +357,7 @@ impl Fetch {
             times: object.times,
             body: whole.body.clone(),
             body_bytes: whole.bytes,
+            crc32: whole.crc32,
         })
     }
 }

@@ -73,6 +73,8 @@ pub struct Settings {
     pub object_bytes_max: u64,
     /// Bytes of objects in memory.
     pub memory_bytes_max: usize,
+    /// Files of large objects that are open.
+    pub open_files_max: usize,
     /// An object of at most so many bytes is in memory as a whole.
     pub small_bytes_max: usize,
     /// How long a request waits for the head that another one asked for.
@@ -243,7 +245,7 @@ impl Store {
             number,
             hasher: KeyHasher::new(&secret),
             index: Index::new(settings.limits()),
-            memory: Memory::new(settings.memory_bytes_max),
+            memory: Memory::new(settings.memory_bytes_max, settings.open_files_max),
             fetches: Slab::new(),
             generations: 0,
             last_ms: 0,
@@ -260,7 +262,8 @@ impl Store {
     /// Other settings, from now on.
     fn set(&mut self, settings: Settings) {
         self.index.set_limits(settings.limits());
-        self.memory.set_bytes_max(settings.memory_bytes_max);
+        self.memory
+            .set_limits(settings.memory_bytes_max, settings.open_files_max);
         self.settings = settings;
     }
 
@@ -342,7 +345,7 @@ impl Store {
 
     /// Reads an object from disk; what cannot be read is not there any more.
     fn load(&mut self, slot: Slot, waiter: Id, hands: &mut Hands<'_>) -> Poll<()> {
-        let (Some(folder), Some(entry)) = (&self.folder, self.index.get(slot)) else {
+        let (Some(folder), Some(entry)) = (&mut self.folder, self.index.get(slot)) else {
             self.index.remove(slot);
             return Poll::Ready(());
         };
@@ -351,8 +354,11 @@ impl Store {
         let rules = (self.settings.small_bytes_max, &self.settings.rules);
         match folder.load(&entry, rules, &mut files) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(kept)) => {
+            Poll::Ready(Ok((kept, is_checked))) => {
                 self.counts.loaded += 1;
+                if is_checked {
+                    folder.rewrite(&entry, &kept.header(self.settings.boot), hands);
+                }
                 self.warm(slot, Rc::new(kept));
             }
             Poll::Ready(Err(error)) => {
@@ -583,17 +589,17 @@ impl Store {
         }
         fetch.become_whole();
         if let Some(kept) = fetch.kept().filter(|_| !fetch.is_outdated) {
-            self.keep_small(Rc::new(kept), crc32, hands);
+            self.keep_small(Rc::new(kept), hands);
         }
         self.is_no_longer_under_way(id);
     }
 
     /// Keeps an object whose body is in memory, and has it written.
-    fn keep_small(&mut self, kept: Rc<Kept>, crc32: u32, hands: &mut Hands<'_>) {
+    fn keep_small(&mut self, kept: Rc<Kept>, hands: &mut Hands<'_>) {
         let variant = self.hasher.variant(&kept.selecting);
         let mut bytes = Vec::new();
         if self.folder.is_some() {
-            let header = kept.header(self.settings.boot, crc32);
+            let header = kept.header(self.settings.boot);
             if header.encode(&mut bytes, None).is_err() {
                 return;
             }
@@ -770,22 +776,21 @@ impl Store {
             status: kept.status,
             body: kept.body.clone(),
             body_bytes: kept.body_bytes,
+            crc32: kept.crc32,
         });
         let variant = self.hasher.variant(&kept.selecting);
         let Some(slot) = self.index.find_variant(kept.key, variant) else {
             return fresh; // it had to give way meanwhile
         };
-        match &fresh.body {
-            Body::Bytes(bytes) => {
-                self.keep_small(Rc::clone(&fresh), crc32fast::hash(bytes), hands);
-            }
-            // Its file stays as it is: after a start it is asked about once more.
-            Body::File(..) => {
-                let place = self.index.get(slot).and_then(|entry| entry.warm);
-                if let Some(place) = place {
+        match (&fresh.body, self.index.get(slot), &mut self.folder) {
+            (Body::Bytes(_), ..) => self.keep_small(Rc::clone(&fresh), hands),
+            (Body::File(..), Some(entry), Some(folder)) => {
+                folder.rewrite(&entry, &fresh.header(self.settings.boot), hands);
+                if let Some(place) = entry.warm {
                     self.memory.replace(place, Rc::clone(&fresh));
                 }
             }
+            (Body::File(..), ..) => {}
         }
         fresh
     }

@@ -59,6 +59,8 @@ pub struct CacheLimits {
     pub object_bytes_max: u64,
     /// Bytes of responses in memory. Key `cache_max_memory_bytes`, default 64 MiB.
     pub memory_bytes_max: u64,
+    /// Files of large responses that are open. Key `cache_max_open_files`, default 256.
+    pub open_files_max: usize,
     /// A response of at most so many bytes is kept in memory as a whole. Key
     /// `cache_max_small_bytes`, default 128 KiB.
     pub small_bytes_max: u64,
@@ -76,6 +78,7 @@ impl Default for CacheLimits {
             objects_max: 1_000_000,
             object_bytes_max: 1 << 30,
             memory_bytes_max: 64 << 20,
+            open_files_max: 256,
             small_bytes_max: 128 << 10,
             wait_timeout: Duration::from_secs(5),
             finish_bytes: 1 << 20,
@@ -91,6 +94,7 @@ impl CacheLimits {
         let bytes = &mut limits.object_bytes_max;
         section.size("cache_max_object_bytes", 1..=most, bytes);
         section.size("cache_max_memory_bytes", 0..=most, &mut limits.memory_bytes_max);
+        section.count("cache_max_open_files", 0..=1_000_000, &mut limits.open_files_max);
         section.size("cache_max_small_bytes", 0..=16 << 20, &mut limits.small_bytes_max);
         section.timeout("cache_wait_timeout", &mut limits.wait_timeout);
         section.size("cache_finish_within", 0..=most, &mut limits.finish_bytes);
@@ -210,7 +214,7 @@ impl ProxyConfig {
 
     /// Reads a route of a web listener that leads to another server.
     pub(in crate::config) fn read_route(section: &mut Section<'_>) -> ProxyConfig {
-        let mut config = ProxyConfig::new(Cache::Off);
+        let mut config = ProxyConfig::new(Cache::read(section));
         config.http.files.read_errors(section);
         config.read_origin(section);
         config
