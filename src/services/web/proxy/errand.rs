@@ -382,8 +382,8 @@ impl Errand {
         }
     }
 
-    /// Keeps a response to a request whose like nobody waits for: a POST whose response says that it
-    /// answers GET as well (RFC 9110 section 9.3.3).
+    /// Keeps a response to a request that nobody waits for: to GET, if it turns out that it may be
+    /// kept, and to POST, if it says that it answers GET as well (RFC 9110 section 9.3.3).
     fn keep_unasked(
         &self,
         asked: (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>),
@@ -392,7 +392,7 @@ impl Errand {
         cx: &mut Cx<'_>,
     ) -> Verdict {
         let (request, url, response) = asked;
-        if request.method != Method::Post
+        if !matches!(request.method, Method::Get | Method::Post)
             || may_store(request, url, response, times, &cache.rules).is_err()
         {
             return Verdict::Pass;
