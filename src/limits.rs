@@ -72,7 +72,7 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Descriptors that are not for sessions: those of listeners, logs and look-ups. Those of kept
     /// files (`max_open_files`) are added; in all it is at most half. Key `reserved_descriptors`,
-    /// default 512.
+    /// default 256.
     pub descriptors_reserved: usize,
     /// Places among them that each listener has to itself, so that the clients of one cannot keep
     /// out those of all others; together a quarter of all at most. Key `kept_sessions`, default 16.
