@@ -1003,7 +1003,7 @@ impl Store {
                 hands.woken.append(&mut fetch.waiting);
             }
         }
-        if self.bans.due().is_some_and(|at| at < now) {
+        if self.bans.due().is_some_and(|at| at <= now) {
             self.walk(hands);
         }
     }

@@ -69,6 +69,16 @@ impl Scope {
             }
     }
 
+    /// Bytes that it takes.
+    fn bytes(&self) -> usize {
+        match self {
+            Scope::Prefix(start) => start.len(),
+            Scope::Tags(start, tags) => {
+                start.len() + tags.iter().map(|tag| tag.len() + 1).sum::<usize>()
+            }
+        }
+    }
+
     /// Whether it may cover a response, as far as its key says.
     fn may_cover(&self, text: &[u8]) -> bool {
         let (Scope::Prefix(start) | Scope::Tags(start, _)) = self;
@@ -228,6 +238,14 @@ impl Bans {
         self.is_stalled = false;
     }
 
+    /// Whether there is room for one more.
+    fn has_room(&self, scope: &Scope) -> bool {
+        const LINE_BYTES: usize = 64;
+        let bytes = self.list.iter().map(|ban| ban.scope.bytes() + LINE_BYTES);
+        let bytes = bytes.sum::<usize>() + scope.bytes() + 2 * LINE_BYTES;
+        self.list.len() < BANS_MAX && bytes <= BANS_BYTES_MAX
+    }
+
     fn purge_of(&self, waiter: Id) -> Option<usize> {
         let mut purges = self.purges.iter();
         let found = purges.find(|(_, purge)| purge.waiter == Some(waiter));
@@ -362,8 +380,7 @@ impl Store {
         if let Some(index) = self.bans.purge_of(asking) {
             return self.bans.result(index).map_ok(|_| ());
         }
-        let is_full = self.bans.list.len() >= BANS_MAX;
-        if is_full || self.bans.purges.len() >= PURGES_MAX {
+        if !self.bans.has_room(&scope) || self.bans.purges.len() >= PURGES_MAX {
             return Poll::Ready(Err(NotPurged::Busy));
         }
         self.outdate(|_, text, head| match head {
@@ -751,6 +768,39 @@ mod tests {
         for end in 0..file.len() {
             let torn = Bans::read(Some(&file[..end]));
             assert!(torn.cover(98, b"GET http://z.test/", b""), "{end}");
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_bans_and_for_what_their_file_takes() {
+        let mut bans = Bans::default();
+        let mut count = 0;
+        let scope = |count: usize, bytes: usize| Scope::Prefix(format!("{count:0bytes$}"));
+        while bans.has_room(&scope(count, 10)) {
+            bans.enter(scope(count, 10), 1);
+            count += 1;
+        }
+        assert_eq!(count, BANS_MAX);
+        let mut bans = Bans::default();
+        while bans.has_room(&scope(bans.len(), 60_000)) {
+            bans.enter(scope(bans.len(), 60_000), u64::MAX);
+        }
+        assert!(bans.len() > 10 && bans.encode().len() <= BANS_BYTES_MAX);
+    }
+
+    #[test]
+    fn tasks_come_back_from_their_numbers() {
+        for task in [
+            Task::Fetch(0),
+            Task::Fetch(7),
+            Task::Put(0),
+            Task::Put(1_000_000),
+            Task::Purge(3),
+            Task::Walk(LANES as u32 - 1),
+            Task::Bans,
+            Task::Scan,
+        ] {
+            assert_eq!(Task::unpack(task.pack()), task);
         }
     }
 }

@@ -9,8 +9,6 @@
 //!    names. A response with a `Set-Cookie` is for one client whatever is ignored: of its directives
 //!    all count.
 
-use std::rc::Rc;
-
 use super::super::glob::Glob;
 use super::super::head::Headers;
 use super::Rules;
@@ -106,14 +104,13 @@ fn path(url: &str) -> &str {
 pub struct RuleBook {
     /// Those for every URL that no pattern fits.
     pub rest: Rules,
-    patterns: Rc<[(Pattern, Rules)]>,
+    patterns: Vec<(Pattern, Rules)>,
 }
 
 impl RuleBook {
     /// These rules, and others for some URLs.
     #[must_use]
     pub fn new(rest: Rules, patterns: Vec<(Pattern, Rules)>) -> Self {
-        let patterns = patterns.into();
         Self { rest, patterns }
     }
 
