@@ -223,7 +223,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(inner) => serve_command(inner.or(outer))?,
         Command::Client(client) => return Ok(client.run()),
         Command::Cache(args) => {
-            let place = cache_place(&args, outer.or_environment()?)?;
+            let place = cache_place(&args, &outer.or_environment()?)?;
             return Ok(client::told("cache", cache::run(&args, &place)));
         }
         Command::Check(inner) => {
@@ -290,7 +290,7 @@ fn user_line(user: &str) -> Result<String, Failure> {
 }
 
 /// The cache that is meant: that of the flags, else of the first proxy that has one.
-fn cache_place(args: &CacheArgs, serve: ServeArgs) -> Result<cache::Place, Failure> {
+fn cache_place(args: &CacheArgs, serve: &ServeArgs) -> Result<cache::Place, Failure> {
     let is_told = args.dir.is_some() && args.proxy.is_some();
     let config = match is_told && serve.config.is_none() {
         true => None,

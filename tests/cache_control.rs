@@ -76,7 +76,9 @@ fn purge(proxy: SocketAddr, url: &str, lines: &str) -> (u16, String) {
     let host = url.split('/').nth(2).expect("a host");
     let head = format!("PURGE {url} HTTP/1.1\nHost: {host}{lines}");
     let response = ask(proxy, &head).expect("a response");
-    let text = String::from_utf8_lossy(&response.body).trim_end().to_owned();
+    let text = String::from_utf8_lossy(&response.body)
+        .trim_end()
+        .to_owned();
     (response.head.status(), text)
 }
 
@@ -154,7 +156,10 @@ fn prefixes_and_tags_are_purged_and_stay_so_after_a_kill() {
     let url = |path: &str| format!("http://{pages}{path}");
     let mut all = Vec::new();
     for n in 0..40 {
-        all.push((url(&format!("/a/{n}")), n == 7 || (10..20).contains(&n) || n == 1));
+        all.push((
+            url(&format!("/a/{n}")),
+            n == 7 || (10..20).contains(&n) || n == 1,
+        ));
         all.push((url(&format!("/b/{n}")), n == 7));
     }
     for (url, _) in &all {
@@ -176,7 +181,10 @@ fn prefixes_and_tags_are_purged_and_stay_so_after_a_kill() {
     // The bans are lifted once a walk is over, and nothing new went with them.
     let bans = || metric(&program, "netlab_cache_bans");
     expect_soon(|| bans() == 0, || format!("{} bans", bans()));
-    expect_soon(|| files(dir.path()) == 80, || format!("{} files", files(dir.path())));
+    expect_soon(
+        || files(dir.path()) == 80,
+        || format!("{} files", files(dir.path())),
+    );
     for (url, _) in &all {
         assert!(is_hit(proxy, url), "{url}");
     }
@@ -195,10 +203,19 @@ fn a_walk_removes_what_a_ban_covers_though_nobody_asks_for_it() {
     }
     expect_soon(|| files(dir.path()) == 100, || "not all files".to_owned());
     assert_eq!(purge(proxy, &format!("http://{pages}/1/*"), "").0, 202);
-    expect_soon(|| files(dir.path()) == 50, || format!("{} files", files(dir.path())));
+    expect_soon(
+        || files(dir.path()) == 50,
+        || format!("{} files", files(dir.path())),
+    );
     assert_eq!(metric(&program, "netlab_cache_purged_total"), 50);
-    assert_eq!(purge(proxy, &format!("http://{pages}/x"), "\nCache-Tag: x, all").0, 202);
-    expect_soon(|| files(dir.path()) == 0, || format!("{} files", files(dir.path())));
+    assert_eq!(
+        purge(proxy, &format!("http://{pages}/x"), "\nCache-Tag: x, all").0,
+        202
+    );
+    expect_soon(
+        || files(dir.path()) == 0,
+        || format!("{} files", files(dir.path())),
+    );
     let bans = || metric(&program, "netlab_cache_bans");
     expect_soon(|| bans() == 0, || format!("{} bans", bans()));
     program.stop();
@@ -217,9 +234,17 @@ fn what_the_cache_did_is_counted_and_logged() {
     assert_eq!(post.expect("a response").head.status(), 200);
     let only = lines(&format!("GET http://{pages}/other")) + "\nCache-Control: only-if-cached";
     assert_eq!(ask(proxy, &only).expect("a response").head.status(), 504);
-    for (handled, count) in [("uri_miss", 1), ("hit", 2), ("passed", 1), ("unavailable", 1)] {
+    for (handled, count) in [
+        ("uri_miss", 1),
+        ("hit", 2),
+        ("passed", 1),
+        ("unavailable", 1),
+    ] {
         let name = format!("handled=\"{handled}\"");
-        let body = ask(program.address("admin"), "GET /metrics HTTP/1.1\nHost: 127.0.0.1");
+        let body = ask(
+            program.address("admin"),
+            "GET /metrics HTTP/1.1\nHost: 127.0.0.1",
+        );
         let text = String::from_utf8_lossy(&body.expect("the metrics").body).into_owned();
         let of_proxy = |line: &&str| line.contains(&name) && line.contains("kind=\"proxy\"");
         let line = text.lines().find(of_proxy).expect("a line");
@@ -289,26 +314,54 @@ fn a_cache_is_looked_at_purged_verified_and_warmed_running_or_not() {
 
     let urls: Vec<String> = (0..10).map(|n| url(&format!("/w/{n}"))).collect();
     let list = dir.path().join("urls.txt");
-    let text = format!("# pages\n\n{}\n{}\n{}\n", urls.join("\n"), url("/x.long"), url("/unkept/1"));
+    let text = format!(
+        "# pages\n\n{}\n{}\n{}\n",
+        urls.join("\n"),
+        url("/x.long"),
+        url("/unkept/1")
+    );
     fs::write(&list, text).expect("a file");
     let list = list.to_str().expect("UTF-8");
     let (code, told) = run(&["warm", "-n", "4", list]);
     assert_eq!(code, 0, "{told}");
-    assert!(told.starts_with("12 URLs: 11 stored, 0 were there, 1 are not kept, 0 failed"), "{told}");
+    assert!(
+        told.starts_with("12 URLs: 11 stored, 0 were there, 1 are not kept, 0 failed"),
+        "{told}"
+    );
     let (_, told) = run(&["warm", list]);
-    assert!(told.contains(" 0 stored, 11 were there, 1 are not kept"), "{told}");
+    assert!(
+        told.contains(" 0 stored, 11 were there, 1 are not kept"),
+        "{told}"
+    );
     expect_soon(|| files(dir.path()) == 11, || "not all files".to_owned());
 
     let (code, told) = run(&["ls"]);
-    assert!(code == 0 && urls.iter().all(|url| told.contains(&**url)), "{told}");
-    let line = told.lines().find(|line| line.ends_with(".long")).expect("a line");
-    assert!(line.contains(" 10d00h ") || line.contains(" 9d23h "), "{line}");
+    assert!(
+        code == 0 && urls.iter().all(|url| told.contains(&**url)),
+        "{told}"
+    );
+    let line = told
+        .lines()
+        .find(|line| line.ends_with(".long"))
+        .expect("a line");
+    assert!(
+        line.contains(" 10d00h ") || line.contains(" 9d23h "),
+        "{line}"
+    );
     let (_, told) = run(&["ls", "--prefix", &url("/w/"), "--json"]);
     let listed = |line: &&str| line.starts_with('{') && line.contains("\"status\":200");
     assert_eq!(told.lines().filter(listed).count(), 10, "{told}");
     let (code, told) = run(&["show", &urls[3]]);
-    let has = ["key: GET ", &urls[3], "Surrogate-Key: all 3", "HTTP/1.1 200 OK"];
-    assert!(code == 0 && has.iter().all(|text| told.contains(text)), "{told}");
+    let has = [
+        "key: GET ",
+        &urls[3],
+        "Surrogate-Key: all 3",
+        "HTTP/1.1 200 OK",
+    ];
+    assert!(
+        code == 0 && has.iter().all(|text| told.contains(text)),
+        "{told}"
+    );
     assert_eq!(run(&["show", &url("/none")]).0, 1);
     assert_eq!(run(&["verify"]), (0, "11 good, 0 bad\n".to_owned()));
 
@@ -320,12 +373,21 @@ fn a_cache_is_looked_at_purged_verified_and_warmed_running_or_not() {
     assert!(!is_hit(program.address("proxy"), &urls[1]));
     let bans = || metric(&program, "netlab_cache_bans");
     expect_soon(|| bans() == 0, || format!("{} bans", bans()));
-    expect_soon(|| files(dir.path()) == 10, || format!("{} files", files(dir.path())));
+    expect_soon(
+        || files(dir.path()) == 10,
+        || format!("{} files", files(dir.path())),
+    );
     program.stop();
 
     // Nobody runs.
-    assert_eq!(run(&["purge", "--tag", "2", &url("/")]), (0, "purged: 1\n".to_owned()));
-    assert_eq!(run(&["purge", "--prefix", &url("/x")]), (0, "purged: 1\n".to_owned()));
+    assert_eq!(
+        run(&["purge", "--tag", "2", &url("/")]),
+        (0, "purged: 1\n".to_owned())
+    );
+    assert_eq!(
+        run(&["purge", "--prefix", &url("/x")]),
+        (0, "purged: 1\n".to_owned())
+    );
     assert_eq!(run(&["purge", "--prefix", &url("/x")]).0, 1);
     assert_eq!(run(&["purge", &urls[3]]), (0, "purged: 1\n".to_owned()));
     assert_eq!(files(dir.path()), 7);
@@ -333,14 +395,20 @@ fn a_cache_is_looked_at_purged_verified_and_warmed_running_or_not() {
 
     // A file that is not what was written is told of.
     let (_, told) = run(&["ls", "--json"]);
-    let object: serde_json::Value = serde_json::from_str(told.lines().next().expect("an object"))
-        .expect("an object of JSON");
-    let path = dir.path().join("cache").join(object["file"].as_str().expect("a name"));
+    let object: serde_json::Value =
+        serde_json::from_str(told.lines().next().expect("an object")).expect("an object of JSON");
+    let path = dir
+        .path()
+        .join("cache")
+        .join(object["file"].as_str().expect("a name"));
     let mut bytes = fs::read(&path).expect("an object");
     *bytes.last_mut().expect("a byte") ^= 1;
     fs::write(&path, bytes).expect("room");
     let (code, told) = run(&["verify"]);
-    assert!(code == 1 && told.contains("another checksum") && told.contains("6 good, 1 bad"), "{told}");
+    assert!(
+        code == 1 && told.contains("another checksum") && told.contains("6 good, 1 bad"),
+        "{told}"
+    );
 
     let none = dir.path().join("none");
     assert_eq!(run(&["--dir", none.to_str().expect("UTF-8"), "ls"]).0, 69);
@@ -356,6 +424,9 @@ fn a_server_that_refuses_a_purge_is_told_of() {
     fs::write(&file, config(dir.path(), "")).expect("a file");
     let url = format!("http://{pages}/page");
     let (code, told) = cache(&file, &["--proxy", &address, "purge", &url]);
-    assert!(code == 77 && told.contains("403") && told.contains("purge_from"), "{told}");
+    assert!(
+        code == 77 && told.contains("403") && told.contains("purge_from"),
+        "{told}"
+    );
     program.stop();
 }

@@ -246,8 +246,8 @@ fn relative_paths_lead_from_the_folder_of_the_file() {
             dir: PathBuf::from("/c"),
             bytes_max: CACHE_BYTES_MAX,
             limits: CacheLimits::default(),
-rules: RuleBook::default(),
-purge_from: Vec::new(),
+            rules: RuleBook::default(),
+            purge_from: Vec::new(),
         }
     );
 }
@@ -1073,8 +1073,8 @@ fn listeners_that_share_a_cache_folder_share_its_limit() {
                 dir,
                 bytes_max: 1_000_000,
                 limits: CacheLimits::default(),
-rules: RuleBook::default(),
-purge_from: Vec::new(),
+                rules: RuleBook::default(),
+                purge_from: Vec::new(),
             }
         );
     }
@@ -1102,7 +1102,10 @@ fn what_is_decided_about_responses_is_read_and_judged() {
     let rules = proxy.cache.rules();
     let rest = rules.rest;
     assert_eq!((rest.heuristic_percent, rest.heuristic_max_s), (20, 3600));
-    assert_eq!((rest.lifetime_max_s, rest.stale_if_unreachable_s), (2_592_000, 0));
+    assert_eq!(
+        (rest.lifetime_max_s, rest.stale_if_unreachable_s),
+        (2_592_000, 0)
+    );
     let style = rules.of(b"GET http://b.test/x/a.css?1");
     assert_eq!((style.lifetime_min_s, style.heuristic_percent), (60, 20));
     assert!(style.ignore.no_store && style.ignore.private && !style.ignore.no_cache);
@@ -1115,9 +1118,18 @@ fn what_is_decided_about_responses_is_read_and_judged() {
     for (lines, what) in [
         ("refresh = [{ minimum = '1s' }]", "without `match`"),
         ("refresh = [{ match = '' }]", "is empty"),
-        ("refresh = [{ match = '*', minimum = '2s', maximum = '1s' }]", "more than `maximum`"),
-        ("refresh = [{ match = '*', ignore = ['vary'] }]", "is \"vary\"; expected one of"),
-        ("refresh = [{ match = '*', min = '1s' }]", "unknown key `min`"),
+        (
+            "refresh = [{ match = '*', minimum = '2s', maximum = '1s' }]",
+            "more than `maximum`",
+        ),
+        (
+            "refresh = [{ match = '*', ignore = ['vary'] }]",
+            "is \"vary\"; expected one of",
+        ),
+        (
+            "refresh = [{ match = '*', min = '1s' }]",
+            "unknown key `min`",
+        ),
         ("cache_heuristic_percent = 101", "is 101"),
         ("purge_from = ['x']", "is \"x\""),
     ] {

@@ -379,7 +379,13 @@ fn senders(listener: &ListenerMetrics) -> Option<Labelled> {
 
 fn cached(listener: &ListenerMetrics) -> Option<Labelled> {
     let counts = listener.of.web()?.cached;
-    Some(Cached::ALL.map(Cached::name).into_iter().zip(counts).collect())
+    Some(
+        Cached::ALL
+            .map(Cached::name)
+            .into_iter()
+            .zip(counts)
+            .collect(),
+    )
 }
 
 fn changes(listener: &ListenerMetrics) -> Option<Labelled> {

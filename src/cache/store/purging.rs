@@ -100,7 +100,10 @@ fn has_tag(head: &[u8], tags: &[String]) -> bool {
 }
 
 /// The tags that a header line has; `None` if it is another one.
-pub fn tags_in<'b>(name: &[u8], value: &'b [u8]) -> Option<Box<dyn Iterator<Item = &'b [u8]> + 'b>> {
+pub fn tags_in<'b>(
+    name: &[u8],
+    value: &'b [u8],
+) -> Option<Box<dyn Iterator<Item = &'b [u8]> + 'b>> {
     if name.eq_ignore_ascii_case(b"surrogate-key") {
         let words = value.split(u8::is_ascii_whitespace);
         return Some(Box::new(words.filter(|word| !word.is_empty())));
@@ -303,7 +306,10 @@ fn parse(file: &[u8]) -> Option<Vec<Ban>> {
             "prefix" => Scope::Prefix(rest.to_owned()),
             "tags" => {
                 let (tags, start) = rest.split_once(' ')?;
-                Scope::Tags(start.to_owned(), tags.split(',').map(str::to_owned).collect())
+                Scope::Tags(
+                    start.to_owned(),
+                    tags.split(',').map(str::to_owned).collect(),
+                )
             }
             _ => return None,
         };
@@ -453,7 +459,9 @@ impl Store {
             None => None,
             Some(folder) => {
                 let remove = folder.removal(&entry);
-                let started = hands.jobs.start(waiter(self.number, task), remove, hands.now);
+                let started = hands
+                    .jobs
+                    .start(waiter(self.number, task), remove, hands.now);
                 Some(started.map_err(|_| NotPurged::Busy)?)
             }
         };
@@ -472,7 +480,12 @@ impl Store {
 
     /// Whether an object that was found is banned: then it is removed, as far as that can be done
     /// now.
-    pub(super) fn drop_if_banned(&mut self, slot: Slot, kept: &Kept, hands: &mut Hands<'_>) -> bool {
+    pub(super) fn drop_if_banned(
+        &mut self,
+        slot: Slot,
+        kept: &Kept,
+        hands: &mut Hands<'_>,
+    ) -> bool {
         if self.bans.len() == 0 {
             return false;
         }
@@ -740,7 +753,11 @@ mod tests {
             (&tags(&["on"]), "GET http://a.test/y", false),
             (&tags(&["two"]), "GET http://b.test/y", false),
         ] {
-            assert_eq!(scope.covers(text.as_bytes(), head), covers, "{scope:?} {text}");
+            assert_eq!(
+                scope.covers(text.as_bytes(), head),
+                covers,
+                "{scope:?} {text}"
+            );
         }
     }
 

@@ -76,10 +76,12 @@ impl Folder {
         let folders = folders.filter(move |folder| wanted.as_ref().is_none_or(|it| it == folder));
         let dir = self.dir.clone();
         folders.flat_map(move |folder| {
-            let entries = fs::read_dir(dir.join(&folder)).into_iter().flatten().flatten();
-            let parse = |name: &std::ffi::OsStr| {
-                Name::parse(folder.as_bytes(), name.as_encoded_bytes())
-            };
+            let entries = fs::read_dir(dir.join(&folder))
+                .into_iter()
+                .flatten()
+                .flatten();
+            let parse =
+                |name: &std::ffi::OsStr| Name::parse(folder.as_bytes(), name.as_encoded_bytes());
             let names = entries.filter_map(|entry| parse(&entry.file_name()));
             let mut names: Vec<Name> = names
                 .filter(|name| key.is_none_or(|key| name.key == key))
@@ -170,7 +172,9 @@ impl Object {
     /// Reads on until so many bytes are there, or the end.
     fn read_to(&mut self, wanted: usize) -> io::Result<()> {
         let missing = wanted.saturating_sub(self.bytes.len()) as u64;
-        (&mut self.file).take(missing).read_to_end(&mut self.bytes)?;
+        (&mut self.file)
+            .take(missing)
+            .read_to_end(&mut self.bytes)?;
         Ok(())
     }
 

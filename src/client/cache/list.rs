@@ -61,7 +61,10 @@ impl Listed {
             seconds if seconds > 0 => span(seconds),
             _ => "stale".to_owned(),
         };
-        format!("{size:>11} {age:>9} {fresh:>9}  {} {}", self.status, self.url)
+        format!(
+            "{size:>11} {age:>9} {fresh:>9}  {} {}",
+            self.status, self.url
+        )
     }
 }
 
@@ -151,7 +154,10 @@ pub(super) fn verify(args: &VerifyArgs, place: &Place) -> Outcome {
         bad += 1;
         let file = name.to_string();
         match args.common.json {
-            true => out.json(&Bad { file, fault: &fault })?,
+            true => out.json(&Bad {
+                file,
+                fault: &fault,
+            })?,
             false => out.line(Tone::Bad, &format!("{file}: {fault}"))?,
         }
     }

@@ -7,6 +7,7 @@ use super::ask::ask;
 use super::folder::{Folder, key_of};
 use super::{Place, PurgeArgs};
 use crate::cache::store::tags_in;
+use crate::client::output::{Output, Tone};
 use crate::client::{CommonArgs, Exit, Failure, Outcome};
 use crate::http::Method;
 use crate::wire::text::printable;
@@ -28,7 +29,9 @@ impl Wanted {
             (Some(url), None) => {
                 let key = key_of(url)?;
                 let host_at = key.find("://").map_or(0, |at| at + "://".len());
-                let end = key[host_at..].find('/').map_or(key.len(), |at| host_at + at + 1);
+                let end = key[host_at..]
+                    .find('/')
+                    .map_or(key.len(), |at| host_at + at + 1);
                 Self::Tags(key[..end].to_owned(), args.tags.clone())
             }
             (None, None) => return Err(Failure::usage("expected a URL, or --prefix")),
@@ -39,9 +42,7 @@ impl Wanted {
         match self {
             Self::Url(url) => key == url.as_bytes(),
             Self::Prefix(prefix) => key.starts_with(prefix.as_bytes()),
-            Self::Tags(origin, tags) => {
-                key.starts_with(origin.as_bytes()) && has_tag(head, tags)
-            }
+            Self::Tags(origin, tags) => key.starts_with(origin.as_bytes()) && has_tag(head, tags),
         }
     }
 }
@@ -88,7 +89,7 @@ pub(super) fn purge(args: &PurgeArgs, place: &Place) -> Outcome {
             }
         }
     }
-    println!("purged: {count}");
+    Output::new().line(Tone::Plain, &format!("purged: {count}"))?;
     Ok(match count {
         0 => Exit::Negative,
         _ => Exit::Done,
@@ -114,11 +115,11 @@ fn ask_server(wanted: &Wanted, common: &CommonArgs, place: &Place) -> Outcome {
     let text = printable(text.trim_ascii_end());
     match head.status {
         200 | 202 => {
-            println!("{text}");
+            Output::new().line(Tone::Plain, &text)?;
             Ok(Exit::Done)
         }
         404 => {
-            println!("purged: 0");
+            Output::new().line(Tone::Plain, "purged: 0")?;
             Ok(Exit::Negative)
         }
         status => Err(Failure {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::ask::ask;
 use super::folder::key_of;
 use super::{Place, WarmArgs};
-use crate::client::output::Output;
+use crate::client::output::{Output, Tone};
 use crate::client::units::{Size, Span};
 use crate::client::{CommonArgs, Exit, Failure, Outcome};
 use crate::http::Method;
@@ -45,7 +45,11 @@ pub(super) fn warm(args: &WarmArgs, place: &Place) -> Outcome {
     let shared = Shared {
         urls: Mutex::new(read_urls(&args.file)?.into_iter()),
         summary: Mutex::default(),
-        headers: args.headers.iter().map(|line| header(line)).collect::<Result<_, _>>()?,
+        headers: args
+            .headers
+            .iter()
+            .map(|line| header(line))
+            .collect::<Result<_, _>>()?,
     };
     let (started, proxy) = (Instant::now(), &place.proxy);
     thread::scope(|scope| {
@@ -65,12 +69,12 @@ pub(super) fn warm(args: &WarmArgs, place: &Place) -> Outcome {
             failed,
             bytes,
         } = summary;
-        println!(
+        let (bytes, took) = (Size(bytes), Span(started.elapsed()));
+        let told = format!(
             "{urls} URLs: {stored} stored, {hits} were there, {passed} are not kept, {failed} \
-             failed; {} in {}",
-            Size(bytes),
-            Span(started.elapsed())
+             failed; {bytes} in {took}"
         );
+        Output::new().line(Tone::Plain, &told)?;
     }
     Ok(match summary.failed {
         0 => Exit::Done,
@@ -79,13 +83,15 @@ pub(super) fn warm(args: &WarmArgs, place: &Place) -> Outcome {
 }
 
 fn header(line: &str) -> Result<(&str, &str), Failure> {
-    let parts = line.split_once(':').map(|(name, value)| (name, value.trim()));
+    let parts = line
+        .split_once(':')
+        .map(|(name, value)| (name, value.trim()));
     let is_good = |(name, value): &(&str, &str)| {
         crate::http::is_token(name.as_bytes()) && !value.contains(['\r', '\n'])
     };
-    parts.filter(is_good).ok_or_else(|| {
-        Failure::usage(format!("{line:?} is not a header: expected NAME: VALUE"))
-    })
+    parts
+        .filter(is_good)
+        .ok_or_else(|| Failure::usage(format!("{line:?} is not a header: expected NAME: VALUE")))
 }
 
 /// The URLs of a file; lines that are empty or begin with `#` are none.
@@ -110,12 +116,9 @@ fn work(shared: &Shared<'_>, proxy: (&str, &CommonArgs)) {
             return;
         };
         let mut bytes = 0;
-        let asked = ask(
-            (Method::Get, &url),
-            &shared.headers,
-            proxy,
-            &mut |piece| bytes += piece.len() as u64,
-        );
+        let asked = ask((Method::Get, &url), &shared.headers, proxy, &mut |piece| {
+            bytes += piece.len() as u64
+        });
         let Ok(mut summary) = shared.summary.lock() else {
             return;
         };

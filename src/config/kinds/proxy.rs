@@ -95,12 +95,24 @@ impl Default for CacheLimits {
 impl CacheLimits {
     fn read(section: &mut Section<'_>) -> Self {
         let mut limits = Self::default();
-        section.count("cache_max_objects", 1..=100_000_000, &mut limits.objects_max);
+        section.count(
+            "cache_max_objects",
+            1..=100_000_000,
+            &mut limits.objects_max,
+        );
         let most = i64::MAX as u64;
         let bytes = &mut limits.object_bytes_max;
         section.size("cache_max_object_bytes", 1..=most, bytes);
-        section.size("cache_max_memory_bytes", 0..=most, &mut limits.memory_bytes_max);
-        section.size("cache_max_small_bytes", 0..=16 << 20, &mut limits.small_bytes_max);
+        section.size(
+            "cache_max_memory_bytes",
+            0..=most,
+            &mut limits.memory_bytes_max,
+        );
+        section.size(
+            "cache_max_small_bytes",
+            0..=16 << 20,
+            &mut limits.small_bytes_max,
+        );
         section.timeout("cache_wait_timeout", &mut limits.wait_timeout);
         section.size("cache_finish_within", 0..=most, &mut limits.finish_bytes);
         limits
@@ -173,12 +185,17 @@ fn read_refresh(section: &mut Section<'_>, mut rules: Rules) -> Option<(Pattern,
         let what = "`minimum` is more than `maximum`, or than `cache_lifetime_max`".to_owned();
         section.problem(section.span("minimum"), what);
     }
-    let names: Vec<String> = Ignore::NAMES.iter().map(|name| format!("{name:?}")).collect();
+    let names: Vec<String> = Ignore::NAMES
+        .iter()
+        .map(|name| format!("{name:?}"))
+        .collect();
     let expected = format!("one of {}", names.join(", "));
     let ignored = section.list("ignore", &expected, |value| {
         let (name, mut ignore) = (string(value)?, Ignore::default());
         let is_known = ignore.add(name);
-        is_known.then(|| name.to_owned()).ok_or_else(|| format!("is {name:?}"))
+        is_known
+            .then(|| name.to_owned())
+            .ok_or_else(|| format!("is {name:?}"))
     });
     for name in ignored.unwrap_or_default() {
         rules.ignore.add(&name);

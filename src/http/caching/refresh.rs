@@ -151,7 +151,12 @@ mod tests {
 
     #[test]
     fn the_first_pattern_that_fits_counts() {
-        let book = book(&["http://a.test/x/**", "/x/*", "*.css", "http://b.test:8080/**"]);
+        let book = book(&[
+            "http://a.test/x/**",
+            "/x/*",
+            "*.css",
+            "http://b.test:8080/**",
+        ]);
         for (key, which) in [
             ("GET http://a.test/x/1/2", 1),
             ("GET http://a.test/x/1?q=/z.css", 1),

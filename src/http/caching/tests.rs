@@ -362,12 +362,21 @@ fn an_operator_ignores_directives_but_nothing_that_is_for_one_client() {
         reuse(&terms, &Asks::of(&get(asks)), NOW_S + later_s)
     };
     let max_stale = "Cache-Control: max-stale";
-    for lines in ["Cache-Control: must-revalidate", "Cache-Control: proxy-revalidate"] {
+    for lines in [
+        "Cache-Control: must-revalidate",
+        "Cache-Control: proxy-revalidate",
+    ] {
         let stale = judged(&["must-revalidate"], lines, max_stale, 70);
         assert_eq!(stale, Reuse::Stale(Permission::MaxStale));
-        assert_eq!(judged(&[], lines, max_stale, 70), Reuse::Validate(Need::Stale));
+        assert_eq!(
+            judged(&[], lines, max_stale, 70),
+            Reuse::Validate(Need::Stale)
+        );
     }
-    assert_eq!(judged(&["no-cache"], "Cache-Control: no-cache", "", 0), Reuse::Fresh);
+    assert_eq!(
+        judged(&["no-cache"], "Cache-Control: no-cache", "", 0),
+        Reuse::Fresh
+    );
 }
 
 #[test]

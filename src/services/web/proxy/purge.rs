@@ -15,9 +15,9 @@
 
 use std::task::Poll;
 
+use super::Begun;
 use super::errand::Cache;
 use super::route::Route;
-use super::Begun;
 use crate::cache::store::{NotPurged, Scope, tags_in};
 use crate::http::caching::invalidation::Url;
 use crate::http::head::{BodyLength, RequestHead};
@@ -117,7 +117,9 @@ fn tags(head: &RequestHead<'_>) -> Result<Vec<String>, Refusal> {
         let value = &line[name.len() + 1..];
         for tag in tags_in(name, value.trim_ascii()).into_iter().flatten() {
             bytes += tag.len();
-            let is_visible = tag.iter().all(|&byte| byte.is_ascii_graphic() && byte != b',');
+            let is_visible = tag
+                .iter()
+                .all(|&byte| byte.is_ascii_graphic() && byte != b',');
             if !is_visible || bytes > TAGS_BYTES_MAX {
                 return Err(TAGS);
             }
@@ -152,7 +154,10 @@ impl Cache {
             Poll::Pending => return Ok(Begun::Later),
             Poll::Ready(result) => result.map_err(refusal)?,
         }
-        reply.plain(Status::ACCEPTED, b"purged: nothing of it is used any more\n");
+        reply.plain(
+            Status::ACCEPTED,
+            b"purged: nothing of it is used any more\n",
+        );
         Ok(Begun::Answered)
     }
 }
