@@ -510,7 +510,8 @@ impl<S: Sys> Reactor<S> {
                 self.let_go();
             }
         }
-        self.cx.stores.expire(self.cx.now, &mut self.cx.woken);
+        let (stores, mut hands) = self.cx.stores();
+        stores.expire(&mut hands);
         self.wake_woken();
     }
 

@@ -4,6 +4,7 @@
 //! ```text
 //! secret      16 random bytes in hexadecimal digits; its lock is held as long as the process lives
 //! tmp/        what is being written; cleared at the start
+//! bans        what is not to be used any more and may be there still, as `purging` says
 //! 00/ … ff/   objects, named as `object` says
 //! ```
 //!
@@ -21,9 +22,9 @@ use super::kept::{Body, Kept, Shown};
 use super::key::SECRET_BYTES;
 use super::object::{self, Decoded, Header, Name, Temporary};
 use super::writing::Writing;
-use super::Hands;
+use super::{Hands, purging};
 use crate::disk::{Disk, File, open_or_make};
-use crate::http::caching::{Rules, Terms, Times};
+use crate::http::caching::{RuleBook, Terms, Times};
 use crate::http::head::{HeadScanner, Limits, Parsed};
 use crate::http::Method;
 use crate::jobs::{Asking, Command, Query, Ticket};
@@ -159,13 +160,42 @@ impl Folder {
         }
     }
 
+    /// The job that removes the file of an object.
+    pub(super) fn removal(&self, name: &Entry) -> Command {
+        Command::Remove {
+            root: self.root.clone(),
+            path: path_of(name),
+        }
+    }
+
+    /// The job that writes the file of bans.
+    pub(super) fn put_bans(&mut self, bytes: Vec<u8>) -> Command {
+        Command::Put {
+            root: self.root.clone(),
+            temporary: self.next_temporary(),
+            path: purging::FILE.into(),
+            bytes: bytes.into(),
+            stays_open: false,
+        }
+    }
+
+    /// The file of bans; `None` if there is none, and empty if it cannot be read. Waits for the
+    /// disk, so it is for the start.
+    pub(super) fn bans(&self, disk: &mut dyn Disk) -> Option<Vec<u8>> {
+        let opened = disk.open(&self.root, Path::new(purging::FILE));
+        if matches!(&opened, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            return None;
+        }
+        let mut bytes = vec![0; purging::BANS_BYTES_MAX];
+        let count = opened.and_then(|file| disk.read_full(&file, 0, &mut bytes));
+        bytes.truncate(count.unwrap_or(0));
+        Some(bytes)
+    }
+
     /// Removes the file of an object. One that cannot be removed is found again after the next
     /// start.
     pub(super) fn remove(&mut self, name: &Entry, hands: &mut Hands<'_>) {
-        let remove = Command::Remove {
-            root: self.root.clone(),
-            path: path_of(name),
-        };
+        let remove = self.removal(name);
         if hands.jobs.leave(remove, hands.now).is_err() {
             log::debug!("{} stays behind: the disk is busy", Name::from(*name));
         }
@@ -176,7 +206,7 @@ impl Folder {
     pub(super) fn load(
         &self,
         name: &Entry,
-        (small_bytes_max, rules): (usize, &Rules),
+        (small_bytes_max, rules): (usize, &RuleBook),
         files: &mut Asking<'_, Waiter>,
     ) -> Poll<io::Result<(Kept, bool)>> {
         let (file, metadata) = ready!(files.open(&self.root, &path_of(name)))?;
@@ -219,7 +249,7 @@ impl Folder {
         key: Key,
         header: &Header<'_>,
         (body, body_bytes, checksum): (Body, u64, Option<u64>),
-        rules: &Rules,
+        rules: &RuleBook,
     ) -> io::Result<Kept> {
         let object::Body::Whole { bytes, crc32 } = header.body else {
             return Err(torn("it was not finished"));
@@ -248,7 +278,7 @@ impl Folder {
             status: head.status,
             head: Rc::from(header.head),
             shown: Shown::of(header.head),
-            terms: Terms::derive(&head, times, rules),
+            terms: Terms::derive(&head, times, rules.of(&header.key)),
             times,
             body,
             body_bytes,
@@ -356,6 +386,11 @@ impl Folder {
         hands.woken.extend(woken.map(|(_, id)| id));
     }
 
+
+    /// Whether all folders were read.
+    pub(super) fn is_all_read(&self) -> bool {
+        self.unread.is_empty() && self.reading.is_empty()
+    }
 }
 
 /// The path of an object's file.

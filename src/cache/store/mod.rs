@@ -20,7 +20,7 @@
 //!
 //! The files in reading order: `key` and `object` (what it is called, what its file looks like),
 //! `index` and `memory` (where it is), `kept`, `fetch` and `writing` (how it comes), `folder` (how
-//! it comes back).
+//! it comes back), `purging` (how it is forgotten).
 
 mod fetch;
 mod folder;
@@ -29,6 +29,7 @@ mod kept;
 pub mod key;
 mod memory;
 pub mod object;
+mod purging;
 #[cfg(test)]
 mod tests;
 mod writing;
@@ -43,7 +44,7 @@ use slab::Slab;
 
 use crate::buffer::{Pool, RecvBuf, SendQueue};
 use crate::disk::{Disk, File};
-use crate::http::caching::{Rules, Terms, Times, vary};
+use crate::http::caching::{RuleBook, Terms, Times, vary};
 use crate::http::head::RequestHead;
 use crate::jobs::{Asking, Done, Jobs, Ticket};
 use crate::waiter::{Id, Waiter};
@@ -55,6 +56,8 @@ use index::{Entry, Index, Inserted, Limits, Slot};
 pub use kept::{Body, Kept, Shown};
 use key::KeyHasher;
 use memory::Memory;
+use purging::Bans;
+pub use purging::{BANS_MAX, NotPurged, Scope, tags_in};
 
 /// Names a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +86,7 @@ pub struct Settings {
     /// wait for each other.
     pub pass_time: Duration,
     /// What is decided about heads that are read from disk.
-    pub rules: Rules,
+    pub rules: RuleBook,
     /// Which start of the system this is: after another one, files may not be what was written.
     pub boot: u128,
 }
@@ -162,8 +165,47 @@ pub struct Counts {
     pub evicted: u64,
     /// Objects that were read from disk.
     pub loaded: u64,
+    /// Objects that were removed since somebody asked for that.
+    pub purged: u64,
     /// Objects that could not be written, or read.
     pub failed: u64,
+}
+
+/// What stores hold, and what was counted of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// What was counted.
+    pub counts: Counts,
+    /// Objects, on disk unless there is none.
+    pub objects: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of those, objects in memory.
+    pub warm_objects: usize,
+    /// Their bytes.
+    pub warm_bytes: usize,
+    /// Memory of the index.
+    pub index_bytes: usize,
+    /// Bans in force.
+    pub bans: usize,
+}
+
+impl Sums {
+    fn add(&mut self, store: &Store) {
+        let ((objects, bytes), (warm_objects, warm_bytes)) = store.size();
+        self.objects += objects;
+        self.bytes += bytes;
+        self.warm_objects += warm_objects;
+        self.warm_bytes += warm_bytes;
+        self.index_bytes += store.index.memory_bytes();
+        self.bans += store.bans.len();
+        let (sum, counts) = (&mut self.counts, store.counts);
+        sum.stored += counts.stored;
+        sum.evicted += counts.evicted;
+        sum.loaded += counts.loaded;
+        sum.purged += counts.purged;
+        sum.failed += counts.failed;
+    }
 }
 
 /// The objects of one folder.
@@ -187,6 +229,7 @@ pub struct Store {
     folder: Option<Folder>,
     /// Small objects that are being written.
     puts: Slab<Put>,
+    bans: Bans,
     counts: Counts,
 }
 
@@ -194,6 +237,9 @@ pub struct Store {
 struct Put {
     ticket: Ticket,
     slot: Slot,
+    name: Entry,
+    /// Sessions that are woken when it is written.
+    waiting: Vec<Id>,
 }
 
 /// How long nobody waits for others after a fetch that failed.
@@ -207,23 +253,36 @@ const PASSED_MAX: usize = 16 * 1024;
 enum Task {
     Fetch(u32),
     Put(u32),
+    /// The removal of what was purged.
+    Purge(u32),
+    /// The walk over all objects, by one of its lanes.
+    Walk(u32),
+    /// The file of bans.
+    Bans,
     Scan,
 }
 
 impl Task {
     fn pack(self) -> u32 {
         match self {
-            Task::Fetch(index) => index << 1,
-            Task::Put(index) => index << 1 | 1,
+            Task::Fetch(index) => index << 2,
+            Task::Put(index) => index << 2 | 1,
+            Task::Purge(index) => index << 2 | 2,
+            Task::Walk(lane) => lane << 2 | 3,
+            Task::Bans => u32::MAX - 4,
             Task::Scan => u32::MAX,
         }
     }
 
     fn unpack(packed: u32) -> Self {
-        match (packed, packed & 1) {
+        const BANS: u32 = u32::MAX - 4;
+        match (packed, packed & 3) {
             (u32::MAX, _) => Task::Scan,
-            (_, 0) => Task::Fetch(packed >> 1),
-            (_, _) => Task::Put(packed >> 1),
+            (BANS, _) => Task::Bans,
+            (_, 0) => Task::Fetch(packed >> 2),
+            (_, 1) => Task::Put(packed >> 2),
+            (_, 2) => Task::Purge(packed >> 2),
+            (_, _) => Task::Walk(packed >> 2),
         }
     }
 }
@@ -242,6 +301,7 @@ impl Store {
                 (None, secret)
             }
         };
+        let bans = folder.as_ref().and_then(|folder| folder.bans(disk));
         Self {
             number,
             hasher: KeyHasher::new(&secret),
@@ -255,6 +315,7 @@ impl Store {
             passed: HashMap::new(),
             folder,
             puts: Slab::new(),
+            bans: Bans::read(bans.as_deref()),
             counts: Counts::default(),
             settings,
         }
@@ -316,6 +377,9 @@ impl Store {
                 other = other.or(Some(Rc::clone(kept)));
             }
             if let Some((slot, kept)) = found {
+                if self.drop_if_banned(slot, &kept, hands) {
+                    return Look::Nothing { others: false };
+                }
                 self.index.touch(slot);
                 return Look::Kept(kept);
             }
@@ -630,7 +694,12 @@ impl Store {
         let waiter = waiter(self.number, Task::Put(vacant.key() as u32));
         match hands.jobs.start(waiter, put, hands.now) {
             Ok(ticket) => {
-                vacant.insert(Put { ticket, slot });
+                vacant.insert(Put {
+                    ticket,
+                    slot,
+                    name,
+                    waiting: Vec::new(),
+                });
             }
             Err(_) => {
                 // The disk has more to do than it can: what is in memory is enough.
@@ -792,6 +861,9 @@ impl Store {
         let Some(slot) = self.index.find_variant(kept.key, variant) else {
             return fresh; // it had to give way meanwhile
         };
+        if self.drop_if_banned(slot, kept, hands) {
+            return fresh;
+        }
         match (&fresh.body, self.index.get(slot), &mut self.folder) {
             (Body::Bytes(_), ..) => self.keep_small(Rc::clone(&fresh), hands),
             (Body::File(..), Some(entry), Some(folder)) => {
@@ -890,6 +962,9 @@ impl Store {
         match task {
             Task::Fetch(index) => self.write(index, hands),
             Task::Scan => self.scan(hands),
+            Task::Purge(index) => self.purge_done(index, hands),
+            Task::Walk(_) => self.walk(hands),
+            Task::Bans => self.bans_saved(hands),
             Task::Put(index) => {
                 let Some(put) = self.puts.get(index as usize) else {
                     return;
@@ -897,16 +972,22 @@ impl Store {
                 let Poll::Ready(finished) = hands.jobs.take(&put.ticket) else {
                     return;
                 };
-                let put = self.puts.remove(index as usize);
-                match finished.result {
-                    Ok(Done::File(file, _)) => self.send_from(put.slot, file),
-                    Ok(_) => {}
-                    Err(error) => {
+                let mut put = self.puts.remove(index as usize);
+                hands.woken.append(&mut put.waiting);
+                match (finished.result, &mut self.folder) {
+                    (Err(error), _) => {
                         self.counts.failed += 1;
                         log::warn!("{}: {error}", self.settings.dir.display());
                         self.drop_slot(put.slot, hands);
                     }
+                    // It had to go before it was there.
+                    (Ok(_), Some(folder)) if self.index.get(put.slot).is_none() => {
+                        folder.remove(&put.name, hands);
+                    }
+                    (Ok(Done::File(file, _)), _) => self.send_from(put.slot, file),
+                    (Ok(_), _) => {}
                 }
+                self.walk(hands);
             }
         }
     }
@@ -940,19 +1021,25 @@ impl Store {
         for entry in found {
             self.enter(entry, None, hands);
         }
+        self.walk(hands);
     }
 
-    /// When a request that waits for another one's head has waited long enough.
+    /// When a request that waits for another one's head has waited long enough, or a walk goes on.
     fn deadline(&self) -> Option<Instant> {
-        self.awaited.front().map(|(at, _)| *at)
+        let awaited = self.awaited.front().map(|(at, _)| *at);
+        [awaited, self.bans.due()].into_iter().flatten().min()
     }
 
-    /// Wakes those who have waited long enough.
-    fn expire(&mut self, now: Instant, woken: &mut Vec<Id>) {
+    /// Wakes those who have waited long enough, and goes on with a walk.
+    fn expire(&mut self, hands: &mut Hands<'_>) {
+        let now = hands.now;
         while let Some((_, id)) = self.awaited.pop_front_if(|(at, _)| *at <= now) {
             if let Some(fetch) = self.fetch_mut(id) {
-                woken.append(&mut fetch.waiting);
+                hands.woken.append(&mut fetch.waiting);
             }
+        }
+        if self.bans.due().is_some_and(|at| at <= now) {
+            self.walk(hands);
         }
     }
 }
@@ -1006,6 +1093,13 @@ impl Stores {
         self.0.iter()
     }
 
+    /// What all of them hold together.
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        self.iter().for_each(|store| sums.add(store));
+        sums
+    }
+
     /// A job of [`Waiter::Store`] is done.
     pub fn job_done(&mut self, store: u32, task: u32, hands: &mut Hands<'_>) {
         if let Some(store) = self.0.get_mut(store as usize) {
@@ -1025,10 +1119,10 @@ impl Stores {
         self.0.iter().filter_map(Store::deadline).min()
     }
 
-    /// Wakes those who have waited for others long enough.
-    pub fn expire(&mut self, now: Instant, woken: &mut Vec<Id>) {
+    /// Wakes those who have waited for others long enough, and goes on with what takes turns.
+    pub fn expire(&mut self, hands: &mut Hands<'_>) {
         for store in &mut self.0 {
-            store.expire(now, woken);
+            store.expire(hands);
         }
     }
 }

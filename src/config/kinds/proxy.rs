@@ -9,6 +9,8 @@ use super::{HttpConfig, Kind, Row, Transport, read_hosts};
 use crate::config::Authorities;
 use crate::config::section::{Section, integer, string};
 use crate::config::value::Upstream;
+use crate::http::caching::refresh::Pattern;
+use crate::http::caching::{Ignore, RuleBook, Rules};
 
 /// The ports of origins that may be reached. Keys `connect_ports` and `forward_ports`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +35,8 @@ impl Ports {
     }
 }
 
-/// Whether and where a proxy keeps responses. Keys `cache`, `cache_dir` and `cache_max_bytes`.
+/// Whether and where a proxy keeps responses, and for how long. Keys `cache` and `cache_…`,
+/// `refresh`, `purge_from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cache {
     /// `cache = "off"`: everything is fetched anew.
@@ -47,6 +50,13 @@ pub enum Cache {
         bytes_max: u64,
         /// Its other limits.
         limits: CacheLimits,
+        /// What is decided about responses. Keys `cache_heuristic_percent`, default 10,
+        /// `cache_heuristic_max`, default 1 day, `cache_lifetime_max`, default 1 year, and
+        /// `cache_stale_if_unreachable`, default 1 day; otherwise for some URLs by `refresh`, a list
+        /// of tables `[[listener.refresh]]`, default none.
+        rules: RuleBook,
+        /// Who may have what is kept forgotten, by `PURGE`. Key `purge_from`, default nobody.
+        purge_from: Vec<IpNet>,
     },
 }
 
@@ -89,13 +99,26 @@ impl Default for CacheLimits {
 impl CacheLimits {
     fn read(section: &mut Section<'_>) -> Self {
         let mut limits = Self::default();
-        section.count("cache_max_objects", 1..=100_000_000, &mut limits.objects_max);
+        section.count(
+            "cache_max_objects",
+            1..=100_000_000,
+            &mut limits.objects_max,
+        );
         let most = i64::MAX as u64;
         let bytes = &mut limits.object_bytes_max;
         section.size("cache_max_object_bytes", 1..=most, bytes);
-        section.size("cache_max_memory_bytes", 0..=most, &mut limits.memory_bytes_max);
-        section.count("cache_max_open_files", 0..=1_000_000, &mut limits.open_files_max);
-        section.size("cache_max_small_bytes", 0..=16 << 20, &mut limits.small_bytes_max);
+        section.size(
+            "cache_max_memory_bytes",
+            0..=most,
+            &mut limits.memory_bytes_max,
+        );
+        let files = &mut limits.open_files_max;
+        section.count("cache_max_open_files", 0..=1_000_000, files);
+        section.size(
+            "cache_max_small_bytes",
+            0..=16 << 20,
+            &mut limits.small_bytes_max,
+        );
         section.timeout("cache_wait_timeout", &mut limits.wait_timeout);
         section.size("cache_finish_within", 0..=most, &mut limits.finish_bytes);
         limits
@@ -103,6 +126,15 @@ impl CacheLimits {
 }
 
 impl Cache {
+    /// What is decided about responses.
+    #[must_use]
+    pub fn rules(&self) -> RuleBook {
+        match self {
+            Cache::Off => RuleBook::default(),
+            Cache::On { rules, .. } => rules.clone(),
+        }
+    }
+
     /// Reads the keys of the cache.
     pub(super) fn read(section: &mut Section<'_>) -> Cache {
         let (mut on, mut bytes_max) = (true, CACHE_BYTES_MAX);
@@ -112,15 +144,77 @@ impl Cache {
             .unwrap_or_else(|| section.folders.cache.clone());
         section.size("cache_max_bytes", 1..=i64::MAX as u64, &mut bytes_max);
         let limits = CacheLimits::read(section);
+        let rules = read_rules(section);
+        let purge_from = section.ranges("purge_from").unwrap_or_default();
         match on {
             true => Cache::On {
                 dir,
                 bytes_max,
                 limits,
+                rules,
+                purge_from,
             },
             false => Cache::Off,
         }
     }
+}
+
+/// Reads what is decided about responses.
+fn read_rules(section: &mut Section<'_>) -> RuleBook {
+    let mut rules = Rules::default();
+    let mut percent = rules.heuristic_percent as usize;
+    section.count("cache_heuristic_percent", 0..=100, &mut percent);
+    rules.heuristic_percent = percent as u32;
+    read_seconds(section, "cache_heuristic_max", &mut rules.heuristic_max_s);
+    read_seconds(section, "cache_lifetime_max", &mut rules.lifetime_max_s);
+    let unreachable_s = &mut rules.stale_if_unreachable_s;
+    read_seconds(section, "cache_stale_if_unreachable", unreachable_s);
+    let patterns = section.tables("refresh", |section| read_refresh(section, rules));
+    RuleBook::new(rules, patterns)
+}
+
+/// Reads one entry of `refresh`: what it says otherwise than `rules`.
+fn read_refresh(section: &mut Section<'_>, mut rules: Rules) -> Option<(Pattern, Rules)> {
+    let expected = "a pattern such as \"*.css\", \"/assets/**\" or \"http://host/**\"";
+    let pattern = section.parsed("match", expected, |value| match string(value)? {
+        "" => Err("is empty".to_owned()),
+        text => Ok(Pattern::new(text)),
+    });
+    if !section.has("match") {
+        let span = section.span("match");
+        let what = format!("an entry of `refresh` without `match`; expected {expected}");
+        section.problem(span, what);
+    }
+    read_seconds(section, "minimum", &mut rules.lifetime_min_s);
+    read_seconds(section, "maximum", &mut rules.lifetime_max_s);
+    if rules.lifetime_min_s > rules.lifetime_max_s {
+        let what = "`minimum` is more than `maximum`, or than `cache_lifetime_max`".to_owned();
+        section.problem(section.span("minimum"), what);
+    }
+    let names: Vec<String> = Ignore::NAMES
+        .iter()
+        .map(|name| format!("{name:?}"))
+        .collect();
+    let expected = format!("one of {}", names.join(", "));
+    let ignored = section.list("ignore", &expected, |value| {
+        let (name, mut ignore) = (string(value)?, Ignore::default());
+        let is_known = ignore.add(name);
+        is_known
+            .then(|| name.to_owned())
+            .ok_or_else(|| format!("is {name:?}"))
+    });
+    for name in ignored.unwrap_or_default() {
+        rules.ignore.add(&name);
+    }
+    Some((pattern?, rules))
+}
+
+/// A span of time in whole seconds.
+fn read_seconds(section: &mut Section<'_>, key: &'static str, seconds: &mut u32) {
+    let mut span = Duration::from_secs(u64::from(*seconds));
+    section.duration(key, &mut span);
+    // Spans are bounded by ten years.
+    *seconds = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
 }
 
 /// Bytes that a proxy's cache keeps on disk, unless it is told otherwise: 1 GiB.
@@ -157,7 +251,7 @@ pub struct ProxyConfig {
     /// Silence in both directions of a tunnel, whether by CONNECT or by `Upgrade`, after which it is
     /// closed. Key `tunnel_idle_timeout`, default 5 min.
     pub tunnel_idle_timeout: Duration,
-    /// Keys `cache`, `cache_dir` and `cache_max_bytes`, default on.
+    /// What is kept, default on.
     pub cache: Cache,
     /// What every kind that speaks HTTP has. `idle_timeout` is also for silence within a request
     /// body; bodies that are sent on are not bounded by

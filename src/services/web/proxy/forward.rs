@@ -216,6 +216,7 @@ impl Forward {
             _ => {}
         }
         if let Some(mut errand) = self.errand.take() {
+            errand.count(cx);
             errand.give_up(cx);
         }
     }
