@@ -33,7 +33,7 @@ pub mod object;
 mod tests;
 mod writing;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Poll;
@@ -180,6 +180,8 @@ pub struct Store {
     awaited: VecDeque<(Instant, FetchId)>,
     /// What could not be kept, until when.
     passed: HashMap<Key, Instant>,
+    /// When those whose time is over were last taken out of it.
+    passed_swept: Option<Instant>,
     /// `None` if it could not be opened: then there is nothing but memory.
     folder: Option<Folder>,
     /// Small objects that are being written.
@@ -191,6 +193,7 @@ pub struct Store {
 struct Put {
     ticket: Ticket,
     slot: Slot,
+    name: Entry,
 }
 
 /// How long nobody waits for others after a fetch that failed.
@@ -198,6 +201,9 @@ const FAILED_TIME: Duration = Duration::from_secs(1);
 
 /// What is remembered as passed at most.
 const PASSED_MAX: usize = 16 * 1024;
+
+/// How often all of that is looked at, where it is so much.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the store waits for, as [`Waiter::Store`] has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +234,8 @@ impl Task {
 impl Store {
     /// Opens the store. Waits for the disk, so it is for the start.
     fn open(number: u32, settings: Settings, disk: &mut dyn Disk) -> Self {
-        let opened = Folder::open(&settings.dir, settings.boot, disk);
+        let told = (settings.boot, waiter(number, Task::Scan));
+        let opened = Folder::open(&settings.dir, told, disk);
         let (folder, secret) = match opened {
             Ok((folder, secret)) => (Some(folder), secret),
             Err(error) => {
@@ -250,6 +257,7 @@ impl Store {
             under_way: HashMap::new(),
             awaited: VecDeque::new(),
             passed: HashMap::new(),
+            passed_swept: None,
             folder,
             puts: Slab::new(),
             counts: Counts::default(),
@@ -294,9 +302,11 @@ impl Store {
             self.scan(hands);
             return Look::Later;
         }
-        // Each round reads one object at most, after which it is in memory or gone.
+        // Each round reads one object at most. Where there is little memory it is out of that again
+        // by the next round, so what was read is remembered here.
+        let (mut other, mut read) = (None, Vec::new());
         loop {
-            let (mut found, mut other) = (None, None);
+            let mut found = None;
             for slot in self.index.find(wanted.key) {
                 let place = self.index.get(slot).and_then(|entry| entry.warm);
                 let Some(kept) = place.map(|place| self.memory.get(place)) else {
@@ -316,18 +326,34 @@ impl Store {
                 return Look::Kept(kept);
             }
             let others = other.is_some();
-            let Some(slot) = self.cold(wanted.key, other, head) else {
+            let Some(slot) = self.cold(wanted.key, other.as_deref(), &read, head) else {
                 return Look::Nothing { others };
             };
-            if self.load(slot, waiter, hands).is_pending() {
-                return Look::Later;
+            let kept = match self.load(slot, waiter, hands) {
+                Poll::Pending => return Look::Later,
+                Poll::Ready(kept) => kept,
+            };
+            read.push(slot);
+            let Some(kept) = kept.filter(|kept| *kept.text == *wanted.text) else {
+                continue;
+            };
+            if vary::matches(&kept.selecting, &head.headers) {
+                self.index.touch(slot);
+                return Look::Kept(kept);
             }
+            other = other.or(Some(kept));
         }
     }
 
     /// An object that is not in memory and may be the one that is asked for. `other`: one that was
-    /// selected by other values of the same fields.
-    fn cold(&self, key: Key, other: Option<Rc<Kept>>, head: &RequestHead<'_>) -> Option<Slot> {
+    /// selected by other values of the same fields. `read`: those that were looked at already.
+    fn cold(
+        &self,
+        key: Key,
+        other: Option<&Kept>,
+        read: &[Slot],
+        head: &RequestHead<'_>,
+    ) -> Option<Slot> {
         let variant = other.map(|other| {
             let mut selecting = Vec::new();
             vary::put_key_as(&mut selecting, &other.selecting, &head.headers);
@@ -337,38 +363,45 @@ impl Store {
             entry.warm.is_none() && variant.is_none_or(|variant| variant == entry.variant)
         };
         let mut slots = self.index.find(key);
-        slots.find(|slot| self.index.get(*slot).is_some_and(fits))
+        slots.find(|slot| !read.contains(slot) && self.index.get(*slot).is_some_and(fits))
     }
 
     /// Reads an object from disk; what cannot be read is not there any more.
-    fn load(&mut self, slot: Slot, waiter: Id, hands: &mut Hands<'_>) -> Poll<()> {
+    fn load(&mut self, slot: Slot, waiter: Id, hands: &mut Hands<'_>) -> Poll<Option<Rc<Kept>>> {
         let (Some(folder), Some(entry)) = (&self.folder, self.index.get(slot)) else {
             self.index.remove(slot);
-            return Poll::Ready(());
+            return Poll::Ready(None);
         };
         let waiter = Waiter::Session(waiter);
         let mut files = Asking::new(hands.disk, hands.jobs, waiter, hands.now);
         let rules = (self.settings.small_bytes_max, &self.settings.rules);
         match folder.load(&entry, rules, &mut files) {
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(kept)) => {
                 self.counts.loaded += 1;
-                self.warm(slot, Rc::new(kept));
+                let kept = Rc::new(kept);
+                self.warm(slot, Rc::clone(&kept));
+                Poll::Ready(Some(kept))
             }
             Poll::Ready(Err(error)) => {
                 self.counts.failed += 1;
                 let path = self.settings.dir.join(object::Name::from(entry).to_string());
                 log::info!("{}: {error}", path.display());
                 self.drop_slot(slot, hands);
+                Poll::Ready(None)
             }
         }
-        Poll::Ready(())
     }
 
     /// An object is in memory from now on.
     fn warm(&mut self, slot: Slot, kept: Rc<Kept>) {
         let place = self.memory.insert(kept, slot);
         self.index.set_warm(slot, Some(place));
+        self.shrink_memory();
+    }
+
+    /// What takes too much memory is there no more.
+    fn shrink_memory(&mut self) {
         while let Some(evicted) = self.memory.evict() {
             self.index.set_warm(evicted, None);
             if self.folder.is_none() {
@@ -422,7 +455,7 @@ impl Store {
                     if now.saturating_duration_since(*since) >= self.settings.await_timeout {
                         return UnderWay::Nobody { alone: true };
                     }
-                    fetch.waiting.push(waiter);
+                    fetch.waiting.insert(waiter);
                     awaited = true;
                 }
                 (_, Some(object)) => {
@@ -456,7 +489,7 @@ impl Store {
             key: wanted.key,
             text: wanted.text.into(),
             stage: Stage::Awaited { since: now },
-            waiting: Vec::new(),
+            waiting: BTreeSet::new(),
             followers: 1,
             is_outdated: false,
         };
@@ -479,7 +512,8 @@ impl Store {
             return false;
         };
         fetch.stage = Stage::Growing(Box::new(Growing::new(object, place)));
-        hands.woken.append(&mut fetch.waiting);
+        fetch.wake(hands.woken);
+        self.forget_awaited();
         self.write(id.index, hands);
         true
     }
@@ -494,6 +528,7 @@ impl Store {
             return Some(Place::Memory(Vec::with_capacity(expected as usize)));
         }
         let fetch = self.fetches.get(id.index as usize)?;
+        debug_assert_eq!(fetch.generation, id.generation, "a fetch is its leader's to end");
         let writing = self.folder.as_mut()?.writing(&fetch.text, object)?;
         Some(Place::File(Box::new(writing)))
     }
@@ -506,7 +541,7 @@ impl Store {
         };
         let has_room = matches!(&fetch.stage, Stage::Growing(growing) if growing.has_room());
         if !has_room {
-            fetch.waiting.push(waiter);
+            fetch.waiting.insert(waiter);
         }
         has_room
     }
@@ -533,14 +568,15 @@ impl Store {
             self.settings.small_bytes_max as u64,
             self.settings.object_bytes_max,
         );
-        let Some(fetch) = self.fetches.get_mut(id.index as usize) else {
+        let fetch = self.fetches.get_mut(id.index as usize);
+        let Some(fetch) = fetch.filter(|fetch| fetch.generation == id.generation) else {
             return;
         };
+        fetch.wake(hands.woken);
         let Stage::Growing(growing) = &mut fetch.stage else {
             return;
         };
         growing.take(rx, count, hands.pool);
-        hands.woken.append(&mut fetch.waiting);
         let is_too_large = growing.bytes > limits.1;
         if growing.bytes > limits.0 && growing.is_in_memory() {
             let folder = self.folder.as_mut().filter(|_| !is_too_large);
@@ -551,16 +587,21 @@ impl Store {
             }
         }
         growing.gave_up |= is_too_large;
+        if growing.gave_up {
+            // Whoever came now would be cut like those who follow it.
+            self.is_no_longer_under_way(id);
+        }
         self.write(id.index, hands);
     }
 
     /// All of the response has come.
     pub fn finish(&mut self, id: FetchId, hands: &mut Hands<'_>) {
         let (boot, stored_ms) = (self.settings.boot, self.next_ms(hands));
-        let Some(fetch) = self.fetches.get_mut(id.index as usize) else {
+        let fetch = self.fetches.get_mut(id.index as usize);
+        let Some(fetch) = fetch.filter(|fetch| fetch.generation == id.generation) else {
             return;
         };
-        hands.woken.append(&mut fetch.waiting);
+        fetch.wake(hands.woken);
         let Stage::Growing(growing) = &mut fetch.stage else {
             return;
         };
@@ -576,7 +617,10 @@ impl Store {
             let mut encoded = Vec::new();
             match header.encode(&mut encoded, Some(writing.header_bytes() as usize)) {
                 Ok(()) => writing.finish(encoded, name),
-                Err(object::DoesNotFit) => growing.gave_up = true,
+                Err(object::DoesNotFit) => {
+                    growing.gave_up = true;
+                    self.is_no_longer_under_way(id);
+                }
             }
             self.write(id.index, hands);
             return;
@@ -609,12 +653,15 @@ impl Store {
         let Some(folder) = &mut self.folder else {
             return;
         };
+        if self.index.get(slot).is_none() {
+            return; // it is more than there is room for
+        }
         let put = folder.put(&name, bytes);
         let vacant = self.puts.vacant_entry();
         let waiter = waiter(self.number, Task::Put(vacant.key() as u32));
         match hands.jobs.start(waiter, put, hands.now) {
             Ok(ticket) => {
-                vacant.insert(Put { ticket, slot });
+                vacant.insert(Put { ticket, slot, name });
             }
             Err(_) => {
                 // The disk has more to do than it can: what is in memory is enough.
@@ -643,13 +690,19 @@ impl Store {
             self.counts.stored += 1;
             self.warm(slot, kept);
         }
+        self.shrink(hands);
+        Some(slot)
+    }
+
+    /// What is too much is kept no longer.
+    fn shrink(&mut self, hands: &mut Hands<'_>) {
         while self.index.is_over()
             && let Some(evicted) = self.index.evict_one()
         {
             self.counts.evicted += 1;
             self.dropped(&evicted, hands);
         }
-        Some(slot)
+        self.shrink_memory();
     }
 
     /// The time by which an object is named: two never have the same.
@@ -668,7 +721,9 @@ impl Store {
     fn stand_aside(&mut self, id: FetchId, time: Duration, hands: &mut Hands<'_>) {
         if let Some(key) = self.fetch(id).map(|fetch| fetch.key) {
             let until = hands.now + time;
-            if self.passed.len() >= PASSED_MAX {
+            let is_swept = |at: Instant| hands.now < at + SWEEP_PAUSE;
+            if self.passed.len() >= PASSED_MAX && !self.passed_swept.is_some_and(is_swept) {
+                self.passed_swept = Some(hands.now);
                 self.passed.retain(|_, until| hands.now < *until);
             }
             if self.passed.len() < PASSED_MAX {
@@ -683,12 +738,13 @@ impl Store {
     pub fn break_off(&mut self, id: FetchId, hands: &mut Hands<'_>) {
         self.is_no_longer_under_way(id);
         if let Some(fetch) = self.fetch_mut(id) {
-            hands.woken.append(&mut fetch.waiting);
+            fetch.wake(hands.woken);
             if !matches!(fetch.stage, Stage::Whole(_)) {
                 let stage = std::mem::replace(&mut fetch.stage, Stage::Broken);
                 stage.discard(hands);
             }
         }
+        self.forget_awaited();
         self.leave(id, hands);
     }
 
@@ -717,14 +773,23 @@ impl Store {
             self.is_no_longer_under_way(id);
             let fetch = self.fetches.remove(id.index as usize);
             fetch.stage.discard(hands);
+            self.forget_awaited();
+        }
+    }
+
+    /// Nobody waits any more for the heads of those fetches of which more is known.
+    fn forget_awaited(&mut self) {
+        while let Some((_, id)) = self.awaited.front()
+            && !self.fetch(*id).is_some_and(Fetch::is_awaited)
+        {
+            self.awaited.pop_front();
         }
     }
 
     /// Whether anybody but its leader reads it, or waits for its head.
     pub fn is_wanted(&self, id: FetchId) -> bool {
         self.fetch(id).is_some_and(|fetch| {
-            let is_awaited = matches!(fetch.stage, Stage::Awaited { .. });
-            fetch.followers > 1 || (is_awaited && !fetch.waiting.is_empty())
+            fetch.followers > 1 || (fetch.is_awaited() && !fetch.waiting.is_empty())
         })
     }
 
@@ -740,7 +805,7 @@ impl Store {
         };
         let ahead = fetch.ahead(at);
         if ahead == Ahead::Nothing {
-            fetch.waiting.push(waiter);
+            fetch.waiting.insert(waiter);
         }
         ahead
     }
@@ -772,26 +837,29 @@ impl Store {
             body_bytes: kept.body_bytes,
         });
         let variant = self.hasher.variant(&kept.selecting);
-        let Some(slot) = self.index.find_variant(kept.key, variant) else {
-            return fresh; // it had to give way meanwhile
+        let slot = self.index.find_variant(kept.key, variant);
+        let place = slot.and_then(|slot| self.index.get(slot)?.warm);
+        // What stands there may be newer by now: a request that changed it, and one that fetched
+        // it, may have come between.
+        let is_it = |place: &u32| std::ptr::eq(&**self.memory.get(*place), kept);
+        let Some(place) = place.filter(is_it) else {
+            return fresh;
         };
         match &fresh.body {
             Body::Bytes(bytes) => {
                 self.keep_small(Rc::clone(&fresh), crc32fast::hash(bytes), hands);
             }
             // Its file stays as it is: after a start it is asked about once more.
-            Body::File(..) => {
-                let place = self.index.get(slot).and_then(|entry| entry.warm);
-                if let Some(place) = place {
-                    self.memory.replace(place, Rc::clone(&fresh));
-                }
-            }
+            Body::File(..) => self.memory.replace(place, Rc::clone(&fresh)),
         }
         fresh
     }
 
     /// Nothing that is kept under a key is good any more. How many objects that were.
     pub fn invalidate(&mut self, key: Key, hands: &mut Hands<'_>) -> usize {
+        if let Some(folder) = &mut self.folder {
+            folder.invalidate(key, hands.wall_ms);
+        }
         let slots: Vec<Slot> = self.index.find(key).collect();
         for &slot in &slots {
             self.drop_slot(slot, hands);
@@ -812,6 +880,13 @@ impl Store {
             index,
             generation: fetch.generation,
         };
+        if let Some(writing) = fetch.stage.given_up() {
+            // What the last job has of it is written, or comes back.
+            if writing.settle(hands).is_ready() {
+                fetch.wake(hands.woken);
+            }
+            return;
+        }
         let Some(writing) = fetch.stage.writing() else {
             return;
         };
@@ -819,7 +894,7 @@ impl Store {
         let advanced = writing.advance(waiter, hands);
         let is_news = before != (writing.written(), writing.has_room());
         if is_news || advanced.is_ready() {
-            hands.woken.append(&mut fetch.waiting);
+            fetch.wake(hands.woken);
         }
         match advanced {
             Poll::Pending => fetch.become_whole(),
@@ -874,34 +949,63 @@ impl Store {
     fn job_done(&mut self, task: Task, hands: &mut Hands<'_>) {
         match task {
             Task::Fetch(index) => self.write(index, hands),
-            Task::Scan => self.scan(hands),
-            Task::Put(index) => {
-                let Some(put) = self.puts.get(index as usize) else {
-                    return;
-                };
-                let Poll::Ready(finished) = hands.jobs.take(&put.ticket) else {
-                    return;
-                };
-                let put = self.puts.remove(index as usize);
-                if let Err(error) = finished.result {
-                    self.counts.failed += 1;
-                    log::warn!("{}: {error}", self.settings.dir.display());
-                    self.drop_slot(put.slot, hands);
-                }
+            Task::Put(index) => self.put_done(index, hands),
+            Task::Scan => {}
+        }
+        // The disk may have had too much to do for what was to be done before.
+        if let Some(folder) = &mut self.folder {
+            folder.remove_doomed(hands);
+            if !folder.is_all_read() {
+                self.scan(hands);
             }
+        }
+    }
+
+    /// A small object was written, or not.
+    fn put_done(&mut self, index: u32, hands: &mut Hands<'_>) {
+        let Some(put) = self.puts.get(index as usize) else {
+            return;
+        };
+        let Poll::Ready(finished) = hands.jobs.take(&put.ticket) else {
+            return;
+        };
+        let put = self.puts.remove(index as usize);
+        if let Err(error) = finished.result {
+            self.counts.failed += 1;
+            log::warn!("{}: {error}", self.settings.dir.display());
+            self.drop_slot(put.slot, hands);
+        } else if self.index.get(put.slot).is_none()
+            && let Some(folder) = &mut self.folder
+        {
+            // It had to go while it was written: the file came after its removal.
+            folder.remove(&put.name, hands);
         }
     }
 
     /// Goes on with reading the folder after a start.
     fn scan(&mut self, hands: &mut Hands<'_>) {
-        let Some(folder) = &mut self.folder else {
-            return;
-        };
-        let waiter = waiter(self.number, Task::Scan);
-        let found = folder.scan(waiter, hands);
-        for entry in found {
-            self.enter(entry, None, hands);
+        if let Some(folder) = &mut self.folder {
+            let waiter = waiter(self.number, Task::Scan);
+            let found = folder.scan(waiter, hands);
+            for entry in found {
+                self.enter(entry, None, hands);
+            }
         }
+        self.shrink(hands);
+    }
+
+    /// What is under way though nobody asks for it any more; for tests.
+    #[doc(hidden)]
+    pub fn left_over(&self) -> Option<String> {
+        let counts = [
+            ("fetches", self.fetches.len()),
+            ("keys under way", self.under_way.len()),
+            ("fetches awaited", self.awaited.len()),
+            ("objects being written", self.puts.len()),
+        ];
+        let left = counts.iter().filter(|(_, count)| *count > 0);
+        let left: Vec<String> = left.map(|(what, count)| format!("{count} {what}")).collect();
+        (!left.is_empty()).then(|| left.join(", "))
     }
 
     /// When a request that waits for another one's head has waited long enough.
@@ -913,7 +1017,7 @@ impl Store {
     fn expire(&mut self, now: Instant, woken: &mut Vec<Id>) {
         while let Some((_, id)) = self.awaited.pop_front_if(|(at, _)| *at <= now) {
             if let Some(fetch) = self.fetch_mut(id) {
-                woken.append(&mut fetch.waiting);
+                fetch.wake(woken);
             }
         }
     }
