@@ -59,9 +59,9 @@ pub(super) struct Folder {
     reading: Vec<Reading>,
     /// Sessions that wait for a folder.
     waiting: BTreeSet<(u8, Id)>,
-    /// Keys of folders that were not read yet: what stands there from before this time is not good
-    /// any more.
-    invalidated: Vec<(Key, u64)>,
+    /// Keys of folders that were not read yet, of which nothing is good any more that is found
+    /// there.
+    invalidated: Vec<Key>,
     /// Objects whose files are to be removed once the disk takes that.
     doomed: VecDeque<Name>,
     /// The removal whose end tells that the disk may take more.
@@ -175,10 +175,21 @@ impl Folder {
     }
 
     /// What stands on disk under a key is not good any more, as far as it is not known yet.
-    pub(super) fn invalidate(&mut self, key: Key, now_ms: u64) {
-        if !self.is_read[folder_of(key) as usize] {
-            self.invalidated.push((key, now_ms));
+    pub(super) fn invalidate(&mut self, key: Key) {
+        if !self.is_read[folder_of(key) as usize] && !self.invalidated.contains(&key) {
+            self.invalidated.push(key);
         }
+    }
+
+    /// Whether what is found under a key, and was not known, is not good any more.
+    pub(super) fn is_invalidated(&self, key: Key) -> bool {
+        self.invalidated.contains(&key)
+    }
+
+    /// All that was found has been looked at.
+    pub(super) fn forget_invalidated(&mut self) {
+        let is_read = &self.is_read;
+        self.invalidated.retain(|key| !is_read[folder_of(*key) as usize]);
     }
 
     /// Reads an object. One of at most `small_bytes_max` bytes is in memory then.
@@ -287,16 +298,6 @@ impl Folder {
                 }
             }
         }
-        let is_good = |entry: &Entry| {
-            let is_it = |(key, before_ms): &(Key, u64)| *key == entry.key && entry.stored_ms <= *before_ms;
-            !self.invalidated.iter().any(is_it)
-        };
-        let (found, bad): (Vec<Entry>, Vec<Entry>) = found.into_iter().partition(is_good);
-        for entry in bad {
-            self.remove(&entry, hands);
-        }
-        let is_read = &self.is_read;
-        self.invalidated.retain(|(key, _)| !is_read[folder_of(*key) as usize]);
         while self.reading.len() < READ_AT_ONCE
             && let Some(folder) = self.unread.pop_front()
         {
@@ -370,6 +371,15 @@ impl Folder {
             hands.woken.extend(is_woken.then_some(*id));
             !is_woken
         });
+    }
+
+    /// Nothing is waited for any more.
+    pub(super) fn close(&mut self, hands: &mut Hands<'_>) {
+        self.unread.clear();
+        let reading = self.reading.drain(..).map(|reading| reading.ticket);
+        for ticket in reading.chain(self.removing.take()) {
+            hands.jobs.cancel(ticket);
+        }
     }
 
     /// Whether all folders were read.

@@ -707,7 +707,7 @@ impl Store {
 
     /// The time by which an object is named: two never have the same.
     fn next_ms(&mut self, hands: &Hands<'_>) -> u64 {
-        self.last_ms = hands.wall_ms.max(self.last_ms + 1);
+        self.last_ms = hands.wall_ms.max(self.last_ms.saturating_add(1));
         self.last_ms
     }
 
@@ -858,7 +858,7 @@ impl Store {
     /// Nothing that is kept under a key is good any more. How many objects that were.
     pub fn invalidate(&mut self, key: Key, hands: &mut Hands<'_>) -> usize {
         if let Some(folder) = &mut self.folder {
-            folder.invalidate(key, hands.wall_ms);
+            folder.invalidate(key);
         }
         let slots: Vec<Slot> = self.index.find(key).collect();
         for &slot in &slots {
@@ -988,10 +988,45 @@ impl Store {
             let waiter = waiter(self.number, Task::Scan);
             let found = folder.scan(waiter, hands);
             for entry in found {
+                self.found(entry, hands);
+            }
+        }
+        if let Some(folder) = &mut self.folder {
+            folder.forget_invalidated();
+        }
+        self.shrink(hands);
+    }
+
+    /// An object was found on disk.
+    fn found(&mut self, entry: Entry, hands: &mut Hands<'_>) {
+        // Where the clock was set back, what comes from now on is newer all the same.
+        self.last_ms = self.last_ms.max(entry.stored_ms);
+        let known = self.index.find_variant(entry.key, entry.variant);
+        let known = known.and_then(|slot| self.index.get(slot));
+        let is_known = known.is_some_and(|known| known.stored_ms == entry.stored_ms);
+        match &mut self.folder {
+            Some(folder) if !is_known && folder.is_invalidated(entry.key) => {
+                folder.remove(&entry, hands);
+            }
+            _ => {
                 self.enter(entry, None, hands);
             }
         }
-        self.shrink(hands);
+    }
+
+    /// The process ends: what is not written by now is not kept.
+    fn close(&mut self, hands: &mut Hands<'_>) {
+        self.under_way.clear();
+        self.awaited.clear();
+        for fetch in self.fetches.drain() {
+            fetch.stage.discard(hands);
+        }
+        for put in self.puts.drain() {
+            hands.jobs.cancel(put.ticket);
+        }
+        if let Some(folder) = &mut self.folder {
+            folder.close(hands);
+        }
     }
 
     /// What is under way though nobody asks for it any more; for tests.
@@ -1083,6 +1118,13 @@ impl Stores {
     pub fn scan(&mut self, hands: &mut Hands<'_>) {
         for store in &mut self.0 {
             store.scan(hands);
+        }
+    }
+
+    /// The process ends: nothing is waited for any more.
+    pub fn close(&mut self, hands: &mut Hands<'_>) {
+        for store in &mut self.0 {
+            store.close(hands);
         }
     }
 

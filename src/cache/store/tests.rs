@@ -1095,6 +1095,21 @@ fn what_is_found_to_be_good_does_not_replace_what_came_since() {
     assert_eq!(bed.kept(A).as_deref(), Some(&b"new"[..]));
 }
 
+/// It was taken for older than what was there, and never kept.
+#[test]
+fn what_comes_after_the_clock_was_set_back_is_newer_all_the_same() {
+    let mut bed = Bed::new();
+    bed.keep(A, b"old");
+    bed.wall_ms -= 1_000_000;
+    bed.restart();
+    assert_eq!(bed.kept(A).as_deref(), Some(&b"old"[..]));
+    bed.keep(A, b"new");
+    assert_eq!(bed.kept(A).as_deref(), Some(&b"new"[..]));
+    bed.assert_nothing_is_left();
+    bed.restart();
+    assert_eq!(bed.kept(A).as_deref(), Some(&b"new"[..]));
+}
+
 #[test]
 fn another_process_in_the_same_folder_has_memory_only() {
     let mut bed = Bed::new();
