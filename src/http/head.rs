@@ -29,7 +29,8 @@
 
 use super::target::{Authority, Host, Target, may_be_in_target};
 use super::{
-    Method, Status, Version, is_token, is_token_byte, list_elements, parse_decimal, put_decimal, trim_ows,
+    Method, Status, Version, is_token, is_token_byte, list_elements, parse_decimal, put_decimal,
+    trim_ows,
 };
 use memchr::memchr;
 use std::fmt;

@@ -346,6 +346,11 @@ impl<S: Sys> Reactor<S> {
         &mut self.cx.sys
     }
 
+    /// What is kept of responses; for tests that look for what is left under way.
+    pub fn stores(&self) -> &Stores {
+        &self.cx.stores
+    }
+
     /// The jobs for the disk; for tests that look for what is left of them.
     pub fn jobs(&self) -> &Jobs<Waiter> {
         &self.cx.jobs
@@ -517,7 +522,9 @@ impl<S: Sys> Reactor<S> {
 
     fn wake_woken(&mut self) {
         while let Some(id) = self.cx.woken.pop() {
-            self.sessions.wake(id, Why::Work);
+            if !self.cx.sys.planted(PlantedBug::CacheForgetsToWake) {
+                self.sessions.wake(id, Why::Work);
+            }
         }
     }
 
@@ -582,6 +589,11 @@ impl<S: Sys> Reactor<S> {
             return Turn::Continue;
         }
         self.life = Life::Over;
+        let (stores, mut hands) = self.cx.stores();
+        stores.close(&mut hands);
+        while let Some(page) = self.cx.jobs.poll_page() {
+            self.cx.pool.give_slice(page);
+        }
         self.queries.close(&mut self.cx.sys); // a name may have been asked for again since
         self.set_gauges();
         Turn::Stop
@@ -777,7 +789,11 @@ impl<S: Sys> Reactor<S> {
 
     /// Whether a session goes on that lost its client.
     fn goes_on_alone(&mut self, id: Id) -> bool {
-        let Some(session) = self.sessions.live(id).filter(|session| session.has_client()) else {
+        let Some(session) = self
+            .sessions
+            .live(id)
+            .filter(|session| session.has_client())
+        else {
             return false;
         };
         let (host, metrics) = (session.provenance.host, session.provenance.metrics);
@@ -812,7 +828,9 @@ impl<S: Sys> Reactor<S> {
             self.cx.metrics.leave(serving.metrics);
         }
         let counted = &mut self.cx.metrics.listeners[session.provenance.metrics as usize];
-        counted.ended(session.ending, result);
+        if session.had_client() || !self.cx.sys.planted(PlantedBug::AloneKept) {
+            counted.ended(session.ending, result);
+        }
         if let Err(error) = result {
             let level = match error {
                 Error::Disk(..) => log::Level::Error,

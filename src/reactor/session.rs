@@ -51,9 +51,7 @@ use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
 use crate::service::origins::{Idle, Way};
 use crate::service::work::Work;
-use crate::service::{
-    Asked, Connect, Cx, Finish, Id, Io, Link, LinkState, Peer, Waiter, unix_ms,
-};
+use crate::service::{Asked, Connect, Cx, Finish, Id, Io, Link, LinkState, Peer, Waiter, unix_ms};
 use crate::sys::{Event, PlantedBug, Sys, UNTRUSTED_BYTES};
 
 /// What all sessions of a reactor share.
@@ -295,6 +293,11 @@ impl<S: Sys> Session<S> {
     /// Whether there is one, and the protocol is not done with it.
     pub(crate) fn has_client(&self) -> bool {
         self.down.stream.is_some() && matches!(self.stage, Stage::Running)
+    }
+
+    /// Whether there is one, or was until the session ended with it.
+    pub(crate) fn had_client(&self) -> bool {
+        self.down.stream.is_some()
     }
 
     /// Goes on without the client, whose connection is closed.

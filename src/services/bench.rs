@@ -21,8 +21,7 @@ use crate::metrics::{Counted, ListenerMetrics, Metrics};
 use crate::service::origins::{Idle, IdleLimits};
 use crate::service::work::Work;
 use crate::service::{
-    Asked, Connect, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter,
-    unix_ms,
+    Asked, Connect, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter, unix_ms,
 };
 use crate::sys::unix;
 

@@ -10,7 +10,7 @@
 //!
 //! The 256 folders are read by jobs, some at a time, one that a request asks for before the others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -24,9 +24,9 @@ use super::object::{self, Decoded, Header, Name, Temporary};
 use super::writing::Writing;
 use super::{Hands, purging};
 use crate::disk::{Disk, File, open_or_make};
+use crate::http::Method;
 use crate::http::caching::{RuleBook, Terms, Times};
 use crate::http::head::{HeadScanner, Limits, Parsed};
-use crate::http::Method;
 use crate::jobs::{Asking, Command, Query, Ticket};
 use crate::waiter::{Id, Waiter};
 
@@ -63,7 +63,16 @@ pub(super) struct Folder {
     is_read: [bool; FOLDERS],
     reading: Vec<Reading>,
     /// Sessions that wait for a folder.
-    waiting: Vec<(u8, Id)>,
+    waiting: BTreeSet<(u8, Id)>,
+    /// Keys of folders that were not read yet, of which nothing is good any more that is found
+    /// there.
+    invalidated: Vec<Key>,
+    /// Objects whose files are to be removed once the disk takes that.
+    doomed: VecDeque<Name>,
+    /// The removal whose end tells that the disk may take more.
+    removing: Option<Ticket>,
+    /// What is told of it.
+    waiter: Waiter,
 }
 
 /// A folder that is being read.
@@ -81,7 +90,7 @@ impl Folder {
     /// Those of the calls, and [`io::ErrorKind::ResourceBusy`] where another process uses it.
     pub(super) fn open(
         dir: &Path,
-        boot: u128,
+        (boot, waiter): (u128, Waiter),
         disk: &mut dyn Disk,
     ) -> io::Result<(Self, [u8; SECRET_BYTES])> {
         let root = open_or_make(dir, disk)?;
@@ -108,7 +117,11 @@ impl Folder {
             unread: (0..=u8::MAX).collect(),
             is_read: [false; FOLDERS],
             reading: Vec::new(),
-            waiting: Vec::new(),
+            waiting: BTreeSet::new(),
+            invalidated: Vec::new(),
+            doomed: VecDeque::new(),
+            removing: None,
+            waiter,
         };
         Ok((folder, secret))
     }
@@ -192,13 +205,51 @@ impl Folder {
         Some(bytes)
     }
 
-    /// Removes the file of an object. One that cannot be removed is found again after the next
-    /// start.
+    /// Removes the file of an object, as soon as the disk takes that.
     pub(super) fn remove(&mut self, name: &Entry, hands: &mut Hands<'_>) {
-        let remove = self.removal(name);
-        if hands.jobs.leave(remove, hands.now).is_err() {
-            log::debug!("{} stays behind: the disk is busy", Name::from(*name));
+        self.doomed.push_back(Name::from(*name));
+        self.remove_doomed(hands);
+    }
+
+    /// Goes on with the files that are to be removed.
+    pub(super) fn remove_doomed(&mut self, hands: &mut Hands<'_>) {
+        let is_done = |ticket: &mut Ticket| hands.jobs.take(ticket).is_ready();
+        self.removing.take_if(is_done);
+        while let Some(name) = self.doomed.pop_front() {
+            let remove = Command::Remove {
+                root: self.root.clone(),
+                path: PathBuf::from(name.to_string()),
+            };
+            let taken = match self.removing.is_none() {
+                true => {
+                    let ticket = hands.jobs.start(self.waiter, remove, hands.now);
+                    ticket.map(|ticket| self.removing = Some(ticket))
+                }
+                false => hands.jobs.leave(remove, hands.now),
+            };
+            if taken.is_err() {
+                return self.doomed.push_front(name); // it has too much to do
+            }
         }
+    }
+
+    /// What stands on disk under a key is not good any more, as far as it is not known yet.
+    pub(super) fn invalidate(&mut self, key: Key) {
+        if !self.is_read[folder_of(key) as usize] && !self.invalidated.contains(&key) {
+            self.invalidated.push(key);
+        }
+    }
+
+    /// Whether what is found under a key, and was not known, is not good any more.
+    pub(super) fn is_invalidated(&self, key: Key) -> bool {
+        self.invalidated.contains(&key)
+    }
+
+    /// All that was found has been looked at.
+    pub(super) fn forget_invalidated(&mut self) {
+        let is_read = &self.is_read;
+        self.invalidated
+            .retain(|key| !is_read[folder_of(*key) as usize]);
     }
 
     /// Reads an object. One of at most `small_bytes_max` bytes is in memory then. Whether it is from
@@ -289,11 +340,11 @@ impl Folder {
     /// Whether all objects of a key's folder are known. If not, it is read next, and the session is
     /// woken then.
     pub(super) fn is_read(&mut self, key: Key, waiter: Id) -> bool {
-        let folder = (key.0 >> 120) as u8;
+        let folder = folder_of(key);
         if self.is_read[folder as usize] {
             return true;
         }
-        self.waiting.push((folder, waiter));
+        self.waiting.insert((folder, waiter));
         if let Some(place) = self.unread.iter().position(|unread| *unread == folder) {
             self.unread.remove(place);
             self.unread.push_front(folder);
@@ -308,6 +359,9 @@ impl Folder {
             match self.go_on(reading, waiter, &mut found, hands) {
                 Ok(Some(reading)) => self.reading.push(reading),
                 Ok(None) => {}
+                Err((folder, error)) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    self.unread.push_front(folder); // the disk has too much to do
+                }
                 Err((folder, error)) => {
                     log::warn!("{folder:02x}/ of the cache cannot be read: {error}");
                     self.now_read(folder, hands);
@@ -318,7 +372,10 @@ impl Folder {
             && let Some(folder) = self.unread.pop_front()
         {
             let (root, path) = (self.root.clone(), PathBuf::from(format!("{folder:02x}")));
-            match hands.jobs.start(waiter, Query::Open { root, path }, hands.now) {
+            match hands
+                .jobs
+                .start(waiter, Query::Open { root, path }, hands.now)
+            {
                 Ok(ticket) => self.reading.push(Reading {
                     folder,
                     opened: None,
@@ -382,15 +439,31 @@ impl Folder {
 
     fn now_read(&mut self, folder: u8, hands: &mut Hands<'_>) {
         self.is_read[folder as usize] = true;
-        let woken = self.waiting.extract_if(.., |(of, _)| *of == folder);
-        hands.woken.extend(woken.map(|(_, id)| id));
+        self.waiting.retain(|(of, id)| {
+            let is_woken = *of == folder;
+            hands.woken.extend(is_woken.then_some(*id));
+            !is_woken
+        });
     }
 
+    /// Nothing is waited for any more.
+    pub(super) fn close(&mut self, hands: &mut Hands<'_>) {
+        self.unread.clear();
+        let reading = self.reading.drain(..).map(|reading| reading.ticket);
+        for ticket in reading.chain(self.removing.take()) {
+            hands.jobs.cancel(ticket);
+        }
+    }
 
     /// Whether all folders were read.
     pub(super) fn is_all_read(&self) -> bool {
         self.unread.is_empty() && self.reading.is_empty()
     }
+}
+
+/// Which of the folders a key's objects stand in.
+fn folder_of(key: Key) -> u8 {
+    (key.0 >> 120) as u8
 }
 
 /// The path of an object's file.

@@ -556,7 +556,9 @@ impl Exchange {
                 let stays = self.stays(request, io);
                 Step::refused(Status::GATEWAY_TIMEOUT, text, stays)
             }
-            download => download.cut(format!("{}: silent within its response", origin.authority))?,
+            download => {
+                download.cut(format!("{}: silent within its response", origin.authority))?
+            }
         })
     }
 }

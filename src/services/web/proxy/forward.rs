@@ -286,7 +286,11 @@ impl Forward {
         io.disconnect();
         let address_bar = (self.request.form == Form::AddressBar).then_some(&self.origin);
         let stays = self.request.stays(io);
-        let told = (None, Persistence::new(stays, self.request.version), address_bar);
+        let told = (
+            None,
+            Persistence::new(stays, self.request.version),
+            address_bar,
+        );
         let sent = Sent {
             request: &self.request,
             origin: &self.origin,
@@ -471,6 +475,7 @@ impl Following {
         timeout: Duration,
         io: &mut Io<'_>,
     ) -> Result<Outcome, Error> {
+        io.down.end_is_framing = self.end_is_framing;
         let before = self.answered.body_bytes;
         let read = self.reading.advance(&mut self.answered.body_bytes, io);
         let moved = self.answered.body_bytes > before || io.drained;

@@ -68,7 +68,6 @@ use heads::RequestManner;
 use route::{Form, Origin, Route};
 pub(super) use step::Outcome;
 
-
 /// The origins that requests are sent on to.
 pub(super) struct Proxy {
     rules: Rules,
