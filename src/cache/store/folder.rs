@@ -282,8 +282,9 @@ impl Folder {
                     };
                     let is_doubtful = header.boot != self.boot && wanted < whole;
                     let checksum = match (is_doubtful, &body) {
-                        (true, Body::File(file, _)) => {
-                            Some(ready!(files.checksum(file, at as u64))?)
+                        (true, Body::File(..)) => {
+                            let path = path_of(name);
+                            Some(ready!(files.checksum(&self.root, &path, at as u64))?)
                         }
                         _ => None,
                     };
