@@ -298,7 +298,9 @@ impl Store {
                 (None, secret)
             }
         };
-        let bans = folder.as_ref().and_then(|folder| folder.bans(disk));
+        let bans = folder.as_ref().and_then(|folder| {
+            folder.read_file(purging::FILE, purging::BANS_BYTES_MAX, disk)
+        });
         Self {
             number,
             hasher: KeyHasher::new(&secret),

@@ -528,7 +528,7 @@ impl Store {
         if bans.saving.is_some() || bans.saved == version {
             return;
         }
-        let put = folder.put_bans(bans.encode());
+        let put = folder.put_file(FILE, bans.encode());
         let waiter = waiter(self.number, Task::Bans);
         match hands.jobs.start(waiter, put, hands.now) {
             Ok(ticket) => bans.saving = Some((ticket, version)),
