@@ -252,7 +252,7 @@ enum Task {
     Put(u32),
     /// The removal of what was purged.
     Purge(u32),
-    /// The walk over all objects, by one of its lanes.
+    /// The walk over all objects, by one of its lanes, or what it removes.
     Walk(u32),
     /// The file of bans.
     Bans,
@@ -950,7 +950,7 @@ impl Store {
             Task::Fetch(index) => self.write(index, hands),
             Task::Scan => self.scan(hands),
             Task::Purge(index) => self.purge_done(index, hands),
-            Task::Walk(_) => self.walk(hands),
+            Task::Walk(lane) => self.walk_done(lane, hands),
             Task::Bans => self.bans_saved(hands),
             Task::Put(index) => {
                 let Some(put) = self.puts.get(index as usize) else {
@@ -1005,9 +1005,7 @@ impl Store {
                 hands.woken.append(&mut fetch.waiting);
             }
         }
-        if self.bans.due().is_some_and(|at| at <= now) {
-            self.walk(hands);
-        }
+        self.walk_in_turn(hands);
     }
 }
 
