@@ -22,7 +22,7 @@ use super::kept::{Body, Kept, Shown};
 use super::key::SECRET_BYTES;
 use super::object::{self, Decoded, Header, Name, Temporary};
 use super::writing::Writing;
-use super::{Hands, purging};
+use super::Hands;
 use crate::disk::{Disk, File, open_or_make};
 use crate::http::Method;
 use crate::http::caching::{RuleBook, Terms, Times};
@@ -181,25 +181,30 @@ impl Folder {
         }
     }
 
-    /// The job that writes the file of bans.
-    pub(super) fn put_bans(&mut self, bytes: Vec<u8>) -> Command {
+    /// The job that writes a file that is no object.
+    pub(super) fn put_file(&mut self, path: &'static str, bytes: Vec<u8>) -> Command {
         Command::Put {
             root: self.root.clone(),
             temporary: self.next_temporary(),
-            path: purging::FILE.into(),
+            path: path.into(),
             bytes: bytes.into(),
             stays_open: false,
         }
     }
 
-    /// The file of bans; `None` if there is none, and empty if it cannot be read. Waits for the
-    /// disk, so it is for the start.
-    pub(super) fn bans(&self, disk: &mut dyn Disk) -> Option<Vec<u8>> {
-        let opened = disk.open(&self.root, Path::new(purging::FILE));
+    /// What such a file has, at most so many bytes; `None` if there is none, and nothing if it cannot
+    /// be read. Waits for the disk, so it is for the start.
+    pub(super) fn read_file(
+        &self,
+        path: &'static str,
+        bytes_max: usize,
+        disk: &mut dyn Disk,
+    ) -> Option<Vec<u8>> {
+        let opened = disk.open(&self.root, Path::new(path));
         if matches!(&opened, Err(error) if error.kind() == io::ErrorKind::NotFound) {
             return None;
         }
-        let mut bytes = vec![0; purging::BANS_BYTES_MAX];
+        let mut bytes = vec![0; bytes_max];
         let count = opened.and_then(|file| disk.read_full(&file, 0, &mut bytes));
         bytes.truncate(count.unwrap_or(0));
         Some(bytes)

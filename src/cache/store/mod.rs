@@ -260,7 +260,7 @@ enum Task {
     Put(u32),
     /// The removal of what was purged.
     Purge(u32),
-    /// The walk over all objects, by one of its lanes.
+    /// The walk over all objects, by one of its lanes, or what it removes.
     Walk(u32),
     /// The file of bans.
     Bans,
@@ -307,7 +307,9 @@ impl Store {
                 (None, secret)
             }
         };
-        let bans = folder.as_ref().and_then(|folder| folder.bans(disk));
+        let bans = folder.as_ref().and_then(|folder| {
+            folder.read_file(purging::FILE, purging::BANS_BYTES_MAX, disk)
+        });
         Self {
             number,
             hasher: KeyHasher::new(&secret),
@@ -1048,7 +1050,7 @@ impl Store {
             Task::Fetch(index) => self.write(index, hands),
             Task::Put(index) => self.put_done(index, hands),
             Task::Purge(index) => self.purge_done(index, hands),
-            Task::Walk(_) => self.walk(hands),
+            Task::Walk(lane) => self.walk_done(lane, hands),
             Task::Bans => self.bans_saved(hands),
             Task::Scan => {}
         }
@@ -1189,9 +1191,7 @@ impl Store {
                 fetch.wake(hands.woken);
             }
         }
-        if self.bans.due().is_some_and(|at| at <= now) {
-            self.walk(hands);
-        }
+        self.walk_in_turn(hands);
     }
 }
 
