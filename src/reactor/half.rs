@@ -14,6 +14,7 @@ use std::io;
 use std::time::Instant;
 
 use super::range::{FileRange, RANGE_BYTES_MAX};
+use super::session::Context;
 use super::tls::Tls;
 use super::transfer::{Budget, Moved, Progress, Ready, Sent};
 use crate::buffer::{Front, Pool};
@@ -30,6 +31,8 @@ pub(super) struct Half<S: Sys> {
     /// What came waits in the socket until the handshake may go on.
     pub(super) held: bool,
     pub(super) tls: Option<Box<Tls>>,
+    /// Through which bytes come unread from the other side.
+    pub(super) pipe: Option<S::Pipe>,
 }
 
 impl<S: Sys> Half<S> {
@@ -45,6 +48,7 @@ impl<S: Sys> Half<S> {
             ready: Ready::default(),
             held: false,
             tls,
+            pipe: None,
         }
     }
 
@@ -59,6 +63,7 @@ impl<S: Sys> Half<S> {
             ready: Ready::default(),
             held: false,
             tls: None,
+            pipe: None,
         }
     }
 
@@ -149,6 +154,7 @@ impl<S: Sys> Half<S> {
         let Self {
             link, ready, tls, ..
         } = self;
+        let pipe = self.pipe.as_ref();
         let Some(stream) = &self.stream else {
             return Ok(Progress::None);
         };
@@ -158,7 +164,7 @@ impl<S: Sys> Half<S> {
                 break;
             }
             let sent = match tls {
-                None => send(link, stream, sys, pool, budget.left)?,
+                None => send(link, (stream, pipe), sys, pool, budget.left)?,
                 Some(tls) => tls.send(link, stream, sys, pool)?,
             };
             match sent {
@@ -195,45 +201,58 @@ impl<S: Sys> Half<S> {
     }
 
     /// The connection broke: the socket is closed, and what came before it broke may still be read.
-    pub(super) fn fail(&mut self, kind: io::ErrorKind, sys: &mut S, pool: &mut Pool) {
+    pub(super) fn fail(&mut self, kind: io::ErrorKind, cx: &mut Context<S>) {
         if let Some(stream) = self.stream.take() {
-            sys.close(stream);
+            cx.sys.close(stream);
         }
+        self.give_pipe_back(cx);
         self.ready = Ready::default();
-        self.link.tx.clear(pool);
+        self.link.tx.clear(&mut cx.pool);
         self.link.eof = true;
         self.link.status = LinkState::Failed(kind);
     }
 
     /// Closes the socket and gives all pages back. `abortive`: where the end of the stream would
     /// make a message look whole, the peer sees a reset instead.
-    pub(super) fn close(&mut self, abortive: bool, sys: &mut S, pool: &mut Pool) {
+    pub(super) fn close(&mut self, abortive: bool, cx: &mut Context<S>) {
         if let Some(stream) = self.stream.take() {
             match abortive && self.link.end_is_framing {
-                true => sys.abort(stream),
-                false => sys.close(stream),
+                true => cx.sys.abort(stream),
+                false => cx.sys.close(stream),
             }
         }
-        if !sys.planted(PlantedBug::PagesKept) {
+        self.give_pipe_back(cx);
+        if !cx.sys.planted(PlantedBug::PagesKept) {
             self.link.rx.clear();
-            self.link.rx.release(pool);
-            self.link.tx.clear(pool);
+            self.link.rx.release(&mut cx.pool);
+            self.link.tx.clear(&mut cx.pool);
         }
     }
 
     /// Gives back what an idle side does not need.
-    pub(super) fn release(&mut self, pool: &mut Pool) {
-        self.link.rx.release(pool);
-        self.link.tx.release(pool);
+    pub(super) fn release(&mut self, cx: &mut Context<S>) {
+        self.link.rx.release(&mut cx.pool);
+        self.link.tx.release(&mut cx.pool);
+        if self.link.tx.is_empty() {
+            self.give_pipe_back(cx);
+        }
+    }
+
+    /// Before the queue is cleared: it tells whether something is in the pipe.
+    fn give_pipe_back(&mut self, cx: &mut Context<S>) {
+        if let Some(pipe) = self.pipe.take() {
+            cx.pipes
+                .take_back(pipe, self.link.tx.is_empty(), &mut cx.sys);
+        }
     }
 
     /// This side's part of the park invariant: nothing readable that there is room for, nothing
-    /// queued that could be sent.
-    pub(super) fn assert_parked(&self) {
+    /// queued that could be sent. `held_up`: what arrives goes to the other side, which is full.
+    pub(super) fn assert_parked(&self, held_up: bool) {
         let link = &self.link;
         if link.status == LinkState::Open {
             debug_assert!(
-                !self.ready.readable || self.held || link.eof || !link.rx.has_space(),
+                !self.ready.readable || self.held || held_up || link.eof || !link.rx.has_space(),
                 "parked with input to read"
             );
             debug_assert!(
@@ -264,7 +283,7 @@ fn receive<S: Sys>(
 /// Sends what is at the front of the link's queue, of a file at most `file_bytes_max` bytes.
 fn send<S: Sys>(
     link: &mut Link,
-    stream: &S::Stream,
+    (stream, pipe): (&S::Stream, Option<&S::Pipe>),
     sys: &mut S,
     pool: &mut Pool,
     file_bytes_max: usize,
@@ -286,6 +305,10 @@ fn send<S: Sys>(
             // that it is full.
             (result, None)
         }
+        Front::Piped(count) => match pipe.map(|pipe| sys.splice_out(pipe, stream, count)) {
+            Some(Ok(0)) | None => return Err(Error::Reset(io::ErrorKind::WriteZero)),
+            Some(result) => (result, None),
+        },
     };
     let sent = Sent::of(result, |count| {
         offered.is_none_or(|offered| count == offered)

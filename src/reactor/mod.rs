@@ -23,7 +23,7 @@
 //! All phases of a turn stand in this file, which makes it a long one.
 //!
 //! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
-//! that cross the kernel), `transfer`, `range`, `tls`, `handshakes`, `taking`, `token`, `timer`,
+//! that cross the kernel), `transfer`, `range`, `relay`, `tls`, `handshakes`, `taking`, `token`, `timer`,
 //! `host`, `untold`, `ear`, `listeners`, `kept`, `upstream`, `datagram`, `queries`, `disk`.
 
 mod datagram;
@@ -36,6 +36,7 @@ mod kept;
 mod listeners;
 mod queries;
 mod range;
+mod relay;
 mod session;
 mod sessions;
 mod taking;
@@ -73,6 +74,7 @@ use host::{Host, Hosted};
 pub use listeners::ListenerOptions;
 use listeners::{Accepted, Left, Listeners, ServiceType};
 use queries::Queries;
+use relay::Pipes;
 use session::{Context, Outcome, Provenance, Session, SessionLimits};
 use sessions::{Sessions, Why};
 use timer::{Tick, Timers};
@@ -143,6 +145,7 @@ impl<S: Sys> Reactor<S> {
                 sys,
                 pool: Pool::new(limits.large_page_bytes_max, limits.pool_bytes_max)
                     .with_bytes_max(limits.page_bytes_max),
+                pipes: Pipes::new(limits.pipes_max),
                 jobs: Jobs::new(limits.disk),
                 resolver,
                 compressed: Compressed::new(limits.compressed_bytes_max),
@@ -309,6 +312,7 @@ impl<S: Sys> Reactor<S> {
             .set_bytes_max(limits.compressed_bytes_max);
         let share = limits.turn_handshake_time;
         self.cx.handshakes.set_turn_time_max(share);
+        self.cx.pipes.set_max(limits.pipes_max);
         self.cx.limits = SessionLimits::of(&limits);
         self.cx.jobs.set_limits(limits.disk);
         self.listeners.set_limits(&limits);
@@ -536,6 +540,7 @@ impl<S: Sys> Reactor<S> {
             for id in self.sessions.ids() {
                 self.remove(id, &Err(Error::TimedOut(Phase::Drain)));
             }
+            self.cx.pipes.let_go(&mut self.cx.sys);
             // What was logged of them, for one, is still to be written.
             (self.cx.turn_end, self.cx.job_done) = (true, true);
             self.listeners.close_all(&mut self.cx.sys);

@@ -33,6 +33,7 @@ use super::half::Half;
 use super::handshakes::Handshakes;
 use super::host::Host;
 use super::range::FileRange;
+use super::relay::{self, Filled, Pipes};
 use super::taking::Taking;
 use super::timer::Reminders;
 use super::tls::Tls;
@@ -48,13 +49,14 @@ use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
 use crate::service::work::Work;
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Side, Waiter};
+use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Relayed, Side, Waiter};
 use crate::sys::{PlantedBug, Sys};
 
 /// What all sessions of a reactor share.
-pub(crate) struct Context<S> {
+pub(crate) struct Context<S: Sys> {
     pub(crate) sys: S,
     pub(crate) pool: Pool,
+    pub(crate) pipes: Pipes<S::Pipe>,
     pub(crate) jobs: Jobs<Waiter>,
     pub(crate) resolver: Resolver<Id>,
     pub(crate) compressed: Compressed<Id>,
@@ -221,6 +223,7 @@ struct Upstream<S: Sys> {
     half: Half<S>,
     /// What is left to try, while the connection is being made.
     attempts: Option<Attempts>,
+    relayed: Relayed,
 }
 
 /// What a session waits for until its deadline.
@@ -322,8 +325,7 @@ impl<S: Sys> Session<S> {
                 self.left_undone = is_left;
                 return Outcome::Again;
             }
-            let fillable = |up: &Upstream<S>| up.half.may_fill();
-            if !fact && !self.down.may_fill() && !self.up.as_deref().is_some_and(fillable) {
+            if !fact && !self.may_fill_down() && !self.may_fill_up() {
                 match self.park(advanced, host, cx) {
                     Some(outcome) => return outcome,
                     None => fact = true,
@@ -342,10 +344,10 @@ impl<S: Sys> Session<S> {
         budget: &mut Budget,
     ) -> Result<bool, io::ErrorKind> {
         let mut news = false;
-        if self.down.may_fill() && (!has_input || self.down.link.rx.is_empty()) {
+        if self.may_fill_down() && (!has_input || self.down.link.rx.is_empty()) {
             let before = budget.moved;
             let began = self.is_handshaking().then(|| cx.sys.now());
-            let result = self.down.fill(&mut cx.sys, &mut cx.pool, budget);
+            let result = self.fill_down(cx, budget);
             if let Some(began) = began {
                 let now = cx.sys.now();
                 cx.handshakes.took(now.saturating_duration_since(began));
@@ -354,19 +356,48 @@ impl<S: Sys> Session<S> {
                 budget.moved - before;
             news |= result?;
         }
-        if let Some(up) = &mut self.up
-            && up.half.may_fill()
+        if self.may_fill_up()
+            && let Some(up) = &mut self.up
             && (!has_input || up.half.link.rx.is_empty())
         {
-            match up.half.fill(&mut cx.sys, &mut cx.pool, budget) {
+            let to = (&mut self.down, &mut up.relayed.down);
+            match fill(&mut up.half, Some(to), cx, budget) {
                 Ok(more) => news |= more,
                 Err(kind) => {
-                    up.half.fail(kind, &mut cx.sys, &mut cx.pool);
+                    up.half.fail(kind, cx);
                     news = true;
                 }
             }
         }
         Ok(news)
+    }
+
+    fn fill_down(
+        &mut self,
+        cx: &mut Context<S>,
+        budget: &mut Budget,
+    ) -> Result<bool, io::ErrorKind> {
+        let up = self.up.as_deref_mut();
+        let to = up.map(|up| (&mut up.half, &mut up.relayed.up));
+        fill(&mut self.down, to, cx, budget)
+    }
+
+    fn may_fill_down(&self) -> bool {
+        self.down.may_fill() && !self.is_held_up(Side::Down)
+    }
+
+    fn may_fill_up(&self) -> bool {
+        let up = self.up.as_deref();
+        up.is_some_and(|up| up.half.may_fill()) && !self.is_held_up(Side::Up)
+    }
+
+    /// Whether what arrives at a side goes to the other one unread, and waits until that has taken
+    /// what is there for it.
+    fn is_held_up(&self, side: Side) -> bool {
+        self.up.as_deref().is_some_and(|up| match side {
+            Side::Down => relay::is_held_up(&self.down, &up.half),
+            Side::Up => relay::is_held_up(&up.half, &self.down),
+        })
     }
 
     /// One step of the protocol, and the start of what it asked for. Whether it wants another turn.
@@ -388,9 +419,9 @@ impl<S: Sys> Session<S> {
         let mut asked = Asked::default();
         let (scarce, conn) = (cx.pool.is_scarce(), self.provenance.conn as usize);
         let (shared, nowhere) = cx.split(self.provenance.metrics as usize);
-        let up = match &mut self.up {
-            Some(up) => &mut up.half.link,
-            None => nowhere,
+        let (up, relayed) = match &mut self.up {
+            Some(up) => (&mut up.half.link, up.relayed),
+            None => (nowhere, Relayed::default()),
         };
         self.down.link.tx.set_scarce(scarce);
         up.tx.set_scarce(scarce);
@@ -400,6 +431,7 @@ impl<S: Sys> Session<S> {
                 drained: self.taking.take_drained(),
                 down: &mut self.down.link,
                 up,
+                relayed,
                 id: self.id,
                 peer: &self.provenance.peer,
                 cx: shared,
@@ -517,7 +549,7 @@ impl<S: Sys> Session<S> {
                     // socket's buffer.
                     up.half.ready.readable = true;
                     let _ = up.half.fill(&mut cx.sys, &mut cx.pool, budget);
-                    up.half.fail(kind, &mut cx.sys, &mut cx.pool);
+                    up.half.fail(kind, cx);
                     news = true;
                 }
                 Err(error) => return Err(error),
@@ -560,11 +592,12 @@ impl<S: Sys> Session<S> {
     /// until when it sleeps. `None`: an event came just when the deadline had passed, ahead of its
     /// reminder, and the protocol was not asked yet.
     fn park(&mut self, advanced: bool, host: &dyn Host, cx: &mut Context<S>) -> Option<Outcome> {
-        self.down.release(&mut cx.pool);
-        self.down.assert_parked();
+        self.down.release(cx);
+        self.down.assert_parked(self.is_held_up(Side::Down));
+        let held_up = self.is_held_up(Side::Up);
         if let Some(up) = &mut self.up {
-            up.half.release(&mut cx.pool);
-            up.half.assert_parked();
+            up.half.release(cx);
+            up.half.assert_parked(held_up);
         }
         if self.down.has_output() && !self.taking.is_waited_for() {
             self.recount(cx);
@@ -721,6 +754,7 @@ impl<S: Sys> Session<S> {
                     self.up = Some(Box::new(Upstream {
                         half,
                         attempts: Some(attempts),
+                        relayed: Relayed::default(),
                     }));
                     return;
                 }
@@ -730,6 +764,7 @@ impl<S: Sys> Session<S> {
         self.up = Some(Box::new(Upstream {
             half: Half::failed(attempts.failure, send_bytes_max),
             attempts: None,
+            relayed: Relayed::default(),
         }));
         self.woken = true;
     }
@@ -737,7 +772,7 @@ impl<S: Sys> Session<S> {
     /// Drops the side towards the origin with everything queued on it.
     fn disconnect(&mut self, cx: &mut Context<S>) {
         if let Some(mut up) = self.up.take() {
-            up.half.close(false, &mut cx.sys, &mut cx.pool);
+            up.half.close(false, cx);
         }
     }
 
@@ -747,10 +782,34 @@ impl<S: Sys> Session<S> {
             .up
             .take_if(|_| !cx.sys.planted(PlantedBug::UpstreamKept))
         {
-            up.half.close(dropped, &mut cx.sys, &mut cx.pool);
+            up.half.close(dropped, cx);
         }
-        self.down.close(dropped, &mut cx.sys, &mut cx.pool);
+        self.down.close(dropped, cx);
     }
+}
+
+/// Fills a side, or moves what arrived to the other one where it goes there unread, and counts it
+/// there. Whether anything new came.
+fn fill<S: Sys>(
+    from: &mut Half<S>,
+    to: Option<(&mut Half<S>, &mut u64)>,
+    cx: &mut Context<S>,
+    budget: &mut Budget,
+) -> Result<bool, io::ErrorKind> {
+    if let Some((to, relayed)) = to
+        && relay::is_on(from, to)
+    {
+        match relay::fill(from, to, cx, budget)? {
+            Filled::Some(count) => {
+                *relayed += count as u64;
+                return Ok(true);
+            }
+            Filled::End => return Ok(true),
+            Filled::Nothing => return Ok(false),
+            Filled::NoPipe => {}
+        }
+    }
+    from.fill(&mut cx.sys, &mut cx.pool, budget)
 }
 
 #[cfg(test)]

@@ -19,7 +19,12 @@ pub(super) fn fit(config: &mut Config, descriptors: u64) -> Option<String> {
             _ => 0,
         })
         .sum();
-    let reserved = (config.limits.descriptors_reserved + kept).min(descriptors / 2);
+    // A tunnel takes a pipe, which has two ends, and does without it where there is none.
+    let pipes = match kinds().any(|kind| matches!(kind, Kind::Proxy(_))) {
+        true => 2 * config.limits.pipes_max,
+        false => 0,
+    };
+    let reserved = (config.limits.descriptors_reserved + kept + pipes).min(descriptors / 2);
     // The client's connection, and that to an origin, or the file that is being written.
     let each = match kinds().any(|kind| matches!(kind, Kind::Proxy(_) | Kind::Upload(_))) {
         true => 2,
@@ -81,9 +86,9 @@ mod tests {
     fn sessions_leave_descriptors_for_the_rest_and_no_client_has_more_than_a_quarter() {
         assert_eq!(fitted(ECHO, 4096), (4096 - 256, Some(960)));
         assert_eq!(fitted(WEB, 20_000), (20_000 - 256 - 1024, Some(4680)));
-        assert_eq!(fitted(PROXY, 4096), ((4096 - 256) / 2, Some(480)));
+        assert_eq!(fitted(PROXY, 4096), ((4096 - 256 - 256) / 2, Some(448)));
         let both = format!("{ECHO}{PROXY}");
-        assert_eq!(fitted(&both, 1024), ((1024 - 256) / 2, Some(96)));
+        assert_eq!(fitted(&both, 2048), ((2048 - 512) / 2, Some(192)));
         assert_eq!(fitted(WEB, 1024), (512, Some(128)), "half at most is kept");
         assert_eq!(fitted(ECHO, 1), (1, Some(1)));
     }

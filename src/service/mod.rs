@@ -132,6 +132,8 @@ pub struct Link {
     pub status: LinkState,
     /// Where it leads, once a connection that we asked for is made; the protocol may take it.
     pub ends: Option<Box<Ends>>,
+    /// What arrives goes to the other side unread, if that side relays as well: see [`Io::relay`].
+    pub relays: bool,
     /// The end of our stream is the only sign that the body is whole: a session that is dropped
     /// resets the connection instead.
     pub end_is_framing: bool,
@@ -150,6 +152,7 @@ impl Link {
             finish: Finish::Open,
             status,
             ends: None,
+            relays: false,
             end_is_framing: false,
             sent: 0,
         }
@@ -174,6 +177,15 @@ impl Link {
     pub fn is_drained(&self) -> bool {
         self.eof && self.rx.is_empty()
     }
+}
+
+/// Bytes that went from one side of a session to the other unread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relayed {
+    /// From the origin to the client.
+    pub down: u64,
+    /// From the client to the origin.
+    pub up: u64,
 }
 
 /// The addresses of both ends of a connection that we made.
@@ -273,6 +285,8 @@ pub struct Io<'a> {
     pub down: &'a mut Link,
     /// Towards the origin.
     pub up: &'a mut Link,
+    /// What went unread from one side to the other since [`Io::relay`].
+    pub relayed: Relayed,
     /// Which session this is.
     pub id: Id,
     /// Who is at the client's end.
@@ -353,6 +367,14 @@ impl Io<'_> {
         }
     }
 
+    /// From now on what arrives on either side may go to the other unread, until the connection to
+    /// the origin ends. The kernel moves it where it can, and [`Io::relayed`] tells how much; all
+    /// else arrives as before, and is the protocol's to pass on. The end of a stream is told once
+    /// everything before it is on its way.
+    pub fn relay(&mut self) {
+        (self.down.relays, self.up.relays) = (true, true);
+    }
+
     /// Drops the connection to the origin, made or being made, with all that was received and
     /// queued. `io.up` is `Closed` at once, so that another connection may be asked for.
     pub fn disconnect(&mut self) {
@@ -365,6 +387,7 @@ impl Io<'_> {
             self.up.finish = Finish::Open;
             self.up.status = LinkState::Closed;
             self.up.ends = None;
+            (self.down.relays, self.up.relays) = (false, false);
         }
     }
 }

@@ -18,7 +18,9 @@ use crate::jobs::{Done, Job, Jobs};
 use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
 use crate::service::work::Work;
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter};
+use crate::service::{
+    Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Relayed, Service, Side, Waiter,
+};
 use crate::sys::unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.
@@ -194,6 +196,7 @@ impl<T: Service> Bench<T> {
             drained: std::mem::take(&mut self.drained),
             down: &mut self.down,
             up: &mut self.up,
+            relayed: Relayed::default(),
             cx: cx!(self),
             id: ID,
             peer: &self.peer,
@@ -546,6 +549,7 @@ fn collect(
         let before = into.len();
         match link.tx.front() {
             Front::Empty => return,
+            Front::Piped(_) => unreachable!("the bench has no pipes"),
             Front::One(bytes, _) => into.extend_from_slice(&bytes[..bytes.len().min(*window)]),
             Front::Many(runs, count, _) => {
                 for run in &runs[..count] {

@@ -316,6 +316,7 @@ impl State {
     /// Bytes go both ways from here on, behind an answer with this status.
     fn tunnel(status: Status, local: Option<SocketAddr>, proxy: &Proxy, io: &mut Io<'_>) -> Step {
         (io.down.end_is_framing, io.up.end_is_framing) = (true, true);
+        io.relay();
         let idle_timeout = proxy.rules.tunnel_idle_timeout;
         Step::Go(Self::Tunnel(Tunnel::new(
             status,

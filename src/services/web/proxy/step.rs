@@ -68,7 +68,7 @@ impl Backlog {
     /// Takes that look. More than a page is watched as it goes. Less than that goes at once or not
     /// at all, and is not worth another call.
     pub(super) fn watch(&mut self, up: &mut Link) {
-        let waits = up.tx.memory_bytes() > PAGE_BYTES && !up.tx.is_empty_or_wakes();
+        let waits = up.tx.waiting_bytes() > PAGE_BYTES && !up.tx.is_empty_or_wakes();
         self.0 = waits.then_some(up.sent);
     }
 }
