@@ -24,7 +24,7 @@
 //!
 //! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
 //! that cross the kernel), `transfer`, `range`, `relay`, `tls`, `handshakes`, `taking`, `token`, `timer`,
-//! `host`, `untold`, `ear`, `listeners`, `kept`, `upstream`, `datagram`, `queries`, `disk`.
+//! `host`, `introduction`, `untold`, `ear`, `listeners`, `kept`, `upstream`, `datagram`, `queries`, `disk`.
 
 mod datagram;
 mod disk;
@@ -32,6 +32,7 @@ mod ear;
 mod half;
 mod handshakes;
 mod host;
+mod introduction;
 mod kept;
 mod listeners;
 mod queries;
@@ -65,7 +66,7 @@ use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::DatagramService;
 use crate::service::work::{self, TurnWork, Work};
-use crate::service::{Id, Link, LinkState, Service, Side, Waiter};
+use crate::service::{Id, Link, LinkState, Peer, Service, Side, Waiter};
 use crate::sys::{Bind, Event, PlantedBug, Signal, Sys};
 pub use datagram::DatagramOptions;
 use datagram::Datagrams;
@@ -633,8 +634,13 @@ impl<S: Sys> Reactor<S> {
         };
         let (stream, tls) = (accepted.stream, accepted.tls);
         let (client_first, limits) = (accepted.client_first, &self.cx.limits);
+        let introduction = accepted.introduction_timeout;
+        let introduced_until = introduction.map(|timeout| self.cx.now + timeout);
         self.sessions.insert(|id| {
             let mut session = Session::new(id, provenance, stream, tls, limits);
+            if let Some(until) = introduced_until {
+                session.await_introduction(until);
+            }
             session.note(Side::Down, client_first, true, false);
             session
         });
@@ -690,8 +696,35 @@ impl<S: Sys> Reactor<S> {
             Outcome::Park(deadline) => session.reminders.arm(deadline, id, &mut self.timers),
             Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
             Outcome::Again => self.sessions.wake(id, Why::Budget),
+            Outcome::Introduced(client) => self.introduced(id, client),
             Outcome::Ended(result) => self.remove(id, &result),
         }
+    }
+
+    /// A proxy told whose connection it passes on: from here on it is as if that client had made it.
+    fn introduced(&mut self, id: Id, client: Option<SocketAddr>) {
+        let Some(session) = self.sessions.live(id) else {
+            return;
+        };
+        if let Some(client) = client {
+            let client = Peer::Inet(client);
+            let provenance = &mut session.provenance;
+            let socket = provenance.socket as usize;
+            match self.listeners.introduce(socket, &client, &mut self.cx) {
+                Ok(admitted) => provenance.admitted = admitted,
+                Err(bar) => {
+                    let why = format!("{client} ({})", bar.name());
+                    return self.remove(id, &Err(Error::Refused(why)));
+                }
+            }
+            let host = &mut self.hosts[provenance.host as usize].host;
+            let cx = &mut self.cx.of(provenance.metrics as usize);
+            host.ended(provenance.conn as usize, cx);
+            provenance.conn = host.accept(&client, self.cx.now) as u32;
+            provenance.peer = client;
+        }
+        session.begin();
+        self.sessions.wake(id, Why::Accepted);
     }
 
     /// Ends a session: its service, its sockets, its pages, its place.

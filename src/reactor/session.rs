@@ -9,6 +9,7 @@
 //!            ▼                                            │
 //! woken ──▶ fill ──▶ advance ──▶ start what was asked ──▶ flush ──▶ no new fact: park until the deadline
 //!
+//! Introduced ──a proxy told for whom, where one is to──▶ Running
 //! Running ──close()──▶ Closing ──all sent, shut down──▶ Lingering ──end of stream, or enough──▶ ended
 //!    └──────────────────── an error, or a deadline that the protocol let pass ───────────────────▶ ended
 //! ```
@@ -26,12 +27,14 @@
 //! means (`reactor`), how a connection is attempted (`upstream`).
 
 use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::half::Half;
 use super::handshakes::Handshakes;
 use super::host::Host;
+use super::introduction::{Introduced, Introduction};
 use super::range::FileRange;
 use super::relay::{self, Filled, Pipes};
 use super::taking::Taking;
@@ -148,8 +151,10 @@ fn bytes_at(rate: Option<NonZeroU32>, span: Duration) -> u64 {
 }
 
 /// How far a session is with its end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Stage {
+    /// A proxy is to tell whose connection it is.
+    Introduced(Box<Introduction>),
     Running,
     /// The protocol is done; what is queued is being sent. `linger_bytes`: what may still be read
     /// and dropped; with none, because the protocol expects none or because they were used up,
@@ -173,6 +178,8 @@ pub(crate) enum Outcome {
     Park(Instant),
     /// The budget is spent.
     Again,
+    /// The peer is a proxy, and told for whom the connection is; `None` for itself.
+    Introduced(Option<SocketAddr>),
     /// It is over: in good order, or why not.
     Ended(Result<(), Error>),
 }
@@ -265,6 +272,16 @@ impl<S: Sys> Session<S> {
         }
     }
 
+    /// Before anything else, a proxy is to tell whose connection it is, until then.
+    pub(crate) fn await_introduction(&mut self, until: Instant) {
+        self.stage = Stage::Introduced(Box::new(Introduction::new(until)));
+    }
+
+    /// That is known: what follows is the client's.
+    pub(crate) fn begin(&mut self) {
+        self.stage = Stage::Running;
+    }
+
     /// An event's part in the session.
     pub(crate) fn note(&mut self, side: Side, readable: bool, writable: bool, read_closed: bool) {
         let half = match side {
@@ -286,6 +303,18 @@ impl<S: Sys> Session<S> {
     /// | `again` | the protocol asked for another turn | by the next `advance`; the pump ends with it |
     /// | `advanced` | `advance` ran in this pump | never: a deadline that passed must have been seen by it |
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
+        if let Stage::Introduced(introduction) = &mut self.stage {
+            let until = introduction.until;
+            return match introduction.advance(&mut self.down, &mut cx.sys, cx.now) {
+                Ok(Introduced::By(client)) => Outcome::Introduced(client),
+                Ok(Introduced::NotYet) if cx.draining => Outcome::Ended(Ok(())),
+                Ok(Introduced::NotYet) => match self.register(cx) {
+                    Ok(()) => Outcome::Park(until),
+                    Err(error) => Outcome::Ended(Err(error)),
+                },
+                Err(error) => Outcome::Ended(Err(error)),
+            };
+        }
         self.down.link.tx.begin_turn();
         self.down.held = self.must_wait(cx);
         let mut budget = Budget::new(cx.limits.pump_bytes_max);
@@ -627,17 +656,25 @@ impl<S: Sys> Session<S> {
         }
         // Only a session that waits needs events: one that ends in its first pump is never
         // registered.
+        Some(match self.register(cx) {
+            Ok(()) => Outcome::Park(deadline),
+            Err(error) => Outcome::Ended(Err(error)),
+        })
+    }
+
+    /// Sees to it that the poll knows the client's socket.
+    fn register(&mut self, cx: &mut Context<S>) -> Result<(), Error> {
         if !self.registered
             && let Some(stream) = &self.down.stream
         {
             let token = Token::Session(self.id, Side::Down).pack();
             if let Err(error) = cx.sys.register(stream, token) {
                 log::warn!("{}: register: {error}", self.provenance.peer);
-                return Some(Outcome::Ended(Err(Error::Reset(error.kind()))));
+                return Err(Error::Reset(error.kind()));
             }
             self.registered = true;
         }
-        Some(Outcome::Park(deadline))
+        Ok(())
     }
 
     /// Counts what the client takes from here on; how many bytes it took since the last time.
@@ -695,8 +732,9 @@ impl<S: Sys> Session<S> {
             )
         };
         let writing = self.taking.until(limits.write_timeout);
-        let own = match (self.stage, writing) {
-            (Stage::Lingering { until, .. }, _) => (until, Waits::Linger),
+        let own = match (&self.stage, writing) {
+            (Stage::Introduced(introduction), _) => (introduction.until, Waits::Protocol),
+            (Stage::Lingering { until, .. }, _) => (*until, Waits::Linger),
             (_, Some(until)) => (until, Waits::Write),
             (_, None) => protocol(),
         };

@@ -103,6 +103,9 @@ pub trait Sys {
     /// Receives into `into`; 0 is the end of the stream.
     fn recv(&mut self, stream: &Self::Stream, into: &mut [u8]) -> io::Result<usize>;
 
+    /// The same without taking it: it is received again.
+    fn peek(&mut self, stream: &Self::Stream, into: &mut [u8]) -> io::Result<usize>;
+
     /// Sends one run of bytes. `more`: something follows at once, so a last partial segment may
     /// wait for it (`MSG_MORE`).
     fn send(&mut self, stream: &Self::Stream, bytes: &[u8], more: bool) -> io::Result<usize>;

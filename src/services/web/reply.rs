@@ -13,6 +13,7 @@ use crate::http::date::{DateCache, unix_s};
 use crate::http::head::{Headers, put_head_end, put_header, put_header_number, put_status_line};
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
+use crate::http::proxy_status::ProxyError;
 use crate::jobs::Asking;
 use crate::metrics::Limit;
 use crate::service::{Cx, Id, Peer, Waiter};
@@ -54,6 +55,8 @@ pub(super) enum Detail {
     Length(u64),
     /// Where to ask instead (RFC 9110 section 10.2.2).
     Location(String),
+    /// Why the origin did not answer.
+    Proxied(ProxyError),
 }
 
 impl Refusal {
@@ -91,6 +94,14 @@ impl Refusal {
             text: Cow::Borrowed("this resource has other methods; see the Allow header"),
             detail: Detail::Allow(allow),
             limit: None,
+        }
+    }
+
+    /// For a request to which its origin has no answer: what failed, and when.
+    pub(super) fn proxied(status: Status, error: ProxyError, text: &str) -> Self {
+        Self {
+            detail: Detail::Proxied(error),
+            ..Self::told(status, format!("{text} (phase: {})", error.phase()))
         }
     }
 

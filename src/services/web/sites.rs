@@ -24,6 +24,7 @@ use crate::http::cors::{self, Cors};
 use crate::http::head::{RequestHead, put_header, put_header_number};
 use crate::http::negotiate::ErrorFormat;
 use crate::http::path::SafePath;
+use crate::http::proxy_status::ProxyError;
 use crate::http::range::put_content_range_unsatisfied;
 use crate::http::target::Target;
 use crate::http::{Method, Status};
@@ -40,6 +41,12 @@ const TOO_MANY_PASSWORDS: Refusal = Refusal::beyond(
     Limit::Passwords,
     Status::SERVICE_UNAVAILABLE,
     "too many passwords are being checked; try again in a moment",
+);
+
+const WRONG_TOO_OFTEN: Refusal = Refusal::beyond(
+    Limit::Passwords,
+    Status::TOO_MANY_REQUESTS,
+    "too many wrong passwords came from this address; try again in a minute",
 );
 
 /// The sites of a listener: those with a host first, then those with a long prefix; the last is for
@@ -225,6 +232,7 @@ impl Site {
             Verdict::Later => Poll::Pending,
             Verdict::Wrong => Poll::Ready(Err(Refusal::new(status, PASSWORD_NEEDED))),
             Verdict::Busy => Poll::Ready(Err(TOO_MANY_PASSWORDS)),
+            Verdict::Slowed => Poll::Ready(Err(WRONG_TOO_OFTEN)),
         }
     }
 
@@ -303,7 +311,7 @@ impl Site {
             _ => Vec::new(),
         };
         match detail {
-            Detail::None => {}
+            Detail::None | Detail::Proxied(_) => {}
             Detail::Allow(methods) => put_header(&mut lines, "Allow", methods),
             Detail::Location(location) => put_header(&mut lines, "Location", location),
             Detail::Length(bytes) => {
@@ -321,6 +329,13 @@ impl Site {
             }
             (Status::SERVICE_UNAVAILABLE, _) => put_header_number(&mut lines, "Retry-After", 1),
             _ => {}
+        }
+        if matches!(self.content, Content::Proxy(_)) {
+            let error = match detail {
+                Detail::Proxied(error) => Some(*error),
+                _ => ProxyError::of(*status),
+            };
+            error.inspect(|error| error.put(&mut lines, text));
         }
         if matches!(self.content, Content::Proxy(_) | Content::Admin(_)) {
             put_header(&mut lines, "Cache-Control", "no-store");

@@ -314,6 +314,21 @@ impl Sys for Sim {
         result
     }
 
+    fn peek(&mut self, stream: &End, into: &mut [u8]) -> io::Result<usize> {
+        self.hindered(Ear::Stream(*stream), Edges::READ)?;
+        let half = self.net.half(*stream);
+        let count = half.arrived().min(into.len());
+        for (to, from) in into.iter_mut().zip(half.arrived.iter()) {
+            *to = *from;
+        }
+        match (count, half.error) {
+            (1.., _) => Ok(count),
+            (0, Some(kind)) => Err(kind.into()),
+            (0, None) if half.eof => Ok(0),
+            (0, None) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     fn send(&mut self, stream: &End, bytes: &[u8], _more: bool) -> io::Result<usize> {
         self.send_bytes(*stream, bytes)
     }

@@ -283,6 +283,10 @@ impl Sys for Unix {
         Ok(retry_on_intr(|| net::recv(stream, &mut *into, RecvFlags::empty()))?.0)
     }
 
+    fn peek(&mut self, stream: &OwnedFd, into: &mut [u8]) -> io::Result<usize> {
+        Ok(retry_on_intr(|| net::recv(stream, &mut *into, RecvFlags::PEEK))?.0)
+    }
+
     #[inline]
     fn send(&mut self, stream: &OwnedFd, bytes: &[u8], more: bool) -> io::Result<usize> {
         Ok(retry_on_intr(|| {

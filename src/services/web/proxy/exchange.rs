@@ -24,6 +24,7 @@ use crate::ending::Error;
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
 use crate::http::persistence::Persistence;
+use crate::http::proxy_status::ProxyError;
 use crate::http::{Status, Version};
 use crate::service::{Cx, Io, LinkState, work};
 use crate::services::prolonged;
@@ -126,7 +127,7 @@ enum Heard {
     /// The final one.
     Final(usize, Status, Passing),
     /// No response.
-    Bad(&'static str),
+    Bad(ProxyError, &'static str),
 }
 
 impl Exchange {
@@ -248,7 +249,8 @@ impl Exchange {
             (_, None) if !truncated => Ok(None),
             (Download::Awaited, error) => {
                 let text = error.unwrap_or(BodyError::Truncated).text();
-                Ok(Some(Step::refused(Status::BAD_REQUEST, text, false)))
+                let why = ProxyError::HttpRequestError;
+                Ok(Some(Step::refused(Status::BAD_REQUEST, why, text, false)))
             }
             (Download::Passing(passing), Some(error)) => {
                 Ok(Some(passing.cut(format!("request cut: {error}"))?))
@@ -275,10 +277,10 @@ impl Exchange {
             }
             self.may_repeat = false; // it arrived
             let heard = self.hear(request, origin, proxy, io);
-            if let Heard::Bad(what) = heard {
+            if let Heard::Bad(error, what) = heard {
                 let text = format!("{}: bad response: {what}", origin.authority);
                 let stays = self.stays(request, io);
-                return Some(Step::refused(Status::BAD_GATEWAY, text, stays));
+                return Some(Step::refused(Status::BAD_GATEWAY, error, &text, stays));
             }
             if matches!(heard, Heard::Part) || !io.down.tx.has_room(proxy.scratch.len()) {
                 return None;
@@ -305,7 +307,7 @@ impl Exchange {
                     });
                     self.download = Download::Passing(passing);
                 }
-                Heard::Part | Heard::Bad(_) => unreachable!("both were dealt with above"),
+                Heard::Part | Heard::Bad(..) => unreachable!("both were dealt with above"),
             }
             self.progress(io.cx.now, &proxy.rules);
         }
@@ -332,10 +334,16 @@ impl Exchange {
         }
         let (head, head_bytes) = match parsed {
             Ok(Parsed::Complete(head, head_bytes)) => (head, head_bytes),
-            Ok(Parsed::Partial) if io.up.eof => return Heard::Bad("it ended within the head"),
-            Ok(Parsed::Partial) if is_full => return Heard::Bad("its head is too large"),
+            Ok(Parsed::Partial) if io.up.eof => {
+                let error = ProxyError::HttpResponseIncomplete;
+                return Heard::Bad(error, "it ended within the head");
+            }
+            Ok(Parsed::Partial) if is_full => {
+                let error = ProxyError::HttpResponseHeadTooLarge;
+                return Heard::Bad(error, "its head is too large");
+            }
             Ok(Parsed::Partial) => return Heard::Part,
-            Err(error) => return Heard::Bad(error.text()),
+            Err(error) => return Heard::Bad(ProxyError::HttpProtocolError, error.text()),
         };
         let old_client = request.version == Version::Http10;
         let address_bar = (request.form == Form::AddressBar).then_some(origin);
@@ -345,7 +353,10 @@ impl Exchange {
                 heads::put_interim(scratch, &head, address_bar, &rules.pseudonym);
                 return Heard::Switched(head_bytes);
             }
-            101 => return Heard::Bad("it switched protocols unasked"),
+            101 => {
+                let error = ProxyError::HttpProtocolError;
+                return Heard::Bad(error, "it switched protocols unasked");
+            }
             // HTTP/1.0 has no interim responses.
             ..200 if old_client => return Heard::Interim(head_bytes),
             ..200 => {
@@ -387,7 +398,8 @@ impl Exchange {
             LinkState::Failed(kind) => format!("{}: {kind}", origin.authority),
             _ => format!("{}: it closed without an answer", origin.authority),
         };
-        Step::refused(Status::BAD_GATEWAY, text, self.stays(request, io))
+        let (error, stays) = (ProxyError::ConnectionTerminated, self.stays(request, io));
+        Step::refused(Status::BAD_GATEWAY, error, &text, stays)
     }
 
     /// Passes on what there is of the response's body, and ends the exchange with it.
@@ -447,12 +459,14 @@ impl Exchange {
             }
             Download::Awaited if client_is_late => {
                 let text = "the body of the request took too long";
-                Step::refused(Status::REQUEST_TIMEOUT, text, false)
+                let error = ProxyError::HttpRequestError;
+                Step::refused(Status::REQUEST_TIMEOUT, error, text, false)
             }
             Download::Awaited => {
                 let text = format!("{}: it did not answer in time", origin.authority);
                 let stays = self.stays(request, io);
-                Step::refused(Status::GATEWAY_TIMEOUT, text, stays)
+                let error = ProxyError::HttpResponseTimeout;
+                Step::refused(Status::GATEWAY_TIMEOUT, error, &text, stays)
             }
         })
     }

@@ -30,10 +30,12 @@ use crate::http::Status;
 use crate::http::head::RequestHead;
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
-use crate::service::Io;
+use crate::http::proxy_status::ProxyError;
+use crate::service::{Ends, Io, Peer};
 use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
 use crate::services::web::reply::Answered;
+use crate::wire::proxy_protocol::{self, Version};
 
 type Step = step::Step<State>;
 
@@ -198,20 +200,16 @@ impl Forward {
         let addresses = match addresses {
             Ok(addresses) => addresses,
             Err(failure) => {
-                let status = match failure {
-                    Failure::BadName => Status::BAD_REQUEST,
-                    Failure::Timeout => Status::GATEWAY_TIMEOUT,
-                    Failure::Busy => Status::SERVICE_UNAVAILABLE,
-                    _ => Status::BAD_GATEWAY,
-                };
-                return Step::refused(status, format!("{host}: {failure}"), stays);
+                let (status, error) = unresolved(failure);
+                return Step::refused(status, error, &format!("{host}: {failure}"), stays);
             }
         };
         let addresses = match proxy.rules.allowed(host, &addresses) {
             Ok(allowed) => allowed,
             Err(refused) => {
                 let text = format!("{host}: {refused}, which is refused here");
-                return Step::refused(Status::FORBIDDEN, text, stays);
+                let error = ProxyError::DestinationIpProhibited;
+                return Step::refused(Status::FORBIDDEN, error, &text, stays);
             }
         };
         let port = self.origin.port;
@@ -233,20 +231,20 @@ impl Forward {
         };
         let (authority, stays) = (&self.origin.authority, self.request.stays(io));
         if let Err(kind) = result {
-            let status = match kind {
-                io::ErrorKind::TimedOut => Status::GATEWAY_TIMEOUT,
-                _ => Status::BAD_GATEWAY,
-            };
-            return Step::refused(status, format!("{authority}: no connection: {kind}"), stays);
+            let (status, error) = unconnected(kind);
+            let text = format!("{authority}: no connection: {kind}");
+            return Step::refused(status, error, &text, stays);
         }
         let ends = io.up.ends.take();
         if let Some(ends) = &ends
             && !proxy.rules.may_lead_here(ends)
         {
             let text = format!("{authority}: it is this machine, which is refused here");
-            return Step::refused(Status::FORBIDDEN, text, stays);
+            let error = ProxyError::DestinationIpProhibited;
+            return Step::refused(Status::FORBIDDEN, error, &text, stays);
         }
         if self.request.form != Form::Tunnel {
+            introduce(proxy.rules.send_proxy, ends.as_deref(), io);
             return self.send(false, proxy, io);
         }
         io.down.tx.put(TUNNEL_OPEN, io.cx.pool);
@@ -302,6 +300,45 @@ impl Forward {
             State::Tunnel(tunnel) => Some(tunnel.answered()),
             _ => None,
         }
+    }
+}
+
+/// Tells the origin at the beginning of a connection who the client is. Where the client connected to
+/// is not known here: the origin's own address stands for that.
+fn introduce(version: Option<Version>, ends: Option<&Ends>, io: &mut Io<'_>) {
+    let (Some(version), Some(ends)) = (version, ends) else {
+        return;
+    };
+    let client = match io.peer {
+        Peer::Inet(address) => Some(*address),
+        Peer::Unix => None,
+    };
+    let mut header = Vec::new();
+    proxy_protocol::put(&mut header, version, client, ends.peer);
+    io.up.tx.put(&header, io.cx.pool);
+}
+
+/// How a request is answered whose origin's name has no address.
+fn unresolved(failure: Failure) -> (Status, ProxyError) {
+    match failure {
+        Failure::BadName => (Status::BAD_REQUEST, ProxyError::HttpRequestError),
+        Failure::Timeout => (Status::GATEWAY_TIMEOUT, ProxyError::DnsTimeout),
+        Failure::Busy => (Status::SERVICE_UNAVAILABLE, ProxyError::ProxyInternalError),
+        Failure::NoNameserver => (Status::BAD_GATEWAY, ProxyError::ProxyConfigurationError),
+        Failure::NotFound => (Status::BAD_GATEWAY, ProxyError::NoSuchName),
+        _ => (Status::BAD_GATEWAY, ProxyError::DnsError),
+    }
+}
+
+/// How a request is answered whose origin takes no connection.
+fn unconnected(kind: io::ErrorKind) -> (Status, ProxyError) {
+    match kind {
+        io::ErrorKind::TimedOut => (Status::GATEWAY_TIMEOUT, ProxyError::ConnectionTimeout),
+        io::ErrorKind::ConnectionRefused => (Status::BAD_GATEWAY, ProxyError::ConnectionRefused),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
+            (Status::BAD_GATEWAY, ProxyError::ConnectionTerminated)
+        }
+        _ => (Status::BAD_GATEWAY, ProxyError::DestinationIpUnroutable),
     }
 }
 

@@ -36,8 +36,10 @@ use crate::gate::Ranges;
 use crate::http::Status;
 use crate::http::forwarded::Fields;
 use crate::http::head::{BodyLength, HEADERS_MAX, Limits, RequestHead};
+use crate::http::host_pattern::HostPattern;
 use crate::http::persistence::Persistence;
 use crate::service::{Ends, Peer};
+use crate::wire::proxy_protocol::Version;
 
 mod exchange;
 mod forward;
@@ -69,10 +71,14 @@ struct Rules {
     /// Names of ours, under which pages in the address-bar form are answered.
     hosts: Vec<String>,
     policy: AddressPolicy,
+    allow_hosts: Option<Vec<HostPattern>>,
+    deny_hosts: Vec<HostPattern>,
     connect_ports: Ports,
     forward_ports: Ports,
     /// The one origin of a gateway.
     gateway: Option<Origin>,
+    /// How that one is told of the client at the beginning of a connection.
+    send_proxy: Option<Version>,
     /// By which we know that a request was here before.
     pseudonym: String,
     /// In which fields the origin is told of the client, and who is believed in what it says in
@@ -110,10 +116,14 @@ impl Proxy {
         Self {
             rules: Rules {
                 hosts: config.hosts.clone(),
-                policy: AddressPolicy::new(config.allow_destinations.iter().copied()),
+                policy: AddressPolicy::new(config.allow_destinations.iter().copied())
+                    .denying(config.deny_destinations.iter().copied()),
+                allow_hosts: config.allow_hosts.clone(),
+                deny_hosts: config.deny_hosts.clone(),
                 connect_ports: config.connect_ports.clone(),
                 forward_ports: config.forward_ports.clone(),
                 gateway: gateway.map(|upstream| Origin::new(&upstream.host, upstream.port)),
+                send_proxy: config.send_proxy,
                 pseudonym: format!("netlab-reactor ({id:08x})"),
                 forwarded: http.forwarded.unwrap_or(match gateway {
                     Some(_) => Fields::default(),
@@ -208,6 +218,13 @@ impl Rules {
             peer,
             scheme: self.scheme,
         }
+    }
+
+    /// Whether this host may be asked for, whatever its addresses are.
+    fn may_ask_for(&self, host: &str) -> bool {
+        let fits = |patterns: &[HostPattern]| patterns.iter().any(|pattern| pattern.fits(host));
+        let is_allowed = self.allow_hosts.as_deref().is_none_or(fits);
+        is_allowed && !fits(&self.deny_hosts)
     }
 
     /// Whether a connection may have these ends, as far as they show that it leads to this machine.
