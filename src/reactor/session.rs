@@ -303,17 +303,8 @@ impl<S: Sys> Session<S> {
     /// | `again` | the protocol asked for another turn | by the next `advance`; the pump ends with it |
     /// | `advanced` | `advance` ran in this pump | never: a deadline that passed must have been seen by it |
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
-        if let Stage::Introduced(introduction) = &mut self.stage {
-            let until = introduction.until;
-            return match introduction.advance(&mut self.down, &mut cx.sys, cx.now) {
-                Ok(Introduced::By(client)) => Outcome::Introduced(client),
-                Ok(Introduced::NotYet) if cx.draining => Outcome::Ended(Ok(())),
-                Ok(Introduced::NotYet) => match self.register(cx) {
-                    Ok(()) => Outcome::Park(until),
-                    Err(error) => Outcome::Ended(Err(error)),
-                },
-                Err(error) => Outcome::Ended(Err(error)),
-            };
+        if let Some(outcome) = self.introduce(cx) {
+            return outcome;
         }
         self.down.link.tx.begin_turn();
         self.down.held = self.must_wait(cx);
@@ -361,6 +352,24 @@ impl<S: Sys> Session<S> {
                 }
             }
         }
+    }
+
+    /// Looks for what a proxy is to tell of its client, if that is awaited.
+    fn introduce(&mut self, cx: &mut Context<S>) -> Option<Outcome> {
+        let Stage::Introduced(introduction) = &mut self.stage else {
+            return None;
+        };
+        let until = introduction.until;
+        let introduced = introduction.advance(&mut self.down, &mut cx.sys, cx.now);
+        let parks = |()| Outcome::Park(until);
+        Some(match introduced {
+            Ok(Introduced::By(client)) => Outcome::Introduced(client),
+            Ok(Introduced::NotYet) if cx.draining => Outcome::Ended(Ok(())),
+            Ok(Introduced::NotYet) => self
+                .register(cx)
+                .map_or_else(|error| Outcome::Ended(Err(error)), parks),
+            Err(error) => Outcome::Ended(Err(error)),
+        })
     }
 
     /// Reads both sides. Whether anything new came. `has_input`: a side where something waits has

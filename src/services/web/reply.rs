@@ -105,6 +105,17 @@ impl Refusal {
         }
     }
 
+    /// Writes the header by which a proxy tells programs why it answers, if that is for an error.
+    pub(super) fn put_proxy_status(&self, lines: &mut Vec<u8>) {
+        let error = match self.detail {
+            Detail::Proxied(error) => Some(error),
+            _ => ProxyError::of(self.status),
+        };
+        if let Some(error) = error {
+            error.put(lines, &self.text);
+        }
+    }
+
     /// What is asked for is elsewhere.
     pub(super) fn redirect(status: Status, text: &'static str, location: String) -> Self {
         Self {

@@ -24,7 +24,6 @@ use crate::http::cors::{self, Cors};
 use crate::http::head::{RequestHead, put_header, put_header_number};
 use crate::http::negotiate::ErrorFormat;
 use crate::http::path::SafePath;
-use crate::http::proxy_status::ProxyError;
 use crate::http::range::put_content_range_unsatisfied;
 use crate::http::target::Target;
 use crate::http::{Method, Status};
@@ -331,11 +330,7 @@ impl Site {
             _ => {}
         }
         if matches!(self.content, Content::Proxy(_)) {
-            let error = match detail {
-                Detail::Proxied(error) => Some(*error),
-                _ => ProxyError::of(*status),
-            };
-            error.inspect(|error| error.put(&mut lines, text));
+            refusal.put_proxy_status(&mut lines);
         }
         if matches!(self.content, Content::Proxy(_) | Content::Admin(_)) {
             put_header(&mut lines, "Cache-Control", "no-store");

@@ -130,6 +130,27 @@ enum Heard {
     Bad(ProxyError, &'static str),
 }
 
+impl Heard {
+    /// Of a head that is not complete: whether more may come, and there is room for it.
+    fn part(has_ended: bool, is_full: bool) -> Self {
+        match (has_ended, is_full) {
+            (true, _) => Self::Bad(
+                ProxyError::HttpResponseIncomplete,
+                "it ended within the head",
+            ),
+            (_, true) => Self::Bad(
+                ProxyError::HttpResponseHeadTooLarge,
+                "its head is too large",
+            ),
+            _ => Self::Part,
+        }
+    }
+
+    fn nonsense(what: &'static str) -> Self {
+        Self::Bad(ProxyError::HttpProtocolError, what)
+    }
+}
+
 impl Exchange {
     /// A request of which the head was just sent.
     pub(super) fn new(request: &Request, may_repeat: bool, now: Instant, rules: &Rules) -> Self {
@@ -325,7 +346,6 @@ impl Exchange {
         let Proxy { rules, scratch, .. } = proxy;
         let (scanner, limits) = (&mut self.scanner, &rules.response_limits);
         let method = request.framing_method();
-        let is_full = !io.up.rx.has_space();
         let mut parsed = scanner.response(io.up.rx.bytes(), limits, method);
         if let Err(HeadError::FoldedLine | HeadError::BlankBeforeColon) = parsed {
             mend_response(io.up.rx.bytes_mut());
@@ -334,16 +354,8 @@ impl Exchange {
         }
         let (head, head_bytes) = match parsed {
             Ok(Parsed::Complete(head, head_bytes)) => (head, head_bytes),
-            Ok(Parsed::Partial) if io.up.eof => {
-                let error = ProxyError::HttpResponseIncomplete;
-                return Heard::Bad(error, "it ended within the head");
-            }
-            Ok(Parsed::Partial) if is_full => {
-                let error = ProxyError::HttpResponseHeadTooLarge;
-                return Heard::Bad(error, "its head is too large");
-            }
-            Ok(Parsed::Partial) => return Heard::Part,
-            Err(error) => return Heard::Bad(ProxyError::HttpProtocolError, error.text()),
+            Ok(Parsed::Partial) => return Heard::part(io.up.eof, !io.up.rx.has_space()),
+            Err(error) => return Heard::nonsense(error.text()),
         };
         let old_client = request.version == Version::Http10;
         let address_bar = (request.form == Form::AddressBar).then_some(origin);
@@ -353,10 +365,7 @@ impl Exchange {
                 heads::put_interim(scratch, &head, address_bar, &rules.pseudonym);
                 return Heard::Switched(head_bytes);
             }
-            101 => {
-                let error = ProxyError::HttpProtocolError;
-                return Heard::Bad(error, "it switched protocols unasked");
-            }
+            101 => return Heard::nonsense("it switched protocols unasked"),
             // HTTP/1.0 has no interim responses.
             ..200 if old_client => return Heard::Interim(head_bytes),
             ..200 => {
