@@ -451,7 +451,7 @@ fn web_socket() -> SocketAddr {
 
 #[test]
 fn a_web_socket_carries_every_byte_and_the_log_counts_them() {
-    const BYTES: usize = 3_000_000;
+    const BYTES: usize = 12_000_000;
     let origin = web_socket();
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("log");

@@ -79,7 +79,7 @@ pub(super) enum Filled {
     Some(usize),
     /// The stream is at its end.
     End,
-    /// Nothing more is there.
+    /// Nothing more is there, or may be moved in this turn.
     Nothing,
     /// There is no pipe for it.
     NoPipe,
@@ -108,6 +108,10 @@ pub(super) fn fill<S: Sys>(
     cx: &mut Context<S>,
     budget: &mut Budget,
 ) -> Result<Filled, io::ErrorKind> {
+    // A call for no bytes would tell the end of the stream.
+    if budget.is_spent() {
+        return Ok(Filled::Nothing);
+    }
     if to.pipe.is_none() {
         to.pipe = cx.pipes.lend(&mut cx.sys);
     }

@@ -650,7 +650,7 @@ fn an_origin_may_be_told_of_the_client_ahead_of_the_connection() {
         ..config()
     };
     let ends = |bench: &mut Bench<Web>| {
-        let [local, peer] = ["127.0.0.1:5000", "127.0.0.1:8000"].map(|end| end.parse());
+        let [local, peer] = ["127.0.0.1:5000", "127.0.0.1:8000"].map(str::parse);
         bench.up.ends = Some(Box::new(Ends {
             local: local.expect("an address"),
             peer: peer.expect("an address"),

@@ -1,6 +1,9 @@
 //! A tunnel: bytes both ways, unread, until both sides have ended (RFC 9110 sections 7.8 and
 //! 9.3.6).
 //!
+//! The kernel moves the bytes where it can ([`Io::relay`]); what it does not move arrives here and is
+//! passed on.
+//!
 //! The end of one side is passed on to the other, whose bytes still come; so is a reset. Silence of
 //! both ends the tunnel.
 
