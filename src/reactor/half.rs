@@ -13,8 +13,8 @@
 use std::io;
 use std::time::Instant;
 
+use super::context::Context;
 use super::range::{FileRange, RANGE_BYTES_MAX};
-use super::session::Context;
 use super::tls::Tls;
 use super::transfer::{Budget, Moved, Progress, Ready, Sent};
 use crate::buffer::{Front, Pool};

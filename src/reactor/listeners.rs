@@ -25,9 +25,9 @@ use rustls::ServerConfig;
 use rustls::server::ResolvesServerCert;
 use slab::Slab;
 
+use super::context::Context;
 use super::ear::Ear;
 use super::kept::Kept;
-use super::session::Context;
 use super::tls::{Tls, TlsOptions};
 use super::token::{self, Token};
 use super::untold::Untold;

@@ -22,10 +22,11 @@
 //!
 //! All phases of a turn stand in this file, which makes it a long one.
 //!
-//! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
-//! that cross the kernel), `transfer`, `range`, `relay`, `tls`, `handshakes`, `taking`, `token`, `timer`,
+//! The modules in reading order: `context`, `session` (fill, advance, flush), `half` (one side: the two loops
+//! that cross the kernel), `transfer`, `range`, `relay`, `pipes`, `tls`, `handshakes`, `taking`, `token`, `timer`,
 //! `host`, `introduction`, `untold`, `ear`, `listeners`, `kept`, `upstream`, `datagram`, `queries`, `disk`.
 
+mod context;
 mod datagram;
 mod disk;
 mod ear;
@@ -35,6 +36,7 @@ mod host;
 mod introduction;
 mod kept;
 mod listeners;
+mod pipes;
 mod queries;
 mod range;
 mod relay;
@@ -68,15 +70,16 @@ use crate::service::datagram::DatagramService;
 use crate::service::work::{self, TurnWork, Work};
 use crate::service::{Id, Link, LinkState, Peer, Service, Side, Waiter};
 use crate::sys::{Bind, Event, PlantedBug, Signal, Sys};
+use context::{Context, SessionLimits};
 pub use datagram::DatagramOptions;
 use datagram::Datagrams;
 use handshakes::Handshakes;
 use host::{Host, Hosted};
 pub use listeners::ListenerOptions;
 use listeners::{Accepted, Left, Listeners, ServiceType};
+use pipes::Pipes;
 use queries::Queries;
-use relay::Pipes;
-use session::{Context, Outcome, Provenance, Session, SessionLimits};
+use session::{Outcome, Provenance, Session};
 use sessions::{Sessions, Why};
 use timer::{Tick, Timers};
 pub use tls::{PlainAnswer, TlsOptions};

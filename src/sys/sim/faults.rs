@@ -162,8 +162,8 @@ impl Fault {
     /// order.
     fn permille_max(self) -> usize {
         match self {
-            Fault::TornWrite => 100,
-            Fault::DiskFull | Fault::DatagramRefused => 60,
+            Fault::TornWrite | Fault::DiskFull => 100,
+            Fault::DatagramRefused => 60,
             Fault::ListenerBreaks | Fault::DatagramSocketKilled | Fault::DatagramSocketBreaks => 20,
             Fault::Crash => 200,
             Fault::AcceptOutOfDescriptors
