@@ -15,17 +15,17 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
+use super::Hands;
 use super::fetch::Object;
 use super::index::{Entry, Key};
 use super::kept::{Body, Kept, Shown};
 use super::key::SECRET_BYTES;
 use super::object::{self, Decoded, Header, Name, Temporary};
 use super::writing::Writing;
-use super::Hands;
 use crate::disk::{Disk, File, open_or_make};
+use crate::http::Method;
 use crate::http::caching::{Rules, Terms, Times};
 use crate::http::head::{HeadScanner, Limits, Parsed};
-use crate::http::Method;
 use crate::jobs::{Asking, Command, Query, Ticket};
 use crate::waiter::{Id, Waiter};
 
@@ -283,7 +283,10 @@ impl Folder {
             && let Some(folder) = self.unread.pop_front()
         {
             let (root, path) = (self.root.clone(), PathBuf::from(format!("{folder:02x}")));
-            match hands.jobs.start(waiter, Query::Open { root, path }, hands.now) {
+            match hands
+                .jobs
+                .start(waiter, Query::Open { root, path }, hands.now)
+            {
                 Ok(ticket) => self.reading.push(Reading {
                     folder,
                     opened: None,
@@ -350,7 +353,6 @@ impl Folder {
         let woken = self.waiting.extract_if(.., |(of, _)| *of == folder);
         hands.woken.extend(woken.map(|(_, id)| id));
     }
-
 }
 
 /// The path of an object's file.

@@ -75,7 +75,10 @@ pub fn put_key(
 
 /// Appends the key that a request has of the fields that `key` names.
 pub fn put_key_as(out: &mut Vec<u8>, key: &[u8], request: &Headers<'_>) {
-    for line in key.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+    for line in key
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
         let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
         let Ok(name) = str::from_utf8(name) else {
             continue;

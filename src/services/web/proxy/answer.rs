@@ -81,20 +81,14 @@ pub(super) fn put(
 /// Writes a request that asks its origin whether what is kept is still true.
 pub(super) fn put_validating(out: &mut Vec<u8>, request: &[u8], kept: &Kept) {
     let mut scanner = HeadScanner::default();
-    if let Ok(Parsed::Complete(head, _)) =
-        scanner.response(&kept.head, &STORED_LIMITS, Method::Get)
+    if let Ok(Parsed::Complete(head, _)) = scanner.response(&kept.head, &STORED_LIMITS, Method::Get)
     {
         heads::put_validating(out, request, &head.headers);
     }
 }
 
 /// Writes the head of a response of which not all is there yet.
-pub(super) fn put_head(
-    object: &Object,
-    is_chunked: bool,
-    manner: Manner<'_>,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn put_head(object: &Object, is_chunked: bool, manner: Manner<'_>, out: &mut Vec<u8>) {
     out.clear();
     let mut scanner = HeadScanner::default();
     let parsed = scanner.response(&object.head, &STORED_LIMITS, Method::Get);
@@ -180,7 +174,9 @@ fn put_chosen(
         Selection::NotModified => {
             put_status_line(sink.scratch, Status::NOT_MODIFIED);
             put_lines(sink.scratch, &head, None, |name| {
-                OF_NOT_MODIFIED.iter().any(|of| name.eq_ignore_ascii_case(of))
+                OF_NOT_MODIFIED
+                    .iter()
+                    .any(|of| name.eq_ignore_ascii_case(of))
             });
             put_nothing(Status::NOT_MODIFIED, kept, manner, sink)
         }

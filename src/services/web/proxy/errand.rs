@@ -22,7 +22,8 @@ use crate::http::caching::update::{self, HeadVerdict};
 use crate::http::caching::{Asks, Reuse, Rules, Terms, Times, may_store, reuse, vary};
 use crate::http::date::{Date, unix_s};
 use crate::http::head::{
-    BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end, put_header,
+    BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end,
+    put_header,
 };
 use crate::http::target::Authority;
 use crate::http::{Method, Status, put_decimal};
@@ -84,7 +85,7 @@ pub(super) enum Verdict {
     Kept(Rc<Kept>),
 }
 
-const ONLY_IF_CACHED: Refusal = Refusal::new(
+const ONLY_IF_CACHED: Refusal = Refusal::unasked(
     Status::GATEWAY_TIMEOUT,
     "the request takes only what is kept here, and there is nothing that it may have",
 );
@@ -302,7 +303,14 @@ impl Cache {
             None => (other.as_str(), None),
         });
         for (path, query) in whole.chain([(url.path, url.query)]) {
-            self.put_text(Method::Get, &Url { path, query, ..*url });
+            self.put_text(
+                Method::Get,
+                &Url {
+                    path,
+                    query,
+                    ..*url
+                },
+            );
             let (store, mut hands) = cx.store(self.store);
             let key = store.hasher().key(&self.text);
             store.invalidate(key, &mut hands);
@@ -420,7 +428,11 @@ impl Errand {
         let terms = match may_store(request, url, response, times, &cache.rules) {
             Ok(terms) => terms,
             Err(why) => {
-                log::debug!("cache: {} is not kept: {}", request.target_text, why.as_str());
+                log::debug!(
+                    "cache: {} is not kept: {}",
+                    request.target_text,
+                    why.as_str()
+                );
                 // A 304 answers conditions of this client: it says nothing of what others will get.
                 match response.status == Status::NOT_MODIFIED {
                     true => store.break_off(id, &mut hands),
@@ -539,13 +551,7 @@ fn refreshed(
 }
 
 /// Does to what is kept for GET what a response to HEAD says.
-fn compare(
-    kept: &Kept,
-    response: &ResponseHead<'_>,
-    times: Times,
-    cache: &Cache,
-    cx: &mut Cx<'_>,
-) {
+fn compare(kept: &Kept, response: &ResponseHead<'_>, times: Times, cache: &Cache, cx: &mut Cx<'_>) {
     let mut scanner = HeadScanner::default();
     let parsed = scanner.response(&kept.head, &answer::STORED_LIMITS, Method::Get);
     let Ok(Parsed::Complete(stored, _)) = parsed else {

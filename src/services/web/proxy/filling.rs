@@ -89,9 +89,12 @@ impl Filling {
     /// The same for one that was begun for a client.
     pub(super) fn is_wanted(&self, cx: &mut Cx<'_>) -> bool {
         let (store, _) = cx.store(self.reading.store);
-        let left = self.expected.map(|expected| expected.saturating_sub(self.came));
+        let left = self
+            .expected
+            .map(|expected| expected.saturating_sub(self.came));
         let is_nearly_done = left.is_some_and(|left| left <= self.finish_bytes);
-        (is_nearly_done || store.is_wanted(self.reading.fetch)) && !store.gave_up(self.reading.fetch)
+        (is_nearly_done || store.is_wanted(self.reading.fetch))
+            && !store.gave_up(self.reading.fetch)
     }
 
     /// Moves what came into the store.

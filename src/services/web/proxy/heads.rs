@@ -19,8 +19,8 @@ use crate::http::head::{
     BodyLength, Headers, RequestHead, ResponseHead, put_head_end, put_header, put_header_number,
 };
 use crate::http::persistence::Persistence;
-use crate::services::web::reply::SERVER;
 use crate::http::{Method, Status, Version, parse_decimal, put_decimal, trim_ows};
+use crate::services::web::reply::SERVER;
 
 /// Headers of an address-bar request that speak of this proxy's origin, which all address-bar pages
 /// share in the browser, with every other server of the same host as far as cookies go. They are
@@ -200,7 +200,11 @@ fn put_response_lines(
     let lengthless = head.status.is_interim() || head.status == Status::NO_CONTENT;
     let is_left_out = |name: &[u8]| lengthless && name.eq_ignore_ascii_case(b"content-length");
     let lines = head.headers.end_to_end_lines();
-    put_lines_of(out, lines.filter(|(name, _)| !is_left_out(name)), address_bar)
+    put_lines_of(
+        out,
+        lines.filter(|(name, _)| !is_left_out(name)),
+        address_bar,
+    )
 }
 
 /// Writes lines of a response. Whether a date was among them.

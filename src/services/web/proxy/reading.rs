@@ -64,7 +64,10 @@ impl Reading {
                 }
             };
             let (count, room) = match copied {
-                true => (count.min(PAGE_BYTES as u64), count.min(PAGE_BYTES as u64) as usize),
+                true => (
+                    count.min(PAGE_BYTES as u64),
+                    count.min(PAGE_BYTES as u64) as usize,
+                ),
                 false => (count, 0),
             };
             if !io.down.tx.has_room(room + CHUNK_FRAMING_BYTES_MAX) {
