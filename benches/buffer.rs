@@ -14,6 +14,7 @@ fn send_all(tx: &mut SendQueue, pool: &mut Pool) -> usize {
             Front::Empty => break,
             Front::One(bytes, _) => black_box(bytes).len(),
             Front::Many(runs, count, _) => black_box(&runs[..count]).iter().map(|r| r.len()).sum(),
+            Front::Piped(count) => count,
             Front::File(..) => unreachable!("no files here"),
         };
         tx.sent(count, pool);

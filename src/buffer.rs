@@ -504,6 +504,8 @@ pub enum Chunk {
         /// What the answer's head promised; `None` where nothing was.
         version: Option<Arc<Version>>,
     },
+    /// So many bytes in the pipe of this side, which the kernel moves on.
+    Piped(usize),
 }
 
 impl Chunk {
@@ -511,8 +513,12 @@ impl Chunk {
         match self {
             Chunk::Page(slice) => slice.bytes(),
             Chunk::Shared(data, range) => &data[range.clone()],
-            Chunk::File { .. } => &[],
+            Chunk::File { .. } | Chunk::Piped(_) => &[],
         }
+    }
+
+    fn is_in_memory(&self) -> bool {
+        matches!(self, Chunk::Page(_) | Chunk::Shared(..))
     }
 }
 
@@ -529,6 +535,8 @@ pub enum Front<'a> {
     Many([IoSlice<'a>; GATHER_MAX], usize, bool),
     /// A file range: offset and length in bytes.
     File(&'a File, u64, u64),
+    /// So many bytes in the pipe of this side.
+    Piped(usize),
 }
 
 /// What is to be sent on one side, in order.
@@ -662,6 +670,22 @@ impl SendQueue {
         }
     }
 
+    /// Adds `count` bytes that are in the pipe of this side. Nothing else waits then: see
+    /// [`crate::reactor`].
+    pub(crate) fn put_piped(&mut self, count: usize, pool: &mut Pool) {
+        debug_assert!(self.is_empty(), "what waits goes first");
+        self.push(Chunk::Piped(count), pool);
+    }
+
+    /// Bytes that wait in memory or in a pipe: all but those of files.
+    pub fn waiting_bytes(&self) -> usize {
+        let piped = self.chunks.iter().map(|chunk| match chunk {
+            Chunk::Piped(count) => *count,
+            _ => 0,
+        });
+        self.memory_bytes + piped.sum::<usize>()
+    }
+
     /// A turn begins: what is queued by now has had to wait, whether or not a flush tried to send
     /// it.
     #[inline]
@@ -752,17 +776,18 @@ impl SendQueue {
             Some(Chunk::File {
                 file, offset, len, ..
             }) => return Front::File(file, *offset, *len),
+            Some(Chunk::Piped(count)) => return Front::Piped(*count),
             Some(chunk) => chunk.memory(),
         };
         match self.chunks.get(1) {
             None => return Front::One(first, false),
-            Some(Chunk::File { .. }) => return Front::One(first, true),
+            Some(next) if !next.is_in_memory() => return Front::One(first, true),
             Some(_) => {}
         }
         let mut gather = [IoSlice::new(&[]); GATHER_MAX];
         let mut count = 0;
         for chunk in self.chunks.iter().take(GATHER_MAX) {
-            if matches!(chunk, Chunk::File { .. }) {
+            if !chunk.is_in_memory() {
                 return Front::Many(gather, count, true);
             }
             gather[count] = IoSlice::new(chunk.memory());
@@ -790,6 +815,7 @@ impl SendQueue {
                 Chunk::Page(slice) => (slice.len(), true),
                 Chunk::Shared(_, range) => (range.len(), true),
                 Chunk::File { len, .. } => (usize::try_from(*len).unwrap_or(usize::MAX), false),
+                Chunk::Piped(count) => (*count, false),
             };
             let step = count.min(left);
             count -= step;
@@ -810,6 +836,7 @@ impl SendQueue {
                     *offset += step as u64;
                     *len -= step as u64;
                 }
+                Chunk::Piped(count) => *count -= step,
             }
         }
     }
@@ -881,7 +908,7 @@ mod tests {
                 Front::Many(gather, count, _) => {
                     gather[..count].iter().flat_map(|s| s.to_vec()).collect()
                 }
-                Front::File(..) | Front::Empty => break,
+                Front::File(..) | Front::Piped(_) | Front::Empty => break,
             };
             let taken = step.min(all.len());
             out.extend_from_slice(&all[..taken]);

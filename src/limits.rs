@@ -117,6 +117,10 @@ pub struct Limits {
     /// to be sent back is refused; each session may still hold a page or two. Key `max_page_bytes`,
     /// default 1 GiB.
     pub page_bytes_max: usize,
+    /// Pipes through which tunnels pass bytes at once, without copying them: each takes two
+    /// descriptors, and up to 1 MiB of the kernel's memory. Tunnels that get none copy. Key
+    /// `max_pipes`, default 128.
+    pub pipes_max: usize,
     /// Bytes waiting to be sent on one side of a session, file ranges not counted; the protocol
     /// gets no room beyond. Key `max_send_queue_bytes`, default 256 KiB.
     pub send_queue_bytes_max: usize,
@@ -189,6 +193,7 @@ impl Default for Limits {
             pool_bytes_max: 128 * 1024 * 1024,
             large_page_bytes_max: 64 * 1024 * 1024,
             page_bytes_max: 1 << 30,
+            pipes_max: 128,
             send_queue_bytes_max: 256 * 1024,
             write_timeout: Duration::from_secs(60),
             write_rate_min: NonZeroU32::new(240),

@@ -20,7 +20,7 @@ use crate::config::{
     ResolverConfig, SiteConfig, SiteContent, Weight,
 };
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
-use crate::gate::{Access, GateOptions};
+use crate::gate::{Access, GateOptions, Ranges};
 use crate::http::plain;
 use crate::limits::Limits;
 use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions, Turn};
@@ -432,6 +432,11 @@ fn gate(kind: &Kind) -> GateOptions {
         connections_per_address_max: per_address.filter(|_| !kind.is_http()),
         accept_rate_max: keys.accept_rate_max,
         accept_burst_max: keys.accept_burst_max,
+        introduced_by: match keys.accept_proxy {
+            true => keys.trusted_proxies.iter().copied().collect(),
+            false => Ranges::default(),
+        },
+        introduction_timeout: keys.proxy_header_timeout,
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{InThread, PATIENCE, connect};
 use rustls::pki_types::PrivateKeyDer;
@@ -48,14 +49,30 @@ impl Own {
 
     /// An origin with this certificate: files `small` and `large`.
     fn serve(&self) -> InThread {
+        self.serve_with("")
+    }
+
+    fn serve_with(&self, keys: &str) -> InThread {
         let dir = self.path().display();
         fs::create_dir(self.path().join("site")).expect("a folder");
         fs::write(self.path().join("site/small"), "small").expect("a file");
         fs::write(self.path().join("site/large"), large()).expect("a file");
         InThread::start(&format!(
             "[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\nroot = '{dir}/site'\n\
-             tls = {{ cert = '{dir}/cert.pem', key = '{dir}/key.pem' }}\n"
+             tls = {{ cert = '{dir}/cert.pem', key = '{dir}/key.pem' }}\n{keys}\n"
         ))
+    }
+}
+
+/// A log, once it has so many lines.
+fn logged(path: &Path, count: usize) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let lines = fs::read_to_string(path).expect("a log");
+        if lines.lines().count() >= count || Instant::now() > until {
+            return lines;
+        }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -94,9 +111,17 @@ fn get(proxy: &InThread, target: &str) -> (String, Vec<u8>) {
 
 /// The status and the text of a refusal.
 fn refused(proxy: &InThread, target: &str) -> (String, String) {
+    let (status, _, text) = refused_for(proxy, target);
+    (status, text)
+}
+
+/// The same, and in between the error that `Proxy-Status` names.
+fn refused_for(proxy: &InThread, target: &str) -> (String, String, String) {
     let (head, body) = get(proxy, target);
     let status = head.get(9..12).expect("a status").to_owned();
-    (status, String::from_utf8(body).expect("text"))
+    let named = head.split("; error=").nth(1).unwrap_or_default();
+    let error = named.split(';').next().unwrap_or_default().to_owned();
+    (status, error, String::from_utf8(body).expect("text"))
 }
 
 #[test]
@@ -112,6 +137,41 @@ fn a_gateway_speaks_tls_and_keeps_its_connection() {
     assert_eq!(get(&gateway, "/large").1, large());
     gateway.wait(|seen| seen.gauges.idle_upstreams == 1);
     assert_eq!(origin.wait(|seen| seen.accepted > 0).accepted, 1);
+}
+
+#[test]
+fn an_origin_learns_of_the_client_before_tls_on_a_connection_for_each_request() {
+    for version in ["v1", "v2"] {
+        let own = Own::of("localhost");
+        let log = own.path().join("log");
+        let (believes, log_path) = (
+            "accept_proxy = true\ntrusted_proxies = ['127.0.0.1']\n",
+            log.display(),
+        );
+        let origin = own.serve_with(&format!("access_log = '{log_path}'\n{believes}"));
+        let keys = format!("send_proxy = '{version}'\n{believes}");
+        let gateway = gateway(&own, origin.address(0), &keys);
+        let mut stream = connect(gateway.address(0));
+        let from = "PROXY TCP4 198.51.100.7 192.0.2.1 4711 80\r\n";
+        let get = "GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream
+            .write_all(format!("{from}{get}{get}").as_bytes())
+            .expect("room");
+        stream.shutdown(Shutdown::Write).expect("a half-close");
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).expect("text");
+        assert_eq!(answers.matches("\r\n\r\nsmall").count(), 2, "{answers}");
+        assert_eq!(origin.wait(|seen| seen.accepted >= 2).accepted, 2);
+        gateway.wait(|seen| seen.gauges.idle_upstreams == 0 && seen.gauges.sessions == 0);
+        origin.wait(|seen| seen.gauges.sessions == 0);
+        let lines = logged(&log, 2);
+        let theirs = |line: &str| line.starts_with("198.51.100.7 ");
+        assert_eq!(
+            (lines.lines().count(), lines.lines().all(theirs)),
+            (2, true),
+            "{lines}"
+        );
+    }
 }
 
 #[test]
@@ -134,15 +194,15 @@ fn a_certificate_that_proves_nothing_is_told() {
     let (own, other) = (Own::of("other.example"), Own::of("localhost"));
     let origin = own.serve();
     let wrong_name = gateway(&own, origin.address(0), "");
-    let (status, text) = refused(&wrong_name, "/small");
-    assert_eq!(status, "502");
+    let (status, error, text) = refused_for(&wrong_name, "/small");
+    assert_eq!((&*status, &*error), ("502", "tls_certificate_error"));
     assert!(
         text.contains("it is for other.example, not for localhost"),
         "{text}"
     );
     let stranger = gateway(&other, origin.address(0), "");
-    let (status, text) = refused(&stranger, "/small");
-    assert_eq!(status, "502");
+    let (status, error, text) = refused_for(&stranger, "/small");
+    assert_eq!((&*status, &*error), ("502", "tls_certificate_error"));
     assert!(
         text.contains("no authority that is trusted has signed it; `ca_file` names others"),
         "{text}"
@@ -154,14 +214,14 @@ fn an_origin_that_speaks_no_tls_or_nothing_is_told_in_time() {
     let own = Own::of("localhost");
     let plain = InThread::start("[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\n");
     let talker = gateway(&own, plain.address(0), "");
-    let (status, text) = refused(&talker, "/");
-    assert_eq!(status, "502");
+    let (status, error, text) = refused_for(&talker, "/");
+    assert_eq!((&*status, &*error), ("502", "tls_protocol_error"));
     assert!(text.contains("does not speak TLS"), "{text}");
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = silent.local_addr().expect("an address");
     let waiter = gateway(&own, address, "connect_timeout = '300ms'");
-    let (status, text) = refused(&waiter, "/");
-    assert_eq!(status, "504");
+    let (status, error, text) = refused_for(&waiter, "/");
+    assert_eq!((&*status, &*error), ("504", "connection_timeout"));
     assert!(text.contains("handshake took too long"), "{text}");
 }
 

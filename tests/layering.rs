@@ -33,12 +33,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("gate", &["metrics", "service"]),
     // The kernel knows files and what passes the contract, no protocol and no loop.
     ("sys", &["disk", "jobs", "limits", "lines", "service"]),
-    // The loop knows no protocol.
+    // The loop knows no protocol, but what a load balancer says ahead of one (`wire`).
     (
         "reactor",
         &[
             "buffer", "cache", "disk", "dns", "ending", "gate", "jobs", "limits", "metrics",
-            "service", "shares", "sys",
+            "service", "shares", "sys", "wire",
         ],
     ),
     ("cache", &["disk", "http", "jobs"]),

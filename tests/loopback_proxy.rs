@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlab_reactor::config::{Config, Overrides};
 use netlab_reactor::reactor::Turn;
@@ -488,6 +488,112 @@ fn a_tunnel_carries_much() {
         answer.split_once("\r\n\r\n").map(|(_, echo)| echo.len()),
         Some(BYTES)
     );
+}
+
+/// An origin that switches protocols and then gives back what it gets.
+fn web_socket() -> SocketAddr {
+    origin(|_, mut stream| {
+        let head = head(&mut stream)?;
+        assert!(head.contains("\r\nUpgrade: websocket\r\n"), "{head}");
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                      Upgrade: websocket\r\n\r\n";
+        stream.get_mut().write_all(answer.as_bytes())?;
+        let mut page = vec![0; 100_000];
+        loop {
+            match stream.read(&mut page)? {
+                0 => return Ok(()),
+                count => stream.get_mut().write_all(&page[..count])?,
+            }
+        }
+    })
+}
+
+#[test]
+fn a_web_socket_carries_every_byte_and_the_log_counts_them() {
+    const BYTES: usize = 12_000_000;
+    let origin = web_socket();
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let keys = format!("upstream = \"http://{origin}\"\naccess_log = {log:?}");
+    for without_pipes in [false, true] {
+        let pipes = if without_pipes {
+            "[limits]\nmax_pipes = 0"
+        } else {
+            ""
+        };
+        let proxy = Proxy::with_resolver(&keys, pipes);
+        let mut stream = proxy.connect();
+        let mut sender = stream.try_clone().expect("a second handle");
+        let sent: Vec<u8> = (0..BYTES).map(|at| (at * 7 / 3) as u8).collect();
+        let bytes = sent.clone();
+        let writer = thread::spawn(move || {
+            write!(
+                sender,
+                "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            )?;
+            sender.write_all(&bytes)?;
+            sender.shutdown(Shutdown::Write)
+        });
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("the end");
+        writer.join().expect("no panic").expect("all was taken");
+        let echo = &answer[answer.len() - BYTES..];
+        assert!(echo == sent, "another echo");
+        // The line is written once the tunnel has ended.
+        let lines = usize::from(without_pipes) + 1;
+        let logged = || fs::read_to_string(&log).unwrap_or_default();
+        let began = Instant::now();
+        while logged().lines().count() < lines && began.elapsed() < PATIENCE {
+            thread::yield_now();
+        }
+        let line = logged();
+        let expected = format!("tunnel {BYTES}\n");
+        assert!(line.ends_with(&expected), "{line}");
+        let counted = line.matches(&format!("\" 101 {BYTES} ")).count();
+        assert_eq!(counted, lines, "{line}");
+    }
+}
+
+#[test]
+fn a_load_balancer_tells_of_its_clients() {
+    let origin = mirror();
+    let proxy = Proxy::start(&format!(
+        "upstream = \"http://{origin}\"\naccept_proxy = true\ntrusted_proxies = [\"127.0.0.1\"]\n\
+         proxy_header_timeout = \"300ms\"\ndeny = [\"198.51.100.66\"]"
+    ));
+    let get = "GET / HTTP/1.0\r\n\r\n";
+    let from = |client: &str| format!("PROXY TCP4 {client} 192.0.2.1 4711 80\r\n");
+    let mut stream = proxy.connect();
+    let header = from("198.51.100.7");
+    for piece in [&header[..9], &header[9..], get] {
+        stream.write_all(piece.as_bytes()).expect("room");
+    }
+    let answer = text(&mut stream);
+    assert!(
+        answer.contains("\r\nX-Forwarded-For: 198.51.100.7\r\n"),
+        "{answer}"
+    );
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0GET / HTTP/1.0\r\n\r\n";
+    let mut stream = proxy.connect();
+    stream.write_all(v2).expect("room");
+    let answer = text(&mut stream);
+    assert!(
+        answer.contains("\r\nX-Forwarded-For: 127.0.0.1\r\n"),
+        "{answer}"
+    );
+    for refused in [
+        get.to_owned(),
+        from("198.51.100.66") + get,
+        from("x") + get,
+        "PROXY ".to_owned(),
+    ] {
+        let mut stream = proxy.connect();
+        stream.write_all(refused.as_bytes()).expect("room");
+        let mut answer = Vec::new();
+        // A reset is an end as well.
+        let _ = stream.read_to_end(&mut answer);
+        assert_eq!(answer, b"", "{refused}");
+    }
 }
 
 #[test]

@@ -131,6 +131,10 @@ pub struct AuthConfig {
     pub realm: String,
     /// From the file that key `file` names, read with the configuration.
     pub users: Users,
+    /// Wrong passwords from one IPv4 address or one IPv6 /64 within a minute, after which no other is
+    /// checked for it until the minute is over; `None` for no limit. Key `max_failures` (0 for none),
+    /// default 10.
+    pub failures_max: Option<NonZeroU32>,
 }
 
 /// What is served for some hosts or paths: an entry of key `route`.
@@ -389,6 +393,7 @@ impl AuthConfig {
             return None;
         }
         let (mut realm, mut users) = ("files".to_owned(), None);
+        let mut failures_max = NonZeroU32::new(10);
         section.table("auth", |section| {
             let expected = "a text of printable ASCII without quotes";
             let given = section.parsed("realm", expected, |value| match header_value(value)? {
@@ -398,6 +403,7 @@ impl AuthConfig {
             if let Some(given) = given {
                 realm = given;
             }
+            section.rate("max_failures", &mut failures_max);
             let base = section.folders.base.as_path();
             users = section.parsed("file", "a file of lines `user:hash`", |value| {
                 let path = path(base, string(value)?)?;
@@ -417,6 +423,7 @@ impl AuthConfig {
         Some(AuthConfig {
             realm,
             users: users?,
+            failures_max,
         })
     }
 }

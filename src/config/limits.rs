@@ -40,6 +40,7 @@ impl Limits {
             PAGE_BYTES..=1 << 40,
             &mut self.page_bytes_max,
         );
+        section.count("max_pipes", 0..=65_536, &mut self.pipes_max);
         let queue = &mut self.send_queue_bytes_max;
         section.memory_size("max_send_queue_bytes", PAGE_BYTES..=1 << 30, queue);
         section.timeout("write_timeout", &mut self.write_timeout);

@@ -7,7 +7,8 @@
 //! 2. An IPv6 address that carries an IPv4 address counts as that one too: mapped, compatible,
 //!    translated (RFC 2765, RFC 6052, RFC 8215), 6to4 (RFC 3056), Teredo (RFC 4380), ISATAP (RFC
 //!    5214).
-//! 3. A range that the operator allows takes out what it holds, the carried IPv4 address included.
+//! 3. A range that the operator allows takes out what it holds, the carried IPv4 address included. One
+//!    that the operator denies is refused, whatever is allowed, and so is what carries it.
 //!    A name is refused as a whole if any of its addresses is, so that it cannot offer one address
 //!    for the check and another one for the connection.
 //!
@@ -25,6 +26,7 @@ use ipnet::{IpNet, Ipv4Net};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressPolicy {
     allow: Vec<IpNet>,
+    deny: Vec<IpNet>,
 }
 
 /// A destination that is refused.
@@ -60,6 +62,8 @@ pub enum Why {
     Reserved,
     /// Where a cloud tells a machine about itself, secrets included.
     Metadata,
+    /// The operator says so.
+    Denied,
 }
 
 impl fmt::Display for Why {
@@ -75,6 +79,7 @@ impl fmt::Display for Why {
             Why::Broadcast => "a broadcast",
             Why::Reserved => "a reserved",
             Why::Metadata => "a metadata",
+            Why::Denied => "a denied",
         })
     }
 }
@@ -92,7 +97,15 @@ impl AddressPolicy {
     pub fn new(allow: impl IntoIterator<Item = IpNet>) -> Self {
         AddressPolicy {
             allow: allow.into_iter().map(unmapped).collect(),
+            deny: Vec::new(),
         }
+    }
+
+    /// The same, and refuses what is in `deny`, whatever is allowed.
+    #[must_use]
+    pub fn denying(mut self, deny: impl IntoIterator<Item = IpNet>) -> Self {
+        self.deny = deny.into_iter().map(unmapped).collect();
+        self
     }
 
     /// # Errors
@@ -119,7 +132,14 @@ impl AddressPolicy {
         self.allow.iter().any(|range| range.contains(&addr))
     }
 
+    fn denies(&self, addr: IpAddr) -> bool {
+        self.deny.iter().any(|range| range.contains(&addr))
+    }
+
     fn judge_v4(&self, addr: Ipv4Addr) -> Option<Why> {
+        if self.denies(addr.into()) {
+            return Some(Why::Denied);
+        }
         if self.allows(addr.into()) {
             return None;
         }
@@ -131,10 +151,13 @@ impl AddressPolicy {
         if let Some(v4) = addr.to_ipv4_mapped() {
             return self.judge_v4(v4);
         }
+        let carried = carried(addr);
+        if self.denies(addr.into()) || carried.iter().any(|&v4| self.denies(v4.into())) {
+            return Some(Why::Denied);
+        }
         if self.allows(addr.into()) {
             return None;
         }
-        let carried = carried(addr);
         if let Some(why) = carried.iter().find_map(|&v4| self.judge_v4(v4)) {
             return Some(why);
         }
@@ -230,6 +253,31 @@ mod tests {
             .check(addr.parse().unwrap())
             .err()
             .map(|refused| refused.why)
+    }
+
+    #[test]
+    fn what_is_denied_is_refused_whatever_is_allowed_and_in_every_spelling() {
+        let range = |text: &str| text.parse::<IpNet>().expect("a range");
+        let policy = AddressPolicy::new([range("10.0.0.0/8"), range("::/0")]).denying([
+            range("10.1.0.0/16"),
+            range("198.51.100.7/32"),
+            range("2001:db8::/32"),
+        ]);
+        for (text, refused) in [
+            ("10.2.0.1", false),
+            ("10.1.0.1", true),
+            ("198.51.100.7", true),
+            ("198.51.100.8", false),
+            ("::ffff:198.51.100.7", true),
+            ("64:ff9b::198.51.100.7", true),
+            ("2002:c633:6407::1", true),
+            ("2001:db8::1", true),
+            ("2001:db9::1", false),
+        ] {
+            let checked = policy.check(text.parse().expect("an address"));
+            let denied = checked.is_err_and(|refused| refused.why == Why::Denied);
+            assert_eq!(denied, refused, "{text}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod seats;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use ranges::{Access, Ranges};
 pub use rates::Rates;
@@ -37,11 +37,18 @@ pub struct GateOptions {
     pub accept_rate_max: Option<NonZeroU32>,
     /// Connections at a stroke from one that was silent for long; `None` for those of one second.
     pub accept_burst_max: Option<NonZeroU32>,
+    /// From whom a header of the PROXY protocol is awaited, and how long: what it says is asked for
+    /// in the place of the peer.
+    pub introduced_by: Ranges,
+    /// See there.
+    pub introduction_timeout: Duration,
 }
 
 /// The gate of one listener.
 pub struct Gate {
     access: Access,
+    introduced_by: Ranges,
+    introduction_timeout: Duration,
     seats: Seats,
     accepts: Rates<Address>,
 }
@@ -58,6 +65,8 @@ impl Gate {
     pub fn new(options: &GateOptions, sources_max: usize) -> Self {
         Self {
             access: options.access.clone(),
+            introduced_by: options.introduced_by.clone(),
+            introduction_timeout: options.introduction_timeout,
             seats: Seats::new(options.connections_per_address_max),
             accepts: accepts(options, sources_max),
         }
@@ -66,8 +75,18 @@ impl Gate {
     /// Asks something else from now on. Connections that are open count on.
     pub fn replace(&mut self, options: &GateOptions, sources_max: usize) {
         self.access = options.access.clone();
+        self.introduced_by.clone_from(&options.introduced_by);
+        self.introduction_timeout = options.introduction_timeout;
         self.seats.set_max(options.connections_per_address_max);
         self.accepts = accepts(options, sources_max);
+    }
+
+    /// For how long the peer may take to tell whose connection it passes on; `None` if it does not.
+    pub fn introduction_timeout(&self, peer: &Peer) -> Option<Duration> {
+        let is_proxy = |ip| self.introduced_by.contains(ip);
+        peer.ip()
+            .filter(|&ip| is_proxy(ip))
+            .map(|_| self.introduction_timeout)
     }
 
     /// Lets a peer in, or tells why not. `all` are the seats of all listeners together: the
@@ -139,7 +158,6 @@ pub fn is_loopback(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn peer(ip: &str) -> Peer {
         Peer::Inet((ip.parse::<IpAddr>().expect("an address"), 40_000).into())
@@ -158,6 +176,7 @@ mod tests {
             connections_per_address_max: two,
             accept_rate_max: NonZeroU32::new(10),
             accept_burst_max: NonZeroU32::new(4),
+            ..GateOptions::default()
         };
         let (mut gate, mut all) = (Gate::new(&options, 10), Seats::new(NonZeroU32::new(1)));
         let now = Instant::now();
@@ -217,6 +236,20 @@ mod tests {
         gate.admit(&peer, now, &mut all).expect("the first counted");
         gate.leave(&peer, uncounted, &mut all);
         assert_eq!(gate.admit(&peer, now, &mut all), Err(Bar::PerAddress));
+    }
+
+    #[test]
+    fn a_proxy_that_is_trusted_tells_whose_connection_it_passes_on() {
+        let options = GateOptions {
+            introduced_by: ranges(&["192.0.2.0/24"]),
+            introduction_timeout: Duration::from_secs(3),
+            ..GateOptions::default()
+        };
+        let gate = Gate::new(&options, 10);
+        let of = |peer: &Peer| gate.introduction_timeout(peer);
+        assert_eq!(of(&peer("192.0.2.1")), Some(Duration::from_secs(3)));
+        assert_eq!(of(&peer("198.51.100.1")), None);
+        assert_eq!(of(&Peer::Unix), None);
     }
 
     #[test]

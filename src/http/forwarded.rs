@@ -323,7 +323,7 @@ mod tests {
                     ..hop
                 };
                 with_headers(&lines, |before| {
-                    put(&mut again, fields, Some(before), &next)
+                    put(&mut again, fields, Some(before), &next);
                 });
                 let lines = String::from_utf8(again).expect("text");
                 assert_eq!(sent_by(fields, &lines).as_deref(), Some(peer), "{lines}");

@@ -568,7 +568,7 @@ impl<'b> Facts<'b> {
         for coding in value.split(|&byte| byte == b',').map(trim_ows) {
             let chunked = coding.eq_ignore_ascii_case(b"chunked");
             let is = |known: &&str| coding.eq_ignore_ascii_case(known.as_bytes());
-            let known = CODINGS_KNOWN.iter().any(|known| is(&known));
+            let known = CODINGS_KNOWN.iter().any(is);
             self.transfer_coding = Some(match (chunked, self.transfer_coding) {
                 (_, Some(TransferCoding::Chunked)) => return Err(HeadError::ChunkedNotLast),
                 (_, Some(TransferCoding::Unknown)) => return Err(HeadError::CodingUnknown),

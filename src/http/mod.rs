@@ -14,8 +14,9 @@
 //! [`range`], [`negotiate`] and [`mime`] decide what a request asks for, [`basic`] and
 //! [`same_site`] who asks, [`cors`] which pages may read the answer; [`redirect`] knows what has
 //! moved; [`caching`] which answers may be kept and sent again; [`forwarded`] tells who asks
-//! through a proxy; [`plain`] answers requests where TLS was expected; [`compress`] writes content
-//! codings; [`glob`] matches paths; [`date`] prints and reads time stamps.
+//! through a proxy, and [`proxy_status`] why one has no answer; [`plain`] answers requests where TLS
+//! was expected; [`compress`] writes content codings; [`glob`] matches paths and [`host_pattern`]
+//! hosts; [`date`] prints and reads time stamps.
 //!
 //! Not here: HTTP/2 and later (an `Upgrade` to it is tolerated and ignored), cookies.
 
@@ -30,11 +31,13 @@ pub mod disposition;
 pub mod forwarded;
 pub mod glob;
 pub mod head;
+pub mod host_pattern;
 pub mod mime;
 pub mod negotiate;
 pub mod path;
 pub mod persistence;
 pub mod plain;
+pub mod proxy_status;
 pub mod range;
 pub mod redirect;
 pub mod same_site;

@@ -21,8 +21,8 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::context::Context;
 use super::ear::Ear;
-use super::session::Context;
 use super::token::Token;
 use super::untold::Untold;
 use crate::gate::{Access, Rates, is_loopback};

@@ -3,7 +3,7 @@
 //! [`crate::jobs`] is a pure machine; this carries what it wants done to the kernel, and what was
 //! done back to it.
 
-use super::session::Context;
+use super::context::Context;
 use crate::sys::Sys;
 
 /// Takes back what was done, and the memory of what was done for nobody.

@@ -13,13 +13,21 @@
 use std::io;
 use std::time::Instant;
 
+use super::pipes::Pipes;
 use super::range::{FileRange, RANGE_BYTES_MAX};
 use super::tls::Tls;
 use super::transfer::{Budget, Moved, Progress, Ready, Sent};
 use crate::buffer::{Front, Pool};
 use crate::ending::Error;
-use crate::service::{Ends, Finish, Link, LinkState};
+use crate::service::{Finish, Link, LinkState};
 use crate::sys::{PlantedBug, Sys};
+
+/// The kernel, and to whom a side gives back what it does not need.
+pub(super) struct Lenders<'a, S: Sys> {
+    pub(super) sys: &'a mut S,
+    pub(super) pool: &'a mut Pool,
+    pub(super) pipes: &'a mut Pipes<S::Pipe>,
+}
 
 /// One side of a session.
 pub(super) struct Half<S: Sys> {
@@ -30,6 +38,8 @@ pub(super) struct Half<S: Sys> {
     /// What came waits in the socket until the handshake may go on.
     pub(super) held: bool,
     pub(super) tls: Option<Box<Tls>>,
+    /// Through which bytes come unread from the other side.
+    pub(super) pipe: Option<S::Pipe>,
 }
 
 impl<S: Sys> Half<S> {
@@ -45,6 +55,7 @@ impl<S: Sys> Half<S> {
             ready: Ready::default(),
             held: false,
             tls,
+            pipe: None,
         }
     }
 
@@ -59,6 +70,7 @@ impl<S: Sys> Half<S> {
             ready: Ready::default(),
             held: false,
             tls: None,
+            pipe: None,
         }
     }
 
@@ -70,16 +82,39 @@ impl<S: Sys> Half<S> {
             ready: Ready::default(),
             held: false,
             tls: None,
+            pipe: None,
         }
     }
 
-    /// The connection is made, between these ends.
-    pub(super) fn connected(&mut self, stream: S::Stream, ready: Ready, ends: Ends) {
+    /// The connection is made.
+    pub(super) fn connected(&mut self, stream: S::Stream, ready: Ready) {
         self.stream = Some(stream);
         self.ready = ready;
         self.ready.writable = true;
         self.link.status = LinkState::Open;
-        self.link.ends = Some(Box::new(ends));
+    }
+
+    /// Sends what goes ahead of everything else, TLS included, as far as the socket takes it. More
+    /// follows at once. Whether all of it left.
+    pub(super) fn send_ahead(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        sys: &mut S,
+    ) -> Result<bool, io::ErrorKind> {
+        let Some(stream) = &self.stream else {
+            return Ok(false);
+        };
+        while !bytes.is_empty() && self.ready.writable {
+            match sys.send(stream, bytes, true) {
+                Ok(count) => drop(bytes.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.writable = false;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.kind()),
+            }
+        }
+        Ok(bytes.is_empty())
     }
 
     /// Whether a fill could bring anything: bytes of the socket, or plain bytes that wait in the
@@ -206,6 +241,7 @@ impl<S: Sys> Half<S> {
         let Self {
             link, ready, tls, ..
         } = self;
+        let pipe = self.pipe.as_ref();
         let Some(stream) = &self.stream else {
             return Ok(Progress::None);
         };
@@ -215,7 +251,7 @@ impl<S: Sys> Half<S> {
                 break;
             }
             let sent = match tls {
-                None => send(link, stream, sys, pool, budget.left)?,
+                None => send(link, (stream, pipe), sys, pool, budget.left)?,
                 Some(tls) => tls.send(link, stream, sys, pool)?,
             };
             match sent {
@@ -252,14 +288,15 @@ impl<S: Sys> Half<S> {
     }
 
     /// The connection broke: the socket is closed, and what came before it broke may still be read.
-    pub(super) fn fail(&mut self, kind: io::ErrorKind, sys: &mut S, pool: &mut Pool) {
+    pub(super) fn fail(&mut self, kind: io::ErrorKind, lenders: &mut Lenders<'_, S>) {
         if let Some(stream) = self.stream.take() {
-            sys.close(stream);
+            lenders.sys.close(stream);
         }
+        self.give_pipe_back(lenders);
         self.ready = Ready::default();
-        self.link.tx.clear(pool);
+        self.link.tx.clear(lenders.pool);
         self.link.eof = true;
-        if !sys.planted(PlantedBug::BrokenTakenForWhole) {
+        if !lenders.sys.planted(PlantedBug::BrokenTakenForWhole) {
             self.link.status = LinkState::Failed(kind);
         }
     }
@@ -277,33 +314,46 @@ impl<S: Sys> Half<S> {
 
     /// Closes the socket and gives all pages back. `abortive`: where the end of the stream would
     /// make a message look whole, the peer sees a reset instead.
-    pub(super) fn close(&mut self, abortive: bool, sys: &mut S, pool: &mut Pool) {
+    pub(super) fn close(&mut self, abortive: bool, lenders: &mut Lenders<'_, S>) {
         if let Some(stream) = self.stream.take() {
             match abortive && self.link.end_is_framing {
-                true => sys.abort(stream),
-                false => sys.close(stream),
+                true => lenders.sys.abort(stream),
+                false => lenders.sys.close(stream),
             }
         }
-        if !sys.planted(PlantedBug::PagesKept) {
+        self.give_pipe_back(lenders);
+        if !lenders.sys.planted(PlantedBug::PagesKept) {
             self.link.rx.clear();
-            self.link.rx.release(pool);
-            self.link.tx.clear(pool);
+            self.link.rx.release(lenders.pool);
+            self.link.tx.clear(lenders.pool);
         }
     }
 
     /// Gives back what an idle side does not need.
-    pub(super) fn release(&mut self, pool: &mut Pool) {
-        self.link.rx.release(pool);
-        self.link.tx.release(pool);
+    pub(super) fn release(&mut self, lenders: &mut Lenders<'_, S>) {
+        self.link.rx.release(lenders.pool);
+        self.link.tx.release(lenders.pool);
+        if self.link.tx.is_empty() {
+            self.give_pipe_back(lenders);
+        }
+    }
+
+    /// Before the queue is cleared: it tells whether something is in the pipe.
+    fn give_pipe_back(&mut self, lenders: &mut Lenders<'_, S>) {
+        if let Some(pipe) = self.pipe.take() {
+            lenders
+                .pipes
+                .take_back(pipe, self.link.tx.is_empty(), lenders.sys);
+        }
     }
 
     /// This side's part of the park invariant: nothing readable that there is room for, nothing
-    /// queued that could be sent.
-    pub(super) fn assert_parked(&self) {
+    /// queued that could be sent. `held_up`: what arrives goes to the other side, which is full.
+    pub(super) fn assert_parked(&self, held_up: bool) {
         let link = &self.link;
         if link.status == LinkState::Open {
             debug_assert!(
-                !self.ready.readable || self.held || link.eof || !link.rx.has_space(),
+                !self.ready.readable || self.held || held_up || link.eof || !link.rx.has_space(),
                 "parked with input to read"
             );
             debug_assert!(
@@ -334,7 +384,7 @@ fn receive<S: Sys>(
 /// Sends what is at the front of the link's queue, of a file at most `file_bytes_max` bytes.
 fn send<S: Sys>(
     link: &mut Link,
-    stream: &S::Stream,
+    (stream, pipe): (&S::Stream, Option<&S::Pipe>),
     sys: &mut S,
     pool: &mut Pool,
     file_bytes_max: usize,
@@ -356,6 +406,10 @@ fn send<S: Sys>(
             // that it is full.
             (result, None)
         }
+        Front::Piped(count) => match pipe.map(|pipe| sys.splice_out(pipe, stream, count)) {
+            Some(Ok(0)) | None => return Err(Error::Reset(io::ErrorKind::WriteZero)),
+            Some(result) => (result, None),
+        },
     };
     let sent = Sent::of(result, |count| {
         offered.is_none_or(|offered| count == offered)

@@ -25,9 +25,9 @@ use rustls::ServerConfig;
 use rustls::server::ResolvesServerCert;
 use slab::Slab;
 
+use super::context::Context;
 use super::ear::Ear;
 use super::kept::Kept;
-use super::session::Context;
 use super::tls::{Tls, TlsOptions};
 use super::token::{self, Token};
 use super::untold::Untold;
@@ -106,6 +106,8 @@ pub(super) struct Accepted<S: Sys> {
     pub(super) metrics: usize,
     /// Its first bytes are there already, as likely as not.
     pub(super) client_first: bool,
+    /// A header of the PROXY protocol comes first, within this time.
+    pub(super) introduction_timeout: Option<Duration>,
 }
 
 /// What is left of a listener when one of its sockets was closed.
@@ -400,7 +402,12 @@ impl<S: Sys> Listeners<S> {
             }
         };
         socket.ear.worked();
-        let admitted = match listener.gate.admit(&peer, cx.now, &mut self.seats) {
+        let introduction_timeout = listener.gate.introduction_timeout(&peer);
+        let admitted = match introduction_timeout {
+            Some(_) => Ok(Admitted::default()), // its client is asked for
+            None => listener.gate.admit(&peer, cx.now, &mut self.seats),
+        };
+        let admitted = match admitted {
             Err(bar) if !cx.sys.planted(PlantedBug::GateLeftOpen) => {
                 socket.turn_away(stream, &peer, bar, cx);
                 return None;
@@ -434,7 +441,24 @@ impl<S: Sys> Listeners<S> {
             host: listener.host,
             metrics: socket.metrics,
             client_first: listener.service.client_first,
+            introduction_timeout,
         })
+    }
+
+    /// Lets the client in whose connection a proxy passes on, or counts why not.
+    pub(super) fn introduce(
+        &mut self,
+        index: usize,
+        client: &Peer,
+        cx: &mut Context<S>,
+    ) -> Result<Admitted, Bar> {
+        let socket = &mut self.sockets[index];
+        let gate = &mut self.all[socket.listener].gate;
+        let admitted = gate.admit(client, cx.now, &mut self.seats);
+        if let Err(bar) = admitted {
+            socket.barred(client, bar, cx);
+        }
+        admitted
     }
 
     /// Whether one may accept at once.
@@ -587,6 +611,11 @@ impl<S: Sys> Socket<S> {
             }
         }
         cx.sys.close(stream);
+        self.barred(peer, bar, cx);
+    }
+
+    /// Counts one who may not come.
+    fn barred(&mut self, peer: &Peer, bar: Bar, cx: &mut Context<S>) {
         cx.metrics.listeners[self.metrics].barred(bar);
         if let Some(count) = self.barred[bar as usize].count(cx.now) {
             let cause = bar.name();

@@ -23,22 +23,26 @@
 //!
 //! All phases of a turn stand in this file, which makes it a long one.
 //!
-//! The modules in reading order: `session` (fill, advance, flush), `half` (one side: the two loops
-//! that cross the kernel), `transfer`, `range`, `tls`, `handshakes`, `taking`, `token`, `timer`,
-//! `host`, `untold`, `ear`, `listeners`, `kept`, `upstream`, `race`,
-//! `datagram`, `queries`, `disk`.
+//! The modules in reading order: `context`, `session` (fill, advance, flush), `half` (one side: the
+//! two loops that cross the kernel), `transfer`, `range`, `relay`, `pipes`, `tls`, `handshakes`,
+//! `taking`, `token`, `timer`, `host`, `introduction`, `untold`, `ear`, `listeners`, `kept`,
+//! `upstream`, `race`, `datagram`, `queries`, `disk`.
 
+mod context;
 mod datagram;
 mod disk;
 mod ear;
 mod half;
 mod handshakes;
 mod host;
+mod introduction;
 mod kept;
 mod listeners;
+mod pipes;
 mod queries;
 mod race;
 mod range;
+mod relay;
 mod session;
 mod sessions;
 mod taking;
@@ -72,14 +76,16 @@ use crate::service::origins::IdleLimits;
 use crate::service::work::{self, TurnWork, Work};
 use crate::service::{Id, Link, LinkState, Peer, Service, Waiter};
 use crate::sys::{Bind, Event, PlantedBug, Signal, Sys};
+use context::{Context, SessionLimits};
 pub use datagram::DatagramOptions;
 use datagram::Datagrams;
 use handshakes::Handshakes;
 use host::{Host, Hosted};
 pub use listeners::ListenerOptions;
 use listeners::{Accepted, Left, Listeners, ServiceType};
+use pipes::Pipes;
 use queries::Queries;
-use session::{Context, Outcome, Provenance, Session, SessionLimits};
+use session::{Outcome, Provenance, Session};
 use sessions::{Sessions, Why};
 use timer::{Tick, Timers};
 pub use tls::{PlainAnswer, TlsOptions};
@@ -150,6 +156,7 @@ impl<S: Sys> Reactor<S> {
                 sys,
                 pool: Pool::new(limits.large_page_bytes_max, limits.pool_bytes_max)
                     .with_bytes_max(limits.page_bytes_max),
+                pipes: Pipes::new(limits.pipes_max),
                 jobs: Jobs::new(limits.disk),
                 resolver,
                 stores: Stores::default(),
@@ -321,6 +328,7 @@ impl<S: Sys> Reactor<S> {
         let share = limits.turn_handshake_time;
         self.cx.handshakes.set_turn_time_max(share);
         self.cx.upstreams.idle.set_limits(idle_limits(&limits));
+        self.cx.pipes.set_max(limits.pipes_max);
         self.cx.limits = SessionLimits::of(&limits);
         self.cx.jobs.set_limits(limits.disk);
         self.listeners.set_limits(&limits);
@@ -577,6 +585,7 @@ impl<S: Sys> Reactor<S> {
             for id in self.sessions.ids() {
                 self.remove(id, &Err(Error::TimedOut(Phase::Drain)));
             }
+            self.cx.pipes.let_go(&mut self.cx.sys);
             // What was logged of them, for one, is still to be written.
             (self.cx.turn_end, self.cx.job_done) = (true, true);
             self.listeners.close_all(&mut self.cx.sys);
@@ -679,8 +688,13 @@ impl<S: Sys> Reactor<S> {
         };
         let (stream, tls) = (accepted.stream, accepted.tls);
         let (client_first, limits) = (accepted.client_first, &self.cx.limits);
+        let introduction = accepted.introduction_timeout;
+        let introduced_until = introduction.map(|timeout| self.cx.now + timeout);
         self.sessions.insert(|id| {
             let mut session = Session::new(id, provenance, stream, tls, limits);
+            if let Some(until) = introduced_until {
+                session.await_introduction(until);
+            }
             session.note(client_first, true, false);
             session
         });
@@ -749,6 +763,7 @@ impl<S: Sys> Reactor<S> {
             Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
             Outcome::Again => self.sessions.wake(id, Why::Budget),
             Outcome::Ended(Err(_)) if self.goes_on_alone(id) => {}
+            Outcome::Introduced(client) => self.introduced(id, client),
             Outcome::Ended(result) => self.remove(id, &result),
         }
     }
@@ -807,6 +822,32 @@ impl<S: Sys> Reactor<S> {
         true
     }
 
+    /// A proxy told whose connection it passes on: from here on it is as if that client had made it.
+    fn introduced(&mut self, id: Id, client: Option<SocketAddr>) {
+        let Some(session) = self.sessions.live(id) else {
+            return;
+        };
+        if let Some(client) = client {
+            let client = Peer::Inet(client);
+            let provenance = &mut session.provenance;
+            let socket = provenance.socket as usize;
+            match self.listeners.introduce(socket, &client, &mut self.cx) {
+                Ok(admitted) => provenance.admitted = admitted,
+                Err(bar) => {
+                    let why = format!("{client} ({})", bar.name());
+                    return self.remove(id, &Err(Error::Refused(why)));
+                }
+            }
+            let host = &mut self.hosts[provenance.host as usize].host;
+            let cx = &mut self.cx.of(provenance.metrics as usize);
+            host.ended(provenance.conn as usize, cx);
+            provenance.conn = host.accept(&client, self.cx.now) as u32;
+            provenance.peer = client;
+        }
+        session.begin();
+        self.sessions.wake(id, Why::Accepted);
+    }
+
     /// Ends a session: its service, its sockets, its pages, its place.
     fn remove(&mut self, id: Id, result: &Result<(), Error>) {
         let session = self.sessions.remove(id);
@@ -857,14 +898,9 @@ impl<S: Sys> Reactor<S> {
 
     /// Closes connections to origins that nobody uses and that are too old or too many.
     fn close_surplus(&mut self) {
-        let Context {
-            upstreams,
-            sys,
-            pool,
-            now,
-            ..
-        } = &mut self.cx;
-        upstreams.close_surplus(*now, sys, pool);
+        let now = self.cx.now;
+        let (upstreams, mut lenders) = self.cx.split_upstreams();
+        upstreams.close_surplus(now, &mut lenders);
     }
 
     /// Takes what the engine has done, and wakes those who waited for it.
@@ -949,7 +985,8 @@ fn note_upstream<S: Sys>(id: Id, event: &Event, sessions: &mut Sessions<S>, cx: 
             }
         }
         Some(Holder::Nobody(_)) if event.readable || event.read_closed => {
-            cx.upstreams.died(id.index, &mut cx.sys, &mut cx.pool);
+            let (upstreams, mut lenders) = cx.split_upstreams();
+            upstreams.died(id.index, &mut lenders);
         }
         Some(Holder::Nobody(upstream)) => upstream.half.ready.writable |= event.writable,
         None => cx.metrics.events_stale += 1,

@@ -9,6 +9,7 @@
 //!            ▼                                            │
 //! woken ──▶ fill ──▶ advance ──▶ start what was asked ──▶ flush ──▶ no new fact: park until the deadline
 //!
+//! Introduced ──a proxy told for whom, where one is to──▶ Running
 //! Running ──close()──▶ Closing ──all sent, shut down──▶ Lingering ──end of stream, or enough──▶ ended
 //!    └──────────────────── an error, or a deadline that the protocol let pass ───────────────────▶ ended
 //! ```
@@ -26,152 +27,33 @@
 //! means (`reactor`), how a connection is attempted (`upstream`).
 
 use std::io;
-use std::num::NonZeroU32;
-use std::time::{Duration, Instant, SystemTime};
+use std::net::SocketAddr;
+use std::time::Instant;
 
+use super::context::{Context, SessionLimits};
 use super::half::Half;
-use super::handshakes::Handshakes;
 use super::host::Host;
+use super::introduction::{Introduced, Introduction};
 use super::race::Race;
 use super::range::FileRange;
+use super::relay::{self, Filled};
 use super::taking::Taking;
 use super::timer::Reminders;
 use super::tls::Tls;
 use super::token::Token;
 use super::transfer::{Budget, Progress};
-use super::upstream::{Upstream, Upstreams};
-use crate::buffer::Pool;
-use crate::cache::compressed::Compressed;
-use crate::cache::store::{Hands, Stores};
-use crate::dns::Resolver;
+use super::upstream::Upstream;
 use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
-use crate::jobs::Jobs;
-use crate::limits::Limits;
-use crate::metrics::{Counted, Metrics};
-use crate::service::origins::{Idle, Way};
-use crate::service::work::Work;
-use crate::service::{Asked, Connect, Cx, Finish, Id, Io, Link, LinkState, Peer, Waiter, unix_ms};
+use crate::service::origins::Way;
+use crate::service::{Asked, Connect, Finish, Id, Io, LinkState, Peer, Relayed, Side, Waiter};
 use crate::sys::{Event, PlantedBug, Sys, UNTRUSTED_BYTES};
 
-/// What all sessions of a reactor share.
-pub(crate) struct Context<S: Sys> {
-    pub(crate) sys: S,
-    pub(crate) pool: Pool,
-    pub(crate) jobs: Jobs<Waiter>,
-    pub(crate) resolver: Resolver<Id>,
-    pub(crate) stores: Stores,
-    pub(crate) compressed: Compressed<Id>,
-    pub(crate) handshakes: Handshakes,
-    pub(crate) upstreams: Upstreams<S>,
-    pub(crate) metrics: Metrics,
-    pub(crate) limits: SessionLimits,
-    /// The moment of this turn.
-    pub(crate) now: Instant,
-    pub(crate) wall: SystemTime,
-    pub(crate) draining: bool,
-    /// A service wants to be told of the end of this turn.
-    pub(crate) turn_end: bool,
-    /// A job that a service waits for is done, or a moment has come that it waits for: all are told
-    /// of the end of this turn.
-    pub(crate) job_done: bool,
-    /// When they are told of the end of a turn in any case.
-    pub(crate) turn_end_at: Option<Instant>,
-    /// Sessions whose wait is over.
-    pub(crate) woken: Vec<Id>,
-    /// The session that is pumped wants others to begin that have no client.
-    pub(crate) alone: bool,
-    /// What may still be done, by whoever has their turn.
-    pub(crate) work: Work,
-    /// What a session without an origin sees in its place: closed, and always empty.
-    pub(crate) nowhere: Link,
-}
-
-impl<S: Sys> Context<S> {
-    /// What a service may see of it. `listener`: the place of its listener in the metrics.
-    pub(crate) fn of(&mut self, listener: usize) -> Cx<'_> {
-        self.split(listener).0
-    }
-
-    /// The stores of responses, and what they ask of the loop.
-    pub(crate) fn stores(&mut self) -> (&mut Stores, Hands<'_>) {
-        let hands = Hands {
-            disk: self.sys.disk(),
-            jobs: &mut self.jobs,
-            pool: &mut self.pool,
-            woken: &mut self.woken,
-            now: self.now,
-            wall_ms: unix_ms(self.wall),
-        };
-        (&mut self.stores, hands)
-    }
-
-    /// The same, the connections that nobody uses, and the link that stands for no origin.
-    fn split(&mut self, listener: usize) -> (Cx<'_>, &mut Idle, &mut Link) {
-        let cx = Cx {
-            now: self.now,
-            wall: self.wall,
-            turn: self.metrics.turns,
-            draining: self.draining,
-            pool: &mut self.pool,
-            disk: self.sys.disk(),
-            jobs: &mut self.jobs,
-            resolver: &mut self.resolver,
-            stores: &mut self.stores,
-            compressed: &mut self.compressed,
-            woken: &mut self.woken,
-            work: &mut self.work,
-            counted: Counted::new(&mut self.metrics, listener),
-        };
-        (cx, &mut self.upstreams.idle, &mut self.nowhere)
-    }
-}
-
-/// The limits of every session, whatever its protocol.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SessionLimits {
-    /// Bytes that one pump may move before it goes behind the others.
-    pub(crate) pump_bytes_max: usize,
-    /// Bytes in memory that one send queue holds.
-    pub(crate) send_bytes_max: u32,
-    /// How often a peer that is to take what is queued for it is looked at, and the bytes that it
-    /// must have taken since.
-    pub(crate) write_timeout: Duration,
-    pub(crate) write_bytes_min: u64,
-    /// How long a closed session waits for the peer's end: while nothing comes, and in all; and for
-    /// how many bytes.
-    pub(crate) linger_timeout: Duration,
-    pub(crate) linger_time_max: Duration,
-    pub(crate) linger_bytes_max: usize,
-    /// The start that an attempt to connect to an origin has on the next one.
-    pub(crate) connect_attempt_delay: Duration,
-}
-
-impl SessionLimits {
-    pub(crate) fn of(limits: &Limits) -> Self {
-        Self {
-            pump_bytes_max: limits.turn_bytes,
-            send_bytes_max: u32::try_from(limits.send_queue_bytes_max).unwrap_or(u32::MAX),
-            write_timeout: limits.write_timeout,
-            write_bytes_min: bytes_at(limits.write_rate_min, limits.write_timeout).max(1),
-            linger_timeout: limits.linger_timeout,
-            linger_time_max: limits.linger_time_max,
-            linger_bytes_max: limits.linger_bytes_max,
-            connect_attempt_delay: limits.connect_attempt_delay,
-        }
-    }
-}
-
-/// Bytes in a span of time at so many a second.
-fn bytes_at(rate: Option<NonZeroU32>, span: Duration) -> u64 {
-    let rate = rate.map_or(0, NonZeroU32::get);
-    let bytes = u128::from(rate) * span.as_millis() / 1000;
-    u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
 /// How far a session is with its end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Stage {
+    /// A proxy is to tell whose connection it is.
+    Introduced(Box<Introduction>),
     Running,
     /// The protocol is done; what is queued is being sent. `linger_bytes`: what may still be read
     /// and dropped; with none, because the protocol expects none or because they were used up,
@@ -195,6 +77,8 @@ pub(crate) enum Outcome {
     Park(Instant),
     /// The budget is spent.
     Again,
+    /// The peer is a proxy, and told for whom the connection is; `None` for itself.
+    Introduced(Option<SocketAddr>),
     /// It is over: in good order, or why not.
     Ended(Result<(), Error>),
 }
@@ -302,13 +186,23 @@ impl<S: Sys> Session<S> {
 
     /// Goes on without the client, whose connection is closed.
     pub(crate) fn lose_client(&mut self, cx: &mut Context<S>) {
-        self.down.close(true, &mut cx.sys, &mut cx.pool);
+        self.down.close(true, &mut cx.lenders());
         let send_bytes_max = cx.limits.send_bytes_max;
         self.down = Half::without(LinkState::Closed, send_bytes_max);
         self.range = FileRange::default();
         self.taking = Taking::default();
         cx.jobs.forget(Waiter::Sending(self.id));
         self.woken = true;
+    }
+
+    /// Before anything else, a proxy is to tell whose connection it is, until then.
+    pub(crate) fn await_introduction(&mut self, until: Instant) {
+        self.stage = Stage::Introduced(Box::new(Introduction::new(until)));
+    }
+
+    /// That is known: what follows is the client's.
+    pub(crate) fn begin(&mut self) {
+        self.stage = Stage::Running;
     }
 
     /// An event's part in the session, on the side towards the client.
@@ -332,6 +226,9 @@ impl<S: Sys> Session<S> {
     /// | `again` | the protocol asked for another turn | by the next `advance`; the pump ends with it |
     /// | `advanced` | `advance` ran in this pump | never: a deadline that passed must have been seen by it |
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
+        if let Some(outcome) = self.introduce(cx) {
+            return outcome;
+        }
         self.down.link.tx.begin_turn();
         self.down.held = self.must_wait(cx);
         let mut budget = Budget::new(cx.limits.pump_bytes_max);
@@ -371,14 +268,31 @@ impl<S: Sys> Session<S> {
                 self.left_undone = is_left;
                 return Outcome::Again;
             }
-            let fillable = |up: &Upstream<S>| up.half.may_fill();
-            if !fact && !self.down.may_fill() && !self.up.as_deref().is_some_and(fillable) {
+            if !fact && !self.may_fill_down() && !self.may_fill_up() {
                 match self.park(advanced, host, cx) {
                     Some(outcome) => return outcome,
                     None => fact = true,
                 }
             }
         }
+    }
+
+    /// Looks for what a proxy is to tell of its client, if that is awaited.
+    fn introduce(&mut self, cx: &mut Context<S>) -> Option<Outcome> {
+        let Stage::Introduced(introduction) = &mut self.stage else {
+            return None;
+        };
+        let until = introduction.until;
+        let introduced = introduction.advance(&mut self.down, &mut cx.sys, cx.now);
+        let parks = |()| Outcome::Park(until);
+        Some(match introduced {
+            Ok(Introduced::By(client)) => Outcome::Introduced(client),
+            Ok(Introduced::NotYet) if cx.draining => Outcome::Ended(Ok(())),
+            Ok(Introduced::NotYet) => self
+                .register(cx)
+                .map_or_else(|error| Outcome::Ended(Err(error)), parks),
+            Err(error) => Outcome::Ended(Err(error)),
+        })
     }
 
     /// Reads both sides. Whether anything new came. `has_input`: a side where something waits has
@@ -391,10 +305,10 @@ impl<S: Sys> Session<S> {
         budget: &mut Budget,
     ) -> Result<bool, io::ErrorKind> {
         let mut news = false;
-        if self.down.may_fill() && (!has_input || self.down.link.rx.is_empty()) {
+        if self.may_fill_down() && (!has_input || self.down.link.rx.is_empty()) {
             let before = budget.moved;
             let began = self.is_handshaking().then(|| cx.sys.now());
-            let result = self.down.fill(&mut cx.sys, &mut cx.pool, budget);
+            let result = self.fill_down(cx, budget);
             if let Some(began) = began {
                 let now = cx.sys.now();
                 cx.handshakes.took(now.saturating_duration_since(began));
@@ -403,15 +317,16 @@ impl<S: Sys> Session<S> {
                 budget.moved - before;
             news |= result?;
         }
-        if let Some(up) = &mut self.up
-            && up.half.may_fill()
+        if self.may_fill_up()
+            && let Some(up) = &mut self.up
             && (!has_input || up.half.link.rx.is_empty())
         {
             let began = up.half.is_handshaking().then(|| cx.sys.now());
-            match up.half.fill(&mut cx.sys, &mut cx.pool, budget) {
+            let to = (&mut self.down, &mut up.relayed.down);
+            match fill(&mut up.half, Some(to), cx, budget) {
                 Ok(more) => news |= more,
                 Err(kind) => {
-                    up.half.fail(kind, &mut cx.sys, &mut cx.pool);
+                    up.half.fail(kind, &mut cx.lenders());
                     news = true;
                 }
             }
@@ -424,6 +339,34 @@ impl<S: Sys> Session<S> {
             }
         }
         Ok(news)
+    }
+
+    fn fill_down(
+        &mut self,
+        cx: &mut Context<S>,
+        budget: &mut Budget,
+    ) -> Result<bool, io::ErrorKind> {
+        let up = self.up.as_deref_mut();
+        let to = up.map(|up| (&mut up.half, &mut up.relayed.up));
+        fill(&mut self.down, to, cx, budget)
+    }
+
+    fn may_fill_down(&self) -> bool {
+        self.down.may_fill() && !self.is_held_up(Side::Down)
+    }
+
+    fn may_fill_up(&self) -> bool {
+        let up = self.up.as_deref();
+        up.is_some_and(|up| up.half.may_fill()) && !self.is_held_up(Side::Up)
+    }
+
+    /// Whether what arrives at a side goes to the other one unread, and waits until that has taken
+    /// what is there for it.
+    fn is_held_up(&self, side: Side) -> bool {
+        self.up.as_deref().is_some_and(|up| match side {
+            Side::Down => relay::is_held_up(&self.down, &up.half),
+            Side::Up => relay::is_held_up(&up.half, &self.down),
+        })
     }
 
     /// One step of the protocol, and the start of what it asked for. Whether it wants another turn.
@@ -445,9 +388,12 @@ impl<S: Sys> Session<S> {
         let mut asked = Asked::default();
         let (scarce, conn) = (cx.pool.is_scarce(), self.provenance.conn as usize);
         let (shared, idle, nowhere) = cx.split(self.provenance.metrics as usize);
-        let (up, trouble) = match self.up.as_deref_mut() {
-            Some(up) => (&mut up.half.link, up.trouble.as_deref()),
-            None => (nowhere, None),
+        let (up, ends, trouble, relayed) = match self.up.as_deref_mut() {
+            Some(up) => {
+                let trouble = up.trouble.as_deref();
+                (&mut up.half.link, up.ends, trouble, up.relayed)
+            }
+            None => (nowhere, None, None, Relayed::default()),
         };
         self.down.link.tx.set_scarce(scarce);
         up.tx.set_scarce(scarce);
@@ -457,7 +403,9 @@ impl<S: Sys> Session<S> {
                 drained: self.taking.take_drained(),
                 down: &mut self.down.link,
                 up,
+                ends,
                 trouble,
+                relayed,
                 id: self.id,
                 peer: &self.provenance.peer,
                 service: self.provenance.host,
@@ -512,7 +460,7 @@ impl<S: Sys> Session<S> {
         if cx.draining || !up.half.is_quiet(&mut cx.sys, &mut cx.pool) {
             return self.disconnect(cx);
         }
-        up.half.release(&mut cx.pool);
+        up.half.release(&mut cx.lenders());
         if let Some(up) = self.up.take() {
             let to = (self.provenance.host, way);
             cx.upstreams.keep(up, to, cx.now);
@@ -609,7 +557,7 @@ impl<S: Sys> Session<S> {
                     // socket's buffer.
                     up.half.ready.readable = true;
                     let _ = up.half.fill(&mut cx.sys, &mut cx.pool, budget);
-                    up.half.fail(kind, &mut cx.sys, &mut cx.pool);
+                    up.half.fail(kind, &mut cx.lenders());
                     news = true;
                 }
                 Err(error) => return Err(error),
@@ -652,11 +600,12 @@ impl<S: Sys> Session<S> {
     /// until when it sleeps. `None`: an event came just when the deadline had passed, ahead of its
     /// reminder, and the protocol was not asked yet.
     fn park(&mut self, advanced: bool, host: &dyn Host, cx: &mut Context<S>) -> Option<Outcome> {
-        self.down.release(&mut cx.pool);
-        self.down.assert_parked();
+        self.down.release(&mut cx.lenders());
+        self.down.assert_parked(self.is_held_up(Side::Down));
+        let held_up = self.is_held_up(Side::Up);
         if let Some(up) = &mut self.up {
-            up.half.release(&mut cx.pool);
-            up.half.assert_parked();
+            up.half.release(&mut cx.lenders());
+            up.half.assert_parked(held_up);
         }
         if self.down.has_output() && !self.taking.is_waited_for() {
             self.recount(cx);
@@ -686,17 +635,25 @@ impl<S: Sys> Session<S> {
         }
         // Only a session that waits needs events: one that ends in its first pump is never
         // registered.
+        Some(match self.register(cx) {
+            Ok(()) => Outcome::Park(deadline),
+            Err(error) => Outcome::Ended(Err(error)),
+        })
+    }
+
+    /// Sees to it that the poll knows the client's socket.
+    fn register(&mut self, cx: &mut Context<S>) -> Result<(), Error> {
         if !self.registered
             && let Some(stream) = &self.down.stream
         {
             let token = Token::Session(self.id).pack();
             if let Err(error) = cx.sys.register(stream, token) {
                 log::warn!("{}: register: {error}", self.provenance.peer);
-                return Some(Outcome::Ended(Err(Error::Reset(error.kind()))));
+                return Err(Error::Reset(error.kind()));
             }
             self.registered = true;
         }
-        Some(Outcome::Park(deadline))
+        Ok(())
     }
 
     /// Counts what the client takes from here on; how many bytes it took since the last time.
@@ -757,8 +714,9 @@ impl<S: Sys> Session<S> {
             )
         };
         let writing = self.taking.until(limits.write_timeout);
-        let own = match (self.stage, writing) {
-            (Stage::Lingering { until, .. }, _) => (until, Waits::Linger),
+        let own = match (&self.stage, writing) {
+            (Stage::Introduced(introduction), _) => (introduction.until, Waits::Protocol),
+            (Stage::Lingering { until, .. }, _) => (*until, Waits::Linger),
             (_, Some(until)) => (until, Waits::Write),
             (_, None) => protocol(),
         };
@@ -783,14 +741,15 @@ impl<S: Sys> Session<S> {
         self.disconnect(cx);
         let delay = cx.limits.connect_attempt_delay;
         let race = Race::new(to.addresses, to.timeout, delay, cx.now);
-        self.up = Some(Upstream::new(race, to.tls, cx.limits.send_bytes_max));
+        self.up = Some(Upstream::new(race, to.opening, cx.limits.send_bytes_max));
         self.woken |= self.advance_connect(cx);
     }
 
     /// Drops the side towards the origin with everything queued on it.
     fn disconnect(&mut self, cx: &mut Context<S>) {
         if let Some(up) = self.up.take() {
-            up.close(false, &mut cx.upstreams, &mut cx.sys, &mut cx.pool);
+            let (upstreams, mut lenders) = cx.split_upstreams();
+            up.close(false, upstreams, &mut lenders);
         }
     }
 
@@ -800,10 +759,35 @@ impl<S: Sys> Session<S> {
             .up
             .take_if(|_| !cx.sys.planted(PlantedBug::UpstreamKept))
         {
-            up.close(dropped, &mut cx.upstreams, &mut cx.sys, &mut cx.pool);
+            let (upstreams, mut lenders) = cx.split_upstreams();
+            up.close(dropped, upstreams, &mut lenders);
         }
-        self.down.close(dropped, &mut cx.sys, &mut cx.pool);
+        self.down.close(dropped, &mut cx.lenders());
     }
+}
+
+/// Fills a side, or moves what arrived to the other one where it goes there unread, and counts it
+/// there. Whether anything new came.
+fn fill<S: Sys>(
+    from: &mut Half<S>,
+    to: Option<(&mut Half<S>, &mut u64)>,
+    cx: &mut Context<S>,
+    budget: &mut Budget,
+) -> Result<bool, io::ErrorKind> {
+    if let Some((to, relayed)) = to
+        && relay::is_on(from, to)
+    {
+        match relay::fill(from, to, cx, budget)? {
+            Filled::Some(count) => {
+                *relayed += count as u64;
+                return Ok(true);
+            }
+            Filled::End => return Ok(true),
+            Filled::Nothing => return Ok(false),
+            Filled::NoPipe => {}
+        }
+    }
+    from.fill(&mut cx.sys, &mut cx.pool, budget)
 }
 
 #[cfg(test)]

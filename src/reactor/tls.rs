@@ -327,6 +327,7 @@ impl Tls {
         let mut writer = self.connection.writer();
         match link.tx.front() {
             Front::Empty => Ok(0),
+            Front::Piped(_) => unreachable!("where TLS is spoken nothing goes through a pipe"),
             Front::One(bytes, _) => writer.write(bytes),
             Front::Many(runs, count, _) => writer.write_vectored(&runs[..count]),
             Front::File(file, offset, len) => {

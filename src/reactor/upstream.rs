@@ -11,7 +11,8 @@
 //! ```
 //!
 //! While it is made, several attempts may be under way; when which begins says
-//! [`Race`](super::race::Race). Which of those that nobody holds is given to whom, and which go,
+//! [`Race`](super::race::Race). On the one that was made first, what its [`Opening`] asks for comes
+//! next: the header of the PROXY protocol, then the handshake of TLS. Which of those that nobody holds is given to whom, and which go,
 //! says [`Idle`](crate::service::origins::Idle).
 
 use std::io;
@@ -20,15 +21,15 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use super::half::Half;
+use super::half::{Half, Lenders};
 use super::race::Race;
 use super::tls::Tls;
 use super::token::Token;
 use super::transfer::Ready;
-use crate::buffer::Pool;
-use crate::service::origins::{Idle, IdleLimits, TlsTo, Way};
-use crate::service::{Ends, Id, LinkState};
+use crate::service::origins::{Idle, IdleLimits, Opening, TlsTo, Trouble, Way};
+use crate::service::{Ends, Id, LinkState, Relayed};
 use crate::sys::{Event, Sys};
+use crate::wire::proxy_protocol;
 
 /// The side of a session towards an origin.
 pub(super) struct Upstream<S: Sys> {
@@ -38,15 +39,20 @@ pub(super) struct Upstream<S: Sys> {
     /// While the connection is being made.
     making: Option<Box<Making<S>>>,
     /// What is wrong with the origin's TLS, if that is why its connection failed.
-    pub(super) trouble: Option<Box<str>>,
+    pub(super) trouble: Option<Box<Trouble>>,
+    /// Where the connection leads, once it is made.
+    pub(super) ends: Option<Ends>,
+    /// What went unread between it and the client.
+    pub(super) relayed: Relayed,
 }
 
-/// A connection that is being made: the attempts that are under way; then, where TLS is spoken, its
-/// handshake.
+/// A connection that is being made: the attempts that are under way; then what opens it.
 struct Making<S: Sys> {
     race: Race,
     attempts: Vec<Attempt<S>>,
-    tls: Option<TlsTo>,
+    opening: Opening,
+    /// What is left to be sent of the header that tells of the client.
+    header: Vec<u8>,
 }
 
 struct Attempt<S: Sys> {
@@ -59,16 +65,19 @@ struct Attempt<S: Sys> {
 
 impl<S: Sys> Upstream<S> {
     /// One whose connection is about to be made.
-    pub(super) fn new(race: Race, tls: Option<TlsTo>, send_bytes_max: u32) -> Box<Self> {
+    pub(super) fn new(race: Race, opening: Opening, send_bytes_max: u32) -> Box<Self> {
         Box::new(Self {
             half: Half::connecting(send_bytes_max),
             place: None,
             making: Some(Box::new(Making {
                 race,
                 attempts: Vec::new(),
-                tls,
+                opening,
+                header: Vec::new(),
             })),
             trouble: None,
+            ends: None,
+            relayed: Relayed::default(),
         })
     }
 
@@ -111,9 +120,11 @@ impl<S: Sys> Upstream<S> {
         if self.place.is_none() {
             if let Some((attempt, ends)) = making.winner(now, sockets, sys) {
                 making.give_up(sockets, sys);
-                self.half.connected(attempt.stream, attempt.ready, ends);
+                making.put_header(&ends);
+                self.half.connected(attempt.stream, attempt.ready);
+                self.ends = Some(ends);
+                self.half.link.status = LinkState::Connecting;
                 self.place = Some(attempt.place);
-                self.begin_tls();
             } else {
                 making.begin(session, now, sockets, sys);
                 let under_way = making.attempts.len();
@@ -124,6 +135,7 @@ impl<S: Sys> Upstream<S> {
                 }
             }
         }
+        self.open(now, sys);
         self.shake_hands(now);
         if self.half.link.status == LinkState::Connecting {
             return false;
@@ -132,21 +144,35 @@ impl<S: Sys> Upstream<S> {
         true
     }
 
-    /// The connection is made: where TLS is spoken, that is only half of it.
-    fn begin_tls(&mut self) {
-        let Some(to) = self.making.as_ref().and_then(|making| making.tls.as_ref()) else {
+    /// The connection is made: the origin is told of the client, if it is to be; then, where TLS is
+    /// spoken, its handshake begins.
+    fn open(&mut self, now: Instant, sys: &mut S) {
+        let Some(making) = &mut self.making else {
             return;
         };
-        match Tls::connect(to) {
-            Ok(tls) => {
-                self.half.tls = Some(tls);
-                self.half.link.status = LinkState::Connecting;
-            }
-            Err(error) => {
-                self.trouble = Some((to.explain)(&error).into());
-                self.half.link.status = LinkState::Failed(io::ErrorKind::InvalidInput);
-            }
+        let is_made = self.place.is_some() && self.half.link.status == LinkState::Connecting;
+        if !is_made || self.half.tls.is_some() {
+            return;
         }
+        let late = now >= making.race.until();
+        self.half.link.status = match self.half.send_ahead(&mut making.header, sys) {
+            Ok(false) if late => LinkState::Failed(io::ErrorKind::TimedOut),
+            Ok(false) => LinkState::Connecting,
+            Err(kind) => LinkState::Failed(kind),
+            Ok(true) => match &making.opening.tls {
+                None => LinkState::Open,
+                Some(to) => match Tls::connect(to) {
+                    Ok(tls) => {
+                        self.half.tls = Some(tls);
+                        LinkState::Connecting
+                    }
+                    Err(error) => {
+                        self.trouble = Some(trouble_of(&error, to));
+                        LinkState::Failed(io::ErrorKind::InvalidInput)
+                    }
+                },
+            },
+        };
     }
 
     /// Looks at a handshake that is under way.
@@ -155,22 +181,26 @@ impl<S: Sys> Upstream<S> {
             return;
         };
         let link = &mut self.half.link;
+        let trouble = |text: &str| {
+            Some(Box::new(Trouble {
+                text: text.to_owned(),
+                is_certificate: false,
+            }))
+        };
         match link.status {
             LinkState::Connecting if !tls.is_handshaking() => link.status = LinkState::Open,
             LinkState::Connecting if link.eof => {
-                self.trouble = Some("it ended the connection within the TLS handshake".into());
+                self.trouble = trouble("it ended the connection within the TLS handshake");
                 link.status = LinkState::Failed(io::ErrorKind::UnexpectedEof);
             }
             LinkState::Connecting if now >= making.race.until() => {
-                self.trouble = Some("the TLS handshake took too long".into());
+                self.trouble = trouble("the TLS handshake took too long");
                 link.status = LinkState::Failed(io::ErrorKind::TimedOut);
             }
             LinkState::Failed(_) => {
-                let to = making.tls.as_ref();
-                let words = to
-                    .zip(tls.trouble.as_ref())
-                    .map(|(to, error)| (to.explain)(error));
-                self.trouble = words.map(String::into_boxed_str);
+                let to = making.opening.tls.as_ref();
+                let broken = tls.trouble.as_ref().zip(to);
+                self.trouble = broken.map(|(error, to)| trouble_of(error, to));
             }
             _ => {}
         }
@@ -182,17 +212,24 @@ impl<S: Sys> Upstream<S> {
         mut self,
         abortive: bool,
         sockets: &mut Upstreams<S>,
-        sys: &mut S,
-        pool: &mut Pool,
+        lenders: &mut Lenders<'_, S>,
     ) {
-        self.half.close(abortive, sys, pool);
-        self.place
-            .into_iter()
-            .for_each(|place| sockets.release(place));
+        self.half.close(abortive, lenders);
+        if let Some(place) = self.place {
+            sockets.release(place);
+        }
         if let Some(making) = &mut self.making {
-            making.give_up(sockets, sys);
+            making.give_up(sockets, lenders.sys);
         }
     }
+}
+
+/// What an error of TLS with an origin means.
+fn trouble_of(error: &rustls::Error, to: &TlsTo) -> Box<Trouble> {
+    Box::new(Trouble {
+        text: (to.explain)(error),
+        is_certificate: matches!(error, rustls::Error::InvalidCertificate(_)),
+    })
 }
 
 impl<S: Sys> Making<S> {
@@ -235,6 +272,15 @@ impl<S: Sys> Making<S> {
                 }),
                 Err(error) => self.race.failed(error.kind(), now),
             }
+        }
+    }
+
+    /// Writes the header that tells the origin of the client. Where that connected to is not known
+    /// here: the origin's own address stands for it.
+    fn put_header(&mut self, ends: &Ends) {
+        if let Some(introduce) = &self.opening.introduce {
+            let (version, client) = (introduce.version, introduce.client);
+            proxy_protocol::put(&mut self.header, version, client, ends.peer);
         }
     }
 
@@ -342,22 +388,24 @@ impl<S: Sys> Upstreams<S> {
     }
 
     /// Closes what has been idle for too long, or was too much.
-    pub(super) fn close_surplus(&mut self, now: Instant, sys: &mut S, pool: &mut Pool) {
+    pub(super) fn close_surplus(&mut self, now: Instant, lenders: &mut Lenders<'_, S>) {
         self.idle.expire(now);
         while let Some(place) = self.idle.poll_surplus() {
-            if let Holder::Nobody(mut upstream) = self.slots.remove(place as usize).holder {
-                upstream.half.close(false, sys, pool);
-            }
+            self.close_idle(place, lenders);
         }
     }
 
     /// The origin said something on a connection that nobody uses, or ended it: it cannot be used
     /// any more.
-    pub(super) fn died(&mut self, place: u32, sys: &mut S, pool: &mut Pool) {
-        if self.idle.remove(place)
-            && let Holder::Nobody(mut upstream) = self.slots.remove(place as usize).holder
-        {
-            upstream.half.close(false, sys, pool);
+    pub(super) fn died(&mut self, place: u32, lenders: &mut Lenders<'_, S>) {
+        if self.idle.remove(place) {
+            self.close_idle(place, lenders);
+        }
+    }
+
+    fn close_idle(&mut self, place: u32, lenders: &mut Lenders<'_, S>) {
+        if let Holder::Nobody(mut upstream) = self.slots.remove(place as usize).holder {
+            upstream.half.close(false, lenders);
         }
     }
 }

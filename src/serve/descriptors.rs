@@ -24,12 +24,12 @@ pub(super) fn fit(config: &mut Config, descriptors: u64) -> Option<String> {
             _ => 0,
         })
         .sum();
-    let proxies = |kind: &Kind| matches!(kind, Kind::Proxy(_));
-    let idle = match kinds().any(proxies) {
-        true => config.limits.idle_upstreams_max,
+    // A tunnel takes a pipe, which has two ends, and does without it where there is none.
+    let of_proxies = match kinds().any(|kind| matches!(kind, Kind::Proxy(_))) {
+        true => config.limits.idle_upstreams_max + 2 * config.limits.pipes_max,
         false => 0,
     };
-    let reserved = (config.limits.descriptors_reserved + kept + idle).min(descriptors / 2);
+    let reserved = (config.limits.descriptors_reserved + kept + of_proxies).min(descriptors / 2);
     // The client's connection, and that to an origin, or the file that is being written.
     let each = match kinds().any(|kind| matches!(kind, Kind::Proxy(_) | Kind::Upload(_))) {
         true => 2,
@@ -91,7 +91,7 @@ mod tests {
     fn sessions_leave_descriptors_for_the_rest_and_no_client_has_more_than_a_quarter() {
         assert_eq!(fitted(ECHO, 4096), (4096 - 256, Some(960)));
         assert_eq!(fitted(WEB, 20_000), (20_000 - 256 - 1024, Some(4680)));
-        assert_eq!(fitted(PROXY, 4096), ((4096 - 1792) / 2, Some(288)));
+        assert_eq!(fitted(PROXY, 4096), ((4096 - 2048) / 2, Some(256)));
         let both = format!("{ECHO}{PROXY}");
         assert_eq!(fitted(&both, 1024), ((1024 - 512) / 2, Some(64)));
         assert_eq!(fitted(WEB, 1024), (512, Some(128)), "half at most is kept");

@@ -54,7 +54,7 @@ use crate::ending::{Ending, Error};
 use crate::jobs::pending::Asker;
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
-use origins::{Idle, TlsTo, Way};
+use origins::{Idle, Opening, Trouble, Way};
 use work::Work;
 
 pub use crate::waiter::{Id, Waiter};
@@ -147,8 +147,8 @@ pub struct Link {
     pub finish: Finish,
     /// How the socket stands.
     pub status: LinkState,
-    /// Where it leads, once a connection that we asked for is made; the protocol may take it.
-    pub ends: Option<Box<Ends>>,
+    /// What arrives goes to the other side unread, if that side relays as well: see [`Io::relay`].
+    pub relays: bool,
     /// The end of our stream is the only sign that the body is whole: a session that is dropped
     /// resets the connection instead.
     pub end_is_framing: bool,
@@ -166,7 +166,7 @@ impl Link {
             eof: false,
             finish: Finish::Open,
             status,
-            ends: None,
+            relays: false,
             end_is_framing: false,
             sent: 0,
         }
@@ -191,6 +191,15 @@ impl Link {
     pub fn is_drained(&self) -> bool {
         self.eof && self.rx.is_empty()
     }
+}
+
+/// Bytes that went from one side of a session to the other unread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relayed {
+    /// From the origin to the client.
+    pub down: u64,
+    /// From the client to the origin.
+    pub up: u64,
 }
 
 /// The addresses of both ends of a connection that we made.
@@ -311,8 +320,12 @@ pub struct Io<'a> {
     pub down: &'a mut Link,
     /// Towards the origin.
     pub up: &'a mut Link,
+    /// Where the connection to the origin leads, once it is made.
+    pub ends: Option<Ends>,
     /// What is wrong with the TLS of an origin whose connection failed.
-    pub trouble: Option<&'a str>,
+    pub trouble: Option<&'a Trouble>,
+    /// What went unread from one side to the other since [`Io::relay`].
+    pub relayed: Relayed,
     /// Which session this is.
     pub id: Id,
     /// Who is at the client's end.
@@ -408,7 +421,6 @@ impl Io<'_> {
         if self.up.is_reusable() {
             self.asked.keep = Some(way.clone());
             self.up.status = LinkState::Closed;
-            self.up.ends = None;
         } else {
             self.disconnect();
         }
@@ -421,25 +433,16 @@ impl Io<'_> {
         addresses: &[SocketAddr],
         timeout: Duration,
     ) -> Poll<Result<(), io::ErrorKind>> {
-        self.connect_with(addresses, timeout, None)
+        self.connect_with(addresses, timeout, Opening::default())
     }
 
-    /// The same for an origin that TLS is spoken with: the handshake is part of it, and within
-    /// `timeout`. What is wrong with it stands in [`Io::trouble`].
-    pub fn connect_tls(
+    /// The same for an origin that is told of its client, or that TLS is spoken with: that is part
+    /// of it, and within `timeout`. What is wrong with the TLS stands in [`Io::trouble`].
+    pub fn connect_with(
         &mut self,
         addresses: &[SocketAddr],
         timeout: Duration,
-        tls: &TlsTo,
-    ) -> Poll<Result<(), io::ErrorKind>> {
-        self.connect_with(addresses, timeout, Some(tls))
-    }
-
-    fn connect_with(
-        &mut self,
-        addresses: &[SocketAddr],
-        timeout: Duration,
-        tls: Option<&TlsTo>,
+        opening: Opening,
     ) -> Poll<Result<(), io::ErrorKind>> {
         match self.up.status {
             LinkState::Open => Poll::Ready(Ok(())),
@@ -450,12 +453,20 @@ impl Io<'_> {
                     self.asked.connect = Some(Connect {
                         addresses: addresses.to_vec(),
                         timeout,
-                        tls: tls.cloned(),
+                        opening,
                     });
                 }
                 Poll::Pending
             }
         }
+    }
+
+    /// From now on what arrives on either side may go to the other unread, until the connection to
+    /// the origin ends. The kernel moves it where it can, and [`Io::relayed`] tells how much; all
+    /// else arrives as before, and is the protocol's to pass on. The end of a stream is told once
+    /// everything before it is on its way.
+    pub fn relay(&mut self) {
+        (self.down.relays, self.up.relays) = (true, true);
     }
 
     /// Drops the connection to the origin, made or being made, with all that was received and
@@ -469,7 +480,7 @@ impl Io<'_> {
             self.up.eof = false;
             self.up.finish = Finish::Open;
             self.up.status = LinkState::Closed;
-            self.up.ends = None;
+            (self.down.relays, self.up.relays) = (false, false);
         }
     }
 }
@@ -479,7 +490,7 @@ impl Io<'_> {
 pub(crate) struct Connect {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) timeout: Duration,
-    pub(crate) tls: Option<TlsTo>,
+    pub(crate) opening: Opening,
 }
 
 /// What a call of `advance` asked of the reactor.

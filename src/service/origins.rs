@@ -16,9 +16,11 @@
 //! 1. A connection is shared within one service and one site of it, since each has rules of its own
 //!    about where a connection may lead.
 //! 2. The one that was used last is used next, so that those which are not needed grow old.
-//! 3. At a limit, the one that has been idle longest makes room: of its way, else of all.
+//! 3. One that told its origin of its client ([`Introduce`]) is never kept.
+//! 4. At a limit, the one that has been idle longest makes room: of its way, else of all.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +28,8 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+
+use crate::wire::proxy_protocol::Version;
 
 /// To which origin and how. A connection that was made for a way may carry the requests of all who
 /// ask for an equal one.
@@ -50,6 +54,33 @@ pub struct TlsTo {
     pub name: ServerName<'static>,
     /// What went wrong, in words.
     pub explain: fn(&rustls::Error) -> String,
+}
+
+/// What is said on a connection to an origin before its protocol begins.
+#[derive(Clone, Debug, Default)]
+pub struct Opening {
+    /// The header of the PROXY protocol.
+    pub introduce: Option<Introduce>,
+    /// TLS, behind that. Its handshake is part of the opening.
+    pub tls: Option<TlsTo>,
+}
+
+/// How an origin is told of the client, which makes the connection that client's alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduce {
+    /// The version of the PROXY protocol.
+    pub version: Version,
+    /// `None` for a client without an address.
+    pub client: Option<SocketAddr>,
+}
+
+/// What is wrong with the TLS of an origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// In words, for people.
+    pub text: String,
+    /// Its certificate does not prove who it is.
+    pub is_certificate: bool,
 }
 
 impl Way {

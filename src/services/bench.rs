@@ -18,10 +18,10 @@ use crate::jobs::pending::Asker;
 use crate::jobs::{Done, Job, Jobs};
 use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
-use crate::service::origins::{Idle, IdleLimits};
+use crate::service::origins::{Idle, IdleLimits, Opening};
 use crate::service::work::Work;
 use crate::service::{
-    Asked, Connect, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter, unix_ms,
+    Asked, Cx, Ends, Finish, Id, Io, Link, LinkState, Peer, Relayed, Service, Side, Waiter, unix_ms,
 };
 use crate::sys::unix;
 
@@ -76,6 +76,10 @@ pub struct Bench<T: Service> {
     drained: bool,
     /// The addresses that a connection was asked for.
     pub connect: Option<Vec<std::net::SocketAddr>>,
+    /// What was to be said first on the last of them.
+    pub opening: Opening,
+    /// Where the connection to the origin leads.
+    pub leads: Option<Ends>,
     closed: bool,
     /// Why the session was closed.
     pub ending: Ending,
@@ -145,6 +149,8 @@ impl<T: Service> Bench<T> {
             waited: false,
             drained: false,
             connect: None,
+            opening: Opening::default(),
+            leads: None,
             closed: false,
             ending: Ending::Done,
             failed: None,
@@ -210,7 +216,9 @@ impl<T: Service> Bench<T> {
             drained: std::mem::take(&mut self.drained),
             down: &mut self.down,
             up: &mut self.up,
+            relayed: Relayed::default(),
             cx: cx!(self),
+            ends: self.leads,
             trouble: None,
             id: ID,
             peer: &self.peer,
@@ -223,8 +231,8 @@ impl<T: Service> Bench<T> {
             self.up = Link::new(LinkState::Closed, SEND_BYTES_MAX);
         }
         let is_reused = self.hand_over(&mut asked);
-        if let Some(Connect { addresses, .. }) = asked.connect {
-            self.connect = Some(addresses);
+        if let Some(connect) = asked.connect {
+            (self.connect, self.opening) = (Some(connect.addresses), connect.opening);
             self.up.status = LinkState::Connecting;
         }
         if asked.close {
@@ -615,6 +623,7 @@ fn collect(
         let before = into.len();
         match link.tx.front() {
             Front::Empty => return,
+            Front::Piped(_) => unreachable!("the bench has no pipes"),
             Front::One(bytes, _) => into.extend_from_slice(&bytes[..bytes.len().min(*window)]),
             Front::Many(runs, count, _) => {
                 for run in &runs[..count] {

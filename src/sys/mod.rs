@@ -46,6 +46,8 @@ pub trait Sys {
     type Stream;
     /// A datagram socket.
     type Datagram;
+    /// A pipe, through which bytes go from one stream to another; closed by [`Sys::close_pipe`].
+    type Pipe;
 
     /// Files, by calls that may wait for a disk.
     fn disk(&mut self) -> &mut dyn Disk;
@@ -110,6 +112,9 @@ pub trait Sys {
     /// Receives into `into`; 0 is the end of the stream.
     fn recv(&mut self, stream: &Self::Stream, into: &mut [u8]) -> io::Result<usize>;
 
+    /// The same without taking it: it is received again.
+    fn peek(&mut self, stream: &Self::Stream, into: &mut [u8]) -> io::Result<usize>;
+
     /// Sends one run of bytes. `more`: something follows at once, so a last partial segment may
     /// wait for it (`MSG_MORE`).
     fn send(&mut self, stream: &Self::Stream, bytes: &[u8], more: bool) -> io::Result<usize>;
@@ -130,6 +135,29 @@ pub trait Sys {
         offset: u64,
         len: u64,
     ) -> io::Result<usize>;
+
+    /// An empty pipe. An error where there is none to be had: then bytes are copied.
+    fn pipe(&mut self) -> io::Result<Self::Pipe>;
+
+    /// Moves what a stream received into an empty pipe, at most `bytes_max`; 0 is the end of the
+    /// stream. Less than that is no sign that nothing more is there: only that it would block is.
+    fn splice_in(
+        &mut self,
+        stream: &Self::Stream,
+        pipe: &Self::Pipe,
+        bytes_max: usize,
+    ) -> io::Result<usize>;
+
+    /// Sends `bytes` bytes that are in a pipe, or as many of them as there is room for.
+    fn splice_out(
+        &mut self,
+        pipe: &Self::Pipe,
+        stream: &Self::Stream,
+        bytes: usize,
+    ) -> io::Result<usize>;
+
+    /// Closes a pipe, with what is in it.
+    fn close_pipe(&mut self, pipe: Self::Pipe);
 
     /// Bytes that were sent and that the peer has not confirmed yet: what a slow one still has to
     /// take. 0 where the kernel does not know.

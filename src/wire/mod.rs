@@ -17,6 +17,7 @@ pub mod hex;
 pub mod idn;
 pub mod login;
 pub mod ping;
+pub mod proxy_protocol;
 pub mod smtp;
 pub mod stamp;
 pub mod text;

@@ -90,7 +90,10 @@ impl Service for Relay {
                     Poll::Pending => return Ok(()),
                 },
                 Conn::Connecting { addresses, until } => match io.connect(addresses, CONNECT) {
-                    Poll::Ready(Ok(())) => *conn = Conn::Relaying { until: now + IDLE },
+                    Poll::Ready(Ok(())) => {
+                        io.relay();
+                        *conn = Conn::Relaying { until: now + IDLE };
+                    }
                     Poll::Ready(Err(_)) => return refuse(NO_CONNECTION, io),
                     Poll::Pending if now >= *until => return Err(Error::TimedOut(Phase::Connect)),
                     Poll::Pending => return Ok(()),

@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
+use super::Hands;
 use super::fetch::Object;
 use super::index::{Entry, Key};
 use super::kept::{Body, Kept, Shown};
 use super::key::SECRET_BYTES;
 use super::object::{self, Decoded, Header, Name, Temporary};
 use super::writing::Writing;
-use super::Hands;
 use crate::disk::{Disk, File, open_or_make};
 use crate::http::Method;
 use crate::http::caching::{RuleBook, Terms, Times};

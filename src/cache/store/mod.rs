@@ -307,9 +307,9 @@ impl Store {
                 (None, secret)
             }
         };
-        let bans = folder.as_ref().and_then(|folder| {
-            folder.read_file(purging::FILE, purging::BANS_BYTES_MAX, disk)
-        });
+        let bans = folder
+            .as_ref()
+            .and_then(|folder| folder.read_file(purging::FILE, purging::BANS_BYTES_MAX, disk));
         Self {
             number,
             hasher: KeyHasher::new(&secret),

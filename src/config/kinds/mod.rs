@@ -12,6 +12,7 @@
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -257,6 +258,11 @@ pub struct StreamConfig {
     /// The proxies and load balancers before this listener that are believed in what they say of
     /// their clients. Key `trusted_proxies`, a list of address ranges, default empty.
     pub trusted_proxies: Vec<IpNet>,
+    /// They begin each connection with a header of the PROXY protocol, of version 1 or 2; others do
+    /// not. Key `accept_proxy`, default false.
+    pub accept_proxy: bool,
+    /// Time for that header. Key `proxy_header_timeout`, default 3 s.
+    pub proxy_header_timeout: Duration,
     /// The certificates, where TLS is spoken. Key `tls`, default none.
     pub tls: Option<TlsConfig>,
 }
@@ -270,6 +276,8 @@ impl Default for StreamConfig {
             accept_rate_max: None,
             accept_burst_max: None,
             trusted_proxies: Vec::new(),
+            accept_proxy: false,
+            proxy_header_timeout: Duration::from_secs(3),
             tls: None,
         }
     }
@@ -291,6 +299,13 @@ impl StreamConfig {
             section.problem(section.span("max_accept_burst"), what.to_owned());
         }
         self.trusted_proxies = section.ranges("trusted_proxies").unwrap_or_default();
+        section.flag("accept_proxy", &mut self.accept_proxy);
+        section.timeout("proxy_header_timeout", &mut self.proxy_header_timeout);
+        if self.accept_proxy && self.trusted_proxies.is_empty() {
+            let what = "`accept_proxy` without `trusted_proxies`, so that nobody is believed; expected \
+                        the addresses of the proxies beside it";
+            section.problem(section.span("accept_proxy"), what.to_owned());
+        }
         self.tls = TlsConfig::read(section);
     }
 }

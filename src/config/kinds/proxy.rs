@@ -11,6 +11,8 @@ use crate::config::section::{Section, integer, string};
 use crate::config::value::Upstream;
 use crate::http::caching::refresh::Pattern;
 use crate::http::caching::{Ignore, RuleBook, Rules};
+use crate::http::host_pattern::HostPattern;
+use crate::wire::proxy_protocol::Version;
 
 /// The ports of origins that may be reached. Keys `connect_ports` and `forward_ports`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +114,11 @@ impl CacheLimits {
             0..=most,
             &mut limits.memory_bytes_max,
         );
-        let files = &mut limits.open_files_max;
-        section.count("cache_max_open_files", 0..=1_000_000, files);
+        section.count(
+            "cache_max_open_files",
+            0..=1_000_000,
+            &mut limits.open_files_max,
+        );
         section.size(
             "cache_max_small_bytes",
             0..=16 << 20,
@@ -229,6 +234,14 @@ pub struct ProxyConfig {
     /// Address ranges that may be reached although they are loopback, private, link-local, of this
     /// machine or otherwise refused. Key `allow_destinations`, default none.
     pub allow_destinations: Vec<IpNet>,
+    /// Address ranges that may not be reached, whatever `allow_destinations` says. Key
+    /// `deny_destinations`, default none.
+    pub deny_destinations: Vec<IpNet>,
+    /// The only hosts that may be asked for; `None` for all. Key `allow_hosts`, a list of patterns
+    /// that is not empty, default none.
+    pub allow_hosts: Option<Vec<HostPattern>>,
+    /// Hosts that may not be asked for, whatever `allow_hosts` says. Key `deny_hosts`, default none.
+    pub deny_hosts: Vec<HostPattern>,
     /// Ports that CONNECT may reach. Key `connect_ports`, default port 443 only.
     pub connect_ports: Ports,
     /// Ports that requests with a URI and those in the address-bar form may reach. Key
@@ -239,6 +252,10 @@ pub struct ProxyConfig {
     /// Who may vouch for https origins; `None` for the authorities that the system trusts. Key
     /// `ca_file`, default none.
     pub ca_file: Option<Authorities>,
+    /// The version of the PROXY protocol by which the origin of a gateway is told of the client, at
+    /// the beginning of each connection, which no other client shares. Key `send_proxy`: `"off"`, the
+    /// default, `"v1"` or `"v2"`.
+    pub send_proxy: Option<Version>,
     /// Time for reaching an origin, over all of its addresses, TLS included. Key `connect_timeout`,
     /// default 5 s.
     pub connect_timeout: Duration,
@@ -279,10 +296,14 @@ impl ProxyConfig {
         ProxyConfig {
             hosts: Vec::new(),
             allow_destinations: Vec::new(),
+            deny_destinations: Vec::new(),
+            allow_hosts: None,
+            deny_hosts: Vec::new(),
             connect_ports: Ports::Only(vec![443]),
             forward_ports: Ports::Web,
             upstream: None,
             ca_file: None,
+            send_proxy: None,
             connect_timeout: Duration::from_secs(5),
             upstream_timeout: Duration::from_secs(60),
             response_timeout: Duration::from_secs(5 * 60),
@@ -300,6 +321,15 @@ impl ProxyConfig {
         config.hosts = read_hosts(section);
         let allowed = section.ranges("allow_destinations");
         config.allow_destinations = allowed.unwrap_or_default();
+        let denied = section.ranges("deny_destinations");
+        config.deny_destinations = denied.unwrap_or_default();
+        config.allow_hosts = read_patterns(section, "allow_hosts");
+        if config.allow_hosts.as_ref().is_some_and(Vec::is_empty) {
+            let what = "`allow_hosts` is empty, so that nothing may be asked for; expected a pattern \
+                        such as \"*.example.com\" (leave it out to allow all)";
+            section.problem(section.span("allow_hosts"), what.to_owned());
+        }
+        config.deny_hosts = read_patterns(section, "deny_hosts").unwrap_or_default();
         read_ports(section, "connect_ports", &mut config.connect_ports);
         read_ports(section, "forward_ports", &mut config.forward_ports);
         config.read_origin(section);
@@ -319,11 +349,30 @@ impl ProxyConfig {
         let origin = r#"the address of an origin such as "http://127.0.0.1:8000""#;
         self.upstream = section.parsed("upstream", origin, |value| string(value)?.parse());
         self.ca_file = Authorities::read(section);
+        let versions = [
+            ("off", None),
+            ("v1", Some(Version::V1)),
+            ("v2", Some(Version::V2)),
+        ];
+        section.choice("send_proxy", &versions, &mut self.send_proxy);
+        if self.send_proxy.is_some() && self.upstream.is_none() {
+            let what = "`send_proxy` is for the origin of a gateway; expected `upstream` beside it";
+            section.problem(section.span("send_proxy"), what.to_owned());
+        }
         section.timeout("connect_timeout", &mut self.connect_timeout);
         section.timeout("upstream_timeout", &mut self.upstream_timeout);
         section.timeout("response_timeout", &mut self.response_timeout);
         section.timeout("tunnel_idle_timeout", &mut self.tunnel_idle_timeout);
     }
+}
+
+/// Reads a list of patterns for hosts, if there is one.
+fn read_patterns(section: &mut Section<'_>, key: &'static str) -> Option<Vec<HostPattern>> {
+    let expected = "a host such as \"example.com\", or all below one: \"*.example.com\"";
+    section.list(key, expected, |value| {
+        let text = string(value)?;
+        HostPattern::parse(text).ok_or_else(|| format!("is {text:?}"))
+    })
 }
 
 /// Reads a list of ports, if there is one.

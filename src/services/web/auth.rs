@@ -5,11 +5,16 @@
 //! wait in line and the sessions that ask are parked. What comes out is remembered under a keyed
 //! hash of the credentials, so that the next request costs a look-up. No password is kept.
 //!
+//! A wrong password is logged with the address that it came from. Who sends too many within a minute
+//! has no other one checked until it is over; what is known to be right goes on being so.
+//!
 //! Each client has a line of its own, and they are served in turn: who guesses by hundreds of
 //! connections waits behind its own guesses, and others behind one of them. The places are shared
 //! ([`crate::shares`]), and a check ends with the last who waits for it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -30,6 +35,10 @@ const VERDICTS_MAX: usize = 4096;
 const RIGHT_FOR: Duration = Duration::from_secs(5 * 60);
 const WRONG_FOR: Duration = Duration::from_secs(10);
 
+/// For how long wrong passwords of a client are counted together, and of how many clients.
+const FAILURES_FOR: Duration = Duration::from_secs(60);
+const FAILING_CLIENTS_MAX: usize = 65_536;
+
 /// What a set of credentials is remembered by: its HMAC under a key that only this process has.
 type Mark = [u8; 32];
 
@@ -42,12 +51,54 @@ pub(super) enum Verdict {
     Later,
     /// Too many are being found out.
     Busy,
+    /// The client was wrong too often.
+    Slowed,
+}
+
+/// Wrong passwords of the clients that sent some of late: how many each sent since when.
+struct Failures {
+    of: HashMap<IpAddr, (u32, Instant), foldhash::fast::RandomState>,
+    /// `None` for no limit.
+    most: Option<NonZeroU32>,
+}
+
+impl Failures {
+    /// Whether a client sent too many.
+    fn are_too_many(&self, client: Client, now: Instant) -> bool {
+        let failures = client.and_then(|client| self.of.get(&client));
+        let many = |(count, since): &(u32, Instant)| {
+            let is_recent = now < *since + FAILURES_FOR;
+            is_recent && self.most.is_some_and(|most| *count >= most.get())
+        };
+        failures.is_some_and(many)
+    }
+
+    /// A client sent one. Who has no address is one of many, and not counted.
+    fn add(&mut self, client: Client, now: Instant) {
+        let (Some(client), Some(_)) = (client, self.most) else {
+            return;
+        };
+        let is_recent = |since: Instant| now < since + FAILURES_FOR;
+        if self.of.len() >= FAILING_CLIENTS_MAX {
+            self.of.retain(|_, (_, since)| is_recent(*since));
+        }
+        if self.of.len() >= FAILING_CLIENTS_MAX && !self.of.contains_key(&client) {
+            return; // so many guess together that the line of checks is what slows them
+        }
+        let (count, since) = self.of.entry(client).or_insert((0, now));
+        if !is_recent(*since) {
+            (*count, *since) = (0, now);
+        }
+        *count += 1;
+    }
 }
 
 /// Credentials that are being checked, and who is to be woken then.
 struct Waiting {
     mark: Mark,
     check: Check,
+    /// Who it is said to be.
+    user: String,
     waiters: Vec<Id>,
 }
 
@@ -78,16 +129,12 @@ impl Lines {
         self.shares.has_room(client, CHECKS_MAX)
     }
 
-    fn add(&mut self, mark: Mark, check: Check, client: Client, waiter: Id) {
-        let waiters = vec![waiter];
-        let waiting = Waiting {
-            mark,
-            check,
-            waiters,
-        };
-        self.checks.push(client, waiting);
+    fn add(&mut self, waiting: Waiting, client: Client) {
         self.shares.enter(client);
-        self.waiters.insert(waiter, (client, mark));
+        for waiter in &waiting.waiters {
+            self.waiters.insert(*waiter, (client, waiting.mark));
+        }
+        self.checks.push(client, waiting);
     }
 
     /// The check that is at work.
@@ -95,14 +142,14 @@ impl Lines {
         self.checks.front_mut().map(|waiting| &mut waiting.check)
     }
 
-    /// Takes out the check that is at work; the next client's follows.
-    fn pop(&mut self) -> Option<Waiting> {
+    /// Takes out the check that is at work, and whose it is; the next client's follows.
+    fn pop(&mut self) -> Option<(Client, Waiting)> {
         let (client, done) = self.checks.pop()?;
         self.shares.leave(client);
         for waiter in &done.waiters {
             self.waiters.remove(waiter);
         }
-        Some(done)
+        Some((client, done))
     }
 
     /// The waiter waits no longer; nor does a check for which nobody else does.
@@ -131,6 +178,7 @@ pub(super) struct Auth {
     key: [u8; 32],
     verdicts: HashMap<Mark, (bool, Instant), foldhash::fast::RandomState>,
     lines: Lines,
+    failures: Failures,
 }
 
 impl Auth {
@@ -142,6 +190,10 @@ impl Auth {
             key,
             verdicts: HashMap::default(),
             lines: Lines::default(),
+            failures: Failures {
+                of: HashMap::default(),
+                most: config.failures_max,
+            },
         }
     }
 
@@ -166,6 +218,9 @@ impl Auth {
             None => {}
         }
         self.lines.forget(waiter);
+        if self.failures.are_too_many(client, now) {
+            return Verdict::Slowed;
+        }
         if self.lines.join(mark, waiter) {
             return Verdict::Later;
         }
@@ -175,8 +230,13 @@ impl Auth {
         if !self.lines.has_room(client) {
             return Verdict::Busy;
         }
-        let check = self.users.check(&credentials);
-        self.lines.add(mark, check, client, waiter);
+        let waiting = Waiting {
+            mark,
+            check: self.users.check(&credentials),
+            user: credentials.user,
+            waiters: vec![waiter],
+        };
+        self.lines.add(waiting, client);
         Verdict::Later
     }
 
@@ -201,10 +261,18 @@ impl Auth {
             return true;
         };
         // Invariant: the check that is at work is there.
-        let Some(Waiting { mark, waiters, .. }) = self.lines.pop() else {
+        let Some((client, waiting)) = self.lines.pop() else {
             return false;
         };
-        cx.woken.extend(waiters);
+        if !right {
+            self.failures.add(client, now);
+            match client {
+                Some(client) => log::warn!("wrong password for {:?} from {client}", waiting.user),
+                None => log::warn!("wrong password for {:?}", waiting.user),
+            }
+        }
+        let mark = waiting.mark;
+        cx.woken.extend(waiting.waiters);
         let until = now + if right { RIGHT_FOR } else { WRONG_FOR };
         if self.verdicts.len() >= VERDICTS_MAX {
             self.verdicts
@@ -238,6 +306,7 @@ mod tests {
         let config = AuthConfig {
             realm: "the lab".to_owned(),
             users: Users::parse(&user_line("ann", b"tulip", &[7; 16], 1)).expect("a file"),
+            failures_max: NonZeroU32::new(3),
         };
         Auth::new(&config, [7; 32])
     }
@@ -252,8 +321,46 @@ mod tests {
     /// The sessions in the order in which they get their verdicts.
     fn served(auth: &mut Auth) -> Vec<u32> {
         let done = std::iter::from_fn(|| auth.lines.pop());
-        let waiters = done.flat_map(|waiting| waiting.waiters);
+        let waiters = done.flat_map(|(_, waiting)| waiting.waiters);
         waiters.map(|id| id.index).collect()
+    }
+
+    #[test]
+    fn who_was_wrong_too_often_has_nothing_checked_for_a_minute() {
+        let (mut failures, now) = (auth().failures, Instant::now());
+        for n in 0..3 {
+            assert!(!failures.are_too_many(client(1), now), "{n}");
+            failures.add(client(1), now + Duration::from_secs(n));
+        }
+        let last = now + FAILURES_FOR - Duration::from_millis(1);
+        assert!(failures.are_too_many(client(1), last));
+        assert!(
+            !failures.are_too_many(client(2), now),
+            "others are not meant"
+        );
+        assert!(!failures.are_too_many(client(1), now + FAILURES_FOR));
+        failures.add(client(1), now + FAILURES_FOR);
+        assert!(!failures.are_too_many(client(1), now + FAILURES_FOR));
+        for _ in 0..9 {
+            failures.add(None, now);
+        }
+        assert!(
+            !failures.are_too_many(None, now),
+            "nobody answers for others"
+        );
+
+        let mut auth = auth();
+        auth.failures = failures;
+        for _ in 0..3 {
+            auth.failures.add(client(1), now + FAILURES_FOR);
+        }
+        let value = Some(&b"Basic YTpj"[..]);
+        let at = now + FAILURES_FOR;
+        assert_eq!(
+            auth.judge(value, session(1), client(1), at),
+            Verdict::Slowed
+        );
+        assert_eq!(auth.judge(value, session(2), client(2), at), Verdict::Later);
     }
 
     #[test]

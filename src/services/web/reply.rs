@@ -13,6 +13,7 @@ use crate::http::date::{DateCache, unix_s};
 use crate::http::head::{Headers, put_head_end, put_header, put_header_number, put_status_line};
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
+use crate::http::proxy_status::ProxyError;
 use crate::jobs::Asking;
 use crate::metrics::Limit;
 use crate::service::{Cx, Id, Peer, Waiter};
@@ -55,6 +56,8 @@ pub(super) enum Detail {
     Length(u64),
     /// Where to ask instead (RFC 9110 section 10.2.2).
     Location(String),
+    /// Why the origin did not answer.
+    Proxied(ProxyError),
 }
 
 impl Refusal {
@@ -92,6 +95,35 @@ impl Refusal {
             text: Cow::Borrowed("this resource has other methods; see the Allow header"),
             detail: Detail::Allow(allow),
             limit: None,
+        }
+    }
+
+    /// For a request to which its origin has no answer: what failed, and when.
+    pub(super) fn proxied(status: Status, error: ProxyError, text: &str) -> Self {
+        Self {
+            detail: Detail::Proxied(error),
+            ..Self::told(status, format!("{text} (phase: {})", error.phase()))
+        }
+    }
+
+    /// For a request for which no origin is asked.
+    pub(super) const fn unasked(status: Status, text: &'static str) -> Self {
+        Self {
+            status,
+            text: Cow::Borrowed(text),
+            detail: Detail::Proxied(ProxyError::ProxyInternalResponse),
+            limit: None,
+        }
+    }
+
+    /// Writes the header by which a proxy tells programs why it answers, if that is for an error.
+    pub(super) fn put_proxy_status(&self, lines: &mut Vec<u8>) {
+        let error = match self.detail {
+            Detail::Proxied(error) => Some(error),
+            _ => ProxyError::of(self.status),
+        };
+        if let Some(error) = error {
+            error.put(lines, &self.text);
         }
     }
 

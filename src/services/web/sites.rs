@@ -42,6 +42,12 @@ const TOO_MANY_PASSWORDS: Refusal = Refusal::beyond(
     "too many passwords are being checked; try again in a moment",
 );
 
+const WRONG_TOO_OFTEN: Refusal = Refusal::beyond(
+    Limit::Passwords,
+    Status::TOO_MANY_REQUESTS,
+    "too many wrong passwords came from this address; try again in a minute",
+);
+
 /// The sites of a listener: those with a host first, then those with a long prefix; the last is for
 /// everything else.
 pub(super) struct Sites(Vec<Site>);
@@ -241,6 +247,7 @@ impl Site {
             Verdict::Later => Poll::Pending,
             Verdict::Wrong => Poll::Ready(Err(Refusal::new(status, PASSWORD_NEEDED).into())),
             Verdict::Busy => Poll::Ready(Err(TOO_MANY_PASSWORDS.into())),
+            Verdict::Slowed => Poll::Ready(Err(WRONG_TOO_OFTEN.into())),
         }
     }
 
@@ -319,7 +326,7 @@ impl Site {
             _ => Vec::new(),
         };
         match detail {
-            Detail::None => {}
+            Detail::None | Detail::Proxied(_) => {}
             Detail::Allow(methods) => put_header(&mut lines, "Allow", methods),
             Detail::Location(location) => put_header(&mut lines, "Location", location),
             Detail::Length(bytes) => {
@@ -337,6 +344,9 @@ impl Site {
             }
             (Status::SERVICE_UNAVAILABLE, _) => put_header_number(&mut lines, "Retry-After", 1),
             _ => {}
+        }
+        if matches!(self.content, Content::Proxy(_)) {
+            refusal.put_proxy_status(&mut lines);
         }
         if matches!(self.content, Content::Proxy(_) | Content::Admin(_)) {
             put_header(&mut lines, "Cache-Control", "no-store");

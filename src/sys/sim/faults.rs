@@ -102,11 +102,13 @@ pub enum Fault {
     /// The power fails in the middle of an operation on the disk: what was not synced is there in
     /// part.
     PowerLoss,
+    /// There is no pipe to be had (`EMFILE`).
+    PipeFails,
 }
 
 impl Fault {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Fault; 45] = [
+    pub const ALL: [Fault; 46] = [
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::SpuriousWouldBlock,
@@ -152,6 +154,7 @@ impl Fault {
         Fault::Crash,
         Fault::TornWrite,
         Fault::PowerLoss,
+        Fault::PipeFails,
     ];
 
     /// The highest rate that a seed may draw, in 1,000 of the occasions. What ends a connection or
@@ -159,8 +162,8 @@ impl Fault {
     /// order.
     fn permille_max(self) -> usize {
         match self {
-            Fault::TornWrite => 100,
-            Fault::DiskFull | Fault::DatagramRefused => 60,
+            Fault::TornWrite | Fault::DiskFull => 100,
+            Fault::DatagramRefused => 60,
             Fault::ListenerBreaks | Fault::DatagramSocketKilled | Fault::DatagramSocketBreaks => 20,
             Fault::Crash => 200,
             Fault::AcceptOutOfDescriptors

@@ -26,6 +26,8 @@ const AGAIN: Duration = Duration::from_millis(5);
 const BACKLOG_MAX: usize = 8;
 /// How long a job may be done before the process is told.
 const JOB_WAITS_MAX: Duration = Duration::from_secs(1);
+/// What a pipe holds.
+const PIPE_BYTES: usize = 64 * 1024;
 /// What is read from a file at a time to be sent.
 const FILE_PIECE_BYTES: u64 = 256 * 1024;
 
@@ -122,6 +124,7 @@ impl Sys for Sim {
     type Listener = usize;
     type Stream = End;
     type Datagram = usize;
+    type Pipe = usize;
 
     fn disk(&mut self) -> &mut dyn Disk {
         self
@@ -311,6 +314,21 @@ impl Sys for Sim {
         result
     }
 
+    fn peek(&mut self, stream: &End, into: &mut [u8]) -> io::Result<usize> {
+        self.hindered(Ear::Stream(*stream), Edges::READ)?;
+        let half = self.net.half(*stream);
+        let count = half.arrived().min(into.len());
+        for (to, from) in into.iter_mut().zip(half.arrived.iter()) {
+            *to = *from;
+        }
+        match (count, half.error) {
+            (1.., _) => Ok(count),
+            (0, Some(kind)) => Err(kind.into()),
+            (0, None) if half.eof => Ok(0),
+            (0, None) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     fn send(&mut self, stream: &End, bytes: &[u8], _more: bool) -> io::Result<usize> {
         self.send_bytes(*stream, bytes)
     }
@@ -337,6 +355,37 @@ impl Sys for Sim {
             return Ok(0);
         }
         self.send_bytes(*stream, &bytes[..count])
+    }
+
+    fn pipe(&mut self) -> io::Result<usize> {
+        if self.world.strikes(Fault::PipeFails) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        self.pipes.push(Some(Vec::new()));
+        Ok(self.pipes.len() - 1)
+    }
+
+    fn splice_in(&mut self, stream: &End, pipe: &usize, bytes_max: usize) -> io::Result<usize> {
+        let mut bytes = vec![0; bytes_max.min(PIPE_BYTES)];
+        let count = self.recv(stream, &mut bytes)?;
+        bytes.truncate(count);
+        let held = self.pipes[*pipe].replace(bytes);
+        assert_eq!(held, Some(Vec::new()), "a pipe is filled while it is empty");
+        Ok(count)
+    }
+
+    fn splice_out(&mut self, pipe: &usize, stream: &End, bytes: usize) -> io::Result<usize> {
+        let mut held = self.pipes[*pipe].take().expect("a pipe that is open");
+        assert_eq!(held.len(), bytes, "what is in a pipe is known");
+        let result = self.send_bytes(*stream, &held);
+        held.drain(..*result.as_ref().unwrap_or(&0));
+        self.pipes[*pipe] = Some(held);
+        result
+    }
+
+    fn close_pipe(&mut self, pipe: usize) {
+        let held = self.pipes[pipe].take();
+        assert!(held.is_some(), "a pipe is closed once");
     }
 
     fn shutdown(&mut self, stream: &End) -> io::Result<()> {

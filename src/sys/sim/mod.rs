@@ -75,6 +75,8 @@ pub struct Sim {
     stale_told: u64,
     planted: Option<PlantedBug>,
     calls: u32,
+    /// What is in each pipe; `None` in one that was closed.
+    pipes: Vec<Option<Vec<u8>>>,
     /// Jobs that are under way.
     jobs: BTreeMap<JobId, Job>,
     jobs_done: VecDeque<(JobId, Job, io::Result<Done>)>,
@@ -109,6 +111,7 @@ impl Sim {
             stale_told: 0,
             planted: None,
             calls: 0,
+            pipes: Vec::new(),
             jobs: BTreeMap::new(),
             jobs_done: VecDeque::new(),
             job_done_at: None,
@@ -211,6 +214,8 @@ impl Sim {
                 .filter(|d| d.open && d.owner == Owner::Process)
                 .map(|d| format!("a datagram socket at {}", d.address)),
         );
+        let pipes = self.pipes.iter().filter(|pipe| pipe.is_some());
+        left.extend(pipes.map(|_| "a pipe".to_owned()));
         left
     }
 

@@ -22,6 +22,7 @@ use mio::{Interest, Poll, Token};
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
+use rustix::pipe::{self, PipeFlags, SpliceFlags};
 use rustix::process;
 use rustls::RootCertStore;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -60,8 +61,16 @@ pub use sockets::Listener;
 const EVENTS_MAX: usize = 1024;
 /// The most that one `sendfile` is asked for; the kernel's own limit is just below 2 GiB.
 const SENDFILE_BYTES_MAX: u64 = 1 << 30;
+/// What a pipe is to hold: the most that anybody may ask for (`man 7 pipe`, pipe-max-size).
+const PIPE_BYTES: usize = 1 << 20;
 const SIGNALS: Token = Token(usize::MAX - 1);
 const JOBS: Token = Token(usize::MAX - 2);
+
+/// A pipe, by both of its ends.
+pub struct Pipe {
+    output: OwnedFd,
+    input: OwnedFd,
+}
 
 /// The real kernel.
 pub struct Unix {
@@ -165,6 +174,7 @@ impl Sys for Unix {
     type Listener = Listener;
     type Stream = OwnedFd;
     type Datagram = OwnedFd;
+    type Pipe = Pipe;
 
     fn disk(&mut self) -> &mut dyn Disk {
         &mut self.files
@@ -288,6 +298,10 @@ impl Sys for Unix {
         Ok(retry_on_intr(|| net::recv(stream, &mut *into, RecvFlags::empty()))?.0)
     }
 
+    fn peek(&mut self, stream: &OwnedFd, into: &mut [u8]) -> io::Result<usize> {
+        Ok(retry_on_intr(|| net::recv(stream, &mut *into, RecvFlags::PEEK))?.0)
+    }
+
     #[inline]
     fn send(&mut self, stream: &OwnedFd, bytes: &[u8], more: bool) -> io::Result<usize> {
         Ok(retry_on_intr(|| {
@@ -321,6 +335,25 @@ impl Sys for Unix {
         Ok(retry_on_intr(|| {
             fs::sendfile(stream, file, Some(&mut offset), count)
         })?)
+    }
+
+    fn pipe(&mut self) -> io::Result<Pipe> {
+        let (output, input) = pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        // Best effort: who has many pipes gets no large ones (`man 7 pipe`, pipe-user-pages-soft).
+        let _ = pipe::fcntl_setpipe_size(&input, PIPE_BYTES);
+        Ok(Pipe { output, input })
+    }
+
+    fn splice_in(&mut self, stream: &OwnedFd, pipe: &Pipe, bytes_max: usize) -> io::Result<usize> {
+        splice(stream, &pipe.input, bytes_max)
+    }
+
+    fn splice_out(&mut self, pipe: &Pipe, stream: &OwnedFd, bytes: usize) -> io::Result<usize> {
+        splice(&pipe.output, stream, bytes)
+    }
+
+    fn close_pipe(&mut self, pipe: Pipe) {
+        drop(pipe);
     }
 
     fn unsent(&mut self, stream: &OwnedFd) -> u64 {
@@ -381,6 +414,14 @@ impl Sys for Unix {
     fn log_dropped(&self) -> u64 {
         error_log::dropped()
     }
+}
+
+/// `splice(2)` between a socket and a pipe. The pages are the kernel's and move, where they can.
+fn splice(from: &OwnedFd, to: &OwnedFd, bytes_max: usize) -> io::Result<usize> {
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    Ok(retry_on_intr(|| {
+        pipe::splice(from, None, to, None, bytes_max, flags)
+    })?)
 }
 
 fn send_flags(more: bool) -> SendFlags {

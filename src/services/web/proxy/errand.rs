@@ -88,7 +88,7 @@ pub(super) enum Verdict {
     Kept(Rc<Kept>),
 }
 
-const ONLY_IF_CACHED: Refusal = Refusal::new(
+const ONLY_IF_CACHED: Refusal = Refusal::unasked(
     Status::GATEWAY_TIMEOUT,
     "the request takes only what is kept here, and there is nothing that it may have",
 );

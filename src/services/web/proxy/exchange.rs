@@ -30,6 +30,7 @@ use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK
 use crate::http::date::unix_s;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
 use crate::http::persistence::Persistence;
+use crate::http::proxy_status::ProxyError;
 use crate::http::{Status, Version};
 use crate::service::origins::Way;
 use crate::service::{Cx, Io, Link, LinkState, work};
@@ -153,7 +154,28 @@ enum Heard {
     /// The final one.
     Final(usize, Answered, Download),
     /// No response.
-    Bad(&'static str),
+    Bad(ProxyError, &'static str),
+}
+
+impl Heard {
+    /// Of a head that is not complete: whether more may come, and there is room for it.
+    fn part(has_ended: bool, is_full: bool) -> Self {
+        match (has_ended, is_full) {
+            (true, _) => Self::Bad(
+                ProxyError::HttpResponseIncomplete,
+                "it ended within the head",
+            ),
+            (_, true) => Self::Bad(
+                ProxyError::HttpResponseHeadTooLarge,
+                "its head is too large",
+            ),
+            _ => Self::Part,
+        }
+    }
+
+    fn nonsense(what: &'static str) -> Self {
+        Self::Bad(ProxyError::HttpProtocolError, what)
+    }
 }
 
 impl Exchange {
@@ -276,7 +298,8 @@ impl Exchange {
             (_, None) if !truncated => Ok(None),
             (Download::Awaited, error) => {
                 let text = error.unwrap_or(BodyError::Truncated).text();
-                Ok(Some(Step::refused(Status::BAD_REQUEST, text, false)))
+                let why = ProxyError::HttpRequestError;
+                Ok(Some(Step::refused(Status::BAD_REQUEST, why, text, false)))
             }
             (download, Some(error)) => Ok(Some(download.cut(format!("request cut: {error}"))?)),
             (_, None) => {
@@ -304,10 +327,10 @@ impl Exchange {
                 return None;
             }
             let heard = self.hear(sent, proxy, io);
-            if let Heard::Bad(what) = heard {
+            if let Heard::Bad(error, what) = heard {
                 let text = format!("{}: bad response: {what}", origin.authority);
                 let stays = self.stays(request, io);
-                return Some(Step::refused(Status::BAD_GATEWAY, text, stays));
+                return Some(Step::refused(Status::BAD_GATEWAY, error, &text, stays));
             }
             if matches!(heard, Heard::Part) {
                 return None;
@@ -333,7 +356,7 @@ impl Exchange {
                     self.answered = Some(answered);
                     self.download = download;
                 }
-                Heard::Part | Heard::Bad(_) => unreachable!("both were dealt with above"),
+                Heard::Part | Heard::Bad(..) => unreachable!("both were dealt with above"),
             }
             self.progress(io.cx.now, &proxy.rules);
         }
@@ -351,7 +374,6 @@ impl Exchange {
         } = proxy;
         let (scanner, limits) = (&mut self.scanner, &rules.response_limits);
         let method = request.framing_method();
-        let is_full = !io.up.rx.has_space();
         let mut parsed = scanner.response(io.up.rx.bytes(), limits, method);
         if let Err(HeadError::FoldedLine | HeadError::BlankBeforeColon) = parsed {
             mend_response(io.up.rx.bytes_mut());
@@ -360,10 +382,8 @@ impl Exchange {
         }
         let (head, head_bytes) = match parsed {
             Ok(Parsed::Complete(head, head_bytes)) => (head, head_bytes),
-            Ok(Parsed::Partial) if io.up.eof => return Heard::Bad("it ended within the head"),
-            Ok(Parsed::Partial) if is_full => return Heard::Bad("its head is too large"),
-            Ok(Parsed::Partial) => return Heard::Part,
-            Err(error) => return Heard::Bad(error.text()),
+            Ok(Parsed::Partial) => return Heard::part(io.up.eof, !io.up.rx.has_space()),
+            Err(error) => return Heard::nonsense(error.text()),
         };
         let old_client = request.version == Version::Http10;
         let address_bar = (request.form == Form::AddressBar).then_some(origin);
@@ -373,7 +393,7 @@ impl Exchange {
                 heads::put_interim(scratch, &head, address_bar, &rules.pseudonym);
                 return Heard::Switched(head_bytes);
             }
-            101 => return Heard::Bad("it switched protocols unasked"),
+            101 => return Heard::nonsense("it switched protocols unasked"),
             // HTTP/1.0 has no interim responses.
             ..200 if old_client => return Heard::Interim(head_bytes),
             ..200 => {
@@ -452,7 +472,8 @@ impl Exchange {
             LinkState::Failed(kind) => format!("{}: {kind}", origin.authority),
             _ => format!("{}: it closed without an answer", origin.authority),
         };
-        Step::refused(Status::BAD_GATEWAY, text, self.stays(request, io))
+        let (error, stays) = (ProxyError::ConnectionTerminated, self.stays(request, io));
+        Step::refused(Status::BAD_GATEWAY, error, &text, stays)
     }
 
     /// Passes on what there is of the response's body, and ends the exchange with it.
@@ -491,7 +512,8 @@ impl Exchange {
         };
         if is_done {
             let whole = self.upload.is_done();
-            match self.download.is_reusable() && whole {
+            let shared = rules.shares_connections();
+            match self.download.is_reusable() && whole && shared {
                 true => io.keep(way),
                 false => io.disconnect(),
             }
@@ -549,12 +571,14 @@ impl Exchange {
         Ok(match &self.download {
             Download::Awaited if client_is_late => {
                 let text = "the body of the request took too long";
-                Step::refused(Status::REQUEST_TIMEOUT, text, false)
+                let error = ProxyError::HttpRequestError;
+                Step::refused(Status::REQUEST_TIMEOUT, error, text, false)
             }
             Download::Awaited => {
                 let text = format!("{}: it did not answer in time", origin.authority);
                 let stays = self.stays(request, io);
-                Step::refused(Status::GATEWAY_TIMEOUT, text, stays)
+                let error = ProxyError::HttpResponseTimeout;
+                Step::refused(Status::GATEWAY_TIMEOUT, error, &text, stays)
             }
             download => {
                 download.cut(format!("{}: silent within its response", origin.authority))?

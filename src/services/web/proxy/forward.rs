@@ -38,9 +38,10 @@ use crate::http::date::unix_s;
 use crate::http::head::RequestHead;
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
+use crate::http::proxy_status::ProxyError;
 use crate::http::{Status, Version};
-use crate::service::origins::{TlsTo, Way};
-use crate::service::{Cx, Io, LinkState};
+use crate::service::origins::{Introduce, Opening, TlsTo, Trouble, Way};
+use crate::service::{Cx, Io, LinkState, Peer};
 use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
 use crate::services::web::reply::{Answered, Reply};
@@ -309,7 +310,7 @@ impl Forward {
 
     /// The first step: on a connection that was kept, if there is one, else on one of its own.
     fn set_out(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
-        while self.request.form != Form::Tunnel {
+        while self.request.form != Form::Tunnel && proxy.rules.shares_connections() {
             match io.reuse(&self.way) {
                 Poll::Pending => return Step::WAIT,
                 Poll::Ready(false) => break,
@@ -340,35 +341,33 @@ impl Forward {
         let addresses = match addresses {
             Ok(addresses) => addresses,
             Err(failure) => {
-                let status = match failure {
-                    Failure::BadName => Status::BAD_REQUEST,
-                    Failure::Timeout => Status::GATEWAY_TIMEOUT,
-                    Failure::Busy => Status::SERVICE_UNAVAILABLE,
-                    _ => Status::BAD_GATEWAY,
-                };
-                return Step::refused(status, format!("{host}: {failure}"), stays);
+                let (status, error) = unresolved(failure);
+                return Step::refused(status, error, &format!("{host}: {failure}"), stays);
             }
         };
         let addresses = match proxy.rules.allowed(host, &addresses) {
             Ok(allowed) => allowed,
             Err(refused) => {
                 let text = format!("{host}: {refused}, which is refused here");
-                return Step::refused(Status::FORBIDDEN, text, stays);
+                let error = ProxyError::DestinationIpProhibited;
+                return Step::refused(Status::FORBIDDEN, error, &text, stays);
             }
         };
         let port = self.origin.port;
         let addresses = addresses.into_iter();
         let addresses: Vec<SocketAddr> = addresses.map(|ip| SocketAddr::new(ip, port)).collect();
-        // The answer comes with the next call: nothing is made before this one is over.
-        let timeout = proxy.rules.connect_timeout;
-        let _ = match tls_to(&self.origin, &proxy.rules) {
-            None => io.connect(&addresses, timeout),
-            Some(Ok(tls)) => io.connect_tls(&addresses, timeout, &tls),
-            Some(Err(text)) => {
+        let opening = match tls_to(&self.origin, &proxy.rules) {
+            Ok(tls) => Opening {
+                introduce: introduce(&proxy.rules, io),
+                tls,
+            },
+            Err((error, text)) => {
                 let text = format!("{host}: {text}");
-                return Step::refused(Status::BAD_GATEWAY, text, stays);
+                return Step::refused(Status::BAD_GATEWAY, error, &text, stays);
             }
         };
+        // The answer comes with the next call: nothing is made before this one is over.
+        let _ = io.connect_with(&addresses, proxy.rules.connect_timeout, opening);
         Step::Go(State::Connecting {
             until: io.cx.now + proxy.rules.connect_timeout,
         })
@@ -383,22 +382,20 @@ impl Forward {
         };
         let (authority, stays) = (&self.origin.authority, self.request.stays(io));
         if let Err(kind) = result {
-            let status = match kind {
-                io::ErrorKind::TimedOut => Status::GATEWAY_TIMEOUT,
-                _ => Status::BAD_GATEWAY,
-            };
+            let (status, error) = unconnected(kind, io.trouble);
             let text = match io.trouble {
-                Some(words) => format!("{authority}: no connection over TLS: {words}"),
+                Some(trouble) => format!("{authority}: no connection over TLS: {}", trouble.text),
                 None => format!("{authority}: no connection: {kind}"),
             };
-            return Step::refused(status, text, stays);
+            return Step::refused(status, error, &text, stays);
         }
-        let ends = io.up.ends.take();
+        let ends = io.ends;
         if let Some(ends) = &ends
             && !proxy.rules.may_lead_here(ends)
         {
             let text = format!("{authority}: it is this machine, which is refused here");
-            return Step::refused(Status::FORBIDDEN, text, stays);
+            let error = ProxyError::DestinationIpProhibited;
+            return Step::refused(Status::FORBIDDEN, error, &text, stays);
         }
         if self.request.form != Form::Tunnel {
             return self.send(false, proxy, io);
@@ -497,25 +494,70 @@ impl Following {
 }
 
 /// TLS with an origin, if it is spoken with it.
-fn tls_to(origin: &Origin, rules: &Rules) -> Option<Result<TlsTo, String>> {
+///
+/// # Errors
+/// Why that cannot be.
+fn tls_to(origin: &Origin, rules: &Rules) -> Result<Option<TlsTo>, (ProxyError, &'static str)> {
     if !origin.tls {
-        return None;
+        return Ok(None);
     }
     let Some(config) = &rules.tls else {
         let text = "nobody can vouch for it: the system trusts no authority, and no `ca_file` does";
-        return Some(Err(text.to_owned()));
+        return Err((ProxyError::ProxyConfigurationError, text));
     };
     let host = origin.host().trim_matches(['[', ']']);
     let host = host.strip_suffix('.').unwrap_or(host).to_owned();
-    let name = ServerName::try_from(host);
-    Some(match name {
-        Ok(name) => Ok(TlsTo {
-            config: Arc::clone(config),
-            name,
-            explain: |error| trust::explain(error, "`ca_file`"),
-        }),
-        Err(_) => Err("no certificate could have this name".to_owned()),
+    let name = ServerName::try_from(host).map_err(|_| {
+        let text = "no certificate could have this name";
+        (ProxyError::TlsCertificateError, text)
+    })?;
+    Ok(Some(TlsTo {
+        config: Arc::clone(config),
+        name,
+        explain: |error| trust::explain(error, "`ca_file`"),
+    }))
+}
+
+/// How the origin is told of its client ahead of everything else.
+fn introduce(rules: &Rules, io: &Io<'_>) -> Option<Introduce> {
+    rules.send_proxy.map(|version| Introduce {
+        version,
+        client: match io.peer {
+            Peer::Inet(address) => Some(*address),
+            Peer::Unix => None,
+        },
     })
+}
+
+/// How a request is answered whose origin's name has no address.
+fn unresolved(failure: Failure) -> (Status, ProxyError) {
+    match failure {
+        Failure::BadName => (Status::BAD_REQUEST, ProxyError::HttpRequestError),
+        Failure::Timeout => (Status::GATEWAY_TIMEOUT, ProxyError::DnsTimeout),
+        Failure::Busy => (Status::SERVICE_UNAVAILABLE, ProxyError::ProxyInternalError),
+        Failure::NoNameserver => (Status::BAD_GATEWAY, ProxyError::ProxyConfigurationError),
+        Failure::NotFound => (Status::BAD_GATEWAY, ProxyError::NoSuchName),
+        _ => (Status::BAD_GATEWAY, ProxyError::DnsError),
+    }
+}
+
+/// How a request is answered whose origin takes no connection.
+fn unconnected(kind: io::ErrorKind, trouble: Option<&Trouble>) -> (Status, ProxyError) {
+    let in_tls = trouble.map(|trouble| match trouble.is_certificate {
+        true => ProxyError::TlsCertificateError,
+        false => ProxyError::TlsProtocolError,
+    });
+    match (kind, in_tls) {
+        (io::ErrorKind::TimedOut, _) => (Status::GATEWAY_TIMEOUT, ProxyError::ConnectionTimeout),
+        (_, Some(error)) => (Status::BAD_GATEWAY, error),
+        (io::ErrorKind::ConnectionRefused, _) => {
+            (Status::BAD_GATEWAY, ProxyError::ConnectionRefused)
+        }
+        (io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted, _) => {
+            (Status::BAD_GATEWAY, ProxyError::ConnectionTerminated)
+        }
+        _ => (Status::BAD_GATEWAY, ProxyError::DestinationIpUnroutable),
+    }
 }
 
 impl State {
@@ -529,6 +571,7 @@ impl State {
     /// Bytes go both ways from here on, behind an answer with this status.
     fn tunnel(status: Status, local: Option<SocketAddr>, proxy: &Proxy, io: &mut Io<'_>) -> Step {
         (io.down.end_is_framing, io.up.end_is_framing) = (true, true);
+        io.relay();
         let idle_timeout = proxy.rules.tunnel_idle_timeout;
         Step::Go(Self::Tunnel(Tunnel::new(
             status,

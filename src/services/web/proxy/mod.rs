@@ -43,7 +43,9 @@ use crate::gate::Ranges;
 use crate::http::Status;
 use crate::http::forwarded::Fields;
 use crate::http::head::{BodyLength, HEADERS_MAX, Limits, RequestHead};
+use crate::http::host_pattern::HostPattern;
 use crate::service::{Cx, Ends, Id, Peer};
+use crate::wire::proxy_protocol::Version;
 use crate::wire::trust;
 
 mod answer;
@@ -78,6 +80,7 @@ pub(super) struct Proxy {
     /// What is kept of responses, if anything is.
     cache: Option<Cache>,
     /// Requests of the cache's own, which are to begin.
+    #[allow(clippy::vec_box)] // each goes on in its box
     alone: Vec<Box<Forward>>,
 }
 
@@ -96,10 +99,14 @@ struct Rules {
     /// Names of ours, under which pages in the address-bar form are answered.
     hosts: Vec<String>,
     policy: AddressPolicy,
+    allow_hosts: Option<Vec<HostPattern>>,
+    deny_hosts: Vec<HostPattern>,
     connect_ports: Ports,
     forward_ports: Ports,
     /// The one origin of a gateway.
     gateway: Option<Origin>,
+    /// How that one is told of the client at the beginning of a connection.
+    send_proxy: Option<Version>,
     /// How https origins are spoken to; `None` if nobody can vouch for them.
     tls: Option<Arc<ClientConfig>>,
     /// By which we know that a request was here before.
@@ -142,11 +149,15 @@ impl Proxy {
         Self {
             rules: Rules {
                 hosts: config.hosts.clone(),
-                policy: AddressPolicy::new(config.allow_destinations.iter().copied()),
+                policy: AddressPolicy::new(config.allow_destinations.iter().copied())
+                    .denying(config.deny_destinations.iter().copied()),
+                allow_hosts: config.allow_hosts.clone(),
+                deny_hosts: config.deny_hosts.clone(),
                 connect_ports: config.connect_ports.clone(),
                 forward_ports: config.forward_ports.clone(),
                 gateway: gateway
                     .map(|upstream| Origin::new(&upstream.host, upstream.port, upstream.tls)),
+                send_proxy: config.send_proxy,
                 tls: tls(config, given),
                 via: format!("Via: 1.1 {pseudonym}\r\n").into_bytes(),
                 pseudonym,
@@ -316,6 +327,19 @@ impl Rules {
             peer,
             scheme: self.scheme,
         }
+    }
+
+    /// Whether a connection may carry the requests of another client: not where its origin was told
+    /// at its beginning whose it is.
+    fn shares_connections(&self) -> bool {
+        self.send_proxy.is_none()
+    }
+
+    /// Whether this host may be asked for, whatever its addresses are.
+    fn may_ask_for(&self, host: &str) -> bool {
+        let fits = |patterns: &[HostPattern]| patterns.iter().any(|pattern| pattern.fits(host));
+        let is_allowed = self.allow_hosts.as_deref().is_none_or(fits);
+        is_allowed && !fits(&self.deny_hosts)
     }
 
     /// Whether a connection may have these ends, as far as they show that it leads to this machine.

@@ -97,6 +97,10 @@ impl<'b> Route<'b> {
             Some(origin) => gateway(head, origin),
             None => {
                 let route = forward(head, rules)?;
+                if !rules.may_ask_for(route.host()) {
+                    let text = format!("{} is not for this proxy to ask", route.host());
+                    return Err(Refusal::told(Status::FORBIDDEN, text));
+                }
                 if route.form == Form::Tunnel || rules.forward_ports.allow(route.port) {
                     return Ok(route);
                 }

@@ -4,6 +4,7 @@ use crate::buffer::PAGE_BYTES;
 use crate::ending::Ending;
 use crate::http::Status;
 use crate::http::body::BodyError;
+use crate::http::proxy_status::ProxyError;
 use crate::service::Link;
 use crate::services::web::reply::Refusal;
 
@@ -42,11 +43,10 @@ impl<S> Step<S> {
     }
 
     /// This server is to answer in the origin's stead.
-    pub(super) fn refused(status: Status, text: impl Into<String>, stays: bool) -> Self {
-        let text = text.into();
+    pub(super) fn refused(status: Status, error: ProxyError, text: &str, stays: bool) -> Self {
         log::debug!("proxy: {status}: {text}");
         Step::Rest(Outcome::Refused {
-            refusal: Refusal::told(status, text),
+            refusal: Refusal::proxied(status, error, text),
             stays,
             ending: Ending::Done,
         })
@@ -55,7 +55,9 @@ impl<S> Step<S> {
     /// The client ended before its request was whole: nobody is asked for what could not be sent
     /// on.
     pub(super) fn cut_short() -> Self {
-        Self::refused(Status::BAD_REQUEST, BodyError::Truncated.text(), false)
+        let text = BodyError::Truncated.text();
+        let error = ProxyError::HttpRequestError;
+        Self::refused(Status::BAD_REQUEST, error, text, false)
     }
 }
 
@@ -68,7 +70,7 @@ impl Backlog {
     /// Takes that look. More than a page is watched as it goes. Less than that goes at once or not
     /// at all, and is not worth another call.
     pub(super) fn watch(&mut self, up: &mut Link) {
-        let waits = up.tx.memory_bytes() > PAGE_BYTES && !up.tx.is_empty_or_wakes();
+        let waits = up.tx.waiting_bytes() > PAGE_BYTES && !up.tx.is_empty_or_wakes();
         self.0 = waits.then_some(up.sent);
     }
 }

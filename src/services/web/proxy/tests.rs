@@ -7,16 +7,19 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use super::tunnel::TUNNEL_OPEN;
-use crate::config::{self, Cache, HttpConfig, ProxyConfig, StreamConfig};
+use crate::config::{self, Cache, HttpConfig, Ports, ProxyConfig, StreamConfig};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error, Phase};
 use crate::http::body::{BodyDecoder, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::forwarded::Fields;
 use crate::http::head::BodyLength;
+use crate::http::host_pattern::HostPattern;
+use crate::service::origins::Introduce;
 use crate::service::{Ends, Finish, LinkState, Peer, Service, Side};
 use crate::services::bench::Bench;
 use crate::services::web::{Given, Web};
 use crate::sys::unix;
+use crate::wire::proxy_protocol::Version;
 use proptest::prelude::*;
 
 const VIA: &str = "Via: 1.1 netlab-reactor (0000feed)\r\n";
@@ -677,6 +680,29 @@ fn an_origin_is_told_of_the_client_and_what_it_writes_itself_ends_here() {
 }
 
 #[test]
+fn an_origin_that_is_told_of_the_client_gets_a_connection_for_each_request() {
+    let config = ProxyConfig {
+        upstream: Some("http://127.0.0.1:8000".parse().expect("an origin")),
+        send_proxy: Some(Version::V1),
+        ..config()
+    };
+    let mut bench = bench_with(&config);
+    for _ in 0..2 {
+        bench.peer_sends(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        let introduce = Introduce {
+            version: Version::V1,
+            client: Some("192.0.2.9:40000".parse().expect("an address")),
+        };
+        assert_eq!(bench.opening.introduce, Some(introduce));
+        bench.origin_accepts();
+        assert!(asked(&mut bench).starts_with("GET / HTTP/1.1\r\n"));
+        bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!((bench.up.status, bench.idle.len()), (LinkState::Closed, 0));
+    }
+    bench.expect_open();
+}
+
+#[test]
 fn the_log_names_the_client_of_a_proxy_that_is_trusted() {
     let log = tempfile::NamedTempFile::new().expect("a file");
     let mut config = config();
@@ -743,6 +769,44 @@ fn forbidden_destinations_are_named_in_the_refusal() {
     bench.peer_sends(b"GET http://Localhost:8081/ HTTP/1.1\r\nHost: x\r\n\r\n");
     let address = "127.0.0.1:8081".parse().expect("an address");
     assert_eq!(bench.connect, Some(vec![address]), "and not ::1");
+}
+
+#[test]
+fn hosts_and_their_addresses_are_judged_both() {
+    let pattern = |text: &str| HostPattern::parse(text).expect("a pattern");
+    let config = ProxyConfig {
+        allow_hosts: Some(vec![pattern("*.example"), pattern("192.0.2.9")]),
+        deny_hosts: vec![pattern("secret.example"), pattern("*.secret.example")],
+        deny_destinations: vec!["192.0.2.1/32".parse().expect("a range")],
+        connect_ports: Ports::Any,
+        ..config()
+    };
+    for (host, expected) in [
+        ("other.test", "other.test is not for this proxy to ask"),
+        (
+            "SECRET.example.",
+            "SECRET.example. is not for this proxy to ask",
+        ),
+        ("a.secret.example", "a.secret.example is not"),
+        ("192.0.2.8", "192.0.2.8 is not"),
+        (
+            "origin.example",
+            "origin.example: 192.0.2.1 is a denied address",
+        ),
+    ] {
+        for request in [
+            format!("GET http://{host}/ HTTP/1.1\r\nHost: x\r\n\r\n"),
+            format!("GET /{host}/ HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            format!("CONNECT {host}:443 HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ] {
+            let (code, text) = refused(&mut bench_with(&config), &request);
+            assert_eq!(code, 403, "{request}");
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+    let mut bench = bench_with(&config);
+    bench.peer_sends(b"GET http://192.0.2.9/ HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(bench.connect.is_some());
 }
 
 #[test]
@@ -855,6 +919,86 @@ fn an_origin_that_cannot_be_reached_is_a_bad_gateway() {
     // Nobody answers for names on the bench.
     bench.peer_sends(b"GET http://nowhere.example/ HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(own_answer(&mut bench).0, 502, "no name server");
+}
+
+/// The error that `Proxy-Status` names in the answer to `request`, after `then` happened.
+fn error_named(request: &str, then: impl FnOnce(&mut Bench<Web>)) -> String {
+    let mut bench = bench();
+    bench.peer_sends(request.as_bytes());
+    then(&mut bench);
+    let answer = answered(&mut bench);
+    let (_, status) = answer
+        .split_once("\r\nProxy-Status: netlab-reactor; error=")
+        .unwrap_or_else(|| panic!("{answer}"));
+    let (error, details) = status.split_once("; details=\"").expect("details");
+    let (details, _) = details.split_once("\"\r\n").expect("a whole line");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    assert_eq!(
+        body.split_once("\n\n").map(|(_, text)| text.trim_end()),
+        Some(details)
+    );
+    error.to_owned()
+}
+
+#[test]
+fn an_error_says_to_programs_what_failed() {
+    let get = str::from_utf8(GET).expect("text");
+    let nothing = |_: &mut Bench<Web>| {};
+    let answers = |bytes: &'static [u8]| {
+        move |bench: &mut Bench<Web>| {
+            bench.origin_accepts().origin_sends(bytes);
+        }
+    };
+    let fails = |kind: io::ErrorKind| {
+        move |bench: &mut Bench<Web>| {
+            bench.origin_fails(kind);
+        }
+    };
+    let to = |host: &str| format!("GET http://{host}/ HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(
+        error_named(&to("127.0.0.1"), nothing),
+        "destination_ip_prohibited"
+    );
+    assert_eq!(
+        error_named(&to("a.example:25"), nothing),
+        "http_request_denied"
+    );
+    assert_eq!(
+        error_named("GET /?/ HTTP/1.1\r\nHost: localhost\r\n\r\n", nothing),
+        "http_request_error"
+    );
+    let looped = get.replace("Host: x", "Host: x\r\nVia: 1.1 netlab-reactor (0000feed)");
+    assert_eq!(error_named(&looped, nothing), "proxy_loop_detected");
+    assert_eq!(
+        error_named(get, fails(io::ErrorKind::ConnectionRefused)),
+        "connection_refused"
+    );
+    assert_eq!(
+        error_named(get, fails(io::ErrorKind::TimedOut)),
+        "connection_timeout"
+    );
+    assert_eq!(
+        error_named(get, fails(io::ErrorKind::HostUnreachable)),
+        "destination_ip_unroutable"
+    );
+    assert_eq!(
+        error_named(get, answers(b"nonsense\r\n\r\n")),
+        "http_protocol_error"
+    );
+    let ends = |bench: &mut Bench<Web>| {
+        bench.origin_accepts().origin_sends(b"HTTP/1.1 200 OK\r\n");
+        bench.origin_closes();
+    };
+    assert_eq!(error_named(get, ends), "http_response_incomplete");
+    let closes = |bench: &mut Bench<Web>| {
+        bench.origin_accepts().origin_closes();
+    };
+    assert_eq!(error_named(get, closes), "connection_terminated");
+    let is_silent = |bench: &mut Bench<Web>| {
+        bench.origin_accepts().origin_received();
+        bench.later(Duration::from_secs(60));
+    };
+    assert_eq!(error_named(get, is_silent), "http_response_timeout");
 }
 
 #[test]
@@ -1713,7 +1857,7 @@ fn an_odd_response_is_passed_on_in_order() {
 fn made(bench: &mut Bench<Web>, local: &str, peer: &str) {
     let end = |text: &str| text.parse().expect("an address and a port");
     let (local, peer) = (end(local), end(peer));
-    bench.up.ends = Some(Box::new(Ends { local, peer }));
+    bench.leads = Some(Ends { local, peer });
     bench.origin_accepts();
 }
 

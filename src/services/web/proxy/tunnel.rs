@@ -1,6 +1,9 @@
 //! A tunnel: bytes both ways, unread, until both sides have ended (RFC 9110 sections 7.8 and
 //! 9.3.6).
 //!
+//! The kernel moves the bytes where it can ([`Io::relay`]); what it does not move arrives here and is
+//! passed on.
+//!
 //! The end of one side is passed on to the other, whose bytes still come; so is a reset. Silence of
 //! both ends the tunnel.
 
@@ -11,7 +14,7 @@ use super::step::{Backlog, Outcome};
 use crate::buffer::pour;
 use crate::ending::{Error, Phase};
 use crate::http::Status;
-use crate::service::{Io, LinkState};
+use crate::service::{Io, LinkState, Relayed};
 use crate::services::web::access_log::Answerer;
 use crate::services::web::reply::Answered;
 
@@ -30,6 +33,8 @@ pub(super) struct Tunnel {
     /// Bytes that were passed on to the client, and from it.
     down_bytes: u64,
     up_bytes: u64,
+    /// The same of bytes that passed unread.
+    relayed: Relayed,
 }
 
 impl Tunnel {
@@ -48,6 +53,7 @@ impl Tunnel {
             status,
             down_bytes: 0,
             up_bytes: 0,
+            relayed: Relayed::default(),
         }
     }
 
@@ -55,9 +61,9 @@ impl Tunnel {
     pub(super) fn answered(&self) -> (Answered, Answerer) {
         let answered = Answered {
             status: self.status,
-            body_bytes: self.down_bytes,
+            body_bytes: self.down_bytes + self.relayed.down,
         };
-        let up_bytes = self.up_bytes;
+        let up_bytes = self.up_bytes + self.relayed.up;
         (answered, Answerer::Tunnel { up_bytes })
     }
 
@@ -89,7 +95,8 @@ impl Tunnel {
             return Ok(Outcome::Done { stays: false });
         }
         self.backlog.watch(io.up);
-        if moved > 0 || taken || io.drained {
+        let has_relayed = std::mem::replace(&mut self.relayed, io.relayed) != io.relayed;
+        if moved > 0 || has_relayed || taken || io.drained {
             self.until = io.cx.now + self.idle_timeout;
         } else if io.cx.now >= self.until && io.down.tx.is_empty() {
             return Err(Error::TimedOut(Phase::Idle));

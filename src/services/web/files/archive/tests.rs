@@ -137,6 +137,7 @@ impl Site {
             let before = all.len();
             match self.tx.front() {
                 Front::Empty => return all,
+                Front::Piped(_) => unreachable!("an archive is read"),
                 Front::One(bytes, _) => all.extend_from_slice(bytes),
                 Front::Many(runs, count, _) => {
                     runs[..count]
