@@ -20,6 +20,7 @@ use super::fetch::{FetchId, Growing, Object, Place, Stage};
 use super::index::Entry;
 use super::kept::{Body, Kept, Source};
 use super::{Hands, Store, Wanted, key};
+use crate::http::caching::partial::Part;
 use crate::http::range::ByteRange;
 
 impl Store {
@@ -37,6 +38,14 @@ impl Store {
     /// Bytes that can be read of what a fetch brings.
     pub fn readable(&self, id: FetchId) -> u64 {
         self.fetch(id).map_or(0, super::fetch::Fetch::readable)
+    }
+
+    /// Which bytes of a representation a fetch brings, if not all of them.
+    pub fn part(&self, id: FetchId) -> Option<Part> {
+        match &self.fetch(id)?.stage {
+            Stage::Growing(growing) => growing.part,
+            Stage::Awaited { .. } | Stage::Whole(_) | Stage::Broken => None,
+        }
     }
 
     /// The response to a fetch brings the bytes `newer` of a representation of which a part is kept:
