@@ -364,6 +364,11 @@ pub trait Disk {
     /// Makes a new file for writing below `root`; fails if the name is taken.
     fn create(&mut self, root: &File, path: &Path) -> io::Result<File>;
 
+    /// Opens a file that is there for writing, below `root`.
+    fn open_to_write(&mut self, _root: &File, _path: &Path) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes a folder below `root`, unless it is there.
     fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()>;
 

@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::RootCertStore;
+
 use crate::cache::store::{self, StoreId};
 use crate::config::{
-    self, AccessConfig, Cache, Config, Kind, ListenerConfig, Nameservers, Problems, ProxyConfig, ResolverConfig,
-    SiteContent, Weight,
+    self, AccessConfig, Cache, Config, Kind, ListenerConfig, Nameservers, Problems, ProxyConfig,
+    ResolverConfig, SiteConfig, SiteContent, Weight,
 };
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::gate::{Access, GateOptions};
@@ -280,15 +282,17 @@ fn serve_listener<S: Sys>(
         }
         Kind::Http(config) => {
             let stores = open_stores(reactor, &listener.kind);
+            let authorities = authorities(&listener.kind, reactor.sys_mut());
             let given = Given {
                 stores: &stores,
-                ..given(all, reactor.sys_mut())
+                ..given(all, authorities.as_ref(), reactor.sys_mut())
             };
             let service = Web::files(config, &given, reactor.sys_mut().disk()).map_err(named)?;
             stream(reactor, listener, how, service)
         }
         Kind::Admin(config) => {
-            let given = given(all, reactor.sys_mut());
+            let authorities = authorities(&listener.kind, reactor.sys_mut());
+            let given = given(all, authorities.as_ref(), reactor.sys_mut());
             let service = Web::admin(config, &given, reactor.sys_mut().disk()).map_err(named)?;
             stream(reactor, listener, how, service)
         }
@@ -298,9 +302,10 @@ fn serve_listener<S: Sys>(
         }
         Kind::Proxy(config) => {
             let stores = open_stores(reactor, &listener.kind);
+            let authorities = authorities(&listener.kind, reactor.sys_mut());
             let given = Given {
                 stores: &stores,
-                ..given(all, reactor.sys_mut())
+                ..given(all, authorities.as_ref(), reactor.sys_mut())
             };
             let service = Web::proxy(config, &given, reactor.sys_mut().disk()).map_err(named)?;
             stream(reactor, listener, how, service)
@@ -308,12 +313,31 @@ fn serve_listener<S: Sys>(
     }
 }
 
+/// Whom the system trusts to vouch for origins, if the listener may have to know.
+fn authorities(kind: &Kind, sys: &mut impl Sys) -> Option<Arc<RootCertStore>> {
+    let (sites, own) = match kind {
+        Kind::Http(http) => (&http.sites, false),
+        Kind::Proxy(proxy) => (&proxy.http.sites, proxy.needs_authorities()),
+        _ => return None,
+    };
+    let asks = |site: &SiteConfig| match &site.content {
+        SiteContent::Upstream(proxy) => proxy.needs_authorities(),
+        _ => false,
+    };
+    (own || sites.iter().any(asks)).then(|| sys.authorities())
+}
+
 /// What a web server is told of the process.
-fn given<'a>(listeners: &'a [ListenerConfig], sys: &mut impl Sys) -> Given<'a> {
+fn given<'a>(
+    listeners: &'a [ListenerConfig],
+    authorities: Option<&'a Arc<RootCertStore>>,
+    sys: &mut impl Sys,
+) -> Given<'a> {
     let mut id = [0; 4];
     sys.disk().entropy(&mut id);
     Given {
         listeners,
+        authorities,
         id: u32::from_ne_bytes(id),
         started: sys.wall(),
         stores: &[],
@@ -343,6 +367,7 @@ fn open_stores<S: Sys>(reactor: &mut Reactor<S>, kind: &Kind) -> Vec<(PathBuf, S
             objects_max: limits.objects_max,
             object_bytes_max: limits.object_bytes_max,
             memory_bytes_max: usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX),
+            open_files_max: limits.open_files_max,
             small_bytes_max: usize::try_from(limits.small_bytes_max).unwrap_or(usize::MAX),
             await_timeout: limits.wait_timeout,
             pass_time: PASS_TIME,

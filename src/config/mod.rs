@@ -12,6 +12,7 @@
 //! [`Overrides`], and whether the folders that are named exist, which their services find out.
 //! Files that are named are read here.
 
+mod authorities;
 mod bind;
 mod compress;
 mod cors;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+pub use authorities::Authorities;
 pub use compress::*;
 pub use files::*;
 pub use kinds::*;

@@ -568,7 +568,7 @@ fn bad_values_are_refused_at_the_value() {
         ),
         (
             "kind = 'proxy'\nupstream = 'ftp://x'",
-            "\"ftp://x\", not an http:// address",
+            "\"ftp://x\", not an http:// or https:// address",
         ),
         (
             "kind = 'tcp-echo'\ntransform = 'lower'",

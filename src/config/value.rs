@@ -283,6 +283,8 @@ fn scaled(number: &str, scale: u64) -> Option<u64> {
 /// The origin that a gateway forwards everything to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
+    /// It is spoken to over TLS.
+    pub tls: bool,
     /// The name or IP address; an IPv6 address stands without its brackets.
     pub host: String,
     /// The TCP port.
@@ -292,12 +294,15 @@ pub struct Upstream {
 impl FromStr for Upstream {
     type Err = String;
 
-    /// Parses `http://HOST[:PORT]`; the port is 80 where there is none.
+    /// Parses `http://HOST[:PORT]` or `https://HOST[:PORT]`; the port is 80 or 443 where there is
+    /// none.
     fn from_str(text: &str) -> Result<Upstream, String> {
         let wrong = |why: &str| format!("is {text:?}, {why}");
-        let rest = text
-            .strip_prefix("http://")
-            .ok_or_else(|| wrong("not an http:// address"))?;
+        let (tls, rest) = match text.strip_prefix("https://") {
+            Some(rest) => (true, Some(rest)),
+            None => (false, text.strip_prefix("http://")),
+        };
+        let rest = rest.ok_or_else(|| wrong("not an http:// or https:// address"))?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match authority
             .strip_prefix('[')
@@ -307,6 +312,7 @@ impl FromStr for Upstream {
             None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
         };
         let port = match port.strip_prefix(':') {
+            None if port.is_empty() && tls => 443,
             None if port.is_empty() => 80,
             None => return Err(wrong("without a port behind the bracket")),
             Some(digits) if digits.starts_with('+') => return Err(wrong("without a proper port")),
@@ -322,6 +328,7 @@ impl FromStr for Upstream {
         };
         match proper {
             true => Ok(Upstream {
+                tls,
                 host: host.to_owned(),
                 port,
             }),
@@ -467,9 +474,14 @@ mod tests {
             parsed("http://example.org/").as_deref(),
             Some("example.org:80")
         );
+        assert_eq!(
+            parsed("https://example.org").as_deref(),
+            Some("example.org:443")
+        );
         assert_eq!(parsed("http://[::1]:81").as_deref(), Some("[::1]:81"));
         let wrong = [
-            "https://x",
+            "ftp://x",
+            "https://",
             "x:80",
             "http://",
             "http://:80",

@@ -220,12 +220,13 @@ impl HeadScanner {
         })?;
         let (headers, facts) = headers(&bytes[headers_start..end], self.headers)?;
 
-        match facts.host.map(|authority| authority.host) {
+        match facts.host {
             None if version == Version::Http11 => return Err(HeadError::HostMissing),
             // Where the target names the host, what `Host` says is of no consequence.
-            Some(Host::International(_))
-                if matches!(target, Target::Origin { .. } | Target::Asterisk) =>
-            {
+            Some(Authority {
+                host: Host::International(_),
+                ..
+            }) if matches!(target, Target::Origin { .. } | Target::Asterisk) => {
                 return Err(HeadError::Host);
             }
             _ => {}
@@ -526,13 +527,13 @@ fn headers_within<const N: usize>(block: &[u8]) -> Result<(Headers<'_>, Facts<'_
 
 impl<'b> Facts<'b> {
     fn host(&mut self, value: &'b [u8]) -> Result<(), HeadError> {
-        let authority = str::from_utf8(trim_ows(value))
-            .ok()
-            .and_then(Authority::parse_international);
-        match self.host.replace(authority.ok_or(HeadError::Host)?) {
-            Some(_) => Err(HeadError::HostRepeated),
-            None => Ok(()),
+        let text = str::from_utf8(trim_ows(value)).map_err(|_| HeadError::Host)?;
+        let authority = Authority::parse_international(text).ok_or(HeadError::Host)?;
+        if self.host.is_some() {
+            return Err(HeadError::HostRepeated);
         }
+        self.host = Some(authority);
+        Ok(())
     }
 
     fn expect(&mut self, value: &[u8]) {
@@ -672,6 +673,7 @@ pub struct Headers<'b> {
 
 /// One of 64 bits for a name. Equal names have equal bits, so a bit that is not set proves a name
 /// absent.
+#[inline]
 fn filter_bit(name: &[u8]) -> u64 {
     match name {
         [first, .., last] => {
@@ -703,8 +705,10 @@ impl<'b> Headers<'b> {
 
     /// The values of all headers called `name`.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
-        let maybe_there = self.filter & filter_bit(name.as_bytes()) != 0;
-        let mut lines: &'b [u8] = if maybe_there { self.lines } else { b"" };
+        let mut lines: &'b [u8] = match self.may_contain(name) {
+            true => self.lines,
+            false => b"",
+        };
         // A name holds no colon, so a colon behind as many bytes as the wanted name has ends a name
         // of that length.
         std::iter::from_fn(move || {
@@ -728,9 +732,16 @@ impl<'b> Headers<'b> {
     }
 
     /// Whether there is a header called `name`.
+    #[inline]
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.first(name).is_some()
+        self.may_contain(name) && self.first(name).is_some()
+    }
+
+    /// Whether the filter has a bit of `name`: without, no line needs to be looked at.
+    #[inline]
+    fn may_contain(&self, name: &str) -> bool {
+        self.filter & filter_bit(name.as_bytes()) != 0
     }
 
     /// The elements of the comma-separated lists in all headers called `name`; not for lists with

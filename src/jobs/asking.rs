@@ -112,6 +112,19 @@ impl<'a, W: Copy + Ord + Hash> Asking<'a, W> {
         )
     }
 
+    /// The CRC-32 of all bytes from `offset` on.
+    pub fn checksum(&mut self, file: &File, offset: u64) -> Poll<io::Result<u64>> {
+        self.answer(
+            |query| matches!(query, Query::Checksum { file: f, offset: o } if f == file && *o == offset),
+            |_| None,
+            || Query::Checksum {
+                file: file.clone(),
+                offset,
+            },
+            Done::into_count,
+        )
+    }
+
     /// Bytes that may still be written to the disk that holds `root`.
     pub fn free_bytes(&mut self, root: &File) -> Poll<io::Result<u64>> {
         self.answer(

@@ -30,6 +30,8 @@ pub enum Query {
     },
     /// At most `len` bytes from `offset`, fewer only at the end of the file: [`Done::Bytes`].
     Read { file: File, offset: u64, len: usize },
+    /// The CRC-32 of all bytes from `offset` on: [`Done::Count`].
+    Checksum { file: File, offset: u64 },
     /// Some names of a folder, as [`Disk::names`] gives them: [`Done::Names`].
     Names { folder: File, from: u64 },
     /// Bytes that may still be written below `root`: [`Done::Count`].
@@ -86,10 +88,18 @@ pub enum Command {
         taken: Taken,
     },
     /// Makes a file under a temporary name, writes it and gives it its name in one step, in the
-    /// place of what has it: [`Done::Nothing`]. What fails leaves nothing.
+    /// place of what has it: [`Done::File`], or [`Done::Nothing`] if it is not to stay open. What
+    /// fails leaves nothing.
     Put {
         root: File,
         temporary: PathBuf,
+        path: PathBuf,
+        bytes: Box<[u8]>,
+        stays_open: bool,
+    },
+    /// Writes over the beginning of a file that is there: [`Done::Nothing`].
+    Rewrite {
+        root: File,
         path: PathBuf,
         bytes: Box<[u8]>,
     },
@@ -143,6 +153,7 @@ impl Query {
             | Query::Metadata { file }
             | Query::Keeps { file, .. }
             | Query::Read { file, .. }
+            | Query::Checksum { file, .. }
             | Query::Contents { file, .. }
             | Query::Names { folder: file, .. }
             | Query::Free { root: file } => file,
@@ -153,7 +164,10 @@ impl Query {
         match self {
             Query::Open { .. } => Kind::Open,
             Query::Look { .. } | Query::Metadata { .. } | Query::Free { .. } => Kind::Look,
-            Query::Keeps { .. } | Query::Read { .. } | Query::Contents { .. } => Kind::Read,
+            Query::Keeps { .. }
+            | Query::Read { .. }
+            | Query::Checksum { .. }
+            | Query::Contents { .. } => Kind::Read,
             Query::Names { .. } => Kind::List,
         }
     }
@@ -172,6 +186,7 @@ impl Command {
             | Command::Discard { root: file, .. }
             | Command::Store { root: file, .. }
             | Command::Put { root: file, .. }
+            | Command::Rewrite { root: file, .. }
             | Command::Sync { file } => file,
         }
     }
@@ -179,7 +194,7 @@ impl Command {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Command::Fill { .. } => Kind::Read,
-            Command::Write { .. } => Kind::Write,
+            Command::Write { .. } | Command::Rewrite { .. } => Kind::Write,
             Command::Append { .. } => Kind::Append,
             Command::Create { .. } | Command::OpenLog { .. } => Kind::Create,
             Command::Rename { .. } => Kind::Rename,
@@ -262,6 +277,7 @@ impl Query {
                 bytes.truncate(count);
                 Done::Bytes(bytes.into())
             }
+            Query::Checksum { file, offset } => Done::Count(checksum(disk, file, *offset)?),
             Query::Names { folder, from } => {
                 let mut names = Vec::new();
                 let next = disk.names(folder, *from, &mut names)?;
@@ -334,8 +350,20 @@ impl Command {
                 temporary,
                 path,
                 bytes,
+                stays_open,
             } => {
-                put(disk, root, (temporary, path), bytes)?;
+                let file = put(disk, root, (temporary, path), bytes)?;
+                match *stays_open {
+                    true => {
+                        let metadata = disk.metadata(&file)?;
+                        Done::File(file, metadata)
+                    }
+                    false => Done::Nothing,
+                }
+            }
+            Command::Rewrite { root, path, bytes } => {
+                let file = disk.open_to_write(root, path)?;
+                disk.write_full(&file, 0, bytes)?;
                 Done::Nothing
             }
             Command::Sync { file } => {
@@ -346,23 +374,36 @@ impl Command {
     }
 }
 
+/// The CRC-32 of a file from a place on.
+fn checksum(disk: &mut dyn Disk, file: &File, mut offset: u64) -> io::Result<u64> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut bytes = vec![0; 256 * 1024];
+    loop {
+        let count = disk.read_full(file, offset, &mut bytes)?;
+        hasher.update(&bytes[..count]);
+        offset += count as u64;
+        if count < bytes.len() {
+            return Ok(u64::from(hasher.finalize()));
+        }
+    }
+}
+
 /// Makes a file that has its name when all of it is written.
 fn put(
     disk: &mut dyn Disk,
     root: &File,
     (temporary, path): (&Path, &Path),
     bytes: &[u8],
-) -> io::Result<()> {
+) -> io::Result<File> {
     let file = disk.create(root, temporary)?;
     let written = disk.write_full(&file, 0, bytes);
-    drop(file); // it is closed before it gets its name
     let named = written.and_then(|()| disk.rename(root, temporary, path, true));
     if named.is_err()
         && let Err(error) = disk.remove(root, temporary)
     {
         log::error!("{} stays behind: {error}", temporary.display());
     }
-    named
+    named.map(|()| file)
 }
 
 /// Appends until a log takes no more; fails if it took nothing.

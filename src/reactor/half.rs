@@ -87,14 +87,21 @@ impl<S: Sys> Half<S> {
     pub(super) fn may_fill(&self) -> bool {
         let is_there = self.ready.readable || self.tls.as_ref().is_some_and(|tls| tls.has_plain());
         // A connection that is being made may have been told an event for nothing.
-        let reads = self.link.status == LinkState::Open && !self.link.eof;
+        let is_made = self.link.status == LinkState::Open || self.is_handshaking();
+        let reads = is_made && !self.link.eof;
         is_there && reads && !self.held && self.link.rx.has_space()
     }
 
     /// Whether a flush could move anything.
     pub(super) fn may_flush(&self) -> bool {
         let wants = self.ready.writable || self.link.finish == Finish::Wanted;
-        wants && self.link.status == LinkState::Open
+        wants && (self.link.status == LinkState::Open || self.is_handshaking())
+    }
+
+    /// Whether a connection was made and TLS is not ready yet.
+    pub(super) fn is_handshaking(&self) -> bool {
+        let tls = self.tls.as_ref();
+        self.stream.is_some() && tls.is_some_and(|tls| tls.is_handshaking())
     }
 
     /// Whether something waits to be sent, in the link's queue or as records.

@@ -70,6 +70,11 @@ impl Race {
         }
     }
 
+    /// When the time is over.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+
     /// When it is to be looked at again, whatever happens.
     pub(super) fn deadline(&self) -> Instant {
         match self.rest.is_empty() {

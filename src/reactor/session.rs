@@ -26,7 +26,6 @@
 //! means (`reactor`), how a connection is attempted (`upstream`).
 
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -52,8 +51,10 @@ use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
 use crate::service::origins::{Idle, Way};
 use crate::service::work::Work;
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Waiter, unix_ms};
-use crate::sys::{Event, PlantedBug, Sys};
+use crate::service::{
+    Asked, Connect, Cx, Finish, Id, Io, Link, LinkState, Peer, Waiter, unix_ms,
+};
+use crate::sys::{Event, PlantedBug, Sys, UNTRUSTED_BYTES};
 
 /// What all sessions of a reactor share.
 pub(crate) struct Context<S: Sys> {
@@ -403,12 +404,20 @@ impl<S: Sys> Session<S> {
             && up.half.may_fill()
             && (!has_input || up.half.link.rx.is_empty())
         {
+            let began = up.half.is_handshaking().then(|| cx.sys.now());
             match up.half.fill(&mut cx.sys, &mut cx.pool, budget) {
                 Ok(more) => news |= more,
                 Err(kind) => {
                     up.half.fail(kind, &mut cx.sys, &mut cx.pool);
                     news = true;
                 }
+            }
+            if let Some(began) = began {
+                // A certificate takes as long to check as many requests.
+                let took = cx.sys.now().saturating_duration_since(began);
+                cx.work
+                    .charge(u32::try_from(took.as_nanos()).unwrap_or(u32::MAX));
+                news |= self.advance_connect(cx);
             }
         }
         Ok(news)
@@ -433,9 +442,9 @@ impl<S: Sys> Session<S> {
         let mut asked = Asked::default();
         let (scarce, conn) = (cx.pool.is_scarce(), self.provenance.conn as usize);
         let (shared, idle, nowhere) = cx.split(self.provenance.metrics as usize);
-        let up = match &mut self.up {
-            Some(up) => &mut up.half.link,
-            None => nowhere,
+        let (up, trouble) = match self.up.as_deref_mut() {
+            Some(up) => (&mut up.half.link, up.trouble.as_deref()),
+            None => (nowhere, None),
         };
         self.down.link.tx.set_scarce(scarce);
         up.tx.set_scarce(scarce);
@@ -445,6 +454,7 @@ impl<S: Sys> Session<S> {
                 drained: self.taking.take_drained(),
                 down: &mut self.down.link,
                 up,
+                trouble,
                 id: self.id,
                 peer: &self.provenance.peer,
                 service: self.provenance.host,
@@ -468,8 +478,8 @@ impl<S: Sys> Session<S> {
             self.disconnect(cx);
             cx.resolver.forget(self.id);
             self.begin_closing(&asked, cx);
-        } else if let Some((addresses, timeout)) = asked.connect {
-            self.connect(addresses, timeout, cx);
+        } else if let Some(connect) = asked.connect {
+            self.connect(connect, cx);
         }
         Ok(asked.again)
     }
@@ -694,9 +704,12 @@ impl<S: Sys> Session<S> {
     }
 
     /// The kernel may hold so many bytes for the client from now on.
-    fn hold(&self, bytes_max: Option<u32>, cx: &mut Context<S>) {
+    fn hold(&mut self, bytes_max: Option<u32>, cx: &mut Context<S>) {
         if let (Some(bytes_max), Some(stream)) = (bytes_max, &self.down.stream) {
             cx.sys.hold_at_most(stream, bytes_max);
+            if let Some(tls) = &mut self.down.tls {
+                tls.set_fast(bytes_max > UNTRUSTED_BYTES);
+            }
         }
     }
 
@@ -762,11 +775,12 @@ impl<S: Sys> Session<S> {
         is_news
     }
 
-    /// Begins to connect to one of these addresses.
-    fn connect(&mut self, addresses: Vec<SocketAddr>, timeout: Duration, cx: &mut Context<S>) {
+    /// Begins to connect to one of the addresses.
+    fn connect(&mut self, to: Connect, cx: &mut Context<S>) {
         self.disconnect(cx);
-        let race = Race::new(addresses, timeout, cx.limits.connect_attempt_delay, cx.now);
-        self.up = Some(Upstream::new(race, cx.limits.send_bytes_max));
+        let delay = cx.limits.connect_attempt_delay;
+        let race = Race::new(to.addresses, to.timeout, delay, cx.now);
+        self.up = Some(Upstream::new(race, to.tls, cx.limits.send_bytes_max));
         self.woken |= self.advance_connect(cx);
     }
 

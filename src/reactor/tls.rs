@@ -9,8 +9,9 @@
 //! of the stream is a `close_notify` (section 6.1), and a connection that ends without one ends
 //! here as well: HTTP knows by its own framing whether a message was cut.
 //!
-//! What rustls holds of either direction is counted with the pages ([`Pool::hold`]), and while
-//! they are scarce it gets a record at a time.
+//! What rustls holds of either direction is counted with the pages ([`Pool::hold`]). It gets less
+//! at a time for a client that has not shown that it takes fast, since records that wait are memory
+//! that nobody else can use, and one record while memory is scarce.
 //!
 //! The first bytes may be those of a client that speaks the protocol in plain text. Where the
 //! listener knows an answer to that, they are held back until they are told apart:
@@ -20,24 +21,29 @@
 //!    └─────a request, its answer──▶ Plain   (the session sends it, without TLS, and ends)
 //! ```
 //!
-//! Not here: certificates and which of them a client gets (who makes the `ServerConfig`), client
-//! certificates, and TLS towards origins.
+//! Not here: certificates and which of them a client gets (who makes the `ServerConfig`), whom we
+//! trust as an origin (who makes the `ClientConfig`), and certificates of clients.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
-use rustls::{Connection, ServerConfig, ServerConnection};
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::transfer::{Moved, Sent};
 use crate::buffer::{Front, Held, Pool};
 use crate::ending::Error;
+use crate::service::origins::TlsTo;
 use crate::service::{Finish, Link};
 use crate::sys::Sys;
 
 /// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// The same for a client that has not shown that it takes fast what is sent to it: two records, so
+/// that a file of 16 KiB leaves with its head by one call.
+const UNPROVEN_PIECE_BYTES: usize = 32 * 1024;
 
 /// The same while memory is scarce: one record (RFC 8446 section 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
@@ -80,6 +86,8 @@ pub(super) struct Tls {
     plain_waits: bool,
     /// The `close_notify` was queued.
     ended: bool,
+    /// The client has shown that it takes fast what is sent to it.
+    is_fast: bool,
     /// Bytes that came and that nothing has come of yet; no fewer than rustls holds, but for a rest
     /// of less than one read.
     incoming: usize,
@@ -87,6 +95,8 @@ pub(super) struct Tls {
     outgoing: usize,
     /// Both, as far as the pool knows.
     held: Held,
+    /// What broke it.
+    pub(super) trouble: Option<rustls::Error>,
 }
 
 impl Tls {
@@ -102,9 +112,28 @@ impl Tls {
             },
             plain_waits: false,
             ended: false,
+            is_fast: false,
             incoming: 0,
             outgoing: 0,
             held: Held::default(),
+            trouble: None,
+        }))
+    }
+
+    /// The TLS of a connection that was made to an origin, which begins.
+    pub(super) fn connect(to: &TlsTo) -> Result<Box<Self>, rustls::Error> {
+        let mut connection = ClientConnection::new(Arc::clone(&to.config), to.name.clone())?;
+        connection.set_buffer_limit(Some(PIECE_BYTES));
+        Ok(Box::new(Self {
+            connection: connection.into(),
+            first: First::Records,
+            plain_waits: false,
+            ended: false,
+            is_fast: true,
+            incoming: 0,
+            outgoing: 0,
+            held: Held::default(),
+            trouble: None,
         }))
     }
 
@@ -135,6 +164,11 @@ impl Tls {
     /// Whether our end of the stream was told and sent.
     pub(super) fn is_ended(&self) -> bool {
         self.ended && !self.has_output()
+    }
+
+    /// Whether the client takes fast what is sent to it.
+    pub(super) fn set_fast(&mut self, is_fast: bool) {
+        self.is_fast = is_fast;
     }
 
     /// Counts what rustls holds.
@@ -197,6 +231,7 @@ impl Tls {
             // The peer is told by an alert, as far as the socket takes it at once.
             log::debug!("tls: {error}");
             let _ = self.connection.write_tls(&mut Kernel::new(stream, sys));
+            self.trouble = Some(error);
             return Err(io::ErrorKind::InvalidData);
         }
         let may_begin = was_handshaking && !self.is_handshaking();
@@ -261,9 +296,10 @@ impl Tls {
         sys: &mut S,
         pool: &mut Pool,
     ) -> Result<bool, Error> {
-        let piece_bytes = match pool.is_scarce() {
-            true => RECORD_BYTES,
-            false => PIECE_BYTES,
+        let piece_bytes = match (pool.is_scarce(), self.is_fast) {
+            (true, _) => RECORD_BYTES,
+            (false, false) => UNPROVEN_PIECE_BYTES,
+            (false, true) => PIECE_BYTES,
         };
         self.connection.set_buffer_limit(Some(piece_bytes));
         let plain = self

@@ -1,8 +1,8 @@
 //! Tokens: what a socket is registered with, and what an event brings back.
 //!
-//! A token carries the generation of its session, or of its socket, so that an event which was already in the
-//! kernel's queue when that ended finds nobody, even if the index has a new user (nginx
-//! calls these stale events).
+//! A token carries the generation of its session, or of its socket, so that an event which was
+//! already in the kernel's queue when that ended finds nobody, even if the index has a new user
+//! (nginx calls these stale events).
 
 use crate::service::Id;
 

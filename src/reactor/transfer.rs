@@ -54,11 +54,11 @@ impl Budget {
     pub(super) fn spend(&mut self, bytes: usize, is_tls: bool) {
         self.left = self.left.saturating_sub(bytes);
         self.moved += bytes as u64;
-        let bytes_per_us = match is_tls {
-            true => work::TLS_BYTES_PER_US,
-            false => work::BYTES_PER_US,
+        // Each by its constant, or the processor would have to divide for every call.
+        let ns = match is_tls {
+            true => bytes as u64 * 1_000 / work::TLS_BYTES_PER_US as u64,
+            false => bytes as u64 * 1_000 / work::BYTES_PER_US as u64,
         };
-        let ns = bytes as u64 * 1_000 / bytes_per_us as u64;
         let ns = u32::try_from(ns).unwrap_or(u32::MAX);
         self.cost_ns = self
             .cost_ns

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! While it is made, several attempts may be under way; when which begins says
-//! [`Race`](super::race::Race). Which of those that nobody holds is given to whom, and which go, says
-//! [`Idle`](crate::service::origins::Idle).
+//! [`Race`](super::race::Race). Which of those that nobody holds is given to whom, and which go,
+//! says [`Idle`](crate::service::origins::Idle).
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,10 +22,11 @@ use slab::Slab;
 
 use super::half::Half;
 use super::race::Race;
+use super::tls::Tls;
 use super::token::Token;
 use super::transfer::Ready;
 use crate::buffer::Pool;
-use crate::service::origins::{Idle, IdleLimits, Way};
+use crate::service::origins::{Idle, IdleLimits, TlsTo, Way};
 use crate::service::{Ends, Id, LinkState};
 use crate::sys::{Event, Sys};
 
@@ -35,13 +36,17 @@ pub(super) struct Upstream<S: Sys> {
     /// The place of its socket; `None` for a side whose connection could not be made.
     pub(super) place: Option<u32>,
     /// While the connection is being made.
-    pub(super) making: Option<Box<Making<S>>>,
+    making: Option<Box<Making<S>>>,
+    /// What is wrong with the origin's TLS, if that is why its connection failed.
+    pub(super) trouble: Option<Box<str>>,
 }
 
-/// A connection that is being made: the attempts that are under way.
-pub(super) struct Making<S: Sys> {
+/// A connection that is being made: the attempts that are under way; then, where TLS is spoken, its
+/// handshake.
+struct Making<S: Sys> {
     race: Race,
     attempts: Vec<Attempt<S>>,
+    tls: Option<TlsTo>,
 }
 
 struct Attempt<S: Sys> {
@@ -54,20 +59,26 @@ struct Attempt<S: Sys> {
 
 impl<S: Sys> Upstream<S> {
     /// One whose connection is about to be made.
-    pub(super) fn new(race: Race, send_bytes_max: u32) -> Box<Self> {
+    pub(super) fn new(race: Race, tls: Option<TlsTo>, send_bytes_max: u32) -> Box<Self> {
         Box::new(Self {
             half: Half::connecting(send_bytes_max),
             place: None,
             making: Some(Box::new(Making {
                 race,
                 attempts: Vec::new(),
+                tls,
             })),
+            trouble: None,
         })
     }
 
     /// When it is to be looked at again while the connection is being made.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.making.as_ref().map(|making| making.race.deadline())
+        let making = self.making.as_ref()?;
+        Some(match self.place {
+            Some(_) => making.race.until(),
+            None => making.race.deadline(),
+        })
     }
 
     /// An event of the socket in this place.
@@ -97,21 +108,72 @@ impl<S: Sys> Upstream<S> {
         let Some(making) = &mut self.making else {
             return false;
         };
-        if let Some((attempt, ends)) = making.winner(now, sockets, sys) {
-            self.half.connected(attempt.stream, attempt.ready, ends);
-            self.place = Some(attempt.place);
-        } else {
-            making.begin(session, now, sockets, sys);
-            let under_way = making.attempts.len();
-            let Some(kind) = making.race.failure(under_way, now) else {
-                return false;
-            };
-            self.half.link.eof = true;
-            self.half.link.status = LinkState::Failed(kind);
+        if self.place.is_none() {
+            if let Some((attempt, ends)) = making.winner(now, sockets, sys) {
+                making.give_up(sockets, sys);
+                self.half.connected(attempt.stream, attempt.ready, ends);
+                self.place = Some(attempt.place);
+                self.begin_tls();
+            } else {
+                making.begin(session, now, sockets, sys);
+                let under_way = making.attempts.len();
+                if let Some(kind) = making.race.failure(under_way, now) {
+                    making.give_up(sockets, sys);
+                    self.half.link.eof = true;
+                    self.half.link.status = LinkState::Failed(kind);
+                }
+            }
         }
-        making.give_up(sockets, sys);
+        self.shake_hands(now);
+        if self.half.link.status == LinkState::Connecting {
+            return false;
+        }
         self.making = None;
         true
+    }
+
+    /// The connection is made: where TLS is spoken, that is only half of it.
+    fn begin_tls(&mut self) {
+        let Some(to) = self.making.as_ref().and_then(|making| making.tls.as_ref()) else {
+            return;
+        };
+        match Tls::connect(to) {
+            Ok(tls) => {
+                self.half.tls = Some(tls);
+                self.half.link.status = LinkState::Connecting;
+            }
+            Err(error) => {
+                self.trouble = Some((to.explain)(&error).into());
+                self.half.link.status = LinkState::Failed(io::ErrorKind::InvalidInput);
+            }
+        }
+    }
+
+    /// Looks at a handshake that is under way.
+    fn shake_hands(&mut self, now: Instant) {
+        let (Some(making), Some(tls)) = (&self.making, &self.half.tls) else {
+            return;
+        };
+        let link = &mut self.half.link;
+        match link.status {
+            LinkState::Connecting if !tls.is_handshaking() => link.status = LinkState::Open,
+            LinkState::Connecting if link.eof => {
+                self.trouble = Some("it ended the connection within the TLS handshake".into());
+                link.status = LinkState::Failed(io::ErrorKind::UnexpectedEof);
+            }
+            LinkState::Connecting if now >= making.race.until() => {
+                self.trouble = Some("the TLS handshake took too long".into());
+                link.status = LinkState::Failed(io::ErrorKind::TimedOut);
+            }
+            LinkState::Failed(_) => {
+                let to = making.tls.as_ref();
+                let words = to
+                    .zip(tls.trouble.as_ref())
+                    .map(|(to, error)| (to.explain)(error));
+                self.trouble = words.map(String::into_boxed_str);
+            }
+            _ => {}
+        }
     }
 
     /// Closes what there is of it, and gives everything back. `abortive`: as
@@ -134,8 +196,8 @@ impl<S: Sys> Upstream<S> {
 }
 
 impl<S: Sys> Making<S> {
-    /// Looks at the attempts of which something was told: the first that is made, if any. Those that
-    /// failed are gone.
+    /// Looks at the attempts of which something was told: the first that is made, if any. Those
+    /// that failed are gone.
     fn winner(
         &mut self,
         now: Instant,

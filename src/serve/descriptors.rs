@@ -6,16 +6,21 @@
 
 use std::num::NonZero;
 
-use crate::config::{Config, Kind};
+use crate::config::{Cache, Config, Kind, ProxyConfig};
 
 /// Holds the limits of a configuration to so many descriptors. What its owner should know.
 pub(super) fn fit(config: &mut Config, descriptors: u64) -> Option<String> {
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let kinds = || config.listeners.iter().map(|listener| &listener.kind);
-    // Up to so many files are kept open, and connections to origins; in all, at most half is not for sessions.
+    // Up to so many files are kept open, and connections to origins; in all, at most half is not for
+    // sessions.
     let kept: usize = kinds()
         .map(|kind| match kind {
             Kind::Http(http) => http.open_files_max,
+            Kind::Proxy(ProxyConfig {
+                cache: Cache::On { limits, .. },
+                ..
+            }) => limits.open_files_max,
             _ => 0,
         })
         .sum();
@@ -86,9 +91,9 @@ mod tests {
     fn sessions_leave_descriptors_for_the_rest_and_no_client_has_more_than_a_quarter() {
         assert_eq!(fitted(ECHO, 4096), (4096 - 256, Some(960)));
         assert_eq!(fitted(WEB, 20_000), (20_000 - 256 - 1024, Some(4680)));
-        assert_eq!(fitted(PROXY, 4096), ((4096 - 2 * 256) / 2, Some(448)));
+        assert_eq!(fitted(PROXY, 4096), ((4096 - 1792) / 2, Some(288)));
         let both = format!("{ECHO}{PROXY}");
-        assert_eq!(fitted(&both, 1024), ((1024 - 2 * 256) / 2, Some(64)));
+        assert_eq!(fitted(&both, 1024), ((1024 - 512) / 2, Some(64)));
         assert_eq!(fitted(WEB, 1024), (512, Some(128)), "half at most is kept");
         assert_eq!(fitted(ECHO, 1), (1, Some(1)));
     }

@@ -54,7 +54,7 @@ use crate::ending::{Ending, Error};
 use crate::jobs::pending::Asker;
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
-use origins::{Idle, Way};
+use origins::{Idle, TlsTo, Way};
 use work::Work;
 
 pub use crate::waiter::{Id, Waiter};
@@ -311,6 +311,8 @@ pub struct Io<'a> {
     pub down: &'a mut Link,
     /// Towards the origin.
     pub up: &'a mut Link,
+    /// What is wrong with the TLS of an origin whose connection failed.
+    pub trouble: Option<&'a str>,
     /// Which session this is.
     pub id: Id,
     /// Who is at the client's end.
@@ -419,13 +421,37 @@ impl Io<'_> {
         addresses: &[SocketAddr],
         timeout: Duration,
     ) -> Poll<Result<(), io::ErrorKind>> {
+        self.connect_with(addresses, timeout, None)
+    }
+
+    /// The same for an origin that TLS is spoken with: the handshake is part of it, and within
+    /// `timeout`. What is wrong with it stands in [`Io::trouble`].
+    pub fn connect_tls(
+        &mut self,
+        addresses: &[SocketAddr],
+        timeout: Duration,
+        tls: &TlsTo,
+    ) -> Poll<Result<(), io::ErrorKind>> {
+        self.connect_with(addresses, timeout, Some(tls))
+    }
+
+    fn connect_with(
+        &mut self,
+        addresses: &[SocketAddr],
+        timeout: Duration,
+        tls: Option<&TlsTo>,
+    ) -> Poll<Result<(), io::ErrorKind>> {
         match self.up.status {
             LinkState::Open => Poll::Ready(Ok(())),
             LinkState::Failed(kind) => Poll::Ready(Err(kind)),
             LinkState::Connecting => Poll::Pending,
             LinkState::Closed => {
                 if self.asked.connect.is_none() {
-                    self.asked.connect = Some((addresses.to_vec(), timeout));
+                    self.asked.connect = Some(Connect {
+                        addresses: addresses.to_vec(),
+                        timeout,
+                        tls: tls.cloned(),
+                    });
                 }
                 Poll::Pending
             }
@@ -448,6 +474,14 @@ impl Io<'_> {
     }
 }
 
+/// A connection that is asked for.
+#[derive(Debug)]
+pub(crate) struct Connect {
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) timeout: Duration,
+    pub(crate) tls: Option<TlsTo>,
+}
+
 /// What a call of `advance` asked of the reactor.
 #[derive(Debug, Default)]
 pub struct Asked {
@@ -458,7 +492,7 @@ pub struct Asked {
     pub(crate) alone: bool,
     pub(crate) at_once: bool,
     pub(crate) disconnect: bool,
-    pub(crate) connect: Option<(Vec<SocketAddr>, Duration)>,
+    pub(crate) connect: Option<Connect>,
     /// The connection to the origin is nobody's any more, and leads this way.
     pub(crate) keep: Option<Way>,
     /// The place of an idle connection that the session gets.

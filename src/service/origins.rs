@@ -20,9 +20,12 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 
 /// To which origin and how. A connection that was made for a way may carry the requests of all who
 /// ask for an equal one.
@@ -32,23 +35,38 @@ pub struct Way {
     pub host: Rc<str>,
     /// Its port.
     pub port: u16,
+    /// TLS is spoken with it.
+    pub tls: bool,
     /// The site by whose rules it is connected to.
     pub site: usize,
 }
 
+/// TLS with an origin: as whom it has to prove itself, and to whose satisfaction.
+#[derive(Clone, Debug)]
+pub struct TlsTo {
+    /// Whom we trust, and which protocols we offer.
+    pub config: Arc<ClientConfig>,
+    /// The name that its certificate must have, and that it is told (RFC 6066 section 3).
+    pub name: ServerName<'static>,
+    /// What went wrong, in words.
+    pub explain: fn(&rustls::Error) -> String,
+}
+
 impl Way {
     /// The way of a site to a host.
-    pub fn new(host: &str, port: u16, site: usize) -> Self {
+    pub fn new(host: &str, port: u16, tls: bool, site: usize) -> Self {
         Self {
             host: host.to_ascii_lowercase().into(),
             port,
+            tls,
             site,
         }
     }
 
     /// Whether it leads a site to this host, in whatever case the name is written.
-    pub fn leads_to(&self, host: &str, port: u16, site: usize) -> bool {
-        self.port == port && self.site == site && self.host.eq_ignore_ascii_case(host)
+    pub fn leads_to(&self, host: &str, port: u16, tls: bool, site: usize) -> bool {
+        let is_alike = (self.port, self.tls, self.site) == (port, tls, site);
+        is_alike && self.host.eq_ignore_ascii_case(host)
     }
 }
 
@@ -319,7 +337,7 @@ mod tests {
     };
 
     fn way(n: u16) -> Way {
-        Way::new("origin.example", n, 0)
+        Way::new("origin.example", n, false, 0)
     }
 
     fn surplus(idle: &mut Idle) -> Vec<u32> {
@@ -331,12 +349,13 @@ mod tests {
     #[test]
     fn the_one_that_was_used_last_is_used_next_and_only_for_its_way() {
         let (mut idle, now) = (Idle::new(LIMITS), Instant::now());
-        idle.put(0, Way::new("Origin.EXAMPLE", 1, 0), 7, now);
+        idle.put(0, Way::new("Origin.EXAMPLE", 1, false, 0), 7, now);
         idle.put(0, way(1), 8, now);
         let others = [
             way(2),
-            Way::new("other.example", 1, 0),
-            Way::new("origin.example", 1, 1),
+            Way::new("other.example", 1, false, 0),
+            Way::new("origin.example", 1, false, 1),
+            Way::new("origin.example", 1, true, 0),
         ];
         for other in others {
             assert_eq!(idle.take(0, &other, now), None);

@@ -20,7 +20,10 @@ use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
 use crate::service::origins::{Idle, IdleLimits};
 use crate::service::work::Work;
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter, unix_ms};
+use crate::service::{
+    Asked, Connect, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter,
+    unix_ms,
+};
 use crate::sys::unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.
@@ -197,8 +200,7 @@ impl<T: Service> Bench<T> {
         (counts, up.status, [down.finish, up.finish], self.deadline())
     }
 
-    /// One call, and the end of the turn if that was asked for; whether the service wants another
-    /// turn.
+    /// One call, and the end of its turn; whether the service wants another turn.
     fn advance_once(&mut self) -> bool {
         let Some(conn) = &mut self.conn else {
             return false;
@@ -210,6 +212,7 @@ impl<T: Service> Bench<T> {
             down: &mut self.down,
             up: &mut self.up,
             cx: cx!(self),
+            trouble: None,
             id: ID,
             peer: &self.peer,
             service: 0,
@@ -221,7 +224,7 @@ impl<T: Service> Bench<T> {
             self.up = Link::new(LinkState::Closed, SEND_BYTES_MAX);
         }
         let is_reused = self.hand_over(&mut asked);
-        if let Some((addresses, _)) = asked.connect {
+        if let Some(Connect { addresses, .. }) = asked.connect {
             self.connect = Some(addresses);
             self.up.status = LinkState::Connecting;
         }
@@ -240,9 +243,21 @@ impl<T: Service> Bench<T> {
             self.finish();
         }
         let is_spent = self.work.is_spent();
+        self.end_turn(asked.turn_end);
+        let is_woken = !std::mem::take(&mut self.woken).is_empty() | self.work();
+        asked.again
+            || is_reused
+            || is_spent
+            || is_woken
+            || self.turn_end
+            || self.compressed.has_work()
+    }
+
+    /// The end of the turn, which the session asked to be told of or not.
+    fn end_turn(&mut self, asked: bool) {
         self.work = Work::new(self.share);
-        let turn_end = asked.turn_end | self.turn_end;
-        self.turn_end = turn_end && self.service.turn_ended(&mut cx!(self));
+        let is_told = asked | self.turn_end;
+        self.turn_end = is_told && self.service.turn_ended(&mut cx!(self));
         if let Some(at) = self.service.turn_deadline()
             && at <= self.now + SOON
         {
@@ -261,13 +276,6 @@ impl<T: Service> Bench<T> {
         while let Some(id) = self.compressed.poll_woken() {
             self.woken.push(id);
         }
-        let is_woken = !std::mem::take(&mut self.woken).is_empty() | self.work();
-        asked.again
-            || is_reused
-            || is_spent
-            || is_woken
-            || self.turn_end
-            || self.compressed.has_work()
     }
 
     /// The connection to the origin changes hands. Whether the session got one that was idle.

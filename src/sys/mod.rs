@@ -21,7 +21,10 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+use rustls::RootCertStore;
 
 use crate::disk::{Disk, File};
 use crate::jobs::{Done, Job, JobId};
@@ -53,6 +56,12 @@ pub trait Sys {
 
     /// The next job that was done, if any: it comes back with what it owned, and what it came to.
     fn finished(&mut self) -> Option<(JobId, Job, io::Result<Done>)>;
+
+    /// The certificates of those whom this system trusts to vouch for servers. The first call reads
+    /// them, and waits for the disk: it is made at start or reload.
+    fn authorities(&mut self) -> Arc<RootCertStore> {
+        Arc::new(RootCertStore::empty())
+    }
 
     /// The monotonic clock.
     fn now(&self) -> Instant;

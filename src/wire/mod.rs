@@ -20,6 +20,7 @@ pub mod ping;
 pub mod smtp;
 pub mod stamp;
 pub mod text;
+pub mod trust;
 pub mod upload;
 pub mod upper;
 

@@ -73,11 +73,6 @@ impl Head {
         self.line.split(' ').nth(index).unwrap_or_default()
     }
 
-    /// Of a request.
-    pub(crate) fn method(&self) -> &str {
-        self.word(0)
-    }
-
     /// Of a request: the path with its query.
     pub(crate) fn target(&self) -> &str {
         self.word(1)

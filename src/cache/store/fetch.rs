@@ -107,6 +107,7 @@ pub(super) struct Whole {
     body: Body,
     bytes: u64,
     part: Option<Part>,
+    crc32: u32,
     /// Its file has not got its name yet.
     writing: Option<Box<Writing>>,
 }
@@ -121,6 +122,8 @@ pub(super) struct Growing {
     pub(super) behind: Option<Source>,
     /// It completes a part that is kept.
     pub(super) is_joined: bool,
+    /// The checksum of all its bytes, once they were taken.
+    pub(super) crc32: u32,
     /// The leader has no more bytes for it.
     pub(super) is_ended: bool,
     /// All of it was taken.
@@ -144,6 +147,7 @@ impl Growing {
             place,
             behind: None,
             is_joined: false,
+            crc32: 0,
             is_ended: false,
             is_whole: false,
             gave_up: false,
@@ -198,8 +202,8 @@ impl Growing {
         self.is_ended && !self.is_whole && !self.gave_up && is_drawn
     }
 
-    /// The checksum of its bytes.
-    pub(super) fn crc32(&self) -> u32 {
+    /// The checksum of its bytes so far.
+    pub(super) fn checksum(&self) -> u32 {
         match &self.place {
             Place::Memory(bytes) => crc32fast::hash(bytes),
             Place::File(writing) => writing.crc32(),
@@ -365,6 +369,7 @@ impl Fetch {
             body,
             bytes,
             part,
+            crc32: growing.crc32,
             writing: match growing.place {
                 Place::File(writing) => Some(writing),
                 Place::Memory(_) => None,
@@ -447,6 +452,7 @@ impl Fetch {
             body: whole.body.clone(),
             body_bytes: whole.bytes,
             part: whole.part,
+            crc32: whole.crc32,
         })
     }
 }

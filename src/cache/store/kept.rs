@@ -36,6 +36,8 @@ pub struct Kept {
     pub body: Body,
     /// The length of that.
     pub body_bytes: u64,
+    /// Its CRC-32.
+    pub(super) crc32: u32,
     /// Which bytes of the representation the body is, if not all of them (RFC 9111 section 3.3).
     pub part: Option<Part>,
 }
@@ -117,22 +119,24 @@ impl Shown {
 /// What an object takes beside its bytes.
 const KEPT_BYTES: usize = 256;
 
-/// What an open file counts for: descriptors are bounded by the same limit as memory.
-const FILE_BYTES: usize = 16 * 1024;
-
 impl Kept {
     /// Bytes of memory that it takes.
     pub fn memory_bytes(&self) -> usize {
         let body = match &self.body {
             Body::Bytes(bytes) => bytes.len(),
-            Body::File(..) => FILE_BYTES,
+            Body::File(..) => 0,
         };
         KEPT_BYTES + self.text.len() + self.selecting.len() + self.head.len() + body
     }
 
+    /// Whether its file is open.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.body, Body::File(..))
+    }
+
     /// What stands before its body on disk.
-    pub(super) fn header(&self, boot: u128, crc32: u32) -> Header<'_> {
-        let bytes = self.body_bytes;
+    pub(super) fn header(&self, boot: u128) -> Header<'_> {
+        let (bytes, crc32) = (self.body_bytes, self.crc32);
         let body = object::Body::Whole { bytes, crc32 };
         header(
             (&self.text, &self.selecting, &self.head),

@@ -9,13 +9,16 @@ use slab::Slab;
 use super::index::Slot;
 use super::kept::Kept;
 
-/// Objects in memory, up to a number of bytes.
+/// Objects in memory, up to a number of bytes and of open files.
 #[derive(Debug)]
 pub(super) struct Memory {
     places: Slab<Place>,
     hand: usize,
     bytes: usize,
     bytes_max: usize,
+    /// Objects whose file is open.
+    files: usize,
+    files_max: usize,
 }
 
 #[derive(Debug)]
@@ -27,22 +30,25 @@ struct Place {
 }
 
 impl Memory {
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(super) fn new(bytes_max: usize, files_max: usize) -> Self {
         Self {
             places: Slab::new(),
             hand: 0,
             bytes: 0,
             bytes_max,
+            files: 0,
+            files_max,
         }
     }
 
-    pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
-        self.bytes_max = bytes_max;
+    pub(super) fn set_limits(&mut self, bytes_max: usize, files_max: usize) {
+        (self.bytes_max, self.files_max) = (bytes_max, files_max);
     }
 
     /// Takes an object; where it is.
     pub(super) fn insert(&mut self, kept: Rc<Kept>, slot: Slot) -> u32 {
         self.bytes += kept.memory_bytes();
+        self.files += usize::from(kept.is_open());
         let place = Place {
             kept,
             slot,
@@ -65,6 +71,8 @@ impl Memory {
         let place = &mut self.places[place as usize];
         self.bytes += kept.memory_bytes();
         self.bytes -= place.kept.memory_bytes();
+        self.files += usize::from(kept.is_open());
+        self.files -= usize::from(place.kept.is_open());
         place.kept = kept;
     }
 
@@ -72,13 +80,15 @@ impl Memory {
     pub(super) fn remove(&mut self, place: u32) -> Rc<Kept> {
         let place = self.places.remove(place as usize);
         self.bytes -= place.kept.memory_bytes();
+        self.files -= usize::from(place.kept.is_open());
         place.kept
     }
 
     /// Lets one go that was not used for a while, if they take too much; where that was in the
     /// index.
     pub(super) fn evict(&mut self) -> Option<Slot> {
-        while self.bytes > self.bytes_max && !self.places.is_empty() {
+        let is_over = |it: &Self| it.bytes > it.bytes_max || it.files > it.files_max;
+        while is_over(self) && !self.places.is_empty() {
             self.hand = match self.places.get(self.hand) {
                 None if self.hand >= self.places.capacity() => 0,
                 _ => self.hand,

@@ -43,15 +43,15 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::buffer::{Pool, RecvBuf, SendQueue};
-use crate::disk::Disk;
+use crate::disk::{Disk, File};
 use crate::http::caching::partial::Part;
 use crate::http::caching::{Rules, Terms, Times, vary};
 use crate::http::head::RequestHead;
-use crate::jobs::{Asking, Jobs, Ticket};
+use crate::jobs::{Asking, Done, Jobs, Ticket};
 use crate::waiter::{Id, Waiter};
 use fetch::{Fetch, Growing, Place, Stage};
 pub use fetch::{Ahead, FetchId, Object, put_body};
-use folder::Folder;
+use folder::{Folder, SENT_FROM_MEMORY_MAX};
 pub use index::Key;
 use index::{Entry, Index, Inserted, Limits, Slot};
 pub use kept::{Body, Kept, Shown};
@@ -75,6 +75,8 @@ pub struct Settings {
     pub object_bytes_max: u64,
     /// Bytes of objects in memory.
     pub memory_bytes_max: usize,
+    /// Files of large objects that are open.
+    pub open_files_max: usize,
     /// An object of at most so many bytes is in memory as a whole.
     pub small_bytes_max: usize,
     /// How long a request waits for the head that another one asked for.
@@ -145,7 +147,8 @@ pub enum UnderWay {
     Follow(FetchId),
     /// Whether one comes is not known yet: the session is woken.
     Awaited,
-    /// Nobody, or nobody who could be waited for. `alone`: what comes is not to be kept.
+    /// Nobody, or nobody who could be waited for. `alone`: nobody is to wait for this request either,
+    /// since what comes of it will not be for others.
     Nobody {
         /// See there.
         alone: bool,
@@ -245,7 +248,7 @@ impl Store {
             number,
             hasher: KeyHasher::new(&secret),
             index: Index::new(settings.limits()),
-            memory: Memory::new(settings.memory_bytes_max),
+            memory: Memory::new(settings.memory_bytes_max, settings.open_files_max),
             fetches: Slab::new(),
             generations: 0,
             last_ms: 0,
@@ -262,7 +265,8 @@ impl Store {
     /// Other settings, from now on.
     fn set(&mut self, settings: Settings) {
         self.index.set_limits(settings.limits());
-        self.memory.set_bytes_max(settings.memory_bytes_max);
+        self.memory
+            .set_limits(settings.memory_bytes_max, settings.open_files_max);
         self.settings = settings;
     }
 
@@ -344,7 +348,7 @@ impl Store {
 
     /// Reads an object from disk; what cannot be read is not there any more.
     fn load(&mut self, slot: Slot, waiter: Id, hands: &mut Hands<'_>) -> Poll<()> {
-        let (Some(folder), Some(entry)) = (&self.folder, self.index.get(slot)) else {
+        let (Some(folder), Some(entry)) = (&mut self.folder, self.index.get(slot)) else {
             self.index.remove(slot);
             return Poll::Ready(());
         };
@@ -353,8 +357,11 @@ impl Store {
         let rules = (self.settings.small_bytes_max, &self.settings.rules);
         match folder.load(&entry, rules, &mut files) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(kept)) => {
+            Poll::Ready(Ok((kept, is_checked))) => {
                 self.counts.loaded += 1;
+                if is_checked {
+                    folder.rewrite(&entry, &kept.header(self.settings.boot), hands);
+                }
                 self.warm(slot, Rc::new(kept));
             }
             Poll::Ready(Err(error)) => {
@@ -371,6 +378,11 @@ impl Store {
     fn warm(&mut self, slot: Slot, kept: Rc<Kept>) {
         let place = self.memory.insert(kept, slot);
         self.index.set_warm(slot, Some(place));
+        self.make_room();
+    }
+
+    /// What was not used for a while leaves memory.
+    fn make_room(&mut self) {
         while let Some(evicted) = self.memory.evict() {
             self.index.set_warm(evicted, None);
             if self.folder.is_none() {
@@ -408,7 +420,7 @@ impl Store {
         if let Some(until) = self.passed.get(&wanted.key)
             && now < *until
         {
-            return UnderWay::Nobody { alone: false };
+            return UnderWay::Nobody { alone: true };
         }
         let Some(indexes) = self.under_way.get(&wanted.key) else {
             return UnderWay::Nobody { alone: false };
@@ -500,6 +512,8 @@ impl Store {
         }
         fetch.stage = Stage::Growing(Box::new(growing));
         hands.woken.append(&mut fetch.waiting);
+        let key = fetch.key;
+        self.passed.remove(&key);
         self.write(id.index, hands);
         true
     }
@@ -604,7 +618,8 @@ impl Store {
             return;
         }
         growing.is_whole = true;
-        let (bytes, crc32) = (growing.bytes(), growing.crc32());
+        growing.crc32 = growing.checksum();
+        let (bytes, crc32) = (growing.bytes(), growing.crc32);
         let body = object::Body::Whole { bytes, crc32 };
         let header = growing.object.header(&fetch.text, boot, body);
         if let Place::File(writing) = &mut growing.place {
@@ -622,17 +637,18 @@ impl Store {
         }
         fetch.become_whole();
         if let Some(kept) = fetch.kept().filter(|_| !fetch.is_outdated) {
-            self.keep_small(Rc::new(kept), crc32, hands);
+            self.keep_small(Rc::new(kept), hands);
         }
         self.is_no_longer_under_way(id);
     }
 
     /// Keeps an object whose body is in memory, and has it written.
-    fn keep_small(&mut self, kept: Rc<Kept>, crc32: u32, hands: &mut Hands<'_>) {
+    fn keep_small(&mut self, kept: Rc<Kept>, hands: &mut Hands<'_>) {
         let variant = of(self.hasher.variant(&kept.selecting), kept.part);
+        let kept_bytes = kept.body_bytes as usize;
         let mut bytes = Vec::new();
         if self.folder.is_some() {
-            let header = kept.header(self.settings.boot, crc32);
+            let header = kept.header(self.settings.boot);
             if header.encode(&mut bytes, None).is_err() {
                 return;
             }
@@ -648,7 +664,8 @@ impl Store {
         let Some(folder) = &mut self.folder else {
             return;
         };
-        let put = folder.put(&name, bytes);
+        let stays_open = kept_bytes > SENT_FROM_MEMORY_MAX;
+        let put = folder.put(&name, bytes, stays_open);
         let vacant = self.puts.vacant_entry();
         let waiter = waiter(self.number, Task::Put(vacant.key() as u32));
         match hands.jobs.start(waiter, put, hands.now) {
@@ -816,22 +833,21 @@ impl Store {
             body: kept.body.clone(),
             body_bytes: kept.body_bytes,
             part: kept.part,
+            crc32: kept.crc32,
         });
         let variant = of(self.hasher.variant(&kept.selecting), kept.part);
         let Some(slot) = self.index.find_variant(kept.key, variant) else {
             return fresh; // it had to give way meanwhile
         };
-        match &fresh.body {
-            Body::Bytes(bytes) => {
-                self.keep_small(Rc::clone(&fresh), crc32fast::hash(bytes), hands);
-            }
-            // Its file stays as it is: after a start it is asked about once more.
-            Body::File(..) => {
-                let place = self.index.get(slot).and_then(|entry| entry.warm);
-                if let Some(place) = place {
+        match (&fresh.body, self.index.get(slot), &mut self.folder) {
+            (Body::Bytes(_), ..) => self.keep_small(Rc::clone(&fresh), hands),
+            (Body::File(..), Some(entry), Some(folder)) => {
+                folder.rewrite(&entry, &fresh.header(self.settings.boot), hands);
+                if let Some(place) = entry.warm {
                     self.memory.replace(place, Rc::clone(&fresh));
                 }
             }
+            (Body::File(..), ..) => {}
         }
         fresh
     }
@@ -935,13 +951,36 @@ impl Store {
                     return;
                 };
                 let put = self.puts.remove(index as usize);
-                if let Err(error) = finished.result {
-                    self.counts.failed += 1;
-                    log::warn!("{}: {error}", self.settings.dir.display());
-                    self.drop_slot(put.slot, hands);
+                match finished.result {
+                    Ok(Done::File(file, _)) => self.send_from(put.slot, file),
+                    Ok(_) => {}
+                    Err(error) => {
+                        self.counts.failed += 1;
+                        log::warn!("{}: {error}", self.settings.dir.display());
+                        self.drop_slot(put.slot, hands);
+                    }
                 }
             }
         }
+    }
+
+    /// An object that is in memory was written to this file, from which it is sent from now on.
+    fn send_from(&mut self, slot: Slot, file: File) {
+        let Some(Entry { bytes, warm: Some(place), .. }) = self.index.get(slot) else {
+            return;
+        };
+        let kept = self.memory.get(place);
+        let from = bytes.saturating_sub(kept.body_bytes);
+        let sent = Kept {
+            text: kept.text.clone(),
+            selecting: kept.selecting.clone(),
+            head: Rc::clone(&kept.head),
+            shown: Shown::of(&kept.head),
+            body: Body::File(file, from),
+            ..**kept
+        };
+        self.memory.replace(place, Rc::new(sent));
+        self.make_room();
     }
 
     /// Goes on with reading the folder after a start.

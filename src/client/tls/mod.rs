@@ -4,9 +4,6 @@
 //! There is no flag to skip the checks: a certificate of one's own is trusted by naming its
 //! authority's file.
 
-mod verify;
-mod words;
-
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -14,17 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::ring::default_provider;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use self::verify::Verifier;
-use self::words::explain;
 use super::Failure;
 use super::connect::{is_pause, reason};
-use crate::wire::idn;
+use crate::wire::{idn, trust};
 
 /// The flags of clients that can speak TLS.
 #[derive(Debug, Clone, Default, Args)]
@@ -51,13 +43,12 @@ impl TlsArgs {
     /// # Errors
     /// The file cannot be read or holds no certificate; or the system has none.
     pub fn trust(&self) -> Result<Trust, Failure> {
-        let broken = |error: &dyn std::fmt::Display| Failure::usage(format!("TLS: {error}"));
-        let mut roots = RootCertStore::empty();
-        let listed = match &self.ca_file {
-            Some(path) => add_file(&mut roots, path)?,
+        let (roots, listed) = match &self.ca_file {
+            Some(path) => read_file(path)?,
             None => {
+                let mut roots = RootCertStore::empty();
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                Vec::new()
+                (roots, Vec::new())
             }
         };
         if roots.is_empty() {
@@ -65,21 +56,8 @@ impl TlsArgs {
                 "the system has no certificate authorities: name a file with --ca-file",
             ));
         }
-        let provider = Arc::new(default_provider());
-        let authorities =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .map_err(|error| broken(&error))?;
-        let verifier = Verifier {
-            authorities,
-            listed,
-        };
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| broken(&error))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
+        let config = trust::client(Arc::new(roots), listed)
+            .map_err(|error| Failure::usage(format!("TLS: {error}")))?;
         Ok(Trust {
             config: Arc::new(config),
             name: self.tls_name.clone(),
@@ -87,28 +65,17 @@ impl TlsArgs {
     }
 }
 
-/// Adds the certificates of a file, and answers them.
-fn add_file(
-    roots: &mut RootCertStore,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, Failure> {
+/// The certificates of a file.
+fn read_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), Failure> {
     let complaint = |words: &dyn std::fmt::Display| {
         Failure::usage(format!("--ca-file {}: {words}", path.display()))
     };
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| complaint(&error))?;
-    let mut listed = Vec::new();
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| complaint(&error))?;
-        let number = listed.len() + 1;
-        roots
-            .add(certificate.clone())
-            .map_err(|_| complaint(&format!("certificate {number} in it cannot be read")))?;
-        listed.push(certificate);
-    }
-    if listed.is_empty() {
-        return Err(complaint(&"there is no certificate in it"));
-    }
-    Ok(listed)
+    let pem = std::fs::read(path).map_err(|error| complaint(&error))?;
+    trust::authorities(&pem).map_err(|words| complaint(&words))
+}
+
+fn explain(error: &rustls::Error) -> String {
+    trust::explain(error, "--ca-file")
 }
 
 /// A connection over TLS.

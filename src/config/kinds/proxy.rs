@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{HttpConfig, Kind, Row, Transport, read_hosts};
+use crate::config::Authorities;
 use crate::config::section::{Section, integer, string};
 use crate::config::value::Upstream;
 
@@ -58,6 +59,8 @@ pub struct CacheLimits {
     pub object_bytes_max: u64,
     /// Bytes of responses in memory. Key `cache_max_memory_bytes`, default 64 MiB.
     pub memory_bytes_max: u64,
+    /// Files of large responses that are open. Key `cache_max_open_files`, default 1024.
+    pub open_files_max: usize,
     /// A response of at most so many bytes is kept in memory as a whole. Key
     /// `cache_max_small_bytes`, default 128 KiB.
     pub small_bytes_max: u64,
@@ -75,6 +78,7 @@ impl Default for CacheLimits {
             objects_max: 1_000_000,
             object_bytes_max: 1 << 30,
             memory_bytes_max: 64 << 20,
+            open_files_max: 1024,
             small_bytes_max: 128 << 10,
             wait_timeout: Duration::from_secs(5),
             finish_bytes: 1 << 20,
@@ -90,6 +94,7 @@ impl CacheLimits {
         let bytes = &mut limits.object_bytes_max;
         section.size("cache_max_object_bytes", 1..=most, bytes);
         section.size("cache_max_memory_bytes", 0..=most, &mut limits.memory_bytes_max);
+        section.count("cache_max_open_files", 0..=1_000_000, &mut limits.open_files_max);
         section.size("cache_max_small_bytes", 0..=16 << 20, &mut limits.small_bytes_max);
         section.timeout("cache_wait_timeout", &mut limits.wait_timeout);
         section.size("cache_finish_within", 0..=most, &mut limits.finish_bytes);
@@ -137,7 +142,11 @@ pub struct ProxyConfig {
     pub forward_ports: Ports,
     /// The one origin of a gateway; `None` for a forward proxy. Key `upstream`, default none.
     pub upstream: Option<Upstream>,
-    /// Time for reaching an origin, over all of its addresses. Key `connect_timeout`, default 5 s.
+    /// Who may vouch for https origins; `None` for the authorities that the system trusts. Key
+    /// `ca_file`, default none.
+    pub ca_file: Option<Authorities>,
+    /// Time for reaching an origin, over all of its addresses, TLS included. Key `connect_timeout`,
+    /// default 5 s.
     pub connect_timeout: Duration,
     /// Silence of an origin, or its refusal to take our bytes, after which it is given up.
     /// Key `upstream_timeout`, default 60 s.
@@ -166,6 +175,11 @@ impl ProxyConfig {
         read: |section| Kind::Proxy(ProxyConfig::read(section)),
     };
 
+    /// Whether it may have to ask https origins that the system's authorities vouch for.
+    pub fn needs_authorities(&self) -> bool {
+        self.ca_file.is_none() && self.upstream.as_ref().is_none_or(|upstream| upstream.tls)
+    }
+
     /// The defaults, with the given cache.
     pub fn new(cache: Cache) -> ProxyConfig {
         ProxyConfig {
@@ -174,6 +188,7 @@ impl ProxyConfig {
             connect_ports: Ports::Only(vec![443]),
             forward_ports: Ports::Web,
             upstream: None,
+            ca_file: None,
             connect_timeout: Duration::from_secs(5),
             upstream_timeout: Duration::from_secs(60),
             response_timeout: Duration::from_secs(5 * 60),
@@ -199,7 +214,7 @@ impl ProxyConfig {
 
     /// Reads a route of a web listener that leads to another server.
     pub(in crate::config) fn read_route(section: &mut Section<'_>) -> ProxyConfig {
-        let mut config = ProxyConfig::new(Cache::Off);
+        let mut config = ProxyConfig::new(Cache::read(section));
         config.http.files.read_errors(section);
         config.read_origin(section);
         config
@@ -209,6 +224,7 @@ impl ProxyConfig {
     fn read_origin(&mut self, section: &mut Section<'_>) {
         let origin = r#"the address of an origin such as "http://127.0.0.1:8000""#;
         self.upstream = section.parsed("upstream", origin, |value| string(value)?.parse());
+        self.ca_file = Authorities::read(section);
         section.timeout("connect_timeout", &mut self.connect_timeout);
         section.timeout("upstream_timeout", &mut self.upstream_timeout);
         section.timeout("response_timeout", &mut self.response_timeout);

@@ -613,6 +613,7 @@ mod tests {
                 disk: &mut self.disk,
                 jobs: &mut self.jobs,
                 resolver: &mut self.resolver,
+                stores: &mut crate::cache::store::Stores::default(),
                 compressed: &mut self.compressed,
                 woken: &mut Vec::new(),
                 counted: Counted::new(&mut self.metrics, 0),

@@ -56,7 +56,6 @@ mod sites;
 #[cfg(test)]
 mod tests;
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use crate::buffer::Held;
@@ -91,7 +90,6 @@ pub struct Web {
     answer_bytes: usize,
     sites: Sites,
     writer: Writer,
-    no_lines: Rc<[u8]>,
     log: Option<Box<AccessLog>>,
     admission: Admission,
     /// Who is believed in what it says of its clients.
@@ -186,8 +184,9 @@ impl Web {
         let Link { rx, tx, .. } = &mut *io.down;
         let mut fresh = HeadScanner::default();
         let scanner = conn.scanner.as_deref_mut().unwrap_or(&mut fresh);
-        let (head, head_bytes) = match scanner.request(rx.bytes(), &self.limits) {
-            Ok(Parsed::Complete(head, head_bytes)) => (head, head_bytes),
+        let parsed = scanner.request(rx.bytes(), &self.limits);
+        let (head, head_bytes) = match &parsed {
+            Ok(Parsed::Complete(head, head_bytes)) => (head, *head_bytes),
             Ok(Parsed::Partial) => {
                 if conn.scanner.is_none() && !rx.is_empty() {
                     conn.scanner = Some(Box::new(fresh));
@@ -196,19 +195,19 @@ impl Web {
                 return false;
             }
             Err(error) => {
-                self.refuse_last(error.into(), Ending::Refused, conn, io);
+                self.refuse_last((*error).into(), Ending::Refused, conn, io);
                 return false;
             }
         };
         let work_before = *io.cx.work;
         io.cx.work.charge(work::REQUEST_NS);
         io.cx.work.charge_each(head_bytes, work::HEAD_BYTE_NS);
-        let place = self.sites.find(&head);
-        let client = self.client(&head, io.peer);
+        let place = self.sites.find(head);
+        let client = self.client(head, io.peer);
         let client = client.as_ref().unwrap_or(io.peer);
-        let persistence = self.persistence(conn, &head, place, io.cx.draining);
+        let persistence = self.persistence(conn, head, place, io.cx.draining);
         let (is_head, sink) = (head.method == Method::Head, (tx, &mut io.cx, io.id));
-        let mut reply = Reply::new(is_head, persistence, &self.no_lines, &mut self.writer, sink);
+        let mut reply = Reply::new(is_head, persistence, &mut self.writer, sink);
         reply.may_wait_for_page = true;
         reply.peer = Some(client);
         if let State::Parked { began, .. } = conn.state {
@@ -223,7 +222,7 @@ impl Web {
             &self.config,
             &mut self.sites,
             place,
-            &head,
+            head,
             &mut sender,
             &mut reply,
         );
@@ -232,10 +231,10 @@ impl Web {
         }
         // The line of a request that goes on is written when it has ended.
         let goes_on = matches!(next, Next::Forward(_) | Next::Pack(..));
-        let entry = (goes_on && self.log.is_some()).then(|| Entry::of(&head, client.ip()));
+        let entry = (goes_on && self.log.is_some()).then(|| Entry::of(head, client.ip()));
         if let (Some(log), Some(answered), false) = (&mut self.log, reply.sent, goes_on) {
             let began = conn.began(&self.config, io.cx.now);
-            let request = (Some(Request::of(&head)), began);
+            let request = (Some(Request::of(head)), began);
             log_line(log, request, answered, client, &mut io.cx);
         }
         let (body, more) = (head.body, head.keep_alive);
@@ -337,11 +336,16 @@ impl Web {
     #[inline]
     fn leave(&mut self, conn: &Conn, cx: &mut Cx<'_>) {
         if let State::Parked { id, asks, .. } = conn.state {
-            if let Some(place) = asks {
-                self.sites.at(place).forget(id);
-            }
-            self.sites.forget(id, cx);
+            self.unpark(id, asks, cx);
         }
+    }
+
+    #[cold]
+    fn unpark(&mut self, id: Id, asks: Option<Place>, cx: &mut Cx<'_>) {
+        if let Some(place) = asks {
+            self.sites.at(place).forget(id);
+        }
+        self.sites.forget(id, cx);
     }
 
     /// The head is not whole: it gets its time, and more room if it fills what it has.
@@ -453,7 +457,7 @@ impl Web {
             None => site.error_format(),
         };
         let sink = (&mut io.down.tx, &mut io.cx, io.id);
-        let mut reply = Reply::new(is_head, persistence, &self.no_lines, &mut self.writer, sink);
+        let mut reply = Reply::new(is_head, persistence, &mut self.writer, sink);
         reply.may_wait_for_page = reply.cx.now < refusing.until;
         if site
             .refuse(&refusing.refusal, format, &mut reply)
@@ -518,7 +522,7 @@ impl Web {
             return true;
         };
         let sink = (&mut io.down.tx, &mut io.cx, io.id);
-        let mut reply = Reply::new(false, persistence, &self.no_lines, &mut self.writer, sink);
+        let mut reply = Reply::new(false, persistence, &mut self.writer, sink);
         reply.plain_from(Status::OK, &mut body);
         if persistence == Persistence::Ends {
             io.close();

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use rustls::RootCertStore;
 
 use super::Web;
 use super::access_log::AccessLog;
@@ -30,6 +32,8 @@ const PROXY_ANSWER_BYTES: usize = 12 * 1024;
 pub struct Given<'a> {
     /// All listeners.
     pub listeners: &'a [ListenerConfig],
+    /// Who may vouch for https origins, where nobody else is named.
+    pub authorities: Option<&'a Arc<RootCertStore>>,
     /// Tells this proxy from others on the way of a request. Random.
     pub id: u32,
     /// When it began to serve.
@@ -40,7 +44,7 @@ pub struct Given<'a> {
 
 impl Given<'_> {
     /// Where a proxy keeps responses.
-    fn store(&self, config: &ProxyConfig) -> Option<StoreId> {
+    pub(super) fn store(&self, config: &ProxyConfig) -> Option<StoreId> {
         let Cache::On { dir, .. } = &config.cache else {
             return None;
         };
@@ -54,6 +58,7 @@ impl Default for Given<'_> {
     fn default() -> Self {
         Self {
             listeners: &[],
+            authorities: None,
             id: 0,
             started: SystemTime::UNIX_EPOCH,
             stores: &[],
@@ -90,7 +95,7 @@ impl Web {
         given: &Given<'_>,
         disk: &mut dyn Disk,
     ) -> Result<Self, (PathBuf, io::Error)> {
-        let content = Content::Proxy(Proxy::new(config, &config.http, given.id, given.store(config)));
+        let content = Content::Proxy(Proxy::new(config, &config.http, given));
         Self::new(&config.http, content, given, disk)
     }
 
@@ -122,10 +127,7 @@ impl Web {
                 SiteContent::Files { root, files } => {
                     Content::files(root, prefix, files, kept(config), disk)?
                 }
-                SiteContent::Upstream(proxy) => {
-                    let store = given.store(proxy);
-                    Content::Proxy(Proxy::new(proxy, config, given.id, store))
-                }
+                SiteContent::Upstream(proxy) => Content::Proxy(Proxy::new(proxy, config, given)),
                 SiteContent::Admin(admin) => Content::Admin(Admin::new(admin, given.started)),
                 SiteContent::Probe => Content::Nothing,
             };
@@ -164,7 +166,6 @@ impl Web {
             config: config.clone(),
             sites,
             writer: Writer::default(),
-            no_lines: Rc::from([]),
             log: log.transpose()?,
             working: false,
             stays_while_draining: false,

@@ -74,7 +74,7 @@ impl Pages {
         &mut self,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<Progress, Refusal> {
+    ) -> Result<Progress, Box<Refusal>> {
         let path = SafePath::parse(head.target.path().unwrap_or_default())
             .map_err(|error| Refusal::new(Status::BAD_REQUEST, error.text()))?;
         let page = match (&*path.relative, path.folder) {
@@ -82,7 +82,7 @@ impl Pages {
             (b"HelloWorld.html", false) => &mut self.hello,
             _ => {
                 let text = "there is no such page here";
-                return Err(Refusal::new(Status::NOT_FOUND, text));
+                return Err(Refusal::new(Status::NOT_FOUND, text).into());
             }
         };
         let Poll::Ready(chosen) = page.forms.choose(&page.text, &head.headers, reply) else {

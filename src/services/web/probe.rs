@@ -10,7 +10,7 @@ use crate::http::{Method, Status, trim_ows};
 pub(super) fn respond(
     head: &RequestHead<'_>,
     reply: &mut Reply<'_, '_>,
-) -> Option<Result<Next, Refusal>> {
+) -> Option<Result<Next, Box<Refusal>>> {
     let allow = match head.target.path()? {
         "/" | "/echo" => "GET, HEAD, POST, OPTIONS",
         "/cookie" => reply::ALLOW,
@@ -33,8 +33,8 @@ pub(super) fn respond(
         ("/echo", Method::Get | Method::Head | Method::Post) => put_request(head, reply),
         ("/cookie", Method::Get | Method::Head) => put_cookies(head, reply),
         (_, Method::Options) => reply.options(allow, b""),
-        (_, Method::Other(_)) => return Some(Err(super::sites::UNKNOWN_METHOD)),
-        _ => return Some(Err(Refusal::method(allow))),
+        (_, Method::Other(_)) => return Some(Err(super::sites::UNKNOWN_METHOD.into())),
+        _ => return Some(Err(Refusal::method(allow).into())),
     }
     Some(Ok(Next::Done))
 }

@@ -32,7 +32,8 @@ pub(super) struct Answered {
 }
 
 /// Why a request is not answered as it wishes. It is returned to where every error is answered:
-/// [`super::sites::Site::refuse`].
+/// [`super::sites::Site::refuse`]; in a box from whatever may also answer, or the way of each
+/// answer would have room for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) struct Refusal {
@@ -126,7 +127,7 @@ pub(super) struct Reply<'r, 'c> {
     without_body: bool,
     writer: &'r mut Writer,
     /// Header lines that the site adds to every answer of its own.
-    pub(super) lines: Rc<[u8]>,
+    pub(super) lines: Option<Rc<[u8]>>,
     /// The request may wait for a better form of what it asks for.
     pub(super) may_wait: bool,
     /// It may wait for the page of an error, too.
@@ -136,12 +137,10 @@ pub(super) struct Reply<'r, 'c> {
 }
 
 impl<'r, 'c> Reply<'r, 'c> {
-    /// An answer with these header lines beside those that every answer has. `without_body`: to a
-    /// HEAD.
+    /// An answer. `without_body`: to a HEAD.
     pub(super) fn new(
         without_body: bool,
         persistence: Persistence,
-        lines: &Rc<[u8]>,
         writer: &'r mut Writer,
         (tx, cx, id): (&'r mut SendQueue, &'r mut Cx<'c>, Id),
     ) -> Self {
@@ -154,7 +153,7 @@ impl<'r, 'c> Reply<'r, 'c> {
             persistence,
             without_body,
             writer,
-            lines: Rc::clone(lines),
+            lines: None,
             may_wait: true,
             may_wait_for_page: false,
             sent: None,
@@ -209,7 +208,7 @@ impl<'r, 'c> Reply<'r, 'c> {
         put_header(scratch, "Server", SERVER);
         put_header(scratch, "Date", date.at(unix_s(self.cx.wall)));
         scratch.extend_from_slice(self.persistence.line());
-        scratch.extend_from_slice(&self.lines);
+        scratch.extend_from_slice(self.lines.as_deref().unwrap_or_default());
         scratch.extend_from_slice(cors);
         scratch
     }

@@ -76,7 +76,7 @@ fn serve(
     head: &RequestHead<'_>,
     sender: &mut Sender<'_>,
     reply: &mut Reply<'_, '_>,
-) -> Result<Next, Refusal> {
+) -> Result<Next, Box<Refusal>> {
     // Before anything else: whatever the site has, and whether it has it, is for those who may see
     // it.
     match site.admit(head, sender.client, reply) {
@@ -105,7 +105,7 @@ fn serve(
 }
 
 /// Where a request is led by the redirects.
-fn moved(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
+fn moved(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Box<Refusal>> {
     if config.redirects.is_empty() || matches!(head.method, Method::Other(_)) {
         return None;
     }
@@ -113,18 +113,18 @@ fn moved(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
     let (host, query) = (head.authority(), head.target.query());
     let (status, location) = redirect::find(&config.redirects, host.as_ref(), &path, query)?;
     let text = "what is asked for has moved; see Location";
-    Some(Refusal::redirect(status, text, location))
+    Some(Refusal::redirect(status, text, location).into())
 }
 
 /// What is wrong with a request that is well-formed, whatever it asks for.
 #[cold]
-fn objection(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
+fn objection(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Box<Refusal>> {
     if matches!(head.body, BodyLength::Length(length) if length > config.body_bytes_max) {
-        return Some(BODY_TOO_LARGE);
+        return Some(BODY_TOO_LARGE.into());
     }
     if head.expect_unknown {
         let text = "this server meets no expectation but 100-continue";
-        return Some(Refusal::new(Status::EXPECTATION_FAILED, text));
+        return Some(Refusal::new(Status::EXPECTATION_FAILED, text).into());
     }
     // Whoever speaks to the origin of an `https` resource must do so over TLS (RFC 9110 section
     // 7.4).
@@ -133,7 +133,7 @@ fn objection(config: &HttpConfig, head: &RequestHead<'_>) -> Option<Refusal> {
         && !(scheme.eq_ignore_ascii_case("https") && config.stream.tls.is_some())
     {
         let text = "this listener has no resources of this scheme";
-        return Some(Refusal::new(Status::MISDIRECTED_REQUEST, text));
+        return Some(Refusal::new(Status::MISDIRECTED_REQUEST, text).into());
     }
     None
 }

@@ -225,7 +225,7 @@ impl Site {
         head: &RequestHead<'_>,
         peer: &Peer,
         reply: &Reply<'_, '_>,
-    ) -> Poll<Result<(), Refusal>> {
+    ) -> Poll<Result<(), Box<Refusal>>> {
         let Some(auth) = &mut self.auth else {
             return Poll::Ready(Ok(()));
         };
@@ -237,8 +237,8 @@ impl Site {
         match auth.judge(value, reply.id, peer.network(), reply.cx.now) {
             Verdict::Right => Poll::Ready(Ok(())),
             Verdict::Later => Poll::Pending,
-            Verdict::Wrong => Poll::Ready(Err(Refusal::new(status, PASSWORD_NEEDED))),
-            Verdict::Busy => Poll::Ready(Err(TOO_MANY_PASSWORDS)),
+            Verdict::Wrong => Poll::Ready(Err(Refusal::new(status, PASSWORD_NEEDED).into())),
+            Verdict::Busy => Poll::Ready(Err(TOO_MANY_PASSWORDS.into())),
         }
     }
 
@@ -266,15 +266,15 @@ impl Site {
         &mut self,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<Progress, Refusal> {
+    ) -> Result<Progress, Box<Refusal>> {
         match head.method {
             Method::Get | Method::Head => {}
             Method::Options => {
                 reply.options(reply::ALLOW, b"");
                 return Ok(Progress::Answered);
             }
-            Method::Other(_) => return Err(UNKNOWN_METHOD),
-            _ => return Err(Refusal::method(reply::ALLOW)),
+            Method::Other(_) => return Err(UNKNOWN_METHOD.into()),
+            _ => return Err(Refusal::method(reply::ALLOW).into()),
         }
         match &mut self.content {
             Content::Files(files) => files.respond(head, reply),
@@ -282,7 +282,7 @@ impl Site {
             Content::Admin(admin) => admin.respond(head, reply),
             Content::Proxy(_) | Content::Nothing => {
                 let text = "this server has nothing for this host and path";
-                Err(Refusal::new(Status::NOT_FOUND, text))
+                Err(Refusal::new(Status::NOT_FOUND, text).into())
             }
         }
     }
@@ -339,7 +339,7 @@ impl Site {
         if matches!(self.content, Content::Proxy(_) | Content::Admin(_)) {
             put_header(&mut lines, "Cache-Control", "no-store");
         }
-        reply.lines = lines.into();
+        reply.lines = Some(lines.into());
         let pages = match (&mut self.errors, &mut self.content) {
             (Some(errors), _) => Some(&mut **errors),
             (None, Content::Files(files)) => Some(files),

@@ -114,6 +114,10 @@ impl Disk for Sim {
         self.volume.create(root, path, &mut self.world)
     }
 
+    fn open_to_write(&mut self, root: &File, path: &Path) -> io::Result<File> {
+        self.volume.open_to_write(root, path, &mut self.world)
+    }
+
     fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()> {
         self.volume.create_folder(root, path, &mut self.world)
     }

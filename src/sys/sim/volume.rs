@@ -464,12 +464,31 @@ impl Volume {
     }
 
     pub(super) fn open(&mut self, root: &File, path: &Path, world: &mut World) -> io::Result<File> {
+        self.open_as(root, path, false, world)
+    }
+
+    pub(super) fn open_to_write(
+        &mut self,
+        root: &File,
+        path: &Path,
+        world: &mut World,
+    ) -> io::Result<File> {
+        self.open_as(root, path, true, world)
+    }
+
+    fn open_as(
+        &mut self,
+        root: &File,
+        path: &Path,
+        writable: bool,
+        world: &mut World,
+    ) -> io::Result<File> {
         self.collect();
         let inode = self.resolve(self.opened(root)?.inode, path, true)?;
         if world.strikes(Fault::DiskOpenFails) {
             return Err(errno(libc::EMFILE));
         }
-        Ok(self.handle(inode, false, path.to_owned()))
+        Ok(self.handle(inode, writable, path.to_owned()))
     }
 
     pub(super) fn metadata(&self, file: &File) -> io::Result<Metadata> {

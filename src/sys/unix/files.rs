@@ -411,6 +411,12 @@ impl Disk for Files {
         Ok(opened(fd, Some(root))?.0)
     }
 
+    fn open_to_write(&mut self, root: &File, path: &Path) -> io::Result<File> {
+        let (mode, none) = (Mode::empty(), ResolveFlags::empty());
+        let fd = open_beneath(root, path, OFlags::RDWR, mode, none)?;
+        Ok(opened(fd, Some(root))?.0)
+    }
+
     fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()> {
         let (root, mode) = (descriptor(root)?, Mode::from_raw_mode(0o755));
         match retry_on_intr(|| fs::mkdirat(root, path, mode)) {

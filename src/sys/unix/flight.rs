@@ -135,6 +135,7 @@ impl Flight {
             }
             Job::Query(
                 Query::Keeps { .. }
+                | Query::Checksum { .. }
                 | Query::Contents { .. }
                 | Query::Names { .. }
                 | Query::Free { .. },
@@ -144,7 +145,8 @@ impl Flight {
                 | Command::OpenLog { .. }
                 | Command::Discard { .. }
                 | Command::Store { .. }
-                | Command::Put { .. },
+                | Command::Put { .. }
+                | Command::Rewrite { .. },
             ) => return None,
         };
         self.fd = descriptor(file).ok()?.as_raw_fd();

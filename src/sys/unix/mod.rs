@@ -14,6 +14,7 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::unix::SourceFd;
@@ -22,6 +23,7 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use rustix::process;
+use rustls::RootCertStore;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
@@ -77,6 +79,7 @@ pub struct Unix {
     segmentation: bool,
     files: Files,
     engine: Engine,
+    authorities: Option<Arc<RootCertStore>>,
 }
 
 impl Unix {
@@ -116,6 +119,7 @@ impl Unix {
             segmentation: true,
             files: Files::default(),
             engine,
+            authorities: None,
         })
     }
 
@@ -172,6 +176,15 @@ impl Sys for Unix {
 
     fn finished(&mut self) -> Option<(JobId, Job, io::Result<Done>)> {
         self.engine.finished()
+    }
+
+    fn authorities(&mut self) -> Arc<RootCertStore> {
+        let read = || {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            Arc::new(roots)
+        };
+        Arc::clone(self.authorities.get_or_insert_with(read))
     }
 
     fn now(&self) -> Instant {

@@ -56,9 +56,9 @@ impl Admin {
         &mut self,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<Progress, Refusal> {
+    ) -> Result<Progress, Box<Refusal>> {
         if let Err(foreign) = same_site::check(head, &self.hosts) {
-            return Err(Refusal::new(foreign.status(), foreign.text()));
+            return Err(Refusal::new(foreign.status(), foreign.text()).into());
         }
         let path = head.target.path().unwrap_or_default();
         if let Some(name) = Name::at(path) {

@@ -127,7 +127,7 @@ pub(super) struct Listings {
     /// What was handed out: alive as long as some send queue refers to it.
     sent: Vec<Weak<[u8]>>,
     shows: Shows,
-    /// Bytes of those being made, and of those handed out, as they were last counted.
+    /// Bytes of those being made, as they were last counted.
     held: Held,
 }
 
@@ -316,9 +316,9 @@ impl Listings {
         is_left
     }
 
+    /// Counts what those hold that are being made; those that are sent have a bound of their own.
     fn count(&mut self, cx: &Cx<'_>) {
-        let made: usize = self.jobs.iter().map(Job::bytes_held).sum();
-        let bytes = made + self.bytes_sent();
+        let bytes = self.jobs.iter().map(Job::bytes_held).sum();
         cx.pool.hold(&mut self.held, bytes);
     }
 
@@ -332,6 +332,7 @@ impl Listings {
         for job in self.jobs.extract_if(.., is_abandoned) {
             job.discard(cx);
         }
+        self.count(cx);
     }
 
     /// When something is to be thrown away.

@@ -51,6 +51,8 @@ pub(super) struct Representation {
     whole: Vec<u8>,
     head_bytes: usize,
     date_s: i64,
+    /// The turn in which `date_s` was looked at: all of a turn is one moment.
+    date_turn: u64,
     content_type: String,
     /// Header lines that go with every answer about it, also with one that has no body.
     lines: Vec<u8>,
@@ -161,7 +163,7 @@ impl Made {
         &mut self,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<Progress, Refusal> {
+    ) -> Result<Progress, Box<Refusal>> {
         if !self.neighbours.is_empty() || !self.forms.is_empty() {
             return self.put_chosen(head, reply);
         }
@@ -171,11 +173,12 @@ impl Made {
 
     /// Answers with what the client likes best. A neighbour goes before a form: it is there, and
     /// whoever made it took their time.
+    #[inline(never)] // most files are one, and the usual request is for the whole of it
     fn put_chosen(
         &mut self,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<Progress, Refusal> {
+    ) -> Result<Progress, Box<Refusal>> {
         let beside = self.neighbours.iter().map(|(coding, ..)| *coding);
         let coding = forms::choose(beside.chain(self.forms.codings()), &head.headers);
         let mut neighbours = self.neighbours.iter_mut();
@@ -227,6 +230,7 @@ impl Representation {
             whole: Vec::new(),
             head_bytes: 0,
             date_s: unix_s(reply.cx.wall),
+            date_turn: reply.cx.turn,
             content_type: content_type.to_owned(),
             lines: lines.to_vec(),
             encoding: Vec::new(),
@@ -259,6 +263,7 @@ impl Representation {
             whole: Vec::new(),
             head_bytes: 0,
             date_s: self.date_s,
+            date_turn: self.date_turn,
             content_type: self.content_type.clone(),
             lines: self.lines.clone(),
             encoding: Vec::new(),
@@ -326,6 +331,10 @@ impl Representation {
 
     /// Gives the head the `Date` of this second.
     fn set_date(&mut self, reply: &mut Reply<'_, '_>) {
+        if reply.cx.turn == self.date_turn {
+            return;
+        }
+        self.date_turn = reply.cx.turn;
         let now_s = unix_s(reply.cx.wall);
         if now_s == self.date_s {
             return;
@@ -340,17 +349,29 @@ impl Representation {
     }
 
     /// Answers with it, as the request's conditions and ranges have it.
+    #[inline]
     fn put(
         &mut self,
         body: &Body,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<Progress, Refusal> {
+    ) -> Result<Progress, Box<Refusal>> {
         self.set_date(reply);
-        if !select::decides(&head.headers) {
-            self.put_whole(body, head.method, reply);
-            return Ok(Progress::Answered);
+        if select::decides(&head.headers) {
+            return self.put_selected(body, head, reply);
         }
+        self.put_whole(body, head.method, reply);
+        Ok(Progress::Answered)
+    }
+
+    /// The same for a request that has some of those.
+    #[inline(never)]
+    fn put_selected(
+        &self,
+        body: &Body,
+        head: &RequestHead<'_>,
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<Progress, Box<Refusal>> {
         let current = Validators {
             tag: EntityTag::parse(self.tag.as_bytes()),
             modified_s: Some(self.modified_s),
@@ -365,15 +386,15 @@ impl Representation {
                 put_head_end(answer);
                 reply.send(0);
             }
-            Selection::Failed => return Err(PRECONDITION_FAILED),
+            Selection::Failed => return Err(PRECONDITION_FAILED.into()),
             Selection::Part(range) => self.put_part(range, body, reply),
             Selection::Parts(ranges) => self.put_parts(&ranges, body, reply),
             Selection::Unsatisfiable => {
                 let text = "the file has none of the bytes that the request asks for";
-                return Err(Refusal {
+                return Err(Box::new(Refusal {
                     detail: Detail::Length(self.body_bytes),
                     ..Refusal::new(Status::RANGE_NOT_SATISFIABLE, text)
-                });
+                }));
             }
         }
         Ok(Progress::Answered)

@@ -118,11 +118,12 @@ impl Files {
     }
 
     /// Answers a GET or HEAD.
+    #[inline]
     pub(super) fn respond(
         &mut self,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<Progress, Refusal> {
+    ) -> Result<Progress, Box<Refusal>> {
         let path = head.target.path().unwrap_or_default();
         let (now, turn) = (reply.cx.now, reply.cx.turn);
         match self
@@ -139,12 +140,13 @@ impl Files {
     }
 
     /// Answers a request whose answer is not kept.
+    #[inline(never)] // the way of a kept answer goes past it
     fn respond_anew(
         &mut self,
         path: &str,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Poll<Result<Progress, Refusal>> {
+    ) -> Poll<Result<Progress, Box<Refusal>>> {
         let looks = if path.ends_with('/') {
             1 + self.config.index.len()
         } else {
@@ -169,20 +171,20 @@ impl Files {
             Found::File { .. } => unreachable!("it was answered above"),
             Found::Fallback { name } => {
                 let put = |made: &mut Made, reply: &mut Reply<'_, '_>| made.put(head, reply);
-                ready!(self.with_page(&name, reply, put)).unwrap_or(Err(NOT_FOUND))
+                ready!(self.with_page(&name, reply, put)).unwrap_or(Err(NOT_FOUND.into()))
             }
             Found::Redirect { location } => {
                 let text = "this is a folder; see Location";
                 let status = Status::MOVED_PERMANENTLY;
-                Err(Refusal::redirect(status, text, location))
+                Err(Refusal::redirect(status, text, location).into())
             }
             Found::Archive(asked) => self.put_archive(&asked, head, reply),
             Found::Listing { wanted, folder } => {
                 let waiter = (reply.id, reply.peer);
                 match ready!(self.listings.page(&wanted, &folder, waiter, reply.cx)) {
                     Ok(page) => put_listing(page, wanted.format, &self.lines, head, reply),
-                    Err(Unlisted::Busy) => Err(TOO_MANY_LISTINGS),
-                    Err(Unlisted::Disk(error)) => Err(unreadable(&wanted.folder, &error)),
+                    Err(Unlisted::Busy) => Err(TOO_MANY_LISTINGS.into()),
+                    Err(Unlisted::Disk(error)) => Err(unreadable(&wanted.folder, &error).into()),
                 }
             }
         })
@@ -494,7 +496,7 @@ fn put_listing(
     lines: &Rc<[u8]>,
     head: &RequestHead<'_>,
     reply: &mut Reply<'_, '_>,
-) -> Result<Progress, Refusal> {
+) -> Result<Progress, Box<Refusal>> {
     let Poll::Ready(chosen) = page.forms.choose(&page.text, &head.headers, reply) else {
         return Ok(Progress::Later);
     };
@@ -509,9 +511,9 @@ fn put_listing(
     let status = match conditional::evaluate(head.method, &head.headers, Some(&current)) {
         Outcome::Proceed => Status::OK,
         Outcome::NotModified => Status::NOT_MODIFIED,
-        Outcome::PreconditionFailed => return Err(PRECONDITION_FAILED),
+        Outcome::PreconditionFailed => return Err(PRECONDITION_FAILED.into()),
     };
-    reply.lines = Rc::clone(lines);
+    reply.lines = Some(Rc::clone(lines));
     let answer = reply.begin(status);
     put_header(answer, "ETag", &tag);
     put_header(answer, "Cache-Control", "no-cache");

@@ -60,6 +60,8 @@ pub(super) struct Errand {
     asks: Asks,
     because: Because,
     asked_s: i64,
+    /// That of its origin.
+    scheme: &'static str,
     /// It was begun for the store's own sake: nobody waits for it.
     pub(super) is_for_the_store: bool,
 }
@@ -135,6 +137,7 @@ impl Cache {
             asks,
             because: Because::Method,
             asked_s: now_s,
+            scheme: scheme(route.tls),
             is_for_the_store: false,
         };
         let switches = head.headers.contains("upgrade");
@@ -281,7 +284,7 @@ impl Cache {
         cx: &mut Cx<'_>,
     ) -> Option<Wanted<'_>> {
         let url = Url {
-            scheme: "http",
+            scheme: scheme(route.tls),
             authority: Authority::parse(&route.authority)?,
             path: route.path,
             query: route.query,
@@ -377,7 +380,7 @@ impl Errand {
             self.give_up(cx);
             return Verdict::Pass;
         };
-        let Some(url) = url_of(&request, "http") else {
+        let Some(url) = url_of(&request, self.scheme) else {
             self.give_up(cx);
             return Verdict::Pass;
         };
@@ -435,8 +438,8 @@ impl Errand {
         }
     }
 
-    /// Keeps a response to a request whose like nobody waits for: a POST whose response says that it
-    /// answers GET as well (RFC 9110 section 9.3.3).
+    /// Keeps a response to a request that nobody waits for: to GET, if it turns out that it may be
+    /// kept, and to POST, if it says that it answers GET as well (RFC 9110 section 9.3.3).
     fn keep_unasked(
         &self,
         asked: (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>),
@@ -445,7 +448,13 @@ impl Errand {
         cx: &mut Cx<'_>,
     ) -> Verdict {
         let (request, url, response) = asked;
-        if request.method != Method::Post
+        // What a body asked for is nobody else's answer.
+        let may_be_for_others = match request.method {
+            Method::Get => request.body == BodyLength::None,
+            Method::Post => true,
+            _ => false,
+        };
+        if !may_be_for_others
             || may_store(request, url, response, times, &cache.rules).is_err()
         {
             return Verdict::Pass;
@@ -594,6 +603,13 @@ impl Errand {
             stored,
             ..CacheStatus::new(Handled::Forwarded(self.because))
         }
+    }
+}
+
+fn scheme(tls: bool) -> &'static str {
+    match tls {
+        true => "https",
+        false => "http",
     }
 }
 

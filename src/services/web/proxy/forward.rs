@@ -15,8 +15,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
+
+use rustls_pki_types::ServerName;
 
 use super::answer;
 use super::errand::Errand;
@@ -37,11 +40,12 @@ use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
 use crate::http::range::ByteRange;
 use crate::http::{Status, Version};
-use crate::service::origins::Way;
+use crate::service::origins::{TlsTo, Way};
 use crate::service::{Cx, Io, LinkState};
 use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
 use crate::services::web::reply::{Answered, Reply};
+use crate::wire::trust;
 
 type Step = step::Step<State>;
 
@@ -114,9 +118,9 @@ impl Forward {
         self.place = place;
         self.request = Request::new(head, persistence, route.form);
         self.origin.set(route);
-        let (host, port) = (route.host(), route.port);
-        if !self.way.leads_to(host, port, place) {
-            self.way = Way::new(host, port, place);
+        let (host, port, tls) = (route.host(), route.port, route.tls);
+        if !self.way.leads_to(host, port, tls, place) {
+            self.way = Way::new(host, port, tls, place);
         }
         self.head.clear();
         self.logged = None;
@@ -358,7 +362,15 @@ impl Forward {
         let addresses = addresses.into_iter();
         let addresses: Vec<SocketAddr> = addresses.map(|ip| SocketAddr::new(ip, port)).collect();
         // The answer comes with the next call: nothing is made before this one is over.
-        let _ = io.connect(&addresses, proxy.rules.connect_timeout);
+        let timeout = proxy.rules.connect_timeout;
+        let _ = match tls_to(&self.origin, &proxy.rules) {
+            None => io.connect(&addresses, timeout),
+            Some(Ok(tls)) => io.connect_tls(&addresses, timeout, &tls),
+            Some(Err(text)) => {
+                let text = format!("{host}: {text}");
+                return Step::refused(Status::BAD_GATEWAY, text, stays);
+            }
+        };
         Step::Go(State::Connecting {
             until: io.cx.now + proxy.rules.connect_timeout,
         })
@@ -377,7 +389,11 @@ impl Forward {
                 io::ErrorKind::TimedOut => Status::GATEWAY_TIMEOUT,
                 _ => Status::BAD_GATEWAY,
             };
-            return Step::refused(status, format!("{authority}: no connection: {kind}"), stays);
+            let text = match io.trouble {
+                Some(words) => format!("{authority}: no connection over TLS: {words}"),
+                None => format!("{authority}: no connection: {kind}"),
+            };
+            return Step::refused(status, text, stays);
         }
         let ends = io.up.ends.take();
         if let Some(ends) = &ends
@@ -477,6 +493,28 @@ impl Following {
             Read::Wait | Read::Broken => Ok(Outcome::Done { stays: false }),
         }
     }
+}
+
+/// TLS with an origin, if it is spoken with it.
+fn tls_to(origin: &Origin, rules: &Rules) -> Option<Result<TlsTo, String>> {
+    if !origin.tls {
+        return None;
+    }
+    let Some(config) = &rules.tls else {
+        let text = "nobody can vouch for it: the system trusts no authority, and no `ca_file` does";
+        return Some(Err(text.to_owned()));
+    };
+    let host = origin.host().trim_matches(['[', ']']);
+    let host = host.strip_suffix('.').unwrap_or(host).to_owned();
+    let name = ServerName::try_from(host);
+    Some(match name {
+        Ok(name) => Ok(TlsTo {
+            config: Arc::clone(config),
+            name,
+            explain: |error| trust::explain(error, "`ca_file`"),
+        }),
+        Err(_) => Err("no certificate could have this name".to_owned()),
+    })
 }
 
 impl State {

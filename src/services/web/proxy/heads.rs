@@ -268,11 +268,11 @@ fn put_location(out: &mut Vec<u8>, value: &[u8], origin: &Origin) {
     out.extend_from_slice(b"Location: ");
     match value {
         [b'/', b'/', rest @ ..] => {
-            out.push(b'/');
+            put_page(out, origin);
             out.extend_from_slice(rest);
         }
         [b'/', ..] => {
-            out.push(b'/');
+            put_page(out, origin);
             out.extend_from_slice(origin.authority.as_bytes());
             out.extend_from_slice(value);
         }
@@ -281,10 +281,20 @@ fn put_location(out: &mut Vec<u8>, value: &[u8], origin: &Origin) {
                 out.push(b'/');
                 out.extend_from_slice(rest);
             }
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case(b"https:/") => {
+                out.push(b'/');
+                out.extend_from_slice(value);
+            }
             _ => out.extend_from_slice(value),
         },
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// What stands before the host in the address bar.
+fn put_page(out: &mut Vec<u8>, origin: &Origin) {
+    let page: &[u8] = if origin.tls { b"/https://" } else { b"/" };
+    out.extend_from_slice(page);
 }
 
 fn put_line(out: &mut Vec<u8>, line: &[u8]) {

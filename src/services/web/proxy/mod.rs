@@ -29,11 +29,13 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Place;
+use rustls::{ClientConfig, RootCertStore};
+
 use super::reply::{Refusal, Reply};
-use crate::cache::store::StoreId;
+use super::{Given, Place};
 use crate::config::{self, HttpConfig, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Refused};
 use crate::gate::Ranges;
@@ -41,6 +43,7 @@ use crate::http::{Status, caching};
 use crate::http::forwarded::Fields;
 use crate::http::head::{BodyLength, HEADERS_MAX, Limits, RequestHead};
 use crate::service::{Ends, Peer};
+use crate::wire::trust;
 
 mod answer;
 mod errand;
@@ -96,6 +99,8 @@ struct Rules {
     forward_ports: Ports,
     /// The one origin of a gateway.
     gateway: Option<Origin>,
+    /// How https origins are spoken to; `None` if nobody can vouch for them.
+    tls: Option<Arc<ClientConfig>>,
     /// By which we know that a request was here before.
     pseudonym: String,
     /// The line of an answer that tells that it went through here.
@@ -126,16 +131,10 @@ pub(super) struct Sender<'a> {
 }
 
 impl Proxy {
-    /// As configured, on a listener with these limits. `id` tells it from other proxies on the way
-    /// of a request.
-    /// `store`: where responses are kept.
-    pub(super) fn new(
-        config: &ProxyConfig,
-        http: &HttpConfig,
-        id: u32,
-        store: Option<StoreId>,
-    ) -> Self {
-        let pseudonym = format!("netlab-reactor ({id:08x})");
+    /// As configured, on a listener with these limits.
+    pub(super) fn new(config: &ProxyConfig, http: &HttpConfig, given: &Given<'_>) -> Self {
+        let pseudonym = format!("netlab-reactor ({:08x})", given.id);
+        let store = given.store(config);
         let gateway = config.upstream.as_ref();
         Self {
             rules: Rules {
@@ -143,7 +142,9 @@ impl Proxy {
                 policy: AddressPolicy::new(config.allow_destinations.iter().copied()),
                 connect_ports: config.connect_ports.clone(),
                 forward_ports: config.forward_ports.clone(),
-                gateway: gateway.map(|upstream| Origin::new(&upstream.host, upstream.port)),
+                gateway: gateway
+                    .map(|upstream| Origin::new(&upstream.host, upstream.port, upstream.tls)),
+                tls: tls(config, given),
                 via: format!("Via: 1.1 {pseudonym}\r\n").into_bytes(),
                 pseudonym,
                 forwarded: http.forwarded.unwrap_or(match gateway {
@@ -258,6 +259,20 @@ impl Proxy {
             _ => Ok(()),
         }
     }
+}
+
+/// How the https origins of a proxy are spoken to: whom to trust as them.
+fn tls(config: &ProxyConfig, given: &Given<'_>) -> Option<Arc<ClientConfig>> {
+    let (authorities, listed) = match &config.ca_file {
+        Some(file) => {
+            let (roots, listed): (RootCertStore, _) = trust::authorities(&file.pem).ok()?;
+            (Arc::new(roots), listed)
+        }
+        None => (Arc::clone(given.authorities?), Vec::new()),
+    };
+    let mut tls = trust::client(authorities, listed).ok()?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Some(Arc::new(tls))
 }
 
 /// An IPv4 address that is written in IPv6 as the IPv4 address that it is.

@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! gateway (`upstream` is configured)   /path, http://ANY/path, *   ──▶ the upstream
-//! forward                              http://HOST[:PORT]/path     ──▶ HOST
+//! forward                              http://HOST[:PORT]/path     ──▶ HOST; https:// over TLS
 //!                                      CONNECT HOST:PORT           ──▶ HOST, as a tunnel
-//! address bar                          /HOST[:PORT]/path           ──▶ HOST
+//! address bar                          /HOST[:PORT]/path           ──▶ HOST; /https://HOST over TLS
 //! ```
 //!
 //! A HOST in letters beyond ASCII is mapped to the name that DNS has ([`idn`]), which is judged and
@@ -35,8 +35,10 @@ use crate::wire::idn;
 /// What a request to a proxy looks like.
 const EXPECTED: &str = "expected http://HOST/PATH, or /HOST/PATH in the address bar";
 
-/// The port of `http`.
-const HTTP_PORT: u16 = 80;
+/// The port of `http`, or of `https`.
+fn default_port(tls: bool) -> u16 {
+    if tls { 443 } else { 80 }
+}
 
 /// Extensions of files that pages refer to and that are no top-level domains: `/logo.png` is no
 /// host.
@@ -68,6 +70,8 @@ pub(super) struct Route<'b> {
     /// How many bytes of `authority` are the host, brackets included.
     host_bytes: usize,
     pub(super) port: u16,
+    /// TLS is spoken with it.
+    pub(super) tls: bool,
     pub(super) path: &'b str,
     pub(super) query: Option<&'b str>,
 }
@@ -114,7 +118,12 @@ impl<'b> Route<'b> {
         origin
     }
 
-    fn new(form: Form, authority: Authority<'_>, text: &'b str) -> Result<Self, Refusal> {
+    fn new(
+        form: Form,
+        authority: Authority<'_>,
+        text: &'b str,
+        tls: bool,
+    ) -> Result<Self, Refusal> {
         // `host:` is `host`.
         let text = text.strip_suffix(':').unwrap_or(text);
         let (host_bytes, in_ascii) = match authority.host {
@@ -132,7 +141,8 @@ impl<'b> Route<'b> {
             form,
             authority: in_ascii,
             host_bytes,
-            port: authority.port.unwrap_or(HTTP_PORT),
+            port: authority.port.unwrap_or(default_port(tls)),
+            tls,
             path: "/",
             query: None,
         })
@@ -173,6 +183,7 @@ fn gateway<'b>(head: &RequestHead<'b>, origin: &'b Origin) -> Result<Route<'b>, 
         authority: Cow::Borrowed(&origin.authority),
         host_bytes: origin.host_bytes,
         port: origin.port,
+        tls: origin.tls,
         path: "*",
         query: None,
     };
@@ -203,13 +214,13 @@ fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refus
             path,
             query,
         } => {
-            scheme_is_http(scheme)?;
+            let tls = is_tls(scheme)?;
             let (text, tail) = split_absolute(head.target_text, scheme);
             let path = if is_asterisk(head, tail) { "*" } else { path };
             Ok(Route {
                 path,
                 query,
-                ..Route::new(Form::Forward, authority, text)?
+                ..Route::new(Form::Forward, authority, text, tls)?
             })
         }
         Target::Origin { path, query } => {
@@ -225,7 +236,7 @@ fn forward<'b>(head: &RequestHead<'b>, rules: &Rules) -> Result<Route<'b>, Refus
                     format!("CONNECT to port {port} is not allowed here"),
                 ));
             }
-            Route::new(Form::Tunnel, authority, head.target_text)
+            Route::new(Form::Tunnel, authority, head.target_text, false)
         }
         Target::Asterisk => Err(Refusal::told(
             Status::OK,
@@ -246,13 +257,17 @@ fn is_asterisk(head: &RequestHead<'_>, tail: &str) -> bool {
     tail.is_empty() && head.method == Method::Options
 }
 
-fn scheme_is_http(scheme: &str) -> Result<(), Refusal> {
+/// Whether the scheme is the one with TLS.
+fn is_tls(scheme: &str) -> Result<bool, Refusal> {
     if scheme.eq_ignore_ascii_case("http") {
-        return Ok(());
+        return Ok(false);
+    }
+    if scheme.eq_ignore_ascii_case("https") {
+        return Ok(true);
     }
     Err(Refusal::told(
         Status::NOT_IMPLEMENTED,
-        format!("{scheme}:// is not fetched here; expected http://, or CONNECT for a tunnel"),
+        format!("{scheme}:// is not fetched here; expected http:// or https://"),
     ))
 }
 
@@ -262,12 +277,12 @@ fn address_bar<'b>(
     path: &'b str,
     query: Option<&'b str>,
 ) -> Result<Route<'b>, Refusal> {
-    let mut rest = &path[1..];
+    let (mut rest, mut tls) = (&path[1..], false);
     // One behind the host is the path's own.
     if let Some((scheme, after)) = rest.split_once("://")
         && !scheme.contains('/')
     {
-        scheme_is_http(scheme)?;
+        tls = is_tls(scheme)?;
         rest = after;
     }
     let (text, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -283,7 +298,7 @@ fn address_bar<'b>(
     Ok(Route {
         path: if path.is_empty() { "/" } else { path },
         query,
-        ..Route::new(Form::AddressBar, authority, text)?
+        ..Route::new(Form::AddressBar, authority, text, tls)?
     })
 }
 
@@ -300,10 +315,14 @@ fn link_without_host(head: &RequestHead<'_>, first: &str) -> Option<String> {
     else {
         return None;
     };
-    let page = path[1..].split('/').next().unwrap_or_default();
+    let (scheme, page) = match path[1..].strip_prefix("https://") {
+        Some(page) => ("https://", page),
+        None => ("", &path[1..]),
+    };
+    let page = page.split('/').next().unwrap_or_default();
     let ours = head.host == Some(authority) && !page.eq_ignore_ascii_case(first);
     (ours && !has_file_extension(page) && Authority::parse_international(page).is_some())
-        .then(|| format!("/{page}{}", head.target_text))
+        .then(|| format!("/{scheme}{page}{}", head.target_text))
 }
 
 /// Whether this is more likely a file or a folder than a host.
@@ -326,23 +345,26 @@ pub(super) struct Origin {
     pub(super) authority: String,
     host_bytes: usize,
     pub(super) port: u16,
+    /// TLS is spoken with it.
+    pub(super) tls: bool,
 }
 
 impl Origin {
     /// The origin of a gateway.
-    pub(super) fn new(host: &str, port: u16) -> Self {
+    pub(super) fn new(host: &str, port: u16, tls: bool) -> Self {
         let mut authority = match host.contains(':') {
             true => format!("[{host}]"),
             false => host.to_owned(),
         };
         let host_bytes = authority.len();
-        if port != HTTP_PORT {
+        if port != default_port(tls) {
             authority = format!("{authority}:{port}");
         }
         Self {
             authority,
             host_bytes,
             port,
+            tls,
         }
     }
 
@@ -357,5 +379,6 @@ impl Origin {
         self.authority.push_str(&route.authority);
         self.host_bytes = route.host_bytes;
         self.port = route.port;
+        self.tls = route.tls;
     }
 }

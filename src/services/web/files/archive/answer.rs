@@ -120,11 +120,11 @@ impl Files {
         asked: &Asked,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<Progress, Refusal> {
+    ) -> Result<Progress, Box<Refusal>> {
         let unknown = Validators::default(); // of a body that is not made yet
         let outcome = conditional::evaluate(head.method, &head.headers, Some(&unknown));
         if outcome == Outcome::PreconditionFailed {
-            return Err(PRECONDITION_FAILED);
+            return Err(PRECONDITION_FAILED.into());
         }
         let framing = match head.version {
             Version::Http11 => Framing::Chunked,
@@ -133,14 +133,14 @@ impl Files {
         let is_get = head.method == Method::Get;
         if is_get {
             if Rc::strong_count(&self.archives) > self.config.archive_limits.archives_max {
-                return Err(TOO_MANY_ARCHIVES);
+                return Err(TOO_MANY_ARCHIVES.into());
             }
             // A body that comes with the request would be read only when the archive is sent.
             if framing == Framing::UntilClose || head.body != BodyLength::None {
                 reply.persistence = Persistence::Ends;
             }
         }
-        reply.lines = Rc::clone(&self.lines);
+        reply.lines = Some(Rc::clone(&self.lines));
         let answer = reply.begin(Status::OK);
         put_header(answer, "Content-Type", asked.format.content_type());
         put_attachment(answer, &[&asked.name[..], asked.format.ending()].concat());

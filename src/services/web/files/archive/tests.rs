@@ -121,6 +121,7 @@ impl Site {
             pool: &mut self.pool,
             disk: &mut self.disk,
             resolver: &mut self.resolver,
+            stores: &mut crate::cache::store::Stores::default(),
             compressed: &mut Compressed::new(1 << 20),
             woken: &mut Vec::new(),
             work: &mut Work::new(Duration::MAX),

@@ -101,6 +101,7 @@ impl Fixture {
             disk: &mut self.disk,
             jobs: &mut self.jobs,
             resolver: &mut self.resolver,
+            stores: &mut crate::cache::store::Stores::default(),
             compressed: &mut self.compressed,
             woken: &mut self.woken,
             counted: Counted::new(&mut self.metrics, 0),

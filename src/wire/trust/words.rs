@@ -5,11 +5,15 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustls::{AlertDescription, CertificateError, Error};
 use rustls_pki_types::UnixTime;
 
-/// The error of a handshake, or of what came after it.
-pub(super) fn explain(error: &Error) -> String {
+/// The error of a handshake, or of what came after it. `ca_file`: how a person names other
+/// authorities.
+pub fn explain(error: &Error, ca_file: &str) -> String {
     match error {
         Error::InvalidCertificate(error) => {
-            format!("invalid peer certificate: {}", explain_certificate(error))
+            format!(
+                "invalid peer certificate: {}",
+                explain_certificate(error, ca_file)
+            )
         }
         Error::InvalidMessage(_) => "the server does not speak TLS there".to_owned(),
         Error::PeerIncompatible(_) | Error::AlertReceived(AlertDescription::ProtocolVersion) => {
@@ -29,7 +33,7 @@ pub(super) fn explain(error: &Error) -> String {
     }
 }
 
-fn explain_certificate(error: &CertificateError) -> String {
+fn explain_certificate(error: &CertificateError, ca_file: &str) -> String {
     match error {
         CertificateError::ExpiredContext { not_after, .. } => {
             format!("it expired on {}", date(*not_after))
@@ -49,7 +53,7 @@ fn explain_certificate(error: &CertificateError) -> String {
             }
         }
         CertificateError::UnknownIssuer => {
-            "no authority that is trusted has signed it; --ca-file names others".to_owned()
+            format!("no authority that is trusted has signed it; {ca_file} names others")
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "it is not meant for servers".to_owned()
@@ -58,8 +62,9 @@ fn explain_certificate(error: &CertificateError) -> String {
         CertificateError::BadEncoding => "it cannot be read".to_owned(),
         // webpki's own error, which rustls hands on without a name.
         CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
-            "it is the certificate of an authority; to trust it for this server, name it with --ca-file"
-                .to_owned()
+            format!(
+                "it is the certificate of an authority; to trust it for this server, name it with {ca_file}"
+            )
         }
         other => other.to_string(),
     }
