@@ -56,7 +56,11 @@ impl Origin {
 fn answer(request: &Request, version: usize, stream: &mut TcpStream) -> io::Result<bool> {
     static TAGS: AtomicUsize = AtomicUsize::new(0);
     let path = request.head.target();
-    let length: usize = path.rsplit('-').next().and_then(|it| it.parse().ok()).expect("a length");
+    let length: usize = path
+        .rsplit('-')
+        .next()
+        .and_then(|it| it.parse().ok())
+        .expect("a length");
     let body = content(&version.to_string(), length);
     let tag = match path.starts_with("/odd") {
         true => format!("\"odd{}\"", TAGS.fetch_add(1, Ordering::SeqCst)),
@@ -69,18 +73,32 @@ fn answer(request: &Request, version: usize, stream: &mut TcpStream) -> io::Resu
         return Ok(true);
     }
     let applies = path.starts_with("/odd")
-        || request.head.field("if-range").is_none_or(|wanted| wanted == tag);
+        || request
+            .head
+            .field("if-range")
+            .is_none_or(|wanted| wanted == tag);
     let range = request.head.field("range").filter(|_| applies);
-    let Some((first, last)) = range.and_then(|it| it.strip_prefix("bytes=")?.split_once('-')) else {
-        write!(stream, "HTTP/1.1 200 OK\r\n{fields}Content-Length: {length}\r\n\r\n")?;
+    let Some((first, last)) = range.and_then(|it| it.strip_prefix("bytes=")?.split_once('-'))
+    else {
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\n{fields}Content-Length: {length}\r\n\r\n"
+        )?;
         stream.write_all(body)?;
         return Ok(true);
     };
     let first: usize = first.parse().expect("a position");
-    let end = last.parse().map_or(length, |last: usize| length.min(last + 1));
+    let end = last
+        .parse()
+        .map_or(length, |last: usize| length.min(last + 1));
     let head = format!("HTTP/1.1 206 Partial Content\r\n{fields}Content-Range: bytes");
     let part = &body[first..end];
-    write!(stream, "{head} {first}-{}/{length}\r\nContent-Length: {}\r\n\r\n", end - 1, part.len())?;
+    write!(
+        stream,
+        "{head} {first}-{}/{length}\r\nContent-Length: {}\r\n\r\n",
+        end - 1,
+        part.len()
+    )?;
     stream.write_all(part)?;
     Ok(true)
 }
@@ -97,12 +115,19 @@ fn expect_range(response: &Response, version: &str, (first, end, length): (usize
     assert_eq!(response.head.status(), 206, "{:?}", response.head);
     let range = format!("bytes {first}-{}/{length}", end - 1);
     assert_eq!(response.head.field("content-range"), Some(&*range));
-    assert!(response.body == content(version, length)[first..end], "{:?}", response.head);
+    assert!(
+        response.body == content(version, length)[first..end],
+        "{:?}",
+        response.head
+    );
 }
 
 /// Asks for what is kept, or will be when its file has got its name.
 fn ask_kept(proxy: SocketAddr, url: &str, fields: &str) -> Response {
-    let (fields, began) = (format!("{fields}\nCache-Control: only-if-cached"), Instant::now());
+    let (fields, began) = (
+        format!("{fields}\nCache-Control: only-if-cached"),
+        Instant::now(),
+    );
     loop {
         let response = ask(proxy, "GET", url, &fields);
         if response.head.status() != 504 || began.elapsed() > PATIENCE {
@@ -174,7 +199,10 @@ fn a_part_is_completed_at_both_ends_and_survives_a_restart() {
         }
         let asked = |first, end: usize| format!("bytes={first}-{} \"v1\" -", end - 1);
         let seen = origin.seen();
-        assert_eq!(seen[1..], [asked(6 * tenth, 8 * tenth), asked(2 * tenth, 4 * tenth)]);
+        assert_eq!(
+            seen[1..],
+            [asked(6 * tenth, 8 * tenth), asked(2 * tenth, 4 * tenth)]
+        );
         let kept = ask_kept(proxy, &url, &range(2 * tenth, 8 * tenth));
         expect_range(&kept, "1", (2 * tenth, 8 * tenth, length));
         program.stop();
@@ -182,7 +210,11 @@ fn a_part_is_completed_at_both_ends_and_survives_a_restart() {
         let program = Program::start(&keys);
         let proxy = program.address("proxy");
         ask_range(proxy, (2 * tenth, 8 * tenth));
-        assert_eq!(origin.seen(), [] as [String; 0], "{length}: it is known after a restart");
+        assert_eq!(
+            origin.seen(),
+            [] as [String; 0],
+            "{length}: it is known after a restart"
+        );
         ask_range(proxy, (0, 3 * tenth));
         assert_eq!(origin.seen(), [asked(0, 2 * tenth)]);
         ask_kept(proxy, &url, &range(0, 8 * tenth));
@@ -193,12 +225,20 @@ fn a_part_is_completed_at_both_ends_and_survives_a_restart() {
         assert!(whole.body == content("1", length));
         assert_eq!(origin.seen(), [asked(8 * tenth, length)]);
         let hit = ask_kept(proxy, &url, "");
-        assert!(hit.head.is_hit() && hit.body == content("1", length), "{:?}", hit.head);
+        assert!(
+            hit.head.is_hit() && hit.body == content("1", length),
+            "{:?}",
+            hit.head
+        );
         program.stop();
 
         let program = Program::start(&keys);
         let hit = ask(program.address("proxy"), "GET", &url, "");
-        assert!(hit.head.is_hit() && hit.body == content("1", length), "{:?}", hit.head);
+        assert!(
+            hit.head.is_hit() && hit.body == content("1", length),
+            "{:?}",
+            hit.head
+        );
         assert_eq!(origin.seen(), [] as [String; 0]);
         program.stop();
     }
@@ -229,7 +269,11 @@ fn what_has_changed_at_its_origin_is_not_joined() {
         let again = ask(proxy, "GET", &url, &range(10, half));
         expect_range(&again, &new.to_string(), (10, half, length));
         let seen = origin.seen();
-        assert_eq!(seen[1], format!("bytes=10-{} - \"v{new}\"", half - 1), "validated");
+        assert_eq!(
+            seen[1],
+            format!("bytes=10-{} - \"v{new}\"", half - 1),
+            "validated"
+        );
 
         // An origin that answers with a part of something else: asked once more, as it came.
         let url = origin.url(&format!("odd-{length}"));
@@ -267,7 +311,10 @@ fn a_range_is_served_from_what_still_comes_unless_it_is_far_ahead() {
                 stream.write_all(&body[first..])?;
                 return Ok(true);
             }
-            write!(stream, "HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {LENGTH}\r\n\r\n")?;
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {LENGTH}\r\n\r\n"
+            )?;
             stream.write_all(&body[..LENGTH / 4])?;
             let (is_open, opened) = &*gate;
             let mut is_open = is_open.lock().expect("no panic");
@@ -292,7 +339,11 @@ fn a_range_is_served_from_what_still_comes_unless_it_is_far_ahead() {
     let (first, end) = (1000, LENGTH / 4);
     let near = ask(proxy, "GET", &url, &range(first, end));
     expect_range(&near, "1", (first, end, LENGTH));
-    assert_eq!(asked.load(Ordering::SeqCst), 2, "only the far end was asked for");
+    assert_eq!(
+        asked.load(Ordering::SeqCst),
+        2,
+        "only the far end was asked for"
+    );
     *gate.0.lock().expect("no panic") = true;
     gate.1.notify_all();
     let whole = leader.receive("GET").expect("all of it");
@@ -324,7 +375,11 @@ fn conditions_and_several_ranges_are_answered_from_memory_and_from_files() {
             assert_eq!(response.head.status(), status, "{length} {fields}");
             assert!(status != 200 || response.body == body);
         }
-        expect_range(&ask(proxy, "GET", &url, "\nRange: bytes=-7"), "1", (length - 7, length, length));
+        expect_range(
+            &ask(proxy, "GET", &url, "\nRange: bytes=-7"),
+            "1",
+            (length - 7, length, length),
+        );
         let several = ask(proxy, "GET", &url, "\nRange: bytes=0-99,2000-2999");
         assert_eq!(several.head.status(), 206);
         let holds = |part: &[u8]| several.body.windows(part.len()).any(|it| it == part);
