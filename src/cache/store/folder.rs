@@ -19,14 +19,15 @@ use std::task::{Poll, ready};
 use super::Hands;
 use super::fetch::Object;
 use super::index::{Entry, Key};
-use super::kept::{Body, Kept, Shown};
+use super::kept::{Body, Kept, STORED_LIMITS, Shown};
 use super::key::SECRET_BYTES;
 use super::object::{self, Decoded, Header, Name, Temporary};
 use super::writing::Writing;
 use crate::disk::{Disk, File, open_or_make};
-use crate::http::Method;
+use crate::http::caching::partial::Part;
 use crate::http::caching::{RuleBook, Terms, Times};
-use crate::http::head::{HeadScanner, Limits, Parsed};
+use crate::http::head::{HeadScanner, Parsed};
+use crate::http::{Method, Status};
 use crate::jobs::{Asking, Command, Query, Ticket};
 use crate::waiter::{Id, Waiter};
 
@@ -43,12 +44,6 @@ const READ_AT_ONCE: usize = 4;
 
 /// What is read of a large object: most headers fit.
 const HEADER_READ_BYTES: usize = 4096;
-
-/// What heads that were stored may have: they were within the limits of their day.
-const STORED_LIMITS: Limits = Limits {
-    head_bytes_max: object::HEADER_BYTES_MAX,
-    ..Limits::DEFAULT
-};
 
 /// The folder of a store.
 pub(super) struct Folder {
@@ -328,6 +323,11 @@ impl Folder {
         let Ok(Parsed::Complete(head, _)) = parsed else {
             return Err(torn("its head is none"));
         };
+        let part = Part::of_stored(&head);
+        let is_part = head.status == Status::PARTIAL_CONTENT;
+        if is_part != part.is_some_and(|part| part.range.len() == body_bytes) {
+            return Err(torn("its body is not the part that its head says"));
+        }
         Ok(Kept {
             key,
             text: (*header.key).into(),
@@ -339,6 +339,7 @@ impl Folder {
             times,
             body,
             body_bytes,
+            part,
             crc32,
         })
     }

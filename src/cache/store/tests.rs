@@ -608,7 +608,10 @@ fn a_fetch_whose_head_came_asks_for_no_alarm() {
 }
 
 /// Jobs that may fail while a large response is written.
-const FAILING: [(&str, fn(&Job) -> bool); 4] = [
+/// A kind of job, by name.
+type JobKind = (&'static str, fn(&Job) -> bool);
+
+const FAILING: [JobKind; 4] = [
     ("create", |job| {
         matches!(job, Job::Command(Command::Create { .. }))
     }),
@@ -838,7 +841,8 @@ fn a_fetch_that_was_under_way_when_its_object_changed_is_not_kept() {
 
 #[test]
 fn a_file_that_is_not_what_was_written_is_never_served() {
-    let damages: [(&str, fn(&mut Vec<u8>)); 7] = [
+    type Damage = (&'static str, fn(&mut Vec<u8>));
+    let damages: [Damage; 7] = [
         ("cut", |bytes| bytes.truncate(bytes.len() - 1)),
         ("cut in its header", |bytes| bytes.truncate(100)),
         ("empty", Vec::clear),

@@ -117,7 +117,7 @@ fn work(shared: &Shared<'_>, proxy: (&str, &CommonArgs)) {
         };
         let mut bytes = 0;
         let asked = ask((Method::Get, &url), &shared.headers, proxy, &mut |piece| {
-            bytes += piece.len() as u64
+            bytes += piece.len() as u64;
         });
         let Ok(mut summary) = shared.summary.lock() else {
             return;
