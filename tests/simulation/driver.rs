@@ -159,7 +159,7 @@ pub(crate) struct Only {
 }
 
 /// The table of scenarios: those that this seed draws.
-fn scenarios(payload_max: usize, rng: &mut Rng) -> Vec<Box<dyn Scenario>> {
+fn scenarios(payload_max: usize, rng: &mut Rng, later: &mut Rng) -> Vec<Box<dyn Scenario>> {
     let mut chosen: Vec<Box<dyn Scenario>> = Vec::new();
     while chosen.is_empty() {
         if rng.chance(400) {
@@ -191,7 +191,10 @@ fn scenarios(payload_max: usize, rng: &mut Rng) -> Vec<Box<dyn Scenario>> {
             chosen.push(Box::new(crate::http::WebServer::default()));
         }
         if rng.chance(300) {
-            chosen.push(Box::new(crate::proxy::WebProxy::default()));
+            chosen.push(Box::new(crate::proxy::WebProxy));
+        }
+        if later.chance(250) {
+            chosen.push(Box::new(crate::kept::KeptProxy::default()));
         }
     }
     chosen
@@ -237,7 +240,8 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     }
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
-    let mut scenarios = scenarios(payload_max, &mut rng);
+    let mut later = Rng::new(seed ^ 0x6361_6368_6500);
+    let mut scenarios = scenarios(payload_max, &mut rng, &mut later);
     if let Some(only) = plan.only {
         scenarios = vec![(only.scenario)()];
         faults = Faults::none();
@@ -249,7 +253,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     let mut volume = std::mem::take(sim.volume());
     let mut setting = Setting {
         rng: &mut rng,
-        later: Rng::new(seed ^ 0x6361_6368_6500),
+        later,
         faults: &faults,
         volume: &mut volume,
         roomy: limits.sessions_max >= 1000,
