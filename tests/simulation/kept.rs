@@ -26,12 +26,17 @@ pub(crate) struct KeptProxy {
 
 impl Scenario for KeptProxy {
     fn listeners(&mut self, setting: &mut Setting<'_>) -> Vec<ListenerConfig> {
-        let kinds = ["length", "length", "chunked", "chunked", "close", "cut", "broken"];
-        let policies = ["fresh", "fresh", "short", "short", "error", "check", "never"];
+        let kinds = [
+            "length", "length", "chunked", "chunked", "close", "cut", "broken",
+        ];
+        let policies = [
+            "fresh", "fresh", "short", "short", "error", "check", "never",
+        ];
         for number in 0..setting.later.between(1, 5) {
             let len = setting.later.sized(setting.payload_max) - 1;
             let (kind, policy) = (*setting.later.pick(&kinds), *setting.later.pick(&policies));
-            self.resources.push(format!("/{len}/{kind}/{number}/{policy}"));
+            self.resources
+                .push(format!("/{len}/{kind}/{number}/{policy}"));
         }
         let mut config = ProxyConfig::new(cache(setting));
         config.allow_destinations = vec!["198.18.0.0/15".parse().expect("a range")];

@@ -19,6 +19,8 @@ use crate::services::web::{Given, Web};
 use crate::sys::unix;
 use proptest::prelude::*;
 
+mod cache;
+
 const VIA: &str = "Via: 1.1 netlab-reactor (0000feed)\r\n";
 /// What the proxy adds to a response that came without a date.
 const ADDED: &str = "Date: Wed, 14 Oct 2026 17:46:40 GMT\r\nVia: 1.1 netlab-reactor (0000feed)\r\n";
