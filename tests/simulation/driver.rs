@@ -469,7 +469,11 @@ impl Run {
     /// Where nobody asks and the disk has nothing to do, nothing is under way in a store.
     fn check_stores(&mut self) -> Result<(), String> {
         let is_quiet = self.reactor.metrics().gauges.sessions == 0 && self.reactor.jobs().is_idle();
-        let left = self.reactor.stores().iter().find_map(|store| store.left_over());
+        let left = self
+            .reactor
+            .stores()
+            .iter()
+            .find_map(|store| store.left_over());
         match left {
             Some(left) if is_quiet => Err(format!("left in a store: {left}")),
             _ => Ok(()),

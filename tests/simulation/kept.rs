@@ -5,15 +5,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use netlab_reactor::cache::store::object::{self, Body, Decoded, Header, Name};
 use netlab_reactor::config::{Cache, CacheLimits, Kind, ListenerConfig, Ports, ProxyConfig};
 use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::Sim;
 use netlab_reactor::sys::sim::faults::Fault;
 
 use crate::dns::ORIGIN;
-use crate::driver::{Scenario, Setting};
+use crate::driver::{ProcessEnd, Scenario, Setting};
 use crate::proxy::failures;
-use crate::web::{Ask, Browser, WebOrigin};
+use crate::web::{Ask, Browser, WebOrigin, body_of_version};
 
 const CACHE: &str = "/var/cache/proxy";
 const PORT: u16 = 8081;
@@ -71,9 +72,54 @@ impl Scenario for KeptProxy {
             sim.enter(browser, after);
         }
     }
+
+    fn check(&self, sim: &mut Sim, ended: ProcessEnd) -> Result<(), String> {
+        for folder in object::folders() {
+            for name in sim.volume().names(format!("{CACHE}/{folder}")) {
+                let path = format!("{CACHE}/{folder}/{name}");
+                let file = sim.volume().contents(&path).unwrap_or_default();
+                let is_named = Name::parse(folder.as_bytes(), name.as_bytes())
+                    .is_some_and(|name| name.bytes == file.len() as u64);
+                let is_object = is_named && self.is_object(file);
+                // What the power failed for may be there in part: the next process tells by its
+                // checksum.
+                if !is_object && ended != ProcessEnd::PowerLost {
+                    return Err(format!("{path}: {} bytes that are no object", file.len()));
+                }
+            }
+        }
+        match sim.volume().names(format!("{CACHE}/tmp")) {
+            left if !left.is_empty() && ended != ProcessEnd::InGoodOrder => {
+                Err(format!("left behind after a start: {left:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl KeptProxy {
+    /// Whether a file is an object, and its body that of the version that its head names.
+    fn is_object(&self, file: &[u8]) -> bool {
+        let Decoded::Header(header, at) = Header::decode(file) else {
+            return false;
+        };
+        let body = &file[at..];
+        let bytes = body.len() as u64;
+        let is_whole = matches!(header.body, Body::Whole { bytes: known, .. } if known == bytes);
+        let head = String::from_utf8_lossy(header.head);
+        let mut lines = head.split("\r\n");
+        let version = lines.find_map(|line| line.strip_prefix("X-Version: "));
+        let key = String::from_utf8_lossy(&header.key);
+        let mut ours = self.resources.iter();
+        let path = ours.find(|path| key == format!("GET http://web.example:{PORT}{path}"));
+        is_whole
+            && match (path, version.and_then(|version| version.parse().ok())) {
+                (Some(path), Some(version)) => body == body_of_version(path, version),
+                (Some(_), None) => false,
+                (None, _) => true, // another scenario's
+            }
+    }
+
     /// Whether an answer may be cut: by the origin, or since what was begun to be kept is not kept
     /// after all, and others followed it.
     fn may_give_up(&self, setting: &Setting<'_>) -> bool {

@@ -107,7 +107,11 @@ fn what_is_kept_is_of_one_version() {
         (Fault::Reset, 5),
     ];
     holds(kept, broken);
-    let crashed = &[(Fault::JobSlow, 300), (Fault::Crash, 20), (Fault::TornWrite, 20)];
+    let crashed = &[
+        (Fault::JobSlow, 300),
+        (Fault::Crash, 20),
+        (Fault::TornWrite, 20),
+    ];
     holds(kept, crashed);
     holds(kept, &[(Fault::PowerLoss, 20), (Fault::DiskCold, 300)]);
 }

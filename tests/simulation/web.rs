@@ -35,11 +35,13 @@ fn version_at(now: Duration) -> u64 {
 
 /// The body of a version of the resource at `/LENGTH/KIND/SEED/POLICY`: no two resources, and no two
 /// versions, have bodies alike.
-fn body_of_version(path: &str, version: u64) -> Vec<u8> {
+pub(crate) fn body_of_version(path: &str, version: u64) -> Vec<u8> {
     let mut bytes = format!("{path} {version}\n").into_bytes();
-    bytes.extend(body_of(path).iter().enumerate().map(|(at, byte)| {
-        byte.wrapping_add((version as u8).wrapping_mul(91)) ^ (at >> 10) as u8
-    }));
+    bytes.extend(
+        body_of(path).iter().enumerate().map(|(at, byte)| {
+            byte.wrapping_add((version as u8).wrapping_mul(91)) ^ (at >> 10) as u8
+        }),
+    );
     bytes
 }
 
@@ -58,7 +60,9 @@ impl Ask {
         if !self.is_head && body != body_of_version(path, version) {
             let text = String::from_utf8_lossy(&body[..body.len().min(40)]);
             let len = body.len();
-            return Err(format!("{path}: {len} bytes are not version {version}: {text:?}"));
+            return Err(format!(
+                "{path}: {len} bytes are not version {version}: {text:?}"
+            ));
         }
         match self.is_current && version < version_at(asked_at) {
             true => Err(format!("{path}: version {version} was old at {asked_at:?}")),
@@ -340,7 +344,10 @@ impl Browser {
         if let Err(what) = self.check(received == Received::End) {
             return self.over(what, hands);
         }
-        if self.leaves_after.is_some_and(|bytes| self.state.received_bytes >= bytes) {
+        if self
+            .leaves_after
+            .is_some_and(|bytes| self.state.received_bytes >= bytes)
+        {
             return self.over("left", hands);
         }
         match received {
