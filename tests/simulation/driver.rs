@@ -53,6 +53,11 @@ pub(crate) trait Scenario {
     /// Who takes part. `bound` are the addresses of the listeners, in their order.
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]);
 
+    /// Whether its clients come to another process, too, which finds what this one left.
+    fn comes_again(&self) -> bool {
+        false
+    }
+
     /// What must hold of the disk when the process has ended, or when it died and another one has
     /// begun.
     fn check(&self, _sim: &mut Sim, _ended: ProcessEnd) -> Result<(), String> {
@@ -339,6 +344,16 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     if ended != ProcessEnd::InGoodOrder {
         restart(&mut sim, &config).map_err(fail)?;
     }
+    // Here every process is of the same boot: what the power failed for would be believed.
+    if ended != ProcessEnd::PowerLost && scenarios.iter().any(|scenario| scenario.comes_again()) {
+        again(
+            &mut sim,
+            &config,
+            (&mut scenarios, &listeners),
+            &mut setting,
+        )
+        .map_err(fail)?;
+    }
     for scenario in &scenarios {
         scenario.check(&mut sim, ended).map_err(fail)?;
     }
@@ -363,6 +378,46 @@ fn restart(sim: &mut Sim, config: &Config) -> Result<(), String> {
     {}
     *sim.volume() = reactor.into_sys().take_volume();
     Ok(())
+}
+
+/// Another process serves on the disk of one that ended, and nothing goes wrong any more: for those
+/// scenarios whose clients come again.
+fn again(
+    sim: &mut Sim,
+    config: &Config,
+    (scenarios, listeners): (&mut [Box<dyn Scenario>], &[Vec<ListenerConfig>]),
+    setting: &mut Setting<'_>,
+) -> Result<(), String> {
+    let mut next = Sim::new(setting.later.draw());
+    *next.volume() = sim.take_volume();
+    let opened = serve::open(next, config);
+    let (mut reactor, bound) = opened.map_err(|error| format!("again: {error}"))?;
+    for server in crate::dns::SERVERS {
+        let server = crate::dns::NameServer::new(server);
+        reactor.sys_mut().enter(server, Duration::ZERO);
+    }
+    let in_force = serve::InForce {
+        config: config.clone(),
+        bound: bound.clone(),
+    };
+    let mut bound = &bound[..];
+    for (scenario, listeners) in scenarios.iter_mut().zip(listeners) {
+        let (own, rest) = bound.split_at(listeners.len());
+        bound = rest;
+        if scenario.comes_again() {
+            scenario.cast(reactor.sys_mut(), setting, own);
+        }
+    }
+    let mut run = Run {
+        reactor,
+        in_force: Some(in_force),
+        ends_early: false,
+        stale_told: 0,
+        turns: 0,
+    };
+    let ended = run.turn_until_over().and_then(|()| run.check());
+    *sim.volume() = run.reactor.into_sys().take_volume();
+    ended.map_err(|what| format!("again: {what}"))
 }
 
 /// The same for its clients, but each connection from now on is served by another service.

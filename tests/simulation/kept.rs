@@ -73,6 +73,10 @@ impl Scenario for KeptProxy {
         }
     }
 
+    fn comes_again(&self) -> bool {
+        true
+    }
+
     fn check(&self, sim: &mut Sim, ended: ProcessEnd) -> Result<(), String> {
         for folder in object::folders() {
             for name in sim.volume().names(format!("{CACHE}/{folder}")) {
