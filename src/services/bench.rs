@@ -20,7 +20,9 @@ use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
 use crate::service::origins::{Idle, IdleLimits};
 use crate::service::work::Work;
-use crate::service::{Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter, unix_ms};
+use crate::service::{
+    Asked, Cx, Finish, Id, Io, Link, LinkState, Peer, Service, Side, Waiter, unix_ms,
+};
 use crate::sys::unix;
 
 /// What a send queue holds on the bench unless a test says otherwise, in bytes.

@@ -19,9 +19,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::kept::{self, Body, Kept, Shown};
 use super::Hands;
 use super::index::Key;
+use super::kept::{self, Body, Kept, Shown};
 use super::object::{self, Header};
 use super::writing::Writing;
 use crate::buffer::{PageSlice, Pool, RecvBuf, SendQueue};
@@ -194,7 +194,9 @@ impl Growing {
         let (there, copied) = match &self.place {
             Place::Memory(bytes) => (bytes.len() as u64, true),
             // What the last job has of them comes back first, or is written.
-            Place::File(writing) if self.is_at_rest() && at >= writing.written() => (self.bytes, true),
+            Place::File(writing) if self.is_at_rest() && at >= writing.written() => {
+                (self.bytes, true)
+            }
             Place::File(writing) => (writing.written(), false),
         };
         match there.saturating_sub(at) {
@@ -216,7 +218,12 @@ pub(super) fn page_of(bytes: &[u8], pool: &mut Pool) -> PageSlice {
 
 impl Object {
     /// What stands before its body on disk.
-    pub(super) fn header<'b>(&'b self, text: &'b [u8], boot: u128, body: object::Body) -> Header<'b> {
+    pub(super) fn header<'b>(
+        &'b self,
+        text: &'b [u8],
+        boot: u128,
+        body: object::Body,
+    ) -> Header<'b> {
         let parts = (text, &*self.selecting, &*self.head);
         kept::header(parts, self.times, boot, body)
     }

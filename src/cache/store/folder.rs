@@ -15,17 +15,17 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
+use super::Hands;
 use super::fetch::Object;
 use super::index::{Entry, Key};
 use super::kept::{Body, Kept, Shown};
 use super::key::SECRET_BYTES;
 use super::object::{self, Decoded, Header, Name, Temporary};
 use super::writing::Writing;
-use super::Hands;
 use crate::disk::{Disk, File, open_or_make};
+use crate::http::Method;
 use crate::http::caching::{Rules, Terms, Times};
 use crate::http::head::{HeadScanner, Limits, Parsed};
-use crate::http::Method;
 use crate::jobs::{Asking, Command, Query, Ticket};
 use crate::waiter::{Id, Waiter};
 
@@ -189,7 +189,8 @@ impl Folder {
     /// All that was found has been looked at.
     pub(super) fn forget_invalidated(&mut self) {
         let is_read = &self.is_read;
-        self.invalidated.retain(|key| !is_read[folder_of(*key) as usize]);
+        self.invalidated
+            .retain(|key| !is_read[folder_of(*key) as usize]);
     }
 
     /// Reads an object. One of at most `small_bytes_max` bytes is in memory then.
@@ -219,7 +220,13 @@ impl Folder {
                         true => Body::Bytes(bytes[at..].into()),
                         false => Body::File(file, at as u64),
                     };
-                    return Poll::Ready(self.kept(name.key, &header, body, (whole - at) as u64, rules));
+                    return Poll::Ready(self.kept(
+                        name.key,
+                        &header,
+                        body,
+                        (whole - at) as u64,
+                        rules,
+                    ));
                 }
             }
         }
@@ -302,7 +309,10 @@ impl Folder {
             && let Some(folder) = self.unread.pop_front()
         {
             let (root, path) = (self.root.clone(), PathBuf::from(format!("{folder:02x}")));
-            match hands.jobs.start(waiter, Query::Open { root, path }, hands.now) {
+            match hands
+                .jobs
+                .start(waiter, Query::Open { root, path }, hands.now)
+            {
                 Ok(ticket) => self.reading.push(Reading {
                     folder,
                     opened: None,

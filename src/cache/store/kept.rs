@@ -61,7 +61,10 @@ impl Shown {
             let named = line.get(..name.len());
             named.is_some_and(|named| named.eq_ignore_ascii_case(name))
         };
-        let lines = || head.split_inclusive(|&byte| byte == b'\n').filter(|line| line != b"\r\n");
+        let lines = || {
+            head.split_inclusive(|&byte| byte == b'\n')
+                .filter(|line| line != b"\r\n")
+        };
         let has_age = lines().any(|line| is(line, b"age:"));
         let without_age = has_age.then(|| {
             let shown = lines().filter(|line| !is(line, b"age:"));

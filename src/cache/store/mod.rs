@@ -47,8 +47,8 @@ use crate::http::caching::{Rules, Terms, Times, vary};
 use crate::http::head::RequestHead;
 use crate::jobs::{Asking, Jobs, Ticket};
 use crate::waiter::{Id, Waiter};
-use fetch::{Fetch, Growing, Place, Stage};
 pub use fetch::{Ahead, FetchId, Object, put_body};
+use fetch::{Fetch, Growing, Place, Stage};
 use folder::Folder;
 pub use index::Key;
 use index::{Entry, Index, Inserted, Limits, Slot};
@@ -385,7 +385,10 @@ impl Store {
             }
             Poll::Ready(Err(error)) => {
                 self.counts.failed += 1;
-                let path = self.settings.dir.join(object::Name::from(entry).to_string());
+                let path = self
+                    .settings
+                    .dir
+                    .join(object::Name::from(entry).to_string());
                 log::info!("{}: {error}", path.display());
                 self.drop_slot(slot, hands);
                 Poll::Ready(None)
@@ -497,7 +500,8 @@ impl Store {
         let index = self.fetches.insert(fetch) as u32;
         let id = FetchId { index, generation };
         self.under_way.entry(wanted.key).or_default().push(index);
-        self.awaited.push_back((now + self.settings.await_timeout, id));
+        self.awaited
+            .push_back((now + self.settings.await_timeout, id));
         id
     }
 
@@ -528,7 +532,10 @@ impl Store {
             return Some(Place::Memory(Vec::with_capacity(expected as usize)));
         }
         let fetch = self.fetches.get(id.index as usize)?;
-        debug_assert_eq!(fetch.generation, id.generation, "a fetch is its leader's to end");
+        debug_assert_eq!(
+            fetch.generation, id.generation,
+            "a fetch is its leader's to end"
+        );
         let writing = self.folder.as_mut()?.writing(&fetch.text, object)?;
         Some(Place::File(Box::new(writing)))
     }
@@ -672,7 +679,12 @@ impl Store {
     }
 
     /// An object gets into the index, and what has to go for it goes. `None` if it is itself that.
-    fn enter(&mut self, name: Entry, kept: Option<Rc<Kept>>, hands: &mut Hands<'_>) -> Option<Slot> {
+    fn enter(
+        &mut self,
+        name: Entry,
+        kept: Option<Rc<Kept>>,
+        hands: &mut Hands<'_>,
+    ) -> Option<Slot> {
         let slot = match self.index.insert(name) {
             Inserted::New { slot, gone } => {
                 if let Some(gone) = gone {
@@ -1039,7 +1051,9 @@ impl Store {
             ("objects being written", self.puts.len()),
         ];
         let left = counts.iter().filter(|(_, count)| *count > 0);
-        let left: Vec<String> = left.map(|(what, count)| format!("{count} {what}")).collect();
+        let left: Vec<String> = left
+            .map(|(what, count)| format!("{count} {what}"))
+            .collect();
         (!left.is_empty()).then(|| left.join(", "))
     }
 

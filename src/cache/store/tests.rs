@@ -593,8 +593,14 @@ fn a_fetch_whose_head_came_asks_for_no_alarm() {
     bed.assert_nothing_is_left();
 }
 
+/// Whether it is the job that fails.
+type Fails = fn(&Job) -> bool;
+
+/// What is done to a file.
+type Damage = fn(&mut Vec<u8>);
+
 /// Jobs that may fail while a large response is written.
-const FAILING: [(&str, fn(&Job) -> bool); 4] = [
+const FAILING: [(&str, Fails); 4] = [
     ("create", |job| {
         matches!(job, Job::Command(Command::Create { .. }))
     }),
@@ -824,7 +830,7 @@ fn a_fetch_that_was_under_way_when_its_object_changed_is_not_kept() {
 
 #[test]
 fn a_file_that_is_not_what_was_written_is_never_served() {
-    let damages: [(&str, fn(&mut Vec<u8>)); 7] = [
+    let damages: [(&str, Damage); 7] = [
         ("cut", |bytes| bytes.truncate(bytes.len() - 1)),
         ("cut in its header", |bytes| bytes.truncate(100)),
         ("empty", Vec::clear),

@@ -345,7 +345,9 @@ impl Listings {
         let (now, draining) = (cx.now, cx.draining);
         let is_over = |job: &mut Job| {
             let ended = job.ended_at();
-            ended.is_some_and(|(at, _)| now >= at + FRESH_FOR || (draining && job.waiters.is_empty()))
+            ended.is_some_and(|(at, _)| {
+                now >= at + FRESH_FOR || (draining && job.waiters.is_empty())
+            })
         };
         for job in self.jobs.extract_if(.., is_over) {
             job.discard(cx);
