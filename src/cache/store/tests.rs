@@ -607,11 +607,14 @@ fn a_fetch_whose_head_came_asks_for_no_alarm() {
     bed.assert_nothing_is_left();
 }
 
-/// Jobs that may fail while a large response is written.
-/// A kind of job, by name.
-type JobKind = (&'static str, fn(&Job) -> bool);
+/// Whether it is the job that fails.
+type Fails = fn(&Job) -> bool;
 
-const FAILING: [JobKind; 4] = [
+/// What is done to a file.
+type Damage = fn(&mut Vec<u8>);
+
+/// Jobs that may fail while a large response is written.
+const FAILING: [(&str, Fails); 4] = [
     ("create", |job| {
         matches!(job, Job::Command(Command::Create { .. }))
     }),
@@ -841,8 +844,7 @@ fn a_fetch_that_was_under_way_when_its_object_changed_is_not_kept() {
 
 #[test]
 fn a_file_that_is_not_what_was_written_is_never_served() {
-    type Damage = (&'static str, fn(&mut Vec<u8>));
-    let damages: [Damage; 7] = [
+    let damages: [(&str, Damage); 7] = [
         ("cut", |bytes| bytes.truncate(bytes.len() - 1)),
         ("cut in its header", |bytes| bytes.truncate(100)),
         ("empty", Vec::clear),
