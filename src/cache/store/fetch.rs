@@ -15,7 +15,7 @@
 //! takes no more of it: the leader, which read all that was taken, goes on by itself, and those who
 //! followed are cut.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -23,8 +23,8 @@ use super::Hands;
 use super::index::Key;
 use super::kept::{self, Body, Kept, Shown, Source};
 use super::object::{self, Header};
-use super::writing::Writing;
-use crate::buffer::{PageSlice, Pool, RecvBuf, SendQueue};
+use super::writing::{Writing, page_of};
+use crate::buffer::{Pool, RecvBuf, SendQueue};
 use crate::http::Status;
 use crate::http::caching::partial::Part;
 use crate::http::caching::{Terms, Times};
@@ -286,14 +286,6 @@ impl Growing {
     }
 }
 
-/// A page with these bytes, which fit into one.
-pub(super) fn page_of(bytes: &[u8], pool: &mut Pool) -> PageSlice {
-    let mut page = pool.take_slice();
-    page.space_of(bytes.len()).copy_from_slice(bytes);
-    page.filled(bytes.len());
-    page
-}
-
 impl Object {
     /// What stands before its body on disk.
     pub(super) fn header<'b>(
@@ -509,32 +501,3 @@ pub fn put_body(body: &Body, at: u64, count: u64, tx: &mut SendQueue, pool: &mut
         Body::File(file, from) => tx.put_file(file, from + at, count, pool),
     }
 }
-
-/// Queues bytes of pages that hold those from `from` on.
-pub(super) fn put_pages<'p>(
-    pages: impl Iterator<Item = &'p PageSlice>,
-    from: u64,
-    (at, mut count): (u64, u64),
-    tx: &mut SendQueue,
-    pool: &mut Pool,
-) {
-    let mut skip = at.saturating_sub(from);
-    for page in pages {
-        let bytes = page.bytes();
-        if skip >= bytes.len() as u64 {
-            skip -= bytes.len() as u64;
-            continue;
-        }
-        let rest = &bytes[skip as usize..];
-        let part = &rest[..rest.len().min(count as usize)];
-        tx.put(part, pool);
-        count -= part.len() as u64;
-        skip = 0;
-        if count == 0 {
-            break;
-        }
-    }
-}
-
-/// Pages that wait to be written.
-pub(super) type Pages = VecDeque<PageSlice>;

@@ -9,12 +9,12 @@
 //! It has a temporary name until the last step, so a crash leaves no half object under a name. The
 //! place of the header is left free at first: its length and checksum are known at the end only.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::task::Poll;
 
 use super::Hands;
-use super::fetch::{Pages, page_of, put_pages};
 use super::index::Entry;
 use super::kept::{Body, Source};
 use super::object::Name;
@@ -34,7 +34,7 @@ pub(super) struct Writing {
     /// Bytes of the body that are written.
     written: u64,
     /// Those behind them.
-    pages: Pages,
+    pages: VecDeque<PageSlice>,
     /// Bytes that were pushed in all, and their checksum.
     taken: u64,
     checksum: crc32fast::Hasher,
@@ -69,7 +69,7 @@ impl Writing {
             file: None,
             header_bytes,
             written: 0,
-            pages: Pages::new(),
+            pages: VecDeque::new(),
             taken: 0,
             checksum: crc32fast::Hasher::new(),
             drawn: None,
@@ -303,6 +303,40 @@ impl Writing {
             if hands.jobs.leave(discard, hands.now).is_err() {
                 log::debug!("a temporary file of the cache stays until the next start");
             }
+        }
+    }
+}
+
+/// A page with these bytes, which fit into one.
+pub(super) fn page_of(bytes: &[u8], pool: &mut Pool) -> PageSlice {
+    let mut page = pool.take_slice();
+    page.space_of(bytes.len()).copy_from_slice(bytes);
+    page.filled(bytes.len());
+    page
+}
+
+/// Queues bytes of pages that hold those from `from` on.
+fn put_pages<'p>(
+    pages: impl Iterator<Item = &'p PageSlice>,
+    from: u64,
+    (at, mut count): (u64, u64),
+    tx: &mut SendQueue,
+    pool: &mut Pool,
+) {
+    let mut skip = at.saturating_sub(from);
+    for page in pages {
+        let bytes = page.bytes();
+        if skip >= bytes.len() as u64 {
+            skip -= bytes.len() as u64;
+            continue;
+        }
+        let rest = &bytes[skip as usize..];
+        let part = &rest[..rest.len().min(count as usize)];
+        tx.put(part, pool);
+        count -= part.len() as u64;
+        skip = 0;
+        if count == 0 {
+            break;
         }
     }
 }
