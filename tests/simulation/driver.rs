@@ -528,7 +528,7 @@ impl Run {
             .reactor
             .stores()
             .iter()
-            .find_map(|store| store.left_over());
+            .find_map(netlab_reactor::cache::store::Store::left_over);
         match left {
             Some(left) if is_quiet => Err(format!("left in a store: {left}")),
             _ => Ok(()),

@@ -103,7 +103,7 @@ pub(super) fn from_part(kept: &Kept, part: &Part, request: &RequestHead<'_>) -> 
 pub(super) fn put_validating(out: &mut Vec<u8>, request: &[u8], kept: &Kept) {
     let is_part = kept.part.is_some();
     with_head(&kept.head, |head| {
-        heads::put_validating(out, request, &head.headers, is_part)
+        heads::put_validating(out, request, &head.headers, is_part);
     });
 }
 
@@ -115,7 +115,7 @@ pub(super) fn put_completing(
     missing: (u64, Option<u64>),
 ) {
     with_head(&kept.head, |head| {
-        heads::put_completing(out, request, &head.headers, missing)
+        heads::put_completing(out, request, &head.headers, missing);
     });
 }
 
