@@ -163,9 +163,9 @@ pub struct Limits {
     pub connect_attempt_delay: Duration,
     /// Connections to origins that nobody uses, kept for whoever asks for the same origin next: to
     /// all of them, each a descriptor that is reserved; at 0 none is kept. Key
-    /// `max_idle_upstreams`, default 256.
+    /// `max_idle_upstreams`, default 512.
     pub idle_upstreams_max: usize,
-    /// Of those, to one origin. Key `max_idle_upstreams_per_origin`, default 32.
+    /// Of those, to one origin. Key `max_idle_upstreams_per_origin`, default 256.
     pub idle_upstreams_per_origin_max: usize,
     /// Time after which one is closed. Key `upstream_idle_timeout`, default 60 s.
     pub upstream_idle_timeout: Duration,
@@ -206,8 +206,8 @@ impl Default for Limits {
             compressed_bytes_max: 64 * 1024 * 1024,
             reopen_pause_max: Duration::from_secs(30),
             connect_attempt_delay: Duration::from_millis(250),
-            idle_upstreams_max: 256,
-            idle_upstreams_per_origin_max: 32,
+            idle_upstreams_max: 512,
+            idle_upstreams_per_origin_max: 256,
             upstream_idle_timeout: Duration::from_secs(60),
             disk: DiskLimits::default(),
             drain_timeout: Duration::from_secs(10),

@@ -23,7 +23,8 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use env_logger::{Target, WriteStyle};
 use log::LevelFilter;
-use netlab_reactor::client::ClientCommand;
+use netlab_reactor::client::cache::{self, CacheArgs};
+use netlab_reactor::client::{self, ClientCommand};
 use netlab_reactor::config::{
     self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource,
 };
@@ -151,6 +152,8 @@ Examples:
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+    /// Look at what a proxy keeps, purge it, verify it, warm it
+    Cache(CacheArgs),
     /// The clients
     #[command(flatten)]
     Client(ClientCommand),
@@ -219,6 +222,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     {
         Command::Serve(inner) => serve_command(inner.or(outer))?,
         Command::Client(client) => return Ok(client.run()),
+        Command::Cache(args) => {
+            let place = cache_place(&args, &outer.or_environment()?)?;
+            return Ok(client::told("cache", cache::run(&args, &place)));
+        }
         Command::Check(inner) => {
             let config = inner.or(outer).or_environment()?.load()?;
             for problem in &config.remarks.0 {
@@ -280,6 +287,45 @@ fn user_line(user: &str) -> Result<String, Failure> {
     getrandom::fill(&mut salt).map_err(|error| Failure::Unavailable(error.to_string()))?;
     let line = basic::user_line(user, password.as_bytes(), &salt, basic::ROUNDS);
     Ok(line + "\n")
+}
+
+/// The cache that is meant: that of the flags, else of the first proxy that has one.
+fn cache_place(args: &CacheArgs, serve: &ServeArgs) -> Result<cache::Place, Failure> {
+    let is_told = args.dir.is_some() && args.proxy.is_some();
+    let config = match is_told && serve.config.is_none() {
+        true => None,
+        false => Some(serve.load()?),
+    };
+    let listeners = config.iter().flat_map(|config| &config.listeners);
+    let mut places = listeners.filter_map(|listener| match &listener.kind {
+        Kind::Proxy(proxy) => match &proxy.cache {
+            config::Cache::On { dir, rules, .. } => Some(cache::Place {
+                dir: dir.clone(),
+                // Invariant: a listener has an address.
+                proxy: listener.bind[0].to_string(),
+                rules: rules.clone(),
+            }),
+            config::Cache::Off => None,
+        },
+        _ => None,
+    });
+    let found = match &args.dir {
+        Some(dir) => places.find(|place| place.dir == *dir),
+        None => places.next(),
+    };
+    let place = match (&args.dir, found) {
+        (None, None) => {
+            let text = "no proxy of the configuration has a cache; expected --dir";
+            let error = Cli::command().error(ErrorKind::MissingRequiredArgument, text);
+            return Err(Failure::Usage(error));
+        }
+        (_, found) => found.unwrap_or_default(),
+    };
+    Ok(cache::Place {
+        dir: args.dir.clone().unwrap_or(place.dir),
+        proxy: args.proxy.clone().unwrap_or(place.proxy),
+        ..place
+    })
 }
 
 /// Serves until it is told to stop.

@@ -21,7 +21,7 @@ use crate::config::{
 };
 use crate::dns::{self, Hosts, ResolvConf, Resolver};
 use crate::gate::{Access, GateOptions, Ranges};
-use crate::http::{caching, plain};
+use crate::http::plain;
 use crate::limits::Limits;
 use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions, Turn};
 use crate::service::Service;
@@ -361,6 +361,8 @@ fn open_stores<S: Sys>(reactor: &mut Reactor<S>, kind: &Kind) -> Vec<(PathBuf, S
             dir,
             bytes_max,
             limits,
+            rules,
+            ..
         } => Some(store::Settings {
             dir: dir.clone(),
             bytes_max: *bytes_max,
@@ -371,7 +373,7 @@ fn open_stores<S: Sys>(reactor: &mut Reactor<S>, kind: &Kind) -> Vec<(PathBuf, S
             small_bytes_max: usize::try_from(limits.small_bytes_max).unwrap_or(usize::MAX),
             await_timeout: limits.wait_timeout,
             pass_time: PASS_TIME,
-            rules: caching::Rules::default(),
+            rules: rules.clone(),
             boot: boot(),
         }),
     };

@@ -51,7 +51,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["buffer", "dns", "http", "limits", "wire"]),
-    ("client", &["http", "wire"]),
+    // They read the files of a cache as it does.
+    ("client", &["cache", "http", "wire"]),
     // The table of kinds brings them together.
     (
         "serve.rs",

@@ -13,7 +13,8 @@
 //! connection whose steps have names and deadlines), [`tls`], [`url`], [`output`], [`units`],
 //! [`interrupt`], [`secrets`] (where secrets come from), [`statistics`].
 //!
-//! Not here: wire formats (see [`crate::wire`] and [`crate::http`]); the command line as a whole.
+//! Not here: wire formats (see [`crate::wire`] and [`crate::http`]); the command line as a whole, and
+//! what the configuration says of a cache, which [`mod@cache`] is told.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
+pub mod cache;
 pub mod connect;
 pub mod flood;
 pub mod get;
@@ -78,14 +80,19 @@ impl ClientCommand {
             Self::Mail(args) => ("mail", mail::run(&args)),
             Self::Flood(args) => ("flood", flood::run(&args)),
         };
-        match result {
-            Ok(exit) => exit.into(),
-            Err(failure) => {
-                if !failure.message.is_empty() {
-                    eprintln!("netlab-reactor {name}: {failure}");
-                }
-                failure.exit.into()
+        told(name, result)
+    }
+}
+
+/// The exit code of a subcommand; a failure is told on standard error.
+pub fn told(name: &str, result: Outcome) -> ExitCode {
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                eprintln!("netlab-reactor {name}: {failure}");
             }
+            failure.exit.into()
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dns;
+use crate::http::caching::RuleBook;
 use crate::http::cors::{Cors, Names, Origins, Rules};
 use crate::http::negotiate::Coding;
 use crate::limits::{DiskEngine, DiskLimits};
@@ -245,6 +246,8 @@ fn relative_paths_lead_from_the_folder_of_the_file() {
             dir: PathBuf::from("/c"),
             bytes_max: CACHE_BYTES_MAX,
             limits: CacheLimits::default(),
+            rules: RuleBook::default(),
+            purge_from: Vec::new(),
         }
     );
 }
@@ -1070,6 +1073,8 @@ fn listeners_that_share_a_cache_folder_share_its_limit() {
                 dir,
                 bytes_max: 1_000_000,
                 limits: CacheLimits::default(),
+                rules: RuleBook::default(),
+                purge_from: Vec::new(),
             }
         );
     }
@@ -1082,6 +1087,55 @@ fn listeners_that_share_a_cache_folder_share_its_limit() {
         wrong.starts_with("conf/x.toml:10:19: `cache_max_bytes` is 2 for a folder"),
         "{wrong}"
     );
+}
+
+#[test]
+fn what_is_decided_about_responses_is_read_and_judged() {
+    let Kind::Proxy(proxy) = kind(
+        "kind = 'proxy'\ncache_heuristic_percent = 20\ncache_heuristic_max = '1h'\n\
+        cache_lifetime_max = '30d'\ncache_stale_if_unreachable = '0s'\npurge_from = '127.0.0.1'\n\
+        refresh = [{ match = '*.css', minimum = '1m', ignore = ['no-store', 'private'] },\n\
+        { match = 'http://a.test/**', maximum = '5s' }]",
+    ) else {
+        panic!()
+    };
+    let rules = proxy.cache.rules();
+    let rest = rules.rest;
+    assert_eq!((rest.heuristic_percent, rest.heuristic_max_s), (20, 3600));
+    assert_eq!(
+        (rest.lifetime_max_s, rest.stale_if_unreachable_s),
+        (2_592_000, 0)
+    );
+    let style = rules.of(b"GET http://b.test/x/a.css?1");
+    assert_eq!((style.lifetime_min_s, style.heuristic_percent), (60, 20));
+    assert!(style.ignore.no_store && style.ignore.private && !style.ignore.no_cache);
+    assert_eq!(rules.of(b"GET http://a.test/x").lifetime_max_s, 5);
+    assert_eq!(rules.of(b"GET http://b.test/x"), &rest);
+    let Cache::On { purge_from, .. } = proxy.cache else {
+        panic!()
+    };
+    assert_eq!(purge_from, ["127.0.0.1/32".parse().unwrap()]);
+    for (lines, what) in [
+        ("refresh = [{ minimum = '1s' }]", "without `match`"),
+        ("refresh = [{ match = '' }]", "is empty"),
+        (
+            "refresh = [{ match = '*', minimum = '2s', maximum = '1s' }]",
+            "more than `maximum`",
+        ),
+        (
+            "refresh = [{ match = '*', ignore = ['vary'] }]",
+            "is \"vary\"; expected one of",
+        ),
+        (
+            "refresh = [{ match = '*', min = '1s' }]",
+            "unknown key `min`",
+        ),
+        ("cache_heuristic_percent = 101", "is 101"),
+        ("purge_from = ['x']", "is \"x\""),
+    ] {
+        let wrong = problems(&format!("[[listener]]\nkind = 'proxy'\n{lines}\n"));
+        assert!(wrong.contains(what), "{lines}: {wrong}");
+    }
 }
 
 #[test]

@@ -152,6 +152,7 @@ impl Status {
     pub const SWITCHING_PROTOCOLS: Self = Self(101);
     pub const OK: Self = Self(200);
     pub const CREATED: Self = Self(201);
+    pub const ACCEPTED: Self = Self(202);
     pub const NO_CONTENT: Self = Self(204);
     pub const PARTIAL_CONTENT: Self = Self(206);
     pub const MOVED_PERMANENTLY: Self = Self(301);

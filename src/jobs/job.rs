@@ -88,12 +88,14 @@ pub enum Command {
         taken: Taken,
     },
     /// Makes a file under a temporary name, writes it and gives it its name in one step, in the
-    /// place of what has it: [`Done::Nothing`]. What fails leaves nothing.
+    /// place of what has it: [`Done::File`], or [`Done::Nothing`] if it is not to stay open. What
+    /// fails leaves nothing.
     Put {
         root: File,
         temporary: PathBuf,
         path: PathBuf,
         bytes: Box<[u8]>,
+        stays_open: bool,
     },
     /// Writes over the beginning of a file that is there: [`Done::Nothing`].
     Rewrite {
@@ -348,9 +350,16 @@ impl Command {
                 temporary,
                 path,
                 bytes,
+                stays_open,
             } => {
-                put(disk, root, (temporary, path), bytes)?;
-                Done::Nothing
+                let file = put(disk, root, (temporary, path), bytes)?;
+                match *stays_open {
+                    true => {
+                        let metadata = disk.metadata(&file)?;
+                        Done::File(file, metadata)
+                    }
+                    false => Done::Nothing,
+                }
             }
             Command::Rewrite { root, path, bytes } => {
                 let file = disk.open_to_write(root, path)?;
@@ -385,17 +394,16 @@ fn put(
     root: &File,
     (temporary, path): (&Path, &Path),
     bytes: &[u8],
-) -> io::Result<()> {
+) -> io::Result<File> {
     let file = disk.create(root, temporary)?;
     let written = disk.write_full(&file, 0, bytes);
-    drop(file); // it is closed before it gets its name
     let named = written.and_then(|()| disk.rename(root, temporary, path, true));
     if named.is_err()
         && let Err(error) = disk.remove(root, temporary)
     {
         log::error!("{} stays behind: {error}", temporary.display());
     }
-    named
+    named.map(|()| file)
 }
 
 /// Appends until a log takes no more; fails if it took nothing.

@@ -87,6 +87,11 @@ impl<'a> Counted<'a> {
         web.compressed_bytes_saved += bytes_saved;
     }
 
+    /// A cache handled a request.
+    pub fn cached(&mut self, handled: Cached) {
+        self.web().cached[handled as usize] += 1;
+    }
+
     /// A file of `bytes` was uploaded whole.
     pub fn stored(&mut self, bytes: u64) {
         match &mut self.all.listeners[self.listener].of {
@@ -312,6 +317,8 @@ pub struct WebMetrics {
     pub compressed: u64,
     /// Bytes that those were shorter than their contents.
     pub compressed_bytes_saved: u64,
+    /// Requests that a cache handled, in the order of [`Cached::ALL`].
+    pub cached: [u64; Cached::ALL.len()],
 }
 
 /// A receiver of files.
@@ -454,6 +461,67 @@ impl Limit {
             Limit::Passwords => "passwords",
             Limit::Listings => "listings",
             Limit::Archives => "archives",
+        }
+    }
+}
+
+/// How a cache handled a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// Answered with what is kept, which is fresh.
+    Hit,
+    /// Answered with what is kept, although it is stale.
+    StaleHit,
+    /// Answered with what is kept, after the origin said that it is still true.
+    Revalidated,
+    /// Answered with the response to somebody else's request.
+    Collapsed,
+    /// Sent on: nothing was kept for its URL.
+    UriMiss,
+    /// Sent on: what was kept for its URL was for other requests.
+    VaryMiss,
+    /// Sent on: what was kept was stale, and is no longer true.
+    StaleMiss,
+    /// Sent on since the request asked for that.
+    RequestMiss,
+    /// Sent on: only a part was kept.
+    PartialMiss,
+    /// Sent on: its like is not kept.
+    Passed,
+    /// Refused: it wanted no origin to be asked, and there was nothing for it.
+    Unavailable,
+}
+
+impl Cached {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Cached; 11] = [
+        Cached::Hit,
+        Cached::StaleHit,
+        Cached::Revalidated,
+        Cached::Collapsed,
+        Cached::UriMiss,
+        Cached::VaryMiss,
+        Cached::StaleMiss,
+        Cached::RequestMiss,
+        Cached::PartialMiss,
+        Cached::Passed,
+        Cached::Unavailable,
+    ];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cached::Hit => "hit",
+            Cached::StaleHit => "stale_hit",
+            Cached::Revalidated => "revalidated",
+            Cached::Collapsed => "collapsed",
+            Cached::UriMiss => "uri_miss",
+            Cached::VaryMiss => "vary_miss",
+            Cached::StaleMiss => "stale_miss",
+            Cached::RequestMiss => "request_miss",
+            Cached::PartialMiss => "partial_miss",
+            Cached::Passed => "passed",
+            Cached::Unavailable => "unavailable",
         }
     }
 }

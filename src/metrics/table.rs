@@ -7,8 +7,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::histogram::Histogram;
-use super::{Bar, Cause, Limit, ListenerMetrics, Metrics};
-use crate::cache::compressed;
+use super::{Bar, Cached, Cause, Limit, ListenerMetrics, Metrics};
+use crate::cache::{compressed, store};
 use crate::dns::Counters;
 use crate::ending::Phase;
 use crate::jobs;
@@ -31,6 +31,8 @@ pub struct View<'a> {
     pub compressed: compressed::Counters,
     /// Bytes of those that are in memory.
     pub compressed_bytes: usize,
+    /// What the stores of responses hold, all together.
+    pub stores: store::Sums,
     /// What was counted of the jobs for the disk, in the order of [`jobs::Kind::ALL`].
     pub jobs: [jobs::Counts; jobs::Kind::ALL.len()],
     /// Of those, how many wait to be begun, and how many are under way.
@@ -277,6 +279,19 @@ pub static METRICS: &[Metric] = {
         counter("compressed_lost", "Contents compressed in vain: they changed, could not be read, or had no room.", One(|v| Some(v.compressed.lost.into()))),
         counter("compressed_evicted", "Compressed contents that made room for others.", One(|v| Some(v.compressed.evicted.into()))),
         gauge("compressed_bytes", "Memory of compressed contents.", One(|v| Some(v.compressed_bytes.into()))),
+        // Responses that are kept.
+        counter("cache_requests", "Requests by how the cache of a proxy handled them.", By("handled", cached)).key("cache_requests"),
+        gauge("cache_objects", "Responses that are kept.", One(|v| Some(u64::from(v.stores.objects).into()))).label("place", "disk").key("cache.objects"),
+        gauge("cache_objects", "Responses that are kept.", One(|v| Some(v.stores.warm_objects.into()))).label("place", "memory").key("cache.objects_in_memory"),
+        gauge("cache_bytes", "Bytes of the responses that are kept.", One(|v| Some(v.stores.bytes.into()))).label("place", "disk").key("cache.bytes"),
+        gauge("cache_bytes", "Bytes of the responses that are kept.", One(|v| Some(v.stores.warm_bytes.into()))).label("place", "memory").key("cache.bytes_in_memory"),
+        gauge("cache_index_bytes", "Memory of the index of all responses that are kept.", One(|v| Some(v.stores.index_bytes.into()))).key("cache.index_bytes"),
+        counter("cache_stored", "Responses that were kept.", One(|v| Some(v.stores.counts.stored.into()))).key("cache.stored"),
+        counter("cache_evicted", "Responses that made room for others.", One(|v| Some(v.stores.counts.evicted.into()))).key("cache.evicted"),
+        counter("cache_loaded", "Responses that were read from disk.", One(|v| Some(v.stores.counts.loaded.into()))).key("cache.loaded"),
+        counter("cache_purged", "Responses that were purged.", One(|v| Some(v.stores.counts.purged.into()))).key("cache.purged"),
+        counter("cache_failed", "Responses that could not be written or read.", One(|v| Some(v.stores.counts.failed.into()))).key("cache.failed"),
+        gauge("cache_bans", "Purges by prefix or tag whose responses are still being looked for.", One(|v| Some(v.stores.bans.into()))).key("cache.bans"),
         // Origins.
         counter("upstreams_opened", "Connections to origins that were made.", One(|v| Some(v.metrics.origins.opened.into()))).key("upstreams.opened"),
         counter("upstreams_reused", "Times that a kept connection to an origin was used again.", One(|v| Some(v.metrics.origins.reused.into()))).key("upstreams.reused"),
@@ -356,6 +371,17 @@ fn senders(listener: &ListenerMetrics) -> Option<Labelled> {
     Some(
         State::ALL
             .map(State::name)
+            .into_iter()
+            .zip(counts)
+            .collect(),
+    )
+}
+
+fn cached(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.web()?.cached;
+    Some(
+        Cached::ALL
+            .map(Cached::name)
             .into_iter()
             .zip(counts)
             .collect(),

@@ -354,6 +354,11 @@ impl<S: Sys> Reactor<S> {
         &mut self.cx.sys
     }
 
+    /// What is kept of responses; for tests that look for what is left under way.
+    pub fn stores(&self) -> &Stores {
+        &self.cx.stores
+    }
+
     /// The jobs for the disk; for tests that look for what is left of them.
     pub fn jobs(&self) -> &Jobs<Waiter> {
         &self.cx.jobs
@@ -518,13 +523,16 @@ impl<S: Sys> Reactor<S> {
                 self.let_go();
             }
         }
-        self.cx.stores.expire(self.cx.now, &mut self.cx.woken);
+        let (stores, mut hands) = self.cx.stores();
+        stores.expire(&mut hands);
         self.wake_woken();
     }
 
     fn wake_woken(&mut self) {
         while let Some(id) = self.cx.woken.pop() {
-            self.sessions.wake(id, Why::Work);
+            if !self.cx.sys.planted(PlantedBug::CacheForgetsToWake) {
+                self.sessions.wake(id, Why::Work);
+            }
         }
     }
 
@@ -590,6 +598,11 @@ impl<S: Sys> Reactor<S> {
             return Turn::Continue;
         }
         self.life = Life::Over;
+        let (stores, mut hands) = self.cx.stores();
+        stores.close(&mut hands);
+        while let Some(page) = self.cx.jobs.poll_page() {
+            self.cx.pool.give_slice(page);
+        }
         self.queries.close(&mut self.cx.sys); // a name may have been asked for again since
         self.set_gauges();
         Turn::Stop
@@ -856,7 +869,9 @@ impl<S: Sys> Reactor<S> {
             self.cx.metrics.leave(serving.metrics);
         }
         let counted = &mut self.cx.metrics.listeners[session.provenance.metrics as usize];
-        counted.ended(session.ending, result);
+        if session.had_client() || !self.cx.sys.planted(PlantedBug::AloneKept) {
+            counted.ended(session.ending, result);
+        }
         if let Err(error) = result {
             let level = match error {
                 Error::Disk(..) => log::Level::Error,

@@ -179,6 +179,11 @@ impl<S: Sys> Session<S> {
         self.down.stream.is_some() && matches!(self.stage, Stage::Running)
     }
 
+    /// Whether there is one, or was until the session ended with it.
+    pub(crate) fn had_client(&self) -> bool {
+        self.down.stream.is_some()
+    }
+
     /// Goes on without the client, whose connection is closed.
     pub(crate) fn lose_client(&mut self, cx: &mut Context<S>) {
         self.down.close(true, &mut cx.lenders());

@@ -91,7 +91,7 @@ mod tests {
     fn sessions_leave_descriptors_for_the_rest_and_no_client_has_more_than_a_quarter() {
         assert_eq!(fitted(ECHO, 4096), (4096 - 256, Some(960)));
         assert_eq!(fitted(WEB, 20_000), (20_000 - 256 - 1024, Some(4680)));
-        assert_eq!(fitted(PROXY, 4096), ((4096 - 4 * 256) / 2, Some(384)));
+        assert_eq!(fitted(PROXY, 4096), ((4096 - 2048) / 2, Some(256)));
         let both = format!("{ECHO}{PROXY}");
         assert_eq!(fitted(&both, 1024), ((1024 - 512) / 2, Some(64)));
         assert_eq!(fitted(WEB, 1024), (512, Some(128)), "half at most is kept");

@@ -266,11 +266,19 @@ pub enum PlantedBug {
     /// The kernel tells the answer to a job, whose session may have ended, as that to the next user
     /// of its place.
     JobPlaceMixedUp,
+    /// Who waits for what another one fetches is not woken.
+    CacheForgetsToWake,
+    /// A response that broke off is taken for whole.
+    BrokenTakenForWhole,
+    /// A session without a client does not end with its request.
+    AloneKept,
+    /// A write to a file that failed is taken for done.
+    WriteFailureLost,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [PlantedBug; 21] = [
+    pub const ALL: [PlantedBug; 25] = [
         PlantedBug::EndOfStreamLost,
         PlantedBug::ReadableClearedOnFullRead,
         PlantedBug::WritableNotCleared,
@@ -292,6 +300,10 @@ impl PlantedBug {
         PlantedBug::JobsKept,
         PlantedBug::JobWakeLost,
         PlantedBug::JobPlaceMixedUp,
+        PlantedBug::CacheForgetsToWake,
+        PlantedBug::BrokenTakenForWhole,
+        PlantedBug::AloneKept,
+        PlantedBug::WriteFailureLost,
     ];
 }
 

@@ -15,7 +15,7 @@ use common::Program;
 
 /// Whether the proxy has a store yet. Without one, nothing here expects an answer from it, and all
 /// the rest holds.
-const STORES: bool = false;
+const STORES: bool = true;
 
 /// A proxy that may reach this machine, with these further keys and its store in its own folder.
 fn proxy(keys: &str) -> Program {

@@ -9,7 +9,8 @@
 //! 5. The reactor and the kernel agree on the number of jobs that are under way. No ended session
 //!    has a claim to one, and nothing is left to be changed on a disk unless the time for it is
 //!    over.
-//! 6. Every event for a session that had ended was recognised.
+//! 6. Nothing is under way in a store of responses when nobody asks and its disk rests.
+//! 7. Every event for a session that had ended was recognised.
 //!
 //! A scenario is one file with a type that implements [`Scenario`], and a line in [`scenarios`].
 
@@ -20,6 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use netlab_reactor::cache::store::Store;
 use netlab_reactor::config::{
     Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig,
 };
@@ -71,6 +73,8 @@ pub(crate) enum ProcessEnd {
 /// What a scenario may know and draw while it is built.
 pub(crate) struct Setting<'a> {
     pub(crate) rng: &'a mut Rng,
+    /// Numbers for what was added later, so that a seed draws what it always drew.
+    pub(crate) later: Rng,
     pub(crate) faults: &'a Faults,
     pub(crate) volume: &'a mut Volume,
     /// Every client finds a place at once.
@@ -188,7 +192,7 @@ fn scenarios(payload_max: usize, rng: &mut Rng) -> Vec<Box<dyn Scenario>> {
             chosen.push(Box::new(crate::http::WebServer::default()));
         }
         if rng.chance(300) {
-            chosen.push(Box::new(crate::proxy::WebProxy));
+            chosen.push(Box::new(crate::proxy::WebProxy::default()));
         }
     }
     chosen
@@ -246,6 +250,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     let mut volume = std::mem::take(sim.volume());
     let mut setting = Setting {
         rng: &mut rng,
+        later: Rng::new(seed ^ 0x6361_6368_6500),
         faults: &faults,
         volume: &mut volume,
         roomy: limits.sessions_max >= 1000,
@@ -425,6 +430,7 @@ impl Run {
             if known != under_way {
                 return Err(format!("{under_way} jobs are under way, not {known}"));
             }
+            self.check_stores()?;
             let elapsed = self.elapsed();
             if self.turns > TURNS_MAX || elapsed > TIME_MAX {
                 return Err(format!("no end after {} turns and {elapsed:?}", self.turns));
@@ -455,6 +461,16 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Where nobody asks and the disk has nothing to do, nothing is under way in a store.
+    fn check_stores(&mut self) -> Result<(), String> {
+        let is_quiet = self.reactor.metrics().gauges.sessions == 0 && self.reactor.jobs().is_idle();
+        let left = self.reactor.stores().iter().find_map(Store::left_over);
+        match left {
+            Some(left) if is_quiet => Err(format!("left in a store: {left}")),
+            _ => Ok(()),
+        }
     }
 
     /// Its sessions end within their time, and what is to be done on a disk in another one.

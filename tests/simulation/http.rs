@@ -286,6 +286,8 @@ impl WebServer {
             request,
             is_head,
             answers,
+            versions_of: None,
+            is_current: false,
         }
     }
 }

@@ -53,4 +53,8 @@ planted! {
     claims_of_an_ended_session_to_jobs_are_found: JobsKept,
     a_lost_wake_of_a_job_is_found: JobWakeLost,
     an_answer_told_to_the_next_user_of_a_place_is_found: JobPlaceMixedUp,
+    a_lost_wake_of_who_waits_for_another_is_found: CacheForgetsToWake,
+    a_response_that_broke_off_taken_for_whole_is_found: BrokenTakenForWhole,
+    a_session_without_a_client_that_stays_is_found: AloneKept,
+    a_lost_failure_of_a_write_is_found: WriteFailureLost,
 }

@@ -18,9 +18,58 @@ pub(crate) struct Ask {
     pub(crate) is_head: bool,
     /// The status and, where it is known, the body.
     pub(crate) answers: Vec<(u16, Option<Vec<u8>>)>,
+    /// The path of a resource that changes: an answer of 200 has the body of the version that its
+    /// head names.
+    pub(crate) versions_of: Option<String>,
+    /// Its version is not older than the request.
+    pub(crate) is_current: bool,
+}
+
+/// How long a version of a resource lasts.
+const VERSION_TIME: Duration = Duration::from_millis(1500);
+
+/// The version of all resources at a moment.
+fn version_at(now: Duration) -> u64 {
+    (now.as_millis() / VERSION_TIME.as_millis()) as u64
+}
+
+/// The body of a version of the resource at `/LENGTH/KIND/SEED/POLICY`: no two resources, and no two
+/// versions, have bodies alike.
+fn body_of_version(path: &str, version: u64) -> Vec<u8> {
+    let mut bytes = format!("{path} {version}\n").into_bytes();
+    bytes.extend(
+        body_of(path).iter().enumerate().map(|(at, byte)| {
+            byte.wrapping_add((version as u8).wrapping_mul(91)) ^ (at >> 10) as u8
+        }),
+    );
+    bytes
 }
 
 impl Ask {
+    /// Whether an answer is of the version that it says it is of.
+    fn check_version(
+        &self,
+        path: &str,
+        version: Option<u64>,
+        body: &[u8],
+        asked_at: Duration,
+    ) -> Result<(), String> {
+        let Some(version) = version else {
+            return Err(format!("{path}: an answer that tells no version"));
+        };
+        if !self.is_head && body != body_of_version(path, version) {
+            let text = String::from_utf8_lossy(&body[..body.len().min(40)]);
+            let len = body.len();
+            return Err(format!(
+                "{path}: {len} bytes are not version {version}: {text:?}"
+            ));
+        }
+        match self.is_current && version < version_at(asked_at) {
+            true => Err(format!("{path}: version {version} was old at {asked_at:?}")),
+            false => Ok(()),
+        }
+    }
+
     /// The same in HTTP/1.0, where the end of a connection may be all that ends a body.
     pub(crate) fn of_http_1_0(&mut self) {
         let at = find(&self.request, b" HTTP/1.1\r\n").expect("a request line");
@@ -37,6 +86,8 @@ enum Progress {
         len: usize,
         status: u16,
         body: Vec<u8>,
+        /// The version of the resource that it says it is of.
+        version: Option<u64>,
         closes: bool,
     },
     Malformed(String),
@@ -62,7 +113,7 @@ fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
         0
     };
     let (mut length, mut chunked, mut closes) = (None, false, false);
-    let mut coding = None;
+    let (mut coding, mut version) = (None, None);
     for line in lines {
         let Some((name, value)) = line.split_once(':') else {
             continue;
@@ -71,6 +122,7 @@ fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
             ("content-length", value) => length = value.parse::<usize>().ok(),
             ("transfer-encoding", "chunked") => chunked = true,
             ("content-encoding", value) => coding = Some(value),
+            ("x-version", value) => version = value.parse().ok(),
             ("connection", value) => closes |= value.eq_ignore_ascii_case("close"),
             _ => {}
         }
@@ -85,6 +137,7 @@ fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
                 len,
                 status,
                 body,
+                version,
                 closes,
             },
             Err(error) => Progress::Malformed(format!("a body in {coding:?}: {error}")),
@@ -158,6 +211,8 @@ pub(crate) struct Browser {
     pub(crate) may_be_cut: bool,
     pub(crate) piece_max: usize,
     pub(crate) pause_max: Duration,
+    /// Goes away when it has received so many bytes.
+    pub(crate) leaves_after: Option<usize>,
     state: Browsing,
 }
 
@@ -170,6 +225,9 @@ struct Browsing {
     answered: usize,
     finished: bool,
     received: Vec<u8>,
+    received_bytes: usize,
+    /// When the last request was begun.
+    asked_at: Duration,
     next_at: Duration,
     give_up_at: Duration,
     fate: Option<String>,
@@ -188,6 +246,7 @@ impl Browser {
             may_be_cut: false,
             piece_max: 1000,
             pause_max: Duration::from_millis(1),
+            leaves_after: None,
             state: Browsing::default(),
         }
     }
@@ -201,14 +260,16 @@ impl Browser {
     }
 
     /// The request that the client speaks of next, if it may.
-    fn ask(&mut self) {
+    fn ask(&mut self, now: Duration) {
         let Browsing {
             asked,
             answered,
             unsent,
+            asked_at,
             ..
         } = &mut self.state;
         while *asked < self.asks.len() && (self.pipelines || asked == answered) {
+            *asked_at = now;
             unsent.extend_from_slice(&self.asks[*asked].request);
             *asked += 1;
         }
@@ -229,11 +290,15 @@ impl Browser {
                     len,
                     status,
                     body,
+                    version,
                     closes,
                 } => {
                     let fits = |(expected, whole): &(u16, Option<Vec<u8>>)| {
                         *expected == status && whole.as_ref().is_none_or(|whole| *whole == body)
                     };
+                    if let (Some(path), 200) = (&ask.versions_of, status) {
+                        ask.check_version(path, version, &body, self.state.asked_at)?;
+                    }
                     if !ask.answers.iter().any(fits) {
                         let request = String::from_utf8_lossy(&ask.request);
                         let line = request.lines().next().unwrap_or_default();
@@ -258,7 +323,7 @@ impl Browser {
         if hands.now() < self.state.next_at {
             return;
         }
-        self.ask();
+        self.ask(hands.now());
         let piece = hands
             .rng()
             .sized(self.piece_max)
@@ -274,9 +339,16 @@ impl Browser {
         let received = hands.receive(end, max);
         if let Received::Bytes(bytes) = &received {
             self.state.received.extend_from_slice(bytes);
+            self.state.received_bytes += bytes.len();
         }
         if let Err(what) = self.check(received == Received::End) {
             return self.over(what, hands);
+        }
+        if self
+            .leaves_after
+            .is_some_and(|bytes| self.state.received_bytes >= bytes)
+        {
+            return self.over("left", hands);
         }
         match received {
             Received::End => return self.over("ended", hands),
@@ -287,7 +359,7 @@ impl Browser {
             Received::Nothing if sent == 0 && !self.state.unsent.is_empty() => return,
             Received::Nothing if self.state.unsent.is_empty() => {
                 // Something is to be asked only after the answer.
-                self.ask();
+                self.ask(hands.now());
                 if self.state.unsent.is_empty() {
                     return;
                 }
@@ -341,6 +413,7 @@ impl Actor for Browser {
 
         match fate.as_deref() {
             Some("ended" | "closed") if all => return Ok(()),
+            Some("left") => return Ok(()),
             Some("ended") if *closing => return Ok(()),
             Some("ended" | "broken" | "not connected") if *excused => return Ok(()),
             // Behind a proxy the end of what the origin sent is all that there is.
@@ -392,7 +465,11 @@ struct OriginConn {
     end: End,
     received: Vec<u8>,
     unsent: Vec<u8>,
+    /// Nothing is sent before.
+    silent_until: Duration,
     closing: bool,
+    /// It ends with a reset.
+    breaks: bool,
     over: bool,
 }
 
@@ -410,10 +487,16 @@ impl WebOrigin {
 impl OriginConn {
     fn serve(&mut self, requests: &mut Vec<String>, hands: &mut Hands<'_>) {
         while !self.over {
+            if hands.now() < self.silent_until {
+                return;
+            }
             let sent = hands.send(self.end, &self.unsent);
             self.unsent.drain(..sent);
             if self.closing && self.unsent.is_empty() {
-                hands.close(self.end);
+                match self.breaks {
+                    true => hands.abort(self.end),
+                    false => hands.close(self.end),
+                }
                 self.over = true;
                 return;
             }
@@ -431,12 +514,18 @@ impl OriginConn {
                 && let Progress::Whole { len, body, .. } = read(&self.received, false, false)
             {
                 let request: Vec<u8> = self.received.drain(..len).collect();
-                self.answer(&request, &body, requests);
+                self.answer(&request, &body, requests, hands);
             }
         }
     }
 
-    fn answer(&mut self, request: &[u8], sent_body: &[u8], requests: &mut Vec<String>) {
+    fn answer(
+        &mut self,
+        request: &[u8],
+        sent_body: &[u8],
+        requests: &mut Vec<String>,
+        hands: &mut Hands<'_>,
+    ) {
         let text = String::from_utf8_lossy(request).into_owned();
         let mut line = text.split(' ');
         let (method, path) = (
@@ -444,6 +533,9 @@ impl OriginConn {
             line.next().unwrap_or_default(),
         );
         requests.push(format!("{method} {path}"));
+        if let Some(policy) = path.split('/').nth(4) {
+            return self.answer_version(method, path, policy, &text, hands);
+        }
         // What was posted comes back.
         let body = if method == "POST" {
             sent_body.to_vec()
@@ -451,13 +543,68 @@ impl OriginConn {
             body_of(path)
         };
         let out = &mut self.unsent;
-        let kind = path.split('/').nth(2).unwrap_or_default();
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\nX-Origin: yes\r\n");
+        self.frame(method, path, &body);
+    }
+
+    /// Answers with what a resource is at this moment, and how long that may be kept.
+    fn answer_version(
+        &mut self,
+        method: &str,
+        path: &str,
+        policy: &str,
+        request: &str,
+        hands: &mut Hands<'_>,
+    ) {
+        if hands.rng().coin() {
+            let pause = hands.rng().span(Duration::from_secs(1));
+            self.silent_until = hands.now() + pause;
+            hands.wake_in(pause);
+        }
+        let version = version_at(hands.now());
+        let control = match policy {
+            "fresh" => "max-age=1000",
+            "short" => "max-age=1, stale-while-revalidate=3",
+            "error" => "max-age=1, stale-if-error=1000",
+            "check" => "no-cache",
+            _ => "no-store",
+        };
+        let tag = format!("\"{version}\"");
+        let fields = format!("Cache-Control: {control}\r\nETag: {tag}\r\nX-Version: {version}\r\n");
+        let is_known = request.contains(&format!("If-None-Match: {tag}"));
+        let status = match is_known {
+            true => "304 Not Modified",
+            false => "200 OK",
+        };
+        let head = format!("HTTP/1.1 {status}\r\n{fields}");
+        self.unsent.extend_from_slice(head.as_bytes());
+        match is_known {
+            true => self.unsent.extend_from_slice(b"\r\n"),
+            false => self.frame(method, path, &body_of_version(path, version)),
+        }
+    }
+
+    /// Ends a head, and sends a body as the path wants it framed.
+    fn frame(&mut self, method: &str, path: &str, body: &[u8]) {
+        let out = &mut self.unsent;
+        let kind = path.split('/').nth(2).unwrap_or_default();
         if method == "HEAD" {
             out.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
             return;
         }
         match kind {
+            // It breaks before its end, which is the end of the connection.
+            "broken" => {
+                out.extend_from_slice(b"\r\n");
+                out.extend_from_slice(&body[..body.len() / 2]);
+                (self.closing, self.breaks) = (true, true);
+            }
+            // It says more than it sends.
+            "cut" => {
+                out.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+                out.extend_from_slice(&body[..body.len() / 2]);
+                self.closing = true;
+            }
             "chunked" => {
                 out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
                 for chunk in body.chunks(1 + body.len() / 3) {
@@ -469,12 +616,12 @@ impl OriginConn {
             }
             "close" => {
                 out.extend_from_slice(b"\r\n");
-                out.extend_from_slice(&body);
+                out.extend_from_slice(body);
                 self.closing = true;
             }
             _ => {
                 out.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
-                out.extend_from_slice(&body);
+                out.extend_from_slice(body);
             }
         }
     }
@@ -492,7 +639,9 @@ impl Actor for WebOrigin {
                 end,
                 received,
                 unsent,
+                silent_until: Duration::ZERO,
                 closing: false,
+                breaks: false,
                 over: false,
             });
         }

@@ -15,7 +15,7 @@
 //! takes no more of it: the leader, which read all that was taken, goes on by itself, and those who
 //! followed are cut.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -78,7 +78,7 @@ pub(super) struct Fetch {
     pub(super) text: Box<[u8]>,
     pub(super) stage: Stage,
     /// Sessions that are woken when there is more to see.
-    pub(super) waiting: Vec<Id>,
+    pub(super) waiting: BTreeSet<Id>,
     /// Sessions that read it, the leader among them.
     pub(super) followers: u32,
     /// What it brings was true once: it is for those who asked, and not kept.
@@ -182,15 +182,27 @@ impl Growing {
         }
     }
 
+    /// Whether nothing becomes of it any more: it was given up, and no job has a part of it.
+    fn is_at_rest(&self) -> bool {
+        self.gave_up
+            && match &self.place {
+                Place::Memory(_) => true,
+                Place::File(writing) => writing.is_settled(),
+            }
+    }
+
     fn ahead(&self, at: u64) -> Ahead {
         let (there, copied) = match &self.place {
             Place::Memory(bytes) => (bytes.len() as u64, true),
-            Place::File(writing) if self.gave_up => (self.bytes, at >= writing.written()),
+            // What the last job has of them comes back first, or is written.
+            Place::File(writing) if self.is_at_rest() && at >= writing.written() => {
+                (self.bytes, true)
+            }
             Place::File(writing) => (writing.written(), false),
         };
         match there.saturating_sub(at) {
             0 if self.is_whole && at == self.bytes => Ahead::End,
-            0 if self.gave_up => Ahead::Broken,
+            0 if self.is_at_rest() => Ahead::Broken,
             0 => Ahead::Nothing,
             count => Ahead::Bytes { count, copied },
         }
@@ -228,6 +240,17 @@ impl Stage {
             },
             Stage::Whole(whole) => whole.writing.as_deref_mut(),
             Stage::Awaited { .. } | Stage::Broken => None,
+        }
+    }
+
+    /// The file that is written no further.
+    pub(super) fn given_up(&mut self) -> Option<&mut Writing> {
+        match self {
+            Stage::Growing(growing) if growing.gave_up => match &mut growing.place {
+                Place::File(writing) => Some(writing),
+                Place::Memory(_) => None,
+            },
+            _ => None,
         }
     }
 
@@ -279,6 +302,16 @@ impl Stage {
 }
 
 impl Fetch {
+    /// Wakes those who wait for it.
+    pub(super) fn wake(&mut self, woken: &mut Vec<Id>) {
+        woken.extend(std::mem::take(&mut self.waiting));
+    }
+
+    /// Whether its head is waited for.
+    pub(super) fn is_awaited(&self) -> bool {
+        matches!(self.stage, Stage::Awaited { .. })
+    }
+
     /// Goes on to its last stage, if all bytes are where they stay.
     pub(super) fn become_whole(&mut self) {
         let Stage::Growing(growing) = &mut self.stage else {

@@ -66,6 +66,11 @@ impl Memory {
         &place.kept
     }
 
+    /// The same without using it.
+    pub(super) fn peek(&self, place: u32) -> &Rc<Kept> {
+        &self.places[place as usize].kept
+    }
+
     /// Puts another object in the place of one.
     pub(super) fn replace(&mut self, place: u32, kept: Rc<Kept>) {
         let place = &mut self.places[place as usize];

@@ -20,7 +20,7 @@
 //!
 //! The files in reading order: `key` and `object` (what it is called, what its file looks like),
 //! `index` and `memory` (where it is), `kept`, `fetch` and `writing` (how it comes), `folder` (how
-//! it comes back).
+//! it comes back), `purging` (how it is forgotten).
 
 mod fetch;
 mod folder;
@@ -29,11 +29,12 @@ mod kept;
 pub mod key;
 mod memory;
 pub mod object;
+mod purging;
 #[cfg(test)]
 mod tests;
 mod writing;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Poll;
@@ -42,19 +43,21 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::buffer::{Pool, RecvBuf, SendQueue};
-use crate::disk::Disk;
-use crate::http::caching::{Rules, Terms, Times, vary};
+use crate::disk::{Disk, File};
+use crate::http::caching::{RuleBook, Terms, Times, vary};
 use crate::http::head::RequestHead;
-use crate::jobs::{Asking, Jobs, Ticket};
+use crate::jobs::{Asking, Done, Jobs, Ticket};
 use crate::waiter::{Id, Waiter};
 pub use fetch::{Ahead, FetchId, Object, put_body};
 use fetch::{Fetch, Growing, Place, Stage};
-use folder::Folder;
+use folder::{Folder, SENT_FROM_MEMORY_MAX};
 pub use index::Key;
 use index::{Entry, Index, Inserted, Limits, Slot};
 pub use kept::{Body, Kept, Shown};
 use key::KeyHasher;
 use memory::Memory;
+use purging::Bans;
+pub use purging::{BANS_MAX, NotPurged, Scope, tags_in};
 
 /// Names a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +86,7 @@ pub struct Settings {
     /// wait for each other.
     pub pass_time: Duration,
     /// What is decided about heads that are read from disk.
-    pub rules: Rules,
+    pub rules: RuleBook,
     /// Which start of the system this is: after another one, files may not be what was written.
     pub boot: u128,
 }
@@ -145,7 +148,8 @@ pub enum UnderWay {
     Follow(FetchId),
     /// Whether one comes is not known yet: the session is woken.
     Awaited,
-    /// Nobody, or nobody who could be waited for. `alone`: what comes is not to be kept.
+    /// Nobody, or nobody who could be waited for. `alone`: nobody is to wait for this request either,
+    /// since what comes of it will not be for others.
     Nobody {
         /// See there.
         alone: bool,
@@ -161,8 +165,47 @@ pub struct Counts {
     pub evicted: u64,
     /// Objects that were read from disk.
     pub loaded: u64,
+    /// Objects that were removed since somebody asked for that.
+    pub purged: u64,
     /// Objects that could not be written, or read.
     pub failed: u64,
+}
+
+/// What stores hold, and what was counted of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// What was counted.
+    pub counts: Counts,
+    /// Objects, on disk unless there is none.
+    pub objects: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of those, objects in memory.
+    pub warm_objects: usize,
+    /// Their bytes.
+    pub warm_bytes: usize,
+    /// Memory of the index.
+    pub index_bytes: usize,
+    /// Bans in force.
+    pub bans: usize,
+}
+
+impl Sums {
+    fn add(&mut self, store: &Store) {
+        let ((objects, bytes), (warm_objects, warm_bytes)) = store.size();
+        self.objects += objects;
+        self.bytes += bytes;
+        self.warm_objects += warm_objects;
+        self.warm_bytes += warm_bytes;
+        self.index_bytes += store.index.memory_bytes();
+        self.bans += store.bans.len();
+        let (sum, counts) = (&mut self.counts, store.counts);
+        sum.stored += counts.stored;
+        sum.evicted += counts.evicted;
+        sum.loaded += counts.loaded;
+        sum.purged += counts.purged;
+        sum.failed += counts.failed;
+    }
 }
 
 /// The objects of one folder.
@@ -182,10 +225,13 @@ pub struct Store {
     awaited: VecDeque<(Instant, FetchId)>,
     /// What could not be kept, until when.
     passed: HashMap<Key, Instant>,
+    /// When those whose time is over were last taken out of it.
+    passed_swept: Option<Instant>,
     /// `None` if it could not be opened: then there is nothing but memory.
     folder: Option<Folder>,
     /// Small objects that are being written.
     puts: Slab<Put>,
+    bans: Bans,
     counts: Counts,
 }
 
@@ -193,6 +239,9 @@ pub struct Store {
 struct Put {
     ticket: Ticket,
     slot: Slot,
+    name: Entry,
+    /// Sessions that are woken when it is written.
+    waiting: Vec<Id>,
 }
 
 /// How long nobody waits for others after a fetch that failed.
@@ -201,28 +250,44 @@ const FAILED_TIME: Duration = Duration::from_secs(1);
 /// What is remembered as passed at most.
 const PASSED_MAX: usize = 16 * 1024;
 
+/// How often all of that is looked at, where it is so much.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+
 /// What the store waits for, as [`Waiter::Store`] has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
     Fetch(u32),
     Put(u32),
+    /// The removal of what was purged.
+    Purge(u32),
+    /// The walk over all objects, by one of its lanes.
+    Walk(u32),
+    /// The file of bans.
+    Bans,
     Scan,
 }
 
 impl Task {
     fn pack(self) -> u32 {
         match self {
-            Task::Fetch(index) => index << 1,
-            Task::Put(index) => index << 1 | 1,
+            Task::Fetch(index) => index << 2,
+            Task::Put(index) => index << 2 | 1,
+            Task::Purge(index) => index << 2 | 2,
+            Task::Walk(lane) => lane << 2 | 3,
+            Task::Bans => u32::MAX - 4,
             Task::Scan => u32::MAX,
         }
     }
 
     fn unpack(packed: u32) -> Self {
-        match (packed, packed & 1) {
+        const BANS: u32 = u32::MAX - 4;
+        match (packed, packed & 3) {
             (u32::MAX, _) => Task::Scan,
-            (_, 0) => Task::Fetch(packed >> 1),
-            (_, _) => Task::Put(packed >> 1),
+            (BANS, _) => Task::Bans,
+            (_, 0) => Task::Fetch(packed >> 2),
+            (_, 1) => Task::Put(packed >> 2),
+            (_, 2) => Task::Purge(packed >> 2),
+            (_, _) => Task::Walk(packed >> 2),
         }
     }
 }
@@ -230,7 +295,8 @@ impl Task {
 impl Store {
     /// Opens the store. Waits for the disk, so it is for the start.
     fn open(number: u32, settings: Settings, disk: &mut dyn Disk) -> Self {
-        let opened = Folder::open(&settings.dir, settings.boot, disk);
+        let told = (settings.boot, waiter(number, Task::Scan));
+        let opened = Folder::open(&settings.dir, told, disk);
         let (folder, secret) = match opened {
             Ok((folder, secret)) => (Some(folder), secret),
             Err(error) => {
@@ -241,6 +307,7 @@ impl Store {
                 (None, secret)
             }
         };
+        let bans = folder.as_ref().and_then(|folder| folder.bans(disk));
         Self {
             number,
             hasher: KeyHasher::new(&secret),
@@ -252,8 +319,10 @@ impl Store {
             under_way: HashMap::new(),
             awaited: VecDeque::new(),
             passed: HashMap::new(),
+            passed_swept: None,
             folder,
             puts: Slab::new(),
+            bans: Bans::read(bans.as_deref()),
             counts: Counts::default(),
             settings,
         }
@@ -297,9 +366,11 @@ impl Store {
             self.scan(hands);
             return Look::Later;
         }
-        // Each round reads one object at most, after which it is in memory or gone.
+        // Each round reads one object at most. Where there is little memory it is out of that again
+        // by the next round, so what was read is remembered here.
+        let (mut other, mut read) = (None, Vec::new());
         loop {
-            let (mut found, mut other) = (None, None);
+            let mut found = None;
             for slot in self.index.find(wanted.key) {
                 let place = self.index.get(slot).and_then(|entry| entry.warm);
                 let Some(kept) = place.map(|place| self.memory.get(place)) else {
@@ -315,22 +386,41 @@ impl Store {
                 other = other.or(Some(Rc::clone(kept)));
             }
             if let Some((slot, kept)) = found {
+                if self.drop_if_banned(slot, &kept, hands) {
+                    return Look::Nothing { others: false };
+                }
                 self.index.touch(slot);
                 return Look::Kept(kept);
             }
             let others = other.is_some();
-            let Some(slot) = self.cold(wanted.key, other, head) else {
+            let Some(slot) = self.cold(wanted.key, other.as_deref(), &read, head) else {
                 return Look::Nothing { others };
             };
-            if self.load(slot, waiter, hands).is_pending() {
-                return Look::Later;
+            let kept = match self.load(slot, waiter, hands) {
+                Poll::Pending => return Look::Later,
+                Poll::Ready(kept) => kept,
+            };
+            read.push(slot);
+            let Some(kept) = kept.filter(|kept| *kept.text == *wanted.text) else {
+                continue;
+            };
+            if vary::matches(&kept.selecting, &head.headers) {
+                self.index.touch(slot);
+                return Look::Kept(kept);
             }
+            other = other.or(Some(kept));
         }
     }
 
     /// An object that is not in memory and may be the one that is asked for. `other`: one that was
-    /// selected by other values of the same fields.
-    fn cold(&self, key: Key, other: Option<Rc<Kept>>, head: &RequestHead<'_>) -> Option<Slot> {
+    /// selected by other values of the same fields. `read`: those that were looked at already.
+    fn cold(
+        &self,
+        key: Key,
+        other: Option<&Kept>,
+        read: &[Slot],
+        head: &RequestHead<'_>,
+    ) -> Option<Slot> {
         let variant = other.map(|other| {
             let mut selecting = Vec::new();
             vary::put_key_as(&mut selecting, &other.selecting, &head.headers);
@@ -340,26 +430,28 @@ impl Store {
             entry.warm.is_none() && variant.is_none_or(|variant| variant == entry.variant)
         };
         let mut slots = self.index.find(key);
-        slots.find(|slot| self.index.get(*slot).is_some_and(fits))
+        slots.find(|slot| !read.contains(slot) && self.index.get(*slot).is_some_and(fits))
     }
 
     /// Reads an object from disk; what cannot be read is not there any more.
-    fn load(&mut self, slot: Slot, waiter: Id, hands: &mut Hands<'_>) -> Poll<()> {
+    fn load(&mut self, slot: Slot, waiter: Id, hands: &mut Hands<'_>) -> Poll<Option<Rc<Kept>>> {
         let (Some(folder), Some(entry)) = (&mut self.folder, self.index.get(slot)) else {
             self.index.remove(slot);
-            return Poll::Ready(());
+            return Poll::Ready(None);
         };
         let waiter = Waiter::Session(waiter);
         let mut files = Asking::new(hands.disk, hands.jobs, waiter, hands.now);
         let rules = (self.settings.small_bytes_max, &self.settings.rules);
         match folder.load(&entry, rules, &mut files) {
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Ok((kept, is_checked))) => {
                 self.counts.loaded += 1;
                 if is_checked {
                     folder.rewrite(&entry, &kept.header(self.settings.boot), hands);
                 }
-                self.warm(slot, Rc::new(kept));
+                let kept = Rc::new(kept);
+                self.warm(slot, Rc::clone(&kept));
+                Poll::Ready(Some(kept))
             }
             Poll::Ready(Err(error)) => {
                 self.counts.failed += 1;
@@ -369,15 +461,20 @@ impl Store {
                     .join(object::Name::from(entry).to_string());
                 log::info!("{}: {error}", path.display());
                 self.drop_slot(slot, hands);
+                Poll::Ready(None)
             }
         }
-        Poll::Ready(())
     }
 
     /// An object is in memory from now on.
     fn warm(&mut self, slot: Slot, kept: Rc<Kept>) {
         let place = self.memory.insert(kept, slot);
         self.index.set_warm(slot, Some(place));
+        self.shrink_memory();
+    }
+
+    /// What takes too much memory is there no more.
+    fn shrink_memory(&mut self) {
         while let Some(evicted) = self.memory.evict() {
             self.index.set_warm(evicted, None);
             if self.folder.is_none() {
@@ -415,7 +512,7 @@ impl Store {
         if let Some(until) = self.passed.get(&wanted.key)
             && now < *until
         {
-            return UnderWay::Nobody { alone: false };
+            return UnderWay::Nobody { alone: true };
         }
         let Some(indexes) = self.under_way.get(&wanted.key) else {
             return UnderWay::Nobody { alone: false };
@@ -431,7 +528,7 @@ impl Store {
                     if now.saturating_duration_since(*since) >= self.settings.await_timeout {
                         return UnderWay::Nobody { alone: true };
                     }
-                    fetch.waiting.push(waiter);
+                    fetch.waiting.insert(waiter);
                     awaited = true;
                 }
                 (_, Some(object)) => {
@@ -465,7 +562,7 @@ impl Store {
             key: wanted.key,
             text: wanted.text.into(),
             stage: Stage::Awaited { since: now },
-            waiting: Vec::new(),
+            waiting: BTreeSet::new(),
             followers: 1,
             is_outdated: false,
         };
@@ -489,7 +586,10 @@ impl Store {
             return false;
         };
         fetch.stage = Stage::Growing(Box::new(Growing::new(object, place)));
-        hands.woken.append(&mut fetch.waiting);
+        fetch.wake(hands.woken);
+        let key = fetch.key;
+        self.passed.remove(&key);
+        self.forget_awaited();
         self.write(id.index, hands);
         true
     }
@@ -504,6 +604,10 @@ impl Store {
             return Some(Place::Memory(Vec::with_capacity(expected as usize)));
         }
         let fetch = self.fetches.get(id.index as usize)?;
+        debug_assert_eq!(
+            fetch.generation, id.generation,
+            "a fetch is its leader's to end"
+        );
         let writing = self.folder.as_mut()?.writing(&fetch.text, object)?;
         Some(Place::File(Box::new(writing)))
     }
@@ -516,7 +620,7 @@ impl Store {
         };
         let has_room = matches!(&fetch.stage, Stage::Growing(growing) if growing.has_room());
         if !has_room {
-            fetch.waiting.push(waiter);
+            fetch.waiting.insert(waiter);
         }
         has_room
     }
@@ -543,14 +647,15 @@ impl Store {
             self.settings.small_bytes_max as u64,
             self.settings.object_bytes_max,
         );
-        let Some(fetch) = self.fetches.get_mut(id.index as usize) else {
+        let fetch = self.fetches.get_mut(id.index as usize);
+        let Some(fetch) = fetch.filter(|fetch| fetch.generation == id.generation) else {
             return;
         };
+        fetch.wake(hands.woken);
         let Stage::Growing(growing) = &mut fetch.stage else {
             return;
         };
         growing.take(rx, count, hands.pool);
-        hands.woken.append(&mut fetch.waiting);
         let is_too_large = growing.bytes > limits.1;
         if growing.bytes > limits.0 && growing.is_in_memory() {
             let folder = self.folder.as_mut().filter(|_| !is_too_large);
@@ -561,16 +666,21 @@ impl Store {
             }
         }
         growing.gave_up |= is_too_large;
+        if growing.gave_up {
+            // Whoever came now would be cut like those who follow it.
+            self.is_no_longer_under_way(id);
+        }
         self.write(id.index, hands);
     }
 
     /// All of the response has come.
     pub fn finish(&mut self, id: FetchId, hands: &mut Hands<'_>) {
         let (boot, stored_ms) = (self.settings.boot, self.next_ms(hands));
-        let Some(fetch) = self.fetches.get_mut(id.index as usize) else {
+        let fetch = self.fetches.get_mut(id.index as usize);
+        let Some(fetch) = fetch.filter(|fetch| fetch.generation == id.generation) else {
             return;
         };
-        hands.woken.append(&mut fetch.waiting);
+        fetch.wake(hands.woken);
         let Stage::Growing(growing) = &mut fetch.stage else {
             return;
         };
@@ -586,7 +696,10 @@ impl Store {
             let mut encoded = Vec::new();
             match header.encode(&mut encoded, Some(writing.header_bytes() as usize)) {
                 Ok(()) => writing.finish(encoded, name),
-                Err(object::DoesNotFit) => growing.gave_up = true,
+                Err(object::DoesNotFit) => {
+                    growing.gave_up = true;
+                    self.is_no_longer_under_way(id);
+                }
             }
             self.write(id.index, hands);
             return;
@@ -601,6 +714,7 @@ impl Store {
     /// Keeps an object whose body is in memory, and has it written.
     fn keep_small(&mut self, kept: Rc<Kept>, hands: &mut Hands<'_>) {
         let variant = self.hasher.variant(&kept.selecting);
+        let kept_bytes = kept.body_bytes as usize;
         let mut bytes = Vec::new();
         if self.folder.is_some() {
             let header = kept.header(self.settings.boot);
@@ -619,12 +733,21 @@ impl Store {
         let Some(folder) = &mut self.folder else {
             return;
         };
-        let put = folder.put(&name, bytes);
+        if self.index.get(slot).is_none() {
+            return; // it is more than there is room for
+        }
+        let stays_open = kept_bytes > SENT_FROM_MEMORY_MAX;
+        let put = folder.put(&name, bytes, stays_open);
         let vacant = self.puts.vacant_entry();
         let waiter = waiter(self.number, Task::Put(vacant.key() as u32));
         match hands.jobs.start(waiter, put, hands.now) {
             Ok(ticket) => {
-                vacant.insert(Put { ticket, slot });
+                vacant.insert(Put {
+                    ticket,
+                    slot,
+                    name,
+                    waiting: Vec::new(),
+                });
             }
             Err(_) => {
                 // The disk has more to do than it can: what is in memory is enough.
@@ -658,18 +781,24 @@ impl Store {
             self.counts.stored += 1;
             self.warm(slot, kept);
         }
+        self.shrink(hands);
+        Some(slot)
+    }
+
+    /// What is too much is kept no longer.
+    fn shrink(&mut self, hands: &mut Hands<'_>) {
         while self.index.is_over()
             && let Some(evicted) = self.index.evict_one()
         {
             self.counts.evicted += 1;
             self.dropped(&evicted, hands);
         }
-        Some(slot)
+        self.shrink_memory();
     }
 
     /// The time by which an object is named: two never have the same.
     fn next_ms(&mut self, hands: &Hands<'_>) -> u64 {
-        self.last_ms = hands.wall_ms.max(self.last_ms + 1);
+        self.last_ms = hands.wall_ms.max(self.last_ms.saturating_add(1));
         self.last_ms
     }
 
@@ -683,7 +812,9 @@ impl Store {
     fn stand_aside(&mut self, id: FetchId, time: Duration, hands: &mut Hands<'_>) {
         if let Some(key) = self.fetch(id).map(|fetch| fetch.key) {
             let until = hands.now + time;
-            if self.passed.len() >= PASSED_MAX {
+            let is_swept = |at: Instant| hands.now < at + SWEEP_PAUSE;
+            if self.passed.len() >= PASSED_MAX && !self.passed_swept.is_some_and(is_swept) {
+                self.passed_swept = Some(hands.now);
                 self.passed.retain(|_, until| hands.now < *until);
             }
             if self.passed.len() < PASSED_MAX {
@@ -698,12 +829,13 @@ impl Store {
     pub fn break_off(&mut self, id: FetchId, hands: &mut Hands<'_>) {
         self.is_no_longer_under_way(id);
         if let Some(fetch) = self.fetch_mut(id) {
-            hands.woken.append(&mut fetch.waiting);
+            fetch.wake(hands.woken);
             if !matches!(fetch.stage, Stage::Whole(_)) {
                 let stage = std::mem::replace(&mut fetch.stage, Stage::Broken);
                 stage.discard(hands);
             }
         }
+        self.forget_awaited();
         self.leave(id, hands);
     }
 
@@ -732,14 +864,23 @@ impl Store {
             self.is_no_longer_under_way(id);
             let fetch = self.fetches.remove(id.index as usize);
             fetch.stage.discard(hands);
+            self.forget_awaited();
+        }
+    }
+
+    /// Nobody waits any more for the heads of those fetches of which more is known.
+    fn forget_awaited(&mut self) {
+        while let Some((_, id)) = self.awaited.front()
+            && !self.fetch(*id).is_some_and(Fetch::is_awaited)
+        {
+            self.awaited.pop_front();
         }
     }
 
     /// Whether anybody but its leader reads it, or waits for its head.
     pub fn is_wanted(&self, id: FetchId) -> bool {
         self.fetch(id).is_some_and(|fetch| {
-            let is_awaited = matches!(fetch.stage, Stage::Awaited { .. });
-            fetch.followers > 1 || (is_awaited && !fetch.waiting.is_empty())
+            fetch.followers > 1 || (fetch.is_awaited() && !fetch.waiting.is_empty())
         })
     }
 
@@ -755,7 +896,7 @@ impl Store {
         };
         let ahead = fetch.ahead(at);
         if ahead == Ahead::Nothing {
-            fetch.waiting.push(waiter);
+            fetch.waiting.insert(waiter);
         }
         ahead
     }
@@ -788,16 +929,23 @@ impl Store {
             crc32: kept.crc32,
         });
         let variant = self.hasher.variant(&kept.selecting);
-        let Some(slot) = self.index.find_variant(kept.key, variant) else {
-            return fresh; // it had to give way meanwhile
+        let slot = self.index.find_variant(kept.key, variant);
+        let place = slot.and_then(|slot| self.index.get(slot)?.warm);
+        // What stands there may be newer by now: a request that changed it, and one that fetched
+        // it, may have come between.
+        let is_it = |place: &u32| std::ptr::eq(&**self.memory.get(*place), kept);
+        let Some(place) = place.filter(is_it) else {
+            return fresh;
         };
-        match (&fresh.body, self.index.get(slot), &mut self.folder) {
+        match (
+            &fresh.body,
+            slot.and_then(|slot| self.index.get(slot)),
+            &mut self.folder,
+        ) {
             (Body::Bytes(_), ..) => self.keep_small(Rc::clone(&fresh), hands),
             (Body::File(..), Some(entry), Some(folder)) => {
                 folder.rewrite(&entry, &fresh.header(self.settings.boot), hands);
-                if let Some(place) = entry.warm {
-                    self.memory.replace(place, Rc::clone(&fresh));
-                }
+                self.memory.replace(place, Rc::clone(&fresh));
             }
             (Body::File(..), ..) => {}
         }
@@ -806,6 +954,9 @@ impl Store {
 
     /// Nothing that is kept under a key is good any more. How many objects that were.
     pub fn invalidate(&mut self, key: Key, hands: &mut Hands<'_>) -> usize {
+        if let Some(folder) = &mut self.folder {
+            folder.invalidate(key);
+        }
         let slots: Vec<Slot> = self.index.find(key).collect();
         for &slot in &slots {
             self.drop_slot(slot, hands);
@@ -826,6 +977,13 @@ impl Store {
             index,
             generation: fetch.generation,
         };
+        if let Some(writing) = fetch.stage.given_up() {
+            // What the last job has of it is written, or comes back.
+            if writing.settle(hands).is_ready() {
+                fetch.wake(hands.woken);
+            }
+            return;
+        }
         let Some(writing) = fetch.stage.writing() else {
             return;
         };
@@ -833,7 +991,7 @@ impl Store {
         let advanced = writing.advance(waiter, hands);
         let is_news = before != (writing.written(), writing.has_room());
         if is_news || advanced.is_ready() {
-            hands.woken.append(&mut fetch.waiting);
+            fetch.wake(hands.woken);
         }
         match advanced {
             Poll::Pending => fetch.become_whole(),
@@ -888,47 +1046,151 @@ impl Store {
     fn job_done(&mut self, task: Task, hands: &mut Hands<'_>) {
         match task {
             Task::Fetch(index) => self.write(index, hands),
-            Task::Scan => self.scan(hands),
-            Task::Put(index) => {
-                let Some(put) = self.puts.get(index as usize) else {
-                    return;
-                };
-                let Poll::Ready(finished) = hands.jobs.take(&put.ticket) else {
-                    return;
-                };
-                let put = self.puts.remove(index as usize);
-                if let Err(error) = finished.result {
-                    self.counts.failed += 1;
-                    log::warn!("{}: {error}", self.settings.dir.display());
-                    self.drop_slot(put.slot, hands);
-                }
+            Task::Put(index) => self.put_done(index, hands),
+            Task::Purge(index) => self.purge_done(index, hands),
+            Task::Walk(_) => self.walk(hands),
+            Task::Bans => self.bans_saved(hands),
+            Task::Scan => {}
+        }
+        // The disk may have had too much to do for what was to be done before.
+        if let Some(folder) = &mut self.folder {
+            folder.remove_doomed(hands);
+            if !folder.is_all_read() {
+                self.scan(hands);
             }
         }
+    }
+
+    /// An object that is in memory was written to this file, from which it is sent from now on.
+    fn send_from(&mut self, slot: Slot, file: File) {
+        let Some(Entry {
+            bytes,
+            warm: Some(place),
+            ..
+        }) = self.index.get(slot)
+        else {
+            return;
+        };
+        let kept = self.memory.get(place);
+        let from = bytes.saturating_sub(kept.body_bytes);
+        let sent = Kept {
+            text: kept.text.clone(),
+            selecting: kept.selecting.clone(),
+            head: Rc::clone(&kept.head),
+            shown: Shown::of(&kept.head),
+            body: Body::File(file, from),
+            ..**kept
+        };
+        self.memory.replace(place, Rc::new(sent));
+        self.shrink_memory();
+    }
+
+    /// A small object was written, or not.
+    fn put_done(&mut self, index: u32, hands: &mut Hands<'_>) {
+        let Some(put) = self.puts.get(index as usize) else {
+            return;
+        };
+        let Poll::Ready(finished) = hands.jobs.take(&put.ticket) else {
+            return;
+        };
+        let mut put = self.puts.remove(index as usize);
+        hands.woken.append(&mut put.waiting);
+        match (finished.result, &mut self.folder) {
+            (Err(error), _) => {
+                self.counts.failed += 1;
+                log::warn!("{}: {error}", self.settings.dir.display());
+                self.drop_slot(put.slot, hands);
+            }
+            // It had to go while it was written: the file came after its removal.
+            (Ok(_), Some(folder)) if self.index.get(put.slot).is_none() => {
+                folder.remove(&put.name, hands);
+            }
+            (Ok(Done::File(file, _)), _) => self.send_from(put.slot, file),
+            (Ok(_), _) => {}
+        }
+        self.walk(hands);
     }
 
     /// Goes on with reading the folder after a start.
     fn scan(&mut self, hands: &mut Hands<'_>) {
-        let Some(folder) = &mut self.folder else {
-            return;
-        };
-        let waiter = waiter(self.number, Task::Scan);
-        let found = folder.scan(waiter, hands);
-        for entry in found {
-            self.enter(entry, None, hands);
+        if let Some(folder) = &mut self.folder {
+            let waiter = waiter(self.number, Task::Scan);
+            let found = folder.scan(waiter, hands);
+            for entry in found {
+                self.found(entry, hands);
+            }
+        }
+        self.walk(hands);
+        if let Some(folder) = &mut self.folder {
+            folder.forget_invalidated();
+        }
+        self.shrink(hands);
+    }
+
+    /// An object was found on disk.
+    fn found(&mut self, entry: Entry, hands: &mut Hands<'_>) {
+        // Where the clock was set back, what comes from now on is newer all the same.
+        self.last_ms = self.last_ms.max(entry.stored_ms);
+        let known = self.index.find_variant(entry.key, entry.variant);
+        let known = known.and_then(|slot| self.index.get(slot));
+        let is_known = known.is_some_and(|known| known.stored_ms == entry.stored_ms);
+        match &mut self.folder {
+            Some(folder) if !is_known && folder.is_invalidated(entry.key) => {
+                folder.remove(&entry, hands);
+            }
+            _ => {
+                self.enter(entry, None, hands);
+            }
         }
     }
 
-    /// When a request that waits for another one's head has waited long enough.
-    fn deadline(&self) -> Option<Instant> {
-        self.awaited.front().map(|(at, _)| *at)
+    /// The process ends: what is not written by now is not kept.
+    fn close(&mut self, hands: &mut Hands<'_>) {
+        self.under_way.clear();
+        self.awaited.clear();
+        for fetch in self.fetches.drain() {
+            fetch.stage.discard(hands);
+        }
+        for put in self.puts.drain() {
+            hands.jobs.cancel(put.ticket);
+        }
+        if let Some(folder) = &mut self.folder {
+            folder.close(hands);
+        }
     }
 
-    /// Wakes those who have waited long enough.
-    fn expire(&mut self, now: Instant, woken: &mut Vec<Id>) {
+    /// What is under way though nobody asks for it any more; for tests.
+    #[doc(hidden)]
+    pub fn left_over(&self) -> Option<String> {
+        let counts = [
+            ("fetches", self.fetches.len()),
+            ("keys under way", self.under_way.len()),
+            ("fetches awaited", self.awaited.len()),
+            ("objects being written", self.puts.len()),
+        ];
+        let left = counts.iter().filter(|(_, count)| *count > 0);
+        let left: Vec<String> = left
+            .map(|(what, count)| format!("{count} {what}"))
+            .collect();
+        (!left.is_empty()).then(|| left.join(", "))
+    }
+
+    /// When a request that waits for another one's head has waited long enough, or a walk goes on.
+    fn deadline(&self) -> Option<Instant> {
+        let awaited = self.awaited.front().map(|(at, _)| *at);
+        [awaited, self.bans.due()].into_iter().flatten().min()
+    }
+
+    /// Wakes those who have waited long enough, and goes on with a walk.
+    fn expire(&mut self, hands: &mut Hands<'_>) {
+        let now = hands.now;
         while let Some((_, id)) = self.awaited.pop_front_if(|(at, _)| *at <= now) {
             if let Some(fetch) = self.fetch_mut(id) {
-                woken.append(&mut fetch.waiting);
+                fetch.wake(hands.woken);
             }
+        }
+        if self.bans.due().is_some_and(|at| at <= now) {
+            self.walk(hands);
         }
     }
 }
@@ -982,6 +1244,13 @@ impl Stores {
         self.0.iter()
     }
 
+    /// What all of them hold together.
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        self.iter().for_each(|store| sums.add(store));
+        sums
+    }
+
     /// A job of [`Waiter::Store`] is done.
     pub fn job_done(&mut self, store: u32, task: u32, hands: &mut Hands<'_>) {
         if let Some(store) = self.0.get_mut(store as usize) {
@@ -996,15 +1265,22 @@ impl Stores {
         }
     }
 
+    /// The process ends: nothing is waited for any more.
+    pub fn close(&mut self, hands: &mut Hands<'_>) {
+        for store in &mut self.0 {
+            store.close(hands);
+        }
+    }
+
     /// When [`Stores::expire`] is to be called.
     pub fn deadline(&self) -> Option<Instant> {
         self.0.iter().filter_map(Store::deadline).min()
     }
 
-    /// Wakes those who have waited for others long enough.
-    pub fn expire(&mut self, now: Instant, woken: &mut Vec<Id>) {
+    /// Wakes those who have waited for others long enough, and goes on with what takes turns.
+    pub fn expire(&mut self, hands: &mut Hands<'_>) {
         for store in &mut self.0 {
-            store.expire(now, woken);
+            store.expire(hands);
         }
     }
 }

@@ -109,29 +109,11 @@ impl Writing {
         hands: &mut Hands<'_>,
     ) -> Poll<io::Result<Entry>> {
         loop {
-            if let Some((ticket, doing)) = self.job.take() {
-                let Poll::Ready(finished) = hands.jobs.take(&ticket) else {
-                    self.job = Some((ticket, doing));
-                    return Poll::Pending;
-                };
-                match (finished.result, doing) {
-                    (Err(error), Doing::Body(_)) => {
-                        self.pages.extend(finished.page);
-                        self.pages.rotate_right(1);
-                        return Poll::Ready(Err(error));
-                    }
-                    (Err(error), _) => return Poll::Ready(Err(error)),
-                    (Ok(done), Doing::Create) => match done.into_file() {
-                        Ok((file, _)) => self.file = Some(file),
-                        Err(error) => return Poll::Ready(Err(error)),
-                    },
-                    (Ok(_), Doing::Body(bytes)) => self.written += bytes,
-                    (Ok(_), Doing::Header) => {}
-                    (Ok(_), Doing::Rename(name)) => return Poll::Ready(Ok(name)),
-                }
-                if let Some(page) = finished.page {
-                    hands.pool.give_slice(page);
-                }
+            match self.settle(hands) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Ok(Some(name))) => return Poll::Ready(Ok(name)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
             let Some((command, doing)) = self.next(hands.pool) else {
                 return Poll::Pending;
@@ -150,6 +132,42 @@ impl Writing {
                 }
             }
         }
+    }
+
+    /// Takes what the job under way came to; `Ready` when there is none any more, with the name if
+    /// it has that now. What could not be written stands at the front of the pages again.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn settle(&mut self, hands: &mut Hands<'_>) -> Poll<io::Result<Option<Entry>>> {
+        let Some((ticket, doing)) = self.job.take() else {
+            return Poll::Ready(Ok(None));
+        };
+        let Poll::Ready(finished) = hands.jobs.take(&ticket) else {
+            self.job = Some((ticket, doing));
+            return Poll::Pending;
+        };
+        match (finished.page, doing) {
+            (Some(page), Doing::Body(_)) if finished.result.is_err() => self.pages.push_front(page),
+            (Some(page), _) => hands.pool.give_slice(page),
+            (None, _) => {}
+        }
+        let done = match finished.result {
+            Ok(done) => done,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        match doing {
+            Doing::Create => self.file = Some(done.into_file()?.0),
+            Doing::Body(bytes) => self.written += bytes,
+            Doing::Header => {}
+            Doing::Rename(name) => return Poll::Ready(Ok(Some(name))),
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// Whether no job is under way: what is not written stands in the pages.
+    pub(super) fn is_settled(&self) -> bool {
+        self.job.is_none()
     }
 
     /// The next job, if there is one.

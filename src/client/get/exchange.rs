@@ -66,13 +66,13 @@ pub(super) fn request(
 
 /// What the client has to know of a head.
 #[derive(Debug, Clone)]
-pub(super) struct Head {
+pub(in crate::client) struct Head {
     /// The head as it came, its empty line included.
-    pub(super) text: Vec<u8>,
-    pub(super) status: u16,
+    pub(in crate::client) text: Vec<u8>,
+    pub(in crate::client) status: u16,
     is_interim: bool,
-    pub(super) reason: String,
-    pub(super) body: BodyLength,
+    pub(in crate::client) reason: String,
+    pub(in crate::client) body: BodyLength,
     /// As it came: some servers write it in Latin-1.
     pub(super) location: Option<Vec<u8>>,
     /// The content codings in the order in which they were applied, in lower case, without those
@@ -153,7 +153,7 @@ pub(super) enum Extent {
 }
 
 /// Reads heads until one that is not interim; what follows it stays in `received`.
-pub(super) fn read_head(
+pub(in crate::client) fn read_head(
     stream: &mut Stream,
     received: &mut Vec<u8>,
     method: Method<'_>,
@@ -186,7 +186,7 @@ pub(super) fn read_head(
 }
 
 /// Reads a body to the end of its framing and hands on its pieces: framing as well when `verbatim`.
-pub(super) fn read_body(
+pub(in crate::client) fn read_body(
     stream: &mut Stream,
     received: Vec<u8>,
     length: BodyLength,

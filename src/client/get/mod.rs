@@ -15,7 +15,7 @@
 //! Not here: cookies, other authentication than Basic, request bodies; HTTP/2.
 
 mod deflate;
-mod exchange;
+pub(super) mod exchange;
 mod fetch;
 mod proxy;
 mod sink;

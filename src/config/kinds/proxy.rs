@@ -9,6 +9,8 @@ use super::{HttpConfig, Kind, Row, Transport, read_hosts};
 use crate::config::Authorities;
 use crate::config::section::{Section, integer, string};
 use crate::config::value::Upstream;
+use crate::http::caching::refresh::Pattern;
+use crate::http::caching::{Ignore, RuleBook, Rules};
 use crate::http::host_pattern::HostPattern;
 use crate::wire::proxy_protocol::Version;
 
@@ -35,7 +37,8 @@ impl Ports {
     }
 }
 
-/// Whether and where a proxy keeps responses. Keys `cache`, `cache_dir` and `cache_max_bytes`.
+/// Whether and where a proxy keeps responses, and for how long. Keys `cache` and `cache_…`,
+/// `refresh`, `purge_from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cache {
     /// `cache = "off"`: everything is fetched anew.
@@ -49,6 +52,13 @@ pub enum Cache {
         bytes_max: u64,
         /// Its other limits.
         limits: CacheLimits,
+        /// What is decided about responses. Keys `cache_heuristic_percent`, default 10,
+        /// `cache_heuristic_max`, default 1 day, `cache_lifetime_max`, default 1 year, and
+        /// `cache_stale_if_unreachable`, default 1 day; otherwise for some URLs by `refresh`, a list
+        /// of tables `[[listener.refresh]]`, default none.
+        rules: RuleBook,
+        /// Who may have what is kept forgotten, by `PURGE`. Key `purge_from`, default nobody.
+        purge_from: Vec<IpNet>,
     },
 }
 
@@ -61,7 +71,7 @@ pub struct CacheLimits {
     pub object_bytes_max: u64,
     /// Bytes of responses in memory. Key `cache_max_memory_bytes`, default 64 MiB.
     pub memory_bytes_max: u64,
-    /// Files of large responses that are open. Key `cache_max_open_files`, default 256.
+    /// Files of large responses that are open. Key `cache_max_open_files`, default 1024.
     pub open_files_max: usize,
     /// A response of at most so many bytes is kept in memory as a whole. Key
     /// `cache_max_small_bytes`, default 128 KiB.
@@ -80,7 +90,7 @@ impl Default for CacheLimits {
             objects_max: 1_000_000,
             object_bytes_max: 1 << 30,
             memory_bytes_max: 64 << 20,
-            open_files_max: 256,
+            open_files_max: 1024,
             small_bytes_max: 128 << 10,
             wait_timeout: Duration::from_secs(5),
             finish_bytes: 1 << 20,
@@ -104,11 +114,8 @@ impl CacheLimits {
             0..=most,
             &mut limits.memory_bytes_max,
         );
-        section.count(
-            "cache_max_open_files",
-            0..=1_000_000,
-            &mut limits.open_files_max,
-        );
+        let files = &mut limits.open_files_max;
+        section.count("cache_max_open_files", 0..=1_000_000, files);
         section.size(
             "cache_max_small_bytes",
             0..=16 << 20,
@@ -121,6 +128,15 @@ impl CacheLimits {
 }
 
 impl Cache {
+    /// What is decided about responses.
+    #[must_use]
+    pub fn rules(&self) -> RuleBook {
+        match self {
+            Cache::Off => RuleBook::default(),
+            Cache::On { rules, .. } => rules.clone(),
+        }
+    }
+
     /// Reads the keys of the cache.
     pub(super) fn read(section: &mut Section<'_>) -> Cache {
         let (mut on, mut bytes_max) = (true, CACHE_BYTES_MAX);
@@ -130,15 +146,77 @@ impl Cache {
             .unwrap_or_else(|| section.folders.cache.clone());
         section.size("cache_max_bytes", 1..=i64::MAX as u64, &mut bytes_max);
         let limits = CacheLimits::read(section);
+        let rules = read_rules(section);
+        let purge_from = section.ranges("purge_from").unwrap_or_default();
         match on {
             true => Cache::On {
                 dir,
                 bytes_max,
                 limits,
+                rules,
+                purge_from,
             },
             false => Cache::Off,
         }
     }
+}
+
+/// Reads what is decided about responses.
+fn read_rules(section: &mut Section<'_>) -> RuleBook {
+    let mut rules = Rules::default();
+    let mut percent = rules.heuristic_percent as usize;
+    section.count("cache_heuristic_percent", 0..=100, &mut percent);
+    rules.heuristic_percent = percent as u32;
+    read_seconds(section, "cache_heuristic_max", &mut rules.heuristic_max_s);
+    read_seconds(section, "cache_lifetime_max", &mut rules.lifetime_max_s);
+    let unreachable_s = &mut rules.stale_if_unreachable_s;
+    read_seconds(section, "cache_stale_if_unreachable", unreachable_s);
+    let patterns = section.tables("refresh", |section| read_refresh(section, rules));
+    RuleBook::new(rules, patterns)
+}
+
+/// Reads one entry of `refresh`: what it says otherwise than `rules`.
+fn read_refresh(section: &mut Section<'_>, mut rules: Rules) -> Option<(Pattern, Rules)> {
+    let expected = "a pattern such as \"*.css\", \"/assets/**\" or \"http://host/**\"";
+    let pattern = section.parsed("match", expected, |value| match string(value)? {
+        "" => Err("is empty".to_owned()),
+        text => Ok(Pattern::new(text)),
+    });
+    if !section.has("match") {
+        let span = section.span("match");
+        let what = format!("an entry of `refresh` without `match`; expected {expected}");
+        section.problem(span, what);
+    }
+    read_seconds(section, "minimum", &mut rules.lifetime_min_s);
+    read_seconds(section, "maximum", &mut rules.lifetime_max_s);
+    if rules.lifetime_min_s > rules.lifetime_max_s {
+        let what = "`minimum` is more than `maximum`, or than `cache_lifetime_max`".to_owned();
+        section.problem(section.span("minimum"), what);
+    }
+    let names: Vec<String> = Ignore::NAMES
+        .iter()
+        .map(|name| format!("{name:?}"))
+        .collect();
+    let expected = format!("one of {}", names.join(", "));
+    let ignored = section.list("ignore", &expected, |value| {
+        let (name, mut ignore) = (string(value)?, Ignore::default());
+        let is_known = ignore.add(name);
+        is_known
+            .then(|| name.to_owned())
+            .ok_or_else(|| format!("is {name:?}"))
+    });
+    for name in ignored.unwrap_or_default() {
+        rules.ignore.add(&name);
+    }
+    Some((pattern?, rules))
+}
+
+/// A span of time in whole seconds.
+fn read_seconds(section: &mut Section<'_>, key: &'static str, seconds: &mut u32) {
+    let mut span = Duration::from_secs(u64::from(*seconds));
+    section.duration(key, &mut span);
+    // Spans are bounded by ten years.
+    *seconds = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
 }
 
 /// Bytes that a proxy's cache keeps on disk, unless it is told otherwise: 1 GiB.
@@ -187,7 +265,7 @@ pub struct ProxyConfig {
     /// Silence in both directions of a tunnel, whether by CONNECT or by `Upgrade`, after which it is
     /// closed. Key `tunnel_idle_timeout`, default 5 min.
     pub tunnel_idle_timeout: Duration,
-    /// Keys `cache`, `cache_dir` and `cache_max_bytes`, default on.
+    /// What is kept, default on.
     pub cache: Cache,
     /// What every kind that speaks HTTP has. `idle_timeout` is also for silence within a request
     /// body; bodies that are sent on are not bounded by

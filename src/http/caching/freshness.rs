@@ -51,7 +51,8 @@ impl Terms {
     /// The terms of a response that may be stored.
     #[must_use]
     pub fn derive(response: &ResponseHead<'_>, times: Times, rules: &Rules) -> Self {
-        Self::under(&Policy::of(&response.headers), response, times, rules)
+        let policy = Policy::under(&response.headers, rules);
+        Self::under(&policy, response, times, rules)
     }
 
     /// The same, under a policy that is read already.
@@ -77,10 +78,17 @@ impl Terms {
             true => lifetime(policy, response, times, rules),
             false => 0,
         };
+        let is_prolonged = rules.lifetime_min_s > 0
+            && is_heuristic(response.status)
+            && !response.headers.contains("set-cookie");
+        let least_s = match is_prolonged {
+            true => span(i64::from(initial_age_s) + i64::from(rules.lifetime_min_s)),
+            false => 0,
+        };
         Self {
             response_s: times.response_s,
             initial_age_s,
-            lifetime_s: lifetime_s.min(rules.lifetime_max_s),
+            lifetime_s: lifetime_s.min(rules.lifetime_max_s).max(least_s),
             while_revalidate_s: control.stale_while_revalidate_s.unwrap_or(0),
             if_error_s: control.stale_if_error_s,
             demands,

@@ -28,7 +28,8 @@
 //! In reading order: [`control`] and [`targeted`] read directives, [`asks`] requests; [`freshness`]
 //! derives the terms of reuse; [`storing`], [`vary`] and [`mod@reuse`] decide; [`validation`],
 //! [`update`] and [`invalidation`] keep what is stored true; [`partial`] is about ranges;
-//! [`status`] tells what was done.
+//! [`status`] tells what was done;
+//! [`refresh`] has what an operator decides otherwise for some URLs.
 //!
 //! # Where the public suite `http-cache-tests` 0.4.5 and the RFCs part
 //!
@@ -51,6 +52,7 @@ pub mod freshness;
 pub mod groups;
 pub mod invalidation;
 pub mod partial;
+pub mod refresh;
 pub mod reuse;
 pub mod status;
 pub mod storing;
@@ -64,6 +66,7 @@ mod tests;
 
 pub use asks::Asks;
 pub use freshness::Terms;
+pub use refresh::{Ignore, RuleBook};
 pub use reuse::{Reuse, reuse};
 pub use storing::{NotStored, may_store};
 
@@ -80,6 +83,12 @@ pub struct Rules {
     pub heuristic_max_s: u32,
     /// The most seconds that any response is fresh, whatever it says. Default 1 year.
     pub lifetime_max_s: u32,
+    /// How many seconds a response is fresh at least since it came or was last validated, whatever
+    /// it says, if its status may be reused without saying so (RFC 9110 section 15.1) and it has no
+    /// `Set-Cookie`. Default 0.
+    pub lifetime_min_s: u32,
+    /// What a response says in vain. Default nothing.
+    pub ignore: Ignore,
     /// How long a response may have been stale to be sent when its origin cannot be reached (RFC
     /// 9111 section 4.2.4) and nothing forbids it. 0: never. Default 1 day.
     pub stale_if_unreachable_s: u32,
@@ -92,6 +101,8 @@ impl Default for Rules {
             heuristic_percent: 10,
             heuristic_max_s: DAY_S,
             lifetime_max_s: 365 * DAY_S,
+            lifetime_min_s: 0,
+            ignore: Ignore::default(),
             stale_if_unreachable_s: DAY_S,
         }
     }

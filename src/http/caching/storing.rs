@@ -78,7 +78,7 @@ pub fn may_store(
     times: Times,
     rules: &Rules,
 ) -> Result<Terms, NotStored> {
-    let policy = Policy::of(&response.headers);
+    let policy = Policy::under(&response.headers, rules);
     let asks = Asks::of(request);
     of_method(request.method, target, response, &policy)?;
     of_status(request, response, &policy)?;

@@ -294,6 +294,91 @@ fn rfc9111_4_2_2_the_heuristic_is_a_bounded_share() {
     assert_eq!(never.fresh_for_s(NOW_S), 0);
 }
 
+/// With these numbers of seconds and what is ignored.
+fn refresh(lifetime_min_s: u32, lifetime_max_s: u32, ignored: &[&str]) -> Rules {
+    let mut ignore = Ignore::default();
+    assert!(ignored.iter().all(|name| ignore.add(name)));
+    Rules {
+        lifetime_min_s,
+        lifetime_max_s,
+        ignore,
+        ..Rules::default()
+    }
+}
+
+#[test]
+fn an_operator_bounds_how_long_responses_are_fresh() {
+    let rules = refresh(60, 600, &[]);
+    for (code, lines, expected_s) in [
+        (200, "Cache-Control: max-age=5", 60),
+        (200, "Cache-Control: max-age=100", 100),
+        (200, "Cache-Control: max-age=9999", 600),
+        (200, "CDN-Cache-Control: max-age=0", 60),
+        (200, "Expires: 0", 60),
+        (200, "", 60),
+        // The minimum begins when it comes, however old it is then.
+        (200, "Cache-Control: max-age=5|Age: 1000", 60),
+        (200, "Age: x", 60),
+        // Not for one client, nor an error that says no such thing.
+        (200, "Cache-Control: max-age=5|Set-Cookie: a=b", 5),
+        (500, "Cache-Control: max-age=5", 5),
+        (404, "Cache-Control: max-age=5", 60),
+    ] {
+        let terms = Terms::derive(&status(code, lines), TIMES, &rules);
+        assert_eq!(terms.fresh_for_s(NOW_S), expected_s, "{code} {lines}");
+    }
+    // What is validated each time still is.
+    let terms = Terms::derive(&ok("Cache-Control: no-cache|ETag: x"), TIMES, &rules);
+    let judged = reuse(&terms, &Asks::of(&get("")), NOW_S);
+    assert_eq!(judged, Reuse::Validate(Need::NoCache));
+}
+
+#[test]
+fn an_operator_ignores_directives_but_nothing_that_is_for_one_client() {
+    let stored = |ignored: &[&str], asks: &str, lines: &str| {
+        let rules = refresh(60, 600, ignored);
+        may_store(&get(asks), &target(), &ok(lines), TIMES, &rules).map(|_| ())
+    };
+    for (ignored, lines) in [
+        ("no-store", "Cache-Control: no-store"),
+        ("no-store", "CDN-Cache-Control: no-store"),
+        ("private", "Cache-Control: private, max-age=5"),
+    ] {
+        assert_eq!(stored(&[ignored], "", lines), Ok(()), "{lines}");
+        assert!(stored(&[], "", lines).is_err(), "{lines}");
+        assert!(stored(&["no-cache"], "", lines).is_err(), "{lines}");
+        let with_cookie = format!("{lines}|Set-Cookie: a=b");
+        assert!(stored(&[ignored], "", &with_cookie).is_err(), "{lines}");
+    }
+    let all = &Ignore::NAMES[..];
+    let (request, lines) = ("Authorization: Basic eDp5", "Cache-Control: private");
+    assert_eq!(stored(all, request, lines), Err(NotStored::Authorization));
+    let (request, lines) = ("Cache-Control: no-store", "Cache-Control: no-store");
+    assert_eq!(stored(all, request, lines), Err(NotStored::RequestNoStore));
+    assert_eq!(stored(all, "", "Vary: *"), Err(NotStored::VaryStar));
+    // Without `must-revalidate` a stale one may be sent, without `no-cache` a fresh one.
+    let judged = |ignored: &[&str], lines: &str, asks: &str, later_s: i64| {
+        let terms = Terms::derive(&ok(lines), TIMES, &refresh(60, 600, ignored));
+        reuse(&terms, &Asks::of(&get(asks)), NOW_S + later_s)
+    };
+    let max_stale = "Cache-Control: max-stale";
+    for lines in [
+        "Cache-Control: must-revalidate",
+        "Cache-Control: proxy-revalidate",
+    ] {
+        let stale = judged(&["must-revalidate"], lines, max_stale, 70);
+        assert_eq!(stale, Reuse::Stale(Permission::MaxStale));
+        assert_eq!(
+            judged(&[], lines, max_stale, 70),
+            Reuse::Validate(Need::Stale)
+        );
+    }
+    assert_eq!(
+        judged(&["no-cache"], "Cache-Control: no-cache", "", 0),
+        Reuse::Fresh
+    );
+}
+
 #[test]
 fn rfc9111_4_2_1_lifetimes_in_their_order() {
     for (lines, expected_s) in [
@@ -1205,6 +1290,7 @@ proptest! {
             heuristic_max_s: longest_s,
             lifetime_max_s: longest_s,
             stale_if_unreachable_s: longest_s,
+            ..Rules::default()
         };
         let times = Times { request_s, response_s };
         for lines in [

@@ -68,7 +68,7 @@ use crate::http::persistence::Persistence;
 use crate::http::{Method, Status};
 use crate::metrics::{Of, WebMetrics};
 use crate::service::{Cx, Id, Io, Link, LinkState, Peer, Service, Waiter, work};
-use access_log::{AccessLog, Entry, Line, Request};
+use access_log::{AccessLog, Answerer, Entry, Line, Request};
 use admission::{Admission, Seat};
 use body::{Echo, Received, RequestBody};
 use files::archive::Archive;
@@ -235,7 +235,8 @@ impl Web {
         if let (Some(log), Some(answered), false) = (&mut self.log, reply.sent, goes_on) {
             let began = conn.began(&self.config, io.cx.now);
             let request = (Some(Request::of(head)), began);
-            log_line(log, request, answered, client, &mut io.cx);
+            let origin = (!self.writer.kept_of.is_empty()).then_some(&*self.writer.kept_of);
+            log_line(log, request, (answered, origin), client, &mut io.cx);
         }
         let (body, more) = (head.body, head.keep_alive);
         if let Next::Later { asks } = next {
@@ -476,7 +477,7 @@ impl Web {
             None => {
                 if let (Some(log), Some(answered)) = (&mut self.log, sent) {
                     let request = (None, io.cx.now);
-                    log_line(log, request, answered, io.peer, &mut io.cx);
+                    log_line(log, request, (answered, None), io.peer, &mut io.cx);
                 }
             }
         }
@@ -634,15 +635,19 @@ impl Web {
 }
 
 /// The line of what was answered here. `request`: with the moment in which its first byte came.
+/// `origin`: whose response it was, if it was kept.
 fn log_line(
     log: &mut AccessLog,
     (request, began): (Option<Request<'_>>, Instant),
-    answered: Answered,
+    (answered, origin): (Answered, Option<&str>),
     peer: &Peer,
     cx: &mut Cx<'_>,
 ) {
     let took = cx.now.saturating_duration_since(began);
-    let line = Line::of(peer.ip(), request, answered, took, cx.wall);
+    let line = Line {
+        origin: origin.map(|origin| (origin, Answerer::Cache)),
+        ..Line::of(peer.ip(), request, answered, took, cx.wall)
+    };
     log.add(&line, &mut cx.counted);
 }
 

@@ -144,6 +144,8 @@ pub(super) struct Writer {
     scratch: Vec<u8>,
     /// What pages of other sites are told, in the answer at hand.
     cors: Vec<u8>,
+    /// Whose response the answer at hand is, if it is what is kept of one; else empty.
+    pub(super) kept_of: String,
 }
 
 /// One answer.
@@ -177,6 +179,7 @@ impl<'r, 'c> Reply<'r, 'c> {
         (tx, cx, id): (&'r mut SendQueue, &'r mut Cx<'c>, Id),
     ) -> Self {
         writer.cors.clear();
+        writer.kept_of.clear();
         Self {
             tx,
             cx,
@@ -234,6 +237,7 @@ impl<'r, 'c> Reply<'r, 'c> {
             date,
             scratch,
             cors,
+            ..
         } = &mut *self.writer;
         scratch.clear();
         put_status_line(scratch, status);
@@ -261,6 +265,12 @@ impl<'r, 'c> Reply<'r, 'c> {
     /// Notes what was sent by other means.
     pub(super) fn answered(&mut self, status: Status, body_bytes: u64) {
         self.sent = Some(Answered { status, body_bytes });
+    }
+
+    /// The same of what is kept of an origin's response.
+    pub(super) fn answered_for(&mut self, origin: &str, answered: Answered) {
+        self.writer.kept_of.push_str(origin);
+        self.sent = Some(answered);
     }
 
     /// The time stamp of this second.

@@ -176,8 +176,10 @@ impl Sites {
     /// A session whose request waited has gone.
     pub(super) fn forget(&mut self, waiter: Id, cx: &mut Cx<'_>) {
         for site in &mut self.0 {
-            if let Content::Files(files) = &mut site.content {
-                files.forget(waiter, cx);
+            match &mut site.content {
+                Content::Files(files) => files.forget(waiter, cx),
+                Content::Proxy(proxy) => proxy.forget(waiter, cx),
+                Content::Pages(_) | Content::Admin(_) | Content::Nothing => {}
             }
         }
     }

@@ -8,7 +8,7 @@ use super::Sim;
 use super::agenda::Happening;
 use super::faults::Fault;
 use crate::disk::{Disk, Entry, File, Metadata};
-use crate::jobs::{Job, JobId};
+use crate::jobs::{Command, Done, Job, JobId};
 use crate::sys::{PlantedBug, Sys};
 
 /// How long a job takes, and how long where the disk is slow.
@@ -35,6 +35,11 @@ impl Sim {
         let result = match self.world.strikes(Fault::JobFails) {
             true => Err(io::Error::from_raw_os_error(libc::EIO)),
             false => job.perform(self),
+        };
+        let is_write = matches!(job, Job::Command(Command::Write { .. }));
+        let result = match is_write && self.planted(PlantedBug::WriteFailureLost) {
+            true => result.or(Ok(Done::Nothing)),
+            false => result,
         };
         self.world.note(|| format!("{id:?}: {job:?} is done"));
         let told = match self.planted(PlantedBug::JobPlaceMixedUp) {

@@ -114,6 +114,7 @@ pub(super) fn view<'a>(long: bool, cx: &'a mut Cx<'_>, started: SystemTime) -> V
         cached_names: cx.resolver.cached(),
         compressed: cx.compressed.counters(),
         compressed_bytes: cx.compressed.bytes(),
+        stores: cx.stores.sums(),
         jobs: Kind::ALL.map(|kind| cx.jobs.counts(kind)),
         jobs_under_way: cx.jobs.under_way(),
         started,

@@ -341,10 +341,15 @@ impl Listings {
         ended.map(|(at, _)| at + FRESH_FOR).min()
     }
 
-    /// Throws away what was shown for long enough.
+    /// Throws away what was shown for long enough; at the end of the process, all that is done.
     fn expire(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now;
-        let is_over = |job: &mut Job| job.ended_at().is_some_and(|(at, _)| now >= at + FRESH_FOR);
+        let (now, draining) = (cx.now, cx.draining);
+        let is_over = |job: &mut Job| {
+            let ended = job.ended_at();
+            ended.is_some_and(|(at, _)| {
+                now >= at + FRESH_FOR || (draining && job.waiters.is_empty())
+            })
+        };
         for job in self.jobs.extract_if(.., is_over) {
             job.discard(cx);
         }

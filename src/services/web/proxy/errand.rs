@@ -19,7 +19,7 @@ use crate::http::caching::reuse::{Failure, Need, Permission, may_send_stale, wit
 use crate::http::caching::status::{Because, CacheStatus, Handled};
 use crate::http::caching::storing::put_stored_lines;
 use crate::http::caching::update::{self, HeadVerdict};
-use crate::http::caching::{Asks, Reuse, Rules, Terms, Times, may_store, reuse, vary};
+use crate::http::caching::{Asks, Reuse, RuleBook, Rules, Terms, Times, may_store, reuse, vary};
 use crate::http::date::{Date, unix_s};
 use crate::http::head::{
     BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end,
@@ -27,15 +27,16 @@ use crate::http::head::{
 };
 use crate::http::target::Authority;
 use crate::http::{Method, Status, put_decimal};
+use crate::metrics::Cached;
 use crate::service::Cx;
 use crate::services::web::reply::{Refusal, Reply};
 
 /// The cache of a proxy.
 pub(super) struct Cache {
-    store: StoreId,
-    rules: Rules,
+    pub(super) store: StoreId,
+    rules: RuleBook,
     /// Memory for the text of a key.
-    text: Vec<u8>,
+    pub(super) text: Vec<u8>,
     /// The same for one of the lines of an answer.
     scratch: Vec<u8>,
 }
@@ -58,6 +59,8 @@ pub(super) struct Errand {
     purpose: Purpose,
     asks: Asks,
     because: Because,
+    /// How it was answered, if that was not by the response of its origin.
+    outcome: Option<Cached>,
     asked_s: i64,
     /// That of its origin.
     scheme: &'static str,
@@ -99,7 +102,7 @@ pub(super) const OWN_LIMITS: Limits = Limits {
 };
 
 impl Cache {
-    pub(super) fn new(store: StoreId, rules: Rules) -> Self {
+    pub(super) fn new(store: StoreId, rules: RuleBook) -> Self {
         Self {
             store,
             rules,
@@ -126,6 +129,7 @@ impl Cache {
             purpose: Purpose::Pass,
             asks,
             because: Because::Method,
+            outcome: None,
             asked_s: now_s,
             scheme: scheme(route.tls),
             is_for_the_store: false,
@@ -155,16 +159,24 @@ impl Cache {
             None => without_stored(&asks),
         };
         match (reuse, found) {
-            (Reuse::Unavailable, _) => Err(ONLY_IF_CACHED),
+            (Reuse::Unavailable, _) => {
+                reply.cx.counted.cached(Cached::Unavailable);
+                Err(ONLY_IF_CACHED)
+            }
             (Reuse::Pass, _) => {
                 errand.because = Because::Request;
                 Ok(Plan::Ask(errand))
             }
-            (Reuse::Fresh | Reuse::Stale(Permission::MaxStale), Some(kept)) => {
+            (found @ (Reuse::Fresh | Reuse::Stale(Permission::MaxStale)), Some(kept)) => {
+                reply.cx.counted.cached(match found {
+                    Reuse::Fresh => Cached::Hit,
+                    _ => Cached::StaleHit,
+                });
                 self.answer(&kept, head, route, (via, now_s), reply);
                 Ok(Plan::Answered(None))
             }
             (Reuse::Stale(Permission::WhileRevalidate), Some(kept)) => {
+                reply.cx.counted.cached(Cached::StaleHit);
                 self.answer(&kept, head, route, (via, now_s), reply);
                 errand.is_for_the_store = true;
                 errand.because = Because::Stale;
@@ -205,6 +217,7 @@ impl Cache {
         let (store, hands) = reply.cx.store(own);
         match store.under_way(wanted, head, reply.id, hands.now) {
             UnderWay::Follow(id) if !errand.asks.no_cache => {
+                reply.cx.counted.cached(Cached::Collapsed);
                 return Ok(Plan::Follow((own, id)));
             }
             UnderWay::Awaited if !errand.asks.no_cache => return Ok(Plan::Later),
@@ -257,8 +270,16 @@ impl Cache {
         })
     }
 
+    /// What is decided about the responses of a URL.
+    fn rules_for(&mut self, url: &Url<'_>) -> Rules {
+        if !self.rules.is_uniform() {
+            self.put_text(Method::Get, url);
+        }
+        *self.rules.of(&self.text)
+    }
+
     /// Writes the text of a key.
-    fn put_text(&mut self, method: Method<'_>, url: &Url<'_>) {
+    pub(super) fn put_text(&mut self, method: Method<'_>, url: &Url<'_>) {
         let uri = Uri {
             scheme: url.scheme,
             authority: url.authority,
@@ -292,7 +313,7 @@ impl Cache {
             scratch: &mut self.scratch,
         };
         let answered = answer::put(kept, head, manner, &mut sink);
-        reply.answered(answered.status, answered.body_bytes);
+        reply.answered_for(&route.authority, answered);
     }
 
     /// What is to be forgotten since a request changed something at its origin, `url`: that, and
@@ -371,13 +392,15 @@ impl Errand {
                 {
                     let (store, mut hands) = cx.store(self.store);
                     store.break_off(id, &mut hands);
+                    self.outcome = Some(Cached::Revalidated);
                     return Verdict::Kept(fresh);
                 }
                 let failed = Failure::of(response.status);
-                let (terms, asks, rules) = (&kept.terms, &self.asks, &cache.rules);
+                let (terms, asks, rules) = (&kept.terms, &self.asks, cache.rules.of(&kept.text));
                 if failed.is_some_and(|failed| may_send_stale(terms, asks, failed, now_s, rules)) {
                     let (store, mut hands) = cx.store(self.store);
                     store.fail(id, &mut hands);
+                    self.outcome = Some(Cached::StaleHit);
                     return Verdict::Kept(kept);
                 }
                 let verdict = self.keep(id, asked, times, cache, cx);
@@ -390,8 +413,8 @@ impl Errand {
         }
     }
 
-    /// Keeps a response to a request whose like nobody waits for: a POST whose response says that it
-    /// answers GET as well (RFC 9110 section 9.3.3).
+    /// Keeps a response to a request that nobody waits for: to GET, if it turns out that it may be
+    /// kept, and to POST, if it says that it answers GET as well (RFC 9110 section 9.3.3).
     fn keep_unasked(
         &self,
         asked: (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>),
@@ -400,8 +423,8 @@ impl Errand {
         cx: &mut Cx<'_>,
     ) -> Verdict {
         let (request, url, response) = asked;
-        if request.method != Method::Post
-            || may_store(request, url, response, times, &cache.rules).is_err()
+        if !matches!(request.method, Method::Get | Method::Post)
+            || may_store(request, url, response, times, &cache.rules_for(url)).is_err()
         {
             return Verdict::Pass;
         }
@@ -421,11 +444,11 @@ impl Errand {
         id: FetchId,
         (request, url, response): (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>),
         times: Times,
-        cache: &Cache,
+        cache: &mut Cache,
         cx: &mut Cx<'_>,
     ) -> Verdict {
         let (store, mut hands) = cx.store(self.store);
-        let terms = match may_store(request, url, response, times, &cache.rules) {
+        let terms = match may_store(request, url, response, times, &cache.rules_for(url)) {
             Ok(terms) => terms,
             Err(why) => {
                 log::debug!(
@@ -486,7 +509,12 @@ impl Errand {
             }
         };
         let (terms, asks) = (&kept.terms, &self.asks);
-        may_send_stale(terms, asks, Failure::Unreachable, now_s, &cache.rules).then_some(kept)
+        let rules = cache.rules.of(&kept.text);
+        if !may_send_stale(terms, asks, Failure::Unreachable, now_s, rules) {
+            return None;
+        }
+        self.outcome = Some(Cached::StaleHit);
+        Some(kept)
     }
 
     /// The request is over: whoever waits for its response asks again.
@@ -497,6 +525,21 @@ impl Errand {
                 let (store, mut hands) = cx.store(self.store);
                 store.break_off(id, &mut hands);
             }
+        }
+    }
+
+    /// Counts how the request was handled, once it is over.
+    pub(super) fn count(&self, cx: &mut Cx<'_>) {
+        let handled = self.outcome.unwrap_or(match self.because {
+            Because::UriMiss | Because::Miss => Cached::UriMiss,
+            Because::VaryMiss => Cached::VaryMiss,
+            Because::Stale => Cached::StaleMiss,
+            Because::Request => Cached::RequestMiss,
+            Because::Partial => Cached::PartialMiss,
+            Because::Bypass | Because::Method => Cached::Passed,
+        });
+        if !self.is_for_the_store {
+            cx.counted.cached(handled);
         }
     }
 
@@ -584,7 +627,7 @@ fn update(
     let Ok(Parsed::Complete(updated, _)) = parsed else {
         return None;
     };
-    let terms = Terms::derive(&updated, times, &cache.rules);
+    let terms = Terms::derive(&updated, times, cache.rules.of(&kept.text));
     let (store, mut hands) = cx.store(cache.store);
     Some(store.refreshed(kept, (head.into(), terms, times), &mut hands))
 }

@@ -217,6 +217,7 @@ impl Forward {
             _ => {}
         }
         if let Some(mut errand) = self.errand.take() {
+            errand.count(cx);
             errand.give_up(cx);
         }
     }
@@ -471,6 +472,7 @@ impl Following {
         timeout: Duration,
         io: &mut Io<'_>,
     ) -> Result<Outcome, Error> {
+        io.down.end_is_framing = self.end_is_framing;
         let before = self.answered.body_bytes;
         let read = self.reading.advance(&mut self.answered.body_bytes, io);
         let moved = self.answered.body_bytes > before || io.drained;

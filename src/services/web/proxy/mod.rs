@@ -21,7 +21,8 @@
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
 //! its way), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
 //! (request and response under way), `heads` (what is written), `upgrade`, `tunnel`; `errand` (what
-//! the cache makes of it), `answer` (what is kept), `filling` and `reading` (what is being kept).
+//! the cache makes of it), `answer` (what is kept), `purge`
+//! (what is no longer), `filling` and `reading` (what is being kept).
 //!
 //! Deliberately not here: what may be kept ([`caching`]), and where
 //! ([`store`](crate::cache::store)).
@@ -39,11 +40,11 @@ use super::{Given, Place};
 use crate::config::{self, HttpConfig, Ports, ProxyConfig};
 use crate::dns::{AddressPolicy, Refused};
 use crate::gate::Ranges;
+use crate::http::Status;
 use crate::http::forwarded::Fields;
 use crate::http::head::{BodyLength, HEADERS_MAX, Limits, RequestHead};
 use crate::http::host_pattern::HostPattern;
-use crate::http::{Status, caching};
-use crate::service::{Ends, Peer};
+use crate::service::{Cx, Ends, Id, Peer};
 use crate::wire::proxy_protocol::Version;
 use crate::wire::trust;
 
@@ -53,6 +54,7 @@ mod exchange;
 mod filling;
 mod forward;
 mod heads;
+mod purge;
 mod reading;
 mod request;
 mod route;
@@ -126,6 +128,8 @@ struct Rules {
     /// A response of which no more than so many bytes are missing is kept although its client has
     /// gone.
     finish_bytes: u64,
+    /// Who may purge what is kept.
+    purgers: Ranges,
 }
 
 /// Who sends a request, and what is left of the last one that the same connection sent on.
@@ -181,10 +185,14 @@ impl Proxy {
                     config::Cache::On { limits, .. } => limits.finish_bytes,
                     config::Cache::Off => 0,
                 },
+                purgers: match &config.cache {
+                    config::Cache::On { purge_from, .. } => purge_from.iter().copied().collect(),
+                    config::Cache::Off => Ranges::default(),
+                },
             },
             tunnels: HashSet::default(),
             scratch: Vec::new(),
-            cache: store.map(|store| Cache::new(store, caching::Rules::default())),
+            cache: store.map(|store| Cache::new(store, config.cache.rules())),
             alone: Vec::new(),
         }
     }
@@ -211,6 +219,13 @@ impl Proxy {
         let route = Route::find(head, &self.rules)?;
         if route.form == Form::Tunnel {
             self.may_tunnel(head, sender.peer)?;
+        }
+        if let Some(cache) = &mut self.cache
+            && purge::is_asked(head)
+        {
+            let may = |client| self.rules.purgers.contains(client);
+            let may = sender.client.ip().is_some_and(may);
+            return purge::purge(may, cache, head, &route, reply);
         }
         let plan = match &mut self.cache {
             Some(cache) if route.form != Form::Tunnel => {
@@ -244,6 +259,13 @@ impl Proxy {
             None => heads::put_request(&mut forward.head, head, &route, &manner),
         }
         Ok(Begun::Forward(forward))
+    }
+
+    /// A session no longer waits for a purge, if it did.
+    pub(super) fn forget(&mut self, session: Id, cx: &mut Cx<'_>) {
+        if let Some(cache) = &self.cache {
+            cx.stores.at(cache.store).forget_purge(session);
+        }
     }
 
     /// Whether there is a request of the cache's own that is to begin.
