@@ -40,8 +40,12 @@ impl Proxy {
     }
 
     fn with_resolver(keys: &str, resolver: &str) -> Self {
+        let cache = match keys.contains("cache = ") {
+            true => "",
+            false => "cache = \"off\"",
+        };
         let text = format!(
-            "[resolver]\nhosts = \"hosts\"\n{resolver}\n[[listener]]\nkind = \"proxy\"\nbind = \"127.0.0.1:0\"\ncache = \"off\"\n{keys}\n"
+            "[resolver]\nhosts = \"hosts\"\n{resolver}\n[[listener]]\nkind = \"proxy\"\nbind = \"127.0.0.1:0\"\n{cache}\n{keys}\n"
         );
         let stop = Arc::new(AtomicBool::new(false));
         let (told, address) = mpsc::channel();
@@ -637,6 +641,19 @@ fn what_goes_wrong_is_told() {
         answer.starts_with("HTTP/1.1 504 Gateway Timeout\r\n"),
         "{answer}"
     );
+}
+
+#[test]
+fn where_only_what_is_kept_is_wanted_and_nothing_is_nobody_is_asked() {
+    let proxy =
+        Proxy::start("upstream = \"http://127.0.0.1:9\"\ncache = \"on\"\ncache_dir = \"kept\"");
+    let answer = proxy.ask("GET / HTTP/1.1\r\nHost: x\r\nCache-Control: only-if-cached\r\n\r\n");
+    assert!(
+        answer.starts_with("HTTP/1.1 504 Gateway Timeout\r\n"),
+        "{answer}"
+    );
+    let why = "\r\nProxy-Status: netlab-reactor; error=proxy_internal_response; details=";
+    assert!(answer.contains(why), "{answer}");
 }
 
 #[test]

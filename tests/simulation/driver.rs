@@ -21,6 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use netlab_reactor::cache::store::Store;
 use netlab_reactor::config::{
     Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig,
 };
@@ -524,11 +525,7 @@ impl Run {
     /// Where nobody asks and the disk has nothing to do, nothing is under way in a store.
     fn check_stores(&mut self) -> Result<(), String> {
         let is_quiet = self.reactor.metrics().gauges.sessions == 0 && self.reactor.jobs().is_idle();
-        let left = self
-            .reactor
-            .stores()
-            .iter()
-            .find_map(netlab_reactor::cache::store::Store::left_over);
+        let left = self.reactor.stores().iter().find_map(Store::left_over);
         match left {
             Some(left) if is_quiet => Err(format!("left in a store: {left}")),
             _ => Ok(()),
