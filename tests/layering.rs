@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("dns", &["shares"]),
     ("limits.rs", &[]),
+    ("waiter.rs", &[]),
     // What waits for a disk.
     ("jobs", &["buffer", "disk", "limits", "shares", "wire"]),
     // The contract and what is counted.
@@ -27,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "service",
         &[
-            "buffer", "cache", "disk", "dns", "ending", "jobs", "metrics",
+            "buffer", "cache", "disk", "dns", "ending", "jobs", "metrics", "waiter", "wire",
         ],
     ),
     ("gate", &["metrics", "service"]),
@@ -41,7 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "service", "shares", "sys", "wire",
         ],
     ),
-    ("cache", &["disk", "http", "jobs"]),
+    ("cache", &["buffer", "disk", "http", "jobs", "waiter"]),
     // Protocols know no loop and no kernel.
     (
         "services",
@@ -57,7 +58,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "serve.rs",
         &[
-            "config", "dns", "gate", "http", "limits", "reactor", "service", "services", "sys",
+            "cache", "config", "dns", "gate", "http", "limits", "reactor", "service", "services",
+            "sys",
         ],
     ),
     ("serve", &["config", "limits", "reactor", "sys"]),
@@ -104,6 +106,7 @@ fn sources() -> Vec<Source> {
     files
         .iter()
         .filter(|path| !test_modules.contains(*path))
+        .filter(|path| path.components().all(|part| part.as_os_str() != "tests"))
         .filter(|path| !TOOLS.iter().any(|tool| path.ends_with(tool)))
         .map(|path| Source {
             path: path

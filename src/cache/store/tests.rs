@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
-use crate::buffer::Front;
+use crate::buffer::{Front, RecvBuf, SendQueue};
 use crate::disk::Disk;
 use crate::http::Method;
 use crate::http::Status;
-use crate::http::caching::Rules;
-use crate::http::head::{HeadScanner, Limits as HeadLimits, Parsed};
+use crate::http::caching::{Rules, Terms, Times, vary};
+use crate::http::head::{HeadScanner, Limits as HeadLimits, Parsed, RequestHead};
 use crate::jobs::{Command, Done, Job};
 use crate::limits::DiskLimits;
 use crate::sys::unix;
@@ -273,7 +273,6 @@ impl Bed {
                     assert_eq!(count as u64, len, "the file is shorter than was promised");
                     all.extend(bytes);
                 }
-                Front::Piped(_) => panic!("nothing of a store goes through a pipe"),
             }
             tx.sent(all.len() - before, &mut self.pool);
         }

@@ -18,15 +18,15 @@ use super::answer::{self, Sink};
 use super::errand::{Errand, OWN_LIMITS, Verdict};
 use super::filling::Filling;
 use super::heads::{self, Manner};
+use super::passing::{Coding, Passing, pass};
 use super::reading::{Read, Reading};
 use super::request::Request;
 use super::route::{Form, Origin};
 use super::step::{self, Backlog};
 use super::{Proxy, Rules, upgrade};
-use crate::buffer::{Pool, RecvBuf, SendQueue, pour};
 use crate::cache::store::{FetchId, Kept, StoreId};
 use crate::ending::Error;
-use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
+use crate::http::body::{BodyDecoder, BodyError};
 use crate::http::date::unix_s;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
 use crate::http::persistence::Persistence;
@@ -38,13 +38,6 @@ use crate::service::{Cx, Io, Link, LinkState, work};
 use crate::services::prolonged;
 use crate::services::web::access_log::Answerer;
 use crate::services::web::reply::Answered;
-
-/// What the framing of one chunk takes at most: 16 digits and two line ends. Made anew, framing is
-/// no longer than it came, but what ends a chunk may go out before it came.
-pub(super) const CHUNK_FRAMING_BYTES_MAX: usize = 20;
-
-/// The line of the last chunk; trailers may follow.
-const LAST_CHUNK_HEAD: &[u8] = b"0\r\n";
 
 /// Room for a head, which is asked for before the one of a response is looked at: what is decided
 /// about it is decided once.
@@ -104,44 +97,6 @@ enum Download {
     /// The answer is what was kept, all of which is queued. Whether the origin's connection can take
     /// another request.
     Kept { reusable: bool },
-}
-
-/// A response of which the head was passed on.
-struct Passing {
-    body: BodyDecoder,
-    coding: Coding,
-    /// The origin's connection can take another request.
-    reusable: bool,
-    /// The client's connection ends with this response.
-    ends: bool,
-    /// That end is all that tells the client where the body ends.
-    end_is_framing: bool,
-}
-
-/// What becomes of the framing of a body.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Coding {
-    /// It has none: its length is known, or the end of both connections is its end.
-    None,
-    /// Chunks are framed anew, so that their extensions end here (RFC 9112 section 7.1.1). Trailers
-    /// are passed on.
-    Reframed,
-    /// Chunks are undone: the end of the connection is the end of the body.
-    Undone,
-    /// Chunks are made.
-    Made,
-}
-
-impl Coding {
-    /// Of a body that ends in this way. `to_http_1_0`: its receiver knows no chunks.
-    fn of(length: BodyLength, to_http_1_0: bool) -> Self {
-        match (length, to_http_1_0) {
-            (BodyLength::Chunked, true) => Self::Undone,
-            (BodyLength::Chunked, false) => Self::Reframed,
-            (BodyLength::UntilClose, false) => Self::Made,
-            _ => Self::None,
-        }
-    }
 }
 
 /// What the origin's bytes turned out to be; the head to be passed on stands in the scratch buffer.
@@ -716,104 +671,5 @@ impl Download {
             Download::Filling(filling) => filling.ends,
             Download::Kept { .. } | Download::Awaited => !request.keep_alive,
         }
-    }
-}
-
-impl Passing {
-    /// Passes on what waits. How many bytes it took.
-    fn pass(&mut self, io: &mut Io<'_>) -> Result<usize, BodyError> {
-        let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);
-        let count = pass(&mut self.body, self.coding, rx, tx, &mut io.cx)?;
-        if self.body.is_done() || !io.up.is_drained() {
-            return Ok(count);
-        }
-        self.body.end_of_stream()?;
-        if io.up.status != LinkState::Open {
-            return Err(BodyError::Truncated); // a reset is no end
-        }
-        if self.coding == Coding::Made {
-            io.down.tx.put(LAST_CHUNK, io.cx.pool);
-        }
-        Ok(count)
-    }
-}
-
-/// Passes on what waits of a body, if there is room for all of it, as far as the session's share of
-/// work goes. How many bytes were taken.
-fn pass(
-    body: &mut BodyDecoder,
-    coding: Coding,
-    rx: &mut RecvBuf,
-    tx: &mut SendQueue,
-    cx: &mut Cx<'_>,
-) -> Result<usize, BodyError> {
-    let (pool, work) = (&mut *cx.pool, &mut *cx.work);
-    let waiting = rx.len();
-    if waiting == 0 || body.is_done() || !tx.has_room(waiting + CHUNK_FRAMING_BYTES_MAX) {
-        return Ok(0);
-    }
-    match coding {
-        Coding::None => {
-            let step = body.step(rx.bytes())?;
-            shift(rx, tx, step.payload, pool);
-        }
-        Coding::Reframed => {
-            while !rx.is_empty() && !body.is_done() && !work.is_spent() {
-                work.charge(work::PIECE_NS);
-                reframe(body, rx, tx, pool)?;
-            }
-        }
-        Coding::Undone => {
-            while !rx.is_empty() && !body.is_done() && !work.is_spent() {
-                work.charge(work::PIECE_NS);
-                let step = body.step(rx.bytes())?;
-                rx.consume(step.framing);
-                shift(rx, tx, step.payload, pool);
-            }
-        }
-        Coding::Made => {
-            body.step(rx.bytes())?;
-            tx.put(ChunkHead::new(waiting as u64).as_bytes(), pool);
-            shift(rx, tx, waiting, pool);
-            tx.put(CHUNK_END, pool);
-        }
-    }
-    Ok(waiting - rx.len())
-}
-
-/// Passes on one step of a chunked body: each chunk as long as it came, its framing made anew.
-fn reframe(
-    body: &mut BodyDecoder,
-    rx: &mut RecvBuf,
-    tx: &mut SendQueue,
-    pool: &mut Pool,
-) -> Result<(), BodyError> {
-    let (before, in_trailers) = (body.chunk_left(), body.is_in_trailers());
-    let step = body.step(rx.bytes())?;
-    let after = body.chunk_left();
-    if in_trailers {
-        shift(rx, tx, step.framing, pool);
-        return Ok(());
-    }
-    rx.consume(step.framing);
-    let size = before.unwrap_or(after.unwrap_or(0) + step.payload as u64);
-    if before.is_none() && size > 0 {
-        tx.put(ChunkHead::new(size).as_bytes(), pool);
-    }
-    shift(rx, tx, step.payload, pool);
-    if size > 0 && after.is_none() {
-        tx.put(CHUNK_END, pool);
-    }
-    if body.is_in_trailers() {
-        tx.put(LAST_CHUNK_HEAD, pool);
-    }
-    Ok(())
-}
-
-/// Moves `count` bytes for which room was found before.
-pub(super) fn shift(rx: &mut RecvBuf, tx: &mut SendQueue, count: usize, pool: &mut Pool) {
-    if pour(rx, tx, count, pool) < count {
-        tx.put(&rx.bytes()[..count], pool);
-        rx.consume(count);
     }
 }

@@ -1,7 +1,7 @@
 //! A response that is kept while it comes: its bytes go into the store, and from there to the
 //! client, at the client's speed, while the origin is read at its own.
 
-use super::exchange::CHUNK_FRAMING_BYTES_MAX;
+use super::passing::CHUNK_FRAMING_BYTES_MAX;
 use super::reading::{Read, Reading};
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::head::BodyLength;
@@ -158,7 +158,7 @@ impl Filling {
             if is_chunked && step.payload > 0 {
                 tx.put(ChunkHead::new(step.payload as u64).as_bytes(), io.cx.pool);
             }
-            super::exchange::shift(rx, tx, step.payload, io.cx.pool);
+            super::passing::shift(rx, tx, step.payload, io.cx.pool);
             if is_chunked && step.payload > 0 {
                 tx.put(CHUNK_END, io.cx.pool);
             }

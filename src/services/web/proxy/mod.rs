@@ -20,7 +20,7 @@
 //!
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
 //! its way), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
-//! (request and response under way), `heads` (what is written), `upgrade`, `tunnel`; `errand` (what
+//! (request and response under way), `passing` (their bodies), `heads` (what is written), `upgrade`, `tunnel`; `errand` (what
 //! the cache makes of it), `answer` (what is kept), `purge`
 //! (what is no longer), `filling` and `reading` (what is being kept).
 //!
@@ -54,6 +54,7 @@ mod exchange;
 mod filling;
 mod forward;
 mod heads;
+mod passing;
 mod purge;
 mod reading;
 mod request;

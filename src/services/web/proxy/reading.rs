@@ -6,7 +6,7 @@ use crate::cache::store::{Ahead, FetchId, StoreId};
 use crate::http::body::{CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::service::{Io, work};
 
-use super::exchange::CHUNK_FRAMING_BYTES_MAX;
+use super::passing::CHUNK_FRAMING_BYTES_MAX;
 
 /// What is sent of a fetch, and how far it is.
 pub(super) struct Reading {
