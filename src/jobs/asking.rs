@@ -112,13 +112,15 @@ impl<'a, W: Copy + Ord + Hash> Asking<'a, W> {
         )
     }
 
-    /// The CRC-32 of all bytes from `offset` on.
-    pub fn checksum(&mut self, file: &File, offset: u64) -> Poll<io::Result<u64>> {
+    /// The CRC-32 of all bytes of a file from `offset` on.
+    pub fn checksum(&mut self, root: &File, path: &Path, offset: u64) -> Poll<io::Result<u64>> {
+        let is_it = |query: &Query| matches!(query, Query::Checksum { root: r, path: p, offset: o } if r == root && p == path && *o == offset);
         self.answer(
-            |query| matches!(query, Query::Checksum { file: f, offset: o } if f == file && *o == offset),
+            is_it,
             |_| None,
             || Query::Checksum {
-                file: file.clone(),
+                root: root.clone(),
+                path: path.to_owned(),
                 offset,
             },
             Done::into_count,

@@ -30,8 +30,12 @@ pub enum Query {
     },
     /// At most `len` bytes from `offset`, fewer only at the end of the file: [`Done::Bytes`].
     Read { file: File, offset: u64, len: usize },
-    /// The CRC-32 of all bytes from `offset` on: [`Done::Count`].
-    Checksum { file: File, offset: u64 },
+    /// The CRC-32 of all bytes of a file from `offset` on: [`Done::Count`].
+    Checksum {
+        root: File,
+        path: PathBuf,
+        offset: u64,
+    },
     /// Some names of a folder, as [`Disk::names`] gives them: [`Done::Names`].
     Names { folder: File, from: u64 },
     /// Bytes that may still be written below `root`: [`Done::Count`].
@@ -153,7 +157,7 @@ impl Query {
             | Query::Metadata { file }
             | Query::Keeps { file, .. }
             | Query::Read { file, .. }
-            | Query::Checksum { file, .. }
+            | Query::Checksum { root: file, .. }
             | Query::Contents { file, .. }
             | Query::Names { folder: file, .. }
             | Query::Free { root: file } => file,
@@ -277,7 +281,10 @@ impl Query {
                 bytes.truncate(count);
                 Done::Bytes(bytes.into())
             }
-            Query::Checksum { file, offset } => Done::Count(checksum(disk, file, *offset)?),
+            Query::Checksum { root, path, offset } => {
+                let file = disk.open(root, path)?;
+                Done::Count(checksum(disk, &file, *offset)?)
+            }
             Query::Names { folder, from } => {
                 let mut names = Vec::new();
                 let next = disk.names(folder, *from, &mut names)?;

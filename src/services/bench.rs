@@ -87,6 +87,33 @@ pub struct Bench<T: Service> {
     pub failed: Option<Error>,
 }
 
+/// A session that a test does not look at now.
+pub struct Aside<C> {
+    conn: Option<C>,
+    down: Link,
+    up: Link,
+    sent: Vec<u8>,
+    window: usize,
+    connect: Option<Vec<std::net::SocketAddr>>,
+    closed: bool,
+    failed: Option<Error>,
+}
+
+impl<C> Default for Aside<C> {
+    fn default() -> Self {
+        Self {
+            conn: None,
+            down: Link::new(LinkState::Closed, SEND_BYTES_MAX),
+            up: Link::new(LinkState::Closed, SEND_BYTES_MAX),
+            sent: Vec::new(),
+            window: usize::MAX,
+            connect: None,
+            closed: false,
+            failed: None,
+        }
+    }
+}
+
 /// What a bench shows its service; a macro, because the service itself stays free to be borrowed.
 macro_rules! cx {
     ($bench:expr) => {
@@ -317,14 +344,22 @@ impl<T: Service> Bench<T> {
         }
     }
 
-    /// Does the jobs that were asked for; whether the session was woken by one.
+    /// Does the jobs that were asked for, and those that follow from them; whether the session was
+    /// woken by one.
     fn work(&mut self) -> bool {
+        let mut is_woken = self.tell();
         while !self.disk_rests
             && let Some((id, mut job)) = self.jobs.poll_start(self.now)
         {
             let result = job.perform(&mut self.disk);
             self.jobs.finished(id, job, result, self.now);
+            is_woken |= self.tell();
         }
+        is_woken
+    }
+
+    /// Tells those who waited for jobs that these are done; whether the session did.
+    fn tell(&mut self) -> bool {
         let mut is_woken = false;
         while let Some(waiter) = self.jobs.poll_woken() {
             match waiter {
@@ -413,6 +448,64 @@ impl<T: Service> Bench<T> {
         self.conn = Some(self.service.accept(&self.peer, self.now));
         self.step();
         stays
+    }
+
+    /// Another client comes, while this one stays as it is: what it has, for [`Bench::switch`].
+    pub fn another(&mut self) -> Aside<T::Conn> {
+        let conn = self.service.accept(&self.peer, self.now);
+        let mut aside = Aside {
+            conn: Some(conn),
+            down: Link::new(LinkState::Open, SEND_BYTES_MAX),
+            ..Aside::default()
+        };
+        self.switch(&mut aside);
+        aside
+    }
+
+    /// The session without a client that the service asked for begins, if it did.
+    pub fn alone(&mut self) -> Option<Aside<T::Conn>> {
+        let conn = self.service.alone(self.now)?;
+        let mut aside = Aside {
+            conn: Some(conn),
+            ..Aside::default()
+        };
+        aside.down.eof = true;
+        self.switch(&mut aside);
+        Some(aside)
+    }
+
+    /// The other session is looked at from now on, and this one stays as it is.
+    pub fn switch(&mut self, aside: &mut Aside<T::Conn>) {
+        std::mem::swap(&mut self.conn, &mut aside.conn);
+        std::mem::swap(&mut self.down, &mut aside.down);
+        std::mem::swap(&mut self.up, &mut aside.up);
+        std::mem::swap(&mut self.sent, &mut aside.sent);
+        std::mem::swap(&mut self.window, &mut aside.window);
+        std::mem::swap(&mut self.connect, &mut aside.connect);
+        std::mem::swap(&mut self.closed, &mut aside.closed);
+        std::mem::swap(&mut self.failed, &mut aside.failed);
+        (self.waited, self.drained) = (false, false);
+        if self.conn.is_some() {
+            self.step();
+        }
+    }
+
+    /// The client is gone. Whether the session goes on without it.
+    pub fn loses_client(&mut self) -> bool {
+        let Some(conn) = &mut self.conn else {
+            return false;
+        };
+        if !self.service.outlives_client(conn, &mut cx!(self)) {
+            self.breaks();
+            return false;
+        }
+        self.down.rx.clear();
+        self.down.rx.release(&mut self.pool);
+        self.down.tx.clear(&mut self.pool);
+        self.down = Link::new(LinkState::Closed, SEND_BYTES_MAX);
+        self.down.eof = true;
+        self.step();
+        true
     }
 
     /// Another connection of the same service has ended.

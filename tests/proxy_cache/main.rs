@@ -10,6 +10,7 @@ mod crashes;
 mod crowd;
 mod http;
 mod misbehaving;
+mod ranges;
 
 use common::Program;
 

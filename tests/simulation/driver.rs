@@ -54,6 +54,11 @@ pub(crate) trait Scenario {
     /// Who takes part. `bound` are the addresses of the listeners, in their order.
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]);
 
+    /// Whether its clients come to another process, too, which finds what this one left.
+    fn comes_again(&self) -> bool {
+        false
+    }
+
     /// What must hold of the disk when the process has ended, or when it died and another one has
     /// begun.
     fn check(&self, _sim: &mut Sim, _ended: ProcessEnd) -> Result<(), String> {
@@ -160,7 +165,7 @@ pub(crate) struct Only {
 }
 
 /// The table of scenarios: those that this seed draws.
-fn scenarios(payload_max: usize, rng: &mut Rng) -> Vec<Box<dyn Scenario>> {
+fn scenarios(payload_max: usize, rng: &mut Rng, later: &mut Rng) -> Vec<Box<dyn Scenario>> {
     let mut chosen: Vec<Box<dyn Scenario>> = Vec::new();
     while chosen.is_empty() {
         if rng.chance(400) {
@@ -192,7 +197,10 @@ fn scenarios(payload_max: usize, rng: &mut Rng) -> Vec<Box<dyn Scenario>> {
             chosen.push(Box::new(crate::http::WebServer::default()));
         }
         if rng.chance(300) {
-            chosen.push(Box::new(crate::proxy::WebProxy::default()));
+            chosen.push(Box::new(crate::proxy::WebProxy));
+        }
+        if later.chance(250) {
+            chosen.push(Box::new(crate::kept::KeptProxy::default()));
         }
     }
     chosen
@@ -238,7 +246,8 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     }
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
-    let mut scenarios = scenarios(payload_max, &mut rng);
+    let mut later = Rng::new(seed ^ 0x6361_6368_6500);
+    let mut scenarios = scenarios(payload_max, &mut rng, &mut later);
     if let Some(only) = plan.only {
         scenarios = vec![(only.scenario)()];
         faults = Faults::none();
@@ -250,7 +259,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     let mut volume = std::mem::take(sim.volume());
     let mut setting = Setting {
         rng: &mut rng,
-        later: Rng::new(seed ^ 0x6361_6368_6500),
+        later,
         faults: &faults,
         volume: &mut volume,
         roomy: limits.sessions_max >= 1000,
@@ -336,6 +345,16 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     if ended != ProcessEnd::InGoodOrder {
         restart(&mut sim, &config).map_err(fail)?;
     }
+    // Here every process is of the same boot: what the power failed for would be believed.
+    if ended != ProcessEnd::PowerLost && scenarios.iter().any(|scenario| scenario.comes_again()) {
+        again(
+            &mut sim,
+            &config,
+            (&mut scenarios, &listeners),
+            &mut setting,
+        )
+        .map_err(fail)?;
+    }
     for scenario in &scenarios {
         scenario.check(&mut sim, ended).map_err(fail)?;
     }
@@ -360,6 +379,46 @@ fn restart(sim: &mut Sim, config: &Config) -> Result<(), String> {
     {}
     *sim.volume() = reactor.into_sys().take_volume();
     Ok(())
+}
+
+/// Another process serves on the disk of one that ended, and nothing goes wrong any more: for those
+/// scenarios whose clients come again.
+fn again(
+    sim: &mut Sim,
+    config: &Config,
+    (scenarios, listeners): (&mut [Box<dyn Scenario>], &[Vec<ListenerConfig>]),
+    setting: &mut Setting<'_>,
+) -> Result<(), String> {
+    let mut next = Sim::new(setting.later.draw());
+    *next.volume() = sim.take_volume();
+    let opened = serve::open(next, config);
+    let (mut reactor, bound) = opened.map_err(|error| format!("again: {error}"))?;
+    for server in crate::dns::SERVERS {
+        let server = crate::dns::NameServer::new(server);
+        reactor.sys_mut().enter(server, Duration::ZERO);
+    }
+    let in_force = serve::InForce {
+        config: config.clone(),
+        bound: bound.clone(),
+    };
+    let mut bound = &bound[..];
+    for (scenario, listeners) in scenarios.iter_mut().zip(listeners) {
+        let (own, rest) = bound.split_at(listeners.len());
+        bound = rest;
+        if scenario.comes_again() {
+            scenario.cast(reactor.sys_mut(), setting, own);
+        }
+    }
+    let mut run = Run {
+        reactor,
+        in_force: Some(in_force),
+        ends_early: false,
+        stale_told: 0,
+        turns: 0,
+    };
+    let ended = run.turn_until_over().and_then(|()| run.check());
+    *sim.volume() = run.reactor.into_sys().take_volume();
+    ended.map_err(|what| format!("again: {what}"))
 }
 
 /// The same for its clients, but each connection from now on is served by another service.

@@ -13,6 +13,7 @@ mod gate;
 mod heartbeat;
 mod hello;
 mod http;
+mod kept;
 mod planted;
 mod proxy;
 mod relay;

@@ -6,6 +6,7 @@ use crate::datagrams::Datagrams;
 use crate::driver::{Only, Plan, Scenario, run};
 use crate::echo::Echo;
 use crate::hello::HelloStream;
+use crate::kept::KeptProxy;
 use crate::relay::RelayScenario;
 use crate::upload::Uploads;
 
@@ -91,4 +92,26 @@ fn no_name_stands_for_bytes_that_nobody_sent_after_the_power_failed() {
     let uploads: fn() -> Box<dyn Scenario> = || Box::new(Uploads::default());
     holds(uploads, &[(Fault::PowerLoss, 20), (Fault::JobSlow, 300)]);
     holds(uploads, &[(Fault::PowerLoss, 200)]);
+}
+
+/// No client has a wrong or mixed body for a good one, whatever the disk of the cache does.
+#[test]
+fn what_is_kept_is_of_one_version() {
+    let kept: fn() -> Box<dyn Scenario> = || Box::new(KeptProxy::default());
+    holds(kept, &[]);
+    holds(kept, &[(Fault::DiskCold, 500), (Fault::JobSlow, 300)]);
+    let broken = &[
+        (Fault::JobFails, 100),
+        (Fault::DiskFull, 100),
+        (Fault::JobSlow, 100),
+        (Fault::Reset, 5),
+    ];
+    holds(kept, broken);
+    let crashed = &[
+        (Fault::JobSlow, 300),
+        (Fault::Crash, 20),
+        (Fault::TornWrite, 20),
+    ];
+    holds(kept, crashed);
+    holds(kept, &[(Fault::PowerLoss, 20), (Fault::DiskCold, 300)]);
 }

@@ -35,7 +35,7 @@ fn version_at(now: Duration) -> u64 {
 
 /// The body of a version of the resource at `/LENGTH/KIND/SEED/POLICY`: no two resources, and no two
 /// versions, have bodies alike.
-fn body_of_version(path: &str, version: u64) -> Vec<u8> {
+pub(crate) fn body_of_version(path: &str, version: u64) -> Vec<u8> {
     let mut bytes = format!("{path} {version}\n").into_bytes();
     bytes.extend(
         body_of(path).iter().enumerate().map(|(at, byte)| {

@@ -15,17 +15,18 @@
 //! takes no more of it: the leader, which read all that was taken, goes on by itself, and those who
 //! followed are cut.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::Hands;
 use super::index::Key;
-use super::kept::{self, Body, Kept, Shown};
+use super::kept::{self, Body, Kept, Shown, Source};
 use super::object::{self, Header};
-use super::writing::Writing;
-use crate::buffer::{PageSlice, Pool, RecvBuf, SendQueue};
+use super::writing::{Writing, page_of};
+use crate::buffer::{Pool, RecvBuf, SendQueue};
 use crate::http::Status;
+use crate::http::caching::partial::Part;
 use crate::http::caching::{Terms, Times};
 use crate::waiter::Id;
 
@@ -83,6 +84,8 @@ pub(super) struct Fetch {
     pub(super) followers: u32,
     /// What it brings was true once: it is for those who asked, and not kept.
     pub(super) is_outdated: bool,
+    /// A range was asked for: nobody waits for its head, nor reads the part that it may bring.
+    pub(super) is_ranged: bool,
 }
 
 #[derive(Debug)]
@@ -103,6 +106,7 @@ pub(super) struct Whole {
     object: Object,
     body: Body,
     bytes: u64,
+    part: Option<Part>,
     crc32: u32,
     /// Its file has not got its name yet.
     writing: Option<Box<Writing>>,
@@ -111,10 +115,17 @@ pub(super) struct Whole {
 #[derive(Debug)]
 pub(super) struct Growing {
     pub(super) object: Object,
-    pub(super) checksum: crc32fast::Hasher,
-    /// Bytes that were taken.
-    pub(super) bytes: u64,
+    /// Which bytes of the representation it is, if not all of them.
+    pub(super) part: Option<Part>,
     pub(super) place: Place,
+    /// Bytes of a part that it completes, which come behind those of the leader.
+    pub(super) behind: Option<Source>,
+    /// It completes a part that is kept.
+    pub(super) is_joined: bool,
+    /// The checksum of all its bytes, once they were taken.
+    pub(super) crc32: u32,
+    /// The leader has no more bytes for it.
+    pub(super) is_ended: bool,
     /// All of it was taken.
     pub(super) is_whole: bool,
     /// No more is taken.
@@ -131,13 +142,81 @@ pub(super) enum Place {
 impl Growing {
     pub(super) fn new(object: Object, place: Place) -> Self {
         Self {
+            part: kept::part_of(object.status, &object.head),
             object,
-            checksum: crc32fast::Hasher::new(),
-            bytes: 0,
             place,
+            behind: None,
+            is_joined: false,
+            crc32: 0,
+            is_ended: false,
             is_whole: false,
             gave_up: false,
         }
+    }
+
+    /// Bytes that were taken.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.place {
+            Place::Memory(bytes) => bytes.len() as u64,
+            Place::File(writing) => writing.taken(),
+        }
+    }
+
+    /// Bytes that can be read of it.
+    pub(super) fn readable(&self) -> u64 {
+        match &self.place {
+            Place::File(writing) if !self.gave_up => writing.written(),
+            Place::File(_) | Place::Memory(_) => self.bytes(),
+        }
+    }
+
+    /// Takes what is kept already.
+    pub(super) fn draw(&mut self, source: &Source, pool: &mut Pool) {
+        match &mut self.place {
+            Place::Memory(bytes) => bytes.extend_from_slice(source.bytes()),
+            Place::File(writing) => writing.draw(source, pool),
+        }
+    }
+
+    /// Whether all that it is made of is there, after the leader has no more bytes for it. What was
+    /// kept already goes behind those.
+    pub(super) fn has_all(&mut self, pool: &mut Pool) -> bool {
+        if !self.is_ended || self.gave_up {
+            return false;
+        }
+        let has_drawn = |place: &Place| match place {
+            Place::Memory(_) => true,
+            Place::File(writing) => writing.has_drawn(),
+        };
+        if has_drawn(&self.place)
+            && let Some(behind) = self.behind.take()
+        {
+            self.draw(&behind, pool);
+        }
+        self.behind.is_none() && has_drawn(&self.place)
+    }
+
+    /// Whether [`Growing::has_all`] is worth asking again: something was drawn.
+    pub(super) fn may_have_all(&self) -> bool {
+        let is_drawn = matches!(&self.place, Place::File(writing) if writing.has_drawn());
+        self.is_ended && !self.is_whole && !self.gave_up && is_drawn
+    }
+
+    /// The checksum of its bytes so far.
+    pub(super) fn checksum(&self) -> u32 {
+        match &self.place {
+            Place::Memory(bytes) => crc32fast::hash(bytes),
+            Place::File(writing) => writing.crc32(),
+        }
+    }
+
+    /// Whether it has the length that its head says.
+    pub(super) fn is_as_expected(&self) -> bool {
+        let expected = self
+            .part
+            .map(|part| part.range.len())
+            .or(self.object.expected);
+        expected.is_none_or(|expected| expected == self.bytes())
     }
 
     pub(super) fn is_in_memory(&self) -> bool {
@@ -155,8 +234,6 @@ impl Growing {
 
     /// Takes the first `count` bytes of what arrived.
     pub(super) fn take(&mut self, rx: &mut RecvBuf, count: usize, pool: &mut Pool) {
-        self.checksum.update(&rx.bytes()[..count]);
-        self.bytes += count as u64;
         match &mut self.place {
             Place::Memory(bytes) => {
                 bytes.extend_from_slice(&rx.bytes()[..count]);
@@ -193,28 +270,20 @@ impl Growing {
 
     fn ahead(&self, at: u64) -> Ahead {
         let (there, copied) = match &self.place {
-            Place::Memory(bytes) => (bytes.len() as u64, true),
+            Place::Memory(_) => (self.bytes(), true),
             // What the last job has of them comes back first, or is written.
             Place::File(writing) if self.is_at_rest() && at >= writing.written() => {
-                (self.bytes, true)
+                (self.bytes(), true)
             }
             Place::File(writing) => (writing.written(), false),
         };
         match there.saturating_sub(at) {
-            0 if self.is_whole && at == self.bytes => Ahead::End,
+            0 if self.is_whole && at == self.bytes() => Ahead::End,
             0 if self.is_at_rest() => Ahead::Broken,
             0 => Ahead::Nothing,
             count => Ahead::Bytes { count, copied },
         }
     }
-}
-
-/// A page with these bytes, which fit into one.
-pub(super) fn page_of(bytes: &[u8], pool: &mut Pool) -> PageSlice {
-    let mut page = pool.take_slice();
-    page.space_of(bytes.len()).copy_from_slice(bytes);
-    page.filled(bytes.len());
-    page
 }
 
 impl Object {
@@ -257,7 +326,7 @@ impl Stage {
     /// Whether its file is to get its name yet.
     pub(super) fn is_being_named(&self) -> bool {
         match self {
-            Stage::Growing(growing) => growing.is_whole && !growing.gave_up,
+            Stage::Growing(growing) => growing.is_ended && !growing.gave_up,
             Stage::Whole(whole) => whole.writing.is_some(),
             Stage::Awaited { .. } | Stage::Broken => false,
         }
@@ -317,6 +386,7 @@ impl Fetch {
         let Stage::Growing(growing) = &mut self.stage else {
             return;
         };
+        let (bytes, part) = (growing.bytes(), growing.part);
         let body = match &mut growing.place {
             _ if !growing.is_whole || growing.gave_up => return,
             Place::Memory(bytes) => Body::Bytes(std::mem::take(bytes).into()),
@@ -331,8 +401,9 @@ impl Fetch {
         self.stage = Stage::Whole(Box::new(Whole {
             object: growing.object,
             body,
-            bytes: growing.bytes,
-            crc32: growing.checksum.finalize(),
+            bytes,
+            part,
+            crc32: growing.crc32,
             writing: match growing.place {
                 Place::File(writing) => Some(writing),
                 Place::Memory(_) => None,
@@ -369,6 +440,25 @@ impl Fetch {
         }
     }
 
+    /// Bytes of its object that can be read.
+    pub(super) fn readable(&self) -> u64 {
+        match &self.stage {
+            Stage::Growing(growing) => growing.readable(),
+            Stage::Whole(whole) => whole.bytes,
+            Stage::Awaited { .. } | Stage::Broken => 0,
+        }
+    }
+
+    /// Whether what comes is for whoever asks for all of it.
+    pub(super) fn is_of_all(&self) -> bool {
+        match &self.stage {
+            Stage::Awaited { .. } => !self.is_ranged,
+            Stage::Growing(growing) => growing.part.is_none(),
+            Stage::Whole(whole) => whole.part.is_none(),
+            Stage::Broken => false,
+        }
+    }
+
     /// What is known of its object.
     pub(super) fn object(&self) -> Option<&Object> {
         match &self.stage {
@@ -395,6 +485,7 @@ impl Fetch {
             times: object.times,
             body: whole.body.clone(),
             body_bytes: whole.bytes,
+            part: whole.part,
             crc32: whole.crc32,
         })
     }
@@ -410,32 +501,3 @@ pub fn put_body(body: &Body, at: u64, count: u64, tx: &mut SendQueue, pool: &mut
         Body::File(file, from) => tx.put_file(file, from + at, count, pool),
     }
 }
-
-/// Queues bytes of pages that hold those from `from` on.
-pub(super) fn put_pages<'p>(
-    pages: impl Iterator<Item = &'p PageSlice>,
-    from: u64,
-    (at, mut count): (u64, u64),
-    tx: &mut SendQueue,
-    pool: &mut Pool,
-) {
-    let mut skip = at.saturating_sub(from);
-    for page in pages {
-        let bytes = page.bytes();
-        if skip >= bytes.len() as u64 {
-            skip -= bytes.len() as u64;
-            continue;
-        }
-        let rest = &bytes[skip as usize..];
-        let part = &rest[..rest.len().min(count as usize)];
-        tx.put(part, pool);
-        count -= part.len() as u64;
-        skip = 0;
-        if count == 0 {
-            break;
-        }
-    }
-}
-
-/// Pages that wait to be written.
-pub(super) type Pages = VecDeque<PageSlice>;

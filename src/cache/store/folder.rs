@@ -16,17 +16,18 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
+use super::Hands;
 use super::fetch::Object;
 use super::index::{Entry, Key};
-use super::kept::{Body, Kept, Shown};
+use super::kept::{Body, Kept, STORED_LIMITS, Shown};
 use super::key::SECRET_BYTES;
 use super::object::{self, Decoded, Header, Name, Temporary};
 use super::writing::Writing;
-use super::{Hands, purging};
 use crate::disk::{Disk, File, open_or_make};
-use crate::http::Method;
+use crate::http::caching::partial::Part;
 use crate::http::caching::{RuleBook, Terms, Times};
-use crate::http::head::{HeadScanner, Limits, Parsed};
+use crate::http::head::{HeadScanner, Parsed};
+use crate::http::{Method, Status};
 use crate::jobs::{Asking, Command, Query, Ticket};
 use crate::waiter::{Id, Waiter};
 
@@ -43,12 +44,6 @@ const READ_AT_ONCE: usize = 4;
 
 /// What is read of a large object: most headers fit.
 const HEADER_READ_BYTES: usize = 4096;
-
-/// What heads that were stored may have: they were within the limits of their day.
-const STORED_LIMITS: Limits = Limits {
-    head_bytes_max: object::HEADER_BYTES_MAX,
-    ..Limits::DEFAULT
-};
 
 /// The folder of a store.
 pub(super) struct Folder {
@@ -181,25 +176,30 @@ impl Folder {
         }
     }
 
-    /// The job that writes the file of bans.
-    pub(super) fn put_bans(&mut self, bytes: Vec<u8>) -> Command {
+    /// The job that writes a file that is no object.
+    pub(super) fn put_file(&mut self, path: &'static str, bytes: Vec<u8>) -> Command {
         Command::Put {
             root: self.root.clone(),
             temporary: self.next_temporary(),
-            path: purging::FILE.into(),
+            path: path.into(),
             bytes: bytes.into(),
             stays_open: false,
         }
     }
 
-    /// The file of bans; `None` if there is none, and empty if it cannot be read. Waits for the
-    /// disk, so it is for the start.
-    pub(super) fn bans(&self, disk: &mut dyn Disk) -> Option<Vec<u8>> {
-        let opened = disk.open(&self.root, Path::new(purging::FILE));
+    /// What such a file has, at most so many bytes; `None` if there is none, and nothing if it cannot
+    /// be read. Waits for the disk, so it is for the start.
+    pub(super) fn read_file(
+        &self,
+        path: &'static str,
+        bytes_max: usize,
+        disk: &mut dyn Disk,
+    ) -> Option<Vec<u8>> {
+        let opened = disk.open(&self.root, Path::new(path));
         if matches!(&opened, Err(error) if error.kind() == io::ErrorKind::NotFound) {
             return None;
         }
-        let mut bytes = vec![0; purging::BANS_BYTES_MAX];
+        let mut bytes = vec![0; bytes_max];
         let count = opened.and_then(|file| disk.read_full(&file, 0, &mut bytes));
         bytes.truncate(count.unwrap_or(0));
         Some(bytes)
@@ -282,8 +282,9 @@ impl Folder {
                     };
                     let is_doubtful = header.boot != self.boot && wanted < whole;
                     let checksum = match (is_doubtful, &body) {
-                        (true, Body::File(file, _)) => {
-                            Some(ready!(files.checksum(file, at as u64))?)
+                        (true, Body::File(..)) => {
+                            let path = path_of(name);
+                            Some(ready!(files.checksum(&self.root, &path, at as u64))?)
                         }
                         _ => None,
                     };
@@ -322,6 +323,11 @@ impl Folder {
         let Ok(Parsed::Complete(head, _)) = parsed else {
             return Err(torn("its head is none"));
         };
+        let part = Part::of_stored(&head);
+        let is_part = head.status == Status::PARTIAL_CONTENT;
+        if is_part != part.is_some_and(|part| part.range.len() == body_bytes) {
+            return Err(torn("its body is not the part that its head says"));
+        }
         Ok(Kept {
             key,
             text: (*header.key).into(),
@@ -333,6 +339,7 @@ impl Folder {
             times,
             body,
             body_bytes,
+            part,
             crc32,
         })
     }

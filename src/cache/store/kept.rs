@@ -6,8 +6,10 @@ use std::rc::Rc;
 use super::index::Key;
 use super::object::{self, Header};
 use crate::disk::File;
-use crate::http::Status;
+use crate::http::caching::partial::Part;
 use crate::http::caching::{Terms, Times};
+use crate::http::head::{HeadScanner, Limits, Parsed};
+use crate::http::{Method, Status};
 
 /// A response that is kept. It never changes: one that was found to be still good
 /// ([`super::Store::refreshed`]) takes its place with another head and the same body.
@@ -36,6 +38,8 @@ pub struct Kept {
     pub body_bytes: u64,
     /// Its CRC-32.
     pub(super) crc32: u32,
+    /// Which bytes of the representation the body is, if not all of them (RFC 9111 section 3.3).
+    pub part: Option<Part>,
 }
 
 /// Where a body is.
@@ -45,6 +49,42 @@ pub enum Body {
     Bytes(Rc<[u8]>),
     /// In a file, from this offset on.
     File(File, u64),
+}
+
+/// Bytes of a body.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) body: Body,
+    pub(super) at: u64,
+    pub(super) count: u64,
+}
+
+impl Source {
+    /// Those that are in memory; none of a file's.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &self.body {
+            Body::Bytes(bytes) => &bytes[self.at as usize..(self.at + self.count) as usize],
+            Body::File(..) => &[],
+        }
+    }
+}
+
+/// Heads that were stored were within the limits of their day.
+pub(super) const STORED_LIMITS: Limits = Limits {
+    head_bytes_max: object::HEADER_BYTES_MAX,
+    ..Limits::DEFAULT
+};
+
+/// The part that a response is, by the head that was stored of it.
+pub(super) fn part_of(status: Status, head: &[u8]) -> Option<Part> {
+    if status != Status::PARTIAL_CONTENT {
+        return None;
+    }
+    let mut scanner = HeadScanner::default();
+    match scanner.response(head, &STORED_LIMITS, Method::Get) {
+        Ok(Parsed::Complete(head, _)) => Part::of_stored(&head),
+        _ => None,
+    }
 }
 
 /// Which lines of a head are sent as they are.

@@ -46,14 +46,27 @@ impl KeyHasher {
     }
 
     /// The number of one of a key's variants: the hash of the request's selecting fields, in a
-    /// form that can be compared.
+    /// form that can be compared. It is even: that of a part is [`of_part`].
     #[must_use]
     pub fn variant(&self, selecting: &[u8]) -> u64 {
         match selecting {
             [] => 0,
-            _ => self.0.hash(selecting).h1,
+            _ => self.0.hash(selecting).h1 & !1,
         }
     }
+}
+
+/// The number under which a part is kept of what has this one, so that whoever knows no more than
+/// names can tell parts from wholes: the odd one beside it.
+#[must_use]
+pub fn of_part(variant: u64) -> u64 {
+    variant | 1
+}
+
+/// The number of the whole that a part is of; that of a whole is its own.
+#[must_use]
+pub fn of_whole(variant: u64) -> u64 {
+    variant & !1
 }
 
 /// A URI in the parts that its key needs, as they were sent.

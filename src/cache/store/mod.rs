@@ -19,12 +19,13 @@
 //!    store any more.
 //!
 //! The files in reading order: `key` and `object` (what it is called, what its file looks like),
-//! `index` and `memory` (where it is), `kept`, `fetch` and `writing` (how it comes), `folder` (how
-//! it comes back), `purging` (how it is forgotten).
+//! `index` and `memory` (where it is), `kept`, `fetch` and `writing` (how it comes), `joining` (parts,
+//! and how they are completed), `folder` (how it comes back), `purging` (how it is forgotten).
 
 mod fetch;
 mod folder;
 pub mod index;
+mod joining;
 mod kept;
 pub mod key;
 mod memory;
@@ -44,6 +45,7 @@ use slab::Slab;
 
 use crate::buffer::{Pool, RecvBuf, SendQueue};
 use crate::disk::{Disk, File};
+use crate::http::caching::partial::Part;
 use crate::http::caching::{RuleBook, Terms, Times, vary};
 use crate::http::head::RequestHead;
 use crate::jobs::{Asking, Done, Jobs, Ticket};
@@ -260,7 +262,7 @@ enum Task {
     Put(u32),
     /// The removal of what was purged.
     Purge(u32),
-    /// The walk over all objects, by one of its lanes.
+    /// The walk over all objects, by one of its lanes, or what it removes.
     Walk(u32),
     /// The file of bans.
     Bans,
@@ -307,7 +309,9 @@ impl Store {
                 (None, secret)
             }
         };
-        let bans = folder.as_ref().and_then(|folder| folder.bans(disk));
+        let bans = folder
+            .as_ref()
+            .and_then(|folder| folder.read_file(purging::FILE, purging::BANS_BYTES_MAX, disk));
         Self {
             number,
             hasher: KeyHasher::new(&secret),
@@ -427,7 +431,8 @@ impl Store {
             self.hasher.variant(&selecting)
         });
         let fits = |entry: Entry| {
-            entry.warm.is_none() && variant.is_none_or(|variant| variant == entry.variant)
+            entry.warm.is_none()
+                && variant.is_none_or(|variant| variant == key::of_whole(entry.variant))
         };
         let mut slots = self.index.find(key);
         slots.find(|slot| !read.contains(slot) && self.index.get(*slot).is_some_and(fits))
@@ -524,6 +529,7 @@ impl Store {
                 continue;
             }
             match (&fetch.stage, fetch.object()) {
+                _ if !fetch.is_of_all() => {}
                 (Stage::Awaited { since }, _) => {
                     if now.saturating_duration_since(*since) >= self.settings.await_timeout {
                         return UnderWay::Nobody { alone: true };
@@ -548,13 +554,21 @@ impl Store {
         }
     }
 
-    /// Whether somebody is asking for a key.
+    /// Whether somebody is asking for all that a key names.
     pub fn is_under_way(&self, key: Key) -> bool {
-        self.under_way.contains_key(&key)
+        let mut indexes = self.under_way.get(&key).into_iter().flatten();
+        indexes.any(|&index| !self.fetches[index as usize].is_ranged)
     }
 
     /// A request goes to the origin, and others may wait for what comes of it.
     pub fn lead(&mut self, wanted: Wanted<'_>, now: Instant) -> FetchId {
+        let id = self.begin_fetch(wanted, false, now);
+        self.awaited
+            .push_back((now + self.settings.await_timeout, id));
+        id
+    }
+
+    fn begin_fetch(&mut self, wanted: Wanted<'_>, is_ranged: bool, now: Instant) -> FetchId {
         self.generations = self.generations.wrapping_add(1);
         let generation = self.generations;
         let fetch = Fetch {
@@ -565,13 +579,12 @@ impl Store {
             waiting: BTreeSet::new(),
             followers: 1,
             is_outdated: false,
+            is_ranged,
         };
         // Invariant: far fewer fetches than 2^32 fit into memory.
         let index = self.fetches.insert(fetch) as u32;
         let id = FetchId { index, generation };
         self.under_way.entry(wanted.key).or_default().push(index);
-        self.awaited
-            .push_back((now + self.settings.await_timeout, id));
         id
     }
 
@@ -582,10 +595,20 @@ impl Store {
             self.pass(id, hands);
             return false;
         };
-        let Some(fetch) = self.fetch_mut(id) else {
+        self.grow(id, Growing::new(object, place), hands)
+    }
+
+    /// An object grows from now on, unless it is part of what is kept as a whole.
+    fn grow(&mut self, id: FetchId, growing: Growing, hands: &mut Hands<'_>) -> bool {
+        let variant = self.hasher.variant(&growing.object.selecting);
+        let Some(fetch) = self.fetches.get_mut(id.index as usize) else {
             return false;
         };
-        fetch.stage = Stage::Growing(Box::new(Growing::new(object, place)));
+        if growing.part.is_some() && self.index.find_variant(fetch.key, variant).is_some() {
+            self.break_off(id, hands);
+            return false;
+        }
+        fetch.stage = Stage::Growing(Box::new(growing));
         fetch.wake(hands.woken);
         let key = fetch.key;
         self.passed.remove(&key);
@@ -656,8 +679,8 @@ impl Store {
             return;
         };
         growing.take(rx, count, hands.pool);
-        let is_too_large = growing.bytes > limits.1;
-        if growing.bytes > limits.0 && growing.is_in_memory() {
+        let is_too_large = growing.bytes() > limits.1;
+        if growing.bytes() > limits.0 && growing.is_in_memory() {
             let folder = self.folder.as_mut().filter(|_| !is_too_large);
             let writing = folder.and_then(|folder| folder.writing(&fetch.text, &growing.object));
             match writing {
@@ -675,6 +698,16 @@ impl Store {
 
     /// All of the response has come.
     pub fn finish(&mut self, id: FetchId, hands: &mut Hands<'_>) {
+        if let Some(fetch) = self.fetch_mut(id)
+            && let Stage::Growing(growing) = &mut fetch.stage
+        {
+            growing.is_ended = true;
+            self.complete(id, hands);
+        }
+    }
+
+    /// Keeps what a fetch brought, once all of it is there.
+    fn complete(&mut self, id: FetchId, hands: &mut Hands<'_>) {
         let (boot, stored_ms) = (self.settings.boot, self.next_ms(hands));
         let fetch = self.fetches.get_mut(id.index as usize);
         let Some(fetch) = fetch.filter(|fetch| fetch.generation == id.generation) else {
@@ -684,14 +717,24 @@ impl Store {
         let Stage::Growing(growing) = &mut fetch.stage else {
             return;
         };
+        if !growing.has_all(hands.pool) {
+            self.write(id.index, hands);
+            return;
+        }
+        if !growing.is_as_expected() {
+            growing.gave_up = true;
+            self.is_no_longer_under_way(id);
+            return;
+        }
         growing.is_whole = true;
-        let crc32 = growing.checksum.clone().finalize();
-        let bytes = growing.bytes;
+        growing.crc32 = growing.checksum();
+        let (bytes, crc32) = (growing.bytes(), growing.crc32);
         let body = object::Body::Whole { bytes, crc32 };
         let header = growing.object.header(&fetch.text, boot, body);
         if let Place::File(writing) = &mut growing.place {
-            let bytes = writing.header_bytes() + growing.bytes;
+            let bytes = writing.header_bytes() + bytes;
             let variant = self.hasher.variant(&growing.object.selecting);
+            let variant = of(variant, growing.part);
             let name = entry(fetch.key, variant, stored_ms, bytes);
             let mut encoded = Vec::new();
             match header.encode(&mut encoded, Some(writing.header_bytes() as usize)) {
@@ -713,7 +756,7 @@ impl Store {
 
     /// Keeps an object whose body is in memory, and has it written.
     fn keep_small(&mut self, kept: Rc<Kept>, hands: &mut Hands<'_>) {
-        let variant = self.hasher.variant(&kept.selecting);
+        let variant = of(self.hasher.variant(&kept.selecting), kept.part);
         let kept_bytes = kept.body_bytes as usize;
         let mut bytes = Vec::new();
         if self.folder.is_some() {
@@ -764,6 +807,10 @@ impl Store {
         kept: Option<Rc<Kept>>,
         hands: &mut Hands<'_>,
     ) -> Option<Slot> {
+        if self.gives_way(&name, hands) {
+            self.dropped(&name, hands);
+            return None;
+        }
         let slot = match self.index.insert(name) {
             Inserted::New { slot, gone } => {
                 if let Some(gone) = gone {
@@ -810,7 +857,9 @@ impl Store {
 
     /// For a while nobody waits for others who ask for the same.
     fn stand_aside(&mut self, id: FetchId, time: Duration, hands: &mut Hands<'_>) {
-        if let Some(key) = self.fetch(id).map(|fetch| fetch.key) {
+        // Who asks for a range says nothing about who asks for all.
+        let of_all = self.fetch(id).filter(|fetch| !fetch.is_ranged);
+        if let Some(key) = of_all.map(|fetch| fetch.key) {
             let until = hands.now + time;
             let is_swept = |at: Instant| hands.now < at + SWEEP_PAUSE;
             if self.passed.len() >= PASSED_MAX && !self.passed_swept.is_some_and(is_swept) {
@@ -926,9 +975,10 @@ impl Store {
             status: kept.status,
             body: kept.body.clone(),
             body_bytes: kept.body_bytes,
+            part: kept.part,
             crc32: kept.crc32,
         });
-        let variant = self.hasher.variant(&kept.selecting);
+        let variant = of(self.hasher.variant(&kept.selecting), kept.part);
         let slot = self.index.find_variant(kept.key, variant);
         let place = slot.and_then(|slot| self.index.get(slot)?.warm);
         // What stands there may be newer by now: a request that changed it, and one that fetched
@@ -937,6 +987,9 @@ impl Store {
         let Some(place) = place.filter(is_it) else {
             return fresh;
         };
+        if slot.is_some_and(|slot| self.drop_if_banned(slot, kept, hands)) {
+            return fresh;
+        }
         match (
             &fresh.body,
             slot.and_then(|slot| self.index.get(slot)),
@@ -994,7 +1047,12 @@ impl Store {
             fetch.wake(hands.woken);
         }
         match advanced {
-            Poll::Pending => fetch.become_whole(),
+            Poll::Pending => {
+                fetch.become_whole();
+                if matches!(&fetch.stage, Stage::Growing(growing) if growing.may_have_all()) {
+                    self.complete(id, hands);
+                }
+            }
             Poll::Ready(Ok(name)) => {
                 fetch.become_whole();
                 fetch.stage.named();
@@ -1013,6 +1071,7 @@ impl Store {
                 self.counts.failed += 1;
                 log::warn!("{}: {error}", self.settings.dir.display());
                 fetch.stage.gives_up(hands);
+                self.forget_joined(id, hands);
                 self.is_no_longer_under_way(id);
                 self.let_go(id, hands);
             }
@@ -1048,7 +1107,7 @@ impl Store {
             Task::Fetch(index) => self.write(index, hands),
             Task::Put(index) => self.put_done(index, hands),
             Task::Purge(index) => self.purge_done(index, hands),
-            Task::Walk(_) => self.walk(hands),
+            Task::Walk(lane) => self.walk_done(lane, hands),
             Task::Bans => self.bans_saved(hands),
             Task::Scan => {}
         }
@@ -1189,9 +1248,15 @@ impl Store {
                 fetch.wake(hands.woken);
             }
         }
-        if self.bans.due().is_some_and(|at| at <= now) {
-            self.walk(hands);
-        }
+        self.walk_in_turn(hands);
+    }
+}
+
+/// The number of what has that of a whole, or of a part of it.
+fn of(variant: u64, part: Option<Part>) -> u64 {
+    match part {
+        Some(_) => key::of_part(variant),
+        None => variant,
     }
 }
 

@@ -43,6 +43,10 @@ pub(super) const LANES: usize = 8;
 const LOOKS_PER_TURN: u32 = 512;
 /// Headers that it asks for in a turn.
 const READS_PER_TURN: u32 = 16;
+/// Files that are removed for bans at once, before a walk waits for them.
+const REMOVALS_MAX: usize = 32;
+/// Whom those jobs wake: none of the lanes.
+const REMOVER: u32 = LANES as u32;
 /// Where the bans are kept, below the folder of the store.
 pub(super) const FILE: &str = "bans";
 /// The file of bans begins with this line.
@@ -142,6 +146,8 @@ pub(super) struct Bans {
     /// The file is being written, up to this change.
     saving: Option<(Ticket, u64)>,
     walk: Option<Walk>,
+    /// What it may still do in this turn.
+    share: Share,
     /// Files of what they cover that are being removed.
     removing: Vec<Ticket>,
     /// One of those could not be removed: no ban is lifted, so that it is not used after the next
@@ -177,16 +183,43 @@ struct Walk {
     /// The next objects.
     ahead: VecDeque<Slot>,
     /// Those whose headers are being read.
-    lanes: [Option<Slot>; LANES],
+    lanes: [Option<Lane>; LANES],
     failed: bool,
     /// There is more to do at once.
     due: Option<Instant>,
 }
 
+/// An object that a walk looks at.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    slot: Slot,
+    /// It is to be removed, but its file is being written.
+    waits_for_put: bool,
+}
+
+impl Lane {
+    fn new(slot: Slot) -> Self {
+        Self {
+            slot,
+            waits_for_put: false,
+        }
+    }
+}
+
 /// What a walk may still do in this turn.
+#[derive(Clone, Copy, Debug)]
 struct Share {
     looks: u32,
     reads: u32,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self {
+            looks: LOOKS_PER_TURN,
+            reads: READS_PER_TURN,
+        }
+    }
 }
 
 impl Bans {
@@ -494,7 +527,7 @@ impl Store {
             return false;
         }
         if !self.is_being_written(slot)
-            && let Ok(ticket) = self.remove_for(slot, Task::Walk(0), hands)
+            && let Ok(ticket) = self.remove_for(slot, Task::Walk(REMOVER), hands)
         {
             self.bans.removing.extend(ticket);
         }
@@ -528,7 +561,7 @@ impl Store {
         if bans.saving.is_some() || bans.saved == version {
             return;
         }
-        let put = folder.put_bans(bans.encode());
+        let put = folder.put_file(FILE, bans.encode());
         let waiter = waiter(self.number, Task::Bans);
         match hands.jobs.start(waiter, put, hands.now) {
             Ok(ticket) => bans.saving = Some((ticket, version)),
@@ -563,6 +596,23 @@ impl Store {
         }
     }
 
+    /// A new turn: a walk that has more to do goes on.
+    pub(super) fn walk_in_turn(&mut self, hands: &mut Hands<'_>) {
+        self.bans.share = Share::default();
+        if self.bans.due().is_some_and(|at| at <= hands.now) {
+            self.walk(hands);
+        }
+    }
+
+    /// A job that a lane waits for is done, or one of the remover's.
+    pub(super) fn walk_done(&mut self, lane: u32, hands: &mut Hands<'_>) {
+        let Some(mut walk) = self.bans.walk.take_if(|_| lane != REMOVER) else {
+            return self.walk(hands);
+        };
+        self.walk_lane(lane as usize, &mut walk, hands);
+        self.walked(walk, hands);
+    }
+
     /// Goes on with the walk over all objects that a ban may cover, or begins it, once all are
     /// known.
     pub(super) fn walk(&mut self, hands: &mut Hands<'_>) {
@@ -576,14 +626,17 @@ impl Store {
             bans.list.iter_mut().for_each(|ban| ban.is_met = true);
             Walk::new()
         });
-        let mut share = Share {
-            looks: LOOKS_PER_TURN,
-            reads: READS_PER_TURN,
-        };
         walk.due = None;
         for lane in 0..LANES {
-            self.walk_lane(lane, &mut walk, &mut share, hands);
+            if walk.lanes[lane].is_none_or(|lane| lane.waits_for_put) {
+                self.walk_lane(lane, &mut walk, hands);
+            }
         }
+        self.walked(walk, hands);
+    }
+
+    /// The walk has gone as far as it can for now.
+    fn walked(&mut self, walk: Walk, hands: &mut Hands<'_>) {
         match walk.is_over() && self.bans.removing.is_empty() {
             true => self.lift(&walk, hands),
             false => self.bans.walk = Some(walk),
@@ -591,33 +644,35 @@ impl Store {
     }
 
     /// One object after the other, until one has to be waited for.
-    fn walk_lane(
-        &mut self,
-        lane: usize,
-        walk: &mut Walk,
-        share: &mut Share,
-        hands: &mut Hands<'_>,
-    ) {
+    fn walk_lane(&mut self, lane: usize, walk: &mut Walk, hands: &mut Hands<'_>) {
         loop {
             if walk.lanes[lane].is_none() {
+                // The removals that are done call again.
+                if walk.is_at_end() || self.bans.removing.len() >= REMOVALS_MAX {
+                    return;
+                }
+                let share = &mut self.bans.share;
                 if share.looks == 0 || share.reads == 0 {
-                    walk.due = (!walk.is_at_end()).then_some(hands.now);
+                    walk.due = Some(hands.now);
                     return;
                 }
                 share.looks -= 1;
-                let Some(slot) = walk.next(&self.index) else {
-                    return;
-                };
-                walk.lanes[lane] = Some(slot);
+                walk.lanes[lane] = walk.next(&self.index).map(Lane::new);
             }
-            let Some(slot) = walk.lanes[lane] else {
+            let Some(Lane { slot, .. }) = walk.lanes[lane] else {
                 return;
             };
-            match self.is_banned(slot, lane, share, hands) {
+            match self.is_banned(slot, lane, hands) {
                 Poll::Pending => return,
                 // It is removed once it is there.
-                Poll::Ready(true) if self.is_being_written(slot) => return,
-                Poll::Ready(true) => match self.remove_for(slot, Task::Walk(lane as u32), hands) {
+                Poll::Ready(true) if self.is_being_written(slot) => {
+                    walk.lanes[lane] = Some(Lane {
+                        slot,
+                        waits_for_put: true,
+                    });
+                    return;
+                }
+                Poll::Ready(true) => match self.remove_for(slot, Task::Walk(REMOVER), hands) {
                     Ok(ticket) => self.bans.removing.extend(ticket),
                     Err(_) => walk.failed = true,
                 },
@@ -628,13 +683,7 @@ impl Store {
     }
 
     /// Whether a ban covers an object, by its header.
-    fn is_banned(
-        &mut self,
-        slot: Slot,
-        lane: usize,
-        share: &mut Share,
-        hands: &mut Hands<'_>,
-    ) -> Poll<bool> {
+    fn is_banned(&mut self, slot: Slot, lane: usize, hands: &mut Hands<'_>) -> Poll<bool> {
         let Some(entry) = self.index.get(slot) else {
             return Poll::Ready(false);
         };
@@ -648,6 +697,7 @@ impl Store {
         let Some(folder) = &self.folder else {
             return Poll::Ready(false);
         };
+        let share = &mut self.bans.share;
         share.reads = share.reads.saturating_sub(1);
         let waiter = waiter(self.number, Task::Walk(lane as u32));
         let mut files = Asking::new(hands.disk, hands.jobs, waiter, hands.now);

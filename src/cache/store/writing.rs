@@ -2,20 +2,23 @@
 //!
 //! ```text
 //! Create ──▶ Body ──▶ Body … ──all bytes are there──▶ Header ──▶ Rename ──▶ done
+//!              ▲ ▼
+//!             Draw: what is kept already of a part that is completed
 //! ```
 //!
 //! It has a temporary name until the last step, so a crash leaves no half object under a name. The
 //! place of the header is left free at first: its length and checksum are known at the end only.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::task::Poll;
 
 use super::Hands;
-use super::fetch::{Pages, page_of, put_pages};
 use super::index::Entry;
+use super::kept::{Body, Source};
 use super::object::Name;
-use crate::buffer::{PageSlice, Pool, SendQueue};
+use crate::buffer::{PAGE_BYTES, PageSlice, Pool, SendQueue};
 use crate::disk::File;
 use crate::jobs::{Command, Ticket};
 use crate::waiter::Waiter;
@@ -31,7 +34,12 @@ pub(super) struct Writing {
     /// Bytes of the body that are written.
     written: u64,
     /// Those behind them.
-    pages: Pages,
+    pages: VecDeque<PageSlice>,
+    /// Bytes that were pushed in all, and their checksum.
+    taken: u64,
+    checksum: crc32fast::Hasher,
+    /// What comes next is in this file: its place and its length.
+    drawn: Option<(File, u64, u64)>,
     job: Option<(Ticket, Doing)>,
     last: Option<Last>,
 }
@@ -47,6 +55,7 @@ struct Last {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
     Create,
+    Draw,
     Body(u64),
     Header,
     Rename(Entry),
@@ -60,7 +69,10 @@ impl Writing {
             file: None,
             header_bytes,
             written: 0,
-            pages: Pages::new(),
+            pages: VecDeque::new(),
+            taken: 0,
+            checksum: crc32fast::Hasher::new(),
+            drawn: None,
             job: None,
             last: None,
         }
@@ -68,7 +80,22 @@ impl Writing {
 
     /// Whether more is taken: what was taken before has been given to the disk.
     pub(super) fn has_room(&self) -> bool {
-        self.pages.is_empty() && self.file.is_some()
+        self.pages.is_empty() && self.file.is_some() && self.has_drawn()
+    }
+
+    /// Whether all that was to be drawn is pushed.
+    pub(super) fn has_drawn(&self) -> bool {
+        self.drawn.is_none() && !matches!(self.job, Some((_, Doing::Draw)))
+    }
+
+    /// Bytes of the body that were pushed.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// The checksum of those.
+    pub(super) fn crc32(&self) -> u32 {
+        self.checksum.clone().finalize()
     }
 
     /// Bytes of the body that are written.
@@ -81,12 +108,48 @@ impl Writing {
     }
 
     pub(super) fn push(&mut self, page: PageSlice) {
+        self.taken += page.len() as u64;
+        self.checksum.update(page.bytes());
         self.pages.push_back(page);
+    }
+
+    /// What is kept already is pushed: at once, or page by page if it is in a file.
+    pub(super) fn draw(&mut self, source: &Source, pool: &mut Pool) {
+        debug_assert!(self.has_drawn());
+        match &source.body {
+            Body::Bytes(_) => {
+                for part in source.bytes().chunks(PAGE_BYTES) {
+                    self.push(page_of(part, pool));
+                }
+            }
+            Body::File(file, from) => {
+                self.drawn = Some((file.clone(), from + source.at, source.count));
+            }
+        }
+    }
+
+    /// What was drawn of a file is pushed.
+    fn take_drawn(&mut self, page: Option<PageSlice>, pool: &mut Pool) -> io::Result<()> {
+        let (Some((_, at, left)), Some(page)) = (&mut self.drawn, page) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let count = page.len() as u64;
+        if count == 0 || count > *left {
+            pool.give_slice(page);
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        *at += count;
+        *left -= count;
+        if *left == 0 {
+            self.drawn = None;
+        }
+        self.push(page);
+        Ok(())
     }
 
     /// The file, when all that was pushed is written.
     pub(super) fn whole_body(&self) -> Option<&File> {
-        let is_written = self.pages.is_empty() && !matches!(self.job, Some((_, Doing::Body(_))));
+        let is_written = self.written == self.taken && self.has_drawn();
         self.file.as_ref().filter(|_| is_written)
     }
 
@@ -147,6 +210,10 @@ impl Writing {
             self.job = Some((ticket, doing));
             return Poll::Pending;
         };
+        if doing == Doing::Draw && finished.result.is_ok() {
+            self.take_drawn(finished.page, hands.pool)?;
+            return Poll::Ready(Ok(None));
+        }
         match (finished.page, doing) {
             (Some(page), Doing::Body(_)) if finished.result.is_err() => self.pages.push_front(page),
             (Some(page), _) => hands.pool.give_slice(page),
@@ -159,7 +226,7 @@ impl Writing {
         match doing {
             Doing::Create => self.file = Some(done.into_file()?.0),
             Doing::Body(bytes) => self.written += bytes,
-            Doing::Header => {}
+            Doing::Header | Doing::Draw => {}
             Doing::Rename(name) => return Poll::Ready(Ok(Some(name))),
         }
         Poll::Ready(Ok(None))
@@ -180,6 +247,16 @@ impl Writing {
         if let Some(page) = self.pages.pop_front() {
             let (offset, bytes) = (self.header_bytes + self.written, page.len() as u64);
             return Some((Command::Write { file, offset, page }, Doing::Body(bytes)));
+        }
+        if let Some((file, offset, left)) = &self.drawn {
+            let fill = Command::Fill {
+                file: file.clone(),
+                offset: *offset,
+                len: usize::try_from(*left).unwrap_or(usize::MAX),
+                page: pool.take_slice(),
+                version: None,
+            };
+            return Some((fill, Doing::Draw));
         }
         let last = self.last.as_mut()?;
         if let Some(header) = last.header.take() {
@@ -226,6 +303,40 @@ impl Writing {
             if hands.jobs.leave(discard, hands.now).is_err() {
                 log::debug!("a temporary file of the cache stays until the next start");
             }
+        }
+    }
+}
+
+/// A page with these bytes, which fit into one.
+pub(super) fn page_of(bytes: &[u8], pool: &mut Pool) -> PageSlice {
+    let mut page = pool.take_slice();
+    page.space_of(bytes.len()).copy_from_slice(bytes);
+    page.filled(bytes.len());
+    page
+}
+
+/// Queues bytes of pages that hold those from `from` on.
+fn put_pages<'p>(
+    pages: impl Iterator<Item = &'p PageSlice>,
+    from: u64,
+    (at, mut count): (u64, u64),
+    tx: &mut SendQueue,
+    pool: &mut Pool,
+) {
+    let mut skip = at.saturating_sub(from);
+    for page in pages {
+        let bytes = page.bytes();
+        if skip >= bytes.len() as u64 {
+            skip -= bytes.len() as u64;
+            continue;
+        }
+        let rest = &bytes[skip as usize..];
+        let part = &rest[..rest.len().min(count as usize)];
+        tx.put(part, pool);
+        count -= part.len() as u64;
+        skip = 0;
+        if count == 0 {
+            break;
         }
     }
 }

@@ -114,8 +114,11 @@ impl CacheLimits {
             0..=most,
             &mut limits.memory_bytes_max,
         );
-        let files = &mut limits.open_files_max;
-        section.count("cache_max_open_files", 0..=1_000_000, files);
+        section.count(
+            "cache_max_open_files",
+            0..=1_000_000,
+            &mut limits.open_files_max,
+        );
         section.size(
             "cache_max_small_bytes",
             0..=16 << 20,

@@ -9,7 +9,7 @@
 
 use super::super::conditional::{self, Dated, Outcome, Validators};
 use super::super::head::{BodyLength, Headers, RequestHead, ResponseHead, put_header};
-use super::super::range::{ByteRange, Ranges};
+use super::super::range::{self, ByteRange, Ranges};
 use super::super::{Method, Status, parse_decimal, put_decimal, trim_ows};
 use super::validation::tag;
 
@@ -51,6 +51,13 @@ impl Part {
             range: ByteRange { end, ..part.range },
             total: Some(end),
         })
+    }
+
+    /// The part that a stored response is, by its head ([`super::update::put_part`]); `None` if it is
+    /// whole.
+    #[must_use]
+    pub fn of_stored(stored: &ResponseHead<'_>) -> Option<Self> {
+        Self::claimed(stored)
     }
 
     /// What `Content-Range` says: `bytes FIRST-LAST/TOTAL`, the last perhaps `*`.
@@ -154,22 +161,30 @@ pub enum FromPart {
 /// What a request gets of a stored part. Several ranges are left to the origin.
 #[must_use]
 pub fn selection(request: &RequestHead<'_>, stored: &Headers<'_>, part: &Part) -> FromPart {
-    let current = Validators {
-        tag: tag(stored),
-        modified_s: super::validation::modified_s(stored),
-        date: Dated::BySomebody,
-    };
+    let current = validators(stored);
     match conditional::evaluate(request.method, &request.headers, Some(&current)) {
         Outcome::NotModified => return FromPart::NotModified,
         Outcome::PreconditionFailed => return FromPart::Missing,
         Outcome::Proceed => {}
     }
-    // A date in If-Range is not believed here, so the moment does not matter.
-    let applies = conditional::range_applies(&request.headers, &current, i64::MIN);
     match wanted(request, part) {
-        Some(range) if applies && part.holds(range) => FromPart::Range(range),
+        Some(range) if applies(request, &current) && part.holds(range) => FromPart::Range(range),
         _ => FromPart::Missing,
     }
+}
+
+fn validators<'b>(stored: &Headers<'b>) -> Validators<'b> {
+    Validators {
+        tag: tag(stored),
+        modified_s: super::validation::modified_s(stored),
+        date: Dated::BySomebody,
+    }
+}
+
+/// Whether `If-Range` lets the `Range` count. A date in it is not believed here, so the moment does
+/// not matter.
+fn applies(request: &RequestHead<'_>, current: &Validators<'_>) -> bool {
+    conditional::range_applies(&request.headers, current, i64::MIN)
 }
 
 /// The one range that a request is for. Without a known total only a range with both ends can lie
@@ -195,7 +210,7 @@ pub fn missing(
     part: &Part,
 ) -> Option<(u64, Option<u64>)> {
     tag(stored).filter(|tag| !tag.weak)?;
-    if !request.headers.contains("range") {
+    if !request.headers.contains("range") || !applies(request, &validators(stored)) {
         return (part.range.start == 0).then_some((part.range.end, part.total));
     }
     let range = wanted(request, part)?;
@@ -221,6 +236,17 @@ pub fn put_range(out: &mut Vec<u8>, stored: &Headers<'_>, (start, end): (u64, Op
     out.extend_from_slice(b"\r\n");
     if let Some(tag) = stored.only("etag") {
         put_header(out, "If-Range", tag);
+    }
+}
+
+/// Appends `bytes FIRST-LAST/TOTAL`, the value of `Content-Range` for bytes of a representation whose
+/// length may be unknown.
+pub fn put_range_of(out: &mut Vec<u8>, range: ByteRange, total: Option<u64>) {
+    range::put_content_range(out, range, total.unwrap_or(0));
+    if total.is_none() {
+        // The total was written as one digit.
+        out.pop();
+        out.push(b'*');
     }
 }
 

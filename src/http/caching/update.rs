@@ -3,9 +3,8 @@
 
 use super::super::date::Date;
 use super::super::head::{Headers, ResponseHead, put_head_end, put_header, put_header_number};
-use super::super::range::put_content_range;
 use super::super::{Status, Version, list_elements, parse_decimal, put_decimal};
-use super::partial::Part;
+use super::partial::{Part, put_range_of};
 use super::storing::named_fields;
 use super::validation::{modified_s, tag};
 
@@ -133,15 +132,33 @@ pub fn put_combined(
     put_head_end(out);
 }
 
+/// Appends the head of a part as it is stored, by the head of the response that brings it: a 206
+/// with the range that its bytes are, whatever the response says of that ([`Part::of`]).
+pub fn put_part(out: &mut Vec<u8>, response: &ResponseHead<'_>, part: &Part, response_s: i64) {
+    put_status(
+        out,
+        Status::PARTIAL_CONTENT,
+        Status::PARTIAL_CONTENT.reason().as_bytes(),
+    );
+    let named = named_fields(&response.headers);
+    for (name, line) in response.headers.end_to_end_lines() {
+        let is_named = list_elements(&named).any(|field| field.eq_ignore_ascii_case(name));
+        if !is_named && !is_one_of(name, &["content-length", "content-range"]) {
+            put_line(out, line);
+        }
+    }
+    put_header_number(out, "Content-Length", part.range.len());
+    put_part_range(out, part);
+    if !response.headers.contains("date") {
+        put_header(out, "Date", Date::new(response_s).as_bytes());
+    }
+    put_head_end(out);
+}
+
 /// Appends the `Content-Range` of a part.
 fn put_part_range(out: &mut Vec<u8>, part: &Part) {
     out.extend_from_slice(b"Content-Range: ");
-    put_content_range(out, part.range, part.total.unwrap_or(0));
-    if part.total.is_none() {
-        // The total was written as one digit.
-        out.pop();
-        out.push(b'*');
-    }
+    put_range_of(out, part.range, part.total);
     out.extend_from_slice(b"\r\n");
 }
 

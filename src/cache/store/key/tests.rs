@@ -114,7 +114,13 @@ fn keys_stay_what_they_are() {
     let text = b"GET http://host.test/path?query";
     const KEY: u128 = 0xdda8_3e52_deb6_6036_957f_a2c9_7741_5706;
     assert_eq!(hasher.key(text), Key(KEY));
-    assert_eq!(hasher.variant(text), KEY as u64);
+    assert_eq!(hasher.variant(text), KEY as u64 & !1);
+    let variant = hasher.variant(text);
+    assert_eq!(
+        (of_whole(variant), of_part(variant)),
+        (variant, variant + 1)
+    );
+    assert_eq!(of_whole(of_part(variant)), variant);
     assert_ne!(KeyHasher::new(&[0; SECRET_BYTES]).key(text), Key(KEY));
 }
 

@@ -8,14 +8,15 @@ use super::heads;
 use super::route::Origin;
 use crate::buffer::{Pool, SendQueue};
 use crate::cache::store::{Kept, Object, put_body};
+use crate::http::caching::partial::{FromPart, Part};
 use crate::http::caching::status::{CacheStatus, Handled};
-use crate::http::caching::{Terms, validation};
+use crate::http::caching::{Terms, partial, validation};
 use crate::http::head::{
     HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end, put_header,
     put_header_number, put_status_line,
 };
 use crate::http::persistence::Persistence;
-use crate::http::range::{ByteRange, Multipart, put_content_range, put_content_range_unsatisfied};
+use crate::http::range::{ByteRange, Multipart, put_content_range_unsatisfied};
 use crate::http::select::{Selection, decides};
 use crate::http::{Method, Status, put_decimal};
 use crate::services::web::reply::{Answered, SERVER};
@@ -64,6 +65,9 @@ pub(super) fn put(
     manner: Manner<'_>,
     sink: &mut Sink<'_>,
 ) -> Answered {
+    if let Some(part) = &kept.part {
+        return put_of_part(kept, part, request, manner, sink);
+    }
     let is_chosen = kept.status == Status::OK && decides(&request.headers);
     if is_chosen || manner.address_bar.is_some() {
         return put_chosen(kept, request, manner, sink);
@@ -78,23 +82,103 @@ pub(super) fn put(
     put_whole(kept, request.method, sink)
 }
 
-/// Writes a request that asks its origin whether what is kept is still true.
-pub(super) fn put_validating(out: &mut Vec<u8>, request: &[u8], kept: &Kept) {
+/// Looks at the head of what is kept; `None` if it is none, which nobody has seen.
+pub(super) fn with_head<T>(head: &[u8], look: impl FnOnce(&ResponseHead<'_>) -> T) -> Option<T> {
     let mut scanner = HeadScanner::default();
-    if let Ok(Parsed::Complete(head, _)) = scanner.response(&kept.head, &STORED_LIMITS, Method::Get)
-    {
-        heads::put_validating(out, request, &head.headers);
+    match scanner.response(head, &STORED_LIMITS, Method::Get) {
+        Ok(Parsed::Complete(head, _)) => Some(look(&head)),
+        _ => None,
     }
 }
 
-/// Writes the head of a response of which not all is there yet.
-pub(super) fn put_head(object: &Object, is_chunked: bool, manner: Manner<'_>, out: &mut Vec<u8>) {
+/// What a request gets of a part that is kept.
+pub(super) fn from_part(kept: &Kept, part: &Part, request: &RequestHead<'_>) -> FromPart {
+    with_head(&kept.head, |head| {
+        partial::selection(request, &head.headers, part)
+    })
+    .unwrap_or(FromPart::Missing)
+}
+
+/// Writes a request that asks its origin whether what is kept is still true.
+pub(super) fn put_validating(out: &mut Vec<u8>, request: &[u8], kept: &Kept) {
+    let is_part = kept.part.is_some();
+    with_head(&kept.head, |head| {
+        heads::put_validating(out, request, &head.headers, is_part);
+    });
+}
+
+/// Writes a request for what is missing from the part that is kept.
+pub(super) fn put_completing(
+    out: &mut Vec<u8>,
+    request: &[u8],
+    kept: &Kept,
+    missing: (u64, Option<u64>),
+) {
+    with_head(&kept.head, |head| {
+        heads::put_completing(out, request, &head.headers, missing);
+    });
+}
+
+/// What a client gets of a response that grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OfGrowing {
+    /// All of it.
+    All,
+    /// These bytes of a representation.
+    Range(ByteRange),
+    /// Something else: it is to ask for itself.
+    Other,
+}
+
+/// What a request gets of a response of which so many bytes can be read. A range that begins far
+/// ahead of those is sooner there if the origin is asked for it.
+pub(super) fn of_growing(
+    object: &Object,
+    readable: u64,
+    request: &RequestHead<'_>,
+    now_s: i64,
+) -> OfGrowing {
+    let (Some(length), Status::OK) = (object.expected, object.status) else {
+        return OfGrowing::All;
+    };
+    if !request.headers.contains("range") {
+        return OfGrowing::All;
+    }
+    let selected = with_head(&object.head, |head| {
+        validation::selection(request, &head.headers, &object.terms, length, now_s)
+    });
+    match selected {
+        Some(Selection::Whole) => OfGrowing::All,
+        Some(Selection::Part(range)) if range.start <= readable.saturating_add(AHEAD_BYTES_MAX) => {
+            OfGrowing::Range(range)
+        }
+        _ => OfGrowing::Other,
+    }
+}
+
+/// How far ahead of what is there of a growing response a range may begin to be waited for.
+const AHEAD_BYTES_MAX: u64 = 1 << 20;
+
+/// Writes the head of a response of which not all is there yet: of all of it, or of a range. The
+/// status.
+pub(super) fn put_head(
+    object: &Object,
+    range: Option<(ByteRange, Option<u64>)>,
+    is_chunked: bool,
+    manner: Manner<'_>,
+    out: &mut Vec<u8>,
+) -> Status {
     out.clear();
     let mut scanner = HeadScanner::default();
     let parsed = scanner.response(&object.head, &STORED_LIMITS, Method::Get);
     let Ok(Parsed::Complete(head, _)) = parsed else {
         unreachable!("a head that was written here");
     };
+    if let Some((range, total)) = range {
+        put_range_head(out, &head, (range, total), manner.address_bar);
+        put_own_lines(out, &object.terms, manner);
+        return Status::PARTIAL_CONTENT;
+    }
     put_status(out, &head);
     put_lines(out, &head, manner.address_bar, |_| true);
     match object.expected {
@@ -105,6 +189,7 @@ pub(super) fn put_head(object: &Object, is_chunked: bool, manner: Manner<'_>, ou
         _ => {}
     }
     put_own_lines(out, &object.terms, manner);
+    object.status
 }
 
 fn put_whole(kept: &Kept, method: Method<'_>, sink: &mut Sink<'_>) -> Answered {
@@ -171,15 +256,7 @@ fn put_chosen(
             sink.put_scratch();
             put_whole(kept, request.method, sink)
         }
-        Selection::NotModified => {
-            put_status_line(sink.scratch, Status::NOT_MODIFIED);
-            put_lines(sink.scratch, &head, None, |name| {
-                OF_NOT_MODIFIED
-                    .iter()
-                    .any(|of| name.eq_ignore_ascii_case(of))
-            });
-            put_nothing(Status::NOT_MODIFIED, kept, manner, sink)
-        }
+        Selection::NotModified => put_not_modified(kept, &head, manner, sink),
         Selection::Failed => {
             put_status_line(sink.scratch, Status::PRECONDITION_FAILED);
             put_header(sink.scratch, "Content-Length", "0");
@@ -193,9 +270,61 @@ fn put_chosen(
             put_header(sink.scratch, "Content-Length", "0");
             put_nothing(Status::RANGE_NOT_SATISFIABLE, kept, manner, sink)
         }
-        Selection::Part(range) => put_part(kept, &head, range, manner, sink),
+        Selection::Part(range) => {
+            let length = kept.body_bytes;
+            put_part(
+                kept,
+                &head,
+                (range, range.start, Some(length)),
+                manner,
+                sink,
+            )
+        }
         Selection::Parts(ranges) => put_parts(kept, &head, &ranges, manner, sink),
     }
+}
+
+/// Answers from a part, to a request that it answers ([`from_part`]).
+fn put_of_part(
+    kept: &Kept,
+    part: &Part,
+    request: &RequestHead<'_>,
+    manner: Manner<'_>,
+    sink: &mut Sink<'_>,
+) -> Answered {
+    sink.scratch.clear();
+    let mut scanner = HeadScanner::default();
+    let parsed = scanner.response(&kept.head, &STORED_LIMITS, Method::Get);
+    if let Ok(Parsed::Complete(head, _)) = parsed {
+        match partial::selection(request, &head.headers, part) {
+            FromPart::Range(range) => {
+                let at = range.start - part.range.start;
+                return put_part(kept, &head, (range, at, part.total), manner, sink);
+            }
+            FromPart::NotModified => return put_not_modified(kept, &head, manner, sink),
+            FromPart::Missing => {}
+        }
+    }
+    // Nobody asks for this: a part is never made to look like more than it is.
+    debug_assert!(false, "a part that does not answer the request");
+    put_status_line(sink.scratch, Status::GATEWAY_TIMEOUT);
+    put_header(sink.scratch, "Content-Length", "0");
+    put_nothing(Status::GATEWAY_TIMEOUT, kept, manner, sink)
+}
+
+fn put_not_modified(
+    kept: &Kept,
+    head: &ResponseHead<'_>,
+    manner: Manner<'_>,
+    sink: &mut Sink<'_>,
+) -> Answered {
+    put_status_line(sink.scratch, Status::NOT_MODIFIED);
+    put_lines(sink.scratch, head, None, |name| {
+        OF_NOT_MODIFIED
+            .iter()
+            .any(|of| name.eq_ignore_ascii_case(of))
+    });
+    put_nothing(Status::NOT_MODIFIED, kept, manner, sink)
 }
 
 fn put_nothing(status: Status, kept: &Kept, manner: Manner<'_>, sink: &mut Sink<'_>) -> Answered {
@@ -207,26 +336,39 @@ fn put_nothing(status: Status, kept: &Kept, manner: Manner<'_>, sink: &mut Sink<
     }
 }
 
+/// Answers with a range of a representation of `total` bytes, which stands at `at` in what is kept.
 fn put_part(
     kept: &Kept,
     head: &ResponseHead<'_>,
-    range: ByteRange,
+    (range, at, total): (ByteRange, u64, Option<u64>),
     manner: Manner<'_>,
     sink: &mut Sink<'_>,
 ) -> Answered {
-    put_status_line(sink.scratch, Status::PARTIAL_CONTENT);
-    put_lines(sink.scratch, head, manner.address_bar, |_| true);
-    sink.scratch.extend_from_slice(b"Content-Range: ");
-    put_content_range(sink.scratch, range, kept.body_bytes);
-    sink.scratch.extend_from_slice(b"\r\n");
-    put_header_number(sink.scratch, "Content-Length", range.len());
+    put_range_head(sink.scratch, head, (range, total), manner.address_bar);
     put_own_lines(sink.scratch, &kept.terms, manner);
     sink.put_scratch();
-    put_body(&kept.body, range.start, range.len(), sink.tx, sink.pool);
+    put_body(&kept.body, at, range.len(), sink.tx, sink.pool);
     Answered {
         status: Status::PARTIAL_CONTENT,
         body_bytes: range.len(),
     }
+}
+
+/// Writes the head of a range, but for what it says of this very answer.
+fn put_range_head(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_>,
+    (range, total): (ByteRange, Option<u64>),
+    address_bar: Option<&Origin>,
+) {
+    put_status_line(out, Status::PARTIAL_CONTENT);
+    put_lines(out, head, address_bar, |name| {
+        !name.eq_ignore_ascii_case(b"content-range")
+    });
+    out.extend_from_slice(b"Content-Range: ");
+    partial::put_range_of(out, range, total);
+    out.extend_from_slice(b"\r\n");
+    put_header_number(out, "Content-Length", range.len());
 }
 
 fn put_parts(

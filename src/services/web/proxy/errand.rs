@@ -10,11 +10,12 @@
 
 use std::rc::Rc;
 
-use super::answer::{self, Manner, Sink};
+use super::answer::{self, Manner, OfGrowing, Sink};
 use super::route::{Form, Route};
 use crate::cache::store::key::{Uri, put_text};
-use crate::cache::store::{FetchId, Kept, Look, Object, StoreId, UnderWay, Wanted};
+use crate::cache::store::{FetchId, Kept, Look, Object, Store, StoreId, UnderWay, Wanted};
 use crate::http::caching::invalidation::{Url, invalidated, url_of};
+use crate::http::caching::partial::{self, FromPart, Part};
 use crate::http::caching::reuse::{Failure, Need, Permission, may_send_stale, without_stored};
 use crate::http::caching::status::{Because, CacheStatus, Handled};
 use crate::http::caching::storing::put_stored_lines;
@@ -25,6 +26,7 @@ use crate::http::head::{
     BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end,
     put_header,
 };
+use crate::http::range::ByteRange;
 use crate::http::target::Authority;
 use crate::http::{Method, Status, put_decimal};
 use crate::metrics::Cached;
@@ -47,8 +49,8 @@ pub(super) enum Plan {
     Answered(Option<Errand>),
     /// The session is woken when more is known.
     Later,
-    /// Somebody else's response is its response.
-    Follow((StoreId, FetchId)),
+    /// Somebody else's response is its response, or this range of it.
+    Follow((StoreId, FetchId, Option<ByteRange>)),
     /// Its origin is asked.
     Ask(Errand),
 }
@@ -74,9 +76,14 @@ enum Purpose {
     /// To keep its response, for which others may wait; in the place of what is kept, if anything
     /// is, which may be found to be still true.
     Fetch(FetchId, Option<Rc<Kept>>),
+    /// To complete a part that is kept by what is missing from it for this request.
+    Complete(FetchId, Rc<Kept>, Missing),
     /// A HEAD: to see whether what is kept for GET is still true.
     Compare(Rc<Kept>),
 }
+
+/// Where what is missing from a part begins, and where it ends, as [`partial::missing`] has it.
+type Missing = (u64, Option<u64>);
 
 /// What becomes of a response.
 pub(super) enum Verdict {
@@ -86,6 +93,10 @@ pub(super) enum Verdict {
     Keep(FetchId),
     /// This is the answer.
     Kept(Rc<Kept>),
+    /// It completes what is kept, which is the answer as it grows: all of it, or a range.
+    Joined(FetchId, Option<ByteRange>),
+    /// It is of no use: the request is to be sent once more, as it came.
+    Again,
 }
 
 const ONLY_IF_CACHED: Refusal = Refusal::unasked(
@@ -155,8 +166,8 @@ impl Cache {
             }
         };
         let reuse = match &found {
-            Some(kept) => reuse(&kept.terms, &asks, now_s),
-            None => without_stored(&asks),
+            Some(kept) if answers(kept, head) => reuse(&kept.terms, &asks, now_s),
+            Some(_) | None => without_stored(&asks),
         };
         match (reuse, found) {
             (Reuse::Unavailable, _) => {
@@ -183,11 +194,14 @@ impl Cache {
                 Ok(Plan::Answered(self.renew(errand, kept, head, route, reply)))
             }
             (Reuse::Validate(need), kept) => {
-                if kept.is_some() {
+                if let Some(kept) = &kept {
                     errand.because = match need {
                         Need::Stale => Because::Stale,
                         Need::NoCache | Need::Request => Because::Request,
                     };
+                    if !answers(kept, head) {
+                        errand.because = Because::Partial;
+                    }
                 }
                 self.ask(errand, kept, head, route, reply)
             }
@@ -205,27 +219,53 @@ impl Cache {
         route: &Route<'_>,
         reply: &mut Reply<'_, '_>,
     ) -> Result<Plan, Refusal> {
-        let is_part = errand.asks.ranged && kept.is_none();
-        if head.method != Method::Get || is_part {
-            errand.purpose = kept.map_or(Purpose::Pass, Purpose::Compare);
+        if head.method != Method::Get {
+            let whole = kept.filter(|kept| kept.part.is_none());
+            errand.purpose = whole.map_or(Purpose::Pass, Purpose::Compare);
             return Ok(Plan::Ask(errand));
         }
-        let own = self.store;
+        let (own, now_s) = (self.store, errand.asked_s);
         let Some(wanted) = self.wanted(head, route, reply.cx) else {
             return Ok(Plan::Ask(errand));
         };
+        // A range is asked for as such, unless all of what is kept is asked about.
+        let is_ranged = errand.asks.ranged
+            && kept
+                .as_ref()
+                .is_none_or(|kept| kept.part.is_some() || !kept.terms.has_validator());
         let (store, hands) = reply.cx.store(own);
         match store.under_way(wanted, head, reply.id, hands.now) {
             UnderWay::Follow(id) if !errand.asks.no_cache => {
-                reply.cx.counted.cached(Cached::Collapsed);
-                return Ok(Plan::Follow((own, id)));
+                let growing = store.object(id).zip(Some(store.readable(id)));
+                let gets = growing
+                    .map(|(object, readable)| answer::of_growing(object, readable, head, now_s));
+                match gets {
+                    Some(OfGrowing::All) => {
+                        reply.cx.counted.cached(Cached::Collapsed);
+                        return Ok(Plan::Follow((own, id, None)));
+                    }
+                    Some(OfGrowing::Range(range)) => {
+                        reply.cx.counted.cached(Cached::Collapsed);
+                        return Ok(Plan::Follow((own, id, Some(range))));
+                    }
+                    Some(OfGrowing::Other) | None => {}
+                }
             }
-            UnderWay::Awaited if !errand.asks.no_cache => return Ok(Plan::Later),
-            UnderWay::Nobody { alone: true } => return Ok(Plan::Ask(errand)),
+            UnderWay::Awaited if !errand.asks.no_cache && !is_ranged => return Ok(Plan::Later),
+            UnderWay::Nobody { alone: true } if !is_ranged => return Ok(Plan::Ask(errand)),
             _ => {}
         }
-        let id = store.lead(wanted, hands.now);
-        errand.purpose = Purpose::Fetch(id, kept);
+        let id = match is_ranged {
+            true => store.lead_range(wanted, hands.now),
+            false => store.lead(wanted, hands.now),
+        };
+        errand.purpose = match kept {
+            Some(part) if !answers(&part, head) => match missing(&part, head, store) {
+                Some(missing) => Purpose::Complete(id, part, missing),
+                None => Purpose::Fetch(id, None),
+            },
+            kept => Purpose::Fetch(id, kept),
+        };
         Ok(Plan::Ask(errand))
     }
 
@@ -243,7 +283,10 @@ impl Cache {
         let (store, hands) = reply.cx.store(own);
         let is_asked = store.is_under_way(wanted.key) || head.method != Method::Get;
         (!is_asked).then(|| {
-            let id = store.lead(wanted, hands.now);
+            let id = match kept.part.is_some() {
+                true => store.lead_range(wanted, hands.now),
+                false => store.lead(wanted, hands.now),
+            };
             errand.purpose = Purpose::Fetch(id, Some(kept));
             errand
         })
@@ -340,13 +383,19 @@ impl Cache {
 }
 
 impl Errand {
-    /// What is appended to the head that goes to the origin: conditions of ours, instead of those
-    /// of the client.
-    pub(super) fn validates(&self) -> Option<&Kept> {
+    /// Writes the head that goes to the origin in the place of `head`: with conditions of ours, or a
+    /// range. Whether it differs.
+    pub(super) fn put_request(&self, out: &mut Vec<u8>, head: &[u8]) -> bool {
         match &self.purpose {
-            Purpose::Fetch(_, Some(kept)) if kept.terms.has_validator() => Some(kept),
-            Purpose::Fetch(..) | Purpose::Compare(_) | Purpose::Pass => None,
+            Purpose::Fetch(_, Some(kept)) if kept.terms.has_validator() => {
+                answer::put_validating(out, head, kept);
+            }
+            Purpose::Complete(_, kept, missing) => {
+                answer::put_completing(out, head, kept, *missing);
+            }
+            Purpose::Fetch(..) | Purpose::Compare(_) | Purpose::Pass => return false,
         }
+        true
     }
 
     /// What became of a response, by the head with which it was asked for.
@@ -383,6 +432,10 @@ impl Errand {
                 Verdict::Pass
             }
             Purpose::Fetch(id, None) => self.keep(id, asked, times, cache, cx),
+            Purpose::Complete(id, kept, missing) => {
+                let completing = (id, kept, missing);
+                self.complete(completing, (sent, asked), times, cache, cx)
+            }
             Purpose::Fetch(id, Some(kept)) => {
                 let now_s = times.response_s;
                 let is_told = kept.terms.has_validator();
@@ -390,6 +443,10 @@ impl Errand {
                     && response.status == Status::NOT_MODIFIED
                     && let Some(fresh) = refreshed(&kept, response, times, cache, cx)
                 {
+                    if !answers(&fresh, &request) {
+                        self.purpose = Purpose::Fetch(id, None);
+                        return Verdict::Again;
+                    }
                     let (store, mut hands) = cx.store(self.store);
                     store.break_off(id, &mut hands);
                     self.outcome = Some(Cached::Revalidated);
@@ -404,7 +461,8 @@ impl Errand {
                     return Verdict::Kept(kept);
                 }
                 let verdict = self.keep(id, asked, times, cache, cx);
-                if matches!(verdict, Verdict::Pass) && failed.is_none() {
+                let is_changed = failed.is_none() && response.status != Status::PARTIAL_CONTENT;
+                if matches!(verdict, Verdict::Pass) && is_changed {
                     let (store, mut hands) = cx.store(self.store);
                     store.invalidate(kept.key, &mut hands);
                 }
@@ -423,7 +481,13 @@ impl Errand {
         cx: &mut Cx<'_>,
     ) -> Verdict {
         let (request, url, response) = asked;
-        if !matches!(request.method, Method::Get | Method::Post)
+        // What a body asked for is nobody else's answer.
+        let may_be_for_others = match request.method {
+            Method::Get => request.body == BodyLength::None,
+            Method::Post => true,
+            _ => false,
+        };
+        if !may_be_for_others
             || may_store(request, url, response, times, &cache.rules_for(url)).is_err()
         {
             return Verdict::Pass;
@@ -469,10 +533,14 @@ impl Errand {
             store.pass(id, &mut hands);
             return Verdict::Pass;
         }
+        let part = Part::of(request, response);
         let object = Object {
             selecting: selecting.into(),
             status: response.status,
-            head: stored_head(response, times.response_s),
+            head: match &part {
+                Some(part) => part_head(response, part, times.response_s),
+                None => stored_head(response, times.response_s),
+            },
             terms,
             times,
             expected: match response.body {
@@ -487,11 +555,49 @@ impl Errand {
         }
     }
 
+    /// What became of a response that was to complete a part: both become one, or the part has
+    /// changed at its origin and something else came for all of it.
+    fn complete(
+        &mut self,
+        (id, kept, missing): (FetchId, Rc<Kept>, Missing),
+        (sent, asked): (&[u8], (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>)),
+        times: Times,
+        cache: &mut Cache,
+        cx: &mut Cx<'_>,
+    ) -> Verdict {
+        let (request, url, response) = asked;
+        if !matches!(response.status.code(), 206 | 304 | 416) {
+            return self.keep(id, asked, times, cache, cx);
+        }
+        let rules = cache.rules_for(url);
+        let mut ours = Vec::new();
+        answer::put_completing(&mut ours, sent, &kept, missing);
+        let mut scanner = HeadScanner::default();
+        let joined = match scanner.request(&ours, &OWN_LIMITS) {
+            Ok(Parsed::Complete(ours, _))
+                if may_store(&ours, url, response, times, &rules).is_ok() =>
+            {
+                joined(&kept, &ours, request, response, times, &rules)
+            }
+            _ => None,
+        };
+        if let Some((object, newer, range)) = joined {
+            let (store, mut hands) = cx.store(self.store);
+            if store.begin_joined(id, object, (&kept, newer), &mut hands) {
+                return Verdict::Joined(id, range);
+            }
+        }
+        self.purpose = Purpose::Fetch(id, None);
+        Verdict::Again
+    }
+
     /// Whether others wait for its response.
     pub(super) fn is_wanted(&self, cx: &mut Cx<'_>) -> bool {
         let (store, _) = cx.store(self.store);
         match &self.purpose {
-            Purpose::Fetch(id, _) => self.is_for_the_store || store.is_wanted(*id),
+            Purpose::Fetch(id, _) | Purpose::Complete(id, ..) => {
+                self.is_for_the_store || store.is_wanted(*id)
+            }
             Purpose::Pass | Purpose::Compare(_) => false,
         }
     }
@@ -507,6 +613,11 @@ impl Errand {
                 store.fail(id, &mut hands);
                 kept?
             }
+            Purpose::Complete(id, ..) => {
+                let (store, mut hands) = cx.store(self.store);
+                store.fail(id, &mut hands);
+                return None;
+            }
         };
         let (terms, asks) = (&kept.terms, &self.asks);
         let rules = cache.rules.of(&kept.text);
@@ -521,7 +632,7 @@ impl Errand {
     pub(super) fn give_up(&mut self, cx: &mut Cx<'_>) {
         match std::mem::replace(&mut self.purpose, Purpose::Pass) {
             Purpose::Pass | Purpose::Compare(_) => {}
-            Purpose::Fetch(id, _) => {
+            Purpose::Fetch(id, _) | Purpose::Complete(id, ..) => {
                 let (store, mut hands) = cx.store(self.store);
                 store.break_off(id, &mut hands);
             }
@@ -558,6 +669,79 @@ fn scheme(tls: bool) -> &'static str {
         true => "https",
         false => "http",
     }
+}
+
+/// Whether what is kept has what a request wants: all that is whole does.
+fn answers(kept: &Kept, request: &RequestHead<'_>) -> bool {
+    match &kept.part {
+        Some(part) => answer::from_part(kept, part, request) != FromPart::Missing,
+        None => true,
+    }
+}
+
+/// What is missing from a part for a request, if both could then be kept as one.
+fn missing(kept: &Kept, request: &RequestHead<'_>, store: &Store) -> Option<Missing> {
+    let part = kept.part.as_ref()?;
+    let missing = answer::with_head(&kept.head, |head| {
+        partial::missing(request, &head.headers, part)
+    })??;
+    let start = part.range.start.min(missing.0);
+    let end = missing
+        .1
+        .map_or(part.total, |end| Some(end.max(part.range.end)));
+    store
+        .can_keep(end.unwrap_or(part.range.end) - start)
+        .then_some(missing)
+}
+
+/// A part that is kept and one that came for it as one object; which bytes came, and those of the
+/// object that the client wants, unless that is all of them. `None` if they do not go together, or
+/// are not what the client wants.
+fn joined(
+    kept: &Kept,
+    ours: &RequestHead<'_>,
+    request: &RequestHead<'_>,
+    response: &ResponseHead<'_>,
+    times: Times,
+    rules: &Rules,
+) -> Option<(Object, ByteRange, Option<ByteRange>)> {
+    let stored_part = kept.part?;
+    let newer = Part::of(ours, response)?;
+    let mut scanner = HeadScanner::default();
+    let parsed = scanner.response(&kept.head, &answer::STORED_LIMITS, Method::Get);
+    let Ok(Parsed::Complete(stored, _)) = parsed else {
+        return None;
+    };
+    let both = (&stored.headers, stored_part);
+    let part = partial::combined(both, (&response.headers, newer))?;
+    let range = match partial::selection(request, &stored.headers, &part) {
+        FromPart::Range(range) => Some(range),
+        FromPart::Missing if part.is_whole() && !request.headers.contains("range") => None,
+        FromPart::Missing | FromPart::NotModified => return None,
+    };
+    let mut head = Vec::with_capacity(kept.head.len());
+    update::put_combined(&mut head, &stored, response, &part, times.response_s);
+    let mut selecting = Vec::new();
+    let (status, terms) = answer::with_head(&head, |head| {
+        vary::put_key(&mut selecting, &head.headers, &request.headers).ok()?;
+        Some((head.status, Terms::derive(head, times, rules)))
+    })??;
+    let object = Object {
+        selecting: selecting.into(),
+        status,
+        head: head.into(),
+        terms,
+        times,
+        expected: Some(part.range.len()),
+    };
+    Some((object, newer.range, range))
+}
+
+/// The head of a part as it is kept.
+fn part_head(response: &ResponseHead<'_>, part: &Part, response_s: i64) -> Rc<[u8]> {
+    let mut head = Vec::with_capacity(512);
+    update::put_part(&mut head, response, part, response_s);
+    head.into()
 }
 
 /// The head of a response as it is kept.

@@ -24,13 +24,14 @@ use super::route::{Form, Origin};
 use super::step::{self, Backlog};
 use super::{Proxy, Rules, upgrade};
 use crate::buffer::{Pool, RecvBuf, SendQueue, pour};
-use crate::cache::store::Kept;
+use crate::cache::store::{FetchId, Kept, StoreId};
 use crate::ending::Error;
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::date::unix_s;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
 use crate::http::persistence::Persistence;
 use crate::http::proxy_status::ProxyError;
+use crate::http::range::ByteRange;
 use crate::http::{Status, Version};
 use crate::service::origins::Way;
 use crate::service::{Cx, Io, Link, LinkState, work};
@@ -153,6 +154,8 @@ enum Heard {
     Switched(usize),
     /// The final one.
     Final(usize, Answered, Download),
+    /// One that is of no use: the request is sent once more.
+    Useless,
     /// No response.
     Bad(ProxyError, &'static str),
 }
@@ -335,6 +338,10 @@ impl Exchange {
             if matches!(heard, Heard::Part) {
                 return None;
             }
+            if matches!(heard, Heard::Useless) {
+                io.disconnect();
+                return Some(Step::Go(Onward::Again));
+            }
             io.cx.work.charge(work::WRITTEN_NS);
             if io.down.status == LinkState::Open {
                 io.down.tx.put(&proxy.scratch, io.cx.pool);
@@ -356,7 +363,9 @@ impl Exchange {
                     self.answered = Some(answered);
                     self.download = download;
                 }
-                Heard::Part | Heard::Bad(..) => unreachable!("both were dealt with above"),
+                Heard::Part | Heard::Bad(..) | Heard::Useless => {
+                    unreachable!("they were dealt with above")
+                }
             }
             self.progress(io.cx.now, &proxy.rules);
         }
@@ -426,6 +435,37 @@ impl Exchange {
             };
             scratch.clear();
             return Heard::Final(head_bytes, answered, Download::Kept { reusable });
+        }
+        if matches!(verdict, Verdict::Again) {
+            return Heard::Useless;
+        }
+        if let (Verdict::Joined(fetch, range), Some(errand)) = (&verdict, sent.errand.as_deref()) {
+            let manner = answer::Manner {
+                persistence: Persistence::new(
+                    request.keep_alive && !io.cx.draining,
+                    request.version,
+                ),
+                address_bar,
+                via: &rules.via,
+                status: errand.status(Some(head.status), true),
+                now_s: unix_s(io.cx.wall),
+            };
+            let reading = (errand.store, *fetch);
+            let Some((status, reading)) = put_joined(reading, *range, manner, scratch, &mut io.cx)
+            else {
+                return Heard::Useless;
+            };
+            let ending = (
+                head.keep_alive,
+                !request.keep_alive || io.cx.draining,
+                false,
+            );
+            let mut filling = Filling::new(head.body, reading, ending);
+            filling.finish_bytes = rules.finish_bytes;
+            filling.is_as_it_comes = false;
+            let body_bytes = 0;
+            let download = Download::Filling(Box::new(filling));
+            return Heard::Final(head_bytes, Answered { status, body_bytes }, download);
         }
         let status = head.status;
         let is_kept = matches!(verdict, Verdict::Keep(_));
@@ -614,6 +654,31 @@ pub(super) fn answer_kept(
         scratch,
     };
     answer::put(kept, &request, manner, &mut sink)
+}
+
+/// Writes the head of a part that is being completed; the status, and what is to be read of it.
+fn put_joined(
+    (store, fetch): (StoreId, FetchId),
+    range: Option<ByteRange>,
+    manner: answer::Manner<'_>,
+    out: &mut Vec<u8>,
+    cx: &mut Cx<'_>,
+) -> Option<(Status, Reading)> {
+    let (kept, _) = cx.store(store);
+    let object = kept.object(fetch)?;
+    let reading = Reading::new((store, fetch), false);
+    let Some(range) = range else {
+        return Some((answer::put_head(object, None, false, manner, out), reading));
+    };
+    let (start, total) = match kept.part(fetch) {
+        Some(part) => (part.range.start, part.total),
+        None => (0, object.expected),
+    };
+    let status = answer::put_head(object, Some((range, total)), false, manner, out);
+    Some((
+        status,
+        reading.only((range.start - start, range.end - start)),
+    ))
 }
 
 impl Download {

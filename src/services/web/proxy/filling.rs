@@ -27,6 +27,8 @@ pub(super) struct Filling {
     pub(super) finish_bytes: u64,
     /// It never had a client.
     pub(super) is_for_the_store: bool,
+    /// The client gets the very bytes that come.
+    pub(super) is_as_it_comes: bool,
 }
 
 impl Filling {
@@ -49,6 +51,7 @@ impl Filling {
             },
             finish_bytes: 0,
             is_for_the_store: false,
+            is_as_it_comes: true,
         }
     }
 
@@ -73,7 +76,15 @@ impl Filling {
             return Ok((waiting - io.up.rx.len(), read));
         }
         let mut read = self.reading.advance(sent, io);
-        if read == Read::Broken && self.reading.at == self.came {
+        if read == Read::Done && !self.is_kept {
+            // The origin sends more than its client wants: that is for the store.
+            let (store, _) = io.cx.store(self.reading.store);
+            read = match store.gave_up(self.reading.fetch) {
+                true => Read::Broken,
+                false => Read::Wait,
+            };
+        }
+        if read == Read::Broken && self.is_as_it_comes && self.reading.at == self.came {
             // The store takes no more: the rest goes straight to the client.
             read = self.pass_on(sent, io)?;
         }

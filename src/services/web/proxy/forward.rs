@@ -39,6 +39,7 @@ use crate::http::head::RequestHead;
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
 use crate::http::proxy_status::ProxyError;
+use crate::http::range::ByteRange;
 use crate::http::{Status, Version};
 use crate::service::origins::{Introduce, Opening, TlsTo, Trouble, Way};
 use crate::service::{Cx, Io, LinkState, Peer};
@@ -237,7 +238,7 @@ impl Forward {
     /// Sends the head of a response that somebody else asked for, and follows it.
     pub(super) fn follow(
         &mut self,
-        (store, fetch): (StoreId, FetchId),
+        (store, fetch, range): (StoreId, FetchId, Option<ByteRange>),
         rules: &Rules,
         scratch: &mut Vec<u8>,
         reply: &mut Reply<'_, '_>,
@@ -262,12 +263,18 @@ impl Forward {
             },
             now_s: unix_s(reply.cx.wall),
         };
-        answer::put_head(&object, is_chunked, manner, scratch);
+        let total = object.expected;
+        let of = range.map(|range| (range, total));
+        let status = answer::put_head(&object, of, is_chunked, manner, scratch);
         reply.put(scratch);
+        let reading = Reading::new((store, fetch), is_chunked);
         self.state = State::Reading(Following {
-            reading: Reading::new((store, fetch), is_chunked),
+            reading: match range {
+                Some(range) => reading.only((range.start, range.end)),
+                None => reading,
+            },
             answered: Answered {
-                status: object.status,
+                status,
                 body_bytes: 0,
             },
             end_is_framing,
@@ -409,13 +416,11 @@ impl Forward {
     /// Sends the head. `may_repeat`: if the connection ends without a byte of an answer, it is sent
     /// once more.
     fn send(&mut self, may_repeat: bool, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
-        match self.errand.as_ref().and_then(Errand::validates) {
-            None => io.up.tx.put(&self.head, io.cx.pool),
-            Some(kept) => {
-                proxy.scratch.clear();
-                answer::put_validating(&mut proxy.scratch, &self.head, kept);
-                io.up.tx.put(&proxy.scratch, io.cx.pool);
-            }
+        let errand = self.errand.as_ref();
+        proxy.scratch.clear();
+        match errand.is_some_and(|errand| errand.put_request(&mut proxy.scratch, &self.head)) {
+            true => io.up.tx.put(&proxy.scratch, io.cx.pool),
+            false => io.up.tx.put(&self.head, io.cx.pool),
         }
         let exchange = Exchange::new(&self.request, may_repeat, io.cx.now, &proxy.rules);
         Step::Go(State::Exchanging(exchange))

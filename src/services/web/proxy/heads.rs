@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use super::route::{Form, Origin, Route};
 use super::upgrade;
 use crate::http::caching::status::CacheStatus;
-use crate::http::caching::validation;
+use crate::http::caching::{partial, validation};
 use crate::http::date::{self, Date};
 use crate::http::forwarded::{self, Fields, Hop};
 use crate::http::head::{
@@ -229,17 +229,44 @@ pub(super) fn put_lines_of<'b>(
 }
 
 /// Writes the head of a request that was written before with conditions in the place of its own:
-/// the origin is asked whether what is kept is still true.
-pub(super) fn put_validating(out: &mut Vec<u8>, head: &[u8], kept: &Headers<'_>) {
+/// the origin is asked whether what is kept is still true. `is_part`: that is a part, so if it is
+/// not, the same range of what it has become is wanted, as the client's `If-Range` says.
+pub(super) fn put_validating(out: &mut Vec<u8>, head: &[u8], kept: &Headers<'_>, is_part: bool) {
+    put_lines_but(out, head, |name| match is_range(name) {
+        true => !is_part,
+        false => validation::is_condition(name),
+    });
+    validation::put_conditions(out, kept);
+    put_head_end(out);
+}
+
+/// Writes the head of a request that was written before for another range: what is missing from the
+/// part that is kept.
+pub(super) fn put_completing(
+    out: &mut Vec<u8>,
+    head: &[u8],
+    kept: &Headers<'_>,
+    missing: (u64, Option<u64>),
+) {
+    put_lines_but(out, head, |name| {
+        is_range(name) || validation::is_condition(name)
+    });
+    partial::put_range(out, kept, missing);
+    put_head_end(out);
+}
+
+fn is_range(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"range") || name.eq_ignore_ascii_case(b"if-range")
+}
+
+fn put_lines_but(out: &mut Vec<u8>, head: &[u8], is_left_out: impl Fn(&[u8]) -> bool) {
     let lines = head.split_inclusive(|&byte| byte == b'\n');
     for line in lines.filter(|line| *line != b"\r\n") {
         let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
-        if !validation::is_condition(name) && !name.eq_ignore_ascii_case(b"range") {
+        if !is_left_out(name) {
             out.extend_from_slice(line);
         }
     }
-    validation::put_conditions(out, kept);
-    put_head_end(out);
 }
 
 /// Writes where a redirect leads in the form in which the browser asked us.

@@ -43,6 +43,12 @@ impl Reading {
         }
     }
 
+    /// Only these bytes of it.
+    pub(super) fn only(self, (at, end): (u64, u64)) -> Self {
+        let end = Some(end);
+        Self { at, end, ..self }
+    }
+
     /// Queues what there is of it, as far as there is room. Bytes that were queued are added to
     /// `sent`.
     pub(super) fn advance(&mut self, sent: &mut u64, io: &mut Io<'_>) -> Read {

@@ -22,6 +22,8 @@ use crate::sys::unix;
 use crate::wire::proxy_protocol::Version;
 use proptest::prelude::*;
 
+mod cache;
+
 const VIA: &str = "Via: 1.1 netlab-reactor (0000feed)\r\n";
 /// What the proxy adds to a response that came without a date.
 const ADDED: &str = "Date: Wed, 14 Oct 2026 17:46:40 GMT\r\nVia: 1.1 netlab-reactor (0000feed)\r\n";
