@@ -6,7 +6,7 @@ use netlab_reactor::sys::PlantedBug;
 use crate::driver::{Plan, run};
 
 /// Seeds within which each must be found.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 1500;
 
 fn is_found(bug: PlantedBug) {
     let plan = Plan {

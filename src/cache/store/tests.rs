@@ -257,7 +257,6 @@ impl Bed {
             let before = all.len();
             match tx.front() {
                 Front::Empty => return all,
-                Front::Piped(_) => unreachable!("nothing is relayed here"),
                 Front::One(bytes, _) => all.extend_from_slice(bytes),
                 Front::Many(runs, count, _) => {
                     runs[..count]
