@@ -256,6 +256,7 @@ impl Bed {
         loop {
             let before = all.len();
             match tx.front() {
+                Front::Piped(_) => unreachable!("nothing is relayed here"),
                 Front::Empty => return all,
                 Front::One(bytes, _) => all.extend_from_slice(bytes),
                 Front::Many(runs, count, _) => {
