@@ -29,20 +29,20 @@ struct Form {
 const FORMS: [Form; 3] = [
     Form {
         name: "gateway",
-        required: 47,
-        optimal: 1,
+        required: 153,
+        optimal: 83,
         expected: &[],
     },
     Form {
         name: "forward",
-        required: 47,
-        optimal: 1,
+        required: 153,
+        optimal: 83,
         expected: &[],
     },
     Form {
         name: "address",
-        required: 38,
-        optimal: 1,
+        required: 136,
+        optimal: 79,
         expected: &[
             ("invalidate-DELETE-cl", LOCATION),
             ("invalidate-DELETE-location", LOCATION),
@@ -53,6 +53,17 @@ const FORMS: [Form; 3] = [
             ("invalidate-PUT-cl", LOCATION),
             ("invalidate-PUT-location", LOCATION),
             ("other-authorization", AUTHORIZATION),
+            ("headers-store-Set-Cookie", OF_THE_ORIGIN),
+            ("headers-store-Set-Cookie2", OF_THE_ORIGIN),
+            ("headers-store-Clear-Site-Data", OF_THE_ORIGIN),
+            ("headers-store-Content-Security-Policy", OF_THE_ORIGIN),
+            ("304-etag-update-response-Set-Cookie", OF_THE_ORIGIN),
+            ("304-etag-update-response-Set-Cookie2", OF_THE_ORIGIN),
+            ("304-etag-update-response-Clear-Site-Data", OF_THE_ORIGIN),
+            (
+                "304-etag-update-response-Content-Security-Policy",
+                OF_THE_ORIGIN,
+            ),
         ],
     },
 ];
@@ -61,8 +72,30 @@ const LOCATION: &str = "the suite compares Location, which leads back into the p
 const AUTHORIZATION: &str =
     "the browser's password for the proxy's own address is no business of the origin's";
 
+const OF_THE_ORIGIN: &str =
+    "to the browser all such pages come from one origin, whose cookies and scripts are kept apart";
+
 /// Those of every form.
-const EXPECTED: Expected = &[];
+const EXPECTED: Expected = &[
+    ("stale-close-must-revalidate", HUNG_UP),
+    ("stale-close-proxy-revalidate", HUNG_UP),
+    ("stale-close-no-cache", HUNG_UP),
+    ("stale-close-s-maxage=2", HUNG_UP),
+    (
+        "conditional-lm-fresh-no-lm",
+        "without Last-Modified, RFC 9111 section 4.3.2 compares with Date, which is later",
+    ),
+    (
+        "vary-normalise-lang-select",
+        "the two lists do not mean the same (RFC 9111 section 4.1)",
+    ),
+    (
+        "partial-store-partial-complete",
+        "parts are joined under a strong validator only (RFC 9111 section 3.4)",
+    ),
+];
+
+const HUNG_UP: &str = "it waits for a header of the origin on an answer for which that hung up";
 
 #[test]
 #[ignore = "needs node and http-cache-tests (npm)"]
@@ -82,7 +115,19 @@ fn the_address_bar_caches_as_the_suite_wants() {
     check(&FORMS[2]);
 }
 
+/// Its tests wait for seconds to pass, and a machine that stands still for one of them spoils some:
+/// what fails is tried once more.
 fn check(form: &Form) {
+    let first = run(form);
+    let wrong = match first {
+        Ok(()) => return,
+        Err(wrong) => run(form).err().map(|again| (wrong, again)),
+    };
+    assert!(wrong.is_none(), "{}: {wrong:#?}", form.name);
+}
+
+/// Runs the suite once; what is wrong with its score.
+fn run(form: &Form) -> Result<(), Vec<String>> {
     let output = Command::new("node")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/http_cache/run.mjs"))
         .args(["--form", form.name, "--json"])
@@ -119,5 +164,8 @@ fn check(form: &Form) {
             wrong.push(format!("{passed} {kind} tests pass, not {floor}"));
         }
     }
-    assert!(wrong.is_empty(), "{}: {wrong:#?}\n{told}", form.name);
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(wrong),
+    }
 }

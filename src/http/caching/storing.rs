@@ -21,6 +21,12 @@ pub enum NotStored {
     NotFinal,
     /// A status that we do not understand, under `must-understand` (RFC 9111 section 5.2.2.3).
     NotUnderstood,
+    /// A status that speaks of this request, or of who sent it: of its conditions, its range, its
+    /// expectations, or how often and by which connection it came. It says nothing of what others
+    /// will get under the same URL, so it is not stored however long it is said to be fresh (RFC 9110
+    /// sections 15.5.13, 15.5.17, 15.5.18 and 15.5.20; RFC 6585 forbids 428, 429, 431 and 511, RFC
+    /// 8470 section 5.2 makes 425 of no use).
+    OfThisRequest,
     /// A 206 that was not asked for, or is not about one range of bytes.
     Partial,
     /// The request says `no-store`.
@@ -50,6 +56,7 @@ impl NotStored {
             Self::Method => "method",
             Self::Post => "post",
             Self::NotFinal => "not-final",
+            Self::OfThisRequest => "of-this-request",
             Self::NotUnderstood => "must-understand",
             Self::Partial => "partial",
             Self::RequestNoStore => "request-no-store",
@@ -121,6 +128,12 @@ fn of_status(
     let status = response.status;
     if status.is_interim() || status == Status::NOT_MODIFIED {
         return Err(NotStored::NotFinal);
+    }
+    if matches!(
+        status.code(),
+        407 | 408 | 412 | 416 | 417 | 421 | 425 | 428 | 429 | 431 | 511
+    ) {
+        return Err(NotStored::OfThisRequest);
     }
     if policy.control().must_understand && !is_understood(status) {
         return Err(NotStored::NotUnderstood);

@@ -102,6 +102,20 @@ fn stores(request: &RequestHead<'_>, response: &ResponseHead<'_>) -> Result<(), 
     may_store(request, &target(), response, TIMES, &Rules::default()).map(|_| ())
 }
 
+/// RFC 9110 sections 15.5.13 to 15.5.20, RFC 6585: whoever asks for what cannot be had, or too often,
+/// would otherwise answer for everybody.
+#[test]
+fn statuses_of_one_request_are_for_nobody_else() {
+    for code in [407, 408, 412, 416, 417, 421, 425, 428, 429, 431, 511] {
+        let response = status(code, "Cache-Control: public, max-age=99");
+        assert_eq!(
+            stores(&get("Range: bytes=9999-"), &response),
+            Err(NotStored::OfThisRequest),
+            "{code}"
+        );
+    }
+}
+
 fn terms(lines: &str) -> Terms {
     Terms::derive(&ok(lines), TIMES, &Rules::default())
 }
