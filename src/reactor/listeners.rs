@@ -14,6 +14,8 @@
 //! address has its counters. A socket that was closed keeps its place until its last session has
 //! ended, for those.
 //!
+//! A long file, since it is all that knows which socket is whose.
+//!
 //! Not here: sessions and the services that they are given to (`reactor`).
 
 use std::fmt;

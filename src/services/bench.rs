@@ -5,6 +5,8 @@
 //! checks. Every step also checks the contract: a second `advance` with nothing new changes
 //! nothing, and the deadline lies ahead while nothing waits to be sent. The client takes all that
 //! is sent to it, unless `peer_takes_only` says otherwise.
+//!
+//! A long file, since it stands for the whole loop.
 
 use std::io;
 use std::time::{Duration, Instant, SystemTime};

@@ -277,7 +277,7 @@ impl Store {
     }
 
     /// The response to a fetch came, and may not or cannot be kept: those who waited for it ask for
-    /// themselves, and so does whoever comes within [`Settings::pass_time`].
+    /// themselves, and so does whoever comes within [`super::Settings::pass_time`].
     pub fn pass(&mut self, id: FetchId, hands: &mut Hands<'_>) {
         self.stand_aside(id, self.settings.pass_time, hands);
     }

@@ -15,6 +15,8 @@
 //! 3. The index knows neither URLs nor tags. A walk reads the headers that are not in memory,
 //!    [`LANES`] at once, and does no more in a turn than [`LOOKS_PER_TURN`] and [`READS_PER_TURN`].
 //!
+//! A long file, since what a ban covers, where it stands and how it is lifted must agree.
+//!
 //! Not here: who may ask for it.
 
 use std::collections::VecDeque;

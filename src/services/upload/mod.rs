@@ -19,6 +19,8 @@
 //! 4. Small files that came together are stored by one job, at most
 //!    [`UploadConfig::files_per_turn_max`] of them: a job for each would cost more than the file.
 //!
+//! A long file, since it is one machine.
+//!
 //! The files in reading order: this one, `incoming` (the bytes of a large file), `store` (partial
 //! files, and the names of whole ones).
 //!

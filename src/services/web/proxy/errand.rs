@@ -5,6 +5,9 @@
 //! plan ──▶ Answered | Later | Follow | Ask(errand) ──the origin answers──▶ judge ──▶ Pass | Keep | Kept
 //! ```
 //!
+//! A long file, since the steps of one decision stand in it in their order, before the origin is
+//! asked and after.
+//!
 //! What may be done is [`caching`]'s to say, who waits for whom is the store's ([`store`]); this is
 //! what connects them.
 
@@ -165,9 +168,23 @@ impl Cache {
                 None
             }
         };
+        self.decide((errand, found), head, route, via, reply)
+    }
+
+    /// What becomes of a request, by what is kept for it.
+    fn decide(
+        &mut self,
+        (mut errand, found): (Errand, Option<Rc<Kept>>),
+        head: &RequestHead<'_>,
+        route: &Route<'_>,
+        via: &[u8],
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<Plan, Refusal> {
+        let now_s = errand.asked_s;
+        let is_part = found.as_ref().is_some_and(|kept| !answers(kept, head));
         let reuse = match &found {
-            Some(kept) if answers(kept, head) => reuse(&kept.terms, &asks, now_s),
-            Some(_) | None => without_stored(&asks),
+            Some(kept) if !is_part => reuse(&kept.terms, &errand.asks, now_s),
+            Some(_) | None => without_stored(&errand.asks),
         };
         match (reuse, found) {
             (Reuse::Unavailable, _) => {
@@ -178,31 +195,28 @@ impl Cache {
                 errand.because = Because::Request;
                 Ok(Plan::Ask(errand))
             }
-            (found @ (Reuse::Fresh | Reuse::Stale(Permission::MaxStale)), Some(kept)) => {
-                reply.cx.counted.cached(match found {
-                    Reuse::Fresh => Cached::Hit,
-                    _ => Cached::StaleHit,
-                });
+            (Reuse::Fresh, Some(kept)) => {
+                reply.cx.counted.cached(Cached::Hit);
                 self.answer(&kept, head, route, (via, now_s), reply);
                 Ok(Plan::Answered(None))
             }
-            (Reuse::Stale(Permission::WhileRevalidate), Some(kept)) => {
+            (Reuse::Stale(permission), Some(kept)) => {
                 reply.cx.counted.cached(Cached::StaleHit);
                 self.answer(&kept, head, route, (via, now_s), reply);
+                if permission == Permission::MaxStale {
+                    return Ok(Plan::Answered(None));
+                }
                 errand.is_for_the_store = true;
                 errand.because = Because::Stale;
                 Ok(Plan::Answered(self.renew(errand, kept, head, route, reply)))
             }
             (Reuse::Validate(need), kept) => {
-                if let Some(kept) = &kept {
-                    errand.because = match need {
-                        Need::Stale => Because::Stale,
-                        Need::NoCache | Need::Request => Because::Request,
-                    };
-                    if !answers(kept, head) {
-                        errand.because = Because::Partial;
-                    }
-                }
+                errand.because = match (&kept, need) {
+                    (None, _) => errand.because,
+                    (Some(_), _) if is_part => Because::Partial,
+                    (Some(_), Need::Stale) => Because::Stale,
+                    (Some(_), Need::NoCache | Need::Request) => Because::Request,
+                };
                 self.ask(errand, kept, head, route, reply)
             }
             (Reuse::Fresh | Reuse::Stale(_), None) => Ok(Plan::Ask(errand)),
@@ -436,39 +450,49 @@ impl Errand {
                 let completing = (id, kept, missing);
                 self.complete(completing, (sent, asked), times, cache, cx)
             }
-            Purpose::Fetch(id, Some(kept)) => {
-                let now_s = times.response_s;
-                let is_told = kept.terms.has_validator();
-                if is_told
-                    && response.status == Status::NOT_MODIFIED
-                    && let Some(fresh) = refreshed(&kept, response, times, cache, cx)
-                {
-                    if !answers(&fresh, &request) {
-                        self.purpose = Purpose::Fetch(id, None);
-                        return Verdict::Again;
-                    }
-                    let (store, mut hands) = cx.store(self.store);
-                    store.break_off(id, &mut hands);
-                    self.outcome = Some(Cached::Revalidated);
-                    return Verdict::Kept(fresh);
-                }
-                let failed = Failure::of(response.status);
-                let (terms, asks, rules) = (&kept.terms, &self.asks, cache.rules.of(&kept.text));
-                if failed.is_some_and(|failed| may_send_stale(terms, asks, failed, now_s, rules)) {
-                    let (store, mut hands) = cx.store(self.store);
-                    store.fail(id, &mut hands);
-                    self.outcome = Some(Cached::StaleHit);
-                    return Verdict::Kept(kept);
-                }
-                let verdict = self.keep(id, asked, times, cache, cx);
-                let is_changed = failed.is_none() && response.status != Status::PARTIAL_CONTENT;
-                if matches!(verdict, Verdict::Pass) && is_changed {
-                    let (store, mut hands) = cx.store(self.store);
-                    store.invalidate(kept.key, &mut hands);
-                }
-                verdict
-            }
+            Purpose::Fetch(id, Some(kept)) => self.validated((id, kept), asked, times, cache, cx),
         }
+    }
+
+    /// What became of a response that was asked for although something is kept: that is true still,
+    /// is sent although it is not, or makes way.
+    fn validated(
+        &mut self,
+        (id, kept): (FetchId, Rc<Kept>),
+        asked: (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>),
+        times: Times,
+        cache: &mut Cache,
+        cx: &mut Cx<'_>,
+    ) -> Verdict {
+        let (request, _, response) = asked;
+        if kept.terms.has_validator()
+            && response.status == Status::NOT_MODIFIED
+            && let Some(fresh) = refreshed(&kept, response, times, cache, cx)
+        {
+            if !answers(&fresh, request) {
+                self.purpose = Purpose::Fetch(id, None);
+                return Verdict::Again;
+            }
+            let (store, mut hands) = cx.store(self.store);
+            store.break_off(id, &mut hands);
+            self.outcome = Some(Cached::Revalidated);
+            return Verdict::Kept(fresh);
+        }
+        let (failed, now_s) = (Failure::of(response.status), times.response_s);
+        let (terms, asks, rules) = (&kept.terms, &self.asks, cache.rules.of(&kept.text));
+        if failed.is_some_and(|failed| may_send_stale(terms, asks, failed, now_s, rules)) {
+            let (store, mut hands) = cx.store(self.store);
+            store.fail(id, &mut hands);
+            self.outcome = Some(Cached::StaleHit);
+            return Verdict::Kept(kept);
+        }
+        let verdict = self.keep(id, asked, times, cache, cx);
+        let is_changed = failed.is_none() && response.status != Status::PARTIAL_CONTENT;
+        if matches!(verdict, Verdict::Pass) && is_changed {
+            let (store, mut hands) = cx.store(self.store);
+            store.invalidate(kept.key, &mut hands);
+        }
+        verdict
     }
 
     /// Keeps a response to a request that nobody waits for: to GET, if it turns out that it may be

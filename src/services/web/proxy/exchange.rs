@@ -10,9 +10,11 @@
 //!               └──101, as asked for──▶ a tunnel
 //! ```
 //!
+//! A long file, since both bodies are judged by the same facts.
+//!
 //! Not here: how heads are written (`heads`), and to whom a connection is made (`forward`).
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::answer::{self, Sink};
 use super::errand::{Errand, OWN_LIMITS, Verdict};
@@ -28,7 +30,7 @@ use crate::cache::store::{FetchId, Kept, StoreId};
 use crate::ending::Error;
 use crate::http::body::{BodyDecoder, BodyError};
 use crate::http::date::unix_s;
-use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, mend_response};
+use crate::http::head::{BodyLength, HeadError, HeadScanner, Parsed, ResponseHead, mend_response};
 use crate::http::persistence::Persistence;
 use crate::http::proxy_status::ProxyError;
 use crate::http::range::ByteRange;
@@ -366,95 +368,30 @@ impl Exchange {
             }
             _ => {}
         }
-        let open_ended = matches!(head.body, BodyLength::Chunked | BodyLength::UntilClose);
-        // An origin that answers before it has the whole request may never read the rest.
-        let early = !self.upload.is_done();
-        let end_is_framing = open_ended && old_client;
-        let ends = !request.keep_alive || end_is_framing || early || io.cx.draining;
-        let persistence = Persistence::new(!ends, request.version);
         let verdict = match (sent.errand.as_deref_mut(), cache) {
             (Some(errand), Some(cache)) => errand.judge(sent.head, &head, cache, &mut io.cx),
             _ => Verdict::Pass,
         };
-        if let Verdict::Kept(kept) = &verdict {
-            let reusable = head.keep_alive && head.status == Status::NOT_MODIFIED;
-            let told = (Some(head.status), persistence, address_bar);
-            let answered = match io.down.status {
-                LinkState::Open => {
-                    answer_kept(kept, sent, told, (rules, scratch), (io.down, &mut io.cx))
-                }
-                _ => Answered {
-                    status: kept.status,
-                    body_bytes: 0,
-                },
-            };
-            scratch.clear();
-            return Heard::Final(head_bytes, answered, Download::Kept { reusable });
-        }
-        if matches!(verdict, Verdict::Again) {
-            return Heard::Useless;
-        }
-        if let (Verdict::Joined(fetch, range), Some(errand)) = (&verdict, sent.errand.as_deref()) {
-            let manner = answer::Manner {
-                persistence: Persistence::new(
-                    request.keep_alive && !io.cx.draining,
-                    request.version,
-                ),
-                address_bar,
-                via: &rules.via,
-                status: errand.status(Some(head.status), true),
-                now_s: unix_s(io.cx.wall),
-            };
-            let reading = (errand.store, *fetch);
-            let Some((status, reading)) = put_joined(reading, *range, manner, scratch, &mut io.cx)
-            else {
-                return Heard::Useless;
-            };
-            let ending = (
-                head.keep_alive,
-                !request.keep_alive || io.cx.draining,
-                false,
-            );
-            let mut filling = Filling::new(head.body, reading, ending);
-            filling.finish_bytes = rules.finish_bytes;
-            filling.is_as_it_comes = false;
-            let body_bytes = 0;
-            let download = Download::Filling(Box::new(filling));
-            return Heard::Final(head_bytes, Answered { status, body_bytes }, download);
-        }
-        let status = head.status;
-        let is_kept = matches!(verdict, Verdict::Keep(_));
-        let errand = sent.errand.as_deref();
-        let manner = Manner {
-            chunked: open_ended && !old_client,
-            persistence,
+        let is_open = matches!(head.body, BodyLength::Chunked | BodyLength::UntilClose);
+        let end_is_framing = is_open && old_client;
+        // An origin that answers before it has the whole request may never read the rest.
+        let early = !self.upload.is_done();
+        let last = Last {
+            head: &head,
+            head_bytes,
             address_bar,
-            wall: io.cx.wall,
-            cache: errand.map(|errand| errand.status(Some(status), is_kept)),
+            ends: !request.keep_alive || end_is_framing || early || io.cx.draining,
+            end_is_framing,
+            is_chunked: is_open && !old_client,
         };
-        heads::put_response(scratch, &head, manner, &rules.pseudonym);
-        let ending = (head.keep_alive, ends, end_is_framing);
-        let download = match (verdict, errand) {
-            (Verdict::Keep(fetch), Some(errand)) => {
-                let reading = Reading::new((errand.store, fetch), open_ended && !old_client);
-                let mut filling = Filling::new(head.body, reading, ending);
-                filling.finish_bytes = rules.finish_bytes;
-                filling.is_for_the_store = errand.is_for_the_store;
-                Download::Filling(Box::new(filling))
-            }
-            _ => Download::Passing(Passing {
-                body: BodyDecoder::forwarding(head.body),
-                coding: Coding::of(head.body, old_client),
-                reusable: head.keep_alive,
-                ends,
-                end_is_framing,
-            }),
-        };
-        let answered = Answered {
-            status,
-            body_bytes: 0,
-        };
-        Heard::Final(head_bytes, answered, download)
+        let memory = (&*rules, scratch);
+        match verdict {
+            Verdict::Kept(kept) => last.kept(&kept, sent, memory, (io.down, &mut io.cx)),
+            Verdict::Again => Heard::Useless,
+            Verdict::Joined(fetch, range) => last.joined((fetch, range), sent, memory, &mut io.cx),
+            Verdict::Keep(fetch) => last.passed(Some(fetch), sent, memory, io.cx.wall),
+            Verdict::Pass => last.passed(None, sent, memory, io.cx.wall),
+        }
     }
 
     /// The origin ended before it said anything.
@@ -579,6 +516,113 @@ impl Exchange {
                 download.cut(format!("{}: silent within its response", origin.authority))?
             }
         })
+    }
+}
+
+/// The head of a final response, and what follows from it for the client's connection.
+struct Last<'a> {
+    head: &'a ResponseHead<'a>,
+    head_bytes: usize,
+    /// The origin, where the request had the address-bar form.
+    address_bar: Option<&'a Origin>,
+    /// The connection ends with the answer, which is all that tells where the body ends, or not.
+    ends: bool,
+    end_is_framing: bool,
+    /// The body is of a length that nobody knows yet, and goes in chunks.
+    is_chunked: bool,
+}
+
+impl Last<'_> {
+    /// What was kept is the answer.
+    fn kept(
+        &self,
+        kept: &Kept,
+        sent: &Sent<'_>,
+        (rules, scratch): (&Rules, &mut Vec<u8>),
+        (down, cx): (&mut Link, &mut Cx<'_>),
+    ) -> Heard {
+        let persistence = Persistence::new(!self.ends, sent.request.version);
+        let told = (Some(self.head.status), persistence, self.address_bar);
+        let answered = match down.status {
+            LinkState::Open => answer_kept(kept, sent, told, (rules, scratch), (down, cx)),
+            _ => Answered {
+                status: kept.status,
+                body_bytes: 0,
+            },
+        };
+        scratch.clear();
+        let reusable = self.head.keep_alive && self.head.status == Status::NOT_MODIFIED;
+        Heard::Final(self.head_bytes, answered, Download::Kept { reusable })
+    }
+
+    /// What comes completes what is kept, and the answer is read from both.
+    fn joined(
+        &self,
+        (fetch, range): (FetchId, Option<ByteRange>),
+        sent: &Sent<'_>,
+        (rules, scratch): (&Rules, &mut Vec<u8>),
+        cx: &mut Cx<'_>,
+    ) -> Heard {
+        let Some(errand) = sent.errand.as_deref() else {
+            return Heard::Useless;
+        };
+        let request = sent.request;
+        let ends = !request.keep_alive || cx.draining;
+        let manner = answer::Manner {
+            persistence: Persistence::new(!ends, request.version),
+            address_bar: self.address_bar,
+            via: &rules.via,
+            status: errand.status(Some(self.head.status), true),
+            now_s: unix_s(cx.wall),
+        };
+        let reading = (errand.store, fetch);
+        let Some((status, reading)) = put_joined(reading, range, manner, scratch, cx) else {
+            return Heard::Useless;
+        };
+        let ending = (self.head.keep_alive, ends, false);
+        let mut filling = Filling::new(self.head.body, reading, ending);
+        filling.finish_bytes = rules.finish_bytes;
+        filling.is_as_it_comes = false;
+        let (body_bytes, filling) = (0, Download::Filling(Box::new(filling)));
+        Heard::Final(self.head_bytes, Answered { status, body_bytes }, filling)
+    }
+
+    /// It is passed on, and kept by the way where that is so.
+    fn passed(
+        &self,
+        fetch: Option<FetchId>,
+        sent: &Sent<'_>,
+        (rules, scratch): (&Rules, &mut Vec<u8>),
+        wall: SystemTime,
+    ) -> Heard {
+        let (head, errand) = (self.head, sent.errand.as_deref());
+        let (status, body_bytes) = (head.status, 0);
+        let manner = Manner {
+            chunked: self.is_chunked,
+            persistence: Persistence::new(!self.ends, sent.request.version),
+            address_bar: self.address_bar,
+            wall,
+            cache: errand.map(|errand| errand.status(Some(status), fetch.is_some())),
+        };
+        heads::put_response(scratch, head, manner, &rules.pseudonym);
+        let download = match (fetch, errand) {
+            (Some(fetch), Some(errand)) => {
+                let ending = (head.keep_alive, self.ends, self.end_is_framing);
+                let reading = Reading::new((errand.store, fetch), self.is_chunked);
+                let mut filling = Filling::new(head.body, reading, ending);
+                filling.finish_bytes = rules.finish_bytes;
+                filling.is_for_the_store = errand.is_for_the_store;
+                Download::Filling(Box::new(filling))
+            }
+            _ => Download::Passing(Passing {
+                body: BodyDecoder::forwarding(head.body),
+                coding: Coding::of(head.body, sent.request.version == Version::Http10),
+                reusable: head.keep_alive,
+                ends: self.ends,
+                end_is_framing: self.end_is_framing,
+            }),
+        };
+        Heard::Final(self.head_bytes, Answered { status, body_bytes }, download)
     }
 }
 
