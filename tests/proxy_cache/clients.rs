@@ -2,9 +2,13 @@
 //! Each leaves its trace in the proxy's log, so that none can have gone past it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::common::{Peer, Program, await_listener, free_port, python, temp_dir};
 use crate::http::origin;
@@ -256,7 +260,7 @@ fn apt_downloads_from_a_local_mirror() {
     lab.stop(&["/debian/./Packages", "tiny-thing_1.0_all.deb"]);
 }
 
-/// What a page of the browser looks like when its scripts have run.
+/// What a page of the browser looks like when all of it is loaded.
 fn dump(lab: &Lab, url: &str) -> String {
     let profile = temp_dir();
     let mut chromium = lab.command("chromium");
@@ -272,50 +276,62 @@ fn dump(lab: &Lab, url: &str) -> String {
     ]);
     chromium.arg(format!("--proxy-server={}", lab.proxy));
     chromium.arg(format!("--user-data-dir={}", profile.path().display()));
-    output(chromium.args(["--virtual-time-budget=10000", "--dump-dom", url]))
+    output(chromium.args(["--dump-dom", url]))
 }
 
 /// Answers a WebSocket's opening, RFC 6455 section 4.2.2, and sends back its first message, which is
-/// short.
+/// short. Any other request is answered a moment after that: what waits for its answer is there when
+/// the message is.
 fn echo_websocket() -> u16 {
-    use std::io::Read;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
+    let is_echoed = Arc::new(AtomicBool::new(false));
     std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
-            let (mut line, mut key) = (String::new(), String::new());
-            while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
-                if let Some(value) = line.strip_prefix("Sec-WebSocket-Key: ") {
-                    value.trim().clone_into(&mut key);
-                }
-                line.clear();
-            }
-            let accept = websocket_accept(&key);
-            let opening = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-                 Connection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-            );
-            let mut start = [0; 6];
-            if stream.write_all(opening.as_bytes()).is_err()
-                || reader.read_exact(&mut start).is_err()
-            {
-                continue;
-            }
-            let mut message = vec![0; usize::from(start[1] & 0x7f)];
-            if reader.read_exact(&mut message).is_err() {
-                continue;
-            }
-            for (at, byte) in message.iter_mut().enumerate() {
-                *byte ^= start[2 + at % 4];
-            }
-            // A text of one frame, without a mask.
-            let _ = stream.write_all(&[0x81, message.len() as u8]);
-            let _ = stream.write_all(&message);
-            let _ = reader.read(&mut start); // until it closes
+        for stream in listener.incoming().flatten() {
+            let is_echoed = Arc::clone(&is_echoed);
+            std::thread::spawn(move || {
+                let _ = serve_websocket(&stream, &is_echoed); // it is the browser that judges
+            });
         }
     });
     port
+}
+
+fn serve_websocket(mut stream: &TcpStream, is_echoed: &AtomicBool) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut key) = (String::new(), String::new());
+    while reader.read_line(&mut line)? > 2 {
+        if let Some(value) = line.strip_prefix("Sec-WebSocket-Key: ") {
+            value.trim().clone_into(&mut key);
+        }
+        line.clear();
+    }
+    if key.is_empty() {
+        let until = Instant::now() + Duration::from_secs(20);
+        while !is_echoed.load(Ordering::Relaxed) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        return stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+    }
+    let accept = websocket_accept(&key);
+    let opening = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(opening.as_bytes())?;
+    let mut start = [0; 6];
+    reader.read_exact(&mut start)?;
+    let mut message = vec![0; usize::from(start[1] & 0x7f)];
+    reader.read_exact(&mut message)?;
+    for (at, byte) in message.iter_mut().enumerate() {
+        *byte ^= start[2 + at % 4];
+    }
+    // A text of one frame, without a mask.
+    stream.write_all(&[0x81, message.len() as u8])?;
+    stream.write_all(&message)?;
+    is_echoed.store(true, Ordering::Relaxed);
+    reader.read(&mut start).map(|_| ()) // until it closes
 }
 
 fn websocket_accept(key: &str) -> String {
@@ -334,7 +350,7 @@ fn chromium_browses_by_http_https_and_a_websocket() {
          const socket = new WebSocket('ws://127.0.0.1:{port}/');\n\
          socket.onopen = () => socket.send('there and back');\n\
          socket.onmessage = event => {{ document.getElementById('said').textContent = event.data; }};\n\
-         </script></body>\n"
+         </script><img src='http://127.0.0.1:{port}/'></body>\n"
     );
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]);
     let made = made.expect("a certificate");
