@@ -40,6 +40,9 @@ pub struct Hop<'a> {
     pub scheme: &'static str,
     /// The value of `Host`, if there is one.
     pub host: Option<&'a [u8]>,
+    /// The response may be kept for others, under a key without a host of the client's choice: such
+    /// a host is not told, or an origin that writes it into its links would do so for all of them.
+    pub is_for_others: bool,
 }
 
 /// Who sent the request of these headers, which came from `peer`. Without an answer, it is the peer.
@@ -99,6 +102,8 @@ pub fn put(out: &mut Vec<u8>, fields: Fields, before: Option<&Headers<'_>>, hop:
 }
 
 fn put_forwarded(out: &mut Vec<u8>, before: Option<&Headers<'_>>, hop: &Hop<'_>) {
+    // An element may name a host.
+    let before = before.filter(|_| !hop.is_for_others);
     out.extend_from_slice(b"Forwarded: ");
     put_elements(out, before, "forwarded");
     let node = match hop.peer {
@@ -107,7 +112,7 @@ fn put_forwarded(out: &mut Vec<u8>, before: Option<&Headers<'_>>, hop: &Hop<'_>)
         Some(IpAddr::V6(address)) => format!("for=\"[{address}]\""),
     };
     out.extend_from_slice(node.as_bytes());
-    if let Some(host) = hop.host {
+    if let Some(host) = hop.host.filter(|_| !hop.is_for_others) {
         out.extend_from_slice(b";host=");
         let quote: &[u8] = if is_token(host) { b"" } else { b"\"" };
         // A host has no quotes and no backslashes.
@@ -137,7 +142,8 @@ fn put_x_forwarded(out: &mut Vec<u8>, before: Option<&Headers<'_>>, hop: &Hop<'_
     let told = |name| before.and_then(|headers| headers.only(name));
     let scheme = told("x-forwarded-proto").unwrap_or(hop.scheme.as_bytes());
     put_header(out, "X-Forwarded-Proto", scheme);
-    if let Some(host) = told("x-forwarded-host").or(hop.host) {
+    let host = told("x-forwarded-host").or(hop.host);
+    if let Some(host) = host.filter(|_| !hop.is_for_others) {
         put_header(out, "X-Forwarded-Host", host);
     }
 }
@@ -311,6 +317,7 @@ mod tests {
                 peer: Some(peer.parse().expect("an address")),
                 scheme: "https",
                 host: Some(b"a.example:8443"),
+                is_for_others: false,
             };
             for fields in [Fields::Forwarded, Fields::XForwarded] {
                 let mut out = Vec::new();
@@ -334,9 +341,28 @@ mod tests {
             peer: None,
             scheme: "http",
             host: Some(b"a"),
+            is_for_others: false,
         };
         put(&mut out, Fields::Forwarded, None, &hop);
         assert_eq!(out, b"Forwarded: for=unknown;host=a;proto=http\r\n");
+    }
+
+    #[test]
+    fn no_host_is_told_where_the_response_may_be_for_others() {
+        let hop = Hop {
+            peer: Some([192, 0, 2, 7].into()),
+            scheme: "http",
+            host: Some(b"evil.example"),
+            is_for_others: true,
+        };
+        let before = "X-Forwarded-Host: evil.example\r\nForwarded: for=a;host=evil.example\r\n";
+        for fields in [Fields::Forwarded, Fields::XForwarded] {
+            let mut out = Vec::new();
+            with_headers(before, |before| put(&mut out, fields, Some(before), &hop));
+            let lines = String::from_utf8(out).expect("text");
+            assert!(lines.contains("192.0.2.7"), "{lines}");
+            assert!(!lines.contains("evil"), "{lines}");
+        }
     }
 
     #[test]

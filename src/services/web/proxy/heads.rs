@@ -53,6 +53,8 @@ pub(super) struct RequestManner<'a> {
     pub(super) peer: Option<IpAddr>,
     /// By which the request came.
     pub(super) scheme: &'static str,
+    /// The response may be kept.
+    pub(super) is_for_others: bool,
 }
 
 impl RequestManner<'_> {
@@ -62,6 +64,7 @@ impl RequestManner<'_> {
             peer: self.peer,
             scheme: self.scheme,
             host: head.headers.first("host"),
+            is_for_others: self.is_for_others,
         };
         let before = self.is_trusted.then_some(&head.headers);
         forwarded::put(out, self.forwarded, before, &hop);

@@ -235,7 +235,10 @@ impl Proxy {
             _ => None,
         };
         let hidden = takes_authorization.then_some("authorization");
-        let manner = self.rules.request_manner(hidden, sender.peer.ip());
+        let manner = RequestManner {
+            is_for_others: self.cache.is_some(),
+            ..self.rules.request_manner(hidden, sender.peer.ip())
+        };
         let (persistence, now) = (reply.persistence, reply.cx.now);
         let (errand, follow) = match plan {
             Some(Plan::Answered(None)) => return Ok(Begun::Answered),
@@ -327,6 +330,7 @@ impl Rules {
             is_trusted: peer.is_some_and(|peer| self.trusted.contains(peer)),
             peer,
             scheme: self.scheme,
+            is_for_others: false,
         }
     }
 
