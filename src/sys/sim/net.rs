@@ -123,6 +123,8 @@ impl Net {
         let listener = &mut self.listeners[index];
         if listener.queue.len() >= listener.backlog {
             if tries == TRIES_MAX {
+                // Those in the queue are judged by whether they are served.
+                self.excuse(end);
                 return self.fail(end, io::ErrorKind::TimedOut, world);
             }
             self.agenda
