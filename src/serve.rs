@@ -1,7 +1,7 @@
 //! From a configuration to a running reactor: opens every listener, says so, and turns until told
 //! to end.
 //!
-//! From one configuration to the next: [`reload`].
+//! From one configuration to the next: [`mod@reload`].
 
 mod descriptors;
 mod reload;

@@ -40,7 +40,7 @@ use crate::jobs::pending::Asker;
 pub use job::Source;
 use job::{Input, Job};
 
-/// The bytes that are compressed at a time; see [`Encoder::push`].
+/// The bytes that are compressed at a time; see [`Encoder::push`](crate::http::compress::Encoder::push).
 const PIECE_BYTES: usize = 16 * 1024;
 /// What the beginning of a form costs: about as much as so many bytes, for the tables of its
 /// encoder.

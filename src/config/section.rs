@@ -361,7 +361,7 @@ impl<'t> Section<'t> {
     }
 
     /// Refuses each key that was not asked for. `place` says where it stands, as in "in table
-    /// [limits]"; `elsewhere` may know where a key would belong.
+    /// `[limits]`"; `elsewhere` may know where a key would belong.
     pub(super) fn refuse_unknown(
         &mut self,
         place: &str,

@@ -18,10 +18,10 @@
 //! 1. `readable` and `writable` are set by an event and cleared here only: on `WouldBlock`, or on a
 //!    short transfer. A short read is no proof of a drained socket once the peer has closed: that
 //!    edge was told already, so the socket is read until it says so.
-//! 2. A session parks only when there is nothing left that it could do; [`Session::assert_parked`]
-//!    says what that means.
-//! 3. Whoever spends its budget, of bytes or of work ([`Work`]), goes to the next turn, behind the
-//!    others.
+//! 2. A session parks only when there is nothing left that it could do; `assert_parked` of
+//!    a [`Half`] says what that means.
+//! 3. Whoever spends its budget, of bytes or of work
+//!    ([`Work`](crate::service::work::Work)), goes to the next turn, behind the others.
 //!
 //! A long file, since the states of a session are judged in one place. Not here: what an event
 //! means (`reactor`), how a connection is attempted (`upstream`).

@@ -10,10 +10,10 @@
 //!                    └──────────close───────────┴──an event, or surplus──▶ gone
 //! ```
 //!
-//! While it is made, several attempts may be under way; when which begins says
-//! [`Race`](super::race::Race). On the one that was made first, what its [`Opening`] asks for comes
-//! next: the header of the PROXY protocol, then the handshake of TLS. Which of those that nobody holds is given to whom, and which go,
-//! says [`Idle`](crate::service::origins::Idle).
+//! While it is made, several attempts may be under way; when which begins says [`Race`]. On the one
+//! that was made first, what its [`Opening`] asks for comes next: the header of the PROXY protocol,
+//! then the handshake of TLS. Which of those that nobody holds is given to whom, and which go, says
+//! [`Idle`].
 
 use std::io;
 use std::net::SocketAddr;

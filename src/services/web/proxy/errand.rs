@@ -8,8 +8,8 @@
 //! A long file, since the steps of one decision stand in it in their order, before the origin is
 //! asked and after.
 //!
-//! What may be done is [`caching`]'s to say, who waits for whom is the store's ([`store`]); this is
-//! what connects them.
+//! What may be done is for [`caching`](crate::http::caching) to say, who waits for whom for the
+//! [`store`](crate::cache::store); this is what connects them.
 
 use std::rc::Rc;
 

@@ -24,8 +24,8 @@
 //! the cache makes of it), `answer` (what is kept), `purge`
 //! (what is no longer), `filling` and `reading` (what is being kept).
 //!
-//! Deliberately not here: what may be kept ([`caching`]), and where
-//! ([`store`](crate::cache::store)).
+//! Deliberately not here: what may be kept ([`caching`](crate::http::caching)), and
+//! where ([`store`](crate::cache::store)).
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
