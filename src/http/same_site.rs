@@ -96,12 +96,8 @@ fn is_same_origin(origin: &[u8], authority: &Authority<'_>) -> Option<bool> {
         _ => return None,
     };
     let site = Authority::parse(site)?;
-    let same_host = match (site.host, authority.host) {
-        (Host::Name(one), Host::Name(other)) => one.eq_ignore_ascii_case(other),
-        (one, other) => one == other,
-    };
     let port = |authority: &Authority<'_>| authority.port.unwrap_or(default_port);
-    Some(same_host && port(&site) == port(authority))
+    Some(site.host.is_same(authority.host) && port(&site) == port(authority))
 }
 
 #[cfg(test)]

@@ -172,6 +172,17 @@ pub enum Host<'b> {
     International(&'b str),
 }
 
+impl Host<'_> {
+    /// Whether both name one host: names in any case (RFC 9110 section 4.2.3).
+    #[must_use]
+    pub fn is_same(self, other: Host<'_>) -> bool {
+        match (self, other) {
+            (Host::Name(one), Host::Name(other)) => one.eq_ignore_ascii_case(other),
+            (one, other) => one == other,
+        }
+    }
+}
+
 impl fmt::Display for Host<'_> {
     /// Writes the host as it stands in a URI, an IPv6 address in brackets and in its canonical
     /// spelling.
@@ -180,6 +191,30 @@ impl fmt::Display for Host<'_> {
             Self::Name(name) | Self::International(name) => f.write_str(name),
             Self::Ipv6(address) => write!(f, "[{address}]"),
         }
+    }
+}
+
+/// The URI of an http resource in its parts, as they were sent: that of the origin, whatever form
+/// the client's request had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uri<'b> {
+    /// `http` or `https`, in any case.
+    pub scheme: &'b str,
+    /// The origin.
+    pub authority: Authority<'b>,
+    /// The path; an empty one is `/`.
+    pub path: &'b str,
+    /// What follows the first `?`, without it. An empty query is not the same as none.
+    pub query: Option<&'b str>,
+}
+
+/// The port that a scheme implies (RFC 9110 sections 4.2.1 and 4.2.2).
+#[must_use]
+pub fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        _ if scheme.eq_ignore_ascii_case("http") => Some(80),
+        _ if scheme.eq_ignore_ascii_case("https") => Some(443),
+        _ => None,
     }
 }
 

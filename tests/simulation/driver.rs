@@ -282,44 +282,29 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     };
     setting.listeners.clone_from(&config.listeners);
     *sim.volume() = std::mem::take(setting.volume);
-    let (mut reactor, bound) = serve::open(sim, &config).map_err(|error| Failure {
-        what: format!("seed {seed}: {error}"),
+    let (mut run, bound) = Run::open(sim, &config).map_err(|what| Failure {
+        what: format!("seed {seed}: {what}"),
         trace: String::new(),
     })?;
     // A server that cannot start has nothing to simulate.
-    reactor.sys_mut().world().faults = faults.clone();
-    for server in crate::dns::SERVERS {
-        let server = crate::dns::NameServer::new(server);
-        reactor.sys_mut().enter(server, Duration::ZERO);
-    }
-    let in_force = serve::InForce {
-        config: config.clone(),
-        bound: bound.clone(),
-    };
+    run.sim().world().faults = faults.clone();
     let mut bound = &bound[..];
     for (scenario, listeners) in scenarios.iter_mut().zip(&listeners) {
         let (own, rest) = bound.split_at(listeners.len());
         bound = rest;
-        scenario.listen(&mut reactor);
-        scenario.cast(reactor.sys_mut(), &mut setting, own);
+        scenario.listen(&mut run.reactor);
+        scenario.cast(run.sim(), &mut setting, own);
     }
-    let ends_early = setting.rng.chance(200);
-    if ends_early {
+    run.ends_early = setting.rng.chance(200);
+    if run.ends_early {
         let after = Duration::from_micros(setting.rng.sized(5_000_000) as u64);
-        reactor.sys_mut().send_signal(Signal::Terminate, after);
+        run.sim().send_signal(Signal::Terminate, after);
     }
     if setting.rng.chance(200) {
         let after = Duration::from_micros(setting.rng.sized(5_000_000) as u64);
-        reactor.sys_mut().send_signal(Signal::Reload, after);
+        run.sim().send_signal(Signal::Reload, after);
     }
 
-    let mut run = Run {
-        reactor,
-        in_force: Some(in_force),
-        ends_early,
-        stale_told: 0,
-        turns: 0,
-    };
     // An assertion of the reactor's own is a finding like any other.
     let result = catch_unwind(AssertUnwindSafe(|| {
         run.turn_until_over().and_then(|()| run.check())
@@ -391,31 +376,15 @@ fn again(
 ) -> Result<(), String> {
     let mut next = Sim::new(setting.later.draw());
     *next.volume() = sim.take_volume();
-    let opened = serve::open(next, config);
-    let (mut reactor, bound) = opened.map_err(|error| format!("again: {error}"))?;
-    for server in crate::dns::SERVERS {
-        let server = crate::dns::NameServer::new(server);
-        reactor.sys_mut().enter(server, Duration::ZERO);
-    }
-    let in_force = serve::InForce {
-        config: config.clone(),
-        bound: bound.clone(),
-    };
+    let (mut run, bound) = Run::open(next, config).map_err(|what| format!("again: {what}"))?;
     let mut bound = &bound[..];
     for (scenario, listeners) in scenarios.iter_mut().zip(listeners) {
         let (own, rest) = bound.split_at(listeners.len());
         bound = rest;
         if scenario.comes_again() {
-            scenario.cast(reactor.sys_mut(), setting, own);
+            scenario.cast(run.sim(), setting, own);
         }
     }
-    let mut run = Run {
-        reactor,
-        in_force: Some(in_force),
-        ends_early: false,
-        stale_told: 0,
-        turns: 0,
-    };
     let ended = run.turn_until_over().and_then(|()| run.check());
     *sim.volume() = run.reactor.into_sys().take_volume();
     ended.map_err(|what| format!("again: {what}"))
@@ -458,6 +427,27 @@ struct Run {
 }
 
 impl Run {
+    /// A server that has begun, and the servers of names that it asks.
+    fn open(sim: Sim, config: &Config) -> Result<(Self, Vec<Bind>), String> {
+        let (mut reactor, bound) = serve::open(sim, config).map_err(|error| error.to_string())?;
+        for server in crate::dns::SERVERS {
+            let server = crate::dns::NameServer::new(server);
+            reactor.sys_mut().enter(server, Duration::ZERO);
+        }
+        let in_force = serve::InForce {
+            config: config.clone(),
+            bound: bound.clone(),
+        };
+        let run = Self {
+            reactor,
+            in_force: Some(in_force),
+            ends_early: false,
+            stale_told: 0,
+            turns: 0,
+        };
+        Ok((run, bound))
+    }
+
     fn sim(&mut self) -> &mut Sim {
         self.reactor.sys_mut()
     }

@@ -23,7 +23,7 @@ use siphasher::sip128::SipHasher13;
 
 use super::index::Key;
 use crate::http::Method;
-use crate::http::target::{Authority, Host};
+use crate::http::target::{Host, Uri, default_port};
 
 /// The secret of a folder, in bytes.
 pub const SECRET_BYTES: usize = 16;
@@ -69,19 +69,6 @@ pub fn of_whole(variant: u64) -> u64 {
     variant & !1
 }
 
-/// A URI in the parts that its key needs, as they were sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Uri<'b> {
-    /// `http` or `https`, in any case.
-    pub scheme: &'b str,
-    /// The origin.
-    pub authority: Authority<'b>,
-    /// The path; an empty one is `/`.
-    pub path: &'b str,
-    /// What follows the first `?`, without it. An empty query is not the same as none.
-    pub query: Option<&'b str>,
-}
-
 /// Appends the text of a key to `out`: visible ASCII and one blank. HEAD has the text of GET. With
 /// room in `out` nothing is allocated.
 pub fn put_text(out: &mut Vec<u8>, method: Method<'_>, uri: &Uri<'_>) {
@@ -106,14 +93,6 @@ pub fn put_text(out: &mut Vec<u8>, method: Method<'_>, uri: &Uri<'_>) {
     if let Some(query) = uri.query {
         out.push(b'?');
         put_normal(out, query);
-    }
-}
-
-fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        _ if scheme.eq_ignore_ascii_case("http") => Some(80),
-        _ if scheme.eq_ignore_ascii_case("https") => Some(443),
-        _ => None,
     }
 }
 

@@ -4,12 +4,12 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::cache::store::key::{KeyHasher, SECRET_BYTES, Uri, put_text};
+use crate::cache::store::key::{KeyHasher, SECRET_BYTES, put_text};
 use crate::cache::store::object::{self, Decoded, Header, Name};
 use crate::client::Failure;
 use crate::client::url::Url;
 use crate::http::Method;
-use crate::http::target::Authority;
+use crate::http::target::{Authority, Uri};
 
 /// What is read of a file first: most headers fit.
 const READ_BYTES: usize = 4096;

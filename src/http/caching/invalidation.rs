@@ -6,32 +6,14 @@
 
 use super::super::Method;
 use super::super::head::{RequestHead, ResponseHead};
-use super::super::target::{Authority, Host, Target};
+use super::super::target::{Authority, Target, Uri, default_port};
 use super::groups;
 
-/// The URL of an http resource, in the parts that references are resolved against: that of the
-/// origin, whatever form the client's request had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Url<'a> {
-    /// `http` or `https`, in any case.
-    pub scheme: &'a str,
-    /// Host and port.
-    pub authority: Authority<'a>,
-    /// The path; it begins with `/`.
-    pub path: &'a str,
-    /// What follows the first `?`, without it.
-    pub query: Option<&'a str>,
-}
-
-impl Url<'_> {
+impl Uri<'_> {
     fn is_origin(&self, scheme: &str, authority: Authority<'_>) -> bool {
         let port = |authority: Authority<'_>| authority.port.or_else(|| default_port(scheme));
-        let is_host = match (self.authority.host, authority.host) {
-            (Host::Name(ours), Host::Name(theirs)) => ours.eq_ignore_ascii_case(theirs),
-            (ours, theirs) => ours == theirs,
-        };
         self.scheme.eq_ignore_ascii_case(scheme)
-            && is_host
+            && self.authority.host.is_same(authority.host)
             && port(self.authority) == port(authority)
     }
 
@@ -81,14 +63,6 @@ impl Url<'_> {
     }
 }
 
-fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        _ if scheme.eq_ignore_ascii_case("http") => Some(80),
-        _ if scheme.eq_ignore_ascii_case("https") => Some(443),
-        _ => None,
-    }
-}
-
 fn join(path: &str, query: Option<&str>) -> String {
     match query {
         Some(query) => format!("{path}?{query}"),
@@ -132,7 +106,7 @@ pub struct Invalidated {
 #[must_use]
 pub fn invalidated(
     method: Method<'_>,
-    target: &Url<'_>,
+    target: &Uri<'_>,
     response: &ResponseHead<'_>,
 ) -> Option<Invalidated> {
     let is_success = (200..400).contains(&response.status.code());
@@ -152,7 +126,7 @@ pub fn invalidated(
 
 /// Whether a response to POST stands for what a GET of its target would bring: `Content-Location` is
 /// that target (RFC 9110 section 9.3.3).
-pub(super) fn names_target(target: &Url<'_>, response: &ResponseHead<'_>) -> bool {
+pub(super) fn names_target(target: &Uri<'_>, response: &ResponseHead<'_>) -> bool {
     let location = response.headers.only("content-location");
     location.and_then(|reference| target.resolve(reference))
         == Some(join(target.path, target.query))
@@ -161,13 +135,13 @@ pub(super) fn names_target(target: &Url<'_>, response: &ResponseHead<'_>) -> boo
 /// The URL of a request whose target or `Host` names the origin: the absolute form, and the origin
 /// form where this program has the name of the origin.
 #[must_use]
-pub fn url_of<'b>(request: &RequestHead<'b>, scheme: &'b str) -> Option<Url<'b>> {
+pub fn uri_of<'b>(request: &RequestHead<'b>, scheme: &'b str) -> Option<Uri<'b>> {
     let authority = request.authority()?;
     let scheme = match request.target {
         Target::Absolute { scheme, .. } => scheme,
         _ => scheme,
     };
-    Some(Url {
+    Some(Uri {
         scheme,
         authority,
         path: request.target.path()?,

@@ -1,10 +1,11 @@
 //! What may be stored, and which fields of it (RFC 9111 sections 3 and 3.1).
 
 use super::super::head::{Headers, RequestHead, ResponseHead};
+use super::super::target::Uri;
 use super::super::{Method, Status, list_elements};
 use super::asks::Asks;
 use super::freshness::{Terms, is_explicit, is_heuristic};
-use super::invalidation::{Url, names_target};
+use super::invalidation::names_target;
 use super::targeted::{self, Policy};
 use super::{Rules, Times, partial, vary};
 
@@ -80,7 +81,7 @@ impl NotStored {
 /// Why it may not.
 pub fn may_store(
     request: &RequestHead<'_>,
-    target: &Url<'_>,
+    target: &Uri<'_>,
     response: &ResponseHead<'_>,
     times: Times,
     rules: &Rules,
@@ -107,7 +108,7 @@ pub fn may_store(
 /// 9.3.3.
 fn of_method(
     method: Method<'_>,
-    target: &Url<'_>,
+    target: &Uri<'_>,
     response: &ResponseHead<'_>,
     policy: &Policy,
 ) -> Result<(), NotStored> {

@@ -7,7 +7,7 @@ mod model;
 use proptest::prelude::*;
 
 use self::model::{Answer, FromOrigin, Model};
-use super::invalidation::{Invalidated, Url, invalidated};
+use super::invalidation::{Invalidated, invalidated};
 use super::partial::{self, FromPart, Part};
 use super::reuse::{Failure, Need, Permission, may_send_stale};
 use super::status::{Because, CacheStatus, Handled};
@@ -17,7 +17,7 @@ use crate::http::conditional::EntityTag;
 use crate::http::date::Date;
 use crate::http::head::{HeadScanner, Limits, Parsed, RequestHead, ResponseHead};
 use crate::http::range::ByteRange;
-use crate::http::target::Authority;
+use crate::http::target::{Authority, Uri};
 use crate::http::{Method, Status};
 
 const NOW_S: i64 = 1_800_000_000;
@@ -89,8 +89,8 @@ fn crlf(lines: &str) -> String {
     lines.map(|line| format!("{line}\r\n")).collect()
 }
 
-fn target() -> Url<'static> {
-    Url {
+fn target() -> Uri<'static> {
+    Uri {
         scheme: "http",
         authority: Authority::parse("origin").expect("a host"),
         path: "/a",
@@ -936,7 +936,7 @@ fn rfc9111_4_3_5_a_head_updates_or_invalidates() {
 
 #[test]
 fn rfc9111_4_4_what_unsafe_methods_invalidate() {
-    let base = Url {
+    let base = Uri {
         path: "/a/b",
         query: Some("q"),
         ..target()
@@ -966,7 +966,7 @@ fn rfc9111_4_4_what_unsafe_methods_invalidate() {
 
 #[test]
 fn rfc3986_5_4_references_on_the_same_origin() {
-    let base = Url {
+    let base = Uri {
         path: "/b/c/d;p",
         query: Some("q"),
         ..target()

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::target::Target;
+use crate::http::target::{Authority, Target};
 
 fn text(method: Method<'_>, uri: &str) -> String {
     let Some(Target::Absolute {

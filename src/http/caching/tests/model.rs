@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::invalidation::{Url, invalidated, url_of};
+use super::super::super::target::Uri;
+use super::super::invalidation::{invalidated, uri_of};
 use super::super::partial::{self, FromPart, Part};
 use super::super::reuse::{Failure, Need, may_send_stale, without_stored};
 use super::super::update::{Asked, HeadVerdict, by_head, identifies, put_combined, put_updated};
@@ -83,7 +84,7 @@ impl Model {
     ) -> Answer {
         let head = request(text);
         let asks = Asks::of(&head);
-        let target = url_of(&head, "http").expect("a URL");
+        let target = uri_of(&head, "http").expect("a URL");
         let place = place_of(&target);
         let kept = self.stored.entry(place.clone()).or_default();
         let found = kept
@@ -118,7 +119,7 @@ impl Model {
     fn validate(
         &mut self,
         head: &RequestHead<'_>,
-        target: &Url<'_>,
+        target: &Uri<'_>,
         asks: &Asks,
         mut stored: Stored,
         now_s: i64,
@@ -170,7 +171,7 @@ impl Model {
     fn complete(
         &mut self,
         head: &RequestHead<'_>,
-        target: &Url<'_>,
+        target: &Uri<'_>,
         asks: &Asks,
         stored: &Stored,
         now_s: i64,
@@ -223,7 +224,7 @@ impl Model {
     fn fetch(
         &mut self,
         head: &RequestHead<'_>,
-        target: &Url<'_>,
+        target: &Uri<'_>,
         _asks: &Asks,
         now_s: i64,
         origin: &mut impl FnMut(&RequestHead<'_>) -> FromOrigin,
@@ -238,7 +239,7 @@ impl Model {
     fn take(
         &mut self,
         head: &RequestHead<'_>,
-        target: &Url<'_>,
+        target: &Uri<'_>,
         came: &ResponseHead<'_>,
         body: Vec<u8>,
         now_s: i64,
@@ -278,7 +279,7 @@ impl Model {
         kept.push(stored);
     }
 
-    fn invalidate(&mut self, head: &RequestHead<'_>, target: &Url<'_>, came: &ResponseHead<'_>) {
+    fn invalidate(&mut self, head: &RequestHead<'_>, target: &Uri<'_>, came: &ResponseHead<'_>) {
         let Some(invalid) = invalidated(head.method, target, came) else {
             return;
         };
@@ -292,7 +293,7 @@ impl Model {
     fn update_by_head(
         &mut self,
         head: &RequestHead<'_>,
-        target: &Url<'_>,
+        target: &Uri<'_>,
         came: &ResponseHead<'_>,
         times: Times,
     ) {
@@ -360,6 +361,6 @@ impl Stored {
     }
 }
 
-fn place_of(target: &Url<'_>) -> String {
+fn place_of(target: &Uri<'_>) -> String {
     target.resolve(b"").expect("itself")
 }

@@ -15,9 +15,9 @@ use std::rc::Rc;
 
 use super::answer::{self, Manner, OfGrowing, Sink};
 use super::route::{Form, Route};
-use crate::cache::store::key::{Uri, put_text};
+use crate::cache::store::key::put_text;
 use crate::cache::store::{FetchId, Kept, Look, Object, Store, StoreId, UnderWay, Wanted};
-use crate::http::caching::invalidation::{Url, invalidated, url_of};
+use crate::http::caching::invalidation::{invalidated, uri_of};
 use crate::http::caching::partial::{self, FromPart, Part};
 use crate::http::caching::reuse::{Failure, Need, Permission, may_send_stale, without_stored};
 use crate::http::caching::status::{Because, CacheStatus, Handled};
@@ -30,7 +30,7 @@ use crate::http::head::{
     put_header,
 };
 use crate::http::range::ByteRange;
-use crate::http::target::Authority;
+use crate::http::target::{Authority, Uri};
 use crate::http::{Method, Status, put_decimal};
 use crate::metrics::Cached;
 use crate::service::Cx;
@@ -313,13 +313,13 @@ impl Cache {
         route: &Route<'_>,
         cx: &mut Cx<'_>,
     ) -> Option<Wanted<'_>> {
-        let url = Url {
+        let uri = Uri {
             scheme: scheme(route.tls),
             authority: Authority::parse(&route.authority)?,
             path: route.path,
             query: route.query,
         };
-        self.put_text(head.method, &url);
+        self.put_text(head.method, &uri);
         let key = cx.stores.at(self.store).hasher().key(&self.text);
         Some(Wanted {
             key,
@@ -328,23 +328,17 @@ impl Cache {
     }
 
     /// What is decided about the responses of a URL.
-    fn rules_for(&mut self, url: &Url<'_>) -> Rules {
+    fn rules_for(&mut self, uri: &Uri<'_>) -> Rules {
         if !self.rules.is_uniform() {
-            self.put_text(Method::Get, url);
+            self.put_text(Method::Get, uri);
         }
         *self.rules.of(&self.text)
     }
 
     /// Writes the text of a key.
-    pub(super) fn put_text(&mut self, method: Method<'_>, url: &Url<'_>) {
-        let uri = Uri {
-            scheme: url.scheme,
-            authority: url.authority,
-            path: url.path,
-            query: url.query,
-        };
+    pub(super) fn put_text(&mut self, method: Method<'_>, uri: &Uri<'_>) {
         self.text.clear();
-        put_text(&mut self.text, method, &uri);
+        put_text(&mut self.text, method, uri);
     }
 
     /// Answers with what is kept.
@@ -373,20 +367,20 @@ impl Cache {
         reply.answered_for(&route.authority, answered);
     }
 
-    /// What is to be forgotten since a request changed something at its origin, `url`: that, and
+    /// What is to be forgotten since a request changed something at its origin, `uri`: that, and
     /// what its response names.
-    fn invalidate(&mut self, url: &Url<'_>, others: &[String], cx: &mut Cx<'_>) {
+    fn invalidate(&mut self, uri: &Uri<'_>, others: &[String], cx: &mut Cx<'_>) {
         let whole = others.iter().map(|other| match other.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (other.as_str(), None),
         });
-        for (path, query) in whole.chain([(url.path, url.query)]) {
+        for (path, query) in whole.chain([(uri.path, uri.query)]) {
             self.put_text(
                 Method::Get,
-                &Url {
+                &Uri {
                     path,
                     query,
-                    ..*url
+                    ..*uri
                 },
             );
             let (store, mut hands) = cx.store(self.store);
@@ -425,7 +419,7 @@ impl Errand {
             self.give_up(cx);
             return Verdict::Pass;
         };
-        let Some(url) = url_of(&request, self.scheme) else {
+        let Some(uri) = uri_of(&request, self.scheme) else {
             self.give_up(cx);
             return Verdict::Pass;
         };
@@ -433,11 +427,11 @@ impl Errand {
             request_s: self.asked_s,
             response_s: unix_s(cx.wall),
         };
-        let asked = (&request, &url, response);
+        let asked = (&request, &uri, response);
         match std::mem::replace(&mut self.purpose, Purpose::Pass) {
             Purpose::Pass => {
-                if let Some(gone) = invalidated(request.method, &url, response) {
-                    cache.invalidate(&url, &gone.others, cx);
+                if let Some(gone) = invalidated(request.method, &uri, response) {
+                    cache.invalidate(&uri, &gone.others, cx);
                 }
                 self.keep_unasked(asked, times, cache, cx)
             }
@@ -459,7 +453,7 @@ impl Errand {
     fn validated(
         &mut self,
         (id, kept): (FetchId, Rc<Kept>),
-        asked: (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>),
+        asked: (&RequestHead<'_>, &Uri<'_>, &ResponseHead<'_>),
         times: Times,
         cache: &mut Cache,
         cx: &mut Cx<'_>,
@@ -499,12 +493,12 @@ impl Errand {
     /// kept, and to POST, if it says that it answers GET as well (RFC 9110 section 9.3.3).
     fn keep_unasked(
         &self,
-        asked: (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>),
+        asked: (&RequestHead<'_>, &Uri<'_>, &ResponseHead<'_>),
         times: Times,
         cache: &mut Cache,
         cx: &mut Cx<'_>,
     ) -> Verdict {
-        let (request, url, response) = asked;
+        let (request, uri, response) = asked;
         // What a body asked for is nobody else's answer.
         let may_be_for_others = match request.method {
             Method::Get => request.body == BodyLength::None,
@@ -512,11 +506,11 @@ impl Errand {
             _ => false,
         };
         if !may_be_for_others
-            || may_store(request, url, response, times, &cache.rules_for(url)).is_err()
+            || may_store(request, uri, response, times, &cache.rules_for(uri)).is_err()
         {
             return Verdict::Pass;
         }
-        cache.put_text(Method::Get, url);
+        cache.put_text(Method::Get, uri);
         let (store, hands) = cx.store(self.store);
         let wanted = Wanted {
             key: store.hasher().key(&cache.text),
@@ -530,13 +524,13 @@ impl Errand {
     fn keep(
         &self,
         id: FetchId,
-        (request, url, response): (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>),
+        (request, uri, response): (&RequestHead<'_>, &Uri<'_>, &ResponseHead<'_>),
         times: Times,
         cache: &mut Cache,
         cx: &mut Cx<'_>,
     ) -> Verdict {
         let (store, mut hands) = cx.store(self.store);
-        let terms = match may_store(request, url, response, times, &cache.rules_for(url)) {
+        let terms = match may_store(request, uri, response, times, &cache.rules_for(uri)) {
             Ok(terms) => terms,
             Err(why) => {
                 log::debug!(
@@ -584,22 +578,22 @@ impl Errand {
     fn complete(
         &mut self,
         (id, kept, missing): (FetchId, Rc<Kept>, Missing),
-        (sent, asked): (&[u8], (&RequestHead<'_>, &Url<'_>, &ResponseHead<'_>)),
+        (sent, asked): (&[u8], (&RequestHead<'_>, &Uri<'_>, &ResponseHead<'_>)),
         times: Times,
         cache: &mut Cache,
         cx: &mut Cx<'_>,
     ) -> Verdict {
-        let (request, url, response) = asked;
+        let (request, uri, response) = asked;
         if !matches!(response.status.code(), 206 | 304 | 416) {
             return self.keep(id, asked, times, cache, cx);
         }
-        let rules = cache.rules_for(url);
+        let rules = cache.rules_for(uri);
         let mut ours = Vec::new();
         answer::put_completing(&mut ours, sent, &kept, missing);
         let mut scanner = HeadScanner::default();
         let joined = match scanner.request(&ours, &OWN_LIMITS) {
             Ok(Parsed::Complete(ours, _))
-                if may_store(&ours, url, response, times, &rules).is_ok() =>
+                if may_store(&ours, uri, response, times, &rules).is_ok() =>
             {
                 joined(&kept, &ours, request, response, times, &rules)
             }

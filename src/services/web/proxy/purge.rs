@@ -19,9 +19,8 @@ use super::Begun;
 use super::errand::Cache;
 use super::route::Route;
 use crate::cache::store::{NotPurged, Scope, tags_in};
-use crate::http::caching::invalidation::Url;
 use crate::http::head::{BodyLength, RequestHead};
-use crate::http::target::Authority;
+use crate::http::target::{Authority, Uri};
 use crate::http::{Method, Status};
 use crate::services::web::reply::{Refusal, Reply};
 
@@ -85,22 +84,22 @@ fn scope(
     head: &RequestHead<'_>,
     route: &Route<'_>,
 ) -> Result<Option<Scope>, Refusal> {
-    let mut url = Url {
+    let mut uri = Uri {
         scheme: "http",
         authority: Authority::parse(&route.authority).ok_or(NO_URL)?,
         path: route.path,
         query: route.query,
     };
     let tags = tags(head)?;
-    let last = url.query.unwrap_or(url.path);
+    let last = uri.query.unwrap_or(uri.path);
     let prefix = last.strip_suffix('*').filter(|_| tags.is_empty());
-    match (prefix, &mut url.query) {
-        _ if !tags.is_empty() => (url.path, url.query) = ("/", None),
+    match (prefix, &mut uri.query) {
+        _ if !tags.is_empty() => (uri.path, uri.query) = ("/", None),
         (Some(prefix), Some(query)) => *query = prefix,
-        (Some(prefix), None) => url.path = prefix,
+        (Some(prefix), None) => uri.path = prefix,
         (None, _) => {}
     }
-    cache.put_text(Method::Get, &url);
+    cache.put_text(Method::Get, &uri);
     let text = || String::from_utf8_lossy(&cache.text).into_owned();
     Ok(match (tags.is_empty(), prefix) {
         (false, _) => Some(Scope::Tags(text(), tags)),
