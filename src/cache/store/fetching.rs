@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use slab::Slab;
+
 use super::fetch::{Ahead, Fetch, FetchId, Growing, Object, Place, Stage};
 use super::index::Key;
 use super::{
@@ -148,6 +150,11 @@ impl Store {
         if expected <= self.settings.small_bytes_max as u64 {
             return Some(Place::Memory(Vec::with_capacity(expected as usize)));
         }
+        self.in_file(id, object)
+    }
+
+    /// A new file for an object to grow in.
+    pub(super) fn in_file(&mut self, id: FetchId, object: &Object) -> Option<Place> {
         let fetch = self.fetches.get(id.index as usize)?;
         debug_assert_eq!(
             fetch.generation, id.generation,
@@ -192,8 +199,7 @@ impl Store {
             self.settings.small_bytes_max as u64,
             self.settings.object_bytes_max,
         );
-        let fetch = self.fetches.get_mut(id.index as usize);
-        let Some(fetch) = fetch.filter(|fetch| fetch.generation == id.generation) else {
+        let Some(fetch) = current(&mut self.fetches, id) else {
             return;
         };
         fetch.wake(hands.woken);
@@ -231,8 +237,7 @@ impl Store {
     /// Keeps what a fetch brought, once all of it is there.
     pub(super) fn complete(&mut self, id: FetchId, hands: &mut Hands<'_>) {
         let (boot, stored_ms) = (self.settings.boot, self.next_ms(hands));
-        let fetch = self.fetches.get_mut(id.index as usize);
-        let Some(fetch) = fetch.filter(|fetch| fetch.generation == id.generation) else {
+        let Some(fetch) = current(&mut self.fetches, id) else {
             return;
         };
         fetch.wake(hands.woken);
@@ -461,7 +466,12 @@ impl Store {
     }
 
     pub(super) fn fetch_mut(&mut self, id: FetchId) -> Option<&mut Fetch> {
-        let fetch = self.fetches.get_mut(id.index as usize)?;
-        (fetch.generation == id.generation).then_some(fetch)
+        current(&mut self.fetches, id)
     }
+}
+
+/// A fetch, unless it is over and its place another's; the rest of its store stays free to borrow.
+fn current(fetches: &mut Slab<Fetch>, id: FetchId) -> Option<&mut Fetch> {
+    let fetch = fetches.get_mut(id.index as usize)?;
+    (fetch.generation == id.generation).then_some(fetch)
 }

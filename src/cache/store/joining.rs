@@ -86,9 +86,7 @@ impl Store {
         if matches!(body, Body::Bytes(_)) || matches!(place, Place::File(_)) {
             return Some(place);
         }
-        let fetch = self.fetches.get(id.index as usize)?;
-        let writing = self.folder.as_mut()?.writing(&fetch.text, object)?;
-        Some(Place::File(Box::new(writing)))
+        self.in_file(id, object)
     }
 
     /// Whether an object that is to get into the index goes instead, being a part of one that is
