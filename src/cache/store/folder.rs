@@ -19,15 +19,14 @@ use std::task::{Poll, ready};
 use super::Hands;
 use super::fetch::Object;
 use super::index::{Entry, Key};
-use super::kept::{Body, Kept, STORED_LIMITS, Shown};
+use super::kept::{Body, Kept, Shown, parse_head};
 use super::key::SECRET_BYTES;
 use super::object::{self, Decoded, Header, Name, Temporary};
 use super::writing::Writing;
 use crate::disk::{Disk, File, open_or_make};
+use crate::http::Status;
 use crate::http::caching::partial::Part;
 use crate::http::caching::{RuleBook, Terms, Times};
-use crate::http::head::{HeadScanner, Parsed};
-use crate::http::{Method, Status};
 use crate::jobs::{Asking, Command, Query, Ticket};
 use crate::waiter::{Id, Waiter};
 
@@ -318,11 +317,7 @@ impl Folder {
             request_s: (header.requested_ms / 1000) as i64,
             response_s: (header.responded_ms / 1000) as i64,
         };
-        let mut scanner = HeadScanner::default();
-        let parsed = scanner.response(header.head, &STORED_LIMITS, Method::Get);
-        let Ok(Parsed::Complete(head, _)) = parsed else {
-            return Err(torn("its head is none"));
-        };
+        let head = parse_head(header.head).ok_or_else(|| torn("its head is none"))?;
         let part = Part::of_stored(&head);
         let is_part = head.status == Status::PARTIAL_CONTENT;
         if is_part != part.is_some_and(|part| part.range.len() == body_bytes) {

@@ -8,7 +8,7 @@ use super::object::{self, Header};
 use crate::disk::File;
 use crate::http::caching::partial::Part;
 use crate::http::caching::{Terms, Times};
-use crate::http::head::{HeadScanner, Limits, Parsed};
+use crate::http::head::{HeadScanner, Limits, Parsed, ResponseHead};
 use crate::http::{Method, Status};
 
 /// A response that is kept. It never changes: one that was found to be still good
@@ -70,21 +70,27 @@ impl Source {
 }
 
 /// Heads that were stored were within the limits of their day.
-pub(super) const STORED_LIMITS: Limits = Limits {
+const STORED_LIMITS: Limits = Limits {
     head_bytes_max: object::HEADER_BYTES_MAX,
     ..Limits::DEFAULT
 };
+
+/// The head of a response that was stored; `None` if it is none, as only a torn file's can be.
+#[must_use]
+pub fn parse_head(head: &[u8]) -> Option<ResponseHead<'_>> {
+    let parsed = HeadScanner::default().response(head, &STORED_LIMITS, Method::Get);
+    match parsed {
+        Ok(Parsed::Complete(head, _)) => Some(head),
+        _ => None,
+    }
+}
 
 /// The part that a response is, by the head that was stored of it.
 pub(super) fn part_of(status: Status, head: &[u8]) -> Option<Part> {
     if status != Status::PARTIAL_CONTENT {
         return None;
     }
-    let mut scanner = HeadScanner::default();
-    match scanner.response(head, &STORED_LIMITS, Method::Get) {
-        Ok(Parsed::Complete(head, _)) => Part::of_stored(&head),
-        _ => None,
-    }
+    Part::of_stored(&parse_head(head)?)
 }
 
 /// Which lines of a head are sent as they are.

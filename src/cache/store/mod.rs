@@ -56,7 +56,7 @@ pub use fetch::{Ahead, FetchId, Object, put_body};
 use folder::Folder;
 pub use index::Key;
 use index::{Entry, Index, Limits, Slot};
-pub use kept::{Body, Kept, Shown};
+pub use kept::{Body, Kept, Shown, parse_head};
 use key::KeyHasher;
 use memory::Memory;
 use purging::Bans;

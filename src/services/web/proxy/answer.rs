@@ -7,13 +7,12 @@ use std::io::Write as _;
 use super::heads;
 use super::route::Origin;
 use crate::buffer::{Pool, SendQueue};
-use crate::cache::store::{Kept, Object, put_body};
+use crate::cache::store::{Kept, Object, parse_head, put_body};
 use crate::http::caching::partial::{FromPart, Part};
 use crate::http::caching::status::{CacheStatus, Handled};
 use crate::http::caching::{Terms, partial, validation};
 use crate::http::head::{
-    HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end, put_header,
-    put_header_number, put_status_line,
+    RequestHead, ResponseHead, put_head_end, put_header, put_header_number, put_status_line,
 };
 use crate::http::persistence::Persistence;
 use crate::http::range::{ByteRange, Multipart, put_content_range_unsatisfied};
@@ -82,29 +81,19 @@ pub(super) fn put(
     put_whole(kept, request.method, sink)
 }
 
-/// Looks at the head of what is kept; `None` if it is none, which nobody has seen.
-pub(super) fn with_head<T>(head: &[u8], look: impl FnOnce(&ResponseHead<'_>) -> T) -> Option<T> {
-    let mut scanner = HeadScanner::default();
-    match scanner.response(head, &STORED_LIMITS, Method::Get) {
-        Ok(Parsed::Complete(head, _)) => Some(look(&head)),
-        _ => None,
-    }
-}
-
 /// What a request gets of a part that is kept.
 pub(super) fn from_part(kept: &Kept, part: &Part, request: &RequestHead<'_>) -> FromPart {
-    with_head(&kept.head, |head| {
-        partial::selection(request, &head.headers, part)
-    })
-    .unwrap_or(FromPart::Missing)
+    match parse_head(&kept.head) {
+        Some(head) => partial::selection(request, &head.headers, part),
+        None => FromPart::Missing,
+    }
 }
 
 /// Writes a request that asks its origin whether what is kept is still true.
 pub(super) fn put_validating(out: &mut Vec<u8>, request: &[u8], kept: &Kept) {
-    let is_part = kept.part.is_some();
-    with_head(&kept.head, |head| {
-        heads::put_validating(out, request, &head.headers, is_part);
-    });
+    if let Some(head) = parse_head(&kept.head) {
+        heads::put_validating(out, request, &head.headers, kept.part.is_some());
+    }
 }
 
 /// Writes a request for what is missing from the part that is kept.
@@ -114,9 +103,9 @@ pub(super) fn put_completing(
     kept: &Kept,
     missing: (u64, Option<u64>),
 ) {
-    with_head(&kept.head, |head| {
+    if let Some(head) = parse_head(&kept.head) {
         heads::put_completing(out, request, &head.headers, missing);
-    });
+    }
 }
 
 /// What a client gets of a response that grows.
@@ -144,9 +133,8 @@ pub(super) fn of_growing(
     if !request.headers.contains("range") {
         return OfGrowing::All;
     }
-    let selected = with_head(&object.head, |head| {
-        validation::selection(request, &head.headers, &object.terms, length, now_s)
-    });
+    let selected = parse_head(&object.head)
+        .map(|head| validation::selection(request, &head.headers, &object.terms, length, now_s));
     match selected {
         Some(Selection::Whole) => OfGrowing::All,
         Some(Selection::Part(range)) if range.start <= readable.saturating_add(AHEAD_BYTES_MAX) => {
@@ -169,9 +157,7 @@ pub(super) fn put_head(
     out: &mut Vec<u8>,
 ) -> Status {
     out.clear();
-    let mut scanner = HeadScanner::default();
-    let parsed = scanner.response(&object.head, &STORED_LIMITS, Method::Get);
-    let Ok(Parsed::Complete(head, _)) = parsed else {
+    let Some(head) = parse_head(&object.head) else {
         unreachable!("a head that was written here");
     };
     if let Some((range, total)) = range {
@@ -228,9 +214,7 @@ fn put_chosen(
     manner: Manner<'_>,
     sink: &mut Sink<'_>,
 ) -> Answered {
-    let mut scanner = HeadScanner::default();
-    let parsed = scanner.response(&kept.head, &STORED_LIMITS, Method::Get);
-    let Ok(Parsed::Complete(head, _)) = parsed else {
+    let Some(head) = parse_head(&kept.head) else {
         // What is kept was parsed before: this is for the compiler.
         return put_whole(kept, Method::Head, sink);
     };
@@ -293,9 +277,7 @@ fn put_of_part(
     sink: &mut Sink<'_>,
 ) -> Answered {
     sink.scratch.clear();
-    let mut scanner = HeadScanner::default();
-    let parsed = scanner.response(&kept.head, &STORED_LIMITS, Method::Get);
-    if let Ok(Parsed::Complete(head, _)) = parsed {
+    if let Some(head) = parse_head(&kept.head) {
         match partial::selection(request, &head.headers, part) {
             FromPart::Range(range) => {
                 let at = range.start - part.range.start;
@@ -406,12 +388,6 @@ fn put_parts(
         body_bytes,
     }
 }
-
-/// Heads that were stored were within the limits of their day.
-pub(super) const STORED_LIMITS: Limits = Limits {
-    head_bytes_max: 1 << 20,
-    ..Limits::DEFAULT
-};
 
 fn put_status(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     // Invariant: writing into memory does not fail.

@@ -16,14 +16,18 @@ use std::rc::Rc;
 use super::answer::{self, Manner, OfGrowing, Sink};
 use super::route::{Form, Route};
 use crate::cache::store::key::put_text;
-use crate::cache::store::{FetchId, Kept, Look, Object, Store, StoreId, UnderWay, Wanted};
+use crate::cache::store::{
+    FetchId, Kept, Look, Object, Store, StoreId, UnderWay, Wanted, parse_head,
+};
 use crate::http::caching::invalidation::{invalidated, uri_of};
 use crate::http::caching::partial::{self, FromPart, Part};
 use crate::http::caching::reuse::{Failure, Need, Permission, may_send_stale, without_stored};
 use crate::http::caching::status::{Because, CacheStatus, Handled};
 use crate::http::caching::storing::put_stored_lines;
 use crate::http::caching::update::{self, HeadVerdict};
-use crate::http::caching::{Asks, Reuse, RuleBook, Rules, Terms, Times, may_store, reuse, vary};
+use crate::http::caching::{
+    Asks, NotStored, Reuse, RuleBook, Rules, Terms, Times, may_store, reuse, vary,
+};
 use crate::http::date::{Date, unix_s};
 use crate::http::head::{
     BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end,
@@ -109,11 +113,35 @@ const ONLY_IF_CACHED: Refusal = Refusal::unasked(
 
 /// A head that was written here was within the limits of the listener, but for what it says of its
 /// way.
-pub(super) const OWN_LIMITS: Limits = Limits {
+const OWN_LIMITS: Limits = Limits {
     head_bytes_max: usize::MAX,
     target_bytes_max: usize::MAX,
     headers_max: HEADERS_MAX,
 };
+
+/// A request head that was written here.
+pub(super) fn parse_sent(head: &[u8]) -> Option<RequestHead<'_>> {
+    match HeadScanner::default().request(head, &OWN_LIMITS) {
+        Ok(Parsed::Complete(head, _)) => Some(head),
+        _ => None,
+    }
+}
+
+/// A response, and the request that it answers.
+#[derive(Clone, Copy)]
+struct Came<'c> {
+    request: &'c RequestHead<'c>,
+    uri: &'c Uri<'c>,
+    response: &'c ResponseHead<'c>,
+    times: Times,
+}
+
+impl Came<'_> {
+    /// What it may be used for, if it may be stored.
+    fn may_store(&self, rules: &Rules) -> Result<Terms, NotStored> {
+        may_store(self.request, self.uri, self.response, self.times, rules)
+    }
+}
 
 impl Cache {
     pub(super) fn new(store: StoreId, rules: RuleBook) -> Self {
@@ -319,12 +347,16 @@ impl Cache {
             path: route.path,
             query: route.query,
         };
-        self.put_text(head.method, &uri);
-        let key = cx.stores.at(self.store).hasher().key(&self.text);
-        Some(Wanted {
-            key,
+        Some(self.wanted_at(head.method, &uri, cx))
+    }
+
+    /// What is asked of a resource, as the store knows it.
+    fn wanted_at(&mut self, method: Method<'_>, uri: &Uri<'_>, cx: &mut Cx<'_>) -> Wanted<'_> {
+        self.put_text(method, uri);
+        Wanted {
+            key: cx.stores.at(self.store).hasher().key(&self.text),
             text: &self.text,
-        })
+        }
     }
 
     /// What is decided about the responses of a URL.
@@ -375,16 +407,13 @@ impl Cache {
             None => (other.as_str(), None),
         });
         for (path, query) in whole.chain([(uri.path, uri.query)]) {
-            self.put_text(
-                Method::Get,
-                &Uri {
-                    path,
-                    query,
-                    ..*uri
-                },
-            );
+            let uri = Uri {
+                path,
+                query,
+                ..*uri
+            };
+            let key = self.wanted_at(Method::Get, &uri, cx).key;
             let (store, mut hands) = cx.store(self.store);
-            let key = store.hasher().key(&self.text);
             store.invalidate(key, &mut hands);
         }
     }
@@ -414,37 +443,37 @@ impl Errand {
         cache: &mut Cache,
         cx: &mut Cx<'_>,
     ) -> Verdict {
-        let mut scanner = HeadScanner::default();
-        let Ok(Parsed::Complete(request, _)) = scanner.request(sent, &OWN_LIMITS) else {
+        let request = parse_sent(sent);
+        let uri = request.and_then(|request| uri_of(&request, self.scheme));
+        let (Some(request), Some(uri)) = (request, uri) else {
             self.give_up(cx);
             return Verdict::Pass;
         };
-        let Some(uri) = uri_of(&request, self.scheme) else {
-            self.give_up(cx);
-            return Verdict::Pass;
+        let came = Came {
+            request: &request,
+            uri: &uri,
+            response,
+            times: Times {
+                request_s: self.asked_s,
+                response_s: unix_s(cx.wall),
+            },
         };
-        let times = Times {
-            request_s: self.asked_s,
-            response_s: unix_s(cx.wall),
-        };
-        let asked = (&request, &uri, response);
         match std::mem::replace(&mut self.purpose, Purpose::Pass) {
             Purpose::Pass => {
                 if let Some(gone) = invalidated(request.method, &uri, response) {
                     cache.invalidate(&uri, &gone.others, cx);
                 }
-                self.keep_unasked(asked, times, cache, cx)
+                self.keep_unasked(came, cache, cx)
             }
             Purpose::Compare(kept) => {
-                compare(&kept, response, times, cache, cx);
+                compare(&kept, came, cache, cx);
                 Verdict::Pass
             }
-            Purpose::Fetch(id, None) => self.keep(id, asked, times, cache, cx),
+            Purpose::Fetch(id, None) => self.keep(id, came, cache, cx),
             Purpose::Complete(id, kept, missing) => {
-                let completing = (id, kept, missing);
-                self.complete(completing, (sent, asked), times, cache, cx)
+                self.complete((id, kept, missing), sent, came, cache, cx)
             }
-            Purpose::Fetch(id, Some(kept)) => self.validated((id, kept), asked, times, cache, cx),
+            Purpose::Fetch(id, Some(kept)) => self.validated((id, kept), came, cache, cx),
         }
     }
 
@@ -453,17 +482,16 @@ impl Errand {
     fn validated(
         &mut self,
         (id, kept): (FetchId, Rc<Kept>),
-        asked: (&RequestHead<'_>, &Uri<'_>, &ResponseHead<'_>),
-        times: Times,
+        came: Came<'_>,
         cache: &mut Cache,
         cx: &mut Cx<'_>,
     ) -> Verdict {
-        let (request, _, response) = asked;
+        let response = came.response;
         if kept.terms.has_validator()
             && response.status == Status::NOT_MODIFIED
-            && let Some(fresh) = refreshed(&kept, response, times, cache, cx)
+            && let Some(fresh) = refreshed(&kept, came, cache, cx)
         {
-            if !answers(&fresh, request) {
+            if !answers(&fresh, came.request) {
                 self.purpose = Purpose::Fetch(id, None);
                 return Verdict::Again;
             }
@@ -472,7 +500,7 @@ impl Errand {
             self.outcome = Some(Cached::Revalidated);
             return Verdict::Kept(fresh);
         }
-        let (failed, now_s) = (Failure::of(response.status), times.response_s);
+        let (failed, now_s) = (Failure::of(response.status), came.times.response_s);
         let (terms, asks, rules) = (&kept.terms, &self.asks, cache.rules.of(&kept.text));
         if failed.is_some_and(|failed| may_send_stale(terms, asks, failed, now_s, rules)) {
             let (store, mut hands) = cx.store(self.store);
@@ -480,7 +508,7 @@ impl Errand {
             self.outcome = Some(Cached::StaleHit);
             return Verdict::Kept(kept);
         }
-        let verdict = self.keep(id, asked, times, cache, cx);
+        let verdict = self.keep(id, came, cache, cx);
         let is_changed = failed.is_none() && response.status != Status::PARTIAL_CONTENT;
         if matches!(verdict, Verdict::Pass) && is_changed {
             let (store, mut hands) = cx.store(self.store);
@@ -491,46 +519,33 @@ impl Errand {
 
     /// Keeps a response to a request that nobody waits for: to GET, if it turns out that it may be
     /// kept, and to POST, if it says that it answers GET as well (RFC 9110 section 9.3.3).
-    fn keep_unasked(
-        &self,
-        asked: (&RequestHead<'_>, &Uri<'_>, &ResponseHead<'_>),
-        times: Times,
-        cache: &mut Cache,
-        cx: &mut Cx<'_>,
-    ) -> Verdict {
-        let (request, uri, response) = asked;
+    fn keep_unasked(&self, came: Came<'_>, cache: &mut Cache, cx: &mut Cx<'_>) -> Verdict {
+        let request = came.request;
         // What a body asked for is nobody else's answer.
         let may_be_for_others = match request.method {
             Method::Get => request.body == BodyLength::None,
             Method::Post => true,
             _ => false,
         };
-        if !may_be_for_others
-            || may_store(request, uri, response, times, &cache.rules_for(uri)).is_err()
-        {
+        if !may_be_for_others || came.may_store(&cache.rules_for(came.uri)).is_err() {
             return Verdict::Pass;
         }
-        cache.put_text(Method::Get, uri);
+        let wanted = cache.wanted_at(Method::Get, came.uri, cx);
         let (store, hands) = cx.store(self.store);
-        let wanted = Wanted {
-            key: store.hasher().key(&cache.text),
-            text: &cache.text,
-        };
         let id = store.lead(wanted, hands.now);
-        self.keep(id, asked, times, cache, cx)
+        self.keep(id, came, cache, cx)
     }
 
     /// Keeps a response, if that may be.
-    fn keep(
-        &self,
-        id: FetchId,
-        (request, uri, response): (&RequestHead<'_>, &Uri<'_>, &ResponseHead<'_>),
-        times: Times,
-        cache: &mut Cache,
-        cx: &mut Cx<'_>,
-    ) -> Verdict {
+    fn keep(&self, id: FetchId, came: Came<'_>, cache: &mut Cache, cx: &mut Cx<'_>) -> Verdict {
+        let Came {
+            request,
+            response,
+            times,
+            ..
+        } = came;
         let (store, mut hands) = cx.store(self.store);
-        let terms = match may_store(request, uri, response, times, &cache.rules_for(uri)) {
+        let terms = match came.may_store(&cache.rules_for(came.uri)) {
             Ok(terms) => terms,
             Err(why) => {
                 log::debug!(
@@ -578,27 +593,18 @@ impl Errand {
     fn complete(
         &mut self,
         (id, kept, missing): (FetchId, Rc<Kept>, Missing),
-        (sent, asked): (&[u8], (&RequestHead<'_>, &Uri<'_>, &ResponseHead<'_>)),
-        times: Times,
+        sent: &[u8],
+        came: Came<'_>,
         cache: &mut Cache,
         cx: &mut Cx<'_>,
     ) -> Verdict {
-        let (request, uri, response) = asked;
-        if !matches!(response.status.code(), 206 | 304 | 416) {
-            return self.keep(id, asked, times, cache, cx);
+        if !matches!(came.response.status.code(), 206 | 304 | 416) {
+            return self.keep(id, came, cache, cx);
         }
-        let rules = cache.rules_for(uri);
         let mut ours = Vec::new();
         answer::put_completing(&mut ours, sent, &kept, missing);
-        let mut scanner = HeadScanner::default();
-        let joined = match scanner.request(&ours, &OWN_LIMITS) {
-            Ok(Parsed::Complete(ours, _))
-                if may_store(&ours, uri, response, times, &rules).is_ok() =>
-            {
-                joined(&kept, &ours, request, response, times, &rules)
-            }
-            _ => None,
-        };
+        let joined = parse_sent(&ours)
+            .and_then(|ours| joined(&kept, &ours, came, &cache.rules_for(came.uri)));
         if let Some((object, newer, range)) = joined {
             let (store, mut hands) = cx.store(self.store);
             if store.begin_joined(id, object, (&kept, newer), &mut hands) {
@@ -700,9 +706,7 @@ fn answers(kept: &Kept, request: &RequestHead<'_>) -> bool {
 /// What is missing from a part for a request, if both could then be kept as one.
 fn missing(kept: &Kept, request: &RequestHead<'_>, store: &Store) -> Option<Missing> {
     let part = kept.part.as_ref()?;
-    let missing = answer::with_head(&kept.head, |head| {
-        partial::missing(request, &head.headers, part)
-    })??;
+    let missing = partial::missing(request, &parse_head(&kept.head)?.headers, part)?;
     let start = part.range.start.min(missing.0);
     let end = missing
         .1
@@ -718,18 +722,19 @@ fn missing(kept: &Kept, request: &RequestHead<'_>, store: &Store) -> Option<Miss
 fn joined(
     kept: &Kept,
     ours: &RequestHead<'_>,
-    request: &RequestHead<'_>,
-    response: &ResponseHead<'_>,
-    times: Times,
+    came: Came<'_>,
     rules: &Rules,
 ) -> Option<(Object, ByteRange, Option<ByteRange>)> {
+    let Came {
+        request,
+        response,
+        times,
+        ..
+    } = came;
+    may_store(ours, came.uri, response, times, rules).ok()?;
     let stored_part = kept.part?;
     let newer = Part::of(ours, response)?;
-    let mut scanner = HeadScanner::default();
-    let parsed = scanner.response(&kept.head, &answer::STORED_LIMITS, Method::Get);
-    let Ok(Parsed::Complete(stored, _)) = parsed else {
-        return None;
-    };
+    let stored = parse_head(&kept.head)?;
     let both = (&stored.headers, stored_part);
     let part = partial::combined(both, (&response.headers, newer))?;
     let range = match partial::selection(request, &stored.headers, &part) {
@@ -739,16 +744,14 @@ fn joined(
     };
     let mut head = Vec::with_capacity(kept.head.len());
     update::put_combined(&mut head, &stored, response, &part, times.response_s);
+    let parsed = parse_head(&head)?;
     let mut selecting = Vec::new();
-    let (status, terms) = answer::with_head(&head, |head| {
-        vary::put_key(&mut selecting, &head.headers, &request.headers).ok()?;
-        Some((head.status, Terms::derive(head, times, rules)))
-    })??;
+    vary::put_key(&mut selecting, &parsed.headers, &request.headers).ok()?;
     let object = Object {
         selecting: selecting.into(),
-        status,
+        status: parsed.status,
+        terms: Terms::derive(&parsed, times, rules),
         head: head.into(),
-        terms,
         times,
         expected: Some(part.range.len()),
     };
@@ -779,33 +782,21 @@ fn stored_head(response: &ResponseHead<'_>, response_s: i64) -> Rc<[u8]> {
 }
 
 /// What was kept, with what a 304 says of it; `None` if that is about something else.
-fn refreshed(
-    kept: &Kept,
-    response: &ResponseHead<'_>,
-    times: Times,
-    cache: &Cache,
-    cx: &mut Cx<'_>,
-) -> Option<Rc<Kept>> {
-    let mut scanner = HeadScanner::default();
-    let parsed = scanner.response(&kept.head, &answer::STORED_LIMITS, Method::Get);
-    let Ok(Parsed::Complete(stored, _)) = parsed else {
-        return None;
-    };
-    let is_it = update::identifies(&response.headers, &stored.headers, update::Asked::One);
-    is_it.then(|| update(kept, (&stored, response), times, cache, cx))?
+fn refreshed(kept: &Kept, came: Came<'_>, cache: &Cache, cx: &mut Cx<'_>) -> Option<Rc<Kept>> {
+    let stored = parse_head(&kept.head)?;
+    let is_it = update::identifies(&came.response.headers, &stored.headers, update::Asked::One);
+    is_it.then(|| update(kept, &stored, came, cache, cx))?
 }
 
 /// Does to what is kept for GET what a response to HEAD says.
-fn compare(kept: &Kept, response: &ResponseHead<'_>, times: Times, cache: &Cache, cx: &mut Cx<'_>) {
-    let mut scanner = HeadScanner::default();
-    let parsed = scanner.response(&kept.head, &answer::STORED_LIMITS, Method::Get);
-    let Ok(Parsed::Complete(stored, _)) = parsed else {
+fn compare(kept: &Kept, came: Came<'_>, cache: &Cache, cx: &mut Cx<'_>) {
+    let Some(stored) = parse_head(&kept.head) else {
         return;
     };
-    match update::by_head(response, &stored.headers, kept.body_bytes) {
+    match update::by_head(came.response, &stored.headers, kept.body_bytes) {
         HeadVerdict::Keep => {}
         HeadVerdict::Update => {
-            update(kept, (&stored, response), times, cache, cx);
+            update(kept, &stored, came, cache, cx);
         }
         HeadVerdict::Invalidate => {
             let (store, mut hands) = cx.store(cache.store);
@@ -817,19 +808,14 @@ fn compare(kept: &Kept, response: &ResponseHead<'_>, times: Times, cache: &Cache
 /// Keeps the same body under a head that has the fields of a newer one.
 fn update(
     kept: &Kept,
-    (stored, newer): (&ResponseHead<'_>, &ResponseHead<'_>),
-    times: Times,
+    stored: &ResponseHead<'_>,
+    came: Came<'_>,
     cache: &Cache,
     cx: &mut Cx<'_>,
 ) -> Option<Rc<Kept>> {
     let mut head = Vec::with_capacity(kept.head.len());
-    update::put_updated(&mut head, stored, newer, times.response_s);
-    let mut scanner = HeadScanner::default();
-    let parsed = scanner.response(&head, &answer::STORED_LIMITS, Method::Get);
-    let Ok(Parsed::Complete(updated, _)) = parsed else {
-        return None;
-    };
-    let terms = Terms::derive(&updated, times, cache.rules.of(&kept.text));
+    update::put_updated(&mut head, stored, came.response, came.times.response_s);
+    let terms = Terms::derive(&parse_head(&head)?, came.times, cache.rules.of(&kept.text));
     let (store, mut hands) = cx.store(cache.store);
-    Some(store.refreshed(kept, (head.into(), terms, times), &mut hands))
+    Some(store.refreshed(kept, (head.into(), terms, came.times), &mut hands))
 }

@@ -17,7 +17,7 @@
 use std::time::{Instant, SystemTime};
 
 use super::answer::{self, Sink};
-use super::errand::{Errand, OWN_LIMITS, Verdict};
+use super::errand::{Errand, Verdict, parse_sent};
 use super::filling::Filling;
 use super::heads::{self, Manner};
 use super::passing::{Coding, Passing, pass};
@@ -635,9 +635,7 @@ pub(super) fn answer_kept(
     (rules, scratch): (&Rules, &mut Vec<u8>),
     (down, cx): (&mut Link, &mut Cx<'_>),
 ) -> Answered {
-    let mut scanner = HeadScanner::default();
-    let parsed = scanner.request(sent.head, &OWN_LIMITS);
-    let (Ok(Parsed::Complete(request, _)), Some(errand)) = (parsed, sent.errand.as_deref()) else {
+    let (Some(request), Some(errand)) = (parse_sent(sent.head), sent.errand.as_deref()) else {
         unreachable!("a head that was written here, of a request that the cache knows");
     };
     let manner = answer::Manner {
