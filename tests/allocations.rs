@@ -5,16 +5,13 @@
 //! Once a second the server looks whether a cached file is still the same; that look may allocate.
 //! So requests are counted in batches, and there may be no more batches with an allocation than
 //! seconds went by.
-#![allow(
-    unsafe_code,
-    reason = "an allocator is unsafe by nature; this one only counts"
-)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "common/allocations.rs"]
+mod counted;
+
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use netlab_reactor::config::{Config, Overrides};
@@ -22,33 +19,6 @@ use netlab_reactor::reactor::Reactor;
 use netlab_reactor::serve;
 use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::unix::Unix;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator as it came, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's obligations are the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's obligations are the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's obligations are the same.
-        unsafe { System.realloc(pointer, layout, bytes) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const BATCHES: u64 = 20;
 const REQUESTS: usize = 250;
@@ -144,7 +114,7 @@ fn a_keep_alive_request_allocates_nothing() {
 
         let (began, mut allocated) = (Instant::now(), 0);
         for _ in 0..BATCHES {
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let before = counted::allocations();
             exchange(
                 &mut reactor,
                 &mut client,
@@ -152,7 +122,7 @@ fn a_keep_alive_request_allocates_nothing() {
                 answer_bytes,
                 &mut buffer,
             );
-            allocated += u64::from(ALLOCATIONS.load(Ordering::Relaxed) > before);
+            allocated += u64::from(counted::allocations() > before);
         }
         let looks = began.elapsed().as_secs() + 1;
         assert!(

@@ -1,38 +1,13 @@
 //! To judge a request against a stored response allocates nothing: what the allocator is asked for
 //! meanwhile is counted. A file of its own, since the count is the process's.
-#![allow(
-    unsafe_code,
-    reason = "an allocator is unsafe by nature; this one only counts"
-)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
+#[path = "common/allocations.rs"]
+mod counted;
 
 use netlab_reactor::http::Method;
 use netlab_reactor::http::caching::{Asks, Reuse, Rules, Terms, Times, reuse, validation, vary};
 use netlab_reactor::http::head::{HeadScanner, Limits, Parsed};
 use netlab_reactor::http::select::Selection;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator as it came, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's obligations are the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's obligations are the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_hit_allocates_nothing() {
@@ -56,11 +31,11 @@ fn a_hit_allocates_nothing() {
     let mut key = Vec::new();
     vary::put_key(&mut key, &stored.headers, &asked.headers).expect("a key");
 
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = counted::allocations();
     let matches = vary::matches(&key, &asked.headers);
     let judged = reuse(&terms, &Asks::of(&asked), 1_030);
     let selected = validation::selection(&asked, &stored.headers, &terms, 9, 1_030);
-    let after = ALLOCATIONS.load(Ordering::Relaxed);
+    let after = counted::allocations();
 
     assert!(matches && judged == Reuse::Fresh);
     assert!(matches!(selected, Selection::Part(range) if range.len() == 4));
