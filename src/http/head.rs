@@ -1003,10 +1003,15 @@ impl std::error::Error for HeadError {}
 /// Appends `HTTP/1.1 CODE REASON` and its line end. A server writes its own version, whatever the
 /// request's was (RFC 9110 section 2.5).
 pub fn put_status_line(out: &mut Vec<u8>, status: Status) {
+    put_status_and_reason(out, status, status.reason().as_bytes());
+}
+
+/// The same with the reason that a response came with.
+pub fn put_status_and_reason(out: &mut Vec<u8>, status: Status, reason: &[u8]) {
     out.extend_from_slice(b"HTTP/1.1 ");
     put_decimal(out, u64::from(status.code()));
     out.push(b' ');
-    out.extend_from_slice(status.reason().as_bytes());
+    out.extend_from_slice(reason);
     out.extend_from_slice(b"\r\n");
 }
 

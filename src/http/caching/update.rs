@@ -2,8 +2,11 @@
 //! 4.3.4 and 4.3.5).
 
 use super::super::date::Date;
-use super::super::head::{Headers, ResponseHead, put_head_end, put_header, put_header_number};
-use super::super::{Status, Version, list_elements, parse_decimal, put_decimal};
+use super::super::head::{
+    Headers, ResponseHead, put_head_end, put_header, put_header_number, put_status_and_reason,
+    put_status_line,
+};
+use super::super::{Status, list_elements, parse_decimal};
 use super::partial::{Part, put_range_of};
 use super::storing::named_fields;
 use super::validation::{modified_s, tag};
@@ -102,7 +105,7 @@ pub fn put_updated(
     newer: &ResponseHead<'_>,
     response_s: i64,
 ) {
-    put_status(out, stored.status, stored.reason);
+    put_status_and_reason(out, stored.status, stored.reason);
     put_updated_lines(out, stored, newer, response_s, |_| true);
     put_head_end(out);
 }
@@ -121,7 +124,7 @@ pub fn put_combined(
         true => Status::OK,
         false => Status::PARTIAL_CONTENT,
     };
-    put_status(out, status, status.reason().as_bytes());
+    put_status_line(out, status);
     put_updated_lines(out, stored, newer, response_s, |name| {
         !is_one_of(name, &["content-length", "content-range"])
     });
@@ -135,11 +138,7 @@ pub fn put_combined(
 /// Appends the head of a part as it is stored, by the head of the response that brings it: a 206
 /// with the range that its bytes are, whatever the response says of that ([`Part::of`]).
 pub fn put_part(out: &mut Vec<u8>, response: &ResponseHead<'_>, part: &Part, response_s: i64) {
-    put_status(
-        out,
-        Status::PARTIAL_CONTENT,
-        Status::PARTIAL_CONTENT.reason().as_bytes(),
-    );
+    put_status_line(out, Status::PARTIAL_CONTENT);
     let named = named_fields(&response.headers);
     for (name, line) in response.headers.end_to_end_lines() {
         let is_named = list_elements(&named).any(|field| field.eq_ignore_ascii_case(name));
@@ -159,15 +158,6 @@ pub fn put_part(out: &mut Vec<u8>, response: &ResponseHead<'_>, part: &Part, res
 fn put_part_range(out: &mut Vec<u8>, part: &Part) {
     out.extend_from_slice(b"Content-Range: ");
     put_range_of(out, part.range, part.total);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn put_status(out: &mut Vec<u8>, status: Status, reason: &[u8]) {
-    out.extend_from_slice(Version::Http11.as_str().as_bytes());
-    out.push(b' ');
-    put_decimal(out, u64::from(status.code()));
-    out.push(b' ');
-    out.extend_from_slice(reason);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -2,8 +2,6 @@
 //!
 //! RFC 9111 section 4.3.2 (conditions), RFC 9110 sections 14 (ranges) and 15.4.5 (304).
 
-use std::io::Write as _;
-
 use super::heads;
 use super::route::Origin;
 use crate::buffer::{Pool, SendQueue};
@@ -12,7 +10,8 @@ use crate::http::caching::partial::{FromPart, Part};
 use crate::http::caching::status::{CacheStatus, Handled};
 use crate::http::caching::{Terms, partial, validation};
 use crate::http::head::{
-    RequestHead, ResponseHead, put_head_end, put_header, put_header_number, put_status_line,
+    RequestHead, ResponseHead, put_head_end, put_header, put_header_number, put_status_and_reason,
+    put_status_line,
 };
 use crate::http::persistence::Persistence;
 use crate::http::range::{ByteRange, Multipart, put_content_range_unsatisfied};
@@ -165,7 +164,7 @@ pub(super) fn put_head(
         put_own_lines(out, &object.terms, manner);
         return Status::PARTIAL_CONTENT;
     }
-    put_status(out, &head);
+    put_status_and_reason(out, head.status, head.reason);
     put_lines(out, &head, manner.address_bar, |_| true);
     match object.expected {
         Some(length) if !object.status.is_bodyless() => {
@@ -231,7 +230,7 @@ fn put_chosen(
     sink.scratch.clear();
     match selection {
         Selection::Whole => {
-            put_status(sink.scratch, &head);
+            put_status_and_reason(sink.scratch, head.status, head.reason);
             put_lines(sink.scratch, &head, manner.address_bar, |_| true);
             if !kept.status.is_bodyless() {
                 put_header_number(sink.scratch, "Content-Length", kept.body_bytes);
@@ -387,13 +386,6 @@ fn put_parts(
         status: Status::PARTIAL_CONTENT,
         body_bytes,
     }
-}
-
-fn put_status(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
-    // Invariant: writing into memory does not fail.
-    let _ = write!(out, "HTTP/1.1 {} ", head.status.code());
-    out.extend_from_slice(head.reason);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes the stored lines that are wanted, but for those that say how long the body and how old

@@ -31,11 +31,11 @@ use crate::http::caching::{
 use crate::http::date::{Date, unix_s};
 use crate::http::head::{
     BodyLength, HEADERS_MAX, HeadScanner, Limits, Parsed, RequestHead, ResponseHead, put_head_end,
-    put_header,
+    put_header, put_status_and_reason,
 };
 use crate::http::range::ByteRange;
 use crate::http::target::{Authority, Uri};
-use crate::http::{Method, Status, put_decimal};
+use crate::http::{Method, Status};
 use crate::metrics::Cached;
 use crate::service::Cx;
 use crate::services::web::reply::{Refusal, Reply};
@@ -768,11 +768,7 @@ fn part_head(response: &ResponseHead<'_>, part: &Part, response_s: i64) -> Rc<[u
 /// The head of a response as it is kept.
 fn stored_head(response: &ResponseHead<'_>, response_s: i64) -> Rc<[u8]> {
     let mut head = Vec::with_capacity(512);
-    head.extend_from_slice(b"HTTP/1.1 ");
-    put_decimal(&mut head, u64::from(response.status.code()));
-    head.push(b' ');
-    head.extend_from_slice(response.reason);
-    head.extend_from_slice(b"\r\n");
+    put_status_and_reason(&mut head, response.status, response.reason);
     put_stored_lines(&mut head, &response.headers);
     if !response.headers.contains("date") {
         put_header(&mut head, "Date", Date::new(response_s).as_bytes());

@@ -17,9 +17,10 @@ use crate::http::date::{self, Date};
 use crate::http::forwarded::{self, Fields, Hop};
 use crate::http::head::{
     BodyLength, Headers, RequestHead, ResponseHead, put_head_end, put_header, put_header_number,
+    put_status_and_reason,
 };
 use crate::http::persistence::Persistence;
-use crate::http::{Method, Status, Version, parse_decimal, put_decimal, trim_ows};
+use crate::http::{Method, Status, Version, parse_decimal, trim_ows};
 use crate::services::web::reply::SERVER;
 
 /// Headers of an address-bar request that speak of this proxy's origin, which all address-bar pages
@@ -146,7 +147,7 @@ pub(super) fn put_response(
     manner: Manner<'_>,
     pseudonym: &str,
 ) {
-    put_status(out, head);
+    put_status_and_reason(out, head.status, head.reason);
     let is_dated = put_response_lines(out, head, manner.address_bar);
     if manner.address_bar.is_some() {
         out.extend_from_slice(SANDBOX);
@@ -176,21 +177,13 @@ pub(super) fn put_interim(
     address_bar: Option<&Origin>,
     pseudonym: &str,
 ) {
-    put_status(out, head);
+    put_status_and_reason(out, head.status, head.reason);
     put_response_lines(out, head, address_bar);
     put_via(out, head.version, pseudonym);
     if head.status == Status::SWITCHING_PROTOCOLS {
         upgrade::put(out, &head.headers);
     }
     put_head_end(out);
-}
-
-fn put_status(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    put_decimal(out, u64::from(head.status.code()));
-    out.push(b' ');
-    out.extend_from_slice(head.reason);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes the lines that are passed on. Whether a date was among them.
