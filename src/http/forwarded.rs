@@ -13,11 +13,11 @@
 //!
 //! Not here: which peers are trusted.
 
-use std::fmt::Write;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::head::{Headers, put_header};
-use super::{is_token, list_elements, trim_ows};
+use super::{is_token, list_elements, put_decimal, trim_ows};
 
 /// In which fields addresses of clients are told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -106,12 +106,13 @@ fn put_forwarded(out: &mut Vec<u8>, before: Option<&Headers<'_>>, hop: &Hop<'_>)
     let before = before.filter(|_| !hop.is_for_others);
     out.extend_from_slice(b"Forwarded: ");
     put_elements(out, before, "forwarded");
-    let node = match hop.peer {
-        None => "for=unknown".to_owned(),
-        Some(IpAddr::V4(address)) => format!("for={address}"),
-        Some(IpAddr::V6(address)) => format!("for=\"[{address}]\""),
+    let (before, behind): (&[u8], &[u8]) = match hop.peer {
+        Some(IpAddr::V6(_)) => (b"for=\"[", b"]\""),
+        _ => (b"for=", b""),
     };
-    out.extend_from_slice(node.as_bytes());
+    out.extend_from_slice(before);
+    put_address(out, hop.peer);
+    out.extend_from_slice(behind);
     if let Some(host) = hop.host.filter(|_| !hop.is_for_others) {
         out.extend_from_slice(b";host=");
         let quote: &[u8] = if is_token(host) { b"" } else { b"\"" };
@@ -130,12 +131,7 @@ fn put_x_forwarded(out: &mut Vec<u8>, before: Option<&Headers<'_>>, hop: &Hop<'_
     if earlier || hop.peer.is_some() {
         out.extend_from_slice(b"X-Forwarded-For: ");
         put_elements(out, before, "x-forwarded-for");
-        let mut address = String::new();
-        match hop.peer {
-            Some(peer) => _ = write!(address, "{peer}"), // a String takes everything
-            None => address.push_str("unknown"),
-        }
-        out.extend_from_slice(address.as_bytes());
+        put_address(out, hop.peer);
         out.extend_from_slice(b"\r\n");
     }
     // The client's own, as the first proxy saw them.
@@ -145,6 +141,22 @@ fn put_x_forwarded(out: &mut Vec<u8>, before: Option<&Headers<'_>>, hop: &Hop<'_
     let host = told("x-forwarded-host").or(hop.host);
     if let Some(host) = host.filter(|_| !hop.is_for_others) {
         put_header(out, "X-Forwarded-Host", host);
+    }
+}
+
+fn put_address(out: &mut Vec<u8>, address: Option<IpAddr>) {
+    match address {
+        None => out.extend_from_slice(b"unknown"),
+        Some(IpAddr::V4(address)) => {
+            let [first, others @ ..] = address.octets();
+            put_decimal(out, u64::from(first));
+            for octet in others {
+                out.push(b'.');
+                put_decimal(out, u64::from(octet));
+            }
+        }
+        // Invariant: writing into memory does not fail.
+        Some(IpAddr::V6(address)) => write!(out, "{address}").unwrap(),
     }
 }
 

@@ -66,7 +66,9 @@ impl<S: Sys> Sessions<S> {
     /// Queues those that spent their budget of the last turn behind all that came since: who asks
     /// for little waits for one turn at most, and not for two. How many are to be pumped now.
     pub(super) fn queue_spent(&mut self) -> usize {
-        self.runnable.append(&mut self.spent);
+        if !self.spent.is_empty() {
+            self.runnable.append(&mut self.spent);
+        }
         self.runnable.len()
     }
 

@@ -22,8 +22,8 @@ use std::io::Write as _;
 use siphasher::sip128::SipHasher13;
 
 use super::index::Key;
-use crate::http::Method;
 use crate::http::target::{Host, Uri, default_port};
+use crate::http::{Method, put_decimal};
 
 /// The secret of a folder, in bytes.
 pub const SECRET_BYTES: usize = 16;
@@ -87,7 +87,8 @@ pub fn put_text(out: &mut Vec<u8>, method: Method<'_>, uri: &Uri<'_>) {
     }
     let default = default_port(uri.scheme);
     if let Some(port) = uri.authority.port.filter(|&port| Some(port) != default) {
-        write!(out, ":{port}").unwrap();
+        out.push(b':');
+        put_decimal(out, u64::from(port));
     }
     put_normal(out, if uri.path.is_empty() { "/" } else { uri.path });
     if let Some(query) = uri.query {
@@ -97,6 +98,12 @@ pub fn put_text(out: &mut Vec<u8>, method: Method<'_>, uri: &Uri<'_>) {
 }
 
 fn put_lower(out: &mut Vec<u8>, text: &str) {
+    if is_visible(text.as_bytes()) {
+        let start = out.len();
+        out.extend_from_slice(text.as_bytes());
+        out[start..].make_ascii_lowercase();
+        return;
+    }
     for byte in text.bytes() {
         put_visible(out, byte.to_ascii_lowercase());
     }
@@ -104,11 +111,15 @@ fn put_lower(out: &mut Vec<u8>, text: &str) {
 
 /// Appends a path or a query with escapes in upper case, and none of unreserved characters.
 fn put_normal(out: &mut Vec<u8>, text: &str) {
-    if memchr::memchr(b'%', text.as_bytes()).is_none() || has_stray_percent(text.as_bytes()) {
-        text.bytes().for_each(|byte| put_visible(out, byte));
+    let mut rest = text.as_bytes();
+    if memchr::memchr(b'%', rest).is_none() || has_stray_percent(rest) {
+        // Nearly always all of it can be copied.
+        match is_visible(rest) {
+            true => out.extend_from_slice(rest),
+            false => rest.iter().for_each(|&byte| put_visible(out, byte)),
+        }
         return;
     }
-    let mut rest = text.as_bytes();
     while let Some((&first, behind)) = rest.split_first() {
         rest = match escaped(rest) {
             Some(byte) => {
@@ -147,10 +158,14 @@ fn is_unreserved(byte: u8) -> bool {
 
 /// Appends a byte; what no URI has is escaped, so that a key is one line of text.
 fn put_visible(out: &mut Vec<u8>, byte: u8) {
-    match byte {
-        b'!'..=b'~' => out.push(byte),
-        _ => put_escape(out, byte),
+    match byte.is_ascii_graphic() {
+        true => out.push(byte),
+        false => put_escape(out, byte),
     }
+}
+
+fn is_visible(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_graphic)
 }
 
 fn put_escape(out: &mut Vec<u8>, byte: u8) {

@@ -68,7 +68,7 @@ pub use asks::Asks;
 pub use freshness::Terms;
 pub use refresh::{Ignore, RuleBook};
 pub use reuse::{Reuse, reuse};
-pub use storing::{NotStored, may_store};
+pub use storing::{NotStored, may_store, objection};
 
 /// The longest span, in seconds: what a longer one counts as (RFC 9111 section 1.2.2).
 pub const SPAN_S_MAX: u32 = 1 << 31;

@@ -72,6 +72,18 @@ impl NotStored {
     }
 }
 
+/// Why a response to GET or HEAD is not stored, if what is known of the request from [`Asks`] is
+/// enough to tell: most of those that are not stored say so themselves. [`may_store`] has the same
+/// conditions, and all others.
+#[must_use]
+pub fn objection(asks: &Asks, response: &ResponseHead<'_>, rules: &Rules) -> Option<NotStored> {
+    let policy = Policy::under(&response.headers, rules);
+    let directives = of_directives(asks, &policy);
+    directives
+        .and_then(|()| of_lifetime(response, &policy))
+        .err()
+}
+
 /// Whether the response to a request for `target`, the URL at the origin, may be stored, and under
 /// which terms it may then be reused.
 /// The body is still to come: one that does not come whole is not stored either, or as
@@ -92,11 +104,7 @@ pub fn may_store(
     of_status(request, response, &policy)?;
     of_directives(&asks, &policy)?;
     vary::check(&response.headers, &request.headers)?;
-    let is_reusable =
-        is_explicit(&policy, response) || policy.control().public || is_heuristic(response.status);
-    if !is_reusable {
-        return Err(NotStored::NotCacheable);
-    }
+    of_lifetime(response, &policy)?;
     let terms = Terms::under(&policy, response, times, rules);
     match terms.is_of_use() {
         true => Ok(terms),
@@ -171,6 +179,13 @@ fn of_directives(asks: &Asks, policy: &Policy) -> Result<(), NotStored> {
         true => Err(NotStored::Authorization),
         false => Ok(()),
     }
+}
+
+/// RFC 9111 section 3: somebody says how long it is fresh, or its status is reused by itself.
+fn of_lifetime(response: &ResponseHead<'_>, policy: &Policy) -> Result<(), NotStored> {
+    let is_reusable =
+        is_explicit(policy, response) || policy.control().public || is_heuristic(response.status);
+    is_reusable.then_some(()).ok_or(NotStored::NotCacheable)
 }
 
 /// Appends the header lines of a response that are stored (RFC 9111 section 3.1): those that are

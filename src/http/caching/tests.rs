@@ -99,7 +99,35 @@ fn target() -> Uri<'static> {
 }
 
 fn stores(request: &RequestHead<'_>, response: &ResponseHead<'_>) -> Result<(), NotStored> {
-    may_store(request, &target(), response, TIMES, &Rules::default()).map(|_| ())
+    let rules = Rules::default();
+    let result = may_store(request, &target(), response, TIMES, &rules).map(|_| ());
+    let objection = objection(&Asks::of(request), response, &rules);
+    assert!(objection.is_none() || result.is_err(), "{objection:?}");
+    result
+}
+
+#[test]
+fn what_says_itself_that_it_is_not_stored_is_objected_to() {
+    use NotStored::{Authorization, NoStore, NotCacheable, Private, RequestNoStore};
+    let fresh = "Cache-Control: max-age=60|Date: @0";
+    for (asks, response, expected) in [
+        ("", ok("Cache-Control: no-store|Date: @0"), Some(NoStore)),
+        (
+            "",
+            ok("Cache-Control: max-age=60, private|Date: @0"),
+            Some(Private),
+        ),
+        ("Cache-Control: no-store", ok(fresh), Some(RequestNoStore)),
+        ("Authorization: Basic eA==", ok(fresh), Some(Authorization)),
+        ("", status(302, "Date: @0"), Some(NotCacheable)),
+        ("", ok(fresh), None),
+    ] {
+        let found = objection(&Asks::of(&get(asks)), &response, &Rules::default());
+        assert_eq!(found, expected, "{asks} {response:?}");
+    }
+    let rules = refresh(60, 600, &["no-store"]);
+    let response = ok("Cache-Control: no-store|Date: @0");
+    assert_eq!(objection(&Asks::default(), &response, &rules), None);
 }
 
 /// RFC 9110 sections 15.5.13 to 15.5.20, RFC 6585: whoever asks for what cannot be had, or too often,

@@ -182,13 +182,16 @@ impl Web {
             return false; // what comes meanwhile is not looked at
         }
         let Link { rx, tx, .. } = &mut *io.down;
+        if rx.is_empty() {
+            return false;
+        }
         let mut fresh = HeadScanner::default();
         let scanner = conn.scanner.as_deref_mut().unwrap_or(&mut fresh);
         let parsed = scanner.request(rx.bytes(), &self.limits);
         let (head, head_bytes) = match &parsed {
             Ok(Parsed::Complete(head, head_bytes)) => (head, *head_bytes),
             Ok(Parsed::Partial) => {
-                if conn.scanner.is_none() && !rx.is_empty() {
+                if conn.scanner.is_none() {
                     conn.scanner = Some(Box::new(fresh));
                 }
                 self.await_head(conn, io);

@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use super::answer::{self, Manner, OfGrowing, Sink};
 use super::route::{Form, Route};
+use crate::cache::store::index::Key;
 use crate::cache::store::key::put_text;
 use crate::cache::store::{
     FetchId, Kept, Look, Object, Store, StoreId, UnderWay, Wanted, parse_head,
@@ -26,7 +27,7 @@ use crate::http::caching::status::{Because, CacheStatus, Handled};
 use crate::http::caching::storing::put_stored_lines;
 use crate::http::caching::update::{self, HeadVerdict};
 use crate::http::caching::{
-    Asks, NotStored, Reuse, RuleBook, Rules, Terms, Times, may_store, reuse, vary,
+    Asks, NotStored, Reuse, RuleBook, Rules, Terms, Times, may_store, objection, reuse, vary,
 };
 use crate::http::date::{Date, unix_s};
 use crate::http::head::{
@@ -181,11 +182,11 @@ impl Cache {
             return Ok(Plan::Ask(errand));
         }
         let id = self.store;
-        let Some(wanted) = self.wanted(head, route, reply.cx) else {
+        let Some(key) = self.key(head, route, reply.cx) else {
             return Ok(Plan::Ask(errand));
         };
         let (store, mut hands) = reply.cx.store(id);
-        let found = match store.look(wanted, head, reply.id, &mut hands) {
+        let found = match store.look(self.wanted(key), head, reply.id, &mut hands) {
             Look::Later => return Ok(Plan::Later),
             Look::Kept(kept) => Some(kept),
             Look::Nothing { others } => {
@@ -196,13 +197,13 @@ impl Cache {
                 None
             }
         };
-        self.decide((errand, found), head, route, via, reply)
+        self.decide((errand, key, found), head, route, via, reply)
     }
 
-    /// What becomes of a request, by what is kept for it.
+    /// What becomes of a request, by what is kept under its key.
     fn decide(
         &mut self,
-        (mut errand, found): (Errand, Option<Rc<Kept>>),
+        (mut errand, key, found): (Errand, Key, Option<Rc<Kept>>),
         head: &RequestHead<'_>,
         route: &Route<'_>,
         via: &[u8],
@@ -236,7 +237,7 @@ impl Cache {
                 }
                 errand.is_for_the_store = true;
                 errand.because = Because::Stale;
-                Ok(Plan::Answered(self.renew(errand, kept, head, route, reply)))
+                Ok(Plan::Answered(self.renew((errand, key, kept), head, reply)))
             }
             (Reuse::Validate(need), kept) => {
                 errand.because = match (&kept, need) {
@@ -245,7 +246,7 @@ impl Cache {
                     (Some(_), Need::Stale) => Because::Stale,
                     (Some(_), Need::NoCache | Need::Request) => Because::Request,
                 };
-                self.ask(errand, kept, head, route, reply)
+                Ok(self.ask((errand, key, kept), head, reply))
             }
             (Reuse::Fresh | Reuse::Stale(_), None) => Ok(Plan::Ask(errand)),
         }
@@ -254,22 +255,18 @@ impl Cache {
     /// A request for which there is nothing, or nothing that it may have: somebody else may be
     /// asking for the same.
     fn ask(
-        &mut self,
-        mut errand: Errand,
-        kept: Option<Rc<Kept>>,
+        &self,
+        (mut errand, key, kept): (Errand, Key, Option<Rc<Kept>>),
         head: &RequestHead<'_>,
-        route: &Route<'_>,
         reply: &mut Reply<'_, '_>,
-    ) -> Result<Plan, Refusal> {
+    ) -> Plan {
         if head.method != Method::Get {
             let whole = kept.filter(|kept| kept.part.is_none());
             errand.purpose = whole.map_or(Purpose::Pass, Purpose::Compare);
-            return Ok(Plan::Ask(errand));
+            return Plan::Ask(errand);
         }
         let (own, now_s) = (self.store, errand.asked_s);
-        let Some(wanted) = self.wanted(head, route, reply.cx) else {
-            return Ok(Plan::Ask(errand));
-        };
+        let wanted = self.wanted(key);
         // A range is asked for as such, unless all of what is kept is asked about.
         let is_ranged = errand.asks.ranged
             && kept
@@ -284,17 +281,17 @@ impl Cache {
                 match gets {
                     Some(OfGrowing::All) => {
                         reply.cx.counted.cached(Cached::Collapsed);
-                        return Ok(Plan::Follow((own, id, None)));
+                        return Plan::Follow((own, id, None));
                     }
                     Some(OfGrowing::Range(range)) => {
                         reply.cx.counted.cached(Cached::Collapsed);
-                        return Ok(Plan::Follow((own, id, Some(range))));
+                        return Plan::Follow((own, id, Some(range)));
                     }
                     Some(OfGrowing::Other) | None => {}
                 }
             }
-            UnderWay::Awaited if !errand.asks.no_cache && !is_ranged => return Ok(Plan::Later),
-            UnderWay::Nobody { alone: true } if !is_ranged => return Ok(Plan::Ask(errand)),
+            UnderWay::Awaited if !errand.asks.no_cache && !is_ranged => return Plan::Later,
+            UnderWay::Nobody { alone: true } if !is_ranged => return Plan::Ask(errand),
             _ => {}
         }
         let id = match is_ranged {
@@ -308,22 +305,19 @@ impl Cache {
             },
             kept => Purpose::Fetch(id, kept),
         };
-        Ok(Plan::Ask(errand))
+        Plan::Ask(errand)
     }
 
     /// What is sent although it is stale is to be asked for anew, unless somebody does that.
     fn renew(
-        &mut self,
-        mut errand: Errand,
-        kept: Rc<Kept>,
+        &self,
+        (mut errand, key, kept): (Errand, Key, Rc<Kept>),
         head: &RequestHead<'_>,
-        route: &Route<'_>,
         reply: &mut Reply<'_, '_>,
     ) -> Option<Errand> {
-        let own = self.store;
-        let wanted = self.wanted(head, route, reply.cx)?;
-        let (store, hands) = reply.cx.store(own);
-        let is_asked = store.is_under_way(wanted.key) || head.method != Method::Get;
+        let wanted = self.wanted(key);
+        let (store, hands) = reply.cx.store(self.store);
+        let is_asked = store.is_under_way(key) || head.method != Method::Get;
         (!is_asked).then(|| {
             let id = match kept.part.is_some() {
                 true => store.lead_range(wanted, hands.now),
@@ -334,27 +328,27 @@ impl Cache {
         })
     }
 
-    /// What a request asks for, as the store knows it.
-    fn wanted(
-        &mut self,
-        head: &RequestHead<'_>,
-        route: &Route<'_>,
-        cx: &mut Cx<'_>,
-    ) -> Option<Wanted<'_>> {
+    /// The key of what a request asks for, whose text is kept for [`Self::wanted`].
+    fn key(&mut self, head: &RequestHead<'_>, route: &Route<'_>, cx: &mut Cx<'_>) -> Option<Key> {
         let uri = Uri {
             scheme: scheme(route.tls),
             authority: Authority::parse(&route.authority)?,
             path: route.path,
             query: route.query,
         };
-        Some(self.wanted_at(head.method, &uri, cx))
+        Some(self.key_of(head.method, &uri, cx))
     }
 
-    /// What is asked of a resource, as the store knows it.
-    fn wanted_at(&mut self, method: Method<'_>, uri: &Uri<'_>, cx: &mut Cx<'_>) -> Wanted<'_> {
+    /// The same for a resource.
+    fn key_of(&mut self, method: Method<'_>, uri: &Uri<'_>, cx: &mut Cx<'_>) -> Key {
         self.put_text(method, uri);
+        cx.stores.at(self.store).hasher().key(&self.text)
+    }
+
+    /// What is asked for, as the store knows it. `key`: that of the text that was written last.
+    fn wanted(&self, key: Key) -> Wanted<'_> {
         Wanted {
-            key: cx.stores.at(self.store).hasher().key(&self.text),
+            key,
             text: &self.text,
         }
     }
@@ -412,7 +406,7 @@ impl Cache {
                 query,
                 ..*uri
             };
-            let key = self.wanted_at(Method::Get, &uri, cx).key;
+            let key = self.key_of(Method::Get, &uri, cx);
             let (store, mut hands) = cx.store(self.store);
             store.invalidate(key, &mut hands);
         }
@@ -443,6 +437,13 @@ impl Errand {
         cache: &mut Cache,
         cx: &mut Cx<'_>,
     ) -> Verdict {
+        if self.is_objected_to(response, cache) {
+            if let Purpose::Fetch(id, _) = std::mem::replace(&mut self.purpose, Purpose::Pass) {
+                let (store, mut hands) = cx.store(self.store);
+                store.pass(id, &mut hands);
+            }
+            return Verdict::Pass;
+        }
         let request = parse_sent(sent);
         let uri = request.and_then(|request| uri_of(&request, self.scheme));
         let (Some(request), Some(uri)) = (request, uri) else {
@@ -475,6 +476,17 @@ impl Errand {
             }
             Purpose::Fetch(id, Some(kept)) => self.validated((id, kept), came, cache, cx),
         }
+    }
+
+    /// Whether a response, of which nothing is kept yet, is not to be kept either, as far as it tells
+    /// by itself. Then its request needs no second look. A 304 answers conditions of its client and
+    /// says nothing of what others will get.
+    fn is_objected_to(&self, response: &ResponseHead<'_>, cache: &Cache) -> bool {
+        matches!(self.purpose, Purpose::Pass | Purpose::Fetch(_, None))
+            && self.asks.reads
+            && response.status != Status::NOT_MODIFIED
+            && cache.rules.is_uniform()
+            && objection(&self.asks, response, &cache.rules.rest).is_some()
     }
 
     /// What became of a response that was asked for although something is kept: that is true still,
@@ -530,9 +542,9 @@ impl Errand {
         if !may_be_for_others || came.may_store(&cache.rules_for(came.uri)).is_err() {
             return Verdict::Pass;
         }
-        let wanted = cache.wanted_at(Method::Get, came.uri, cx);
+        let key = cache.key_of(Method::Get, came.uri, cx);
         let (store, hands) = cx.store(self.store);
-        let id = store.lead(wanted, hands.now);
+        let id = store.lead(cache.wanted(key), hands.now);
         self.keep(id, came, cache, cx)
     }
 
