@@ -496,6 +496,9 @@ fn headers(block: &[u8], count: usize) -> Result<(Headers<'_>, Facts<'_>), HeadE
     }
 }
 
+/// With a table of so many places, which is in no frame but this function's: a large one is not to
+/// be made room for where a small one does.
+#[inline(never)]
 fn headers_within<const N: usize>(block: &[u8]) -> Result<(Headers<'_>, Facts<'_>), HeadError> {
     let mut table = [httparse::EMPTY_HEADER; N];
     let parsed = match httparse::parse_headers(block, &mut table) {

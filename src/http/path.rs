@@ -85,13 +85,16 @@ fn segments(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 }
 
 /// Whether nothing in a path has to be undone, resolved or judged, as in nearly all: nothing is
-/// encoded, and no segment is empty or begins with a dot. Found in one walk over it.
+/// encoded, and no segment is empty or begins with a dot. Found in one walk over it, without a
+/// branch for each byte.
 fn means_itself(path: &[u8]) -> bool {
-    let mut before = b'/';
-    path.iter().all(|&byte| {
-        let begins_segment = std::mem::replace(&mut before, byte) == b'/';
-        !matches!((byte, begins_segment), (b'%' | 0, _) | (b'/' | b'.', true))
-    })
+    let (mut before, mut does) = (b'/', true);
+    for &byte in path {
+        let begins_odd = (before == b'/') & ((byte == b'/') | (byte == b'.'));
+        does &= !((byte == b'%') | (byte == 0) | begins_odd);
+        before = byte;
+    }
+    does
 }
 
 /// Undoes percent-encoding, once.

@@ -76,6 +76,9 @@ pub struct ListenerOptions {
 pub(super) struct Listeners<S: Sys> {
     all: Slab<Listener>,
     sockets: Slab<Socket<S>>,
+    /// A connection may wait at a socket, or one is to be opened again. Most turns have nothing to
+    /// do for any of them, however many there are.
+    busy: bool,
     /// Which socket accepts first: the one behind the last that did.
     first: usize,
     /// The connections of all listeners by address.
@@ -163,6 +166,7 @@ impl<S: Sys> Listeners<S> {
         Self {
             all: Slab::new(),
             sockets: Slab::new(),
+            busy: false,
             first: 0,
             seats: Seats::new(limits.connections_per_address_max),
             kept: Kept::new(limits),
@@ -357,7 +361,19 @@ impl<S: Sys> Listeners<S> {
     pub(super) fn ready(&mut self, index: usize) {
         if let Some(socket) = self.sockets.get_mut(index) {
             socket.pending = socket.ear.socket().is_some();
+            self.busy = true;
         }
+    }
+
+    /// Whether there may be anything to do.
+    pub(super) fn are_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// What could be done in this turn was done.
+    pub(super) fn rest(&mut self) {
+        let mut all = self.sockets.iter().map(|(_, socket)| socket);
+        self.busy = all.any(|socket| socket.pending || socket.ear.down_until().is_some());
     }
 
     /// The places of all sockets, in the order in which they accept in this turn. Some may be
@@ -466,11 +482,14 @@ impl<S: Sys> Listeners<S> {
     /// Whether one may accept at once.
     pub(super) fn are_pending(&self, sessions: usize, limits: &Limits) -> bool {
         let mut all = self.sockets.iter().map(|(_, socket)| socket);
-        all.any(|s| s.paused_until.is_none() && self.has_work(s, sessions, limits))
+        self.busy && all.any(|s| s.paused_until.is_none() && self.has_work(s, sessions, limits))
     }
 
     /// When the next one may accept again, or is to be opened again.
     pub(super) fn next(&self, sessions: usize, limits: &Limits) -> Option<Instant> {
+        if !self.busy {
+            return None;
+        }
         let all = self.sockets.iter().map(|(_, socket)| socket);
         let next = |socket: &Socket<S>| match socket.paused_until {
             Some(until) if self.has_work(socket, sessions, limits) => Some(until),

@@ -436,12 +436,13 @@ impl<S: Sys> Reactor<S> {
         {
             return Some(Duration::ZERO);
         }
-        let until = |moment: Instant| moment.saturating_duration_since(now);
-        let drain = match self.life {
-            Life::Draining { until: end } | Life::Ending { until: end } => Some(until(end)),
-            _ => None,
+        let end = match self.life {
+            Life::Draining { until } | Life::Ending { until } => Some(until),
+            Life::Serving | Life::Over => None,
         };
         let moments = [
+            end,
+            self.timers.next(),
             self.listeners.next(sessions, limits),
             self.datagrams.next(),
             self.cx.resolver.deadline(),
@@ -449,11 +450,8 @@ impl<S: Sys> Reactor<S> {
             self.cx.stores.deadline(),
             self.cx.upstreams.idle.deadline(),
         ];
-        let next = moments.into_iter().flatten().min().map(until);
-        [self.timers.sleep(now), drain, next]
-            .into_iter()
-            .flatten()
-            .min()
+        let next = moments.into_iter().fold(None, earlier)?;
+        Some(next.saturating_duration_since(now))
     }
 
     fn signalled(&mut self, signal: Signal) {
@@ -638,6 +636,9 @@ impl<S: Sys> Reactor<S> {
     /// Takes new connections, a bounded batch from each listener and the work of one session from
     /// all of them: one by one in turn, so that none gets the last places all the time.
     fn accept(&mut self) {
+        if !self.listeners.are_busy() {
+            return;
+        }
         self.listeners.open_again(&mut self.cx, &self.limits);
         let order = self.listeners.order();
         let mut work = Work::new(self.limits.turn_work);
@@ -665,6 +666,7 @@ impl<S: Sys> Reactor<S> {
             }
         }
         self.turn_work.take(&work);
+        self.listeners.rest();
     }
 
     /// Serves what has arrived on datagram sockets: all of them have the work of one session.
@@ -990,6 +992,14 @@ fn note_upstream<S: Sys>(id: Id, event: &Event, sessions: &mut Sessions<S>, cx: 
         }
         Some(Holder::Nobody(upstream)) => upstream.half.ready.writable |= event.writable,
         None => cx.metrics.events_stale += 1,
+    }
+}
+
+/// The earlier of two moments, each of which may be none.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

@@ -147,13 +147,9 @@ impl<T> Timers<T> {
         self.first = self.next_used();
     }
 
-    /// How long the loop may sleep: until the next slot that holds anything.
-    pub(crate) fn sleep(&self, now: Instant) -> Option<Duration> {
-        if self.len == 0 {
-            return None;
-        }
-        let moment = self.start + Duration::from_millis(self.first);
-        Some(moment.saturating_duration_since(now))
+    /// Until when the loop may sleep: the next slot that holds anything.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        (self.len > 0).then(|| self.start + Duration::from_millis(self.first))
     }
 
     /// Reminders that wait.
@@ -215,11 +211,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// How long the loop sleeps.
+    fn sleep<T>(timers: &Timers<T>, now: Instant) -> Option<Duration> {
+        Some(timers.next()?.saturating_duration_since(now))
+    }
+
     #[test]
     fn an_empty_wheel_lets_the_loop_sleep_for_ever() {
         let start = Instant::now();
         let timers: Timers<u32> = Timers::new(start);
-        assert_eq!(timers.sleep(start), None);
+        assert_eq!(sleep(&timers, start), None);
     }
 
     #[test]
@@ -229,7 +230,7 @@ mod tests {
         timers.remind(timers.tick(start + Duration::from_secs(10)), 'a');
         let (mut now, mut turns, mut due) = (start, 0, Vec::new());
         while due.is_empty() {
-            now += timers.sleep(now).expect("one reminder waits");
+            now += sleep(&timers, now).expect("one reminder waits");
             timers.expire(now, &mut due);
             turns += 1;
         }
@@ -253,7 +254,7 @@ mod tests {
             let deadline = now + near;
             reminders.arm(deadline, (), &mut timers);
             while now < deadline {
-                now += timers.sleep(now).expect("a reminder waits");
+                now += sleep(&timers, now).expect("a reminder waits");
                 timers.expire(now, &mut due);
                 for (tick, ()) in due.drain(..) {
                     if reminders.came(tick) {
@@ -284,7 +285,7 @@ mod tests {
             }
             assert!(timers.len() < 5000);
         }
-        let sleep = timers.sleep(start).expect("a reminder waits");
+        let sleep = sleep(&timers, start).expect("a reminder waits");
         assert!(sleep <= Duration::from_secs(30));
         timers.expire(start + Duration::from_secs(30), &mut due);
         assert_eq!(due.len(), 1, "the living one's came");
@@ -315,7 +316,7 @@ mod tests {
                 let late = delays.iter().filter(|&&d| start + Duration::from_micros(d + 1000) <= now).count();
                 prop_assert!(seen >= late, "late: {seen} of {late}");
             }
-            while let Some(sleep) = timers.sleep(now) {
+            while let Some(sleep) = sleep(&timers, now) {
                 now += sleep;
                 timers.expire(now, &mut due);
                 seen += due.drain(..).count();

@@ -29,10 +29,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
-use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection, Writer};
 
 use super::transfer::{Moved, Sent};
 use crate::buffer::{Front, Held, Pool};
+use crate::disk::{Disk, File};
 use crate::ending::Error;
 use crate::service::origins::TlsTo;
 use crate::service::{Finish, Link};
@@ -331,16 +332,31 @@ impl Tls {
             Front::One(bytes, _) => writer.write(bytes),
             Front::Many(runs, count, _) => writer.write_vectored(&runs[..count]),
             Front::File(file, offset, len) => {
-                let mut piece = [0; PIECE_BYTES];
                 let wanted = usize::try_from(len).unwrap_or(usize::MAX).min(piece_bytes);
-                let count = sys.disk().read_at(file, offset, &mut piece[..wanted])?;
-                if count == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into()); // shorter than was promised
-                }
-                writer.write(&piece[..count])
+                write_file(&mut writer, sys.disk(), (file, offset), wanted)
             }
         }
     }
+}
+
+/// Makes records of so many bytes of a file; how many it were. A function of its own, since what it
+/// reads into would else be on the stack, and be touched, whenever anything is sent.
+///
+/// # Errors
+/// Those of the disk; `UnexpectedEof` if the file is shorter than was promised.
+#[inline(never)]
+fn write_file(
+    writer: &mut Writer<'_>,
+    disk: &mut dyn Disk,
+    (file, offset): (&File, u64),
+    wanted: usize,
+) -> io::Result<usize> {
+    let mut piece = [0; PIECE_BYTES];
+    let count = disk.read_at(file, offset, &mut piece[..wanted])?;
+    if count == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    writer.write(&piece[..count])
 }
 
 /// A socket as rustls wants to see it.

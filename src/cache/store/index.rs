@@ -604,6 +604,9 @@ impl Nodes {
         at
     }
 
+    /// A function of its own, since the piece is on the stack before it is in its box.
+    #[cold]
+    #[inline(never)]
     fn grow(&mut self) {
         let first = self.len();
         let piece = u32::try_from(PIECE)
