@@ -264,7 +264,8 @@ impl Store {
             let variant = of(variant, growing.part);
             let name = entry(fetch.key, variant, stored_ms, bytes);
             let mut encoded = Vec::new();
-            match header.encode(&mut encoded, Some(writing.header_bytes() as usize)) {
+            let room = object::Room::Same(writing.header_bytes() as usize);
+            match header.encode(&mut encoded, room) {
                 Ok(()) => writing.finish(encoded, name),
                 Err(object::DoesNotFit) => {
                     growing.gave_up = true;

@@ -129,7 +129,8 @@ impl Folder {
     pub(super) fn writing(&mut self, text: &[u8], object: &Object) -> Option<Writing> {
         let header = object.header(text, self.boot, object::Body::Unfinished);
         let mut encoded = Vec::new();
-        header.encode(&mut encoded, None).ok()?;
+        let room = object::Room::New { is_sent: true };
+        header.encode(&mut encoded, room).ok()?;
         let fits = encoded.len() <= crate::buffer::PAGE_BYTES;
         let root = self.root.clone();
         fits.then(|| Writing::new(root, self.next_temporary(), encoded.len() as u64))
@@ -154,7 +155,8 @@ impl Folder {
             object::Body::Whole { bytes, .. } => name.bytes.saturating_sub(bytes),
             object::Body::Unfinished => return,
         };
-        if header.encode(&mut encoded, Some(bytes as usize)).is_err() {
+        let room = object::Room::Same(bytes as usize);
+        if header.encode(&mut encoded, room).is_err() {
             return;
         }
         let rewrite = Command::Rewrite {

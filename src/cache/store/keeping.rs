@@ -11,6 +11,7 @@ use std::task::Poll;
 use super::folder::SENT_FROM_MEMORY_MAX;
 use super::index::{Entry, Inserted, Key, Slot};
 use super::kept::{Body, Kept, Shown};
+use super::object::Room;
 use super::{Hands, Look, Put, Store, Task, Wanted, entry, key, object, of, waiter};
 use crate::disk::File;
 use crate::http::caching::{Terms, Times, vary};
@@ -177,11 +178,11 @@ impl Store {
     /// Keeps an object whose body is in memory, and has it written.
     pub(super) fn keep_small(&mut self, kept: Rc<Kept>, hands: &mut Hands<'_>) {
         let variant = of(self.hasher.variant(&kept.selecting), kept.part);
-        let kept_bytes = kept.body_bytes as usize;
+        let is_sent = kept.body_bytes > SENT_FROM_MEMORY_MAX as u64;
         let mut bytes = Vec::new();
         if self.folder.is_some() {
             let header = kept.header(self.settings.boot);
-            if header.encode(&mut bytes, None).is_err() {
+            if header.encode(&mut bytes, Room::New { is_sent }).is_err() {
                 return;
             }
         }
@@ -199,8 +200,7 @@ impl Store {
         if self.index.get(slot).is_none() {
             return; // it is more than there is room for
         }
-        let stays_open = kept_bytes > SENT_FROM_MEMORY_MAX;
-        let put = folder.put(&name, bytes, stays_open);
+        let put = folder.put(&name, bytes, is_sent);
         let vacant = self.puts.vacant_entry();
         let waiter = waiter(self.number, Task::Put(vacant.key() as u32));
         match hands.jobs.start(waiter, put, hands.now) {

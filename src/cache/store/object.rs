@@ -41,8 +41,12 @@ use super::index::{Entry, Key};
 pub const HEADER_BYTES_MAX: usize = 1 << 20;
 /// What is left for a head that grows, at least.
 pub const ROOM_BYTES: usize = 128;
-/// A header's length is a multiple of this, unless its caller says otherwise.
+/// A header's length is a multiple of this, where its body is read.
 const STEP_BYTES: usize = 64;
+/// The same where its body is sent from the file: whole pages of the kernel's, of which
+/// `sendfile(2)` passes on sixteen at a time. Beside a header of another length, 64 KiB lie in
+/// seventeen.
+const PAGE_BYTES: usize = 4096;
 
 const MAGIC: &str = "netlab-reactor object 1, header ";
 const MAGIC_MIDDLE: &str = " bytes, crc32 ";
@@ -85,6 +89,18 @@ pub enum Body {
     },
 }
 
+/// How long a header is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// As long as the one that it is written over.
+    Same(usize),
+    /// As long as it has to be, and some more for a head that grows.
+    New {
+        /// The body will be sent from the file.
+        is_sent: bool,
+    },
+}
+
 /// The header does not fit the given length, or [`HEADER_BYTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoesNotFit;
@@ -102,17 +118,22 @@ pub enum Decoded<'b> {
 }
 
 impl<'b> Header<'b> {
-    /// Appends the header to `out`, `room` bytes long: the length of the one that it is written
-    /// over. With `None` it is as long as it has to be, and some more for a head that grows.
+    /// Appends the header to `out`.
     ///
     /// # Errors
-    /// It is longer than `room` or [`HEADER_BYTES_MAX`]; `out` is as it was.
-    pub fn encode(&self, out: &mut Vec<u8>, room: Option<usize>) -> Result<(), DoesNotFit> {
+    /// It is longer than `room` says, or than [`HEADER_BYTES_MAX`]; `out` is as it was.
+    pub fn encode(&self, out: &mut Vec<u8>, room: Room) -> Result<(), DoesNotFit> {
         let start = out.len();
         out.resize(start + FIRST_LINE_BYTES, 0);
         self.put_fields(out);
         let bytes = out.len() - start;
-        let room = room.unwrap_or_else(|| (bytes + ROOM_BYTES).next_multiple_of(STEP_BYTES));
+        let room = match room {
+            Room::Same(room) => room,
+            Room::New { is_sent } => {
+                let step = if is_sent { PAGE_BYTES } else { STEP_BYTES };
+                (bytes + ROOM_BYTES).next_multiple_of(step)
+            }
+        };
         if bytes > room || room > HEADER_BYTES_MAX {
             out.truncate(start);
             return Err(DoesNotFit);

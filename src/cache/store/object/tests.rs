@@ -4,6 +4,8 @@ use super::*;
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n";
 
+const NEW: Room = Room::New { is_sent: false };
+
 fn header() -> Header<'static> {
     Header {
         key: Cow::Borrowed(b"GET http://host.test/path?query"),
@@ -21,7 +23,7 @@ fn header() -> Header<'static> {
 
 fn encoded(header: &Header<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    header.encode(&mut out, None).expect("a small header");
+    header.encode(&mut out, NEW).expect("a small header");
     out
 }
 
@@ -73,8 +75,8 @@ fn the_end_of_a_body_is_written_over_its_beginning() {
         for room in [before.len(), before.len() - 200] {
             let mut before = Vec::new();
             let mut after = Vec::new();
-            let fits = unfinished.encode(&mut before, Some(room));
-            assert_eq!(whole.encode(&mut after, Some(room)), fits);
+            let fits = unfinished.encode(&mut before, Room::Same(room));
+            assert_eq!(whole.encode(&mut after, Room::Same(room)), fits);
             assert_eq!(before.len(), after.len());
         }
     }
@@ -90,7 +92,7 @@ fn a_head_that_grows_is_written_over_the_old_one_while_there_is_room() {
         ..header()
     };
     let mut over = Vec::new();
-    grown.encode(&mut over, Some(room)).expect("room");
+    grown.encode(&mut over, Room::Same(room)).expect("room");
     file[..room].copy_from_slice(&over);
     assert_eq!(Header::decode(&file), Decoded::Header(grown, room));
 
@@ -100,14 +102,31 @@ fn a_head_that_grows_is_written_over_the_old_one_while_there_is_room() {
         ..header()
     };
     let mut out = b"before".to_vec();
-    assert_eq!(too_long.encode(&mut out, Some(room)), Err(DoesNotFit));
+    assert_eq!(too_long.encode(&mut out, Room::Same(room)), Err(DoesNotFit));
     assert_eq!(out, b"before");
     let head = vec![b'x'; HEADER_BYTES_MAX];
     let too_long = Header {
         head: &head,
         ..header()
     };
-    assert_eq!(too_long.encode(&mut out, None), Err(DoesNotFit));
+    assert_eq!(too_long.encode(&mut out, NEW), Err(DoesNotFit));
+}
+
+#[test]
+fn a_body_that_is_sent_from_its_file_begins_with_a_page() {
+    for head_bytes in [0, 3_000, 4_000, 9_000] {
+        let head = b"x".repeat(head_bytes);
+        let header = Header {
+            head: &head,
+            ..header()
+        };
+        let (mut read, mut sent) = (Vec::new(), Vec::new());
+        header.encode(&mut read, NEW).expect("room");
+        let room = Room::New { is_sent: true };
+        header.encode(&mut sent, room).expect("room");
+        assert_eq!(sent.len(), read.len().next_multiple_of(4096));
+        assert_eq!(Header::decode(&sent), Decoded::Header(header, sent.len()));
+    }
 }
 
 #[test]
@@ -118,10 +137,13 @@ fn any_room_that_is_enough_is_filled_exactly() {
         out.len()
     };
     let mut out = Vec::new();
-    assert_eq!(header().encode(&mut out, Some(least - 1)), Err(DoesNotFit));
+    assert_eq!(
+        header().encode(&mut out, Room::Same(least - 1)),
+        Err(DoesNotFit)
+    );
     for room in least..least + 4 {
         out.clear();
-        header().encode(&mut out, Some(room)).expect("room");
+        header().encode(&mut out, Room::Same(room)).expect("room");
         assert_eq!(out.len(), room);
         assert_eq!(Header::decode(&out), Decoded::Header(header(), room));
     }
