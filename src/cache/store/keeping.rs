@@ -8,15 +8,14 @@
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::folder::SENT_FROM_MEMORY_MAX;
 use super::index::{Entry, Inserted, Key, Slot};
 use super::kept::{Body, Kept, Shown};
 use super::object::Room;
-use super::{Hands, Look, Put, Store, Task, Wanted, entry, key, object, of, waiter};
+use super::{Hands, Look, Store, Task, Wanted, entry, key, object, of, puts, waiter};
 use crate::disk::File;
 use crate::http::caching::{Terms, Times, vary};
 use crate::http::head::RequestHead;
-use crate::jobs::{Asking, Done};
+use crate::jobs::Asking;
 use crate::waiter::{Id, Waiter};
 
 impl Store {
@@ -151,7 +150,9 @@ impl Store {
     pub(super) fn shrink_memory(&mut self) {
         while let Some(evicted) = self.memory.evict() {
             self.index.set_warm(evicted, None);
-            if self.folder.is_none() {
+            let entry = self.index.get(evicted);
+            let was_waiting = entry.is_some_and(|entry| self.puts.forget(&entry));
+            if was_waiting || self.folder.is_none() {
                 self.index.remove(evicted);
                 self.counts.evicted += 1;
             }
@@ -170,7 +171,8 @@ impl Store {
         if let Some(place) = entry.warm {
             self.memory.remove(place);
         }
-        if let Some(folder) = &mut self.folder {
+        let has_file = !self.puts.forget(entry);
+        if let Some(folder) = self.folder.as_mut().filter(|_| has_file) {
             folder.remove(entry, hands);
         }
     }
@@ -178,45 +180,26 @@ impl Store {
     /// Keeps an object whose body is in memory, and has it written.
     pub(super) fn keep_small(&mut self, kept: Rc<Kept>, hands: &mut Hands<'_>) {
         let variant = of(self.hasher.variant(&kept.selecting), kept.part);
-        let is_sent = kept.body_bytes > SENT_FROM_MEMORY_MAX as u64;
-        let mut bytes = Vec::new();
-        if self.folder.is_some() {
-            let header = kept.header(self.settings.boot);
-            if header.encode(&mut bytes, Room::New { is_sent }).is_err() {
-                return;
-            }
-        }
-        if let Body::Bytes(body) = &kept.body {
-            bytes.extend_from_slice(body);
-        }
-        let stored_ms = self.next_ms(hands);
-        let name = entry(kept.key, variant, stored_ms, bytes.len().max(1) as u64);
+        let is_sent = puts::is_sent(&kept);
+        let file = match self.folder {
+            Some(_) => puts::encode(&kept, self.settings.boot, Room::New { is_sent }),
+            None => Ok(Vec::new()),
+        };
+        let Ok(file) = file else {
+            return;
+        };
+        let bytes = match self.folder {
+            Some(_) => file.len() as u64,
+            None => kept.body_bytes.max(1),
+        };
+        let name = entry(kept.key, variant, self.next_ms(hands), bytes);
         let Some(slot) = self.enter(name, Some(kept), hands) else {
             return;
         };
-        let Some(folder) = &mut self.folder else {
-            return;
-        };
-        if self.index.get(slot).is_none() {
-            return; // it is more than there is room for
-        }
-        let put = folder.put(&name, bytes, is_sent);
-        let vacant = self.puts.vacant_entry();
-        let waiter = waiter(self.number, Task::Put(vacant.key() as u32));
-        match hands.jobs.start(waiter, put, hands.now) {
-            Ok(ticket) => {
-                vacant.insert(Put {
-                    ticket,
-                    slot,
-                    name,
-                    waiting: Vec::new(),
-                });
-            }
-            Err(_) => {
-                // The disk has more to do than it can: what is in memory is enough.
-                self.counts.failed += 1;
-                self.drop_slot(slot, hands);
-            }
+        // Without a folder there is nothing to write, and what is more than there is room for has
+        // gone already.
+        if self.folder.is_some() && self.index.get(slot).is_some() {
+            self.write_small((slot, name), (file, is_sent), hands);
         }
     }
 
@@ -354,32 +337,6 @@ impl Store {
         };
         self.memory.replace(place, Rc::new(sent));
         self.shrink_memory();
-    }
-
-    /// A small object was written, or not.
-    pub(super) fn put_done(&mut self, index: u32, hands: &mut Hands<'_>) {
-        let Some(put) = self.puts.get(index as usize) else {
-            return;
-        };
-        let Poll::Ready(finished) = hands.jobs.take(&put.ticket) else {
-            return;
-        };
-        let mut put = self.puts.remove(index as usize);
-        hands.woken.append(&mut put.waiting);
-        match (finished.result, &mut self.folder) {
-            (Err(error), _) => {
-                self.counts.failed += 1;
-                log::warn!("{}: {error}", self.settings.dir.display());
-                self.drop_slot(put.slot, hands);
-            }
-            // It had to go while it was written: the file came after its removal.
-            (Ok(_), Some(folder)) if self.index.get(put.slot).is_none() => {
-                folder.remove(&put.name, hands);
-            }
-            (Ok(Done::File(file, _)), _) => self.send_from(put.slot, file),
-            (Ok(_), _) => {}
-        }
-        self.walk(hands);
     }
 
     /// Goes on with reading the folder after a start.

@@ -113,8 +113,8 @@ impl Memory {
         None
     }
 
-    /// Bytes and objects.
+    /// Objects, and their bytes.
     pub(super) fn size(&self) -> (usize, usize) {
-        (self.bytes, self.places.len())
+        (self.places.len(), self.bytes)
     }
 }

@@ -20,7 +20,7 @@
 //!
 //! The files in reading order: `key` and `object` (what it is called, what its file looks like),
 //! `index` and `memory` (where it is), `kept` and `keeping` (what is
-//! kept of it), `fetch`, `fetching` and `writing` (how it comes), `joining` (parts, and how they are
+//! kept of it), `puts` (how small objects are written), `fetch`, `fetching` and `writing` (how it comes), `joining` (parts, and how they are
 //! completed), `folder` (how it comes back), `purging` (how it is forgotten).
 
 mod fetch;
@@ -34,6 +34,7 @@ pub mod key;
 mod memory;
 pub mod object;
 mod purging;
+mod puts;
 #[cfg(test)]
 mod tests;
 mod writing;
@@ -49,18 +50,19 @@ use crate::buffer::Pool;
 use crate::disk::Disk;
 use crate::http::caching::RuleBook;
 use crate::http::caching::partial::Part;
-use crate::jobs::{Jobs, Ticket};
+use crate::jobs::Jobs;
 use crate::waiter::{Id, Waiter};
 use fetch::Fetch;
 pub use fetch::{Ahead, FetchId, Object, put_body};
 use folder::Folder;
 pub use index::Key;
-use index::{Entry, Index, Limits, Slot};
+use index::{Entry, Index, Limits};
 pub use kept::{Body, Kept, Shown, parse_head};
 use key::KeyHasher;
 use memory::Memory;
 use purging::Bans;
 pub use purging::{BANS_MAX, NotPurged, Scope, tags_in};
+use puts::Puts;
 
 /// Names a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,18 +235,9 @@ pub struct Store {
     /// `None` if it could not be opened: then there is nothing but memory.
     folder: Option<Folder>,
     /// Small objects that are being written.
-    puts: Slab<Put>,
+    puts: Puts,
     bans: Bans,
     counts: Counts,
-}
-
-/// A small object that is being written.
-struct Put {
-    ticket: Ticket,
-    slot: Slot,
-    name: Entry,
-    /// Sessions that are woken when it is written.
-    waiting: Vec<Id>,
 }
 
 /// How long nobody waits for others after a fetch that failed.
@@ -326,7 +319,7 @@ impl Store {
             passed: HashMap::new(),
             passed_swept: None,
             folder,
-            puts: Slab::new(),
+            puts: Puts::default(),
             bans: Bans::read(bans.as_deref()),
             counts: Counts::default(),
             settings,
@@ -383,9 +376,7 @@ impl Store {
         for fetch in self.fetches.drain() {
             fetch.stage.discard(hands);
         }
-        for put in self.puts.drain() {
-            hands.jobs.cancel(put.ticket);
-        }
+        self.puts.close(hands);
         if let Some(folder) = &mut self.folder {
             folder.close(hands);
         }
@@ -398,7 +389,7 @@ impl Store {
             ("fetches", self.fetches.len()),
             ("keys under way", self.under_way.len()),
             ("fetches awaited", self.awaited.len()),
-            ("objects being written", self.puts.len()),
+            ("objects to be written", self.puts.len()),
         ];
         let left = counts.iter().filter(|(_, count)| *count > 0);
         let left: Vec<String> = left
@@ -422,6 +413,7 @@ impl Store {
             }
         }
         self.walk_in_turn(hands);
+        self.write_waiting(hands);
     }
 }
 

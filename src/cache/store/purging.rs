@@ -378,9 +378,7 @@ impl Store {
             self.scan(hands);
             return Poll::Pending;
         }
-        let mut puts = self.puts.iter_mut();
-        if let Some((_, put)) = puts.find(|(_, put)| put.name.key == key) {
-            put.waiting.push(asking);
+        if self.puts.wake_after(key, asking) {
             return Poll::Pending;
         }
         if self.bans.purges.len() >= PURGES_MAX {
@@ -491,26 +489,22 @@ impl Store {
             return Ok(None);
         };
         let ticket = match &self.folder {
-            None => None,
-            Some(folder) => {
+            Some(folder) if !self.puts.await_turn(&entry) => {
                 let remove = folder.removal(&entry);
                 let started = hands
                     .jobs
                     .start(waiter(self.number, task), remove, hands.now);
                 Some(started.map_err(|_| NotPurged::Busy)?)
             }
+            _ => None,
         };
+        self.puts.forget(&entry);
         self.index.remove(slot);
         if let Some(place) = entry.warm {
             self.memory.remove(place);
         }
         self.counts.purged += 1;
         Ok(ticket)
-    }
-
-    /// Whether an object's file is being written, so that it cannot be removed yet.
-    fn is_being_written(&self, slot: Slot) -> bool {
-        self.puts.iter().any(|(_, put)| put.slot == slot)
     }
 
     /// Whether an object that was found is banned: then it is removed, as far as that can be done
@@ -528,7 +522,7 @@ impl Store {
         if !self.bans.cover(stored_ms, &kept.text, &kept.head) {
             return false;
         }
-        if !self.is_being_written(slot)
+        if !self.puts.are_writing(slot)
             && let Ok(ticket) = self.remove_for(slot, Task::Walk(REMOVER), hands)
         {
             self.bans.removing.extend(ticket);
@@ -667,7 +661,7 @@ impl Store {
             match self.is_banned(slot, lane, hands) {
                 Poll::Pending => return,
                 // It is removed once it is there.
-                Poll::Ready(true) if self.is_being_written(slot) => {
+                Poll::Ready(true) if self.puts.are_writing(slot) => {
                     walk.lanes[lane] = Some(Lane {
                         slot,
                         waits_for_put: true,

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -347,16 +348,35 @@ impl Bed {
 
     /// Keeps a response, from its request to the last job.
     fn keep(&mut self, path: &str, bytes: &[u8]) {
+        self.keep_unwritten(path, bytes);
+        self.settle();
+    }
+
+    /// The same before the disk does anything.
+    fn keep_unwritten(&mut self, path: &str, bytes: &[u8]) {
         let id = self.lead(path);
         assert!(self.begin(
             id,
             object("Cache-Control: max-age=60\r\n", Some(bytes.len()))
         ));
-        self.take_all(id, bytes);
+        let taken = self.take(id, bytes);
+        self.take_all(id, &bytes[taken..]);
         self.finish(id);
         self.leave(id);
-        self.settle();
         self.wall_ms += 1;
+    }
+
+    /// The disk does all that it was asked to, and what waits for it is asked for, until no more
+    /// is. Nothing is to be removed.
+    fn settle_in_turns(&mut self) {
+        while !self.jobs.is_idle() {
+            let removes = |job: &Job| matches!(job, Job::Command(Command::Remove { .. }));
+            while self.work_by(|job, disk| {
+                assert!(!removes(job), "a file is removed");
+                job.perform(disk)
+            }) {}
+            self.expire();
+        }
     }
 
     /// Reads what there is of a fetch from `at` on, without the disk doing anything; and what
@@ -426,12 +446,15 @@ fn a_small_response_is_in_memory_at_once_and_its_file_follows() {
     let bytes = body(5000, 1);
     assert!(bed.look(A, "").is_none());
     bed.settle();
+    assert_eq!(bed.store().0.size().1, (0, 0));
     let id = bed.lead(A);
     assert!(bed.begin(id, object("Cache-Control: max-age=60\r\n", Some(5000))));
     assert_eq!(bed.take(id, &bytes), 5000);
     bed.finish(id);
     assert_eq!(bed.kept(A), Some(bytes.clone()));
     assert_eq!(bed.files().len(), 0);
+    let (objects, in_memory) = bed.store().0.size().1;
+    assert!(objects == 1 && in_memory > 5000, "{objects} {in_memory}");
     bed.leave(id);
     bed.settle();
     assert_eq!(bed.files().len(), 1);
@@ -954,6 +977,52 @@ fn what_has_to_go_leaves_no_file() {
     assert_eq!(bed.files().len(), 2);
 }
 
+/// Of a burst that the disk did not take at once, most was lost, and the removal of files that
+/// there had never been kept the disk from writing the rest.
+#[test]
+fn what_the_disk_does_not_take_at_once_waits_in_memory() {
+    let mut bed = Bed::new();
+    let body_of = |number: usize| body(100 + number, number as u8);
+    for number in 0..300 {
+        bed.keep_unwritten(&format!("/{number}"), &body_of(number));
+    }
+    for number in 0..300 {
+        assert_eq!(bed.kept(&format!("/{number}")), Some(body_of(number)));
+    }
+    bed.settle_in_turns();
+    bed.assert_nothing_is_left();
+    assert_eq!(bed.files().len(), 300);
+    assert_eq!(bed.store().0.counts().failed, 0);
+    bed.restart();
+    bed.settle();
+    for number in 0..300 {
+        assert_eq!(bed.kept(&format!("/{number}")), Some(body_of(number)));
+    }
+}
+
+#[test]
+fn what_waits_for_the_disk_and_has_to_go_leaves_nothing() {
+    let mut bed = Bed::with(|settings| settings.memory_bytes_max = 64 * KIB);
+    bed.settle();
+    for number in 0..300 {
+        bed.keep_unwritten(&format!("/{number}"), &body(KIB, number as u8));
+    }
+    // The last ones are in memory and wait.
+    let key = bed.key("/299");
+    let (store, mut hands) = bed.store();
+    assert_eq!(store.invalidate(key, &mut hands), 1);
+    let key = bed.key("/298");
+    let (store, mut hands) = bed.store();
+    assert_eq!(store.purge(key, session(1), &mut hands), Poll::Ready(Ok(1)));
+    bed.settle_in_turns();
+    bed.assert_nothing_is_left();
+    assert_eq!(bed.kept("/0"), Some(body(KIB, 0)), "it was begun at once");
+    assert_eq!(bed.kept("/100"), None, "memory was wanted for others");
+    assert_eq!(bed.kept("/297"), Some(body(KIB, 41)));
+    assert_eq!(bed.kept("/298"), None);
+    assert_eq!(bed.kept("/299"), None);
+}
+
 /// Its file came after its removal and stayed for ever.
 #[test]
 fn what_is_more_than_there_is_room_for_leaves_no_file() {
@@ -1017,7 +1086,7 @@ fn where_memory_is_small_objects_are_read_each_time() {
                 let len = if number % 2 == 0 { 1000 } else { 20 * KIB };
                 let path = format!("/{number}");
                 assert_eq!(bed.kept(&path), Some(body(len, number)), "round {round}");
-                let (bytes, _) = bed.store().0.size().1;
+                let (_, bytes) = bed.store().0.size().1;
                 assert!(bytes <= memory_bytes_max, "{bytes} bytes are in memory");
             }
         }
