@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::resolver::HOLD;
+use super::answers::HOLD;
 
 /// What the resolver asks, how long it waits and how much it keeps. [`Config::default`] has no name
 /// servers.

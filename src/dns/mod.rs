@@ -11,10 +11,11 @@
 //! 3. Everything is bounded: lookups and waiters (by client as well), tries, chains, records,
 //!    addresses, cached answers.
 //!
-//! The files in reading order: [`Config`], [`resolver`] (the state machine), `name` (what a host
-//! name may look like, and what is really an address), `message` (one query, one verdict on an
-//! answer), `outcome` (how a question ended), [`hosts`], [`resolv_conf`], [`refuse`] (addresses
-//! that a proxy does not connect to).
+//! The files in reading order: [`Config`], [`resolver`] (the state machine), `lookup` (one name
+//! under way), `tries` (the queries under way), `answers` (what is kept), `name` (what a host name
+//! may look like, and what is really an address), `message` (one query, one verdict on an answer),
+//! `outcome` (how a question ended), [`hosts`], [`resolv_conf`], [`refuse`] (addresses that a proxy
+//! does not connect to).
 //!
 //! Deliberately not here: recursion, DNSSEC, multicast DNS (RFC 6762), names that are not ASCII
 //! (IDNA, RFC 5891), service records, and the order in which addresses are tried (RFC 8305 beyond
@@ -24,21 +25,26 @@ use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+mod answers;
 mod config;
 pub mod hosts;
+mod lookup;
 mod message;
 mod name;
 mod outcome;
 pub mod refuse;
 pub mod resolv_conf;
 pub mod resolver;
+mod tries;
 
+pub use answers::HOLD;
 pub use config::Config;
 pub use hosts::Hosts;
 pub use message::stream_message;
 pub use refuse::{AddressPolicy, Refused, Why};
 pub use resolv_conf::ResolvConf;
-pub use resolver::{Counters, QueryId, Resolver, Transmit, Transport};
+pub use resolver::{Counters, Resolver};
+pub use tries::{QueryId, Transmit, Transport};
 
 /// The addresses of one name in the order in which to try them: never empty, IPv6 first, the two
 /// families alternating (RFC 8305, section 4). Shared, so that a clone costs a counter.

@@ -14,8 +14,6 @@
 //!    are shared among the clients ([`crate::shares`]), and answers that are kept take no place of
 //!    theirs.
 //!
-//! A long file, since it is one machine.
-//!
 //! A name:
 //! ```text
 //!            lookup                both questions settled
@@ -41,49 +39,20 @@
 //! families). Deliberately not here: sockets, the files, and the order in which addresses are
 //! tried.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
+use super::answers::{Answers, HOLD};
+use super::lookup::{Lookup, Question};
 use super::message::{self, Family, Verdict};
 use super::name::{self, Target};
 use super::outcome::{Nothing, Outcome};
+use super::tries::{Attempt, QueryId, Transmit, Transport, Tries};
 use super::{Addresses, Config, Failure, Hosts, interleave};
 use crate::shares::{Client, Shares};
-
-/// Every answer is kept at least this long, so that those who wait for it can read it; unless more
-/// come in that time than are kept or under way at most.
-pub const HOLD: Duration = Duration::from_secs(1);
-
-/// Names one try of one question; never used twice by one resolver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct QueryId(u64);
-
-/// How a query travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// One datagram from a fresh socket.
-    Udp,
-    /// A fresh connection, to which the bytes are written once it is open.
-    Tcp,
-}
-
-/// A query to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transmit {
-    /// The name of this try, for [`Resolver::receive`] and [`Resolver::failed`].
-    pub query: QueryId,
-    /// The server to send it to.
-    pub to: SocketAddr,
-    /// How to send it.
-    pub transport: Transport,
-    /// What to send: for TCP with its two octets of length in front.
-    pub bytes: Vec<u8>,
-}
 
 /// What happened so far; every number only grows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -110,100 +79,18 @@ pub struct Counters {
 pub struct Resolver<W> {
     config: Config,
     hosts: Hosts,
-    seed: [u8; 32],
-    next_query: u64,
     /// The index of the server that answered last.
     preferred: usize,
-    /// Every name that is under way or known, as it was asked for.
-    names: BTreeMap<Rc<str>, Entry<W>>,
+    /// The lookups under way, by the name as it was asked for.
+    lookups: BTreeMap<Rc<str>, Lookup<W>>,
     /// The name that each waiter waits for.
     waiting: BTreeMap<W, Rc<str>>,
     /// The lookups under way, by the client for whom they are.
     shares: Shares,
-    /// Known names in the order in which their hold ends; none of them is evicted.
-    young: VecDeque<(Instant, Rc<str>)>,
-    /// The other known names in the order in which they expire.
-    old: BTreeSet<(Instant, Rc<str>)>,
-    queries: BTreeMap<QueryId, Query>,
-    deadlines: BTreeSet<(Instant, QueryId)>,
-    outbox: VecDeque<Transmit>,
-    finished: VecDeque<QueryId>,
+    answers: Answers,
+    tries: Tries,
     woken: VecDeque<W>,
     counters: Counters,
-}
-
-#[derive(Debug)]
-enum Entry<W> {
-    UnderWay(Box<Lookup<W>>),
-    Known {
-        answer: Result<Addresses, Failure>,
-        expires: Instant,
-    },
-}
-
-#[derive(Debug)]
-struct Lookup<W> {
-    /// Who waits, and for which client.
-    waiters: BTreeMap<W, Client>,
-    clients: Shares,
-    /// The client in whose share it is: one of those that wait.
-    client: Client,
-    /// The names still to be tried, the present one first.
-    candidates: VecDeque<String>,
-    /// When to give up.
-    until: Instant,
-    /// When to give up the present candidate.
-    candidate_until: Instant,
-    v4: Question,
-    v6: Question,
-    /// Why the earlier candidates have no address; `None` before the first one is through.
-    nothing: Option<Nothing>,
-}
-
-#[derive(Debug)]
-enum Question {
-    /// About to be asked.
-    Due,
-    /// The try under way.
-    Asking(QueryId),
-    Settled(Outcome),
-}
-
-impl Question {
-    /// The try under way, if there is one.
-    fn asking(&self) -> Option<QueryId> {
-        match self {
-            Question::Asking(id) => Some(*id),
-            Question::Due | Question::Settled(_) => None,
-        }
-    }
-}
-
-/// One try under way.
-#[derive(Debug)]
-struct Query {
-    attempt: Attempt,
-    to: SocketAddr,
-    sent: Vec<u8>,
-    deadline: Instant,
-}
-
-/// What is to be tried: handed on from try to try.
-#[derive(Debug, Clone)]
-struct Attempt {
-    /// The key of the lookup in [`Resolver::names`].
-    key: Rc<str>,
-    /// The absolute name asked for.
-    name: Rc<str>,
-    family: Family,
-    /// The index of the server.
-    server: usize,
-    /// Servers tried before this one, repetitions included.
-    tries: u32,
-    edns: bool,
-    transport: Transport,
-    /// What a truncated answer held: better than nothing if TCP brings no more.
-    partial: Option<(Vec<IpAddr>, Duration)>,
 }
 
 impl<W: Copy + Ord> Resolver<W> {
@@ -213,18 +100,12 @@ impl<W: Copy + Ord> Resolver<W> {
         Resolver {
             config,
             hosts,
-            seed,
-            next_query: 0,
             preferred: 0,
-            names: BTreeMap::new(),
+            lookups: BTreeMap::new(),
             waiting: BTreeMap::new(),
             shares: Shares::default(),
-            young: VecDeque::new(),
-            old: BTreeSet::new(),
-            queries: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            outbox: VecDeque::new(),
-            finished: VecDeque::new(),
+            answers: Answers::default(),
+            tries: Tries::new(seed),
             woken: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -233,14 +114,7 @@ impl<W: Copy + Ord> Resolver<W> {
     /// Takes a new configuration and hosts file: what is known is forgotten, lookups under way go
     /// on.
     pub fn reload(&mut self, config: Config, hosts: Hosts) {
-        for (_, key) in std::mem::take(&mut self.old) {
-            self.names.remove(&key);
-        }
-        for (held_until, key) in &self.young {
-            if let Some(Entry::Known { expires, .. }) = self.names.get_mut(key) {
-                *expires = *held_until;
-            }
-        }
+        self.answers.forget();
         self.preferred = 0;
         self.config = config;
         self.hosts = hosts;
@@ -279,16 +153,16 @@ impl<W: Copy + Ord> Resolver<W> {
             Some(_) => self.forget(waiter),
             None => {}
         }
-        match self.names.get_key_value(name.as_str()) {
-            Some((_, Entry::Known { answer, expires })) if *expires > now => {
-                self.counters.hits += 1;
-                Poll::Ready(answer.clone())
-            }
-            Some((key, Entry::UnderWay(_))) => {
+        if let Some(answer) = self.answers.fresh(&name, now) {
+            self.counters.hits += 1;
+            return Poll::Ready(answer.clone());
+        }
+        match self.lookups.get_key_value(name.as_str()) {
+            Some((key, _)) => {
                 let key = key.clone();
                 self.join(key, waiter, client)
             }
-            Some((_, Entry::Known { .. })) | None => self.start(name, waiter, client, now),
+            None => self.start(name, waiter, client, now),
         }
     }
 
@@ -298,27 +172,25 @@ impl<W: Copy + Ord> Resolver<W> {
         let Some(key) = self.waiting.remove(&waiter) else {
             return;
         };
-        let Some(Entry::UnderWay(lookup)) = self.names.get_mut(&key) else {
+        let Some(lookup) = self.lookups.get_mut(&key) else {
             return;
         };
         if let Some(client) = lookup.waiters.remove(&waiter) {
             lookup.clients.leave(client);
         }
-        let asking = match lookup.waiters.first_key_value() {
-            Some((_, &next)) => {
-                if lookup.clients.of(lookup.client) == 0 {
-                    self.shares
-                        .leave(std::mem::replace(&mut lookup.client, next));
-                    self.shares.enter(next);
-                }
-                return;
+        if let Some((_, &next)) = lookup.waiters.first_key_value() {
+            if lookup.clients.of(lookup.client) == 0 {
+                self.shares
+                    .leave(std::mem::replace(&mut lookup.client, next));
+                self.shares.enter(next);
             }
-            None => [&lookup.v4, &lookup.v6].map(Question::asking),
-        };
+            return;
+        }
+        let tries = lookup.tries();
         self.shares.leave(lookup.client);
-        self.names.remove(&key);
-        for query in asking.into_iter().flatten() {
-            self.end_query(query);
+        self.lookups.remove(&key);
+        for id in tries {
+            self.tries.end(id);
         }
     }
 
@@ -326,19 +198,13 @@ impl<W: Copy + Ord> Resolver<W> {
     /// to [`Resolver::receive`]; if it cannot be opened, or reports an error, or the connection
     /// ends without a whole message, call [`Resolver::failed`].
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        // A query may have ended, through `advance`, before it was fetched.
-        while let Some(transmit) = self.outbox.pop_front() {
-            if self.queries.contains_key(&transmit.query) {
-                return Some(transmit);
-            }
-        }
-        None
+        self.tries.poll_transmit()
     }
 
     /// The next query whose socket may be closed. A query that was never fetched from
     /// [`Resolver::poll_transmit`] may be among them.
     pub fn poll_finished(&mut self) -> Option<QueryId> {
-        self.finished.pop_front()
+        self.tries.poll_finished()
     }
 
     /// The next waiter that should ask again.
@@ -348,7 +214,7 @@ impl<W: Copy + Ord> Resolver<W> {
 
     /// When [`Resolver::advance`] has something to do, unless an answer comes first.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|&(deadline, _)| deadline)
+        self.tries.deadline()
     }
 
     /// What happened so far.
@@ -358,32 +224,29 @@ impl<W: Copy + Ord> Resolver<W> {
 
     /// Names whose lookup is under way.
     pub fn lookups_under_way(&self) -> usize {
-        self.names.len() - self.young.len() - self.old.len()
+        self.lookups.len()
     }
 
     /// Names whose answer is kept, expired ones that nobody asked for again included.
     pub fn cached(&self) -> usize {
-        self.young.len() + self.old.len()
+        self.answers.len()
     }
 
     /// Ends every try whose time is up.
     pub fn advance(&mut self, now: Instant) {
         self.end_holds(now);
-        while let Some(&(deadline, id)) = self.deadlines.first() {
-            if deadline > now {
-                return;
-            }
+        while let Some(id) = self.tries.due(now) {
             self.counters.timeouts += 1;
-            if let Some(query) = self.end_query(id) {
-                self.try_next(query.attempt, Failure::Timeout, now);
+            if let Some(ended) = self.tries.end(id) {
+                self.try_next(ended.attempt, Failure::Timeout, now);
             }
         }
     }
 
     /// The socket of `query` cannot be used, or ended without an answer.
     pub fn failed(&mut self, query: QueryId, now: Instant) {
-        if let Some(query) = self.end_query(query) {
-            self.try_next(query.attempt, Failure::Unreachable, now);
+        if let Some(ended) = self.tries.end(query) {
+            self.try_next(ended.attempt, Failure::Unreachable, now);
         }
     }
 
@@ -391,7 +254,7 @@ impl<W: Copy + Ord> Resolver<W> {
     /// (see [`super::stream_message`]). Whatever its bytes are, nothing worse happens than that
     /// they are ignored; the query then goes on waiting.
     pub fn receive(&mut self, query: QueryId, from: SocketAddr, bytes: &[u8], now: Instant) {
-        let Some(asked) = self.queries.get(&query) else {
+        let Some(asked) = self.tries.find(query) else {
             return;
         };
         let attempt = &asked.attempt;
@@ -406,9 +269,10 @@ impl<W: Copy + Ord> Resolver<W> {
             return;
         }
         // Invariant: the query was found above.
-        let Some(Query { mut attempt, .. }) = self.end_query(query) else {
+        let Some(ended) = self.tries.end(query) else {
             return;
         };
+        let mut attempt = ended.attempt;
         let outcome = match verdict {
             Verdict::Lie => return,
             Verdict::Truncated { addresses, ttl } => {
@@ -449,8 +313,8 @@ impl<W: Copy + Ord> Resolver<W> {
         client: Client,
     ) -> Poll<Result<Addresses, Failure>> {
         let waiters_max = self.config.waiters_max;
-        match self.names.get_mut(&key) {
-            Some(Entry::UnderWay(lookup)) if lookup.clients.has_room(client, waiters_max) => {
+        match self.lookups.get_mut(&key) {
+            Some(lookup) if lookup.clients.has_room(client, waiters_max) => {
                 lookup.waiters.insert(waiter, client);
                 lookup.clients.enter(client);
                 self.waiting.insert(waiter, key);
@@ -474,26 +338,12 @@ impl<W: Copy + Ord> Resolver<W> {
         if !self.shares.has_room(client, self.config.lookups_max) {
             return self.refuse();
         }
-        if let Some((key, Entry::Known { expires, .. })) = self.names.remove_entry(name.as_str()) {
-            // It has expired, so it is not young.
-            self.old.remove(&(expires, key));
-        }
         self.counters.lookups += 1;
         let candidates = name::candidates(&name, &self.config.search, self.config.ndots);
         let key: Rc<str> = name.into();
-        let lookup = Lookup {
-            waiters: BTreeMap::new(),
-            clients: Shares::default(),
-            client,
-            candidates: candidates.into(),
-            until: now + self.config.lookup_timeout,
-            candidate_until: now,
-            v4: Question::Due,
-            v6: Question::Due,
-            nothing: None,
-        };
-        self.names
-            .insert(key.clone(), Entry::UnderWay(Box::new(lookup)));
+        let until = now + self.config.lookup_timeout;
+        let lookup = Lookup::new(candidates, client, until);
+        self.lookups.insert(key.clone(), lookup);
         self.shares.enter(client);
         self.ask_candidate(&key, now);
         // Invariant: a lookup has room for one who waits.
@@ -502,7 +352,7 @@ impl<W: Copy + Ord> Resolver<W> {
 
     /// Asks both questions about the first candidate of a lookup.
     fn ask_candidate(&mut self, key: &Rc<str>, now: Instant) {
-        let Some(Entry::UnderWay(lookup)) = self.names.get_mut(key) else {
+        let Some(lookup) = self.lookups.get_mut(key) else {
             return;
         };
         lookup.v4 = Question::Due;
@@ -529,7 +379,7 @@ impl<W: Copy + Ord> Resolver<W> {
 
     /// Makes a try, unless the candidate's time is up: then its question ends, because of `cause`.
     fn ask(&mut self, mut attempt: Attempt, now: Instant, cause: Failure) {
-        let Some(Entry::UnderWay(lookup)) = self.names.get_mut(&attempt.key) else {
+        let Some(lookup) = self.lookups.get_mut(&attempt.key) else {
             return;
         };
         let deadline = lookup
@@ -542,36 +392,10 @@ impl<W: Copy + Ord> Resolver<W> {
         // A reload may have left fewer servers.
         attempt.server %= servers.len();
         let to = servers[attempt.server];
-        let id = QueryId(self.next_query);
-        self.next_query += 1;
-        match attempt.family {
-            Family::V4 => lookup.v4 = Question::Asking(id),
-            Family::V6 => lookup.v6 = Question::Asking(id),
-        }
-        let message_id = message_id(&self.seed, id);
-        let sent = message::query(message_id, &attempt.name, attempt.family, attempt.edns);
-        let bytes = match attempt.transport {
-            Transport::Udp => sent.clone(),
-            // Invariant: a query is a few hundred bytes at most.
-            Transport::Tcp => [&(sent.len() as u16).to_be_bytes()[..], &sent].concat(),
-        };
         self.counters.queries += 1;
-        self.outbox.push_back(Transmit {
-            query: id,
-            to,
-            transport: attempt.transport,
-            bytes,
-        });
-        self.deadlines.insert((deadline, id));
-        self.queries.insert(
-            id,
-            Query {
-                attempt,
-                to,
-                sent,
-                deadline,
-            },
-        );
+        let family = attempt.family;
+        let id = self.tries.begin(attempt, to, deadline);
+        *lookup.question_mut(family) = Question::Asking(id);
     }
 
     /// Asks the next server, or gives up if enough were asked. From the second round on the
@@ -606,17 +430,9 @@ impl<W: Copy + Ord> Resolver<W> {
         self.settle(&attempt, outcome, now);
     }
 
-    /// Takes a query off the lists; its socket may be closed.
-    fn end_query(&mut self, id: QueryId) -> Option<Query> {
-        let query = self.queries.remove(&id)?;
-        self.deadlines.remove(&(query.deadline, id));
-        self.finished.push_back(id);
-        Some(query)
-    }
-
     /// One of a lookup's two questions is answered.
     fn settle(&mut self, attempt: &Attempt, outcome: Outcome, now: Instant) {
-        let Some(Entry::UnderWay(lookup)) = self.names.get_mut(&attempt.key) else {
+        let Some(lookup) = self.lookups.get_mut(&attempt.key) else {
             return;
         };
         let found = matches!(outcome, Outcome::Found { .. });
@@ -632,13 +448,7 @@ impl<W: Copy + Ord> Resolver<W> {
                     .candidate_until
                     .min(now + self.config.second_family_delay);
                 lookup.candidate_until = until;
-                if let Some(query) = self.queries.get_mut(id)
-                    && query.deadline > until
-                {
-                    self.deadlines.remove(&(query.deadline, *id));
-                    self.deadlines.insert((until, *id));
-                    query.deadline = until;
-                }
+                self.tries.shorten(*id, until);
             }
             Question::Asking(_) | Question::Due => {}
         }
@@ -647,7 +457,7 @@ impl<W: Copy + Ord> Resolver<W> {
     /// Both questions are settled: keeps the answer and wakes the waiters, or goes on to the next
     /// candidate.
     fn conclude(&mut self, key: &Rc<str>, now: Instant) {
-        let Some(Entry::UnderWay(lookup)) = self.names.get_mut(key) else {
+        let Some(lookup) = self.lookups.get_mut(key) else {
             return;
         };
         let (Question::Settled(v4), Question::Settled(v6)) = (&lookup.v4, &lookup.v6) else {
@@ -673,31 +483,15 @@ impl<W: Copy + Ord> Resolver<W> {
             self.waiting.remove(&waiter);
             self.woken.push_back(waiter);
         }
-        let known = Entry::Known {
-            answer,
-            expires: now + ttl.max(HOLD),
-        };
-        self.names.insert(key.clone(), known);
-        self.young.push_back((now + HOLD, key.clone()));
+        self.lookups.remove(key);
+        self.answers.keep(key.clone(), answer, ttl, now);
     }
 
     /// Answers that were held long enough may be evicted from now on.
     fn end_holds(&mut self, now: Instant) {
-        let young_max = self.config.cache_entries_max.max(self.config.lookups_max);
-        while let Some((held_until, _)) = self.young.front()
-            && (*held_until <= now || self.young.len() > young_max)
-            && let Some((_, key)) = self.young.pop_front()
-        {
-            if let Some(Entry::Known { expires, .. }) = self.names.get(&key) {
-                self.old.insert((*expires, key));
-            }
-        }
-        while self.old.len() > self.config.cache_entries_max
-            && let Some((expires, key)) = self.old.pop_first()
-        {
-            self.names.remove(&key);
-            self.counters.evicted += u64::from(expires > now);
-        }
+        let old_max = self.config.cache_entries_max;
+        let young_max = old_max.max(self.config.lookups_max);
+        self.counters.evicted += self.answers.end_holds(now, young_max, old_max);
     }
 
     fn positive_ttl(&self, seconds: u32) -> Duration {
@@ -715,15 +509,6 @@ impl<W: Copy + Ord> Resolver<W> {
             ttl: ttl.min(self.config.negative_ttl_max),
         })
     }
-}
-
-/// The id on the wire: 16 bits of a keyed hash of the query's number.
-fn message_id(seed: &[u8; 32], id: QueryId) -> u16 {
-    let hash = Sha256::new()
-        .chain_update(seed)
-        .chain_update(id.0.to_be_bytes())
-        .finalize();
-    u16::from_be_bytes([hash[0], hash[1]])
 }
 
 #[cfg(test)]
