@@ -100,7 +100,8 @@ pub struct ResolverConfig {
     pub attempts: Option<usize>,
     /// The rest, at the resolver's own defaults where the file says nothing: the keys
     /// `lookup_timeout`, `second_family_delay`, `max_lookups`, `max_waiters`, `max_cached_names`,
-    /// `min_cached_time`, `max_cached_time`, `max_negative_time` and `failure_time`.
+    /// `min_cached_time`, `max_cached_time`, `max_negative_time`, `failure_time`, `max_stale_time`,
+    /// `stale_delay` and `stale_time`.
     pub settings: dns::Config,
 }
 
@@ -161,6 +162,9 @@ impl ResolverConfig {
         section.duration("max_cached_time", &mut settings.ttl_max);
         section.duration("max_negative_time", &mut settings.negative_ttl_max);
         section.duration("failure_time", &mut settings.failure_ttl);
+        section.duration("max_stale_time", &mut settings.stale_max);
+        section.duration("stale_delay", &mut settings.stale_delay);
+        section.timeout("stale_time", &mut settings.stale_ttl);
     }
 }
 

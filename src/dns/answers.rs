@@ -5,6 +5,8 @@
 //!    in that time than are kept at most.
 //! 2. Of the others, the first to expire is the first to make room; what has expired already is
 //!    kept only while nobody needs its place.
+//! 3. Addresses that have expired are stale: better than none where no server can say anything, up
+//!    to a time of their own (RFC 8767).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -18,9 +20,13 @@ pub const HOLD: Duration = Duration::from_secs(1);
 
 /// An answer that is kept.
 #[derive(Debug)]
-struct Kept {
-    answer: Result<Addresses, Failure>,
+pub(super) struct Kept {
+    pub(super) answer: Result<Addresses, Failure>,
+    /// It had expired when it was last kept, because nobody had a newer one.
+    pub(super) is_stale: bool,
     expires: Instant,
+    /// Until when it is used if there is no newer one.
+    stale_until: Instant,
 }
 
 /// All of them, by the name as it was asked for.
@@ -35,21 +41,51 @@ pub(super) struct Answers {
 
 impl Answers {
     /// What is known of a name now.
-    pub(super) fn fresh(&self, name: &str, now: Instant) -> Option<&Result<Addresses, Failure>> {
-        let kept = self.kept.get(name)?;
-        (kept.expires > now).then_some(&kept.answer)
+    pub(super) fn find(&self, name: &str, now: Instant) -> Option<&Kept> {
+        self.kept.get(name).filter(|kept| kept.expires > now)
     }
 
-    /// Keeps an answer for `ttl`, in the place of one that has expired.
+    /// The addresses that a name had, where they may be used though they have expired.
+    pub(super) fn stale(&self, name: &str, now: Instant) -> Option<&Addresses> {
+        let kept = self.kept.get(name)?;
+        let addresses = kept.answer.as_ref().ok()?;
+        (kept.stale_until > now).then_some(addresses)
+    }
+
+    /// Keeps what is stale for another `ttl` as if it had not expired, since nobody has a newer one;
+    /// whether there is any.
+    pub(super) fn keep_stale(&mut self, name: &Rc<str>, ttl: Duration, now: Instant) -> bool {
+        if self.stale(name, now).is_none() {
+            return false;
+        }
+        let Some(kept) = self.kept.get_mut(name) else {
+            return false;
+        };
+        // It has expired, so it is not young.
+        self.old.remove(&(kept.expires, name.clone()));
+        kept.expires = (now + ttl).min(kept.stale_until).max(now + HOLD);
+        kept.is_stale = true;
+        self.young.push_back((now + HOLD, name.clone()));
+        true
+    }
+
+    /// Keeps an answer for `ttl`, and as a stale one for at most `stale_max` more, in the place of
+    /// one that has expired.
     pub(super) fn keep(
         &mut self,
         name: Rc<str>,
         answer: Result<Addresses, Failure>,
         ttl: Duration,
+        stale_max: Duration,
         now: Instant,
     ) {
         let expires = now + ttl.max(HOLD);
-        let kept = Kept { answer, expires };
+        let kept = Kept {
+            answer,
+            is_stale: false,
+            expires,
+            stale_until: expires + stale_max,
+        };
         if let Some(before) = self.kept.insert(name.clone(), kept) {
             // It has expired, so it is not young.
             self.old.remove(&(before.expires, name.clone()));
@@ -65,6 +101,7 @@ impl Answers {
         for (held_until, name) in &self.young {
             if let Some(kept) = self.kept.get_mut(name) {
                 kept.expires = *held_until;
+                kept.stale_until = *held_until;
             }
         }
     }

@@ -14,12 +14,14 @@ pub(super) struct Lookup<W> {
     /// Who waits, and for which client.
     pub(super) waiters: BTreeMap<W, Client>,
     pub(super) clients: Shares,
-    /// The client in whose share it is: one of those that wait.
+    /// The client in whose share it is: one of those that wait, or that waited last.
     pub(super) client: Client,
     /// The names still to be tried, the present one first.
     pub(super) candidates: VecDeque<String>,
     /// When to give up.
     pub(super) until: Instant,
+    /// From when on addresses that have expired are given meanwhile: then nobody waits.
+    pub(super) stale_at: Instant,
     /// When to give up the present candidate.
     pub(super) candidate_until: Instant,
     pub(super) v4: Question,
@@ -50,13 +52,19 @@ impl Question {
 
 impl<W: Copy + Ord> Lookup<W> {
     /// A lookup of these names, in the share of `client`, that nobody waits for yet.
-    pub(super) fn new(candidates: Vec<String>, client: Client, until: Instant) -> Self {
+    pub(super) fn new(
+        candidates: Vec<String>,
+        client: Client,
+        stale_at: Instant,
+        until: Instant,
+    ) -> Self {
         Lookup {
             waiters: BTreeMap::new(),
             clients: Shares::default(),
             client,
             candidates: candidates.into(),
             until,
+            stale_at,
             candidate_until: until,
             v4: Question::Due,
             v6: Question::Due,
@@ -70,6 +78,12 @@ impl<W: Copy + Ord> Lookup<W> {
             Family::V4 => &mut self.v4,
             Family::V6 => &mut self.v6,
         }
+    }
+
+    /// Those who wait, who do so no longer.
+    pub(super) fn take_waiters(&mut self) -> impl Iterator<Item = W> + use<W> {
+        self.clients = Shares::default();
+        std::mem::take(&mut self.waiters).into_keys()
     }
 
     /// The tries under way.

@@ -35,6 +35,8 @@ pub(super) const ADDRESSES_MAX: usize = 32;
 /// label; some servers point to a name that is a pointer itself. A chain of thousands, read again
 /// for each of hundreds of records, would cost 25 ms.
 const HOPS_MAX: u8 = 4;
+/// The longest time to live that is believed, in seconds (RFC 8767, section 4).
+const TTL_SECONDS_MAX: u32 = 604_800;
 /// Bytes of a message's header.
 const HEADER_BYTES: usize = 12;
 /// The least bytes of a record: the root's name, type, class, time to live, length.
@@ -272,9 +274,10 @@ fn negative_ttl(packet: &Packet<'_>) -> Option<u32> {
         })
 }
 
-/// A time to live with its highest bit set means none (RFC 2181, section 8).
+/// A time to live, which means a week at most, with its highest bit set as well (RFC 8767, section
+/// 4).
 fn seconds(ttl: u32) -> u32 {
-    if ttl > i32::MAX as u32 { 0 } else { ttl }
+    ttl.min(TTL_SECONDS_MAX)
 }
 
 /// Answers made by hand for the tests of this module and of the resolver.
@@ -444,8 +447,9 @@ mod tests {
         assert_eq!(unknown, Verdict::NotFound { ttl: Some(20) });
         let chained = ["www.test 5 CNAME b.test", "test 300 SOA 60"];
         assert_eq!(answered(&chained), Verdict::NoAddress { ttl: Some(5) });
-        let huge = ["test 4294967295 SOA 60"];
-        assert_eq!(answered(&huge), Verdict::NoAddress { ttl: Some(0) });
+        let huge = ["test 4294967295 SOA 4294967295"];
+        let ttl = Some(TTL_SECONDS_MAX);
+        assert_eq!(answered(&huge), Verdict::NoAddress { ttl }, "a week");
     }
 
     #[test]

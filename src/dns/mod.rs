@@ -73,6 +73,13 @@ pub enum Failure {
     NoNameserver,
 }
 
+impl Failure {
+    /// Whether it is the servers' answer, and not for want of one (RFC 8767, section 5).
+    fn is_answer(self) -> bool {
+        matches!(self, Failure::NotFound | Failure::NoAddress)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -9,7 +9,11 @@
 //!    ([`Resolver::poll_finished`]). A late answer to a forgotten query finds nobody.
 //! 3. Failures are kept as well: "no" for as long as the zone allows (RFC 2308), silence and server
 //!    failures for a short while (RFC 9520), so that a dead server is not asked at every request.
-//! 4. A lookup ends with the last who waits for it: each waits for one name at a time, and says so
+//! 4. Addresses that have expired are given where the servers are silent for
+//!    [`Config::stale_delay`], while the lookup goes on, and where nobody could say anything: then
+//!    for [`Config::stale_ttl`], before the servers are asked again (RFC 8767). A "no" is an answer,
+//!    and replaces them.
+//! 5. A lookup ends with the last who waits for it: each waits for one name at a time, and says so
 //!    when it no longer does ([`Resolver::forget`]). Lookups under way, and those who wait for one,
 //!    are shared among the clients ([`crate::shares`]), and answers that are kept take no place of
 //!    theirs.
@@ -20,6 +24,12 @@
 //!  unknown ---------> under way -------------------------> known --(expired, evicted)--> unknown
 //!     ^-- nobody waits --|  ^                              waiters woken
 //!                      +----+ no address under this name, or nobody could say: the next of the search list
+//! ```
+//! With addresses that have expired, a lookup that takes long goes on while nobody waits:
+//! ```text
+//!            lookup                silence for a while                     both questions settled
+//!  expired ---------> under way ----------------------> under way, behind ----------------------> known
+//!     ^-- nobody waits --|                 waiters woken, and given them   if nobody could say: still them
 //! ```
 //! Each of a lookup's two questions (A and AAAA, asked at once):
 //! ```text
@@ -36,10 +46,10 @@
 //! has its share of the time that is left. If none has an address, a failure outweighs a "no".
 //!
 //! RFC 1034 and 1035 (messages), 2308 and 9520 (failures kept), 6891 (EDNS), 7766 (TCP), 8305 (two
-//! families). Deliberately not here: sockets, the files, and the order in which addresses are
+//! families), 8767 (stale answers). Deliberately not here: sockets, the files, and the order in which addresses are
 //! tried.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::Poll;
@@ -61,6 +71,8 @@ pub struct Counters {
     pub lookups: u64,
     /// Answers given from the cache.
     pub hits: u64,
+    /// Answers given from the cache although they had expired.
+    pub stale: u64,
     /// Queries handed out, tries repeated included.
     pub queries: u64,
     /// Tries that ended in silence.
@@ -88,9 +100,18 @@ pub struct Resolver<W> {
     /// The lookups under way, by the client for whom they are.
     shares: Shares,
     answers: Answers,
+    /// When lookups under way give what has expired to those who wait.
+    stale_due: BTreeSet<(Instant, Rc<str>)>,
     tries: Tries,
     woken: VecDeque<W>,
     counters: Counters,
+}
+
+/// Whether somebody waits for a lookup.
+enum Wait {
+    Waits,
+    /// It has taken too long already.
+    InVain,
 }
 
 impl<W: Copy + Ord> Resolver<W> {
@@ -105,16 +126,22 @@ impl<W: Copy + Ord> Resolver<W> {
             waiting: BTreeMap::new(),
             shares: Shares::default(),
             answers: Answers::default(),
+            stale_due: BTreeSet::new(),
             tries: Tries::new(seed),
             woken: VecDeque::new(),
             counters: Counters::default(),
         }
     }
 
-    /// Takes a new configuration and hosts file: what is known is forgotten, lookups under way go
-    /// on.
+    /// Takes a new configuration and hosts file: what is known is forgotten, lookups under way for
+    /// which somebody waits go on.
     pub fn reload(&mut self, config: Config, hosts: Hosts) {
         self.answers.forget();
+        let unattended = self.lookups.iter().filter(|(_, l)| l.waiters.is_empty());
+        let unattended: Vec<Rc<str>> = unattended.map(|(key, _)| key.clone()).collect();
+        for key in unattended {
+            self.abandon(&key);
+        }
         self.preferred = 0;
         self.config = config;
         self.hosts = hosts;
@@ -127,7 +154,8 @@ impl<W: Copy + Ord> Resolver<W> {
     ///
     /// Literal addresses (IPv6 with or without brackets, IPv4 in every spelling of `inet_aton(3)`),
     /// names of the hosts file, `localhost` and whatever is under it, and cached answers are
-    /// answered at once.
+    /// answered at once; so are those that have expired while the servers are silent, or where there
+    /// is no place for a lookup.
     ///
     /// # Errors
     /// Every [`Failure`]; [`Failure::BadName`], [`Failure::Busy`] and [`Failure::NoNameserver`] are
@@ -153,16 +181,23 @@ impl<W: Copy + Ord> Resolver<W> {
             Some(_) => self.forget(waiter),
             None => {}
         }
-        if let Some(answer) = self.answers.fresh(&name, now) {
-            self.counters.hits += 1;
-            return Poll::Ready(answer.clone());
-        }
-        match self.lookups.get_key_value(name.as_str()) {
-            Some((key, _)) => {
-                let key = key.clone();
-                self.join(key, waiter, client)
+        if let Some(kept) = self.answers.find(&name, now) {
+            match kept.is_stale {
+                true => self.counters.stale += 1,
+                false => self.counters.hits += 1,
             }
-            None => self.start(name, waiter, client, now),
+            return Poll::Ready(kept.answer.clone());
+        }
+        let stale = self.answers.stale(&name, now).cloned();
+        match (self.wait(name, stale.is_some(), waiter, client, now), stale) {
+            (Ok(Wait::Waits), _) => Poll::Pending,
+            (Ok(Wait::InVain) | Err(_), Some(stale)) => {
+                self.counters.stale += 1;
+                Poll::Ready(Ok(stale))
+            }
+            (Err(failure), None) => Poll::Ready(Err(failure)),
+            // Invariant: nobody waits in vain who has nothing.
+            (Ok(Wait::InVain), None) => Poll::Ready(Err(Failure::Busy)),
         }
     }
 
@@ -186,12 +221,7 @@ impl<W: Copy + Ord> Resolver<W> {
             }
             return;
         }
-        let tries = lookup.tries();
-        self.shares.leave(lookup.client);
-        self.lookups.remove(&key);
-        for id in tries {
-            self.tries.end(id);
-        }
+        self.abandon(&key);
     }
 
     /// The next query to be sent, each from a socket of its own. What the socket then receives goes
@@ -214,7 +244,8 @@ impl<W: Copy + Ord> Resolver<W> {
 
     /// When [`Resolver::advance`] has something to do, unless an answer comes first.
     pub fn deadline(&self) -> Option<Instant> {
-        self.tries.deadline()
+        let stale = self.stale_due.first().map(|(at, _)| *at);
+        [self.tries.deadline(), stale].into_iter().flatten().min()
     }
 
     /// What happened so far.
@@ -232,9 +263,20 @@ impl<W: Copy + Ord> Resolver<W> {
         self.answers.len()
     }
 
-    /// Ends every try whose time is up.
+    /// Ends every try whose time is up, and every wait for a server where there is something stale.
     pub fn advance(&mut self, now: Instant) {
         self.end_holds(now);
+        while let Some((at, _)) = self.stale_due.first()
+            && *at <= now
+            && let Some((_, key)) = self.stale_due.pop_first()
+        {
+            if self.answers.stale(&key, now).is_some()
+                && let Some(lookup) = self.lookups.get_mut(&key)
+            {
+                let waiters = lookup.take_waiters();
+                self.wake(waiters);
+            }
+        }
         while let Some(id) = self.tries.due(now) {
             self.counters.timeouts += 1;
             if let Some(ended) = self.tries.end(id) {
@@ -300,27 +342,38 @@ impl<W: Copy + Ord> Resolver<W> {
         self.settle(&attempt, outcome, now);
     }
 
-    fn refuse(&mut self) -> Poll<Result<Addresses, Failure>> {
-        self.counters.refused += 1;
-        Poll::Ready(Err(Failure::Busy))
-    }
-
-    /// Waits with the others for a name that is under way.
-    fn join(
+    /// Waits for a name, with the others if it is under way. `has_stale`: there is something to be
+    /// given once that took long.
+    fn wait(
         &mut self,
-        key: Rc<str>,
+        name: String,
+        has_stale: bool,
         waiter: W,
         client: Client,
-    ) -> Poll<Result<Addresses, Failure>> {
+        now: Instant,
+    ) -> Result<Wait, Failure> {
+        let key = match self.lookups.get_key_value(name.as_str()) {
+            Some((key, _)) => key.clone(),
+            None => self.start(name, has_stale, client, now)?,
+        };
         let waiters_max = self.config.waiters_max;
         match self.lookups.get_mut(&key) {
+            Some(lookup) if has_stale && lookup.stale_at <= now => Ok(Wait::InVain),
             Some(lookup) if lookup.clients.has_room(client, waiters_max) => {
+                if lookup.waiters.is_empty() {
+                    self.shares
+                        .leave(std::mem::replace(&mut lookup.client, client));
+                    self.shares.enter(client);
+                }
                 lookup.waiters.insert(waiter, client);
                 lookup.clients.enter(client);
                 self.waiting.insert(waiter, key);
-                Poll::Pending
+                Ok(Wait::Waits)
             }
-            _ => self.refuse(),
+            _ => {
+                self.counters.refused += 1;
+                Err(Failure::Busy)
+            }
         }
     }
 
@@ -328,26 +381,53 @@ impl<W: Copy + Ord> Resolver<W> {
     fn start(
         &mut self,
         name: String,
-        waiter: W,
+        has_stale: bool,
         client: Client,
         now: Instant,
-    ) -> Poll<Result<Addresses, Failure>> {
+    ) -> Result<Rc<str>, Failure> {
         if self.config.nameservers.is_empty() {
-            return Poll::Ready(Err(Failure::NoNameserver));
+            return Err(Failure::NoNameserver);
         }
         if !self.shares.has_room(client, self.config.lookups_max) {
-            return self.refuse();
+            self.counters.refused += 1;
+            return Err(Failure::Busy);
         }
         self.counters.lookups += 1;
         let candidates = name::candidates(&name, &self.config.search, self.config.ndots);
         let key: Rc<str> = name.into();
+        let stale_at = now + self.config.stale_delay;
         let until = now + self.config.lookup_timeout;
-        let lookup = Lookup::new(candidates, client, until);
+        let lookup = Lookup::new(candidates, client, stale_at, until);
         self.lookups.insert(key.clone(), lookup);
+        if has_stale {
+            self.stale_due.insert((stale_at, key.clone()));
+        }
         self.shares.enter(client);
         self.ask_candidate(&key, now);
-        // Invariant: a lookup has room for one who waits.
-        self.join(key, waiter, client)
+        Ok(key)
+    }
+
+    /// Takes a lookup off the lists; its tries go on.
+    fn end_lookup(&mut self, key: &Rc<str>) -> Option<Lookup<W>> {
+        let lookup = self.lookups.remove(key)?;
+        self.shares.leave(lookup.client);
+        self.stale_due.remove(&(lookup.stale_at, key.clone()));
+        Some(lookup)
+    }
+
+    /// Ends a lookup that nobody waits for.
+    fn abandon(&mut self, key: &Rc<str>) {
+        let tries = self.end_lookup(key).map(|lookup| lookup.tries());
+        for id in tries.into_iter().flatten() {
+            self.tries.end(id);
+        }
+    }
+
+    fn wake(&mut self, waiters: impl Iterator<Item = W>) {
+        for waiter in waiters {
+            self.waiting.remove(&waiter);
+            self.woken.push_back(waiter);
+        }
     }
 
     /// Asks both questions about the first candidate of a lookup.
@@ -478,13 +558,15 @@ impl<W: Copy + Ord> Resolver<W> {
                 (Err(nothing.failure), nothing.ttl)
             }
         };
-        self.shares.leave(lookup.client);
-        for waiter in std::mem::take(&mut lookup.waiters).into_keys() {
-            self.waiting.remove(&waiter);
-            self.woken.push_back(waiter);
+        if let Some(mut lookup) = self.end_lookup(key) {
+            let waiters = lookup.take_waiters();
+            self.wake(waiters);
         }
-        self.lookups.remove(key);
-        self.answers.keep(key.clone(), answer, ttl, now);
+        let is_answer = answer.as_ref().map_or_else(|f| f.is_answer(), |_| true);
+        let (stale_ttl, stale_max) = (self.config.stale_ttl, self.config.stale_max);
+        if is_answer || !self.answers.keep_stale(key, stale_ttl, now) {
+            self.answers.keep(key.clone(), answer, ttl, stale_max, now);
+        }
     }
 
     /// Answers that were held long enough may be evicted from now on.

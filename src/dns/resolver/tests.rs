@@ -1,5 +1,7 @@
 //! What the resolver does, driven by hand: its clock, its servers, its waiters.
 
+mod stale;
+
 use std::collections::BTreeSet;
 
 use super::super::message::forge;
@@ -147,10 +149,10 @@ impl<W: Copy + Ord> Resolver<W> {
         let (mut asking, mut waiting) = (0, 0);
         for lookup in self.lookups.values() {
             assert!(!lookup.candidates.is_empty());
-            assert!(!lookup.waiters.is_empty());
             assert!(lookup.waiters.len() <= self.config.waiters_max);
             assert_eq!(lookup.clients.in_all(), lookup.waiters.len());
-            assert!(lookup.clients.of(lookup.client) > 0);
+            let is_attended = lookup.clients.of(lookup.client) > 0;
+            assert_eq!(is_attended, !lookup.waiters.is_empty());
             assert!(lookup.waiters.keys().all(|w| self.waiting.contains_key(w)));
             waiting += lookup.waiters.len();
             let before = asking;
@@ -173,6 +175,9 @@ impl<W: Copy + Ord> Resolver<W> {
         assert_eq!(self.shares.in_all(), self.lookups_under_way());
         assert!(self.lookups_under_way() <= self.config.lookups_max);
         self.answers.check();
+        for (at, key) in &self.stale_due {
+            assert_eq!(self.lookups[key].stale_at, *at);
+        }
     }
 }
 
