@@ -24,6 +24,9 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, TYPE, header_
 
 /// The UDP payload announced with EDNS0, in bytes.
 pub(super) const UDP_BYTES_MAX: u16 = 1232;
+/// The longest message that is taken over TCP, in bytes: room for [`RECORDS_MAX`] addresses. A
+/// connection that announces more is closed before any of it is received.
+pub const STREAM_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// CNAME links that are followed in one message.
 pub(super) const CHAIN_MAX: usize = 16;
 /// Records of all sections; a message that announces more is taken for garbled before any memory is
@@ -96,11 +99,28 @@ pub(super) fn query(id: u16, name: &str, family: Family, edns: bool) -> Vec<u8> 
         .expect("a query fits into a vector")
 }
 
-/// The first whole message in what a TCP connection has brought so far, without its two octets of
-/// length (RFC 1035, section 4.2.2); `None` while it is not complete.
-pub fn stream_message(received: &[u8]) -> Option<&[u8]> {
-    let (length, rest) = received.split_first_chunk()?;
-    rest.get(..u16::from_be_bytes(*length).into())
+/// What a TCP connection has brought so far (RFC 1035, section 4.2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framed<'a> {
+    /// So many bytes are still to come, at the least.
+    Partial(usize),
+    /// The first message is there: this is it, without its two octets of length.
+    Whole(&'a [u8]),
+    /// It announces more than [`STREAM_MESSAGE_BYTES_MAX`].
+    TooLong,
+}
+
+/// The first message in what a TCP connection has brought so far.
+pub fn stream_message(received: &[u8]) -> Framed<'_> {
+    let Some((length, rest)) = received.split_first_chunk() else {
+        return Framed::Partial(2 - received.len());
+    };
+    let length = usize::from(u16::from_be_bytes(*length));
+    match rest.get(..length) {
+        _ if length > STREAM_MESSAGE_BYTES_MAX => Framed::TooLong,
+        Some(message) => Framed::Whole(message),
+        None => Framed::Partial(length - rest.len()),
+    }
 }
 
 /// Judges `bytes` as the answer to the query `sent` for `name`. `whole` says that the transport
@@ -601,11 +621,17 @@ mod tests {
 
     #[test]
     fn a_stream_yields_whole_messages_only() {
-        assert_eq!(stream_message(b""), None);
-        assert_eq!(stream_message(b"\x00"), None);
-        assert_eq!(stream_message(b"\x00\x03ab"), None);
-        assert_eq!(stream_message(b"\x00\x03abc"), Some(&b"abc"[..]));
-        assert_eq!(stream_message(b"\x00\x03abcd"), Some(&b"abc"[..]));
+        assert_eq!(stream_message(b""), Framed::Partial(2));
+        assert_eq!(stream_message(b"\x00"), Framed::Partial(1));
+        assert_eq!(stream_message(b"\x00\x03ab"), Framed::Partial(1));
+        assert_eq!(stream_message(b"\x00\x03abc"), Framed::Whole(b"abc"));
+        assert_eq!(stream_message(b"\x00\x03abcd"), Framed::Whole(b"abc"));
+        assert_eq!(stream_message(b"\x00\x00"), Framed::Whole(b""));
+        let most = STREAM_MESSAGE_BYTES_MAX as u16;
+        let announced = |length: u16| length.to_be_bytes();
+        let all = Framed::Partial(most.into());
+        assert_eq!(stream_message(&announced(most)), all);
+        assert_eq!(stream_message(&announced(most + 1)), Framed::TooLong);
     }
 
     proptest! {

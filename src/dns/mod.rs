@@ -7,7 +7,7 @@
 //!    The same calls always give the same answers.
 //! 2. A message is believed only where it answers what was asked: the right server, the right id,
 //!    the question echoed, and owner names that the question leads to. Everything else is a lie: it
-//!    is counted and the wait goes on.
+//!    is counted and the wait goes on, but over TCP, where nobody else can have said it.
 //! 3. Everything is bounded: lookups and waiters (by client as well), tries, chains, records,
 //!    addresses, cached answers.
 //!
@@ -40,7 +40,7 @@ mod tries;
 pub use answers::HOLD;
 pub use config::Config;
 pub use hosts::Hosts;
-pub use message::stream_message;
+pub use message::{Framed, STREAM_MESSAGE_BYTES_MAX, stream_message};
 pub use refuse::{AddressPolicy, Refused, Why};
 pub use resolv_conf::ResolvConf;
 pub use resolver::{Counters, Resolver};

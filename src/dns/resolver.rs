@@ -75,6 +75,8 @@ pub struct Counters {
     pub stale: u64,
     /// Queries handed out, tries repeated included.
     pub queries: u64,
+    /// Those of them that went over TCP, after a truncated answer.
+    pub tcp_queries: u64,
     /// Tries that ended in silence.
     pub timeouts: u64,
     /// Messages that were no answer to the query that they came for.
@@ -294,7 +296,8 @@ impl<W: Copy + Ord> Resolver<W> {
 
     /// A message came on the socket of `query`: a datagram, or of a connection one whole message
     /// (see [`super::stream_message`]). Whatever its bytes are, nothing worse happens than that
-    /// they are ignored; the query then goes on waiting.
+    /// they are ignored, and a query by datagram goes on waiting; a connection that brings what was
+    /// not asked for is left for the next server.
     pub fn receive(&mut self, query: QueryId, from: SocketAddr, bytes: &[u8], now: Instant) {
         let Some(asked) = self.tries.find(query) else {
             return;
@@ -308,7 +311,9 @@ impl<W: Copy + Ord> Resolver<W> {
         };
         if verdict == Verdict::Lie {
             self.counters.lies += 1;
-            return;
+            if !whole {
+                return;
+            }
         }
         // Invariant: the query was found above.
         let Some(ended) = self.tries.end(query) else {
@@ -316,7 +321,7 @@ impl<W: Copy + Ord> Resolver<W> {
         };
         let mut attempt = ended.attempt;
         let outcome = match verdict {
-            Verdict::Lie => return,
+            Verdict::Lie => return self.try_next(attempt, Failure::ServerFailure, now),
             Verdict::Truncated { addresses, ttl } => {
                 if !addresses.is_empty() {
                     attempt.partial = Some((addresses, self.positive_ttl(ttl)));
@@ -473,6 +478,7 @@ impl<W: Copy + Ord> Resolver<W> {
         attempt.server %= servers.len();
         let to = servers[attempt.server];
         self.counters.queries += 1;
+        self.counters.tcp_queries += u64::from(attempt.transport == Transport::Tcp);
         let family = attempt.family;
         let id = self.tries.begin(attempt, to, deadline);
         *lookup.question_mut(family) = Question::Asking(id);

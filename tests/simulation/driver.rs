@@ -244,6 +244,9 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     if shares.chance(150) {
         faults.enable(Fault::PowerLoss, shares.sized(100) as u32);
     }
+    if shares.chance(300) {
+        faults.enable(Fault::DnsTruncates, shares.sized(1000) as u32);
+    }
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
     let mut later = Rng::new(seed ^ 0x6361_6368_6500);

@@ -4,7 +4,7 @@ mod stale;
 
 use std::collections::BTreeSet;
 
-use super::super::message::forge;
+use super::super::message::{Framed, forge, stream_message};
 use super::*;
 use proptest::prelude::*;
 use simple_dns::RCODE;
@@ -135,7 +135,10 @@ impl Bench {
 fn message(query: &Transmit) -> &[u8] {
     match query.transport {
         Transport::Udp => &query.bytes,
-        Transport::Tcp => super::super::stream_message(&query.bytes).unwrap(),
+        Transport::Tcp => match stream_message(&query.bytes) {
+            Framed::Whole(message) => message,
+            other => panic!("{other:?}"),
+        },
     }
 }
 
@@ -367,6 +370,27 @@ fn a_truncated_answer_is_asked_for_over_tcp() {
         &["www.test 60 A 10.1.0.1", "www.test 60 A 10.1.0.2"],
     );
     assert_eq!(bench.ask("www.test", 1), ready(&["10.1.0.1", "10.1.0.2"]));
+}
+
+#[test]
+fn a_lie_over_tcp_ends_the_try() {
+    let mut bench = Bench::new(config());
+    bench.start("www.test", 1);
+    let query = bench.take_v4();
+    let cut = forge::truncated(forge::reply(message(&query), RCODE::NoError, &[]));
+    bench.deliver(&query, query.to, &cut);
+    let [tcp] = bench.take();
+    assert_eq!(bench.resolver.counters().tcp_queries, 1);
+    bench.finished();
+    let mut other_id = forge::reply(message(&tcp), RCODE::NoError, &["www.test 60 A 10.6.6.6"]);
+    other_id[0] ^= 0x80;
+    bench.deliver(&tcp, tcp.to, &other_id);
+    assert_eq!(bench.resolver.counters().lies, 1);
+    assert_eq!(bench.finished(), [tcp.query]);
+    let [next] = bench.take();
+    assert_eq!((next.transport, next.to), (Transport::Udp, server(2)));
+    bench.reply(&next, RCODE::NoError, &["www.test 60 A 10.1.0.1"]);
+    assert_eq!(bench.ask("www.test", 1), ready(&["10.1.0.1"]));
 }
 
 #[test]
