@@ -366,7 +366,7 @@ fn a_resolver_is_read() {
     );
     assert_eq!(config.resolver.hosts, Path::new("conf/h"));
     let config = parse(&format!(
-        "{HELLO}[resolver]\nquery_timeout = '200ms'\nattempts = 2\nlookup_timeout = '3s'\nsecond_family_delay = '0s'\n\
+        "{HELLO}[resolver]\nreread_interval = '8s'\nquery_timeout = '200ms'\nattempts = 2\nlookup_timeout = '3s'\nsecond_family_delay = '0s'\n\
          max_waiters = 7\nmin_cached_time = '4s'\nmax_negative_time = '5s'\nfailure_time = '6s'\n\
          max_stale_time = '0s'\nstale_delay = '0s'\nstale_time = '7s'",
     ));
@@ -374,6 +374,7 @@ fn a_resolver_is_read() {
     let expected = ResolverConfig {
         query_timeout: Some(Duration::from_millis(200)),
         attempts: Some(2),
+        reread_interval: Duration::from_secs(8),
         settings: dns::Config {
             lookup_timeout: Duration::from_secs(3),
             second_family_delay: Duration::ZERO,

@@ -14,8 +14,8 @@
 //! The files in reading order: [`Config`], [`resolver`] (the state machine), `lookup` (one name
 //! under way), `tries` (the queries under way), `answers` (what is kept), `name` (what a host name
 //! may look like, and what is really an address), `message` (one query, one verdict on an answer),
-//! `outcome` (how a question ended), [`hosts`], [`resolv_conf`], [`refuse`] (addresses that a proxy
-//! does not connect to).
+//! `outcome` (how a question ended), [`hosts`], [`resolv_conf`], `sources` (where the settings come
+//! from), [`refuse`] (addresses that a proxy does not connect to).
 //!
 //! Deliberately not here: recursion, DNSSEC, multicast DNS (RFC 6762), names that are not ASCII
 //! (IDNA, RFC 5891), service records, and the order in which addresses are tried (RFC 8305 beyond
@@ -35,6 +35,7 @@ mod outcome;
 pub mod refuse;
 pub mod resolv_conf;
 pub mod resolver;
+mod sources;
 mod tries;
 
 pub use answers::HOLD;
@@ -44,6 +45,7 @@ pub use message::{Framed, STREAM_MESSAGE_BYTES_MAX, stream_message};
 pub use refuse::{AddressPolicy, Refused, Why};
 pub use resolv_conf::ResolvConf;
 pub use resolver::{Counters, Resolver};
+pub use sources::Sources;
 pub use tries::{QueryId, Transmit, Transport};
 
 /// The addresses of one name in the order in which to try them: never empty, IPv6 first, the two

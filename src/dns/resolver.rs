@@ -106,6 +106,8 @@ pub struct Resolver<W> {
     stale_due: BTreeSet<(Instant, Rc<str>)>,
     tries: Tries,
     woken: VecDeque<W>,
+    /// Names that were asked for, literal addresses aside.
+    asked: u64,
     counters: Counters,
 }
 
@@ -131,6 +133,7 @@ impl<W: Copy + Ord> Resolver<W> {
             stale_due: BTreeSet::new(),
             tries: Tries::new(seed),
             woken: VecDeque::new(),
+            asked: 0,
             counters: Counters::default(),
         }
     }
@@ -147,6 +150,24 @@ impl<W: Copy + Ord> Resolver<W> {
         self.preferred = 0;
         self.config = config;
         self.hosts = hosts;
+    }
+
+    /// The same, if the configuration is another one than before; whether it is.
+    pub fn set_config(&mut self, config: Config) -> bool {
+        let is_new = config != self.config;
+        if is_new {
+            let hosts = std::mem::take(&mut self.hosts);
+            self.reload(config, hosts);
+        }
+        is_new
+    }
+
+    /// Takes a new hosts file; whether it is another one than before. It goes before what is known,
+    /// which stays.
+    pub fn set_hosts(&mut self, hosts: Hosts) -> bool {
+        let is_new = hosts != self.hosts;
+        self.hosts = hosts;
+        is_new
     }
 
     /// The addresses of `name`, if they are known now; otherwise remembers `waiter`, which is woken
@@ -174,6 +195,7 @@ impl<W: Copy + Ord> Resolver<W> {
             Some(Target::Address(address)) => return Poll::Ready(Ok([address].into())),
             Some(Target::Name(name)) => name,
         };
+        self.asked += 1;
         if let Some(answer) = self.hosts.answer(&name) {
             return Poll::Ready(answer);
         }
@@ -253,6 +275,11 @@ impl<W: Copy + Ord> Resolver<W> {
     /// What happened so far.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// How often a name was asked for that the files may have something to say about.
+    pub fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// Names whose lookup is under way.
