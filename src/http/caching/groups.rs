@@ -4,7 +4,7 @@
 //! Both are structured lists of strings (RFC 9651); parameters are ignored. A list that cannot be
 //! read, or that has anything but strings in it, is as good as absent.
 
-use sfv::{BareItem, List, ListEntry, Parser};
+use sfv::{BareItem, List, ListEntry, ListSerializer, Parser, StringRef};
 
 use super::super::head::Headers;
 
@@ -30,7 +30,26 @@ fn strings(headers: &Headers<'_>, name: &str) -> Vec<String> {
         value.extend_from_slice(b", ");
         value.extend_from_slice(line);
     }
-    let list: Option<List> = Parser::new(&value).parse().ok();
+    strings_in(&value)
+}
+
+/// The list with these strings, as [`strings_in`] reads it. A string that no list can have, with
+/// anything but visible ASCII and blanks in it, is left out.
+#[must_use]
+pub fn list_of(strings: &[String]) -> String {
+    let mut list = ListSerializer::new();
+    for string in strings {
+        if let Ok(string) = StringRef::from_str(string) {
+            let _ = list.bare_item(string);
+        }
+    }
+    list.finish().unwrap_or_default()
+}
+
+/// The strings of a list; none, if it is not one of strings.
+#[must_use]
+pub fn strings_in(value: &[u8]) -> Vec<String> {
+    let list: Option<List> = Parser::new(value).parse().ok();
     let strings = list.into_iter().flatten().map(|entry| match entry {
         ListEntry::Item(item) => match item.bare_item {
             BareItem::String(string) => Some(string.as_str().to_owned()),
