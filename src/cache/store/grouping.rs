@@ -43,7 +43,7 @@ impl Store {
         let bytes: usize = names.iter().map(String::len).sum();
         let has_room = bytes <= GROUPS_BYTES_MAX && (origins < ORIGINS_MAX || !is_new);
         let replaced = before.map(|before| Scope::Groups(origin.clone(), before));
-        if !has_room || !self.put_ban(Scope::Groups(origin, names), replaced, hands) {
+        if !has_room || !self.put_ban(Scope::Groups(origin, names), replaced.as_ref(), hands) {
             log::info!("too many groups of responses are being forgotten: some are not");
             return;
         }

@@ -462,7 +462,7 @@ impl Store {
     pub(super) fn put_ban(
         &mut self,
         scope: Scope,
-        replaced: Option<Scope>,
+        replaced: Option<&Scope>,
         hands: &mut Hands<'_>,
     ) -> bool {
         if !self.bans.has_room(&scope) {
@@ -473,9 +473,7 @@ impl Store {
             None => scope.may_cover(text),
         });
         let before_ms = self.next_ms(hands);
-        self.bans
-            .list
-            .retain(|ban| Some(&ban.scope) != replaced.as_ref());
+        self.bans.list.retain(|ban| Some(&ban.scope) != replaced);
         self.bans.enter(scope, before_ms);
         self.walk(hands);
         true
