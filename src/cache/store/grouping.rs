@@ -11,7 +11,6 @@
 
 use super::purging::Scope;
 use super::{Hands, Store};
-use crate::http::caching::groups;
 
 /// Origins with groups that are being forgotten.
 const ORIGINS_MAX: usize = 16;
@@ -48,48 +47,5 @@ impl Store {
             return;
         }
         self.save_bans(hands);
-    }
-}
-
-/// Whether a head says that its response is in one of these groups (section 2).
-pub(super) fn is_in_one(head: &[u8], names: &[String]) -> bool {
-    let mut list: Vec<u8> = Vec::new();
-    for line in head.split(|&byte| byte == b'\n') {
-        let Some((name, value)) = memchr::memchr(b':', line).map(|at| line.split_at(at)) else {
-            continue;
-        };
-        if name.eq_ignore_ascii_case(b"cache-groups") {
-            if !list.is_empty() {
-                list.extend_from_slice(b", ");
-            }
-            list.extend_from_slice(value[1..].trim_ascii());
-        }
-    }
-    !list.is_empty()
-        && groups::strings_in(&list)
-            .iter()
-            .any(|name| names.contains(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_response_is_in_the_groups_that_all_its_lines_name() {
-        let head = b"HTTP/1.1 200 OK\r\nCache-Groups: \"one\", \"two, three\";a=1\r\n\
-            A: b\r\ncache-groups:\"Four\"\r\nSurrogate-Key: five\r\n\r\n";
-        let is_in = |name: &str| is_in_one(head, &["zero".to_owned(), name.to_owned()]);
-        for name in ["one", "two, three", "Four"] {
-            assert!(is_in(name), "{name}");
-        }
-        for name in ["two", "three", "four", "five", "a", ""] {
-            assert!(!is_in(name), "{name}");
-        }
-        let bad = b"HTTP/1.1 200 OK\r\nCache-Groups: \"one\", two\r\n\r\n";
-        assert!(
-            !is_in_one(bad, &["one".to_owned()]),
-            "it is not a list of strings"
-        );
     }
 }

@@ -29,7 +29,7 @@ use slab::Slab;
 
 use super::folder::Folder;
 use super::index::{Index, Key, Place, Slot};
-use super::{Hands, Kept, Store, Task, grouping, waiter};
+use super::{Hands, Kept, Store, Task, waiter};
 use crate::http::caching::groups;
 use crate::http::list_elements;
 use crate::jobs::{Asking, Ticket};
@@ -76,7 +76,7 @@ impl Scope {
             && match self {
                 Scope::Prefix(_) => true,
                 Scope::Tags(_, tags) => has_tag(head, tags),
-                Scope::Groups(_, names) => grouping::is_in_one(head, names),
+                Scope::Groups(_, names) => groups::is_in_one(head, names),
             }
     }
 
