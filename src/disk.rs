@@ -343,6 +343,11 @@ pub trait Disk {
         Some(self.look(root, path))
     }
 
+    /// Opens a file by a path from the configuration, for reading.
+    fn open_configured(&mut self, _path: &Path) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Opens a file by a path from the configuration, to write behind its end; it is made if it is
     /// not there.
     fn open_log(&mut self, _path: &Path) -> io::Result<File> {

@@ -19,7 +19,7 @@ use crate::config::{
     self, AccessConfig, Cache, Config, Kind, ListenerConfig, Nameservers, Problems, ProxyConfig,
     ResolverConfig, SiteConfig, SiteContent, Weight,
 };
-use crate::dns::{self, Hosts, ResolvConf, Resolver};
+use crate::dns::{self, Hosts, Resolver, Sources};
 use crate::gate::{Access, GateOptions, Ranges};
 use crate::http::plain;
 use crate::limits::Limits;
@@ -131,9 +131,11 @@ fn fitted(mut config: Config, descriptors: Option<u64>) -> Config {
 pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind>), ServeError> {
     let mut seed = [0; 32];
     sys.disk().entropy(&mut seed);
-    let (settings, hosts) = resolver_settings(&config.resolver).map_err(ServeError::System)?;
+    let sources = name_sources(&config.resolver);
+    let (settings, hosts) = read_names(&sources).map_err(ServeError::System)?;
     let resolver = Resolver::new(settings, hosts, seed);
     let mut reactor = Reactor::new(sys, config.limits, resolver);
+    reactor.watch_name_files(sources);
     let mut bound = Vec::new();
     for listener in &config.listeners {
         let own = bound.len();
@@ -146,12 +148,33 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     Ok((reactor, bound))
 }
 
-/// What the resolver is told, by the configuration and by the files that it names; a file that is
-/// not there says nothing. The keys go before the options of resolv.conf.
+/// Where the resolver's settings come from.
+fn name_sources(config: &ResolverConfig) -> Sources {
+    let mut settings = config.settings.clone();
+    let resolv_conf = match &config.nameservers {
+        Nameservers::System(path) => Some(path.clone()),
+        Nameservers::Listed(servers) => {
+            settings.nameservers.clone_from(servers);
+            None
+        }
+    };
+    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    Sources {
+        resolv_conf,
+        hosts: config.hosts.clone(),
+        settings,
+        attempts: config.attempts.map(count),
+        attempt_timeout: config.query_timeout,
+        reread_interval: config.reread_interval,
+        interface: sys::interface_index,
+    }
+}
+
+/// What the resolver is told; a file that is not there says nothing.
 ///
 /// # Errors
 /// A file that cannot be read; the text names it.
-fn resolver_settings(config: &ResolverConfig) -> io::Result<(dns::Config, Hosts)> {
+fn read_names(sources: &Sources) -> io::Result<(dns::Config, Hosts)> {
     let text = |path: &Path| match sys::read_file(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
@@ -160,17 +183,12 @@ fn resolver_settings(config: &ResolverConfig) -> io::Result<(dns::Config, Hosts)
             Err(io::Error::new(error.kind(), named))
         }
     };
-    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
-    let mut settings = config.settings.clone();
-    match &config.nameservers {
-        Nameservers::System(path) => {
-            ResolvConf::parse(&text(path)?, sys::interface_index).apply(&mut settings);
-        }
-        Nameservers::Listed(servers) => settings.nameservers.clone_from(servers),
-    }
-    settings.attempts = config.attempts.map_or(settings.attempts, count);
-    settings.attempt_timeout = config.query_timeout.unwrap_or(settings.attempt_timeout);
-    Ok((settings, Hosts::parse(&text(&config.hosts)?)))
+    let resolv_conf = match &sources.resolv_conf {
+        Some(path) => text(path)?,
+        None => String::new(),
+    };
+    let hosts = Hosts::parse(&text(&sources.hosts)?);
+    Ok((sources.config(&resolv_conf), hosts))
 }
 
 fn refused(listener: &ListenerConfig, bind: &config::Bind, error: io::Error) -> ServeError {
@@ -476,10 +494,9 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
-    fn keys_go_before_the_options_of_resolv_conf() {
+    fn files_of_names_that_are_not_there_say_nothing_and_others_have_to_be_readable() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("resolv.conf");
         let mut config = ResolverConfig {
@@ -487,25 +504,18 @@ mod tests {
             hosts: folder.path().join("none"),
             ..ResolverConfig::default()
         };
-        let told = |config: &ResolverConfig| {
-            let (settings, _) = resolver_settings(config).expect("settings");
-            (settings.attempts, settings.attempt_timeout)
-        };
-        let own = (dns::Config::ATTEMPTS, dns::Config::ATTEMPT_TIMEOUT);
-        assert_eq!(told(&config), own);
-        let text = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions attempts:3 timeout:5\n";
+        let told = |config: &ResolverConfig| read_names(&name_sources(config));
+        let (settings, hosts) = told(&config).expect("settings");
+        assert_eq!(settings.attempts, dns::Config::ATTEMPTS);
+        assert_eq!(hosts, Hosts::default());
+        let text = "nameserver 192.0.2.1\noptions attempts:3\n";
         std::fs::write(&path, text).expect("a file");
-        assert_eq!(told(&config), (2 * 3, Duration::from_secs(5)));
+        assert_eq!(told(&config).expect("settings").0.attempts, 3);
         config.attempts = Some(1);
-        config.query_timeout = Some(Duration::from_millis(200));
-        assert_eq!(told(&config), (1, Duration::from_millis(200)));
+        assert_eq!(told(&config).expect("settings").0.attempts, 1);
         config.hosts = folder.path().to_owned();
-        let error = resolver_settings(&config).expect_err("a folder is no file");
-        assert!(
-            error
-                .to_string()
-                .contains(config.hosts.to_str().expect("a name")),
-            "{error}"
-        );
+        let error = told(&config).expect_err("a folder is no file").to_string();
+        let named = config.hosts.to_str().expect("a name");
+        assert!(error.contains(named), "{error}");
     }
 }

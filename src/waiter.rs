@@ -9,6 +9,8 @@ pub enum Waiter {
     Sending(Id),
     /// A service: it is told at the end of a turn.
     Service,
+    /// The files that names depend on.
+    NameFiles,
     /// A store of responses, for a task of its own.
     Store {
         /// Which store.

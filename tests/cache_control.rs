@@ -191,6 +191,78 @@ fn prefixes_and_tags_are_purged_and_stay_so_after_a_kill() {
     program.stop();
 }
 
+/// An origin whose pages are in the groups `all`, and one of their last segment. What changes one
+/// of them invalidates that group, but below `/failed/`.
+fn grouped() -> SocketAddr {
+    origin(|request: &Request, stream: &mut TcpStream| {
+        let target = request.head.target();
+        let group = target.rsplit('/').next().unwrap_or_default();
+        let method = request.head.line.split(' ').next();
+        let (status, kept, gone) = match method.unwrap_or_default() {
+            "GET" => ("200 OK", "max-age=3600", "all"),
+            _ if target.starts_with("/failed/") => ("409 Conflict", "no-store", group),
+            _ => ("200 OK", "no-store", group),
+        };
+        let length = target.len();
+        write!(
+            stream,
+            "HTTP/1.1 {status}\r\nCache-Control: {kept}\r\nCache-Groups: \"all\", \"{group}\"\r\n\
+             Cache-Group-Invalidation: \"no \\\"such\\\", group\", \"{gone}\"\r\n\
+             Content-Length: {length}\r\n\r\n{target}"
+        )?;
+        Ok(true)
+    })
+}
+
+#[test]
+fn a_change_at_an_origin_invalidates_the_groups_of_responses_that_it_names() {
+    for keys in ["", "cache_max_memory_bytes = 2000"] {
+        let (dir, here, there) = (temp_dir(), grouped(), grouped());
+        let mut program = start(dir.path(), keys);
+        let mut proxy = program.address("proxy");
+        let url = |origin: SocketAddr, path: &str, n: usize| format!("http://{origin}/{path}/{n}");
+        let all: Vec<(String, bool)> = (0..20)
+            .flat_map(|n| {
+                [
+                    (url(here, "a", n), n == 7),
+                    (url(here, "b", n), n == 7),
+                    (url(there, "a", n), false),
+                ]
+            })
+            .collect();
+        for (url, _) in &all {
+            fetch(proxy, url); // each says that `all` are gone, which means nothing after GET
+        }
+        for (url, _) in &all {
+            assert!(is_hit(proxy, url), "{url}");
+        }
+        expect_soon(|| files(dir.path()) == 60, || "not all files".to_owned());
+        let post = |proxy: SocketAddr, url: &str| {
+            let head = format!("POST {url} HTTP/1.1\nHost: {here}\nContent-Length: 0");
+            ask(proxy, &head).expect("a response").head.status()
+        };
+        assert_eq!(post(proxy, &url(here, "failed", 3)), 409);
+        assert_eq!(post(proxy, &url(here, "change", 7)), 200);
+        for (url, is_gone) in all.iter().filter(|(_, is_gone)| !is_gone) {
+            assert_eq!(is_hit(proxy, url), !is_gone, "{url}");
+        }
+        // Those of the group are removed, though nobody asked for them.
+        let bans = |program: &Program| metric(program, "netlab_cache_bans");
+        expect_soon(
+            || bans(&program) == 0 && files(dir.path()) == 58,
+            || format!("{} bans, {} files", bans(&program), files(dir.path())),
+        );
+        program.child.kill().expect("it lives");
+        program.child.wait().expect("it ends");
+        program = start(dir.path(), keys);
+        proxy = program.address("proxy");
+        for (url, is_gone) in &all {
+            assert_eq!(is_hit(proxy, url), !is_gone, "{url}");
+        }
+        program.stop();
+    }
+}
+
 #[test]
 fn a_walk_removes_what_a_ban_covers_though_nobody_asks_for_it() {
     let (dir, pages) = (temp_dir(), pages());

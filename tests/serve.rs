@@ -744,7 +744,7 @@ fn a_second_signal_ends_it_at_once() {
 fn sighup_reads_the_hosts_file_again() {
     // Nobody serves names at port 1, which is told at once.
     let server = Program::start(
-        "[resolver]\nnameservers = [\"127.0.0.1:1\"]\nhosts = \"hosts\"\n\
+        "[resolver]\nnameservers = [\"127.0.0.1:1\"]\nhosts = \"hosts\"\nreread_interval = \"0s\"\n\
          [[listener]]\nkind = \"proxy\"\nbind = \"127.0.0.1:0\"\ncache_dir = \"cache\"\n",
     );
     let status = || get(&server, "proxy", "http://inside.test/").0;
@@ -754,6 +754,29 @@ fn sighup_reads_the_hosts_file_again() {
     server.signal(Signal::HUP);
     expect_soon(|| status() == 403, || "the name is not known".to_owned());
     server.stop();
+}
+
+#[test]
+fn a_hosts_file_that_changed_is_read_again_by_itself() {
+    for engine in ["auto", "threads", "inline"] {
+        let server = Program::start(&format!(
+            "[disk]\nengine = \"{engine}\"\n\
+             [resolver]\nnameservers = [\"127.0.0.1:1\"]\nhosts = \"hosts\"\nreread_interval = \"10ms\"\n\
+             [[listener]]\nkind = \"proxy\"\nbind = \"127.0.0.1:0\"\ncache = \"off\"\n",
+        ));
+        let status = || get(&server, "proxy", "http://inside.test/").0;
+        assert_ne!(status(), 403);
+        // The proxy refuses an address like this one, so it knows the name.
+        fs::write(server.path("hosts"), "127.0.0.1 inside.test\n").expect("a file");
+        expect_soon(|| status() == 403, || format!("{engine}: it is not known"));
+        fs::remove_file(server.path("hosts")).expect("it is there");
+        fs::write(server.path("hosts"), "127.0.0.1 other.test\n").expect("a file");
+        expect_soon(
+            || status() != 403,
+            || format!("{engine}: it is known still"),
+        );
+        server.stop();
+    }
 }
 
 #[test]

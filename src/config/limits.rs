@@ -98,9 +98,13 @@ pub struct ResolverConfig {
     /// for its IPv4 and for its IPv6 addresses. `None` for what resolv.conf says, or else the
     /// resolver's own. Key `attempts`, default none.
     pub attempts: Option<usize>,
+    /// How often `hosts` and resolv.conf are looked at for changes while names are asked for, zero
+    /// for never. Key `reread_interval`, default [`dns::Sources::REREAD_INTERVAL`].
+    pub reread_interval: Duration,
     /// The rest, at the resolver's own defaults where the file says nothing: the keys
     /// `lookup_timeout`, `second_family_delay`, `max_lookups`, `max_waiters`, `max_cached_names`,
-    /// `min_cached_time`, `max_cached_time`, `max_negative_time` and `failure_time`.
+    /// `min_cached_time`, `max_cached_time`, `max_negative_time`, `failure_time`, `max_stale_time`,
+    /// `stale_delay` and `stale_time`.
     pub settings: dns::Config,
 }
 
@@ -111,6 +115,7 @@ impl Default for ResolverConfig {
             hosts: PathBuf::from("/etc/hosts"),
             query_timeout: None,
             attempts: None,
+            reread_interval: dns::Sources::REREAD_INTERVAL,
             settings: dns::Config::default(),
         }
     }
@@ -143,6 +148,7 @@ impl ResolverConfig {
         if let Some(path) = section.path("hosts") {
             self.hosts = path;
         }
+        section.duration("reread_interval", &mut self.reread_interval);
         let settings = &mut self.settings;
         let mut query_timeout = settings.attempt_timeout;
         section.timeout("query_timeout", &mut query_timeout);
@@ -161,6 +167,9 @@ impl ResolverConfig {
         section.duration("max_cached_time", &mut settings.ttl_max);
         section.duration("max_negative_time", &mut settings.negative_ttl_max);
         section.duration("failure_time", &mut settings.failure_ttl);
+        section.duration("max_stale_time", &mut settings.stale_max);
+        section.duration("stale_delay", &mut settings.stale_delay);
+        section.timeout("stale_time", &mut settings.stale_ttl);
     }
 }
 

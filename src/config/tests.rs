@@ -366,13 +366,15 @@ fn a_resolver_is_read() {
     );
     assert_eq!(config.resolver.hosts, Path::new("conf/h"));
     let config = parse(&format!(
-        "{HELLO}[resolver]\nquery_timeout = '200ms'\nattempts = 2\nlookup_timeout = '3s'\nsecond_family_delay = '0s'\n\
-         max_waiters = 7\nmin_cached_time = '4s'\nmax_negative_time = '5s'\nfailure_time = '6s'",
+        "{HELLO}[resolver]\nreread_interval = '8s'\nquery_timeout = '200ms'\nattempts = 2\nlookup_timeout = '3s'\nsecond_family_delay = '0s'\n\
+         max_waiters = 7\nmin_cached_time = '4s'\nmax_negative_time = '5s'\nfailure_time = '6s'\n\
+         max_stale_time = '0s'\nstale_delay = '0s'\nstale_time = '7s'",
     ));
     let resolver = config.unwrap().resolver;
     let expected = ResolverConfig {
         query_timeout: Some(Duration::from_millis(200)),
         attempts: Some(2),
+        reread_interval: Duration::from_secs(8),
         settings: dns::Config {
             lookup_timeout: Duration::from_secs(3),
             second_family_delay: Duration::ZERO,
@@ -380,6 +382,9 @@ fn a_resolver_is_read() {
             ttl_min: Duration::from_secs(4),
             negative_ttl_max: Duration::from_secs(5),
             failure_ttl: Duration::from_secs(6),
+            stale_max: Duration::ZERO,
+            stale_delay: Duration::ZERO,
+            stale_ttl: Duration::from_secs(7),
             ..dns::Config::default()
         },
         ..ResolverConfig::default()

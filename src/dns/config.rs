@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::resolver::HOLD;
+use super::answers::HOLD;
 
 /// What the resolver asks, how long it waits and how much it keeps. [`Config::default`] has no name
 /// servers.
@@ -41,6 +41,15 @@ pub struct Config {
     pub negative_ttl_max: Duration,
     /// Time-outs and failures of servers are kept this long.
     pub failure_ttl: Duration,
+    /// Addresses that have expired are used for at most so long where no server can say anything
+    /// (RFC 8767, section 5: the maximum stale timer); zero for never.
+    pub stale_max: Duration,
+    /// How long the servers have to answer before addresses that have expired are given; the lookup
+    /// goes on (the client response timer).
+    pub stale_delay: Duration,
+    /// How long such addresses are given at once after a lookup that failed, before the servers are
+    /// asked again (the failure recheck timer, and the time to live that section 4 gives them).
+    pub stale_ttl: Duration,
 }
 
 impl Config {
@@ -71,6 +80,12 @@ impl Config {
     pub const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(60);
     /// Default of [`Config::failure_ttl`]; RFC 9520, section 3.2 asks for one second at least.
     pub const FAILURE_TTL: Duration = Duration::from_secs(5);
+    /// Default of [`Config::stale_max`]: RFC 8767, section 5 proposes one to three days.
+    pub const STALE_MAX: Duration = Duration::from_secs(24 * 3600);
+    /// Default of [`Config::stale_delay`], as RFC 8767, section 5 has it.
+    pub const STALE_DELAY: Duration = Duration::from_millis(1800);
+    /// Default of [`Config::stale_ttl`], as RFC 8767, sections 4 and 5 have it.
+    pub const STALE_TTL: Duration = Duration::from_secs(30);
 }
 
 impl Default for Config {
@@ -90,6 +105,9 @@ impl Default for Config {
             ttl_max: Self::TTL_MAX,
             negative_ttl_max: Self::NEGATIVE_TTL_MAX,
             failure_ttl: Self::FAILURE_TTL,
+            stale_max: Self::STALE_MAX,
+            stale_delay: Self::STALE_DELAY,
+            stale_ttl: Self::STALE_TTL,
         }
     }
 }

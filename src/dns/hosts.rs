@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{Addresses, Failure, interleave, name};
 
 /// Names that are answered without asking any server.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hosts {
     names: BTreeMap<String, Addresses>,
 }

@@ -24,6 +24,9 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, TYPE, header_
 
 /// The UDP payload announced with EDNS0, in bytes.
 pub(super) const UDP_BYTES_MAX: u16 = 1232;
+/// The longest message that is taken over TCP, in bytes: room for [`RECORDS_MAX`] addresses. A
+/// connection that announces more is closed before any of it is received.
+pub const STREAM_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// CNAME links that are followed in one message.
 pub(super) const CHAIN_MAX: usize = 16;
 /// Records of all sections; a message that announces more is taken for garbled before any memory is
@@ -35,6 +38,8 @@ pub(super) const ADDRESSES_MAX: usize = 32;
 /// label; some servers point to a name that is a pointer itself. A chain of thousands, read again
 /// for each of hundreds of records, would cost 25 ms.
 const HOPS_MAX: u8 = 4;
+/// The longest time to live that is believed, in seconds (RFC 8767, section 4).
+const TTL_SECONDS_MAX: u32 = 604_800;
 /// Bytes of a message's header.
 const HEADER_BYTES: usize = 12;
 /// The least bytes of a record: the root's name, type, class, time to live, length.
@@ -94,11 +99,28 @@ pub(super) fn query(id: u16, name: &str, family: Family, edns: bool) -> Vec<u8> 
         .expect("a query fits into a vector")
 }
 
-/// The first whole message in what a TCP connection has brought so far, without its two octets of
-/// length (RFC 1035, section 4.2.2); `None` while it is not complete.
-pub fn stream_message(received: &[u8]) -> Option<&[u8]> {
-    let (length, rest) = received.split_first_chunk()?;
-    rest.get(..u16::from_be_bytes(*length).into())
+/// What a TCP connection has brought so far (RFC 1035, section 4.2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framed<'a> {
+    /// So many bytes are still to come, at the least.
+    Partial(usize),
+    /// The first message is there: this is it, without its two octets of length.
+    Whole(&'a [u8]),
+    /// It announces more than [`STREAM_MESSAGE_BYTES_MAX`].
+    TooLong,
+}
+
+/// The first message in what a TCP connection has brought so far.
+pub fn stream_message(received: &[u8]) -> Framed<'_> {
+    let Some((length, rest)) = received.split_first_chunk() else {
+        return Framed::Partial(2 - received.len());
+    };
+    let length = usize::from(u16::from_be_bytes(*length));
+    match rest.get(..length) {
+        _ if length > STREAM_MESSAGE_BYTES_MAX => Framed::TooLong,
+        Some(message) => Framed::Whole(message),
+        None => Framed::Partial(length - rest.len()),
+    }
 }
 
 /// Judges `bytes` as the answer to the query `sent` for `name`. `whole` says that the transport
@@ -272,9 +294,10 @@ fn negative_ttl(packet: &Packet<'_>) -> Option<u32> {
         })
 }
 
-/// A time to live with its highest bit set means none (RFC 2181, section 8).
+/// A time to live, which means a week at most, with its highest bit set as well (RFC 8767, section
+/// 4).
 fn seconds(ttl: u32) -> u32 {
-    if ttl > i32::MAX as u32 { 0 } else { ttl }
+    ttl.min(TTL_SECONDS_MAX)
 }
 
 /// Answers made by hand for the tests of this module and of the resolver.
@@ -444,8 +467,9 @@ mod tests {
         assert_eq!(unknown, Verdict::NotFound { ttl: Some(20) });
         let chained = ["www.test 5 CNAME b.test", "test 300 SOA 60"];
         assert_eq!(answered(&chained), Verdict::NoAddress { ttl: Some(5) });
-        let huge = ["test 4294967295 SOA 60"];
-        assert_eq!(answered(&huge), Verdict::NoAddress { ttl: Some(0) });
+        let huge = ["test 4294967295 SOA 4294967295"];
+        let ttl = Some(TTL_SECONDS_MAX);
+        assert_eq!(answered(&huge), Verdict::NoAddress { ttl }, "a week");
     }
 
     #[test]
@@ -597,11 +621,17 @@ mod tests {
 
     #[test]
     fn a_stream_yields_whole_messages_only() {
-        assert_eq!(stream_message(b""), None);
-        assert_eq!(stream_message(b"\x00"), None);
-        assert_eq!(stream_message(b"\x00\x03ab"), None);
-        assert_eq!(stream_message(b"\x00\x03abc"), Some(&b"abc"[..]));
-        assert_eq!(stream_message(b"\x00\x03abcd"), Some(&b"abc"[..]));
+        assert_eq!(stream_message(b""), Framed::Partial(2));
+        assert_eq!(stream_message(b"\x00"), Framed::Partial(1));
+        assert_eq!(stream_message(b"\x00\x03ab"), Framed::Partial(1));
+        assert_eq!(stream_message(b"\x00\x03abc"), Framed::Whole(b"abc"));
+        assert_eq!(stream_message(b"\x00\x03abcd"), Framed::Whole(b"abc"));
+        assert_eq!(stream_message(b"\x00\x00"), Framed::Whole(b""));
+        let most = STREAM_MESSAGE_BYTES_MAX as u16;
+        let announced = |length: u16| length.to_be_bytes();
+        let all = Framed::Partial(most.into());
+        assert_eq!(stream_message(&announced(most)), all);
+        assert_eq!(stream_message(&announced(most + 1)), Framed::TooLong);
     }
 
     proptest! {

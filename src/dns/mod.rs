@@ -7,14 +7,15 @@
 //!    The same calls always give the same answers.
 //! 2. A message is believed only where it answers what was asked: the right server, the right id,
 //!    the question echoed, and owner names that the question leads to. Everything else is a lie: it
-//!    is counted and the wait goes on.
+//!    is counted and the wait goes on, but over TCP, where nobody else can have said it.
 //! 3. Everything is bounded: lookups and waiters (by client as well), tries, chains, records,
 //!    addresses, cached answers.
 //!
-//! The files in reading order: [`Config`], [`resolver`] (the state machine), `name` (what a host
-//! name may look like, and what is really an address), `message` (one query, one verdict on an
-//! answer), `outcome` (how a question ended), [`hosts`], [`resolv_conf`], [`refuse`] (addresses
-//! that a proxy does not connect to).
+//! The files in reading order: [`Config`], [`resolver`] (the state machine), `lookup` (one name
+//! under way), `tries` (the queries under way), `answers` (what is kept), `name` (what a host name
+//! may look like, and what is really an address), `message` (one query, one verdict on an answer),
+//! `outcome` (how a question ended), [`hosts`], [`resolv_conf`], `sources` (where the settings come
+//! from), [`refuse`] (addresses that a proxy does not connect to).
 //!
 //! Deliberately not here: recursion, DNSSEC, multicast DNS (RFC 6762), names that are not ASCII
 //! (IDNA, RFC 5891), service records, and the order in which addresses are tried (RFC 8305 beyond
@@ -24,21 +25,28 @@ use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+mod answers;
 mod config;
 pub mod hosts;
+mod lookup;
 mod message;
 mod name;
 mod outcome;
 pub mod refuse;
 pub mod resolv_conf;
 pub mod resolver;
+mod sources;
+mod tries;
 
+pub use answers::HOLD;
 pub use config::Config;
 pub use hosts::Hosts;
-pub use message::stream_message;
+pub use message::{Framed, STREAM_MESSAGE_BYTES_MAX, stream_message};
 pub use refuse::{AddressPolicy, Refused, Why};
 pub use resolv_conf::ResolvConf;
-pub use resolver::{Counters, QueryId, Resolver, Transmit, Transport};
+pub use resolver::{Counters, Resolver};
+pub use sources::Sources;
+pub use tries::{QueryId, Transmit, Transport};
 
 /// The addresses of one name in the order in which to try them: never empty, IPv6 first, the two
 /// families alternating (RFC 8305, section 4). Shared, so that a clone costs a counter.
@@ -65,6 +73,13 @@ pub enum Failure {
     Busy,
     /// No name server is configured.
     NoNameserver,
+}
+
+impl Failure {
+    /// Whether it is the servers' answer, and not for want of one (RFC 8767, section 5).
+    fn is_answer(self) -> bool {
+        matches!(self, Failure::NotFound | Failure::NoAddress)
+    }
 }
 
 impl fmt::Display for Failure {

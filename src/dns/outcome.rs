@@ -35,9 +35,9 @@ impl Outcome {
             }
             (Outcome::Found { addresses, ttl }, Outcome::Nothing(nothing))
             | (Outcome::Nothing(nothing), Outcome::Found { addresses, ttl }) => {
-                let ttl = match nothing.failure {
-                    Failure::NotFound | Failure::NoAddress => ttl,
-                    _ => ttl.min(nothing.ttl),
+                let ttl = match nothing.failure.is_answer() {
+                    true => ttl,
+                    false => ttl.min(nothing.ttl),
                 };
                 Outcome::Found { addresses, ttl }
             }

@@ -9,12 +9,14 @@
 //!    ([`Resolver::poll_finished`]). A late answer to a forgotten query finds nobody.
 //! 3. Failures are kept as well: "no" for as long as the zone allows (RFC 2308), silence and server
 //!    failures for a short while (RFC 9520), so that a dead server is not asked at every request.
-//! 4. A lookup ends with the last who waits for it: each waits for one name at a time, and says so
+//! 4. Addresses that have expired are given where the servers are silent for
+//!    [`Config::stale_delay`], while the lookup goes on, and where nobody could say anything: then
+//!    for [`Config::stale_ttl`], before the servers are asked again (RFC 8767). A "no" is an answer,
+//!    and replaces them.
+//! 5. A lookup ends with the last who waits for it: each waits for one name at a time, and says so
 //!    when it no longer does ([`Resolver::forget`]). Lookups under way, and those who wait for one,
 //!    are shared among the clients ([`crate::shares`]), and answers that are kept take no place of
 //!    theirs.
-//!
-//! A long file, since it is one machine.
 //!
 //! A name:
 //! ```text
@@ -22,6 +24,12 @@
 //!  unknown ---------> under way -------------------------> known --(expired, evicted)--> unknown
 //!     ^-- nobody waits --|  ^                              waiters woken
 //!                      +----+ no address under this name, or nobody could say: the next of the search list
+//! ```
+//! With addresses that have expired, a lookup that takes long goes on while nobody waits:
+//! ```text
+//!            lookup                silence for a while                     both questions settled
+//!  expired ---------> under way ----------------------> under way, behind ----------------------> known
+//!     ^-- nobody waits --|                 waiters woken, and given them   if nobody could say: still them
 //! ```
 //! Each of a lookup's two questions (A and AAAA, asked at once):
 //! ```text
@@ -38,7 +46,7 @@
 //! has its share of the time that is left. If none has an address, a failure outweighs a "no".
 //!
 //! RFC 1034 and 1035 (messages), 2308 and 9520 (failures kept), 6891 (EDNS), 7766 (TCP), 8305 (two
-//! families). Deliberately not here: sockets, the files, and the order in which addresses are
+//! families), 8767 (stale answers). Deliberately not here: sockets, the files, and the order in which addresses are
 //! tried.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,43 +55,14 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
+use super::answers::{Answers, HOLD};
+use super::lookup::{Lookup, Question};
 use super::message::{self, Family, Verdict};
 use super::name::{self, Target};
 use super::outcome::{Nothing, Outcome};
+use super::tries::{Attempt, QueryId, Transmit, Transport, Tries};
 use super::{Addresses, Config, Failure, Hosts, interleave};
 use crate::shares::{Client, Shares};
-
-/// Every answer is kept at least this long, so that those who wait for it can read it; unless more
-/// come in that time than are kept or under way at most.
-pub const HOLD: Duration = Duration::from_secs(1);
-
-/// Names one try of one question; never used twice by one resolver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct QueryId(u64);
-
-/// How a query travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// One datagram from a fresh socket.
-    Udp,
-    /// A fresh connection, to which the bytes are written once it is open.
-    Tcp,
-}
-
-/// A query to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transmit {
-    /// The name of this try, for [`Resolver::receive`] and [`Resolver::failed`].
-    pub query: QueryId,
-    /// The server to send it to.
-    pub to: SocketAddr,
-    /// How to send it.
-    pub transport: Transport,
-    /// What to send: for TCP with its two octets of length in front.
-    pub bytes: Vec<u8>,
-}
 
 /// What happened so far; every number only grows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,8 +71,12 @@ pub struct Counters {
     pub lookups: u64,
     /// Answers given from the cache.
     pub hits: u64,
+    /// Answers given from the cache although they had expired.
+    pub stale: u64,
     /// Queries handed out, tries repeated included.
     pub queries: u64,
+    /// Those of them that went over TCP, after a truncated answer.
+    pub tcp_queries: u64,
     /// Tries that ended in silence.
     pub timeouts: u64,
     /// Messages that were no answer to the query that they came for.
@@ -110,100 +93,29 @@ pub struct Counters {
 pub struct Resolver<W> {
     config: Config,
     hosts: Hosts,
-    seed: [u8; 32],
-    next_query: u64,
     /// The index of the server that answered last.
     preferred: usize,
-    /// Every name that is under way or known, as it was asked for.
-    names: BTreeMap<Rc<str>, Entry<W>>,
+    /// The lookups under way, by the name as it was asked for.
+    lookups: BTreeMap<Rc<str>, Lookup<W>>,
     /// The name that each waiter waits for.
     waiting: BTreeMap<W, Rc<str>>,
     /// The lookups under way, by the client for whom they are.
     shares: Shares,
-    /// Known names in the order in which their hold ends; none of them is evicted.
-    young: VecDeque<(Instant, Rc<str>)>,
-    /// The other known names in the order in which they expire.
-    old: BTreeSet<(Instant, Rc<str>)>,
-    queries: BTreeMap<QueryId, Query>,
-    deadlines: BTreeSet<(Instant, QueryId)>,
-    outbox: VecDeque<Transmit>,
-    finished: VecDeque<QueryId>,
+    answers: Answers,
+    /// When lookups under way give what has expired to those who wait.
+    stale_due: BTreeSet<(Instant, Rc<str>)>,
+    tries: Tries,
     woken: VecDeque<W>,
+    /// Names that were asked for, literal addresses aside.
+    asked: u64,
     counters: Counters,
 }
 
-#[derive(Debug)]
-enum Entry<W> {
-    UnderWay(Box<Lookup<W>>),
-    Known {
-        answer: Result<Addresses, Failure>,
-        expires: Instant,
-    },
-}
-
-#[derive(Debug)]
-struct Lookup<W> {
-    /// Who waits, and for which client.
-    waiters: BTreeMap<W, Client>,
-    clients: Shares,
-    /// The client in whose share it is: one of those that wait.
-    client: Client,
-    /// The names still to be tried, the present one first.
-    candidates: VecDeque<String>,
-    /// When to give up.
-    until: Instant,
-    /// When to give up the present candidate.
-    candidate_until: Instant,
-    v4: Question,
-    v6: Question,
-    /// Why the earlier candidates have no address; `None` before the first one is through.
-    nothing: Option<Nothing>,
-}
-
-#[derive(Debug)]
-enum Question {
-    /// About to be asked.
-    Due,
-    /// The try under way.
-    Asking(QueryId),
-    Settled(Outcome),
-}
-
-impl Question {
-    /// The try under way, if there is one.
-    fn asking(&self) -> Option<QueryId> {
-        match self {
-            Question::Asking(id) => Some(*id),
-            Question::Due | Question::Settled(_) => None,
-        }
-    }
-}
-
-/// One try under way.
-#[derive(Debug)]
-struct Query {
-    attempt: Attempt,
-    to: SocketAddr,
-    sent: Vec<u8>,
-    deadline: Instant,
-}
-
-/// What is to be tried: handed on from try to try.
-#[derive(Debug, Clone)]
-struct Attempt {
-    /// The key of the lookup in [`Resolver::names`].
-    key: Rc<str>,
-    /// The absolute name asked for.
-    name: Rc<str>,
-    family: Family,
-    /// The index of the server.
-    server: usize,
-    /// Servers tried before this one, repetitions included.
-    tries: u32,
-    edns: bool,
-    transport: Transport,
-    /// What a truncated answer held: better than nothing if TCP brings no more.
-    partial: Option<(Vec<IpAddr>, Duration)>,
+/// Whether somebody waits for a lookup.
+enum Wait {
+    Waits,
+    /// It has taken too long already.
+    InVain,
 }
 
 impl<W: Copy + Ord> Resolver<W> {
@@ -213,37 +125,49 @@ impl<W: Copy + Ord> Resolver<W> {
         Resolver {
             config,
             hosts,
-            seed,
-            next_query: 0,
             preferred: 0,
-            names: BTreeMap::new(),
+            lookups: BTreeMap::new(),
             waiting: BTreeMap::new(),
             shares: Shares::default(),
-            young: VecDeque::new(),
-            old: BTreeSet::new(),
-            queries: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            outbox: VecDeque::new(),
-            finished: VecDeque::new(),
+            answers: Answers::default(),
+            stale_due: BTreeSet::new(),
+            tries: Tries::new(seed),
             woken: VecDeque::new(),
+            asked: 0,
             counters: Counters::default(),
         }
     }
 
-    /// Takes a new configuration and hosts file: what is known is forgotten, lookups under way go
-    /// on.
+    /// Takes a new configuration and hosts file: what is known is forgotten, lookups under way for
+    /// which somebody waits go on.
     pub fn reload(&mut self, config: Config, hosts: Hosts) {
-        for (_, key) in std::mem::take(&mut self.old) {
-            self.names.remove(&key);
-        }
-        for (held_until, key) in &self.young {
-            if let Some(Entry::Known { expires, .. }) = self.names.get_mut(key) {
-                *expires = *held_until;
-            }
+        self.answers.forget();
+        let unattended = self.lookups.iter().filter(|(_, l)| l.waiters.is_empty());
+        let unattended: Vec<Rc<str>> = unattended.map(|(key, _)| key.clone()).collect();
+        for key in unattended {
+            self.abandon(&key);
         }
         self.preferred = 0;
         self.config = config;
         self.hosts = hosts;
+    }
+
+    /// The same, if the configuration is another one than before; whether it is.
+    pub fn set_config(&mut self, config: Config) -> bool {
+        let is_new = config != self.config;
+        if is_new {
+            let hosts = std::mem::take(&mut self.hosts);
+            self.reload(config, hosts);
+        }
+        is_new
+    }
+
+    /// Takes a new hosts file; whether it is another one than before. It goes before what is known,
+    /// which stays.
+    pub fn set_hosts(&mut self, hosts: Hosts) -> bool {
+        let is_new = hosts != self.hosts;
+        self.hosts = hosts;
+        is_new
     }
 
     /// The addresses of `name`, if they are known now; otherwise remembers `waiter`, which is woken
@@ -253,7 +177,8 @@ impl<W: Copy + Ord> Resolver<W> {
     ///
     /// Literal addresses (IPv6 with or without brackets, IPv4 in every spelling of `inet_aton(3)`),
     /// names of the hosts file, `localhost` and whatever is under it, and cached answers are
-    /// answered at once.
+    /// answered at once; so are those that have expired while the servers are silent, or where there
+    /// is no place for a lookup.
     ///
     /// # Errors
     /// Every [`Failure`]; [`Failure::BadName`], [`Failure::Busy`] and [`Failure::NoNameserver`] are
@@ -270,6 +195,7 @@ impl<W: Copy + Ord> Resolver<W> {
             Some(Target::Address(address)) => return Poll::Ready(Ok([address].into())),
             Some(Target::Name(name)) => name,
         };
+        self.asked += 1;
         if let Some(answer) = self.hosts.answer(&name) {
             return Poll::Ready(answer);
         }
@@ -279,16 +205,23 @@ impl<W: Copy + Ord> Resolver<W> {
             Some(_) => self.forget(waiter),
             None => {}
         }
-        match self.names.get_key_value(name.as_str()) {
-            Some((_, Entry::Known { answer, expires })) if *expires > now => {
-                self.counters.hits += 1;
-                Poll::Ready(answer.clone())
+        if let Some(kept) = self.answers.find(&name, now) {
+            match kept.is_stale {
+                true => self.counters.stale += 1,
+                false => self.counters.hits += 1,
             }
-            Some((key, Entry::UnderWay(_))) => {
-                let key = key.clone();
-                self.join(key, waiter, client)
+            return Poll::Ready(kept.answer.clone());
+        }
+        let stale = self.answers.stale(&name, now).cloned();
+        match (self.wait(name, stale.is_some(), waiter, client, now), stale) {
+            (Ok(Wait::Waits), _) => Poll::Pending,
+            (Ok(Wait::InVain) | Err(_), Some(stale)) => {
+                self.counters.stale += 1;
+                Poll::Ready(Ok(stale))
             }
-            Some((_, Entry::Known { .. })) | None => self.start(name, waiter, client, now),
+            (Err(failure), None) => Poll::Ready(Err(failure)),
+            // Invariant: nobody waits in vain who has nothing.
+            (Ok(Wait::InVain), None) => Poll::Ready(Err(Failure::Busy)),
         }
     }
 
@@ -298,47 +231,34 @@ impl<W: Copy + Ord> Resolver<W> {
         let Some(key) = self.waiting.remove(&waiter) else {
             return;
         };
-        let Some(Entry::UnderWay(lookup)) = self.names.get_mut(&key) else {
+        let Some(lookup) = self.lookups.get_mut(&key) else {
             return;
         };
         if let Some(client) = lookup.waiters.remove(&waiter) {
             lookup.clients.leave(client);
         }
-        let asking = match lookup.waiters.first_key_value() {
-            Some((_, &next)) => {
-                if lookup.clients.of(lookup.client) == 0 {
-                    self.shares
-                        .leave(std::mem::replace(&mut lookup.client, next));
-                    self.shares.enter(next);
-                }
-                return;
+        if let Some((_, &next)) = lookup.waiters.first_key_value() {
+            if lookup.clients.of(lookup.client) == 0 {
+                self.shares
+                    .leave(std::mem::replace(&mut lookup.client, next));
+                self.shares.enter(next);
             }
-            None => [&lookup.v4, &lookup.v6].map(Question::asking),
-        };
-        self.shares.leave(lookup.client);
-        self.names.remove(&key);
-        for query in asking.into_iter().flatten() {
-            self.end_query(query);
+            return;
         }
+        self.abandon(&key);
     }
 
     /// The next query to be sent, each from a socket of its own. What the socket then receives goes
     /// to [`Resolver::receive`]; if it cannot be opened, or reports an error, or the connection
     /// ends without a whole message, call [`Resolver::failed`].
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        // A query may have ended, through `advance`, before it was fetched.
-        while let Some(transmit) = self.outbox.pop_front() {
-            if self.queries.contains_key(&transmit.query) {
-                return Some(transmit);
-            }
-        }
-        None
+        self.tries.poll_transmit()
     }
 
     /// The next query whose socket may be closed. A query that was never fetched from
     /// [`Resolver::poll_transmit`] may be among them.
     pub fn poll_finished(&mut self) -> Option<QueryId> {
-        self.finished.pop_front()
+        self.tries.poll_finished()
     }
 
     /// The next waiter that should ask again.
@@ -348,7 +268,8 @@ impl<W: Copy + Ord> Resolver<W> {
 
     /// When [`Resolver::advance`] has something to do, unless an answer comes first.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|&(deadline, _)| deadline)
+        let stale = self.stale_due.first().map(|(at, _)| *at);
+        [self.tries.deadline(), stale].into_iter().flatten().min()
     }
 
     /// What happened so far.
@@ -356,42 +277,56 @@ impl<W: Copy + Ord> Resolver<W> {
         self.counters
     }
 
+    /// How often a name was asked for that the files may have something to say about.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
     /// Names whose lookup is under way.
     pub fn lookups_under_way(&self) -> usize {
-        self.names.len() - self.young.len() - self.old.len()
+        self.lookups.len()
     }
 
     /// Names whose answer is kept, expired ones that nobody asked for again included.
     pub fn cached(&self) -> usize {
-        self.young.len() + self.old.len()
+        self.answers.len()
     }
 
-    /// Ends every try whose time is up.
+    /// Ends every try whose time is up, and every wait for a server where there is something stale.
     pub fn advance(&mut self, now: Instant) {
         self.end_holds(now);
-        while let Some(&(deadline, id)) = self.deadlines.first() {
-            if deadline > now {
-                return;
+        while let Some((at, _)) = self.stale_due.first()
+            && *at <= now
+            && let Some((_, key)) = self.stale_due.pop_first()
+        {
+            if self.answers.stale(&key, now).is_some()
+                && let Some(lookup) = self.lookups.get_mut(&key)
+            {
+                let waiters = lookup.take_waiters();
+                self.wake(waiters);
             }
+        }
+        while let Some(id) = self.tries.due(now) {
             self.counters.timeouts += 1;
-            if let Some(query) = self.end_query(id) {
-                self.try_next(query.attempt, Failure::Timeout, now);
+            if let Some(ended) = self.tries.end(id) {
+                self.try_next(ended.attempt, Failure::Timeout, now);
             }
         }
     }
 
     /// The socket of `query` cannot be used, or ended without an answer.
     pub fn failed(&mut self, query: QueryId, now: Instant) {
-        if let Some(query) = self.end_query(query) {
-            self.try_next(query.attempt, Failure::Unreachable, now);
+        if let Some(ended) = self.tries.end(query) {
+            self.try_next(ended.attempt, Failure::Unreachable, now);
         }
     }
 
     /// A message came on the socket of `query`: a datagram, or of a connection one whole message
     /// (see [`super::stream_message`]). Whatever its bytes are, nothing worse happens than that
-    /// they are ignored; the query then goes on waiting.
+    /// they are ignored, and a query by datagram goes on waiting; a connection that brings what was
+    /// not asked for is left for the next server.
     pub fn receive(&mut self, query: QueryId, from: SocketAddr, bytes: &[u8], now: Instant) {
-        let Some(asked) = self.queries.get(&query) else {
+        let Some(asked) = self.tries.find(query) else {
             return;
         };
         let attempt = &asked.attempt;
@@ -403,14 +338,17 @@ impl<W: Copy + Ord> Resolver<W> {
         };
         if verdict == Verdict::Lie {
             self.counters.lies += 1;
-            return;
+            if !whole {
+                return;
+            }
         }
         // Invariant: the query was found above.
-        let Some(Query { mut attempt, .. }) = self.end_query(query) else {
+        let Some(ended) = self.tries.end(query) else {
             return;
         };
+        let mut attempt = ended.attempt;
         let outcome = match verdict {
-            Verdict::Lie => return,
+            Verdict::Lie => return self.try_next(attempt, Failure::ServerFailure, now),
             Verdict::Truncated { addresses, ttl } => {
                 if !addresses.is_empty() {
                     attempt.partial = Some((addresses, self.positive_ttl(ttl)));
@@ -436,27 +374,38 @@ impl<W: Copy + Ord> Resolver<W> {
         self.settle(&attempt, outcome, now);
     }
 
-    fn refuse(&mut self) -> Poll<Result<Addresses, Failure>> {
-        self.counters.refused += 1;
-        Poll::Ready(Err(Failure::Busy))
-    }
-
-    /// Waits with the others for a name that is under way.
-    fn join(
+    /// Waits for a name, with the others if it is under way. `has_stale`: there is something to be
+    /// given once that took long.
+    fn wait(
         &mut self,
-        key: Rc<str>,
+        name: String,
+        has_stale: bool,
         waiter: W,
         client: Client,
-    ) -> Poll<Result<Addresses, Failure>> {
+        now: Instant,
+    ) -> Result<Wait, Failure> {
+        let key = match self.lookups.get_key_value(name.as_str()) {
+            Some((key, _)) => key.clone(),
+            None => self.start(name, has_stale, client, now)?,
+        };
         let waiters_max = self.config.waiters_max;
-        match self.names.get_mut(&key) {
-            Some(Entry::UnderWay(lookup)) if lookup.clients.has_room(client, waiters_max) => {
+        match self.lookups.get_mut(&key) {
+            Some(lookup) if has_stale && lookup.stale_at <= now => Ok(Wait::InVain),
+            Some(lookup) if lookup.clients.has_room(client, waiters_max) => {
+                if lookup.waiters.is_empty() {
+                    self.shares
+                        .leave(std::mem::replace(&mut lookup.client, client));
+                    self.shares.enter(client);
+                }
                 lookup.waiters.insert(waiter, client);
                 lookup.clients.enter(client);
                 self.waiting.insert(waiter, key);
-                Poll::Pending
+                Ok(Wait::Waits)
             }
-            _ => self.refuse(),
+            _ => {
+                self.counters.refused += 1;
+                Err(Failure::Busy)
+            }
         }
     }
 
@@ -464,45 +413,58 @@ impl<W: Copy + Ord> Resolver<W> {
     fn start(
         &mut self,
         name: String,
-        waiter: W,
+        has_stale: bool,
         client: Client,
         now: Instant,
-    ) -> Poll<Result<Addresses, Failure>> {
+    ) -> Result<Rc<str>, Failure> {
         if self.config.nameservers.is_empty() {
-            return Poll::Ready(Err(Failure::NoNameserver));
+            return Err(Failure::NoNameserver);
         }
         if !self.shares.has_room(client, self.config.lookups_max) {
-            return self.refuse();
-        }
-        if let Some((key, Entry::Known { expires, .. })) = self.names.remove_entry(name.as_str()) {
-            // It has expired, so it is not young.
-            self.old.remove(&(expires, key));
+            self.counters.refused += 1;
+            return Err(Failure::Busy);
         }
         self.counters.lookups += 1;
         let candidates = name::candidates(&name, &self.config.search, self.config.ndots);
         let key: Rc<str> = name.into();
-        let lookup = Lookup {
-            waiters: BTreeMap::new(),
-            clients: Shares::default(),
-            client,
-            candidates: candidates.into(),
-            until: now + self.config.lookup_timeout,
-            candidate_until: now,
-            v4: Question::Due,
-            v6: Question::Due,
-            nothing: None,
-        };
-        self.names
-            .insert(key.clone(), Entry::UnderWay(Box::new(lookup)));
+        let stale_at = now + self.config.stale_delay;
+        let until = now + self.config.lookup_timeout;
+        let lookup = Lookup::new(candidates, client, stale_at, until);
+        self.lookups.insert(key.clone(), lookup);
+        if has_stale {
+            self.stale_due.insert((stale_at, key.clone()));
+        }
         self.shares.enter(client);
         self.ask_candidate(&key, now);
-        // Invariant: a lookup has room for one who waits.
-        self.join(key, waiter, client)
+        Ok(key)
+    }
+
+    /// Takes a lookup off the lists; its tries go on.
+    fn end_lookup(&mut self, key: &Rc<str>) -> Option<Lookup<W>> {
+        let lookup = self.lookups.remove(key)?;
+        self.shares.leave(lookup.client);
+        self.stale_due.remove(&(lookup.stale_at, key.clone()));
+        Some(lookup)
+    }
+
+    /// Ends a lookup that nobody waits for.
+    fn abandon(&mut self, key: &Rc<str>) {
+        let tries = self.end_lookup(key).map(|lookup| lookup.tries());
+        for id in tries.into_iter().flatten() {
+            self.tries.end(id);
+        }
+    }
+
+    fn wake(&mut self, waiters: impl Iterator<Item = W>) {
+        for waiter in waiters {
+            self.waiting.remove(&waiter);
+            self.woken.push_back(waiter);
+        }
     }
 
     /// Asks both questions about the first candidate of a lookup.
     fn ask_candidate(&mut self, key: &Rc<str>, now: Instant) {
-        let Some(Entry::UnderWay(lookup)) = self.names.get_mut(key) else {
+        let Some(lookup) = self.lookups.get_mut(key) else {
             return;
         };
         lookup.v4 = Question::Due;
@@ -529,7 +491,7 @@ impl<W: Copy + Ord> Resolver<W> {
 
     /// Makes a try, unless the candidate's time is up: then its question ends, because of `cause`.
     fn ask(&mut self, mut attempt: Attempt, now: Instant, cause: Failure) {
-        let Some(Entry::UnderWay(lookup)) = self.names.get_mut(&attempt.key) else {
+        let Some(lookup) = self.lookups.get_mut(&attempt.key) else {
             return;
         };
         let deadline = lookup
@@ -542,36 +504,11 @@ impl<W: Copy + Ord> Resolver<W> {
         // A reload may have left fewer servers.
         attempt.server %= servers.len();
         let to = servers[attempt.server];
-        let id = QueryId(self.next_query);
-        self.next_query += 1;
-        match attempt.family {
-            Family::V4 => lookup.v4 = Question::Asking(id),
-            Family::V6 => lookup.v6 = Question::Asking(id),
-        }
-        let message_id = message_id(&self.seed, id);
-        let sent = message::query(message_id, &attempt.name, attempt.family, attempt.edns);
-        let bytes = match attempt.transport {
-            Transport::Udp => sent.clone(),
-            // Invariant: a query is a few hundred bytes at most.
-            Transport::Tcp => [&(sent.len() as u16).to_be_bytes()[..], &sent].concat(),
-        };
         self.counters.queries += 1;
-        self.outbox.push_back(Transmit {
-            query: id,
-            to,
-            transport: attempt.transport,
-            bytes,
-        });
-        self.deadlines.insert((deadline, id));
-        self.queries.insert(
-            id,
-            Query {
-                attempt,
-                to,
-                sent,
-                deadline,
-            },
-        );
+        self.counters.tcp_queries += u64::from(attempt.transport == Transport::Tcp);
+        let family = attempt.family;
+        let id = self.tries.begin(attempt, to, deadline);
+        *lookup.question_mut(family) = Question::Asking(id);
     }
 
     /// Asks the next server, or gives up if enough were asked. From the second round on the
@@ -606,17 +543,9 @@ impl<W: Copy + Ord> Resolver<W> {
         self.settle(&attempt, outcome, now);
     }
 
-    /// Takes a query off the lists; its socket may be closed.
-    fn end_query(&mut self, id: QueryId) -> Option<Query> {
-        let query = self.queries.remove(&id)?;
-        self.deadlines.remove(&(query.deadline, id));
-        self.finished.push_back(id);
-        Some(query)
-    }
-
     /// One of a lookup's two questions is answered.
     fn settle(&mut self, attempt: &Attempt, outcome: Outcome, now: Instant) {
-        let Some(Entry::UnderWay(lookup)) = self.names.get_mut(&attempt.key) else {
+        let Some(lookup) = self.lookups.get_mut(&attempt.key) else {
             return;
         };
         let found = matches!(outcome, Outcome::Found { .. });
@@ -632,13 +561,7 @@ impl<W: Copy + Ord> Resolver<W> {
                     .candidate_until
                     .min(now + self.config.second_family_delay);
                 lookup.candidate_until = until;
-                if let Some(query) = self.queries.get_mut(id)
-                    && query.deadline > until
-                {
-                    self.deadlines.remove(&(query.deadline, *id));
-                    self.deadlines.insert((until, *id));
-                    query.deadline = until;
-                }
+                self.tries.shorten(*id, until);
             }
             Question::Asking(_) | Question::Due => {}
         }
@@ -647,7 +570,7 @@ impl<W: Copy + Ord> Resolver<W> {
     /// Both questions are settled: keeps the answer and wakes the waiters, or goes on to the next
     /// candidate.
     fn conclude(&mut self, key: &Rc<str>, now: Instant) {
-        let Some(Entry::UnderWay(lookup)) = self.names.get_mut(key) else {
+        let Some(lookup) = self.lookups.get_mut(key) else {
             return;
         };
         let (Question::Settled(v4), Question::Settled(v6)) = (&lookup.v4, &lookup.v6) else {
@@ -668,36 +591,22 @@ impl<W: Copy + Ord> Resolver<W> {
                 (Err(nothing.failure), nothing.ttl)
             }
         };
-        self.shares.leave(lookup.client);
-        for waiter in std::mem::take(&mut lookup.waiters).into_keys() {
-            self.waiting.remove(&waiter);
-            self.woken.push_back(waiter);
+        if let Some(mut lookup) = self.end_lookup(key) {
+            let waiters = lookup.take_waiters();
+            self.wake(waiters);
         }
-        let known = Entry::Known {
-            answer,
-            expires: now + ttl.max(HOLD),
-        };
-        self.names.insert(key.clone(), known);
-        self.young.push_back((now + HOLD, key.clone()));
+        let is_answer = answer.as_ref().map_or_else(|f| f.is_answer(), |_| true);
+        let (stale_ttl, stale_max) = (self.config.stale_ttl, self.config.stale_max);
+        if is_answer || !self.answers.keep_stale(key, stale_ttl, now) {
+            self.answers.keep(key.clone(), answer, ttl, stale_max, now);
+        }
     }
 
     /// Answers that were held long enough may be evicted from now on.
     fn end_holds(&mut self, now: Instant) {
-        let young_max = self.config.cache_entries_max.max(self.config.lookups_max);
-        while let Some((held_until, _)) = self.young.front()
-            && (*held_until <= now || self.young.len() > young_max)
-            && let Some((_, key)) = self.young.pop_front()
-        {
-            if let Some(Entry::Known { expires, .. }) = self.names.get(&key) {
-                self.old.insert((*expires, key));
-            }
-        }
-        while self.old.len() > self.config.cache_entries_max
-            && let Some((expires, key)) = self.old.pop_first()
-        {
-            self.names.remove(&key);
-            self.counters.evicted += u64::from(expires > now);
-        }
+        let old_max = self.config.cache_entries_max;
+        let young_max = old_max.max(self.config.lookups_max);
+        self.counters.evicted += self.answers.end_holds(now, young_max, old_max);
     }
 
     fn positive_ttl(&self, seconds: u32) -> Duration {
@@ -715,15 +624,6 @@ impl<W: Copy + Ord> Resolver<W> {
             ttl: ttl.min(self.config.negative_ttl_max),
         })
     }
-}
-
-/// The id on the wire: 16 bits of a keyed hash of the query's number.
-fn message_id(seed: &[u8; 32], id: QueryId) -> u16 {
-    let hash = Sha256::new()
-        .chain_update(seed)
-        .chain_update(id.0.to_be_bytes())
-        .finalize();
-    u16::from_be_bytes([hash[0], hash[1]])
 }
 
 #[cfg(test)]

@@ -36,6 +36,15 @@ pub enum Query {
         path: PathBuf,
         offset: u64,
     },
+    /// All of a file that stands outside any root, by its path from the configuration, unless it
+    /// still is what it `was`: [`Done::Configured`]. It waits on the disk of `beside`. One that is
+    /// larger than `bytes_max` fails with [`io::ErrorKind::FileTooLarge`].
+    Configured {
+        beside: File,
+        path: PathBuf,
+        was: Option<Metadata>,
+        bytes_max: usize,
+    },
     /// Some names of a folder, as [`Disk::names`] gives them: [`Done::Names`].
     Names { folder: File, from: u64 },
     /// Bytes that may still be written below `root`: [`Done::Count`].
@@ -136,6 +145,8 @@ pub enum Done {
     Contents(Contents, Metadata),
     /// Bytes of it.
     Bytes(Arc<[u8]>),
+    /// All bytes of a file, and what it was then; `None` if it still is what it was.
+    Configured(Option<(Arc<[u8]>, Metadata)>),
     /// Names in a folder, and the place of the next, or `None` after the last.
     Names(Arc<[PathBuf]>, Option<u64>),
     /// Bytes.
@@ -159,6 +170,7 @@ impl Query {
             | Query::Read { file, .. }
             | Query::Checksum { root: file, .. }
             | Query::Contents { file, .. }
+            | Query::Configured { beside: file, .. }
             | Query::Names { folder: file, .. }
             | Query::Free { root: file } => file,
         }
@@ -171,6 +183,7 @@ impl Query {
             Query::Keeps { .. }
             | Query::Read { .. }
             | Query::Checksum { .. }
+            | Query::Configured { .. }
             | Query::Contents { .. } => Kind::Read,
             Query::Names { .. } => Kind::List,
         }
@@ -285,6 +298,12 @@ impl Query {
                 let file = disk.open(root, path)?;
                 Done::Count(checksum(disk, &file, *offset)?)
             }
+            Query::Configured {
+                path,
+                was,
+                bytes_max,
+                ..
+            } => Done::Configured(configured(disk, path, was.as_ref(), *bytes_max)?),
             Query::Names { folder, from } => {
                 let mut names = Vec::new();
                 let next = disk.names(folder, *from, &mut names)?;
@@ -379,6 +398,31 @@ impl Command {
             }
         })
     }
+}
+
+/// All of a file by a path from the configuration, unless it is what it `was`.
+fn configured(
+    disk: &mut dyn Disk,
+    path: &Path,
+    was: Option<&Metadata>,
+    bytes_max: usize,
+) -> io::Result<Option<(Arc<[u8]>, Metadata)>> {
+    let file = disk.open_configured(path)?;
+    let metadata = disk.metadata(&file)?;
+    if was == Some(&metadata) {
+        return Ok(None);
+    }
+    if metadata.kind != FileKind::Regular {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let len = usize::try_from(metadata.len).unwrap_or(usize::MAX);
+    if len > bytes_max {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = vec![0; len];
+    let count = disk.read_full(&file, 0, &mut bytes)?;
+    bytes.truncate(count);
+    Ok(Some((bytes.into(), metadata)))
 }
 
 /// The CRC-32 of a file from a place on.
@@ -479,6 +523,14 @@ impl Done {
     pub(super) fn into_bytes(self) -> io::Result<Arc<[u8]>> {
         match self {
             Done::Bytes(bytes) => Ok(bytes),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// All bytes of a file, and what it was then.
+    pub(crate) fn into_configured(self) -> io::Result<Option<(Arc<[u8]>, Metadata)>> {
+        match self {
+            Done::Configured(read) => Ok(read),
             _ => Err(wrong()),
         }
     }

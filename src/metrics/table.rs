@@ -306,8 +306,10 @@ pub static METRICS: &[Metric] = {
         gauge("disk_jobs_under_way", "Jobs that the disks are asked for now.", One(|v| Some(v.jobs_under_way.1.into()))).key("disk.under_way"),
         // Names.
         counter("resolver_hits", "Names answered from memory.", One(|v| Some(v.resolver.hits.into()))),
+        counter("resolver_stale", "Names answered from memory although the answer had expired.", One(|v| Some(v.resolver.stale.into()))),
         counter("resolver_lookups", "Names that servers were asked for.", One(|v| Some(v.resolver.lookups.into()))),
         counter("resolver_queries", "Questions sent to name servers.", One(|v| Some(v.resolver.queries.into()))),
+        counter("resolver_tcp_queries", "Those of them that went over TCP, after an answer that was cut short.", One(|v| Some(v.resolver.tcp_queries.into()))),
         counter("resolver_timeouts", "Questions that were not answered in time.", One(|v| Some(v.resolver.timeouts.into()))),
         counter("resolver_lies", "Answers to questions that were not asked.", One(|v| Some(v.resolver.lies.into()))),
         counter("resolver_refused", "Lookups refused because too many were under way.", One(|v| Some(v.resolver.refused.into()))),

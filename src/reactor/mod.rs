@@ -26,7 +26,7 @@
 //! The modules in reading order: `context`, `session` (fill, advance, flush), `half` (one side: the
 //! two loops that cross the kernel), `transfer`, `range`, `relay`, `pipes`, `tls`, `handshakes`,
 //! `taking`, `token`, `timer`, `host`, `introduction`, `untold`, `ear`, `listeners`, `kept`,
-//! `upstream`, `race`, `datagram`, `queries`, `disk`.
+//! `upstream`, `race`, `datagram`, `queries`, `name_files`, `disk`.
 
 mod context;
 mod datagram;
@@ -38,6 +38,7 @@ mod host;
 mod introduction;
 mod kept;
 mod listeners;
+mod name_files;
 mod pipes;
 mod queries;
 mod race;
@@ -64,7 +65,7 @@ use slab::Slab;
 use crate::buffer::Pool;
 use crate::cache::compressed::Compressed;
 use crate::cache::store::{self, StoreId, Stores};
-use crate::dns::{self, Hosts, Resolver};
+use crate::dns::{self, Hosts, Resolver, Sources};
 use crate::ending::{Error, Phase};
 use crate::gate::Admitted;
 use crate::jobs::Jobs;
@@ -83,6 +84,7 @@ use handshakes::Handshakes;
 use host::{Host, Hosted};
 pub use listeners::ListenerOptions;
 use listeners::{Accepted, Left, Listeners, ServiceType};
+use name_files::NameFiles;
 use pipes::Pipes;
 use queries::Queries;
 use session::{Outcome, Provenance, Session};
@@ -135,6 +137,7 @@ pub struct Reactor<S: Sys> {
     listeners: Listeners<S>,
     datagrams: Datagrams<S>,
     queries: Queries<S>,
+    name_files: NameFiles,
     sessions: Sessions<S>,
     timers: Timers<Id>,
     /// What may still be done in this turn.
@@ -181,6 +184,7 @@ impl<S: Sys> Reactor<S> {
             listeners: Listeners::new(&limits),
             datagrams: Datagrams::new(),
             queries: Queries::default(),
+            name_files: NameFiles::default(),
             sessions: Sessions::new(),
             timers: Timers::new(now),
             turn_work: TurnWork::new(limits.turn_work_max, limits.turn_work),
@@ -349,6 +353,13 @@ impl<S: Sys> Reactor<S> {
         self.cx.resolver.reload(settings, hosts);
     }
 
+    /// Looks at the files that the resolver's settings came from as long as names are asked for,
+    /// and takes them again when they change.
+    pub fn watch_name_files(&mut self, sources: Sources) {
+        let (disk, jobs) = (self.cx.sys.disk(), &mut self.cx.jobs);
+        self.name_files.watch(sources, disk, jobs);
+    }
+
     /// The kernel; for tests that simulate one.
     pub fn sys_mut(&mut self) -> &mut S {
         &mut self.cx.sys
@@ -446,6 +457,7 @@ impl<S: Sys> Reactor<S> {
             self.listeners.next(sessions, limits),
             self.datagrams.next(),
             self.cx.resolver.deadline(),
+            self.name_files.deadline(),
             self.cx.turn_end_at,
             self.cx.stores.deadline(),
             self.cx.upstreams.idle.deadline(),
@@ -591,6 +603,7 @@ impl<S: Sys> Reactor<S> {
             self.close_surplus();
             self.datagrams.close_all(&mut self.cx.sys);
             self.queries.close(&mut self.cx.sys);
+            self.name_files.end(&mut self.cx.jobs);
             let until = self.cx.now + self.limits.last_jobs_timeout;
             self.life = Life::Ending { until };
             return Turn::Continue;
@@ -912,6 +925,7 @@ impl<S: Sys> Reactor<S> {
             match waiter {
                 Waiter::Session(id) | Waiter::Sending(id) => self.sessions.wake(id, Why::Disk),
                 Waiter::Service => (self.cx.turn_end, self.cx.job_done) = (true, true),
+                Waiter::NameFiles => {} // they are looked after in every turn
                 Waiter::Store { store, task } => {
                     let (stores, mut hands) = self.cx.stores();
                     stores.job_done(store, task, &mut hands);
@@ -944,6 +958,13 @@ impl<S: Sys> Reactor<S> {
 
     /// Carries datagrams for the resolver and wakes who waited for an answer.
     fn serve_queries(&mut self) {
+        let Context {
+            jobs,
+            resolver,
+            now,
+            ..
+        } = &mut self.cx;
+        self.name_files.serve(jobs, resolver, *now);
         self.queries
             .serve(&mut self.cx.sys, &mut self.cx.resolver, self.cx.now);
         while let Some(id) = self.cx.resolver.poll_woken() {

@@ -4,7 +4,8 @@
 //!
 //! The resolver is a pure machine ([`crate::dns`]); this carries its messages. A query over TCP,
 //! after a truncated answer, is written whole and read until one length-prefixed message is there
-//! (RFC 7766).
+//! (RFC 7766): no byte beyond that, and none of one that announces too much. The time that all of
+//! it may take is the resolver's to say, and no byte that comes prolongs it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,13 +15,11 @@ use std::time::Instant;
 use slab::Slab;
 
 use super::token::Token;
-use crate::dns::{QueryId, Resolver, Transmit, Transport, stream_message};
+use crate::dns::{Framed, QueryId, Resolver, Transmit, Transport, stream_message};
 use crate::service::Id;
 use crate::service::datagram::Outbox;
 use crate::sys::{Batch, Sys};
 
-/// The longest message of DNS over TCP, with its length.
-const STREAM_MESSAGE_BYTES_MAX: usize = 2 + u16::MAX as usize;
 /// What a query over TCP receives at a time.
 const STREAM_READ_BYTES: usize = 4096;
 
@@ -195,11 +194,10 @@ impl<S: Sys> Queries<S> {
                 unsent,
                 received,
             } => {
-                match exchange(sys, stream, connected, unsent, received) {
-                    Ok(()) => {}
-                    Err(_) => return resolver.failed(*id, now),
+                if exchange(sys, stream, connected, unsent, received).is_err() {
+                    return resolver.failed(*id, now);
                 }
-                if let Some(message) = stream_message(received) {
+                if let Framed::Whole(message) = stream_message(received) {
                     resolver.receive(*id, *to, message, now);
                 }
             }
@@ -229,145 +227,22 @@ fn exchange<S: Sys>(
             Err(error) => return Err(error),
         }
     }
-    while stream_message(received).is_none() {
-        let mut page = [0; STREAM_READ_BYTES];
-        match sys.recv(stream, &mut page) {
+    let mut page = [0; STREAM_READ_BYTES];
+    loop {
+        let missing = match stream_message(received) {
+            Framed::Partial(missing) => missing.min(STREAM_READ_BYTES),
+            Framed::Whole(_) => return Ok(()),
+            Framed::TooLong => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        match sys.recv(stream, &mut page[..missing]) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => received.extend_from_slice(&page[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if received.len() > STREAM_MESSAGE_BYTES_MAX + STREAM_READ_BYTES {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dns::{self, Failure, Hosts};
-    use crate::sys::Event;
-    use crate::sys::unix::Unix;
-    use std::task::Poll;
-    use std::time::Duration;
-
-    const WAITER: Id = Id {
-        index: 0,
-        generation: 0,
-    };
-
-    /// A resolver that asks one server on this machine, with a clock that stands still.
-    struct Bench {
-        sys: Unix,
-        queries: Queries<Unix>,
-        resolver: Resolver<Id>,
-        now: Instant,
-        events: Vec<Event>,
-    }
-
-    impl Bench {
-        fn new(sys: Unix, server: SocketAddr) -> Self {
-            let config = dns::Config {
-                nameservers: vec![server],
-                ..dns::Config::default()
-            };
-            let now = sys.now();
-            Self {
-                sys,
-                queries: Queries::default(),
-                resolver: Resolver::new(config, Hosts::parse(""), [7; 32]),
-                now,
-                events: Vec::new(),
-            }
-        }
-
-        fn lookup(&mut self) -> Poll<Result<dns::Addresses, Failure>> {
-            self.resolver.lookup("name.example", WAITER, None, self.now)
-        }
-
-        /// Begins a look-up; where the first of its two questions came to `server` from.
-        fn asks(&mut self, server: &<Unix as Sys>::Datagram, batch: &mut Batch) -> SocketAddr {
-            assert_eq!(self.lookup(), Poll::Pending);
-            self.turn();
-            assert_eq!(self.sys.recv_batch(server, batch).ok(), Some(2));
-            batch.datagram_mut(0).0
-        }
-
-        /// What the queries' sockets have to say, once.
-        fn turn(&mut self) {
-            self.events.clear();
-            let wait = Some(Duration::from_millis(100));
-            self.sys.poll(&mut self.events, wait).expect("events");
-            for event in &self.events {
-                if let Some(Token::Resolver(slot)) = Token::unpack(event.token) {
-                    self.queries.ready(slot as usize);
-                }
-            }
-            self.queries
-                .serve(&mut self.sys, &mut self.resolver, self.now);
-        }
-
-        fn turn_until(&mut self, done: impl Fn(&mut Self) -> bool) {
-            for _ in 0..100 {
-                if done(self) {
-                    return;
-                }
-                self.turn();
-            }
-            panic!("it did not come to pass");
-        }
-    }
-
-    /// A socket at a port of its own.
-    fn socket(sys: &mut Unix) -> (<Unix as Sys>::Datagram, SocketAddr) {
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        sys.bind_datagram(free, Token::Datagram(0).pack())
-            .expect("a socket")
-    }
-
-    #[test]
-    fn a_server_that_is_not_there_costs_no_time() {
-        let mut sys = Unix::new(false).expect("a poll");
-        let (socket, server) = socket(&mut sys);
-        sys.close_datagram(socket);
-        let mut bench = Bench::new(sys, server);
-        assert_eq!(bench.lookup(), Poll::Pending);
-        bench.turn_until(|bench| bench.lookup() == Poll::Ready(Err(Failure::Unreachable)));
-        assert_eq!(bench.queries.sockets(), 0);
-    }
-
-    #[test]
-    fn only_the_server_is_heard() {
-        let mut sys = Unix::new(false).expect("a poll");
-        let (server, at) = socket(&mut sys);
-        let (other, _) = socket(&mut sys);
-        let mut bench = Bench::new(sys, at);
-        let (mut batch, mut out) = (Batch::new(), Outbox::default());
-        let query = bench.asks(&server, &mut batch);
-        out.send(query, b"a lie of somebody else");
-        assert_eq!(bench.sys.send_batch(&other, &batch, &out).replies, 0);
-        bench.turn();
-        assert_eq!(bench.resolver.counters().lies, 0);
-        assert_eq!(bench.sys.send_batch(&server, &batch, &out).replies, 0);
-        bench.turn_until(|bench| bench.resolver.counters().lies == 1);
-    }
-
-    #[test]
-    fn a_flooded_query_is_given_up_for_another() {
-        let mut sys = Unix::new(false).expect("a poll");
-        let (server, at) = socket(&mut sys);
-        let mut bench = Bench::new(sys, at);
-        let (mut batch, mut out) = (Batch::new(), Outbox::default());
-        let query = bench.asks(&server, &mut batch);
-        for _ in 0..2 * Batch::SLOTS {
-            out.send(query, b"a lie");
-        }
-        assert_eq!(bench.sys.send_batch(&server, &batch, &out).replies, 0);
-        bench.turn_until(|bench| bench.resolver.counters().queries == 3);
-        assert_eq!(bench.resolver.counters().lies, Batch::SLOTS as u64);
-        assert_eq!(bench.queries.sockets(), 2);
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{
-    How, InForce, address, open_address, refused, resolver_settings, serve_listener, tell,
+    How, InForce, address, name_sources, open_address, read_names, refused, serve_listener, tell,
 };
 use crate::config::{self, Config, Kind, ListenerConfig, TlsConfig};
 use crate::limits::DiskLimits;
@@ -32,8 +32,12 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
     tell(&next.remarks);
     next.limits.disk = until_a_restart(&was.config.limits.disk, next.limits.disk);
     reactor.set_limits(next.limits);
-    match resolver_settings(&next.resolver) {
-        Ok((settings, hosts)) => reactor.set_resolver(settings, hosts),
+    let sources = name_sources(&next.resolver);
+    match read_names(&sources) {
+        Ok((settings, hosts)) => {
+            reactor.set_resolver(settings, hosts);
+            reactor.watch_name_files(sources);
+        }
         Err(error) => log::error!("resolver: it stays as it was: {error}"),
     }
     let all = next.listeners.clone();

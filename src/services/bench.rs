@@ -366,6 +366,7 @@ impl<T: Service> Bench<T> {
         while let Some(waiter) = self.jobs.poll_woken() {
             match waiter {
                 Waiter::Service => self.turn_end = true,
+                Waiter::NameFiles => {}
                 Waiter::Session(_) | Waiter::Sending(_) => is_woken = true,
                 Waiter::Store { store, task } => {
                     let mut hands = Hands {

@@ -1,9 +1,12 @@
-//! A name server: knows a few names, and lies or dawdles if it is told to.
+//! A name server: knows a few names, and lies, dawdles or cuts its answers short if it is told to;
+//! over TCP it has all of them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use netlab_reactor::sys::sim::actor::{Actor, Hands};
+use netlab_reactor::dns::{Framed, stream_message};
+use netlab_reactor::sys::sim::End;
+use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::faults::Fault;
 use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
@@ -41,6 +44,14 @@ pub(crate) struct NameServer {
     socket: Option<usize>,
     /// Answers that wait for their moment.
     late: Vec<(Duration, SocketAddr, Vec<u8>)>,
+    connections: Vec<Connection>,
+}
+
+/// A connection to a server: what came on it, and what is still to be sent.
+struct Connection {
+    end: End,
+    received: Vec<u8>,
+    unsent: Vec<u8>,
 }
 
 impl NameServer {
@@ -49,6 +60,7 @@ impl NameServer {
             at,
             socket: None,
             late: Vec::new(),
+            connections: Vec::new(),
         }
     }
 
@@ -78,25 +90,85 @@ impl NameServer {
     }
 }
 
+/// A forged answer, or a real one that was damaged: the id, the flags, the question, the address,
+/// whatever it hits. `None` if nobody could tell it from the real one.
+fn lie(answer: &[u8], hands: &mut Hands<'_>) -> Option<Vec<u8>> {
+    let mut lie = answer.to_vec();
+    let at = hands.rng().below(lie.len());
+    lie[at] ^= 1 << hands.rng().below(8);
+    (!is_believable(&lie, answer)).then_some(lie)
+}
+
+/// The same answer without its records, and with the TC bit.
+fn cut_short(answer: &[u8]) -> Vec<u8> {
+    let mut packet = Packet::parse(answer).expect("an answer");
+    packet.answers.clear();
+    packet.set_flags(PacketFlag::TRUNCATION);
+    packet.build_bytes_vec().expect("a short answer")
+}
+
+impl Connection {
+    /// Answers the query, once it is there. Whether there is anything left to do.
+    fn act(&mut self, hands: &mut Hands<'_>) -> bool {
+        loop {
+            match hands.receive(self.end, 512) {
+                Received::Bytes(bytes) => self.received.extend(bytes),
+                Received::Nothing => break,
+                Received::End | Received::Broken => {
+                    hands.close(self.end);
+                    return false;
+                }
+            }
+        }
+        if let Framed::Whole(query) = stream_message(&self.received)
+            && let Some(answer) = NameServer::answer(query)
+        {
+            let lie = match hands.strikes(Fault::DnsLies) {
+                true => lie(&answer, hands),
+                false => None,
+            };
+            let answer = lie.unwrap_or(answer);
+            let length = u16::try_from(answer.len()).expect("a short answer");
+            self.unsent = [&length.to_be_bytes()[..], &answer].concat();
+            self.received.clear();
+        }
+        if !self.unsent.is_empty() {
+            let count = hands.send(self.end, &self.unsent);
+            self.unsent.drain(..count);
+        }
+        true
+    }
+}
+
 impl Actor for NameServer {
     fn act(&mut self, hands: &mut Hands<'_>) {
         let at = self.at;
-        let socket = *self
-            .socket
-            .get_or_insert_with(|| hands.bind(at).expect("its own address"));
+        let socket = *self.socket.get_or_insert_with(|| {
+            hands.listen(at);
+            hands.bind(at).expect("its own address")
+        });
+        while let Some(end) = hands.accept() {
+            self.connections.push(Connection {
+                end,
+                received: Vec::new(),
+                unsent: Vec::new(),
+            });
+        }
+        self.connections
+            .retain_mut(|connection| connection.act(hands));
         while let Some((from, query)) = hands.receive_from(socket) {
             let Some(answer) = Self::answer(&query) else {
                 continue;
             };
-            if hands.strikes(Fault::DnsLies) {
-                let mut lie = answer.clone();
-                // The id, the flags, the question, the address: whatever it hits.
-                let at = hands.rng().below(lie.len());
-                lie[at] ^= 1 << hands.rng().below(8);
-                if !is_believable(&lie, &answer) {
-                    hands.send_to(socket, from, &lie);
-                }
+            if hands.strikes(Fault::DnsLies)
+                && let Some(lie) = lie(&answer, hands)
+            {
+                hands.send_to(socket, from, &lie);
             }
+            let answer = match hands.strikes(Fault::DnsTruncates) {
+                true => cut_short(&answer),
+                false => answer,
+            };
             let delay = if hands.strikes(Fault::DnsSlow) {
                 hands.rng().span(Duration::from_secs(4))
             } else {

@@ -19,7 +19,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use netlab_reactor::cache::store::Store;
 use netlab_reactor::config::{
@@ -36,6 +36,8 @@ use netlab_reactor::sys::sim::talker::PATIENCE;
 use netlab_reactor::sys::sim::volume::Volume;
 use netlab_reactor::sys::{Bind, PlantedBug, Signal, Sys};
 
+/// The hosts file: one that the machine of the test does not have, so that only the simulated disk may.
+const HOSTS: &str = "/nonexistent";
 /// Turns beyond which a run is taken to make no progress.
 const TURNS_MAX: u64 = 300_000;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -244,6 +246,9 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     if shares.chance(150) {
         faults.enable(Fault::PowerLoss, shares.sized(100) as u32);
     }
+    if shares.chance(300) {
+        faults.enable(Fault::DnsTruncates, shares.sized(1000) as u32);
+    }
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
     let mut later = Rng::new(seed ^ 0x6361_6368_6500);
@@ -257,6 +262,10 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     }
 
     let mut volume = std::mem::take(sim.volume());
+    if shares.chance(300) {
+        // It says what the name servers say, and is found once a name was asked for.
+        volume.put(HOSTS, b"192.0.2.81 one.example\n", UNIX_EPOCH);
+    }
     let mut setting = Setting {
         rng: &mut rng,
         later,
@@ -273,7 +282,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     let config = Config {
         resolver: ResolverConfig {
             nameservers: Nameservers::Listed(crate::dns::SERVERS.to_vec()),
-            hosts: PathBuf::from("/nonexistent"),
+            hosts: PathBuf::from(HOSTS),
             ..ResolverConfig::default()
         },
         limits,

@@ -123,6 +123,7 @@ pub(crate) fn failures(setting: &Setting<'_>) -> Vec<(u16, Option<Vec<u8>>)> {
         Fault::DatagramReordered,
         Fault::DnsLies,
         Fault::DnsSlow,
+        Fault::DnsTruncates,
     ];
     let may_fail = |fault: &Fault| setting.faults.is_enabled(*fault);
     match upstream.iter().any(may_fail) {

@@ -45,6 +45,23 @@ fn a_race_of_addresses_has_one_winner() {
     holds(|| Box::new(RelayScenario::default()), worse);
 }
 
+/// A name whose answers do not fit into a datagram is found over TCP.
+#[test]
+fn what_does_not_fit_into_a_datagram_is_fetched_over_tcp() {
+    let cut_short = &[(Fault::DnsTruncates, 1000)];
+    holds(|| Box::new(RelayScenario::default()), cut_short);
+    let worse = &[
+        (Fault::DnsTruncates, 500),
+        (Fault::DnsLies, 500),
+        (Fault::DnsSlow, 200),
+        (Fault::Reset, 100),
+        (Fault::ShortRead, 500),
+        (Fault::ShortWrite, 500),
+        (Fault::SpuriousWouldBlock, 200),
+    ];
+    holds(|| Box::new(RelayScenario::default()), worse);
+}
+
 /// The protocol is asked what to do at its deadline, also if an event came ahead of the reminder:
 /// the session was cut.
 #[test]

@@ -20,12 +20,14 @@
 //!
 //! The files in reading order: `key` and `object` (what it is called, what its file looks like),
 //! `index` and `memory` (where it is), `kept` and `keeping` (what is
-//! kept of it), `puts` (how small objects are written), `fetch`, `fetching` and `writing` (how it comes), `joining` (parts, and how they are
-//! completed), `folder` (how it comes back), `purging` (how it is forgotten).
+//! kept of it), `puts` (how small objects are written), `fetch`, `fetching` and `writing` (how it
+//! comes), `joining` (parts, and how they are completed), `folder` (how it comes back), `purging`
+//! and `grouping` (how it is forgotten).
 
 mod fetch;
 mod fetching;
 mod folder;
+mod grouping;
 pub mod index;
 mod joining;
 mod keeping;

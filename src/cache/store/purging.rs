@@ -1,5 +1,6 @@
 //! What is to be forgotten because somebody says so: one response with all its variants, or all
-//! whose URL begins alike, or all of an origin that carry one of some tags.
+//! whose URL begins alike, or all of an origin that carry one of some tags or are in one of some
+//! groups.
 //!
 //! ```text
 //! purge   found by its key ──▶ files removed by jobs ──▶ told
@@ -29,6 +30,7 @@ use slab::Slab;
 use super::folder::Folder;
 use super::index::{Index, Key, Place, Slot};
 use super::{Hands, Kept, Store, Task, waiter};
+use crate::http::caching::groups;
 use crate::http::list_elements;
 use crate::jobs::{Asking, Ticket};
 use crate::waiter::Id;
@@ -63,6 +65,8 @@ pub enum Scope {
     Prefix(String),
     /// Those of an origin, `GET http://host/`, that carry one of these tags.
     Tags(String, Vec<String>),
+    /// Those of an origin that are in one of these groups (RFC 9875).
+    Groups(String, Vec<String>),
 }
 
 impl Scope {
@@ -72,6 +76,7 @@ impl Scope {
             && match self {
                 Scope::Prefix(_) => true,
                 Scope::Tags(_, tags) => has_tag(head, tags),
+                Scope::Groups(_, names) => groups::is_in_one(head, names),
             }
     }
 
@@ -82,12 +87,13 @@ impl Scope {
             Scope::Tags(start, tags) => {
                 start.len() + tags.iter().map(|tag| tag.len() + 1).sum::<usize>()
             }
+            Scope::Groups(start, names) => start.len() + groups::list_of(names).len(),
         }
     }
 
     /// Whether it may cover a response, as far as its key says.
     fn may_cover(&self, text: &[u8]) -> bool {
-        let (Scope::Prefix(start) | Scope::Tags(start, _)) = self;
+        let (Scope::Prefix(start) | Scope::Tags(start, _) | Scope::Groups(start, _)) = self;
         text.starts_with(start.as_bytes())
     }
 }
@@ -247,6 +253,11 @@ impl Bans {
         self.list.len()
     }
 
+    /// What each of them covers.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = &Scope> {
+        self.list.iter().map(|ban| &ban.scope)
+    }
+
     /// The latest time by which a ban covers something; 0 if there is none.
     pub(super) fn latest_ms(&self) -> u64 {
         let moments = self.list.iter().map(|ban| ban.before_ms);
@@ -324,6 +335,10 @@ impl Bans {
                 Scope::Tags(start, tags) => {
                     writeln!(text, "{} tags {} {start}", ban.before_ms, tags.join(","))
                 }
+                Scope::Groups(start, names) => {
+                    let names = groups::list_of(names);
+                    writeln!(text, "{} groups {start} {names}", ban.before_ms)
+                }
             };
         }
         text.push_str(END);
@@ -345,6 +360,11 @@ fn parse(file: &[u8]) -> Option<Vec<Ban>> {
                     start.to_owned(),
                     tags.split(',').map(str::to_owned).collect(),
                 )
+            }
+            // No URL has a quote in it.
+            "groups" => {
+                let (start, names) = rest.split_at(rest.find(" \"")?);
+                Scope::Groups(start.to_owned(), groups::strings_in(names.as_bytes()))
             }
             _ => return None,
         };
@@ -419,16 +439,9 @@ impl Store {
         if let Some(index) = self.bans.purge_of(asking) {
             return self.bans.result(index).map_ok(|_| ());
         }
-        if !self.bans.has_room(&scope) || self.bans.purges.len() >= PURGES_MAX {
+        if self.bans.purges.len() >= PURGES_MAX || !self.put_ban(scope, None, hands) {
             return Poll::Ready(Err(NotPurged::Busy));
         }
-        self.outdate(|_, text, head| match head {
-            Some(head) => scope.covers(text, head),
-            None => scope.may_cover(text),
-        });
-        let before_ms = self.next_ms(hands);
-        self.bans.enter(scope, before_ms);
-        self.walk(hands);
         if self.folder.is_none() {
             return Poll::Ready(Ok(()));
         }
@@ -440,6 +453,28 @@ impl Store {
         });
         self.save_bans(hands);
         Poll::Pending
+    }
+
+    /// Puts a ban in force, in the place of one that it includes, and looks for what it covers;
+    /// whether there was room.
+    pub(super) fn put_ban(
+        &mut self,
+        scope: Scope,
+        replaced: Option<&Scope>,
+        hands: &mut Hands<'_>,
+    ) -> bool {
+        if !self.bans.has_room(&scope) {
+            return false;
+        }
+        self.outdate(|_, text, head| match head {
+            Some(head) => scope.covers(text, head),
+            None => scope.may_cover(text),
+        });
+        let before_ms = self.next_ms(hands);
+        self.bans.list.retain(|ban| Some(&ban.scope) != replaced);
+        self.bans.enter(scope, before_ms);
+        self.walk(hands);
+        true
     }
 
     /// A session no longer waits for a purge, if it did.
@@ -549,7 +584,7 @@ impl Store {
     }
 
     /// Writes the file of bans, if it is not as they are and nobody writes it.
-    fn save_bans(&mut self, hands: &mut Hands<'_>) {
+    pub(super) fn save_bans(&mut self, hands: &mut Hands<'_>) {
         let (bans, Some(folder)) = (&mut self.bans, &mut self.folder) else {
             return;
         };
@@ -823,9 +858,13 @@ mod tests {
         let mut bans = Bans::default();
         bans.enter(Scope::Prefix("GET http://a.test/x".to_owned()), 10);
         bans.enter(tags(&["one", "two"]), 20);
+        let names = ["a", "b, \"c\" \\ d", ""].map(str::to_owned).to_vec();
+        let of_groups = Scope::Groups("GET http://a.test/".to_owned(), names);
+        bans.enter(of_groups.clone(), 15);
         let file = bans.encode();
         let again = Bans::read(Some(&file));
-        assert_eq!((again.len(), again.latest_ms()), (2, 20));
+        assert_eq!((again.len(), again.latest_ms()), (3, 20));
+        assert_eq!(again.scopes().last(), Some(&of_groups));
         assert_eq!(again.encode(), file);
         assert_eq!(Bans::read(None).len(), 0);
         for end in 0..file.len() {

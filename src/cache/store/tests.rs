@@ -199,7 +199,7 @@ impl Bed {
                     self.stores.job_done(store, task, &mut hands);
                 }
                 Waiter::Session(id) => self.woken.push(id),
-                Waiter::Sending(_) | Waiter::Service => {}
+                Waiter::Sending(_) | Waiter::Service | Waiter::NameFiles => {}
             }
         }
         while let Some(page) = self.jobs.poll_page() {

@@ -1,6 +1,10 @@
 //! What the resolver does, driven by hand: its clock, its servers, its waiters.
 
-use super::super::message::forge;
+mod stale;
+
+use std::collections::BTreeSet;
+
+use super::super::message::{Framed, forge, stream_message};
 use super::*;
 use proptest::prelude::*;
 use simple_dns::RCODE;
@@ -131,7 +135,10 @@ impl Bench {
 fn message(query: &Transmit) -> &[u8] {
     match query.transport {
         Transport::Udp => &query.bytes,
-        Transport::Tcp => super::super::stream_message(&query.bytes).unwrap(),
+        Transport::Tcp => match stream_message(&query.bytes) {
+            Framed::Whole(message) => message,
+            other => panic!("{other:?}"),
+        },
     }
 }
 
@@ -142,17 +149,13 @@ fn family(query: &Transmit) -> Family {
 impl<W: Copy + Ord> Resolver<W> {
     /// What holds between any two calls.
     fn check(&self) {
-        assert_eq!(self.queries.len(), self.deadlines.len());
         let (mut asking, mut waiting) = (0, 0);
-        for entry in self.names.values() {
-            let Entry::UnderWay(lookup) = entry else {
-                continue;
-            };
+        for lookup in self.lookups.values() {
             assert!(!lookup.candidates.is_empty());
-            assert!(!lookup.waiters.is_empty());
             assert!(lookup.waiters.len() <= self.config.waiters_max);
             assert_eq!(lookup.clients.in_all(), lookup.waiters.len());
-            assert!(lookup.clients.of(lookup.client) > 0);
+            let is_attended = lookup.clients.of(lookup.client) > 0;
+            assert_eq!(is_attended, !lookup.waiters.is_empty());
             assert!(lookup.waiters.keys().all(|w| self.waiting.contains_key(w)));
             waiting += lookup.waiters.len();
             let before = asking;
@@ -160,10 +163,9 @@ impl<W: Copy + Ord> Resolver<W> {
                 match question {
                     Question::Due => panic!("a question was not asked"),
                     Question::Asking(id) => {
-                        let query = &self.queries[id];
-                        assert!(query.deadline <= lookup.candidate_until);
+                        let open = self.tries.find(*id).expect("a try under way");
+                        assert!(open.deadline <= lookup.candidate_until);
                         assert!(lookup.candidate_until <= lookup.until);
-                        assert!(self.deadlines.contains(&(query.deadline, *id)));
                         asking += 1;
                     }
                     Question::Settled(_) => {}
@@ -171,12 +173,13 @@ impl<W: Copy + Ord> Resolver<W> {
             }
             assert!(asking > before, "a lookup waits for nothing");
         }
-        assert_eq!(asking, self.queries.len());
+        assert_eq!(asking, self.tries.len());
         assert_eq!(waiting, self.waiting.len());
         assert_eq!(self.shares.in_all(), self.lookups_under_way());
         assert!(self.lookups_under_way() <= self.config.lookups_max);
-        for key in self.young.iter().chain(&self.old).map(|(_, key)| key) {
-            assert!(matches!(self.names[key], Entry::Known { .. }));
+        self.answers.check();
+        for (at, key) in &self.stale_due {
+            assert_eq!(self.lookups[key].stale_at, *at);
         }
     }
 }
@@ -353,17 +356,6 @@ fn lies_are_counted_and_the_wait_goes_on() {
 }
 
 #[test]
-fn ids_depend_on_the_seed_alone() {
-    let ids = |seed| {
-        let ids = (0..8).map(QueryId).map(|id| message_id(&[seed; 32], id));
-        ids.collect::<Vec<_>>()
-    };
-    assert_eq!(ids(1), ids(1));
-    assert_ne!(ids(1), ids(2));
-    assert!(ids(1).windows(2).all(|pair| pair[0] != pair[1]));
-}
-
-#[test]
 fn a_truncated_answer_is_asked_for_over_tcp() {
     let mut bench = Bench::new(config());
     bench.start("www.test", 1);
@@ -378,6 +370,27 @@ fn a_truncated_answer_is_asked_for_over_tcp() {
         &["www.test 60 A 10.1.0.1", "www.test 60 A 10.1.0.2"],
     );
     assert_eq!(bench.ask("www.test", 1), ready(&["10.1.0.1", "10.1.0.2"]));
+}
+
+#[test]
+fn a_lie_over_tcp_ends_the_try() {
+    let mut bench = Bench::new(config());
+    bench.start("www.test", 1);
+    let query = bench.take_v4();
+    let cut = forge::truncated(forge::reply(message(&query), RCODE::NoError, &[]));
+    bench.deliver(&query, query.to, &cut);
+    let [tcp] = bench.take();
+    assert_eq!(bench.resolver.counters().tcp_queries, 1);
+    bench.finished();
+    let mut other_id = forge::reply(message(&tcp), RCODE::NoError, &["www.test 60 A 10.6.6.6"]);
+    other_id[0] ^= 0x80;
+    bench.deliver(&tcp, tcp.to, &other_id);
+    assert_eq!(bench.resolver.counters().lies, 1);
+    assert_eq!(bench.finished(), [tcp.query]);
+    let [next] = bench.take();
+    assert_eq!((next.transport, next.to), (Transport::Udp, server(2)));
+    bench.reply(&next, RCODE::NoError, &["www.test 60 A 10.1.0.1"]);
+    assert_eq!(bench.ask("www.test", 1), ready(&["10.1.0.1"]));
 }
 
 #[test]

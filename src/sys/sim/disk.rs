@@ -72,6 +72,10 @@ impl Disk for Sim {
         self.volume.open_folder(path)
     }
 
+    fn open_configured(&mut self, path: &Path) -> io::Result<File> {
+        self.volume.open_configured(path, &mut self.world)
+    }
+
     fn open(&mut self, root: &File, path: &Path) -> io::Result<File> {
         self.volume.open(root, path, &mut self.world)
     }

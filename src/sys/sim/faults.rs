@@ -104,11 +104,13 @@ pub enum Fault {
     PowerLoss,
     /// There is no pipe to be had (`EMFILE`).
     PipeFails,
+    /// A name server's answer does not fit into a datagram.
+    DnsTruncates,
 }
 
 impl Fault {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Fault; 46] = [
+    pub const ALL: [Fault; 47] = [
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::SpuriousWouldBlock,
@@ -155,6 +157,7 @@ impl Fault {
         Fault::TornWrite,
         Fault::PowerLoss,
         Fault::PipeFails,
+        Fault::DnsTruncates,
     ];
 
     /// The highest rate that a seed may draw, in 1,000 of the occasions. What ends a connection or
@@ -197,15 +200,13 @@ impl Faults {
     }
 
     /// A random subset: every fault has the same chance to be in it, and a rate of its own if it
-    /// is. The power does not fail: who wants that [enables](Faults::enable) it, with numbers of
-    /// their own.
+    /// is. The power does not fail, and answers about names fit: who wants that
+    /// [enables](Faults::enable) it, with numbers of their own.
     pub fn swarm(rng: &mut Rng) -> Self {
         let mut faults = Self::none();
         let share = *rng.pick(&[0, 100, 300, 300, 600]);
-        for fault in Fault::ALL
-            .into_iter()
-            .filter(|fault| *fault != Fault::PowerLoss)
-        {
+        let has_its_own = |fault: &Fault| matches!(fault, Fault::PowerLoss | Fault::DnsTruncates);
+        for fault in Fault::ALL.into_iter().filter(|fault| !has_its_own(fault)) {
             if rng.chance(share) {
                 let most = fault.permille_max();
                 faults.enable(fault, rng.between(most / 20, most) as u32);

@@ -467,6 +467,15 @@ impl Volume {
         self.open_as(root, path, false, world)
     }
 
+    pub(super) fn open_configured(&mut self, path: &Path, world: &mut World) -> io::Result<File> {
+        self.collect();
+        let inode = self.resolve(ROOT, path, false)?;
+        if world.strikes(Fault::DiskOpenFails) {
+            return Err(errno(libc::EMFILE));
+        }
+        Ok(self.handle(inode, false, path.to_owned()))
+    }
+
     pub(super) fn open_to_write(
         &mut self,
         root: &File,

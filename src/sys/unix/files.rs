@@ -378,6 +378,13 @@ impl Disk for Files {
         Some(open_cached(root, path, OFlags::PATH)?.and_then(look))
     }
 
+    fn open_configured(&mut self, path: &Path) -> io::Result<File> {
+        // NONBLOCK: a pipe without a writer must not stop this.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let fd = retry_on_intr(|| fs::open(path, flags, Mode::empty()))?;
+        Ok(opened(fd, None)?.0)
+    }
+
     fn open_log(&mut self, path: &Path) -> io::Result<File> {
         // NONBLOCK: a pipe without a reader must stop neither this nor a write.
         let flags = OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;

@@ -136,6 +136,7 @@ impl Flight {
             Job::Query(
                 Query::Keeps { .. }
                 | Query::Checksum { .. }
+                | Query::Configured { .. }
                 | Query::Contents { .. }
                 | Query::Names { .. }
                 | Query::Free { .. },

@@ -20,7 +20,7 @@ use crate::cache::store::key::put_text;
 use crate::cache::store::{
     FetchId, Kept, Look, Object, Store, StoreId, UnderWay, Wanted, parse_head,
 };
-use crate::http::caching::invalidation::{invalidated, uri_of};
+use crate::http::caching::invalidation::{Invalidated, invalidated, uri_of};
 use crate::http::caching::partial::{self, FromPart, Part};
 use crate::http::caching::reuse::{Failure, Need, Permission, may_send_stale, without_stored};
 use crate::http::caching::status::{Because, CacheStatus, Handled};
@@ -395,8 +395,19 @@ impl Cache {
 
     /// What is to be forgotten since a request changed something at its origin, `uri`: that, and
     /// what its response names.
-    fn invalidate(&mut self, uri: &Uri<'_>, others: &[String], cx: &mut Cx<'_>) {
-        let whole = others.iter().map(|other| match other.split_once('?') {
+    fn invalidate(&mut self, uri: &Uri<'_>, gone: Invalidated, cx: &mut Cx<'_>) {
+        if !gone.groups.is_empty() {
+            let origin = Uri {
+                path: "/",
+                query: None,
+                ..*uri
+            };
+            self.put_text(Method::Get, &origin);
+            let origin = String::from_utf8_lossy(&self.text).into_owned();
+            let (store, mut hands) = cx.store(self.store);
+            store.invalidate_groups(origin, gone.groups, &mut hands);
+        }
+        let whole = gone.others.iter().map(|other| match other.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (other.as_str(), None),
         });
@@ -462,7 +473,7 @@ impl Errand {
         match std::mem::replace(&mut self.purpose, Purpose::Pass) {
             Purpose::Pass => {
                 if let Some(gone) = invalidated(request.method, &uri, response) {
-                    cache.invalidate(&uri, &gone.others, cx);
+                    cache.invalidate(&uri, gone, cx);
                 }
                 self.keep_unasked(came, cache, cx)
             }

@@ -193,6 +193,10 @@ fn told((job, result): &(Job, io::Result<Done>)) -> String {
         Ok(Done::Contents(Contents::Large(version), was)) => {
             format!("version {} {} {}", version.len, version.sample, of(was))
         }
+        Ok(Done::Configured(None)) => "as it was".to_owned(),
+        Ok(Done::Configured(Some((bytes, metadata)))) => {
+            format!("configured {} {}", digest(bytes), of(metadata))
+        }
         Ok(Done::Names(names, _)) => {
             let mut names: Vec<&Path> = names.iter().map(PathBuf::as_path).collect();
             names.sort_unstable();
@@ -257,6 +261,23 @@ fn questions(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
     ] {
         tell(&format!("open {path:?}"), driver.perform(f.open(path)));
         tell(&format!("look {path:?}"), driver.perform(f.look(path)));
+    }
+    for path in ["small", "near", "large", "folder", "missing", "circle"] {
+        let configured = |was| Query::Configured {
+            beside: f.root.clone(),
+            path: f.folder.path().join(path),
+            was,
+            bytes_max: LARGE - 1,
+        };
+        let first = driver.perform(configured(None));
+        let was = match &first.1 {
+            Ok(Done::Configured(Some((_, metadata)))) => Some(*metadata),
+            _ => None,
+        };
+        tell(&format!("configured {path}"), first);
+        let again = driver.perform(configured(was));
+        assert_eq!(was.is_some(), matches!(again.1, Ok(Done::Configured(None))));
+        tell(&format!("configured {path} again"), again);
     }
     let (large, was) = opened(driver.done(f.open("large")));
     let (folder, _) = opened(driver.done(f.open("folder")));
