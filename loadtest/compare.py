@@ -227,17 +227,18 @@ def busy_seconds(processor):
 
 
 class Server:
-    """A contestant that runs, from `with` to the end of its block."""
+    """A contestant that runs, from `with` to the end of its block. Its configuration is filled in with `more` as well."""
 
-    def __init__(self, name, role, options):
-        self.name, self.role, self.options = name, role, options
+    def __init__(self, name, role, options, contestants=CONTESTANTS, **more):
+        self.name, self.role, self.options, self.more = name, role, options, more
+        self.contestant = contestants[name][role]
 
     def __enter__(self):
         self.dir = Path(tempfile.mkdtemp(prefix="loadtest-"))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if self.role == "udp" else socket.SOCK_STREAM) as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        command, conf, *before = CONTESTANTS[self.name][self.role]
+        command, conf, *before = self.contestant
         values = dict(port=self.port, dir=self.dir, conf=self.dir / "conf", site=BUILT / "site", built=BUILT, here=HERE,
                       ours=self.options.binary, nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
                       scheme="https" if "/cert.pem" in conf else "http",
@@ -247,6 +248,7 @@ class Server:
         # Started by root they would become somebody who may not read the files.
         root = os.geteuid() == 0
         values |= dict(nginx_user="user root;" if root else "", h2o_user="user: root\n" if root else "")
+        values |= self.more
         (self.dir / "conf").write_text(conf.format(**values))
         for prepare_it in before:
             prepare_it(values)
@@ -361,11 +363,11 @@ def measure_once(case, name, options):
         return result
 
 
-def measure(case, name, options):
+def least_disturbed(measure_once, options):
     """One measurement; the least disturbed of up to three."""
     best = None
     for _ in range(options.tries):
-        result = measure_once(case, name, options)
+        result = measure_once()
         if best is None or result["others"] < best["others"]:
             best = result
         if best["others"] < DISTURBED:
@@ -373,7 +375,23 @@ def measure(case, name, options):
     return best
 
 
+def in_turn(names, count, measure):
+    """Rounds of measurements: {contestant: result} for each."""
+    for number in range(count):
+        shift = number % len(names)                 # nobody always comes first
+        results = {name: measure(name) for name in names[shift:] + names[:shift]}
+        yield {name: results[name] for name in names}
+
+
 # ---- reports ---------------------------------------------------------------------------------------------------------
+
+
+def ratio_cells(rounds, name):
+    """Our operations per CPU second divided by those of the contestant: the median and the range."""
+    ratios = [r[OURS]["per_cpu"] / r[name]["per_cpu"] for r in rounds if OURS in r]
+    if not ratios or name == OURS:
+        return ["", ""]
+    return [f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}–{max(ratios):.2f}"]
 
 
 def table(case, rounds, left_out):
@@ -386,13 +404,10 @@ def table(case, rounds, left_out):
     for name in rounds[0]:
         of = [r[name] for r in rounds]
         median = lambda key: statistics.median(r[key] for r in of)
-        ratios = [r[OURS]["per_cpu"] / r[name]["per_cpu"] for r in rounds if OURS in r]
-        ratio = f"{statistics.median(ratios):.2f}" if ratios and name != OURS else ""
-        spread = f"{min(ratios):.2f}–{max(ratios):.2f}" if ratio else ""
         errors = sum(r["errors"] + r["lost"] + r.get("idle_errors", 0) for r in of)
         p99 = f"{median('p99_us'):,.0f}" if median("p99_us") else "-"
         p50 = f"{median('p50_us'):,.0f}" if median("p50_us") else "-"
-        row = [name, f"{median('per_cpu'):,.0f}", ratio, spread, f"{median('rate'):,.0f}", p50, p99, str(errors)]
+        row = [name, f"{median('per_cpu'):,.0f}", *ratio_cells(rounds, name), f"{median('rate'):,.0f}", p50, p99, str(errors)]
         row += [f"{median('of_alone'):.2f}", f"{median('bytes_per_idle'):,.0f}"] if idle else []
         lines.append(f"| {' | '.join(row)} |")
     others = statistics.median(r["others"] for of in rounds for r in of.values())
@@ -416,7 +431,8 @@ def machine(options):
         time.strftime("%Y-%m-%d"),
         f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} processors, {memory:.0f} GiB",
         f"{platform.system()} {platform.release()}, {options.network}",
-        f"server on processor {options.first}, load on processor {options.last}; {options.seconds} s a measurement",
+        f"server on processor {options.first}, load on processor {options.last}" +
+        (f"; {options.seconds} s a measurement" if "seconds" in options else ""),
         f"{OURS} {commit or ''}, {said('rustc', '--version')}, {said('cc', '--version')}",
         ", ".join(filter(None, (said("nginx", "-v"), said("lighttpd", "-v"), said("h2o", "-v")))),
         ", ".join(filter(None, (said("haproxy", "-v"), said("varnishd", "-V"), said("squid", "-v"),
@@ -435,7 +451,8 @@ def written():
 def write(name, text, options):
     """Replaces a section of results.md, and the notes of the machine."""
     sections = written() | {name: text}
-    kept = [sections[name] for name in (*CASES, "system-calls", "slow-clients", "fairness") if name in sections]
+    order = (*CASES, "system-calls", "slow-clients", "fairness")
+    kept = [sections[name] for name in order if name in sections]
     about = ("# Results\n\nWritten by `python3 loadtest/compare.py --all --write`; how to read them is said in "
              "[README.md](README.md).\nOnly rows of one table can be compared.\n\nThe machine of the last run:\n\n")
     (HERE / "results.md").write_text(about + machine(options) + "\n" + "\n".join(kept))
@@ -618,12 +635,10 @@ def comparisons(options):
             names.remove("lighttpd")
             left_out = f"lighttpd is left out: it takes a connection for every two descriptors, and has {allowed:,} here"
         rounds = []
-        for number in range(options.rounds):
-            shift = number % len(names)             # nobody always comes first
-            order = names[shift:] + names[:shift]
-            results = {name: measure(case, name, options) for name in order}
-            rounds.append({name: results[name] for name in names})
-            print(f"{case} round {number + 1}: " +
+        measure = lambda name: least_disturbed(lambda: measure_once(case, name, options), options)
+        for results in in_turn(names, options.rounds, measure):
+            rounds.append(results)
+            print(f"{case} round {len(rounds)}: " +
                   ", ".join(f"{n} {rounds[-1][n]['per_cpu']:,.0f}" for n in names), file=sys.stderr)
         options.wrong += [case for r in rounds if r[OURS]["errors"]]
         yield case, table(case, rounds, left_out)
