@@ -9,6 +9,7 @@
     python3 loadtest/compare.py --syscalls http-128      system calls per operation, from strace and perf
     python3 loadtest/compare.py --slow                   slow clients, from slow.sh
     python3 loadtest/compare.py --fair                   an echo client beside floods, as fair.py has it
+    python3 loadtest/compare.py --disk                   a slow disk and a cold one, as disk.py has it
     python3 loadtest/compare.py --all --write            all of these: writes loadtest/results.md anew
     python3 loadtest/compare.py --list
     python3 loadtest/compare.py --smoke                  a second per case: does all of it run?
@@ -451,7 +452,7 @@ def written():
 def write(name, text, options):
     """Replaces a section of results.md, and the notes of the machine."""
     sections = written() | {name: text}
-    order = (*CASES, "system-calls", "slow-clients", "fairness")
+    order = (*CASES, "system-calls", "slow-clients", "fairness", "slow-disk", "cold-disk")
     kept = [sections[name] for name in order if name in sections]
     about = ("# Results\n\nWritten by `python3 loadtest/compare.py --all --write`; how to read them is said in "
              "[README.md](README.md).\nOnly rows of one table can be compared.\n\nThe machine of the last run:\n\n")
@@ -569,6 +570,15 @@ def floods(options):
     yield from fair.fairness(argparse.Namespace(**vars(options) | fair.DEFAULTS | short))
 
 
+# ---- disks -----------------------------------------------------------------------------------------------------------
+
+
+def disks(options):
+    """The sections of the slow disk and the cold one, as disk.py has them."""
+    import disk                                     # it imports this file
+    yield from disk.disks(argparse.Namespace(**vars(options) | disk.DEFAULTS))
+
+
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
@@ -658,6 +668,7 @@ def main():
     what.add_argument("--syscalls", action="store_true", help="count system calls instead")
     what.add_argument("--slow", action="store_true", help="ask with slow clients instead")
     what.add_argument("--fair", action="store_true", help="let others flood instead")
+    what.add_argument("--disk", action="store_true", help="serve from a slow disk and from a cold one instead")
     what.add_argument("--all", action="store_true", help="compare, count and ask")
     parser.add_argument("--smoke", action="store_true", help="one short round")
     parser.add_argument("--list", action="store_true")
@@ -666,8 +677,8 @@ def main():
     wrong = set(options.cases) - set(CASES)
     if wrong:
         parser.error(f"no such case: {', '.join(sorted(wrong))}; there are {', '.join(CASES)}")
-    if options.cases and (options.slow or options.fair):
-        parser.error("--slow and --fair have no cases")
+    if options.cases and (options.slow or options.fair or options.disk):
+        parser.error("--slow, --fair and --disk have no cases")
     if options.list:
         for case, (role, title, _, _) in CASES.items():
             there = [name for name in CONTESTANTS if role in CONTESTANTS[name]]
@@ -681,7 +692,8 @@ def main():
     options.first, options.last = processors[0], processors[-1]
     options.network, options.wrong = own_network(), []
     prepare(options)
-    kinds = [comparisons] if options.all or not (options.syscalls or options.slow or options.fair) else []
+    others = options.syscalls or options.slow or options.fair or options.disk
+    kinds = [comparisons] if options.all or not others else []
     for kind, asked, program in ((system_calls, options.syscalls, "strace"), (slow_clients, options.slow, "slowhttptest")):
         if asked or options.all:
             if not shutil.which(program):
@@ -689,6 +701,8 @@ def main():
             kinds.append(kind)
     if options.fair or options.all:
         kinds.append(floods)
+    if options.disk or (options.all and not options.smoke):
+        kinds.append(disks)
     for kind in kinds:
         for name, text in kind(options):
             print(text, flush=True)
