@@ -9,6 +9,7 @@
     python3 loadtest/compare.py --syscalls http-128      system calls per operation, from strace and perf
     python3 loadtest/compare.py --slow                   slow clients, from slow.sh
     python3 loadtest/compare.py --fair                   an echo client beside floods, as fair.py has it
+    python3 loadtest/compare.py --disk                   a slow disk and a cold one, as disk.py has it
     python3 loadtest/compare.py --all --write            all of these: writes loadtest/results.md anew
     python3 loadtest/compare.py --list
     python3 loadtest/compare.py --smoke                  a second per case: does all of it run?
@@ -164,7 +165,7 @@ PURPOSES = {
 
 
 def own_network():
-    """Moves to a network namespace of our own, with cubic, where that is permitted (to root). What became of it.
+    """Moves to a network namespace of our own, with cubic or reno, where that is permitted (to root). What became of it.
 
     With bbr, the default here and there, the kernel paces even loopback: a row with 1 MiB would tell about its timers.
     """
@@ -174,10 +175,12 @@ def own_network():
         where = "a network namespace of its own"
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
-        try:
-            Path("/proc/sys/net/ipv4/tcp_congestion_control").write_text("cubic")
-        except OSError as error:
-            where += f", where cubic is not to be had ({error.strerror})"
+        for control in ("cubic", "reno"):           # a namespace may have those that the machine allows to everybody
+            try:
+                Path("/proc/sys/net/ipv4/tcp_congestion_control").write_text(control)
+                break
+            except OSError as error:
+                where += f", where {control} is not to be had ({error.strerror})"
     with socket.socket() as stream:
         control = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
     return f"TCP {control} in {where}"
@@ -227,17 +230,18 @@ def busy_seconds(processor):
 
 
 class Server:
-    """A contestant that runs, from `with` to the end of its block."""
+    """A contestant that runs, from `with` to the end of its block. Its configuration is filled in with `more` as well."""
 
-    def __init__(self, name, role, options):
-        self.name, self.role, self.options = name, role, options
+    def __init__(self, name, role, options, contestants=CONTESTANTS, **more):
+        self.name, self.role, self.options, self.more = name, role, options, more
+        self.contestant = contestants[name][role]
 
     def __enter__(self):
         self.dir = Path(tempfile.mkdtemp(prefix="loadtest-"))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if self.role == "udp" else socket.SOCK_STREAM) as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        command, conf, *before = CONTESTANTS[self.name][self.role]
+        command, conf, *before = self.contestant
         values = dict(port=self.port, dir=self.dir, conf=self.dir / "conf", site=BUILT / "site", built=BUILT, here=HERE,
                       ours=self.options.binary, nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
                       scheme="https" if "/cert.pem" in conf else "http",
@@ -247,6 +251,7 @@ class Server:
         # Started by root they would become somebody who may not read the files.
         root = os.geteuid() == 0
         values |= dict(nginx_user="user root;" if root else "", h2o_user="user: root\n" if root else "")
+        values |= self.more
         (self.dir / "conf").write_text(conf.format(**values))
         for prepare_it in before:
             prepare_it(values)
@@ -361,11 +366,11 @@ def measure_once(case, name, options):
         return result
 
 
-def measure(case, name, options):
+def least_disturbed(measure_once, options):
     """One measurement; the least disturbed of up to three."""
     best = None
     for _ in range(options.tries):
-        result = measure_once(case, name, options)
+        result = measure_once()
         if best is None or result["others"] < best["others"]:
             best = result
         if best["others"] < DISTURBED:
@@ -373,7 +378,23 @@ def measure(case, name, options):
     return best
 
 
+def in_turn(names, count, measure):
+    """Rounds of measurements: {contestant: result} for each."""
+    for number in range(count):
+        shift = number % len(names)                 # nobody always comes first
+        results = {name: measure(name) for name in names[shift:] + names[:shift]}
+        yield {name: results[name] for name in names}
+
+
 # ---- reports ---------------------------------------------------------------------------------------------------------
+
+
+def ratio_cells(rounds, name):
+    """Our operations per CPU second divided by those of the contestant: the median and the range."""
+    ratios = [r[OURS]["per_cpu"] / r[name]["per_cpu"] for r in rounds if OURS in r]
+    if not ratios or name == OURS:
+        return ["", ""]
+    return [f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}–{max(ratios):.2f}"]
 
 
 def table(case, rounds, left_out):
@@ -386,13 +407,10 @@ def table(case, rounds, left_out):
     for name in rounds[0]:
         of = [r[name] for r in rounds]
         median = lambda key: statistics.median(r[key] for r in of)
-        ratios = [r[OURS]["per_cpu"] / r[name]["per_cpu"] for r in rounds if OURS in r]
-        ratio = f"{statistics.median(ratios):.2f}" if ratios and name != OURS else ""
-        spread = f"{min(ratios):.2f}–{max(ratios):.2f}" if ratio else ""
         errors = sum(r["errors"] + r["lost"] + r.get("idle_errors", 0) for r in of)
         p99 = f"{median('p99_us'):,.0f}" if median("p99_us") else "-"
         p50 = f"{median('p50_us'):,.0f}" if median("p50_us") else "-"
-        row = [name, f"{median('per_cpu'):,.0f}", ratio, spread, f"{median('rate'):,.0f}", p50, p99, str(errors)]
+        row = [name, f"{median('per_cpu'):,.0f}", *ratio_cells(rounds, name), f"{median('rate'):,.0f}", p50, p99, str(errors)]
         row += [f"{median('of_alone'):.2f}", f"{median('bytes_per_idle'):,.0f}"] if idle else []
         lines.append(f"| {' | '.join(row)} |")
     others = statistics.median(r["others"] for of in rounds for r in of.values())
@@ -416,7 +434,8 @@ def machine(options):
         time.strftime("%Y-%m-%d"),
         f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} processors, {memory:.0f} GiB",
         f"{platform.system()} {platform.release()}, {options.network}",
-        f"server on processor {options.first}, load on processor {options.last}; {options.seconds} s a measurement",
+        f"server on processor {options.first}, load on processor {options.last}" +
+        (f"; {options.seconds} s a measurement" if "seconds" in options else ""),
         f"{OURS} {commit or ''}, {said('rustc', '--version')}, {said('cc', '--version')}",
         ", ".join(filter(None, (said("nginx", "-v"), said("lighttpd", "-v"), said("h2o", "-v")))),
         ", ".join(filter(None, (said("haproxy", "-v"), said("varnishd", "-V"), said("squid", "-v"),
@@ -435,7 +454,8 @@ def written():
 def write(name, text, options):
     """Replaces a section of results.md, and the notes of the machine."""
     sections = written() | {name: text}
-    kept = [sections[name] for name in (*CASES, "system-calls", "slow-clients", "fairness") if name in sections]
+    order = (*CASES, "system-calls", "slow-clients", "fairness", "slow-disk", "cold-disk")
+    kept = [sections[name] for name in order if name in sections]
     about = ("# Results\n\nWritten by `python3 loadtest/compare.py --all --write`; how to read them is said in "
              "[README.md](README.md).\nOnly rows of one table can be compared.\n\nThe machine of the last run:\n\n")
     (HERE / "results.md").write_text(about + machine(options) + "\n" + "\n".join(kept))
@@ -552,6 +572,15 @@ def floods(options):
     yield from fair.fairness(argparse.Namespace(**vars(options) | fair.DEFAULTS | short))
 
 
+# ---- disks -----------------------------------------------------------------------------------------------------------
+
+
+def disks(options):
+    """The sections of the slow disk and the cold one, as disk.py has them."""
+    import disk                                     # it imports this file
+    yield from disk.disks(argparse.Namespace(**vars(options) | disk.DEFAULTS))
+
+
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
@@ -618,12 +647,10 @@ def comparisons(options):
             names.remove("lighttpd")
             left_out = f"lighttpd is left out: it takes a connection for every two descriptors, and has {allowed:,} here"
         rounds = []
-        for number in range(options.rounds):
-            shift = number % len(names)             # nobody always comes first
-            order = names[shift:] + names[:shift]
-            results = {name: measure(case, name, options) for name in order}
-            rounds.append({name: results[name] for name in names})
-            print(f"{case} round {number + 1}: " +
+        measure = lambda name: least_disturbed(lambda: measure_once(case, name, options), options)
+        for results in in_turn(names, options.rounds, measure):
+            rounds.append(results)
+            print(f"{case} round {len(rounds)}: " +
                   ", ".join(f"{n} {rounds[-1][n]['per_cpu']:,.0f}" for n in names), file=sys.stderr)
         options.wrong += [case for r in rounds if r[OURS]["errors"]]
         yield case, table(case, rounds, left_out)
@@ -643,6 +670,7 @@ def main():
     what.add_argument("--syscalls", action="store_true", help="count system calls instead")
     what.add_argument("--slow", action="store_true", help="ask with slow clients instead")
     what.add_argument("--fair", action="store_true", help="let others flood instead")
+    what.add_argument("--disk", action="store_true", help="serve from a slow disk and from a cold one instead")
     what.add_argument("--all", action="store_true", help="compare, count and ask")
     parser.add_argument("--smoke", action="store_true", help="one short round")
     parser.add_argument("--list", action="store_true")
@@ -651,8 +679,8 @@ def main():
     wrong = set(options.cases) - set(CASES)
     if wrong:
         parser.error(f"no such case: {', '.join(sorted(wrong))}; there are {', '.join(CASES)}")
-    if options.cases and (options.slow or options.fair):
-        parser.error("--slow and --fair have no cases")
+    if options.cases and (options.slow or options.fair or options.disk):
+        parser.error("--slow, --fair and --disk have no cases")
     if options.list:
         for case, (role, title, _, _) in CASES.items():
             there = [name for name in CONTESTANTS if role in CONTESTANTS[name]]
@@ -666,7 +694,8 @@ def main():
     options.first, options.last = processors[0], processors[-1]
     options.network, options.wrong = own_network(), []
     prepare(options)
-    kinds = [comparisons] if options.all or not (options.syscalls or options.slow or options.fair) else []
+    others = options.syscalls or options.slow or options.fair or options.disk
+    kinds = [comparisons] if options.all or not others else []
     for kind, asked, program in ((system_calls, options.syscalls, "strace"), (slow_clients, options.slow, "slowhttptest")):
         if asked or options.all:
             if not shutil.which(program):
@@ -674,6 +703,8 @@ def main():
             kinds.append(kind)
     if options.fair or options.all:
         kinds.append(floods)
+    if options.disk or (options.all and not options.smoke):
+        kinds.append(disks)
     for kind in kinds:
         for name, text in kind(options):
             print(text, flush=True)

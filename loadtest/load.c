@@ -6,8 +6,11 @@
 //                                                    standard input ends (at most ten minutes)
 //   load tunnel PORT SOURCE CONNECTIONS SECONDS HOW  takes MiB from SOURCE through PORT, after a CONNECT where HOW is
 //                                                    `connect`, without one where it is `plain`
+//   load files PORT CONNECTIONS < LIST               fetches each file of the list once, in its order; a line is the
+//                                                    file's number, which is its name, and its bytes
 //
-// What an echo brings back is compared with what must come back: the same bytes in upper case.
+// What an echo brings back is compared with what must come back: the same bytes in upper case. A
+// file of `files` has to hold its number over and over, in seven digits and a line feed.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -268,6 +271,91 @@ static void tunnel(int port, int source, int count, double seconds, int connects
     report(1 << 20, (now_ns() - start) / 1e9);
 }
 
+// ---- files
+
+enum { MARK = 8, HEAD = 4096 };
+
+struct fetch {
+    int fd, number;
+    char head[HEAD], mark[MARK + 1];
+    size_t head_bytes, bytes, received;    // of the head's buffer; of the body
+    uint64_t began;
+};
+
+// Asks for the next file of the list, if there is one.
+static int ask(struct fetch *f) {
+    char request[128];
+    if (scanf("%d %zu", &f->number, &f->bytes) != 2) return 0;
+    f->head_bytes = f->received = 0, f->began = now_ns();
+    snprintf(f->mark, sizeof f->mark, "%07d\n", f->number);
+    int len = snprintf(request, sizeof request, "GET /%d HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", f->number);
+    if (send(f->fd, request, len, MSG_NOSIGNAL) != len) fail("send");
+    return 1;
+}
+
+static void check(struct fetch *f, const char *data, size_t n) {
+    int wrong = f->received + n > f->bytes;
+    for (size_t i = 0; i < n && i < MARK; i++) wrong |= data[i] != f->mark[(f->received + i) % MARK];
+    errors += wrong || (n > MARK && memcmp(data, data + MARK, n - MARK));
+    f->received += n;
+}
+
+// The body's beginning within the head's buffer, once the head is whole.
+static char *body(struct fetch *f) {
+    char *end = memmem(f->head, f->head_bytes, "\r\n\r\n", 4), *length;
+    if (!end && f->head_bytes < HEAD - 1) return 0;
+    f->head[f->head_bytes] = 0;
+    length = strcasestr(f->head, "\r\nContent-Length:");
+    if (!end || strncmp(f->head, "HTTP/1.1 200 ", 13) || !length || strtoul(length + 17, 0, 10) != f->bytes) {
+        fprintf(stderr, "/%d: not what was asked for: %.200s\n", f->number, f->head);
+        exit(1);
+    }
+    return end + 4;
+}
+
+// Receives what there is. Whether this connection has still something to do.
+static int take(struct fetch *f, uint64_t *total) {
+    static char piece[PIECE];
+    for (int in_body = f->received > 0;;) {
+        ssize_t n = in_body ? recv(f->fd, piece, PIECE, 0) : recv(f->fd, f->head + f->head_bytes, HEAD - 1 - f->head_bytes, 0);
+        if (n < 0 && errno == EAGAIN) return 1;
+        if (n <= 0) fail("recv");
+        if (in_body) {
+            check(f, piece, n);
+        } else {
+            f->head_bytes += n;
+            char *start = body(f);
+            if (!start) continue;
+            check(f, start, f->head + f->head_bytes - start);
+            in_body = 1;
+        }
+        if (f->received < f->bytes) continue;
+        *total += f->received;
+        record(now_ns() - f->began);
+        if (!ask(f)) return 0;
+        in_body = 0;
+    }
+}
+
+static void files(int port, int count) {
+    int ep = epoll_create1(0), busy = 0;
+    struct fetch *fetches = calloc(count, sizeof *fetches);
+    uint64_t total = 0, start = now_ns();
+    alarm(120);
+    for (int i = 0; i < count; i++) {
+        fetches[i].fd = connected(SOCK_STREAM, port);
+        if (!ask(&fetches[i])) break;
+        busy++;
+        watch(ep, fetches[i].fd, EPOLLIN | EPOLLET, i);
+    }
+    for (struct epoll_event ev[EVENTS]; busy;) {
+        int n = epoll_wait(ep, ev, EVENTS, 100);
+        for (int i = 0; i < n; i++) busy -= !take(&fetches[ev[i].data.u32], &total);
+    }
+    printf("{\"operations\":%lu,\"bytes\":%lu,\"seconds\":%.4f,\"errors\":%lu,\"p50_us\":%.1f,\"p99_us\":%.1f}\n", done, total,
+           (now_ns() - start) / 1e9, errors, quantile_us(.5), quantile_us(.99));
+}
+
 int main(int argc, char **argv) {
     if (argc == 6 && !strcmp(argv[1], "tcp")) {
         tcp(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atof(argv[5]));
@@ -277,11 +365,14 @@ int main(int argc, char **argv) {
         idle(atoi(argv[2]), atoi(argv[3]), argv[4]);
     } else if (argc == 7 && !strcmp(argv[1], "tunnel")) {
         tunnel(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atof(argv[5]), !strcmp(argv[6], "connect"));
+    } else if (argc == 4 && !strcmp(argv[1], "files")) {
+        files(atoi(argv[2]), atoi(argv[3]));
     } else {
         fprintf(stderr, "usage: load tcp PORT CONNECTIONS BYTES SECONDS\n"
                         "       load udp PORT SOCKETS WINDOW(1..64) BYTES(16..2047) SECONDS\n"
                         "       load idle PORT CONNECTIONS PATH\n"
-                        "       load tunnel PORT SOURCE CONNECTIONS SECONDS connect|plain\n");
+                        "       load tunnel PORT SOURCE CONNECTIONS SECONDS connect|plain\n"
+                        "       load files PORT CONNECTIONS < LIST\n");
         return 2;
     }
     return errors != 0;
