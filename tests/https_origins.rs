@@ -209,6 +209,112 @@ fn a_certificate_that_proves_nothing_is_told() {
     );
 }
 
+/// A proxy that is asked for a password, and the address with which it is a parent.
+fn parent(own: &Own, password: &str) -> (InThread, String) {
+    let users = own.path().join("users");
+    let line = netlab_reactor::http::basic::user_line("ann", b"tulip", &[7; 16], 10);
+    fs::write(&users, line).expect("a file");
+    let parent = proxy(&format!(
+        "connect_ports = []\nauth = {{ realm = 'p', file = '{}' }}",
+        users.display()
+    ));
+    let address = format!("http://ann:{password}@{}", parent.address(0));
+    (parent, address)
+}
+
+#[test]
+fn a_parent_opens_a_tunnel_in_which_tls_is_spoken_and_which_is_kept() {
+    let own = Own::of("localhost");
+    let origin = own.serve();
+    let (parent, address) = parent(&own, "tulip");
+    let file = own.path().join("cert.pem");
+    let file = file.display();
+    let child = proxy(&format!("parent = '{address}'\nca_file = '{file}'"));
+    let url = format!("https://localhost:{}", origin.address(0).port());
+    for _ in 0..3 {
+        let (head, body) = get(&child, &format!("{url}/small"));
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+        assert_eq!(body, b"small");
+    }
+    assert_eq!(get(&child, &format!("{url}/large")).1, large());
+    assert_eq!(parent.wait(|seen| seen.accepted > 0).accepted, 1);
+    assert_eq!(origin.wait(|seen| seen.accepted > 0).accepted, 1);
+    // A plain origin is asked for on another connection.
+    let plain = InThread::start("[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\n");
+    let url = format!("http://{}/HelloWorld.html", plain.address(0));
+    for _ in 0..2 {
+        let (head, _) = get(&child, &url);
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+        assert_eq!(head.matches("\r\nVia: 1.1 ").count(), 2, "{head}");
+    }
+    assert_eq!(parent.wait(|seen| seen.accepted > 1).accepted, 2);
+    child.wait(|seen| seen.gauges.idle_upstreams == 2);
+}
+
+#[test]
+fn a_clients_tunnel_leads_through_the_parents() {
+    let own = Own::of("localhost");
+    let (_parent, address) = parent(&own, "tulip");
+    let child = proxy(&format!("connect_ports = []\nparent = '{address}'"));
+    let origin = InThread::start("[[listener]]\nkind = 'tcp-echo'\nbind = '127.0.0.1:0'\n");
+    let mut stream = connect(child.address(0));
+    let to = origin.address(0);
+    let open = "HTTP/1.1 200 Connection established\r\n\r\n";
+    write!(stream, "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\nearly").expect("room");
+    let mut came = vec![0; open.len() + 5];
+    stream.read_exact(&mut came).expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&came), format!("{open}EARLY"));
+    stream.write_all(b"late").expect("room");
+    stream.shutdown(Shutdown::Write).expect("a half-close");
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).expect("the end");
+    assert_eq!(rest, "LATE");
+}
+
+#[test]
+fn what_goes_wrong_with_or_behind_a_parent_is_told() {
+    let (own, other) = (Own::of("localhost"), Own::of("localhost"));
+    let origin = own.serve();
+    let file = other.path().join("cert.pem");
+    let file = file.display();
+    let url = format!("https://localhost:{}/small", origin.address(0).port());
+    let (known, address) = parent(&own, "tulip");
+    let stranger = proxy(&format!("parent = '{address}'\nca_file = '{file}'"));
+    let (status, error, text) = refused_for(&stranger, &url);
+    assert_eq!(
+        (&*status, &*error),
+        ("502", "tls_certificate_error"),
+        "{text}"
+    );
+    let (unknown, address) = parent(&own, "rose");
+    let child = proxy(&format!("parent = '{address}'"));
+    let (status, error, text) = refused_for(&child, &url);
+    assert_eq!(
+        (&*status, &*error),
+        ("502", "proxy_configuration_error"),
+        "{text}"
+    );
+    let name = unknown.address(0);
+    let told = format!(
+        "parent {name}: CONNECT localhost:{}: it refused with 407",
+        origin.address(0).port()
+    );
+    assert!(text.contains(&told), "{text}");
+    // One that answers nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let waiter = proxy(&format!(
+        "parent = 'http://{address}'\nparent_timeout = '200ms'\nca_file = '{file}'"
+    ));
+    let (status, error, text) = refused_for(&waiter, &url);
+    assert_eq!(
+        (&*status, &*error),
+        ("504", "http_response_timeout"),
+        "{text}"
+    );
+    drop(known);
+}
+
 #[test]
 fn an_origin_that_speaks_no_tls_or_nothing_is_told_in_time() {
     let own = Own::of("localhost");

@@ -11,13 +11,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::http::target::{Authority, NEVER_IN_URI};
-use crate::wire::challenge::Secret;
 use crate::wire::idn;
+use crate::wire::user_info::Credentials;
 
 use super::connect::Target;
 
@@ -41,33 +39,6 @@ pub struct Url {
     pub port: u16,
     /// Path and query, percent-encoded where needed; begins with `/`.
     pub path: String,
-}
-
-/// User and password of a URL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credentials {
-    user: Vec<u8>,
-    password: Secret,
-}
-
-impl Credentials {
-    /// Reads `user:password` or `user`, both percent-encoded; `None` when the user holds a colon,
-    /// which would move the border between the two.
-    fn parse(text: &str) -> Option<Self> {
-        let (user, password) = text.split_once(':').unwrap_or((text, ""));
-        let decoded = |text| percent_decode_str(text).collect::<Vec<u8>>();
-        let user = decoded(user);
-        (!user.contains(&b':')).then(|| Self {
-            user,
-            password: Secret::new(decoded(password)),
-        })
-    }
-
-    /// The value of `Authorization` or `Proxy-Authorization` (RFC 7617, section 2).
-    pub fn basic(&self) -> String {
-        let text = [&self.user, &b":"[..], self.password.expose()].concat();
-        format!("Basic {}", BASE64.encode(text))
-    }
 }
 
 impl Url {
@@ -100,7 +71,7 @@ impl Url {
             None => (None, authority),
         };
         let wrong = |what: &str| format!("\"{scheme}://{host_and_port}{path}\": {what}");
-        let credentials = match user.map(Credentials::parse) {
+        let credentials = match user.map(Credentials::from_url) {
             Some(None) => return Err(wrong("a colon stands in the user's name")),
             Some(credentials) => credentials,
             None => None,
@@ -296,6 +267,8 @@ fn without_dots(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD as BASE64;
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap_or_else(|words| panic!("{words}"))

@@ -591,6 +591,106 @@ fn bad_values_are_refused_at_the_value() {
 }
 
 #[test]
+fn a_parent_is_read_with_its_credentials_from_one_place() {
+    let parent = |lines: &str| {
+        let Kind::Proxy(proxy) = kind(&format!("kind = 'proxy'\ncache_dir = '/c'\n{lines}")) else {
+            panic!()
+        };
+        proxy.parent
+    };
+    assert_eq!(parent(""), None);
+    let read = parent("parent = 'http://p.example:3128'").expect("a parent");
+    assert_eq!((read.host.as_str(), read.port), ("p.example", 3128));
+    assert_eq!((read.credentials, read.timeout), (None, PARENT_TIMEOUT));
+    let read = parent(
+        "parent = 'http://ann:tulip@[::1]:3128'\nparent_timeout = '2s'\nno_proxy = ['localhost', '*.lab:8080', '10.0.0.0/8']",
+    )
+    .expect("a parent");
+    assert_eq!((read.host.as_str(), read.timeout.as_secs()), ("::1", 2));
+    assert!(read.no_proxy.names("a.lab", 8080) && read.no_proxy.names("10.1.2.3", 80));
+    assert!(!format!("{read:?}").contains("tulip"));
+    let ours = read.credentials.expect("credentials").basic();
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("parent");
+    fs::write(&file, "ann:tulip\n").unwrap();
+    let (at, line) = (
+        "parent = 'http://p:3128'",
+        format!("parent_credentials_file = '{}'", file.display()),
+    );
+    let read = parent(&format!("{at}\n{line}")).expect("a parent");
+    assert_eq!(read.credentials.expect("credentials").basic(), ours);
+    // Whatever the tests are run with, there is a path, and on Unix it lists folders between colons.
+    let read = parent(&format!("{at}\nparent_credentials_variable = 'PATH'")).expect("a parent");
+    assert!(read.credentials.is_some());
+}
+
+#[test]
+fn a_wrong_parent_is_refused_without_its_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("parent");
+    fs::write(&file, "tulip").unwrap();
+    let file = file.display();
+    for (lines, expected) in [
+        (
+            "parent = 'https://ann:tulip@p:1'".to_owned(),
+            "`parent` is an https:// address, but a parent is spoken to without TLS; expected the address of a proxy such as",
+        ),
+        (
+            "parent = 'http://ann:tulip@p'".to_owned(),
+            "`parent` is \"http://p\", without a port; expected",
+        ),
+        (
+            "no_proxy = ['a']".to_owned(),
+            "`no_proxy` is for a parent proxy; expected `parent` beside it",
+        ),
+        (
+            "parent_timeout = '1s'".to_owned(),
+            "`parent_timeout` is for a parent proxy; expected",
+        ),
+        (
+            "parent = 'http://p:1'\nno_proxy = ['a b']".to_owned(),
+            "an entry of `no_proxy` is \"a b\"; expected a host such as",
+        ),
+        (
+            "parent = 'http://p:1'\nno_proxy = 'a'".to_owned(),
+            "`no_proxy` is a string; expected a list",
+        ),
+        (
+            "parent = 'http://p:1'\nparent_timeout = '0s'".to_owned(),
+            "`parent_timeout` is zero; expected",
+        ),
+        (
+            "parent = 'http://p:1'\nparent_credentials_variable = 'NETLAB_NONE'".to_owned(),
+            "is \"NETLAB_NONE\", which is not set; expected the name of a variable",
+        ),
+        (
+            format!("parent = 'http://p:1'\nparent_credentials_file = '{file}'"),
+            "which holds something else; expected a file that holds USER:PASSWORD",
+        ),
+        (
+            "parent = 'http://p:1'\nparent_credentials_file = 'none'".to_owned(),
+            "`parent_credentials_file` names conf/none: ",
+        ),
+        (
+            "parent = 'http://ann:tulip@p:1'\nparent_credentials_variable = 'PATH'".to_owned(),
+            "are given more than once; expected them in the address",
+        ),
+        (
+            "parent = 'http://p:1'\nupstream = 'http://o'\nsend_proxy = 'v1'".to_owned(),
+            "that is the parent; expected one of the two",
+        ),
+    ] {
+        let wrong = problems(&format!(
+            "[[listener]]\nkind = 'proxy'\ncache = 'off'\n{lines}"
+        ));
+        assert!(wrong.contains(expected), "{lines}: {wrong}");
+        assert!(!wrong.contains("tulip"), "{wrong}");
+        assert_eq!(wrong.lines().count(), 1, "{wrong}");
+    }
+}
+
+#[test]
 fn what_a_folder_is_served_with_is_read_and_judged() {
     let Kind::Http(http) = kind(
         "kind = 'http'\nroot = 'a'\nlisting = true\nspa = '/app/index.html'\n\

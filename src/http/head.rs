@@ -285,15 +285,15 @@ impl HeadScanner {
             status_line(without_line_end(&bytes[start..headers_start]))?;
         let (headers, facts) = headers(&bytes[headers_start..end], self.headers)?;
 
+        let opens_tunnel = method == Method::Connect && (200..300).contains(&status.code());
         let body = match (facts.transfer_coding, facts.content_length) {
+            // RFC 9110 section 9.3.6: what it says of a body counts for nothing.
+            _ if opens_tunnel => BodyLength::None,
             (Some(_), Some(_)) => return Err(HeadError::LengthAndEncoding),
             (Some(_), None) if version == Version::Http10 => {
                 return Err(HeadError::EncodingInHttp10);
             }
             _ if status.is_bodyless() || method == Method::Head => BodyLength::None,
-            _ if method == Method::Connect && (200..300).contains(&status.code()) => {
-                BodyLength::None
-            }
             (Some(TransferCoding::Chunked), None) => BodyLength::Chunked,
             // RFC 9112 section 6.3, rule 4: the end of the connection is the end of the body.
             (Some(TransferCoding::Unknown) | None, None) => BodyLength::UntilClose,

@@ -19,6 +19,8 @@ pub enum ProxyError {
     DnsError,
     /// The name server says that there is no such name.
     NoSuchName,
+    /// Somebody between us and the origin says that it cannot be had.
+    DestinationUnavailable,
     DestinationIpProhibited,
     DestinationIpUnroutable,
     ConnectionRefused,
@@ -62,6 +64,7 @@ impl ProxyError {
             Self::DnsTimeout => "dns_timeout",
             Self::DnsError => "dns_error",
             Self::NoSuchName => "dns_error; rcode=\"NXDOMAIN\"",
+            Self::DestinationUnavailable => "destination_unavailable",
             Self::DestinationIpProhibited => "destination_ip_prohibited",
             Self::DestinationIpUnroutable => "destination_ip_unroutable",
             Self::ConnectionRefused => "connection_refused",
@@ -88,7 +91,8 @@ impl ProxyError {
     pub fn phase(self) -> &'static str {
         match self {
             Self::DnsTimeout | Self::DnsError | Self::NoSuchName => "name look-up",
-            Self::DestinationIpProhibited
+            Self::DestinationUnavailable
+            | Self::DestinationIpProhibited
             | Self::DestinationIpUnroutable
             | Self::ConnectionRefused
             | Self::ConnectionTimeout => "connection",

@@ -431,6 +431,11 @@ impl<S: Sys> Session<S> {
             self.begin_closing(&asked, cx);
         } else if let Some(connect) = asked.connect {
             self.connect(connect, cx);
+        } else if let Some((to, timeout)) = asked.secure
+            && let Some(up) = &mut self.up
+        {
+            up.secure(to, timeout, cx.now);
+            self.woken |= self.advance_connect(cx);
         }
         Ok(asked.again)
     }
@@ -731,8 +736,10 @@ impl<S: Sys> Session<S> {
         let Some(up) = &mut self.up else {
             return false;
         };
+        let is_counted = up.is_secured_later();
         let is_news = up.make(self.id, cx.now, &mut cx.upstreams, &mut cx.sys);
-        cx.metrics.origins.opened += u64::from(is_news && up.half.link.status == LinkState::Open);
+        let is_new = is_news && !is_counted && up.half.link.status == LinkState::Open;
+        cx.metrics.origins.opened += u64::from(is_new);
         is_news
     }
 

@@ -12,12 +12,13 @@
 //!
 //! While it is made, several attempts may be under way; when which begins says [`Race`]. On the one
 //! that was made first, what its [`Opening`] asks for comes next: the header of the PROXY protocol,
-//! then the handshake of TLS. Which of those that nobody holds is given to whom, and which go, says
+//! then the handshake of TLS. One that was made may ask for TLS later, when what was said in plain text
+//! is over ([`Upstream::secure`]). Which of those that nobody holds is given to whom, and which go, says
 //! [`Idle`].
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -53,6 +54,8 @@ struct Making<S: Sys> {
     opening: Opening,
     /// What is left to be sent of the header that tells of the client.
     header: Vec<u8>,
+    /// The connection was made before, and only TLS is still to come.
+    is_later: bool,
 }
 
 struct Attempt<S: Sys> {
@@ -74,11 +77,33 @@ impl<S: Sys> Upstream<S> {
                 attempts: Vec::new(),
                 opening,
                 header: Vec::new(),
+                is_later: false,
             })),
             trouble: None,
             ends: None,
             relayed: Relayed::default(),
         })
+    }
+
+    /// TLS begins on the connection, on which no byte is under way; it is over in `timeout`.
+    pub(super) fn secure(&mut self, to: TlsTo, timeout: Duration, now: Instant) {
+        self.half.link.status = LinkState::Connecting;
+        self.making = Some(Box::new(Making {
+            race: Race::new(Vec::new(), timeout, Duration::ZERO, now),
+            attempts: Vec::new(),
+            opening: Opening {
+                introduce: None,
+                tls: Some(to),
+            },
+            header: Vec::new(),
+            is_later: true,
+        }));
+    }
+
+    /// Whether it was made before, and TLS begins on it.
+    pub(super) fn is_secured_later(&self) -> bool {
+        let making = self.making.as_ref();
+        making.is_some_and(|making| making.is_later)
     }
 
     /// When it is to be looked at again while the connection is being made.

@@ -54,7 +54,7 @@ use crate::ending::{Ending, Error};
 use crate::jobs::pending::Asker;
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
-use origins::{Idle, Opening, Trouble, Way};
+use origins::{Idle, Opening, TlsTo, Trouble, Way};
 use work::Work;
 
 pub use crate::waiter::{Id, Waiter};
@@ -461,6 +461,15 @@ impl Io<'_> {
         }
     }
 
+    /// TLS begins on a connection that is open and has carried bytes in plain text, as to a proxy that
+    /// opened a tunnel. Whether it is there tells [`Io::connect`], as of a connection that is made,
+    /// after `timeout` at the latest. None of the bytes before may be left ([`Link::is_reusable`]).
+    pub fn secure(&mut self, to: TlsTo, timeout: Duration) {
+        debug_assert!(self.up.is_reusable(), "plain bytes ahead of TLS");
+        self.asked.secure = Some((to, timeout));
+        self.up.status = LinkState::Connecting;
+    }
+
     /// From now on what arrives on either side may go to the other unread, until the connection to
     /// the origin ends. The kernel moves it where it can, and [`Io::relayed`] tells how much; all
     /// else arrives as before, and is the protocol's to pass on. The end of a stream is told once
@@ -504,6 +513,8 @@ pub struct Asked {
     pub(crate) at_once: bool,
     pub(crate) disconnect: bool,
     pub(crate) connect: Option<Connect>,
+    /// TLS is to begin on the connection to the origin.
+    pub(crate) secure: Option<(TlsTo, Duration)>,
     /// The connection to the origin is nobody's any more, and leads this way.
     pub(crate) keep: Option<Way>,
     /// The place of an idle connection that the session gets.
@@ -520,11 +531,13 @@ impl Asked {
     pub fn is_empty(&self) -> bool {
         let Self {
             connect,
+            secure,
             keep,
             reuse,
             ..
         } = self;
-        let is_as_before = connect.is_none() && keep.is_none() && reuse.is_none();
+        let is_as_before =
+            connect.is_none() && secure.is_none() && keep.is_none() && reuse.is_none();
         is_as_before && !self.close && !self.again && !self.disconnect
     }
 }

@@ -43,6 +43,21 @@ pub struct Way {
     pub tls: bool,
     /// The site by whose rules it is connected to.
     pub site: usize,
+    /// Who stands between, if anybody does.
+    pub through: Through,
+}
+
+/// Whether a connection leads to its host itself. A site has one parent at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Through {
+    /// It does.
+    #[default]
+    Nobody,
+    /// It leads to the site's parent, which is host and port of the way, and takes the requests for
+    /// every origin.
+    Parent,
+    /// It leads to its host by a tunnel that the parent opened.
+    Tunnel,
 }
 
 /// TLS with an origin: as whom it has to prove itself, and to whose satisfaction.
@@ -91,7 +106,14 @@ impl Way {
             port,
             tls,
             site,
+            through: Through::Nobody,
         }
+    }
+
+    /// The same through a parent, or not.
+    #[must_use]
+    pub fn through(self, through: Through) -> Self {
+        Self { through, ..self }
     }
 
     /// Whether it leads a site to this host, in whatever case the name is written.
@@ -387,6 +409,8 @@ mod tests {
             Way::new("other.example", 1, false, 0),
             Way::new("origin.example", 1, false, 1),
             Way::new("origin.example", 1, true, 0),
+            way(1).through(Through::Parent),
+            way(1).through(Through::Tunnel),
         ];
         for other in others {
             assert_eq!(idle.take(0, &other, now), None);

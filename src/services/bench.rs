@@ -80,6 +80,8 @@ pub struct Bench<T: Service> {
     pub connect: Option<Vec<std::net::SocketAddr>>,
     /// What was to be said first on the last of them.
     pub opening: Opening,
+    /// With whom TLS was to begin on a connection that had been made before.
+    pub secured: Option<String>,
     /// Where the connection to the origin leads.
     pub leads: Option<Ends>,
     closed: bool,
@@ -179,6 +181,7 @@ impl<T: Service> Bench<T> {
             drained: false,
             connect: None,
             opening: Opening::default(),
+            secured: None,
             leads: None,
             closed: false,
             ending: Ending::Done,
@@ -263,6 +266,9 @@ impl<T: Service> Bench<T> {
         if let Some(connect) = asked.connect {
             (self.connect, self.opening) = (Some(connect.addresses), connect.opening);
             self.up.status = LinkState::Connecting;
+        }
+        if let Some((to, _)) = asked.secure {
+            self.secured = Some(to.name.to_str().into_owned());
         }
         if asked.close {
             self.closed = true;

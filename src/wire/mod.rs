@@ -16,6 +16,7 @@ pub mod heartbeat;
 pub mod hex;
 pub mod idn;
 pub mod login;
+pub mod no_proxy;
 pub mod ping;
 pub mod proxy_protocol;
 pub mod smtp;
@@ -24,6 +25,7 @@ pub mod text;
 pub mod trust;
 pub mod upload;
 pub mod upper;
+pub mod user_info;
 
 use serde_json::{Map, Value};
 

@@ -28,8 +28,13 @@ impl Lab {
     }
 
     fn start_with(more: &str, files: &[(&str, &[u8])]) -> Self {
+        Self::start_as("", more, files)
+    }
+
+    /// The same with further keys of the proxy.
+    fn start_as(keys: &str, more: &str, files: &[(&str, &[u8])]) -> Self {
         let config = format!(
-            "{}access_log = \"access.log\"\n\
+            "{}{keys}access_log = \"access.log\"\n\
              [[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\nroot = \"site\"\n\
              [[listener]]\nkind = \"http\"\nname = \"echo\"\nbind = \"127.0.0.1:0\"\nroutes = \"probe\"\n{more}",
             proxy_keys("cache")
@@ -429,6 +434,92 @@ fn squid_has_it_as_a_parent() {
         assert_eq!(output(curl.arg(&page)), "<p>hello</p>\n");
     }
     lab.stop(&["/page.html", "CONNECT "]);
+}
+
+/// A squid that lets through who says `ann:tulip`, and its port.
+fn squid_with_a_password() -> (u16, Peer, [tempfile::TempDir; 2]) {
+    let (port, users) = (free_port(), temp_dir());
+    let everybody = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    fs::set_permissions(users.path(), everybody).expect("our own folder");
+    let hash = output(Command::new("openssl").args(["passwd", "-apr1", "tulip"]));
+    let file = users.path().join("users");
+    fs::write(&file, format!("ann:{hash}")).expect("a file");
+    let (peer, dir) = squid(
+        port,
+        &format!(
+            "http_port 127.0.0.1:{port}\n\
+             auth_param basic program /usr/lib/squid/basic_ncsa_auth {}\n\
+             acl known proxy_auth REQUIRED\nhttp_access deny !known\ncache deny all\nvia on",
+            file.display()
+        ),
+    );
+    (port, peer, [users, dir])
+}
+
+#[test]
+#[ignore = "needs squid, openssl and curl"]
+fn squid_is_the_parent() {
+    let (port, _squid, _dirs) = squid_with_a_password();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]);
+    let made = made.expect("a certificate");
+    let start = |password: &str| {
+        Lab::start_as(
+            &format!(
+                "parent = \"http://ann:{password}@127.0.0.1:{port}\"\nno_proxy = [\"localhost\"]\n\
+                 ca_file = \"cert.pem\"\n"
+            ),
+            "[[listener]]\nkind = \"http\"\nname = \"https\"\nbind = \"127.0.0.1:0\"\nroot = \"site\"\n\
+             tls = { cert = \"cert.pem\", key = \"key.pem\" }\n",
+            &[
+                ("cert.pem", made.cert.pem().as_bytes()),
+                ("key.pem", made.signing_key.serialize_pem().as_bytes()),
+            ],
+        )
+    };
+    let (right, wrong) = (start("tulip"), start("rose"));
+    let page = |lab: &Lab| format!("{}/page.html", lab.site);
+    let secure = |lab: &Lab| {
+        let address = &lab.program.listening().last().expect("a listener").1;
+        format!("https://{address}/page.html")
+    };
+    // In the absolute form; the same twice, so that the connection to squid is used again.
+    for _ in 0..2 {
+        let answer = right.curl(&["-i", "-H", "Cache-Control: no-store", &page(&right)]);
+        assert!(answer.ends_with("<p>hello</p>\n"), "{answer}");
+        assert!(answer.contains("squid.test"), "squid's Via: {answer}");
+    }
+    let directly = page(&right).replace("127.0.0.1", "localhost");
+    let answer = right.curl(&["-i", &directly]);
+    assert!(answer.ends_with("<p>hello</p>\n"), "{answer}");
+    assert!(!answer.contains("squid.test"), "no Via of squid: {answer}");
+    // By CONNECT: the client's, and the proxy's own.
+    let file = right.program.path("cert.pem").display().to_string();
+    let answer = right.curl(&["--cacert", &file, &secure(&right)]);
+    assert_eq!(answer, "<p>hello</p>\n");
+    let in_bar = |lab: &Lab| format!("{}/{}", lab.proxy, secure(lab));
+    for _ in 0..2 {
+        let mut curl = right.command("curl");
+        let answer = output(curl.args(["-sS", "--max-time", "20", &in_bar(&right)]));
+        assert_eq!(answer, "<p>hello</p>\n");
+    }
+    // With a wrong password.
+    let answer = wrong.curl(&["-i", &page(&wrong)]);
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(
+        answer.contains("the parent wants other credentials"),
+        "{answer}"
+    );
+    let mut curl = wrong.command("curl");
+    let answer = output(curl.args(["-sS", "-i", "--max-time", "20", &in_bar(&wrong)]));
+    let told = format!("parent 127.0.0.1:{port}: CONNECT ");
+    assert!(
+        answer.starts_with("HTTP/1.1 502 ") && answer.contains(&told),
+        "{answer}"
+    );
+    assert!(answer.contains("it refused with 407 "), "{answer}");
+    let via = format!(" via \"127.0.0.1:{port}\"");
+    right.stop(&[&via, "CONNECT "]);
+    wrong.stop(&[" 502 ", &via]);
 }
 
 #[test]

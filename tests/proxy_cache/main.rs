@@ -1,6 +1,6 @@
 //! The proxy with its store over the real kernel: killed and started again, with a thousand clients
 //! for one object, in front of origins that misbehave, and with the clients and proxies that others
-//! use. The public suite is in `http_cache.rs`; what needs no store in `loopback_proxy.rs`.
+//! use, before and behind it. The public suite is in `http_cache.rs`; what needs no store in `loopback_proxy.rs`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -8,6 +8,7 @@ mod common;
 mod clients;
 mod crashes;
 mod crowd;
+mod haproxy;
 mod http;
 mod misbehaving;
 mod ranges;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{HttpConfig, Kind, Row, Transport, read_hosts};
-use crate::config::Authorities;
 use crate::config::section::{Section, integer, string};
 use crate::config::value::Upstream;
+use crate::config::{Authorities, Parent};
 use crate::http::caching::refresh::Pattern;
 use crate::http::caching::{Ignore, RuleBook, Rules};
 use crate::http::host_pattern::HostPattern;
@@ -249,6 +249,9 @@ pub struct ProxyConfig {
     pub forward_ports: Ports,
     /// The one origin of a gateway; `None` for a forward proxy. Key `upstream`, default none.
     pub upstream: Option<Upstream>,
+    /// Another proxy, by which origins are reached; `None` for directly. Keys `parent`, `parent_…` and
+    /// `no_proxy`.
+    pub parent: Option<Parent>,
     /// Who may vouch for https origins; `None` for the authorities that the system trusts. Key
     /// `ca_file`, default none.
     pub ca_file: Option<Authorities>,
@@ -302,6 +305,7 @@ impl ProxyConfig {
             connect_ports: Ports::Only(vec![443]),
             forward_ports: Ports::Web,
             upstream: None,
+            parent: None,
             ca_file: None,
             send_proxy: None,
             connect_timeout: Duration::from_secs(5),
@@ -349,6 +353,7 @@ impl ProxyConfig {
         let origin = r#"the address of an origin such as "http://127.0.0.1:8000""#;
         self.upstream = section.parsed("upstream", origin, |value| string(value)?.parse());
         self.ca_file = Authorities::read(section);
+        self.parent = Parent::read(section);
         let versions = [
             ("off", None),
             ("v1", Some(Version::V1)),
@@ -357,6 +362,11 @@ impl ProxyConfig {
         section.choice("send_proxy", &versions, &mut self.send_proxy);
         if self.send_proxy.is_some() && self.upstream.is_none() {
             let what = "`send_proxy` is for the origin of a gateway; expected `upstream` beside it";
+            section.problem(section.span("send_proxy"), what.to_owned());
+        }
+        if self.send_proxy.is_some() && self.parent.is_some() {
+            let what = "`send_proxy` tells the other end of a connection of the client, and with `parent` \
+                        that is the parent; expected one of the two";
             section.problem(section.span("send_proxy"), what.to_owned());
         }
         section.timeout("connect_timeout", &mut self.connect_timeout);

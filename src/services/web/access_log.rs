@@ -78,6 +78,8 @@ pub(super) struct Line<'a> {
     pub(super) request: Option<Request<'a>>,
     /// Of a request that was to be sent on: where to, and how it was answered.
     pub(super) origin: Option<(&'a str, Answerer)>,
+    /// The proxy by which the origin was reached.
+    pub(super) parent: Option<&'a str>,
     pub(super) answered: Answered,
     pub(super) took: Duration,
     pub(super) wall: SystemTime,
@@ -189,6 +191,7 @@ impl<'a> Line<'a> {
             peer,
             request,
             origin: None,
+            parent: None,
             answered,
             took,
             wall,
@@ -413,6 +416,11 @@ fn put_combined(out: &mut String, line: &Line<'_>) {
         if let Answerer::Tunnel { up_bytes } = answerer {
             let _ = write!(out, " {up_bytes}");
         }
+        if let Some(parent) = line.parent {
+            out.push_str(" via \"");
+            put_quoted(out, parent.as_bytes());
+            out.push('"');
+        }
     }
     out.push('\n');
 }
@@ -463,6 +471,9 @@ fn put_json(out: &mut String, line: &Line<'_>) {
         if let Answerer::Tunnel { up_bytes } = answerer {
             let _ = write!(out, ",\"bytes_up\":{up_bytes}");
         }
+        if let Some(parent) = line.parent {
+            put_member(out, "parent", parent.as_bytes());
+        }
     }
     out.push_str("}\n");
 }
@@ -500,6 +511,7 @@ mod tests {
             peer: Some(IpAddr::from([192, 0, 2, 9])),
             request: head.map(Request::of),
             origin: None,
+            parent: None,
             answered: Answered {
                 status: Status::NOT_FOUND,
                 body_bytes: 12,

@@ -625,10 +625,15 @@ impl Web {
         let Some((answered, answerer)) = forward.answered() else {
             return;
         };
+        let parent = match &self.sites.at(forward.place).content {
+            Content::Proxy(proxy) if answerer != Answerer::Cache => proxy.parent_of(forward),
+            _ => None,
+        };
         let line = Line {
             peer: logged.entry.peer,
             request: Some(logged.entry.request()),
             origin: Some((forward.authority(), answerer)),
+            parent,
             answered,
             took: cx.now.saturating_duration_since(logged.began),
             wall: cx.wall,

@@ -80,6 +80,7 @@ impl Pack {
             peer: entry.peer,
             request: Some(entry.request()),
             origin: None,
+            parent: None,
             answered: Answered {
                 status: Status::OK,
                 body_bytes: self.archive.bytes(),

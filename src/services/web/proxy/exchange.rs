@@ -35,7 +35,7 @@ use crate::http::persistence::Persistence;
 use crate::http::proxy_status::ProxyError;
 use crate::http::range::ByteRange;
 use crate::http::{Status, Version};
-use crate::service::origins::Way;
+use crate::service::origins::{Through, Way};
 use crate::service::{Cx, Io, Link, LinkState, work};
 use crate::services::prolonged;
 use crate::services::web::access_log::Answerer;
@@ -360,6 +360,11 @@ impl Exchange {
                 return Heard::Switched(head_bytes);
             }
             101 => return Heard::nonsense("it switched protocols unasked"),
+            // It is about our credentials, of which the client knows nothing.
+            407 if sent.way.through == Through::Parent => {
+                let what = "the parent wants other credentials than it was told";
+                return Heard::Bad(ProxyError::ProxyConfigurationError, what);
+            }
             // HTTP/1.0 has no interim responses.
             ..200 if old_client => return Heard::Interim(head_bytes),
             ..200 => {

@@ -10,6 +10,9 @@
 //!                                     └── the kept connection was dead: once more ────┘
 //! ```
 //!
+//! Where a [`parent`](super::parent) opens tunnels, Asking (for one) and, for https, Securing (TLS in it)
+//! stand behind Connecting.
+//!
 //! Each state may end in a refusal, which the connection answers. Between two requests the machine
 //! stays with its connection and keeps its memory; the connection to the origin does not.
 
@@ -24,12 +27,13 @@ use rustls_pki_types::ServerName;
 use super::answer;
 use super::errand::Errand;
 use super::exchange::{Exchange, Onward, Sent, answer_kept};
+use super::parent::{self, Asking};
 use super::reading::{Read, Reading};
 use super::request::Request;
 use super::route::{Form, Origin, Route};
 use super::step::{self, Outcome};
-use super::tunnel::{TUNNEL_OPEN, Tunnel};
-use super::{Proxy, Rules, canonical};
+use super::tunnel::Tunnel;
+use super::{Proxy, Rules};
 use crate::cache::store::{FetchId, StoreId};
 use crate::dns::Failure;
 use crate::ending::Error;
@@ -41,12 +45,14 @@ use crate::http::persistence::Persistence;
 use crate::http::proxy_status::ProxyError;
 use crate::http::range::ByteRange;
 use crate::http::{Status, Version};
-use crate::service::origins::{Introduce, Opening, TlsTo, Trouble, Way};
+use crate::service::origins::{Introduce, Opening, Through, TlsTo, Trouble, Way};
 use crate::service::{Cx, Io, LinkState, Peer};
 use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
 use crate::services::web::reply::{Answered, Reply};
 use crate::wire::trust;
+
+mod reach;
 
 type Step = step::Step<State>;
 
@@ -88,6 +94,10 @@ enum State {
     Resolving { until: Instant },
     /// The connection to the origin is being made.
     Connecting { until: Instant },
+    /// The parent was asked for a tunnel to the origin.
+    Asking(Asking),
+    /// TLS begins in that tunnel.
+    Securing { until: Instant },
     /// The request is under way.
     Exchanging(Exchange),
     /// Somebody else's response is read as it comes.
@@ -115,13 +125,19 @@ impl Forward {
         place: Place,
         route: &Route<'_>,
         now: Instant,
+        rules: &Rules,
     ) {
         self.place = place;
         self.request = Request::new(head, persistence, route.form);
         self.origin.set(route);
-        let (host, port, tls) = (route.host(), route.port, route.tls);
-        if !self.way.leads_to(host, port, tls, place) {
-            self.way = Way::new(host, port, tls, place);
+        let parent = rules.parent.as_ref();
+        let through = parent.map_or(Through::Nobody, |parent| parent.leads(route));
+        let (host, port, tls) = match parent {
+            Some(parent) if through == Through::Parent => (&*parent.host, parent.port, false),
+            _ => (route.host(), route.port, route.tls),
+        };
+        if !self.way.leads_to(host, port, tls, place) || self.way.through != through {
+            self.way = Way::new(host, port, tls, place).through(through);
         }
         self.head.clear();
         self.logged = None;
@@ -160,6 +176,14 @@ impl Forward {
                     let until = *until;
                     self.connect(until, proxy, io)
                 }
+                State::Asking(_) => self.ask(proxy, io),
+                State::Securing { until } => {
+                    let until = *until;
+                    match self.made(until, proxy, io) {
+                        Some(step) => step,
+                        None => self.send(false, proxy, io),
+                    }
+                }
                 State::Reading(following) => {
                     let timeout = proxy.rules.upstream_timeout;
                     Step::Rest(following.advance(&self.request, timeout, io)?)
@@ -195,9 +219,11 @@ impl Forward {
     pub(in crate::services::web) fn deadline(&self) -> Instant {
         match &self.state {
             State::Idle => unreachable!("a request that is over waits for nothing"),
-            State::Begun { until } | State::Resolving { until } | State::Connecting { until } => {
-                *until
-            }
+            State::Begun { until }
+            | State::Resolving { until }
+            | State::Connecting { until }
+            | State::Securing { until } => *until,
+            State::Asking(asking) => asking.until,
             State::Exchanging(exchange) => exchange.until,
             State::Reading(following) => following.until,
             State::Kept(_) => unreachable!("all of it is queued"),
@@ -227,9 +253,11 @@ impl Forward {
     pub(in crate::services::web) fn outlives_client(&self, cx: &mut Cx<'_>) -> bool {
         let errand = self.errand.as_ref();
         match &self.state {
-            State::Begun { .. } | State::Resolving { .. } | State::Connecting { .. } => {
-                errand.is_some_and(|errand| errand.is_wanted(cx))
-            }
+            State::Begun { .. }
+            | State::Resolving { .. }
+            | State::Connecting { .. }
+            | State::Asking(_)
+            | State::Securing { .. } => errand.is_some_and(|errand| errand.is_wanted(cx)),
             State::Exchanging(exchange) => exchange.outlives_client(errand, cx),
             State::Idle | State::Reading(_) | State::Kept(_) | State::Tunnel(_) => false,
         }
@@ -317,6 +345,11 @@ impl Forward {
 
     /// The first step: on a connection that was kept, if there is one, else on one of its own.
     fn set_out(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
+        if self.way.through != Through::Nobody
+            && let Err(why) = parent::may_ask(self.origin.host(), &proxy.rules)
+        {
+            return self.refuse(why, io);
+        }
         while self.request.form != Form::Tunnel && proxy.rules.shares_connections() {
             match io.reuse(&self.way) {
                 Poll::Pending => return Step::WAIT,
@@ -331,7 +364,11 @@ impl Forward {
     }
 
     fn resolve(&mut self, until: Instant, proxy: &Proxy, io: &mut Io<'_>) -> Step {
-        let host = self.origin.host();
+        let parent = proxy.rules.parent_by(&self.way);
+        let (role, host, port) = match parent {
+            Some(parent) => ("parent ", &*parent.host, parent.port),
+            None => ("", self.origin.host(), self.origin.port),
+        };
         let stays = self.request.stays(io);
         let addresses = match io.resolve(host) {
             Poll::Pending if self.request.is_cut_short(io.down) => {
@@ -349,10 +386,15 @@ impl Forward {
             Ok(addresses) => addresses,
             Err(failure) => {
                 let (status, error) = unresolved(failure);
-                return Step::refused(status, error, &format!("{host}: {failure}"), stays);
+                let text = format!("{role}{host}: {failure}");
+                return Step::refused(status, error, &text, stays);
             }
         };
-        let addresses = match proxy.rules.allowed(host, &addresses) {
+        let allowed = match parent {
+            Some(_) => Ok(addresses.to_vec()),
+            None => proxy.rules.allowed(host, &addresses),
+        };
+        let addresses = match allowed {
             Ok(allowed) => allowed,
             Err(refused) => {
                 let text = format!("{host}: {refused}, which is refused here");
@@ -360,16 +402,15 @@ impl Forward {
                 return Step::refused(Status::FORBIDDEN, error, &text, stays);
             }
         };
-        let port = self.origin.port;
         let addresses = addresses.into_iter();
         let addresses: Vec<SocketAddr> = addresses.map(|ip| SocketAddr::new(ip, port)).collect();
         let opening = match tls_to(&self.origin, &proxy.rules) {
             Ok(tls) => Opening {
                 introduce: introduce(&proxy.rules, io),
-                tls,
+                tls: tls.filter(|_| parent.is_none()),
             },
             Err((error, text)) => {
-                let text = format!("{host}: {text}");
+                let text = format!("{}: {text}", self.origin.host());
                 return Step::refused(Status::BAD_GATEWAY, error, &text, stays);
             }
         };
@@ -380,37 +421,8 @@ impl Forward {
         })
     }
 
-    fn connect(&mut self, until: Instant, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
-        let result = match io.connect(&[], proxy.rules.connect_timeout) {
-            Poll::Pending if self.request.is_cut_short(io.down) => return Step::cut_short(),
-            Poll::Pending if io.cx.now < until => return Step::WAIT,
-            Poll::Pending => Err(io::ErrorKind::TimedOut),
-            Poll::Ready(result) => result,
-        };
-        let (authority, stays) = (&self.origin.authority, self.request.stays(io));
-        if let Err(kind) = result {
-            let (status, error) = unconnected(kind, io.trouble);
-            let text = match io.trouble {
-                Some(trouble) => format!("{authority}: no connection over TLS: {}", trouble.text),
-                None => format!("{authority}: no connection: {kind}"),
-            };
-            return Step::refused(status, error, &text, stays);
-        }
-        let ends = io.ends;
-        if let Some(ends) = &ends
-            && !proxy.rules.may_lead_here(ends)
-        {
-            let text = format!("{authority}: it is this machine, which is refused here");
-            let error = ProxyError::DestinationIpProhibited;
-            return Step::refused(Status::FORBIDDEN, error, &text, stays);
-        }
-        if self.request.form != Form::Tunnel {
-            return self.send(false, proxy, io);
-        }
-        io.down.tx.put(TUNNEL_OPEN, io.cx.pool);
-        let local = ends.map(|ends| canonical(ends.local));
-        proxy.tunnels.extend(local);
-        State::tunnel(Status::OK, local, proxy, io)
+    fn refuse(&self, (status, error, text): parent::Refused, io: &Io<'_>) -> Step {
+        Step::refused(status, error, &text, self.request.stays(io))
     }
 
     /// Sends the head. `may_repeat`: if the connection ends without a byte of an answer, it is sent
@@ -418,9 +430,18 @@ impl Forward {
     fn send(&mut self, may_repeat: bool, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
         let errand = self.errand.as_ref();
         proxy.scratch.clear();
-        match errand.is_some_and(|errand| errand.put_request(&mut proxy.scratch, &self.head)) {
-            true => io.up.tx.put(&proxy.scratch, io.cx.pool),
-            false => io.up.tx.put(&self.head, io.cx.pool),
+        let is_changed =
+            errand.is_some_and(|errand| errand.put_request(&mut proxy.scratch, &self.head));
+        let head = if is_changed {
+            &proxy.scratch
+        } else {
+            &self.head
+        };
+        match (&proxy.rules.parent, self.way.through) {
+            (Some(parent), Through::Parent) => {
+                parent.put_request(&mut io.up.tx, head, &self.origin, io.cx.pool);
+            }
+            _ => io.up.tx.put(head, io.cx.pool),
         }
         let exchange = Exchange::new(&self.request, may_repeat, io.cx.now, &proxy.rules);
         Step::Go(State::Exchanging(exchange))
@@ -429,6 +450,11 @@ impl Forward {
     /// Whose request it is, as it was named.
     pub(in crate::services::web) fn authority(&self) -> &str {
         &self.origin.authority
+    }
+
+    /// By which way it is sent on.
+    pub(super) fn way(&self) -> &Way {
+        &self.way
     }
 
     /// The request is a HEAD.

@@ -20,7 +20,7 @@
 //!
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
 //! its way), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
-//! (request and response under way), `passing` (their bodies), `heads` (what is written), `upgrade`, `tunnel`; `errand` (what
+//! (request and response under way), `parent` (another proxy between), `passing` (their bodies), `heads` (what is written), `upgrade`, `tunnel`; `errand` (what
 //! the cache makes of it), `answer` (what is kept), `purge`
 //! (what is no longer), `filling` and `reading` (what is being kept).
 //!
@@ -44,6 +44,7 @@ use crate::http::Status;
 use crate::http::forwarded::Fields;
 use crate::http::head::{BodyLength, HEADERS_MAX, Limits, RequestHead};
 use crate::http::host_pattern::HostPattern;
+use crate::service::origins::{Through, Way};
 use crate::service::{Cx, Ends, Id, Peer};
 use crate::wire::proxy_protocol::Version;
 use crate::wire::trust;
@@ -54,6 +55,7 @@ mod exchange;
 mod filling;
 mod forward;
 mod heads;
+mod parent;
 mod passing;
 mod purge;
 mod reading;
@@ -68,6 +70,7 @@ mod upgrade;
 use errand::{Cache, Plan};
 pub(super) use forward::Forward;
 use heads::RequestManner;
+use parent::Parent;
 use route::{Form, Origin, Route};
 pub(super) use step::Outcome;
 
@@ -108,6 +111,8 @@ struct Rules {
     gateway: Option<Origin>,
     /// How that one is told of the client at the beginning of a connection.
     send_proxy: Option<Version>,
+    /// Another proxy, by which origins are reached.
+    parent: Option<Parent>,
     /// How https origins are spoken to; `None` if nobody can vouch for them.
     tls: Option<Arc<ClientConfig>>,
     /// By which we know that a request was here before.
@@ -159,6 +164,7 @@ impl Proxy {
                 gateway: gateway
                     .map(|upstream| Origin::new(&upstream.host, upstream.port, upstream.tls)),
                 send_proxy: config.send_proxy,
+                parent: config.parent.as_ref().map(Parent::new),
                 tls: tls(config, given),
                 via: format!("Via: 1.1 {pseudonym}\r\n").into_bytes(),
                 pseudonym,
@@ -196,6 +202,12 @@ impl Proxy {
             cache: store.map(|store| Cache::new(store, config.cache.rules())),
             alone: Vec::new(),
         }
+    }
+
+    /// The parent by which a request went on, if one stands between.
+    pub(super) fn parent_of(&self, forward: &Forward) -> Option<&str> {
+        let parent = self.rules.parent_by(forward.way());
+        parent.map(|parent| parent.name.as_str())
     }
 
     /// Whether everything goes to one configured origin.
@@ -244,7 +256,7 @@ impl Proxy {
             Some(Plan::Answered(None)) => return Ok(Begun::Answered),
             Some(Plan::Answered(Some(errand))) => {
                 let mut forward = Box::<Forward>::default();
-                forward.begin(head, persistence, place, &route, now);
+                forward.begin(head, persistence, place, &route, now, &self.rules);
                 forward.errand = Some(errand);
                 heads::put_request(&mut forward.head, head, &route, &manner);
                 self.alone.push(forward);
@@ -256,7 +268,7 @@ impl Proxy {
             None => (None, None),
         };
         let mut forward = sender.kept.take().unwrap_or_default();
-        forward.begin(head, persistence, place, &route, now);
+        forward.begin(head, persistence, place, &route, now, &self.rules);
         forward.errand = errand;
         match follow {
             Some(follow) => forward.follow(follow, &self.rules, &mut self.scratch, reply),
@@ -311,6 +323,13 @@ fn tls(config: &ProxyConfig, given: &Given<'_>) -> Option<Arc<ClientConfig>> {
     Some(Arc::new(tls))
 }
 
+/// Whether a name is one of this machine, whoever is asked (RFC 6761 section 6.3).
+fn is_localhost(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last.eq_ignore_ascii_case("localhost")
+}
+
 /// An IPv4 address that is written in IPv6 as the IPv4 address that it is.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
@@ -334,6 +353,14 @@ impl Rules {
         }
     }
 
+    /// The parent that stands between, by this way.
+    fn parent_by(&self, way: &Way) -> Option<&Parent> {
+        match way.through {
+            Through::Nobody => None,
+            Through::Parent | Through::Tunnel => self.parent.as_ref(),
+        }
+    }
+
     /// Whether a connection may carry the requests of another client: not where its origin was told
     /// at its beginning whose it is.
     fn shares_connections(&self) -> bool {
@@ -348,8 +375,9 @@ impl Rules {
     }
 
     /// Whether a connection may have these ends, as far as they show that it leads to this machine.
-    fn may_lead_here(&self, ends: &Ends) -> bool {
-        let is_exempt = self.gateway.is_some() || self.policy.allows(ends.peer.ip());
+    fn may_lead_here(&self, ends: &Ends, way: &Way) -> bool {
+        let is_chosen = self.gateway.is_some() || way.through != Through::Nobody;
+        let is_exempt = is_chosen || self.policy.allows(ends.peer.ip());
         is_exempt || !ends.are_one_machine()
     }
 
@@ -363,11 +391,9 @@ impl Rules {
         let Err(refused) = self.policy.check_all(addresses) else {
             return Ok(addresses.to_vec());
         };
-        let name = host.strip_suffix('.').unwrap_or(host);
-        let last = name.rsplit('.').next().unwrap_or_default();
         let mut allowed = addresses.to_vec();
         allowed.retain(|&address| self.policy.check(address).is_ok());
-        match last.eq_ignore_ascii_case("localhost") && !allowed.is_empty() {
+        match is_localhost(host) && !allowed.is_empty() {
             true => Ok(allowed),
             false => Err(refused),
         }

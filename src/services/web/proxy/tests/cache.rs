@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::{answered, asked};
 use crate::cache::store::{Settings, StoreId, Stores};
-use crate::config::{Cache, CacheLimits, ProxyConfig};
+use crate::config::{Cache, CacheLimits, Parent, ProxyConfig};
 use crate::http::caching;
 use crate::services::bench::Bench;
 use crate::services::web::{Given, Web};
@@ -22,6 +22,11 @@ struct Lab {
 }
 
 fn lab() -> Lab {
+    lab_by(None)
+}
+
+/// The same, whose origins are reached by a parent or not.
+fn lab_by(parent: Option<Parent>) -> Lab {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("cache");
     let limits = CacheLimits {
@@ -49,13 +54,14 @@ fn lab() -> Lab {
         stores: &[(dir.clone(), store)],
         ..Given::default()
     };
-    let config = ProxyConfig::new(Cache::On {
+    let mut config = ProxyConfig::new(Cache::On {
         dir,
         bytes_max: 1 << 30,
         limits,
         rules: caching::RuleBook::default(),
         purge_from: Vec::new(),
     });
+    config.parent = parent;
     let service = Web::proxy(&config, &given, &mut disk).expect("nothing to open");
     let mut bench = Bench::new(service);
     bench.stores = stores;
@@ -64,6 +70,53 @@ fn lab() -> Lab {
         store,
         _folder: folder,
     }
+}
+
+#[test]
+fn what_came_by_a_parent_is_kept_as_ever_and_without_our_credentials() {
+    let mut lab = lab_by(Some(super::parent::parent("")));
+    let asked = lab.asks(&get(A, "Accept: */*\r\n"));
+    assert!(
+        asked.starts_with("GET http://origin.example/a HTTP/1.1\r\n"),
+        "{asked}"
+    );
+    assert!(asked.contains("\r\nProxy-Authorization: Basic "), "{asked}");
+    lab.bench.origin_sends(
+        found(
+            "Cache-Control: max-age=60\r\nETag: \"1\"\r\nVary: Accept, Proxy-Authorization\r\n",
+            "kept",
+        )
+        .as_bytes(),
+    );
+    assert!(answered(&mut lab.bench).ends_with("\r\n\r\nkept"));
+    assert!(
+        lab.hits(&get(A, "Accept: */*\r\n"))
+            .ends_with("\r\n\r\nkept")
+    );
+    for file in files_below(lab._folder.path()) {
+        let bytes = std::fs::read(&file).expect("a file");
+        let held = String::from_utf8_lossy(&bytes);
+        assert!(!held.contains("Basic "), "{held}");
+    }
+    lab.later(70);
+    let asked = lab.asks(&get(A, "Accept: */*\r\n"));
+    assert!(
+        asked.starts_with("GET http://origin.example/a HTTP/1.1\r\n"),
+        "{asked}"
+    );
+    assert!(asked.contains("\r\nIf-None-Match: \"1\"\r\n"), "{asked}");
+    assert!(asked.contains("\r\nProxy-Authorization: Basic "), "{asked}");
+}
+
+fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => files_below(&path),
+            false => vec![path],
+        })
+        .collect()
 }
 
 fn get(url: &str, fields: &str) -> String {
