@@ -369,8 +369,9 @@ impl Bed {
     /// The disk does all that it was asked to, and what waits for it is asked for, until no more
     /// is. Nothing is to be removed.
     fn settle_in_turns(&mut self) {
+        let removes = |job: &Job| matches!(job, Job::Command(Command::Remove { .. }));
+        self.expire();
         while !self.jobs.is_idle() {
-            let removes = |job: &Job| matches!(job, Job::Command(Command::Remove { .. }));
             while self.work_by(|job, disk| {
                 assert!(!removes(job), "a file is removed");
                 job.perform(disk)
