@@ -73,14 +73,15 @@ impl<'a, W: Copy + Ord + Hash> Asking<'a, W> {
         )
     }
 
-    /// What an answer has of an open file, as [`Disk::contents`] gives it.
+    /// What an answer has of an open file, as [`Disk::contents`] gives it. Whoever asks again may
+    /// have opened the file again: what was read of the same version of it is the answer.
     pub fn contents(
         &mut self,
         file: &File,
         was: &Metadata,
         small_bytes_max: u64,
     ) -> Poll<io::Result<(Contents, Metadata)>> {
-        let is_it = |query: &Query| matches!(query, Query::Contents { file: f, was: w, .. } if f == file && w == was);
+        let is_it = |query: &Query| matches!(query, Query::Contents { was: w, .. } if w == was);
         self.answer(
             is_it,
             |disk| disk.contents_now(file, was, small_bytes_max),

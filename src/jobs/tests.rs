@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::buffer::Pool;
-use crate::disk::{File, Handle};
+use crate::disk::{Contents, Disk as _, File, Handle};
 
 fn limits() -> DiskLimits {
     DiskLimits {
@@ -400,4 +400,32 @@ proptest! {
         prop_assert_eq!(f.jobs.under_way(), (0, 0));
         prop_assert_eq!(pool.pages_held(), 0);
     }
+}
+
+/// A request is answered anew when its job is done, and opens what it can open at once.
+#[test]
+fn what_was_read_of_a_file_is_the_answer_though_the_file_is_opened_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("file"), b"contents").expect("a file");
+    let mut disk = crate::sys::unix::Files::default();
+    let root = disk.open_folder(dir.path()).expect("a folder");
+    let (mut jobs, now) = (Jobs::<u32>::new(limits()), Instant::now());
+    let mut ask = |jobs: &mut Jobs<u32>, disk: &mut crate::sys::unix::Files| {
+        // Of a slow file nothing is read at once.
+        let file = disk.open(&root, "file".as_ref()).expect("a file").slow();
+        let metadata = disk.metadata(&file).expect("metadata");
+        Asking::new(disk, jobs, 1, now).contents(&file, &metadata, 100)
+    };
+    assert!(ask(&mut jobs, &mut disk).is_pending());
+    let (id, mut job) = jobs.poll_start(now).expect("a job");
+    let result = job.perform(&mut disk);
+    jobs.finished(id, job, result, now);
+    let Poll::Ready(Ok((Contents::Small(bytes), _))) = ask(&mut jobs, &mut disk) else {
+        panic!("no answer");
+    };
+    assert_eq!(&*bytes, b"contents");
+    assert!(jobs.poll_start(now).is_none(), "it was read once");
+
+    std::fs::write(dir.path().join("file"), b"other contents").expect("a file");
+    assert!(ask(&mut jobs, &mut disk).is_pending(), "another version");
 }

@@ -290,6 +290,11 @@ impl Disk for Files {
             Ok(file) => file,
             Err(error) => return Some(Err(error)),
         };
+        // A read of what is not in memory does not wait, but has the disk begin to read, which may
+        // wait for its queue.
+        if !cached::is_cached(file, offset, into.len() as u64) {
+            return None;
+        }
         let (mut count, flags) = (0, ReadWriteFlags::NOWAIT);
         while count < into.len() {
             let mut rest = [io::IoSliceMut::new(&mut into[count..])];
@@ -534,6 +539,31 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 3000);
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_not_fetched_by_a_read_that_may_not_wait() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("file");
+        std::fs::write(&path, vec![b'x'; 100_000]).expect("a file");
+        let mut disk = Files::default();
+        let root = disk.open_folder(dir.path()).expect("a folder");
+        let file = disk.open(&root, "file".as_ref()).expect("a file");
+        let mut bytes = vec![0; 100_000];
+        let read = disk.read_now(&file, 0, &mut bytes);
+        assert_eq!(read.expect("it was just written").ok(), Some(100_000));
+
+        let fd = descriptor(&file).expect("a descriptor");
+        fs::fsync(fd).expect("it is written");
+        fs::fadvise(fd, 0, None, fs::Advice::DontNeed).expect("advice");
+        let is_cold = |disk: &mut Files| {
+            !cached::is_cached(descriptor(&file).expect("a descriptor"), 0, 4096)
+                && disk.read_now(&file, 0, &mut [0; 4096]).is_none()
+        };
+        if is_cold(&mut disk) {
+            // A file system in memory does not take that advice.
+            assert!(is_cold(&mut disk), "nothing was fetched");
+        }
     }
 
     #[test]
