@@ -19,6 +19,8 @@ pub enum ProxyError {
     DnsError,
     /// The name server says that there is no such name.
     NoSuchName,
+    /// Nobody is asked: what was heard before says that it would be in vain.
+    DestinationUnavailable,
     DestinationIpProhibited,
     DestinationIpUnroutable,
     ConnectionRefused,
@@ -62,6 +64,7 @@ impl ProxyError {
             Self::DnsTimeout => "dns_timeout",
             Self::DnsError => "dns_error",
             Self::NoSuchName => "dns_error; rcode=\"NXDOMAIN\"",
+            Self::DestinationUnavailable => "destination_unavailable",
             Self::DestinationIpProhibited => "destination_ip_prohibited",
             Self::DestinationIpUnroutable => "destination_ip_unroutable",
             Self::ConnectionRefused => "connection_refused",
@@ -83,12 +86,43 @@ impl ProxyError {
         }
     }
 
+    /// Whether it is the origin's failure, or that of the way to it: another server of the same
+    /// site might have answered.
+    #[must_use]
+    pub fn is_of_origin(self) -> bool {
+        match self {
+            Self::DnsTimeout
+            | Self::DnsError
+            | Self::NoSuchName
+            | Self::DestinationIpUnroutable
+            | Self::ConnectionRefused
+            | Self::ConnectionTerminated
+            | Self::ConnectionTimeout
+            | Self::TlsProtocolError
+            | Self::TlsCertificateError
+            | Self::HttpResponseIncomplete
+            | Self::HttpResponseHeadTooLarge
+            | Self::HttpResponseTimeout
+            | Self::HttpProtocolError => true,
+            Self::DestinationUnavailable
+            | Self::DestinationIpProhibited
+            | Self::HttpRequestError
+            | Self::HttpRequestDenied
+            | Self::HttpUpgradeFailed
+            | Self::ProxyInternalResponse
+            | Self::ProxyInternalError
+            | Self::ProxyConfigurationError
+            | Self::ProxyLoopDetected => false,
+        }
+    }
+
     /// What was being done, for people.
     #[must_use]
     pub fn phase(self) -> &'static str {
         match self {
             Self::DnsTimeout | Self::DnsError | Self::NoSuchName => "name look-up",
-            Self::DestinationIpProhibited
+            Self::DestinationUnavailable
+            | Self::DestinationIpProhibited
             | Self::DestinationIpUnroutable
             | Self::ConnectionRefused
             | Self::ConnectionTimeout => "connection",

@@ -10,6 +10,8 @@
 //!                                     └── the kept connection was dead: once more ────┘
 //! ```
 //!
+//! A gateway's request begins again with another upstream where one fails: see `upstreams`.
+//!
 //! Each state may end in a refusal, which the connection answers. Between two requests the machine
 //! stays with its connection and keeps its memory; the connection to the origin does not.
 
@@ -29,6 +31,7 @@ use super::request::Request;
 use super::route::{Form, Origin, Route};
 use super::step::{self, Outcome};
 use super::tunnel::{TUNNEL_OPEN, Tunnel};
+use super::upstreams::Attempts;
 use super::{Proxy, Rules, canonical};
 use crate::cache::store::{FetchId, StoreId};
 use crate::dns::Failure;
@@ -45,7 +48,7 @@ use crate::service::origins::{Introduce, Opening, TlsTo, Trouble, Way};
 use crate::service::{Cx, Io, LinkState, Peer};
 use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
-use crate::services::web::reply::{Answered, Reply};
+use crate::services::web::reply::{Answered, Detail, Refusal, Reply};
 use crate::wire::trust;
 
 type Step = step::Step<State>;
@@ -60,6 +63,8 @@ pub(in crate::services::web) struct Forward {
     origin: Origin,
     /// By which way it is reached: whose connections it may share.
     way: Way,
+    /// To which upstreams of a gateway it was sent.
+    attempts: Attempts,
     /// The head as the origin is to see it, until its answer has begun.
     pub(super) head: Vec<u8>,
     /// What the cache wants of it.
@@ -119,8 +124,10 @@ impl Forward {
         self.place = place;
         self.request = Request::new(head, persistence, route.form);
         self.origin.set(route);
+        self.attempts = Attempts::default();
         let (host, port, tls) = (route.host(), route.port, route.tls);
-        if !self.way.leads_to(host, port, tls, place) {
+        // That of a gateway is known when its upstream is.
+        if route.form != Form::Gateway && !self.way.leads_to(host, port, tls, place) {
             self.way = Way::new(host, port, tls, place);
         }
         self.head.clear();
@@ -165,28 +172,92 @@ impl Forward {
                     Step::Rest(following.advance(&self.request, timeout, io)?)
                 }
                 State::Kept(_) => Step::done(self.request.stays(io)),
-                State::Exchanging(exchange) => {
-                    let sent = Sent {
-                        request: &self.request,
-                        origin: &self.origin,
-                        way: &self.way,
-                        head: &self.head,
-                        errand: self.errand.as_mut(),
-                    };
-                    match exchange.advance(sent, proxy, io)? {
-                        step::Step::Go(Onward::Again) => State::resolving(proxy, io.cx.now),
-                        step::Step::Go(Onward::Switched) => {
-                            State::tunnel(Status::SWITCHING_PROTOCOLS, None, proxy, io)
-                        }
-                        step::Step::Rest(outcome) => Step::Rest(outcome),
-                    }
-                }
+                State::Exchanging(_) => self.exchange(proxy, io)?,
                 State::Tunnel(tunnel) => Step::Rest(tunnel.advance(io)?),
             };
             match step {
                 Step::Go(next) => self.state = next,
+                Step::Rest(Outcome::Refused { refusal, .. })
+                    if self.asks_another(&refusal, proxy, io) => {}
                 Step::Rest(Outcome::Refused { .. }) if self.is_answered_stale(proxy, io) => {}
                 Step::Rest(outcome) => return Ok(outcome),
+            }
+        }
+    }
+
+    /// Goes on with the exchange; the upstream of a gateway is judged by the head of its answer.
+    fn exchange(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Result<Step, Error> {
+        let State::Exchanging(exchange) = &mut self.state else {
+            return Ok(Step::WAIT);
+        };
+        let upstreams = proxy.upstreams.as_ref();
+        let sent = Sent {
+            request: &self.request,
+            origin: &self.origin,
+            way: &self.way,
+            head: &self.head,
+            has_better: self.request.repeatable
+                && self.attempts.is_awaited()
+                && upstreams.is_some_and(|all| all.has_better(&self.attempts, io.cx.now)),
+            errand: self.errand.as_mut(),
+        };
+        let onward = exchange.advance(sent, proxy, io);
+        if let (Some(status), Some(upstreams)) = (exchange.heard, &mut proxy.upstreams) {
+            upstreams.answered(&mut self.attempts, status, io.cx.now);
+        }
+        Ok(match onward? {
+            step::Step::Go(Onward::Again) => State::resolving(proxy, io.cx.now),
+            step::Step::Go(Onward::Another) => Step::Go(State::Begun { until: io.cx.now }),
+            step::Step::Go(Onward::Switched) => {
+                State::tunnel(Status::SWITCHING_PROTOCOLS, None, proxy, io)
+            }
+            step::Step::Rest(outcome) => Step::Rest(outcome),
+        })
+    }
+
+    /// Whether the request begins again with another upstream, since the one that it was sent to
+    /// failed: it was not sent yet, or may be repeated.
+    fn asks_another(&mut self, refusal: &Refusal, proxy: &mut Proxy, io: &mut Io<'_>) -> bool {
+        let (Some(upstreams), Detail::Proxied(error)) = (&mut proxy.upstreams, &refusal.detail)
+        else {
+            return false;
+        };
+        if !self.attempts.is_awaited() || !error.is_of_origin() {
+            return false;
+        }
+        upstreams.failed(&mut self.attempts, &refusal.text, io.cx.now);
+        let is_unsent = !matches!(self.state, State::Exchanging(_));
+        let may_be_sent = is_unsent || self.request.repeatable;
+        if !may_be_sent || !upstreams.may_go_on(&self.attempts) {
+            return false;
+        }
+        io.disconnect();
+        self.state = State::Begun { until: io.cx.now };
+        true
+    }
+
+    /// Chooses the upstream of a gateway's request, unless that is done.
+    ///
+    /// # Errors
+    /// The answer where there is none that may be asked.
+    fn choose(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Result<(), Step> {
+        let Some(upstreams) = &mut proxy.upstreams else {
+            return Ok(());
+        };
+        if self.attempts.is_awaited() {
+            return Ok(());
+        }
+        match upstreams.choose(&mut self.attempts, self.place, io.cx.now) {
+            Some((origin, way)) => {
+                self.origin.set_to(origin);
+                self.way = way;
+                Ok(())
+            }
+            None => {
+                let error = ProxyError::DestinationUnavailable;
+                let text = format!("{}: every upstream is down", self.origin.authority);
+                let (status, stays) = (Status::SERVICE_UNAVAILABLE, self.request.stays(io));
+                Err(Step::refused(status, error, &text, stays))
             }
         }
     }
@@ -304,6 +375,7 @@ impl Forward {
             origin: &self.origin,
             way: &self.way,
             head: &self.head,
+            has_better: false,
             errand: Some(errand),
         };
         let memory = (&proxy.rules, &mut proxy.scratch);
@@ -317,6 +389,9 @@ impl Forward {
 
     /// The first step: on a connection that was kept, if there is one, else on one of its own.
     fn set_out(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
+        if let Err(refused) = self.choose(proxy, io) {
+            return refused;
+        }
         while self.request.form != Form::Tunnel && proxy.rules.shares_connections() {
             match io.reuse(&self.way) {
                 Poll::Pending => return Step::WAIT,

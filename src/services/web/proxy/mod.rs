@@ -19,7 +19,7 @@
 //!    failure closes the connection.
 //!
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
-//! its way), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
+//! its way), `upstreams` and `balance` (to which of a gateway's), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
 //! (request and response under way), `passing` (their bodies), `heads` (what is written), `upgrade`, `tunnel`; `errand` (what
 //! the cache makes of it), `answer` (what is kept), `purge`
 //! (what is no longer), `filling` and `reading` (what is being kept).
@@ -49,6 +49,7 @@ use crate::wire::proxy_protocol::Version;
 use crate::wire::trust;
 
 mod answer;
+mod balance;
 mod errand;
 mod exchange;
 mod filling;
@@ -64,16 +65,20 @@ mod step;
 mod tests;
 mod tunnel;
 mod upgrade;
+mod upstreams;
 
 use errand::{Cache, Plan};
 pub(super) use forward::Forward;
 use heads::RequestManner;
 use route::{Form, Origin, Route};
 pub(super) use step::Outcome;
+use upstreams::Upstreams;
 
 /// The origins that requests are sent on to.
 pub(super) struct Proxy {
     rules: Rules,
+    /// Those of a gateway.
+    upstreams: Option<Upstreams>,
     /// Our ends of the tunnels that are open.
     tunnels: HashSet<SocketAddr, foldhash::fast::RandomState>,
     /// The head that is being written, kept for its memory only.
@@ -104,7 +109,7 @@ struct Rules {
     deny_hosts: Vec<HostPattern>,
     connect_ports: Ports,
     forward_ports: Ports,
-    /// The one origin of a gateway.
+    /// The one origin of a gateway, as which all its upstreams are known.
     gateway: Option<Origin>,
     /// How that one is told of the client at the beginning of a connection.
     send_proxy: Option<Version>,
@@ -147,6 +152,7 @@ impl Proxy {
         let pseudonym = format!("netlab-reactor ({:08x})", given.id);
         let store = given.store(config);
         let gateway = config.upstream.as_ref();
+        let upstreams = gateway.map(Upstreams::new);
         Self {
             rules: Rules {
                 hosts: config.hosts.clone(),
@@ -156,8 +162,7 @@ impl Proxy {
                 deny_hosts: config.deny_hosts.clone(),
                 connect_ports: config.connect_ports.clone(),
                 forward_ports: config.forward_ports.clone(),
-                gateway: gateway
-                    .map(|upstream| Origin::new(&upstream.host, upstream.port, upstream.tls)),
+                gateway: upstreams.as_ref().map(Upstreams::identity),
                 send_proxy: config.send_proxy,
                 tls: tls(config, given),
                 via: format!("Via: 1.1 {pseudonym}\r\n").into_bytes(),
@@ -191,6 +196,7 @@ impl Proxy {
                     config::Cache::Off => Ranges::default(),
                 },
             },
+            upstreams,
             tunnels: HashSet::default(),
             scratch: Vec::new(),
             cache: store.map(|store| Cache::new(store, config.cache.rules())),

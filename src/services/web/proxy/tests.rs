@@ -23,6 +23,7 @@ use crate::wire::proxy_protocol::Version;
 use proptest::prelude::*;
 
 mod cache;
+mod upstreams;
 
 const VIA: &str = "Via: 1.1 netlab-reactor (0000feed)\r\n";
 /// What the proxy adds to a response that came without a date.

@@ -1,0 +1,251 @@
+//! Dialogues with a gateway that has several upstreams.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{answered, asked, bench_with, config, own_answer};
+use crate::config::{ProxyConfig, UpstreamConfig, Upstreams};
+use crate::service::LinkState;
+use crate::services::bench::Bench;
+use crate::services::web::Web;
+
+const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+const POST: &[u8] = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+/// Upstreams at 192.0.2.1 and so on.
+fn upstreams(count: usize) -> Upstreams {
+    let url = |n| format!("http://192.0.2.{n}").parse().expect("an address");
+    let all: Vec<_> = (1..=count).map(|n| UpstreamConfig::new(url(n))).collect();
+    all.into()
+}
+
+fn gateway(upstreams: Upstreams) -> Bench<Web> {
+    bench_with(&ProxyConfig {
+        upstream: Some(upstreams),
+        ..config()
+    })
+}
+
+/// Which upstream a connection is asked for to.
+fn connects(bench: &mut Bench<Web>) -> u8 {
+    let asked = bench.connect.take().expect("a connection is asked for");
+    match asked[..] {
+        [SocketAddr::V4(address)] => address.ip().octets()[3],
+        _ => panic!("{asked:?}"),
+    }
+}
+
+/// The client asks; the upstream to which a connection is made.
+fn goes_to(bench: &mut Bench<Web>, request: &[u8]) -> u8 {
+    bench.peer_sends(request);
+    let upstream = connects(bench);
+    bench.origin_accepts();
+    assert!(
+        asked(bench).contains("\r\nHost: 192.0.2.1\r\n"),
+        "one name for all"
+    );
+    upstream
+}
+
+/// The same, and it answers on a connection that it does not keep.
+fn is_answered_by(bench: &mut Bench<Web>) -> u8 {
+    let upstream = goes_to(bench, GET);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    assert!(answered(bench).starts_with("HTTP/1.1 200 OK\r\n"));
+    upstream
+}
+
+#[test]
+fn requests_go_to_all_in_turn_on_connections_of_their_own() {
+    let mut bench = gateway(upstreams(2));
+    for upstream in [1, 2] {
+        assert_eq!(goes_to(&mut bench, GET), upstream);
+        bench.origin_sends(EMPTY);
+        answered(&mut bench);
+    }
+    for _ in 0..2 {
+        bench.peer_sends(GET);
+        assert_eq!(bench.connect, None, "both are kept");
+        assert!(!asked(&mut bench).is_empty());
+        bench.origin_sends(EMPTY);
+        answered(&mut bench);
+    }
+    assert_eq!(bench.idle.len(), 2);
+}
+
+#[test]
+fn what_was_not_sent_goes_to_the_next_one_whatever_it_is() {
+    let mut bench = gateway(upstreams(3));
+    bench.peer_sends(POST);
+    for upstream in [1, 2] {
+        assert_eq!(connects(&mut bench), upstream);
+        bench
+            .origin_fails(io::ErrorKind::ConnectionRefused)
+            .expect(b"");
+    }
+    assert_eq!(connects(&mut bench), 3);
+    bench.origin_accepts();
+    assert!(asked(&mut bench).ends_with("\r\n\r\nhi"));
+    bench.origin_sends(EMPTY);
+    assert!(answered(&mut bench).starts_with("HTTP/1.1 200 OK\r\n"));
+    for _ in 0..3 {
+        bench.connect = None;
+        bench.peer_sends(GET);
+        assert_eq!(bench.connect, None, "the others are out");
+        asked(&mut bench);
+        bench.origin_sends(EMPTY);
+        answered(&mut bench);
+    }
+}
+
+#[test]
+fn what_may_be_repeated_goes_on_until_an_answer_begins_and_the_rest_does_not() {
+    let failures: [fn(&mut Bench<Web>) -> &mut Bench<Web>; 4] = [
+        |bench| bench.origin_closes(),
+        |bench| bench.origin_fails(io::ErrorKind::ConnectionReset),
+        |bench| bench.origin_sends(b"HTTP/1.1 2").origin_closes(),
+        |bench| bench.origin_sends(b"nonsense\r\n\r\n"),
+    ];
+    for fails in failures {
+        let mut bench = gateway(upstreams(2));
+        assert_eq!(goes_to(&mut bench, GET), 1);
+        fails(&mut bench);
+        assert_eq!(
+            (connects(&mut bench), answered(&mut bench)),
+            (2, String::new())
+        );
+        bench.origin_accepts();
+        assert!(asked(&mut bench).starts_with("GET /a "));
+        bench.origin_sends(EMPTY);
+        assert!(answered(&mut bench).starts_with("HTTP/1.1 200 OK\r\n"));
+
+        let mut bench = gateway(upstreams(2));
+        assert_eq!(goes_to(&mut bench, POST), 1);
+        fails(&mut bench);
+        assert_eq!(own_answer(&mut bench).0, 502, "it may have had an effect");
+    }
+    let mut bench = gateway(upstreams(2));
+    goes_to(&mut bench, GET);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+    bench.origin_closes();
+    assert!(
+        answered(&mut bench).ends_with("\r\n\r\nhalf"),
+        "it has begun"
+    );
+    bench.expect_closed();
+}
+
+#[test]
+fn a_request_is_sent_to_each_once_and_to_as_many_as_it_may() {
+    for (tries_max, last) in [(3, 3), (2, 2), (1, 1)] {
+        let mut bench = gateway(Upstreams {
+            tries_max,
+            ..upstreams(3)
+        });
+        bench.peer_sends(GET);
+        for upstream in 1..=last {
+            assert_eq!(connects(&mut bench), upstream);
+            bench.origin_fails(io::ErrorKind::ConnectionRefused);
+        }
+        let (code, text) = own_answer(&mut bench);
+        assert_eq!(code, 502);
+        assert!(
+            text.contains(&format!("192.0.2.{last}: no connection")),
+            "{text}"
+        );
+        bench.expect_open();
+    }
+}
+
+#[test]
+fn silence_is_a_failure_and_the_next_one_is_asked() {
+    let mut bench = gateway(upstreams(2));
+    assert_eq!(goes_to(&mut bench, GET), 1);
+    bench.later(config().upstream_timeout);
+    assert_eq!(connects(&mut bench), 2);
+    bench.later(config().connect_timeout);
+    assert_eq!(own_answer(&mut bench).0, 504);
+    bench.expect_open();
+}
+
+#[test]
+fn one_that_fails_is_left_alone_and_probed_and_all_are_tried_before_none_is() {
+    let mut bench = gateway(upstreams(2));
+    bench.peer_sends(GET);
+    assert_eq!(connects(&mut bench), 1);
+    bench.origin_fails(io::ErrorKind::ConnectionRefused);
+    assert_eq!(connects(&mut bench), 2);
+    bench.origin_accepts();
+    asked(&mut bench);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    answered(&mut bench);
+    assert_eq!(
+        [is_answered_by(&mut bench), is_answered_by(&mut bench)],
+        [2, 2]
+    );
+    bench.later(Duration::from_secs(11));
+    let of_four: Vec<u8> = (0..4).map(|_| is_answered_by(&mut bench)).collect();
+    assert!(of_four.contains(&1) && of_four.contains(&2), "{of_four:?}");
+
+    let mut bench = gateway(upstreams(2));
+    for _ in 0..3 {
+        bench.peer_sends(GET);
+        for _ in 0..2 {
+            connects(&mut bench);
+            bench.origin_fails(io::ErrorKind::ConnectionRefused);
+        }
+        assert_eq!(own_answer(&mut bench).0, 502, "each was tried");
+    }
+}
+
+#[test]
+fn statuses_that_are_failures_go_to_the_client_only_from_the_last_one() {
+    let busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy";
+    let mut bench = gateway(Upstreams {
+        fail_on: vec![503],
+        ..upstreams(2)
+    });
+    assert_eq!(goes_to(&mut bench, GET), 1);
+    bench.origin_sends(busy);
+    assert_eq!(
+        (connects(&mut bench), answered(&mut bench)),
+        (2, String::new())
+    );
+    bench.origin_accepts();
+    asked(&mut bench);
+    bench.origin_sends(busy);
+    assert!(answered(&mut bench).ends_with("\r\n\r\nbusy"));
+    bench.expect_open();
+
+    let mut bench = gateway(upstreams(2));
+    assert_eq!(goes_to(&mut bench, GET), 1);
+    bench.origin_sends(busy);
+    assert!(
+        answered(&mut bench).ends_with("busy"),
+        "unless told otherwise"
+    );
+    assert_eq!(is_answered_by(&mut bench), 2);
+}
+
+#[test]
+fn a_kept_connection_that_died_is_no_failure_of_its_upstream() {
+    let mut bench = gateway(upstreams(2));
+    for upstream in [1, 2] {
+        assert_eq!(goes_to(&mut bench, GET), upstream);
+        bench.origin_sends(EMPTY);
+        answered(&mut bench);
+    }
+    bench.peer_sends(GET);
+    assert_eq!(
+        (bench.up.status, bench.connect.is_some()),
+        (LinkState::Open, false)
+    );
+    asked(&mut bench);
+    bench.origin_closes();
+    assert_eq!(connects(&mut bench), 1, "the same once more");
+    bench.origin_fails(io::ErrorKind::ConnectionRefused);
+    assert_eq!(bench.connect, None, "the second is kept");
+    assert!(asked(&mut bench).starts_with("GET /a "));
+}
