@@ -577,7 +577,10 @@ impl Following {
 ///
 /// # Errors
 /// Why that cannot be.
-fn tls_to(origin: &Origin, rules: &Rules) -> Result<Option<TlsTo>, (ProxyError, &'static str)> {
+pub(super) fn tls_to(
+    origin: &Origin,
+    rules: &Rules,
+) -> Result<Option<TlsTo>, (ProxyError, &'static str)> {
     if !origin.tls {
         return Ok(None);
     }
@@ -599,7 +602,7 @@ fn tls_to(origin: &Origin, rules: &Rules) -> Result<Option<TlsTo>, (ProxyError, 
 }
 
 /// How the origin is told of its client ahead of everything else.
-fn introduce(rules: &Rules, io: &Io<'_>) -> Option<Introduce> {
+pub(super) fn introduce(rules: &Rules, io: &Io<'_>) -> Option<Introduce> {
     rules.send_proxy.map(|version| Introduce {
         version,
         client: match io.peer {

@@ -19,7 +19,7 @@
 //!    failure closes the connection.
 //!
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
-//! its way), `upstreams` and `balance` (to which of a gateway's), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
+//! its way), `upstreams`, `balance` and `check` (to which of a gateway's), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
 //! (request and response under way), `passing` (their bodies), `heads` (what is written), `upgrade`, `tunnel`; `errand` (what
 //! the cache makes of it), `answer` (what is kept), `purge`
 //! (what is no longer), `filling` and `reading` (what is being kept).
@@ -31,7 +31,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, RootCertStore};
 
@@ -50,6 +50,7 @@ use crate::wire::trust;
 
 mod answer;
 mod balance;
+mod check;
 mod errand;
 mod exchange;
 mod filling;
@@ -67,6 +68,7 @@ mod tunnel;
 mod upgrade;
 mod upstreams;
 
+pub(super) use check::Check;
 use errand::{Cache, Plan};
 pub(super) use forward::Forward;
 use heads::RequestManner;
@@ -286,6 +288,23 @@ impl Proxy {
     /// That request.
     pub(super) fn take_alone(&mut self) -> Option<Box<Forward>> {
         self.alone.pop()
+    }
+
+    /// A check of an upstream that is to begin; `place` is that of this proxy among the sites.
+    pub(super) fn take_check(&mut self, place: Place, now: Instant) -> Option<Check> {
+        self.upstreams.as_mut()?.take_check(place, now)
+    }
+
+    /// When that is to be asked for again.
+    pub(super) fn check_due(&self) -> Option<Instant> {
+        self.upstreams.as_ref()?.check_due()
+    }
+
+    /// A check is over, whatever came of it.
+    pub(super) fn check_ended(&mut self, check: &Check) {
+        if let Some(upstreams) = &mut self.upstreams {
+            upstreams.check_ended(check.upstream);
+        }
     }
 
     fn may_tunnel(&self, head: &RequestHead<'_>, peer: &Peer) -> Result<(), Refusal> {

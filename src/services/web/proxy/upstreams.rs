@@ -10,6 +10,7 @@
 use std::time::{Duration, Instant};
 
 use super::balance::{Balance, Change, Terms, Tried};
+use super::check::{Check, Checks, Verdict};
 use super::route::Origin;
 use crate::config;
 use crate::http::Status;
@@ -23,6 +24,7 @@ pub(super) struct Upstreams {
     tries_max: usize,
     /// Statuses that count as failures.
     fail_on: Vec<u16>,
+    checks: Option<Checks>,
 }
 
 struct Upstream {
@@ -57,9 +59,13 @@ impl Upstreams {
             fail_timeout: upstream.fail_timeout,
             is_backup: upstream.is_backup,
         });
+        let all: Vec<Upstream> = config.all.iter().map(Upstream::new).collect();
+        let host = all.first().map_or("", |first| &first.origin.authority);
+        let checks = config.check.as_ref();
         Self {
+            checks: checks.map(|check| Checks::new(check, host, all.len())),
             balance: Balance::new(terms),
-            all: config.all.iter().map(Upstream::new).collect(),
+            all,
             tries_max: config.tries_max,
             fail_on: config.fail_on.clone(),
         }
@@ -130,6 +136,48 @@ impl Upstreams {
             && self.balance.answered(place) == Some(Change::Back)
         {
             self.tell_back(place);
+        }
+    }
+
+    /// A check that is to begin, of an upstream of this site's, if there is one.
+    pub(super) fn take_check(&mut self, place: Place, now: Instant) -> Option<Check> {
+        let checks = self.checks.as_mut()?;
+        let upstream = checks.begin(now)?;
+        Some(Check::new(place, upstream, checks, now))
+    }
+
+    /// When that is to be asked for again.
+    pub(super) fn check_due(&self) -> Option<Instant> {
+        self.checks.as_ref()?.due()
+    }
+
+    /// What one is checked by.
+    pub(super) fn to_check(&self, place: usize) -> Option<(&Checks, &Origin)> {
+        Some((self.checks.as_ref()?, &self.all[place].origin))
+    }
+
+    /// One was checked.
+    pub(super) fn checked(&mut self, place: usize, verdict: Verdict) {
+        let Some(checks) = &self.checks else {
+            return;
+        };
+        let name = &self.all[place].name;
+        let thresholds = checks.thresholds;
+        let change = self.balance.checked(place, verdict.is_ok(), thresholds);
+        match (change, verdict) {
+            (Some(Change::Lost), Err(why)) => {
+                log::warn!("upstream {name} is down, and gets no requests: {why}");
+            }
+            (Some(Change::Back), _) => self.tell_back(place),
+            (_, Err(why)) => log::debug!("upstream {name}: its check failed: {why}"),
+            _ => {}
+        }
+    }
+
+    /// A check is over, whatever came of it.
+    pub(super) fn check_ended(&mut self, place: usize) {
+        if let Some(checks) = &mut self.checks {
+            checks.ended(place);
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{answered, asked, bench_with, config, own_answer};
-use crate::config::{ProxyConfig, UpstreamConfig, Upstreams};
+use crate::config::{CheckConfig, ProxyConfig, UpstreamConfig, Upstreams};
 use crate::service::LinkState;
 use crate::services::bench::Bench;
 use crate::services::web::Web;
@@ -248,4 +248,122 @@ fn a_kept_connection_that_died_is_no_failure_of_its_upstream() {
     bench.origin_fails(io::ErrorKind::ConnectionRefused);
     assert_eq!(bench.connect, None, "the second is kept");
     assert!(asked(&mut bench).starts_with("GET /a "));
+}
+
+/// Two upstreams that are checked every five seconds.
+fn checked() -> Bench<Web> {
+    let mut bench = gateway(Upstreams {
+        check: Some(CheckConfig {
+            path: "/up".to_owned(),
+            ..CheckConfig::default()
+        }),
+        ..upstreams(2)
+    });
+    bench.peer_closes(); // the client is of no use here
+    bench.turn_ends();
+    bench
+}
+
+/// The checks that are due now, each with an answer of its upstream, or none at all: which were
+/// made.
+fn checks(bench: &mut Bench<Web>, answers: [&str; 2]) -> Vec<u8> {
+    let mut made = Vec::new();
+    while let Some(mut client) = bench.alone() {
+        let upstream = connects(bench);
+        made.push(upstream);
+        match answers[usize::from(upstream) - 1] {
+            "" => drop(
+                bench
+                    .origin_fails(io::ErrorKind::ConnectionRefused)
+                    .received(),
+            ),
+            answer => {
+                bench.origin_accepts();
+                let request = "GET /up HTTP/1.1\r\nHost: 192.0.2.1\r\nUser-Agent: netlab-reactor (check)\r\n\
+                    Accept: */*\r\nConnection: close\r\n\r\n";
+                assert_eq!(asked(bench), request);
+                bench.origin_sends(answer.as_bytes());
+            }
+        }
+        bench.expect_closed().expect(b"");
+        assert_eq!(bench.up.status, LinkState::Closed);
+        bench.switch(&mut client);
+    }
+    made
+}
+
+const WELL: &str = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
+const ILL: &str = "HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nno";
+
+/// The upstream that a new client's request is sent to; it answers.
+fn serves(bench: &mut Bench<Web>) -> u8 {
+    let mut before = bench.another();
+    let upstream = is_answered_by(bench);
+    bench.peer_closes();
+    bench.switch(&mut before);
+    upstream
+}
+
+#[test]
+fn what_fails_its_checks_gets_no_requests_until_it_passes_them() {
+    let mut bench = checked();
+    let serve = |bench: &mut Bench<Web>| [serves(bench), serves(bench)];
+    let every = |bench: &mut Bench<Web>, answers| {
+        let made = checks(bench, answers);
+        assert_eq!(made, [1, 2]);
+        assert!(bench.alone().is_none(), "not before they are due");
+        bench.now += Duration::from_secs(5);
+    };
+    every(&mut bench, [WELL, WELL]);
+    assert_eq!(serve(&mut bench), [1, 2]);
+    for answers in [[ILL, WELL], ["", WELL]] {
+        every(&mut bench, answers);
+        assert_eq!(serve(&mut bench), [1, 2], "three must fail");
+    }
+    every(&mut bench, ["nonsense\r\n\r\n", WELL]);
+    assert_eq!(serve(&mut bench), [2, 2]);
+    every(&mut bench, [WELL, WELL]);
+    assert_eq!(serve(&mut bench), [2, 2], "two must pass");
+    every(&mut bench, [WELL, WELL]);
+    assert!((0..3).any(|_| serves(&mut bench) == 1));
+}
+
+#[test]
+fn while_all_are_down_nobody_is_asked_and_the_client_is_told() {
+    let mut bench = checked();
+    assert_eq!(checks(&mut bench, ["", ILL]), [1, 2]);
+    let _first = bench.another();
+    bench.peer_sends(GET);
+    assert_eq!(bench.connect, None);
+    let answer = answered(&mut bench);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("\r\nProxy-Status: netlab-reactor; error=destination_unavailable;"));
+    assert!(answer.contains("\r\nRetry-After: 1\r\n"));
+    assert!(
+        answer.contains("192.0.2.1: every upstream is down"),
+        "{answer}"
+    );
+    bench.expect_open();
+}
+
+#[test]
+fn a_check_ends_when_its_time_is_up_and_when_the_process_does() {
+    let mut bench = checked();
+    let mut first = bench.alone().expect("a check");
+    bench.origin_accepts();
+    bench.later(CheckConfig::default().timeout);
+    bench.expect_closed();
+    bench.switch(&mut first);
+    let _second = bench.alone().expect("the other's");
+    bench.draining = true;
+    bench.step();
+    bench.expect_closed();
+    bench.draining = false;
+    let _client = bench.another();
+    bench.peer_sends(GET);
+    assert_eq!(
+        connects(&mut bench),
+        2,
+        "the first is down, of the second nothing is known"
+    );
 }
