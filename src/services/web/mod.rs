@@ -96,6 +96,8 @@ pub struct Web {
     trusted: Ranges,
     /// Something takes more than one turn: it goes on at the end of each.
     working: bool,
+    /// No turn has ended since it was made.
+    is_new: bool,
     /// Idle connections stay while the process drains: for health checks, which want to know just
     /// then.
     stays_while_draining: bool,
@@ -823,6 +825,9 @@ impl Service for Web {
     }
 
     fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        if std::mem::take(&mut self.is_new) {
+            cx.counted.have_upstreams(self.sites.upstream_names());
+        }
         self.working = self.sites.turn_ended(cx);
         if let Some(log) = &mut self.log {
             log.flush(cx);

@@ -114,6 +114,15 @@ impl Sites {
         (0..self.0.len()).any(|place| self.forwards_at(place))
     }
 
+    /// The upstreams of all gateways, as they are counted.
+    pub(super) fn upstream_names(&self) -> impl Iterator<Item = &str> {
+        let proxies = self.0.iter().filter_map(|site| match &site.content {
+            Content::Proxy(proxy) => Some(proxy),
+            _ => None,
+        });
+        proxies.flat_map(Proxy::upstream_names)
+    }
+
     /// Whether this one does.
     pub(super) fn forwards_at(&self, place: Place) -> bool {
         matches!(self.0[place].content, Content::Proxy(_))

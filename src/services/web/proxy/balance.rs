@@ -227,9 +227,8 @@ impl Balance {
         (member.failed_at, member.judged_at) = (Some(now), Some(now));
         member.fails = member.fails.saturating_add(1);
         let fails_max = member.terms.fails_max;
-        if fails_max > 0 {
-            let less = i64::from(member.terms.weight / fails_max);
-            member.effective = (member.effective - less).max(0);
+        if let Some(less) = member.terms.weight.checked_div(fails_max) {
+            member.effective = (member.effective - i64::from(less)).max(0);
             member.is_out |= member.fails >= fails_max;
         }
         (was_served && !member.is_served()).then_some(Change::Lost)

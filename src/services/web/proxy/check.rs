@@ -20,7 +20,7 @@ use super::balance::Thresholds;
 use super::forward::{introduce, tls_to};
 use crate::config::CheckConfig;
 use crate::http::Method;
-use crate::http::head::{HeadScanner, Parsed};
+use crate::http::head::{HeadScanner, Limits, Parsed};
 use crate::service::Io;
 use crate::service::origins::Opening;
 use crate::services::web::Place;
@@ -86,6 +86,27 @@ impl Checks {
         self.turns.iter().filter_map(|turn| turn.due).min()
     }
 
+    /// Reads the answer as far as it is there.
+    fn judge(&self, scanner: &mut HeadScanner, limits: &Limits, io: &mut Io<'_>) -> Poll<Verdict> {
+        loop {
+            match scanner.response(io.up.rx.bytes(), limits, Method::Get) {
+                Err(error) => return failed(&error.text()),
+                Ok(Parsed::Partial) if io.up.eof || !io.up.rx.has_space() => {
+                    return failed(&"it gave no answer");
+                }
+                Ok(Parsed::Partial) => return Poll::Pending,
+                Ok(Parsed::Complete(head, head_bytes)) => match head.status.code() {
+                    ..200 => {
+                        io.up.rx.consume(head_bytes);
+                        *scanner = HeadScanner::default();
+                    }
+                    code if self.expect.contains(&code) => return Poll::Ready(Ok(())),
+                    code => return failed(&format_args!("it answered {code}")),
+                },
+            }
+        }
+    }
+
     /// A check is over, whatever came of it.
     pub(super) fn ended(&mut self, place: usize) {
         self.turns[place].is_under_way = false;
@@ -130,7 +151,7 @@ impl Check {
         io.stop_resolving();
         io.disconnect();
         if let (Some(verdict), Some(upstreams)) = (verdict, &mut proxy.upstreams) {
-            upstreams.checked(self.upstream, verdict);
+            upstreams.checked(self.upstream, verdict, &mut io.cx);
         }
         true
     }
@@ -174,26 +195,9 @@ impl Check {
             io.up.tx.put(&checks.head, io.cx.pool);
             self.state = State::Awaiting(HeadScanner::default());
         }
-        let State::Awaiting(scanner) = &mut self.state else {
-            return Poll::Pending;
-        };
-        loop {
-            let limits = &proxy.rules.response_limits;
-            match scanner.response(io.up.rx.bytes(), limits, Method::Get) {
-                Err(error) => return failed(&error.text()),
-                Ok(Parsed::Partial) if io.up.eof || !io.up.rx.has_space() => {
-                    return failed(&"it gave no answer");
-                }
-                Ok(Parsed::Partial) => return Poll::Pending,
-                Ok(Parsed::Complete(head, head_bytes)) => match head.status.code() {
-                    ..200 => {
-                        io.up.rx.consume(head_bytes);
-                        *scanner = HeadScanner::default();
-                    }
-                    code if checks.expect.contains(&code) => return Poll::Ready(Ok(())),
-                    code => return failed(&format_args!("it answered {code}")),
-                },
-            }
+        match &mut self.state {
+            State::Awaiting(scanner) => checks.judge(scanner, &proxy.rules.response_limits, io),
+            State::Resolving | State::Connecting => Poll::Pending,
         }
     }
 }

@@ -348,7 +348,8 @@ impl Exchange {
         None
     }
 
-    /// Reads the head of a response, and writes it as the client is to see it.
+    /// Reads the head of a response, and writes it as the client is to see it. Long because the head
+    /// lives in what arrived until all is known of it.
     fn hear(&mut self, sent: &mut Sent<'_>, proxy: &mut Proxy, io: &mut Io<'_>) -> Heard {
         let (request, origin) = (sent.request, sent.origin);
         let Proxy {

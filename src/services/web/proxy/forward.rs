@@ -12,6 +12,8 @@
 //!
 //! A gateway's request begins again with another upstream where one fails: see `upstreams`.
 //!
+//! A long file, since all states of a request stand in it.
+//!
 //! Each state may end in a refusal, which the connection answers. Between two requests the machine
 //! stays with its connection and keeps its memory; the connection to the origin does not.
 
@@ -203,7 +205,7 @@ impl Forward {
         };
         let onward = exchange.advance(sent, proxy, io);
         if let (Some(status), Some(upstreams)) = (exchange.heard, &mut proxy.upstreams) {
-            upstreams.answered(&mut self.attempts, status, io.cx.now);
+            upstreams.answered(&mut self.attempts, status, &mut io.cx);
         }
         Ok(match onward? {
             step::Step::Go(Onward::Again) => State::resolving(proxy, io.cx.now),
@@ -225,7 +227,7 @@ impl Forward {
         if !self.attempts.is_awaited() || !error.is_of_origin() {
             return false;
         }
-        upstreams.failed(&mut self.attempts, &refusal.text, io.cx.now);
+        upstreams.failed(&mut self.attempts, &refusal.text, &mut io.cx);
         let is_unsent = !matches!(self.state, State::Exchanging(_));
         let may_be_sent = is_unsent || self.request.repeatable;
         if !may_be_sent || !upstreams.may_go_on(&self.attempts) {
@@ -236,30 +238,23 @@ impl Forward {
         true
     }
 
-    /// Chooses the upstream of a gateway's request, unless that is done.
-    ///
-    /// # Errors
-    /// The answer where there is none that may be asked.
-    fn choose(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Result<(), Step> {
-        let Some(upstreams) = &mut proxy.upstreams else {
-            return Ok(());
-        };
+    /// Chooses the upstream of a gateway's request, unless that is done; the answer where there is
+    /// none that may be asked.
+    fn choose(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Option<Step> {
+        let upstreams = proxy.upstreams.as_mut()?;
         if self.attempts.is_awaited() {
-            return Ok(());
+            return None;
         }
-        match upstreams.choose(&mut self.attempts, self.place, io.cx.now) {
-            Some((origin, way)) => {
-                self.origin.set_to(origin);
-                self.way = way;
-                Ok(())
-            }
-            None => {
-                let error = ProxyError::DestinationUnavailable;
-                let text = format!("{}: every upstream is down", self.origin.authority);
-                let (status, stays) = (Status::SERVICE_UNAVAILABLE, self.request.stays(io));
-                Err(Step::refused(status, error, &text, stays))
-            }
-        }
+        let chosen = upstreams.choose(&mut self.attempts, self.place, &mut io.cx);
+        let Some((origin, way)) = chosen else {
+            let text = format!("{}: every upstream is down", self.origin.authority);
+            let error = ProxyError::DestinationUnavailable;
+            let (status, stays) = (Status::SERVICE_UNAVAILABLE, self.request.stays(io));
+            return Some(Step::refused(status, error, &text, stays));
+        };
+        self.origin.set_to(origin);
+        self.way = way;
+        None
     }
 
     /// Until when the state may last.
@@ -389,7 +384,7 @@ impl Forward {
 
     /// The first step: on a connection that was kept, if there is one, else on one of its own.
     fn set_out(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
-        if let Err(refused) = self.choose(proxy, io) {
+        if let Some(refused) = self.choose(proxy, io) {
             return refused;
         }
         while self.request.form != Form::Tunnel && proxy.rules.shares_connections() {

@@ -290,6 +290,11 @@ impl Proxy {
         self.alone.pop()
     }
 
+    /// The upstreams of a gateway, as they are counted.
+    pub(super) fn upstream_names(&self) -> impl Iterator<Item = &str> {
+        self.upstreams.iter().flat_map(Upstreams::names)
+    }
+
     /// A check of an upstream that is to begin; `place` is that of this proxy among the sites.
     pub(super) fn take_check(&mut self, place: Place, now: Instant) -> Option<Check> {
         self.upstreams.as_mut()?.take_check(place, now)

@@ -14,6 +14,8 @@ use super::check::{Check, Checks, Verdict};
 use super::route::Origin;
 use crate::config;
 use crate::http::Status;
+use crate::metrics::Counted;
+use crate::service::Cx;
 use crate::service::origins::Way;
 use crate::services::web::Place;
 
@@ -82,12 +84,15 @@ impl Upstreams {
         &mut self,
         attempts: &mut Attempts,
         place: Place,
-        now: Instant,
+        cx: &mut Cx<'_>,
     ) -> Option<(&Origin, Way)> {
-        let chosen = self.balance.choose(attempts.tried, now)?;
+        let chosen = self.balance.choose(attempts.tried, cx.now)?;
         attempts.tried.insert(chosen);
         attempts.awaited = Some(chosen);
         let upstream = &self.all[chosen];
+        if let Some(counted) = cx.counted.upstream(&upstream.name) {
+            counted.requests += 1;
+        }
         let way = Way {
             site: place,
             ..upstream.way.clone()
@@ -112,30 +117,34 @@ impl Upstreams {
     }
 
     /// The one that is awaited failed.
-    pub(super) fn failed(&mut self, attempts: &mut Attempts, why: &str, now: Instant) {
+    pub(super) fn failed(&mut self, attempts: &mut Attempts, why: &str, cx: &mut Cx<'_>) {
         let Some(place) = attempts.awaited.take() else {
             return;
         };
-        if self.balance.failed(place, now) == Some(Change::Lost) {
-            let Upstream {
-                name, fail_timeout, ..
-            } = &self.all[place];
+        let change = self.balance.failed(place, cx.now);
+        let Upstream {
+            name, fail_timeout, ..
+        } = &self.all[place];
+        if let Some(counted) = cx.counted.upstream(name) {
+            counted.fails += 1;
+        }
+        if change == Some(Change::Lost) {
             log::warn!("upstream {name} gets no requests for {fail_timeout:?}: {why}");
         }
+        self.changed(place, change, &mut cx.counted);
     }
 
     /// The one that is awaited answered with this status.
-    pub(super) fn answered(&mut self, attempts: &mut Attempts, status: Status, now: Instant) {
+    pub(super) fn answered(&mut self, attempts: &mut Attempts, status: Status, cx: &mut Cx<'_>) {
         if !attempts.is_awaited() {
             return;
         }
         if self.fails_on(status) {
-            return self.failed(attempts, &format!("it answered {status}"), now);
+            return self.failed(attempts, &format!("it answered {status}"), cx);
         }
-        if let Some(place) = attempts.awaited.take()
-            && self.balance.answered(place) == Some(Change::Back)
-        {
-            self.tell_back(place);
+        if let Some(place) = attempts.awaited.take() {
+            let change = self.balance.answered(place);
+            self.changed(place, change, &mut cx.counted);
         }
     }
 
@@ -157,21 +166,23 @@ impl Upstreams {
     }
 
     /// One was checked.
-    pub(super) fn checked(&mut self, place: usize, verdict: Verdict) {
+    pub(super) fn checked(&mut self, place: usize, verdict: Verdict, cx: &mut Cx<'_>) {
         let Some(checks) = &self.checks else {
             return;
         };
         let name = &self.all[place].name;
         let thresholds = checks.thresholds;
         let change = self.balance.checked(place, verdict.is_ok(), thresholds);
-        match (change, verdict) {
-            (Some(Change::Lost), Err(why)) => {
-                log::warn!("upstream {name} is down, and gets no requests: {why}");
+        if let Err(why) = verdict {
+            if let Some(counted) = cx.counted.upstream(name) {
+                counted.checks_failed += 1;
             }
-            (Some(Change::Back), _) => self.tell_back(place),
-            (_, Err(why)) => log::debug!("upstream {name}: its check failed: {why}"),
-            _ => {}
+            match change {
+                Some(_) => log::warn!("upstream {name} is down, and gets no requests: {why}"),
+                None => log::debug!("upstream {name}: its check failed: {why}"),
+            }
         }
+        self.changed(place, change, &mut cx.counted);
     }
 
     /// A check is over, whatever came of it.
@@ -181,8 +192,19 @@ impl Upstreams {
         }
     }
 
-    fn tell_back(&self, place: usize) {
-        log::warn!("upstream {} is back", self.all[place].name);
+    /// The names of all, as they are counted.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|upstream| &*upstream.name)
+    }
+
+    fn changed(&self, place: usize, change: Option<Change>, counted: &mut Counted<'_>) {
+        let name = &self.all[place].name;
+        if let Some(counted) = counted.upstream(name) {
+            counted.is_up = self.balance.is_served(place);
+        }
+        if change == Some(Change::Back) {
+            log::warn!("upstream {name} is back");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{answered, asked, bench_with, config, own_answer};
 use crate::config::{CheckConfig, ProxyConfig, UpstreamConfig, Upstreams};
+use crate::metrics::UpstreamMetrics;
 use crate::service::LinkState;
 use crate::services::bench::Bench;
 use crate::services::web::Web;
@@ -102,7 +103,8 @@ fn what_was_not_sent_goes_to_the_next_one_whatever_it_is() {
 
 #[test]
 fn what_may_be_repeated_goes_on_until_an_answer_begins_and_the_rest_does_not() {
-    let failures: [fn(&mut Bench<Web>) -> &mut Bench<Web>; 4] = [
+    type Fails = fn(&mut Bench<Web>) -> &mut Bench<Web>;
+    let failures: [Fails; 4] = [
         |bench| bench.origin_closes(),
         |bench| bench.origin_fails(io::ErrorKind::ConnectionReset),
         |bench| bench.origin_sends(b"HTTP/1.1 2").origin_closes(),
@@ -366,4 +368,26 @@ fn a_check_ends_when_its_time_is_up_and_when_the_process_does() {
         2,
         "the first is down, of the second nothing is known"
     );
+}
+
+#[test]
+fn what_became_of_each_upstream_is_counted_by_its_url() {
+    let mut bench = checked();
+    let counts = |bench: &Bench<Web>| -> Vec<_> {
+        let web = bench.metrics.listeners[0].of.web().expect("a web server");
+        let of = |u: &UpstreamMetrics| (u.is_up, u.requests, u.fails, u.checks_failed);
+        web.upstreams.iter().map(of).collect()
+    };
+    assert_eq!(counts(&bench), [(true, 0, 0, 0); 2]);
+    checks(&mut bench, [WELL, ""]);
+    assert_eq!(serves(&mut bench), 1);
+    assert_eq!(counts(&bench), [(true, 1, 0, 0), (false, 0, 0, 1)]);
+    let _client = bench.another();
+    goes_to(&mut bench, GET);
+    bench.origin_closes();
+    assert_eq!(own_answer(&mut bench).0, 502);
+    assert_eq!(counts(&bench), [(false, 2, 1, 0), (false, 0, 0, 1)]);
+    let web = bench.metrics.listeners[0].of.web().expect("a web server");
+    let names: Vec<&str> = web.upstreams.iter().map(|u| &*u.name).collect();
+    assert_eq!(names, ["http://192.0.2.1", "http://192.0.2.2"]);
 }
