@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::Proxy;
 use super::balance::Thresholds;
-use super::forward::{introduce, tls_to};
+use super::opening::{introduce, tls_to};
 use crate::config::CheckConfig;
 use crate::http::Method;
 use crate::http::head::{HeadScanner, Limits, Parsed};

@@ -19,15 +19,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-
-use rustls_pki_types::ServerName;
 
 use super::answer;
 use super::errand::Errand;
 use super::exchange::{Exchange, Onward, Sent, answer_kept};
+use super::opening::{introduce, tls_to};
 use super::reading::{Read, Reading};
 use super::request::Request;
 use super::route::{Form, Origin, Route};
@@ -46,12 +44,11 @@ use crate::http::persistence::Persistence;
 use crate::http::proxy_status::ProxyError;
 use crate::http::range::ByteRange;
 use crate::http::{Status, Version};
-use crate::service::origins::{Introduce, Opening, TlsTo, Trouble, Way};
-use crate::service::{Cx, Io, LinkState, Peer};
+use crate::service::origins::{Opening, Trouble, Way};
+use crate::service::{Cx, Io, LinkState};
 use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
 use crate::services::web::reply::{Answered, Detail, Refusal, Reply};
-use crate::wire::trust;
 
 type Step = step::Step<State>;
 
@@ -566,45 +563,6 @@ impl Following {
             Read::Wait | Read::Broken => Ok(Outcome::Done { stays: false }),
         }
     }
-}
-
-/// TLS with an origin, if it is spoken with it.
-///
-/// # Errors
-/// Why that cannot be.
-pub(super) fn tls_to(
-    origin: &Origin,
-    rules: &Rules,
-) -> Result<Option<TlsTo>, (ProxyError, &'static str)> {
-    if !origin.tls {
-        return Ok(None);
-    }
-    let Some(config) = &rules.tls else {
-        let text = "nobody can vouch for it: the system trusts no authority, and no `ca_file` does";
-        return Err((ProxyError::ProxyConfigurationError, text));
-    };
-    let host = origin.host().trim_matches(['[', ']']);
-    let host = host.strip_suffix('.').unwrap_or(host).to_owned();
-    let name = ServerName::try_from(host).map_err(|_| {
-        let text = "no certificate could have this name";
-        (ProxyError::TlsCertificateError, text)
-    })?;
-    Ok(Some(TlsTo {
-        config: Arc::clone(config),
-        name,
-        explain: |error| trust::explain(error, "`ca_file`"),
-    }))
-}
-
-/// How the origin is told of its client ahead of everything else.
-pub(super) fn introduce(rules: &Rules, io: &Io<'_>) -> Option<Introduce> {
-    rules.send_proxy.map(|version| Introduce {
-        version,
-        client: match io.peer {
-            Peer::Inet(address) => Some(*address),
-            Peer::Unix => None,
-        },
-    })
 }
 
 /// How a request is answered whose origin's name has no address.

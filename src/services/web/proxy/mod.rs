@@ -19,7 +19,7 @@
 //!    failure closes the connection.
 //!
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
-//! its way), `upstreams`, `balance` and `check` (to which of a gateway's), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
+//! its way), `upstreams`, `balance` and `check` (to which of a gateway's), `opening`, `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
 //! (request and response under way), `passing` (their bodies), `heads` (what is written), `upgrade`, `tunnel`; `errand` (what
 //! the cache makes of it), `answer` (what is kept), `purge`
 //! (what is no longer), `filling` and `reading` (what is being kept).
@@ -56,6 +56,7 @@ mod exchange;
 mod filling;
 mod forward;
 mod heads;
+mod opening;
 mod passing;
 mod purge;
 mod reading;
