@@ -19,6 +19,8 @@ fn parse(text: &str) -> Result<Config, Problems> {
     Config::parse(text, Path::new("conf/x.toml"), &Overrides::default())
 }
 
+mod upstreams;
+
 /// The problems of a text, one line each.
 fn problems(text: &str) -> String {
     parse(text).expect_err("should be refused").to_string()

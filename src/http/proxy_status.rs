@@ -19,7 +19,8 @@ pub enum ProxyError {
     DnsError,
     /// The name server says that there is no such name.
     NoSuchName,
-    /// Somebody between us and the origin says that it cannot be had.
+    /// Somebody between us and the origin says that it cannot be had, or nobody is asked, since what
+    /// was heard before says that it would be in vain.
     DestinationUnavailable,
     DestinationIpProhibited,
     DestinationIpUnroutable,
@@ -83,6 +84,36 @@ impl ProxyError {
             Self::ProxyInternalError => "proxy_internal_error",
             Self::ProxyConfigurationError => "proxy_configuration_error",
             Self::ProxyLoopDetected => "proxy_loop_detected",
+        }
+    }
+
+    /// Whether it is the origin's failure, or that of the way to it: another server of the same
+    /// site might have answered.
+    #[must_use]
+    pub fn is_of_origin(self) -> bool {
+        match self {
+            Self::DnsTimeout
+            | Self::DnsError
+            | Self::NoSuchName
+            | Self::DestinationIpUnroutable
+            | Self::ConnectionRefused
+            | Self::ConnectionTerminated
+            | Self::ConnectionTimeout
+            | Self::TlsProtocolError
+            | Self::TlsCertificateError
+            | Self::HttpResponseIncomplete
+            | Self::HttpResponseHeadTooLarge
+            | Self::HttpResponseTimeout
+            | Self::HttpProtocolError => true,
+            Self::DestinationUnavailable
+            | Self::DestinationIpProhibited
+            | Self::HttpRequestError
+            | Self::HttpRequestDenied
+            | Self::HttpUpgradeFailed
+            | Self::ProxyInternalResponse
+            | Self::ProxyInternalError
+            | Self::ProxyConfigurationError
+            | Self::ProxyLoopDetected => false,
         }
     }
 

@@ -410,7 +410,7 @@ fn what_was_read_of_a_file_is_the_answer_though_the_file_is_opened_again() {
     let mut disk = crate::sys::unix::Files::default();
     let root = disk.open_folder(dir.path()).expect("a folder");
     let (mut jobs, now) = (Jobs::<u32>::new(limits()), Instant::now());
-    let mut ask = |jobs: &mut Jobs<u32>, disk: &mut crate::sys::unix::Files| {
+    let ask = |jobs: &mut Jobs<u32>, disk: &mut crate::sys::unix::Files| {
         // Of a slow file nothing is read at once.
         let file = disk.open(&root, "file".as_ref()).expect("a file").slow();
         let metadata = disk.metadata(&file).expect("metadata");

@@ -2,7 +2,7 @@
 //! the admin listener.
 //!
 //! One thread, so no atomics. Nothing here is labelled with an address, a name or a path that a
-//! client chose. A new counter is a field here and a line in the table [`METRICS`]; `/metrics`,
+//! client chose; an upstream is named as the configuration has it. A new counter is a field here and a line in the table [`METRICS`]; `/metrics`,
 //! `/status.json`, the admin listener's first page and the README follow from that line.
 
 mod histogram;
@@ -90,6 +90,45 @@ impl<'a> Counted<'a> {
     /// A cache handled a request.
     pub fn cached(&mut self, handled: Cached) {
         self.web().cached[handled as usize] += 1;
+    }
+
+    /// The gateways of the listener have these upstreams, which all are thought to answer; those that
+    /// it had before and not any more are forgotten.
+    pub fn have_upstreams<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+        let Of::Web(WebMetrics { upstreams, .. }) = &mut self.all.listeners[self.listener].of
+        else {
+            return;
+        };
+        let mut before = std::mem::take(upstreams);
+        for name in names {
+            if upstreams.iter().all(|upstream| upstream.name != name) {
+                let known = before.iter().position(|upstream| upstream.name == name);
+                let mut upstream = match known {
+                    Some(place) => before.swap_remove(place),
+                    None => UpstreamMetrics::new(name),
+                };
+                upstream.is_up = true;
+                upstreams.push(upstream);
+            }
+        }
+    }
+
+    /// The counters of an upstream, if it is one of those that the listener has now: at whichever of
+    /// its addresses they are.
+    pub fn upstream(&mut self, name: &str) -> Option<&mut UpstreamMetrics> {
+        let own = &self.all.listeners[self.listener];
+        let is_known = |listener: &ListenerMetrics| {
+            let is_same = (listener.kind, &listener.name) == (own.kind, &own.name);
+            is_same && listener.of.web().is_some_and(|web| web.knows(name))
+        };
+        let place = match is_known(own) {
+            true => self.listener,
+            false => self.all.listeners.iter().find(|(_, one)| is_known(one))?.0,
+        };
+        let Of::Web(web) = &mut self.all.listeners[place].of else {
+            return None;
+        };
+        web.upstreams.iter_mut().find(|one| one.name == name)
     }
 
     /// A file of `bytes` was uploaded whole.
@@ -319,6 +358,43 @@ pub struct WebMetrics {
     pub compressed_bytes_saved: u64,
     /// Requests that a cache handled, in the order of [`Cached::ALL`].
     pub cached: [u64; Cached::ALL.len()],
+    /// The upstreams of its gateways, each once, however many routes lead to it.
+    pub upstreams: Vec<UpstreamMetrics>,
+}
+
+impl WebMetrics {
+    /// Whether one of its gateways has this upstream.
+    fn knows(&self, upstream: &str) -> bool {
+        self.upstreams.iter().any(|one| one.name == upstream)
+    }
+}
+
+/// An upstream of a gateway.
+#[derive(Debug, Clone)]
+pub struct UpstreamMetrics {
+    /// Its URL.
+    pub name: String,
+    /// It gets requests in its turn: not too many failed, and no check says that it is down.
+    pub is_up: bool,
+    /// Requests that were sent to it, or would have been, had it taken a connection.
+    pub requests: u64,
+    /// Those that failed.
+    pub fails: u64,
+    /// Checks that failed.
+    pub checks_failed: u64,
+}
+
+impl UpstreamMetrics {
+    /// One of which nothing is counted.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            is_up: true,
+            requests: 0,
+            fails: 0,
+            checks_failed: 0,
+        }
+    }
 }
 
 /// A receiver of files.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::histogram::Histogram;
-use super::{Bar, Cached, Cause, Limit, ListenerMetrics, Metrics};
+use super::{Bar, Cached, Cause, Limit, ListenerMetrics, Metrics, UpstreamMetrics};
 use crate::cache::{compressed, store};
 use crate::dns::Counters;
 use crate::ending::Phase;
@@ -157,6 +157,8 @@ pub enum Samples {
     Each(fn(&ListenerMetrics) -> Option<u64>),
     /// For each listener that has them, one for each value of this label.
     By(&'static str, fn(&ListenerMetrics) -> Option<Labelled>),
+    /// For each listener with upstreams, one for each of these, by the label `upstream`.
+    Upstreams(fn(&UpstreamMetrics) -> u64),
 }
 
 /// A line of the table.
@@ -221,7 +223,7 @@ const fn gauge(name: &'static str, help: &'static str, samples: Samples) -> Metr
 /// Every metric, in the order in which they are shown.
 #[rustfmt::skip] // a line each
 pub static METRICS: &[Metric] = {
-    use Samples::{By, Each, Kinds, One, Spans};
+    use Samples::{By, Each, Kinds, One, Spans, Upstreams};
     &[
         // The process.
         gauge("build_info", "Which program this is: always 1.", One(|_| Some(Value::Whole(1)))).label("version", VERSION).key(""),
@@ -296,6 +298,10 @@ pub static METRICS: &[Metric] = {
         counter("upstreams_opened", "Connections to origins that were made.", One(|v| Some(v.metrics.origins.opened.into()))).key("upstreams.opened"),
         counter("upstreams_reused", "Times that a kept connection to an origin was used again.", One(|v| Some(v.metrics.origins.reused.into()))).key("upstreams.reused"),
         gauge("upstreams_idle", "Connections to origins that are kept and that nobody uses.", One(|v| Some(v.metrics.gauges.idle_upstreams.into()))).key("upstreams.idle"),
+        gauge("upstream_up", "1 while an upstream of a gateway gets requests in its turn, 0 while it does not.", Upstreams(|u| u.is_up.into())).key("upstream_up"),
+        counter("upstream_requests", "Requests that an upstream was chosen for.", Upstreams(|u| u.requests)).key("upstream_requests"),
+        counter("upstream_fails", "Those of them that failed at it.", Upstreams(|u| u.fails)).key("upstream_fails"),
+        counter("upstream_checks_failed", "Checks that an upstream did not pass.", Upstreams(|u| u.checks_failed)).key("upstream_checks_failed"),
         // The disk.
         counter("disk_jobs", "Jobs for the disk that came to their end.", Kinds(|c| c.finished.into())).key("disk.finished"),
         counter("disk_jobs_failed", "Jobs for the disk that failed.", Kinds(|c| c.failed.into())).key("disk.failed"),
@@ -443,6 +449,7 @@ mod tests {
                 format!("`kind`: {}", quoted(&values))
             }
             Samples::Each(_) => "`listener`".to_owned(),
+            Samples::Upstreams(_) => "`listener`, `upstream`".to_owned(),
             Samples::By(label, get) => {
                 let counts = listeners()
                     .iter()
@@ -491,6 +498,7 @@ mod tests {
                 Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) => true,
                 Samples::Each(get) => get(listener).is_some(),
                 Samples::By(_, get) => get(listener).is_some(),
+                Samples::Upstreams(_) => listener.of.web().is_some(),
             };
             assert!(listeners().iter().any(known), "{}", metric.name);
         }

@@ -20,7 +20,7 @@ pub(crate) trait Host {
     /// Whether a connection goes on although its client is gone.
     fn outlives_client(&mut self, conn: usize, cx: &mut Cx<'_>) -> bool;
     /// Does nothing unless a connection asked for it in this turn, it was not done at the end of
-    /// the last one, or `all` services are told: a job, or a moment, that some service waits for.
+    /// the last one, there was none, or `all` services are told: a job, or a moment, that some service waits for.
     /// Whether it has more to do.
     fn turn_ended(&mut self, all: bool, cx: &mut Cx<'_>) -> bool;
     /// When that is to be called at the latest.
@@ -34,7 +34,8 @@ pub(crate) trait Host {
 pub(crate) struct Hosted<T: Service> {
     service: T,
     conns: Slab<T::Conn>,
-    /// A connection called [`Io::at_turn_end`] in this turn.
+    /// A connection called [`Io::at_turn_end`] in this turn, or it is the first of a service that
+    /// begins alone.
     turn_end: bool,
 }
 
@@ -43,7 +44,7 @@ impl<T: Service> Hosted<T> {
         Self {
             service,
             conns: Slab::new(),
-            turn_end: false,
+            turn_end: T::BEGINS_ALONE,
         }
     }
 }

@@ -339,6 +339,14 @@ impl<S: Sys> Listeners<S> {
         self.forget(index, cx);
     }
 
+    /// A listening socket whose connections this host serves: its place, and that of its counters.
+    pub(super) fn of_host(&self, host: usize) -> Option<(usize, usize)> {
+        let is_it =
+            |socket: &Socket<S>| !socket.ear.is_closed() && self.all[socket.listener].host == host;
+        let found = self.sockets.iter().find(|(_, socket)| is_it(socket));
+        found.map(|(place, socket)| (place, socket.metrics))
+    }
+
     /// A session of a listening socket began that has no client.
     pub(super) fn began_alone(&mut self, index: usize, cx: &mut Context<S>) {
         let socket = &mut self.sockets[index];

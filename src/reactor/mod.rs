@@ -211,6 +211,7 @@ impl<S: Sys> Reactor<S> {
             client_first: T::CLIENT_FIRST,
             counts: T::counts,
         };
+        self.cx.turn_end |= T::BEGINS_ALONE;
         self.listeners
             .open(bind, limits, kind, options, &mut self.cx, host)
     }
@@ -242,6 +243,7 @@ impl<S: Sys> Reactor<S> {
     ) {
         let host = |metrics| add_host(&mut self.hosts, service, metrics);
         let before = self.listeners.replace(bound, &self.limits, options, host);
+        self.cx.turn_end |= T::BEGINS_ALONE;
         self.retire(before);
     }
 
@@ -520,14 +522,14 @@ impl<S: Sys> Reactor<S> {
             self.cx.turn_end_at = None;
             let (work, hosts) = (self.limits.turn_work, self.hosts.len());
             let mut all = TurnWork::new(work, work);
-            for (place, (_, serving)) in self.hosts.iter_mut().enumerate() {
-                self.cx.work = all.share(hosts - place);
-                let cx = &mut self.cx.of(serving.metrics);
-                let is_left = serving.host.turn_ended(job_done, cx);
-                all.take(&self.cx.work);
-                self.cx.turn_end |= is_left;
-                let moments = [self.cx.turn_end_at, serving.host.turn_deadline()];
-                self.cx.turn_end_at = moments.into_iter().flatten().min();
+            let mut told = 0;
+            for host in 0..self.hosts.capacity() {
+                if self.hosts.contains(host) {
+                    self.cx.work = all.share(hosts - told);
+                    self.end_turn_of(host, job_done);
+                    all.take(&self.cx.work);
+                    told += 1;
+                }
             }
             if job_done {
                 self.let_go();
@@ -536,6 +538,18 @@ impl<S: Sys> Reactor<S> {
         let (stores, mut hands) = self.cx.stores();
         stores.expire(&mut hands);
         self.wake_woken();
+    }
+
+    /// Tells one service, which has what is left of this work.
+    fn end_turn_of(&mut self, host: usize, job_done: bool) {
+        let serving = &mut self.hosts[host];
+        let cx = &mut self.cx.of(serving.metrics);
+        let is_left = serving.host.turn_ended(job_done, cx);
+        self.cx.turn_end |= is_left;
+        let at = self.listeners.of_host(host);
+        self.begin_alone(host, at);
+        let moments = [self.cx.turn_end_at, self.hosts[host].host.turn_deadline()];
+        self.cx.turn_end_at = moments.into_iter().flatten().min();
     }
 
     fn wake_woken(&mut self) {
@@ -761,9 +775,14 @@ impl<S: Sys> Reactor<S> {
         self.cx.work = self.turn_work.share(waiting);
         let outcome = session.pump(host, &mut self.cx);
         self.turn_work.take(&self.cx.work);
-        if self.cx.alone {
-            self.begin_alone(id);
-            return self.follow_up(id, outcome);
+        if std::mem::take(&mut self.cx.alone) {
+            let Provenance {
+                socket,
+                host,
+                metrics,
+                ..
+            } = session.provenance;
+            self.begin_alone(host as usize, Some((socket as usize, metrics as usize)));
         }
         self.follow_up(id, outcome);
     }
@@ -783,30 +802,23 @@ impl<S: Sys> Reactor<S> {
         }
     }
 
-    /// Begins the sessions without a client that a service wants, beside one of its sessions.
-    fn begin_alone(&mut self, beside: Id) {
-        self.cx.alone = false;
-        let Some(session) = self.sessions.live(beside) else {
-            return;
-        };
-        let Provenance {
-            socket,
-            host,
-            metrics,
-            ..
-        } = session.provenance;
-        let serving = &mut self.hosts[host as usize];
+    /// Begins the sessions without a client that a service wants, as ones of this listening socket
+    /// and its counters. Where there is none, or the process ends, they are over at once.
+    fn begin_alone(&mut self, host: usize, at: Option<(usize, usize)>) {
+        let serving = &mut self.hosts[host];
         while let Some(conn) = serving.host.alone(self.cx.now) {
-            if self.sessions.len() >= self.limits.sessions_max || self.cx.draining {
-                serving.host.ended(conn, &mut self.cx.of(metrics as usize));
+            let is_full = self.sessions.len() >= self.limits.sessions_max;
+            let Some((socket, metrics)) = at.filter(|_| !is_full && !self.cx.draining) else {
+                let metrics = at.map_or(serving.metrics, |(_, metrics)| metrics);
+                serving.host.ended(conn, &mut self.cx.of(metrics));
                 continue;
-            }
+            };
             serving.sessions += 1;
-            self.listeners.began_alone(socket as usize, &mut self.cx);
+            self.listeners.began_alone(socket, &mut self.cx);
             let provenance = Provenance {
-                socket,
-                host,
-                metrics,
+                socket: socket as u32,
+                host: host as u32,
+                metrics: metrics as u32,
                 conn: conn as u32,
                 peer: Peer::Unix,
                 admitted: Admitted::default(),

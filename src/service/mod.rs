@@ -68,6 +68,9 @@ pub trait Service {
     /// are read at once. One that stays silent is accepted about a second later.
     const CLIENT_FIRST: bool = false;
 
+    /// It may have something to do before it has a session: it is told of the end of its first turn.
+    const BEGINS_ALONE: bool = false;
+
     /// What its listener counts beside the bytes: nothing counted yet.
     fn counts() -> Of {
         Of::Streams(StreamMetrics::default())
@@ -90,7 +93,8 @@ pub trait Service {
     fn ended(&mut self, _conn: Self::Conn, _cx: &mut Cx<'_>) {}
 
     /// The state of a session that is to begin without a client: what it sees of one is closed.
-    /// Asked, until there is none, after a call in which [`Io::begin_alone`] was called.
+    /// Asked, until there is none, after a call in which [`Io::begin_alone`] was called, and after
+    /// [`Service::turn_ended`].
     fn alone(&mut self, _now: Instant) -> Option<Self::Conn> {
         None
     }
@@ -102,9 +106,10 @@ pub trait Service {
     }
 
     /// The end of a turn in which one of its sessions called [`Io::at_turn_end`], a job for a
-    /// service came to its end, or [`Service::turn_deadline`] passed: what is better done once for
-    /// all sessions, and what takes more than one turn. Whether there is more to do: then it is
-    /// called again at the end of the next turn, which comes at once.
+    /// service came to its end, or [`Service::turn_deadline`] passed, and of the first turn of one that
+    /// [begins alone](Service::BEGINS_ALONE): what is better done once for all sessions, what takes
+    /// more than one turn, and what is done without any. Whether there is more to do: then it is called again at the end of the
+    /// next turn, which comes at once.
     fn turn_ended(&mut self, _cx: &mut Cx<'_>) -> bool {
         false
     }

@@ -25,12 +25,14 @@ mod admin;
 mod proxy;
 mod small;
 mod upload;
+mod upstreams;
 mod web;
 
 pub use admin::*;
 pub use proxy::*;
 pub use small::*;
 pub use upload::*;
+pub use upstreams::*;
 pub use web::*;
 
 /// Connections that one listener serves at once, unless it is told otherwise: 65,536.

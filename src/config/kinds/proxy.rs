@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{HttpConfig, Kind, Row, Transport, read_hosts};
+use super::{HttpConfig, Kind, Row, Transport, Upstreams, read_hosts};
 use crate::config::section::{Section, integer, string};
-use crate::config::value::Upstream;
 use crate::config::{Authorities, Parent};
 use crate::http::caching::refresh::Pattern;
 use crate::http::caching::{Ignore, RuleBook, Rules};
@@ -247,8 +246,9 @@ pub struct ProxyConfig {
     /// Ports that requests with a URI and those in the address-bar form may reach. Key
     /// `forward_ports`, default [`Ports::Web`].
     pub forward_ports: Ports,
-    /// The one origin of a gateway; `None` for a forward proxy. Key `upstream`, default none.
-    pub upstream: Option<Upstream>,
+    /// The one origin of a gateway, or the upstreams that are it together; `None` for a forward
+    /// proxy. Key `upstream`, default none.
+    pub upstream: Option<Upstreams>,
     /// Another proxy, by which origins are reached; `None` for directly. Keys `parent`, `parent_…` and
     /// `no_proxy`.
     pub parent: Option<Parent>,
@@ -291,7 +291,7 @@ impl ProxyConfig {
 
     /// Whether it may have to ask https origins that the system's authorities vouch for.
     pub fn needs_authorities(&self) -> bool {
-        self.ca_file.is_none() && self.upstream.as_ref().is_none_or(|upstream| upstream.tls)
+        self.ca_file.is_none() && self.upstream.as_ref().is_none_or(Upstreams::tls)
     }
 
     /// The defaults, with the given cache.
@@ -350,8 +350,7 @@ impl ProxyConfig {
 
     /// Reads the keys of the way to an origin.
     fn read_origin(&mut self, section: &mut Section<'_>) {
-        let origin = r#"the address of an origin such as "http://127.0.0.1:8000""#;
-        self.upstream = section.parsed("upstream", origin, |value| string(value)?.parse());
+        self.upstream = Upstreams::read(section);
         self.ca_file = Authorities::read(section);
         self.parent = Parent::read(section);
         let versions = [

@@ -74,10 +74,10 @@ use body::{Echo, Received, RequestBody};
 use files::archive::Archive;
 pub use open::Given;
 use pack::Pack;
-use proxy::{Forward, Outcome, Sender};
+use proxy::{Check, Forward, Outcome, Sender};
 use reply::{Answered, Refusal, Reply, Writer};
 use respond::respond;
-use sites::{Content, Sites};
+use sites::{Alone, Content, Sites};
 
 /// Which of the listener's sites.
 type Place = usize;
@@ -96,6 +96,8 @@ pub struct Web {
     trusted: Ranges,
     /// Something takes more than one turn: it goes on at the end of each.
     working: bool,
+    /// No turn has ended since it was made.
+    is_new: bool,
     /// Idle connections stay while the process drains: for health checks, which want to know just
     /// then.
     stays_while_draining: bool,
@@ -133,6 +135,8 @@ enum State {
     Body(Box<RequestBody>),
     /// The request is sent on to its origin.
     Forward(Box<Forward>),
+    /// There is no client: an upstream is asked whether it is well.
+    Check(Check),
     /// The answer is a folder that is packed while it is sent.
     Pack(Box<Pack>),
     /// The answer is an error whose page is being read.
@@ -409,7 +413,7 @@ impl Web {
             return;
         }
         let (phase, awaited) = match &conn.state {
-            State::Forward(_) | State::Pack(_) | State::Refusing(_) => return, // they know themselves whom they wait for
+            State::Forward(_) | State::Check(_) | State::Pack(_) | State::Refusing(_) => return, // they know themselves whom they wait for
             State::Idle { .. } | State::Refused { .. } => (Phase::Idle, false),
             State::Head { .. } => (Phase::Head, true),
             State::Parked { .. } => {
@@ -596,6 +600,19 @@ impl Web {
         conn.kept = Some(forward);
     }
 
+    /// Takes a check of an upstream a step further; the session ends with it.
+    fn check(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
+        let State::Check(check) = &mut conn.state else {
+            return true;
+        };
+        if let Content::Proxy(proxy) = &mut self.sites.at(check.place).content
+            && check.advance(proxy, io)
+        {
+            io.close();
+        }
+        false
+    }
+
     /// Sends more of an archive. Whether the next request may be answered.
     fn pack(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<bool, Error> {
         let State::Pack(pack) = &mut conn.state else {
@@ -705,6 +722,7 @@ impl Conn {
 impl Service for Web {
     type Conn = Conn;
     const CLIENT_FIRST: bool = true;
+    const BEGINS_ALONE: bool = true;
 
     fn counts() -> Of {
         Of::Web(WebMetrics::default())
@@ -732,6 +750,7 @@ impl Service for Web {
                 }
                 State::Body(_) => self.receive_body(conn, io),
                 State::Forward(_) => self.forward(conn, io)?,
+                State::Check(_) => self.check(conn, io),
                 State::Pack(_) => self.pack(conn, io)?,
                 State::Refused { refusal, .. } => {
                     self.refuse_last(refusal.clone(), Ending::Refused, conn, io);
@@ -760,6 +779,7 @@ impl Service for Web {
             | State::Refused { until, .. } => *until,
             State::Body(body) => body.until,
             State::Forward(forward) => forward.deadline(),
+            State::Check(check) => check.until,
             State::Pack(pack) => pack.deadline(),
             State::Refusing(refusing) => refusing.until,
         }
@@ -774,6 +794,12 @@ impl Service for Web {
             }
             State::Forward(forward) => Some(forward),
             State::Refusing(refusing) => refusing.forward,
+            State::Check(check) => {
+                if let Content::Proxy(proxy) = &mut self.sites.at(check.place).content {
+                    proxy.check_ended(&check);
+                }
+                None
+            }
             State::Pack(pack) => {
                 pack.log(self.log.as_deref_mut(), cx);
                 None
@@ -791,9 +817,12 @@ impl Service for Web {
         }
     }
 
-    fn alone(&mut self, _now: Instant) -> Option<Conn> {
-        let forward = self.sites.take_alone()?;
-        Some(Conn::new(State::Forward(forward), None))
+    fn alone(&mut self, now: Instant) -> Option<Conn> {
+        let state = match self.sites.take_alone(now)? {
+            Alone::Forward(forward) => State::Forward(forward),
+            Alone::Check(check) => State::Check(check),
+        };
+        Some(Conn::new(state, None))
     }
 
     fn outlives_client(&mut self, conn: &mut Conn, cx: &mut Cx<'_>) -> bool {
@@ -804,6 +833,9 @@ impl Service for Web {
     }
 
     fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        if std::mem::take(&mut self.is_new) {
+            cx.counted.have_upstreams(self.sites.upstream_names());
+        }
         self.working = self.sites.turn_ended(cx);
         if let Some(log) = &mut self.log {
             log.flush(cx);

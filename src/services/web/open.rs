@@ -168,6 +168,7 @@ impl Web {
             writer: Writer::default(),
             log: log.transpose()?,
             working: false,
+            is_new: true,
             stays_while_draining: false,
         })
     }

@@ -15,7 +15,7 @@ use super::admin::Admin;
 use super::auth::{Auth, Verdict};
 use super::files::{Files, Progress, below};
 use super::pages::Pages;
-use super::proxy::{Forward, Proxy};
+use super::proxy::{Check, Forward, Proxy};
 use super::reply::{self, Detail, Refusal, Reply};
 use crate::cache::files::Capacity;
 use crate::config::{AuthConfig, FilesConfig};
@@ -79,6 +79,14 @@ pub(super) enum Content {
     Nothing,
 }
 
+/// What a site asks though no client did.
+pub(super) enum Alone {
+    /// A request.
+    Forward(Box<Forward>),
+    /// Whether an upstream is well.
+    Check(Check),
+}
+
 impl Sites {
     pub(super) fn new(mut sites: Vec<Site>, rest: Site) -> Self {
         sites.sort_by_key(|site| std::cmp::Reverse((site.host.is_some(), site.prefix.len())));
@@ -106,6 +114,15 @@ impl Sites {
         (0..self.0.len()).any(|place| self.forwards_at(place))
     }
 
+    /// The upstreams of all gateways, as they are counted.
+    pub(super) fn upstream_names(&self) -> impl Iterator<Item = &str> {
+        let proxies = self.0.iter().filter_map(|site| match &site.content {
+            Content::Proxy(proxy) => Some(proxy),
+            _ => None,
+        });
+        proxies.flat_map(Proxy::upstream_names)
+    }
+
     /// Whether this one does.
     pub(super) fn forwards_at(&self, place: Place) -> bool {
         matches!(self.0[place].content, Content::Proxy(_))
@@ -117,10 +134,15 @@ impl Sites {
         matches!(&self.0[place].content, Content::Proxy(proxy) if proxy.wants_alone())
     }
 
-    /// A request of a site's own that is to begin.
-    pub(super) fn take_alone(&mut self) -> Option<Box<Forward>> {
-        self.0.iter_mut().find_map(|site| match &mut site.content {
-            Content::Proxy(proxy) => proxy.take_alone(),
+    /// What a site asks of its own accord, and is to begin.
+    pub(super) fn take_alone(&mut self, now: Instant) -> Option<Alone> {
+        let mut sites = self.0.iter_mut().enumerate();
+        sites.find_map(|(place, site)| match &mut site.content {
+            Content::Proxy(proxy) => {
+                let forward = proxy.take_alone().map(Alone::Forward);
+                let check = || Some(Alone::Check(proxy.take_check(place, now)?));
+                forward.or_else(check)
+            }
             _ => None,
         })
     }
@@ -168,6 +190,7 @@ impl Sites {
     pub(super) fn turn_deadline(&self) -> Option<Instant> {
         let deadlines = self.0.iter().filter_map(|site| match &site.content {
             Content::Files(files) => files.turn_deadline(),
+            Content::Proxy(proxy) => proxy.check_due(),
             _ => None,
         });
         deadlines.min()

@@ -39,7 +39,7 @@ impl Page {
                     }
                 }
                 Samples::Spans(get) => self.out.histogram(metric, &name, get(view.metrics)),
-                Samples::Each(_) | Samples::By(..) => {
+                Samples::Each(_) | Samples::By(..) | Samples::Upstreams(_) => {
                     for (key, listener) in view.listeners_from(self.listeners) {
                         if self.out.text.len() >= end {
                             self.listeners = key;
@@ -117,6 +117,12 @@ impl Exposition {
             Samples::Each(get) => {
                 if let Some(count) = get(listener) {
                     self.sample(metric, name, &[of, kind, at], count);
+                }
+            }
+            Samples::Upstreams(get) => {
+                for upstream in listener.of.web().into_iter().flat_map(|web| &web.upstreams) {
+                    let labels = [of, kind, at, ("upstream", &*upstream.name)];
+                    self.sample(metric, name, &labels, get(upstream));
                 }
             }
             Samples::By(label, get) => {

@@ -59,7 +59,9 @@ impl Page {
             let value = match metric.samples {
                 Samples::One(get) => get(view).map(|value| value.to_string()),
                 Samples::Kinds(get) => Some(by_kind(view, get)),
-                Samples::Spans(_) | Samples::Each(_) | Samples::By(..) => None,
+                Samples::Spans(_) | Samples::Each(_) | Samples::By(..) | Samples::Upstreams(_) => {
+                    None
+                }
             };
             if !metric.key.is_empty()
                 && let Some(value) = value
@@ -91,7 +93,7 @@ fn counted(listener: &ListenerMetrics) -> String {
     let mut parts = Vec::new();
     for metric in METRICS {
         let count = match metric.samples {
-            Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) => None,
+            Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) | Samples::Upstreams(_) => None,
             Samples::Each(get) => get(listener),
             Samples::By(_, get) => get(listener).map(|c| c.iter().map(|(_, n)| n).sum()),
         };

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, json};
 
-use crate::metrics::{ListenerMetrics, METRICS, Samples, Value, View};
+use crate::metrics::{ListenerMetrics, METRICS, Samples, UpstreamMetrics, Value, View};
 
 /// An object of JSON.
 type Object = Map<String, serde_json::Value>;
@@ -59,7 +59,7 @@ fn of_process(view: &View<'_>) -> Object {
                 let up_to: Object = spans.buckets().map(up_to).collect();
                 json!({"count": spans.count(), "sum": spans.sum_s(), "up_to": up_to})
             }
-            Samples::Each(_) | Samples::By(..) => continue,
+            Samples::Each(_) | Samples::By(..) | Samples::Upstreams(_) => continue,
         };
         put(&mut object, metric.key, value);
     }
@@ -75,6 +75,7 @@ fn of_listener(listener: &ListenerMetrics) -> Object {
         let value = match metric.samples {
             Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) => None,
             Samples::Each(get) => get(listener).map(|count| json!(count)),
+            Samples::Upstreams(get) => of_upstreams(listener, get),
             Samples::By(_, get) => get(listener).map(|counts| {
                 let named = |(name, count): (&str, u64)| (name.to_owned(), json!(count));
                 counts.into_iter().map(named).collect::<Object>().into()
@@ -85,6 +86,17 @@ fn of_listener(listener: &ListenerMetrics) -> Object {
         }
     }
     object
+}
+
+/// A number of each upstream, if there are any.
+fn of_upstreams(
+    listener: &ListenerMetrics,
+    get: fn(&UpstreamMetrics) -> u64,
+) -> Option<serde_json::Value> {
+    let upstreams = &listener.of.web()?.upstreams;
+    let named = |upstream: &UpstreamMetrics| (upstream.name.clone(), json!(get(upstream)));
+    let numbers: Object = upstreams.iter().map(named).collect();
+    (!numbers.is_empty()).then(|| numbers.into())
 }
 
 fn number(value: Value) -> serde_json::Value {

@@ -52,6 +52,8 @@ pub(super) struct Sent<'a> {
     pub(super) way: &'a Way,
     /// The head, with the conditions of the client.
     pub(super) head: &'a [u8],
+    /// Another upstream may be sent the same, and is thought to answer.
+    pub(super) has_better: bool,
     pub(super) errand: Option<&'a mut Errand>,
 }
 
@@ -59,6 +61,8 @@ pub(super) struct Sent<'a> {
 pub(super) enum Onward {
     /// The request is to be sent once more, on a new connection.
     Again,
+    /// The same, to another upstream: what this one answered is a failure.
+    Another,
     /// Both sides speak another protocol from here on.
     Switched,
 }
@@ -72,6 +76,8 @@ pub(super) struct Exchange {
     may_repeat: bool,
     /// The client waits for the origin's word before it sends the body.
     expects_continue: bool,
+    /// The status of the origin's own answer, once its head is there.
+    pub(super) heard: Option<Status>,
     /// What the client got so far.
     answered: Option<Answered>,
     upload: BodyDecoder,
@@ -113,6 +119,8 @@ enum Heard {
     Final(usize, Answered, Download),
     /// One that is of no use: the request is sent once more.
     Useless,
+    /// One that counts as a failure: the request is sent to another upstream.
+    Failed,
     /// No response.
     Bad(ProxyError, &'static str),
 }
@@ -133,6 +141,15 @@ impl Heard {
         }
     }
 
+    /// How the request is sent again, for one that is of no use.
+    fn onward(&self) -> Option<Onward> {
+        match self {
+            Self::Useless => Some(Onward::Again),
+            Self::Failed => Some(Onward::Another),
+            _ => None,
+        }
+    }
+
     fn nonsense(what: &'static str) -> Self {
         Self::Bad(ProxyError::HttpProtocolError, what)
     }
@@ -145,6 +162,7 @@ impl Exchange {
         let mut exchange = Self {
             may_repeat,
             expects_continue: request.expects_continue,
+            heard: None,
             answered: None,
             scanner: HeadScanner::default(),
             uploaded: upload.is_done().then_some(now),
@@ -295,9 +313,9 @@ impl Exchange {
             if matches!(heard, Heard::Part) {
                 return None;
             }
-            if matches!(heard, Heard::Useless) {
+            if let Some(onward) = heard.onward() {
                 io.disconnect();
-                return Some(Step::Go(Onward::Again));
+                return Some(Step::Go(onward));
             }
             io.cx.work.charge(work::WRITTEN_NS);
             if io.down.status == LinkState::Open {
@@ -306,6 +324,7 @@ impl Exchange {
             match heard {
                 Heard::Switched(head_bytes) => {
                     io.up.rx.consume(head_bytes);
+                    self.heard = Some(Status::SWITCHING_PROTOCOLS);
                     return Some(Step::Go(Onward::Switched));
                 }
                 Heard::Interim(head_bytes) => {
@@ -320,7 +339,7 @@ impl Exchange {
                     self.answered = Some(answered);
                     self.download = download;
                 }
-                Heard::Part | Heard::Bad(..) | Heard::Useless => {
+                Heard::Part | Heard::Bad(..) | Heard::Useless | Heard::Failed => {
                     unreachable!("they were dealt with above")
                 }
             }
@@ -329,13 +348,15 @@ impl Exchange {
         None
     }
 
-    /// Reads the head of a response, and writes it as the client is to see it.
+    /// Reads the head of a response, and writes it as the client is to see it. Long because the head
+    /// lives in what arrived until all is known of it.
     fn hear(&mut self, sent: &mut Sent<'_>, proxy: &mut Proxy, io: &mut Io<'_>) -> Heard {
         let (request, origin) = (sent.request, sent.origin);
         let Proxy {
             rules,
             scratch,
             cache,
+            upstreams,
             ..
         } = proxy;
         let (scanner, limits) = (&mut self.scanner, &rules.response_limits);
@@ -372,6 +393,11 @@ impl Exchange {
                 return Heard::Interim(head_bytes);
             }
             _ => {}
+        }
+        self.heard = Some(head.status);
+        let fails_on = |status| upstreams.as_ref().is_some_and(|all| all.fails_on(status));
+        if sent.has_better && fails_on(head.status) {
+            return Heard::Failed;
         }
         let verdict = match (sent.errand.as_deref_mut(), cache) {
             (Some(errand), Some(cache)) => errand.judge(sent.head, &head, cache, &mut io.cx),

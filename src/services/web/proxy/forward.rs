@@ -11,28 +11,30 @@
 //! ```
 //!
 //! Where a [`parent`](super::parent) opens tunnels, Asking (for one) and, for https, Securing (TLS in it)
-//! stand behind Connecting.
+//! stand behind Connecting. A gateway's request begins again with another upstream where one fails: see
+//! `upstreams`.
+//!
+//! A long file, since all states of a request stand in it.
 //!
 //! Each state may end in a refusal, which the connection answers. Between two requests the machine
 //! stays with its connection and keeps its memory; the connection to the origin does not.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-
-use rustls_pki_types::ServerName;
 
 use super::answer;
 use super::errand::Errand;
 use super::exchange::{Exchange, Onward, Sent, answer_kept};
+use super::opening::{introduce, tls_to};
 use super::parent::{self, Asking};
 use super::reading::{Read, Reading};
 use super::request::Request;
 use super::route::{Form, Origin, Route};
 use super::step::{self, Outcome};
 use super::tunnel::Tunnel;
+use super::upstreams::Attempts;
 use super::{Proxy, Rules};
 use crate::cache::store::{FetchId, StoreId};
 use crate::dns::Failure;
@@ -45,12 +47,11 @@ use crate::http::persistence::Persistence;
 use crate::http::proxy_status::ProxyError;
 use crate::http::range::ByteRange;
 use crate::http::{Status, Version};
-use crate::service::origins::{Introduce, Opening, Through, TlsTo, Trouble, Way};
-use crate::service::{Cx, Io, LinkState, Peer};
+use crate::service::origins::{Opening, Through, Trouble, Way};
+use crate::service::{Cx, Io, LinkState};
 use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
-use crate::services::web::reply::{Answered, Reply};
-use crate::wire::trust;
+use crate::services::web::reply::{Answered, Detail, Refusal, Reply};
 
 mod reach;
 
@@ -66,6 +67,8 @@ pub(in crate::services::web) struct Forward {
     origin: Origin,
     /// By which way it is reached: whose connections it may share.
     way: Way,
+    /// To which upstreams of a gateway it was sent.
+    attempts: Attempts,
     /// The head as the origin is to see it, until its answer has begun.
     pub(super) head: Vec<u8>,
     /// What the cache wants of it.
@@ -130,19 +133,30 @@ impl Forward {
         self.place = place;
         self.request = Request::new(head, persistence, route.form);
         self.origin.set(route);
-        let parent = rules.parent.as_ref();
-        let through = parent.map_or(Through::Nobody, |parent| parent.leads(route));
-        let (host, port, tls) = match parent {
-            Some(parent) if through == Through::Parent => (&*parent.host, parent.port, false),
-            _ => (route.host(), route.port, route.tls),
-        };
-        if !self.way.leads_to(host, port, tls, place) || self.way.through != through {
-            self.way = Way::new(host, port, tls, place).through(through);
+        self.attempts = Attempts::default();
+        // That of a gateway is known when its upstream is.
+        if route.form != Form::Gateway {
+            self.set_way(rules);
         }
         self.head.clear();
         self.logged = None;
         self.refused = None;
         self.state = State::Begun { until: now };
+    }
+
+    /// Finds the way to its origin: straight, or by the parent.
+    fn set_way(&mut self, rules: &Rules) {
+        let (origin, parent) = (&self.origin, rules.parent.as_ref());
+        let through = parent.map_or(Through::Nobody, |parent| {
+            parent.leads(self.request.form, origin)
+        });
+        let (host, port, tls) = match parent {
+            Some(parent) if through == Through::Parent => (&*parent.host, parent.port, false),
+            _ => (origin.host(), origin.port, origin.tls),
+        };
+        if !self.way.leads_to(host, port, tls, self.place) || self.way.through != through {
+            self.way = Way::new(host, port, tls, self.place).through(through);
+        }
     }
 
     /// Bytes that it holds of the request.
@@ -189,30 +203,90 @@ impl Forward {
                     Step::Rest(following.advance(&self.request, timeout, io)?)
                 }
                 State::Kept(_) => Step::done(self.request.stays(io)),
-                State::Exchanging(exchange) => {
-                    let sent = Sent {
-                        request: &self.request,
-                        origin: &self.origin,
-                        way: &self.way,
-                        head: &self.head,
-                        errand: self.errand.as_mut(),
-                    };
-                    match exchange.advance(sent, proxy, io)? {
-                        step::Step::Go(Onward::Again) => State::resolving(proxy, io.cx.now),
-                        step::Step::Go(Onward::Switched) => {
-                            State::tunnel(Status::SWITCHING_PROTOCOLS, None, proxy, io)
-                        }
-                        step::Step::Rest(outcome) => Step::Rest(outcome),
-                    }
-                }
+                State::Exchanging(_) => self.exchange(proxy, io)?,
                 State::Tunnel(tunnel) => Step::Rest(tunnel.advance(io)?),
             };
             match step {
                 Step::Go(next) => self.state = next,
+                Step::Rest(Outcome::Refused { refusal, .. })
+                    if self.asks_another(&refusal, proxy, io) => {}
                 Step::Rest(Outcome::Refused { .. }) if self.is_answered_stale(proxy, io) => {}
                 Step::Rest(outcome) => return Ok(outcome),
             }
         }
+    }
+
+    /// Goes on with the exchange; the upstream of a gateway is judged by the head of its answer.
+    fn exchange(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Result<Step, Error> {
+        let State::Exchanging(exchange) = &mut self.state else {
+            return Ok(Step::WAIT);
+        };
+        let upstreams = proxy.upstreams.as_ref();
+        let sent = Sent {
+            request: &self.request,
+            origin: &self.origin,
+            way: &self.way,
+            head: &self.head,
+            has_better: self.request.repeatable
+                && self.attempts.is_awaited()
+                && upstreams.is_some_and(|all| all.has_better(&self.attempts, io.cx.now)),
+            errand: self.errand.as_mut(),
+        };
+        let onward = exchange.advance(sent, proxy, io);
+        if let (Some(status), Some(upstreams)) = (exchange.heard, &mut proxy.upstreams) {
+            upstreams.answered(&mut self.attempts, status, &mut io.cx);
+        }
+        Ok(match onward? {
+            step::Step::Go(Onward::Again) => State::resolving(proxy, io.cx.now),
+            step::Step::Go(Onward::Another) => Step::Go(State::Begun { until: io.cx.now }),
+            step::Step::Go(Onward::Switched) => {
+                State::tunnel(Status::SWITCHING_PROTOCOLS, None, proxy, io)
+            }
+            step::Step::Rest(outcome) => Step::Rest(outcome),
+        })
+    }
+
+    /// Whether the request begins again with another upstream, since the one that it was sent to
+    /// failed: it was not sent yet, or may be repeated.
+    fn asks_another(&mut self, refusal: &Refusal, proxy: &mut Proxy, io: &mut Io<'_>) -> bool {
+        let (Some(upstreams), Detail::Proxied(error)) = (&mut proxy.upstreams, &refusal.detail)
+        else {
+            return false;
+        };
+        if !self.attempts.is_awaited() || !error.is_of_origin() {
+            return false;
+        }
+        upstreams.failed(&mut self.attempts, &refusal.text, &mut io.cx);
+        let is_unsent = !matches!(self.state, State::Exchanging(_));
+        let may_be_sent = is_unsent || self.request.repeatable;
+        if !may_be_sent || !upstreams.may_go_on(&self.attempts) {
+            return false;
+        }
+        io.disconnect();
+        self.state = State::Begun { until: io.cx.now };
+        true
+    }
+
+    /// Chooses the upstream of a gateway's request, unless that is done; the answer where there is
+    /// none that may be asked.
+    fn choose(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Option<Step> {
+        let upstreams = proxy.upstreams.as_mut()?;
+        if self.attempts.is_awaited() {
+            return None;
+        }
+        let chosen = upstreams.choose(&mut self.attempts, self.place, &mut io.cx);
+        let Some((origin, way)) = chosen else {
+            let text = format!("{}: every upstream is down", self.origin.authority);
+            let error = ProxyError::DestinationUnavailable;
+            let (status, stays) = (Status::SERVICE_UNAVAILABLE, self.request.stays(io));
+            return Some(Step::refused(status, error, &text, stays));
+        };
+        self.origin.set_to(origin);
+        match proxy.rules.parent {
+            None => self.way = way,
+            Some(_) => self.set_way(&proxy.rules),
+        }
+        None
     }
 
     /// Until when the state may last.
@@ -332,6 +406,7 @@ impl Forward {
             origin: &self.origin,
             way: &self.way,
             head: &self.head,
+            has_better: false,
             errand: Some(errand),
         };
         let memory = (&proxy.rules, &mut proxy.scratch);
@@ -345,6 +420,9 @@ impl Forward {
 
     /// The first step: on a connection that was kept, if there is one, else on one of its own.
     fn set_out(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
+        if let Some(refused) = self.choose(proxy, io) {
+            return refused;
+        }
         if self.way.through != Through::Nobody
             && let Err(why) = parent::may_ask(self.origin.host(), &proxy.rules)
         {
@@ -522,42 +600,6 @@ impl Following {
             Read::Wait | Read::Broken => Ok(Outcome::Done { stays: false }),
         }
     }
-}
-
-/// TLS with an origin, if it is spoken with it.
-///
-/// # Errors
-/// Why that cannot be.
-fn tls_to(origin: &Origin, rules: &Rules) -> Result<Option<TlsTo>, (ProxyError, &'static str)> {
-    if !origin.tls {
-        return Ok(None);
-    }
-    let Some(config) = &rules.tls else {
-        let text = "nobody can vouch for it: the system trusts no authority, and no `ca_file` does";
-        return Err((ProxyError::ProxyConfigurationError, text));
-    };
-    let host = origin.host().trim_matches(['[', ']']);
-    let host = host.strip_suffix('.').unwrap_or(host).to_owned();
-    let name = ServerName::try_from(host).map_err(|_| {
-        let text = "no certificate could have this name";
-        (ProxyError::TlsCertificateError, text)
-    })?;
-    Ok(Some(TlsTo {
-        config: Arc::clone(config),
-        name,
-        explain: |error| trust::explain(error, "`ca_file`"),
-    }))
-}
-
-/// How the origin is told of its client ahead of everything else.
-fn introduce(rules: &Rules, io: &Io<'_>) -> Option<Introduce> {
-    rules.send_proxy.map(|version| Introduce {
-        version,
-        client: match io.peer {
-            Peer::Inet(address) => Some(*address),
-            Peer::Unix => None,
-        },
-    })
 }
 
 /// How a request is answered whose origin's name has no address.

@@ -19,8 +19,10 @@
 //!    failure closes the connection.
 //!
 //! The files in reading order: this one, `route` (where a request goes), `forward` (a request on
-//! its way), `request` (what must be known of it), `step` (what comes of a look at it), `exchange`
-//! (request and response under way), `parent` (another proxy between), `passing` (their bodies), `heads` (what is written), `upgrade`, `tunnel`; `errand` (what
+//! its way; `forward/reach` to a connection), `upstreams`, `balance` and `check` (to which of a
+//! gateway's), `parent` (another proxy between), `opening`, `request` (what must be known of it), `step`
+//! (what comes of a look at it), `exchange` (request and response under way), `passing` (their bodies),
+//! `heads` (what is written), `upgrade`, `tunnel`; `errand` (what
 //! the cache makes of it), `answer` (what is kept), `purge`
 //! (what is no longer), `filling` and `reading` (what is being kept).
 //!
@@ -31,7 +33,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, RootCertStore};
 
@@ -50,11 +52,14 @@ use crate::wire::proxy_protocol::Version;
 use crate::wire::trust;
 
 mod answer;
+mod balance;
+mod check;
 mod errand;
 mod exchange;
 mod filling;
 mod forward;
 mod heads;
+mod opening;
 mod parent;
 mod passing;
 mod purge;
@@ -66,17 +71,22 @@ mod step;
 mod tests;
 mod tunnel;
 mod upgrade;
+mod upstreams;
 
+pub(super) use check::Check;
 use errand::{Cache, Plan};
 pub(super) use forward::Forward;
 use heads::RequestManner;
 use parent::Parent;
 use route::{Form, Origin, Route};
 pub(super) use step::Outcome;
+use upstreams::Upstreams;
 
 /// The origins that requests are sent on to.
 pub(super) struct Proxy {
     rules: Rules,
+    /// Those of a gateway.
+    upstreams: Option<Upstreams>,
     /// Our ends of the tunnels that are open.
     tunnels: HashSet<SocketAddr, foldhash::fast::RandomState>,
     /// The head that is being written, kept for its memory only.
@@ -107,7 +117,7 @@ struct Rules {
     deny_hosts: Vec<HostPattern>,
     connect_ports: Ports,
     forward_ports: Ports,
-    /// The one origin of a gateway.
+    /// The one origin of a gateway, as which all its upstreams are known.
     gateway: Option<Origin>,
     /// How that one is told of the client at the beginning of a connection.
     send_proxy: Option<Version>,
@@ -152,6 +162,7 @@ impl Proxy {
         let pseudonym = format!("netlab-reactor ({:08x})", given.id);
         let store = given.store(config);
         let gateway = config.upstream.as_ref();
+        let upstreams = gateway.map(Upstreams::new);
         Self {
             rules: Rules {
                 hosts: config.hosts.clone(),
@@ -161,8 +172,7 @@ impl Proxy {
                 deny_hosts: config.deny_hosts.clone(),
                 connect_ports: config.connect_ports.clone(),
                 forward_ports: config.forward_ports.clone(),
-                gateway: gateway
-                    .map(|upstream| Origin::new(&upstream.host, upstream.port, upstream.tls)),
+                gateway: upstreams.as_ref().map(Upstreams::identity),
                 send_proxy: config.send_proxy,
                 parent: config.parent.as_ref().map(Parent::new),
                 tls: tls(config, given),
@@ -197,6 +207,7 @@ impl Proxy {
                     config::Cache::Off => Ranges::default(),
                 },
             },
+            upstreams,
             tunnels: HashSet::default(),
             scratch: Vec::new(),
             cache: store.map(|store| Cache::new(store, config.cache.rules())),
@@ -292,6 +303,28 @@ impl Proxy {
     /// That request.
     pub(super) fn take_alone(&mut self) -> Option<Box<Forward>> {
         self.alone.pop()
+    }
+
+    /// The upstreams of a gateway, as they are counted.
+    pub(super) fn upstream_names(&self) -> impl Iterator<Item = &str> {
+        self.upstreams.iter().flat_map(Upstreams::names)
+    }
+
+    /// A check of an upstream that is to begin; `place` is that of this proxy among the sites.
+    pub(super) fn take_check(&mut self, place: Place, now: Instant) -> Option<Check> {
+        self.upstreams.as_mut()?.take_check(place, now)
+    }
+
+    /// When that is to be asked for again.
+    pub(super) fn check_due(&self) -> Option<Instant> {
+        self.upstreams.as_ref()?.check_due()
+    }
+
+    /// A check is over, whatever came of it.
+    pub(super) fn check_ended(&mut self, check: &Check) {
+        if let Some(upstreams) = &mut self.upstreams {
+            upstreams.check_ended(check.upstream);
+        }
     }
 
     fn may_tunnel(&self, head: &RequestHead<'_>, peer: &Peer) -> Result<(), Refusal> {

@@ -24,7 +24,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::Rules;
-use super::route::{Form, Origin, Route};
+use super::route::{Form, Origin};
 use crate::buffer::{Pool, SendQueue};
 use crate::config;
 use crate::dns;
@@ -77,11 +77,11 @@ impl Parent {
     }
 
     /// How a request is sent on.
-    pub(super) fn leads(&self, route: &Route<'_>) -> Through {
-        match route.form {
-            _ if self.no_proxy.names(route.host(), route.port) => Through::Nobody,
+    pub(super) fn leads(&self, form: Form, origin: &Origin) -> Through {
+        match form {
+            _ if self.no_proxy.names(origin.host(), origin.port) => Through::Nobody,
             Form::Tunnel => Through::Tunnel,
-            _ if route.tls => Through::Tunnel,
+            _ if origin.tls => Through::Tunnel,
             Form::Forward | Form::AddressBar | Form::Gateway => Through::Parent,
         }
     }

@@ -2,7 +2,7 @@
 //! before anybody is asked.
 //!
 //! ```text
-//! gateway (`upstream` is configured)   /path, http://ANY/path, *   ──▶ the upstream
+//! gateway (`upstream` is configured)   /path, http://ANY/path, *   ──▶ an upstream
 //! forward                              http://HOST[:PORT]/path     ──▶ HOST; https:// over TLS
 //!                                      CONNECT HOST:PORT           ──▶ HOST, as a tunnel
 //! address bar                          /HOST[:PORT]/path           ──▶ HOST; /https://HOST over TLS
@@ -375,6 +375,14 @@ impl Origin {
     /// The host, an IPv6 address in its brackets.
     pub(super) fn host(&self) -> &str {
         &self.authority[..self.host_bytes]
+    }
+
+    /// Becomes this one, in the memory that it has.
+    pub(super) fn set_to(&mut self, other: &Origin) {
+        self.authority.clone_from(&other.authority);
+        self.host_bytes = other.host_bytes;
+        self.port = other.port;
+        self.tls = other.tls;
     }
 
     /// Becomes the origin that the route leads to.

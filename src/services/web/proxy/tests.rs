@@ -24,6 +24,7 @@ use proptest::prelude::*;
 
 mod cache;
 mod parent;
+mod upstreams;
 
 const VIA: &str = "Via: 1.1 netlab-reactor (0000feed)\r\n";
 /// What the proxy adds to a response that came without a date.

@@ -10,11 +10,12 @@ use std::io;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::{Forward, State, Step, tls_to, unconnected};
+use super::{Forward, State, Step, unconnected};
 use crate::http::Status;
 use crate::http::proxy_status::ProxyError;
 use crate::service::Io;
 use crate::service::origins::Through;
+use crate::services::web::proxy::opening::tls_to;
 use crate::services::web::proxy::parent::{self, Asking};
 use crate::services::web::proxy::route::Form;
 use crate::services::web::proxy::tunnel::TUNNEL_OPEN;

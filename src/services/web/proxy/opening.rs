@@ -1,0 +1,51 @@
+//! What is said on a connection to an origin before the first request.
+
+use std::sync::Arc;
+
+use rustls_pki_types::ServerName;
+
+use super::Rules;
+use super::route::Origin;
+use crate::http::proxy_status::ProxyError;
+use crate::service::origins::{Introduce, TlsTo};
+use crate::service::{Io, Peer};
+use crate::wire::trust;
+
+/// TLS with an origin, if it is spoken with it.
+///
+/// # Errors
+/// Why that cannot be.
+pub(super) fn tls_to(
+    origin: &Origin,
+    rules: &Rules,
+) -> Result<Option<TlsTo>, (ProxyError, &'static str)> {
+    if !origin.tls {
+        return Ok(None);
+    }
+    let Some(config) = &rules.tls else {
+        let text = "nobody can vouch for it: the system trusts no authority, and no `ca_file` does";
+        return Err((ProxyError::ProxyConfigurationError, text));
+    };
+    let host = origin.host().trim_matches(['[', ']']);
+    let host = host.strip_suffix('.').unwrap_or(host).to_owned();
+    let name = ServerName::try_from(host).map_err(|_| {
+        let text = "no certificate could have this name";
+        (ProxyError::TlsCertificateError, text)
+    })?;
+    Ok(Some(TlsTo {
+        config: Arc::clone(config),
+        name,
+        explain: |error| trust::explain(error, "`ca_file`"),
+    }))
+}
+
+/// How the origin is told of its client ahead of everything else.
+pub(super) fn introduce(rules: &Rules, io: &Io<'_>) -> Option<Introduce> {
+    rules.send_proxy.map(|version| Introduce {
+        version,
+        client: match io.peer {
+            Peer::Inet(address) => Some(*address),
+            Peer::Unix => None,
+        },
+    })
+}
