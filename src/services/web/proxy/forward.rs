@@ -345,10 +345,12 @@ impl Forward {
 
     /// The first step: on a connection that was kept, if there is one, else on one of its own.
     fn set_out(&mut self, proxy: &mut Proxy, io: &mut Io<'_>) -> Step {
-        if self.way.through != Through::Nobody
-            && let Err(why) = parent::may_ask(self.origin.host(), &proxy.rules)
-        {
-            return self.refuse(why, io);
+        if self.way.through != Through::Nobody {
+            let host = self.origin.host();
+            let known = io.cx.resolver.known(host);
+            if let Err(why) = parent::may_ask(host, known, &proxy.rules) {
+                return self.refuse(why, io);
+            }
         }
         while self.request.form != Form::Tunnel && proxy.rules.shares_connections() {
             match io.reuse(&self.way) {
