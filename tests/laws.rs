@@ -44,6 +44,9 @@ use proptest::prelude::*;
 
 #[path = "laws/halves.rs"]
 mod halves;
+#[allow(dead_code)] // no origin speaks TLS here
+#[path = "simulation/secure.rs"]
+mod secure;
 #[path = "laws/shares.rs"]
 mod shares;
 #[allow(dead_code)] // the browser is not needed here

@@ -52,18 +52,6 @@ pub use tries::{QueryId, Transmit, Transport};
 /// families alternating (RFC 8305, section 4). Shared, so that a clone costs a counter.
 pub type Addresses = Rc<[IpAddr]>;
 
-/// The address that a host was named by, in whatever spelling; `None` for a name.
-///
-/// # Errors
-/// [`Failure::BadName`], as a look-up would have it.
-pub fn literal(host: &str) -> Result<Option<IpAddr>, Failure> {
-    match name::parse(host) {
-        None => Err(Failure::BadName),
-        Some(name::Target::Address(address)) => Ok(Some(address)),
-        Some(name::Target::Name(_)) => Ok(None),
-    }
-}
-
 /// Why a name has no addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {

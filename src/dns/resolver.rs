@@ -225,6 +225,16 @@ impl<W: Copy + Ord> Resolver<W> {
         }
     }
 
+    /// What is known of a name without asking anybody: an address, however it is written, `localhost`,
+    /// what the hosts file has, and that it is no name at all. `None` for all others.
+    pub fn known(&self, name: &str) -> Option<Result<Addresses, Failure>> {
+        match name::parse(name) {
+            None => Some(Err(Failure::BadName)),
+            Some(Target::Address(address)) => Some(Ok([address].into())),
+            Some(Target::Name(name)) => self.hosts.answer(&name),
+        }
+    }
+
     /// `waiter` no longer waits for a name, if it did. A lookup that nobody waits for any more
     /// ends.
     pub fn forget(&mut self, waiter: W) {

@@ -25,9 +25,11 @@ pub(crate) const ALIVE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 81);
 pub(crate) const ALIVE_TOO: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 82);
 /// Where the proxy's origin is.
 pub(crate) const ORIGIN: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 80);
+/// Where the proxy's parent is.
+pub(crate) const PARENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 90);
 
 /// The zone. The second name has an address where nobody is before the one where somebody is.
-const NAMES: [(&str, Ipv4Addr); 8] = [
+const NAMES: [(&str, Ipv4Addr); 11] = [
     ("one.example", ALIVE),
     ("two.example", DEAD),
     ("two.example", ALIVE),
@@ -35,6 +37,9 @@ const NAMES: [(&str, Ipv4Addr); 8] = [
     ("both.example", ALIVE_TOO),
     ("dead.example", DEAD),
     ("web.example", ORIGIN),
+    ("secure.example", ORIGIN),
+    ("stranger.example", ORIGIN),
+    ("parent.example", PARENT),
     ("inside.example", Ipv4Addr::LOCALHOST),
 ];
 

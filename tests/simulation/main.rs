@@ -18,6 +18,7 @@ mod planted;
 mod proxy;
 mod relay;
 mod rules;
+mod secure;
 mod sweep;
 mod upload;
 mod web;

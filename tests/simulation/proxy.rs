@@ -1,18 +1,20 @@
 //! The proxy: names, connections and framings of every kind between a client and its origins. A
-//! body that was cut short never looks whole.
+//! body that was cut short never looks whole. Some origins speak TLS, and some proxies have a parent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use netlab_reactor::config::{Cache, Kind, ListenerConfig, Ports, ProxyConfig};
+use netlab_reactor::config::{Cache, Kind, ListenerConfig, Parent, Ports, ProxyConfig};
 use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::Sim;
 use netlab_reactor::sys::sim::faults::Fault;
+use netlab_reactor::wire::no_proxy::NoProxy;
+use netlab_reactor::wire::user_info::Credentials;
 
-use crate::dns::ORIGIN;
+use crate::dns::{ORIGIN, PARENT};
 use crate::driver::{Scenario, Setting};
-use crate::kept;
 use crate::web::{Ask, Browser, WebOrigin, body_of};
+use crate::{kept, secure};
 
 pub(crate) struct WebProxy;
 
@@ -26,6 +28,20 @@ impl Scenario for WebProxy {
         config.allow_destinations = vec!["198.18.0.0/15".parse().expect("a range")];
         config.connect_ports = Ports::Any;
         config.http.head_timeout = Duration::from_secs(60);
+        config.ca_file = Some(secure::authorities());
+        if setting.later.coin() {
+            let host = *setting.later.pick(&["parent.example", "198.18.0.90"]);
+            let past_it = *setting
+                .later
+                .pick(&["", "", "web.example", "secure.example"]);
+            config.parent = Some(Parent {
+                host: host.to_owned(),
+                port: 3128,
+                credentials: Some(credentials()),
+                no_proxy: NoProxy::parse(past_it),
+                timeout: Duration::from_secs(30),
+            });
+        }
         vec![setting.listener("proxy", 8888, Kind::Proxy(config))]
     }
 
@@ -34,6 +50,11 @@ impl Scenario for WebProxy {
             WebOrigin::new(SocketAddr::from((ORIGIN, 80))),
             Duration::ZERO,
         );
+        let secure = WebOrigin::secure(SocketAddr::from((ORIGIN, 443)));
+        sim.enter(secure, Duration::ZERO);
+        let at = SocketAddr::from((PARENT, 3128));
+        let parent = WebOrigin::parent(at, credentials().basic());
+        sim.enter(parent, Duration::ZERO);
         for _ in 0..setting.rng.between(1, 5) {
             let after = setting.rng.span(Duration::from_secs(2));
             let mut asks: Vec<Ask> = (0..setting.rng.sized(8)).map(|_| ask(setting)).collect();
@@ -53,6 +74,10 @@ impl Scenario for WebProxy {
     }
 }
 
+fn credentials() -> Credentials {
+    Credentials::from_url("ann:tulip").expect("a name without a colon")
+}
+
 fn ask(setting: &mut Setting<'_>) -> Ask {
     let kind = *setting.rng.pick(&["length", "length", "chunked", "close"]);
     let path = format!(
@@ -64,7 +89,7 @@ fn ask(setting: &mut Setting<'_>) -> Ask {
         format!("{method} {url} HTTP/1.1\r\nHost: localhost\r\n{rest}\r\n")
     };
     let url = format!("http://web.example{path}");
-    let (request, is_head, answer) = match setting.rng.below(10) {
+    let (request, is_head, answer) = match setting.rng.below(13) {
         0 => (text("HEAD", &url, "").into_bytes(), true, (200, None)),
         1 => (
             text("GET", "http://inside.example/", "").into_bytes(),
@@ -86,6 +111,16 @@ fn ask(setting: &mut Setting<'_>) -> Ask {
             false,
             (502, None),
         ),
+        10 | 11 => {
+            let url = format!("https://secure.example{path}");
+            let request = text("GET", &url, "").into_bytes();
+            (request, false, (200, Some(body_of(&path))))
+        }
+        // The certificate is not for that name.
+        12 => {
+            let request = text("GET", "https://stranger.example/", "").into_bytes();
+            (request, false, (502, None))
+        }
         5 | 6 => {
             let len = setting.rng.sized(setting.payload_max) - 1;
             let body = setting.rng.bytes(len);

@@ -30,6 +30,26 @@ fn sweep() {
     assert!(missed.is_empty(), "faults that never happened: {missed:?}");
 }
 
+/// What cryptography draws from the system shows nowhere.
+#[test]
+fn so_does_one_in_which_tls_is_spoken() {
+    let traced = |seed| {
+        let plan = Plan {
+            trace: true,
+            ..Plan::default()
+        };
+        run(seed, plan).unwrap_or_else(|failure| panic!("{failure:?}"))
+    };
+    let first = (0..300).map(|seed| (seed, traced(seed).trace));
+    let spoken = first.filter(|(_, trace)| trace.contains("TLS begins"));
+    let mut count = 0;
+    for (seed, trace) in spoken.take(3) {
+        assert!(trace == traced(seed).trace, "seed {seed} went two ways");
+        count += 1;
+    }
+    assert_eq!(count, 3, "TLS is hardly ever spoken");
+}
+
 #[test]
 fn a_seed_always_means_the_same() {
     for seed in 0..10 {

@@ -4,12 +4,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::talker::PATIENCE;
 use netlab_reactor::sys::sim::{End, Stage};
+use rustls::ServerConfig;
+
+use crate::secure::{self, Wire};
 
 /// One request and the answers that are in order.
 #[derive(Clone, Debug)]
@@ -456,13 +460,27 @@ pub(crate) fn body_of(path: &str) -> Vec<u8> {
 pub(crate) struct WebOrigin {
     at: SocketAddr,
     listens: bool,
+    role: Role,
     conns: Vec<OriginConn>,
+    /// Somebody was told what is not for them, or not told what is.
+    wrong: Option<String>,
     /// Every request that arrived whole.
     pub(crate) requests: Vec<String>,
 }
 
+/// Whom a connection leads to.
+#[derive(Clone)]
+enum Role {
+    Origin,
+    /// An origin with this certificate.
+    Secure(Arc<ServerConfig>),
+    /// A proxy that knows `web.example`, and leads to that origin by tunnels. It is told this.
+    Parent(Arc<ServerConfig>, String),
+}
+
 struct OriginConn {
-    end: End,
+    wire: Wire,
+    role: Role,
     received: Vec<u8>,
     unsent: Vec<u8>,
     /// Nothing is sent before.
@@ -478,55 +496,124 @@ impl WebOrigin {
         Self {
             at,
             listens: false,
+            role: Role::Origin,
             conns: Vec::new(),
+            wrong: None,
             requests: Vec::new(),
+        }
+    }
+
+    /// One that speaks TLS.
+    pub(crate) fn secure(at: SocketAddr) -> Self {
+        Self {
+            role: Role::Secure(secure::server()),
+            ..Self::new(at)
+        }
+    }
+
+    /// A proxy that is to be told `authorization`.
+    pub(crate) fn parent(at: SocketAddr, authorization: String) -> Self {
+        Self {
+            role: Role::Parent(secure::server(), authorization),
+            ..Self::new(at)
         }
     }
 }
 
 impl OriginConn {
-    fn serve(&mut self, requests: &mut Vec<String>, hands: &mut Hands<'_>) {
+    fn serve(
+        &mut self,
+        requests: &mut Vec<String>,
+        wrong: &mut Option<String>,
+        hands: &mut Hands<'_>,
+    ) {
         while !self.over {
             if hands.now() < self.silent_until {
                 return;
             }
-            let sent = hands.send(self.end, &self.unsent);
+            let sent = self.wire.send(&self.unsent, hands);
             self.unsent.drain(..sent);
             if self.closing && self.unsent.is_empty() {
-                match self.breaks {
-                    true => hands.abort(self.end),
-                    false => hands.close(self.end),
-                }
-                self.over = true;
+                self.over = match self.breaks {
+                    true => {
+                        self.wire.abort(hands);
+                        true
+                    }
+                    false => self.wire.close(hands),
+                };
                 return;
             }
-            match hands.receive(self.end, 5000) {
+            match self.wire.receive(hands) {
                 Received::Bytes(bytes) => self.received.extend_from_slice(&bytes),
                 Received::Nothing => return,
                 Received::End if self.unsent.is_empty() => self.closing = true,
                 Received::End => return,
-                Received::Broken => {
-                    hands.close(self.end);
-                    self.over = true;
-                }
+                Received::Broken => self.over = self.wire.close(hands),
             }
             while !self.closing
                 && let Progress::Whole { len, body, .. } = read(&self.received, false, false)
             {
                 let request: Vec<u8> = self.received.drain(..len).collect();
-                self.answer(&request, &body, requests, hands);
+                let text = String::from_utf8_lossy(&request).into_owned();
+                let told = text
+                    .split("\r\n")
+                    .find_map(|line| line.strip_prefix("Proxy-Authorization: "));
+                let is_right = match &self.role {
+                    Role::Parent(_, authorization) => told == Some(authorization.as_str()),
+                    Role::Origin | Role::Secure(_) => told.is_none(),
+                };
+                if !is_right {
+                    *wrong = Some(format!("{told:?} was told in {text:?}"));
+                }
+                match self.role.clone() {
+                    Role::Parent(secure, _) => self.relay(&text, &secure, &body, requests, hands),
+                    Role::Origin | Role::Secure(_) => self.answer(&text, &body, requests, hands),
+                }
             }
         }
     }
 
-    fn answer(
+    /// Answers as a proxy.
+    fn relay(
         &mut self,
-        request: &[u8],
+        text: &str,
+        secure: &Arc<ServerConfig>,
         sent_body: &[u8],
         requests: &mut Vec<String>,
         hands: &mut Hands<'_>,
     ) {
-        let text = String::from_utf8_lossy(request).into_owned();
+        let target = text.split(' ').nth(1).unwrap_or_default();
+        let is_known = ["secure.example:443", "stranger.example:443"].contains(&target);
+        if text.starts_with("CONNECT ") && is_known {
+            let interim = match hands.rng().coin() {
+                true => "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
+                false => "",
+            };
+            hands.note(|| format!("a tunnel leads to {target}"));
+            let open = format!("{interim}HTTP/1.1 200 Connection established\r\n\r\n");
+            self.wire.secure(secure, open.as_bytes(), hands);
+            self.role = Role::Secure(Arc::clone(secure));
+            return;
+        }
+        if target.starts_with("http://web.example/") {
+            let as_of_origin = text.replacen("http://web.example", "", 1);
+            return self.answer(&as_of_origin, sent_body, requests, hands);
+        }
+        let status = match target.contains("inside.example") {
+            true => "403 Forbidden",
+            false => "502 Bad Gateway",
+        };
+        let refusal = format!("HTTP/1.1 {status}\r\nContent-Length: 4\r\n\r\nno\r\n");
+        self.unsent.extend_from_slice(refusal.as_bytes());
+    }
+
+    fn answer(
+        &mut self,
+        text: &str,
+        sent_body: &[u8],
+        requests: &mut Vec<String>,
+        hands: &mut Hands<'_>,
+    ) {
         let mut line = text.split(' ');
         let (method, path) = (
             line.next().unwrap_or_default(),
@@ -534,7 +621,7 @@ impl OriginConn {
         );
         requests.push(format!("{method} {path}"));
         if let Some(policy) = path.split('/').nth(4) {
-            return self.answer_version(method, path, policy, &text, hands);
+            return self.answer_version(method, path, policy, text, hands);
         }
         // What was posted comes back.
         let body = if method == "POST" {
@@ -635,8 +722,13 @@ impl Actor for WebOrigin {
         }
         while let Some(end) = hands.accept() {
             let (received, unsent) = (Vec::new(), Vec::new());
+            let mut wire = Wire::new(end);
+            if let Role::Secure(config) = &self.role {
+                wire.secure(config, b"", hands);
+            }
             self.conns.push(OriginConn {
-                end,
+                wire,
+                role: self.role.clone(),
                 received,
                 unsent,
                 silent_until: Duration::ZERO,
@@ -646,7 +738,7 @@ impl Actor for WebOrigin {
             });
         }
         for conn in &mut self.conns {
-            conn.serve(&mut self.requests, hands);
+            conn.serve(&mut self.requests, &mut self.wrong, hands);
         }
         self.conns.retain(|conn| !conn.over);
     }
@@ -656,6 +748,6 @@ impl Actor for WebOrigin {
     }
 
     fn verdict(&self) -> Result<(), String> {
-        Ok(())
+        self.wrong.clone().map_or(Ok(()), Err)
     }
 }

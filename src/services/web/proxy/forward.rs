@@ -423,10 +423,12 @@ impl Forward {
         if let Some(refused) = self.choose(proxy, io) {
             return refused;
         }
-        if self.way.through != Through::Nobody
-            && let Err(why) = parent::may_ask(self.origin.host(), &proxy.rules)
-        {
-            return self.refuse(why, io);
+        if self.way.through != Through::Nobody {
+            let host = self.origin.host();
+            let known = io.cx.resolver.known(host);
+            if let Err(why) = parent::may_ask(host, known, &proxy.rules) {
+                return self.refuse(why, io);
+            }
         }
         while self.request.form != Form::Tunnel && proxy.rules.shares_connections() {
             match io.reuse(&self.way) {

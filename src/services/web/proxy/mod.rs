@@ -356,13 +356,6 @@ fn tls(config: &ProxyConfig, given: &Given<'_>) -> Option<Arc<ClientConfig>> {
     Some(Arc::new(tls))
 }
 
-/// Whether a name is one of this machine, whoever is asked (RFC 6761 section 6.3).
-fn is_localhost(host: &str) -> bool {
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let last = name.rsplit('.').next().unwrap_or_default();
-    last.eq_ignore_ascii_case("localhost")
-}
-
 /// An IPv4 address that is written in IPv6 as the IPv4 address that it is.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
@@ -424,9 +417,11 @@ impl Rules {
         let Err(refused) = self.policy.check_all(addresses) else {
             return Ok(addresses.to_vec());
         };
+        let name = host.strip_suffix('.').unwrap_or(host);
+        let last = name.rsplit('.').next().unwrap_or_default();
         let mut allowed = addresses.to_vec();
         allowed.retain(|&address| self.policy.check(address).is_ok());
-        match is_localhost(host) && !allowed.is_empty() {
+        match last.eq_ignore_ascii_case("localhost") && !allowed.is_empty() {
             true => Ok(allowed),
             false => Err(refused),
         }

@@ -10,16 +10,15 @@
 //! ```
 //!
 //! Rules:
-//! 1. The parent resolves names, so nobody here knows where they lead. What shows without asking is
-//!    judged as ever: a literal address, however it is written, and `localhost`. Who has names that must
-//!    not be asked for lists them in `deny_hosts`.
+//! 1. The parent resolves names, so nobody here knows where they lead. What is known without asking is
+//!    judged as ever: a literal address, however it is written, `localhost`, and what the hosts file
+//!    has. Who has other names that must not be asked for lists them in `deny_hosts`.
 //! 2. The parent is the administrator's choice, whatever its own address is.
 //! 3. Our credentials are written on their way out and kept in no head, so that nothing that is stored
 //!    or logged has them. The client's own end here, as every field of one connection does.
 //! 4. What a parent may send before it opens a tunnel is bounded: by the head's limits, by
 //!    [`INTERIM_MAX`] and by the time-out. The body of a refusal goes with its connection.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,7 @@ use super::Rules;
 use super::route::{Form, Origin};
 use crate::buffer::{Pool, SendQueue};
 use crate::config;
-use crate::dns;
+use crate::dns::{Addresses, Failure};
 use crate::http::head::{HeadScanner, Limits, Parsed, put_head_end};
 use crate::http::proxy_status::ProxyError;
 use crate::http::{Method, Status};
@@ -134,34 +133,31 @@ impl Parent {
     }
 }
 
-/// Whether a parent may be asked for this host.
+/// Whether a parent may be asked for this host, of which so much is known here.
 ///
 /// # Errors
 /// Why not.
-pub(super) fn may_ask(host: &str, rules: &Rules) -> Result<(), Refused> {
-    if rules.gateway.is_some() {
-        return Ok(());
-    }
-    let judged = match dns::literal(host) {
-        Err(failure) => {
+pub(super) fn may_ask(
+    host: &str,
+    known: Option<Result<Addresses, Failure>>,
+    rules: &Rules,
+) -> Result<(), Refused> {
+    match known {
+        Some(Err(failure @ Failure::BadName)) => {
             let text = format!("{host}: {failure}");
-            return Err((Status::BAD_REQUEST, ProxyError::HttpRequestError, text));
+            Err((Status::BAD_REQUEST, ProxyError::HttpRequestError, text))
         }
-        Ok(Some(address)) => rules.policy.check(address),
-        Ok(None) if super::is_localhost(host) => {
-            let v4 = rules.policy.check(IpAddr::V4(Ipv4Addr::LOCALHOST));
-            v4.or_else(|refused| {
-                let v6 = rules.policy.check(IpAddr::V6(Ipv6Addr::LOCALHOST));
-                v6.map_err(|_| refused)
+        Some(Ok(addresses)) => {
+            let allowed = rules.allowed(host, &addresses).map(drop);
+            allowed.map_err(|refused| {
+                let text = format!("{host}: {refused}, which is refused here");
+                let error = ProxyError::DestinationIpProhibited;
+                (Status::FORBIDDEN, error, text)
             })
         }
-        Ok(None) => Ok(()),
-    };
-    judged.map_err(|refused| {
-        let text = format!("{host}: {refused}, which is refused here");
-        let error = ProxyError::DestinationIpProhibited;
-        (Status::FORBIDDEN, error, text)
-    })
+        // What has no address here may have one there.
+        Some(Err(_)) | None => Ok(()),
+    }
 }
 
 /// The answer to CONNECT, which is awaited.

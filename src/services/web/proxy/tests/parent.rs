@@ -367,6 +367,8 @@ fn what_shows_without_asking_is_refused_as_ever() {
         "[::ffff:10.0.0.1]",
         "localhost",
         "a.LOCALHOST.",
+        // By our own hosts file.
+        "inside.example",
         "169.254.169.254",
     ] {
         for request in [
