@@ -7,7 +7,7 @@
 //!
 //! Rules:
 //! 1. Names are compared without regard to case and to a dot at their end, and in ASCII
-//!    ([`idn`](super::idn)).
+//!    ([`idn`]).
 //! 2. An address is the address that it is, however it is written, and never a name. No name is looked
 //!    up: a range fits hosts that were named by their address only.
 //! 3. To ask allocates nothing.

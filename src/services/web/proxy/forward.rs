@@ -10,7 +10,7 @@
 //!                                     └── the kept connection was dead: once more ────┘
 //! ```
 //!
-//! Where a [`parent`](super::parent) opens tunnels, Asking (for one) and, for https, Securing (TLS in it)
+//! Where a [`parent`] opens tunnels, Asking (for one) and, for https, Securing (TLS in it)
 //! stand behind Connecting. A gateway's request begins again with another upstream where one fails: see
 //! `upstreams`.
 //!

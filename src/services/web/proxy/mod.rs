@@ -14,7 +14,7 @@
 //! 3. Nobody is connected to an address that is refused, however it was written, and a name is
 //!    refused as a whole. The configured upstream of a gateway is exempt.
 //! 4. A connection on which an exchange ended clean is anybody's who asks this site for the same
-//!    origin next ([`Way`](crate::service::origins::Way)).
+//!    origin next ([`Way`]).
 //! 5. What was broken off is never made to look complete: once a byte of an answer went out, a
 //!    failure closes the connection.
 //!

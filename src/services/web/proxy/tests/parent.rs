@@ -314,6 +314,35 @@ fn what_is_no_answer_of_a_proxy_ends_in_a_refusal() {
 }
 
 #[test]
+fn it_does_not_matter_how_the_answer_of_a_parent_was_cut() {
+    for (answer, came) in [
+        (
+            "HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\n\nhello",
+            "HTTP/1.1 200 Connection",
+        ),
+        (
+            "HTTP/1.1 407 Who\r\nContent-Length: 4\r\n\r\nbody",
+            "HTTP/1.1 502 Bad",
+        ),
+        ("HTTP/1.1 20x OK\r\n\r\n", "HTTP/1.1 502 Bad"),
+    ] {
+        let mut outcomes = [1, 2, 7, 1000].map(|size| {
+            let (mut bench, _) = asked_for_tunnel(CONNECT);
+            for part in answer.as_bytes().chunks(size) {
+                if bench.up.status == LinkState::Open {
+                    bench.origin_sends(part);
+                }
+            }
+            answered(&mut bench)
+        });
+        assert!(outcomes[0].starts_with(came), "{}", outcomes[0]);
+        assert_eq!(outcomes[0].ends_with("\r\n\r\nhello"), came.contains("200"));
+        outcomes.sort_unstable();
+        assert_eq!(outcomes[0], outcomes[3]);
+    }
+}
+
+#[test]
 fn a_parent_has_its_time_for_the_answer_however_slowly_it_speaks() {
     let (mut bench, _) = asked_for_tunnel(CONNECT);
     for byte in b"HTTP/1.1 200 OK\r\nX: yyyyyyyyy" {
