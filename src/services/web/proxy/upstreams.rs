@@ -198,6 +198,9 @@ impl Upstreams {
     }
 
     fn changed(&self, place: usize, change: Option<Change>, counted: &mut Counted<'_>) {
+        if change.is_none() {
+            return;
+        }
         let name = &self.all[place].name;
         if let Some(counted) = counted.upstream(name) {
             counted.is_up = self.balance.is_served(place);
