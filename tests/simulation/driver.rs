@@ -493,7 +493,8 @@ impl Run {
             if self.turns > TURNS_MAX || elapsed > TIME_MAX {
                 return Err(format!("no end after {} turns and {elapsed:?}", self.turns));
             }
-            if self.sim().actors_are_done() && !told {
+            // Who is told twice cuts what it still does on its disks.
+            if self.sim().actors_are_done() && !self.sim().is_draining() && !told {
                 told = true;
                 self.sim().send_signal(Signal::Terminate, Duration::ZERO);
             }
