@@ -546,8 +546,7 @@ impl<S: Sys> Reactor<S> {
         let cx = &mut self.cx.of(serving.metrics);
         let is_left = serving.host.turn_ended(job_done, cx);
         self.cx.turn_end |= is_left;
-        let at = self.listeners.of_host(host);
-        self.begin_alone(host, at);
+        self.begin_alone(host, None);
         let moments = [self.cx.turn_end_at, self.hosts[host].host.turn_deadline()];
         self.cx.turn_end_at = moments.into_iter().flatten().min();
     }
@@ -803,11 +802,13 @@ impl<S: Sys> Reactor<S> {
     }
 
     /// Begins the sessions without a client that a service wants, as ones of this listening socket
-    /// and its counters. Where there is none, or the process ends, they are over at once.
+    /// and its counters, or of any that it has. Where there is none, or the process ends, they are
+    /// over at once.
     fn begin_alone(&mut self, host: usize, at: Option<(usize, usize)>) {
         let serving = &mut self.hosts[host];
         while let Some(conn) = serving.host.alone(self.cx.now) {
             let is_full = self.sessions.len() >= self.limits.sessions_max;
+            let at = at.or_else(|| self.listeners.of_host(host));
             let Some((socket, metrics)) = at.filter(|_| !is_full && !self.cx.draining) else {
                 let metrics = at.map_or(serving.metrics, |(_, metrics)| metrics);
                 serving.host.ended(conn, &mut self.cx.of(metrics));
