@@ -239,6 +239,102 @@ fn a_broken_upload_goes_on_where_the_server_stands() {
 }
 
 #[test]
+fn several_connections_share_the_files() {
+    let folder = Folder::new();
+    let mut expected: Vec<_> = (0..40)
+        .map(|number| {
+            let name = format!("{number:02}");
+            let bytes = vec![number; 1000 * usize::from(number)];
+            folder.file(&name, &bytes);
+            (name, bytes)
+        })
+        .collect();
+    let missing = folder.0.path().join("missing");
+    for flags in [&["--jobs", "7"][..], &["-j64", "--json"]] {
+        let (server, files) = full_server(false);
+        let ended = upload(server, flags, &[&missing, folder.0.path()]);
+        assert_eq!(ended.code, 1, "{ended:?}");
+        assert!(ended.stderr.contains("missing"), "{ended:?}");
+        assert_eq!(ended.stdout.lines().count(), 40, "{ended:?}");
+        let mut sent: Vec<_> = files.try_iter().collect();
+        sent.sort();
+        expected.sort();
+        assert!(sent == expected, "each is sent once");
+    }
+    let (server, files) = plain_server(Handshake::None);
+    let ended = upload(
+        server,
+        &["--handshake", "none", "--jobs", "3"],
+        &[folder.0.path()],
+    );
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    let mut sent: Vec<_> = files.try_iter().collect();
+    sent.sort();
+    assert!(sent == expected, "each is sent once");
+}
+
+/// A refusal ends the sending; what other connections have begun is ended, and told.
+#[test]
+fn a_refusal_ends_the_other_connections_too() {
+    let folder = Folder::new();
+    let paths: Vec<_> = (0..100)
+        .map(|number| folder.file(&format!("{number:02}"), b"x"))
+        .collect();
+    let taken = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&taken);
+    let server = tcp_server(move |mut stream| {
+        while let Some(json) = read_frame(&mut stream) {
+            let filename = FileHeader::parse(&json, u64::MAX).unwrap().filename;
+            if filename == "05" {
+                let (error, message) = ("quota".into(), "no more".into());
+                write_frame(&mut stream, &Answer::Refused { error, message });
+                return;
+            }
+            write_frame(&mut stream, &Answer::Ready { offset: 0 });
+            stream.read_exact(&mut [0]).unwrap();
+            *counted.lock().unwrap() += 1;
+            let sha256 = sha2::Sha256::digest(b"x").into();
+            write_frame(
+                &mut stream,
+                &Answer::Stored {
+                    filename,
+                    size_bytes: 1,
+                    sha256,
+                },
+            );
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    });
+    let paths: Vec<&Path> = paths.iter().map(std::path::PathBuf::as_path).collect();
+    let ended = upload(server, &["--handshake", "none", "--jobs", "4"], &paths);
+    assert_eq!(ended.code, 77, "{ended:?}");
+    assert!(ended.stderr.contains("05: ") && ended.stderr.contains("quota: no more"));
+    assert_eq!(ended.stdout.lines().count(), *taken.lock().unwrap());
+    assert!(*taken.lock().unwrap() < 99);
+}
+
+/// So that a server can keep a broken-off file, a large one is announced with its digest.
+#[test]
+fn large_files_are_announced_with_their_digest() {
+    let folder = Folder::new();
+    let (headers, seen) = mpsc::channel();
+    let server = tcp_server(move |mut stream| {
+        let header = FileHeader::parse(&read_frame(&mut stream).unwrap(), u64::MAX).unwrap();
+        headers.send(header).unwrap();
+    });
+    for (size, is_announced) in [(16 * 1024 * 1024 - 1, false), (16 * 1024 * 1024, true)] {
+        let path = folder.file("a", &vec![1; size]);
+        let flags = ["--handshake", "none", "--retries", "0"];
+        upload(server, &flags, &[&path]);
+        assert_eq!(
+            seen.recv().unwrap().sha256.is_some(),
+            is_announced,
+            "{size}"
+        );
+    }
+}
+
+#[test]
 fn a_wrong_secret_is_refused() {
     let folder = Folder::new();
     let path = folder.file("a", b"x");

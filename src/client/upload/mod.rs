@@ -15,25 +15,31 @@
 //!   not acknowledged". `--one-connection` is for those who know better.
 //! - What may help is tried again with growing pauses; a refusal is not. After `ready` was seen,
 //!   the next attempt resumes where the server stands.
+//! - `--jobs` connections share the files: each takes the next one when it is free. The first
+//!   failure lets the others end what they have begun. Without it, files arrive in their order.
 //! - A file that changes under way ends short or is cut: what is announced is what is sent, and its
 //!   digest is compared.
 //!
+//! The files in reading order: `source` (what is sent), `workers` (who sends it), `uploader` (the
+//! dialogue about each file), `link` (one connection), `bars` (progress).
+//!
 //! Not here: the formats (see [`crate::wire`]).
 
+mod bars;
 mod link;
 mod source;
 mod uploader;
+mod workers;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
-use self::source::{Source, collect};
-use self::uploader::Uploader;
-use super::connect::Target;
-use super::output::Output;
+use self::source::collect;
+use self::workers::Sender;
 use super::{CommonArgs, Exit, Failure, Outcome, secrets, units};
 use crate::wire::challenge::{Handshake, Secret};
 use crate::wire::login::Login;
@@ -44,6 +50,10 @@ const READY_WAIT: Duration = Duration::from_millis(500);
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// From this size on the digest of a file is announced although nobody asked for it: to read a file
+/// twice costs less than to send it twice.
+const DIGEST_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
 /// How much of a file is read and sent at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -52,6 +62,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 #[command(after_help = "Examples:
   NETLAB_SECRET=... netlab-reactor upload localhost 9001 report.pdf
   netlab-reactor upload --secret-file secret localhost 9001 photos/ notes.txt
+  netlab-reactor upload --secret-file secret --jobs 8 localhost 9001 photos/
   netlab-reactor upload --handshake none --plain localhost 9001 a.bin
   netlab-reactor upload --secret-file s --user ann localhost 9001 a.bin
 
@@ -103,6 +114,10 @@ pub struct UploadArgs {
     #[arg(long)]
     resume: bool,
 
+    /// Send over this many connections at once
+    #[arg(short, long, value_name = "N", default_value = "1")]
+    jobs: NonZeroUsize,
+
     /// Try again this many times when the connection fails
     #[arg(long, value_name = "N", default_value_t = 2)]
     retries: u32,
@@ -143,28 +158,16 @@ pub fn run(args: &UploadArgs) -> Outcome {
         }
         None => None,
     };
-    let mut uploader = Uploader {
-        target: Target::new(&args.host, args.port),
+    let sender = Sender {
         args,
         secret,
         login,
-        link: None,
-        knows_ack: !args.plain,
-        was_ready: false,
-        output: Output::new(),
-        timeouts: args.common.timeouts(),
     };
-    for path in &paths {
-        match Source::open(path, args.sha256) {
-            Ok(source) => uploader.upload(source)?,
-            Err(words) => unreadable.push(words),
-        }
-    }
-    let farewell = uploader.finish();
+    let sent = sender.send(&paths, &mut unreadable);
     for words in &unreadable {
         eprintln!("netlab-reactor upload: {words}");
     }
-    farewell?;
+    sent?;
     match unreadable.is_empty() {
         true => Ok(Exit::Done),
         false if paths.is_empty() => Err(Failure::usage("there is no file to upload")),

@@ -1,19 +1,17 @@
 //! The dialogue about each file, tried again where that may help.
 
-use std::io::{IsTerminal as _, Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::thread;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
+use indicatif::ProgressBar;
 use sha2::{Digest as _, Sha256};
 
+use super::bars::Bars;
 use super::link::{Link, Wait};
 use super::source::Source;
-use super::{PAUSE_MAX, PIECE_BYTES, READY_WAIT, UploadArgs};
+use super::{DIGEST_BYTES_MIN, PAUSE_MAX, PIECE_BYTES, READY_WAIT, UploadArgs};
 use crate::client::connect::Target;
-use crate::client::output::{Output, Tone, no_color};
 use crate::client::stream::Stream;
-use crate::client::units::Size;
 use crate::client::{Failure, Timeouts, units};
 use crate::wire::challenge::{CHALLENGE_BYTES, Secret};
 use crate::wire::frame;
@@ -22,7 +20,7 @@ use crate::wire::text::printable;
 use crate::wire::upload::{Answer, FileHeader};
 
 /// What became of a file.
-enum Fate {
+pub(super) enum Fate {
     /// The server has it, under this name.
     Stored { filename: String },
     /// Every byte was sent, and the server closed without a word, as plain ones do.
@@ -48,21 +46,26 @@ pub(super) struct Uploader<'a> {
     pub(super) knows_ack: bool,
     /// The server said `ready` at some time, so it can resume.
     pub(super) was_ready: bool,
-    pub(super) output: Output,
+    pub(super) bars: &'a Bars,
     pub(super) timeouts: Timeouts,
 }
 
 impl Uploader<'_> {
-    /// Sends one file, trying again where that may help, and tells what became of it.
-    pub(super) fn upload(&mut self, mut source: Source) -> Result<(), Failure> {
+    /// Sends one file, trying again where that may help; what became of it.
+    pub(super) fn upload(&mut self, source: &mut Source) -> Result<Fate, Failure> {
+        let bar = self.bars.file(source);
+        let fate = self.upload_within(source, &bar);
+        self.bars.file_ended(&bar);
+        fate
+    }
+
+    fn upload_within(&mut self, source: &mut Source, bar: &ProgressBar) -> Result<Fate, Failure> {
         let mut pause = self.args.retry_pause;
         let mut attempt = 0;
-        let bar = self.progress(&source);
-        let fate = loop {
+        loop {
             let resumes = self.args.resume || (attempt > 0 && self.was_ready);
-            let result = self.attempt(&mut source, resumes, &bar);
-            let failure = match result {
-                Ok(fate) => break fate,
+            let failure = match self.attempt(source, resumes, bar) {
+                Ok(fate) => return Ok(fate),
                 Err(failure) => failure,
             };
             self.link = None;
@@ -70,14 +73,13 @@ impl Uploader<'_> {
                 || !failure.is_worth_retrying()
                 || self.timeouts.is_over()
             {
-                bar.finish_and_clear();
                 return Err(Failure {
                     message: format!("{}: {}", source.path.display(), failure.message),
                     ..failure
                 });
             }
             attempt += 1;
-            bar.suspend(|| {
+            self.bars.suspend(|| {
                 let pause = units::Span(pause);
                 eprintln!(
                     "netlab-reactor upload: {}: {failure}; trying again in {pause}",
@@ -86,51 +88,7 @@ impl Uploader<'_> {
             });
             thread::sleep(pause);
             pause = (pause * 2).min(PAUSE_MAX);
-        };
-        bar.finish_and_clear();
-        self.tell(&source, &fate)
-    }
-
-    fn tell(&mut self, source: &Source, fate: &Fate) -> Result<(), Failure> {
-        let path = source.path.display().to_string();
-        let (acknowledged, stored_as) = match fate {
-            Fate::Stored { filename } => (true, Some(filename.as_str())),
-            Fate::Unacknowledged => (false, None),
-        };
-        if self.args.common.json {
-            return self.output.json(&json!({
-                "file": path, "bytes": source.size_bytes, "acknowledged": acknowledged, "stored_as": stored_as,
-            }));
         }
-        if self.args.quiet {
-            return Ok(());
-        }
-        let what = match stored_as {
-            Some(name) => format!("stored as {}", printable(name.as_bytes())),
-            None => "sent, not acknowledged".to_owned(),
-        };
-        self.output.line(
-            Tone::Plain,
-            &format!("{path}: {} {what}", Size(source.size_bytes)),
-        )
-    }
-
-    fn progress(&self, source: &Source) -> ProgressBar {
-        if self.args.quiet || self.args.common.json || !std::io::stderr().is_terminal() {
-            return ProgressBar::hidden();
-        }
-        let bar =
-            ProgressBar::with_draw_target(Some(source.size_bytes), ProgressDrawTarget::stderr());
-        let colour = if no_color() { "" } else { ":15.green" };
-        let template = format!(
-            "{{msg:16!}} {{bar{}}} {{bytes:>11}}/{{total_bytes}} {{bytes_per_sec}} {{eta}} left",
-            if colour.is_empty() { ":15" } else { colour }
-        );
-        if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style.progress_chars("━╸ "));
-        }
-        bar.set_message(source.filename.clone());
-        bar
     }
 
     fn attempt(
@@ -148,7 +106,7 @@ impl Uploader<'_> {
             filename: source.filename.clone(),
             size_bytes: source.size_bytes,
             ack: asks,
-            sha256: match asks && (resumes || self.args.sha256) {
+            sha256: match asks && (resumes || self.announces_digest(source)) {
                 true => Some(source.digest().map_err(Failure::usage)?),
                 false => None,
             },
@@ -180,6 +138,12 @@ impl Uploader<'_> {
             return Ok(Fate::Unacknowledged);
         }
         self.farewell(link)
+    }
+
+    /// Whether the digest is announced with the first attempt already: a server keeps a broken-off
+    /// file only if it knows which one it is.
+    fn announces_digest(&self, source: &Source) -> bool {
+        self.args.sha256 || source.size_bytes >= DIGEST_BYTES_MIN
     }
 
     /// Connects, answers the challenge and logs in.

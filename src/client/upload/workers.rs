@@ -1,0 +1,161 @@
+//! The connections that share the files, and what is told of each.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use serde_json::json;
+
+use super::UploadArgs;
+use super::bars::Bars;
+use super::source::Source;
+use super::uploader::{Fate, Uploader};
+use crate::client::Failure;
+use crate::client::connect::Target;
+use crate::client::output::{Output, Tone};
+use crate::client::units::Size;
+use crate::wire::challenge::Secret;
+use crate::wire::login::Login;
+use crate::wire::text::printable;
+
+/// Sends files as the arguments say.
+pub(super) struct Sender<'a> {
+    pub(super) args: &'a UploadArgs,
+    pub(super) secret: Secret,
+    pub(super) login: Option<Login>,
+}
+
+/// What a connection tells.
+enum Report {
+    /// What became of a file.
+    Done(Source, Fate),
+    /// A file cannot be read: why.
+    Unreadable(String),
+    /// The connection ends, and nothing more is sent over any.
+    Failed(Failure),
+}
+
+/// The files that no connection has taken yet.
+struct Queue<'a> {
+    paths: &'a [PathBuf],
+    taken: AtomicUsize,
+    is_stopped: AtomicBool,
+}
+
+impl<'a> Queue<'a> {
+    fn next(&self) -> Option<&'a Path> {
+        if self.is_stopped.load(Ordering::Relaxed) {
+            return None;
+        }
+        let path = self.paths.get(self.taken.fetch_add(1, Ordering::Relaxed))?;
+        Some(path)
+    }
+
+    fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Sender<'_> {
+    /// Sends the files and tells what became of each; complaints about those that cannot be read
+    /// are added to `unreadable`.
+    ///
+    /// # Errors
+    /// The first failure of a connection or of standard output.
+    pub(super) fn send(
+        &self,
+        paths: &[PathBuf],
+        unreadable: &mut Vec<String>,
+    ) -> Result<(), Failure> {
+        let bars = Bars::new(paths.len(), !self.args.quiet && !self.args.common.json);
+        let queue = Queue {
+            paths,
+            taken: AtomicUsize::new(0),
+            is_stopped: AtomicBool::new(false),
+        };
+        let mut output = Output::new();
+        thread::scope(|scope| {
+            let mut result = Ok(());
+            let (tell, told) = mpsc::channel();
+            for _ in 0..self.args.jobs.get().min(paths.len()) {
+                let (queue, bars, tell) = (&queue, &bars, tell.clone());
+                scope.spawn(move || self.work(queue, bars, &tell));
+            }
+            drop(tell);
+            for report in told {
+                let said = match report {
+                    Report::Done(source, fate) => {
+                        bars.suspend(|| self.tell(&mut output, &source, &fate))
+                    }
+                    Report::Unreadable(words) => {
+                        unreadable.push(words);
+                        Ok(())
+                    }
+                    Report::Failed(failure) => Err(failure),
+                };
+                if said.is_err() {
+                    queue.stop();
+                    result = result.and(said);
+                }
+            }
+            result
+        })
+    }
+
+    /// One connection's part.
+    fn work(&self, queue: &Queue<'_>, bars: &Bars, tell: &mpsc::Sender<Report>) {
+        let mut uploader = Uploader {
+            target: Target::new(&self.args.host, self.args.port),
+            args: self.args,
+            secret: self.secret.clone(),
+            login: self.login.clone(),
+            link: None,
+            knows_ack: !self.args.plain,
+            was_ready: false,
+            bars,
+            timeouts: self.args.common.timeouts(),
+        };
+        let say = |report| {
+            if matches!(report, Report::Failed(_)) {
+                queue.stop();
+            }
+            // Whoever prints outlives whoever sends.
+            let _ = tell.send(report);
+        };
+        while let Some(path) = queue.next() {
+            match Source::open(path, self.args.sha256) {
+                Ok(mut source) => match uploader.upload(&mut source) {
+                    Ok(fate) => say(Report::Done(source, fate)),
+                    Err(failure) => return say(Report::Failed(failure)),
+                },
+                Err(words) => say(Report::Unreadable(words)),
+            }
+        }
+        if let Err(failure) = uploader.finish() {
+            say(Report::Failed(failure));
+        }
+    }
+
+    fn tell(&self, output: &mut Output, source: &Source, fate: &Fate) -> Result<(), Failure> {
+        let path = source.path.display().to_string();
+        let (acknowledged, stored_as) = match fate {
+            Fate::Stored { filename } => (true, Some(filename.as_str())),
+            Fate::Unacknowledged => (false, None),
+        };
+        if self.args.common.json {
+            return output.json(&json!({
+                "file": path, "bytes": source.size_bytes, "acknowledged": acknowledged, "stored_as": stored_as,
+            }));
+        }
+        if self.args.quiet {
+            return Ok(());
+        }
+        let what = match stored_as {
+            Some(name) => format!("stored as {}", printable(name.as_bytes())),
+            None => "sent, not acknowledged".to_owned(),
+        };
+        let line = format!("{path}: {} {what}", Size(source.size_bytes));
+        output.line(Tone::Plain, &line)
+    }
+}
