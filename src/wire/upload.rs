@@ -53,6 +53,11 @@ pub struct FileHeader {
     pub sha256: Option<[u8; 32]>,
     /// The client waits for `ready` and sends from its offset.
     pub resume: bool,
+    /// The client waits for the answer: the final one in place of `ready` says that a file of this
+    /// name, size and digest is there already, and no bytes follow.
+    pub skip_same: bool,
+    /// The folder below the target that the file goes to, its components separated by `/`.
+    pub folder: Option<String>,
 }
 
 /// What is wrong with a header; displayed as a sentence that names the key.
@@ -111,32 +116,34 @@ impl FileHeader {
     ///
     /// # Errors
     /// Anything but an object with a text `filename` and an integer `filesize` from 0 to
-    /// `size_bytes_max`; a malformed `ack`, `sha256` or `resume`; `resume` without the other two.
+    /// `size_bytes_max`; a malformed `ack`, `sha256`, `resume`, `skip_same` or `folder`; `resume`
+    /// or `skip_same` without the first two.
     pub fn parse(json: &[u8], size_bytes_max: u64) -> Result<Self, HeaderError> {
         let object =
             super::json_object(json).map_err(|message| HeaderError::NotAnObject { message })?;
-        let filename = match object.get("filename") {
-            Some(Value::String(name)) => name.clone(),
-            Some(_) => {
-                return Err(HeaderError::Wrong {
-                    key: "filename",
-                    expected: "a text",
-                });
-            }
-            None => return Err(HeaderError::Missing { key: "filename" }),
-        };
+        let filename = text(&object, "filename")?;
+        let ack = flag(&object, "ack")?;
         let header = Self {
-            filename,
+            filename: filename.ok_or(HeaderError::Missing { key: "filename" })?,
             size_bytes: size(&object, size_bytes_max)?,
-            ack: flag(&object, "ack")?,
+            ack,
             sha256: digest(&object)?,
             resume: flag(&object, "resume")?,
+            // A plain client's header may hold anything under these names.
+            skip_same: ack && flag(&object, "skip_same")?,
+            folder: match object.get("folder") {
+                Some(value) if ack && !value.is_null() => text(&object, "folder")?,
+                _ => None,
+            },
         };
-        if header.resume && !(header.ack && header.sha256.is_some()) {
-            return Err(HeaderError::Wrong {
-                key: "resume",
-                expected: "allowed without \"ack\" and \"sha256\"",
-            });
+        let is_known = ack && header.sha256.is_some();
+        for (key, is_set) in [("resume", header.resume), ("skip_same", header.skip_same)] {
+            if is_set && !is_known {
+                return Err(HeaderError::Wrong {
+                    key,
+                    expected: "allowed without \"ack\" and \"sha256\"",
+                });
+            }
         }
         Ok(header)
     }
@@ -153,6 +160,10 @@ impl FileHeader {
             sha256: Option<String>,
             #[serde(skip_serializing_if = "std::ops::Not::not")]
             resume: bool,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            skip_same: bool,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            folder: Option<&'a str>,
         }
         to_vec(&Object {
             filename: &self.filename,
@@ -160,7 +171,20 @@ impl FileHeader {
             ack: self.ack,
             sha256: self.sha256.map(|digest| hex::encode(&digest)),
             resume: self.resume,
+            skip_same: self.skip_same,
+            folder: self.folder.as_deref(),
         })
+    }
+}
+
+fn text(object: &Map<String, Value>, key: &'static str) -> Result<Option<String>, HeaderError> {
+    match object.get(key) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(HeaderError::Wrong {
+            key,
+            expected: "a text",
+        }),
     }
 }
 
@@ -524,13 +548,18 @@ mod tests {
             ack: true,
             sha256: Some([0xab; 32]),
             resume: true,
+            skip_same: true,
+            folder: Some("a/ä".into()),
             ..plain.clone()
         };
         for header in [plain, full] {
             assert_eq!(FileHeader::parse(&header.to_json(), 5), Ok(header));
         }
-        let old = br#"{"filename": "a", "filesize": 0, "mode": [1]}"#;
-        assert_eq!(FileHeader::parse(old, 0).unwrap().filename, "a");
+        for old in [r#""mode": [1]"#, r#""folder": 7, "skip_same": "no""#] {
+            let old = format!(r#"{{"filename": "a", "filesize": 0, {old}}}"#);
+            let header = FileHeader::parse(old.as_bytes(), 0).unwrap();
+            assert_eq!((header.filename.as_str(), header.folder), ("a", None));
+        }
     }
 
     #[test]
@@ -583,6 +612,14 @@ mod tests {
         assert_eq!(
             with("\"resume\":true"),
             "\"resume\" in the file header is not allowed without \"ack\" and \"sha256\""
+        );
+        assert_eq!(
+            with("\"ack\":true,\"skip_same\":true"),
+            "\"skip_same\" in the file header is not allowed without \"ack\" and \"sha256\""
+        );
+        assert_eq!(
+            with("\"ack\":true,\"folder\":[]"),
+            "\"folder\" in the file header is not a text"
         );
     }
 

@@ -313,6 +313,107 @@ fn a_refusal_ends_the_other_connections_too() {
     assert!(*taken.lock().unwrap() < 99);
 }
 
+/// The files of a folder keep their places, and what the server has already is not sent.
+#[test]
+fn folders_are_kept_and_the_same_is_skipped() {
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.0.path().join("top/in ner")).unwrap();
+    for name in ["top/1", "top/in ner/2", "3"] {
+        folder.file(name, name.as_bytes());
+    }
+    let (headers, seen) = mpsc::channel();
+    let server = tcp_server(move |mut stream| {
+        while let Some(json) = read_frame(&mut stream) {
+            let header = FileHeader::parse(&json, u64::MAX).unwrap();
+            let stored = |bytes: &[u8]| Answer::Stored {
+                filename: format!("here/{}", header.filename),
+                size_bytes: header.size_bytes,
+                sha256: sha2::Sha256::digest(bytes).into(),
+            };
+            if header.skip_same && header.filename == "2" {
+                write_frame(&mut stream, &stored(b"top/in ner/2"));
+            } else {
+                write_frame(&mut stream, &Answer::Ready { offset: 0 });
+                let mut body = vec![0; header.size_bytes as usize];
+                stream.read_exact(&mut body).unwrap();
+                write_frame(&mut stream, &stored(&body));
+            }
+            headers.send(header).unwrap();
+        }
+    });
+    let (top, three) = (folder.0.path().join("top"), folder.0.path().join("3"));
+    let send = |flags: &[&str]| {
+        let flags = [flags, &["--handshake", "none"]].concat();
+        let ended = upload(server, &flags, &[&top, &three]);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+        let headers: Vec<_> = seen.try_iter().collect();
+        assert!(
+            headers
+                .iter()
+                .all(|header| header.skip_same == flags.contains(&"--skip-same"))
+        );
+        let places: Vec<_> = headers
+            .into_iter()
+            .map(|header| (header.filename, header.folder))
+            .collect();
+        (places, ended.stdout)
+    };
+    let place = |name: &str, folder: Option<&str>| (name.to_owned(), folder.map(str::to_owned));
+    let (places, told) = send(&["--keep-paths"]);
+    assert_eq!(
+        places,
+        [
+            place("1", Some("top")),
+            place("2", Some("top/in ner")),
+            place("3", None)
+        ]
+    );
+    assert_eq!(told.matches("stored as here/").count(), 3, "{told}");
+    let (places, told) = send(&["--skip-same"]);
+    assert_eq!(
+        places,
+        [place("1", None), place("2", None), place("3", None)]
+    );
+    assert!(told.contains("2: 12 B there already as here/2\n"), "{told}");
+    assert_eq!(told.matches("stored as").count(), 2, "{told}");
+    let (_, told) = send(&["--skip-same", "--json"]);
+    assert_eq!(told.matches("\"skipped\":true").count(), 1, "{told}");
+}
+
+/// The file was stored, and the answer got lost: it is not stored twice.
+#[test]
+fn a_lost_answer_does_not_store_twice() {
+    let folder = Folder::new();
+    let path = folder.file("a", b"x");
+    let stored = Arc::new(Mutex::new(0));
+    let files = Arc::clone(&stored);
+    let server = tcp_server(move |mut stream| {
+        let header = FileHeader::parse(&read_frame(&mut stream).unwrap(), u64::MAX).unwrap();
+        let mut files = files.lock().unwrap();
+        if *files > 0 && header.skip_same {
+            let sha256 = header.sha256.unwrap();
+            let (filename, size_bytes) = (header.filename, header.size_bytes);
+            write_frame(
+                &mut stream,
+                &Answer::Stored {
+                    filename,
+                    size_bytes,
+                    sha256,
+                },
+            );
+            return;
+        }
+        write_frame(&mut stream, &Answer::Ready { offset: 0 });
+        stream.read_exact(&mut [0]).unwrap();
+        *files += 1;
+    });
+    let flags = ["--handshake", "none", "--retry-pause", "1ms"];
+    let ended = upload(server, &flags, &[&path]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stdout.contains("there already as a"), "{ended:?}");
+    assert_eq!(*stored.lock().unwrap(), 1);
+}
+
 /// So that a server can keep a broken-off file, a large one is announced with its digest.
 #[test]
 fn large_files_are_announced_with_their_digest() {

@@ -14,7 +14,8 @@
 //!   one: it gets a connection per file, since it may take no more than one, and the file is "sent,
 //!   not acknowledged". `--one-connection` is for those who know better.
 //! - What may help is tried again with growing pauses; a refusal is not. After `ready` was seen,
-//!   the next attempt resumes where the server stands.
+//!   the next attempt resumes where the server stands, and sends nothing if that has the whole file
+//!   already: no file is stored twice because an answer was lost.
 //! - `--jobs` connections share the files: each takes the next one when it is free. The first
 //!   failure lets the others end what they have begun. Without it, files arrive in their order.
 //! - A file that changes under way ends short or is cut: what is announced is what is sent, and its
@@ -67,8 +68,8 @@ const PIECE_BYTES: usize = 64 * 1024;
   netlab-reactor upload --secret-file s --user ann localhost 9001 a.bin
 
 Secrets come from the named file, from NETLAB_SECRET and NETLAB_PASSWORD, or
-from a prompt. Folders are sent with all files in them, under their last names;
-hidden ones are left out.
+from a prompt. Folders are sent with all files in them, under their last names
+unless --keep-paths is given; hidden ones are left out.
 Exit codes: 0 sent, 1 some files could not be read, 69 unreachable, 77 refused.")]
 pub struct UploadArgs {
     /// Host name or address
@@ -99,7 +100,7 @@ pub struct UploadArgs {
     password_file: Option<PathBuf>,
 
     /// Speak the plain protocol only: ask for no answers
-    #[arg(long, conflicts_with_all = ["sha256", "resume"])]
+    #[arg(long, conflicts_with_all = ["sha256", "resume", "skip_same", "keep_paths"])]
     plain: bool,
 
     /// With --plain: send all files over one connection
@@ -113,6 +114,14 @@ pub struct UploadArgs {
     /// Go on where an earlier attempt at the same file ended
     #[arg(long)]
     resume: bool,
+
+    /// Send no file that the server has already, with the same name and digest
+    #[arg(long)]
+    skip_same: bool,
+
+    /// Keep the structure of folders; a server that knows the plain protocol only sees last names
+    #[arg(long)]
+    keep_paths: bool,
 
     /// Send over this many connections at once
     #[arg(short, long, value_name = "N", default_value = "1")]
@@ -139,7 +148,7 @@ pub struct UploadArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &UploadArgs) -> Outcome {
-    let (paths, mut unreadable) = collect(&args.files);
+    let (files, mut unreadable) = collect(&args.files);
     let secret = match args.handshake.needs_secret() {
         true => secrets::obtain(args.secret_file.as_deref(), "NETLAB_SECRET", "secret")?,
         false => Secret::default(),
@@ -163,14 +172,14 @@ pub fn run(args: &UploadArgs) -> Outcome {
         secret,
         login,
     };
-    let sent = sender.send(&paths, &mut unreadable);
+    let sent = sender.send(&files, &mut unreadable);
     for words in &unreadable {
         eprintln!("netlab-reactor upload: {words}");
     }
     sent?;
     match unreadable.is_empty() {
         true => Ok(Exit::Done),
-        false if paths.is_empty() => Err(Failure::usage("there is no file to upload")),
+        false if files.is_empty() => Err(Failure::usage("there is no file to upload")),
         false => Ok(Exit::Negative),
     }
 }

@@ -8,35 +8,53 @@ use sha2::{Digest as _, Sha256};
 
 use super::PIECE_BYTES;
 
+/// A file that the arguments mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    /// The folders from the argument down to the file, the argument's own name first; empty for a
+    /// file that was named itself.
+    pub(super) folder: PathBuf,
+}
+
 /// The files that the arguments mean, folders walked in the order of names; and complaints about
 /// those that are none.
-pub(super) fn collect(arguments: &[PathBuf]) -> (Vec<PathBuf>, Vec<String>) {
+pub(super) fn collect(arguments: &[PathBuf]) -> (Vec<Found>, Vec<String>) {
     let (mut files, mut complaints) = (Vec::new(), Vec::new());
-    let mut left: Vec<(PathBuf, bool)> = arguments
+    let mut left: Vec<(Found, bool)> = arguments
         .iter()
         .rev()
-        .map(|path| (path.clone(), true))
+        .map(|path| {
+            let (path, folder) = (path.clone(), PathBuf::new());
+            (Found { path, folder }, true)
+        })
         .collect();
-    while let Some((path, is_named)) = left.pop() {
+    while let Some((found, is_named)) = left.pop() {
+        let path = &found.path;
         let kind = match is_named {
-            true => std::fs::metadata(&path),
+            true => std::fs::metadata(path),
             // Within folders links are not followed: they may lead out, or round in circles.
-            false => std::fs::symlink_metadata(&path),
+            false => std::fs::symlink_metadata(path),
         };
         match kind {
-            Ok(kind) if kind.is_dir() => match std::fs::read_dir(&path) {
+            Ok(kind) if kind.is_dir() => match std::fs::read_dir(path) {
                 Ok(entries) => {
+                    // `.` and `..` have no name of their own.
+                    let folder = found.folder.join(path.file_name().unwrap_or_default());
                     let mut inner: Vec<_> = entries
                         .flatten()
                         .map(|entry| entry.path())
                         .filter(|path| is_visible(path))
                         .collect();
                     inner.sort_unstable_by(|a, b| b.cmp(a));
-                    left.extend(inner.into_iter().map(|path| (path, false)));
+                    left.extend(inner.into_iter().map(|path| {
+                        let folder = folder.clone();
+                        (Found { path, folder }, false)
+                    }));
                 }
                 Err(error) => complaints.push(format!("{}: {error}", path.display())),
             },
-            Ok(kind) if kind.is_file() => files.push(path),
+            Ok(kind) if kind.is_file() => files.push(found),
             Ok(_) if is_named => {
                 complaints.push(format!("{}: neither a file nor a folder", path.display()));
             }
@@ -57,12 +75,15 @@ pub(super) struct Source {
     pub(super) file: File,
     pub(super) path: PathBuf,
     pub(super) filename: String,
+    /// Its folder at the server, if it is to keep one.
+    pub(super) folder: Option<String>,
     pub(super) size_bytes: u64,
     pub(super) sha256: Option<[u8; 32]>,
 }
 
 impl Source {
-    pub(super) fn open(path: &Path, with_digest: bool) -> Result<Self, String> {
+    pub(super) fn open(found: &Found, keeps_folder: bool) -> Result<Self, String> {
+        let Found { path, folder } = found;
         let complaint = |error: std::io::Error| format!("{}: {error}", path.display());
         let file = File::open(path).map_err(complaint)?;
         let size_bytes = file.metadata().map_err(complaint)?.len();
@@ -73,17 +94,17 @@ impl Source {
         else {
             return Err(format!("{}: the file's name is not UTF-8", path.display()));
         };
-        let mut source = Self {
+        let folder = folder
+            .to_str()
+            .ok_or_else(|| format!("{}: the folder's name is not UTF-8", path.display()))?;
+        Ok(Self {
             file,
-            path: path.to_owned(),
+            path: path.clone(),
             filename,
+            folder: (keeps_folder && !folder.is_empty()).then(|| folder.to_owned()),
             size_bytes,
             sha256: None,
-        };
-        if with_digest {
-            source.digest()?;
-        }
-        Ok(source)
+        })
     }
 
     /// The digest of the whole file, computed once.
@@ -124,8 +145,19 @@ mod tests {
             std::fs::write(at(name), name).unwrap();
         }
         std::os::unix::fs::symlink(folder.path(), at("a/loop")).unwrap();
-        let (files, complaints) = collect(&[at("b"), at("a"), at("missing")]);
-        assert_eq!(files, [at("b"), at("a/2"), at("a/inner/3")]);
+        let (files, complaints) = collect(&[at("b"), at("a"), at("a/."), at("missing")]);
+        let found = |name, folder: &str| Found {
+            path: at(name),
+            folder: folder.into(),
+        };
+        let expected = [
+            found("b", ""),
+            found("a/2", "a"),
+            found("a/inner/3", "a/inner"),
+            found("a/2", "a"),
+            found("a/inner/3", "a/inner"),
+        ];
+        assert_eq!(files, expected);
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].contains("missing"));
     }

@@ -23,6 +23,8 @@ use crate::wire::upload::{Answer, FileHeader};
 pub(super) enum Fate {
     /// The server has it, under this name.
     Stored { filename: String },
+    /// The server had the same file already, under this name.
+    Skipped { filename: String },
     /// Every byte was sent, and the server closed without a word, as plain ones do.
     Unacknowledged,
 }
@@ -31,6 +33,8 @@ pub(super) enum Fate {
 enum Readiness {
     /// The body may go out, from this offset on.
     From(u64),
+    /// It has the same file already, under this name.
+    Same(String),
     /// A plain server took the file, which is empty, and closed.
     Over,
 }
@@ -63,8 +67,8 @@ impl Uploader<'_> {
         let mut pause = self.args.retry_pause;
         let mut attempt = 0;
         loop {
-            let resumes = self.args.resume || (attempt > 0 && self.was_ready);
-            let failure = match self.attempt(source, resumes, bar) {
+            let is_again = attempt > 0 && self.was_ready;
+            let failure = match self.attempt(source, is_again, bar) {
                 Ok(fate) => return Ok(fate),
                 Err(failure) => failure,
             };
@@ -91,10 +95,12 @@ impl Uploader<'_> {
         }
     }
 
+    /// One attempt. If a server that acknowledges may have some of the file (`is_again`), it goes on
+    /// where that stands; or it has all of it, and only its word was lost.
     fn attempt(
         &mut self,
         source: &mut Source,
-        resumes: bool,
+        is_again: bool,
         bar: &ProgressBar,
     ) -> Result<Fate, Failure> {
         let mut link = match self.link.take() {
@@ -102,6 +108,10 @@ impl Uploader<'_> {
             None => self.connect()?,
         };
         let asks = self.knows_ack;
+        let (resumes, skips) = (
+            self.args.resume || is_again,
+            self.args.skip_same || is_again,
+        );
         let header = FileHeader {
             filename: source.filename.clone(),
             size_bytes: source.size_bytes,
@@ -111,6 +121,8 @@ impl Uploader<'_> {
                 false => None,
             },
             resume: asks && resumes,
+            skip_same: asks && skips,
+            folder: source.folder.clone(),
         };
         let mut bytes = Vec::new();
         // Invariant: a header holds a file name, a number and a digest, far less than a frame's two
@@ -123,6 +135,10 @@ impl Uploader<'_> {
         let offset = match asks {
             true => match self.await_ready(&mut link, &header)? {
                 Readiness::From(offset) => offset,
+                Readiness::Same(filename) => {
+                    self.link = Some(link);
+                    return Ok(Fate::Skipped { filename });
+                }
                 Readiness::Over => return Ok(Fate::Unacknowledged),
             },
             false => 0,
@@ -143,7 +159,7 @@ impl Uploader<'_> {
     /// Whether the digest is announced with the first attempt already: a server keeps a broken-off
     /// file only if it knows which one it is.
     fn announces_digest(&self, source: &Source) -> bool {
-        self.args.sha256 || source.size_bytes >= DIGEST_BYTES_MIN
+        self.args.sha256 || self.args.skip_same || source.size_bytes >= DIGEST_BYTES_MIN
     }
 
     /// Connects, answers the challenge and logs in.
@@ -219,11 +235,11 @@ impl Uploader<'_> {
     }
 
     /// Waits for `ready`: a moment where the server may be a plain one, the whole time-out where
-    /// its offset is needed.
+    /// it must be known what to send.
     fn await_ready(&mut self, link: &mut Link, header: &FileHeader) -> Result<Readiness, Failure> {
         link.stream.begin("waiting for the server to be ready");
-        let patience =
-            (!link.is_ready && !header.resume).then(|| READY_WAIT.min(self.timeouts.timeout));
+        let patience = (!link.is_ready && !header.resume && !header.skip_same)
+            .then(|| READY_WAIT.min(self.timeouts.timeout));
         let is_first = !link.is_ready;
         let answer = link.answer(patience).map_err(|failure| match is_first {
             true => self.or_refused_secret(&link.stream, failure),
@@ -234,6 +250,19 @@ impl Uploader<'_> {
                 link.is_ready = true;
                 self.was_ready = true;
                 Ok(Readiness::From(offset))
+            }
+            Wait::Answer(Answer::Stored {
+                filename,
+                size_bytes,
+                sha256,
+            }) if header.skip_same => {
+                let is_same = size_bytes == header.size_bytes && Some(sha256) == header.sha256;
+                if !is_same {
+                    return Err(link.stream.broken("the server has another file"));
+                }
+                link.is_ready = true;
+                self.was_ready = true;
+                Ok(Readiness::Same(filename))
             }
             Wait::Answer(answer) => Err(self.refusal(&link.stream, answer)),
             Wait::Nothing => {

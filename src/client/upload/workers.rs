@@ -1,6 +1,5 @@
 //! The connections that share the files, and what is told of each.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -9,7 +8,7 @@ use serde_json::json;
 
 use super::UploadArgs;
 use super::bars::Bars;
-use super::source::Source;
+use super::source::{Found, Source};
 use super::uploader::{Fate, Uploader};
 use crate::client::Failure;
 use crate::client::connect::Target;
@@ -38,18 +37,17 @@ enum Report {
 
 /// The files that no connection has taken yet.
 struct Queue<'a> {
-    paths: &'a [PathBuf],
+    files: &'a [Found],
     taken: AtomicUsize,
     is_stopped: AtomicBool,
 }
 
 impl<'a> Queue<'a> {
-    fn next(&self) -> Option<&'a Path> {
+    fn next(&self) -> Option<&'a Found> {
         if self.is_stopped.load(Ordering::Relaxed) {
             return None;
         }
-        let path = self.paths.get(self.taken.fetch_add(1, Ordering::Relaxed))?;
-        Some(path)
+        self.files.get(self.taken.fetch_add(1, Ordering::Relaxed))
     }
 
     fn stop(&self) {
@@ -65,12 +63,12 @@ impl Sender<'_> {
     /// The first failure of a connection or of standard output.
     pub(super) fn send(
         &self,
-        paths: &[PathBuf],
+        files: &[Found],
         unreadable: &mut Vec<String>,
     ) -> Result<(), Failure> {
-        let bars = Bars::new(paths.len(), !self.args.quiet && !self.args.common.json);
+        let bars = Bars::new(files.len(), !self.args.quiet && !self.args.common.json);
         let queue = Queue {
-            paths,
+            files,
             taken: AtomicUsize::new(0),
             is_stopped: AtomicBool::new(false),
         };
@@ -78,7 +76,7 @@ impl Sender<'_> {
         thread::scope(|scope| {
             let mut result = Ok(());
             let (tell, told) = mpsc::channel();
-            for _ in 0..self.args.jobs.get().min(paths.len()) {
+            for _ in 0..self.args.jobs.get().min(files.len()) {
                 let (queue, bars, tell) = (&queue, &bars, tell.clone());
                 scope.spawn(move || self.work(queue, bars, &tell));
             }
@@ -123,8 +121,8 @@ impl Sender<'_> {
             // Whoever prints outlives whoever sends.
             let _ = tell.send(report);
         };
-        while let Some(path) = queue.next() {
-            match Source::open(path, self.args.sha256) {
+        while let Some(file) = queue.next() {
+            match Source::open(file, self.args.keep_paths) {
                 Ok(mut source) => match uploader.upload(&mut source) {
                     Ok(fate) => say(Report::Done(source, fate)),
                     Err(failure) => return say(Report::Failed(failure)),
@@ -139,20 +137,29 @@ impl Sender<'_> {
 
     fn tell(&self, output: &mut Output, source: &Source, fate: &Fate) -> Result<(), Failure> {
         let path = source.path.display().to_string();
-        let (acknowledged, stored_as) = match fate {
-            Fate::Stored { filename } => (true, Some(filename.as_str())),
-            Fate::Unacknowledged => (false, None),
+        let (stored_as, is_skipped) = match fate {
+            Fate::Stored { filename } => (Some(filename.as_str()), false),
+            Fate::Skipped { filename } => (Some(filename.as_str()), true),
+            Fate::Unacknowledged => (None, false),
         };
         if self.args.common.json {
             return output.json(&json!({
-                "file": path, "bytes": source.size_bytes, "acknowledged": acknowledged, "stored_as": stored_as,
+                "file": path, "bytes": source.size_bytes, "acknowledged": stored_as.is_some(), "stored_as": stored_as,
+                "skipped": is_skipped,
             }));
         }
         if self.args.quiet {
             return Ok(());
         }
         let what = match stored_as {
-            Some(name) => format!("stored as {}", printable(name.as_bytes())),
+            Some(name) => {
+                let how = if is_skipped {
+                    "there already"
+                } else {
+                    "stored"
+                };
+                format!("{how} as {}", printable(name.as_bytes()))
+            }
             None => "sent, not acknowledged".to_owned(),
         };
         let line = format!("{path}: {} {what}", Size(source.size_bytes));
