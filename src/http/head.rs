@@ -507,10 +507,10 @@ fn headers_within<const N: usize>(block: &[u8]) -> Result<(Headers<'_>, Facts<'_
         Err(error) => return Err(header_error(block, error)),
     };
     let mut facts = Facts::default();
-    let mut filter = 0;
+    let mut index = Index::default();
     for header in parsed {
         let name = header.name.as_bytes();
-        filter |= filter_bit(name);
+        index.add(name, name.as_ptr().addr() - block.as_ptr().addr());
         // Lengths first: most headers are none of these, and are not compared at all.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => facts.host(header.value)?,
@@ -526,7 +526,8 @@ fn headers_within<const N: usize>(block: &[u8]) -> Result<(Headers<'_>, Facts<'_
         }
     }
     let lines = &block[..block.len() - if block.ends_with(b"\r\n") { 2 } else { 1 }];
-    Ok((Headers { lines, filter }, facts))
+    index.end(lines.len());
+    Ok((Headers { lines, index }, facts))
 }
 
 impl<'b> Facts<'b> {
@@ -671,60 +672,177 @@ fn header_error(block: &[u8], error: httparse::Error) -> HeadError {
 pub struct Headers<'b> {
     /// Whole lines with their line ends, each validated as `NAME:VALUE`.
     lines: &'b [u8],
+    index: Index,
+}
+
+/// Lines of a head that an [`Index`] has: two words of tags.
+const INDEXED_MAX: usize = 16;
+
+/// Where the first lines of a head are, so that nobody searches them for their ends again. For names
+/// that are absent, as most that are asked for, a filter; to find the others, a tag of each.
+#[derive(Clone, Copy)]
+struct Index {
+    /// The [`tag`] of each name; 0 where there is no line.
+    tags: [[u8; 8]; INDEXED_MAX / 8],
+    /// Where each line begins, and behind the last, where the lines beyond do.
+    starts: [u32; INDEXED_MAX + 1],
+    /// The length of each name.
+    names: [u8; INDEXED_MAX],
+    count: u8,
+    /// There are lines beyond, which are found by walking over them.
+    is_full: bool,
     /// The union of [`filter_bit`] of all names.
     filter: u64,
 }
 
-/// One of 64 bits for a name. Equal names have equal bits, so a bit that is not set proves a name
-/// absent.
+impl Index {
+    const EMPTY: Index = Index {
+        tags: [[0; 8]; INDEXED_MAX / 8],
+        starts: [0; INDEXED_MAX + 1],
+        names: [0; INDEXED_MAX],
+        count: 0,
+        is_full: false,
+        filter: 0,
+    };
+
+    /// The next line, which begins there.
+    #[inline]
+    fn add(&mut self, name: &[u8], start: usize) {
+        self.filter |= filter_bit(name);
+        if self.is_full {
+            return;
+        }
+        let place = usize::from(self.count);
+        self.starts[place] = start as u32;
+        match u8::try_from(name.len()) {
+            Ok(length) if place < INDEXED_MAX => {
+                self.tags.as_flattened_mut()[place] = tag(name);
+                self.names[place] = length;
+                self.count += 1;
+            }
+            _ => self.is_full = true,
+        }
+    }
+
+    /// All lines were added; they end there.
+    fn end(&mut self, end: usize) {
+        if !self.is_full {
+            self.starts[usize::from(self.count)] = end as u32;
+        }
+    }
+
+    /// Whether there may be such a name.
+    #[inline]
+    fn may_have(&self, name: &[u8]) -> bool {
+        self.filter & filter_bit(name) != 0
+    }
+
+    /// Marks the lines whose names may be this one, those with its tag and rarely others, by the
+    /// highest bit of their bytes.
+    #[inline]
+    fn marks(&self, name: &[u8]) -> [u64; INDEXED_MAX / 8] {
+        const LOW: u64 = u64::MAX / 255;
+        let wanted = LOW * u64::from(tag(name));
+        // After the exclusive or, such a byte is zero; less one, it has its highest bit then only.
+        self.tags.map(|tags| {
+            let other = u64::from_le_bytes(tags) ^ wanted;
+            other.wrapping_sub(LOW) & !other & (LOW << 7)
+        })
+    }
+
+    /// Where a line, counted from 0, begins and ends.
+    #[inline]
+    fn line(&self, place: usize) -> std::ops::Range<usize> {
+        self.starts[place] as usize..self.starts[place + 1] as usize
+    }
+
+    /// Where the lines beyond begin.
+    #[inline]
+    fn beyond(&self) -> usize {
+        self.starts[usize::from(self.count)] as usize
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+/// A name by its first and last byte and its length. Equal names have equal hashes.
 #[inline]
-fn filter_bit(name: &[u8]) -> u64 {
+fn hash(name: &[u8]) -> usize {
     match name {
         [first, .., last] => {
             let mixed = (first | 0x20).wrapping_mul(7) ^ (last | 0x20).wrapping_mul(5);
-            1 << (usize::from(mixed).wrapping_add(name.len() * 11) & 63)
+            usize::from(mixed).wrapping_add(name.len() * 11)
         }
-        _ => 1,
+        _ => 0,
     }
+}
+
+/// A byte for a name, never 0.
+#[inline]
+fn tag(name: &[u8]) -> u8 {
+    hash(name) as u8 | 0x80
+}
+
+/// One of 64 bits for a name: one that is not set proves a name absent.
+#[inline]
+fn filter_bit(name: &[u8]) -> u64 {
+    1 << (hash(name) & 63)
 }
 
 impl<'b> Headers<'b> {
     /// No headers at all.
     pub const EMPTY: Headers<'static> = Headers {
         lines: b"",
-        filter: 0,
+        index: Index::EMPTY,
     };
 
     /// All headers: the name as sent, and the value without the blanks around it.
     #[must_use]
     pub fn iter(&self) -> HeaderIter<'b> {
-        HeaderIter { lines: self.lines }
+        HeaderIter {
+            headers: *self,
+            place: 0,
+            beyond: self.beyond(),
+        }
+    }
+
+    /// A line with its line end.
+    #[inline]
+    fn line(&self, place: usize) -> &'b [u8] {
+        &self.lines[self.index.line(place)]
+    }
+
+    /// The lines that are not in the index.
+    #[inline]
+    fn beyond(&self) -> &'b [u8] {
+        &self.lines[self.index.beyond()..]
     }
 
     /// The value of the first header called `name`.
+    #[inline]
     #[must_use]
     pub fn first(&self, name: &str) -> Option<&'b [u8]> {
         self.all(name).next()
     }
 
     /// The values of all headers called `name`.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
-        let mut lines: &'b [u8] = match self.may_contain(name) {
-            true => self.lines,
-            false => b"",
+    #[inline]
+    pub fn all<'h, 'n>(&'h self, name: &'n str) -> Values<'h, 'n, 'b> {
+        let name = name.as_bytes();
+        let (marks, beyond) = match self.index.may_have(name) {
+            true => (self.index.marks(name), self.beyond()),
+            false => ([0; INDEXED_MAX / 8], &b""[..]),
         };
-        // A name holds no colon, so a colon behind as many bytes as the wanted name has ends a name
-        // of that length.
-        std::iter::from_fn(move || {
-            while let Some(line) = take_line(&mut lines) {
-                if line.get(name.len()) == Some(&b':')
-                    && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
-                {
-                    return Some(trim_ows(without_line_end(&line[name.len() + 1..])));
-                }
-            }
-            None
-        })
+        Values {
+            headers: self,
+            name,
+            marks,
+            beyond,
+        }
     }
 
     /// The value of the header called `name`, if there is exactly one.
@@ -739,13 +857,13 @@ impl<'b> Headers<'b> {
     #[inline]
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.may_contain(name) && self.first(name).is_some()
+        self.index.may_have(name.as_bytes()) && self.has(name)
     }
 
-    /// Whether the filter has a bit of `name`: without, no line needs to be looked at.
-    #[inline]
-    fn may_contain(&self, name: &str) -> bool {
-        self.filter & filter_bit(name.as_bytes()) != 0
+    // Apart, so that what is true of most names is seen where they are asked for.
+    #[inline(never)]
+    fn has(&self, name: &str) -> bool {
+        self.first(name).is_some()
     }
 
     /// The elements of the comma-separated lists in all headers called `name`; not for lists with
@@ -849,19 +967,82 @@ fn take_line<'b>(lines: &mut &'b [u8]) -> Option<&'b [u8]> {
     Some(line)
 }
 
+/// Walks over the values of the headers of one name; see [`Headers::all`].
+#[derive(Debug, Clone)]
+pub struct Values<'h, 'n, 'b> {
+    headers: &'h Headers<'b>,
+    name: &'n [u8],
+    /// Of the lines that are in the index, those that are still to be looked at.
+    marks: [u64; INDEXED_MAX / 8],
+    /// Of the others, too.
+    beyond: &'b [u8],
+}
+
+impl<'b> Values<'_, '_, 'b> {
+    /// The next line that may have the name.
+    fn next_line(&mut self) -> Option<&'b [u8]> {
+        let Some(word) = self.marks.iter().position(|&marks| marks != 0) else {
+            return take_line(&mut self.beyond);
+        };
+        let marks = &mut self.marks[word];
+        let place = word * 8 + marks.trailing_zeros() as usize / 8;
+        *marks &= *marks - 1;
+        Some(self.headers.line(place))
+    }
+
+    fn search(&mut self) -> Option<&'b [u8]> {
+        let name = self.name;
+        while let Some(line) = self.next_line() {
+            // A name holds no colon, so a colon behind as many bytes as the wanted name has ends a
+            // name of that length.
+            if line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name)
+            {
+                return Some(trim_ows(without_line_end(&line[name.len() + 1..])));
+            }
+        }
+        None
+    }
+}
+
+impl<'b> Iterator for Values<'_, '_, 'b> {
+    type Item = &'b [u8];
+
+    // For most names there is no such line, which is seen without a call.
+    #[inline]
+    fn next(&mut self) -> Option<&'b [u8]> {
+        match self.marks == [0; INDEXED_MAX / 8] && self.beyond.is_empty() {
+            true => None,
+            false => self.search(),
+        }
+    }
+}
+
 /// Walks over header lines; see [`Headers::iter`].
 #[derive(Debug, Clone)]
 pub struct HeaderIter<'b> {
-    lines: &'b [u8],
+    headers: Headers<'b>,
+    /// The next line that is in the index.
+    place: usize,
+    /// Lines that are not.
+    beyond: &'b [u8],
 }
 
 impl<'b> HeaderIter<'b> {
     /// The next header's name, and its line without the line end.
     fn next_line(&mut self) -> Option<(&'b [u8], &'b [u8])> {
-        let line = take_line(&mut self.lines)?;
-        // Names are short: looking at each byte is quicker than preparing to look at many.
-        let colon = line.iter().position(|&byte| byte == b':')?;
-        Some((&line[..colon], without_line_end(line)))
+        let index = &self.headers.index;
+        let (line, name_bytes) = match self.place < usize::from(index.count) {
+            true => {
+                let place = self.place;
+                self.place += 1;
+                (self.headers.line(place), usize::from(index.names[place]))
+            }
+            false => {
+                let line = take_line(&mut self.beyond)?;
+                (line, memchr(b':', line)?)
+            }
+        };
+        Some((&line[..name_bytes], without_line_end(line)))
     }
 }
 

@@ -138,8 +138,7 @@ impl ListingFormat {
     /// Reads `Accept`: JSON when the client wants it more than HTML.
     #[must_use]
     pub fn parse(headers: &Headers<'_>) -> Self {
-        let json = media_quality(headers, "application", "json");
-        let html = media_quality(headers, "text", "html");
+        let [json, html] = media_qualities(headers, [("application", "json"), ("text", "html")]);
         if json > html { Self::Json } else { Self::Html }
     }
 }
@@ -157,8 +156,7 @@ impl ErrorFormat {
     /// Reads `Accept`: what the client wants more; `otherwise` when it does not mind.
     #[must_use]
     pub fn parse(headers: &Headers<'_>, otherwise: Self) -> Self {
-        let html = media_quality(headers, "text", "html");
-        let text = media_quality(headers, "text", "plain");
+        let [html, text] = media_qualities(headers, [("text", "html"), ("text", "plain")]);
         match html.cmp(&text) {
             Ordering::Greater => Self::Html,
             Ordering::Less => Self::Text,
@@ -167,23 +165,31 @@ impl ErrorFormat {
     }
 }
 
-/// The quality of a media type: that of the most specific range in `Accept` that covers it. 0 when
-/// none does.
-fn media_quality(headers: &Headers<'_>, kind: &str, subtype: &str) -> u16 {
-    let covering = headers.list("accept").filter_map(|element| {
+/// The quality of each media type: that of the most specific range in `Accept` that covers it. 0
+/// when none does.
+fn media_qualities<const N: usize>(headers: &Headers<'_>, types: [(&str, &str); N]) -> [u16; N] {
+    let mut best = [(0, 0); N];
+    for element in headers.list("accept") {
         let (range, parameters) = split_parameters(element);
-        let slash = memchr::memchr(b'/', range)?;
-        let (range_kind, range_subtype) = (&range[..slash], &range[slash + 1..]);
-        let same_kind = range_kind.eq_ignore_ascii_case(kind.as_bytes());
-        let specificity = match range_subtype {
-            b"*" if range_kind == b"*" => 0,
-            b"*" if same_kind => 1,
-            _ if same_kind && range_subtype.eq_ignore_ascii_case(subtype.as_bytes()) => 2,
-            _ => return None,
+        let Some(slash) = range.iter().position(|&byte| byte == b'/') else {
+            continue;
         };
-        Some((specificity, quality(parameters)?))
-    });
-    covering.max().map_or(0, |(_, quality)| quality)
+        let (range_kind, range_subtype) = (&range[..slash], &range[slash + 1..]);
+        let Some(quality) = quality(parameters) else {
+            continue;
+        };
+        for (best, (kind, subtype)) in best.iter_mut().zip(types) {
+            let same_kind = range_kind.eq_ignore_ascii_case(kind.as_bytes());
+            let specificity = match range_subtype {
+                b"*" if range_kind == b"*" => 1,
+                b"*" if same_kind => 2,
+                _ if same_kind && range_subtype.eq_ignore_ascii_case(subtype.as_bytes()) => 3,
+                _ => continue,
+            };
+            *best = (*best).max((specificity, quality));
+        }
+    }
+    best.map(|(_, quality)| quality)
 }
 
 fn split_parameters(element: &[u8]) -> (&[u8], &[u8]) {
