@@ -169,6 +169,11 @@ pub struct Limits {
     pub idle_upstreams_per_origin_max: usize,
     /// Time after which one is closed. Key `upstream_idle_timeout`, default 60 s.
     pub upstream_idle_timeout: Duration,
+    /// Memory of the record of what the loop did, while it is kept. Key `ring_bytes` of the table
+    /// `[trace]`, default 4 MiB; 0 for none.
+    pub ring_bytes: usize,
+    /// It is kept also while nobody reads it. Key `always`, default false.
+    pub ring_always: bool,
     /// Jobs for the disk.
     pub disk: DiskLimits,
     /// Time for what is under way to finish after SIGTERM or SIGINT; what is left is cut. Key
@@ -209,6 +214,8 @@ impl Default for Limits {
             idle_upstreams_max: 512,
             idle_upstreams_per_origin_max: 256,
             upstream_idle_timeout: Duration::from_secs(60),
+            ring_bytes: 4 << 20,
+            ring_always: false,
             disk: DiskLimits::default(),
             drain_timeout: Duration::from_secs(10),
         }

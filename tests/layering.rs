@@ -23,12 +23,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("waiter.rs", &[]),
     // What waits for a disk.
     ("jobs", &["buffer", "disk", "limits", "shares", "wire"]),
+    // What can be seen of the loop.
+    ("inside", &["ending", "waiter"]),
     // The contract and what is counted.
     ("metrics", &["cache", "dns", "ending", "jobs", "wire"]),
     (
         "service",
         &[
-            "buffer", "cache", "disk", "dns", "ending", "jobs", "metrics", "waiter", "wire",
+            "buffer", "cache", "disk", "dns", "ending", "inside", "jobs", "metrics", "waiter",
+            "wire",
         ],
     ),
     ("gate", &["metrics", "service"]),
@@ -38,8 +41,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "reactor",
         &[
-            "buffer", "cache", "disk", "dns", "ending", "gate", "jobs", "limits", "metrics",
-            "service", "shares", "sys", "wire",
+            "buffer", "cache", "disk", "dns", "ending", "gate", "inside", "jobs", "limits",
+            "metrics", "service", "shares", "sys", "wire",
         ],
     ),
     ("cache", &["buffer", "disk", "http", "jobs", "waiter"]),
@@ -47,8 +50,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "services",
         &[
-            "buffer", "cache", "config", "disk", "dns", "ending", "gate", "http", "jobs", "lines",
-            "metrics", "service", "shares", "wire",
+            "buffer", "cache", "config", "disk", "dns", "ending", "gate", "http", "inside", "jobs",
+            "lines", "metrics", "service", "shares", "wire",
         ],
     ),
     ("config", &["buffer", "dns", "http", "limits", "wire"]),

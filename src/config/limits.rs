@@ -63,6 +63,12 @@ impl Limits {
         section.count("max_idle_upstreams_per_origin", 1..=1 << 20, idle);
         section.timeout("upstream_idle_timeout", &mut self.upstream_idle_timeout);
     }
+
+    /// Reads table `[trace]`.
+    pub(super) fn read_trace(&mut self, section: &mut Section<'_>) {
+        section.memory_size("ring_bytes", 0..=1 << 30, &mut self.ring_bytes);
+        section.flag("always", &mut self.ring_always);
+    }
 }
 
 impl DiskLimits {

@@ -16,6 +16,7 @@ use crate::cache::compressed::Compressed;
 use crate::cache::store::{Hands, Stores};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
+use crate::inside::Inside;
 use crate::jobs::pending::Asker;
 use crate::jobs::{Done, Job, Jobs};
 use crate::limits::DiskLimits;
@@ -56,6 +57,7 @@ pub struct Bench<T: Service> {
     /// Their links, by place.
     kept: Vec<Link>,
     pub metrics: Metrics,
+    pub inside: Inside,
     /// Sessions that the service woke.
     pub woken: Vec<Id>,
     /// What one call, and the end of a turn, may do.
@@ -133,6 +135,7 @@ macro_rules! cx {
             stores: &mut $bench.stores,
             compressed: &mut $bench.compressed,
             woken: &mut $bench.woken,
+            inside: &mut $bench.inside,
             work: &mut $bench.work,
             counted: Counted::new(&mut $bench.metrics, 0),
         }
@@ -166,6 +169,7 @@ impl<T: Service> Bench<T> {
                 listeners: [(0, listener)].into_iter().collect(),
                 ..Metrics::default()
             },
+            inside: Inside::default(),
             woken: Vec::new(),
             share: Duration::MAX,
             work: Work::new(Duration::MAX),
