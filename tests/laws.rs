@@ -19,8 +19,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use netlab_reactor::config::{
-    AdminConfig, Cache, FilesConfig, HelloConfig, HttpConfig, Ports, ProxyConfig, Routes,
-    SecretSource, TcpEchoConfig, Transform, UploadConfig,
+    AdminConfig, Cache, FilesConfig, FrameEchoConfig, HelloConfig, HttpConfig, Ports, ProxyConfig,
+    Routes, SecretSource, TcpEchoConfig, Transform, UploadConfig,
 };
 use netlab_reactor::dns::{self, Hosts, Resolver};
 use netlab_reactor::ending::Error;
@@ -31,6 +31,7 @@ use netlab_reactor::limits::Limits;
 use netlab_reactor::metrics::Of;
 use netlab_reactor::reactor::{ListenerOptions, Reactor, Turn};
 use netlab_reactor::service::{Cx, Io, Peer, Service};
+use netlab_reactor::services::frame_echo::FrameEcho;
 use netlab_reactor::services::hello::Hello;
 use netlab_reactor::services::tcp_echo::TcpEcho;
 use netlab_reactor::services::upload::Upload;
@@ -39,6 +40,7 @@ use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::{End, Sim, Stage};
 use netlab_reactor::sys::{Bind, Signal};
 use netlab_reactor::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
+use netlab_reactor::wire::frame;
 use netlab_reactor::wire::login::UserInfo;
 use proptest::prelude::*;
 
@@ -138,6 +140,9 @@ fn subjects() -> Vec<Subject> {
         Subject::new("tcp-echo as it is", &echo, |r, c| {
             listen(r, c, |_| as_it_is())
         }),
+        Subject::new("frame-echo", &frames(), |r, c| {
+            listen(r, c, |_| frame_echo())
+        }),
         Subject {
             cuts: false,
             ..Subject::new("hello", b"b", |r, c| listen(r, c, |_| hello()))
@@ -183,6 +188,22 @@ fn echo_service(transform: Transform) -> TcpEcho {
         transform,
         ..TcpEchoConfig::default()
     })
+}
+
+fn frame_echo() -> FrameEcho {
+    FrameEcho::new(&FrameEchoConfig::default())
+}
+
+/// Frames of nothing, of ASCII, of letters that grow, and of more than a page; then a length that is
+/// none.
+fn frames() -> Vec<u8> {
+    let long = "Gr\u{fc}\u{df}e ".repeat(4_000);
+    let mut out = Vec::new();
+    for payload in ["", "abc", "stra\u{df}e \u{149}ot", &long, "z"] {
+        frame::encode(payload.as_bytes(), &mut out).expect("it has a length");
+    }
+    out.extend((-1i32).to_le_bytes());
+    out
 }
 
 fn hello() -> Hello {

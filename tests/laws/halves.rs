@@ -40,6 +40,11 @@ fn halves() -> Vec<Half> {
         Half::new("tcp-echo as it is", "abc", |r, c| {
             listen(r, c, |_| as_it_is());
         }),
+        Half::new(
+            "frame-echo",
+            &b"\x03\0\0\0a\xc3\x9f\0\0\0\0\x02\0\0\0xy"[..],
+            |r, c| listen(r, c, |_| frame_echo()),
+        ),
         Half::new("hello", "bye", |r, c| {
             listen(r, c, |_| hello());
         }),

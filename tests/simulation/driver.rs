@@ -205,6 +205,9 @@ fn scenarios(payload_max: usize, rng: &mut Rng, later: &mut Rng) -> Vec<Box<dyn 
             chosen.push(Box::new(crate::kept::KeptProxy::default()));
         }
     }
+    if later.chance(200) {
+        chosen.push(Box::new(crate::frames::Frames::default()));
+    }
     chosen
 }
 
@@ -405,6 +408,7 @@ fn altered(config: &Config) -> Config {
     for listener in &mut next.listeners {
         let idle_timeout = match &mut listener.kind {
             Kind::TcpEcho(config) => &mut config.idle_timeout,
+            Kind::FrameEcho(config) => &mut config.idle_timeout,
             Kind::Hello(config) => &mut config.idle_timeout,
             Kind::Http(config) => &mut config.idle_timeout,
             Kind::Proxy(config) => &mut config.http.idle_timeout,

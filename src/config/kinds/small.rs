@@ -23,7 +23,8 @@ pub enum Transform {
 }
 
 /// The words of `transform`.
-const TRANSFORMS: [(&str, Transform); 2] = [("upper", Transform::Upper), ("none", Transform::None)];
+pub(super) const TRANSFORMS: [(&str, Transform); 2] =
+    [("upper", Transform::Upper), ("none", Transform::None)];
 
 /// The keys of kind `tcp-echo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
