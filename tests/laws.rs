@@ -39,9 +39,10 @@ use netlab_reactor::services::web::{Given, Web};
 use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::{End, Sim, Stage};
 use netlab_reactor::sys::{Bind, Signal};
+use netlab_reactor::wire::argon2id::{Cost, Hash};
 use netlab_reactor::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use netlab_reactor::wire::frame;
-use netlab_reactor::wire::login::UserInfo;
+use netlab_reactor::wire::user_file::UserInfo;
 use proptest::prelude::*;
 
 #[path = "laws/halves.rs"]
@@ -153,6 +154,9 @@ fn subjects() -> Vec<Subject> {
         Subject::new("upload", &upload, |r, c| {
             listen(r, c, |sim| upload_service(sim, Handshake::None, true))
         }),
+        Subject::new("upload with argon2id", &upload, |r, c| {
+            listen(r, c, upload_with_argon2id)
+        }),
         Subject::new("proxy", proxy.as_bytes(), |r, c| {
             listen(r, c, proxy_service)
         }),
@@ -241,6 +245,20 @@ fn upload_service(sim: &mut Sim, handshake: Handshake, login: bool) -> Upload {
     let mut config = UploadConfig::new(handshake, SecretSource::Given(secret()));
     config.dir = PathBuf::from("/up");
     config.login = login.then(|| UserInfo::parse(&line).expect("one line"));
+    Upload::new(&config, sim).expect("a folder")
+}
+
+/// The same, whose user's password is checked by a job.
+fn upload_with_argon2id(sim: &mut Sim) -> Upload {
+    let cost = Cost {
+        memory_kib: 8,
+        passes: 1,
+        lanes: 1,
+    };
+    let line = UserInfo::line_with("ada", &Hash::of(b"pw", [7; 16], cost));
+    let mut config = UploadConfig::new(Handshake::None, SecretSource::Given(secret()));
+    config.dir = PathBuf::from("/up");
+    config.login = Some(UserInfo::parse(&line).expect("one line"));
     Upload::new(&config, sim).expect("a folder")
 }
 

@@ -67,6 +67,12 @@ fn halves() -> Vec<Half> {
             },
         ),
     ];
+    let object: &[u8] = br#"{"operate": "login", "user": "ada", "passwd": "pw"}"#;
+    halves.push(Half::new(
+        "upload with argon2id",
+        [object, &file("a", 1)].concat(),
+        |r, c| listen(r, c, upload_with_argon2id),
+    ));
     for handshake in Handshake::ALL {
         for login in [false, true] {
             let object: &[u8] = match login {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Kind, Row, StreamConfig, Transport};
 use crate::config::section::{Section, path, string};
 use crate::wire::challenge::{Handshake, Secret};
-use crate::wire::login::UserInfo;
+use crate::wire::user_file::UserInfo;
 
 /// Where the secret of an upload listener comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,12 @@ pub struct UploadConfig {
     /// The users of the login after the handshake; `None` for no login. Key `login`, which names
     /// the file that was read with the configuration; default none.
     pub login: Option<UserInfo>,
+    /// That file, to be read again when it changes; `None` for users that stay as they are.
+    pub login_file: Option<PathBuf>,
+    /// Failed logins from one IPv4 address or one IPv6 /64 within a minute, after which no other is
+    /// checked for it until the minute is over; `None` for no limit. Key `max_failures` (0 for none),
+    /// default 10.
+    pub failures_max: Option<NonZeroU32>,
     /// Key `overwrite`, default versions.
     pub overwrite: Overwrite,
     /// Bytes of one file. Key `max_file_bytes`, default 4 GiB.
@@ -97,6 +103,8 @@ impl UploadConfig {
             handshake,
             secret,
             login: None,
+            login_file: None,
+            failures_max: NonZeroU32::new(10),
             overwrite: Overwrite::default(),
             file_bytes_max: 4 * 1024 * 1024 * 1024,
             header_bytes_max: 64 * 1024,
@@ -116,13 +124,14 @@ impl UploadConfig {
         let dir = section.path("dir");
         config.dir = dir.unwrap_or_else(|| section.folders.base.join(&config.dir));
         let base = section.folders.base.as_path();
-        config.login = section.parsed("login", "a file of lines `user|hash`", |value| {
+        let login = section.parsed("login", "a file of lines `user|hash`", |value| {
             let path = path(base, string(value)?)?;
-            let named = |why: String| format!("names {}: {why}", path.display());
-            let text = String::from_utf8(read_file(&path)?)
-                .map_err(|error| named(format!("not UTF-8: {error}")))?;
-            UserInfo::parse(&text).map_err(|error| named(error.to_string()))
+            let users = UserInfo::from_bytes(&read_file(&path)?)
+                .map_err(|why| format!("names {}: {why}", path.display()))?;
+            Ok((users, path))
         });
+        (config.login, config.login_file) = login.unzip();
+        section.rate("max_failures", &mut config.failures_max);
         let overwrite = [
             ("refuse", Overwrite::Refuse),
             ("replace", Overwrite::Replace),

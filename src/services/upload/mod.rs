@@ -1,9 +1,9 @@
 //! The upload server: a challenge, perhaps a login, then one file after the other into one folder.
 //!
 //! ```text
-//! Greeting ─▶ Answer ──right──▶ Login ──right──▶ Header ◀───────────────────────────────┐
-//!                │                │               │  │                                  │
-//!                └── wrong: dropped, or           │  ├──small──▶ Small ──all bytes──▶ Storing
+//! Greeting ─▶ Answer ──right──▶ Login ─▶ LoggingIn ──right──▶ Header ◀──────────────────┐
+//!                │                           │    │  │                                  │
+//!                └── wrong: dropped, or ─────┘    │  ├──small──▶ Small ──all bytes──▶ Storing
 //!                    {"flag": false} and closed   │  └──▶ Beginning ──▶ Body ──all bytes──▲
 //!                                                 └── the client's end ──▶ closed
 //! ```
@@ -21,7 +21,7 @@
 //!
 //! A long file, since it is one machine.
 //!
-//! The files in reading order: this one, `incoming` (the bytes of a large file), `store` (partial
+//! The files in reading order: this one, `accounts` (who may log in), `incoming` (the bytes of a large file), `store` (partial
 //! files, and the names of whole ones).
 //!
 //! Deliberately not here: answers to `"ack"`, `"sha256"` and `"resume"` of a header. A client that
@@ -30,6 +30,7 @@
 
 use std::io;
 use std::num::NonZeroU32;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -42,15 +43,17 @@ use crate::metrics::{Of, UploadMetrics};
 use crate::service::{Cx, Io, Peer, Service, Waiter, work};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
-use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner, UserInfo};
+use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner};
 use crate::wire::text::Quoted;
 use crate::wire::upload::{FileHeader, SafeName, blanks_before_header, is_blank};
 
+mod accounts;
 mod incoming;
 mod store;
 #[cfg(test)]
 mod tests;
 
+use accounts::{Accounts, Attempt, Verdict};
 use incoming::Incoming;
 use store::{Announced, Beginning, Store, Storing};
 
@@ -62,7 +65,7 @@ const SMALL_BYTES_MAX: u64 = PAGE_BYTES as u64;
 pub struct Upload {
     handshake: Handshake,
     secret: Secret,
-    users: Option<UserInfo>,
+    accounts: Option<Accounts>,
     file_bytes_max: u64,
     header_bytes_max: usize,
     files_per_turn_max: usize,
@@ -77,6 +80,8 @@ pub struct Upload {
 /// One connection.
 pub struct Conn {
     peer: Peer,
+    /// Who is logged in.
+    user: Option<Rc<str>>,
     state: State,
     /// Small files that came whole, and are stored before anything is waited for.
     whole: Vec<(Announced, Box<[u8]>)>,
@@ -95,6 +100,11 @@ enum State {
     /// Name and password are awaited.
     Login {
         scanner: ObjectScanner,
+        until: Instant,
+    },
+    /// They are being checked.
+    LoggingIn {
+        attempt: Box<Attempt>,
         until: Instant,
     },
     /// The header of the next file is awaited. What came of it is gathered here, because it may be
@@ -126,6 +136,8 @@ enum Step {
     Wait,
     /// The next state goes on at once.
     Go(State),
+    /// This user is logged in.
+    LoggedIn(Rc<str>),
     /// It has become another state, which goes on at once.
     Again,
     /// The files that came whole are stored first; then this state goes on.
@@ -168,7 +180,7 @@ impl Upload {
         Ok(Self {
             handshake: config.handshake,
             secret: config.secret.secret().clone(),
-            users: config.login.clone(),
+            accounts: Accounts::new(config),
             file_bytes_max: config.file_bytes_max,
             header_bytes_max: config.header_bytes_max,
             files_per_turn_max: config.files_per_turn_max,
@@ -188,7 +200,7 @@ impl Upload {
     }
 
     fn after_handshake(&self, until: Instant, now: Instant) -> State {
-        match self.users {
+        match self.accounts {
             Some(_) => State::Login {
                 scanner: ObjectScanner::new(LOGIN_BYTES_MAX),
                 until,
@@ -222,13 +234,7 @@ impl Upload {
         Ok(Step::Go(self.after_handshake(until, io.cx.now)))
     }
 
-    fn login(
-        &self,
-        scanner: &mut ObjectScanner,
-        until: Instant,
-        peer: &Peer,
-        io: &mut Io<'_>,
-    ) -> Result<Step, Error> {
+    fn login(scanner: &mut ObjectScanner, until: Instant, io: &mut Io<'_>) -> Result<Step, Error> {
         let bytes = io.down.rx.bytes();
         let scanned = scanner.scan(bytes);
         let Some(end) = scanned.map_err(|error| Error::Protocol(error.to_string()))? else {
@@ -238,21 +244,43 @@ impl Upload {
         let login =
             Login::parse(&bytes[..end]).map_err(|error| Error::Protocol(error.to_string()))?;
         io.down.rx.consume(end);
-        let users = self.users.as_ref();
-        if !users.is_some_and(|users| users.verify(&login)) {
-            log::info!("upload {peer}: login of {} refused", Quoted(&login.user));
-            io.down.tx.put(login::REFUSED, io.cx.pool);
-            io.close();
-            return Ok(Step::Wait);
+        Ok(Step::Go(State::LoggingIn {
+            attempt: Box::new(Attempt::new(login)),
+            until,
+        }))
+    }
+
+    fn logging_in(
+        &mut self,
+        attempt: &mut Attempt,
+        until: Instant,
+        io: &mut Io<'_>,
+    ) -> Result<Step, Error> {
+        // Invariant: nobody logs in where there are no accounts.
+        let accounts = self.accounts.as_mut().expect("accounts");
+        match accounts.judge(attempt, self.store.folder(), io)? {
+            Poll::Pending if io.cx.now >= until => Err(Error::TimedOut(Phase::Handshake)),
+            Poll::Pending => Ok(Step::Wait),
+            Poll::Ready(Verdict::Right) => {
+                io.down.tx.put(login::ACCEPTED, io.cx.pool);
+                Ok(Step::LoggedIn(attempt.user().into()))
+            }
+            Poll::Ready(Verdict::Wrong) => {
+                io.down.tx.put(login::REFUSED, io.cx.pool);
+                io.close();
+                Ok(Step::Wait)
+            }
         }
-        io.down.tx.put(login::ACCEPTED, io.cx.pool);
-        Ok(Step::Go(self.idle(io.cx.now)))
     }
 
     /// Takes files as far as the session's share of work goes.
     fn take_files(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
         let Conn {
-            peer, state, whole, ..
+            peer,
+            user,
+            state,
+            whole,
+            ..
         } = conn;
         while !io.cx.work.is_spent() {
             let holds_files = !whole.is_empty();
@@ -266,6 +294,10 @@ impl Upload {
                 Ok(Step::Wait) => return Ok(()),
                 Ok(Step::Again) => {}
                 Ok(Step::Go(next)) => *state = next,
+                Ok(Step::LoggedIn(name)) => {
+                    *user = Some(name);
+                    *state = self.idle(io.cx.now);
+                }
                 // What came whole is stored, whatever came behind it.
                 Ok(Step::Store) | Err(_) => {
                     let storing = Box::new(self.store.store(whole, io)?);
@@ -451,7 +483,8 @@ impl Upload {
         match state {
             State::Greeting { until } => Ok(self.greeting(*until, io)),
             State::Answer { challenge, until } => self.answer(challenge, *until, io),
-            State::Login { scanner, until } => self.login(scanner, *until, peer, io),
+            State::Login { scanner, until } => Self::login(scanner, *until, io),
+            State::LoggingIn { attempt, until } => self.logging_in(attempt, *until, io),
             State::Header { gathered, until } => self.header(gathered, until, holds_files, io),
             State::Small {
                 announced,
@@ -528,6 +561,7 @@ impl Service for Upload {
         };
         Conn {
             peer: peer.clone(),
+            user: None,
             state,
             whole: Vec::new(),
             held: Held::default(),
@@ -546,6 +580,7 @@ impl Service for Upload {
             State::Greeting { until }
             | State::Answer { until, .. }
             | State::Login { until, .. }
+            | State::LoggingIn { until, .. }
             | State::Header { until, .. }
             | State::Small { until, .. } => *until,
             State::Beginning { beginning } => self.store.beginning_until(beginning),
@@ -565,6 +600,11 @@ impl Service for Upload {
 
     fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
         match conn.state {
+            State::LoggingIn { attempt, .. } => {
+                if let Some(accounts) = &mut self.accounts {
+                    accounts.give_up(*attempt, conn.peer, cx);
+                }
+            }
             State::Beginning { beginning } => self.store.give_up(&beginning, cx),
             State::Body { incoming, .. } => {
                 self.store.discard(incoming.partial, cx);
@@ -583,6 +623,9 @@ impl Service for Upload {
     }
 
     fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        if let Some(accounts) = &mut self.accounts {
+            accounts.turn_ended(cx);
+        }
         for (peer, mut storing) in std::mem::take(&mut self.left) {
             let stored = self.stored(&mut storing, &peer, Waiter::Service, cx);
             self.left(peer, storing, stored);
@@ -596,7 +639,7 @@ impl Service for Upload {
     }
 
     fn is_busy(&self) -> bool {
-        !self.left.is_empty()
+        !self.left.is_empty() || self.accounts.as_ref().is_some_and(Accounts::is_busy)
     }
 }
 

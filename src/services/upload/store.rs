@@ -150,6 +150,11 @@ impl Store {
         })
     }
 
+    /// The folder, on whose disk other jobs of the listener wait.
+    pub(super) fn folder(&self) -> &File {
+        &self.folder
+    }
+
     /// Files that one job stores, at most `most`. Where each call asks somebody else, one: calls
     /// that take long would add up to more than a job may take.
     pub(super) fn files_max(&self, most: usize) -> usize {
