@@ -249,7 +249,7 @@ impl Hooks {
         let timeout = self.limits.timeout;
         let late = |running: &&mut Running| !running.is_killed && now >= running.since + timeout;
         let mut all = self.running.iter_mut();
-        let (id, running) = all.find(|(_, running)| late(&running))?;
+        let (id, running) = all.find(|(_, running)| late(running))?;
         running.is_killed = true;
         Some(*id)
     }

@@ -324,15 +324,11 @@ mod tests {
     use crate::services::bench::Bench;
     use proptest::prelude::*;
 
-    fn bench_of(config: FrameEchoConfig) -> Bench<FrameEcho> {
-        Bench::new(FrameEcho::new(&config))
-    }
-
     fn bench(transform: Transform) -> Bench<FrameEcho> {
-        bench_of(FrameEchoConfig {
+        Bench::new(FrameEcho::new(&FrameEchoConfig {
             transform,
             ..FrameEchoConfig::default()
-        })
+        }))
     }
 
     fn framed(payload: &[u8]) -> Vec<u8> {

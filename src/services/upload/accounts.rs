@@ -28,7 +28,7 @@ use crate::config::UploadConfig;
 use crate::disk::{File, Metadata};
 use crate::ending::Error;
 use crate::gate::failures::Failures;
-use crate::jobs::{Command, Finished, Query, Ticket};
+use crate::jobs::{Command, Done, Finished, Query, Ticket};
 use crate::service::{Cx, Id, Io, Peer, Waiter, work};
 use crate::shares::{Client, InTurn, Shares};
 use crate::wire::argon2id::Hash;
@@ -282,7 +282,7 @@ impl Accounts {
         let query = Query::Configured {
             beside: beside.clone(),
             path: file.path.clone(),
-            was: file.was.clone(),
+            was: file.was,
             bytes_max: USER_FILE_BYTES_MAX,
         };
         let Poll::Ready(read) = io.cx.jobs.ask(waiter, query, now) else {
@@ -290,7 +290,7 @@ impl Accounts {
         };
         io.cx.jobs.settle(waiter);
         file.looked_at = Some(now);
-        let read = read.and_then(|done| done.into_configured());
+        let read = read.and_then(Done::into_configured);
         match read.map_err(|error| error.to_string()) {
             Ok(None) => file.complaint = None,
             Ok(Some((bytes, metadata))) => {
@@ -356,7 +356,7 @@ impl UserFile {
 }
 
 fn proven(finished: Finished) -> Result<bool, Error> {
-    let proven = finished.result.and_then(|done| done.into_proven());
+    let proven = finished.result.and_then(Done::into_proven);
     proven.map_err(|error| Error::Disk("a login".to_owned(), error))
 }
 
