@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use common::{Program, expect_soon, temp_dir};
+use netlab_reactor::wire::user_file::UserInfo;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A script in a folder of its own; its path.
@@ -179,4 +180,35 @@ fn a_program_that_is_not_there_is_logged_and_a_wrong_one_refused_at_the_start() 
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(told.contains(why), "{told}");
     }
+}
+
+#[test]
+fn a_command_is_told_of_a_file_that_is_there_by_then() {
+    let folder = temp_dir();
+    let told = folder.path().join("told");
+    let hook = script(
+        &folder,
+        "echo \"$NETLAB_EVENT|$NETLAB_NAME|$NETLAB_SIZE|$NETLAB_FILE|$NETLAB_USER|$(cat \"$NETLAB_FILE\")\" >> \"$1\"",
+    );
+    let users = folder.path().join("userinfo");
+    fs::write(&users, UserInfo::line("ann lee", &"tulip".into())).expect("a file");
+    let server = Program::start(&format!(
+        "[[listener]]\nkind = \"upload\"\nbind = \"127.0.0.1:0\"\ndir = \"up\"\nhandshake = \"none\"\n\
+         login = {users:?}\nuser_folders = true\non_stored = [{hook:?}, {told:?}]\n"
+    ));
+    let mut stream = server.connect("upload");
+    let login = br#"{"operate": "login", "user": "ann lee", "passwd": "tulip"}"#;
+    let header = b"\x2a\0\0\0{\"filename\": \"$(id) x.txt\", \"filesize\": 5}";
+    stream
+        .write_all(&[&login[..], header, b"hello"].concat())
+        .expect("a connection");
+    let lines = || fs::read_to_string(&told).unwrap_or_default();
+    expect_soon(|| lines().ends_with('\n'), lines);
+    let path = server.path("up/ann%20lee/$(id) x.txt");
+    let path = fs::canonicalize(path).expect("a file");
+    assert_eq!(
+        lines(),
+        format!("on_stored|$(id) x.txt|5|{}|ann lee|hello\n", path.display())
+    );
+    server.stop();
 }

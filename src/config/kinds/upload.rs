@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Kind, Row, StreamConfig, Transport};
 use crate::config::section::{Section, path, string};
+use crate::hooks::Hook;
 use crate::wire::challenge::{Handshake, Secret};
 use crate::wire::user_file::UserInfo;
 
@@ -60,6 +61,12 @@ pub struct UploadConfig {
     /// checked for it until the minute is over; `None` for no limit. Key `max_failures` (0 for none),
     /// default 10.
     pub failures_max: Option<NonZeroU32>,
+    /// The files of a user go to a folder of their own below `dir`. Key `user_folders`, default
+    /// false; it takes a login.
+    pub user_folders: bool,
+    /// A command that is run for each file once it has its name. Key `on_stored`, a program and its
+    /// arguments, default none.
+    pub on_stored: Option<Hook>,
     /// Key `overwrite`, default versions.
     pub overwrite: Overwrite,
     /// Bytes of one file. Key `max_file_bytes`, default 4 GiB.
@@ -105,6 +112,8 @@ impl UploadConfig {
             login: None,
             login_file: None,
             failures_max: NonZeroU32::new(10),
+            user_folders: false,
+            on_stored: None,
             overwrite: Overwrite::default(),
             file_bytes_max: 4 * 1024 * 1024 * 1024,
             header_bytes_max: 64 * 1024,
@@ -132,6 +141,12 @@ impl UploadConfig {
         });
         (config.login, config.login_file) = login.unzip();
         section.rate("max_failures", &mut config.failures_max);
+        section.flag("user_folders", &mut config.user_folders);
+        if config.user_folders && !section.has("login") {
+            let what = "`user_folders` without users; expected `login` beside it";
+            section.problem(section.span("user_folders"), what.to_owned());
+        }
+        config.on_stored = section.hook("on_stored");
         let overwrite = [
             ("refuse", Overwrite::Refuse),
             ("replace", Overwrite::Replace),

@@ -30,6 +30,7 @@
 
 use std::io;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -39,6 +40,7 @@ use crate::buffer::{Held, PAGE_BYTES};
 use crate::config::UploadConfig;
 use crate::disk::Disk;
 use crate::ending::{Error, Phase};
+use crate::hooks::Hook;
 use crate::metrics::{Of, UploadMetrics};
 use crate::service::{Cx, Io, Peer, Service, Waiter, work};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
@@ -49,12 +51,14 @@ use crate::wire::upload::{FileHeader, SafeName, blanks_before_header, is_blank};
 
 mod accounts;
 mod incoming;
+mod owner;
 mod store;
 #[cfg(test)]
 mod tests;
 
 use accounts::{Accounts, Attempt, Verdict};
 use incoming::Incoming;
+use owner::{Owner, StoredFile};
 use store::{Announced, Beginning, Store, Storing};
 
 /// Bytes of a file that is stored by one job: they always fit the page that they come in. A larger
@@ -73,15 +77,17 @@ pub struct Upload {
     idle_timeout: Duration,
     body_rate_min: Option<NonZeroU32>,
     store: Store,
+    user_folders: bool,
+    on_stored: Option<Hook>,
+    /// The path of the folder, for those who are told of files in it.
+    dir: PathBuf,
     /// Files whose sessions ended while they were being stored.
     left: Vec<(Peer, Box<Storing>)>,
 }
 
 /// One connection.
 pub struct Conn {
-    peer: Peer,
-    /// Who is logged in.
-    user: Option<Rc<str>>,
+    owner: Rc<Owner>,
     state: State,
     /// Small files that came whole, and are stored before anything is waited for.
     whole: Vec<(Announced, Box<[u8]>)>,
@@ -137,7 +143,7 @@ enum Step {
     /// The next state goes on at once.
     Go(State),
     /// This user is logged in.
-    LoggedIn(Rc<str>),
+    LoggedIn(Box<str>),
     /// It has become another state, which goes on at once.
     Again,
     /// The files that came whole are stored first; then this state goes on.
@@ -188,6 +194,9 @@ impl Upload {
             idle_timeout: config.idle_timeout,
             body_rate_min: config.body_rate_min,
             store: Store::open(&config.dir, config.overwrite, config.store_timeout, disk)?,
+            user_folders: config.user_folders,
+            on_stored: config.on_stored.clone(),
+            dir: std::path::absolute(&config.dir)?,
             left: Vec::new(),
         })
     }
@@ -276,8 +285,7 @@ impl Upload {
     /// Takes files as far as the session's share of work goes.
     fn take_files(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
         let Conn {
-            peer,
-            user,
+            owner,
             state,
             whole,
             ..
@@ -287,7 +295,7 @@ impl Upload {
             let step = if whole.len() >= self.store.files_max(self.files_per_turn_max) {
                 Ok(Step::Store)
             } else {
-                self.step(state, whole, peer, io)
+                self.step(state, whole, owner, io)
             };
             match step {
                 Err(error) if !holds_files => return Err(error),
@@ -295,7 +303,7 @@ impl Upload {
                 Ok(Step::Again) => {}
                 Ok(Step::Go(next)) => *state = next,
                 Ok(Step::LoggedIn(name)) => {
-                    *user = Some(name);
+                    *owner = owner.logged_in(&name, self.user_folders);
                     *state = self.idle(io.cx.now);
                 }
                 // What came whole is stored, whatever came behind it.
@@ -312,8 +320,8 @@ impl Upload {
 
     fn header(
         &mut self,
-        gathered: &mut Vec<u8>,
-        until: &mut Instant,
+        (gathered, until): (&mut Vec<u8>, &mut Instant),
+        owner: &Rc<Owner>,
         holds_files: bool,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
@@ -330,7 +338,8 @@ impl Upload {
                         Ok(Frame::Complete { payload, .. }) => {
                             io.cx.work.charge(work::FILE_NS);
                             let waits = io.down.rx.len();
-                            return self.announced(payload, waits, io.cx.now).map(Step::Go);
+                            let now = io.cx.now;
+                            return self.announced(payload, waits, owner, now).map(Step::Go);
                         }
                     }
                 }
@@ -355,7 +364,13 @@ impl Upload {
 
     /// The state for the file that a header announces, or why there is none. So many bytes wait
     /// behind the header.
-    fn announced(&self, header: &[u8], waits: usize, now: Instant) -> Result<State, Error> {
+    fn announced(
+        &self,
+        header: &[u8],
+        waits: usize,
+        owner: &Rc<Owner>,
+        now: Instant,
+    ) -> Result<State, Error> {
         let header = FileHeader::parse(header, self.file_bytes_max)
             .map_err(|error| Error::Protocol(error.to_string()))?;
         let name = SafeName::reduce_portable(&header.filename)
@@ -364,6 +379,7 @@ impl Upload {
             name,
             size_bytes: header.size_bytes,
             began: now,
+            owner: Rc::clone(owner),
         };
         Ok(
             match header.size_bytes <= SMALL_BYTES_MAX.max(waits as u64) {
@@ -476,7 +492,7 @@ impl Upload {
         &mut self,
         state: &mut State,
         whole: &mut Vec<(Announced, Box<[u8]>)>,
-        peer: &Peer,
+        owner: &Rc<Owner>,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
         let holds_files = !whole.is_empty();
@@ -485,7 +501,9 @@ impl Upload {
             State::Answer { challenge, until } => self.answer(challenge, *until, io),
             State::Login { scanner, until } => Self::login(scanner, *until, io),
             State::LoggingIn { attempt, until } => self.logging_in(attempt, *until, io),
-            State::Header { gathered, until } => self.header(gathered, until, holds_files, io),
+            State::Header { gathered, until } => {
+                self.header((gathered, until), owner, holds_files, io)
+            }
             State::Small {
                 announced,
                 arrived,
@@ -493,7 +511,7 @@ impl Upload {
             } => self.small(announced, arrived, until, whole, io),
             State::Beginning { beginning } => self.beginning(beginning, holds_files, io),
             State::Body { incoming, until } => self.body(incoming, until, io),
-            State::Storing { .. } => self.storing(state, peer, io),
+            State::Storing { .. } => self.storing(state, &owner.peer, io),
         }
     }
 
@@ -537,7 +555,16 @@ impl Upload {
         for (file, name) in storing.files.drain(..names.len()).zip(names) {
             let (size_bytes, seconds) = (file.size_bytes, (cx.now - file.began).as_secs_f64());
             cx.counted.stored(size_bytes);
-            log::info!("upload {peer}: stored {name}, {size_bytes} bytes in {seconds:.3} s");
+            let path = file.owner.path_of(&name);
+            let path = path.display();
+            log::info!("upload {peer}: stored {path}, {size_bytes} bytes in {seconds:.3} s");
+            let stored = StoredFile {
+                name: &name,
+                size_bytes,
+                sha256: None,
+            };
+            let on_stored = self.on_stored.as_ref();
+            file.owner.stored(&stored, &self.dir, on_stored, cx);
         }
         match storing.retry_at() {
             Some(_) => Poll::Pending,
@@ -560,8 +587,7 @@ impl Service for Upload {
             _ => State::Greeting { until },
         };
         Conn {
-            peer: peer.clone(),
-            user: None,
+            owner: Owner::nobody(peer),
             state,
             whole: Vec::new(),
             held: Held::default(),
@@ -602,7 +628,7 @@ impl Service for Upload {
         match conn.state {
             State::LoggingIn { attempt, .. } => {
                 if let Some(accounts) = &mut self.accounts {
-                    accounts.give_up(*attempt, conn.peer, cx);
+                    accounts.give_up(*attempt, conn.owner.peer.clone(), cx);
                 }
             }
             State::Beginning { beginning } => self.store.give_up(&beginning, cx),
@@ -610,13 +636,13 @@ impl Service for Upload {
                 self.store.discard(incoming.partial, cx);
             }
             State::Storing { mut storing, .. } => {
-                let mut stored = self.stored(&mut storing, &conn.peer, Waiter::Service, cx);
+                let mut stored = self.stored(&mut storing, &conn.owner.peer, Waiter::Service, cx);
                 if stored.is_pending()
                     && let Err(error) = self.store.hand_over(&mut storing, cx)
                 {
                     stored = Poll::Ready(Err(error));
                 }
-                self.left(conn.peer, storing, stored);
+                self.left(conn.owner.peer.clone(), storing, stored);
             }
             _ => {}
         }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::config::SecretSource;
+use crate::config::{Overwrite, SecretSource};
+use crate::hooks::Hook;
 use crate::services::bench::Bench;
 use crate::services::upload::Upload;
 use crate::sys::unix;
@@ -33,6 +34,10 @@ fn md5(user: &str, password: &str) -> String {
 
 impl Server {
     fn new(lines: &[String]) -> Self {
+        Self::with(lines, |_| {})
+    }
+
+    fn with(lines: &[String], change: impl FnOnce(&mut UploadConfig)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("userinfo");
         fs::write(&path, lines.join("\n")).expect("a file");
@@ -41,6 +46,7 @@ impl Server {
         config.login = Some(UserInfo::parse(&lines.join("\n")).expect("a user file"));
         config.login_file = Some(path);
         config.failures_max = NonZeroU32::new(3);
+        change(&mut config);
         let mut disk = unix::Files::default();
         let service = Upload::new(&config, &mut disk).expect("a folder");
         Self {
@@ -225,4 +231,90 @@ fn the_file_is_read_again_and_a_broken_one_changes_nothing() {
     server.bench.later(LOOK_EVERY);
     assert!(server.login("ann", "tulip"));
     assert!(!server.login("bob", "rose"));
+}
+
+#[test]
+fn each_user_has_a_folder_and_a_command_is_told_of_each_file() {
+    let lines = [md5("ann", "tulip"), md5("../bob", "rose")];
+    let mut server = Server::with(&lines, |config| {
+        config.user_folders = true;
+        config.on_stored = Some(Hook {
+            event: "on_stored",
+            command: ["/bin/tell".to_owned()].into(),
+        });
+    });
+    for (user, password) in [("ann", "tulip"), ("../bob", "rose"), ("ann", "tulip")] {
+        assert!(server.login(user, password));
+        // One that fits a page, and one that does not.
+        for size in [3, 300_000] {
+            let header = format!("{{\"filename\": \"a{size}.txt\", \"filesize\": {size}}}");
+            let length = (header.len() as i32).to_le_bytes();
+            let body = vec![b'x'; size];
+            server
+                .bench
+                .peer_sends(&[&length[..], header.as_bytes(), &body].concat());
+        }
+    }
+    let up = server.folder.path().join("up");
+    let stored = [
+        "ann/a3.txt",
+        "ann/a300000.txt",
+        "%2E.%2Fbob/a3.txt",
+        "%2E.%2Fbob/a300000.txt",
+        "ann/a3.1.txt",
+        "ann/a300000.1.txt",
+    ];
+    for path in stored {
+        assert!(up.join(path).is_file(), "{path}");
+    }
+    let mut names: Vec<_> = fs::read_dir(&up)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["%2E.%2Fbob", ".partial", "ann"]);
+    let now = server.bench.now;
+    let programs = std::iter::from_fn(|| server.bench.hooks.poll_start(now));
+    let files: Vec<PathBuf> = programs
+        .map(|(_, program)| {
+            let fact = |name: &str| {
+                let mut all = program.environment.iter();
+                all.find(|(variable, _)| *variable == name)
+                    .map(|(_, value)| value.clone())
+            };
+            assert!(
+                ["ann", "../bob"].contains(
+                    &fact("NETLAB_USER")
+                        .expect("a user")
+                        .to_str()
+                        .expect("UTF-8")
+                )
+            );
+            assert_eq!(fact("NETLAB_PEER").expect("a peer"), "192.0.2.9:40000");
+            assert_eq!(fact("NETLAB_SHA256"), None);
+            fact("NETLAB_FILE").expect("a path").into()
+        })
+        .collect();
+    assert_eq!(files, stored.map(|path| up.join(path)));
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused_in_the_folder_of_its_user_only() {
+    let lines = [md5("ann", "tulip"), md5("bob", "rose")];
+    let mut server = Server::with(&lines, |config| {
+        config.user_folders = true;
+        config.overwrite = Overwrite::Refuse;
+    });
+    let header = r#"{"filename": "a", "filesize": 99999}"#;
+    let length = (header.len() as i32).to_le_bytes();
+    let large = [&length[..], header.as_bytes(), &[b'x'; 99_999]].concat();
+    for (user, password, is_taken) in [
+        ("ann", "tulip", false),
+        ("bob", "rose", false),
+        ("ann", "tulip", true),
+    ] {
+        assert!(server.login(user, password));
+        server.bench.peer_sends(&large);
+        assert_eq!(server.bench.failed.is_some(), is_taken, "{user}");
+    }
 }
