@@ -11,8 +11,8 @@
 //!    wait. Until then nobody else can get its number, so that a signal reaches no stranger.
 //! 3. It leads a process group, which is killed as a whole.
 //! 4. It gets the environment of this process but for what begins with
-//!    [`VARIABLE_PREFIX`](crate::hooks::VARIABLE_PREFIX), and no descriptor but three that lead
-//!    nowhere. All others are closed by `exec`.
+//!    [`VARIABLE_PREFIX`], three descriptors that lead nowhere, and no
+//!    other of ours: `exec` closes them.
 //!
 //! Nothing of it is there before the first command.
 
