@@ -53,11 +53,7 @@ impl Store {
                 other = other.or(Some(Rc::clone(kept)));
             }
             if let Some((slot, kept)) = found {
-                if self.drop_if_banned(slot, &kept, hands) {
-                    return Look::Nothing { others: false };
-                }
-                self.index.touch(slot);
-                return Look::Kept(kept);
+                return self.found_kept(slot, kept, hands);
             }
             let others = other.is_some();
             let Some(slot) = self.cold(wanted.key, other.as_deref(), &read, head) else {
@@ -72,11 +68,19 @@ impl Store {
                 continue;
             };
             if vary::matches(&kept.selecting, &head.headers) {
-                self.index.touch(slot);
-                return Look::Kept(kept);
+                return self.found_kept(slot, kept, hands);
             }
             other = other.or(Some(kept));
         }
+    }
+
+    /// An object is the one that is asked for, wherever it was found.
+    fn found_kept(&mut self, slot: Slot, kept: Rc<Kept>, hands: &mut Hands<'_>) -> Look {
+        if self.drop_if_banned(slot, &kept, hands) {
+            return Look::Nothing { others: false };
+        }
+        self.index.touch(slot);
+        Look::Kept(kept)
     }
 
     /// An object that is not in memory and may be the one that is asked for. `other`: one that was

@@ -308,6 +308,7 @@ impl Store {
         let bans = folder
             .as_ref()
             .and_then(|folder| folder.read_file(purging::FILE, purging::BANS_BYTES_MAX, disk));
+        let bans = Bans::read(bans.as_deref());
         Self {
             number,
             hasher: KeyHasher::new(&secret),
@@ -315,14 +316,18 @@ impl Store {
             memory: Memory::new(settings.memory_bytes_max, settings.open_files_max),
             fetches: Slab::new(),
             generations: 0,
-            last_ms: 0,
+            // What comes from now on is newer than the bans, whatever the clock says; unless they
+            // are not known, and all is banned.
+            last_ms: Some(bans.latest_ms())
+                .filter(|&ms| ms < u64::MAX)
+                .unwrap_or(0),
             under_way: HashMap::new(),
             awaited: VecDeque::new(),
             passed: HashMap::new(),
             passed_swept: None,
             folder,
             puts: Puts::default(),
-            bans: Bans::read(bans.as_deref()),
+            bans,
             counts: Counts::default(),
             settings,
         }

@@ -1238,3 +1238,27 @@ fn a_fetch_of_one_generation_is_not_that_of_another() {
     assert_eq!(bed.kept(A).as_deref(), Some(&b"abc"[..]));
     bed.assert_nothing_is_left();
 }
+
+/// After a start the bans of the last process are in force before it is known what they cover.
+#[test]
+fn what_was_banned_is_not_used_after_a_start_though_its_file_is_there() {
+    let mut bed = Bed::new();
+    bed.keep("/a/1", &body(100, 1));
+    bed.keep("/b/1", &body(100, 2));
+    bed.wall_ms += 5000;
+    let (store, mut hands) = bed.store();
+    let scope = Scope::Prefix("GET http://h.test/a/".to_owned());
+    assert!(store.ban(scope, session(1), &mut hands).is_pending());
+    let removes = |job: &Job| matches!(job, Job::Command(Command::Remove { .. }));
+    bed.settle_failing(removes, libc::EIO);
+    assert_eq!(bed.files().len(), 2, "what is banned could not be removed");
+    bed.restart();
+    assert!(bed.look("/a/1", "").is_none());
+    assert_eq!(bed.kept("/b/1"), Some(body(100, 2)));
+    bed.wall_ms -= 5000; // the clock of this process is behind that of the last one
+    bed.keep_unwritten("/a/1", &body(100, 3));
+    assert_eq!(bed.kept("/a/1"), Some(body(100, 3)));
+    bed.settle();
+    assert_eq!(bed.kept("/a/1"), Some(body(100, 3)));
+    assert_eq!(bed.files().len(), 2);
+}

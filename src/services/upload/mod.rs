@@ -601,6 +601,20 @@ impl Service for Upload {
         result
     }
 
+    fn state(&self, conn: &Conn) -> &'static str {
+        match conn.state {
+            State::Greeting { .. } => "Greeting",
+            State::Answer { .. } => "Answer",
+            State::Login { .. } => "Login",
+            State::LoggingIn { .. } => "LoggingIn",
+            State::Header { .. } => "Header",
+            State::Small { .. } => "Small",
+            State::Beginning { .. } => "Beginning",
+            State::Body { .. } => "Body",
+            State::Storing { .. } => "Storing",
+        }
+    }
+
     fn deadline(&self, conn: &Conn) -> Instant {
         match &conn.state {
             State::Greeting { until }
