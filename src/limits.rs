@@ -63,6 +63,28 @@ impl Default for DiskLimits {
     }
 }
 
+/// How many commands may run that listeners have for what happens (`on_change`, `on_stored`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HookLimits {
+    /// Commands that run at once. Key `max_hooks`, default 8.
+    pub running_max: usize,
+    /// Commands of one listener that wait to be run; those beyond are dropped. Key
+    /// `max_waiting_hooks`, default 256.
+    pub waiting_max: usize,
+    /// Time after which one is killed. Key `hook_timeout`, default 60 s.
+    pub timeout: Duration,
+}
+
+impl Default for HookLimits {
+    fn default() -> HookLimits {
+        HookLimits {
+            running_max: 8,
+            waiting_max: 256,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
 /// The limits of the whole process: the tables `[limits]` and `[disk]` of the configuration, and
 /// `drain_timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +191,8 @@ pub struct Limits {
     pub idle_upstreams_per_origin_max: usize,
     /// Time after which one is closed. Key `upstream_idle_timeout`, default 60 s.
     pub upstream_idle_timeout: Duration,
+    /// Commands.
+    pub hooks: HookLimits,
     /// Memory of the record of what the loop did, while it is kept. Key `ring_bytes` of the table
     /// `[trace]`, default 4 MiB; 0 for none.
     pub ring_bytes: usize,
@@ -214,6 +238,7 @@ impl Default for Limits {
             idle_upstreams_max: 512,
             idle_upstreams_per_origin_max: 256,
             upstream_idle_timeout: Duration::from_secs(60),
+            hooks: HookLimits::default(),
             ring_bytes: 4 << 20,
             ring_always: false,
             disk: DiskLimits::default(),

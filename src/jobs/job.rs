@@ -8,6 +8,8 @@ use std::sync::Arc;
 use super::store::{self, NewFile, Stored, Taken};
 use crate::buffer::PageSlice;
 use crate::disk::{Contents, Disk, File, FileKind, Metadata, Version};
+use crate::wire::argon2id::Hash;
+use crate::wire::challenge::Secret;
 
 /// A question about files. Paths lead from `root` and never out of it.
 #[allow(missing_docs)] // the fields are the arguments of the calls of `Disk`
@@ -118,6 +120,13 @@ pub enum Command {
     },
     /// Forces a file, or the names of a folder, to the disk: [`Done::Nothing`].
     Sync { file: File },
+    /// Whether a hash is that of a password, which takes the processor long: [`Done::Proven`]. It
+    /// waits on the disk of `beside`.
+    Prove {
+        beside: File,
+        hash: Arc<Hash>,
+        password: Secret,
+    },
 }
 
 /// A query or a command.
@@ -155,6 +164,8 @@ pub enum Done {
     Log(File, Option<bool>),
     /// What became of new files.
     Stored(Arc<Stored>),
+    /// Whether it is that of the password.
+    Proven(bool),
     /// It was done, and there is no more to tell.
     Nothing,
 }
@@ -204,7 +215,8 @@ impl Command {
             | Command::Store { root: file, .. }
             | Command::Put { root: file, .. }
             | Command::Rewrite { root: file, .. }
-            | Command::Sync { file } => file,
+            | Command::Sync { file }
+            | Command::Prove { beside: file, .. } => file,
         }
     }
 
@@ -218,6 +230,7 @@ impl Command {
             Command::Remove { .. } | Command::Discard { .. } => Kind::Remove,
             Command::Store { .. } | Command::Put { .. } => Kind::Store,
             Command::Sync { .. } => Kind::Sync,
+            Command::Prove { .. } => Kind::Prove,
         }
     }
 }
@@ -396,6 +409,7 @@ impl Command {
                 disk.sync(file)?;
                 Done::Nothing
             }
+            Command::Prove { hash, password, .. } => Done::Proven(hash.is_of(password.expose())),
         })
     }
 }
@@ -543,6 +557,14 @@ impl Done {
         }
     }
 
+    /// Whether a hash is that of a password.
+    pub(crate) fn into_proven(self) -> io::Result<bool> {
+        match self {
+            Done::Proven(is_of) => Ok(is_of),
+            _ => Err(wrong()),
+        }
+    }
+
     /// Bytes.
     pub(super) fn into_count(self) -> io::Result<u64> {
         match self {
@@ -582,11 +604,13 @@ pub enum Kind {
     Store,
     /// Forces something to the disk.
     Sync,
+    /// Finds out whether a password is right.
+    Prove,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Open,
         Kind::Look,
         Kind::Read,
@@ -598,6 +622,7 @@ impl Kind {
         Kind::Remove,
         Kind::Store,
         Kind::Sync,
+        Kind::Prove,
     ];
 
     /// As a metric's label.
@@ -614,6 +639,7 @@ impl Kind {
             Kind::Remove => "remove",
             Kind::Store => "store",
             Kind::Sync => "sync",
+            Kind::Prove => "prove",
         }
     }
 }

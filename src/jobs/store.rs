@@ -9,7 +9,7 @@
 //!    that they can be asked for again.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, File, is_out_of_descriptors};
 use crate::wire::upload::SafeName;
@@ -23,6 +23,9 @@ pub struct NewFile {
     pub contents: NewContents,
     /// The name.
     pub name: SafeName,
+    /// The folder below the root where it has that name, which is made if it is not there; empty for
+    /// the root.
+    pub folder: PathBuf,
 }
 
 /// What is in a new file.
@@ -96,7 +99,11 @@ fn store_one(
         NewContents::Written(_) | NewContents::Stored => Ok(()),
     };
     new.contents = NewContents::Stored; // it is closed before it gets its name
-    let named = written.and_then(|()| name(root, new, taken, disk));
+    let made = written.and_then(|()| match new.folder.as_os_str().is_empty() {
+        true => Ok(()),
+        false => disk.create_folder(root, &new.folder),
+    });
+    let named = made.and_then(|()| name(root, new, taken, disk));
     if named.is_err()
         && let Err(error) = disk.remove(root, &new.partial)
     {
@@ -110,7 +117,8 @@ fn name(root: &File, new: &NewFile, taken: Taken, disk: &mut dyn Disk) -> io::Re
     let mut number = 0;
     loop {
         let to = new.name.version(number);
-        match disk.rename(root, &new.partial, to.as_ref(), taken == Taken::Replace) {
+        let path = new.folder.join::<&Path>(to.as_ref());
+        match disk.rename(root, &new.partial, &path, taken == Taken::Replace) {
             Ok(()) => return Ok(to),
             // The number that was free a moment ago is taken now: the next one.
             Err(error)
@@ -119,7 +127,7 @@ fn name(root: &File, new: &NewFile, taken: Taken, disk: &mut dyn Disk) -> io::Re
                     && number < u32::MAX =>
             {
                 number = match number {
-                    0 => match first_free_version(root, &new.name, disk) {
+                    0 => match first_free_version(root, new, disk) {
                         // A look takes a descriptor, and a rename takes none: one after the other.
                         Err(error) if is_out_of_descriptors(&error) => 1,
                         number => number?,
@@ -151,8 +159,11 @@ pub fn is_taken<T>(looked: io::Result<T>) -> io::Result<bool> {
 /// The lowest version number from 1 on that is free, if those before it are taken without a gap;
 /// some free one otherwise. It looks at as many names as the number has binary digits, twice: the
 /// ten-thousandth file of a name costs no more than 28.
-fn first_free_version(root: &File, name: &SafeName, disk: &mut dyn Disk) -> io::Result<u32> {
-    let mut is_taken = |number| is_taken(disk.look(root, name.version(number).as_ref()));
+fn first_free_version(root: &File, new: &NewFile, disk: &mut dyn Disk) -> io::Result<u32> {
+    let mut is_taken = |number| {
+        let name = new.name.version(number);
+        is_taken(disk.look(root, &new.folder.join::<&Path>(name.as_ref())))
+    };
     let (mut taken, mut free) = (0, 1);
     while free < u32::MAX && is_taken(free)? {
         taken = free;

@@ -11,6 +11,7 @@ use crate::buffer::Pool;
 use crate::cache::compressed::Compressed;
 use crate::cache::store::{Hands, Stores};
 use crate::dns::Resolver;
+use crate::hooks::Hooks;
 use crate::inside::Inside;
 use crate::inside::ring::{LOOP, Part, What};
 use crate::jobs::Jobs;
@@ -27,6 +28,7 @@ pub(crate) struct Context<S: Sys> {
     pub(crate) pool: Pool,
     pub(crate) pipes: Pipes<S::Pipe>,
     pub(crate) jobs: Jobs<Waiter>,
+    pub(crate) hooks: Hooks,
     pub(crate) resolver: Resolver<Id>,
     pub(crate) stores: Stores,
     pub(crate) compressed: Compressed<Id>,
@@ -139,6 +141,7 @@ impl<S: Sys> Context<S> {
             pool: &mut self.pool,
             disk: self.sys.disk(),
             jobs: &mut self.jobs,
+            hooks: &mut self.hooks,
             resolver: &mut self.resolver,
             stores: &mut self.stores,
             compressed: &mut self.compressed,

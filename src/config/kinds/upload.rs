@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::{Kind, Row, StreamConfig, Transport};
 use crate::config::section::{Section, path, string};
+use crate::hooks::Hook;
 use crate::wire::challenge::{Handshake, Secret};
-use crate::wire::login::UserInfo;
+use crate::wire::user_file::UserInfo;
 
 /// Where the secret of an upload listener comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,18 @@ pub struct UploadConfig {
     /// The users of the login after the handshake; `None` for no login. Key `login`, which names
     /// the file that was read with the configuration; default none.
     pub login: Option<UserInfo>,
+    /// That file, to be read again when it changes; `None` for users that stay as they are.
+    pub login_file: Option<PathBuf>,
+    /// Failed logins from one IPv4 address or one IPv6 /64 within a minute, after which no other is
+    /// checked for it until the minute is over; `None` for no limit. Key `max_failures` (0 for none),
+    /// default 10.
+    pub failures_max: Option<NonZeroU32>,
+    /// The files of a user go to a folder of their own below `dir`. Key `user_folders`, default
+    /// false; it takes a login.
+    pub user_folders: bool,
+    /// A command that is run for each file once it has its name. Key `on_stored`, a program and its
+    /// arguments, default none.
+    pub on_stored: Option<Hook>,
     /// Key `overwrite`, default versions.
     pub overwrite: Overwrite,
     /// Bytes of one file. Key `max_file_bytes`, default 4 GiB.
@@ -97,6 +110,10 @@ impl UploadConfig {
             handshake,
             secret,
             login: None,
+            login_file: None,
+            failures_max: NonZeroU32::new(10),
+            user_folders: false,
+            on_stored: None,
             overwrite: Overwrite::default(),
             file_bytes_max: 4 * 1024 * 1024 * 1024,
             header_bytes_max: 64 * 1024,
@@ -116,13 +133,20 @@ impl UploadConfig {
         let dir = section.path("dir");
         config.dir = dir.unwrap_or_else(|| section.folders.base.join(&config.dir));
         let base = section.folders.base.as_path();
-        config.login = section.parsed("login", "a file of lines `user|hash`", |value| {
+        let login = section.parsed("login", "a file of lines `user|hash`", |value| {
             let path = path(base, string(value)?)?;
-            let named = |why: String| format!("names {}: {why}", path.display());
-            let text = String::from_utf8(read_file(&path)?)
-                .map_err(|error| named(format!("not UTF-8: {error}")))?;
-            UserInfo::parse(&text).map_err(|error| named(error.to_string()))
+            let users = UserInfo::from_bytes(&read_file(&path)?)
+                .map_err(|why| format!("names {}: {why}", path.display()))?;
+            Ok((users, path))
         });
+        (config.login, config.login_file) = login.unzip();
+        section.rate("max_failures", &mut config.failures_max);
+        section.flag("user_folders", &mut config.user_folders);
+        if config.user_folders && !section.has("login") {
+            let what = "`user_folders` without users; expected `login` beside it";
+            section.problem(section.span("user_folders"), what.to_owned());
+        }
+        config.on_stored = section.hook("on_stored");
         let overwrite = [
             ("refuse", Overwrite::Refuse),
             ("replace", Overwrite::Replace),

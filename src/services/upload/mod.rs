@@ -1,9 +1,9 @@
 //! The upload server: a challenge, perhaps a login, then one file after the other into one folder.
 //!
 //! ```text
-//! Greeting ─▶ Answer ──right──▶ Login ──right──▶ Header ◀───────────────────────────────┐
-//!                │                │               │  │                                  │
-//!                └── wrong: dropped, or           │  ├──small──▶ Small ──all bytes──▶ Storing
+//! Greeting ─▶ Answer ──right──▶ Login ─▶ LoggingIn ──right──▶ Header ◀──────────────────┐
+//!                │                           │    │  │                                  │
+//!                └── wrong: dropped, or ─────┘    │  ├──small──▶ Small ──all bytes──▶ Storing
 //!                    {"flag": false} and closed   │  └──▶ Beginning ──▶ Body ──all bytes──▲
 //!                                                 └── the client's end ──▶ closed
 //! ```
@@ -21,7 +21,7 @@
 //!
 //! A long file, since it is one machine.
 //!
-//! The files in reading order: this one, `incoming` (the bytes of a large file), `store` (partial
+//! The files in reading order: this one, `accounts` (who may log in), `incoming` (the bytes of a large file), `store` (partial
 //! files, and the names of whole ones).
 //!
 //! Deliberately not here: answers to `"ack"`, `"sha256"` and `"resume"` of a header. A client that
@@ -30,6 +30,8 @@
 
 use std::io;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -38,20 +40,25 @@ use crate::buffer::{Held, PAGE_BYTES};
 use crate::config::UploadConfig;
 use crate::disk::Disk;
 use crate::ending::{Error, Phase};
+use crate::hooks::Hook;
 use crate::metrics::{Of, UploadMetrics};
 use crate::service::{Cx, Io, Peer, Service, Waiter, work};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
-use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner, UserInfo};
+use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner};
 use crate::wire::text::Quoted;
 use crate::wire::upload::{FileHeader, SafeName, blanks_before_header, is_blank};
 
+mod accounts;
 mod incoming;
+mod owner;
 mod store;
 #[cfg(test)]
 mod tests;
 
+use accounts::{Accounts, Attempt, Verdict};
 use incoming::Incoming;
+use owner::{Owner, StoredFile};
 use store::{Announced, Beginning, Store, Storing};
 
 /// Bytes of a file that is stored by one job: they always fit the page that they come in. A larger
@@ -62,7 +69,7 @@ const SMALL_BYTES_MAX: u64 = PAGE_BYTES as u64;
 pub struct Upload {
     handshake: Handshake,
     secret: Secret,
-    users: Option<UserInfo>,
+    accounts: Option<Accounts>,
     file_bytes_max: u64,
     header_bytes_max: usize,
     files_per_turn_max: usize,
@@ -70,13 +77,17 @@ pub struct Upload {
     idle_timeout: Duration,
     body_rate_min: Option<NonZeroU32>,
     store: Store,
+    user_folders: bool,
+    on_stored: Option<Hook>,
+    /// The path of the folder, for those who are told of files in it.
+    dir: PathBuf,
     /// Files whose sessions ended while they were being stored.
     left: Vec<(Peer, Box<Storing>)>,
 }
 
 /// One connection.
 pub struct Conn {
-    peer: Peer,
+    owner: Rc<Owner>,
     state: State,
     /// Small files that came whole, and are stored before anything is waited for.
     whole: Vec<(Announced, Box<[u8]>)>,
@@ -95,6 +106,11 @@ enum State {
     /// Name and password are awaited.
     Login {
         scanner: ObjectScanner,
+        until: Instant,
+    },
+    /// They are being checked.
+    LoggingIn {
+        attempt: Box<Attempt>,
         until: Instant,
     },
     /// The header of the next file is awaited. What came of it is gathered here, because it may be
@@ -126,6 +142,8 @@ enum Step {
     Wait,
     /// The next state goes on at once.
     Go(State),
+    /// This user is logged in.
+    LoggedIn(Box<str>),
     /// It has become another state, which goes on at once.
     Again,
     /// The files that came whole are stored first; then this state goes on.
@@ -168,7 +186,7 @@ impl Upload {
         Ok(Self {
             handshake: config.handshake,
             secret: config.secret.secret().clone(),
-            users: config.login.clone(),
+            accounts: Accounts::new(config),
             file_bytes_max: config.file_bytes_max,
             header_bytes_max: config.header_bytes_max,
             files_per_turn_max: config.files_per_turn_max,
@@ -176,6 +194,9 @@ impl Upload {
             idle_timeout: config.idle_timeout,
             body_rate_min: config.body_rate_min,
             store: Store::open(&config.dir, config.overwrite, config.store_timeout, disk)?,
+            user_folders: config.user_folders,
+            on_stored: config.on_stored.clone(),
+            dir: std::path::absolute(&config.dir)?,
             left: Vec::new(),
         })
     }
@@ -188,7 +209,7 @@ impl Upload {
     }
 
     fn after_handshake(&self, until: Instant, now: Instant) -> State {
-        match self.users {
+        match self.accounts {
             Some(_) => State::Login {
                 scanner: ObjectScanner::new(LOGIN_BYTES_MAX),
                 until,
@@ -222,13 +243,7 @@ impl Upload {
         Ok(Step::Go(self.after_handshake(until, io.cx.now)))
     }
 
-    fn login(
-        &self,
-        scanner: &mut ObjectScanner,
-        until: Instant,
-        peer: &Peer,
-        io: &mut Io<'_>,
-    ) -> Result<Step, Error> {
+    fn login(scanner: &mut ObjectScanner, until: Instant, io: &mut Io<'_>) -> Result<Step, Error> {
         let bytes = io.down.rx.bytes();
         let scanned = scanner.scan(bytes);
         let Some(end) = scanned.map_err(|error| Error::Protocol(error.to_string()))? else {
@@ -238,34 +253,59 @@ impl Upload {
         let login =
             Login::parse(&bytes[..end]).map_err(|error| Error::Protocol(error.to_string()))?;
         io.down.rx.consume(end);
-        let users = self.users.as_ref();
-        if !users.is_some_and(|users| users.verify(&login)) {
-            log::info!("upload {peer}: login of {} refused", Quoted(&login.user));
-            io.down.tx.put(login::REFUSED, io.cx.pool);
-            io.close();
-            return Ok(Step::Wait);
+        Ok(Step::Go(State::LoggingIn {
+            attempt: Box::new(Attempt::new(login)),
+            until,
+        }))
+    }
+
+    fn logging_in(
+        &mut self,
+        attempt: &mut Attempt,
+        until: Instant,
+        io: &mut Io<'_>,
+    ) -> Result<Step, Error> {
+        // Invariant: nobody logs in where there are no accounts.
+        let accounts = self.accounts.as_mut().expect("accounts");
+        match accounts.judge(attempt, self.store.folder(), io)? {
+            Poll::Pending if io.cx.now >= until => Err(Error::TimedOut(Phase::Handshake)),
+            Poll::Pending => Ok(Step::Wait),
+            Poll::Ready(Verdict::Right) => {
+                io.down.tx.put(login::ACCEPTED, io.cx.pool);
+                Ok(Step::LoggedIn(attempt.user().into()))
+            }
+            Poll::Ready(Verdict::Wrong) => {
+                io.down.tx.put(login::REFUSED, io.cx.pool);
+                io.close();
+                Ok(Step::Wait)
+            }
         }
-        io.down.tx.put(login::ACCEPTED, io.cx.pool);
-        Ok(Step::Go(self.idle(io.cx.now)))
     }
 
     /// Takes files as far as the session's share of work goes.
     fn take_files(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
         let Conn {
-            peer, state, whole, ..
+            owner,
+            state,
+            whole,
+            ..
         } = conn;
         while !io.cx.work.is_spent() {
             let holds_files = !whole.is_empty();
             let step = if whole.len() >= self.store.files_max(self.files_per_turn_max) {
                 Ok(Step::Store)
             } else {
-                self.step(state, whole, peer, io)
+                self.step(state, whole, owner, io)
             };
             match step {
                 Err(error) if !holds_files => return Err(error),
                 Ok(Step::Wait) => return Ok(()),
                 Ok(Step::Again) => {}
                 Ok(Step::Go(next)) => *state = next,
+                Ok(Step::LoggedIn(name)) => {
+                    *owner = owner.logged_in(&name, self.user_folders);
+                    *state = self.idle(io.cx.now);
+                }
                 // What came whole is stored, whatever came behind it.
                 Ok(Step::Store) | Err(_) => {
                     let storing = Box::new(self.store.store(whole, io)?);
@@ -280,8 +320,8 @@ impl Upload {
 
     fn header(
         &mut self,
-        gathered: &mut Vec<u8>,
-        until: &mut Instant,
+        (gathered, until): (&mut Vec<u8>, &mut Instant),
+        owner: &Rc<Owner>,
         holds_files: bool,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
@@ -298,7 +338,8 @@ impl Upload {
                         Ok(Frame::Complete { payload, .. }) => {
                             io.cx.work.charge(work::FILE_NS);
                             let waits = io.down.rx.len();
-                            return self.announced(payload, waits, io.cx.now).map(Step::Go);
+                            let now = io.cx.now;
+                            return self.announced(payload, waits, owner, now).map(Step::Go);
                         }
                     }
                 }
@@ -323,7 +364,13 @@ impl Upload {
 
     /// The state for the file that a header announces, or why there is none. So many bytes wait
     /// behind the header.
-    fn announced(&self, header: &[u8], waits: usize, now: Instant) -> Result<State, Error> {
+    fn announced(
+        &self,
+        header: &[u8],
+        waits: usize,
+        owner: &Rc<Owner>,
+        now: Instant,
+    ) -> Result<State, Error> {
         let header = FileHeader::parse(header, self.file_bytes_max)
             .map_err(|error| Error::Protocol(error.to_string()))?;
         let name = SafeName::reduce_portable(&header.filename)
@@ -332,6 +379,7 @@ impl Upload {
             name,
             size_bytes: header.size_bytes,
             began: now,
+            owner: Rc::clone(owner),
         };
         Ok(
             match header.size_bytes <= SMALL_BYTES_MAX.max(waits as u64) {
@@ -444,15 +492,18 @@ impl Upload {
         &mut self,
         state: &mut State,
         whole: &mut Vec<(Announced, Box<[u8]>)>,
-        peer: &Peer,
+        owner: &Rc<Owner>,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
         let holds_files = !whole.is_empty();
         match state {
             State::Greeting { until } => Ok(self.greeting(*until, io)),
             State::Answer { challenge, until } => self.answer(challenge, *until, io),
-            State::Login { scanner, until } => self.login(scanner, *until, peer, io),
-            State::Header { gathered, until } => self.header(gathered, until, holds_files, io),
+            State::Login { scanner, until } => Self::login(scanner, *until, io),
+            State::LoggingIn { attempt, until } => self.logging_in(attempt, *until, io),
+            State::Header { gathered, until } => {
+                self.header((gathered, until), owner, holds_files, io)
+            }
             State::Small {
                 announced,
                 arrived,
@@ -460,7 +511,7 @@ impl Upload {
             } => self.small(announced, arrived, until, whole, io),
             State::Beginning { beginning } => self.beginning(beginning, holds_files, io),
             State::Body { incoming, until } => self.body(incoming, until, io),
-            State::Storing { .. } => self.storing(state, peer, io),
+            State::Storing { .. } => self.storing(state, &owner.peer, io),
         }
     }
 
@@ -504,7 +555,16 @@ impl Upload {
         for (file, name) in storing.files.drain(..names.len()).zip(names) {
             let (size_bytes, seconds) = (file.size_bytes, (cx.now - file.began).as_secs_f64());
             cx.counted.stored(size_bytes);
-            log::info!("upload {peer}: stored {name}, {size_bytes} bytes in {seconds:.3} s");
+            let path = file.owner.path_of(&name);
+            let path = path.display();
+            log::info!("upload {peer}: stored {path}, {size_bytes} bytes in {seconds:.3} s");
+            let stored = StoredFile {
+                name: &name,
+                size_bytes,
+                sha256: None,
+            };
+            let on_stored = self.on_stored.as_ref();
+            file.owner.stored(&stored, &self.dir, on_stored, cx);
         }
         match storing.retry_at() {
             Some(_) => Poll::Pending,
@@ -527,7 +587,7 @@ impl Service for Upload {
             _ => State::Greeting { until },
         };
         Conn {
-            peer: peer.clone(),
+            owner: Owner::nobody(peer),
             state,
             whole: Vec::new(),
             held: Held::default(),
@@ -546,6 +606,7 @@ impl Service for Upload {
             State::Greeting { .. } => "Greeting",
             State::Answer { .. } => "Answer",
             State::Login { .. } => "Login",
+            State::LoggingIn { .. } => "LoggingIn",
             State::Header { .. } => "Header",
             State::Small { .. } => "Small",
             State::Beginning { .. } => "Beginning",
@@ -559,6 +620,7 @@ impl Service for Upload {
             State::Greeting { until }
             | State::Answer { until, .. }
             | State::Login { until, .. }
+            | State::LoggingIn { until, .. }
             | State::Header { until, .. }
             | State::Small { until, .. } => *until,
             State::Beginning { beginning } => self.store.beginning_until(beginning),
@@ -578,24 +640,32 @@ impl Service for Upload {
 
     fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
         match conn.state {
+            State::LoggingIn { attempt, .. } => {
+                if let Some(accounts) = &mut self.accounts {
+                    accounts.give_up(*attempt, conn.owner.peer.clone(), cx);
+                }
+            }
             State::Beginning { beginning } => self.store.give_up(&beginning, cx),
             State::Body { incoming, .. } => {
                 self.store.discard(incoming.partial, cx);
             }
             State::Storing { mut storing, .. } => {
-                let mut stored = self.stored(&mut storing, &conn.peer, Waiter::Service, cx);
+                let mut stored = self.stored(&mut storing, &conn.owner.peer, Waiter::Service, cx);
                 if stored.is_pending()
                     && let Err(error) = self.store.hand_over(&mut storing, cx)
                 {
                     stored = Poll::Ready(Err(error));
                 }
-                self.left(conn.peer, storing, stored);
+                self.left(conn.owner.peer.clone(), storing, stored);
             }
             _ => {}
         }
     }
 
     fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        if let Some(accounts) = &mut self.accounts {
+            accounts.turn_ended(cx);
+        }
         for (peer, mut storing) in std::mem::take(&mut self.left) {
             let stored = self.stored(&mut storing, &peer, Waiter::Service, cx);
             self.left(peer, storing, stored);
@@ -609,7 +679,7 @@ impl Service for Upload {
     }
 
     fn is_busy(&self) -> bool {
-        !self.left.is_empty()
+        !self.left.is_empty() || self.accounts.as_ref().is_some_and(Accounts::is_busy)
     }
 }
 

@@ -19,10 +19,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::owner::Owner;
 use crate::config::Overwrite;
 use crate::disk::{Disk, File, FileKind, is_out_of_descriptors, open_or_make};
 use crate::ending::Error;
@@ -58,6 +60,8 @@ pub(super) struct Announced {
     pub(super) name: SafeName,
     pub(super) size_bytes: u64,
     pub(super) began: Instant,
+    /// Whose it is, and where it goes.
+    pub(super) owner: Rc<Owner>,
 }
 
 /// A file that was made and has no name yet.
@@ -150,6 +154,11 @@ impl Store {
         })
     }
 
+    /// The folder, on whose disk other jobs of the listener wait.
+    pub(super) fn folder(&self) -> &File {
+        &self.folder
+    }
+
     /// Files that one job stores, at most `most`. Where each call asks somebody else, one: calls
     /// that take long would add up to more than a job may take.
     pub(super) fn files_max(&self, most: usize) -> usize {
@@ -212,7 +221,7 @@ impl Store {
         let (name, size_bytes) = (&beginning.announced.name, beginning.announced.size_bytes);
         let failed = |error| Error::Disk(name.to_string(), error);
         let Some((_, ticket)) = &beginning.creating else {
-            let Poll::Ready(free_bytes) = self.look(name, io)? else {
+            let Poll::Ready(free_bytes) = self.look(&beginning.announced, io)? else {
                 return self.pending(name, beginning.since, io);
             };
             if size_bytes > free_bytes {
@@ -250,11 +259,12 @@ impl Store {
 
     /// The room that the disk has, unless the name is taken and may not be. Looked at before the
     /// client sends for nothing; the rename at the end looks again.
-    fn look(&self, name: &SafeName, io: &mut Io<'_>) -> Result<Poll<u64>, Error> {
+    fn look(&self, announced: &Announced, io: &mut Io<'_>) -> Result<Poll<u64>, Error> {
+        let (name, path) = (&announced.name, announced.owner.path_of(&announced.name));
         let failed = |error| Error::Disk(name.to_string(), error);
         let mut files = io.cx.files(Waiter::Session(io.id));
         let looked = match self.taken {
-            Taken::Refuse => files.look(&self.folder, name.as_ref()).map(Some),
+            Taken::Refuse => files.look(&self.folder, &path).map(Some),
             Taken::Replace | Taken::Version => Poll::Ready(None),
         };
         let free_bytes = files.free_bytes(&self.folder);
@@ -313,6 +323,7 @@ impl Store {
                 partial: self.next_partial(),
                 contents: NewContents::Bytes(bytes),
                 name: announced.name.clone(),
+                folder: announced.owner.folder.clone(),
             });
             files.push(announced);
         }
@@ -326,6 +337,7 @@ impl Store {
             partial: whole.path.clone(),
             contents: NewContents::Written(whole.file.clone()),
             name: announced.name.clone(),
+            folder: announced.owner.folder.clone(),
         };
         let partial = Some(whole.path.clone());
         self.start(vec![announced], vec![new], partial, io)

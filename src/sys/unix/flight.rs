@@ -147,7 +147,8 @@ impl Flight {
                 | Command::Discard { .. }
                 | Command::Store { .. }
                 | Command::Put { .. }
-                | Command::Rewrite { .. },
+                | Command::Rewrite { .. }
+                | Command::Prove { .. },
             ) => return None,
         };
         self.fd = descriptor(file).ok()?.as_raw_fd();
