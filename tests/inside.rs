@@ -353,3 +353,54 @@ fn a_reader_that_takes_nothing_holds_up_nobody() {
     assert!(missing);
     server.stop();
 }
+
+#[test]
+#[ignore = "needs chromium, chromedriver and python3"]
+fn the_dashboard_moves_in_a_browser() {
+    let server = Program::start(CONFIG);
+    let mut hellos = Vec::new();
+    for _ in 0..5 {
+        let mut hello = server.connect("hello");
+        read(&mut hello, 6);
+        hellos.push(hello);
+    }
+    let seen = common::python("dashboard.py", server.address("admin"), &[]);
+    let seen: Value = serde_json::from_str(&seen).expect("JSON");
+    let hello = &seen["listeners"]["hello"];
+    assert_eq!(
+        (&hello[0], &hello[3]),
+        (&"hello".into(), &"5".into()),
+        "{seen}"
+    );
+    assert!(
+        seen["listeners"]["admin"][7].as_str() != Some("0"),
+        "it is sent itself: {seen}"
+    );
+    assert!(
+        seen["facts"].as_u64() > Some(8) && seen["turns"].as_u64() > Some(8),
+        "{seen}"
+    );
+    let found = seen["found"].as_array().expect("states");
+    assert!(
+        found.len() == 5 && found.iter().all(|state| state == "Awaiting"),
+        "{seen}"
+    );
+    for key in ["reaches_filter", "reaches_column", "reaches_trace"] {
+        assert_eq!(seen[key], true, "{key}: {seen}");
+    }
+    assert_eq!(seen["sorted"], "ascending", "{seen}");
+    assert_eq!(seen["focus_after_trace"], "trace", "{seen}");
+    let width = |place: usize| seen["width"][place].as_u64().expect("a width");
+    assert!(
+        width(0) <= width(1),
+        "it is wider than a narrow screen: {seen}"
+    );
+    let complaints = seen["complaints"].as_array().expect("a list");
+    let of_page = |line: &&Value| {
+        !line
+            .as_str()
+            .is_some_and(|line| line.contains("favicon.ico"))
+    };
+    assert_eq!(complaints.iter().filter(of_page).count(), 0, "{seen}");
+    server.stop();
+}
