@@ -247,6 +247,8 @@ pub enum Of {
     Upload(UploadMetrics),
     /// Datagrams.
     Datagrams(DatagramMetrics),
+    /// Datagrams, with what was done to their answers on purpose.
+    Ping(PingMetrics),
     /// What a monitor of heartbeats counts.
     Heartbeat(HeartbeatMetrics),
 }
@@ -258,7 +260,7 @@ impl Of {
             Of::Streams(streams) => Some(streams),
             Of::Web(web) => Some(&web.streams),
             Of::Upload(upload) => Some(&upload.streams),
-            Of::Datagrams(_) | Of::Heartbeat(_) => None,
+            Of::Datagrams(_) | Of::Ping(_) | Of::Heartbeat(_) => None,
         }
     }
 
@@ -266,6 +268,7 @@ impl Of {
     pub fn datagrams(&self) -> Option<&DatagramMetrics> {
         match self {
             Of::Datagrams(datagrams) => Some(datagrams),
+            Of::Ping(ping) => Some(&ping.datagrams),
             Of::Heartbeat(heartbeat) => Some(&heartbeat.datagrams),
             Of::Streams(_) | Of::Web(_) | Of::Upload(_) => None,
         }
@@ -287,6 +290,14 @@ impl Of {
         }
     }
 
+    /// The counters of a simulated bad network.
+    pub fn ping(&self) -> Option<&PingMetrics> {
+        match self {
+            Of::Ping(ping) => Some(ping),
+            _ => None,
+        }
+    }
+
     /// The counters of a monitor of heartbeats.
     pub fn heartbeat(&self) -> Option<&HeartbeatMetrics> {
         match self {
@@ -300,13 +311,14 @@ impl Of {
             Of::Streams(streams) => streams,
             Of::Web(web) => &mut web.streams,
             Of::Upload(upload) => &mut upload.streams,
-            Of::Datagrams(_) | Of::Heartbeat(_) => self.undeclared(),
+            Of::Datagrams(_) | Of::Ping(_) | Of::Heartbeat(_) => self.undeclared(),
         }
     }
 
     fn datagrams_mut(&mut self) -> &mut DatagramMetrics {
         match self {
             Of::Datagrams(datagrams) => datagrams,
+            Of::Ping(ping) => &mut ping.datagrams,
             Of::Heartbeat(heartbeat) => &mut heartbeat.datagrams,
             Of::Streams(_) | Of::Web(_) | Of::Upload(_) => self.undeclared(),
         }
@@ -417,6 +429,52 @@ pub struct DatagramMetrics {
     pub sent: u64,
     /// Datagrams and answers that were dropped, in the order of [`Cause::ALL`].
     pub dropped: [u64; Cause::ALL.len()],
+    /// Answers that are held back now.
+    pub waiting: u64,
+    /// What the kernel dropped because the socket's buffer was full, as far as it was asked for it.
+    pub kernel_drops: u64,
+}
+
+/// A simulated bad network.
+#[derive(Debug, Default, Clone)]
+pub struct PingMetrics {
+    /// Its datagrams; what was lost on purpose is among those dropped.
+    pub datagrams: DatagramMetrics,
+    /// Answers to which something else was done on purpose, in the order of [`Impairment::ALL`].
+    pub impaired: [u64; Impairment::ALL.len()],
+}
+
+/// What may be done to an answer on purpose, beside losing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Impairment {
+    /// There is one more of it.
+    Duplicated,
+    /// It is held back so that others overtake it.
+    Reordered,
+    /// One bit of it is flipped.
+    Corrupted,
+    /// It waits, for whatever reason.
+    Delayed,
+}
+
+impl Impairment {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Impairment; 4] = [
+        Impairment::Duplicated,
+        Impairment::Reordered,
+        Impairment::Corrupted,
+        Impairment::Delayed,
+    ];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Impairment::Duplicated => "duplicated",
+            Impairment::Reordered => "reordered",
+            Impairment::Corrupted => "corrupted",
+            Impairment::Delayed => "delayed",
+        }
+    }
 }
 
 /// What keeps a connection from its service.
@@ -460,15 +518,21 @@ pub enum Cause {
     Loss,
     /// It was not what the service expects.
     Malformed,
-    /// The socket did not take the answer.
+    /// The socket did not take the answer, or its service was replaced while it waited.
     Unsent,
     /// A table or queue was full.
     Full,
+    /// The kernel cut it: it was longer than any datagram may be.
+    Truncated,
+    /// On purpose, in a simulated burst of losses.
+    Burst,
+    /// On purpose: the queue of a simulated line was full.
+    Queue,
 }
 
 impl Cause {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Cause; 7] = [
+    pub const ALL: [Cause; 10] = [
         Cause::Deny,
         Cause::Rate,
         Cause::Loop,
@@ -476,6 +540,9 @@ impl Cause {
         Cause::Malformed,
         Cause::Unsent,
         Cause::Full,
+        Cause::Truncated,
+        Cause::Burst,
+        Cause::Queue,
     ];
 
     /// Its name in metrics.
@@ -488,6 +555,9 @@ impl Cause {
             Cause::Malformed => "malformed",
             Cause::Unsent => "unsent",
             Cause::Full => "full",
+            Cause::Truncated => "truncated",
+            Cause::Burst => "burst",
+            Cause::Queue => "queue",
         }
     }
 }
@@ -711,6 +781,24 @@ impl ListenerMetrics {
     /// So many datagrams or answers were dropped.
     pub fn dropped(&mut self, cause: Cause, datagrams: usize) {
         self.of.datagrams_mut().dropped[cause as usize] += datagrams as u64;
+    }
+
+    /// Something was done to an answer on purpose.
+    pub fn impaired(&mut self, impairment: Impairment) {
+        match &mut self.of {
+            Of::Ping(ping) => ping.impaired[impairment as usize] += 1,
+            other => other.undeclared(),
+        }
+    }
+
+    /// So many answers are held back now.
+    pub fn wait(&mut self, answers: usize) {
+        self.of.datagrams_mut().waiting = answers as u64;
+    }
+
+    /// The kernel dropped so many more.
+    pub fn dropped_by_kernel(&mut self, datagrams: u32) {
+        self.of.datagrams_mut().kernel_drops += u64::from(datagrams);
     }
 
     /// What is known of the senders of heartbeats.

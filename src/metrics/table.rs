@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::histogram::Histogram;
-use super::{Bar, Cached, Cause, Limit, ListenerMetrics, Metrics, UpstreamMetrics};
+use super::{Bar, Cached, Cause, Impairment, Limit, ListenerMetrics, Metrics, UpstreamMetrics};
 use crate::cache::{compressed, store};
 use crate::dns::Counters;
 use crate::ending::Phase;
@@ -268,6 +268,9 @@ pub static METRICS: &[Metric] = {
         counter("datagrams_received", "Datagrams received.", Each(|l| Some(l.of.datagrams()?.received))),
         counter("datagrams_sent", "Datagrams sent in answer.", Each(|l| Some(l.of.datagrams()?.sent))),
         counter("datagrams_dropped", "Datagrams and answers dropped, by cause.", By("cause", dropped)),
+        counter("datagrams_impaired", "Answers to which something was done on purpose, beside losing them.", By("impairment", impaired)),
+        gauge("datagrams_waiting", "Answers that are held back.", Each(|l| Some(l.of.datagrams()?.waiting))),
+        counter("datagrams_kernel_drops", "Datagrams that the kernel dropped because the buffer of the socket was full; it counts a run that it received as one as one.", Each(|l| Some(l.of.datagrams()?.kernel_drops))),
         gauge("heartbeat_senders", "Senders of heartbeats, by what they are taken to be.", By("state", senders)).key("senders"),
         counter("heartbeat_changes", "Changes of senders, by what they became.", By("change", changes)).key("heartbeats.changes"),
         gauge("heartbeat_lost", "Heartbeats skipped in a sequence that did not come since.", Each(|l| Some(l.of.heartbeat()?.lost))).key("heartbeats.lost"),
@@ -374,6 +377,12 @@ fn dropped(listener: &ListenerMetrics) -> Option<Labelled> {
     )
 }
 
+fn impaired(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.ping()?.impaired;
+    let names = Impairment::ALL.map(Impairment::name);
+    Some(names.into_iter().zip(counts).collect())
+}
+
 fn senders(listener: &ListenerMetrics) -> Option<Labelled> {
     let counts = listener.of.heartbeat()?.senders;
     Some(
@@ -410,7 +419,8 @@ fn changes(listener: &ListenerMetrics) -> Option<Labelled> {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        DatagramMetrics, HeartbeatMetrics, Of, StreamMetrics, UploadMetrics, WebMetrics,
+        DatagramMetrics, HeartbeatMetrics, Of, PingMetrics, StreamMetrics, UploadMetrics,
+        WebMetrics,
     };
     use super::*;
     use std::collections::HashSet;
@@ -422,6 +432,7 @@ mod tests {
             Of::Web(WebMetrics::default()),
             Of::Upload(UploadMetrics::default()),
             Of::Datagrams(DatagramMetrics::default()),
+            Of::Ping(PingMetrics::default()),
             Of::Heartbeat(HeartbeatMetrics::default()),
         ];
         let listener = |of| ListenerMetrics::new("name", "kind", String::new(), of);

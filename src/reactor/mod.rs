@@ -316,9 +316,8 @@ impl<S: Sys> Reactor<S> {
         service: T,
     ) {
         let service = Box::new(service);
-        let metrics = &mut self.cx.metrics;
         self.datagrams
-            .replace(bound, options, service, metrics, &self.limits);
+            .replace(bound, options, service, &mut self.cx, &self.limits);
     }
 
     /// Closes the datagram socket at `bound`.

@@ -5,6 +5,7 @@
 pub mod bench;
 
 pub mod hello;
+mod impair;
 pub mod tcp_echo;
 pub mod udp_echo;
 pub mod udp_heartbeat;

@@ -314,7 +314,7 @@ mod tests {
                 payload: &mut bytes.to_vec(),
                 out: &mut self.out,
                 metrics: &mut self.metrics,
-                slot: 0,
+                offset: 0,
             });
             self.check()
         }

@@ -1,6 +1,6 @@
 //! The kinds that take a few keys: echo, ping and heartbeat over UDP, echo and greetings over TCP.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::{DatagramConfig, Kind, Row, StreamConfig, Transport};
@@ -114,6 +114,13 @@ impl UdpEchoConfig {
 pub struct UdpPingConfig {
     /// Share of datagrams that get no answer. Key `loss`, default 4/11.
     pub loss: Fraction,
+    /// Share of datagrams with which a burst of losses begins. Key `burst_start`, default 0.
+    pub burst_start: Fraction,
+    /// Share of the datagrams in a burst with which it ends, so that one is `1 / burst_end` of them
+    /// long on average. Key `burst_end`, default 1/4; never 0.
+    pub burst_end: Fraction,
+    /// Share of datagrams that get no answer in a burst. Key `burst_loss`, default 1.
+    pub burst_loss: Fraction,
     /// Share of answers that are sent twice. Key `duplicate`, default 0.
     pub duplicate: Fraction,
     /// Share of answers that are held back, so that the next one overtakes them if it comes within
@@ -128,6 +135,12 @@ pub struct UdpPingConfig {
     /// What is added to `delay` for those that `reorder` holds back. Key `reorder_hold`, default 20
     /// ms.
     pub reorder_hold: Duration,
+    /// Bytes a second that the way back carries, headers included; `None` for no limit. Key `rate` (0
+    /// for none), default none.
+    pub rate: Option<NonZeroU64>,
+    /// Bytes that wait for it at most; answers beyond are dropped. Key `max_rate_queue_bytes`,
+    /// default 64 KiB.
+    pub rate_queue_bytes_max: usize,
     /// Memory that answers which are held back may take; those beyond are dropped, as by a router
     /// whose queue is full. Key `max_delayed_bytes`, default 16 MiB.
     pub delayed_bytes_max: usize,
@@ -143,14 +156,20 @@ pub struct UdpPingConfig {
 impl Default for UdpPingConfig {
     fn default() -> UdpPingConfig {
         const LOSS: Fraction = Fraction::new(4, 11).unwrap();
+        const BURST_END: Fraction = Fraction::new(1, 4).unwrap();
         UdpPingConfig {
             loss: LOSS,
+            burst_start: Fraction::ZERO,
+            burst_end: BURST_END,
+            burst_loss: Fraction::ONE,
             duplicate: Fraction::ZERO,
             reorder: Fraction::ZERO,
             corrupt: Fraction::ZERO,
             delay: Duration::ZERO,
             jitter: Duration::ZERO,
             reorder_hold: Duration::from_millis(20),
+            rate: None,
+            rate_queue_bytes_max: 64 * 1024,
             delayed_bytes_max: 16 * 1024 * 1024,
             seed: None,
             datagram: DatagramConfig::default(),
@@ -173,12 +192,24 @@ impl UdpPingConfig {
     pub(super) fn read(section: &mut Section<'_>) -> UdpPingConfig {
         let mut config = UdpPingConfig::default();
         section.share("loss", &mut config.loss);
+        section.share("burst_start", &mut config.burst_start);
+        section.share("burst_end", &mut config.burst_end);
+        section.share("burst_loss", &mut config.burst_loss);
+        if config.burst_end.is_zero() {
+            let what = "`burst_end` is 0, so that a burst never ends; expected a share above it";
+            section.problem(section.span("burst_end"), what.to_owned());
+        }
         section.share("duplicate", &mut config.duplicate);
         section.share("reorder", &mut config.reorder);
         section.share("corrupt", &mut config.corrupt);
         section.duration("delay", &mut config.delay);
         section.duration("jitter", &mut config.jitter);
         section.timeout("reorder_hold", &mut config.reorder_hold);
+        let mut rate = 0;
+        section.size("rate", 0..=1 << 40, &mut rate);
+        config.rate = NonZeroU64::new(rate);
+        let queue = &mut config.rate_queue_bytes_max;
+        section.memory_size("max_rate_queue_bytes", 0..=1 << 40, queue);
         let delayed = &mut config.delayed_bytes_max;
         section.memory_size("max_delayed_bytes", 0..=1 << 40, delayed);
         section.number("seed", &mut config.seed);

@@ -64,6 +64,8 @@ pub enum Fault {
     DatagramDuplicated,
     /// It is overtaken by others.
     DatagramReordered,
+    /// Those of one source that wait are received as one run.
+    DatagramsJoined,
     /// The socket does not take one now.
     DatagramSendBlocked,
     /// The socket reports that an earlier one found nobody (ICMP).
@@ -110,7 +112,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Fault; 47] = [
+    pub const ALL: [Fault; 48] = [
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::SpuriousWouldBlock,
@@ -138,6 +140,7 @@ impl Fault {
         Fault::DatagramLost,
         Fault::DatagramDuplicated,
         Fault::DatagramReordered,
+        Fault::DatagramsJoined,
         Fault::DatagramSendBlocked,
         Fault::DatagramRefused,
         Fault::DnsLies,
