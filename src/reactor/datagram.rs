@@ -42,7 +42,7 @@ use crate::service::work::{self, Work};
 use crate::sys::{Batch, DatagramTuning, Received, Sys, Unsent};
 
 /// When the kernel is asked what it dropped, after something was received.
-const DROPS_READ_AFTER: Duration = Duration::from_secs(1);
+const DROPS_READ_AFTER: Duration = Duration::from_millis(100);
 /// A batch of so many is a good part of one.
 const GOOD_BATCH: usize = 8;
 
