@@ -528,11 +528,13 @@ pub enum Cause {
     Burst,
     /// On purpose: the queue of a simulated line was full.
     Queue,
+    /// It is not signed, or not with the secret.
+    Unsigned,
 }
 
 impl Cause {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Cause; 10] = [
+    pub const ALL: [Cause; 11] = [
         Cause::Deny,
         Cause::Rate,
         Cause::Loop,
@@ -543,6 +545,7 @@ impl Cause {
         Cause::Truncated,
         Cause::Burst,
         Cause::Queue,
+        Cause::Unsigned,
     ];
 
     /// Its name in metrics.
@@ -558,6 +561,7 @@ impl Cause {
             Cause::Truncated => "truncated",
             Cause::Burst => "burst",
             Cause::Queue => "queue",
+            Cause::Unsigned => "unsigned",
         }
     }
 }
@@ -692,6 +696,14 @@ pub struct HeartbeatMetrics {
     pub reordered: u64,
     /// How often a sender began again, with a lower number or a far higher one.
     pub restarts: u64,
+    /// How often a sender's clock was set while it ran.
+    pub clock_steps: u64,
+    /// How often a sender said that it ends.
+    pub downs: u64,
+    /// Senders that made room for others in a full table.
+    pub evicted: u64,
+    /// Heartbeats that were taken for some: what was received and not dropped.
+    pub accepted: u64,
 }
 
 impl HeartbeatMetrics {
@@ -702,6 +714,8 @@ impl HeartbeatMetrics {
         self.duplicates += after.duplicates - before.duplicates;
         self.reordered += after.reordered - before.reordered;
         self.restarts += after.restarts - before.restarts;
+        self.clock_steps += after.clock_steps - before.clock_steps;
+        self.downs += after.downs - before.downs;
     }
 }
 

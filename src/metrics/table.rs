@@ -277,6 +277,10 @@ pub static METRICS: &[Metric] = {
         counter("heartbeat_duplicates", "Heartbeats that came a second time.", Each(|l| Some(l.of.heartbeat()?.duplicates))).key("heartbeats.duplicates"),
         counter("heartbeat_reordered", "Heartbeats that came after a later one.", Each(|l| Some(l.of.heartbeat()?.reordered))).key("heartbeats.reordered"),
         counter("heartbeat_restarts", "Senders that began again, with a lower number or a far higher one.", Each(|l| Some(l.of.heartbeat()?.restarts))).key("heartbeats.restarts"),
+        counter("heartbeat_clock_steps", "Times that a sender's clock was set while it ran.", Each(|l| Some(l.of.heartbeat()?.clock_steps))).key("heartbeats.clock_steps"),
+        counter("heartbeat_downs", "Times that a sender said that it ends.", Each(|l| Some(l.of.heartbeat()?.downs))).key("heartbeats.downs"),
+        counter("heartbeat_evicted", "Senders that made room for others in a full table.", Each(|l| Some(l.of.heartbeat()?.evicted))).key("heartbeats.evicted"),
+        counter("heartbeat_accepted", "Heartbeats that were taken for some: what was received and not dropped.", Each(|l| Some(l.of.heartbeat()?.accepted))).key("heartbeats.accepted"),
         // Compression.
         counter("compressed_forms", "Contents compressed, each version once.", One(|v| Some(v.compressed.made.into()))),
         counter("compressed_worthless", "Contents of which compression made hardly less.", One(|v| Some(v.compressed.worthless.into()))),

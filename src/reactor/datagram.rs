@@ -36,7 +36,8 @@ use super::token::Token;
 use super::untold::Untold;
 use crate::gate::{Access, Rates, is_loopback};
 use crate::limits::Limits;
-use crate::metrics::{Cause, ListenerMetrics, Of};
+use crate::metrics::{Cause, ListenerMetrics, Metrics, Of};
+use crate::service::board::Table;
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::service::work::{self, Work};
 use crate::sys::{Batch, DatagramTuning, Received, Sys, Unsent};
@@ -322,6 +323,20 @@ impl<S: Sys> Datagrams<S> {
         }
         self.left_of = None;
         self.tray.clear();
+    }
+
+    /// What each service that knows senders tells of at most `most` of them.
+    pub(super) fn senders(&self, metrics: &Metrics, now: Instant, most: usize) -> Vec<Table> {
+        let table = |datagram: &DatagramSocket<S>| {
+            let listener = &metrics.listeners[datagram.metrics];
+            Some(Table {
+                listener: listener.name.clone(),
+                address: listener.address.clone(),
+                senders: datagram.service.senders(now, most)?,
+            })
+        };
+        let all = self.all.iter().map(|(_, datagram)| datagram);
+        all.filter_map(table).collect()
     }
 
     /// Sockets that are open.

@@ -1,10 +1,12 @@
 //! The contract between the reactor and a protocol over datagrams.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::work::Work;
 use crate::metrics::{DatagramMetrics, ListenerMetrics, Of};
+use crate::wire::heartbeat::{Counts, Differences, State};
 
 /// The longest datagram that a socket carries, in bytes: the largest UDP payload over IPv6 (RFC 768
 /// with RFC 8200's payload length). IPv4 allows 20 bytes less.
@@ -39,9 +41,79 @@ pub trait DatagramService {
     ) {
     }
 
+    /// What is known of at most `most` senders, where a service knows senders.
+    fn senders(&self, _now: Instant, _most: usize) -> Option<Senders> {
+        None
+    }
+
     /// When `advance` is to be called, if ever.
     fn deadline(&self) -> Option<Instant> {
         None
+    }
+}
+
+/// Senders that a service knows, and how many more there are.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Senders {
+    /// Those that are told of.
+    pub rows: Vec<Sender>,
+    /// How many are not.
+    pub omitted: usize,
+}
+
+/// What a service knows of one sender of heartbeats.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sender {
+    /// Where its datagrams come from.
+    pub address: SocketAddr,
+    /// Its name for itself, as far as it is kept.
+    pub identity: Option<String>,
+    /// What it is taken to be.
+    pub state: State,
+    /// It said that it ends.
+    pub is_down: bool,
+    /// Since it last gave a sign of life.
+    pub silent_for: Duration,
+    /// Since it was first heard of.
+    pub known_for: Duration,
+    /// Its highest number since it began.
+    pub sequence: u64,
+    /// What was counted of it.
+    pub counts: Counts,
+    /// The time between two heartbeats, where it is known.
+    pub interval: Option<Duration>,
+    /// What this machine's clock is ahead of TIME when a heartbeat comes.
+    pub differences: Differences,
+    /// How unevenly its heartbeats come (RFC 3550, section 6.4.1), in seconds.
+    pub jitter_s: f64,
+}
+
+impl fmt::Display for Sender {
+    /// As the log shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (counts, differences) = (&self.counts, &self.differences);
+        write!(f, "{} {}", self.address, self.state.name())?;
+        if let Some(identity) = &self.identity {
+            write!(f, " {identity:?}")?;
+        }
+        if self.is_down {
+            f.write_str(" (down)")?;
+        }
+        write!(
+            f,
+            ", silent for {:.1} s, number {}, {} received, {} lost, {} duplicate, {} reordered, \
+             {} restarts, {} clock steps, difference {:.6} s, jitter {:.6} s",
+            self.silent_for.as_secs_f64(),
+            self.sequence,
+            counts.received,
+            counts.lost,
+            counts.duplicates,
+            counts.reordered,
+            counts.restarts,
+            counts.clock_steps,
+            differences.last,
+            self.jitter_s,
+        )
     }
 }
 

@@ -26,7 +26,7 @@ use netlab_reactor::config::{
     Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig,
 };
 use netlab_reactor::limits::Limits;
-use netlab_reactor::metrics::{Impairment, ListenerMetrics, Of};
+use netlab_reactor::metrics::{Impairment, ListenerMetrics};
 use netlab_reactor::reactor::{Reactor, Turn};
 use netlab_reactor::serve;
 use netlab_reactor::service::Waiter;
@@ -602,18 +602,24 @@ impl Run {
 }
 
 /// Every datagram that a listener received, and every answer that it made more, was sent, dropped
-/// for a cause that is counted, or still waits.
+/// for a cause that is counted, or still waits; or it was a heartbeat that was taken in.
 fn check_books(listener: &ListenerMetrics) -> Result<(), String> {
-    let answers = matches!(listener.of, Of::Datagrams(_) | Of::Ping(_));
-    let Some(datagrams) = listener.of.datagrams().filter(|_| answers) else {
+    let Some(datagrams) = listener.of.datagrams() else {
         return Ok(());
     };
+    let accepted = listener
+        .of
+        .heartbeat()
+        .map_or(0, |heartbeat| heartbeat.accepted);
     let more = listener
         .of
         .ping()
         .map_or(0, |ping| ping.impaired[Impairment::Duplicated as usize]);
     let dropped: u64 = datagrams.dropped.iter().sum();
-    let (taken, gone) = (datagrams.received + more, datagrams.sent + dropped);
+    let (taken, gone) = (
+        datagrams.received + more,
+        datagrams.sent + accepted + dropped,
+    );
     match taken == gone + datagrams.waiting {
         true => Ok(()),
         false => Err(format!(

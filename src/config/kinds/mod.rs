@@ -22,6 +22,7 @@ use super::value::Bind;
 use crate::http::target::{Authority, Host};
 
 mod admin;
+mod heartbeat;
 mod proxy;
 mod small;
 mod upload;
@@ -29,6 +30,7 @@ mod upstreams;
 mod web;
 
 pub use admin::*;
+pub use heartbeat::*;
 pub use proxy::*;
 pub use small::*;
 pub use upload::*;

@@ -1,4 +1,4 @@
-//! The kinds that take a few keys: echo, ping and heartbeat over UDP, echo and greetings over TCP.
+//! The kinds that take a few keys: echo and ping over UDP, echo and greetings over TCP.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
@@ -225,61 +225,6 @@ fn read_source_port_min(section: &mut Section<'_>, field: &mut u16) {
     section.count("source_port_min", 0..=usize::from(u16::MAX), &mut port);
     // Invariant: both the default and the bounds came from a u16.
     *field = u16::try_from(port).expect("bounded by a u16");
-}
-
-/// The keys of kind `udp-heartbeat`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UdpHeartbeatConfig {
-    /// Silence after which a sender is late, and dead as well when there is no grace.
-    /// Key `timeout`, default 3 s.
-    pub timeout: Duration,
-    /// Further silence for which a late sender is not yet dead. Key `grace`, default 0.
-    pub grace: Duration,
-    /// Senders remembered at once; when full, the longest dead one is forgotten, and while
-    /// nobody is dead, newcomers are dropped.
-    /// Key `max_senders`, default 65,536.
-    pub senders_max: usize,
-    /// Changes of a second that have a line of the log each; those beyond are counted in one, since
-    /// a forged address costs its sender 34 bytes and is two changes. Key
-    /// `max_logged_changes`, default 200.
-    pub logged_changes_max: usize,
-    /// What every kind over datagrams has.
-    pub datagram: DatagramConfig,
-}
-
-impl Default for UdpHeartbeatConfig {
-    fn default() -> UdpHeartbeatConfig {
-        UdpHeartbeatConfig {
-            timeout: Duration::from_secs(3),
-            grace: Duration::ZERO,
-            senders_max: 65_536,
-            logged_changes_max: 200,
-            datagram: DatagramConfig::default(),
-        }
-    }
-}
-
-impl UdpHeartbeatConfig {
-    /// The line of this kind in the table.
-    pub(super) const ROW: Row = Row {
-        name: "udp-heartbeat",
-        transport: Transport::Datagram,
-        port: 12001,
-        attempt: "netlab-reactor heartbeat {at}",
-        read: |section| Kind::UdpHeartbeat(UdpHeartbeatConfig::read(section)),
-    };
-
-    /// Reads the keys of this kind.
-    pub(super) fn read(section: &mut Section<'_>) -> UdpHeartbeatConfig {
-        let mut config = UdpHeartbeatConfig::default();
-        section.timeout("timeout", &mut config.timeout);
-        section.duration("grace", &mut config.grace);
-        section.count("max_senders", 1..=1 << 24, &mut config.senders_max);
-        let logged = &mut config.logged_changes_max;
-        section.count("max_logged_changes", 0..=1 << 24, logged);
-        config.datagram.read(section);
-        config
-    }
 }
 
 /// The keys of kind `hello`.
