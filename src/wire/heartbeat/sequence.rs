@@ -18,8 +18,9 @@ pub(super) enum Place {
     Next(u64),
     /// The first of a sender that began again.
     Restart,
-    /// It was skipped and came after a later one. One that is too old to tell is taken for one.
-    Reordered,
+    /// It was skipped, or sent before the first one that came, and came after a later one. One that
+    /// is too old to tell is taken for one. Whether it had been counted as lost.
+    Reordered(bool),
     /// It came before.
     Duplicate,
 }
@@ -27,6 +28,8 @@ pub(super) enum Place {
 /// The numbers that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sequence {
+    /// The first since the sender began.
+    first: u64,
     highest: u64,
     /// Bit N: the number `highest - N` came.
     window: u128,
@@ -35,6 +38,7 @@ pub(super) struct Sequence {
 impl Sequence {
     pub(super) fn new(first: u64) -> Self {
         Self {
+            first,
             highest: first,
             window: 1,
         }
@@ -78,7 +82,7 @@ impl Sequence {
                     return Place::Duplicate;
                 }
                 self.window |= bit;
-                Place::Reordered
+                Place::Reordered(number > self.first)
             }
         }
     }

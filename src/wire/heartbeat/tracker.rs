@@ -247,9 +247,9 @@ impl Tracker {
                 self.counts.restarts += 1;
                 self.clock.restart(stamp, now);
             }
-            Place::Reordered => {
+            Place::Reordered(was_lost) => {
                 self.counts.reordered += 1;
-                self.counts.lost = self.counts.lost.saturating_sub(1);
+                self.counts.lost = self.counts.lost.saturating_sub(was_lost.into());
             }
             Place::Duplicate => self.counts.duplicates += 1,
         }
@@ -471,6 +471,15 @@ mod tests {
             counted(&[(1, 1), (2, 2), (2, 2)]),
             Counts {
                 duplicates: 1,
+                ..none
+            }
+        );
+        // What was sent before the first that came was not counted as lost.
+        assert_eq!(
+            counted(&[(5, 5), (8, 8), (4, 4)]),
+            Counts {
+                lost: 2,
+                reordered: 1,
                 ..none
             }
         );
