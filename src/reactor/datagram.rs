@@ -14,7 +14,8 @@
 //! admitted, counted and served by itself. So every datagram is accounted for: received (and what is
 //! answered twice on purpose once more) = sent + dropped by cause + waiting, or taken in by a
 //! service that does not answer. What the kernel dropped before, for want of room in the buffer of
-//! the socket, is asked for [`DROPS_READ_AFTER`] something came, and counted apart.
+//! the socket, is counted apart: it is asked for now and then while something comes, and once after
+//! that ([`DROPS_READ_AFTER`]).
 //!
 //! How many are received in one turn follows what comes. Who got a full batch asks again; who got a
 //! good part of one may ask again as well, instead of waiting for the poll to tell: whether that
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::context::Context;
+use super::eagerness::Eagerness;
 use super::ear::Ear;
 use super::token::Token;
 use super::untold::Untold;
@@ -42,7 +44,7 @@ use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::service::work::{self, Work};
 use crate::sys::{Batch, DatagramTuning, Received, Sys, Unsent};
 
-/// When the kernel is asked what it dropped, after something was received.
+/// How often the kernel is asked what it dropped, and when after something was received.
 const DROPS_READ_AFTER: Duration = Duration::from_millis(100);
 /// A batch of so many is a good part of one.
 const GOOD_BATCH: usize = 8;
@@ -120,7 +122,8 @@ struct DatagramSocket<S: Sys> {
 struct KernelDrops {
     /// As it told when it was asked last; it begins again with each socket.
     told: u32,
-    /// When it is asked again.
+    asked_at: Option<Instant>,
+    /// When it is asked again, if nothing comes until then.
     due: Option<Instant>,
     untold: Untold,
 }
@@ -293,7 +296,7 @@ impl<S: Sys> Datagrams<S> {
                     self.first = key + 1; // the others come before it the next time
                 }
             }
-            if datagram.kernel_drops.due.is_some_and(|due| due <= now) {
+            if datagram.kernel_drops.is_due(now) {
                 datagram.count_kernel_drops(sys, metrics, now);
             }
             let deadline = datagram.service.deadline();
@@ -373,6 +376,7 @@ impl<S: Sys> DatagramSocket<S> {
     /// Asks the kernel what it dropped since it was asked last.
     fn count_kernel_drops(&mut self, sys: &S, metrics: &mut ListenerMetrics, now: Instant) {
         self.kernel_drops.due = None;
+        self.kernel_drops.asked_at = Some(now);
         let Some(memory) = self.ear.socket().and_then(|s| sys.datagram_memory(s)) else {
             return;
         };
@@ -462,7 +466,7 @@ impl<S: Sys> DatagramSocket<S> {
             Err(_) => return Ok(()),
         };
         self.ear.worked();
-        self.kernel_drops.due.get_or_insert(now + DROPS_READ_AFTER);
+        self.kernel_drops.due = Some(now + DROPS_READ_AFTER);
         self.eagerness.learn(true);
         // Fewer than asked for: the socket is drained, the next datagram is a new edge.
         let is_full = received == Batch::SLOTS;
@@ -603,42 +607,15 @@ impl<S: Sys> DatagramSocket<S> {
     }
 }
 
-/// Whether a socket that was just drained is asked again at once: another turn of the loop costs
-/// about three times as much as a call that finds nothing, so it pays if one in three finds
-/// something.
-#[derive(Debug, Default)]
-struct Eagerness {
-    /// Above 0 it pays.
-    level: u8,
-    /// Times that it was not tried since it was tried last.
-    left_out: u8,
-    is_trying: bool,
-}
-
-impl Eagerness {
-    const LEVEL_MAX: u8 = 16;
-    const LEFT_OUT_MAX: u8 = 32;
-
-    fn asks_again(&mut self) -> bool {
-        self.is_trying = self.level > 0 || self.left_out >= Self::LEFT_OUT_MAX;
-        self.left_out = match self.is_trying {
-            true => 0,
-            false => self.left_out + 1,
-        };
-        self.is_trying
-    }
-
-    /// Whether something was there.
-    fn learn(&mut self, found: bool) {
-        self.level = match (std::mem::take(&mut self.is_trying), found) {
-            (false, _) => return,
-            (true, true) => (self.level + 2).min(Self::LEVEL_MAX),
-            (true, false) => self.level.saturating_sub(1),
-        };
-    }
-}
-
 impl KernelDrops {
+    /// Whether the kernel is to be asked: after something came, when that was long enough ago or it
+    /// was not asked for long enough.
+    fn is_due(&self, now: Instant) -> bool {
+        let is_long_ago = |at: Instant| at + DROPS_READ_AFTER <= now;
+        self.due
+            .is_some_and(|due| due <= now || self.asked_at.is_none_or(is_long_ago))
+    }
+
     /// What was dropped since the kernel told last, which now tells this.
     fn take(&mut self, told: u32) -> u32 {
         told.wrapping_sub(std::mem::replace(&mut self.told, told))
@@ -736,22 +713,6 @@ mod tests {
             assert_eq!(bench.batch(0), (answered, 0));
             assert_eq!(bench.socket.pending, pending);
         }
-    }
-
-    #[test]
-    fn asking_again_goes_on_while_one_in_three_finds_something_and_is_tried_now_and_then() {
-        let tries = |finds: fn(u32) -> bool| {
-            let mut eagerness = Eagerness::default();
-            let asked = (0..1000).filter(|i| {
-                let asks = eagerness.asks_again();
-                eagerness.learn(finds(*i));
-                asks
-            });
-            asked.count()
-        };
-        assert!(tries(|i| i % 2 == 0) > 900);
-        assert!(tries(|_| false) < 40);
-        assert!(tries(|_| true) > 900);
     }
 
     #[test]

@@ -31,6 +31,7 @@
 mod context;
 mod datagram;
 mod disk;
+mod eagerness;
 mod ear;
 mod half;
 mod handshakes;

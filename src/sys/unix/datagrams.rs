@@ -258,8 +258,7 @@ impl Messages {
             let from = from.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
             let header = &self.headers[i];
             let len = header.msg_len as usize;
-            let segment_bytes =
-                self.controls[i].run_segment(header.msg_hdr.msg_controllen as usize);
+            let segment_bytes = self.controls[i].run_segment(header.msg_hdr.msg_controllen as _);
             batch.received_run(Received {
                 from: canonical(from),
                 len,
@@ -391,7 +390,7 @@ impl Messages {
                 };
                 runs += 1;
                 datagrams += rest.len().div_ceil(segment_bytes.max(1)).max(1);
-                is_open = !rest.is_empty() && rest.len() % segment_bytes == 0;
+                is_open = !rest.is_empty() && rest.len().is_multiple_of(segment_bytes);
                 next.byte += rest.len();
                 if next.byte == reply.len {
                     (next.reply, next.byte) = (next.reply + 1, 0);
