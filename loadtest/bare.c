@@ -3,6 +3,8 @@
 //   bare http PORT    GET /SIZE is answered with SIZE bytes (128, 1024, 16384, 1048576); pipelining; Connection: close
 //   bare tcp PORT     upper-cases what comes
 //   bare udp PORT     upper-cases datagrams, received and sent 64 at a time
+//   bare udp-joined PORT  the same; neighbouring answers of one length to one peer leave as one message (UDP_SEGMENT)
+//   bare udp-runs PORT    the same; what came as one message (UDP_GRO) leaves as one
 //
 // Loopback only. Ends when killed.
 #define _GNU_SOURCE
@@ -10,7 +12,9 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,13 +208,45 @@ static void streams(int port, int (*serve)(struct conn *)) {
 
 // ---- udp
 
-static void udp(int port) {
-    static struct mmsghdr in[BATCH];
-    static struct iovec run[BATCH];
+enum { PLAIN, JOINED, RUNS };
+
+union control {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr align;
+};
+
+// Asks for segments of that length; says nothing if there is one only.
+static void segment(struct msghdr *header, union control *control, uint16_t bytes, int several) {
+    header->msg_control = several ? control : 0, header->msg_controllen = several ? CMSG_SPACE(sizeof bytes) : 0;
+    if (!several) return;
+    control->align = (struct cmsghdr){.cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT, .cmsg_len = CMSG_LEN(sizeof bytes)};
+    memcpy(CMSG_DATA(&control->align), &bytes, sizeof bytes);
+}
+
+// Makes one message of neighbours; how many there are then.
+static int join(const struct mmsghdr *in, int got, struct mmsghdr *out, struct iovec *runs, union control *controls) {
+    int count = 0;
+    for (int i = 0, run; i < got; i += run, count++) {
+        const struct msghdr *first = &in[i].msg_hdr;
+        for (run = 0; i + run < got && in[i + run].msg_len == in[i].msg_len &&
+                      !memcmp(in[i + run].msg_hdr.msg_name, first->msg_name, 8); run++)
+            runs[i + run] = *in[i + run].msg_hdr.msg_iov;
+        out[count].msg_hdr = (struct msghdr){.msg_name = first->msg_name, .msg_namelen = first->msg_namelen,
+                                             .msg_iov = runs + i, .msg_iovlen = run};
+        segment(&out[count].msg_hdr, controls + count, in[i].msg_len, run > 1);
+    }
+    return count;
+}
+
+static void udp(int port, int how) {
+    static struct mmsghdr in[BATCH], joined[BATCH];
+    static struct iovec run[BATCH], runs[BATCH];
     static struct sockaddr_in from[BATCH];
-    int fd = bound(SOCK_DGRAM, port), size = 4 << 20, ep = epoll_create1(0);
+    static union control controls[BATCH];
+    int fd = bound(SOCK_DGRAM, port), size = 4 << 20, ep = epoll_create1(0), one = 1;
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    if (how == RUNS && setsockopt(fd, SOL_UDP, UDP_GRO, &one, sizeof one)) fail("UDP_GRO");
     char *memory = malloc((size_t)BATCH * DATAGRAM);
     for (int i = 0; i < BATCH; i++)
         in[i].msg_hdr = (struct msghdr){.msg_iov = &run[i], .msg_iovlen = 1, .msg_name = &from[i]};
@@ -222,11 +258,20 @@ static void udp(int port) {
             for (int i = 0; i < BATCH; i++) {
                 run[i] = (struct iovec){memory + (size_t)i * DATAGRAM, 65527};
                 in[i].msg_hdr.msg_namelen = sizeof *from;
+                in[i].msg_hdr.msg_control = how == RUNS ? &controls[i] : 0;
+                in[i].msg_hdr.msg_controllen = how == RUNS ? sizeof controls[i] : 0;
             }
             got = recvmmsg(fd, in, BATCH, MSG_DONTWAIT, 0);
-            for (int i = 0; i < got; i++) upper(run[i].iov_base, run[i].iov_len = in[i].msg_len);
-            for (int done = 0; done < got;) {
-                int n = sendmmsg(fd, in + done, got - done, MSG_DONTWAIT);
+            for (int i = 0; i < got; i++) {
+                upper(run[i].iov_base, run[i].iov_len = in[i].msg_len);
+                int told = 0, has = how == RUNS && in[i].msg_hdr.msg_controllen && controls[i].align.cmsg_type == UDP_GRO;
+                if (has) memcpy(&told, CMSG_DATA(&controls[i].align), sizeof told);
+                segment(&in[i].msg_hdr, &controls[i], told, told > 0 && (unsigned)told < in[i].msg_len);
+            }
+            struct mmsghdr *out = how == JOINED ? joined : in;
+            int count = how == JOINED && got > 0 ? join(in, got, joined, runs, controls) : got;
+            for (int done = 0; done < count;) {
+                int n = sendmmsg(fd, out + done, count - done, MSG_DONTWAIT);
                 done += n > 0 ? n : 1;
             }
         }
@@ -235,12 +280,14 @@ static void udp(int port) {
 
 int main(int argc, char **argv) {
     if (argc != 3) {
-        fprintf(stderr, "usage: bare http|tcp|udp PORT\n");
+        fprintf(stderr, "usage: bare http|tcp|udp|udp-joined|udp-runs PORT\n");
         return 2;
     }
     int port = atoi(argv[2]);
     if (!strcmp(argv[1], "http")) prepare_answers(), streams(port, http);
     if (!strcmp(argv[1], "tcp")) streams(port, tcp);
-    if (!strcmp(argv[1], "udp")) udp(port);
+    if (!strcmp(argv[1], "udp")) udp(port, PLAIN);
+    if (!strcmp(argv[1], "udp-joined")) udp(port, JOINED);
+    if (!strcmp(argv[1], "udp-runs")) udp(port, RUNS);
     return 2;
 }

@@ -117,6 +117,8 @@ CONTESTANTS = {
     },
     f"{OURS} http": {"https": (SERVE, HTTP_CONF)},      # what TLS costs
     "bare": {role: (f"{{built}}/bare {role} {{port}}", "") for role in ("http", "tcp", "udp")},
+    "bare joined": {"udp": ("{built}/bare udp-joined {port}", "")},
+    "bare runs": {"udp": ("{built}/bare udp-runs {port}", "")},
     "nginx": {"http": (NGINX, NGINX_CONF), "https": (NGINX, NGINX_TLS_CONF)},
     "lighttpd": {"http": ("lighttpd -D -f {conf}", LIGHTTPD_CONF)},
     "h2o": {"http": ("h2o -c {conf}", H2O_CONF)},
@@ -148,6 +150,8 @@ CASES = {
                "{built}/load tcp {port} 4 1048576 {seconds}"),
     "udp-64": ("udp", "UDP ping, 64 bytes, 16 sockets with 16 under way each", "datagrams",
                "{built}/load udp {port} 16 16 64 {seconds}"),
+    "udp-runs": ("udp", "UDP ping, runs of 32 datagrams of 64 bytes from 16 sockets in turn, more than is answered", "datagrams",
+                 "{built}/load udp-runs {port} 16 64 {seconds}"),
     **proxies.CASES,
 }
 NEEDS = {"http": ("wrk",), "https": ("wrk", "openssl")} | {role: ("wrk",) for role in proxies.ROLES if role != "tunnel"}

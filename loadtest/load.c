@@ -2,6 +2,8 @@
 //
 //   load tcp PORT CONNECTIONS BYTES SECONDS          ping-pong: each connection sends a message, awaits its echo, again
 //   load udp PORT SOCKETS WINDOW BYTES SECONDS       closed loop: WINDOW datagrams under way on each socket
+//   load udp-runs PORT SOCKETS BYTES SECONDS         open loop, flat out: runs of 32 datagrams in one message (UDP_SEGMENT)
+//                                                    from one socket after the other
 //   load idle PORT CONNECTIONS PATH                  one GET on each connection, then nothing; holds them until its
 //                                                    standard input ends (at most ten minutes)
 //   load tunnel PORT SOURCE CONNECTIONS SECONDS HOW  takes MiB from SOURCE through PORT, after a CONNECT where HOW is
@@ -17,6 +19,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -214,6 +217,51 @@ static void udp(int port, int count, int window, size_t bytes, double seconds) {
     report(bytes, (now - start) / 1e9);
 }
 
+// Takes answers that have come, several in a message where they came so (UDP_GRO). A datagram begins with when it was sent.
+static void take_runs(int fd, size_t bytes) {
+    static struct mmsghdr in[BATCH];
+    static struct iovec run[BATCH];
+    static char room[BATCH][65536];
+    for (int n = BATCH; n == BATCH;) {
+        for (int i = 0; i < BATCH; i++) {
+            run[i] = (struct iovec){room[i], sizeof *room};
+            in[i].msg_hdr = (struct msghdr){.msg_iov = &run[i], .msg_iovlen = 1};
+        }
+        n = recvmmsg(fd, in, BATCH, MSG_DONTWAIT, 0);
+        uint64_t now = now_ns();
+        for (int i = 0; i < n; i++)
+            for (char *at = room[i], *end = at + in[i].msg_len; at < end; at += bytes) {
+                uint64_t sent = 0;
+                for (int j = 0; j < 16; j++) sent = sent << 4 | ((at[j] - 'A') & 15);
+                if ((size_t)(end - at) < bytes || at[bytes - 1] != 'P') { errors++; break; }
+                record(now - sent);
+            }
+    }
+}
+
+static void udp_runs(int port, int count, size_t bytes, double seconds) {
+    enum { RUN = 32 };
+    int fds[64], segment = bytes, one = 1;
+    char message[RUN * 2048];
+    memset(message, 'p', sizeof message);
+    for (int i = 0; i < count; i++) {
+        fds[i] = connected(SOCK_DGRAM, port);
+        if (setsockopt(fds[i], SOL_UDP, UDP_SEGMENT, &segment, sizeof segment) ||
+            setsockopt(fds[i], SOL_UDP, UDP_GRO, &one, sizeof one)) fail("UDP_SEGMENT");
+    }
+    uint64_t start = now_ns(), stop = start + seconds * 1e9, sent = 0, now;
+    for (int i = 0; (now = now_ns()) < stop; i = (i + 1) % count) {
+        for (int j = 0; j < RUN; j++)
+            for (int k = 0; k < 16; k++) message[j * bytes + k] = 'A' + (now >> (60 - 4 * k) & 15);
+        if (send(fds[i], message, RUN * bytes, MSG_DONTWAIT) > 0) sent += RUN;
+        take_runs(fds[i], bytes);
+    }
+    for (uint64_t end = now + 200000000; now_ns() < end;)
+        for (int i = 0; i < count; i++) take_runs(fds[i], bytes);
+    lost = sent - done;
+    report(bytes, (now - start) / 1e9);
+}
+
 // ---- idle
 
 static void idle(int port, int count, const char *path) {
@@ -361,6 +409,8 @@ int main(int argc, char **argv) {
         tcp(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atof(argv[5]));
     } else if (argc == 7 && !strcmp(argv[1], "udp") && atoi(argv[4]) <= WINDOW_MAX && atoi(argv[5]) >= 16 && atoi(argv[5]) < 2048) {
         udp(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atoi(argv[5]), atof(argv[6]));
+    } else if (argc == 6 && !strcmp(argv[1], "udp-runs") && atoi(argv[3]) <= 64 && atoi(argv[4]) >= 17 && atoi(argv[4]) < 2000) {
+        udp_runs(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atof(argv[5]));
     } else if (argc == 5 && !strcmp(argv[1], "idle")) {
         idle(atoi(argv[2]), atoi(argv[3]), argv[4]);
     } else if (argc == 7 && !strcmp(argv[1], "tunnel")) {
@@ -370,6 +420,7 @@ int main(int argc, char **argv) {
     } else {
         fprintf(stderr, "usage: load tcp PORT CONNECTIONS BYTES SECONDS\n"
                         "       load udp PORT SOCKETS WINDOW(1..64) BYTES(16..2047) SECONDS\n"
+                        "       load udp-runs PORT SOCKETS(1..64) BYTES(17..1999) SECONDS\n"
                         "       load idle PORT CONNECTIONS PATH\n"
                         "       load tunnel PORT SOURCE CONNECTIONS SECONDS connect|plain\n"
                         "       load files PORT CONNECTIONS < LIST\n");

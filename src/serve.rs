@@ -37,7 +37,7 @@ use crate::services::{
     web::{Given, Web},
 };
 use crate::sys::unix::{Unix, raise_descriptor_limit};
-use crate::sys::{self, Bind, Sys};
+use crate::sys::{self, Bind, DatagramTuning, Sys};
 
 pub use reload::reload;
 
@@ -474,13 +474,20 @@ fn datagram<S: Sys, T: DatagramService + 'static>(
     let (How::Open(Bind::Inet(address)) | How::Replace(Bind::Inet(address))) = how else {
         return Err(io::ErrorKind::Unsupported.into());
     };
-    let keys = listener.kind.datagram();
+    let Some(keys) = listener.kind.datagram() else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
     let options = DatagramOptions {
         name: listener.name.clone(),
         kind: listener.kind.name(),
-        access: keys.map_or_else(Access::default, |keys| access(&keys.access)),
-        source_rate_max: keys.and_then(|keys| keys.source_rate_max),
+        access: access(&keys.access),
+        source_rate_max: keys.source_rate_max,
         source_port_min: listener.kind.source_port_min(),
+        tuning: DatagramTuning {
+            recv_buffer_bytes: keys.recv_buffer_bytes,
+            send_buffer_bytes: keys.send_buffer_bytes,
+            receive_runs: keys.receive_runs,
+        },
     };
     match how {
         How::Open(_) => reactor

@@ -65,8 +65,18 @@ const LAYERS: &[(&str, &[&str])] = &[
         "config",
         &["buffer", "dns", "hooks", "http", "limits", "wire"],
     ),
-    // They read the files of a cache as it does.
-    ("client", &["cache", "http", "wire"]),
+    // They read the files of a cache as it does, and send datagrams in batches as it does.
+    (
+        "client",
+        &[
+            "cache",
+            "http",
+            "sys::Batch",
+            "sys::DatagramTuning",
+            "sys::unix::Bursts",
+            "wire",
+        ],
+    ),
     // The table of kinds brings them together.
     (
         "serve.rs",

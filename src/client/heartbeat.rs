@@ -2,7 +2,7 @@
 //!
 //! A heartbeat has no answer; what can be noticed is that sending failed, or that the host has
 //! nobody at the port. Both are told on standard error, and the next heartbeat goes out all the
-//! same.
+//! same. Who stops it ends it in good order: the last heartbeat says that no more follow.
 //!
 //! Not here: what a receiver makes of it (see [`crate::wire::heartbeat`]).
 
@@ -20,7 +20,7 @@ use super::output::{Output, Tone};
 use super::units::since_epoch;
 use super::{CommonArgs, Exit, Failure, Outcome, Timeouts, secrets, units};
 use crate::wire::challenge::Secret;
-use crate::wire::heartbeat;
+use crate::wire::heartbeat::{self, Beat};
 use crate::wire::stamp::Stamp;
 
 /// How long `--once` waits for the news that nobody is at the port.
@@ -64,6 +64,18 @@ pub struct HeartbeatArgs {
     /// Sign each heartbeat with the secret in this file (HMAC-SHA-256); NETLAB_SECRET does the same
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
+
+    /// Say how long the pause is, so that the receiver need not learn it
+    #[arg(long)]
+    tell_interval: bool,
+
+    /// At the end, whatever ends it, say that no more follow; SIGINT and SIGTERM do so anyway
+    #[arg(long)]
+    down: bool,
+
+    /// Do not say so, as if this host had died
+    #[arg(long, conflicts_with = "down")]
+    no_down: bool,
 
     /// Print nothing but failures
     #[arg(short, long)]
@@ -143,7 +155,7 @@ impl Sender<'_> {
                 true => Instant::now() + REFUSAL_WAIT,
                 false => due,
             };
-            if !self.send(sequence, pause_until)? {
+            if !self.send(sequence, false, pause_until)? {
                 failed += 1;
                 // After a failure the socket reports nothing more: the rest of the interval passes
                 // here.
@@ -152,6 +164,12 @@ impl Sender<'_> {
                 }
             }
             sequence = sequence.wrapping_add(1);
+        }
+        let is_stopped = self.stop.load(Ordering::Relaxed);
+        if self.args.down || (is_stopped && !self.args.no_down && sent > 0) {
+            sent += 1;
+            let at_once = Instant::now();
+            failed += u64::from(!self.send(sequence, true, at_once)?);
         }
         match failed {
             0 => Ok(Exit::Done),
@@ -165,12 +183,23 @@ impl Sender<'_> {
 
     /// Sends one heartbeat, waits for the news that nobody is there, and tells of both; answers
     /// whether it was sent.
-    fn send(&mut self, sequence: u64, pause_until: Instant) -> Result<bool, Failure> {
+    fn send(
+        &mut self,
+        sequence: u64,
+        is_down: bool,
+        pause_until: Instant,
+    ) -> Result<bool, Failure> {
         let stamp = Stamp {
             sequence,
             sent_at: since_epoch(),
         };
-        let datagram = heartbeat::build(&stamp, self.args.id.as_deref(), self.secret.as_ref());
+        let beat = Beat {
+            stamp,
+            identity: self.args.id.as_deref(),
+            interval: self.args.tell_interval.then_some(self.args.interval),
+            is_down,
+        };
+        let datagram = heartbeat::build(&beat, self.secret.as_ref());
         let result = self.socket.send(&datagram);
         let error = result
             .err()

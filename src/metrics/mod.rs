@@ -5,6 +5,7 @@
 //! client chose; an upstream is named as the configuration has it. A new counter is a field here and a line in the table [`METRICS`]; `/metrics`,
 //! `/status.json`, the admin listener's first page and the README follow from that line.
 
+mod datagrams;
 mod histogram;
 mod table;
 
@@ -13,8 +14,8 @@ use std::fmt;
 use slab::Slab;
 
 use crate::ending::{Ending, Error, Phase};
-use crate::wire::heartbeat::Counts;
 
+pub use datagrams::{Cause, DatagramMetrics, HeartbeatMetrics, Impairment, PingMetrics};
 pub use histogram::Histogram;
 pub use table::{Class, Labelled, METRICS, Metric, Process, Samples, Value, View};
 
@@ -252,6 +253,8 @@ pub enum Of {
     Upload(UploadMetrics),
     /// Datagrams.
     Datagrams(DatagramMetrics),
+    /// Datagrams, with what was done to their answers on purpose.
+    Ping(PingMetrics),
     /// What a monitor of heartbeats counts.
     Heartbeat(HeartbeatMetrics),
 }
@@ -263,7 +266,7 @@ impl Of {
             Of::Streams(streams) => Some(streams),
             Of::Web(web) => Some(&web.streams),
             Of::Upload(upload) => Some(&upload.streams),
-            Of::Datagrams(_) | Of::Heartbeat(_) => None,
+            Of::Datagrams(_) | Of::Ping(_) | Of::Heartbeat(_) => None,
         }
     }
 
@@ -271,6 +274,7 @@ impl Of {
     pub fn datagrams(&self) -> Option<&DatagramMetrics> {
         match self {
             Of::Datagrams(datagrams) => Some(datagrams),
+            Of::Ping(ping) => Some(&ping.datagrams),
             Of::Heartbeat(heartbeat) => Some(&heartbeat.datagrams),
             Of::Streams(_) | Of::Web(_) | Of::Upload(_) => None,
         }
@@ -292,6 +296,14 @@ impl Of {
         }
     }
 
+    /// The counters of a simulated bad network.
+    pub fn ping(&self) -> Option<&PingMetrics> {
+        match self {
+            Of::Ping(ping) => Some(ping),
+            _ => None,
+        }
+    }
+
     /// The counters of a monitor of heartbeats.
     pub fn heartbeat(&self) -> Option<&HeartbeatMetrics> {
         match self {
@@ -305,13 +317,14 @@ impl Of {
             Of::Streams(streams) => streams,
             Of::Web(web) => &mut web.streams,
             Of::Upload(upload) => &mut upload.streams,
-            Of::Datagrams(_) | Of::Heartbeat(_) => self.undeclared(),
+            Of::Datagrams(_) | Of::Ping(_) | Of::Heartbeat(_) => self.undeclared(),
         }
     }
 
     fn datagrams_mut(&mut self) -> &mut DatagramMetrics {
         match self {
             Of::Datagrams(datagrams) => datagrams,
+            Of::Ping(ping) => &mut ping.datagrams,
             Of::Heartbeat(heartbeat) => &mut heartbeat.datagrams,
             Of::Streams(_) | Of::Web(_) | Of::Upload(_) => self.undeclared(),
         }
@@ -413,17 +426,6 @@ pub struct UploadMetrics {
     pub file_bytes_stored: u64,
 }
 
-/// A listener over datagrams.
-#[derive(Debug, Default, Clone)]
-pub struct DatagramMetrics {
-    /// Datagrams received.
-    pub received: u64,
-    /// Datagrams sent in answer.
-    pub sent: u64,
-    /// Datagrams and answers that were dropped, in the order of [`Cause::ALL`].
-    pub dropped: [u64; Cause::ALL.len()],
-}
-
 /// What keeps a connection from its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bar {
@@ -448,51 +450,6 @@ impl Bar {
             Bar::PerAddress => "per_address",
             Bar::PerAddressInAll => "per_address_in_all",
             Bar::Rate => "rate",
-        }
-    }
-}
-
-/// Why a datagram or an answer was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Its source is denied, or not among those that are allowed.
-    Deny,
-    /// Its source sent more than `source_rate_max`.
-    Rate,
-    /// What sent it may answer the answer.
-    Loop,
-    /// On purpose, to simulate loss.
-    Loss,
-    /// It was not what the service expects.
-    Malformed,
-    /// The socket did not take the answer.
-    Unsent,
-    /// A table or queue was full.
-    Full,
-}
-
-impl Cause {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Cause; 7] = [
-        Cause::Deny,
-        Cause::Rate,
-        Cause::Loop,
-        Cause::Loss,
-        Cause::Malformed,
-        Cause::Unsent,
-        Cause::Full,
-    ];
-
-    /// Its name in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Cause::Deny => "deny",
-            Cause::Rate => "rate",
-            Cause::Loop => "loop",
-            Cause::Loss => "loss",
-            Cause::Malformed => "malformed",
-            Cause::Unsent => "unsent",
-            Cause::Full => "full",
         }
     }
 }
@@ -607,39 +564,6 @@ impl Cached {
     }
 }
 
-/// What a monitor of heartbeats knows of all its senders together.
-#[derive(Debug, Default, Clone)]
-pub struct HeartbeatMetrics {
-    /// Its datagrams.
-    pub datagrams: DatagramMetrics,
-    /// Senders by what they are taken to be, in the order of
-    /// [`State`](crate::wire::heartbeat::State): up, late, dead.
-    pub senders: [u64; 3],
-    /// Changes told, in the order of [`Change`](crate::wire::heartbeat::Change): new, late, dead,
-    /// back.
-    pub changes: [u64; 4],
-    /// Sequence numbers that were skipped and did not come since; it shrinks when one comes after
-    /// all.
-    pub lost: u64,
-    /// Heartbeats that came a second time.
-    pub duplicates: u64,
-    /// Heartbeats that came after a later one.
-    pub reordered: u64,
-    /// How often a sender began again, with a lower number or a far higher one.
-    pub restarts: u64,
-}
-
-impl HeartbeatMetrics {
-    /// Adds what one heartbeat changed in the counts of its sender. Those are bounded, so the sums
-    /// do not overflow, and what one sender adds can be taken off again.
-    pub fn count(&mut self, before: Counts, after: Counts) {
-        self.lost = self.lost + after.lost - before.lost;
-        self.duplicates += after.duplicates - before.duplicates;
-        self.reordered += after.reordered - before.reordered;
-        self.restarts += after.restarts - before.restarts;
-    }
-}
-
 impl ListenerMetrics {
     /// Counters for a listener of that name and kind.
     pub fn new(name: &str, kind: &'static str, address: String, of: Of) -> Self {
@@ -716,6 +640,24 @@ impl ListenerMetrics {
     /// So many datagrams or answers were dropped.
     pub fn dropped(&mut self, cause: Cause, datagrams: usize) {
         self.of.datagrams_mut().dropped[cause as usize] += datagrams as u64;
+    }
+
+    /// Something was done to an answer on purpose.
+    pub fn impaired(&mut self, impairment: Impairment) {
+        match &mut self.of {
+            Of::Ping(ping) => ping.impaired[impairment as usize] += 1,
+            other => other.undeclared(),
+        }
+    }
+
+    /// So many answers are held back now.
+    pub fn wait(&mut self, answers: usize) {
+        self.of.datagrams_mut().waiting = answers as u64;
+    }
+
+    /// The kernel dropped so many more.
+    pub fn dropped_by_kernel(&mut self, datagrams: u32) {
+        self.of.datagrams_mut().kernel_drops += u64::from(datagrams);
     }
 
     /// What is known of the senders of heartbeats.

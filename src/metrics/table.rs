@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::histogram::Histogram;
-use super::{Bar, Cached, Cause, Limit, ListenerMetrics, Metrics, UpstreamMetrics};
+use super::{Bar, Cached, Cause, Impairment, Limit, ListenerMetrics, Metrics, UpstreamMetrics};
 use crate::cache::{compressed, store};
 use crate::dns::Counters;
 use crate::ending::Phase;
@@ -273,12 +273,19 @@ pub static METRICS: &[Metric] = {
         counter("datagrams_received", "Datagrams received.", Each(|l| Some(l.of.datagrams()?.received))),
         counter("datagrams_sent", "Datagrams sent in answer.", Each(|l| Some(l.of.datagrams()?.sent))),
         counter("datagrams_dropped", "Datagrams and answers dropped, by cause.", By("cause", dropped)),
+        counter("datagrams_impaired", "Answers to which something was done on purpose, beside losing them.", By("impairment", impaired)),
+        gauge("datagrams_waiting", "Answers that are held back.", Each(|l| Some(l.of.datagrams()?.waiting))),
+        counter("datagrams_kernel_drops", "Datagrams that the kernel dropped because the buffer of the socket was full; it counts a run that it received as one as one.", Each(|l| Some(l.of.datagrams()?.kernel_drops))),
         gauge("heartbeat_senders", "Senders of heartbeats, by what they are taken to be.", By("state", senders)).key("senders"),
         counter("heartbeat_changes", "Changes of senders, by what they became.", By("change", changes)).key("heartbeats.changes"),
         gauge("heartbeat_lost", "Heartbeats skipped in a sequence that did not come since.", Each(|l| Some(l.of.heartbeat()?.lost))).key("heartbeats.lost"),
         counter("heartbeat_duplicates", "Heartbeats that came a second time.", Each(|l| Some(l.of.heartbeat()?.duplicates))).key("heartbeats.duplicates"),
         counter("heartbeat_reordered", "Heartbeats that came after a later one.", Each(|l| Some(l.of.heartbeat()?.reordered))).key("heartbeats.reordered"),
         counter("heartbeat_restarts", "Senders that began again, with a lower number or a far higher one.", Each(|l| Some(l.of.heartbeat()?.restarts))).key("heartbeats.restarts"),
+        counter("heartbeat_clock_steps", "Times that a sender's clock was set while it ran.", Each(|l| Some(l.of.heartbeat()?.clock_steps))).key("heartbeats.clock_steps"),
+        counter("heartbeat_downs", "Times that a sender said that it ends.", Each(|l| Some(l.of.heartbeat()?.downs))).key("heartbeats.downs"),
+        counter("heartbeat_evicted", "Senders that made room for others in a full table.", Each(|l| Some(l.of.heartbeat()?.evicted))).key("heartbeats.evicted"),
+        counter("heartbeat_accepted", "Heartbeats that were taken for some: what was received and not dropped.", Each(|l| Some(l.of.heartbeat()?.accepted))).key("heartbeats.accepted"),
         // Compression.
         counter("compressed_forms", "Contents compressed, each version once.", One(|v| Some(v.compressed.made.into()))),
         counter("compressed_worthless", "Contents of which compression made hardly less.", One(|v| Some(v.compressed.worthless.into()))),
@@ -388,6 +395,12 @@ fn dropped(listener: &ListenerMetrics) -> Option<Labelled> {
     )
 }
 
+fn impaired(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.ping()?.impaired;
+    let names = Impairment::ALL.map(Impairment::name);
+    Some(names.into_iter().zip(counts).collect())
+}
+
 fn senders(listener: &ListenerMetrics) -> Option<Labelled> {
     let counts = listener.of.heartbeat()?.senders;
     Some(
@@ -424,7 +437,8 @@ fn changes(listener: &ListenerMetrics) -> Option<Labelled> {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        DatagramMetrics, HeartbeatMetrics, Of, StreamMetrics, UploadMetrics, WebMetrics,
+        DatagramMetrics, HeartbeatMetrics, Of, PingMetrics, StreamMetrics, UploadMetrics,
+        WebMetrics,
     };
     use super::*;
     use std::collections::HashSet;
@@ -436,6 +450,7 @@ mod tests {
             Of::Web(WebMetrics::default()),
             Of::Upload(UploadMetrics::default()),
             Of::Datagrams(DatagramMetrics::default()),
+            Of::Ping(PingMetrics::default()),
             Of::Heartbeat(HeartbeatMetrics::default()),
         ];
         let listener = |of| ListenerMetrics::new("name", "kind", String::new(), of);

@@ -10,18 +10,29 @@
 //! Before that it drops what comes from addresses that may not come, and what an address sends
 //! beyond its rate: see [`crate::gate`].
 //!
+//! What the kernel received as a run (see [`crate::sys::Received`]) is many datagrams: each is
+//! admitted, counted and served by itself. So every datagram is accounted for: received (and what is
+//! answered twice on purpose once more) = sent + dropped by cause + waiting, or taken in by a
+//! service that does not answer. What the kernel dropped before, for want of room in the buffer of
+//! the socket, is counted apart: it is asked for now and then while something comes, and once after
+//! that ([`DROPS_READ_AFTER`]).
+//!
+//! How many are received in one turn follows what comes. Who got a full batch asks again; who got a
+//! good part of one may ask again as well, instead of waiting for the poll to tell: whether that
+//! pays is learnt ([`Eagerness`]), since it costs a call where nothing more came.
+//!
 //! All sockets together do as much in one turn as one session may. A batch whose datagrams are long
 //! to answer may be more than that: its rest is served at the beginning of the next turn.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use super::context::Context;
+use super::eagerness::Eagerness;
 use super::ear::Ear;
 use super::token::Token;
 use super::untold::Untold;
@@ -29,9 +40,15 @@ use crate::gate::{Access, Rates, is_loopback};
 use crate::hooks::Hooks;
 use crate::limits::Limits;
 use crate::metrics::{Cause, ListenerMetrics, Metrics, Of};
+use crate::service::board::Table;
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::service::work::{self, Work};
-use crate::sys::{Batch, Sys};
+use crate::sys::{Batch, DatagramTuning, Received, Sys, Unsent};
+
+/// How often the kernel is asked what it dropped, and when after something was received.
+const DROPS_READ_AFTER: Duration = Duration::from_millis(100);
+/// A batch of so many is a good part of one.
+const GOOD_BATCH: usize = 8;
 
 /// What tells one datagram socket from another.
 #[derive(Debug)]
@@ -46,6 +63,8 @@ pub struct DatagramOptions {
     pub source_rate_max: Option<NonZeroU32>,
     /// The lowest source port that it answers; `None` if it never answers.
     pub source_port_min: Option<u16>,
+    /// What its socket is to be like.
+    pub tuning: DatagramTuning,
 }
 
 /// All datagram sockets, found by the address that they got.
@@ -64,9 +83,16 @@ pub(super) struct Datagrams<S: Sys> {
 /// mostly for its memory.
 struct Tray {
     batch: Batch,
-    /// The slots that are not served yet.
-    rest: Range<usize>,
+    /// What is not served yet.
+    next: Cursor,
     outbox: Outbox,
+}
+
+/// The next datagram of a batch: its slot, and its number in it.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    slot: usize,
+    number: usize,
 }
 
 /// A datagram socket and what serves it.
@@ -87,15 +113,39 @@ struct DatagramSocket<S: Sys> {
     /// Those that were dropped for each.
     denied: Untold,
     beyond_rate: Untold,
+    tuning: DatagramTuning,
+    eagerness: Eagerness,
+    kernel_drops: KernelDrops,
+}
+
+/// What the kernel dropped.
+#[derive(Default)]
+struct KernelDrops {
+    /// As it told when it was asked last; it begins again with each socket.
+    told: u32,
+    asked_at: Option<Instant>,
+    /// When it is asked again, if nothing comes until then.
+    due: Option<Instant>,
+    untold: Untold,
 }
 
 impl Tray {
     fn new() -> Self {
         Self {
             batch: Batch::new(),
-            rest: 0..0,
+            next: Cursor::default(),
             outbox: Outbox::default(),
         }
+    }
+
+    /// Whether something is not served yet.
+    fn has_rest(&self) -> bool {
+        self.next.slot < self.batch.len()
+    }
+
+    fn clear(&mut self) {
+        self.batch.clear();
+        self.next = Cursor::default();
     }
 }
 
@@ -126,7 +176,7 @@ impl<S: Sys> Datagrams<S> {
         let token = Token::Datagram(self.all.vacant_key() as u32).pack();
         let (socket, bound) = cx.sys.bind_datagram(bind, token)?;
         let address = bound.to_string();
-        self.all.insert(DatagramSocket {
+        let key = self.all.insert(DatagramSocket {
             ear: Ear::new(socket, cx.sys.now()),
             bound,
             service,
@@ -139,7 +189,12 @@ impl<S: Sys> Datagrams<S> {
             sources: Rates::new(options.source_rate_max, None, limits.rate_sources_max),
             denied: Untold::default(),
             beyond_rate: Untold::default(),
+            tuning: options.tuning,
+            eagerness: Eagerness::default(),
+            kernel_drops: KernelDrops::default(),
         });
+        let datagram = &self.all[key];
+        datagram.tune(&mut cx.sys, &cx.metrics.listeners[datagram.metrics]);
         self.list_answering_ports();
         Ok(bound)
     }
@@ -153,13 +208,20 @@ impl<S: Sys> Datagrams<S> {
         bound: SocketAddr,
         options: &DatagramOptions,
         service: Box<dyn DatagramService>,
-        metrics: &mut Metrics,
+        cx: &mut Context<S>,
         limits: &Limits,
     ) {
         let key = self.find(bound);
         let datagram = &mut self.all[key];
+        let metrics = &mut cx.metrics.listeners[datagram.metrics];
+        metrics.dropped(Cause::Unsent, datagram.service.waiting());
+        metrics.wait(0);
         datagram.service = service;
-        metrics.listeners[datagram.metrics].replaced();
+        metrics.replaced();
+        if datagram.tuning != options.tuning {
+            datagram.tuning = options.tuning;
+            datagram.tune(&mut cx.sys, metrics);
+        }
         datagram.source_port_min = options.source_port_min;
         datagram.access = options.access.clone();
         datagram.sources = Rates::new(options.source_rate_max, None, limits.rate_sources_max);
@@ -174,7 +236,7 @@ impl<S: Sys> Datagrams<S> {
         let key = self.find(bound);
         let mut datagram = self.all.remove(key);
         if self.left_of.take_if(|of| *of == key).is_some() {
-            self.tray.rest = 0..0;
+            self.tray.clear();
         }
         datagram.close(&mut cx.sys);
         cx.metrics.leave(datagram.metrics);
@@ -212,7 +274,7 @@ impl<S: Sys> Datagrams<S> {
             let metrics = &mut cx.metrics.listeners[datagram.metrics];
             datagram.answer(&mut cx.sys, tray, ports, metrics, &mut cx.work, now);
             run(tray, &mut cx.hooks, (datagram.metrics, metrics), now);
-            self.left_of = (!tray.rest.is_empty()).then_some(key);
+            self.left_of = tray.has_rest().then_some(key);
         }
         let (places, first) = (self.all.capacity(), self.first);
         for key in (0..places).map(|i| (first + i) % places) {
@@ -227,15 +289,18 @@ impl<S: Sys> Datagrams<S> {
                 if !datagram.pending || cx.work.is_spent() {
                     break;
                 }
-                if let Err(error) = datagram.receive(sys, tray) {
+                if let Err(error) = datagram.receive(sys, tray, now) {
                     datagram.take_down(&error, sys, metrics, now, limits);
                 }
                 datagram.answer(sys, tray, ports, metrics, &mut cx.work, now);
                 run(tray, &mut cx.hooks, (datagram.metrics, metrics), now);
                 if cx.work.is_spent() {
-                    self.left_of = (!tray.rest.is_empty()).then_some(key);
+                    self.left_of = tray.has_rest().then_some(key);
                     self.first = key + 1; // the others come before it the next time
                 }
+            }
+            if datagram.kernel_drops.is_due(now) {
+                datagram.count_kernel_drops(sys, metrics, now);
             }
             let deadline = datagram.service.deadline();
             if deadline.is_some_and(|deadline| deadline <= now) {
@@ -252,7 +317,8 @@ impl<S: Sys> Datagrams<S> {
 
     /// When the next service has something to do, or the next socket is to be opened again.
     pub(super) fn next(&self) -> Option<Instant> {
-        let moments = |d: &DatagramSocket<S>| [d.service.deadline(), d.ear.down_until()];
+        let moments =
+            |d: &DatagramSocket<S>| [d.service.deadline(), d.ear.down_until(), d.kernel_drops.due];
         let all = self.all.iter().flat_map(|(_, datagram)| moments(datagram));
         all.flatten().min()
     }
@@ -263,7 +329,21 @@ impl<S: Sys> Datagrams<S> {
             datagram.close(sys);
         }
         self.left_of = None;
-        self.tray.rest = 0..0;
+        self.tray.clear();
+    }
+
+    /// What each service that knows senders tells of at most `most` of them.
+    pub(super) fn senders(&self, metrics: &Metrics, now: Instant, most: usize) -> Vec<Table> {
+        let table = |datagram: &DatagramSocket<S>| {
+            let listener = &metrics.listeners[datagram.metrics];
+            Some(Table {
+                listener: listener.name.clone(),
+                address: listener.address.clone(),
+                senders: datagram.service.senders(now, most)?,
+            })
+        };
+        let all = self.all.iter().map(|(_, datagram)| datagram);
+        all.filter_map(table).collect()
     }
 
     /// Sockets that are open.
@@ -286,6 +366,46 @@ fn run(
 }
 
 impl<S: Sys> DatagramSocket<S> {
+    /// Gives the socket what it is to have, and says where the kernel gives less.
+    fn tune(&self, sys: &mut S, metrics: &ListenerMetrics) {
+        let Some(socket) = self.ear.socket() else {
+            return;
+        };
+        let asked = &self.tuning;
+        sys.tune_datagram(socket, asked);
+        let Some(given) = sys.datagram_memory(socket) else {
+            return;
+        };
+        let less = |key, asked, given, limit| {
+            if given < asked {
+                log::info!(
+                    "{metrics}: {key} is {asked}, and the kernel gives {given} ({limit} is its limit)"
+                );
+            }
+        };
+        let (asked_recv, asked_send) = (asked.recv_buffer_bytes, asked.send_buffer_bytes);
+        let (recv, send) = (given.recv_buffer_bytes, given.send_buffer_bytes);
+        less("recv_buffer_bytes", asked_recv, recv, "net.core.rmem_max");
+        less("send_buffer_bytes", asked_send, send, "net.core.wmem_max");
+    }
+
+    /// Asks the kernel what it dropped since it was asked last.
+    fn count_kernel_drops(&mut self, sys: &S, metrics: &mut ListenerMetrics, now: Instant) {
+        self.kernel_drops.due = None;
+        self.kernel_drops.asked_at = Some(now);
+        let Some(memory) = self.ear.socket().and_then(|s| sys.datagram_memory(s)) else {
+            return;
+        };
+        let dropped = self.kernel_drops.take(memory.drops);
+        if dropped == 0 {
+            return;
+        }
+        metrics.dropped_by_kernel(dropped);
+        if let Some(count) = self.kernel_drops.untold.add(dropped.into(), now) {
+            log::warn!("{metrics}: the kernel dropped {count} datagrams: its buffer was full");
+        }
+    }
+
     /// Closes the socket, which goes on failing, for a while.
     fn take_down(
         &mut self,
@@ -295,6 +415,8 @@ impl<S: Sys> DatagramSocket<S> {
         now: Instant,
         limits: &Limits,
     ) {
+        self.count_kernel_drops(sys, metrics, now);
+        self.kernel_drops.told = 0;
         let (socket, pause) = self.ear.take_down(now, limits.reopen_pause_max);
         if let Some(socket) = socket {
             sys.close_datagram(socket);
@@ -316,6 +438,7 @@ impl<S: Sys> DatagramSocket<S> {
         match sys.bind_datagram(self.bound, token) {
             Ok((socket, _)) => {
                 self.ear.open(socket, now);
+                self.tune(sys, metrics);
                 metrics.is_down = false;
                 log::warn!("{metrics}: it receives again");
             }
@@ -336,8 +459,9 @@ impl<S: Sys> DatagramSocket<S> {
     ///
     /// # Errors
     /// Receiving fails again and again: the socket is broken.
-    fn receive(&mut self, sys: &mut S, tray: &mut Tray) -> io::Result<()> {
-        debug_assert!(tray.rest.is_empty(), "the batch before is served");
+    fn receive(&mut self, sys: &mut S, tray: &mut Tray, now: Instant) -> io::Result<()> {
+        debug_assert!(!tray.has_rest(), "the batch before is served");
+        tray.clear();
         let Some(socket) = self.ear.socket() else {
             return Ok(());
         };
@@ -345,6 +469,7 @@ impl<S: Sys> DatagramSocket<S> {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.ear.worked();
+                self.eagerness.learn(false);
                 self.pending = false;
                 return Ok(());
             }
@@ -357,9 +482,11 @@ impl<S: Sys> DatagramSocket<S> {
             Err(_) => return Ok(()),
         };
         self.ear.worked();
-        tray.rest = 0..received;
+        self.kernel_drops.due = Some(now + DROPS_READ_AFTER);
+        self.eagerness.learn(true);
         // Fewer than asked for: the socket is drained, the next datagram is a new edge.
-        self.pending = received == Batch::SLOTS;
+        let is_full = received == Batch::SLOTS;
+        self.pending = is_full || (received >= GOOD_BATCH && self.eagerness.asks_again());
         Ok(())
     }
 
@@ -376,57 +503,90 @@ impl<S: Sys> DatagramSocket<S> {
         let wall = sys.wall();
         let (mut datagrams, mut bytes) = (0, 0);
         while !work.is_spent()
-            && let Some(slot) = tray.rest.next()
+            && let Some(message) = tray.batch.message(tray.next.slot)
         {
-            work.charge(work::DATAGRAM_NS);
-            let (from, payload) = tray.batch.datagram_mut(slot);
-            datagrams += 1;
-            bytes += payload.len();
-            if !self.admits(from, answering_ports, metrics, now) {
-                continue;
+            let bar = self.bar(&message, answering_ports);
+            let (first, count) = (tray.next.number, message.datagrams());
+            let mut number = first;
+            while number < count && (number == first || !work.is_spent()) {
+                work.charge(match number {
+                    0 => work::DATAGRAM_NS,
+                    _ => work::RUN_DATAGRAM_NS,
+                });
+                let range = message.datagram(number);
+                number += 1;
+                datagrams += 1;
+                bytes += range.len();
+                let is_cut = message.is_cut && number == count;
+                if !self.admits(message.from, bar, is_cut, metrics, now) {
+                    continue;
+                }
+                let (offset, payload) = tray.batch.part_mut(tray.next.slot, range);
+                self.service.receive(&mut DatagramIo {
+                    now,
+                    wall,
+                    from: message.from,
+                    payload,
+                    out: &mut tray.outbox,
+                    metrics,
+                    work,
+                    offset,
+                });
             }
-            self.service.receive(&mut DatagramIo {
-                now,
-                wall,
-                from,
-                payload,
-                out: &mut tray.outbox,
-                metrics,
-                work,
-                slot,
-            });
+            tray.next = match number < count {
+                true => Cursor {
+                    number,
+                    ..tray.next
+                },
+                false => Cursor {
+                    slot: tray.next.slot + 1,
+                    number: 0,
+                },
+            };
         }
         metrics.received(datagrams, bytes);
+        metrics.wait(self.service.waiting());
         self.send(sys, tray, metrics);
     }
 
+    /// Why no datagram of this source is served, if so.
+    fn bar(&self, message: &Received, answering_ports: &[u16]) -> Option<Cause> {
+        let port = message.from.port();
+        let is_loop = |min| port < min || answering_ports.contains(&port);
+        if !self.access.admits(message.from.ip()) {
+            return Some(Cause::Deny);
+        }
+        self.source_port_min
+            .is_some_and(is_loop)
+            .then_some(Cause::Loop)
+    }
+
     /// Whether a datagram is served; what is not is counted, and logged at a rate.
+    #[inline]
     fn admits(
         &mut self,
         from: SocketAddr,
-        answering_ports: &[u16],
+        bar: Option<Cause>,
+        is_cut: bool,
         metrics: &mut ListenerMetrics,
         now: Instant,
     ) -> bool {
-        let (ip, port) = (from.ip(), from.port());
-        let is_loop = |min| port < min || answering_ports.contains(&port);
-        let (cause, told) = if !self.access.admits(ip) {
-            (
-                Cause::Deny,
-                self.denied.count(now).map(|count| ("deny", count)),
-            )
-        } else if !is_loopback(ip) && self.sources.exceeded(ip, now) {
-            (
-                Cause::Rate,
-                self.beyond_rate.count(now).map(|count| ("rate", count)),
-            )
-        } else if self.source_port_min.is_some_and(is_loop) {
-            (Cause::Loop, None)
-        } else {
-            return true;
+        let ip = from.ip();
+        let is_denied = bar == Some(Cause::Deny);
+        let cause = match bar {
+            _ if !is_denied && !is_loopback(ip) && self.sources.exceeded(ip, now) => Cause::Rate,
+            Some(cause) => cause,
+            None if is_cut => Cause::Truncated,
+            None => return true,
         };
         metrics.dropped(cause, 1);
-        if let Some((cause, count)) = told {
+        let told = match cause {
+            Cause::Deny => self.denied.count(now),
+            Cause::Rate => self.beyond_rate.count(now),
+            _ => None,
+        };
+        if let Some(count) = told {
+            let cause = cause.name();
             log::info!("{metrics}: datagrams refused ({cause}): {count}, the last from {from}");
         }
         false
@@ -442,21 +602,39 @@ impl<S: Sys> DatagramSocket<S> {
         now: Instant,
     ) {
         self.service.advance(&mut tray.outbox, now, metrics, work);
+        metrics.wait(self.service.waiting());
         self.send(sys, tray, metrics);
     }
 
     /// Sends the replies; without a socket they are dropped.
     fn send(&self, sys: &mut S, tray: &mut Tray, metrics: &mut ListenerMetrics) {
         let (batch, out) = (&tray.batch, &mut tray.outbox);
-        if out.replies.is_empty() {
+        if out.is_empty() {
             return;
         }
-        let all = batch.unsent(out, 0);
+        let (replies, bytes) = out.sum();
         let socket = self.ear.socket();
-        let unsent = socket.map_or(all, |socket| sys.send_batch(socket, batch, out));
+        let unsent = socket.map_or(Unsent { replies, bytes }, |socket| {
+            sys.send_batch(socket, batch, out)
+        });
         metrics.dropped(Cause::Unsent, unsent.replies);
-        metrics.sent(all.replies - unsent.replies, all.bytes - unsent.bytes);
+        metrics.sent(replies - unsent.replies, bytes - unsent.bytes);
         out.clear();
+    }
+}
+
+impl KernelDrops {
+    /// Whether the kernel is to be asked: after something came, when that was long enough ago or it
+    /// was not asked for long enough.
+    fn is_due(&self, now: Instant) -> bool {
+        let is_long_ago = |at: Instant| at + DROPS_READ_AFTER <= now;
+        self.due
+            .is_some_and(|due| due <= now || self.asked_at.is_none_or(is_long_ago))
+    }
+
+    /// What was dropped since the kernel told last, which now tells this.
+    fn take(&mut self, told: u32) -> u32 {
+        told.wrapping_sub(std::mem::replace(&mut self.told, told))
     }
 }
 
@@ -468,6 +646,12 @@ mod tests {
     use crate::sys::unix::Unix;
     use std::net::Ipv4Addr;
     use std::time::Duration;
+
+    const TUNING: DatagramTuning = DatagramTuning {
+        recv_buffer_bytes: 1 << 20,
+        send_buffer_bytes: 1 << 20,
+        receive_runs: true,
+    };
 
     /// A socket that echoes, a client that sent it some datagrams, and the client's address.
     struct Bench {
@@ -500,6 +684,9 @@ mod tests {
                 sources: Rates::new(None, None, 1),
                 denied: Untold::default(),
                 beyond_rate: Untold::default(),
+                tuning: TUNING,
+                eagerness: Eagerness::default(),
+                kernel_drops: KernelDrops::default(),
             };
             Self {
                 sys,
@@ -526,7 +713,7 @@ mod tests {
                 ..
             } = self;
             let (mut tray, mut work) = (Tray::new(), Work::new(Duration::MAX));
-            let received = socket.receive(sys, &mut tray);
+            let received = socket.receive(sys, &mut tray, now);
             received.expect("a socket that works");
             socket.answer(sys, &mut tray, &ports, metrics, &mut work, now);
             let datagrams = metrics.of.datagrams().expect("it has datagrams");
@@ -545,6 +732,14 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_dropped_is_counted_across_the_end_of_its_counter() {
+        let mut drops = KernelDrops::default();
+        let told = [0, 5, 5, u32::MAX - 1, 3];
+        let taken = told.map(|told| drops.take(told));
+        assert_eq!(taken, [0, 5, 0, u32::MAX - 6, 5]);
+    }
+
+    #[test]
     fn a_batch_that_is_more_than_a_share_is_served_in_parts() {
         let mut bench = Bench::new(3);
         let (mut tray, now) = (Tray::new(), Instant::now());
@@ -554,14 +749,16 @@ mod tests {
             metrics,
             ..
         } = &mut bench;
-        socket.receive(sys, &mut tray).expect("a socket that works");
+        socket
+            .receive(sys, &mut tray, now)
+            .expect("a socket that works");
         for answered in [2, 3] {
             let mut work = Work::new(Duration::from_nanos(2 * u64::from(work::DATAGRAM_NS)));
             socket.answer(sys, &mut tray, &[], metrics, &mut work, now);
             let datagrams = metrics.of.datagrams().expect("it has datagrams");
             assert_eq!((datagrams.received, datagrams.sent), (answered, answered));
         }
-        assert!(tray.rest.is_empty());
+        assert!(!tray.has_rest());
     }
 
     #[test]

@@ -31,6 +31,7 @@
 mod context;
 mod datagram;
 mod disk;
+mod eagerness;
 mod ear;
 mod half;
 mod handshakes;
@@ -76,6 +77,7 @@ use crate::jobs::Jobs;
 use crate::jobs::pending::Asker;
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
+use crate::service::board::{Board, ROWS_MAX, Table};
 use crate::service::datagram::DatagramService;
 use crate::service::origins::IdleLimits;
 use crate::service::work::{self, TurnWork, Work};
@@ -175,6 +177,7 @@ impl<S: Sys> Reactor<S> {
                 stores: Stores::default(),
                 compressed: Compressed::new(limits.compressed_bytes_max),
                 handshakes: Handshakes::new(limits.turn_handshake_time),
+                board: Board::default(),
                 upstreams: Upstreams::new(idle_limits(&limits)),
                 metrics: Metrics::default(),
                 limits: SessionLimits::of(&limits),
@@ -319,9 +322,8 @@ impl<S: Sys> Reactor<S> {
         service: T,
     ) {
         let service = Box::new(service);
-        let metrics = &mut self.cx.metrics;
         self.datagrams
-            .replace(bound, options, service, metrics, &self.limits);
+            .replace(bound, options, service, &mut self.cx, &self.limits);
     }
 
     /// Closes the datagram socket at `bound`.
@@ -493,6 +495,7 @@ impl<S: Sys> Reactor<S> {
             || self.cx.handshakes.are_waiting()
             || self.listeners.are_pending(sessions, limits)
             || self.datagrams.are_pending()
+            || self.cx.board.is_asked()
             || self.cx.compressed.has_work()
             || self.cx.jobs.has_work()
             || self.cx.inside.roster.place().is_some()
@@ -526,7 +529,10 @@ impl<S: Sys> Reactor<S> {
                 self.reopen();
                 self.reload_wanted = matches!(life, Life::Serving);
             }
-            (Signal::Reopen, _) => self.reopen(),
+            (Signal::Reopen, _) => {
+                self.reopen();
+                self.log_senders();
+            }
             (Signal::Terminate, Life::Serving) => self.drain(),
             (Signal::Terminate, Life::Ending { .. }) => {
                 self.life = Life::Ending { until: self.cx.now };
@@ -545,6 +551,29 @@ impl<S: Sys> Reactor<S> {
     fn reopen(&mut self) {
         for (_, serving) in &mut self.hosts {
             serving.host.reopen(&mut self.cx.of(serving.metrics));
+        }
+    }
+
+    /// Tells the log what services over datagrams know of their senders.
+    fn log_senders(&self) {
+        let metrics = &self.cx.metrics;
+        for table in self
+            .datagrams
+            .senders(metrics, self.cx.now, LOGGED_SENDERS_MAX)
+        {
+            let Table {
+                listener,
+                address,
+                senders,
+            } = table;
+            let (shown, omitted) = (senders.rows.len(), senders.omitted);
+            log::info!("{listener} at {address}: {} senders", shown + omitted);
+            for sender in senders.rows {
+                log::info!("heartbeat sender {sender}");
+            }
+            if omitted > 0 {
+                log::info!("{listener} at {address}: {omitted} more senders");
+            }
         }
     }
 
@@ -764,6 +793,19 @@ impl<S: Sys> Reactor<S> {
         self.cx.work = Work::new(self.limits.turn_work);
         self.datagrams.serve(&mut self.cx, &self.limits);
         self.turn_work.take(&self.cx.work);
+        self.cx.board.clear();
+        if self.cx.board.is_asked() {
+            let tables = self.senders();
+            for asker in self.cx.board.tell(tables) {
+                self.wake(asker, Why::Work);
+            }
+        }
+    }
+
+    /// What services over datagrams know of their senders.
+    pub fn senders(&self) -> Vec<Table> {
+        let metrics = &self.cx.metrics;
+        self.datagrams.senders(metrics, self.cx.now, ROWS_MAX)
     }
 
     fn wake(&mut self, id: Id, why: Why) {
@@ -1156,6 +1198,9 @@ fn end(ending: Ending, result: &Result<(), Error>) -> End {
         Err(Error::Disk(..) | Error::Changed) => End::Disk,
     }
 }
+
+/// Senders of one listener that have a line of the log each at SIGUSR1.
+const LOGGED_SENDERS_MAX: usize = 150;
 
 /// The earlier of two moments, each of which may be none.
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

@@ -175,7 +175,7 @@ impl<S: Sys> Queries<S> {
             Way::Udp(socket) => match sys.recv_batch(socket, &mut self.batch) {
                 Ok(received) => {
                     for i in 0..received {
-                        let (from, bytes) = self.batch.datagram_mut(i);
+                        let (from, bytes) = self.batch.message_mut(i);
                         resolver.receive(*id, from, bytes, now);
                     }
                     // No answer in a whole batch: somebody floods this socket. The next one has

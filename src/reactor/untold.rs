@@ -17,7 +17,13 @@ impl Untold {
     /// a flood of connections or datagrams would be one of lines.
     #[must_use]
     pub(crate) fn count(&mut self, now: Instant) -> Option<u64> {
-        self.count += 1;
+        self.add(1, now)
+    }
+
+    /// The same for several.
+    #[must_use]
+    pub(crate) fn add(&mut self, count: u64, now: Instant) -> Option<u64> {
+        self.count += count;
         if self.told_at.is_some_and(|at| now < at + TOLD_EVERY) {
             return None;
         }

@@ -1,11 +1,13 @@
 //! The contract between the reactor and a protocol over datagrams.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::work::Work;
 use crate::hooks::Call;
 use crate::metrics::{DatagramMetrics, ListenerMetrics, Of};
+use crate::wire::heartbeat::{Counts, Differences, State};
 
 /// The longest datagram that a socket carries, in bytes: the largest UDP payload over IPv6 (RFC 768
 /// with RFC 8200's payload length). IPv4 allows 20 bytes less.
@@ -19,6 +21,11 @@ pub trait DatagramService {
         Self: Sized,
     {
         Of::Datagrams(DatagramMetrics::default())
+    }
+
+    /// Datagrams that were taken in and neither answered nor dropped yet.
+    fn waiting(&self) -> usize {
+        0
     }
 
     /// A datagram arrived: `io.payload` may be changed in place and sent back from there.
@@ -35,9 +42,79 @@ pub trait DatagramService {
     ) {
     }
 
+    /// What is known of at most `most` senders, where a service knows senders.
+    fn senders(&self, _now: Instant, _most: usize) -> Option<Senders> {
+        None
+    }
+
     /// When `advance` is to be called, if ever.
     fn deadline(&self) -> Option<Instant> {
         None
+    }
+}
+
+/// Senders that a service knows, and how many more there are.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Senders {
+    /// Those that are told of.
+    pub rows: Vec<Sender>,
+    /// How many are not.
+    pub omitted: usize,
+}
+
+/// What a service knows of one sender of heartbeats.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sender {
+    /// Where its datagrams come from.
+    pub address: SocketAddr,
+    /// Its name for itself, as far as it is kept.
+    pub identity: Option<String>,
+    /// What it is taken to be.
+    pub state: State,
+    /// It said that it ends.
+    pub is_down: bool,
+    /// Since it last gave a sign of life.
+    pub silent_for: Duration,
+    /// Since it was first heard of.
+    pub known_for: Duration,
+    /// Its highest number since it began.
+    pub sequence: u64,
+    /// What was counted of it.
+    pub counts: Counts,
+    /// The time between two heartbeats, where it is known.
+    pub interval: Option<Duration>,
+    /// What this machine's clock is ahead of TIME when a heartbeat comes.
+    pub differences: Differences,
+    /// How unevenly its heartbeats come (RFC 3550, section 6.4.1), in seconds.
+    pub jitter_s: f64,
+}
+
+impl fmt::Display for Sender {
+    /// As the log shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (counts, differences) = (&self.counts, &self.differences);
+        write!(f, "{} {}", self.address, self.state.name())?;
+        if let Some(identity) = &self.identity {
+            write!(f, " {identity:?}")?;
+        }
+        if self.is_down {
+            f.write_str(" (down)")?;
+        }
+        write!(
+            f,
+            ", silent for {:.1} s, number {}, {} received, {} lost, {} duplicate, {} reordered, \
+             {} restarts, {} clock steps, difference {:.6} s, jitter {:.6} s",
+            self.silent_for.as_secs_f64(),
+            self.sequence,
+            counts.received,
+            counts.lost,
+            counts.duplicates,
+            counts.reordered,
+            counts.restarts,
+            counts.clock_steps,
+            differences.last,
+            self.jitter_s,
+        )
     }
 }
 
@@ -59,16 +136,16 @@ pub struct DatagramIo<'a> {
     ///
     /// [`work::DATAGRAM_NS`]: super::work::DATAGRAM_NS
     pub work: &'a mut Work,
-    pub(crate) slot: usize,
+    /// Where in its batch the payload stands.
+    pub(crate) offset: usize,
 }
 
 impl DatagramIo<'_> {
     /// Answers with the payload as it now stands.
+    #[inline]
     pub fn echo(&mut self) {
-        self.out.replies.push(Reply {
-            to: self.from,
-            bytes: ReplyBytes::Slot(self.slot, self.payload.len()),
-        });
+        let (place, len) = (Place::Batch(self.offset), self.payload.len());
+        self.out.put(self.from, place, len);
     }
 
     /// Answers with other bytes.
@@ -86,30 +163,78 @@ pub struct Outbox {
     pub(crate) calls: Vec<Call>,
 }
 
-/// One datagram to be sent.
-#[derive(Debug)]
+/// A datagram to be sent, or a run of them to one peer that lie one after the other: all of one
+/// length but the last, which may be shorter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) to: SocketAddr,
-    pub(crate) bytes: ReplyBytes,
+    pub(crate) place: Place,
+    /// Bytes of all.
+    pub(crate) len: usize,
+    /// Bytes of each but the last; 0 for one that is empty.
+    pub(crate) segment_bytes: usize,
+    /// None of them is shorter, so that more may follow.
+    pub(crate) is_open: bool,
 }
 
-/// Where its bytes stand.
-#[derive(Debug)]
-pub(crate) enum ReplyBytes {
-    /// In the slot that it arrived in.
-    Slot(usize, usize),
-    /// In the outbox's arena: offset and length.
-    Arena(usize, usize),
+/// Where the bytes of replies begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the memory of the batch in which they arrived.
+    Batch(usize),
+    /// In the outbox's arena.
+    Arena(usize),
+}
+
+impl Place {
+    /// Where what has so many bytes before it begins.
+    #[inline]
+    fn after(self, bytes: usize) -> Self {
+        match self {
+            Place::Batch(offset) => Place::Batch(offset + bytes),
+            Place::Arena(offset) => Place::Arena(offset + bytes),
+        }
+    }
+}
+
+impl Reply {
+    /// How many datagrams.
+    pub(crate) fn datagrams(&self) -> usize {
+        match self.segment_bytes {
+            0 => 1,
+            segment_bytes => self.len.div_ceil(segment_bytes),
+        }
+    }
 }
 
 impl Outbox {
     /// Sends a copy of `bytes`.
     pub fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
-        let start = self.arena.len();
+        let place = Place::Arena(self.arena.len());
         self.arena.extend_from_slice(bytes);
+        self.put(to, place, bytes.len());
+    }
+
+    /// Sends what stands there; what goes on where the last reply to the same peer ends becomes a
+    /// part of it.
+    #[inline]
+    fn put(&mut self, to: SocketAddr, place: Place, len: usize) {
+        if let Some(last) = self.replies.last_mut()
+            && last.place.after(last.len) == place
+            && last.is_open
+            && (1..=last.segment_bytes).contains(&len)
+            && last.to == to
+        {
+            last.len += len;
+            last.is_open = len == last.segment_bytes;
+            return;
+        }
         self.replies.push(Reply {
             to,
-            bytes: ReplyBytes::Arena(start, bytes.len()),
+            place,
+            len,
+            segment_bytes: len,
+            is_open: true,
         });
     }
 
@@ -118,9 +243,41 @@ impl Outbox {
         self.calls.push(call);
     }
 
+    /// Whether nothing is to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.replies.is_empty()
+    }
+
+    /// How many datagrams are to be sent, and the bytes that they hold together.
+    pub fn sum(&self) -> (usize, usize) {
+        let add =
+            |(datagrams, bytes), reply: &Reply| (datagrams + reply.datagrams(), bytes + reply.len);
+        self.replies.iter().fold((0, 0), add)
+    }
+
     /// Forgets the datagrams, keeping the memory.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.replies.clear();
         self.arena.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_one_after_the_other_for_one_peer_is_one_reply() {
+        let [one, other] = [1, 2].map(|port| SocketAddr::from(([192, 0, 2, 1], port)));
+        let mut out = Outbox::default();
+        for bytes in [&b"four"[..], b"more", b"end", b"four"] {
+            out.send(one, bytes);
+        }
+        out.send(other, b"four");
+        out.send(other, b"");
+        out.send(other, b"");
+        let runs: Vec<_> = out.replies.iter().map(|r| (r.len, r.datagrams())).collect();
+        assert_eq!(runs, [(11, 3), (4, 1), (4, 1), (0, 1), (0, 1)]);
+        assert_eq!(out.sum(), (7, 19));
     }
 }

@@ -35,6 +35,7 @@
 //! Not here: datagrams ([`datagram`]), how a session ends ([`crate::ending`]), how bytes reach the
 //! buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
 
+pub mod board;
 pub mod datagram;
 pub mod origins;
 pub mod work;
@@ -56,6 +57,7 @@ use crate::inside::Inside;
 use crate::jobs::pending::Asker;
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
+use board::Board;
 use origins::{Idle, Opening, TlsTo, Trouble, Way};
 use work::Work;
 
@@ -277,6 +279,8 @@ pub struct Cx<'a> {
     pub stores: &'a mut Stores,
     /// Compressed forms of contents. A session that has to wait for one is woken.
     pub compressed: &'a mut Compressed<Id>,
+    /// What services over datagrams know of their senders.
+    pub board: &'a mut Board,
     /// Sessions that are to be called again, since what they waited for is there.
     pub woken: &'a mut Vec<Id>,
     /// What can be seen of the loop.

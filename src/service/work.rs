@@ -49,6 +49,10 @@ pub const CHARACTER_NS: u32 = 35;
 pub const ASCII_BYTES_PER_NS: usize = 16;
 /// One datagram received and answered.
 pub const DATAGRAM_NS: u32 = 1_500;
+/// One more datagram of a run that the kernel received as one.
+pub const RUN_DATAGRAM_NS: u32 = 150;
+/// One signature of a datagram checked (HMAC-SHA-256).
+pub const SIGNATURE_NS: u32 = 700;
 /// One connection accepted.
 pub const ACCEPT_NS: u32 = 5_000;
 /// One system call that moves bytes of a stream.

@@ -22,6 +22,7 @@ use crate::jobs::pending::Asker;
 use crate::jobs::{Done, Job, Jobs};
 use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
+use crate::service::board::Board;
 use crate::service::origins::{Idle, IdleLimits, Opening};
 use crate::service::work::Work;
 use crate::service::{
@@ -63,6 +64,7 @@ pub struct Bench<T: Service> {
     pub inside: Inside,
     /// Sessions that the service woke.
     pub woken: Vec<Id>,
+    pub board: Board,
     /// What one call, and the end of a turn, may do.
     pub share: Duration,
     pub work: Work,
@@ -138,6 +140,7 @@ macro_rules! cx {
             resolver: &mut $bench.resolver,
             stores: &mut $bench.stores,
             compressed: &mut $bench.compressed,
+            board: &mut $bench.board,
             woken: &mut $bench.woken,
             inside: &mut $bench.inside,
             work: &mut $bench.work,
@@ -176,6 +179,7 @@ impl<T: Service> Bench<T> {
             },
             inside: Inside::default(),
             woken: Vec::new(),
+            board: Board::default(),
             share: Duration::MAX,
             work: Work::new(Duration::MAX),
             peer: peer.clone(),

@@ -6,6 +6,7 @@ pub mod bench;
 
 pub mod frame_echo;
 pub mod hello;
+mod impair;
 pub mod tcp_echo;
 pub mod udp_echo;
 pub mod udp_heartbeat;

@@ -1,133 +1,68 @@
 //! The UDP pinger's server: each datagram comes back in ASCII upper case, over a simulated bad
-//! network.
-//!
-//! A share of the datagrams is lost, answered twice, held back so that later ones overtake them, or
-//! damaged in one bit; the rest may be delayed. What befalls a datagram is drawn from a generator
-//! that can be seeded, one draw for each question in the order of arrival, so that a test run can
-//! be repeated. The answer is never longer than the question.
+//! network, which is [`Impairments`]' business. The answer is never longer than the question.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::config::{Fraction, UdpPingConfig};
-use crate::metrics::{Cause, ListenerMetrics};
+use super::impair::{Departure, Fate, Hold, Impairments};
+use crate::config::UdpPingConfig;
+use crate::metrics::{Impairment, ListenerMetrics, Of, PingMetrics};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::service::work::{self, Work};
 use crate::wire::ping;
 
 /// The ping service.
 pub struct UdpPing {
-    loss: Fraction,
-    duplicate: Fraction,
-    reorder: Fraction,
-    corrupt: Fraction,
-    delay: Duration,
-    jitter: Duration,
-    /// How much longer than its fellows a reordered answer is held back.
-    reorder_hold: Duration,
-    random: SplitMix,
-    delayed: BinaryHeap<Reverse<Delayed>>,
-    /// What they take in memory.
-    delayed_bytes: usize,
-    delayed_bytes_max: usize,
-    /// Counts the delayed answers, so that those of one moment leave in order.
-    order: u64,
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Delayed {
-    at: Instant,
-    order: u64,
-    to: SocketAddr,
-    bytes: Vec<u8>,
-}
-
-/// What an answer takes while it waits: an empty one is not for nothing.
-fn memory_bytes(payload: &[u8]) -> usize {
-    size_of::<Delayed>() + payload.len()
+    network: Impairments,
 }
 
 impl UdpPing {
     /// A service as configured. `seed` is used where the configuration has none.
     pub fn new(config: &UdpPingConfig, seed: u64) -> Self {
         Self {
-            loss: config.loss,
-            duplicate: config.duplicate,
-            reorder: config.reorder,
-            corrupt: config.corrupt,
-            delay: config.delay,
-            jitter: config.jitter,
-            reorder_hold: config.reorder_hold,
-            random: SplitMix(config.seed.unwrap_or(seed)),
-            delayed: BinaryHeap::new(),
-            delayed_bytes: 0,
-            delayed_bytes_max: config.delayed_bytes_max,
-            order: 0,
+            network: Impairments::new(config, seed),
         }
     }
 
-    /// Whether what happens to this share of the datagrams happens to this one. No draw for what
-    /// never happens, so that a seed means the same loss whatever else is off.
-    fn draw(&mut self, share: Fraction) -> bool {
-        !share.is_zero() && share.hits(self.random.next())
-    }
-
-    fn damage(&mut self, payload: &mut [u8]) {
-        if !payload.is_empty() {
-            let bit = self.random.next() as usize % (payload.len() * 8);
-            payload[bit / 8] ^= 1 << (bit % 8);
+    #[inline]
+    fn answer(&mut self, hold: Hold, io: &mut DatagramIo<'_>) {
+        if hold.is_reordered {
+            io.metrics.impaired(Impairment::Reordered);
         }
-    }
-
-    /// How long this answer is held back.
-    fn hold(&mut self) -> Duration {
-        let mut hold = self.delay;
-        if !self.jitter.is_zero() {
-            let nanos = u64::try_from(self.jitter.as_nanos()).unwrap_or(u64::MAX);
-            hold += Duration::from_nanos(self.random.next() % nanos);
-        }
-        if self.draw(self.reorder) {
-            hold + self.reorder_hold
-        } else {
-            hold
-        }
-    }
-
-    fn answer(&mut self, io: &mut DatagramIo<'_>) {
-        let hold = self.hold();
-        if hold.is_zero() {
-            io.echo();
-        } else if self.delayed_bytes + memory_bytes(io.payload) > self.delayed_bytes_max {
-            io.metrics.dropped(Cause::Full, 1);
-        } else {
-            self.order += 1;
-            self.delayed_bytes += memory_bytes(io.payload);
-            let delayed = Delayed {
-                at: io.now + hold,
-                order: self.order,
-                to: io.from,
-                bytes: io.payload.to_vec(),
-            };
-            self.delayed.push(Reverse(delayed));
+        match self.network.depart(hold, io.from, io.payload, io.now) {
+            Departure::Now => io.echo(),
+            Departure::Later => io.metrics.impaired(Impairment::Delayed),
+            Departure::Dropped(cause) => io.metrics.dropped(cause, 1),
         }
     }
 }
 
 impl DatagramService for UdpPing {
+    fn counts() -> Of {
+        Of::Ping(PingMetrics::default())
+    }
+
+    fn waiting(&self) -> usize {
+        self.network.waiting()
+    }
+
     fn receive(&mut self, io: &mut DatagramIo<'_>) {
-        if self.draw(self.loss) {
-            io.metrics.dropped(Cause::Loss, 1);
-            return;
-        }
+        let (flipped_bit, first, second) = match self.network.draw(io.payload.len()) {
+            Fate::Lost(cause) => return io.metrics.dropped(cause, 1),
+            Fate::Answered {
+                flipped_bit,
+                first,
+                second,
+            } => (flipped_bit, first, second),
+        };
         ping::answer_in_place(io.payload);
-        if self.draw(self.corrupt) {
-            self.damage(io.payload);
+        if let Some(bit) = flipped_bit {
+            io.payload[bit / 8] ^= 1 << (bit % 8);
+            io.metrics.impaired(Impairment::Corrupted);
         }
-        self.answer(io);
-        if self.draw(self.duplicate) {
-            self.answer(io);
+        self.answer(first, io);
+        if let Some(second) = second {
+            io.metrics.impaired(Impairment::Duplicated);
+            self.answer(second, io);
         }
     }
 
@@ -138,39 +73,26 @@ impl DatagramService for UdpPing {
         _metrics: &mut ListenerMetrics,
         work: &mut Work,
     ) {
-        while let Some(Reverse(first)) = self.delayed.peek()
-            && first.at <= now
-            && !work.is_spent()
+        while !work.is_spent()
+            && let Some((to, bytes)) = self.network.next(now)
         {
             work.charge(work::DATAGRAM_NS);
-            out.send(first.to, &first.bytes);
-            self.delayed_bytes -= memory_bytes(&first.bytes);
-            self.delayed.pop();
+            out.send(to, &bytes);
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.delayed.peek().map(|Reverse(first)| first.at)
-    }
-}
-
-/// The generator of Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014):
-/// small, seedable, and good enough to lose datagrams. Not for secrets.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.network.deadline()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Fraction;
+    use crate::metrics::Cause;
+    use crate::services::impair::memory_bytes;
+    use std::time::Duration;
 
     fn metrics() -> ListenerMetrics {
         ListenerMetrics::new("ping", "udp-ping", String::new(), UdpPing::counts())
@@ -191,7 +113,7 @@ mod tests {
             payload: &mut payload.to_vec(),
             out,
             metrics,
-            slot: 0,
+            offset: 0,
         });
     }
 
@@ -221,7 +143,7 @@ mod tests {
             for (share, answered) in [(Duration::from_nanos(1), 1), (Duration::MAX, ANSWERS_MAX)] {
                 let (due, mut work) = (now + config.delay, Work::new(share));
                 ping.advance(&mut answers, due, &mut self::metrics(), &mut work);
-                assert_eq!(answers.replies.len(), answered);
+                assert_eq!(answers.sum().0, answered);
             }
             // Those that left made room.
             assert_eq!(send(&mut ping, ANSWERS_MAX), 7);

@@ -12,6 +12,7 @@
 //! 3. Nothing blocks but [`Sys::poll`].
 
 mod append;
+mod batch;
 pub mod error_log;
 pub mod log_limit;
 pub mod sim;
@@ -29,8 +30,10 @@ use rustls::RootCertStore;
 use crate::disk::{Disk, File};
 use crate::hooks::{End, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
-use crate::service::datagram::{DATAGRAM_BYTES_MAX, Outbox, Reply, ReplyBytes};
+use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
+
+pub use batch::{Batch, Received, Unsent};
 
 /// Bytes that the kernel takes for a client beyond what the client has room for, until it has shown
 /// that it reads fast. 2,000 clients of slowhttptest that ask for large files and read a few bytes
@@ -203,7 +206,16 @@ pub trait Sys {
     /// do for other sockets.
     fn connect_datagram(&mut self, to: SocketAddr, token: u64) -> io::Result<Self::Datagram>;
 
-    /// Receives up to [`Batch::SLOTS`] datagrams into the slots; how many.
+    /// Sizes the buffers of a datagram socket, as far as the kernel lets us; it may be called again.
+    fn tune_datagram(&mut self, _socket: &Self::Datagram, _tuning: &DatagramTuning) {}
+
+    /// What the kernel holds for a datagram socket, and what it dropped; `None` where it does not
+    /// tell.
+    fn datagram_memory(&self, _socket: &Self::Datagram) -> Option<DatagramMemory> {
+        None
+    }
+
+    /// Receives into up to [`Batch::SLOTS`] slots; how many hold something now.
     fn recv_batch(&mut self, socket: &Self::Datagram, batch: &mut Batch) -> io::Result<usize>;
 
     /// Sends the replies of `out`; those that could not be sent. What the socket does not take now
@@ -227,6 +239,30 @@ pub trait Sys {
     fn planted(&self, _bug: PlantedBug) -> bool {
         false
     }
+}
+
+/// What a datagram socket is to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramTuning {
+    /// Bytes that the kernel is to hold of what arrived and was not received yet, its own overhead
+    /// not counted.
+    pub recv_buffer_bytes: usize,
+    /// The same of what was sent and has not left yet.
+    pub send_buffer_bytes: usize,
+    /// Datagrams of one source that arrive together may be received together (`UDP_GRO`).
+    pub receive_runs: bool,
+}
+
+/// What the kernel says of a datagram socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramMemory {
+    /// As [`DatagramTuning::recv_buffer_bytes`].
+    pub recv_buffer_bytes: usize,
+    /// As [`DatagramTuning::send_buffer_bytes`].
+    pub send_buffer_bytes: usize,
+    /// Datagrams dropped because there was no room for them, since the socket was bound; it begins
+    /// again after `u32::MAX`. A run that could have been received as one counts as one.
+    pub drops: u32,
 }
 
 /// Bugs that event-driven servers have had, each with the place where it would live: in the
@@ -375,90 +411,5 @@ impl fmt::Display for Bind {
             Bind::Inet(address) => address.fmt(f),
             Bind::Unix(path) => write!(f, "unix:{}", path.display()),
         }
-    }
-}
-
-/// Replies that were dropped because the socket did not take them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unsent {
-    /// How many.
-    pub replies: usize,
-    /// The bytes that they hold together.
-    pub bytes: usize,
-}
-
-/// Room for one batch of received datagrams.
-pub struct Batch {
-    slots: Vec<u8>,
-    received: Vec<(SocketAddr, usize)>,
-}
-
-impl Batch {
-    /// Datagrams in a batch.
-    pub const SLOTS: usize = 64;
-    /// From one slot to the next. Not a power of two: slots at multiples of 64 KiB would all
-    /// compete for the same sets of the processor's caches.
-    const STRIDE: usize = 65_536 + 192;
-
-    /// Room for [`Batch::SLOTS`] datagrams; memory is touched only as far as datagrams are long.
-    pub fn new() -> Self {
-        Self {
-            slots: vec![0; Self::SLOTS * Self::STRIDE],
-            received: Vec::with_capacity(Self::SLOTS),
-        }
-    }
-
-    /// The whole of one slot.
-    pub fn slot_mut(&mut self, slot: usize) -> &mut [u8] {
-        &mut self.slots[slot * Self::STRIDE..][..DATAGRAM_BYTES_MAX]
-    }
-
-    /// The bytes of one reply: in the slot it arrived in, or in the outbox.
-    pub(crate) fn reply_bytes<'a>(&'a self, out: &'a Outbox, reply: &Reply) -> &'a [u8] {
-        match reply.bytes {
-            ReplyBytes::Slot(slot, len) => &self.slots[slot * Self::STRIDE..][..len],
-            ReplyBytes::Arena(offset, len) => &out.arena[offset..][..len],
-        }
-    }
-
-    /// All replies of an outbox from one on.
-    pub(crate) fn unsent(&self, out: &Outbox, from: usize) -> Unsent {
-        let left = &out.replies[from..];
-        Unsent {
-            replies: left.len(),
-            bytes: left.iter().map(|r| self.reply_bytes(out, r).len()).sum(),
-        }
-    }
-
-    /// Forgets what was received.
-    pub fn clear(&mut self) {
-        self.received.clear();
-    }
-
-    /// The next slot holds a datagram.
-    pub fn received(&mut self, from: SocketAddr, len: usize) {
-        self.received.push((from, len));
-    }
-
-    /// How many slots hold one.
-    pub fn len(&self) -> usize {
-        self.received.len()
-    }
-
-    /// Whether none does.
-    pub fn is_empty(&self) -> bool {
-        self.received.is_empty()
-    }
-
-    /// Who sent the datagram in a slot, and its bytes.
-    pub fn datagram_mut(&mut self, slot: usize) -> (SocketAddr, &mut [u8]) {
-        let (from, len) = self.received[slot];
-        (from, &mut self.slots[slot * Self::STRIDE..][..len])
-    }
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self::new()
     }
 }

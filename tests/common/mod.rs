@@ -259,7 +259,7 @@ impl Program {
     }
 
     /// By a script of the shell; `"$0" "$@"` is the program with its arguments.
-    fn start_by(config: &str, script: &str) -> Self {
+    pub(crate) fn start_by(config: &str, script: &str) -> Self {
         let arguments = ["-c", script, env!("CARGO_BIN_EXE_netlab-reactor")];
         Self::start_with(
             config,

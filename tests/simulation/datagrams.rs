@@ -2,6 +2,7 @@
 //! nothing is lost each is.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use netlab_reactor::config::{Fraction, Kind, ListenerConfig, UdpEchoConfig, UdpPingConfig};
@@ -9,6 +10,7 @@ use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::Sim;
 use netlab_reactor::sys::sim::actor::{Actor, Hands};
 use netlab_reactor::sys::sim::faults::Fault;
+use netlab_reactor::sys::sim::rng::Rng;
 
 use crate::driver::{Scenario, Setting};
 
@@ -22,7 +24,7 @@ impl Scenario for Datagrams {
                 .pick(&[Fraction::ZERO, Fraction::ZERO, Fraction::ONE]),
             delay: Duration::from_millis(setting.rng.below(200) as u64),
             jitter: Duration::from_millis(setting.rng.below(50) as u64),
-            ..UdpPingConfig::default()
+            ..bad_network(&mut setting.later)
         };
         vec![
             setting.listener("echo", 12002, Kind::UdpEcho(UdpEchoConfig::default())),
@@ -44,17 +46,21 @@ impl Scenario for Datagrams {
                 Fault::DatagramSocketKilled,
                 Fault::DatagramSocketBreaks,
             ];
+            let Kind::UdpPing(network) = setting.config_of("ping") else {
+                panic!("it pings");
+            };
+            let twice = if network.duplicate.is_zero() { 1 } else { 2 };
             let asker = Asker {
                 to,
                 socket: None,
                 asked: 0,
                 answers: vec![0; questions],
                 wrong: None,
-                copies_max: if setting.faults.is_enabled(Fault::DatagramDuplicated) {
-                    4
-                } else {
-                    1
-                },
+                copies_max: twice
+                    * match setting.faults.is_enabled(Fault::DatagramDuplicated) {
+                        true => 4,
+                        false => 1,
+                    },
                 // A burst of one client each fits into the socket's queue; those of several may
                 // not.
                 must_answer: !ping
@@ -67,6 +73,23 @@ impl Scenario for Datagrams {
             };
             sim.enter(asker, after);
         }
+    }
+}
+
+/// What else may befall the answers.
+fn bad_network(rng: &mut Rng) -> UdpPingConfig {
+    let mut share = |permille: u32| match rng.chance(permille) {
+        true => Fraction::new(rng.between(1, 50) as u64, 100).expect("a share"),
+        false => Fraction::ZERO,
+    };
+    UdpPingConfig {
+        duplicate: share(300),
+        reorder: share(300),
+        burst_start: share(300),
+        rate: NonZeroU64::new(if rng.chance(300) { 5000 } else { 0 }),
+        rate_queue_bytes_max: rng.between(0, 2000),
+        delayed_bytes_max: if rng.chance(300) { 2000 } else { 1 << 20 },
+        ..UdpPingConfig::default()
     }
 }
 

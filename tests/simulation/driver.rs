@@ -27,6 +27,7 @@ use netlab_reactor::config::{
     Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig,
 };
 use netlab_reactor::limits::{HookLimits, Limits};
+use netlab_reactor::metrics::{Impairment, ListenerMetrics};
 use netlab_reactor::reactor::{Reactor, Turn};
 use netlab_reactor::serve;
 use netlab_reactor::service::Waiter;
@@ -260,6 +261,10 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     }
     if shares.chance(300) {
         faults.enable(Fault::DnsTruncates, shares.sized(1000) as u32);
+    }
+    let mut runs = Rng::new(seed ^ 0x7275_6e73);
+    if runs.chance(300) {
+        faults.enable(Fault::DatagramsJoined, runs.sized(1000) as u32);
     }
     let latency = Duration::from_micros(rng.sized(100_000) as u64);
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
@@ -585,6 +590,9 @@ impl Run {
         }
         let stale_told = self.stale_told;
         let metrics = self.reactor.metrics();
+        for (_, listener) in &metrics.listeners {
+            check_books(listener)?;
+        }
         let (gauges, stale) = (metrics.gauges, metrics.events_stale);
         let active: u64 = metrics
             .listeners
@@ -608,6 +616,33 @@ impl Run {
             return Err(format!("left open: {left:?}"));
         }
         Ok(())
+    }
+}
+
+/// Every datagram that a listener received, and every answer that it made more, was sent, dropped
+/// for a cause that is counted, or still waits; or it was a heartbeat that was taken in.
+fn check_books(listener: &ListenerMetrics) -> Result<(), String> {
+    let Some(datagrams) = listener.of.datagrams() else {
+        return Ok(());
+    };
+    let accepted = listener
+        .of
+        .heartbeat()
+        .map_or(0, |heartbeat| heartbeat.accepted);
+    let more = listener
+        .of
+        .ping()
+        .map_or(0, |ping| ping.impaired[Impairment::Duplicated as usize]);
+    let dropped: u64 = datagrams.dropped.iter().sum();
+    let (taken, gone) = (
+        datagrams.received + more,
+        datagrams.sent + accepted + dropped,
+    );
+    match taken == gone + datagrams.waiting {
+        true => Ok(()),
+        false => Err(format!(
+            "{listener}: {taken} is not what became of them: {datagrams:?}"
+        )),
     }
 }
 

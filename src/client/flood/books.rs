@@ -261,6 +261,7 @@ mod tests {
             duration: Duration::from_secs(1),
             count: 99,
             lost_after: Duration::from_secs(1),
+            separate: false,
             stop: Arc::default(),
         };
         let started = Instant::now();

@@ -10,22 +10,37 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::books::{Pace, Ring, Tally, blank, read_number, write_number};
 use super::{NAP, NUMBER_BYTES, Plan};
+use crate::sys::unix::Bursts;
+use crate::sys::{Batch, DatagramTuning};
 
-/// How many datagrams are received at most before some are sent: a fast server must not keep the
+/// How many batches are received at most before something is sent: a fast server must not keep the
 /// open loop from sending.
-const RECEIVED_AT_ONCE_MAX: u32 = 256;
+const BATCHES_AT_ONCE_MAX: u32 = 4;
+
+/// Datagrams that are sent in one call at most, and the bytes of them together.
+const BURST_MAX: usize = 256;
+const BURST_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes asked for a socket's receive and send buffers.
+const BUFFER_BYTES: usize = 4 << 20;
 
 /// Sends and receives until the plan is done and everything is answered or lost.
 pub(super) fn over_udp(socket: &UdpSocket, plan: &Plan) -> (Tally, Option<io::Error>) {
+    let tuning = DatagramTuning {
+        recv_buffer_bytes: BUFFER_BYTES,
+        send_buffer_bytes: BUFFER_BYTES,
+        receive_runs: true,
+    };
     let mut load = DatagramLoad {
         socket,
+        bursts: Bursts::new(socket, &tuning, !plan.separate),
         pace: Pace {
             started: Instant::now(),
             plan: plan.clone(),
         },
         ring: Ring::new(plan.window, plan.interval.is_some()),
         message: blank(plan.message_bytes),
-        buffer: vec![0; 65_536],
+        dues: Vec::with_capacity(BURST_MAX),
     };
     let result = load.run(plan.lost_after);
     (load.ring.tally, result.err())
@@ -33,10 +48,12 @@ pub(super) fn over_udp(socket: &UdpSocket, plan: &Plan) -> (Tally, Option<io::Er
 
 struct DatagramLoad<'a> {
     socket: &'a UdpSocket,
+    bursts: Bursts,
     pace: Pace,
     ring: Ring,
     message: Vec<u8>,
-    buffer: Vec<u8>,
+    /// When each datagram of the burst was due; kept for its memory.
+    dues: Vec<Instant>,
 }
 
 impl DatagramLoad<'_> {
@@ -58,40 +75,64 @@ impl DatagramLoad<'_> {
     /// Sends what is due; answers whether the socket would take more.
     fn send(&mut self) -> io::Result<bool> {
         let now = Instant::now();
-        let ring = &mut self.ring;
-        while let Some(due) = self.pace.due(ring.next, ring.outstanding, now) {
-            write_number(&mut self.message, ring.next);
-            match self.socket.send(&self.message) {
-                Ok(_) => ring.sent(due),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+        loop {
+            self.gather(now);
+            if self.dues.is_empty() {
+                return Ok(true);
+            }
+            let (sent, error) = self.bursts.send(self.socket);
+            self.dues[..sent]
+                .iter()
+                .for_each(|due| self.ring.sent(*due));
+            match error {
+                None => {}
+                Some(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 // Nobody listens: every datagram is answered so. It counts as sent, and will be
                 // lost.
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                    ring.sent(due);
-                    ring.tally.refused += 1;
+                Some(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    self.ring.sent(self.dues[sent]);
+                    self.ring.tally.refused += 1;
                 }
-                Err(error) => return Err(error),
+                Some(error) => return Err(error),
             }
         }
-        Ok(true)
+    }
+
+    /// Takes what is due, as much as one call sends.
+    fn gather(&mut self, now: Instant) {
+        self.dues.clear();
+        let burst_max = (BURST_BYTES_MAX / self.message.len()).clamp(1, BURST_MAX);
+        while self.dues.len() < burst_max {
+            let taken = self.dues.len() as u64;
+            let number = self.ring.next + taken;
+            let Some(due) = self.pace.due(number, self.ring.outstanding + taken, now) else {
+                break;
+            };
+            write_number(&mut self.message, number);
+            self.bursts.push(&self.message);
+            self.dues.push(due);
+        }
     }
 
     /// Receives what is there; answers whether anything was.
     fn receive(&mut self) -> io::Result<bool> {
-        let ring = &mut self.ring;
+        let (ring, message) = (&mut self.ring, &self.message);
         let mut came = false;
-        for _ in 0..RECEIVED_AT_ONCE_MAX {
-            match self.socket.recv(&mut self.buffer) {
-                Ok(bytes) => {
-                    came = true;
-                    let answer = &self.buffer[..bytes];
-                    match read_number(answer).filter(|&number| number < ring.next) {
-                        Some(number) if answer[NUMBER_BYTES..] == self.message[NUMBER_BYTES..] => {
-                            ring.answered(number, Instant::now());
-                        }
-                        _ => ring.tally.corrupt += 1,
+        for _ in 0..BATCHES_AT_ONCE_MAX {
+            let mut heard_at = None;
+            let hear = |answer: &[u8]| {
+                came = true;
+                let now = *heard_at.get_or_insert_with(Instant::now);
+                match read_number(answer).filter(|&number| number < ring.next) {
+                    Some(number) if answer[NUMBER_BYTES..] == message[NUMBER_BYTES..] => {
+                        ring.answered(number, now);
                     }
+                    _ => ring.tally.corrupt += 1,
                 }
+            };
+            match self.bursts.receive(self.socket, hear) {
+                Ok(Batch::SLOTS) => {}
+                Ok(_) => break,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     ring.tally.refused += 1;

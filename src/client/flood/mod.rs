@@ -11,6 +11,11 @@
 //! any echo returns it byte for byte. A datagram that is outstanding longer than the time-out is
 //! lost and frees its place in the window.
 //!
+//! Datagrams are sent and received in batches, and those that are due together leave as one message
+//! that the kernel takes apart (`UDP_SEGMENT`), or the other end's where it may stay whole: so one
+//! core of load is enough for one core of a server. `--separate` sends each by itself, as many
+//! clients would.
+//!
 //! One thread per connection; their books are added at the end. Not here: HTTP load.
 
 mod books;
@@ -57,6 +62,7 @@ pub enum Carrier {
 #[command(after_help = "Examples:
   netlab-reactor flood udp localhost 12000                     closed loop
   netlab-reactor flood udp localhost 12002 --rate 50000        open loop
+  netlab-reactor flood udp localhost 12000 --separate          as many clients would
   netlab-reactor flood tcp localhost 12000 --connections 64 --window 16
 
 Exit codes: 0 done, 1 nothing came back, 69 unreachable.")]
@@ -78,6 +84,11 @@ pub struct FloodArgs {
     /// Messages under way on each (closed loop)
     #[arg(short, long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     window: u32,
+
+    /// Send each datagram by itself; without it, those that are due together leave joined
+    /// (UDP_SEGMENT), which costs one core less
+    #[arg(long)]
+    separate: bool,
 
     /// Connections, each with a thread
     #[arg(short = 'c', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -113,6 +124,8 @@ struct Plan {
     duration: Duration,
     count: u64,
     lost_after: Duration,
+    /// Datagrams leave one by one.
+    separate: bool,
     stop: Arc<AtomicBool>,
 }
 
@@ -182,6 +195,7 @@ fn plan(args: &FloodArgs) -> Result<Plan, Failure> {
         duration: args.duration,
         count: args.count.unwrap_or(u64::MAX),
         lost_after: args.lost_after,
+        separate: args.separate,
         stop: stop_flag()?,
     })
 }

@@ -23,6 +23,7 @@ use crate::http::target::{Authority, Host};
 
 mod admin;
 mod frame_echo;
+mod heartbeat;
 mod proxy;
 mod small;
 mod upload;
@@ -31,6 +32,7 @@ mod web;
 
 pub use admin::*;
 pub use frame_echo::*;
+pub use heartbeat::*;
 pub use proxy::*;
 pub use small::*;
 pub use upload::*;
@@ -49,6 +51,14 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Datagrams a second from one source address, unless the listener is told otherwise: 10,000.
 pub const SOURCE_RATE_MAX: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
+
+/// Bytes of a datagram socket's receive and send buffers, unless the listener is told otherwise: 4
+/// MiB.
+pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+
+/// The bounds of those: a datagram of 64 bytes fits into the least, and twice the most is still an
+/// `int`.
+const SOCKET_BUFFERS: RangeInclusive<usize> = 4096..=1 << 29;
 
 /// The bounds of `max_connections`.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1 << 24;
@@ -327,6 +337,16 @@ pub struct DatagramConfig {
     /// Datagrams a second from one source address, loopback exempt; `None` for no limit. Key
     /// `source_rate_max` (0 for none), default [`SOURCE_RATE_MAX`].
     pub source_rate_max: Option<NonZeroU32>,
+    /// Bytes that the kernel is to hold of what arrived and was not received yet, its own overhead
+    /// not counted. More than `net.core.rmem_max` it gives to processes with CAP_NET_ADMIN only.
+    /// Key `recv_buffer_bytes`, default [`SOCKET_BUFFER_BYTES`].
+    pub recv_buffer_bytes: usize,
+    /// The same of what was sent and has not left yet, with `net.core.wmem_max`. Key
+    /// `send_buffer_bytes`, default [`SOCKET_BUFFER_BYTES`].
+    pub send_buffer_bytes: usize,
+    /// Datagrams of one length that come together from one source are received together
+    /// (`UDP_GRO`). Key `receive_runs`, default true.
+    pub receive_runs: bool,
 }
 
 impl Default for DatagramConfig {
@@ -334,6 +354,9 @@ impl Default for DatagramConfig {
         DatagramConfig {
             access: AccessConfig::default(),
             source_rate_max: Some(SOURCE_RATE_MAX),
+            recv_buffer_bytes: SOCKET_BUFFER_BYTES,
+            send_buffer_bytes: SOCKET_BUFFER_BYTES,
+            receive_runs: true,
         }
     }
 }
@@ -343,6 +366,10 @@ impl DatagramConfig {
     fn read(&mut self, section: &mut Section<'_>) {
         self.access.read(section);
         section.rate("source_rate_max", &mut self.source_rate_max);
+        let (recv, send) = (&mut self.recv_buffer_bytes, &mut self.send_buffer_bytes);
+        section.memory_size("recv_buffer_bytes", SOCKET_BUFFERS, recv);
+        section.memory_size("send_buffer_bytes", SOCKET_BUFFERS, send);
+        section.flag("receive_runs", &mut self.receive_runs);
     }
 }
 

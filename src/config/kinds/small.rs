@@ -1,12 +1,11 @@
-//! The kinds that take a few keys: echo, ping and heartbeat over UDP, echo and greetings over TCP.
+//! The kinds that take a few keys: echo and ping over UDP, echo and greetings over TCP.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::{DatagramConfig, Kind, Row, StreamConfig, Transport};
 use crate::config::section::Section;
 use crate::config::value::Fraction;
-use crate::hooks::Hook;
 
 /// The lowest source port whose datagrams are answered, unless the listener is told otherwise:
 /// 1,024. Below it stand the services that may answer whatever reaches them, such as echo (7),
@@ -116,6 +115,13 @@ impl UdpEchoConfig {
 pub struct UdpPingConfig {
     /// Share of datagrams that get no answer. Key `loss`, default 4/11.
     pub loss: Fraction,
+    /// Share of datagrams with which a burst of losses begins. Key `burst_start`, default 0.
+    pub burst_start: Fraction,
+    /// Share of the datagrams in a burst with which it ends, so that one is `1 / burst_end` of them
+    /// long on average. Key `burst_end`, default 1/4; never 0.
+    pub burst_end: Fraction,
+    /// Share of datagrams that get no answer in a burst. Key `burst_loss`, default 1.
+    pub burst_loss: Fraction,
     /// Share of answers that are sent twice. Key `duplicate`, default 0.
     pub duplicate: Fraction,
     /// Share of answers that are held back, so that the next one overtakes them if it comes within
@@ -130,6 +136,12 @@ pub struct UdpPingConfig {
     /// What is added to `delay` for those that `reorder` holds back. Key `reorder_hold`, default 20
     /// ms.
     pub reorder_hold: Duration,
+    /// Bytes a second that the way back carries, headers included; `None` for no limit. Key `rate` (0
+    /// for none), default none.
+    pub rate: Option<NonZeroU64>,
+    /// Bytes that wait for it at most; answers beyond are dropped. Key `max_rate_queue_bytes`,
+    /// default 64 KiB.
+    pub rate_queue_bytes_max: usize,
     /// Memory that answers which are held back may take; those beyond are dropped, as by a router
     /// whose queue is full. Key `max_delayed_bytes`, default 16 MiB.
     pub delayed_bytes_max: usize,
@@ -145,14 +157,20 @@ pub struct UdpPingConfig {
 impl Default for UdpPingConfig {
     fn default() -> UdpPingConfig {
         const LOSS: Fraction = Fraction::new(4, 11).unwrap();
+        const BURST_END: Fraction = Fraction::new(1, 4).unwrap();
         UdpPingConfig {
             loss: LOSS,
+            burst_start: Fraction::ZERO,
+            burst_end: BURST_END,
+            burst_loss: Fraction::ONE,
             duplicate: Fraction::ZERO,
             reorder: Fraction::ZERO,
             corrupt: Fraction::ZERO,
             delay: Duration::ZERO,
             jitter: Duration::ZERO,
             reorder_hold: Duration::from_millis(20),
+            rate: None,
+            rate_queue_bytes_max: 64 * 1024,
             delayed_bytes_max: 16 * 1024 * 1024,
             seed: None,
             datagram: DatagramConfig::default(),
@@ -175,12 +193,24 @@ impl UdpPingConfig {
     pub(super) fn read(section: &mut Section<'_>) -> UdpPingConfig {
         let mut config = UdpPingConfig::default();
         section.share("loss", &mut config.loss);
+        section.share("burst_start", &mut config.burst_start);
+        section.share("burst_end", &mut config.burst_end);
+        section.share("burst_loss", &mut config.burst_loss);
+        if config.burst_end.is_zero() {
+            let what = "`burst_end` is 0, so that a burst never ends; expected a share above it";
+            section.problem(section.span("burst_end"), what.to_owned());
+        }
         section.share("duplicate", &mut config.duplicate);
         section.share("reorder", &mut config.reorder);
         section.share("corrupt", &mut config.corrupt);
         section.duration("delay", &mut config.delay);
         section.duration("jitter", &mut config.jitter);
         section.timeout("reorder_hold", &mut config.reorder_hold);
+        let mut rate = 0;
+        section.size("rate", 0..=1 << 40, &mut rate);
+        config.rate = NonZeroU64::new(rate);
+        let queue = &mut config.rate_queue_bytes_max;
+        section.memory_size("max_rate_queue_bytes", 0..=1 << 40, queue);
         let delayed = &mut config.delayed_bytes_max;
         section.memory_size("max_delayed_bytes", 0..=1 << 40, delayed);
         section.number("seed", &mut config.seed);
@@ -196,66 +226,6 @@ fn read_source_port_min(section: &mut Section<'_>, field: &mut u16) {
     section.count("source_port_min", 0..=usize::from(u16::MAX), &mut port);
     // Invariant: both the default and the bounds came from a u16.
     *field = u16::try_from(port).expect("bounded by a u16");
-}
-
-/// The keys of kind `udp-heartbeat`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UdpHeartbeatConfig {
-    /// Silence after which a sender is late, and dead as well when there is no grace.
-    /// Key `timeout`, default 3 s.
-    pub timeout: Duration,
-    /// Further silence for which a late sender is not yet dead. Key `grace`, default 0.
-    pub grace: Duration,
-    /// Senders remembered at once; when full, the longest dead one is forgotten, and while
-    /// nobody is dead, newcomers are dropped.
-    /// Key `max_senders`, default 65,536.
-    pub senders_max: usize,
-    /// Changes of a second that have a line of the log each; those beyond are counted in one, since
-    /// a forged address costs its sender 34 bytes and is two changes. Key
-    /// `max_logged_changes`, default 200.
-    pub logged_changes_max: usize,
-    /// A command that is run for each change. Key `on_change`, a program and its arguments, default
-    /// none.
-    pub on_change: Option<Hook>,
-    /// What every kind over datagrams has.
-    pub datagram: DatagramConfig,
-}
-
-impl Default for UdpHeartbeatConfig {
-    fn default() -> UdpHeartbeatConfig {
-        UdpHeartbeatConfig {
-            timeout: Duration::from_secs(3),
-            grace: Duration::ZERO,
-            senders_max: 65_536,
-            logged_changes_max: 200,
-            on_change: None,
-            datagram: DatagramConfig::default(),
-        }
-    }
-}
-
-impl UdpHeartbeatConfig {
-    /// The line of this kind in the table.
-    pub(super) const ROW: Row = Row {
-        name: "udp-heartbeat",
-        transport: Transport::Datagram,
-        port: 12001,
-        attempt: "netlab-reactor heartbeat {at}",
-        read: |section| Kind::UdpHeartbeat(UdpHeartbeatConfig::read(section)),
-    };
-
-    /// Reads the keys of this kind.
-    pub(super) fn read(section: &mut Section<'_>) -> UdpHeartbeatConfig {
-        let mut config = UdpHeartbeatConfig::default();
-        section.timeout("timeout", &mut config.timeout);
-        section.duration("grace", &mut config.grace);
-        section.count("max_senders", 1..=1 << 24, &mut config.senders_max);
-        let logged = &mut config.logged_changes_max;
-        section.count("max_logged_changes", 0..=1 << 24, logged);
-        config.on_change = section.hook("on_change");
-        config.datagram.read(section);
-        config
-    }
 }
 
 /// The keys of kind `hello`.

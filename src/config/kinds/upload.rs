@@ -179,6 +179,17 @@ fn read_handshake(section: &mut Section<'_>) -> (Handshake, SecretSource) {
     let mut handshake = Handshake::default();
     let words = Handshake::ALL.map(|handshake| (handshake.name(), handshake));
     section.choice("handshake", &words, &mut handshake);
+    let secret = read_secret(section);
+    if handshake.needs_secret() && secret.is_none() && section.findings.len() == problems_before {
+        let span = section.span("handshake");
+        let name = handshake.name();
+        section.problem(span, format!("handshake {name:?} has no secret; expected `secret`, `secret_file` or `handshake = \"none\"`"));
+    }
+    (handshake, SecretSource::Given(secret.unwrap_or_default()))
+}
+
+/// Reads `secret` and `secret_file`, of which one may be given.
+pub(super) fn read_secret(section: &mut Section<'_>) -> Option<Secret> {
     let written = section.parsed("secret", "a text that is not empty", |value| {
         not_empty(Secret::from(string(value)?))
     });
@@ -192,13 +203,7 @@ fn read_handshake(section: &mut Section<'_>) -> (Handshake, SecretSource) {
         let what = "`secret_file` is given beside `secret`; expected one of the two";
         section.problem(span, what.to_owned());
     }
-    let secret = written.or(filed);
-    if handshake.needs_secret() && secret.is_none() && section.findings.len() == problems_before {
-        let span = section.span("handshake");
-        let name = handshake.name();
-        section.problem(span, format!("handshake {name:?} has no secret; expected `secret`, `secret_file` or `handshake = \"none\"`"));
-    }
-    (handshake, SecretSource::Given(secret.unwrap_or_default()))
+    written.or(filed)
 }
 
 /// A secret that is one.

@@ -51,7 +51,7 @@ impl Bench {
         assert_eq!(self.lookup(), Poll::Pending);
         self.turn();
         assert_eq!(self.sys.recv_batch(server, batch).ok(), Some(2));
-        batch.datagram_mut(0).0
+        batch.message_mut(0).0
     }
 
     /// What the queries' sockets have to say, once.
@@ -179,7 +179,7 @@ impl Server {
         if let Ok(count) = sys.recv_batch(&self.datagrams, &mut self.batch) {
             let mut out = Outbox::default();
             for i in 0..count {
-                let (from, query) = self.batch.datagram_mut(i);
+                let (from, query) = self.batch.message_mut(i);
                 out.send(from, &reply(query, PacketFlag::TRUNCATION, None));
             }
             let unsent = sys.send_batch(&self.datagrams, &self.batch, &out);

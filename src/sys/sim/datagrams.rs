@@ -40,6 +40,8 @@ impl Net {
             refused: false,
             broken: false,
             queue: VecDeque::new(),
+            drops: 0,
+            receives_runs: false,
             open: true,
             listed: false,
         });
@@ -94,6 +96,7 @@ impl Net {
         };
         let socket = &mut self.datagrams[index];
         if socket.queue.len() == QUEUE_MAX {
+            socket.drops = socket.drops.wrapping_add(1);
             return;
         }
         socket.queue.push_back((from, bytes));

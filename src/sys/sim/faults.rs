@@ -64,6 +64,8 @@ pub enum Fault {
     DatagramDuplicated,
     /// It is overtaken by others.
     DatagramReordered,
+    /// Those of one source that wait are received as one run.
+    DatagramsJoined,
     /// The socket does not take one now.
     DatagramSendBlocked,
     /// The socket reports that an earlier one found nobody (ICMP).
@@ -110,7 +112,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Fault; 47] = [
+    pub const ALL: [Fault; 48] = [
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::SpuriousWouldBlock,
@@ -138,6 +140,7 @@ impl Fault {
         Fault::DatagramLost,
         Fault::DatagramDuplicated,
         Fault::DatagramReordered,
+        Fault::DatagramsJoined,
         Fault::DatagramSendBlocked,
         Fault::DatagramRefused,
         Fault::DnsLies,
@@ -200,12 +203,15 @@ impl Faults {
     }
 
     /// A random subset: every fault has the same chance to be in it, and a rate of its own if it
-    /// is. The power does not fail, and answers about names fit: who wants that
-    /// [enables](Faults::enable) it, with numbers of their own.
+    /// is. The power does not fail, answers about names fit, and datagrams come one by one: who wants
+    /// that [enables](Faults::enable) it, with numbers of their own.
     pub fn swarm(rng: &mut Rng) -> Self {
         let mut faults = Self::none();
         let share = *rng.pick(&[0, 100, 300, 300, 600]);
-        let has_its_own = |fault: &Fault| matches!(fault, Fault::PowerLoss | Fault::DnsTruncates);
+        let has_its_own = |fault: &Fault| {
+            use Fault::{DatagramsJoined, DnsTruncates, PowerLoss};
+            matches!(fault, PowerLoss | DnsTruncates | DatagramsJoined)
+        };
         for fault in Fault::ALL.into_iter().filter(|fault| !has_its_own(fault)) {
             if rng.chance(share) {
                 let most = fault.permille_max();

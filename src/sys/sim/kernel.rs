@@ -19,7 +19,9 @@ use crate::hooks::{End as HookEnd, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
-use crate::sys::{Batch, Bind, Event, PlantedBug, Signal, Sys, Unsent};
+use crate::sys::{
+    Batch, Bind, DatagramMemory, DatagramTuning, Event, PlantedBug, Received, Signal, Sys, Unsent,
+};
 
 /// How long an edge may be owed.
 const AGAIN: Duration = Duration::from_millis(5);
@@ -447,37 +449,76 @@ impl Sys for Sim {
         if refused || self.world.strikes(Fault::DatagramRefused) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        let queue = &mut self.net.datagrams[*socket].queue;
-        let mut count = queue.len().min(Batch::SLOTS);
-        if count > 0 && self.world.strikes(Fault::SpuriousWouldBlock) {
-            count = 0;
+        let mut would_block = self.net.datagrams[*socket].queue.is_empty();
+        if !would_block && self.world.strikes(Fault::SpuriousWouldBlock) {
+            would_block = true;
             self.owe(Ear::Datagram(*socket), Edges::READ);
         }
-        if count == 0 {
+        if would_block {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let queue = &mut self.net.datagrams[*socket].queue;
-        for (slot, (from, bytes)) in queue.drain(..count).enumerate() {
-            batch.slot_mut(slot)[..bytes.len()].copy_from_slice(&bytes);
-            batch.received(from, bytes.len());
+        let socket = &mut self.net.datagrams[*socket];
+        while batch.len() < Batch::SLOTS && !socket.queue.is_empty() {
+            let joins = socket.receives_runs && self.world.strikes(Fault::DatagramsJoined);
+            let run = if joins { socket.run() } else { 1 };
+            let (mut message, mut end) = (None, 0);
+            let slot = batch.len();
+            for (from, bytes) in socket.queue.drain(..run) {
+                batch.slot_mut(slot)[end..][..bytes.len()].copy_from_slice(&bytes);
+                end += bytes.len();
+                message.get_or_insert((from, bytes.len().max(1)));
+            }
+            let Some((from, segment_bytes)) = message else {
+                break;
+            };
+            batch.received_run(Received {
+                from,
+                len: end,
+                segment_bytes,
+                is_cut: false,
+            });
         }
-        Ok(count)
+        Ok(batch.len())
+    }
+
+    fn tune_datagram(&mut self, socket: &usize, tuning: &DatagramTuning) {
+        self.net.datagrams[*socket].receives_runs = tuning.receive_runs;
+    }
+
+    fn datagram_memory(&self, socket: &usize) -> Option<DatagramMemory> {
+        Some(DatagramMemory {
+            recv_buffer_bytes: usize::MAX,
+            send_buffer_bytes: usize::MAX,
+            drops: self.net.datagrams[*socket].drops,
+        })
     }
 
     fn send_batch(&mut self, socket: &usize, batch: &Batch, out: &Outbox) -> Unsent {
         self.call();
+        let (all, bytes) = out.sum();
+        let mut unsent = Unsent {
+            replies: all,
+            bytes,
+        };
         if self.volume.is_crashed() {
-            return batch.unsent(out, 0);
+            return unsent;
         }
-        for (sent, reply) in out.replies.iter().enumerate() {
-            if self.world.strikes(Fault::DatagramSendBlocked) {
-                return batch.unsent(out, sent);
+        for reply in &out.replies {
+            let run = batch.reply_bytes(out, reply);
+            for number in 0..reply.datagrams() {
+                if self.world.strikes(Fault::DatagramSendBlocked) {
+                    return unsent;
+                }
+                let start = number * reply.segment_bytes;
+                let end = run.len().min(start + reply.segment_bytes);
+                let bytes = &run[start..end];
+                unsent.replies -= 1;
+                unsent.bytes -= bytes.len();
+                self.net
+                    .send_datagram(*socket, reply.to, bytes, &mut self.world);
             }
-            let bytes = batch.reply_bytes(out, reply);
-            self.net
-                .send_datagram(*socket, reply.to, bytes, &mut self.world);
         }
-        Unsent::default()
+        unsent
     }
 
     fn close_datagram(&mut self, socket: usize) {

@@ -152,6 +152,10 @@ pub(super) fn has(own: SocketAddr, to: SocketAddr) -> bool {
     own == to || (every && own.port() == to.port())
 }
 
+/// Datagrams of a run at most, and their bytes: less than a slot holds.
+const RUN_MAX: usize = 8;
+const RUN_BYTES_MAX: usize = 65_000;
+
 /// A datagram socket.
 #[derive(Debug)]
 pub(super) struct DatagramSocket {
@@ -165,6 +169,35 @@ pub(super) struct DatagramSocket {
     /// Nothing is received any more.
     pub(super) broken: bool,
     pub(super) queue: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Those that did not fit into it.
+    pub(super) drops: u32,
+    /// Those of one source may be received as one run.
+    pub(super) receives_runs: bool,
     pub(super) open: bool,
     pub(super) listed: bool,
+}
+
+impl DatagramSocket {
+    /// How many of those that wait next may be received as one run, as `UDP_GRO` has it: one
+    /// source, none empty, one length but for the last, which may be shorter.
+    pub(super) fn run(&self) -> usize {
+        let Some((from, first)) = self.queue.front().filter(|(_, first)| !first.is_empty()) else {
+            return self.queue.len().min(1);
+        };
+        let goes_on = |(other, bytes): &&(SocketAddr, Vec<u8>)| {
+            other == from && (1..=first.len()).contains(&bytes.len())
+        };
+        let (mut count, mut sum) = (0, 0);
+        for (_, bytes) in self.queue.iter().take_while(goes_on).take(RUN_MAX) {
+            sum += bytes.len();
+            if count > 0 && sum > RUN_BYTES_MAX {
+                break;
+            }
+            count += 1;
+            if bytes.len() < first.len() {
+                break;
+            }
+        }
+        count
+    }
 }

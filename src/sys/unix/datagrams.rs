@@ -10,21 +10,82 @@ use rustix::net::{self, SocketType, sockopt};
 
 use super::sockets::{canonical, inet_socket, local_address, socket_at};
 use crate::service::datagram::{Outbox, Reply};
-use crate::sys::{Batch, Unsent};
-
-/// Bytes asked for a datagram socket's receive and send buffers; the kernel caps it at
-/// `net.core.rmem_max`.
-const DATAGRAM_SOCKET_BYTES: usize = 4 << 20;
+use crate::sys::{Batch, DatagramMemory, DatagramTuning, Received, Unsent};
 
 /// A socket that is bound; the address that it got.
 pub(super) fn bind(bind: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
     let (socket, bind) = socket_at(bind, SocketType::DGRAM)?;
-    // Best effort: a smaller buffer drops earlier under a flood, nothing else.
-    let _ = sockopt::set_socket_recv_buffer_size(&socket, DATAGRAM_SOCKET_BYTES);
-    let _ = sockopt::set_socket_send_buffer_size(&socket, DATAGRAM_SOCKET_BYTES);
     net::bind(&socket, &bind)?;
     let bound = local_address(&socket)?;
     Ok((socket, bound))
+}
+
+/// Sizes its buffers and says whether runs are received as such. What the kernel does not give it
+/// does not give: [`memory`] tells.
+pub(super) fn tune(socket: &impl AsFd, tuning: &DatagramTuning) {
+    let asked = [tuning.recv_buffer_bytes, tuning.send_buffer_bytes];
+    let _ = sockopt::set_socket_recv_buffer_size(socket, asked[0]);
+    let _ = sockopt::set_socket_send_buffer_size(socket, asked[1]);
+    // What is above `net.core.rmem_max` and `wmem_max` is for those with CAP_NET_ADMIN, by options
+    // of its own (`man 7 socket`, SO_RCVBUFFORCE).
+    let given = memory(socket);
+    if given.is_none_or(|given| given.recv_buffer_bytes < asked[0]) {
+        let _ = sockopt::set_socket_recv_buffer_size_force(socket, asked[0]);
+    }
+    if given.is_none_or(|given| given.send_buffer_bytes < asked[1]) {
+        let _ = sockopt::set_socket_send_buffer_size_force(socket, asked[1]);
+    }
+    let _ = receive_runs(socket, tuning.receive_runs);
+}
+
+/// `UDP_GRO` (`man 7 udp`): a run may be received as one message. An error before Linux 5.0.
+#[allow(unsafe_code)]
+fn receive_runs(socket: &impl AsFd, wanted: bool) -> io::Result<()> {
+    let wanted = libc::c_int::from(wanted);
+    // SAFETY: the option's value is one `int`, which is valid for the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_GRO,
+            (&raw const wanted).cast(),
+            size_of_val(&wanted) as libc::socklen_t,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// `SO_MEMINFO` (Linux 4.12): nine numbers, of which `linux/sock_diag.h` names the places. Its drops
+/// are what `SO_RXQ_OVFL` tells, without a control message for each datagram, and without the next
+/// datagram that comes: after a flood that is the one that does not.
+#[allow(unsafe_code)]
+pub(super) fn memory(socket: &impl AsFd) -> Option<DatagramMemory> {
+    const SO_MEMINFO: libc::c_int = 55;
+    const RCVBUF: usize = 1;
+    const SNDBUF: usize = 3;
+    const DROPS: usize = 8;
+    let mut numbers = [0_u32; DROPS + 1];
+    let mut bytes = size_of_val(&numbers) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `bytes` bytes behind the pointer, which has room for them,
+    // and says how many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_MEMINFO,
+            numbers.as_mut_ptr().cast(),
+            &raw mut bytes,
+        )
+    };
+    // The kernel keeps twice what it is asked for, for its own overhead (`man 7 socket`).
+    (result == 0 && bytes as usize == size_of_val(&numbers)).then(|| DatagramMemory {
+        recv_buffer_bytes: numbers[RCVBUF] as usize / 2,
+        send_buffer_bytes: numbers[SNDBUF] as usize / 2,
+        drops: numbers[DROPS],
+    })
 }
 
 /// A socket that is connected.
@@ -35,15 +96,28 @@ pub(super) fn connect(to: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// The arrays that `recvmmsg(2)` and `sendmmsg(2)` take: headers that point to names, runs of bytes
-/// and control messages. Allocated once and never moved; every pointer in a header is set anew
-/// before each call that reads it.
+/// and control messages. Allocated once and never moved. What is to be sent is set anew before each
+/// call; for what is to be received, only what the kernel changed by the call before is, as long as
+/// it is for the same memory: of 64 headers, ten are used where datagrams come ten at a time.
 pub(super) struct Messages {
     headers: Box<[libc::mmsghdr; Batch::SLOTS]>,
     names: Box<[Name; Batch::SLOTS]>,
     runs: Box<[libc::iovec; Batch::SLOTS]>,
     controls: Box<[Control; Batch::SLOTS]>,
-    /// How many replies each message holds that is to be sent.
-    replies: [usize; Batch::SLOTS],
+    /// Where each message ends that is to be sent, and how many datagrams it holds.
+    sendable: [(Position, usize); Batch::SLOTS],
+    /// The batch for which headers are set to receive, and how many from the first on are not any
+    /// more.
+    prepared: Option<((*const u8, usize), usize)>,
+    /// The socket knows its peer: what is sent names none, which spares the look for a way there.
+    is_connected: bool,
+}
+
+/// Where the next datagram to be sent begins.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Position {
+    reply: usize,
+    byte: usize,
 }
 
 /// A `sockaddr_storage` as bytes.
@@ -61,6 +135,8 @@ struct Control([u8; 24]);
 /// frame's, so that no path on the way refuses them.
 const SEGMENTS_MAX: usize = 64;
 const SEGMENT_BYTES_MAX: usize = 1400;
+/// The most bytes of them together: what one IP packet holds, with some room for headers.
+const RUN_BYTES_MAX: usize = 65_000;
 
 impl Name {
     /// Family in the machine's order, port and address in the network's (`man 7 ip`, `man 7 ipv6`).
@@ -112,6 +188,16 @@ impl Control {
         b[16..18].copy_from_slice(&bytes.to_ne_bytes());
         Self(b)
     }
+
+    /// What `UDP_GRO` tells of a message that is a run: the length of its datagrams, an `int`.
+    /// Nothing else is asked for, so this is the only control message.
+    fn run_segment(&self, bytes: usize) -> Option<usize> {
+        let b = &self.0;
+        let int = |at: usize| i32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
+        let is_told = bytes >= 20 && (int(8), int(12)) == (libc::SOL_UDP, libc::UDP_GRO);
+        let told = is_told.then(|| int(16))?;
+        usize::try_from(told).ok().filter(|told| *told > 0)
+    }
 }
 
 #[allow(unsafe_code)]
@@ -129,28 +215,28 @@ impl Messages {
             names: Box::new([Name([0; 128]); Batch::SLOTS]),
             runs: Box::new(runs),
             controls: Box::new([Control([0; 24]); Batch::SLOTS]),
-            replies: [0; Batch::SLOTS],
+            sendable: [(Position::default(), 0); Batch::SLOTS],
+            prepared: None,
+            is_connected: false,
         }
     }
 
-    /// Receives as many datagrams as there are, up to the batch's slots.
-    pub(super) fn receive(&mut self, socket: &OwnedFd, batch: &mut Batch) -> io::Result<usize> {
-        batch.clear();
-        for i in 0..Batch::SLOTS {
-            let slot = batch.slot_mut(i);
-            self.runs[i] = libc::iovec {
-                iov_base: slot.as_mut_ptr().cast(),
-                iov_len: slot.len(),
-            };
-            let header = &mut self.headers[i].msg_hdr;
-            header.msg_name = self.names[i].0.as_mut_ptr().cast();
-            header.msg_namelen = size_of::<Name>() as libc::socklen_t;
-            header.msg_iov = &raw mut self.runs[i];
-            header.msg_iovlen = 1;
+    /// Those for a socket that is connected.
+    pub(super) fn connected() -> Self {
+        Self {
+            is_connected: true,
+            ..Self::new()
         }
+    }
+
+    /// Receives as many messages as there are, up to those that the batch wants.
+    pub(super) fn receive(&mut self, socket: &impl AsFd, batch: &mut Batch) -> io::Result<usize> {
+        batch.clear();
+        self.prepare(batch);
         let received = loop {
-            // SAFETY: the headers point to names, runs and slots that outlive the call, with their
-            // true lengths, and to no control messages; the slots do not overlap.
+            // SAFETY: `prepare` saw to it that all headers point to names, runs and controls of ours
+            // and slots of this very batch, with their true lengths; they do not overlap, and
+            // outlive the call.
             let received = unsafe {
                 libc::recvmmsg(
                     socket.as_fd().as_raw_fd(),
@@ -165,13 +251,46 @@ impl Messages {
                 result => break result?,
             }
         };
+        let touched = (received + 1).min(Batch::SLOTS);
+        self.prepared = Some((batch.place(), touched));
         for i in 0..received {
-            let from = self.names[i]
-                .address()
-                .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-            batch.received(canonical(from), self.headers[i].msg_len as usize);
+            let from = self.names[i].address();
+            let from = from.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+            let header = &self.headers[i];
+            let len = header.msg_len as usize;
+            let segment_bytes = self.controls[i].run_segment(header.msg_hdr.msg_controllen as _);
+            batch.received_run(Received {
+                from: canonical(from),
+                len,
+                segment_bytes: segment_bytes.unwrap_or(len.max(1)),
+                is_cut: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            });
         }
         Ok(received)
+    }
+
+    /// Sets the headers to receive into this batch, as far as they are not.
+    fn prepare(&mut self, batch: &mut Batch) {
+        let used = match self.prepared {
+            Some((place, used)) if place == batch.place() => used,
+            _ => Batch::SLOTS,
+        };
+        for i in 0..used {
+            let slot = batch.slot_mut(i);
+            self.runs[i] = libc::iovec {
+                iov_base: slot.as_mut_ptr().cast(),
+                iov_len: slot.len(),
+            };
+            let header = &mut self.headers[i].msg_hdr;
+            header.msg_name = self.names[i].0.as_mut_ptr().cast();
+            header.msg_namelen = size_of::<Name>() as libc::socklen_t;
+            header.msg_iov = &raw mut self.runs[i];
+            header.msg_iovlen = 1;
+            header.msg_control = self.controls[i].0.as_mut_ptr().cast();
+            header.msg_controllen = size_of::<Control>() as _;
+        }
+        // A call that fails changes none of them.
+        self.prepared = Some((batch.place(), 0));
     }
 
     /// Sends all replies; those that could not be sent.
@@ -182,84 +301,127 @@ impl Messages {
         out: &Outbox,
         segmentation: &mut bool,
     ) -> Unsent {
-        let (mut unsent, mut next) = (Unsent::default(), 0);
-        // Replies before this one go one by one: the kernel refused them together.
-        let mut apart = 0;
-        while next < out.replies.len() {
-            let messages = self.gather(batch, out, next, *segmentation && next >= apart);
+        let (mut unsent, mut next) = (Unsent::default(), Position::default());
+        loop {
+            let Some(error) = self.send_from(&mut next, socket, batch, out, segmentation) else {
+                return unsent;
+            };
+            if error.kind() == io::ErrorKind::WouldBlock {
+                unsent.add(&left(out, next));
+                return unsent;
+            }
+            unsent.replies += 1;
+            unsent.bytes += self.runs[0].iov_len;
+            next = self.sendable[0].0;
+        }
+    }
+
+    /// Sends the replies until one cannot be sent: how many datagrams went, and why not the next.
+    pub(super) fn send_in_order(
+        &mut self,
+        socket: &impl AsFd,
+        batch: &Batch,
+        out: &Outbox,
+        segmentation: &mut bool,
+    ) -> (usize, Option<io::Error>) {
+        let mut next = Position::default();
+        let error = self.send_from(&mut next, socket, batch, out, segmentation);
+        (out.sum().0 - left(out, next).replies, error)
+    }
+
+    /// Sends the replies from `next` on until one cannot be sent, which is the first message of the
+    /// headers then, and alone in it unless the socket would block; `next` is where it is.
+    fn send_from(
+        &mut self,
+        next: &mut Position,
+        socket: &impl AsFd,
+        batch: &Batch,
+        out: &Outbox,
+        segmentation: &mut bool,
+    ) -> Option<io::Error> {
+        // Those before this one go one by one: the kernel refused them together.
+        let mut apart = Position::default();
+        while next.reply < out.replies.len() {
+            let messages = self.gather(batch, out, *next, *segmentation && *next >= apart);
+            let (end, datagrams) = self.sendable[0];
             match self.send_gathered(socket, messages) {
                 Ok(sent) => {
-                    if next < apart {
+                    if *next < apart {
                         *segmentation = false; // a device that cannot
                     }
                     // What stopped it, if anything did, is told when it is the first.
-                    next += self.replies[..sent].iter().sum::<usize>();
+                    *next = self.sendable[sent - 1].0;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let left = batch.unsent(out, next);
-                    unsent.replies += left.replies;
-                    unsent.bytes += left.bytes;
-                    break;
-                }
-                Err(_) if self.replies[0] > 1 => apart = next + self.replies[0],
-                Err(_) => {
-                    unsent.replies += 1;
-                    unsent.bytes += batch.reply_bytes(out, &out.replies[next]).len();
-                    next += 1;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(error),
+                Err(_) if datagrams > 1 => apart = end,
+                Err(error) => return Some(error),
             }
         }
-        unsent
+        None
     }
 
-    /// Fills the headers with the replies from `first` on; how many messages, and in `self.replies`
-    /// how many replies each holds. Neighbours of one size to one peer become one message.
-    fn gather(&mut self, batch: &Batch, out: &Outbox, first: usize, segmentation: bool) -> usize {
-        let replies = &out.replies[first..];
-        let replies = &replies[..replies.len().min(Batch::SLOTS)];
-        let (mut messages, mut i) = (0, 0);
-        while i < replies.len() {
-            let len = batch.reply_bytes(out, &replies[i]).len();
-            let alike = |r: &Reply| r.to == replies[i].to && batch.reply_bytes(out, r).len() == len;
-            let run = if segmentation && (1..=SEGMENT_BYTES_MAX).contains(&len) {
-                replies[i..]
-                    .iter()
-                    .take(SEGMENTS_MAX.min(65_000 / len))
-                    .take_while(|r| alike(r))
-                    .count()
-            } else {
-                1
+    /// Fills the headers with what is to be sent from `next` on; how many messages. Neighbours of
+    /// one length to one peer become one message, and a shorter one may be its last.
+    fn gather(&mut self, batch: &Batch, out: &Outbox, mut next: Position, joined: bool) -> usize {
+        self.prepared = None;
+        let (mut messages, mut runs) = (0, 0);
+        while runs < Batch::SLOTS
+            && let Some(first) = out.replies.get(next.reply)
+        {
+            let segment_bytes = first.segment_bytes;
+            let joins = joined && (1..=SEGMENT_BYTES_MAX).contains(&segment_bytes);
+            let most = match joins {
+                true => SEGMENTS_MAX.min(RUN_BYTES_MAX / segment_bytes),
+                false => 1,
             };
-            for (j, reply) in replies[i..i + run].iter().enumerate() {
-                let bytes = batch.reply_bytes(out, reply);
-                self.runs[i + j] = libc::iovec {
-                    iov_base: bytes.as_ptr().cast_mut().cast(),
-                    iov_len: bytes.len(),
+            let (first_run, mut datagrams, mut is_open) = (runs, 0, true);
+            while is_open
+                && datagrams < most
+                && runs < Batch::SLOTS
+                && let Some(reply) = out.replies.get(next.reply)
+                && (datagrams == 0 || goes_on(first, reply))
+            {
+                let rest = &batch.reply_bytes(out, reply)[next.byte..];
+                let rest = &rest[..rest.len().min((most - datagrams) * segment_bytes)];
+                self.runs[runs] = libc::iovec {
+                    iov_base: rest.as_ptr().cast_mut().cast(),
+                    iov_len: rest.len(),
                 };
+                runs += 1;
+                datagrams += rest.len().div_ceil(segment_bytes.max(1)).max(1);
+                is_open = !rest.is_empty() && rest.len().is_multiple_of(segment_bytes);
+                next.byte += rest.len();
+                if next.byte == reply.len {
+                    (next.reply, next.byte) = (next.reply + 1, 0);
+                }
             }
             let header = &mut self.headers[messages].msg_hdr;
-            header.msg_namelen = self.names[messages].set(replies[i].to);
-            header.msg_name = self.names[messages].0.as_mut_ptr().cast();
-            header.msg_iov = &raw mut self.runs[i];
-            header.msg_iovlen = run as _;
+            (header.msg_name, header.msg_namelen) = match self.is_connected {
+                true => (std::ptr::null_mut(), 0),
+                false => {
+                    let len = self.names[messages].set(first.to);
+                    (self.names[messages].0.as_mut_ptr().cast(), len)
+                }
+            };
+            header.msg_iov = &raw mut self.runs[first_run];
+            header.msg_iovlen = (runs - first_run) as _;
             header.msg_control = std::ptr::null_mut();
             header.msg_controllen = 0;
-            if run > 1 {
-                self.controls[messages] = Control::segment(len as u16);
+            if datagrams > 1 {
+                self.controls[messages] = Control::segment(segment_bytes as u16);
                 header.msg_control = self.controls[messages].0.as_mut_ptr().cast();
                 header.msg_controllen = size_of::<Control>() as _;
             }
-            self.replies[messages] = run;
+            self.sendable[messages] = (next, datagrams);
             messages += 1;
-            i += run;
         }
         messages
     }
 
     /// How many of the messages were sent. The error is the first one's: a call that sent some
     /// tells none (`man 2 sendmmsg`).
-    fn send_gathered(&mut self, socket: &OwnedFd, messages: usize) -> io::Result<usize> {
+    fn send_gathered(&mut self, socket: &impl AsFd, messages: usize) -> io::Result<usize> {
         // SAFETY: the first `messages` headers were just filled by `gather` with pointers to names,
         // runs, controls and bytes of the batch and outbox, which the caller borrows beyond this
         // call; the kernel only reads them.
@@ -273,6 +435,23 @@ impl Messages {
         };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
+}
+
+/// Whether a reply may be sent behind another one in one message.
+fn goes_on(first: &Reply, reply: &Reply) -> bool {
+    let is_last = reply.len == reply.segment_bytes && (1..first.segment_bytes).contains(&reply.len);
+    reply.to == first.to && (reply.segment_bytes == first.segment_bytes || is_last)
+}
+
+/// What is to be sent from there on.
+fn left(out: &Outbox, next: Position) -> Unsent {
+    let mut left = Unsent::default();
+    for (i, reply) in out.replies.iter().enumerate().skip(next.reply) {
+        let bytes = reply.len - if i == next.reply { next.byte } else { 0 };
+        left.replies += bytes.div_ceil(reply.segment_bytes.max(1)).max(1);
+        left.bytes += bytes;
+    }
+    left
 }
 
 #[cfg(test)]
@@ -296,7 +475,7 @@ mod tests {
             client.send(b"question").expect("a socket");
             let (mut batch, mut out) = (Batch::new(), Outbox::default());
             assert_eq!(sys.recv_batch(&socket, &mut batch).expect("a datagram"), 1);
-            let (from, _) = batch.datagram_mut(0);
+            let (from, _) = batch.message_mut(0);
             assert_eq!(from, client.local_addr().expect("an address"));
             for _ in 0..3 {
                 out.send(from, b"answers of one size leave together");

@@ -1,14 +1,15 @@
-//! The real kernel: mio's poll for readiness, rustix for the system calls, libc for the four that
+//! The real kernel: mio's poll for readiness, rustix for the system calls, libc for those that
 //! rustix lacks.
 //!
 //! Sockets are plain descriptors registered by number, so that TCP and Unix streams are one type. A
 //! call that a signal interrupted is made again.
 //!
 //! The files in reading order: this one (the poll, signals, and what is done to a stream in one
-//! call), `sockets` (how a stream comes to be), `datagrams`, `files`, `cached`, `engine` (how what
-//! may wait for a disk is done), `threads`, `ring`, `flight`, `children` (commands), `memory` (pages that can go back to
-//! the system). `unsafe` stands below this folder only: `recvmmsg` and `sendmmsg` in `datagrams`, one
-//! `ioctl` and one socket option in `sockets`, `cachestat` in `cached`, mapped memory in `memory`,
+//! call), `sockets` (how a stream comes to be), `datagrams`, `bursts` (datagrams of clients that load a
+//! server), `files`, `cached`, `engine` (how what may wait for a disk is done), `threads`, `ring`,
+//! `flight`, `children` (commands), `memory` (pages that can go back to the system). `unsafe` stands
+//! below this folder only: `recvmmsg`, `sendmmsg` and two socket options in `datagrams`, one `ioctl`
+//! and one socket option in `sockets`, `cachestat` in `cached`, mapped memory in `memory`,
 //! and in `ring` and `flight` memory that the kernel has for a while.
 
 use std::io::{self, IoSlice};
@@ -29,7 +30,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
-use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log, log_limit};
+use super::{
+    Batch, Bind, DatagramMemory, DatagramTuning, Event, Signal, Sys, Unsent, error_log, log_limit,
+};
 use crate::disk::{Disk, File};
 use crate::hooks::{End, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
@@ -37,6 +40,7 @@ use crate::limits::{DiskEngine, DiskLimits};
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 
+mod bursts;
 mod cached;
 mod children;
 mod closer;
@@ -51,6 +55,7 @@ mod scarce;
 mod sockets;
 mod threads;
 
+pub use bursts::Bursts;
 use children::Children;
 use datagrams::Messages;
 use engine::Engine;
@@ -410,6 +415,14 @@ impl Sys for Unix {
         let socket = datagrams::connect(to)?;
         self.register_fd(&socket, token, Interest::READABLE)?;
         Ok(socket)
+    }
+
+    fn tune_datagram(&mut self, socket: &OwnedFd, tuning: &DatagramTuning) {
+        datagrams::tune(socket, tuning);
+    }
+
+    fn datagram_memory(&self, socket: &OwnedFd) -> Option<DatagramMemory> {
+        datagrams::memory(socket)
     }
 
     fn recv_batch(&mut self, socket: &OwnedFd, batch: &mut Batch) -> io::Result<usize> {

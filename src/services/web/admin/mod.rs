@@ -6,6 +6,7 @@
 
 mod events;
 mod exposition;
+mod heartbeats;
 mod index;
 mod pages;
 mod process;
@@ -88,6 +89,9 @@ impl Admin {
         if let Some(name) = Name::at(path) {
             return Ok(self.respond_long(name, reply));
         }
+        if path == "/heartbeats" {
+            return Ok(respond_heartbeats(reply));
+        }
         let page = pages::answer(path, &pages::view(false, reply.cx, self.started))?;
         if begin(page.status, page.content_type, page.body.len(), reply) {
             reply.put(page.body.as_bytes());
@@ -142,6 +146,20 @@ impl Admin {
         }
         !self.making.is_empty()
     }
+}
+
+/// Answers with the senders of heartbeats, once the listeners have told of them.
+fn respond_heartbeats(reply: &mut Reply<'_, '_>) -> Progress {
+    let Some(tables) = reply.cx.board.ask(reply.id) else {
+        return Progress::Later;
+    };
+    let text = heartbeats::page(&tables);
+    let work = &mut reply.cx.work;
+    work.charge_each(text.len(), work::PAGE_BYTE_NS);
+    if begin(Status::OK, "application/json", text.len(), reply) {
+        reply.put(text.as_bytes());
+    }
+    Progress::Answered
 }
 
 /// Writes as much of a page as the share of work allows. Whether that is all.

@@ -12,7 +12,8 @@ use crate::service::{Cx, Id, work};
 use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
-const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json, /sessions.json, /events, /trace";
+const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json, /sessions.json, /heartbeats, \
+                     /events, /trace";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 

@@ -123,6 +123,7 @@ impl Site {
             disk: &mut self.disk,
             resolver: &mut self.resolver,
             stores: &mut crate::cache::store::Stores::default(),
+            board: &mut crate::service::board::Board::default(),
             compressed: &mut Compressed::new(1 << 20),
             inside: &mut crate::inside::Inside::default(),
             woken: &mut Vec::new(),

@@ -1,39 +1,35 @@
 //! The heartbeat monitor: who is alive, who is late, who is dead. Nobody gets an answer.
 //!
-//! What one sender is taken to be is [`Tracker`]'s business; here stands the table of them, by
-//! address and port. Each change is one line in the log, `heartbeat IP:PORT STATE`, and one count;
-//! of many in a second, those beyond a limit are counted in one line, since addresses can be
-//! forged: `heartbeats: 4711 more changes: 4700 new, 11 dead`. A command may be run for each
-//! ([`crate::hooks`]), with `NETLAB_CHANGE` and `NETLAB_SENDER` in its environment.
+//! What one sender is taken to be is [`Tracker`](crate::wire::heartbeat::Tracker)'s business, and
+//! the [`Table`] has all of them. Here each datagram is checked and each change told: it is one line
+//! in the log, `heartbeat IP:PORT STATE`, and one count; of many in a second, those beyond a limit
+//! are counted in one line, since addresses can be forged: `heartbeats: 4711 more changes: 4700 new,
+//! 11 dead`. A command may be run for each ([`crate::hooks`]), with `NETLAB_CHANGE` and
+//! `NETLAB_SENDER` in its environment.
 //!
-//! The rules:
-//! 1. Every sender is in exactly one of two ordered sets: `due` by the moment when it may change by
-//!    silence, or `dead` by when it was last heard of. A heartbeat does not move it in `due`: the
-//!    moment is looked at when it comes, and the sender entered again with its real one. So a
-//!    sender costs one step in the set for each `timeout`, however often it beats.
-//! 2. The table is bounded. A newcomer takes the place of whoever is dead longest; while nobody is
-//!    dead it is dropped, so that forged addresses cannot push out those who are alive.
+//! With a secret, what is not signed with it is dropped and counted before anything is made of it.
 
-use std::collections::{BTreeSet, HashMap};
+mod table;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
+use self::table::Table;
 use crate::config::UdpHeartbeatConfig;
 use crate::hooks::{Call, Hook};
 use crate::metrics::{Cause, HeartbeatMetrics, ListenerMetrics, Of};
-use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
+use crate::service::datagram::{DatagramIo, DatagramService, Outbox, Senders};
 use crate::service::work::{self, Work};
-use crate::wire::heartbeat::{self, Change, Patience, State, Tracker};
-use crate::wire::stamp::Stamp;
+use crate::wire::challenge::Secret;
+use crate::wire::heartbeat::{self, Change, Rules};
 
 /// The heartbeat service.
 pub struct UdpHeartbeat {
-    patience: Patience,
-    senders_max: usize,
-    senders: HashMap<SocketAddr, Sender>,
-    due: BTreeSet<(Instant, SocketAddr)>,
-    dead: BTreeSet<(Instant, SocketAddr)>,
+    table: Table,
+    secret: Option<Secret>,
     told: Told,
+    /// What one heartbeat or one silence changed; kept for its memory.
+    changes: Vec<Change>,
 }
 
 /// What of the changes of one second the log tells, and the command that is told of each.
@@ -98,121 +94,39 @@ impl Told {
     }
 }
 
-struct Sender {
-    tracker: Tracker,
-    place: Place,
-}
-
-/// Which set a sender is in, and under which moment.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Due(Instant),
-    Dead(Instant),
-}
-
-impl Place {
-    fn of(tracker: &Tracker) -> Self {
-        match tracker.deadline() {
-            Some(moment) => Place::Due(moment),
-            None => Place::Dead(tracker.heard_at()),
-        }
-    }
-}
-
 impl UdpHeartbeat {
     /// A service as configured.
     pub fn new(config: &UdpHeartbeatConfig) -> Self {
+        let rules = Rules {
+            timeout: config.timeout,
+            grace: config.grace,
+            missed_max: config.missed_max,
+            timeout_min: config.timeout_min,
+            timeout_max: config.timeout_max,
+            clock_step: config.clock_step,
+            is_signed: config.secret.is_some(),
+        };
         Self {
-            patience: Patience {
-                late_after: config.timeout,
-                dead_after: config.timeout + config.grace,
-            },
-            senders_max: config.senders_max,
-            senders: HashMap::new(),
-            due: BTreeSet::new(),
-            dead: BTreeSet::new(),
+            table: Table::new(rules, config.senders_max),
+            secret: config.secret.clone(),
             told: Told {
                 on_change: config.on_change.clone(),
                 ..Told::new(config.logged_changes_max)
             },
+            changes: Vec::new(),
         }
     }
 
-    /// Enters a sender that was not known. Whether there was room.
-    fn enter(
-        &mut self,
-        from: SocketAddr,
-        stamp: Stamp,
-        now: Instant,
-        wall: Duration,
-        metrics: &mut HeartbeatMetrics,
-    ) -> bool {
-        if self.senders.len() >= self.senders_max {
-            let Some((_, longest_dead)) = self.dead.pop_first() else {
-                return false;
-            };
-            self.senders.remove(&longest_dead);
-            metrics.senders[State::Dead as usize] -= 1;
+    /// Tells what changed of a sender.
+    fn tell(&mut self, from: SocketAddr, now: Instant, metrics: &mut HeartbeatMetrics) {
+        for change in self.changes.drain(..) {
+            changed(from, change, now, &mut self.told, metrics);
         }
-        let tracker = Tracker::new(self.patience, stamp, now, wall);
-        let place = Place::of(&tracker);
-        self.put(place, from);
-        self.senders.insert(from, Sender { tracker, place });
-        metrics.senders[State::Up as usize] += 1;
-        tell(from, Change::New, now, &mut self.told, metrics);
-        true
-    }
-
-    /// What became of a known sender until `now`, and by the heartbeat that it sent, if it did.
-    fn observe(
-        &mut self,
-        from: SocketAddr,
-        beat: Option<(Stamp, Duration)>,
-        now: Instant,
-        metrics: &mut HeartbeatMetrics,
-    ) -> bool {
-        let Some(sender) = self.senders.get_mut(&from) else {
-            return false;
-        };
-        let tracker = &mut sender.tracker;
-        let before = tracker.state();
-        while let Some(change) = tracker.advance(now) {
-            tell(from, change, now, &mut self.told, metrics);
-        }
-        if let Some((stamp, wall)) = beat {
-            let counts = tracker.counts();
-            if let Some(change) = tracker.heard(stamp, now, wall) {
-                tell(from, change, now, &mut self.told, metrics);
-            }
-            metrics.count(counts, tracker.counts());
-        }
-        if before != tracker.state() {
-            metrics.senders[before as usize] -= 1;
-            metrics.senders[tracker.state() as usize] += 1;
-        }
-        let (old, new) = (sender.place, Place::of(tracker));
-        let still_to_come = |armed: Instant, moment: Instant| now < armed && armed <= moment;
-        if !matches!((old, new), (Place::Due(armed), Place::Due(moment)) if still_to_come(armed, moment))
-        {
-            sender.place = new;
-            match old {
-                Place::Due(moment) => self.due.remove(&(moment, from)),
-                Place::Dead(moment) => self.dead.remove(&(moment, from)),
-            };
-            self.put(new, from);
-        }
-        true
-    }
-
-    fn put(&mut self, place: Place, from: SocketAddr) {
-        match place {
-            Place::Due(moment) => self.due.insert((moment, from)),
-            Place::Dead(moment) => self.dead.insert((moment, from)),
-        };
     }
 }
 
-fn tell(
+/// Every change of every sender passes here, once: it is logged and counted.
+fn changed(
     from: SocketAddr,
     change: Change,
     now: Instant,
@@ -247,7 +161,13 @@ impl DatagramService for UdpHeartbeat {
     }
 
     fn receive(&mut self, io: &mut DatagramIo<'_>) {
-        let Some(heartbeat) = heartbeat::parse(io.payload) else {
+        if let Some(secret) = &self.secret {
+            io.work.charge(work::SIGNATURE_NS);
+            if !heartbeat::is_authentic(io.payload, secret) {
+                return io.metrics.dropped(Cause::Unsigned, 1);
+            }
+        }
+        let Some(beat) = heartbeat::parse(io.payload) else {
             io.metrics.dropped(Cause::Malformed, 1);
             return;
         };
@@ -257,12 +177,14 @@ impl DatagramService for UdpHeartbeat {
             .wall
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        let (stamp, metrics) = (heartbeat.stamp, io.metrics.heartbeat_mut());
-        if !self.observe(from, Some((stamp, wall)), io.now, metrics)
-            && !self.enter(from, stamp, io.now, wall, metrics)
-        {
+        let metrics = io.metrics.heartbeat_mut();
+        let (table, changes) = (&mut self.table, &mut self.changes);
+        if !table.hear(from, &beat, (io.now, wall), metrics, changes) {
             io.metrics.dropped(Cause::Full, 1);
+            return;
         }
+        metrics.accepted += 1;
+        self.tell(from, io.now, metrics);
         self.told.calls.drain(..).for_each(|call| io.out.run(call));
     }
 
@@ -273,27 +195,34 @@ impl DatagramService for UdpHeartbeat {
         metrics: &mut ListenerMetrics,
         work: &mut Work,
     ) {
-        while let Some(&(moment, from)) = self.due.first()
-            && moment <= now
-            && !work.is_spent()
+        let metrics = metrics.heartbeat_mut();
+        while !work.is_spent()
+            && let Some(from) = self.table.pass(now, metrics, &mut self.changes)
         {
             work.charge(work::DATAGRAM_NS);
-            self.observe(from, None, now, metrics.heartbeat_mut());
+            self.tell(from, now, metrics);
         }
         tell_others(&mut self.told, now);
         self.told.calls.drain(..).for_each(|call| out.run(call));
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let senders = self.due.first().map(|&(moment, _)| moment);
+        let senders = self.table.due.first().map(|&(moment, _)| moment);
         senders.into_iter().chain(self.told.due()).min()
+    }
+
+    fn senders(&self, now: Instant, most: usize) -> Option<Senders> {
+        Some(self.table.senders(now, most))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::heartbeat::{Beat, State, Tracker};
+    use crate::wire::stamp::Stamp;
     use proptest::prelude::*;
+    use std::collections::HashMap;
 
     /// The service alone, with a clock that is set by hand.
     struct Bench {
@@ -335,7 +264,7 @@ mod tests {
                 payload: &mut bytes.to_vec(),
                 out: &mut self.out,
                 metrics: &mut self.metrics,
-                slot: 0,
+                offset: 0,
             });
             self.check()
         }
@@ -343,7 +272,7 @@ mod tests {
         fn beats(&mut self, port: u16, sequence: u64) -> &mut Self {
             let elapsed = self.wall.duration_since(SystemTime::UNIX_EPOCH);
             let sent_at = elapsed.expect("after 1970");
-            let bytes = heartbeat::build(&Stamp { sequence, sent_at }, None, None);
+            let bytes = heartbeat::build(&Beat::new(Stamp { sequence, sent_at }), None);
             self.sends(port, &bytes)
         }
 
@@ -370,10 +299,8 @@ mod tests {
         /// The books balance, and nobody was answered.
         fn check(&mut self) -> &mut Self {
             let [up, late, gone] = self.counted().senders;
-            let UdpHeartbeat {
-                senders, due, dead, ..
-            } = &self.service;
-            assert_eq!(senders.len(), due.len() + dead.len());
+            let Table { due, dead, .. } = &self.service.table;
+            assert_eq!(self.service.table.len(), due.len() + dead.len());
             assert_eq!((up + late, gone), (due.len() as u64, dead.len() as u64));
             assert!(self.out.replies.is_empty());
             self
@@ -469,15 +396,93 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_forgets_the_longest_dead_and_nobody_else() {
+    fn in_a_full_table_newcomers_push_out_one_another_and_nobody_who_is_known() {
+        let mut bench = Bench::new(3, 0, 3);
+        for sequence in 1..=4 {
+            bench.beats(1, sequence).beats(2, sequence).later(1);
+        }
+        let forged = |bench: &mut Bench| {
+            for port in 1000..2000 {
+                bench.beats(port, 1);
+            }
+            assert_eq!(bench.service.table.len(), 3);
+        };
+        forged(&mut bench);
+        assert_eq!(bench.counted().evicted, 999);
+        // Both are still known, and dead ones that were known stay as well.
+        bench.later(3).expect([1002, 0, 3, 0]);
+        forged(&mut bench);
+        bench.beats(1, 5).beats(2, 5).expect([2002, 0, 3, 2]);
+        assert_eq!(bench.counted().datagrams.dropped[Cause::Full as usize], 0);
+    }
+
+    #[test]
+    fn where_all_are_known_the_longest_dead_makes_room_and_the_living_do_not() {
         let mut bench = Bench::new(3, 0, 2);
-        bench.beats(1, 1).beats(2, 1).beats(3, 1);
+        for sequence in 1..=4 {
+            bench.beats(1, sequence).beats(2, sequence).later(1);
+        }
+        bench.beats(3, 1).expect([2, 0, 0, 0]);
         assert_eq!(bench.counted().datagrams.dropped[Cause::Full as usize], 1);
-        bench.later(1).beats(2, 2).later(3).expect([2, 0, 2, 0]);
-        bench.beats(4, 1).expect([3, 0, 2, 0]);
-        assert_eq!(bench.counted().senders, [1, 0, 1]);
-        // Sender 2 was heard of later than 1, so it is still known.
-        bench.beats(2, 3).expect([3, 0, 2, 1]);
+        bench.beats(2, 5).later(2).expect([2, 0, 1, 0]);
+        bench.beats(3, 1).expect([3, 0, 1, 0]);
+        assert_eq!(bench.counted().senders, [2, 0, 0]);
+        bench.beats(2, 6).beats(1, 5).expect([4, 0, 1, 0]); // 1 was forgotten, and is new in the place of 3
+        assert_eq!(bench.counted().evicted, 2);
+    }
+
+    #[test]
+    fn what_is_not_signed_is_dropped_and_makes_nobody_known() {
+        let mut bench = Bench::new(3, 0, 10);
+        let (secret, other) = (Secret::from("key"), Secret::from("other"));
+        bench.service.secret = Some(secret.clone());
+        let beat = Beat::new(Stamp {
+            sequence: 1,
+            sent_at: Duration::from_secs(1_792_000_000),
+        });
+        bench.sends(1, &heartbeat::build(&beat, None));
+        bench.sends(1, &heartbeat::build(&beat, Some(&other)));
+        bench.sends(1, b"nonsense").expect([0; 4]);
+        let dropped = bench.counted().datagrams.dropped;
+        assert_eq!(dropped[Cause::Unsigned as usize], 3);
+        assert_eq!(dropped[Cause::Malformed as usize], 0);
+        bench.sends(1, &heartbeat::build(&beat, Some(&secret)));
+        bench.expect([1, 0, 0, 0]);
+        assert_eq!(bench.counted().accepted, 1);
+    }
+
+    #[test]
+    fn who_says_that_it_ends_is_dead_at_once_and_a_stranger_who_does_is_nobody() {
+        let mut bench = Bench::new(3, 0, 10);
+        bench.beats(1, 1).sends(1, b"Heartbeat 2 1792000000 down");
+        bench.sends(2, b"Heartbeat 2 1792000000 down");
+        bench.expect([1, 0, 1, 0]).later(10).expect([1, 0, 1, 0]);
+        assert_eq!(bench.counted().downs, 2);
+        let senders = bench.service.senders(bench.now, 10).expect("a table");
+        assert_eq!((senders.rows.len(), senders.omitted), (1, 0));
+        let row = &senders.rows[0];
+        assert_eq!(
+            (row.state, row.is_down, row.sequence),
+            (State::Dead, true, 2)
+        );
+        assert_eq!(row.silent_for, Duration::from_secs(10));
+        bench.beats(1, 3).expect([1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn the_table_shows_the_dead_first_and_no_more_than_was_asked_for() {
+        let mut bench = Bench::new(3, 0, 100);
+        for port in 1..=5 {
+            bench.sends(port, b"Heartbeat 1 1792000000 id=roof");
+        }
+        bench.later(2).beats(4, 2).later(1);
+        let senders = bench.service.senders(bench.now, 3).expect("a table");
+        assert_eq!((senders.rows.len(), senders.omitted), (3, 2));
+        assert!(senders.rows.iter().all(|row| row.state == State::Dead));
+        let senders = bench.service.senders(bench.now, 9).expect("a table");
+        let last = senders.rows.last().expect("five");
+        assert_eq!((last.state, last.address.port()), (State::Up, 4));
+        assert_eq!(last.identity.as_deref(), Some("roof"));
     }
 
     #[test]
@@ -517,23 +522,21 @@ mod tests {
             grace in 0u64..6,
         ) {
             let mut bench = Bench::new(3, grace, 10);
-            let patience = Patience {
-                late_after: Duration::from_secs(3),
-                dead_after: Duration::from_secs(3 + grace),
-            };
+            let rules = Rules::new(Duration::from_secs(3), Duration::from_secs(grace));
             let mut alone: HashMap<u16, Tracker> = HashMap::new();
             for (sequence, (seconds, port, beats)) in steps.into_iter().enumerate() {
                 bench.later(seconds);
                 if beats {
                     bench.beats(port, sequence as u64);
-                    let stamp = Stamp { sequence: sequence as u64, sent_at: Duration::ZERO };
+                    let sent_at = bench.wall.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+                    let beat = Beat::new(Stamp { sequence: sequence as u64, sent_at });
                     alone.entry(port)
-                        .and_modify(|t| { t.heard(stamp, bench.now, Duration::ZERO); })
-                        .or_insert_with(|| Tracker::new(patience, stamp, bench.now, Duration::ZERO));
+                        .and_modify(|t| { t.heard(&rules, &beat, bench.now, Duration::ZERO); })
+                        .or_insert_with(|| Tracker::new(&beat, bench.now, Duration::ZERO));
                 }
                 let mut states = [0; 3];
                 for tracker in alone.values_mut() {
-                    while tracker.advance(bench.now).is_some() {}
+                    while tracker.advance(&rules, bench.now).is_some() {}
                     states[tracker.state() as usize] += 1;
                 }
                 prop_assert_eq!(bench.counted().senders, states);
