@@ -103,7 +103,7 @@ impl What {
                 let file = f.written[i % f.written.len()].clone();
                 let mut disk = Files::default();
                 disk.write_at(&file, 0, &[i as u8; 512]).expect("a write");
-                Job::Command(Command::Sync { file })
+                Job::Query(Query::Sync { file })
             }
         }
     }

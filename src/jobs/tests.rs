@@ -369,7 +369,7 @@ proptest! {
             started.extend(f.starts());
             prop_assert!(started.len() <= 3);
             for root in &roots {
-                let of_it = started.iter().filter(|(_, job)| job.file() == root).count();
+                let of_it = started.iter().filter(|(_, job)| job.disk() == root.disk()).count();
                 prop_assert!(of_it <= 2);
             }
             tickets.retain(|(_, ticket)| match f.jobs.take(ticket) {

@@ -798,7 +798,7 @@ fn files_of_a_session_that_is_gone_wait_for_descriptors_too() {
         assert_eq!(at, Some(server.bench.now + RETRY_AFTER));
         server.bench.now += RETRY_AFTER;
         server.bench.turn_ends();
-        server.bench.disk_does(1);
+        while server.bench.disk_does(1) {}
         server.expect_files(&[("a", b"1"), ("b", b"2")]);
         assert!(!server.bench.service.is_busy());
     }

@@ -47,6 +47,7 @@ mod ring;
 #[cfg(test)]
 mod scarce;
 mod sockets;
+mod sync_range;
 mod threads;
 
 use datagrams::Messages;
