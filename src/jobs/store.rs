@@ -5,7 +5,7 @@
 //! 1. A file gets its name in one step once it is whole, so a name never stands for half a file.
 //! 2. The first one that fails is removed, and those behind it come back ([`Stored::rest`]): what was
 //!    asked for in an order is there in that order, as far as it is there. If there was no
-//!    descriptor for it, it comes back as well, so that it can be asked for again.
+//!    descriptor for it, or no folder, it comes back as well, so that it can be asked for again.
 //! 3. Files that are to be sure ([`Care::syncs`]) are on the disk before the first of them gets its
 //!    name. That the names are, too, takes a [`super::Query::Sync`] of the folder afterwards, which
 //!    all share who stored into it.
@@ -71,8 +71,8 @@ pub struct Stored {
     pub names: Vec<SafeName>,
     /// Why the one behind those was not stored.
     pub failed: Option<io::Error>,
-    /// Those behind that one, and that one itself if it failed for want of descriptors. They have
-    /// no names; what was written of them is left.
+    /// Those behind that one, and that one itself if it failed for want of descriptors or of its
+    /// folder. They have no names; what was written of them is left.
     pub rest: Vec<NewFile>,
     /// Bytes of the files whose names they took.
     pub replaced_bytes: u64,
@@ -105,10 +105,20 @@ pub(super) fn store(
     }
     if let Some(error) = &stored.failed {
         let failed = stored.names.len();
-        let keeps = usize::from(!is_out_of_descriptors(error));
-        stored.rest = files.split_off((failed + keeps).min(files.len()));
+        let comes_back = files
+            .get(failed)
+            .is_some_and(|file| may_work_later(file, error));
+        let from = failed + usize::from(!comes_back);
+        stored.rest = files.split_off(from.min(files.len()));
     }
     stored
+}
+
+/// Whether a file that failed may be asked for again: there was no descriptor for it, or its folder
+/// was gone before it was made.
+fn may_work_later(file: &NewFile, error: &io::Error) -> bool {
+    let is_unmade = matches!(file.contents, NewContents::Bytes(_));
+    is_out_of_descriptors(error) || (is_unmade && error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Has the bytes of all files on the disk; how many of them are, and why the next one is not. That

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use tempfile::TempDir;
 
+mod acked;
+
 const SECRET: &str = "tiger";
 const LOGIN: &[u8] = br#"{"operate": "login", "user": "ann", "passwd": "tulip"}"#;
 
