@@ -19,6 +19,7 @@ mod proxy;
 mod relay;
 mod rules;
 mod secure;
+mod sure;
 mod sweep;
 mod upload;
 mod web;

@@ -113,7 +113,7 @@ impl Answers {
         while let Some(storing) = &mut self.storing {
             if let Err(refusal) = store.retry(storing, waiter, cx) {
                 self.storing = None;
-                self.were_not_stored(refusal);
+                self.were_not_stored(&refusal);
                 break;
             }
             let Poll::Ready(outcome) = store.stored(storing, cx) else {
@@ -129,7 +129,7 @@ impl Answers {
                 self.were_named(names, store, waiter, cx);
             }
             match outcome.failed {
-                Some(refusal) if outcome.is_over => self.were_not_stored(refusal),
+                Some(refusal) if outcome.is_over => self.were_not_stored(&refusal),
                 Some(refusal) => {
                     if let Some(file) = self.being_stored().next() {
                         file.stage = Stage::Answered(Box::new(Err(refusal)));
@@ -147,13 +147,13 @@ impl Answers {
     }
 
     /// What was to be stored was not.
-    fn were_not_stored(&mut self, refusal: Refusal) {
+    fn were_not_stored(&mut self, refusal: &Refusal) {
         let error = |refusal: &Refusal| match &refusal.error {
             Error::Disk(name, error) => Error::Disk(name.clone(), crate::jobs::copied(error)),
             error => Error::Refused(error.to_string()),
         };
         for file in self.being_stored() {
-            let (code, error) = (refusal.code, error(&refusal));
+            let (code, error) = (refusal.code, error(refusal));
             file.stage = Stage::Answered(Box::new(Err(Refusal { code, error })));
         }
     }
@@ -237,7 +237,7 @@ impl Answers {
         }
         match store.start(files, new, true, Waiter::Session(io.id), &mut io.cx) {
             Ok(storing) => self.storing = Some(Box::new(storing)),
-            Err(refusal) => self.were_not_stored(refusal),
+            Err(refusal) => self.were_not_stored(&refusal),
         }
     }
 
