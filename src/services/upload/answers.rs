@@ -1,4 +1,5 @@
-//! Files of one connection whose client asked for an answer, from their last byte to that answer.
+//! Files of one connection whose client asked for answers: that it is ready for, and what became of
+//! each from its last byte on.
 //!
 //! ```text
 //! Whole ──a job: bytes on the disk, then the name──▶ Named ──the folder's names on the disk──▶ Answered ──sent, in order──▶ gone
@@ -11,7 +12,8 @@
 //!    files.
 //! 2. Names are made sure by a sync of the folder that was asked for after they were given. All
 //!    connections that wait for one that has not begun share it ([`crate::jobs::Query::Sync`]).
-//! 3. Answers are sent in the order of the files, each when there is room for it.
+//! 3. Answers are sent in the order of the files, all to one before the first to the next, each when
+//!    there is room for it. So they are the same however the disk and the network take their time.
 //! 4. A file that is not stored is told so, and those behind it are stored all the same.
 
 use std::collections::VecDeque;
@@ -33,6 +35,9 @@ const ANSWER_BYTES_MAX: usize = 6 * NAME_BYTES_MAX + 512;
 /// The files of one connection that are not answered yet.
 #[derive(Default)]
 pub(super) struct Answers {
+    /// The client is to be told from where on the bytes of the file are wanted that comes behind
+    /// these.
+    ready: Option<u64>,
     files: VecDeque<Unanswered>,
     storing: Option<Box<Storing>>,
     syncs: VecDeque<Syncing>,
@@ -42,6 +47,8 @@ pub(super) struct Answers {
 
 /// A file that came whole.
 struct Unanswered {
+    /// So it is for this one.
+    ready: Option<u64>,
     announced: Announced,
     sha256: [u8; 32],
     stage: Stage,
@@ -66,9 +73,19 @@ struct Syncing {
 }
 
 impl Answers {
-    /// Whether everything is answered.
+    /// Whether everything is told.
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.files.is_empty() && self.ready.is_none()
+    }
+
+    /// Whether the client does not know yet that the next file may come.
+    pub(super) fn holds_ready(&self) -> bool {
+        self.ready.is_some()
+    }
+
+    /// The next file may come, from this byte on.
+    pub(super) fn is_ready(&mut self, offset: u64) {
+        self.ready = Some(offset);
     }
 
     /// Files that are not.
@@ -91,7 +108,9 @@ impl Answers {
     /// A file came whole, and is to be stored.
     pub(super) fn stores(&mut self, announced: Announced, sha256: [u8; 32], new: NewFile) {
         let stage = Stage::Whole(Box::new(new));
+        let ready = self.ready.take();
         self.files.push_back(Unanswered {
+            ready,
             announced,
             sha256,
             stage,
@@ -101,7 +120,9 @@ impl Answers {
     /// A file came whole, and is not stored.
     pub(super) fn refuses(&mut self, announced: Announced, refusal: Refusal) {
         let stage = Stage::Answered(Box::new(Err(refusal)));
+        let ready = self.ready.take();
         self.files.push_back(Unanswered {
+            ready,
             announced,
             sha256: [0; 32],
             stage,
@@ -243,18 +264,32 @@ impl Answers {
 
     /// Whether there is something to tell, and room for it.
     pub(super) fn may_send(&self, io: &mut Io<'_>) -> bool {
-        let front = self.files.front().map(|file| &file.stage);
-        matches!(front, Some(Stage::Answered(_))) && io.down.tx.has_room(ANSWER_BYTES_MAX)
+        let is_known = match self.files.front() {
+            Some(file) => file.ready.is_some() || matches!(file.stage, Stage::Answered(_)),
+            None => self.ready.is_some(),
+        };
+        is_known && io.down.tx.has_room(ANSWER_BYTES_MAX)
     }
 
     /// Tells what is known, in order; whether there was anything.
     pub(super) fn send(&mut self, peer: &Peer, io: &mut Io<'_>) -> bool {
         let mut any = false;
-        while self.may_send(io)
-            && let Some(file) = self.files.pop_front()
-            && let Stage::Answered(result) = file.stage
-        {
+        while self.may_send(io) {
             any = true;
+            let ready = match self.files.front_mut() {
+                Some(file) => file.ready.take(),
+                None => self.ready.take(),
+            };
+            if let Some(offset) = ready {
+                put(&Answer::Ready { offset }, io);
+                continue;
+            }
+            let Some(file) = self.files.pop_front() else {
+                break;
+            };
+            let Stage::Answered(result) = file.stage else {
+                break; // Invariant: `may_send` looked at it.
+            };
             let answer = match *result {
                 Ok(name) => {
                     was_stored(&file.announced, &name, peer, &mut io.cx);
@@ -301,6 +336,7 @@ impl Answers {
         let answered = |file: &Unanswered| matches!(file.stage, Stage::Answered(_));
         let known = self.files.iter().take_while(|file| answered(file)).count();
         let rest = self.files.split_off(known);
+        self.ready = None;
         for syncing in self.syncs.drain(..) {
             cx.jobs.cancel(syncing.ticket);
         }

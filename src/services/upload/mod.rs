@@ -55,7 +55,7 @@ use crate::wire::hex;
 use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner, UserInfo};
 use crate::wire::text::Quoted;
 use crate::wire::upload::{
-    Answer, Code, FileHeader, HeaderError, SafeName, asks_for_ack, blanks_before_header, is_blank,
+    Code, FileHeader, HeaderError, SafeName, asks_for_ack, blanks_before_header, is_blank,
 };
 
 mod answers;
@@ -195,13 +195,6 @@ impl State {
         Some(announced.asks.is_some())
     }
 
-    /// The client's time for the bytes of a small file begins anew.
-    fn restart(&mut self, by: Instant) {
-        if let State::Small { until, .. } = self {
-            *until = by;
-        }
-    }
-
     /// The time that the disk took is not the client's.
     fn prolong(&mut self, by: Duration) {
         if let State::Header { until, .. } | State::Small { until, .. } = self {
@@ -327,20 +320,27 @@ impl Upload {
         conn.answers.hear(&mut self.store, waiter, &mut io.cx);
         if conn.answers.send(&conn.peer, io) {
             // Until now it was not the client who was waited for.
-            let now = io.cx.now;
-            if let State::Header { gathered, until } = &mut conn.state {
-                *until = now
-                    + match is_blank(gathered) {
-                        true => self.idle_timeout,
-                        false => self.handshake_timeout,
-                    };
-            }
+            self.client_is_told(&mut conn.state, io.cx.now);
         }
         if let Some(refusal) = conn.answers.is_late(&self.store, io.cx.now) {
             self.cut(conn, io);
             let refusing = self.refusing(refusal, io.cx.now);
             let state = std::mem::replace(&mut conn.state, refusing);
             self.leave(state, &conn.peer, &mut io.cx);
+        }
+    }
+
+    /// Until now it was not the client who was waited for: its time begins anew.
+    fn client_is_told(&self, state: &mut State, now: Instant) {
+        let span = match state {
+            State::Header { gathered, .. } if !is_blank(gathered) => self.handshake_timeout,
+            _ => self.idle_timeout,
+        };
+        if let State::Header { until, .. }
+        | State::Small { until, .. }
+        | State::Body { until, .. } = state
+        {
+            *until = (*until).max(now + span);
         }
     }
 
@@ -608,9 +608,6 @@ impl Upload {
             return Ok(Step::Store);
         }
         let is_answered = beginning.announced.asks.is_some();
-        if is_answered && !io.down.tx.has_room(REFUSAL_BYTES_MAX) {
-            return Ok(Step::Wait);
-        }
         let Poll::Ready(begun) = self.store.begin(beginning, io)? else {
             return Ok(Step::Wait);
         };
@@ -632,7 +629,7 @@ impl Upload {
             }
         };
         if is_answered {
-            answers::put(&Answer::Ready { offset }, io);
+            conn.answers.is_ready(offset);
         }
         if offset > 0 {
             io.cx.counted.resumed(offset);
@@ -711,8 +708,10 @@ impl Upload {
     fn step(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
         // A plain file is stored in its turn.
         if conn.state.is_answered() == Some(false) && !conn.answers.is_empty() {
-            conn.state.restart(io.cx.now + self.idle_timeout);
             return Ok(Step::Wait);
+        }
+        if conn.answers.holds_ready() {
+            self.client_is_told(&mut conn.state, io.cx.now);
         }
         match &mut conn.state {
             State::Greeting { until } => Ok(self.greeting(*until, io)),
@@ -889,6 +888,7 @@ impl Service for Upload {
         let waits_for_answers = match &conn.state {
             State::Header { gathered, .. } => is_blank(gathered),
             State::Refusing { .. } => true,
+            _ if conn.answers.holds_ready() => true,
             state => state.is_answered() == Some(false),
         };
         match answers {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::jobs::Kind;
 use crate::services::bench::Aside;
+use crate::wire::upload::Answer;
 use sha2::Sha256;
 use std::time::SystemTime;
 
@@ -373,7 +374,7 @@ fn a_refusal_comes_behind_the_answers_to_what_was_before() {
     let sent = [acked("a", b"1"), acked("b", b"2"), acked("..", b"3")].concat();
     server.sends(&sent);
     server.settles();
-    server.expect_words(&["ready", "ready", "ok", "ok", "bad_name"]);
+    server.expect_words(&["ready", "ok", "ready", "ok", "bad_name"]);
     server.bench.expect_closed();
     server.expect_files(&[("a", b"1"), ("b", b"2")]);
     // So does the end of a stream within a file, of which nobody is told.
@@ -382,7 +383,7 @@ fn a_refusal_comes_behind_the_answers_to_what_was_before() {
     server.sends(&[acked("a", b"1"), header("b", b"22", false), b"2".to_vec()].concat());
     server.bench.peer_closes().expect_open();
     server.settles();
-    server.expect_words(&["ready", "ready", "ok"]);
+    server.expect_words(&["ready", "ok", "ready"]);
     assert!(server.bench.failed.is_some());
     server.expect_files(&[("a", b"1")]);
 }
@@ -435,7 +436,7 @@ fn the_next_file_comes_while_the_one_before_is_made_sure() {
     }
     assert!(rest.is_empty());
     assert_eq!(held.len(), 1, "one job stores at a time");
-    server.expect_words(&["ready", "ready", "ready"]);
+    server.expect_words(&["ready"]);
     server.expect_files(&[]);
     for (id, mut job) in held {
         let result = job.perform(&mut server.bench.disk);
@@ -446,7 +447,7 @@ fn the_next_file_comes_while_the_one_before_is_made_sure() {
     }
     server.bench.step();
     server.settles();
-    server.expect_words(&["ok", "ok", "ok"]);
+    server.expect_words(&["ok", "ready", "ok", "ready", "ok"]);
     server.expect_files(&[("1", &one), ("2", &two), ("3", b"3")]);
 }
 
@@ -458,7 +459,8 @@ fn no_more_files_are_taken_than_may_be_unanswered() {
     // What the disk has free is asked once.
     server.sends(&sent);
     server.bench.disk_does(1);
-    assert_eq!(words(&server.told()), ["ready"; 3]);
+    assert_eq!(words(&server.told()), ["ready"]);
+    assert_eq!(server.bench.down.rx.len(), sent.len() / 10 * 7);
     // The time of the disk is not the client's, and neither is that of the others.
     server.bench.later(Duration::from_secs(29)).expect_open();
     server.settles();
@@ -469,6 +471,23 @@ fn no_more_files_are_taken_than_may_be_unanswered() {
         server.bench.failed,
         Some(Error::TimedOut(Phase::Idle))
     ));
+}
+
+#[test]
+fn who_is_not_told_ready_yet_has_time() {
+    let mut server = Server::plain();
+    server.bench.disk_rests = true;
+    let body = large_body(0);
+    server.sends(&[acked("a", b"1"), header("b", &body, true)].concat());
+    // The disk has 30 s for each job, and the client 60 for its bytes, from when it is told.
+    for _ in 0..3 {
+        server.bench.later(Duration::from_secs(29)).expect_open();
+        server.bench.disk_does(9);
+    }
+    server.expect_words(&["ready", "ok", "ready"]);
+    server.bench.later(Duration::from_secs(59)).expect_open();
+    server.bench.disk_rests = false;
+    server.sends(&body).expect_told(&[stored("b", &body)]);
 }
 
 #[test]
@@ -498,7 +517,7 @@ fn answers_come_after_a_half_close() {
     }
     server.bench.peer_closes();
     server.settles();
-    server.expect_words(&["ready", "ready", "ok", "ok"]);
+    server.expect_words(&["ready", "ok", "ready", "ok"]);
     server.bench.expect_closed();
     // And so do they when the process ends.
     let mut server = Server::plain();
