@@ -633,6 +633,8 @@ impl Upload {
         }
         if offset > 0 {
             io.cx.counted.resumed(offset);
+            let peer = &conn.peer;
+            log::info!("upload {peer}: a file is gone on with, {offset} bytes of it are here");
         }
         Ok(Step::Go(next))
     }
