@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use netlab_reactor::disk::{Disk, File};
-use netlab_reactor::jobs::{Command, Done, Job, JobId, Query};
+use netlab_reactor::jobs::{Done, Job, JobId, Query};
 use netlab_reactor::limits::{DiskEngine, DiskLimits};
 use netlab_reactor::sys::Sys;
 use netlab_reactor::sys::unix::{Files, Unix};

@@ -41,6 +41,7 @@ fn header(name: &str, body: &[u8], resume: bool) -> Vec<u8> {
         ack: true,
         sha256: Some(Sha256::digest(body).into()),
         resume,
+        ..FileHeader::default()
     };
     let mut bytes = Vec::new();
     frame::encode(&header.to_json(), &mut bytes).expect("a header");

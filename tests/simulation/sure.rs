@@ -272,6 +272,7 @@ impl Sender {
             ack: true,
             sha256: Some(file.sha256),
             resume: waits,
+            ..FileHeader::default()
         };
         let state = &mut self.state;
         frame::encode(&header.to_json(), &mut state.unsent).expect("a header");

@@ -1247,7 +1247,7 @@ fn what_was_banned_is_not_used_after_a_start_though_its_file_is_there() {
     bed.keep("/b/1", &body(100, 2));
     bed.wall_ms += 5000;
     let (store, mut hands) = bed.store();
-    let scope = purging::Scope::Prefix("GET http://h.test/a/".to_owned());
+    let scope = Scope::Prefix("GET http://h.test/a/".to_owned());
     assert!(store.ban(scope, session(1), &mut hands).is_pending());
     let removes = |job: &Job| matches!(job, Job::Command(Command::Remove { .. }));
     bed.settle_failing(removes, libc::EIO);

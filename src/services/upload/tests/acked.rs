@@ -21,6 +21,7 @@ fn header(name: &str, body: &[u8], resume: bool) -> Vec<u8> {
         ack: true,
         sha256: Some(sha256(body)),
         resume,
+        ..FileHeader::default()
     };
     let mut bytes = Vec::new();
     frame::encode(&header.to_json(), &mut bytes).expect("a header");
