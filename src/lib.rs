@@ -44,6 +44,9 @@ pub mod waiter;
 // What may wait for a disk.
 pub mod jobs;
 
+// Commands that are run when something happened.
+pub mod hooks;
+
 // What is kept: open files, responses of origins.
 pub mod cache;
 

@@ -63,6 +63,28 @@ impl Default for DiskLimits {
     }
 }
 
+/// How many commands may run that listeners have for what happens (`on_change`, `on_stored`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HookLimits {
+    /// Commands that run at once. Key `max_hooks`, default 8.
+    pub running_max: usize,
+    /// Commands of one listener that wait to be run; those beyond are dropped. Key
+    /// `max_waiting_hooks`, default 256.
+    pub waiting_max: usize,
+    /// Time after which one is killed. Key `hook_timeout`, default 60 s.
+    pub timeout: Duration,
+}
+
+impl Default for HookLimits {
+    fn default() -> HookLimits {
+        HookLimits {
+            running_max: 8,
+            waiting_max: 256,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
 /// The limits of the whole process: the tables `[limits]` and `[disk]` of the configuration, and
 /// `drain_timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +191,8 @@ pub struct Limits {
     pub idle_upstreams_per_origin_max: usize,
     /// Time after which one is closed. Key `upstream_idle_timeout`, default 60 s.
     pub upstream_idle_timeout: Duration,
+    /// Commands.
+    pub hooks: HookLimits,
     /// Jobs for the disk.
     pub disk: DiskLimits,
     /// Time for what is under way to finish after SIGTERM or SIGINT; what is left is cut. Key
@@ -209,6 +233,7 @@ impl Default for Limits {
             idle_upstreams_max: 512,
             idle_upstreams_per_origin_max: 256,
             upstream_idle_timeout: Duration::from_secs(60),
+            hooks: HookLimits::default(),
             disk: DiskLimits::default(),
             drain_timeout: Duration::from_secs(10),
         }

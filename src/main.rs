@@ -24,6 +24,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use env_logger::{Target, WriteStyle};
 use log::LevelFilter;
 use netlab_reactor::client::cache::{self, CacheArgs};
+use netlab_reactor::client::passwd::{self, PasswdArgs};
 use netlab_reactor::client::{self, ClientCommand};
 use netlab_reactor::config::{
     self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource,
@@ -116,15 +117,18 @@ Exit codes: 0 nothing is wrong, 78 something is.")]
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a line of a web server's file of users (key `auth`), for a password from standard
-    /// input
+    /// input; or write the line of an upload listener's user into its file (key `login`)
     #[command(after_help = "\
 Examples:
   netlab-reactor passwd ann < password >> users
-  systemd-ask-password | netlab-reactor passwd ann >> users")]
-    Passwd {
-        /// The name, without a colon
-        user: String,
-    },
+  systemd-ask-password | netlab-reactor passwd ann >> users
+  netlab-reactor passwd --login userinfo ann
+  NETLAB_PASSWORD=... netlab-reactor passwd --login userinfo ann
+
+With --login the password comes from the named file, from NETLAB_PASSWORD, or
+from a prompt, twice. The file is replaced in one step, and a server that uses
+it takes it at the next login.")]
+    Passwd(PasswdArgs),
     /// Print the completions for a shell
     #[command(after_help = "\
 Examples:
@@ -235,7 +239,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let ending = if count == 1 { "" } else { "s" };
             print(format!("ok: {count} listener{ending}\n").as_bytes())?;
         }
-        Command::Passwd { user } => print(user_line(&user)?.as_bytes())?,
+        Command::Passwd(args) => match &args.login {
+            Some(file) => return Ok(client::told("passwd", passwd::write(&args, file))),
+            None => print(user_line(&args.user)?.as_bytes())?,
+        },
         Command::Config(ConfigCommand::Example) => print(config::example().as_bytes())?,
         Command::Completions { shell } => {
             print(manual::completions(shell, Cli::command()).as_bytes())?;

@@ -27,6 +27,7 @@ use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, Tls
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
+    frame_echo::FrameEcho,
     hello::Hello,
     tcp_echo::TcpEcho,
     udp_echo::UdpEcho,
@@ -285,6 +286,7 @@ fn serve_listener<S: Sys>(
 ) -> io::Result<Bind> {
     match &listener.kind {
         Kind::TcpEcho(config) => stream(reactor, listener, how, TcpEcho::new(config)),
+        Kind::FrameEcho(config) => stream(reactor, listener, how, FrameEcho::new(config)),
         Kind::Hello(config) => stream(reactor, listener, how, Hello::new(config)),
         Kind::UdpEcho(config) => datagram(reactor, listener, how, UdpEcho::new(config)),
         Kind::UdpHeartbeat(config) => datagram(reactor, listener, how, UdpHeartbeat::new(config)),

@@ -19,8 +19,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use netlab_reactor::config::{
-    AdminConfig, Cache, FilesConfig, HelloConfig, HttpConfig, Ports, ProxyConfig, Routes,
-    SecretSource, TcpEchoConfig, Transform, UploadConfig,
+    AdminConfig, Cache, FilesConfig, FrameEchoConfig, HelloConfig, HttpConfig, Ports, ProxyConfig,
+    Routes, SecretSource, TcpEchoConfig, Transform, UploadConfig,
 };
 use netlab_reactor::dns::{self, Hosts, Resolver};
 use netlab_reactor::ending::Error;
@@ -31,6 +31,7 @@ use netlab_reactor::limits::Limits;
 use netlab_reactor::metrics::Of;
 use netlab_reactor::reactor::{ListenerOptions, Reactor, Turn};
 use netlab_reactor::service::{Cx, Io, Peer, Service};
+use netlab_reactor::services::frame_echo::FrameEcho;
 use netlab_reactor::services::hello::Hello;
 use netlab_reactor::services::tcp_echo::TcpEcho;
 use netlab_reactor::services::upload::Upload;
@@ -38,8 +39,10 @@ use netlab_reactor::services::web::{Given, Web};
 use netlab_reactor::sys::sim::actor::{Actor, Hands, Received};
 use netlab_reactor::sys::sim::{End, Sim, Stage};
 use netlab_reactor::sys::{Bind, Signal};
+use netlab_reactor::wire::argon2id::{Cost, Hash};
 use netlab_reactor::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
-use netlab_reactor::wire::login::UserInfo;
+use netlab_reactor::wire::frame;
+use netlab_reactor::wire::user_file::UserInfo;
 use proptest::prelude::*;
 
 #[path = "laws/halves.rs"]
@@ -152,6 +155,9 @@ fn subjects() -> Vec<Subject> {
         Subject::new("tcp-echo as it is", &echo, |r, c| {
             listen(r, c, |_| as_it_is())
         }),
+        Subject::new("frame-echo", &frames(), |r, c| {
+            listen(r, c, |_| frame_echo())
+        }),
         Subject {
             cuts: false,
             ..Subject::new("hello", b"b", |r, c| listen(r, c, |_| hello()))
@@ -164,6 +170,9 @@ fn subjects() -> Vec<Subject> {
         }),
         Subject::new("upload with answers", &answered, |r, c| {
             listen(r, c, |sim| upload_service(sim, Handshake::None, true))
+        }),
+        Subject::new("upload with argon2id", &upload, |r, c| {
+            listen(r, c, upload_with_argon2id)
         }),
         Subject::new("proxy", proxy.as_bytes(), |r, c| {
             listen(r, c, proxy_service)
@@ -202,6 +211,22 @@ fn echo_service(transform: Transform) -> TcpEcho {
     })
 }
 
+fn frame_echo() -> FrameEcho {
+    FrameEcho::new(&FrameEchoConfig::default())
+}
+
+/// Frames of nothing, of ASCII, of letters that grow, and of more than a page; then a length that is
+/// none.
+fn frames() -> Vec<u8> {
+    let long = "Gr\u{fc}\u{df}e ".repeat(4_000);
+    let mut out = Vec::new();
+    for payload in ["", "abc", "stra\u{df}e \u{149}ot", &long, "z"] {
+        frame::encode(payload.as_bytes(), &mut out).expect("it has a length");
+    }
+    out.extend((-1i32).to_le_bytes());
+    out
+}
+
 fn hello() -> Hello {
     let count = NonZeroU32::new(3).expect("more than none");
     Hello::new(&HelloConfig {
@@ -237,6 +262,20 @@ fn upload_service(sim: &mut Sim, handshake: Handshake, login: bool) -> Upload {
     let mut config = UploadConfig::new(handshake, SecretSource::Given(secret()));
     config.dir = PathBuf::from("/up");
     config.login = login.then(|| UserInfo::parse(&line).expect("one line"));
+    Upload::new(&config, sim).expect("a folder")
+}
+
+/// The same, whose user's password is checked by a job.
+fn upload_with_argon2id(sim: &mut Sim) -> Upload {
+    let cost = Cost {
+        memory_kib: 8,
+        passes: 1,
+        lanes: 1,
+    };
+    let line = UserInfo::line_with("ada", &Hash::of(b"pw", [7; 16], cost));
+    let mut config = UploadConfig::new(Handshake::None, SecretSource::Given(secret()));
+    config.dir = PathBuf::from("/up");
+    config.login = Some(UserInfo::parse(&line).expect("one line"));
     Upload::new(&config, sim).expect("a folder")
 }
 

@@ -20,26 +20,34 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("dns", &["shares"]),
     ("limits.rs", &[]),
+    ("hooks.rs", &["limits", "shares"]),
     ("waiter.rs", &[]),
     // What waits for a disk.
     ("jobs", &["buffer", "disk", "limits", "shares", "wire"]),
     // The contract and what is counted.
-    ("metrics", &["cache", "dns", "ending", "jobs", "wire"]),
+    (
+        "metrics",
+        &["cache", "dns", "ending", "hooks", "jobs", "wire"],
+    ),
     (
         "service",
         &[
-            "buffer", "cache", "disk", "dns", "ending", "jobs", "metrics", "waiter", "wire",
+            "buffer", "cache", "disk", "dns", "ending", "hooks", "jobs", "metrics", "waiter",
+            "wire",
         ],
     ),
     ("gate", &["metrics", "service"]),
     // The kernel knows files and what passes the contract, no protocol and no loop.
-    ("sys", &["disk", "jobs", "limits", "lines", "service"]),
+    (
+        "sys",
+        &["disk", "hooks", "jobs", "limits", "lines", "service"],
+    ),
     // The loop knows no protocol, but what a load balancer says ahead of one (`wire`).
     (
         "reactor",
         &[
-            "buffer", "cache", "disk", "dns", "ending", "gate", "jobs", "limits", "metrics",
-            "service", "shares", "sys", "wire",
+            "buffer", "cache", "disk", "dns", "ending", "gate", "hooks", "jobs", "limits",
+            "metrics", "service", "shares", "sys", "wire",
         ],
     ),
     ("cache", &["buffer", "disk", "http", "jobs", "waiter"]),
@@ -47,11 +55,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "services",
         &[
-            "buffer", "cache", "config", "disk", "dns", "ending", "gate", "http", "jobs", "lines",
-            "metrics", "service", "shares", "wire",
+            "buffer", "cache", "config", "disk", "dns", "ending", "gate", "hooks", "http", "jobs",
+            "lines", "metrics", "service", "shares", "wire",
         ],
     ),
-    ("config", &["buffer", "dns", "http", "limits", "wire"]),
+    (
+        "config",
+        &["buffer", "dns", "hooks", "http", "limits", "wire"],
+    ),
     // They read the files of a cache as it does.
     ("client", &["cache", "http", "wire"]),
     // The table of kinds brings them together.

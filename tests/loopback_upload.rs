@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::{InThread, PATIENCE, Program, connect, expect_closed, recv};
 use netlab_reactor::wire::challenge::{Handshake, Secret};
-use netlab_reactor::wire::login::UserInfo;
+use netlab_reactor::wire::user_file::UserInfo;
 use socket2::SockRef;
 
 const LISTENER: &str = "[[listener]]\nkind = \"upload\"\nbind = \"127.0.0.1:0\"\n";

@@ -14,7 +14,15 @@ use rustix::net::SendFlags;
 use rustix::process::Signal;
 
 /// The kinds that speak over streams, with a configuration that lets a test use each.
-const STREAMS: [&str; 6] = ["tcp-echo", "hello", "http", "upload", "proxy", "admin"];
+const STREAMS: [&str; 7] = [
+    "tcp-echo",
+    "frame-echo",
+    "hello",
+    "http",
+    "upload",
+    "proxy",
+    "admin",
+];
 /// Those that speak over datagrams.
 const DATAGRAMS: [&str; 3] = ["udp-echo", "udp-ping", "udp-heartbeat"];
 
@@ -90,6 +98,60 @@ fn each_listener_is_announced_with_its_real_port() {
     for kind in STREAMS {
         server.connect(kind);
     }
+    server.stop();
+}
+
+#[test]
+fn frames_that_were_glued_and_cut_come_back_one_by_one_and_a_wrong_length_is_logged() {
+    let listener = |limit: &str| {
+        format!(
+            "[[listener]]\nkind = \"frame-echo\"\nbind = \"127.0.0.1:0\"\nmax_frame_bytes = {limit}\n"
+        )
+    };
+    let mut server = Program::start(&listener("\"64KiB\""));
+    let mut stream = server.connect("frame-echo");
+    let glued = b"\x05\0\0\0first\x06\0\0\0seco";
+    let first = exchange(&mut stream, glued, 9);
+    assert_eq!(first, b"\x05\0\0\0FIRST");
+    let second = exchange(&mut stream, b"nd", 10);
+    assert_eq!(second, b"\x06\0\0\0SECOND");
+    // Longer than a page, and longer still in upper case.
+    let long = "stra\u{df}e ".repeat(8_000);
+    let question = [&(long.len() as i32).to_le_bytes()[..], long.as_bytes()].concat();
+    let upper = long.to_uppercase();
+    let answer = [&(upper.len() as i32).to_le_bytes()[..], upper.as_bytes()].concat();
+    let back = exchange(&mut stream, &question, answer.len());
+    assert!(back == answer, "a long frame came back wrong");
+
+    for (length, told) in [
+        (
+            -1,
+            "frame length -1 is negative (0 to 65536 bytes are accepted)",
+        ),
+        (
+            65_537,
+            "frame length 65537 is above the limit of 65536 bytes",
+        ),
+    ] {
+        let mut stream = server.connect("frame-echo");
+        let input = [&b"\x01\0\0\0a"[..], &i32::to_le_bytes(length)].concat();
+        stream.write_all(&input).expect("a connection");
+        assert_eq!(rest(&mut stream), b"\x01\0\0\0A");
+        server.wait_log(told);
+    }
+
+    // A connection keeps the limit that it began with.
+    fs::write(server.path("netlab.toml"), listener("3")).expect("a file");
+    server.signal(Signal::HUP);
+    server.wait_log("configured anew");
+    assert_eq!(
+        exchange(&mut stream, b"\x05\0\0\0first", 9),
+        b"\x05\0\0\0FIRST"
+    );
+    let mut stream = server.connect("frame-echo");
+    stream.write_all(b"\x05\0\0\0first").expect("a connection");
+    assert_eq!(rest(&mut stream), b"");
+    server.wait_log("frame length 5 is above the limit of 3 bytes");
     server.stop();
 }
 
@@ -900,6 +962,8 @@ fn noise(connections: usize, datagrams: usize) {
                 }
                 ("upload", 0) => b"\x1e\0\0\0{\"filename\":\"x\",\"filesize\":9}",
                 ("upload", 1) => b"\x02\0\0\0{}",
+                ("frame-echo", 0) => b"\x02\0\0\0xy\0\x08\0\0",
+                ("frame-echo", 1) => b"\xff\xff\x0f\0",
                 _ => b"",
             };
             bytes.splice(0..0, beginning.iter().copied());

@@ -31,6 +31,7 @@ pub mod hello;
 pub mod interrupt;
 pub mod mail;
 pub mod output;
+pub mod passwd;
 pub mod ping;
 pub mod secrets;
 pub mod statistics;

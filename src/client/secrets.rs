@@ -28,11 +28,30 @@ pub fn obtain(file: Option<&Path>, variable: &str, prompt: &str) -> Result<Secre
     if let Some(value) = std::env::var_os(variable) {
         return Ok(Secret::new(value.into_encoded_bytes()));
     }
-    ask(prompt).ok_or_else(|| {
-        Failure::usage(format!(
-            "no {prompt}: name a file that holds it, or set {variable} in the environment"
-        ))
-    })
+    ask(prompt).ok_or_else(|| missing(variable, prompt))
+}
+
+/// The same for one that is new: a person has to type it twice.
+///
+/// # Errors
+/// As those of [`obtain`], and two that differ.
+pub fn obtain_new(file: Option<&Path>, variable: &str, prompt: &str) -> Result<Secret, Failure> {
+    if file.is_some() || std::env::var_os(variable).is_some() {
+        return obtain(file, variable, prompt);
+    }
+    let first = ask(prompt).ok_or_else(|| missing(variable, prompt))?;
+    match ask(&format!("the same {prompt} again")) {
+        Some(second) if second.expose() == first.expose() => Ok(first),
+        _ => Err(Failure::usage(format!(
+            "the two are not the same; the {prompt} stays what it was"
+        ))),
+    }
+}
+
+fn missing(variable: &str, prompt: &str) -> Failure {
+    Failure::usage(format!(
+        "no {prompt}: name a file that holds it, or set {variable} in the environment"
+    ))
 }
 
 /// Asks on the controlling terminal without echo; `None` when there is no terminal.

@@ -32,6 +32,7 @@ const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
     after_help = "Examples:
   netlab-reactor tcp localhost 12000 hello
   printf 'one\\ntwo\\n' | netlab-reactor tcp localhost 12000
+  netlab-reactor tcp --frames localhost 9002 hello
   netlab-reactor tcp localhost 12000 - < picture.png > echoed
   netlab-reactor tcp localhost 12000 --repeat 1000 x > /dev/null
 
@@ -50,10 +51,10 @@ pub struct TcpArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     repeat: u64,
 
-    /// Send and expect messages with their length (32 bits, little-endian) in front instead of
-    /// lines
-    #[arg(long)]
-    frame: bool,
+    /// Send each line as a frame, with its length (32 bits, little-endian) in front and no line
+    /// ending, and expect frames
+    #[arg(long, alias = "frame")]
+    frames: bool,
 
     #[command(flatten)]
     common: CommonArgs,
@@ -77,7 +78,7 @@ pub fn run(args: &TcpArgs) -> Outcome {
     }
     let mut conversation = Conversation {
         stream,
-        framed: args.frame,
+        framed: args.frames,
         json: args.common.json,
         received: Vec::new(),
         output: Output::new(),

@@ -62,6 +62,10 @@ impl Limits {
         let idle = &mut self.idle_upstreams_per_origin_max;
         section.count("max_idle_upstreams_per_origin", 1..=1 << 20, idle);
         section.timeout("upstream_idle_timeout", &mut self.upstream_idle_timeout);
+        section.count("max_hooks", 1..=1024, &mut self.hooks.running_max);
+        let waiting = &mut self.hooks.waiting_max;
+        section.count("max_waiting_hooks", 0..=1 << 20, waiting);
+        section.timeout("hook_timeout", &mut self.hooks.timeout);
     }
 }
 

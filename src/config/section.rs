@@ -17,6 +17,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{Finding, Weight, nearest};
 use super::value::{DURATION_MAX, Fraction, parse_duration, parse_size};
+use crate::hooks::Hook;
 
 /// Where relative paths and default folders lead.
 #[derive(Debug, Clone)]
@@ -319,6 +320,29 @@ impl<'t> Section<'t> {
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         let base = self.folders.base.as_path();
         self.parsed(key, "a path", |value| path(base, string(value)?))
+    }
+
+    /// A command: a program, which leads from the folder of the configuration file where it is a
+    /// relative path, and its arguments.
+    pub(super) fn hook(&mut self, key: &'static str) -> Option<Hook> {
+        let base = self.folders.base.clone();
+        let expected = r#"a program and its arguments such as ["/usr/bin/logger", "-t", "lab"]"#;
+        let mut command = self.list(key, expected, |value| match string(value)? {
+            text if text.contains('\0') => Err("contains a NUL".to_owned()),
+            text => Ok(text.to_owned()),
+        })?;
+        let Some(program) = command.first_mut().filter(|program| !program.is_empty()) else {
+            let what = format!("`{key}` names no program; expected {expected}");
+            self.problem(self.span(key), what);
+            return None;
+        };
+        if program.contains('/') {
+            *program = base.join(&*program).to_str()?.to_owned();
+        }
+        Some(Hook {
+            event: key,
+            command: command.into(),
+        })
     }
 
     /// One of a few words.

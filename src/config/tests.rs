@@ -147,6 +147,7 @@ fn without_a_file_every_kind_listens_on_loopback() {
         "http 127.0.0.1:6789",
         "proxy 127.0.0.1:8888",
         "upload 127.0.0.1:9001",
+        "frame-echo 127.0.0.1:9002",
         "admin 127.0.0.1:9090",
     ];
     assert_eq!(lines, expected);

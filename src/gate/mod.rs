@@ -11,6 +11,7 @@
 //!
 //! Not here: sockets, and what a web server answers to a client beyond its limits.
 
+pub mod failures;
 mod ranges;
 mod rates;
 mod seats;

@@ -10,6 +10,8 @@ use super::partial::{self, TakenFile};
 use super::store::{self, Care, NewFile, Stored, Taken};
 use crate::buffer::PageSlice;
 use crate::disk::{Contents, Disk, DiskId, File, FileKind, Metadata, Version};
+use crate::wire::argon2id::Hash;
+use crate::wire::challenge::Secret;
 
 /// A question about files. Paths lead from `root` and never out of it.
 #[allow(missing_docs)] // the fields are the arguments of the calls of `Disk`
@@ -54,6 +56,9 @@ pub enum Query {
     /// Forces a file, or the names of a folder, to the disk: [`Done::Nothing`]. Only those that have
     /// not started are one job: what was changed since, one that has started may not know.
     Sync { file: File },
+    /// The same for the names in a folder below `root`, an empty path for that itself, and for the
+    /// name of that folder.
+    SyncNames { root: File, folder: PathBuf },
 }
 
 /// Something to be done to files.
@@ -151,6 +156,13 @@ pub enum Command {
         path: PathBuf,
         bytes: Box<[u8]>,
     },
+    /// Whether a hash is that of a password, which takes the processor long: [`Done::Proven`]. It
+    /// waits on the disk of `beside`.
+    Prove {
+        beside: File,
+        hash: Arc<Hash>,
+        password: Secret,
+    },
 }
 
 /// A query or a command.
@@ -192,6 +204,8 @@ pub enum Done {
     Log(File, Option<bool>),
     /// What became of new files.
     Stored(Arc<Stored>),
+    /// Whether it is that of the password.
+    Proven(bool),
     /// It was done, and there is no more to tell.
     Nothing,
 }
@@ -210,6 +224,7 @@ impl Query {
             | Query::Configured { beside: file, .. }
             | Query::Names { folder: file, .. }
             | Query::Free { root: file }
+            | Query::SyncNames { root: file, .. }
             | Query::Sync { file } => file,
         }
     }
@@ -224,7 +239,7 @@ impl Query {
             | Query::Configured { .. }
             | Query::Contents { .. } => Kind::Read,
             Query::Names { .. } => Kind::List,
-            Query::Sync { .. } => Kind::Sync,
+            Query::Sync { .. } | Query::SyncNames { .. } => Kind::Sync,
         }
     }
 }
@@ -247,7 +262,8 @@ impl Command {
             | Command::Discard { root: file, .. }
             | Command::Store { root: file, .. }
             | Command::Put { root: file, .. }
-            | Command::Rewrite { root: file, .. } => file,
+            | Command::Rewrite { root: file, .. }
+            | Command::Prove { beside: file, .. } => file,
             Command::Leave { file } => file.as_ref()?,
         })
     }
@@ -269,6 +285,7 @@ impl Command {
                 Kind::Remove
             }
             Command::Store { .. } | Command::Put { .. } => Kind::Store,
+            Command::Prove { .. } => Kind::Prove,
         }
     }
 }
@@ -364,6 +381,14 @@ impl Query {
             Query::Free { root } => Done::Count(disk.free_bytes(root)?),
             Query::Sync { file } => {
                 disk.sync(file)?;
+                Done::Nothing
+            }
+            Query::SyncNames { root, folder } => {
+                if !folder.as_os_str().is_empty() {
+                    let folder = disk.open(root, folder)?;
+                    disk.sync(&folder)?;
+                }
+                disk.sync(root)?;
                 Done::Nothing
             }
         })
@@ -474,6 +499,7 @@ impl Command {
                 disk.write_full(&file, 0, bytes)?;
                 Done::Nothing
             }
+            Command::Prove { hash, password, .. } => Done::Proven(hash.is_of(password.expose())),
         })
     }
 }
@@ -637,6 +663,14 @@ impl Done {
         }
     }
 
+    /// Whether a hash is that of a password.
+    pub(crate) fn into_proven(self) -> io::Result<bool> {
+        match self {
+            Done::Proven(is_of) => Ok(is_of),
+            _ => Err(wrong()),
+        }
+    }
+
     /// Bytes.
     pub(super) fn into_count(self) -> io::Result<u64> {
         match self {
@@ -676,11 +710,13 @@ pub enum Kind {
     Store,
     /// Forces something to the disk.
     Sync,
+    /// Finds out whether a password is right.
+    Prove,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Open,
         Kind::Look,
         Kind::Read,
@@ -692,6 +728,7 @@ impl Kind {
         Kind::Remove,
         Kind::Store,
         Kind::Sync,
+        Kind::Prove,
     ];
 
     /// As a metric's label.
@@ -708,6 +745,7 @@ impl Kind {
             Kind::Remove => "remove",
             Kind::Store => "store",
             Kind::Sync => "sync",
+            Kind::Prove => "prove",
         }
     }
 }

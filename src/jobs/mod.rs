@@ -317,7 +317,7 @@ impl<W: Copy + Ord + Hash> Jobs<W> {
             let waited = now.saturating_duration_since(entry.since);
             self.counts[entry.kind as usize].waited += waited;
             entry.since = now;
-            if let Some(sync @ Query::Sync { .. }) = &entry.query {
+            if let Some(sync @ (Query::Sync { .. } | Query::SyncNames { .. })) = &entry.query {
                 self.shared.remove(sync);
             }
             if let Stage::Waiting(job) = std::mem::replace(&mut entry.stage, Stage::Started) {

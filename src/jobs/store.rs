@@ -7,11 +7,11 @@
 //!    asked for in an order is there in that order, as far as it is there. If there was no
 //!    descriptor for it, or no folder, it comes back as well, so that it can be asked for again.
 //! 3. Files that are to be sure ([`Care::syncs`]) are on the disk before the first of them gets its
-//!    name. That the names are, too, takes a [`super::Query::Sync`] of the folder afterwards, which
+//!    name. That the names are, too, takes a [`super::Query::SyncNames`] of the folder afterwards, which
 //!    all share who stored into it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::copied;
 use crate::disk::{Disk, File, is_out_of_descriptors};
@@ -26,6 +26,9 @@ pub struct NewFile {
     pub contents: NewContents,
     /// The name.
     pub name: SafeName,
+    /// The folder below the root where it has that name, which is made if it is not there; empty for
+    /// the root.
+    pub folder: PathBuf,
 }
 
 /// What is in a new file.
@@ -190,10 +193,17 @@ fn store_one(
         new.contents = NewContents::Stored; // it is closed before it gets its name
     }
     let replaced = match taken == Taken::Replace && care.counts {
-        true => disk.look(root, new.name.as_ref()).map_or(0, |was| was.len),
+        true => {
+            let path = new.folder.join::<&Path>(new.name.as_ref());
+            disk.look(root, &path).map_or(0, |was| was.len)
+        }
         false => 0,
     };
-    let named = name(root, new, taken, disk);
+    let made = match new.folder.as_os_str().is_empty() {
+        true => Ok(()),
+        false => disk.create_folder(root, &new.folder),
+    };
+    let named = made.and_then(|()| name(root, new, taken, disk));
     match &named {
         Ok(_) => new.contents = NewContents::Stored,
         Err(error) => remove(root, new, error, disk),
@@ -206,7 +216,8 @@ fn name(root: &File, new: &NewFile, taken: Taken, disk: &mut dyn Disk) -> io::Re
     let mut number = 0;
     loop {
         let to = new.name.version(number);
-        match disk.rename(root, &new.partial, to.as_ref(), taken == Taken::Replace) {
+        let path = new.folder.join::<&Path>(to.as_ref());
+        match disk.rename(root, &new.partial, &path, taken == Taken::Replace) {
             Ok(()) => return Ok(to),
             // The number that was free a moment ago is taken now: the next one.
             Err(error)
@@ -215,7 +226,7 @@ fn name(root: &File, new: &NewFile, taken: Taken, disk: &mut dyn Disk) -> io::Re
                     && number < u32::MAX =>
             {
                 number = match number {
-                    0 => match first_free_version(root, &new.name, disk) {
+                    0 => match first_free_version(root, new, disk) {
                         // A look takes a descriptor, and a rename takes none: one after the other.
                         Err(error) if is_out_of_descriptors(&error) => 1,
                         number => number?,
@@ -247,8 +258,11 @@ pub fn is_taken<T>(looked: io::Result<T>) -> io::Result<bool> {
 /// The lowest version number from 1 on that is free, if those before it are taken without a gap;
 /// some free one otherwise. It looks at as many names as the number has binary digits, twice: the
 /// ten-thousandth file of a name costs no more than 28.
-fn first_free_version(root: &File, name: &SafeName, disk: &mut dyn Disk) -> io::Result<u32> {
-    let mut is_taken = |number| is_taken(disk.look(root, name.version(number).as_ref()));
+fn first_free_version(root: &File, new: &NewFile, disk: &mut dyn Disk) -> io::Result<u32> {
+    let mut is_taken = |number| {
+        let name = new.name.version(number);
+        is_taken(disk.look(root, &new.folder.join::<&Path>(name.as_ref())))
+    };
     let (mut taken, mut free) = (0, 1);
     while free < u32::MAX && is_taken(free)? {
         taken = free;

@@ -66,6 +66,11 @@ impl<'a> Counted<'a> {
         self.all
     }
 
+    /// The place of the listener, and its name.
+    pub fn listener(&self) -> (usize, &str) {
+        (self.listener, &self.all.listeners[self.listener].name)
+    }
+
     /// A client or a request was refused at a limit.
     pub fn refused(&mut self, limit: Limit) {
         self.web().refused[limit as usize] += 1;

@@ -11,6 +11,7 @@ use super::{Bar, Cached, Cause, Limit, ListenerMetrics, Metrics, UpstreamMetrics
 use crate::cache::{compressed, store};
 use crate::dns::Counters;
 use crate::ending::Phase;
+use crate::hooks::{self, Fault};
 use crate::jobs;
 use crate::wire::heartbeat::{Change, State};
 use crate::wire::upload::Code;
@@ -38,6 +39,10 @@ pub struct View<'a> {
     pub jobs: [jobs::Counts; jobs::Kind::ALL.len()],
     /// Of those, how many wait to be begun, and how many are under way.
     pub jobs_under_way: (usize, usize),
+    /// What was counted of the commands of listeners.
+    pub hooks: hooks::Counts,
+    /// How many of those wait, and how many run.
+    pub hooks_under_way: (usize, usize),
     /// When the process began to serve.
     pub started: SystemTime,
     /// The moment.
@@ -316,6 +321,15 @@ pub static METRICS: &[Metric] = {
         counter("disk_job_seconds", "Time from the beginning of jobs to their end.", Kinds(|c| c.took.into())).key("disk.job_seconds"),
         gauge("disk_jobs_waiting", "Jobs that wait to be begun.", One(|v| Some(v.jobs_under_way.0.into()))).key("disk.waiting"),
         gauge("disk_jobs_under_way", "Jobs that the disks are asked for now.", One(|v| Some(v.jobs_under_way.1.into()))).key("disk.under_way"),
+        // Commands.
+        counter("hooks_started", "Commands of listeners that were begun.", One(|v| Some(v.hooks.started.into()))).key("hooks.started"),
+        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.hooks.failed[Fault::NotStarted as usize].into()))).label("cause", "not_started").key("hooks.failed.not_started"),
+        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.hooks.failed[Fault::Code as usize].into()))).label("cause", "code").key("hooks.failed.code"),
+        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.hooks.failed[Fault::Signal as usize].into()))).label("cause", "signal").key("hooks.failed.signal"),
+        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.hooks.failed[Fault::TimedOut as usize].into()))).label("cause", "timed_out").key("hooks.failed.timed_out"),
+        counter("hooks_dropped", "Commands of listeners that were not run because too many waited.", One(|v| Some(v.hooks.dropped.into()))).key("hooks.dropped"),
+        gauge("hooks_waiting", "Commands of listeners that wait to be run.", One(|v| Some(v.hooks_under_way.0.into()))).key("hooks.waiting"),
+        gauge("hooks_running", "Commands of listeners that run.", One(|v| Some(v.hooks_under_way.1.into()))).key("hooks.running"),
         // Names.
         counter("resolver_hits", "Names answered from memory.", One(|v| Some(v.resolver.hits.into()))),
         counter("resolver_stale", "Names answered from memory although the answer had expired.", One(|v| Some(v.resolver.stale.into()))),

@@ -11,6 +11,7 @@ use crate::buffer::Pool;
 use crate::cache::compressed::Compressed;
 use crate::cache::store::{Hands, Stores};
 use crate::dns::Resolver;
+use crate::hooks::Hooks;
 use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
@@ -25,6 +26,7 @@ pub(crate) struct Context<S: Sys> {
     pub(crate) pool: Pool,
     pub(crate) pipes: Pipes<S::Pipe>,
     pub(crate) jobs: Jobs<Waiter>,
+    pub(crate) hooks: Hooks,
     pub(crate) resolver: Resolver<Id>,
     pub(crate) stores: Stores,
     pub(crate) compressed: Compressed<Id>,
@@ -98,6 +100,7 @@ impl<S: Sys> Context<S> {
             pool: &mut self.pool,
             disk: self.sys.disk(),
             jobs: &mut self.jobs,
+            hooks: &mut self.hooks,
             resolver: &mut self.resolver,
             stores: &mut self.stores,
             compressed: &mut self.compressed,

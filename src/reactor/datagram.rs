@@ -26,6 +26,7 @@ use super::ear::Ear;
 use super::token::Token;
 use super::untold::Untold;
 use crate::gate::{Access, Rates, is_loopback};
+use crate::hooks::Hooks;
 use crate::limits::Limits;
 use crate::metrics::{Cause, ListenerMetrics, Metrics, Of};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
@@ -210,6 +211,7 @@ impl<S: Sys> Datagrams<S> {
             let datagram = &mut self.all[key];
             let metrics = &mut cx.metrics.listeners[datagram.metrics];
             datagram.answer(&mut cx.sys, tray, ports, metrics, &mut cx.work, now);
+            run(tray, &mut cx.hooks, (datagram.metrics, metrics), now);
             self.left_of = (!tray.rest.is_empty()).then_some(key);
         }
         let (places, first) = (self.all.capacity(), self.first);
@@ -229,6 +231,7 @@ impl<S: Sys> Datagrams<S> {
                     datagram.take_down(&error, sys, metrics, now, limits);
                 }
                 datagram.answer(sys, tray, ports, metrics, &mut cx.work, now);
+                run(tray, &mut cx.hooks, (datagram.metrics, metrics), now);
                 if cx.work.is_spent() {
                     self.left_of = (!tray.rest.is_empty()).then_some(key);
                     self.first = key + 1; // the others come before it the next time
@@ -237,6 +240,7 @@ impl<S: Sys> Datagrams<S> {
             let deadline = datagram.service.deadline();
             if deadline.is_some_and(|deadline| deadline <= now) {
                 datagram.advance(sys, tray, metrics, &mut timed, now);
+                run(tray, &mut cx.hooks, (datagram.metrics, metrics), now);
             }
         }
     }
@@ -266,6 +270,18 @@ impl<S: Sys> Datagrams<S> {
     pub(super) fn sockets(&self) -> usize {
         let open = self.all.iter().filter(|(_, d)| d.ear.socket().is_some());
         open.count()
+    }
+}
+
+/// Asks for the commands that a service wants run.
+fn run(
+    tray: &mut Tray,
+    hooks: &mut Hooks,
+    (listener, metrics): (usize, &ListenerMetrics),
+    now: Instant,
+) {
+    for call in tray.outbox.calls.drain(..) {
+        hooks.ask(listener, &metrics.name, call, now);
     }
 }
 

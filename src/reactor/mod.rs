@@ -34,6 +34,7 @@ mod disk;
 mod ear;
 mod half;
 mod handshakes;
+mod hooks;
 mod host;
 mod introduction;
 mod kept;
@@ -68,6 +69,7 @@ use crate::cache::store::{self, StoreId, Stores};
 use crate::dns::{self, Hosts, Resolver, Sources};
 use crate::ending::{Error, Phase};
 use crate::gate::Admitted;
+use crate::hooks::Hooks;
 use crate::jobs::Jobs;
 use crate::jobs::pending::Asker;
 use crate::limits::Limits;
@@ -161,6 +163,7 @@ impl<S: Sys> Reactor<S> {
                     .with_bytes_max(limits.page_bytes_max),
                 pipes: Pipes::new(limits.pipes_max),
                 jobs: Jobs::new(limits.disk),
+                hooks: Hooks::new(limits.hooks),
                 resolver,
                 stores: Stores::default(),
                 compressed: Compressed::new(limits.compressed_bytes_max),
@@ -337,6 +340,7 @@ impl<S: Sys> Reactor<S> {
         self.cx.pipes.set_max(limits.pipes_max);
         self.cx.limits = SessionLimits::of(&limits);
         self.cx.jobs.set_limits(limits.disk);
+        self.cx.hooks.set_limits(limits.hooks);
         self.listeners.set_limits(&limits);
         self.limits = limits;
     }
@@ -426,6 +430,7 @@ impl<S: Sys> Reactor<S> {
         self.compress();
         self.serve_queries();
         self.start_jobs();
+        hooks::serve(&mut self.cx);
         self.cx.sys.flush_log();
         Ok(self.life())
     }
@@ -462,6 +467,7 @@ impl<S: Sys> Reactor<S> {
             self.name_files.deadline(),
             self.cx.turn_end_at,
             self.cx.stores.deadline(),
+            self.cx.hooks.deadline(),
             self.cx.upstreams.idle.deadline(),
         ];
         let next = moments.into_iter().fold(None, earlier)?;
@@ -586,7 +592,10 @@ impl<S: Sys> Reactor<S> {
             Life::Serving => false,
             Life::Draining { until } => self.cx.now >= until || self.listeners.are_drained(),
             Life::Over => true,
-            Life::Ending { until } => self.cx.now >= until || !self.is_changing_disks(),
+            Life::Ending { until } => {
+                let is_done = !self.is_changing_disks() && self.cx.hooks.is_idle();
+                self.cx.now >= until || is_done
+            }
         }
     }
 
@@ -622,6 +631,10 @@ impl<S: Sys> Reactor<S> {
             return Turn::Continue;
         }
         self.life = Life::Over;
+        let (waiting, running) = self.cx.hooks.under_way();
+        if waiting + running > 0 {
+            log::warn!("{running} commands go on by themselves, {waiting} are not run");
+        }
         let (stores, mut hands) = self.cx.stores();
         stores.close(&mut hands);
         while let Some(page) = self.cx.jobs.poll_page() {

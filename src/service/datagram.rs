@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use super::work::Work;
+use crate::hooks::Call;
 use crate::metrics::{DatagramMetrics, ListenerMetrics, Of};
 
 /// The longest datagram that a socket carries, in bytes: the largest UDP payload over IPv6 (RFC 768
@@ -76,11 +77,13 @@ impl DatagramIo<'_> {
     }
 }
 
-/// Datagrams to be sent with the next batch.
+/// Datagrams to be sent with the next batch, and commands to be run.
 #[derive(Debug, Default)]
 pub struct Outbox {
     pub(crate) replies: Vec<Reply>,
     pub(crate) arena: Vec<u8>,
+    /// Commands that are to be run.
+    pub(crate) calls: Vec<Call>,
 }
 
 /// One datagram to be sent.
@@ -110,7 +113,12 @@ impl Outbox {
         });
     }
 
-    /// Forgets everything, keeping the memory.
+    /// Runs a command because of what happened. Nobody waits for it.
+    pub fn run(&mut self, call: Call) {
+        self.calls.push(call);
+    }
+
+    /// Forgets the datagrams, keeping the memory.
     pub(crate) fn clear(&mut self) {
         self.replies.clear();
         self.arena.clear();

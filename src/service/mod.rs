@@ -51,6 +51,7 @@ use crate::cache::store::{Hands, Store, StoreId, Stores};
 use crate::disk::Disk;
 use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
+use crate::hooks::{Call, Hooks};
 use crate::jobs::pending::Asker;
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
@@ -264,6 +265,8 @@ pub struct Cx<'a> {
     pub disk: &'a mut dyn Disk,
     /// What waits for the disk.
     pub jobs: &'a mut Jobs<Waiter>,
+    /// Commands that are to be run; asked through [`Cx::run`].
+    pub hooks: &'a mut Hooks,
     /// Names to addresses; asked through [`Io::resolve`].
     pub resolver: &'a mut Resolver<Id>,
     /// Responses that proxies keep. A session that has to wait for one is woken.
@@ -279,6 +282,12 @@ pub struct Cx<'a> {
 }
 
 impl Cx<'_> {
+    /// Runs a command because of what happened. Nobody waits for it.
+    pub fn run(&mut self, call: Call) {
+        let (listener, name) = self.counted.listener();
+        self.hooks.ask(listener, name, call, self.now);
+    }
+
     /// Files, for one who may have to wait for them.
     #[inline]
     pub fn files(&mut self, waiter: Waiter) -> Asking<'_, Waiter> {

@@ -16,6 +16,7 @@ use crate::cache::compressed::Compressed;
 use crate::cache::store::{Hands, Stores};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
+use crate::hooks::Hooks;
 use crate::jobs::pending::Asker;
 use crate::jobs::{Done, Job, Jobs};
 use crate::limits::DiskLimits;
@@ -48,6 +49,8 @@ pub struct Bench<T: Service> {
     pub pool: Pool,
     pub disk: unix::Files,
     pub jobs: Jobs<Waiter>,
+    /// Commands that the service wants run.
+    pub hooks: Hooks,
     pub resolver: Resolver<Id>,
     pub stores: Stores,
     pub compressed: Compressed<Id>,
@@ -129,6 +132,7 @@ macro_rules! cx {
             pool: &mut $bench.pool,
             disk: &mut $bench.disk,
             jobs: &mut $bench.jobs,
+            hooks: &mut $bench.hooks,
             resolver: &mut $bench.resolver,
             stores: &mut $bench.stores,
             compressed: &mut $bench.compressed,
@@ -155,6 +159,7 @@ impl<T: Service> Bench<T> {
             stores: Stores::default(),
             compressed: Compressed::new(1 << 20),
             jobs: Jobs::new(DiskLimits::default()),
+            hooks: Hooks::default(),
             resolver: Resolver::new(dns::Config::default(), hosts, [7; 32]),
             idle: Idle::new(IdleLimits {
                 per_origin_max: 2,

@@ -4,6 +4,7 @@
 #[doc(hidden)] // for tests, those in `tests/` among them
 pub mod bench;
 
+pub mod frame_echo;
 pub mod hello;
 pub mod tcp_echo;
 pub mod udp_echo;

@@ -3,7 +3,8 @@
 //! What one sender is taken to be is [`Tracker`]'s business; here stands the table of them, by
 //! address and port. Each change is one line in the log, `heartbeat IP:PORT STATE`, and one count;
 //! of many in a second, those beyond a limit are counted in one line, since addresses can be
-//! forged: `heartbeats: 4711 more changes: 4700 new, 11 dead`.
+//! forged: `heartbeats: 4711 more changes: 4700 new, 11 dead`. A command may be run for each
+//! ([`crate::hooks`]), with `NETLAB_CHANGE` and `NETLAB_SENDER` in its environment.
 //!
 //! The rules:
 //! 1. Every sender is in exactly one of two ordered sets: `due` by the moment when it may change by
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::UdpHeartbeatConfig;
+use crate::hooks::{Call, Hook};
 use crate::metrics::{Cause, HeartbeatMetrics, ListenerMetrics, Of};
 use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
 use crate::service::work::{self, Work};
@@ -34,8 +36,11 @@ pub struct UdpHeartbeat {
     told: Told,
 }
 
-/// What of the changes of one second the log tells.
+/// What of the changes of one second the log tells, and the command that is told of each.
 struct Told {
+    on_change: Option<Hook>,
+    /// Commands to be run by the end of this call.
+    calls: Vec<Call>,
     lines_max: usize,
     /// When the second began.
     began: Option<Instant>,
@@ -50,6 +55,8 @@ impl Told {
 
     fn new(lines_max: usize) -> Self {
         Self {
+            on_change: None,
+            calls: Vec::new(),
             lines_max,
             began: None,
             lines: 0,
@@ -124,7 +131,10 @@ impl UdpHeartbeat {
             senders: HashMap::new(),
             due: BTreeSet::new(),
             dead: BTreeSet::new(),
-            told: Told::new(config.logged_changes_max),
+            told: Told {
+                on_change: config.on_change.clone(),
+                ..Told::new(config.logged_changes_max)
+            },
         }
     }
 
@@ -213,6 +223,15 @@ fn tell(
     if told.has_line(change, now) {
         log::info!("heartbeat {from} {change}");
     }
+    let facts = || {
+        let (change, from) = (change.to_string(), from.to_string());
+        vec![
+            ("NETLAB_CHANGE", change.into()),
+            ("NETLAB_SENDER", from.into()),
+        ]
+    };
+    let call = told.on_change.as_ref().map(|hook| hook.call(facts()));
+    told.calls.extend(call);
     metrics.changes[change as usize] += 1;
 }
 
@@ -244,11 +263,12 @@ impl DatagramService for UdpHeartbeat {
         {
             io.metrics.dropped(Cause::Full, 1);
         }
+        self.told.calls.drain(..).for_each(|call| io.out.run(call));
     }
 
     fn advance(
         &mut self,
-        _out: &mut Outbox,
+        out: &mut Outbox,
         now: Instant,
         metrics: &mut ListenerMetrics,
         work: &mut Work,
@@ -261,6 +281,7 @@ impl DatagramService for UdpHeartbeat {
             self.observe(from, None, now, metrics.heartbeat_mut());
         }
         tell_others(&mut self.told, now);
+        self.told.calls.drain(..).for_each(|call| out.run(call));
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustls::RootCertStore;
 
 use crate::disk::{Disk, File};
+use crate::hooks::{End, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
 use crate::service::datagram::{DATAGRAM_BYTES_MAX, Outbox, Reply, ReplyBytes};
 use crate::service::{Ends, Peer};
@@ -58,6 +59,16 @@ pub trait Sys {
 
     /// The next job that was done, if any: it comes back with what it owned, and what it came to.
     fn finished(&mut self) -> Option<(JobId, Job, io::Result<Done>)>;
+
+    /// Runs a command; [`Sys::exited`] tells of its end, or that it could not be run.
+    fn spawn(&mut self, id: HookId, program: Program);
+
+    /// Ends a command that was begun and is not known to have ended, with the processes that it
+    /// began; its end is told as ever.
+    fn kill(&mut self, id: HookId);
+
+    /// The next command that has ended, if any.
+    fn exited(&mut self) -> Option<(HookId, End)>;
 
     /// The certificates of those whom this system trusts to vouch for servers. The first call reads
     /// them, and waits for the disk: it is made at start or reload.

@@ -1,5 +1,4 @@
-//! The upload login: one JSON object each way, with no length in front, and the file of users
-//! behind it.
+//! The upload login: one JSON object each way, with no length in front.
 //!
 //! ```text
 //! client  {"operate": "login", "user": "ann", "passwd": "tulip"}
@@ -10,22 +9,15 @@
 //! - Where an object ends is found by [`ObjectScanner`], which looks at each byte once however the
 //!   stream is cut, and gives up at a bound. What follows the object belongs to whatever comes
 //!   next.
-//! - A user file is refused as a whole with the line that is wrong: a typing error must not lock
-//!   one user out silently.
-//! - [`UserInfo::verify`] does the same work for a user that exists and one that does not, and
-//!   compares in constant time.
 //!
-//! Not here: reading the user file, and how often a peer may try.
+//! Not here: the file of users (`super::user_file`), and how often a peer may try.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use md5::{Digest, Md5};
 use serde::Serialize;
-use subtle::ConstantTimeEq;
 
+use super::JSON_BLANKS;
 use super::challenge::Secret;
-use super::{JSON_BLANKS, hex};
 
 /// The longest login object that anybody needs, in bytes; a sensible limit for
 /// [`ObjectScanner::new`].
@@ -214,110 +206,6 @@ pub fn parse_answer(object: &[u8]) -> Result<bool, LoginError> {
     flag.ok_or_else(|| LoginError("\"flag\" is not true or false".to_owned()))
 }
 
-/// The users that may log in: the contents of a user file.
-///
-/// A line `user|hash` each, the hash being the 32 hexadecimal digits of MD5(user ‖ password), in
-/// either case. Empty lines and lines that begin with `#` are skipped. A name may hold `|`: the
-/// last one on the line counts.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct UserInfo {
-    users: BTreeMap<String, [u8; 16]>,
-}
-
-/// What is wrong in a user file, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserInfoError {
-    /// The line, counted from 1.
-    pub line: usize,
-    /// What is wrong with it; never the hash itself.
-    pub message: String,
-}
-
-impl fmt::Display for UserInfoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.message)
-    }
-}
-
-impl std::error::Error for UserInfoError {}
-
-impl UserInfo {
-    /// Reads the text of a user file.
-    ///
-    /// # Errors
-    /// The first line that is not `user|hash`, or that names a user a second time.
-    pub fn parse(text: &str) -> Result<Self, UserInfoError> {
-        let mut users = BTreeMap::new();
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim_end();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let wrong = |message: String| UserInfoError {
-                line: index + 1,
-                message,
-            };
-            let Some((user, hash)) = line.rsplit_once('|') else {
-                return Err(wrong("expected user|hash".to_owned()));
-            };
-            if user.is_empty() {
-                return Err(wrong("the user's name is empty".to_owned()));
-            }
-            let Some(hash) = hex::decode(hash.trim().as_bytes()) else {
-                return Err(wrong(format!(
-                    "the hash of {user:?} is not 32 hexadecimal digits, the MD5 of user and password"
-                )));
-            };
-            if users.insert(user.to_owned(), hash).is_some() {
-                return Err(wrong(format!(
-                    "the user {user:?} stands on an earlier line already"
-                )));
-            }
-        }
-        Ok(Self { users })
-    }
-
-    /// How many users there are.
-    pub fn len(&self) -> usize {
-        self.users.len()
-    }
-
-    /// Whether nobody can log in.
-    pub fn is_empty(&self) -> bool {
-        self.users.is_empty()
-    }
-
-    /// Whether the user exists and the password is right. The digest is computed and compared for
-    /// an unknown user too.
-    pub fn verify(&self, login: &Login) -> bool {
-        let known = self.users.get(&login.user);
-        let expected = known.copied().unwrap_or_default();
-        let digest = digest(&login.user, &login.password);
-        bool::from(digest.ct_eq(&expected)) & known.is_some()
-    }
-
-    /// The line of a user file for this user and password.
-    pub fn line(user: &str, password: &Secret) -> String {
-        format!("{user}|{}", hex::encode(&digest(user, password)))
-    }
-}
-
-/// Shows how many users there are; their hashes are as good as passwords.
-impl fmt::Debug for UserInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UserInfo({} users)", self.users.len())
-    }
-}
-
-/// MD5(user ‖ password).
-fn digest(user: &str, password: &Secret) -> [u8; 16] {
-    Md5::new()
-        .chain_update(user)
-        .chain_update(password.expose())
-        .finalize()
-        .into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,44 +285,6 @@ mod tests {
         assert_eq!(parse_answer(ACCEPTED), Ok(true));
         assert_eq!(parse_answer(REFUSED), Ok(false));
         assert!(parse_answer(b"{\"flag\": 1}").is_err());
-    }
-
-    #[test]
-    fn a_user_file_decides() {
-        // The hashes are Python's hashlib.md5(b"anntulip") and md5(b"bo|brose").
-        let text = "# who may upload\nann|32b449036da766d44b77aac4e4b082f7\r\n\nbo|b|306b0fd57a1cc4b55f179af3aece6a9d\n";
-        let users = UserInfo::parse(text).unwrap();
-        let login = |user: &str, password: &str| Login {
-            user: user.to_owned(),
-            password: password.into(),
-        };
-        assert_eq!(users.len(), 2);
-        assert!(users.verify(&login("ann", "tulip")));
-        assert!(users.verify(&login("bo|b", "rose")));
-        assert!(!users.verify(&login("ann", "Tulip")));
-        assert!(!users.verify(&login("eve", "tulip")));
-        assert!(!UserInfo::default().verify(&login("", "")));
-        assert_eq!(
-            UserInfo::line("ann", &"tulip".into()),
-            text.lines().nth(1).unwrap()
-        );
-        assert_eq!(format!("{users:?}"), "UserInfo(2 users)");
-    }
-
-    #[test]
-    fn a_wrong_line_is_named() {
-        let message = |text: &str| UserInfo::parse(text).unwrap_err().to_string();
-        assert_eq!(message("\nann"), "line 2: expected user|hash");
-        assert_eq!(message("|00"), "line 1: the user's name is empty");
-        assert!(
-            message("ann|tulip")
-                .starts_with("line 1: the hash of \"ann\" is not 32 hexadecimal digits")
-        );
-        let twice = format!("{}\n{0}\n", UserInfo::line("ann", &"tulip".into()));
-        assert_eq!(
-            message(&twice),
-            "line 2: the user \"ann\" stands on an earlier line already"
-        );
     }
 
     proptest! {

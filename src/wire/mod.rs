@@ -10,6 +10,7 @@
 //!
 //! Not here: HTTP (see [`crate::http`]), DNS messages (see [`crate::dns`]), anything that waits.
 
+pub mod argon2id;
 pub mod challenge;
 pub mod frame;
 pub mod heartbeat;
@@ -25,6 +26,7 @@ pub mod text;
 pub mod trust;
 pub mod upload;
 pub mod upper;
+pub mod user_file;
 pub mod user_info;
 
 use serde_json::{Map, Value};

@@ -77,7 +77,7 @@ fn tcp_pumps_bytes_both_ways() {
 #[test]
 fn tcp_speaks_frames_json_and_statistics() {
     let port = tcp_server(plain).port().to_string();
-    let ended = run(&["tcp", "127.0.0.1", &port, "--frame", "a\nb"]);
+    let ended = run(&["tcp", "127.0.0.1", &port, "--frames", "a\nb"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (0, "a\nb\n"));
     let ended = run(&["tcp", "127.0.0.1", &port, "--json", "--repeat", "3", "x"]);
     let lines: Vec<serde_json::Value> = ended

@@ -52,8 +52,8 @@ fn lines_and_hellos() -> Vec<Dialogue> {
             steps: 2,
         },
         Dialogue {
-            name: "tcp --frame",
-            arguments: words("tcp 127.0.0.1 PORT --frame hello"),
+            name: "tcp --frames",
+            arguments: words("tcp 127.0.0.1 PORT --frames hello"),
             script: vec![Act::Hear(9), Act::Say(b"\x05\0\0\0HELLO".to_vec())],
             steps: 2,
         },

@@ -40,6 +40,11 @@ fn halves() -> Vec<Half> {
         Half::new("tcp-echo as it is", "abc", |r, c| {
             listen(r, c, |_| as_it_is());
         }),
+        Half::new(
+            "frame-echo",
+            &b"\x03\0\0\0a\xc3\x9f\0\0\0\0\x02\0\0\0xy"[..],
+            |r, c| listen(r, c, |_| frame_echo()),
+        ),
         Half::new("hello", "bye", |r, c| {
             listen(r, c, |_| hello());
         }),
@@ -62,6 +67,12 @@ fn halves() -> Vec<Half> {
             },
         ),
     ];
+    let object: &[u8] = br#"{"operate": "login", "user": "ada", "passwd": "pw"}"#;
+    halves.push(Half::new(
+        "upload with argon2id",
+        [object, &file("a", 1)].concat(),
+        |r, c| listen(r, c, upload_with_argon2id),
+    ));
     for handshake in Handshake::ALL {
         for login in [false, true] {
             let object: &[u8] = match login {

@@ -98,6 +98,12 @@ fn floods() -> Vec<Flood> {
         Flood::new("echo of umlauts", "\u{fc}".as_bytes(), 4096, |r, c| {
             listen(r, c, |_| upper())
         }),
+        Flood::new("frames of ASCII", b"\x03\0\0\0abc", 7, |r, c| {
+            listen(r, c, |_| frame_echo())
+        }),
+        Flood::new("frames of umlauts", b"\x02\0\0\0\xc3\xbc", 6, |r, c| {
+            listen(r, c, |_| frame_echo())
+        }),
         Flood::of_requests("a kept file", &get("/a.txt", ""), web),
         Flood::of_requests("what is not there", &get("/none", ""), web),
         Flood::of_requests("HEAD", &get("/big.bin", "").replace("GET", "HEAD"), web),

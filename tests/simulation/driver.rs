@@ -11,6 +11,7 @@
 //!    over.
 //! 6. Nothing is under way in a store of responses when nobody asks and its disk rests.
 //! 7. Every event for a session that had ended was recognised.
+//! 8. No more commands run at once than may.
 //!
 //! A scenario is one file with a type that implements [`Scenario`], and a line in [`scenarios`].
 
@@ -25,7 +26,7 @@ use netlab_reactor::cache::store::Store;
 use netlab_reactor::config::{
     Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig,
 };
-use netlab_reactor::limits::Limits;
+use netlab_reactor::limits::{HookLimits, Limits};
 use netlab_reactor::reactor::{Reactor, Turn};
 use netlab_reactor::serve;
 use netlab_reactor::service::Waiter;
@@ -133,6 +134,8 @@ impl Setting<'_> {
 
 /// What a run came to.
 pub(crate) struct Outcome {
+    /// Commands that were begun, and those that were killed.
+    pub(crate) commands: [usize; 2],
     pub(crate) faults: Faults,
     pub(crate) turns: u64,
     pub(crate) trace: String,
@@ -205,6 +208,9 @@ fn scenarios(payload_max: usize, rng: &mut Rng, later: &mut Rng) -> Vec<Box<dyn 
             chosen.push(Box::new(crate::kept::KeptProxy::default()));
         }
     }
+    if later.chance(200) {
+        chosen.push(Box::new(crate::frames::Frames::default()));
+    }
     chosen
 }
 
@@ -243,6 +249,12 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     let mut shares = Rng::new(!seed); // numbers of their own, so that a seed draws what it always drew
     limits.turn_work = Duration::from_nanos(shares.sized(1_000_000) as u64);
     limits.turn_work_max = Duration::from_nanos(shares.sized(10_000_000) as u64);
+    let mut commands = Rng::new(seed ^ 0x686f_6f6b_7300);
+    limits.hooks = HookLimits {
+        running_max: commands.sized(8),
+        waiting_max: commands.sized(20) - 1,
+        timeout: Duration::from_millis(commands.between(100, 60_000) as u64),
+    };
     if shares.chance(150) {
         faults.enable(Fault::PowerLoss, shares.sized(100) as u32);
     }
@@ -331,6 +343,10 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         trace: trace.clone(),
     };
     result.map_err(fail)?;
+    let (at_once, may) = (sim.programs().at_once_max, config.limits.hooks.running_max);
+    if at_once > may {
+        return Err(fail(format!("{at_once} commands ran at once, {may} may")));
+    }
     let open_files = sim.volume().open_files();
     if !open_files.is_empty() && !sim.volume().is_crashed() {
         return Err(fail(format!("files left open: {open_files:?}")));
@@ -357,6 +373,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         scenario.check(&mut sim, ended).map_err(fail)?;
     }
     Ok(Outcome {
+        commands: [sim.programs().begun.len(), sim.programs().killed],
         faults: sim.world().faults.clone(),
         turns,
         trace,
@@ -409,6 +426,7 @@ fn altered(config: &Config) -> Config {
     for listener in &mut next.listeners {
         let idle_timeout = match &mut listener.kind {
             Kind::TcpEcho(config) => &mut config.idle_timeout,
+            Kind::FrameEcho(config) => &mut config.idle_timeout,
             Kind::Hello(config) => &mut config.idle_timeout,
             Kind::Http(config) => &mut config.idle_timeout,
             Kind::Proxy(config) => &mut config.http.idle_timeout,

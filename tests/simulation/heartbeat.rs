@@ -8,7 +8,9 @@ use netlab_reactor::sys::Bind;
 use netlab_reactor::sys::sim::Sim;
 use netlab_reactor::sys::sim::actor::{Actor, Hands};
 
-use crate::driver::{Scenario, Setting};
+use netlab_reactor::hooks::Hook;
+
+use crate::driver::{ProcessEnd, Scenario, Setting};
 
 #[derive(Default)]
 pub(crate) struct Heartbeats;
@@ -18,6 +20,10 @@ impl Scenario for Heartbeats {
         let config = UdpHeartbeatConfig {
             timeout: Duration::from_millis(setting.rng.between(100, 3000) as u64),
             senders_max: setting.rng.sized(10),
+            on_change: setting.later.coin().then(|| Hook {
+                event: "on_change",
+                command: ["/bin/tell".to_owned()].into(),
+            }),
             ..UdpHeartbeatConfig::default()
         };
         vec![setting.listener("heartbeat", 12001, Kind::UdpHeartbeat(config))]
@@ -42,6 +48,26 @@ impl Scenario for Heartbeats {
                 after,
             );
         }
+    }
+
+    fn check(&self, sim: &mut Sim, _ended: ProcessEnd) -> Result<(), String> {
+        for program in &sim.programs().begun {
+            let of = |name: &str| {
+                let mut all = program.environment.iter();
+                let (_, value) = all.find(|(variable, _)| *variable == name)?;
+                value.to_str()
+            };
+            let is_change = |change| ["new", "late", "dead", "back"].contains(&change);
+            let is_sender = |sender: &str| sender.parse::<SocketAddr>().is_ok();
+            if !of("NETLAB_CHANGE").is_some_and(is_change)
+                || !of("NETLAB_SENDER").is_some_and(is_sender)
+                || of("NETLAB_LISTENER") != Some("heartbeat")
+                || of("NETLAB_EVENT") != Some("on_change")
+            {
+                return Err(format!("a command was told nonsense: {program:?}"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ mod datagrams;
 mod dns;
 mod driver;
 mod echo;
+mod frames;
 mod gate;
 mod heartbeat;
 mod hello;

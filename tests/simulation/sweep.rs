@@ -21,13 +21,20 @@ fn sweep() {
         return;
     }
     let mut coverage = Coverage::default();
+    let mut commands = [0; 2];
     for seed in 0..number("SIM_SEEDS").unwrap_or(SEEDS) {
         let outcome = run(seed, Plan::default())
             .unwrap_or_else(|failure| panic!("{failure:?}; SIM_SEED={seed} shows what happened"));
         coverage.add(&outcome.faults);
+        (0..2).for_each(|which| commands[which] += outcome.commands[which]);
     }
     let missed = coverage.missed();
     assert!(missed.is_empty(), "faults that never happened: {missed:?}");
+    let [begun, killed] = commands;
+    assert!(
+        begun > 0 && killed > 0,
+        "{begun} commands begun, {killed} killed"
+    );
 }
 
 /// What cryptography draws from the system shows nowhere.

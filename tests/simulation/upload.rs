@@ -4,7 +4,7 @@
 //! what was sent under its name.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use netlab_reactor::config::{Kind, ListenerConfig, Overwrite, SecretSource, UploadConfig};
 use netlab_reactor::sys::Bind;
@@ -15,8 +15,9 @@ use netlab_reactor::sys::sim::rng::Rng;
 use netlab_reactor::sys::sim::talker::PATIENCE;
 use netlab_reactor::sys::sim::volume::power::SECTOR_BYTES;
 use netlab_reactor::sys::sim::{End, Sim, Stage};
+use netlab_reactor::wire::argon2id::{Cost, Hash};
 use netlab_reactor::wire::challenge::{Handshake, Secret};
-use netlab_reactor::wire::login::UserInfo;
+use netlab_reactor::wire::user_file::UserInfo;
 
 use crate::driver::{ProcessEnd, Scenario, Setting};
 
@@ -37,6 +38,13 @@ pub(crate) struct Uploads {
     jobs_fail: bool,
 }
 
+/// The simulation is of those who wait, not of the processor.
+const CHEAP: Cost = Cost {
+    memory_kib: 8,
+    passes: 1,
+    lanes: 1,
+};
+
 impl Scenario for Uploads {
     fn listeners(&mut self, setting: &mut Setting<'_>) -> Vec<ListenerConfig> {
         setting.volume.make_folder("/srv");
@@ -52,8 +60,16 @@ impl Scenario for Uploads {
         ]);
         config.overwrite = self.overwrite;
         if setting.rng.coin() {
-            let line = UserInfo::line("ada", &Secret::from("pw"));
+            let line = match setting.later.coin() {
+                true => UserInfo::line("ada", &Secret::from("pw")),
+                false => UserInfo::line_with("ada", &Hash::of(b"pw", [7; 16], CHEAP)),
+            };
             config.login = Some(UserInfo::parse(&line).expect("one line"));
+            if setting.later.coin() {
+                let users = line.as_bytes();
+                setting.volume.put("/srv/userinfo", users, UNIX_EPOCH);
+                config.login_file = Some(PathBuf::from("/srv/userinfo"));
+            }
         }
         self.sound = ![
             Fault::DiskFull,

@@ -83,6 +83,7 @@ fn every_kind_over_streams_speaks_tls() {
     let trusted = make(files.path(), "a", &["localhost"]);
     let listeners = [
         ("tcp-echo", ""),
+        ("frame-echo", ""),
         ("hello", "count = 1"),
         ("upload", "handshake = 'hmac-md5'\nsecret = 'x'"),
         ("admin", ""),
@@ -104,13 +105,16 @@ fn every_kind_over_streams_speaks_tls() {
     let mut streams: Vec<Stream> = (0..listeners.len())
         .map(|index| connect_tls(&config, server.address(index)))
         .collect();
-    let [echo, hello, upload, admin, http, proxy] = &mut streams[..] else {
+    let [echo, frames, hello, upload, admin, http, proxy] = &mut streams[..] else {
         panic!("one of each");
     };
     let mut bytes = [0; 32];
     echo.write_all("straße".as_bytes()).expect("room");
     echo.read_exact(&mut bytes[..7]).expect("an answer");
     assert_eq!(&bytes[..7], b"STRASSE");
+    frames.write_all(b"\x01\0\0\0x").expect("room");
+    frames.read_exact(&mut bytes[..5]).expect("an answer");
+    assert_eq!(&bytes[..5], b"\x01\0\0\0X");
     // In these two the server speaks first.
     hello.read_exact(&mut bytes[..6]).expect("a greeting");
     assert_eq!(&bytes[..6], b"hello0");
@@ -123,7 +127,7 @@ fn every_kind_over_streams_speaks_tls() {
     assert!(answer(proxy).0.starts_with("HTTP/1.1 501 "));
     let spoken: Vec<_> = streams.iter().map(|s| s.conn.alpn_protocol()).collect();
     let http = Some(&b"http/1.1"[..]);
-    assert_eq!(spoken, [None, None, None, http, http, http]);
+    assert_eq!(spoken, [None, None, None, None, http, http, http]);
     drop(streams);
     server.stop();
 }

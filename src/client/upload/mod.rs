@@ -41,6 +41,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use self::source::collect;
 use self::workers::Sender;
+use super::tls::{TlsArgs, Trust};
 use super::{CommonArgs, Exit, Failure, Outcome, secrets, units};
 use crate::wire::challenge::{Handshake, Secret};
 use crate::wire::login::Login;
@@ -66,6 +67,7 @@ const PIECE_BYTES: usize = 64 * 1024;
   netlab-reactor upload --secret-file secret --jobs 8 localhost 9001 photos/
   netlab-reactor upload --handshake none --plain localhost 9001 a.bin
   netlab-reactor upload --secret-file s --user ann localhost 9001 a.bin
+  netlab-reactor upload --secret-file s --tls --ca-file ca.pem host 9001 a.bin
 
 Secrets come from the named file, from NETLAB_SECRET and NETLAB_PASSWORD, or
 from a prompt. Folders are sent with all files in them, under their last names
@@ -139,8 +141,29 @@ pub struct UploadArgs {
     #[arg(short, long)]
     quiet: bool,
 
+    /// Speak TLS, which the server's listener has to be configured for
+    #[arg(long)]
+    tls: bool,
+
+    #[command(flatten)]
+    certificates: TlsArgs,
+
     #[command(flatten)]
     common: CommonArgs,
+}
+
+impl UploadArgs {
+    /// Whom to trust, where TLS is to be spoken.
+    fn trust(&self) -> Result<Option<Trust>, Failure> {
+        let TlsArgs { ca_file, tls_name } = &self.certificates;
+        match self.tls {
+            true => self.certificates.trust().map(Some),
+            false if ca_file.is_some() || tls_name.is_some() => {
+                Err(Failure::usage("--ca-file and --tls-name are for --tls"))
+            }
+            false => Ok(None),
+        }
+    }
 }
 
 /// Runs `upload`.
@@ -171,6 +194,7 @@ pub fn run(args: &UploadArgs) -> Outcome {
         args,
         secret,
         login,
+        trust: args.trust()?,
     };
     let sent = sender.send(&files, &mut unreadable);
     for words in &unreadable {

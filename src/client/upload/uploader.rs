@@ -12,6 +12,7 @@ use super::source::Source;
 use super::{DIGEST_BYTES_MIN, PAUSE_MAX, PIECE_BYTES, READY_WAIT, UploadArgs};
 use crate::client::connect::Target;
 use crate::client::stream::Stream;
+use crate::client::tls::Trust;
 use crate::client::{Failure, Timeouts, units};
 use crate::wire::challenge::{CHALLENGE_BYTES, Secret};
 use crate::wire::frame;
@@ -44,6 +45,8 @@ pub(super) struct Uploader<'a> {
     pub(super) target: Target,
     pub(super) secret: Secret,
     pub(super) login: Option<Login>,
+    /// Whom to trust, where TLS is spoken.
+    pub(super) trust: Option<Trust>,
     /// The connection to go on with; `None` where the next file needs a new one.
     pub(super) link: Option<Link>,
     /// False once the server turned out to be a plain one.
@@ -165,6 +168,10 @@ impl Uploader<'_> {
     /// Connects, answers the challenge and logs in.
     pub(super) fn connect(&self) -> Result<Link, Failure> {
         let mut stream = Stream::connect(&self.target, self.args.common.family(), self.timeouts)?;
+        if let Some(trust) = &self.trust {
+            stream.begin("doing the TLS handshake");
+            stream.start_tls(&self.args.host, trust)?;
+        }
         if self.args.handshake.needs_secret() {
             stream.begin("waiting for the challenge");
             let mut challenge = [0; CHALLENGE_BYTES];

@@ -13,6 +13,7 @@ use super::uploader::{Fate, Uploader};
 use crate::client::Failure;
 use crate::client::connect::Target;
 use crate::client::output::{Output, Tone};
+use crate::client::tls::Trust;
 use crate::client::units::Size;
 use crate::wire::challenge::Secret;
 use crate::wire::login::Login;
@@ -23,6 +24,8 @@ pub(super) struct Sender<'a> {
     pub(super) args: &'a UploadArgs,
     pub(super) secret: Secret,
     pub(super) login: Option<Login>,
+    /// Whom to trust, where TLS is spoken.
+    pub(super) trust: Option<Trust>,
 }
 
 /// What a connection tells.
@@ -108,6 +111,7 @@ impl Sender<'_> {
             args: self.args,
             secret: self.secret.clone(),
             login: self.login.clone(),
+            trust: self.trust.clone(),
             link: None,
             knows_ack: !self.args.plain,
             was_ready: false,

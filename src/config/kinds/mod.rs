@@ -22,6 +22,7 @@ use super::value::Bind;
 use crate::http::target::{Authority, Host};
 
 mod admin;
+mod frame_echo;
 mod proxy;
 mod small;
 mod upload;
@@ -29,6 +30,7 @@ mod upstreams;
 mod web;
 
 pub use admin::*;
+pub use frame_echo::*;
 pub use proxy::*;
 pub use small::*;
 pub use upload::*;
@@ -71,6 +73,8 @@ pub enum Kind {
     Proxy(ProxyConfig),
     /// `upload`: receives files.
     Upload(UploadConfig),
+    /// `frame-echo`: each frame comes back in upper case.
+    FrameEcho(FrameEchoConfig),
     /// `admin`: health and metrics.
     Admin(AdminConfig),
 }
@@ -88,6 +92,7 @@ impl Kind {
             Kind::Http(config) => (&HttpConfig::ROW, Stream(&config.stream)),
             Kind::Proxy(config) => (&ProxyConfig::ROW, Stream(&config.http.stream)),
             Kind::Upload(config) => (&UploadConfig::ROW, Stream(&config.stream)),
+            Kind::FrameEcho(config) => (&FrameEchoConfig::ROW, Stream(&config.stream)),
             Kind::Admin(config) => (&AdminConfig::ROW, Stream(&config.http.stream)),
         }
     }
@@ -113,6 +118,7 @@ impl Kind {
             Kind::Http(config) => Some(&mut config.stream),
             Kind::Proxy(config) => Some(&mut config.http.stream),
             Kind::Upload(config) => Some(&mut config.stream),
+            Kind::FrameEcho(config) => Some(&mut config.stream),
             Kind::Admin(config) => Some(&mut config.http.stream),
             Kind::UdpEcho(_) | Kind::UdpPing(_) | Kind::UdpHeartbeat(_) => None,
         }
@@ -211,6 +217,7 @@ pub(super) static KINDS: &[Row] = &[
     HttpConfig::ROW,
     ProxyConfig::ROW,
     UploadConfig::ROW,
+    FrameEchoConfig::ROW,
     AdminConfig::ROW,
 ];
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{DatagramConfig, Kind, Row, StreamConfig, Transport};
 use crate::config::section::Section;
 use crate::config::value::Fraction;
+use crate::hooks::Hook;
 
 /// The lowest source port whose datagrams are answered, unless the listener is told otherwise:
 /// 1,024. Below it stand the services that may answer whatever reaches them, such as echo (7),
@@ -23,7 +24,8 @@ pub enum Transform {
 }
 
 /// The words of `transform`.
-const TRANSFORMS: [(&str, Transform); 2] = [("upper", Transform::Upper), ("none", Transform::None)];
+pub(super) const TRANSFORMS: [(&str, Transform); 2] =
+    [("upper", Transform::Upper), ("none", Transform::None)];
 
 /// The keys of kind `tcp-echo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,6 +214,9 @@ pub struct UdpHeartbeatConfig {
     /// a forged address costs its sender 34 bytes and is two changes. Key
     /// `max_logged_changes`, default 200.
     pub logged_changes_max: usize,
+    /// A command that is run for each change. Key `on_change`, a program and its arguments, default
+    /// none.
+    pub on_change: Option<Hook>,
     /// What every kind over datagrams has.
     pub datagram: DatagramConfig,
 }
@@ -223,6 +228,7 @@ impl Default for UdpHeartbeatConfig {
             grace: Duration::ZERO,
             senders_max: 65_536,
             logged_changes_max: 200,
+            on_change: None,
             datagram: DatagramConfig::default(),
         }
     }
@@ -246,6 +252,7 @@ impl UdpHeartbeatConfig {
         section.count("max_senders", 1..=1 << 24, &mut config.senders_max);
         let logged = &mut config.logged_changes_max;
         section.count("max_logged_changes", 0..=1 << 24, logged);
+        config.on_change = section.hook("on_change");
         config.datagram.read(section);
         config
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::{Kind, Row, StreamConfig, Transport};
 use crate::config::section::{Section, path, string};
+use crate::hooks::Hook;
 use crate::wire::challenge::{Handshake, Secret};
-use crate::wire::login::UserInfo;
+use crate::wire::user_file::UserInfo;
 
 /// Where the secret of an upload listener comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,18 @@ pub struct UploadConfig {
     /// The users of the login after the handshake; `None` for no login. Key `login`, which names
     /// the file that was read with the configuration; default none.
     pub login: Option<UserInfo>,
+    /// That file, to be read again when it changes; `None` for users that stay as they are.
+    pub login_file: Option<PathBuf>,
+    /// Failed logins from one IPv4 address or one IPv6 /64 within a minute, after which no other is
+    /// checked for it until the minute is over; `None` for no limit. Key `max_failures` (0 for none),
+    /// default 10.
+    pub failures_max: Option<NonZeroU32>,
+    /// The files of a user go to a folder of their own below `dir`. Key `user_folders`, default
+    /// false; it takes a login.
+    pub user_folders: bool,
+    /// A command that is run for each file once it has its name. Key `on_stored`, a program and its
+    /// arguments, default none.
+    pub on_stored: Option<Hook>,
     /// Key `overwrite`, default versions.
     pub overwrite: Overwrite,
     /// Bytes of one file. Key `max_file_bytes`, default 4 GiB.
@@ -70,6 +83,9 @@ pub struct UploadConfig {
     /// Bytes of all files in the folder together, those under way and half-received ones included.
     /// Key `max_total_bytes` (0 for none), default none.
     pub total_bytes_max: Option<u64>,
+    /// Bytes of the files of one user together, those under way included; it takes `user_folders`. Key
+    /// `max_user_bytes` (0 for none), default none.
+    pub user_bytes_max: Option<u64>,
     /// Bytes that stay free on the disk: a file for which there would be fewer is refused. Key
     /// `reserved_free_bytes`, default 64 MiB.
     pub reserved_free_bytes: u64,
@@ -112,12 +128,17 @@ impl UploadConfig {
             handshake,
             secret,
             login: None,
+            login_file: None,
+            failures_max: NonZeroU32::new(10),
+            user_folders: false,
+            on_stored: None,
             overwrite: Overwrite::default(),
             file_bytes_max: 4 * 1024 * 1024 * 1024,
             header_bytes_max: 64 * 1024,
             files_per_turn_max: 16,
             unanswered_files_max: 32,
             total_bytes_max: None,
+            user_bytes_max: None,
             reserved_free_bytes: 64 * 1024 * 1024,
             partial_ttl: Duration::from_secs(24 * 3600),
             partial_files_max: 1000,
@@ -136,13 +157,20 @@ impl UploadConfig {
         let dir = section.path("dir");
         config.dir = dir.unwrap_or_else(|| section.folders.base.join(&config.dir));
         let base = section.folders.base.as_path();
-        config.login = section.parsed("login", "a file of lines `user|hash`", |value| {
+        let login = section.parsed("login", "a file of lines `user|hash`", |value| {
             let path = path(base, string(value)?)?;
-            let named = |why: String| format!("names {}: {why}", path.display());
-            let text = String::from_utf8(read_file(&path)?)
-                .map_err(|error| named(format!("not UTF-8: {error}")))?;
-            UserInfo::parse(&text).map_err(|error| named(error.to_string()))
+            let users = UserInfo::from_bytes(&read_file(&path)?)
+                .map_err(|why| format!("names {}: {why}", path.display()))?;
+            Ok((users, path))
         });
+        (config.login, config.login_file) = login.unzip();
+        section.rate("max_failures", &mut config.failures_max);
+        section.flag("user_folders", &mut config.user_folders);
+        if config.user_folders && !section.has("login") {
+            let what = "`user_folders` without users; expected `login` beside it";
+            section.problem(section.span("user_folders"), what.to_owned());
+        }
+        config.on_stored = section.hook("on_stored");
         let overwrite = [
             ("refuse", Overwrite::Refuse),
             ("replace", Overwrite::Replace),
@@ -169,6 +197,13 @@ impl UploadConfig {
         let mut total_bytes = 0;
         section.size("max_total_bytes", sizes.clone(), &mut total_bytes);
         config.total_bytes_max = (total_bytes > 0).then_some(total_bytes);
+        let mut user_bytes = 0;
+        section.size("max_user_bytes", sizes.clone(), &mut user_bytes);
+        config.user_bytes_max = (user_bytes > 0).then_some(user_bytes);
+        if user_bytes > 0 && !config.user_folders {
+            let what = "`max_user_bytes` without a folder for each user; expected `user_folders = true` beside it";
+            section.problem(section.span("max_user_bytes"), what.to_owned());
+        }
         section.size(
             "reserved_free_bytes",
             sizes,

@@ -122,7 +122,15 @@ fn a_client_gets_the_certificate_for_the_name_that_it_asks_for() {
 fn every_kind_over_streams_takes_certificates() {
     let files = Files::new();
     files.make("a", &["a.example"], (2000, 4000));
-    for kind in ["tcp-echo", "hello", "http", "proxy", "admin", "upload"] {
+    for kind in [
+        "tcp-echo",
+        "frame-echo",
+        "hello",
+        "http",
+        "proxy",
+        "admin",
+        "upload",
+    ] {
         let more = if kind == "upload" {
             "handshake = 'none'"
         } else {

@@ -17,16 +17,18 @@
 //! 4. A file that is not stored is told so, and those behind it are stored all the same.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
+use super::owner::Told;
 use super::refusal::Refusal;
 use super::store::{Announced, Store, Storing};
 use crate::ending::Error;
 use crate::jobs::{NewContents, NewFile, Ticket};
 use crate::service::{Cx, Io, Peer, Waiter};
 use crate::wire::frame;
-use crate::wire::upload::{Answer, NAME_BYTES_MAX};
+use crate::wire::upload::{Answer, NAME_BYTES_MAX, SafeName};
 
 /// Bytes of the longest answer but for a refusal's text: a name whose every byte is escaped, a
 /// digest and two numbers.
@@ -60,9 +62,9 @@ enum Stage {
     /// It is being stored.
     Storing,
     /// It has a name, which a sync of this number makes sure.
-    Named { name: String, sync: u64 },
+    Named { name: SafeName, sync: u64 },
     /// It is to be told of.
-    Answered(Box<Result<String, Refusal>>),
+    Answered(Box<Result<SafeName, Refusal>>),
 }
 
 /// A sync of the folder.
@@ -146,8 +148,7 @@ impl Answers {
                 self.storing = None;
             }
             if !outcome.names.is_empty() {
-                let names = outcome.names.iter().map(ToString::to_string);
-                self.were_named(names, store, waiter, cx);
+                self.were_named(outcome.names, store, waiter, cx);
             }
             match outcome.failed {
                 Some(refusal) if outcome.is_over => self.were_not_stored(&refusal),
@@ -180,15 +181,13 @@ impl Answers {
     }
 
     /// The next files have their names; they are made sure.
-    fn were_named(
-        &mut self,
-        names: impl Iterator<Item = String>,
-        store: &Store,
-        waiter: Waiter,
-        cx: &mut Cx<'_>,
-    ) {
+    fn were_named(&mut self, names: Vec<SafeName>, store: &Store, waiter: Waiter, cx: &mut Cx<'_>) {
         let sync = self.syncs_asked;
-        let asked = store.sync(waiter, cx);
+        let Some(owner) = self.being_stored().next() else {
+            return;
+        };
+        let owner = Rc::clone(&owner.announced.owner); // all are of one connection
+        let asked = store.sync(&owner, waiter, cx);
         for (file, name) in self.being_stored().zip(names) {
             file.stage = match &asked {
                 Ok(_) => Stage::Named { name, sync },
@@ -222,7 +221,7 @@ impl Answers {
                 if *sync != syncing.number {
                     continue;
                 }
-                let name = std::mem::take(name);
+                let name = name.clone();
                 file.stage = Stage::Answered(Box::new(match &finished.result {
                     Ok(_) => Ok(name),
                     Err(error) => {
@@ -272,7 +271,7 @@ impl Answers {
     }
 
     /// Tells what is known, in order; whether there was anything.
-    pub(super) fn send(&mut self, peer: &Peer, io: &mut Io<'_>) -> bool {
+    pub(super) fn send(&mut self, told: &Told, peer: &Peer, io: &mut Io<'_>) -> bool {
         let mut any = false;
         while self.may_send(io) {
             any = true;
@@ -292,9 +291,9 @@ impl Answers {
             };
             let answer = match *result {
                 Ok(name) => {
-                    was_stored(&file.announced, &name, peer, &mut io.cx);
+                    told.stored(&file.announced, &name, Some(&file.sha256), &mut io.cx);
                     Answer::Stored {
-                        filename: name,
+                        filename: name.as_str().to_owned(),
                         size_bytes: file.announced.size_bytes,
                         sha256: file.sha256,
                     }
@@ -332,7 +331,13 @@ impl Answers {
 
     /// What is known is told, and the rest is not waited for. Files of which nobody will be told are
     /// stored all the same.
-    pub(super) fn cut(&mut self, store: &mut Store, peer: &Peer, cx: &mut Cx<'_>) -> Left {
+    pub(super) fn cut(
+        &mut self,
+        store: &mut Store,
+        told: &Told,
+        peer: &Peer,
+        cx: &mut Cx<'_>,
+    ) -> Left {
         let answered = |file: &Unanswered| matches!(file.stage, Stage::Answered(_));
         let known = self.files.iter().take_while(|file| answered(file)).count();
         let rest = self.files.split_off(known);
@@ -354,7 +359,9 @@ impl Answers {
                     files.push(file.announced);
                     new.push(*whole);
                 }
-                Stage::Named { name, .. } => was_stored(&file.announced, &name, peer, cx),
+                Stage::Named { name, .. } => {
+                    told.stored(&file.announced, &name, Some(&file.sha256), cx);
+                }
                 Stage::Storing | Stage::Answered(_) => {}
             }
         }
@@ -377,16 +384,6 @@ pub(super) fn put(answer: &Answer, io: &mut Io<'_>) {
     // Invariant: an answer holds a name or a sentence, far less than a frame's two gibibytes.
     frame::encode(&answer.to_json(), &mut bytes).expect("an answer fits into a frame");
     io.down.tx.put(&bytes, io.cx.pool);
-}
-
-/// A file was stored.
-pub(super) fn was_stored(announced: &Announced, name: &str, peer: &Peer, cx: &mut Cx<'_>) {
-    let (size_bytes, seconds) = (
-        announced.size_bytes,
-        (cx.now - announced.began).as_secs_f64(),
-    );
-    cx.counted.stored(size_bytes);
-    log::info!("upload {peer}: stored {name}, {size_bytes} bytes in {seconds:.3} s");
 }
 
 /// A file was refused, and its client is told.

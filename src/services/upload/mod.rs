@@ -1,9 +1,9 @@
 //! The upload server: a challenge, perhaps a login, then one file after the other into one folder.
 //!
 //! ```text
-//! Greeting ─▶ Answer ──right──▶ Login ──right──▶ Header ◀─────────────────────────────────────────┐
-//!                │                │               │  │                                            │
-//!                └── wrong: dropped, or           │  ├──small, plain──▶ Small ──all bytes──▶ Storing
+//! Greeting ─▶ Answer ──right──▶ Login ─▶ LoggingIn ──right──▶ Header ◀────────────────────────────┐
+//!                │                           │    │  │                                            │
+//!                └── wrong: dropped, or ─────┘    │  ├──small, plain──▶ Small ──all bytes──▶ Storing
 //!                    {"flag": false} and closed   │  └──▶ Beginning ──▶ Small or Body ──all bytes──▲
 //!                                                 │                          │                     │
 //!                                                 │                          └──to be answered─▶ answers, told in order
@@ -30,13 +30,14 @@
 //!
 //! A long file, since it is one machine.
 //!
-//! The files in reading order: this one, `incoming` (the bytes of a large file), `answers` (files
-//! that are whole, up to their answers), `store` (partial files, and the names of whole ones),
-//! `resuming` and `kept` (half-received files), `room` (how much may still come), `walk`,
-//! `refusal`.
+//! The files in reading order: this one, `accounts` (who may log in), `owner` (whose a file is),
+//! `incoming` (the bytes of a large file), `answers` (files that are whole, up to their answers),
+//! `store` (partial files, and the names of whole ones), `resuming` and `kept` (half-received
+//! files), `room` (how much may still come), `walk`, `refusal`.
 
 use std::io;
 use std::num::NonZeroU32;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -52,15 +53,17 @@ use crate::service::{Cx, Io, Peer, Service, Waiter, work};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
 use crate::wire::hex;
-use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner, UserInfo};
+use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner};
 use crate::wire::text::Quoted;
 use crate::wire::upload::{
     Code, FileHeader, HeaderError, SafeName, asks_for_ack, blanks_before_header, is_blank,
 };
 
+mod accounts;
 mod answers;
 mod incoming;
 mod kept;
+mod owner;
 mod refusal;
 mod resuming;
 mod room;
@@ -69,9 +72,11 @@ mod store;
 mod tests;
 mod walk;
 
-use answers::{Answers, was_refused, was_stored};
+use accounts::{Accounts, Attempt, Verdict};
+use answers::{Answers, was_refused};
 use incoming::Incoming;
 use kept::Key;
+use owner::{Owner, Told};
 use refusal::Refusal;
 use resuming::hash_ns;
 use store::{Announced, Asks, Beginning, Begun, Store, Storing};
@@ -88,7 +93,7 @@ const REFUSAL_BYTES_MAX: usize = 4096;
 pub struct Upload {
     handshake: Handshake,
     secret: Secret,
-    users: Option<UserInfo>,
+    accounts: Option<Accounts>,
     file_bytes_max: u64,
     header_bytes_max: usize,
     files_per_turn_max: usize,
@@ -97,16 +102,16 @@ pub struct Upload {
     idle_timeout: Duration,
     body_rate_min: Option<NonZeroU32>,
     store: Store,
+    user_folders: bool,
+    told: Told,
     /// Files whose sessions ended while they were being stored.
     left: Vec<(Peer, Box<Storing>)>,
 }
 
 /// One connection.
 pub struct Conn {
-    peer: Peer,
+    owner: Rc<Owner>,
     state: State,
-    /// Who logged in.
-    user: Option<Box<str>>,
     /// Small files that came whole, and are stored before anything is waited for.
     whole: Vec<(Announced, Box<[u8]>)>,
     /// Files that are to be answered.
@@ -126,6 +131,11 @@ enum State {
     /// Name and password are awaited.
     Login {
         scanner: ObjectScanner,
+        until: Instant,
+    },
+    /// They are being checked.
+    LoggingIn {
+        attempt: Box<Attempt>,
         until: Instant,
     },
     /// The header of the next file is awaited. What came of it is gathered here, because it may be
@@ -160,6 +170,8 @@ enum Step {
     Wait,
     /// The next state goes on at once.
     Go(State),
+    /// This user is logged in.
+    LoggedIn(Box<str>),
     /// It has become another state, which goes on at once.
     Again,
     /// The files that came whole are stored first; then this state goes on.
@@ -213,7 +225,7 @@ impl Upload {
         Ok(Self {
             handshake: config.handshake,
             secret: config.secret.secret().clone(),
-            users: config.login.clone(),
+            accounts: Accounts::new(config),
             file_bytes_max: config.file_bytes_max,
             header_bytes_max: config.header_bytes_max,
             files_per_turn_max: config.files_per_turn_max,
@@ -222,6 +234,11 @@ impl Upload {
             idle_timeout: config.idle_timeout,
             body_rate_min: config.body_rate_min,
             store: Store::open(config, disk)?,
+            user_folders: config.user_folders,
+            told: Told {
+                dir: std::path::absolute(&config.dir)?,
+                on_stored: config.on_stored.clone(),
+            },
             left: Vec::new(),
         })
     }
@@ -234,7 +251,7 @@ impl Upload {
     }
 
     fn after_handshake(&self, until: Instant, now: Instant) -> State {
-        match self.users {
+        match self.accounts {
             Some(_) => State::Login {
                 scanner: ObjectScanner::new(LOGIN_BYTES_MAX),
                 until,
@@ -268,14 +285,7 @@ impl Upload {
         Ok(Step::Go(self.after_handshake(until, io.cx.now)))
     }
 
-    fn login(
-        &self,
-        scanner: &mut ObjectScanner,
-        until: Instant,
-        peer: &Peer,
-        user: &mut Option<Box<str>>,
-        io: &mut Io<'_>,
-    ) -> Result<Step, Error> {
+    fn login(scanner: &mut ObjectScanner, until: Instant, io: &mut Io<'_>) -> Result<Step, Error> {
         let bytes = io.down.rx.bytes();
         let scanned = scanner.scan(bytes);
         let Some(end) = scanned.map_err(|error| Error::Protocol(error.to_string()))? else {
@@ -285,16 +295,33 @@ impl Upload {
         let login =
             Login::parse(&bytes[..end]).map_err(|error| Error::Protocol(error.to_string()))?;
         io.down.rx.consume(end);
-        let users = self.users.as_ref();
-        if !users.is_some_and(|users| users.verify(&login)) {
-            log::info!("upload {peer}: login of {} refused", Quoted(&login.user));
-            io.down.tx.put(login::REFUSED, io.cx.pool);
-            io.close();
-            return Ok(Step::Wait);
+        Ok(Step::Go(State::LoggingIn {
+            attempt: Box::new(Attempt::new(login)),
+            until,
+        }))
+    }
+
+    fn logging_in(
+        &mut self,
+        attempt: &mut Attempt,
+        until: Instant,
+        io: &mut Io<'_>,
+    ) -> Result<Step, Error> {
+        // Invariant: nobody logs in where there are no accounts.
+        let accounts = self.accounts.as_mut().expect("accounts");
+        match accounts.judge(attempt, self.store.folder(), io)? {
+            Poll::Pending if io.cx.now >= until => Err(Error::TimedOut(Phase::Handshake)),
+            Poll::Pending => Ok(Step::Wait),
+            Poll::Ready(Verdict::Right) => {
+                io.down.tx.put(login::ACCEPTED, io.cx.pool);
+                Ok(Step::LoggedIn(attempt.user().into()))
+            }
+            Poll::Ready(Verdict::Wrong) => {
+                io.down.tx.put(login::REFUSED, io.cx.pool);
+                io.close();
+                Ok(Step::Wait)
+            }
         }
-        *user = Some(login.user.into());
-        io.down.tx.put(login::ACCEPTED, io.cx.pool);
-        Ok(Step::Go(self.idle(io.cx.now)))
     }
 
     /// Takes files as far as the session's share of work goes, and tells what became of those
@@ -318,7 +345,7 @@ impl Upload {
         }
         let waiter = Waiter::Session(io.id);
         conn.answers.hear(&mut self.store, waiter, &mut io.cx);
-        if conn.answers.send(&conn.peer, io) {
+        if conn.answers.send(&self.told, &conn.owner.peer, io) {
             // Until now it was not the client who was waited for.
             self.client_is_told(&mut conn.state, io.cx.now);
         }
@@ -326,7 +353,7 @@ impl Upload {
             self.cut(conn, io);
             let refusing = self.refusing(refusal, io.cx.now);
             let state = std::mem::replace(&mut conn.state, refusing);
-            self.leave(state, &conn.peer, &mut io.cx);
+            self.leave(state, &conn.owner.peer, &mut io.cx);
         }
     }
 
@@ -346,8 +373,10 @@ impl Upload {
 
     /// Nothing more is waited for of what is being stored.
     fn cut(&mut self, conn: &mut Conn, io: &mut Io<'_>) {
-        let left = conn.answers.cut(&mut self.store, &conn.peer, &mut io.cx);
-        let peer = &conn.peer;
+        let left = conn
+            .answers
+            .cut(&mut self.store, &self.told, &conn.owner.peer, &mut io.cx);
+        let peer = &conn.owner.peer;
         self.left
             .extend(left.into_iter().map(|storing| (peer.clone(), storing)));
     }
@@ -372,6 +401,10 @@ impl Upload {
                 Ok(Step::Wait) => return Ok(()),
                 Ok(Step::Again) => {}
                 Ok(Step::Go(next)) => conn.state = next,
+                Ok(Step::LoggedIn(name)) => {
+                    conn.owner = conn.owner.logged_in(&name, self.user_folders);
+                    conn.state = self.idle(io.cx.now);
+                }
                 // What came whole is stored, whatever came behind it.
                 Ok(Step::Store) | Err(_) => {
                     let storing = self.store.store(&mut conn.whole, io);
@@ -400,7 +433,7 @@ impl Upload {
         }
         let refusing = self.refusing(refusal, io.cx.now);
         let state = std::mem::replace(&mut conn.state, refusing);
-        self.leave(state, &conn.peer, &mut io.cx);
+        self.leave(state, &conn.owner.peer, &mut io.cx);
         Ok(())
     }
 
@@ -424,7 +457,7 @@ impl Upload {
         if !io.down.tx.has_room(REFUSAL_BYTES_MAX) {
             return Ok(Step::Wait);
         }
-        was_refused(refusal, &conn.peer, &mut io.cx);
+        was_refused(refusal, &conn.owner.peer, &mut io.cx);
         let ending = match refusal.error {
             Error::TimedOut(phase) => Ending::TimedOut(phase),
             _ => Ending::Refused,
@@ -456,9 +489,9 @@ impl Upload {
                         Ok(Frame::Complete { payload, .. }) => {
                             io.cx.work.charge(work::FILE_NS);
                             let waits = io.down.rx.len();
-                            let user = conn.user.as_deref();
+                            let owner = &conn.owner;
                             return self
-                                .announced(payload, waits, user, io.cx.now)
+                                .announced(payload, waits, owner, io.cx.now)
                                 .map(Step::Go);
                         }
                     }
@@ -492,10 +525,10 @@ impl Upload {
         &self,
         json: &[u8],
         waits: usize,
-        user: Option<&str>,
+        owner: &Rc<Owner>,
         now: Instant,
     ) -> Result<State, Refusal> {
-        let announced = self.parse(json, now);
+        let announced = self.parse(json, owner, now);
         let (announced, header) = announced.map_err(|refusal| match asks_for_ack(json) {
             true => refusal,
             false => refusal.untold(),
@@ -515,7 +548,7 @@ impl Upload {
         let sha256 = header.sha256.filter(|_| self.store.kept.keeps_any());
         let key = match (sha256, is_small || !header.ack) {
             (Some(sha256), false) => Some(Key::new(
-                user,
+                owner.user(),
                 &announced.name,
                 announced.size_bytes,
                 &sha256,
@@ -526,7 +559,12 @@ impl Upload {
         Ok(State::Beginning { beginning })
     }
 
-    fn parse(&self, json: &[u8], now: Instant) -> Result<(Announced, FileHeader), Refusal> {
+    fn parse(
+        &self,
+        json: &[u8],
+        owner: &Rc<Owner>,
+        now: Instant,
+    ) -> Result<(Announced, FileHeader), Refusal> {
         let header = FileHeader::parse(json, self.file_bytes_max).map_err(|error| match error {
             HeaderError::TooLarge { .. } => Refusal {
                 code: Some(Code::TooLarge),
@@ -546,6 +584,7 @@ impl Upload {
             name,
             size_bytes: header.size_bytes,
             began: now,
+            owner: Rc::clone(owner),
             asks,
             promise: None,
         };
@@ -593,7 +632,7 @@ impl Upload {
         match mismatch(&announced, &digest) {
             Some(refusal) => conn.answers.refuses(*announced, refusal),
             None => {
-                let new = self.store.new_file(announced.name.clone(), bytes);
+                let new = self.store.new_file(&announced, bytes);
                 conn.answers.stores(*announced, digest, new);
             }
         }
@@ -633,7 +672,7 @@ impl Upload {
         }
         if offset > 0 {
             io.cx.counted.resumed(offset);
-            let peer = &conn.peer;
+            let peer = &conn.owner.peer;
             log::info!("upload {peer}: a file is gone on with, {offset} bytes of it are here");
         }
         Ok(Step::Go(next))
@@ -722,8 +761,11 @@ impl Upload {
                 answered.map_err(|error| Refusal::from(error).untold())
             }
             State::Login { scanner, until } => {
-                let (peer, user) = (&conn.peer, &mut conn.user);
-                let logged_in = self.login(scanner, *until, peer, user, io);
+                let login = Self::login(scanner, *until, io);
+                login.map_err(|error| Refusal::from(error).untold())
+            }
+            State::LoggingIn { attempt, until } => {
+                let logged_in = self.logging_in(attempt, *until, io);
                 logged_in.map_err(|error| Refusal::from(error).untold())
             }
             State::Header { .. } => self.header(conn, io),
@@ -742,7 +784,7 @@ impl Upload {
         };
         let (since, now) = (storing.since, io.cx.now);
         let waiter = Waiter::Session(io.id);
-        let Poll::Ready(result) = self.stored(storing, &conn.peer, waiter, &mut io.cx) else {
+        let Poll::Ready(result) = self.stored(storing, &conn.owner.peer, waiter, &mut io.cx) else {
             let State::Storing { storing, .. } = &conn.state else {
                 return Ok(Step::Wait);
             };
@@ -779,7 +821,7 @@ impl Upload {
             };
             let names = outcome.names.iter();
             for (file, name) in storing.files.drain(..names.len()).zip(names) {
-                was_stored(&file, name.as_str(), peer, cx);
+                self.told.stored(&file, name, None, cx);
             }
             match outcome.failed {
                 Some(refusal) if outcome.is_over => return Poll::Ready(Err(refusal.error)),
@@ -798,6 +840,7 @@ impl Upload {
             State::Greeting { until }
             | State::Answer { until, .. }
             | State::Login { until, .. }
+            | State::LoggingIn { until, .. }
             | State::Header { until, .. }
             | State::Refusing { until, .. }
             | State::Small { until, .. } => *until,
@@ -819,6 +862,11 @@ impl Upload {
     /// A connection leaves a state for good.
     fn leave(&mut self, state: State, peer: &Peer, cx: &mut Cx<'_>) {
         match state {
+            State::LoggingIn { attempt, .. } => {
+                if let Some(accounts) = &mut self.accounts {
+                    accounts.give_up(*attempt, peer.clone(), cx);
+                }
+            }
             State::Beginning { beginning } => self.store.give_up(*beginning, cx),
             State::Body { incoming, .. } => {
                 let (partial, bytes) = incoming.give_up(cx);
@@ -869,9 +917,8 @@ impl Service for Upload {
             _ => State::Greeting { until },
         };
         Conn {
-            peer: peer.clone(),
+            owner: Owner::nobody(peer),
             state,
-            user: None,
             whole: Vec::new(),
             answers: Answers::default(),
             held: Held::default(),
@@ -901,14 +948,19 @@ impl Service for Upload {
     }
 
     fn ended(&mut self, mut conn: Conn, cx: &mut Cx<'_>) {
-        let left = conn.answers.cut(&mut self.store, &conn.peer, cx);
+        let left = conn
+            .answers
+            .cut(&mut self.store, &self.told, &conn.owner.peer, cx);
         for storing in left {
-            self.left.push((conn.peer.clone(), storing));
+            self.left.push((conn.owner.peer.clone(), storing));
         }
-        self.leave(conn.state, &conn.peer, cx);
+        self.leave(conn.state, &conn.owner.peer, cx);
     }
 
     fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
+        if let Some(accounts) = &mut self.accounts {
+            accounts.turn_ended(cx);
+        }
         for (peer, mut storing) in std::mem::take(&mut self.left) {
             let stored = self.stored(&mut storing, &peer, Waiter::Service, cx);
             self.left(peer, storing, stored);
@@ -926,7 +978,7 @@ impl Service for Upload {
     }
 
     fn is_busy(&self) -> bool {
-        !self.left.is_empty()
+        !self.left.is_empty() || self.accounts.as_ref().is_some_and(Accounts::is_busy)
     }
 }
 

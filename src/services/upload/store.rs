@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use sha2::Sha256;
 
 use super::kept::{Kept, KeptLimits, Key};
+use super::owner::Owner;
 use super::refusal::Refusal;
 use super::resuming::ReadBack;
 use super::room::{Promise, Room, RoomLimits};
@@ -87,6 +88,8 @@ pub(super) struct Announced {
     pub(super) name: SafeName,
     pub(super) size_bytes: u64,
     pub(super) began: Instant,
+    /// Whose it is, and where it goes.
+    pub(super) owner: Rc<Owner>,
     pub(super) asks: Option<Asks>,
     /// Its room, once it has that.
     pub(super) promise: Option<Rc<Promise>>,
@@ -238,10 +241,16 @@ impl Store {
             room: Room::new(RoomLimits {
                 reserved_bytes: config.reserved_free_bytes,
                 total_bytes_max: config.total_bytes_max,
+                user_bytes_max: config.user_bytes_max,
             }),
             kept: Kept::new(kept),
             preparing: None,
         })
+    }
+
+    /// The folder, on whose disk other jobs of the listener wait.
+    pub(super) fn folder(&self) -> &File {
+        &self.folder
     }
 
     /// Files that one job stores, at most `most`. Where each call asks somebody else, one: calls
@@ -401,14 +410,15 @@ impl Store {
         beginning: &mut Beginning,
         io: &mut Io<'_>,
     ) -> Result<Poll<Begun>, Refusal> {
-        let (name, size_bytes) = (&beginning.announced.name, beginning.announced.size_bytes);
+        let size_bytes = beginning.announced.size_bytes;
         let waiter = Waiter::Session(io.id);
-        if self.is_taken(name, io)?.is_pending() {
+        if self.is_taken(&beginning.announced, io)?.is_pending() {
             return self.pending(beginning, io);
         }
         let (beside_bytes, kept_bytes) = self.kept.bytes_beside(beginning.key);
-        let bytes = (size_bytes, kept_bytes.min(size_bytes), beside_bytes);
-        let Poll::Ready(promise) = self.room.admit(name, bytes, &self.folder, io) else {
+        let bytes = (kept_bytes.min(size_bytes), beside_bytes);
+        let announced = &beginning.announced;
+        let Poll::Ready(promise) = self.room.admit(announced, bytes, &self.folder, io) else {
             return self.pending(beginning, io);
         };
         io.cx.jobs.settle(waiter);
@@ -514,12 +524,13 @@ impl Store {
 
     /// Whether the name is taken and may not be: then it fails. Looked at before the client sends for
     /// nothing; the rename at the end looks again.
-    fn is_taken(&self, name: &SafeName, io: &mut Io<'_>) -> Result<Poll<()>, Refusal> {
+    fn is_taken(&self, announced: &Announced, io: &mut Io<'_>) -> Result<Poll<()>, Refusal> {
+        let (name, path) = (&announced.name, announced.owner.path_of(&announced.name));
         if self.taken != Taken::Refuse {
             return Ok(Poll::Ready(()));
         }
         let mut files = io.cx.files(Waiter::Session(io.id));
-        let Poll::Ready(looked) = files.look(&self.folder, name.as_ref()) else {
+        let Poll::Ready(looked) = files.look(&self.folder, &path) else {
             return Ok(Poll::Pending);
         };
         let is_taken = jobs::is_taken(looked).map_err(|error| Refusal::disk(name, error))?;
@@ -562,11 +573,12 @@ impl Store {
     }
 
     /// A file whose bytes are all here.
-    pub(super) fn new_file(&mut self, name: SafeName, bytes: Box<[u8]>) -> NewFile {
+    pub(super) fn new_file(&mut self, announced: &Announced, bytes: Box<[u8]>) -> NewFile {
         NewFile {
             partial: self.next_partial(),
             contents: NewContents::Bytes(bytes),
-            name,
+            name: announced.name.clone(),
+            folder: announced.owner.folder.clone(),
         }
     }
 
@@ -576,6 +588,7 @@ impl Store {
             partial: partial.path.clone(),
             contents: NewContents::Written(partial.file.clone()),
             name: partial.announced.name.clone(),
+            folder: partial.announced.owner.folder.clone(),
         }
     }
 
@@ -588,7 +601,7 @@ impl Store {
         let mut files = Vec::with_capacity(whole.len());
         let mut new = Vec::with_capacity(whole.len());
         for (announced, bytes) in whole.drain(..) {
-            new.push(self.new_file(announced.name.clone(), bytes));
+            new.push(self.new_file(&announced, bytes));
             files.push(announced);
         }
         self.start(files, new, false, Waiter::Session(io.id), &mut io.cx)
@@ -647,11 +660,18 @@ impl Store {
         cx.jobs.start(waiter, store, cx.now).map_err(refused)
     }
 
-    /// Has the names of the folder on the disk. Those that were given before this was asked for are,
-    /// once it is done.
-    pub(super) fn sync(&self, waiter: Waiter, cx: &mut Cx<'_>) -> io::Result<Ticket> {
-        let file = self.folder.clone();
-        let sync = Query::Sync { file };
+    /// Has the names of this owner's folder on the disk. Those that were given before this was asked
+    /// for are, once it is done.
+    pub(super) fn sync(
+        &self,
+        owner: &Owner,
+        waiter: Waiter,
+        cx: &mut Cx<'_>,
+    ) -> io::Result<Ticket> {
+        let sync = Query::SyncNames {
+            root: self.folder.clone(),
+            folder: owner.folder.clone(),
+        };
         cx.jobs.start(waiter, sync, cx.now).map_err(refused)
     }
 
@@ -701,7 +721,9 @@ impl Store {
         let names = stored.names.clone();
         let bytes = storing.files[..names.len()].iter();
         let bytes = bytes.map(|file| file.size_bytes).sum();
-        self.room.stored(bytes, stored.replaced_bytes);
+        // All are of one connection.
+        let folder = &storing.files[0].owner.folder;
+        self.room.stored(folder, bytes, stored.replaced_bytes);
         let (failed, is_over) = self.failed(storing, &stored, rest, cx);
         Poll::Ready(Outcome {
             names,

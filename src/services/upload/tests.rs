@@ -6,6 +6,7 @@ use crate::buffer::PAGE_BYTES;
 use crate::config::{Overwrite, SecretSource};
 use crate::services::bench::Bench;
 use crate::sys::unix;
+use crate::wire::user_file::UserInfo;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;

@@ -624,6 +624,7 @@ mod tests {
                 pool: &mut self.pool,
                 disk: &mut self.disk,
                 jobs: &mut self.jobs,
+                hooks: &mut crate::hooks::Hooks::default(),
                 resolver: &mut self.resolver,
                 stores: &mut crate::cache::store::Stores::default(),
                 compressed: &mut self.compressed,

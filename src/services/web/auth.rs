@@ -13,14 +13,13 @@
 //! ([`crate::shares`]), and a check ends with the last who waits for it.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::config::AuthConfig;
+use crate::gate::failures::Failures;
 use crate::http::basic::{Check, Credentials, Users};
 use crate::service::{Cx, Id};
 use crate::shares::{Client, InTurn, Shares};
@@ -34,10 +33,6 @@ const CHECKS_MAX: usize = 128;
 const VERDICTS_MAX: usize = 4096;
 const RIGHT_FOR: Duration = Duration::from_secs(5 * 60);
 const WRONG_FOR: Duration = Duration::from_secs(10);
-
-/// For how long wrong passwords of a client are counted together, and of how many clients.
-const FAILURES_FOR: Duration = Duration::from_secs(60);
-const FAILING_CLIENTS_MAX: usize = 65_536;
 
 /// What a set of credentials is remembered by: its HMAC under a key that only this process has.
 type Mark = [u8; 32];
@@ -53,44 +48,6 @@ pub(super) enum Verdict {
     Busy,
     /// The client was wrong too often.
     Slowed,
-}
-
-/// Wrong passwords of the clients that sent some of late: how many each sent since when.
-struct Failures {
-    of: HashMap<IpAddr, (u32, Instant), foldhash::fast::RandomState>,
-    /// `None` for no limit.
-    most: Option<NonZeroU32>,
-}
-
-impl Failures {
-    /// Whether a client sent too many.
-    fn are_too_many(&self, client: Client, now: Instant) -> bool {
-        let failures = client.and_then(|client| self.of.get(&client));
-        let many = |(count, since): &(u32, Instant)| {
-            let is_recent = now < *since + FAILURES_FOR;
-            is_recent && self.most.is_some_and(|most| *count >= most.get())
-        };
-        failures.is_some_and(many)
-    }
-
-    /// A client sent one. Who has no address is one of many, and not counted.
-    fn add(&mut self, client: Client, now: Instant) {
-        let (Some(client), Some(_)) = (client, self.most) else {
-            return;
-        };
-        let is_recent = |since: Instant| now < since + FAILURES_FOR;
-        if self.of.len() >= FAILING_CLIENTS_MAX {
-            self.of.retain(|_, (_, since)| is_recent(*since));
-        }
-        if self.of.len() >= FAILING_CLIENTS_MAX && !self.of.contains_key(&client) {
-            return; // so many guess together that the line of checks is what slows them
-        }
-        let (count, since) = self.of.entry(client).or_insert((0, now));
-        if !is_recent(*since) {
-            (*count, *since) = (0, now);
-        }
-        *count += 1;
-    }
 }
 
 /// Credentials that are being checked, and who is to be woken then.
@@ -190,10 +147,7 @@ impl Auth {
             key,
             verdicts: HashMap::default(),
             lines: Lines::default(),
-            failures: Failures {
-                of: HashMap::default(),
-                most: config.failures_max,
-            },
+            failures: Failures::new(config.failures_max),
         }
     }
 
@@ -289,7 +243,9 @@ impl Auth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::failures::FAILURES_FOR;
     use crate::http::basic::user_line;
+    use std::num::NonZeroU32;
 
     fn client(n: u8) -> Client {
         Some([192, 0, 2, n].into())
@@ -327,40 +283,21 @@ mod tests {
 
     #[test]
     fn who_was_wrong_too_often_has_nothing_checked_for_a_minute() {
-        let (mut failures, now) = (auth().failures, Instant::now());
-        for n in 0..3 {
-            assert!(!failures.are_too_many(client(1), now), "{n}");
-            failures.add(client(1), now + Duration::from_secs(n));
-        }
-        let last = now + FAILURES_FOR - Duration::from_millis(1);
-        assert!(failures.are_too_many(client(1), last));
-        assert!(
-            !failures.are_too_many(client(2), now),
-            "others are not meant"
-        );
-        assert!(!failures.are_too_many(client(1), now + FAILURES_FOR));
-        failures.add(client(1), now + FAILURES_FOR);
-        assert!(!failures.are_too_many(client(1), now + FAILURES_FOR));
-        for _ in 0..9 {
-            failures.add(None, now);
-        }
-        assert!(
-            !failures.are_too_many(None, now),
-            "nobody answers for others"
-        );
-
-        let mut auth = auth();
-        auth.failures = failures;
+        let (mut auth, at) = (auth(), Instant::now());
         for _ in 0..3 {
-            auth.failures.add(client(1), now + FAILURES_FOR);
+            auth.failures.add(client(1), at);
         }
         let value = Some(&b"Basic YTpj"[..]);
-        let at = now + FAILURES_FOR;
         assert_eq!(
             auth.judge(value, session(1), client(1), at),
             Verdict::Slowed
         );
         assert_eq!(auth.judge(value, session(2), client(2), at), Verdict::Later);
+        let later = at + FAILURES_FOR;
+        assert_eq!(
+            auth.judge(value, session(3), client(1), later),
+            Verdict::Later
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::ids::{ActorId, Ear, Edges, End};
+use crate::hooks::HookId;
 use crate::jobs::JobId;
 use crate::sys::Signal;
 
@@ -30,6 +31,8 @@ pub(super) enum Happening {
     },
     /// A job for the disk comes to its end.
     JobDone(JobId),
+    /// A command comes to its end, or cannot be run.
+    Exited(HookId),
     /// The process is sent a signal.
     Signal(Signal),
 }

@@ -15,6 +15,7 @@ use super::ids::{Ear, Edges, End, Owner};
 use super::sockets::{DatagramSocket, Stage};
 use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
 use crate::disk::{Disk, File};
+use crate::hooks::{End as HookEnd, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
@@ -132,6 +133,20 @@ impl Sys for Sim {
 
     fn start(&mut self, id: JobId, job: Job) {
         self.start_job(id, job);
+    }
+
+    fn spawn(&mut self, id: HookId, program: Program) {
+        let (world, agenda) = (&mut self.world, &mut self.net.agenda);
+        self.programs.spawn(id, program, world, agenda);
+    }
+
+    fn kill(&mut self, id: HookId) {
+        let (world, agenda) = (&mut self.world, &mut self.net.agenda);
+        self.programs.kill(id, world, agenda);
+    }
+
+    fn exited(&mut self) -> Option<(HookId, HookEnd)> {
+        self.programs.exited()
     }
 
     fn finished(&mut self) -> Option<(JobId, Job, io::Result<Done>)> {

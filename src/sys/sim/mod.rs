@@ -14,7 +14,7 @@
 //!
 //! The modules in reading order: [`faults`], [`rng`], [`clock`], `ids`, `agenda` (what is due
 //! when), `sockets` and `net` (streams), `datagrams`, [`volume`] (the disk), [`volume::power`]
-//! (what is left of it when that fails), [`actor`], [`talker`]
+//! (what is left of it when that fails), [`programs`] (commands that are run), [`actor`], [`talker`]
 //! (a client for any protocol), [`trace`].
 //!
 //! Deliberately not here: congestion, retransmission, addresses that route. What a test needs to
@@ -29,6 +29,7 @@ pub mod faults;
 mod ids;
 mod kernel;
 mod net;
+pub mod programs;
 pub mod rng;
 mod sockets;
 pub mod talker;
@@ -50,6 +51,7 @@ use faults::{Fault, Faults};
 pub use ids::{ActorId, End};
 use ids::{Ear, Edges, Owner};
 use net::Net;
+use programs::Programs;
 use rng::Rng;
 pub use sockets::Stage;
 use trace::Trace;
@@ -82,6 +84,7 @@ pub struct Sim {
     jobs_done: VecDeque<(JobId, Job, io::Result<Done>)>,
     /// When the first of those was done.
     job_done_at: Option<Duration>,
+    programs: Programs,
 }
 
 impl Sim {
@@ -115,6 +118,7 @@ impl Sim {
             jobs: BTreeMap::new(),
             jobs_done: VecDeque::new(),
             job_done_at: None,
+            programs: Programs::default(),
         }
     }
 
@@ -170,6 +174,11 @@ impl Sim {
     pub fn send_signal(&mut self, signal: Signal, after: Duration) {
         let at = self.world.now() + after;
         self.net.agenda.add(at, Happening::Signal(signal));
+    }
+
+    /// The commands that the process has had run.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
     }
 
     /// Whether the process was told to end.
@@ -258,6 +267,7 @@ impl Sim {
             Happening::Tell(Ear::Datagram(index), _) => self.net.tell_datagram(index),
             Happening::Datagram { to, from, bytes } => self.net.arrive_datagram(to, from, bytes),
             Happening::JobDone(id) => self.finish_job(id),
+            Happening::Exited(id) => self.programs.end(id, world),
             Happening::Signal(signal) => {
                 self.draining |= signal == Signal::Terminate;
                 self.signals.push_back(signal);
@@ -417,6 +427,7 @@ impl Sim {
             if !events.is_empty()
                 || !self.signals.is_empty()
                 || (jobs_wake && !self.jobs_done.is_empty())
+                || self.programs.are_ended()
                 || self.actors_done != done
                 || until.is_some_and(|until| until <= now)
             {

@@ -139,7 +139,8 @@ impl Flight {
                 | Query::Configured { .. }
                 | Query::Contents { .. }
                 | Query::Names { .. }
-                | Query::Free { .. },
+                | Query::Free { .. }
+                | Query::SyncNames { .. },
             )
             | Job::Command(
                 Command::Append { .. }
@@ -152,7 +153,8 @@ impl Flight {
                 | Command::Prepare { .. }
                 | Command::Store { .. }
                 | Command::Put { .. }
-                | Command::Rewrite { .. },
+                | Command::Rewrite { .. }
+                | Command::Prove { .. },
             ) => return None,
         };
         self.fd = descriptor(file).ok()?.as_raw_fd();

@@ -6,7 +6,7 @@
 //!
 //! The files in reading order: this one (the poll, signals, and what is done to a stream in one
 //! call), `sockets` (how a stream comes to be), `datagrams`, `files`, `cached`, `engine` (how what
-//! may wait for a disk is done), `threads`, `ring`, `flight`, `memory` (pages that can go back to
+//! may wait for a disk is done), `threads`, `ring`, `flight`, `children` (commands), `memory` (pages that can go back to
 //! the system). `unsafe` stands below this folder only: `recvmmsg` and `sendmmsg` in `datagrams`, one
 //! `ioctl` and one socket option in `sockets`, `cachestat` in `cached`, mapped memory in `memory`,
 //! and in `ring` and `flight` memory that the kernel has for a while.
@@ -31,12 +31,14 @@ use socket2::SockRef;
 
 use super::{Batch, Bind, Event, Signal, Sys, Unsent, error_log, log_limit};
 use crate::disk::{Disk, File};
+use crate::hooks::{End, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
 use crate::limits::{DiskEngine, DiskLimits};
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 
 mod cached;
+mod children;
 mod closer;
 mod datagrams;
 mod engine;
@@ -50,6 +52,7 @@ mod sockets;
 mod sync_range;
 mod threads;
 
+use children::Children;
 use datagrams::Messages;
 use engine::Engine;
 pub use files::Files;
@@ -66,6 +69,7 @@ const SENDFILE_BYTES_MAX: u64 = 1 << 30;
 const PIPE_BYTES: usize = 1 << 20;
 const SIGNALS: Token = Token(usize::MAX - 1);
 const JOBS: Token = Token(usize::MAX - 2);
+const CHILDREN: Token = Token(usize::MAX - 3);
 
 /// A pipe, by both of its ends.
 pub struct Pipe {
@@ -89,6 +93,7 @@ pub struct Unix {
     segmentation: bool,
     files: Files,
     engine: Engine,
+    children: Children,
     authorities: Option<Arc<RootCertStore>>,
 }
 
@@ -129,6 +134,7 @@ impl Unix {
             segmentation: true,
             files: Files::default(),
             engine,
+            children: Children::default(),
             authorities: None,
         })
     }
@@ -189,6 +195,18 @@ impl Sys for Unix {
         self.engine.finished()
     }
 
+    fn spawn(&mut self, id: HookId, program: Program) {
+        self.children.spawn(id, program, &self.poll, CHILDREN);
+    }
+
+    fn kill(&mut self, id: HookId) {
+        self.children.kill(id);
+    }
+
+    fn exited(&mut self) -> Option<(HookId, End)> {
+        self.children.exited(&self.poll, CHILDREN)
+    }
+
     fn authorities(&mut self) -> Arc<RootCertStore> {
         let read = || {
             let mut roots = RootCertStore::empty();
@@ -217,6 +235,8 @@ impl Sys for Unix {
                 self.signalled = true;
             } else if event.token() == JOBS {
                 self.engine.told = true;
+            } else if event.token() == CHILDREN {
+                self.children.told = true;
             } else {
                 events.push(Event {
                     token: event.token().0 as u64,

@@ -1048,7 +1048,7 @@ fn what_the_disk_refuses_is_told_by_its_code() {
             let mut rest = offer(&mut server, &sent);
             for _ in 0..20 {
                 server.bench.disk_does_by(1, |job, disk| {
-                    match format!("{job:?}").contains(&format!("({kind} ")) {
+                    match format!("{job:?}").contains(&format!("({kind}")) {
                         true => Err(io::Error::from_raw_os_error(errno)),
                         false => job.perform(disk),
                     }
@@ -1069,4 +1069,63 @@ fn what_the_disk_refuses_is_told_by_its_code() {
             assert!(server.bench.jobs.is_idle());
         }
     }
+}
+
+#[test]
+fn the_files_of_a_user_are_limited_and_those_of_others_are_not_counted() {
+    let body = large_body(0);
+    let mut server = Server::new(Handshake::None, |config| {
+        with_login(config);
+        config.user_folders = true;
+        config.user_bytes_max = Some(310_000);
+        for user in ["ann", "bob"] {
+            fs::create_dir_all(config.dir.join(user)).expect("a folder");
+            fs::write(config.dir.join(user).join("before"), large_body(9)).expect("a file");
+        }
+        fs::write(config.dir.join("nobodys"), &body).expect("a file");
+    });
+    let log_in = |server: &mut Server| {
+        server.sends(LOGIN);
+        assert_eq!(server.bench.received(), login::ACCEPTED);
+    };
+    log_in(&mut server);
+    server.sends(&acked("a", &body));
+    server.expect_told(&[ready(0), stored("a", &body)]);
+    let there = fs::read(server.config.dir.join("ann/a")).expect("the file of the user");
+    assert!(there == body);
+    server.sends(&acked("b", &large_body(1)));
+    let told = server.told();
+    let [Answer::Refused { error, message }] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(error, "quota");
+    assert!(message.contains("may get 10000 more"), "{message}");
+    server.again();
+    log_in(&mut server);
+    server
+        .sends(&acked("b", &[b'b'; 10_000]))
+        .expect_words(&["ready", "ok"]);
+    server.sends(&file("c", b"c"));
+    assert!(server.bench.failed.is_some());
+    assert_eq!(server.partials(), 0);
+}
+
+#[test]
+fn what_is_kept_of_a_user_is_no_other_users() {
+    let body = large_body(0);
+    let mut server = Server::new(Handshake::None, with_login);
+    server.sends(LOGIN);
+    server.bench.received();
+    let sent = acked("a", &body);
+    server.sends(&sent[..sent.len() - 10]);
+    server.bench.breaks();
+    assert_eq!(server.partials(), 1);
+    // Somebody who is nobody, of a listener that came after it.
+    server.config.login = None;
+    assert_eq!(resumes(server.again(), &body), 0);
+    server.bench.breaks();
+    with_login(&mut server.config);
+    server.again().sends(LOGIN);
+    server.bench.received();
+    assert!(resumes(&mut server, &body) > 0);
 }

@@ -117,6 +117,8 @@ pub(super) fn view<'a>(long: bool, cx: &'a mut Cx<'_>, started: SystemTime) -> V
         stores: cx.stores.sums(),
         jobs: Kind::ALL.map(|kind| cx.jobs.counts(kind)),
         jobs_under_way: cx.jobs.under_way(),
+        hooks: cx.hooks.counts(),
+        hooks_under_way: cx.hooks.under_way(),
         started,
         wall: cx.wall,
     }

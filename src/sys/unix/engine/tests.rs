@@ -8,6 +8,8 @@ use super::*;
 use crate::buffer::{PageSlice, Pool};
 use crate::disk::{Contents, Disk, DiskId, File, FileKind, Handle, Metadata, Version};
 use crate::jobs::{Command, Done, Query};
+use crate::wire::argon2id::{Cost, Hash};
+use crate::wire::challenge::Secret;
 
 const TOKEN: Token = Token(7);
 /// Longer than a page.
@@ -209,6 +211,7 @@ fn told((job, result): &(Job, io::Result<Done>)) -> String {
         Ok(Done::Stored(stored)) => format!("{stored:?}"),
         Ok(Done::Taken(taken)) => format!("taken with {} bytes", taken.held_bytes),
         Ok(Done::Folders(..)) => "folders".to_owned(),
+        Ok(Done::Proven(is_of)) => format!("proven {is_of}"),
         Ok(Done::Nothing) => "nothing".to_owned(),
     };
     match job {
@@ -410,6 +413,19 @@ fn changes(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
     for file in [&new, &f.root] {
         let file = file.clone();
         tell("sync", driver.perform(Query::Sync { file }));
+    }
+    for password in ["tulip", "rose"] {
+        let cost = Cost {
+            memory_kib: 8,
+            passes: 1,
+            lanes: 1,
+        };
+        let prove = Command::Prove {
+            beside: f.root.clone(),
+            hash: Arc::new(Hash::of(b"tulip", [7; 16], cost)),
+            password: Secret::from(password),
+        };
+        tell(password, driver.perform(prove));
     }
     for (from, to, replace) in [
         ("new", "newer", false),

@@ -114,6 +114,7 @@ impl Site {
     fn advance(&mut self, archive: &mut Archive) -> Result<Packed, Stopped> {
         let mut cx = Cx {
             jobs: &mut self.jobs,
+            hooks: &mut crate::hooks::Hooks::default(),
             now: self.now,
             wall: SystemTime::UNIX_EPOCH,
             turn: self.metrics.turns,
