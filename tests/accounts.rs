@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use common::Program;
+use netlab_reactor::wire::argon2id::Hash;
 use netlab_reactor::wire::challenge::Secret;
 use netlab_reactor::wire::user_file::UserInfo;
 
@@ -77,6 +78,37 @@ fn passwd_writes_a_line_in_one_step_and_keeps_what_else_there_is() {
     );
     // No half-written file stays behind.
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 3);
+}
+
+#[test]
+fn passwd_asks_twice_without_an_echo() {
+    let folder = common::temp_dir();
+    let path = folder.path().join("userinfo");
+    let typed = |first: &str, second: &str| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/passwd.py");
+        let mut python = Command::new("python3");
+        python.args([script, env!("CARGO_BIN_EXE_netlab-reactor")]);
+        python.arg(&path).args([first, second]);
+        let output = python.output().expect("python3 runs");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    let (code, shown) = typed("tulip", "rose");
+    assert_eq!(code, Some(2), "{shown}");
+    assert!(
+        shown.ends_with("the two are not the same; the password stays what it was\n"),
+        "{shown}"
+    );
+    assert!(!path.exists());
+    let (code, shown) = typed("tulip", "tulip");
+    let name = path.display();
+    let expected = format!("password: \nthe same password again: \n{name}: \"ann\" added\n");
+    assert_eq!((code, shown), (Some(0), expected));
+    let line = fs::read_to_string(&path).expect("a file");
+    let hash = Hash::parse(line.trim_end().strip_prefix("ann|").expect("ann")).expect("a hash");
+    assert!(hash.is_of(b"tulip"));
 }
 
 #[test]

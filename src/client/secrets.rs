@@ -61,13 +61,14 @@ fn ask(prompt: &str) -> Option<Secret> {
         .write(true)
         .open("/dev/tty")
         .ok()?;
-    write!(terminal, "{prompt}: ").ok()?;
     let before = tcgetattr(&terminal).ok()?;
     let mut silent = before.clone();
     silent.local_modes -= LocalModes::ECHO;
+    // Before the prompt: what is typed at once is neither shown nor thrown away.
     tcsetattr(&terminal, OptionalActions::Flush, &silent).ok()?;
     let mut line = Vec::new();
-    let read = BufReader::new(&terminal).read_until(b'\n', &mut line);
+    let asked = write!(terminal, "{prompt}: ");
+    let read = asked.and_then(|()| BufReader::new(&terminal).read_until(b'\n', &mut line));
     // The terminal must echo again even when reading failed.
     let restored = tcsetattr(&terminal, OptionalActions::Now, &before);
     let _ = writeln!(terminal);
