@@ -58,7 +58,7 @@ impl Flood {
     /// each step before has hashed.
     fn of_uploads(name: &'static str, file: &[u8]) -> Self {
         Self::new(name, file, file.len(), |r, c| {
-            listen(r, c, |sim| upload_service(sim, Handshake::None, false))
+            listen(r, c, |sim| upload_service(sim, Handshake::None, false));
         })
     }
 
