@@ -53,6 +53,8 @@ struct Unanswered {
     ready: Option<u64>,
     announced: Announced,
     sha256: [u8; 32],
+    /// It came now, and was not there before.
+    is_new: bool,
     stage: Stage,
 }
 
@@ -115,6 +117,7 @@ impl Answers {
             ready,
             announced,
             sha256,
+            is_new: true,
             stage,
         });
     }
@@ -127,8 +130,43 @@ impl Answers {
             ready,
             announced,
             sha256: [0; 32],
+            is_new: true,
             stage,
         });
+    }
+
+    /// A file is there already; its name is made sure.
+    pub(super) fn is_same(
+        &mut self,
+        announced: Announced,
+        store: &Store,
+        waiter: Waiter,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let asked = store.sync(&announced.owner, waiter, cx);
+        let ticket = asked.map_err(|error| Refusal::disk(&announced.name, error))?;
+        let sha256 = announced.asks.and_then(|asks| asks.sha256);
+        let (name, sync) = (announced.name.clone(), self.await_sync(ticket, cx));
+        self.files.push_back(Unanswered {
+            ready: None,
+            announced,
+            sha256: sha256.unwrap_or_default(),
+            is_new: false,
+            stage: Stage::Named { name, sync },
+        });
+        Ok(())
+    }
+
+    /// The number of a sync that was asked for.
+    fn await_sync(&mut self, ticket: Ticket, cx: &Cx<'_>) -> u64 {
+        let number = self.syncs_asked;
+        self.syncs_asked += 1;
+        self.syncs.push_back(Syncing {
+            number,
+            ticket,
+            since: cx.now,
+        });
+        number
     }
 
     /// Hears of what is being stored and of what is made sure.
@@ -199,12 +237,7 @@ impl Answers {
             };
         }
         if let Ok(ticket) = asked {
-            self.syncs_asked += 1;
-            self.syncs.push_back(Syncing {
-                number: sync,
-                ticket,
-                since: cx.now,
-            });
+            self.await_sync(ticket, cx);
         }
     }
 
@@ -291,7 +324,11 @@ impl Answers {
             };
             let answer = match *result {
                 Ok(name) => {
-                    told.stored(&file.announced, &name, Some(&file.sha256), &mut io.cx);
+                    if file.is_new {
+                        told.stored(&file.announced, &name, Some(&file.sha256), &mut io.cx);
+                    } else {
+                        log::info!("upload {peer}: {name} is here already");
+                    }
                     Answer::Stored {
                         filename: name.as_str().to_owned(),
                         size_bytes: file.announced.size_bytes,
@@ -359,10 +396,10 @@ impl Answers {
                     files.push(file.announced);
                     new.push(*whole);
                 }
-                Stage::Named { name, .. } => {
+                Stage::Named { name, .. } if file.is_new => {
                     told.stored(&file.announced, &name, Some(&file.sha256), cx);
                 }
-                Stage::Storing | Stage::Answered(_) => {}
+                Stage::Named { .. } | Stage::Storing | Stage::Answered(_) => {}
             }
         }
         if !files.is_empty() {

@@ -579,6 +579,7 @@ impl Upload {
         let asks = header.ack.then_some(Asks {
             sha256: header.sha256,
             resume: header.resume,
+            skip_same: header.skip_same,
         });
         let announced = Announced {
             name,
@@ -665,6 +666,12 @@ impl Upload {
             Begun::Large(partial, offset, digest) => {
                 let incoming = Box::new(Incoming::new(partial, offset, digest));
                 (offset, State::Body { incoming, until })
+            }
+            Begun::Same(announced) => {
+                let waiter = Waiter::Session(io.id);
+                let (store, cx) = (&self.store, &mut io.cx);
+                conn.answers.is_same(announced, store, waiter, cx)?;
+                return Ok(Step::Go(self.idle(io.cx.now)));
             }
         };
         if is_answered {

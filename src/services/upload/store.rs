@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use super::kept::{Kept, KeptLimits, Key};
 use super::owner::Owner;
@@ -80,6 +80,7 @@ pub(super) struct Store {
 pub(super) struct Asks {
     pub(super) sha256: Option<[u8; 32]>,
     pub(super) resume: bool,
+    pub(super) skip_same: bool,
 }
 
 /// A file that was announced.
@@ -116,6 +117,8 @@ pub(super) struct Beginning {
     making: Making,
     /// When it is tried again: there were no descriptors, or another connection has it.
     retry_at: Option<Instant>,
+    /// There is no file that is the same.
+    is_compared: bool,
     /// It was tried before: `since` stays, so that the tries come to an end.
     is_retry: bool,
 }
@@ -124,6 +127,10 @@ pub(super) struct Beginning {
 enum Making {
     /// Whether it may come.
     Asking,
+    /// A file that has the name is read: it may be the same.
+    Comparing(Box<ReadBack>),
+    /// It is, and is made sure.
+    Securing(Ticket),
     /// The partial file is being made, or taken.
     Creating { path: PathBuf, ticket: Ticket },
     /// What is there of it is being read.
@@ -136,6 +143,8 @@ pub(super) enum Begun {
     Small(Announced),
     /// They go to a file that has so many already, with the digest of those, if there is to be one.
     Large(Partial, u64, Option<Sha256>),
+    /// It is there already, and on the disk but perhaps for its name.
+    Same(Announced),
 }
 
 /// Files that are being stored.
@@ -181,8 +190,14 @@ impl Beginning {
             since: now,
             making: Making::Asking,
             retry_at: None,
+            is_compared: false,
             is_retry: false,
         }
+    }
+
+    /// The digest of a file that need not come if it is there.
+    fn skips(&self) -> Option<[u8; 32]> {
+        self.announced.asks.filter(|asks| asks.skip_same)?.sha256
     }
 
     fn failed(&self, error: io::Error) -> Refusal {
@@ -370,6 +385,11 @@ impl Store {
         beginning: &mut Beginning,
         io: &mut Io<'_>,
     ) -> Result<Poll<Begun>, Refusal> {
+        if let Some(sha256) = beginning.skips()
+            && !beginning.is_compared
+        {
+            return self.compare(beginning, &sha256, io);
+        }
         if let Making::Asking = beginning.making {
             return self.let_in(beginning, io);
         }
@@ -402,6 +422,85 @@ impl Store {
             return Ok(self.created(beginning, path, taken, io));
         }
         self.read_back(beginning, io)
+    }
+
+    /// Looks whether the file is there already.
+    fn compare(
+        &mut self,
+        beginning: &mut Beginning,
+        sha256: &[u8; 32],
+        io: &mut Io<'_>,
+    ) -> Result<Poll<Begun>, Refusal> {
+        let waiter = Waiter::Session(io.id);
+        let is_same = match &mut beginning.making {
+            Making::Comparing(read_back) => {
+                let Poll::Ready(digest) = read_back.poll(waiter, &mut io.cx) else {
+                    beginning.since = read_back.since().unwrap_or(beginning.since);
+                    return match io.cx.work.is_spent() {
+                        true => Ok(Poll::Pending),
+                        false => self.pending(beginning, io),
+                    };
+                };
+                let digest = digest.map(|digest| <[u8; 32]>::from(digest.finalize()));
+                digest.is_ok_and(|digest| digest == *sha256)
+            }
+            Making::Securing(ticket) => {
+                let Poll::Ready(finished) = io.cx.jobs.take(ticket) else {
+                    return self.pending(beginning, io);
+                };
+                beginning.making = Making::Asking;
+                finished.result.map_err(|error| beginning.failed(error))?;
+                return Ok(Poll::Ready(Begun::Same(beginning.announced.clone())));
+            }
+            Making::Asking | Making::Creating { .. } | Making::ReadingBack(_) => {
+                return self.find_same(beginning, io);
+            }
+        };
+        let making = std::mem::replace(&mut beginning.making, Making::Asking);
+        beginning.since = io.cx.now;
+        beginning.is_compared = !is_same;
+        let Making::Comparing(read_back) = making else {
+            return Ok(Poll::Pending); // Invariant: it was just looked at.
+        };
+        let (found, _) = read_back.give_up(&mut io.cx);
+        if !is_same {
+            return self.begin_once(beginning, io);
+        }
+        let sync = Query::Sync { file: found.file };
+        let ticket = io.cx.jobs.start(waiter, sync, io.cx.now);
+        let ticket = ticket.map_err(|came_back| beginning.failed(refused(came_back)))?;
+        beginning.making = Making::Securing(ticket);
+        Ok(Poll::Pending)
+    }
+
+    /// Opens the file that has the name, if it is as long.
+    fn find_same(
+        &mut self,
+        beginning: &mut Beginning,
+        io: &mut Io<'_>,
+    ) -> Result<Poll<Begun>, Refusal> {
+        let announced = &beginning.announced;
+        let path = announced.owner.path_of(&announced.name);
+        let mut files = io.cx.files(Waiter::Session(io.id));
+        let Poll::Ready(opened) = files.open(&self.folder, &path) else {
+            return self.pending(beginning, io);
+        };
+        io.cx.jobs.settle(Waiter::Session(io.id));
+        let size_bytes = announced.size_bytes;
+        match opened {
+            Ok((file, was)) if was.kind == FileKind::Regular && was.len == size_bytes => {
+                let announced = announced.clone();
+                let found = Partial {
+                    announced,
+                    path,
+                    file,
+                    key: None,
+                };
+                beginning.making = Making::Comparing(Box::new(ReadBack::new(found, size_bytes)));
+            }
+            _ => beginning.is_compared = true,
+        }
+        self.begin_once(beginning, io)
     }
 
     /// Looks whether the file may come, promises it room, and has its partial file made.
@@ -788,7 +887,8 @@ impl Store {
             ..
         } = beginning;
         match making {
-            Making::Asking => {}
+            Making::Asking | Making::Securing(_) => {}
+            Making::Comparing(read_back) => _ = read_back.give_up(cx), // it stays as it is
             Making::Creating { path, ticket } => {
                 if let Poll::Ready(created) = cx.jobs.take(&ticket)
                     && let Ok(taken) = taken(created)

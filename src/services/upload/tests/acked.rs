@@ -1129,3 +1129,65 @@ fn what_is_kept_of_a_user_is_no_other_users() {
     server.bench.received();
     assert!(resumes(&mut server, &body) > 0);
 }
+
+fn skipping(name: &str, body: &[u8]) -> Vec<u8> {
+    let keys = format!(
+        "\"ack\": true, \"skip_same\": true, \"sha256\": \"{}\"",
+        hex::encode(&sha256(body))
+    );
+    with_keys(name, body, &keys)
+}
+
+#[test]
+fn what_is_there_already_is_not_sent_again() {
+    for body in [&b""[..], b"abc", &large_body(0)] {
+        for share in [Duration::MAX, Duration::from_micros(1)] {
+            let mut server = Server::plain();
+            server.bench.share = share;
+            server.sends(&file("a", body)).expect_told(&[]);
+            let sent = skipping("a", body);
+            let (head, tail) = sent.split_at(sent.len() - body.len());
+            server.sends(head).expect_told(&[stored("a", body)]);
+            // Its bytes and its name are made sure by then.
+            assert_eq!(server.jobs_of(Kind::Sync), 2);
+            // Another one of that name, and one of another name, come.
+            let other = [body, b"x"].concat();
+            server
+                .sends(&skipping("a", &other))
+                .expect_told(&[ready(0), stored("a.1", &other)]);
+            server.sends(head).expect_told(&[stored("a", body)]);
+            let tail: Vec<u8> = tail.iter().map(|byte| byte ^ 1).collect();
+            if !tail.is_empty() {
+                server
+                    .sends(&skipping("a", &tail))
+                    .expect_told(&[ready(0), stored("a.2", &tail)]);
+            }
+            server
+                .sends(&skipping("b", body))
+                .expect_told(&[ready(0), stored("b", body)]);
+            server.bench.peer_closes().expect_closed();
+            assert_eq!(server.partials(), 0);
+            assert!(server.bench.jobs.is_idle());
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_files_are_compared_leaves_them_as_they_are() {
+    let body = large_body(0);
+    for done_before in 0..6 {
+        let mut server = Server::plain();
+        server.sends(&file("a", &body));
+        server.bench.disk_rests = true;
+        let sent = skipping("a", &body);
+        server.sends(&sent[..sent.len() - body.len()]);
+        for _ in 0..done_before {
+            server.bench.disk_does(1);
+        }
+        server.bench.breaks();
+        server.settles();
+        server.expect_files(&[("a", &body)]);
+        assert!(server.bench.jobs.is_idle());
+        assert_eq!(server.bench.pool.pages_held(), 0);
+    }
+}
