@@ -21,9 +21,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::owner::Told;
+use super::announced::Announced;
 use super::refusal::Refusal;
-use super::store::{Announced, Store, Storing};
+use super::store::{Store, Storing};
+use super::told::Told;
 use crate::ending::Error;
 use crate::jobs::{NewContents, NewFile, Ticket};
 use crate::service::{Cx, Io, Peer, Waiter};

@@ -18,9 +18,10 @@ use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 
+use super::announced::{Announced, Partial};
 use super::refusal::Refusal;
 use super::resuming::{HASHED_AT_ONCE, hash_ns};
-use super::store::{Announced, Partial, refused};
+use super::store::refused;
 use crate::jobs::{Command, Ticket};
 use crate::service::{Cx, Io, Waiter};
 

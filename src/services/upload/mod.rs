@@ -30,10 +30,10 @@
 //!
 //! A long file, since it is one machine.
 //!
-//! The files in reading order: this one, `accounts` (who may log in), `owner` (whose a file is),
+//! The files in reading order: this one, `accounts` (who may log in), `owner` (whose a file is), `announced`,
 //! `incoming` (the bytes of a large file), `answers` (files that are whole, up to their answers),
 //! `store` (partial files, and the names of whole ones), `resuming` and `kept` (half-received
-//! files), `room` (how much may still come), `walk`, `refusal`.
+//! files), `room` (how much may still come), `walk`, `refusal`, `told`.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -60,6 +60,7 @@ use crate::wire::upload::{
 };
 
 mod accounts;
+mod announced;
 mod answers;
 mod incoming;
 mod kept;
@@ -70,16 +71,19 @@ mod room;
 mod store;
 #[cfg(test)]
 mod tests;
+mod told;
 mod walk;
 
 use accounts::{Accounts, Attempt, Verdict};
+use announced::{Announced, Asks};
 use answers::{Answers, was_refused};
 use incoming::Incoming;
 use kept::Key;
-use owner::{Owner, Told};
+use owner::Owner;
 use refusal::Refusal;
 use resuming::hash_ns;
-use store::{Announced, Asks, Beginning, Begun, Store, Storing};
+use store::{Beginning, Begun, Store, Storing};
+use told::Told;
 
 /// Bytes of a file that is stored by one job: they always fit the page that they come in. A larger
 /// one is, too, if it is here already.

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 
-use super::store::Partial;
+use super::announced::Partial;
 use crate::buffer::PageSlice;
 use crate::jobs::{Command, Done, Ticket, wrong};
 use crate::service::{Cx, Waiter, work};

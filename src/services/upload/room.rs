@@ -22,12 +22,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::refusal::Refusal;
-use super::store::Announced;
 use super::walk::{Found, Walk};
 use crate::disk::{File, FileKind, Metadata};
 use crate::jobs::pending::Pending;
 use crate::service::{Cx, Id, Io, Waiter};
-use crate::wire::upload::Code;
+use crate::wire::upload::{Code, SafeName};
 
 /// How long the disk is believed about what it has free.
 const FREE_BELIEVED: Duration = Duration::from_secs(1);
@@ -94,6 +93,19 @@ pub(super) struct RoomLimits {
     pub(super) user_bytes_max: Option<u64>,
 }
 
+/// A file that wants room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) name: &'a SafeName,
+    /// The folder that it goes to, empty for that of the listener.
+    pub(super) at: &'a Path,
+    pub(super) size_bytes: u64,
+    /// Bytes of it that are there.
+    pub(super) held_bytes: u64,
+    /// Bytes of other half-received files that are there.
+    pub(super) beside_bytes: u64,
+}
+
 /// Bytes of files by the folder that they stand in, the empty path for that of the listener.
 type ByFolder = HashMap<PathBuf, u64>;
 
@@ -154,8 +166,8 @@ impl Room {
     }
 
     /// Why a file would be too much, if it is limited how much there may be.
-    fn is_too_much(&self, announced: &Announced, kept_bytes: u64) -> Option<Refusal> {
-        let (stored, at) = (self.stored.as_ref()?, &announced.owner.folder);
+    fn is_too_much(&self, wanted: &Wanted<'_>) -> Option<Refusal> {
+        let (stored, at) = (self.stored.as_ref()?, wanted.at);
         let promised = self
             .promised_in
             .get(at)
@@ -163,7 +175,7 @@ impl Room {
         let of_user = stored.get(at).map_or(0, |bytes| *bytes);
         let of_all = stored
             .values()
-            .fold(kept_bytes, |all, bytes| all.saturating_add(*bytes));
+            .fold(wanted.beside_bytes, |all, bytes| all.saturating_add(*bytes));
         let all = (of_all, self.promised.bytes.get(), "all files together");
         let user = (of_user, promised, "your files together");
         let user_bytes_max = self.limits.user_bytes_max;
@@ -171,7 +183,7 @@ impl Room {
             (self.limits.total_bytes_max, all),
             (user_bytes_max.filter(|_| !at.as_os_str().is_empty()), user),
         ];
-        let (name, size_bytes) = (&announced.name, announced.size_bytes);
+        let (name, size_bytes) = (wanted.name, wanted.size_bytes);
         limits
             .into_iter()
             .find_map(|(most, (stored, promised, who))| {
@@ -181,16 +193,14 @@ impl Room {
             })
     }
 
-    /// Promises room for a file of which `held_bytes` are there, beside `kept_bytes` of other
-    /// half-received ones; asked again until it answers.
+    /// Promises room for a file; asked again until it answers.
     pub(super) fn admit(
         &mut self,
-        announced: &Announced,
-        (held_bytes, kept_bytes): (u64, u64),
+        wanted: &Wanted<'_>,
         folder: &File,
         io: &mut Io<'_>,
     ) -> Poll<Result<Promise, Refusal>> {
-        let (name, size_bytes) = (&announced.name, announced.size_bytes);
+        let (name, size_bytes) = (wanted.name, wanted.size_bytes);
         if self.is_limited() && self.stored.is_none() {
             if !self.waiting.contains(&io.id) {
                 self.waiting.push(io.id);
@@ -198,7 +208,7 @@ impl Room {
             io.at_turn_end();
             return Poll::Pending;
         }
-        if let Some(refusal) = self.is_too_much(announced, kept_bytes) {
+        if let Some(refusal) = self.is_too_much(wanted) {
             return Poll::Ready(Err(refusal));
         }
         let free_bytes = match self.free {
@@ -218,13 +228,12 @@ impl Room {
         let left = free_bytes
             .saturating_sub(taken)
             .saturating_sub(self.limits.reserved_bytes);
-        let needed = size_bytes.saturating_sub(held_bytes);
+        let needed = size_bytes.saturating_sub(wanted.held_bytes);
         if needed > left {
             let text = format!("{name}: {size_bytes} bytes, and the disk has room for {left}");
             return Poll::Ready(Err(Refusal::new(Code::NoSpace, text)));
         }
-        let at = announced.owner.folder.clone();
-        let of_user = self.promised_in.entry(at).or_default();
+        let of_user = self.promised_in.entry(wanted.at.to_owned()).or_default();
         let promise = Promise::new(size_bytes, &self.promised, of_user);
         promise.wrote(size_bytes - needed);
         Poll::Ready(Ok(promise))

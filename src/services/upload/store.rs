@@ -31,11 +31,12 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
+use super::announced::{Announced, Partial};
 use super::kept::{Kept, KeptLimits, Key};
 use super::owner::Owner;
 use super::refusal::Refusal;
 use super::resuming::ReadBack;
-use super::room::{Promise, Room, RoomLimits};
+use super::room::{Room, RoomLimits, Wanted};
 use crate::config::{Overwrite, UploadConfig};
 use crate::disk::{Disk, File, FileKind, is_out_of_descriptors, open_or_make};
 use crate::jobs::{
@@ -73,37 +74,6 @@ pub(super) struct Store {
     pub(super) kept: Kept,
     /// The folder was gone, and is being made anew.
     preparing: Option<Ticket>,
-}
-
-/// What a client asked beyond the plain protocol: an answer, and perhaps more.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asks {
-    pub(super) sha256: Option<[u8; 32]>,
-    pub(super) resume: bool,
-    pub(super) skip_same: bool,
-}
-
-/// A file that was announced.
-#[derive(Clone)]
-pub(super) struct Announced {
-    pub(super) name: SafeName,
-    pub(super) size_bytes: u64,
-    pub(super) began: Instant,
-    /// Whose it is, and where it goes.
-    pub(super) owner: Rc<Owner>,
-    pub(super) asks: Option<Asks>,
-    /// Its room, once it has that.
-    pub(super) promise: Option<Rc<Promise>>,
-}
-
-/// A file that was made and has no name yet.
-pub(super) struct Partial {
-    pub(super) announced: Announced,
-    /// Its path below the folder.
-    pub(super) path: PathBuf,
-    pub(super) file: File,
-    /// What it is known by, if it is to be kept when it is broken off.
-    pub(super) key: Option<Key>,
 }
 
 /// A file that waits for the disk before its bytes can be taken.
@@ -515,9 +485,15 @@ impl Store {
             return self.pending(beginning, io);
         }
         let (beside_bytes, kept_bytes) = self.kept.bytes_beside(beginning.key);
-        let bytes = (kept_bytes.min(size_bytes), beside_bytes);
         let announced = &beginning.announced;
-        let Poll::Ready(promise) = self.room.admit(announced, bytes, &self.folder, io) else {
+        let wanted = Wanted {
+            name: &announced.name,
+            at: &announced.owner.folder,
+            size_bytes,
+            held_bytes: kept_bytes.min(size_bytes),
+            beside_bytes,
+        };
+        let Poll::Ready(promise) = self.room.admit(&wanted, &self.folder, io) else {
             return self.pending(beginning, io);
         };
         io.cx.jobs.settle(waiter);
