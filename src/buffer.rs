@@ -686,6 +686,15 @@ impl SendQueue {
         self.memory_bytes + piped.sum::<usize>()
     }
 
+    /// All bytes that wait, those of files too.
+    pub fn bytes(&self) -> u64 {
+        let files = self.chunks.iter().map(|chunk| match chunk {
+            Chunk::File { len, .. } => *len,
+            _ => 0,
+        });
+        self.waiting_bytes() as u64 + files.sum::<u64>()
+    }
+
     /// A turn begins: what is queued by now has had to wait, whether or not a flush tried to send
     /// it.
     #[inline]

@@ -62,6 +62,9 @@ pub mod config;
 // What is counted.
 pub mod metrics;
 
+// What can be seen of the loop.
+pub mod inside;
+
 // From a configuration to a running reactor.
 pub mod serve;
 

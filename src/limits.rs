@@ -193,6 +193,11 @@ pub struct Limits {
     pub upstream_idle_timeout: Duration,
     /// Commands.
     pub hooks: HookLimits,
+    /// Memory of the record of what the loop did, while it is kept. Key `ring_bytes` of the table
+    /// `[trace]`, default 4 MiB; 0 for none.
+    pub ring_bytes: usize,
+    /// It is kept also while nobody reads it. Key `always`, default false.
+    pub ring_always: bool,
     /// Jobs for the disk.
     pub disk: DiskLimits,
     /// Time for what is under way to finish after SIGTERM or SIGINT; what is left is cut. Key
@@ -234,6 +239,8 @@ impl Default for Limits {
             idle_upstreams_per_origin_max: 256,
             upstream_idle_timeout: Duration::from_secs(60),
             hooks: HookLimits::default(),
+            ring_bytes: 4 << 20,
+            ring_always: false,
             disk: DiskLimits::default(),
             drain_timeout: Duration::from_secs(10),
         }

@@ -212,3 +212,31 @@ fn a_command_is_told_of_a_file_that_is_there_by_then() {
     );
     server.stop();
 }
+
+/// Sockets, logs and the poll of the server are not for its commands.
+#[test]
+fn a_command_has_no_descriptor_of_the_server() {
+    let folder = temp_dir();
+    let told = folder.path().join("told");
+    // The descriptor by which the shell lists the folder is gone when it is looked at.
+    let hook = script(
+        &folder,
+        "for fd in /proc/$$/fd/*; do readlink $fd || true; done > \"$1.new\"; mv \"$1.new\" \"$1\"",
+    );
+    let more = format!("on_change = [{hook:?}, {told:?}]");
+    let http = "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\naccess_log = \"log\"\n";
+    let server = Program::start(&(beats(&more) + ADMIN + http));
+    let _stream = server.connect("http");
+    metric(&server, "hooks_running");
+    let socket = server.datagrams("udp-heartbeat");
+    socket.send(b"Heartbeat 1 1.0").expect("a datagram");
+    expect_soon(|| told.exists(), || "it was not told".to_owned());
+    let text = fs::read_to_string(&told).expect("a file");
+    // What the server was begun with by others is not its own.
+    let is_ours = |line: &str| {
+        line.starts_with("socket:") || line.starts_with("anon_inode:") || line.ends_with("/log")
+    };
+    assert!(text.lines().count() >= 3, "{text}");
+    assert!(!text.lines().any(is_ours), "{text}");
+    server.stop();
+}

@@ -374,6 +374,10 @@ impl<T: Service> Service for Repeating<T> {
         Ok(())
     }
 
+    fn state(&self, conn: &Self::Conn) -> &'static str {
+        self.service.state(conn)
+    }
+
     fn deadline(&self, conn: &T::Conn) -> Instant {
         self.service.deadline(conn)
     }

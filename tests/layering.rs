@@ -24,6 +24,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("waiter.rs", &[]),
     // What waits for a disk.
     ("jobs", &["buffer", "disk", "limits", "shares", "wire"]),
+    // What can be seen of the loop.
+    ("inside", &["ending", "waiter"]),
     // The contract and what is counted.
     (
         "metrics",
@@ -32,8 +34,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "service",
         &[
-            "buffer", "cache", "disk", "dns", "ending", "hooks", "jobs", "metrics", "waiter",
-            "wire",
+            "buffer", "cache", "disk", "dns", "ending", "hooks", "inside", "jobs", "metrics",
+            "waiter", "wire",
         ],
     ),
     ("gate", &["metrics", "service"]),
@@ -46,8 +48,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "reactor",
         &[
-            "buffer", "cache", "disk", "dns", "ending", "gate", "hooks", "jobs", "limits",
-            "metrics", "service", "shares", "sys", "wire",
+            "buffer", "cache", "disk", "dns", "ending", "gate", "hooks", "inside", "jobs",
+            "limits", "metrics", "service", "shares", "sys", "wire",
         ],
     ),
     ("cache", &["buffer", "disk", "http", "jobs", "waiter"]),
@@ -55,8 +57,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "services",
         &[
-            "buffer", "cache", "config", "disk", "dns", "ending", "gate", "hooks", "http", "jobs",
-            "lines", "metrics", "service", "shares", "wire",
+            "buffer", "cache", "config", "disk", "dns", "ending", "gate", "hooks", "http",
+            "inside", "jobs", "lines", "metrics", "service", "shares", "wire",
         ],
     ),
     (

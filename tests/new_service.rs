@@ -70,6 +70,10 @@ impl Service for Lengths {
         Ok(())
     }
 
+    fn state(&self, _conn: &Self::Conn) -> &'static str {
+        "Running"
+    }
+
     fn deadline(&self, conn: &Conn) -> Instant {
         conn.idle_until
     }

@@ -38,6 +38,7 @@ pub mod statistics;
 pub mod stream;
 pub mod tcp;
 pub mod tls;
+pub mod trace;
 pub mod udp;
 pub mod units;
 pub mod upload;
@@ -65,6 +66,8 @@ pub enum ClientCommand {
     Mail(mail::MailArgs),
     /// Load a UDP or TCP echo server and measure it
     Flood(flood::FloodArgs),
+    /// Write down what a running server's loop does
+    Trace(trace::TraceArgs),
 }
 
 impl ClientCommand {
@@ -80,6 +83,7 @@ impl ClientCommand {
             Self::Upload(args) => ("upload", upload::run(&args)),
             Self::Mail(args) => ("mail", mail::run(&args)),
             Self::Flood(args) => ("flood", flood::run(&args)),
+            Self::Trace(args) => ("trace", trace::run(&args)),
         };
         told(name, result)
     }

@@ -67,6 +67,12 @@ impl Limits {
         section.count("max_waiting_hooks", 0..=1 << 20, waiting);
         section.timeout("hook_timeout", &mut self.hooks.timeout);
     }
+
+    /// Reads table `[trace]`.
+    pub(super) fn read_trace(&mut self, section: &mut Section<'_>) {
+        section.memory_size("ring_bytes", 0..=1 << 30, &mut self.ring_bytes);
+        section.flag("always", &mut self.ring_always);
+    }
 }
 
 impl DiskLimits {

@@ -224,6 +224,7 @@ impl Config {
         section.table("resolver", |section| config.resolver.read(section));
         section.table("limits", |section| config.limits.read(section));
         section.table("disk", |section| config.limits.disk.read(section));
+        section.table("trace", |section| config.limits.read_trace(section));
         config.listeners = read_listeners(&mut section, text, overrides);
         section.refuse_unknown("at the top", |key| {
             let kind = KINDS.iter().find(|row| listener_keys(row).contains(&key))?;

@@ -1298,6 +1298,8 @@ fn the_example_shows_every_key_with_its_default() {
     Limits::default().read(&mut section);
     known.push(std::mem::take(&mut section.known));
     DiskLimits::default().read(&mut section);
+    known.push(std::mem::take(&mut section.known));
+    Limits::default().read_trace(&mut section);
     known.push(section.known);
     known.extend(KINDS.iter().map(|row| {
         let mut keys = vec!["kind", "bind", "name"];

@@ -12,6 +12,8 @@ use crate::cache::compressed::Compressed;
 use crate::cache::store::{Hands, Stores};
 use crate::dns::Resolver;
 use crate::hooks::Hooks;
+use crate::inside::Inside;
+use crate::inside::ring::{LOOP, What};
 use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
@@ -45,6 +47,8 @@ pub(crate) struct Context<S: Sys> {
     pub(crate) job_done: bool,
     /// When they are told of the end of a turn in any case.
     pub(crate) turn_end_at: Option<Instant>,
+    /// What can be seen of the loop.
+    pub(crate) inside: Inside,
     /// Sessions whose wait is over.
     pub(crate) woken: Vec<Id>,
     /// The session that is pumped wants others to begin that have no client.
@@ -59,6 +63,29 @@ impl<S: Sys> Context<S> {
     /// What a service may see of it. `listener`: the place of its listener in the metrics.
     pub(crate) fn of(&mut self, listener: usize) -> Cx<'_> {
         self.split(listener).0
+    }
+
+    /// Writes what was done just now, if anybody looks.
+    #[inline]
+    pub(crate) fn note(&mut self, id: Id, what: What) {
+        if self.inside.ring.is_on() {
+            let now = self.sys.now();
+            self.inside.ring.push(now, id, what);
+        }
+    }
+
+    /// The same for bytes that came in or went out, if any did.
+    #[inline]
+    pub(crate) fn note_moved(&mut self, id: Id, bytes: u64, what: impl Fn(u32) -> What) {
+        if bytes > 0 {
+            self.note(id, what(u32::try_from(bytes).unwrap_or(u32::MAX)));
+        }
+    }
+
+    /// The same for what the loop does for all.
+    #[inline]
+    pub(crate) fn note_loop(&mut self, what: What) {
+        self.note(LOOP, what);
     }
 
     /// The stores of responses, and what they ask of the loop.
@@ -105,6 +132,7 @@ impl<S: Sys> Context<S> {
             stores: &mut self.stores,
             compressed: &mut self.compressed,
             woken: &mut self.woken,
+            inside: &mut self.inside,
             work: &mut self.work,
             counted: Counted::new(&mut self.metrics, listener),
         };

@@ -14,6 +14,7 @@ pub(crate) trait Host {
     fn accept(&mut self, peer: &Peer, now: Instant) -> usize;
     fn advance(&mut self, conn: usize, io: &mut Io<'_>) -> Result<(), Error>;
     fn deadline(&self, conn: usize) -> Instant;
+    fn state(&self, conn: usize) -> &'static str;
     fn ended(&mut self, conn: usize, cx: &mut Cx<'_>);
     /// The connection of a session that is to begin without a client; asked until there is none.
     fn alone(&mut self, now: Instant) -> Option<usize>;
@@ -62,6 +63,10 @@ impl<T: Service> Host for Hosted<T> {
 
     fn deadline(&self, conn: usize) -> Instant {
         self.service.deadline(&self.conns[conn])
+    }
+
+    fn state(&self, conn: usize) -> &'static str {
+        self.service.state(&self.conns[conn])
     }
 
     fn ended(&mut self, conn: usize, cx: &mut Cx<'_>) {

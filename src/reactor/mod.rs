@@ -67,9 +67,11 @@ use crate::buffer::Pool;
 use crate::cache::compressed::Compressed;
 use crate::cache::store::{self, StoreId, Stores};
 use crate::dns::{self, Hosts, Resolver, Sources};
-use crate::ending::{Error, Phase};
+use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
 use crate::hooks::Hooks;
+use crate::inside::Inside;
+use crate::inside::ring::{End, Part, What, Why};
 use crate::jobs::Jobs;
 use crate::jobs::pending::Asker;
 use crate::limits::Limits;
@@ -90,11 +92,14 @@ use name_files::NameFiles;
 use pipes::Pipes;
 use queries::Queries;
 use session::{Outcome, Provenance, Session};
-use sessions::{Sessions, Why};
+use sessions::Sessions;
 use timer::{Tick, Timers};
 pub use tls::{PlainAnswer, TlsOptions};
 use token::Token;
 use upstream::{Holder, Upstreams};
+
+/// Sessions that are listed in a turn, for whoever asks what there are.
+const ROWS_PER_TURN: usize = 1024;
 
 /// Whether the loop goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +161,8 @@ impl<S: Sys> Reactor<S> {
     /// A reactor without listeners.
     pub fn new(sys: S, limits: Limits, resolver: Resolver<Id>) -> Self {
         let (now, wall) = (sys.now(), sys.wall());
+        let mut inside = Inside::default();
+        inside.ring.set(limits.ring_bytes, limits.ring_always);
         Self {
             cx: Context {
                 sys,
@@ -177,6 +184,7 @@ impl<S: Sys> Reactor<S> {
                 turn_end: false,
                 job_done: false,
                 turn_end_at: None,
+                inside,
                 woken: Vec::new(),
                 alone: false,
                 work: Work::new(limits.turn_work),
@@ -341,6 +349,10 @@ impl<S: Sys> Reactor<S> {
         self.cx.limits = SessionLimits::of(&limits);
         self.cx.jobs.set_limits(limits.disk);
         self.cx.hooks.set_limits(limits.hooks);
+        self.cx
+            .inside
+            .ring
+            .set(limits.ring_bytes, limits.ring_always);
         self.listeners.set_limits(&limits);
         self.limits = limits;
     }
@@ -415,24 +427,60 @@ impl<S: Sys> Reactor<S> {
         self.turn_work = TurnWork::new(self.limits.turn_work_max, self.limits.turn_work);
         self.cx.metrics.turns += 1;
         self.cx.metrics.events += self.events.len() as u64;
+        self.note_turn();
 
         while let Some(signal) = self.cx.sys.signal() {
             self.signalled(signal);
         }
         self.note();
+        self.cx.note_loop(What::Part(Part::Jobs));
         self.finish_jobs();
+        self.cx.note_loop(What::Part(Part::Accept));
         self.accept();
+        self.cx.note_loop(What::Part(Part::Datagrams));
         self.serve_datagrams();
+        self.cx.note_loop(What::Part(Part::Timers));
         self.expire();
+        self.cx.note_loop(What::Part(Part::Run));
         self.run_queue();
+        self.cx.note_loop(What::Part(Part::End));
         self.end_turn();
+        self.cx.note_loop(What::Part(Part::Carry));
         self.close_surplus();
         self.compress();
         self.serve_queries();
         self.start_jobs();
         hooks::serve(&mut self.cx);
+        self.list_sessions();
         self.cx.sys.flush_log();
+        let runnable = u32::try_from(self.sessions.runnable()).unwrap_or(u32::MAX);
+        self.cx.note_loop(What::TurnEnded { runnable });
         Ok(self.life())
+    }
+
+    /// The poll returned.
+    fn note_turn(&mut self) {
+        if self.cx.inside.ring.is_on() {
+            let events = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
+            self.cx.note_loop(What::Turn { events });
+            self.cx.note_loop(What::Part(Part::Note));
+        }
+    }
+
+    /// Goes on with the list of sessions, if somebody asked for it.
+    fn list_sessions(&mut self) {
+        self.cx.inside.roster.expire();
+        let Some(place) = self.cx.inside.roster.place() else {
+            return;
+        };
+        let (sessions, next) = self.sessions.some(place, ROWS_PER_TURN);
+        let rows = sessions.map(|session| {
+            let host = &*self.hosts[session.provenance.host as usize].host;
+            session.row(host, &self.cx.limits, self.cx.now)
+        });
+        let (roster, woken) = (&mut self.cx.inside.roster, &mut self.cx.woken);
+        roster.add(rows, next, woken);
+        self.wake_woken();
     }
 
     /// How long `poll` may wait. The turn before ends here.
@@ -450,6 +498,7 @@ impl<S: Sys> Reactor<S> {
             || self.datagrams.are_pending()
             || self.cx.compressed.has_work()
             || self.cx.jobs.has_work()
+            || self.cx.inside.roster.place().is_some()
             || self.is_over()
         {
             return Some(Duration::ZERO);
@@ -560,7 +609,7 @@ impl<S: Sys> Reactor<S> {
     fn wake_woken(&mut self) {
         while let Some(id) = self.cx.woken.pop() {
             if !self.cx.sys.planted(PlantedBug::CacheForgetsToWake) {
-                self.sessions.wake(id, Why::Work);
+                self.wake(id, Why::Work);
             }
         }
     }
@@ -582,7 +631,7 @@ impl<S: Sys> Reactor<S> {
         self.cx.upstreams.idle.clear();
         self.listeners.drain(&mut self.cx.sys);
         for id in self.sessions.ids() {
-            self.sessions.wake(id, Why::Drain);
+            self.wake(id, Why::Drain);
         }
     }
 
@@ -662,7 +711,7 @@ impl<S: Sys> Reactor<S> {
                     match self.sessions.live(id) {
                         Some(session) => {
                             session.note(event.readable, event.writable, event.read_closed);
-                            self.sessions.wake(id, Why::Event);
+                            wake(id, Why::Event, &mut self.sessions, &mut self.cx);
                         }
                         None => self.cx.metrics.events_stale += 1,
                     }
@@ -715,6 +764,10 @@ impl<S: Sys> Reactor<S> {
         self.turn_work.take(&self.cx.work);
     }
 
+    fn wake(&mut self, id: Id, why: Why) {
+        wake(id, why, &mut self.sessions, &mut self.cx);
+    }
+
     /// Begins a session.
     fn begin(&mut self, accepted: Accepted<S>) {
         let serving = &mut self.hosts[accepted.host];
@@ -731,7 +784,8 @@ impl<S: Sys> Reactor<S> {
         let (client_first, limits) = (accepted.client_first, &self.cx.limits);
         let introduction = accepted.introduction_timeout;
         let introduced_until = introduction.map(|timeout| self.cx.now + timeout);
-        self.sessions.insert(|id| {
+        let listener = accepted.metrics;
+        let id = self.sessions.insert(|id| {
             let mut session = Session::new(id, provenance, stream, tls, limits);
             if let Some(until) = introduced_until {
                 session.await_introduction(until);
@@ -739,6 +793,23 @@ impl<S: Sys> Reactor<S> {
             session.note(client_first, true, false);
             session
         });
+        self.began(id, listener);
+    }
+
+    /// A session has its place: it is called as soon as may be.
+    fn began(&mut self, id: Id, listener: usize) {
+        if self.cx.inside.ring.is_on()
+            && let Some(session) = self.sessions.live(id)
+        {
+            let (ip, port) = match session.provenance.peer {
+                Peer::Inet(SocketAddr::V4(peer)) => (peer.ip().to_bits(), peer.port()),
+                Peer::Inet(peer) => (0, peer.port()),
+                Peer::Unix => (0, 0),
+            };
+            let listener = u16::try_from(listener).unwrap_or(u16::MAX);
+            self.cx.note(id, What::Began { listener, port, ip });
+        }
+        self.wake(id, Why::Accepted);
     }
 
     /// Reminders to the sessions whose deadline passed, new reminders for the others.
@@ -755,7 +826,7 @@ impl<S: Sys> Reactor<S> {
             let host = &*self.hosts[session.provenance.host as usize].host;
             let deadline = session.until(host, &self.cx.limits);
             if deadline <= self.cx.now {
-                self.sessions.wake(id, Why::Deadline);
+                wake(id, Why::Deadline, &mut self.sessions, &mut self.cx);
             } else if !self.cx.sys.planted(PlantedBug::DeadlineNotRearmed) {
                 session.reminders.arm(deadline, id, &mut self.timers);
             }
@@ -783,6 +854,7 @@ impl<S: Sys> Reactor<S> {
             return;
         };
         self.cx.metrics.pumps += 1;
+        self.cx.note(id, What::Pumped);
         let host = &mut *self.hosts[session.provenance.host as usize].host;
         self.cx.work = self.turn_work.share(waiting);
         let outcome = session.pump(host, &mut self.cx);
@@ -804,10 +876,21 @@ impl<S: Sys> Reactor<S> {
         let Some(session) = self.sessions.live(id) else {
             return;
         };
+        if self.cx.inside.ring.is_on() {
+            let host = &*self.hosts[session.provenance.host as usize].host;
+            match outcome {
+                Outcome::Park(_) => {
+                    let parked = session.parked(host, &self.cx.limits, self.cx.now);
+                    self.cx.note(id, parked);
+                }
+                Outcome::Again => self.cx.note(id, What::Again),
+                Outcome::Introduced(_) | Outcome::Ended(_) => {}
+            }
+        }
         match outcome {
             Outcome::Park(deadline) => session.reminders.arm(deadline, id, &mut self.timers),
             Outcome::Again if self.cx.sys.planted(PlantedBug::BudgetForgets) => {}
-            Outcome::Again => self.sessions.wake(id, Why::Budget),
+            Outcome::Again => self.wake(id, Why::Budget),
             Outcome::Ended(Err(_)) if self.goes_on_alone(id) => {}
             Outcome::Introduced(client) => self.introduced(id, client),
             Outcome::Ended(result) => self.remove(id, &result),
@@ -818,8 +901,8 @@ impl<S: Sys> Reactor<S> {
     /// and its counters, or of any that it has. Where there is none, or the process ends, they are
     /// over at once.
     fn begin_alone(&mut self, host: usize, at: Option<(usize, usize)>) {
-        let serving = &mut self.hosts[host];
-        while let Some(conn) = serving.host.alone(self.cx.now) {
+        while let Some(conn) = self.hosts[host].host.alone(self.cx.now) {
+            let serving = &mut self.hosts[host];
             let is_full = self.sessions.len() >= self.limits.sessions_max;
             let at = at.or_else(|| self.listeners.of_host(host));
             let Some((socket, metrics)) = at.filter(|_| !is_full && !self.cx.draining) else {
@@ -838,8 +921,10 @@ impl<S: Sys> Reactor<S> {
                 admitted: Admitted::default(),
             };
             let limits = &self.cx.limits;
-            self.sessions
+            let id = self
+                .sessions
                 .insert(|id| Session::alone(id, provenance, limits));
+            self.began(id, metrics);
         }
     }
 
@@ -859,7 +944,7 @@ impl<S: Sys> Reactor<S> {
             return false;
         }
         session.lose_client(&mut self.cx);
-        self.sessions.wake(id, Why::Work);
+        self.wake(id, Why::Work);
         true
     }
 
@@ -886,12 +971,13 @@ impl<S: Sys> Reactor<S> {
             provenance.peer = client;
         }
         session.begin();
-        self.sessions.wake(id, Why::Accepted);
+        self.wake(id, Why::Accepted);
     }
 
     /// Ends a session: its service, its sockets, its pages, its place.
     fn remove(&mut self, id: Id, result: &Result<(), Error>) {
         let session = self.sessions.remove(id);
+        self.cx.note(id, What::Ended(end(session.ending, result)));
         self.cx.resolver.forget(id);
         if session.awaits_handshake() {
             let is_live = |id| self.sessions.is_live(id);
@@ -949,7 +1035,7 @@ impl<S: Sys> Reactor<S> {
         disk::finish(&mut self.cx);
         while let Some(waiter) = self.cx.jobs.poll_woken() {
             match waiter {
-                Waiter::Session(id) | Waiter::Sending(id) => self.sessions.wake(id, Why::Disk),
+                Waiter::Session(id) | Waiter::Sending(id) => self.wake(id, Why::Disk),
                 Waiter::Service => (self.cx.turn_end, self.cx.job_done) = (true, true),
                 Waiter::NameFiles => {} // they are looked after in every turn
                 Waiter::Store { store, task } => {
@@ -978,7 +1064,7 @@ impl<S: Sys> Reactor<S> {
         };
         self.cx.compressed.work(asker);
         while let Some(id) = self.cx.compressed.poll_woken() {
-            self.sessions.wake(id, Why::Work);
+            self.wake(id, Why::Work);
         }
     }
 
@@ -995,7 +1081,7 @@ impl<S: Sys> Reactor<S> {
             .serve(&mut self.cx.sys, &mut self.cx.resolver, self.cx.now);
         while let Some(id) = self.cx.resolver.poll_woken() {
             if !self.cx.sys.planted(PlantedBug::NameWakeLost) {
-                self.sessions.wake(id, Why::Name);
+                self.wake(id, Why::Name);
             }
         }
         self.set_gauges();
@@ -1030,7 +1116,7 @@ fn note_upstream<S: Sys>(id: Id, event: &Event, sessions: &mut Sessions<S>, cx: 
             let user = *user;
             if let Some(session) = sessions.live(user) {
                 session.note_upstream(id.index, event);
-                sessions.wake(user, Why::Event);
+                wake(user, Why::Event, sessions, cx);
             }
         }
         Some(Holder::Nobody(_)) if event.readable || event.read_closed => {
@@ -1039,6 +1125,28 @@ fn note_upstream<S: Sys>(id: Id, event: &Event, sessions: &mut Sessions<S>, cx: 
         }
         Some(Holder::Nobody(upstream)) => upstream.half.ready.writable |= event.writable,
         None => cx.metrics.events_stale += 1,
+    }
+}
+
+/// Queues a session.
+fn wake<S: Sys>(id: Id, why: Why, sessions: &mut Sessions<S>, cx: &mut Context<S>) {
+    if sessions.wake(id, why) {
+        cx.note(id, What::Woken(why));
+    }
+}
+
+/// How a session ends, in the words of the ring.
+fn end(ending: Ending, result: &Result<(), Error>) -> End {
+    match result {
+        Ok(()) => match ending {
+            Ending::Done => End::Done,
+            Ending::TimedOut(phase) => End::TimedOut(phase),
+            Ending::Refused => End::Refused,
+        },
+        Err(Error::TimedOut(phase)) => End::TimedOut(*phase),
+        Err(Error::Protocol(_) | Error::Refused(_)) => End::Refused,
+        Err(Error::Reset(_)) => End::Reset,
+        Err(Error::Disk(..) | Error::Changed) => End::Disk,
     }
 }
 

@@ -45,6 +45,8 @@ use super::transfer::{Budget, Progress};
 use super::upstream::Upstream;
 use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
+use crate::inside::ring::{Waits, What};
+use crate::inside::roster::Row;
 use crate::service::origins::Way;
 use crate::service::{Asked, Connect, Finish, Id, Io, LinkState, Peer, Relayed, Side, Waiter};
 use crate::sys::{Event, PlantedBug, Sys, UNTRUSTED_BYTES};
@@ -124,17 +126,13 @@ pub(crate) struct Session<S: Sys> {
     pub(crate) reminders: Reminders,
 }
 
-/// What a session waits for until its deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
-    /// Whatever its protocol waits for.
-    Protocol,
-    /// The client to take what is queued for it.
-    Write,
-    /// The client's end.
-    Linger,
-    /// The next attempt to connect to the origin, or the end of all.
-    Connect,
+/// How a session stands before and after a step of its protocol.
+struct Seen {
+    state: &'static str,
+    /// Bytes that arrived and were not consumed, on both sides.
+    received: usize,
+    /// Bytes that wait to be sent, on both sides.
+    queued: u64,
 }
 
 impl<S: Sys> Session<S> {
@@ -313,8 +311,12 @@ impl<S: Sys> Session<S> {
                 let now = cx.sys.now();
                 cx.handshakes.took(now.saturating_duration_since(began));
             }
-            cx.metrics.listeners[self.provenance.metrics as usize].bytes_in +=
-                budget.moved - before;
+            let moved = budget.moved - before;
+            cx.metrics.listeners[self.provenance.metrics as usize].bytes_in += moved;
+            cx.note_moved(self.id, moved, |bytes| What::Filled {
+                from_origin: false,
+                bytes,
+            });
             news |= result?;
         }
         if self.may_fill_up()
@@ -323,6 +325,7 @@ impl<S: Sys> Session<S> {
         {
             let began = up.half.is_handshaking().then(|| cx.sys.now());
             let to = (&mut self.down, &mut up.relayed.down);
+            let before = budget.moved;
             match fill(&mut up.half, Some(to), cx, budget) {
                 Ok(more) => news |= more,
                 Err(kind) => {
@@ -330,6 +333,10 @@ impl<S: Sys> Session<S> {
                     news = true;
                 }
             }
+            cx.note_moved(self.id, budget.moved - before, |bytes| What::Filled {
+                from_origin: true,
+                bytes,
+            });
             if let Some(began) = began {
                 // A certificate takes as long to check as many requests.
                 let took = cx.sys.now().saturating_duration_since(began);
@@ -385,6 +392,7 @@ impl<S: Sys> Session<S> {
         if is_early && cx.now < host.deadline(self.provenance.conn as usize) {
             return Ok(false);
         }
+        let before = self.seen(host, cx);
         let mut asked = Asked::default();
         let (scarce, conn) = (cx.pool.is_scarce(), self.provenance.conn as usize);
         let (shared, idle, nowhere) = cx.split(self.provenance.metrics as usize);
@@ -414,6 +422,9 @@ impl<S: Sys> Session<S> {
                 asked: &mut asked,
             },
         );
+        if let Some(before) = before {
+            self.note_advanced(&before, host, cx);
+        }
         self.hand_over(&mut asked, cx);
         result.map_err(|error| match error {
             Error::TimedOut(phase) => Error::TimedOut(self.waited_for(phase)),
@@ -438,6 +449,76 @@ impl<S: Sys> Session<S> {
             self.woken |= self.advance_connect(cx);
         }
         Ok(asked.again)
+    }
+
+    /// How a session stands, if anybody looks.
+    fn seen(&self, host: &dyn Host, cx: &Context<S>) -> Option<Seen> {
+        let conn = self.provenance.conn as usize;
+        let is_on = cx.inside.ring.is_on();
+        is_on.then(|| {
+            let links = [
+                Some(&self.down.link),
+                self.up.as_ref().map(|up| &up.half.link),
+            ];
+            let links = links.into_iter().flatten();
+            Seen {
+                state: host.state(conn),
+                received: links.clone().map(|link| link.rx.len()).sum(),
+                queued: links.map(|link| link.tx.bytes()).sum(),
+            }
+        })
+    }
+
+    /// Its protocol went on from where it stood.
+    fn note_advanced(&self, before: &Seen, host: &dyn Host, cx: &mut Context<S>) {
+        let Some(after) = self.seen(host, cx) else {
+            return;
+        };
+        let bytes = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let ring = &mut cx.inside.ring;
+        let what = What::Advanced {
+            from: ring.number(before.state),
+            to: ring.number(after.state),
+            consumed: bytes(before.received.saturating_sub(after.received) as u64),
+            queued: bytes(after.queued.saturating_sub(before.queued)),
+        };
+        cx.note(self.id, what);
+    }
+
+    /// What a session that parks waits for, in the words of the ring.
+    pub(crate) fn parked(&self, host: &dyn Host, limits: &SessionLimits, now: Instant) -> What {
+        let (deadline, waits) = self.deadline(host, limits);
+        let wait = deadline.saturating_duration_since(now);
+        What::Parked {
+            waits,
+            for_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// What is told of it in the list of sessions.
+    pub(crate) fn row(&self, host: &dyn Host, limits: &SessionLimits, now: Instant) -> Row {
+        let (deadline, waits) = self.deadline(host, limits);
+        let wait = deadline.saturating_duration_since(now);
+        Row {
+            id: self.id,
+            listener: self.provenance.metrics as usize,
+            peer: match self.had_client() {
+                true => self.provenance.peer.to_string().into(),
+                false => "none".into(),
+            },
+            state: match &self.stage {
+                Stage::Introduced(_) => "Introduced",
+                Stage::Running if self.is_handshaking() => "Handshake",
+                Stage::Running => host.state(self.provenance.conn as usize),
+                Stage::Closing { .. } => "Closing",
+                Stage::Lingering { .. } => "Lingering",
+            },
+            waits,
+            deadline_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            received: self.down.link.rx.len(),
+            queued: self.down.link.tx.bytes(),
+            has_origin: self.up.is_some(),
+        }
     }
 
     /// The connection to the origin changes hands, whatever else came of a call.
@@ -533,8 +614,12 @@ impl<S: Sys> Session<S> {
             let before = budget.moved;
             let ranges = (&self.range, cx.now);
             let progress = self.down.flush(&mut cx.sys, &mut cx.pool, budget, ranges);
-            cx.metrics.listeners[self.provenance.metrics as usize].bytes_out +=
-                budget.moved - before;
+            let moved = budget.moved - before;
+            cx.metrics.listeners[self.provenance.metrics as usize].bytes_out += moved;
+            cx.note_moved(self.id, moved, |bytes| What::Flushed {
+                to_origin: false,
+                bytes,
+            });
             let progress = progress?;
             if progress != Progress::None {
                 let (sent, has_output) = (self.down.link.sent, self.down.has_output());
@@ -555,7 +640,13 @@ impl<S: Sys> Session<S> {
         if let Some(up) = &mut self.up
             && up.half.may_flush()
         {
-            match up.half.flush(&mut cx.sys, &mut cx.pool, budget, ranges) {
+            let before = budget.moved;
+            let result = up.half.flush(&mut cx.sys, &mut cx.pool, budget, ranges);
+            cx.note_moved(self.id, budget.moved - before, |bytes| What::Flushed {
+                to_origin: true,
+                bytes,
+            });
+            match result {
                 Ok(progress) => room |= progress == Progress::FreedForRefused,
                 Err(Error::Reset(kind)) => {
                     // An origin that closed early may have said why; that still stands in the

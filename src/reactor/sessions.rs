@@ -10,29 +10,9 @@ use slab::Slab;
 
 use super::session::Session;
 use super::timer::Tick;
+use crate::inside::ring::Why;
 use crate::service::Id;
 use crate::sys::Sys;
-
-/// Why a session is to be pumped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
-    /// Its connection was accepted.
-    Accepted,
-    /// An event marked one of its sockets; whether a fact changed, the pump finds out.
-    Event,
-    /// Its deadline passed.
-    Deadline,
-    /// A name that it asked for has an answer.
-    Name,
-    /// A job for the disk that it asked for was done.
-    Disk,
-    /// A service has what it waited for.
-    Work,
-    /// Its budget of a turn was spent.
-    Budget,
-    /// The process is to end.
-    Drain,
-}
 
 /// All sessions.
 pub(super) struct Sessions<S: Sys> {
@@ -72,8 +52,8 @@ impl<S: Sys> Sessions<S> {
         self.runnable.len()
     }
 
-    /// Adds a session, which is runnable.
-    pub(super) fn insert(&mut self, make: impl FnOnce(Id) -> Session<S>) {
+    /// Adds a session, which is to be woken.
+    pub(super) fn insert(&mut self, make: impl FnOnce(Id) -> Session<S>) -> Id {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.all.vacant_entry();
         let id = Id {
@@ -81,7 +61,7 @@ impl<S: Sys> Sessions<S> {
             generation: self.generation,
         };
         entry.insert(make(id));
-        self.wake(id, Why::Accepted);
+        id
     }
 
     /// The session of this id; `None` if it has ended.
@@ -109,27 +89,30 @@ impl<S: Sys> Sessions<S> {
         self.all.get(id.index as usize).map(|session| session.id)
     }
 
-    /// Queues a session, unless it is. An id whose session has ended wakes nobody.
-    pub(super) fn wake(&mut self, id: Id, why: Why) {
+    /// Queues a session, unless it is. An id whose session has ended wakes nobody. Whether it was
+    /// queued by this.
+    pub(super) fn wake(&mut self, id: Id, why: Why) -> bool {
         let Some(session) = self
             .all
             .get_mut(id.index as usize)
             .filter(|session| session.id == id)
         else {
-            return;
+            return false;
         };
         session.woken |= match why {
             Why::Accepted | Why::Deadline | Why::Name | Why::Disk | Why::Work | Why::Drain => true,
             // Those that spent their budget know themselves whether a fact is left.
             Why::Event | Why::Budget => false,
         };
-        if !session.queued {
-            session.queued = true;
-            match why {
-                Why::Budget => self.spent.push_back(id),
-                _ => self.runnable.push_back(id),
-            }
+        if session.queued {
+            return false;
         }
+        session.queued = true;
+        match why {
+            Why::Budget => self.spent.push_back(id),
+            _ => self.runnable.push_back(id),
+        }
+        true
     }
 
     /// The next session to pump, which is not queued any more.
@@ -146,6 +129,17 @@ impl<S: Sys> Sessions<S> {
     /// Takes a session out.
     pub(super) fn remove(&mut self, id: Id) -> Session<S> {
         self.all.remove(id.index as usize)
+    }
+
+    /// Those in some places from one on, and the place behind them; `None` at the end.
+    pub(super) fn some(
+        &self,
+        from: usize,
+        count: usize,
+    ) -> (impl Iterator<Item = &Session<S>>, Option<usize>) {
+        let end = self.all.capacity().min(from.saturating_add(count));
+        let some = (from..end).filter_map(|place| self.all.get(place));
+        (some, Some(end).filter(|end| *end < self.all.capacity()))
     }
 
     /// The ids of all.

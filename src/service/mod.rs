@@ -52,6 +52,7 @@ use crate::disk::Disk;
 use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
 use crate::hooks::{Call, Hooks};
+use crate::inside::Inside;
 use crate::jobs::pending::Asker;
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
@@ -89,6 +90,9 @@ pub trait Service {
 
     /// Until when this state may last.
     fn deadline(&self, conn: &Self::Conn) -> Instant;
+
+    /// What this state is called: as in the picture of the protocol's module.
+    fn state(&self, conn: &Self::Conn) -> &'static str;
 
     /// The session is over, for whatever reason: what must be undone is undone here.
     fn ended(&mut self, _conn: Self::Conn, _cx: &mut Cx<'_>) {}
@@ -275,6 +279,8 @@ pub struct Cx<'a> {
     pub compressed: &'a mut Compressed<Id>,
     /// Sessions that are to be called again, since what they waited for is there.
     pub woken: &'a mut Vec<Id>,
+    /// What can be seen of the loop.
+    pub inside: &'a mut Inside,
     /// What may still be done in this turn.
     pub work: &'a mut Work,
     /// What is counted, as that of the session's listener.

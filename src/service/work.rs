@@ -31,6 +31,8 @@ pub const MADE_NS: u32 = 8_000;
 pub const RANGE_NS: u32 = 300;
 /// One byte of a page about the process.
 pub const PAGE_BYTE_NS: u32 = 3;
+/// One record of what the loop did, written as text.
+pub const RECORD_NS: u32 = 500;
 /// What the operating system says about the process.
 pub const PROCESS_NS: u32 = 30_000;
 /// One name looked at for a listing, or one row written.

@@ -17,6 +17,7 @@ use crate::cache::store::{Hands, Stores};
 use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
 use crate::hooks::Hooks;
+use crate::inside::Inside;
 use crate::jobs::pending::Asker;
 use crate::jobs::{Done, Job, Jobs};
 use crate::limits::DiskLimits;
@@ -59,6 +60,7 @@ pub struct Bench<T: Service> {
     /// Their links, by place.
     kept: Vec<Link>,
     pub metrics: Metrics,
+    pub inside: Inside,
     /// Sessions that the service woke.
     pub woken: Vec<Id>,
     /// What one call, and the end of a turn, may do.
@@ -137,6 +139,7 @@ macro_rules! cx {
             stores: &mut $bench.stores,
             compressed: &mut $bench.compressed,
             woken: &mut $bench.woken,
+            inside: &mut $bench.inside,
             work: &mut $bench.work,
             counted: Counted::new(&mut $bench.metrics, 0),
         }
@@ -171,6 +174,7 @@ impl<T: Service> Bench<T> {
                 listeners: [(0, listener)].into_iter().collect(),
                 ..Metrics::default()
             },
+            inside: Inside::default(),
             woken: Vec::new(),
             share: Duration::MAX,
             work: Work::new(Duration::MAX),

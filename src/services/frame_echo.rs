@@ -280,6 +280,14 @@ impl Service for FrameEcho {
         Ok(())
     }
 
+    fn state(&self, conn: &Conn) -> &'static str {
+        match conn.state {
+            State::Between => "Between",
+            State::Gathering { .. } => "Gathering",
+            State::Answering { .. } => "Answering",
+        }
+    }
+
     fn deadline(&self, conn: &Conn) -> Instant {
         conn.until
     }

@@ -111,6 +111,14 @@ impl Service for Hello {
         }
     }
 
+    fn state(&self, conn: &Conn) -> &'static str {
+        match conn.state {
+            State::Ready { .. } => "Ready",
+            State::Awaiting { .. } => "Awaiting",
+            State::Pausing { .. } => "Pausing",
+        }
+    }
+
     fn deadline(&self, conn: &Conn) -> Instant {
         match conn.state {
             State::Ready { until } | State::Awaiting { until } | State::Pausing { until } => until,

@@ -108,6 +108,10 @@ impl Service for TcpEcho {
         Ok(())
     }
 
+    fn state(&self, _conn: &Conn) -> &'static str {
+        "Echoing"
+    }
+
     fn deadline(&self, conn: &Conn) -> Instant {
         conn.idle_until
     }

@@ -9,7 +9,7 @@
 //! Rules:
 //! 1. A file is refused as a whole with the line that is wrong: a typing error must not lock one user
 //!    out silently. So is one with a hash that would cost too much ([`argon2id`]).
-//! 2. MD5 is compared at once. What costs more is a [`Hash`] that comes out of [`UserInfo::prove`],
+//! 2. MD5 is compared at once. What costs more is a [hash](argon2id) that comes out of [`UserInfo::prove`],
 //!    for somebody who has the time: no event loop does.
 //! 3. Where a file has any such hash, each wrong attempt costs the dearest one of it: that of a user
 //!    who does not exist, and that of one with MD5, too. So how long a refusal takes does not tell who

@@ -121,6 +121,10 @@ impl Service for Relay {
         }
     }
 
+    fn state(&self, _conn: &Self::Conn) -> &'static str {
+        "Running"
+    }
+
     fn deadline(&self, conn: &Conn) -> Instant {
         match conn {
             Conn::Line { until }

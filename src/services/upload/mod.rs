@@ -943,6 +943,21 @@ impl Service for Upload {
         result
     }
 
+    fn state(&self, conn: &Conn) -> &'static str {
+        match conn.state {
+            State::Greeting { .. } => "Greeting",
+            State::Answer { .. } => "Answer",
+            State::Login { .. } => "Login",
+            State::LoggingIn { .. } => "LoggingIn",
+            State::Header { .. } => "Header",
+            State::Small { .. } => "Small",
+            State::Beginning { .. } => "Beginning",
+            State::Body { .. } => "Body",
+            State::Refusing { .. } => "Refusing",
+            State::Storing { .. } => "Storing",
+        }
+    }
+
     fn deadline(&self, conn: &Conn) -> Instant {
         let answers = conn.answers.until(&self.store);
         let waits_for_answers = match &conn.state {

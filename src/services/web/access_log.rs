@@ -628,6 +628,7 @@ mod tests {
                 resolver: &mut self.resolver,
                 stores: &mut crate::cache::store::Stores::default(),
                 compressed: &mut self.compressed,
+                inside: &mut crate::inside::Inside::default(),
                 woken: &mut Vec::new(),
                 counted: Counted::new(&mut self.metrics, 0),
             })

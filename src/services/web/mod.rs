@@ -45,6 +45,7 @@ mod body;
 mod files;
 mod forms;
 mod html;
+mod live;
 mod open;
 mod pack;
 mod pages;
@@ -66,12 +67,14 @@ use crate::http::forwarded;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status};
+use crate::inside::ring::What;
 use crate::metrics::{Of, WebMetrics};
 use crate::service::{Cx, Id, Io, Link, LinkState, Peer, Service, Waiter, work};
 use access_log::{AccessLog, Answerer, Entry, Line, Request};
 use admission::{Admission, Seat};
 use body::{Echo, Received, RequestBody};
 use files::archive::Archive;
+use live::Live;
 pub use open::Given;
 use pack::Pack;
 use proxy::{Check, Forward, Outcome, Sender};
@@ -139,6 +142,8 @@ enum State {
     Check(Check),
     /// The answer is a folder that is packed while it is sent.
     Pack(Box<Pack>),
+    /// The answer is what happens, as it happens.
+    Live(Box<Live>),
     /// The answer is an error whose page is being read.
     Refusing(Box<Refusing>),
     /// There is no place for this client.
@@ -176,6 +181,8 @@ enum Next {
     Forward(Box<Forward>),
     /// The head is queued; the body is made while it is sent.
     Pack(Box<Archive>, Persistence),
+    /// The head is queued; the body is what happens from now on.
+    Live(Box<Live>),
 }
 
 impl Web {
@@ -236,6 +243,11 @@ impl Web {
         if self.sites.wants_alone(place) {
             io.asked.alone = true;
         }
+        if let Some(answered) = reply.sent {
+            let (status, bytes) = (answered.status.code(), answered.body_bytes);
+            let answered = What::Answered { status, bytes };
+            reply.cx.inside.ring.push_after(reply.id, answered);
+        }
         // The line of a request that goes on is written when it has ended.
         let goes_on = matches!(next, Next::Forward(_) | Next::Pack(..));
         let entry = (goes_on && self.log.is_some()).then(|| Entry::of(head, client.ip()));
@@ -285,6 +297,11 @@ impl Web {
                 let logged = entry.map(|entry| (entry, conn.began(&self.config, now)));
                 let until = now + self.config.answer_timeout;
                 conn.state = State::Pack(Box::new(Pack::new(archive, persistence, until, logged)));
+                return true;
+            }
+            Next::Live(live) => {
+                io.down.end_is_framing = live.ends_with_connection();
+                conn.state = State::Live(live);
                 return true;
             }
             Next::Close(ending) => {
@@ -413,7 +430,12 @@ impl Web {
             return;
         }
         let (phase, awaited) = match &conn.state {
-            State::Forward(_) | State::Check(_) | State::Pack(_) | State::Refusing(_) => return, // they know themselves whom they wait for
+            State::Live(_) if ended => return io.close(), // nobody looks any more
+            State::Forward(_)
+            | State::Check(_)
+            | State::Pack(_)
+            | State::Live(_)
+            | State::Refusing(_) => return, // they know themselves whom they wait for
             State::Idle { .. } | State::Refused { .. } => (Phase::Idle, false),
             State::Head { .. } => (Phase::Head, true),
             State::Parked { .. } => {
@@ -593,6 +615,11 @@ impl Web {
         conn.state = State::Idle {
             until: io.cx.now + self.config.idle_timeout,
         };
+        if let Some((answered, _)) = forward.answered() {
+            let (status, bytes) = (answered.status.code(), answered.body_bytes);
+            let answered = What::Answered { status, bytes };
+            io.cx.inside.ring.push_after(io.id, answered);
+        }
         self.log_forward(&forward, &mut io.cx);
         if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
             forward.release(proxy, &mut io.cx);
@@ -632,6 +659,25 @@ impl Web {
             io.close();
         }
         Ok(stays)
+    }
+
+    /// Sends what happened since the last look. Whether the next request may be answered.
+    fn live(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
+        let State::Live(live) = &mut conn.state else {
+            return true;
+        };
+        if !live.advance(io) {
+            return false;
+        }
+        live.ended(&mut io.cx);
+        let stays = live.stays();
+        conn.state = State::Idle {
+            until: io.cx.now + self.config.idle_timeout,
+        };
+        if !stays {
+            io.close();
+        }
+        stays
     }
 
     /// The line of a request that was sent on.
@@ -703,6 +749,7 @@ impl Conn {
         let state = match &self.state {
             State::Forward(forward) => forward.bytes_held(),
             State::Pack(pack) => pack.bytes_held(),
+            State::Live(live) => live.bytes_held(),
             _ => 0,
         };
         let kept = self.kept.as_ref();
@@ -752,6 +799,7 @@ impl Service for Web {
                 State::Forward(_) => self.forward(conn, io)?,
                 State::Check(_) => self.check(conn, io),
                 State::Pack(_) => self.pack(conn, io)?,
+                State::Live(_) => self.live(conn, io),
                 State::Refused { refusal, .. } => {
                     self.refuse_last(refusal.clone(), Ending::Refused, conn, io);
                     false
@@ -771,6 +819,21 @@ impl Service for Web {
         Ok(())
     }
 
+    fn state(&self, conn: &Conn) -> &'static str {
+        match &conn.state {
+            State::Idle { .. } => "Idle",
+            State::Head { .. } => "Head",
+            State::Parked { .. } => "Parked",
+            State::Body(_) => "Body",
+            State::Forward(forward) => forward.state(),
+            State::Check(_) => "Check",
+            State::Pack(_) => "Pack",
+            State::Live(_) => "Live",
+            State::Refusing(_) => "Refusing",
+            State::Refused { .. } => "Refused",
+        }
+    }
+
     fn deadline(&self, conn: &Conn) -> Instant {
         match &conn.state {
             State::Idle { until }
@@ -781,6 +844,7 @@ impl Service for Web {
             State::Forward(forward) => forward.deadline(),
             State::Check(check) => check.until,
             State::Pack(pack) => pack.deadline(),
+            State::Live(live) => live.deadline(),
             State::Refusing(refusing) => refusing.until,
         }
     }
@@ -802,6 +866,10 @@ impl Service for Web {
             }
             State::Pack(pack) => {
                 pack.log(self.log.as_deref_mut(), cx);
+                None
+            }
+            State::Live(mut live) => {
+                live.ended(cx);
                 None
             }
             _ => None,

@@ -101,6 +101,7 @@ fn serve(
         Progress::Answered => Next::Done,
         Progress::Later => Next::Later { asks: None },
         Progress::Packs(archive) => Next::Pack(archive, reply.persistence),
+        Progress::Lives(live) => Next::Live(live),
     })
 }
 

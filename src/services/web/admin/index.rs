@@ -53,6 +53,7 @@ impl Page {
             "</table>\n\
              <p><a href=\"/livez\">/livez</a> <a href=\"/readyz\">/readyz</a> \
              <a href=\"/metrics\">/metrics</a> <a href=\"/status.json\">/status.json</a>\n\
+             <a href=\"/sessions.json\">/sessions.json</a> <a href=\"/trace?seconds=5\">/trace</a>\n\
              <table>\n",
         );
         for metric in METRICS {

@@ -8,14 +8,17 @@ mod exposition;
 mod index;
 mod pages;
 mod process;
+mod sessions;
 mod status;
 #[cfg(test)]
 mod tests;
 
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::SystemTime;
 
 use super::files::Progress;
+use super::live;
 use super::reply::{Refusal, Reply};
 use crate::config::AdminConfig;
 use crate::http::Status;
@@ -61,6 +64,10 @@ impl Admin {
             return Err(Refusal::new(foreign.status(), foreign.text()).into());
         }
         let path = head.target.path().unwrap_or_default();
+        if path == "/trace" {
+            let live = live::begin(head, reply)?;
+            return Ok(live.map_or(Progress::Answered, Progress::Lives));
+        }
         if let Some(name) = Name::at(path) {
             return Ok(self.respond_long(name, reply));
         }
@@ -85,7 +92,9 @@ impl Admin {
             }
             return Progress::Answered;
         }
-        let mut draft = name.draft();
+        let Poll::Ready(mut draft) = name.draft(reply.id, reply.cx) else {
+            return Progress::Later;
+        };
         if !go_on(&mut draft, self.started, reply.cx) {
             self.making.push(Making {
                 name,

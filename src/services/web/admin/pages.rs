@@ -1,16 +1,17 @@
 //! The pages: from a path and what was counted to a body. Nothing here knows how it is sent.
 
+use std::task::Poll;
 use std::time::SystemTime;
 
-use super::{exposition, index, process, status};
+use super::{exposition, index, process, sessions, status};
 use crate::http::Status;
 use crate::jobs::Kind;
 use crate::metrics::{Process, View};
-use crate::service::{Cx, work};
+use crate::service::{Cx, Id, work};
 use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
-const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json";
+const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json, /sessions.json, /trace";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -28,6 +29,7 @@ pub(super) enum Name {
     Index,
     Metrics,
     Status,
+    Sessions,
 }
 
 /// One that is being written, a piece at a time.
@@ -35,6 +37,7 @@ pub(super) enum Draft {
     Index(index::Page),
     Metrics(exposition::Page),
     Status(status::Page),
+    Sessions(sessions::Page),
 }
 
 impl Name {
@@ -44,23 +47,29 @@ impl Name {
             "/" => Self::Index,
             "/metrics" => Self::Metrics,
             "/status.json" => Self::Status,
+            "/sessions.json" => Self::Sessions,
             _ => return None,
         })
     }
 
-    pub(super) fn draft(self) -> Draft {
-        match self {
+    /// One that is to be written; a session that has to wait for what it tells of is woken.
+    pub(super) fn draft(self, asking: Id, cx: &mut Cx<'_>) -> Poll<Draft> {
+        Poll::Ready(match self {
             Self::Index => Draft::Index(index::Page::default()),
             Self::Metrics => Draft::Metrics(exposition::Page::default()),
             Self::Status => Draft::Status(status::Page::default()),
-        }
+            Self::Sessions => {
+                let rows = cx.inside.roster.ask(asking);
+                return rows.map(|rows| Draft::Sessions(sessions::Page::new(rows)));
+            }
+        })
     }
 
     pub(super) fn content_type(self) -> &'static str {
         match self {
             Self::Index => "text/html; charset=utf-8",
             Self::Metrics => exposition::CONTENT_TYPE,
-            Self::Status => "application/json",
+            Self::Status | Self::Sessions => "application/json",
         }
     }
 }
@@ -72,6 +81,7 @@ impl Draft {
             Self::Index(page) => page.go_on(view, bytes),
             Self::Metrics(page) => page.go_on(view, bytes),
             Self::Status(page) => page.go_on(view, bytes),
+            Self::Sessions(page) => page.go_on(view, bytes),
         }
     }
 
@@ -81,6 +91,7 @@ impl Draft {
             Self::Index(page) => &mut page.text,
             Self::Metrics(page) => page.text(),
             Self::Status(page) => &mut page.text,
+            Self::Sessions(page) => &mut page.text,
         }
     }
 }

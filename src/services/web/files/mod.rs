@@ -26,6 +26,7 @@ use std::task::{Poll, ready};
 use std::time::Instant;
 
 use super::forms::{self, Forms, put_coding, tag_of};
+use super::live::Live;
 use super::reply::{Refusal, Reply};
 use crate::cache::files::{Capacity, FileCache, Witness};
 use crate::config::FilesConfig;
@@ -77,6 +78,8 @@ pub(super) enum Progress {
     Later,
     /// The head was sent; this is the body.
     Packs(Box<Archive>),
+    /// The same, for what is written as it happens.
+    Lives(Box<Live>),
 }
 
 impl Files {

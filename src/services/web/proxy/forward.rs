@@ -548,6 +548,22 @@ impl Forward {
     }
 
     /// In which form the client wants to be told of an error.
+    /// What its state is called.
+    pub(in crate::services::web) fn state(&self) -> &'static str {
+        match self.state {
+            State::Idle => "Forward: Idle",
+            State::Begun { .. } => "Forward: Begun",
+            State::Resolving { .. } => "Forward: Resolving",
+            State::Connecting { .. } => "Forward: Connecting",
+            State::Asking(_) => "Forward: Asking",
+            State::Securing { .. } => "Forward: Securing",
+            State::Exchanging(_) => "Forward: Exchanging",
+            State::Reading(_) => "Forward: Reading",
+            State::Kept(_) => "Forward: Kept",
+            State::Tunnel(_) => "Forward: Tunnel",
+        }
+    }
+
     pub(in crate::services::web) fn error_format(&self) -> ErrorFormat {
         self.request.format
     }

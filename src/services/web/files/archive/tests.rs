@@ -124,6 +124,7 @@ impl Site {
             resolver: &mut self.resolver,
             stores: &mut crate::cache::store::Stores::default(),
             compressed: &mut Compressed::new(1 << 20),
+            inside: &mut crate::inside::Inside::default(),
             woken: &mut Vec::new(),
             work: &mut Work::new(Duration::MAX),
             counted: Counted::new(&mut self.metrics, 0),

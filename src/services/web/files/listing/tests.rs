@@ -104,6 +104,7 @@ impl Fixture {
             resolver: &mut self.resolver,
             stores: &mut crate::cache::store::Stores::default(),
             compressed: &mut self.compressed,
+            inside: &mut crate::inside::Inside::default(),
             woken: &mut self.woken,
             counted: Counted::new(&mut self.metrics, 0),
         };

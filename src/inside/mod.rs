@@ -1,0 +1,20 @@
+//! What can be seen of the loop from inside: what it does ([`ring`]), and what sessions there are
+//! ([`roster`]).
+//!
+//! The reactor writes both, and only the reactor; a service that shows them reads them. So whoever
+//! wants to know asks the process itself, and no protocol has a line for it.
+
+pub mod ring;
+pub mod roster;
+
+use ring::Ring;
+use roster::Roster;
+
+/// Both.
+#[derive(Debug, Default)]
+pub struct Inside {
+    /// What the loop did.
+    pub ring: Ring,
+    /// What sessions there are.
+    pub roster: Roster,
+}

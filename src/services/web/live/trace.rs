@@ -1,0 +1,446 @@
+//! What the loop does, written for others: as trace events, which ui.perfetto.dev and
+//! chrome://tracing open, or as lines for a reader.
+//!
+//! ```text
+//! track `loop`      turn ─ its parts ─ pumps, each with its session's number
+//! track per session  states as slices; what came and left, answers and the end as instants
+//! flow               from a wake to the pump that it led to
+//! ```
+//!
+//! Source: "Trace Event Format" (Google), JSON object format; times are in microseconds. Slices are
+//! written when they end, as complete events (`X`), and both ends of a flow with the pump: so
+//! whatever is cut off, nothing that begins lacks its end.
+//!
+//! Pure: records in, text out.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use slab::Slab;
+
+use crate::inside::ring::{End, LOOP, Part, Record, Ring, StateName, What, Why};
+use crate::metrics::ListenerMetrics;
+
+/// How it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Trace events.
+    Json,
+    /// Lines.
+    Text,
+}
+
+/// The track of the loop.
+const LOOP_TRACK: u64 = 1;
+/// Tracks of sessions are numbered from here on.
+const SESSION_TRACKS: u64 = 1000;
+
+/// A trace that is being written.
+#[derive(Debug)]
+pub(super) struct Trace {
+    format: Format,
+    /// When the first record was.
+    began_ns: Option<u64>,
+    last_ns: u64,
+    /// The turn under way, and the part of it.
+    turn: Option<(u64, u32)>,
+    part: Option<(u64, Part)>,
+    /// The end of the last turn.
+    slept: Option<u64>,
+    sessions: HashMap<u32, Track>,
+    flows: u64,
+    is_empty: bool,
+}
+
+/// What is known of a session.
+#[derive(Debug, Default)]
+struct Track {
+    state: Option<(u64, StateName)>,
+    woken: Option<(u64, Why)>,
+    pumped: Option<u64>,
+    is_named: bool,
+}
+
+/// What the records refer to.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub(super) ring: &'a Ring,
+    pub(super) listeners: &'a Slab<ListenerMetrics>,
+}
+
+// Writing to a String cannot fail.
+impl Trace {
+    /// Begins one.
+    pub(super) fn new(format: Format, out: &mut String) -> Self {
+        if format == Format::Json {
+            out.push_str("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n");
+        }
+        let mut trace = Self {
+            format,
+            began_ns: None,
+            last_ns: 0,
+            turn: None,
+            part: None,
+            slept: None,
+            sessions: HashMap::new(),
+            flows: 0,
+            is_empty: true,
+        };
+        trace.name_track(LOOP_TRACK, "loop", out);
+        trace
+    }
+
+    /// So many records are missing here: they came faster than they were read.
+    pub(super) fn missed(&mut self, count: u64, out: &mut String) {
+        // What was under way is not known any more.
+        (self.turn, self.part, self.slept) = (None, None, None);
+        self.sessions.clear();
+        match self.format {
+            Format::Json => {
+                let args = format!("{{\"records\":{count}}}");
+                self.instant(self.last_ns, LOOP_TRACK, "missed", &args, out);
+            }
+            Format::Text => _ = writeln!(out, "({count} records are missing here)"),
+        }
+    }
+
+    /// Writes one more record.
+    pub(super) fn add(&mut self, record: &Record, names: Names<'_>, out: &mut String) {
+        self.last_ns = record.at_ns;
+        let began_ns = *self.began_ns.get_or_insert(record.at_ns);
+        match self.format {
+            Format::Text => put_line(record, record.at_ns - began_ns, names, out),
+            Format::Json if record.id == LOOP => self.add_of_loop(record, out),
+            Format::Json => self.add_of_session(record, names, out),
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn end(&mut self, names: Names<'_>, out: &mut String) {
+        if self.format == Format::Text {
+            return;
+        }
+        let at = self.last_ns;
+        let mut open: Vec<_> = self.sessions.drain().collect();
+        open.sort_unstable_by_key(|(number, _)| *number);
+        for (number, track) in open {
+            if let Some((since, state)) = track.state {
+                self.slice(
+                    (since, at),
+                    track_of(number),
+                    names.ring.name(state),
+                    "{}",
+                    out,
+                );
+            }
+        }
+        out.push_str("\n]}\n");
+    }
+
+    fn add_of_loop(&mut self, record: &Record, out: &mut String) {
+        let at = record.at_ns;
+        match record.what {
+            What::Turn { events } => {
+                if let Some(since) = self.slept.take() {
+                    self.slice((since, at), LOOP_TRACK, "asleep", "{}", out);
+                }
+                self.turn = Some((at, events));
+            }
+            What::Part(part) => {
+                self.part_ended(at, out);
+                self.part = Some((at, part));
+            }
+            What::TurnEnded { runnable } => {
+                self.part_ended(at, out);
+                if let Some((since, events)) = self.turn.take() {
+                    let args = format!("{{\"events\":{events}}}");
+                    self.slice((since, at), LOOP_TRACK, "turn", &args, out);
+                }
+                self.slept = Some(at);
+                let args = format!("{{\"sessions\":{runnable}}}");
+                self.event('C', at, LOOP_TRACK, "runnable", &args, "", out);
+            }
+            _ => {}
+        }
+    }
+
+    fn part_ended(&mut self, at: u64, out: &mut String) {
+        if let Some((since, part)) = self.part.take() {
+            self.slice((since, at), LOOP_TRACK, part_name(part), "{}", out);
+        }
+    }
+
+    fn add_of_session(&mut self, record: &Record, names: Names<'_>, out: &mut String) {
+        let (at, number) = (record.at_ns, record.id.generation);
+        let id = track_of(number);
+        let mut track = self.sessions.remove(&number).unwrap_or_default();
+        match record.what {
+            What::Began { .. } => {
+                self.name_track(id, &described(record, names), out);
+                track.is_named = true;
+            }
+            _ if !track.is_named => {
+                self.name_track(id, &format!("session #{number}"), out);
+                track.is_named = true;
+            }
+            _ => {}
+        }
+        match record.what {
+            What::Woken(why) => track.woken = Some((at, why)),
+            What::Pumped => {
+                if let Some((woken, why)) = track.woken.take() {
+                    self.flow((woken, at), id, why_name(why), out);
+                }
+                track.pumped = Some(at);
+            }
+            What::Advanced {
+                from,
+                to,
+                consumed,
+                queued,
+            } => {
+                let (since, state) = track.state.unwrap_or((at, from));
+                if state != to {
+                    self.slice((since, at), id, names.ring.name(state), "{}", out);
+                    track.state = Some((at, to));
+                } else {
+                    track.state = Some((since, state));
+                }
+                let args = format!("{{\"consumed\":{consumed},\"queued\":{queued}}}");
+                self.instant(at, id, "advance", &args, out);
+            }
+            What::Filled { from_origin, bytes } => {
+                let name = if from_origin {
+                    "received from origin"
+                } else {
+                    "received"
+                };
+                self.instant(at, id, name, &format!("{{\"bytes\":{bytes}}}"), out);
+            }
+            What::Flushed { to_origin, bytes } => {
+                let name = if to_origin { "sent to origin" } else { "sent" };
+                self.instant(at, id, name, &format!("{{\"bytes\":{bytes}}}"), out);
+            }
+            What::Answered { status, bytes } => {
+                let args = format!("{{\"status\":{status},\"bytes\":{bytes}}}");
+                self.instant(at, id, "answered", &args, out);
+            }
+            What::Parked { waits, for_ms } => {
+                self.pump_ended(&mut track, at, number, out);
+                let waits = waits.name();
+                let args = format!("{{\"waits_for\":\"{waits}\",\"for_ms\":{for_ms}}}");
+                self.instant(at, id, "parked", &args, out);
+            }
+            What::Again => self.pump_ended(&mut track, at, number, out),
+            What::Ended(end) => {
+                self.pump_ended(&mut track, at, number, out);
+                if let Some((since, state)) = track.state {
+                    self.slice((since, at), id, names.ring.name(state), "{}", out);
+                }
+                self.instant(at, id, &format!("ended: {}", end_name(end)), "{}", out);
+                return;
+            }
+            What::Began { .. } | What::Turn { .. } | What::Part(_) | What::TurnEnded { .. } => {}
+        }
+        self.sessions.insert(number, track);
+    }
+
+    /// A pump is the loop's time, so it stands on its track.
+    fn pump_ended(&mut self, track: &mut Track, at: u64, number: u32, out: &mut String) {
+        if let Some(since) = track.pumped.take() {
+            self.slice(
+                (since, at),
+                LOOP_TRACK,
+                &format!("pump #{number}"),
+                "{}",
+                out,
+            );
+        }
+    }
+
+    fn name_track(&mut self, track: u64, name: &str, out: &mut String) {
+        if self.format == Format::Json {
+            let name = serde_json::Value::from(name);
+            let args = format!("{{\"name\":{name}}}");
+            self.event('M', 0, track, "thread_name", &args, "", out);
+        }
+    }
+
+    fn slice(
+        &mut self,
+        (from, to): (u64, u64),
+        track: u64,
+        name: &str,
+        args: &str,
+        out: &mut String,
+    ) {
+        let duration = format!(",\"dur\":{}", Micros(to - from));
+        self.event('X', from, track, name, args, &duration, out);
+    }
+
+    fn instant(&mut self, at: u64, track: u64, name: &str, args: &str, out: &mut String) {
+        self.event('i', at, track, name, args, ",\"s\":\"t\"", out);
+    }
+
+    /// From the loop, which woke, to the session that was pumped for it.
+    fn flow(&mut self, (from, to): (u64, u64), track: u64, name: &str, out: &mut String) {
+        self.flows += 1;
+        let id = format!(",\"cat\":\"wake\",\"id\":{}", self.flows);
+        self.event('s', from, LOOP_TRACK, name, "{}", &id, out);
+        self.event(
+            'f',
+            to,
+            track,
+            name,
+            "{}",
+            &format!("{id},\"bp\":\"e\""),
+            out,
+        );
+    }
+
+    #[allow(clippy::too_many_arguments)] // the fields of an event
+    fn event(
+        &mut self,
+        phase: char,
+        at: u64,
+        track: u64,
+        name: &str,
+        args: &str,
+        more: &str,
+        out: &mut String,
+    ) {
+        if !std::mem::take(&mut self.is_empty) {
+            out.push_str(",\n");
+        }
+        let at = Micros(at);
+        let _ = write!(
+            out,
+            "{{\"ph\":\"{phase}\",\"ts\":{at},\"pid\":1,\"tid\":{track},\"name\":\"{name}\",\"args\":{args}{more}}}"
+        );
+    }
+}
+
+fn track_of(number: u32) -> u64 {
+    SESSION_TRACKS + u64::from(number)
+}
+
+/// Nanoseconds, written as microseconds with a fraction.
+struct Micros(u64);
+
+impl std::fmt::Display for Micros {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+/// One record as a line.
+fn put_line(record: &Record, since_ns: u64, names: Names<'_>, out: &mut String) {
+    let (ms, ns) = (since_ns / 1_000_000, since_ns % 1_000_000);
+    let _ = write!(out, "{ms:>6}.{ns:06} ms  ");
+    match record.id {
+        LOOP => out.push_str("loop      "),
+        id => _ = write!(out, "#{:<8} ", id.generation),
+    }
+    let _ = match record.what {
+        What::Turn { events } => writeln!(out, "turn begins with {events} events"),
+        What::Part(part) => writeln!(out, "  {}", part_name(part)),
+        What::TurnEnded { runnable } => {
+            writeln!(out, "turn ends; {runnable} sessions are runnable")
+        }
+        What::Began { .. } => writeln!(out, "begins: {}", described(record, names)),
+        What::Woken(why) => writeln!(out, "is woken: {}", why_name(why)),
+        What::Pumped => writeln!(out, "is pumped"),
+        What::Filled { from_origin, bytes } => {
+            let whom = if from_origin {
+                "the origin"
+            } else {
+                "the client"
+            };
+            writeln!(out, "  {bytes} bytes come from {whom}")
+        }
+        What::Advanced {
+            from,
+            to,
+            consumed,
+            queued,
+        } => {
+            let (from, to) = (names.ring.name(from), names.ring.name(to));
+            let way = match from == to {
+                true => format!("stays {to}"),
+                false => format!("{from} becomes {to}"),
+            };
+            writeln!(out, "  {way}: {consumed} bytes consumed, {queued} queued")
+        }
+        What::Answered { status, bytes } => {
+            writeln!(out, "  answers {status}, {bytes} bytes of body")
+        }
+        What::Flushed { to_origin, bytes } => {
+            let whom = if to_origin {
+                "the origin"
+            } else {
+                "the client"
+            };
+            writeln!(out, "  {bytes} bytes leave for {whom}")
+        }
+        What::Parked { waits, for_ms } => {
+            let waits = waits.name();
+            writeln!(out, "parks: waits for {waits}, at most {for_ms} ms")
+        }
+        What::Again => writeln!(out, "goes on in the next turn, behind the others"),
+        What::Ended(end) => writeln!(out, "ends: {}", end_name(end)),
+    };
+}
+
+/// A session, by the listener that it came by and the client's address.
+fn described(record: &Record, names: Names<'_>) -> String {
+    let What::Began { listener, port, ip } = record.what else {
+        return String::new();
+    };
+    let number = record.id.generation;
+    let listener = names.listeners.get(usize::from(listener));
+    let name = listener.map_or("session", |listener| &listener.name);
+    match (ip, port) {
+        (0, 0) => format!("{name} #{number}"),
+        (0, port) => format!("{name} #{number} port {port}"),
+        (ip, port) => {
+            let ip = std::net::Ipv4Addr::from_bits(ip);
+            format!("{name} #{number} {ip}:{port}")
+        }
+    }
+}
+
+fn part_name(part: Part) -> &'static str {
+    match part {
+        Part::Note => "note",
+        Part::Jobs => "jobs",
+        Part::Accept => "accept",
+        Part::Datagrams => "datagrams",
+        Part::Timers => "timers",
+        Part::Run => "run",
+        Part::End => "end",
+        Part::Carry => "carry",
+    }
+}
+
+fn why_name(why: Why) -> &'static str {
+    match why {
+        Why::Accepted => "accepted",
+        Why::Event => "event",
+        Why::Deadline => "deadline",
+        Why::Name => "name resolved",
+        Why::Disk => "disk answered",
+        Why::Work => "work done",
+        Why::Budget => "budget spent",
+        Why::Drain => "drain",
+    }
+}
+
+fn end_name(end: End) -> String {
+    match end {
+        End::Done => "done".to_owned(),
+        End::TimedOut(phase) => format!("timed out ({})", phase.name()),
+        End::Refused => "refused".to_owned(),
+        End::Reset => "connection broke".to_owned(),
+        End::Disk => "disk failed".to_owned(),
+    }
+}

@@ -1,0 +1,174 @@
+//! `/trace`: what the loop does, for so many seconds.
+
+use std::time::Duration;
+
+use super::Live;
+use super::trace::{Format, Names, Trace};
+use crate::http::Status;
+use crate::http::head::BodyLength;
+use crate::http::head::{RequestHead, put_head_end, put_header};
+use crate::http::persistence::Persistence;
+use crate::http::target::Target;
+use crate::http::{Method, Version};
+use crate::service::{Cx, work};
+use crate::services::web::reply::{Refusal, Reply};
+
+/// For how long a trace goes if nothing is said.
+const SECONDS: u64 = 5;
+/// And at most.
+const SECONDS_MAX: u64 = 600;
+/// Traces at once.
+const READERS_MAX: u32 = 8;
+
+/// One who looks at what the loop does.
+pub(super) struct Watch {
+    /// The place of the next record in the sequence of all.
+    from: u64,
+    trace: Trace,
+}
+
+impl Watch {
+    /// Writes what was done since the last look, as far as the share of work goes. Whether that is
+    /// all.
+    pub(super) fn look(&mut self, cx: &mut Cx<'_>, text: &mut String) -> bool {
+        let ring = &cx.inside.ring;
+        let names = Names {
+            ring,
+            listeners: &cx.counted.all().listeners,
+        };
+        let most = cx.work.steps(work::RECORD_NS);
+        let (missing, records) = ring.since(self.from);
+        if missing > 0 {
+            self.trace.missed(missing, text);
+            self.from += missing;
+        }
+        let mut count = 0;
+        for record in records.take(most) {
+            self.trace.add(record, names, text);
+            count += 1;
+        }
+        self.from += count as u64;
+        let has_all = self.from == ring.written();
+        cx.work.charge_each(count, work::RECORD_NS);
+        has_all
+    }
+
+    /// Writes the end.
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>, text: &mut String) {
+        let names = Names {
+            ring: &cx.inside.ring,
+            listeners: &cx.counted.all().listeners,
+        };
+        self.trace.end(names, text);
+    }
+
+    /// Nobody looks any more.
+    pub(super) fn ended(&mut self, cx: &mut Cx<'_>) {
+        cx.inside.ring.end_reading();
+    }
+}
+
+/// Begins to answer a request for `/trace`; `None` if its head was all.
+///
+/// # Errors
+/// What is asked for is nothing that there is.
+pub(in crate::services::web) fn begin(
+    head: &RequestHead<'_>,
+    reply: &mut Reply<'_, '_>,
+) -> Result<Option<Box<Live>>, Box<Refusal>> {
+    let query = match head.target {
+        Target::Origin { query, .. } | Target::Absolute { query, .. } => query,
+        _ => None,
+    };
+    let (seconds, format) = asked(query.unwrap_or_default())
+        .map_err(|text| Refusal::told(Status::BAD_REQUEST, text))?;
+    let ring = &mut reply.cx.inside.ring;
+    if !ring.can_be_on() {
+        let text = "there is no room for a trace: expected `ring_bytes` of table `[trace]` above 0";
+        return Err(Refusal::new(Status::SERVICE_UNAVAILABLE, text).into());
+    }
+    if ring.readers() >= READERS_MAX {
+        let text = format!("{READERS_MAX} traces are being read already; expected to wait for one");
+        return Err(Refusal::told(Status::SERVICE_UNAVAILABLE, text).into());
+    }
+    let is_chunked = head.version == Version::Http11;
+    let is_get = head.method == Method::Get;
+    if is_get && (!is_chunked || head.body != BodyLength::None) {
+        reply.persistence = Persistence::Ends;
+    }
+    let answer = reply.begin(Status::OK);
+    put_header(
+        answer,
+        "Content-Type",
+        match format {
+            Format::Json => "application/json",
+            Format::Text => "text/plain; charset=utf-8",
+        },
+    );
+    put_header(answer, "Cache-Control", "no-store");
+    put_header(answer, "X-Content-Type-Options", "nosniff");
+    if is_chunked {
+        put_header(answer, "Transfer-Encoding", "chunked");
+    }
+    put_head_end(answer);
+    reply.send(0);
+    if !is_get {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    let trace = Trace::new(format, &mut text);
+    let from = reply.cx.inside.ring.begin_reading();
+    let watch = Watch { from, trace };
+    let until = reply.cx.now + Duration::from_secs(seconds);
+    let times = (reply.cx.now, until);
+    let live = Live::new(watch, text, is_chunked, reply.persistence, times);
+    Ok(Some(Box::new(live)))
+}
+
+/// What a query asks for: `seconds=N` and `format=json` or `format=text`, both optional.
+fn asked(query: &str) -> Result<(u64, Format), String> {
+    let (mut seconds, mut format) = (SECONDS, Format::Json);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match (key, value) {
+            ("seconds", _) => {
+                let parsed = value.parse().ok();
+                let within = parsed.filter(|parsed| (1..=SECONDS_MAX).contains(parsed));
+                seconds = within.ok_or_else(|| {
+                    format!("seconds is {value:?}: expected a number from 1 to {SECONDS_MAX}")
+                })?;
+            }
+            ("format", "json") => format = Format::Json,
+            ("format", "text") => format = Format::Text,
+            ("format", _) => {
+                return Err(format!("format is {value:?}: expected json or text"));
+            }
+            _ => return Err(format!("there is no {key:?}: expected seconds or format")),
+        }
+    }
+    Ok((seconds, format))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_says_for_how_long_and_how() {
+        assert_eq!(asked(""), Ok((SECONDS, Format::Json)));
+        assert_eq!(asked("seconds=1"), Ok((1, Format::Json)));
+        assert_eq!(asked("format=text&seconds=600"), Ok((600, Format::Text)));
+        for wrong in [
+            "seconds=0",
+            "seconds=601",
+            "seconds=",
+            "seconds=-1",
+            "seconds",
+            "format=xml",
+            "second=1",
+        ] {
+            let text = asked(wrong).expect_err(wrong);
+            assert!(text.contains("expected"), "{text}");
+        }
+    }
+}

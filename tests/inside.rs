@@ -1,0 +1,284 @@
+//! What a running process tells of its loop: the list of sessions, and traces.
+
+mod common;
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use common::Program;
+use serde_json::Value;
+
+const CONFIG: &str = "\
+[[listener]]
+kind = \"admin\"
+bind = \"127.0.0.1:0\"
+[[listener]]
+kind = \"hello\"
+bind = \"127.0.0.1:0\"
+[[listener]]
+kind = \"tcp-echo\"
+bind = \"127.0.0.1:0\"
+[[listener]]
+kind = \"http\"
+bind = \"127.0.0.1:0\"
+";
+
+/// One GET on a connection of its own: the status, and the body without its chunks.
+fn get(server: &Program, kind: &str, target: &str) -> (u16, String) {
+    get_over(server.connect(kind), target)
+}
+
+fn get_over(mut stream: TcpStream, target: &str) -> (u16, String) {
+    let request = format!("GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("a connection");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let status = answer[9..12].parse().expect("a status");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (status, body.to_owned())
+}
+
+fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).expect("an answer");
+    bytes
+}
+
+fn sessions(server: &Program) -> Vec<Value> {
+    let (status, body) = get(server, "admin", "/sessions.json");
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).expect("a list")
+}
+
+#[test]
+fn every_session_is_listed_with_the_state_of_its_protocol() {
+    let server = Program::start(CONFIG);
+    let mut hello = server.connect("hello");
+    assert_eq!(read(&mut hello, 6), b"hello0");
+    let mut echo = server.connect("tcp-echo");
+    echo.write_all(b"a").expect("a connection");
+    assert_eq!(read(&mut echo, 1), b"A");
+    let mut http = server.connect("http");
+    http.write_all(b"GET / HTTP/1.1\r\nHo")
+        .expect("a connection");
+    thread::sleep(Duration::from_millis(100));
+    let listed = sessions(&server);
+    let state = |kind: &str, stream: &TcpStream| {
+        let peer = stream.local_addr().expect("an address").to_string();
+        let of_kind = |row: &&Value| row["kind"] == kind && row["peer"] == peer;
+        let row = listed.iter().find(of_kind);
+        let row = row.unwrap_or_else(|| panic!("no {kind} from {peer} in {listed:?}"));
+        assert!(row["id"].as_u64().is_some() && row["listener"] == kind);
+        assert_eq!(row["waits_for"], "protocol");
+        let wait = row["deadline_ms"].as_u64().expect("a time");
+        assert!(wait > 0 && wait < 3_600_000, "{row}");
+        row["state"].as_str().expect("a name").to_owned()
+    };
+    assert_eq!(state("hello", &hello), "Awaiting");
+    assert_eq!(state("tcp-echo", &echo), "Echoing");
+    assert_eq!(state("http", &http), "Head");
+    hello.write_all(b"byebye").expect("a connection");
+    thread::sleep(Duration::from_millis(100));
+    let again = sessions(&server);
+    let pausing = again.iter().filter(|row| row["state"] == "Pausing");
+    assert_eq!(pausing.count(), 1, "{again:?}");
+    drop(http);
+    server.stop();
+}
+
+/// More sessions than are listed in a turn.
+#[test]
+fn thousands_of_sessions_are_listed_each_once() {
+    let server = Program::start(CONFIG);
+    let mut streams = Vec::new();
+    for _ in 0..1500 {
+        let mut stream = server.connect("tcp-echo");
+        stream.write_all(b"a").expect("a connection");
+        read(&mut stream, 1);
+        streams.push(stream);
+    }
+    let listed = sessions(&server);
+    let mut peers: Vec<_> = listed
+        .iter()
+        .filter(|row| row["kind"] == "tcp-echo")
+        .map(|row| row["peer"].as_str().expect("an address"))
+        .collect();
+    peers.sort_unstable();
+    peers.dedup();
+    assert_eq!(peers.len(), 1500);
+    server.stop();
+}
+
+/// What a trace must be for those who show it: slices of a track lie within or beside each other,
+/// and flows have both ends.
+fn check_events(events: &[Value]) {
+    let mut slices: HashMap<u64, Vec<(u64, u64)>> = HashMap::new();
+    let mut flows: HashMap<u64, Vec<&str>> = HashMap::new();
+    let nanos = |value: &Value| (value.as_f64().expect("a time") * 1000.0).round() as u64;
+    for event in events {
+        let track = event["tid"].as_u64().expect("a track");
+        assert!(event["name"].as_str().is_some_and(|name| !name.is_empty()));
+        match event["ph"].as_str().expect("a phase") {
+            "X" => {
+                let from = nanos(&event["ts"]);
+                let slice = (from, from + nanos(&event["dur"]));
+                slices.entry(track).or_default().push(slice);
+            }
+            "s" => flows
+                .entry(event["id"].as_u64().expect("an id"))
+                .or_default()
+                .push("s"),
+            "f" => flows
+                .entry(event["id"].as_u64().expect("an id"))
+                .or_default()
+                .push("f"),
+            "i" | "C" | "M" => {}
+            other => panic!("an event of phase {other}"),
+        }
+    }
+    assert!(!flows.is_empty() && flows.values().all(|ends| *ends == ["s", "f"]));
+    for (track, mut slices) in slices {
+        slices.sort_by_key(|&(from, to)| (from, std::cmp::Reverse(to)));
+        let mut open: Vec<(u64, u64)> = Vec::new();
+        for (from, to) in slices {
+            while open.last().is_some_and(|&(_, end)| end <= from) {
+                open.pop();
+            }
+            let within = open.last().is_none_or(|&(_, end)| to <= end);
+            assert!(
+                within,
+                "track {track}: {from} to {to} reaches out of {open:?}"
+            );
+            open.push((from, to));
+        }
+    }
+}
+
+#[test]
+fn a_trace_shows_the_turns_and_the_states_of_each_session() {
+    let server = Program::start(CONFIG);
+    let mut echo = server.connect("tcp-echo");
+    let mut hello = server.connect("hello");
+    let events = thread::scope(|scope| {
+        let admin = server.connect("admin");
+        let trace = scope.spawn(|| get_over(admin, "/trace?seconds=1"));
+        thread::sleep(Duration::from_millis(200));
+        for _ in 0..100 {
+            echo.write_all(b"a").expect("a connection");
+            read(&mut echo, 1);
+        }
+        read(&mut hello, 6);
+        hello.write_all(b"byebye").expect("a connection");
+        assert_eq!(get(&server, "http", "/HelloWorld.html").0, 200);
+        assert_eq!(get(&server, "http", "/missing").0, 404);
+        let (status, body) = trace.join().expect("a trace");
+        assert_eq!(status, 200);
+        let trace: Value = serde_json::from_str(&body).expect("JSON");
+        trace["traceEvents"].as_array().expect("events").clone()
+    });
+    check_events(&events);
+    let count = |name: &str| events.iter().filter(|event| event["name"] == name).count();
+    assert!(count("turn") >= 100 && count("run") == count("turn"));
+    assert!(
+        count("Awaiting") > 0 && count("Pausing") > 0,
+        "the states of hello"
+    );
+    let statuses: Vec<_> = events
+        .iter()
+        .filter(|event| event["name"] == "answered")
+        .map(|event| event["args"]["status"].as_u64().expect("a status"))
+        .collect();
+    assert!(statuses.contains(&200) && statuses.contains(&404));
+    assert!(count("ended: done") >= 2);
+    let named = |event: &&Value| event["ph"] == "M";
+    let names = events
+        .iter()
+        .filter(named)
+        .map(|event| &event["args"]["name"]);
+    let names: Vec<_> = names.map(|name| name.as_str().expect("a name")).collect();
+    assert!(names.contains(&"loop"));
+    assert!(
+        names.iter().any(|name| name.starts_with("http #")),
+        "{names:?}"
+    );
+    server.stop();
+}
+
+#[test]
+fn the_client_writes_a_trace_as_lines_or_to_a_file() {
+    let server = Program::start(CONFIG);
+    let admin = format!("http://{}", server.address("admin"));
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netlab-reactor"));
+        command.args(["trace", "--admin", &admin]).args(arguments);
+        command.output().expect("a client")
+    };
+    let mut hello = server.connect("hello");
+    thread::scope(|scope| {
+        let lines = scope.spawn(|| run(&["--text", "--seconds", "1"]));
+        thread::sleep(Duration::from_millis(300));
+        read(&mut hello, 6);
+        hello.write_all(b"byebye").expect("a connection");
+        let ended = lines.join().expect("a client");
+        assert!(ended.status.success(), "{ended:?}");
+        let text = String::from_utf8(ended.stdout).expect("text");
+        for line in [
+            "is woken: event",
+            "6 bytes come from the client",
+            "Awaiting becomes Pausing: 6 bytes consumed, 0 queued",
+            "parks: waits for protocol, at most",
+        ] {
+            assert!(text.contains(line), "no {line:?} in\n{text}");
+        }
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("loop.json");
+    let ended = run(&["--seconds", "1", "-o", file.to_str().expect("UTF-8")]);
+    assert!(
+        ended.status.success() && ended.stdout.is_empty(),
+        "{ended:?}"
+    );
+    let trace = std::fs::read_to_string(&file).expect("a file");
+    let trace: Value = serde_json::from_str(&trace).expect("JSON");
+    check_events(trace["traceEvents"].as_array().expect("events"));
+    let ended = run(&["--seconds", "601"]);
+    assert_eq!(ended.status.code(), Some(77), "{ended:?}");
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(told.contains("expected a number from 1 to 600"), "{told}");
+    server.stop();
+}
+
+/// A reader that takes nothing holds up nobody, and the process ends while it is traced.
+#[test]
+fn a_reader_that_takes_nothing_holds_up_nobody() {
+    let server = Program::start(&format!(
+        "drain_timeout = \"5s\"\n[trace]\nring_bytes = \"64KiB\"\n{CONFIG}"
+    ));
+    let mut slow = server.connect("admin");
+    slow.write_all(b"GET /trace?seconds=600&format=text HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("a connection");
+    let mut echo = server.connect("tcp-echo");
+    for _ in 0..20_000 {
+        echo.write_all(b"a").expect("a connection");
+        read(&mut echo, 1);
+    }
+    let listed = sessions(&server);
+    assert!(
+        listed.iter().any(|row| row["state"] == "Live"),
+        "{listed:?}"
+    );
+    let mut text = vec![0; 16 << 20];
+    let mut taken = 0;
+    let missing = loop {
+        taken += slow.read(&mut text[taken..]).expect("a trace");
+        if String::from_utf8_lossy(&text[..taken]).contains("records are missing here)") {
+            break true;
+        }
+    };
+    assert!(missing);
+    server.stop();
+}
