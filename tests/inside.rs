@@ -3,7 +3,7 @@
 mod common;
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
@@ -252,6 +252,77 @@ fn the_client_writes_a_trace_as_lines_or_to_a_file() {
     server.stop();
 }
 
+#[test]
+fn the_status_is_told_once_a_second_to_whoever_listens() {
+    let server = Program::start(CONFIG);
+    let mut listening = server.connect("admin");
+    listening
+        .write_all(b"GET /events HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .expect("a connection");
+    let mut echo = server.connect("tcp-echo");
+    echo.write_all(b"a").expect("a connection");
+    read(&mut echo, 1);
+    let mut text = String::new();
+    let mut lines = BufReader::new(listening).lines();
+    while text.matches("\n\n").count() < 4 {
+        text += &lines.next().expect("more").expect("a line");
+        text.push('\n');
+    }
+    assert!(text.contains("Content-Type: text/event-stream"), "{text}");
+    let (_, events) = text.split_once("\n\n").expect("a head");
+    let statuses: Vec<Value> = events
+        .trim_end()
+        .split("\n\n")
+        .map(|event| {
+            let data = event.strip_prefix("event: status\ndata: ").expect("one");
+            serde_json::from_str(data).expect("JSON")
+        })
+        .collect();
+    let sessions = |status: &Value| -> u64 {
+        let listeners = status["listeners"].as_array().expect("a list").iter();
+        listeners
+            .map(|one| one["sessions"].as_u64().unwrap_or(0))
+            .sum()
+    };
+    assert_eq!(sessions(&statuses[1]), 2, "the echo's, and this one");
+    let gap = statuses[2]["uptime"].as_f64().expect("a time")
+        - statuses[1]["uptime"].as_f64().expect("a time");
+    assert!(gap > 0.9, "{gap}");
+    server.stop();
+}
+
+#[test]
+fn the_dashboard_has_all_it_needs_and_asks_nobody_else() {
+    let server = Program::start(CONFIG);
+    for (path, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/dashboard.css", "text/css"),
+        ("/dashboard.js", "text/javascript"),
+    ] {
+        let mut stream = server.connect("admin");
+        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a connection");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        assert!(
+            answer.contains(&format!("Content-Type: {content_type}")),
+            "{path}"
+        );
+        assert!(
+            answer.contains("Content-Security-Policy: default-src 'none'"),
+            "{path}"
+        );
+        let elsewhere = answer.replace("http://www.w3.org/2000/svg", "");
+        let (_, body) = elsewhere.split_once("\r\n\r\n").expect("a head");
+        assert!(
+            !body.contains("http://") && !body.contains("https://"),
+            "{path}"
+        );
+    }
+    server.stop();
+}
+
 /// A reader that takes nothing holds up nobody, and the process ends while it is traced.
 #[test]
 fn a_reader_that_takes_nothing_holds_up_nobody() {
@@ -280,5 +351,56 @@ fn a_reader_that_takes_nothing_holds_up_nobody() {
         }
     };
     assert!(missing);
+    server.stop();
+}
+
+#[test]
+#[ignore = "needs chromium, chromedriver and python3"]
+fn the_dashboard_moves_in_a_browser() {
+    let server = Program::start(CONFIG);
+    let mut hellos = Vec::new();
+    for _ in 0..5 {
+        let mut hello = server.connect("hello");
+        read(&mut hello, 6);
+        hellos.push(hello);
+    }
+    let seen = common::python("dashboard.py", server.address("admin"), &[]);
+    let seen: Value = serde_json::from_str(&seen).expect("JSON");
+    let hello = &seen["listeners"]["hello"];
+    assert_eq!(
+        (&hello[0], &hello[3]),
+        (&"hello".into(), &"5".into()),
+        "{seen}"
+    );
+    assert!(
+        seen["listeners"]["admin"][7].as_str() != Some("0"),
+        "it is sent itself: {seen}"
+    );
+    assert!(
+        seen["facts"].as_u64() > Some(8) && seen["turns"].as_u64() > Some(8),
+        "{seen}"
+    );
+    let found = seen["found"].as_array().expect("states");
+    assert!(
+        found.len() == 5 && found.iter().all(|state| state == "Awaiting"),
+        "{seen}"
+    );
+    for key in ["reaches_filter", "reaches_column", "reaches_trace"] {
+        assert_eq!(seen[key], true, "{key}: {seen}");
+    }
+    assert_eq!(seen["sorted"], "ascending", "{seen}");
+    assert_eq!(seen["focus_after_trace"], "trace", "{seen}");
+    let width = |place: usize| seen["width"][place].as_u64().expect("a width");
+    assert!(
+        width(0) <= width(1),
+        "it is wider than a narrow screen: {seen}"
+    );
+    let complaints = seen["complaints"].as_array().expect("a list");
+    let of_page = |line: &&Value| {
+        !line
+            .as_str()
+            .is_some_and(|line| line.contains("favicon.ico"))
+    };
+    assert_eq!(complaints.iter().filter(of_page).count(), 0, "{seen}");
     server.stop();
 }

@@ -37,7 +37,8 @@ pub enum Why {
     Drain,
 }
 
-/// A part of a turn, as the picture of `reactor` has them.
+/// A part of a turn, as the picture of `reactor` has them; those in which nothing was to be done are
+/// not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Events to marks, and signals.

@@ -13,7 +13,7 @@ use crate::cache::store::{Hands, Stores};
 use crate::dns::Resolver;
 use crate::hooks::Hooks;
 use crate::inside::Inside;
-use crate::inside::ring::{LOOP, What};
+use crate::inside::ring::{LOOP, Part, What};
 use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
@@ -67,10 +67,18 @@ impl<S: Sys> Context<S> {
 
     /// Writes what was done just now, if anybody looks.
     #[inline]
-    pub(crate) fn note(&mut self, id: Id, what: What) {
+    pub(crate) fn note(&mut self, id: Id, what: impl FnOnce() -> What) {
         if self.inside.ring.is_on() {
             let now = self.sys.now();
-            self.inside.ring.push(now, id, what);
+            self.inside.ring.push(now, id, what());
+        }
+    }
+
+    /// The same for what followed at once on what was written last: the clock is not asked.
+    #[inline]
+    pub(crate) fn note_after(&mut self, id: Id, what: impl FnOnce() -> What) {
+        if self.inside.ring.is_on() {
+            self.inside.ring.push_after(id, what());
         }
     }
 
@@ -78,14 +86,20 @@ impl<S: Sys> Context<S> {
     #[inline]
     pub(crate) fn note_moved(&mut self, id: Id, bytes: u64, what: impl Fn(u32) -> What) {
         if bytes > 0 {
-            self.note(id, what(u32::try_from(bytes).unwrap_or(u32::MAX)));
+            self.note(id, || what(u32::try_from(bytes).unwrap_or(u32::MAX)));
         }
     }
 
     /// The same for what the loop does for all.
     #[inline]
-    pub(crate) fn note_loop(&mut self, what: What) {
+    pub(crate) fn note_loop(&mut self, what: impl FnOnce() -> What) {
         self.note(LOOP, what);
+    }
+
+    /// A part of a turn begins.
+    #[inline]
+    pub(crate) fn note_part(&mut self, part: Part) {
+        self.note_loop(|| What::Part(part));
     }
 
     /// The stores of responses, and what they ask of the loop.

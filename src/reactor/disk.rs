@@ -4,11 +4,16 @@
 //! done back to it.
 
 use super::context::Context;
+use crate::inside::ring::Part;
 use crate::sys::Sys;
 
 /// Takes back what was done, and the memory of what was done for nobody.
 pub(super) fn finish<S: Sys>(cx: &mut Context<S>) {
+    let mut is_first = true;
     while let Some((id, job, result)) = cx.sys.finished() {
+        if std::mem::take(&mut is_first) {
+            cx.note_part(Part::Jobs);
+        }
         cx.jobs.finished(id, job, result, cx.now);
     }
     while let Some(page) = cx.jobs.poll_page() {

@@ -71,7 +71,7 @@ use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
 use crate::hooks::Hooks;
 use crate::inside::Inside;
-use crate::inside::ring::{End, Part, What, Why};
+use crate::inside::ring::{End, LOOP, Part, What, Why};
 use crate::jobs::Jobs;
 use crate::jobs::pending::Asker;
 use crate::limits::Limits;
@@ -433,19 +433,13 @@ impl<S: Sys> Reactor<S> {
             self.signalled(signal);
         }
         self.note();
-        self.cx.note_loop(What::Part(Part::Jobs));
         self.finish_jobs();
-        self.cx.note_loop(What::Part(Part::Accept));
         self.accept();
-        self.cx.note_loop(What::Part(Part::Datagrams));
         self.serve_datagrams();
-        self.cx.note_loop(What::Part(Part::Timers));
         self.expire();
-        self.cx.note_loop(What::Part(Part::Run));
         self.run_queue();
-        self.cx.note_loop(What::Part(Part::End));
         self.end_turn();
-        self.cx.note_loop(What::Part(Part::Carry));
+        self.cx.note_part(Part::Carry);
         self.close_surplus();
         self.compress();
         self.serve_queries();
@@ -453,8 +447,10 @@ impl<S: Sys> Reactor<S> {
         hooks::serve(&mut self.cx);
         self.list_sessions();
         self.cx.sys.flush_log();
-        let runnable = u32::try_from(self.sessions.runnable()).unwrap_or(u32::MAX);
-        self.cx.note_loop(What::TurnEnded { runnable });
+        let runnable = self.sessions.runnable();
+        self.cx.note_loop(|| What::TurnEnded {
+            runnable: u32::try_from(runnable).unwrap_or(u32::MAX),
+        });
         Ok(self.life())
     }
 
@@ -462,8 +458,9 @@ impl<S: Sys> Reactor<S> {
     fn note_turn(&mut self) {
         if self.cx.inside.ring.is_on() {
             let events = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
-            self.cx.note_loop(What::Turn { events });
-            self.cx.note_loop(What::Part(Part::Note));
+            let ring = &mut self.cx.inside.ring;
+            ring.push(self.cx.now, LOOP, What::Turn { events });
+            ring.push_after(LOOP, What::Part(Part::Note));
         }
     }
 
@@ -573,6 +570,7 @@ impl<S: Sys> Reactor<S> {
             (self.cx.turn_end, self.cx.job_done) = (true, true);
         }
         if std::mem::take(&mut self.cx.turn_end) {
+            self.cx.note_part(Part::End);
             let job_done = std::mem::take(&mut self.cx.job_done);
             self.cx.turn_end_at = None;
             let (work, hosts) = (self.limits.turn_work, self.hosts.len());
@@ -727,6 +725,7 @@ impl<S: Sys> Reactor<S> {
         if !self.listeners.are_busy() {
             return;
         }
+        self.cx.note_part(Part::Accept);
         self.listeners.open_again(&mut self.cx, &self.limits);
         let order = self.listeners.order();
         let mut work = Work::new(self.limits.turn_work);
@@ -759,6 +758,9 @@ impl<S: Sys> Reactor<S> {
 
     /// Serves what has arrived on datagram sockets: all of them have the work of one session.
     fn serve_datagrams(&mut self) {
+        if self.cx.inside.ring.is_on() && self.datagrams.are_pending() {
+            self.cx.note_part(Part::Datagrams);
+        }
         self.cx.work = Work::new(self.limits.turn_work);
         self.datagrams.serve(&mut self.cx, &self.limits);
         self.turn_work.take(&self.cx.work);
@@ -807,7 +809,7 @@ impl<S: Sys> Reactor<S> {
                 Peer::Unix => (0, 0),
             };
             let listener = u16::try_from(listener).unwrap_or(u16::MAX);
-            self.cx.note(id, What::Began { listener, port, ip });
+            self.cx.note(id, || What::Began { listener, port, ip });
         }
         self.wake(id, Why::Accepted);
     }
@@ -816,6 +818,9 @@ impl<S: Sys> Reactor<S> {
     fn expire(&mut self) {
         self.timers.expire(self.cx.now, &mut self.due);
         self.cx.metrics.timers_fired += self.due.len() as u64;
+        if !self.due.is_empty() {
+            self.cx.note_part(Part::Timers);
+        }
         for (tick, id) in self.due.drain(..) {
             let Some(session) = self.sessions.live(id) else {
                 continue;
@@ -836,6 +841,7 @@ impl<S: Sys> Reactor<S> {
     /// Pumps each session that is queued now, once, and then those whose handshake may go on. Each
     /// gets its share of what this turn may still do.
     fn run_queue(&mut self) {
+        self.cx.note_part(Part::Run);
         self.cx.handshakes.begin_turn();
         for waiting in (1..=self.sessions.queue_spent()).rev() {
             let Some(id) = self.sessions.next() else {
@@ -854,7 +860,7 @@ impl<S: Sys> Reactor<S> {
             return;
         };
         self.cx.metrics.pumps += 1;
-        self.cx.note(id, What::Pumped);
+        self.cx.note_after(id, || What::Pumped);
         let host = &mut *self.hosts[session.provenance.host as usize].host;
         self.cx.work = self.turn_work.share(waiting);
         let outcome = session.pump(host, &mut self.cx);
@@ -881,9 +887,9 @@ impl<S: Sys> Reactor<S> {
             match outcome {
                 Outcome::Park(_) => {
                     let parked = session.parked(host, &self.cx.limits, self.cx.now);
-                    self.cx.note(id, parked);
+                    self.cx.note_after(id, || parked);
                 }
-                Outcome::Again => self.cx.note(id, What::Again),
+                Outcome::Again => self.cx.note_after(id, || What::Again),
                 Outcome::Introduced(_) | Outcome::Ended(_) => {}
             }
         }
@@ -977,7 +983,8 @@ impl<S: Sys> Reactor<S> {
     /// Ends a session: its service, its sockets, its pages, its place.
     fn remove(&mut self, id: Id, result: &Result<(), Error>) {
         let session = self.sessions.remove(id);
-        self.cx.note(id, What::Ended(end(session.ending, result)));
+        self.cx
+            .note(id, || What::Ended(end(session.ending, result)));
         self.cx.resolver.forget(id);
         if session.awaits_handshake() {
             let is_live = |id| self.sessions.is_live(id);
@@ -1131,7 +1138,7 @@ fn note_upstream<S: Sys>(id: Id, event: &Event, sessions: &mut Sessions<S>, cx: 
 /// Queues a session.
 fn wake<S: Sys>(id: Id, why: Why, sessions: &mut Sessions<S>, cx: &mut Context<S>) {
     if sessions.wake(id, why) {
-        cx.note(id, What::Woken(why));
+        cx.note_after(id, || What::Woken(why));
     }
 }
 

@@ -482,7 +482,7 @@ impl<S: Sys> Session<S> {
             consumed: bytes(before.received.saturating_sub(after.received) as u64),
             queued: bytes(after.queued.saturating_sub(before.queued)),
         };
-        cx.note(self.id, what);
+        cx.note(self.id, || what);
     }
 
     /// What a session that parks waits for, in the words of the ring.

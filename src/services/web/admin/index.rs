@@ -22,9 +22,15 @@ impl Page {
             let _ = write!(
                 self.text,
                 "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+                 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
                  <title>netlab-reactor</title>\n\
-                 <h1>netlab-reactor {}</h1>\n<p>{} for {} s\n\
-                 <table>\n<tr><th>name<th>kind<th>address<th>counted\n",
+                 <link rel=\"stylesheet\" href=\"/dashboard.css\">\n\
+                 <script src=\"/dashboard.js\" defer></script>\n\
+                 <h1>netlab-reactor {}</h1>\n<p><span id=\"since\">{} for {} s</span> \
+                 <span id=\"connection\" class=\"faint\" role=\"status\"></span>\n\
+                 <main id=\"live\"></main>\n\
+                 <details id=\"plain\" open><summary>Everything that is counted, as of when this page was asked for</summary>\n\
+                 <div class=\"wide\"><table>\n<tr><th>name<th>kind<th>address<th>counted\n",
                 view.version(),
                 if view.metrics.draining {
                     "draining, up"
@@ -50,7 +56,7 @@ impl Page {
             self.listeners = key + 1;
         }
         self.text.push_str(
-            "</table>\n\
+            "</table></div>\n\
              <p><a href=\"/livez\">/livez</a> <a href=\"/readyz\">/readyz</a> \
              <a href=\"/metrics\">/metrics</a> <a href=\"/status.json\">/status.json</a>\n\
              <a href=\"/sessions.json\">/sessions.json</a> <a href=\"/trace?seconds=5\">/trace</a>\n\
@@ -71,7 +77,7 @@ impl Page {
                 let _ = writeln!(self.text, "<tr><td title=\"{help}\">{key}<td>{value}");
             }
         }
-        self.text.push_str("</table>\n</html>\n");
+        self.text.push_str("</table></details>\n</html>\n");
         true
     }
 }

@@ -4,6 +4,7 @@
 //! `pages`, pure functions of what was counted: `exposition`, `status` and `index`, each over the
 //! table of metrics ([`crate::metrics::METRICS`]).
 
+mod events;
 mod exposition;
 mod index;
 mod pages;
@@ -27,11 +28,17 @@ use crate::http::same_site;
 use crate::service::{Cx, Id, work};
 use pages::{Draft, Name};
 
+/// Pages are drawn by what this listener has itself, and are in no frame of another.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// The admin pages.
 pub(super) struct Admin {
     hosts: Vec<String>,
     started: SystemTime,
     making: Vec<Making>,
+    /// Held by each who listens to the events.
+    listening: Rc<()>,
 }
 
 /// A long page that takes more than one share of work. Who asks for it meanwhile gets it too.
@@ -51,6 +58,7 @@ impl Admin {
             hosts: config.hosts.clone(),
             started,
             making: Vec::new(),
+            listening: Rc::default(),
         }
     }
 
@@ -64,10 +72,19 @@ impl Admin {
             return Err(Refusal::new(foreign.status(), foreign.text()).into());
         }
         let path = head.target.path().unwrap_or_default();
-        if path == "/trace" {
-            let live = live::begin(head, reply)?;
-            return Ok(live.map_or(Progress::Answered, Progress::Lives));
-        }
+        let live = match path {
+            "/trace" => live::begin(head, reply)?,
+            "/events" => events::begin(head, (self.started, &self.listening), reply)?,
+            _ => return self.respond_page(path, reply),
+        };
+        Ok(live.map_or(Progress::Answered, Progress::Lives))
+    }
+
+    fn respond_page(
+        &mut self,
+        path: &str,
+        reply: &mut Reply<'_, '_>,
+    ) -> Result<Progress, Box<Refusal>> {
         if let Some(name) = Name::at(path) {
             return Ok(self.respond_long(name, reply));
         }
@@ -144,6 +161,7 @@ fn begin(status: Status, content_type: &str, body_bytes: usize, reply: &mut Repl
     put_header_number(answer, "Content-Length", body_bytes as u64);
     put_header(answer, "Cache-Control", "no-store");
     put_header(answer, "X-Content-Type-Options", "nosniff");
+    put_header(answer, "Content-Security-Policy", POLICY);
     put_head_end(answer);
     reply.send(body_bytes as u64)
 }

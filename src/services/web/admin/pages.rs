@@ -1,5 +1,6 @@
 //! The pages: from a path and what was counted to a body. Nothing here knows how it is sent.
 
+use std::borrow::Cow;
 use std::task::Poll;
 use std::time::SystemTime;
 
@@ -11,7 +12,7 @@ use crate::service::{Cx, Id, work};
 use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
-const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json, /sessions.json, /trace";
+const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json, /sessions.json, /events, /trace";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -20,7 +21,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) struct Page {
     pub(super) status: Status,
     pub(super) content_type: &'static str,
-    pub(super) body: String,
+    pub(super) body: Cow<'static, str>,
 }
 
 /// A page that tells of all listeners: it may be long.
@@ -97,8 +98,17 @@ impl Draft {
 }
 
 impl Page {
+    /// A part of the first page.
+    fn embedded(content_type: &'static str, body: &'static str) -> Self {
+        Self {
+            status: Status::OK,
+            content_type,
+            body: body.into(),
+        }
+    }
+
     /// A page of plain text.
-    pub(super) fn text(status: Status, body: impl Into<String>) -> Self {
+    pub(super) fn text(status: Status, body: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
             content_type: TEXT,
@@ -142,6 +152,8 @@ pub(super) fn view<'a>(long: bool, cx: &'a mut Cx<'_>, started: SystemTime) -> V
 pub(super) fn answer(path: &str, view: &View<'_>) -> Result<Page, Refusal> {
     Ok(match path {
         "/livez" => Page::text(Status::OK, "ok\n"),
+        "/dashboard.css" => Page::embedded("text/css", include_str!("dashboard.css")),
+        "/dashboard.js" => Page::embedded("text/javascript", include_str!("dashboard.js")),
         "/readyz" if view.metrics.draining => Page::text(Status::SERVICE_UNAVAILABLE, "draining\n"),
         "/readyz" => match down(view) {
             down if down.is_empty() => Page::text(Status::OK, "ready\n"),

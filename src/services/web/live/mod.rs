@@ -1,7 +1,7 @@
-//! An answer that goes on for a while: what the loop does, as it does it.
+//! An answer that goes on for a while: what happens, as it happens.
 //!
 //! ```text
-//! Looking ──every LOOK_PAUSE, as far as there is room──▶ Looking ──its time is over──▶ ended
+//! Looking ──every `Source::pause`, as far as there is room──▶ Looking ──its time is over──▶ ended
 //! ```
 //!
 //! In reading order: this file (how it is sent), [`watch`] (what is asked for, and where it comes
@@ -15,18 +15,33 @@ mod watch;
 
 use std::time::{Duration, Instant};
 
+use super::reply::Reply;
 use crate::http::body::LAST_CHUNK;
+use crate::http::head::{BodyLength, RequestHead, put_head_end, put_header};
 use crate::http::persistence::Persistence;
+use crate::http::{Method, Status, Version};
 use crate::service::{Cx, Io};
-use watch::Watch;
 pub(super) use watch::begin;
 
-/// How often it looks for news.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// Where it comes from.
+pub(super) trait Source {
+    /// Writes what happened since the last look, as far as the share of work goes. Whether that is
+    /// all.
+    fn look(&mut self, cx: &mut Cx<'_>, text: &mut String) -> bool;
+
+    /// Writes the end.
+    fn end(&mut self, cx: &mut Cx<'_>, text: &mut String);
+
+    /// Nobody looks any more.
+    fn ended(&mut self, cx: &mut Cx<'_>);
+
+    /// How long it is until the next look.
+    fn pause(&self) -> Duration;
+}
 
 /// One such answer.
 pub(super) struct Live {
-    watch: Watch,
+    source: Box<dyn Source>,
     /// The chunked coding is spoken; else the end of the connection ends the body.
     is_chunked: bool,
     persistence: Persistence,
@@ -37,22 +52,22 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// After its head was queued; `text` follows first.
-    fn new(
-        watch: Watch,
+    /// After [its head](begin_head) was queued; `text` follows first.
+    pub(super) fn new(
+        source: Box<dyn Source>,
         text: String,
-        is_chunked: bool,
-        persistence: Persistence,
-        (now, until): (Instant, Instant),
-    ) -> Self {
-        Self {
-            watch,
-            is_chunked,
-            persistence,
-            next: now,
+        head: &RequestHead<'_>,
+        until: Instant,
+        reply: &Reply<'_, '_>,
+    ) -> Box<Self> {
+        Box::new(Self {
+            source,
+            is_chunked: is_chunked(head),
+            persistence: reply.persistence,
+            next: reply.cx.now,
             until,
             text,
-        }
+        })
     }
 
     /// Queues more of it. Whether that was all.
@@ -65,11 +80,11 @@ impl Live {
             // Its client is slow: what comes meanwhile waits in the ring, or is missed.
             return false;
         }
-        self.next = io.cx.now + LOOK_PAUSE;
-        let has_all = self.watch.look(&mut io.cx, &mut self.text);
+        self.next = io.cx.now + self.source.pause();
+        let has_all = self.source.look(&mut io.cx, &mut self.text);
         let is_done = is_over && has_all;
         if is_done {
-            self.watch.end(&mut io.cx, &mut self.text);
+            self.source.end(&mut io.cx, &mut self.text);
         }
         self.send(io);
         if !has_all {
@@ -117,6 +132,33 @@ impl Live {
 
     /// Nobody looks any more.
     pub(super) fn ended(&mut self, cx: &mut Cx<'_>) {
-        self.watch.ended(cx);
+        self.source.ended(cx);
     }
+}
+
+fn is_chunked(head: &RequestHead<'_>) -> bool {
+    head.version == Version::Http11
+}
+
+/// Queues the head of such an answer. Whether a body follows.
+pub(super) fn begin_head(
+    head: &RequestHead<'_>,
+    content_type: &str,
+    reply: &mut Reply<'_, '_>,
+) -> bool {
+    let is_get = head.method == Method::Get;
+    // A body that comes with the request would be read only when the answer has ended.
+    if is_get && (!is_chunked(head) || head.body != BodyLength::None) {
+        reply.persistence = Persistence::Ends;
+    }
+    let answer = reply.begin(Status::OK);
+    put_header(answer, "Content-Type", content_type);
+    put_header(answer, "Cache-Control", "no-store");
+    put_header(answer, "X-Content-Type-Options", "nosniff");
+    if is_chunked(head) {
+        put_header(answer, "Transfer-Encoding", "chunked");
+    }
+    put_head_end(answer);
+    reply.send(0);
+    is_get
 }

@@ -444,3 +444,162 @@ fn end_name(end: End) -> String {
         End::Disk => "disk failed".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inside::ring::Waits;
+    use crate::metrics::{Of, StreamMetrics};
+    use crate::waiter::Id;
+    use std::time::{Duration, Instant};
+
+    /// What is written of one request on a connection that was there before, and of its end.
+    fn written(format: Format) -> String {
+        let listener = ListenerMetrics::new(
+            "web",
+            "http",
+            String::new(),
+            Of::Streams(StreamMetrics::default()),
+        );
+        let listeners: Slab<_> = [(0, listener)].into_iter().collect();
+        let mut ring = Ring::default();
+        ring.set(4096, true);
+        let [idle, head] = ["Idle", "Head"].map(|name| ring.number(name));
+        let (began, session) = (Instant::now(), |generation| Id {
+            index: 0,
+            generation,
+        });
+        let mut at = 0;
+        for (id, what) in [
+            (LOOP, What::Turn { events: 2 }),
+            (LOOP, What::Part(Part::Note)),
+            (session(7), What::Woken(Why::Event)),
+            (
+                session(8),
+                What::Began {
+                    listener: 0,
+                    port: 80,
+                    ip: 0x7f00_0001,
+                },
+            ),
+            (LOOP, What::Part(Part::Run)),
+            (session(7), What::Pumped),
+            (
+                session(7),
+                What::Filled {
+                    from_origin: false,
+                    bytes: 9,
+                },
+            ),
+            (
+                session(7),
+                What::Advanced {
+                    from: idle,
+                    to: head,
+                    consumed: 0,
+                    queued: 5,
+                },
+            ),
+            (
+                session(7),
+                What::Parked {
+                    waits: Waits::Write,
+                    for_ms: 3,
+                },
+            ),
+            (LOOP, What::TurnEnded { runnable: 0 }),
+            (
+                session(8),
+                What::Ended(End::TimedOut(crate::ending::Phase::Head)),
+            ),
+        ] {
+            ring.push(began + Duration::from_nanos(at), id, what);
+            at += 1500;
+        }
+        let names = Names {
+            ring: &ring,
+            listeners: &listeners,
+        };
+        let mut out = String::new();
+        let mut trace = Trace::new(format, &mut out);
+        for record in ring.since(0).1 {
+            trace.add(record, names, &mut out);
+        }
+        trace.end(names, &mut out);
+        out
+    }
+
+    #[test]
+    fn lines_read_like_a_story() {
+        assert_eq!(
+            written(Format::Text),
+            "     0.000000 ms  loop      turn begins with 2 events\n     \
+             0.001500 ms  loop        note\n     \
+             0.003000 ms  #7        is woken: event\n     \
+             0.004500 ms  #8        begins: web #8 127.0.0.1:80\n     \
+             0.006000 ms  loop        run\n     \
+             0.007500 ms  #7        is pumped\n     \
+             0.009000 ms  #7          9 bytes come from the client\n     \
+             0.010500 ms  #7          Idle becomes Head: 0 bytes consumed, 5 queued\n     \
+             0.012000 ms  #7        parks: waits for client to take, at most 3 ms\n     \
+             0.013500 ms  loop      turn ends; 0 sessions are runnable\n     \
+             0.015000 ms  #8        ends: timed out (head)\n"
+        );
+    }
+
+    #[test]
+    fn events_are_whole_and_what_is_open_at_the_end_is_closed() {
+        let text = written(Format::Json);
+        let trace: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let events = trace["traceEvents"].as_array().expect("events");
+        let told: Vec<String> = events
+            .iter()
+            .map(|event| {
+                let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+                let (at, track) = (&event["ts"], &event["tid"]);
+                let length = event
+                    .get("dur")
+                    .map_or(String::new(), |dur| format!("+{dur}"));
+                format!("{} {at}{length} {track} {}", text("ph"), text("name"))
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "M 0.0 1 thread_name",
+                "M 0.0 1007 thread_name",
+                "M 0.0 1008 thread_name",
+                "X 1.5+4.5 1 note",
+                "s 3.0 1 event",
+                "f 7.5 1007 event",
+                "i 9.0 1007 received",
+                "X 10.5+0.0 1007 Idle",
+                "i 10.5 1007 advance",
+                "X 7.5+4.5 1 pump #7",
+                "i 12.0 1007 parked",
+                "X 6.0+7.5 1 run",
+                "X 0.0+13.5 1 turn",
+                "C 13.5 1 runnable",
+                "i 15.0 1008 ended: timed out (head)",
+                "X 10.5+4.5 1007 Head",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_told_and_what_was_under_way_forgotten() {
+        for (format, expected) in [
+            (Format::Text, "(12 records are missing here)\n"),
+            (
+                Format::Json,
+                "\"name\":\"missed\",\"args\":{\"records\":12}",
+            ),
+        ] {
+            let mut out = String::new();
+            let mut trace = Trace::new(format, &mut out);
+            trace.sessions.insert(1, Track::default());
+            trace.missed(12, &mut out);
+            assert!(out.contains(expected) && trace.sessions.is_empty(), "{out}");
+        }
+    }
+}

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use super::Live;
 use super::trace::{Format, Names, Trace};
+use super::{Live, Source, begin_head};
 use crate::http::Status;
-use crate::http::head::BodyLength;
-use crate::http::head::{RequestHead, put_head_end, put_header};
-use crate::http::persistence::Persistence;
+use crate::http::head::RequestHead;
 use crate::http::target::Target;
-use crate::http::{Method, Version};
 use crate::service::{Cx, work};
 use crate::services::web::reply::{Refusal, Reply};
 
@@ -20,17 +17,18 @@ const SECONDS_MAX: u64 = 600;
 /// Traces at once.
 const READERS_MAX: u32 = 8;
 
+/// How often it looks for news.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// One who looks at what the loop does.
-pub(super) struct Watch {
+struct Watch {
     /// The place of the next record in the sequence of all.
     from: u64,
     trace: Trace,
 }
 
-impl Watch {
-    /// Writes what was done since the last look, as far as the share of work goes. Whether that is
-    /// all.
-    pub(super) fn look(&mut self, cx: &mut Cx<'_>, text: &mut String) -> bool {
+impl Source for Watch {
+    fn look(&mut self, cx: &mut Cx<'_>, text: &mut String) -> bool {
         let ring = &cx.inside.ring;
         let names = Names {
             ring,
@@ -53,8 +51,7 @@ impl Watch {
         has_all
     }
 
-    /// Writes the end.
-    pub(super) fn end(&mut self, cx: &mut Cx<'_>, text: &mut String) {
+    fn end(&mut self, cx: &mut Cx<'_>, text: &mut String) {
         let names = Names {
             ring: &cx.inside.ring,
             listeners: &cx.counted.all().listeners,
@@ -62,9 +59,12 @@ impl Watch {
         self.trace.end(names, text);
     }
 
-    /// Nobody looks any more.
-    pub(super) fn ended(&mut self, cx: &mut Cx<'_>) {
+    fn ended(&mut self, cx: &mut Cx<'_>) {
         cx.inside.ring.end_reading();
+    }
+
+    fn pause(&self) -> Duration {
+        PAUSE
     }
 }
 
@@ -91,28 +91,11 @@ pub(in crate::services::web) fn begin(
         let text = format!("{READERS_MAX} traces are being read already; expected to wait for one");
         return Err(Refusal::told(Status::SERVICE_UNAVAILABLE, text).into());
     }
-    let is_chunked = head.version == Version::Http11;
-    let is_get = head.method == Method::Get;
-    if is_get && (!is_chunked || head.body != BodyLength::None) {
-        reply.persistence = Persistence::Ends;
-    }
-    let answer = reply.begin(Status::OK);
-    put_header(
-        answer,
-        "Content-Type",
-        match format {
-            Format::Json => "application/json",
-            Format::Text => "text/plain; charset=utf-8",
-        },
-    );
-    put_header(answer, "Cache-Control", "no-store");
-    put_header(answer, "X-Content-Type-Options", "nosniff");
-    if is_chunked {
-        put_header(answer, "Transfer-Encoding", "chunked");
-    }
-    put_head_end(answer);
-    reply.send(0);
-    if !is_get {
+    let content_type = match format {
+        Format::Json => "application/json",
+        Format::Text => "text/plain; charset=utf-8",
+    };
+    if !begin_head(head, content_type, reply) {
         return Ok(None);
     }
     let mut text = String::new();
@@ -120,9 +103,7 @@ pub(in crate::services::web) fn begin(
     let from = reply.cx.inside.ring.begin_reading();
     let watch = Watch { from, trace };
     let until = reply.cx.now + Duration::from_secs(seconds);
-    let times = (reply.cx.now, until);
-    let live = Live::new(watch, text, is_chunked, reply.persistence, times);
-    Ok(Some(Box::new(live)))
+    Ok(Some(Live::new(Box::new(watch), text, head, until, reply)))
 }
 
 /// What a query asks for: `seconds=N` and `format=json` or `format=text`, both optional.
