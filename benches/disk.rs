@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use netlab_reactor::disk::{Disk, File};
-use netlab_reactor::jobs::{Command, Done, Job, JobId, Query};
+use netlab_reactor::jobs::{Done, Job, JobId, Query};
 use netlab_reactor::limits::{DiskEngine, DiskLimits};
 use netlab_reactor::sys::Sys;
 use netlab_reactor::sys::unix::{Files, Unix};
@@ -103,7 +103,7 @@ impl What {
                 let file = f.written[i % f.written.len()].clone();
                 let mut disk = Files::default();
                 disk.write_at(&file, 0, &[i as u8; 512]).expect("a write");
-                Job::Command(Command::Sync { file })
+                Job::Query(Query::Sync { file })
             }
         }
     }

@@ -263,6 +263,9 @@ pub fn open_or_make(path: &Path, disk: &mut dyn Disk) -> io::Result<File> {
         (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
             let parent = open_or_make(parent, disk)?;
             disk.create_folder(&parent, Path::new(name))?;
+            // What is stored in it is worth nothing if its own name is lost. Not every file system
+            // can be told.
+            let _ = disk.sync(&parent);
             disk.open_folder(path)
         }
         (result, ..) => result,
@@ -535,6 +538,25 @@ pub trait Disk {
 
     /// Forces the contents of a file, or the names of a folder, to the disk.
     fn sync(&mut self, file: &File) -> io::Result<()>;
+
+    /// Takes room on the disk for the first `len` bytes of a file, which stays as long as it is
+    /// (`man 2 fallocate`, `FALLOC_FL_KEEP_SIZE`). Whether it did: not every file system can.
+    fn reserve(&mut self, _file: &File, _len: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Gives back the room behind the end of a file that was [reserved](Disk::reserve).
+    fn trim(&mut self, _file: &File) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Has the disk begin to write what was written to these bytes of a file, once it has written
+    /// what it was told to of them before, so that a later [`Disk::sync`] has little left to wait
+    /// for (`man 2 sync_file_range`); 0 bytes are all up to the end. It makes nothing sure, and may
+    /// do nothing.
+    fn write_back(&mut self, _file: &File, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Bytes that may still be written to the disk that holds `root`.
     fn free_bytes(&mut self, root: &File) -> io::Result<u64>;

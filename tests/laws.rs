@@ -136,6 +136,20 @@ fn subjects() -> Vec<Subject> {
         &file("d", 40_000),
     ]
     .concat();
+    let answered = [
+        &login[..],
+        &file_with("a", 3000, r#""ack": true"#),
+        &file_with(
+            "wrong",
+            40,
+            &format!(r#""ack": true, "sha256": "{}""#, "0".repeat(64)),
+        ),
+        &file_with("large", 40_000, r#""ack": true"#),
+        &file("plain", 20_000),
+        &file_with("a", 0, r#""ack": true"#),
+        &file_with("..", 10, r#""ack": true"#),
+    ]
+    .concat();
     vec![
         Subject::new("tcp-echo", &echo, |r, c| listen(r, c, |_| upper())),
         Subject::new("tcp-echo as it is", &echo, |r, c| {
@@ -152,6 +166,9 @@ fn subjects() -> Vec<Subject> {
             listen(r, c, |sim| http_service(sim, Routes::None))
         }),
         Subject::new("upload", &upload, |r, c| {
+            listen(r, c, |sim| upload_service(sim, Handshake::None, true))
+        }),
+        Subject::new("upload with answers", &answered, |r, c| {
             listen(r, c, |sim| upload_service(sim, Handshake::None, true))
         }),
         Subject::new("upload with argon2id", &upload, |r, c| {
@@ -263,7 +280,12 @@ fn upload_with_argon2id(sim: &mut Sim) -> Upload {
 }
 
 fn file(name: &str, len: usize) -> Vec<u8> {
-    let header = format!(r#"{{"filename": "{name}", "filesize": {len}}}"#);
+    file_with(name, len, r#""is": "plain""#)
+}
+
+/// A file with another key in its header.
+fn file_with(name: &str, len: usize, key: &str) -> Vec<u8> {
+    let header = format!(r#"{{"filename": "{name}", "filesize": {len}, {key}}}"#);
     let body = (0..len).map(|i| (i * 7 % 253) as u8);
     (header.len() as i32)
         .to_le_bytes()

@@ -379,6 +379,14 @@ fn unsafe_code_stands_below_one_folder() {
         .filter(is_unsafe)
         .map(|source| source.path)
         .collect();
-    let known = ["cached", "datagrams", "flight", "memory", "ring", "sockets"];
+    let known = [
+        "cached",
+        "datagrams",
+        "flight",
+        "memory",
+        "ring",
+        "sockets",
+        "sync_range",
+    ];
     assert_eq!(files, known.map(|name| format!("sys/unix/{name}.rs")));
 }

@@ -14,7 +14,7 @@ mod common;
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -208,16 +208,27 @@ fn list(address: SocketAddr) {
     }
 }
 
-fn upload(address: SocketAddr, number: usize) {
+/// Every other one asks for answers.
+fn upload(address: SocketAddr, number: usize) -> TcpStream {
     let body = content(number);
+    let ack = number % 2 == 1;
     let json = format!(
-        "{{\"filename\": \"up-{number}.bin\", \"filesize\": {}}}",
+        "{{\"filename\": \"up-{number}.bin\", \"filesize\": {}, \"ack\": {ack}}}",
         body.len()
     );
     let mut client = connect(address);
     let head = [&(json.len() as i32).to_le_bytes(), json.as_bytes()].concat();
     client.write_all(&head).expect("the server reads");
     client.write_all(&body).expect("the server reads");
+    client
+}
+
+/// What the server answers to a file, once it has closed.
+fn answered(mut client: TcpStream) -> String {
+    let mut answers = Vec::new();
+    client.shutdown(Shutdown::Write).expect("the end");
+    client.read_to_end(&mut answers).expect("answers");
+    String::from_utf8_lossy(&answers).into_owned()
 }
 
 /// The round trips of an echo client until it is told to stop, sorted.
@@ -257,7 +268,14 @@ fn load(server: &Program, disk: &SlowDisk) -> (Duration, Vec<Duration>) {
                 let listed = scope.spawn(|| timed(|| list(http)));
                 let missed = scope.spawn(|| timed(|| ask_for_missing_names(http)));
                 let stored = timed(|| {
-                    (0..UPLOADS).for_each(|number| upload(uploads, number));
+                    let clients: Vec<TcpStream> =
+                        (0..UPLOADS).map(|number| upload(uploads, number)).collect();
+                    for (number, client) in clients.into_iter().enumerate() {
+                        let answers = answered(client);
+                        let is_told =
+                            answers.contains("\"ready\":true") && answers.contains("\"ok\":true");
+                        assert_eq!(is_told, number % 2 == 1, "{answers}");
+                    }
                     expect_stored(disk);
                 });
                 let [fetched, listed, missed] =

@@ -4,10 +4,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::store::{self, NewFile, Stored, Taken};
+use super::partial::{self, TakenFile};
+use super::store::{self, Care, NewFile, Stored, Taken};
 use crate::buffer::PageSlice;
-use crate::disk::{Contents, Disk, File, FileKind, Metadata, Version};
+use crate::disk::{Contents, Disk, DiskId, File, FileKind, Metadata, Version};
 use crate::wire::argon2id::Hash;
 use crate::wire::challenge::Secret;
 
@@ -51,6 +53,12 @@ pub enum Query {
     Names { folder: File, from: u64 },
     /// Bytes that may still be written below `root`: [`Done::Count`].
     Free { root: File },
+    /// Forces a file, or the names of a folder, to the disk: [`Done::Nothing`]. Only those that have
+    /// not started are one job: what was changed since, one that has started may not know.
+    Sync { file: File },
+    /// The same for the names in a folder below `root`, an empty path for that itself, and for the
+    /// name of that folder.
+    SyncNames { root: File, folder: PathBuf },
 }
 
 /// Something to be done to files.
@@ -59,6 +67,35 @@ pub enum Query {
 pub enum Command {
     /// A new file: [`Done::File`]. If nobody is left to take it, it is removed again.
     Create { root: File, path: PathBuf },
+    /// A file to be written that nobody else has, with room for `len` bytes. If one
+    /// `stays` that is there, it is that one; else it is made anew. One that another process or
+    /// session has fails with [`io::ErrorKind::WouldBlock`]. It comes as [`Done::Taken`].
+    Take {
+        root: File,
+        path: PathBuf,
+        stays: bool,
+        len: u64,
+    },
+    /// Gives back the room behind the end of a file that was taken, and closes it:
+    /// [`Done::Nothing`].
+    Leave { file: Option<File> },
+    /// Removes a file that nobody has, unless it was written to since `before`: [`Done::Kept`],
+    /// whether it is left.
+    Expire {
+        root: File,
+        path: PathBuf,
+        before: SystemTime,
+    },
+    /// Has the disk begin to write what was written to a file: [`Done::Nothing`].
+    WriteBack { file: File, offset: u64, len: u64 },
+    /// Opens a folder by a path from the configuration, and the one of that name in it, of which
+    /// it shares the lock; makes what is missing: [`Done::Folders`]. It waits on the disk of
+    /// `beside`.
+    Prepare {
+        beside: File,
+        path: PathBuf,
+        inner: PathBuf,
+    },
     /// Reads `len` bytes from `offset` into the page, or what there is of them: [`Done::Count`].
     /// With a version, only if the file still keeps it; else it fails with
     /// [`io::ErrorKind::StaleNetworkFileHandle`].
@@ -101,6 +138,7 @@ pub enum Command {
         root: File,
         files: Vec<NewFile>,
         taken: Taken,
+        care: Care,
     },
     /// Makes a file under a temporary name, writes it and gives it its name in one step, in the
     /// place of what has it: [`Done::File`], or [`Done::Nothing`] if it is not to stay open. What
@@ -118,8 +156,6 @@ pub enum Command {
         path: PathBuf,
         bytes: Box<[u8]>,
     },
-    /// Forces a file, or the names of a folder, to the disk: [`Done::Nothing`].
-    Sync { file: File },
     /// Whether a hash is that of a password, which takes the processor long: [`Done::Proven`]. It
     /// waits on the disk of `beside`.
     Prove {
@@ -146,6 +182,10 @@ pub type Names = (Arc<[PathBuf]>, Option<u64>);
 pub enum Done {
     /// An open file, and what it is.
     File(File, Metadata),
+    /// An open folder, and one in it.
+    Folders(File, File),
+    /// A file that was taken.
+    Taken(TakenFile),
     /// What a file is.
     Metadata(Metadata),
     /// Whether it keeps one.
@@ -183,7 +223,9 @@ impl Query {
             | Query::Contents { file, .. }
             | Query::Configured { beside: file, .. }
             | Query::Names { folder: file, .. }
-            | Query::Free { root: file } => file,
+            | Query::Free { root: file }
+            | Query::SyncNames { root: file, .. }
+            | Query::Sync { file } => file,
         }
     }
 
@@ -197,14 +239,20 @@ impl Query {
             | Query::Configured { .. }
             | Query::Contents { .. } => Kind::Read,
             Query::Names { .. } => Kind::List,
+            Query::Sync { .. } | Query::SyncNames { .. } => Kind::Sync,
         }
     }
 }
 
 impl Command {
-    pub(super) fn file(&self) -> &File {
-        match self {
+    /// The file that the command is about, as that of a query; one that is closed is about none.
+    pub(super) fn file(&self) -> Option<&File> {
+        Some(match self {
             Command::Create { root: file, .. }
+            | Command::Take { root: file, .. }
+            | Command::Expire { root: file, .. }
+            | Command::WriteBack { file, .. }
+            | Command::Prepare { beside: file, .. }
             | Command::Fill { file, .. }
             | Command::Write { file, .. }
             | Command::Append { file, .. }
@@ -215,31 +263,39 @@ impl Command {
             | Command::Store { root: file, .. }
             | Command::Put { root: file, .. }
             | Command::Rewrite { root: file, .. }
-            | Command::Sync { file }
             | Command::Prove { beside: file, .. } => file,
-        }
+            Command::Leave { file } => file.as_ref()?,
+        })
     }
 
     pub(super) fn kind(&self) -> Kind {
         match self {
             Command::Fill { .. } => Kind::Read,
-            Command::Write { .. } | Command::Rewrite { .. } => Kind::Write,
+            Command::Write { .. }
+            | Command::Rewrite { .. }
+            | Command::WriteBack { .. }
+            | Command::Leave { .. } => Kind::Write,
             Command::Append { .. } => Kind::Append,
-            Command::Create { .. } | Command::OpenLog { .. } => Kind::Create,
+            Command::Create { .. }
+            | Command::Take { .. }
+            | Command::OpenLog { .. }
+            | Command::Prepare { .. } => Kind::Create,
             Command::Rename { .. } => Kind::Rename,
-            Command::Remove { .. } | Command::Discard { .. } => Kind::Remove,
+            Command::Remove { .. } | Command::Discard { .. } | Command::Expire { .. } => {
+                Kind::Remove
+            }
             Command::Store { .. } | Command::Put { .. } => Kind::Store,
-            Command::Sync { .. } => Kind::Sync,
             Command::Prove { .. } => Kind::Prove,
         }
     }
 }
 
 impl Job {
-    pub(super) fn file(&self) -> &File {
+    /// The file system that it waits for.
+    pub(super) fn disk(&self) -> DiskId {
         match self {
-            Job::Query(query) => query.file(),
-            Job::Command(command) => command.file(),
+            Job::Query(query) => query.file().disk(),
+            Job::Command(command) => command.file().map(File::disk).unwrap_or_default(),
         }
     }
 
@@ -323,6 +379,18 @@ impl Query {
                 Done::Names(names.into(), next)
             }
             Query::Free { root } => Done::Count(disk.free_bytes(root)?),
+            Query::Sync { file } => {
+                disk.sync(file)?;
+                Done::Nothing
+            }
+            Query::SyncNames { root, folder } => {
+                if !folder.as_os_str().is_empty() {
+                    let folder = disk.open(root, folder)?;
+                    disk.sync(&folder)?;
+                }
+                disk.sync(root)?;
+                Done::Nothing
+            }
         })
     }
 }
@@ -335,6 +403,29 @@ impl Command {
                 let file = disk.create(root, path)?;
                 let metadata = disk.metadata(&file)?;
                 Done::File(file, metadata)
+            }
+            Command::Take {
+                root,
+                path,
+                stays,
+                len,
+            } => Done::Taken(partial::take(disk, root, path, *stays, *len)?),
+            Command::Leave { file } => {
+                let trimmed = file.as_ref().map(|file| disk.trim(file));
+                *file = None; // the last one to close it may wait
+                trimmed.unwrap_or(Ok(()))?;
+                Done::Nothing
+            }
+            Command::Expire { root, path, before } => {
+                Done::Kept(partial::expire(disk, root, path, *before)?)
+            }
+            Command::WriteBack { file, offset, len } => {
+                disk.write_back(file, *offset, *len)?;
+                Done::Nothing
+            }
+            Command::Prepare { path, inner, .. } => {
+                let (outer, inner) = partial::prepare(disk, path, inner)?;
+                Done::Folders(outer, inner)
             }
             Command::Fill {
                 file,
@@ -381,9 +472,12 @@ impl Command {
                 removed?;
                 Done::Nothing
             }
-            Command::Store { root, files, taken } => {
-                Done::Stored(Arc::new(store::store(root, files, *taken, disk)))
-            }
+            Command::Store {
+                root,
+                files,
+                taken,
+                care,
+            } => Done::Stored(Arc::new(store::store(root, files, *taken, *care, disk))),
             Command::Put {
                 root,
                 temporary,
@@ -403,10 +497,6 @@ impl Command {
             Command::Rewrite { root, path, bytes } => {
                 let file = disk.open_to_write(root, path)?;
                 disk.write_full(&file, 0, bytes)?;
-                Done::Nothing
-            }
-            Command::Sync { file } => {
-                disk.sync(file)?;
                 Done::Nothing
             }
             Command::Prove { hash, password, .. } => Done::Proven(hash.is_of(password.expose())),
@@ -509,6 +599,22 @@ impl Done {
         }
     }
 
+    /// An open folder, and one in it.
+    pub(crate) fn into_folders(self) -> io::Result<(File, File)> {
+        match self {
+            Done::Folders(outer, inner) => Ok((outer, inner)),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// A file that was taken.
+    pub(crate) fn into_taken(self) -> io::Result<TakenFile> {
+        match self {
+            Done::Taken(taken) => Ok(taken),
+            _ => Err(wrong()),
+        }
+    }
+
     /// What a file is.
     pub(super) fn into_metadata(self) -> io::Result<Metadata> {
         match self {
@@ -518,7 +624,7 @@ impl Done {
     }
 
     /// Whether it keeps one.
-    pub(super) fn into_kept(self) -> io::Result<bool> {
+    pub(crate) fn into_kept(self) -> io::Result<bool> {
         match self {
             Done::Kept(is_kept) => Ok(is_kept),
             _ => Err(wrong()),

@@ -12,7 +12,8 @@
 //! 1. A [`Query`] changes nothing. Equal queries that are under way are one job, whoever asks, and
 //!    an asker who comes again ([`Jobs::ask`]) gets the same answer until it is
 //!    [settled](Jobs::settle): so a protocol that decides by several answers asks for all of them
-//!    anew each time it is called, from the first on, and reads like one that never waits.
+//!    anew each time it is called, from the first on, and reads like one that never waits. A
+//!    [`Query::Sync`] is shared only until it starts: what is changed later needs another one.
 //! 2. A [`Command`] has one asker, who holds a [`Ticket`] for it and [takes](Jobs::take) its result
 //!    once.
 //! 3. At most [`DiskLimits::jobs_max`] jobs are started at once, and at most
@@ -41,10 +42,12 @@ use crate::limits::DiskLimits;
 use crate::shares::InTurn;
 pub use asking::Asking;
 pub use job::{Command, Done, Job, Kind, Query, ends_within_a_line, wrong};
-pub use store::{NewContents, NewFile, Stored, Taken, is_taken};
+pub use partial::TakenFile;
+pub use store::{Care, NewContents, NewFile, Stored, Taken, is_taken};
 
 mod asking;
 mod job;
+mod partial;
 pub mod pending;
 mod store;
 
@@ -314,6 +317,9 @@ impl<W: Copy + Ord + Hash> Jobs<W> {
             let waited = now.saturating_duration_since(entry.since);
             self.counts[entry.kind as usize].waited += waited;
             entry.since = now;
+            if let Some(sync @ (Query::Sync { .. } | Query::SyncNames { .. })) = &entry.query {
+                self.shared.remove(sync);
+            }
             if let Stage::Waiting(job) = std::mem::replace(&mut entry.stage, Stage::Started) {
                 return Some((entry.id, job));
             }
@@ -349,7 +355,9 @@ impl<W: Copy + Ord + Hash> Jobs<W> {
             return;
         }
         let entry = &mut self.entries[key];
-        if let Some(query) = &entry.query {
+        if let Some(query) = &entry.query
+            && self.shared.get(query) == Some(&key)
+        {
             self.shared.remove(query);
         }
         entry.stage = Stage::Done(Finished {
@@ -434,7 +442,7 @@ impl<W: Copy + Ord + Hash> Jobs<W> {
         job: Job,
         now: Instant,
     ) -> Result<usize, Box<Finished>> {
-        let (disk, kind) = (job.file().disk(), job.kind());
+        let (disk, kind) = (job.disk(), job.kind());
         let queue = self.queues.entry(disk).or_default();
         if queue.waiting_count >= self.limits.waiting_per_disk_max {
             self.counts[kind as usize].refused += 1;
@@ -549,16 +557,29 @@ impl<W: Copy + Ord + Hash> Jobs<W> {
         entry
     }
 
-    /// Undoes what was done for nobody: a file that was made is removed.
+    /// Undoes what was done for nobody: a file that was made is removed, and room that was reserved
+    /// is given back.
     fn undo(&mut self, job: &Job, result: &io::Result<Done>, now: Instant) {
-        if let (Job::Command(Command::Create { root, path }), Ok(_)) = (job, result) {
-            let remove = Command::Remove {
+        let (Job::Command(command), Ok(done)) = (job, result) else {
+            return;
+        };
+        let undo = match (command, done) {
+            (Command::Create { root, path }, _) => Command::Remove {
                 root: root.clone(),
                 path: path.clone(),
-            };
-            // Where too many wait, it stays behind, and the next start removes it.
-            let _ = self.enqueue(None, remove.into(), now);
-        }
+            },
+            (Command::Take { stays: true, .. }, Done::Taken(taken)) => Command::Leave {
+                file: Some(taken.file.clone()),
+            },
+            (Command::Take { root, path, .. }, Done::Taken(taken)) => Command::Discard {
+                root: root.clone(),
+                path: path.clone(),
+                file: Some(taken.file.clone()),
+            },
+            _ => return,
+        };
+        // Where too many wait, it stays behind, and the next start removes it.
+        let _ = self.enqueue(None, undo.into(), now);
     }
 }
 

@@ -3,14 +3,17 @@
 //!
 //! The rules:
 //! 1. A file gets its name in one step once it is whole, so a name never stands for half a file.
-//! 2. The first one that fails is removed, and those behind it are not begun: what was asked for in
-//!    an order is there in that order, as far as it is there.
-//! 3. If there was no descriptor for it, it and those behind it come back ([`Stored::rest`]), so
-//!    that they can be asked for again.
+//! 2. The first one that fails is removed, and those behind it come back ([`Stored::rest`]): what was
+//!    asked for in an order is there in that order, as far as it is there. If there was no
+//!    descriptor for it, or no folder, it comes back as well, so that it can be asked for again.
+//! 3. Files that are to be sure ([`Care::syncs`]) are on the disk before the first of them gets its
+//!    name. That the names are, too, takes a [`super::Query::SyncNames`] of the folder afterwards, which
+//!    all share who stored into it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::copied;
 use crate::disk::{Disk, File, is_out_of_descriptors};
 use crate::wire::upload::SafeName;
 
@@ -35,8 +38,13 @@ pub enum NewContents {
     Written(File),
     /// These bytes: it is made now.
     Bytes(Box<[u8]>),
-    /// It was stored.
+    /// The same, and all of it is on the disk. It stays open, so that nobody else takes it
+    /// ([`super::Command::Take`]), until it has its name.
+    Secured(File),
+    /// It has its name, or will have it next, and is closed.
     Stored,
+    /// It was not to be stored, and is removed.
+    Lost(io::Error),
 }
 
 /// What happens where a name is taken.
@@ -50,6 +58,15 @@ pub enum Taken {
     Version,
 }
 
+/// With what care files are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Care {
+    /// They are to survive the loss of power.
+    pub syncs: bool,
+    /// The bytes of files whose names they take are to be counted.
+    pub counts: bool,
+}
+
 /// What became of new files.
 #[derive(Debug, Default)]
 pub struct Stored {
@@ -57,59 +74,141 @@ pub struct Stored {
     pub names: Vec<SafeName>,
     /// Why the one behind those was not stored.
     pub failed: Option<io::Error>,
-    /// That one and those behind it, if it failed for want of descriptors: nothing was made of
-    /// them.
+    /// Those behind that one, and that one itself if it failed for want of descriptors or of its
+    /// folder. They have no names; what was written of them is left.
     pub rest: Vec<NewFile>,
+    /// Bytes of the files whose names they took.
+    pub replaced_bytes: u64,
 }
 
-/// Stores one file after the other, up to the first that fails.
+/// Stores new files, in their order.
 pub(super) fn store(
     root: &File,
     files: &mut Vec<NewFile>,
     taken: Taken,
+    care: Care,
     disk: &mut dyn Disk,
 ) -> Stored {
     let mut stored = Stored::default();
-    for file in &mut *files {
-        match store_one(root, file, taken, disk) {
-            Ok(name) => stored.names.push(name),
+    let mut count = files.len();
+    if care.syncs {
+        (count, stored.failed) = secure(root, files, disk);
+    }
+    for file in &mut files[..count] {
+        match store_one(root, file, taken, care, disk) {
+            Ok((name, replaced_bytes)) => {
+                stored.names.push(name);
+                stored.replaced_bytes += replaced_bytes;
+            }
             Err(error) => {
                 stored.failed = Some(error);
                 break;
             }
         }
     }
-    if stored.failed.as_ref().is_some_and(is_out_of_descriptors) {
-        stored.rest = files.split_off(stored.names.len());
+    if let Some(error) = &stored.failed {
+        let failed = stored.names.len();
+        let comes_back = files
+            .get(failed)
+            .is_some_and(|file| may_work_later(file, error));
+        let from = failed + usize::from(!comes_back);
+        stored.rest = files.split_off(from.min(files.len()));
     }
     stored
 }
 
+/// Whether a file that failed may be asked for again: there was no descriptor for it, or its folder
+/// was gone before it was made.
+fn may_work_later(file: &NewFile, error: &io::Error) -> bool {
+    let is_unmade = matches!(file.contents, NewContents::Bytes(_));
+    is_out_of_descriptors(error) || (is_unmade && error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Has the bytes of all files on the disk; how many of them are, and why the next one is not. That
+/// one is removed.
+fn secure(root: &File, files: &mut [NewFile], disk: &mut dyn Disk) -> (usize, Option<io::Error>) {
+    let mut failed = (files.len(), None);
+    for (index, file) in files.iter_mut().enumerate() {
+        if let Err(error) = write(root, file, disk) {
+            failed = (index, Some(error));
+            break;
+        }
+    }
+    // The disk is told of all of them before it is waited for.
+    let written = &mut files[..failed.0];
+    if written.len() > 1 {
+        for file in &*written {
+            if let NewContents::Written(file) = &file.contents {
+                let _ = disk.write_back(file, 0, 0);
+            }
+        }
+    }
+    for (index, new) in written.iter_mut().enumerate() {
+        let NewContents::Written(file) = &new.contents else {
+            continue;
+        };
+        if let Err(error) = disk.sync(file) {
+            remove(root, new, &error, disk);
+            return (index, Some(error));
+        }
+        new.contents = NewContents::Secured(file.clone());
+    }
+    failed
+}
+
+/// Makes and writes a file, unless it was written before. One that fails is removed.
+fn write(root: &File, new: &mut NewFile, disk: &mut dyn Disk) -> io::Result<()> {
+    let bytes = match &new.contents {
+        NewContents::Bytes(bytes) => bytes,
+        NewContents::Lost(error) => return Err(copied(error)),
+        NewContents::Written(_) | NewContents::Secured(_) | NewContents::Stored => return Ok(()),
+    };
+    let file = disk.create(root, &new.partial)?;
+    if let Err(error) = disk.write_full(&file, 0, bytes) {
+        drop(file);
+        remove(root, new, &error, disk);
+        return Err(error);
+    }
+    new.contents = NewContents::Written(file);
+    Ok(())
+}
+
+fn remove(root: &File, new: &mut NewFile, why: &io::Error, disk: &mut dyn Disk) {
+    new.contents = NewContents::Lost(copied(why));
+    if let Err(error) = disk.remove(root, &new.partial) {
+        log::error!("{} stays behind: {error}", new.partial.display());
+    }
+}
+
+/// Stores one; its name, and the bytes of the file that had it.
 fn store_one(
     root: &File,
     new: &mut NewFile,
     taken: Taken,
+    care: Care,
     disk: &mut dyn Disk,
-) -> io::Result<SafeName> {
-    let written = match &new.contents {
-        NewContents::Bytes(bytes) => {
-            let file = disk.create(root, &new.partial)?;
-            disk.write_full(&file, 0, bytes)
+) -> io::Result<(SafeName, u64)> {
+    write(root, new, disk)?;
+    if let NewContents::Written(_) = new.contents {
+        new.contents = NewContents::Stored; // it is closed before it gets its name
+    }
+    let replaced = match taken == Taken::Replace && care.counts {
+        true => {
+            let path = new.folder.join::<&Path>(new.name.as_ref());
+            disk.look(root, &path).map_or(0, |was| was.len)
         }
-        NewContents::Written(_) | NewContents::Stored => Ok(()),
+        false => 0,
     };
-    new.contents = NewContents::Stored; // it is closed before it gets its name
-    let made = written.and_then(|()| match new.folder.as_os_str().is_empty() {
+    let made = match new.folder.as_os_str().is_empty() {
         true => Ok(()),
         false => disk.create_folder(root, &new.folder),
-    });
+    };
     let named = made.and_then(|()| name(root, new, taken, disk));
-    if named.is_err()
-        && let Err(error) = disk.remove(root, &new.partial)
-    {
-        log::error!("{} stays behind: {error}", new.partial.display());
+    match &named {
+        Ok(_) => new.contents = NewContents::Stored,
+        Err(error) => remove(root, new, error, disk),
     }
-    named
+    Ok((named?, replaced))
 }
 
 /// Gives a whole file its name; which one it got.

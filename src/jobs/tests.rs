@@ -99,6 +99,30 @@ fn a_question_is_asked_again_until_it_is_answered_and_then_until_it_is_settled()
 }
 
 #[test]
+fn a_sync_is_shared_until_it_starts_and_no_longer() {
+    let (mut f, root) = (Fixture::new(), root(1));
+    let sync = || Query::Sync { file: root.clone() };
+    let ask = |f: &mut Fixture, waiter| f.jobs.start(waiter, sync(), f.now).expect("a ticket");
+    let tickets = [ask(&mut f, 1), ask(&mut f, 2)];
+    let [first] = f.starts().try_into().expect("one job");
+    // What was changed since it started, it may not know of.
+    let later = [ask(&mut f, 3), ask(&mut f, 4)];
+    let [second] = f.starts().try_into().expect("another one");
+    f.finish(second, Ok(Done::Nothing));
+    assert_eq!(f.woken(), [3, 4]);
+    f.finish(first, Err(io::ErrorKind::Other.into()));
+    assert_eq!(f.woken(), [1, 2]);
+    for ticket in tickets {
+        let Poll::Ready(finished) = f.jobs.take(&ticket) else {
+            panic!("it is done");
+        };
+        assert!(finished.result.is_err());
+    }
+    assert!(later.iter().all(|ticket| f.jobs.take(ticket).is_ready()));
+    assert!(f.jobs.is_idle());
+}
+
+#[test]
 fn equal_questions_that_are_under_way_are_one_job_and_wake_everybody() {
     let (mut f, root) = (Fixture::new(), root(1));
     f.ask(1, look(&root, "a"));
@@ -369,7 +393,7 @@ proptest! {
             started.extend(f.starts());
             prop_assert!(started.len() <= 3);
             for root in &roots {
-                let of_it = started.iter().filter(|(_, job)| job.file() == root).count();
+                let of_it = started.iter().filter(|(_, job)| job.disk() == root.disk()).count();
                 prop_assert!(of_it <= 2);
             }
             tickets.retain(|(_, ticket)| match f.jobs.take(ticket) {

@@ -14,6 +14,7 @@ use std::fmt;
 use slab::Slab;
 
 use crate::ending::{Ending, Error, Phase};
+use crate::wire::upload::Code;
 
 pub use datagrams::{Cause, DatagramMetrics, HeartbeatMetrics, Impairment, PingMetrics};
 pub use histogram::Histogram;
@@ -139,11 +140,32 @@ impl<'a> Counted<'a> {
 
     /// A file of `bytes` was uploaded whole.
     pub fn stored(&mut self, bytes: u64) {
+        let upload = self.upload();
+        upload.files_stored += 1;
+        upload.file_bytes_stored += bytes;
+    }
+
+    /// A file was refused, and its client told so.
+    pub fn file_refused(&mut self, code: Code) {
+        self.upload().files_refused[code as usize] += 1;
+    }
+
+    /// A client goes on with a file of which so many bytes are there.
+    pub fn resumed(&mut self, bytes: u64) {
+        let upload = self.upload();
+        upload.files_resumed += 1;
+        upload.file_bytes_resumed += bytes;
+    }
+
+    /// So many half-received files of so many bytes are kept.
+    pub fn partials(&mut self, files: usize, bytes: u64) {
+        let upload = self.upload();
+        (upload.partial_files, upload.partial_bytes) = (files as u64, bytes);
+    }
+
+    fn upload(&mut self) -> &mut UploadMetrics {
         match &mut self.all.listeners[self.listener].of {
-            Of::Upload(upload) => {
-                upload.files_stored += 1;
-                upload.file_bytes_stored += bytes;
-            }
+            Of::Upload(upload) => upload,
             other => other.undeclared(),
         }
     }
@@ -424,6 +446,16 @@ pub struct UploadMetrics {
     pub files_stored: u64,
     /// Their bytes.
     pub file_bytes_stored: u64,
+    /// Files whose clients were told why they are not taken, in the order of [`Code::ALL`].
+    pub files_refused: [u64; Code::ALL.len()],
+    /// Files that were gone on with.
+    pub files_resumed: u64,
+    /// The bytes of them that were there already.
+    pub file_bytes_resumed: u64,
+    /// Half-received files that are kept, as of the last look.
+    pub partial_files: u64,
+    /// Their bytes.
+    pub partial_bytes: u64,
 }
 
 /// What keeps a connection from its service.

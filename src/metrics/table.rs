@@ -14,6 +14,7 @@ use crate::ending::Phase;
 use crate::hooks::{self, Fault};
 use crate::jobs;
 use crate::wire::heartbeat::{Change, State};
+use crate::wire::upload::Code;
 
 /// The version of the program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -270,6 +271,11 @@ pub static METRICS: &[Metric] = {
         counter("compressed_saved_bytes", "Bytes that those answers were shorter than their contents.", Each(|l| Some(l.of.web()?.compressed_bytes_saved))).key("compressed_bytes_saved"),
         counter("files_stored", "Files that were uploaded whole.", Each(|l| Some(l.of.upload()?.files_stored))),
         counter("file_stored_bytes", "Bytes of the files that were uploaded whole.", Each(|l| Some(l.of.upload()?.file_bytes_stored))).key("file_bytes_stored"),
+        counter("files_refused", "Files whose clients were told why they are not taken, by the code.", By("code", not_taken)).key("files_refused"),
+        counter("files_resumed", "Files that clients went on with.", Each(|l| Some(l.of.upload()?.files_resumed))),
+        counter("file_resumed_bytes", "Bytes of those files that were there already.", Each(|l| Some(l.of.upload()?.file_bytes_resumed))).key("file_bytes_resumed"),
+        gauge("partial_files", "Half-received files that are kept.", Each(|l| Some(l.of.upload()?.partial_files))),
+        gauge("partial_file_bytes", "Bytes of the half-received files that are kept.", Each(|l| Some(l.of.upload()?.partial_bytes))),
         counter("datagrams_received", "Datagrams received.", Each(|l| Some(l.of.datagrams()?.received))),
         counter("datagrams_sent", "Datagrams sent in answer.", Each(|l| Some(l.of.datagrams()?.sent))),
         counter("datagrams_dropped", "Datagrams and answers dropped, by cause.", By("cause", dropped)),
@@ -382,6 +388,11 @@ fn refused(listener: &ListenerMetrics) -> Option<Labelled> {
             .zip(counts)
             .collect(),
     )
+}
+
+fn not_taken(listener: &ListenerMetrics) -> Option<Labelled> {
+    let counts = listener.of.upload()?.files_refused;
+    Some(Code::ALL.map(Code::word).into_iter().zip(counts).collect())
 }
 
 fn dropped(listener: &ListenerMetrics) -> Option<Labelled> {

@@ -321,11 +321,13 @@ pub enum PlantedBug {
     AloneKept,
     /// A write to a file that failed is taken for done.
     WriteFailureLost,
+    /// What is to be forced to the disk is taken for sure without that.
+    SyncForgotten,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [PlantedBug; 25] = [
+    pub const ALL: [PlantedBug; 26] = [
         PlantedBug::EndOfStreamLost,
         PlantedBug::ReadableClearedOnFullRead,
         PlantedBug::WritableNotCleared,
@@ -351,6 +353,7 @@ impl PlantedBug {
         PlantedBug::BrokenTakenForWhole,
         PlantedBug::AloneKept,
         PlantedBug::WriteFailureLost,
+        PlantedBug::SyncForgotten,
     ];
 }
 

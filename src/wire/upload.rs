@@ -60,6 +60,13 @@ pub struct FileHeader {
     pub folder: Option<String>,
 }
 
+/// Whether a header that may be malformed otherwise asks for answers: then its client can be told
+/// what is wrong with it.
+pub fn asks_for_ack(json: &[u8]) -> bool {
+    let object = super::json_object(json);
+    object.is_ok_and(|object| object.get("ack") == Some(&Value::Bool(true)))
+}
+
 /// What is wrong with a header; displayed as a sentence that names the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderError {
@@ -267,6 +274,64 @@ pub fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| JSON_BLANKS.contains(byte))
 }
 
+/// Why a file is not taken: the `error` of a refusal. The list is closed, but another server may
+/// have other words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The header is not what it has to be.
+    BadHeader,
+    /// Nothing safe is left of the name.
+    BadName,
+    /// The file is larger than the server takes.
+    TooLarge,
+    /// There is a file of that name, and it may not be replaced.
+    Exists,
+    /// The disk has no room for it.
+    NoSpace,
+    /// All files together, or those of the user, would be more than they may be.
+    Quota,
+    /// The same file is being received on another connection.
+    Busy,
+    /// What came is not what the digest was made of.
+    DigestMismatch,
+    /// The client, or the disk, took too long.
+    Timeout,
+    /// The disk failed.
+    Storage,
+}
+
+impl Code {
+    /// All of them.
+    pub const ALL: [Code; 10] = [
+        Code::BadHeader,
+        Code::BadName,
+        Code::TooLarge,
+        Code::Exists,
+        Code::NoSpace,
+        Code::Quota,
+        Code::Busy,
+        Code::DigestMismatch,
+        Code::Timeout,
+        Code::Storage,
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Code::BadHeader => "bad_header",
+            Code::BadName => "bad_name",
+            Code::TooLarge => "too_large",
+            Code::Exists => "exists",
+            Code::NoSpace => "no_space",
+            Code::Quota => "quota",
+            Code::Busy => "busy",
+            Code::DigestMismatch => "digest_mismatch",
+            Code::Timeout => "timeout",
+            Code::Storage => "storage",
+        }
+    }
+}
+
 /// A frame from the server to a client that asked for `ack`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -286,7 +351,7 @@ pub enum Answer {
     },
     /// The file is not taken.
     Refused {
-        /// A short word for programs, such as `exists` or `too-large`.
+        /// A short word for programs: that of a [`Code`], if the server is one of ours.
         error: String,
         /// A sentence for people.
         message: String,

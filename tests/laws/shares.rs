@@ -54,6 +54,14 @@ impl Flood {
         }
     }
 
+    /// Files; a step takes one that is small, or a page of one that is large, however little of it
+    /// each step before has hashed.
+    fn of_uploads(name: &'static str, file: &[u8]) -> Self {
+        Self::new(name, file, file.len(), |r, c| {
+            listen(r, c, |sim| upload_service(sim, Handshake::None, false));
+        })
+    }
+
     /// Requests, each a step of its own.
     fn of_requests(
         name: &'static str,
@@ -81,6 +89,8 @@ fn floods() -> Vec<Flood> {
     // The answer of the origin is taken as a whole, head and body.
     let (sent_on, _) = chunked(sent_on.replace("GET", "POST"));
     let empty_file = file("a", 0);
+    let answered_file = file_with("a", 0, r#""ack": true"#);
+    let large_file = file_with("a", 300_000, r#""ack": true"#);
     let web = |r: &mut Reactor<Sim>, c| listen(r, c, http);
     let proxy = |r: &mut Reactor<Sim>, c| listen(r, c, proxy_service);
     let admin = |r: &mut Reactor<Sim>, c| listen(r, c, admin_service);
@@ -111,6 +121,8 @@ fn floods() -> Vec<Flood> {
         Flood::new("empty files", &empty_file, empty_file.len(), |r, c| {
             listen(r, c, |sim| upload_service(sim, Handshake::None, false))
         }),
+        Flood::of_uploads("empty files with answers", &answered_file),
+        Flood::of_uploads("bytes that are hashed", &large_file),
     ]
 }
 

@@ -270,6 +270,10 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     sim.shape_network(latency, rng.between(payload_max / 10, 2 * payload_max));
     let mut later = Rng::new(seed ^ 0x6361_6368_6500);
     let mut scenarios = scenarios(payload_max, &mut rng, &mut later);
+    let mut sure = Rng::new(seed ^ 0x7375_7265_0000);
+    if payload_max >= 5_000 && sure.chance(250) {
+        scenarios.push(Box::new(crate::sure::Sure::new(sure)));
+    }
     if let Some(only) = plan.only {
         scenarios = vec![(only.scenario)()];
         faults = Faults::none();

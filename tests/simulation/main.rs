@@ -20,6 +20,7 @@ mod proxy;
 mod relay;
 mod rules;
 mod secure;
+mod sure;
 mod sweep;
 mod upload;
 mod web;

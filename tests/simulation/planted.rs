@@ -57,4 +57,5 @@ planted! {
     a_response_that_broke_off_taken_for_whole_is_found: BrokenTakenForWhole,
     a_session_without_a_client_that_stays_is_found: AloneKept,
     a_lost_failure_of_a_write_is_found: WriteFailureLost,
+    an_answer_before_the_disk_has_it_is_found: SyncForgotten,
 }

@@ -86,9 +86,9 @@ fn a_socket_that_fails_for_good_is_opened_again() {
 #[test]
 fn a_disk_that_takes_its_time_stores_what_it_should() {
     let uploads: fn() -> Box<dyn Scenario> = || Box::new(Uploads::default());
-    holds(uploads, &[(Fault::DiskCold, 500), (Fault::JobSlow, 300)]);
+    holds(uploads, &[(Fault::DiskCold, 1000), (Fault::JobSlow, 300)]);
     let broken = &[
-        (Fault::DiskCold, 500),
+        (Fault::DiskCold, 1000),
         (Fault::JobSlow, 300),
         (Fault::JobFails, 50),
         (Fault::Reset, 20),

@@ -77,6 +77,24 @@ pub struct UploadConfig {
     /// Small files of one connection that are stored together, before the others get their turn:
     /// as many as came at once, up to this. Key `files_per_turn`, default 16.
     pub files_per_turn_max: usize,
+    /// Files of one connection whose clients asked for an answer and that have none yet; the next one
+    /// is taken once there are fewer. Key `max_unanswered_files`, default 32.
+    pub unanswered_files_max: usize,
+    /// Bytes of all files in the folder together, those under way and half-received ones included.
+    /// Key `max_total_bytes` (0 for none), default none.
+    pub total_bytes_max: Option<u64>,
+    /// Bytes of the files of one user together, those under way included; it takes `user_folders`. Key
+    /// `max_user_bytes` (0 for none), default none.
+    pub user_bytes_max: Option<u64>,
+    /// Bytes that stay free on the disk: a file for which there would be fewer is refused. Key
+    /// `reserved_free_bytes`, default 64 MiB.
+    pub reserved_free_bytes: u64,
+    /// How long a half-received file is kept after its last byte, so that its client can go on with
+    /// it. Key `partial_ttl`, default 24 h; at zero none is kept.
+    pub partial_ttl: Duration,
+    /// Half-received files that are kept; beyond that the oldest goes. Key `max_partial_files`,
+    /// default 1,000.
+    pub partial_files_max: usize,
     /// Time for the handshake and the login together, and for the whole header of a file from its
     /// first byte on. Key `handshake_timeout`, default 10 s.
     pub handshake_timeout: Duration,
@@ -118,6 +136,12 @@ impl UploadConfig {
             file_bytes_max: 4 * 1024 * 1024 * 1024,
             header_bytes_max: 64 * 1024,
             files_per_turn_max: 16,
+            unanswered_files_max: 32,
+            total_bytes_max: None,
+            user_bytes_max: None,
+            reserved_free_bytes: 64 * 1024 * 1024,
+            partial_ttl: Duration::from_secs(24 * 3600),
+            partial_files_max: 1000,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             store_timeout: Duration::from_secs(30),
@@ -164,6 +188,33 @@ impl UploadConfig {
             &mut config.header_bytes_max,
         );
         section.count("files_per_turn", 1..=65_536, &mut config.files_per_turn_max);
+        section.count(
+            "max_unanswered_files",
+            1..=4096,
+            &mut config.unanswered_files_max,
+        );
+        let sizes = 0..=i64::MAX as u64;
+        let mut total_bytes = 0;
+        section.size("max_total_bytes", sizes.clone(), &mut total_bytes);
+        config.total_bytes_max = (total_bytes > 0).then_some(total_bytes);
+        let mut user_bytes = 0;
+        section.size("max_user_bytes", sizes.clone(), &mut user_bytes);
+        config.user_bytes_max = (user_bytes > 0).then_some(user_bytes);
+        if user_bytes > 0 && !config.user_folders {
+            let what = "`max_user_bytes` without a folder for each user; expected `user_folders = true` beside it";
+            section.problem(section.span("max_user_bytes"), what.to_owned());
+        }
+        section.size(
+            "reserved_free_bytes",
+            sizes,
+            &mut config.reserved_free_bytes,
+        );
+        section.duration("partial_ttl", &mut config.partial_ttl);
+        section.count(
+            "max_partial_files",
+            1..=1_000_000,
+            &mut config.partial_files_max,
+        );
         section.timeout("handshake_timeout", &mut config.handshake_timeout);
         section.timeout("idle_timeout", &mut config.idle_timeout);
         section.timeout("store_timeout", &mut config.store_timeout);

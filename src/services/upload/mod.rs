@@ -1,10 +1,13 @@
 //! The upload server: a challenge, perhaps a login, then one file after the other into one folder.
 //!
 //! ```text
-//! Greeting ─▶ Answer ──right──▶ Login ─▶ LoggingIn ──right──▶ Header ◀──────────────────┐
-//!                │                           │    │  │                                  │
-//!                └── wrong: dropped, or ─────┘    │  ├──small──▶ Small ──all bytes──▶ Storing
-//!                    {"flag": false} and closed   │  └──▶ Beginning ──▶ Body ──all bytes──▲
+//! Greeting ─▶ Answer ──right──▶ Login ─▶ LoggingIn ──right──▶ Header ◀────────────────────────────┐
+//!                │                           │    │  │                                            │
+//!                └── wrong: dropped, or ─────┘    │  ├──small, plain──▶ Small ──all bytes──▶ Storing
+//!                    {"flag": false} and closed   │  └──▶ Beginning ──▶ Small or Body ──all bytes──▲
+//!                                                 │                          │                     │
+//!                                                 │                          └──to be answered─▶ answers, told in order
+//!                                                 │          Refusing ◀── what cannot come, once all before is answered
 //!                                                 └── the client's end ──▶ closed
 //! ```
 //!
@@ -13,57 +16,82 @@
 //! 2. What was begun is bounded as a whole (a handshake with its login, a header) or by its rate (a
 //!    body): a byte from time to time does not keep a connection.
 //! 3. No call waits for the disk here: `Beginning`, `Body` and `Storing` wait for jobs
-//!    ([`crate::jobs`]), each of which has [`UploadConfig::store_timeout`]. What is asked for in an
-//!    order is stored in it: nothing else of a connection is looked at while files are stored. A
-//!    job that failed for want of descriptors is asked for again within that time.
-//! 4. Small files that came together are stored by one job, at most
+//!    ([`crate::jobs`]), each of which has [`UploadConfig::store_timeout`]. A job that failed for want
+//!    of descriptors is asked for again within that time.
+//! 4. Plain files are stored in their order: nothing else of a connection is looked at while they
+//!    are. Small ones that came together are stored by one job, at most
 //!    [`UploadConfig::files_per_turn_max`] of them: a job for each would cost more than the file.
+//! 5. A file with `"ack"` goes on to `answers` with its last byte, and the next one is taken while it
+//!    is made sure, up to [`UploadConfig::unanswered_files_max`] of them. A plain file among those
+//!    waits until they are answered.
+//! 6. A file that is refused before its last byte came ends the connection: nobody knows how much of
+//!    it follows. What does is read and thrown away, so that the client comes to read why
+//!    ([`Io::close`]). One that is refused after its last byte ends nothing.
 //!
 //! A long file, since it is one machine.
 //!
-//! The files in reading order: this one, `accounts` (who may log in), `incoming` (the bytes of a large file), `store` (partial
-//! files, and the names of whole ones).
-//!
-//! Deliberately not here: answers to `"ack"`, `"sha256"` and `"resume"` of a header. A client that
-//! asked for an answer and sees the end of the stream without one knows that this is a plain
-//! server.
+//! The files in reading order: this one, `accounts` (who may log in), `owner` (whose a file is), `announced`,
+//! `incoming` (the bytes of a large file), `answers` (files that are whole, up to their answers),
+//! `store` (partial files, and the names of whole ones), `resuming` and `kept` (half-received
+//! files), `room` (how much may still come), `walk`, `refusal`, `told`.
 
 use std::io;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
 
 use super::prolonged;
 use crate::buffer::{Held, PAGE_BYTES};
 use crate::config::UploadConfig;
 use crate::disk::Disk;
-use crate::ending::{Error, Phase};
-use crate::hooks::Hook;
+use crate::ending::{Ending, Error, Phase};
 use crate::metrics::{Of, UploadMetrics};
 use crate::service::{Cx, Io, Peer, Service, Waiter, work};
 use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
 use crate::wire::frame::{self, Frame};
+use crate::wire::hex;
 use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner};
 use crate::wire::text::Quoted;
-use crate::wire::upload::{FileHeader, SafeName, blanks_before_header, is_blank};
+use crate::wire::upload::{
+    Code, FileHeader, HeaderError, SafeName, asks_for_ack, blanks_before_header, is_blank,
+};
 
 mod accounts;
+mod announced;
+mod answers;
 mod incoming;
+mod kept;
 mod owner;
+mod refusal;
+mod resuming;
+mod room;
 mod store;
 #[cfg(test)]
 mod tests;
+mod told;
+mod walk;
 
 use accounts::{Accounts, Attempt, Verdict};
+use announced::{Announced, Asks};
+use answers::{Answers, was_refused};
 use incoming::Incoming;
-use owner::{Owner, StoredFile};
-use store::{Announced, Beginning, Store, Storing};
+use kept::Key;
+use owner::Owner;
+use refusal::Refusal;
+use resuming::hash_ns;
+use store::{Beginning, Begun, Store, Storing};
+use told::Told;
 
 /// Bytes of a file that is stored by one job: they always fit the page that they come in. A larger
 /// one is, too, if it is here already.
 const SMALL_BYTES_MAX: u64 = PAGE_BYTES as u64;
+
+/// Bytes of the longest refusal: a sentence with a name, each byte of it escaped. That of a client's
+/// own text is cut to far less.
+const REFUSAL_BYTES_MAX: usize = 4096;
 
 /// The upload service.
 pub struct Upload {
@@ -73,14 +101,13 @@ pub struct Upload {
     file_bytes_max: u64,
     header_bytes_max: usize,
     files_per_turn_max: usize,
+    unanswered_files_max: usize,
     handshake_timeout: Duration,
     idle_timeout: Duration,
     body_rate_min: Option<NonZeroU32>,
     store: Store,
     user_folders: bool,
-    on_stored: Option<Hook>,
-    /// The path of the folder, for those who are told of files in it.
-    dir: PathBuf,
+    told: Told,
     /// Files whose sessions ended while they were being stored.
     left: Vec<(Peer, Box<Storing>)>,
 }
@@ -91,6 +118,8 @@ pub struct Conn {
     state: State,
     /// Small files that came whole, and are stored before anything is waited for.
     whole: Vec<(Announced, Box<[u8]>)>,
+    /// Files that are to be answered.
+    answers: Answers,
     /// Bytes of those, and of the header that is gathered, as they were last counted.
     held: Held,
 }
@@ -129,6 +158,9 @@ enum State {
         incoming: Box<Incoming>,
         until: Instant,
     },
+    /// The next file cannot come. Once all before it is answered, its client is told, if it asked to
+    /// be, and the connection ends.
+    Refusing { refusal: Refusal, until: Instant },
     /// Files are being stored; then it goes on with the next state.
     Storing {
         storing: Box<Storing>,
@@ -158,7 +190,7 @@ impl Conn {
             _ => 0,
         };
         let files = self.whole.iter().map(|(_, bytes)| bytes.len());
-        header + files.sum::<usize>()
+        header + files.sum::<usize>() + self.answers.bytes_held()
     }
 }
 
@@ -166,6 +198,17 @@ impl State {
     /// Whether a client that is told nothing more would miss nothing.
     fn is_between_files(&self) -> bool {
         matches!(self, State::Header { gathered, .. } if is_blank(gathered))
+    }
+
+    /// Whether the file that it is about is to be answered; `None` if it is about none.
+    fn is_answered(&self) -> Option<bool> {
+        let announced = match self {
+            State::Small { announced, .. } => announced,
+            State::Beginning { beginning } => &beginning.announced,
+            State::Body { incoming, .. } => incoming.announced(),
+            _ => return None,
+        };
+        Some(announced.asks.is_some())
     }
 
     /// The time that the disk took is not the client's.
@@ -190,13 +233,16 @@ impl Upload {
             file_bytes_max: config.file_bytes_max,
             header_bytes_max: config.header_bytes_max,
             files_per_turn_max: config.files_per_turn_max,
+            unanswered_files_max: config.unanswered_files_max,
             handshake_timeout: config.handshake_timeout,
             idle_timeout: config.idle_timeout,
             body_rate_min: config.body_rate_min,
-            store: Store::open(&config.dir, config.overwrite, config.store_timeout, disk)?,
+            store: Store::open(config, disk)?,
             user_folders: config.user_folders,
-            on_stored: config.on_stored.clone(),
-            dir: std::path::absolute(&config.dir)?,
+            told: Told {
+                dir: std::path::absolute(&config.dir)?,
+                on_stored: config.on_stored.clone(),
+            },
             left: Vec::new(),
         })
     }
@@ -282,49 +328,158 @@ impl Upload {
         }
     }
 
-    /// Takes files as far as the session's share of work goes.
+    /// Takes files as far as the session's share of work goes, and tells what became of those
+    /// before.
     fn take_files(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
-        let Conn {
-            owner,
-            state,
-            whole,
-            ..
-        } = conn;
+        loop {
+            self.hear(conn, io);
+            self.take_more(conn, io)?;
+            let files_max = self.store.files_max(self.files_per_turn_max);
+            conn.answers.start(&mut self.store, files_max, io);
+            if io.cx.work.is_spent() || !conn.answers.may_send(io) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells what became of files that are to be answered.
+    fn hear(&mut self, conn: &mut Conn, io: &mut Io<'_>) {
+        if conn.answers.is_empty() {
+            return;
+        }
+        let waiter = Waiter::Session(io.id);
+        conn.answers.hear(&mut self.store, waiter, &mut io.cx);
+        if conn.answers.send(&self.told, &conn.owner.peer, io) {
+            // Until now it was not the client who was waited for.
+            self.client_is_told(&mut conn.state, io.cx.now);
+        }
+        if let Some(refusal) = conn.answers.is_late(&self.store, io.cx.now) {
+            self.cut(conn, io);
+            let refusing = self.refusing(refusal, io.cx.now);
+            let state = std::mem::replace(&mut conn.state, refusing);
+            self.leave(state, &conn.owner.peer, &mut io.cx);
+        }
+    }
+
+    /// Until now it was not the client who was waited for: its time begins anew.
+    fn client_is_told(&self, state: &mut State, now: Instant) {
+        let span = match state {
+            State::Header { gathered, .. } if !is_blank(gathered) => self.handshake_timeout,
+            _ => self.idle_timeout,
+        };
+        if let State::Header { until, .. }
+        | State::Small { until, .. }
+        | State::Body { until, .. } = state
+        {
+            *until = (*until).max(now + span);
+        }
+    }
+
+    /// Nothing more is waited for of what is being stored.
+    fn cut(&mut self, conn: &mut Conn, io: &mut Io<'_>) {
+        let left = conn
+            .answers
+            .cut(&mut self.store, &self.told, &conn.owner.peer, &mut io.cx);
+        let peer = &conn.owner.peer;
+        self.left
+            .extend(left.into_iter().map(|storing| (peer.clone(), storing)));
+    }
+
+    fn refusing(&self, refusal: Refusal, now: Instant) -> State {
+        State::Refusing {
+            refusal,
+            until: self.store.until(now),
+        }
+    }
+
+    fn take_more(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
         while !io.cx.work.is_spent() {
-            let holds_files = !whole.is_empty();
-            let step = if whole.len() >= self.store.files_max(self.files_per_turn_max) {
+            let holds_files = !conn.whole.is_empty();
+            let step = if conn.whole.len() >= self.store.files_max(self.files_per_turn_max) {
                 Ok(Step::Store)
             } else {
-                self.step(state, whole, owner, io)
+                self.step(conn, io)
             };
             match step {
-                Err(error) if !holds_files => return Err(error),
+                Err(refusal) if !holds_files => self.refuse(conn, refusal, io)?,
                 Ok(Step::Wait) => return Ok(()),
                 Ok(Step::Again) => {}
-                Ok(Step::Go(next)) => *state = next,
+                Ok(Step::Go(next)) => conn.state = next,
                 Ok(Step::LoggedIn(name)) => {
-                    *owner = owner.logged_in(&name, self.user_folders);
-                    *state = self.idle(io.cx.now);
+                    conn.owner = conn.owner.logged_in(&name, self.user_folders);
+                    conn.state = self.idle(io.cx.now);
                 }
                 // What came whole is stored, whatever came behind it.
                 Ok(Step::Store) | Err(_) => {
-                    let storing = Box::new(self.store.store(whole, io)?);
+                    let storing = self.store.store(&mut conn.whole, io);
+                    let storing = Box::new(storing.map_err(|refusal| refusal.error)?);
                     let idle = self.idle(io.cx.now);
-                    let next = Box::new(std::mem::replace(state, idle));
-                    *state = State::Storing { storing, next };
+                    let next = Box::new(std::mem::replace(&mut conn.state, idle));
+                    conn.state = State::Storing { storing, next };
                 }
             }
         }
         Ok(())
     }
 
-    fn header(
-        &mut self,
-        (gathered, until): (&mut Vec<u8>, &mut Instant),
-        owner: &Rc<Owner>,
-        holds_files: bool,
-        io: &mut Io<'_>,
-    ) -> Result<Step, Error> {
+    /// What is to come next cannot. Who gets an answer is told, and so is whoever waits for one to
+    /// what was before; others are dropped.
+    fn refuse(&mut self, conn: &mut Conn, refusal: Refusal, io: &mut Io<'_>) -> Result<(), Error> {
+        if let State::Refusing { .. } = conn.state {
+            return Err(refusal.error);
+        }
+        let refusal = match conn.state.is_answered() {
+            Some(false) => refusal.untold(),
+            _ => refusal,
+        };
+        if refusal.code.is_none() && conn.answers.is_empty() {
+            return Err(refusal.error);
+        }
+        let refusing = self.refusing(refusal, io.cx.now);
+        let state = std::mem::replace(&mut conn.state, refusing);
+        self.leave(state, &conn.owner.peer, &mut io.cx);
+        Ok(())
+    }
+
+    /// Once all before is answered, tells the client why the next file cannot come, and ends the
+    /// connection.
+    fn tell_refusal(&self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
+        let State::Refusing { refusal, until } = &mut conn.state else {
+            return Ok(Step::Wait);
+        };
+        if !conn.answers.is_empty() {
+            return Ok(Step::Wait);
+        }
+        let Some(answer) = refusal.answer() else {
+            // What was told before is sent first.
+            if !io.down.tx.is_empty_or_wakes() {
+                return Ok(Step::Wait);
+            }
+            let gone = Refusal::from(Error::Reset(io::ErrorKind::ConnectionAborted));
+            return Err(std::mem::replace(refusal, gone));
+        };
+        if !io.down.tx.has_room(REFUSAL_BYTES_MAX) {
+            return Ok(Step::Wait);
+        }
+        was_refused(refusal, &conn.owner.peer, &mut io.cx);
+        let ending = match refusal.error {
+            Error::TimedOut(phase) => Ending::TimedOut(phase),
+            _ => Ending::Refused,
+        };
+        *until = io.cx.now;
+        answers::put(&answer, io);
+        io.close_as(ending);
+        Ok(Step::Wait)
+    }
+
+    fn header(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
+        let holds_files = !conn.whole.is_empty();
+        let State::Header { gathered, until } = &mut conn.state else {
+            return Ok(Step::Wait);
+        };
+        if is_blank(gathered) && conn.answers.len() >= self.unanswered_files_max {
+            return Ok(Step::Wait);
+        }
         loop {
             let limit = self.header_bytes_max;
             let missing = match blanks_before_header(gathered, limit) {
@@ -333,13 +488,15 @@ impl Upload {
                 Some(blanks) => {
                     gathered.drain(..blanks);
                     match frame::decode(gathered, limit) {
-                        Err(error) => return Err(Error::Protocol(error.to_string())),
+                        Err(error) => return Err(Error::Protocol(error.to_string()).into()),
                         Ok(Frame::Partial { missing }) => missing,
                         Ok(Frame::Complete { payload, .. }) => {
                             io.cx.work.charge(work::FILE_NS);
                             let waits = io.down.rx.len();
-                            let now = io.cx.now;
-                            return self.announced(payload, waits, owner, now).map(Step::Go);
+                            let owner = &conn.owner;
+                            return self
+                                .announced(payload, waits, owner, io.cx.now)
+                                .map(Step::Go);
                         }
                     }
                 }
@@ -350,9 +507,13 @@ impl Upload {
             if count == 0 && holds_files {
                 return Ok(Step::Store);
             }
+            if count == 0 && !was_begun && !conn.answers.is_empty() {
+                return Ok(Step::Wait); // the client waits for us
+            }
             if count == 0 {
                 let phase = if was_begun { Phase::Head } else { Phase::Idle };
-                return wait(io, *until, phase, was_begun, || "a file header".into());
+                let waited = wait(io, *until, phase, was_begun, || "a file header".into());
+                return waited.map_err(|error| Refusal::from(error).untold());
             }
             gathered.extend_from_slice(&rx.bytes()[..count]);
             rx.consume(count);
@@ -366,89 +527,172 @@ impl Upload {
     /// behind the header.
     fn announced(
         &self,
-        header: &[u8],
+        json: &[u8],
         waits: usize,
         owner: &Rc<Owner>,
         now: Instant,
-    ) -> Result<State, Error> {
-        let header = FileHeader::parse(header, self.file_bytes_max)
-            .map_err(|error| Error::Protocol(error.to_string()))?;
-        let name = SafeName::reduce_portable(&header.filename)
-            .map_err(|error| Error::Refused(format!("{}: {error}", Quoted(&header.filename))))?;
+    ) -> Result<State, Refusal> {
+        let announced = self.parse(json, owner, now);
+        let (announced, header) = announced.map_err(|refusal| match asks_for_ack(json) {
+            true => refusal,
+            false => refusal.untold(),
+        })?;
+        let small_bytes_max = match announced.asks {
+            None => SMALL_BYTES_MAX.max(waits as u64),
+            Some(_) => SMALL_BYTES_MAX,
+        };
+        let is_small = announced.size_bytes <= small_bytes_max;
+        if is_small && announced.asks.is_none() && !self.store.room.is_limited() {
+            return Ok(State::Small {
+                announced: Box::new(announced),
+                arrived: 0,
+                until: now + self.idle_timeout,
+            });
+        }
+        let sha256 = header.sha256.filter(|_| self.store.kept.keeps_any());
+        let key = match (sha256, is_small || !header.ack) {
+            (Some(sha256), false) => Some(Key::new(
+                owner.user(),
+                &announced.name,
+                announced.size_bytes,
+                &sha256,
+            )),
+            _ => None,
+        };
+        let beginning = Box::new(Beginning::new(announced, key, is_small, now));
+        Ok(State::Beginning { beginning })
+    }
+
+    fn parse(
+        &self,
+        json: &[u8],
+        owner: &Rc<Owner>,
+        now: Instant,
+    ) -> Result<(Announced, FileHeader), Refusal> {
+        let header = FileHeader::parse(json, self.file_bytes_max).map_err(|error| match error {
+            HeaderError::TooLarge { .. } => Refusal {
+                code: Some(Code::TooLarge),
+                error: Error::Protocol(error.to_string()),
+            },
+            error => Refusal::malformed(error.to_string()),
+        })?;
+        let name = SafeName::reduce_portable(&header.filename).map_err(|error| {
+            let text = format!("{}: {error}", Quoted(&header.filename));
+            Refusal::new(Code::BadName, text)
+        })?;
+        let asks = header.ack.then_some(Asks {
+            sha256: header.sha256,
+            resume: header.resume,
+            skip_same: header.skip_same,
+        });
         let announced = Announced {
             name,
             size_bytes: header.size_bytes,
             began: now,
             owner: Rc::clone(owner),
+            asks,
+            promise: None,
         };
-        Ok(
-            match header.size_bytes <= SMALL_BYTES_MAX.max(waits as u64) {
-                true => State::Small {
-                    announced: Box::new(announced),
-                    arrived: 0,
-                    until: now + self.idle_timeout,
-                },
-                false => State::Beginning {
-                    beginning: Box::new(Beginning::new(announced, now)),
-                },
-            },
-        )
+        Ok((announced, header))
     }
 
-    fn small(
-        &self,
-        announced: &Announced,
-        arrived: &mut usize,
-        until: &mut Instant,
-        whole: &mut Vec<(Announced, Box<[u8]>)>,
-        io: &mut Io<'_>,
-    ) -> Result<Step, Error> {
+    fn small(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
+        let State::Small {
+            announced,
+            arrived,
+            until,
+        } = &mut conn.state
+        else {
+            return Ok(Step::Wait);
+        };
         let Announced {
             name, size_bytes, ..
-        } = announced;
+        } = &**announced;
         let rx = &mut io.down.rx;
         let size = *size_bytes as usize;
         let now_here = rx.len().min(size);
         let more = now_here - std::mem::replace(arrived, now_here);
         let (rate_min, most) = (self.body_rate_min, self.idle_timeout);
         *until = prolonged(*until, more, rate_min, io.cx.now, most);
-        if now_here < size && !whole.is_empty() {
+        if now_here < size && !conn.whole.is_empty() {
             return Ok(Step::Store);
         }
         if now_here < size {
-            return wait(io, *until, Phase::Body, true, || {
+            return Ok(wait(io, *until, Phase::Body, true, || {
                 format!("{name} after {now_here} of {size_bytes} bytes")
-            });
+            })?);
         }
-        whole.push((announced.clone(), rx.bytes()[..size].into()));
+        let bytes: Box<[u8]> = rx.bytes()[..size].into();
         rx.consume(size);
-        Ok(Step::Go(self.idle(io.cx.now)))
+        let idle = self.idle(io.cx.now);
+        let State::Small { announced, .. } = std::mem::replace(&mut conn.state, idle) else {
+            return Ok(Step::Again); // Invariant: it was just looked at.
+        };
+        if announced.asks.is_none() {
+            conn.whole.push((*announced, bytes));
+            return Ok(Step::Again);
+        }
+        io.cx.work.charge(hash_ns(size));
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
+        match mismatch(&announced, &digest) {
+            Some(refusal) => conn.answers.refuses(*announced, refusal),
+            None => {
+                let new = self.store.new_file(&announced, bytes);
+                conn.answers.stores(*announced, digest, new);
+            }
+        }
+        Ok(Step::Again)
     }
 
-    fn beginning(
-        &mut self,
-        beginning: &mut Beginning,
-        holds_files: bool,
-        io: &mut Io<'_>,
-    ) -> Result<Step, Error> {
-        if holds_files {
-            return Ok(Step::Store);
-        }
-        let Poll::Ready(partial) = self.store.begin(beginning, io)? else {
+    fn beginning(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
+        let State::Beginning { beginning } = &mut conn.state else {
             return Ok(Step::Wait);
         };
-        Ok(Step::Go(State::Body {
-            incoming: Box::new(Incoming::new(partial)),
-            until: io.cx.now + self.idle_timeout,
-        }))
+        if !conn.whole.is_empty() {
+            return Ok(Step::Store);
+        }
+        let is_answered = beginning.announced.asks.is_some();
+        let Poll::Ready(begun) = self.store.begin(beginning, io)? else {
+            return Ok(Step::Wait);
+        };
+        let until = io.cx.now + self.idle_timeout;
+        let (offset, next) = match begun {
+            Begun::Small(announced) => {
+                let announced = Box::new(announced);
+                let arrived = 0;
+                let small = State::Small {
+                    announced,
+                    arrived,
+                    until,
+                };
+                (0, small)
+            }
+            Begun::Large(partial, offset, digest) => {
+                let incoming = Box::new(Incoming::new(partial, offset, digest));
+                (offset, State::Body { incoming, until })
+            }
+            Begun::Same(announced) => {
+                let waiter = Waiter::Session(io.id);
+                let (store, cx) = (&self.store, &mut io.cx);
+                conn.answers.is_same(announced, store, waiter, cx)?;
+                return Ok(Step::Go(self.idle(io.cx.now)));
+            }
+        };
+        if is_answered {
+            conn.answers.is_ready(offset);
+        }
+        if offset > 0 {
+            io.cx.counted.resumed(offset);
+            let peer = &conn.owner.peer;
+            log::info!("upload {peer}: a file is gone on with, {offset} bytes of it are here");
+        }
+        Ok(Step::Go(next))
     }
 
-    fn body(
-        &self,
-        incoming: &mut Incoming,
-        until: &mut Instant,
-        io: &mut Io<'_>,
-    ) -> Result<Step, Error> {
+    fn body(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
+        let State::Body { incoming, until } = &mut conn.state else {
+            return Ok(Step::Wait);
+        };
         let blocked = incoming.blocked;
         let count = incoming.write(io)?;
         let (rate_min, most) = (self.body_rate_min, self.idle_timeout);
@@ -458,13 +702,9 @@ impl Upload {
         *until = prolonged(*until, count, rate_min, io.cx.now, most);
         let Announced {
             name, size_bytes, ..
-        } = &incoming.partial.announced;
+        } = incoming.announced();
         if incoming.is_whole() {
-            let storing = self.store.keep(&incoming.partial, io)?;
-            return Ok(Step::Go(State::Storing {
-                storing: Box::new(storing),
-                next: Box::new(self.idle(io.cx.now)),
-            }));
+            return self.is_whole(conn, io);
         }
         if let Some(since) = incoming.writing_since() {
             self.store.in_time(name, since, io.cx.now)?;
@@ -473,9 +713,38 @@ impl Upload {
             return Ok(Step::Wait);
         }
         let arrived_bytes = incoming.arrived_bytes;
-        wait(io, *until, Phase::Body, true, || {
+        Ok(wait(io, *until, Phase::Body, true, || {
             format!("{name} after {arrived_bytes} of {size_bytes} bytes")
-        })
+        })?)
+    }
+
+    /// Every byte of a large file was written.
+    fn is_whole(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
+        let idle = self.idle(io.cx.now);
+        let State::Body { incoming, .. } = std::mem::replace(&mut conn.state, idle) else {
+            return Ok(Step::Again); // Invariant: the caller looked at it.
+        };
+        let Some(digest) = incoming.digest() else {
+            let storing = self.store.keep(&incoming.partial, io)?;
+            let next = Box::new(self.idle(io.cx.now));
+            return Ok(Step::Go(State::Storing {
+                storing: Box::new(storing),
+                next,
+            }));
+        };
+        let partial = incoming.partial;
+        match mismatch(&partial.announced, &digest) {
+            Some(refusal) => {
+                let announced = partial.announced.clone();
+                self.store.discard(partial, &mut io.cx);
+                conn.answers.refuses(announced, refusal);
+            }
+            None => {
+                let new = Store::written_file(&partial);
+                conn.answers.stores(partial.announced, digest, new);
+            }
+        }
+        Ok(Step::Again)
     }
 
     /// Tells of files whose session has ended, once they are stored.
@@ -488,49 +757,57 @@ impl Upload {
     }
 
     /// One step of a state.
-    fn step(
-        &mut self,
-        state: &mut State,
-        whole: &mut Vec<(Announced, Box<[u8]>)>,
-        owner: &Rc<Owner>,
-        io: &mut Io<'_>,
-    ) -> Result<Step, Error> {
-        let holds_files = !whole.is_empty();
-        match state {
+    fn step(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
+        // A plain file is stored in its turn.
+        if conn.state.is_answered() == Some(false) && !conn.answers.is_empty() {
+            return Ok(Step::Wait);
+        }
+        if conn.answers.holds_ready() {
+            self.client_is_told(&mut conn.state, io.cx.now);
+        }
+        match &mut conn.state {
             State::Greeting { until } => Ok(self.greeting(*until, io)),
-            State::Answer { challenge, until } => self.answer(challenge, *until, io),
-            State::Login { scanner, until } => Self::login(scanner, *until, io),
-            State::LoggingIn { attempt, until } => self.logging_in(attempt, *until, io),
-            State::Header { gathered, until } => {
-                self.header((gathered, until), owner, holds_files, io)
+            State::Answer { challenge, until } => {
+                let answered = self.answer(challenge, *until, io);
+                answered.map_err(|error| Refusal::from(error).untold())
             }
-            State::Small {
-                announced,
-                arrived,
-                until,
-            } => self.small(announced, arrived, until, whole, io),
-            State::Beginning { beginning } => self.beginning(beginning, holds_files, io),
-            State::Body { incoming, until } => self.body(incoming, until, io),
-            State::Storing { .. } => self.storing(state, &owner.peer, io),
+            State::Login { scanner, until } => {
+                let login = Self::login(scanner, *until, io);
+                login.map_err(|error| Refusal::from(error).untold())
+            }
+            State::LoggingIn { attempt, until } => {
+                let logged_in = self.logging_in(attempt, *until, io);
+                logged_in.map_err(|error| Refusal::from(error).untold())
+            }
+            State::Header { .. } => self.header(conn, io),
+            State::Small { .. } => self.small(conn, io),
+            State::Beginning { .. } => self.beginning(conn, io),
+            State::Body { .. } => self.body(conn, io),
+            State::Storing { .. } => self.storing(conn, io),
+            State::Refusing { .. } => self.tell_refusal(conn, io),
         }
     }
 
     /// Files have been asked for to be stored. The state that goes on, once they are.
-    fn storing(&self, state: &mut State, peer: &Peer, io: &mut Io<'_>) -> Result<Step, Error> {
-        let State::Storing { storing, next } = state else {
+    fn storing(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
+        let State::Storing { storing, next } = &mut conn.state else {
             return Ok(Step::Wait);
         };
         let (since, now) = (storing.since, io.cx.now);
         let waiter = Waiter::Session(io.id);
-        let Poll::Ready(result) = self.stored(storing, peer, waiter, &mut io.cx) else {
-            self.store.in_time(&storing.files[0].name, since, now)?;
+        let Poll::Ready(result) = self.stored(storing, &conn.owner.peer, waiter, &mut io.cx) else {
+            let State::Storing { storing, .. } = &conn.state else {
+                return Ok(Step::Wait);
+            };
+            let in_time = self.store.in_time(&storing.files[0].name, since, now);
+            in_time.map_err(Refusal::untold)?;
             return Ok(Step::Wait);
         };
         next.prolong(now - since);
         let idle = self.idle(now);
-        *state = std::mem::replace(&mut **next, idle); // the ticket is used up
-        result?;
-        if io.cx.draining && state.is_between_files() {
+        conn.state = std::mem::replace(&mut **next, idle); // the ticket is used up
+        result.map_err(|error| Refusal::from(error).untold())?;
+        if io.cx.draining && conn.state.is_between_files() {
             io.close();
             return Ok(Step::Wait);
         }
@@ -540,41 +817,105 @@ impl Upload {
     /// Tells of the files that were stored; why the next one was not. Those for which there were no
     /// descriptors are asked for again, for `waiter`.
     fn stored(
-        &self,
+        &mut self,
         storing: &mut Storing,
         peer: &Peer,
         waiter: Waiter,
         cx: &mut Cx<'_>,
     ) -> Poll<Result<(), Error>> {
-        if let Err(error) = self.store.retry(storing, waiter, cx) {
-            return Poll::Ready(Err(error));
-        }
-        let Poll::Ready((names, result)) = self.store.stored(storing, cx) else {
-            return Poll::Pending;
-        };
-        for (file, name) in storing.files.drain(..names.len()).zip(names) {
-            let (size_bytes, seconds) = (file.size_bytes, (cx.now - file.began).as_secs_f64());
-            cx.counted.stored(size_bytes);
-            let path = file.owner.path_of(&name);
-            let path = path.display();
-            log::info!("upload {peer}: stored {path}, {size_bytes} bytes in {seconds:.3} s");
-            let stored = StoredFile {
-                name: &name,
-                size_bytes,
-                sha256: None,
+        loop {
+            if let Err(refusal) = self.store.retry(storing, waiter, cx) {
+                return Poll::Ready(Err(refusal.error));
+            }
+            let Poll::Ready(outcome) = self.store.stored(storing, cx) else {
+                return Poll::Pending;
             };
-            let on_stored = self.on_stored.as_ref();
-            file.owner.stored(&stored, &self.dir, on_stored, cx);
+            let names = outcome.names.iter();
+            for (file, name) in storing.files.drain(..names.len()).zip(names) {
+                self.told.stored(&file, name, None, cx);
+            }
+            match outcome.failed {
+                Some(refusal) if outcome.is_over => return Poll::Ready(Err(refusal.error)),
+                Some(refusal) => {
+                    log::error!("upload {peer}: {}", refusal.error);
+                    storing.files.remove(0);
+                }
+                None if outcome.is_over => return Poll::Ready(Ok(())),
+                None => {}
+            }
         }
-        match storing.retry_at() {
-            Some(_) => Poll::Pending,
-            None => Poll::Ready(result),
+    }
+
+    fn state_deadline(&self, state: &State) -> Instant {
+        match state {
+            State::Greeting { until }
+            | State::Answer { until, .. }
+            | State::Login { until, .. }
+            | State::LoggingIn { until, .. }
+            | State::Header { until, .. }
+            | State::Refusing { until, .. }
+            | State::Small { until, .. } => *until,
+            State::Beginning { beginning } => self.store.beginning_until(beginning),
+            State::Storing { storing, .. } => self.store.storing_until(storing),
+            State::Body { incoming, until } => {
+                let disk = incoming
+                    .writing_since()
+                    .map(|since| self.store.until(since));
+                match (disk, incoming.waits_for_disk()) {
+                    (Some(disk), true) => disk,
+                    (Some(disk), false) => disk.min(*until),
+                    (None, _) => *until,
+                }
+            }
+        }
+    }
+
+    /// A connection leaves a state for good.
+    fn leave(&mut self, state: State, peer: &Peer, cx: &mut Cx<'_>) {
+        match state {
+            State::LoggingIn { attempt, .. } => {
+                if let Some(accounts) = &mut self.accounts {
+                    accounts.give_up(*attempt, peer.clone(), cx);
+                }
+            }
+            State::Beginning { beginning } => self.store.give_up(*beginning, cx),
+            State::Body { incoming, .. } => {
+                let (partial, bytes) = incoming.give_up(cx);
+                self.store.leave(partial, bytes, cx);
+            }
+            State::Storing { mut storing, .. } => {
+                let mut stored = self.stored(&mut storing, peer, Waiter::Service, cx);
+                if stored.is_pending()
+                    && let Err(refusal) = self.store.hand_over(&mut storing, cx)
+                {
+                    stored = Poll::Ready(Err(refusal.error));
+                }
+                self.left(peer.clone(), storing, stored);
+            }
+            _ => {}
         }
     }
 }
 
+/// Why a file is not stored that is not what its client made the digest of.
+fn mismatch(announced: &Announced, digest: &[u8; 32]) -> Option<Refusal> {
+    let expected = announced.asks?.sha256?;
+    if expected == *digest {
+        return None;
+    }
+    let text = format!(
+        "{}: what came has the SHA-256 {}, expected {}",
+        announced.name,
+        hex::encode(digest),
+        hex::encode(&expected)
+    );
+    Some(Refusal::new(Code::DigestMismatch, text))
+}
+
 impl Service for Upload {
     type Conn = Conn;
+
+    const BEGINS_ALONE: bool = true;
 
     fn counts() -> Of {
         Of::Upload(UploadMetrics::default())
@@ -590,6 +931,7 @@ impl Service for Upload {
             owner: Owner::nobody(peer),
             state,
             whole: Vec::new(),
+            answers: Answers::default(),
             held: Held::default(),
         }
     }
@@ -611,55 +953,34 @@ impl Service for Upload {
             State::Small { .. } => "Small",
             State::Beginning { .. } => "Beginning",
             State::Body { .. } => "Body",
+            State::Refusing { .. } => "Refusing",
             State::Storing { .. } => "Storing",
         }
     }
 
     fn deadline(&self, conn: &Conn) -> Instant {
-        match &conn.state {
-            State::Greeting { until }
-            | State::Answer { until, .. }
-            | State::Login { until, .. }
-            | State::LoggingIn { until, .. }
-            | State::Header { until, .. }
-            | State::Small { until, .. } => *until,
-            State::Beginning { beginning } => self.store.beginning_until(beginning),
-            State::Storing { storing, .. } => self.store.storing_until(storing),
-            State::Body { incoming, until } => {
-                let disk = incoming
-                    .writing_since()
-                    .map(|since| self.store.until(since));
-                match (disk, incoming.waits_for_disk()) {
-                    (Some(disk), true) => disk,
-                    (Some(disk), false) => disk.min(*until),
-                    (None, _) => *until,
-                }
-            }
+        let answers = conn.answers.until(&self.store);
+        let waits_for_answers = match &conn.state {
+            State::Header { gathered, .. } => is_blank(gathered),
+            State::Refusing { .. } => true,
+            _ if conn.answers.holds_ready() => true,
+            state => state.is_answered() == Some(false),
+        };
+        match answers {
+            Some(until) if waits_for_answers => until,
+            Some(until) => until.min(self.state_deadline(&conn.state)),
+            None => self.state_deadline(&conn.state),
         }
     }
 
-    fn ended(&mut self, conn: Conn, cx: &mut Cx<'_>) {
-        match conn.state {
-            State::LoggingIn { attempt, .. } => {
-                if let Some(accounts) = &mut self.accounts {
-                    accounts.give_up(*attempt, conn.owner.peer.clone(), cx);
-                }
-            }
-            State::Beginning { beginning } => self.store.give_up(&beginning, cx),
-            State::Body { incoming, .. } => {
-                self.store.discard(incoming.partial, cx);
-            }
-            State::Storing { mut storing, .. } => {
-                let mut stored = self.stored(&mut storing, &conn.owner.peer, Waiter::Service, cx);
-                if stored.is_pending()
-                    && let Err(error) = self.store.hand_over(&mut storing, cx)
-                {
-                    stored = Poll::Ready(Err(error));
-                }
-                self.left(conn.owner.peer.clone(), storing, stored);
-            }
-            _ => {}
+    fn ended(&mut self, mut conn: Conn, cx: &mut Cx<'_>) {
+        let left = conn
+            .answers
+            .cut(&mut self.store, &self.told, &conn.owner.peer, cx);
+        for storing in left {
+            self.left.push((conn.owner.peer.clone(), storing));
         }
+        self.leave(conn.state, &conn.owner.peer, cx);
     }
 
     fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
@@ -670,12 +991,16 @@ impl Service for Upload {
             let stored = self.stored(&mut storing, &peer, Waiter::Service, cx);
             self.left(peer, storing, stored);
         }
-        false
+        let is_more = self.store.work(cx);
+        let (files, bytes) = self.store.kept.counts();
+        cx.counted.partials(files, bytes);
+        is_more
     }
 
     fn turn_deadline(&self) -> Option<Instant> {
         let left = self.left.iter();
-        left.filter_map(|(_, storing)| storing.retry_at()).min()
+        let left = left.filter_map(|(_, storing)| storing.retry_at());
+        left.chain(self.store.deadline()).min()
     }
 
     fn is_busy(&self) -> bool {

@@ -1,24 +1,18 @@
-//! Whose a file is: what a session knows of its client, where its files go, and who else is told of
-//! one that is stored.
+//! Whose a file is: what a session knows of its client, and where its files go.
 //!
-//! The rules:
-//! 1. With [`UploadConfig::user_folders`](crate::config::UploadConfig::user_folders) the files of a
-//!    user stand in a folder of their own below the listener's ([`folder_of`]). No two users have the
-//!    same one, and it is one safe name, whatever the user is called.
-//! 2. The command `on_stored` is run once a file has its name ([`Owner::stored`]), with what is known
-//!    of it in its environment; nobody waits for it.
+//! With [`UploadConfig::user_folders`](crate::config::UploadConfig::user_folders) the files of a
+//! user stand in a folder of their own below the listener's ([`folder_of`]). No two users have the
+//! same one, and it is one safe name, whatever the user is called.
 //!
 //! Not here: who may be which user.
 
-use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
-use crate::hooks::Hook;
-use crate::service::{Cx, Peer};
+use crate::service::Peer;
 use crate::wire::hex;
 use crate::wire::upload::SafeName;
 
@@ -33,15 +27,6 @@ pub(super) struct Owner {
     user: Option<Box<str>>,
     /// Where the files go, below the folder of the listener; empty for that itself.
     pub(super) folder: PathBuf,
-}
-
-/// What is told of a file that was stored.
-pub(super) struct StoredFile<'a> {
-    /// The name that it got.
-    pub(super) name: &'a SafeName,
-    pub(super) size_bytes: u64,
-    /// Its digest, if it is known.
-    pub(super) sha256: Option<&'a [u8; 32]>,
 }
 
 impl Owner {
@@ -71,30 +56,9 @@ impl Owner {
         self.folder.join::<&Path>(name.as_ref())
     }
 
-    /// A file of this owner has its name, below `dir`: the one place from where `on_stored` is run.
-    pub(super) fn stored(
-        &self,
-        file: &StoredFile<'_>,
-        dir: &Path,
-        on_stored: Option<&Hook>,
-        cx: &mut Cx<'_>,
-    ) {
-        let Some(hook) = on_stored else {
-            return;
-        };
-        let path = dir.join(self.path_of(file.name));
-        let mut facts: Vec<(&'static str, OsString)> = vec![
-            ("NETLAB_FILE", path.into()),
-            ("NETLAB_NAME", file.name.as_str().into()),
-            ("NETLAB_SIZE", file.size_bytes.to_string().into()),
-            ("NETLAB_PEER", self.peer.to_string().into()),
-        ];
-        // Whoever is logged in: no C string holds a NUL, and no environment one.
-        let user = self.user.as_deref().filter(|user| !user.contains('\0'));
-        facts.extend(user.map(|user| ("NETLAB_USER", user.into())));
-        let digest = file.sha256.map(|sha256| hex::encode(sha256));
-        facts.extend(digest.map(|digest| ("NETLAB_SHA256", digest.into())));
-        cx.run(hook.call(facts));
+    /// Who is logged in.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 }
 

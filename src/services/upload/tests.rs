@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use tempfile::TempDir;
 
+mod acked;
+
 const SECRET: &str = "tiger";
 const LOGIN: &[u8] = br#"{"operate": "login", "user": "ann", "passwd": "tulip"}"#;
 
@@ -799,7 +801,7 @@ fn files_of_a_session_that_is_gone_wait_for_descriptors_too() {
         assert_eq!(at, Some(server.bench.now + RETRY_AFTER));
         server.bench.now += RETRY_AFTER;
         server.bench.turn_ends();
-        server.bench.disk_does(1);
+        while server.bench.disk_does(1) {}
         server.expect_files(&[("a", b"1"), ("b", b"2")]);
         assert!(!server.bench.service.is_busy());
     }

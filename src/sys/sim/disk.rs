@@ -152,7 +152,14 @@ impl Disk for Sim {
     }
 
     fn sync(&mut self, file: &File) -> io::Result<()> {
+        if self.planted(PlantedBug::SyncForgotten) {
+            return Ok(());
+        }
         self.volume.sync(file, &mut self.world)
+    }
+
+    fn reserve(&mut self, file: &File, len: u64) -> io::Result<bool> {
+        self.volume.reserve(file, len, &mut self.world)
     }
 
     fn free_bytes(&mut self, root: &File) -> io::Result<u64> {

@@ -686,6 +686,19 @@ impl Volume {
         Ok(())
     }
 
+    pub(super) fn reserve(&mut self, file: &File, len: u64, world: &mut World) -> io::Result<bool> {
+        let inode = self.opened(file)?.inode;
+        let held = self.regular(inode)?.len() as u64;
+        let is_full = self.used() + len.saturating_sub(held) > self.capacity_bytes;
+        if self.dies(world, "fallocate") {
+            return Err(errno(libc::EIO));
+        }
+        match is_full || world.strikes(Fault::DiskFull) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(false),
+        }
+    }
+
     pub(super) fn free_bytes(&self, root: &File) -> io::Result<u64> {
         self.opened(root)?;
         Ok(self.capacity_bytes.saturating_sub(self.used()))

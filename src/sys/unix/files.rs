@@ -20,7 +20,7 @@ use crate::disk::{Disk, DiskId, Entry, File, FileKind, Handle, Metadata, SlowFd}
 use crate::jobs::{Command, Done, Job, Query};
 use crate::sys::append;
 
-use super::{cached, closer};
+use super::{cached, closer, sync_range};
 
 /// Bytes of names that are taken from a folder in one call: several hundred of them.
 const NAMES_BYTES: usize = 32 * 1024;
@@ -475,6 +475,28 @@ impl Disk for Files {
     fn sync(&mut self, file: &File) -> io::Result<()> {
         let file = descriptor(file)?;
         Ok(retry_on_intr(|| fs::fsync(file))?)
+    }
+
+    fn reserve(&mut self, file: &File, len: u64) -> io::Result<bool> {
+        let file = descriptor(file)?;
+        if len == 0 {
+            return Ok(true);
+        }
+        let keep = fs::FallocateFlags::KEEP_SIZE;
+        match retry_on_intr(|| fs::fallocate(file, keep, 0, len)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
+            result => Ok(result.map(|()| true)?),
+        }
+    }
+
+    fn trim(&mut self, file: &File) -> io::Result<()> {
+        let len = self.metadata(file)?.len;
+        let file = descriptor(file)?;
+        Ok(retry_on_intr(|| fs::ftruncate(file, len))?)
+    }
+
+    fn write_back(&mut self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        sync_range::begin_writing(descriptor(file)?, offset, len)
     }
 
     fn free_bytes(&mut self, root: &File) -> io::Result<u64> {

@@ -124,7 +124,7 @@ impl Flight {
             }
             Job::Command(Command::Fill { file, .. }) => (file, Step::Read { count: 0 }),
             Job::Command(Command::Write { file, .. }) => (file, Step::Write { count: 0 }),
-            Job::Command(Command::Sync { file }) => (file, Step::Sync),
+            Job::Query(Query::Sync { file }) => (file, Step::Sync),
             Job::Command(Command::Rename { root, from, to, .. }) => {
                 (self.path, self.new_path) = (text(from)?, text(to)?);
                 (root, Step::Rename)
@@ -139,12 +139,18 @@ impl Flight {
                 | Query::Configured { .. }
                 | Query::Contents { .. }
                 | Query::Names { .. }
-                | Query::Free { .. },
+                | Query::Free { .. }
+                | Query::SyncNames { .. },
             )
             | Job::Command(
                 Command::Append { .. }
                 | Command::OpenLog { .. }
                 | Command::Discard { .. }
+                | Command::Take { .. }
+                | Command::Leave { .. }
+                | Command::Expire { .. }
+                | Command::WriteBack { .. }
+                | Command::Prepare { .. }
                 | Command::Store { .. }
                 | Command::Put { .. }
                 | Command::Rewrite { .. }

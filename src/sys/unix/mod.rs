@@ -53,6 +53,7 @@ mod ring;
 #[cfg(test)]
 mod scarce;
 mod sockets;
+mod sync_range;
 mod threads;
 
 pub use bursts::Bursts;

@@ -74,6 +74,19 @@ impl Disk for Scarce<'_> {
         self.disk.sync(file)
     }
 
+    fn open_to_write(&mut self, root: &File, path: &Path) -> io::Result<File> {
+        self.take()?;
+        self.disk.open_to_write(root, path)
+    }
+
+    fn lock_alone(&mut self, file: &File) -> io::Result<bool> {
+        self.disk.lock_alone(file)
+    }
+
+    fn reserve(&mut self, file: &File, len: u64) -> io::Result<bool> {
+        self.disk.reserve(file, len)
+    }
+
     fn free_bytes(&mut self, root: &File) -> io::Result<u64> {
         self.disk.free_bytes(root)
     }

@@ -209,6 +209,8 @@ fn told((job, result): &(Job, io::Result<Done>)) -> String {
         Ok(Done::Count(count)) => format!("count {count}"),
         Ok(Done::Log(_, ends)) => format!("log {ends:?}"),
         Ok(Done::Stored(stored)) => format!("{stored:?}"),
+        Ok(Done::Taken(taken)) => format!("taken with {} bytes", taken.held_bytes),
+        Ok(Done::Folders(..)) => "folders".to_owned(),
         Ok(Done::Proven(is_of)) => format!("proven {is_of}"),
         Ok(Done::Nothing) => "nothing".to_owned(),
     };
@@ -410,7 +412,7 @@ fn changes(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
     tell("write to what was opened to be read", driver.perform(write));
     for file in [&new, &f.root] {
         let file = file.clone();
-        tell("sync", driver.perform(Command::Sync { file }));
+        tell("sync", driver.perform(Query::Sync { file }));
     }
     for password in ["tulip", "rose"] {
         let cost = Cost {

@@ -1,0 +1,42 @@
+//! A file between its header and its name: what was announced of it, and where its bytes are.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::kept::Key;
+use super::owner::Owner;
+use super::room::Promise;
+use crate::disk::File;
+use crate::wire::upload::SafeName;
+
+/// What a client asked beyond the plain protocol: an answer, and perhaps more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asks {
+    pub(super) sha256: Option<[u8; 32]>,
+    pub(super) resume: bool,
+    pub(super) skip_same: bool,
+}
+
+/// A file that was announced.
+#[derive(Clone)]
+pub(super) struct Announced {
+    pub(super) name: SafeName,
+    pub(super) size_bytes: u64,
+    pub(super) began: Instant,
+    /// Whose it is, and where it goes.
+    pub(super) owner: Rc<Owner>,
+    pub(super) asks: Option<Asks>,
+    /// Its room, once it has that.
+    pub(super) promise: Option<Rc<Promise>>,
+}
+
+/// A file that was made and has no name yet.
+pub(super) struct Partial {
+    pub(super) announced: Announced,
+    /// Its path below the folder.
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    /// What it is known by, if it is to be kept when it is broken off.
+    pub(super) key: Option<Key>,
+}
