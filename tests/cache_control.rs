@@ -126,6 +126,40 @@ fn a_url_is_purged_with_all_its_variants() {
 }
 
 #[test]
+fn the_admin_listener_tells_what_each_store_holds() {
+    let (dir, pages) = (temp_dir(), pages());
+    let program = start(dir.path(), "cache_max_objects = 7");
+    let proxy = program.address("proxy");
+    for n in 0..3 {
+        fetch(proxy, &format!("http://{pages}/a/{n}"));
+    }
+    expect_soon(|| files(dir.path()) == 3, || "not all files".to_owned());
+    let head = "GET /cache.json HTTP/1.1\nHost: 127.0.0.1";
+    let response = ask(program.address("admin"), head).expect("a page");
+    let stores: serde_json::Value = serde_json::from_slice(&response.body).expect("JSON");
+    let store = &stores[0];
+    assert_eq!(stores.as_array().map(Vec::len), Some(1), "{stores}");
+    assert_eq!(
+        store["dir"],
+        dir.path().join("cache").to_str().expect("UTF-8")
+    );
+    for (key, expected) in [
+        ("objects", 3),
+        ("max_objects", 7),
+        ("stored", 3),
+        ("bans", 0),
+    ] {
+        assert_eq!(store[key], expected, "{key}: {store}");
+    }
+    assert_eq!(
+        (&store["is_on_disk"], &store["is_all_known"]),
+        (&true.into(), &true.into())
+    );
+    assert!(store["bytes"].as_u64() > Some(0), "{store}");
+    program.stop();
+}
+
+#[test]
 fn only_those_purge_who_may() {
     let (dir, pages) = (temp_dir(), pages());
     for keys in ["", "purge_from = [\"192.0.2.0/24\"]"] {

@@ -333,6 +333,33 @@ impl Store {
         }
     }
 
+    /// What it holds, and what was counted of it.
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        sums.add(self);
+        sums
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether its folder could be opened.
+    pub fn is_on_disk(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// Whether all that an earlier process kept has been found.
+    pub fn is_all_known(&self) -> bool {
+        self.folder.as_ref().is_none_or(Folder::is_all_read)
+    }
+
+    /// Fetches whose responses it takes in, or others read.
+    pub fn fetches_under_way(&self) -> usize {
+        self.fetches.len()
+    }
+
     /// Other settings, from now on.
     fn set(&mut self, settings: Settings) {
         self.index.set_limits(settings.limits());

@@ -2,6 +2,7 @@
 //!
 //! Source: HTML Living Standard, section 9.2 (server-sent events).
 
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::pages;
@@ -26,7 +27,7 @@ struct Pulse {
     page: Option<status::Page>,
     next: Instant,
     /// Counts those who listen.
-    _place: std::rc::Rc<()>,
+    _place: Rc<()>,
 }
 
 impl Source for Pulse {
@@ -67,10 +68,10 @@ impl Source for Pulse {
 /// There are too many.
 pub(super) fn begin(
     head: &RequestHead<'_>,
-    (started, places): (SystemTime, &std::rc::Rc<()>),
+    (started, places): (SystemTime, &Rc<()>),
     reply: &mut Reply<'_, '_>,
 ) -> Result<Option<Box<Live>>, Box<Refusal>> {
-    if std::rc::Rc::strong_count(places) > LISTENERS_MAX {
+    if Rc::strong_count(places) > LISTENERS_MAX {
         let text =
             format!("{LISTENERS_MAX} listen to the events already; expected to wait for one");
         return Err(Refusal::told(Status::SERVICE_UNAVAILABLE, text).into());
@@ -82,7 +83,7 @@ pub(super) fn begin(
         started,
         page: None,
         next: reply.cx.now,
-        _place: std::rc::Rc::clone(places),
+        _place: Rc::clone(places),
     };
     let until = reply.cx.now + LIFE;
     Ok(Some(Live::new(

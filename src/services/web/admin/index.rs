@@ -59,7 +59,8 @@ impl Page {
             "</table></div>\n\
              <p><a href=\"/livez\">/livez</a> <a href=\"/readyz\">/readyz</a> \
              <a href=\"/metrics\">/metrics</a> <a href=\"/status.json\">/status.json</a>\n\
-             <a href=\"/sessions.json\">/sessions.json</a> <a href=\"/trace?seconds=5\">/trace</a>\n\
+             <a href=\"/sessions.json\">/sessions.json</a> <a href=\"/cache.json\">/cache.json</a>\n\
+             <a href=\"/heartbeats\">/heartbeats</a> <a href=\"/trace?seconds=5\">/trace</a>\n\
              <a href=\"/heartbeats\">/heartbeats</a>\n\
              <table>\n",
         );

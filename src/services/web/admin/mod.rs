@@ -4,6 +4,7 @@
 //! `pages`, pure functions of what was counted: `exposition`, `status` and `index`, each over the
 //! table of metrics ([`crate::metrics::METRICS`]).
 
+mod cache;
 mod events;
 mod exposition;
 mod heartbeats;
@@ -89,8 +90,13 @@ impl Admin {
         if let Some(name) = Name::at(path) {
             return Ok(self.respond_long(name, reply));
         }
-        if path == "/heartbeats" {
-            return Ok(respond_heartbeats(reply));
+        match path {
+            "/heartbeats" => return Ok(respond_heartbeats(reply)),
+            "/cache.json" => {
+                respond_json(&cache::page(reply.cx.stores), reply);
+                return Ok(Progress::Answered);
+            }
+            _ => {}
         }
         let page = pages::answer(path, &pages::view(false, reply.cx, self.started))?;
         if begin(page.status, page.content_type, page.body.len(), reply) {
@@ -153,13 +159,17 @@ fn respond_heartbeats(reply: &mut Reply<'_, '_>) -> Progress {
     let Some(tables) = reply.cx.board.ask(reply.id) else {
         return Progress::Later;
     };
-    let text = heartbeats::page(&tables);
+    respond_json(&heartbeats::page(&tables), reply);
+    Progress::Answered
+}
+
+/// Answers with a page that was written in one step.
+fn respond_json(text: &str, reply: &mut Reply<'_, '_>) {
     let work = &mut reply.cx.work;
     work.charge_each(text.len(), work::PAGE_BYTE_NS);
     if begin(Status::OK, "application/json", text.len(), reply) {
         reply.put(text.as_bytes());
     }
-    Progress::Answered
 }
 
 /// Writes as much of a page as the share of work allows. Whether that is all.

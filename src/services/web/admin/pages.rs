@@ -13,7 +13,7 @@ use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
 const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json, /sessions.json, /heartbeats, \
-                     /events, /trace";
+                     /cache.json, /events, /trace";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
