@@ -13,6 +13,7 @@ use common::Program;
 use serde_json::Value;
 
 const CONFIG: &str = "\
+drain_timeout = \"500ms\"
 [[listener]]
 kind = \"admin\"
 bind = \"127.0.0.1:0\"
@@ -326,9 +327,7 @@ fn the_dashboard_has_all_it_needs_and_asks_nobody_else() {
 /// A reader that takes nothing holds up nobody, and the process ends while it is traced.
 #[test]
 fn a_reader_that_takes_nothing_holds_up_nobody() {
-    let server = Program::start(&format!(
-        "drain_timeout = \"5s\"\n[trace]\nring_bytes = \"64KiB\"\n{CONFIG}"
-    ));
+    let server = Program::start(&format!("{CONFIG}[trace]\nring_bytes = \"64KiB\"\n"));
     let mut slow = server.connect("admin");
     slow.write_all(b"GET /trace?seconds=600&format=text HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .expect("a connection");
