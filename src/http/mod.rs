@@ -31,6 +31,7 @@ pub mod disposition;
 pub mod forwarded;
 pub mod glob;
 pub mod head;
+pub mod headers;
 pub mod host_pattern;
 pub mod mime;
 pub mod negotiate;
