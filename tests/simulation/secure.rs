@@ -145,8 +145,13 @@ impl Wire {
         if tls.connection.is_handshaking() || !tls.out.is_empty() {
             return 0;
         }
-        let count = tls.connection.writer().write(bytes).expect("room");
-        tls.flush(self.end, hands);
+        // It takes some at once, and nobody would call again while there is room.
+        let mut count = 0;
+        while count < bytes.len() && tls.out.is_empty() {
+            let mut writer = tls.connection.writer();
+            count += writer.write(&bytes[count..]).expect("room");
+            tls.flush(self.end, hands);
+        }
         count
     }
 
