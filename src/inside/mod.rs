@@ -8,7 +8,7 @@ pub mod ring;
 pub mod roster;
 
 use ring::Ring;
-use roster::Roster;
+use roster::{Roster, Row};
 
 /// Both.
 #[derive(Debug, Default)]
@@ -16,5 +16,5 @@ pub struct Inside {
     /// What the loop did.
     pub ring: Ring,
     /// What sessions there are.
-    pub roster: Roster,
+    pub roster: Roster<Row>,
 }

@@ -1,4 +1,5 @@
-//! The sessions that there are: a list that is made when somebody asks for it, a piece in a turn.
+//! A list that is made when somebody asks for it, if need be a piece in a turn: of the sessions that
+//! there are, for one ([`Row`]).
 //!
 //! ```text
 //! nobody asks ──asked──▶ being made, a piece in each turn ──all were looked at──▶ made ──taken──▶ nobody asks
@@ -38,18 +39,29 @@ pub struct Row {
 }
 
 /// The list, and who wants it.
-#[derive(Debug, Default)]
-pub struct Roster {
+#[derive(Debug)]
+pub struct Roster<T> {
     waiters: Vec<Id>,
-    rows: Vec<Row>,
+    rows: Vec<T>,
     /// Where the making goes on; `None` while nobody asks.
     place: Option<usize>,
-    made: Option<Rc<[Row]>>,
+    made: Option<Rc<[T]>>,
 }
 
-impl Roster {
+impl<T> Default for Roster<T> {
+    fn default() -> Self {
+        Self {
+            waiters: Vec::new(),
+            rows: Vec::new(),
+            place: None,
+            made: None,
+        }
+    }
+}
+
+impl<T> Roster<T> {
     /// The list; a session that asks for it is woken when it is there, and asks again.
-    pub fn ask(&mut self, asking: Id) -> Poll<Rc<[Row]>> {
+    pub fn ask(&mut self, asking: Id) -> Poll<Rc<[T]>> {
         if let Some(made) = &self.made {
             return Poll::Ready(Rc::clone(made));
         }
@@ -69,7 +81,7 @@ impl Roster {
     /// pushed to `woken`.
     pub fn add(
         &mut self,
-        rows: impl IntoIterator<Item = Row>,
+        rows: impl IntoIterator<Item = T>,
         next: Option<usize>,
         woken: &mut Vec<Id>,
     ) {
@@ -84,11 +96,6 @@ impl Roster {
     /// The turn is over in which those who waited could take it: from now on it would be old.
     pub fn expire(&mut self) {
         self.made = None;
-    }
-
-    /// Whether it is there.
-    pub fn is_made(&self) -> bool {
-        self.made.is_some()
     }
 }
 

@@ -14,10 +14,11 @@ use crate::dns::Resolver;
 use crate::hooks::Hooks;
 use crate::inside::Inside;
 use crate::inside::ring::{LOOP, Part, What};
+use crate::inside::roster::Roster;
 use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::{Counted, Metrics};
-use crate::service::board::Board;
+use crate::service::datagram::KnownSenders;
 use crate::service::origins::Idle;
 use crate::service::work::Work;
 use crate::service::{Cx, Id, Link, Waiter, unix_ms};
@@ -34,7 +35,7 @@ pub(crate) struct Context<S: Sys> {
     pub(crate) stores: Stores,
     pub(crate) compressed: Compressed<Id>,
     pub(crate) handshakes: Handshakes,
-    pub(crate) board: Board,
+    pub(crate) senders: Roster<KnownSenders>,
     pub(crate) upstreams: Upstreams<S>,
     pub(crate) metrics: Metrics,
     pub(crate) limits: SessionLimits,
@@ -147,7 +148,7 @@ impl<S: Sys> Context<S> {
             resolver: &mut self.resolver,
             stores: &mut self.stores,
             compressed: &mut self.compressed,
-            board: &mut self.board,
+            senders: &mut self.senders,
             woken: &mut self.woken,
             inside: &mut self.inside,
             work: &mut self.work,

@@ -40,8 +40,7 @@ use crate::gate::{Access, Rates, is_loopback};
 use crate::hooks::Hooks;
 use crate::limits::Limits;
 use crate::metrics::{Cause, ListenerMetrics, Metrics, Of};
-use crate::service::board::Table;
-use crate::service::datagram::{DatagramIo, DatagramService, Outbox};
+use crate::service::datagram::{DatagramIo, DatagramService, KnownSenders, Outbox};
 use crate::service::work::{self, Work};
 use crate::sys::{Batch, DatagramTuning, Received, Sys, Unsent};
 
@@ -333,10 +332,15 @@ impl<S: Sys> Datagrams<S> {
     }
 
     /// What each service that knows senders tells of at most `most` of them.
-    pub(super) fn senders(&self, metrics: &Metrics, now: Instant, most: usize) -> Vec<Table> {
+    pub(super) fn senders(
+        &self,
+        metrics: &Metrics,
+        now: Instant,
+        most: usize,
+    ) -> Vec<KnownSenders> {
         let table = |datagram: &DatagramSocket<S>| {
             let listener = &metrics.listeners[datagram.metrics];
-            Some(Table {
+            Some(KnownSenders {
                 listener: listener.name.clone(),
                 address: listener.address.clone(),
                 senders: datagram.service.senders(now, most)?,

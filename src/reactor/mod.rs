@@ -73,12 +73,12 @@ use crate::gate::Admitted;
 use crate::hooks::Hooks;
 use crate::inside::Inside;
 use crate::inside::ring::{End, LOOP, Part, What, Why};
+use crate::inside::roster::Roster;
 use crate::jobs::Jobs;
 use crate::jobs::pending::Asker;
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
-use crate::service::board::{Board, ROWS_MAX, Table};
-use crate::service::datagram::DatagramService;
+use crate::service::datagram::{DatagramService, KnownSenders, SENDERS_MAX};
 use crate::service::origins::IdleLimits;
 use crate::service::work::{self, TurnWork, Work};
 use crate::service::{Id, Link, LinkState, Peer, Service, Waiter};
@@ -177,7 +177,7 @@ impl<S: Sys> Reactor<S> {
                 stores: Stores::default(),
                 compressed: Compressed::new(limits.compressed_bytes_max),
                 handshakes: Handshakes::new(limits.turn_handshake_time),
-                board: Board::default(),
+                senders: Roster::default(),
                 upstreams: Upstreams::new(idle_limits(&limits)),
                 metrics: Metrics::default(),
                 limits: SessionLimits::of(&limits),
@@ -495,7 +495,7 @@ impl<S: Sys> Reactor<S> {
             || self.cx.handshakes.are_waiting()
             || self.listeners.are_pending(sessions, limits)
             || self.datagrams.are_pending()
-            || self.cx.board.is_asked()
+            || self.cx.senders.place().is_some()
             || self.cx.compressed.has_work()
             || self.cx.jobs.has_work()
             || self.cx.inside.roster.place().is_some()
@@ -561,7 +561,7 @@ impl<S: Sys> Reactor<S> {
             .datagrams
             .senders(metrics, self.cx.now, LOGGED_SENDERS_MAX)
         {
-            let Table {
+            let KnownSenders {
                 listener,
                 address,
                 senders,
@@ -793,19 +793,18 @@ impl<S: Sys> Reactor<S> {
         self.cx.work = Work::new(self.limits.turn_work);
         self.datagrams.serve(&mut self.cx, &self.limits);
         self.turn_work.take(&self.cx.work);
-        self.cx.board.clear();
-        if self.cx.board.is_asked() {
-            let tables = self.senders();
-            for asker in self.cx.board.tell(tables) {
-                self.wake(asker, Why::Work);
-            }
+        self.cx.senders.expire();
+        if self.cx.senders.place().is_some() {
+            let all = self.senders();
+            self.cx.senders.add(all, None, &mut self.cx.woken);
+            self.wake_woken();
         }
     }
 
     /// What services over datagrams know of their senders.
-    pub fn senders(&self) -> Vec<Table> {
+    pub fn senders(&self) -> Vec<KnownSenders> {
         let metrics = &self.cx.metrics;
-        self.datagrams.senders(metrics, self.cx.now, ROWS_MAX)
+        self.datagrams.senders(metrics, self.cx.now, SENDERS_MAX)
     }
 
     fn wake(&mut self, id: Id, why: Why) {

@@ -53,6 +53,20 @@ pub trait DatagramService {
     }
 }
 
+/// Senders that each service tells of at most.
+pub const SENDERS_MAX: usize = 1000;
+
+/// The senders that one listener knows.
+#[derive(Debug)]
+pub struct KnownSenders {
+    /// The listener's name.
+    pub listener: String,
+    /// Where it is bound.
+    pub address: String,
+    /// At most [`SENDERS_MAX`] of them.
+    pub senders: Senders,
+}
+
 /// Senders that a service knows, and how many more there are.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Senders {

@@ -35,7 +35,6 @@
 //! Not here: datagrams ([`datagram`]), how a session ends ([`crate::ending`]), how bytes reach the
 //! buffers (`reactor::session`) or what the kernel is asked ([`crate::sys`]).
 
-pub mod board;
 pub mod datagram;
 pub mod origins;
 pub mod work;
@@ -54,10 +53,11 @@ use crate::dns::{Addresses, Failure, Resolver};
 use crate::ending::{Ending, Error};
 use crate::hooks::{Call, Hooks};
 use crate::inside::Inside;
+use crate::inside::roster::Roster;
 use crate::jobs::pending::Asker;
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
-use board::Board;
+use datagram::KnownSenders;
 use origins::{Idle, Opening, TlsTo, Trouble, Way};
 use work::Work;
 
@@ -280,7 +280,7 @@ pub struct Cx<'a> {
     /// Compressed forms of contents. A session that has to wait for one is woken.
     pub compressed: &'a mut Compressed<Id>,
     /// What services over datagrams know of their senders.
-    pub board: &'a mut Board,
+    pub senders: &'a mut Roster<KnownSenders>,
     /// Sessions that are to be called again, since what they waited for is there.
     pub woken: &'a mut Vec<Id>,
     /// What can be seen of the loop.

@@ -18,11 +18,12 @@ use crate::dns::{self, Hosts, Resolver};
 use crate::ending::{Ending, Error};
 use crate::hooks::Hooks;
 use crate::inside::Inside;
+use crate::inside::roster::Roster;
 use crate::jobs::pending::Asker;
 use crate::jobs::{Done, Job, Jobs};
 use crate::limits::DiskLimits;
 use crate::metrics::{Counted, ListenerMetrics, Metrics};
-use crate::service::board::Board;
+use crate::service::datagram::KnownSenders;
 use crate::service::origins::{Idle, IdleLimits, Opening};
 use crate::service::work::Work;
 use crate::service::{
@@ -64,7 +65,7 @@ pub struct Bench<T: Service> {
     pub inside: Inside,
     /// Sessions that the service woke.
     pub woken: Vec<Id>,
-    pub board: Board,
+    pub senders: Roster<KnownSenders>,
     /// What one call, and the end of a turn, may do.
     pub share: Duration,
     pub work: Work,
@@ -140,7 +141,7 @@ macro_rules! cx {
             resolver: &mut $bench.resolver,
             stores: &mut $bench.stores,
             compressed: &mut $bench.compressed,
-            board: &mut $bench.board,
+            senders: &mut $bench.senders,
             woken: &mut $bench.woken,
             inside: &mut $bench.inside,
             work: &mut $bench.work,
@@ -179,7 +180,7 @@ impl<T: Service> Bench<T> {
             },
             inside: Inside::default(),
             woken: Vec::new(),
-            board: Board::default(),
+            senders: Roster::default(),
             share: Duration::MAX,
             work: Work::new(Duration::MAX),
             peer: peer.clone(),

@@ -3,12 +3,11 @@
 
 use serde_json::{Value, json};
 
-use crate::service::board::Table;
-use crate::service::datagram::Sender;
+use crate::service::datagram::{KnownSenders, Sender};
 
 /// The whole page.
-pub(super) fn page(tables: &[Table]) -> String {
-    let rows = |table: &Table| -> Vec<Value> {
+pub(super) fn page(tables: &[KnownSenders]) -> String {
+    let rows = |table: &KnownSenders| -> Vec<Value> {
         let row = |sender| row(&table.listener, sender);
         table.senders.rows.iter().map(row).collect()
     };

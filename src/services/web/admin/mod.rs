@@ -156,7 +156,7 @@ impl Admin {
 
 /// Answers with the senders of heartbeats, once the listeners have told of them.
 fn respond_heartbeats(reply: &mut Reply<'_, '_>) -> Progress {
-    let Some(tables) = reply.cx.board.ask(reply.id) else {
+    let Poll::Ready(tables) = reply.cx.senders.ask(reply.id) else {
         return Progress::Later;
     };
     respond_json(&heartbeats::page(&tables), reply);

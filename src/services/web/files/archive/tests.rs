@@ -123,7 +123,7 @@ impl Site {
             disk: &mut self.disk,
             resolver: &mut self.resolver,
             stores: &mut crate::cache::store::Stores::default(),
-            board: &mut crate::service::board::Board::default(),
+            senders: &mut crate::inside::roster::Roster::default(),
             compressed: &mut Compressed::new(1 << 20),
             inside: &mut crate::inside::Inside::default(),
             woken: &mut Vec::new(),

@@ -103,7 +103,7 @@ impl Fixture {
             hooks: &mut crate::hooks::Hooks::default(),
             resolver: &mut self.resolver,
             stores: &mut crate::cache::store::Stores::default(),
-            board: &mut crate::service::board::Board::default(),
+            senders: &mut crate::inside::roster::Roster::default(),
             compressed: &mut self.compressed,
             inside: &mut crate::inside::Inside::default(),
             woken: &mut self.woken,
