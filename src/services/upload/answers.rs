@@ -23,7 +23,8 @@ use std::time::Instant;
 
 use super::announced::Announced;
 use super::refusal::Refusal;
-use super::store::{Store, Storing};
+use super::store::Store;
+use super::storing::Storing;
 use super::told::Told;
 use crate::ending::Error;
 use crate::jobs::{NewContents, NewFile, Ticket};

@@ -28,12 +28,15 @@
 //!    it follows. What does is read and thrown away, so that the client comes to read why
 //!    ([`Io::close`]). One that is refused after its last byte ends nothing.
 //!
-//! A long file, since it is one machine.
+//! Here: how the steps of a connection follow each other, what becomes of refusals and of files that
+//! are stored, and whom the service waits for. The steps themselves are in `entering` (handshake and
+//! login) and `receiving` (headers and bytes).
 //!
-//! The files in reading order: this one, `accounts` (who may log in), `owner` (whose a file is), `announced`,
-//! `incoming` (the bytes of a large file), `answers` (files that are whole, up to their answers),
-//! `store` (partial files, and the names of whole ones), `resuming` and `kept` (half-received
-//! files), `room` (how much may still come), `walk`, `refusal`, `told`.
+//! The files in reading order: this one, `state`, `entering`, `accounts` (who may log in), `owner`
+//! (whose a file is), `receiving`, `announced`, `store` (the folder), `beginning` (what is asked of the
+//! disk before the bytes of a file), `incoming` (the bytes of a large file), `storing` (whole files and
+//! their names), `answers` (those, up to their answers), `resuming` and `kept` (half-received files),
+//! `room` (how much may still come), `walk`, `refusal`, `told`.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -41,53 +44,44 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256};
-
-use super::prolonged;
-use crate::buffer::{Held, PAGE_BYTES};
+use crate::buffer::Held;
 use crate::config::UploadConfig;
 use crate::disk::Disk;
 use crate::ending::{Ending, Error, Phase};
 use crate::metrics::{Of, UploadMetrics};
-use crate::service::{Cx, Io, Peer, Service, Waiter, work};
-use crate::wire::challenge::{CHALLENGE_BYTES, Handshake, Secret};
-use crate::wire::frame::{self, Frame};
-use crate::wire::hex;
-use crate::wire::login::{self, LOGIN_BYTES_MAX, Login, ObjectScanner};
-use crate::wire::text::Quoted;
-use crate::wire::upload::{
-    Code, FileHeader, HeaderError, SafeName, asks_for_ack, blanks_before_header, is_blank,
-};
+use crate::service::{Cx, Io, Peer, Service, Waiter};
+use crate::wire::challenge::{Handshake, Secret};
+use crate::wire::upload::is_blank;
 
 mod accounts;
 mod announced;
 mod answers;
+mod beginning;
+mod entering;
 mod incoming;
 mod kept;
 mod owner;
+mod receiving;
 mod refusal;
 mod resuming;
 mod room;
+mod state;
 mod store;
+mod storing;
 #[cfg(test)]
 mod tests;
 mod told;
 mod walk;
 
-use accounts::{Accounts, Attempt, Verdict};
-use announced::{Announced, Asks};
+use accounts::Accounts;
+use announced::Announced;
 use answers::{Answers, was_refused};
-use incoming::Incoming;
-use kept::Key;
 use owner::Owner;
 use refusal::Refusal;
-use resuming::hash_ns;
-use store::{Beginning, Begun, Store, Storing};
+use state::{State, Step};
+use store::Store;
+use storing::Storing;
 use told::Told;
-
-/// Bytes of a file that is stored by one job: they always fit the page that they come in. A larger
-/// one is, too, if it is here already.
-const SMALL_BYTES_MAX: u64 = PAGE_BYTES as u64;
 
 /// Bytes of the longest refusal: a sentence with a name, each byte of it escaped. That of a client's
 /// own text is cut to far less.
@@ -124,64 +118,6 @@ pub struct Conn {
     held: Held,
 }
 
-enum State {
-    /// The challenge is to be sent.
-    Greeting { until: Instant },
-    /// It was; its answer is awaited.
-    Answer {
-        challenge: [u8; CHALLENGE_BYTES],
-        until: Instant,
-    },
-    /// Name and password are awaited.
-    Login {
-        scanner: ObjectScanner,
-        until: Instant,
-    },
-    /// They are being checked.
-    LoggingIn {
-        attempt: Box<Attempt>,
-        until: Instant,
-    },
-    /// The header of the next file is awaited. What came of it is gathered here, because it may be
-    /// longer than a page; while that is nothing but blanks, the connection is idle.
-    Header { gathered: Vec<u8>, until: Instant },
-    /// The bytes of a small file are coming; so many of them are here.
-    Small {
-        announced: Box<Announced>,
-        arrived: usize,
-        until: Instant,
-    },
-    /// The disk is asked whether there is room for a file, and to make it.
-    Beginning { beginning: Box<Beginning> },
-    /// The bytes of a file are coming.
-    Body {
-        incoming: Box<Incoming>,
-        until: Instant,
-    },
-    /// The next file cannot come. Once all before it is answered, its client is told, if it asked to
-    /// be, and the connection ends.
-    Refusing { refusal: Refusal, until: Instant },
-    /// Files are being stored; then it goes on with the next state.
-    Storing {
-        storing: Box<Storing>,
-        next: Box<State>,
-    },
-}
-
-/// What a state came to.
-enum Step {
-    /// It waits: for more input, or for the end that it asked for.
-    Wait,
-    /// The next state goes on at once.
-    Go(State),
-    /// This user is logged in.
-    LoggedIn(Box<str>),
-    /// It has become another state, which goes on at once.
-    Again,
-    /// The files that came whole are stored first; then this state goes on.
-    Store,
-}
-
 impl Conn {
     /// Bytes that it holds outside of pages.
     fn bytes_held(&self) -> usize {
@@ -191,31 +127,6 @@ impl Conn {
         };
         let files = self.whole.iter().map(|(_, bytes)| bytes.len());
         header + files.sum::<usize>() + self.answers.bytes_held()
-    }
-}
-
-impl State {
-    /// Whether a client that is told nothing more would miss nothing.
-    fn is_between_files(&self) -> bool {
-        matches!(self, State::Header { gathered, .. } if is_blank(gathered))
-    }
-
-    /// Whether the file that it is about is to be answered; `None` if it is about none.
-    fn is_answered(&self) -> Option<bool> {
-        let announced = match self {
-            State::Small { announced, .. } => announced,
-            State::Beginning { beginning } => &beginning.announced,
-            State::Body { incoming, .. } => incoming.announced(),
-            _ => return None,
-        };
-        Some(announced.asks.is_some())
-    }
-
-    /// The time that the disk took is not the client's.
-    fn prolong(&mut self, by: Duration) {
-        if let State::Header { until, .. } | State::Small { until, .. } = self {
-            *until += by;
-        }
     }
 }
 
@@ -251,80 +162,6 @@ impl Upload {
         State::Header {
             gathered: Vec::new(),
             until: now + self.idle_timeout,
-        }
-    }
-
-    fn after_handshake(&self, until: Instant, now: Instant) -> State {
-        match self.accounts {
-            Some(_) => State::Login {
-                scanner: ObjectScanner::new(LOGIN_BYTES_MAX),
-                until,
-            },
-            None => self.idle(now),
-        }
-    }
-
-    fn greeting(&self, until: Instant, io: &mut Io<'_>) -> Step {
-        let mut challenge = [0; CHALLENGE_BYTES];
-        io.cx.disk.entropy(&mut challenge);
-        io.down.tx.put(&challenge, io.cx.pool);
-        Step::Go(State::Answer { challenge, until })
-    }
-
-    fn answer(
-        &self,
-        challenge: &[u8; CHALLENGE_BYTES],
-        until: Instant,
-        io: &mut Io<'_>,
-    ) -> Result<Step, Error> {
-        let answer_bytes = self.handshake.answer_bytes();
-        let Some(answer) = io.down.rx.bytes().get(..answer_bytes) else {
-            let begun = !io.down.rx.is_empty();
-            return wait(io, until, Phase::Handshake, begun, || "the answer".into());
-        };
-        if !self.handshake.verify(&self.secret, challenge, answer) {
-            return Err(Error::Refused("a wrong answer to the challenge".to_owned()));
-        }
-        io.down.rx.consume(answer_bytes);
-        Ok(Step::Go(self.after_handshake(until, io.cx.now)))
-    }
-
-    fn login(scanner: &mut ObjectScanner, until: Instant, io: &mut Io<'_>) -> Result<Step, Error> {
-        let bytes = io.down.rx.bytes();
-        let scanned = scanner.scan(bytes);
-        let Some(end) = scanned.map_err(|error| Error::Protocol(error.to_string()))? else {
-            let begun = !bytes.is_empty();
-            return wait(io, until, Phase::Handshake, begun, || "the login".into());
-        };
-        let login =
-            Login::parse(&bytes[..end]).map_err(|error| Error::Protocol(error.to_string()))?;
-        io.down.rx.consume(end);
-        Ok(Step::Go(State::LoggingIn {
-            attempt: Box::new(Attempt::new(login)),
-            until,
-        }))
-    }
-
-    fn logging_in(
-        &mut self,
-        attempt: &mut Attempt,
-        until: Instant,
-        io: &mut Io<'_>,
-    ) -> Result<Step, Error> {
-        // Invariant: nobody logs in where there are no accounts.
-        let accounts = self.accounts.as_mut().expect("accounts");
-        match accounts.judge(attempt, self.store.folder(), io)? {
-            Poll::Pending if io.cx.now >= until => Err(Error::TimedOut(Phase::Handshake)),
-            Poll::Pending => Ok(Step::Wait),
-            Poll::Ready(Verdict::Right) => {
-                io.down.tx.put(login::ACCEPTED, io.cx.pool);
-                Ok(Step::LoggedIn(attempt.user().into()))
-            }
-            Poll::Ready(Verdict::Wrong) => {
-                io.down.tx.put(login::REFUSED, io.cx.pool);
-                io.close();
-                Ok(Step::Wait)
-            }
         }
     }
 
@@ -470,281 +307,6 @@ impl Upload {
         answers::put(&answer, io);
         io.close_as(ending);
         Ok(Step::Wait)
-    }
-
-    fn header(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
-        let holds_files = !conn.whole.is_empty();
-        let State::Header { gathered, until } = &mut conn.state else {
-            return Ok(Step::Wait);
-        };
-        if is_blank(gathered) && conn.answers.len() >= self.unanswered_files_max {
-            return Ok(Step::Wait);
-        }
-        loop {
-            let limit = self.header_bytes_max;
-            let missing = match blanks_before_header(gathered, limit) {
-                // One at a time: what follows a blank may be the whole header.
-                None => 1,
-                Some(blanks) => {
-                    gathered.drain(..blanks);
-                    match frame::decode(gathered, limit) {
-                        Err(error) => return Err(Error::Protocol(error.to_string()).into()),
-                        Ok(Frame::Partial { missing }) => missing,
-                        Ok(Frame::Complete { payload, .. }) => {
-                            io.cx.work.charge(work::FILE_NS);
-                            let waits = io.down.rx.len();
-                            let owner = &conn.owner;
-                            return self
-                                .announced(payload, waits, owner, io.cx.now)
-                                .map(Step::Go);
-                        }
-                    }
-                }
-            };
-            let rx = &mut io.down.rx;
-            let count = missing.min(rx.len());
-            let was_begun = !is_blank(gathered);
-            if count == 0 && holds_files {
-                return Ok(Step::Store);
-            }
-            if count == 0 && !was_begun && !conn.answers.is_empty() {
-                return Ok(Step::Wait); // the client waits for us
-            }
-            if count == 0 {
-                let phase = if was_begun { Phase::Head } else { Phase::Idle };
-                let waited = wait(io, *until, phase, was_begun, || "a file header".into());
-                return waited.map_err(|error| Refusal::from(error).untold());
-            }
-            gathered.extend_from_slice(&rx.bytes()[..count]);
-            rx.consume(count);
-            if !was_begun && !is_blank(gathered) {
-                *until = io.cx.now + self.handshake_timeout;
-            }
-        }
-    }
-
-    /// The state for the file that a header announces, or why there is none. So many bytes wait
-    /// behind the header.
-    fn announced(
-        &self,
-        json: &[u8],
-        waits: usize,
-        owner: &Rc<Owner>,
-        now: Instant,
-    ) -> Result<State, Refusal> {
-        let announced = self.parse(json, owner, now);
-        let (announced, header) = announced.map_err(|refusal| match asks_for_ack(json) {
-            true => refusal,
-            false => refusal.untold(),
-        })?;
-        let small_bytes_max = match announced.asks {
-            None => SMALL_BYTES_MAX.max(waits as u64),
-            Some(_) => SMALL_BYTES_MAX,
-        };
-        let is_small = announced.size_bytes <= small_bytes_max;
-        if is_small && announced.asks.is_none() && !self.store.room.is_limited() {
-            return Ok(State::Small {
-                announced: Box::new(announced),
-                arrived: 0,
-                until: now + self.idle_timeout,
-            });
-        }
-        let sha256 = header.sha256.filter(|_| self.store.kept.keeps_any());
-        let key = match (sha256, is_small || !header.ack) {
-            (Some(sha256), false) => Some(Key::new(
-                owner.user(),
-                &announced.name,
-                announced.size_bytes,
-                &sha256,
-            )),
-            _ => None,
-        };
-        let beginning = Box::new(Beginning::new(announced, key, is_small, now));
-        Ok(State::Beginning { beginning })
-    }
-
-    fn parse(
-        &self,
-        json: &[u8],
-        owner: &Rc<Owner>,
-        now: Instant,
-    ) -> Result<(Announced, FileHeader), Refusal> {
-        let header = FileHeader::parse(json, self.file_bytes_max).map_err(|error| match error {
-            HeaderError::TooLarge { .. } => Refusal {
-                code: Some(Code::TooLarge),
-                error: Error::Protocol(error.to_string()),
-            },
-            error => Refusal::malformed(error.to_string()),
-        })?;
-        let name = SafeName::reduce_portable(&header.filename).map_err(|error| {
-            let text = format!("{}: {error}", Quoted(&header.filename));
-            Refusal::new(Code::BadName, text)
-        })?;
-        let asks = header.ack.then_some(Asks {
-            sha256: header.sha256,
-            resume: header.resume,
-            skip_same: header.skip_same,
-        });
-        let announced = Announced {
-            name,
-            size_bytes: header.size_bytes,
-            began: now,
-            owner: Rc::clone(owner),
-            asks,
-            promise: None,
-        };
-        Ok((announced, header))
-    }
-
-    fn small(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
-        let State::Small {
-            announced,
-            arrived,
-            until,
-        } = &mut conn.state
-        else {
-            return Ok(Step::Wait);
-        };
-        let Announced {
-            name, size_bytes, ..
-        } = &**announced;
-        let rx = &mut io.down.rx;
-        let size = *size_bytes as usize;
-        let now_here = rx.len().min(size);
-        let more = now_here - std::mem::replace(arrived, now_here);
-        let (rate_min, most) = (self.body_rate_min, self.idle_timeout);
-        *until = prolonged(*until, more, rate_min, io.cx.now, most);
-        if now_here < size && !conn.whole.is_empty() {
-            return Ok(Step::Store);
-        }
-        if now_here < size {
-            return Ok(wait(io, *until, Phase::Body, true, || {
-                format!("{name} after {now_here} of {size_bytes} bytes")
-            })?);
-        }
-        let bytes: Box<[u8]> = rx.bytes()[..size].into();
-        rx.consume(size);
-        let idle = self.idle(io.cx.now);
-        let State::Small { announced, .. } = std::mem::replace(&mut conn.state, idle) else {
-            return Ok(Step::Again); // Invariant: it was just looked at.
-        };
-        if announced.asks.is_none() {
-            conn.whole.push((*announced, bytes));
-            return Ok(Step::Again);
-        }
-        io.cx.work.charge(hash_ns(size));
-        let digest: [u8; 32] = Sha256::digest(&bytes).into();
-        match mismatch(&announced, &digest) {
-            Some(refusal) => conn.answers.refuses(*announced, refusal),
-            None => {
-                let new = self.store.new_file(&announced, bytes);
-                conn.answers.stores(*announced, digest, new);
-            }
-        }
-        Ok(Step::Again)
-    }
-
-    fn beginning(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
-        let State::Beginning { beginning } = &mut conn.state else {
-            return Ok(Step::Wait);
-        };
-        if !conn.whole.is_empty() {
-            return Ok(Step::Store);
-        }
-        let is_answered = beginning.announced.asks.is_some();
-        let Poll::Ready(begun) = self.store.begin(beginning, io)? else {
-            return Ok(Step::Wait);
-        };
-        let until = io.cx.now + self.idle_timeout;
-        let (offset, next) = match begun {
-            Begun::Small(announced) => {
-                let announced = Box::new(announced);
-                let arrived = 0;
-                let small = State::Small {
-                    announced,
-                    arrived,
-                    until,
-                };
-                (0, small)
-            }
-            Begun::Large(partial, offset, digest) => {
-                let incoming = Box::new(Incoming::new(partial, offset, digest));
-                (offset, State::Body { incoming, until })
-            }
-            Begun::Same(announced) => {
-                let waiter = Waiter::Session(io.id);
-                let (store, cx) = (&self.store, &mut io.cx);
-                conn.answers.is_same(announced, store, waiter, cx)?;
-                return Ok(Step::Go(self.idle(io.cx.now)));
-            }
-        };
-        if is_answered {
-            conn.answers.is_ready(offset);
-        }
-        if offset > 0 {
-            io.cx.counted.resumed(offset);
-            let peer = &conn.owner.peer;
-            log::info!("upload {peer}: a file is gone on with, {offset} bytes of it are here");
-        }
-        Ok(Step::Go(next))
-    }
-
-    fn body(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
-        let State::Body { incoming, until } = &mut conn.state else {
-            return Ok(Step::Wait);
-        };
-        let blocked = incoming.blocked;
-        let count = incoming.write(io)?;
-        let (rate_min, most) = (self.body_rate_min, self.idle_timeout);
-        if let Some(since) = blocked {
-            *until += io.cx.now - since; // the time that the disk took is not the client's
-        }
-        *until = prolonged(*until, count, rate_min, io.cx.now, most);
-        let Announced {
-            name, size_bytes, ..
-        } = incoming.announced();
-        if incoming.is_whole() {
-            return self.is_whole(conn, io);
-        }
-        if let Some(since) = incoming.writing_since() {
-            self.store.in_time(name, since, io.cx.now)?;
-        }
-        if incoming.waits_for_disk() {
-            return Ok(Step::Wait);
-        }
-        let arrived_bytes = incoming.arrived_bytes;
-        Ok(wait(io, *until, Phase::Body, true, || {
-            format!("{name} after {arrived_bytes} of {size_bytes} bytes")
-        })?)
-    }
-
-    /// Every byte of a large file was written.
-    fn is_whole(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {
-        let idle = self.idle(io.cx.now);
-        let State::Body { incoming, .. } = std::mem::replace(&mut conn.state, idle) else {
-            return Ok(Step::Again); // Invariant: the caller looked at it.
-        };
-        let Some(digest) = incoming.digest() else {
-            let storing = self.store.keep(&incoming.partial, io)?;
-            let next = Box::new(self.idle(io.cx.now));
-            return Ok(Step::Go(State::Storing {
-                storing: Box::new(storing),
-                next,
-            }));
-        };
-        let partial = incoming.partial;
-        match mismatch(&partial.announced, &digest) {
-            Some(refusal) => {
-                let announced = partial.announced.clone();
-                self.store.discard(partial, &mut io.cx);
-                conn.answers.refuses(announced, refusal);
-            }
-            None => {
-                let new = Store::written_file(&partial);
-                conn.answers.stores(partial.announced, digest, new);
-            }
-        }
-        Ok(Step::Again)
     }
 
     /// Tells of files whose session has ended, once they are stored.
@@ -895,21 +457,6 @@ impl Upload {
             _ => {}
         }
     }
-}
-
-/// Why a file is not stored that is not what its client made the digest of.
-fn mismatch(announced: &Announced, digest: &[u8; 32]) -> Option<Refusal> {
-    let expected = announced.asks?.sha256?;
-    if expected == *digest {
-        return None;
-    }
-    let text = format!(
-        "{}: what came has the SHA-256 {}, expected {}",
-        announced.name,
-        hex::encode(digest),
-        hex::encode(&expected)
-    );
-    Some(Refusal::new(Code::DigestMismatch, text))
 }
 
 impl Service for Upload {

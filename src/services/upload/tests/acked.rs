@@ -4,7 +4,7 @@ use super::*;
 use crate::jobs::Kind;
 use crate::services::bench::Aside;
 use crate::wire::upload::Answer;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use std::time::SystemTime;
 
 use super::super::kept::Key;
