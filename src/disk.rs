@@ -377,8 +377,13 @@ pub trait Disk {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Makes a folder below `root`, unless it is there.
-    fn create_folder(&mut self, root: &File, path: &Path) -> io::Result<()>;
+    /// Makes a folder in `root`, unless something has its name, which is one of the program's own.
+    fn create_folder(&mut self, root: &File, name: &Path) -> io::Result<()>;
+
+    /// Opens a folder below `root` to look at and to rename files in, and makes it, and those on the
+    /// way to it, where they are missing. No symbolic link is followed: one of them, or anything else
+    /// that is no folder, fails with [`io::ErrorKind::NotADirectory`].
+    fn enter(&mut self, root: &File, path: &Path) -> io::Result<File>;
 
     /// Takes the lock of an open folder (`man 2 flock`) alone; whether that worked, because nobody
     /// else had it. It is given back when the folder is closed.
@@ -395,9 +400,16 @@ pub trait Disk {
     /// Writes `bytes` at `offset`; the number of bytes written.
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Gives a file another name in one step; an existing file of that name is replaced only if
-    /// `replace`.
-    fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool) -> io::Result<()>;
+    /// Gives a file below `root` another name in one step: `to`, in an open folder. An existing file
+    /// of that name is replaced only if `replace`. Not for a path of a client's: what leads to either
+    /// name was made by the program, or [entered](Disk::enter).
+    fn rename(
+        &mut self,
+        root: &File,
+        from: &Path,
+        to: (&File, &Path),
+        replace: bool,
+    ) -> io::Result<()>;
 
     /// Removes a name.
     fn remove(&mut self, root: &File, path: &Path) -> io::Result<()>;

@@ -280,7 +280,7 @@ fn what_a_client_sent_is_logged_on_one_line_of_bounded_length() {
     for (name, told) in [
         (
             "invoice\u{202e}fdp.exe",
-            "\"invoice\\u{202e}fdp.exe\": the file name holds a character that is not seen: U+202E",
+            "\"invoice\\u{202e}fdp.exe\": the name holds a character that is not seen: U+202E",
         ),
         (
             "a\r\n[2026-01-01T00:00:00Z ERROR x] b",

@@ -57,7 +57,7 @@ pub enum Query {
     /// not started are one job: what was changed since, one that has started may not know.
     Sync { file: File },
     /// The same for the names in a folder below `root`, an empty path for that itself, and for the
-    /// name of that folder.
+    /// names of that folder and of those on the way to it.
     SyncNames { root: File, folder: PathBuf },
 }
 
@@ -384,7 +384,8 @@ impl Query {
                 Done::Nothing
             }
             Query::SyncNames { root, folder } => {
-                if !folder.as_os_str().is_empty() {
+                let way = folder.ancestors();
+                for folder in way.filter(|folder| !folder.as_os_str().is_empty()) {
                     let folder = disk.open(root, folder)?;
                     disk.sync(&folder)?;
                 }
@@ -459,7 +460,7 @@ impl Command {
                 to,
                 replace,
             } => {
-                disk.rename(root, from, to, *replace)?;
+                disk.rename(root, from, (root, to), *replace)?;
                 Done::Nothing
             }
             Command::Remove { root, path } => {
@@ -552,7 +553,7 @@ fn put(
 ) -> io::Result<File> {
     let file = disk.create(root, temporary)?;
     let written = disk.write_full(&file, 0, bytes);
-    let named = written.and_then(|()| disk.rename(root, temporary, path, true));
+    let named = written.and_then(|()| disk.rename(root, temporary, (root, path), true));
     if named.is_err()
         && let Err(error) = disk.remove(root, temporary)
     {

@@ -11,7 +11,7 @@
 //!    all share who stored into it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::copied;
 use crate::disk::{Disk, File, is_out_of_descriptors};
@@ -26,9 +26,16 @@ pub struct NewFile {
     pub contents: NewContents,
     /// The name.
     pub name: SafeName,
-    /// The folder below the root where it has that name, which is made if it is not there; empty for
-    /// the root.
+    /// The folder below the root where it has that name, which is made if it is not there, with those
+    /// on the way to it ([`Disk::enter`]); empty for the root.
     pub folder: PathBuf,
+}
+
+impl NewFile {
+    /// Whether it stands under its path below the root: it was made, and neither named nor removed.
+    pub fn is_made(&self) -> bool {
+        !matches!(self.contents, NewContents::Bytes(_) | NewContents::Lost(_))
+    }
 }
 
 /// What is in a new file.
@@ -192,18 +199,23 @@ fn store_one(
     if let NewContents::Written(_) = new.contents {
         new.contents = NewContents::Stored; // it is closed before it gets its name
     }
-    let replaced = match taken == Taken::Replace && care.counts {
-        true => {
-            let path = new.folder.join::<&Path>(new.name.as_ref());
-            disk.look(root, &path).map_or(0, |was| was.len)
+    let folder = match new.folder.as_os_str().is_empty() {
+        true => Ok(root.clone()),
+        false => disk.enter(root, &new.folder),
+    };
+    let folder = match folder {
+        // It is whole, and can be named later.
+        Err(error) if is_out_of_descriptors(&error) => return Err(error),
+        folder => folder,
+    };
+    let mut replaced = 0;
+    let named = folder.and_then(|folder| {
+        if taken == Taken::Replace && care.counts {
+            let was = disk.look(&folder, new.name.as_ref());
+            replaced = was.map_or(0, |was| was.len);
         }
-        false => 0,
-    };
-    let made = match new.folder.as_os_str().is_empty() {
-        true => Ok(()),
-        false => disk.create_folder(root, &new.folder),
-    };
-    let named = made.and_then(|()| name(root, new, taken, disk));
+        name((root, &folder), new, taken, disk)
+    });
     match &named {
         Ok(_) => new.contents = NewContents::Stored,
         Err(error) => remove(root, new, error, disk),
@@ -211,13 +223,18 @@ fn store_one(
     Ok((named?, replaced))
 }
 
-/// Gives a whole file its name; which one it got.
-fn name(root: &File, new: &NewFile, taken: Taken, disk: &mut dyn Disk) -> io::Result<SafeName> {
+/// Gives a whole file its name in a folder; which one it got.
+fn name(
+    (root, folder): (&File, &File),
+    new: &NewFile,
+    taken: Taken,
+    disk: &mut dyn Disk,
+) -> io::Result<SafeName> {
     let mut number = 0;
     loop {
         let to = new.name.version(number);
-        let path = new.folder.join::<&Path>(to.as_ref());
-        match disk.rename(root, &new.partial, &path, taken == Taken::Replace) {
+        let place = (folder, to.as_ref());
+        match disk.rename(root, &new.partial, place, taken == Taken::Replace) {
             Ok(()) => return Ok(to),
             // The number that was free a moment ago is taken now: the next one.
             Err(error)
@@ -226,7 +243,7 @@ fn name(root: &File, new: &NewFile, taken: Taken, disk: &mut dyn Disk) -> io::Re
                     && number < u32::MAX =>
             {
                 number = match number {
-                    0 => match first_free_version(root, new, disk) {
+                    0 => match first_free_version(folder, &new.name, disk) {
                         // A look takes a descriptor, and a rename takes none: one after the other.
                         Err(error) if is_out_of_descriptors(&error) => 1,
                         number => number?,
@@ -258,11 +275,8 @@ pub fn is_taken<T>(looked: io::Result<T>) -> io::Result<bool> {
 /// The lowest version number from 1 on that is free, if those before it are taken without a gap;
 /// some free one otherwise. It looks at as many names as the number has binary digits, twice: the
 /// ten-thousandth file of a name costs no more than 28.
-fn first_free_version(root: &File, new: &NewFile, disk: &mut dyn Disk) -> io::Result<u32> {
-    let mut is_taken = |number| {
-        let name = new.name.version(number);
-        is_taken(disk.look(root, &new.folder.join::<&Path>(name.as_ref())))
-    };
+fn first_free_version(folder: &File, name: &SafeName, disk: &mut dyn Disk) -> io::Result<u32> {
+    let mut is_taken = |number| is_taken(disk.look(folder, name.version(number).as_ref()));
     let (mut taken, mut free) = (0, 1);
     while free < u32::MAX && is_taken(free)? {
         taken = free;

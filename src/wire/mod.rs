@@ -20,6 +20,7 @@ pub mod login;
 pub mod no_proxy;
 pub mod ping;
 pub mod proxy_protocol;
+pub mod safe_path;
 pub mod smtp;
 pub mod stamp;
 pub mod text;

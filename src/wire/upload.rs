@@ -468,25 +468,20 @@ pub enum NameError {
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("the file name is empty or ends with a separator"),
-            Self::Dot => f.write_str("the file name begins with a dot"),
-            Self::Hyphen => f.write_str("the file name begins with a hyphen, as an option does"),
+            Self::Empty => f.write_str("the name is empty or ends with a separator"),
+            Self::Dot => f.write_str("the name begins with a dot"),
+            Self::Hyphen => f.write_str("the name begins with a hyphen, as an option does"),
             Self::Hidden { found } => write!(
                 f,
-                "the file name holds a character that is not seen: U+{:04X}",
+                "the name holds a character that is not seen: U+{:04X}",
                 u32::from(*found)
             ),
-            Self::TooLong => write!(f, "the file name is longer than {NAME_BYTES_MAX} bytes"),
+            Self::TooLong => write!(f, "the name is longer than {NAME_BYTES_MAX} bytes"),
             Self::Special { found } => {
-                write!(
-                    f,
-                    "the file name holds {found:?}, which not every system takes"
-                )
+                write!(f, "the name holds {found:?}, which not every system takes")
             }
-            Self::Device => f.write_str("the file name is that of a device on some systems"),
-            Self::Edge => {
-                f.write_str("the file name begins or ends with a blank, or ends with a dot")
-            }
+            Self::Device => f.write_str("the name is that of a device on some systems"),
+            Self::Edge => f.write_str("the name begins or ends with a blank, or ends with a dot"),
         }
     }
 }
@@ -816,11 +811,11 @@ mod tests {
         // The words name the character without showing it.
         assert_eq!(
             NameError::Hidden { found: '\u{202e}' }.to_string(),
-            "the file name holds a character that is not seen: U+202E"
+            "the name holds a character that is not seen: U+202E"
         );
         assert_eq!(
             NameError::Special { found: ':' }.to_string(),
-            "the file name holds ':', which not every system takes"
+            "the name holds ':', which not every system takes"
         );
     }
 

@@ -387,3 +387,67 @@ fn heartbeats_are_logged_as_new_and_dead() {
     );
     server.stop();
 }
+
+/// All files below a folder, by their paths, without what is hidden.
+fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = files(folder);
+    found.retain(|name, _| !name.starts_with('.'));
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    for entry in entries.filter(|entry| entry.path().is_dir()) {
+        let name = entry.file_name().into_string().expect("UTF-8");
+        if !name.starts_with('.') {
+            let inner = tree(&entry.path()).into_iter();
+            found.extend(inner.map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_folder_keeps_its_structure_and_what_is_there_is_not_sent_again() {
+    let source = temp_dir();
+    let big: Vec<u8> = (0..900_000_u32)
+        .map(|number| (number % 251) as u8)
+        .collect();
+    for path in [
+        "photos/a.jpg",
+        "photos/2026/a.jpg",
+        "photos/2026/in ner/b.jpg",
+    ] {
+        let path = source.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, path.as_os_str().as_encoded_bytes()).unwrap();
+    }
+    fs::write(source.path().join("photos/2026/big"), &big).unwrap();
+    fs::write(source.path().join("photos/.hidden"), "not this").unwrap();
+    let photos = source.path().join("photos");
+    let server = upload_server();
+    let number = HANDSHAKES.len(); // with a login
+    let send = |flags: &[&str]| {
+        let arguments = [flags, &[photos.to_str().unwrap()]].concat();
+        upload(&server, number, ["", "tulip"], &arguments)
+    };
+    let ended = send(&["--keep-paths", "--skip-same", "--jobs=2"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let stored = server.path(&format!("u{number}"));
+    let wanted = tree(source.path());
+    assert_eq!(wanted.len(), 4);
+    assert!(tree(&stored) == wanted, "{:?}", tree(&stored).keys());
+    // What is missing comes, and what has changed.
+    fs::remove_file(stored.join("photos/2026/a.jpg")).unwrap();
+    fs::write(photos.join("a.jpg"), "another one").unwrap();
+    let ended = send(&["--keep-paths", "--skip-same", "--json"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(
+        ended.stdout.matches("\"skipped\":true").count(),
+        2,
+        "{ended:?}"
+    );
+    for name in ["photos/2026/a.jpg", "photos/a.1.jpg"] {
+        let told = format!("\"stored_as\":\"{name}\"");
+        assert!(ended.stdout.contains(&told), "{told}: {ended:?}");
+    }
+    let mut wanted = wanted;
+    wanted.insert("photos/a.1.jpg".to_owned(), b"another one".to_vec());
+    assert!(tree(&stored) == wanted, "{:?}", tree(&stored).keys());
+}

@@ -1,6 +1,7 @@
 //! Rules that were broken once, each with the scenario and the faults that show it.
 
 use netlab_reactor::sys::sim::faults::Fault;
+use netlab_reactor::sys::sim::rng::Rng;
 
 use crate::datagrams::Datagrams;
 use crate::driver::{Only, Plan, Scenario, run};
@@ -8,6 +9,7 @@ use crate::echo::Echo;
 use crate::hello::HelloStream;
 use crate::kept::KeptProxy;
 use crate::relay::RelayScenario;
+use crate::sure::Sure;
 use crate::upload::Uploads;
 
 /// Each of the faults must happen in one of the runs at least.
@@ -109,6 +111,21 @@ fn no_name_stands_for_bytes_that_nobody_sent_after_the_power_failed() {
     let uploads: fn() -> Box<dyn Scenario> = || Box::new(Uploads::default());
     holds(uploads, &[(Fault::PowerLoss, 20), (Fault::JobSlow, 300)]);
     holds(uploads, &[(Fault::PowerLoss, 200)]);
+}
+
+/// What was answered is there under the name that the client was told, its folders included, and to
+/// the byte, whenever the power failed.
+#[test]
+fn a_file_that_was_answered_is_there_after_the_power_failed() {
+    let scenarios: [fn() -> Box<dyn Scenario>; 3] = [
+        || Box::new(Sure::new(Rng::new(1))),
+        || Box::new(Sure::new(Rng::new(2))),
+        || Box::new(Sure::new(Rng::new(3))),
+    ];
+    for answered in scenarios {
+        holds(answered, &[(Fault::PowerLoss, 30), (Fault::JobSlow, 300)]);
+        holds(answered, &[(Fault::PowerLoss, 100)]);
+    }
 }
 
 /// No client has a wrong or mixed body for a good one, whatever the disk of the cache does.

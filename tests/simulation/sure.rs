@@ -24,6 +24,8 @@ use crate::driver::{ProcessEnd, Scenario, Setting};
 
 const FOLDER: &str = "/srv/sure";
 const NAMES: [&str; 4] = ["a.txt", "b", "c.tar.gz", "d"];
+/// Folders that clients name; most files go to none.
+const FOLDERS: [Option<&str>; 6] = [None, None, None, Some("x"), Some("x/y"), Some("z/x/y")];
 /// Connections of one client in one process.
 const TRIES: usize = 6;
 /// Pauses between them, longer than another connection is waited for.
@@ -34,6 +36,7 @@ const TRIES_AT_PEACE: usize = 12;
 /// A file, and what became of it.
 struct Sent {
     name: &'static str,
+    folder: Option<&'static str>,
     body: Vec<u8>,
     sha256: [u8; 32],
     /// The name that the client was told.
@@ -128,13 +131,14 @@ impl Scenario for Sure {
             let mut files = Vec::new();
             for _ in 0..self.rng.sized(5) {
                 let index = self.record.borrow().files.len();
-                let name = *self.rng.pick(&NAMES);
+                let (name, folder) = (*self.rng.pick(&NAMES), *self.rng.pick(&FOLDERS));
                 let len = self.rng.sized(setting.payload_max) - 1;
                 let mut body = format!("file {index} of client {client}\n").into_bytes();
                 body.extend(self.rng.bytes(len));
                 let sha256 = Sha256::digest(&body).into();
                 self.record.borrow_mut().files.push(Sent {
                     name,
+                    folder,
                     body,
                     sha256,
                     stored_as: None,
@@ -161,6 +165,10 @@ impl Scenario for Sure {
             let Some(name) = &file.stored_as else {
                 continue;
             };
+            let folder = file.folder.map(|folder| format!("{folder}/"));
+            if !name.starts_with(&folder.unwrap_or_default()) {
+                return Err(format!("{name}: not in {:?}", file.folder));
+            }
             let there = sim.volume().contents(format!("{FOLDER}/{name}"));
             if there != Some(&file.body[..]) {
                 let there = there.map(<[u8]>::len);
@@ -170,9 +178,12 @@ impl Scenario for Sure {
                 ));
             }
         }
-        for name in sim.volume().names(FOLDER) {
-            let path = format!("{FOLDER}/{name}");
+        let mut paths = vec![FOLDER.to_owned()];
+        while let Some(path) = paths.pop() {
             let Some(bytes) = sim.volume().contents(&path) else {
+                let names = sim.volume().names(&path).into_iter();
+                let visible = names.filter(|name| !name.starts_with('.'));
+                paths.extend(visible.map(|name| format!("{path}/{name}")));
                 continue;
             };
             if !record.files.iter().any(|file| file.body == bytes) {
@@ -272,6 +283,7 @@ impl Sender {
             ack: true,
             sha256: Some(file.sha256),
             resume: waits,
+            folder: file.folder.map(str::to_owned),
             ..FileHeader::default()
         };
         let state = &mut self.state;

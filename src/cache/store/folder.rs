@@ -496,7 +496,7 @@ fn secret(root: &File, disk: &mut dyn Disk) -> io::Result<[u8; SECRET_BYTES]> {
             let file = disk.create(root, &temporary)?;
             let digits = format!("{:032x}", u128::from_be_bytes(secret));
             disk.write_full(&file, 0, digits.as_bytes())?;
-            disk.rename(root, &temporary, path, false)?;
+            disk.rename(root, &temporary, (root, path), false)?;
             Ok(secret)
         }
         Err(error) => Err(error),

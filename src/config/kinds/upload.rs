@@ -64,6 +64,9 @@ pub struct UploadConfig {
     /// The files of a user go to a folder of their own below `dir`. Key `user_folders`, default
     /// false; it takes a login.
     pub user_folders: bool,
+    /// A file whose client says so goes to folders of that client's naming, below its folder; else it
+    /// is refused. Key `keep_paths`, default true.
+    pub keep_paths: bool,
     /// A command that is run for each file once it has its name. Key `on_stored`, a program and its
     /// arguments, default none.
     pub on_stored: Option<Hook>,
@@ -131,6 +134,7 @@ impl UploadConfig {
             login_file: None,
             failures_max: NonZeroU32::new(10),
             user_folders: false,
+            keep_paths: true,
             on_stored: None,
             overwrite: Overwrite::default(),
             file_bytes_max: 4 * 1024 * 1024 * 1024,
@@ -170,6 +174,7 @@ impl UploadConfig {
             let what = "`user_folders` without users; expected `login` beside it";
             section.problem(section.span("user_folders"), what.to_owned());
         }
+        section.flag("keep_paths", &mut config.keep_paths);
         config.on_stored = section.hook("on_stored");
         let overwrite = [
             ("refuse", Overwrite::Refuse),

@@ -1,6 +1,6 @@
 //! A file between its header and its name: what was announced of it, and where its bytes are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -8,6 +8,7 @@ use super::kept::Key;
 use super::owner::Owner;
 use super::room::Promise;
 use crate::disk::File;
+use crate::wire::safe_path::SafePath;
 use crate::wire::upload::SafeName;
 
 /// What a client asked beyond the plain protocol: an answer, and perhaps more.
@@ -21,7 +22,8 @@ pub(super) struct Asks {
 /// A file that was announced.
 #[derive(Clone)]
 pub(super) struct Announced {
-    pub(super) name: SafeName,
+    /// Its path below the folder of its owner, as its client asked for it.
+    pub(super) name: SafePath,
     pub(super) size_bytes: u64,
     pub(super) began: Instant,
     /// Whose it is, and where it goes.
@@ -29,6 +31,18 @@ pub(super) struct Announced {
     pub(super) asks: Option<Asks>,
     /// Its room, once it has that.
     pub(super) promise: Option<Rc<Promise>>,
+}
+
+impl Announced {
+    /// Its folder below that of the listener, empty for that itself.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.owner.folder.join(self.name.folder())
+    }
+
+    /// Its path below the folder of the listener, if this is its name.
+    pub(super) fn path_as(&self, name: &SafeName) -> PathBuf {
+        self.folder().join::<&Path>(name.as_ref())
+    }
 }
 
 /// A file that was made and has no name yet.

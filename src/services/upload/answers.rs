@@ -10,14 +10,16 @@
 //! 1. While one job stores, the next files come and gather; the next job stores all of them (group
 //!    commit). So a connection has one such job at a time, and names are given in the order of the
 //!    files.
-//! 2. Names are made sure by a sync of the folder that was asked for after they were given. All
-//!    connections that wait for one that has not begun share it ([`crate::jobs::Query::Sync`]).
+//! 2. Names are made sure by a sync of their folder, and of those on the way to it, that was asked for
+//!    after they were given. All connections that wait for one that has not begun share it
+//!    ([`crate::jobs::Query::SyncNames`]).
 //! 3. Answers are sent in the order of the files, all to one before the first to the next, each when
 //!    there is room for it. So they are the same however the disk and the network take their time.
 //! 4. A file that is not stored is told so, and those behind it are stored all the same.
 
-use std::collections::VecDeque;
-use std::rc::Rc;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::task::Poll;
 use std::time::Instant;
 
@@ -30,11 +32,12 @@ use crate::ending::Error;
 use crate::jobs::{NewContents, NewFile, Ticket};
 use crate::service::{Cx, Io, Peer, Waiter};
 use crate::wire::frame;
-use crate::wire::upload::{Answer, NAME_BYTES_MAX, SafeName};
+use crate::wire::safe_path::PATH_BYTES_MAX;
+use crate::wire::upload::{Answer, SafeName};
 
-/// Bytes of the longest answer but for a refusal's text: a name whose every byte is escaped, a
+/// Bytes of the longest answer but for a refusal's text: a path whose every byte is escaped, a
 /// digest and two numbers.
-const ANSWER_BYTES_MAX: usize = 6 * NAME_BYTES_MAX + 512;
+const ANSWER_BYTES_MAX: usize = 6 * PATH_BYTES_MAX + 512;
 
 /// The files of one connection that are not answered yet.
 #[derive(Default)]
@@ -71,7 +74,7 @@ enum Stage {
     Answered(Box<Result<SafeName, Refusal>>),
 }
 
-/// A sync of the folder.
+/// A sync of a folder.
 struct Syncing {
     number: u64,
     ticket: Ticket,
@@ -145,10 +148,10 @@ impl Answers {
         waiter: Waiter,
         cx: &mut Cx<'_>,
     ) -> Result<(), Refusal> {
-        let asked = store.sync(&announced.owner, waiter, cx);
+        let asked = store.sync(announced.folder(), waiter, cx);
         let ticket = asked.map_err(|error| Refusal::disk(&announced.name, error))?;
         let sha256 = announced.asks.and_then(|asks| asks.sha256);
-        let (name, sync) = (announced.name.clone(), self.await_sync(ticket, cx));
+        let (name, sync) = (announced.name.name().clone(), self.await_sync(ticket, cx));
         self.files.push_back(Unanswered {
             ready: None,
             announced,
@@ -212,6 +215,7 @@ impl Answers {
     fn were_not_stored(&mut self, refusal: &Refusal) {
         let error = |refusal: &Refusal| match &refusal.error {
             Error::Disk(name, error) => Error::Disk(name.clone(), crate::jobs::copied(error)),
+            Error::Refused(text) => Error::Refused(text.clone()),
             error => Error::Refused(error.to_string()),
         };
         for file in self.being_stored() {
@@ -222,24 +226,25 @@ impl Answers {
 
     /// The next files have their names; they are made sure.
     fn were_named(&mut self, names: Vec<SafeName>, store: &Store, waiter: Waiter, cx: &mut Cx<'_>) {
-        let sync = self.syncs_asked;
-        let Some(owner) = self.being_stored().next() else {
-            return;
-        };
-        let owner = Rc::clone(&owner.announced.owner); // all are of one connection
-        let asked = store.sync(&owner, waiter, cx);
-        for (file, name) in self.being_stored().zip(names) {
-            file.stage = match &asked {
-                Ok(_) => Stage::Named { name, sync },
+        let named = self.being_stored().take(names.len());
+        let folders: Vec<PathBuf> = named.map(|file| file.announced.folder()).collect();
+        let mut syncs: BTreeMap<&Path, io::Result<u64>> = BTreeMap::new();
+        for folder in &folders {
+            if !syncs.contains_key(&**folder) {
+                let asked = store.sync(folder.clone(), waiter, cx);
+                let sync = asked.map(|ticket| self.await_sync(ticket, cx));
+                syncs.insert(folder, sync);
+            }
+        }
+        for ((file, name), folder) in self.being_stored().zip(names).zip(&folders) {
+            file.stage = match &syncs[&**folder] {
+                Ok(sync) => Stage::Named { name, sync: *sync },
                 Err(error) => {
                     let error = crate::jobs::copied(error);
                     let refusal = Refusal::disk(&file.announced.name, error);
                     Stage::Answered(Box::new(Err(refusal)))
                 }
             };
-        }
-        if let Ok(ticket) = asked {
-            self.await_sync(ticket, cx);
         }
     }
 
@@ -328,11 +333,13 @@ impl Answers {
                 Ok(name) => {
                     if file.is_new {
                         told.stored(&file.announced, &name, Some(&file.sha256), &mut io.cx);
-                    } else {
-                        log::info!("upload {peer}: {name} is here already");
+                    }
+                    let filename = file.announced.name.with_name(name).to_string();
+                    if !file.is_new {
+                        log::info!("upload {peer}: {filename} is here already");
                     }
                     Answer::Stored {
-                        filename: name.as_str().to_owned(),
+                        filename,
                         size_bytes: file.announced.size_bytes,
                         sha256: file.sha256,
                     }

@@ -22,7 +22,7 @@ use super::kept::Key;
 use super::refusal::Refusal;
 use super::resuming::ReadBack;
 use super::room::Wanted;
-use super::store::{BUSY_WAIT, PARTIAL, RETRY_AFTER, Store, exists, refused};
+use super::store::{BUSY_WAIT, PARTIAL, RETRY_AFTER, Store, exists, in_the_way, refused};
 use crate::disk::FileKind;
 use crate::jobs::{self, Command, Done, Finished, Query, Taken, TakenFile, Ticket};
 use crate::service::{Cx, Io, Waiter};
@@ -241,7 +241,7 @@ impl Store {
         io: &mut Io<'_>,
     ) -> Result<Poll<Begun>, Refusal> {
         let announced = &beginning.announced;
-        let path = announced.owner.path_of(&announced.name);
+        let path = announced.path_as(announced.name.name());
         let mut files = io.cx.files(Waiter::Session(io.id));
         let Poll::Ready(opened) = files.open(&self.folder, &path) else {
             return self.pending(beginning, io);
@@ -388,14 +388,31 @@ impl Store {
         }
     }
 
-    /// Whether the name is taken and may not be: then it fails. Looked at before the client sends for
-    /// nothing; the rename at the end looks again.
+    /// Whether the name is taken and may not be, or something is in the way of its folder: then it
+    /// fails. Looked at before the client sends for nothing; who gives the name looks again.
     fn is_taken(&self, announced: &Announced, io: &mut Io<'_>) -> Result<Poll<()>, Refusal> {
-        let (name, path) = (&announced.name, announced.owner.path_of(&announced.name));
+        let name = &announced.name;
+        let mut files = io.cx.files(Waiter::Session(io.id));
+        if !name.folder().as_os_str().is_empty() {
+            let Poll::Ready(looked) = files.look(&self.folder, &announced.folder()) else {
+                return Ok(Poll::Pending);
+            };
+            let is_folder = match looked {
+                Ok(found) => found.kind == FileKind::Folder,
+                // A link that leads out of the listener's folder is none of its folders.
+                Err(error) => !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotADirectory | io::ErrorKind::CrossesDevices
+                ),
+            };
+            if !is_folder {
+                return Err(in_the_way(name));
+            }
+        }
         if self.taken != Taken::Refuse {
             return Ok(Poll::Ready(()));
         }
-        let mut files = io.cx.files(Waiter::Session(io.id));
+        let path = announced.path_as(name.name());
         let Poll::Ready(looked) = files.look(&self.folder, &path) else {
             return Ok(Poll::Pending);
         };

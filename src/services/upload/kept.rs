@@ -24,7 +24,7 @@ use crate::disk::{File, FileKind};
 use crate::jobs::{Command, Done, Ticket};
 use crate::service::{Cx, Waiter};
 use crate::wire::hex;
-use crate::wire::upload::SafeName;
+use crate::wire::safe_path::SafePath;
 
 /// What the names of kept files begin with. Those of other half-received files do not, so that a
 /// start can tell what to clear away.
@@ -39,15 +39,16 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 pub(super) struct Key([u8; 16]);
 
 impl Key {
-    /// The key of a file of this size and digest that this user sends under this name.
+    /// The key of a file of this size and digest that this user sends under this name, folders
+    /// included.
     pub(super) fn new(
         user: Option<&str>,
-        name: &SafeName,
+        name: &SafePath,
         size_bytes: u64,
         sha256: &[u8; 32],
     ) -> Self {
         let mut hash = Sha256::new();
-        for text in [user.unwrap_or_default(), name.as_str()] {
+        for text in [user.unwrap_or_default(), &name.to_string()] {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         }
@@ -290,10 +291,12 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::upload::SafeName;
 
     #[test]
     fn a_key_is_for_one_user_name_size_and_digest() {
-        let name = |name| SafeName::reduce(name).expect("a name");
+        let name = |name| SafePath::from(SafeName::reduce(name).expect("a name"));
+        let inner = |folder| SafePath::new(folder, name("a").name().clone()).expect("a folder");
         let keys = [
             Key::new(None, &name("a"), 1, &[0; 32]),
             Key::new(Some(""), &name("a"), 1, &[0; 32]),
@@ -301,6 +304,8 @@ mod tests {
             Key::new(Some("an"), &name("na"), 1, &[0; 32]),
             Key::new(Some("ann"), &name("a"), 2, &[0; 32]),
             Key::new(Some("ann"), &name("a"), 1, &[1; 32]),
+            Key::new(Some("ann"), &inner("b"), 1, &[0; 32]),
+            Key::new(Some("ann"), &inner("b/c"), 1, &[0; 32]),
         ];
         for (index, key) in keys.iter().enumerate() {
             assert!(!keys[..index].contains(key));

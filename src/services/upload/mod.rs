@@ -101,6 +101,7 @@ pub struct Upload {
     body_rate_min: Option<NonZeroU32>,
     store: Store,
     user_folders: bool,
+    keeps_paths: bool,
     told: Told,
     /// Files whose sessions ended while they were being stored.
     left: Vec<(Peer, Box<Storing>)>,
@@ -150,6 +151,7 @@ impl Upload {
             body_rate_min: config.body_rate_min,
             store: Store::open(config, disk)?,
             user_folders: config.user_folders,
+            keeps_paths: config.keep_paths,
             told: Told {
                 dir: std::path::absolute(&config.dir)?,
                 on_stored: config.on_stored.clone(),

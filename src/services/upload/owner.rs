@@ -7,7 +7,7 @@
 //! Not here: who may be which user.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
@@ -49,11 +49,6 @@ impl Owner {
                 false => PathBuf::new(),
             },
         })
-    }
-
-    /// The path of a file below the folder of the listener.
-    pub(super) fn path_of(&self, name: &SafeName) -> PathBuf {
-        self.folder.join::<&Path>(name.as_ref())
     }
 
     /// Who is logged in.

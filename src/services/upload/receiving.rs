@@ -29,6 +29,7 @@ use crate::service::{Io, Waiter, work};
 use crate::services::prolonged;
 use crate::wire::frame::{self, Frame};
 use crate::wire::hex;
+use crate::wire::safe_path::SafePath;
 use crate::wire::text::Quoted;
 use crate::wire::upload::{
     Code, FileHeader, HeaderError, SafeName, asks_for_ack, blanks_before_header, is_blank,
@@ -147,6 +148,10 @@ impl Upload {
             let text = format!("{}: {error}", Quoted(&header.filename));
             Refusal::new(Code::BadName, text)
         })?;
+        let name = match &header.folder {
+            None => SafePath::from(name),
+            Some(folder) => self.in_folder(folder, name)?,
+        };
         let asks = header.ack.then_some(Asks {
             sha256: header.sha256,
             resume: header.resume,
@@ -161,6 +166,15 @@ impl Upload {
             promise: None,
         };
         Ok((announced, header))
+    }
+
+    /// The path of a file that its client wants to have in a folder.
+    fn in_folder(&self, folder: &str, name: SafeName) -> Result<SafePath, Refusal> {
+        let path = match self.keeps_paths {
+            true => SafePath::new(folder, name).map_err(|error| error.to_string()),
+            false => Err("this server keeps no folders".to_owned()),
+        };
+        path.map_err(|why| Refusal::new(Code::BadName, format!("{}: {why}", Quoted(folder))))
     }
 
     pub(super) fn small(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<Step, Refusal> {

@@ -4,7 +4,8 @@
 use std::io;
 
 use crate::ending::Error;
-use crate::wire::upload::{Answer, Code, SafeName};
+use crate::wire::safe_path::SafePath;
+use crate::wire::upload::{Answer, Code};
 
 /// Why a file is not taken.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Refusal {
     }
 
     /// The file could not be written, or not be named.
-    pub(super) fn disk(name: &SafeName, error: io::Error) -> Self {
+    pub(super) fn disk(name: &SafePath, error: io::Error) -> Self {
         Error::Disk(name.to_string(), error).into()
     }
 
@@ -80,10 +81,11 @@ impl From<Error> for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::upload::SafeName;
 
     #[test]
     fn what_the_disk_says_becomes_a_word_for_the_client() {
-        let name = SafeName::reduce("a").expect("a name");
+        let name = SafePath::from(SafeName::reduce("a").expect("a name"));
         for (errno, code) in [
             (libc::ENOSPC, Code::NoSpace),
             (libc::EDQUOT, Code::NoSpace),

@@ -9,13 +9,13 @@
 //! 3. If all files together are limited, or those of each user, those that are there are counted
 //!    before the first one is let in, and again each [`RECOUNT_AFTER`], by jobs: others may have
 //!    changed the folder. In between, what is stored is added and what is replaced taken away. The
-//!    files of a user are those in the user's folder.
+//!    files of a user are those in the user's folder and in all folders below it.
 //!
 //! Not here: the room that a file system keeps for a file ([`crate::disk::Disk::reserve`]), and
 //! quotas of the system's own, which show as a full disk.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Poll;
@@ -25,8 +25,9 @@ use super::refusal::Refusal;
 use super::walk::{Found, Walk};
 use crate::disk::{File, FileKind, Metadata};
 use crate::jobs::pending::Pending;
-use crate::service::{Cx, Id, Io, Waiter};
-use crate::wire::upload::{Code, SafeName};
+use crate::service::{Cx, Id, Io, Waiter, work};
+use crate::wire::safe_path::SafePath;
+use crate::wire::upload::Code;
 
 /// How long the disk is believed about what it has free.
 const FREE_BELIEVED: Duration = Duration::from_secs(1);
@@ -96,7 +97,7 @@ pub(super) struct RoomLimits {
 /// A file that wants room.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted<'a> {
-    pub(super) name: &'a SafeName,
+    pub(super) name: &'a SafePath,
     /// The folder that it goes to, empty for that of the listener.
     pub(super) at: &'a Path,
     pub(super) size_bytes: u64,
@@ -106,7 +107,8 @@ pub(super) struct Wanted<'a> {
     pub(super) beside_bytes: u64,
 }
 
-/// Bytes of files by the folder that they stand in, the empty path for that of the listener.
+/// Bytes of files by the folder of the listener's folder that they stand in, however deep; the empty
+/// path for those in no other.
 type ByFolder = HashMap<PathBuf, u64>;
 
 /// What may still be stored.
@@ -136,12 +138,15 @@ enum Count {
 
 /// A count that is under way.
 struct Counting {
-    walk: Walk,
+    walk: Option<Walk>,
     /// The folder that it is in.
     at: PathBuf,
     /// Folders that it has not been to, and the one that is being opened.
     folders: Vec<PathBuf>,
     opening: Option<(PathBuf, Pending<(File, Metadata)>)>,
+    /// Device and inode of the folders below the same one of the listener's folder that it has been to.
+    /// A symbolic link may lead to one of them again.
+    seen: HashSet<(u64, u64)>,
     found: ByFolder,
     /// What was stored since it began.
     meanwhile: ByFolder,
@@ -277,10 +282,11 @@ impl Room {
         };
         if is_due && !cx.draining {
             self.count = Count::UnderWay(Box::new(Counting {
-                walk: Walk::new(folder.clone()),
+                walk: Some(Walk::new(folder.clone())),
                 at: PathBuf::new(),
                 folders: Vec::new(),
                 opening: None,
+                seen: HashSet::new(),
                 found: HashMap::new(),
                 meanwhile: HashMap::new(),
             }));
@@ -335,22 +341,43 @@ impl Counting {
                         self.opening = Some((at, opening));
                         return Counted::Later;
                     }
-                    Ok(Ok((folder, _))) => (self.walk, self.at) = (Walk::new(folder), at),
+                    Ok(Ok((folder, metadata))) => {
+                        if at.components().count() == 1 {
+                            self.seen.clear();
+                        }
+                        let is_new = self.seen.insert(metadata.identity);
+                        self.walk = is_new.then(|| Walk::new(folder));
+                        self.at = at;
+                    }
                     Ok(Err(_)) => {} // it is gone, or not ours to read
                 }
             }
-            match self.walk.next(cx) {
+            let Some(walk) = &mut self.walk else {
+                if cx.work.is_spent() {
+                    return Counted::More;
+                }
+                let Some(path) = self.folders.pop() else {
+                    return Counted::All(self.all());
+                };
+                cx.work.charge(work::LOOKUP_NS);
+                let opening = cx.asker(Waiter::Service).open(root, &path);
+                self.opening = Some((path, opening));
+                continue;
+            };
+            match walk.next(cx) {
                 Found::Entry(_, metadata) if metadata.kind == FileKind::Regular => {
-                    let found = self.found.entry(self.at.clone()).or_default();
+                    let first = self.at.components().next();
+                    let first = first
+                        .map(|first| PathBuf::from(first.as_os_str()))
+                        .unwrap_or_default();
+                    let found = self.found.entry(first).or_default();
                     *found = found.saturating_add(metadata.len);
                 }
-                // Those of users stand in that of the listener, and hold no others.
                 Found::Entry(name, metadata)
                     if metadata.kind == FileKind::Folder
-                        && self.at.as_os_str().is_empty()
                         && !name.as_os_str().as_encoded_bytes().starts_with(b".") =>
                 {
-                    self.folders.push(name);
+                    self.folders.push(self.at.join(name));
                 }
                 Found::Entry(..) => {}
                 Found::Later => return Counted::Later,
@@ -359,13 +386,7 @@ impl Counting {
                     log::error!("counting the files of an upload listener: {error}");
                     return Counted::Failed;
                 }
-                Found::End => match self.folders.pop() {
-                    Some(name) => {
-                        let opening = cx.asker(Waiter::Service).open(root, &name);
-                        self.opening = Some((name, opening));
-                    }
-                    None => return Counted::All(self.all()),
-                },
+                Found::End => self.walk = None,
             }
         }
     }

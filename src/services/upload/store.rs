@@ -36,7 +36,8 @@ use crate::config::{Overwrite, UploadConfig};
 use crate::disk::{Disk, File, FileKind, is_out_of_descriptors, open_or_make};
 use crate::jobs::{self, Command, Done, Finished, Taken, Ticket};
 use crate::service::{Cx, Waiter};
-use crate::wire::upload::{Code, SafeName};
+use crate::wire::safe_path::SafePath;
+use crate::wire::upload::Code;
 
 /// Where files stand until they are whole. A name of a client never begins with a dot, so none
 /// leads here.
@@ -191,7 +192,7 @@ impl Store {
     /// A job for this file that was asked for then takes too long.
     pub(super) fn in_time(
         &self,
-        name: &SafeName,
+        name: &SafePath,
         since: Instant,
         now: Instant,
     ) -> Result<(), Refusal> {
@@ -202,7 +203,7 @@ impl Store {
     }
 
     /// Why a file is not stored for which the disk takes too long.
-    pub(super) fn too_long(&self, name: &SafeName) -> Refusal {
+    pub(super) fn too_long(&self, name: &SafePath) -> Refusal {
         let text = format!("the disk took longer than {:?}", self.timeout);
         Refusal::disk(name, io::Error::new(io::ErrorKind::TimedOut, text))
     }
@@ -257,8 +258,15 @@ pub(super) fn refused(came_back: Box<Finished>) -> io::Error {
     came_back.result.err().unwrap_or_else(jobs::wrong)
 }
 
-pub(super) fn exists(name: &SafeName) -> Refusal {
+pub(super) fn exists(name: &SafePath) -> Refusal {
     Refusal::new(Code::Exists, format!("{name}: there is such a file"))
+}
+
+/// What is in the place of a folder of this file is none.
+pub(super) fn in_the_way(name: &SafePath) -> Refusal {
+    let folder = name.folder().display();
+    let text = format!("{name}: something is in the way of the folder {folder} that is no folder");
+    Refusal::new(Code::Exists, text)
 }
 
 /// Opens the folder for the files, and the one for the partial ones in it: without those of a crash,

@@ -10,9 +10,8 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::announced::{Announced, Partial};
-use super::owner::Owner;
 use super::refusal::Refusal;
-use super::store::{Store, exists, refused};
+use super::store::{Store, exists, in_the_way, refused};
 use crate::jobs::{self, Care, Command, Done, NewContents, NewFile, Query, Stored, Ticket};
 use crate::service::{Cx, Io, Waiter};
 use crate::wire::upload::SafeName;
@@ -66,8 +65,8 @@ impl Store {
         NewFile {
             partial: self.next_partial(),
             contents: NewContents::Bytes(bytes),
-            name: announced.name.clone(),
-            folder: announced.owner.folder.clone(),
+            name: announced.name.name().clone(),
+            folder: announced.folder(),
         }
     }
 
@@ -76,8 +75,8 @@ impl Store {
         NewFile {
             partial: partial.path.clone(),
             contents: NewContents::Written(partial.file.clone()),
-            name: partial.announced.name.clone(),
-            folder: partial.announced.owner.folder.clone(),
+            name: partial.announced.name.name().clone(),
+            folder: partial.announced.folder(),
         }
     }
 
@@ -149,17 +148,17 @@ impl Store {
         cx.jobs.start(waiter, store, cx.now).map_err(refused)
     }
 
-    /// Has the names of this owner's folder on the disk. Those that were given before this was asked
-    /// for are, once it is done.
+    /// Has the names in a folder on the disk, and those of it and of the folders on the way to it.
+    /// Those that were given before this was asked for are, once it is done.
     pub(super) fn sync(
         &self,
-        owner: &Owner,
+        folder: PathBuf,
         waiter: Waiter,
         cx: &mut Cx<'_>,
     ) -> io::Result<Ticket> {
         let sync = Query::SyncNames {
             root: self.folder.clone(),
-            folder: owner.folder.clone(),
+            folder,
         };
         cx.jobs.start(waiter, sync, cx.now).map_err(refused)
     }
@@ -246,6 +245,7 @@ impl Store {
         let name = &storing.files[stored.names.len()].name;
         let refusal = match error.kind() {
             io::ErrorKind::AlreadyExists => exists(name),
+            io::ErrorKind::NotADirectory => in_the_way(name),
             _ => Refusal::disk(name, jobs::copied(error)),
         };
         // Who gets an answer for each file has those behind stored, too; others sent in vain.
@@ -253,6 +253,10 @@ impl Store {
         if goes_on {
             let at = cx.now;
             storing.attempt = Attempt::Retry { at, files: rest };
+        } else {
+            let made = rest.iter().filter(|file| file.is_made());
+            let made: Vec<PathBuf> = made.map(|file| file.partial.clone()).collect();
+            self.remove_unkept(&made, cx);
         }
         (Some(refusal), !goes_on)
     }

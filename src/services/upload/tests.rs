@@ -16,6 +16,7 @@ use std::fs;
 use tempfile::TempDir;
 
 mod acked;
+mod folders;
 
 const SECRET: &str = "tiger";
 const LOGIN: &[u8] = br#"{"operate": "login", "user": "ann", "passwd": "tulip"}"#;
@@ -243,25 +244,22 @@ fn a_header_is_json_and_may_be_surrounded_by_blanks() {
 #[test]
 fn a_name_that_is_not_safe_everywhere_is_refused_with_the_reason() {
     for (name, why) in [
-        ("CON", "\"CON\": the file name is that of a device"),
-        (
-            "x/nul.txt",
-            "\"x/nul.txt\": the file name is that of a device",
-        ),
-        ("a:b", "\"a:b\": the file name holds ':'"),
+        ("CON", "\"CON\": the name is that of a device"),
+        ("x/nul.txt", "\"x/nul.txt\": the name is that of a device"),
+        ("a:b", "\"a:b\": the name holds ':'"),
         (
             "x.",
-            "\"x.\": the file name begins or ends with a blank, or ends with a dot",
+            "\"x.\": the name begins or ends with a blank, or ends with a dot",
         ),
-        ("x ", "\"x \": the file name begins or ends with a blank"),
-        ("-rf", "\"-rf\": the file name begins with a hyphen"),
+        ("x ", "\"x \": the name begins or ends with a blank"),
+        ("-rf", "\"-rf\": the name begins with a hyphen"),
         (
             "a\\u202eb",
-            "\"a\\u{202e}b\": the file name holds a character that is not seen: U+202E",
+            "\"a\\u{202e}b\": the name holds a character that is not seen: U+202E",
         ),
         (
             "a\\nb",
-            "\"a\\nb\": the file name holds a character that is not seen: U+000A",
+            "\"a\\nb\": the name holds a character that is not seen: U+000A",
         ),
     ] {
         let mut server = Server::plain();
@@ -275,7 +273,7 @@ fn a_name_that_is_not_safe_everywhere_is_refused_with_the_reason() {
     );
     server
         .sends(&framed(&long))
-        .expect_dropped("bytes more]\": the file name is longer than 255 bytes");
+        .expect_dropped("bytes more]\": the name is longer than 255 bytes");
     let failed = server.bench.failed.expect("refused").to_string();
     assert!(failed.len() < 400, "{failed}");
     let mut server = Server::plain();

@@ -30,7 +30,7 @@ impl Told {
     ) {
         let (size_bytes, seconds) = (file.size_bytes, (cx.now - file.began).as_secs_f64());
         cx.counted.stored(size_bytes);
-        let (owner, path) = (&file.owner, file.owner.path_of(name));
+        let (owner, path) = (&file.owner, file.path_as(name));
         let (peer, shown) = (&owner.peer, path.display());
         log::info!("upload {peer}: stored {shown}, {size_bytes} bytes in {seconds:.3} s");
         let Some(hook) = &self.on_stored else {

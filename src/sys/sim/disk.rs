@@ -143,7 +143,17 @@ impl Disk for Sim {
         self.volume.write_at(file, offset, bytes, &mut self.world)
     }
 
-    fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+    fn enter(&mut self, root: &File, path: &Path) -> io::Result<File> {
+        self.volume.enter(root, path, &mut self.world)
+    }
+
+    fn rename(
+        &mut self,
+        root: &File,
+        from: &Path,
+        to: (&File, &Path),
+        replace: bool,
+    ) -> io::Result<()> {
         self.volume.rename(root, from, to, replace, &mut self.world)
     }
 

@@ -582,6 +582,37 @@ impl Volume {
         Ok(())
     }
 
+    pub(super) fn enter(
+        &mut self,
+        root: &File,
+        path: &Path,
+        world: &mut World,
+    ) -> io::Result<File> {
+        self.collect();
+        let mut here = self.opened(root)?.inode;
+        for name in path.components() {
+            let Component::Normal(name) = name else {
+                return Err(io::ErrorKind::CrossesDevices.into());
+            };
+            self.folder(here)?;
+            here = match self.child(here, name) {
+                Some(inode) => inode,
+                None if self.dies(world, "mkdir") || world.strikes(Fault::DiskCreateFails) => {
+                    return Err(errno(libc::EIO));
+                }
+                None => {
+                    let empty = Content::Folder(BTreeMap::new());
+                    self.attach(here, name, empty, world.clock.wall())
+                }
+            };
+        }
+        self.folder(here)?;
+        if world.strikes(Fault::DiskOpenFails) {
+            return Err(errno(libc::EMFILE));
+        }
+        Ok(self.handle(here, false, path.to_owned()))
+    }
+
     pub(super) fn write_at(
         &mut self,
         file: &File,
@@ -638,13 +669,12 @@ impl Volume {
         &mut self,
         root: &File,
         from: &Path,
-        to: &Path,
+        (into, to): (&File, &Path),
         replace: bool,
         world: &mut World,
     ) -> io::Result<()> {
-        let root = self.opened(root)?.inode;
-        let (from_folder, from_name) = self.parent(root, from)?;
-        let (to_folder, to_name) = self.parent(root, to)?;
+        let (from_folder, from_name) = self.parent(self.opened(root)?.inode, from)?;
+        let (to_folder, to_name) = self.parent(self.opened(into)?.inode, to)?;
         let inode = self
             .child(from_folder, from_name)
             .ok_or(io::ErrorKind::NotFound)?;

@@ -121,6 +121,16 @@ fn open_beneath(
     }
 }
 
+/// Opens a folder below `root` to which no symbolic link leads. What is none is found by its kind:
+/// a link fails with `ELOOP` (`man 2 openat2`, `RESOLVE_NO_SYMLINKS`).
+fn open_real_folder(root: &File, path: &Path) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    match open_beneath(root, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Err(Errno::LOOP) => Err(io::ErrorKind::NotADirectory.into()),
+        fd => Ok(opened(fd?, Some(root))?.0),
+    }
+}
+
 /// What every opening below a root asks for.
 pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
 
@@ -437,6 +447,22 @@ impl Disk for Files {
         }
     }
 
+    fn enter(&mut self, root: &File, path: &Path) -> io::Result<File> {
+        let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        match open_real_folder(root, path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        let parent = match parent.as_os_str().is_empty() {
+            true => root.clone(),
+            false => self.enter(root, parent)?,
+        };
+        self.create_folder(&parent, Path::new(name))?;
+        open_real_folder(&parent, Path::new(name))
+    }
+
     fn lock_alone(&mut self, folder: &File) -> io::Result<bool> {
         lock_exclusive(descriptor(folder)?)
     }
@@ -453,15 +479,21 @@ impl Disk for Files {
         Ok(retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?)
     }
 
-    fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
-        let root = descriptor(root)?;
+    fn rename(
+        &mut self,
+        root: &File,
+        from: &Path,
+        (into, to): (&File, &Path),
+        replace: bool,
+    ) -> io::Result<()> {
+        let (root, into) = (descriptor(root)?, descriptor(into)?);
         let flags = if replace {
             RenameFlags::empty()
         } else {
             RenameFlags::NOREPLACE
         };
         Ok(retry_on_intr(|| {
-            fs::renameat_with(root, from, root, to, flags)
+            fs::renameat_with(root, from, into, to, flags)
         })?)
     }
 

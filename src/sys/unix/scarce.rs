@@ -62,7 +62,18 @@ impl Disk for Scarce<'_> {
         self.disk.write_at(file, offset, bytes)
     }
 
-    fn rename(&mut self, root: &File, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+    fn enter(&mut self, root: &File, path: &Path) -> io::Result<File> {
+        self.take()?;
+        self.disk.enter(root, path)
+    }
+
+    fn rename(
+        &mut self,
+        root: &File,
+        from: &Path,
+        to: (&File, &Path),
+        replace: bool,
+    ) -> io::Result<()> {
         self.disk.rename(root, from, to, replace)
     }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::super::kept::Key;
 use super::super::store::BUSY_WAIT;
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
@@ -34,7 +34,7 @@ fn acked(name: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// A file with these keys beside its name and size.
-fn with_keys(name: &str, body: &[u8], keys: &str) -> Vec<u8> {
+pub(super) fn with_keys(name: &str, body: &[u8], keys: &str) -> Vec<u8> {
     let json = format!(
         "{{\"filename\": {name:?}, \"filesize\": {}, {keys}}}",
         body.len()
@@ -52,11 +52,11 @@ fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     answers
 }
 
-fn ready(offset: u64) -> Answer {
+pub(super) fn ready(offset: u64) -> Answer {
     Answer::Ready { offset }
 }
 
-fn stored(name: &str, body: &[u8]) -> Answer {
+pub(super) fn stored(name: &str, body: &[u8]) -> Answer {
     Answer::Stored {
         filename: name.to_owned(),
         size_bytes: body.len() as u64,
@@ -65,7 +65,7 @@ fn stored(name: &str, body: &[u8]) -> Answer {
 }
 
 /// The codes of refusals, and what else was told as a word.
-fn words(answers: &[Answer]) -> Vec<&str> {
+pub(super) fn words(answers: &[Answer]) -> Vec<&str> {
     let word = |answer: &'_ Answer| match answer {
         Answer::Ready { .. } => "ready",
         Answer::Stored { .. } => "ok",
@@ -81,23 +81,23 @@ fn words(answers: &[Answer]) -> Vec<&str> {
 }
 
 impl Server {
-    fn told(&mut self) -> Vec<Answer> {
+    pub(super) fn told(&mut self) -> Vec<Answer> {
         answers(&self.bench.received())
     }
 
-    fn expect_told(&mut self, expected: &[Answer]) -> &mut Self {
+    pub(super) fn expect_told(&mut self, expected: &[Answer]) -> &mut Self {
         assert_eq!(self.told(), expected);
         self
     }
 
-    fn expect_words(&mut self, expected: &[&str]) -> &mut Self {
+    pub(super) fn expect_words(&mut self, expected: &[&str]) -> &mut Self {
         let told = self.told();
         assert_eq!(words(&told), expected, "{told:?}");
         self
     }
 
     /// The names of half-received files.
-    fn partial_names(&self) -> Vec<String> {
+    pub(super) fn partial_names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.config.dir.join(PARTIAL)).expect("a folder");
         let name = |entry: io::Result<fs::DirEntry>| entry.expect("an entry").file_name();
         entries
@@ -105,12 +105,12 @@ impl Server {
             .collect()
     }
 
-    fn jobs_of(&self, kind: Kind) -> u64 {
+    pub(super) fn jobs_of(&self, kind: Kind) -> u64 {
         self.bench.jobs.counts(kind).finished
     }
 
     /// The disk does what it is asked, however long that takes.
-    fn settles(&mut self) {
+    pub(super) fn settles(&mut self) {
         while self.bench.disk_does(1) {}
     }
 }
@@ -590,7 +590,7 @@ fn a_file_is_gone_on_with_where_it_broke_off_also_after_a_restart() {
     let body = [large_body(0), large_body(1), large_body(2)].concat();
     let key = Key::new(
         None,
-        &SafeName::reduce("a").expect("a name"),
+        &SafeName::reduce("a").expect("a name").into(),
         body.len() as u64,
         &sha256(&body),
     );
@@ -855,7 +855,12 @@ fn at_a_time_of_zero_nothing_is_kept() {
     assert_eq!(resumes(server.again(), &body), 0);
     server.bench.breaks();
     // What was kept before goes with the start, or soon after it where another server runs.
-    let key = Key::new(None, &SafeName::reduce("a").expect("a name"), 1, &[0; 32]);
+    let key = Key::new(
+        None,
+        &SafeName::reduce("a").expect("a name").into(),
+        1,
+        &[0; 32],
+    );
     let server = Server::new(Handshake::None, |config| {
         config.partial_ttl = Duration::ZERO;
         let partials = config.dir.join(PARTIAL);
