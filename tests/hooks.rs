@@ -188,7 +188,7 @@ fn a_command_is_told_of_a_file_that_is_there_by_then() {
     let told = folder.path().join("told");
     let hook = script(
         &folder,
-        "echo \"$NETLAB_EVENT|$NETLAB_NAME|$NETLAB_SIZE|$NETLAB_FILE|$NETLAB_USER|$(cat \"$NETLAB_FILE\")\" >> \"$1\"",
+        "echo \"$NETLAB_EVENT|$NETLAB_NAME|$NETLAB_SIZE|$NETLAB_FILE|$NETLAB_USER|${NETLAB_SHA256-unknown}|$(cat \"$NETLAB_FILE\")\" >> \"$1\"",
     );
     let users = folder.path().join("userinfo");
     fs::write(&users, UserInfo::line("ann lee", &"tulip".into())).expect("a file");
@@ -206,10 +206,23 @@ fn a_command_is_told_of_a_file_that_is_there_by_then() {
     expect_soon(|| lines().ends_with('\n'), lines);
     let path = server.path("up/ann%20lee/$(id) x.txt");
     let path = fs::canonicalize(path).expect("a file");
-    assert_eq!(
-        lines(),
-        format!("on_stored|$(id) x.txt|5|{}|ann lee|hello\n", path.display())
+    let first = format!(
+        "on_stored|$(id) x.txt|5|{}|ann lee|unknown|hello\n",
+        path.display()
     );
+    assert_eq!(lines(), first);
+    // Of a file that is answered the digest is known, whether or not its client sent one; and it stands in
+    // the folder that the client named.
+    let json = r#"{"filename": "y", "filesize": 5, "ack": true, "folder": "a/b"}"#;
+    let length = (json.len() as i32).to_le_bytes();
+    stream
+        .write_all(&[&length[..], json.as_bytes(), b"hello"].concat())
+        .expect("a connection");
+    expect_soon(|| lines().matches('\n').count() == 2, lines);
+    let path = path.with_file_name("a/b/y");
+    let sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let second = format!("on_stored|y|5|{}|ann lee|{sha256}|hello\n", path.display());
+    assert_eq!(lines(), first + &second);
     server.stop();
 }
 

@@ -2,6 +2,7 @@
 
 use super::acked::{ready, sha256, stored, with_keys, words};
 use super::*;
+use crate::hooks::{End, Hook};
 use crate::jobs::{Job, Query};
 use crate::wire::safe_path::{FOLDER_BYTES_MAX, FOLDERS_MAX};
 use crate::wire::upload::Answer;
@@ -396,4 +397,59 @@ fn a_whole_file_waits_for_the_descriptor_of_its_folder_and_leaves_nothing_withou
             assert!(server.bench.jobs.is_idle());
         }
     }
+}
+
+/// What `on_stored` was called with, by the names of its variables.
+fn calls(server: &mut Server) -> Vec<BTreeMap<String, String>> {
+    let now = server.bench.now;
+    let hooks = &mut server.bench.hooks;
+    let mut calls = Vec::new();
+    while let Some((id, program)) = hooks.poll_start(now) {
+        let facts = program.environment.iter().map(|(name, value)| {
+            let value = value.to_str().expect("UTF-8");
+            (name.to_string(), value.to_owned())
+        });
+        calls.push(facts.collect());
+        hooks.exited(id, &End::Exited(0), now);
+    }
+    calls
+}
+
+#[test]
+fn a_command_is_told_of_the_digest_where_that_is_known() {
+    let mut server = Server::new(Handshake::None, |config| {
+        config.on_stored = Some(Hook {
+            event: "on_stored",
+            command: ["/bin/tell".to_owned()].into(),
+        });
+    });
+    for body in [&b""[..], b"abc", &large_body(0)] {
+        let digest = hex::encode(&sha256(body));
+        let plain = file("x", body);
+        let named = in_folder("a/b", "y", body);
+        let unannounced = with_keys("z", body, "\"ack\": true");
+        for (sent, path, known) in [
+            (plain, "x", None),
+            (named, "a/b/y", Some(&digest)),
+            (unannounced, "z", Some(&digest)),
+        ] {
+            server.sends(&sent);
+            server.told();
+            let calls = calls(&mut server);
+            let [call] = &calls[..] else {
+                panic!("{path}: {calls:?}");
+            };
+            let there = fs::read(&call["NETLAB_FILE"]).expect("the file");
+            assert!(there == body, "{path}");
+            let dir = server.config.dir.join(path);
+            let place = Path::new(&call["NETLAB_FILE"]).parent();
+            assert_eq!(place, dir.parent());
+            assert_eq!(call["NETLAB_SIZE"], body.len().to_string());
+            assert_eq!(call.get("NETLAB_SHA256"), known, "{path}");
+        }
+    }
+    // What was there before is not stored again, and is nobody's news.
+    let offer = in_folder_with("a/b", "y", b"", ", \"skip_same\": true");
+    server.sends(&offer).expect_told(&[stored("a/b/y", b"")]);
+    assert!(calls(&mut server).is_empty());
 }
