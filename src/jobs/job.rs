@@ -10,8 +10,8 @@ use super::partial::{self, TakenFile};
 use super::store::{self, Care, NewFile, Stored, Taken};
 use crate::buffer::PageSlice;
 use crate::disk::{Contents, Disk, DiskId, File, FileKind, Metadata, Version};
-use crate::wire::argon2id::Hash;
 use crate::wire::challenge::Secret;
+use crate::wire::user_file::Check;
 
 /// A question about files. Paths lead from `root` and never out of it.
 #[allow(missing_docs)] // the fields are the arguments of the calls of `Disk`
@@ -156,11 +156,11 @@ pub enum Command {
         path: PathBuf,
         bytes: Box<[u8]>,
     },
-    /// Whether a hash is that of a password, which takes the processor long: [`Done::Proven`]. It
-    /// waits on the disk of `beside`.
+    /// Whether a password is right, which takes the processor long: [`Done::Proven`]. It waits on the
+    /// disk of `beside`.
     Prove {
         beside: File,
-        hash: Arc<Hash>,
+        check: Check,
         password: Secret,
     },
 }
@@ -500,7 +500,9 @@ impl Command {
                 disk.write_full(&file, 0, bytes)?;
                 Done::Nothing
             }
-            Command::Prove { hash, password, .. } => Done::Proven(hash.is_of(password.expose())),
+            Command::Prove {
+                check, password, ..
+            } => Done::Proven(check.proves(password)),
         })
     }
 }

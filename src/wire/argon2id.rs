@@ -40,7 +40,8 @@ const LANES_MAX: u32 = 16;
 /// Bytes of a salt, and of a hash.
 const SALT_BYTES: std::ops::RangeInclusive<usize> = 8..=64;
 const HASH_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
-/// Bytes of a hash that is made now.
+/// Bytes of a salt, and of a hash, that are made now.
+const SALT_BYTES_MADE: usize = 16;
 const HASH_BYTES_MADE: usize = 32;
 
 /// What a hash takes to be made.
@@ -68,6 +69,20 @@ impl Cost {
     /// KiB that are gone over.
     pub fn work(self) -> u64 {
         u64::from(self.memory_kib) * u64::from(self.passes)
+    }
+
+    /// The cost of a hash that takes as much more work than this one as `dearest` does, to a few KiB
+    /// that are gone over once more; `None` where that is next to nothing. It takes no more memory than
+    /// `dearest`.
+    pub fn up_to(self, dearest: Self) -> Option<Self> {
+        let missing = dearest.work().saturating_sub(self.work());
+        let passes = missing.div_ceil(u64::from(dearest.memory_kib)).max(1);
+        let cost = Self {
+            memory_kib: u32::try_from(missing / passes).ok()?,
+            passes: u32::try_from(passes).ok()?,
+            lanes: 1,
+        };
+        cost.check().is_ok().then_some(cost)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -160,7 +175,7 @@ impl Hash {
     ///
     /// # Panics
     /// If the cost is beyond the bounds of one that is read.
-    pub fn of(password: &[u8], salt: [u8; 16], cost: Cost) -> Self {
+    pub fn of(password: &[u8], salt: [u8; SALT_BYTES_MADE], cost: Cost) -> Self {
         assert_eq!(cost.check(), Ok(()), "a hash that nobody would take");
         let mut hash = Self {
             cost,
@@ -171,11 +186,16 @@ impl Hash {
         hash
     }
 
-    /// One that costs as much to check as this, and that no password has.
-    pub fn nobodys(&self) -> Self {
+    /// One of this cost that no password has.
+    ///
+    /// # Panics
+    /// If the cost is beyond the bounds of one that is read.
+    pub fn nobodys(cost: Cost) -> Self {
+        assert_eq!(cost.check(), Ok(()), "a hash that nobody would take");
         Self {
-            bytes: vec![0; self.bytes.len()],
-            ..self.clone()
+            cost,
+            salt: vec![0; SALT_BYTES_MADE],
+            bytes: vec![0; HASH_BYTES_MADE],
         }
     }
 
@@ -248,9 +268,29 @@ mod tests {
             let hash = Hash::parse(text).expect(text);
             assert!(hash.is_of(b"password"), "{text}");
             assert!(!hash.is_of(b"Password"));
-            assert!(!hash.nobodys().is_of(b"password"));
+            assert!(!Hash::nobodys(hash.cost()).is_of(b"password"));
             assert_eq!(hash.to_phc(), text);
-            assert_eq!(hash.nobodys().cost(), hash.cost());
+            assert_eq!(Hash::nobodys(hash.cost()).cost(), hash.cost());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_missing_to_a_dearer_one_is_a_cost_of_its_own(
+            cheap in (8..=MEMORY_KIB_MAX, any::<u32>()),
+            dear in (8..=MEMORY_KIB_MAX, any::<u32>()),
+        ) {
+            let cost = |(memory_kib, passes)| {
+                let most = COST_MAX as u32 / memory_kib;
+                Cost { memory_kib, passes: 1 + passes % most, lanes: 1 }
+            };
+            let (cheap, dear) = (cost(cheap), cost(dear));
+            let missing = dear.work().saturating_sub(cheap.work());
+            let (work, passes) = cheap.up_to(dear).map_or((0, 1), |more| {
+                assert!(more.check().is_ok() && more.memory_kib <= dear.memory_kib.max(8));
+                (more.work(), u64::from(more.passes))
+            });
+            prop_assert!(work <= missing && missing - work < passes.max(8), "{missing} {work}");
         }
     }
 

@@ -12,8 +12,8 @@
 //! 2. MD5 is compared at once. What costs more is a [hash](argon2id) that comes out of [`UserInfo::prove`],
 //!    for somebody who has the time: no event loop does.
 //! 3. Where a file has any such hash, each wrong attempt costs the dearest one of it: that of a user
-//!    who does not exist, and that of one with MD5, too. So how long a refusal takes does not tell who
-//!    exists.
+//!    who does not exist, that of one with MD5, and that of one with a cheaper hash, too ([`Check`]). So
+//!    how long a refusal takes does not tell who exists.
 //! 4. Comparisons take constant time, and nothing of a hash is ever shown.
 //!
 //! Not here: reading and writing the file.
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
 
-use super::argon2id::{self, Hash};
+use super::argon2id::{self, Cost, Hash};
 use super::challenge::Secret;
 use super::hex;
 use super::login::Login;
@@ -42,8 +42,8 @@ pub const USER_FILE_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct UserInfo {
     users: BTreeMap<String, Kept>,
-    /// One that costs as much as the dearest, and that no password has.
-    dearest: Option<Arc<Hash>>,
+    /// What the dearest costs, if there is any.
+    dearest: Option<Cost>,
 }
 
 /// How a password is kept.
@@ -60,8 +60,43 @@ pub enum Proof {
     Right,
     /// It is not, or nobody has that name.
     Wrong,
-    /// It is if this hash is the password's, which takes long to find out.
-    Costly(Arc<Hash>),
+    /// It is if this says so, which takes long to find out.
+    Costly(Check),
+}
+
+/// What has to be found out of a password that is checked, and what a wrong one costs besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// That of the user; nobody's for one who has none, or whose MD5 was wrong.
+    hash: Arc<Hash>,
+    /// What makes a wrong password as dear as the dearest of the file.
+    rest: Option<Cost>,
+}
+
+impl Check {
+    /// One of this hash, and no more.
+    pub fn of(hash: Arc<Hash>) -> Self {
+        Self { hash, rest: None }
+    }
+
+    /// KiB that are gone over for a wrong password.
+    pub fn work_if_wrong(&self) -> u64 {
+        self.hash.cost().work() + self.rest.map_or(0, Cost::work)
+    }
+
+    /// Whether the password is right.
+    pub fn proves(&self, password: &Secret) -> bool {
+        self.proves_by(|hash| hash.is_of(password.expose()))
+    }
+
+    /// The same, by who checks a hash.
+    fn proves_by(&self, mut is_right: impl FnMut(&Hash) -> bool) -> bool {
+        let right = is_right(&self.hash);
+        if let (false, Some(rest)) = (right, self.rest) {
+            is_right(&Hash::nobodys(rest));
+        }
+        right
+    }
 }
 
 /// What is wrong in a user file, and where.
@@ -118,8 +153,9 @@ impl UserInfo {
             Kept::Argon2id(hash) => Some(hash),
             Kept::Md5(_) => None,
         });
-        let dearest = costly.max_by_key(|hash| hash.cost().work());
-        let dearest = dearest.map(|hash| Arc::new(hash.nobodys()));
+        let dearest = costly
+            .map(|hash| hash.cost())
+            .max_by_key(|cost| cost.work());
         Ok(Self { users, dearest })
     }
 
@@ -152,7 +188,12 @@ impl UserInfo {
     /// digest is computed and compared for an unknown user too.
     pub fn prove(&self, login: &Login) -> Proof {
         let expected = match self.users.get(&login.user) {
-            Some(Kept::Argon2id(hash)) => return Proof::Costly(Arc::clone(hash)),
+            Some(Kept::Argon2id(hash)) => {
+                return Proof::Costly(Check {
+                    hash: Arc::clone(hash),
+                    rest: self.dearest.and_then(|dearest| hash.cost().up_to(dearest)),
+                });
+            }
             Some(Kept::Md5(digest)) => Some(*digest),
             None => None,
         };
@@ -160,7 +201,7 @@ impl UserInfo {
         let same = digest.ct_eq(&expected.unwrap_or_default());
         match (bool::from(same) & expected.is_some(), &self.dearest) {
             (true, _) => Proof::Right,
-            (false, Some(nobodys)) => Proof::Costly(Arc::clone(nobodys)),
+            (false, Some(dearest)) => Proof::Costly(Check::of(Arc::new(Hash::nobodys(*dearest)))),
             (false, None) => Proof::Wrong,
         }
     }
@@ -260,7 +301,6 @@ fn digest(user: &str, password: &Secret) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::argon2id::Cost;
 
     fn login(user: &str, password: &str) -> Login {
         Login {
@@ -305,16 +345,26 @@ mod tests {
             UserInfo::line_with("cyd", &hash("lily", 3)),
         ];
         let users = UserInfo::parse(&lines.join("\n")).unwrap();
-        let proof = |user, password| match users.prove(&login(user, password)) {
-            Proof::Costly(hash) => (hash.cost().passes, hash.is_of(password.as_bytes())),
+        // What was gone over, in KiB, and what came of it.
+        let proof = |user, password: &str| match users.prove(&login(user, password)) {
+            Proof::Costly(check) => {
+                let mut work = 0;
+                let right = check.proves_by(|hash| {
+                    work += hash.cost().work();
+                    hash.is_of(password.as_bytes())
+                });
+                assert_eq!(check.proves(&password.into()), right);
+                assert!(right || check.work_if_wrong() == work);
+                (work, right)
+            }
             quick => panic!("{user}: {quick:?}"),
         };
         assert_eq!(users.prove(&login("ann", "tulip")), Proof::Right);
-        assert_eq!(proof("ann", "Tulip"), (3, false));
-        assert_eq!(proof("bob", "rose"), (1, true));
-        assert_eq!(proof("bob", "Rose"), (1, false));
-        assert_eq!(proof("cyd", "lily"), (3, true));
-        assert_eq!(proof("eve", "lily"), (3, false));
+        assert_eq!(proof("bob", "rose"), (8, true));
+        assert_eq!(proof("cyd", "lily"), (24, true));
+        for user in ["ann", "bob", "cyd", "eve"] {
+            assert_eq!(proof(user, "Tulip"), (24, false), "{user}");
+        }
     }
 
     #[test]

@@ -20,7 +20,6 @@
 //! Not here: the dialogue, and what is known of a password ([`crate::wire::user_file`]).
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -31,10 +30,9 @@ use crate::gate::failures::Failures;
 use crate::jobs::{Command, Done, Finished, Query, Ticket};
 use crate::service::{Cx, Id, Io, Peer, Waiter, work};
 use crate::shares::{Client, InTurn, Shares};
-use crate::wire::argon2id::Hash;
 use crate::wire::login::Login;
 use crate::wire::text::Quoted;
-use crate::wire::user_file::{Proof, USER_FILE_BYTES_MAX, UserInfo};
+use crate::wire::user_file::{Check, Proof, USER_FILE_BYTES_MAX, UserInfo};
 
 /// Passwords that wait to be checked, with the one that is; who comes then is dropped. One client
 /// alone may have half of the places.
@@ -78,7 +76,7 @@ pub(super) struct Attempt {
 
 enum Stage {
     Looking,
-    InLine(Arc<Hash>, Id),
+    InLine(Check, Id),
     Checking(Ticket),
     Over,
 }
@@ -194,8 +192,8 @@ impl Accounts {
                     };
                     io.cx.work.charge(work::REQUEST_NS);
                     let right = match self.users.prove(&attempt.login) {
-                        Proof::Costly(hash) if self.checks.enter(client, io.id) => {
-                            attempt.stage = Stage::InLine(hash, io.id);
+                        Proof::Costly(check) if self.checks.enter(client, io.id) => {
+                            attempt.stage = Stage::InLine(check, io.id);
                             continue;
                         }
                         Proof::Costly(_) => {
@@ -216,10 +214,10 @@ impl Accounts {
                     io.cx.woken.extend(self.checks.over());
                     return Ok(Poll::Ready(Verdict::Wrong));
                 }
-                Stage::InLine(hash, _) => {
+                Stage::InLine(check, _) => {
                     let prove = Command::Prove {
                         beside: beside.clone(),
-                        hash: Arc::clone(hash),
+                        check: check.clone(),
                         password: attempt.login.password.clone(),
                     };
                     let started = io.cx.jobs.start(Waiter::Session(io.id), prove, io.cx.now);

@@ -1,10 +1,11 @@
 use super::*;
 use crate::config::{Overwrite, SecretSource};
 use crate::hooks::Hook;
+use crate::jobs::Job;
 use crate::services::bench::Bench;
 use crate::services::upload::Upload;
 use crate::sys::unix;
-use crate::wire::argon2id::Cost;
+use crate::wire::argon2id::{Cost, Hash};
 use crate::wire::challenge::{Handshake, Secret};
 use std::fs;
 use std::num::NonZeroU32;
@@ -20,9 +21,13 @@ struct Server {
 }
 
 fn argon2id(user: &str, password: &str) -> String {
+    dear(user, password, 1)
+}
+
+fn dear(user: &str, password: &str, passes: u32) -> String {
     let cost = Cost {
         memory_kib: 8,
-        passes: 1,
+        passes,
         lanes: 1,
     };
     UserInfo::line_with(user, &Hash::of(password.as_bytes(), [7; 16], cost))
@@ -165,6 +170,27 @@ fn guesses_of_one_address_leave_places_for_others() {
     let entered = (0..200).filter(|n| checks.enter(one, session(*n))).count();
     assert_eq!(entered, CHECKS_MAX / 2);
     assert!(checks.enter(Some([192, 0, 2, 2].into()), session(200)));
+}
+
+#[test]
+fn a_wrong_password_of_a_cheap_hash_costs_what_the_dearest_does() {
+    let mut server = Server::new(&[argon2id("bob", "rose"), dear("cyd", "lily", 5)]);
+    assert!(server.login("bob", "rose"));
+    for user in ["bob", "cyd", "eve"] {
+        drop(server.bench.another());
+        server.bench.disk_rests = true;
+        server.sends(user, "x").expect(b"");
+        let mut checks = Vec::new();
+        server.bench.disk_does_by(1, |job, disk| {
+            if let Job::Command(Command::Prove { check, .. }) = job {
+                checks.push(check.work_if_wrong());
+            }
+            job.perform(disk)
+        });
+        assert_eq!(checks, [5 * 8], "{user}");
+        server.bench.expect(REFUSED).expect_closed();
+        server.bench.disk_rests = false;
+    }
 }
 
 #[test]

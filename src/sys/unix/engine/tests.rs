@@ -10,6 +10,7 @@ use crate::disk::{Contents, Disk, DiskId, File, FileKind, Handle, Metadata, Vers
 use crate::jobs::{Command, Done, Query};
 use crate::wire::argon2id::{Cost, Hash};
 use crate::wire::challenge::Secret;
+use crate::wire::user_file::Check;
 
 const TOKEN: Token = Token(7);
 /// Longer than a page.
@@ -422,7 +423,7 @@ fn changes(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
         };
         let prove = Command::Prove {
             beside: f.root.clone(),
-            hash: Arc::new(Hash::of(b"tulip", [7; 16], cost)),
+            check: Check::of(Arc::new(Hash::of(b"tulip", [7; 16], cost))),
             password: Secret::from(password),
         };
         tell(password, driver.perform(prove));
