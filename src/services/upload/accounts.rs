@@ -3,7 +3,7 @@
 //! ```text
 //! Looking ──MD5, or nobody──▶ a verdict
 //!    │  └────argon2id───▶ InLine ──its turn──▶ Checking ──the job is done──▶ a verdict
-//!    └──too many failures from the address──▶ refused unchecked
+//!    └──too many failures from the address, or too many who wait──▶ refused unchecked
 //! ```
 //!
 //! The rules:
@@ -34,7 +34,7 @@ use crate::wire::login::Login;
 use crate::wire::text::Quoted;
 use crate::wire::user_file::{Check, Proof, USER_FILE_BYTES_MAX, UserInfo};
 
-/// Passwords that wait to be checked, with the one that is; who comes then is dropped. One client
+/// Passwords that wait to be checked, with the one that is; who comes then is refused. One client
 /// alone may have half of the places.
 const CHECKS_MAX: usize = 128;
 /// For how long the file is believed to be what it was.
@@ -180,33 +180,18 @@ impl Accounts {
         beside: &File,
         io: &mut Io<'_>,
     ) -> Result<Poll<Verdict>, Error> {
-        let client = io.peer.network();
         loop {
             match &attempt.stage {
                 Stage::Looking if self.is_slowed(attempt, io) => {
                     return Ok(Poll::Ready(Verdict::Wrong));
                 }
                 Stage::Looking => {
-                    let Poll::Ready(()) = self.look(beside, io) else {
+                    let Poll::Ready(decided) = self.decide(attempt, beside, io) else {
                         return Ok(Poll::Pending);
                     };
-                    io.cx.work.charge(work::REQUEST_NS);
-                    let right = match self.users.prove(&attempt.login) {
-                        Proof::Costly(check) if self.checks.enter(client, io.id) => {
-                            attempt.stage = Stage::InLine(check, io.id);
-                            continue;
-                        }
-                        Proof::Costly(_) => {
-                            let why = "a login while too many passwords wait to be checked";
-                            return Err(Error::Refused(why.to_owned()));
-                        }
-                        Proof::Right => true,
-                        Proof::Wrong => false,
-                    };
-                    attempt.stage = Stage::Over;
-                    return Ok(Poll::Ready(
-                        self.verdict(right, io.peer, attempt, io.cx.now),
-                    ));
+                    if let Some(verdict) = decided {
+                        return Ok(Poll::Ready(verdict));
+                    }
                 }
                 Stage::InLine(_, id) if !self.checks.has_turn(*id) => return Ok(Poll::Pending),
                 Stage::InLine(..) if self.is_slowed(attempt, io) => {
@@ -238,6 +223,35 @@ impl Accounts {
                 Stage::Over => return Ok(Poll::Ready(Verdict::Wrong)),
             }
         }
+    }
+
+    /// Looks at the users: what can be told at once, or nothing if the password waits for its check.
+    fn decide(
+        &mut self,
+        attempt: &mut Attempt,
+        beside: &File,
+        io: &mut Io<'_>,
+    ) -> Poll<Option<Verdict>> {
+        let Poll::Ready(()) = self.look(beside, io) else {
+            return Poll::Pending;
+        };
+        io.cx.work.charge(work::REQUEST_NS);
+        let right = match self.users.prove(&attempt.login) {
+            Proof::Costly(check) if self.checks.enter(io.peer.network(), io.id) => {
+                attempt.stage = Stage::InLine(check, io.id);
+                return Poll::Ready(None);
+            }
+            Proof::Costly(_) => {
+                let (peer, user) = (io.peer, Quoted(attempt.user()));
+                log::warn!("upload {peer}: login of {user} refused unchecked: too many wait");
+                attempt.stage = Stage::Over;
+                return Poll::Ready(Some(Verdict::Wrong));
+            }
+            Proof::Right => true,
+            Proof::Wrong => false,
+        };
+        attempt.stage = Stage::Over;
+        Poll::Ready(Some(self.verdict(right, io.peer, attempt, io.cx.now)))
     }
 
     /// Whether nothing is checked for this client now.

@@ -173,6 +173,35 @@ fn guesses_of_one_address_leave_places_for_others() {
 }
 
 #[test]
+fn who_comes_while_too_many_passwords_wait_is_refused_and_not_counted() {
+    let mut server = Server::new(&[argon2id("bob", "rose")]);
+    assert!(server.login("bob", "rose"));
+    server.bench.disk_rests = true;
+    let mut waiting = Vec::new();
+    for _ in 0..CHECKS_MAX / 2 {
+        waiting.push(server.bench.another());
+        server.sends("bob", "rose").expect(b"").expect_open();
+    }
+    for _ in 0..5 {
+        waiting.push(server.bench.another());
+        server.sends("bob", "rose").expect(REFUSED).expect_closed();
+    }
+    // It was no failure.
+    assert!(
+        !server
+            .bench
+            .service
+            .accounts
+            .as_ref()
+            .is_some_and(|accounts| {
+                accounts
+                    .failures
+                    .are_too_many(Some([192, 0, 2, 9].into()), server.bench.now)
+            })
+    );
+}
+
+#[test]
 fn a_wrong_password_of_a_cheap_hash_costs_what_the_dearest_does() {
     let mut server = Server::new(&[argon2id("bob", "rose"), dear("cyd", "lily", 5)]);
     assert!(server.login("bob", "rose"));

@@ -234,7 +234,7 @@ fn what_comes_in_the_way_while_a_file_is_sent_is_found_when_it_gets_its_name() {
 #[test]
 fn in_a_folder_the_listener_overwrites_and_skips_as_elsewhere() {
     let mut server = Server::new(Handshake::None, |config| {
-        config.overwrite = Overwrite::Replace
+        config.overwrite = Overwrite::Replace;
     });
     for body in [&b"old"[..], b"new"] {
         server
@@ -243,7 +243,7 @@ fn in_a_folder_the_listener_overwrites_and_skips_as_elsewhere() {
         assert_eq!(server.at("a/b/x").as_deref(), Some(body));
     }
     let mut server = Server::new(Handshake::None, |config| {
-        config.overwrite = Overwrite::Refuse
+        config.overwrite = Overwrite::Refuse;
     });
     server
         .sends(&in_folder("a/b", "x", b"old"))
