@@ -10,9 +10,10 @@
 //!    the bytes. Of the others the bytes are on the disk before they get their names, and the names
 //!    ([`Store::sync`]) before the answer.
 //! 2. A file that is broken off leaves nothing: [`Store::discard`] removes it, and a start removes
-//!    those of a crash; but those that a client can go on with are kept ([`super::kept`]). Each server shares the lock of `.partial/` as long as it lives, and only a
-//!    start that has the lock alone clears it: beside a server that still runs or drains, its files
-//!    cannot be told from those of a dead one.
+//!    those of a crash; but those that a client can go on with are kept ([`super::kept`]). Each server
+//!    shares the lock of `.partial/` as long as it lives, and only a start that has the lock alone
+//!    clears it: beside a server that still runs or drains, its files cannot be told from those of a
+//!    dead one.
 //! 3. After the start everything is a job ([`crate::jobs`]). What is to become of a file is decided
 //!    by the last one, [`Command::Store`]: once that was asked for, it stores the file or removes
 //!    it, also when its client has gone meanwhile.
