@@ -37,7 +37,7 @@ use crate::services::{
     web::{Given, Web},
 };
 use crate::sys::unix::{Unix, raise_descriptor_limit};
-use crate::sys::{self, Bind, DatagramTuning, Sys};
+use crate::sys::{self, Bind, DatagramTuning, News, Sys};
 
 pub use reload::reload;
 
@@ -85,25 +85,38 @@ pub fn serve<E: fmt::Display>(
     });
     let config = fitted(config, descriptors);
     let sys = Unix::with_engine(true, &config.limits.disk).map_err(ServeError::System)?;
+    let sys = sys.supervised();
     log::info!("disk engine: {}", sys.engine().word());
     tell(&config.remarks);
     let (mut reactor, bound) = open(sys, &config)?;
     announce(&config, &bound).map_err(ServeError::System)?;
     let mut in_force = InForce { config, bound };
+    reactor.tell(News::Ready(in_force.status()));
     loop {
         match reactor.turn().map_err(ServeError::System)? {
             Turn::Continue => {}
-            Turn::Reload => match load() {
-                Ok(next) => {
-                    let next = fitted(next, descriptors);
-                    in_force = reload(&mut reactor, in_force, next);
-                }
-                Err(error) => {
-                    for problem in error.to_string().lines() {
-                        log::error!("the configuration stays as it was: {problem}");
+            Turn::Reload => {
+                reactor.tell(News::Reloading);
+                let (status, now) = match load() {
+                    Ok(next) => {
+                        let next = fitted(next, descriptors);
+                        let now = reload(&mut reactor, in_force, next);
+                        (now.status(), now)
                     }
-                }
-            },
+                    Err(error) => {
+                        let all = error.to_string();
+                        for problem in all.lines() {
+                            log::error!("the configuration stays as it was: {problem}");
+                        }
+                        let first = all.lines().next().unwrap_or_default();
+                        let stays =
+                            format!("{}; configuration refused: {first}", in_force.status());
+                        (stays, in_force)
+                    }
+                };
+                in_force = now;
+                reactor.tell(News::Ready(status));
+            }
             Turn::Stop => return Ok(()),
         }
     }
@@ -208,6 +221,16 @@ pub struct InForce {
     /// What each address of its listeners came to, in their order: by it the reactor knows a
     /// listener.
     pub bound: Vec<Bind>,
+}
+
+impl InForce {
+    /// What the service manager shows.
+    fn status(&self) -> String {
+        match self.bound.len() {
+            1 => "listening on 1 address".to_owned(),
+            count => format!("listening on {count} addresses"),
+        }
+    }
 }
 
 /// Logs what is wrong with a configuration that is used all the same.

@@ -7,7 +7,7 @@
 //! The files in reading order: this one (the poll, signals, and what is done to a stream in one
 //! call), `sockets` (how a stream comes to be), `datagrams`, `bursts` (datagrams of clients that load a
 //! server), `files`, `cached`, `engine` (how what may wait for a disk is done), `threads`, `ring`,
-//! `flight`, `children` (commands), `memory` (pages that can go back to the system). `unsafe` stands
+//! `flight`, `children` (commands), `supervisor` (the service manager), `memory` (pages that can go back to the system). `unsafe` stands
 //! below this folder only: `recvmmsg`, `sendmmsg` and two socket options in `datagrams`, one `ioctl`
 //! and one socket option in `sockets`, `cachestat` in `cached`, mapped memory in `memory`,
 //! and in `ring` and `flight` memory that the kernel has for a while.
@@ -31,7 +31,8 @@ use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
 use super::{
-    Batch, Bind, DatagramMemory, DatagramTuning, Event, Signal, Sys, Unsent, error_log, log_limit,
+    Batch, Bind, DatagramMemory, DatagramTuning, Event, News, Signal, Sys, Unsent, error_log,
+    log_limit,
 };
 use crate::disk::{Disk, File};
 use crate::hooks::{End, HookId, Program};
@@ -53,6 +54,7 @@ mod ring;
 #[cfg(test)]
 mod scarce;
 mod sockets;
+mod supervisor;
 mod sync_range;
 mod threads;
 
@@ -65,6 +67,7 @@ use files::descriptor;
 #[cfg(test)]
 pub use scarce::Scarce;
 pub use sockets::Listener;
+use supervisor::Supervisor;
 
 /// Events taken from the kernel in one poll.
 const EVENTS_MAX: usize = 1024;
@@ -100,6 +103,7 @@ pub struct Unix {
     engine: Engine,
     children: Children,
     authorities: Option<Arc<RootCertStore>>,
+    supervisor: Supervisor,
 }
 
 impl Unix {
@@ -141,7 +145,14 @@ impl Unix {
             engine,
             children: Children::default(),
             authorities: None,
+            supervisor: Supervisor::default(),
         })
+    }
+
+    /// Tells the service manager that the environment names how the process is.
+    pub fn supervised(mut self) -> Self {
+        self.supervisor = Supervisor::of_environment();
+        self
     }
 
     /// How jobs are done.
@@ -267,6 +278,14 @@ impl Sys for Unix {
                 None
             }
         }
+    }
+
+    fn tell(&mut self, news: &News) -> bool {
+        self.supervisor.tell(news)
+    }
+
+    fn watchdog(&self) -> Option<Duration> {
+        self.supervisor.watchdog()
     }
 
     fn listen(
