@@ -1,9 +1,11 @@
 //! From a configuration to a running reactor: opens every listener, says so, and turns until told
 //! to end.
 //!
-//! From one configuration to the next: [`mod@reload`].
+//! From one configuration to the next: [`mod@reload`]. For whom a socket is that a service manager
+//! gave: `given`.
 
 mod descriptors;
+mod given;
 mod reload;
 
 use std::fmt;
@@ -36,7 +38,7 @@ use crate::services::{
     upload::Upload,
     web::{Given, Web},
 };
-use crate::sys::unix::{Unix, raise_descriptor_limit};
+use crate::sys::unix::{Given as GivenSockets, Unix, raise_descriptor_limit};
 use crate::sys::{self, Bind, DatagramTuning, News, Sys};
 
 pub use reload::reload;
@@ -53,6 +55,8 @@ pub enum ServeError {
         /// Why not.
         error: io::Error,
     },
+    /// A socket that a service manager gave is not one for us.
+    Given(String),
     /// The system refused something that every listener needs.
     System(io::Error),
 }
@@ -63,6 +67,7 @@ impl fmt::Display for ServeError {
             ServeError::Listener { name, bind, error } => {
                 write!(f, "listener {name}: {bind}: {error}")
             }
+            ServeError::Given(why) => why.fmt(f),
             ServeError::System(error) => error.fmt(f),
         }
     }
@@ -79,13 +84,17 @@ pub fn serve<E: fmt::Display>(
     config: Config,
     load: impl Fn() -> Result<Config, E>,
 ) -> Result<(), ServeError> {
+    let given = GivenSockets::of_environment().map_err(ServeError::Given)?; // before anything is opened
     let descriptors = raise_descriptor_limit().unwrap_or_else(|error| {
         log::warn!("the limit of descriptors stays as it is: {error}");
         None
     });
-    let config = fitted(config, descriptors);
+    let mut config = fitted(config, descriptors);
+    if let Some(left) = given::place(&mut config, &given.sockets()).pop() {
+        return Err(ServeError::Given(left.why));
+    }
     let sys = Unix::with_engine(true, &config.limits.disk).map_err(ServeError::System)?;
-    let sys = sys.supervised();
+    let sys = sys.supervised().with_given(given);
     log::info!("disk engine: {}", sys.engine().word());
     tell(&config.remarks);
     let (mut reactor, bound) = open(sys, &config)?;
@@ -100,7 +109,7 @@ pub fn serve<E: fmt::Display>(
                 let (status, now) = match load() {
                     Ok(next) => {
                         let next = fitted(next, descriptors);
-                        let now = reload(&mut reactor, in_force, next);
+                        let now = reload_given(&mut reactor, in_force, next);
                         (now.status(), now)
                     }
                     Err(error) => {
@@ -120,6 +129,18 @@ pub fn serve<E: fmt::Display>(
             Turn::Stop => return Ok(()),
         }
     }
+}
+
+/// Goes over to another configuration. A given socket that none of its listeners wants is closed.
+fn reload_given(reactor: &mut Reactor<Unix>, was: InForce, mut next: Config) -> InForce {
+    let left = given::place(&mut next, &reactor.sys_mut().given().sockets());
+    let now = reload(reactor, was, next);
+    for given::Unwanted { number, why } in left {
+        if reactor.sys_mut().given().close(number) {
+            log::warn!("{why}; it is closed");
+        }
+    }
+    now
 }
 
 /// A configuration whose limits so many descriptors are enough for; the log tells what that

@@ -14,6 +14,7 @@
 mod append;
 mod batch;
 pub mod error_log;
+mod given;
 pub mod log_limit;
 mod news;
 pub mod sim;
@@ -35,6 +36,7 @@ use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 
 pub use batch::{Batch, Received, Unsent};
+pub use given::GivenSocket;
 pub use news::News;
 
 /// Bytes that the kernel takes for a client beyond what the client has room for, until it has shown
