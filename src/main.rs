@@ -31,6 +31,7 @@ use netlab_reactor::config::{
 };
 use netlab_reactor::http::basic;
 use netlab_reactor::serve::serve;
+use netlab_reactor::serve::unit::{self, UnitOptions};
 use netlab_reactor::sys::error_log::ErrorLog;
 use netlab_reactor::sys::log_limit::Limited;
 use netlab_reactor::wire::text::LogLine;
@@ -113,6 +114,13 @@ Examples:
 
 Exit codes: 0 nothing is wrong, 78 something is.")]
     Check(ServeArgs),
+    /// Print the systemd units that run a configuration as a service, in a sandbox that fits it
+    #[command(after_help = "\
+Examples:
+  netlab-reactor systemd-unit --config netlab.toml
+  netlab-reactor systemd-unit --config netlab.toml --dir /etc/systemd/system
+  systemctl daemon-reload && systemctl enable --now netlab-reactor.socket")]
+    SystemdUnit(UnitArgs),
     /// About configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -161,6 +169,34 @@ Examples:
     /// The clients
     #[command(flatten)]
     Client(ClientCommand),
+}
+
+/// The flags of `systemd-unit`.
+#[derive(Debug, Clone, Args)]
+struct UnitArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Write NAME.service and NAME.socket into this folder
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The name of the units
+    #[arg(long, default_value = "netlab-reactor", value_parser = unit_word)]
+    name: String,
+    /// The user and group that it runs as
+    #[arg(long, default_value = "netlab-reactor", value_parser = unit_word)]
+    user: String,
+    /// The program opens its sockets itself
+    #[arg(long)]
+    no_socket: bool,
+}
+
+/// A name that needs no quotes in a unit.
+fn unit_word(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    match !text.is_empty() && text.len() <= 200 && text.chars().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err("expected letters, digits, and any of _-.".to_owned()),
+    }
 }
 
 /// The subcommands of `config`.
@@ -239,6 +275,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let ending = if count == 1 { "" } else { "s" };
             print(format!("ok: {count} listener{ending}\n").as_bytes())?;
         }
+        Command::SystemdUnit(args) => systemd_unit(args, outer)?,
         Command::Passwd(args) => match &args.login {
             Some(file) => return Ok(client::told("passwd", passwd::write(&args, file))),
             None => print(user_line(&args.user)?.as_bytes())?,
@@ -270,6 +307,52 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the units, or writes them into a folder. Paths in them are absolute.
+fn systemd_unit(args: UnitArgs, outer: ServeArgs) -> Result<(), Failure> {
+    let mut serve = args.serve.or(outer).or_environment()?;
+    for path in [&mut serve.config, &mut serve.root].into_iter().flatten() {
+        *path = std::path::absolute(&path).map_err(Failure::Output)?;
+    }
+    let config = serve.load()?;
+    let mut arguments = vec!["serve".to_owned()];
+    let flags = [
+        (
+            "--config",
+            serve.config.as_ref().map(|path| path.display().to_string()),
+        ),
+        (
+            "--root",
+            serve.root.as_ref().map(|path| path.display().to_string()),
+        ),
+        ("--bind", serve.bind.map(|address| address.to_string())),
+    ];
+    for (flag, value) in flags {
+        arguments.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
+    }
+    let options = UnitOptions {
+        program: env::current_exe().map_err(Failure::Output)?,
+        arguments,
+        name: args.name,
+        user: args.user,
+        with_socket: !args.no_socket,
+        default_cache: config::default_cache(serve.config.as_deref()),
+    };
+    let units = unit::units(&config, &options);
+    let files = [
+        ("service", Some(&units.service)),
+        ("socket", units.socket.as_ref()),
+    ];
+    for (ending, text) in files {
+        let Some(text) = text else { continue };
+        let name = format!("{}.{ending}", options.name);
+        match &args.dir {
+            Some(dir) => fs::write(dir.join(&name), text).map_err(Failure::Output)?,
+            None => print(format!("# {name}\n{text}\n").as_bytes())?,
+        }
+    }
+    Ok(())
 }
 
 /// The line of a file of users; the password is the first line of standard input, which need not

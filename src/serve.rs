@@ -2,11 +2,12 @@
 //! to end.
 //!
 //! From one configuration to the next: [`mod@reload`]. For whom a socket is that a service manager
-//! gave: `given`.
+//! gave: `given`. How the process is run as a service: [`unit`].
 
 mod descriptors;
 mod given;
 mod reload;
+pub mod unit;
 
 use std::fmt;
 use std::io::{self, Write};

@@ -257,6 +257,7 @@ fn help_has_examples_and_fits_80_columns() {
         "",
         "serve",
         "check",
+        "systemd-unit",
         "completions",
         "man",
         "tcp",

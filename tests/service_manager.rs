@@ -1,4 +1,5 @@
-//! The program under a service manager: what it tells it (`man 3 sd_notify`).
+//! The program under a service manager: what it tells it (`man 3 sd_notify`), and the units that it
+//! makes for it.
 
 mod common;
 
@@ -6,6 +7,7 @@ use std::fs;
 use std::io::Read;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Program, connect, expect_soon, temp_dir};
@@ -191,4 +193,94 @@ fn a_command_that_is_run_hears_nothing_of_the_manager() {
     assert_eq!(left, [""; 0]);
     assert!(environment.contains("KEPT=1"), "{environment}");
     program.stop();
+}
+
+/// Units in a folder, made from this configuration.
+fn units(config: &str, more: &[&str]) -> tempfile::TempDir {
+    let folder = temp_dir();
+    fs::write(folder.path().join("netlab.toml"), config).expect("a file");
+    let arguments = ["systemd-unit", "--config", "netlab.toml", "--dir", "."];
+    let mut command = common::command(&arguments);
+    let output = command
+        .args(more)
+        .current_dir(folder.path())
+        .output()
+        .expect("the program runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    folder
+}
+
+const SERVED: &str = "[[listener]]\nkind = \"http\"\nbind = [\"127.0.0.1:80\", \"unix:/run/lab.sock\"]\n\
+                      access_log = \"/var/log/netlab/access.log\"\n\
+                      [[listener]]\nkind = \"udp-echo\"\n[[listener]]\nkind = \"hello\"\nbind = \"127.0.0.1:0\"\n\
+                      [[listener]]\nkind = \"upload\"\ndir = \"/srv/up loads\"\nhandshake = \"none\"\n\
+                      [[listener]]\nkind = \"proxy\"\n";
+
+#[test]
+fn units_have_absolute_paths_and_are_printed_or_written() {
+    let folder = units(SERVED, &["--name", "lab", "--user", "ann"]);
+    let text = |name: &str| fs::read_to_string(folder.path().join(name)).expect("a file");
+    let (service, socket) = (text("lab.service"), text("lab.socket"));
+    let config = fs::canonicalize(folder.path().join("netlab.toml")).expect("a path");
+    let starts = service.lines().find(|line| line.starts_with("ExecStart=/"));
+    let expected = format!(" serve --config {}", config.display());
+    assert!(starts.expect("a command").ends_with(&expected), "{service}");
+    assert!(service.contains("\nUser=ann\n") && socket.contains("\nService=lab.service\n"));
+    assert!(
+        socket.contains("\nListenDatagram=127.0.0.1:12002\n"),
+        "{socket}"
+    );
+    let file = folder.path().join("netlab.toml");
+    let file = file.to_str().expect("UTF-8");
+    let printed = common::command(&["systemd-unit", "--config", file]).output();
+    let printed = printed.expect("the program runs").stdout;
+    let printed = String::from_utf8_lossy(&printed);
+    let headings = printed
+        .lines()
+        .filter(|line| line.starts_with("# netlab-reactor."));
+    assert_eq!(
+        headings.collect::<Vec<_>>(),
+        ["# netlab-reactor.service", "# netlab-reactor.socket"]
+    );
+    for (wrong, code) in [
+        (&["--name", "a b"][..], 2),
+        (&["--config", "none.toml"], 78),
+    ] {
+        let mut command = common::command(&["systemd-unit"]);
+        let output = command.args(wrong).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(code), "{wrong:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs systemd-analyze"]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let tool = "systemd-analyze";
+    if Command::new(tool).arg("--version").output().is_err() {
+        eprintln!("skipped: there is no {tool} (package systemd)");
+        return;
+    }
+    for more in [&[][..], &["--no-socket"]] {
+        let folder = units(SERVED, more);
+        let all = fs::read_dir(folder.path()).expect("a folder");
+        let all = all.map(|entry| entry.expect("an entry").path());
+        let units: Vec<_> = all.filter(|path| !path.ends_with("netlab.toml")).collect();
+        assert_eq!(units.len(), 2 - more.len());
+        let output = Command::new(tool)
+            .args(["--man=no", "--recursive-errors=no", "verify"])
+            .args(&units)
+            .output()
+            .expect("the tool");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{said}");
+        let service = folder.path().join("netlab-reactor.service");
+        let output = Command::new(tool)
+            .args(["security", "--offline=yes", "--threshold=30"])
+            .arg(&service)
+            .output()
+            .expect("the tool");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}");
+    }
 }

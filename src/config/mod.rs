@@ -122,6 +122,12 @@ pub struct Overrides {
     pub root: Option<PathBuf>,
 }
 
+/// The folder in which a proxy keeps what it fetched, unless it is told another one, for a
+/// configuration in `file`.
+pub fn default_cache(file: Option<&Path>) -> PathBuf {
+    Folders::of(file.unwrap_or(Path::new(""))).cache
+}
+
 /// A complete configuration with a comment and the default for each key.
 pub fn example() -> &'static str {
     include_str!("example.toml")
