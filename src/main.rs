@@ -26,6 +26,7 @@ use log::LevelFilter;
 use netlab_reactor::client::cache::{self, CacheArgs};
 use netlab_reactor::client::passwd::{self, PasswdArgs};
 use netlab_reactor::client::{self, ClientCommand};
+use netlab_reactor::config::explain::{self, Tellers};
 use netlab_reactor::config::{
     self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource,
 };
@@ -111,9 +112,11 @@ Examples:
     #[command(after_help = "\
 Examples:
   netlab-reactor check --config netlab.toml
+  netlab-reactor check --config netlab.toml --explain
+  netlab-reactor check --explain --json | jq '.[] | select(.origin != \"default\")'
 
 Exit codes: 0 nothing is wrong, 78 something is.")]
-    Check(ServeArgs),
+    Check(CheckArgs),
     /// Print the systemd units that run a configuration as a service, in a sandbox that fits it
     #[command(after_help = "\
 Examples:
@@ -169,6 +172,19 @@ Examples:
     /// The clients
     #[command(flatten)]
     Client(ClientCommand),
+}
+
+/// The flags of `check`.
+#[derive(Debug, Clone, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Print every key, its value in force, and where that came from
+    #[arg(long)]
+    explain: bool,
+    /// The same as JSON
+    #[arg(long, requires = "explain")]
+    json: bool,
 }
 
 /// The flags of `systemd-unit`.
@@ -266,15 +282,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let place = cache_place(&args, &outer.or_environment()?)?;
             return Ok(client::told("cache", cache::run(&args, &place)));
         }
-        Command::Check(inner) => {
-            let config = inner.or(outer).or_environment()?.load()?;
-            for problem in &config.remarks.0 {
-                let _ = writeln!(io::stderr(), "{problem}");
-            }
-            let count = config.listeners.len();
-            let ending = if count == 1 { "" } else { "s" };
-            print(format!("ok: {count} listener{ending}\n").as_bytes())?;
-        }
+        Command::Check(args) => check(args, outer)?,
         Command::SystemdUnit(args) => systemd_unit(args, outer)?,
         Command::Passwd(args) => match &args.login {
             Some(file) => return Ok(client::told("passwd", passwd::write(&args, file))),
@@ -307,6 +315,36 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what is wrong with a configuration, or what it comes to.
+fn check(args: CheckArgs, outer: ServeArgs) -> Result<(), Failure> {
+    let flags = args.serve.or(outer);
+    let teller = |is_flag, flag, variable| if is_flag { flag } else { variable };
+    let tellers = Tellers {
+        bind: teller(flags.bind.is_some(), "--bind", "NETLAB_BIND"),
+        root: teller(flags.root.is_some(), "--root", "NETLAB_ROOT"),
+    };
+    let serve = flags.or_environment()?;
+    let config = serve.load()?;
+    for problem in &config.remarks.0 {
+        let _ = writeln!(io::stderr(), "{problem}");
+    }
+    if args.explain {
+        let file = serve.config.as_deref();
+        let text = file.map(fs::read_to_string).transpose();
+        let text = text.map_err(Failure::Output)?.unwrap_or_default();
+        let source = (file.unwrap_or(Path::new("")), &*text);
+        let all = explain::explain(&config, source, &serve.overrides(), tellers);
+        let shown = match args.json {
+            true => explain::json(&all),
+            false => explain::text(&all),
+        };
+        return print(shown.as_bytes());
+    }
+    let count = config.listeners.len();
+    let ending = if count == 1 { "" } else { "s" };
+    print(format!("ok: {count} listener{ending}\n").as_bytes())
 }
 
 /// Prints the units, or writes them into a folder. Paths in them are absolute.
@@ -555,11 +593,15 @@ impl ServeArgs {
         &self,
         load: fn(Option<&Path>, &Overrides) -> Result<Config, Problems>,
     ) -> Result<Config, Failure> {
-        let overrides = Overrides {
+        load(self.config.as_deref(), &self.overrides()).map_err(Failure::Config)
+    }
+
+    /// What wins over the file.
+    fn overrides(&self) -> Overrides {
+        Overrides {
             bind: self.bind,
             root: self.root.clone(),
-        };
-        load(self.config.as_deref(), &overrides).map_err(Failure::Config)
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod authorities;
 mod bind;
 mod compress;
 mod cors;
+pub mod explain;
 mod files;
 mod kinds;
 mod limits;
