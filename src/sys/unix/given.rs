@@ -12,6 +12,7 @@
 //!
 //! Not here: which listener is meant by a name (`serve::given`).
 
+use std::borrow::Cow;
 use std::env;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -219,7 +220,7 @@ fn examine(socket: &OwnedFd) -> Result<(bool, Bind), String> {
     let bound = match family {
         AddressFamily::UNIX => {
             let address = SocketAddrUnix::try_from(address).map_err(text)?;
-            let path = address.path().map(|path| path.into_owned());
+            let path = address.path().map(Cow::into_owned);
             let path = path.and_then(|path| path.into_string().ok());
             let Some(path) = path.filter(|path| !path.is_empty()) else {
                 return Err("it has no path of UTF-8; expected one".to_owned());
