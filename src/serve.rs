@@ -2,7 +2,7 @@
 //! to end.
 //!
 //! From one configuration to the next: [`mod@reload`]. For whom a socket is that a service manager
-//! gave: `given`. How the process is run as a service: [`unit`].
+//! gave: `given`. How the process is run as a service: [`mod@unit`].
 
 mod descriptors;
 mod given;

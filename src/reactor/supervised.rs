@@ -9,7 +9,7 @@
 //! The sign comes from the loop itself and from nowhere else: a loop that stands still gives none.
 //!
 //! Not here: how it is sent ([`Sys::tell`]), and what the states are called
-//! ([`News`](crate::sys::News)).
+//! ([`News`]).
 
 use std::time::{Duration, Instant};
 
