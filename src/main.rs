@@ -3,6 +3,8 @@
 //!
 //! Precedence: a flag, then its `NETLAB_*` variable, then the configuration file, then the default.
 //! The flags of `serve` may stand before the subcommand or behind it; the ones behind it win.
+//!
+//! A long file, since the flags of each subcommand stand beside what is done with them.
 #![allow(
     clippy::print_stdout,
     reason = "completions, man pages and the example are data"
