@@ -3,6 +3,8 @@
 //!
 //! Precedence: a flag, then its `NETLAB_*` variable, then the configuration file, then the default.
 //! The flags of `serve` may stand before the subcommand or behind it; the ones behind it win.
+//!
+//! A long file, since the flags of each subcommand stand beside what is done with them.
 #![allow(
     clippy::print_stdout,
     reason = "completions, man pages and the example are data"
@@ -26,11 +28,13 @@ use log::LevelFilter;
 use netlab_reactor::client::cache::{self, CacheArgs};
 use netlab_reactor::client::passwd::{self, PasswdArgs};
 use netlab_reactor::client::{self, ClientCommand};
+use netlab_reactor::config::explain::{self, Tellers};
 use netlab_reactor::config::{
     self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource,
 };
 use netlab_reactor::http::basic;
 use netlab_reactor::serve::serve;
+use netlab_reactor::serve::unit::{self, UnitOptions};
 use netlab_reactor::sys::error_log::ErrorLog;
 use netlab_reactor::sys::log_limit::Limited;
 use netlab_reactor::wire::text::LogLine;
@@ -110,9 +114,18 @@ Examples:
     #[command(after_help = "\
 Examples:
   netlab-reactor check --config netlab.toml
+  netlab-reactor check --config netlab.toml --explain
+  netlab-reactor check --explain --json | jq '.[] | select(.origin != \"default\")'
 
 Exit codes: 0 nothing is wrong, 78 something is.")]
-    Check(ServeArgs),
+    Check(CheckArgs),
+    /// Print the systemd units that run a configuration as a service, in a sandbox that fits it
+    #[command(after_help = "\
+Examples:
+  netlab-reactor systemd-unit --config netlab.toml
+  netlab-reactor systemd-unit --config netlab.toml --dir /etc/systemd/system
+  systemctl daemon-reload && systemctl enable --now netlab-reactor.socket")]
+    SystemdUnit(UnitArgs),
     /// About configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -161,6 +174,47 @@ Examples:
     /// The clients
     #[command(flatten)]
     Client(ClientCommand),
+}
+
+/// The flags of `check`.
+#[derive(Debug, Clone, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Print every key, its value in force, and where that came from
+    #[arg(long)]
+    explain: bool,
+    /// The same as JSON
+    #[arg(long, requires = "explain")]
+    json: bool,
+}
+
+/// The flags of `systemd-unit`.
+#[derive(Debug, Clone, Args)]
+struct UnitArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Write NAME.service and NAME.socket into this folder
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The name of the units
+    #[arg(long, default_value = "netlab-reactor", value_parser = unit_word)]
+    name: String,
+    /// The user and group that it runs as
+    #[arg(long, default_value = "netlab-reactor", value_parser = unit_word)]
+    user: String,
+    /// The program opens its sockets itself
+    #[arg(long)]
+    no_socket: bool,
+}
+
+/// A name that needs no quotes in a unit.
+fn unit_word(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    match !text.is_empty() && text.len() <= 200 && text.chars().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err("expected letters, digits, and any of _-.".to_owned()),
+    }
 }
 
 /// The subcommands of `config`.
@@ -230,15 +284,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let place = cache_place(&args, &outer.or_environment()?)?;
             return Ok(client::told("cache", cache::run(&args, &place)));
         }
-        Command::Check(inner) => {
-            let config = inner.or(outer).or_environment()?.load()?;
-            for problem in &config.remarks.0 {
-                let _ = writeln!(io::stderr(), "{problem}");
-            }
-            let count = config.listeners.len();
-            let ending = if count == 1 { "" } else { "s" };
-            print(format!("ok: {count} listener{ending}\n").as_bytes())?;
-        }
+        Command::Check(args) => check(args, outer)?,
+        Command::SystemdUnit(args) => systemd_unit(args, outer)?,
         Command::Passwd(args) => match &args.login {
             Some(file) => return Ok(client::told("passwd", passwd::write(&args, file))),
             None => print(user_line(&args.user)?.as_bytes())?,
@@ -270,6 +317,82 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what is wrong with a configuration, or what it comes to.
+fn check(args: CheckArgs, outer: ServeArgs) -> Result<(), Failure> {
+    let flags = args.serve.or(outer);
+    let teller = |is_flag, flag, variable| if is_flag { flag } else { variable };
+    let tellers = Tellers {
+        bind: teller(flags.bind.is_some(), "--bind", "NETLAB_BIND"),
+        root: teller(flags.root.is_some(), "--root", "NETLAB_ROOT"),
+    };
+    let serve = flags.or_environment()?;
+    let config = serve.load()?;
+    for problem in &config.remarks.0 {
+        let _ = writeln!(io::stderr(), "{problem}");
+    }
+    if args.explain {
+        let file = serve.config.as_deref();
+        let text = file.map(fs::read_to_string).transpose();
+        let text = text.map_err(Failure::Output)?.unwrap_or_default();
+        let source = (file.unwrap_or(Path::new("")), &*text);
+        let all = explain::explain(&config, source, &serve.overrides(), tellers);
+        let shown = match args.json {
+            true => explain::json(&all),
+            false => explain::text(&all),
+        };
+        return print(shown.as_bytes());
+    }
+    let count = config.listeners.len();
+    let ending = if count == 1 { "" } else { "s" };
+    print(format!("ok: {count} listener{ending}\n").as_bytes())
+}
+
+/// Prints the units, or writes them into a folder. Paths in them are absolute.
+fn systemd_unit(args: UnitArgs, outer: ServeArgs) -> Result<(), Failure> {
+    let mut serve = args.serve.or(outer).or_environment()?;
+    for path in [&mut serve.config, &mut serve.root].into_iter().flatten() {
+        *path = std::path::absolute(&path).map_err(Failure::Output)?;
+    }
+    let config = serve.load()?;
+    let mut arguments = vec!["serve".to_owned()];
+    let flags = [
+        (
+            "--config",
+            serve.config.as_ref().map(|path| path.display().to_string()),
+        ),
+        (
+            "--root",
+            serve.root.as_ref().map(|path| path.display().to_string()),
+        ),
+        ("--bind", serve.bind.map(|address| address.to_string())),
+    ];
+    for (flag, value) in flags {
+        arguments.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
+    }
+    let options = UnitOptions {
+        program: env::current_exe().map_err(Failure::Output)?,
+        arguments,
+        name: args.name,
+        user: args.user,
+        with_socket: !args.no_socket,
+        default_cache: config::default_cache(serve.config.as_deref()),
+    };
+    let units = unit::units(&config, &options);
+    let files = [
+        ("service", Some(&units.service)),
+        ("socket", units.socket.as_ref()),
+    ];
+    for (ending, text) in files {
+        let Some(text) = text else { continue };
+        let name = format!("{}.{ending}", options.name);
+        match &args.dir {
+            Some(dir) => fs::write(dir.join(&name), text).map_err(Failure::Output)?,
+            None => print(format!("# {name}\n{text}\n").as_bytes())?,
+        }
+    }
+    Ok(())
 }
 
 /// The line of a file of users; the password is the first line of standard input, which need not
@@ -472,11 +595,15 @@ impl ServeArgs {
         &self,
         load: fn(Option<&Path>, &Overrides) -> Result<Config, Problems>,
     ) -> Result<Config, Failure> {
-        let overrides = Overrides {
+        load(self.config.as_deref(), &self.overrides()).map_err(Failure::Config)
+    }
+
+    /// What wins over the file.
+    fn overrides(&self) -> Overrides {
+        Overrides {
             bind: self.bind,
             root: self.root.clone(),
-        };
-        load(self.config.as_deref(), &overrides).map_err(Failure::Config)
+        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! From a configuration to a running reactor: opens every listener, says so, and turns until told
 //! to end.
 //!
-//! From one configuration to the next: [`mod@reload`].
+//! From one configuration to the next: [`mod@reload`]. For whom a socket is that a service manager
+//! gave: `given`. How the process is run as a service: [`mod@unit`].
 
 mod descriptors;
+mod given;
 mod reload;
+pub mod unit;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -36,8 +39,8 @@ use crate::services::{
     upload::Upload,
     web::{Given, Web},
 };
-use crate::sys::unix::{Unix, raise_descriptor_limit};
-use crate::sys::{self, Bind, DatagramTuning, Sys};
+use crate::sys::unix::{Given as GivenSockets, Unix, raise_descriptor_limit};
+use crate::sys::{self, Bind, DatagramTuning, News, Sys};
 
 pub use reload::reload;
 
@@ -53,6 +56,8 @@ pub enum ServeError {
         /// Why not.
         error: io::Error,
     },
+    /// A socket that a service manager gave is not one for us.
+    Given(String),
     /// The system refused something that every listener needs.
     System(io::Error),
 }
@@ -63,6 +68,7 @@ impl fmt::Display for ServeError {
             ServeError::Listener { name, bind, error } => {
                 write!(f, "listener {name}: {bind}: {error}")
             }
+            ServeError::Given(why) => why.fmt(f),
             ServeError::System(error) => error.fmt(f),
         }
     }
@@ -79,34 +85,63 @@ pub fn serve<E: fmt::Display>(
     config: Config,
     load: impl Fn() -> Result<Config, E>,
 ) -> Result<(), ServeError> {
+    let given = GivenSockets::of_environment().map_err(ServeError::Given)?; // before anything is opened
     let descriptors = raise_descriptor_limit().unwrap_or_else(|error| {
         log::warn!("the limit of descriptors stays as it is: {error}");
         None
     });
-    let config = fitted(config, descriptors);
+    let mut config = fitted(config, descriptors);
+    if let Some(left) = given::place(&mut config, &given.sockets()).pop() {
+        return Err(ServeError::Given(left.why));
+    }
     let sys = Unix::with_engine(true, &config.limits.disk).map_err(ServeError::System)?;
+    let sys = sys.supervised().with_given(given);
     log::info!("disk engine: {}", sys.engine().word());
     tell(&config.remarks);
     let (mut reactor, bound) = open(sys, &config)?;
     announce(&config, &bound).map_err(ServeError::System)?;
     let mut in_force = InForce { config, bound };
+    reactor.tell(News::Ready(in_force.status()));
     loop {
         match reactor.turn().map_err(ServeError::System)? {
             Turn::Continue => {}
-            Turn::Reload => match load() {
-                Ok(next) => {
-                    let next = fitted(next, descriptors);
-                    in_force = reload(&mut reactor, in_force, next);
-                }
-                Err(error) => {
-                    for problem in error.to_string().lines() {
-                        log::error!("the configuration stays as it was: {problem}");
+            Turn::Reload => {
+                reactor.tell(News::Reloading);
+                let (status, now) = match load() {
+                    Ok(next) => {
+                        let next = fitted(next, descriptors);
+                        let now = reload_given(&mut reactor, in_force, next);
+                        (now.status(), now)
                     }
-                }
-            },
+                    Err(error) => {
+                        let all = error.to_string();
+                        for problem in all.lines() {
+                            log::error!("the configuration stays as it was: {problem}");
+                        }
+                        let first = all.lines().next().unwrap_or_default();
+                        let stays =
+                            format!("{}; configuration refused: {first}", in_force.status());
+                        (stays, in_force)
+                    }
+                };
+                in_force = now;
+                reactor.tell(News::Ready(status));
+            }
             Turn::Stop => return Ok(()),
         }
     }
+}
+
+/// Goes over to another configuration. A given socket that none of its listeners wants is closed.
+fn reload_given(reactor: &mut Reactor<Unix>, was: InForce, mut next: Config) -> InForce {
+    let left = given::place(&mut next, &reactor.sys_mut().given().sockets());
+    let now = reload(reactor, was, next);
+    for given::Unwanted { number, why } in left {
+        if reactor.sys_mut().given().close(number) {
+            log::warn!("{why}; it is closed");
+        }
+    }
+    now
 }
 
 /// A configuration whose limits so many descriptors are enough for; the log tells what that
@@ -208,6 +243,16 @@ pub struct InForce {
     /// What each address of its listeners came to, in their order: by it the reactor knows a
     /// listener.
     pub bound: Vec<Bind>,
+}
+
+impl InForce {
+    /// What the service manager shows.
+    fn status(&self) -> String {
+        match self.bound.len() {
+            1 => "listening on 1 address".to_owned(),
+            count => format!("listening on {count} addresses"),
+        }
+    }
 }
 
 /// Logs what is wrong with a configuration that is used all the same.

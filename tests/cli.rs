@@ -257,6 +257,7 @@ fn help_has_examples_and_fits_80_columns() {
         "",
         "serve",
         "check",
+        "systemd-unit",
         "completions",
         "man",
         "tcp",
@@ -330,4 +331,71 @@ fn a_password_becomes_a_line_of_a_file_of_users() {
     fs::write(&file, auth).unwrap();
     let output = run(&["check", "--config", file.to_str().unwrap()], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+}
+
+#[test]
+fn check_explains_each_key_and_where_it_came_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.toml");
+    let text = "drain_timeout = \"3s\"\n[[listener]]\nkind = \"upload\"\nsecret = \"tulip\"\n\
+                [[listener]]\nkind = \"http\"\n";
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let environment = [("NETLAB_ROOT", "/srv/site")];
+    let arguments = ["check", "--config", file, "--bind", "::1", "--explain"];
+    let output = run(&arguments, &environment);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let shown = out(&output);
+    let row = |key: &str| {
+        let line = shown
+            .lines()
+            .find(|line| line.starts_with(&format!("{key} ")));
+        let words: Vec<&str> = line.expect(key).split_whitespace().collect();
+        (words[1].to_owned(), words[2..].join(" "))
+    };
+    let at = |line: u32| format!("{file}:{line}");
+    assert_eq!(row("drain_timeout"), ("\"3s\"".to_owned(), at(1)));
+    assert_eq!(row("listener[0].secret"), ("(set)".to_owned(), at(4)));
+    assert_eq!(
+        row("listener[0].bind"),
+        ("[\"[::1]:9001\"]".to_owned(), "--bind".to_owned())
+    );
+    assert_eq!(
+        row("listener[1].root"),
+        ("\"/srv/site\"".to_owned(), "NETLAB_ROOT".to_owned())
+    );
+    assert_eq!(
+        row("listener[1].head_timeout"),
+        ("\"10s\"".to_owned(), "default".to_owned())
+    );
+    assert!(!shown.contains("tulip"));
+
+    let json = out(&run(&[&arguments[..], &["--json"]].concat(), &environment));
+    let all: Vec<serde_json::Value> = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(all.len(), shown.lines().count());
+    let row = all
+        .iter()
+        .find(|row| row["key"] == "listener[0].secret")
+        .unwrap();
+    let expected = serde_json::json!(
+        {"key": "listener[0].secret", "value": "(set)", "origin": "file", "file": file, "line": 4}
+    );
+    assert_eq!(*row, expected);
+    let row = all
+        .iter()
+        .find(|row| row["key"] == "listener[1].bind")
+        .unwrap();
+    assert_eq!(
+        (&row["origin"], &row["flag"]),
+        (&"flag".into(), &"--bind".into())
+    );
+    assert_eq!(run(&["check", "--json"], &[]).status.code(), Some(2));
+    // Without a file it explains the defaults.
+    let output = out(&run(&["check", "--explain"], &[]));
+    assert!(
+        output
+            .lines()
+            .any(|line| line.starts_with("limits.max_sessions ")),
+        "{output}"
+    );
 }

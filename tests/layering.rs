@@ -383,6 +383,7 @@ fn unsafe_code_stands_below_one_folder() {
         "cached",
         "datagrams",
         "flight",
+        "given",
         "memory",
         "ring",
         "sockets",

@@ -16,6 +16,7 @@ mod authorities;
 mod bind;
 mod compress;
 mod cors;
+pub mod explain;
 mod files;
 mod kinds;
 mod limits;
@@ -120,6 +121,12 @@ pub struct Overrides {
     pub bind: Option<IpAddr>,
     /// The folder of every web server.
     pub root: Option<PathBuf>,
+}
+
+/// The folder in which a proxy keeps what it fetched, unless it is told another one, for a
+/// configuration in `file`.
+pub fn default_cache(file: Option<&Path>) -> PathBuf {
+    Folders::of(file.unwrap_or(Path::new(""))).cache
 }
 
 /// A complete configuration with a comment and the default for each key.

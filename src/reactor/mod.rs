@@ -11,6 +11,7 @@
 //! timers     queue the sessions whose deadline passed
 //! run        pump each queued session once, first come first served; then handshakes that wait
 //! end        tell the services that asked for it that the turn ends
+//! supervisor tell the service manager, if it is time
 //! surplus    close connections to origins that nobody needed for too long
 //! compress   a bounded piece of what is to be compressed
 //! queries    send and receive what the resolver wants
@@ -26,7 +27,7 @@
 //! The modules in reading order: `context`, `session` (fill, advance, flush), `half` (one side: the
 //! two loops that cross the kernel), `transfer`, `range`, `relay`, `pipes`, `tls`, `handshakes`,
 //! `taking`, `token`, `timer`, `host`, `introduction`, `untold`, `ear`, `listeners`, `kept`,
-//! `upstream`, `race`, `datagram`, `queries`, `name_files`, `disk`.
+//! `upstream`, `race`, `datagram`, `queries`, `name_files`, `disk`, `supervised`.
 
 mod context;
 mod datagram;
@@ -48,6 +49,7 @@ mod range;
 mod relay;
 mod session;
 mod sessions;
+mod supervised;
 mod taking;
 mod timer;
 mod tls;
@@ -82,7 +84,7 @@ use crate::service::datagram::{DatagramService, KnownSenders, SENDERS_MAX};
 use crate::service::origins::IdleLimits;
 use crate::service::work::{self, TurnWork, Work};
 use crate::service::{Id, Link, LinkState, Peer, Service, Waiter};
-use crate::sys::{Bind, Event, PlantedBug, Signal, Sys};
+use crate::sys::{Bind, Event, News, PlantedBug, Signal, Sys};
 use context::{Context, SessionLimits};
 pub use datagram::DatagramOptions;
 use datagram::Datagrams;
@@ -95,6 +97,7 @@ use pipes::Pipes;
 use queries::Queries;
 use session::{Outcome, Provenance, Session};
 use sessions::Sessions;
+use supervised::Supervised;
 use timer::{Tick, Timers};
 pub use tls::{PlainAnswer, TlsOptions};
 use token::Token;
@@ -147,6 +150,7 @@ pub struct Reactor<S: Sys> {
     datagrams: Datagrams<S>,
     queries: Queries<S>,
     name_files: NameFiles,
+    supervised: Supervised,
     sessions: Sessions<S>,
     timers: Timers<Id>,
     /// What may still be done in this turn.
@@ -163,6 +167,7 @@ impl<S: Sys> Reactor<S> {
     /// A reactor without listeners.
     pub fn new(sys: S, limits: Limits, resolver: Resolver<Id>) -> Self {
         let (now, wall) = (sys.now(), sys.wall());
+        let supervised = Supervised::new(sys.watchdog(), now);
         let mut inside = Inside::default();
         inside.ring.set(limits.ring_bytes, limits.ring_always);
         Self {
@@ -199,6 +204,7 @@ impl<S: Sys> Reactor<S> {
             datagrams: Datagrams::new(),
             queries: Queries::default(),
             name_files: NameFiles::default(),
+            supervised,
             sessions: Sessions::new(),
             timers: Timers::new(now),
             turn_work: TurnWork::new(limits.turn_work_max, limits.turn_work),
@@ -380,6 +386,12 @@ impl<S: Sys> Reactor<S> {
         self.name_files.watch(sources, disk, jobs);
     }
 
+    /// Tells the service manager, if there is one, of a change of state.
+    pub fn tell(&mut self, news: News) {
+        let now = self.cx.sys.now();
+        self.supervised.tell(news, &mut self.cx.sys, now);
+    }
+
     /// The kernel; for tests that simulate one.
     pub fn sys_mut(&mut self) -> &mut S {
         &mut self.cx.sys
@@ -441,6 +453,7 @@ impl<S: Sys> Reactor<S> {
         self.expire();
         self.run_queue();
         self.end_turn();
+        self.supervised.expire(&mut self.cx.sys, self.cx.now);
         self.cx.note_part(Part::Carry);
         self.close_surplus();
         self.compress();
@@ -517,6 +530,7 @@ impl<S: Sys> Reactor<S> {
             self.cx.turn_end_at,
             self.cx.stores.deadline(),
             self.cx.hooks.deadline(),
+            self.supervised.deadline(),
             self.cx.upstreams.idle.deadline(),
         ];
         let next = moments.into_iter().fold(None, earlier)?;
@@ -652,6 +666,8 @@ impl<S: Sys> Reactor<S> {
         self.life = Life::Draining {
             until: self.cx.now + self.limits.drain_timeout,
         };
+        let status = format!("draining {} sessions", self.sessions.len());
+        self.tell(News::Stopping(status));
         self.reload_wanted = false; // what was told just before has nothing to change any more
         self.cx.draining = true;
         self.cx.metrics.draining = true;

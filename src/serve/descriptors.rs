@@ -8,12 +8,16 @@ use std::num::NonZero;
 
 use crate::config::{Cache, Config, Kind, ProxyConfig};
 
-/// Holds the limits of a configuration to so many descriptors. What its owner should know.
-pub(super) fn fit(config: &mut Config, descriptors: u64) -> Option<String> {
-    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+/// How many descriptors a configuration may need.
+pub(super) fn wanted(config: &Config) -> usize {
+    let (reserved, each) = needs(config);
+    reserved + each * (config.limits.sessions_max + config.limits.sessions_reserved)
+}
+
+/// Descriptors that are not for sessions, and those that a session takes.
+fn needs(config: &Config) -> (usize, usize) {
     let kinds = || config.listeners.iter().map(|listener| &listener.kind);
-    // Up to so many files are kept open, and connections to origins; in all, at most half is not for
-    // sessions.
+    // Up to so many files are kept open, and connections to origins.
     let kept: usize = kinds()
         .map(|kind| match kind {
             Kind::Http(http) => http.open_files_max,
@@ -29,12 +33,20 @@ pub(super) fn fit(config: &mut Config, descriptors: u64) -> Option<String> {
         true => config.limits.idle_upstreams_max + 2 * config.limits.pipes_max,
         false => 0,
     };
-    let reserved = (config.limits.descriptors_reserved + kept + of_proxies).min(descriptors / 2);
     // The client's connection, and that to an origin, or the file that is being written.
     let each = match kinds().any(|kind| matches!(kind, Kind::Proxy(_) | Kind::Upload(_))) {
         true => 2,
         false => 1,
     };
+    (config.limits.descriptors_reserved + kept + of_proxies, each)
+}
+
+/// Holds the limits of a configuration to so many descriptors. What its owner should know.
+pub(super) fn fit(config: &mut Config, descriptors: u64) -> Option<String> {
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let (reserved, each) = needs(config);
+    // At most half is not for sessions.
+    let reserved = reserved.min(descriptors / 2);
     let sessions_max = ((descriptors - reserved) / each).max(1);
     let limits = &mut config.limits;
     if limits.sessions_max <= sessions_max {

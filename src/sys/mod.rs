@@ -14,7 +14,9 @@
 mod append;
 mod batch;
 pub mod error_log;
+mod given;
 pub mod log_limit;
+mod news;
 pub mod sim;
 pub mod unix;
 
@@ -34,6 +36,8 @@ use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 
 pub use batch::{Batch, Received, Unsent};
+pub use given::GivenSocket;
+pub use news::News;
 
 /// Bytes that the kernel takes for a client beyond what the client has room for, until it has shown
 /// that it reads fast. 2,000 clients of slowhttptest that ask for large files and read a few bytes
@@ -90,6 +94,18 @@ pub trait Sys {
 
     /// The next signal that arrived, if any.
     fn signal(&mut self) -> Option<Signal>;
+
+    /// Tells the service manager, if there is one, and never waits for it; false if it did not take
+    /// it.
+    fn tell(&mut self, _news: &News) -> bool {
+        true
+    }
+
+    /// Within what time the service manager wants to hear of a loop that turns; `None` if it does
+    /// not.
+    fn watchdog(&self) -> Option<Duration> {
+        None
+    }
 
     /// Listens on `bind`; the address that it got. `client_first`: connections whose first bytes
     /// have not arrived may be kept back for about a second.

@@ -20,7 +20,8 @@ use crate::jobs::{Done, Job, JobId};
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 use crate::sys::{
-    Batch, Bind, DatagramMemory, DatagramTuning, Event, PlantedBug, Received, Signal, Sys, Unsent,
+    Batch, Bind, DatagramMemory, DatagramTuning, Event, News, PlantedBug, Received, Signal, Sys,
+    Unsent,
 };
 
 /// How long an edge may be owed.
@@ -182,6 +183,17 @@ impl Sys for Sim {
 
     fn signal(&mut self) -> Option<Signal> {
         self.signals.pop_front()
+    }
+
+    fn tell(&mut self, news: &News) -> bool {
+        if !self.supervisor.is_deaf {
+            self.supervisor.told.push(news.clone());
+        }
+        !self.supervisor.is_deaf
+    }
+
+    fn watchdog(&self) -> Option<Duration> {
+        self.supervisor.watchdog
     }
 
     fn listen(

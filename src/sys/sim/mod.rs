@@ -42,7 +42,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::Duration;
 
-use super::{Event, PlantedBug, Signal, Sys};
+use super::{Event, News, PlantedBug, Signal, Sys};
 use crate::jobs::{Done, Job, JobId};
 use actor::{Actor, Hands};
 use agenda::Happening;
@@ -85,6 +85,18 @@ pub struct Sim {
     /// When the first of those was done.
     job_done_at: Option<Duration>,
     programs: Programs,
+    supervisor: Supervisor,
+}
+
+/// The service manager of the simulated process.
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    /// Within what time it wants to hear of the loop, if it does; to be set before there is one.
+    pub watchdog: Option<Duration>,
+    /// What it was told, in this order.
+    pub told: Vec<News>,
+    /// It takes nothing.
+    pub is_deaf: bool,
 }
 
 impl Sim {
@@ -119,6 +131,7 @@ impl Sim {
             jobs_done: VecDeque::new(),
             job_done_at: None,
             programs: Programs::default(),
+            supervisor: Supervisor::default(),
         }
     }
 
@@ -137,6 +150,11 @@ impl Sim {
     pub fn shape_network(&mut self, latency_max: Duration, window_bytes_max: usize) {
         self.net.latency_max = latency_max;
         self.net.capacity_max = window_bytes_max;
+    }
+
+    /// The service manager.
+    pub fn supervisor(&mut self) -> &mut Supervisor {
+        &mut self.supervisor
     }
 
     /// Makes the reactor behave as if it had this bug.

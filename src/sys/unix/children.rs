@@ -11,7 +11,7 @@
 //!    wait. Until then nobody else can get its number, so that a signal reaches no stranger.
 //! 3. It leads a process group, which is killed as a whole.
 //! 4. It gets the environment of this process but for what begins with
-//!    [`VARIABLE_PREFIX`], three descriptors that lead nowhere, and no
+//!    [`VARIABLE_PREFIX`] and what a service manager told us, three descriptors that lead nowhere, and no
 //!    other of ours: `exec` closes them.
 //!
 //! Nothing of it is there before the first command.
@@ -33,6 +33,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
 
+use super::supervisor;
 use crate::hooks::{End, HookId, Program, VARIABLE_PREFIX};
 
 /// The processes that were begun.
@@ -99,6 +100,9 @@ impl Child {
             {
                 command.env_remove(variable);
             }
+        }
+        for variable in supervisor::VARIABLES {
+            command.env_remove(variable);
         }
         command.envs(
             program

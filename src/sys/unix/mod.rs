@@ -7,8 +7,8 @@
 //! The files in reading order: this one (the poll, signals, and what is done to a stream in one
 //! call), `sockets` (how a stream comes to be), `datagrams`, `bursts` (datagrams of clients that load a
 //! server), `files`, `cached`, `engine` (how what may wait for a disk is done), `threads`, `ring`,
-//! `flight`, `children` (commands), `memory` (pages that can go back to the system). `unsafe` stands
-//! below this folder only: `recvmmsg`, `sendmmsg` and two socket options in `datagrams`, one `ioctl`
+//! `flight`, `children` (commands), `supervisor` and `given` (what a service manager hears and gives), `memory` (pages that can go back to the system). `unsafe` stands
+//! below this folder only: `recvmmsg`, `sendmmsg` and two socket options in `datagrams`, the descriptors in `given`, one `ioctl`
 //! and one socket option in `sockets`, `cachestat` in `cached`, mapped memory in `memory`,
 //! and in `ring` and `flight` memory that the kernel has for a while.
 
@@ -31,7 +31,8 @@ use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
 use super::{
-    Batch, Bind, DatagramMemory, DatagramTuning, Event, Signal, Sys, Unsent, error_log, log_limit,
+    Batch, Bind, DatagramMemory, DatagramTuning, Event, News, Signal, Sys, Unsent, error_log,
+    log_limit,
 };
 use crate::disk::{Disk, File};
 use crate::hooks::{End, HookId, Program};
@@ -48,11 +49,13 @@ mod datagrams;
 mod engine;
 mod files;
 mod flight;
+mod given;
 pub mod memory;
 mod ring;
 #[cfg(test)]
 mod scarce;
 mod sockets;
+mod supervisor;
 mod sync_range;
 mod threads;
 
@@ -62,9 +65,11 @@ use datagrams::Messages;
 use engine::Engine;
 pub use files::Files;
 use files::descriptor;
+pub use given::Given;
 #[cfg(test)]
 pub use scarce::Scarce;
 pub use sockets::Listener;
+use supervisor::Supervisor;
 
 /// Events taken from the kernel in one poll.
 const EVENTS_MAX: usize = 1024;
@@ -100,6 +105,8 @@ pub struct Unix {
     engine: Engine,
     children: Children,
     authorities: Option<Arc<RootCertStore>>,
+    supervisor: Supervisor,
+    given: Given,
 }
 
 impl Unix {
@@ -141,7 +148,26 @@ impl Unix {
             engine,
             children: Children::default(),
             authorities: None,
+            supervisor: Supervisor::default(),
+            given: Given::default(),
         })
+    }
+
+    /// Tells the service manager that the environment names how the process is.
+    pub fn supervised(mut self) -> Self {
+        self.supervisor = Supervisor::of_environment();
+        self
+    }
+
+    /// Whoever listens at the address of one of these sockets gets it.
+    pub fn with_given(mut self, given: Given) -> Self {
+        self.given = given;
+        self
+    }
+
+    /// The sockets that were given.
+    pub fn given(&mut self) -> &mut Given {
+        &mut self.given
     }
 
     /// How jobs are done.
@@ -269,6 +295,14 @@ impl Sys for Unix {
         }
     }
 
+    fn tell(&mut self, news: &News) -> bool {
+        self.supervisor.tell(news)
+    }
+
+    fn watchdog(&self) -> Option<Duration> {
+        self.supervisor.watchdog()
+    }
+
     fn listen(
         &mut self,
         bind: &Bind,
@@ -276,7 +310,16 @@ impl Sys for Unix {
         client_first: bool,
         token: u64,
     ) -> io::Result<(Listener, Bind)> {
-        let (listener, bound) = Listener::open(bind, backlog, client_first)?;
+        let (listener, bound) = match self.given.lend(true, bind) {
+            Some(socket) => match Listener::given(socket, bind, client_first) {
+                Ok(listener) => (listener, bind.clone()),
+                Err((socket, error)) => {
+                    self.given.take_back(socket, &self.poll);
+                    return Err(error);
+                }
+            },
+            None => Listener::open(bind, backlog, client_first)?,
+        };
         self.register_fd(&listener.socket, token, Interest::READABLE)?;
         Ok((listener, bound))
     }
@@ -293,7 +336,8 @@ impl Sys for Unix {
     }
 
     fn unlisten(&mut self, listener: Listener) {
-        drop(listener); // close(2) takes it out of the poll as well
+        // What is not a given one is closed, which takes it out of the poll as well.
+        self.given.take_back(listener.socket, &self.poll);
     }
 
     fn register(&mut self, stream: &OwnedFd, token: u64) -> io::Result<()> {
@@ -407,7 +451,10 @@ impl Sys for Unix {
     }
 
     fn bind_datagram(&mut self, bind: SocketAddr, token: u64) -> io::Result<(OwnedFd, SocketAddr)> {
-        let (socket, bound) = datagrams::bind(bind)?;
+        let (socket, bound) = match self.given.lend(false, &Bind::Inet(bind)) {
+            Some(socket) => (socket, bind),
+            None => datagrams::bind(bind)?,
+        };
         self.register_fd(&socket, token, Interest::READABLE)?;
         Ok((socket, bound))
     }
@@ -436,7 +483,7 @@ impl Sys for Unix {
     }
 
     fn close_datagram(&mut self, socket: OwnedFd) {
-        drop(socket);
+        self.given.take_back(socket, &self.poll);
     }
 
     #[inline]

@@ -31,14 +31,7 @@ impl Listener {
             Bind::Inet(address) => {
                 let (socket, address) = socket_at(*address, SocketType::STREAM)?;
                 sockopt::set_socket_reuseaddr(&socket, true)?;
-                sockopt::set_tcp_nodelay(&socket, true)?;
-                SockRef::from(&socket).set_tcp_notsent_lowat(UNTRUSTED_BYTES)?;
-                // Urgent data is data. A read stops short at its mark all the same: see
-                // `Event::read_closed`.
-                sockopt::set_socket_oobinline(&socket, true)?;
-                if client_first {
-                    defer_accept(&socket)?;
-                }
+                prepare(&socket, client_first)?;
                 net::bind(&socket, &address)?;
                 (socket, None)
             }
@@ -59,6 +52,26 @@ impl Listener {
         Ok((listener, bound))
     }
 
+    /// A socket that was given, which listens already, or that socket and why it cannot be used. Its
+    /// backlog and its path are the giver's.
+    pub(super) fn given(
+        socket: OwnedFd,
+        bound: &Bind,
+        client_first: bool,
+    ) -> Result<Self, (OwnedFd, io::Error)> {
+        let prepared = match bound {
+            Bind::Inet(_) => prepare(&socket, client_first),
+            Bind::Unix(_) => Ok(()),
+        };
+        match prepared {
+            Ok(()) => Ok(Self {
+                socket,
+                _path: None,
+            }),
+            Err(error) => Err((socket, error)),
+        }
+    }
+
     /// The next connection.
     pub(super) fn accept(&self) -> io::Result<(OwnedFd, Peer)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -68,6 +81,18 @@ impl Listener {
             .and_then(|a| SocketAddr::try_from(a).ok())
             .map_or(Peer::Unix, |a| Peer::Inet(canonical(a)));
         Ok((stream, peer))
+    }
+}
+
+/// Sets what each connection that a TCP socket accepts is to have.
+fn prepare(socket: &OwnedFd, client_first: bool) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    SockRef::from(socket).set_tcp_notsent_lowat(UNTRUSTED_BYTES)?;
+    // Urgent data is data. A read stops short at its mark all the same: see `Event::read_closed`.
+    sockopt::set_socket_oobinline(socket, true)?;
+    match client_first {
+        true => defer_accept(socket),
+        false => Ok(()),
     }
 }
 
