@@ -4,10 +4,10 @@ mod common;
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::Program;
 use serde_json::Value;
@@ -250,6 +250,24 @@ fn the_client_writes_a_trace_as_lines_or_to_a_file() {
     assert_eq!(ended.status.code(), Some(77), "{ended:?}");
     let told = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(told.contains("expected a number from 1 to 600"), "{told}");
+    server.stop();
+}
+
+/// Who has said all still gets the answer, to its end.
+#[test]
+fn a_client_that_has_ended_its_side_gets_the_whole_trace() {
+    let server = Program::start(CONFIG);
+    let mut stream = server.connect("admin");
+    let request = "GET /trace?seconds=1 HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request.as_bytes()).expect("a connection");
+    stream.shutdown(Shutdown::Write).expect("a connection");
+    let began = Instant::now();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let trace: Value = serde_json::from_str(body).expect("JSON");
+    check_events(trace["traceEvents"].as_array().expect("events"));
     server.stop();
 }
 

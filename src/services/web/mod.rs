@@ -430,7 +430,6 @@ impl Web {
             return;
         }
         let (phase, awaited) = match &conn.state {
-            State::Live(_) if ended => return io.close(), // nobody looks any more
             State::Forward(_)
             | State::Check(_)
             | State::Pack(_)
