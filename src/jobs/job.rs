@@ -1,5 +1,7 @@
 //! What a job is: a query or a command, how it is done by calls that may wait, and what comes of
 //! it.
+//!
+//! A long file, since a job, the calls that do it and what comes of it are one table in three parts.
 
 use std::io;
 use std::path::{Path, PathBuf};

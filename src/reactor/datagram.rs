@@ -23,6 +23,8 @@
 //!
 //! All sockets together do as much in one turn as one session may. A batch whose datagrams are long
 //! to answer may be more than that: its rest is served at the beginning of the next turn.
+//!
+//! A long file, since all that a datagram passes between the kernel and its service stands in it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

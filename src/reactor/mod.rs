@@ -16,6 +16,8 @@
 //! compress   a bounded piece of what is to be compressed
 //! queries    send and receive what the resolver wants
 //! jobs       carry the new ones to the engine
+//! hooks      begin commands, and see which have ended
+//! list       go on with the list of sessions, if somebody asked for it
 //! ```
 //!
 //! Nothing but `poll` waits, and nothing acts on an event directly: an event is a hint that a fact
@@ -571,23 +573,9 @@ impl<S: Sys> Reactor<S> {
     /// Tells the log what services over datagrams know of their senders.
     fn log_senders(&self) {
         let metrics = &self.cx.metrics;
-        for table in self
-            .datagrams
-            .senders(metrics, self.cx.now, LOGGED_SENDERS_MAX)
-        {
-            let KnownSenders {
-                listener,
-                address,
-                senders,
-            } = table;
-            let (shown, omitted) = (senders.rows.len(), senders.omitted);
-            log::info!("{listener} at {address}: {} senders", shown + omitted);
-            for sender in senders.rows {
-                log::info!("heartbeat sender {sender}");
-            }
-            if omitted > 0 {
-                log::info!("{listener} at {address}: {omitted} more senders");
-            }
+        let (senders, now) = (&self.datagrams, self.cx.now);
+        for known in senders.senders(metrics, now, LOGGED_SENDERS_MAX) {
+            known.log();
         }
     }
 

@@ -67,6 +67,25 @@ pub struct KnownSenders {
     pub senders: Senders,
 }
 
+impl KnownSenders {
+    /// Tells the log of them.
+    pub(crate) fn log(&self) {
+        let Self {
+            listener,
+            address,
+            senders,
+        } = self;
+        let (shown, omitted) = (senders.rows.len(), senders.omitted);
+        log::info!("{listener} at {address}: {} senders", shown + omitted);
+        for sender in &senders.rows {
+            log::info!("heartbeat sender {sender}");
+        }
+        if omitted > 0 {
+            log::info!("{listener} at {address}: {omitted} more senders");
+        }
+    }
+}
+
 /// Senders that a service knows, and how many more there are.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Senders {

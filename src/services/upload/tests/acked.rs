@@ -5,6 +5,7 @@ use crate::jobs::Kind;
 use crate::services::bench::Aside;
 use crate::wire::upload::Answer;
 use sha2::{Digest as _, Sha256};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::super::kept::Key;
@@ -664,15 +665,17 @@ fn it_begins_anew_for_who_does_not_resume_and_for_another_file() {
     );
 }
 
+/// The only partial file.
+fn partial_path(server: &Server) -> PathBuf {
+    let folder = server.config.dir.join(PARTIAL);
+    folder.join(&server.partial_names()[0])
+}
+
 #[test]
 fn a_prefix_that_the_power_tore_is_found_and_thrown_away() {
     let body = large_body(0);
     let mut server = broken(|_| {}, &body, 10);
-    let path = server
-        .config
-        .dir
-        .join(PARTIAL)
-        .join(&server.partial_names()[0]);
+    let path = partial_path(&server);
     let mut bytes = fs::read(&path).expect("a file");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
@@ -690,11 +693,7 @@ fn a_prefix_that_the_power_tore_is_found_and_thrown_away() {
     server.expect_told(&[stored("a", &body)]);
     // One that is longer than the file is none of it.
     let mut server = broken(|_| {}, &body, 10);
-    let path = server
-        .config
-        .dir
-        .join(PARTIAL)
-        .join(&server.partial_names()[0]);
+    let path = partial_path(&server);
     fs::write(&path, [&body[..], b"more"].concat()).expect("a file");
     assert_eq!(resumes(server.again(), &body), 0);
 }
@@ -703,11 +702,7 @@ fn a_prefix_that_the_power_tore_is_found_and_thrown_away() {
 fn a_file_that_is_there_in_all_is_stored_without_a_byte_more() {
     let body = large_body(0);
     let mut server = broken(|_| {}, &body, 10);
-    let path = server
-        .config
-        .dir
-        .join(PARTIAL)
-        .join(&server.partial_names()[0]);
+    let path = partial_path(&server);
     fs::write(&path, &body).expect("a file");
     server.again().sends(&header("a", &body, true));
     server.expect_told(&[ready(body.len() as u64), stored("a", &body)]);

@@ -351,12 +351,7 @@ fn put_line(record: &Record, since_ns: u64, names: Names<'_>, out: &mut String) 
         What::Woken(why) => writeln!(out, "is woken: {}", why_name(why)),
         What::Pumped => writeln!(out, "is pumped"),
         What::Filled { from_origin, bytes } => {
-            let whom = if from_origin {
-                "the origin"
-            } else {
-                "the client"
-            };
-            writeln!(out, "  {bytes} bytes come from {whom}")
+            writeln!(out, "  {bytes} bytes come from {}", whom(from_origin))
         }
         What::Advanced {
             from,
@@ -375,12 +370,7 @@ fn put_line(record: &Record, since_ns: u64, names: Names<'_>, out: &mut String) 
             writeln!(out, "  answers {status}, {bytes} bytes of body")
         }
         What::Flushed { to_origin, bytes } => {
-            let whom = if to_origin {
-                "the origin"
-            } else {
-                "the client"
-            };
-            writeln!(out, "  {bytes} bytes leave for {whom}")
+            writeln!(out, "  {bytes} bytes leave for {}", whom(to_origin))
         }
         What::Parked { waits, for_ms } => {
             let waits = waits.name();
@@ -389,6 +379,14 @@ fn put_line(record: &Record, since_ns: u64, names: Names<'_>, out: &mut String) 
         What::Again => writeln!(out, "goes on in the next turn, behind the others"),
         What::Ended(end) => writeln!(out, "ends: {}", end_name(end)),
     };
+}
+
+/// Who is at the other end of a side.
+fn whom(is_origin: bool) -> &'static str {
+    match is_origin {
+        true => "the origin",
+        false => "the client",
+    }
 }
 
 /// A session, by the listener that it came by and the client's address.
