@@ -38,7 +38,7 @@ use crate::disk::{Disk, File};
 use crate::hooks::{End, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
 use crate::limits::{DiskEngine, DiskLimits};
-use crate::pipe::Pipe;
+use crate::pipe::{Ends as PipeEnds, Pipe};
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 
@@ -413,7 +413,7 @@ impl Sys for Unix {
         // Who has many pipes gets no large ones, and by small ones it takes longer than by copying
         // (`man 7 pipe`, pipe-user-pages-soft).
         pipe::fcntl_setpipe_size(&input, PIPE_BYTES)?;
-        Ok(Pipe::Kernel { output, input })
+        Ok(Pipe::new(PipeEnds::Kernel { output, input }))
     }
 
     fn splice_in(&mut self, stream: &OwnedFd, pipe: &Pipe, bytes_max: usize) -> io::Result<usize> {
@@ -501,9 +501,9 @@ impl Sys for Unix {
 
 /// The ends of a pipe: to read from, and to write to.
 fn ends(pipe: &Pipe) -> io::Result<(&OwnedFd, &OwnedFd)> {
-    match pipe {
-        Pipe::Kernel { output, input } => Ok((output, input)),
-        Pipe::Simulated(_) => Err(io::Error::other("a pipe of the simulated kernel")),
+    match pipe.ends() {
+        PipeEnds::Kernel { output, input } => Ok((output, input)),
+        PipeEnds::Simulated(_) => Err(io::Error::other("a pipe of the simulated kernel")),
     }
 }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::buffer::{PageSlice, Pool};
 use crate::disk::{Contents, Disk, DiskId, File, FileKind, Handle, Metadata, Version};
 use crate::jobs::{Command, Done, Query};
-use crate::pipe::{Pipe, Piped};
+use crate::pipe::{Ends, Pipe, Piped};
 use crate::wire::argon2id::{Cost, Hash};
 use crate::wire::challenge::Secret;
 use crate::wire::user_file::Check;
@@ -229,7 +229,7 @@ fn told((job, result): &(Job, io::Result<Done>)) -> String {
 fn piped(bytes: &[u8]) -> Piped {
     let (output, input) = rustix::pipe::pipe().expect("a pipe");
     assert_eq!(rustix::io::write(&input, bytes).expect("room"), bytes.len());
-    let pipe = Pipe::Kernel { output, input };
+    let pipe = Pipe::new(Ends::Kernel { output, input });
     Piped {
         pipe,
         bytes: bytes.len(),
