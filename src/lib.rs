@@ -53,6 +53,9 @@ pub mod cache;
 // Lines on their way to a log.
 pub mod lines;
 
+// The log.
+pub mod logging;
+
 // The limits of the whole process.
 pub mod limits;
 

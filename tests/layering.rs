@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("wire", &[]),
     ("dns", &["shares"]),
+    ("logging", &["http", "wire"]),
     ("limits.rs", &[]),
     ("hooks.rs", &["limits", "shares"]),
     ("waiter.rs", &[]),
@@ -42,14 +43,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The kernel knows files and what passes the contract, no protocol and no loop.
     (
         "sys",
-        &["disk", "hooks", "jobs", "limits", "lines", "service"],
+        &[
+            "disk", "hooks", "jobs", "limits", "lines", "logging", "service",
+        ],
     ),
     // The loop knows no protocol, but what a load balancer says ahead of one (`wire`).
     (
         "reactor",
         &[
             "buffer", "cache", "disk", "dns", "ending", "gate", "hooks", "inside", "jobs",
-            "limits", "metrics", "service", "shares", "sys", "wire",
+            "limits", "logging", "metrics", "service", "shares", "sys", "wire",
         ],
     ),
     ("cache", &["buffer", "disk", "http", "jobs", "waiter"]),
@@ -58,12 +61,14 @@ const LAYERS: &[(&str, &[&str])] = &[
         "services",
         &[
             "buffer", "cache", "config", "disk", "dns", "ending", "gate", "hooks", "http",
-            "inside", "jobs", "lines", "metrics", "service", "shares", "wire",
+            "inside", "jobs", "lines", "logging", "metrics", "service", "shares", "wire",
         ],
     ),
     (
         "config",
-        &["buffer", "dns", "hooks", "http", "limits", "wire"],
+        &[
+            "buffer", "dns", "hooks", "http", "limits", "logging", "wire",
+        ],
     ),
     // They read the files of a cache as it does, and send datagrams in batches as it does.
     (
@@ -81,8 +86,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "serve.rs",
         &[
-            "cache", "config", "dns", "gate", "http", "limits", "reactor", "service", "services",
-            "sys",
+            "cache", "config", "dns", "gate", "http", "limits", "logging", "reactor", "service",
+            "services", "sys",
         ],
     ),
     ("serve", &["config", "limits", "reactor", "sys"]),

@@ -7,7 +7,7 @@
 //! - A `console` block holds commands behind `$ ` (a continued line behind `> `) with their
 //!   outputs; `cargo run` starts the server. A `text` block holds lines that the server logs.
 //! - What differs from run to run is compared by its kind: times, round trips, loss, ports of
-//!   clients, the made-up secret.
+//!   clients, numbers of sessions, the made-up secret.
 
 mod common;
 
@@ -234,6 +234,12 @@ fn normal_word(word: &str, next: Option<&&str>) -> String {
         if number.parse::<u16>().is_ok_and(|number| number >= 20_000) {
             return "127.0.0.1:#".to_owned();
         }
+    }
+    // Whom a line of the log is about: a listener and a number.
+    if let Some((listener, number)) = word.strip_suffix(']').and_then(|w| w.split_once('#'))
+        && number.parse::<u32>().is_ok()
+    {
+        return format!("{listener}#]");
     }
     match word.starts_with("[20") && word.ends_with('Z') {
         true => "[#".to_owned(),
