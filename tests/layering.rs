@@ -389,6 +389,7 @@ fn unsafe_code_stands_below_one_folder() {
         "datagrams",
         "flight",
         "given",
+        "identity",
         "memory",
         "ring",
         "sockets",
