@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[path = "course/exercises.rs"]
+mod exercises;
 #[allow(dead_code, reason = "it has a `main`")]
 #[path = "course/step1_blocking.rs"]
 mod step1_blocking;
@@ -258,5 +260,20 @@ fn each_step_is_short_says_what_is_new_and_can_be_run() {
         assert!(manifest.contains(&format!(
             "name = \"{name}\"\npath = \"tests/course/{name}.rs\""
         )));
+    }
+}
+
+/// Each path below `src/`, `tests/` and `benches/` that a text names is there.
+fn names_what_is_there(text: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_path = |word: &&str| {
+        ["src/", "tests/", "benches/"]
+            .iter()
+            .any(|top| word.starts_with(top))
+            && !word.contains(' ')
+    };
+    for path in quoted.filter(is_path) {
+        assert!(root.join(path).exists(), "{path} is not there");
     }
 }

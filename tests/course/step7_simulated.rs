@@ -16,14 +16,15 @@
 use std::time::{Duration, Instant};
 
 #[allow(
+    dead_code,
     clippy::duplicate_mod,
     reason = "the tests of the course have both steps"
 )]
 #[path = "upper.rs"]
-mod upper;
+pub(crate) mod upper;
 use upper::{Link, Protocol, Upper};
 #[path = "kernel.rs"]
-mod kernel;
+pub(crate) mod kernel;
 use kernel::Kernel;
 
 /// Mistakes that the loop can be told to make.
