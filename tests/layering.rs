@@ -13,7 +13,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ending.rs", &[]),
     ("lines.rs", &[]),
     ("shares.rs", &[]),
-    ("disk.rs", &[]),
+    ("pipe.rs", &[]),
+    ("disk.rs", &["pipe"]),
     ("sys/unix/memory.rs", &[]),
     ("buffer.rs", &["disk", "sys::unix::memory"]),
     ("http", &[]),
@@ -24,7 +25,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("hooks.rs", &["limits", "shares"]),
     ("waiter.rs", &[]),
     // What waits for a disk.
-    ("jobs", &["buffer", "disk", "limits", "shares", "wire"]),
+    (
+        "jobs",
+        &["buffer", "disk", "limits", "pipe", "shares", "wire"],
+    ),
     // What can be seen of the loop.
     ("inside", &["ending", "waiter"]),
     // The contract and what is counted.
@@ -36,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "service",
         &[
             "buffer", "cache", "disk", "dns", "ending", "hooks", "inside", "jobs", "metrics",
-            "waiter", "wire",
+            "pipe", "waiter", "wire",
         ],
     ),
     ("gate", &["metrics", "service"]),
@@ -44,7 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "sys",
         &[
-            "disk", "hooks", "jobs", "limits", "lines", "logging", "service",
+            "disk", "hooks", "jobs", "limits", "lines", "logging", "pipe", "service",
         ],
     ),
     // The loop knows no protocol, but what a load balancer says ahead of one (`wire`).
@@ -52,7 +56,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "reactor",
         &[
             "buffer", "cache", "disk", "dns", "ending", "gate", "hooks", "inside", "jobs",
-            "limits", "logging", "metrics", "service", "shares", "sys", "wire",
+            "limits", "logging", "metrics", "pipe", "service", "shares", "sys", "wire",
         ],
     ),
     ("cache", &["buffer", "disk", "http", "jobs", "waiter"]),
