@@ -76,3 +76,6 @@ pub mod serve;
 
 // The client subcommands.
 pub mod client;
+
+// For those who learn from all of this.
+pub mod course;

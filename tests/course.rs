@@ -277,3 +277,95 @@ fn names_what_is_there(text: &str) {
         assert!(root.join(path).exists(), "{path} is not there");
     }
 }
+
+fn chapter() -> String {
+    fs::read_to_string(folder().join("README.md")).expect("the chapter")
+}
+
+#[test]
+fn what_the_chapter_names_is_there() {
+    let (root, text) = (Path::new(env!("CARGO_MANIFEST_DIR")), chapter());
+    names_what_is_there(&text);
+    // `NAME` in `FILE`.
+    let words: Vec<&str> = text.split('`').collect();
+    let pairs = words
+        .windows(3)
+        .filter(|w| w[1].trim() == "in" && w[2].starts_with("src/"));
+    let mut count = 0;
+    for pair in pairs {
+        let source = fs::read_to_string(root.join(pair[2])).expect(pair[2]);
+        let name = pair[0].rsplit("::").next().unwrap_or_default();
+        assert!(source.contains(name), "{name} is not in {}", pair[2]);
+        count += 1;
+    }
+    assert!(count >= 8, "only {count} names");
+}
+
+/// The rows of the table under a heading, in cells.
+fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
+    let (_, section) = text.split_once(heading).expect("a heading");
+    let table = section.lines().skip_while(|line| !line.starts_with('|'));
+    let table = table.take_while(|line| line.starts_with('|')).skip(2);
+    let cell = |cell: &str| cell.trim().to_owned();
+    table
+        .map(|line| line.split('|').map(cell).collect())
+        .collect()
+}
+
+#[test]
+fn the_reading_stops_at_functions_that_there_are_and_takes_an_hour() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut minutes = 0;
+    for row in rows(&chapter(), "\n## Reading the loop\n") {
+        minutes += row[1].parse::<u32>().expect("minutes");
+        let file = row[2].trim_matches('`');
+        let source = fs::read_to_string(root.join(file)).expect(file);
+        for function in row[3].split('`').skip(1).step_by(2) {
+            let is_there = ["(", "<"]
+                .iter()
+                .any(|end| source.contains(&format!("fn {function}{end}")));
+            assert!(is_there, "{file} has no function {function}");
+        }
+    }
+    assert_eq!(minutes, 60);
+}
+
+#[test]
+fn the_steps_of_the_chapter_are_those_that_can_be_run() {
+    let all = rows(&chapter(), "\n## Seven steps\n");
+    assert_eq!(all.len(), 7);
+    for (number, row) in (1..).zip(all) {
+        let name = row[2]
+            .trim_matches('`')
+            .rsplit(' ')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        assert!(name.starts_with(&format!("step{number}_")), "{name}");
+        assert!(folder().join(format!("{name}.rs")).exists(), "{name}");
+    }
+}
+
+#[test]
+fn each_lab_has_its_parts() {
+    let text = chapter();
+    let labs: Vec<&str> = text.split("\n### Lab ").skip(1).collect();
+    assert_eq!(labs.len(), 10);
+    for lab in labs {
+        let parts = [
+            "**Asked:**",
+            "**Bytes:**",
+            "**Machine:**",
+            "**What goes wrong:**",
+            "**To change:**",
+        ];
+        for part in parts {
+            assert!(lab.contains(part), "{part} is not in lab {}", &lab[..20]);
+        }
+        assert!(
+            lab.contains("```console\n$ "),
+            "nothing is run in lab {}",
+            &lab[..20]
+        );
+    }
+}

@@ -95,6 +95,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("serve", &["config", "limits", "reactor", "sys"]),
+    ("course.rs", &[]),
     ("lib.rs", &[]),
     ("manual.rs", &[]),
     ("main.rs", &[]),
