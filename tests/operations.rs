@@ -199,7 +199,7 @@ fn root_becomes_another_user_once_it_has_its_ports() {
     }
     let port = low_port();
     let config = format!(
-        "user = \"nobody\"\n{ADMIN}[[listener]]\nkind = \"tcp-echo\"\nbind = \"127.0.0.1:{port}\"\n\
+        "user = \"nobody\"\n[sandbox]\nlandlock = \"auto\"\n{ADMIN}[[listener]]\nkind = \"tcp-echo\"\nbind = \"127.0.0.1:{port}\"\n\
          [[listener]]\nkind = \"upload\"\nbind = \"127.0.0.1:0\"\nhandshake = \"none\"\ndir = \"in\"\n"
     );
     let script = "chmod 755 .; mkdir in; chown nobody in; exec \"$0\" \"$@\"";
@@ -282,7 +282,7 @@ fn start_kept(config: &str, files: &[(&str, &[u8])]) -> Option<Program> {
     let probe = Program::start(
         "[sandbox]\nlandlock = \"auto\"\n[[listener]]\nkind = \"hello\"\nbind = \"127.0.0.1:0\"\n",
     );
-    let (mut probe, kept) = (probe, "kept by Landlock");
+    let (mut probe, kept) = (probe, "kept to its files");
     expect_soon_log(&mut probe, "[sandbox]: ");
     let is_kept = probe.log().contains(kept);
     probe.stop();

@@ -52,7 +52,10 @@ pub(super) fn read_log(settings: &mut Settings, section: &mut Section<'_>) {
     let expected = r#"filters such as "info" or "info,netlab_reactor::dns=trace""#;
     let filters = section.parsed("filter", expected, |value| {
         let text = string(value)?;
-        Filters::parse(text).map_err(|wrong| format!("is {text:?}: {wrong}"))
+        Filters::parse(text).map_err(|wrong| match wrong.part == text {
+            true => format!("is {text:?}"),
+            false => format!("is {text:?}, of which {:?} is none", wrong.part),
+        })
     });
     if let Some(filters) = filters {
         settings.filters = filters;

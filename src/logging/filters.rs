@@ -19,7 +19,8 @@ pub struct Filters {
 /// A text that is no filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrongFilter {
-    part: String,
+    /// The part of it that is none.
+    pub part: String,
 }
 
 impl fmt::Display for WrongFilter {

@@ -96,9 +96,10 @@ pub(super) fn enter(config: &Config) -> Result<Option<Sandbox>, ServeError> {
         Ok(None) => return refused("the kernel has no Landlock".to_owned()),
         Err(error) => return refused(format!("Landlock: {error}")),
     };
-    match sandbox.is_partial {
-        true => log::info!("[sandbox]: kept by Landlock as far as this kernel has it"),
-        false => log::info!("[sandbox]: kept by Landlock"),
+    log::info!("[sandbox]: the process is kept to its files by Landlock");
+    if !sandbox.unkept.is_empty() {
+        let unkept = sandbox.unkept.join(", ");
+        log::warn!("[sandbox]: the kernel is too old to keep it from {unkept} elsewhere");
     }
     let own: BTreeSet<PathBuf> = system(config).collect();
     for path in sandbox.missing.iter().filter(|path| !own.contains(*path)) {
@@ -157,6 +158,10 @@ fn reach(config: &Config) -> Reach {
     if let Nameservers::System(path) = &names.nameservers {
         files.push(path.clone());
     }
+    reach
+        .read
+        .extend(std::env::var_os("SSL_CERT_DIR").map(PathBuf::from));
+    files.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
     for file in &files {
         // A link and what it leads to may both be replaced.
         let led_to = file.canonicalize().ok();

@@ -81,6 +81,7 @@ impl Given {
             let given = GivenSocket {
                 number,
                 name,
+                is_own: false,
                 is_stream,
                 bound,
             };
@@ -123,6 +124,7 @@ impl Given {
             socket: GivenSocket {
                 number: socket.as_raw_fd(),
                 name: None,
+                is_own: true,
                 is_stream,
                 bound: at,
             },

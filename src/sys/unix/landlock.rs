@@ -11,8 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus,
+    ABI, Access, AccessFs, BitFlags, LandlockStatus, PathBeneath, PathFd, PathFdError, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus,
 };
 
 /// The newest version that the rules below are written for; of an older kernel's, what there is.
@@ -34,8 +34,8 @@ pub struct Reach {
 pub struct Sandbox {
     /// As paths were found to lead when it was entered.
     granted: Reach,
-    /// The kernel keeps less than was asked for.
-    pub is_partial: bool,
+    /// What the kernel does not keep the process from outside of that, because it is too old.
+    pub unkept: Vec<&'static str>,
     /// What was to be granted and is not there.
     pub missing: Vec<PathBuf>,
 }
@@ -44,8 +44,15 @@ impl Sandbox {
     /// Keeps the process to what it may reach; `None` where the kernel has no Landlock.
     ///
     /// # Errors
-    /// A path that cannot be looked at, or a kernel that refuses.
+    /// A path that cannot be looked at, a kernel that refuses, or other threads, which would go on as
+    /// they are.
     pub fn enter(reach: &Reach) -> io::Result<Option<Self>> {
+        let others = threads()? - 1;
+        if others > 0 {
+            return Err(io::Error::other(format!(
+                "{others} other threads run already"
+            )));
+        }
         let mut ruleset = Ruleset::default()
             .handle_access(AccessFs::from_all(VERSION))
             .and_then(Ruleset::create)
@@ -82,7 +89,7 @@ impl Sandbox {
         }
         Ok(Some(Self {
             granted: reach.resolved(),
-            is_partial: status.ruleset == RulesetStatus::PartiallyEnforced,
+            unkept: unkept(&status.landlock),
             missing,
         }))
     }
@@ -120,6 +127,31 @@ impl Reach {
             execute: all(&self.execute),
         }
     }
+}
+
+/// Threads of this process. Those of io_uring are not counted: each does what it does as whoever
+/// asked for it.
+fn threads() -> io::Result<usize> {
+    let mut count = 0;
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let name = std::fs::read_to_string(thread?.path().join("comm"))?;
+        count += usize::from(!name.starts_with("iou-"));
+    }
+    Ok(count)
+}
+
+/// What each version added.
+fn unkept(status: &LandlockStatus) -> Vec<&'static str> {
+    let LandlockStatus::Available { effective_abi, .. } = status else {
+        return Vec::new();
+    };
+    let added = [
+        (ABI::V2, "renames between folders"),
+        (ABI::V3, "truncation"),
+        (ABI::V5, "ioctl on devices"),
+    ];
+    let missing = added.into_iter().filter(|(abi, _)| effective_abi < abi);
+    missing.map(|(_, what)| what).collect()
 }
 
 fn resolved(path: &Path) -> PathBuf {
@@ -166,7 +198,7 @@ mod tests {
         };
         let sandbox = Sandbox {
             granted: reach(&["/nowhere/site"], &["/nowhere/cache"]),
-            is_partial: false,
+            unkept: Vec::new(),
             missing: Vec::new(),
         };
         let fits = reach(
