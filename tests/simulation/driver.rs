@@ -309,6 +309,10 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         limits,
         listeners: listeners.concat(),
         remarks: Problems::default(),
+        log: Settings::default(),
+        run_as: RunAs::default(),
+        sandbox: SandboxConfig::default(),
+        files: Vec::new(),
     };
     setting.listeners.clone_from(&config.listeners);
     *sim.volume() = std::mem::take(setting.volume);
