@@ -101,8 +101,7 @@ pub(super) fn enter(config: &Config) -> Result<Option<Sandbox>, ServeError> {
         let unkept = sandbox.unkept.join(", ");
         log::warn!("[sandbox]: the kernel is too old to keep it from {unkept} elsewhere");
     }
-    let own: BTreeSet<PathBuf> = system(config).collect();
-    for path in sandbox.missing.iter().filter(|path| !own.contains(*path)) {
+    for path in &sandbox.missing {
         log::warn!(
             "[sandbox]: {} is not there, and not granted",
             path.display()
@@ -192,7 +191,8 @@ fn reach(config: &Config) -> Reach {
 fn system(config: &Config) -> impl Iterator<Item = PathBuf> {
     let has_commands = programs(config).next().is_some();
     let commands = SYSTEM.iter().filter(move |_| has_commands);
-    OWN.iter().chain(commands).map(PathBuf::from)
+    let all = OWN.iter().chain(commands).map(PathBuf::from);
+    all.filter(|path| path.exists())
 }
 
 /// The programs that listeners run.

@@ -24,9 +24,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use netlab_reactor::cache::store::Store;
 use netlab_reactor::config::{
-    Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig,
+    Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig, RunAs,
+    SandboxConfig,
 };
 use netlab_reactor::limits::{HookLimits, Limits};
+use netlab_reactor::logging::Settings;
 use netlab_reactor::metrics::{Impairment, ListenerMetrics};
 use netlab_reactor::reactor::{Reactor, Turn};
 use netlab_reactor::serve;

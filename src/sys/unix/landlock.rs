@@ -88,7 +88,7 @@ impl Sandbox {
             return Ok(None);
         }
         Ok(Some(Self {
-            granted: reach.resolved(),
+            granted: reach.without(&missing).resolved(),
             unkept: unkept(&status.landlock),
             missing,
         }))
@@ -118,6 +118,18 @@ impl Sandbox {
 }
 
 impl Reach {
+    fn without(&self, missing: &[PathBuf]) -> Self {
+        let rest = |paths: &BTreeSet<PathBuf>| {
+            let is_there = |path: &&PathBuf| !missing.contains(path);
+            paths.iter().filter(is_there).cloned().collect()
+        };
+        Self {
+            read: rest(&self.read),
+            write: rest(&self.write),
+            execute: rest(&self.execute),
+        }
+    }
+
     /// Where its paths lead. Of what is not there, the folder that is.
     fn resolved(&self) -> Self {
         let all = |paths: &BTreeSet<PathBuf>| paths.iter().map(|path| resolved(path)).collect();
