@@ -34,7 +34,7 @@ fn the_walkthrough_of_the_readme_is_true() {
     walk(
         "README.md",
         "## Five minutes, every listener\n",
-        own_address(100),
+        &own_address(100),
         12,
     );
 }
@@ -44,13 +44,13 @@ fn the_labs_of_the_course_are_true() {
     walk(
         "tests/course/README.md",
         "## The labs\n",
-        own_address(170),
+        &own_address(170),
         30,
     );
 }
 
 /// Runs what a file has under a heading, with a server at this address; at least so many commands.
-fn walk(file: &str, heading: &str, address: String, commands_min: usize) {
+fn walk(file: &str, heading: &str, address: &str, commands_min: usize) {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
     let blocks = blocks(&text.expect("a file"), heading);
     let folder = temp_dir();
@@ -83,14 +83,14 @@ fn walk(file: &str, heading: &str, address: String, commands_min: usize) {
                     command,
                     output,
                     &said.join("\n"),
-                    &address,
+                    address,
                     &secrets,
                     &mut differences,
                 );
                 server = Some(started);
             }
             Block::Command { command, output } => {
-                let mut line = command.replace("127.0.0.1", &address);
+                let mut line = command.replace("127.0.0.1", address);
                 if let Some((shown, real)) = &secrets {
                     line = line.replace(shown, real);
                 }
@@ -99,7 +99,7 @@ fn walk(file: &str, heading: &str, address: String, commands_min: usize) {
                     command,
                     output,
                     &actual,
-                    &address,
+                    address,
                     &secrets,
                     &mut differences,
                 );
@@ -108,7 +108,7 @@ fn walk(file: &str, heading: &str, address: String, commands_min: usize) {
             Block::Logged(lines) => {
                 let server = server.as_mut().expect("cargo run comes first");
                 for line in lines {
-                    server.await_line(&normal(line), &address);
+                    server.await_line(&normal(line), address);
                 }
             }
         }

@@ -45,7 +45,7 @@ pub(crate) fn check() {
     let mut all: Vec<BufReader<TcpStream>> = Vec::new();
     for _ in 0..3 {
         let stream = TcpStream::connect(address).expect("a connection");
-        let patience = Some(Duration::from_secs(5));
+        let patience = Some(Duration::from_secs(10));
         stream.set_read_timeout(patience).expect("a time-out");
         all.push(BufReader::new(stream));
         hears(all.last_mut().expect("one"), "welcome\n");
