@@ -2,8 +2,9 @@
 //! to end.
 //!
 //! From one configuration to the next: [`mod@reload`]. For whom a socket is that a service manager
-//! gave: `given`. How the process is run as a service: [`mod@unit`].
+//! gave: `given`. Who the process is, and what it may reach: `confine`. How the process is run as a service: [`mod@unit`].
 
+mod confine;
 mod descriptors;
 mod given;
 mod reload;
@@ -26,6 +27,7 @@ use crate::dns::{self, Hosts, Resolver, Sources};
 use crate::gate::{Access, GateOptions, Ranges};
 use crate::http::plain;
 use crate::limits::Limits;
+use crate::logging;
 use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions, Turn};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
@@ -39,7 +41,7 @@ use crate::services::{
     upload::Upload,
     web::{Given, Web},
 };
-use crate::sys::unix::{Given as GivenSockets, Unix, raise_descriptor_limit};
+use crate::sys::unix::{Given as GivenSockets, Sandbox, Unix, raise_descriptor_limit};
 use crate::sys::{self, Bind, DatagramTuning, News, Sys};
 
 pub use reload::reload;
@@ -58,6 +60,8 @@ pub enum ServeError {
     },
     /// A socket that a service manager gave is not one for us.
     Given(String),
+    /// The process cannot be who it is to be, or be kept to its files.
+    Confined(String),
     /// The system refused something that every listener needs.
     System(io::Error),
 }
@@ -68,7 +72,7 @@ impl fmt::Display for ServeError {
             ServeError::Listener { name, bind, error } => {
                 write!(f, "listener {name}: {bind}: {error}")
             }
-            ServeError::Given(why) => why.fmt(f),
+            ServeError::Given(why) | ServeError::Confined(why) => why.fmt(f),
             ServeError::System(error) => error.fmt(f),
         }
     }
@@ -94,12 +98,18 @@ pub fn serve<E: fmt::Display>(
     if let Some(left) = given::place(&mut config, &given.sockets()).pop() {
         return Err(ServeError::Given(left.why));
     }
+    let given = confine::assume_user(&config, given)?;
     let sys = Unix::with_engine(true, &config.limits.disk).map_err(ServeError::System)?;
     let sys = sys.supervised().with_given(given);
     log::info!("disk engine: {}", sys.engine().word());
     tell(&config.remarks);
     let (mut reactor, bound) = open(sys, &config)?;
+    let sandbox = confine::enter(&config)?;
     announce(&config, &bound).map_err(ServeError::System)?;
+    let started = Started {
+        descriptors,
+        sandbox,
+    };
     let mut in_force = InForce { config, bound };
     reactor.tell(News::Ready(in_force.status()));
     loop {
@@ -107,27 +117,53 @@ pub fn serve<E: fmt::Display>(
             Turn::Continue => {}
             Turn::Reload => {
                 reactor.tell(News::Reloading);
-                let (status, now) = match load() {
-                    Ok(next) => {
-                        let next = fitted(next, descriptors);
-                        let now = reload_given(&mut reactor, in_force, next);
-                        (now.status(), now)
-                    }
-                    Err(error) => {
-                        let all = error.to_string();
-                        for problem in all.lines() {
-                            log::error!("the configuration stays as it was: {problem}");
-                        }
-                        let first = all.lines().next().unwrap_or_default();
-                        let stays =
-                            format!("{}; configuration refused: {first}", in_force.status());
-                        (stays, in_force)
-                    }
-                };
+                let next = load().map_err(|error| error.to_string());
+                let (now, status) = go_over(&mut reactor, in_force, next, &started);
                 in_force = now;
+                logging::set(in_force.config.log.clone());
                 reactor.tell(News::Ready(status));
             }
             Turn::Stop => return Ok(()),
+        }
+    }
+}
+
+/// What cannot change any more.
+struct Started {
+    /// How many there may be; `None` where there is no limit.
+    descriptors: Option<u64>,
+    sandbox: Option<Sandbox>,
+}
+
+/// Goes over to what was read, if that can be; what is in force then, and how it is.
+fn go_over(
+    reactor: &mut Reactor<Unix>,
+    was: InForce,
+    next: Result<Config, String>,
+    started: &Started,
+) -> (InForce, String) {
+    let next = next.and_then(|next| match confine::objections(&started.sandbox, &next) {
+        all if all.is_empty() => Ok(next),
+        all => Err(all.join("\n")),
+    });
+    match next {
+        Ok(mut next) => {
+            confine::until_a_restart(&was.config, &mut next);
+            let next = fitted(next, started.descriptors);
+            let now = reload_given(reactor, was, next);
+            let status = now.status();
+            (now, status)
+        }
+        Err(all) => {
+            for problem in all.lines() {
+                log::error!("the configuration stays as it was: {problem}");
+            }
+            if started.sandbox.is_some() && all.contains("Permission denied") {
+                log::error!("[sandbox]: what was not granted at the start is granted by a restart");
+            }
+            let first = all.lines().next().unwrap_or_default();
+            let status = format!("{}; configuration refused: {first}", was.status());
+            (was, status)
         }
     }
 }
@@ -228,6 +264,15 @@ fn read_names(sources: &Sources) -> io::Result<(dns::Config, Hosts)> {
 }
 
 fn refused(listener: &ListenerConfig, bind: &config::Bind, error: io::Error) -> ServeError {
+    let error = match error.kind() {
+        io::ErrorKind::PermissionDenied if confine::is_low(bind) => io::Error::new(
+            error.kind(),
+            format!(
+                "{error}: ports below 1024 are for root, and with `user` are opened at the start only"
+            ),
+        ),
+        _ => error,
+    };
     ServeError::Listener {
         name: listener.name.clone(),
         bind: bind.to_string(),

@@ -7,8 +7,9 @@
 //! The files in reading order: this one (the poll, signals, and what is done to a stream in one
 //! call), `sockets` (how a stream comes to be), `datagrams`, `bursts` (datagrams of clients that load a
 //! server), `files`, `cached`, `engine` (how what may wait for a disk is done), `threads`, `ring`,
-//! `flight`, `children` (commands), `supervisor` and `given` (what a service manager hears and gives), `memory` (pages that can go back to the system). `unsafe` stands
-//! below this folder only: `recvmmsg`, `sendmmsg` and two socket options in `datagrams`, the descriptors in `given`, one `ioctl`
+//! `flight`, `children` (commands), `supervisor` and `given` (what a service manager hears and gives), `identity` and `landlock` (who the process
+//! is, and what it may reach), `memory` (pages that can go back to the system). `unsafe` stands
+//! below this folder only: `recvmmsg`, `sendmmsg` and two socket options in `datagrams`, the descriptors in `given`, users and groups in `identity`, one `ioctl`
 //! and one socket option in `sockets`, `cachestat` in `cached`, mapped memory in `memory`,
 //! and in `ring` and `flight` memory that the kernel has for a while.
 
@@ -51,6 +52,8 @@ mod engine;
 mod files;
 mod flight;
 mod given;
+mod identity;
+mod landlock;
 pub mod memory;
 mod ring;
 #[cfg(test)]
@@ -69,6 +72,8 @@ use engine::Engine;
 pub use files::Files;
 use files::descriptor;
 pub use given::Given;
+pub use identity::Identity;
+pub use landlock::{Reach, Sandbox};
 #[cfg(test)]
 pub use scarce::Scarce;
 pub use sockets::Listener;
