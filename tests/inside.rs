@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -307,6 +307,71 @@ fn the_status_is_told_once_a_second_to_whoever_listens() {
     let gap = statuses[2]["uptime"].as_f64().expect("a time")
         - statuses[1]["uptime"].as_f64().expect("a time");
     assert!(gap > 0.9, "{gap}");
+    server.stop();
+}
+
+/// What `/metrics` has of a request's time: how many of a class, and the sum.
+fn latency(metrics: &str, kind: &str, class: &str) -> (u64, f64) {
+    let of = |part: &str| {
+        let sample = format!("netlab_request_seconds_{part}{{listener=\"{kind}\"");
+        let is_it = |line: &&str| line.starts_with(&sample) && line.contains(class);
+        let line = metrics.lines().find(is_it);
+        line.and_then(|line| line.rsplit_once(' '))
+            .map(|(_, value)| value.to_owned())
+    };
+    let number = of("count").map_or(0, |count| count.parse().expect("a number"));
+    let sum = of("sum").map_or(0.0, |sum| sum.parse().expect("a number"));
+    (number, sum)
+}
+
+#[test]
+fn how_long_requests_took_is_told_by_listener_and_class() {
+    let config = format!("{CONFIG}[[listener]]\nkind = \"udp-echo\"\nbind = \"127.0.0.1:0\"\n");
+    let server = Program::start(&config);
+    for (target, status) in [("/HelloWorld.html", 200), ("/missing", 404), ("/", 200)] {
+        assert_eq!(get(&server, "http", target).0, status);
+    }
+    let mut slow = server.connect("http");
+    slow.write_all(b"GET / HT").expect("a connection");
+    thread::sleep(Duration::from_millis(200));
+    slow.write_all(b"TP/1.0\r\nHost: localhost\r\n\r\n")
+        .expect("a connection");
+    read(&mut slow, 20);
+    let mut echo = server.connect("tcp-echo");
+    for _ in 0..5 {
+        echo.write_all(b"a").expect("a connection");
+        read(&mut echo, 1);
+    }
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket
+        .send_to(b"a", server.address("udp-echo"))
+        .expect("sent");
+    socket.recv(&mut [0; 9]).expect("an answer");
+    let (_, metrics) = get(&server, "admin", "/metrics");
+    let (count, sum) = latency(&metrics, "http", "2xx");
+    assert!(
+        count == 3 && sum > 0.2,
+        "{count} in {sum} s: one came slowly"
+    );
+    assert_eq!(latency(&metrics, "http", "4xx").0, 1);
+    assert_eq!(latency(&metrics, "tcp-echo", "all").0, 5);
+    assert_eq!(latency(&metrics, "udp-echo", "all").0, 1);
+    assert_eq!(latency(&metrics, "hello", "").0, 0, "it is asked nothing");
+    let (_, body) = get(&server, "admin", "/status.json");
+    let status: Value = serde_json::from_str(&body).expect("JSON");
+    let listeners = status["listeners"].as_array().expect("a list");
+    let http = listeners
+        .iter()
+        .find(|one| one["name"] == "http")
+        .expect("it");
+    let times = &http["requests"]["2xx"];
+    let second = |key: &str| times[key].as_f64().expect("a time");
+    assert_eq!(times["count"], 3);
+    assert!(
+        second("p50") < 0.2 && second("p50") <= second("p90"),
+        "{times}"
+    );
+    assert!(second("p99") > 0.2 && second("p99") < 5.0, "{times}");
     server.stop();
 }
 

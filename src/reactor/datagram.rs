@@ -41,7 +41,7 @@ use super::untold::Untold;
 use crate::gate::{Access, Rates, is_loopback};
 use crate::hooks::Hooks;
 use crate::limits::Limits;
-use crate::metrics::{Cause, ListenerMetrics, Metrics, Of};
+use crate::metrics::{Became, Cause, ListenerMetrics, Metrics, Of};
 use crate::service::datagram::{DatagramIo, DatagramService, KnownSenders, Outbox};
 use crate::service::work::{self, Work};
 use crate::sys::{Batch, DatagramTuning, Received, Sys, Unsent};
@@ -86,6 +86,8 @@ struct Tray {
     batch: Batch,
     /// What is not served yet.
     next: Cursor,
+    /// The turn in which it was received.
+    received_at: Option<Instant>,
     outbox: Outbox,
 }
 
@@ -135,6 +137,7 @@ impl Tray {
         Self {
             batch: Batch::new(),
             next: Cursor::default(),
+            received_at: None,
             outbox: Outbox::default(),
         }
     }
@@ -271,10 +274,7 @@ impl<S: Sys> Datagrams<S> {
         // Those that are due have a share of their own, or a flood would leave them none.
         let mut timed = Work::new(limits.turn_work);
         if let Some(key) = self.left_of.take() {
-            let datagram = &mut self.all[key];
-            let metrics = &mut cx.metrics.listeners[datagram.metrics];
-            datagram.answer(&mut cx.sys, tray, ports, metrics, &mut cx.work, now);
-            run(tray, &mut cx.hooks, (datagram.metrics, metrics), now);
+            self.all[key].serve_batch(tray, ports, cx);
             self.left_of = tray.has_rest().then_some(key);
         }
         let (places, first) = (self.all.capacity(), self.first);
@@ -282,24 +282,26 @@ impl<S: Sys> Datagrams<S> {
             let Some(datagram) = self.all.get_mut(key) else {
                 continue;
             };
-            let (sys, metrics) = (&mut cx.sys, &mut cx.metrics.listeners[datagram.metrics]);
+            let at = datagram.metrics;
             if datagram.ear.is_due(now) {
-                datagram.open_again(key, sys, metrics, now, limits);
+                let metrics = &mut cx.metrics.listeners[at];
+                datagram.open_again(key, &mut cx.sys, metrics, now, limits);
             }
             for _ in 0..limits.datagram_batches_max {
                 if !datagram.pending || cx.work.is_spent() {
                     break;
                 }
-                if let Err(error) = datagram.receive(sys, tray, now) {
-                    datagram.take_down(&error, sys, metrics, now, limits);
+                if let Err(error) = datagram.receive(&mut cx.sys, tray, now) {
+                    let metrics = &mut cx.metrics.listeners[at];
+                    datagram.take_down(&error, &mut cx.sys, metrics, now, limits);
                 }
-                datagram.answer(sys, tray, ports, metrics, &mut cx.work, now);
-                run(tray, &mut cx.hooks, (datagram.metrics, metrics), now);
+                datagram.serve_batch(tray, ports, cx);
                 if cx.work.is_spent() {
                     self.left_of = tray.has_rest().then_some(key);
                     self.first = key + 1; // the others come before it the next time
                 }
             }
+            let (sys, metrics) = (&mut cx.sys, &mut cx.metrics.listeners[at]);
             if datagram.kernel_drops.is_due(now) {
                 datagram.count_kernel_drops(sys, metrics, now);
             }
@@ -488,6 +490,7 @@ impl<S: Sys> DatagramSocket<S> {
             Err(_) => return Ok(()),
         };
         self.ear.worked();
+        tray.received_at = Some(now);
         self.kernel_drops.due = Some(now + DROPS_READ_AFTER);
         self.eagerness.learn(true);
         // Fewer than asked for: the socket is drained, the next datagram is a new edge.
@@ -496,7 +499,20 @@ impl<S: Sys> DatagramSocket<S> {
         Ok(())
     }
 
-    /// Serves what was received, as far as `work` allows.
+    /// Serves what was received, as far as this turn allows, and has run what it asked for.
+    fn serve_batch(&mut self, tray: &mut Tray, answering_ports: &[u16], cx: &mut Context<S>) {
+        let (now, metrics) = (cx.now, &mut cx.metrics.listeners[self.metrics]);
+        let work = &mut cx.work;
+        let sent = self.answer(&mut cx.sys, tray, answering_ports, metrics, work, now);
+        run(tray, &mut cx.hooks, (self.metrics, metrics), now);
+        if sent > 0 {
+            let (began, sent) = (tray.received_at.unwrap_or(now), sent as u32);
+            cx.metrics
+                .answered(self.metrics, Became::Answered, began, sent);
+        }
+    }
+
+    /// Serves what was received, as far as `work` allows. How many answers left.
     fn answer(
         &mut self,
         sys: &mut S,
@@ -505,7 +521,7 @@ impl<S: Sys> DatagramSocket<S> {
         metrics: &mut ListenerMetrics,
         work: &mut Work,
         now: Instant,
-    ) {
+    ) -> usize {
         let wall = sys.wall();
         let (mut datagrams, mut bytes) = (0, 0);
         while !work.is_spent()
@@ -552,7 +568,7 @@ impl<S: Sys> DatagramSocket<S> {
         }
         metrics.received(datagrams, bytes);
         metrics.wait(self.service.waiting());
-        self.send(sys, tray, metrics);
+        self.send(sys, tray, metrics)
     }
 
     /// Why no datagram of this source is served, if so.
@@ -612,11 +628,11 @@ impl<S: Sys> DatagramSocket<S> {
         self.send(sys, tray, metrics);
     }
 
-    /// Sends the replies; without a socket they are dropped.
-    fn send(&self, sys: &mut S, tray: &mut Tray, metrics: &mut ListenerMetrics) {
+    /// Sends the replies; without a socket they are dropped. How many left.
+    fn send(&self, sys: &mut S, tray: &mut Tray, metrics: &mut ListenerMetrics) -> usize {
         let (batch, out) = (&tray.batch, &mut tray.outbox);
         if out.is_empty() {
-            return;
+            return 0;
         }
         let (replies, bytes) = out.sum();
         let socket = self.ear.socket();
@@ -626,6 +642,7 @@ impl<S: Sys> DatagramSocket<S> {
         metrics.dropped(Cause::Unsent, unsent.replies);
         metrics.sent(replies - unsent.replies, bytes - unsent.bytes);
         out.clear();
+        replies - unsent.replies
     }
 }
 

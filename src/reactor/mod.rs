@@ -503,6 +503,7 @@ impl<S: Sys> Reactor<S> {
         if self.cx.metrics.turns > 0 {
             let length = now.saturating_duration_since(self.cx.now);
             self.cx.metrics.turn_lengths.record(length);
+            self.cx.metrics.turn_ended(now);
         }
         let (sessions, limits) = (self.sessions.len(), &self.limits);
         if self.sessions.runnable() > 0

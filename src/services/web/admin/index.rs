@@ -68,9 +68,11 @@ impl Page {
             let value = match metric.samples {
                 Samples::One(get) => get(view).map(|value| value.to_string()),
                 Samples::Kinds(get) => Some(by_kind(view, get)),
-                Samples::Spans(_) | Samples::Each(_) | Samples::By(..) | Samples::Upstreams(_) => {
-                    None
-                }
+                Samples::Spans(_)
+                | Samples::Classes(_)
+                | Samples::Each(_)
+                | Samples::By(..)
+                | Samples::Upstreams(_) => None,
             };
             if !metric.key.is_empty()
                 && let Some(value) = value
@@ -103,6 +105,10 @@ fn counted(listener: &ListenerMetrics) -> String {
     for metric in METRICS {
         let count = match metric.samples {
             Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) | Samples::Upstreams(_) => None,
+            Samples::Classes(get) => {
+                let spans = get(listener).iter().map(|(_, spans)| spans.count());
+                Some(spans.sum())
+            }
             Samples::Each(get) => get(listener),
             Samples::By(_, get) => get(listener).map(|c| c.iter().map(|(_, n)| n).sum()),
         };

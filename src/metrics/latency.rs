@@ -1,0 +1,150 @@
+//! How long requests took, by what became of them.
+//!
+//! The clock is asked once a turn. So a request begins with the turn in which its first byte was
+//! found, and ends with the one in which the last byte of its answer was queued: what came of it is
+//! noted then, and counted when the turn has ended. What its client takes to receive an answer is
+//! not in it, nor is the wait in the kernel before the turn.
+
+use std::time::{Duration, Instant};
+
+use super::{Histogram, Metrics};
+use crate::http::Status;
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// Its status is one of a protocol's that has none.
+    Answered,
+    /// The protocol changes with it.
+    Informational,
+    /// It was done.
+    Successful,
+    /// It is to be asked elsewhere, or what the client has still holds.
+    Redirection,
+    /// It was wrong.
+    ClientError,
+    /// It could not be done.
+    ServerError,
+}
+
+impl Became {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Answered,
+        Self::Informational,
+        Self::Successful,
+        Self::Redirection,
+        Self::ClientError,
+        Self::ServerError,
+    ];
+
+    /// By the class of a status.
+    #[inline]
+    pub fn of(status: Status) -> Self {
+        Self::ALL[usize::from(status.code() / 100).min(Self::ALL.len() - 1)]
+    }
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "all",
+            Self::Informational => "1xx",
+            Self::Successful => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+        }
+    }
+}
+
+/// The requests of a listener.
+#[derive(Debug, Default, Clone)]
+pub struct Latencies {
+    /// In the order of [`Became::ALL`]; there is room for a class once there was one.
+    classes: [Option<Box<Histogram>>; Became::ALL.len()],
+}
+
+impl Latencies {
+    /// How long those took that there were, by what became of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
+        let all = Became::ALL.into_iter().zip(&self.classes);
+        all.filter_map(|(became, spans)| Some((became.name(), spans.as_deref()?)))
+    }
+
+    fn record(&mut self, became: Became, span: Duration, count: u32) {
+        let spans = self.classes[became as usize].get_or_insert_default();
+        spans.record_many(span, count);
+    }
+}
+
+/// Requests that were answered in this turn.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    began: Instant,
+    /// The place of their listener.
+    listener: u32,
+    count: u32,
+    became: Became,
+}
+
+impl Metrics {
+    /// So many requests of a listener were answered, which began in the same turn.
+    #[inline]
+    pub(crate) fn answered(&mut self, listener: usize, became: Became, began: Instant, count: u32) {
+        self.answered.push(Answered {
+            began,
+            listener: listener as u32,
+            count,
+            became,
+        });
+    }
+
+    /// The turn has ended: what was answered in it took until now.
+    pub(crate) fn turn_ended(&mut self, now: Instant) {
+        for answered in self.answered.drain(..) {
+            if let Some(listener) = self.listeners.get_mut(answered.listener as usize) {
+                let span = now.saturating_duration_since(answered.began);
+                let latencies = &mut listener.latencies;
+                latencies.record(answered.became, span, answered.count);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ListenerMetrics, Of, StreamMetrics};
+    use super::*;
+
+    #[test]
+    fn a_request_is_counted_with_the_end_of_the_turn_that_answered_it() {
+        let mut metrics = Metrics::default();
+        let of = Of::Streams(StreamMetrics::default());
+        let place = metrics.enter("web", "http", String::new(), of);
+        let began = Instant::now();
+        let classes = |metrics: &Metrics| -> Vec<(&'static str, u64, f64)> {
+            let all = metrics.listeners[place].latencies.iter();
+            let told = |(name, spans): (_, &Histogram)| (name, spans.count(), spans.sum_s());
+            all.map(told).collect()
+        };
+        metrics.answered(place, Became::of(Status::OK), began, 1);
+        metrics.answered(place, Became::of(Status::NOT_FOUND), began, 2);
+        assert_eq!(classes(&metrics), [], "the turn goes on");
+        metrics.turn_ended(began + Duration::from_millis(3));
+        let expected = [("2xx", 1, 0.003), ("4xx", 2, 0.006)];
+        assert_eq!(classes(&metrics), expected);
+        metrics.turn_ended(began + Duration::from_millis(9));
+        assert_eq!(classes(&metrics), expected, "each is counted once");
+        metrics.answered(place, Became::Answered, began, 1);
+        metrics.leave(place);
+        metrics.turn_ended(began); // nobody is left to be counted for
+    }
+
+    #[test]
+    fn each_status_has_a_class() {
+        let class = |status| Became::of(status).name();
+        assert_eq!(class(Status::NO_CONTENT), "2xx");
+        assert_eq!(class(Status::NOT_MODIFIED), "3xx");
+        assert_eq!(class(Status::BAD_GATEWAY), "5xx");
+    }
+}
