@@ -40,6 +40,7 @@ use super::token::Token;
 use super::untold::Untold;
 use crate::gate::{Access, Rates, is_loopback};
 use crate::hooks::Hooks;
+use crate::inside::ring::{LOOP, What};
 use crate::limits::Limits;
 use crate::metrics::{Became, Cause, ListenerMetrics, Metrics, Of};
 use crate::service::datagram::{DatagramIo, DatagramService, KnownSenders, Outbox};
@@ -89,6 +90,15 @@ struct Tray {
     /// The turn in which it was received.
     received_at: Option<Instant>,
     outbox: Outbox,
+    /// What was sent last.
+    left: Option<Left>,
+}
+
+/// Answers that were sent.
+struct Left {
+    datagrams: usize,
+    bytes: usize,
+    unsent: usize,
 }
 
 /// The next datagram of a batch: its slot, and its number in it.
@@ -139,6 +149,7 @@ impl Tray {
             next: Cursor::default(),
             received_at: None,
             outbox: Outbox::default(),
+            left: None,
         }
     }
 
@@ -309,6 +320,8 @@ impl<S: Sys> Datagrams<S> {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 datagram.advance(sys, tray, metrics, &mut timed, now);
                 run(tray, &mut cx.hooks, (datagram.metrics, metrics), now);
+                let left = tray.left.take();
+                datagram.note_left(left, cx);
             }
         }
     }
@@ -359,6 +372,15 @@ impl<S: Sys> Datagrams<S> {
         let open = self.all.iter().filter(|(_, d)| d.ear.socket().is_some());
         open.count()
     }
+}
+
+/// The address and port of a source, as the ring has them: IPv4, mapped ones too.
+fn ipv4(from: SocketAddr) -> (u32, u16) {
+    let ip = match from.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.to_bits(),
+        IpAddr::V6(_) => 0,
+    };
+    (ip, from.port())
 }
 
 /// Asks for the commands that a service wants run.
@@ -501,14 +523,86 @@ impl<S: Sys> DatagramSocket<S> {
 
     /// Serves what was received, as far as this turn allows, and has run what it asked for.
     fn serve_batch(&mut self, tray: &mut Tray, answering_ports: &[u16], cx: &mut Context<S>) {
+        let dropped = self.note_batch(tray, cx);
         let (now, metrics) = (cx.now, &mut cx.metrics.listeners[self.metrics]);
         let work = &mut cx.work;
         let sent = self.answer(&mut cx.sys, tray, answering_ports, metrics, work, now);
+        let left = tray.left.take();
         run(tray, &mut cx.hooks, (self.metrics, metrics), now);
         if sent > 0 {
             let (began, sent) = (tray.received_at.unwrap_or(now), sent as u32);
             cx.metrics
                 .answered(self.metrics, Became::Answered, began, sent);
+        }
+        if let Some(dropped) = dropped {
+            self.note_dropped(&dropped, cx);
+        }
+        self.note_left(left, cx);
+    }
+
+    /// Writes what a batch brought, if anybody looks: then what was dropped before it.
+    fn note_batch(&self, tray: &Tray, cx: &mut Context<S>) -> Option<[u64; Cause::ALL.len()]> {
+        if !cx.inside.ring.wants(LOOP) || tray.next.slot + tray.next.number > 0 {
+            return None; // what is left of a batch was written before
+        }
+        let (now, ring) = (cx.sys.now(), &mut cx.inside.ring);
+        let listener = self.metrics as u16;
+        let messages = || (0..).map_while(|slot| tray.batch.message(slot));
+        let datagrams = messages().map(|message| message.datagrams() as u32).sum();
+        if datagrams == 0 {
+            return None;
+        }
+        let length = |message: &Received, number| message.datagram(number).len() as u32;
+        let lengths = |message: Received| -> u32 {
+            let all = 0..message.datagrams();
+            all.map(|number| length(&message, number)).sum()
+        };
+        let bytes = messages().map(lengths).sum();
+        let received = What::Received {
+            listener,
+            datagrams,
+            bytes,
+        };
+        ring.push(now, LOOP, received);
+        for message in messages() {
+            let (ip, port) = ipv4(message.from);
+            for number in 0..message.datagrams() {
+                let bytes = length(&message, number);
+                let datagram = What::Datagram {
+                    listener,
+                    port,
+                    ip,
+                    bytes,
+                };
+                ring.push(now, LOOP, datagram);
+            }
+        }
+        let counts = cx.metrics.listeners[self.metrics].of.datagrams();
+        counts.map(|counts| counts.dropped)
+    }
+
+    /// Writes for what causes more was dropped than before.
+    fn note_dropped(&self, before: &[u64; Cause::ALL.len()], cx: &mut Context<S>) {
+        let counts = cx.metrics.listeners[self.metrics].of.datagrams();
+        let dropped = counts.map_or(*before, |counts| counts.dropped);
+        for (cause, (before, after)) in Cause::ALL.iter().zip(before.iter().zip(dropped)) {
+            if after > *before {
+                let cause = cx.inside.ring.number(cause.name());
+                cx.note_loop(|| What::Dropped(cause));
+            }
+        }
+    }
+
+    /// Writes what answers left.
+    fn note_left(&self, left: Option<Left>, cx: &mut Context<S>) {
+        if let Some(left) = left {
+            let listener = self.metrics as u16;
+            cx.note_loop(|| What::Replied {
+                listener,
+                unsent: left.unsent as u16,
+                datagrams: left.datagrams as u32,
+                bytes: left.bytes as u32,
+            });
         }
     }
 
@@ -642,6 +736,11 @@ impl<S: Sys> DatagramSocket<S> {
         metrics.dropped(Cause::Unsent, unsent.replies);
         metrics.sent(replies - unsent.replies, bytes - unsent.bytes);
         out.clear();
+        tray.left = Some(Left {
+            datagrams: replies - unsent.replies,
+            bytes: bytes - unsent.bytes,
+            unsent: unsent.replies,
+        });
         replies - unsent.replies
     }
 }

@@ -476,6 +476,7 @@ impl<S: Sys> Reactor<S> {
         if self.cx.inside.ring.is_on() {
             let events = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
             let ring = &mut self.cx.inside.ring;
+            ring.turn(self.cx.now);
             ring.push(self.cx.now, LOOP, What::Turn { events });
             ring.push_after(LOOP, What::Part(Part::Note));
         }
@@ -928,7 +929,7 @@ impl<S: Sys> Reactor<S> {
         let Some(session) = self.sessions.live(id) else {
             return;
         };
-        if self.cx.inside.ring.is_on() {
+        if self.cx.inside.ring.wants(id) {
             let host = &*self.hosts[session.provenance.host as usize].host;
             match outcome {
                 Outcome::Park(_) => {

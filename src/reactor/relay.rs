@@ -17,6 +17,7 @@ use std::io;
 use super::context::Context;
 use super::half::Half;
 use super::transfer::Budget;
+use crate::inside::ring::{Call, CameTo};
 use crate::service::{Finish, LinkState};
 use crate::sys::Sys;
 
@@ -68,7 +69,14 @@ pub(super) fn fill<S: Sys>(
         return Ok(Filled::NoPipe);
     };
     loop {
-        match cx.sys.splice_in(stream, pipe, budget.left.min(BYTES_MAX)) {
+        let began = budget.calls.begin(&cx.sys);
+        let moved = cx.sys.splice_in(stream, pipe, budget.left.min(BYTES_MAX));
+        let came_to = match &moved {
+            Ok(count) => (Call::SpliceIn, CameTo::Done, *count),
+            Err(error) => (Call::SpliceIn, CameTo::of(error), 0),
+        };
+        budget.calls.end(began, came_to, &cx.sys);
+        match moved {
             Ok(0) => {
                 from.link.eof = true;
                 from.ready.readable = false;

@@ -1,7 +1,7 @@
 //! Kind `admin`: health and metrics.
 
-use super::{HttpConfig, Kind, Row, StreamConfig, Transport, read_hosts};
 use super::upload::{not_empty, read_secret_of};
+use super::{HttpConfig, Kind, Row, StreamConfig, Transport, read_hosts};
 use crate::config::section::Section;
 use crate::wire::challenge::Secret;
 

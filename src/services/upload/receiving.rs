@@ -25,6 +25,7 @@ use super::store::Store;
 use super::{Conn, Upload, wait};
 use crate::buffer::PAGE_BYTES;
 use crate::ending::{Error, Phase};
+use crate::inside::ring::Topic;
 use crate::service::{Io, Waiter, work};
 use crate::services::prolonged;
 use crate::wire::frame::{self, Frame};
@@ -62,6 +63,10 @@ impl Upload {
                             io.cx.work.charge(work::FILE_NS);
                             let waits = io.down.rx.len();
                             let owner = &conn.owner;
+                            let ring = &mut io.cx.inside.ring;
+                            ring.tell(io.id, Topic::File, || {
+                                Quoted(&String::from_utf8_lossy(payload)).to_string()
+                            });
                             return self
                                 .announced(payload, waits, owner, io.cx.now)
                                 .map(Step::Go);

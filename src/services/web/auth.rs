@@ -220,7 +220,11 @@ impl Auth {
         if let (Some(right), Some(token)) = (&self.token, bearer(value)) {
             let is_right = right.ct_eq(&self.mark(token)).into();
             self.found_out(mark, is_right, (client, "token"), now);
-            return if is_right { Verdict::Right } else { Verdict::Wrong };
+            return if is_right {
+                Verdict::Right
+            } else {
+                Verdict::Wrong
+            };
         }
         if self.lines.join(mark, waiter) {
             return Verdict::Later;
@@ -272,13 +276,7 @@ impl Auth {
     }
 
     /// Remembers a verdict; one that is bad is counted, and logged without what was sent.
-    fn found_out(
-        &mut self,
-        mark: Mark,
-        right: bool,
-        (client, what): (Client, &str),
-        now: Instant,
-    ) {
+    fn found_out(&mut self, mark: Mark, right: bool, (client, what): (Client, &str), now: Instant) {
         if !right {
             self.failures.add(client, now);
             match client {
@@ -375,9 +373,16 @@ mod tests {
         };
         let mut only = Auth::without_users(key).with_token(&token);
         assert_eq!(only.challenges, ["Bearer realm=\"admin\""]);
-        assert_eq!(judged(&mut only, "bearer tulip ", client(1)), Verdict::Right);
+        assert_eq!(
+            judged(&mut only, "bearer tulip ", client(1)),
+            Verdict::Right
+        );
         for wrong in ["Basic YTpi", "Bearer tulips", "Bearer ", "Bearer", "tulip"] {
-            assert_eq!(judged(&mut only, wrong, client(2)), Verdict::Wrong, "{wrong}");
+            assert_eq!(
+                judged(&mut only, wrong, client(2)),
+                Verdict::Wrong,
+                "{wrong}"
+            );
         }
         let mut both = auth().with_token(&token);
         assert_eq!(both.challenges.len(), 2);
@@ -387,7 +392,10 @@ mod tests {
             assert_eq!(judged(&mut both, &value, client(2)), Verdict::Wrong);
         }
         assert_eq!(judged(&mut both, "Bearer d", client(2)), Verdict::Slowed);
-        assert_eq!(judged(&mut both, "Bearer tulip", client(2)), Verdict::Slowed);
+        assert_eq!(
+            judged(&mut both, "Bearer tulip", client(2)),
+            Verdict::Slowed
+        );
         assert_eq!(judged(&mut both, "Bearer tulip", client(1)), Verdict::Right);
         assert_eq!(
             judged(&mut both, "Bearer tulip", client(2)),

@@ -67,7 +67,7 @@ use crate::http::forwarded;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status};
-use crate::inside::ring::What;
+use crate::inside::ring::{Topic, What};
 use crate::metrics::{Became, Of, WebMetrics};
 use crate::service::{Cx, Id, Io, Link, LinkState, Peer, Service, Waiter, work};
 use access_log::{AccessLog, Answerer, Entry, Line, Request};
@@ -215,6 +215,10 @@ impl Web {
                 return false;
             }
         };
+        let ring = &mut io.cx.inside.ring;
+        ring.tell(io.id, Topic::Request, || {
+            format!("{} {}", head.method.as_str(), head.target_text)
+        });
         let work_before = *io.cx.work;
         io.cx.work.charge(work::REQUEST_NS);
         io.cx.work.charge_each(head_bytes, work::HEAD_BYTE_NS);
@@ -251,7 +255,7 @@ impl Web {
             told(answered, reply.id, reply.cx);
             if !goes_on && !matches!(next, Next::Live(_)) {
                 let began = conn.began(&self.config, reply.cx.now);
-                let became = Became::of(answered.status);
+                let became = Became::of(answered.status.code());
                 reply.cx.counted.answered(became, began);
             }
         }
@@ -509,7 +513,9 @@ impl Web {
             }
             None => {
                 if let Some(answered) = sent {
-                    io.cx.counted.answered(Became::of(answered.status), began);
+                    io.cx
+                        .counted
+                        .answered(Became::of(answered.status.code()), began);
                 }
                 if let (Some(log), Some(answered)) = (&mut self.log, sent) {
                     let request = (None, io.cx.now);
@@ -562,7 +568,7 @@ impl Web {
         let sink = (&mut io.down.tx, &mut io.cx, io.id);
         let mut reply = Reply::new(false, persistence, &mut self.writer, sink);
         reply.plain_from(Status::OK, &mut body);
-        io.cx.counted.answered(Became::of(Status::OK), began);
+        io.cx.counted.answered(Became::of(Status::OK.code()), began);
         if persistence == Persistence::Ends {
             io.close();
         }
@@ -631,7 +637,9 @@ impl Web {
             // A tunnel was the answer when it began.
             if is_asked && !matches!(answerer, Answerer::Tunnel { .. }) {
                 let began = forward.began(io.cx.now);
-                io.cx.counted.answered(Became::of(answered.status), began);
+                io.cx
+                    .counted
+                    .answered(Became::of(answered.status.code()), began);
             }
         }
         self.log_forward(&forward, &mut io.cx);
@@ -668,7 +676,7 @@ impl Web {
         };
         if let State::Pack(pack) = std::mem::replace(&mut conn.state, idle) {
             pack.log(self.log.as_deref_mut(), &mut io.cx);
-            let became = Became::of(Status::OK);
+            let became = Became::of(Status::OK.code());
             io.cx.counted.answered(became, pack.began());
         }
         if !stays {

@@ -11,6 +11,7 @@ mod heartbeats;
 mod index;
 mod pages;
 mod process;
+mod session;
 mod sessions;
 mod status;
 #[cfg(test)]
@@ -74,9 +75,13 @@ impl Admin {
             return Err(Refusal::new(foreign.status(), foreign.text()).into());
         }
         let path = head.target.path().unwrap_or_default();
+        if let Some(number) = session::at(path) {
+            return session::respond(number, reply);
+        }
         let live = match path {
             "/trace" => live::begin(head, reply)?,
-            "/events" => events::begin(head, (self.started, &self.listening), reply)?,
+            "/events" => return events::begin(head, (self.started, &self.listening), reply),
+            "/turns.json" => events::turns(head, reply)?,
             _ => return self.respond_page(path, reply),
         };
         Ok(live.map_or(Progress::Answered, Progress::Lives))
@@ -164,7 +169,7 @@ fn respond_heartbeats(reply: &mut Reply<'_, '_>) -> Progress {
 }
 
 /// Answers with a page that was written in one step.
-fn respond_json(text: &str, reply: &mut Reply<'_, '_>) {
+pub(super) fn respond_json(text: &str, reply: &mut Reply<'_, '_>) {
     let work = &mut reply.cx.work;
     work.charge_each(text.len(), work::PAGE_BYTE_NS);
     if begin(Status::OK, "application/json", text.len(), reply) {

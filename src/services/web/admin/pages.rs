@@ -13,7 +13,7 @@ use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
 const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json, /sessions.json, /heartbeats, \
-                     /cache.json, /events, /trace";
+                     /sessions/ID.json, /turns.json, /cache.json, /events, /trace";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 

@@ -211,7 +211,7 @@ impl Forward {
             };
             match step {
                 Step::Go(State::Tunnel(tunnel)) => {
-                    let became = Became::of(tunnel.answered().0.status);
+                    let became = Became::of(tunnel.answered().0.status.code());
                     io.cx.counted.answered(became, self.began(io.cx.now));
                     self.state = State::Tunnel(tunnel);
                 }
