@@ -232,9 +232,9 @@ fn an_upload_is_explained() {
         &[
             ("begins: upload #", "src/reactor/listeners.rs accept"),
             ("send: 32 bytes", "src/reactor/half.rs flush"),
-            ("recv: 40 bytes", "src/reactor/half.rs fill"),
-            ("Handshake becomes", "src/services/upload/mod.rs advance"),
+            ("recv: ", "src/reactor/half.rs fill"),
             ("file: ", "src/services/upload/receiving.rs header"),
+            ("becomes ", "src/services/upload/mod.rs advance"),
             ("the disk is asked to ", "src/reactor/disk.rs start"),
             ("the disk has done ", "src/reactor/disk.rs finish"),
             ("is woken: disk answered", "src/reactor/mod.rs finish_jobs"),
@@ -282,7 +282,10 @@ fn an_admin_listener_with_a_token_is_for_those_who_have_it() {
     let without = client(&server, &trace);
     assert_eq!(without.status.code(), Some(77), "{without:?}");
     let told = String::from_utf8_lossy(&without.stderr).into_owned();
-    assert!(told.contains("401: a token is needed here"), "{told}");
+    assert!(
+        told.contains("401: ") && told.contains("a token is needed here"),
+        "{told}"
+    );
     let with = client(&server, &[&trace[..], &["--token-file", path]].concat());
     assert!(with.status.success(), "{with:?}");
     let port = server.address("tcp-echo").port().to_string();

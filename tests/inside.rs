@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -382,6 +383,7 @@ fn the_dashboard_has_all_it_needs_and_asks_nobody_else() {
         ("/", "text/html; charset=utf-8"),
         ("/dashboard.css", "text/css"),
         ("/dashboard.js", "text/javascript"),
+        ("/inspect.js", "text/javascript"),
     ] {
         let mut stream = server.connect("admin");
         let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
@@ -436,6 +438,30 @@ fn a_reader_that_takes_nothing_holds_up_nobody() {
     server.stop();
 }
 
+/// Lets those stop who work until it is set, however a scope ends.
+struct StopsAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopsAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Asks again and again, over one connection: a web server for what is there and what is not, an echo
+/// for the same.
+fn load(mut stream: TcpStream, stop: &AtomicBool) {
+    let mut answer = [0; 4096];
+    for target in ["/", "/HelloWorld.html", "/missing"].into_iter().cycle() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a connection");
+        assert!(stream.read(&mut answer).expect("an answer") > 0);
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 #[ignore = "needs chromium, chromedriver and python3"]
 fn the_dashboard_moves_in_a_browser() {
@@ -446,7 +472,18 @@ fn the_dashboard_moves_in_a_browser() {
         read(&mut hello, 6);
         hellos.push(hello);
     }
-    let seen = common::python("dashboard.py", server.address("admin"), &[]);
+    let stop = AtomicBool::new(false);
+    let seen = thread::scope(|scope| {
+        for kind in ["http", "tcp-echo"] {
+            let (stream, stop) = (server.connect(kind), &stop);
+            scope.spawn(move || load(stream, stop));
+        }
+        let _stops = StopsAtEnd(&stop);
+        // Where pictures go, for who wants to look at them.
+        let pictures = std::env::var("NETLAB_TEST_PICTURES").ok();
+        let folder: Vec<&str> = pictures.as_deref().into_iter().collect();
+        common::python("dashboard.py", server.address("admin"), &folder)
+    });
     let seen: Value = serde_json::from_str(&seen).expect("JSON");
     let hello = &seen["listeners"]["hello"];
     assert_eq!(
@@ -472,6 +509,56 @@ fn the_dashboard_moves_in_a_browser() {
     }
     assert_eq!(seen["sorted"], "ascending", "{seen}");
     assert_eq!(seen["focus_after_trace"], "trace", "{seen}");
+    let turns = &seen["inspector"];
+    for key in ["reaches", "first", "second", "stays"] {
+        assert_eq!(turns[key], true, "{key}: {turns}");
+    }
+    assert_eq!(turns["pauses"], "Watch the turns", "{turns}");
+    assert_eq!(
+        (&turns["steps"], &turns["ring"]),
+        (&1.into(), &8.into()),
+        "{turns}"
+    );
+    assert!(turns["bars"].as_u64() >= Some(2), "its parts: {turns}");
+    let summary = turns["summary"].as_str().expect("a text");
+    assert!(summary.contains(" events, "), "{turns}");
+    let figures = &seen["figures"];
+    assert_eq!(
+        (&figures["moved"], &figures["agrees"]),
+        (&true.into(), &true.into()),
+        "{figures}"
+    );
+    assert!(figures["answers"].as_u64() >= Some(3), "{figures}");
+    assert!(
+        figures["p99"]
+            .as_str()
+            .is_some_and(|told| told.ends_with('s')),
+        "{figures}"
+    );
+    let timeline = &seen["timeline"];
+    assert_eq!(timeline["reaches"], true, "{timeline}");
+    assert_eq!(timeline["title"], timeline["focus"], "{timeline}");
+    let told = |key: &str| timeline[key].as_str().expect("a text");
+    assert!(told("title").contains(": http, 127.0.0.1:"), "{timeline}");
+    assert!(
+        told("standing").contains("waits for protocol, at most"),
+        "{timeline}"
+    );
+    assert!(told("serves").contains("request: GET /"), "{timeline}");
+    let steps = timeline["steps"].as_array().expect("steps");
+    for (words, place) in [
+        ("recv: ", "src/reactor/half.rs fill"),
+        ("stays Idle: ", "src/services/web/mod.rs advance"),
+        ("is woken: event", "src/reactor/mod.rs note"),
+    ] {
+        let is_it = |step: &&Value| {
+            let is_told = step[0].as_str().is_some_and(|text| text.starts_with(words));
+            is_told && step[1] == place
+        };
+        assert!(steps.iter().any(|step| is_it(&step)), "{words}: {timeline}");
+    }
+    assert_eq!(seen["closes"], true, "{seen}");
+    assert_ne!(seen["dark"][0], seen["dark"][1], "{seen}");
     let width = |place: usize| seen["width"][place].as_u64().expect("a width");
     assert!(
         width(0) <= width(1),

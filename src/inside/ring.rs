@@ -458,9 +458,11 @@ impl Ring {
     }
 
     fn switch(&mut self) {
+        let was_on = self.is_on;
         self.is_on = self.capacity > 0 && self.readers() + usize::from(self.is_always_on) > 0;
         if !self.is_on {
-            self.records = VecDeque::new();
+            self.records = VecDeque::new(); // the texts stay: whoever took some may tell of them later
+        } else if !was_on {
             self.texts = VecDeque::new();
         }
     }

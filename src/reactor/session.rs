@@ -750,16 +750,21 @@ impl<S: Sys> Session<S> {
             && let Some(stream) = &self.down.stream
         {
             let token = Token::Session(self.id).pack();
-            cx.note(self.id, || What::Called {
-                call: Call::Register,
-                of_origin: false,
-                came_to: CameTo::Done,
-                bytes: 0,
-                took_ns: 0,
-            });
+            let began = cx.inside.ring.wants(self.id).then(|| cx.sys.now());
             if let Err(error) = cx.sys.register(stream, token) {
                 log::warn!("{}: register: {error}", self.provenance.peer);
                 return Err(Error::Reset(error.kind()));
+            }
+            if let Some(began) = began {
+                let now = cx.sys.now();
+                let took = now.saturating_duration_since(began).as_nanos();
+                cx.note(self.id, || What::Called {
+                    call: Call::Register,
+                    of_origin: false,
+                    came_to: CameTo::Done,
+                    bytes: 0,
+                    took_ns: u32::try_from(took).unwrap_or(u32::MAX),
+                });
             }
             self.registered = true;
         }

@@ -31,7 +31,7 @@ use crate::services::prolonged;
 use crate::wire::frame::{self, Frame};
 use crate::wire::hex;
 use crate::wire::safe_path::SafePath;
-use crate::wire::text::Quoted;
+use crate::wire::text::{LogLine, Quoted};
 use crate::wire::upload::{
     Code, FileHeader, HeaderError, SafeName, asks_for_ack, blanks_before_header, is_blank,
 };
@@ -65,7 +65,8 @@ impl Upload {
                             let owner = &conn.owner;
                             let ring = &mut io.cx.inside.ring;
                             ring.tell(io.id, Topic::File, || {
-                                Quoted(&String::from_utf8_lossy(payload)).to_string()
+                                let header = String::from_utf8_lossy(payload);
+                                LogLine(format_args!("{header}")).to_string()
                             });
                             return self
                                 .announced(payload, waits, owner, io.cx.now)

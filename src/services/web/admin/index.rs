@@ -26,6 +26,7 @@ impl Page {
                  <title>netlab-reactor</title>\n\
                  <link rel=\"stylesheet\" href=\"/dashboard.css\">\n\
                  <script src=\"/dashboard.js\" defer></script>\n\
+                 <script src=\"/inspect.js\" defer></script>\n\
                  <h1>netlab-reactor {}</h1>\n<p><span id=\"since\">{} for {} s</span> \
                  <span id=\"connection\" class=\"faint\" role=\"status\"></span>\n\
                  <main id=\"live\"></main>\n\
@@ -60,8 +61,8 @@ impl Page {
              <p><a href=\"/livez\">/livez</a> <a href=\"/readyz\">/readyz</a> \
              <a href=\"/metrics\">/metrics</a> <a href=\"/status.json\">/status.json</a>\n\
              <a href=\"/sessions.json\">/sessions.json</a> <a href=\"/cache.json\">/cache.json</a>\n\
-             <a href=\"/heartbeats\">/heartbeats</a> <a href=\"/trace?seconds=5\">/trace</a>\n\
-             <a href=\"/heartbeats\">/heartbeats</a>\n\
+             <a href=\"/heartbeats\">/heartbeats</a> <a href=\"/turns.json\">/turns.json</a>\n\
+             <a href=\"/trace?seconds=5\">/trace</a>\n\
              <table>\n",
         );
         for metric in METRICS {
