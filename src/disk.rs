@@ -14,6 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use foldhash::quality::FixedState;
 
+use crate::pipe::Pipe;
+
 /// A file or folder that stays open as long as anything refers to it.
 ///
 /// The reference count is what lets a response outlive the cache entry it came from.
@@ -399,6 +401,18 @@ pub trait Disk {
 
     /// Writes `bytes` at `offset`; the number of bytes written.
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Moves `bytes` bytes that are in a pipe to `offset`, or as many of them as it takes; the number
+    /// of bytes moved.
+    fn write_piped(
+        &mut self,
+        _pipe: &Pipe,
+        _bytes: usize,
+        _file: &File,
+        _offset: u64,
+    ) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Gives a file below `root` another name in one step: `to`, in an open folder. An existing file
     /// of that name is replaced only if `replace`. Not for a path of a client's: what leads to either

@@ -376,6 +376,164 @@ fn how_long_requests_took_is_told_by_listener_and_class() {
     server.stop();
 }
 
+/// The events of a stream, each as its name and its data, until one is the last.
+fn events(stream: TcpStream, is_last: impl Fn(&str, &Value) -> bool) -> Vec<(String, Value)> {
+    let mut lines = BufReader::new(stream).lines();
+    let mut line = || lines.next().expect("more").expect("a line");
+    let mut events = Vec::new();
+    while !line().is_empty() {} // the head
+    loop {
+        let text = line();
+        let Some(name) = text.strip_prefix("event: ") else {
+            continue;
+        };
+        let data = line();
+        let data = data.strip_prefix("data: ").expect("data");
+        let data = serde_json::from_str(data).expect("JSON");
+        let is_end = is_last(name, &data);
+        events.push((name.to_owned(), data));
+        if is_end {
+            return events;
+        }
+    }
+}
+
+#[test]
+fn what_a_session_does_is_told_to_whoever_listens_to_it() {
+    let server = Program::start(CONFIG);
+    let mut echo = server.connect("tcp-echo");
+    echo.write_all(b"a").expect("a connection");
+    read(&mut echo, 1);
+    let listed = sessions(&server);
+    let row = listed
+        .iter()
+        .find(|row| row["kind"] == "tcp-echo")
+        .expect("it");
+    let number = row["id"].as_u64().expect("a number");
+    let mut listening = server.connect("admin");
+    let request = format!("GET /events?session={number} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    listening
+        .write_all(request.as_bytes())
+        .expect("a connection");
+    let told = thread::scope(|scope| {
+        let told = scope.spawn(|| events(listening, |name, _| name == "end"));
+        thread::sleep(Duration::from_millis(300));
+        let mut other = server.connect("tcp-echo");
+        for stream in [&mut other, &mut echo] {
+            stream.write_all(b"tulip").expect("a connection");
+            read(stream, 5);
+        }
+        drop(echo);
+        told.join().expect("events")
+    });
+    assert_eq!(
+        (told[0].0.as_str(), &told[0].1["state"]),
+        ("session", &"Echoing".into())
+    );
+    let records: Vec<&Value> = told
+        .iter()
+        .filter(|(name, _)| name == "records")
+        .flat_map(|(_, data)| data.as_array().expect("records"))
+        .collect();
+    assert!(
+        records.iter().all(|record| record["id"] == number),
+        "{records:?}"
+    );
+    let whats: Vec<&str> = records
+        .iter()
+        .filter_map(|record| record["what"].as_str())
+        .collect();
+    for what in [
+        "woken", "pumped", "called", "filled", "advanced", "flushed", "parked", "ended",
+    ] {
+        assert!(whats.contains(&what), "{what}: {whats:?}");
+    }
+    let received = records
+        .iter()
+        .find(|record| record["call"] == "recv")
+        .expect("a call");
+    assert_eq!(received["bytes"], 5);
+    assert_eq!(received["place"], "src/reactor/half.rs fill");
+    for (path, status) in [
+        (format!("/sessions/{number}.json"), 404),
+        (format!("/events?session={number}"), 404),
+        ("/events?session=x".to_owned(), 400),
+        ("/events?turns=0".to_owned(), 400),
+        ("/turns.json?last=1000".to_owned(), 400),
+        ("/turns.json?first=1".to_owned(), 400),
+    ] {
+        let (told, body) = get(&server, "admin", &path);
+        assert_eq!(told, status, "{path}: {body}");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_session_is_told_of_with_what_the_ring_has_of_it() {
+    let server = Program::start(&format!("{CONFIG}[trace]\nalways = true\n"));
+    let mut echo = server.connect("tcp-echo");
+    echo.write_all(b"tulip").expect("a connection");
+    read(&mut echo, 5);
+    let listed = sessions(&server);
+    let row = listed
+        .iter()
+        .find(|row| row["kind"] == "tcp-echo")
+        .expect("it");
+    let (status, body) = get(&server, "admin", &format!("/sessions/{}.json", row["id"]));
+    assert_eq!(status, 200, "{body}");
+    let told: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((&told["peer"], &told["kind"]), (&row["peer"], &row["kind"]));
+    let records = told["records"].as_array().expect("records");
+    assert_eq!(records[0]["what"], "began");
+    assert!(
+        records
+            .iter()
+            .any(|record| record["text"] == "5 bytes come from the client")
+    );
+    server.stop();
+}
+
+#[test]
+fn the_last_turns_are_told_whole() {
+    let server = Program::start(CONFIG);
+    let mut echo = server.connect("tcp-echo");
+    let turns = thread::scope(|scope| {
+        let admin = server.connect("admin");
+        let told = scope.spawn(|| get_over(admin, "/turns.json?last=5"));
+        for _ in 0..50 {
+            echo.write_all(b"a").expect("a connection");
+            read(&mut echo, 1);
+            thread::sleep(Duration::from_millis(5));
+        }
+        let (status, body) = told.join().expect("turns");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<Value>(&body).expect("JSON")
+    });
+    let turns = turns.as_array().expect("turns");
+    assert_eq!(turns.len(), 5);
+    for turn in turns {
+        let records = turn.as_array().expect("records");
+        assert_eq!(records[0]["what"], "turn", "{turn}");
+        assert_eq!(records[records.len() - 1]["what"], "turn_ended", "{turn}");
+        let parts: Vec<_> = records
+            .iter()
+            .filter_map(|record| record["part"].as_str())
+            .collect();
+        assert!(parts.contains(&"note") && parts.contains(&"run"), "{turn}");
+        let times: Vec<_> = records.iter().map(|record| record["at"].as_u64()).collect();
+        assert!(times.is_sorted(), "{turn}");
+    }
+    let mut listening = server.connect("admin");
+    listening
+        .write_all(b"GET /events?turns=2 HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .expect("a connection");
+    let told = events(listening, |name, data| {
+        name == "turns" && data.as_array().is_some_and(|turns| turns.len() == 2)
+    });
+    assert!(told.iter().all(|(name, _)| name == "turns"));
+    server.stop();
+}
+
 #[test]
 fn the_dashboard_has_all_it_needs_and_asks_nobody_else() {
     let server = Program::start(CONFIG);

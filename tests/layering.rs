@@ -13,7 +13,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ending.rs", &[]),
     ("lines.rs", &[]),
     ("shares.rs", &[]),
-    ("disk.rs", &[]),
+    ("pipe.rs", &[]),
+    ("disk.rs", &["pipe"]),
     ("sys/unix/memory.rs", &[]),
     ("buffer.rs", &["disk", "sys::unix::memory"]),
     ("http", &[]),
@@ -23,7 +24,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("hooks.rs", &["limits", "shares"]),
     ("waiter.rs", &[]),
     // What waits for a disk.
-    ("jobs", &["buffer", "disk", "limits", "shares", "wire"]),
+    (
+        "jobs",
+        &["buffer", "disk", "limits", "pipe", "shares", "wire"],
+    ),
     // What can be seen of the loop.
     ("inside", &["ending", "waiter"]),
     // The contract and what is counted.
@@ -35,21 +39,23 @@ const LAYERS: &[(&str, &[&str])] = &[
         "service",
         &[
             "buffer", "cache", "disk", "dns", "ending", "hooks", "inside", "jobs", "metrics",
-            "waiter", "wire",
+            "pipe", "waiter", "wire",
         ],
     ),
     ("gate", &["metrics", "service"]),
     // The kernel knows files and what passes the contract, no protocol and no loop.
     (
         "sys",
-        &["disk", "hooks", "jobs", "limits", "lines", "service"],
+        &[
+            "disk", "hooks", "jobs", "limits", "lines", "pipe", "service",
+        ],
     ),
     // The loop knows no protocol, but what a load balancer says ahead of one (`wire`).
     (
         "reactor",
         &[
             "buffer", "cache", "disk", "dns", "ending", "gate", "hooks", "inside", "jobs",
-            "limits", "metrics", "service", "shares", "sys", "wire",
+            "limits", "metrics", "pipe", "service", "shares", "sys", "wire",
         ],
     ),
     ("cache", &["buffer", "disk", "http", "jobs", "waiter"]),

@@ -102,7 +102,7 @@ fn of_call(call: Call) -> Place {
         Call::Send | Call::SendMany | Call::SendFile | Call::SpliceOut | Call::Shutdown => {
             at(HALF, "flush")
         }
-        Call::SpliceIn => at("src/reactor/relay.rs", "fill"),
+        Call::SpliceIn => at("src/reactor/relay.rs", "splice_in"),
     }
 }
 

@@ -638,7 +638,7 @@ mod tests {
         };
         let from = ring.begin_reading_of(7);
         let all = [(LOOP, 1), (of(7), 2), (of(8), 3)];
-        let mut write = |ring: &mut Ring| {
+        let write = |ring: &mut Ring| {
             for (id, events) in all {
                 ring.push(now, id, What::Turn { events });
             }

@@ -12,6 +12,7 @@ use super::partial::{self, TakenFile};
 use super::store::{self, Care, NewFile, Stored, Taken};
 use crate::buffer::PageSlice;
 use crate::disk::{Contents, Disk, DiskId, File, FileKind, Metadata, Version};
+use crate::pipe::Piped;
 use crate::wire::challenge::Secret;
 use crate::wire::user_file::Check;
 
@@ -114,6 +115,12 @@ pub enum Command {
         offset: u64,
         page: PageSlice,
     },
+    /// Moves all bytes in a pipe to `offset`: [`Done::Nothing`]. The pipe goes back to the reactor.
+    WritePiped {
+        file: File,
+        offset: u64,
+        piped: Piped,
+    },
     /// Writes behind the end of a log, as far as it takes them: [`Done::Count`].
     Append { file: File, bytes: Arc<[u8]> },
     /// Opens a log by a path from the configuration, as [`Disk::open_log`] does: [`Done::Log`].
@@ -165,6 +172,15 @@ pub enum Command {
         check: Check,
         password: Secret,
     },
+}
+
+/// What a job has while it is under way, and others have before and after.
+#[derive(Debug)]
+pub(super) enum Lent {
+    /// Memory.
+    Page(PageSlice),
+    /// A pipe, and what is still in it.
+    Pipe(Piped),
 }
 
 /// A query or a command.
@@ -257,6 +273,7 @@ impl Command {
             | Command::Prepare { beside: file, .. }
             | Command::Fill { file, .. }
             | Command::Write { file, .. }
+            | Command::WritePiped { file, .. }
             | Command::Append { file, .. }
             | Command::OpenLog { before: file, .. }
             | Command::Rename { root: file, .. }
@@ -274,6 +291,7 @@ impl Command {
         match self {
             Command::Fill { .. } => Kind::Read,
             Command::Write { .. }
+            | Command::WritePiped { .. }
             | Command::Rewrite { .. }
             | Command::WriteBack { .. }
             | Command::Leave { .. } => Kind::Write,
@@ -308,10 +326,13 @@ impl Job {
         }
     }
 
-    /// The page that it owns.
-    pub(super) fn into_page(self) -> Option<PageSlice> {
+    /// What it was lent.
+    pub(super) fn into_lent(self) -> Option<Lent> {
         match self {
-            Job::Command(Command::Fill { page, .. } | Command::Write { page, .. }) => Some(page),
+            Job::Command(Command::Fill { page, .. } | Command::Write { page, .. }) => {
+                Some(Lent::Page(page))
+            }
+            Job::Command(Command::WritePiped { piped, .. }) => Some(Lent::Pipe(piped)),
             _ => None,
         }
     }
@@ -450,6 +471,14 @@ impl Command {
                 disk.write_full(file, *offset, page.bytes())?;
                 Done::Nothing
             }
+            Command::WritePiped {
+                file,
+                offset,
+                piped,
+            } => {
+                write_piped(disk, file, offset, piped)?;
+                Done::Nothing
+            }
             Command::Append { file, bytes } => Done::Count(append(disk, file, bytes)? as u64),
             Command::OpenLog { path, .. } => {
                 let file = disk.open_log(path)?;
@@ -564,6 +593,27 @@ fn put(
         log::error!("{} stays behind: {error}", temporary.display());
     }
     named.map(|()| file)
+}
+
+/// Empties a pipe into a file; what was moved is taken off in any case.
+fn write_piped(
+    disk: &mut dyn Disk,
+    file: &File,
+    offset: &mut u64,
+    piped: &mut Piped,
+) -> io::Result<()> {
+    while piped.bytes > 0 {
+        match disk.write_piped(&piped.pipe, piped.bytes, file, *offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                piped.bytes -= count;
+                *offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Appends until a log takes no more; fails if it took nothing.

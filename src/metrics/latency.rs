@@ -112,7 +112,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ListenerMetrics, Of, StreamMetrics};
+    use super::super::{Of, StreamMetrics};
     use super::*;
 
     #[test]

@@ -9,7 +9,7 @@ use crate::jobs::JobId;
 use crate::service::Waiter;
 use crate::sys::Sys;
 
-/// Takes back what was done, and the memory of what was done for nobody.
+/// Takes back what was done, its pipes, and the memory of what was done for nobody.
 pub(super) fn finish<S: Sys>(cx: &mut Context<S>) {
     let mut is_first = true;
     while let Some((id, job, result)) = cx.sys.finished() {
@@ -22,6 +22,9 @@ pub(super) fn finish<S: Sys>(cx: &mut Context<S>) {
     }
     while let Some(page) = cx.jobs.poll_page() {
         cx.pool.give_slice(page);
+    }
+    while let Some(piped) = cx.jobs.poll_pipe() {
+        cx.pipes.take_back_piped(piped, &mut cx.sys);
     }
 }
 

@@ -18,12 +18,14 @@ use super::context::Context;
 use super::half::Half;
 use super::transfer::Budget;
 use crate::inside::ring::{Call, CameTo};
+use crate::pipe::Pipe;
 use crate::service::{Finish, LinkState};
 use crate::sys::Sys;
 
 /// Bytes that one call moves into a pipe at most: as many as one holds.
 const BYTES_MAX: usize = 1 << 20;
 /// What came of an attempt to fill a pipe.
+#[derive(Clone, Copy)]
 pub(super) enum Filled {
     /// So many bytes came.
     Some(usize),
@@ -65,17 +67,42 @@ pub(super) fn fill<S: Sys>(
     if to.pipe.is_none() {
         to.pipe = cx.pipes.lend(&mut cx.sys);
     }
-    let (Some(pipe), Some(stream)) = (&to.pipe, &from.stream) else {
+    let Some(pipe) = &to.pipe else {
         return Ok(Filled::NoPipe);
     };
+    let filled = splice_in(from, pipe, usize::MAX, &mut cx.sys, budget)?;
+    match filled {
+        Filled::Some(count) => to.link.tx.put_piped(count, &mut cx.pool),
+        // A socket of a kind that the kernel does not splice.
+        Filled::NoPipe => from.link.relays = false,
+        Filled::End | Filled::Nothing => {}
+    }
+    Ok(filled)
+}
+
+/// Moves what arrived at a side into an empty pipe; `NoPipe` if the kernel cannot.
+///
+/// # Errors
+/// The connection broke.
+pub(super) fn splice_in<S: Sys>(
+    from: &mut Half<S>,
+    pipe: &Pipe,
+    bytes_max: usize,
+    sys: &mut S,
+    budget: &mut Budget,
+) -> Result<Filled, io::ErrorKind> {
+    let Some(stream) = &from.stream else {
+        return Ok(Filled::NoPipe);
+    };
+    let bytes_max = bytes_max.min(budget.left).min(BYTES_MAX);
     loop {
-        let began = budget.calls.begin(&cx.sys);
-        let moved = cx.sys.splice_in(stream, pipe, budget.left.min(BYTES_MAX));
+        let began = budget.calls.begin(sys);
+        let moved = sys.splice_in(stream, pipe, bytes_max);
         let came_to = match &moved {
             Ok(count) => (Call::SpliceIn, CameTo::Done, *count),
             Err(error) => (Call::SpliceIn, CameTo::of(error), 0),
         };
-        budget.calls.end(began, came_to, &cx.sys);
+        budget.calls.end(began, came_to, sys);
         match moved {
             Ok(0) => {
                 from.link.eof = true;
@@ -84,7 +111,6 @@ pub(super) fn fill<S: Sys>(
             }
             Ok(count) => {
                 budget.spend(count, false);
-                to.link.tx.put_piped(count, &mut cx.pool);
                 return Ok(Filled::Some(count));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -92,10 +118,7 @@ pub(super) fn fill<S: Sys>(
                 return Ok(Filled::Nothing);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                from.link.relays = false; // a socket of a kind that the kernel does not splice
-                return Ok(Filled::NoPipe);
-            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(Filled::NoPipe),
             Err(error) => return Err(error.kind()),
         }
     }

@@ -18,9 +18,10 @@ use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 use crate::disk::{Disk, DiskId, Entry, File, FileKind, Handle, Metadata, SlowFd};
 use crate::jobs::{Command, Done, Job, Query};
+use crate::pipe::Pipe;
 use crate::sys::append;
 
-use super::{cached, closer, sync_range};
+use super::{cached, closer, ends, sync_range};
 
 /// Bytes of names that are taken from a folder in one call: several hundred of them.
 const NAMES_BYTES: usize = 32 * 1024;
@@ -477,6 +478,21 @@ impl Disk for Files {
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let file = descriptor(file)?;
         Ok(retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?)
+    }
+
+    fn write_piped(
+        &mut self,
+        pipe: &Pipe,
+        bytes: usize,
+        file: &File,
+        offset: u64,
+    ) -> io::Result<usize> {
+        let ((output, _), file) = (ends(pipe)?, descriptor(file)?);
+        Ok(retry_on_intr(|| {
+            let mut offset = offset;
+            let flags = rustix::pipe::SpliceFlags::MOVE;
+            rustix::pipe::splice(output, None, file, Some(&mut offset), bytes, flags)
+        })?)
     }
 
     fn rename(
