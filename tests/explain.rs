@@ -263,6 +263,11 @@ fn an_admin_listener_with_a_token_is_for_those_who_have_it() {
         "kind = \"admin\"\ntoken_file = \"token\"\n",
         1,
     );
+    let locked = locked.replacen(
+        "root = \"site\"\n",
+        "root = \"site\"\nroute = [{ prefix = \"/livez/\", admin = true, token = \"route-token\" }]\n",
+        1,
+    );
     let files: [(&str, &[u8]); 2] = [("token", b"s3cret-token\n"), ("site/page.html", b"")];
     let mut server = Program::start_beside(&locked, &files);
     let path = server.path("token");
@@ -310,6 +315,17 @@ fn an_admin_listener_with_a_token_is_for_those_who_have_it() {
         .output()
         .expect("a client");
     assert_eq!(wrong.status.code(), Some(77), "{wrong:?}");
+    for (token, status) in [("route-token", 200), ("s3cret-token", 401)] {
+        let mut stream = server.connect("http");
+        let request = format!(
+            "GET /livez HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("a connection");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{token}: {answer}");
+    }
     let log = server.wait_log("wrong token from 127.0.0.1");
     assert!(!log.contains("s3cret"), "it is logged: {log}");
     server.stop();

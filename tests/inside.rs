@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::Program;
+use netlab_reactor::http::basic::user_line;
 use serde_json::Value;
 
 const CONFIG: &str = "\
@@ -618,6 +619,32 @@ fn load(mut stream: TcpStream, stop: &AtomicBool) {
         assert!(stream.read(&mut answer).expect("an answer") > 0);
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+#[test]
+#[ignore = "needs chromium, chromedriver and python3"]
+fn the_dashboard_is_for_those_with_a_password_where_it_has_one() {
+    let locked = CONFIG.replacen(
+        "kind = \"admin\"\n",
+        "kind = \"admin\"\nauth = { realm = \"admin\", file = \"users\" }\ntoken = \"s3cret\"\n",
+        1,
+    );
+    let users = user_line("ann", b"tulip", &[7; 16], 1000) + "\n";
+    let server = Program::start_beside(&locked, &[("users", users.as_bytes())]);
+    let arguments = ["--as", "ann", "tulip"];
+    let seen = common::python("dashboard.py", server.address("admin"), &arguments);
+    let seen: Value = serde_json::from_str(&seen).expect("JSON");
+    assert_eq!(seen["live"], true, "{seen}");
+    let challenges = [
+        "Basic realm=\"admin\", charset=\"UTF-8\"",
+        "Bearer realm=\"admin\"",
+    ];
+    assert_eq!(
+        seen["refused"],
+        serde_json::json!([401, challenges]),
+        "{seen}"
+    );
+    server.stop();
 }
 
 #[test]

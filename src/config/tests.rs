@@ -573,6 +573,15 @@ fn bad_values_are_refused_at_the_value() {
             "kind = 'admin'\nhosts = ['x:80']",
             "\"x:80\"; expected the name of a host",
         ),
+        ("kind = 'admin'\ntoken = ''", "`token` is empty"),
+        (
+            "kind = 'admin'\ntoken = 'a b'",
+            "`token` has blanks or characters that no header can carry",
+        ),
+        (
+            "kind = 'http'\nroute = [{ prefix = '/a/', admin = true, token = '' }]",
+            "`token` is empty",
+        ),
         (
             "kind = 'proxy'\nhosts = ['[::1]']",
             "\"[::1]\"; expected the name of a host",

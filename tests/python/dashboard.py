@@ -1,12 +1,14 @@
 """The dashboard in headless Chromium, with the keyboard alone and on a narrow screen too, light and dark.
 
 Usage: dashboard.py HOST PORT [FOLDER]; prints what was seen, as JSON, and puts pictures into the folder.
+       dashboard.py HOST PORT --as USER PASSWORD; prints whether all of it answers to whom has a password.
 """
 
 import base64
 import json
 import os
 import sys
+import urllib.error
 import urllib.request
 
 from chromium import chromium
@@ -165,5 +167,25 @@ def look(browser, site):
     return seen
 
 
+def look_as(browser, host, user, password):
+    """With a password that the browser is given once: the pages and all that they ask for."""
+    try:
+        urllib.request.urlopen(f"http://{host}/events")
+        refused = None
+    except urllib.error.HTTPError as error:
+        refused = [error.code, error.headers.get_all("WWW-Authenticate")]
+    browser.open(f"http://{user}:{password}@{host}/")
+    browser.open(f"http://{host}/")
+    browser.wait_for("document.querySelector('#connection').textContent === 'live'")
+    browser.wait_for("document.querySelectorAll('#sessions tbody tr').length > 0")
+    browser.run("toggle()")
+    browser.wait_for("turns.all.length > 0")
+    return {"refused": refused, "live": True}
+
+
+if "--as" in sys.argv:
+    with chromium() as browser:
+        print(json.dumps(look_as(browser, f"{sys.argv[1]}:{sys.argv[2]}", *sys.argv[4:6])))
+    sys.exit()
 with chromium() as browser:
     print(json.dumps(look(browser, f"http://{sys.argv[1]}:{sys.argv[2]}"), indent=1))
