@@ -244,6 +244,49 @@ fn an_upload_is_explained() {
     server.stop();
 }
 
+/// A step without what differs from run to run: its numbers, and how long a call took.
+fn kind((words, place): (&str, &str)) -> String {
+    let words = words.split(" in ").next().unwrap_or_default();
+    let plain: String = words
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '#' } else { c })
+        .collect();
+    let words: Vec<&str> = plain.split('#').filter(|part| !part.is_empty()).collect();
+    format!("{} @ {place}", words.join("#"))
+}
+
+/// What the README shows is what is printed, but for steps that a run may have besides: a request may
+/// come a turn later than its connection.
+#[test]
+fn the_example_of_the_readme_is_true() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).expect("the README");
+    let command = "$ netlab-reactor explain http://127.0.0.1:6789/HelloWorld.html\n";
+    let (_, rest) = readme.split_once(command).expect("the example");
+    let (shown, _) = rest.split_once("\n```").expect("its end");
+    let site = CONFIG.replacen("root = \"site\"\n", "", 1);
+    let server = Program::start(&site);
+    let url = format!("http://{}/HelloWorld.html", server.address("http"));
+    let printed = explain(&server, &[&url]);
+    assert_eq!(shown.lines().next(), printed.lines().next());
+    let actual = steps(&printed);
+    let mut actual = actual.into_iter().map(kind);
+    let shown = steps(shown);
+    assert!(
+        shown.len() > 12,
+        "the README has only {} steps",
+        shown.len()
+    );
+    for step in shown {
+        let wanted = kind(step);
+        assert!(
+            actual.any(|kind| kind == wanted),
+            "the README has {wanted:?}, which does not follow in\n{printed}"
+        );
+    }
+    server.stop();
+}
+
 #[test]
 fn who_asks_the_wrong_server_is_told() {
     let (server, other) = (server(), server());

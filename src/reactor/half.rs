@@ -260,7 +260,7 @@ impl<S: Sys> Half<S> {
             }
             let began = budget.calls.begin(sys);
             let call = match (began, &tls) {
-                (Some(_), None) => call_for(link.tx.front()),
+                (Some(_), None) => call_for(&link.tx.front()),
                 _ => Call::Send,
             };
             let sent = match tls {
@@ -410,7 +410,7 @@ fn receive<S: Sys>(
 }
 
 /// The call that sends what is at the front of a queue.
-fn call_for(front: Front<'_>) -> Call {
+fn call_for(front: &Front<'_>) -> Call {
     match front {
         Front::Empty | Front::One(..) => Call::Send,
         Front::Many(..) => Call::SendMany,

@@ -861,7 +861,7 @@ impl<S: Sys> Session<S> {
     fn connect(&mut self, to: Connect, cx: &mut Context<S>) {
         self.disconnect(cx);
         cx.inside.ring.tell(self.id, Topic::Destination, || {
-            let addresses = to.addresses.iter().map(|address| address.to_string());
+            let addresses = to.addresses.iter().map(ToString::to_string);
             addresses.collect::<Vec<_>>().join(", ")
         });
         let delay = cx.limits.connect_attempt_delay;

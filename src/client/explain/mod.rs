@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 
 use self::steps::{Found, Steps};
-use super::admin::AdminArgs;
+use super::admin::{AdminArgs, Answer};
 use super::get::exchange::{read_body, read_head};
 use super::output::{Output, Tone};
 use super::stream::Stream;
@@ -106,56 +106,62 @@ pub fn run(args: &ExplainArgs) -> Outcome {
     let mut port = None;
     let exchanged = exchange(args, &mut |local| port = local);
     let Some(port) = port else {
-        let unknown = Failure::usage(
-            "a connection without a port is found in no trace; expected one over TCP or UDP",
-        );
-        return exchanged.and(Err(unknown));
+        let text = "a connection without a port is found in no trace; expected TCP or UDP";
+        return exchanged.and(Err(Failure::usage(text)));
     };
     let is_udp = matches!(args.exchange, Some(Exchange::Udp(_)));
     let mut steps = Steps::of(port, is_udp);
-    let until = Instant::now() + patience;
+    let read = follow(&mut trace, &mut steps, Instant::now() + patience);
+    let found = steps.found();
+    if found == Found::Nothing {
+        read?;
+    }
+    print(&steps, common)?;
+    let negative = |message: String| Failure {
+        exit: Exit::Negative,
+        message,
+    };
+    match (exchanged?, found) {
+        (_, Found::Nothing) => Err(negative(
+            "the trace has nothing of our port: does the admin listener belong to that server?"
+                .to_owned(),
+        )),
+        (exit, Found::Some(0)) => Ok(exit),
+        (_, Found::Some(missing)) => Err(negative(format!(
+            "{missing} records are missing: the server is too busy to be watched"
+        ))),
+    }
+}
+
+/// Reads the trace until all steps are there, or until that moment.
+fn follow(trace: &mut Answer, steps: &mut Steps, until: Instant) -> Result<(), Failure> {
     let mut rest = Vec::new();
+    let mut is_enough = false;
     let read = trace.read(&mut |piece| {
         rest.extend_from_slice(piece);
         while let Some(end) = memchr::memchr(b'\n', &rest) {
             steps.add(&rest[..end]);
             rest.drain(..=end);
         }
-        match steps.are_whole() || Instant::now() >= until {
-            true => Err(Failure::usage("")), // no more is wanted
+        is_enough = steps.are_whole() || Instant::now() >= until;
+        match is_enough {
+            true => Err(Failure::unavailable("no more is wanted")),
             false => Ok(()),
         }
     });
-    let found = steps.found();
-    if found == Found::Nothing
-        && let Err(failure) = read
-        && !failure.message.is_empty()
-    {
-        return exchanged.and(Err(failure));
-    }
+    if is_enough { Ok(()) } else { read }
+}
+
+fn print(steps: &Steps, common: &CommonArgs) -> Result<(), Failure> {
     let mut output = Output::new();
-    match common.json {
-        true => output.json(&steps.records())?,
-        false => {
-            for line in steps.lines() {
-                output.line(Tone::Plain, &line)?;
-            }
-        }
+    if common.json {
+        let mut all = steps.records().iter();
+        return all.try_for_each(|record| output.json(record));
     }
-    let exit = exchanged?;
-    match found {
-        Found::Nothing => Err(Failure {
-            exit: Exit::Negative,
-            message:
-                "the trace has nothing of our port: does the admin listener belong to that server?"
-                    .to_owned(),
-        }),
-        Found::Some(missing) if missing > 0 => Err(Failure {
-            exit: Exit::Negative,
-            message: format!("{missing} records are missing: the server is too busy to be watched"),
-        }),
-        Found::Some(_) => Ok(exit),
+    for line in steps.lines() {
+        output.line(Tone::Plain, &line)?;
     }
+    Ok(())
 }
 
 /// Makes the exchange; the port of our end is given to `connected`.

@@ -79,11 +79,9 @@ impl Steps {
             "received" => (self.batch, self.is_ours) = (Some(record), false),
             "datagram" => self.add_datagram(record),
             // What was sent last answers what was received last.
-            "dropped" | "replied" if self.is_udp => {
-                if self.is_ours {
-                    self.push(record);
-                    self.has_ended = true;
-                }
+            "dropped" | "replied" if self.is_udp && self.is_ours => {
+                self.push(record);
+                self.has_ended = true;
             }
             "began" if !self.is_udp && record["port"] == self.port => {
                 self.session = record["id"].as_u64();

@@ -113,7 +113,7 @@ pub(super) fn begin(
             text = format!("event: session\ndata: {row}\n\n");
             Box::new(session::Watched::new((number, kind), place, reply.cx))
         }
-        (Subject::Turns(wanted), _) => Box::new(Turns::new(wanted, true, reply.cx)),
+        (Subject::Turns(wanted), _) => Box::new(Turns::new(wanted, Some(place), reply.cx)),
         _ => Box::new(Pulse {
             started,
             page: None,
@@ -144,7 +144,7 @@ pub(super) fn turns(
     if !live::begin_head(head, "application/json", reply) {
         return Ok(None);
     }
-    let source = Box::new(Turns::new(wanted, false, reply.cx));
+    let source = Box::new(Turns::new(wanted, None, reply.cx));
     let until = reply.cx.now + LIFE;
     Ok(Some(Live::new(source, String::new(), head, until, reply)))
 }

@@ -7,6 +7,7 @@
 //! Under load a moment has thousands of turns, and only in that moment the ring is on; a loop that
 //! has little to do is watched nearly all the time.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Source;
@@ -48,16 +49,23 @@ pub(in crate::services::web) struct Turns {
     repeats: bool,
     is_told: bool,
     stage: Stage,
+    /// Counts those who listen.
+    _place: Option<Rc<()>>,
 }
 
 impl Turns {
-    /// So many of them, once or as events.
-    pub(in crate::services::web) fn new(wanted: usize, repeats: bool, cx: &mut Cx<'_>) -> Self {
+    /// So many of them: as events to one of those whom `place` counts, or once.
+    pub(in crate::services::web) fn new(
+        wanted: usize,
+        place: Option<Rc<()>>,
+        cx: &mut Cx<'_>,
+    ) -> Self {
         Self {
             wanted,
-            repeats,
+            repeats: place.is_some(),
             is_told: false,
             stage: watch(cx),
+            _place: place,
         }
     }
 
