@@ -573,14 +573,14 @@ fn bad_values_are_refused_at_the_value() {
             "kind = 'admin'\nhosts = ['x:80']",
             "\"x:80\"; expected the name of a host",
         ),
-        ("kind = 'admin'\ntoken = ''", "`token` is empty"),
+        ("kind = 'admin'\ntoken = ''", "`token` is empty; expected a text"),
         (
             "kind = 'admin'\ntoken = 'a b'",
-            "`token` has blanks or characters that no header can carry",
+            "`token` has blanks or characters that no header can carry; expected",
         ),
         (
             "kind = 'http'\nroute = [{ prefix = '/a/', admin = true, token = '' }]",
-            "`token` is empty",
+            "`token` is empty; expected a text",
         ),
         (
             "kind = 'proxy'\nhosts = ['[::1]']",
