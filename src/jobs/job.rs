@@ -37,6 +37,8 @@ pub enum Query {
     },
     /// At most `len` bytes from `offset`, fewer only at the end of the file: [`Done::Bytes`].
     Read { file: File, offset: u64, len: usize },
+    /// Has so many bytes from `offset` read into memory: [`Done::Nothing`].
+    Warm { file: File, offset: u64, len: u64 },
     /// The CRC-32 of all bytes of a file from `offset` on: [`Done::Count`].
     Checksum {
         root: File,
@@ -237,6 +239,7 @@ impl Query {
             | Query::Metadata { file }
             | Query::Keeps { file, .. }
             | Query::Read { file, .. }
+            | Query::Warm { file, .. }
             | Query::Checksum { root: file, .. }
             | Query::Contents { file, .. }
             | Query::Configured { beside: file, .. }
@@ -253,6 +256,7 @@ impl Query {
             Query::Look { .. } | Query::Metadata { .. } | Query::Free { .. } => Kind::Look,
             Query::Keeps { .. }
             | Query::Read { .. }
+            | Query::Warm { .. }
             | Query::Checksum { .. }
             | Query::Configured { .. }
             | Query::Contents { .. } => Kind::Read,
@@ -385,6 +389,10 @@ impl Query {
                 let count = disk.read_full(file, *offset, &mut bytes)?;
                 bytes.truncate(count);
                 Done::Bytes(bytes.into())
+            }
+            Query::Warm { file, offset, len } => {
+                disk.warm(file, *offset, *len)?;
+                Done::Nothing
             }
             Query::Checksum { root, path, offset } => {
                 let file = disk.open(root, path)?;

@@ -632,6 +632,7 @@ impl<S: Sys> Session<S> {
             });
             let progress = progress?;
             if progress != Progress::None {
+                self.range.was_sent();
                 let (sent, has_output) = (self.down.link.sent, self.down.has_output());
                 let held_bytes_max = self.taking.flushed(cx.now, sent, has_output);
                 self.hold(held_bytes_max, cx);

@@ -138,6 +138,7 @@ impl Flight {
             }
             Job::Query(
                 Query::Keeps { .. }
+                | Query::Warm { .. }
                 | Query::Checksum { .. }
                 | Query::Configured { .. }
                 | Query::Contents { .. }

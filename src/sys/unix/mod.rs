@@ -408,8 +408,9 @@ impl Sys for Unix {
 
     fn pipe(&mut self) -> io::Result<Pipe> {
         let (output, input) = pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-        // Best effort: who has many pipes gets no large ones (`man 7 pipe`, pipe-user-pages-soft).
-        let _ = pipe::fcntl_setpipe_size(&input, PIPE_BYTES);
+        // Who has many pipes gets no large ones, and by small ones it takes longer than by copying
+        // (`man 7 pipe`, pipe-user-pages-soft).
+        pipe::fcntl_setpipe_size(&input, PIPE_BYTES)?;
         Ok(Pipe::Kernel { output, input })
     }
 

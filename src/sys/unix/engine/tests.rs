@@ -321,6 +321,11 @@ fn questions(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
         let read = Query::Read { file, offset, len };
         tell(&format!("read {offset} {len}"), driver.perform(read));
     }
+    for (offset, len) in [(0, LARGE), (9, 1), (LARGE - 5, 99), (LARGE + 1, 9)] {
+        let (file, offset, len) = (large.clone(), offset as u64, len as u64);
+        let warm = Query::Warm { file, offset, len };
+        tell(&format!("warm {offset} {len}"), driver.perform(warm));
+    }
     let was = disk_metadata(&large);
     for small_bytes_max in [0, u64::MAX] {
         let contents = Query::Contents {
