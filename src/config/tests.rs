@@ -573,7 +573,10 @@ fn bad_values_are_refused_at_the_value() {
             "kind = 'admin'\nhosts = ['x:80']",
             "\"x:80\"; expected the name of a host",
         ),
-        ("kind = 'admin'\ntoken = ''", "`token` is empty; expected a text"),
+        (
+            "kind = 'admin'\ntoken = ''",
+            "`token` is empty; expected a text",
+        ),
         (
             "kind = 'admin'\ntoken = 'a b'",
             "`token` has blanks or characters that no header can carry; expected",

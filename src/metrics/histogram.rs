@@ -21,14 +21,32 @@ const BOUNDED: usize = STEPS * (DOUBLINGS + 1);
 pub struct Histogram {
     /// Those of each bucket alone; the last are beyond all bounds.
     counts: [u64; BOUNDED + 1],
-    sum: Duration,
+    sum_ns: u64,
+}
+
+/// A span of time, and where it is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    ns: u64,
+    place: usize,
+}
+
+impl From<Duration> for Span {
+    #[inline]
+    fn from(span: Duration) -> Self {
+        let ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            ns,
+            place: place(ns),
+        }
+    }
 }
 
 impl Default for Histogram {
     fn default() -> Self {
         Self {
             counts: [0; BOUNDED + 1],
-            sum: Duration::ZERO,
+            sum_ns: 0,
         }
     }
 }
@@ -54,18 +72,11 @@ fn seconds(ns: u64) -> f64 {
 }
 
 impl Histogram {
-    /// Counts one.
+    /// Counts so many of one length.
     #[inline]
-    pub fn record(&mut self, span: Duration) {
-        self.record_many(span, 1);
-    }
-
-    /// Counts so many of the same length.
-    #[inline]
-    pub fn record_many(&mut self, span: Duration, count: u32) {
-        let ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        self.counts[place(ns)] += u64::from(count);
-        self.sum += span * count;
+    pub fn record(&mut self, span: Span, count: u32) {
+        self.counts[span.place] += u64::from(count);
+        self.sum_ns = (span.ns.saturating_mul(count.into())).saturating_add(self.sum_ns);
     }
 
     /// Bounds in seconds, each twice the one before, and how many were not longer.
@@ -105,7 +116,7 @@ impl Histogram {
 
     /// All of them together, in seconds.
     pub fn sum_s(&self) -> f64 {
-        self.sum.as_secs_f64()
+        seconds(self.sum_ns)
     }
 }
 
@@ -118,7 +129,7 @@ mod tests {
     fn each_bucket_has_those_up_to_its_bound() {
         let mut histogram = Histogram::default();
         for us in [0, 50, 51, 100, 101, 350, 999_999, 6_553_600, 6_553_601] {
-            histogram.record(Duration::from_micros(us));
+            histogram.record(Duration::from_micros(us).into(), 1);
         }
         let buckets: Vec<(f64, u64)> = histogram.buckets().collect();
         assert_eq!(
@@ -135,7 +146,7 @@ mod tests {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.quantile_s(0.5), None);
         for (us, count) in [(10, 50), (190, 40), (5000, 9), (60_000_000, 1)] {
-            histogram.record_many(Duration::from_micros(us), count);
+            histogram.record(Duration::from_micros(us).into(), count);
         }
         let quantiles = [0.0, 0.5, 0.51, 0.9, 0.99, 1.0].map(|part| histogram.quantile_s(part));
         let expected = [

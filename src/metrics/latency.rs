@@ -5,9 +5,9 @@
 //! noted then, and counted when the turn has ended. What its client takes to receive an answer is
 //! not in it, nor is the wait in the kernel before the turn.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{Histogram, Metrics};
+use super::{Histogram, Metrics, Span};
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +70,10 @@ impl Latencies {
         all.filter_map(|(became, spans)| Some((became.name(), spans.as_deref()?)))
     }
 
-    fn record(&mut self, became: Became, span: Duration, count: u32) {
+    #[inline]
+    fn record(&mut self, became: Became, span: Span, count: u32) {
         let spans = self.classes[became as usize].get_or_insert_default();
-        spans.record_many(span, count);
+        spans.record(span, count);
     }
 }
 
@@ -98,11 +99,17 @@ impl Metrics {
         });
     }
 
-    /// The turn has ended: what was answered in it took until now.
-    pub(crate) fn turn_ended(&mut self, now: Instant) {
+    /// The turn that began then has ended: what was answered in it took until now. Nearly all of that
+    /// began with it, too.
+    pub(crate) fn turn_ended(&mut self, began: Instant, now: Instant) {
+        let length = Span::from(now.saturating_duration_since(began));
+        self.turn_lengths.record(length, 1);
         for answered in self.answered.drain(..) {
+            let span = match answered.began == began {
+                true => length,
+                false => now.saturating_duration_since(answered.began).into(),
+            };
             if let Some(listener) = self.listeners.get_mut(answered.listener as usize) {
-                let span = now.saturating_duration_since(answered.began);
                 let latencies = &mut listener.latencies;
                 latencies.record(answered.became, span, answered.count);
             }
@@ -114,6 +121,7 @@ impl Metrics {
 mod tests {
     use super::super::{Of, StreamMetrics};
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_request_is_counted_with_the_end_of_the_turn_that_answered_it() {
@@ -129,14 +137,19 @@ mod tests {
         metrics.answered(place, Became::of(200), began, 1);
         metrics.answered(place, Became::of(404), began, 2);
         assert_eq!(classes(&metrics), [], "the turn goes on");
-        metrics.turn_ended(began + Duration::from_millis(3));
+        let ms = |ms| began + Duration::from_millis(ms);
+        metrics.turn_ended(began, ms(3));
         let expected = [("2xx", 1, 0.003), ("4xx", 2, 0.006)];
         assert_eq!(classes(&metrics), expected);
-        metrics.turn_ended(began + Duration::from_millis(9));
+        metrics.turn_ended(ms(3), ms(9));
         assert_eq!(classes(&metrics), expected, "each is counted once");
+        assert_eq!(metrics.turn_lengths.count(), 2);
+        metrics.answered(place, Became::of(200), ms(3), 1);
+        metrics.turn_ended(ms(9), ms(10));
+        assert_eq!(classes(&metrics)[0], ("2xx", 2, 0.01), "it began earlier");
         metrics.answered(place, Became::Answered, began, 1);
         metrics.leave(place);
-        metrics.turn_ended(began); // nobody is left to be counted for
+        metrics.turn_ended(ms(10), ms(11)); // nobody is left to be counted for
     }
 
     #[test]

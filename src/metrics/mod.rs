@@ -19,7 +19,7 @@ use crate::ending::{Ending, Error, Phase};
 use crate::wire::upload::Code;
 
 pub use datagrams::{Cause, DatagramMetrics, HeartbeatMetrics, Impairment, PingMetrics};
-pub use histogram::Histogram;
+pub use histogram::{Histogram, Span};
 pub(crate) use latency::Answered;
 pub use latency::{Became, Latencies};
 pub use table::{Class, Labelled, METRICS, Metric, Process, Samples, Value, View};

@@ -503,9 +503,7 @@ impl<S: Sys> Reactor<S> {
     fn sleep(&mut self) -> Option<Duration> {
         let now = self.cx.sys.now();
         if self.cx.metrics.turns > 0 {
-            let length = now.saturating_duration_since(self.cx.now);
-            self.cx.metrics.turn_lengths.record(length);
-            self.cx.metrics.turn_ended(now);
+            self.cx.metrics.turn_ended(self.cx.now, now);
         }
         let (sessions, limits) = (self.sessions.len(), &self.limits);
         if self.sessions.runnable() > 0

@@ -210,7 +210,6 @@ impl<T: Service> Bench<T> {
     /// again for the next turn that the service asked for, or for room that was refused before. One
     /// more call must change nothing.
     pub fn step(&mut self) {
-        self.metrics.turn_ended(self.now);
         self.metrics.turns += 1;
         loop {
             let again = self.advance_once();
