@@ -4,7 +4,7 @@
 
 const PARTS = ['note', 'jobs', 'accept', 'datagrams', 'timers', 'run', 'end', 'carry']; // in the order of the loop
 const STEPS = 500; // steps of a timeline that are shown
-const TURNS = 64; // turns that are asked for
+const TURNS = 32; // turns that are asked for
 
 const span = nanoseconds => nanoseconds < 1e4 ? `${(nanoseconds / 1e3).toFixed(1)} µs` : nanoseconds < 1e6 ? `${Math.round(nanoseconds / 1e3)} µs`
   : nanoseconds < 1e9 ? `${(nanoseconds / 1e6).toFixed(1)} ms` : `${(nanoseconds / 1e9).toFixed(2)} s`;
@@ -78,6 +78,8 @@ const openTimeline = id => {
     timeline.records = timeline.records.concat(JSON.parse(event.data)).slice(-2 * STEPS);
     drawTimeline();
   });
+  // A session that does more than can be seen: the newest of it is told.
+  source.addEventListener('missing', event => timeline.records.push({ at: timeline.records.at(-1)?.at ?? 0, what: 'missing', text: `(${event.data} steps are not told)`, place: '' }));
   source.addEventListener('end', () => source.close());
   // A stream that is refused, or was cut, begins anew with what the session does then: a gap would not be seen.
   source.addEventListener('error', () => {

@@ -1,6 +1,7 @@
 //! One session: `/sessions/ID.json`, how it stands and what the ring has of it; and what it does, as
 //! it does it, for those who listen to `/events?session=ID`.
 
+use std::fmt::Write as _;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,6 +20,9 @@ use crate::services::web::reply::{Refusal, Reply};
 const PAUSE: Duration = Duration::from_millis(100);
 /// Records of the ring that one look goes through.
 const LOOKED_AT_MAX: usize = 16_384;
+/// Records that one look tells of: a session that does more is too fast for eyes, and its newest are
+/// told.
+const TOLD_MAX: usize = 100;
 /// Records that a page tells of: the newest.
 const RECORDS_MAX: usize = 1000;
 
@@ -110,36 +114,30 @@ impl Watched {
 
 impl Source for Watched {
     fn look(&mut self, cx: &mut Cx<'_>, text: &mut String) -> bool {
-        let most = cx.work.steps(work::RECORD_NS);
         let names = names(cx);
-        let (missing, records) = names.ring.since(self.from);
-        self.from += missing;
-        let (mut looked_at, mut written) = (0, 0);
-        for record in records.take(LOOKED_AT_MAX) {
-            if written == most || self.has_ended {
-                break;
-            }
-            looked_at += 1;
-            if record.id.generation == self.number {
-                self.has_ended = matches!(record.what, What::Ended(_));
-                text.push_str(match written {
-                    0 => "event: records\ndata: [",
-                    _ => ",",
-                });
-                put_object(record, names, &mut self.kinds, text);
-                written += 1;
-            }
+        let (mut missing, records) = names.ring.since(self.from);
+        let newest = records.rev().take(LOOKED_AT_MAX);
+        let mut of_it = newest.filter(|record| record.id.generation == self.number);
+        let told: Vec<_> = of_it.by_ref().take(TOLD_MAX).collect();
+        missing += of_it.count() as u64;
+        self.from = names.ring.written();
+        if missing > 0 {
+            let _ = write!(text, "event: missing\ndata: {missing}\n\n");
         }
-        self.from += looked_at;
-        let has_all = self.has_ended || self.from == names.ring.written();
-        if written > 0 {
+        for (place, record) in told.iter().rev().enumerate() {
+            text.push_str(match place {
+                0 => "event: records\ndata: [",
+                _ => ",",
+            });
+            put_object(record, names, &mut self.kinds, text);
+            self.has_ended |= matches!(record.what, What::Ended(_));
+        }
+        if !told.is_empty() {
             text.push_str("]\n\n");
         }
-        if missing > 0 {
-            text.push_str(&format!("event: missing\ndata: {missing}\n\n"));
-        }
-        cx.work.charge_each(written, work::RECORD_NS);
-        has_all
+        let count = told.len();
+        cx.work.charge_each(count, work::RECORD_NS);
+        true
     }
 
     fn end(&mut self, _cx: &mut Cx<'_>, text: &mut String) {
