@@ -255,8 +255,8 @@ fn kind((words, place): (&str, &str)) -> String {
     format!("{} @ {place}", words.join("#"))
 }
 
-/// What the README shows is what is printed, but for steps that a run may have besides: a request may
-/// come a turn later than its connection.
+/// What the README shows is what is printed, but for steps that a run may have besides: a request
+/// may come a turn later than its connection.
 #[test]
 fn the_example_of_the_readme_is_true() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");

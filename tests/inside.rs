@@ -606,8 +606,8 @@ impl Drop for StopsAtEnd<'_> {
     }
 }
 
-/// Asks again and again, over one connection: a web server for what is there and what is not, an echo
-/// for the same.
+/// Asks again and again, over one connection: a web server for what is there and what is not, an
+/// echo for the same.
 fn load(mut stream: TcpStream, stop: &AtomicBool) {
     let mut answer = [0; 4096];
     for target in ["/", "/HelloWorld.html", "/missing"].into_iter().cycle() {

@@ -10,7 +10,7 @@
 //! `reactor::session`:
 //!
 //! ```text
-//! Woken ──▶ Pumped ──▶ Called, Filled ──▶ Advanced ──▶ Called, Flushed ──▶ … ──▶ Parked, Again or Ended
+//! Woken ─▶ Pumped ─▶ Called, Filled ─▶ Advanced ─▶ Called, Flushed ─▶ … ─▶ Parked, Again or Ended
 //! ```
 
 use std::collections::VecDeque;
@@ -461,7 +461,8 @@ impl Ring {
         let was_on = self.is_on;
         self.is_on = self.capacity > 0 && self.readers() + usize::from(self.is_always_on) > 0;
         if !self.is_on {
-            self.records = VecDeque::new(); // the texts stay: whoever took some may tell of them later
+            // The texts stay: whoever took records may tell of them later.
+            self.records = VecDeque::new();
         } else if !was_on {
             self.texts = VecDeque::new();
         }

@@ -2,7 +2,7 @@
 //! is off by a sixteenth at most, or by three microseconds.
 //!
 //! ```text
-//! 0 ─ 3.125 µs ─ 6.25 ─ … ─ 50 ─ 53.125 ─ … ─ 100 ─ 106.25 ─ … ─ 200 ─ 212.5 ─ … ─ 6.5536 s ─ longer
+//! 0 ─ 3.125 µs ─ 6.25 ─ … ─ 50 ─ 53.125 ─ … ─ 100 ─ 106.25 ─ … ─ 6.5536 s ─ longer
 //! ```
 
 use std::time::Duration;
@@ -97,8 +97,8 @@ impl Histogram {
         filled.map(|(place, count)| (seconds(bound_ns(place.min(BOUNDED - 1))), *count))
     }
 
-    /// The shortest bound in seconds within which so large a part of all are, from 0 to 1; `None` if
-    /// there were none.
+    /// The shortest bound in seconds within which so large a part of all are, from 0 to 1; `None`
+    /// if there were none.
     pub fn quantile_s(&self, part: f64) -> Option<f64> {
         let rank = (self.count() as f64 * part).ceil() as u64;
         let mut sum = 0;

@@ -99,8 +99,8 @@ impl Metrics {
         });
     }
 
-    /// The turn that began then has ended: what was answered in it took until now. Nearly all of that
-    /// began with it, too.
+    /// The turn that began then has ended: what was answered in it took until now. Nearly all of
+    /// that began with it, too.
     pub(crate) fn turn_ended(&mut self, began: Instant, now: Instant) {
         let length = Span::from(now.saturating_duration_since(began));
         self.turn_lengths.record(length, 1);

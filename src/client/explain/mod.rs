@@ -1,12 +1,12 @@
-//! `explain`: makes one exchange with a running server, and prints what the server did for it, step by
-//! step, with the place in the source of each.
+//! `explain`: makes one exchange with a running server, and prints what the server did for it, step
+//! by step, with the place in the source of each.
 //!
 //! ```text
-//! the server's trace begins ─▶ the exchange ─▶ the trace is read until our session has ended ─▶ the steps
+//! the trace begins ─▶ the exchange ─▶ it is read until our session has ended ─▶ the steps
 //! ```
 //!
-//! Our session is the one that the port of our end belongs to. The trace is that of the admin listener
-//! (`/trace?format=records`), which has the words and the places; `steps` chooses from it.
+//! Our session is the one that the port of our end belongs to. The trace is that of the admin
+//! listener (`/trace?format=records`), which has the words and the places; `steps` chooses from it.
 
 mod steps;
 

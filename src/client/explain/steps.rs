@@ -1,7 +1,7 @@
 //! From a server's trace to the steps of one exchange: pure.
 //!
-//! A turn is shown with those of its parts in which something was done for the exchange. What was done
-//! for others in between is left out.
+//! A turn is shown with those of its parts in which something was done for the exchange. What was
+//! done for others in between is left out.
 
 use serde_json::Value;
 

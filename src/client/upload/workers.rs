@@ -104,8 +104,8 @@ impl Sender<'_> {
         })
     }
 
-    /// Sends one file over one connection, and tells what became of it; the port of this end is given
-    /// to `connected`.
+    /// Sends one file over one connection, and tells what became of it; the port of this end is
+    /// given to `connected`.
     ///
     /// # Errors
     /// The file cannot be read, the connection fails, or the server refuses it.

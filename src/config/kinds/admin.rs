@@ -12,8 +12,8 @@ pub struct AdminConfig {
     /// default none.
     pub hosts: Vec<String>,
     /// Who sends it (`Authorization: Bearer TOKEN`, RFC 6750) is answered, beside those whom `auth`
-    /// knows; `None` for everybody whom `auth` does not keep out. Keys `token`, `token_file`, default
-    /// none.
+    /// knows; `None` for everybody whom `auth` does not keep out. Keys `token`, `token_file`,
+    /// default none.
     pub token: Option<Secret>,
     /// What every kind that speaks HTTP has; `max_connections` is 256 here.
     pub http: HttpConfig,

@@ -5,8 +5,9 @@
 //! wait in line and the sessions that ask are parked. What comes out is remembered under a keyed
 //! hash of the credentials, so that the next request costs a look-up. No password is kept.
 //!
-//! A token (RFC 6750) is no password that people think of: it is looked at at once, in a time that does
-//! not tell how much of it is right, and what came of it is counted and remembered like the rest.
+//! A token (RFC 6750) is no password that people think of: it is looked at at once, in a time that
+//! does not tell how much of it is right, and what came of it is counted and remembered like the
+//! rest.
 //!
 //! A wrong password is logged with the address that it came from. Who sends too many within a minute
 //! has no other one checked until it is over; what is known to be right goes on being so.

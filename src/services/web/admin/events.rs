@@ -1,5 +1,5 @@
-//! `/events`: the status, once a second, as Server-Sent Events; or what one session does, or the last
-//! turns. `/turns.json`: those once.
+//! `/events`: the status, once a second, as Server-Sent Events; or what one session does, or the
+//! last turns. `/turns.json`: those once.
 //!
 //! Source: HTML Living Standard, section 9.2 (server-sent events).
 

@@ -1,5 +1,5 @@
-//! One session: `/sessions/ID.json`, how it stands and what the ring has of it; and what it does, as
-//! it does it, for those who listen to `/events?session=ID`.
+//! One session: `/sessions/ID.json`, how it stands and what the ring has of it; and what it does,
+//! as it does it, for those who listen to `/events?session=ID`.
 
 use std::fmt::Write as _;
 use std::rc::Rc;
@@ -20,8 +20,8 @@ use crate::services::web::reply::{Refusal, Reply};
 const PAUSE: Duration = Duration::from_millis(100);
 /// Records of the ring that one look goes through.
 const LOOKED_AT_MAX: usize = 16_384;
-/// Records that one look tells of: a session that does more is too fast for eyes, and its newest are
-/// told.
+/// Records that one look tells of: a session that does more is too fast for eyes, and its newest
+/// are told.
 const TOLD_MAX: usize = 100;
 /// Records that a page tells of: the newest.
 const RECORDS_MAX: usize = 1000;

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! In reading order: this file (how it is sent), [`watch`] (what is asked for, and where it comes
-//! from), [`turns`] (the last turns, as a whole), [`trace`] (how it is written), [`words`] (a record
-//! in words).
+//! from), [`turns`] (the last turns, as a whole), [`trace`] (how it is written), [`words`] (a
+//! record in words).
 //!
 //! A client that takes it slowly is told how much it missed: nothing waits for it, and no more than
 //! a send queue is held for it.

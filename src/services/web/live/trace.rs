@@ -162,8 +162,8 @@ impl Trace {
                 self.event('C', at, LOOP_TRACK, "runnable", &args, "", out);
             }
             What::Received { .. } | What::Replied { .. } => {
-                let name = serde_json::Value::from(words::text(record, names)).to_string();
-                self.instant(at, LOOP_TRACK, name.trim_matches('"'), "{}", out);
+                let name = escaped(&words::text(record, names));
+                self.instant(at, LOOP_TRACK, &name, "{}", out);
             }
             _ => {}
         }
@@ -252,8 +252,8 @@ impl Trace {
                 return;
             }
             What::Called { .. } | What::Told { .. } | What::JobBegun(_) | What::JobDone { .. } => {
-                let name = serde_json::Value::from(words::text(record, names)).to_string();
-                self.instant(at, id, name.trim_matches('"'), "{}", out);
+                let name = escaped(&words::text(record, names));
+                self.instant(at, id, &name, "{}", out);
             }
             // What the loop does for all is on another track.
             What::Began { .. }
@@ -345,6 +345,12 @@ impl Trace {
 
 fn track_of(number: u32) -> u64 {
     SESSION_TRACKS + u64::from(number)
+}
+
+/// A text as it stands within quotes.
+fn escaped(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 /// Nanoseconds, written as microseconds with a fraction.

@@ -1,7 +1,7 @@
 //! The last turns of the loop, each as a whole: looked at for a moment, and told then.
 //!
 //! ```text
-//! Watching ──turns enough, or long enough──▶ Telling ──all is written──▶ Resting ──a second later──▶ Watching
+//! Watching ──turns enough, or long enough──▶ Telling ──all written──▶ Resting ──later──▶ Watching
 //! ```
 //!
 //! Under load a moment has thousands of turns, and only in that moment the ring is on; a loop that
@@ -125,8 +125,8 @@ fn watch(cx: &mut Cx<'_>) -> Stage {
     }
 }
 
-/// The newest turns that have ended, so many at most and no more of them than are told at once; or the
-/// end of the last one, if that alone is more. And how many they are.
+/// The newest turns that have ended, so many at most and no more of them than are told at once; or
+/// the end of the last one, if that alone is more. And how many they are.
 fn newest(ring: &Ring, from: u64, wanted: usize) -> (Vec<Record>, usize) {
     let (mut found, mut whole, mut turns) = (Vec::new(), 0, 0);
     let ended = |record: &&Record| matches!(record.what, What::TurnEnded { .. });

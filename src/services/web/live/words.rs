@@ -1,5 +1,5 @@
-//! A record in words: as a line for a reader, and as an object of JSON for a program, with the place in
-//! the source where it was done.
+//! A record in words: as a line for a reader, and as an object of JSON for a program, with the
+//! place in the source where it was done.
 //!
 //! Pure: records in, text out.
 
@@ -40,8 +40,8 @@ impl Kinds {
         self.0.insert(session, kind);
     }
 
-    /// The kind of a record's listener, if it is known; it is learnt from a beginning, and forgotten
-    /// with the end.
+    /// The kind of a record's listener, if it is known; it is learnt from a beginning, and
+    /// forgotten with the end.
     fn of(&mut self, record: &Record, names: Names<'_>) -> &'static str {
         let session = record.id.generation;
         let kind = |place| names.listener(place).map(|listener| listener.kind);
@@ -88,8 +88,8 @@ pub(super) fn put_line(record: &Record, since_ns: u64, names: Names<'_>, out: &m
 }
 
 /// One record as an object of JSON: when it was (`at`, in nanoseconds since the ring was made), by
-/// which session (`id`, none for the loop), what it is (`what`), in words (`text`), where it was done
-/// (`place`), and what a program is to know of it besides.
+/// which session (`id`, none for the loop), what it is (`what`), in words (`text`), where it was
+/// done (`place`), and what a program is to know of it besides.
 pub(in crate::services::web) fn put_object(
     record: &Record,
     names: Names<'_>,
@@ -225,6 +225,15 @@ pub(super) fn text(record: &Record, names: Names<'_>) -> String {
             let failed = if is_failed { ", which failed" } else { "" };
             format!("the disk has done {}{failed}", names.ring.name(kind))
         }
+        What::Received { .. } | What::Datagram { .. } | What::Dropped(_) | What::Replied { .. } => {
+            of_datagrams(&record.what, names)
+        }
+    }
+}
+
+/// What became of datagrams, in words.
+fn of_datagrams(what: &What, names: Names<'_>) -> String {
+    match *what {
         What::Received {
             listener,
             datagrams,
@@ -253,6 +262,7 @@ pub(super) fn text(record: &Record, names: Names<'_>) -> String {
             };
             format!("sendmmsg: {datagrams} datagrams, {bytes} bytes of {name}{unsent}")
         }
+        _ => String::new(),
     }
 }
 
