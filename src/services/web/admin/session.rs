@@ -65,6 +65,7 @@ pub(super) fn respond(number: u32, reply: &mut Reply<'_, '_>) -> Result<Progress
     let of_it = all.filter(|record| record.id.generation == number);
     let mut newest: Vec<_> = of_it.take(RECORDS_MAX).collect();
     newest.reverse();
+    let count = newest.len();
     let mut kinds = Kinds::default();
     kinds.learn(number, kind);
     let mut text = row.to_string();
@@ -75,6 +76,7 @@ pub(super) fn respond(number: u32, reply: &mut Reply<'_, '_>) -> Result<Progress
         put_object(record, names, &mut kinds, &mut text);
     }
     text.push_str("]}\n");
+    reply.cx.work.charge_each(count, work::RECORD_NS);
     respond_json(&text, reply);
     Ok(Progress::Answered)
 }

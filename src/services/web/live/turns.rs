@@ -79,6 +79,10 @@ impl Turns {
         else {
             return true;
         };
+        let most = cx.work.steps(work::RECORD_NS);
+        if most == 0 {
+            return false;
+        }
         if *written == 0 {
             text.push_str(if self.repeats {
                 "event: turns\ndata: ["
@@ -90,13 +94,12 @@ impl Turns {
             ring: &cx.inside.ring,
             listeners: &cx.counted.all().listeners,
         };
-        let most = cx.work.steps(work::RECORD_NS);
         let some = &records[*written..];
         let some = &some[..some.len().min(most)];
         for record in some {
             let is_turn = matches!(record.what, What::Turn { .. });
             text.push_str(match (is_turn, *written) {
-                (true, 0) => "[",
+                (_, 0) => "[",
                 (true, _) => "],[",
                 (false, _) => ",",
             });
