@@ -75,7 +75,7 @@ fn read_token(section: &mut Section<'_>) -> Option<Secret> {
         let token = not_empty(token)?;
         match token.expose().iter().all(u8::is_ascii_graphic) {
             true => Ok(token),
-            false => Err("has blanks or characters that no header can carry".to_owned()),
+            false => Err("is not printable ASCII without blanks".to_owned()),
         }
     })
 }

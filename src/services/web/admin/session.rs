@@ -17,7 +17,7 @@ use crate::services::web::live::{Kinds, Names, Source, put_object};
 use crate::services::web::reply::{Refusal, Reply};
 
 /// How often it is looked at.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(200);
 /// Records of the ring that one look goes through.
 const LOOKED_AT_MAX: usize = 16_384;
 /// Records that one look tells of: a session that does more is too fast for eyes, and its newest

@@ -16,12 +16,12 @@ use crate::inside::ring::{Record, Ring, What};
 use crate::service::{Cx, work};
 
 /// How long it is watched at least, and at most.
-const GLANCE: Duration = Duration::from_millis(30);
+const GLANCE: Duration = Duration::from_millis(10);
 const WATCH: Duration = Duration::from_secs(1);
 /// How long nobody looks then.
 const REST: Duration = Duration::from_millis(900);
 /// Records that are told at once.
-const RECORDS_MAX: usize = 2048;
+const RECORDS_MAX: usize = 1024;
 /// Turns that are told, if nothing is said, and at most.
 pub(in crate::services::web) const TURNS: usize = 32;
 pub(in crate::services::web) const TURNS_MAX: usize = 256;
