@@ -61,6 +61,8 @@ mod sync_range;
 mod threads;
 
 pub use bursts::Bursts;
+#[cfg(test)]
+pub(crate) use cached::COLD;
 use children::Children;
 use datagrams::Messages;
 use engine::Engine;
