@@ -4,12 +4,14 @@ mod common;
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::Program;
+use netlab_reactor::http::basic::user_line;
 use serde_json::Value;
 
 const CONFIG: &str = "\
@@ -310,6 +312,229 @@ fn the_status_is_told_once_a_second_to_whoever_listens() {
     server.stop();
 }
 
+/// What `/metrics` has of a request's time: how many of a class, and the sum.
+fn latency(metrics: &str, kind: &str, class: &str) -> (u64, f64) {
+    let of = |part: &str| {
+        let sample = format!("netlab_request_seconds_{part}{{listener=\"{kind}\"");
+        let is_it = |line: &&str| line.starts_with(&sample) && line.contains(class);
+        let line = metrics.lines().find(is_it);
+        line.and_then(|line| line.rsplit_once(' '))
+            .map(|(_, value)| value.to_owned())
+    };
+    let number = of("count").map_or(0, |count| count.parse().expect("a number"));
+    let sum = of("sum").map_or(0.0, |sum| sum.parse().expect("a number"));
+    (number, sum)
+}
+
+#[test]
+fn how_long_requests_took_is_told_by_listener_and_class() {
+    let config = format!("{CONFIG}[[listener]]\nkind = \"udp-echo\"\nbind = \"127.0.0.1:0\"\n");
+    let server = Program::start(&config);
+    for (target, status) in [("/HelloWorld.html", 200), ("/missing", 404), ("/", 200)] {
+        assert_eq!(get(&server, "http", target).0, status);
+    }
+    let mut slow = server.connect("http");
+    slow.write_all(b"GET / HT").expect("a connection");
+    thread::sleep(Duration::from_millis(200));
+    slow.write_all(b"TP/1.0\r\nHost: localhost\r\n\r\n")
+        .expect("a connection");
+    read(&mut slow, 20);
+    let mut echo = server.connect("tcp-echo");
+    for _ in 0..5 {
+        echo.write_all(b"a").expect("a connection");
+        read(&mut echo, 1);
+    }
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket
+        .send_to(b"a", server.address("udp-echo"))
+        .expect("sent");
+    socket.recv(&mut [0; 9]).expect("an answer");
+    let (_, metrics) = get(&server, "admin", "/metrics");
+    let (count, sum) = latency(&metrics, "http", "2xx");
+    assert!(
+        count == 3 && sum > 0.2,
+        "{count} in {sum} s: one came slowly"
+    );
+    assert_eq!(latency(&metrics, "http", "4xx").0, 1);
+    assert_eq!(latency(&metrics, "tcp-echo", "all").0, 5);
+    assert_eq!(latency(&metrics, "udp-echo", "all").0, 1);
+    assert_eq!(latency(&metrics, "hello", "").0, 0, "it is asked nothing");
+    let (_, body) = get(&server, "admin", "/status.json");
+    let status: Value = serde_json::from_str(&body).expect("JSON");
+    let listeners = status["listeners"].as_array().expect("a list");
+    let http = listeners
+        .iter()
+        .find(|one| one["name"] == "http")
+        .expect("it");
+    let times = &http["requests"]["2xx"];
+    let second = |key: &str| times[key].as_f64().expect("a time");
+    assert_eq!(times["count"], 3);
+    assert!(
+        second("p50") < 0.2 && second("p50") <= second("p90"),
+        "{times}"
+    );
+    assert!(second("p99") > 0.2 && second("p99") < 5.0, "{times}");
+    server.stop();
+}
+
+/// The events of a stream, each as its name and its data, until one is the last.
+fn events(stream: TcpStream, is_last: impl Fn(&str, &Value) -> bool) -> Vec<(String, Value)> {
+    let mut lines = BufReader::new(stream).lines();
+    let mut line = || lines.next().expect("more").expect("a line");
+    let mut events = Vec::new();
+    while !line().is_empty() {} // the head
+    loop {
+        let text = line();
+        let Some(name) = text.strip_prefix("event: ") else {
+            continue;
+        };
+        let data = line();
+        let data = data.strip_prefix("data: ").expect("data");
+        let data = serde_json::from_str(data).expect("JSON");
+        let is_end = is_last(name, &data);
+        events.push((name.to_owned(), data));
+        if is_end {
+            return events;
+        }
+    }
+}
+
+#[test]
+fn what_a_session_does_is_told_to_whoever_listens_to_it() {
+    let server = Program::start(CONFIG);
+    let mut echo = server.connect("tcp-echo");
+    echo.write_all(b"a").expect("a connection");
+    read(&mut echo, 1);
+    let listed = sessions(&server);
+    let row = listed
+        .iter()
+        .find(|row| row["kind"] == "tcp-echo")
+        .expect("it");
+    let number = row["id"].as_u64().expect("a number");
+    let mut listening = server.connect("admin");
+    let request = format!("GET /events?session={number} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    listening
+        .write_all(request.as_bytes())
+        .expect("a connection");
+    let told = thread::scope(|scope| {
+        let told = scope.spawn(|| events(listening, |name, _| name == "end"));
+        thread::sleep(Duration::from_millis(300));
+        let mut other = server.connect("tcp-echo");
+        for stream in [&mut other, &mut echo] {
+            stream.write_all(b"tulip").expect("a connection");
+            read(stream, 5);
+        }
+        drop(echo);
+        told.join().expect("events")
+    });
+    assert_eq!(
+        (told[0].0.as_str(), &told[0].1["state"]),
+        ("session", &"Echoing".into())
+    );
+    let records: Vec<&Value> = told
+        .iter()
+        .filter(|(name, _)| name == "records")
+        .flat_map(|(_, data)| data.as_array().expect("records"))
+        .collect();
+    assert!(
+        records.iter().all(|record| record["id"] == number),
+        "{records:?}"
+    );
+    let whats: Vec<&str> = records
+        .iter()
+        .filter_map(|record| record["what"].as_str())
+        .collect();
+    for what in [
+        "woken", "pumped", "called", "filled", "advanced", "flushed", "parked", "ended",
+    ] {
+        assert!(whats.contains(&what), "{what}: {whats:?}");
+    }
+    let received = records
+        .iter()
+        .find(|record| record["call"] == "recv")
+        .expect("a call");
+    assert_eq!(received["bytes"], 5);
+    assert_eq!(received["place"], "src/reactor/half.rs fill");
+    for (path, status) in [
+        (format!("/sessions/{number}.json"), 404),
+        (format!("/events?session={number}"), 404),
+        ("/events?session=x".to_owned(), 400),
+        ("/events?turns=0".to_owned(), 400),
+        ("/turns.json?last=1000".to_owned(), 400),
+        ("/turns.json?first=1".to_owned(), 400),
+    ] {
+        let (told, body) = get(&server, "admin", &path);
+        assert_eq!(told, status, "{path}: {body}");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_session_is_told_of_with_what_the_ring_has_of_it() {
+    let server = Program::start(&format!("{CONFIG}[trace]\nalways = true\n"));
+    let mut echo = server.connect("tcp-echo");
+    echo.write_all(b"tulip").expect("a connection");
+    read(&mut echo, 5);
+    let listed = sessions(&server);
+    let row = listed
+        .iter()
+        .find(|row| row["kind"] == "tcp-echo")
+        .expect("it");
+    let (status, body) = get(&server, "admin", &format!("/sessions/{}.json", row["id"]));
+    assert_eq!(status, 200, "{body}");
+    let told: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((&told["peer"], &told["kind"]), (&row["peer"], &row["kind"]));
+    let records = told["records"].as_array().expect("records");
+    assert_eq!(records[0]["what"], "began");
+    assert!(
+        records
+            .iter()
+            .any(|record| record["text"] == "5 bytes come from the client")
+    );
+    server.stop();
+}
+
+#[test]
+fn the_last_turns_are_told_whole() {
+    let server = Program::start(CONFIG);
+    let mut echo = server.connect("tcp-echo");
+    let turns = thread::scope(|scope| {
+        let admin = server.connect("admin");
+        let told = scope.spawn(|| get_over(admin, "/turns.json?last=5"));
+        for _ in 0..50 {
+            echo.write_all(b"a").expect("a connection");
+            read(&mut echo, 1);
+            thread::sleep(Duration::from_millis(5));
+        }
+        let (status, body) = told.join().expect("turns");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<Value>(&body).expect("JSON")
+    });
+    let turns = turns.as_array().expect("turns");
+    assert_eq!(turns.len(), 5);
+    for turn in turns {
+        let records = turn.as_array().expect("records");
+        assert_eq!(records[0]["what"], "turn", "{turn}");
+        assert_eq!(records[records.len() - 1]["what"], "turn_ended", "{turn}");
+        let parts: Vec<_> = records
+            .iter()
+            .filter_map(|record| record["part"].as_str())
+            .collect();
+        assert!(parts.contains(&"note") && parts.contains(&"run"), "{turn}");
+        let times: Vec<_> = records.iter().map(|record| record["at"].as_u64()).collect();
+        assert!(times.is_sorted(), "{turn}");
+    }
+    let mut listening = server.connect("admin");
+    listening
+        .write_all(b"GET /events?turns=2 HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .expect("a connection");
+    let told = events(listening, |name, data| {
+        name == "turns" && data.as_array().is_some_and(|turns| turns.len() == 2)
+    });
+    assert!(told.iter().all(|(name, _)| name == "turns"));
+    server.stop();
+}
+
 #[test]
 fn the_dashboard_has_all_it_needs_and_asks_nobody_else() {
     let server = Program::start(CONFIG);
@@ -317,6 +542,7 @@ fn the_dashboard_has_all_it_needs_and_asks_nobody_else() {
         ("/", "text/html; charset=utf-8"),
         ("/dashboard.css", "text/css"),
         ("/dashboard.js", "text/javascript"),
+        ("/inspect.js", "text/javascript"),
     ] {
         let mut stream = server.connect("admin");
         let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
@@ -371,6 +597,56 @@ fn a_reader_that_takes_nothing_holds_up_nobody() {
     server.stop();
 }
 
+/// Lets those stop who work until it is set, however a scope ends.
+struct StopsAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopsAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Asks again and again, over one connection: a web server for what is there and what is not, an
+/// echo for the same.
+fn load(mut stream: TcpStream, stop: &AtomicBool) {
+    let mut answer = [0; 4096];
+    for target in ["/", "/HelloWorld.html", "/missing"].into_iter().cycle() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a connection");
+        assert!(stream.read(&mut answer).expect("an answer") > 0);
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+#[ignore = "needs chromium, chromedriver and python3"]
+fn the_dashboard_is_for_those_with_a_password_where_it_has_one() {
+    let locked = CONFIG.replacen(
+        "kind = \"admin\"\n",
+        "kind = \"admin\"\nauth = { realm = \"admin\", file = \"users\" }\ntoken = \"s3cret\"\n",
+        1,
+    );
+    let users = user_line("ann", b"tulip", &[7; 16], 1000) + "\n";
+    let server = Program::start_beside(&locked, &[("users", users.as_bytes())]);
+    let arguments = ["--as", "ann", "tulip"];
+    let seen = common::python("dashboard.py", server.address("admin"), &arguments);
+    let seen: Value = serde_json::from_str(&seen).expect("JSON");
+    assert_eq!(seen["live"], true, "{seen}");
+    let challenges = [
+        "Basic realm=\"admin\", charset=\"UTF-8\"",
+        "Bearer realm=\"admin\"",
+    ];
+    assert_eq!(
+        seen["refused"],
+        serde_json::json!([401, challenges]),
+        "{seen}"
+    );
+    server.stop();
+}
+
 #[test]
 #[ignore = "needs chromium, chromedriver and python3"]
 fn the_dashboard_moves_in_a_browser() {
@@ -381,7 +657,18 @@ fn the_dashboard_moves_in_a_browser() {
         read(&mut hello, 6);
         hellos.push(hello);
     }
-    let seen = common::python("dashboard.py", server.address("admin"), &[]);
+    let stop = AtomicBool::new(false);
+    let seen = thread::scope(|scope| {
+        for kind in ["http", "tcp-echo"] {
+            let (stream, stop) = (server.connect(kind), &stop);
+            scope.spawn(move || load(stream, stop));
+        }
+        let _stops = StopsAtEnd(&stop);
+        // Where pictures go, for who wants to look at them.
+        let pictures = std::env::var("NETLAB_TEST_PICTURES").ok();
+        let folder: Vec<&str> = pictures.as_deref().into_iter().collect();
+        common::python("dashboard.py", server.address("admin"), &folder)
+    });
     let seen: Value = serde_json::from_str(&seen).expect("JSON");
     let hello = &seen["listeners"]["hello"];
     assert_eq!(
@@ -407,6 +694,56 @@ fn the_dashboard_moves_in_a_browser() {
     }
     assert_eq!(seen["sorted"], "ascending", "{seen}");
     assert_eq!(seen["focus_after_trace"], "trace", "{seen}");
+    let turns = &seen["inspector"];
+    for key in ["reaches", "first", "second", "stays"] {
+        assert_eq!(turns[key], true, "{key}: {turns}");
+    }
+    assert_eq!(turns["pauses"], "Watch the turns", "{turns}");
+    assert_eq!(
+        (&turns["steps"], &turns["ring"]),
+        (&1.into(), &8.into()),
+        "{turns}"
+    );
+    assert!(turns["bars"].as_u64() >= Some(2), "its parts: {turns}");
+    let summary = turns["summary"].as_str().expect("a text");
+    assert!(summary.contains(" events, "), "{turns}");
+    let figures = &seen["figures"];
+    assert_eq!(
+        (&figures["moved"], &figures["agrees"]),
+        (&true.into(), &true.into()),
+        "{figures}"
+    );
+    assert!(figures["answers"].as_u64() >= Some(3), "{figures}");
+    assert!(
+        figures["p99"]
+            .as_str()
+            .is_some_and(|told| told.ends_with('s')),
+        "{figures}"
+    );
+    let timeline = &seen["timeline"];
+    assert_eq!(timeline["reaches"], true, "{timeline}");
+    assert_eq!(timeline["title"], timeline["focus"], "{timeline}");
+    let told = |key: &str| timeline[key].as_str().expect("a text");
+    assert!(told("title").contains(": http, 127.0.0.1:"), "{timeline}");
+    assert!(
+        told("standing").contains("waits for protocol, at most"),
+        "{timeline}"
+    );
+    assert!(told("serves").contains("request: GET /"), "{timeline}");
+    let steps = timeline["steps"].as_array().expect("steps");
+    for (words, place) in [
+        ("recv: ", "src/reactor/half.rs fill"),
+        ("stays Idle: ", "src/services/web/mod.rs advance"),
+        ("is woken: event", "src/reactor/mod.rs note"),
+    ] {
+        let is_it = |step: &&Value| {
+            let is_told = step[0].as_str().is_some_and(|text| text.starts_with(words));
+            is_told && step[1] == place
+        };
+        assert!(steps.iter().any(|step| is_it(&step)), "{words}: {timeline}");
+    }
+    assert_eq!(seen["closes"], true, "{seen}");
+    assert_ne!(seen["dark"][0], seen["dark"][1], "{seen}");
     let width = |place: usize| seen["width"][place].as_u64().expect("a width");
     assert!(
         width(0) <= width(1),

@@ -369,6 +369,14 @@ impl Datagrams {
             .map_err(|errors| connect_failure(target, &errors))
     }
 
+    /// The port of this end; `None` on a Unix socket.
+    pub fn local_port(&self) -> Option<u16> {
+        match &self.socket {
+            DatagramSocket::Udp(socket) => socket.local_addr().ok().map(|local| local.port()),
+            DatagramSocket::Unix(_) => None,
+        }
+    }
+
     /// Connects to the first address that can be sent to; the ones after it stay in reserve.
     fn to_first_of(mut others: Vec<SocketAddr>) -> Result<Self, Vec<String>> {
         others.reverse();

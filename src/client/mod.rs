@@ -10,7 +10,8 @@
 //! - The exit code is one of [`Exit`], whatever the subcommand.
 //!
 //! Shared by the subcommands: [`connect`] (names, addresses and racing them), [`stream`] (a
-//! connection whose steps have names and deadlines), [`tls`], [`url`], [`output`], [`units`],
+//! connection whose steps have names and deadlines), [`tls`], [`url`], [`admin`] (a request to an
+//! admin listener), [`output`], [`units`],
 //! [`interrupt`], [`secrets`] (where secrets come from), [`statistics`].
 //!
 //! Not here: wire formats (see [`crate::wire`] and [`crate::http`]); the command line as a whole, and
@@ -22,8 +23,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
+pub mod admin;
 pub mod cache;
 pub mod connect;
+pub mod explain;
 pub mod flood;
 pub mod get;
 pub mod heartbeat;
@@ -68,6 +71,8 @@ pub enum ClientCommand {
     Flood(flood::FloodArgs),
     /// Write down what a running server's loop does
     Trace(trace::TraceArgs),
+    /// Make one exchange with a running server and show each step of it
+    Explain(explain::ExplainArgs),
 }
 
 impl ClientCommand {
@@ -84,6 +89,7 @@ impl ClientCommand {
             Self::Mail(args) => ("mail", mail::run(&args)),
             Self::Flood(args) => ("flood", flood::run(&args)),
             Self::Trace(args) => ("trace", trace::run(&args)),
+            Self::Explain(args) => ("explain", explain::run(&args)),
         };
         told(name, result)
     }

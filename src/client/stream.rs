@@ -11,7 +11,7 @@
 //! - Every failure names the step and the peer.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -76,10 +76,19 @@ impl Stream {
 
     /// The address of this end; `None` on a Unix socket.
     pub fn local_address(&self) -> Option<IpAddr> {
+        self.local().map(|address| address.ip())
+    }
+
+    /// The port of this end; `None` on a Unix socket.
+    pub fn local_port(&self) -> Option<u16> {
+        self.local().map(|address| address.port())
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
         match &self.socket {
-            Socket::Plain(Connected::Tcp(tcp)) => tcp.local_addr().ok().map(|address| address.ip()),
+            Socket::Plain(Connected::Tcp(tcp)) => tcp.local_addr().ok(),
             Socket::Plain(Connected::Unix(_)) => None,
-            Socket::Tls(tls) => tls.sock.local_addr().ok().map(|address| address.ip()),
+            Socket::Tls(tls) => tls.sock.local_addr().ok(),
         }
     }
 

@@ -57,7 +57,7 @@ pub struct TcpArgs {
     frames: bool,
 
     #[command(flatten)]
-    common: CommonArgs,
+    pub(super) common: CommonArgs,
 }
 
 /// The statistics, as `--json` prints them.
@@ -71,8 +71,14 @@ struct Statistics {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &TcpArgs) -> Outcome {
+    converse(args, &mut |_| {})
+}
+
+/// The same; the port of this end is given to `connected`.
+pub(super) fn converse(args: &TcpArgs, connected: &mut dyn FnMut(Option<u16>)) -> Outcome {
     let (target, text) = Target::from_arguments(&args.host, &args.rest)?;
     let stream = Stream::connect(&target, args.common.family(), args.common.timeouts())?;
+    connected(stream.local_port());
     if text == ["-"] {
         return pump(stream);
     }

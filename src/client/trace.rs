@@ -11,13 +11,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::get::exchange::{read_body, read_head};
+use super::admin::AdminArgs;
 use super::output::{Output, write_failure};
-use super::stream::Stream;
-use super::url::Url;
 use super::{CommonArgs, Exit, Failure, Outcome, Timeouts};
-use crate::http::Method;
-use crate::http::head;
 
 /// The arguments of `trace`.
 #[derive(Debug, Args)]
@@ -29,14 +25,8 @@ Examples:
 
 Exit codes: 0 done, 69 no admin listener there, 77 it refuses.")]
 pub struct TraceArgs {
-    /// The admin listener of the server
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "NETLAB_ADMIN",
-        default_value = "http://127.0.0.1:9090"
-    )]
-    admin: String,
+    #[command(flatten)]
+    admin: AdminArgs,
 
     /// For how long
     #[arg(long, value_name = "N", default_value = "5")]
@@ -59,40 +49,11 @@ pub struct TraceArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &TraceArgs) -> Outcome {
-    let url = Url::parse(&args.admin)
-        .map_err(|error| Failure::usage(format!("--admin {}: {error}", args.admin)))?;
-    if url.is_https {
-        let text = "expected http: the admin listener is asked in plain text";
-        return Err(Failure::usage(format!("--admin {}: {text}", args.admin)));
-    }
     let format = if args.text { "text" } else { "json" };
     let path = format!("/trace?seconds={}&format={format}", args.seconds);
     let mut sink = Sink::open(args)?;
-    let mut stream = Stream::connect(&url.target(), args.common.family(), timeouts(args))?;
-    let mut bytes = Vec::new();
-    head::put_request_line(&mut bytes, Method::Get, &path);
-    head::put_header(&mut bytes, "Host", url.authority());
-    head::put_header(&mut bytes, "Connection", "close");
-    head::put_head_end(&mut bytes);
-    stream.begin("sending the request");
-    stream.write_all(&bytes)?;
-    stream.begin("waiting for the trace");
-    let mut received = Vec::new();
-    let (head, _) = read_head(&mut stream, &mut received, Method::Get)?;
-    if head.status != 200 {
-        let mut told = Vec::new();
-        read_body(&mut stream, received, head.body, false, &mut |piece| {
-            told.extend_from_slice(piece);
-            Ok(())
-        })?;
-        let told = String::from_utf8_lossy(&told);
-        let status = head.status;
-        let text = format!("{}: {status}: {}", args.admin, told.trim_end());
-        return Err(Failure::refused(text));
-    }
-    read_body(&mut stream, received, head.body, false, &mut |piece| {
-        sink.put(piece)
-    })?;
+    let mut trace = args.admin.ask(&path, &args.common, timeouts(args))?;
+    trace.read(&mut |piece| sink.put(piece))?;
     Ok(Exit::Done)
 }
 

@@ -52,7 +52,7 @@ pub struct UdpArgs {
     frame: bool,
 
     #[command(flatten)]
-    common: CommonArgs,
+    pub(super) common: CommonArgs,
 }
 
 /// Runs `udp`.
@@ -60,6 +60,11 @@ pub struct UdpArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &UdpArgs) -> Outcome {
+    converse(args, &mut |_| {})
+}
+
+/// The same; the port of this end is given to `connected`.
+pub(super) fn converse(args: &UdpArgs, connected: &mut dyn FnMut(Option<u16>)) -> Outcome {
     let (target, text) = Target::from_arguments(&args.host, &args.rest)?;
     let timeouts = args.common.timeouts_or(Duration::from_secs(3));
     let mut exchanges = Exchanges {
@@ -72,6 +77,7 @@ pub fn run(args: &UdpArgs) -> Outcome {
         sequence: 0,
         lost: 0,
     };
+    connected(exchanges.socket.local_port());
     let unreadable = |error: io::Error| Failure::usage(format!("reading standard input: {error}"));
     if text == ["-"] {
         let mut datagram = Vec::new();

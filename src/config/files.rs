@@ -386,6 +386,9 @@ fn read_cache_control(section: &mut Section<'_>) -> Option<CacheControl> {
 }
 
 impl AuthConfig {
+    /// Wrong passwords of one client within a minute, unless told otherwise.
+    pub const FAILURES_MAX: Option<NonZeroU32> = NonZeroU32::new(10);
+
     /// Reads `auth`.
     pub(super) fn read(section: &mut Section<'_>) -> Option<AuthConfig> {
         if !section.has("auth") {
@@ -393,7 +396,7 @@ impl AuthConfig {
             return None;
         }
         let (mut realm, mut users) = ("files".to_owned(), None);
-        let mut failures_max = NonZeroU32::new(10);
+        let mut failures_max = AuthConfig::FAILURES_MAX;
         section.table("auth", |section| {
             let expected = "a text of printable ASCII without quotes";
             let given = section.parsed("realm", expected, |value| match header_value(value)? {

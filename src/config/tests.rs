@@ -574,6 +574,15 @@ fn bad_values_are_refused_at_the_value() {
             "kind = 'admin'\nhosts = ['x:80']",
             "\"x:80\"; expected the name of a host",
         ),
+        ("kind = 'admin'\ntoken = ''", "empty; expected a text"),
+        (
+            "kind = 'admin'\ntoken = 'a b'",
+            "not printable ASCII without blanks; expected a text",
+        ),
+        (
+            "kind = 'http'\nroute = [{ prefix = '/a/', admin = true, token = '' }]",
+            "empty; expected a text",
+        ),
         (
             "kind = 'proxy'\nhosts = ['[::1]']",
             "\"[::1]\"; expected the name of a host",

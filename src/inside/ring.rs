@@ -3,14 +3,18 @@
 //! Off, it costs a look at one flag; on, a record costs a look at the clock and 32 bytes. Readers
 //! have a place in the sequence of all records, and are told how many they missed.
 //!
+//! Some readers want all, some what concerns one session ([`Ring::begin_reading_of`]): as long as
+//! there are only such, nothing else is written.
+//!
 //! The records of a session between two sleeps of its own read like the picture of
 //! `reactor::session`:
 //!
 //! ```text
-//! Woken ──▶ Pumped ──▶ Filled ──▶ Advanced ──▶ Flushed ──▶ … ──▶ Parked, Again or Ended
+//! Woken ─▶ Pumped ─▶ Called, Filled ─▶ Advanced ─▶ Called, Flushed ─▶ … ─▶ Parked, Again or Ended
 //! ```
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::Instant;
 
 use crate::ending::Phase;
@@ -37,6 +41,34 @@ pub enum Why {
     Drain,
 }
 
+impl Why {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Accepted,
+        Self::Event,
+        Self::Deadline,
+        Self::Name,
+        Self::Disk,
+        Self::Work,
+        Self::Budget,
+        Self::Drain,
+    ];
+
+    /// In a few words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Why::Accepted => "accepted",
+            Why::Event => "event",
+            Why::Deadline => "deadline",
+            Why::Name => "name resolved",
+            Why::Disk => "disk answered",
+            Why::Work => "work done",
+            Why::Budget => "budget spent",
+            Why::Drain => "drain",
+        }
+    }
+}
+
 /// A part of a turn, as the picture of `reactor` has them; those in which nothing was to be done are
 /// not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +89,34 @@ pub enum Part {
     End,
     /// What is carried out: compression, queries, new jobs, the log.
     Carry,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Note,
+        Self::Jobs,
+        Self::Accept,
+        Self::Datagrams,
+        Self::Timers,
+        Self::Run,
+        Self::End,
+        Self::Carry,
+    ];
+
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Note => "note",
+            Part::Jobs => "jobs",
+            Part::Accept => "accept",
+            Part::Datagrams => "datagrams",
+            Part::Timers => "timers",
+            Part::Run => "run",
+            Part::End => "end",
+            Part::Carry => "carry",
+        }
+    }
 }
 
 /// What a session waits for until its deadline.
@@ -80,6 +140,108 @@ impl Waits {
             Waits::Write => "client to take",
             Waits::Linger => "client's end",
             Waits::Connect => "origin to answer",
+        }
+    }
+}
+
+/// A system call for a session's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `epoll_ctl(2)`: from now on events are told.
+    Register,
+    /// `recv(2)`.
+    Receive,
+    /// `send(2)`.
+    Send,
+    /// `writev(2)`: several runs of bytes.
+    SendMany,
+    /// `sendfile(2)`.
+    SendFile,
+    /// `splice(2)` from a socket into a pipe.
+    SpliceIn,
+    /// `splice(2)` from a pipe into a socket.
+    SpliceOut,
+    /// `shutdown(2)`: no more follows.
+    Shutdown,
+}
+
+impl Call {
+    /// Whether what it comes to is a number of bytes.
+    pub fn moves_bytes(self) -> bool {
+        !matches!(self, Call::Register | Call::Shutdown)
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Register,
+        Self::Receive,
+        Self::Send,
+        Self::SendMany,
+        Self::SendFile,
+        Self::SpliceIn,
+        Self::SpliceOut,
+        Self::Shutdown,
+    ];
+
+    /// As the kernel names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Call::Register => "epoll_ctl",
+            Call::Receive => "recv",
+            Call::Send => "send",
+            Call::SendMany => "writev",
+            Call::SendFile => "sendfile",
+            Call::SpliceIn | Call::SpliceOut => "splice",
+            Call::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What a system call came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CameTo {
+    /// Bytes, or what else it was to do.
+    Done,
+    /// There are none now, or no room: the next event tells.
+    WouldBlock,
+    /// It was interrupted, and is made again.
+    Interrupted,
+    /// It failed: the connection broke.
+    Failed,
+}
+
+impl CameTo {
+    /// What an error means.
+    pub fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => CameTo::WouldBlock,
+            io::ErrorKind::Interrupted => CameTo::Interrupted,
+            _ => CameTo::Failed,
+        }
+    }
+}
+
+/// What a text tells of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// What its client asked for: a request line, or the name of a file.
+    Request,
+    /// From which file it is answered, or into which one it goes.
+    File,
+    /// To which origin it leads.
+    Destination,
+}
+
+impl Topic {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Request, Self::File, Self::Destination];
+
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Topic::Request => "request",
+            Topic::File => "file",
+            Topic::Destination => "destination",
         }
     }
 }
@@ -116,6 +278,14 @@ pub enum What {
     Woken(Why),
     /// A pump began.
     Pumped,
+    /// A system call was made for it, which took so long.
+    Called {
+        call: Call,
+        of_origin: bool,
+        came_to: CameTo,
+        bytes: u32,
+        took_ns: u32,
+    },
     /// So many bytes came from the client, or from the origin.
     Filled { from_origin: bool, bytes: u32 },
     /// Its protocol went from one state to another, or stayed in one; so many bytes it consumed,
@@ -136,6 +306,34 @@ pub enum What {
     Ended(End),
     /// A request was answered with this status; so many bytes of a body follow.
     Answered { status: u16, bytes: u64 },
+    /// What it is about; the text is told by [`Ring::text`].
+    Told { topic: Topic, text: u32 },
+    /// A job for the disk was begun for it; the name of its kind.
+    JobBegun(StateName),
+    /// One was done.
+    JobDone { kind: StateName, is_failed: bool },
+    /// A batch of datagrams came to the listener in this place of the metrics.
+    Received {
+        listener: u16,
+        datagrams: u32,
+        bytes: u32,
+    },
+    /// One of them: of so many bytes, from this port and IPv4 address, if it has such.
+    Datagram {
+        listener: u16,
+        port: u16,
+        ip: u32,
+        bytes: u32,
+    },
+    /// It is not served: the name of why.
+    Dropped(StateName),
+    /// Answers left, and some did not.
+    Replied {
+        listener: u16,
+        unsent: u16,
+        datagrams: u32,
+        bytes: u32,
+    },
 }
 
 /// The name of a state, as a number of the ring's.
@@ -161,6 +359,11 @@ pub const LOOP: Id = Id {
 
 /// Names of states that a ring can tell apart.
 const NAMES_MAX: usize = 255;
+/// Texts that are kept: the newest.
+const TEXTS_MAX: usize = 4096;
+/// Bytes of one, and what is longer ends with this.
+const TEXT_BYTES_MAX: usize = 256;
+const CUT: &str = "…";
 
 /// The newest records.
 #[derive(Debug, Default)]
@@ -172,11 +375,18 @@ pub struct Ring {
     written: u64,
     /// It is on in any case.
     is_always_on: bool,
-    /// Those who read it now.
+    /// Those who read all of it now.
     readers: u32,
+    /// The sessions of which somebody reads, one for each reader.
+    read_of: Vec<u32>,
     is_on: bool,
     origin: Option<Instant>,
+    /// When the newest record was, or the turn began.
+    last_ns: u64,
     names: Vec<&'static str>,
+    texts: VecDeque<Box<str>>,
+    /// Texts that were told since the ring was made.
+    texts_told: u32,
 }
 
 impl Ring {
@@ -197,14 +407,25 @@ impl Ring {
         self.is_on
     }
 
+    /// Whether those of a session are, or of [`LOOP`].
+    #[inline]
+    pub fn wants(&self, id: Id) -> bool {
+        self.is_on && (self.is_whole() || self.read_of.contains(&id.generation))
+    }
+
+    /// Whether all are, if any.
+    fn is_whole(&self) -> bool {
+        self.is_always_on || self.readers > 0
+    }
+
     /// Whether it may be on: it was given memory.
     pub fn can_be_on(&self) -> bool {
         self.capacity > 0
     }
 
     /// Those who read it now.
-    pub fn readers(&self) -> u32 {
-        self.readers
+    pub fn readers(&self) -> usize {
+        self.readers as usize + self.read_of.len()
     }
 
     /// One more reads it, from now on: where it begins.
@@ -220,36 +441,93 @@ impl Ring {
         self.switch();
     }
 
-    fn switch(&mut self) {
-        self.is_on = self.capacity > 0 && (self.is_always_on || self.readers > 0);
-        if !self.is_on {
-            self.records = VecDeque::new();
+    /// One more reads what concerns a session: where the oldest that is there stands.
+    pub fn begin_reading_of(&mut self, session: u32) -> u64 {
+        self.read_of.push(session);
+        self.switch();
+        self.written - self.records.len() as u64
+    }
+
+    /// One who read of a session does not any more.
+    pub fn end_reading_of(&mut self, session: u32) {
+        let place = self.read_of.iter().position(|read| *read == session);
+        if let Some(place) = place {
+            self.read_of.swap_remove(place);
         }
+        self.switch();
+    }
+
+    fn switch(&mut self) {
+        let was_on = self.is_on;
+        self.is_on = self.capacity > 0 && self.readers() + usize::from(self.is_always_on) > 0;
+        if !self.is_on {
+            // The texts stay: whoever took records may tell of them later.
+            self.records = VecDeque::new();
+        } else if !was_on {
+            self.texts = VecDeque::new();
+        }
+    }
+
+    /// A turn began.
+    pub fn turn(&mut self, now: Instant) {
+        self.last_ns = self.since_origin(now);
+    }
+
+    fn since_origin(&mut self, now: Instant) -> u64 {
+        let origin = *self.origin.get_or_insert(now);
+        let since = now.saturating_duration_since(origin);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Enters a record.
     pub fn push(&mut self, now: Instant, id: Id, what: What) {
-        let origin = *self.origin.get_or_insert(now);
-        let since = now.saturating_duration_since(origin);
-        self.enter(
-            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
-            id,
-            what,
-        );
+        let at_ns = self.since_origin(now);
+        self.enter(at_ns, id, what);
     }
 
     /// The same by one who has no clock: it was done right after the last record.
     #[inline]
     pub fn push_after(&mut self, id: Id, what: What) {
-        if let Some(last) = self.records.back() {
-            self.enter(last.at_ns, id, what);
+        if self.is_on {
+            self.enter(self.last_ns, id, what);
         }
     }
 
+    /// Tells what a session is about, if anybody looks.
+    #[inline]
+    pub fn tell(&mut self, id: Id, topic: Topic, text: impl FnOnce() -> String) {
+        if self.wants(id) {
+            self.enter_text(id, topic, text());
+        }
+    }
+
+    #[cold]
+    fn enter_text(&mut self, id: Id, topic: Topic, mut text: String) {
+        if text.len() > TEXT_BYTES_MAX {
+            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX - CUT.len()));
+            text.push_str(CUT);
+        }
+        if self.texts.len() == TEXTS_MAX {
+            self.texts.pop_front();
+        }
+        self.texts.push_back(text.into());
+        self.texts_told = self.texts_told.wrapping_add(1);
+        let text = self.texts_told;
+        self.push_after(id, What::Told { topic, text });
+    }
+
+    /// What was told; empty once too much was told since.
+    pub fn text(&self, number: u32) -> &str {
+        let age = self.texts_told.wrapping_sub(number) as usize;
+        let place = self.texts.len().checked_sub(age + 1);
+        place.map_or("", |place| &self.texts[place])
+    }
+
     fn enter(&mut self, at_ns: u64, id: Id, what: What) {
-        if !self.is_on {
+        if !self.wants(id) {
             return;
         }
+        self.last_ns = at_ns;
         if self.records.is_empty() {
             // All at once: growing would copy them, again and again.
             self.records.reserve_exact(self.capacity);
@@ -262,7 +540,7 @@ impl Ring {
 
     /// The records from a place in the sequence on, the oldest first, and how many are missing
     /// before them.
-    pub fn since(&self, sequence: u64) -> (u64, impl Iterator<Item = &Record>) {
+    pub fn since(&self, sequence: u64) -> (u64, impl DoubleEndedIterator<Item = &Record>) {
         let oldest = self.written - self.records.len() as u64;
         let skipped = usize::try_from(sequence.saturating_sub(oldest)).unwrap_or(usize::MAX);
         let missing = oldest.saturating_sub(sequence);
@@ -349,6 +627,55 @@ mod tests {
         ring.push(now, LOOP, turn(11));
         let (missing, mut records) = ring.since(begin);
         assert_eq!((missing, turns(&mut records)), (0, vec![11]));
+    }
+
+    #[test]
+    fn who_reads_of_one_session_has_nothing_else_written() {
+        let (mut ring, now) = (Ring::default(), Instant::now());
+        ring.set(4096, false);
+        let of = |generation| Id {
+            index: 0,
+            generation,
+        };
+        let from = ring.begin_reading_of(7);
+        let all = [(LOOP, 1), (of(7), 2), (of(8), 3)];
+        let write = |ring: &mut Ring| {
+            for (id, events) in all {
+                ring.push(now, id, What::Turn { events });
+            }
+        };
+        write(&mut ring);
+        let seen = |ring: &Ring| turns(&mut ring.since(from).1);
+        assert_eq!(seen(&ring), [2]);
+        ring.begin_reading();
+        write(&mut ring);
+        assert_eq!(seen(&ring), [2, 1, 2, 3], "somebody wants all");
+        ring.end_reading();
+        write(&mut ring);
+        assert_eq!((seen(&ring).len(), ring.readers()), (5, 1));
+        ring.end_reading_of(7);
+        assert!(!ring.is_on() && seen(&ring).is_empty());
+    }
+
+    #[test]
+    fn texts_are_kept_for_a_while_and_cut_where_a_character_ends() {
+        let mut ring = Ring::default();
+        ring.set(4096, true);
+        let text = |ring: &Ring| match ring.since(0).1.last().expect("one").what {
+            What::Told { text, .. } => ring.text(text).to_owned(),
+            _ => panic!("no text"),
+        };
+        ring.tell(id(1), Topic::Request, || "GET /".to_owned());
+        assert_eq!(text(&ring), "GET /");
+        let first = 1;
+        ring.tell(id(1), Topic::File, || "ä".repeat(1000));
+        let cut = text(&ring);
+        assert!(cut.len() <= TEXT_BYTES_MAX && cut.ends_with("ä…"), "{cut}");
+        for number in 0..TEXTS_MAX {
+            ring.tell(id(1), Topic::File, || number.to_string());
+        }
+        assert_eq!(text(&ring), (TEXTS_MAX - 1).to_string());
+        assert_eq!(ring.text(first), "");
     }
 
     #[test]

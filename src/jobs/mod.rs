@@ -398,6 +398,13 @@ impl<W: Copy + Ord + Hash> Jobs<W> {
         self.entries.is_empty()
     }
 
+    /// What kind of job it is, and who has a claim to it.
+    pub fn claims_to(&self, id: JobId) -> Option<(Kind, impl Iterator<Item = W>)> {
+        let entry = &self.entries[*self.by_id.get(&id)?];
+        let claims = entry.claims.iter();
+        Some((entry.kind, claims.map(|&claim| self.claims[claim].waiter)))
+    }
+
     /// Everybody who has a claim to a job.
     pub fn waiters(&self) -> impl Iterator<Item = W> {
         self.claimed.keys().copied()

@@ -7,10 +7,12 @@
 
 mod datagrams;
 mod histogram;
+mod latency;
 mod table;
 
 use std::fmt;
 use std::rc::Rc;
+use std::time::Instant;
 
 use slab::Slab;
 
@@ -18,7 +20,9 @@ use crate::ending::{Ending, Error, Phase};
 use crate::wire::upload::Code;
 
 pub use datagrams::{Cause, DatagramMetrics, HeartbeatMetrics, Impairment, PingMetrics};
-pub use histogram::Histogram;
+pub use histogram::{Histogram, Span};
+pub(crate) use latency::Answered;
+pub use latency::{Became, Latencies};
 pub use table::{Class, Labelled, METRICS, Metric, Process, Samples, Value, View};
 
 /// All counters of a process.
@@ -47,6 +51,8 @@ pub struct Metrics {
     pub draining: bool,
     /// Numbers that the reactor sets before they are read.
     pub gauges: Gauges,
+    /// Requests that were answered since the last turn ended.
+    pub(crate) answered: Vec<Answered>,
 }
 
 /// The counters of a process, and which listener what is counted now belongs to. A service that
@@ -71,6 +77,12 @@ impl<'a> Counted<'a> {
     /// The place of the listener, and its name.
     pub fn listener(&self) -> (usize, &str) {
         (self.listener, &self.all.listeners[self.listener].name)
+    }
+
+    /// A request was answered: all of its answer is queued. `began`: the turn of its first byte.
+    #[inline]
+    pub fn answered(&mut self, became: Became, began: Instant) {
+        self.all.answered(self.listener, became, began, 1);
     }
 
     /// A client or a request was refused at a limit.
@@ -260,6 +272,8 @@ pub struct ListenerMetrics {
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
+    /// How long its requests took.
+    pub latencies: Latencies,
     /// What else it counts.
     pub of: Of,
 }
@@ -609,6 +623,7 @@ impl ListenerMetrics {
             failures: 0,
             bytes_in: 0,
             bytes_out: 0,
+            latencies: Latencies::default(),
             of,
         }
     }

@@ -7,7 +7,9 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::histogram::Histogram;
-use super::{Bar, Cached, Cause, Impairment, Limit, ListenerMetrics, Metrics, UpstreamMetrics};
+use super::{
+    Bar, Cached, Cause, Impairment, Latencies, Limit, ListenerMetrics, Metrics, UpstreamMetrics,
+};
 use crate::cache::{compressed, store};
 use crate::dns::Counters;
 use crate::ending::Phase;
@@ -159,6 +161,8 @@ pub enum Samples {
     Spans(fn(&Metrics) -> &Histogram),
     /// One for the process and each kind of job for the disk, by the label `kind`.
     Kinds(fn(&jobs::Counts) -> Value),
+    /// Spans of time of each listener, by the label `class`.
+    Classes(fn(&ListenerMetrics) -> &Latencies),
     /// One for each listener that has it.
     Each(fn(&ListenerMetrics) -> Option<u64>),
     /// For each listener that has them, one for each value of this label.
@@ -229,7 +233,7 @@ const fn gauge(name: &'static str, help: &'static str, samples: Samples) -> Metr
 /// Every metric, in the order in which they are shown.
 #[rustfmt::skip] // a line each
 pub static METRICS: &[Metric] = {
-    use Samples::{By, Each, Kinds, One, Spans, Upstreams};
+    use Samples::{By, Classes, Each, Kinds, One, Spans, Upstreams};
     &[
         // The process.
         gauge("build_info", "Which program this is: always 1.", One(|_| Some(Value::Whole(1)))).label("version", VERSION).key(""),
@@ -264,6 +268,7 @@ pub static METRICS: &[Metric] = {
         counter("timeouts", "Sessions that ended by a time-out, by what they waited for.", By("phase", timed_out)).key("timed_out"),
         counter("received_bytes", "Bytes received from clients.", Each(|l| Some(l.bytes_in))).key("bytes_received"),
         counter("sent_bytes", "Bytes sent to clients.", Each(|l| Some(l.bytes_out))).key("bytes_sent"),
+        Metric::new("request_seconds", Class::Histogram, "How long requests took, from the turn of their first byte to the end of the one in which the last byte of their answer was queued; `all` is where answers have no status: what an echo answered at once, a datagram, an uploaded file.", Classes(|l| &l.latencies)).key("requests"),
         counter("refusals", "Clients and requests refused by a web server, by the limit.", By("limit", refused)).key("refused"),
         counter("access_log_lines", "Lines of the access log.", Each(|l| Some(l.of.web()?.log_lines))),
         counter("access_log_dropped", "Lines of the access log that could not be written.", Each(|l| Some(l.of.web()?.log_lines_dropped))),
@@ -448,7 +453,7 @@ fn changes(listener: &ListenerMetrics) -> Option<Labelled> {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        DatagramMetrics, HeartbeatMetrics, Of, PingMetrics, StreamMetrics, UploadMetrics,
+        Became, DatagramMetrics, HeartbeatMetrics, Of, PingMetrics, StreamMetrics, UploadMetrics,
         WebMetrics,
     };
     use super::*;
@@ -487,6 +492,10 @@ mod tests {
             Samples::Kinds(_) => {
                 let values = jobs::Kind::ALL.map(jobs::Kind::name);
                 format!("`kind`: {}", quoted(&values))
+            }
+            Samples::Classes(_) => {
+                let classes = Became::ALL.map(Became::name);
+                format!("`listener`, `class`: {}, `le`", quoted(&classes))
             }
             Samples::Each(_) => "`listener`".to_owned(),
             Samples::Upstreams(_) => "`listener`, `upstream`".to_owned(),
@@ -536,6 +545,7 @@ mod tests {
         for metric in METRICS {
             let known = |listener: &ListenerMetrics| match metric.samples {
                 Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) => true,
+                Samples::Classes(_) => true,
                 Samples::Each(get) => get(listener).is_some(),
                 Samples::By(_, get) => get(listener).is_some(),
                 Samples::Upstreams(_) => listener.of.web().is_some(),

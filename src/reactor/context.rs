@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::half::Lenders;
 use super::handshakes::Handshakes;
 use super::pipes::Pipes;
+use super::transfer::Budget;
 use super::upstream::Upstreams;
 use crate::buffer::Pool;
 use crate::cache::compressed::Compressed;
@@ -71,7 +72,7 @@ impl<S: Sys> Context<S> {
     /// Writes what was done just now, if anybody looks.
     #[inline]
     pub(crate) fn note(&mut self, id: Id, what: impl FnOnce() -> What) {
-        if self.inside.ring.is_on() {
+        if self.inside.ring.wants(id) {
             let now = self.sys.now();
             self.inside.ring.push(now, id, what());
         }
@@ -80,8 +81,23 @@ impl<S: Sys> Context<S> {
     /// The same for what followed at once on what was written last: the clock is not asked.
     #[inline]
     pub(crate) fn note_after(&mut self, id: Id, what: impl FnOnce() -> What) {
-        if self.inside.ring.is_on() {
+        if self.inside.ring.wants(id) {
             self.inside.ring.push_after(id, what());
+        }
+    }
+
+    /// The same for the system calls that a session made since.
+    #[inline]
+    pub(super) fn note_calls(&mut self, id: Id, of_origin: bool, budget: &mut Budget) {
+        for (at, call) in budget.calls.made.drain(..) {
+            let what = What::Called {
+                call: call.call,
+                of_origin,
+                came_to: call.came_to,
+                bytes: call.bytes,
+                took_ns: call.took_ns,
+            };
+            self.inside.ring.push(at, id, what);
         }
     }
 

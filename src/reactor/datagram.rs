@@ -40,8 +40,9 @@ use super::token::Token;
 use super::untold::Untold;
 use crate::gate::{Access, Rates, is_loopback};
 use crate::hooks::Hooks;
+use crate::inside::ring::{LOOP, What};
 use crate::limits::Limits;
-use crate::metrics::{Cause, ListenerMetrics, Metrics, Of};
+use crate::metrics::{Became, Cause, ListenerMetrics, Metrics, Of};
 use crate::service::datagram::{DatagramIo, DatagramService, KnownSenders, Outbox};
 use crate::service::work::{self, Work};
 use crate::sys::{Batch, DatagramTuning, Received, Sys, Unsent};
@@ -86,7 +87,18 @@ struct Tray {
     batch: Batch,
     /// What is not served yet.
     next: Cursor,
+    /// The turn in which it was received.
+    received_at: Option<Instant>,
     outbox: Outbox,
+    /// What was sent last.
+    left: Option<Left>,
+}
+
+/// Answers that were sent.
+struct Left {
+    datagrams: usize,
+    bytes: usize,
+    unsent: usize,
 }
 
 /// The next datagram of a batch: its slot, and its number in it.
@@ -135,7 +147,9 @@ impl Tray {
         Self {
             batch: Batch::new(),
             next: Cursor::default(),
+            received_at: None,
             outbox: Outbox::default(),
+            left: None,
         }
     }
 
@@ -271,10 +285,7 @@ impl<S: Sys> Datagrams<S> {
         // Those that are due have a share of their own, or a flood would leave them none.
         let mut timed = Work::new(limits.turn_work);
         if let Some(key) = self.left_of.take() {
-            let datagram = &mut self.all[key];
-            let metrics = &mut cx.metrics.listeners[datagram.metrics];
-            datagram.answer(&mut cx.sys, tray, ports, metrics, &mut cx.work, now);
-            run(tray, &mut cx.hooks, (datagram.metrics, metrics), now);
+            self.all[key].serve_batch(tray, ports, cx);
             self.left_of = tray.has_rest().then_some(key);
         }
         let (places, first) = (self.all.capacity(), self.first);
@@ -282,24 +293,26 @@ impl<S: Sys> Datagrams<S> {
             let Some(datagram) = self.all.get_mut(key) else {
                 continue;
             };
-            let (sys, metrics) = (&mut cx.sys, &mut cx.metrics.listeners[datagram.metrics]);
+            let at = datagram.metrics;
             if datagram.ear.is_due(now) {
-                datagram.open_again(key, sys, metrics, now, limits);
+                let metrics = &mut cx.metrics.listeners[at];
+                datagram.open_again(key, &mut cx.sys, metrics, now, limits);
             }
             for _ in 0..limits.datagram_batches_max {
                 if !datagram.pending || cx.work.is_spent() {
                     break;
                 }
-                if let Err(error) = datagram.receive(sys, tray, now) {
-                    datagram.take_down(&error, sys, metrics, now, limits);
+                if let Err(error) = datagram.receive(&mut cx.sys, tray, now) {
+                    let metrics = &mut cx.metrics.listeners[at];
+                    datagram.take_down(&error, &mut cx.sys, metrics, now, limits);
                 }
-                datagram.answer(sys, tray, ports, metrics, &mut cx.work, now);
-                run(tray, &mut cx.hooks, (datagram.metrics, metrics), now);
+                datagram.serve_batch(tray, ports, cx);
                 if cx.work.is_spent() {
                     self.left_of = tray.has_rest().then_some(key);
                     self.first = key + 1; // the others come before it the next time
                 }
             }
+            let (sys, metrics) = (&mut cx.sys, &mut cx.metrics.listeners[at]);
             if datagram.kernel_drops.is_due(now) {
                 datagram.count_kernel_drops(sys, metrics, now);
             }
@@ -307,6 +320,8 @@ impl<S: Sys> Datagrams<S> {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 datagram.advance(sys, tray, metrics, &mut timed, now);
                 run(tray, &mut cx.hooks, (datagram.metrics, metrics), now);
+                let left = tray.left.take();
+                datagram.note_left(left, cx);
             }
         }
     }
@@ -357,6 +372,15 @@ impl<S: Sys> Datagrams<S> {
         let open = self.all.iter().filter(|(_, d)| d.ear.socket().is_some());
         open.count()
     }
+}
+
+/// The address and port of a source, as the ring has them: IPv4, mapped ones too.
+fn ipv4(from: SocketAddr) -> (u32, u16) {
+    let ip = match from.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.to_bits(),
+        IpAddr::V6(_) => 0,
+    };
+    (ip, from.port())
 }
 
 /// Asks for the commands that a service wants run.
@@ -488,6 +512,7 @@ impl<S: Sys> DatagramSocket<S> {
             Err(_) => return Ok(()),
         };
         self.ear.worked();
+        tray.received_at = Some(now);
         self.kernel_drops.due = Some(now + DROPS_READ_AFTER);
         self.eagerness.learn(true);
         // Fewer than asked for: the socket is drained, the next datagram is a new edge.
@@ -496,7 +521,92 @@ impl<S: Sys> DatagramSocket<S> {
         Ok(())
     }
 
-    /// Serves what was received, as far as `work` allows.
+    /// Serves what was received, as far as this turn allows, and has run what it asked for.
+    fn serve_batch(&mut self, tray: &mut Tray, answering_ports: &[u16], cx: &mut Context<S>) {
+        let dropped = self.note_batch(tray, cx);
+        let (now, metrics) = (cx.now, &mut cx.metrics.listeners[self.metrics]);
+        let work = &mut cx.work;
+        let sent = self.answer(&mut cx.sys, tray, answering_ports, metrics, work, now);
+        let left = tray.left.take();
+        run(tray, &mut cx.hooks, (self.metrics, metrics), now);
+        if sent > 0 {
+            let (began, sent) = (tray.received_at.unwrap_or(now), sent as u32);
+            cx.metrics
+                .answered(self.metrics, Became::Answered, began, sent);
+        }
+        if let Some(dropped) = dropped {
+            self.note_dropped(&dropped, cx);
+        }
+        self.note_left(left, cx);
+    }
+
+    /// Writes what a batch brought, if anybody looks: then what was dropped before it.
+    fn note_batch(&self, tray: &Tray, cx: &mut Context<S>) -> Option<[u64; Cause::ALL.len()]> {
+        if !cx.inside.ring.wants(LOOP) || tray.next.slot + tray.next.number > 0 {
+            return None; // what is left of a batch was written before
+        }
+        let (now, ring) = (cx.sys.now(), &mut cx.inside.ring);
+        let listener = self.metrics as u16;
+        let messages = || (0..).map_while(|slot| tray.batch.message(slot));
+        let datagrams = messages().map(|message| message.datagrams() as u32).sum();
+        if datagrams == 0 {
+            return None;
+        }
+        let length = |message: &Received, number| message.datagram(number).len() as u32;
+        let lengths = |message: Received| -> u32 {
+            let all = 0..message.datagrams();
+            all.map(|number| length(&message, number)).sum()
+        };
+        let bytes = messages().map(lengths).sum();
+        let received = What::Received {
+            listener,
+            datagrams,
+            bytes,
+        };
+        ring.push(now, LOOP, received);
+        for message in messages() {
+            let (ip, port) = ipv4(message.from);
+            for number in 0..message.datagrams() {
+                let bytes = length(&message, number);
+                let datagram = What::Datagram {
+                    listener,
+                    port,
+                    ip,
+                    bytes,
+                };
+                ring.push(now, LOOP, datagram);
+            }
+        }
+        let counts = cx.metrics.listeners[self.metrics].of.datagrams();
+        counts.map(|counts| counts.dropped)
+    }
+
+    /// Writes for what causes more was dropped than before.
+    fn note_dropped(&self, before: &[u64; Cause::ALL.len()], cx: &mut Context<S>) {
+        let counts = cx.metrics.listeners[self.metrics].of.datagrams();
+        let dropped = counts.map_or(*before, |counts| counts.dropped);
+        for (cause, (before, after)) in Cause::ALL.iter().zip(before.iter().zip(dropped)) {
+            if after > *before {
+                let cause = cx.inside.ring.number(cause.name());
+                cx.note_loop(|| What::Dropped(cause));
+            }
+        }
+    }
+
+    /// Writes what answers left.
+    fn note_left(&self, left: Option<Left>, cx: &mut Context<S>) {
+        if let Some(left) = left {
+            let listener = self.metrics as u16;
+            cx.note_loop(|| What::Replied {
+                listener,
+                unsent: left.unsent as u16,
+                datagrams: left.datagrams as u32,
+                bytes: left.bytes as u32,
+            });
+        }
+    }
+
+    /// Serves what was received, as far as `work` allows. How many answers left.
     fn answer(
         &mut self,
         sys: &mut S,
@@ -505,7 +615,7 @@ impl<S: Sys> DatagramSocket<S> {
         metrics: &mut ListenerMetrics,
         work: &mut Work,
         now: Instant,
-    ) {
+    ) -> usize {
         let wall = sys.wall();
         let (mut datagrams, mut bytes) = (0, 0);
         while !work.is_spent()
@@ -552,7 +662,7 @@ impl<S: Sys> DatagramSocket<S> {
         }
         metrics.received(datagrams, bytes);
         metrics.wait(self.service.waiting());
-        self.send(sys, tray, metrics);
+        self.send(sys, tray, metrics)
     }
 
     /// Why no datagram of this source is served, if so.
@@ -612,11 +722,11 @@ impl<S: Sys> DatagramSocket<S> {
         self.send(sys, tray, metrics);
     }
 
-    /// Sends the replies; without a socket they are dropped.
-    fn send(&self, sys: &mut S, tray: &mut Tray, metrics: &mut ListenerMetrics) {
+    /// Sends the replies; without a socket they are dropped. How many left.
+    fn send(&self, sys: &mut S, tray: &mut Tray, metrics: &mut ListenerMetrics) -> usize {
         let (batch, out) = (&tray.batch, &mut tray.outbox);
         if out.is_empty() {
-            return;
+            return 0;
         }
         let (replies, bytes) = out.sum();
         let socket = self.ear.socket();
@@ -626,6 +736,12 @@ impl<S: Sys> DatagramSocket<S> {
         metrics.dropped(Cause::Unsent, unsent.replies);
         metrics.sent(replies - unsent.replies, bytes - unsent.bytes);
         out.clear();
+        tray.left = Some(Left {
+            datagrams: replies - unsent.replies,
+            bytes: bytes - unsent.bytes,
+            unsent: unsent.replies,
+        });
+        replies - unsent.replies
     }
 }
 

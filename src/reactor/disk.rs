@@ -4,7 +4,9 @@
 //! done back to it.
 
 use super::context::Context;
-use crate::inside::ring::Part;
+use crate::inside::ring::{LOOP, Part, StateName, What};
+use crate::jobs::JobId;
+use crate::service::Waiter;
 use crate::sys::Sys;
 
 /// Takes back what was done, its pipes, and the memory of what was done for nobody.
@@ -14,6 +16,8 @@ pub(super) fn finish<S: Sys>(cx: &mut Context<S>) {
         if std::mem::take(&mut is_first) {
             cx.note_part(Part::Jobs);
         }
+        let is_failed = result.is_err();
+        note(id, |kind| What::JobDone { kind, is_failed }, cx);
         cx.jobs.finished(id, job, result, cx.now);
     }
     while let Some(page) = cx.jobs.poll_page() {
@@ -28,8 +32,28 @@ pub(super) fn finish<S: Sys>(cx: &mut Context<S>) {
 pub(super) fn start<S: Sys>(cx: &mut Context<S>) -> bool {
     let mut any = false;
     while let Some((id, job)) = cx.jobs.poll_start(cx.now) {
+        note(id, What::JobBegun, cx);
         cx.sys.start(id, job);
         any = true;
     }
     any
+}
+
+/// Writes what became of a job, if anybody looks, for each session that it is for.
+fn note<S: Sys>(id: JobId, what: impl Fn(StateName) -> What, cx: &mut Context<S>) {
+    if !cx.inside.ring.is_on() {
+        return;
+    }
+    let now = cx.sys.now();
+    let Some((kind, claims)) = cx.jobs.claims_to(id) else {
+        return;
+    };
+    let kind = cx.inside.ring.number(kind.name());
+    for waiter in claims {
+        let whose = match waiter {
+            Waiter::Session(id) | Waiter::Sending(id) => id,
+            _ => LOOP,
+        };
+        cx.inside.ring.push(now, whose, what(kind));
+    }
 }

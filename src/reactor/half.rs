@@ -19,6 +19,7 @@ use super::tls::Tls;
 use super::transfer::{Budget, Moved, Progress, Ready, Sent};
 use crate::buffer::{Front, Pool};
 use crate::ending::Error;
+use crate::inside::ring::{Call, CameTo};
 use crate::pipe::Pipe;
 use crate::service::{Finish, Link, LinkState};
 use crate::sys::{PlantedBug, Sys};
@@ -187,10 +188,16 @@ impl<S: Sys> Half<S> {
         };
         let mut news = tls.as_mut().is_some_and(|tls| tls.take_plain(link, pool));
         while ready.readable && !link.eof && link.rx.has_space() && !budget.is_spent() {
+            let began = budget.calls.begin(sys);
             let received = match tls {
                 None => receive(link, stream, sys, pool),
                 Some(tls) => tls.receive(stream, sys),
             };
+            let came_to = match &received {
+                Ok(moved) => (Call::Receive, CameTo::Done, moved.count),
+                Err(error) => (Call::Receive, CameTo::of(error), 0),
+            };
+            budget.calls.end(began, came_to, sys);
             match received {
                 Ok(Moved { count: 0, .. }) if sys.planted(PlantedBug::HalfCloseDrops) => {
                     return Err(io::ErrorKind::ConnectionReset);
@@ -251,10 +258,19 @@ impl<S: Sys> Half<S> {
             if !range.may_be_sent(&link.tx, sys, now)? {
                 break;
             }
-            let sent = match tls {
-                None => send(link, (stream, pipe), sys, pool, budget.left)?,
-                Some(tls) => tls.send(link, stream, sys, pool)?,
+            let began = budget.calls.begin(sys);
+            let call = match (began, &tls) {
+                (Some(_), None) => call_for(&link.tx.front()),
+                _ => Call::Send,
             };
+            let sent = match tls {
+                None => send(link, (stream, pipe), sys, pool, budget.left),
+                Some(tls) => tls.send(link, stream, sys, pool),
+            };
+            if let Some(came_to) = came_to(&sent) {
+                budget.calls.end(began, (call, came_to.0, came_to.1), sys);
+            }
+            let sent = sent?;
             match sent {
                 Sent::Nothing => break,
                 Sent::Blocked => ready.writable = sys.planted(PlantedBug::WritableNotCleared),
@@ -270,8 +286,11 @@ impl<S: Sys> Half<S> {
         if link.finish == Finish::Wanted && link.tx.is_empty() && is_told {
             // A TLS peer that ended first is closed at once, which says the same.
             if tls.is_none() || !link.eof {
+                let began = budget.calls.begin(sys);
                 sys.shutdown(stream)
                     .map_err(|error| Error::Reset(error.kind()))?;
+                let came_to = (Call::Shutdown, CameTo::Done, 0);
+                budget.calls.end(began, came_to, sys);
             }
             link.finish = Finish::Sent;
         }
@@ -387,6 +406,26 @@ fn receive<S: Sys>(
     Ok(Moved {
         count,
         is_full: count == room,
+    })
+}
+
+/// The call that sends what is at the front of a queue.
+fn call_for(front: &Front<'_>) -> Call {
+    match front {
+        Front::Empty | Front::One(..) => Call::Send,
+        Front::Many(..) => Call::SendMany,
+        Front::File(..) => Call::SendFile,
+        Front::Piped(_) => Call::SpliceOut,
+    }
+}
+
+/// What a call that sends came to, and its bytes; `None` if there was nothing to send.
+fn came_to(sent: &Result<Sent, Error>) -> Option<(CameTo, usize)> {
+    Some(match sent {
+        Ok(Sent::Nothing) => return None,
+        Ok(Sent::Blocked) => (CameTo::WouldBlock, 0),
+        Ok(Sent::Some(moved)) => (CameTo::Done, moved.count),
+        Err(_) => (CameTo::Failed, 0),
     })
 }
 

@@ -479,6 +479,7 @@ impl<S: Sys> Reactor<S> {
         if self.cx.inside.ring.is_on() {
             let events = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
             let ring = &mut self.cx.inside.ring;
+            ring.turn(self.cx.now);
             ring.push(self.cx.now, LOOP, What::Turn { events });
             ring.push_after(LOOP, What::Part(Part::Note));
         }
@@ -504,8 +505,7 @@ impl<S: Sys> Reactor<S> {
     fn sleep(&mut self) -> Option<Duration> {
         let now = self.cx.sys.now();
         if self.cx.metrics.turns > 0 {
-            let length = now.saturating_duration_since(self.cx.now);
-            self.cx.metrics.turn_lengths.record(length);
+            self.cx.metrics.turn_ended(self.cx.now, now);
         }
         let (sessions, limits) = (self.sessions.len(), &self.limits);
         if self.sessions.runnable() > 0
@@ -937,7 +937,7 @@ impl<S: Sys> Reactor<S> {
         let Some(session) = self.sessions.live(id) else {
             return;
         };
-        if self.cx.inside.ring.is_on() {
+        if self.cx.inside.ring.wants(id) {
             let host = &*self.hosts[session.provenance.host as usize].host;
             match outcome {
                 Outcome::Park(_) => {

@@ -17,6 +17,7 @@ use std::io;
 use super::context::Context;
 use super::half::Half;
 use super::transfer::Budget;
+use crate::inside::ring::{Call, CameTo};
 use crate::pipe::Pipe;
 use crate::service::{Finish, LinkState};
 use crate::sys::Sys;
@@ -95,7 +96,14 @@ pub(super) fn splice_in<S: Sys>(
     };
     let bytes_max = bytes_max.min(budget.left).min(BYTES_MAX);
     loop {
-        match sys.splice_in(stream, pipe, bytes_max) {
+        let began = budget.calls.begin(sys);
+        let moved = sys.splice_in(stream, pipe, bytes_max);
+        let came_to = match &moved {
+            Ok(count) => (Call::SpliceIn, CameTo::Done, *count),
+            Err(error) => (Call::SpliceIn, CameTo::of(error), 0),
+        };
+        budget.calls.end(began, came_to, sys);
+        match moved {
             Ok(0) => {
                 from.link.eof = true;
                 from.ready.readable = false;

@@ -46,7 +46,7 @@ use super::transfer::{Budget, Progress};
 use super::upstream::Upstream;
 use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
-use crate::inside::ring::{Waits, What};
+use crate::inside::ring::{Call, CameTo, Topic, Waits, What};
 use crate::inside::roster::Row;
 use crate::service::origins::Way;
 use crate::service::{
@@ -246,6 +246,7 @@ impl<S: Sys> Session<S> {
         self.down.link.tx.begin_turn();
         self.down.held = self.must_wait(cx);
         let mut budget = Budget::new(cx.limits.pump_bytes_max);
+        budget.calls.are_noted = cx.inside.ring.wants(self.id);
         let mut again = false;
         let woken = std::mem::take(&mut self.woken);
         let mut fact = woken != Woken::No;
@@ -333,6 +334,7 @@ impl<S: Sys> Session<S> {
             }
             let moved = budget.moved - before;
             cx.metrics.listeners[self.provenance.metrics as usize].bytes_in += moved;
+            cx.note_calls(self.id, false, budget);
             cx.note_moved(self.id, moved, |bytes| What::Filled {
                 from_origin: false,
                 bytes,
@@ -353,6 +355,7 @@ impl<S: Sys> Session<S> {
                     news = true;
                 }
             }
+            cx.note_calls(self.id, true, budget);
             cx.note_moved(self.id, budget.moved - before, |bytes| What::Filled {
                 from_origin: true,
                 bytes,
@@ -476,8 +479,8 @@ impl<S: Sys> Session<S> {
     /// How a session stands, if anybody looks.
     fn seen(&self, host: &dyn Host, cx: &Context<S>) -> Option<Seen> {
         let conn = self.provenance.conn as usize;
-        let is_on = cx.inside.ring.is_on();
-        is_on.then(|| {
+        let is_wanted = cx.inside.ring.wants(self.id);
+        is_wanted.then(|| {
             let links = [
                 Some(&self.down.link),
                 self.up.as_ref().map(|up| &up.half.link),
@@ -554,6 +557,8 @@ impl<S: Sys> Session<S> {
         if let Some(place) = asked.reuse {
             self.disconnect(cx);
             self.up = Some(cx.upstreams.claim(place, self.id));
+            let text = || "a connection that was kept".to_owned();
+            cx.inside.ring.tell(self.id, Topic::Destination, text);
             cx.metrics.origins.reused += 1;
             self.wake();
         }
@@ -639,6 +644,7 @@ impl<S: Sys> Session<S> {
             let progress = self.down.flush(&mut cx.sys, &mut cx.pool, budget, ranges);
             let moved = budget.moved - before;
             cx.metrics.listeners[self.provenance.metrics as usize].bytes_out += moved;
+            cx.note_calls(self.id, false, budget);
             cx.note_moved(self.id, moved, |bytes| What::Flushed {
                 to_origin: false,
                 bytes,
@@ -666,6 +672,7 @@ impl<S: Sys> Session<S> {
         {
             let before = budget.moved;
             let result = up.half.flush(&mut cx.sys, &mut cx.pool, budget, ranges);
+            cx.note_calls(self.id, true, budget);
             cx.note_moved(self.id, budget.moved - before, |bytes| What::Flushed {
                 to_origin: true,
                 bytes,
@@ -767,9 +774,21 @@ impl<S: Sys> Session<S> {
             && let Some(stream) = &self.down.stream
         {
             let token = Token::Session(self.id).pack();
+            let began = cx.inside.ring.wants(self.id).then(|| cx.sys.now());
             if let Err(error) = cx.sys.register(stream, token) {
                 log::warn!("{}: register: {error}", self.provenance.peer);
                 return Err(Error::Reset(error.kind()));
+            }
+            if let Some(began) = began {
+                let now = cx.sys.now();
+                let took = now.saturating_duration_since(began).as_nanos();
+                cx.note(self.id, || What::Called {
+                    call: Call::Register,
+                    of_origin: false,
+                    came_to: CameTo::Done,
+                    bytes: 0,
+                    took_ns: u32::try_from(took).unwrap_or(u32::MAX),
+                });
             }
             self.registered = true;
         }
@@ -861,6 +880,10 @@ impl<S: Sys> Session<S> {
     /// Begins to connect to one of the addresses.
     fn connect(&mut self, to: Connect, cx: &mut Context<S>) {
         self.disconnect(cx);
+        cx.inside.ring.tell(self.id, Topic::Destination, || {
+            let addresses = to.addresses.iter().map(ToString::to_string);
+            addresses.collect::<Vec<_>>().join(", ")
+        });
         let delay = cx.limits.connect_attempt_delay;
         let race = Race::new(to.addresses, to.timeout, delay, cx.now);
         self.up = Some(Upstream::new(race, to.opening, cx.limits.send_bytes_max));

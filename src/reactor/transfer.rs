@@ -3,9 +3,12 @@
 //! came of a call.
 
 use std::io;
+use std::time::Instant;
 
 use crate::ending::Error;
+use crate::inside::ring::{Call, CameTo};
 use crate::service::work;
+use crate::sys::Sys;
 
 /// What is known of a socket's readiness. Set by events, cleared by fill and flush, and nowhere
 /// else.
@@ -35,6 +38,52 @@ pub(super) struct Budget {
     pub(super) left: usize,
     pub(super) moved: u64,
     cost_ns: u32,
+    pub(super) calls: Calls,
+}
+
+/// The system calls of a pump, while somebody looks at its session.
+#[derive(Default)]
+pub(super) struct Calls {
+    pub(super) are_noted: bool,
+    /// When each ended, and what it was.
+    pub(super) made: Vec<(Instant, Noted)>,
+}
+
+/// A system call, and what it came to.
+pub(super) struct Noted {
+    pub(super) call: Call,
+    pub(super) came_to: CameTo,
+    pub(super) bytes: u32,
+    pub(super) took_ns: u32,
+}
+
+impl Calls {
+    /// One is about to be made, if anybody looks.
+    #[inline]
+    pub(super) fn begin<S: Sys>(&self, sys: &S) -> Option<Instant> {
+        self.are_noted.then(|| sys.now())
+    }
+
+    /// It was made.
+    #[inline]
+    pub(super) fn end<S: Sys>(
+        &mut self,
+        began: Option<Instant>,
+        (call, came_to, bytes): (Call, CameTo, usize),
+        sys: &S,
+    ) {
+        if let Some(began) = began {
+            let now = sys.now();
+            let took = now.saturating_duration_since(began).as_nanos();
+            let noted = Noted {
+                call,
+                came_to,
+                bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+                took_ns: u32::try_from(took).unwrap_or(u32::MAX),
+            };
+            self.made.push((now, noted));
+        }
+    }
 }
 
 impl Budget {
@@ -43,6 +92,7 @@ impl Budget {
             left: bytes,
             moved: 0,
             cost_ns: 0,
+            calls: Calls::default(),
         }
     }
 

@@ -34,6 +34,7 @@ use super::prolonged;
 use crate::buffer::{Held, PAGE_BYTES, pour};
 use crate::config::{FrameEchoConfig, Transform};
 use crate::ending::{Ending, Error, Phase};
+use crate::metrics::Became;
 use crate::service::{Io, Peer, Service, work};
 use crate::wire::frame::{self, Frame, LENGTH_BYTES};
 use crate::wire::upper::{self, Upper};
@@ -53,6 +54,8 @@ pub struct FrameEcho {
 pub struct Conn {
     state: State,
     until: Instant,
+    /// When the first byte of the frame under way came, if there is one.
+    began: Option<Instant>,
     /// Bytes of the stream that were consumed, and bytes that came.
     consumed: u64,
     arrived: u64,
@@ -101,6 +104,12 @@ impl Conn {
     /// Whether a frame came in part.
     fn has_begun(&self, io: &Io<'_>) -> bool {
         !matches!(self.state, State::Between) || !io.down.rx.is_empty()
+    }
+
+    /// All that is queued of an answer is whole.
+    fn answered(&mut self, io: &mut Io<'_>) {
+        let began = self.began.take().unwrap_or(io.cx.now);
+        io.cx.counted.answered(Became::Answered, began);
     }
 
     fn bytes_held(&self) -> usize {
@@ -226,10 +235,16 @@ impl FrameEcho {
             conn.consumed += (waits - io.down.rx.len()) as u64;
             match step {
                 Step::Again => {}
-                Step::Answered => conn.until = io.cx.now + self.idle_timeout,
+                Step::Answered => {
+                    conn.until = io.cx.now + self.idle_timeout;
+                    if matches!(conn.state, State::Between) {
+                        conn.answered(io);
+                    }
+                }
                 Step::Go(next) => {
                     if matches!(next, State::Between) {
                         conn.until = io.cx.now + self.idle_timeout;
+                        conn.answered(io);
                     }
                     conn.state = next;
                 }
@@ -248,6 +263,7 @@ impl Service for FrameEcho {
         Conn {
             state: State::Between,
             until: now + self.idle_timeout,
+            began: None,
             consumed: 0,
             arrived: 0,
             held: Held::default(),
@@ -263,6 +279,7 @@ impl Service for FrameEcho {
         };
         let step = self.go_on(conn, io);
         let begun = conn.has_begun(io);
+        conn.began = begun.then(|| conn.began.unwrap_or(now));
         match step {
             Step::Refuse(why) => refuse(conn, &why, io),
             Step::Wait if io.down.eof && begun => {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::buffer::pour;
 use crate::config::{TcpEchoConfig, Transform};
 use crate::ending::{Error, Phase};
+use crate::metrics::Became;
 use crate::service::{Io, Peer, Service, work};
 use crate::wire::upper::{self, GROWTH_MAX, Upper};
 
@@ -90,11 +91,14 @@ impl Service for TcpEcho {
     }
 
     fn advance(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<(), Error> {
-        let (mut moved, mut first) = (io.drained, true);
+        let mut first = true;
         while !io.cx.work.is_spent() && self.echo(&mut conn.upper, first, io) {
-            (moved, first) = (true, false);
+            first = false;
         }
-        if moved {
+        if !first {
+            io.cx.counted.answered(Became::Answered, io.cx.now);
+        }
+        if io.drained || !first {
             conn.idle_until = io.cx.now + self.idle_timeout;
         }
         if io.down.is_drained() || (io.cx.draining && io.down.rx.is_empty()) {

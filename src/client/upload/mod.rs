@@ -149,7 +149,7 @@ pub struct UploadArgs {
     certificates: TlsArgs,
 
     #[command(flatten)]
-    common: CommonArgs,
+    pub(super) common: CommonArgs,
 }
 
 impl UploadArgs {
@@ -172,6 +172,30 @@ impl UploadArgs {
 /// See [`Failure`].
 pub fn run(args: &UploadArgs) -> Outcome {
     let (files, mut unreadable) = collect(&args.files);
+    let sent = sender(args)?.send(&files, &mut unreadable);
+    for words in &unreadable {
+        eprintln!("netlab-reactor upload: {words}");
+    }
+    sent?;
+    match unreadable.is_empty() {
+        true => Ok(Exit::Done),
+        false if files.is_empty() => Err(Failure::usage("there is no file to upload")),
+        false => Ok(Exit::Negative),
+    }
+}
+
+/// Uploads one file over one connection; the port of this end is given to `connected`.
+pub(super) fn send_one(args: &UploadArgs, connected: &mut dyn FnMut(Option<u16>)) -> Outcome {
+    let (files, unreadable) = collect(&args.files);
+    match &files[..] {
+        [file] => sender(args)?.send_one(file, connected),
+        [] => Err(Failure::usage(unreadable.join("; "))),
+        _ => Err(Failure::usage("expected one file")),
+    }
+}
+
+/// Who sends, with the secrets that it needs.
+fn sender(args: &UploadArgs) -> Result<Sender<'_>, Failure> {
     let secret = match args.handshake.needs_secret() {
         true => secrets::obtain(args.secret_file.as_deref(), "NETLAB_SECRET", "secret")?,
         false => Secret::default(),
@@ -190,20 +214,10 @@ pub fn run(args: &UploadArgs) -> Outcome {
         }
         None => None,
     };
-    let sender = Sender {
+    Ok(Sender {
         args,
         secret,
         login,
         trust: args.trust()?,
-    };
-    let sent = sender.send(&files, &mut unreadable);
-    for words in &unreadable {
-        eprintln!("netlab-reactor upload: {words}");
-    }
-    sent?;
-    match unreadable.is_empty() {
-        true => Ok(Exit::Done),
-        false if files.is_empty() => Err(Failure::usage("there is no file to upload")),
-        false => Ok(Exit::Negative),
-    }
+    })
 }

@@ -10,11 +10,11 @@ use super::UploadArgs;
 use super::bars::Bars;
 use super::source::{Found, Source};
 use super::uploader::{Fate, Uploader};
-use crate::client::Failure;
 use crate::client::connect::Target;
 use crate::client::output::{Output, Tone};
 use crate::client::tls::Trust;
 use crate::client::units::Size;
+use crate::client::{Exit, Failure};
 use crate::wire::challenge::Secret;
 use crate::wire::login::Login;
 use crate::wire::text::printable;
@@ -104,9 +104,30 @@ impl Sender<'_> {
         })
     }
 
-    /// One connection's part.
-    fn work(&self, queue: &Queue<'_>, bars: &Bars, tell: &mpsc::Sender<Report>) {
-        let mut uploader = Uploader {
+    /// Sends one file over one connection, and tells what became of it; the port of this end is
+    /// given to `connected`.
+    ///
+    /// # Errors
+    /// The file cannot be read, the connection fails, or the server refuses it.
+    pub(super) fn send_one(
+        &self,
+        file: &Found,
+        connected: &mut dyn FnMut(Option<u16>),
+    ) -> Result<Exit, Failure> {
+        let bars = Bars::new(1, false);
+        let mut uploader = self.uploader(&bars);
+        let link = uploader.connect()?;
+        connected(link.stream.local_port());
+        uploader.link = Some(link);
+        let mut source = Source::open(file, self.args.keep_paths).map_err(Failure::usage)?;
+        let fate = uploader.upload(&mut source)?;
+        uploader.finish()?;
+        self.tell(&mut Output::new(), &source, &fate)?;
+        Ok(Exit::Done)
+    }
+
+    fn uploader<'u>(&'u self, bars: &'u Bars) -> Uploader<'u> {
+        Uploader {
             target: Target::new(&self.args.host, self.args.port),
             args: self.args,
             secret: self.secret.clone(),
@@ -117,7 +138,12 @@ impl Sender<'_> {
             was_ready: false,
             bars,
             timeouts: self.args.common.timeouts(),
-        };
+        }
+    }
+
+    /// One connection's part.
+    fn work(&self, queue: &Queue<'_>, bars: &Bars, tell: &mpsc::Sender<Report>) {
+        let mut uploader = self.uploader(bars);
         let say = |report| {
             if matches!(report, Report::Failed(_)) {
                 queue.stop();

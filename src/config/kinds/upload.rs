@@ -247,25 +247,34 @@ fn read_handshake(section: &mut Section<'_>) -> (Handshake, SecretSource) {
 
 /// Reads `secret` and `secret_file`, of which one may be given.
 pub(super) fn read_secret(section: &mut Section<'_>) -> Option<Secret> {
-    let written = section.parsed("secret", "a text that is not empty", |value| {
-        not_empty(Secret::from(string(value)?))
+    read_secret_of(section, ("secret", "secret_file"), not_empty)
+}
+
+/// The same of keys with these names, by a rule of their own.
+pub(super) fn read_secret_of(
+    section: &mut Section<'_>,
+    (key, file_key): (&'static str, &'static str),
+    judged: fn(Secret) -> Result<Secret, String>,
+) -> Option<Secret> {
+    let written = section.parsed(key, "a text that is not empty", |value| {
+        judged(Secret::from(string(value)?))
     });
     section.names_file("secret_file");
     let base = section.folders.base.as_path();
-    let filed = section.parsed("secret_file", "a file that holds the secret", |value| {
+    let filed = section.parsed(file_key, "a file that holds the secret", |value| {
         let bytes = read_file(&path(base, string(value)?)?)?;
-        not_empty(Secret::from_file_text(bytes))
+        judged(Secret::from_file_text(bytes))
     });
     if written.is_some() && filed.is_some() {
-        let span = section.span("secret_file");
-        let what = "`secret_file` is given beside `secret`; expected one of the two";
-        section.problem(span, what.to_owned());
+        let span = section.span(file_key);
+        let what = format!("`{file_key}` is given beside `{key}`; expected one of the two");
+        section.problem(span, what);
     }
     written.or(filed)
 }
 
 /// A secret that is one.
-fn not_empty(secret: Secret) -> Result<Secret, String> {
+pub(super) fn not_empty(secret: Secret) -> Result<Secret, String> {
     if secret.is_empty() {
         Err("is empty".to_owned())
     } else {

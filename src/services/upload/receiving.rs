@@ -25,12 +25,13 @@ use super::store::Store;
 use super::{Conn, Upload, wait};
 use crate::buffer::PAGE_BYTES;
 use crate::ending::{Error, Phase};
+use crate::inside::ring::Topic;
 use crate::service::{Io, Waiter, work};
 use crate::services::prolonged;
 use crate::wire::frame::{self, Frame};
 use crate::wire::hex;
 use crate::wire::safe_path::SafePath;
-use crate::wire::text::Quoted;
+use crate::wire::text::{LogLine, Quoted};
 use crate::wire::upload::{
     Code, FileHeader, HeaderError, SafeName, asks_for_ack, blanks_before_header, is_blank,
 };
@@ -62,6 +63,11 @@ impl Upload {
                             io.cx.work.charge(work::FILE_NS);
                             let waits = io.down.rx.len();
                             let owner = &conn.owner;
+                            let ring = &mut io.cx.inside.ring;
+                            ring.tell(io.id, Topic::File, || {
+                                let header = String::from_utf8_lossy(payload);
+                                LogLine(format_args!("{header}")).to_string()
+                            });
                             return self
                                 .announced(payload, waits, owner, io.cx.now)
                                 .map(Step::Go);

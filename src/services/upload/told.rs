@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::announced::Announced;
 use crate::hooks::Hook;
+use crate::metrics::Became;
 use crate::service::Cx;
 use crate::wire::hex;
 use crate::wire::upload::SafeName;
@@ -30,6 +31,7 @@ impl Told {
     ) {
         let (size_bytes, seconds) = (file.size_bytes, (cx.now - file.began).as_secs_f64());
         cx.counted.stored(size_bytes);
+        cx.counted.answered(Became::Answered, file.began);
         let (owner, path) = (&file.owner, file.path_as(name));
         let (peer, shown) = (&owner.peer, path.display());
         log::info!("upload {peer}: stored {shown}, {size_bytes} bytes in {seconds:.3} s");

@@ -5,6 +5,10 @@
 //! wait in line and the sessions that ask are parked. What comes out is remembered under a keyed
 //! hash of the credentials, so that the next request costs a look-up. No password is kept.
 //!
+//! A token (RFC 6750) is no password that people think of: it is looked at at once, in a time that
+//! does not tell how much of it is right, and what came of it is counted and remembered like the
+//! rest.
+//!
 //! A wrong password is logged with the address that it came from. Who sends too many within a minute
 //! has no other one checked until it is over; what is known to be right goes on being so.
 //!
@@ -17,12 +21,14 @@ use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
 use crate::config::AuthConfig;
 use crate::gate::failures::Failures;
 use crate::http::basic::{Check, Credentials, Users};
 use crate::service::{Cx, Id};
 use crate::shares::{Client, InTurn, Shares};
+use crate::wire::challenge::Secret;
 
 /// Rounds in one turn: less than a millisecond.
 const ROUNDS_PER_TURN: u32 = 1000;
@@ -129,9 +135,12 @@ impl Lines {
 
 /// The passwords of a site.
 pub(super) struct Auth {
-    /// The value of `WWW-Authenticate`, or of `Proxy-Authenticate`.
-    pub(super) challenge: String,
-    users: Users,
+    /// The values of `WWW-Authenticate`, or of `Proxy-Authenticate`.
+    pub(super) challenges: Vec<String>,
+    /// `None` if there is a token only.
+    users: Option<Users>,
+    /// The mark of the header with the right token.
+    token: Option<Mark>,
     key: [u8; 32],
     verdicts: HashMap<Mark, (bool, Instant), foldhash::fast::RandomState>,
     lines: Lines,
@@ -142,13 +151,49 @@ impl Auth {
     /// `key` has to be random.
     pub(super) fn new(config: &AuthConfig, key: [u8; 32]) -> Self {
         Self {
-            challenge: format!("Basic realm=\"{}\", charset=\"UTF-8\"", config.realm),
-            users: config.users.clone(),
+            challenges: vec![format!(
+                "Basic realm=\"{}\", charset=\"UTF-8\"",
+                config.realm
+            )],
+            users: Some(config.users.clone()),
+            failures: Failures::new(config.failures_max),
+            ..Self::without_users(key)
+        }
+    }
+
+    /// Nobody is let in by a password.
+    pub(super) fn without_users(key: [u8; 32]) -> Self {
+        Self {
+            challenges: Vec::new(),
+            users: None,
+            token: None,
             key,
             verdicts: HashMap::default(),
             lines: Lines::default(),
-            failures: Failures::new(config.failures_max),
+            failures: Failures::new(AuthConfig::FAILURES_MAX),
         }
+    }
+
+    /// Who sends this token is let in as well.
+    pub(super) fn with_token(mut self, token: &Secret) -> Self {
+        self.token = Some(self.mark(token.expose()));
+        self.challenges.push("Bearer realm=\"admin\"".to_owned());
+        self
+    }
+
+    /// What is needed to be let in, for those who do not have it.
+    pub(super) fn needed(&self) -> &'static str {
+        match (&self.users, &self.token) {
+            (Some(_), Some(_)) => "a name and a password, or a token, are needed here",
+            (None, Some(_)) => "a token is needed here",
+            _ => "a name and a password are needed here",
+        }
+    }
+
+    fn mark(&self, bytes: &[u8]) -> Mark {
+        // Invariant: HMAC takes a key of any length.
+        let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.key).expect("any key length");
+        keyed.chain_update(bytes).finalize().into_bytes().into()
     }
 
     /// Whether credentials are right: the value of `Authorization` or `Proxy-Authorization`.
@@ -162,9 +207,7 @@ impl Auth {
         let Some(value) = value else {
             return Verdict::Wrong;
         };
-        // Invariant: HMAC takes a key of any length.
-        let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.key).expect("any key length");
-        let mark: Mark = keyed.chain_update(value).finalize().into_bytes().into();
+        let mark = self.mark(value);
         match self.verdicts.get(&mark) {
             Some((true, until)) if now < *until => return Verdict::Right,
             Some((false, until)) if now < *until => return Verdict::Wrong,
@@ -175,10 +218,19 @@ impl Auth {
         if self.failures.are_too_many(client, now) {
             return Verdict::Slowed;
         }
+        if let (Some(right), Some(token)) = (&self.token, bearer(value)) {
+            let is_right = right.ct_eq(&self.mark(token)).into();
+            self.found_out(mark, is_right, (client, "token"), now);
+            return if is_right {
+                Verdict::Right
+            } else {
+                Verdict::Wrong
+            };
+        }
         if self.lines.join(mark, waiter) {
             return Verdict::Later;
         }
-        let Some(credentials) = Credentials::parse(value) else {
+        let (Some(users), Some(credentials)) = (&self.users, Credentials::parse(value)) else {
             return Verdict::Wrong;
         };
         if !self.lines.has_room(client) {
@@ -186,7 +238,7 @@ impl Auth {
         }
         let waiting = Waiting {
             mark,
-            check: self.users.check(&credentials),
+            check: users.check(&credentials),
             user: credentials.user,
             waiters: vec![waiter],
         };
@@ -218,15 +270,21 @@ impl Auth {
         let Some((client, waiting)) = self.lines.pop() else {
             return false;
         };
+        cx.woken.extend(waiting.waiters);
+        let what = format!("password for {:?}", waiting.user);
+        self.found_out(waiting.mark, right, (client, &what), now);
+        !self.lines.checks.is_empty()
+    }
+
+    /// Remembers a verdict; one that is bad is counted, and logged without what was sent.
+    fn found_out(&mut self, mark: Mark, right: bool, (client, what): (Client, &str), now: Instant) {
         if !right {
             self.failures.add(client, now);
             match client {
-                Some(client) => log::warn!("wrong password for {:?} from {client}", waiting.user),
-                None => log::warn!("wrong password for {:?}", waiting.user),
+                Some(client) => log::warn!("wrong {what} from {client}"),
+                None => log::warn!("wrong {what}"),
             }
         }
-        let mark = waiting.mark;
-        cx.woken.extend(waiting.waiters);
         let until = now + if right { RIGHT_FOR } else { WRONG_FOR };
         if self.verdicts.len() >= VERDICTS_MAX {
             self.verdicts
@@ -236,8 +294,15 @@ impl Auth {
             self.verdicts.clear();
         }
         self.verdicts.insert(mark, (right, until));
-        !self.lines.checks.is_empty()
     }
+}
+
+/// The token in the value of `Authorization`, if that has one (RFC 6750 section 2.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked("Bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
 }
 
 #[cfg(test)]
@@ -297,6 +362,46 @@ mod tests {
         assert_eq!(
             auth.judge(value, session(3), client(1), later),
             Verdict::Later
+        );
+    }
+
+    #[test]
+    fn a_token_lets_in_and_one_who_guesses_it_is_slowed() {
+        let (key, now) = ([7; 32], Instant::now());
+        let token = Secret::from("tulip");
+        let judged = |auth: &mut Auth, value: &str, client| {
+            auth.judge(Some(value.as_bytes()), session(1), client, now)
+        };
+        let mut only = Auth::without_users(key).with_token(&token);
+        assert_eq!(only.challenges, ["Bearer realm=\"admin\""]);
+        assert_eq!(
+            judged(&mut only, "bearer tulip ", client(1)),
+            Verdict::Right
+        );
+        for wrong in ["Basic YTpi", "Bearer tulips", "Bearer ", "Bearer", "tulip"] {
+            assert_eq!(
+                judged(&mut only, wrong, client(2)),
+                Verdict::Wrong,
+                "{wrong}"
+            );
+        }
+        let mut both = auth().with_token(&token);
+        assert_eq!(both.challenges.len(), 2);
+        assert_eq!(judged(&mut both, "Basic YTpi", client(1)), Verdict::Later);
+        for guess in ["a", "b", "c"] {
+            let value = format!("Bearer {guess}");
+            assert_eq!(judged(&mut both, &value, client(2)), Verdict::Wrong);
+        }
+        assert_eq!(judged(&mut both, "Bearer d", client(2)), Verdict::Slowed);
+        assert_eq!(
+            judged(&mut both, "Bearer tulip", client(2)),
+            Verdict::Slowed
+        );
+        assert_eq!(judged(&mut both, "Bearer tulip", client(1)), Verdict::Right);
+        assert_eq!(
+            judged(&mut both, "Bearer tulip", client(2)),
+            Verdict::Right,
+            "what is known to be right goes on being so"
         );
     }
 

@@ -39,13 +39,16 @@ pub(super) struct Echo {
     /// In pages of the pool, so that it counts like all that waits to be sent.
     pub(super) body: SendQueue,
     pub(super) persistence: Persistence,
+    /// When the first byte of the request came.
+    pub(super) began: Instant,
 }
 
 impl Echo {
-    pub(super) fn new(persistence: Persistence) -> Self {
+    pub(super) fn new(persistence: Persistence, began: Instant) -> Self {
         Self {
             body: SendQueue::new(u32::MAX),
             persistence,
+            began,
         }
     }
 }

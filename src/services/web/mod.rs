@@ -67,8 +67,8 @@ use crate::http::forwarded;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status};
-use crate::inside::ring::What;
-use crate::metrics::{Of, WebMetrics};
+use crate::inside::ring::{Topic, What};
+use crate::metrics::{Became, Of, WebMetrics};
 use crate::service::{Cx, Id, Io, Link, LinkState, Peer, Service, Waiter, work};
 use access_log::{AccessLog, Answerer, Entry, Line, Request};
 use admission::{Admission, Seat};
@@ -162,6 +162,8 @@ struct Refusing {
     forward: Option<Box<Forward>>,
     /// The connection stays.
     stays: bool,
+    /// When the first byte of the request came.
+    began: Instant,
     /// From then on it is answered without its page.
     until: Instant,
 }
@@ -213,6 +215,10 @@ impl Web {
                 return false;
             }
         };
+        let ring = &mut io.cx.inside.ring;
+        ring.tell(io.id, Topic::Request, || {
+            format!("{} {}", head.method.as_str(), head.target_text)
+        });
         let work_before = *io.cx.work;
         io.cx.work.charge(work::REQUEST_NS);
         io.cx.work.charge_each(head_bytes, work::HEAD_BYTE_NS);
@@ -243,13 +249,16 @@ impl Web {
         if self.sites.wants_alone(place) {
             io.asked.alone = true;
         }
-        if let Some(answered) = reply.sent {
-            let (status, bytes) = (answered.status.code(), answered.body_bytes);
-            let answered = What::Answered { status, bytes };
-            reply.cx.inside.ring.push_after(reply.id, answered);
-        }
-        // The line of a request that goes on is written when it has ended.
+        // What is to be told of a request that goes on is told when it has ended.
         let goes_on = matches!(next, Next::Forward(_) | Next::Pack(..));
+        if let Some(answered) = reply.sent {
+            told(answered, reply.id, reply.cx);
+            if !goes_on && !matches!(next, Next::Live(_)) {
+                let began = conn.began(&self.config, reply.cx.now);
+                let became = Became::of(answered.status.code());
+                reply.cx.counted.answered(became, began);
+            }
+        }
         let entry = (goes_on && self.log.is_some()).then(|| Entry::of(head, client.ip()));
         if let (Some(log), Some(answered), false) = (&mut self.log, reply.sent, goes_on) {
             let began = conn.began(&self.config, io.cx.now);
@@ -286,17 +295,16 @@ impl Web {
         let echo = match next {
             Next::Later { .. } => return false, // it is parked
             Next::Forward(mut forward) => {
-                if let Some(entry) = entry {
-                    forward.begin_log(entry, conn.began(&self.config, now));
-                }
+                forward.answers(conn.began(&self.config, now), entry);
                 conn.state = State::Forward(forward);
                 return true;
             }
             Next::Pack(archive, persistence) => {
                 io.down.end_is_framing = archive.ends_with_connection();
-                let logged = entry.map(|entry| (entry, conn.began(&self.config, now)));
+                let began = conn.began(&self.config, now);
                 let until = now + self.config.answer_timeout;
-                conn.state = State::Pack(Box::new(Pack::new(archive, persistence, until, logged)));
+                let pack = Pack::new(archive, persistence, until, (began, entry));
+                conn.state = State::Pack(Box::new(pack));
                 return true;
             }
             Next::Live(live) => {
@@ -322,7 +330,7 @@ impl Web {
                 return true;
             }
             Next::Done => None,
-            Next::Echo => Some(Echo::new(persistence)),
+            Next::Echo => Some(Echo::new(persistence, conn.began(&self.config, now))),
         };
         let body = RequestBody::new(body, echo, &self.config, now);
         conn.state = State::Body(Box::new(body));
@@ -462,6 +470,7 @@ impl Web {
             ending,
             forward: None,
             stays: false,
+            began: conn.began(&self.config, io.cx.now),
             until: io.cx.now + self.config.answer_timeout,
         }));
         self.refuse(conn, io);
@@ -496,13 +505,18 @@ impl Web {
         }
         let sent = reply.sent;
         io.cx.jobs.settle(Waiter::Session(io.id));
-        let (stays, ending) = (refusing.stays, refusing.ending);
+        let (stays, ending, began) = (refusing.stays, refusing.ending, refusing.began);
         match refusing.forward.take() {
             Some(mut forward) => {
                 forward.refused(sent);
                 self.forwarded(forward, conn, io);
             }
             None => {
+                if let Some(answered) = sent {
+                    io.cx
+                        .counted
+                        .answered(Became::of(answered.status.code()), began);
+                }
                 if let (Some(log), Some(answered)) = (&mut self.log, sent) {
                     let request = (None, io.cx.now);
                     log_line(log, request, (answered, None), io.peer, &mut io.cx);
@@ -546,6 +560,7 @@ impl Web {
         let Some(Echo {
             mut body,
             persistence,
+            began,
         }) = echo
         else {
             return true;
@@ -553,6 +568,7 @@ impl Web {
         let sink = (&mut io.down.tx, &mut io.cx, io.id);
         let mut reply = Reply::new(false, persistence, &mut self.writer, sink);
         reply.plain_from(Status::OK, &mut body);
+        io.cx.counted.answered(Became::of(Status::OK.code()), began);
         if persistence == Persistence::Ends {
             io.close();
         }
@@ -600,6 +616,7 @@ impl Web {
                 conn.state = State::Refusing(Box::new(Refusing {
                     refusal,
                     ending,
+                    began: forward.began(io.cx.now),
                     forward: Some(forward),
                     stays,
                     until: io.cx.now + self.config.answer_timeout,
@@ -614,10 +631,16 @@ impl Web {
         conn.state = State::Idle {
             until: io.cx.now + self.config.idle_timeout,
         };
-        if let Some((answered, _)) = forward.answered() {
-            let (status, bytes) = (answered.status.code(), answered.body_bytes);
-            let answered = What::Answered { status, bytes };
-            io.cx.inside.ring.push_after(io.id, answered);
+        if let Some((answered, answerer)) = forward.answered() {
+            told(answered, io.id, &mut io.cx);
+            let is_asked = io.down.status != LinkState::Closed;
+            // A tunnel was the answer when it began.
+            if is_asked && !matches!(answerer, Answerer::Tunnel { .. }) {
+                let began = forward.began(io.cx.now);
+                io.cx
+                    .counted
+                    .answered(Became::of(answered.status.code()), began);
+            }
         }
         self.log_forward(&forward, &mut io.cx);
         if let Content::Proxy(proxy) = &mut self.sites.at(forward.place).content {
@@ -653,6 +676,8 @@ impl Web {
         };
         if let State::Pack(pack) = std::mem::replace(&mut conn.state, idle) {
             pack.log(self.log.as_deref_mut(), &mut io.cx);
+            let became = Became::of(Status::OK.code());
+            io.cx.counted.answered(became, pack.began());
         }
         if !stays {
             io.close();
@@ -681,7 +706,7 @@ impl Web {
 
     /// The line of a request that was sent on.
     fn log_forward(&mut self, forward: &Forward, cx: &mut Cx<'_>) {
-        let (Some(log), Some(logged)) = (&mut self.log, forward.logged()) else {
+        let (Some(log), Some(entry)) = (&mut self.log, forward.logged()) else {
             return;
         };
         let Some((answered, answerer)) = forward.answered() else {
@@ -692,16 +717,23 @@ impl Web {
             _ => None,
         };
         let line = Line {
-            peer: logged.entry.peer,
-            request: Some(logged.entry.request()),
+            peer: entry.peer,
+            request: Some(entry.request()),
             origin: Some((forward.authority(), answerer)),
             parent,
             answered,
-            took: cx.now.saturating_duration_since(logged.began),
+            took: cx.now.saturating_duration_since(forward.began(cx.now)),
             wall: cx.wall,
         };
         log.add(&line, &mut cx.counted);
     }
+}
+
+/// Tells the ring, if anybody looks, what a request was answered with.
+fn told(answered: Answered, id: Id, cx: &mut Cx<'_>) {
+    let (status, bytes) = (answered.status.code(), answered.body_bytes);
+    let answered = What::Answered { status, bytes };
+    cx.inside.ring.push_after(id, answered);
 }
 
 /// The line of what was answered here. `request`: with the moment in which its first byte came.

@@ -110,6 +110,8 @@ impl Web {
     ) -> Result<Self, (PathBuf, io::Error)> {
         let content = Content::Admin(Admin::new(config, given.started));
         let mut web = Self::new(&config.http, content, given, disk)?;
+        let rest = web.sites.rest();
+        web.sites.at(rest).take_token(config.token.as_ref(), disk);
         web.stays_while_draining = true;
         Ok(web)
     }
@@ -132,6 +134,9 @@ impl Web {
                 SiteContent::Probe => Content::Nothing,
             };
             let mut opened = Site::new(site.host.clone(), prefix, content, auth, disk);
+            if let SiteContent::Admin(admin) = &site.content {
+                opened.take_token(admin.token.as_ref(), disk);
+            }
             opened.has_probe = matches!(site.content, SiteContent::Probe);
             if let Some(files) = site.content.files() {
                 opened.cors.clone_from(&files.cors);

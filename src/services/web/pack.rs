@@ -15,8 +15,10 @@ pub(super) struct Pack {
     archive: Box<Archive>,
     persistence: Persistence,
     until: Instant,
-    /// What the log is to tell, and when the request's first byte came.
-    logged: Option<(Entry, Instant)>,
+    /// When the request's first byte came.
+    began: Instant,
+    /// What the log is to tell.
+    logged: Option<Entry>,
 }
 
 impl Pack {
@@ -30,12 +32,13 @@ impl Pack {
         archive: Box<Archive>,
         persistence: Persistence,
         until: Instant,
-        logged: Option<(Entry, Instant)>,
+        (began, logged): (Instant, Option<Entry>),
     ) -> Self {
         Self {
             archive,
             persistence,
             until,
+            began,
             logged,
         }
     }
@@ -66,6 +69,10 @@ impl Pack {
         self.until
     }
 
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Whether the connection goes on behind it.
     pub(super) fn stays(&self) -> bool {
         self.persistence != Persistence::Ends
@@ -73,7 +80,7 @@ impl Pack {
 
     /// Writes its line, when all of it is queued or nothing follows.
     pub(super) fn log(&self, log: Option<&mut AccessLog>, cx: &mut Cx<'_>) {
-        let (Some(log), Some((entry, began))) = (log, &self.logged) else {
+        let (Some(log), Some(entry)) = (log, &self.logged) else {
             return;
         };
         let line = Line {
@@ -85,7 +92,7 @@ impl Pack {
                 status: Status::OK,
                 body_bytes: self.archive.bytes(),
             },
-            took: cx.now.saturating_duration_since(*began),
+            took: cx.now.saturating_duration_since(self.began),
             wall: cx.wall,
         };
         log.add(&line, &mut cx.counted);

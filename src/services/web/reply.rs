@@ -14,6 +14,7 @@ use crate::http::head::{Headers, put_head_end, put_header, put_header_number, pu
 use crate::http::negotiate::ErrorFormat;
 use crate::http::persistence::Persistence;
 use crate::http::proxy_status::ProxyError;
+use crate::inside::ring::Topic;
 use crate::jobs::Asking;
 use crate::metrics::Limit;
 use crate::service::{Cx, Id, Peer, Waiter};
@@ -269,6 +270,10 @@ impl<'r, 'c> Reply<'r, 'c> {
 
     /// The same of what is kept of an origin's response.
     pub(super) fn answered_for(&mut self, origin: &str, answered: Answered) {
+        let ring = &mut self.cx.inside.ring;
+        ring.tell(self.id, Topic::Destination, || {
+            format!("none: what is kept of {origin}")
+        });
         self.writer.kept_of.push_str(origin);
         self.sent = Some(answered);
     }

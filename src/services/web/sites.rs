@@ -29,9 +29,7 @@ use crate::http::target::Target;
 use crate::http::{Method, Status};
 use crate::metrics::Limit;
 use crate::service::{Cx, Id, Peer, work};
-
-/// What is said to a client without a right password.
-const PASSWORD_NEEDED: &str = "a name and a password are needed here";
+use crate::wire::challenge::Secret;
 
 pub(super) const UNKNOWN_METHOD: Refusal =
     Refusal::new(Status::NOT_IMPLEMENTED, "this server knows no such method");
@@ -217,11 +215,7 @@ impl Site {
         auth: Option<&AuthConfig>,
         disk: &mut dyn Disk,
     ) -> Self {
-        let auth = auth.map(|auth| {
-            let mut key = [0; 32];
-            disk.entropy(&mut key);
-            Box::new(Auth::new(auth, key))
-        });
+        let auth = auth.map(|auth| Box::new(Auth::new(auth, random(disk))));
         Self {
             host,
             prefix: prefix.to_owned(),
@@ -230,6 +224,15 @@ impl Site {
             errors: None,
             has_probe: false,
             cors: None,
+        }
+    }
+
+    /// Who sends this token is answered, too; without a password, nobody else is.
+    pub(super) fn take_token(&mut self, token: Option<&Secret>, disk: &mut dyn Disk) {
+        if let Some(token) = token {
+            let auth = self.auth.take();
+            let auth = auth.unwrap_or_else(|| Box::new(Auth::without_users(random(disk))));
+            self.auth = Some(Box::new(auth.with_token(token)));
         }
     }
 
@@ -265,10 +268,11 @@ impl Site {
             false => ("authorization", Status::UNAUTHORIZED),
         };
         let value = head.headers.only(header);
+        let needed = auth.needed();
         match auth.judge(value, reply.id, peer.network(), reply.cx.now) {
             Verdict::Right => Poll::Ready(Ok(())),
             Verdict::Later => Poll::Pending,
-            Verdict::Wrong => Poll::Ready(Err(Refusal::new(status, PASSWORD_NEEDED).into())),
+            Verdict::Wrong => Poll::Ready(Err(Refusal::new(status, needed).into())),
             Verdict::Busy => Poll::Ready(Err(TOO_MANY_PASSWORDS.into())),
             Verdict::Slowed => Poll::Ready(Err(WRONG_TOO_OFTEN.into())),
         }
@@ -365,10 +369,14 @@ impl Site {
         }
         match (*status, &self.auth) {
             (Status::UNAUTHORIZED, Some(auth)) => {
-                put_header(&mut lines, "WWW-Authenticate", &auth.challenge);
+                for challenge in &auth.challenges {
+                    put_header(&mut lines, "WWW-Authenticate", challenge);
+                }
             }
             (Status::PROXY_AUTHENTICATION_REQUIRED, Some(auth)) => {
-                put_header(&mut lines, "Proxy-Authenticate", &auth.challenge);
+                for challenge in &auth.challenges {
+                    put_header(&mut lines, "Proxy-Authenticate", challenge);
+                }
             }
             (Status::SERVICE_UNAVAILABLE, _) => put_header_number(&mut lines, "Retry-After", 1),
             _ => {}
@@ -396,6 +404,12 @@ impl Site {
         }
         Poll::Ready(())
     }
+}
+
+fn random(disk: &mut dyn Disk) -> [u8; 32] {
+    let mut key = [0; 32];
+    disk.entropy(&mut key);
+    key
 }
 
 impl Content {

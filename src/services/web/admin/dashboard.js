@@ -1,4 +1,4 @@
-// The dashboard: what `/events` and `/sessions.json` tell, drawn. Nothing here is needed to read the page: without it the
+// The dashboard: what `/events` and `/sessions.json` tell, drawn; closer looks are in inspect.js. Nothing here is needed to read the page: without it the
 // table below is all there is, as of when it was asked for.
 'use strict';
 
@@ -41,15 +41,39 @@ const sample = (key, value) => {
   return samples;
 };
 
-const spark = (samples, what) => {
+const spark = (samples, what, told = value => `${number(value)} a second`) => {
   const top = Math.max(...samples, 1e-9);
   const at = (value, place) => `${(place * 100 / (HISTORY - 1)).toFixed(1)},${(30 - value * 28 / top).toFixed(1)}`;
   const first = HISTORY - samples.length;
   const path = 'M' + samples.map((value, place) => at(value, first + place)).join('L');
-  const label = `${what}: now ${number(samples.at(-1))} a second, at most ${number(top)} in the last minute`;
+  const label = `${what}: now ${told(samples.at(-1))}, at most ${told(top)} in the last minute`;
   return element('svg', { class: 'spark', viewBox: '0 0 100 32', preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
     element('path', { d: path }));
 };
+
+const QUANTILES = [['p50', .5], ['p90', .9], ['p99', .99]];
+
+// Every request of a listener, by how long it took: upper bounds in seconds, and numbers.
+const times = listener => {
+  const all = new Map();
+  for (const { buckets } of Object.values(listener?.requests ?? {})) {
+    for (const [bound, count] of buckets) all.set(bound, (all.get(bound) ?? 0) + count);
+  }
+  return all;
+};
+
+// What so large a part of the requests since the last look took at most, in seconds; of all, if there were none.
+const quantiles = (now, before) => {
+  const all = [...now].map(([bound, count]) => [bound, count - (before.get(bound) ?? 0)]).filter(([, count]) => count > 0);
+  const some = (all.length ? all : [...now]).sort(([one], [other]) => one - other);
+  const count = some.reduce((total, [, one]) => total + one, 0);
+  return QUANTILES.map(([, part]) => {
+    let sum = 0;
+    return some.find(([, one]) => (sum += one) >= count * part)?.[0] ?? 0;
+  });
+};
+
+const brief = seconds => seconds ? seconds < 1e-3 ? `${Math.round(seconds * 1e6)} µs` : seconds < 1 ? `${(seconds * 1e3).toFixed(1)} ms` : `${seconds.toFixed(2)} s` : '–';
 
 const rateOf = (now, before, seconds, measure) => before ? Math.max(0, (measure(now) - measure(before)) / seconds) : 0;
 
@@ -67,9 +91,11 @@ const drawFacts = (now, before, seconds) => {
     fact((rateOf(now, before, seconds, status => status.cpu_seconds) * 100).toFixed(1) + ' %', 'of a processor'),
     fact(bytes(now.resident_memory_bytes), 'memory'),
     fact(bytes(now.page_bytes), 'in pages'),
+    fact(number(now.pages), 'pages'),
     fact(number(now.timers), 'timers'),
-    fact(number(now.sockets), 'sockets'),
-    fact(number(now.disk?.under_way ?? 0), 'jobs for the disk'),
+    fact(number(now.sockets), 'descriptors of sockets'),
+    fact(`${number(now.disk?.waiting ?? 0)} + ${number(now.disk?.under_way ?? 0)}`, 'jobs for the disk that wait, and under way'),
+    fact(number(uploading()), 'uploads under way'),
     fact(number(cache.objects ?? 0), 'responses kept'),
     fact(number(now.runnable), 'runnable sessions'),
   );
@@ -85,11 +111,11 @@ const drawTurns = (now, before) => {
   const bars = counts.flatMap((count, place) => {
     const high = count ? Math.max(2, Math.log1p(count) / Math.log1p(top) * 56) : 0;
     const bound = Number(bounds[place]);
-    const name = bound < 1e-3 ? `${bound * 1e6} µs` : bound < 1 ? `${bound * 1e3} ms` : `${bound} s`;
+    const name = bound < 1e-3 ? `${Math.round(bound * 1e6)} µs` : bound < 1 ? `${Number((bound * 1e3).toPrecision(2))} ms` : `${bound.toFixed(1)} s`;
     return [
       element('rect', { x: place * width + 4, y: 60 - high, width: width - 8, height: high },
         element('title', {}, `${count} turns of at most ${name}`)),
-      element('text', { x: (place + .5) * width, y: 74 }, name),
+      element('text', { x: (place + .5) * width, y: 74 }, place % 2 ? '' : name),
     ];
   });
   document.querySelector('#turns').replaceChildren(
@@ -107,6 +133,8 @@ const drawListeners = (now, before, seconds) => {
     const units = isDatagrams ? 'datagrams' : 'connections';
     const lines = [[served, units], [one => one.bytes_sent, 'bytes sent']]
       .map(([measure, what]) => spark(sample(`${key} ${what}`, rate(measure)), `${listener.name}, ${what}`));
+    const spent = times(listener), slow = quantiles(spent, times(was));
+    const took = spent.size ? spark(sample(`${key} p99`, slow[2]), `${listener.name}, 99 of 100 requests took at most`, brief) : '';
     return element('tr', {},
       element('td', { class: 'name' }, listener.name, ' ', listener.up ? '' : element('b', { class: 'warn' }, 'down')),
       element('td', { class: 'optional' }, listener.kind),
@@ -117,9 +145,43 @@ const drawListeners = (now, before, seconds) => {
       element('td', { class: 'number' }, number(rate(one => one.bytes_received))),
       element('td', { class: 'number' }, number(rate(one => one.bytes_sent))),
       element('td', { class: 'optional' }, lines[1]),
+      ...slow.map(seconds => element('td', { class: 'number' }, brief(seconds))),
+      element('td', { class: 'optional' }, took),
       element('td', { class: 'number' }, number(failed(listener))));
   });
   document.querySelector('#listeners tbody').replaceChildren(...rows);
+};
+
+const CLASSES = ['all', '1xx', '2xx', '3xx', '4xx', '5xx'];
+
+// How requests were answered: by class of status, and by what the cache did.
+const drawAnswers = now => {
+  const rows = now.listeners.filter(one => sum(counts(one)) > 0).map(listener => {
+    const by = counts(listener), all = sum(by);
+    let x = 0;
+    const bars = CLASSES.filter(name => by[name]).map(name => {
+      const width = by[name] / all * 1000, at = x;
+      x += width;
+      return element('rect', { x: at, y: 0, width: Math.max(1, width), height: 20, class: `class-${name}` }, element('title', {}, `${name}: ${by[name]}`));
+    });
+    const told = CLASSES.filter(name => by[name]).map(name => `${name === 'all' ? 'answered' : name} ${number(by[name])}`);
+    const cache = Object.entries(listener.cache_requests ?? {}).filter(([, count]) => count).map(([name, count]) => `${name.replace('_', ' ')} ${number(count)}`);
+    return element('tr', {}, element('td', { class: 'name' }, listener.name),
+      element('td', {}, element('svg', { class: 'strip', viewBox: '0 0 1000 20', preserveAspectRatio: 'none', role: 'img', 'aria-label': told.join(', ') }, ...bars), told.join(', ')),
+      element('td', {}, cache.join(', ')));
+  });
+  document.querySelector('#answers tbody').replaceChildren(...rows);
+};
+
+const counts = listener => Object.fromEntries(Object.entries(listener.requests ?? {}).map(([name, spans]) => [name, spans.count]));
+
+const drawHeartbeats = senders => {
+  document.querySelector('#heartbeats').hidden = !senders.length;
+  document.querySelector('#heartbeats tbody').replaceChildren(...senders.slice(0, ROWS).map(one => element('tr', {},
+    element('td', { class: 'name' }, one.id ?? one.address), element('td', { class: one.state === 'dead' ? 'warn' : '' }, one.state),
+    element('td', { class: 'number' }, `${number(one.silent_for)} s`), element('td', { class: 'number' }, number(one.received)),
+    element('td', { class: 'number' }, number(one.lost)), element('td', { class: 'number optional' }, number(one.duplicates)),
+    element('td', { class: 'optional' }, one.listener))));
 };
 
 const draw = now => {
@@ -129,12 +191,19 @@ const draw = now => {
   drawFacts(now, before, seconds);
   drawTurns(now, before);
   drawListeners(now, before, seconds);
+  drawAnswers(now);
+  hasMonitors = now.listeners.some(one => one.kind === 'udp-heartbeat');
 };
 
 const COLUMNS = [
   ['id', 'number', true], ['listener', 'listener'], ['peer', 'peer'], ['state', 'state'], ['waits_for', 'waits for', false, true],
   ['deadline_ms', 'for at most', true, true], ['received_bytes', 'unread', true, true], ['queued_bytes', 'queued', true],
 ];
+let hasMonitors = false;
+
+// Files that come, or are being stored.
+const uploading = () => sessions.filter(row => row.kind === 'upload' && ['Beginning', 'Small', 'Body', 'Storing'].includes(row.state)).length;
+
 let sessions = [], order = { column: 'id', descending: true };
 
 const drawSessions = () => {
@@ -143,10 +212,13 @@ const drawSessions = () => {
   const { column, descending } = order;
   const compare = (one, other) => one[column] < other[column] ? -1 : one[column] > other[column] ? 1 : 0;
   const found = sessions.filter(fits).sort((one, other) => descending ? compare(other, one) : compare(one, other));
-  const rows = found.slice(0, ROWS).map(row => element('tr', {}, ...COLUMNS.map(([key, , isNumber, isOptional]) =>
-    element('td', { class: `${isNumber ? 'number' : ''} ${isOptional ? 'optional' : ''}` },
-      key === 'deadline_ms' ? `${number(row[key] / 1000)} s` : String(row[key])))));
+  const shownOf = (row, key) => key === 'deadline_ms' ? `${number(row[key] / 1000)} s`
+    : key === 'id' ? element('button', { type: 'button', class: 'link', 'aria-label': `timeline of session ${row.id}` }, String(row.id)) : String(row[key]);
+  const rows = found.slice(0, ROWS).map(row => element('tr', { 'data-id': row.id }, ...COLUMNS.map(([key, , isNumber, isOptional]) =>
+    element('td', { class: `${isNumber ? 'number' : ''} ${isOptional ? 'optional' : ''}` }, shownOf(row, key)))));
+  const focused = document.activeElement?.closest('#sessions tbody tr')?.dataset.id;
   document.querySelector('#sessions tbody').replaceChildren(...rows);
+  if (focused) document.querySelector(`#sessions tr[data-id="${focused}"] button`)?.focus();
   const shown = found.length > ROWS ? `the first ${ROWS} of ${found.length}` : `${found.length} of ${sessions.length}`;
   document.querySelector('#shown').textContent = shown;
   for (const head of document.querySelectorAll('#sessions th')) {
@@ -159,6 +231,7 @@ const readSessions = async () => {
     const answer = await fetch('/sessions.json');
     if (answer.ok) sessions = await answer.json();
     drawSessions();
+    if (hasMonitors) drawHeartbeats((await (await fetch('/heartbeats')).json()).senders);
   } catch { /* the next one may be answered */ }
   setTimeout(readSessions, document.hidden ? 10000 : 2000);
 };
@@ -195,14 +268,22 @@ const build = () => {
   document.querySelector('#live').replaceChildren(
     element('div', { id: 'facts', class: 'facts' }),
     element('h2', {}, 'How long turns took'), element('div', { id: 'turns', class: 'wide' }),
+    element('section', { id: 'inspector', tabindex: '0', 'aria-label': 'turn by turn: space watches or pauses, arrows step' }),
     element('h2', {}, 'Listeners'),
     element('div', { class: 'wide' }, element('table', { id: 'listeners' },
       element('thead', {}, element('tr', {}, plain('name'), plain('kind', 'optional'), plain('address', 'optional'), plain('sessions', 'number'),
-        plain('new /s', 'number'), plain('', 'optional'), plain('B/s in', 'number'), plain('B/s out', 'number'), plain('', 'optional'), plain('failed', 'number'))),
+        plain('new /s', 'number'), plain('', 'optional'), plain('B/s in', 'number'), plain('B/s out', 'number'), plain('', 'optional'), ...QUANTILES.map(([name]) => plain(name, 'number')), plain('', 'optional'), plain('failed', 'number'))),
       element('tbody'))),
+    element('h2', {}, 'How requests were answered'),
+    element('div', { class: 'wide' }, element('table', { id: 'answers' },
+      element('thead', {}, element('tr', {}, plain('listener'), plain('by status'), plain('by the cache'))), element('tbody'))),
+    element('section', { id: 'heartbeats', hidden: '' }, element('h2', {}, 'Heartbeats'), element('div', { class: 'wide' }, element('table', {},
+      element('thead', {}, element('tr', {}, plain('sender'), plain('state'), plain('silent for', 'number'), plain('received', 'number'), plain('lost', 'number'),
+        plain('twice', 'number optional'), plain('listener', 'optional'))), element('tbody')))),
     element('h2', {}, 'Sessions'),
     element('div', { class: 'controls' }, element('label', {}, 'find ', filter), element('span', { id: 'shown', class: 'faint', 'aria-live': 'polite' }), look),
     element('pre', { id: 'trace', tabindex: '-1', hidden: '' }),
+    element('section', { id: 'timeline', hidden: '' }),
     element('div', { class: 'wide' }, element('table', { id: 'sessions' }, element('thead', {}, element('tr', {}, ...heads)), element('tbody'))));
   document.querySelector('#plain').open = false;
 };

@@ -1,16 +1,18 @@
-//! `/events`: the status, once a second, as Server-Sent Events.
+//! `/events`: the status, once a second, as Server-Sent Events; or what one session does, or the
+//! last turns. `/turns.json`: those once.
 //!
 //! Source: HTML Living Standard, section 9.2 (server-sent events).
 
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::pages;
-use super::status;
+use super::{pages, session, status};
 use crate::http::Status;
 use crate::http::head::RequestHead;
 use crate::service::{Cx, work};
-use crate::services::web::live::{self, Live, Source};
+use crate::services::web::files::Progress;
+use crate::services::web::live::{self, Live, Source, Turns};
 use crate::services::web::reply::{Refusal, Reply};
 
 /// How often the status is told.
@@ -61,36 +63,132 @@ impl Source for Pulse {
     }
 }
 
-/// Begins to answer a request for `/events`; `None` if its head was all. `places`: counts those who
-/// listen.
+/// What is listened to.
+#[derive(Debug, PartialEq, Eq)]
+enum Subject {
+    /// The status.
+    Status,
+    /// What a session does.
+    Session(u32),
+    /// The last turns, so many.
+    Turns(usize),
+}
+
+/// Begins to answer a request for `/events`. `places`: counts those who listen.
 ///
 /// # Errors
-/// There are too many.
+/// There are too many, or nothing is there that could be listened to.
 pub(super) fn begin(
     head: &RequestHead<'_>,
     (started, places): (SystemTime, &Rc<()>),
     reply: &mut Reply<'_, '_>,
-) -> Result<Option<Box<Live>>, Box<Refusal>> {
+) -> Result<Progress, Box<Refusal>> {
+    let subject =
+        asked(live::query(head)).map_err(|text| Refusal::told(Status::BAD_REQUEST, text))?;
     if Rc::strong_count(places) > LISTENERS_MAX {
         let text =
             format!("{LISTENERS_MAX} listen to the events already; expected to wait for one");
         return Err(Refusal::told(Status::SERVICE_UNAVAILABLE, text).into());
     }
+    let row = match subject {
+        Subject::Status => None,
+        Subject::Turns(_) => {
+            live::may_read(&reply.cx.inside.ring)?;
+            None
+        }
+        Subject::Session(number) => {
+            live::may_read(&reply.cx.inside.ring)?;
+            match session::row(number, reply)? {
+                Poll::Ready(row) => Some(row),
+                Poll::Pending => return Ok(Progress::Later),
+            }
+        }
+    };
     if !live::begin_head(head, "text/event-stream", reply) {
-        return Ok(None);
+        return Ok(Progress::Answered);
     }
-    let pulse = Pulse {
-        started,
-        page: None,
-        next: reply.cx.now,
-        _place: Rc::clone(places),
+    let (mut text, place) = (String::new(), Rc::clone(places));
+    let source: Box<dyn Source> = match (subject, row) {
+        (Subject::Session(number), Some((row, kind))) => {
+            text = format!("event: session\ndata: {row}\n\n");
+            Box::new(session::Watched::new((number, kind), place, reply.cx))
+        }
+        (Subject::Turns(wanted), _) => Box::new(Turns::new(wanted, Some(place), reply.cx)),
+        _ => Box::new(Pulse {
+            started,
+            page: None,
+            next: reply.cx.now,
+            _place: place,
+        }),
     };
     let until = reply.cx.now + LIFE;
-    Ok(Some(Live::new(
-        Box::new(pulse),
-        String::new(),
-        head,
-        until,
-        reply,
-    )))
+    Ok(Progress::Lives(Live::new(source, text, head, until, reply)))
+}
+
+/// Begins to answer a request for `/turns.json`; `None` if its head was all.
+///
+/// # Errors
+/// It asks for something else, or too many look at the loop.
+pub(super) fn turns(
+    head: &RequestHead<'_>,
+    reply: &mut Reply<'_, '_>,
+) -> Result<Option<Box<Live>>, Box<Refusal>> {
+    let query = live::query(head);
+    let wanted = match query.strip_prefix("last=") {
+        None if query.is_empty() => Ok(live::TURNS),
+        None => Err(format!("there is no {query:?}: expected last")),
+        Some(value) => number("last", value, live::TURNS_MAX),
+    };
+    let wanted = wanted.map_err(|text| Refusal::told(Status::BAD_REQUEST, text))?;
+    live::may_read(&reply.cx.inside.ring)?;
+    if !live::begin_head(head, "application/json", reply) {
+        return Ok(None);
+    }
+    let source = Box::new(Turns::new(wanted, None, reply.cx));
+    let until = reply.cx.now + LIFE;
+    Ok(Some(Live::new(source, String::new(), head, until, reply)))
+}
+
+/// What a query asks for: nothing, `session=ID` or `turns=N`.
+fn asked(query: &str) -> Result<Subject, String> {
+    match query.split_once('=').unwrap_or((query, "")) {
+        ("", "") => Ok(Subject::Status),
+        ("session", value) => match value.parse() {
+            Ok(number) => Ok(Subject::Session(number)),
+            Err(_) => Err(format!("session is {value:?}: expected its number")),
+        },
+        ("turns", value) => number("turns", value, live::TURNS_MAX).map(Subject::Turns),
+        (key, _) => Err(format!("there is no {key:?}: expected session or turns")),
+    }
+}
+
+fn number(key: &str, value: &str, most: usize) -> Result<usize, String> {
+    let parsed = value
+        .parse()
+        .ok()
+        .filter(|number| (1..=most).contains(number));
+    parsed.ok_or_else(|| format!("{key} is {value:?}: expected a number from 1 to {most}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_says_what_is_listened_to() {
+        assert_eq!(asked(""), Ok(Subject::Status));
+        assert_eq!(asked("session=7"), Ok(Subject::Session(7)));
+        assert_eq!(asked("turns=256"), Ok(Subject::Turns(256)));
+        for wrong in [
+            "session",
+            "session=x",
+            "turns=0",
+            "turns=257",
+            "turn=1",
+            "=1",
+        ] {
+            let text = asked(wrong).expect_err(wrong);
+            assert!(text.contains("expected"), "{text}");
+        }
+    }
 }

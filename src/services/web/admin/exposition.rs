@@ -38,8 +38,11 @@ impl Page {
                         self.out.sample(metric, &name, &[("kind", kind)], value);
                     }
                 }
-                Samples::Spans(get) => self.out.histogram(metric, &name, get(view.metrics)),
-                Samples::Each(_) | Samples::By(..) | Samples::Upstreams(_) => {
+                Samples::Spans(get) => self.out.histogram(metric, &name, &[], get(view.metrics)),
+                Samples::Each(_)
+                | Samples::Classes(_)
+                | Samples::By(..)
+                | Samples::Upstreams(_) => {
                     for (key, listener) in view.listeners_from(self.listeners) {
                         if self.out.text.len() >= end {
                             self.listeners = key;
@@ -114,6 +117,11 @@ impl Exposition {
         let [of, kind, at] = labels(listener);
         match metric.samples {
             Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) => {}
+            Samples::Classes(get) => {
+                for (class, spans) in get(listener).iter() {
+                    self.histogram(metric, name, &[of, kind, at, ("class", class)], spans);
+                }
+            }
             Samples::Each(get) => {
                 if let Some(count) = get(listener) {
                     self.sample(metric, name, &[of, kind, at], count);
@@ -134,14 +142,23 @@ impl Exposition {
     }
 
     /// The buckets, each with all that is in those before it, the sum and the number.
-    fn histogram(&mut self, metric: &'static Metric, name: &str, spans: &Histogram) {
+    fn histogram(
+        &mut self,
+        metric: &'static Metric,
+        name: &str,
+        labels: &[Label<'_>],
+        spans: &Histogram,
+    ) {
         let bucket = format!("{name}_bucket");
-        for (bound, count) in spans.buckets() {
-            self.sample(metric, &bucket, &[("le", bound)], count);
+        let bounds = spans
+            .buckets()
+            .map(|(bound, count)| (bound.to_string(), count));
+        for (bound, count) in bounds.chain([("+Inf".to_owned(), spans.count())]) {
+            let labels = [labels, &[("le", &*bound)]].concat();
+            self.sample(metric, &bucket, &labels, count);
         }
-        self.sample(metric, &bucket, &[("le", "+Inf")], spans.count());
-        self.sample(metric, &format!("{name}_sum"), &[], spans.sum_s());
-        self.sample(metric, &format!("{name}_count"), &[], spans.count());
+        self.sample(metric, &format!("{name}_sum"), labels, spans.sum_s());
+        self.sample(metric, &format!("{name}_count"), labels, spans.count());
     }
 
     fn escape(&mut self, value: &str) {

@@ -26,6 +26,7 @@ impl Page {
                  <title>netlab-reactor</title>\n\
                  <link rel=\"stylesheet\" href=\"/dashboard.css\">\n\
                  <script src=\"/dashboard.js\" defer></script>\n\
+                 <script src=\"/inspect.js\" defer></script>\n\
                  <h1>netlab-reactor {}</h1>\n<p><span id=\"since\">{} for {} s</span> \
                  <span id=\"connection\" class=\"faint\" role=\"status\"></span>\n\
                  <main id=\"live\"></main>\n\
@@ -60,17 +61,19 @@ impl Page {
              <p><a href=\"/livez\">/livez</a> <a href=\"/readyz\">/readyz</a> \
              <a href=\"/metrics\">/metrics</a> <a href=\"/status.json\">/status.json</a>\n\
              <a href=\"/sessions.json\">/sessions.json</a> <a href=\"/cache.json\">/cache.json</a>\n\
-             <a href=\"/heartbeats\">/heartbeats</a> <a href=\"/trace?seconds=5\">/trace</a>\n\
-             <a href=\"/heartbeats\">/heartbeats</a>\n\
+             <a href=\"/heartbeats\">/heartbeats</a> <a href=\"/turns.json\">/turns.json</a>\n\
+             <a href=\"/trace?seconds=5\">/trace</a>\n\
              <table>\n",
         );
         for metric in METRICS {
             let value = match metric.samples {
                 Samples::One(get) => get(view).map(|value| value.to_string()),
                 Samples::Kinds(get) => Some(by_kind(view, get)),
-                Samples::Spans(_) | Samples::Each(_) | Samples::By(..) | Samples::Upstreams(_) => {
-                    None
-                }
+                Samples::Spans(_)
+                | Samples::Classes(_)
+                | Samples::Each(_)
+                | Samples::By(..)
+                | Samples::Upstreams(_) => None,
             };
             if !metric.key.is_empty()
                 && let Some(value) = value
@@ -103,6 +106,10 @@ fn counted(listener: &ListenerMetrics) -> String {
     for metric in METRICS {
         let count = match metric.samples {
             Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) | Samples::Upstreams(_) => None,
+            Samples::Classes(get) => {
+                let spans = get(listener).iter().map(|(_, spans)| spans.count());
+                Some(spans.sum())
+            }
             Samples::Each(get) => get(listener),
             Samples::By(_, get) => get(listener).map(|c| c.iter().map(|(_, n)| n).sum()),
         };

@@ -13,6 +13,7 @@ mod index;
 mod log;
 mod pages;
 mod process;
+mod session;
 mod sessions;
 mod status;
 #[cfg(test)]
@@ -84,9 +85,13 @@ impl Admin {
             return Err(Refusal::new(foreign.status(), foreign.text()).into());
         }
         let path = head.target.path().unwrap_or_default();
+        if let Some(number) = session::at(path) {
+            return session::respond(number, reply);
+        }
         let live = match path {
             "/trace" => live::begin(head, reply)?,
-            "/events" => events::begin(head, (self.started, &self.listening), reply)?,
+            "/events" => return events::begin(head, (self.started, &self.listening), reply),
+            "/turns.json" => events::turns(head, reply)?,
             _ => return self.respond_page(path, head, reply),
         };
         Ok(live.map_or(Progress::Answered, Progress::Lives))
@@ -182,7 +187,7 @@ fn respond_heartbeats(reply: &mut Reply<'_, '_>) -> Progress {
 }
 
 /// Answers with a page that was written in one step.
-fn respond_json(text: &str, reply: &mut Reply<'_, '_>) {
+pub(super) fn respond_json(text: &str, reply: &mut Reply<'_, '_>) {
     let work = &mut reply.cx.work;
     work.charge_each(text.len(), work::PAGE_BYTE_NS);
     if begin(Status::OK, "application/json", text.len(), reply) {

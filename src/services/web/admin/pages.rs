@@ -13,7 +13,7 @@ use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
 const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json, /sessions.json, /heartbeats, \
-                     /cache.json, /events, /trace, /log";
+                      /sessions/ID.json, /turns.json, /cache.json, /events, /trace, /log";
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -155,6 +155,7 @@ pub(super) fn answer(path: &str, view: &View<'_>) -> Result<Page, Refusal> {
         "/livez" => Page::text(Status::OK, "ok\n"),
         "/dashboard.css" => Page::embedded("text/css", include_str!("dashboard.css")),
         "/dashboard.js" => Page::embedded("text/javascript", include_str!("dashboard.js")),
+        "/inspect.js" => Page::embedded("text/javascript", include_str!("inspect.js")),
         "/readyz" if view.metrics.draining => Page::text(Status::SERVICE_UNAVAILABLE, "draining\n"),
         "/readyz" => match down(view) {
             down if down.is_empty() => Page::text(Status::OK, "ready\n"),

@@ -2,10 +2,26 @@
 
 use std::rc::Rc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::inside::roster::Row;
-use crate::metrics::View;
+use crate::metrics::{ListenerMetrics, View};
+
+/// What is told of one.
+pub(super) fn object(row: &Row, listener: &ListenerMetrics) -> Value {
+    json!({
+        "id": row.id.generation,
+        "listener": &*listener.name,
+        "kind": listener.kind,
+        "peer": row.peer,
+        "state": row.state,
+        "waits_for": row.waits.name(),
+        "deadline_ms": row.deadline_ms,
+        "received_bytes": row.received,
+        "queued_bytes": row.queued,
+        "has_origin": row.has_origin,
+    })
+}
 
 /// The list, written a piece at a time.
 pub(super) struct Page {
@@ -39,18 +55,7 @@ impl Page {
             if self.text.len() > 1 {
                 self.text.push_str(",\n");
             }
-            let object = json!({
-                "id": row.id.generation,
-                "listener": &*listener.name,
-                "kind": listener.kind,
-                "peer": row.peer,
-                "state": row.state,
-                "waits_for": row.waits.name(),
-                "deadline_ms": row.deadline_ms,
-                "received_bytes": row.received,
-                "queued_bytes": row.queued,
-                "has_origin": row.has_origin,
-            });
+            let object = object(row, listener);
             self.text.push_str(&object.to_string());
         }
         self.text.push_str("]\n");

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, json};
 
-use crate::metrics::{ListenerMetrics, METRICS, Samples, UpstreamMetrics, Value, View};
+use crate::metrics::{
+    Histogram, Latencies, ListenerMetrics, METRICS, Samples, UpstreamMetrics, Value, View,
+};
 
 /// An object of JSON.
 type Object = Map<String, serde_json::Value>;
@@ -55,11 +57,15 @@ fn of_process(view: &View<'_>) -> Object {
             }
             Samples::Spans(get) => {
                 let spans = get(view.metrics);
-                let up_to = |(bound, count): (&str, u64)| (bound.to_owned(), json!(count));
+                let up_to = |(bound, count): (f64, u64)| (bound.to_string(), json!(count));
                 let up_to: Object = spans.buckets().map(up_to).collect();
-                json!({"count": spans.count(), "sum": spans.sum_s(), "up_to": up_to})
+                let mut told = of_spans(spans);
+                told["up_to"] = up_to.into();
+                told
             }
-            Samples::Each(_) | Samples::By(..) | Samples::Upstreams(_) => continue,
+            Samples::Classes(_) | Samples::Each(_) | Samples::By(..) | Samples::Upstreams(_) => {
+                continue;
+            }
         };
         put(&mut object, metric.key, value);
     }
@@ -74,6 +80,7 @@ fn of_listener(listener: &ListenerMetrics) -> Object {
     for metric in METRICS {
         let value = match metric.samples {
             Samples::One(_) | Samples::Spans(_) | Samples::Kinds(_) => None,
+            Samples::Classes(get) => Some(of_classes(get(listener))),
             Samples::Each(get) => get(listener).map(|count| json!(count)),
             Samples::Upstreams(get) => of_upstreams(listener, get),
             Samples::By(_, get) => get(listener).map(|counts| {
@@ -86,6 +93,29 @@ fn of_listener(listener: &ListenerMetrics) -> Object {
         }
     }
     object
+}
+
+/// How many there were, and how long they took: all together, and that which half, nine of ten and
+/// ninety-nine of a hundred kept, in seconds; `null` if there were none.
+fn of_spans(spans: &Histogram) -> serde_json::Value {
+    json!({
+        "count": spans.count(),
+        "sum": spans.sum_s(),
+        "p50": spans.quantile_s(0.5),
+        "p90": spans.quantile_s(0.9),
+        "p99": spans.quantile_s(0.99),
+    })
+}
+
+/// The same of each class, with the buckets that are not empty: upper bounds and numbers.
+fn of_classes(latencies: &Latencies) -> serde_json::Value {
+    let told = |(class, spans): (&str, &Histogram)| {
+        let mut told = of_spans(spans);
+        let buckets: Vec<(f64, u64)> = spans.filled().collect();
+        told["buckets"] = json!(buckets);
+        (class.to_owned(), told)
+    };
+    latencies.iter().map(told).collect::<Object>().into()
 }
 
 /// A number of each upstream, if there are any.

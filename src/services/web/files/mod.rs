@@ -37,9 +37,11 @@ use crate::http::head::{Headers, RequestHead, put_head_end, put_header, put_head
 use crate::http::mime::MediaTypes;
 use crate::http::negotiate::{Coding, ListingFormat};
 use crate::http::path::{SafePath, encode};
+use crate::inside::ring::Topic;
 use crate::jobs::Asking;
 use crate::metrics::Limit;
 use crate::service::{Cx, Id, Waiter, work};
+use crate::wire::text::LogLine;
 use archive::{Archive, Asked};
 use listing::{Listings, POLICY, Page, Unlisted, Wanted, content_type};
 use make::{Made, Representation, is_older};
@@ -133,7 +135,11 @@ impl Files {
             .cache
             .get(path, now, turn, &mut reply.files(), &self.root)
         {
-            Poll::Ready(Some(made)) => made.put(head, reply),
+            Poll::Ready(Some(made)) => {
+                let ring = &mut reply.cx.inside.ring;
+                ring.tell(reply.id, Topic::File, || format!("{path} (made before)"));
+                made.put(head, reply)
+            }
             Poll::Ready(None) => match self.respond_anew(path, head, reply) {
                 Poll::Ready(result) => result,
                 Poll::Pending => Ok(Progress::Later),
@@ -159,6 +165,10 @@ impl Files {
         let found = ready!(self.find(path, head, &mut reply.files()));
         if let Ok(Found::File { name, tried }) = found {
             reply.cx.work.charge(work::MADE_NS);
+            let ring = &mut reply.cx.inside.ring;
+            ring.tell(reply.id, Topic::File, || {
+                LogLine(format_args!("{}", name.display())).to_string()
+            });
             let made = ready!(self.make(&name, tried, reply));
             let former = self.drop_former(path, reply.cx);
             let (mut made, witnesses) = made.map_err(|error| unreadable(&name, &error))?;

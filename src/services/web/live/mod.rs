@@ -5,13 +5,16 @@
 //! ```
 //!
 //! In reading order: this file (how it is sent), [`watch`] (what is asked for, and where it comes
-//! from), [`trace`] (how it is written).
+//! from), [`turns`] (the last turns, as a whole), [`trace`] (how it is written), [`words`] (a
+//! record in words).
 //!
 //! A client that takes it slowly is told how much it missed: nothing waits for it, and no more than
 //! a send queue is held for it.
 
 mod trace;
+mod turns;
 mod watch;
+mod words;
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +24,9 @@ use crate::http::head::{BodyLength, RequestHead, put_head_end, put_header};
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status, Version};
 use crate::service::{Cx, Io};
-pub(super) use watch::begin;
+pub(super) use turns::{TURNS, TURNS_MAX, Turns};
+pub(super) use watch::{begin, may_read, query};
+pub(super) use words::{Kinds, Names, put_object};
 
 /// Where it comes from.
 pub(super) trait Source {
@@ -37,6 +42,16 @@ pub(super) trait Source {
 
     /// How long it is until the next look.
     fn pause(&self) -> Duration;
+
+    /// There is nothing more to be told.
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    /// Bytes that it holds.
+    fn bytes_held(&self) -> usize {
+        0
+    }
 }
 
 /// One such answer.
@@ -72,7 +87,7 @@ impl Live {
 
     /// Queues more of it. Whether that was all.
     pub(super) fn advance(&mut self, io: &mut Io<'_>) -> bool {
-        let is_over = io.cx.now >= self.until || io.cx.draining;
+        let is_over = io.cx.now >= self.until || io.cx.draining || self.source.is_over();
         if io.cx.now < self.next && !is_over {
             return false;
         }
@@ -80,9 +95,12 @@ impl Live {
             // Its client is slow: what comes meanwhile waits in the ring, or is missed.
             return false;
         }
-        self.next = io.cx.now + self.source.pause();
         let has_all = self.source.look(&mut io.cx, &mut self.text);
-        let is_done = is_over && has_all;
+        self.next = match has_all {
+            true => io.cx.now + self.source.pause(),
+            false => io.cx.now,
+        };
+        let is_done = (is_over || self.source.is_over()) && has_all;
         if is_done {
             self.source.end(&mut io.cx, &mut self.text);
         }
@@ -117,7 +135,7 @@ impl Live {
 
     /// Bytes that it holds outside of pages.
     pub(super) fn bytes_held(&self) -> usize {
-        self.text.capacity()
+        self.text.capacity() + self.source.bytes_held()
     }
 
     /// Whether the end of the connection is that of the body.

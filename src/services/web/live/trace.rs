@@ -16,10 +16,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use slab::Slab;
-
-use crate::inside::ring::{End, LOOP, Part, Record, Ring, StateName, What, Why};
-use crate::metrics::ListenerMetrics;
+use super::words::{self, Kinds, Names};
+use crate::inside::ring::{LOOP, Part, Record, StateName, What, Why};
 
 /// How it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +26,8 @@ pub(super) enum Format {
     Json,
     /// Lines.
     Text,
+    /// An object of JSON on each line.
+    Records,
 }
 
 /// The track of the loop.
@@ -50,6 +50,8 @@ pub(super) struct Trace {
     sessions: HashMap<u32, Track>,
     flows: u64,
     is_empty: bool,
+    /// Of the sessions whose records are written as such.
+    kinds: Kinds,
 }
 
 /// What is known of a session.
@@ -59,13 +61,6 @@ struct Track {
     woken: Option<(u64, Why)>,
     pumped: Option<u64>,
     is_named: bool,
-}
-
-/// What the records refer to.
-#[derive(Clone, Copy)]
-pub(super) struct Names<'a> {
-    pub(super) ring: &'a Ring,
-    pub(super) listeners: &'a Slab<ListenerMetrics>,
 }
 
 // Writing to a String cannot fail.
@@ -85,6 +80,7 @@ impl Trace {
             sessions: HashMap::new(),
             flows: 0,
             is_empty: true,
+            kinds: Kinds::default(),
         };
         trace.name_track(LOOP_TRACK, "loop", out);
         trace
@@ -101,6 +97,7 @@ impl Trace {
                 self.instant(self.last_ns, LOOP_TRACK, "missed", &args, out);
             }
             Format::Text => _ = writeln!(out, "({count} records are missing here)"),
+            Format::Records => _ = writeln!(out, "{{\"missing\":{count}}}"),
         }
     }
 
@@ -109,15 +106,19 @@ impl Trace {
         self.last_ns = record.at_ns;
         let began_ns = *self.began_ns.get_or_insert(record.at_ns);
         match self.format {
-            Format::Text => put_line(record, record.at_ns - began_ns, names, out),
-            Format::Json if record.id == LOOP => self.add_of_loop(record, out),
+            Format::Text => words::put_line(record, record.at_ns - began_ns, names, out),
+            Format::Records => {
+                words::put_object(record, names, &mut self.kinds, out);
+                out.push('\n');
+            }
+            Format::Json if record.id == LOOP => self.add_of_loop(record, names, out),
             Format::Json => self.add_of_session(record, names, out),
         }
     }
 
     /// Ends it.
     pub(super) fn end(&mut self, names: Names<'_>, out: &mut String) {
-        if self.format == Format::Text {
+        if self.format != Format::Json {
             return;
         }
         let at = self.last_ns;
@@ -137,7 +138,7 @@ impl Trace {
         out.push_str("\n]}\n");
     }
 
-    fn add_of_loop(&mut self, record: &Record, out: &mut String) {
+    fn add_of_loop(&mut self, record: &Record, names: Names<'_>, out: &mut String) {
         let at = record.at_ns;
         match record.what {
             What::Turn { events } => {
@@ -160,13 +161,17 @@ impl Trace {
                 let args = format!("{{\"sessions\":{runnable}}}");
                 self.event('C', at, LOOP_TRACK, "runnable", &args, "", out);
             }
+            What::Received { .. } | What::Replied { .. } => {
+                let name = escaped(&words::text(record, names));
+                self.instant(at, LOOP_TRACK, &name, "{}", out);
+            }
             _ => {}
         }
     }
 
     fn part_ended(&mut self, at: u64, out: &mut String) {
         if let Some((since, part)) = self.part.take() {
-            self.slice((since, at), LOOP_TRACK, part_name(part), "{}", out);
+            self.slice((since, at), LOOP_TRACK, part.name(), "{}", out);
         }
     }
 
@@ -176,7 +181,7 @@ impl Trace {
         let mut track = self.sessions.remove(&number).unwrap_or_default();
         match record.what {
             What::Began { .. } => {
-                self.name_track(id, &described(record, names), out);
+                self.name_track(id, &words::described(record, names), out);
                 track.is_named = true;
             }
             _ if !track.is_named => {
@@ -189,7 +194,7 @@ impl Trace {
             What::Woken(why) => track.woken = Some((at, why)),
             What::Pumped => {
                 if let Some((woken, why)) = track.woken.take() {
-                    self.flow((woken, at), id, why_name(why), out);
+                    self.flow((woken, at), id, why.name(), out);
                 }
                 track.pumped = Some(at);
             }
@@ -237,10 +242,28 @@ impl Trace {
                 if let Some((since, state)) = track.state {
                     self.slice((since, at), id, names.ring.name(state), "{}", out);
                 }
-                self.instant(at, id, &format!("ended: {}", end_name(end)), "{}", out);
+                self.instant(
+                    at,
+                    id,
+                    &format!("ended: {}", words::end_name(end)),
+                    "{}",
+                    out,
+                );
                 return;
             }
-            What::Began { .. } | What::Turn { .. } | What::Part(_) | What::TurnEnded { .. } => {}
+            What::Called { .. } | What::Told { .. } | What::JobBegun(_) | What::JobDone { .. } => {
+                let name = escaped(&words::text(record, names));
+                self.instant(at, id, &name, "{}", out);
+            }
+            // What the loop does for all is on another track.
+            What::Began { .. }
+            | What::Turn { .. }
+            | What::Part(_)
+            | What::TurnEnded { .. }
+            | What::Received { .. }
+            | What::Datagram { .. }
+            | What::Dropped(_)
+            | What::Replied { .. } => {}
         }
         self.sessions.insert(number, track);
     }
@@ -324,6 +347,12 @@ fn track_of(number: u32) -> u64 {
     SESSION_TRACKS + u64::from(number)
 }
 
+/// A text as it stands within quotes.
+fn escaped(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
 /// Nanoseconds, written as microseconds with a fraction.
 struct Micros(u64);
 
@@ -333,122 +362,13 @@ impl std::fmt::Display for Micros {
     }
 }
 
-/// One record as a line.
-fn put_line(record: &Record, since_ns: u64, names: Names<'_>, out: &mut String) {
-    let (ms, ns) = (since_ns / 1_000_000, since_ns % 1_000_000);
-    let _ = write!(out, "{ms:>6}.{ns:06} ms  ");
-    match record.id {
-        LOOP => out.push_str("loop      "),
-        id => _ = write!(out, "#{:<8} ", id.generation),
-    }
-    let _ = match record.what {
-        What::Turn { events } => writeln!(out, "turn begins with {events} events"),
-        What::Part(part) => writeln!(out, "  {}", part_name(part)),
-        What::TurnEnded { runnable } => {
-            writeln!(out, "turn ends; {runnable} sessions are runnable")
-        }
-        What::Began { .. } => writeln!(out, "begins: {}", described(record, names)),
-        What::Woken(why) => writeln!(out, "is woken: {}", why_name(why)),
-        What::Pumped => writeln!(out, "is pumped"),
-        What::Filled { from_origin, bytes } => {
-            writeln!(out, "  {bytes} bytes come from {}", whom(from_origin))
-        }
-        What::Advanced {
-            from,
-            to,
-            consumed,
-            queued,
-        } => {
-            let (from, to) = (names.ring.name(from), names.ring.name(to));
-            let way = match from == to {
-                true => format!("stays {to}"),
-                false => format!("{from} becomes {to}"),
-            };
-            writeln!(out, "  {way}: {consumed} bytes consumed, {queued} queued")
-        }
-        What::Answered { status, bytes } => {
-            writeln!(out, "  answers {status}, {bytes} bytes of body")
-        }
-        What::Flushed { to_origin, bytes } => {
-            writeln!(out, "  {bytes} bytes leave for {}", whom(to_origin))
-        }
-        What::Parked { waits, for_ms } => {
-            let waits = waits.name();
-            writeln!(out, "parks: waits for {waits}, at most {for_ms} ms")
-        }
-        What::Again => writeln!(out, "goes on in the next turn, behind the others"),
-        What::Ended(end) => writeln!(out, "ends: {}", end_name(end)),
-    };
-}
-
-/// Who is at the other end of a side.
-fn whom(is_origin: bool) -> &'static str {
-    match is_origin {
-        true => "the origin",
-        false => "the client",
-    }
-}
-
-/// A session, by the listener that it came by and the client's address.
-fn described(record: &Record, names: Names<'_>) -> String {
-    let What::Began { listener, port, ip } = record.what else {
-        return String::new();
-    };
-    let number = record.id.generation;
-    let listener = names.listeners.get(usize::from(listener));
-    let name = listener.map_or("session", |listener| &listener.name);
-    match (ip, port) {
-        (0, 0) => format!("{name} #{number}"),
-        (0, port) => format!("{name} #{number} port {port}"),
-        (ip, port) => {
-            let ip = std::net::Ipv4Addr::from_bits(ip);
-            format!("{name} #{number} {ip}:{port}")
-        }
-    }
-}
-
-fn part_name(part: Part) -> &'static str {
-    match part {
-        Part::Note => "note",
-        Part::Jobs => "jobs",
-        Part::Accept => "accept",
-        Part::Datagrams => "datagrams",
-        Part::Timers => "timers",
-        Part::Run => "run",
-        Part::End => "end",
-        Part::Carry => "carry",
-    }
-}
-
-fn why_name(why: Why) -> &'static str {
-    match why {
-        Why::Accepted => "accepted",
-        Why::Event => "event",
-        Why::Deadline => "deadline",
-        Why::Name => "name resolved",
-        Why::Disk => "disk answered",
-        Why::Work => "work done",
-        Why::Budget => "budget spent",
-        Why::Drain => "drain",
-    }
-}
-
-fn end_name(end: End) -> String {
-    match end {
-        End::Done => "done".to_owned(),
-        End::TimedOut(phase) => format!("timed out ({})", phase.name()),
-        End::Refused => "refused".to_owned(),
-        End::Reset => "connection broke".to_owned(),
-        End::Disk => "disk failed".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inside::ring::Waits;
-    use crate::metrics::{Of, StreamMetrics};
+    use crate::inside::ring::{End, Ring, Waits};
+    use crate::metrics::{ListenerMetrics, Of, StreamMetrics};
     use crate::waiter::Id;
+    use slab::Slab;
     use std::time::{Duration, Instant};
 
     /// What is written of one request on a connection that was there before, and of its end.

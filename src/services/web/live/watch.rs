@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::trace::{Format, Names, Trace};
+use super::trace::{Format, Trace};
+use super::words::Names;
 use super::{Live, Source, begin_head};
 use crate::http::Status;
 use crate::http::head::RequestHead;
 use crate::http::target::Target;
+use crate::inside::ring::Ring;
 use crate::service::{Cx, work};
 use crate::services::web::reply::{Refusal, Reply};
 
@@ -15,7 +17,7 @@ const SECONDS: u64 = 5;
 /// And at most.
 const SECONDS_MAX: u64 = 600;
 /// Traces at once.
-const READERS_MAX: u32 = 8;
+pub(super) const READERS_MAX: usize = 8;
 
 /// How often it looks for news.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -76,24 +78,13 @@ pub(in crate::services::web) fn begin(
     head: &RequestHead<'_>,
     reply: &mut Reply<'_, '_>,
 ) -> Result<Option<Box<Live>>, Box<Refusal>> {
-    let query = match head.target {
-        Target::Origin { query, .. } | Target::Absolute { query, .. } => query,
-        _ => None,
-    };
-    let (seconds, format) = asked(query.unwrap_or_default())
-        .map_err(|text| Refusal::told(Status::BAD_REQUEST, text))?;
-    let ring = &mut reply.cx.inside.ring;
-    if !ring.can_be_on() {
-        let text = "there is no room for a trace: expected `ring_bytes` of table `[trace]` above 0";
-        return Err(Refusal::new(Status::SERVICE_UNAVAILABLE, text).into());
-    }
-    if ring.readers() >= READERS_MAX {
-        let text = format!("{READERS_MAX} traces are being read already; expected to wait for one");
-        return Err(Refusal::told(Status::SERVICE_UNAVAILABLE, text).into());
-    }
+    let (seconds, format) =
+        asked(query(head)).map_err(|text| Refusal::told(Status::BAD_REQUEST, text))?;
+    may_read(&reply.cx.inside.ring)?;
     let content_type = match format {
         Format::Json => "application/json",
         Format::Text => "text/plain; charset=utf-8",
+        Format::Records => "application/x-ndjson",
     };
     if !begin_head(head, content_type, reply) {
         return Ok(None);
@@ -106,7 +97,32 @@ pub(in crate::services::web) fn begin(
     Ok(Some(Live::new(Box::new(watch), text, head, until, reply)))
 }
 
-/// What a query asks for: `seconds=N` and `format=json` or `format=text`, both optional.
+/// Whether one more may read the ring.
+///
+/// # Errors
+/// It has no memory, or too many read it.
+pub(in crate::services::web) fn may_read(ring: &Ring) -> Result<(), Box<Refusal>> {
+    if !ring.can_be_on() {
+        let text = "there is no room for a trace: expected `ring_bytes` of table `[trace]` above 0";
+        return Err(Refusal::new(Status::SERVICE_UNAVAILABLE, text).into());
+    }
+    if ring.readers() >= READERS_MAX {
+        let text = format!("{READERS_MAX} traces are being read already; expected to wait for one");
+        return Err(Refusal::told(Status::SERVICE_UNAVAILABLE, text).into());
+    }
+    Ok(())
+}
+
+/// The query of a request; empty if it has none.
+pub(in crate::services::web) fn query<'h>(head: &RequestHead<'h>) -> &'h str {
+    match head.target {
+        Target::Origin { query, .. } | Target::Absolute { query, .. } => query.unwrap_or_default(),
+        _ => "",
+    }
+}
+
+/// What a query asks for: `seconds=N` and `format=json`, `text` or `records`, both
+/// optional.
 fn asked(query: &str) -> Result<(u64, Format), String> {
     let (mut seconds, mut format) = (SECONDS, Format::Json);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -121,8 +137,11 @@ fn asked(query: &str) -> Result<(u64, Format), String> {
             }
             ("format", "json") => format = Format::Json,
             ("format", "text") => format = Format::Text,
+            ("format", "records") => format = Format::Records,
             ("format", _) => {
-                return Err(format!("format is {value:?}: expected json or text"));
+                return Err(format!(
+                    "format is {value:?}: expected json, text or records"
+                ));
             }
             _ => return Err(format!("there is no {key:?}: expected seconds or format")),
         }

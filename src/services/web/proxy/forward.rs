@@ -47,6 +47,7 @@ use crate::http::persistence::Persistence;
 use crate::http::proxy_status::ProxyError;
 use crate::http::range::ByteRange;
 use crate::http::{Status, Version};
+use crate::metrics::Became;
 use crate::service::origins::{Opening, Through, Trouble, Way};
 use crate::service::{Cx, Io, LinkState};
 use crate::services::web::Place;
@@ -74,16 +75,12 @@ pub(in crate::services::web) struct Forward {
     /// What the cache wants of it.
     pub(super) errand: Option<Errand>,
     state: State,
-    logged: Option<Box<Logged>>,
+    /// When the first byte of the request came, if anybody asked.
+    began: Option<Instant>,
+    /// What the log is to tell of it.
+    logged: Option<Box<Entry>>,
     /// What this server answered in the origin's stead.
     refused: Option<Answered>,
-}
-
-/// What the log is to tell of a request.
-pub(in crate::services::web) struct Logged {
-    pub(in crate::services::web) entry: Entry,
-    /// When its first byte came.
-    pub(in crate::services::web) began: Instant,
 }
 
 #[derive(Default)]
@@ -139,7 +136,7 @@ impl Forward {
             self.set_way(rules);
         }
         self.head.clear();
-        self.logged = None;
+        (self.began, self.logged) = (None, None);
         self.refused = None;
         self.state = State::Begun { until: now };
     }
@@ -164,9 +161,15 @@ impl Forward {
         self.head.capacity()
     }
 
-    /// The log is to tell of the request.
-    pub(in crate::services::web) fn begin_log(&mut self, entry: Entry, began: Instant) {
-        self.logged = Some(Box::new(Logged { entry, began }));
+    /// It answers a request whose first byte came then, and of which the log is to tell that.
+    pub(in crate::services::web) fn answers(&mut self, began: Instant, logged: Option<Entry>) {
+        self.began = Some(began);
+        self.logged = logged.map(Box::new);
+    }
+
+    /// When the first byte of the request came: now, if nobody asked.
+    pub(in crate::services::web) fn began(&self, now: Instant) -> Instant {
+        self.began.unwrap_or(now)
     }
 
     /// Takes the request as far as the facts allow.
@@ -207,6 +210,11 @@ impl Forward {
                 State::Tunnel(tunnel) => Step::Rest(tunnel.advance(io)?),
             };
             match step {
+                Step::Go(State::Tunnel(tunnel)) => {
+                    let became = Became::of(tunnel.answered().0.status.code());
+                    io.cx.counted.answered(became, self.began(io.cx.now));
+                    self.state = State::Tunnel(tunnel);
+                }
                 Step::Go(next) => self.state = next,
                 Step::Rest(Outcome::Refused { refusal, .. })
                     if self.asks_another(&refusal, proxy, io) => {}
@@ -573,7 +581,7 @@ impl Forward {
         self.refused = answered;
     }
 
-    pub(in crate::services::web) fn logged(&self) -> Option<&Logged> {
+    pub(in crate::services::web) fn logged(&self) -> Option<&Entry> {
         self.logged.as_deref()
     }
 
