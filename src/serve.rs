@@ -40,7 +40,8 @@ use crate::services::{
     web::{Given, Web},
 };
 use crate::sys::unix::{Given as GivenSockets, Unix, raise_descriptor_limit};
-use crate::sys::{self, Bind, DatagramTuning, News, Sys};
+use crate::surroundings::Surroundings;
+use crate::sys::{Bind, DatagramTuning, News, Sys};
 
 pub use reload::reload;
 
@@ -168,7 +169,7 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     let mut seed = [0; 32];
     sys.disk().entropy(&mut seed);
     let sources = name_sources(&config.resolver);
-    let (settings, hosts) = read_names(&sources).map_err(ServeError::System)?;
+    let (settings, hosts) = read_names(&sources, &mut sys).map_err(ServeError::System)?;
     let resolver = Resolver::new(settings, hosts, seed);
     let mut reactor = Reactor::new(sys, config.limits, resolver);
     reactor.watch_name_files(sources);
@@ -202,7 +203,6 @@ fn name_sources(config: &ResolverConfig) -> Sources {
         attempts: config.attempts.map(count),
         attempt_timeout: config.query_timeout,
         reread_interval: config.reread_interval,
-        interface: sys::interface_index,
     }
 }
 
@@ -210,8 +210,14 @@ fn name_sources(config: &ResolverConfig) -> Sources {
 ///
 /// # Errors
 /// A file that cannot be read; the text names it.
-fn read_names(sources: &Sources) -> io::Result<(dns::Config, Hosts)> {
-    let text = |path: &Path| match sys::read_file(path) {
+fn read_names(sources: &Sources, sys: &mut impl Sys) -> io::Result<(dns::Config, Hosts)> {
+    let mut read = None;
+    sys.surroundings(&mut |around| read = Some(read_names_in(sources, around)));
+    read.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
+}
+
+fn read_names_in(sources: &Sources, around: &Surroundings) -> io::Result<(dns::Config, Hosts)> {
+    let text = |path: &Path| match around.file(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => {
@@ -224,7 +230,8 @@ fn read_names(sources: &Sources) -> io::Result<(dns::Config, Hosts)> {
         None => String::new(),
     };
     let hosts = Hosts::parse(&text(&sources.hosts)?);
-    Ok((sources.config(&resolv_conf), hosts))
+    let config = sources.config(&resolv_conf, |name| around.interface(name));
+    Ok((config, hosts))
 }
 
 fn refused(listener: &ListenerConfig, bind: &config::Bind, error: io::Error) -> ServeError {
@@ -420,6 +427,7 @@ fn open_stores<S: Sys>(reactor: &mut Reactor<S>, kind: &Kind) -> Vec<(PathBuf, S
         SiteContent::Upstream(proxy) => Some(&**proxy),
         _ => None,
     });
+    let boot = boot(reactor.sys_mut());
     let settings = |config: &ProxyConfig| match &config.cache {
         Cache::Off => None,
         Cache::On {
@@ -439,7 +447,7 @@ fn open_stores<S: Sys>(reactor: &mut Reactor<S>, kind: &Kind) -> Vec<(PathBuf, S
             await_timeout: limits.wait_timeout,
             pass_time: PASS_TIME,
             rules: rules.clone(),
-            boot: boot(),
+            boot,
         }),
     };
     let settings = own.into_iter().chain(routes).filter_map(settings);
@@ -452,8 +460,9 @@ const PASS_TIME: Duration = Duration::from_secs(120);
 
 /// Which start of the system this is (`man 5 proc`, `/proc/sys/kernel/random/boot_id`); 0 where that
 /// cannot be known.
-fn boot() -> u128 {
-    let text = sys::read_file(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default();
+fn boot(sys: &mut impl Sys) -> u128 {
+    let (path, mut text) = (Path::new("/proc/sys/kernel/random/boot_id"), Vec::new());
+    sys.surroundings(&mut |around| text = around.file(path).unwrap_or_default());
     let digits = String::from_utf8_lossy(&text).trim().replace('-', "");
     u128::from_str_radix(&digits, 16).unwrap_or(0)
 }
@@ -558,7 +567,8 @@ mod tests {
             hosts: folder.path().join("none"),
             ..ResolverConfig::default()
         };
-        let told = |config: &ResolverConfig| read_names(&name_sources(config));
+        let around = Surroundings::live();
+        let told = |config: &ResolverConfig| read_names_in(&name_sources(config), &around);
         let (settings, hosts) = told(&config).expect("settings");
         assert_eq!(settings.attempts, dns::Config::ATTEMPTS);
         assert_eq!(hosts, Hosts::default());

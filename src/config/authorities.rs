@@ -19,12 +19,12 @@ pub struct Authorities {
 impl Authorities {
     /// Reads key `ca_file`.
     pub(super) fn read(section: &mut Section<'_>) -> Option<Authorities> {
-        let base = section.folders.base.clone();
+        let (base, around) = (section.folders.base.clone(), section.folders.around);
         let expected = "a file in PEM with one BEGIN CERTIFICATE or more";
         section.parsed("ca_file", expected, |value| {
             let path = section::path(&base, string(value)?)?;
             let told = |words: &str| format!("is {}: {words}", path.display());
-            let pem = std::fs::read(&path).map_err(|error| told(&error.to_string()))?;
+            let pem = around.file(&path).map_err(|error| told(&error.to_string()))?;
             trust::authorities(&pem).map_err(|words| told(&words))?;
             Ok(Authorities {
                 path,

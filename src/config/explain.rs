@@ -18,6 +18,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Place;
 use super::section::{Folders, Section};
+use crate::surroundings::Surroundings;
 use super::{
     Cache, Config, KINDS, Kind, ListenerConfig, Overrides, ResolverConfig, Row, example,
     listener_keys,
@@ -164,7 +165,8 @@ pub fn explain(
 /// The tables beside the listeners, with their keys.
 fn tables() -> [(&'static str, Vec<&'static str>); 4] {
     let keys = |read: &dyn Fn(&mut Section<'_>)| {
-        let (empty, folders) = (DeTable::new(), Folders::of(Path::new("")));
+        let (empty, around) = (DeTable::new(), Surroundings::live());
+        let folders = Folders::of(Path::new(""), &around);
         let mut section = Section::new(&empty, 0..0, &folders);
         read(&mut section);
         section.known

@@ -1289,7 +1289,8 @@ fn the_example_shows_every_key_with_its_default() {
             part.lines().filter_map(key).collect()
         })
         .collect();
-    let folders = Folders::of(file);
+    let around = Surroundings::live();
+    let folders = Folders::of(file, &around);
     let empty = DeTable::new();
     let mut known = vec![vec!["drain_timeout"]];
     let mut section = Section::new(&empty, 0..0, &folders);

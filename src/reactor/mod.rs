@@ -1126,9 +1126,15 @@ impl<S: Sys> Reactor<S> {
             jobs,
             resolver,
             now,
+            sys,
             ..
         } = &mut self.cx;
-        self.name_files.serve(jobs, resolver, *now);
+        let interface = |name: &str| {
+            let mut number = None;
+            sys.surroundings(&mut |around| number = around.interface(name));
+            number
+        };
+        self.name_files.serve(jobs, resolver, *now, interface);
         self.queries
             .serve(&mut self.cx.sys, &mut self.cx.resolver, self.cx.now);
         while let Some(id) = self.cx.resolver.poll_woken() {
@@ -1136,11 +1142,12 @@ impl<S: Sys> Reactor<S> {
                 self.wake(id, Why::Name);
             }
         }
+        self.cx.metrics.log_dropped = self.cx.sys.log_dropped();
         self.set_gauges();
     }
 
+    /// What a look at the process itself tells: no kernel is asked.
     fn set_gauges(&mut self) {
-        self.cx.metrics.log_dropped = self.cx.sys.log_dropped();
         self.cx.metrics.gauges = Gauges {
             sessions: self.sessions.len(),
             runnable: self.sessions.runnable(),

@@ -107,7 +107,7 @@ fn read_certificate(section: &mut Section<'_>, listener: &str) -> Option<Placed>
     };
     let files = CertificateFiles { cert, key };
     let span = section.span("cert");
-    let read = files.load().map(Arc::new);
+    let read = files.load(section.folders.around).map(Arc::new);
     match &read {
         Ok(certificate) => {
             for what in certificate.oddities(SystemTime::now()) {

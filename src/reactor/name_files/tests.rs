@@ -34,7 +34,6 @@ fn sources(reread_interval: Duration) -> Sources {
         attempts: None,
         attempt_timeout: None,
         reread_interval,
-        interface: |_| None,
     }
 }
 
@@ -72,7 +71,7 @@ impl Bench {
 
     fn serve(&mut self) {
         self.files
-            .serve(&mut self.jobs, &mut self.resolver, self.now);
+            .serve(&mut self.jobs, &mut self.resolver, self.now, |_| None);
     }
 
     /// The disk does what it was asked to.

@@ -18,6 +18,7 @@ use crate::disk::{Disk, File};
 use crate::hooks::{End as HookEnd, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
 use crate::service::datagram::Outbox;
+use crate::surroundings::{Kept, Surroundings};
 use crate::service::{Ends, Peer};
 use crate::sys::{
     Batch, Bind, DatagramMemory, DatagramTuning, Event, News, PlantedBug, Received, Signal, Sys,
@@ -158,6 +159,11 @@ impl Sys for Sim {
             self.job_done_at = None;
         }
         done
+    }
+
+    /// There are no files but those of the volume, and no variables.
+    fn surroundings(&mut self, read: &mut dyn FnMut(&Surroundings)) {
+        read(&Surroundings::kept(Kept::new()));
     }
 
     fn now(&self) -> Instant {
