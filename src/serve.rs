@@ -39,8 +39,8 @@ use crate::services::{
     upload::Upload,
     web::{Given, Web},
 };
-use crate::sys::unix::{Given as GivenSockets, Unix, raise_descriptor_limit};
 use crate::surroundings::Surroundings;
+use crate::sys::unix::{Given as GivenSockets, Unix, raise_descriptor_limit};
 use crate::sys::{Bind, DatagramTuning, News, Sys};
 
 pub use reload::reload;

@@ -221,7 +221,9 @@ mod tests {
         assert_eq!(asked(&kept), first);
         let held = kept.private(&key, use_of, || Ok(b"stand-in".to_vec()));
         assert_eq!(held.as_deref(), Ok(&b"stand-in"[..]));
-        let other = kept.file(Path::new("another")).expect_err("it was not asked for");
+        let other = kept
+            .file(Path::new("another"))
+            .expect_err("it was not asked for");
         assert_eq!(other.kind(), io::ErrorKind::NotFound);
     }
 }

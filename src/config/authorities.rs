@@ -24,7 +24,9 @@ impl Authorities {
         section.parsed("ca_file", expected, |value| {
             let path = section::path(&base, string(value)?)?;
             let told = |words: &str| format!("is {}: {words}", path.display());
-            let pem = around.file(&path).map_err(|error| told(&error.to_string()))?;
+            let pem = around
+                .file(&path)
+                .map_err(|error| told(&error.to_string()))?;
             trust::authorities(&pem).map_err(|words| told(&words))?;
             Ok(Authorities {
                 path,

@@ -18,12 +18,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Place;
 use super::section::{Folders, Section};
-use crate::surroundings::Surroundings;
 use super::{
     Cache, Config, KINDS, Kind, ListenerConfig, Overrides, ResolverConfig, Row, example,
     listener_keys,
 };
 use crate::limits::{DiskLimits, Limits};
+use crate::surroundings::Surroundings;
 
 /// What is shown of a secret.
 pub const SET: &str = "(set)";

@@ -408,7 +408,9 @@ impl AuthConfig {
             users = section.parsed("file", "a file of lines `user:hash`", |value| {
                 let path = path(base, string(value)?)?;
                 let named = |why: String| format!("names {}: {why}", path.display());
-                let bytes = around.file(&path).map_err(|error| named(error.to_string()))?;
+                let bytes = around
+                    .file(&path)
+                    .map_err(|error| named(error.to_string()))?;
                 let text = String::from_utf8(bytes).map_err(|error| named(error.to_string()))?;
                 Users::parse(&text).map_err(|error| named(error.to_string()))
             });

@@ -93,7 +93,10 @@ mod tests {
         let sources = sources();
         for text in ["", "# nothing", "search a.test", "nameserver", "nameserv"] {
             assert_eq!(sources.config_again(text, |_| None), None, "{text}");
-            assert!(!sources.config(text, |_| None).nameservers.is_empty(), "{text}");
+            assert!(
+                !sources.config(text, |_| None).nameservers.is_empty(),
+                "{text}"
+            );
         }
         let config = sources
             .config_again("nameserver 192.0.2.1", |_| None)

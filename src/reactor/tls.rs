@@ -103,7 +103,10 @@ pub(super) struct Tls {
 impl Tls {
     /// The TLS of a new connection. It fails for a configuration that is wrong in itself; such a
     /// connection cannot be served, least of all in plain text.
-    pub(super) fn accept(options: &TlsOptions, sys: &mut impl Sys) -> Result<Box<Self>, SecureError> {
+    pub(super) fn accept(
+        options: &TlsOptions,
+        sys: &mut impl Sys,
+    ) -> Result<Box<Self>, SecureError> {
         let role = Role::Server(Arc::clone(&options.config));
         let first = match options.plain {
             Some(answer) => First::Unknown(answer, Vec::new()),

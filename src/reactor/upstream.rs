@@ -29,7 +29,7 @@ use super::token::Token;
 use super::transfer::Ready;
 use crate::service::origins::{Idle, IdleLimits, Opening, TlsTo, Trouble, Way};
 use crate::service::{Ends, Id, LinkState, Relayed};
-use crate::sys::{SecureError, Event, Sys};
+use crate::sys::{Event, SecureError, Sys};
 use crate::wire::proxy_protocol;
 
 /// The side of a session towards an origin.

@@ -141,10 +141,7 @@ impl Secure {
     }
 
     /// Calls rustls, after which other facts may be so.
-    fn call<T>(
-        &mut self,
-        what: impl FnOnce(&mut Connection) -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn call<T>(&mut self, what: impl FnOnce(&mut Connection) -> io::Result<T>) -> io::Result<T> {
         let result = self.connection().and_then(what);
         self.look();
         result
@@ -159,11 +156,7 @@ impl Secure {
         })
     }
 
-    pub(super) fn recv<S: Sys + ?Sized>(
-        &mut self,
-        sys: &mut S,
-        stream: &S::Stream,
-    ) -> Transfer {
+    pub(super) fn recv<S: Sys + ?Sized>(&mut self, sys: &mut S, stream: &S::Stream) -> Transfer {
         let mut kernel = Kernel::new(stream, sys);
         let count = self.call(|connection| connection.read_tls(&mut kernel));
         kernel.transfer(count)
@@ -200,11 +193,7 @@ impl Secure {
         self.look();
     }
 
-    pub(super) fn send<S: Sys + ?Sized>(
-        &mut self,
-        sys: &mut S,
-        stream: &S::Stream,
-    ) -> Transfer {
+    pub(super) fn send<S: Sys + ?Sized>(&mut self, sys: &mut S, stream: &S::Stream) -> Transfer {
         let mut kernel = Kernel::new(stream, sys);
         let count = self.call(|connection| connection.write_tls(&mut kernel));
         kernel.transfer(count)

@@ -88,7 +88,10 @@ pub(crate) fn replay(
     match kernel.over() {
         Some(Over::Ended(then)) if *then == now => Ok(()),
         Some(Over::Ended(then)) => {
-            let differs = then.lines().zip(now.lines()).find(|(then, now)| then != now);
+            let differs = then
+                .lines()
+                .zip(now.lines())
+                .find(|(then, now)| then != now);
             Err(format!("replay: counted then and now: {differs:?}"))
         }
         Some(over) => Err(format!("replay: {over}")),

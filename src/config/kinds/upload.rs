@@ -273,5 +273,7 @@ fn not_empty(secret: Secret) -> Result<Secret, String> {
 
 /// What a file holds that a key names.
 fn read_file(path: &Path, around: &Surroundings) -> Result<Vec<u8>, String> {
-    around.file(path).map_err(|error| format!("names {}: {error}", path.display()))
+    around
+        .file(path)
+        .map_err(|error| format!("names {}: {error}", path.display()))
 }

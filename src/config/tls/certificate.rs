@@ -109,7 +109,9 @@ impl CertificateFiles {
     /// certificate's.
     pub fn load(&self, around: &Surroundings) -> Result<Certificate, TlsError> {
         let cert_failed = |why: &str| failed("cert", &self.cert, why, CERTIFICATE);
-        let bytes = around.file(&self.cert).map_err(|error| cert_failed(&error.to_string()))?;
+        let bytes = around
+            .file(&self.cert)
+            .map_err(|error| cert_failed(&error.to_string()))?;
         let chain: Result<Vec<CertificateDer<'static>>, _> =
             CertificateDer::pem_slice_iter(&bytes).collect();
         let chain = chain.map_err(|error| cert_failed(&broken(&error)))?;
@@ -120,7 +122,8 @@ impl CertificateFiles {
         let read = |bytes| self.signing(&chain, bytes).map_err(|error| error.noted());
         let signing = around.private(&self.key, read, without);
         let signing = signing.map_err(TlsError::of_note)?;
-        Certificate::new(signing).map_err(|error| cert_failed(&format!("its certificate cannot be read: {error}")))
+        Certificate::new(signing)
+            .map_err(|error| cert_failed(&format!("its certificate cannot be read: {error}")))
     }
 
     /// The chain with its key, of which this was read.

@@ -110,15 +110,51 @@ impl Answer for Transfer {
 }
 
 wire_struct!(Unsent { replies, bytes });
-wire_struct!(Transfer { count, is_full, left });
-wire_struct!(Facts { is_handshaking, has_output });
-wire_struct!(SecureError { text, is_certificate });
+wire_struct!(Transfer {
+    count,
+    is_full,
+    left
+});
+wire_struct!(Facts {
+    is_handshaking,
+    has_output
+});
+wire_struct!(SecureError {
+    text,
+    is_certificate
+});
 wire_struct!(Ends { local, peer });
-wire_struct!(Received { from, len, segment_bytes, is_cut });
-wire_struct!(DatagramMemory { recv_buffer_bytes, send_buffer_bytes, drops });
-wire_struct!(GivenSocket { number, name, is_stream, bound });
-wire_struct!(Version { len, modified, changed, sample });
-wire_struct!(Metadata { kind, len, modified, changed, identity, executable });
+wire_struct!(Received {
+    from,
+    len,
+    segment_bytes,
+    is_cut
+});
+wire_struct!(DatagramMemory {
+    recv_buffer_bytes,
+    send_buffer_bytes,
+    drops
+});
+wire_struct!(GivenSocket {
+    number,
+    name,
+    is_stream,
+    bound
+});
+wire_struct!(Version {
+    len,
+    modified,
+    changed,
+    sample
+});
+wire_struct!(Metadata {
+    kind,
+    len,
+    modified,
+    changed,
+    identity,
+    executable
+});
 wire_struct!(Entry { name, metadata });
 wire_enum!(Bind { 0 Inet(address), 1 Unix(path) });
 wire_enum!(Peer { 0 Inet(address), 1 Unix });

@@ -68,7 +68,15 @@ pub struct Start {
 }
 
 wire_struct!(Start {
-    program, wall, config, bind, root, kept, descriptors, simulation, planted
+    program,
+    wall,
+    config,
+    bind,
+    root,
+    kept,
+    descriptors,
+    simulation,
+    planted
 });
 
 impl Start {
@@ -138,7 +146,10 @@ impl std::fmt::Display for BadRecord {
                  that recorded was killed"
             ),
             BadRecord::Damaged { block, at, why } => {
-                write!(f, "block {block}, which begins at byte {at}, is damaged: {why}")
+                write!(
+                    f,
+                    "block {block}, which begins at byte {at}, is damaged: {why}"
+                )
             }
             BadRecord::Unreadable(why) => write!(f, "it cannot be read: {why}"),
         }
@@ -311,7 +322,8 @@ impl Reader {
         };
         let mut head = [0; HEAD_BYTES];
         self.whole(&mut head)?;
-        let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let number =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let kind = match head[0] {
             1 => BlockKind::Start,
             2 => BlockKind::Calls,

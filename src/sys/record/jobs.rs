@@ -12,8 +12,8 @@ use foldhash::quality::FixedState;
 use super::wire::{Broken, In, Out, Wire, put_bytes, take_bytes, wire_enum, wire_struct};
 use crate::disk::File;
 use crate::jobs::TakenFile;
-use crate::jobs::{NewContents, NewFile, Stored};
 use crate::jobs::{Command, Done, Job, JobId, Query};
+use crate::jobs::{NewContents, NewFile, Stored};
 use crate::wire::upload::SafeName;
 
 /// A hash of bytes that is the same in every process.
@@ -212,7 +212,10 @@ fn leave(command: &mut Command, result: &mut Outcome, from: &mut In) -> Result<(
 /// The files that come back are the last ones that were given, in another state perhaps.
 fn give_back(files: &mut Vec<NewFile>, stored: &mut Stored) -> Result<(), Broken> {
     let count = stored.rest.len();
-    let from = files.len().checked_sub(count).ok_or(Broken("fewer files"))?;
+    let from = files
+        .len()
+        .checked_sub(count)
+        .ok_or(Broken("fewer files"))?;
     for (given, back) in files.drain(from..).zip(&mut stored.rest) {
         let contents = std::mem::replace(&mut back.contents, NewContents::Stored);
         let is_same = matches!(contents, NewContents::Bytes(_));
@@ -224,7 +227,11 @@ fn give_back(files: &mut Vec<NewFile>, stored: &mut Stored) -> Result<(), Broken
     Ok(())
 }
 
-wire_struct!(TakenFile { file, held_bytes, is_reserved });
+wire_struct!(TakenFile {
+    file,
+    held_bytes,
+    is_reserved
+});
 
 impl Wire for SafeName {
     fn put(&self, out: &mut Out) {

@@ -49,11 +49,7 @@ impl<K: Sys> Taped<K> {
     }
 
     /// Bytes that a replay has seen.
-    fn count(
-        &mut self,
-        what: impl FnOnce(&mut Played) -> &mut u64,
-        result: &io::Result<usize>,
-    ) {
+    fn count(&mut self, what: impl FnOnce(&mut Played) -> &mut u64, result: &io::Result<usize>) {
         if let (Side::Replaying(player), Ok(count)) = (&mut self.side, result) {
             *what(&mut player.get_mut().played) += *count as u64;
         }
@@ -276,9 +272,11 @@ impl<K: Sys> Sys for Taped<K> {
     fn recv(&mut self, stream: &u32, into: &mut [u8]) -> io::Result<usize> {
         let stream = *stream;
         let room = into.len();
-        let result = self.ask_into(&Call::Recv { stream, room }, into, |kernel, handles, into| {
-            kernel.recv(&handles.streams[stream as usize], into)
-        });
+        let result = self.ask_into(
+            &Call::Recv { stream, room },
+            into,
+            |kernel, handles, into| kernel.recv(&handles.streams[stream as usize], into),
+        );
         self.count(|played| &mut played.received_bytes, &result);
         result
     }
@@ -286,9 +284,11 @@ impl<K: Sys> Sys for Taped<K> {
     fn peek(&mut self, stream: &u32, into: &mut [u8]) -> io::Result<usize> {
         let stream = *stream;
         let room = into.len();
-        self.ask_into(&Call::Peek { stream, room }, into, |kernel, handles, into| {
-            kernel.peek(&handles.streams[stream as usize], into)
-        })
+        self.ask_into(
+            &Call::Peek { stream, room },
+            into,
+            |kernel, handles, into| kernel.peek(&handles.streams[stream as usize], into),
+        )
     }
 
     fn send(&mut self, stream: &u32, bytes: &[u8], more: bool) -> io::Result<usize> {
@@ -351,7 +351,10 @@ impl<K: Sys> Sys for Taped<K> {
             bytes_max,
         };
         let result = self.ask(&call, |kernel, handles| {
-            let (from, to) = (&handles.streams[stream as usize], &handles.pipes[pipe as usize]);
+            let (from, to) = (
+                &handles.streams[stream as usize],
+                &handles.pipes[pipe as usize],
+            );
             kernel.splice_in(from, to, bytes_max)
         });
         self.count(|played| &mut played.received_bytes, &result);
@@ -366,7 +369,10 @@ impl<K: Sys> Sys for Taped<K> {
             bytes,
         };
         let result = self.ask(&call, |kernel, handles| {
-            let (from, to) = (&handles.pipes[pipe as usize], &handles.streams[stream as usize]);
+            let (from, to) = (
+                &handles.pipes[pipe as usize],
+                &handles.streams[stream as usize],
+            );
             kernel.splice_out(from, to, bytes)
         });
         self.count(|played| &mut played.sent_bytes, &result);
@@ -437,18 +443,22 @@ impl<K: Sys> Sys for Taped<K> {
 
     fn tls_recv(&mut self, secure: &mut Secure, stream: &u32) -> Transfer {
         let stream = *stream;
-        let transfer = self.ask_tls(&Call::TlsRecv { stream }, secure, |kernel, handles, secure| {
-            kernel.tls_recv(secure, &handles.streams[stream as usize])
-        });
+        let transfer = self.ask_tls(
+            &Call::TlsRecv { stream },
+            secure,
+            |kernel, handles, secure| kernel.tls_recv(secure, &handles.streams[stream as usize]),
+        );
         self.count(|played| &mut played.received_bytes, &transfer.count);
         transfer
     }
 
     fn tls_open(&mut self, secure: &mut Secure, stream: &u32) -> Result<(), SecureError> {
         let stream = *stream;
-        self.ask_tls(&Call::TlsOpen { stream }, secure, |kernel, handles, secure| {
-            kernel.tls_open(secure, &handles.streams[stream as usize])
-        })
+        self.ask_tls(
+            &Call::TlsOpen { stream },
+            secure,
+            |kernel, handles, secure| kernel.tls_open(secure, &handles.streams[stream as usize]),
+        )
     }
 
     fn tls_plain(&mut self, secure: &mut Secure, into: &mut [u8]) -> io::Result<usize> {
@@ -467,11 +477,10 @@ impl<K: Sys> Sys for Taped<K> {
             bytes: runs.iter().map(|run| run.len()).sum(),
         };
         let hash = |count| hash_of_first(runs, count);
-        let (count, facts): (io::Result<usize>, Facts) =
-            self.ask_with(&call, hash, |kernel, _| {
-                let count = kernel.tls_seal(secure, runs);
-                (count, secure.facts())
-            });
+        let (count, facts): (io::Result<usize>, Facts) = self.ask_with(&call, hash, |kernel, _| {
+            let count = kernel.tls_seal(secure, runs);
+            (count, secure.facts())
+        });
         secure.set_facts(facts);
         count
     }
@@ -484,9 +493,11 @@ impl<K: Sys> Sys for Taped<K> {
 
     fn tls_send(&mut self, secure: &mut Secure, stream: &u32) -> Transfer {
         let stream = *stream;
-        let transfer = self.ask_tls(&Call::TlsSend { stream }, secure, |kernel, handles, secure| {
-            kernel.tls_send(secure, &handles.streams[stream as usize])
-        });
+        let transfer = self.ask_tls(
+            &Call::TlsSend { stream },
+            secure,
+            |kernel, handles, secure| kernel.tls_send(secure, &handles.streams[stream as usize]),
+        );
         self.count(|played| &mut played.sent_bytes, &transfer.count);
         transfer
     }

@@ -125,7 +125,9 @@ impl<K: Sys> Taped<K> {
         epoch: Instant,
     ) -> Result<(Self, Start), BadRecord> {
         let (player, start) = Player::begin(Box::new(from), epoch)?;
-        let planted = start.planted.and_then(|place| PlantedBug::ALL.get(usize::from(place)));
+        let planted = start
+            .planted
+            .and_then(|place| PlantedBug::ALL.get(usize::from(place)));
         let taped = Self {
             side: Side::Replaying(Box::new(RefCell::new(player))),
             planted: planted.copied(),

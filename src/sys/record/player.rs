@@ -135,7 +135,9 @@ impl Player {
         self.over = Some(match (kind, text, rest) {
             (_, _, Ok(_)) | (_, _, Err(BadRecord::Damaged { .. })) => Over::Bad {
                 turn: self.played.turns,
-                why: self.reader.damaged(self.block_at, Broken("nothing behind the last block")),
+                why: self
+                    .reader
+                    .damaged(self.block_at, Broken("nothing behind the last block")),
             },
             (BlockKind::Ended, Ok(counted), _) => Over::Ended(counted),
             (BlockKind::Stopped, Ok(why), _) => Over::Stopped {
@@ -144,7 +146,9 @@ impl Player {
             },
             _ => Over::Bad {
                 turn: self.played.turns,
-                why: self.reader.damaged(self.block_at, Broken("a block of calls")),
+                why: self
+                    .reader
+                    .damaged(self.block_at, Broken("a block of calls")),
             },
         });
     }

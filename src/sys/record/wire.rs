@@ -82,7 +82,10 @@ impl In {
 
     /// The next so many bytes.
     pub(super) fn bytes(&mut self, count: usize) -> Result<&[u8], Broken> {
-        let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
+        let end = self
+            .at
+            .checked_add(count)
+            .filter(|end| *end <= self.bytes.len());
         let end = end.ok_or(Broken("more bytes"))?;
         let start = std::mem::replace(&mut self.at, end);
         Ok(&self.bytes[start..end])
@@ -567,7 +570,11 @@ mod tests {
         // And nothing is read of less.
         for len in 0..out.bytes.len() {
             let mut cut = In::new(out.bytes[..len].to_vec(), base);
-            assert!(T::take(&mut cut).is_err(), "{len} of {} bytes", out.bytes.len());
+            assert!(
+                T::take(&mut cut).is_err(),
+                "{len} of {} bytes",
+                out.bytes.len()
+            );
         }
         back
     }
@@ -618,7 +625,11 @@ mod tests {
     #[test]
     fn a_file_is_the_same_as_long_as_it_is_open() {
         let base = Instant::now();
-        let file = File::new(crate::disk::Handle::Simulated(9), crate::disk::DiskId(1), true);
+        let file = File::new(
+            crate::disk::Handle::Simulated(9),
+            crate::disk::DiskId(1),
+            true,
+        );
         let mut out = Out::new(base);
         for _ in 0..3 {
             file.put(&mut out);

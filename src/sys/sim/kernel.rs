@@ -18,8 +18,8 @@ use crate::disk::{Disk, File};
 use crate::hooks::{End as HookEnd, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
 use crate::service::datagram::Outbox;
-use crate::surroundings::{Kept, Surroundings};
 use crate::service::{Ends, Peer};
+use crate::surroundings::{Kept, Surroundings};
 use crate::sys::{
     Batch, Bind, DatagramMemory, DatagramTuning, Event, News, PlantedBug, Received, Signal, Sys,
     Unsent,

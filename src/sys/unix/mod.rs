@@ -31,8 +31,8 @@ use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
 use super::{
-    Batch, Bind, DatagramMemory, DatagramTuning, Event, GivenSocket, News, Signal, Sys, Unsent, error_log,
-    log_limit,
+    Batch, Bind, DatagramMemory, DatagramTuning, Event, GivenSocket, News, Signal, Sys, Unsent,
+    error_log, log_limit,
 };
 use crate::disk::{Disk, File};
 use crate::hooks::{End, HookId, Program};
