@@ -2,15 +2,18 @@
 //! to end.
 //!
 //! From one configuration to the next: [`mod@reload`]. For whom a socket is that a service manager
-//! gave: `given`. How the process is run as a service: [`mod@unit`].
+//! gave: `given`. How the process is run as a service: [`mod@unit`]. One that serves, turn by turn:
+//! `server`; the same on a record: [`mod@replay`].
 
 mod descriptors;
 mod given;
 mod reload;
+pub mod replay;
+mod server;
 pub mod unit;
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +28,7 @@ use crate::config::{
 use crate::dns::{self, Hosts, Resolver, Sources};
 use crate::gate::{Access, GateOptions, Ranges};
 use crate::http::plain;
-use crate::limits::Limits;
-use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions, Turn};
+use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
@@ -39,11 +41,13 @@ use crate::services::{
     upload::Upload,
     web::{Given, Web},
 };
-use crate::surroundings::Surroundings;
+use crate::surroundings::{Kept, Surroundings};
+use crate::sys::record::{self, Taped};
 use crate::sys::unix::{Given as GivenSockets, Unix, raise_descriptor_limit};
-use crate::sys::{Bind, DatagramTuning, News, Sys};
+use crate::sys::{Bind, DatagramTuning, Sys};
 
 pub use reload::reload;
+pub use server::{Server, Source};
 
 /// Why the program could not serve.
 #[derive(Debug)]
@@ -61,6 +65,8 @@ pub enum ServeError {
     Given(String),
     /// The system refused something that every listener needs.
     System(io::Error),
+    /// What happens cannot be recorded.
+    Record(io::Error),
 }
 
 impl fmt::Display for ServeError {
@@ -71,6 +77,7 @@ impl fmt::Display for ServeError {
             }
             ServeError::Given(why) => why.fmt(f),
             ServeError::System(error) => error.fmt(f),
+            ServeError::Record(error) => write!(f, "the record: {error}"),
         }
     }
 }
@@ -78,87 +85,64 @@ impl fmt::Display for ServeError {
 impl std::error::Error for ServeError {}
 
 /// Serves until SIGTERM or SIGINT. Standard output has a line for each address of a listener, then
-/// `ready`. At SIGHUP `load` reads the configuration again; if that fails, all stays as it was.
+/// `ready`. At SIGHUP the configuration is read again; if that fails, all stays as it was.
 ///
 /// # Errors
 /// The first listener that could not be opened; nothing is served then.
-pub fn serve<E: fmt::Display>(
+pub fn serve(config: Config, source: Source) -> Result<(), ServeError> {
+    let (sys, descriptors) = kernel(&config)?;
+    let mut server = Server::open(sys, config, source, descriptors)?;
+    server.announce()?;
+    server.begin();
+    server.run()
+}
+
+/// The same, while what the kernel answers is written down to `to`. `notes`: what the configuration
+/// was made of.
+///
+/// # Errors
+/// As there, and those of `write(2)`.
+pub fn serve_recorded(
     config: Config,
-    load: impl Fn() -> Result<Config, E>,
+    source: Source,
+    notes: Kept,
+    to: impl io::Write + Send + 'static,
+    bytes_max: u64,
 ) -> Result<(), ServeError> {
+    let (sys, descriptors) = kernel(&config)?;
+    let options = record::Options {
+        start: record::Start {
+            config: source.file.clone(),
+            bind: source.overrides.bind,
+            root: source.overrides.root.clone(),
+            kept: notes,
+            descriptors,
+            ..record::Start::new(sys.wall())
+        },
+        bytes_max,
+        waits: false,
+    };
+    let sys = Taped::record(sys, to, &options).map_err(ServeError::Record)?;
+    let mut server = Server::open(sys, config, source, descriptors)?;
+    server.announce()?;
+    server.begin();
+    let ended = server.run();
+    let counted = server.counted();
+    let written = server.sys_mut().end(&counted);
+    ended.and(written.map_err(ServeError::Record))
+}
+
+/// The kernel, and how many descriptors it gives, if there is a limit.
+fn kernel(config: &Config) -> Result<(Unix, Option<u64>), ServeError> {
     let given = GivenSockets::of_environment().map_err(ServeError::Given)?; // before anything is opened
     let descriptors = raise_descriptor_limit().unwrap_or_else(|error| {
         log::warn!("the limit of descriptors stays as it is: {error}");
         None
     });
-    let mut config = fitted(config, descriptors);
-    if let Some(left) = given::place(&mut config, &given.sockets()).pop() {
-        return Err(ServeError::Given(left.why));
-    }
     let sys = Unix::with_engine(true, &config.limits.disk).map_err(ServeError::System)?;
     let sys = sys.supervised().with_given(given);
     log::info!("disk engine: {}", sys.engine().word());
-    tell(&config.remarks);
-    let (mut reactor, bound) = open(sys, &config)?;
-    announce(&config, &bound).map_err(ServeError::System)?;
-    let mut in_force = InForce { config, bound };
-    reactor.tell(News::Ready(in_force.status()));
-    loop {
-        match reactor.turn().map_err(ServeError::System)? {
-            Turn::Continue => {}
-            Turn::Reload => {
-                reactor.tell(News::Reloading);
-                let (status, now) = match load() {
-                    Ok(next) => {
-                        let next = fitted(next, descriptors);
-                        let now = reload_given(&mut reactor, in_force, next);
-                        (now.status(), now)
-                    }
-                    Err(error) => {
-                        let all = error.to_string();
-                        for problem in all.lines() {
-                            log::error!("the configuration stays as it was: {problem}");
-                        }
-                        let first = all.lines().next().unwrap_or_default();
-                        let stays =
-                            format!("{}; configuration refused: {first}", in_force.status());
-                        (stays, in_force)
-                    }
-                };
-                in_force = now;
-                reactor.tell(News::Ready(status));
-            }
-            Turn::Stop => return Ok(()),
-        }
-    }
-}
-
-/// Goes over to another configuration. A given socket that none of its listeners wants is closed.
-fn reload_given(reactor: &mut Reactor<Unix>, was: InForce, mut next: Config) -> InForce {
-    let left = given::place(&mut next, &reactor.sys_mut().given().sockets());
-    let now = reload(reactor, was, next);
-    for given::Unwanted { number, why } in left {
-        if reactor.sys_mut().given().close(number) {
-            log::warn!("{why}; it is closed");
-        }
-    }
-    now
-}
-
-/// A configuration whose limits so many descriptors are enough for; the log tells what that
-/// changes.
-fn fitted(mut config: Config, descriptors: Option<u64>) -> Config {
-    let is_default = config.limits.sessions_max == Limits::default().sessions_max;
-    let said = descriptors.and_then(|descriptors| descriptors::fit(&mut config, descriptors));
-    if let Some(said) = said {
-        // Nobody asked for as many as the default has.
-        let level = match is_default {
-            true => log::Level::Info,
-            false => log::Level::Warn,
-        };
-        log::log!(level, "{said}");
-    }
-    config
+    Ok((sys, descriptors))
 }
 
 /// A reactor with every listener of the configuration, and what each of their addresses came to.
@@ -318,15 +302,6 @@ fn address(bind: &config::Bind) -> Bind {
         config::Bind::Tcp(address) | config::Bind::Udp(address) => Bind::Inet(*address),
         config::Bind::Unix(path) => Bind::Unix(path.clone()),
     }
-}
-
-fn announce(config: &Config, bound: &[Bind]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    for ((listener, _), bound) in config::addresses(&config.listeners).zip(bound) {
-        writeln!(out, "listening {} {bound}", listener.kind.name())?;
-    }
-    writeln!(out, "ready")?;
-    out.flush()
 }
 
 /// The table of kinds: what serves each.

@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // What waits for a disk.
     ("jobs", &["buffer", "disk", "limits", "shares", "wire"]),
     // What can be seen of the loop.
-    ("inside", &["ending", "waiter"]),
+    ("inside", &["ending", "metrics", "waiter"]),
     // The contract and what is counted.
     (
         "metrics",

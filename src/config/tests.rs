@@ -7,6 +7,7 @@ use crate::http::cors::{Cors, Names, Origins, Rules};
 use crate::http::negotiate::Coding;
 use crate::limits::{DiskEngine, DiskLimits};
 use crate::wire::challenge::Handshake;
+use std::fs;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::time::Duration;

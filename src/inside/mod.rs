@@ -1,11 +1,12 @@
-//! What can be seen of the loop from inside: what it does ([`ring`]), and what sessions there are
-//! ([`roster`]).
+//! What can be seen of the loop from inside: what it does ([`ring`]; `trace` writes it for others),
+//! and what sessions there are ([`roster`]).
 //!
 //! The reactor writes both, and only the reactor; a service that shows them reads them. So whoever
 //! wants to know asks the process itself, and no protocol has a line for it.
 
 pub mod ring;
 pub mod roster;
+pub(crate) mod trace;
 
 use ring::Ring;
 use roster::{Roster, Row};

@@ -3,6 +3,9 @@
 //! Off, it costs a look at one flag; on, a record costs a look at the clock and 32 bytes. Readers
 //! have a place in the sequence of all records, and are told how many they missed.
 //!
+//! Who turns the loop by hand, in a replay, [watches](Ring::watch) it: sees all, changes nothing, and
+//! no clock is asked for it.
+//!
 //! The records of a session between two sleeps of its own read like the picture of
 //! `reactor::session`:
 //!
@@ -153,6 +156,28 @@ pub struct Record {
     pub what: What,
 }
 
+/// What was not taken yet by who watches.
+#[derive(Debug, Default)]
+struct Watched {
+    records: Vec<Record>,
+    origin: Option<Instant>,
+    /// When the last one was.
+    last_ns: u64,
+}
+
+impl Watched {
+    fn push(&mut self, at_ns: u64, id: Id, what: What) {
+        self.last_ns = at_ns;
+        self.records.push(Record { at_ns, id, what });
+    }
+}
+
+/// Nanoseconds since the first moment that was asked for.
+fn since(origin: &mut Option<Instant>, now: Instant) -> u64 {
+    let since = now.saturating_duration_since(*origin.get_or_insert(now));
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Stands for no session.
 pub const LOOP: Id = Id {
     index: u32::MAX,
@@ -175,6 +200,8 @@ pub struct Ring {
     /// Those who read it now.
     readers: u32,
     is_on: bool,
+    /// For who watches, if anybody does.
+    watched: Option<Watched>,
     origin: Option<Instant>,
     names: Vec<&'static str>,
 }
@@ -220,36 +247,59 @@ impl Ring {
         self.switch();
     }
 
+    /// Whether somebody reads it, or it is on always: what is in it may be seen by a client.
+    pub fn is_read(&self) -> bool {
+        self.capacity > 0 && (self.is_always_on || self.readers > 0)
+    }
+
     fn switch(&mut self) {
-        self.is_on = self.capacity > 0 && (self.is_always_on || self.readers > 0);
-        if !self.is_on {
+        self.is_on = self.is_read() || self.watched.is_some();
+        if !self.is_read() {
             self.records = VecDeque::new();
         }
     }
 
+    /// From now on all records are kept until they are [taken](Ring::take_watched).
+    pub fn watch(&mut self) {
+        self.watched.get_or_insert_default();
+        self.switch();
+    }
+
+    /// The records since this was asked for last, by who watches.
+    pub fn take_watched(&mut self) -> Vec<Record> {
+        let watched = self.watched.as_mut();
+        watched.map_or_else(Vec::new, |watched| std::mem::take(&mut watched.records))
+    }
+
     /// Enters a record.
     pub fn push(&mut self, now: Instant, id: Id, what: What) {
-        let origin = *self.origin.get_or_insert(now);
-        let since = now.saturating_duration_since(origin);
-        self.enter(
-            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
-            id,
-            what,
-        );
+        self.push_watched(now, id, what);
+        if self.is_read() {
+            let at_ns = since(&mut self.origin, now);
+            self.enter(at_ns, id, what);
+        }
+    }
+
+    /// The same, but only for who watches.
+    pub fn push_watched(&mut self, now: Instant, id: Id, what: What) {
+        if let Some(watched) = &mut self.watched {
+            let at_ns = since(&mut watched.origin, now);
+            watched.push(at_ns, id, what);
+        }
     }
 
     /// The same by one who has no clock: it was done right after the last record.
     #[inline]
     pub fn push_after(&mut self, id: Id, what: What) {
+        if let Some(watched) = &mut self.watched {
+            watched.push(watched.last_ns, id, what);
+        }
         if let Some(last) = self.records.back() {
             self.enter(last.at_ns, id, what);
         }
     }
 
     fn enter(&mut self, at_ns: u64, id: Id, what: What) {
-        if !self.is_on {
-            return;
-        }
         if self.records.is_empty() {
             // All at once: growing would copy them, again and again.
             self.records.reserve_exact(self.capacity);
@@ -349,6 +399,27 @@ mod tests {
         ring.push(now, LOOP, turn(11));
         let (missing, mut records) = ring.since(begin);
         assert_eq!((missing, turns(&mut records)), (0, vec![11]));
+    }
+
+    #[test]
+    fn who_watches_sees_all_and_readers_notice_nothing() {
+        let (mut ring, now) = (Ring::default(), Instant::now());
+        ring.set(2 * size_of::<Record>(), false);
+        ring.watch();
+        let turn = |events| What::Turn { events };
+        let watched = |ring: &mut Ring| turns(&mut ring.take_watched().iter());
+        for events in 0..3 {
+            ring.push(now, LOOP, turn(events));
+        }
+        assert!(ring.is_on() && !ring.is_read());
+        assert_eq!(watched(&mut ring), [0, 1, 2]);
+        let begin = ring.begin_reading();
+        assert_eq!(begin, 0, "as if nobody had watched");
+        ring.push(now, LOOP, turn(3));
+        ring.push_after(LOOP, turn(4));
+        assert_eq!(watched(&mut ring), [3, 4]);
+        let (missing, mut records) = ring.since(begin);
+        assert_eq!((missing, turns(&mut records)), (0, vec![3, 4]));
     }
 
     #[test]

@@ -72,7 +72,11 @@ impl<S: Sys> Context<S> {
     #[inline]
     pub(crate) fn note(&mut self, id: Id, what: impl FnOnce() -> What) {
         if self.inside.ring.is_on() {
-            let now = self.sys.now();
+            // Who watches only must not change what the kernel is asked.
+            let now = match self.inside.ring.is_read() {
+                true => self.sys.now(),
+                false => self.now,
+            };
             self.inside.ring.push(now, id, what());
         }
     }

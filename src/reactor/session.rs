@@ -133,6 +133,8 @@ struct Seen {
     received: usize,
     /// Bytes that wait to be sent, on both sides.
     queued: u64,
+    /// The ring was read then.
+    is_read: bool,
 }
 
 impl<S: Sys> Session<S> {
@@ -465,6 +467,7 @@ impl<S: Sys> Session<S> {
                 state: host.state(conn),
                 received: links.clone().map(|link| link.rx.len()).sum(),
                 queued: links.map(|link| link.tx.bytes()).sum(),
+                is_read: cx.inside.ring.is_read(),
             }
         })
     }
@@ -482,7 +485,11 @@ impl<S: Sys> Session<S> {
             consumed: bytes(before.received.saturating_sub(after.received) as u64),
             queued: bytes(after.queued.saturating_sub(before.queued)),
         };
-        cx.note(self.id, || what);
+        match before.is_read {
+            true => cx.note(self.id, || what),
+            // Whoever reads it now began within this call.
+            false => ring.push_watched(cx.now, self.id, what),
+        }
     }
 
     /// What a session that parks waits for, in the words of the ring.

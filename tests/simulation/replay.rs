@@ -3,7 +3,7 @@
 
 use std::io::{self, Cursor, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use netlab_reactor::config::Config;
 use netlab_reactor::reactor::{Reactor, Turn};
@@ -60,8 +60,8 @@ pub(crate) fn replay(
     scenarios: &mut [Box<dyn Scenario>],
 ) -> Result<(), String> {
     let written = std::mem::take(&mut *tape.0.lock().expect("nobody panicked"));
-    let (kernel, _) = Taped::<Sim>::replay(Cursor::new(written), Instant::now())
-        .map_err(|error| format!("replay: {error}"))?;
+    let (kernel, _) =
+        Taped::<Sim>::replay(Cursor::new(written)).map_err(|error| format!("replay: {error}"))?;
     let (mut reactor, bound) =
         serve::open(kernel, config).map_err(|error| format!("replay: {error}"))?;
     for scenario in scenarios {

@@ -50,7 +50,11 @@ impl Bench {
         let mut files = NameFiles::default();
         let now = sim.now();
         let mut bench = Self {
-            resolver: Resolver::new(sources.config(resolv_conf), Hosts::parse(hosts), [7; 32]),
+            resolver: Resolver::new(
+                sources.config(resolv_conf, |_| None),
+                Hosts::parse(hosts),
+                [7; 32],
+            ),
             now,
             looks: 0,
             files: NameFiles::default(),

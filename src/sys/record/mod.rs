@@ -116,15 +116,12 @@ impl<K: Sys> Taped<K> {
         }
     }
 
-    /// What a record says of a kernel. `epoch`: any moment.
+    /// What a record says of a kernel.
     ///
     /// # Errors
     /// It is no record, or none that can be replayed here.
-    pub fn replay(
-        from: impl Read + Send + 'static,
-        epoch: Instant,
-    ) -> Result<(Self, Start), BadRecord> {
-        let (player, start) = Player::begin(Box::new(from), epoch)?;
+    pub fn replay(from: impl Read + Send + 'static) -> Result<(Self, Start), BadRecord> {
+        let (player, start) = Player::begin(Box::new(from), Instant::now())?;
         let planted = start
             .planted
             .and_then(|place| PlantedBug::ALL.get(usize::from(place)));

@@ -5,12 +5,11 @@
 //! ```
 //!
 //! In reading order: this file (how it is sent), [`watch`] (what is asked for, and where it comes
-//! from), [`trace`] (how it is written).
+//! from). How it is written: [`crate::inside::trace`].
 //!
 //! A client that takes it slowly is told how much it missed: nothing waits for it, and no more than
 //! a send queue is held for it.
 
-mod trace;
 mod watch;
 
 use std::time::{Duration, Instant};

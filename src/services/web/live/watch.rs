@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::trace::{Format, Names, Trace};
 use super::{Live, Source, begin_head};
 use crate::http::Status;
 use crate::http::head::RequestHead;
 use crate::http::target::Target;
+use crate::inside::trace::{Format, Names, Trace};
 use crate::service::{Cx, work};
 use crate::services::web::reply::{Refusal, Reply};
 

@@ -23,7 +23,7 @@ use crate::metrics::ListenerMetrics;
 
 /// How it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// Trace events.
     Json,
     /// Lines.
@@ -37,7 +37,7 @@ const SESSION_TRACKS: u64 = 1000;
 
 /// A trace that is being written.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub(crate) struct Trace {
     format: Format,
     /// When the first record was.
     began_ns: Option<u64>,
@@ -63,15 +63,15 @@ struct Track {
 
 /// What the records refer to.
 #[derive(Clone, Copy)]
-pub(super) struct Names<'a> {
-    pub(super) ring: &'a Ring,
-    pub(super) listeners: &'a Slab<ListenerMetrics>,
+pub(crate) struct Names<'a> {
+    pub(crate) ring: &'a Ring,
+    pub(crate) listeners: &'a Slab<ListenerMetrics>,
 }
 
 // Writing to a String cannot fail.
 impl Trace {
     /// Begins one.
-    pub(super) fn new(format: Format, out: &mut String) -> Self {
+    pub(crate) fn new(format: Format, out: &mut String) -> Self {
         if format == Format::Json {
             out.push_str("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n");
         }
@@ -91,7 +91,7 @@ impl Trace {
     }
 
     /// So many records are missing here: they came faster than they were read.
-    pub(super) fn missed(&mut self, count: u64, out: &mut String) {
+    pub(crate) fn missed(&mut self, count: u64, out: &mut String) {
         // What was under way is not known any more.
         (self.turn, self.part, self.slept) = (None, None, None);
         self.sessions.clear();
@@ -105,7 +105,7 @@ impl Trace {
     }
 
     /// Writes one more record.
-    pub(super) fn add(&mut self, record: &Record, names: Names<'_>, out: &mut String) {
+    pub(crate) fn add(&mut self, record: &Record, names: Names<'_>, out: &mut String) {
         self.last_ns = record.at_ns;
         let began_ns = *self.began_ns.get_or_insert(record.at_ns);
         match self.format {
@@ -116,7 +116,7 @@ impl Trace {
     }
 
     /// Ends it.
-    pub(super) fn end(&mut self, names: Names<'_>, out: &mut String) {
+    pub(crate) fn end(&mut self, names: Names<'_>, out: &mut String) {
         if self.format == Format::Text {
             return;
         }
