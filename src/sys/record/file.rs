@@ -359,6 +359,11 @@ impl Reader {
         }
     }
 
+    /// Whether there is nothing more.
+    pub(super) fn is_at_end(&mut self) -> bool {
+        matches!(self.fill(&mut [0]), Ok(0))
+    }
+
     /// Where the next block begins.
     pub(super) fn at(&self) -> u64 {
         self.at

@@ -27,12 +27,7 @@ pub(super) fn hash_of(runs: &[&[u8]]) -> u64 {
 
 /// What a job is called in errors.
 pub(super) fn name_of(job: &Job) -> String {
-    let text = match job {
-        Job::Query(query) => format!("{query:?}"),
-        Job::Command(command) => format!("{command:?}"),
-    };
-    let end = text.find(|c: char| !c.is_alphanumeric());
-    text[..end.unwrap_or(text.len())].to_owned()
+    format!("{:?}", job.kind())
 }
 
 /// A hash of what a job asks for, passwords left out.

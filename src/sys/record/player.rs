@@ -131,9 +131,8 @@ impl Player {
     fn last_block(&mut self, kind: BlockKind, payload: Vec<u8>) {
         let mut from = In::new(payload, self.from.base);
         let text = String::take(&mut from);
-        let rest = self.reader.next();
-        self.over = Some(match (kind, text, rest) {
-            (_, _, Ok(_)) | (_, _, Err(BadRecord::Damaged { .. })) => Over::Bad {
+        self.over = Some(match (kind, text, self.reader.is_at_end()) {
+            (_, _, false) => Over::Bad {
                 turn: self.played.turns,
                 why: self
                     .reader
@@ -169,10 +168,13 @@ impl Player {
 
     /// Whether this is what was asked for next.
     fn is_asked(&mut self, call: &Call) -> bool {
-        if let Call::Poll { .. } = call {
+        let is_there = self.has_more();
+        if let Call::Poll { .. } = call
+            && !matches!(self.over, Some(Over::Stopped { .. }))
+        {
             self.played.turns += 1;
         }
-        if !self.has_more() {
+        if !is_there {
             if matches!(self.over, Some(Over::Ended(_))) {
                 let then = "nothing more".to_owned();
                 self.over = None;
