@@ -12,6 +12,7 @@
 
 mod manual;
 mod replay;
+mod simulate;
 
 use std::env;
 use std::ffi::OsString;
@@ -41,6 +42,7 @@ use netlab_reactor::sys::error_log::ErrorLog;
 use netlab_reactor::sys::log_limit::Limited;
 use netlab_reactor::wire::text::LogLine;
 use replay::ReplayArgs;
+use simulate::SimulateArgs;
 
 /// Every classic lab server in one process, one thread, one hand-made reactor
 #[derive(Debug, Parser)]
@@ -138,6 +140,8 @@ Examples:
     Serve(ServeCommand),
     /// Run a recorded server once more: the same turns, states and bytes, without a network
     Replay(ReplayArgs),
+    /// Run services and clients in a simulated world, with faults or a planted bug
+    Simulate(SimulateArgs),
     /// Say what is wrong with a configuration, by line and column
     #[command(after_help = "\
 Examples:
@@ -316,6 +320,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     {
         Command::Serve(inner) => serve_command(inner.serve.or(outer), &inner.record)?,
         Command::Replay(args) => replay::run(&args)?,
+        Command::Simulate(args) => {
+            let code = u8::from(!simulate::run(&args)?);
+            return Ok(ExitCode::from(code));
+        }
         Command::Client(client) => return Ok(client.run()),
         Command::Cache(args) => {
             let place = cache_place(&args, &outer.or_environment()?)?;

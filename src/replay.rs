@@ -68,16 +68,9 @@ pub(crate) fn create(path: &Path) -> Result<File, Failure> {
 
 /// Runs `replay`.
 pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
-    let path = args.file.display();
-    let bad = |error: ReplayError| match error {
-        ReplayError::Bad(_) | ReplayError::Config(_) => Failure::Data(format!("{path}: {error}")),
-        ReplayError::Output(error) => Failure::Output(error),
-        error => Failure::Diverged(format!("{path}: {error}")),
-    };
-    let file = File::open(&args.file);
-    let file = file.map_err(|error| Failure::Data(format!("{path}: {error}")))?;
+    let bad = |error| failure(&args.file, error);
     let began = Instant::now();
-    let mut replay = Replay::begin(BufReader::with_capacity(1 << 20, file)).map_err(bad)?;
+    let mut replay = open(args)?;
     let mut out = BufWriter::new(io::stdout());
     if args.step {
         let prompt = Prompt::new(&mut replay, &mut out);
@@ -92,6 +85,39 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     }
     out.flush().map_err(Failure::Output)?;
     ended.map(drop)
+}
+
+/// Writes the trace events of a record to a file.
+pub(crate) fn trace(record: &Path, to: &Path) -> Result<(), Failure> {
+    let args = ReplayArgs {
+        file: record.to_owned(),
+        check: false,
+        until: None,
+        session: None,
+        step: false,
+        trace: Some(to.to_owned()),
+        text: false,
+    };
+    let mut replay = open(&args)?;
+    let turned = turn_all(&args, &mut replay, &mut io::sink());
+    turned.map(drop).map_err(|error| failure(record, error))
+}
+
+fn open(args: &ReplayArgs) -> Result<Replay, Failure> {
+    let path = &args.file;
+    let file = File::open(path);
+    let file = file.map_err(|error| Failure::Data(format!("{}: {error}", path.display())))?;
+    let replay = Replay::begin(BufReader::with_capacity(1 << 20, file));
+    replay.map_err(|error| failure(path, error))
+}
+
+fn failure(path: &Path, error: ReplayError) -> Failure {
+    let path = path.display();
+    match error {
+        ReplayError::Bad(_) | ReplayError::Config(_) => Failure::Data(format!("{path}: {error}")),
+        ReplayError::Output(error) => Failure::Output(error),
+        error => Failure::Diverged(format!("{path}: {error}")),
+    }
 }
 
 /// Turns to the end, or as far as is wanted; writes what is to be seen.

@@ -3,13 +3,15 @@
 //!
 //! From one configuration to the next: [`mod@reload`]. For whom a socket is that a service manager
 //! gave: `given`. How the process is run as a service: [`mod@unit`]. One that serves, turn by turn:
-//! `server`; the same on a record: [`mod@replay`].
+//! `server`; the same on a record: [`mod@replay`]; on a simulated
+//! kernel: [`mod@simulate`].
 
 mod descriptors;
 mod given;
 mod reload;
 pub mod replay;
 mod server;
+pub mod simulate;
 pub mod unit;
 
 use std::fmt;

@@ -411,6 +411,11 @@ pub enum PlantedBug {
 }
 
 impl PlantedBug {
+    /// Its name on the command line: `half-close-drops`.
+    pub fn name(self) -> String {
+        kebab(&format!("{self:?}"))
+    }
+
     /// All of them.
     pub const ALL: [PlantedBug; 26] = [
         PlantedBug::EndOfStreamLost,
@@ -440,6 +445,18 @@ impl PlantedBug {
         PlantedBug::WriteFailureLost,
         PlantedBug::SyncForgotten,
     ];
+}
+
+/// `TwoWords` as `two-words`.
+pub(crate) fn kebab(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !text.is_empty() {
+            text.push('-');
+        }
+        text.push(c.to_ascii_lowercase());
+    }
+    text
 }
 
 /// One edge: what became possible for whom.

@@ -171,6 +171,17 @@ impl<K: Sys> Taped<K> {
         }
     }
 
+    /// The recording ends before its process does.
+    ///
+    /// # Errors
+    /// Those of `write(2)`.
+    pub fn stop(&mut self, why: &str) -> io::Result<()> {
+        match &mut self.side {
+            Side::Recording { recorder, .. } => recorder.get_mut().stop(why),
+            Side::Replaying(_) => Ok(()),
+        }
+    }
+
     /// Why a replay has no next answer, if it has none.
     pub fn over(&mut self) -> Option<&Over> {
         match &mut self.side {

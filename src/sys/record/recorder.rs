@@ -136,6 +136,15 @@ impl Recorder {
         }
     }
 
+    /// The recording ends before its process does.
+    ///
+    /// # Errors
+    /// Those of `write(2)`.
+    pub(super) fn stop(&mut self, why: &str) -> io::Result<()> {
+        self.hand_over();
+        self.finish(BlockKind::Stopped, why, true)
+    }
+
     fn finish(&mut self, kind: BlockKind, text: &str, waits: bool) -> io::Result<()> {
         let Some(sink) = self.sink.take() else {
             return Ok(());

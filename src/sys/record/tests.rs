@@ -119,7 +119,10 @@ fn records_of_others_are_refused_by_name() {
     let (mut bytes, _) = recorded(u64::MAX);
     bytes[14] = 99;
     let told = replayed(&bytes).expect_err("another format").to_string();
-    assert_eq!(told, "it is a record in format 99; this program reads format 1");
+    assert_eq!(
+        told,
+        "it is a record in format 99; this program reads format 1"
+    );
     let memory = Memory::default();
     let mut of_another = options(u64::MAX);
     of_another.start.program = "0.0.9".to_owned();
@@ -145,7 +148,11 @@ fn at_its_bound_the_recording_ends_and_the_process_goes_on() {
 #[test]
 fn what_is_asked_otherwise_is_told_with_its_turn_and_both_calls() {
     let (bytes, _) = recorded(u64::MAX);
-    let replay = || Taped::<Sim>::replay(Cursor::new(bytes.clone())).expect("a record").0;
+    let replay = || {
+        Taped::<Sim>::replay(Cursor::new(bytes.clone()))
+            .expect("a record")
+            .0
+    };
     let mut sys = replay();
     let _ = sys.poll(&mut Vec::new(), Some(Duration::ZERO));
     let mut secret = [0; 9];
