@@ -234,7 +234,11 @@ impl Simulation {
         sim.volume().put("/site/large", &large, UNIX_EPOCH);
         sim.world().faults = match &self.mishaps {
             Mishaps::None => Faults::none(),
-            Mishaps::Swarm => Faults::swarm(&mut rng),
+            Mishaps::Swarm => {
+                let mut faults = Faults::swarm(&mut rng);
+                faults.enable(Fault::Crash, 0); // nobody begins another process here
+                faults
+            }
             Mishaps::These(these) => {
                 let mut faults = Faults::none();
                 for (fault, permille) in these {
