@@ -10,7 +10,7 @@ use clap::Args;
 use netlab_reactor::serve::replay::step::{Prompt, line_of};
 use netlab_reactor::serve::replay::{Replay, ReplayError, Seen, Verdict};
 
-use crate::Failure;
+use super::Failure;
 
 /// The flags of `replay`.
 #[derive(Debug, Clone, Args)]

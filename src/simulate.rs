@@ -7,7 +7,7 @@ use clap::Args;
 use netlab_reactor::serve::simulate::{Came, Mishaps, Service, Simulation};
 use netlab_reactor::sys::PlantedBug;
 
-use crate::{Failure, replay};
+use super::{Failure, replay};
 
 /// The flags of `simulate`.
 #[derive(Debug, Clone, Args)]
@@ -105,7 +105,11 @@ fn tell(simulation: &Simulation, came: &Came) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let (clients, turns, took) = (came.clients, came.turns, came.took);
     writeln!(out, "{simulation}")?;
-    writeln!(out, "{clients} clients, {turns} turns, {took:.3?} in there")?;
+    let plural = if clients == 1 { "" } else { "s" };
+    writeln!(
+        out,
+        "{clients} client{plural}, {turns} turns, {took:.3?} in there"
+    )?;
     for complaint in &came.complaints {
         writeln!(out, "wrong: {complaint}")?;
     }
