@@ -367,7 +367,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     result.map_err(fail)?;
     if plan.replays {
         recorded.expect("it is written");
-        replay::replay(tape, &config, &mut scenarios).map_err(fail)?;
+        replay::replay(&tape, &config, &mut scenarios).map_err(fail)?;
     }
     let (at_once, may) = (sim.programs().at_once_max, config.limits.hooks.running_max);
     if at_once > may {

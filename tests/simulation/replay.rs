@@ -55,7 +55,7 @@ pub(crate) fn counted<S: Sys>(reactor: &mut Reactor<S>) -> String {
 
 /// The same reactor and services on what was written down.
 pub(crate) fn replay(
-    tape: Tape,
+    tape: &Tape,
     config: &Config,
     scenarios: &mut [Box<dyn Scenario>],
 ) -> Result<(), String> {

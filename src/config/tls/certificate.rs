@@ -87,7 +87,7 @@ impl TlsError {
     }
 
     /// The same from that text.
-    fn of_note(note: String) -> Self {
+    fn of_note(note: &str) -> Self {
         match note.strip_prefix("cert ") {
             Some(what) => Self {
                 key: "cert",
@@ -95,7 +95,7 @@ impl TlsError {
             },
             None => Self {
                 key: "key",
-                what: note.strip_prefix("key ").unwrap_or(&note).to_owned(),
+                what: note.strip_prefix("key ").unwrap_or(note).to_owned(),
             },
         }
     }
@@ -119,9 +119,9 @@ impl CertificateFiles {
             return Err(cert_failed("it holds no certificate"));
         }
         let without = || Ok(CertifiedKey::new(chain.clone(), Arc::new(NoKey)));
-        let read = |bytes| self.signing(&chain, bytes).map_err(|error| error.noted());
+        let read = |bytes| self.signing(&chain, bytes).map_err(TlsError::noted);
         let signing = around.private(&self.key, read, without);
-        let signing = signing.map_err(TlsError::of_note)?;
+        let signing = signing.map_err(|note| TlsError::of_note(&note))?;
         Certificate::new(signing)
             .map_err(|error| cert_failed(&format!("its certificate cannot be read: {error}")))
     }

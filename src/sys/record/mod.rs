@@ -63,7 +63,7 @@ enum Side<K: Sys> {
         handles: Handles<K>,
         recorder: RefCell<Recorder>,
     },
-    Replaying(Box<RefCell<Player>>),
+    Replaying(RefCell<Player>),
 }
 
 /// What the kernel calls what has a number.
@@ -126,7 +126,7 @@ impl<K: Sys> Taped<K> {
             .planted
             .and_then(|place| PlantedBug::ALL.get(usize::from(place)));
         let taped = Self {
-            side: Side::Replaying(Box::new(RefCell::new(player))),
+            side: Side::Replaying(RefCell::new(player)),
             planted: planted.copied(),
         };
         Ok((taped, start))
