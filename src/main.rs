@@ -108,8 +108,9 @@ struct ServeArgs {
 /// What `serve` alone has.
 #[derive(Debug, Clone, Default, Args)]
 struct RecordArgs {
-    /// Write down what the kernel answers, for `replay`. The file holds what clients send, and
-    /// passwords and secrets of the configuration, but no private key; only its owner may read it
+    /// Write down what the kernel answers, for `replay`, in place of what the file held. It holds
+    /// what clients send, and passwords and secrets of the configuration, but no private key; only its
+    /// owner may read it
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// The size at which the recording ends, while the server goes on

@@ -395,6 +395,49 @@ fn what_is_no_record_is_refused_with_its_name() {
     assert!(told.contains("it is cut in block"), "{told}");
 }
 
+/// Other answers than those that were given, in blocks whose checksums fit: the loop may be told
+/// anything, and says where it went another way.
+#[test]
+fn a_record_that_was_tampered_with_makes_no_panic() {
+    let folder = temp_dir();
+    let (record, file) = (folder.path().join("r.rec"), folder.path().join("x.rec"));
+    served(60, &record);
+    let whole = fs::read(&record).expect("a record");
+    let (head, mut rest) = whole.split_at(16);
+    let mut blocks = Vec::new();
+    while let [kind, l0, l1, l2, l3, _, _, _, _, behind @ ..] = rest {
+        let len = u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize;
+        blocks.push((*kind, behind[..len].to_vec()));
+        rest = &behind[len..];
+    }
+    let mut diverged = 0;
+    for number in 0..40_usize {
+        let mut other = blocks.clone();
+        let calls: Vec<usize> = (1..blocks.len() - 1).collect();
+        let payload = &mut other[calls[number % calls.len()]].1;
+        let at = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % payload.len();
+        payload[at] ^= 1 << (number % 8);
+        let mut bytes = head.to_vec();
+        for (place, (kind, payload)) in other.iter().enumerate() {
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(&(place as u64).to_le_bytes());
+            crc.update(&[*kind]);
+            crc.update(payload);
+            bytes.push(*kind);
+            bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&crc.finalize().to_le_bytes());
+            bytes.extend_from_slice(payload);
+        }
+        fs::write(&file, bytes).expect("a file");
+        let output = replay(&file, &["--check"]);
+        let told = text(&output.stderr);
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 1)), "byte {at}: {code:?} {told}");
+        diverged += usize::from(code == Some(1));
+    }
+    assert!(diverged > 20, "{diverged} of 40 are told");
+}
+
 /// The commands and the output that the README shows.
 #[test]
 fn a_planted_bug_is_seen_step_by_step_as_the_readme_shows() {

@@ -3,7 +3,8 @@
 //!
 //! There are two implementations, chosen at compile time: [`unix::Unix`] over mio's poll and the
 //! system calls, and [`sim::Sim`], a simulated kernel that is edge-triggered, seeded and meaner
-//! than a real one. The rules both keep:
+//! than a real one. A third one, [`record::Taped`], writes down what either of them answers, and
+//! answers it again. The rules that all keep:
 //!
 //! 1. Readiness is told in edges. After an edge, a call is repeated until it would block, or until
 //!    it transferred less than it was offered, before another edge can be relied on (`man 7 epoll`,

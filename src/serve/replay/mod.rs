@@ -21,11 +21,17 @@ use crate::surroundings::Surroundings;
 use crate::sys::record::{BadRecord, Over, Played, Start, Taped};
 use crate::sys::unix::Unix;
 
+/// How far apart two records of one turn are shown, in nanoseconds: the record of a process knows
+/// when its turns began, and in which order what was done in them.
+const STEP_NS: u64 = 1000;
+
 /// A record that is being replayed.
 pub struct Replay {
     server: Server<Taped<Unix>>,
     start: Start,
     is_over: bool,
+    /// When the last thing was done that is seen.
+    last_ns: u64,
 }
 
 /// How a replay came to its end.
@@ -109,6 +115,7 @@ impl Replay {
             server,
             start,
             is_over: false,
+            last_ns: 0,
         })
     }
 
@@ -171,9 +178,14 @@ impl Replay {
         self.server.reactor().rows()
     }
 
-    /// What the loop did since this was asked for last.
+    /// What the loop did since this was asked for last, each thing a moment after the one before.
     fn take_watched(&mut self) -> (Vec<Record>, Names<'_>) {
-        let (records, ring, metrics) = self.server.reactor().take_watched();
+        let last_ns = &mut self.last_ns;
+        let (mut records, ring, metrics) = self.server.reactor().take_watched();
+        for record in &mut records {
+            record.at_ns = record.at_ns.max(*last_ns + STEP_NS);
+            *last_ns = record.at_ns;
+        }
         let listeners = &metrics.listeners;
         (records, Names { ring, listeners })
     }
@@ -189,35 +201,27 @@ fn differing(then: &str, now: &str) -> ReplayError {
     }
 }
 
-/// How far apart two records of one turn are shown, in nanoseconds: the record of a process knows
-/// when its turns began, and in which order what was done in them.
-const STEP_NS: u64 = 1000;
-
 /// What is seen of a replay, written for others.
 pub struct Seen {
     trace: Trace,
     text: String,
     /// Of this session alone.
     session: Option<u32>,
-    last_ns: u64,
 }
 
 impl Seen {
     /// As the trace events of ui.perfetto.dev, or as lines for a reader; of one session, by the number
     /// that it has in lines, or of all and the loop.
     pub fn new(as_lines: bool, session: Option<u32>) -> Self {
-        let (format, mut text) = (
-            match as_lines {
-                true => Format::Text,
-                false => Format::Json,
-            },
-            String::new(),
-        );
+        let format = match as_lines {
+            true => Format::Text,
+            false => Format::Json,
+        };
+        let mut text = String::new();
         Self {
             trace: Trace::new(format, &mut text),
             text,
             session,
-            last_ns: 0,
         }
     }
 
@@ -230,9 +234,7 @@ impl Seen {
         std::mem::take(&mut self.text)
     }
 
-    fn add(&mut self, mut record: Record, names: Names<'_>) {
-        record.at_ns = record.at_ns.max(self.last_ns + STEP_NS);
-        self.last_ns = record.at_ns;
+    fn add(&mut self, record: Record, names: Names<'_>) {
         let is_wanted = match self.session {
             Some(session) => record.id != LOOP && record.id.generation == session,
             None => true,

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Write};
 
-use super::{Replay, ReplayError, STEP_NS, Verdict};
+use super::{Replay, ReplayError, Verdict};
 use crate::inside::ring::{Record, What};
 use crate::inside::roster::Row;
 use crate::inside::trace::{Format, Trace};
@@ -30,7 +30,6 @@ pub struct Prompt<'a> {
     trace: Trace,
     /// What was done in this turn and not shown yet, each with its line.
     waiting: VecDeque<(Record, String)>,
-    last_ns: u64,
     /// How it ended, if it did.
     ended: Option<Result<Verdict, ReplayError>>,
 }
@@ -84,7 +83,6 @@ impl<'a> Prompt<'a> {
             out,
             trace: Trace::new(Format::Text, &mut String::new()),
             waiting: VecDeque::new(),
-            last_ns: 0,
             ended: None,
         }
     }
@@ -171,9 +169,7 @@ impl<'a> Prompt<'a> {
             Err(error) => self.ended = Some(Err(error)),
         }
         let (records, names) = self.replay.take_watched();
-        for mut record in records {
-            record.at_ns = record.at_ns.max(self.last_ns + STEP_NS);
-            self.last_ns = record.at_ns;
+        for record in records {
             let mut line = String::new();
             self.trace.add(&record, names, &mut line);
             self.waiting.push_back((record, line));

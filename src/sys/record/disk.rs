@@ -151,7 +151,7 @@ impl<K: Sys> Disk for Taped<K> {
             file: file.number(),
             bytes: bytes.len(),
         };
-        let hash = |count: usize| hash_of(&[&bytes[..count]]);
+        let hash = |count: usize| hash_of([&bytes[..count]]);
         self.ask_with(&call, hash, |kernel, _| kernel.disk().append(file, bytes))
     }
 
@@ -207,7 +207,7 @@ impl<K: Sys> Disk for Taped<K> {
             offset,
             bytes: bytes.len(),
         };
-        let hash = |count: usize| hash_of(&[&bytes[..count]]);
+        let hash = |count: usize| hash_of([&bytes[..count]]);
         self.ask_with(&call, hash, |kernel, _| {
             kernel.disk().write_at(file, offset, bytes)
         })

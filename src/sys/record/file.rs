@@ -219,10 +219,14 @@ impl Sink {
         let (blocks, queue): (_, Receiver<Block>) = sync_channel(WAITING_MAX);
         let thread = thread::Builder::new().name("record".to_owned());
         let thread = thread.spawn(move || {
-            for (kind, payload) in queue {
-                writer.block(kind, &payload)?;
+            let written = queue
+                .into_iter()
+                .try_for_each(|(kind, payload): Block| writer.block(kind, &payload))
+                .and_then(|()| writer.to.flush());
+            if let Err(error) = &written {
+                log::error!("the record cannot be written: {error}");
             }
-            writer.to.flush()
+            written
         })?;
         Ok(Self {
             blocks,

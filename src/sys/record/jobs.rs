@@ -14,13 +14,25 @@ use crate::disk::File;
 use crate::jobs::TakenFile;
 use crate::jobs::{Command, Done, Job, JobId, Query};
 use crate::jobs::{NewContents, NewFile, Stored};
+use crate::service::datagram::Outbox;
+use crate::sys::Batch;
 use crate::wire::upload::SafeName;
 
 /// A hash of bytes that is the same in every process.
-pub(super) fn hash_of(runs: &[&[u8]]) -> u64 {
+pub(super) fn hash_of<'a>(runs: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     let mut hasher = FixedState::default().build_hasher();
     for run in runs {
         hasher.write(run);
+    }
+    hasher.finish()
+}
+
+/// A hash of datagrams that are to be sent, and of whom they are for.
+pub(super) fn hash_of_replies(batch: &Batch, out: &Outbox) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    for reply in &out.replies {
+        (reply.to, reply.segment_bytes).hash(&mut hasher);
+        hasher.write(batch.reply_bytes(out, reply));
     }
     hasher.finish()
 }

@@ -11,7 +11,7 @@ use rustls::RootCertStore;
 
 use super::answers::{Answer, Clocks};
 use super::call::Call;
-use super::jobs::{hash_of, hash_of_job, name_of, put_finished};
+use super::jobs::{hash_of, hash_of_job, hash_of_replies, name_of, put_finished};
 use super::wire::{Out, Wire};
 use super::{Handles, Played, Side, Taped, hash_of_first};
 use crate::disk::{Disk, File};
@@ -74,14 +74,10 @@ impl<K: Sys> Sys for Taped<K> {
     }
 
     fn start(&mut self, id: JobId, job: Job) {
-        let hash = match self.is_recording() || matches!(self.side, Side::Replaying(_)) {
-            true => hash_of_job(&job),
-            false => 0,
-        };
         let call = Call::Start {
             id: id.0,
             job: name_of(&job),
-            hash,
+            hash: hash_of_job(&job),
         };
         if let Side::Replaying(player) = &mut self.side {
             let player = player.get_mut();
@@ -109,13 +105,12 @@ impl<K: Sys> Sys for Taped<K> {
 
     fn spawn(&mut self, id: HookId, program: Program) {
         let environment = program.environment.iter();
-        let runs: Vec<&[u8]> = environment
-            .flat_map(|(name, value)| [name.as_bytes(), value.as_encoded_bytes()])
-            .collect();
+        let runs =
+            environment.flat_map(|(name, value)| [name.as_bytes(), value.as_encoded_bytes()]);
         let call = Call::Spawn {
             id: id.0,
             command: program.command.to_vec(),
-            hash: hash_of(&runs),
+            hash: hash_of(runs),
         };
         self.ask(&call, |kernel, _| kernel.spawn(id, program));
     }
@@ -176,21 +171,27 @@ impl<K: Sys> Sys for Taped<K> {
     }
 
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
-        if let Side::Recording {
-            kernel, recorder, ..
-        } = &mut self.side
-        {
-            let sleeps = timeout.is_none_or(|timeout| !timeout.is_zero());
-            recorder.get_mut().turn_ends(|| kernel.now(), sleeps);
+        let call = Call::Poll { timeout };
+        match &mut self.side {
+            Side::Recording {
+                kernel, recorder, ..
+            } => {
+                let sleeps = timeout.is_none_or(|timeout| !timeout.is_zero());
+                recorder.get_mut().turn_ends(|| kernel.now(), sleeps);
+                let polled = kernel.poll(events, timeout);
+                recorder.get_mut().enter(&call, |out| {
+                    polled.put(out);
+                    events.put(out);
+                });
+                polled
+            }
+            Side::Replaying(player) => {
+                let player = player.get_mut();
+                let polled = player.answer(&call);
+                events.extend(player.more::<Vec<Event>>().unwrap_or_default());
+                polled
+            }
         }
-        let told = self.ask(&Call::Poll { timeout }, |kernel, _| {
-            kernel.poll(events, timeout).map(|()| events.clone())
-        });
-        if let Side::Replaying(_) = &self.side {
-            events.extend(told?);
-            return Ok(());
-        }
-        told.map(drop)
     }
 
     fn signal(&mut self) -> Option<Signal> {
@@ -298,7 +299,7 @@ impl<K: Sys> Sys for Taped<K> {
             bytes: bytes.len(),
             more,
         };
-        let hash = |count: usize| hash_of(&[&bytes[..count]]);
+        let hash = |count: usize| hash_of([&bytes[..count]]);
         let result = self.ask_with(&call, hash, |kernel, handles| {
             kernel.send(&handles.streams[stream as usize], bytes, more)
         });
@@ -578,18 +579,10 @@ impl<K: Sys> Sys for Taped<K> {
 
     fn send_batch(&mut self, socket: &u32, batch: &Batch, out: &Outbox) -> Unsent {
         let socket = *socket;
-        let mut runs = Vec::with_capacity(out.replies.len());
-        let mut written = Out::new(Instant::now());
-        for reply in &out.replies {
-            reply.to.put(&mut written);
-            reply.segment_bytes.put(&mut written);
-            runs.push(batch.reply_bytes(out, reply));
-        }
-        runs.push(&written.bytes);
         let call = Call::SendBatch {
             socket,
             replies: out.replies.len(),
-            hash: hash_of(&runs),
+            hash: hash_of_replies(batch, out),
         };
         self.ask(&call, |kernel, handles| {
             kernel.send_batch(&handles.datagrams[socket as usize], batch, out)

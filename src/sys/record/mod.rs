@@ -20,12 +20,13 @@
 //!    then and what now. In the same way it ends where the record ends.
 //!
 //! The files in reading order: this one, `call` (what can be asked), `kernel` and `disk` (the two
-//! traits), `wire` and `answers` and `jobs` (how things are written), `file` (blocks), `recorder`,
+//! traits), `wire`, `errors`, `answers` and `jobs` (how things are written), `file` (blocks), `recorder`,
 //! `player`.
 
 mod answers;
 mod call;
 mod disk;
+mod errors;
 mod file;
 mod jobs;
 mod kernel;
@@ -48,7 +49,7 @@ pub use file::{BadRecord, Start};
 use player::Player;
 pub use player::{Over, Played};
 use recorder::Recorder;
-pub use recorder::{Options, RECORD_BYTES_MAX};
+pub use recorder::Options;
 use wire::{Wire, put_bytes};
 
 /// A kernel that is recorded, or a record of one.
@@ -298,11 +299,9 @@ impl<K: Sys> Taped<K> {
 
 /// A hash of the first so many bytes of runs.
 fn hash_of_first(runs: &[io::IoSlice<'_>], mut count: usize) -> u64 {
-    let mut first: Vec<&[u8]> = Vec::with_capacity(runs.len());
-    for run in runs {
+    jobs::hash_of(runs.iter().map(|run| {
         let taken = run.len().min(count);
-        first.push(&run[..taken]);
         count -= taken;
-    }
-    jobs::hash_of(&first)
+        &run[..taken]
+    }))
 }

@@ -17,9 +17,6 @@ pub struct Options {
     pub waits: bool,
 }
 
-/// The default of [`Options::bytes_max`].
-pub const RECORD_BYTES_MAX: u64 = 1 << 30;
-
 /// What a process that is killed loses of its record, at most, while it sleeps.
 const HELD_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -105,9 +102,7 @@ impl Recorder {
         let full = is_full.then_some("it has as many bytes as it may");
         if let Some(why) = self.lost.or(full) {
             log::warn!("the recording ends after {} turns: {why}", self.turns);
-            if let Err(error) = self.finish(BlockKind::Stopped, why, self.waits) {
-                log::error!("the record cannot be written: {error}");
-            }
+            let _ = self.finish(BlockKind::Stopped, why, self.waits); // the thread told the log
         }
     }
 

@@ -229,3 +229,40 @@ fn a_disk_that_is_too_slow_ends_the_recording_and_not_the_process() {
     };
     assert!(told.starts_with("the recording ended after"), "{told}");
 }
+
+/// A disk that is full after the beginning.
+struct Full(bool);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0 || bytes.len() > 1000 {
+            true => {
+                self.0 = true;
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            false => Ok(bytes.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_ends_the_recording_and_not_the_process() {
+    let begun = Taped::record(Sim::new(1), Full(true), &options(u64::MAX));
+    assert!(begun.is_err(), "nothing can be recorded");
+    let mut sys = Taped::record(Sim::new(1), Full(false), &options(u64::MAX)).expect("begun");
+    let mut chunk = vec![0; 1 << 20];
+    for turns in 0.. {
+        assert!(turns < 1000, "it takes all");
+        let _ = sys.poll(&mut Vec::new(), Some(Duration::ZERO));
+        sys.disk().entropy(&mut chunk);
+        if !sys.is_recording() {
+            break;
+        }
+    }
+    assert_eq!(live(&mut sys).len(), 3);
+    sys.end("").expect("it is over already");
+}
