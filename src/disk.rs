@@ -14,6 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use foldhash::quality::FixedState;
 
+use crate::pipe::Pipe;
+
 /// A file or folder that stays open as long as anything refers to it.
 ///
 /// The reference count is what lets a response outlive the cache entry it came from.
@@ -429,6 +431,18 @@ pub trait Disk {
     /// Writes `bytes` at `offset`; the number of bytes written.
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Moves `bytes` bytes that are in a pipe to `offset`, or as many of them as it takes; the number
+    /// of bytes moved.
+    fn write_piped(
+        &mut self,
+        _pipe: &Pipe,
+        _bytes: usize,
+        _file: &File,
+        _offset: u64,
+    ) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Gives a file below `root` another name in one step: `to`, in an open folder. An existing file
     /// of that name is replaced only if `replace`. Not for a path of a client's: what leads to either
     /// name was made by the program, or [entered](Disk::enter).
@@ -447,11 +461,19 @@ pub trait Disk {
     /// may wait, and may do nothing.
     fn will_read(&mut self, _file: &File, _offset: u64, _len: u64) {}
 
+    /// Has these bytes of a file read into memory, and waits until they are there; how long they
+    /// stay is the kernel's business.
+    fn warm(&mut self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        self.will_read(file, offset, len);
+        Ok(())
+    }
+
     /// The version of an open file that `was` tells of.
     fn version(&mut self, file: &File, was: &Metadata) -> io::Result<Version> {
-        match was.len <= READ_WHOLE_MAX {
-            true => self.will_read(file, 0, was.len),
-            false => {
+        match was.len {
+            ..=ONE_READ_BYTES => self.will_read(file, 0, was.len),
+            len if len <= WARM_BYTES => self.warm(file, 0, was.len)?,
+            _ => {
                 for offset in sample_offsets(was.len) {
                     self.will_read(file, offset, SAMPLE_BYTES);
                 }
@@ -612,9 +634,12 @@ pub trait Disk {
 const SAMPLES: u64 = 8;
 const SAMPLE_BYTES: u64 = 64;
 
-/// A file of at most so many bytes is fetched whole for its version: that is one piece to a disk,
-/// and the rest is likely to be sent next.
-const READ_WHOLE_MAX: u64 = 128 << 10;
+/// What a disk reads by one operation.
+const ONE_READ_BYTES: u64 = 128 << 10;
+
+/// Bytes that are [read into memory](Disk::warm) at a time. A file of at most so many is for its
+/// version: they are likely to be sent next.
+pub const WARM_BYTES: u64 = 1 << 20;
 
 /// The places spread evenly from the first to the last.
 fn sample_offsets(len: u64) -> impl Iterator<Item = u64> {

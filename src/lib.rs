@@ -14,6 +14,9 @@ pub mod disk;
 // Pages, receive buffers, send queues.
 pub mod buffer;
 
+// What goes by them, unread.
+pub mod pipe;
+
 // Who is let in.
 pub mod gate;
 

@@ -139,8 +139,8 @@ pub struct Limits {
     /// to be sent back is refused; each session may still hold a page or two. Key `max_page_bytes`,
     /// default 1 GiB.
     pub page_bytes_max: usize,
-    /// Pipes through which tunnels pass bytes at once, without copying them: each takes two
-    /// descriptors, and up to 1 MiB of the kernel's memory. Tunnels that get none copy. Key
+    /// Pipes through which tunnels and uploads pass bytes at once, without copying them: each takes
+    /// two descriptors, and up to 1 MiB of the kernel's memory. Who gets none copies. Key
     /// `max_pipes`, default 128.
     pub pipes_max: usize,
     /// Bytes waiting to be sent on one side of a session, file ranges not counted; the protocol

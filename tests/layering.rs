@@ -13,7 +13,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ending.rs", &[]),
     ("lines.rs", &[]),
     ("shares.rs", &[]),
-    ("disk.rs", &[]),
+    ("pipe.rs", &[]),
+    ("disk.rs", &["pipe"]),
     ("sys/unix/memory.rs", &[]),
     ("buffer.rs", &["disk", "sys::unix::memory"]),
     ("http", &[]),
@@ -24,7 +25,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("waiter.rs", &[]),
     ("surroundings.rs", &[]),
     // What waits for a disk.
-    ("jobs", &["buffer", "disk", "limits", "shares", "wire"]),
+    (
+        "jobs",
+        &["buffer", "disk", "limits", "pipe", "shares", "wire"],
+    ),
     // What can be seen of the loop.
     ("inside", &["ending", "metrics", "waiter"]),
     // The contract and what is counted.
@@ -36,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "service",
         &[
             "buffer", "cache", "disk", "dns", "ending", "hooks", "inside", "jobs", "metrics",
-            "waiter", "wire",
+            "pipe", "waiter", "wire",
         ],
     ),
     ("gate", &["metrics", "service"]),
@@ -49,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "jobs",
             "limits",
             "lines",
+            "pipe",
             "service",
             "surroundings",
             "wire",
@@ -59,7 +64,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "reactor",
         &[
             "buffer", "cache", "disk", "dns", "ending", "gate", "hooks", "inside", "jobs",
-            "limits", "metrics", "service", "shares", "sys", "wire",
+            "limits", "metrics", "pipe", "service", "shares", "sys", "wire",
         ],
     ),
     ("cache", &["buffer", "disk", "http", "jobs", "waiter"]),

@@ -209,13 +209,39 @@ fn send_plainly(address: SocketAddr, name: &str, body: &[u8]) {
 }
 
 #[test]
-fn a_large_file_arrives_whole() {
-    let server = InThread::start(&format!("{LISTENER}handshake = \"none\"\n"));
-    let body = pattern(48 << 20, 3);
-    send_plainly(server.address(0), "large.bin", &body);
-    server.wait(|seen| seen.files_stored == 1);
-    assert!(files(&server.dir.path().join("uploads"))["large.bin"] == body);
-    server.stop();
+fn large_files_arrive_whole_with_pipes_and_without() {
+    let bodies = [48 << 20, 1, (3 << 20) + 1, 70_001, 20_000].map(|len| pattern(len, 3));
+    let names = ["a", "b", "c", "d", "e"];
+    let sent: Vec<u8> = names
+        .iter()
+        .zip(&bodies)
+        .flat_map(|(name, body)| file(name, body))
+        .collect();
+    for pipes in ["", "[limits]\nmax_pipes = 1\n", "[limits]\nmax_pipes = 0\n"] {
+        let server = InThread::start(&format!("{pipes}{LISTENER}handshake = \"none\"\n"));
+        let address = server.address(0);
+        let mut clients = [connect(address), connect(address)];
+        let [whole, pieces] = &mut clients;
+        thread::scope(|scope| {
+            scope.spawn(|| whole.write_all(&sent).expect("the server reads"));
+            let sizes = [700_000, 1_448, 65_536, 9, 300_000];
+            send_in_pieces(pieces, &sent, &sizes);
+        });
+        drop(clients);
+        let seen = server.wait(|seen| seen.files_stored == 10 && seen.active == 0);
+        assert_eq!(seen.gauges.pages_held, 0, "a page leaked");
+        let files = files(&server.dir.path().join("uploads"));
+        assert_eq!(files.len(), 10);
+        for (name, body) in names.iter().zip(&bodies) {
+            let same = files.iter().filter(|(stored, _)| stored.starts_with(name));
+            assert_eq!(
+                same.filter(|(_, stored)| *stored == body).count(),
+                2,
+                "{name}"
+            );
+        }
+        server.stop();
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::partial::{self, TakenFile};
 use super::store::{self, Care, NewFile, Stored, Taken};
 use crate::buffer::PageSlice;
 use crate::disk::{Contents, Disk, DiskId, File, FileKind, Metadata, Version};
+use crate::pipe::Piped;
 use crate::wire::challenge::Secret;
 use crate::wire::user_file::Check;
 
@@ -36,6 +37,8 @@ pub enum Query {
     },
     /// At most `len` bytes from `offset`, fewer only at the end of the file: [`Done::Bytes`].
     Read { file: File, offset: u64, len: usize },
+    /// Has so many bytes from `offset` read into memory: [`Done::Nothing`].
+    Warm { file: File, offset: u64, len: u64 },
     /// The CRC-32 of all bytes of a file from `offset` on: [`Done::Count`].
     Checksum {
         root: File,
@@ -114,6 +117,12 @@ pub enum Command {
         offset: u64,
         page: PageSlice,
     },
+    /// Moves all bytes in a pipe to `offset`: [`Done::Nothing`]. The pipe goes back to the reactor.
+    WritePiped {
+        file: File,
+        offset: u64,
+        piped: Piped,
+    },
     /// Writes behind the end of a log, as far as it takes them: [`Done::Count`].
     Append { file: File, bytes: Arc<[u8]> },
     /// Opens a log by a path from the configuration, as [`Disk::open_log`] does: [`Done::Log`].
@@ -165,6 +174,15 @@ pub enum Command {
         check: Check,
         password: Secret,
     },
+}
+
+/// What a job has while it is under way, and others have before and after.
+#[derive(Debug)]
+pub(super) enum Lent {
+    /// Memory.
+    Page(PageSlice),
+    /// A pipe, and what is still in it.
+    Pipe(Piped),
 }
 
 /// A query or a command.
@@ -221,6 +239,7 @@ impl Query {
             | Query::Metadata { file }
             | Query::Keeps { file, .. }
             | Query::Read { file, .. }
+            | Query::Warm { file, .. }
             | Query::Checksum { root: file, .. }
             | Query::Contents { file, .. }
             | Query::Configured { beside: file, .. }
@@ -237,6 +256,7 @@ impl Query {
             Query::Look { .. } | Query::Metadata { .. } | Query::Free { .. } => Kind::Look,
             Query::Keeps { .. }
             | Query::Read { .. }
+            | Query::Warm { .. }
             | Query::Checksum { .. }
             | Query::Configured { .. }
             | Query::Contents { .. } => Kind::Read,
@@ -257,6 +277,7 @@ impl Command {
             | Command::Prepare { beside: file, .. }
             | Command::Fill { file, .. }
             | Command::Write { file, .. }
+            | Command::WritePiped { file, .. }
             | Command::Append { file, .. }
             | Command::OpenLog { before: file, .. }
             | Command::Rename { root: file, .. }
@@ -274,6 +295,7 @@ impl Command {
         match self {
             Command::Fill { .. } => Kind::Read,
             Command::Write { .. }
+            | Command::WritePiped { .. }
             | Command::Rewrite { .. }
             | Command::WriteBack { .. }
             | Command::Leave { .. } => Kind::Write,
@@ -309,10 +331,13 @@ impl Job {
         }
     }
 
-    /// The page that it owns.
-    pub(super) fn into_page(self) -> Option<PageSlice> {
+    /// What it was lent.
+    pub(super) fn into_lent(self) -> Option<Lent> {
         match self {
-            Job::Command(Command::Fill { page, .. } | Command::Write { page, .. }) => Some(page),
+            Job::Command(Command::Fill { page, .. } | Command::Write { page, .. }) => {
+                Some(Lent::Page(page))
+            }
+            Job::Command(Command::WritePiped { piped, .. }) => Some(Lent::Pipe(piped)),
             _ => None,
         }
     }
@@ -365,6 +390,10 @@ impl Query {
                 let count = disk.read_full(file, *offset, &mut bytes)?;
                 bytes.truncate(count);
                 Done::Bytes(bytes.into())
+            }
+            Query::Warm { file, offset, len } => {
+                disk.warm(file, *offset, *len)?;
+                Done::Nothing
             }
             Query::Checksum { root, path, offset } => {
                 let file = disk.open(root, path)?;
@@ -449,6 +478,14 @@ impl Command {
             }
             Command::Write { file, offset, page } => {
                 disk.write_full(file, *offset, page.bytes())?;
+                Done::Nothing
+            }
+            Command::WritePiped {
+                file,
+                offset,
+                piped,
+            } => {
+                write_piped(disk, file, offset, piped)?;
                 Done::Nothing
             }
             Command::Append { file, bytes } => Done::Count(append(disk, file, bytes)? as u64),
@@ -565,6 +602,27 @@ fn put(
         log::error!("{} stays behind: {error}", temporary.display());
     }
     named.map(|()| file)
+}
+
+/// Empties a pipe into a file; what was moved is taken off in any case.
+fn write_piped(
+    disk: &mut dyn Disk,
+    file: &File,
+    offset: &mut u64,
+    piped: &mut Piped,
+) -> io::Result<()> {
+    while piped.bytes > 0 {
+        match disk.write_piped(&piped.pipe, piped.bytes, file, *offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                piped.bytes -= count;
+                *offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Appends until a log takes no more; fails if it took nothing.

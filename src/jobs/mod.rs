@@ -22,7 +22,8 @@
 //!    beyond that fails at once with [`io::ErrorKind::ResourceBusy`].
 //! 4. A job whose askers have all gone is dropped if it has not started. If it has, it runs to its
 //!    end, and what it made is undone: a new file is removed.
-//! 5. Memory that a job reads to or writes from belongs to the job, and comes back with the result.
+//! 5. Memory that a job reads to or writes from belongs to the job, and comes back with the result;
+//!    a pipe goes back to the reactor ([`Jobs::poll_pipe`]).
 //!
 //! Deliberately not here: what is answered at once, without a job ([`crate::disk::Disk`]), and how
 //! long somebody waits: that is the deadline of their state.
@@ -39,8 +40,10 @@ use slab::Slab;
 use crate::buffer::PageSlice;
 use crate::disk::DiskId;
 use crate::limits::DiskLimits;
+use crate::pipe::Piped;
 use crate::shares::InTurn;
 pub use asking::Asking;
+use job::Lent;
 pub use job::{Command, Done, Job, Kind, Query, ends_within_a_line, wrong};
 pub use partial::TakenFile;
 pub use store::{Care, NewContents, NewFile, Stored, Taken, is_taken};
@@ -160,6 +163,7 @@ pub struct Jobs<W> {
     last_id: u64,
     woken: Vec<W>,
     pages: Vec<PageSlice>,
+    pipes: Vec<Piped>,
     counts: [Counts; Kind::ALL.len()],
 }
 
@@ -179,6 +183,7 @@ impl<W: Copy + Ord + Hash> Jobs<W> {
             last_id: 0,
             woken: Vec::new(),
             pages: Vec::new(),
+            pipes: Vec::new(),
             counts: [Counts::default(); Kind::ALL.len()],
         }
     }
@@ -350,20 +355,19 @@ impl<W: Copy + Ord + Hash> Jobs<W> {
         self.list(disk);
         if self.entries[key].claims.is_empty() {
             self.undo(&job, &result, now);
-            self.pages.extend(job.into_page());
+            let page = self.take_back(job);
+            self.pages.extend(page);
             self.remove(key);
             return;
         }
+        let page = self.take_back(job);
         let entry = &mut self.entries[key];
         if let Some(query) = &entry.query
             && self.shared.get(query) == Some(&key)
         {
             self.shared.remove(query);
         }
-        entry.stage = Stage::Done(Finished {
-            result,
-            page: job.into_page(),
-        });
+        entry.stage = Stage::Done(Finished { result, page });
         let waiters = entry.claims.iter().map(|&claim| self.claims[claim].waiter);
         self.woken.extend(waiters);
     }
@@ -376,6 +380,11 @@ impl<W: Copy + Ord + Hash> Jobs<W> {
     /// A page that a job gave back after its asker had gone.
     pub fn poll_page(&mut self) -> Option<PageSlice> {
         self.pages.pop()
+    }
+
+    /// A pipe that a job was given, and what the job left in it.
+    pub fn poll_pipe(&mut self) -> Option<Piped> {
+        self.pipes.pop()
     }
 
     /// Jobs that wait to be started, and jobs that are started.
@@ -446,10 +455,9 @@ impl<W: Copy + Ord + Hash> Jobs<W> {
         let queue = self.queues.entry(disk).or_default();
         if queue.waiting_count >= self.limits.waiting_per_disk_max {
             self.counts[kind as usize].refused += 1;
-            return Err(Box::new(Finished {
-                result: Err(io::ErrorKind::ResourceBusy.into()),
-                page: job.into_page(),
-            }));
+            let result = Err(io::ErrorKind::ResourceBusy.into());
+            let page = self.take_back(job);
+            return Err(Box::new(Finished { result, page }));
         }
         self.last_id += 1;
         let id = JobId(self.last_id);
@@ -540,9 +548,23 @@ impl<W: Copy + Ord + Hash> Jobs<W> {
             }
         }
         match self.remove(key).stage {
-            Stage::Waiting(job) => self.pages.extend(job.into_page()),
+            Stage::Waiting(job) => {
+                let page = self.take_back(job);
+                self.pages.extend(page);
+            }
             Stage::Done(finished) => self.pages.extend(finished.page),
             Stage::Started => {}
+        }
+    }
+
+    /// What a job was lent goes back: its page to the caller.
+    fn take_back(&mut self, job: Job) -> Option<PageSlice> {
+        match job.into_lent()? {
+            Lent::Page(page) => Some(page),
+            Lent::Pipe(piped) => {
+                self.pipes.push(piped);
+                None
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::buffer::Pool;
 use crate::disk::{Contents, Disk as _, File, Handle};
+use crate::pipe::Pipe;
 
 fn limits() -> DiskLimits {
     DiskLimits {
@@ -318,6 +319,40 @@ fn a_page_comes_back_with_the_result_or_after_its_asker() {
     f.jobs.forget(2);
     f.finish(two, found());
     assert!(f.jobs.poll_page().is_some());
+    assert!(f.jobs.is_idle());
+}
+
+#[test]
+fn a_pipe_goes_back_with_what_the_job_left_in_it_whoever_still_waits() {
+    let (mut f, root) = (Fixture::new(), root(1));
+    let write = |number| Command::WritePiped {
+        file: root.clone(),
+        offset: 0,
+        piped: Piped {
+            pipe: Pipe::Simulated(number),
+            bytes: 9,
+        },
+    };
+    let start = |f: &mut Fixture, number| f.jobs.start(1, write(number), f.now);
+    let [empty, full, waiting] = [0, 1, 2].map(|number| start(&mut f, number).expect("a place"));
+    f.jobs.cancel(waiting);
+    let [(id, mut job), left] = f.starts().try_into().expect("two jobs");
+    if let Job::Command(Command::WritePiped { piped, .. }) = &mut job {
+        piped.bytes = 0;
+    }
+    f.finish((id, job), found());
+    assert!(f.jobs.take(&empty).is_ready());
+    f.jobs.cancel(full);
+    f.finish(left, Err(io::ErrorKind::StorageFull.into()));
+    let back = std::iter::from_fn(|| f.jobs.poll_pipe());
+    let mut back: Vec<_> = back
+        .map(|piped| match piped.pipe {
+            Pipe::Simulated(number) => (number, piped.bytes),
+            Pipe::Kernel { .. } => panic!("another pipe"),
+        })
+        .collect();
+    back.sort_unstable();
+    assert_eq!(back, [(0, 0), (1, 9), (2, 9)]);
     assert!(f.jobs.is_idle());
 }
 

@@ -28,7 +28,7 @@ use crate::sys::Sys;
 pub(crate) struct Context<S: Sys> {
     pub(crate) sys: S,
     pub(crate) pool: Pool,
-    pub(crate) pipes: Pipes<S::Pipe>,
+    pub(crate) pipes: Pipes,
     pub(crate) jobs: Jobs<Waiter>,
     pub(crate) hooks: Hooks,
     pub(crate) resolver: Resolver<Id>,

@@ -7,7 +7,7 @@ use super::context::Context;
 use crate::inside::ring::Part;
 use crate::sys::Sys;
 
-/// Takes back what was done, and the memory of what was done for nobody.
+/// Takes back what was done, its pipes, and the memory of what was done for nobody.
 pub(super) fn finish<S: Sys>(cx: &mut Context<S>) {
     let mut is_first = true;
     while let Some((id, job, result)) = cx.sys.finished() {
@@ -18,6 +18,9 @@ pub(super) fn finish<S: Sys>(cx: &mut Context<S>) {
     }
     while let Some(page) = cx.jobs.poll_page() {
         cx.pool.give_slice(page);
+    }
+    while let Some(piped) = cx.jobs.poll_pipe() {
+        cx.pipes.take_back_piped(piped, &mut cx.sys);
     }
 }
 

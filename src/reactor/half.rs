@@ -19,6 +19,7 @@ use super::tls::Tls;
 use super::transfer::{Budget, Moved, Progress, Ready, Sent};
 use crate::buffer::{Front, Pool};
 use crate::ending::Error;
+use crate::pipe::Pipe;
 use crate::service::{Finish, Link, LinkState};
 use crate::sys::{PlantedBug, Sys};
 
@@ -26,7 +27,7 @@ use crate::sys::{PlantedBug, Sys};
 pub(super) struct Lenders<'a, S: Sys> {
     pub(super) sys: &'a mut S,
     pub(super) pool: &'a mut Pool,
-    pub(super) pipes: &'a mut Pipes<S::Pipe>,
+    pub(super) pipes: &'a mut Pipes,
 }
 
 /// One side of a session.
@@ -39,7 +40,7 @@ pub(super) struct Half<S: Sys> {
     pub(super) held: bool,
     pub(super) tls: Option<Box<Tls>>,
     /// Through which bytes come unread from the other side.
-    pub(super) pipe: Option<S::Pipe>,
+    pub(super) pipe: Option<Pipe>,
 }
 
 impl<S: Sys> Half<S> {
@@ -124,7 +125,7 @@ impl<S: Sys> Half<S> {
         // A connection that is being made may have been told an event for nothing.
         let is_made = self.link.status == LinkState::Open || self.is_handshaking();
         let reads = is_made && !self.link.eof;
-        is_there && reads && !self.held && self.link.rx.has_space()
+        is_there && reads && !self.held && self.link.has_space()
     }
 
     /// Whether a flush could move anything.
@@ -324,6 +325,7 @@ impl<S: Sys> Half<S> {
             }
         }
         self.give_pipe_back(lenders);
+        self.close_inlet(lenders);
         if !lenders.sys.planted(PlantedBug::PagesKept) {
             self.link.rx.clear();
             self.link.rx.release(lenders.pool);
@@ -349,13 +351,20 @@ impl<S: Sys> Half<S> {
         }
     }
 
+    /// What came by the inlet and was not taken goes.
+    pub(super) fn close_inlet(&mut self, lenders: &mut Lenders<'_, S>) {
+        if let Some(came) = self.link.inlet.take().and_then(|inlet| inlet.came) {
+            lenders.pipes.take_back_piped(came, lenders.sys);
+        }
+    }
+
     /// This side's part of the park invariant: nothing readable that there is room for, nothing
     /// queued that could be sent. `held_up`: what arrives goes to the other side, which is full.
     pub(super) fn assert_parked(&self, held_up: bool) {
         let link = &self.link;
         if link.status == LinkState::Open {
             debug_assert!(
-                !self.ready.readable || self.held || held_up || link.eof || !link.rx.has_space(),
+                !self.ready.readable || self.held || held_up || link.eof || !link.has_space(),
                 "parked with input to read"
             );
             debug_assert!(
@@ -386,7 +395,7 @@ fn receive<S: Sys>(
 /// Sends what is at the front of the link's queue, of a file at most `file_bytes_max` bytes.
 fn send<S: Sys>(
     link: &mut Link,
-    (stream, pipe): (&S::Stream, Option<&S::Pipe>),
+    (stream, pipe): (&S::Stream, Option<&Pipe>),
     sys: &mut S,
     pool: &mut Pool,
     file_bytes_max: usize,

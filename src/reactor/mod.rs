@@ -27,7 +27,7 @@
 //! All phases of a turn stand in this file, which makes it a long one.
 //!
 //! The modules in reading order: `context`, `session` (fill, advance, flush), `half` (one side: the
-//! two loops that cross the kernel), `transfer`, `range`, `relay`, `pipes`, `tls`, `handshakes`,
+//! two loops that cross the kernel), `transfer`, `range`, `relay`, `inlet`, `pipes`, `tls`, `handshakes`,
 //! `taking`, `token`, `timer`, `host`, `introduction`, `untold`, `ear`, `listeners`, `kept`,
 //! `upstream`, `race`, `datagram`, `queries`, `name_files`, `disk`, `supervised`.
 
@@ -40,6 +40,7 @@ mod half;
 mod handshakes;
 mod hooks;
 mod host;
+mod inlet;
 mod introduction;
 mod kept;
 mod listeners;
@@ -741,6 +742,10 @@ impl<S: Sys> Reactor<S> {
         while let Some(page) = self.cx.jobs.poll_page() {
             self.cx.pool.give_slice(page);
         }
+        while let Some(piped) = self.cx.jobs.poll_pipe() {
+            self.cx.pipes.take_back_piped(piped, &mut self.cx.sys);
+        }
+        self.cx.pipes.let_go(&mut self.cx.sys);
         self.queries.close(&mut self.cx.sys); // a name may have been asked for again since
         self.set_gauges();
         Turn::Stop

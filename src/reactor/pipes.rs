@@ -1,20 +1,21 @@
 //! The pipes of a reactor: lent to the sides of sessions while something goes through them
-//! (`relay`), so many and no more.
+//! (`relay`, `inlet`), so many and no more.
 
-use crate::sys::Sys;
+use crate::pipe::{Pipe, Piped};
+use crate::sys::{PlantedBug, Sys};
 
 /// Pipes that are kept for the next who needs one.
 const KEPT_MAX: usize = 16;
 
 /// The pipes of a reactor.
-pub(crate) struct Pipes<P> {
-    kept: Vec<P>,
+pub(crate) struct Pipes {
+    kept: Vec<Pipe>,
     /// Those that sessions have.
     lent: usize,
     lent_max: usize,
 }
 
-impl<P> Pipes<P> {
+impl Pipes {
     pub(super) fn new(lent_max: usize) -> Self {
         Self {
             kept: Vec::new(),
@@ -28,7 +29,7 @@ impl<P> Pipes<P> {
         self.lent_max = lent_max;
     }
 
-    pub(super) fn lend<S: Sys<Pipe = P>>(&mut self, sys: &mut S) -> Option<P> {
+    pub(super) fn lend<S: Sys>(&mut self, sys: &mut S) -> Option<Pipe> {
         if self.lent >= self.lent_max {
             return None;
         }
@@ -38,7 +39,7 @@ impl<P> Pipes<P> {
     }
 
     /// Takes a pipe back. `is_empty`: nothing is in it.
-    pub(super) fn take_back<S: Sys<Pipe = P>>(&mut self, pipe: P, is_empty: bool, sys: &mut S) {
+    pub(super) fn take_back<S: Sys>(&mut self, pipe: Pipe, is_empty: bool, sys: &mut S) {
         self.lent -= 1;
         match is_empty && self.kept.len() < KEPT_MAX {
             true => self.kept.push(pipe),
@@ -46,8 +47,14 @@ impl<P> Pipes<P> {
         }
     }
 
+    /// The same, for one that something was in, and may be.
+    pub(super) fn take_back_piped<S: Sys>(&mut self, piped: Piped, sys: &mut S) {
+        let is_empty = piped.bytes == 0 || sys.planted(PlantedBug::PipeLentFull);
+        self.take_back(piped.pipe, is_empty, sys);
+    }
+
     /// Closes those that nobody has.
-    pub(super) fn let_go<S: Sys<Pipe = P>>(&mut self, sys: &mut S) {
+    pub(super) fn let_go<S: Sys>(&mut self, sys: &mut S) {
         for pipe in self.kept.drain(..) {
             sys.close_pipe(pipe);
         }

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! at the front ──in memory, and as promised──▶ sent
-//!    ▲    └──else──▶ a job reads its beginning ──▶ those bytes stand in the queue, in its place
-//!    └──────────────────────── the rest of it ◀──────────────────┘
+//!  ▲ ▲    └──else──▶ a job has its beginning read into memory: it is looked for there again
+//!  │ └────────────────────┘└──in vain, or others must be asked──▶ a job reads its beginning
+//!  └────── the rest of it ◀── those bytes stand in the queue, in its place ◀──┘
 //! ```
 //!
 //! No protocol knows of it: what it queued as a file goes out as one, or as pages.
@@ -13,8 +14,9 @@ use std::task::Poll;
 use std::time::Instant;
 
 use crate::buffer::{Pool, SendQueue};
+use crate::disk::WARM_BYTES;
 use crate::ending::Error;
-use crate::jobs::{Command, Done, Finished, Jobs, Ticket};
+use crate::jobs::{Command, Done, Finished, Jobs, Query, Ticket};
 use crate::service::{Id, Waiter};
 use crate::sys::{PlantedBug, Sys};
 
@@ -26,6 +28,8 @@ pub(super) const RANGE_BYTES_MAX: u64 = 512 * 1024;
 pub(super) struct FileRange {
     /// The job that reads its beginning.
     read: Option<Ticket>,
+    /// Nothing of it was sent since it was read into memory, or is to be.
+    is_warmed: bool,
 }
 
 impl FileRange {
@@ -68,6 +72,11 @@ impl FileRange {
         self.read.is_some()
     }
 
+    /// Some of it was sent.
+    pub(super) fn was_sent(&mut self) {
+        self.is_warmed = false;
+    }
+
     /// Has its beginning read, unless it is; `is_checked`: only if it is of the version that was
     /// promised.
     pub(super) fn ask(
@@ -81,6 +90,17 @@ impl FileRange {
         let (None, Some((file, offset, len, version))) = (&self.read, queue.front_file()) else {
             return Ok(());
         };
+        if !file.is_slow() && !self.is_warmed {
+            self.is_warmed = true;
+            // The same pieces for whoever sends the file: they are read once.
+            let end = ((offset / WARM_BYTES + 1) * WARM_BYTES).min(offset + len);
+            let (file, len) = (file.clone(), end - offset);
+            let warm = Query::Warm { file, offset, len };
+            let ticket = jobs.start(Waiter::Sending(id), warm, now);
+            self.read = Some(ticket.map_err(|refused| failed(refused.result))?);
+            return Ok(());
+        }
+        self.is_warmed = false;
         let fill = Command::Fill {
             file: file.clone(),
             offset,
@@ -118,14 +138,14 @@ impl FileRange {
         };
         self.read = None;
         match (result, page) {
+            // It is there, or read once more for what is wrong with it.
+            (_, None) => Ok(()),
             (Ok(Done::Count(count)), Some(page)) if count > 0 => {
                 queue.front_was_read(page, pool);
                 Ok(())
             }
-            (result, page) => {
-                if let Some(page) = page {
-                    pool.give_slice(page);
-                }
+            (result, Some(page)) => {
+                pool.give_slice(page);
                 // A file that ends before its range does is shorter than was promised.
                 Err(failed(result))
             }

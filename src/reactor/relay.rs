@@ -17,12 +17,14 @@ use std::io;
 use super::context::Context;
 use super::half::Half;
 use super::transfer::Budget;
+use crate::pipe::Pipe;
 use crate::service::{Finish, LinkState};
 use crate::sys::Sys;
 
 /// Bytes that one call moves into a pipe at most: as many as one holds.
 const BYTES_MAX: usize = 1 << 20;
 /// What came of an attempt to fill a pipe.
+#[derive(Clone, Copy)]
 pub(super) enum Filled {
     /// So many bytes came.
     Some(usize),
@@ -64,11 +66,36 @@ pub(super) fn fill<S: Sys>(
     if to.pipe.is_none() {
         to.pipe = cx.pipes.lend(&mut cx.sys);
     }
-    let (Some(pipe), Some(stream)) = (&to.pipe, &from.stream) else {
+    let Some(pipe) = &to.pipe else {
         return Ok(Filled::NoPipe);
     };
+    let filled = splice_in(from, pipe, usize::MAX, &mut cx.sys, budget)?;
+    match filled {
+        Filled::Some(count) => to.link.tx.put_piped(count, &mut cx.pool),
+        // A socket of a kind that the kernel does not splice.
+        Filled::NoPipe => from.link.relays = false,
+        Filled::End | Filled::Nothing => {}
+    }
+    Ok(filled)
+}
+
+/// Moves what arrived at a side into an empty pipe; `NoPipe` if the kernel cannot.
+///
+/// # Errors
+/// The connection broke.
+pub(super) fn splice_in<S: Sys>(
+    from: &mut Half<S>,
+    pipe: &Pipe,
+    bytes_max: usize,
+    sys: &mut S,
+    budget: &mut Budget,
+) -> Result<Filled, io::ErrorKind> {
+    let Some(stream) = &from.stream else {
+        return Ok(Filled::NoPipe);
+    };
+    let bytes_max = bytes_max.min(budget.left).min(BYTES_MAX);
     loop {
-        match cx.sys.splice_in(stream, pipe, budget.left.min(BYTES_MAX)) {
+        match sys.splice_in(stream, pipe, bytes_max) {
             Ok(0) => {
                 from.link.eof = true;
                 from.ready.readable = false;
@@ -76,7 +103,6 @@ pub(super) fn fill<S: Sys>(
             }
             Ok(count) => {
                 budget.spend(count, false);
-                to.link.tx.put_piped(count, &mut cx.pool);
                 return Ok(Filled::Some(count));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -84,10 +110,7 @@ pub(super) fn fill<S: Sys>(
                 return Ok(Filled::Nothing);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                from.link.relays = false; // a socket of a kind that the kernel does not splice
-                return Ok(Filled::NoPipe);
-            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(Filled::NoPipe),
             Err(error) => return Err(error.kind()),
         }
     }

@@ -33,6 +33,7 @@ use std::time::Instant;
 use super::context::{Context, SessionLimits};
 use super::half::Half;
 use super::host::Host;
+use super::inlet;
 use super::introduction::{Introduced, Introduction};
 use super::race::Race;
 use super::range::FileRange;
@@ -48,7 +49,9 @@ use crate::gate::Admitted;
 use crate::inside::ring::{Waits, What};
 use crate::inside::roster::Row;
 use crate::service::origins::Way;
-use crate::service::{Asked, Connect, Finish, Id, Io, LinkState, Peer, Relayed, Side, Waiter};
+use crate::service::{
+    Asked, Connect, Finish, Id, Io, Link, LinkState, Peer, Relayed, Side, Waiter,
+};
 use crate::sys::{Event, PlantedBug, Sys, UNTRUSTED_BYTES};
 
 /// How far a session is with its end.
@@ -465,7 +468,7 @@ impl<S: Sys> Session<S> {
             let links = links.into_iter().flatten();
             Seen {
                 state: host.state(conn),
-                received: links.clone().map(|link| link.rx.len()).sum(),
+                received: links.clone().map(Link::arrived).sum(),
                 queued: links.map(|link| link.tx.bytes()).sum(),
                 is_read: cx.inside.ring.is_read(),
             }
@@ -522,7 +525,7 @@ impl<S: Sys> Session<S> {
             },
             waits,
             deadline_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            received: self.down.link.rx.len(),
+            received: self.down.link.arrived(),
             queued: self.down.link.tx.bytes(),
             has_origin: self.up.is_some(),
         }
@@ -572,7 +575,7 @@ impl<S: Sys> Session<S> {
     }
 
     /// The protocol is done: what is queued is sent, then the end.
-    fn begin_closing(&mut self, asked: &Asked, cx: &Context<S>) {
+    fn begin_closing(&mut self, asked: &Asked, cx: &mut Context<S>) {
         self.ending = match asked.ending {
             Ending::TimedOut(phase) => Ending::TimedOut(self.waited_for(phase)),
             ending => ending,
@@ -585,6 +588,7 @@ impl<S: Sys> Session<S> {
             false => cx.limits.linger_bytes_max,
         };
         down.link.rx.clear();
+        down.close_inlet(&mut cx.lenders());
         self.stage = Stage::Closing { linger_bytes };
         // The end of a TLS stream is told in any case, or the last answer looks cut (RFC 8446
         // section 6.1).
@@ -629,6 +633,7 @@ impl<S: Sys> Session<S> {
             });
             let progress = progress?;
             if progress != Progress::None {
+                self.range.was_sent();
                 let (sent, has_output) = (self.down.link.sent, self.down.has_output());
                 let held_bytes_max = self.taking.flushed(cx.now, sent, has_output);
                 self.hold(held_bytes_max, cx);
@@ -888,6 +893,13 @@ fn fill<S: Sys>(
                 return Ok(true);
             }
             Filled::End => return Ok(true),
+            Filled::Nothing => return Ok(false),
+            Filled::NoPipe => {}
+        }
+    }
+    if inlet::is_on(from) {
+        match inlet::fill(from, cx, budget)? {
+            Filled::Some(_) | Filled::End => return Ok(true),
             Filled::Nothing => return Ok(false),
             Filled::NoPipe => {}
         }

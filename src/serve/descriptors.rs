@@ -28,17 +28,21 @@ fn needs(config: &Config) -> (usize, usize) {
             _ => 0,
         })
         .sum();
-    // A tunnel takes a pipe, which has two ends, and does without it where there is none.
-    let of_proxies = match kinds().any(|kind| matches!(kind, Kind::Proxy(_))) {
-        true => config.limits.idle_upstreams_max + 2 * config.limits.pipes_max,
+    let has_proxies = kinds().any(|kind| matches!(kind, Kind::Proxy(_)));
+    let has_uploads = kinds().any(|kind| matches!(kind, Kind::Upload(_)));
+    let idle_upstreams = match has_proxies {
+        true => config.limits.idle_upstreams_max,
         false => 0,
     };
-    // The client's connection, and that to an origin, or the file that is being written.
-    let each = match kinds().any(|kind| matches!(kind, Kind::Proxy(_) | Kind::Upload(_))) {
-        true => 2,
-        false => 1,
+    // Tunnels and uploads take pipes, which have two ends, and do without where there are none.
+    // A session has the client's connection, and that to an origin, or the file that is being
+    // written.
+    let (of_pipes, each) = match has_proxies || has_uploads {
+        true => (2 * config.limits.pipes_max, 2),
+        false => (0, 1),
     };
-    (config.limits.descriptors_reserved + kept + of_proxies, each)
+    let others = kept + idle_upstreams + of_pipes;
+    (config.limits.descriptors_reserved + others, each)
 }
 
 /// Holds the limits of a configuration to so many descriptors. What its owner should know.
@@ -80,6 +84,7 @@ mod tests {
     const ECHO: &str = "[[listener]]\nkind = 'tcp-echo'\n";
     const WEB: &str = "[[listener]]\nkind = 'http'\n";
     const PROXY: &str = "[[listener]]\nkind = 'proxy'\n";
+    const UPLOAD: &str = "[[listener]]\nkind = 'upload'\nhandshake = 'none'\n";
 
     /// Sessions in all and of one client, with so many descriptors.
     fn fitted(text: &str, descriptors: u64) -> (usize, Option<u32>) {
@@ -104,6 +109,7 @@ mod tests {
         assert_eq!(fitted(ECHO, 4096), (4096 - 256, Some(960)));
         assert_eq!(fitted(WEB, 20_000), (20_000 - 256 - 1024, Some(4680)));
         assert_eq!(fitted(PROXY, 4096), ((4096 - 2048) / 2, Some(256)));
+        assert_eq!(fitted(UPLOAD, 4096), ((4096 - 512) / 2, Some(448)));
         let both = format!("{ECHO}{PROXY}");
         assert_eq!(fitted(&both, 1024), ((1024 - 512) / 2, Some(64)));
         assert_eq!(fitted(WEB, 1024), (512, Some(128)), "half at most is kept");

@@ -57,6 +57,7 @@ use crate::inside::roster::Roster;
 use crate::jobs::pending::Asker;
 use crate::jobs::{Asking, Jobs};
 use crate::metrics::{Counted, Of, StreamMetrics};
+use crate::pipe::{Inlet, Piped};
 use datagram::KnownSenders;
 use origins::{Idle, Opening, TlsTo, Trouble, Way};
 use work::Work;
@@ -167,6 +168,8 @@ pub struct Link {
     /// Bytes that left for the peer, as records where TLS is spoken: how fast it takes what is
     /// sent.
     pub sent: u64,
+    /// What comes and nobody is to look at.
+    pub inlet: Option<Box<Inlet>>,
 }
 
 impl Link {
@@ -181,7 +184,45 @@ impl Link {
             relays: false,
             end_is_framing: false,
             sent: 0,
+            inlet: None,
         }
+    }
+
+    /// The next so many bytes may come by a pipe ([`Link::take_piped`]); else they come to `rx`. What
+    /// came by one is ahead of what does not, and is to be taken, or the session to end.
+    pub fn want_piped(&mut self, bytes: u64) {
+        match &mut self.inlet {
+            Some(inlet) => inlet.wanted = bytes,
+            None if bytes > 0 => {
+                let (wanted, came) = (bytes, None);
+                self.inlet = Some(Box::new(Inlet { wanted, came }));
+            }
+            None => {}
+        }
+    }
+
+    /// What came by a pipe.
+    pub fn take_piped(&mut self) -> Option<Piped> {
+        let inlet = self.inlet.as_mut()?;
+        let came = inlet.came.take();
+        self.inlet.take_if(|inlet| inlet.wanted == 0);
+        came
+    }
+
+    /// Bytes that came by a pipe and were not taken.
+    pub fn piped_bytes(&self) -> usize {
+        let came = self.inlet.as_ref().and_then(|inlet| inlet.came.as_ref());
+        came.map_or(0, |piped| piped.bytes)
+    }
+
+    /// Bytes that came and were not consumed.
+    pub fn arrived(&self) -> usize {
+        self.rx.len() + self.piped_bytes()
+    }
+
+    /// Whether more may be received.
+    pub fn has_space(&self) -> bool {
+        self.piped_bytes() == 0 && self.rx.has_space()
     }
 
     /// No more will be put into `tx`: the peer is to see the end of our stream after what is
@@ -201,7 +242,7 @@ impl Link {
 
     /// Whether nothing more will arrive: the end was seen and everything before it consumed.
     pub fn is_drained(&self) -> bool {
-        self.eof && self.rx.is_empty()
+        self.eof && self.arrived() == 0
     }
 }
 

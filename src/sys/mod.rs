@@ -35,6 +35,7 @@ use rustls::RootCertStore;
 use crate::disk::{Disk, File};
 use crate::hooks::{End, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
+use crate::pipe::Pipe;
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 use crate::surroundings::Surroundings;
@@ -59,8 +60,6 @@ pub trait Sys {
     type Stream;
     /// A datagram socket.
     type Datagram;
-    /// A pipe, through which bytes go from one stream to another; closed by [`Sys::close_pipe`].
-    type Pipe;
 
     /// Files, by calls that may wait for a disk.
     fn disk(&mut self) -> &mut dyn Disk;
@@ -188,28 +187,30 @@ pub trait Sys {
         len: u64,
     ) -> io::Result<usize>;
 
-    /// An empty pipe. An error where there is none to be had: then bytes are copied.
-    fn pipe(&mut self) -> io::Result<Self::Pipe>;
+    /// Bytes that a stream has received and that were not taken yet; 0 where the kernel does not
+    /// know.
+    fn waiting(&mut self, _stream: &Self::Stream) -> usize {
+        0
+    }
+
+    /// An empty pipe, closed by [`Sys::close_pipe`]. An error where there is none to be had: then bytes are copied.
+    fn pipe(&mut self) -> io::Result<Pipe>;
 
     /// Moves what a stream received into an empty pipe, at most `bytes_max`; 0 is the end of the
     /// stream. Less than that is no sign that nothing more is there: only that it would block is.
     fn splice_in(
         &mut self,
         stream: &Self::Stream,
-        pipe: &Self::Pipe,
+        pipe: &Pipe,
         bytes_max: usize,
     ) -> io::Result<usize>;
 
     /// Sends `bytes` bytes that are in a pipe, or as many of them as there is room for.
-    fn splice_out(
-        &mut self,
-        pipe: &Self::Pipe,
-        stream: &Self::Stream,
-        bytes: usize,
-    ) -> io::Result<usize>;
+    fn splice_out(&mut self, pipe: &Pipe, stream: &Self::Stream, bytes: usize)
+    -> io::Result<usize>;
 
     /// Closes a pipe, with what is in it.
-    fn close_pipe(&mut self, pipe: Self::Pipe);
+    fn close_pipe(&mut self, pipe: Pipe);
 
     /// Bytes that were sent and that the peer has not confirmed yet: what a slow one still has to
     /// take. 0 where the kernel does not know.
@@ -409,6 +410,8 @@ pub enum PlantedBug {
     WriteFailureLost,
     /// What is to be forced to the disk is taken for sure without that.
     SyncForgotten,
+    /// A pipe that a job left something in is lent again.
+    PipeLentFull,
 }
 
 impl PlantedBug {
@@ -418,7 +421,7 @@ impl PlantedBug {
     }
 
     /// All of them.
-    pub const ALL: [PlantedBug; 26] = [
+    pub const ALL: [PlantedBug; 27] = [
         PlantedBug::EndOfStreamLost,
         PlantedBug::ReadableClearedOnFullRead,
         PlantedBug::WritableNotCleared,
@@ -445,6 +448,7 @@ impl PlantedBug {
         PlantedBug::AloneKept,
         PlantedBug::WriteFailureLost,
         PlantedBug::SyncForgotten,
+        PlantedBug::PipeLentFull,
     ];
 }
 

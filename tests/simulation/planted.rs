@@ -74,4 +74,5 @@ planted! {
     a_session_without_a_client_that_stays_is_found: AloneKept,
     a_lost_failure_of_a_write_is_found: WriteFailureLost,
     an_answer_before_the_disk_has_it_is_found: SyncForgotten,
+    a_pipe_lent_with_bytes_in_it_is_found: PipeLentFull,
 }

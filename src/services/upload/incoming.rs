@@ -8,6 +8,8 @@
 //!    in the page of the connection, and when that is full, in the client's socket.
 //! 2. A page goes to the disk when it is full, when the file ends in it, or when it holds
 //!    [`WRITE_BYTES_MIN`]: a small piece would cost more to hand over than to write.
+//!    What the kernel moved into a pipe, which is much, goes from there to the disk: only bytes that
+//!    nobody hashes come so.
 //! 3. Bytes behind the end of the file stay where they are.
 //! 4. What a client asked an answer for is hashed before it is given away, as much in a turn as
 //!    there is work for, and the disk is told to begin with each [`WRITE_BACK_BYTES`]: so the sync at
@@ -99,10 +101,13 @@ impl Incoming {
             self.hash(io);
         }
         self.write_back(io)?;
-        let waits = self.left().min(io.down.rx.len() as u64);
+        let waits = self.left().min(io.down.arrived() as u64);
+        if self.hashing.is_none() {
+            io.down.want_piped(self.left() - waits);
+        }
         let more = self.given_bytes + waits - self.arrived_bytes;
         self.arrived_bytes += more;
-        let is_blocked = !self.may_write() && !io.down.rx.has_space();
+        let is_blocked = !self.may_write() && !io.down.has_space();
         self.blocked = (is_blocked && !self.has_arrived()).then_some(io.cx.now);
         Ok(more as usize)
     }
@@ -156,22 +161,17 @@ impl Incoming {
 
     fn is_worth_a_job(&self, io: &Io<'_>) -> bool {
         let (rx, ready) = (&io.down.rx, self.ready(io));
+        if io.down.piped_bytes() > 0 {
+            return true;
+        }
         let is_enough = ready >= WRITE_BYTES_MIN || !rx.has_space();
         let is_end = ready as u64 >= self.left();
         ready > 0 && self.left() > 0 && (is_enough || is_end)
     }
 
     fn give(&mut self, io: &mut Io<'_>) -> Result<(), Refusal> {
-        let count = usize::try_from(self.left()).unwrap_or(usize::MAX);
-        let count = count.min(self.ready(io));
-        let Some(page) = io.down.rx.take_front(count, io.cx.pool) else {
+        let Some((write, count)) = self.next_write(io) else {
             return Ok(());
-        };
-        let count = page.len();
-        let write = Command::Write {
-            file: self.partial.file.clone(),
-            offset: self.given_bytes,
-            page,
         };
         let since = io.cx.now;
         match io.cx.jobs.start(Waiter::Session(io.id), write, since) {
@@ -194,6 +194,25 @@ impl Incoming {
                 Err(Refusal::disk(name, refused(came_back)))
             }
         }
+    }
+
+    /// What is to be written next, and how many bytes that is.
+    fn next_write(&self, io: &mut Io<'_>) -> Option<(Command, usize)> {
+        let (file, offset) = (self.partial.file.clone(), self.given_bytes);
+        if let Some(piped) = io.down.take_piped() {
+            let count = piped.bytes;
+            let write = Command::WritePiped {
+                file,
+                offset,
+                piped,
+            };
+            return Some((write, count));
+        }
+        let count = usize::try_from(self.left()).unwrap_or(usize::MAX);
+        let count = count.min(self.ready(io));
+        let page = io.down.rx.take_front(count, io.cx.pool)?;
+        let count = page.len();
+        Some((Command::Write { file, offset, page }, count))
     }
 
     /// Tells the disk to begin with what was given, if that is worth it and it has begun with what

@@ -8,6 +8,7 @@ use super::wire::{Broken, Bytes, In, Out, Wire, wire_enum, wire_struct};
 use crate::disk::{Contents, DiskId, Entry, File, FileKind, Metadata, Version};
 use crate::hooks::{End, HookId};
 use crate::jobs::JobId;
+use crate::pipe::Pipe;
 use crate::service::{Ends, Peer};
 use crate::surroundings::{self, Asked};
 use crate::sys::secure::Facts;
@@ -45,6 +46,21 @@ impl Answer for bool {
 impl Answer for u64 {
     fn nothing(_last: Clocks) -> Self {
         0
+    }
+}
+
+impl Answer for usize {
+    fn nothing(_last: Clocks) -> Self {
+        0
+    }
+}
+
+/// A pipe is itself, and in a replay nothing is in it.
+impl Wire for Pipe {
+    fn put(&self, _out: &mut Out) {}
+
+    fn take(_from: &mut In) -> Result<Self, Broken> {
+        Ok(Pipe::Simulated(0))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is asked of the kernel: one line for each call of [`crate::sys::Sys`] and
-//! [`crate::disk::Disk`], with what tells one from another. Sockets, pipes and files are numbers of
-//! the record's; what is sent or written is told by its length here, and by a hash behind the answer.
+//! [`crate::disk::Disk`], with what tells one from another. Sockets and files are numbers of the
+//! record's; which pipe it is shows in what was moved into it before; what is sent or written is told by its length here, and by a hash behind the answer.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -57,9 +57,9 @@ calls! {
     16 Connect { to: SocketAddr, token: u64 },
     17 Connected { stream: u32 },
     18 Pipe {},
-    19 SpliceIn { stream: u32, pipe: u32, bytes_max: usize },
-    20 SpliceOut { pipe: u32, stream: u32, bytes: usize },
-    21 ClosePipe { pipe: u32 },
+    19 SpliceIn { stream: u32, bytes_max: usize },
+    20 SpliceOut { stream: u32, bytes: usize },
+    21 ClosePipe {},
     22 Unsent { stream: u32 },
     23 HoldAtMost { stream: u32, bytes: u32 },
     24 BindDatagram { bind: SocketAddr, token: u64 },
@@ -89,6 +89,7 @@ calls! {
     48 TlsSeal { bytes: usize },
     49 TlsEnd {},
     50 TlsSend { stream: u32 },
+    51 Waiting { stream: u32 },
     64 OpenFolder { path: PathBuf },
     65 Open { root: u64, path: PathBuf },
     66 OpenNow { root: u64, path: PathBuf },
@@ -127,4 +128,6 @@ calls! {
     99 WriteBack { file: u64, offset: u64, len: u64 },
     100 FreeBytes { root: u64 },
     101 Entropy { room: usize },
+    102 WritePiped { file: u64, offset: u64, bytes: usize },
+    103 Warm { file: u64, offset: u64, len: u64 },
 }

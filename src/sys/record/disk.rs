@@ -10,6 +10,7 @@ use super::answers::Found;
 use super::call::Call;
 use super::jobs::hash_of;
 use crate::disk::{Contents, Disk, Entry, File, Metadata, Version};
+use crate::pipe::Pipe;
 use crate::sys::Sys;
 
 impl<K: Sys> Taped<K> {
@@ -213,6 +214,21 @@ impl<K: Sys> Disk for Taped<K> {
         })
     }
 
+    fn write_piped(
+        &mut self,
+        pipe: &Pipe,
+        bytes: usize,
+        file: &File,
+        offset: u64,
+    ) -> io::Result<usize> {
+        let call = Call::WritePiped {
+            file: file.number(),
+            offset,
+            bytes,
+        };
+        self.at(&call, |disk| disk.write_piped(pipe, bytes, file, offset))
+    }
+
     fn rename(
         &mut self,
         root: &File,
@@ -245,6 +261,15 @@ impl<K: Sys> Disk for Taped<K> {
             len,
         };
         self.at(&call, |disk| disk.will_read(file, offset, len));
+    }
+
+    fn warm(&mut self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        let call = Call::Warm {
+            file: file.number(),
+            offset,
+            len,
+        };
+        self.at(&call, |disk| disk.warm(file, offset, len))
     }
 
     fn version(&mut self, file: &File, was: &Metadata) -> io::Result<Version> {

@@ -70,6 +70,7 @@ fn hash_query(query: &Query, to: &mut impl Hasher) {
             small_bytes_max,
         } => (file.number(), was, small_bytes_max).hash(to),
         Query::Read { file, offset, len } => (file.number(), offset, len).hash(to),
+        Query::Warm { file, offset, len } => (file.number(), offset, len).hash(to),
         Query::Checksum { root, path, offset } => {
             at(root, path, to);
             offset.hash(to);
@@ -111,6 +112,11 @@ fn hash_command(command: &Command, to: &mut impl Hasher) {
             (file.number(), offset).hash(to);
             to.write(page.bytes());
         }
+        Command::WritePiped {
+            file,
+            offset,
+            piped,
+        } => (file.number(), offset, piped.bytes).hash(to),
         Command::Append { file, bytes } => {
             file.number().hash(to);
             to.write(bytes);
@@ -167,8 +173,10 @@ pub(super) fn put_finished(finished: Option<&(JobId, Job, Outcome)>, out: &mut O
     };
     id.put(out);
     result.put(out);
-    if let Job::Command(Command::Fill { page, .. }) = job {
-        put_bytes(page.bytes(), out);
+    match job {
+        Job::Command(Command::Fill { page, .. }) => put_bytes(page.bytes(), out),
+        Job::Command(Command::WritePiped { piped, .. }) => piped.bytes.put(out),
+        _ => {}
     }
 }
 
@@ -202,6 +210,7 @@ fn leave(command: &mut Command, result: &mut Outcome, from: &mut In) -> Result<(
             let count = bytes.len();
             page.filled(count);
         }
+        Command::WritePiped { piped, .. } => piped.bytes = usize::take(from)?,
         Command::Leave { file } | Command::Discard { file, .. } => *file = None,
         Command::Store { files, .. } => {
             if let Ok(Done::Stored(stored)) = result {

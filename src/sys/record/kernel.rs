@@ -17,6 +17,7 @@ use super::{Handles, Played, Side, Taped, hash_of_first};
 use crate::disk::{Disk, File};
 use crate::hooks::{End, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
+use crate::pipe::Pipe;
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 use crate::surroundings::{Kept, Surroundings};
@@ -67,7 +68,6 @@ impl<K: Sys> Sys for Taped<K> {
     type Listener = u32;
     type Stream = u32;
     type Datagram = u32;
-    type Pipe = u32;
 
     fn disk(&mut self) -> &mut dyn Disk {
         self
@@ -337,53 +337,37 @@ impl<K: Sys> Sys for Taped<K> {
         result
     }
 
-    fn pipe(&mut self) -> io::Result<u32> {
-        self.ask(&Call::Pipe {}, |kernel, handles| {
-            let pipe = kernel.pipe()?;
-            Ok(number(handles.pipes.insert(pipe)))
+    fn waiting(&mut self, stream: &u32) -> usize {
+        let stream = *stream;
+        self.ask(&Call::Waiting { stream }, |kernel, handles| {
+            kernel.waiting(&handles.streams[stream as usize])
         })
     }
 
-    fn splice_in(&mut self, stream: &u32, pipe: &u32, bytes_max: usize) -> io::Result<usize> {
-        let (stream, pipe) = (*stream, *pipe);
-        let call = Call::SpliceIn {
-            stream,
-            pipe,
-            bytes_max,
-        };
-        let result = self.ask(&call, |kernel, handles| {
-            let (from, to) = (
-                &handles.streams[stream as usize],
-                &handles.pipes[pipe as usize],
-            );
-            kernel.splice_in(from, to, bytes_max)
+    fn pipe(&mut self) -> io::Result<Pipe> {
+        self.ask(&Call::Pipe {}, |kernel, _| kernel.pipe())
+    }
+
+    fn splice_in(&mut self, stream: &u32, pipe: &Pipe, bytes_max: usize) -> io::Result<usize> {
+        let stream = *stream;
+        let result = self.ask(&Call::SpliceIn { stream, bytes_max }, |kernel, handles| {
+            kernel.splice_in(&handles.streams[stream as usize], pipe, bytes_max)
         });
         self.count(|played| &mut played.received_bytes, &result);
         result
     }
 
-    fn splice_out(&mut self, pipe: &u32, stream: &u32, bytes: usize) -> io::Result<usize> {
-        let (stream, pipe) = (*stream, *pipe);
-        let call = Call::SpliceOut {
-            pipe,
-            stream,
-            bytes,
-        };
-        let result = self.ask(&call, |kernel, handles| {
-            let (from, to) = (
-                &handles.pipes[pipe as usize],
-                &handles.streams[stream as usize],
-            );
-            kernel.splice_out(from, to, bytes)
+    fn splice_out(&mut self, pipe: &Pipe, stream: &u32, bytes: usize) -> io::Result<usize> {
+        let stream = *stream;
+        let result = self.ask(&Call::SpliceOut { stream, bytes }, |kernel, handles| {
+            kernel.splice_out(pipe, &handles.streams[stream as usize], bytes)
         });
         self.count(|played| &mut played.sent_bytes, &result);
         result
     }
 
-    fn close_pipe(&mut self, pipe: u32) {
-        self.ask(&Call::ClosePipe { pipe }, |kernel, handles| {
-            kernel.close_pipe(handles.pipes.remove(pipe as usize));
-        });
+    fn close_pipe(&mut self, pipe: Pipe) {
+        self.ask(&Call::ClosePipe {}, |kernel, _| kernel.close_pipe(pipe));
     }
 
     fn unsent(&mut self, stream: &u32) -> u64 {

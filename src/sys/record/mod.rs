@@ -13,7 +13,7 @@
 //! The rules:
 //! 1. What comes from outside is written as it is; what leaves is written as its length and a hash.
 //!    What passes through a pipe or by `sendfile` stays in the kernel: only its length is known.
-//! 2. Sockets, pipes and files are numbers. TLS is asked as a kernel is ([`super::Secure`]): no key
+//! 2. Sockets and files are numbers. TLS is asked as a kernel is ([`super::Secure`]): no key
 //!    is in a record, and none is needed.
 //! 3. A replay that is asked for something else has diverged: it answers from then on that there is
 //!    nothing and nothing can be done, the next poll fails, and [`Taped::over`] says what was asked
@@ -48,8 +48,8 @@ use call::Call;
 pub use file::{BadRecord, Start};
 use player::Player;
 pub use player::{Over, Played};
-use recorder::Recorder;
 pub use recorder::Options;
+use recorder::Recorder;
 use wire::{Wire, put_bytes};
 
 /// A kernel that is recorded, or a record of one.
@@ -72,7 +72,6 @@ struct Handles<K: Sys> {
     listeners: Slab<K::Listener>,
     streams: Slab<K::Stream>,
     datagrams: Slab<K::Datagram>,
-    pipes: Slab<K::Pipe>,
 }
 
 impl<K: Sys> Default for Handles<K> {
@@ -81,7 +80,6 @@ impl<K: Sys> Default for Handles<K> {
             listeners: Slab::new(),
             streams: Slab::new(),
             datagrams: Slab::new(),
-            pipes: Slab::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::agenda::Happening;
 use super::faults::Fault;
 use crate::disk::{Disk, Entry, File, Metadata};
 use crate::jobs::{Command, Done, Job, JobId};
+use crate::pipe::Pipe;
 use crate::sys::{PlantedBug, Sys};
 
 /// How long a job takes, and how long where the disk is slow.
@@ -36,7 +37,10 @@ impl Sim {
             true => Err(io::Error::from_raw_os_error(libc::EIO)),
             false => job.perform(self),
         };
-        let is_write = matches!(job, Job::Command(Command::Write { .. }));
+        let is_write = matches!(
+            job,
+            Job::Command(Command::Write { .. } | Command::WritePiped { .. })
+        );
         let result = match is_write && self.planted(PlantedBug::WriteFailureLost) {
             true => result.or(Ok(Done::Nothing)),
             false => result,
@@ -141,6 +145,20 @@ impl Disk for Sim {
 
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         self.volume.write_at(file, offset, bytes, &mut self.world)
+    }
+
+    fn write_piped(
+        &mut self,
+        pipe: &Pipe,
+        bytes: usize,
+        file: &File,
+        offset: u64,
+    ) -> io::Result<usize> {
+        let mut held = self.take_piped(pipe, bytes);
+        let result = self.write_at(file, offset, &held);
+        held.drain(..*result.as_ref().unwrap_or(&0));
+        self.put_piped(pipe, held);
+        result
     }
 
     fn enter(&mut self, root: &File, path: &Path) -> io::Result<File> {

@@ -17,6 +17,7 @@ use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
 use crate::disk::{Disk, File};
 use crate::hooks::{End as HookEnd, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
+use crate::pipe::Pipe;
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 use crate::surroundings::{Kept, Surroundings};
@@ -31,6 +32,8 @@ const AGAIN: Duration = Duration::from_millis(5);
 const BACKLOG_MAX: usize = 8;
 /// How long a job may be done before the process is told.
 const JOB_WAITS_MAX: Duration = Duration::from_secs(1);
+/// As how many a byte that arrived is told.
+const WAITING_TOLD: usize = 1024;
 /// What a pipe holds.
 const PIPE_BYTES: usize = 64 * 1024;
 /// What is read from a file at a time to be sent.
@@ -92,6 +95,19 @@ impl Sim {
 }
 
 impl Sim {
+    /// Takes out what is in a pipe, which is so many bytes.
+    pub(super) fn take_piped(&mut self, pipe: &Pipe, bytes: usize) -> Vec<u8> {
+        let held = self.pipes[number(pipe)].take();
+        let held = held.expect("a pipe that is open");
+        assert_eq!(held.len(), bytes, "what is in a pipe is known");
+        held
+    }
+
+    /// Puts back what is left.
+    pub(super) fn put_piped(&mut self, pipe: &Pipe, held: Vec<u8>) {
+        self.pipes[number(pipe)] = Some(held);
+    }
+
     /// Whether a datagram socket is broken, or breaks now; one with a peer lives too shortly for
     /// that.
     fn breaks(&mut self, socket: usize) -> io::Result<()> {
@@ -125,11 +141,17 @@ impl Sim {
     }
 }
 
+fn number(pipe: &Pipe) -> usize {
+    match pipe {
+        Pipe::Simulated(number) => *number,
+        Pipe::Kernel { .. } => unreachable!("a pipe of the operating system"),
+    }
+}
+
 impl Sys for Sim {
     type Listener = usize;
     type Stream = End;
     type Datagram = usize;
-    type Pipe = usize;
 
     fn disk(&mut self) -> &mut dyn Disk {
         self
@@ -392,34 +414,38 @@ impl Sys for Sim {
         self.send_bytes(*stream, &bytes[..count])
     }
 
-    fn pipe(&mut self) -> io::Result<usize> {
+    fn waiting(&mut self, stream: &End) -> usize {
+        // Sockets hold little here, and what pays for many bytes only is to happen as well.
+        self.net.half(*stream).arrived() * WAITING_TOLD
+    }
+
+    fn pipe(&mut self) -> io::Result<Pipe> {
         if self.world.strikes(Fault::PipeFails) {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
         self.pipes.push(Some(Vec::new()));
-        Ok(self.pipes.len() - 1)
+        Ok(Pipe::Simulated(self.pipes.len() - 1))
     }
 
-    fn splice_in(&mut self, stream: &End, pipe: &usize, bytes_max: usize) -> io::Result<usize> {
+    fn splice_in(&mut self, stream: &End, pipe: &Pipe, bytes_max: usize) -> io::Result<usize> {
         let mut bytes = vec![0; bytes_max.min(PIPE_BYTES)];
         let count = self.recv(stream, &mut bytes)?;
         bytes.truncate(count);
-        let held = self.pipes[*pipe].replace(bytes);
+        let held = self.pipes[number(pipe)].replace(bytes);
         assert_eq!(held, Some(Vec::new()), "a pipe is filled while it is empty");
         Ok(count)
     }
 
-    fn splice_out(&mut self, pipe: &usize, stream: &End, bytes: usize) -> io::Result<usize> {
-        let mut held = self.pipes[*pipe].take().expect("a pipe that is open");
-        assert_eq!(held.len(), bytes, "what is in a pipe is known");
+    fn splice_out(&mut self, pipe: &Pipe, stream: &End, bytes: usize) -> io::Result<usize> {
+        let mut held = self.take_piped(pipe, bytes);
         let result = self.send_bytes(*stream, &held);
         held.drain(..*result.as_ref().unwrap_or(&0));
-        self.pipes[*pipe] = Some(held);
+        self.put_piped(pipe, held);
         result
     }
 
-    fn close_pipe(&mut self, pipe: usize) {
-        let held = self.pipes[pipe].take();
+    fn close_pipe(&mut self, pipe: Pipe) {
+        let held = self.pipes[number(&pipe)].take();
         assert!(held.is_some(), "a pipe is closed once");
     }
 

@@ -15,12 +15,14 @@ use rustix::fs::{
     StatxFlags,
 };
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
+use rustix::pipe::{self, PipeFlags, SpliceFlags};
 
 use crate::disk::{Disk, DiskId, Entry, File, FileKind, Handle, Metadata, SlowFd};
 use crate::jobs::{Command, Done, Job, Query};
+use crate::pipe::Pipe;
 use crate::sys::append;
 
-use super::{cached, closer, sync_range};
+use super::{PIPE_BYTES, cached, closer, ends, sync_range};
 
 /// Bytes of names that are taken from a folder in one call: several hundred of them.
 const NAMES_BYTES: usize = 32 * 1024;
@@ -292,6 +294,25 @@ impl Disk for Files {
         }
     }
 
+    fn warm(&mut self, file: &File, mut offset: u64, len: u64) -> io::Result<()> {
+        let (from, end) = (descriptor(file)?, offset + len);
+        self.will_read(file, offset, len);
+        // Pages that go through a pipe to nowhere were waited for, and are not copied.
+        while offset < end {
+            let (_output, input) = pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+            let _ = pipe::fcntl_setpipe_size(&input, PIPE_BYTES);
+            let count = usize::try_from(end - offset).unwrap_or(usize::MAX);
+            let count = retry_on_intr(|| {
+                let flags = SpliceFlags::empty();
+                pipe::splice(from, Some(&mut offset), &input, None, count, flags)
+            })?;
+            if count == 0 {
+                break; // the file is shorter than that
+            }
+        }
+        Ok(())
+    }
+
     fn read_now(&mut self, file: &File, offset: u64, into: &mut [u8]) -> Option<io::Result<usize>> {
         if file.is_slow() {
             return None;
@@ -477,6 +498,21 @@ impl Disk for Files {
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let file = descriptor(file)?;
         Ok(retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?)
+    }
+
+    fn write_piped(
+        &mut self,
+        pipe: &Pipe,
+        bytes: usize,
+        file: &File,
+        offset: u64,
+    ) -> io::Result<usize> {
+        let ((output, _), file) = (ends(pipe)?, descriptor(file)?);
+        Ok(retry_on_intr(|| {
+            let mut offset = offset;
+            let flags = SpliceFlags::MOVE;
+            pipe::splice(output, None, file, Some(&mut offset), bytes, flags)
+        })?)
     }
 
     fn rename(
@@ -704,7 +740,7 @@ mod tests {
         }
         let text = std::fs::read_to_string(dir.path().join("log")).expect("a file");
         assert_eq!(text, "one\ntwo\n");
-        let (_reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        let (_reader, writer) = pipe::pipe().expect("a pipe");
         let pipe = File::new(Handle::Fd(writer), DiskId::default(), false);
         let full = loop {
             if let Err(error) = disk.append(&pipe, &[b'x'; 10_000]) {

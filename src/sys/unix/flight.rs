@@ -20,11 +20,11 @@ use io_uring::squeue::{self, Flags};
 use io_uring::types::{Fd, OpenHow};
 use rustix::fs::{AtFlags, OFlags, RenameFlags, Statx, StatxFlags};
 
-use super::Files;
 use super::files::{
     BENEATH, RACES_MAX, beneath_flags, descriptor, disk_of, metadata_of, nonempty, stat_cached,
 };
 use super::threads::{Completed, Task};
+use super::{Files, ends};
 use crate::disk::{Disk, File, Handle, Metadata};
 use crate::jobs::{Command, Done, Job, JobId, Query};
 
@@ -69,6 +69,8 @@ enum Step {
     Write {
         count: usize,
     },
+    /// What is in a pipe is moved.
+    Splice,
     Sync,
     Rename,
     Remove,
@@ -124,6 +126,7 @@ impl Flight {
             }
             Job::Command(Command::Fill { file, .. }) => (file, Step::Read { count: 0 }),
             Job::Command(Command::Write { file, .. }) => (file, Step::Write { count: 0 }),
+            Job::Command(Command::WritePiped { file, .. }) => (file, Step::Splice),
             Job::Query(Query::Sync { file }) => (file, Step::Sync),
             Job::Command(Command::Rename { root, from, to, .. }) => {
                 (self.path, self.new_path) = (text(from)?, text(to)?);
@@ -135,6 +138,7 @@ impl Flight {
             }
             Job::Query(
                 Query::Keeps { .. }
+                | Query::Warm { .. }
                 | Query::Checksum { .. }
                 | Query::Configured { .. }
                 | Query::Contents { .. }
@@ -209,6 +213,12 @@ impl Flight {
                     .offset(offset + *count as u64)
                     .build()
             }
+            Step::Splice => {
+                let (offset, output, bytes) = splicing(&self.job);
+                let len = bytes.min(BYTES_MAX) as u32;
+                let offset = offset.cast_signed();
+                opcode::Splice::new(Fd(output), -1, fd, offset, len).build()
+            }
             Step::Sync => opcode::Fsync::new(fd).build(),
             Step::Rename => opcode::RenameAt::new(fd, path, fd, new_path)
                 .flags(rename_flags(&self.job).bits())
@@ -251,7 +261,9 @@ impl Flight {
                 let count = *count;
                 self.was_read(count, more == 0)
             }
-            (Step::Write { .. }, Ok(0)) => self.done(Err(io::ErrorKind::WriteZero.into())),
+            (Step::Write { .. } | Step::Splice, Ok(0)) => {
+                self.done(Err(io::ErrorKind::WriteZero.into()))
+            }
             (Step::Write { count }, Ok(more)) => {
                 *count += more as usize;
                 match *count < writing(&self.job).1.len() {
@@ -259,6 +271,10 @@ impl Flight {
                     false => self.done(Ok(Done::Nothing)),
                 }
             }
+            (Step::Splice, Ok(more)) => match spliced(&mut self.job, more as usize) {
+                true => self.done(Ok(Done::Nothing)),
+                false => self.fly(),
+            },
             (Step::Sync | Step::Rename | Step::Remove, Ok(_)) => self.done(Ok(Done::Nothing)),
         }
     }
@@ -379,6 +395,27 @@ fn writing(job: &Job) -> (u64, &[u8]) {
         Job::Command(Command::Write { offset, page, .. }) => (*offset, page.bytes()),
         _ => (0, &[]),
     }
+}
+
+/// To where a job moves what is in a pipe, from which descriptor, and how many bytes.
+fn splicing(job: &Job) -> (u64, RawFd, usize) {
+    match job {
+        Job::Command(Command::WritePiped { offset, piped, .. }) => {
+            let output = ends(&piped.pipe).map_or(-1, |(output, _)| output.as_raw_fd());
+            (*offset, output, piped.bytes)
+        }
+        _ => (0, -1, 0),
+    }
+}
+
+/// So many of them were moved; whether that was all.
+fn spliced(job: &mut Job, count: usize) -> bool {
+    let Job::Command(Command::WritePiped { offset, piped, .. }) = job else {
+        return true; // Invariant: others move nothing.
+    };
+    *offset += count as u64;
+    piped.bytes = piped.bytes.saturating_sub(count);
+    piped.bytes == 0
 }
 
 fn rename_flags(job: &Job) -> RenameFlags {

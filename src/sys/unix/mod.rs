@@ -38,6 +38,7 @@ use crate::disk::{Disk, File};
 use crate::hooks::{End, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
 use crate::limits::{DiskEngine, DiskLimits};
+use crate::pipe::Pipe;
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 
@@ -80,12 +81,6 @@ const PIPE_BYTES: usize = 1 << 20;
 const SIGNALS: Token = Token(usize::MAX - 1);
 const JOBS: Token = Token(usize::MAX - 2);
 const CHILDREN: Token = Token(usize::MAX - 3);
-
-/// A pipe, by both of its ends.
-pub struct Pipe {
-    output: OwnedFd,
-    input: OwnedFd,
-}
 
 /// The real kernel.
 pub struct Unix {
@@ -212,7 +207,6 @@ impl Sys for Unix {
     type Listener = Listener;
     type Stream = OwnedFd;
     type Datagram = OwnedFd;
-    type Pipe = Pipe;
 
     fn disk(&mut self) -> &mut dyn Disk {
         &mut self.files
@@ -415,19 +409,25 @@ impl Sys for Unix {
         })?)
     }
 
+    fn waiting(&mut self, stream: &OwnedFd) -> usize {
+        let waiting = rustix::io::ioctl_fionread(stream).unwrap_or(0);
+        usize::try_from(waiting).unwrap_or(usize::MAX)
+    }
+
     fn pipe(&mut self) -> io::Result<Pipe> {
         let (output, input) = pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-        // Best effort: who has many pipes gets no large ones (`man 7 pipe`, pipe-user-pages-soft).
-        let _ = pipe::fcntl_setpipe_size(&input, PIPE_BYTES);
-        Ok(Pipe { output, input })
+        // Who has many pipes gets no large ones, and by small ones it takes longer than by copying
+        // (`man 7 pipe`, pipe-user-pages-soft).
+        pipe::fcntl_setpipe_size(&input, PIPE_BYTES)?;
+        Ok(Pipe::Kernel { output, input })
     }
 
     fn splice_in(&mut self, stream: &OwnedFd, pipe: &Pipe, bytes_max: usize) -> io::Result<usize> {
-        splice(stream, &pipe.input, bytes_max)
+        splice(stream, ends(pipe)?.1, bytes_max)
     }
 
     fn splice_out(&mut self, pipe: &Pipe, stream: &OwnedFd, bytes: usize) -> io::Result<usize> {
-        splice(&pipe.output, stream, bytes)
+        splice(ends(pipe)?.0, stream, bytes)
     }
 
     fn close_pipe(&mut self, pipe: Pipe) {
@@ -502,6 +502,14 @@ impl Sys for Unix {
 
     fn log_dropped(&self) -> u64 {
         error_log::dropped()
+    }
+}
+
+/// The ends of a pipe: to read from, and to write to.
+fn ends(pipe: &Pipe) -> io::Result<(&OwnedFd, &OwnedFd)> {
+    match pipe {
+        Pipe::Kernel { output, input } => Ok((output, input)),
+        Pipe::Simulated(_) => Err(io::Error::other("a pipe of the simulated kernel")),
     }
 }
 

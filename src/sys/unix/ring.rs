@@ -37,11 +37,12 @@ use crate::jobs::{Job, JobId};
 /// Operations that the rings hold at least.
 const ENTRIES_MIN: u32 = 64;
 /// What the kernel must be able to do.
-const OPERATIONS: [u8; 7] = [
+const OPERATIONS: [u8; 8] = [
     opcode::OpenAt2::CODE,
     opcode::Statx::CODE,
     opcode::Read::CODE,
     opcode::Write::CODE,
+    opcode::Splice::CODE,
     opcode::Fsync::CODE,
     opcode::RenameAt::CODE,
     opcode::UnlinkAt::CODE,

@@ -8,6 +8,7 @@ use super::*;
 use crate::buffer::{PageSlice, Pool};
 use crate::disk::{Contents, Disk, DiskId, File, FileKind, Handle, Metadata, Version};
 use crate::jobs::{Command, Done, Query};
+use crate::pipe::{Pipe, Piped};
 use crate::wire::argon2id::{Cost, Hash};
 use crate::wire::challenge::Secret;
 use crate::wire::user_file::Check;
@@ -219,7 +220,19 @@ fn told((job, result): &(Job, io::Result<Done>)) -> String {
         Job::Command(Command::Fill { page, .. } | Command::Write { page, .. }) => {
             format!("{told}, page {}", digest(page.bytes()))
         }
+        Job::Command(Command::WritePiped { piped, .. }) => format!("{told}, {} left", piped.bytes),
         _ => told,
+    }
+}
+
+/// A pipe with these bytes in it.
+fn piped(bytes: &[u8]) -> Piped {
+    let (output, input) = rustix::pipe::pipe().expect("a pipe");
+    assert_eq!(rustix::io::write(&input, bytes).expect("room"), bytes.len());
+    let pipe = Pipe::Kernel { output, input };
+    Piped {
+        pipe,
+        bytes: bytes.len(),
     }
 }
 
@@ -307,6 +320,11 @@ fn questions(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
         let file = large.clone();
         let read = Query::Read { file, offset, len };
         tell(&format!("read {offset} {len}"), driver.perform(read));
+    }
+    for (offset, len) in [(0, LARGE), (9, 1), (LARGE - 5, 99), (LARGE + 1, 9)] {
+        let (file, offset, len) = (large.clone(), offset as u64, len as u64);
+        let warm = Query::Warm { file, offset, len };
+        tell(&format!("warm {offset} {len}"), driver.perform(warm));
     }
     let was = disk_metadata(&large);
     for small_bytes_max in [0, u64::MAX] {
@@ -404,6 +422,22 @@ fn changes(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
         tell(&format!("write at {offset}"), driver.perform(write));
     }
     let (small, _) = opened(driver.done(f.open("small")));
+    for (what, file, offset, count) in [
+        ("move from a pipe", &new, 7, 60_000),
+        ("move from a pipe to the end", &new, 100_000, 9),
+        ("move to what was opened to be read", &small, 0, 9),
+    ] {
+        let (file, piped) = (file.clone(), piped(&bytes[..count]));
+        let write = Command::WritePiped {
+            file,
+            offset,
+            piped,
+        };
+        tell(what, driver.perform(write));
+    }
+    let moved = f.content("new");
+    assert_eq!(moved[7..60_007], bytes[..60_000]);
+    assert_eq!(moved[100_000..], bytes[..9]);
     let (file, page) = (small, f.page_of(b"x"));
     let write = Command::Write {
         file,
