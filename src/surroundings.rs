@@ -3,7 +3,8 @@
 //!
 //! Whoever reads a configuration asks here and nowhere else, and what was answered is noted
 //! ([`Kept`]), so that the same configuration can be made again elsewhere, from the notes alone.
-//! A private key is never noted: only whether it could be used ([`Surroundings::private`]).
+//! A private key is never noted: only whether it could be used ([`Surroundings::private`]), and it is
+//! cut out of a file that holds certificates as well ([`Surroundings::certificates`]).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ pub type Kept = BTreeMap<Asked, Answer>;
 pub enum Asked {
     /// All of a file, by its path.
     File(OsString),
-    /// Whether a private key could be used, by its path.
+    /// Whether a private key could be used, by its path and that of what it is used with.
     Private(OsString),
     /// A variable of the environment.
     Variable(OsString),
@@ -85,7 +86,21 @@ impl Surroundings {
         }
     }
 
-    /// What becomes of a file that holds a private key: `used` makes it of its bytes, and says why
+    /// All of a file of certificates in PEM, in which there may be a private key, too.
+    ///
+    /// # Errors
+    /// As [`Surroundings::file`].
+    pub fn certificates(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let bytes = self.file(path)?;
+        if let Some(Answer::Bytes(noted)) =
+            self.notes.borrow_mut().get_mut(&Asked::File(path.into()))
+        {
+            *noted = without_keys(noted);
+        }
+        Ok(bytes)
+    }
+
+    /// What becomes of a file that holds a private key, to be used with what is in another file: `used` makes it of its bytes, and says why
     /// not if it cannot; `without` stands in for it where only notes answer, which have no keys.
     ///
     /// # Errors
@@ -93,10 +108,12 @@ impl Surroundings {
     pub fn private<T>(
         &self,
         path: &Path,
+        with: &Path,
         used: impl FnOnce(io::Result<Vec<u8>>) -> Result<T, String>,
         without: impl FnOnce() -> Result<T, String>,
     ) -> Result<T, String> {
-        let asked = Asked::Private(path.into());
+        let both = [path.as_os_str(), with.as_os_str()];
+        let asked = Asked::Private(both.join(OsStr::new("\n")));
         if self.is_kept {
             return match self.notes.borrow().get(&asked) {
                 Some(Answer::Failed(_, why)) => Err(why.clone()),
@@ -170,6 +187,20 @@ impl Surroundings {
     }
 }
 
+/// The lines of a text in PEM (RFC 7468) that are not those of a private key.
+fn without_keys(pem: &[u8]) -> Vec<u8> {
+    let has = |line: &[u8], text: &str| memchr::memmem::find(line, text.as_bytes()).is_some();
+    let (mut kept, mut is_key) = (Vec::new(), false);
+    for line in pem.split_inclusive(|byte| *byte == b'\n') {
+        is_key |= has(line, "-----BEGIN") && has(line, "PRIVATE KEY");
+        if !is_key {
+            kept.extend_from_slice(line);
+        }
+        is_key &= !has(line, "-----END");
+    }
+    kept
+}
+
 fn failed(error: &io::Error) -> Answer {
     Answer::Failed(error.raw_os_error(), error.to_string())
 }
@@ -178,12 +209,6 @@ fn failed(error: &io::Error) -> Answer {
 fn text(bytes: Vec<u8>) -> OsString {
     use std::os::unix::ffi::OsStringExt as _;
     OsString::from_vec(bytes)
-}
-
-/// The bytes of a question's name.
-pub fn bytes_of(name: &OsStr) -> &[u8] {
-    use std::os::unix::ffi::OsStrExt as _;
-    name.as_bytes()
 }
 
 #[cfg(test)]
@@ -208,22 +233,47 @@ mod tests {
                 s.variable("NETLAB_NO_SUCH_VARIABLE"),
                 s.interface("lo"),
                 s.random::<8>(),
-                s.private(&gone, use_of, || Ok(Vec::new())),
+                s.private(&gone, &file, use_of, || Ok(Vec::new())),
             )
         };
         let first = asked(&live);
-        let held = live.private(&key, use_of, || Ok(b"stand-in".to_vec()));
+        let held = live.private(&key, &file, use_of, || Ok(b"stand-in".to_vec()));
         assert_eq!(held.as_deref(), Ok(&b"private"[..]));
         let notes = live.notes();
         assert!(!format!("{notes:?}").contains("112, 114, 105, 118")); // "priv"
         drop(folder);
         let kept = Surroundings::kept(notes);
         assert_eq!(asked(&kept), first);
-        let held = kept.private(&key, use_of, || Ok(b"stand-in".to_vec()));
+        let held = kept.private(&key, &file, use_of, || Ok(b"stand-in".to_vec()));
         assert_eq!(held.as_deref(), Ok(&b"stand-in"[..]));
         let other = kept
             .file(Path::new("another"))
             .expect_err("it was not asked for");
         assert_eq!(other.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn of_a_file_with_a_certificate_and_a_key_the_certificate_is_noted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("all.pem");
+        let cert = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        for name in ["PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"] {
+            let key = format!("-----BEGIN {name}-----\nc2VjcmV0\n-----END {name}-----\n");
+            let all = format!("text\n{key}{cert}{key}{cert}");
+            std::fs::write(&file, &all).expect("a file");
+            let live = Surroundings::live();
+            let read = live.certificates(&file).expect("a file");
+            assert_eq!(read, all.as_bytes());
+            let kept = Surroundings::kept(live.notes());
+            let noted = kept.certificates(&file).expect("it was asked for");
+            assert_eq!(noted, format!("text\n{cert}{cert}").as_bytes());
+        }
+        // One that is cut is a key to its end.
+        let cut = b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0";
+        assert_eq!(without_keys(cut), b"");
+        assert_eq!(
+            without_keys(b"-----BEGIN PRIVATE KEY-----\rc2\r-----END"),
+            b""
+        );
     }
 }

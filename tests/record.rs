@@ -42,7 +42,7 @@ kind = "http"
 name = "secure"
 bind = "127.0.0.1:0"
 root = "site"
-tls = { cert = "cert.pem", key = "key.pem" }
+tls = { cert = "all.pem", key = "all.pem" }
 
 [[listener]]
 kind = "proxy"
@@ -262,11 +262,10 @@ fn text(bytes: &[u8]) -> String {
 /// done; its record, with nothing left of the rest, and the key that is not to be in it.
 fn served(exchanges: usize, record: &Path) -> String {
     let (cert, key) = certificate();
-    let files: [(&str, &[u8]); 4] = [
+    let files: [(&str, &[u8]); 3] = [
         ("site/small", b"small\n"),
         ("site/large", &large()),
-        ("cert.pem", cert.as_bytes()),
-        ("key.pem", key.as_bytes()),
+        ("all.pem", &[key.as_bytes(), cert.as_bytes()].concat()),
     ];
     let mut program = Program::start_recorded(CONFIG, &files, &["-qq"]);
     let world = World::of(&program, &cert);

@@ -25,7 +25,7 @@ impl Authorities {
             let path = section::path(&base, string(value)?)?;
             let told = |words: &str| format!("is {}: {words}", path.display());
             let pem = around
-                .file(&path)
+                .certificates(&path)
                 .map_err(|error| told(&error.to_string()))?;
             trust::authorities(&pem).map_err(|words| told(&words))?;
             Ok(Authorities {

@@ -110,7 +110,7 @@ impl CertificateFiles {
     pub fn load(&self, around: &Surroundings) -> Result<Certificate, TlsError> {
         let cert_failed = |why: &str| failed("cert", &self.cert, why, CERTIFICATE);
         let bytes = around
-            .file(&self.cert)
+            .certificates(&self.cert)
             .map_err(|error| cert_failed(&error.to_string()))?;
         let chain: Result<Vec<CertificateDer<'static>>, _> =
             CertificateDer::pem_slice_iter(&bytes).collect();
@@ -120,7 +120,7 @@ impl CertificateFiles {
         }
         let without = || Ok(CertifiedKey::new(chain.clone(), Arc::new(NoKey)));
         let read = |bytes| self.signing(&chain, bytes).map_err(TlsError::noted);
-        let signing = around.private(&self.key, read, without);
+        let signing = around.private(&self.key, &self.cert, read, without);
         let signing = signing.map_err(|note| TlsError::of_note(&note))?;
         Certificate::new(signing)
             .map_err(|error| cert_failed(&format!("its certificate cannot be read: {error}")))
