@@ -85,12 +85,14 @@ impl What {
     fn job(self, i: usize, f: &Fixture) -> Job {
         match self {
             What::WarmRead => Job::Query(Query::Read {
+                was: None,
                 file: f.files[i % 16].clone(),
                 offset: 0,
                 len: 4096,
             }),
             // Each place once between two chills, far enough from the last for no reading ahead.
             What::ColdRead => Job::Query(Query::Read {
+                was: None,
                 file: f.files[i % FILES].clone(),
                 offset: (i / FILES % 2 * FILE_BYTES / 2) as u64,
                 len: 4096,

@@ -56,6 +56,9 @@ pub mod cache;
 // Lines on their way to a log.
 pub mod lines;
 
+// The log.
+pub mod logging;
+
 // The limits of the whole process.
 pub mod limits;
 
@@ -76,3 +79,6 @@ pub mod serve;
 
 // The client subcommands.
 pub mod client;
+
+// For those who learn from all of this.
+pub mod course;

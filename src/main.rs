@@ -22,11 +22,10 @@ use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
-use env_logger::{Target, WriteStyle};
-use log::LevelFilter;
 use netlab_reactor::client::cache::{self, CacheArgs};
 use netlab_reactor::client::passwd::{self, PasswdArgs};
 use netlab_reactor::client::{self, ClientCommand};
@@ -35,12 +34,12 @@ use netlab_reactor::config::{
     self, Bind, Config, Kind, ListenerConfig, Overrides, Problems, SecretSource,
 };
 use netlab_reactor::http::basic;
+use netlab_reactor::logging::{self, Filters, Format, Logger};
 use netlab_reactor::serve::unit::{self, UnitOptions};
 use netlab_reactor::serve::{Source, serve, serve_recorded};
 use netlab_reactor::surroundings::Surroundings;
 use netlab_reactor::sys::error_log::ErrorLog;
 use netlab_reactor::sys::log_limit::Limited;
-use netlab_reactor::wire::text::LogLine;
 use replay::ReplayArgs;
 use simulate::SimulateArgs;
 
@@ -73,6 +72,7 @@ Environment (a flag wins over it, it wins over the file):
   NETLAB_BIND    the address of --bind
   NETLAB_ROOT    the folder of --root
   NETLAB_LOG     what to log: debug, netlab_reactor::dns=trace; else RUST_LOG
+  NETLAB_LOG_FORMAT  the format of --log-format
 
 Exit codes:
   0   done
@@ -103,6 +103,19 @@ struct ServeArgs {
     /// Log less: -q warnings, -qq errors
     #[arg(short, long, action = ArgAction::Count)]
     quiet: u8,
+    /// How the log is written
+    #[arg(long, value_name = "text|json", value_parser = log_format)]
+    log_format: Option<Format>,
+    /// What the environment says of what is logged.
+    #[arg(skip)]
+    told: Option<Filters>,
+}
+
+fn log_format(text: &str) -> Result<Format, String> {
+    let found = Format::WORDS.iter().find(|(word, _)| *word == text);
+    found
+        .map(|(_, format)| *format)
+        .ok_or_else(|| "expected text or json".to_owned())
 }
 
 /// What `serve` alone has.
@@ -372,6 +385,17 @@ fn check(args: CheckArgs, outer: ServeArgs) -> Result<(), Failure> {
     let tellers = Tellers {
         bind: teller(flags.bind.is_some(), "--bind", "NETLAB_BIND"),
         root: teller(flags.root.is_some(), "--root", "NETLAB_ROOT"),
+        log_format: teller(
+            flags.log_format.is_some(),
+            "--log-format",
+            "NETLAB_LOG_FORMAT",
+        ),
+        log_filters: match (flags.verbose, flags.quiet) {
+            (0, 0) if variable("NETLAB_LOG").is_some() => "NETLAB_LOG",
+            (0, 0) => "RUST_LOG",
+            (0, _) => "-q",
+            (_, _) => "-v",
+        },
     };
     let serve = flags.or_environment()?;
     let config = serve.load()?;
@@ -507,10 +531,10 @@ fn cache_place(args: &CacheArgs, serve: &ServeArgs) -> Result<cache::Place, Fail
 /// Serves until it is told to stop.
 fn serve_command(args: ServeArgs, record: &RecordArgs) -> Result<(), Failure> {
     let args = args.or_environment()?;
-    start_log(&args);
     let source = args.source();
     let around = Surroundings::live();
     let config = source.load(&around).map_err(Failure::Config)?;
+    start_log(&config);
     for listener in &config.listeners {
         if let Some(use_of_secret) = use_of_random_secret(listener) {
             // Not a log line: without it nobody can use the listener, however quiet the log is.
@@ -549,39 +573,12 @@ fn use_of_random_secret(listener: &ListenerConfig) -> Option<String> {
     ))
 }
 
-/// Sets up the log on standard error: `-v` and `-q`, then `NETLAB_LOG`, then `RUST_LOG`, then info.
-fn start_log(args: &ServeArgs) {
-    let mut builder = env_logger::Builder::new();
-    builder.filter_level(LevelFilter::Info);
-    match (args.verbose, args.quiet) {
-        (0, 0) => {
-            if let Some(filters) = variable("NETLAB_LOG").or_else(|| variable("RUST_LOG")) {
-                builder.parse_filters(&filters.to_string_lossy());
-            }
-        }
-        (0, 1) => _ = builder.filter_level(LevelFilter::Warn),
-        (0, _) => _ = builder.filter_level(LevelFilter::Error),
-        (1, _) => _ = builder.filter_level(LevelFilter::Debug),
-        (_, _) => _ = builder.filter_level(LevelFilter::Trace),
-    }
-    // What a peer sent may be part of any message: one line each, whatever that was.
-    builder.format(|out, record| {
-        let (level, time) = (record.level(), out.timestamp());
-        let style = out.default_level_style(level);
-        let (target, message) = (record.target(), LogLine(*record.args()));
-        writeln!(
-            out,
-            "[{time} {style}{level:<5}{style:#} {target}] {message}"
-        )
-    });
-    // Standard error, but never waited for.
-    builder.target(Target::Pipe(Box::new(ErrorLog)));
+/// Sets up the log: on standard error, but never waited for.
+fn start_log(config: &Config) {
+    logging::set(config.log.clone());
     let plain = variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|t| t == "dumb");
-    if io::stderr().is_terminal() && !plain {
-        builder.write_style(WriteStyle::Always);
-    }
-    let logger = builder.build();
-    log::set_max_level(logger.filter());
+    let is_coloured = io::stderr().is_terminal() && !plain;
+    let logger = Logger::new(|| ErrorLog, SystemTime::now, is_coloured);
     // Invariant: no logger was set before.
     log::set_boxed_logger(Box::new(Limited::new(logger))).expect("the first logger");
 }
@@ -613,6 +610,8 @@ impl ServeArgs {
             root: self.root.or(outer.root),
             verbose,
             quiet,
+            log_format: self.log_format.or(outer.log_format),
+            told: None,
         }
     }
 
@@ -624,6 +623,21 @@ impl ServeArgs {
         self.root = self
             .root
             .or_else(|| variable("NETLAB_ROOT").map(PathBuf::from));
+        let usage =
+            |wrong: String| Failure::Usage(Cli::command().error(ErrorKind::ValueValidation, wrong));
+        if let (None, Some(word)) = (self.log_format, variable("NETLAB_LOG_FORMAT")) {
+            let word = word.to_string_lossy();
+            let wrong = |expected| usage(format!("NETLAB_LOG_FORMAT is {word:?}; {expected}"));
+            self.log_format = Some(log_format(&word).map_err(wrong)?);
+        }
+        self.told = match (variable("NETLAB_LOG"), variable("RUST_LOG")) {
+            (Some(filters), _) => {
+                let filters = Filters::parse(&filters.to_string_lossy());
+                Some(filters.map_err(|wrong| usage(format!("NETLAB_LOG: {wrong}")))?)
+            }
+            (None, Some(filters)) => Some(Filters::parse_loosely(&filters.to_string_lossy())),
+            (None, None) => None,
+        };
         if let (None, Some(address)) = (self.bind, variable("NETLAB_BIND")) {
             let address = address.to_string_lossy();
             let wrong =
@@ -652,7 +666,21 @@ impl ServeArgs {
         Overrides {
             bind: self.bind,
             root: self.root.clone(),
+            log_format: self.log_format,
+            log_filters: self.log_filters(),
         }
+    }
+
+    /// What is logged: by `-v` and `-q`, or else by the environment.
+    fn log_filters(&self) -> Option<Filters> {
+        let level = match (self.verbose, self.quiet) {
+            (0, 0) => return self.told.clone(),
+            (0, 1) => "warn",
+            (0, _) => "error",
+            (1, _) => "debug",
+            (_, _) => "trace",
+        };
+        Filters::parse(level).ok()
     }
 }
 

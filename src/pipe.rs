@@ -2,9 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
-/// A pipe: whoever has it may fill and empty it.
+/// A pipe: whoever has it may fill and empty it. A session has room for one, and most have none: so
+/// it is small.
 #[derive(Debug)]
-pub enum Pipe {
+pub struct Pipe(Box<Ends>);
+
+/// What stands behind a [`Pipe`].
+#[derive(Debug)]
+pub enum Ends {
     /// One of the operating system (`man 7 pipe`).
     Kernel {
         /// The end that is read from.
@@ -14,6 +19,18 @@ pub enum Pipe {
     },
     /// A number of the simulated kernel.
     Simulated(usize),
+}
+
+impl Pipe {
+    /// A pipe with these ends.
+    pub fn new(ends: Ends) -> Self {
+        Self(Box::new(ends))
+    }
+
+    /// What stands behind it.
+    pub fn ends(&self) -> &Ends {
+        &self.0
+    }
 }
 
 /// Bytes in a pipe.

@@ -2,10 +2,11 @@
 //! to end.
 //!
 //! From one configuration to the next: [`mod@reload`]. For whom a socket is that a service manager
-//! gave: `given`. How the process is run as a service: [`mod@unit`]. One that serves, turn by turn:
-//! `server`; the same on a record: [`mod@replay`]; on a simulated
-//! kernel: [`mod@simulate`].
+//! gave: `given`. Who the process is, and what it may reach: `confine`. How the process is run as a
+//! service: [`mod@unit`]. One that serves, turn by turn: `server`; the same on a record:
+//! [`mod@replay`]; on a simulated kernel: [`mod@simulate`].
 
+mod confine;
 mod descriptors;
 mod given;
 mod reload;
@@ -65,6 +66,8 @@ pub enum ServeError {
     },
     /// A socket that a service manager gave is not one for us.
     Given(String),
+    /// The process cannot be who it is to be, or be kept to its files.
+    Confined(String),
     /// The system refused something that every listener needs.
     System(io::Error),
     /// What happens cannot be recorded.
@@ -77,7 +80,7 @@ impl fmt::Display for ServeError {
             ServeError::Listener { name, bind, error } => {
                 write!(f, "listener {name}: {bind}: {error}")
             }
-            ServeError::Given(why) => why.fmt(f),
+            ServeError::Given(why) | ServeError::Confined(why) => why.fmt(f),
             ServeError::System(error) => error.fmt(f),
             ServeError::Record(error) => write!(f, "the record: {error}"),
         }
@@ -94,6 +97,7 @@ impl std::error::Error for ServeError {}
 pub fn serve(config: Config, source: Source) -> Result<(), ServeError> {
     let (sys, descriptors) = kernel(&config)?;
     let mut server = Server::open(sys, config, source, descriptors)?;
+    server.confine()?;
     server.announce()?;
     server.begin();
     server.run()
@@ -126,6 +130,7 @@ pub fn serve_recorded(
     };
     let sys = Taped::record(sys, to, &options).map_err(ServeError::Record)?;
     let mut server = Server::open(sys, config, source, descriptors)?;
+    server.confine()?;
     server.announce()?;
     server.begin();
     let ended = server.run();
@@ -141,6 +146,11 @@ fn kernel(config: &Config) -> Result<(Unix, Option<u64>), ServeError> {
         log::warn!("the limit of descriptors stays as it is: {error}");
         None
     });
+    let mut placed = config.clone();
+    if let Some(left) = given::place(&mut placed, &given.sockets()).pop() {
+        return Err(ServeError::Given(left.why));
+    }
+    let given = confine::assume_user(&placed, given)?;
     let sys = Unix::with_engine(true, &config.limits.disk).map_err(ServeError::System)?;
     let sys = sys.supervised().with_given(given);
     log::info!("disk engine: {}", sys.engine().word());
@@ -221,6 +231,15 @@ fn read_names_in(sources: &Sources, around: &Surroundings) -> io::Result<(dns::C
 }
 
 fn refused(listener: &ListenerConfig, bind: &config::Bind, error: io::Error) -> ServeError {
+    let error = match error.kind() {
+        io::ErrorKind::PermissionDenied if confine::is_low(bind) => io::Error::new(
+            error.kind(),
+            format!(
+                "{error}: ports below 1024 are for root, and with `user` are opened at the start only"
+            ),
+        ),
+        _ => error,
+    };
     ServeError::Listener {
         name: listener.name.clone(),
         bind: bind.to_string(),

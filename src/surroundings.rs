@@ -36,6 +36,8 @@ pub enum Asked {
     Interface(OsString),
     /// Random bytes, which are asked for once at most.
     Random,
+    /// What somebody else has to say of it, who has this name.
+    Said(OsString),
 }
 
 /// What came of it.
@@ -176,6 +178,17 @@ impl Surroundings {
         }
     }
 
+    /// What `who` says of it: `says`, where the process itself answers.
+    pub fn said(&self, who: &str, says: impl FnOnce() -> String) -> String {
+        let answer = self.answer(Asked::Said(who.into()), || {
+            Answer::Bytes(says().into_bytes())
+        });
+        match answer {
+            Answer::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Answer::None | Answer::Failed(..) => String::new(),
+        }
+    }
+
     fn answer(&self, asked: Asked, live: impl FnOnce() -> Answer) -> Answer {
         if self.is_kept {
             let notes = self.notes.borrow();
@@ -233,6 +246,7 @@ mod tests {
                 s.variable("NETLAB_NO_SUCH_VARIABLE"),
                 s.interface("lo"),
                 s.random::<8>(),
+                s.said("somebody", || "no".to_owned()),
                 s.private(&gone, &file, use_of, || Ok(Vec::new())),
             )
         };

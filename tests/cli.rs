@@ -12,6 +12,7 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         "NETLAB_BIND",
         "NETLAB_ROOT",
         "NETLAB_LOG",
+        "NETLAB_LOG_FORMAT",
         "RUST_LOG",
     ] {
         command.env_remove(name);

@@ -351,7 +351,8 @@ fn a_trace_is_made_of_a_record() {
 
 #[test]
 fn at_its_bound_a_recording_ends_and_the_server_goes_on() {
-    let config = "[[listener]]\nkind = 'tcp-echo'\nbind = '127.0.0.1:0'\n";
+    let config = "[sandbox]\nlandlock = 'auto'\n\
+                  [[listener]]\nkind = 'tcp-echo'\nbind = '127.0.0.1:0'\n";
     let mut program = Program::start_recorded(config, &[], &["--record-bytes", "100KiB"]);
     let mut stream = program.connect("tcp-echo");
     let piece = vec![b'a'; 10_000];
@@ -367,6 +368,12 @@ fn at_its_bound_a_recording_ends_and_the_server_goes_on() {
     let copy = folder.path().join("copy.rec");
     program.terminate();
     assert!(program.wait().success());
+    let log = program.log();
+    let is_in_the_way = log.contains("other threads run already");
+    assert!(
+        !is_in_the_way,
+        "a process that records is kept to its files, too: {log}"
+    );
     fs::copy(record, &copy).expect("a copy");
     let output = replay(&copy, &["--check"]);
     let told = text(&output.stdout);

@@ -1,13 +1,14 @@
-//! The README's walk-through, run as it stands there: each command is given to a shell, and must
-//! print what the README says that it prints.
+//! The README's walk-through and the labs of the course, run as they stand there: each command is
+//! given to a shell, and must print what they say that it prints.
 //!
 //! - The server is the program with its defaults, moved to a loopback address of this test alone,
 //!   so that the ports are free whatever else runs here. A program that listens at one of them on
 //!   every address is still in the way.
 //! - A `console` block holds commands behind `$ ` (a continued line behind `> `) with their
-//!   outputs; `cargo run` starts the server. A `text` block holds lines that the server logs.
+//!   outputs; `cargo run` starts the server. A `text` block holds lines that the server logs, a `bytes`
+//!   block what is on the wire, which is not looked at.
 //! - What differs from run to run is compared by its kind: times, round trips, loss, ports of
-//!   clients, the made-up secret.
+//!   clients, numbers of sessions, the made-up secret.
 
 mod common;
 
@@ -25,17 +26,33 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, temp_dir};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// The heading in the README.
-const HEADING: &str = "## Five minutes, every listener\n";
-
 /// What the shell prints behind the output of a command.
 const MARK: &str = "--- that was all ---";
 
 #[test]
 fn the_walkthrough_of_the_readme_is_true() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
-        .expect("the README");
-    let blocks = blocks(&readme);
+    walk(
+        "README.md",
+        "## Five minutes, every listener\n",
+        &own_address(100),
+        12,
+    );
+}
+
+#[test]
+fn the_labs_of_the_course_are_true() {
+    walk(
+        "tests/course/README.md",
+        "## The labs\n",
+        &own_address(170),
+        30,
+    );
+}
+
+/// Runs what a file has under a heading, with a server at this address; at least so many commands.
+fn walk(file: &str, heading: &str, address: &str, commands_min: usize) {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
+    let blocks = blocks(&text.expect("a file"), heading);
     let folder = temp_dir();
     let release = folder.path().join("target/release");
     fs::create_dir_all(&release).expect("a folder");
@@ -45,7 +62,6 @@ fn the_walkthrough_of_the_readme_is_true() {
     )
     .expect("a link");
 
-    let address = own_address();
     let mut server: Option<Running> = None;
     let mut shell = Running::start(folder.path(), "sh", false);
     let mut secrets: Option<(String, String)> = None;
@@ -67,14 +83,14 @@ fn the_walkthrough_of_the_readme_is_true() {
                     command,
                     output,
                     &said.join("\n"),
-                    &address,
+                    address,
                     &secrets,
                     &mut differences,
                 );
                 server = Some(started);
             }
             Block::Command { command, output } => {
-                let mut line = command.replace("127.0.0.1", &address);
+                let mut line = command.replace("127.0.0.1", address);
                 if let Some((shown, real)) = &secrets {
                     line = line.replace(shown, real);
                 }
@@ -83,7 +99,7 @@ fn the_walkthrough_of_the_readme_is_true() {
                     command,
                     output,
                     &actual,
-                    &address,
+                    address,
                     &secrets,
                     &mut differences,
                 );
@@ -92,16 +108,13 @@ fn the_walkthrough_of_the_readme_is_true() {
             Block::Logged(lines) => {
                 let server = server.as_mut().expect("cargo run comes first");
                 for line in lines {
-                    server.await_line(&normal(line), &address);
+                    server.await_line(&normal(line), address);
                 }
             }
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-    assert!(
-        commands >= 12,
-        "the walk-through has only {commands} commands"
-    );
+    assert!(commands >= commands_min, "only {commands} commands");
     server.expect("a server").interrupt();
 }
 
@@ -110,9 +123,9 @@ enum Block {
     Logged(Vec<String>),
 }
 
-/// The blocks of the walk-through, a command each.
-fn blocks(readme: &str) -> Vec<Block> {
-    let (_, section) = readme.split_once(HEADING).expect("the walk-through");
+/// The blocks under a heading, a command each.
+fn blocks(text: &str, heading: &str) -> Vec<Block> {
+    let (_, section) = text.split_once(heading).expect("the heading");
     let section = section.split("\n## ").next().unwrap_or_default();
     let mut blocks = Vec::new();
     let mut parts = section.split("```").skip(1).step_by(2);
@@ -121,7 +134,8 @@ fn blocks(readme: &str) -> Vec<Block> {
         match language {
             "text" => blocks.push(Block::Logged(text.lines().map(str::to_owned).collect())),
             "console" => commands(text, &mut blocks),
-            other => panic!("a block of the language {other:?} in the walk-through"),
+            "bytes" => {}
+            other => panic!("a block of the language {other:?} under {heading:?}"),
         }
     }
     blocks
@@ -146,10 +160,10 @@ fn commands(text: &str, blocks: &mut Vec<Block>) {
     }
 }
 
-/// A loopback address that no other test process has.
-fn own_address() -> String {
+/// A loopback address that no other test has: `from` tells those of one process apart.
+fn own_address(from: u8) -> String {
     let [_, b, c, d] = std::process::id().to_be_bytes();
-    format!("127.{}.{c}.{d}", 100 + b)
+    format!("127.{}.{c}.{d}", from + b)
 }
 
 /// The made-up secret in what the server said.
@@ -234,6 +248,12 @@ fn normal_word(word: &str, next: Option<&&str>) -> String {
         if number.parse::<u16>().is_ok_and(|number| number >= 20_000) {
             return "127.0.0.1:#".to_owned();
         }
+    }
+    // Whom a line of the log is about: a listener and a number.
+    if let Some((listener, number)) = word.strip_suffix(']').and_then(|w| w.split_once('#'))
+        && number.parse::<u32>().is_ok()
+    {
+        return format!("{listener}#]");
     }
     match word.starts_with("[20") && word.ends_with('Z') {
         true => "[#".to_owned(),

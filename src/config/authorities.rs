@@ -19,6 +19,7 @@ pub struct Authorities {
 impl Authorities {
     /// Reads key `ca_file`.
     pub(super) fn read(section: &mut Section<'_>) -> Option<Authorities> {
+        section.names_file("ca_file");
         let (base, around) = (section.folders.base.clone(), section.folders.around);
         let expected = "a file in PEM with one BEGIN CERTIFICATE or more";
         section.parsed("ca_file", expected, |value| {

@@ -17,12 +17,14 @@ use serde_json::{Map, Value, json};
 use toml::de::{DeTable, DeValue};
 
 use super::problem::Place;
+use super::process::read_log;
 use super::section::{Folders, Section};
 use super::{
-    Cache, Config, KINDS, Kind, ListenerConfig, Overrides, ResolverConfig, Row, example,
-    listener_keys,
+    Cache, Config, KINDS, Kind, ListenerConfig, Overrides, ResolverConfig, Row, SandboxConfig,
+    example, listener_keys,
 };
 use crate::limits::{DiskLimits, Limits};
+use crate::logging::Format;
 use crate::surroundings::Surroundings;
 
 /// What is shown of a secret.
@@ -61,6 +63,10 @@ pub struct Tellers {
     pub bind: &'static str,
     /// For [`Overrides::root`].
     pub root: &'static str,
+    /// For [`Overrides::log_format`].
+    pub log_format: &'static str,
+    /// For [`Overrides::log_filters`].
+    pub log_filters: &'static str,
 }
 
 impl fmt::Display for Origin {
@@ -139,7 +145,7 @@ pub fn explain(
     let (table, defaults) = (table.get_ref(), defaults.get_ref());
     source.table(
         "",
-        &["drain_timeout"],
+        &["drain_timeout", "user", "group"],
         Some(table),
         Some(defaults),
         &mut all,
@@ -154,6 +160,7 @@ pub fn explain(
             &mut all,
         );
     }
+    source.log(config, &mut all);
     for (index, listener) in config.listeners.iter().enumerate() {
         let prefix = format!("listener[{index}].");
         let given = nth_listener(table, index);
@@ -163,7 +170,7 @@ pub fn explain(
 }
 
 /// The tables beside the listeners, with their keys.
-fn tables() -> [(&'static str, Vec<&'static str>); 4] {
+fn tables() -> [(&'static str, Vec<&'static str>); 6] {
     let keys = |read: &dyn Fn(&mut Section<'_>)| {
         let (empty, around) = (DeTable::new(), Surroundings::live());
         let folders = Folders::of(Path::new(""), &around);
@@ -172,6 +179,11 @@ fn tables() -> [(&'static str, Vec<&'static str>); 4] {
         section.known
     };
     [
+        (
+            "log",
+            keys(&|s| read_log(&mut super::Settings::default(), s)),
+        ),
+        ("sandbox", keys(&|s| SandboxConfig::default().read(s))),
         ("resolver", keys(&|s| ResolverConfig::default().read(s))),
         ("limits", keys(&|s| Limits::default().read(s))),
         ("disk", keys(&|s| DiskLimits::default().read(s))),
@@ -218,6 +230,24 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// What was asked for wins over what the file has of the log.
+    fn log(&self, config: &Config, all: &mut [Explained]) {
+        let (told, log) = (self.overrides, &config.log);
+        let word = Format::WORDS.iter().find(|(_, of)| *of == log.format);
+        let format = (told.log_format.is_some(), self.tellers.log_format);
+        let filters = (told.log_filters.is_some(), self.tellers.log_filters);
+        let rows = [
+            ("log.format", json!(word.map(|(word, _)| word)), format),
+            ("log.filter", json!(log.filters.to_string()), filters),
+        ];
+        for (key, value, (is_told, by)) in rows {
+            let row = all.iter_mut().find(|row| row.key == key);
+            if let Some(row) = row.filter(|_| is_told) {
+                (row.value, row.origin) = (value, Origin::Told(by));
+            }
+        }
+    }
+
     /// The keys of one table.
     fn table(
         &self,
@@ -410,6 +440,8 @@ mod tests {
         let tellers = Tellers {
             bind: "--bind",
             root: "NETLAB_ROOT",
+            log_format: "--log-format",
+            log_filters: "NETLAB_LOG",
         };
         explain(&config, (file, text), overrides, tellers)
     }
@@ -451,12 +483,16 @@ mod tests {
         let overrides = Overrides {
             bind: Some([192, 0, 2, 1].into()),
             root: Some("elsewhere".into()),
+            log_format: Some(Format::Json),
+            log_filters: None,
         };
         let all = explained("[[listener]]\nkind = 'http'\nroot = 'site'\n", &overrides);
         let (value, origin) = row(&all, "listener[0].bind");
         assert_eq!((value, &*origin), (&json!(["192.0.2.1:6789"]), "--bind"));
         let (value, origin) = row(&all, "listener[0].root");
         assert_eq!((value, &*origin), (&json!("elsewhere"), "NETLAB_ROOT"));
+        let (value, origin) = row(&all, "log.format");
+        assert_eq!((value, &*origin), (&json!("json"), "--log-format"));
     }
 
     #[test]

@@ -414,6 +414,7 @@ impl AuthConfig {
                 let text = String::from_utf8(bytes).map_err(|error| named(error.to_string()))?;
                 Users::parse(&text).map_err(|error| named(error.to_string()))
             });
+            section.names_file("file");
             if !section.has("file") {
                 let span = section.span("file");
                 section.problem(
@@ -528,7 +529,7 @@ impl<'t> Section<'t> {
             let mut section = Section::new(keys, table.span(), self.folders);
             entries.extend(read(&mut section));
             section.refuse_unknown(&format!("in an entry of `{key}`"), |_| None);
-            self.findings.append(&mut section.findings);
+            self.absorb(section);
         }
         entries
     }

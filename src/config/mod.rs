@@ -22,6 +22,7 @@ mod kinds;
 mod limits;
 mod parent;
 mod problem;
+mod process;
 mod redirect;
 mod section;
 mod tls;
@@ -40,13 +41,16 @@ pub use kinds::*;
 pub use limits::*;
 pub use parent::{PARENT_TIMEOUT, Parent};
 pub use problem::{Place, Problem, Problems, Weight};
+pub use process::*;
 pub use tls::*;
 pub use value::*;
 
 use crate::limits::Limits;
+use crate::logging::{Filters, Format, Settings};
 use crate::surroundings::Surroundings;
 use crate::wire::challenge::Secret;
 use problem::{Finding, nearest};
+use process::read_log;
 use section::{Folders, Section, is_a, string};
 
 /// Everything that the program can be told.
@@ -56,6 +60,15 @@ pub struct Config {
     pub resolver: ResolverConfig,
     /// Tables `[limits]` and `[disk]`, and the key `drain_timeout`.
     pub limits: Limits,
+    /// Table `[log]`.
+    pub log: Settings,
+    /// Keys `user` and `group`.
+    pub run_as: RunAs,
+    /// Table `[sandbox]`.
+    pub sandbox: SandboxConfig,
+    /// The file itself and the files that it names, all of which are read with it: not folders, and
+    /// not what is written.
+    pub files: Vec<PathBuf>,
     /// Each `[[listener]]`, in their order; never empty.
     pub listeners: Vec<ListenerConfig>,
     /// What is wrong without making it wrong as a whole: warnings, and after [`Config::load_again`]
@@ -120,6 +133,10 @@ pub struct Overrides {
     pub bind: Option<IpAddr>,
     /// The folder of every web server.
     pub root: Option<PathBuf>,
+    /// How the log is written.
+    pub log_format: Option<Format>,
+    /// Which lines the log has.
+    pub log_filters: Option<Filters>,
 }
 
 /// The folder in which a proxy keeps what it fetched, unless it is told another one, for a
@@ -208,7 +225,9 @@ impl Config {
         let file = Path::new("");
         let secret = random_secret(around).map_err(|why| Problems::whole(file, why))?;
         let listeners = default_listeners(&Folders::of(file, around), overrides, &secret);
-        Ok(Config::with(listeners))
+        let mut config = Config::with(listeners);
+        overrides.apply_to_log(&mut config.log);
+        Ok(config)
     }
 
     /// The defaults, but for the listeners.
@@ -216,6 +235,10 @@ impl Config {
         Config {
             resolver: ResolverConfig::default(),
             limits: Limits::default(),
+            log: Settings::default(),
+            run_as: RunAs::default(),
+            sandbox: SandboxConfig::default(),
+            files: Vec::new(),
             listeners,
             remarks: Problems::default(),
         }
@@ -261,6 +284,10 @@ impl Config {
         let mut section = Section::new(table.get_ref(), 0..0, &folders);
         let mut config = Config::with(Vec::new());
         section.duration("drain_timeout", &mut config.limits.drain_timeout);
+        config.run_as = RunAs::read(&mut section);
+        section.table("log", |section| read_log(&mut config.log, section));
+        overrides.apply_to_log(&mut config.log);
+        section.table("sandbox", |section| config.sandbox.read(section));
         section.table("resolver", |section| config.resolver.read(section));
         section.table("limits", |section| config.limits.read(section));
         section.table("disk", |section| config.limits.disk.read(section));
@@ -270,6 +297,8 @@ impl Config {
             let kind = KINDS.iter().find(|row| listener_keys(row).contains(&key))?;
             Some(format!("a [[listener]] of kind {:?}", kind.name))
         });
+        config.files = section.files;
+        config.files.push(file.to_owned());
         config.remarks = Problems::located(file, text, section.findings);
         match config.remarks.any(Weight::Wrong) {
             true => Err(config.remarks),
@@ -356,7 +385,7 @@ fn read_listeners(
         };
         let mut listener = Section::new(keys, table.span(), section.folders);
         read.extend(read_listener(&mut listener, overrides));
-        section.findings.append(&mut listener.findings);
+        section.absorb(listener);
     }
     refuse_collisions(section, text, &read);
     share_cache_limits(section, text, &mut read);
@@ -522,6 +551,16 @@ fn listener_keys(row: &Row) -> Vec<&'static str> {
 }
 
 impl Overrides {
+    /// Lets what was asked for win over what the log was to be.
+    fn apply_to_log(&self, log: &mut Settings) {
+        if let Some(format) = self.log_format {
+            log.format = format;
+        }
+        if let Some(filters) = &self.log_filters {
+            log.filters = filters.clone();
+        }
+    }
+
     /// Lets what was asked for win over what a listener was given.
     fn apply(&self, listener: &mut ListenerConfig) {
         if let (Some(root), Kind::Http(http)) = (&self.root, &mut listener.kind) {

@@ -38,6 +38,7 @@ impl Parent {
         let parent = section.parsed("parent", EXPECTED, |value| parse(string(value)?));
         let has_parent = section.has("parent");
         let (base, around) = (section.folders.base.clone(), section.folders.around);
+        section.names_file("parent_credentials_file");
         let text = "a file that holds USER:PASSWORD";
         let filed = section.parsed("parent_credentials_file", text, |value| {
             let path = section::path(&base, string(value)?)?;

@@ -43,6 +43,8 @@ pub(super) struct Section<'t> {
     pub(super) known: Vec<&'static str>,
     /// What was wrong so far.
     pub(super) findings: Vec<Finding>,
+    /// The files that are read with the configuration.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl<'t> Section<'t> {
@@ -58,6 +60,20 @@ impl<'t> Section<'t> {
             folders,
             known: Vec::new(),
             findings: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Takes what was found in a table within this one.
+    pub(super) fn absorb(&mut self, inner: Section<'_>) {
+        self.findings.extend(inner.findings);
+        self.files.extend(inner.files);
+    }
+
+    /// Notes that a key names a file that is read with the configuration, as its text says.
+    pub(super) fn names_file(&mut self, key: &str) {
+        if let Some(Ok(path)) = self.text(key).map(|text| path(&self.folders.base, text)) {
+            self.files.push(path);
         }
     }
 
@@ -384,7 +400,7 @@ impl<'t> Section<'t> {
         let mut section = Section::new(table, header, self.folders);
         read(&mut section);
         section.refuse_unknown(&format!("in table [{key}]"), |_| None);
-        self.findings.append(&mut section.findings);
+        self.absorb(section);
     }
 
     /// Refuses each key that was not asked for. `place` says where it stands, as in "in table

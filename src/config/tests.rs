@@ -219,6 +219,7 @@ fn overrides_win_over_the_file() {
     let overrides = Overrides {
         bind: Some("::1".parse().unwrap()),
         root: Some(PathBuf::from("b")),
+        ..Overrides::default()
     };
     let config = Config::parse(text, Path::new("conf/x.toml"), &overrides).unwrap();
     assert_eq!(addresses(&config.listeners[0]), "[::1]:81");
@@ -1275,6 +1276,8 @@ fn the_example_shows_every_key_with_its_default() {
             upload.secret = SecretSource::Given(Secret::from("change me"));
         }
     }
+    assert!(from_example.files.is_empty() || from_example.files == [file]);
+    default.files.clone_from(&from_example.files);
     assert_eq!(from_example, default);
 
     // Each part of the example has each key of its table, some of them behind a `# `.
@@ -1293,8 +1296,12 @@ fn the_example_shows_every_key_with_its_default() {
     let around = Surroundings::live();
     let folders = Folders::of(file, &around);
     let empty = DeTable::new();
-    let mut known = vec![vec!["drain_timeout"]];
+    let mut known = vec![vec!["drain_timeout", "user", "group"]];
     let mut section = Section::new(&empty, 0..0, &folders);
+    read_log(&mut Settings::default(), &mut section);
+    known.push(std::mem::take(&mut section.known));
+    SandboxConfig::default().read(&mut section);
+    known.push(std::mem::take(&mut section.known));
     ResolverConfig::default().read(&mut section);
     known.push(std::mem::take(&mut section.known));
     Limits::default().read(&mut section);

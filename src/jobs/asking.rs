@@ -2,6 +2,9 @@
 //! job whose end wakes whoever asked. The same question is asked again until it is answered, and
 //! gives the same answer until [`Jobs::settle`].
 //!
+//! What was answered from memory is not remembered: whoever asks again opens the file again, and
+//! goes on with what was asked of the same version of it.
+//!
 //! It is right for a protocol that decides by a few answers and forgets them with its request.
 //! For many questions, or answers that are large, see [`super::pending`].
 
@@ -94,9 +97,15 @@ impl<'a, W: Copy + Ord + Hash> Asking<'a, W> {
         )
     }
 
-    /// At most `len` bytes from `offset`, fewer only at the end of the file.
-    pub fn read(&mut self, file: &File, offset: u64, len: usize) -> Poll<io::Result<Arc<[u8]>>> {
-        let is_it = |query: &Query| matches!(query, Query::Read { file: f, offset: o, len: l } if f == file && (*o, *l) == (offset, len));
+    /// At most `len` bytes from `offset` of a file that was this when it was opened, fewer only at
+    /// its end. As for [`Asking::contents`], it may be opened again.
+    pub fn read(
+        &mut self,
+        (file, was): (&File, &Metadata),
+        offset: u64,
+        len: usize,
+    ) -> Poll<io::Result<Arc<[u8]>>> {
+        let is_it = |query: &Query| matches!(query, Query::Read { was: Some(w), offset: o, len: l, .. } if w == was && (*o, *l) == (offset, len));
         self.answer(
             is_it,
             |disk| {
@@ -106,6 +115,7 @@ impl<'a, W: Copy + Ord + Hash> Asking<'a, W> {
             },
             || Query::Read {
                 file: file.clone(),
+                was: Some(*was),
                 offset,
                 len,
             },

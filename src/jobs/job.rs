@@ -35,8 +35,14 @@ pub enum Query {
         was: Metadata,
         small_bytes_max: u64,
     },
-    /// At most `len` bytes from `offset`, fewer only at the end of the file: [`Done::Bytes`].
-    Read { file: File, offset: u64, len: usize },
+    /// At most `len` bytes from `offset`, fewer only at the end of the file: [`Done::Bytes`]. `was`:
+    /// what the file was when it was opened, for who may open it again.
+    Read {
+        file: File,
+        was: Option<Metadata>,
+        offset: u64,
+        len: usize,
+    },
     /// Has so many bytes from `offset` read into memory: [`Done::Nothing`].
     Warm { file: File, offset: u64, len: u64 },
     /// The CRC-32 of all bytes of a file from `offset` on: [`Done::Count`].
@@ -385,7 +391,9 @@ impl Query {
                 let (contents, was) = disk.contents(file, was, *small_bytes_max)?;
                 Done::Contents(contents, was)
             }
-            Query::Read { file, offset, len } => {
+            Query::Read {
+                file, offset, len, ..
+            } => {
                 let mut bytes = vec![0; *len];
                 let count = disk.read_full(file, *offset, &mut bytes)?;
                 bytes.truncate(count);

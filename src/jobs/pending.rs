@@ -109,7 +109,14 @@ impl<W: Copy + Ord + Hash> Asker<'_, W> {
             return Pending::Ready(answer.map(|count| Arc::from(&bytes[..count])));
         }
         let (file, len) = (file.clone(), ahead);
-        self.ask(Query::Read { file, offset, len }, Done::into_bytes)
+        let was = None;
+        let read = Query::Read {
+            file,
+            was,
+            offset,
+            len,
+        };
+        self.ask(read, Done::into_bytes)
     }
 
     /// Some names of a folder, from a place on. A folder cannot be asked whether its names are in

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::buffer::Pool;
 use crate::disk::{Contents, Disk as _, File, Handle};
-use crate::pipe::Pipe;
+use crate::pipe::{Ends, Pipe};
 
 fn limits() -> DiskLimits {
     DiskLimits {
@@ -329,7 +329,7 @@ fn a_pipe_goes_back_with_what_the_job_left_in_it_whoever_still_waits() {
         file: root.clone(),
         offset: 0,
         piped: Piped {
-            pipe: Pipe::Simulated(number),
+            pipe: Pipe::new(Ends::Simulated(number)),
             bytes: 9,
         },
     };
@@ -346,9 +346,9 @@ fn a_pipe_goes_back_with_what_the_job_left_in_it_whoever_still_waits() {
     f.finish(left, Err(io::ErrorKind::StorageFull.into()));
     let back = std::iter::from_fn(|| f.jobs.poll_pipe());
     let mut back: Vec<_> = back
-        .map(|piped| match piped.pipe {
-            Pipe::Simulated(number) => (number, piped.bytes),
-            Pipe::Kernel { .. } => panic!("another pipe"),
+        .map(|piped| match piped.pipe.ends() {
+            Ends::Simulated(number) => (*number, piped.bytes),
+            Ends::Kernel { .. } => panic!("another pipe"),
         })
         .collect();
     back.sort_unstable();

@@ -10,6 +10,7 @@ mod histogram;
 mod table;
 
 use std::fmt;
+use std::rc::Rc;
 
 use slab::Slab;
 
@@ -243,7 +244,7 @@ pub struct Gauges {
 #[derive(Debug, Clone)]
 pub struct ListenerMetrics {
     /// Its name: the configuration's, or its kind.
-    pub name: String,
+    pub name: Rc<str>,
     /// The name of its kind: a label, by which nothing is decided.
     pub kind: &'static str,
     /// Where it is bound.
@@ -600,7 +601,7 @@ impl ListenerMetrics {
     /// Counters for a listener of that name and kind.
     pub fn new(name: &str, kind: &'static str, address: String, of: Of) -> Self {
         Self {
-            name: name.to_owned(),
+            name: name.into(),
             kind,
             address,
             users: 0,

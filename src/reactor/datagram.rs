@@ -343,7 +343,7 @@ impl<S: Sys> Datagrams<S> {
         let table = |datagram: &DatagramSocket<S>| {
             let listener = &metrics.listeners[datagram.metrics];
             Some(KnownSenders {
-                listener: listener.name.clone(),
+                listener: listener.name.to_string(),
                 address: listener.address.clone(),
                 senders: datagram.service.senders(now, most)?,
             })

@@ -63,6 +63,7 @@ mod upstream;
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,7 @@ use crate::inside::roster::{Roster, Row};
 use crate::jobs::Jobs;
 use crate::jobs::pending::Asker;
 use crate::limits::Limits;
+use crate::logging::{self, About};
 use crate::metrics::{Gauges, Metrics};
 use crate::service::datagram::{DatagramService, KnownSenders, SENDERS_MAX};
 use crate::service::origins::IdleLimits;
@@ -719,6 +721,7 @@ impl<S: Sys> Reactor<S> {
             for id in self.sessions.ids() {
                 self.remove(id, &Err(Error::TimedOut(Phase::Drain)));
             }
+            logging::about(None);
             self.cx.pipes.let_go(&mut self.cx.sys);
             // What was logged of them, for one, is still to be written.
             (self.cx.turn_end, self.cx.job_done) = (true, true);
@@ -931,6 +934,7 @@ impl<S: Sys> Reactor<S> {
             return;
         };
         self.cx.metrics.pumps += 1;
+        about(id, &session.provenance, &self.cx.metrics);
         self.cx.note_after(id, || What::Pumped);
         let host = &mut *self.hosts[session.provenance.host as usize].host;
         self.cx.work = self.turn_work.share(waiting);
@@ -946,6 +950,7 @@ impl<S: Sys> Reactor<S> {
             self.begin_alone(host as usize, Some((socket as usize, metrics as usize)));
         }
         self.follow_up(id, outcome);
+        logging::about(None);
     }
 
     /// What becomes of a session that was pumped.
@@ -1054,6 +1059,7 @@ impl<S: Sys> Reactor<S> {
     /// Ends a session: its service, its sockets, its pages, its place.
     fn remove(&mut self, id: Id, result: &Result<(), Error>) {
         let session = self.sessions.remove(id);
+        about(id, &session.provenance, &self.cx.metrics);
         self.cx
             .note(id, || What::Ended(end(session.ending, result)));
         self.cx.resolver.forget(id);
@@ -1211,6 +1217,15 @@ fn note_upstream<S: Sys>(id: Id, event: &Event, sessions: &mut Sessions<S>, cx: 
         Some(Holder::Nobody(upstream)) => upstream.half.ready.writable |= event.writable,
         None => cx.metrics.events_stale += 1,
     }
+}
+
+/// Lines of the log are about this session from now on.
+fn about(id: Id, provenance: &Provenance, metrics: &Metrics) {
+    let listener = &metrics.listeners[provenance.metrics as usize].name;
+    logging::about(Some(About {
+        session: id.generation,
+        listener: Rc::clone(listener),
+    }));
 }
 
 /// Queues a session.

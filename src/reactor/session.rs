@@ -121,12 +121,19 @@ pub(crate) struct Session<S: Sys> {
     taking: Taking,
     /// It waits in the run queue.
     pub(crate) queued: bool,
-    /// A fact changed that no buffer shows: an answer, a deadline, the drain.
-    pub(crate) woken: bool,
+    woken: Woken,
+    pub(crate) reminders: Reminders,
+}
+
+/// Whether a fact changed that no buffer shows: an answer, a deadline, the drain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Woken {
+    #[default]
+    No,
+    Yes,
     /// The last pump spent its share of work: what waits in the buffers is looked at before more is
     /// read.
-    left_undone: bool,
-    pub(crate) reminders: Reminders,
+    LeftUndone,
 }
 
 /// How a session stands before and after a step of its protocol.
@@ -165,8 +172,7 @@ impl<S: Sys> Session<S> {
             ending: Ending::Done,
             taking: Taking::default(),
             queued: false,
-            woken: true,
-            left_undone: false,
+            woken: Woken::Yes,
             reminders: Reminders::NONE,
         }
     }
@@ -175,6 +181,13 @@ impl<S: Sys> Session<S> {
     pub(crate) fn alone(id: Id, provenance: Provenance, limits: &SessionLimits) -> Self {
         let down = Half::without(LinkState::Closed, limits.send_bytes_max);
         Self::over(id, provenance, down)
+    }
+
+    /// A fact changed that no buffer shows.
+    pub(crate) fn wake(&mut self) {
+        if self.woken == Woken::No {
+            self.woken = Woken::Yes;
+        }
     }
 
     /// Whether there is one, and the protocol is not done with it.
@@ -195,7 +208,7 @@ impl<S: Sys> Session<S> {
         self.range = FileRange::default();
         self.taking = Taking::default();
         cx.jobs.forget(Waiter::Sending(self.id));
-        self.woken = true;
+        self.wake();
     }
 
     /// Before anything else, a proxy is to tell whose connection it is, until then.
@@ -236,12 +249,13 @@ impl<S: Sys> Session<S> {
         self.down.held = self.must_wait(cx);
         let mut budget = Budget::new(cx.limits.pump_bytes_max);
         let mut again = false;
-        let mut fact = std::mem::take(&mut self.woken);
+        let woken = std::mem::take(&mut self.woken);
+        let mut fact = woken != Woken::No;
         let mut advanced = false;
         if self.up.is_some() {
             fact |= self.advance_connect(cx);
         }
-        let mut left_undone = std::mem::take(&mut self.left_undone);
+        let mut left_undone = woken == Woken::LeftUndone;
         loop {
             let has_input = std::mem::take(&mut left_undone);
             match self.fill(has_input, cx, &mut budget) {
@@ -256,7 +270,7 @@ impl<S: Sys> Session<S> {
                 }
             }
             match self.flush(cx, &mut budget) {
-                Ok(news) => fact = news | std::mem::take(&mut self.woken),
+                Ok(news) => fact = news | (std::mem::take(&mut self.woken) != Woken::No),
                 Err(error) => return Outcome::Ended(Err(error)),
             }
             if let Some(outcome) = self.end(cx) {
@@ -267,8 +281,11 @@ impl<S: Sys> Session<S> {
             if budget.is_spent() || is_spent || again {
                 // What a protocol left undone for want of work, no buffer shows.
                 let is_left = is_spent && !cx.sys.planted(PlantedBug::ShareForgets);
-                self.woken |= fact | is_left | again;
-                self.left_undone = is_left;
+                if is_left {
+                    self.woken = Woken::LeftUndone;
+                } else if fact | again {
+                    self.wake();
+                }
                 return Outcome::Again;
             }
             if !fact && !self.may_fill_down() && !self.may_fill_up() {
@@ -451,7 +468,9 @@ impl<S: Sys> Session<S> {
             && let Some(up) = &mut self.up
         {
             up.secure(to, timeout, cx.now);
-            self.woken |= self.advance_connect(cx);
+            if self.advance_connect(cx) {
+                self.wake();
+            }
         }
         Ok(asked.again)
     }
@@ -543,7 +562,7 @@ impl<S: Sys> Session<S> {
             self.disconnect(cx);
             self.up = Some(cx.upstreams.claim(place, self.id));
             cx.metrics.origins.reused += 1;
-            self.woken = true;
+            self.wake();
         }
     }
 
@@ -852,7 +871,9 @@ impl<S: Sys> Session<S> {
         let delay = cx.limits.connect_attempt_delay;
         let race = Race::new(to.addresses, to.timeout, delay, cx.now);
         self.up = Some(Upstream::new(race, to.opening, cx.limits.send_bytes_max));
-        self.woken |= self.advance_connect(cx);
+        if self.advance_connect(cx) {
+            self.wake();
+        }
     }
 
     /// Drops the side towards the origin with everything queued on it.

@@ -99,11 +99,14 @@ impl<S: Sys> Sessions<S> {
         else {
             return false;
         };
-        session.woken |= match why {
+        let is_fact = match why {
             Why::Accepted | Why::Deadline | Why::Name | Why::Disk | Why::Work | Why::Drain => true,
             // Those that spent their budget know themselves whether a fact is left.
             Why::Event | Why::Budget => false,
         };
+        if is_fact {
+            session.wake();
+        }
         if session.queued {
             return false;
         }

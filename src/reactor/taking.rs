@@ -53,10 +53,8 @@ pub(super) struct Taking {
 struct Count {
     since: Instant,
     /// Bytes that had left our queue by then, as [`Link::sent`](crate::service::Link::sent) counts
-    /// them.
-    sent: u64,
-    /// Bytes that the kernel still held for it then.
-    unsent: u64,
+    /// them, without those that the kernel still held for it.
+    taken: i64,
 }
 
 impl Taking {
@@ -75,18 +73,14 @@ impl Taking {
     /// holds less. The kernel's queue counts, because it tells of room only when a third of it is
     /// free, which at a slow client's pace may take minutes.
     pub(super) fn recount(&mut self, now: Instant, sent: u64, unsent: u64) -> u64 {
-        let last = self.waiting.replace(Count {
-            since: now,
-            sent,
-            unsent,
-        });
+        let taken = sent.cast_signed() - unsent.cast_signed();
+        let last = self.waiting.replace(Count { since: now, taken });
         // Answers that follow one another are one stream.
         if self.is_pace_old(now, TRUST_TIME) {
             self.pace(now, sent);
         }
-        last.map_or(0, |last| {
-            (sent - last.sent + last.unsent).saturating_sub(unsent)
-        })
+        let more = last.map_or(0, |last| taken - last.taken);
+        u64::try_from(more).unwrap_or(0)
     }
 
     /// A flush sent something, `sent` bytes in all by now. How many bytes the kernel may hold from

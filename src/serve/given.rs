@@ -58,6 +58,9 @@ fn fits(listener: &ListenerConfig, socket: &GivenSocket) -> bool {
 }
 
 fn why(socket: &GivenSocket, listeners: &[ListenerConfig]) -> String {
+    if socket.is_own {
+        return format!("{socket}: no listener has this address any more");
+    }
     let mut of_name = listeners
         .iter()
         .filter(|l| socket.name.as_ref() == Some(&l.name));
@@ -113,6 +116,7 @@ mod tests {
 
     fn socket(name: &str, is_stream: bool, at: &str) -> GivenSocket {
         GivenSocket {
+            is_own: false,
             number: 3,
             name: (!name.is_empty()).then(|| name.to_owned()),
             is_stream,

@@ -4,11 +4,13 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use super::{InForce, ServeError, descriptors, given, open, reload, tell};
+use super::{InForce, ServeError, confine, descriptors, given, open, reload, tell};
 use crate::config::{self, Config, Overrides, Problems};
 use crate::limits::Limits;
+use crate::logging;
 use crate::reactor::{Reactor, Turn};
 use crate::surroundings::Surroundings;
+use crate::sys::unix::Sandbox;
 use crate::sys::{News, Sys};
 
 /// Where a configuration comes from.
@@ -44,6 +46,7 @@ pub struct Server<S: Sys> {
     defaults: Config,
     /// Descriptors that it may have, if there is a limit.
     descriptors: Option<u64>,
+    sandbox: Option<Sandbox>,
 }
 
 impl<S: Sys> Server<S> {
@@ -70,7 +73,16 @@ impl<S: Sys> Server<S> {
             source,
             defaults,
             descriptors,
+            sandbox: None,
         })
+    }
+
+    /// Keeps the process to what its configuration names, if that is asked for.
+    pub(super) fn confine(&mut self) -> Result<(), ServeError> {
+        if let Some(in_force) = &self.in_force {
+            self.sandbox = confine::enter(&in_force.config)?;
+        }
+        Ok(())
     }
 
     /// Tells the service manager that it is ready.
@@ -124,21 +136,36 @@ impl<S: Sys> Server<S> {
         self.reactor.tell(News::Reloading);
         let mut next = None;
         self.reactor.sys_mut().surroundings(&mut |around| {
-            next = Some(match self.source.file {
-                Some(_) => self.source.load_again(around),
+            let loaded = match self.source.file {
+                Some(_) => self
+                    .source
+                    .load_again(around)
+                    .map_err(|all| all.to_string()),
                 None => Ok(self.defaults.clone()),
-            });
+            };
+            next = Some(loaded.and_then(|next| {
+                let objections = || confine::objections(&self.sandbox, &next).join("\n");
+                match around.said("sandbox", objections) {
+                    all if all.is_empty() => Ok(next),
+                    all => Err(all),
+                }
+            }));
         });
         let (status, now) = match next {
-            Some(Ok(next)) => {
+            Some(Ok(mut next)) => {
+                confine::until_a_restart(&in_force.config, &mut next);
                 let next = fitted(next, self.descriptors);
                 let now = reload_given(&mut self.reactor, in_force, next);
                 (now.status(), now)
             }
-            Some(Err(error)) => {
-                let all = error.to_string();
+            Some(Err(all)) => {
                 for problem in all.lines() {
                     log::error!("the configuration stays as it was: {problem}");
+                }
+                if self.sandbox.is_some() && all.contains("Permission denied") {
+                    log::error!(
+                        "[sandbox]: what was not granted at the start is granted by a restart"
+                    );
                 }
                 let first = all.lines().next().unwrap_or_default();
                 let stays = format!("{}; configuration refused: {first}", in_force.status());
@@ -146,6 +173,7 @@ impl<S: Sys> Server<S> {
             }
             None => (in_force.status(), in_force),
         };
+        logging::set(now.config.log.clone());
         self.in_force = Some(now);
         self.reactor.tell(News::Ready(status));
     }

@@ -27,7 +27,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(5);
 /// Within what time the loop must show that it turns.
 const WATCHDOG: Duration = Duration::from_secs(30);
 /// Ports below this one are for who has CAP_NET_BIND_SERVICE (`ip_unprivileged_port_start`).
-const FREE_PORTS: u16 = 1024;
+pub(super) const FREE_PORTS: u16 = 1024;
 
 /// What is not in the configuration.
 #[derive(Clone, Debug)]
@@ -187,7 +187,7 @@ fn homes_and_tmp(named: &BTreeSet<PathBuf>) -> String {
 }
 
 /// The folders that the process writes to.
-fn written(config: &Config, own: &[&Bind]) -> BTreeSet<PathBuf> {
+pub(super) fn written(config: &Config, own: &[&Bind]) -> BTreeSet<PathBuf> {
     let mut all = BTreeSet::new();
     for listener in &config.listeners {
         match &listener.kind {

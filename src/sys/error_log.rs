@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::lines::Lines;
+use crate::logging;
 
 /// Bytes of lines that wait for a reader: as much again as a pipe holds.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
@@ -74,8 +75,7 @@ impl Log {
         let untold = self.untold;
         let has_room = self.waiting.add(WAITING_BYTES_MAX, |text| {
             if untold > 0 {
-                let told = format!("[{untold} lines of the log were dropped: nobody read them]\n");
-                text.push_str(&told);
+                text.push_str(&logging::dropped(logging::format(), untold));
             }
             text.push_str(&String::from_utf8_lossy(line));
         });

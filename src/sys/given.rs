@@ -12,6 +12,8 @@ pub struct GivenSocket {
     pub number: i32,
     /// Its name in `LISTEN_FDNAMES`, if it has one.
     pub name: Option<String>,
+    /// It was opened by this process at its start, and not given by another one.
+    pub is_own: bool,
     /// Connections come to it, or else datagrams.
     pub is_stream: bool,
     /// Where it is bound.
@@ -20,7 +22,8 @@ pub struct GivenSocket {
 
 impl fmt::Display for GivenSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the given socket {}", self.number)?;
+        let whose = if self.is_own { "own" } else { "given" };
+        write!(f, "the {whose} socket {}", self.number)?;
         if let Some(name) = &self.name {
             write!(f, " {name:?}")?;
         }

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use log::{Level, Log, Metadata, Record};
 
+use crate::logging;
+
 /// For how long lines are counted together.
 const SPAN: Duration = Duration::from_secs(1);
 
@@ -60,7 +62,8 @@ impl<L: Log> Limited<L> {
             let text = format_args!("{count} more lines like: {like}");
             let mut record = Record::builder();
             record.level(level).target(&target);
-            self.logger.log(&record.args(text).build());
+            // Who wrote the first of them is not who made all of them.
+            logging::about_nobody(|| self.logger.log(&record.args(text).build()));
         }
     }
 }

@@ -58,6 +58,17 @@ impl fmt::Display for LogLine<'_> {
     }
 }
 
+/// The same for a log whose format escapes what has to be: of at most as many bytes, and as it came.
+pub struct LogText<'a>(pub fmt::Arguments<'a>);
+
+impl fmt::Display for LogText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bounded = Escaped::new(f, LOG_LINE_BYTES_MAX, |_| false);
+        bounded.write_fmt(self.0)?;
+        bounded.finish()
+    }
+}
+
 /// A text in quotation marks, as one of at most [`QUOTED_BYTES_MAX`].
 #[derive(Debug, Clone, Copy)]
 pub struct Quoted<'a>(pub &'a str);

@@ -218,6 +218,7 @@ fn without_settings(mut command: Command, arguments: &[&str]) -> Command {
         "NETLAB_BIND",
         "NETLAB_ROOT",
         "NETLAB_LOG",
+        "NETLAB_LOG_FORMAT",
         "NETLAB_SECRET",
         "NETLAB_PASSWORD",
         "RUST_LOG",

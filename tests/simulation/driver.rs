@@ -24,9 +24,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use netlab_reactor::cache::store::Store;
 use netlab_reactor::config::{
-    Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig,
+    Bind as ConfigBind, Config, Kind, ListenerConfig, Nameservers, Problems, ResolverConfig, RunAs,
+    SandboxConfig,
 };
 use netlab_reactor::limits::{HookLimits, Limits};
+use netlab_reactor::logging::Settings;
 use netlab_reactor::metrics::{Impairment, ListenerMetrics};
 use netlab_reactor::reactor::{Reactor, Turn};
 use netlab_reactor::serve;
@@ -317,6 +319,10 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         limits,
         listeners: listeners.concat(),
         remarks: Problems::default(),
+        log: Settings::default(),
+        run_as: RunAs::default(),
+        sandbox: SandboxConfig::default(),
+        files: Vec::new(),
     };
     setting.listeners.clone_from(&config.listeners);
     *sim.volume() = std::mem::take(setting.volume);

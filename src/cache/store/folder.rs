@@ -271,7 +271,7 @@ impl Folder {
             false => HEADER_READ_BYTES,
         };
         loop {
-            let bytes = ready!(files.read(&file, 0, wanted))?;
+            let bytes = ready!(files.read((&file, &metadata), 0, wanted))?;
             match Header::decode(&bytes) {
                 Decoded::NeedMore(more) if more > wanted && more <= whole => wanted = more,
                 Decoded::NeedMore(_) => return Poll::Ready(Err(torn("it ends in its header"))),

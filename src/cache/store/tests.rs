@@ -1095,6 +1095,30 @@ fn where_memory_is_small_objects_are_read_each_time() {
     }
 }
 
+/// What could be opened but not read at once was opened anew for every answer of the disk, and the
+/// answer was that of another file.
+#[test]
+fn what_is_opened_at_once_and_not_read_at_once_is_read_all_the_same() {
+    let mut bed = Bed::new();
+    for number in 0..4 {
+        bed.keep(
+            &format!("/{number}"),
+            &body((number + 1) * 7 * KIB, number as u8),
+        );
+    }
+    for memory_bytes_max in [16 << 20, 0] {
+        bed.settings.memory_bytes_max = memory_bytes_max;
+        bed.restart();
+        unix::COLD.set(true);
+        for number in 0..4 {
+            let expected = body((number + 1) * 7 * KIB, number as u8);
+            assert_eq!(bed.kept(&format!("/{number}")), Some(expected));
+        }
+        unix::COLD.set(false);
+    }
+    bed.assert_nothing_is_left();
+}
+
 #[test]
 fn responses_that_vary_are_kept_beside_each_other() {
     let mut bed = Bed::new();

@@ -168,6 +168,7 @@ impl UploadConfig {
             Ok((users, path))
         });
         (config.login, config.login_file) = login.unzip();
+        section.names_file("login");
         section.rate("max_failures", &mut config.failures_max);
         section.flag("user_folders", &mut config.user_folders);
         if config.user_folders && !section.has("login") {
@@ -249,6 +250,7 @@ pub(super) fn read_secret(section: &mut Section<'_>) -> Option<Secret> {
     let written = section.parsed("secret", "a text that is not empty", |value| {
         not_empty(Secret::from(string(value)?))
     });
+    section.names_file("secret_file");
     let (base, around) = (section.folders.base.as_path(), section.folders.around);
     let filed = section.parsed("secret_file", "a file that holds the secret", |value| {
         let bytes = read_file(&path(base, string(value)?)?, around)?;

@@ -248,7 +248,7 @@ fn read_entry(entry: &Spanned<DeValue<'_>>, section: &mut Section<'_>) -> Option
     let mut is_backup = false;
     table.flag("backup", &mut is_backup);
     table.refuse_unknown("in an entry of `upstream`", |_| None);
-    section.findings.append(&mut table.findings);
+    section.absorb(table);
     Some(UpstreamConfig {
         // Invariant: both are within the bounds of the keys.
         weight: weight as u32,

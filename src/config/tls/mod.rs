@@ -105,6 +105,8 @@ fn read_certificate(section: &mut Section<'_>, listener: &str) -> Option<Placed>
         }
         return None;
     };
+    section.names_file("cert");
+    section.names_file("key");
     let files = CertificateFiles { cert, key };
     let span = section.span("cert");
     let read = files.load(section.folders.around).map(Arc::new);

@@ -102,6 +102,7 @@ impl Replay {
             overrides: Overrides {
                 bind: start.bind,
                 root: start.root.clone(),
+                ..Overrides::default()
             },
         };
         let config = source.load(&Surroundings::kept(start.kept.clone()));

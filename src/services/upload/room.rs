@@ -4,8 +4,8 @@
 //! 1. A file is let in before its first byte is taken, and what it will need is promised to it
 //!    ([`Promise`]) until it is stored or given up, so that many files that come at once do not get
 //!    the same room.
-//! 2. What the disk has free is asked once in [`FREE_BELIEVED`], not for each small file. Room that
-//!    others take meanwhile is what the reserve is for.
+//! 2. What the disk has free is asked once in [`FREE_BELIEVED`], not for each small file, and again
+//!    after it was too little. Room that others take meanwhile is what the reserve is for.
 //! 3. If all files together are limited, or those of each user, those that are there are counted
 //!    before the first one is let in, and again each [`RECOUNT_AFTER`], by jobs: others may have
 //!    changed the folder. In between, what is stored is added and what is replaced taken away. The
@@ -235,6 +235,7 @@ impl Room {
             .saturating_sub(self.limits.reserved_bytes);
         let needed = size_bytes.saturating_sub(wanted.held_bytes);
         if needed > left {
+            self.free = None; // there may be room for the next one
             let text = format!("{name}: {size_bytes} bytes, and the disk has room for {left}");
             return Poll::Ready(Err(Refusal::new(Code::NoSpace, text)));
         }

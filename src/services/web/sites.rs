@@ -299,14 +299,19 @@ impl Site {
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
     ) -> Result<Progress, Box<Refusal>> {
+        let methods = match &self.content {
+            Content::Admin(_) => Admin::methods(head.target.path().unwrap_or_default()),
+            _ => reply::ALLOW,
+        };
         match head.method {
             Method::Get | Method::Head => {}
             Method::Options => {
-                reply.options(reply::ALLOW, b"");
+                reply.options(methods, b"");
                 return Ok(Progress::Answered);
             }
             Method::Other(_) => return Err(UNKNOWN_METHOD.into()),
-            _ => return Err(Refusal::method(reply::ALLOW).into()),
+            Method::Put | Method::Post if methods != reply::ALLOW => {}
+            _ => return Err(Refusal::method(methods).into()),
         }
         match &mut self.content {
             Content::Files(files) => files.respond(head, reply),

@@ -8,7 +8,7 @@ use super::wire::{Broken, Bytes, In, Out, Wire, wire_enum, wire_struct};
 use crate::disk::{Contents, DiskId, Entry, File, FileKind, Metadata, Version};
 use crate::hooks::{End, HookId};
 use crate::jobs::JobId;
-use crate::pipe::Pipe;
+use crate::pipe::{self, Pipe};
 use crate::service::{Ends, Peer};
 use crate::surroundings::{self, Asked};
 use crate::sys::secure::Facts;
@@ -60,7 +60,7 @@ impl Wire for Pipe {
     fn put(&self, _out: &mut Out) {}
 
     fn take(_from: &mut In) -> Result<Self, Broken> {
-        Ok(Pipe::Simulated(0))
+        Ok(Pipe::new(pipe::Ends::Simulated(0)))
     }
 }
 
@@ -155,7 +155,8 @@ wire_struct!(GivenSocket {
     number,
     name,
     is_stream,
-    bound
+    bound,
+    is_own
 });
 wire_struct!(Version {
     len,
@@ -178,7 +179,7 @@ wire_enum!(Signal { 0 Terminate, 1 Reload, 2 Reopen });
 wire_enum!(FileKind { 0 Regular, 1 Folder, 2 Other });
 wire_enum!(Contents { 0 Small(bytes), 1 Large(version) });
 wire_enum!(End { 0 Exited(code), 1 Signalled(signal), 2 NotStarted(error) });
-wire_enum!(Asked { 0 File(path), 1 Private(path), 2 Variable(name), 3 Interface(name), 4 Random });
+wire_enum!(Asked { 0 File(path), 1 Private(path), 2 Variable(name), 3 Interface(name), 4 Random, 5 Said(who) });
 
 /// Types that are a number with a name.
 macro_rules! wire_newtype {

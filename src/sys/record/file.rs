@@ -200,10 +200,12 @@ impl<W: Write> Writer<W> {
 
 type Block = (BlockKind, Vec<u8>);
 
-/// Where blocks go: a thread that writes them.
+/// Where blocks go: a thread that writes them, which begins with the first one: a process that is to
+/// be kept to its files has no other thread before that (`serve::confine`).
 pub(super) struct Sink {
-    blocks: SyncSender<Block>,
-    thread: JoinHandle<io::Result<()>>,
+    /// `None` once the thread has it.
+    writer: Option<Writer<Box<dyn Write + Send>>>,
+    thread: Option<(SyncSender<Block>, JoinHandle<io::Result<()>>)>,
     /// The loop waits for a slow disk.
     waits: bool,
 }
@@ -215,37 +217,47 @@ impl Sink {
         start: &Start,
         waits: bool,
     ) -> io::Result<Self> {
-        let mut writer = Writer::begin(to, start)?;
-        let (blocks, queue): (_, Receiver<Block>) = sync_channel(WAITING_MAX);
-        let thread = thread::Builder::new().name("record".to_owned());
-        let thread = thread.spawn(move || {
-            let written = queue
-                .into_iter()
-                .try_for_each(|(kind, payload): Block| writer.block(kind, &payload))
-                .and_then(|()| writer.to.flush());
-            if let Err(error) = &written {
-                log::error!("the record cannot be written: {error}");
-            }
-            written
-        })?;
+        let to: Box<dyn Write + Send> = Box::new(to);
         Ok(Self {
-            blocks,
-            thread,
+            writer: Some(Writer::begin(to, start)?),
+            thread: None,
             waits,
         })
+    }
+
+    /// The way to the thread, which is begun if need be.
+    fn blocks(&mut self) -> io::Result<&SyncSender<Block>> {
+        if let Some(mut writer) = self.writer.take() {
+            let (blocks, queue): (_, Receiver<Block>) = sync_channel(WAITING_MAX);
+            let thread = thread::Builder::new().name("record".to_owned());
+            let thread = thread.spawn(move || {
+                let written = queue
+                    .into_iter()
+                    .try_for_each(|(kind, payload): Block| writer.block(kind, &payload))
+                    .and_then(|()| writer.to.flush());
+                if let Err(error) = &written {
+                    log::error!("the record cannot be written: {error}");
+                }
+                written
+            })?;
+            self.thread = Some((blocks, thread));
+        }
+        let begun = self.thread.as_ref().map(|(blocks, _)| blocks);
+        begun.ok_or_else(|| io::Error::other(FAILED))
     }
 
     /// Hands over a block of calls.
     ///
     /// # Errors
     /// Why it was not taken: the recording is over.
-    pub(super) fn put(&self, payload: Vec<u8>) -> Result<(), &'static str> {
-        if self.waits {
-            let sent = self.blocks.send((BlockKind::Calls, payload));
-            return sent.map_err(|_| FAILED);
+    pub(super) fn put(&mut self, payload: Vec<u8>) -> Result<(), &'static str> {
+        let waits = self.waits;
+        let block = (BlockKind::Calls, payload);
+        let blocks = self.blocks().map_err(|_| FAILED)?;
+        if waits {
+            return blocks.send(block).map_err(|_| FAILED);
         }
-        let sent = self.blocks.try_send((BlockKind::Calls, payload));
-        sent.map_err(|error| match error {
+        blocks.try_send(block).map_err(|error| match error {
             TrySendError::Full(_) => "the disk is slower than the loop",
             TrySendError::Disconnected(_) => FAILED,
         })
@@ -256,8 +268,11 @@ impl Sink {
     ///
     /// # Errors
     /// Those of `write(2)`.
-    pub(super) fn end(self, kind: BlockKind, payload: Vec<u8>, waits: bool) -> io::Result<()> {
-        let Self { blocks, thread, .. } = self;
+    pub(super) fn end(mut self, kind: BlockKind, payload: Vec<u8>, waits: bool) -> io::Result<()> {
+        self.blocks()?;
+        let Some((blocks, thread)) = self.thread else {
+            return Ok(());
+        };
         if !waits {
             // Another thread waits in the place of the loop.
             let last = move || {

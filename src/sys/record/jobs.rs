@@ -69,7 +69,12 @@ fn hash_query(query: &Query, to: &mut impl Hasher) {
             was,
             small_bytes_max,
         } => (file.number(), was, small_bytes_max).hash(to),
-        Query::Read { file, offset, len } => (file.number(), offset, len).hash(to),
+        Query::Read {
+            file,
+            was,
+            offset,
+            len,
+        } => (file.number(), was, offset, len).hash(to),
         Query::Warm { file, offset, len } => (file.number(), offset, len).hash(to),
         Query::Checksum { root, path, offset } => {
             at(root, path, to);

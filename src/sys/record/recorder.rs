@@ -77,7 +77,8 @@ impl Recorder {
         }
         call.put(&mut self.out);
         answer(&mut self.out);
-        if self.out.bytes.len() >= BLOCK_BYTES {
+        // Before the first turn there is no thread but the loop's.
+        if self.turns > 0 && self.out.bytes.len() >= BLOCK_BYTES {
             self.hand_over();
         }
     }
@@ -108,7 +109,7 @@ impl Recorder {
 
     /// Hands the calls over to be written, unless the recording is over.
     fn hand_over(&mut self) {
-        let Some(sink) = self.sink.as_ref().filter(|_| self.lost.is_none()) else {
+        let Some(sink) = self.sink.as_mut().filter(|_| self.lost.is_none()) else {
             return;
         };
         let next = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 4);

@@ -17,7 +17,7 @@ use super::{CALLS_PER_TURN_MAX, DEAD_TOKENS_MAX, Sim};
 use crate::disk::{Disk, File};
 use crate::hooks::{End as HookEnd, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
-use crate::pipe::Pipe;
+use crate::pipe::{Ends as PipeEnds, Pipe};
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 use crate::surroundings::{Kept, Surroundings};
@@ -142,9 +142,9 @@ impl Sim {
 }
 
 fn number(pipe: &Pipe) -> usize {
-    match pipe {
-        Pipe::Simulated(number) => *number,
-        Pipe::Kernel { .. } => unreachable!("a pipe of the operating system"),
+    match pipe.ends() {
+        PipeEnds::Simulated(number) => *number,
+        PipeEnds::Kernel { .. } => unreachable!("a pipe of the operating system"),
     }
 }
 
@@ -424,7 +424,7 @@ impl Sys for Sim {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
         self.pipes.push(Some(Vec::new()));
-        Ok(Pipe::Simulated(self.pipes.len() - 1))
+        Ok(Pipe::new(PipeEnds::Simulated(self.pipes.len() - 1)))
     }
 
     fn splice_in(&mut self, stream: &End, pipe: &Pipe, bytes_max: usize) -> io::Result<usize> {

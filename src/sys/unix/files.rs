@@ -333,7 +333,16 @@ impl Disk for Files {
             match retry_on_intr(|| rustix::io::preadv2(file, &mut rest, at, flags)) {
                 Ok(0) => break,
                 Ok(more) => count += more,
-                Err(Errno::AGAIN | Errno::OPNOTSUPP) => return None,
+                Err(Errno::AGAIN) => return None,
+                // It cannot be told not to wait (tmpfs, overlayfs), and has no reason to.
+                Err(Errno::OPNOTSUPP) => {
+                    let rest = &mut into[count..];
+                    match retry_on_intr(|| rustix::io::pread(file, &mut *rest, at)) {
+                        Ok(0) => break,
+                        Ok(more) => count += more,
+                        Err(error) => return Some(Err(error.into())),
+                    }
+                }
                 Err(error) => return Some(Err(error.into())),
             }
         }

@@ -14,6 +14,7 @@
 
 use std::borrow::Cow;
 use std::env;
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +26,8 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType, sockopt};
 use rustix::process::getpid;
 
-use super::sockets::inet_address;
+use super::datagrams;
+use super::sockets::{Listener, inet_address};
 use crate::sys::{Bind, GivenSocket};
 
 /// The number of the first one (`SD_LISTEN_FDS_START`).
@@ -79,6 +81,7 @@ impl Given {
             let given = GivenSocket {
                 number,
                 name,
+                is_own: false,
                 is_stream,
                 bound,
             };
@@ -98,6 +101,36 @@ impl Given {
             });
         }
         Ok(Self { all })
+    }
+
+    /// Opens a socket for a listener before it asks for it, as another user than it will be; not
+    /// where one was given already.
+    ///
+    /// # Errors
+    /// Those of `bind(2)`.
+    pub fn open(&mut self, at: Bind, is_stream: bool, backlog: i32) -> io::Result<()> {
+        let is_it = |lent: &Lent| lent.socket.is_stream == is_stream && lent.socket.bound == at;
+        let Bind::Inet(address) = at else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        if self.all.iter().any(is_it) {
+            return Ok(());
+        }
+        let socket = match is_stream {
+            true => Listener::open(&at, backlog, false)?.0.socket,
+            false => datagrams::bind(address)?.0,
+        };
+        self.all.push(Lent {
+            socket: GivenSocket {
+                number: socket.as_raw_fd(),
+                name: None,
+                is_own: true,
+                is_stream,
+                bound: at,
+            },
+            idle: Some(socket),
+        });
+        Ok(())
     }
 
     /// What there is, lent or not.

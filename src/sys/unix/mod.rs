@@ -7,8 +7,9 @@
 //! The files in reading order: this one (the poll, signals, and what is done to a stream in one
 //! call), `sockets` (how a stream comes to be), `datagrams`, `bursts` (datagrams of clients that load a
 //! server), `files`, `cached`, `engine` (how what may wait for a disk is done), `threads`, `ring`,
-//! `flight`, `children` (commands), `supervisor` and `given` (what a service manager hears and gives), `memory` (pages that can go back to the system). `unsafe` stands
-//! below this folder only: `recvmmsg`, `sendmmsg` and two socket options in `datagrams`, the descriptors in `given`, one `ioctl`
+//! `flight`, `children` (commands), `supervisor` and `given` (what a service manager hears and gives), `identity` and `landlock` (who the process
+//! is, and what it may reach), `memory` (pages that can go back to the system). `unsafe` stands
+//! below this folder only: `recvmmsg`, `sendmmsg` and two socket options in `datagrams`, the descriptors in `given`, users and groups in `identity`, one `ioctl`
 //! and one socket option in `sockets`, `cachestat` in `cached`, mapped memory in `memory`,
 //! and in `ring` and `flight` memory that the kernel has for a while.
 
@@ -38,7 +39,7 @@ use crate::disk::{Disk, File};
 use crate::hooks::{End, HookId, Program};
 use crate::jobs::{Done, Job, JobId};
 use crate::limits::{DiskEngine, DiskLimits};
-use crate::pipe::Pipe;
+use crate::pipe::{Ends as PipeEnds, Pipe};
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 
@@ -51,6 +52,8 @@ mod engine;
 mod files;
 mod flight;
 mod given;
+mod identity;
+mod landlock;
 pub mod memory;
 mod ring;
 #[cfg(test)]
@@ -61,12 +64,16 @@ mod sync_range;
 mod threads;
 
 pub use bursts::Bursts;
+#[cfg(test)]
+pub(crate) use cached::COLD;
 use children::Children;
 use datagrams::Messages;
 use engine::Engine;
 pub use files::Files;
 use files::descriptor;
 pub use given::Given;
+pub use identity::Identity;
+pub use landlock::{Reach, Sandbox};
 #[cfg(test)]
 pub use scarce::Scarce;
 pub use sockets::Listener;
@@ -419,7 +426,7 @@ impl Sys for Unix {
         // Who has many pipes gets no large ones, and by small ones it takes longer than by copying
         // (`man 7 pipe`, pipe-user-pages-soft).
         pipe::fcntl_setpipe_size(&input, PIPE_BYTES)?;
-        Ok(Pipe::Kernel { output, input })
+        Ok(Pipe::new(PipeEnds::Kernel { output, input }))
     }
 
     fn splice_in(&mut self, stream: &OwnedFd, pipe: &Pipe, bytes_max: usize) -> io::Result<usize> {
@@ -507,9 +514,9 @@ impl Sys for Unix {
 
 /// The ends of a pipe: to read from, and to write to.
 fn ends(pipe: &Pipe) -> io::Result<(&OwnedFd, &OwnedFd)> {
-    match pipe {
-        Pipe::Kernel { output, input } => Ok((output, input)),
-        Pipe::Simulated(_) => Err(io::Error::other("a pipe of the simulated kernel")),
+    match pipe.ends() {
+        PipeEnds::Kernel { output, input } => Ok((output, input)),
+        PipeEnds::Simulated(_) => Err(io::Error::other("a pipe of the simulated kernel")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a process tells of itself: is it alive, is it ready, what has it counted.
 //!
-//! GET and HEAD only, and nothing for pages of other sites ([`same_site`]). What is answered is
+//! GET and HEAD only, but for what changes something (`log`), and nothing for pages of other sites
+//! ([`same_site`]). What is answered is
 //! `pages`, pure functions of what was counted: `exposition`, `status` and `index`, each over the
 //! table of metrics ([`crate::metrics::METRICS`]).
 
@@ -9,6 +10,7 @@ mod events;
 mod exposition;
 mod heartbeats;
 mod index;
+mod log;
 mod pages;
 mod process;
 mod sessions;
@@ -22,7 +24,7 @@ use std::time::SystemTime;
 
 use super::files::Progress;
 use super::live;
-use super::reply::{Refusal, Reply};
+use super::reply::{self, Refusal, Reply};
 use crate::config::AdminConfig;
 use crate::http::Status;
 use crate::http::head::{RequestHead, put_head_end, put_header, put_header_number};
@@ -64,7 +66,15 @@ impl Admin {
         }
     }
 
-    /// Answers a GET or HEAD.
+    /// The methods of what is at a path.
+    pub(super) fn methods(path: &str) -> &'static str {
+        match path {
+            log::PATH => log::ALLOW,
+            _ => reply::ALLOW,
+        }
+    }
+
+    /// Answers a request by one of [those methods](Self::methods), but for OPTIONS.
     pub(super) fn respond(
         &mut self,
         head: &RequestHead<'_>,
@@ -77,7 +87,7 @@ impl Admin {
         let live = match path {
             "/trace" => live::begin(head, reply)?,
             "/events" => events::begin(head, (self.started, &self.listening), reply)?,
-            _ => return self.respond_page(path, reply),
+            _ => return self.respond_page(path, head, reply),
         };
         Ok(live.map_or(Progress::Answered, Progress::Lives))
     }
@@ -85,12 +95,20 @@ impl Admin {
     fn respond_page(
         &mut self,
         path: &str,
+        head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
     ) -> Result<Progress, Box<Refusal>> {
         if let Some(name) = Name::at(path) {
             return Ok(self.respond_long(name, reply));
         }
         match path {
+            log::PATH => {
+                let text = log::respond(head)?;
+                if begin(Status::OK, pages::TEXT, text.len(), reply) {
+                    reply.put(text.as_bytes());
+                }
+                return Ok(Progress::Answered);
+            }
             "/heartbeats" => return Ok(respond_heartbeats(reply)),
             "/cache.json" => {
                 respond_json(&cache::page(reply.cx.stores), reply);

@@ -13,9 +13,9 @@ use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
 const PAGES: &str = "/, /livez, /readyz, /metrics, /status.json, /sessions.json, /heartbeats, \
-                     /cache.json, /events, /trace";
+                     /cache.json, /events, /trace, /log";
 
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What is answered to one request.
 #[derive(Debug)]

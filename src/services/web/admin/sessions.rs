@@ -41,7 +41,7 @@ impl Page {
             }
             let object = json!({
                 "id": row.id.generation,
-                "listener": listener.name,
+                "listener": &*listener.name,
                 "kind": listener.kind,
                 "peer": row.peer,
                 "state": row.state,

@@ -68,7 +68,7 @@ fn of_process(view: &View<'_>) -> Object {
 
 fn of_listener(listener: &ListenerMetrics) -> Object {
     let mut object = Object::new();
-    object.insert("name".to_owned(), json!(listener.name));
+    object.insert("name".to_owned(), json!(&*listener.name));
     object.insert("kind".to_owned(), json!(listener.kind));
     object.insert("address".to_owned(), json!(listener.address));
     for metric in METRICS {

@@ -8,7 +8,7 @@ use super::*;
 use crate::buffer::{PageSlice, Pool};
 use crate::disk::{Contents, Disk, DiskId, File, FileKind, Handle, Metadata, Version};
 use crate::jobs::{Command, Done, Query};
-use crate::pipe::{Pipe, Piped};
+use crate::pipe::{Ends, Pipe, Piped};
 use crate::wire::argon2id::{Cost, Hash};
 use crate::wire::challenge::Secret;
 use crate::wire::user_file::Check;
@@ -229,7 +229,7 @@ fn told((job, result): &(Job, io::Result<Done>)) -> String {
 fn piped(bytes: &[u8]) -> Piped {
     let (output, input) = rustix::pipe::pipe().expect("a pipe");
     assert_eq!(rustix::io::write(&input, bytes).expect("room"), bytes.len());
-    let pipe = Pipe::Kernel { output, input };
+    let pipe = Pipe::new(Ends::Kernel { output, input });
     Piped {
         pipe,
         bytes: bytes.len(),
@@ -318,7 +318,12 @@ fn questions(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
         (0, 0),
     ] {
         let file = large.clone();
-        let read = Query::Read { file, offset, len };
+        let read = Query::Read {
+            file,
+            was: None,
+            offset,
+            len,
+        };
         tell(&format!("read {offset} {len}"), driver.perform(read));
     }
     for (offset, len) in [(0, LARGE), (9, 1), (LARGE - 5, 99), (LARGE + 1, 9)] {
@@ -341,6 +346,7 @@ fn questions(driver: &mut Driver, f: &mut Fixture, all: &mut Vec<String>) {
     let file = folder.clone();
     let read = Query::Read {
         file,
+        was: None,
         offset: 0,
         len: 9,
     };
@@ -537,7 +543,12 @@ fn a_thousand_jobs_at_once_are_each_done_once() {
         let first = driver.last_id + 1;
         for i in 0..1000 {
             let (file, offset, len) = (file.clone(), i * 1000, 1000);
-            driver.start(Query::Read { file, offset, len });
+            driver.start(Query::Read {
+                file,
+                was: None,
+                offset,
+                len,
+            });
         }
         let mut all: Vec<_> = (0..1000).map(|_| driver.wait()).collect();
         all.sort_by_key(|(id, ..)| *id);

@@ -1,0 +1,1 @@
+#![doc = include_str!("../tests/course/README.md")]
