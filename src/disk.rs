@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use foldhash::quality::FixedState;
@@ -29,6 +29,8 @@ struct Open {
     is_slow: bool,
     /// See [`File::believe`].
     in_memory: AtomicU64,
+    /// See [`File::number`].
+    number: AtomicU64,
     /// Where a folder is read from is a property of what is open (`man 2 lseek`): whoever sets it
     /// and reads there does so alone.
     place: Mutex<()>,
@@ -98,6 +100,7 @@ impl File {
             disk,
             is_slow,
             in_memory: AtomicU64::new(0),
+            number: AtomicU64::new(0),
             place: Mutex::new(()),
         }))
     }
@@ -147,6 +150,21 @@ impl File {
         self.0.is_slow
     }
 
+    /// By which number a record knows it; 0 unless it was given one.
+    pub fn number(&self) -> u64 {
+        self.0.number.load(Ordering::Relaxed)
+    }
+
+    /// Gives it a number.
+    pub fn set_number(&self, number: u64) {
+        self.0.number.store(number, Ordering::Relaxed);
+    }
+
+    /// The same file for as long as anybody else refers to it.
+    pub fn downgrade(&self) -> WeakFile {
+        WeakFile(Arc::downgrade(&self.0))
+    }
+
     /// Keeps other threads from reading at another place of this folder meanwhile.
     pub fn hold_place(&self) -> MutexGuard<'_, ()> {
         let held = self.0.place.lock();
@@ -156,6 +174,17 @@ impl File {
     /// Whether anything else refers to it.
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
+    }
+}
+
+/// A file that somebody else keeps open, or not any more.
+#[derive(Clone, Debug)]
+pub struct WeakFile(Weak<Open>);
+
+impl WeakFile {
+    /// The file, if it is still open.
+    pub fn upgrade(&self) -> Option<File> {
+        self.0.upgrade().map(File)
     }
 }
 

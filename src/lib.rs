@@ -65,6 +65,9 @@ pub mod limits;
 // Every other default, limit and time-out, and the file.
 pub mod config;
 
+// What a configuration is made of beside its text.
+pub mod surroundings;
+
 // What is counted.
 pub mod metrics;
 

@@ -11,6 +11,8 @@
 )]
 
 mod manual;
+mod replay;
+mod simulate;
 
 use std::env;
 use std::ffi::OsString;
@@ -33,10 +35,13 @@ use netlab_reactor::config::{
 };
 use netlab_reactor::http::basic;
 use netlab_reactor::logging::{self, Filters, Format, Logger};
-use netlab_reactor::serve::serve;
 use netlab_reactor::serve::unit::{self, UnitOptions};
+use netlab_reactor::serve::{Source, serve, serve_recorded};
+use netlab_reactor::surroundings::Surroundings;
 use netlab_reactor::sys::error_log::ErrorLog;
 use netlab_reactor::sys::log_limit::Limited;
+use replay::ReplayArgs;
+use simulate::SimulateArgs;
 
 /// Every classic lab server in one process, one thread, one hand-made reactor
 #[derive(Debug, Parser)]
@@ -73,6 +78,7 @@ Exit codes:
   0   done
   1   a client's result is negative: no answer, not for all recipients
   2   wrong usage
+  65  a file is no record that can be replayed here
   69  unavailable: a port in use, a server that does not answer
   74  an output could not be written
   75  the server says that the same may succeed later
@@ -112,6 +118,28 @@ fn log_format(text: &str) -> Result<Format, String> {
         .ok_or_else(|| "expected text or json".to_owned())
 }
 
+/// What `serve` alone has.
+#[derive(Debug, Clone, Default, Args)]
+struct RecordArgs {
+    /// Write down what the kernel answers, for `replay`, in place of what the file held. It holds
+    /// what clients send, and passwords and secrets of the configuration, but no private key; only its
+    /// owner may read it
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// The size at which the recording ends, while the server goes on
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = config::parse_size, requires = "record")]
+    record_bytes: u64,
+}
+
+/// `serve` with its flags.
+#[derive(Debug, Clone, Default, Args)]
+struct ServeCommand {
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(flatten)]
+    record: RecordArgs,
+}
+
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one per process")]
@@ -121,8 +149,13 @@ enum Command {
 Examples:
   netlab-reactor serve
   netlab-reactor serve --config netlab.toml
-  netlab-reactor serve --bind ::1 --root site -q")]
-    Serve(ServeArgs),
+  netlab-reactor serve --bind ::1 --root site -q
+  netlab-reactor serve --record run.rec         then: netlab-reactor replay run.rec")]
+    Serve(ServeCommand),
+    /// Run a recorded server once more: the same turns, states and bytes, without a network
+    Replay(ReplayArgs),
+    /// Run services and clients in a simulated world, with faults or a planted bug
+    Simulate(SimulateArgs),
     /// Say what is wrong with a configuration, by line and column
     #[command(after_help = "\
 Examples:
@@ -248,6 +281,10 @@ enum Failure {
     Unavailable(String),
     /// Standard output or a file could not be written: exit code 74, `EX_IOERR`.
     Output(io::Error),
+    /// A file is not what it should be: exit code 65, `EX_DATAERR`.
+    Data(String),
+    /// A replay is not what was recorded: exit code 1.
+    Diverged(String),
 }
 
 impl Failure {
@@ -257,6 +294,8 @@ impl Failure {
             Failure::Usage(_) => ExitCode::from(2),
             Failure::Unavailable(_) => ExitCode::from(69),
             Failure::Output(_) => ExitCode::from(74),
+            Failure::Data(_) => ExitCode::from(65),
+            Failure::Diverged(_) => ExitCode::from(1),
             Failure::Config(_) => ExitCode::from(78),
         }
     }
@@ -267,7 +306,9 @@ impl fmt::Display for Failure {
         match self {
             Failure::Usage(error) => error.fmt(out),
             Failure::Config(problems) => problems.fmt(out),
-            Failure::Unavailable(why) => write!(out, "netlab-reactor: {why}"),
+            Failure::Unavailable(why) | Failure::Data(why) | Failure::Diverged(why) => {
+                write!(out, "netlab-reactor: {why}")
+            }
             Failure::Output(error) => write!(out, "netlab-reactor: cannot write: {error}"),
         }
     }
@@ -289,9 +330,14 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let outer = cli.serve;
     match cli
         .command
-        .unwrap_or_else(|| Command::Serve(ServeArgs::default()))
+        .unwrap_or_else(|| Command::Serve(ServeCommand::default()))
     {
-        Command::Serve(inner) => serve_command(inner.or(outer))?,
+        Command::Serve(inner) => serve_command(inner.serve.or(outer), &inner.record)?,
+        Command::Replay(args) => replay::run(&args)?,
+        Command::Simulate(args) => {
+            let code = u8::from(!simulate::run(&args)?);
+            return Ok(ExitCode::from(code));
+        }
         Command::Client(client) => return Ok(client.run()),
         Command::Cache(args) => {
             let place = cache_place(&args, &outer.or_environment()?)?;
@@ -483,9 +529,11 @@ fn cache_place(args: &CacheArgs, serve: &ServeArgs) -> Result<cache::Place, Fail
 }
 
 /// Serves until it is told to stop.
-fn serve_command(args: ServeArgs) -> Result<(), Failure> {
+fn serve_command(args: ServeArgs, record: &RecordArgs) -> Result<(), Failure> {
     let args = args.or_environment()?;
-    let config = args.load()?;
+    let source = args.source();
+    let around = Surroundings::live();
+    let config = source.load(&around).map_err(Failure::Config)?;
     start_log(&config);
     for listener in &config.listeners {
         if let Some(use_of_secret) = use_of_random_secret(listener) {
@@ -493,13 +541,14 @@ fn serve_command(args: ServeArgs) -> Result<(), Failure> {
             let _ = writeln!(io::stderr(), "{use_of_secret}");
         }
     }
-    let defaults = config.clone();
-    // Without a file there is nothing to read again, and the random secret stays.
-    let load = || match &args.config {
-        Some(_) => args.load_with(Config::load_again),
-        None => Ok(defaults.clone()),
+    let served = match &record.record {
+        None => serve(config, source),
+        Some(path) => {
+            let to = replay::create(path)?;
+            serve_recorded(config, source, around.notes(), to, record.record_bytes)
+        }
     };
-    serve(config, load).map_err(|error| Failure::Unavailable(error.to_string()))
+    served.map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
 /// How to send a file to an upload listener whose secret was made up; `None` for any other
@@ -601,15 +650,15 @@ impl ServeArgs {
 
     /// The configuration that they ask for.
     fn load(&self) -> Result<Config, Failure> {
-        self.load_with(Config::load)
+        Config::load(self.config.as_deref(), &self.overrides()).map_err(Failure::Config)
     }
 
-    /// The same, by one of the ways to load it.
-    fn load_with(
-        &self,
-        load: fn(Option<&Path>, &Overrides) -> Result<Config, Problems>,
-    ) -> Result<Config, Failure> {
-        load(self.config.as_deref(), &self.overrides()).map_err(Failure::Config)
+    /// Where it comes from.
+    fn source(&self) -> Source {
+        Source {
+            file: self.config.clone(),
+            overrides: self.overrides(),
+        }
     }
 
     /// What wins over the file.
@@ -653,7 +702,7 @@ mod tests {
         let Some(Command::Serve(inner)) = cli.command else {
             panic!()
         };
-        let args = inner.or(cli.serve);
+        let args = inner.serve.or(cli.serve);
         assert_eq!(args.config, Some(PathBuf::from("b")));
         assert_eq!(args.root, Some(PathBuf::from("r")));
         assert_eq!((args.verbose, args.quiet), (2, 0));

@@ -2,16 +2,21 @@
 //! to end.
 //!
 //! From one configuration to the next: [`mod@reload`]. For whom a socket is that a service manager
-//! gave: `given`. Who the process is, and what it may reach: `confine`. How the process is run as a service: [`mod@unit`].
+//! gave: `given`. Who the process is, and what it may reach: `confine`. How the process is run as a
+//! service: [`mod@unit`]. One that serves, turn by turn: `server`; the same on a record:
+//! [`mod@replay`]; on a simulated kernel: [`mod@simulate`].
 
 mod confine;
 mod descriptors;
 mod given;
 mod reload;
+pub mod replay;
+mod server;
+pub mod simulate;
 pub mod unit;
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +31,7 @@ use crate::config::{
 use crate::dns::{self, Hosts, Resolver, Sources};
 use crate::gate::{Access, GateOptions, Ranges};
 use crate::http::plain;
-use crate::limits::Limits;
-use crate::logging;
-use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions, Turn};
+use crate::reactor::{DatagramOptions, ListenerOptions, PlainAnswer, Reactor, TlsOptions};
 use crate::service::Service;
 use crate::service::datagram::DatagramService;
 use crate::services::{
@@ -41,10 +44,13 @@ use crate::services::{
     upload::Upload,
     web::{Given, Web},
 };
-use crate::sys::unix::{Given as GivenSockets, Sandbox, Unix, raise_descriptor_limit};
-use crate::sys::{self, Bind, DatagramTuning, News, Sys};
+use crate::surroundings::{Kept, Surroundings};
+use crate::sys::record::{self, Taped};
+use crate::sys::unix::{Given as GivenSockets, Unix, raise_descriptor_limit};
+use crate::sys::{Bind, DatagramTuning, Sys};
 
 pub use reload::reload;
+pub use server::{Server, Source};
 
 /// Why the program could not serve.
 #[derive(Debug)]
@@ -64,6 +70,8 @@ pub enum ServeError {
     Confined(String),
     /// The system refused something that every listener needs.
     System(io::Error),
+    /// What happens cannot be recorded.
+    Record(io::Error),
 }
 
 impl fmt::Display for ServeError {
@@ -74,6 +82,7 @@ impl fmt::Display for ServeError {
             }
             ServeError::Given(why) | ServeError::Confined(why) => why.fmt(f),
             ServeError::System(error) => error.fmt(f),
+            ServeError::Record(error) => write!(f, "the record: {error}"),
         }
     }
 }
@@ -81,119 +90,71 @@ impl fmt::Display for ServeError {
 impl std::error::Error for ServeError {}
 
 /// Serves until SIGTERM or SIGINT. Standard output has a line for each address of a listener, then
-/// `ready`. At SIGHUP `load` reads the configuration again; if that fails, all stays as it was.
+/// `ready`. At SIGHUP the configuration is read again; if that fails, all stays as it was.
 ///
 /// # Errors
 /// The first listener that could not be opened; nothing is served then.
-pub fn serve<E: fmt::Display>(
+pub fn serve(config: Config, source: Source) -> Result<(), ServeError> {
+    let (sys, descriptors) = kernel(&config)?;
+    let mut server = Server::open(sys, config, source, descriptors)?;
+    server.confine()?;
+    server.announce()?;
+    server.begin();
+    server.run()
+}
+
+/// The same, while what the kernel answers is written down to `to`. `notes`: what the configuration
+/// was made of.
+///
+/// # Errors
+/// As there, and those of `write(2)`.
+pub fn serve_recorded(
     config: Config,
-    load: impl Fn() -> Result<Config, E>,
+    source: Source,
+    notes: Kept,
+    to: impl io::Write + Send + 'static,
+    bytes_max: u64,
 ) -> Result<(), ServeError> {
+    let (sys, descriptors) = kernel(&config)?;
+    let options = record::Options {
+        start: record::Start {
+            config: source.file.clone(),
+            bind: source.overrides.bind,
+            root: source.overrides.root.clone(),
+            kept: notes,
+            descriptors,
+            ..record::Start::new(sys.wall())
+        },
+        bytes_max,
+        waits: false,
+    };
+    let sys = Taped::record(sys, to, &options).map_err(ServeError::Record)?;
+    let mut server = Server::open(sys, config, source, descriptors)?;
+    server.confine()?;
+    server.announce()?;
+    server.begin();
+    let ended = server.run();
+    let counted = server.counted();
+    let written = server.sys_mut().end(&counted);
+    ended.and(written.map_err(ServeError::Record))
+}
+
+/// The kernel, and how many descriptors it gives, if there is a limit.
+fn kernel(config: &Config) -> Result<(Unix, Option<u64>), ServeError> {
     let given = GivenSockets::of_environment().map_err(ServeError::Given)?; // before anything is opened
     let descriptors = raise_descriptor_limit().unwrap_or_else(|error| {
         log::warn!("the limit of descriptors stays as it is: {error}");
         None
     });
-    let mut config = fitted(config, descriptors);
-    if let Some(left) = given::place(&mut config, &given.sockets()).pop() {
+    let mut placed = config.clone();
+    if let Some(left) = given::place(&mut placed, &given.sockets()).pop() {
         return Err(ServeError::Given(left.why));
     }
-    let given = confine::assume_user(&config, given)?;
+    let given = confine::assume_user(&placed, given)?;
     let sys = Unix::with_engine(true, &config.limits.disk).map_err(ServeError::System)?;
     let sys = sys.supervised().with_given(given);
     log::info!("disk engine: {}", sys.engine().word());
-    tell(&config.remarks);
-    let (mut reactor, bound) = open(sys, &config)?;
-    let sandbox = confine::enter(&config)?;
-    announce(&config, &bound).map_err(ServeError::System)?;
-    let started = Started {
-        descriptors,
-        sandbox,
-    };
-    let mut in_force = InForce { config, bound };
-    reactor.tell(News::Ready(in_force.status()));
-    loop {
-        match reactor.turn().map_err(ServeError::System)? {
-            Turn::Continue => {}
-            Turn::Reload => {
-                reactor.tell(News::Reloading);
-                let next = load().map_err(|error| error.to_string());
-                let (now, status) = go_over(&mut reactor, in_force, next, &started);
-                in_force = now;
-                logging::set(in_force.config.log.clone());
-                reactor.tell(News::Ready(status));
-            }
-            Turn::Stop => return Ok(()),
-        }
-    }
-}
-
-/// What cannot change any more.
-struct Started {
-    /// How many there may be; `None` where there is no limit.
-    descriptors: Option<u64>,
-    sandbox: Option<Sandbox>,
-}
-
-/// Goes over to what was read, if that can be; what is in force then, and how it is.
-fn go_over(
-    reactor: &mut Reactor<Unix>,
-    was: InForce,
-    next: Result<Config, String>,
-    started: &Started,
-) -> (InForce, String) {
-    let next = next.and_then(|next| match confine::objections(&started.sandbox, &next) {
-        all if all.is_empty() => Ok(next),
-        all => Err(all.join("\n")),
-    });
-    match next {
-        Ok(mut next) => {
-            confine::until_a_restart(&was.config, &mut next);
-            let next = fitted(next, started.descriptors);
-            let now = reload_given(reactor, was, next);
-            let status = now.status();
-            (now, status)
-        }
-        Err(all) => {
-            for problem in all.lines() {
-                log::error!("the configuration stays as it was: {problem}");
-            }
-            if started.sandbox.is_some() && all.contains("Permission denied") {
-                log::error!("[sandbox]: what was not granted at the start is granted by a restart");
-            }
-            let first = all.lines().next().unwrap_or_default();
-            let status = format!("{}; configuration refused: {first}", was.status());
-            (was, status)
-        }
-    }
-}
-
-/// Goes over to another configuration. A given socket that none of its listeners wants is closed.
-fn reload_given(reactor: &mut Reactor<Unix>, was: InForce, mut next: Config) -> InForce {
-    let left = given::place(&mut next, &reactor.sys_mut().given().sockets());
-    let now = reload(reactor, was, next);
-    for given::Unwanted { number, why } in left {
-        if reactor.sys_mut().given().close(number) {
-            log::warn!("{why}; it is closed");
-        }
-    }
-    now
-}
-
-/// A configuration whose limits so many descriptors are enough for; the log tells what that
-/// changes.
-fn fitted(mut config: Config, descriptors: Option<u64>) -> Config {
-    let is_default = config.limits.sessions_max == Limits::default().sessions_max;
-    let said = descriptors.and_then(|descriptors| descriptors::fit(&mut config, descriptors));
-    if let Some(said) = said {
-        // Nobody asked for as many as the default has.
-        let level = match is_default {
-            true => log::Level::Info,
-            false => log::Level::Warn,
-        };
-        log::log!(level, "{said}");
-    }
-    config
+    Ok((sys, descriptors))
 }
 
 /// A reactor with every listener of the configuration, and what each of their addresses came to.
@@ -204,7 +165,7 @@ pub fn open<S: Sys>(mut sys: S, config: &Config) -> Result<(Reactor<S>, Vec<Bind
     let mut seed = [0; 32];
     sys.disk().entropy(&mut seed);
     let sources = name_sources(&config.resolver);
-    let (settings, hosts) = read_names(&sources).map_err(ServeError::System)?;
+    let (settings, hosts) = read_names(&sources, &mut sys).map_err(ServeError::System)?;
     let resolver = Resolver::new(settings, hosts, seed);
     let mut reactor = Reactor::new(sys, config.limits, resolver);
     reactor.watch_name_files(sources);
@@ -238,7 +199,6 @@ fn name_sources(config: &ResolverConfig) -> Sources {
         attempts: config.attempts.map(count),
         attempt_timeout: config.query_timeout,
         reread_interval: config.reread_interval,
-        interface: sys::interface_index,
     }
 }
 
@@ -246,8 +206,14 @@ fn name_sources(config: &ResolverConfig) -> Sources {
 ///
 /// # Errors
 /// A file that cannot be read; the text names it.
-fn read_names(sources: &Sources) -> io::Result<(dns::Config, Hosts)> {
-    let text = |path: &Path| match sys::read_file(path) {
+fn read_names(sources: &Sources, sys: &mut impl Sys) -> io::Result<(dns::Config, Hosts)> {
+    let mut read = None;
+    sys.surroundings(&mut |around| read = Some(read_names_in(sources, around)));
+    read.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
+}
+
+fn read_names_in(sources: &Sources, around: &Surroundings) -> io::Result<(dns::Config, Hosts)> {
+    let text = |path: &Path| match around.file(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => {
@@ -260,7 +226,8 @@ fn read_names(sources: &Sources) -> io::Result<(dns::Config, Hosts)> {
         None => String::new(),
     };
     let hosts = Hosts::parse(&text(&sources.hosts)?);
-    Ok((sources.config(&resolv_conf), hosts))
+    let config = sources.config(&resolv_conf, |name| around.interface(name));
+    Ok((config, hosts))
 }
 
 fn refused(listener: &ListenerConfig, bind: &config::Bind, error: io::Error) -> ServeError {
@@ -356,15 +323,6 @@ fn address(bind: &config::Bind) -> Bind {
         config::Bind::Tcp(address) | config::Bind::Udp(address) => Bind::Inet(*address),
         config::Bind::Unix(path) => Bind::Unix(path.clone()),
     }
-}
-
-fn announce(config: &Config, bound: &[Bind]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    for ((listener, _), bound) in config::addresses(&config.listeners).zip(bound) {
-        writeln!(out, "listening {} {bound}", listener.kind.name())?;
-    }
-    writeln!(out, "ready")?;
-    out.flush()
 }
 
 /// The table of kinds: what serves each.
@@ -465,6 +423,7 @@ fn open_stores<S: Sys>(reactor: &mut Reactor<S>, kind: &Kind) -> Vec<(PathBuf, S
         SiteContent::Upstream(proxy) => Some(&**proxy),
         _ => None,
     });
+    let boot = boot(reactor.sys_mut());
     let settings = |config: &ProxyConfig| match &config.cache {
         Cache::Off => None,
         Cache::On {
@@ -484,7 +443,7 @@ fn open_stores<S: Sys>(reactor: &mut Reactor<S>, kind: &Kind) -> Vec<(PathBuf, S
             await_timeout: limits.wait_timeout,
             pass_time: PASS_TIME,
             rules: rules.clone(),
-            boot: boot(),
+            boot,
         }),
     };
     let settings = own.into_iter().chain(routes).filter_map(settings);
@@ -497,8 +456,9 @@ const PASS_TIME: Duration = Duration::from_secs(120);
 
 /// Which start of the system this is (`man 5 proc`, `/proc/sys/kernel/random/boot_id`); 0 where that
 /// cannot be known.
-fn boot() -> u128 {
-    let text = sys::read_file(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default();
+fn boot(sys: &mut impl Sys) -> u128 {
+    let (path, mut text) = (Path::new("/proc/sys/kernel/random/boot_id"), Vec::new());
+    sys.surroundings(&mut |around| text = around.file(path).unwrap_or_default());
     let digits = String::from_utf8_lossy(&text).trim().replace('-', "");
     u128::from_str_radix(&digits, 16).unwrap_or(0)
 }
@@ -603,7 +563,8 @@ mod tests {
             hosts: folder.path().join("none"),
             ..ResolverConfig::default()
         };
-        let told = |config: &ResolverConfig| read_names(&name_sources(config));
+        let around = Surroundings::live();
+        let told = |config: &ResolverConfig| read_names_in(&name_sources(config), &around);
         let (settings, hosts) = told(&config).expect("settings");
         assert_eq!(settings.attempts, dns::Config::ATTEMPTS);
         assert_eq!(hosts, Hosts::default());

@@ -20,12 +20,14 @@ impl Authorities {
     /// Reads key `ca_file`.
     pub(super) fn read(section: &mut Section<'_>) -> Option<Authorities> {
         section.names_file("ca_file");
-        let base = section.folders.base.clone();
+        let (base, around) = (section.folders.base.clone(), section.folders.around);
         let expected = "a file in PEM with one BEGIN CERTIFICATE or more";
         section.parsed("ca_file", expected, |value| {
             let path = section::path(&base, string(value)?)?;
             let told = |words: &str| format!("is {}: {words}", path.display());
-            let pem = std::fs::read(&path).map_err(|error| told(&error.to_string()))?;
+            let pem = around
+                .certificates(&path)
+                .map_err(|error| told(&error.to_string()))?;
             trust::authorities(&pem).map_err(|words| told(&words))?;
             Ok(Authorities {
                 path,

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::limits::{DiskLimits, Limits};
 use crate::logging::Format;
+use crate::surroundings::Surroundings;
 
 /// What is shown of a secret.
 pub const SET: &str = "(set)";
@@ -171,7 +172,8 @@ pub fn explain(
 /// The tables beside the listeners, with their keys.
 fn tables() -> [(&'static str, Vec<&'static str>); 6] {
     let keys = |read: &dyn Fn(&mut Section<'_>)| {
-        let (empty, folders) = (DeTable::new(), Folders::of(Path::new("")));
+        let (empty, around) = (DeTable::new(), Surroundings::live());
+        let folders = Folders::of(Path::new(""), &around);
         let mut section = Section::new(&empty, 0..0, &folders);
         read(&mut section);
         section.known

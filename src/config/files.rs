@@ -407,11 +407,13 @@ impl AuthConfig {
                 realm = given;
             }
             section.rate("max_failures", &mut failures_max);
-            let base = section.folders.base.as_path();
+            let (base, around) = (section.folders.base.as_path(), section.folders.around);
             users = section.parsed("file", "a file of lines `user:hash`", |value| {
                 let path = path(base, string(value)?)?;
                 let named = |why: String| format!("names {}: {why}", path.display());
-                let bytes = std::fs::read(&path).map_err(|error| named(error.to_string()))?;
+                let bytes = around
+                    .file(&path)
+                    .map_err(|error| named(error.to_string()))?;
                 let text = String::from_utf8(bytes).map_err(|error| named(error.to_string()))?;
                 Users::parse(&text).map_err(|error| named(error.to_string()))
             });

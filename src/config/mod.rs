@@ -28,8 +28,6 @@ mod section;
 mod tls;
 mod value;
 
-use std::env;
-use std::fs;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -49,6 +47,7 @@ pub use value::*;
 
 use crate::limits::Limits;
 use crate::logging::{Filters, Format, Settings};
+use crate::surroundings::Surroundings;
 use crate::wire::challenge::Secret;
 use problem::{Finding, nearest};
 use process::read_log;
@@ -143,7 +142,7 @@ pub struct Overrides {
 /// The folder in which a proxy keeps what it fetched, unless it is told another one, for a
 /// configuration in `file`.
 pub fn default_cache(file: Option<&Path>) -> PathBuf {
-    Folders::of(file.unwrap_or(Path::new(""))).cache
+    Folders::of(file.unwrap_or(Path::new("")), &Surroundings::live()).cache
 }
 
 /// A complete configuration with a comment and the default for each key.
@@ -158,7 +157,19 @@ impl Config {
     /// Everything that is wrong with the file and those that it names, among it that it cannot be
     /// read.
     pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Config, Problems> {
-        Config::load_again(file, overrides)?.without_bad_files()
+        Config::load_in(file, overrides, &Surroundings::live())
+    }
+
+    /// The same in these surroundings.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_in(
+        file: Option<&Path>,
+        overrides: &Overrides,
+        around: &Surroundings,
+    ) -> Result<Config, Problems> {
+        Config::load_again_in(file, overrides, around)?.without_bad_files()
     }
 
     /// The same for a process that serves already: it need not be told to give up what it has
@@ -168,8 +179,20 @@ impl Config {
     /// # Errors
     /// Everything else that is wrong with the file.
     pub fn load_again(file: Option<&Path>, overrides: &Overrides) -> Result<Config, Problems> {
+        Config::load_again_in(file, overrides, &Surroundings::live())
+    }
+
+    /// The same in these surroundings.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_again_in(
+        file: Option<&Path>,
+        overrides: &Overrides,
+        around: &Surroundings,
+    ) -> Result<Config, Problems> {
         let Some(file) = file else {
-            return Config::without_a_file(overrides);
+            return Config::without_a_file_in(overrides, around);
         };
         let wrong = |why: String| {
             Problems::whole(
@@ -177,7 +200,8 @@ impl Config {
                 format!("{why}; expected a readable file of TOML text"),
             )
         };
-        let bytes = fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let bytes = around.file(file);
+        let bytes = bytes.map_err(|error| wrong(format!("cannot be read: {error}")))?;
         let text = str::from_utf8(&bytes).map_err(|error| {
             let at = error.valid_up_to();
             let what = "a byte that is not UTF-8; expected a file of TOML text".to_owned();
@@ -186,7 +210,7 @@ impl Config {
             let (weight, span) = (Weight::Wrong, at..at);
             Problems::located(file, &text, vec![Finding { weight, span, what }])
         })?;
-        Config::read(text, file, overrides)
+        Config::read(text, file, overrides, around)
     }
 
     /// Every kind of listener at its default.
@@ -194,9 +218,13 @@ impl Config {
     /// # Errors
     /// When the system has no random bytes for the secret of the upload listener.
     pub fn without_a_file(overrides: &Overrides) -> Result<Config, Problems> {
+        Config::without_a_file_in(overrides, &Surroundings::live())
+    }
+
+    fn without_a_file_in(overrides: &Overrides, around: &Surroundings) -> Result<Config, Problems> {
         let file = Path::new("");
-        let secret = random_secret().map_err(|why| Problems::whole(file, why))?;
-        let listeners = default_listeners(&Folders::of(file), overrides, &secret);
+        let secret = random_secret(around).map_err(|why| Problems::whole(file, why))?;
+        let listeners = default_listeners(&Folders::of(file, around), overrides, &secret);
         let mut config = Config::with(listeners);
         overrides.apply_to_log(&mut config.log);
         Ok(config)
@@ -222,7 +250,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it and the files that it names.
     pub fn parse(text: &str, file: &Path, overrides: &Overrides) -> Result<Config, Problems> {
-        Config::read(text, file, overrides)?.without_bad_files()
+        Config::read(text, file, overrides, &Surroundings::live())?.without_bad_files()
     }
 
     /// Itself, if all files that it names can be used.
@@ -233,7 +261,12 @@ impl Config {
         }
     }
 
-    fn read(text: &str, file: &Path, overrides: &Overrides) -> Result<Config, Problems> {
+    fn read(
+        text: &str,
+        file: &Path,
+        overrides: &Overrides,
+        around: &Surroundings,
+    ) -> Result<Config, Problems> {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             let finding = |error: &toml::de::Error| Finding {
@@ -247,7 +280,7 @@ impl Config {
                 errors.iter().map(finding).collect(),
             ));
         }
-        let folders = Folders::of(file);
+        let folders = Folders::of(file, around);
         let mut section = Section::new(table.get_ref(), 0..0, &folders);
         let mut config = Config::with(Vec::new());
         section.duration("drain_timeout", &mut config.limits.drain_timeout);
@@ -274,12 +307,13 @@ impl Config {
     }
 }
 
-impl Folders {
+impl<'s> Folders<'s> {
     /// The folders for a configuration in `file`.
-    fn of(file: &Path) -> Folders {
+    fn of(file: &Path, around: &'s Surroundings) -> Self {
         let base = file.parent().unwrap_or(Path::new("")).to_owned();
         let absolute = |name| {
-            env::var_os(name)
+            around
+                .variable(name)
                 .map(PathBuf::from)
                 .filter(|path| path.is_absolute())
         };
@@ -292,7 +326,11 @@ impl Folders {
             Some(folder) => folder.join("netlab-reactor/cache"),
             None => base.join("cache"),
         };
-        Folders { base, cache }
+        Folders {
+            base,
+            cache,
+            around,
+        }
     }
 }
 
@@ -465,7 +503,7 @@ fn share_cache_limits(section: &mut Section<'_>, text: &str, read: &mut [Read]) 
 
 /// Every kind at its default.
 fn default_listeners(
-    folders: &Folders,
+    folders: &Folders<'_>,
     overrides: &Overrides,
     secret: &Secret,
 ) -> Vec<ListenerConfig> {
@@ -491,9 +529,9 @@ fn default_listeners(
 }
 
 /// A secret of 128 random bits in lower-case hexadecimal digits.
-fn random_secret() -> Result<Secret, String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
+fn random_secret(around: &Surroundings) -> Result<Secret, String> {
+    let bytes: [u8; 16] = around
+        .random()
         .map_err(|error| format!("no random bytes for a secret: {error}; expected some"))?;
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Secret::new(digits))
@@ -505,6 +543,7 @@ fn listener_keys(row: &Row) -> Vec<&'static str> {
     let folders = Folders {
         base: PathBuf::new(),
         cache: PathBuf::new(),
+        around: &Surroundings::default(),
     };
     let mut section = Section::new(&empty, 0..0, &folders);
     (row.read)(&mut section);

@@ -37,12 +37,13 @@ impl Parent {
     pub(super) fn read(section: &mut Section<'_>) -> Option<Parent> {
         let parent = section.parsed("parent", EXPECTED, |value| parse(string(value)?));
         let has_parent = section.has("parent");
-        let base = section.folders.base.clone();
+        let (base, around) = (section.folders.base.clone(), section.folders.around);
         section.names_file("parent_credentials_file");
         let text = "a file that holds USER:PASSWORD";
         let filed = section.parsed("parent_credentials_file", text, |value| {
             let path = section::path(&base, string(value)?)?;
-            let mut bytes = std::fs::read(&path)
+            let mut bytes = around
+                .file(&path)
                 .map_err(|error| format!("names {}: {error}", path.display()))?;
             let ending: &[u8] = b"\r\n";
             while bytes.last().is_some_and(|byte| ending.contains(byte)) {
@@ -55,7 +56,7 @@ impl Parent {
         let named = section.parsed("parent_credentials_variable", text, |value| {
             let name = string(value)?;
             let is_name = !name.is_empty() && !name.contains(['=', '\0']);
-            let held = is_name.then(|| std::env::var_os(name)).flatten();
+            let held = is_name.then(|| around.variable(name)).flatten();
             let held = held.ok_or_else(|| format!("is {name:?}, which is not set"))?;
             Credentials::from_text(held.as_encoded_bytes())
                 .ok_or_else(|| format!("is {name:?}, which holds something else"))

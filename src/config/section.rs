@@ -18,14 +18,17 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Finding, Weight, nearest};
 use super::value::{DURATION_MAX, Fraction, parse_duration, parse_size};
 use crate::hooks::Hook;
+use crate::surroundings::Surroundings;
 
 /// Where relative paths and default folders lead.
 #[derive(Debug, Clone)]
-pub(super) struct Folders {
+pub(super) struct Folders<'s> {
     /// The folder of the configuration file; empty for the current one.
     pub(super) base: PathBuf,
     /// The folder for what can be fetched again.
     pub(super) cache: PathBuf,
+    /// Who is asked for what is not in the text.
+    pub(super) around: &'s Surroundings,
 }
 
 /// A table that is being read.
@@ -35,7 +38,7 @@ pub(super) struct Section<'t> {
     /// Its header, to which a missing key is reported.
     header: Range<usize>,
     /// Where relative paths lead.
-    pub(super) folders: &'t Folders,
+    pub(super) folders: &'t Folders<'t>,
     /// Every key that was asked for so far.
     pub(super) known: Vec<&'static str>,
     /// What was wrong so far.
@@ -49,7 +52,7 @@ impl<'t> Section<'t> {
     pub(super) fn new(
         table: &'t DeTable<'t>,
         header: Range<usize>,
-        folders: &'t Folders,
+        folders: &'t Folders<'t>,
     ) -> Section<'t> {
         Section {
             table,

@@ -7,6 +7,7 @@ use crate::http::cors::{Cors, Names, Origins, Rules};
 use crate::http::negotiate::Coding;
 use crate::limits::{DiskEngine, DiskLimits};
 use crate::wire::challenge::Handshake;
+use std::fs;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -1301,7 +1302,8 @@ fn the_example_shows_every_key_with_its_default() {
             part.lines().filter_map(key).collect()
         })
         .collect();
-    let folders = Folders::of(file);
+    let around = Surroundings::live();
+    let folders = Folders::of(file, &around);
     let empty = DeTable::new();
     let mut known = vec![vec!["drain_timeout", "user", "group"]];
     let mut section = Section::new(&empty, 0..0, &folders);

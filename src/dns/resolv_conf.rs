@@ -43,7 +43,7 @@ impl ResolvConf {
     /// Reads the text. `interface` turns an interface's name into its index, for link-local servers
     /// such as `fe80::1%eth0`; numbers need no such help. A server is an address, or beyond what
     /// the C library understands `[IPV6]:PORT` or `IPV4:PORT`.
-    pub fn parse(text: &str, interface: impl Fn(&str) -> Option<u32>) -> ResolvConf {
+    pub fn parse(text: &str, mut interface: impl FnMut(&str) -> Option<u32>) -> ResolvConf {
         let mut conf = ResolvConf::default();
         for line in text.lines() {
             if line.starts_with(['#', ';']) {
@@ -52,7 +52,7 @@ impl ResolvConf {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
                 Some("nameserver") if conf.nameservers.len() < NAMESERVERS_MAX => {
-                    let server = words.next().and_then(|word| server(word, &interface));
+                    let server = words.next().and_then(|word| server(word, &mut interface));
                     conf.nameservers.extend(server);
                 }
                 Some("search") => conf.search = words.filter_map(domain).take(SEARCH_MAX).collect(),
@@ -102,7 +102,7 @@ fn domain(word: &str) -> Option<String> {
     name::is_host_name(word).then(|| word.to_ascii_lowercase())
 }
 
-fn server(word: &str, interface: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
+fn server(word: &str, mut interface: impl FnMut(&str) -> Option<u32>) -> Option<SocketAddr> {
     if let Ok(address) = word.parse::<IpAddr>() {
         return Some((address, PORT).into());
     }

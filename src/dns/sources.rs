@@ -27,19 +27,18 @@ pub struct Sources {
     pub attempt_timeout: Option<Duration>,
     /// While names are asked for, the files are looked at for changes so often; zero for never.
     pub reread_interval: Duration,
-    /// The index of a network interface by its name.
-    pub interface: fn(&str) -> Option<u32>,
 }
 
 impl Sources {
     /// Default of [`Sources::reread_interval`].
     pub const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 
-    /// The settings, with what is in `resolv_conf`, if there is such a file.
-    pub fn config(&self, resolv_conf: &str) -> Config {
+    /// The settings, with what is in `resolv_conf`, if there is such a file. `interface`: the number
+    /// of a network interface by its name.
+    pub fn config(&self, resolv_conf: &str, interface: impl FnMut(&str) -> Option<u32>) -> Config {
         let mut config = self.settings.clone();
         if self.resolv_conf.is_some() {
-            ResolvConf::parse(resolv_conf, self.interface).apply(&mut config);
+            ResolvConf::parse(resolv_conf, interface).apply(&mut config);
         }
         config.attempts = self.attempts.unwrap_or(config.attempts);
         config.attempt_timeout = self.attempt_timeout.unwrap_or(config.attempt_timeout);
@@ -47,9 +46,13 @@ impl Sources {
     }
 
     /// The same for a file that has changed; `None` if it names no server.
-    pub fn config_again(&self, resolv_conf: &str) -> Option<Config> {
-        let named = ResolvConf::parse(resolv_conf, self.interface).nameservers;
-        (!named.is_empty()).then(|| self.config(resolv_conf))
+    pub fn config_again(
+        &self,
+        resolv_conf: &str,
+        mut interface: impl FnMut(&str) -> Option<u32>,
+    ) -> Option<Config> {
+        let named = ResolvConf::parse(resolv_conf, &mut interface).nameservers;
+        (!named.is_empty()).then(|| self.config(resolv_conf, interface))
     }
 }
 
@@ -65,7 +68,6 @@ mod tests {
             attempts: None,
             attempt_timeout: None,
             reread_interval: Sources::REREAD_INTERVAL,
-            interface: |_| None,
         }
     }
 
@@ -73,27 +75,32 @@ mod tests {
     fn the_configuration_goes_before_the_options_of_the_file() {
         let text = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions attempts:3 timeout:5\n";
         let mut sources = sources();
-        let config = sources.config(text);
+        let config = sources.config(text, |_| None);
         assert_eq!(config.attempts, 2 * 3);
         assert_eq!(config.attempt_timeout, Duration::from_secs(5));
         sources.attempts = Some(1);
         sources.attempt_timeout = Some(Duration::from_millis(200));
-        let config = sources.config(text);
+        let config = sources.config(text, |_| None);
         assert_eq!(config.attempts, 1);
         assert_eq!(config.attempt_timeout, Duration::from_millis(200));
         assert_eq!(config.nameservers.len(), 2);
         sources.resolv_conf = None;
-        assert!(sources.config(text).nameservers.is_empty());
+        assert!(sources.config(text, |_| None).nameservers.is_empty());
     }
 
     #[test]
     fn a_changed_file_without_a_server_says_nothing() {
         let sources = sources();
         for text in ["", "# nothing", "search a.test", "nameserver", "nameserv"] {
-            assert_eq!(sources.config_again(text), None, "{text}");
-            assert!(!sources.config(text).nameservers.is_empty(), "{text}");
+            assert_eq!(sources.config_again(text, |_| None), None, "{text}");
+            assert!(
+                !sources.config(text, |_| None).nameservers.is_empty(),
+                "{text}"
+            );
         }
-        let config = sources.config_again("nameserver 192.0.2.1").expect("one");
-        assert_eq!(config, sources.config("nameserver 192.0.2.1"));
+        let config = sources
+            .config_again("nameserver 192.0.2.1", |_| None)
+            .expect("one");
+        assert_eq!(config, sources.config("nameserver 192.0.2.1", |_| None));
     }
 }

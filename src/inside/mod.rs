@@ -1,5 +1,5 @@
-//! What can be seen of the loop from inside: what it does ([`ring`]), where in the source that is
-//! ([`places`]), and what sessions there are ([`roster`]).
+//! What can be seen of the loop from inside: what it does ([`ring`]; `trace` and `words` write it for
+//! others), where in the source that is ([`places`]), and what sessions there are ([`roster`]).
 //!
 //! The reactor writes both, and only the reactor; a service that shows them reads them. So whoever
 //! wants to know asks the process itself, and no protocol has a line for it.
@@ -7,6 +7,8 @@
 pub mod places;
 pub mod ring;
 pub mod roster;
+pub(crate) mod trace;
+pub(crate) mod words;
 
 use ring::Ring;
 use roster::{Roster, Row};

@@ -6,6 +6,9 @@
 //! Some readers want all, some what concerns one session ([`Ring::begin_reading_of`]): as long as
 //! there are only such, nothing else is written.
 //!
+//! Who turns the loop by hand, in a replay, [watches](Ring::watch) it: sees all, changes nothing, and
+//! no clock is asked for it.
+//!
 //! The records of a session between two sleeps of its own read like the picture of
 //! `reactor::session`:
 //!
@@ -365,6 +368,9 @@ const TEXTS_MAX: usize = 4096;
 const TEXT_BYTES_MAX: usize = 256;
 const CUT: &str = "…";
 
+/// A capacity beyond which no memory is set aside at once.
+const UNLIMITED: usize = usize::MAX / size_of::<Record>();
+
 /// The newest records.
 #[derive(Debug, Default)]
 pub struct Ring {
@@ -379,7 +385,11 @@ pub struct Ring {
     readers: u32,
     /// The sessions of which somebody reads, one for each reader.
     read_of: Vec<u32>,
+    /// Somebody reads, or it is on always: what is in it may be seen by a client.
+    is_kept: bool,
     is_on: bool,
+    /// For who watches, if anybody does: always on, and without a limit.
+    watched: Option<Box<Ring>>,
     origin: Option<Instant>,
     /// When the newest record was, or the turn began.
     last_ns: u64,
@@ -410,7 +420,19 @@ impl Ring {
     /// Whether those of a session are, or of [`LOOP`].
     #[inline]
     pub fn wants(&self, id: Id) -> bool {
-        self.is_on && (self.is_whole() || self.read_of.contains(&id.generation))
+        self.is_on && (self.watched.is_some() || self.is_read(id))
+    }
+
+    /// The same for those who read, without who watches.
+    #[inline]
+    pub fn is_read(&self, id: Id) -> bool {
+        self.is_kept && (self.is_whole() || self.read_of.contains(&id.generation))
+    }
+
+    /// Whether records of any are kept for those who read.
+    #[inline]
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// Whether all are, if any.
@@ -458,19 +480,44 @@ impl Ring {
     }
 
     fn switch(&mut self) {
-        let was_on = self.is_on;
-        self.is_on = self.capacity > 0 && self.readers() + usize::from(self.is_always_on) > 0;
-        if !self.is_on {
+        let was_kept = self.is_kept;
+        self.is_kept = self.capacity > 0 && self.readers() + usize::from(self.is_always_on) > 0;
+        self.is_on = self.is_kept || self.watched.is_some();
+        if !self.is_kept {
             // The texts stay: whoever took records may tell of them later.
             self.records = VecDeque::new();
-        } else if !was_on {
+        } else if !was_kept {
             self.texts = VecDeque::new();
         }
     }
 
+    /// From now on all records are kept until they are [taken](Ring::take_watched).
+    pub fn watch(&mut self) {
+        let watched = self.watched.get_or_insert_default();
+        watched.set(usize::MAX, true);
+        self.switch();
+    }
+
+    /// The records since this was asked for last, by who watches, and what tells their names and
+    /// texts.
+    pub fn take_watched(&mut self) -> (Vec<Record>, &Ring) {
+        if self.watched.is_none() {
+            return (Vec::new(), self);
+        }
+        // Invariant: it was looked at just now.
+        let watched = self.watched.as_mut().expect("who watches");
+        let records = std::mem::take(&mut watched.records).into();
+        (records, watched)
+    }
+
     /// A turn began.
     pub fn turn(&mut self, now: Instant) {
-        self.last_ns = self.since_origin(now);
+        if let Some(watched) = &mut self.watched {
+            watched.turn(now);
+        }
+        if self.is_kept {
+            self.last_ns = self.since_origin(now);
+        }
     }
 
     fn since_origin(&mut self, now: Instant) -> u64 {
@@ -481,14 +528,27 @@ impl Ring {
 
     /// Enters a record.
     pub fn push(&mut self, now: Instant, id: Id, what: What) {
-        let at_ns = self.since_origin(now);
-        self.enter(at_ns, id, what);
+        self.push_watched(now, id, what);
+        if self.is_read(id) {
+            let at_ns = self.since_origin(now);
+            self.enter(at_ns, id, what);
+        }
+    }
+
+    /// The same, but only for who watches.
+    pub fn push_watched(&mut self, now: Instant, id: Id, what: What) {
+        if let Some(watched) = &mut self.watched {
+            watched.push(now, id, what);
+        }
     }
 
     /// The same by one who has no clock: it was done right after the last record.
     #[inline]
     pub fn push_after(&mut self, id: Id, what: What) {
-        if self.is_on {
+        if let Some(watched) = &mut self.watched {
+            watched.push_after(id, what);
+        }
+        if self.is_read(id) {
             self.enter(self.last_ns, id, what);
         }
     }
@@ -497,12 +557,19 @@ impl Ring {
     #[inline]
     pub fn tell(&mut self, id: Id, topic: Topic, text: impl FnOnce() -> String) {
         if self.wants(id) {
-            self.enter_text(id, topic, text());
+            self.enter_text(id, topic, &text());
         }
     }
 
     #[cold]
-    fn enter_text(&mut self, id: Id, topic: Topic, mut text: String) {
+    fn enter_text(&mut self, id: Id, topic: Topic, text: &str) {
+        if let Some(watched) = &mut self.watched {
+            watched.enter_text(id, topic, text);
+        }
+        if !self.is_read(id) {
+            return;
+        }
+        let mut text = text.to_owned();
         if text.len() > TEXT_BYTES_MAX {
             text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX - CUT.len()));
             text.push_str(CUT);
@@ -513,7 +580,7 @@ impl Ring {
         self.texts.push_back(text.into());
         self.texts_told = self.texts_told.wrapping_add(1);
         let text = self.texts_told;
-        self.push_after(id, What::Told { topic, text });
+        self.enter(self.last_ns, id, What::Told { topic, text });
     }
 
     /// What was told; empty once too much was told since.
@@ -524,11 +591,8 @@ impl Ring {
     }
 
     fn enter(&mut self, at_ns: u64, id: Id, what: What) {
-        if !self.wants(id) {
-            return;
-        }
         self.last_ns = at_ns;
-        if self.records.is_empty() {
+        if self.records.is_empty() && self.capacity < UNLIMITED {
             // All at once: growing would copy them, again and again.
             self.records.reserve_exact(self.capacity);
         } else if self.records.len() == self.capacity {
@@ -555,6 +619,9 @@ impl Ring {
 
     /// The number of a state's name.
     pub fn number(&mut self, name: &'static str) -> StateName {
+        if let Some(watched) = &mut self.watched {
+            watched.number(name);
+        }
         let is_it = |known: &&'static str| std::ptr::eq(*known, name) || **known == *name;
         let place = self.names.iter().position(is_it);
         let place = place.unwrap_or_else(|| {
@@ -655,6 +722,35 @@ mod tests {
         assert_eq!((seen(&ring).len(), ring.readers()), (5, 1));
         ring.end_reading_of(7);
         assert!(!ring.is_on() && seen(&ring).is_empty());
+    }
+
+    #[test]
+    fn who_watches_sees_all_and_readers_notice_nothing() {
+        let (mut ring, now) = (Ring::default(), Instant::now());
+        ring.set(2 * size_of::<Record>(), false);
+        ring.watch();
+        let turn = |events| What::Turn { events };
+        let watched = |ring: &mut Ring| turns(&mut ring.take_watched().0.iter());
+        for events in 0..3 {
+            ring.push(now, LOOP, turn(events));
+        }
+        assert!(ring.is_on() && ring.wants(id(1)) && !ring.is_read(id(1)));
+        assert_eq!(watched(&mut ring), [0, 1, 2]);
+        let begin = ring.begin_reading();
+        assert_eq!(begin, 0, "as if nobody had watched");
+        ring.push(now, LOOP, turn(3));
+        ring.push_after(LOOP, turn(4));
+        assert_eq!(watched(&mut ring), [3, 4]);
+        let (missing, mut records) = ring.since(begin);
+        assert_eq!((missing, turns(&mut records)), (0, vec![3, 4]));
+        drop(records);
+        ring.end_reading();
+        ring.tell(id(1), Topic::Request, || "GET /".to_owned());
+        let (records, names) = ring.take_watched();
+        let What::Told { text, .. } = records[0].what else {
+            panic!("no text");
+        };
+        assert_eq!(names.text(text), "GET /");
     }
 
     #[test]

@@ -329,7 +329,8 @@ impl Job {
         }
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    /// What it is counted as.
+    pub fn kind(&self) -> Kind {
         match self {
             Job::Query(query) => query.kind(),
             Job::Command(command) => command.kind(),

@@ -69,11 +69,21 @@ impl<S: Sys> Context<S> {
         self.split(listener).0
     }
 
+    /// The moment of what was done just now. Who watches only must not change what the kernel is
+    /// asked.
+    #[inline]
+    pub(super) fn moment(&self, id: Id) -> Instant {
+        match self.inside.ring.is_read(id) {
+            true => self.sys.now(),
+            false => self.now,
+        }
+    }
+
     /// Writes what was done just now, if anybody looks.
     #[inline]
     pub(crate) fn note(&mut self, id: Id, what: impl FnOnce() -> What) {
         if self.inside.ring.wants(id) {
-            let now = self.sys.now();
+            let now = self.moment(id);
             self.inside.ring.push(now, id, what());
         }
     }
@@ -97,7 +107,11 @@ impl<S: Sys> Context<S> {
                 bytes: call.bytes,
                 took_ns: call.took_ns,
             };
-            self.inside.ring.push(at, id, what);
+            match budget.calls.untimed {
+                None => self.inside.ring.push(at, id, what),
+                // Whoever reads it now began since.
+                Some(_) => self.inside.ring.push_watched(at, id, what),
+            }
         }
     }
 

@@ -545,7 +545,8 @@ impl<S: Sys> DatagramSocket<S> {
         if !cx.inside.ring.wants(LOOP) || tray.next.slot + tray.next.number > 0 {
             return None; // what is left of a batch was written before
         }
-        let (now, ring) = (cx.sys.now(), &mut cx.inside.ring);
+        let now = cx.moment(LOOP);
+        let ring = &mut cx.inside.ring;
         let listener = self.metrics as u16;
         let messages = || (0..).map_while(|slot| tray.batch.message(slot));
         let datagrams = messages().map(|message| message.datagrams() as u32).sum();

@@ -44,7 +44,10 @@ fn note<S: Sys>(id: JobId, what: impl Fn(StateName) -> What, cx: &mut Context<S>
     if !cx.inside.ring.is_on() {
         return;
     }
-    let now = cx.sys.now();
+    let now = match cx.inside.ring.is_kept() {
+        true => cx.sys.now(),
+        false => cx.now,
+    };
     let Some((kind, claims)) = cx.jobs.claims_to(id) else {
         return;
     };

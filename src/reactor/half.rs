@@ -186,7 +186,9 @@ impl<S: Sys> Half<S> {
         let Some(stream) = &self.stream else {
             return Ok(false);
         };
-        let mut news = tls.as_mut().is_some_and(|tls| tls.take_plain(link, pool));
+        let mut news = tls
+            .as_mut()
+            .is_some_and(|tls| tls.take_plain(link, sys, pool));
         while ready.readable && !link.eof && link.rx.has_space() && !budget.is_spent() {
             let began = budget.calls.begin(sys);
             let received = match tls {

@@ -440,10 +440,11 @@ impl<S: Sys> Listeners<S> {
             }
             admitted => admitted.unwrap_or_default(),
         };
-        let tls = match listener.options.tls.as_ref().map(Tls::accept).transpose() {
+        let tls = listener.options.tls.as_ref();
+        let tls = match tls.map(|tls| Tls::accept(tls, &mut cx.sys)).transpose() {
             Ok(tls) => tls,
             Err(error) => {
-                log::error!("{socket}: tls: {error}");
+                log::error!("{socket}: tls: {}", error.text);
                 cx.sys.close(stream);
                 listener.gate.leave(&peer, admitted, &mut self.seats);
                 return None;

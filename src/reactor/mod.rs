@@ -78,8 +78,8 @@ use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
 use crate::hooks::Hooks;
 use crate::inside::Inside;
-use crate::inside::ring::{End, LOOP, Part, What, Why};
-use crate::inside::roster::Roster;
+use crate::inside::ring::{End, LOOP, Part, Record, Ring, What, Why};
+use crate::inside::roster::{Roster, Row};
 use crate::jobs::Jobs;
 use crate::jobs::pending::Asker;
 use crate::limits::Limits;
@@ -397,7 +397,28 @@ impl<S: Sys> Reactor<S> {
         self.supervised.tell(news, &mut self.cx.sys, now);
     }
 
-    /// The kernel; for tests that simulate one.
+    /// From now on what the loop does is kept, for [`Reactor::take_watched`].
+    pub fn watch(&mut self) {
+        self.cx.inside.ring.watch();
+    }
+
+    /// What it did since this was asked for last, and the names of the states in it.
+    pub fn take_watched(&mut self) -> (Vec<Record>, &Ring, &Metrics) {
+        let (records, names) = self.cx.inside.ring.take_watched();
+        (records, names, &self.cx.metrics)
+    }
+
+    /// All sessions, in the order of their places.
+    pub fn rows(&self) -> Vec<Row> {
+        let (sessions, _) = self.sessions.some(0, usize::MAX);
+        let rows = sessions.map(|session| {
+            let host = &*self.hosts[session.provenance.host as usize].host;
+            session.row(host, &self.cx.limits, self.cx.now)
+        });
+        rows.collect()
+    }
+
+    /// The kernel.
     pub fn sys_mut(&mut self) -> &mut S {
         &mut self.cx.sys
     }
@@ -1137,9 +1158,15 @@ impl<S: Sys> Reactor<S> {
             jobs,
             resolver,
             now,
+            sys,
             ..
         } = &mut self.cx;
-        self.name_files.serve(jobs, resolver, *now);
+        let interface = |name: &str| {
+            let mut number = None;
+            sys.surroundings(&mut |around| number = around.interface(name));
+            number
+        };
+        self.name_files.serve(jobs, resolver, *now, interface);
         self.queries
             .serve(&mut self.cx.sys, &mut self.cx.resolver, self.cx.now);
         while let Some(id) = self.cx.resolver.poll_woken() {
@@ -1147,11 +1174,12 @@ impl<S: Sys> Reactor<S> {
                 self.wake(id, Why::Name);
             }
         }
+        self.cx.metrics.log_dropped = self.cx.sys.log_dropped();
         self.set_gauges();
     }
 
+    /// What a look at the process itself tells: no kernel is asked.
     fn set_gauges(&mut self) {
-        self.cx.metrics.log_dropped = self.cx.sys.log_dropped();
         self.cx.metrics.gauges = Gauges {
             sessions: self.sessions.len(),
             runnable: self.sessions.runnable(),

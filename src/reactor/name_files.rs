@@ -100,12 +100,14 @@ impl NameFiles {
         jobs.forget(Waiter::NameFiles);
     }
 
-    /// Looks at the files if it is time, and gives the resolver what has changed.
+    /// Looks at the files if it is time, and gives the resolver what has changed. `interface`: as
+    /// [`Sources::config`] has it.
     pub(super) fn serve(
         &mut self,
         jobs: &mut Jobs<Waiter>,
         resolver: &mut Resolver<Id>,
         now: Instant,
+        mut interface: impl FnMut(&str) -> Option<u32>,
     ) {
         let Some(watch) = &mut self.watch else {
             return;
@@ -119,7 +121,7 @@ impl NameFiles {
         if let Some(file) = &mut watch.resolv_conf
             && let Some(text) = file.advance(is_due, jobs, now)
         {
-            match watch.sources.config_again(&text) {
+            match watch.sources.config_again(&text, &mut interface) {
                 Some(config) => {
                     if resolver.set_config(config) {
                         log::info!("resolver: {} has changed", file.path.display());

@@ -143,6 +143,8 @@ struct Seen {
     received: usize,
     /// Bytes that wait to be sent, on both sides.
     queued: u64,
+    /// The ring was read then.
+    is_read: bool,
 }
 
 impl<S: Sys> Session<S> {
@@ -247,6 +249,7 @@ impl<S: Sys> Session<S> {
         self.down.held = self.must_wait(cx);
         let mut budget = Budget::new(cx.limits.pump_bytes_max);
         budget.calls.are_noted = cx.inside.ring.wants(self.id);
+        budget.calls.untimed = (!cx.inside.ring.is_read(self.id)).then_some(cx.now);
         let mut again = false;
         let woken = std::mem::take(&mut self.woken);
         let mut fact = woken != Woken::No;
@@ -490,6 +493,7 @@ impl<S: Sys> Session<S> {
                 state: host.state(conn),
                 received: links.clone().map(Link::arrived).sum(),
                 queued: links.map(|link| link.tx.bytes()).sum(),
+                is_read: cx.inside.ring.is_read(self.id),
             }
         })
     }
@@ -507,7 +511,11 @@ impl<S: Sys> Session<S> {
             consumed: bytes(before.received.saturating_sub(after.received) as u64),
             queued: bytes(after.queued.saturating_sub(before.queued)),
         };
-        cx.note(self.id, || what);
+        match before.is_read {
+            true => cx.note(self.id, || what),
+            // Whoever reads it now began within this call.
+            false => ring.push_watched(cx.now, self.id, what),
+        }
     }
 
     /// What a session that parks waits for, in the words of the ring.
@@ -774,13 +782,13 @@ impl<S: Sys> Session<S> {
             && let Some(stream) = &self.down.stream
         {
             let token = Token::Session(self.id).pack();
-            let began = cx.inside.ring.wants(self.id).then(|| cx.sys.now());
+            let began = cx.inside.ring.wants(self.id).then(|| cx.moment(self.id));
             if let Err(error) = cx.sys.register(stream, token) {
                 log::warn!("{}: register: {error}", self.provenance.peer);
                 return Err(Error::Reset(error.kind()));
             }
             if let Some(began) = began {
-                let now = cx.sys.now();
+                let now = cx.moment(self.id);
                 let took = now.saturating_duration_since(began).as_nanos();
                 cx.note(self.id, || What::Called {
                     call: Call::Register,

@@ -1,6 +1,6 @@
 //! TLS between a socket and its link: the protocol sees plain bytes and does not know.
 //!
-//! rustls does the cryptography and keeps the records. This is a layer within the one fill and the
+//! rustls does the cryptography and keeps the records ([`crate::sys::Secure`]). This is a layer within the one fill and the
 //! one flush of [`super::half`]: it takes records from the socket where a plain side takes bytes,
 //! and sends records where a plain side sends its queue. When to do either is decided there.
 //!
@@ -24,20 +24,20 @@
 //! Not here: certificates and which of them a client gets (who makes the `ServerConfig`), whom we
 //! trust as an origin (who makes the `ClientConfig`), and certificates of clients.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
-use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection, Writer};
+use rustls::ServerConfig;
 
 use super::transfer::{Moved, Sent};
 use crate::buffer::{Front, Held, Pool};
-use crate::disk::{Disk, File};
+use crate::disk::File;
 use crate::ending::Error;
 use crate::service::origins::TlsTo;
 use crate::service::{Finish, Link};
-use crate::sys::Sys;
+use crate::sys::{Role, Secure, SecureError, Sys, Transfer};
 
 /// Plain bytes that are encrypted at a time, and about what rustls holds of unsent records.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -81,7 +81,7 @@ enum First {
 
 /// The TLS of one connection, in either role.
 pub(super) struct Tls {
-    connection: Connection,
+    secure: Secure,
     first: First,
     /// Plain bytes wait in rustls for room in the receive buffer.
     plain_waits: bool,
@@ -97,45 +97,47 @@ pub(super) struct Tls {
     /// Both, as far as the pool knows.
     held: Held,
     /// What broke it.
-    pub(super) trouble: Option<rustls::Error>,
+    pub(super) trouble: Option<SecureError>,
 }
 
 impl Tls {
     /// The TLS of a new connection. It fails for a configuration that is wrong in itself; such a
     /// connection cannot be served, least of all in plain text.
-    pub(super) fn accept(options: &TlsOptions) -> Result<Box<Self>, rustls::Error> {
-        let connection = ServerConnection::new(Arc::clone(&options.config))?;
-        Ok(Box::new(Self {
-            connection: connection.into(),
-            first: match options.plain {
-                Some(answer) => First::Unknown(answer, Vec::new()),
-                None => First::Records,
-            },
+    pub(super) fn accept(
+        options: &TlsOptions,
+        sys: &mut impl Sys,
+    ) -> Result<Box<Self>, SecureError> {
+        let role = Role::Server(Arc::clone(&options.config));
+        let first = match options.plain {
+            Some(answer) => First::Unknown(answer, Vec::new()),
+            None => First::Records,
+        };
+        Ok(Self::new(sys.tls_begin(&role)?, first, false))
+    }
+
+    fn new(secure: Secure, first: First, is_fast: bool) -> Box<Self> {
+        Box::new(Self {
+            secure,
+            first,
             plain_waits: false,
             ended: false,
-            is_fast: false,
+            is_fast,
             incoming: 0,
             outgoing: 0,
             held: Held::default(),
             trouble: None,
-        }))
+        })
     }
 
     /// The TLS of a connection that was made to an origin, which begins.
-    pub(super) fn connect(to: &TlsTo) -> Result<Box<Self>, rustls::Error> {
-        let mut connection = ClientConnection::new(Arc::clone(&to.config), to.name.clone())?;
-        connection.set_buffer_limit(Some(PIECE_BYTES));
-        Ok(Box::new(Self {
-            connection: connection.into(),
-            first: First::Records,
-            plain_waits: false,
-            ended: false,
-            is_fast: true,
-            incoming: 0,
-            outgoing: 0,
-            held: Held::default(),
-            trouble: None,
-        }))
+    pub(super) fn connect(to: &TlsTo, sys: &mut impl Sys) -> Result<Box<Self>, SecureError> {
+        let mut secure = sys.tls_begin(&Role::Client {
+            config: Arc::clone(&to.config),
+            name: to.name.clone(),
+            explain: to.explain,
+        })?;
+        secure.set_buffer_limit(PIECE_BYTES);
+        Ok(Self::new(secure, First::Records, true))
     }
 
     /// The answer to a client that speaks in plain text; after that there is nothing left to do
@@ -154,12 +156,12 @@ impl Tls {
 
     /// Whether neither side may send anything of its own yet.
     pub(super) fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
+        self.secure.facts().is_handshaking
     }
 
     /// Whether records wait to be sent.
     pub(super) fn has_output(&self) -> bool {
-        self.connection.wants_write()
+        self.secure.facts().has_output
     }
 
     /// Whether our end of the stream was told and sent.
@@ -182,13 +184,10 @@ impl Tls {
         if matches!(self.first, First::Unknown(..)) {
             return self.receive_first(stream, sys);
         }
-        let mut kernel = Kernel::new(stream, sys);
-        let count = self.connection.read_tls(&mut kernel)?;
+        let Transfer { count, is_full, .. } = sys.tls_recv(&mut self.secure, stream);
+        let count = count?;
         self.incoming = (self.incoming + count).min(INCOMING_BYTES_MAX);
-        Ok(Moved {
-            count,
-            is_full: !kernel.short,
-        })
+        Ok(Moved { count, is_full })
     }
 
     fn receive_first<S: Sys>(&mut self, stream: &S::Stream, sys: &mut S) -> io::Result<Moved> {
@@ -200,10 +199,7 @@ impl Tls {
                 Poll::Pending => {}
                 Poll::Ready(Some(answer)) => self.first = First::Plain(answer),
                 Poll::Ready(None) => {
-                    let mut rest = &received[..];
-                    while !rest.is_empty() {
-                        self.connection.read_tls(&mut rest)?;
-                    }
+                    sys.tls_feed(&mut self.secure, received)?;
                     self.first = First::Records;
                 }
             }
@@ -228,15 +224,13 @@ impl Tls {
             return Ok(true);
         }
         let was_handshaking = self.is_handshaking();
-        if let Err(error) = self.connection.process_new_packets() {
-            // The peer is told by an alert, as far as the socket takes it at once.
-            log::debug!("tls: {error}");
-            let _ = self.connection.write_tls(&mut Kernel::new(stream, sys));
+        if let Err(error) = sys.tls_open(&mut self.secure, stream) {
+            log::debug!("tls: {}", error.text);
             self.trouble = Some(error);
             return Err(io::ErrorKind::InvalidData);
         }
         let may_begin = was_handshaking && !self.is_handshaking();
-        let has_plain = self.take_plain(link, pool);
+        let has_plain = self.take_plain(link, sys, pool);
         if (has_plain && !self.plain_waits) || may_begin {
             self.incoming = 0;
         }
@@ -244,12 +238,17 @@ impl Tls {
     }
 
     /// Moves plain bytes to `link`. Whether there were any, or the end.
-    pub(super) fn take_plain(&mut self, link: &mut Link, pool: &mut Pool) -> bool {
+    pub(super) fn take_plain(
+        &mut self,
+        link: &mut Link,
+        sys: &mut impl Sys,
+        pool: &mut Pool,
+    ) -> bool {
         let mut news = false;
         while link.rx.has_space() && !link.eof {
             let space = link.rx.space(pool);
             let room = space.len();
-            match self.connection.reader().read(space) {
+            match sys.tls_plain(&mut self.secure, space) {
                 Ok(count) if count > 0 => {
                     link.rx.filled(count, room);
                     news = true;
@@ -277,16 +276,14 @@ impl Tls {
         sys: &mut S,
         pool: &mut Pool,
     ) -> Result<Sent, Error> {
-        while !self.connection.wants_write() {
+        while !self.has_output() {
             if !self.seal(link, sys, pool)? {
                 return Ok(Sent::Nothing);
             }
         }
-        let mut kernel = Kernel::new(stream, sys);
-        let result = self.connection.write_tls(&mut kernel);
-        let is_full = !kernel.short;
-        self.outgoing = kernel.left;
-        Sent::of(result, |_| is_full)
+        let sent = sys.tls_send(&mut self.secure, stream);
+        self.outgoing = sent.left;
+        Sent::of(sent.count, |_| sent.is_full)
     }
 
     /// Makes records of the front of the link's queue, or the last one of its end. Whether there
@@ -302,7 +299,7 @@ impl Tls {
             (false, false) => UNPROVEN_PIECE_BYTES,
             (false, true) => PIECE_BYTES,
         };
-        self.connection.set_buffer_limit(Some(piece_bytes));
+        self.secure.set_buffer_limit(piece_bytes);
         let plain = self
             .encrypt(link, piece_bytes, sys)
             .map_err(|error| match error.kind() {
@@ -311,7 +308,7 @@ impl Tls {
             })?;
         link.tx.sent(plain, pool);
         if plain == 0 && link.finish == Finish::Wanted && link.tx.is_empty() && !self.ended {
-            self.connection.send_close_notify();
+            sys.tls_end(&mut self.secure);
             self.ended = true;
             return Ok(true);
         }
@@ -325,15 +322,15 @@ impl Tls {
         piece_bytes: usize,
         sys: &mut S,
     ) -> io::Result<usize> {
-        let mut writer = self.connection.writer();
+        let secure = &mut self.secure;
         match link.tx.front() {
             Front::Empty => Ok(0),
             Front::Piped(_) => unreachable!("where TLS is spoken nothing goes through a pipe"),
-            Front::One(bytes, _) => writer.write(bytes),
-            Front::Many(runs, count, _) => writer.write_vectored(&runs[..count]),
+            Front::One(bytes, _) => sys.tls_seal(secure, &[IoSlice::new(bytes)]),
+            Front::Many(runs, count, _) => sys.tls_seal(secure, &runs[..count]),
             Front::File(file, offset, len) => {
                 let wanted = usize::try_from(len).unwrap_or(usize::MAX).min(piece_bytes);
-                write_file(&mut writer, sys.disk(), (file, offset), wanted)
+                seal_file(secure, sys, (file, offset), wanted)
             }
         }
     }
@@ -345,74 +342,24 @@ impl Tls {
 /// # Errors
 /// Those of the disk; `UnexpectedEof` if the file is shorter than was promised.
 #[inline(never)]
-fn write_file(
-    writer: &mut Writer<'_>,
-    disk: &mut dyn Disk,
+fn seal_file(
+    secure: &mut Secure,
+    sys: &mut impl Sys,
     (file, offset): (&File, u64),
     wanted: usize,
 ) -> io::Result<usize> {
     let mut piece = [0; PIECE_BYTES];
-    let count = disk.read_at(file, offset, &mut piece[..wanted])?;
+    let count = sys.disk().read_at(file, offset, &mut piece[..wanted])?;
     if count == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    writer.write(&piece[..count])
-}
-
-/// A socket as rustls wants to see it.
-struct Kernel<'a, S: Sys> {
-    sys: &'a mut S,
-    stream: &'a S::Stream,
-    /// A call transferred less than it was offered: the kernel has no more, or no more room.
-    short: bool,
-    /// What was offered last and did not leave.
-    left: usize,
-}
-
-impl<'a, S: Sys> Kernel<'a, S> {
-    fn new(stream: &'a S::Stream, sys: &'a mut S) -> Self {
-        Self {
-            sys,
-            stream,
-            short: false,
-            left: 0,
-        }
-    }
-}
-
-impl<S: Sys> Read for Kernel<'_, S> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.sys.recv(self.stream, into)?;
-        self.short |= count < into.len();
-        Ok(count)
-    }
-}
-
-impl<S: Sys> Write for Kernel<'_, S> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.left = bytes.len();
-        let count = self.sys.send(self.stream, bytes, false)?;
-        self.left -= count;
-        self.short |= self.left > 0;
-        Ok(count)
-    }
-
-    fn write_vectored(&mut self, runs: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.left = runs.iter().map(|run| run.len()).sum();
-        let count = self.sys.send_many(self.stream, runs, false)?;
-        self.left -= count;
-        self.short |= self.left > 0;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    sys.tls_seal(secure, &[IoSlice::new(&piece[..count])])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::sim::Sim;
     use rustls::pki_types::PrivateKeyDer;
 
     #[test]
@@ -425,10 +372,11 @@ mod tests {
             config: Arc::new(config.expect("a certificate")),
             plain: None,
         };
-        assert!(Tls::accept(&options).is_ok());
+        let mut sys = Sim::new(1);
+        assert!(Tls::accept(&options, &mut sys).is_ok());
         Arc::get_mut(&mut options.config)
             .expect("nobody else's")
             .max_fragment_size = Some(1); // less than a record's head
-        assert!(Tls::accept(&options).is_err());
+        assert!(Tls::accept(&options, &mut sys).is_err());
     }
 }

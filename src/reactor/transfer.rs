@@ -45,6 +45,8 @@ pub(super) struct Budget {
 #[derive(Default)]
 pub(super) struct Calls {
     pub(super) are_noted: bool,
+    /// The moment of all of them, where no clock is asked for them.
+    pub(super) untimed: Option<Instant>,
     /// When each ended, and what it was.
     pub(super) made: Vec<(Instant, Noted)>,
 }
@@ -61,7 +63,8 @@ impl Calls {
     /// One is about to be made, if anybody looks.
     #[inline]
     pub(super) fn begin<S: Sys>(&self, sys: &S) -> Option<Instant> {
-        self.are_noted.then(|| sys.now())
+        self.are_noted
+            .then(|| self.untimed.unwrap_or_else(|| sys.now()))
     }
 
     /// It was made.
@@ -73,7 +76,7 @@ impl Calls {
         sys: &S,
     ) {
         if let Some(began) = began {
-            let now = sys.now();
+            let now = self.untimed.unwrap_or_else(|| sys.now());
             let took = now.saturating_duration_since(began).as_nanos();
             let noted = Noted {
                 call,

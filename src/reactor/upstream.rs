@@ -29,7 +29,7 @@ use super::token::Token;
 use super::transfer::Ready;
 use crate::service::origins::{Idle, IdleLimits, Opening, TlsTo, Trouble, Way};
 use crate::service::{Ends, Id, LinkState, Relayed};
-use crate::sys::{Event, Sys};
+use crate::sys::{Event, SecureError, Sys};
 use crate::wire::proxy_protocol;
 
 /// The side of a session towards an origin.
@@ -186,13 +186,13 @@ impl<S: Sys> Upstream<S> {
             Err(kind) => LinkState::Failed(kind),
             Ok(true) => match &making.opening.tls {
                 None => LinkState::Open,
-                Some(to) => match Tls::connect(to) {
+                Some(to) => match Tls::connect(to, sys) {
                     Ok(tls) => {
                         self.half.tls = Some(tls);
                         LinkState::Connecting
                     }
                     Err(error) => {
-                        self.trouble = Some(trouble_of(&error, to));
+                        self.trouble = Some(trouble_of(error));
                         LinkState::Failed(io::ErrorKind::InvalidInput)
                     }
                 },
@@ -223,9 +223,7 @@ impl<S: Sys> Upstream<S> {
                 link.status = LinkState::Failed(io::ErrorKind::TimedOut);
             }
             LinkState::Failed(_) => {
-                let to = making.opening.tls.as_ref();
-                let broken = tls.trouble.as_ref().zip(to);
-                self.trouble = broken.map(|(error, to)| trouble_of(error, to));
+                self.trouble = tls.trouble.clone().map(trouble_of);
             }
             _ => {}
         }
@@ -250,10 +248,10 @@ impl<S: Sys> Upstream<S> {
 }
 
 /// What an error of TLS with an origin means.
-fn trouble_of(error: &rustls::Error, to: &TlsTo) -> Box<Trouble> {
+fn trouble_of(error: SecureError) -> Box<Trouble> {
     Box::new(Trouble {
-        text: (to.explain)(error),
-        is_certificate: matches!(error, rustls::Error::InvalidCertificate(_)),
+        text: error.text,
+        is_certificate: error.is_certificate,
     })
 }
 

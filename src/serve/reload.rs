@@ -33,7 +33,7 @@ pub fn reload<S: Sys>(reactor: &mut Reactor<S>, was: InForce, mut next: Config) 
     next.limits.disk = until_a_restart(&was.config.limits.disk, next.limits.disk);
     reactor.set_limits(next.limits);
     let sources = name_sources(&next.resolver);
-    match read_names(&sources) {
+    match read_names(&sources, reactor.sys_mut()) {
         Ok((settings, hosts)) => {
             reactor.set_resolver(settings, hosts);
             reactor.watch_name_files(sources);

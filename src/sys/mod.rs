@@ -3,7 +3,8 @@
 //!
 //! There are two implementations, chosen at compile time: [`unix::Unix`] over mio's poll and the
 //! system calls, and [`sim::Sim`], a simulated kernel that is edge-triggered, seeded and meaner
-//! than a real one. The rules both keep:
+//! than a real one. A third one, [`record::Taped`], writes down what either of them answers, and
+//! answers it again. The rules that all keep:
 //!
 //! 1. Readiness is told in edges. After an edge, a call is repeated until it would block, or until
 //!    it transferred less than it was offered, before another edge can be relied on (`man 7 epoll`,
@@ -17,13 +18,15 @@ pub mod error_log;
 mod given;
 pub mod log_limit;
 mod news;
+pub mod record;
+mod secure;
 pub mod sim;
 pub mod unix;
 
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -35,10 +38,12 @@ use crate::jobs::{Done, Job, JobId};
 use crate::pipe::Pipe;
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
+use crate::surroundings::Surroundings;
 
 pub use batch::{Batch, Received, Unsent};
 pub use given::GivenSocket;
 pub use news::News;
+pub use secure::{Role, Secure, SecureError, Transfer};
 
 /// Bytes that the kernel takes for a client beyond what the client has room for, until it has shown
 /// that it reads fast. 2,000 clients of slowhttptest that ask for large files and read a few bytes
@@ -80,6 +85,23 @@ pub trait Sys {
     /// them, and waits for the disk: it is made at start or reload.
     fn authorities(&mut self) -> Arc<RootCertStore> {
         Arc::new(RootCertStore::empty())
+    }
+
+    /// Lets `read` ask for what is no file of a service's and belongs to this process or system:
+    /// what a configuration names, variables, interfaces. It may wait for the disk: it is called at
+    /// start, at reload, or when a file of the resolver's settings has changed.
+    fn surroundings(&mut self, read: &mut dyn FnMut(&Surroundings)) {
+        read(&Surroundings::live());
+    }
+
+    /// The sockets that the process was given when it was started.
+    fn given_sockets(&mut self) -> Vec<GivenSocket> {
+        Vec::new()
+    }
+
+    /// Closes a socket that was given and that no listener wants; whether there was such.
+    fn close_given(&mut self, _number: i32) -> bool {
+        false
     }
 
     /// The monotonic clock.
@@ -210,6 +232,54 @@ pub trait Sys {
     /// Closes with a reset where the kind of socket has one: the peer cannot take it for the end of
     /// the stream. What was not sent yet is gone.
     fn abort(&mut self, stream: Self::Stream);
+
+    /// Begins TLS on a connection, in either role.
+    ///
+    /// # Errors
+    /// The configuration is wrong in itself.
+    fn tls_begin(&mut self, role: &Role) -> Result<Secure, SecureError> {
+        Secure::begin(role)
+    }
+
+    /// Takes records that came before: they were held back.
+    fn tls_feed(&mut self, secure: &mut Secure, bytes: &[u8]) -> io::Result<()> {
+        secure.feed(bytes)
+    }
+
+    /// Takes records from a stream, which may be a part of one; how many bytes, 0 at the end of the
+    /// stream.
+    fn tls_recv(&mut self, secure: &mut Secure, stream: &Self::Stream) -> Transfer {
+        secure.recv(self, stream)
+    }
+
+    /// Makes plain bytes of the records that came. If they break the protocol, the peer is told by an
+    /// alert, as far as the stream takes it at once.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    fn tls_open(&mut self, secure: &mut Secure, stream: &Self::Stream) -> Result<(), SecureError> {
+        secure.open(self, stream)
+    }
+
+    /// Takes plain bytes; 0 at their end, [`io::ErrorKind::WouldBlock`] where more records are needed.
+    fn tls_plain(&mut self, secure: &mut Secure, into: &mut [u8]) -> io::Result<usize> {
+        secure.plain(into)
+    }
+
+    /// Makes records of plain bytes; how many it took, as its limit has it.
+    fn tls_seal(&mut self, secure: &mut Secure, runs: &[IoSlice<'_>]) -> io::Result<usize> {
+        secure.seal(runs)
+    }
+
+    /// Makes the record that tells the end.
+    fn tls_end(&mut self, secure: &mut Secure) {
+        secure.end();
+    }
+
+    /// Sends records that wait.
+    fn tls_send(&mut self, secure: &mut Secure, stream: &Self::Stream) -> Transfer {
+        secure.send(self, stream)
+    }
 
     /// Binds a datagram socket; the address that it got.
     fn bind_datagram(
@@ -345,6 +415,11 @@ pub enum PlantedBug {
 }
 
 impl PlantedBug {
+    /// Its name on the command line: `half-close-drops`.
+    pub fn name(self) -> String {
+        kebab(&format!("{self:?}"))
+    }
+
     /// All of them.
     pub const ALL: [PlantedBug; 27] = [
         PlantedBug::EndOfStreamLost,
@@ -377,20 +452,16 @@ impl PlantedBug {
     ];
 }
 
-/// A whole file named by the configuration, read at start or reload, when waiting for the disk is
-/// in order.
-///
-/// # Errors
-/// Those of `open(2)` and `read(2)`.
-pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    std::fs::read(path)
-}
-
-/// The number of a network interface, for link-local name servers (`fe80::1%eth0`).
-pub fn interface_index(name: &str) -> Option<u32> {
-    let text =
-        std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex")).ok()?;
-    text.trim().parse().ok()
+/// `TwoWords` as `two-words`.
+pub(crate) fn kebab(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !text.is_empty() {
+            text.push('-');
+        }
+        text.push(c.to_ascii_lowercase());
+    }
+    text
 }
 
 /// One edge: what became possible for whom.

@@ -249,6 +249,12 @@ impl Program {
         Self::start_with(config, files, command(&[]))
     }
 
+    /// The same while it is recorded, to `run.rec` beside the configuration.
+    pub(crate) fn start_recorded(config: &str, files: &[(&str, &[u8])], flags: &[&str]) -> Self {
+        let arguments = [&["serve", "--record", "run.rec"], flags].concat();
+        Self::start_with(config, files, command(&arguments))
+    }
+
     /// The same with at most so many descriptors.
     pub(crate) fn start_with_descriptors(config: &str, count: u32) -> Self {
         Self::start_by(config, &format!("ulimit -n {count}; exec \"$0\" \"$@\""))

@@ -33,12 +33,15 @@ use netlab_reactor::metrics::{Impairment, ListenerMetrics};
 use netlab_reactor::reactor::{Reactor, Turn};
 use netlab_reactor::serve;
 use netlab_reactor::service::Waiter;
+use netlab_reactor::sys::record::Taped;
 use netlab_reactor::sys::sim::Sim;
 use netlab_reactor::sys::sim::faults::{Fault, Faults};
 use netlab_reactor::sys::sim::rng::Rng;
 use netlab_reactor::sys::sim::talker::PATIENCE;
 use netlab_reactor::sys::sim::volume::Volume;
 use netlab_reactor::sys::{Bind, PlantedBug, Signal, Sys};
+
+use crate::replay::{self, Tape};
 
 /// The hosts file: one that the machine of the test does not have, so that only the simulated disk may.
 const HOSTS: &str = "/nonexistent";
@@ -49,13 +52,16 @@ const LAST_JOBS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Simulated time beyond which something waits that should not.
 const TIME_MAX: Duration = Duration::from_secs(4 * PATIENCE.as_secs());
 
+/// What every run turns on: it is recorded if it is to be.
+pub(crate) type Kernel = Taped<Sim>;
+
 /// A kind of service with the clients that put it to the test.
 pub(crate) trait Scenario {
     /// Listeners of the configuration, and the files that they need.
     fn listeners(&mut self, setting: &mut Setting<'_>) -> Vec<ListenerConfig>;
 
     /// Listeners that no configuration has.
-    fn listen(&mut self, _reactor: &mut Reactor<Sim>) {}
+    fn listen(&mut self, _reactor: &mut Reactor<Kernel>) {}
 
     /// Who takes part. `bound` are the addresses of the listeners, in their order.
     fn cast(&mut self, sim: &mut Sim, setting: &mut Setting<'_>, bound: &[Bind]);
@@ -161,6 +167,8 @@ impl fmt::Debug for Failure {
 pub(crate) struct Plan {
     pub(crate) planted: Option<PlantedBug>,
     pub(crate) trace: bool,
+    /// What the kernel answers is written down, and the same reactor turns once more on that.
+    pub(crate) replays: bool,
     /// Nothing is drawn: for a rule that was broken once.
     pub(crate) only: Option<Only>,
 }
@@ -318,7 +326,11 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     };
     setting.listeners.clone_from(&config.listeners);
     *sim.volume() = std::mem::take(setting.volume);
-    let (mut run, bound) = Run::open(sim, &config).map_err(|what| Failure {
+    let (kernel, tape) = match plan.replays {
+        true => replay::recorded(sim, plan.planted),
+        false => (Taped::unrecorded(sim), Tape::default()),
+    };
+    let (mut run, bound) = Run::open(kernel, &config).map_err(|what| Failure {
         what: format!("seed {seed}: {what}"),
         trace: String::new(),
     })?;
@@ -346,14 +358,23 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
         run.turn_until_over().and_then(|()| run.check())
     }))
     .unwrap_or_else(|panic| Err(text(panic.as_ref())));
-    let Run { reactor, turns, .. } = run;
-    let mut sim = reactor.into_sys();
+    let Run {
+        mut reactor, turns, ..
+    } = run;
+    let counted = replay::counted(&mut reactor);
+    let mut kernel = reactor.into_sys();
+    let recorded = kernel.end(&counted);
+    let mut sim = kernel.into_kernel().expect("a kernel");
     let trace = sim.world().trace.to_string();
     let fail = |what| Failure {
         what: format!("seed {seed}: {what}"),
         trace: trace.clone(),
     };
     result.map_err(fail)?;
+    if plan.replays {
+        recorded.expect("it is written");
+        replay::replay(&tape, &config, &mut scenarios).map_err(fail)?;
+    }
     let (at_once, may) = (sim.programs().at_once_max, config.limits.hooks.running_max);
     if at_once > may {
         return Err(fail(format!("{at_once} commands ran at once, {may} may")));
@@ -417,6 +438,7 @@ fn again(
 ) -> Result<(), String> {
     let mut next = Sim::new(setting.later.draw());
     *next.volume() = sim.take_volume();
+    let next = Taped::unrecorded(next);
     let (mut run, bound) = Run::open(next, config).map_err(|what| format!("again: {what}"))?;
     let mut bound = &bound[..];
     for (scenario, listeners) in scenarios.iter_mut().zip(listeners) {
@@ -427,12 +449,12 @@ fn again(
         }
     }
     let ended = run.turn_until_over().and_then(|()| run.check());
-    *sim.volume() = run.reactor.into_sys().take_volume();
+    *sim.volume() = run.sim().take_volume();
     ended.map_err(|what| format!("again: {what}"))
 }
 
 /// The same for its clients, but each connection from now on is served by another service.
-fn altered(config: &Config) -> Config {
+pub(crate) fn altered(config: &Config) -> Config {
     let mut next = config.clone();
     for listener in &mut next.listeners {
         let idle_timeout = match &mut listener.kind {
@@ -457,7 +479,7 @@ fn text(panic: &(dyn Any + Send)) -> String {
 }
 
 struct Run {
-    reactor: Reactor<Sim>,
+    reactor: Reactor<Kernel>,
     /// What is in force; always there between two turns.
     in_force: Option<serve::InForce>,
     /// It is told to end while clients are there, and once more when they have gone: then what is
@@ -470,28 +492,29 @@ struct Run {
 
 impl Run {
     /// A server that has begun, and the servers of names that it asks.
-    fn open(sim: Sim, config: &Config) -> Result<(Self, Vec<Bind>), String> {
-        let (mut reactor, bound) = serve::open(sim, config).map_err(|error| error.to_string())?;
-        for server in crate::dns::SERVERS {
-            let server = crate::dns::NameServer::new(server);
-            reactor.sys_mut().enter(server, Duration::ZERO);
-        }
-        let in_force = serve::InForce {
-            config: config.clone(),
-            bound: bound.clone(),
-        };
-        let run = Self {
+    fn open(kernel: Kernel, config: &Config) -> Result<(Self, Vec<Bind>), String> {
+        let opened = serve::open(kernel, config);
+        let (reactor, bound) = opened.map_err(|error| error.to_string())?;
+        let mut run = Self {
             reactor,
-            in_force: Some(in_force),
+            in_force: Some(serve::InForce {
+                config: config.clone(),
+                bound: bound.clone(),
+            }),
             ends_early: false,
             stale_told: 0,
             turns: 0,
         };
+        for server in crate::dns::SERVERS {
+            let server = crate::dns::NameServer::new(server);
+            run.sim().enter(server, Duration::ZERO);
+        }
         Ok((run, bound))
     }
 
     fn sim(&mut self) -> &mut Sim {
-        self.reactor.sys_mut()
+        let kernel = self.reactor.sys_mut().kernel();
+        kernel.expect("a kernel that is simulated")
     }
 
     fn elapsed(&mut self) -> Duration {

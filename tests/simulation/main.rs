@@ -18,6 +18,7 @@ mod kept;
 mod planted;
 mod proxy;
 mod relay;
+mod replay;
 mod rules;
 mod secure;
 mod sure;

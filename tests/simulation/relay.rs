@@ -20,7 +20,7 @@ use netlab_reactor::sys::sim::talker::{Ending, Script, Talker};
 use netlab_reactor::sys::sim::{End, Sim};
 
 use crate::dns::{ALIVE, ALIVE_TOO};
-use crate::driver::{Scenario, Setting};
+use crate::driver::{Kernel, Scenario, Setting};
 
 const PORT: u16 = 8000;
 const IDLE: Duration = Duration::from_secs(120);
@@ -214,7 +214,7 @@ impl Scenario for RelayScenario {
         Vec::new()
     }
 
-    fn listen(&mut self, reactor: &mut Reactor<Sim>) {
+    fn listen(&mut self, reactor: &mut Reactor<Kernel>) {
         let options = ListenerOptions {
             name: "relay".to_owned(),
             kind: "relay",

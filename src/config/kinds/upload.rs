@@ -1,6 +1,5 @@
 //! Kind `upload`: receives files.
 
-use std::fs;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use super::{Kind, Row, StreamConfig, Transport};
 use crate::config::section::{Section, path, string};
 use crate::hooks::Hook;
+use crate::surroundings::Surroundings;
 use crate::wire::challenge::{Handshake, Secret};
 use crate::wire::user_file::UserInfo;
 
@@ -160,10 +160,10 @@ impl UploadConfig {
         let mut config = UploadConfig::new(handshake, secret);
         let dir = section.path("dir");
         config.dir = dir.unwrap_or_else(|| section.folders.base.join(&config.dir));
-        let base = section.folders.base.as_path();
+        let (base, around) = (section.folders.base.as_path(), section.folders.around);
         let login = section.parsed("login", "a file of lines `user|hash`", |value| {
             let path = path(base, string(value)?)?;
-            let users = UserInfo::from_bytes(&read_file(&path)?)
+            let users = UserInfo::from_bytes(&read_file(&path, around)?)
                 .map_err(|why| format!("names {}: {why}", path.display()))?;
             Ok((users, path))
         });
@@ -260,9 +260,9 @@ pub(super) fn read_secret_of(
         judged(Secret::from(string(value)?))
     });
     section.names_file("secret_file");
-    let base = section.folders.base.as_path();
+    let (base, around) = (section.folders.base.as_path(), section.folders.around);
     let filed = section.parsed(file_key, "a file that holds the secret", |value| {
-        let bytes = read_file(&path(base, string(value)?)?)?;
+        let bytes = read_file(&path(base, string(value)?)?, around)?;
         judged(Secret::from_file_text(bytes))
     });
     if written.is_some() && filed.is_some() {
@@ -283,6 +283,8 @@ pub(super) fn not_empty(secret: Secret) -> Result<Secret, String> {
 }
 
 /// What a file holds that a key names.
-fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("names {}: {error}", path.display()))
+fn read_file(path: &Path, around: &Surroundings) -> Result<Vec<u8>, String> {
+    around
+        .file(path)
+        .map_err(|error| format!("names {}: {error}", path.display()))
 }

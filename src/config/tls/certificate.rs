@@ -1,14 +1,15 @@
 //! One certificate and its key, read from two files in PEM (RFC 7468).
 
 use std::fmt;
-use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::Error;
 use rustls::crypto::ring::default_provider;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
+use rustls::{SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
@@ -16,6 +17,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use crate::http::date::{Date, unix_s};
+use crate::surroundings::Surroundings;
 
 const CERTIFICATE: &str = "PEM with one BEGIN CERTIFICATE or more, the listener's own first";
 const KEY: &str = "PEM with one BEGIN PRIVATE KEY, not encrypted";
@@ -64,31 +66,83 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
+/// Stands in for a private key where there is none to be had; nobody shakes hands there.
+#[derive(Debug)]
+struct NoKey;
+
+impl SigningKey for NoKey {
+    fn choose_scheme(&self, _offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        None
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+impl TlsError {
+    /// Which file it is and why, in one text.
+    fn noted(self) -> String {
+        format!("{} {}", self.key, self.what)
+    }
+
+    /// The same from that text.
+    fn of_note(note: &str) -> Self {
+        match note.strip_prefix("cert ") {
+            Some(what) => Self {
+                key: "cert",
+                what: what.to_owned(),
+            },
+            None => Self {
+                key: "key",
+                what: note.strip_prefix("key ").unwrap_or(note).to_owned(),
+            },
+        }
+    }
+}
+
 impl CertificateFiles {
     /// Reads both files.
     ///
     /// # Errors
     /// A file that cannot be read, holds no certificate or key, or a key that is not the
     /// certificate's.
-    pub fn load(&self) -> Result<Certificate, TlsError> {
+    pub fn load(&self, around: &Surroundings) -> Result<Certificate, TlsError> {
         let cert_failed = |why: &str| failed("cert", &self.cert, why, CERTIFICATE);
-        let key_failed = |why: &str| failed("key", &self.key, why, KEY);
-        let bytes = fs::read(&self.cert).map_err(|error| cert_failed(&error.to_string()))?;
+        let bytes = around
+            .certificates(&self.cert)
+            .map_err(|error| cert_failed(&error.to_string()))?;
         let chain: Result<Vec<CertificateDer<'static>>, _> =
             CertificateDer::pem_slice_iter(&bytes).collect();
         let chain = chain.map_err(|error| cert_failed(&broken(&error)))?;
         if chain.is_empty() {
             return Err(cert_failed("it holds no certificate"));
         }
-        let bytes = fs::read(&self.key).map_err(|error| key_failed(&error.to_string()))?;
+        let without = || Ok(CertifiedKey::new(chain.clone(), Arc::new(NoKey)));
+        let read = |bytes| self.signing(&chain, bytes).map_err(TlsError::noted);
+        let signing = around.private(&self.key, &self.cert, read, without);
+        let signing = signing.map_err(|note| TlsError::of_note(&note))?;
+        Certificate::new(signing)
+            .map_err(|error| cert_failed(&format!("its certificate cannot be read: {error}")))
+    }
+
+    /// The chain with its key, of which this was read.
+    fn signing(
+        &self,
+        chain: &[CertificateDer<'static>],
+        bytes: io::Result<Vec<u8>>,
+    ) -> Result<CertifiedKey, TlsError> {
+        let cert_failed = |why: &str| failed("cert", &self.cert, why, CERTIFICATE);
+        let key_failed = |why: &str| failed("key", &self.key, why, KEY);
+        let bytes = bytes.map_err(|error| key_failed(&error.to_string()))?;
         let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
             pem::Error::NoItemsFound => key_failed("it holds no private key"),
             error => key_failed(&broken(&error)),
         })?;
         let unreadable =
             |why: &dyn fmt::Display| cert_failed(&format!("its certificate cannot be read: {why}"));
-        let signing = CertifiedKey::from_der(chain, key, &default_provider());
-        let signing = signing.map_err(|error| match error {
+        let signing = CertifiedKey::from_der(chain.to_vec(), key, &default_provider());
+        signing.map_err(|error| match error {
             Error::InvalidCertificate(why) => unreadable(&why),
             Error::InconsistentKeys(_) => {
                 let cert = self.cert.display();
@@ -96,8 +150,7 @@ impl CertificateFiles {
                 failed("key", &self.key, "it is another one's key", &expected)
             }
             error => key_failed(&format!("its key cannot be used: {error}")),
-        })?;
-        Certificate::new(signing).map_err(|error| unreadable(&error))
+        })
     }
 }
 

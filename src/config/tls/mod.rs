@@ -109,7 +109,7 @@ fn read_certificate(section: &mut Section<'_>, listener: &str) -> Option<Placed>
     section.names_file("key");
     let files = CertificateFiles { cert, key };
     let span = section.span("cert");
-    let read = files.load().map(Arc::new);
+    let read = files.load(section.folders.around).map(Arc::new);
     match &read {
         Ok(certificate) => {
             for what in certificate.oddities(SystemTime::now()) {

@@ -34,7 +34,6 @@ fn sources(reread_interval: Duration) -> Sources {
         attempts: None,
         attempt_timeout: None,
         reread_interval,
-        interface: |_| None,
     }
 }
 
@@ -51,7 +50,11 @@ impl Bench {
         let mut files = NameFiles::default();
         let now = sim.now();
         let mut bench = Self {
-            resolver: Resolver::new(sources.config(resolv_conf), Hosts::parse(hosts), [7; 32]),
+            resolver: Resolver::new(
+                sources.config(resolv_conf, |_| None),
+                Hosts::parse(hosts),
+                [7; 32],
+            ),
             now,
             looks: 0,
             files: NameFiles::default(),
@@ -72,7 +75,7 @@ impl Bench {
 
     fn serve(&mut self) {
         self.files
-            .serve(&mut self.jobs, &mut self.resolver, self.now);
+            .serve(&mut self.jobs, &mut self.resolver, self.now, |_| None);
     }
 
     /// The disk does what it was asked to.

@@ -111,6 +111,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Its name on the command line: `short-read`.
+    pub fn name(self) -> String {
+        crate::sys::kebab(&format!("{self:?}"))
+    }
+
     /// All of them, in the order of their numbers.
     pub const ALL: [Fault; 48] = [
         Fault::ShortRead,

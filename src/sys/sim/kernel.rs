@@ -20,6 +20,7 @@ use crate::jobs::{Done, Job, JobId};
 use crate::pipe::{Ends as PipeEnds, Pipe};
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
+use crate::surroundings::{Kept, Surroundings};
 use crate::sys::{
     Batch, Bind, DatagramMemory, DatagramTuning, Event, News, PlantedBug, Received, Signal, Sys,
     Unsent,
@@ -180,6 +181,11 @@ impl Sys for Sim {
             self.job_done_at = None;
         }
         done
+    }
+
+    /// There are no files but those of the volume, and no variables.
+    fn surroundings(&mut self, read: &mut dyn FnMut(&Surroundings)) {
+        read(&Surroundings::kept(Kept::new()));
     }
 
     fn now(&self) -> Instant {

@@ -15,13 +15,14 @@
 //! The modules in reading order: [`faults`], [`rng`], [`clock`], `ids`, `agenda` (what is due
 //! when), `sockets` and `net` (streams), `datagrams`, [`volume`] (the disk), [`volume::power`]
 //! (what is left of it when that fails), [`programs`] (commands that are run), [`actor`], [`talker`]
-//! (a client for any protocol), [`trace`].
+//! (a client for any protocol), [`asker`] (one that asks by datagrams), [`trace`].
 //!
 //! Deliberately not here: congestion, retransmission, addresses that route. What a test needs to
 //! see of them is delay.
 
 pub mod actor;
 mod agenda;
+pub mod asker;
 pub mod clock;
 mod datagrams;
 mod disk;

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 use super::faults::Fault;
 use super::rng::Rng;
 use super::world::World;
-use crate::disk::{DiskId, Entry, File, FileKind, Handle, Metadata};
+use crate::disk::{DiskId, Entry, File, FileKind, Handle, Metadata, WeakFile};
 use power::Synced;
 
 pub mod power;
@@ -63,8 +63,8 @@ struct Open {
     /// It has the lock of the file, alone or with others (`man 2 flock`).
     locked: bool,
     what: PathBuf,
-    /// Our own reference: when it is the last one, the process closed the file.
-    file: File,
+    /// Whether the process has it: we have no reference of our own, as a kernel has none.
+    file: WeakFile,
 }
 
 /// A disk.
@@ -360,7 +360,7 @@ impl Volume {
 
     /// Forgets what the process closed, and what has neither a name nor a reader.
     fn collect(&mut self) {
-        self.open.retain(|_, open| open.file.is_shared());
+        self.open.retain(|_, open| open.file.upgrade().is_some());
         let mut named = vec![ROOT];
         let mut next = 0;
         while let Some(&inode) = named.get(next) {
@@ -376,7 +376,6 @@ impl Volume {
     fn handle(&mut self, inode: u64, writable: bool, what: PathBuf) -> File {
         self.next += 1;
         let file = File::new(Handle::Simulated(self.next), DiskId(1), false);
-        let ours = file.clone();
         self.open.insert(
             self.next,
             Open {
@@ -384,7 +383,7 @@ impl Volume {
                 writable,
                 locked: false,
                 what,
-                file: ours,
+                file: file.downgrade(),
             },
         );
         file
@@ -395,9 +394,9 @@ impl Volume {
     pub(super) fn lock(&mut self, file: &File) -> io::Result<bool> {
         self.collect();
         let inode = self.opened(file)?.inode;
-        let of_it = || self.open.values().filter(|open| open.inode == inode);
-        let is_other = |open: &&Open| !std::ptr::eq(open.file.handle(), file.handle());
-        if of_it().filter(is_other).any(|open| open.locked) {
+        let is_other = |open: &Open| open.file.upgrade().is_some_and(|other| other != *file);
+        let mut of_it = self.open.values().filter(|open| open.inode == inode);
+        if of_it.any(|open| open.locked && is_other(open)) {
             return Ok(false);
         }
         self.share_lock(file)?;

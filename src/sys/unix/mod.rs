@@ -32,8 +32,8 @@ use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
 use super::{
-    Batch, Bind, DatagramMemory, DatagramTuning, Event, News, Signal, Sys, Unsent, error_log,
-    log_limit,
+    Batch, Bind, DatagramMemory, DatagramTuning, Event, GivenSocket, News, Signal, Sys, Unsent,
+    error_log, log_limit,
 };
 use crate::disk::{Disk, File};
 use crate::hooks::{End, HookId, Program};
@@ -246,6 +246,14 @@ impl Sys for Unix {
             Arc::new(roots)
         };
         Arc::clone(self.authorities.get_or_insert_with(read))
+    }
+
+    fn given_sockets(&mut self) -> Vec<GivenSocket> {
+        self.given.sockets()
+    }
+
+    fn close_given(&mut self, number: i32) -> bool {
+        self.given.close(number)
     }
 
     fn now(&self) -> Instant {

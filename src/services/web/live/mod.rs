@@ -5,16 +5,14 @@
 //! ```
 //!
 //! In reading order: this file (how it is sent), [`watch`] (what is asked for, and where it comes
-//! from), [`turns`] (the last turns, as a whole), [`trace`] (how it is written), [`words`] (a
-//! record in words).
+//! from), [`turns`] (the last turns, as a whole). How it is written: [`crate::inside::trace`], and
+//! [`crate::inside::words`] for a record in words.
 //!
 //! A client that takes it slowly is told how much it missed: nothing waits for it, and no more than
 //! a send queue is held for it.
 
-mod trace;
 mod turns;
 mod watch;
-mod words;
 
 use std::time::{Duration, Instant};
 
@@ -23,10 +21,10 @@ use crate::http::body::LAST_CHUNK;
 use crate::http::head::{BodyLength, RequestHead, put_head_end, put_header};
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status, Version};
+pub(super) use crate::inside::words::{Kinds, Names, put_object};
 use crate::service::{Cx, Io};
 pub(super) use turns::{TURNS, TURNS_MAX, Turns};
 pub(super) use watch::{begin, may_read, query};
-pub(super) use words::{Kinds, Names, put_object};
 
 /// Where it comes from.
 pub(super) trait Source {

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Source;
-use super::words::{self, Kinds, Names};
 use crate::inside::ring::{Record, Ring, What};
+use crate::inside::words::{self, Kinds, Names};
 use crate::service::{Cx, work};
 
 /// How long it is watched at least, and at most.

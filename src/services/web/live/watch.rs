@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::trace::{Format, Trace};
-use super::words::Names;
 use super::{Live, Source, begin_head};
 use crate::http::Status;
 use crate::http::head::RequestHead;
 use crate::http::target::Target;
 use crate::inside::ring::Ring;
+use crate::inside::trace::{Format, Trace};
+use crate::inside::words::Names;
 use crate::service::{Cx, work};
 use crate::services::web::reply::{Refusal, Reply};
 

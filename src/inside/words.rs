@@ -9,15 +9,15 @@ use std::net::Ipv4Addr;
 
 use slab::Slab;
 
-use crate::inside::places;
-use crate::inside::ring::{CameTo, End, LOOP, Record, Ring, What};
+use super::places;
+use super::ring::{CameTo, End, LOOP, Record, Ring, What};
 use crate::metrics::ListenerMetrics;
 
 /// What the records refer to.
 #[derive(Clone, Copy)]
-pub(in crate::services::web) struct Names<'a> {
-    pub(in crate::services::web) ring: &'a Ring,
-    pub(in crate::services::web) listeners: &'a Slab<ListenerMetrics>,
+pub(crate) struct Names<'a> {
+    pub(crate) ring: &'a Ring,
+    pub(crate) listeners: &'a Slab<ListenerMetrics>,
 }
 
 impl<'a> Names<'a> {
@@ -32,11 +32,11 @@ impl<'a> Names<'a> {
 
 /// The kinds of the listeners that sessions came by, where that is known.
 #[derive(Debug, Default)]
-pub(in crate::services::web) struct Kinds(HashMap<u32, &'static str>);
+pub(crate) struct Kinds(HashMap<u32, &'static str>);
 
 impl Kinds {
     /// That of a session is known.
-    pub(in crate::services::web) fn learn(&mut self, session: u32, kind: &'static str) {
+    pub(crate) fn learn(&mut self, session: u32, kind: &'static str) {
         self.0.insert(session, kind);
     }
 
@@ -64,7 +64,7 @@ impl Kinds {
 // Writing to a String cannot fail.
 
 /// One record as a line.
-pub(super) fn put_line(record: &Record, since_ns: u64, names: Names<'_>, out: &mut String) {
+pub(crate) fn put_line(record: &Record, since_ns: u64, names: Names<'_>, out: &mut String) {
     let (ms, ns) = (since_ns / 1_000_000, since_ns % 1_000_000);
     let _ = write!(out, "{ms:>6}.{ns:06} ms  ");
     match record.id {
@@ -90,12 +90,7 @@ pub(super) fn put_line(record: &Record, since_ns: u64, names: Names<'_>, out: &m
 /// One record as an object of JSON: when it was (`at`, in nanoseconds since the ring was made), by
 /// which session (`id`, none for the loop), what it is (`what`), in words (`text`), where it was
 /// done (`place`), and what a program is to know of it besides.
-pub(in crate::services::web) fn put_object(
-    record: &Record,
-    names: Names<'_>,
-    kinds: &mut Kinds,
-    out: &mut String,
-) {
+pub(crate) fn put_object(record: &Record, names: Names<'_>, kinds: &mut Kinds, out: &mut String) {
     let kind = kinds.of(record, names);
     let place = places::place(&record.what, kind);
     let (at, what) = (record.at_ns, word(&record.what));
@@ -185,7 +180,7 @@ fn word(what: &What) -> &'static str {
 }
 
 /// A record in words.
-pub(super) fn text(record: &Record, names: Names<'_>) -> String {
+pub(crate) fn text(record: &Record, names: Names<'_>) -> String {
     match record.what {
         What::Turn { events } => format!("turn begins with {events} events"),
         What::Part(part) => part.name().to_owned(),
@@ -300,7 +295,7 @@ fn whom(is_origin: bool) -> &'static str {
 }
 
 /// A session, by the listener that it came by and the client's address.
-pub(super) fn described(record: &Record, names: Names<'_>) -> String {
+pub(crate) fn described(record: &Record, names: Names<'_>) -> String {
     let What::Began { listener, port, ip } = record.what else {
         return String::new();
     };
@@ -317,7 +312,7 @@ pub(super) fn described(record: &Record, names: Names<'_>) -> String {
     }
 }
 
-pub(super) fn end_name(end: End) -> String {
+pub(crate) fn end_name(end: End) -> String {
     match end {
         End::Done => "done".to_owned(),
         End::TimedOut(phase) => format!("timed out ({})", phase.name()),

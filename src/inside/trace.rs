@@ -16,12 +16,12 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use super::ring::{LOOP, Part, Record, StateName, What, Why};
 use super::words::{self, Kinds, Names};
-use crate::inside::ring::{LOOP, Part, Record, StateName, What, Why};
 
 /// How it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// Trace events.
     Json,
     /// Lines.
@@ -37,7 +37,7 @@ const SESSION_TRACKS: u64 = 1000;
 
 /// A trace that is being written.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub(crate) struct Trace {
     format: Format,
     /// When the first record was.
     began_ns: Option<u64>,
@@ -66,7 +66,7 @@ struct Track {
 // Writing to a String cannot fail.
 impl Trace {
     /// Begins one.
-    pub(super) fn new(format: Format, out: &mut String) -> Self {
+    pub(crate) fn new(format: Format, out: &mut String) -> Self {
         if format == Format::Json {
             out.push_str("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n");
         }
@@ -87,7 +87,7 @@ impl Trace {
     }
 
     /// So many records are missing here: they came faster than they were read.
-    pub(super) fn missed(&mut self, count: u64, out: &mut String) {
+    pub(crate) fn missed(&mut self, count: u64, out: &mut String) {
         // What was under way is not known any more.
         (self.turn, self.part, self.slept) = (None, None, None);
         self.sessions.clear();
@@ -102,7 +102,7 @@ impl Trace {
     }
 
     /// Writes one more record.
-    pub(super) fn add(&mut self, record: &Record, names: Names<'_>, out: &mut String) {
+    pub(crate) fn add(&mut self, record: &Record, names: Names<'_>, out: &mut String) {
         self.last_ns = record.at_ns;
         let began_ns = *self.began_ns.get_or_insert(record.at_ns);
         match self.format {
@@ -117,7 +117,7 @@ impl Trace {
     }
 
     /// Ends it.
-    pub(super) fn end(&mut self, names: Names<'_>, out: &mut String) {
+    pub(crate) fn end(&mut self, names: Names<'_>, out: &mut String) {
         if self.format != Format::Json {
             return;
         }

@@ -1,0 +1,503 @@
+//! Record and replay over the real program: whatever it served, its record makes the same program do
+//! the same once more, with nothing of its world left.
+//!
+//! `RECORD_EXCHANGES=10000 RECORD_RUNS=100 cargo test --test record -- many` is the long form.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Program, command, connect, temp_dir};
+use rustix::process::{Pid, Signal, kill_process};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use socket2::SockRef;
+
+/// Exchanges in a run of a plain `cargo test`, and runs.
+const EXCHANGES: usize = 1500;
+const RUNS: usize = 2;
+/// Clients at once.
+const CLIENTS: usize = 8;
+
+const CONFIG: &str = r#"
+drain_timeout = "500ms"
+
+[[listener]]
+kind = "http"
+bind = "127.0.0.1:0"
+root = "site"
+listing = true
+access_log = "access.log"
+
+[[listener]]
+kind = "http"
+name = "secure"
+bind = "127.0.0.1:0"
+root = "site"
+tls = { cert = "all.pem", key = "all.pem" }
+
+[[listener]]
+kind = "proxy"
+bind = "127.0.0.1:0"
+cache_dir = "cache"
+allow_destinations = ["127.0.0.0/8"]
+connect_ports = []
+
+[[listener]]
+kind = "upload"
+bind = "127.0.0.1:0"
+dir = "uploads"
+handshake = "none"
+
+[[listener]]
+kind = "tcp-echo"
+bind = "127.0.0.1:0"
+
+[[listener]]
+kind = "udp-ping"
+bind = "127.0.0.1:0"
+loss = 0.1
+delay = "1ms"
+
+[[listener]]
+kind = "udp-heartbeat"
+bind = "127.0.0.1:0"
+timeout = "200ms"
+
+[[listener]]
+kind = "admin"
+bind = "127.0.0.1:0"
+"#;
+
+fn number(name: &str, default: usize) -> usize {
+    let given = std::env::var(name).ok();
+    given.map_or(default, |text| text.parse().expect("a number"))
+}
+
+fn large() -> Vec<u8> {
+    (0..300_000_u32).map(|i| (i % 251) as u8).collect()
+}
+
+/// A certificate for `localhost`, and its key, both in PEM.
+fn certificate() -> (String, String) {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    (own.cert.pem(), own.signing_key.serialize_pem())
+}
+
+/// The world of a run: where everything is, and how to speak TLS.
+struct World {
+    http: SocketAddr,
+    secure: SocketAddr,
+    proxy: SocketAddr,
+    upload: SocketAddr,
+    echo: SocketAddr,
+    ping: SocketAddr,
+    heartbeat: SocketAddr,
+    admin: SocketAddr,
+    tls: Arc<ClientConfig>,
+}
+
+impl World {
+    fn of(program: &Program, cert: &str) -> Self {
+        let mut roots = RootCertStore::empty();
+        let pem = <rustls_pki_types::CertificateDer<'_> as rustls_pki_types::pem::PemObject>::pem_slice_iter(cert.as_bytes());
+        for one in pem {
+            roots.add(one.expect("a certificate")).expect("a root");
+        }
+        let tls = ClientConfig::builder().with_root_certificates(roots);
+        let web = program.addresses("http");
+        Self {
+            http: web[0],
+            secure: web[1],
+            proxy: program.address("proxy"),
+            upload: program.address("upload"),
+            echo: program.address("tcp-echo"),
+            ping: program.address("udp-ping"),
+            heartbeat: program.address("udp-heartbeat"),
+            admin: program.address("admin"),
+            tls: Arc::new(tls.with_no_client_auth()),
+        }
+    }
+
+    /// One exchange of a kind that its number says. What a drain or a fault cuts is nobody's concern:
+    /// what counts is that all of it happens again.
+    fn exchange(&self, client: usize, number: usize) -> std::io::Result<()> {
+        let path = ["/small", "/large", "/none", "/"][number % 4];
+        match number % 12 {
+            0 => self.kept_alive(path),
+            1 => self.get(self.http, &request(path, "close")),
+            2 | 3 => {
+                let at = self.http;
+                self.get(self.proxy, &request(&format!("http://{at}{path}"), "close"))
+            }
+            4 => self.tunnel(),
+            5 => self.send_file(client, number, false),
+            6 => self.send_file(client, number, true),
+            7 => self.echo(number),
+            8 => self.datagrams(number),
+            9 => self.get_secure(path),
+            10 => self.reset(),
+            _ => self.slow(),
+        }
+    }
+
+    fn get(&self, to: SocketAddr, request: &str) -> std::io::Result<()> {
+        let mut stream = connect(to);
+        stream.write_all(request.as_bytes())?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    }
+
+    fn kept_alive(&self, path: &str) -> std::io::Result<()> {
+        let mut stream = connect(self.http);
+        for _ in 0..3 {
+            stream.write_all(request(path, "keep-alive").as_bytes())?;
+            let mut some = [0; 100];
+            stream.read_exact(&mut some)?;
+        }
+        stream.shutdown(Shutdown::Write)?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    }
+
+    fn tunnel(&self) -> std::io::Result<()> {
+        let mut stream = connect(self.proxy);
+        let at = self.echo;
+        write!(stream, "CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n")?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head)?;
+        stream.write_all(&large()[..50_000])?;
+        stream.shutdown(Shutdown::Write)?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    }
+
+    fn send_file(&self, client: usize, number: usize, ack: bool) -> std::io::Result<()> {
+        let mut stream = connect(self.upload);
+        let bytes = &large()[..number * 97 % 100_000];
+        let ack = if ack { ", \"ack\": true" } else { "" };
+        let header = format!(
+            "{{\"filename\": \"f{client}-{number}\", \"filesize\": {}{ack}}}",
+            bytes.len()
+        );
+        stream.write_all(&(header.len() as i32).to_le_bytes())?;
+        stream.write_all(header.as_bytes())?;
+        stream.write_all(bytes)?;
+        stream.shutdown(Shutdown::Write)?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    }
+
+    fn echo(&self, number: usize) -> std::io::Result<()> {
+        let mut stream = connect(self.echo);
+        stream.write_all(&"straße ".repeat(number % 1000).into_bytes())?;
+        stream.shutdown(Shutdown::Write)?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    }
+
+    fn datagrams(&self, number: usize) -> std::io::Result<()> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        for _ in 0..5 {
+            socket.send_to(format!("Ping {number} 1.5").as_bytes(), self.ping)?;
+            socket.send_to(format!("Heartbeat {number} 1.5").as_bytes(), self.heartbeat)?;
+        }
+        let _ = socket.recv(&mut [0; 100]); // it may be lost
+        Ok(())
+    }
+
+    fn get_secure(&self, path: &str) -> std::io::Result<()> {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let session = ClientConnection::new(Arc::clone(&self.tls), name).expect("TLS");
+        let mut stream = StreamOwned::new(session, connect(self.secure));
+        stream.write_all(request(path, "close").as_bytes())?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    }
+
+    /// A client that breaks the connection within an answer.
+    fn reset(&self) -> std::io::Result<()> {
+        let mut stream = connect(self.http);
+        stream.write_all(request("/large", "close").as_bytes())?;
+        stream.read_exact(&mut [0; 10])?;
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+    }
+
+    /// A client that takes its time.
+    fn slow(&self) -> std::io::Result<()> {
+        let mut stream: TcpStream = connect(self.proxy);
+        let target = format!("http://{}/large", self.http);
+        let request = request(&target, "close");
+        let (one, other) = request.split_at(30);
+        for part in [one, other] {
+            stream.write_all(part.as_bytes())?;
+            std::thread::yield_now();
+        }
+        let mut some = [0; 40_000];
+        while stream.read(&mut some)? > 0 {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+}
+
+fn request(target: &str, connection: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n")
+}
+
+fn replay(record: &Path, flags: &[&str]) -> Output {
+    let mut command = command(&["replay"]);
+    let output = command.arg(record).args(flags).current_dir("/").output();
+    output.expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Serves so many exchanges under load, with a reload in their middle and a drain before all are
+/// done; its record, with nothing left of the rest, and the key that is not to be in it.
+fn served(exchanges: usize, record: &Path) -> String {
+    let (cert, key) = certificate();
+    let files: [(&str, &[u8]); 3] = [
+        ("site/small", b"small\n"),
+        ("site/large", &large()),
+        ("all.pem", &[key.as_bytes(), cert.as_bytes()].concat()),
+    ];
+    let mut program = Program::start_recorded(CONFIG, &files, &["-qq"]);
+    let world = World::of(&program, &cert);
+    let each = exchanges / CLIENTS;
+    let process = Pid::from_raw(program.child.id().cast_signed()).expect("a process");
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (world, process) = (&world, process);
+            scope.spawn(move || {
+                for number in 0..each {
+                    if client == 0 && number == each / 2 {
+                        kill_process(process, Signal::HUP).expect("it lives");
+                    }
+                    // Nothing depends on how it went.
+                    let _ = world.exchange(client, number * CLIENTS + client);
+                }
+            });
+        }
+    });
+    // Somebody is being served, somebody looks, and somebody says nothing, when it is to end.
+    let mut under_way = connect(world.echo);
+    under_way.write_all(b"abc").expect("room");
+    let _ = world.get(world.admin, &request("/trace?seconds=1", "close"));
+    let _idle = connect(world.http);
+    program.terminate();
+    assert!(program.wait().success());
+    let written = program.path("run.rec");
+    let mode = fs::metadata(&written)
+        .expect("a record")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600, "it holds what clients sent");
+    fs::copy(&written, record).expect("a copy");
+    key
+}
+
+fn is_exact(record: &Path) {
+    let output = replay(record, &["--check"]);
+    let told = text(&output.stdout) + &text(&output.stderr);
+    assert!(
+        output.status.success() && told.starts_with("exact: "),
+        "{told}"
+    );
+}
+
+#[test]
+fn many_exchanges_of_every_kind_are_replayed_to_the_byte() {
+    let folder = temp_dir();
+    for run in 0..number("RECORD_RUNS", RUNS) {
+        let record = folder.path().join(format!("{run}.rec"));
+        let key = served(number("RECORD_EXCHANGES", EXCHANGES), &record);
+        is_exact(&record);
+        // What is only looked at is the same as well.
+        let output = replay(&record, &["--session", "5", "--text"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let told = text(&output.stdout);
+        assert!(told.contains("#5") && told.contains("exact: "), "{told}");
+        let bytes = fs::read(&record).expect("a record");
+        for line in key.lines().filter(|line| !line.contains("PRIVATE KEY")) {
+            let is_in_it = memchr::memmem::find(&bytes, line.as_bytes()).is_some();
+            assert!(!is_in_it, "a private key is in the record");
+        }
+        fs::remove_file(record).expect("a file");
+    }
+}
+
+#[test]
+fn a_trace_is_made_of_a_record() {
+    let folder = temp_dir();
+    let (record, trace) = (folder.path().join("r.rec"), folder.path().join("t.json"));
+    served(100, &record);
+    let output = replay(&record, &["--trace", trace.to_str().expect("text")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let trace = fs::read_to_string(trace).expect("a trace");
+    let trace: serde_json::Value = serde_json::from_str(&trace).expect("JSON");
+    let events = trace["traceEvents"].as_array().expect("events");
+    let is_named = |name: &str| events.iter().any(|event| event["name"] == name);
+    assert!(is_named("turn") && is_named("answered") && is_named("Echoing"));
+    let output = replay(&record, &["--until", "20"]);
+    let told = text(&output.stdout);
+    assert!(told.starts_with("exact up to here: 20 turns"), "{told}");
+}
+
+#[test]
+fn at_its_bound_a_recording_ends_and_the_server_goes_on() {
+    let config = "[sandbox]\nlandlock = 'auto'\n\
+                  [[listener]]\nkind = 'tcp-echo'\nbind = '127.0.0.1:0'\n";
+    let mut program = Program::start_recorded(config, &[], &["--record-bytes", "100KiB"]);
+    let mut stream = program.connect("tcp-echo");
+    let piece = vec![b'a'; 10_000];
+    for _ in 0..30 {
+        stream.write_all(&piece).expect("room");
+        stream
+            .read_exact(&mut vec![0; piece.len()])
+            .expect("an echo");
+    }
+    program.wait_log("the recording ends after");
+    let record = program.path("run.rec");
+    let folder = temp_dir();
+    let copy = folder.path().join("copy.rec");
+    program.terminate();
+    assert!(program.wait().success());
+    let log = program.log();
+    let is_in_the_way = log.contains("other threads run already");
+    assert!(
+        !is_in_the_way,
+        "a process that records is kept to its files, too: {log}"
+    );
+    fs::copy(record, &copy).expect("a copy");
+    let output = replay(&copy, &["--check"]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}{}", text(&output.stderr));
+    assert!(told.starts_with("exact as far as it goes: "), "{told}");
+    assert!(told.contains("it has as many bytes as it may"), "{told}");
+}
+
+#[test]
+fn what_is_no_record_is_refused_with_its_name() {
+    let folder = temp_dir();
+    let file = folder.path().join("x.rec");
+    fs::write(&file, "something else, of some length").expect("a file");
+    let output = replay(&file, &["--check"]);
+    assert_eq!(output.status.code(), Some(65));
+    let told = text(&output.stderr);
+    assert!(told.contains("x.rec: it is no record; expected"), "{told}");
+    let record = folder.path().join("r.rec");
+    served(40, &record);
+    let whole = fs::read(&record).expect("a record");
+    fs::write(&file, &whole[..whole.len() - 1]).expect("a file");
+    let output = replay(&file, &["--check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.contains("it is cut in block"), "{told}");
+}
+
+/// Other answers than those that were given, in blocks whose checksums fit: the loop may be told
+/// anything, and says where it went another way.
+#[test]
+fn a_record_that_was_tampered_with_makes_no_panic() {
+    let folder = temp_dir();
+    let (record, file) = (folder.path().join("r.rec"), folder.path().join("x.rec"));
+    served(60, &record);
+    let whole = fs::read(&record).expect("a record");
+    let (head, mut rest) = whole.split_at(16);
+    let mut blocks = Vec::new();
+    while let [kind, l0, l1, l2, l3, _, _, _, _, behind @ ..] = rest {
+        let len = u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize;
+        blocks.push((*kind, behind[..len].to_vec()));
+        rest = &behind[len..];
+    }
+    let mut diverged = 0;
+    for number in 0..40_usize {
+        let mut other = blocks.clone();
+        let calls: Vec<usize> = (1..blocks.len() - 1).collect();
+        let payload = &mut other[calls[number % calls.len()]].1;
+        let at = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % payload.len();
+        payload[at] ^= 1 << (number % 8);
+        let mut bytes = head.to_vec();
+        for (place, (kind, payload)) in other.iter().enumerate() {
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(&(place as u64).to_le_bytes());
+            crc.update(&[*kind]);
+            crc.update(payload);
+            bytes.push(*kind);
+            bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&crc.finalize().to_le_bytes());
+            bytes.extend_from_slice(payload);
+        }
+        fs::write(&file, bytes).expect("a file");
+        let output = replay(&file, &["--check"]);
+        let told = text(&output.stderr);
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 1)), "byte {at}: {code:?} {told}");
+        diverged += usize::from(code == Some(1));
+    }
+    assert!(diverged > 20, "{diverged} of 40 are told");
+}
+
+/// The commands and the output that the README shows.
+#[test]
+fn a_planted_bug_is_seen_step_by_step_as_the_readme_shows() {
+    let readme = include_str!("../README.md");
+    let section = readme
+        .split("## Record and replay")
+        .nth(1)
+        .expect("a section");
+    let shown = section.split("```console\n").nth(2).expect("a dialogue");
+    let shown = shown.split("```").next().expect("its end");
+    let mut commands = shown.split("\n$ ");
+    let folder = temp_dir();
+    let mut seen = String::new();
+    for command_and_output in commands.by_ref() {
+        let line = command_and_output.trim_start_matches("$ ").lines().next();
+        let line = line.expect("a command");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[0], "netlab-reactor", "{line}");
+        let mut program = command(&words[1..]);
+        program.current_dir(folder.path());
+        let typed: Vec<&str> = command_and_output
+            .lines()
+            .filter_map(|line| {
+                line.split_once("> ")
+                    .filter(|(turn, _)| turn.starts_with("turn"))
+            })
+            .map(|(_, typed)| typed)
+            .collect();
+        program.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = program.spawn().expect("the program runs");
+        let mut input = child.stdin.take().expect("a pipe");
+        for line in &typed {
+            writeln!(input, "{line}").expect("it reads");
+        }
+        drop(input);
+        let output = child.wait_with_output().expect("it ends");
+        seen += &text(&output.stdout);
+    }
+    let without_typed = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with("$ "));
+        let bare = lines.flat_map(|line| match line.split_once("> ") {
+            Some((turn, rest)) if turn.starts_with("turn ") => vec![turn, rest],
+            _ => vec![line],
+        });
+        bare.map(|line| line.trim().to_owned()).collect()
+    };
+    let typed = ["run 1 ended", "sessions", "quit"];
+    let shown: Vec<String> = without_typed(shown)
+        .into_iter()
+        .filter(|line| !typed.contains(&&**line) && !line.is_empty())
+        .collect();
+    let seen: Vec<String> = without_typed(&seen)
+        .into_iter()
+        .filter(|line| !line.is_empty())
+        .collect();
+    assert_eq!(shown, seen);
+}
