@@ -282,6 +282,9 @@ fn called(what: &What) -> String {
         CameTo::Failed => "failed".to_owned(),
     };
     let whose = if of_origin { " of the origin" } else { "" };
+    if took_ns == 0 {
+        return format!("{}{whose}: {came_to}", call.name()); // a replay does not know
+    }
     let (us, ns) = (took_ns / 1000, took_ns % 1000 / 100);
     format!("{}{whose}: {came_to} in {us}.{ns} µs", call.name())
 }
