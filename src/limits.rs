@@ -85,8 +85,37 @@ impl Default for HookLimits {
     }
 }
 
-/// The limits of the whole process: the tables `[limits]` and `[disk]` of the configuration, and
-/// `drain_timeout`.
+/// How many may look at what the loop does, and how much of it is written down: the table `[trace]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InsideLimits {
+    /// Memory of the record of what the loop did, while it is kept; 0 for none. Key `ring_bytes`,
+    /// default 4 MiB.
+    pub ring_bytes: usize,
+    /// It is kept also while nobody reads it. Key `always`, default false.
+    pub ring_always: bool,
+    /// Those who read it at once: traces, timelines, turns. Key `max_readers`, default 8.
+    pub readers_max: usize,
+    /// For how long a trace may be asked for. Key `max_time`, default 10 min.
+    pub time_max: Duration,
+    /// Those who listen to events at once (`/events`), of each admin listener. Key
+    /// `max_listeners`, default 64.
+    pub listeners_max: usize,
+}
+
+impl Default for InsideLimits {
+    fn default() -> InsideLimits {
+        InsideLimits {
+            ring_bytes: 4 << 20,
+            ring_always: false,
+            readers_max: 8,
+            time_max: Duration::from_secs(600),
+            listeners_max: 64,
+        }
+    }
+}
+
+/// The limits of the whole process: the tables `[limits]`, `[disk]` and `[trace]` of the configuration,
+/// and `drain_timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions of all listeners at once; at the limit the reactor stops accepting until one ends.
@@ -193,11 +222,8 @@ pub struct Limits {
     pub upstream_idle_timeout: Duration,
     /// Commands.
     pub hooks: HookLimits,
-    /// Memory of the record of what the loop did, while it is kept. Key `ring_bytes` of the table
-    /// `[trace]`, default 4 MiB; 0 for none.
-    pub ring_bytes: usize,
-    /// It is kept also while nobody reads it. Key `always`, default false.
-    pub ring_always: bool,
+    /// Who looks inside.
+    pub inside: InsideLimits,
     /// Jobs for the disk.
     pub disk: DiskLimits,
     /// Time for what is under way to finish after SIGTERM or SIGINT; what is left is cut. Key
@@ -239,8 +265,7 @@ impl Default for Limits {
             idle_upstreams_per_origin_max: 256,
             upstream_idle_timeout: Duration::from_secs(60),
             hooks: HookLimits::default(),
-            ring_bytes: 4 << 20,
-            ring_always: false,
+            inside: InsideLimits::default(),
             disk: DiskLimits::default(),
             drain_timeout: Duration::from_secs(10),
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::Program;
+use common::{Program, expect_soon};
 use netlab_reactor::http::basic::user_line;
 use serde_json::Value;
 
@@ -594,6 +594,40 @@ fn a_reader_that_takes_nothing_holds_up_nobody() {
         }
     };
     assert!(missing);
+    server.stop();
+}
+
+/// Those who look are so many, and for so long.
+#[test]
+fn who_looks_is_limited() {
+    let limits = "[trace]\nmax_readers = 1\nmax_time = \"20s\"\nmax_listeners = 1\n";
+    let server = Program::start(&format!("{CONFIG}{limits}"));
+    let ask = |target: &str| {
+        let mut client = server.connect("admin");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.write_all(request.as_bytes()).expect("a connection");
+        let mut answer = vec![0; 4096];
+        let count = client.read(&mut answer).expect("an answer");
+        answer.truncate(count);
+        (client, String::from_utf8(answer).expect("UTF-8"))
+    };
+    let (_, refused) = ask("/trace?seconds=21");
+    assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
+    assert!(refused.contains("from 1 to 20"), "{refused}");
+    let (reader, answer) = ask("/trace?seconds=20");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (listener, answer) = ask("/events");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    for (target, key) in [("/trace", "`max_readers`"), ("/events", "`max_listeners`")] {
+        let (_, refused) = ask(target);
+        assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+        assert!(refused.contains(key), "{refused}");
+    }
+    drop((reader, listener));
+    expect_soon(
+        || ask("/events").1.starts_with("HTTP/1.1 200 "),
+        || "there is room again".to_owned(),
+    );
     server.stop();
 }
 

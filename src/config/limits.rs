@@ -70,8 +70,12 @@ impl Limits {
 
     /// Reads table `[trace]`.
     pub(super) fn read_trace(&mut self, section: &mut Section<'_>) {
-        section.memory_size("ring_bytes", 0..=1 << 30, &mut self.ring_bytes);
-        section.flag("always", &mut self.ring_always);
+        let inside = &mut self.inside;
+        section.memory_size("ring_bytes", 0..=1 << 30, &mut inside.ring_bytes);
+        section.flag("always", &mut inside.ring_always);
+        section.count("max_readers", 0..=1024, &mut inside.readers_max);
+        section.timeout("max_time", &mut inside.time_max);
+        section.count("max_listeners", 0..=1 << 16, &mut inside.listeners_max);
     }
 }
 

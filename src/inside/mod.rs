@@ -10,14 +10,25 @@ pub mod roster;
 pub(crate) mod trace;
 pub(crate) mod words;
 
+use crate::limits::InsideLimits;
 use ring::Ring;
 use roster::{Roster, Row};
 
-/// Both.
+/// All of it.
 #[derive(Debug, Default)]
 pub struct Inside {
     /// What the loop did.
     pub ring: Ring,
     /// What sessions there are.
     pub roster: Roster<Row>,
+    /// How many may look.
+    pub limits: InsideLimits,
+}
+
+impl Inside {
+    /// Other limits, from now on.
+    pub fn set_limits(&mut self, limits: InsideLimits) {
+        self.ring.set(limits.ring_bytes, limits.ring_always);
+        self.limits = limits;
+    }
 }

@@ -174,7 +174,7 @@ impl<S: Sys> Reactor<S> {
         let (now, wall) = (sys.now(), sys.wall());
         let supervised = Supervised::new(sys.watchdog(), now);
         let mut inside = Inside::default();
-        inside.ring.set(limits.ring_bytes, limits.ring_always);
+        inside.set_limits(limits.inside);
         Self {
             cx: Context {
                 sys,
@@ -362,10 +362,7 @@ impl<S: Sys> Reactor<S> {
         self.cx.limits = SessionLimits::of(&limits);
         self.cx.jobs.set_limits(limits.disk);
         self.cx.hooks.set_limits(limits.hooks);
-        self.cx
-            .inside
-            .ring
-            .set(limits.ring_bytes, limits.ring_always);
+        self.cx.inside.set_limits(limits.inside);
         self.listeners.set_limits(&limits);
         self.limits = limits;
     }

@@ -19,8 +19,6 @@ use crate::services::web::reply::{Refusal, Reply};
 const PAUSE: Duration = Duration::from_secs(1);
 /// For how long: the browser asks again by itself, which shows that it is still there.
 const LIFE: Duration = Duration::from_secs(3600);
-/// Those who listen at once.
-const LISTENERS_MAX: usize = 64;
 
 /// One who listens.
 struct Pulse {
@@ -85,19 +83,21 @@ pub(super) fn begin(
 ) -> Result<Progress, Box<Refusal>> {
     let subject =
         asked(live::query(head)).map_err(|text| Refusal::told(Status::BAD_REQUEST, text))?;
-    if Rc::strong_count(places) > LISTENERS_MAX {
-        let text =
-            format!("{LISTENERS_MAX} listen to the events already; expected to wait for one");
+    let most = reply.cx.inside.limits.listeners_max;
+    if Rc::strong_count(places) > most {
+        let text = format!(
+            "{most} listen to the events already (`max_listeners`); expected to wait for one"
+        );
         return Err(Refusal::told(Status::SERVICE_UNAVAILABLE, text).into());
     }
     let row = match subject {
         Subject::Status => None,
         Subject::Turns(_) => {
-            live::may_read(&reply.cx.inside.ring)?;
+            live::may_read(reply.cx.inside)?;
             None
         }
         Subject::Session(number) => {
-            live::may_read(&reply.cx.inside.ring)?;
+            live::may_read(reply.cx.inside)?;
             match session::row(number, reply)? {
                 Poll::Ready(row) => Some(row),
                 Poll::Pending => return Ok(Progress::Later),
@@ -140,7 +140,7 @@ pub(super) fn turns(
         Some(value) => number("last", value, live::TURNS_MAX),
     };
     let wanted = wanted.map_err(|text| Refusal::told(Status::BAD_REQUEST, text))?;
-    live::may_read(&reply.cx.inside.ring)?;
+    live::may_read(reply.cx.inside)?;
     if !live::begin_head(head, "application/json", reply) {
         return Ok(None);
     }

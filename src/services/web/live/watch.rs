@@ -6,7 +6,7 @@ use super::{Live, Source, begin_head};
 use crate::http::Status;
 use crate::http::head::RequestHead;
 use crate::http::target::Target;
-use crate::inside::ring::Ring;
+use crate::inside::Inside;
 use crate::inside::trace::{Format, Trace};
 use crate::inside::words::Names;
 use crate::service::{Cx, work};
@@ -14,10 +14,6 @@ use crate::services::web::reply::{Refusal, Reply};
 
 /// For how long a trace goes if nothing is said.
 const SECONDS: u64 = 5;
-/// And at most.
-const SECONDS_MAX: u64 = 600;
-/// Traces at once.
-pub(super) const READERS_MAX: usize = 8;
 
 /// How often it looks for news.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -78,9 +74,10 @@ pub(in crate::services::web) fn begin(
     head: &RequestHead<'_>,
     reply: &mut Reply<'_, '_>,
 ) -> Result<Option<Box<Live>>, Box<Refusal>> {
+    let seconds_max = reply.cx.inside.limits.time_max.as_secs().max(1);
     let (seconds, format) =
-        asked(query(head)).map_err(|text| Refusal::told(Status::BAD_REQUEST, text))?;
-    may_read(&reply.cx.inside.ring)?;
+        asked(query(head), seconds_max).map_err(|text| Refusal::told(Status::BAD_REQUEST, text))?;
+    may_read(reply.cx.inside)?;
     let content_type = match format {
         Format::Json => "application/json",
         Format::Text => "text/plain; charset=utf-8",
@@ -101,13 +98,16 @@ pub(in crate::services::web) fn begin(
 ///
 /// # Errors
 /// It has no memory, or too many read it.
-pub(in crate::services::web) fn may_read(ring: &Ring) -> Result<(), Box<Refusal>> {
-    if !ring.can_be_on() {
+pub(in crate::services::web) fn may_read(inside: &Inside) -> Result<(), Box<Refusal>> {
+    let most = inside.limits.readers_max;
+    if !inside.ring.can_be_on() {
         let text = "there is no room for a trace: expected `ring_bytes` of table `[trace]` above 0";
         return Err(Refusal::new(Status::SERVICE_UNAVAILABLE, text).into());
     }
-    if ring.readers() >= READERS_MAX {
-        let text = format!("{READERS_MAX} traces are being read already; expected to wait for one");
+    if inside.ring.readers() >= most {
+        let text = format!(
+            "{most} read what the loop does already (`max_readers`); expected to wait for one"
+        );
         return Err(Refusal::told(Status::SERVICE_UNAVAILABLE, text).into());
     }
     Ok(())
@@ -122,17 +122,17 @@ pub(in crate::services::web) fn query<'h>(head: &RequestHead<'h>) -> &'h str {
 }
 
 /// What a query asks for: `seconds=N` and `format=json`, `text` or `records`, both
-/// optional.
-fn asked(query: &str) -> Result<(u64, Format), String> {
-    let (mut seconds, mut format) = (SECONDS, Format::Json);
+/// optional; of at most `seconds_max`.
+fn asked(query: &str, seconds_max: u64) -> Result<(u64, Format), String> {
+    let (mut seconds, mut format) = (SECONDS.min(seconds_max), Format::Json);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (key, value) {
             ("seconds", _) => {
                 let parsed = value.parse().ok();
-                let within = parsed.filter(|parsed| (1..=SECONDS_MAX).contains(parsed));
+                let within = parsed.filter(|parsed| (1..=seconds_max).contains(parsed));
                 seconds = within.ok_or_else(|| {
-                    format!("seconds is {value:?}: expected a number from 1 to {SECONDS_MAX}")
+                    format!("seconds is {value:?}: expected a number from 1 to {seconds_max}")
                 })?;
             }
             ("format", "json") => format = Format::Json,
@@ -155,9 +155,12 @@ mod tests {
 
     #[test]
     fn a_query_says_for_how_long_and_how() {
-        assert_eq!(asked(""), Ok((SECONDS, Format::Json)));
-        assert_eq!(asked("seconds=1"), Ok((1, Format::Json)));
-        assert_eq!(asked("format=text&seconds=600"), Ok((600, Format::Text)));
+        assert_eq!(asked("", 600), Ok((SECONDS, Format::Json)));
+        assert_eq!(asked("seconds=1", 600), Ok((1, Format::Json)));
+        assert_eq!(
+            asked("format=text&seconds=600", 600),
+            Ok((600, Format::Text))
+        );
         for wrong in [
             "seconds=0",
             "seconds=601",
@@ -167,7 +170,7 @@ mod tests {
             "format=xml",
             "second=1",
         ] {
-            let text = asked(wrong).expect_err(wrong);
+            let text = asked(wrong, 600).expect_err(wrong);
             assert!(text.contains("expected"), "{text}");
         }
     }
