@@ -234,7 +234,8 @@ fn bodies_that_are_to_be_sent_back_count_like_all_that_waits() {
             .filter(|answer| answer.contains(status))
             .count()
     };
-    assert!(is("200") >= 2 && is("503") >= 1, "{answers:?}");
+    // Several may find at once that there is too little.
+    assert!(is("200") >= 1 && is("503") >= 1, "{answers:?}");
     assert_eq!(is("200") + is("503"), CLIENTS, "{answers:?}");
     let peak = server.wait(|seen| seen.active == 0).page_bytes_peak;
     let most = (1 << 20) + CLIENTS * 2 * PAGE_BYTES;
