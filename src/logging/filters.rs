@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use env_filter::{Builder, Filter};
-use log::{LevelFilter, Metadata};
+use env_logger::{Builder, Logger};
+use log::{LevelFilter, Log as _, Metadata};
 
 /// What stands before every module of this program.
 const OWN: &str = "netlab_reactor";
@@ -13,7 +13,8 @@ const OWN: &str = "netlab_reactor";
 #[derive(Clone)]
 pub struct Filters {
     text: Arc<str>,
-    filter: Arc<Filter>,
+    /// It writes nothing: it is asked what it would write.
+    logger: Arc<Logger>,
 }
 
 /// A text that is no filters.
@@ -57,40 +58,29 @@ impl Filters {
                 return Err(WrongFilter { part });
             }
         }
-        let mut builder = Builder::new();
-        let part = || WrongFilter {
-            part: text.to_owned(),
-        };
-        Ok(Self::built(
-            text,
-            builder.try_parse(text).map_err(|_| part())?,
-        ))
+        Ok(Self::parse_loosely(text))
     }
 
     /// The same from a variable that all programs read: what it has for others is passed over.
     pub fn parse_loosely(text: &str) -> Self {
-        let mut builder = Builder::new();
-        match builder.try_parse(text) {
-            Ok(builder) => Self::built(text, builder),
-            Err(_) => Self::default(),
-        }
+        Self::built(text, Builder::new().parse_filters(text))
     }
 
     fn built(text: &str, builder: &mut Builder) -> Self {
         Self {
             text: text.into(),
-            filter: Arc::new(builder.build()),
+            logger: Arc::new(builder.build()),
         }
     }
 
     /// The most that any of them lets through.
     pub fn max_level(&self) -> LevelFilter {
-        self.filter.filter()
+        self.logger.filter()
     }
 
     /// Whether a line like this is to be written.
     pub fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.filter.enabled(metadata)
+        self.logger.enabled(metadata)
     }
 }
 
