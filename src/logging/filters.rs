@@ -43,27 +43,24 @@ impl Filters {
     /// that stands alone and is no level is one that was mistyped, not a module of that name.
     pub fn parse(text: &str) -> Result<Self, WrongFilter> {
         for part in text.split(',').map(str::trim) {
-            let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
-            let is_module = |word: &str| {
-                let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                let mut names = word.split("::");
-                names.all(|name| !name.is_empty() && name.chars().all(is_plain))
-            };
-            let is_right = match part.split_once('=') {
-                Some((module, level)) => is_module(module) && is_level(level),
-                None => is_level(part) || part == OWN || (part.contains("::") && is_module(part)),
-            };
+            let is_meant = part.contains('=') || part.contains("::") || part == OWN;
+            let is_right = is_level(part) || (is_meant && is_directive(part));
             if !is_right {
                 let part = part.to_owned();
                 return Err(WrongFilter { part });
             }
         }
-        Ok(Self::parse_loosely(text))
+        Ok(Self::built(text, Builder::new().parse_filters(text)))
     }
 
     /// The same from a variable that all programs read: what it has for others is passed over.
     pub fn parse_loosely(text: &str) -> Self {
-        Self::built(text, Builder::new().parse_filters(text))
+        let parts = text.split(',').map(str::trim);
+        let parts: Vec<&str> = parts.filter(|part| is_directive(part)).collect();
+        match parts.is_empty() {
+            true => Self::default(),
+            false => Self::built(text, Builder::new().parse_filters(&parts.join(","))),
+        }
     }
 
     fn built(text: &str, builder: &mut Builder) -> Self {
@@ -81,6 +78,23 @@ impl Filters {
     /// Whether a line like this is to be written.
     pub fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.logger.enabled(metadata)
+    }
+}
+
+fn is_level(word: &str) -> bool {
+    word.parse::<LevelFilter>().is_ok()
+}
+
+/// Whether a part is a level, a module, or a module with a level.
+fn is_directive(part: &str) -> bool {
+    let is_module = |word: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let mut names = word.split("::");
+        names.all(|name| !name.is_empty() && name.chars().all(is_plain))
+    };
+    match part.split_once('=') {
+        Some((module, level)) => is_module(module) && is_level(level),
+        None => is_module(part),
     }
 }
 
