@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::get::exchange::{Head, read_body, read_head};
+use super::get::exchange::{Head, read_body, send};
 use super::secrets;
 use super::stream::Stream;
 use super::url::Url;
@@ -74,11 +74,7 @@ impl AdminArgs {
             head::put_header(&mut bytes, "Authorization", credentials.basic());
         }
         head::put_head_end(&mut bytes);
-        stream.begin("sending the request");
-        stream.write_all(&bytes)?;
-        stream.begin("waiting for the answer");
-        let mut received = Vec::new();
-        let (head, _) = read_head(&mut stream, &mut received, Method::Get)?;
+        let (head, received) = send(&mut stream, &bytes, Method::Get)?;
         let mut answer = Answer {
             stream,
             received,

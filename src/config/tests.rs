@@ -1274,6 +1274,34 @@ fn text_that_is_not_toml_is_refused() {
     assert_eq!(wrong.0[0].place, None);
 }
 
+/// What is read with the file may be read again: a sandbox has to know of it.
+#[test]
+fn files_of_secrets_are_among_those_that_the_file_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("netlab.toml");
+    fs::write(
+        &file,
+        "[[listener]]\nkind = 'upload'\nsecret_file = 'secret'\n\
+         [[listener]]\nkind = 'admin'\ntoken_file = 'token'\n\
+         [[listener]]\nkind = 'http'\nroot = '.'\n\
+         route = [{ prefix = '/livez/', admin = true, token_file = 'token-of-route' }]\n",
+    )
+    .unwrap();
+    let named = ["secret", "token", "token-of-route"].map(|name| folder.path().join(name));
+    for path in &named {
+        fs::write(path, "tulip").unwrap();
+    }
+    let config = Config::load(Some(&file), &Overrides::default()).unwrap();
+    for path in &named {
+        assert!(
+            config.files.contains(path),
+            "{}: {:?}",
+            path.display(),
+            config.files
+        );
+    }
+}
+
 #[test]
 fn the_example_shows_every_key_with_its_default() {
     let file = Path::new("");

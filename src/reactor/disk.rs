@@ -20,6 +20,11 @@ pub(super) fn finish<S: Sys>(cx: &mut Context<S>) {
         note(id, |kind| What::JobDone { kind, is_failed }, cx);
         cx.jobs.finished(id, job, result, cx.now);
     }
+    take_back(cx);
+}
+
+/// Takes back what jobs were lent and nobody waits for.
+pub(super) fn take_back<S: Sys>(cx: &mut Context<S>) {
     while let Some(page) = cx.jobs.poll_page() {
         cx.pool.give_slice(page);
     }

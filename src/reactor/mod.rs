@@ -739,12 +739,7 @@ impl<S: Sys> Reactor<S> {
         }
         let (stores, mut hands) = self.cx.stores();
         stores.close(&mut hands);
-        while let Some(page) = self.cx.jobs.poll_page() {
-            self.cx.pool.give_slice(page);
-        }
-        while let Some(piped) = self.cx.jobs.poll_pipe() {
-            self.cx.pipes.take_back_piped(piped, &mut self.cx.sys);
-        }
+        disk::take_back(&mut self.cx);
         self.cx.pipes.let_go(&mut self.cx.sys);
         self.queries.close(&mut self.cx.sys); // a name may have been asked for again since
         self.set_gauges();

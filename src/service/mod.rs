@@ -191,22 +191,18 @@ impl Link {
     /// The next so many bytes may come by a pipe ([`Link::take_piped`]); else they come to `rx`. What
     /// came by one is ahead of what does not, and is to be taken, or the session to end.
     pub fn want_piped(&mut self, bytes: u64) {
-        match &mut self.inlet {
-            Some(inlet) => inlet.wanted = bytes,
-            None if bytes > 0 => {
-                let (wanted, came) = (bytes, None);
-                self.inlet = Some(Box::new(Inlet { wanted, came }));
-            }
-            None => {}
+        let came = self.take_piped();
+        if bytes > 0 || came.is_some() {
+            let inlet = self.inlet.get_or_insert_default();
+            (inlet.wanted, inlet.came) = (bytes, came);
+        } else {
+            self.inlet = None;
         }
     }
 
     /// What came by a pipe.
     pub fn take_piped(&mut self) -> Option<Piped> {
-        let inlet = self.inlet.as_mut()?;
-        let came = inlet.came.take();
-        self.inlet.take_if(|inlet| inlet.wanted == 0);
-        came
+        self.inlet.as_mut()?.came.take()
     }
 
     /// Bytes that came by a pipe and were not taken.

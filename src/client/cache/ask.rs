@@ -1,7 +1,7 @@
 //! One request to a proxy, and its response.
 
 use crate::client::connect::Target;
-use crate::client::get::exchange::{Head, read_body, read_head};
+use crate::client::get::exchange::{Head, read_body, send};
 use crate::client::stream::Stream;
 use crate::client::{CommonArgs, Failure};
 use crate::http::Method;
@@ -30,11 +30,7 @@ pub(super) fn ask(
         head::put_header(&mut bytes, name, value);
     }
     head::put_head_end(&mut bytes);
-    stream.begin("sending the request");
-    stream.write_all(&bytes)?;
-    stream.begin("waiting for the response");
-    let mut received = Vec::new();
-    let (head, _) = read_head(&mut stream, &mut received, method)?;
+    let (head, received) = send(&mut stream, &bytes, method)?;
     read_body(&mut stream, received, head.body, false, &mut |piece| {
         take(piece);
         Ok(())

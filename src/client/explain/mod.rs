@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 
 use self::steps::{Found, Steps};
 use super::admin::{AdminArgs, Answer};
-use super::get::exchange::{read_body, read_head};
+use super::get::exchange::{read_body, send};
 use super::output::{Output, Tone};
 use super::stream::Stream;
 use super::tls::TlsArgs;
@@ -191,11 +191,7 @@ fn get(url: &str, args: &ExplainArgs, connected: &mut dyn FnMut(Option<u16>)) ->
     head::put_header(&mut bytes, "User-Agent", "netlab-reactor explain");
     head::put_header(&mut bytes, "Connection", "close");
     head::put_head_end(&mut bytes);
-    stream.begin("sending the request");
-    stream.write_all(&bytes)?;
-    stream.begin("waiting for the answer");
-    let mut received = Vec::new();
-    let (head, _) = read_head(&mut stream, &mut received, Method::Get)?;
+    let (head, received) = send(&mut stream, &bytes, Method::Get)?;
     let mut body_bytes = 0;
     read_body(&mut stream, received, head.body, false, &mut |piece| {
         body_bytes += piece.len();

@@ -152,6 +152,20 @@ pub(super) enum Extent {
     Other,
 }
 
+/// Sends a request; the head of its answer, and what followed that.
+pub(in crate::client) fn send(
+    stream: &mut Stream,
+    bytes: &[u8],
+    method: Method<'_>,
+) -> Result<(Head, Vec<u8>), Failure> {
+    stream.begin("sending the request");
+    stream.write_all(bytes)?;
+    stream.begin("waiting for the response");
+    let mut received = Vec::new();
+    let (head, _) = read_head(stream, &mut received, method)?;
+    Ok((head, received))
+}
+
 /// Reads heads until one that is not interim; what follows it stays in `received`.
 pub(in crate::client) fn read_head(
     stream: &mut Stream,

@@ -259,7 +259,7 @@ pub(super) fn read_secret_of(
     let written = section.parsed(key, "a text that is not empty", |value| {
         judged(Secret::from(string(value)?))
     });
-    section.names_file("secret_file");
+    section.names_file(file_key);
     let (base, around) = (section.folders.base.as_path(), section.folders.around);
     let filed = section.parsed(file_key, "a file that holds the secret", |value| {
         let bytes = read_file(&path(base, string(value)?)?, around)?;
