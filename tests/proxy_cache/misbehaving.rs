@@ -1,5 +1,5 @@
 //! Origins that misbehave: a client is told or sees that its answer is broken, nothing of it is
-//! kept, nobody else notices, and nothing stays behind.
+//! kept (for want of a tag, under which it could be completed), nobody else notices, and nothing stays behind.
 
 use std::collections::HashMap;
 use std::io::{self, Write};

@@ -4,7 +4,9 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use crate::common::{PATIENCE, Program, temp_dir};
 use crate::http::{Client, Request, Response, content, origin};
@@ -52,7 +54,8 @@ impl Origin {
 }
 
 /// The body that has this many bytes in its path: `name-LENGTH`, where `stale-…` is so at once and
-/// `odd-…` comes with another tag each time, whatever `If-Range` says.
+/// `odd-…` comes with another tag each time, whatever `If-Range` says. `breaks-…` breaks off: all of
+/// it after a third, by its end, and what is behind that third after another one, by a reset.
 fn answer(request: &Request, version: usize, stream: &mut TcpStream) -> io::Result<bool> {
     static TAGS: AtomicUsize = AtomicUsize::new(0);
     let path = request.head.target();
@@ -84,6 +87,10 @@ fn answer(request: &Request, version: usize, stream: &mut TcpStream) -> io::Resu
             stream,
             "HTTP/1.1 200 OK\r\n{fields}Content-Length: {length}\r\n\r\n"
         )?;
+        if path.starts_with("/breaks") {
+            stream.write_all(&body[..length / 3])?;
+            return Ok(false);
+        }
         stream.write_all(body)?;
         return Ok(true);
     };
@@ -99,6 +106,12 @@ fn answer(request: &Request, version: usize, stream: &mut TcpStream) -> io::Resu
         end - 1,
         part.len()
     )?;
+    if path.starts_with("/breaks") && first == length / 3 {
+        stream.write_all(&part[..length / 3])?;
+        std::thread::sleep(Duration::from_millis(50)); // it arrives ahead of the reset
+        SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
+        return Ok(false);
+    }
     stream.write_all(part)?;
     Ok(true)
 }
@@ -240,6 +253,49 @@ fn a_part_is_completed_at_both_ends_and_survives_a_restart() {
             hit.head
         );
         assert_eq!(origin.seen(), [] as [String; 0]);
+        program.stop();
+    }
+}
+
+/// The answer to a client is cut.
+fn ask_cut(proxy: SocketAddr, url: &str) {
+    let mut client = Client::connect(proxy).expect("a connection");
+    let head = format!("GET {url} HTTP/1.1\nHost: origin\nConnection: close");
+    client.send(&head, b"").expect("sent");
+    let answer = client.receive("GET");
+    assert!(
+        answer.is_err(),
+        "it looks whole: {:?}",
+        answer.unwrap().head
+    );
+}
+
+#[test]
+fn what_breaks_off_is_kept_as_a_part_and_grows_to_the_whole_over_restarts() {
+    let origin = Origin::start();
+    let cache = temp_dir();
+    let keys = proxy_keys(cache.path().to_str().expect("UTF-8"));
+    for length in LENGTHS {
+        let (url, third) = (origin.url(&format!("breaks-{length}")), length / 3);
+        for thirds in [1, 2] {
+            let program = Program::start(&keys);
+            let proxy = program.address("proxy");
+            ask_cut(proxy, &url);
+            let kept = ask_kept(proxy, &url, &range(thirds * third - 9, thirds * third));
+            expect_range(&kept, "1", (thirds * third - 9, thirds * third, length));
+            assert!(kept.head.is_hit(), "{:?}", kept.head);
+            program.stop();
+        }
+        let program = Program::start(&keys);
+        let proxy = program.address("proxy");
+        let whole = ask(proxy, "GET", &url, "");
+        assert_eq!(whole.head.status(), 200, "{:?}", whole.head);
+        assert!(whole.body == content("1", length));
+        let asked = |first| format!("bytes={first}-{} \"v1\" -", length - 1);
+        let all = ["- - -".to_owned(), asked(third), asked(2 * third)];
+        assert_eq!(origin.seen(), all, "{length}");
+        let hit = ask_kept(proxy, &url, "");
+        assert!(hit.head.is_hit() && hit.body == content("1", length));
         program.stop();
     }
 }

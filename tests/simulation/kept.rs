@@ -1,6 +1,6 @@
 //! The proxy with its cache: resources that change, clients that ask for the same ones at the same
-//! time and go away when they like, an origin that pauses, cuts and breaks, and a disk that does
-//! too. An answer says which version of a resource it is of, and every byte of it is that version's.
+//! time, or ranges of them, and go away when they like, an origin that pauses, cuts and breaks
+//! anywhere, and a disk that does too. What broke off is a part, which later requests complete. An answer says which version of a resource it is of, and every byte of it is that version's.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use netlab_reactor::sys::sim::faults::Fault;
 use crate::dns::ORIGIN;
 use crate::driver::{ProcessEnd, Scenario, Setting};
 use crate::proxy::failures;
-use crate::web::{Ask, Browser, WebOrigin, body_of_version};
+use crate::web::{Ask, Browser, WebOrigin, body_of_version, content_range};
 
 const CACHE: &str = "/var/cache/proxy";
 const PORT: u16 = 8081;
@@ -29,10 +29,10 @@ pub(crate) struct KeptProxy {
 impl Scenario for KeptProxy {
     fn listeners(&mut self, setting: &mut Setting<'_>) -> Vec<ListenerConfig> {
         let kinds = [
-            "length", "length", "chunked", "chunked", "close", "cut", "broken",
+            "length", "length", "chunked", "chunked", "close", "cut", "broken", "cut",
         ];
         let policies = [
-            "fresh", "fresh", "short", "short", "error", "check", "never",
+            "fresh", "fresh", "short", "short", "error", "check", "never", "steady", "steady",
         ];
         for number in 0..setting.later.between(1, 5) {
             let len = setting.later.sized(setting.payload_max) - 1;
@@ -72,6 +72,17 @@ impl Scenario for KeptProxy {
             browser.pause_max = Duration::from_micros(setting.later.sized(1_000_000) as u64);
             sim.enter(browser, after);
         }
+        // Whoever got something that broke off asks for it again.
+        let breaks = |path: &&String| path.contains("/cut/") || path.contains("/broken/");
+        for path in self.resources.iter().filter(breaks) {
+            for turn in 0..setting.later.between(1, 5) {
+                let asks = vec![self.ask_for(path, "GET", "", setting)];
+                let mut browser = Browser::new(&bound[0], asks);
+                browser.may_be_cut = may_be_cut;
+                let pause = setting.later.span(Duration::from_secs(1));
+                sim.enter(browser, Duration::from_secs(turn as u64) + pause);
+            }
+        }
     }
 
     fn comes_again(&self) -> bool {
@@ -103,7 +114,8 @@ impl Scenario for KeptProxy {
 }
 
 impl KeptProxy {
-    /// Whether a file is an object, and its body that of the version that its head names.
+    /// Whether a file is an object, and its body that of the version that its head names, or the part
+    /// of that which its head names as well.
     fn is_object(&self, file: &[u8]) -> bool {
         let Decoded::Header(header, at) = Header::decode(file) else {
             return false;
@@ -114,12 +126,18 @@ impl KeptProxy {
         let head = String::from_utf8_lossy(header.head);
         let mut lines = head.split("\r\n");
         let version = lines.find_map(|line| line.strip_prefix("X-Version: "));
+        let mut lines = head.split("\r\n");
+        let range = lines.find_map(|line| content_range(line.strip_prefix("Content-Range: ")?));
         let key = String::from_utf8_lossy(&header.key);
         let mut ours = self.resources.iter();
         let path = ours.find(|path| key == format!("GET http://web.example:{PORT}{path}"));
         is_whole
             && match (path, version.and_then(|version| version.parse().ok())) {
-                (Some(path), Some(version)) => body == body_of_version(path, version),
+                (Some(path), Some(version)) => {
+                    let whole = body_of_version(path, version);
+                    let (first, end) = range.unwrap_or((0, whole.len()));
+                    whole.get(first..end) == Some(body)
+                }
                 (Some(_), None) => false,
                 (None, _) => true, // another scenario's
             }
@@ -154,20 +172,38 @@ impl KeptProxy {
         let path = setting.later.pick(&self.resources).clone();
         let is_head = setting.later.below(10) == 0;
         let method = if is_head { "HEAD" } else { "GET" };
-        let mut answers = vec![(200, None)];
-        answers.extend(failures(setting));
-        if path.contains("/broken/") {
-            answers.push((502, None)); // the reset may overtake the head
-        }
-        let rest = match setting.later.below(12) {
+        let mut answers = Vec::new();
+        let rest = match setting.later.below(15) {
             0 => "Cache-Control: no-cache\r\n",
             1 => "Cache-Control: max-stale\r\n",
             2 => {
                 answers.push((504, None));
                 "Cache-Control: only-if-cached\r\n"
             }
+            3..6 => {
+                let first = setting.later.below(setting.payload_max / 2);
+                let last = first + setting.later.below(setting.payload_max / 2);
+                answers.extend([(206, None), (416, None)]);
+                match setting.later.coin() {
+                    true => &format!("Range: bytes={first}-{last}\r\n"),
+                    false => &format!("Range: bytes={first}-\r\n"),
+                }
+            }
             _ => "",
         };
+        let mut ask = self.ask_for(&path, method, rest, setting);
+        ask.answers.extend(answers);
+        ask
+    }
+
+    /// A request for a resource with these fields, to which any 200 is an answer that is of one of
+    /// its versions.
+    fn ask_for(&self, path: &str, method: &str, rest: &str, setting: &mut Setting<'_>) -> Ask {
+        let mut answers = vec![(200, None)];
+        answers.extend(failures(setting));
+        if path.contains("/broken/") {
+            answers.push((502, None)); // the reset may overtake the head
+        }
         let target = match setting.later.below(5) {
             0 => format!("/web.example:{PORT}{path}"),
             _ => format!("http://web.example:{PORT}{path}"),
@@ -175,10 +211,10 @@ impl KeptProxy {
         Ask {
             request: format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{rest}\r\n")
                 .into_bytes(),
-            is_head,
+            is_head: method == "HEAD",
             answers,
             is_current: path.ends_with("/never"),
-            versions_of: Some(path),
+            versions_of: Some(path.to_owned()),
         }
     }
 }

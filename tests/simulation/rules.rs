@@ -149,3 +149,23 @@ fn what_is_kept_is_of_one_version() {
     holds(kept, crashed);
     holds(kept, &[(Fault::PowerLoss, 20), (Fault::DiskCold, 300)]);
 }
+
+/// A part of what broke off is no whole, and what it is completed with is of the same version.
+#[test]
+fn what_broke_off_is_completed_and_never_taken_for_whole() {
+    let only = Only {
+        scenario: || Box::new(KeptProxy::default()),
+        faults: &[(Fault::Reset, 5), (Fault::ShortRead, 200)],
+    };
+    let plan = Plan {
+        only: Some(only),
+        trace: true,
+        ..Plan::default()
+    };
+    let mut completed = 0;
+    for seed in 0..60 {
+        let outcome = run(seed, plan).unwrap_or_else(|failure| panic!("{failure:?}"));
+        completed += outcome.trace.matches("it has it: true").count();
+    }
+    assert!(completed > 10, "{completed} parts were completed");
+}

@@ -23,7 +23,7 @@ pub(crate) struct Ask {
     /// The status and, where it is known, the body.
     pub(crate) answers: Vec<(u16, Option<Vec<u8>>)>,
     /// The path of a resource that changes: an answer of 200 has the body of the version that its
-    /// head names.
+    /// head names, and one of 206 the range of that.
     pub(crate) versions_of: Option<String>,
     /// Its version is not older than the request.
     pub(crate) is_current: bool,
@@ -55,13 +55,15 @@ impl Ask {
         &self,
         path: &str,
         version: Option<u64>,
-        body: &[u8],
+        (body, range): (&[u8], Option<(usize, usize)>),
         asked_at: Duration,
     ) -> Result<(), String> {
         let Some(version) = version else {
             return Err(format!("{path}: an answer that tells no version"));
         };
-        if !self.is_head && body != body_of_version(path, version) {
+        let whole = body_of_version(path, version);
+        let (first, end) = range.unwrap_or((0, whole.len()));
+        if !self.is_head && Some(body) != whole.get(first..end) {
             let text = String::from_utf8_lossy(&body[..body.len().min(40)]);
             let len = body.len();
             return Err(format!(
@@ -92,6 +94,8 @@ enum Progress {
         body: Vec<u8>,
         /// The version of the resource that it says it is of.
         version: Option<u64>,
+        /// Of a 206: the first byte, and the one behind the last.
+        range: Option<(usize, usize)>,
         closes: bool,
     },
     Malformed(String),
@@ -117,7 +121,7 @@ fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
         0
     };
     let (mut length, mut chunked, mut closes) = (None, false, false);
-    let (mut coding, mut version) = (None, None);
+    let (mut coding, mut version, mut range) = (None, None, None);
     for line in lines {
         let Some((name, value)) = line.split_once(':') else {
             continue;
@@ -127,6 +131,7 @@ fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
             ("transfer-encoding", "chunked") => chunked = true,
             ("content-encoding", value) => coding = Some(value),
             ("x-version", value) => version = value.parse().ok(),
+            ("content-range", value) => range = content_range(value),
             ("connection", value) => closes |= value.eq_ignore_ascii_case("close"),
             _ => {}
         }
@@ -142,6 +147,7 @@ fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
                 status,
                 body,
                 version,
+                range,
                 closes,
             },
             Err(error) => Progress::Malformed(format!("a body in {coding:?}: {error}")),
@@ -160,6 +166,13 @@ fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
         None if over => whole(rest.len(), rest),
         None => Progress::More,
     }
+}
+
+/// The first byte that a `Content-Range` names, and the one behind the last.
+pub(crate) fn content_range(value: &str) -> Option<(usize, usize)> {
+    let (range, _) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    Some((first.parse().ok()?, last.parse::<usize>().ok()? + 1))
 }
 
 fn decode(coding: Option<&str>, body: &[u8]) -> io::Result<Vec<u8>> {
@@ -295,13 +308,16 @@ impl Browser {
                     status,
                     body,
                     version,
+                    range,
                     closes,
                 } => {
                     let fits = |(expected, whole): &(u16, Option<Vec<u8>>)| {
                         *expected == status && whole.as_ref().is_none_or(|whole| *whole == body)
                     };
-                    if let (Some(path), 200) = (&ask.versions_of, status) {
-                        ask.check_version(path, version, &body, self.state.asked_at)?;
+                    if let (Some(path), 200 | 206) = (&ask.versions_of, status) {
+                        let range = range.filter(|_| status == 206);
+                        let asked_at = self.state.asked_at;
+                        ask.check_version(path, version, (&body, range), asked_at)?;
                     }
                     if !ask.answers.iter().any(fits) {
                         let request = String::from_utf8_lossy(&ask.request);
@@ -456,6 +472,21 @@ pub(crate) fn body_of(path: &str) -> Vec<u8> {
         .collect()
 }
 
+/// The bytes that a `Range` names of so many: the first one, and the one behind the last; none where
+/// it begins behind them all. `None` for what is to be ignored.
+fn range_of(value: &str, len: usize) -> Option<(usize, usize)> {
+    let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
+    let first: usize = first.parse().ok()?;
+    let end = match last {
+        "" => len,
+        last => len.min(last.parse::<usize>().ok()?.checked_add(1)?),
+    };
+    match first < end || first >= len {
+        true => Some((first, end.max(first))),
+        false => None,
+    }
+}
+
 /// An origin server. What stands in the second part of the path says how the body is framed.
 pub(crate) struct WebOrigin {
     at: SocketAddr,
@@ -488,6 +519,8 @@ struct OriginConn {
     closing: bool,
     /// It ends with a reset.
     breaks: bool,
+    /// A body that breaks off ends behind so many bytes.
+    breaks_after: usize,
     over: bool,
 }
 
@@ -648,8 +681,12 @@ impl OriginConn {
             self.silent_until = hands.now() + pause;
             hands.wake_in(pause);
         }
-        let version = version_at(hands.now());
+        let version = match policy {
+            "steady" => 0,
+            _ => version_at(hands.now()),
+        };
         let control = match policy {
+            "steady" => "max-age=2",
             "fresh" => "max-age=1000",
             "short" => "max-age=1, stale-while-revalidate=3",
             "error" => "max-age=1, stale-if-error=1000",
@@ -658,23 +695,54 @@ impl OriginConn {
         };
         let tag = format!("\"{version}\"");
         let fields = format!("Cache-Control: {control}\r\nETag: {tag}\r\nX-Version: {version}\r\n");
-        let is_known = request.contains(&format!("If-None-Match: {tag}"));
-        let status = match is_known {
-            true => "304 Not Modified",
-            false => "200 OK",
+        let body = body_of_version(path, version);
+        let field = |name: &str| {
+            let mut lines = request.split("\r\n");
+            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
         };
-        let head = format!("HTTP/1.1 {status}\r\n{fields}");
-        self.unsent.extend_from_slice(head.as_bytes());
-        match is_known {
-            true => self.unsent.extend_from_slice(b"\r\n"),
-            false => self.frame(method, path, &body_of_version(path, version)),
+        let range = field("Range").filter(|_| field("If-Range").is_none_or(|known| known == tag));
+        let range = range.and_then(|range| range_of(range, body.len()));
+        if field("If-Range").is_some() {
+            let has_it = range.is_some();
+            hands.note(|| format!("what is missing from {path} is asked for; it has it: {has_it}"));
         }
+        // What breaks off does so anywhere, or not at all.
+        if path.contains("/cut/") || path.contains("/broken/") {
+            self.breaks_after = hands.rng().below(body.len() * 4 / 3 + 1);
+        }
+        if field("If-None-Match") == Some(&tag) {
+            let head = format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\n");
+            return self.unsent.extend_from_slice(head.as_bytes());
+        }
+        let (status, line, body) = match range {
+            Some((first, end)) if end > first => {
+                let line = format!(
+                    "Content-Range: bytes {first}-{}/{}\r\n",
+                    end - 1,
+                    body.len()
+                );
+                ("206 Partial Content", line, &body[first..end])
+            }
+            Some(_) => {
+                let head = format!(
+                    "HTTP/1.1 416 Range Not Satisfiable\r\n{fields}Content-Range: bytes */{}\r\n\
+                     Content-Length: 0\r\n\r\n",
+                    body.len()
+                );
+                return self.unsent.extend_from_slice(head.as_bytes());
+            }
+            None => ("200 OK", String::new(), &body[..]),
+        };
+        let head = format!("HTTP/1.1 {status}\r\n{fields}{line}");
+        self.unsent.extend_from_slice(head.as_bytes());
+        self.frame(method, path, body);
     }
 
     /// Ends a head, and sends a body as the path wants it framed.
     fn frame(&mut self, method: &str, path: &str, body: &[u8]) {
         let out = &mut self.unsent;
         let kind = path.split('/').nth(2).unwrap_or_default();
+        let cut = self.breaks_after;
         if method == "HEAD" {
             out.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
             return;
@@ -683,13 +751,13 @@ impl OriginConn {
             // It breaks before its end, which is the end of the connection.
             "broken" => {
                 out.extend_from_slice(b"\r\n");
-                out.extend_from_slice(&body[..body.len() / 2]);
+                out.extend_from_slice(&body[..cut.min(body.len())]);
                 (self.closing, self.breaks) = (true, true);
             }
             // It says more than it sends.
             "cut" => {
                 out.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
-                out.extend_from_slice(&body[..body.len() / 2]);
+                out.extend_from_slice(&body[..cut.min(body.len())]);
                 self.closing = true;
             }
             "chunked" => {
@@ -734,6 +802,7 @@ impl Actor for WebOrigin {
                 silent_until: Duration::ZERO,
                 closing: false,
                 breaks: false,
+                breaks_after: 0,
                 over: false,
             });
         }

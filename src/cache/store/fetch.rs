@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! Awaited ──a head that may be stored──▶ Growing ──its last byte──▶ Whole ──read by all──▶ gone
-//!    └──none: everybody asks for themselves──▶ gone    └──cut──▶ Broken ──left by all──▶ gone
+//!    └──none: everybody asks for themselves──▶ gone    │  └──cut, and of no use──▶ Broken ──left by all──▶ gone
+//!                                                      └──cut──▶ Whole, a part: read by those who follow up to where it ends
 //! ```
 //!
 //! The session that leads it moves bytes in; sessions that follow it read at their own speed, from
@@ -27,7 +28,7 @@ use super::writing::{Writing, page_of};
 use crate::buffer::{Pool, RecvBuf, SendQueue};
 use crate::http::Status;
 use crate::http::caching::partial::Part;
-use crate::http::caching::{Terms, Times};
+use crate::http::caching::{Terms, Times, update};
 use crate::waiter::Id;
 
 /// Names a fetch.
@@ -108,6 +109,8 @@ pub(super) struct Whole {
     bytes: u64,
     part: Option<Part>,
     crc32: u32,
+    /// It is what there is of a response that broke off: who follows that gets no end.
+    is_cut: bool,
     /// Its file has not got its name yet.
     writing: Option<Box<Writing>>,
 }
@@ -120,8 +123,10 @@ pub(super) struct Growing {
     pub(super) place: Place,
     /// Bytes of a part that it completes, which come behind those of the leader.
     pub(super) behind: Option<Source>,
-    /// It completes a part that is kept.
-    pub(super) is_joined: bool,
+    /// The bytes of a kept part that it completes; 0 where there is none.
+    pub(super) completes: u64,
+    /// The response broke off, and this is what there is of it.
+    pub(super) is_cut: bool,
     /// The checksum of all its bytes, once they were taken.
     pub(super) crc32: u32,
     /// The leader has no more bytes for it.
@@ -146,7 +151,8 @@ impl Growing {
             object,
             place,
             behind: None,
-            is_joined: false,
+            completes: 0,
+            is_cut: false,
             crc32: 0,
             is_ended: false,
             is_whole: false,
@@ -223,6 +229,37 @@ impl Growing {
         matches!(self.place, Place::Memory(_))
     }
 
+    /// What it is a part of by now, if no more of it comes, and the head of that part; `None` where
+    /// that is of no use: it cannot be completed, or no more of it came than is kept.
+    pub(super) fn as_part(&self) -> Option<(Part, Rc<[u8]>)> {
+        let has_drawn = match &self.place {
+            Place::Memory(_) => true,
+            Place::File(writing) => writing.has_drawn(),
+        };
+        let is_one_piece = has_drawn && self.behind.is_none();
+        let may_be_kept = is_one_piece && !self.is_ended && !self.gave_up;
+        if !may_be_kept || self.bytes() <= self.completes {
+            return None;
+        }
+        let head = kept::parse_head(&self.object.head)?;
+        let part = Part::of_broken(&head, self.bytes())?;
+        let mut lines = Vec::with_capacity(self.object.head.len() + object::ROOM_BYTES);
+        update::put_part(&mut lines, &head, &part, self.object.times.response_s);
+        Some((part, lines.into()))
+    }
+
+    /// Is that part from now on, to which nothing comes any more.
+    pub(super) fn become_part(&mut self, part: Part, head: Rc<[u8]>) {
+        self.object = Object {
+            status: Status::PARTIAL_CONTENT,
+            head,
+            expected: Some(part.range.len()),
+            ..self.object.clone()
+        };
+        self.part = Some(part);
+        (self.is_cut, self.is_ended) = (true, true);
+    }
+
     /// Whether more can be taken now.
     pub(super) fn has_room(&self) -> bool {
         !self.gave_up
@@ -278,7 +315,7 @@ impl Growing {
             Place::File(writing) => (writing.written(), false),
         };
         match there.saturating_sub(at) {
-            0 if self.is_whole && at == self.bytes() => Ahead::End,
+            0 if self.is_whole && !self.is_cut && at == self.bytes() => Ahead::End,
             0 if self.is_at_rest() => Ahead::Broken,
             0 => Ahead::Nothing,
             count => Ahead::Bytes { count, copied },
@@ -386,7 +423,7 @@ impl Fetch {
         let Stage::Growing(growing) = &mut self.stage else {
             return;
         };
-        let (bytes, part) = (growing.bytes(), growing.part);
+        let (bytes, part, is_cut) = (growing.bytes(), growing.part, growing.is_cut);
         let body = match &mut growing.place {
             _ if !growing.is_whole || growing.gave_up => return,
             Place::Memory(bytes) => Body::Bytes(std::mem::take(bytes).into()),
@@ -404,6 +441,7 @@ impl Fetch {
             bytes,
             part,
             crc32: growing.crc32,
+            is_cut,
             writing: match growing.place {
                 Place::File(writing) => Some(writing),
                 Place::Memory(_) => None,
@@ -417,6 +455,7 @@ impl Fetch {
             Stage::Awaited { .. } => Ahead::Nothing,
             Stage::Broken => Ahead::Broken,
             Stage::Growing(growing) => growing.ahead(at),
+            Stage::Whole(whole) if at >= whole.bytes && whole.is_cut => Ahead::Broken,
             Stage::Whole(whole) if at >= whole.bytes => Ahead::End,
             Stage::Whole(whole) => Ahead::Bytes {
                 count: whole.bytes - at,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lead ──▶ begin ──▶ take … ──▶ finish ──▶ complete: kept
-//!   └──▶ pass, fail, break_off: those who waited ask for themselves
+//!   └──▶ pass, fail, break_off: those who waited ask for themselves       cut: a part is kept
 //! follow ──▶ ahead, put … ──▶ leave
 //! ```
 
@@ -421,6 +421,7 @@ impl Store {
                 fetch.become_whole();
                 if matches!(&fetch.stage, Stage::Growing(growing) if growing.may_have_all()) {
                     self.complete(id, hands);
+                    self.let_go(id, hands); // it may have come to nothing, and nobody reads it
                 }
             }
             Poll::Ready(Ok(name)) => {

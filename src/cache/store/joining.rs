@@ -13,14 +13,16 @@
 //!    copied, those of a file by jobs; the newer ones count where both have some.
 //! 3. Who asks for a range is not waited for by others, and the part that comes is read by nobody
 //!    else before it is kept.
+//! 4. What there is of a response that broke off is a part, if it can be completed. Those who follow
+//!    it get all of that, and no end.
 
 use std::time::Instant;
 
 use super::fetch::{FetchId, Growing, Object, Place, Stage};
 use super::index::Entry;
-use super::kept::{Body, Kept, Source};
+use super::kept::{Body, Kept, Source, parse_head};
 use super::{Hands, Store, Wanted, key};
-use crate::http::caching::partial::Part;
+use crate::http::caching::partial::{self, Part};
 use crate::http::range::ByteRange;
 
 impl Store {
@@ -70,7 +72,7 @@ impl Store {
             count: to - from,
         };
         let mut growing = Growing::new(object, place);
-        growing.is_joined = true;
+        growing.completes = part.range.len();
         if part.range.start < newer.start {
             growing.draw(&source(part.range.start, newer.start), hands.pool);
         }
@@ -78,6 +80,43 @@ impl Store {
             growing.behind = Some(source(newer.end, part.range.end));
         }
         self.grow(id, growing, hands)
+    }
+
+    /// A fetch ends before all of its response has come: what there is of it is kept as a part, if
+    /// that is of use. Else it is [`Store::break_off`]. Whoever led it has left it.
+    pub fn cut(&mut self, id: FetchId, hands: &mut Hands<'_>) {
+        if !self.becomes_part(id) {
+            return self.break_off(id, hands);
+        }
+        self.is_no_longer_under_way(id);
+        self.complete(id, hands);
+        self.leave(id, hands);
+    }
+
+    /// Whether a fetch is a part from now on, of which nothing is missing.
+    fn becomes_part(&mut self, id: FetchId) -> bool {
+        let Some(fetch) = self.fetch(id).filter(|fetch| !fetch.is_outdated) else {
+            return false;
+        };
+        let Stage::Growing(growing) = &fetch.stage else {
+            return false;
+        };
+        let Some((part, head)) = growing.as_part() else {
+            return false;
+        };
+        let variant = key::of_part(self.hasher.variant(&growing.object.selecting));
+        let slot = self.index.find_variant(fetch.key, variant);
+        // One that is on disk only has not been asked for in a while.
+        let place = slot.and_then(|slot| self.index.get(slot)?.warm);
+        if place.is_some_and(|place| !is_worth_more(part, &head, self.memory.peek(place))) {
+            return false;
+        }
+        if let Some(fetch) = self.fetch_mut(id)
+            && let Stage::Growing(growing) = &mut fetch.stage
+        {
+            growing.become_part(part, head);
+        }
+        true
     }
 
     /// Where it grows: what is in a file is copied into one.
@@ -112,10 +151,21 @@ impl Store {
             return;
         };
         let variant = key::of_part(self.hasher.variant(&growing.object.selecting));
-        if growing.is_joined
+        if growing.completes > 0
             && let Some(slot) = self.index.find_variant(fetch.key, variant)
         {
             self.drop_slot(slot, hands);
         }
+    }
+}
+
+/// Whether what there is of a response that broke off takes the place of a part that is kept.
+fn is_worth_more(part: Part, head: &[u8], kept: &Kept) -> bool {
+    let heads = (parse_head(head), parse_head(&kept.head));
+    match (heads, kept.part) {
+        ((Some(head), Some(known)), Some(known_part)) => {
+            partial::is_worth_more((&head.headers, part), (&known.headers, known_part))
+        }
+        _ => true,
     }
 }

@@ -342,6 +342,11 @@ impl Bed {
         store.break_off(id, &mut hands);
     }
 
+    fn cut(&mut self, id: FetchId) {
+        let (store, mut hands) = self.store();
+        store.cut(id, &mut hands);
+    }
+
     fn gave_up(&mut self, id: FetchId) -> bool {
         self.store().0.gave_up(id)
     }
@@ -570,6 +575,121 @@ fn those_who_follow_a_fetch_that_breaks_are_cut_and_those_who_wait_ask_again() {
         assert_eq!(bed.read(id, read.len() as u64, session(2)).1, Ahead::Broken);
         bed.leave(id);
         assert_eq!(bed.look(A, "").map(|kept| kept.body_bytes), None);
+        bed.assert_nothing_is_left();
+    }
+}
+
+const TAGGED: &str = "Cache-Control: max-age=60\r\nETag: \"1\"\r\n";
+
+/// A tagged response of which `taken` of `len` bytes came, and no more will.
+fn cut_off(bed: &mut Bed, len: usize, taken: usize) {
+    let id = bed.lead(A);
+    let fields = format!("{TAGGED}Content-Length: {len}\r\n");
+    assert!(bed.begin(id, object(&fields, Some(len))));
+    bed.take_all(id, &body(len, 5)[..taken]);
+    bed.cut(id);
+}
+
+#[test]
+fn what_is_there_of_a_fetch_that_is_cut_is_a_part_also_after_a_restart_and_a_loss_of_power() {
+    for (len, taken) in [(100, 30), (8 * KIB, 8 * KIB - 1), (100 * KIB, 30 * KIB)] {
+        let mut bed = Bed::new();
+        cut_off(&mut bed, len, taken);
+        bed.settle();
+        for boot in [7, 7, 8] {
+            let kept = bed.look(A, "").expect("it is kept");
+            let part = kept.part.expect("a part");
+            assert_eq!((part.range.start, part.range.end), (0, taken as u64));
+            assert_eq!((part.total, kept.status.code()), (Some(len as u64), 206));
+            drop(kept);
+            assert!(bed.kept(A).expect("its body") == body(len, 5)[..taken]);
+            bed.assert_nothing_is_left();
+            bed.settings.boot = boot;
+            bed.restart();
+        }
+        // What the power failed for is not believed.
+        let path = bed.files().remove(0);
+        let mut file = fs::read(&path).expect("the file");
+        *file.last_mut().expect("a byte") ^= 1;
+        fs::write(&path, file).expect("written");
+        bed.settings.boot = 9;
+        bed.restart();
+        assert!(bed.look(A, "").is_none(), "{len}");
+        bed.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn those_who_follow_what_is_cut_get_all_of_that_and_no_end() {
+    for (len, taken) in [(100, 30), (100 * KIB, 30 * KIB)] {
+        let mut bed = Bed::new();
+        let id = bed.lead(A);
+        let fields = format!("{TAGGED}Content-Length: {len}\r\n");
+        assert!(bed.begin(id, object(&fields, Some(len))));
+        bed.store().0.follow(id);
+        bed.take_all(id, &body(len, 5)[..taken]);
+        bed.cut(id);
+        assert!(matches!(
+            bed.under_way(A, session(3)),
+            UnderWay::Nobody { alone: false }
+        ));
+        let (mut read, _) = bed.read(id, 0, session(2));
+        bed.settle();
+        let (rest, end) = bed.read(id, read.len() as u64, session(2));
+        read.extend(rest);
+        assert!(read == body(len, 5)[..taken] && end == Ahead::Broken);
+        bed.leave(id);
+        bed.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn where_the_disk_fails_what_is_cut_leaves_nothing() {
+    for (what, fails) in FAILING {
+        let mut bed = Bed::new();
+        let len = 100 * KIB;
+        let id = bed.lead(A);
+        let fields = format!("{TAGGED}Content-Length: {len}\r\n");
+        assert!(bed.begin(id, object(&fields, Some(len))));
+        bed.settle();
+        bed.take(id, &body(16 * KIB, 5));
+        bed.cut(id);
+        bed.settle_failing(fails, libc::EIO);
+        let is_kept = bed.look(A, "").is_some();
+        assert_eq!(is_kept, what == "create", "{what}: it was created before");
+        bed.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn what_is_cut_does_not_take_the_place_of_more_or_of_the_whole() {
+    for len in [1000, 100 * KIB] {
+        let mut bed = Bed::new();
+        let part_end = |bed: &mut Bed| {
+            let kept = bed.look(A, "").expect("it is kept");
+            kept.part.map(|part| part.range.end as usize)
+        };
+        for (taken, stays) in [(len / 2, len / 2), (len / 3, len / 2), (len - 1, len - 1)] {
+            cut_off(&mut bed, len, taken);
+            bed.settle();
+            assert_eq!(part_end(&mut bed), Some(stays));
+        }
+        bed.keep(A, &body(len, 5));
+        cut_off(&mut bed, len, len - 1);
+        bed.settle();
+        assert_eq!(part_end(&mut bed), None, "the whole stays");
+        bed.assert_nothing_is_left();
+        // What changed at its origin meanwhile is not kept in part either.
+        let id = bed.lead("/b");
+        let fields = format!("{TAGGED}Content-Length: {len}\r\n");
+        assert!(bed.begin(id, object(&fields, Some(len))));
+        bed.take_all(id, &body(len, 5)[..9]);
+        let key = bed.key("/b");
+        let (store, mut hands) = bed.store();
+        store.invalidate(key, &mut hands);
+        bed.cut(id);
+        bed.settle();
+        assert!(bed.look("/b", "").is_none());
         bed.assert_nothing_is_left();
     }
 }

@@ -93,19 +93,19 @@ impl Part {
         })
     }
 
-    /// What there is of a 200 whose body broke off after `received` bytes (RFC 9111 section 3.3).
-    /// Only where it can be completed: under a strong tag.
+    /// What there is of a 200 or a 206 whose body broke off after `received` bytes, by its head as it
+    /// came or was stored (RFC 9111 section 3.3). Only where it can be completed: under a strong tag.
     #[must_use]
     pub fn of_broken(response: &ResponseHead<'_>, received: u64) -> Option<Self> {
-        let is_strong = tag(&response.headers).is_some_and(|tag| !tag.weak);
+        tag(&response.headers).filter(|tag| !tag.weak)?;
+        if response.status != Status::OK {
+            return Self::claimed(response)?.cut(received);
+        }
         let total = match response.body {
             BodyLength::Length(total) => Some(total),
             _ => None,
         };
-        let is_good = is_strong
-            && response.status == Status::OK
-            && received > 0
-            && total.is_none_or(|total| received < total);
+        let is_good = received > 0 && total.is_none_or(|total| received < total);
         is_good.then_some(Self {
             range: ByteRange {
                 start: 0,
@@ -247,6 +247,19 @@ pub fn put_range_of(out: &mut Vec<u8>, range: ByteRange, total: Option<u64>) {
         // The total was written as one digit.
         out.pop();
         out.push(b'*');
+    }
+}
+
+/// Whether what there is of a response that broke off takes the place of a stored part: not that of
+/// one with as much of the same representation. Both have a head by which they were or will be
+/// stored.
+#[must_use]
+pub fn is_worth_more(broken: (&Headers<'_>, Part), stored: (&Headers<'_>, Part)) -> bool {
+    match (tag(broken.0), tag(stored.0)) {
+        (Some(ours), Some(theirs)) if ours.strong_eq(theirs) => {
+            broken.1.range.len() > stored.1.range.len()
+        }
+        _ => true,
     }
 }
 

@@ -1099,9 +1099,35 @@ fn rfc9111_3_3_what_is_there_of_a_response_that_broke_off() {
     assert_eq!(of("ETag: \"a\"|Content-Length: 9", 0), None);
     assert_eq!(of("ETag: W/\"a\"|Content-Length: 9", 4), None);
     assert_eq!(of("Last-Modified: @-99|Content-Length: 9", 4), None);
+    let of_part = |lines: &str, received| Part::of_broken(&status(206, lines), received);
+    let range = "ETag: \"a\"|Content-Range: bytes 4-8/10|Content-Length: 5";
+    assert_eq!(of_part(range, 2), Some(part(4, 6, Some(10))));
+    assert_eq!(of_part(range, 0), None);
+    let weak = "ETag: W/\"a\"|Content-Range: bytes 4-8/10|Content-Length: 5";
+    assert_eq!(of_part(weak, 2), None);
+    assert_eq!(of_part("ETag: \"a\"|Content-Length: 5", 2), None);
+    let error = status(404, "ETag: \"a\"|Content-Length: 5");
+    assert_eq!(
+        Part::of_broken(&error, 2),
+        None,
+        "an error is no representation"
+    );
     assert_eq!(part(4, 9, None).cut(2), Some(part(4, 6, None)));
     assert_eq!(part(4, 9, None).cut(99), Some(part(4, 9, None)));
     assert_eq!(part(4, 9, None).cut(0), None);
+}
+
+#[test]
+fn what_broke_off_takes_the_place_of_less_or_of_something_else() {
+    let (ours, theirs) = (ok("ETag: \"a\""), ok("ETag: \"b\""));
+    let is_worth_more = |broken, stored: &ResponseHead<'_>, part| {
+        partial::is_worth_more((&ours.headers, broken), (&stored.headers, part))
+    };
+    let (less, more) = (part(0, 4, Some(9)), part(3, 8, Some(9)));
+    assert!(is_worth_more(more, &ours, less));
+    assert!(!is_worth_more(less, &ours, more));
+    assert!(!is_worth_more(more, &ours, more));
+    assert!(is_worth_more(less, &theirs, more));
 }
 
 #[test]

@@ -638,6 +638,11 @@ impl Errand {
         Verdict::Again
     }
 
+    /// Whether the request changes nothing at its origin: a response to it that is kept is one to GET.
+    pub(super) fn reads(&self) -> bool {
+        self.asks.reads
+    }
+
     /// Whether others wait for its response.
     pub(super) fn is_wanted(&self, cx: &mut Cx<'_>) -> bool {
         let (store, _) = cx.store(self.store);

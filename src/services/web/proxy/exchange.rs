@@ -643,6 +643,7 @@ impl Last<'_> {
                 let mut filling = Filling::new(head.body, reading, ending);
                 filling.finish_bytes = rules.finish_bytes;
                 filling.is_for_the_store = errand.is_for_the_store;
+                filling.may_be_part = errand.reads();
                 Download::Filling(Box::new(filling))
             }
             _ => Download::Passing(Passing {

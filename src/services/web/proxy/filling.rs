@@ -29,6 +29,9 @@ pub(super) struct Filling {
     pub(super) is_for_the_store: bool,
     /// The client gets the very bytes that come.
     pub(super) is_as_it_comes: bool,
+    /// What there is of it when it breaks off may be kept: it answers a GET (RFC 9111 section 3.3),
+    /// and what came was well-formed.
+    pub(super) may_be_part: bool,
 }
 
 impl Filling {
@@ -52,6 +55,7 @@ impl Filling {
             finish_bytes: 0,
             is_for_the_store: false,
             is_as_it_comes: true,
+            may_be_part: true,
         }
     }
 
@@ -66,7 +70,8 @@ impl Filling {
         io: &mut Io<'_>,
     ) -> Result<(usize, Read), BodyError> {
         let waiting = io.up.rx.len();
-        self.fill(io)?;
+        self.fill(io)
+            .inspect_err(|error| self.may_be_part &= *error == BodyError::Truncated)?;
         if io.down.status == LinkState::Closed {
             let read = match self.is_kept {
                 true => Read::Done,
@@ -177,14 +182,15 @@ impl Filling {
         Ok(Read::Done)
     }
 
-    /// It is over, for whatever reason: what is not whole is not kept.
+    /// It is over, for whatever reason: what is not whole is kept as a part, or not at all.
     pub(super) fn release(&self, cx: &mut Cx<'_>) {
-        match self.is_kept {
-            true => self.reading.leave(cx),
-            false => {
-                let (store, mut hands) = cx.store(self.reading.store);
-                store.break_off(self.reading.fetch, &mut hands);
-            }
+        if self.is_kept {
+            return self.reading.leave(cx);
+        }
+        let (store, mut hands) = cx.store(self.reading.store);
+        match self.may_be_part {
+            true => store.cut(self.reading.fetch, &mut hands),
+            false => store.break_off(self.reading.fetch, &mut hands),
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::services::bench::Bench;
 use crate::services::web::{Given, Web};
 use crate::sys::unix;
 
+mod broken;
+
 const A: &str = "http://origin.example/a";
 
 /// A bench, and the folder that is removed with it.
@@ -27,12 +29,18 @@ fn lab() -> Lab {
 
 /// The same, whose origins are reached by a parent or not.
 fn lab_by(parent: Option<Parent>) -> Lab {
+    lab_of(parent, |_| {})
+}
+
+/// The same with other limits.
+fn lab_of(parent: Option<Parent>, alter: impl FnOnce(&mut CacheLimits)) -> Lab {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("cache");
-    let limits = CacheLimits {
+    let mut limits = CacheLimits {
         small_bytes_max: 4096,
         ..CacheLimits::default()
     };
+    alter(&mut limits);
     let mut stores = Stores::default();
     let settings = Settings {
         dir: dir.clone(),
