@@ -209,110 +209,200 @@ fn a_certificate_that_proves_nothing_is_told() {
     );
 }
 
-/// A proxy that is asked for a password, and the address with which it is a parent.
-fn parent(own: &Own, password: &str) -> (InThread, String) {
+/// A proxy that is asked for a password, by TLS with this certificate or not, and the address with
+/// which it is a parent.
+fn parent(own: &Own, password: &str, tls: bool) -> (InThread, String) {
     let users = own.path().join("users");
     let line = netlab_reactor::http::basic::user_line("ann", b"tulip", &[7; 16], 10);
     fs::write(&users, line).expect("a file");
+    let dir = own.path().display();
+    let tls = match tls {
+        true => format!("tls = {{ cert = '{dir}/cert.pem', key = '{dir}/key.pem' }}"),
+        false => String::new(),
+    };
     let parent = proxy(&format!(
-        "connect_ports = []\nauth = {{ realm = 'p', file = '{}' }}",
+        "connect_ports = []\nauth = {{ realm = 'p', file = '{}' }}\n{tls}",
         users.display()
     ));
-    let address = format!("http://ann:{password}@{}", parent.address(0));
-    (parent, address)
+    let address = format!("ann:{password}@{}", name_of(&parent, &tls));
+    let scheme = if tls.is_empty() { "http" } else { "https" };
+    (parent, format!("{scheme}://{address}"))
+}
+
+/// The parent as it is told of: by TLS it is the one that its certificate names.
+fn name_of(parent: &InThread, tls: &str) -> String {
+    let address = parent.address(0);
+    match tls {
+        "" => address.to_string(),
+        _ => format!("localhost:{}", address.port()),
+    }
 }
 
 #[test]
 fn a_parent_opens_a_tunnel_in_which_tls_is_spoken_and_which_is_kept() {
+    for tls in [false, true] {
+        let own = Own::of("localhost");
+        let origin = own.serve();
+        let (parent, address) = parent(&own, "tulip", tls);
+        let file = own.path().join("cert.pem");
+        let file = file.display();
+        let child = proxy(&format!("parent = '{address}'\nca_file = '{file}'"));
+        let url = format!("https://localhost:{}", origin.address(0).port());
+        for _ in 0..3 {
+            let (head, body) = get(&child, &format!("{url}/small"));
+            assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+            assert_eq!(body, b"small");
+        }
+        assert_eq!(get(&child, &format!("{url}/large")).1, large());
+        assert_eq!(parent.wait(|seen| seen.accepted > 0).accepted, 1);
+        assert_eq!(origin.wait(|seen| seen.accepted > 0).accepted, 1);
+        // A plain origin is asked for on another connection.
+        let plain = InThread::start("[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\n");
+        let url = format!("http://{}/HelloWorld.html", plain.address(0));
+        for _ in 0..2 {
+            let (head, _) = get(&child, &url);
+            assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+            assert_eq!(head.matches("\r\nVia: 1.1 ").count(), 2, "{head}");
+        }
+        assert_eq!(parent.wait(|seen| seen.accepted > 1).accepted, 2);
+        child.wait(|seen| seen.gauges.idle_upstreams == 2);
+    }
+}
+
+/// More than any buffer holds, both ways at once, in TLS within TLS.
+#[test]
+fn what_is_sent_up_comes_back_through_two_layers_of_tls() {
     let own = Own::of("localhost");
-    let origin = own.serve();
-    let (parent, address) = parent(&own, "tulip");
+    let config = Arc::new(own.config.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let body = large();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let tls = ServerConnection::new(Arc::clone(&config)).expect("a connection");
+            let mut stream = StreamOwned::new(tls, stream);
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a request");
+                head.extend_from_slice(&byte);
+            }
+            let length = "Content-Length: 3000000\r\n";
+            write!(stream, "HTTP/1.1 200 OK\r\n{length}\r\n").expect("room");
+            let mut piece = [0; 7000];
+            let mut left = 3_000_000;
+            while left > 0 {
+                let count = stream.read(&mut piece).expect("a body");
+                stream.write_all(&piece[..count]).expect("room");
+                left -= count;
+            }
+            stream.flush().expect("room");
+        }
+    });
+    let (_parent, address) = parent(&own, "tulip", true);
     let file = own.path().join("cert.pem");
     let file = file.display();
     let child = proxy(&format!("parent = '{address}'\nca_file = '{file}'"));
-    let url = format!("https://localhost:{}", origin.address(0).port());
-    for _ in 0..3 {
-        let (head, body) = get(&child, &format!("{url}/small"));
-        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
-        assert_eq!(body, b"small");
-    }
-    assert_eq!(get(&child, &format!("{url}/large")).1, large());
-    assert_eq!(parent.wait(|seen| seen.accepted > 0).accepted, 1);
-    assert_eq!(origin.wait(|seen| seen.accepted > 0).accepted, 1);
-    // A plain origin is asked for on another connection.
-    let plain = InThread::start("[[listener]]\nkind = 'http'\nbind = '127.0.0.1:0'\n");
-    let url = format!("http://{}/HelloWorld.html", plain.address(0));
-    for _ in 0..2 {
-        let (head, _) = get(&child, &url);
-        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
-        assert_eq!(head.matches("\r\nVia: 1.1 ").count(), 2, "{head}");
-    }
-    assert_eq!(parent.wait(|seen| seen.accepted > 1).accepted, 2);
-    child.wait(|seen| seen.gauges.idle_upstreams == 2);
+    let mut stream = connect(child.address(0));
+    let mut sender = stream.try_clone().expect("a stream");
+    let sent = body.clone();
+    let sending = thread::spawn(move || {
+        let head = format!(
+            "POST https://localhost:{port}/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Content-Length: {}\r\n\r\n",
+            sent.len()
+        );
+        sender.write_all(head.as_bytes()).expect("room");
+        sender.write_all(&sent).expect("room");
+    });
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("the end");
+    sending.join().expect("sent");
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    assert!(bytes[end.expect("a head") + 4..] == body);
 }
 
 #[test]
 fn a_clients_tunnel_leads_through_the_parents() {
-    let own = Own::of("localhost");
-    let (_parent, address) = parent(&own, "tulip");
-    let child = proxy(&format!("connect_ports = []\nparent = '{address}'"));
-    let origin = InThread::start("[[listener]]\nkind = 'tcp-echo'\nbind = '127.0.0.1:0'\n");
-    let mut stream = connect(child.address(0));
-    let to = origin.address(0);
-    let open = "HTTP/1.1 200 Connection established\r\n\r\n";
-    write!(stream, "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\nearly").expect("room");
-    let mut came = vec![0; open.len() + 5];
-    stream.read_exact(&mut came).expect("an answer");
-    assert_eq!(String::from_utf8_lossy(&came), format!("{open}EARLY"));
-    stream.write_all(b"late").expect("room");
-    stream.shutdown(Shutdown::Write).expect("a half-close");
-    let mut rest = String::new();
-    stream.read_to_string(&mut rest).expect("the end");
-    assert_eq!(rest, "LATE");
+    for tls in [false, true] {
+        let own = Own::of("localhost");
+        let (_parent, address) = parent(&own, "tulip", tls);
+        let file = own.path().join("cert.pem");
+        let file = file.display();
+        let child = proxy(&format!(
+            "connect_ports = []\nparent = '{address}'\nca_file = '{file}'"
+        ));
+        let origin = InThread::start("[[listener]]\nkind = 'tcp-echo'\nbind = '127.0.0.1:0'\n");
+        let mut stream = connect(child.address(0));
+        let to = origin.address(0);
+        let open = "HTTP/1.1 200 Connection established\r\n\r\n";
+        write!(stream, "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\nearly").expect("room");
+        let mut came = vec![0; open.len() + 5];
+        stream.read_exact(&mut came).expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&came), format!("{open}EARLY"));
+        stream.write_all(b"late").expect("room");
+        stream.shutdown(Shutdown::Write).expect("a half-close");
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).expect("the end");
+        assert_eq!(rest, "LATE");
+    }
 }
 
 #[test]
 fn what_goes_wrong_with_or_behind_a_parent_is_told() {
     let (own, other) = (Own::of("localhost"), Own::of("localhost"));
     let origin = own.serve();
-    let file = other.path().join("cert.pem");
-    let file = file.display();
+    let (ours, theirs) = (own.path().join("cert.pem"), other.path().join("cert.pem"));
     let url = format!("https://localhost:{}/small", origin.address(0).port());
-    let (known, address) = parent(&own, "tulip");
+    for tls in [false, true] {
+        // The origin proves nothing to those who trust the parent alone.
+        let (known, address) = parent(&other, "tulip", tls);
+        let file = theirs.display();
+        let stranger = proxy(&format!("parent = '{address}'\nca_file = '{file}'"));
+        let (status, error, text) = refused_for(&stranger, &url);
+        assert_eq!((&*status, &*error), ("502", "tls_certificate_error"));
+        let begins = format!(
+            "localhost:{}: no connection over TLS",
+            origin.address(0).port()
+        );
+        assert!(text.contains(&begins), "{text}");
+        let (unknown, address) = parent(&other, "rose", tls);
+        let child = proxy(&format!("parent = '{address}'\nca_file = '{file}'"));
+        let (status, error, text) = refused_for(&child, &url);
+        let expected = ("502", "proxy_configuration_error");
+        assert_eq!((&*status, &*error), expected, "{text}");
+        let name = name_of(&unknown, if tls { "tls" } else { "" });
+        let told = format!(
+            "parent {name}: CONNECT localhost:{}: it refused with 407",
+            origin.address(0).port()
+        );
+        assert!(text.contains(&told), "{text}");
+        drop(known);
+    }
+    // Nor does a parent to those who trust the origin alone, whatever is asked for.
+    let (known, address) = parent(&other, "tulip", true);
+    let file = ours.display();
     let stranger = proxy(&format!("parent = '{address}'\nca_file = '{file}'"));
-    let (status, error, text) = refused_for(&stranger, &url);
-    assert_eq!(
-        (&*status, &*error),
-        ("502", "tls_certificate_error"),
-        "{text}"
-    );
-    let (unknown, address) = parent(&own, "rose");
-    let child = proxy(&format!("parent = '{address}'"));
-    let (status, error, text) = refused_for(&child, &url);
-    assert_eq!(
-        (&*status, &*error),
-        ("502", "proxy_configuration_error"),
-        "{text}"
-    );
-    let name = unknown.address(0);
-    let told = format!(
-        "parent {name}: CONNECT localhost:{}: it refused with 407",
-        origin.address(0).port()
-    );
-    assert!(text.contains(&told), "{text}");
-    // One that answers nothing.
+    for url in [&url, "http://127.0.0.1:9999/"] {
+        let (status, error, text) = refused_for(&stranger, url);
+        assert_eq!((&*status, &*error), ("502", "tls_certificate_error"));
+        let begins = format!("parent {}: no connection over TLS", name_of(&known, "tls"));
+        assert!(text.contains(&begins), "{text}");
+    }
+    // One that answers nothing, in plain text and by TLS.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = silent.local_addr().expect("an address");
-    let waiter = proxy(&format!(
-        "parent = 'http://{address}'\nparent_timeout = '200ms'\nca_file = '{file}'"
-    ));
-    let (status, error, text) = refused_for(&waiter, &url);
-    assert_eq!(
-        (&*status, &*error),
-        ("504", "http_response_timeout"),
-        "{text}"
-    );
-    drop(known);
+    for (scheme, expected) in [
+        ("http", ("504", "http_response_timeout")),
+        ("https", ("504", "connection_timeout")),
+    ] {
+        let waiter = proxy(&format!(
+            "parent = '{scheme}://{address}'\nparent_timeout = '200ms'\nconnect_timeout = '300ms'\n\
+             ca_file = '{file}'"
+        ));
+        let (status, error, text) = refused_for(&waiter, &url);
+        assert_eq!((&*status, &*error), expected, "{text}");
+    }
 }
 
 #[test]

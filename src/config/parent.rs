@@ -8,7 +8,7 @@ use crate::wire::no_proxy::{self, NoProxy};
 use crate::wire::user_info::Credentials;
 
 /// What `parent` may look like.
-const EXPECTED: &str = r#"the address of a proxy such as "http://proxy.example:3128" or "http://USER:PASSWORD@proxy.example:3128""#;
+const EXPECTED: &str = r#"the address of a proxy such as "http://proxy.example:3128", "https://proxy.example:3129" or "http://USER:PASSWORD@proxy.example:3128""#;
 
 /// A parent proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Parent {
     pub host: String,
     /// Its TCP port.
     pub port: u16,
+    /// TLS is spoken with it (`https://`), and it has to prove who it is as an https origin does.
+    pub tls: bool,
     /// What it is told of us. In `parent`, or else in a file that `parent_credentials_file` names, or
     /// in the variable of the environment that `parent_credentials_variable` names: `USER:PASSWORD`.
     /// Default none.
@@ -80,6 +82,7 @@ impl Parent {
         Some(Parent {
             host: address.host,
             port: address.port,
+            tls: address.tls,
             credentials: given.into_iter().flatten().next(),
             no_proxy: NoProxy::new(entries.unwrap_or_default()),
             timeout,
@@ -105,22 +108,24 @@ fn refuse_without(section: &mut Section<'_>) {
     }
 }
 
-/// Parses `http://[USER[:PASSWORD]@]HOST:PORT`. No error shows user or password.
+/// Parses `http://[USER[:PASSWORD]@]HOST:PORT`, or the same with `https`. No error shows user or
+/// password.
 fn parse(text: &str) -> Result<(Upstream, Option<Credentials>), String> {
-    let Some(rest) = text.strip_prefix("http://") else {
-        return Err(match text.starts_with("https://") {
-            true => "is an https:// address, but a parent is spoken to without TLS".to_owned(),
-            false => "is no http:// address".to_owned(),
-        });
+    let found = ["http", "https"].iter().find_map(|scheme| {
+        let rest = text.strip_prefix(scheme)?.strip_prefix("://")?;
+        Some((scheme, rest))
+    });
+    let Some((scheme, rest)) = found else {
+        return Err("is no http:// or https:// address".to_owned());
     };
     let (own, address) = match rest.rsplit_once('@') {
         Some((own, address)) => (Some(own), address),
         None => (None, rest),
     };
-    let parsed: Upstream = format!("http://{address}").parse()?;
+    let parsed: Upstream = format!("{scheme}://{address}").parse()?;
     let behind_host = address.rsplit(']').next().unwrap_or_default();
     if !behind_host.contains(':') {
-        return Err(format!("is \"http://{address}\", without a port"));
+        return Err(format!("is \"{scheme}://{address}\", without a port"));
     }
     let own = match own.map(Credentials::from_url) {
         Some(None) => return Err("has a colon in the user's name".to_owned()),
@@ -145,6 +150,9 @@ mod tests {
             ("p.example:3128".to_owned(), None)
         );
         assert_eq!(read("http://[::1]:3128/").0, "[::1]:3128");
+        for (text, tls) in [("http://p:1", false), ("https://ann:tulip@p:1", true)] {
+            assert_eq!(parse(text).expect(text).0.tls, tls);
+        }
         let (address, own) = read("http://ann:tu%40lip@p.example:3128");
         assert_eq!(address, "p.example:3128");
         assert_eq!(
@@ -156,9 +164,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_without_the_password() {
         for (text, wrong) in [
-            ("p.example:3128", "is no http:// address"),
-            ("ann:tulip@p.example:3128", "is no http:// address"),
-            ("https://ann:tulip@p:3128", "is an https:// address, but"),
+            ("p.example:3128", "is no http:// or https:// address"),
+            ("ann:tulip@p.example:3128", "is no http:// or https://"),
+            ("ftp://ann:tulip@p:3128", "is no http:// or https://"),
+            ("https://ann:tulip@p", "is \"https://p\", without a port"),
             (
                 "http://ann:tulip@p.example",
                 "is \"http://p.example\", without a port",

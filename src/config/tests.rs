@@ -614,7 +614,9 @@ fn a_parent_is_read_with_its_credentials_from_one_place() {
     };
     assert_eq!(parent(""), None);
     let read = parent("parent = 'http://p.example:3128'").expect("a parent");
-    assert_eq!((read.host.as_str(), read.port), ("p.example", 3128));
+    let address = (read.host.as_str(), read.port, read.tls);
+    assert_eq!(address, ("p.example", 3128, false));
+    assert!(parent("parent = 'https://p.example:3129'").is_some_and(|parent| parent.tls));
     assert_eq!((read.credentials, read.timeout), (None, PARENT_TIMEOUT));
     let read = parent(
         "parent = 'http://ann:tulip@[::1]:3128'\nparent_timeout = '2s'\nno_proxy = ['localhost', '*.lab:8080', '10.0.0.0/8']",
@@ -647,8 +649,8 @@ fn a_wrong_parent_is_refused_without_its_password() {
     let file = file.display();
     for (lines, expected) in [
         (
-            "parent = 'https://ann:tulip@p:1'".to_owned(),
-            "`parent` is an https:// address, but a parent is spoken to without TLS; expected the address of a proxy such as",
+            "parent = 'socks5://ann:tulip@p:1'".to_owned(),
+            "`parent` is no http:// or https:// address; expected the address of a proxy such as",
         ),
         (
             "parent = 'http://ann:tulip@p'".to_owned(),

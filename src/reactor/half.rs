@@ -186,9 +186,10 @@ impl<S: Sys> Half<S> {
         let Some(stream) = &self.stream else {
             return Ok(false);
         };
-        let mut news = tls
-            .as_mut()
-            .is_some_and(|tls| tls.take_plain(link, sys, pool));
+        let mut news = match tls {
+            Some(tls) => tls.take_plain(link, sys, pool)?,
+            None => false,
+        };
         while ready.readable && !link.eof && link.rx.has_space() && !budget.is_spent() {
             let began = budget.calls.begin(sys);
             let received = match tls {

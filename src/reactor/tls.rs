@@ -112,7 +112,7 @@ impl Tls {
             Some(answer) => First::Unknown(answer, Vec::new()),
             None => First::Records,
         };
-        Ok(Self::new(sys.tls_begin(&role)?, first, false))
+        Ok(Self::new(sys.tls_begin(&role, None)?, first, false))
     }
 
     fn new(secure: Secure, first: First, is_fast: bool) -> Box<Self> {
@@ -129,15 +129,30 @@ impl Tls {
         })
     }
 
-    /// The TLS of a connection that was made to an origin, which begins.
-    pub(super) fn connect(to: &TlsTo, sys: &mut impl Sys) -> Result<Box<Self>, SecureError> {
-        let mut secure = sys.tls_begin(&Role::Client {
+    /// The TLS of a connection that was made to an origin, which begins; within that which is spoken
+    /// there already, if one is.
+    pub(super) fn connect(
+        to: &TlsTo,
+        outer: Option<Box<Self>>,
+        sys: &mut impl Sys,
+    ) -> Result<Box<Self>, SecureError> {
+        let role = Role::Client {
             config: Arc::clone(&to.config),
             name: to.name.clone(),
             explain: to.explain,
-        })?;
+        };
+        let (secure, held, plain_waits) = match outer {
+            Some(outer) => (Some(outer.secure), outer.held, outer.plain_waits),
+            None => (None, Held::default(), false),
+        };
+        let mut secure = sys.tls_begin(&role, secure)?;
         secure.set_buffer_limit(PIECE_BYTES);
-        Ok(Self::new(secure, First::Records, true))
+        let tls = Self::new(secure, First::Records, true);
+        Ok(Box::new(Self {
+            held,
+            plain_waits,
+            ..*tls
+        }))
     }
 
     /// The answer to a client that speaks in plain text; after that there is nothing left to do
@@ -230,7 +245,7 @@ impl Tls {
             return Err(io::ErrorKind::InvalidData);
         }
         let may_begin = was_handshaking && !self.is_handshaking();
-        let has_plain = self.take_plain(link, sys, pool);
+        let has_plain = self.take_plain(link, sys, pool)?;
         if (has_plain && !self.plain_waits) || may_begin {
             self.incoming = 0;
         }
@@ -238,12 +253,15 @@ impl Tls {
     }
 
     /// Moves plain bytes to `link`. Whether there were any, or the end.
+    ///
+    /// # Errors
+    /// What came within another TLS breaks the protocol.
     pub(super) fn take_plain(
         &mut self,
         link: &mut Link,
         sys: &mut impl Sys,
         pool: &mut Pool,
-    ) -> bool {
+    ) -> Result<bool, io::ErrorKind> {
         let mut news = false;
         while link.rx.has_space() && !link.eof {
             let space = link.rx.space(pool);
@@ -255,7 +273,10 @@ impl Tls {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.plain_waits = false;
-                    return news;
+                    return Ok(news);
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Err(io::ErrorKind::InvalidData);
                 }
                 // A `close_notify`, or a connection that ended without one.
                 Ok(_) | Err(_) => {
@@ -265,7 +286,7 @@ impl Tls {
             }
         }
         self.plain_waits = !link.eof;
-        news
+        Ok(news)
     }
 
     /// Sends records: those that wait, else those that the front of the link's queue becomes.

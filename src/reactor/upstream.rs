@@ -56,6 +56,8 @@ struct Making<S: Sys> {
     header: Vec<u8>,
     /// The connection was made before, and only TLS is still to come.
     is_later: bool,
+    /// The handshake has begun.
+    is_begun: bool,
 }
 
 struct Attempt<S: Sys> {
@@ -78,6 +80,7 @@ impl<S: Sys> Upstream<S> {
                 opening,
                 header: Vec::new(),
                 is_later: false,
+                is_begun: false,
             })),
             trouble: None,
             ends: None,
@@ -85,7 +88,8 @@ impl<S: Sys> Upstream<S> {
         })
     }
 
-    /// TLS begins on the connection, on which no byte is under way; it is over in `timeout`.
+    /// TLS begins on the connection, on which no byte is under way, within that which may be spoken
+    /// there already; it is over in `timeout`.
     pub(super) fn secure(&mut self, to: TlsTo, timeout: Duration, now: Instant) {
         self.half.link.status = LinkState::Connecting;
         self.making = Some(Box::new(Making {
@@ -97,6 +101,7 @@ impl<S: Sys> Upstream<S> {
             },
             header: Vec::new(),
             is_later: true,
+            is_begun: false,
         }));
     }
 
@@ -176,7 +181,7 @@ impl<S: Sys> Upstream<S> {
             return;
         };
         let is_made = self.place.is_some() && self.half.link.status == LinkState::Connecting;
-        if !is_made || self.half.tls.is_some() {
+        if !is_made || making.is_begun {
             return;
         }
         let late = now >= making.race.until();
@@ -186,8 +191,9 @@ impl<S: Sys> Upstream<S> {
             Err(kind) => LinkState::Failed(kind),
             Ok(true) => match &making.opening.tls {
                 None => LinkState::Open,
-                Some(to) => match Tls::connect(to, sys) {
+                Some(to) => match Tls::connect(to, self.half.tls.take(), sys) {
                     Ok(tls) => {
+                        making.is_begun = true;
                         self.half.tls = Some(tls);
                         LinkState::Connecting
                     }
@@ -202,7 +208,8 @@ impl<S: Sys> Upstream<S> {
 
     /// Looks at a handshake that is under way.
     fn shake_hands(&mut self, now: Instant) {
-        let (Some(making), Some(tls)) = (&self.making, &self.half.tls) else {
+        let making = self.making.as_ref().filter(|making| making.is_begun);
+        let (Some(making), Some(tls)) = (making, &self.half.tls) else {
             return;
         };
         let link = &mut self.half.link;

@@ -233,12 +233,12 @@ pub trait Sys {
     /// the stream. What was not sent yet is gone.
     fn abort(&mut self, stream: Self::Stream);
 
-    /// Begins TLS on a connection, in either role.
+    /// Begins TLS on a connection, in either role; within another one, if one is spoken there.
     ///
     /// # Errors
     /// The configuration is wrong in itself.
-    fn tls_begin(&mut self, role: &Role) -> Result<Secure, SecureError> {
-        Secure::begin(role)
+    fn tls_begin(&mut self, role: &Role, outer: Option<Secure>) -> Result<Secure, SecureError> {
+        Secure::begin(role, outer)
     }
 
     /// Takes records that came before: they were held back.

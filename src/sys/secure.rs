@@ -4,6 +4,16 @@
 //! source of chance of its own, and because a record of what happened knows no keys: there, what it
 //! answered is answered again, without it ([`Secure::replayed`]).
 //!
+//! One may be spoken within another, as with an origin in a tunnel of a proxy that is itself spoken to
+//! by TLS: the records of the inner one are the plain bytes of the outer one.
+//!
+//! ```text
+//! plain bytes ──▶ inner: records ──▶ outer: records of those ──▶ kernel
+//! ```
+//!
+//! The inner one takes records only while it has no plain bytes left, so that what nobody has taken yet
+//! waits in the outer one, and behind that in the kernel.
+//!
 //! Not here: what becomes of the plain bytes, and when to send (`reactor::tls`).
 
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -53,6 +63,8 @@ pub struct Transfer {
 pub struct Secure {
     /// `None` where what it answered is answered again.
     connection: Option<Connection>,
+    /// Within which it is spoken.
+    outer: Option<Box<Secure>>,
     explain: Option<fn(&rustls::Error) -> String>,
     facts: Facts,
 }
@@ -67,7 +79,7 @@ pub(crate) struct Facts {
 }
 
 impl Secure {
-    pub(super) fn begin(role: &Role) -> Result<Self, SecureError> {
+    pub(super) fn begin(role: &Role, outer: Option<Self>) -> Result<Self, SecureError> {
         let (connection, explain) = match role {
             Role::Server(config) => {
                 let connection = ServerConnection::new(Arc::clone(config));
@@ -84,6 +96,7 @@ impl Secure {
         };
         let mut secure = Self {
             connection: None,
+            outer: outer.map(Box::new),
             explain,
             facts: Facts::default(),
         };
@@ -96,6 +109,7 @@ impl Secure {
     pub(super) fn replayed() -> Self {
         Self {
             connection: None,
+            outer: None,
             explain: None,
             facts: Facts::default(),
         }
@@ -115,13 +129,18 @@ impl Secure {
         if let Some(connection) = &mut self.connection {
             connection.set_buffer_limit(Some(bytes));
         }
+        if let Some(outer) = &mut self.outer {
+            outer.set_buffer_limit(bytes);
+        }
     }
 
     fn look(&mut self) {
         if let Some(connection) = &self.connection {
+            let outer = self.outer.as_ref();
             self.facts = Facts {
                 is_handshaking: connection.is_handshaking(),
-                has_output: connection.wants_write(),
+                has_output: connection.wants_write()
+                    || outer.is_some_and(|outer| outer.facts.has_output),
             };
         }
     }
@@ -157,6 +176,9 @@ impl Secure {
     }
 
     pub(super) fn recv<S: Sys + ?Sized>(&mut self, sys: &mut S, stream: &S::Stream) -> Transfer {
+        if let Some(outer) = &mut self.outer {
+            return outer.recv(sys, stream);
+        }
         let mut kernel = Kernel::new(stream, sys);
         let count = self.call(|connection| connection.read_tls(&mut kernel));
         kernel.transfer(count)
@@ -167,18 +189,50 @@ impl Secure {
         sys: &mut S,
         stream: &S::Stream,
     ) -> Result<(), SecureError> {
-        let Some(connection) = &mut self.connection else {
-            return Ok(());
+        if let Some(outer) = &mut self.outer {
+            outer.open(sys, stream)?;
+        }
+        let opened = match (&mut self.connection, &self.outer) {
+            (None, _) => return Ok(()),
+            (Some(connection), None) => connection.process_new_packets().map(drop),
+            (Some(_), Some(_)) => self.draw(),
         };
-        let opened = connection.process_new_packets();
         if opened.is_err() {
-            let _ = connection.write_tls(&mut Kernel::new(stream, sys));
+            let _ = self.send(sys, stream);
         }
         self.look();
-        opened.map(|_| ()).map_err(|error| self.error(&error))
+        opened.map_err(|error| self.error(&error))
+    }
+
+    /// Takes records out of the outer one, as long as nothing has come of them.
+    fn draw(&mut self) -> Result<(), rustls::Error> {
+        let outer = self.outer.as_mut().and_then(|it| it.connection.as_mut());
+        let (Some(connection), Some(outer)) = (&mut self.connection, outer) else {
+            return Ok(());
+        };
+        while connection.process_new_packets()?.plaintext_bytes_to_read() == 0 {
+            match connection.read_tls(&mut outer.reader()) {
+                Ok(count) if count > 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // The outer one has ended, with a word or without one: so has this one.
+                Ok(_) | Err(_) => {
+                    let _ = connection.read_tls(&mut io::empty());
+                    break;
+                }
+            }
+        }
+        connection.process_new_packets().map(drop)
     }
 
     pub(super) fn plain(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let taken = self.call(|connection| connection.reader().read(into));
+        let is_short = matches!(&taken, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        if !is_short || self.outer.is_none() {
+            return taken;
+        }
+        let drawn = self.draw();
+        self.look();
+        drawn.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         self.call(|connection| connection.reader().read(into))
     }
 
@@ -190,10 +244,35 @@ impl Secure {
         if let Some(connection) = &mut self.connection {
             connection.send_close_notify();
         }
+        self.give();
+        if let Some(outer) = &mut self.outer {
+            outer.end();
+        }
         self.look();
     }
 
+    /// Gives its records to the outer one, as far as that takes them.
+    fn give(&mut self) {
+        let outer = self.outer.as_mut();
+        let (Some(connection), Some(outer)) = (&mut self.connection, outer) else {
+            return;
+        };
+        if let Some(taker) = &mut outer.connection {
+            while connection.wants_write()
+                && matches!(connection.write_tls(&mut taker.writer()), Ok(count) if count > 0)
+            {
+            }
+        }
+        outer.look();
+    }
+
     pub(super) fn send<S: Sys + ?Sized>(&mut self, sys: &mut S, stream: &S::Stream) -> Transfer {
+        self.give();
+        if let Some(outer) = &mut self.outer {
+            let sent = outer.send(sys, stream);
+            self.look();
+            return sent;
+        }
         let mut kernel = Kernel::new(stream, sys);
         let count = self.call(|connection| connection.write_tls(&mut kernel));
         kernel.transfer(count)

@@ -436,18 +436,31 @@ fn squid_has_it_as_a_parent() {
     lab.stop(&["/page.html", "CONNECT "]);
 }
 
-/// A squid that lets through who says `ann:tulip`, and its port.
-fn squid_with_a_password() -> (u16, Peer, [tempfile::TempDir; 2]) {
+/// A squid that lets through who says `ann:tulip`, with its port; which is spoken to by TLS under this
+/// certificate, or without.
+fn squid_with_a_password(
+    own: Option<&rcgen::CertifiedKey<rcgen::KeyPair>>,
+) -> (u16, Peer, [tempfile::TempDir; 2]) {
     let (port, users) = (free_port(), temp_dir());
     let everybody = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
     fs::set_permissions(users.path(), everybody).expect("our own folder");
     let hash = output(Command::new("openssl").args(["passwd", "-apr1", "tulip"]));
     let file = users.path().join("users");
     fs::write(&file, format!("ann:{hash}")).expect("a file");
+    let listens = match own {
+        None => format!("http_port 127.0.0.1:{port}"),
+        Some(own) => {
+            let [cert, key] = ["cert.pem", "key.pem"].map(|name| users.path().join(name));
+            fs::write(&cert, own.cert.pem()).expect("a file");
+            fs::write(&key, own.signing_key.serialize_pem()).expect("a file");
+            let (cert, key) = (cert.display(), key.display());
+            format!("https_port 127.0.0.1:{port} tls-cert={cert} tls-key={key}")
+        }
+    };
     let (peer, dir) = squid(
         port,
         &format!(
-            "http_port 127.0.0.1:{port}\n\
+            "{listens}\n\
              auth_param basic program /usr/lib/squid/basic_ncsa_auth {}\n\
              acl known proxy_auth REQUIRED\nhttp_access deny !known\ncache deny all\nvia on",
             file.display()
@@ -459,13 +472,23 @@ fn squid_with_a_password() -> (u16, Peer, [tempfile::TempDir; 2]) {
 #[test]
 #[ignore = "needs squid, openssl and curl"]
 fn squid_is_the_parent() {
-    let (port, _squid, _dirs) = squid_with_a_password();
+    squid_is_the_parent_by("http");
+}
+
+#[test]
+#[ignore = "needs squid with TLS, openssl and curl"]
+fn squid_is_the_parent_and_tls_is_spoken_with_it() {
+    squid_is_the_parent_by("https");
+}
+
+fn squid_is_the_parent_by(scheme: &str) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]);
     let made = made.expect("a certificate");
+    let (port, _squid, _dirs) = squid_with_a_password((scheme == "https").then_some(&made));
     let start = |password: &str| {
         Lab::start_as(
             &format!(
-                "parent = \"http://ann:{password}@127.0.0.1:{port}\"\nno_proxy = [\"localhost\"]\n\
+                "parent = \"{scheme}://ann:{password}@127.0.0.1:{port}\"\nno_proxy = [\"localhost\"]\n\
                  ca_file = \"cert.pem\"\n"
             ),
             "[[listener]]\nkind = \"http\"\nname = \"https\"\nbind = \"127.0.0.1:0\"\nroot = \"site\"\n\

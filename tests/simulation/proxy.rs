@@ -1,5 +1,6 @@
 //! The proxy: names, connections and framings of every kind between a client and its origins. A
-//! body that was cut short never looks whole. Some origins speak TLS, and some proxies have a parent.
+//! body that was cut short never looks whole. Some origins speak TLS, and some proxies have a parent,
+//! to which TLS may be spoken as well: with an origin in its tunnel, TLS goes within TLS.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use netlab_reactor::wire::user_info::Credentials;
 
 use crate::dns::{ORIGIN, PARENT};
 use crate::driver::{Scenario, Setting};
-use crate::web::{Ask, Browser, WebOrigin, body_of};
+use crate::web::{Ask, Browser, Spoken, WebOrigin, body_of};
 use crate::{kept, secure};
 
 pub(crate) struct WebProxy;
@@ -31,12 +32,15 @@ impl Scenario for WebProxy {
         config.ca_file = Some(secure::authorities());
         if setting.later.coin() {
             let host = *setting.later.pick(&["parent.example", "198.18.0.90"]);
+            // Its certificate is for its name.
+            let tls = host == "parent.example" && setting.later.coin();
             let past_it = *setting
                 .later
                 .pick(&["", "", "web.example", "secure.example"]);
             config.parent = Some(Parent {
                 host: host.to_owned(),
-                port: 3128,
+                port: if tls { 3129 } else { 3128 },
+                tls,
                 credentials: Some(credentials()),
                 no_proxy: NoProxy::parse(past_it),
                 timeout: Duration::from_secs(30),
@@ -52,9 +56,11 @@ impl Scenario for WebProxy {
         );
         let secure = WebOrigin::secure(SocketAddr::from((ORIGIN, 443)));
         sim.enter(secure, Duration::ZERO);
-        let at = SocketAddr::from((PARENT, 3128));
-        let parent = WebOrigin::parent(at, credentials().basic());
-        sim.enter(parent, Duration::ZERO);
+        for (port, spoken) in [(3128, Spoken::Plainly), (3129, Spoken::ByTls)] {
+            let at = SocketAddr::from((PARENT, port));
+            let parent = WebOrigin::parent(at, credentials().basic(), spoken);
+            sim.enter(parent, Duration::ZERO);
+        }
         for _ in 0..setting.rng.between(1, 5) {
             let after = setting.rng.span(Duration::from_secs(2));
             let mut asks: Vec<Ask> = (0..setting.rng.sized(8)).map(|_| ask(setting)).collect();

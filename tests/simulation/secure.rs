@@ -15,8 +15,8 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::version::TLS13;
 use rustls::{ServerConfig, ServerConnection};
 
-/// The one name of the certificate.
-pub(crate) const NAME: &str = "secure.example";
+/// The names of the certificate: that of an origin and of a parent.
+const NAMES: [&str; 2] = ["secure.example", "parent.example"];
 
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 5000;
@@ -30,7 +30,7 @@ fn key() -> rcgen::KeyPair {
 }
 
 fn certificate() -> rcgen::Certificate {
-    let params = rcgen::CertificateParams::new([NAME.to_owned()]).expect("a name");
+    let params = rcgen::CertificateParams::new(NAMES.map(str::to_owned)).expect("names");
     params.self_signed(&key()).expect("a certificate")
 }
 
@@ -61,7 +61,8 @@ pub(crate) fn server() -> Arc<ServerConfig> {
 /// One end of a connection, in plain text or not.
 pub(crate) struct Wire {
     end: End,
-    tls: Option<Box<Tls>>,
+    /// The outermost first: each is spoken within the one before.
+    layers: Vec<Tls>,
 }
 
 struct Tls {
@@ -75,10 +76,13 @@ struct Tls {
 
 impl Wire {
     pub(crate) fn new(end: End) -> Self {
-        Self { end, tls: None }
+        Self {
+            end,
+            layers: Vec::new(),
+        }
     }
 
-    /// TLS begins, behind these bytes in plain text.
+    /// TLS begins, behind these bytes in plain text; within that which is spoken already.
     pub(crate) fn secure(
         &mut self,
         config: &Arc<ServerConfig>,
@@ -86,82 +90,37 @@ impl Wire {
         hands: &mut Hands<'_>,
     ) {
         let connection = ServerConnection::new(Arc::clone(config)).expect("a connection");
-        self.tls = Some(Box::new(Tls {
+        let is_within = !self.layers.is_empty();
+        self.layers.push(Tls {
             connection,
             out: ahead.to_vec(),
             breaks: hands.strikes(Fault::Reset),
             ended: false,
-        }));
+        });
+        if is_within {
+            hands.note(|| "TLS is to begin within TLS".to_owned());
+        }
     }
 
     /// What came, at most a piece of it.
     pub(crate) fn receive(&mut self, hands: &mut Hands<'_>) -> Received {
-        let end = self.end;
-        let Some(tls) = &mut self.tls else {
-            return hands.receive(end, PIECE_BYTES);
-        };
-        loop {
-            let mut plain = vec![0; PIECE_BYTES];
-            match tls.connection.reader().read(&mut plain) {
-                Ok(0) => return Received::End,
-                Ok(count) => {
-                    plain.truncate(count);
-                    return Received::Bytes(plain);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return Received::Broken,
-            }
-            let bytes = match hands.receive(end, PIECE_BYTES) {
-                Received::Bytes(bytes) => bytes,
-                other => return other,
-            };
-            if tls.breaks {
-                hands.abort(end);
-                return Received::Broken;
-            }
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let was_handshaking = tls.connection.is_handshaking();
-                let taken = tls.connection.read_tls(&mut rest);
-                let is_sound = taken.is_ok() && tls.connection.process_new_packets().is_ok();
-                if was_handshaking && !tls.connection.is_handshaking() {
-                    let kind = tls.connection.handshake_kind();
-                    hands.note(|| format!("TLS begins on {end:?}: {kind:?}"));
-                }
-                tls.flush(end, hands);
-                if !is_sound {
-                    return Received::Broken; // the proxy does not believe the certificate
-                }
-            }
-        }
+        receive(&mut self.layers, self.end, hands)
     }
 
     /// Sends what there is room for; how much that was.
     pub(crate) fn send(&mut self, bytes: &[u8], hands: &mut Hands<'_>) -> usize {
-        let Some(tls) = &mut self.tls else {
-            return hands.send(self.end, bytes);
-        };
-        tls.flush(self.end, hands);
-        if tls.connection.is_handshaking() || !tls.out.is_empty() {
-            return 0;
-        }
-        // It takes some at once, and nobody would call again while there is room.
-        let mut count = 0;
-        while count < bytes.len() && tls.out.is_empty() {
-            let mut writer = tls.connection.writer();
-            count += writer.write(&bytes[count..]).expect("room");
-            tls.flush(self.end, hands);
-        }
-        count
+        send(&mut self.layers, self.end, bytes, hands)
     }
 
     /// Closes in good order, once all of it was sent; whether it did.
     pub(crate) fn close(&mut self, hands: &mut Hands<'_>) -> bool {
-        if let Some(tls) = &mut self.tls {
+        for at in (0..self.layers.len()).rev() {
+            let (outer, inner) = self.layers.split_at_mut(at);
+            let tls = &mut inner[0];
             if !std::mem::replace(&mut tls.ended, true) {
                 tls.connection.send_close_notify();
             }
-            tls.flush(self.end, hands);
+            tls.flush(outer, self.end, hands);
             if !tls.out.is_empty() && !hands.is_over(self.end) {
                 return false;
             }
@@ -176,16 +135,75 @@ impl Wire {
     }
 }
 
+/// What came within these layers of TLS.
+fn receive(layers: &mut [Tls], end: End, hands: &mut Hands<'_>) -> Received {
+    let Some((tls, outer)) = layers.split_last_mut() else {
+        return hands.receive(end, PIECE_BYTES);
+    };
+    loop {
+        let mut plain = vec![0; PIECE_BYTES];
+        match tls.connection.reader().read(&mut plain) {
+            Ok(0) => return Received::End,
+            Ok(count) => {
+                plain.truncate(count);
+                return Received::Bytes(plain);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return Received::Broken,
+        }
+        let bytes = match receive(outer, end, hands) {
+            Received::Bytes(bytes) => bytes,
+            other => return other,
+        };
+        if tls.breaks {
+            hands.abort(end);
+            return Received::Broken;
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let was_handshaking = tls.connection.is_handshaking();
+            let taken = tls.connection.read_tls(&mut rest);
+            let is_sound = taken.is_ok() && tls.connection.process_new_packets().is_ok();
+            if was_handshaking && !tls.connection.is_handshaking() {
+                let kind = tls.connection.handshake_kind();
+                hands.note(|| format!("TLS begins on {end:?}: {kind:?}"));
+            }
+            tls.flush(outer, end, hands);
+            if !is_sound {
+                return Received::Broken; // the proxy does not believe the certificate
+            }
+        }
+    }
+}
+
+/// Sends within these layers of TLS what there is room for; how much that was.
+fn send(layers: &mut [Tls], end: End, bytes: &[u8], hands: &mut Hands<'_>) -> usize {
+    let Some((tls, outer)) = layers.split_last_mut() else {
+        return hands.send(end, bytes);
+    };
+    tls.flush(outer, end, hands);
+    if tls.connection.is_handshaking() || !tls.out.is_empty() {
+        return 0;
+    }
+    // It takes some at once, and nobody would call again while there is room.
+    let mut count = 0;
+    while count < bytes.len() && tls.out.is_empty() {
+        let mut writer = tls.connection.writer();
+        count += writer.write(&bytes[count..]).expect("room");
+        tls.flush(outer, end, hands);
+    }
+    count
+}
+
 impl Tls {
-    fn flush(&mut self, end: End, hands: &mut Hands<'_>) {
+    fn flush(&mut self, outer: &mut [Tls], end: End, hands: &mut Hands<'_>) {
         while self.connection.wants_write() {
             self.connection
                 .write_tls(&mut self.out)
                 .expect("memory takes it");
         }
-        if !self.out.is_empty() {
-            let sent = hands.send(end, &self.out);
-            self.out.drain(..sent);
-        }
+        // What a layer around it holds back is sent with whatever comes next.
+        let sent = send(outer, end, &self.out, hands);
+        self.out.drain(..sent);
     }
 }

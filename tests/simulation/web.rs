@@ -505,8 +505,16 @@ enum Role {
     Origin,
     /// An origin with this certificate.
     Secure(Arc<ServerConfig>),
-    /// A proxy that knows `web.example`, and leads to that origin by tunnels. It is told this.
-    Parent(Arc<ServerConfig>, String),
+    /// A proxy that knows `web.example`, and leads to that origin by tunnels. It is told this; by TLS or
+    /// not.
+    Parent(Arc<ServerConfig>, String, Spoken),
+}
+
+/// How a parent is spoken to.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Spoken {
+    Plainly,
+    ByTls,
 }
 
 struct OriginConn {
@@ -545,9 +553,9 @@ impl WebOrigin {
     }
 
     /// A proxy that is to be told `authorization`.
-    pub(crate) fn parent(at: SocketAddr, authorization: String) -> Self {
+    pub(crate) fn parent(at: SocketAddr, authorization: String, spoken: Spoken) -> Self {
         Self {
-            role: Role::Parent(secure::server(), authorization),
+            role: Role::Parent(secure::server(), authorization, spoken),
             ..Self::new(at)
         }
     }
@@ -592,14 +600,14 @@ impl OriginConn {
                     .split("\r\n")
                     .find_map(|line| line.strip_prefix("Proxy-Authorization: "));
                 let is_right = match &self.role {
-                    Role::Parent(_, authorization) => told == Some(authorization.as_str()),
+                    Role::Parent(_, authorization, _) => told == Some(authorization.as_str()),
                     Role::Origin | Role::Secure(_) => told.is_none(),
                 };
                 if !is_right {
                     *wrong = Some(format!("{told:?} was told in {text:?}"));
                 }
                 match self.role.clone() {
-                    Role::Parent(secure, _) => self.relay(&text, &secure, &body, requests, hands),
+                    Role::Parent(secure, ..) => self.relay(&text, &secure, &body, requests, hands),
                     Role::Origin | Role::Secure(_) => self.answer(&text, &body, requests, hands),
                 }
             }
@@ -791,7 +799,7 @@ impl Actor for WebOrigin {
         while let Some(end) = hands.accept() {
             let (received, unsent) = (Vec::new(), Vec::new());
             let mut wire = Wire::new(end);
-            if let Role::Secure(config) = &self.role {
+            if let Role::Secure(config) | Role::Parent(config, _, Spoken::ByTls) = &self.role {
                 wire.secure(config, b"", hands);
             }
             self.conns.push(OriginConn {

@@ -289,9 +289,12 @@ impl ProxyConfig {
         read: |section| Kind::Proxy(ProxyConfig::read(section)),
     };
 
-    /// Whether it may have to ask https origins that the system's authorities vouch for.
+    /// Whether it may have to ask https origins, or a parent over TLS, that the system's authorities
+    /// vouch for.
     pub fn needs_authorities(&self) -> bool {
-        self.ca_file.is_none() && self.upstream.as_ref().is_none_or(Upstreams::tls)
+        let asks_parent = self.parent.as_ref().is_some_and(|parent| parent.tls);
+        let asks_origins = self.upstream.as_ref().is_none_or(Upstreams::tls);
+        self.ca_file.is_none() && (asks_parent || asks_origins)
     }
 
     /// The defaults, with the given cache.

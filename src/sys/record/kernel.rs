@@ -403,13 +403,13 @@ impl<K: Sys> Sys for Taped<K> {
         });
     }
 
-    fn tls_begin(&mut self, role: &Role) -> Result<Secure, SecureError> {
+    fn tls_begin(&mut self, role: &Role, outer: Option<Secure>) -> Result<Secure, SecureError> {
         let call = Call::TlsBegin {
             server: matches!(role, Role::Server(_)),
         };
         let mut begun = None;
         let facts: Result<Facts, SecureError> = self.ask(&call, |kernel, _| {
-            let secure = kernel.tls_begin(role)?;
+            let secure = kernel.tls_begin(role, outer)?;
             let facts = secure.facts();
             begun = Some(secure);
             Ok(facts)

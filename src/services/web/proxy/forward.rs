@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Where a [`parent`] opens tunnels, Asking (for one) and, for https, Securing (TLS in it)
-//! stand behind Connecting. A gateway's request begins again with another upstream where one fails: see
+//! stand behind Connecting, to which TLS with the parent belongs. A gateway's request begins again with another upstream where one fails: see
 //! `upstreams`.
 //!
 //! A long file, since all states of a request stand in it.
@@ -27,7 +27,6 @@ use std::time::{Duration, Instant};
 use super::answer;
 use super::errand::Errand;
 use super::exchange::{Exchange, Onward, Sent, answer_kept};
-use super::opening::{introduce, tls_to};
 use super::parent::{self, Asking};
 use super::reading::{Read, Reading};
 use super::request::Request;
@@ -48,7 +47,7 @@ use crate::http::proxy_status::ProxyError;
 use crate::http::range::ByteRange;
 use crate::http::{Status, Version};
 use crate::metrics::Became;
-use crate::service::origins::{Opening, Through, Trouble, Way};
+use crate::service::origins::{Through, Trouble, Way};
 use crate::service::{Cx, Io, LinkState};
 use crate::services::web::Place;
 use crate::services::web::access_log::{Answerer, Entry};
@@ -148,7 +147,7 @@ impl Forward {
             parent.leads(self.request.form, origin)
         });
         let (host, port, tls) = match parent {
-            Some(parent) if through == Through::Parent => (&*parent.host, parent.port, false),
+            Some(parent) if through == Through::Parent => (&*parent.host, parent.port, parent.tls),
             _ => (origin.host(), origin.port, origin.tls),
         };
         if !self.way.leads_to(host, port, tls, self.place) || self.way.through != through {
@@ -492,15 +491,9 @@ impl Forward {
         };
         let addresses = addresses.into_iter();
         let addresses: Vec<SocketAddr> = addresses.map(|ip| SocketAddr::new(ip, port)).collect();
-        let opening = match tls_to(&self.origin, &proxy.rules) {
-            Ok(tls) => Opening {
-                introduce: introduce(&proxy.rules, io),
-                tls: tls.filter(|_| parent.is_none()),
-            },
-            Err((error, text)) => {
-                let text = format!("{}: {text}", self.origin.host());
-                return Step::refused(Status::BAD_GATEWAY, error, &text, stays);
-            }
+        let opening = match self.opening(&proxy.rules, io) {
+            Ok(opening) => opening,
+            Err((error, text)) => return Step::refused(Status::BAD_GATEWAY, error, &text, stays),
         };
         // The answer comes with the next call: nothing is made before this one is over.
         let _ = io.connect_with(&addresses, proxy.rules.connect_timeout, opening);

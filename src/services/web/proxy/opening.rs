@@ -19,24 +19,32 @@ pub(super) fn tls_to(
     origin: &Origin,
     rules: &Rules,
 ) -> Result<Option<TlsTo>, (ProxyError, &'static str)> {
-    if !origin.tls {
-        return Ok(None);
+    match origin.tls {
+        true => tls_with(origin.host(), rules).map(Some),
+        false => Ok(None),
     }
+}
+
+/// TLS with a host, which is an origin or a parent.
+///
+/// # Errors
+/// Why that cannot be.
+pub(super) fn tls_with(host: &str, rules: &Rules) -> Result<TlsTo, (ProxyError, &'static str)> {
     let Some(config) = &rules.tls else {
         let text = "nobody can vouch for it: the system trusts no authority, and no `ca_file` does";
         return Err((ProxyError::ProxyConfigurationError, text));
     };
-    let host = origin.host().trim_matches(['[', ']']);
+    let host = host.trim_matches(['[', ']']);
     let host = host.strip_suffix('.').unwrap_or(host).to_owned();
     let name = ServerName::try_from(host).map_err(|_| {
         let text = "no certificate could have this name";
         (ProxyError::TlsCertificateError, text)
     })?;
-    Ok(Some(TlsTo {
+    Ok(TlsTo {
         config: Arc::clone(config),
         name,
         explain: |error| trust::explain(error, "`ca_file`"),
-    }))
+    })
 }
 
 /// How the origin is told of its client ahead of everything else.

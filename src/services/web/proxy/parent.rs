@@ -9,6 +9,8 @@
 //!                                                   └── all else is no answer of HOST: a 502 says what it was
 //! ```
 //!
+//! All of that within TLS with the parent, if it is an https:// one.
+//!
 //! Rules:
 //! 1. The parent resolves names, so nobody here knows where they lead. What is known without asking is
 //!    judged as ever: a literal address, however it is written, `localhost`, and what the hosts file
@@ -45,6 +47,8 @@ pub(super) struct Parent {
     /// Its name or address.
     pub(super) host: String,
     pub(super) port: u16,
+    /// TLS is spoken with it, as with an https origin.
+    pub(super) tls: bool,
     /// Both, for people.
     pub(super) name: String,
     /// The line that tells it who we are; empty if it is not told.
@@ -69,6 +73,7 @@ impl Parent {
             },
             host,
             port,
+            tls: config.tls,
             authorization: line.unwrap_or_default().into_bytes(),
             no_proxy: config.no_proxy.clone(),
             timeout: config.timeout,

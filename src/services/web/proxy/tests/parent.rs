@@ -19,6 +19,7 @@ pub(super) fn parent(no_proxy: &str) -> Parent {
     Parent {
         host: "192.0.2.2".to_owned(),
         port: 3128,
+        tls: false,
         credentials: Credentials::from_url("ann:tulip"),
         no_proxy: NoProxy::parse(no_proxy),
         timeout: config::PARENT_TIMEOUT,
@@ -77,6 +78,60 @@ fn a_plain_request_goes_to_the_parent_in_the_absolute_form() {
     assert_eq!(
         asked(&mut bench),
         format!("OPTIONS http://other.example HTTP/1.1\r\nHost: other.example\r\n{VIA}{OURS}\r\n")
+    );
+}
+
+#[test]
+fn by_tls_a_parent_is_asked_for_the_same_and_proves_who_it_is() {
+    let mut config = below("192.0.2.7");
+    if let Some(parent) = &mut config.parent {
+        (parent.host, parent.tls) = ("origin.example".to_owned(), true);
+    }
+    let with = |bench: &Bench<Web>| {
+        let tls = bench.opening.tls.as_ref();
+        tls.map(|tls| tls.name.to_str().into_owned())
+    };
+    for (request, name, secured) in [
+        (
+            "GET http://far.example/ HTTP/1.1",
+            Some("origin.example"),
+            None,
+        ),
+        (
+            "GET https://far.example/ HTTP/1.1",
+            Some("origin.example"),
+            Some("far.example"),
+        ),
+        (
+            "CONNECT far.example:443 HTTP/1.1",
+            Some("origin.example"),
+            None,
+        ),
+        ("GET http://192.0.2.7/ HTTP/1.1", None, None),
+        ("GET https://192.0.2.7/ HTTP/1.1", Some("192.0.2.7"), None),
+    ] {
+        let mut bench = bench_with(&config);
+        bench.peer_sends(format!("{request}\r\nHost: x\r\n\r\n").as_bytes());
+        assert_eq!(with(&bench).as_deref(), name, "{request}");
+        bench.origin_accepts();
+        let is_told = asked(&mut bench).contains(OURS);
+        assert_eq!(is_told, !request.contains("192.0.2.7"), "{request}");
+        if secured.is_some() {
+            bench.origin_sends(TUNNEL_OPEN);
+        }
+        assert_eq!(bench.secured.as_deref(), secured, "{request}");
+    }
+    // Nobody can vouch for it.
+    config.ca_file = None;
+    let mut bench = bench_with(&config);
+    let (code, text) = refused(
+        &mut bench,
+        "GET http://far.example/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    );
+    assert_eq!(code, 502);
+    assert!(
+        text.contains("parent origin.example:3128: nobody can vouch"),
+        "{text}"
     );
 }
 
