@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use common::{Program, connect, expect_soon};
+use rustix::process::Signal;
 
 /// An origin whose page `/who` says which one it is.
 fn origin(name: &str, at: SocketAddr) -> Program {
@@ -21,14 +22,19 @@ fn anywhere() -> SocketAddr {
 }
 
 fn gateway(upstreams: [SocketAddr; 2], keys: &str) -> Program {
-    let [one, other] = upstreams;
-    Program::start(&format!(
+    Program::start(&config(&upstreams, keys, "200ms"))
+}
+
+fn config(upstreams: &[SocketAddr], keys: &str, fail_timeout: &str) -> String {
+    let upstream = |at: &SocketAddr| {
+        format!("[[listener.upstream]]\nurl = 'http://{at}'\nfail_timeout = '{fail_timeout}'\n")
+    };
+    let upstreams: String = upstreams.iter().map(upstream).collect();
+    format!(
         "[[listener]]\nkind = 'proxy'\nbind = '127.0.0.1:0'\ncache = 'off'\naccess_log = 'log'\n\
-         log_format = 'json'\n{keys}\n\
-         [[listener.upstream]]\nurl = 'http://{one}'\nfail_timeout = '200ms'\n\
-         [[listener.upstream]]\nurl = 'http://{other}'\nfail_timeout = '200ms'\n\
+         log_format = 'json'\n{keys}\n{upstreams}\
          [[listener]]\nkind = 'admin'\nbind = '127.0.0.1:0'\n"
-    ))
+    )
 }
 
 /// The answers of each origin, and what was no answer of either.
@@ -195,5 +201,74 @@ fn checks_find_out_by_themselves_that_an_origin_is_down_and_that_it_is_back() {
         || "it gets no requests".to_owned(),
     );
     drop(stream);
+    gateway.stop();
+}
+
+/// Another configuration, from now on.
+fn reload(gateway: &mut Program, config: &str) {
+    std::fs::write(gateway.path("netlab.toml"), config).expect("a file");
+    gateway.signal(Signal::HUP);
+    gateway.wait_log("configured anew");
+}
+
+#[test]
+fn what_is_known_of_an_upstream_is_known_after_a_reload() {
+    let (mut a, b) = (origin("a", anywhere()), origin("b", anywhere()));
+    let at = [a.address("http"), b.address("http")];
+    let mut gateway = Program::start(&config(&at, "", "1h"));
+    let answers = |gateway: &Program| {
+        let mut stream = BufReader::new(gateway.connect("proxy"));
+        let answers: Vec<_> = (0..4).map(|_| who(&mut stream)).collect();
+        answers
+    };
+    a.child.kill().expect("it runs");
+    a.child.wait().expect("it ends");
+    let of_b = vec![Some("b".to_owned()); 4];
+    assert_eq!(answers(&gateway), of_b);
+    gateway.wait_log(&format!("upstream http://{} gets no requests", at[0]));
+    let asked = "netlab_upstream_requests_total";
+    // What was asked within its first turn is not counted.
+    let before = metric(&gateway, asked, at[0]);
+    // It is there again, but nobody has asked it since: it is still out, in another place, too.
+    let a = origin("a", at[0]);
+    for (turn, order) in [[at[0], at[1]], [at[1], at[0]]].iter().enumerate() {
+        let keys = format!("max_head_bytes = {}", 20_000 + turn);
+        reload(&mut gateway, &config(order, &keys, "1h"));
+        assert_eq!(answers(&gateway), of_b);
+        expect_metric(&gateway, "netlab_upstream_up", at[0], "0");
+        expect_metric(&gateway, "netlab_upstream_up", at[1], "1");
+        assert_eq!(metric(&gateway, asked, at[0]), before);
+    }
+    // One that was not there in between is new.
+    reload(&mut gateway, &config(&at[1..], "", "1h"));
+    assert_eq!(answers(&gateway), of_b);
+    reload(&mut gateway, &config(&at, "", "1h"));
+    let both = answers(&gateway);
+    assert_eq!(both.iter().flatten().filter(|name| *name == "a").count(), 2);
+    expect_metric(&gateway, "netlab_upstream_up", at[0], "1");
+    a.stop();
+    gateway.stop();
+}
+
+#[test]
+fn what_checks_said_is_known_after_a_reload_while_they_ask_the_same() {
+    let (a, b) = (origin("a", anywhere()), origin("b", anywhere()));
+    let at = [a.address("http"), b.address("http")];
+    let check = |path: &str, rise: u32| {
+        format!("check = {{ path = '{path}', every = '1h', timeout = '1s', rise = {rise} }}")
+    };
+    let mut gateway = Program::start(&config(&at, &check("/none", 2), "1h"));
+    for upstream in at {
+        expect_metric(&gateway, "netlab_upstream_up", upstream, "0");
+    }
+    reload(&mut gateway, &config(&at, &check("/none", 3), "1h"));
+    for upstream in at {
+        expect_metric(&gateway, "netlab_upstream_up", upstream, "0");
+    }
+    assert!(who(&mut BufReader::new(gateway.connect("proxy"))).is_none_or(|text| text != "a"));
+    reload(&mut gateway, &config(&at, &check("/who", 3), "1h"));
+    for upstream in at {
+        expect_metric(&gateway, "netlab_upstream_up", upstream, "1");
+    }
     gateway.stop();
 }

@@ -112,22 +112,22 @@ impl<'a> Counted<'a> {
         self.web().cached[handled as usize] += 1;
     }
 
-    /// The gateways of the listener have these upstreams, which all are thought to answer; those that
-    /// it had before and not any more are forgotten.
-    pub fn have_upstreams<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+    /// The gateways of the listener have these upstreams, which get requests or not; those that it had
+    /// before and not any more are forgotten.
+    pub fn have_upstreams<'n>(&mut self, all: impl Iterator<Item = (&'n str, bool)>) {
         let Of::Web(WebMetrics { upstreams, .. }) = &mut self.all.listeners[self.listener].of
         else {
             return;
         };
         let mut before = std::mem::take(upstreams);
-        for name in names {
+        for (name, is_up) in all {
             if upstreams.iter().all(|upstream| upstream.name != name) {
                 let known = before.iter().position(|upstream| upstream.name == name);
                 let mut upstream = match known {
                     Some(place) => before.swap_remove(place),
                     None => UpstreamMetrics::new(name),
                 };
-                upstream.is_up = true;
+                upstream.is_up = is_up;
                 upstreams.push(upstream);
             }
         }

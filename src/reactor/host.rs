@@ -1,6 +1,7 @@
 //! A service together with the slab of its connections' states, behind one small erased trait: the
 //! only dynamic dispatch between the loop and a protocol.
 
+use std::any::Any;
 use std::time::Instant;
 
 use slab::Slab;
@@ -29,6 +30,7 @@ pub(crate) trait Host {
     /// Whether something of it is under way that no session waits for.
     fn is_busy(&self) -> bool;
     fn reopen(&mut self, cx: &mut Cx<'_>);
+    fn bequeath(&self) -> Option<Box<dyn Any>>;
 }
 
 /// A service and its connections.
@@ -97,5 +99,9 @@ impl<T: Service> Host for Hosted<T> {
 
     fn reopen(&mut self, cx: &mut Cx<'_>) {
         self.service.reopen(cx);
+    }
+
+    fn bequeath(&self) -> Option<Box<dyn Any>> {
+        self.service.bequeath()
     }
 }

@@ -240,6 +240,14 @@ impl<S: Sys> Listeners<S> {
         Ok(self.sockets[socket].bound.clone())
     }
 
+    /// Who serves the next connections of the listener at `bound`.
+    ///
+    /// # Panics
+    /// If nothing listens at `bound`.
+    pub(super) fn host_of(&self, bound: &Bind) -> usize {
+        self.all[self.sockets[self.find(bound)].listener].host
+    }
+
     /// Lets another host serve the next connections of the listener at `bound`; who served them
     /// before.
     ///

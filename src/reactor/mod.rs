@@ -264,8 +264,12 @@ impl<S: Sys> Reactor<S> {
         &mut self,
         bound: &Bind,
         options: ListenerOptions,
-        service: T,
+        mut service: T,
     ) {
+        let before = &self.hosts[self.listeners.host_of(bound)];
+        if let Some(learned) = before.host.bequeath() {
+            service.inherit(learned);
+        }
         let host = |metrics| add_host(&mut self.hosts, service, metrics);
         let before = self.listeners.replace(bound, &self.limits, options, host);
         self.cx.turn_end |= T::BEGINS_ALONE;

@@ -39,6 +39,7 @@ pub mod datagram;
 pub mod origins;
 pub mod work;
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -136,6 +137,15 @@ pub trait Service {
 
     /// Files that are written to were moved away: open them again, under the same paths.
     fn reopen(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// What it has learned that the service should know which takes its place at a listener; nothing
+    /// for most. Whoever makes the other one of its kind knows the type.
+    fn bequeath(&self) -> Option<Box<dyn Any>> {
+        None
+    }
+
+    /// It takes the place of a service that has learned this ([`Service::bequeath`]), and is new.
+    fn inherit(&mut self, _learned: Box<dyn Any>) {}
 }
 
 /// Which half of a session: towards the client that came to us, or the server that we went to.

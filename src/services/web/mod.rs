@@ -57,6 +57,7 @@ mod sites;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::time::Instant;
 
 use crate::buffer::Held;
@@ -80,7 +81,7 @@ use pack::Pack;
 use proxy::{Check, Forward, Outcome, Sender};
 use reply::{Answered, Refusal, Reply, Writer};
 use respond::respond;
-use sites::{Alone, Content, Sites};
+use sites::{Alone, Content, Learned, Sites};
 
 /// Which of the listener's sites.
 type Place = usize;
@@ -933,7 +934,7 @@ impl Service for Web {
 
     fn turn_ended(&mut self, cx: &mut Cx<'_>) -> bool {
         if std::mem::take(&mut self.is_new) {
-            cx.counted.have_upstreams(self.sites.upstream_names());
+            cx.counted.have_upstreams(self.sites.upstreams());
         }
         self.working = self.sites.turn_ended(cx);
         if let Some(log) = &mut self.log {
@@ -955,6 +956,17 @@ impl Service for Web {
     fn reopen(&mut self, cx: &mut Cx<'_>) {
         if let Some(log) = &mut self.log {
             log.reopen(cx);
+        }
+    }
+
+    fn bequeath(&self) -> Option<Box<dyn Any>> {
+        let learned = self.sites.learned();
+        (!learned.is_empty()).then(|| Box::new(learned) as Box<dyn Any>)
+    }
+
+    fn inherit(&mut self, learned: Box<dyn Any>) {
+        if let Ok(learned) = learned.downcast::<Learned>() {
+            self.sites.inherit(&learned);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::admin::Admin;
 use super::auth::{Auth, Verdict};
 use super::files::{Files, Progress, below};
 use super::pages::Pages;
-use super::proxy::{Check, Forward, Proxy};
+use super::proxy::{Check, Forward, LearnedOfUpstreams, Proxy};
 use super::reply::{self, Detail, Refusal, Reply};
 use crate::cache::files::Capacity;
 use crate::config::{AuthConfig, FilesConfig};
@@ -49,6 +49,9 @@ const WRONG_TOO_OFTEN: Refusal = Refusal::beyond(
 /// The sites of a listener: those with a host first, then those with a long prefix; the last is for
 /// everything else.
 pub(super) struct Sites(Vec<Site>);
+
+/// What gateways know of their upstreams, by the host and the prefix of their sites.
+pub(super) type Learned = Vec<((Option<String>, String), LearnedOfUpstreams)>;
 
 /// What is served for some hosts and paths.
 pub(super) struct Site {
@@ -112,13 +115,40 @@ impl Sites {
         (0..self.0.len()).any(|place| self.forwards_at(place))
     }
 
-    /// The upstreams of all gateways, as they are counted.
-    pub(super) fn upstream_names(&self) -> impl Iterator<Item = &str> {
+    /// The upstreams of all gateways, as they are counted, and whether each gets requests.
+    pub(super) fn upstreams(&self) -> impl Iterator<Item = (&str, bool)> {
         let proxies = self.0.iter().filter_map(|site| match &site.content {
             Content::Proxy(proxy) => Some(proxy),
             _ => None,
         });
-        proxies.flat_map(Proxy::upstream_names)
+        proxies.flat_map(Proxy::upstreams_served)
+    }
+
+    /// What the gateways know of their upstreams.
+    pub(super) fn learned(&self) -> Learned {
+        let learned = self.0.iter().filter_map(|site| {
+            let Content::Proxy(proxy) = &site.content else {
+                return None;
+            };
+            let place = (site.host.clone(), site.prefix.clone());
+            Some((place, proxy.learned()?))
+        });
+        learned.collect()
+    }
+
+    /// They know from now on what those did in whose place they are, each by its host and prefix.
+    pub(super) fn inherit(&mut self, learned: &Learned) {
+        for site in &mut self.0 {
+            let is_it = |(place, _): &&(_, _)| {
+                let (host, prefix): &(Option<String>, String) = place;
+                (host, prefix) == (&site.host, &site.prefix)
+            };
+            if let (Content::Proxy(proxy), Some((_, learned))) =
+                (&mut site.content, learned.iter().find(is_it))
+            {
+                proxy.inherit(learned);
+            }
+        }
     }
 
     /// Whether this one does.

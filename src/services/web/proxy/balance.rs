@@ -22,6 +22,7 @@
 //! 4. Where all are out, the one whose last failure is oldest is asked rather than nobody. One that
 //!    is down by its checks never is.
 //! 5. A single upstream is never out: there is nobody to be asked instead.
+//! 6. In another configuration each is what it was, as long as it is there.
 //!
 //! The rules 1 and 2, and what out means, follow `ngx_http_upstream_round_robin.c` of nginx: its
 //! `accessed` is `failed_at` here, its `checked` is `judged_at`.
@@ -80,10 +81,10 @@ pub(super) enum Change {
 }
 
 /// All upstreams of a gateway, by their places.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Balance(Vec<Member>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Member {
     terms: Terms,
     /// What it weighs now, and how far it is ahead of the others in this round.
@@ -100,7 +101,7 @@ struct Member {
 }
 
 /// What its checks say.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Check {
     /// There was none.
     Unknown,
@@ -121,6 +122,23 @@ impl Member {
             judged_at: None,
             is_out: false,
             check: Check::Unknown,
+        }
+    }
+
+    /// What it becomes in the place of one that stands for the same upstream: as well as that is
+    /// thought to be, and as far back from its full share.
+    fn inherit(&mut self, before: &Self, checks_too: bool) {
+        let weight = i64::from(self.terms.weight);
+        self.effective = match before.effective < i64::from(before.terms.weight) {
+            true => before.effective.min(weight),
+            false => weight,
+        };
+        let counts = self.terms.fails_max > 0 && before.terms.fails_max > 0;
+        self.fails = if counts { before.fails } else { 0 };
+        self.is_out = counts && self.fails >= self.terms.fails_max;
+        (self.failed_at, self.judged_at) = (before.failed_at, before.judged_at);
+        if checks_too {
+            self.check = before.check.clone();
         }
     }
 
@@ -151,6 +169,29 @@ impl Balance {
             only.terms.fails_max = 0;
         }
         Self(members)
+    }
+
+    /// It is new, and takes the place of another one: for each upstream, in which place it was
+    /// there, if it was. `checks_too`: what checks said holds still. The round goes on where it was
+    /// if nothing of it has changed.
+    pub(super) fn inherit(&mut self, before: &Self, places: &[Option<usize>], checks_too: bool) {
+        let is_alike = |(member, place): (&Member, &Option<usize>)| {
+            let before = place.map(|place| before.0[place].terms);
+            before.is_some_and(|before| {
+                let share = |terms: Terms| (terms.weight, terms.is_backup);
+                share(before) == share(member.terms)
+            })
+        };
+        let goes_on = self.0.len() == before.0.len() && self.0.iter().zip(places).all(is_alike);
+        for (member, place) in self.0.iter_mut().zip(places) {
+            if let Some(place) = place {
+                let before = &before.0[*place];
+                member.inherit(before, checks_too);
+                if goes_on {
+                    member.current = before.current;
+                }
+            }
+        }
     }
 
     /// Whether it gets requests in its turn.
@@ -319,6 +360,68 @@ mod tests {
         let now = Instant::now();
         assert_eq!(choices(&mut balance, 7, now), [0, 0, 1, 0, 2, 0, 0]);
         assert_eq!(choices(&mut balance, 7, now), [0, 0, 1, 0, 2, 0, 0]);
+    }
+
+    /// What a group knew of its members is known to the one that takes its place.
+    fn after(before: &Balance, weights: &[u32], places: &[Option<usize>], checks: bool) -> Balance {
+        let terms = weights.iter().map(|&weight| Terms { weight, ..TERMS });
+        let mut balance = Balance::new(terms);
+        balance.inherit(before, places, checks);
+        balance
+    }
+
+    #[test]
+    fn who_takes_the_place_of_another_goes_on_with_its_round() {
+        let now = Instant::now();
+        for count in 0..8 {
+            let mut balance = weighing([5, 1, 1]);
+            let mut choices_before = choices(&mut balance, count, now);
+            let mut next = after(&balance, &[5, 1, 1], &[Some(0), Some(1), Some(2)], false);
+            choices_before.extend(choices(&mut next, 7 - count.min(7), now));
+            assert_eq!(choices_before[..7], [0, 0, 1, 0, 2, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn who_was_out_is_out_in_another_place_too_and_who_is_new_is_not() {
+        let (mut balance, now) = (weighing([1, 1, 1]), Instant::now());
+        assert_eq!(balance.failed(1, now), Some(Change::Lost));
+        // The one in the middle stands first now, with more weight; the others went.
+        let mut next = after(&balance, &[4, 1, 1], &[Some(1), None, Some(2)], false);
+        assert!(!next.is_served(0) && next.is_served(1) && next.is_served(2));
+        assert!(!choices(&mut next, 20, now).contains(&0));
+        let later = now + TERMS.fail_timeout + SECOND;
+        assert!(
+            choices(&mut next, 20, later).contains(&0),
+            "it is probed in its time"
+        );
+        assert!(next.is_served(0));
+        // Removed and there again, it is new.
+        let without = after(&balance, &[1, 1], &[Some(0), Some(2)], false);
+        let again = after(&without, &[1, 1, 1], &[Some(0), None, Some(1)], false);
+        assert!(again.is_served(1));
+        // A single one is never out, whatever it was before, and has no failures afterwards.
+        let mut single = after(&balance, &[1], &[Some(1)], false);
+        assert!(single.is_served(0));
+        single.failed(0, now);
+        let next = after(&single, &[1, 1], &[Some(0), None], false);
+        assert!(next.is_served(0) && next.has_available(tried(&[1]), now));
+    }
+
+    #[test]
+    fn what_checks_said_is_kept_only_while_they_ask_the_same() {
+        let mut balance = weighing([1, 1]);
+        assert_eq!(balance.checked(0, false, THRESHOLDS), Some(Change::Lost));
+        assert_eq!(balance.checked(0, true, THRESHOLDS), None);
+        let places = [Some(0), Some(1)];
+        assert!(after(&balance, &[1, 1], &places, false).is_served(0));
+        let mut next = after(&balance, &[1, 1], &places, true);
+        assert!(!next.is_served(0));
+        assert_eq!(
+            next.checked(0, true, THRESHOLDS),
+            Some(Change::Back),
+            "it passed once before"
+        );
     }
 
     #[test]

@@ -28,6 +28,9 @@ use crate::services::web::Place;
 /// What a check came to: whether it passed, or else why not.
 pub(super) type Verdict = Result<(), String>;
 
+/// What a check sends, and the statuses that it passes by.
+pub(super) type Asked = (Vec<u8>, RangeInclusive<u16>);
+
 /// When each upstream is checked, and how.
 pub(super) struct Checks {
     every: Duration,
@@ -66,6 +69,11 @@ impl Checks {
             head: head.into_bytes(),
             turns: vec![Turn::default(); count],
         }
+    }
+
+    /// What is asked, and what is expected.
+    pub(super) fn asks(&self) -> Asked {
+        (self.head.clone(), self.expect.clone())
     }
 
     /// An upstream that is to be checked now, by its place, if there is one.

@@ -80,6 +80,7 @@ use heads::RequestManner;
 use parent::Parent;
 use route::{Form, Origin, Route};
 pub(super) use step::Outcome;
+pub(super) use upstreams::LearnedOfUpstreams;
 use upstreams::Upstreams;
 
 /// The origins that requests are sent on to.
@@ -305,9 +306,21 @@ impl Proxy {
         self.alone.pop()
     }
 
-    /// The upstreams of a gateway, as they are counted.
-    pub(super) fn upstream_names(&self) -> impl Iterator<Item = &str> {
-        self.upstreams.iter().flat_map(Upstreams::names)
+    /// The upstreams of a gateway, as they are counted, and whether each gets requests.
+    pub(super) fn upstreams_served(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.upstreams.iter().flat_map(Upstreams::served)
+    }
+
+    /// What is known of the upstreams of a gateway.
+    pub(super) fn learned(&self) -> Option<LearnedOfUpstreams> {
+        self.upstreams.as_ref().map(Upstreams::learned)
+    }
+
+    /// It takes the place of a gateway that knew this of its upstreams.
+    pub(super) fn inherit(&mut self, learned: &LearnedOfUpstreams) {
+        if let Some(upstreams) = &mut self.upstreams {
+            upstreams.inherit(learned);
+        }
     }
 
     /// A check of an upstream that is to begin; `place` is that of this proxy among the sites.

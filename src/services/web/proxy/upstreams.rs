@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use super::balance::{Balance, Change, Terms, Tried};
-use super::check::{Check, Checks, Verdict};
+use super::check::{Asked, Check, Checks, Verdict};
 use super::route::Origin;
 use crate::config;
 use crate::http::Status;
@@ -35,6 +35,14 @@ struct Upstream {
     origin: Origin,
     way: Way,
     fail_timeout: Duration,
+}
+
+/// What a gateway knows of its upstreams.
+pub(in crate::services::web) struct LearnedOfUpstreams {
+    names: Vec<String>,
+    balance: Balance,
+    /// What its checks ask, and expect.
+    asks: Option<Asked>,
 }
 
 /// To whom one request was sent.
@@ -192,9 +200,32 @@ impl Upstreams {
         }
     }
 
-    /// The names of all, as they are counted.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.all.iter().map(|upstream| &*upstream.name)
+    /// The names of all, as they are counted, and whether each gets requests in its turn.
+    pub(super) fn served(&self) -> impl Iterator<Item = (&str, bool)> {
+        let all = self.all.iter().enumerate();
+        all.map(|(place, upstream)| (&*upstream.name, self.balance.is_served(place)))
+    }
+
+    /// What is known of them.
+    pub(super) fn learned(&self) -> LearnedOfUpstreams {
+        LearnedOfUpstreams {
+            names: self.all.iter().map(|one| one.name.clone()).collect(),
+            balance: self.balance.clone(),
+            asks: self.checks.as_ref().map(Checks::asks),
+        }
+    }
+
+    /// Those that were there before are thought of as they were, by their URLs; by their checks as well
+    /// where these ask and expect the same. All others are new.
+    pub(super) fn inherit(&mut self, learned: &LearnedOfUpstreams) {
+        let asks = self.checks.as_ref().map(Checks::asks);
+        let checks_too = asks.is_some() && asks == learned.asks;
+        let before = self.all.iter().map(|one| {
+            let mut known = learned.names.iter();
+            known.position(|name| *name == one.name)
+        });
+        let before: Vec<Option<usize>> = before.collect();
+        self.balance.inherit(&learned.balance, &before, checks_too);
     }
 
     fn changed(&self, place: usize, change: Option<Change>, counted: &mut Counted<'_>) {
