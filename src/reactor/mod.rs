@@ -656,7 +656,9 @@ impl<S: Sys> Reactor<S> {
         let is_left = serving.host.turn_ended(job_done, cx);
         self.cx.turn_end |= is_left;
         self.begin_alone(host, None);
-        let moments = [self.cx.turn_end_at, self.hosts[host].host.turn_deadline()];
+        let due = self.hosts[host].host.turn_deadline();
+        let due = due.filter(|_| !self.cx.sys.planted(PlantedBug::MomentForgotten));
+        let moments = [self.cx.turn_end_at, due];
         self.cx.turn_end_at = moments.into_iter().flatten().min();
     }
 

@@ -412,6 +412,9 @@ pub enum PlantedBug {
     SyncForgotten,
     /// A pipe that a job left something in is lent again.
     PipeLentFull,
+    /// A service is not called at the moment that it named: an upstream that is down is never taken
+    /// back.
+    MomentForgotten,
 }
 
 impl PlantedBug {
@@ -421,7 +424,7 @@ impl PlantedBug {
     }
 
     /// All of them.
-    pub const ALL: [PlantedBug; 27] = [
+    pub const ALL: [PlantedBug; 28] = [
         PlantedBug::EndOfStreamLost,
         PlantedBug::ReadableClearedOnFullRead,
         PlantedBug::WritableNotCleared,
@@ -449,6 +452,7 @@ impl PlantedBug {
         PlantedBug::WriteFailureLost,
         PlantedBug::SyncForgotten,
         PlantedBug::PipeLentFull,
+        PlantedBug::MomentForgotten,
     ];
 }
 

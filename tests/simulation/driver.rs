@@ -219,6 +219,9 @@ fn scenarios(payload_max: usize, rng: &mut Rng, later: &mut Rng) -> Vec<Box<dyn 
             chosen.push(Box::new(crate::kept::KeptProxy::default()));
         }
     }
+    if payload_max >= 5_000 && Rng::new(later.draw()).chance(150) {
+        chosen.push(Box::new(crate::group::Group::default()));
+    }
     if later.chance(200) {
         chosen.push(Box::new(crate::frames::Frames::default()));
     }

@@ -11,6 +11,7 @@ mod driver;
 mod echo;
 mod frames;
 mod gate;
+mod group;
 mod heartbeat;
 mod hello;
 mod http;

@@ -75,4 +75,5 @@ planted! {
     a_lost_failure_of_a_write_is_found: WriteFailureLost,
     an_answer_before_the_disk_has_it_is_found: SyncForgotten,
     a_pipe_lent_with_bytes_in_it_is_found: PipeLentFull,
+    an_upstream_never_taken_back_is_found: MomentForgotten,
 }

@@ -6,6 +6,7 @@ use netlab_reactor::sys::sim::rng::Rng;
 use crate::datagrams::Datagrams;
 use crate::driver::{Only, Plan, Scenario, run};
 use crate::echo::Echo;
+use crate::group::Group;
 use crate::hello::HelloStream;
 use crate::kept::KeptProxy;
 use crate::relay::RelayScenario;
@@ -168,4 +169,24 @@ fn what_broke_off_is_completed_and_never_taken_for_whole() {
         completed += outcome.trace.matches("it has it: true").count();
     }
     assert!(completed > 10, "{completed} parts were completed");
+}
+
+/// A group of upstreams of which one is well answers, and who came back is asked again.
+#[test]
+fn a_group_of_upstreams_that_fail_and_come_back_answers_while_one_is_well() {
+    let group: fn() -> Box<dyn Scenario> = || Box::new(Group::default());
+    holds(group, &[]);
+    let unquiet = &[
+        (Fault::ShortRead, 300),
+        (Fault::ShortWrite, 300),
+        (Fault::SpuriousEvent, 300),
+        (Fault::DelayedEvent, 200),
+    ];
+    holds(group, unquiet);
+    let broken = &[
+        (Fault::Reset, 20),
+        (Fault::ConnectFails, 100),
+        (Fault::ConnectHangs, 50),
+    ];
+    holds(group, broken);
 }

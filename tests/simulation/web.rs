@@ -84,7 +84,7 @@ impl Ask {
 }
 
 /// How far a message is.
-enum Progress {
+pub(crate) enum Progress {
     More,
     /// Its length in the buffer, its status or 0, its body, decoded, and whether the connection
     /// ends with it.
@@ -101,8 +101,14 @@ enum Progress {
     Malformed(String),
 }
 
+impl Progress {
+    pub(crate) fn is_more(&self) -> bool {
+        matches!(self, Self::More)
+    }
+}
+
 /// Reads one message from the front of `bytes`. `over`: nothing more comes.
-fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
+pub(crate) fn read(bytes: &[u8], is_head: bool, over: bool) -> Progress {
     let Some(head_len) = find(bytes, b"\r\n\r\n").map(|at| at + 4) else {
         return Progress::More;
     };

@@ -188,6 +188,15 @@ impl Hands<'_> {
             .listen(Bind::Inet(at), Owner::Actor(self.me), 0, backlog);
     }
 
+    /// Listens no more; who waits there is sent away.
+    pub fn unlisten(&mut self, at: SocketAddr) {
+        let (me, at) = (Owner::Actor(self.me), Bind::Inet(at));
+        let mut listeners = self.net.listeners.iter();
+        if let Some(index) = listeners.position(|l| l.owner == me && l.open && l.bind == at) {
+            self.net.unlisten(index, self.world);
+        }
+    }
+
     /// The next connection to any of this actor's listeners.
     pub fn accept(&mut self) -> Option<End> {
         let me = Owner::Actor(self.me);
