@@ -142,10 +142,10 @@ impl Filling {
         if self.body.is_done() || !io.up.is_drained() {
             return Ok(());
         }
-        self.body.end_of_stream()?;
         match io.up.status {
-            LinkState::Open => Ok(()),
-            _ => Err(BodyError::Truncated), // a reset is no end
+            LinkState::Open => self.body.end_of_stream(),
+            // A reset is no end, however often it is looked at.
+            _ => Err(BodyError::Truncated),
         }
     }
 

@@ -61,10 +61,10 @@ impl Passing {
         if self.body.is_done() || !io.up.is_drained() {
             return Ok(count);
         }
-        self.body.end_of_stream()?;
         if io.up.status != LinkState::Open {
-            return Err(BodyError::Truncated); // a reset is no end
+            return Err(BodyError::Truncated); // a reset is no end, however often it is looked at
         }
+        self.body.end_of_stream()?;
         if self.coding == Coding::Made {
             io.down.tx.put(LAST_CHUNK, io.cx.pool);
         }
