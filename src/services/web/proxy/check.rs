@@ -6,23 +6,28 @@
 //!
 //! ```text
 //! Resolving ──▶ Connecting (with TLS, where it is spoken) ──▶ Awaiting ──a final head──▶ passed or failed
+//!                 └──a parent is to open a tunnel──▶ Asking ──▶ Securing ──▲
 //! ```
+//!
+//! It goes the way of the requests: by the [`parent`], where they do.
 //!
 //! Not here: what follows from it ([`balance`](super::balance)).
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::Proxy;
 use super::balance::Thresholds;
-use super::opening::{introduce, tls_to};
+use super::opening::{opening, tls_to};
+use super::parent::{self, Asking, Parent};
+use super::route::{Form, Origin};
+use super::{Proxy, Rules};
 use crate::config::CheckConfig;
 use crate::http::Method;
 use crate::http::head::{HeadScanner, Limits, Parsed};
 use crate::service::Io;
-use crate::service::origins::Opening;
+use crate::service::origins::Through;
 use crate::services::web::Place;
 
 /// What a check came to: whether it passed, or else why not.
@@ -94,8 +99,13 @@ impl Checks {
         self.turns.iter().filter_map(|turn| turn.due).min()
     }
 
-    /// Reads the answer as far as it is there.
-    fn judge(&self, scanner: &mut HeadScanner, limits: &Limits, io: &mut Io<'_>) -> Poll<Verdict> {
+    /// Reads the answer as far as it is there. `is_by_parent`: a parent passed it on, or made it.
+    fn judge(
+        &self,
+        scanner: &mut HeadScanner,
+        (limits, is_by_parent): (&Limits, bool),
+        io: &mut Io<'_>,
+    ) -> Poll<Verdict> {
         loop {
             match scanner.response(io.up.rx.bytes(), limits, Method::Get) {
                 Err(error) => return failed(&error.text()),
@@ -107,6 +117,9 @@ impl Checks {
                     ..200 => {
                         io.up.rx.consume(head_bytes);
                         *scanner = HeadScanner::default();
+                    }
+                    407 if is_by_parent => {
+                        return failed(&"the parent wants other credentials than it was told");
                     }
                     code if self.expect.contains(&code) => return Poll::Ready(Ok(())),
                     code => return failed(&format_args!("it answered {code}")),
@@ -134,6 +147,10 @@ pub(in crate::services::web) struct Check {
 enum State {
     Resolving,
     Connecting,
+    /// A parent was asked for a tunnel.
+    Asking(Asking),
+    /// TLS begins in that.
+    Securing,
     Awaiting(HeadScanner),
 }
 
@@ -165,52 +182,150 @@ impl Check {
     }
 
     fn step(&mut self, proxy: &Proxy, io: &mut Io<'_>) -> Poll<Verdict> {
-        let Some((checks, origin)) = proxy
-            .upstreams
-            .as_ref()
-            .and_then(|all| all.to_check(self.upstream))
-        else {
+        let upstreams = proxy.upstreams.as_ref();
+        let Some((checks, origin)) = upstreams.and_then(|all| all.to_check(self.upstream)) else {
             return Poll::Ready(Ok(()));
         };
-        if let State::Resolving = self.state {
-            let addresses = match io.resolve(origin.host()) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(failure)) => return failed(&failure),
-                Poll::Ready(Ok(addresses)) => addresses,
+        let rules = &proxy.rules;
+        let way = By::find(checks, origin, rules);
+        loop {
+            let next = match &mut self.state {
+                State::Resolving => way.resolve(io),
+                State::Connecting => way.connect(self.until, io),
+                State::Asking(asking) => way.ask(asking, io),
+                State::Securing => way.secure(io),
+                State::Awaiting(scanner) => return way.judge(scanner, io),
             };
-            let tls = match tls_to(origin, &proxy.rules) {
-                Ok(tls) => tls,
-                Err((_, text)) => return failed(&text),
-            };
-            let opening = Opening {
-                introduce: introduce(&proxy.rules, io),
-                tls,
-            };
-            let to = addresses.iter().map(|&ip| SocketAddr::new(ip, origin.port));
-            let to: Vec<SocketAddr> = to.collect();
-            self.state = State::Connecting;
-            // The answer comes with the next call: nothing is made before this one is over.
-            let _ = io.connect_with(&to, checks.timeout, opening);
-            return Poll::Pending;
-        }
-        if let State::Connecting = self.state {
-            match (io.connect(&[], checks.timeout), io.trouble) {
-                (Poll::Pending, _) => return Poll::Pending,
-                (Poll::Ready(Ok(())), _) => {}
-                (Poll::Ready(Err(_)), Some(trouble)) => return failed(&trouble.text),
-                (Poll::Ready(Err(kind)), None) => return failed(&kind),
+            match ready!(next) {
+                Ok(state) => self.state = state,
+                Err(why) => return Poll::Ready(Err(why)),
             }
-            io.up.tx.put(&checks.head, io.cx.pool);
-            self.state = State::Awaiting(HeadScanner::default());
-        }
-        match &mut self.state {
-            State::Awaiting(scanner) => checks.judge(scanner, &proxy.rules.response_limits, io),
-            State::Resolving | State::Connecting => Poll::Pending,
         }
     }
 }
 
-fn failed(why: &dyn std::fmt::Display) -> Poll<Verdict> {
+/// By which way an upstream is asked: that of the requests.
+struct By<'a> {
+    checks: &'a Checks,
+    origin: &'a Origin,
+    rules: &'a Rules,
+    /// The parent that stands between, and how it is asked.
+    parent: Option<(&'a Parent, Through)>,
+}
+
+/// What comes next, or why the check failed.
+type Next = Poll<Result<State, String>>;
+
+impl<'a> By<'a> {
+    fn find(checks: &'a Checks, origin: &'a Origin, rules: &'a Rules) -> Self {
+        let parent = rules.parent.as_ref();
+        let parent = parent.map(|parent| (parent, parent.leads(Form::Gateway, origin)));
+        Self {
+            checks,
+            origin,
+            rules,
+            parent: parent.filter(|(_, through)| *through != Through::Nobody),
+        }
+    }
+
+    fn resolve(&self, io: &mut Io<'_>) -> Next {
+        let (host, port) = match self.parent {
+            Some((parent, _)) => (&*parent.host, parent.port),
+            None => (self.origin.host(), self.origin.port),
+        };
+        if self.parent.is_some() {
+            let known = io.cx.resolver.known(self.origin.host());
+            if let Err((.., why)) = parent::may_ask(self.origin.host(), known, self.rules) {
+                return failed(&why);
+            }
+        }
+        let addresses = match ready!(io.resolve(host)) {
+            Ok(addresses) => addresses,
+            Err(failure) => return failed(&failure),
+        };
+        let parent = self.parent.map(|(parent, _)| parent);
+        let opening = match opening(self.origin, parent, self.rules, io) {
+            Ok(opening) => opening,
+            Err((_, text)) => return failed(&text),
+        };
+        let to = addresses.iter().map(|&ip| SocketAddr::new(ip, port));
+        let to: Vec<SocketAddr> = to.collect();
+        // The answer comes with the next call: nothing is made before this one is over.
+        let _ = io.connect_with(&to, self.checks.timeout, opening);
+        Poll::Ready(Ok(State::Connecting))
+    }
+
+    /// Looks for a connection that is being made.
+    fn made(&self, io: &mut Io<'_>) -> Poll<Result<(), String>> {
+        let made = ready!(io.connect(&[], self.checks.timeout));
+        Poll::Ready(made.map_err(|kind| {
+            let trouble = io.trouble.map(|trouble| trouble.text.clone());
+            trouble.unwrap_or_else(|| kind.to_string())
+        }))
+    }
+
+    fn connect(&self, until: Instant, io: &mut Io<'_>) -> Next {
+        let of_parent = |why: String| match self.parent {
+            Some((parent, _)) => format!("parent {}: {why}", parent.name),
+            None => why,
+        };
+        if let Err(why) = ready!(self.made(io)) {
+            return Poll::Ready(Err(of_parent(why)));
+        }
+        let (checks, tx) = (self.checks, &mut io.up.tx);
+        let next = match self.parent {
+            Some((parent, Through::Tunnel)) => {
+                let mut asked = Vec::new();
+                parent.put_connect(&mut asked, &checks.head, self.origin);
+                tx.put(&asked, io.cx.pool);
+                State::Asking(Asking::new(until))
+            }
+            Some((parent, _)) => {
+                parent.put_request(tx, &checks.head, self.origin, io.cx.pool);
+                State::Awaiting(HeadScanner::default())
+            }
+            None => {
+                tx.put(&checks.head, io.cx.pool);
+                State::Awaiting(HeadScanner::default())
+            }
+        };
+        Poll::Ready(Ok(next))
+    }
+
+    /// Looks for the answer of a parent that was asked for a tunnel.
+    fn ask(&self, asking: &mut Asking, io: &mut Io<'_>) -> Next {
+        let Some((parent, _)) = self.parent else {
+            unreachable!("a parent is asked where there is one");
+        };
+        if let Err(why) = ready!(asking.advance(&self.rules.response_limits, io)) {
+            let (.., why) = parent::refused(parent, self.origin, why);
+            return failed(&why);
+        }
+        match tls_to(self.origin, self.rules) {
+            Ok(Some(tls)) if io.up.is_reusable() => {
+                io.secure(tls, self.checks.timeout);
+                Poll::Ready(Ok(State::Securing))
+            }
+            _ => failed(&"something of the parent's own came ahead of TLS, or its end"),
+        }
+    }
+
+    fn secure(&self, io: &mut Io<'_>) -> Next {
+        if let Err(why) = ready!(self.made(io)) {
+            return failed(&why);
+        }
+        io.up.tx.put(&self.checks.head, io.cx.pool);
+        Poll::Ready(Ok(State::Awaiting(HeadScanner::default())))
+    }
+
+    fn judge(&self, scanner: &mut HeadScanner, io: &mut Io<'_>) -> Poll<Verdict> {
+        let is_by_parent = matches!(self.parent, Some((_, Through::Parent)));
+        let limits = &self.rules.response_limits;
+        self.checks.judge(scanner, (limits, is_by_parent), io)
+    }
+}
+
+fn failed<T>(why: &dyn std::fmt::Display) -> Poll<Result<T, String>> {
     Poll::Ready(Err(why.to_string()))
 }
 

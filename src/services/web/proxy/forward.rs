@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use super::answer;
 use super::errand::Errand;
 use super::exchange::{Exchange, Onward, Sent, answer_kept};
+use super::opening::opening;
 use super::parent::{self, Asking};
 use super::reading::{Read, Reading};
 use super::request::Request;
@@ -491,7 +492,7 @@ impl Forward {
         };
         let addresses = addresses.into_iter();
         let addresses: Vec<SocketAddr> = addresses.map(|ip| SocketAddr::new(ip, port)).collect();
-        let opening = match self.opening(&proxy.rules, io) {
+        let opening = match opening(&self.origin, parent, &proxy.rules, io) {
             Ok(opening) => opening,
             Err((error, text)) => return Step::refused(Status::BAD_GATEWAY, error, &text, stays),
         };

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use rustls_pki_types::ServerName;
 
 use super::Rules;
+use super::parent::Parent;
 use super::route::Origin;
 use crate::http::proxy_status::ProxyError;
-use crate::service::origins::{Introduce, TlsTo};
+use crate::service::origins::{Introduce, Opening, TlsTo};
 use crate::service::{Io, Peer};
 use crate::wire::trust;
 
@@ -29,7 +30,7 @@ pub(super) fn tls_to(
 ///
 /// # Errors
 /// Why that cannot be.
-pub(super) fn tls_with(host: &str, rules: &Rules) -> Result<TlsTo, (ProxyError, &'static str)> {
+fn tls_with(host: &str, rules: &Rules) -> Result<TlsTo, (ProxyError, &'static str)> {
     let Some(config) = &rules.tls else {
         let text = "nobody can vouch for it: the system trusts no authority, and no `ca_file` does";
         return Err((ProxyError::ProxyConfigurationError, text));
@@ -47,8 +48,34 @@ pub(super) fn tls_with(host: &str, rules: &Rules) -> Result<TlsTo, (ProxyError, 
     })
 }
 
+/// What is said on a new connection before anything else: to the parent, if one stands between. TLS
+/// with the origin comes later then, and is known to be possible.
+///
+/// # Errors
+/// Why TLS cannot be spoken with one of them.
+pub(super) fn opening(
+    origin: &Origin,
+    parent: Option<&Parent>,
+    rules: &Rules,
+    io: &Io<'_>,
+) -> Result<Opening, (ProxyError, String)> {
+    let with_origin = tls_to(origin, rules);
+    let with_origin =
+        with_origin.map_err(|(error, text)| (error, format!("{}: {text}", origin.host())))?;
+    let tls = match parent {
+        None => with_origin,
+        Some(parent) if parent.tls => {
+            let tls = tls_with(&parent.host, rules).map(Some);
+            tls.map_err(|(error, text)| (error, format!("parent {}: {text}", parent.name)))?
+        }
+        Some(_) => None,
+    };
+    let introduce = introduce(rules, io);
+    Ok(Opening { introduce, tls })
+}
+
 /// How the origin is told of its client ahead of everything else.
-pub(super) fn introduce(rules: &Rules, io: &Io<'_>) -> Option<Introduce> {
+fn introduce(rules: &Rules, io: &Io<'_>) -> Option<Introduce> {
     rules.send_proxy.map(|version| Introduce {
         version,
         client: match io.peer {

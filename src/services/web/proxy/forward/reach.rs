@@ -14,39 +14,14 @@ use super::{Forward, State, Step, unconnected};
 use crate::http::Status;
 use crate::http::proxy_status::ProxyError;
 use crate::service::Io;
-use crate::service::origins::{Opening, Through};
-use crate::services::web::proxy::opening::{introduce, tls_to, tls_with};
+use crate::service::origins::Through;
+use crate::services::web::proxy::opening::tls_to;
 use crate::services::web::proxy::parent::{self, Asking};
 use crate::services::web::proxy::route::Form;
 use crate::services::web::proxy::tunnel::TUNNEL_OPEN;
-use crate::services::web::proxy::{Proxy, Rules, canonical};
+use crate::services::web::proxy::{Proxy, canonical};
 
 impl Forward {
-    /// What is said on a new connection before anything else: to the parent, if one stands between. TLS
-    /// with the origin comes later then, and is known to be possible.
-    ///
-    /// # Errors
-    /// Why TLS cannot be spoken with one of them.
-    pub(super) fn opening(
-        &self,
-        rules: &Rules,
-        io: &Io<'_>,
-    ) -> Result<Opening, (ProxyError, String)> {
-        let with_origin = tls_to(&self.origin, rules);
-        let with_origin = with_origin
-            .map_err(|(error, text)| (error, format!("{}: {text}", self.origin.host())))?;
-        let tls = match rules.parent_by(&self.way) {
-            None => with_origin,
-            Some(parent) if parent.tls => {
-                let tls = tls_with(&parent.host, rules).map(Some);
-                tls.map_err(|(error, text)| (error, format!("parent {}: {text}", parent.name)))?
-            }
-            Some(_) => None,
-        };
-        let introduce = introduce(rules, io);
-        Ok(Opening { introduce, tls })
-    }
-
     /// Looks for a connection that is being made; `None` once it is there.
     pub(super) fn made(&self, until: Instant, proxy: &Proxy, io: &mut Io<'_>) -> Option<Step> {
         let result = match io.connect(&[], proxy.rules.connect_timeout) {

@@ -26,7 +26,7 @@ pub(super) fn parent(no_proxy: &str) -> Parent {
     }
 }
 
-fn below(no_proxy: &str) -> ProxyConfig {
+pub(super) fn below(no_proxy: &str) -> ProxyConfig {
     let own = rcgen::generate_simple_self_signed(["far.example".to_owned()]).expect("a key");
     ProxyConfig {
         parent: Some(parent(no_proxy)),

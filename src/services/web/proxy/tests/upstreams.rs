@@ -391,3 +391,60 @@ fn what_became_of_each_upstream_is_counted_by_its_url() {
     let names: Vec<&str> = web.upstreams.iter().map(|u| &*u.name).collect();
     assert_eq!(names, ["http://192.0.2.1", "http://192.0.2.2"]);
 }
+
+/// Checks go by the way of the requests: by a parent, unless it is not for that upstream.
+#[test]
+fn checks_go_by_the_parent_where_requests_do() {
+    let asks = |scheme: &str, no_proxy: &str| {
+        let url = |n| {
+            format!("{scheme}://192.0.2.{n}")
+                .parse()
+                .expect("an address")
+        };
+        let all: Vec<_> = (8..=9).map(|n| UpstreamConfig::new(url(n))).collect();
+        let mut bench = bench_with(&ProxyConfig {
+            upstream: Some(Upstreams {
+                check: Some(CheckConfig::default()),
+                ..all.into()
+            }),
+            ..super::parent::below(no_proxy)
+        });
+        bench.peer_closes();
+        bench.turn_ends();
+        let client = bench.alone().expect("a check");
+        let to = connects(&mut bench);
+        bench.origin_accepts();
+        (to, asked(&mut bench), bench, client)
+    };
+    let (to, request, mut bench, _client) = asks("http", "");
+    assert_eq!(to, 2);
+    assert!(
+        request.starts_with("GET http://192.0.2.8/ HTTP/1.1\r\nHost: 192.0.2.8\r\n"),
+        "{request}"
+    );
+    assert!(
+        request.contains("\r\nProxy-Authorization: Basic "),
+        "{request}"
+    );
+    bench.origin_sends(b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n");
+    bench.expect_closed();
+    let web = bench.metrics.listeners[0].of.web().expect("a web server");
+    assert_eq!(web.upstreams[0].checks_failed, 1);
+
+    let (to, request, mut bench, _client) = asks("https", "");
+    assert_eq!(to, 2);
+    assert!(
+        request.starts_with("CONNECT 192.0.2.8:443 HTTP/1.1\r\nHost: 192.0.2.8:443\r\n"),
+        "{request}"
+    );
+    bench.origin_sends(b"HTTP/1.1 200 Open\r\n\r\n");
+    assert_eq!(bench.secured.as_deref(), Some("192.0.2.8"));
+    bench.origin_accepts();
+    let request = asked(&mut bench);
+    assert!(request.starts_with("GET / HTTP/1.1\r\n"), "{request}");
+    assert!(!request.contains("Proxy-Authorization"), "{request}");
+
+    let (to, request, ..) = asks("http", "192.0.2.8");
+    assert_eq!(to, 8);
+    assert!(request.starts_with("GET / HTTP/1.1\r\n"), "{request}");
+}
