@@ -144,22 +144,34 @@ impl ProxyError {
     }
 
     /// Writes the line of the field. `details`: a sentence, of which what a string cannot hold is
-    /// replaced.
-    pub fn put(self, out: &mut Vec<u8>, details: &str) {
+    /// replaced. `next_hop`: the proxy that the request went to, or was to go to (section 2.1.2); its
+    /// origin goes without saying.
+    pub fn put(self, out: &mut Vec<u8>, details: &str, next_hop: Option<&str>) {
         out.extend_from_slice(b"Proxy-Status: ");
         out.extend_from_slice(NAME.as_bytes());
         out.extend_from_slice(b"; error=");
         out.extend_from_slice(self.words().as_bytes());
-        out.extend_from_slice(b"; details=\"");
-        for c in details.chars().take(DETAILS_BYTES_MAX) {
-            match c {
-                '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
-                ' '..='~' => out.push(c as u8),
-                _ => out.push(b'?'),
-            }
+        if let Some(next_hop) = next_hop {
+            put_parameter(out, "next-hop", next_hop);
         }
-        out.extend_from_slice(b"\"\r\n");
+        put_parameter(out, "details", details);
+        out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Writes a parameter whose value is a string.
+fn put_parameter(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(b"; ");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    for c in value.chars().take(DETAILS_BYTES_MAX) {
+        match c {
+            '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+            ' '..='~' => out.push(c as u8),
+            _ => out.push(b'?'),
+        }
+    }
+    out.push(b'"');
 }
 
 #[cfg(test)]
@@ -169,15 +181,22 @@ mod tests {
     #[test]
     fn the_field_is_written_as_its_rfc_has_it() {
         let mut out = Vec::new();
-        ProxyError::NoSuchName.put(&mut out, "a\"b\\c\r\n\u{fc}: no such host");
+        ProxyError::NoSuchName.put(&mut out, "a\"b\\c\r\n\u{fc}: no such host", None);
         assert_eq!(
             String::from_utf8(out).expect("ASCII"),
             "Proxy-Status: netlab-reactor; error=dns_error; rcode=\"NXDOMAIN\"; \
              details=\"a\\\"b\\\\c???: no such host\"\r\n"
         );
         let mut out = Vec::new();
-        ProxyError::ConnectionRefused.put(&mut out, &"x".repeat(10_000));
+        ProxyError::ConnectionRefused.put(&mut out, &"x".repeat(10_000), None);
         assert!(out.len() < 400);
+        let mut out = Vec::new();
+        ProxyError::HttpResponseTimeout.put(&mut out, "late", Some("[::1]:3128"));
+        assert_eq!(
+            String::from_utf8(out).expect("ASCII"),
+            "Proxy-Status: netlab-reactor; error=http_response_timeout; \
+             next-hop=\"[::1]:3128\"; details=\"late\"\r\n"
+        );
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(super) struct Refusal {
     pub(super) detail: Detail,
     /// What it is counted as, if it is for a limit.
     pub(super) limit: Option<Limit>,
+    /// The parent that the request went to in the place of its origin.
+    pub(super) next_hop: Option<String>,
 }
 
 /// What the head of an error says beside its status.
@@ -68,6 +70,7 @@ impl Refusal {
             text: Cow::Borrowed(text),
             detail: Detail::None,
             limit: None,
+            next_hop: None,
         }
     }
 
@@ -86,6 +89,7 @@ impl Refusal {
             text: Cow::Borrowed(text),
             detail: Detail::None,
             limit: Some(limit),
+            next_hop: None,
         }
     }
 
@@ -96,6 +100,7 @@ impl Refusal {
             text: Cow::Borrowed("this resource has other methods; see the Allow header"),
             detail: Detail::Allow(allow),
             limit: None,
+            next_hop: None,
         }
     }
 
@@ -114,6 +119,7 @@ impl Refusal {
             text: Cow::Borrowed(text),
             detail: Detail::Proxied(ProxyError::ProxyInternalResponse),
             limit: None,
+            next_hop: None,
         }
     }
 
@@ -124,7 +130,7 @@ impl Refusal {
             _ => ProxyError::of(self.status),
         };
         if let Some(error) = error {
-            error.put(lines, &self.text);
+            error.put(lines, &self.text, self.next_hop.as_deref());
         }
     }
 

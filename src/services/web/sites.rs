@@ -381,6 +381,7 @@ impl Site {
             text,
             detail,
             limit,
+            ..
         } = refusal;
         reply.cx.work.charge(work::WRITTEN_NS);
         let mut lines = match &self.content {

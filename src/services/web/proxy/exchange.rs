@@ -235,7 +235,7 @@ impl Exchange {
         }
         // Interim responses that the client has not taken yet buy the origin no time.
         if io.cx.now >= self.until && (io.down.tx.is_empty() || self.is_awaited()) {
-            return self.expire(request, origin, &proxy.rules, io);
+            return self.expire(request, (origin, sent.way), &proxy.rules, io);
         }
         self.backlog.watch(io.up);
         Ok(Step::WAIT)
@@ -298,7 +298,10 @@ impl Exchange {
         let (request, origin) = (sent.request, sent.origin);
         while self.is_awaited() && !io.cx.work.is_spent() {
             if io.up.rx.is_empty() {
-                return io.up.eof.then(|| self.silent_end(request, origin, io));
+                return io.up.eof.then(|| {
+                    let from = asked(origin, sent.way, &proxy.rules);
+                    self.silent_end(request, &from, io)
+                });
             }
             self.may_repeat = false; // it arrived
             if !io.down.tx.has_room(HEAD_ROOM_BYTES) {
@@ -306,7 +309,8 @@ impl Exchange {
             }
             let heard = self.hear(sent, proxy, io);
             if let Heard::Bad(error, what) = heard {
-                let text = format!("{}: bad response: {what}", origin.authority);
+                let from = asked(origin, sent.way, &proxy.rules);
+                let text = format!("{from}: bad response: {what}");
                 let stays = self.stays(request, io);
                 return Some(Step::refused(Status::BAD_GATEWAY, error, &text, stays));
             }
@@ -426,14 +430,14 @@ impl Exchange {
     }
 
     /// The origin ended before it said anything.
-    fn silent_end(&self, request: &Request, origin: &Origin, io: &mut Io<'_>) -> Step {
+    fn silent_end(&self, request: &Request, from: &str, io: &mut Io<'_>) -> Step {
         if self.may_repeat {
             io.disconnect();
             return Step::Go(Onward::Again);
         }
         let text = match io.up.status {
-            LinkState::Failed(kind) => format!("{}: {kind}", origin.authority),
-            _ => format!("{}: it closed without an answer", origin.authority),
+            LinkState::Failed(kind) => format!("{from}: {kind}"),
+            _ => format!("{from}: it closed without an answer"),
         };
         let (error, stays) = (ProxyError::ConnectionTerminated, self.stays(request, io));
         Step::refused(Status::BAD_GATEWAY, error, &text, stays)
@@ -518,7 +522,7 @@ impl Exchange {
     fn expire(
         &mut self,
         request: &Request,
-        origin: &Origin,
+        (origin, way): (&Origin, &Way),
         rules: &Rules,
         io: &mut Io<'_>,
     ) -> Result<Step, Error> {
@@ -538,7 +542,8 @@ impl Exchange {
                 Step::refused(Status::REQUEST_TIMEOUT, error, text, false)
             }
             Download::Awaited => {
-                let text = format!("{}: it did not answer in time", origin.authority);
+                let from = asked(origin, way, rules);
+                let text = format!("{from}: it did not answer in time");
                 let stays = self.stays(request, io);
                 let error = ProxyError::HttpResponseTimeout;
                 Step::refused(Status::GATEWAY_TIMEOUT, error, &text, stays)
@@ -547,6 +552,16 @@ impl Exchange {
                 download.cut(format!("{}: silent within its response", origin.authority))?
             }
         })
+    }
+}
+
+/// Who was asked, for people: the origin, or the parent that was asked for it.
+fn asked(origin: &Origin, way: &Way, rules: &Rules) -> String {
+    match (&rules.parent, way.through) {
+        (Some(parent), Through::Parent) => {
+            format!("parent {}, asked for {}", parent.name, origin.authority)
+        }
+        _ => origin.authority.to_string(),
     }
 }
 

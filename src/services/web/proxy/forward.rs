@@ -219,6 +219,19 @@ impl Forward {
                 Step::Rest(Outcome::Refused { refusal, .. })
                     if self.asks_another(&refusal, proxy, io) => {}
                 Step::Rest(Outcome::Refused { .. }) if self.is_answered_stale(proxy, io) => {}
+                Step::Rest(Outcome::Refused {
+                    mut refusal,
+                    stays,
+                    ending,
+                }) => {
+                    let parent = proxy.rules.parent_by(&self.way);
+                    refusal.next_hop = parent.map(|parent| parent.name.clone());
+                    return Ok(Outcome::Refused {
+                        refusal,
+                        stays,
+                        ending,
+                    });
+                }
                 Step::Rest(outcome) => return Ok(outcome),
             }
         }

@@ -312,7 +312,7 @@ fn a_refusal_of_the_parent_is_told_with_its_name_and_without_its_body() {
             let answer = answered(&mut bench);
             assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
             let field = format!(
-                "Proxy-Status: netlab-reactor; error={error}; details=\"parent 192.0.2.2:3128: CONNECT far.example:443: "
+                "Proxy-Status: netlab-reactor; error={error}; next-hop=\"192.0.2.2:3128\"; details=\"parent 192.0.2.2:3128: CONNECT far.example:443: "
             );
             assert!(answer.contains(&field), "{answer}");
             let text = format!("parent 192.0.2.2:3128: CONNECT far.example:443: {what}");
@@ -540,4 +540,37 @@ fn the_log_names_the_parent() {
         ],
         "{lines}"
     );
+}
+
+#[test]
+fn who_did_not_answer_is_the_parent_and_the_next_hop() {
+    let answers: [(&str, fn(&mut Bench<Web>)); 3] = [
+        ("it did not answer in time", |bench| {
+            bench.later(Duration::from_secs(50_000));
+        }),
+        ("it closed without an answer", |bench| {
+            bench.origin_closes();
+        }),
+        ("bad response", |bench| {
+            bench.origin_sends(b"nonsense\r\n\r\n");
+        }),
+    ];
+    for (what, happens) in answers {
+        let mut bench = bench_with(&below(""));
+        bench.peer_sends(b"GET http://far.example/ HTTP/1.1\r\nHost: x\r\n\r\n");
+        bench.origin_accepts();
+        happens(&mut bench);
+        let answer = answered(&mut bench);
+        let told = format!("parent 192.0.2.2:3128, asked for far.example: {what}");
+        assert!(answer.contains(&told), "{answer}");
+        let named = "; next-hop=\"192.0.2.2:3128\"; details=\"";
+        assert!(answer.contains(named), "{answer}");
+        let mut bench = bench_with(&below("192.0.2.7"));
+        bench.peer_sends(b"GET http://192.0.2.7/ HTTP/1.1\r\nHost: x\r\n\r\n");
+        bench.origin_accepts();
+        happens(&mut bench);
+        let answer = answered(&mut bench);
+        assert!(answer.contains(&format!("192.0.2.7: {what}")), "{answer}");
+        assert!(!answer.contains("next-hop"), "{answer}");
+    }
 }
