@@ -544,7 +544,8 @@ fn the_log_names_the_parent() {
 
 #[test]
 fn who_did_not_answer_is_the_parent_and_the_next_hop() {
-    let answers: [(&str, fn(&mut Bench<Web>)); 3] = [
+    type Happens = fn(&mut Bench<Web>);
+    let answers: [(&str, Happens); 3] = [
         ("it did not answer in time", |bench| {
             bench.later(Duration::from_secs(50_000));
         }),
