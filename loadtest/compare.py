@@ -24,6 +24,7 @@ Standard library only. Loopback only, as root in a network namespace of its own.
 """
 import argparse
 import atexit
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -43,6 +44,7 @@ import time
 from pathlib import Path
 
 import proxies
+import uploads
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
@@ -123,8 +125,8 @@ CONTESTANTS = {
     "lighttpd": {"http": ("lighttpd -D -f {conf}", LIGHTTPD_CONF)},
     "h2o": {"http": ("h2o -c {conf}", H2O_CONF)},
 }
-for proxy, roles in proxies.PROXIES.items():
-    CONTESTANTS[proxy] = CONTESTANTS.get(proxy, {}) | roles
+for name, roles in (*proxies.PROXIES.items(), *uploads.CONTESTANTS.items()):
+    CONTESTANTS[name] = CONTESTANTS.get(name, {}) | roles
 
 # ---- cases: name -> (role, what it is, unit, load); the load is a command with {port} and {seconds} ------------------
 
@@ -153,12 +155,13 @@ CASES = {
     "udp-runs": ("udp", "UDP ping, runs of 32 datagrams of 64 bytes from 16 sockets in turn, more than is answered", "datagrams",
                  "{built}/load udp-runs {port} 16 64 {seconds}"),
     **proxies.CASES,
+    **uploads.CASES,
 }
 NEEDS = {"http": ("wrk",), "https": ("wrk", "openssl")} | {role: ("wrk",) for role in proxies.ROLES if role != "tunnel"}
-# Whose system calls are counted if no case is named: http-idle makes those of http-128, TLS is about computing, and
-# there are too many proxies.
-COUNTED = [case for case in CASES
-           if case != "http-idle" and not case.startswith("https") and case not in proxies.CASES]
+# Whose system calls are counted if no case is named: http-idle makes those of http-128, TLS is about computing, there are
+# too many proxies, and an upload is no operation that comes again and again.
+COUNTED = [case for case in CASES if case != "http-idle" and not case.startswith("https")
+           and case not in proxies.CASES and case not in uploads.CASES]
 PURPOSES = {
     "receive": {"read", "readv", "recvfrom", "recvmsg", "recvmmsg"},
     "send": {"write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile"},
@@ -254,7 +257,8 @@ class Server:
             values |= origin(self.options)
         # Started by root they would become somebody who may not read the files.
         root = os.geteuid() == 0
-        values |= dict(nginx_user="user root;" if root else "", h2o_user="user: root\n" if root else "")
+        values |= dict(nginx_user="user root;" if root else "", h2o_user="user: root\n" if root else "",
+                       rsync_user="uid = root\ngid = root\n" if root else "")
         values |= self.more
         (self.dir / "conf").write_text(conf.format(**values))
         for prepare_it in before:
@@ -335,8 +339,17 @@ def run_load(case, server, seconds, options, wrap=()):
     return result
 
 
+def pin(pid, processor):
+    """Threads that io_uring's kernel side makes start on any processor; this moves those that there are."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):          # it ended meanwhile
+            os.sched_setaffinity(int(task), {processor})
+
+
 def measure_once(case, name, options):
     """One measurement of one contestant."""
+    if case in uploads.CASES:
+        return uploads.measure_once(case, name, options, sys.modules[__name__])
     with Server(name, CASES[case][0], options) as server:
         pid = server.process.pid
         result, idle = {}, None
@@ -401,6 +414,11 @@ def ratio_cells(rounds, name):
     return [f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}–{max(ratios):.2f}"]
 
 
+def figure(value):
+    """Requests by ones, GiB by hundredths."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
+
+
 def table(case, rounds, left_out):
     """The Markdown table of one case; `rounds` has {contestant: result} for each round."""
     role, title, unit, _ = CASES[case]
@@ -414,7 +432,7 @@ def table(case, rounds, left_out):
         errors = sum(r["errors"] + r["lost"] + r.get("idle_errors", 0) for r in of)
         p99 = f"{median('p99_us'):,.0f}" if median("p99_us") else "-"
         p50 = f"{median('p50_us'):,.0f}" if median("p50_us") else "-"
-        row = [name, f"{median('per_cpu'):,.0f}", *ratio_cells(rounds, name), f"{median('rate'):,.0f}", p50, p99, str(errors)]
+        row = [name, figure(median("per_cpu")), *ratio_cells(rounds, name), figure(median("rate")), p50, p99, str(errors)]
         row += [f"{median('of_alone'):.2f}", f"{median('bytes_per_idle'):,.0f}"] if idle else []
         lines.append(f"| {' | '.join(row)} |")
     others = statistics.median(r["others"] for of in rounds for r in of.values())
@@ -444,6 +462,7 @@ def machine(options):
         ", ".join(filter(None, (said("nginx", "-v"), said("lighttpd", "-v"), said("h2o", "-v")))),
         ", ".join(filter(None, (said("haproxy", "-v"), said("varnishd", "-V"), said("squid", "-v"),
                                 said("traffic_server", "-V"), said("tinyproxy", "-v")))),
+        ", ".join(filter(None, (said("rsync", "--version"), said("vsftpd", "-v"), said("openssl", "version")))),
     ]
     return "".join(f"- {fact}\n" for fact in facts if fact)
 
@@ -600,6 +619,7 @@ def prepare(options):
     for program, made, flags in (("bare", "bare", []), ("load", "load", []), ("origin", "origin", []), ("relay", "relay", []),
                                  ("handshake", "handshake.so", ["-shared", "-fPIC"])):
         subprocess.run(["cc", "-O2", *flags, "-o", BUILT / made, HERE / f"{program}.c"], check=True)
+    uploads.prepare(HERE, BUILT)
     (BUILT / "openssl.cnf").write_text(OPENSSL_CONF)
     if shutil.which("openssl"):
         subprocess.run(
@@ -616,9 +636,17 @@ def prepare(options):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def installed(name):
-    program = CONTESTANTS[name][next(iter(CONTESTANTS[name]))][0].split()[0]
-    return program.startswith("{") or shutil.which(program) is not None
+def installed(name, role=None):
+    program = CONTESTANTS[name][role or next(iter(CONTESTANTS[name]))][0].split()[0]
+    is_there = program.startswith("{") or shutil.which(program) is not None
+    return is_there and (role not in uploads.ROLES or uploads.can(name, role))
+
+
+def on_disk(folder):
+    """Ends the run if the folder is in memory."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True).stdout.strip()
+    if kind in ("tmpfs", "ramfs"):
+        sys.exit(f"{folder} is in memory ({kind}), but has to be on a disk: CARGO_TARGET_DIR or --folder may name another")
 
 
 def lacks(case):
@@ -639,13 +667,15 @@ def taking_part(options, default):
             print(f"{case}: left out, {lack}", file=sys.stderr)
             continue
         role = CASES[case][0]
-        yield case, [n for n in CONTESTANTS if n in wanted and role in CONTESTANTS[n] and installed(n)]
+        yield case, [n for n in CONTESTANTS if n in wanted and role in CONTESTANTS[n] and installed(n, role)]
 
 
 def comparisons(options):
     """The section of each case."""
     for case, names in taking_part(options, CASES):
         left_out = None
+        if case in uploads.CASES and not options.smoke:
+            on_disk(BUILT)
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if case == "http-idle" and "lighttpd" in names and allowed < 2 * (options.idle + 64):
             names.remove("lighttpd")
@@ -655,7 +685,7 @@ def comparisons(options):
         for results in in_turn(names, options.rounds, measure):
             rounds.append(results)
             print(f"{case} round {len(rounds)}: " +
-                  ", ".join(f"{n} {rounds[-1][n]['per_cpu']:,.0f}" for n in names), file=sys.stderr)
+                  ", ".join(f"{n} {figure(rounds[-1][n]['per_cpu'])}" for n in names), file=sys.stderr)
         options.wrong += [case for r in rounds if r[OURS]["errors"]]
         yield case, table(case, rounds, left_out)
 
@@ -685,10 +715,12 @@ def main():
         parser.error(f"no such case: {', '.join(sorted(wrong))}; there are {', '.join(CASES)}")
     if options.cases and (options.slow or options.fair or options.disk):
         parser.error("--slow, --fair and --disk have no cases")
+    if options.syscalls and (uncounted := set(options.cases) & set(uploads.CASES)):
+        parser.error(f"--syscalls: not counted for {', '.join(sorted(uncounted))}")
     if options.list:
         for case, (role, title, _, _) in CASES.items():
             there = [name for name in CONTESTANTS if role in CONTESTANTS[name]]
-            print(f"{case:16}{title}: {', '.join(n if installed(n) else n + ' (not installed)' for n in there)}")
+            print(f"{case:16}{title}: {', '.join(n if installed(n, role) else n + ' (not installed)' for n in there)}")
         return
     if options.smoke:
         options.rounds, options.seconds, options.tries, options.idle = 1, 1, 1, 500
