@@ -5,6 +5,7 @@
     python3 loadtest/compare.py                          every case, every contestant that is installed
     python3 loadtest/compare.py http-128 tcp-64          some cases
     python3 loadtest/compare.py --only nginx,bare --rounds 9 --seconds 5
+    python3 loadtest/compare.py --against OTHER_BINARY   another build takes part, as `other`
     python3 loadtest/compare.py --write                  puts the tables into loadtest/results.md
     python3 loadtest/compare.py --syscalls http-128      system calls per operation, from strace and perf
     python3 loadtest/compare.py --slow                   slow clients, from slow.sh
@@ -51,7 +52,7 @@ REPOSITORY = HERE.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 BUILT = TARGET / "loadtest"
 TICKS = os.sysconf("SC_CLK_TCK")
-OURS = "netlab-reactor"
+OURS, OTHER = "netlab-reactor", "other"
 DISTURBED = 0.06          # of the server's processor, used by others
 IDLE = 10_000
 CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 1      # Linux: sched.h, sockios.h, if.h
@@ -138,6 +139,7 @@ CASES = {
     "http-1k": ("http", "1 KiB file, 64 kept connections", "requests", WRK + "/1024"),
     "http-16k": ("http", "16 KiB file, 64 kept connections", "requests", WRK + "/16384"),
     "http-1m": ("http", "1 MiB file, 64 kept connections", "requests", WRK + "/1048576"),
+    "http-single": ("http", "128-byte file, one kept connection", "requests", WRK.replace("-c64", "-c1") + "/128"),
     "http-pipelined": ("http", "128-byte file, 16 requests at a time", "requests", WRK + "/128 -- depth=16"),
     "http-close": ("http", "128-byte file, a connection for each request", "requests", WRK + "/128 -- close"),
     "http-idle": ("http", f"128-byte file, 64 kept connections beside {IDLE:,} idle ones", "requests", WRK + "/128"),
@@ -148,6 +150,8 @@ CASES = {
                     FULL + "/128 -- close"),
     "tcp-64": ("tcp", "TCP echo, 64 connections, 64-byte messages in turn", "messages",
                "{built}/load tcp {port} 64 64 {seconds}"),
+    "tcp-single": ("tcp", "TCP echo, one connection, 64-byte messages in turn", "messages",
+                   "{built}/load tcp {port} 1 64 {seconds}"),
     "tcp-1m": ("tcp", "TCP echo, 4 connections, 1 MiB messages", "messages",
                "{built}/load tcp {port} 4 1048576 {seconds}"),
     "udp-64": ("udp", "UDP ping, 64 bytes, 16 sockets with 16 under way each", "datagrams",
@@ -233,6 +237,33 @@ def busy_seconds(processor):
     return (sum(v[:3]) + sum(v[5:8])) / TICKS
 
 
+# ---- another build ---------------------------------------------------------------------------------------------------
+
+
+def known_to_all(path, binaries):
+    """Takes those keys out of a configuration that one of the builds does not know."""
+    for binary in binaries:
+        while True:
+            done = subprocess.run([binary, "check", "--config", path], capture_output=True, text=True, timeout=20)
+            found = re.search(r":(\d+):\d+: unknown key", done.stderr + done.stdout)
+            if not found:
+                break
+            lines = path.read_text().splitlines(keepends=True)
+            del lines[int(found[1]) - 1]
+            path.write_text("".join(lines))
+
+
+def admit_other(options):
+    """Makes the build of `--against` a contestant wherever ours is one, right behind it."""
+    known = dict(CONTESTANTS)
+    CONTESTANTS.clear()
+    for name, roles in known.items():
+        CONTESTANTS[name] = roles
+        if name == OURS:
+            CONTESTANTS[OTHER] = {role: (command.replace("{ours}", options.against), *more)
+                                  for role, (command, *more) in roles.items()}
+
+
 # ---- one measurement -------------------------------------------------------------------------------------------------
 
 
@@ -261,6 +292,8 @@ class Server:
                        rsync_user="uid = root\ngid = root\n" if root else "")
         values |= self.more
         (self.dir / "conf").write_text(conf.format(**values))
+        if self.name in (OURS, OTHER) and getattr(self.options, "against", None):
+            known_to_all(self.dir / "conf", (self.options.binary, self.options.against))
         for prepare_it in before:
             prepare_it(values)
         self.values = values
@@ -416,7 +449,7 @@ def ratio_cells(rounds, name):
 
 def figure(value):
     """Requests by ones, GiB by hundredths."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
+    return f"{value:,.{0 if value >= 100 else 2}f}"
 
 
 def table(case, rounds, left_out):
@@ -477,7 +510,7 @@ def written():
 def write(name, text, options):
     """Replaces a section of results.md, and the notes of the machine."""
     sections = written() | {name: text}
-    order = (*CASES, "system-calls", "slow-clients", "fairness", "slow-disk", "cold-disk")
+    order = (*CASES, "system-calls", "slow-clients", "fairness", "udp-overload", "slow-disk", "cold-disk")
     kept = [sections[name] for name in order if name in sections]
     about = ("# Results\n\nWritten by `python3 loadtest/compare.py --all --write`; how to read them is said in "
              "[README.md](README.md).\nOnly rows of one table can be compared.\n\nThe machine of the last run:\n\n")
@@ -591,8 +624,8 @@ def slow_clients(options):
 def floods(options):
     """The section of the floods, as fair.py has it."""
     import fair                                     # it imports this file
-    short = dict(floods=["file", "umlauts"], clients=[1], rounds=1, seconds=1) if options.smoke else {}
-    yield from fair.fairness(argparse.Namespace(**vars(options) | fair.DEFAULTS | short))
+    short = dict(floods=["file", "umlauts", "udp-overload"], clients=[1], rounds=1, seconds=1) if options.smoke else {}
+    yield from fair.sections(argparse.Namespace(**fair.DEFAULTS | vars(options) | dict(rounds=3, seconds=2) | short))
 
 
 # ---- disks -----------------------------------------------------------------------------------------------------------
@@ -626,8 +659,9 @@ def prepare(options):
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
              "-subj", "/CN=127.0.0.1", "-keyout", BUILT / "key.pem", "-out", BUILT / "cert.pem"],
             check=True, capture_output=True)
-    if not Path(options.binary).exists():
-        sys.exit(f"{options.binary} is missing: cargo build --release")
+    for binary in filter(None, (options.binary, options.against)):
+        if not Path(binary).exists():
+            sys.exit(f"{binary} is missing: cargo build --release")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = max(hard, 2 * options.idle + 1000)     # lighttpd wants two for each connection
     try:
@@ -661,7 +695,7 @@ def lacks(case):
 
 def taking_part(options, default):
     """The cases of this run, each with its contestants."""
-    wanted = set(options.only.split(",")) | {OURS} if options.only else set(CONTESTANTS)
+    wanted = set(options.only.split(",")) | {OURS, OTHER} if options.only else set(CONTESTANTS)
     for case in options.cases or default:
         if lack := lacks(case):
             print(f"{case}: left out, {lack}", file=sys.stderr)
@@ -699,6 +733,7 @@ def main():
     parser.add_argument("--tries", type=int, default=3, help="of a disturbed measurement")
     parser.add_argument("--idle", type=int, default=IDLE, help="idle connections in http-idle")
     parser.add_argument("--binary", default=str(TARGET / "release" / OURS))
+    parser.add_argument("--against", metavar="BINARY", help=f"another build of {OURS}, which takes part as `{OTHER}`")
     parser.add_argument("--write", action="store_true", help="put the tables into results.md")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--syscalls", action="store_true", help="count system calls instead")
@@ -729,6 +764,8 @@ def main():
         sys.exit("two processors are needed: one for the server, one for the load")
     options.first, options.last = processors[0], processors[-1]
     options.network, options.wrong = own_network(), []
+    if options.against:
+        admit_other(options)
     prepare(options)
     others = options.syscalls or options.slow or options.fair or options.disk
     kinds = [comparisons] if options.all or not others else []
