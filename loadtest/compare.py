@@ -510,7 +510,7 @@ def written():
 def write(name, text, options):
     """Replaces a section of results.md, and the notes of the machine."""
     sections = written() | {name: text}
-    order = (*CASES, "system-calls", "slow-clients", "fairness", "udp-overload", "slow-disk", "cold-disk")
+    order = (*CASES, "system-calls", "slow-clients", "fairness", "udp-overload", "slow-disk", "cold-disk", "million")
     kept = [sections[name] for name in order if name in sections]
     about = ("# Results\n\nWritten by `python3 loadtest/compare.py --all --write`; how to read them is said in "
              "[README.md](README.md).\nOnly rows of one table can be compared.\n\nThe machine of the last run:\n\n")
