@@ -624,6 +624,7 @@ def slow_clients(options):
 def floods(options):
     """The section of the floods, as fair.py has it."""
     import fair                                     # it imports this file
+    fair.go_ahead()
     short = dict(floods=["file", "umlauts", "udp-overload"], clients=[1], rounds=1, seconds=1) if options.smoke else {}
     yield from fair.sections(argparse.Namespace(**fair.DEFAULTS | vars(options) | dict(rounds=3, seconds=2) | short))
 
@@ -634,6 +635,8 @@ def floods(options):
 def disks(options):
     """The sections of the slow disk and the cold one, as disk.py has them."""
     import disk                                     # it imports this file
+    import fair
+    fair.go_ahead()
     yield from disk.disks(argparse.Namespace(**vars(options) | disk.DEFAULTS))
 
 
