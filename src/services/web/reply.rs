@@ -155,6 +155,39 @@ pub(super) struct Writer {
     cors: Vec<u8>,
     /// Whose response the answer at hand is, if it is what is kept of one; else empty.
     pub(super) kept_of: String,
+    /// The last one: who is refused once is often refused for the same thing again.
+    error: Option<ErrorPage>,
+}
+
+/// A page, or a text, that says what went wrong.
+struct ErrorPage {
+    status: Status,
+    text: Box<str>,
+    format: ErrorFormat,
+    page: String,
+}
+
+impl ErrorPage {
+    fn make(status: Status, text: &str, format: ErrorFormat) -> Self {
+        let page = match format {
+            ErrorFormat::Html => format!(
+                "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\n\
+                 <h1>{status}</h1>\n<p>{}</p>\n</html>\n",
+                Html(text.as_bytes())
+            ),
+            ErrorFormat::Text => format!("{status}\n\n{text}\n"),
+        };
+        Self {
+            status,
+            text: text.into(),
+            format,
+            page,
+        }
+    }
+
+    fn is_of(&self, status: Status, text: &str, format: ErrorFormat) -> bool {
+        (self.status, &*self.text, self.format) == (status, text, format)
+    }
 }
 
 impl Writer {
@@ -337,17 +370,16 @@ impl<'r, 'c> Reply<'r, 'c> {
 
     /// A small page, or a text, that says why there is nothing better.
     pub(super) fn error(&mut self, status: Status, text: &str, format: ErrorFormat) {
-        match format {
-            ErrorFormat::Html => {
-                let page = format!(
-                    "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\n\
-                     <h1>{status}</h1>\n<p>{}</p>\n</html>\n",
-                    Html(text.as_bytes())
-                );
-                self.body(status, "text/html; charset=utf-8", page.as_bytes());
-            }
-            ErrorFormat::Text => self.plain(status, format!("{status}\n\n{text}\n").as_bytes()),
-        }
+        let made = match self.writer.error.take() {
+            Some(made) if made.is_of(status, text, format) => made,
+            _ => ErrorPage::make(status, text, format),
+        };
+        let content_type = match format {
+            ErrorFormat::Html => "text/html; charset=utf-8",
+            ErrorFormat::Text => "text/plain; charset=utf-8",
+        };
+        self.body(status, content_type, made.page.as_bytes());
+        self.writer.error = Some(made);
     }
 
     /// The answer to OPTIONS (RFC 9110 section 9.3.7), with header lines for a preflight.

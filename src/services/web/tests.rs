@@ -76,6 +76,35 @@ fn allowed(answer: &Answer) -> [Option<&str>; 2] {
     ALLOWED.map(|name| answer.header(name))
 }
 
+/// The page of an error is made once for those who are refused for the same thing, and for no
+/// others.
+#[test]
+fn each_error_says_what_it_is_for_and_in_its_form() {
+    let mut s = across();
+    let (html, text) = ("Accept: text/html\r\n", "Accept: text/plain\r\n");
+    for _ in 0..2 {
+        for (target, status) in [("/none", 404), ("/", 403), ("/%zz", 400), ("/%00", 400)] {
+            let pages = [html, text, html].map(|headers| {
+                let answer = s.get(target, headers);
+                assert_eq!(answer.status, status, "{target}");
+                String::from_utf8(answer.body).expect("text")
+            });
+            assert!(
+                pages[0].starts_with("<!doctype html>"),
+                "{target}: {pages:?}"
+            );
+            assert!(
+                pages[1].starts_with(&status.to_string()),
+                "{target}: {pages:?}"
+            );
+            assert_eq!(pages[0], pages[2], "{target}");
+        }
+    }
+    let why = |target| String::from_utf8(s.get(target, "").body).expect("text");
+    let [percent, nul] = ["/%zz", "/%00"].map(why);
+    assert_ne!(percent, nul, "both are 400");
+}
+
 #[test]
 fn every_answer_says_which_pages_may_read_it() {
     let mut s = across();
