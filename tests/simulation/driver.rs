@@ -219,9 +219,6 @@ fn scenarios(payload_max: usize, rng: &mut Rng, later: &mut Rng) -> Vec<Box<dyn 
             chosen.push(Box::new(crate::kept::KeptProxy::default()));
         }
     }
-    if payload_max >= 5_000 && Rng::new(later.draw()).chance(150) {
-        chosen.push(Box::new(crate::group::Group::default()));
-    }
     if later.chance(200) {
         chosen.push(Box::new(crate::frames::Frames::default()));
     }
@@ -286,6 +283,10 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<Outcome, Failure> {
     let mut sure = Rng::new(seed ^ 0x7375_7265_0000);
     if payload_max >= 5_000 && sure.chance(250) {
         scenarios.push(Box::new(crate::sure::Sure::new(sure)));
+    }
+    let mut groups = Rng::new(seed ^ 0x6772_6f75_7073);
+    if payload_max >= 5_000 && groups.chance(150) {
+        scenarios.push(Box::new(crate::group::Group::default()));
     }
     if let Some(only) = plan.only {
         scenarios = vec![(only.scenario)()];

@@ -5,7 +5,8 @@ use netlab_reactor::sys::PlantedBug;
 use netlab_reactor::sys::sim::faults::Fault;
 use netlab_reactor::sys::sim::rng::Rng;
 
-use crate::driver::{Only, Plan, Scenario, run};
+use crate::driver::{Only, Plan, run};
+use crate::relay::RelayScenario;
 use crate::sure::Sure;
 
 /// Seeds within which each must be found.
@@ -13,14 +14,17 @@ const SEEDS: u64 = 1500;
 
 /// Where a bug shows under few circumstances, these alone: what a sweep draws of them is too little.
 fn circumstances(bug: PlantedBug) -> Option<Only> {
-    let scenario: fn() -> Box<dyn Scenario> = match bug {
-        PlantedBug::SyncForgotten => || Box::new(Sure::new(Rng::new(77))),
-        _ => return None,
-    };
-    Some(Only {
-        scenario,
-        faults: &[(Fault::PowerLoss, 20), (Fault::JobSlow, 300)],
-    })
+    match bug {
+        PlantedBug::SyncForgotten => Some(Only {
+            scenario: || Box::new(Sure::new(Rng::new(77))),
+            faults: &[(Fault::PowerLoss, 20), (Fault::JobSlow, 300)],
+        }),
+        PlantedBug::PipeLentFull => Some(Only {
+            scenario: || Box::new(RelayScenario::default()),
+            faults: &[(Fault::Reset, 100), (Fault::ShortWrite, 300)],
+        }),
+        _ => None,
+    }
 }
 
 fn is_found(bug: PlantedBug) {
