@@ -95,6 +95,9 @@ impl Incoming {
     /// Gives what came to the disk, and takes back what it has written; how many bytes more came.
     pub(super) fn write(&mut self, io: &mut Io<'_>) -> Result<usize, Refusal> {
         self.written(io)?;
+        if self.hashing.is_none() {
+            io.down.rx.pass_unread(self.left());
+        }
         self.hash(io);
         while self.may_write() && self.is_worth_a_job(io) {
             self.give(io)?;

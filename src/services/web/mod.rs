@@ -63,6 +63,7 @@ use crate::buffer::Held;
 use crate::config::HttpConfig;
 use crate::ending::{Ending, Error, Phase};
 use crate::gate::Ranges;
+use crate::http::body::BodyDecoder;
 use crate::http::forwarded;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::persistence::Persistence;
@@ -275,6 +276,7 @@ impl Web {
         }
         conn.scanner = None;
         rx.consume(head_bytes);
+        rx.pass_unread(BodyDecoder::new(body).payload_ahead());
         conn.requests += 1;
         io.cx.jobs.settle(Waiter::Session(io.id));
         self.leave(conn, &mut io.cx);
@@ -313,10 +315,12 @@ impl Web {
                 return true;
             }
             Next::Close(ending) => {
+                io.down.rx.pass_unread(u64::MAX);
                 io.close_as(ending);
                 return false;
             }
             Next::Done if persistence == Persistence::Ends => {
+                io.down.rx.pass_unread(u64::MAX);
                 match body {
                     BodyLength::None if !more => io.close_at_once(),
                     _ => io.close(), // what still comes is read and dropped as the session lingers

@@ -23,7 +23,7 @@ use crate::surroundings::Kept;
 
 const MAGIC: &[u8; 14] = b"netlab-record\0";
 /// The number of the format: any change of what is written changes it.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 /// Who writes and reads it: the loop turns in the same way only in the same version.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 const HEAD_BYTES: usize = 9;
@@ -65,6 +65,8 @@ pub struct Start {
     pub simulation: Option<String>,
     /// The bug that was planted in it, by its place among all.
     pub planted: Option<u8>,
+    /// Bytes that were passed on unread are left out; of what left only the length is told.
+    pub heads_only: bool,
 }
 
 wire_struct!(Start {
@@ -76,7 +78,8 @@ wire_struct!(Start {
     kept,
     descriptors,
     simulation,
-    planted
+    planted,
+    heads_only
 });
 
 impl Start {
@@ -92,6 +95,7 @@ impl Start {
             descriptors: None,
             simulation: None,
             planted: None,
+            heads_only: false,
         }
     }
 }

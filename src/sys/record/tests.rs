@@ -121,7 +121,7 @@ fn records_of_others_are_refused_by_name() {
     let told = replayed(&bytes).expect_err("another format").to_string();
     assert_eq!(
         told,
-        "it is a record in format 99; this program reads format 1"
+        "it is a record in format 99; this program reads format 2"
     );
     let memory = Memory::default();
     let mut of_another = options(u64::MAX);
