@@ -783,7 +783,7 @@ mod tests {
         ring.set(4096, false);
         let id = id(0);
         let from = ring.begin_reading_of(id.generation, 2);
-        let mut push = |ring: &mut Ring, count: u32| {
+        let push = |ring: &mut Ring, count: u32| {
             for events in 0..count {
                 ring.push(now, id, What::Turn { events });
             }

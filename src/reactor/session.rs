@@ -252,6 +252,11 @@ impl<S: Sys> Session<S> {
         budget.calls.untimed = (!cx.inside.ring.is_read(self.id)).then_some(cx.now);
         let mut again = false;
         let woken = std::mem::take(&mut self.woken);
+        // Before an idle connection is closed, it is looked whether something came for it meanwhile: an
+        // event may be on its way.
+        if cx.draining && woken != Woken::No {
+            self.down.ready.readable = true;
+        }
         let mut fact = woken != Woken::No;
         let mut advanced = false;
         if self.up.is_some() {
