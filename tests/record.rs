@@ -647,3 +647,46 @@ fn a_planted_bug_is_seen_step_by_step_as_the_readme_shows() {
         .collect();
     assert_eq!(shown, seen);
 }
+
+/// A simulation that is ended from one moment to the next, as by a panic in a release build.
+#[test]
+fn a_simulation_that_was_ended_is_replayed_up_to_the_turn_before() {
+    let folder = temp_dir();
+    let path = |name: &str| folder.path().join(name);
+    let simulate = |record: &Path| {
+        let mut command = command(&["simulate", "--seed", "3", "--clients", "20", "--record"]);
+        command.arg(record).stdout(Stdio::null());
+        command
+    };
+    let output = simulate(&path("whole")).output().expect("the program runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let whole = fs::read(path("whole")).expect("a record");
+    // What it writes goes no further than somebody takes it: then it is killed.
+    let pipe = path("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    let made = rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0);
+    made.expect("a pipe");
+    let mut child = simulate(&pipe).spawn().expect("the program runs");
+    let mut cut = vec![0; whole.len() / 2];
+    let mut taken = fs::File::open(&pipe).expect("a pipe");
+    taken.read_exact(&mut cut).expect("half of a record");
+    child.kill().expect("it lives");
+    child.wait().expect("an end");
+    assert!(whole.starts_with(&cut), "the same seed does the same");
+    fs::write(path("cut"), &cut).expect("a file");
+    let output = replay(&path("cut"), &["--check"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let (_, place) = told.split_once("in turn ").expect("a place");
+    let (turn, why) = place.split_once(": ").expect("a reason");
+    assert!(why.starts_with("it is cut in block "), "{told}");
+    let turns: u64 = turn.parse().expect("a number");
+    assert!(turns > 100, "{told}");
+    let output = replay(&path("cut"), &["--until", turn]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.starts_with(&format!("exact up to here: {turn} turns")),
+        "{told}"
+    );
+}

@@ -15,7 +15,8 @@ pub struct Options {
     pub start: Start,
     /// Bytes at which the recording ends, while the loop goes on.
     pub bytes_max: u64,
-    /// The loop waits for a slow disk, instead of going on without a record.
+    /// Each turn is written at its end, and the loop waits for that, instead of going on without a
+    /// record where the disk is slow.
     pub waits: bool,
 }
 
@@ -103,6 +104,9 @@ impl Recorder {
                 self.handed_at = now;
                 self.hand_over();
             }
+        }
+        if self.waits && !self.out.bytes.is_empty() {
+            self.hand_over();
         }
         if self.leaving.is_some() {
             if self.out.bytes.len() >= BLOCK_BYTES {
