@@ -241,7 +241,6 @@ fn restarts_with_a_socket_that_is_held_outside_lose_no_request_of_a_kept_connect
     }
     let output = load.wait_with_output().expect("wrk");
     let told = String::from_utf8_lossy(&output.stdout);
-    println!("{told}");
     assert!(
         output.status.success() && told.contains("Requests/sec"),
         "{told}"

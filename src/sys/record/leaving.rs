@@ -119,9 +119,10 @@ impl Leaving {
     /// A service went on with what came by a stream: what of it nobody looked at, and how many bytes
     /// still wait.
     pub(super) fn decide(&mut self, stream: u32, unread: &Unread, waits: usize, out: &mut [u8]) {
-        let Some(came) = self.streams.get_mut(&stream) else {
+        if unread.from_end().next().is_none() && !self.streams.contains_key(&stream) {
             return;
-        };
+        }
+        let came = self.streams.entry(stream).or_default();
         for (from_end, count) in unread.from_end() {
             came.ahead = came.ahead.max(count.saturating_sub(from_end));
             let mut behind = 0_u64; // bytes behind a piece
@@ -158,6 +159,10 @@ impl Leaving {
             if first.len == 0 {
                 came.waits.pop_front();
             }
+        }
+        // Whoever is idle is not looked at each time that a block might be written.
+        if came.waits.is_empty() && came.ahead == 0 && came.peeked.is_none() {
+            self.streams.remove(&stream);
         }
     }
 
@@ -274,6 +279,20 @@ mod tests {
         told.comes(b"dydynext");
         told.decides();
         assert_eq!(told.out, b"head:\0\0\0\0\0\0next");
+    }
+
+    #[test]
+    fn what_is_said_while_nothing_waits_is_for_what_comes_next() {
+        let mut told = Told::new();
+        told.comes(b"head");
+        told.rx.consume(4);
+        told.decides();
+        assert!(told.leaving.streams.is_empty(), "it is idle");
+        told.rx.pass_unread(3);
+        told.decides();
+        told.comes(b"bodynext");
+        told.decides();
+        assert_eq!(told.out, b"head\0\0\0ynext");
     }
 
     #[test]
