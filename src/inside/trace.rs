@@ -107,7 +107,8 @@ impl Trace {
         let began_ns = *self.began_ns.get_or_insert(record.at_ns);
         match self.format {
             Format::Text => {
-                words::put_line(record, record.at_ns.saturating_sub(began_ns), names, out)
+                let since_ns = record.at_ns.saturating_sub(began_ns);
+                words::put_line(record, since_ns, names, out);
             }
             Format::Records => {
                 words::put_object(record, names, &mut self.kinds, out);
