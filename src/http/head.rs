@@ -29,7 +29,7 @@
 
 use super::headers::{CONNECTION_OPTIONS_MAX, Index, without_line_end};
 pub use super::headers::{HeaderIter, Headers, Values};
-use super::target::{Authority, Host, Target, may_be_in_target};
+use super::target::{Authority, Host, Target, all_may_be_in_target, may_be_in_target};
 use super::{
     Method, Status, Version, is_token, is_token_byte, list_elements, parse_decimal, put_decimal,
     trim_ows,
@@ -395,10 +395,10 @@ fn request_line<'b>(
     let space = memchr(b' ', line).ok_or(HeadError::StartLine)?;
     let method = Method::from_bytes(&line[..space]).ok_or(HeadError::Method)?;
     let rest = &line[space + 1..];
-    let target_len = rest
-        .iter()
-        .position(|&byte| !may_be_in_target(byte))
-        .unwrap_or(rest.len());
+    // Looked for as the blank behind it, not as its own end: then its bytes are judged all at once.
+    let target_len = memchr(b' ', rest)
+        .filter(|&len| all_may_be_in_target(&rest[..len]))
+        .unwrap_or_else(|| target_len(rest));
     let (target, rest) = rest.split_at(target_len);
     if target.len() > limits.target_bytes_max {
         return Err(HeadError::TargetTooLong);
@@ -410,6 +410,14 @@ fn request_line<'b>(
     };
     let target = str::from_utf8(target).map_err(|_| HeadError::Target)?;
     Ok((method, target, version))
+}
+
+/// How many bytes at the beginning of `rest` may be in a target.
+#[cold]
+fn target_len(rest: &[u8]) -> usize {
+    rest.iter()
+        .position(|&byte| !may_be_in_target(byte))
+        .unwrap_or(rest.len())
 }
 
 /// Takes `HTTP/1.x SP CODE [SP REASON]` apart. Some origins leave out the second blank with the

@@ -158,9 +158,9 @@ impl<'b> Headers<'b> {
 
     /// All headers: the name as sent, and the value without the blanks around it.
     #[must_use]
-    pub fn iter(&self) -> HeaderIter<'b> {
+    pub fn iter(&self) -> HeaderIter<'_, 'b> {
         HeaderIter {
-            headers: *self,
+            headers: self,
             place: 0,
             beyond: self.beyond(),
         }
@@ -254,20 +254,13 @@ impl<'b> Headers<'b> {
     /// Tells by its name which header is forwarded. `Connection` is read once, whatever the number
     /// of headers, and each of them is compared with its few options.
     fn keeper(&self) -> impl Fn(&[u8]) -> bool + use<'b> {
-        let (mut named, mut count, mut filter) = ([&b""[..]; CONNECTION_OPTIONS_MAX], 0, 0);
-        for (place, option) in named.iter_mut().zip(self.list("connection")) {
-            *place = option;
-            count += 1;
-            // The usual options name no header that would not be dropped anyway.
-            if !is_one_of(option, &["keep-alive", "close"]) {
-                filter |= filter_bit(option);
-            }
-        }
+        // The usual options name no header that would not be dropped anyway.
+        let unusual = |option: &&[u8]| !is_one_of(option, &["keep-alive", "close"]);
+        let named: Vec<&[u8]> = self.list("connection").filter(unusual).collect();
+        let filter = named.iter().fold(0, |all, option| all | filter_bit(option));
         let is_named = move |name: &[u8]| {
             filter & filter_bit(name) != 0
-                && named[..count]
-                    .iter()
-                    .any(|option| option.eq_ignore_ascii_case(name))
+                && named.iter().any(|option| option.eq_ignore_ascii_case(name))
                 && !is_one_of(name, &["host", "content-length", "cache-control"])
         };
         move |name| !(is_hop_by_hop(name) || is_named(name))
@@ -280,11 +273,11 @@ fn is_one_of(name: &[u8], names: &[&str]) -> bool {
         .any(|other| other.as_bytes().eq_ignore_ascii_case(name))
 }
 
-impl<'b> IntoIterator for Headers<'b> {
+impl<'h, 'b> IntoIterator for &'h Headers<'b> {
     type Item = (&'b str, &'b [u8]);
-    type IntoIter = HeaderIter<'b>;
+    type IntoIter = HeaderIter<'h, 'b>;
 
-    fn into_iter(self) -> HeaderIter<'b> {
+    fn into_iter(self) -> HeaderIter<'h, 'b> {
         self.iter()
     }
 }
@@ -375,15 +368,15 @@ impl<'b> Iterator for Values<'_, '_, 'b> {
 
 /// Walks over header lines; see [`Headers::iter`].
 #[derive(Debug, Clone)]
-pub struct HeaderIter<'b> {
-    headers: Headers<'b>,
+pub struct HeaderIter<'h, 'b> {
+    headers: &'h Headers<'b>,
     /// The next line that is in the index.
     place: usize,
     /// Lines that are not.
     beyond: &'b [u8],
 }
 
-impl<'b> HeaderIter<'b> {
+impl<'b> HeaderIter<'_, 'b> {
     /// The next header's name, and its line without the line end.
     fn next_line(&mut self) -> Option<(&'b [u8], &'b [u8])> {
         let index = &self.headers.index;
@@ -402,7 +395,7 @@ impl<'b> HeaderIter<'b> {
     }
 }
 
-impl<'b> Iterator for HeaderIter<'b> {
+impl<'b> Iterator for HeaderIter<'_, 'b> {
     type Item = (&'b str, &'b [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -342,18 +342,8 @@ pub fn parse_decimal(text: &[u8]) -> Option<u64> {
 }
 
 /// Appends `number` in decimal, without going through the formatting machinery.
-pub fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0u8; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
+pub fn put_decimal(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// How many decimal digits `number` has.

@@ -88,13 +88,24 @@ fn segments(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 /// encoded, and no segment is empty or begins with a dot. Found in one walk over it, without a
 /// branch for each byte.
 fn means_itself(path: &[u8]) -> bool {
-    let (mut before, mut does) = (b'/', true);
+    const SLASH: u8 = 1;
+    const DOT: u8 = 2;
+    const NEVER: u8 = 4;
+    const CLASS: [u8; 256] = {
+        let mut class = [0; 256];
+        class[b'/' as usize] = SLASH;
+        class[b'.' as usize] = DOT;
+        class[b'%' as usize] = NEVER;
+        class[0] = NEVER;
+        class
+    };
+    let (mut odd, mut is_odd_here) = (0, NEVER | SLASH | DOT);
     for &byte in path {
-        let begins_odd = (before == b'/') & ((byte == b'/') | (byte == b'.'));
-        does &= !((byte == b'%') | (byte == 0) | begins_odd);
-        before = byte;
+        let class = CLASS[usize::from(byte)];
+        odd |= class & is_odd_here;
+        is_odd_here = NEVER | (class & SLASH) * (SLASH | DOT);
     }
-    does
+    odd == 0
 }
 
 /// Undoes percent-encoding, once.

@@ -75,7 +75,7 @@ impl<'b> Target<'b> {
     /// malformed or its form does not fit the method.
     #[must_use]
     pub fn parse(method: Method<'_>, text: &'b str) -> Option<Self> {
-        text.bytes().all(may_be_in_target).then_some(())?;
+        all_may_be_in_target(text.as_bytes()).then_some(())?;
         Self::parse_checked(method, text)
     }
 
@@ -157,7 +157,15 @@ pub(super) fn is_target_byte(byte: u8) -> bool {
 /// do not map the names of hosts send them there, and only there they are taken.
 #[inline]
 pub(super) fn may_be_in_target(byte: u8) -> bool {
-    is_target_byte(byte) || !byte.is_ascii()
+    is_target_byte(byte) | !byte.is_ascii()
+}
+
+/// Whether all of `bytes` may. Nearly always they all do, so none is a reason to stop.
+#[inline]
+pub(super) fn all_may_be_in_target(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .fold(true, |all, &byte| all & may_be_in_target(byte))
 }
 
 /// The host part of an authority.

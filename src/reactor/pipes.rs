@@ -5,7 +5,7 @@ use crate::pipe::{Pipe, Piped};
 use crate::sys::{PlantedBug, Sys};
 
 /// Pipes that are kept for the next who needs one.
-const KEPT_MAX: usize = 16;
+const KEPT_MAX: usize = 64;
 
 /// The pipes of a reactor.
 pub(crate) struct Pipes {
@@ -41,6 +41,7 @@ impl Pipes {
     /// Takes a pipe back. `is_empty`: nothing is in it.
     pub(super) fn take_back<S: Sys>(&mut self, pipe: Pipe, is_empty: bool, sys: &mut S) {
         self.lent -= 1;
+        let is_empty = is_empty || sys.planted(PlantedBug::PipeLentFull);
         match is_empty && self.kept.len() < KEPT_MAX {
             true => self.kept.push(pipe),
             false => sys.close_pipe(pipe),
@@ -49,8 +50,7 @@ impl Pipes {
 
     /// The same, for one that something was in, and may be.
     pub(super) fn take_back_piped<S: Sys>(&mut self, piped: Piped, sys: &mut S) {
-        let is_empty = piped.bytes == 0 || sys.planted(PlantedBug::PipeLentFull);
-        self.take_back(piped.pipe, is_empty, sys);
+        self.take_back(piped.pipe, piped.bytes == 0, sys);
     }
 
     /// Closes those that nobody has.

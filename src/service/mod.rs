@@ -194,9 +194,18 @@ impl Link {
         let came = self.take_piped();
         if bytes > 0 || came.is_some() {
             let inlet = self.inlet.get_or_insert_default();
-            (inlet.wanted, inlet.came) = (bytes, came);
+            (inlet.wanted, inlet.came, inlet.held) = (bytes, came, false);
         } else {
             self.inlet = None;
+        }
+    }
+
+    /// Whether what comes next, and may come by a pipe, stays in the socket for now. Its buffer is
+    /// enough as long as what came before is on its way; to receive more would cost a copy, or one
+    /// more pipe.
+    pub fn hold(&mut self, held: bool) {
+        if let Some(inlet) = &mut self.inlet {
+            inlet.held = held;
         }
     }
 
@@ -218,7 +227,8 @@ impl Link {
 
     /// Whether more may be received.
     pub fn has_space(&self) -> bool {
-        self.piped_bytes() == 0 && self.rx.has_space()
+        let is_held = self.inlet.as_ref().is_some_and(|inlet| inlet.held);
+        self.piped_bytes() == 0 && self.rx.has_space() && !is_held
     }
 
     /// No more will be put into `tx`: the peer is to see the end of our stream after what is

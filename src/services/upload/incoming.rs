@@ -107,6 +107,7 @@ impl Incoming {
         let waits = self.left().min(io.down.arrived() as u64);
         if self.hashing.is_none() {
             io.down.want_piped(self.left() - waits);
+            io.down.hold(waits == 0 && !self.may_write());
         }
         let more = self.given_bytes + waits - self.arrived_bytes;
         self.arrived_bytes += more;
@@ -167,7 +168,9 @@ impl Incoming {
         if io.down.piped_bytes() > 0 {
             return true;
         }
-        let is_enough = ready >= WRITE_BYTES_MIN || !rx.has_space();
+        // What came with the header is in the way of what may come by a pipe.
+        let is_first = self.hashing.is_none() && self.given_bytes == 0;
+        let is_enough = ready >= WRITE_BYTES_MIN || !rx.has_space() || is_first;
         let is_end = ready as u64 >= self.left();
         ready > 0 && self.left() > 0 && (is_enough || is_end)
     }

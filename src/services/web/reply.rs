@@ -142,11 +142,26 @@ impl Refusal {
 #[derive(Default)]
 pub(super) struct Writer {
     date: DateCache,
+    /// `Server` and `Date` as they stand in the head of every answer, and the second of that.
+    stamp: (i64, Vec<u8>),
     scratch: Vec<u8>,
     /// What pages of other sites are told, in the answer at hand.
     cors: Vec<u8>,
     /// Whose response the answer at hand is, if it is what is kept of one; else empty.
     pub(super) kept_of: String,
+}
+
+impl Writer {
+    /// Makes the lines that all heads of this second have.
+    fn stamp_at(&mut self, unix_s: i64) {
+        let (second, lines) = &mut self.stamp;
+        if *second != unix_s || lines.is_empty() {
+            *second = unix_s;
+            lines.clear();
+            put_header(lines, "Server", SERVER);
+            put_header(lines, "Date", self.date.at(unix_s));
+        }
+    }
 }
 
 /// One answer.
@@ -234,16 +249,16 @@ impl<'r, 'c> Reply<'r, 'c> {
     /// vector returned, which [`Reply::send`] sends.
     pub(super) fn begin(&mut self, status: Status) -> &mut Vec<u8> {
         self.answered(status, 0);
+        self.writer.stamp_at(unix_s(self.cx.wall));
         let Writer {
-            date,
+            stamp: (_, stamp),
             scratch,
             cors,
             ..
         } = &mut *self.writer;
         scratch.clear();
         put_status_line(scratch, status);
-        put_header(scratch, "Server", SERVER);
-        put_header(scratch, "Date", date.at(unix_s(self.cx.wall)));
+        scratch.extend_from_slice(stamp);
         scratch.extend_from_slice(self.persistence.line());
         scratch.extend_from_slice(self.lines.as_deref().unwrap_or_default());
         scratch.extend_from_slice(cors);
