@@ -441,15 +441,16 @@ fn pass_payloads(world: &World, origin: SocketAddr, requests: usize) {
     chunked.extend_from_slice(b"0\r\n\r\n");
     chunked.extend_from_slice(request("/small", "close").as_bytes());
     ask(world.http, &chunked);
-    for (number, size) in [100, 20_000, 300_000].into_iter().enumerate() {
-        let mut stream = connect(world.upload);
+    // One behind the other: much of a large one goes through a pipe, and the next header does not.
+    let mut stream = connect(world.upload);
+    for (number, size) in [100, 300_000, 20_000, 400_000, 70].into_iter().enumerate() {
         let header = format!("{{\"filename\": \"plain{number}\", \"filesize\": {size}}}");
         let length = i32::try_from(header.len()).expect("short").to_le_bytes();
         let _ = stream.write_all(&[&length, header.as_bytes()].concat());
         let _ = stream.write_all(&payload("a file")[..size]);
-        let _ = stream.shutdown(Shutdown::Write);
-        let _ = stream.read_to_end(&mut Vec::new());
     }
+    let _ = stream.shutdown(Shutdown::Write);
+    let _ = stream.read_to_end(&mut Vec::new());
 }
 
 #[test]
@@ -469,7 +470,7 @@ fn of_heads_only_a_record_has_no_payload_and_is_replayed_exactly() {
     let bytes = fs::read(&record).expect("a record");
     let holds = |what: &str| memchr::memmem::find(&bytes, what.as_bytes()).is_some();
     assert!(holds("X-Request: its head") && holds("X-Answer: its head"));
-    assert!(holds("Cache-Control: max-age=60") && holds("\"filename\": \"plain2\""));
+    assert!(holds("Cache-Control: max-age=60") && holds("\"filename\": \"plain4\""));
     for of in ["an answer", "a request", "a chunk", "a file"] {
         let payload = format!("payload of {of}");
         let found = memchr::memmem::find(&bytes, payload.as_bytes());
