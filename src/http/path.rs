@@ -103,7 +103,7 @@ fn means_itself(path: &[u8]) -> bool {
     for &byte in path {
         let class = CLASS[usize::from(byte)];
         odd |= class & is_odd_here;
-        is_odd_here = NEVER | (class & SLASH) * (SLASH | DOT);
+        is_odd_here = NEVER | ((class & SLASH) * (SLASH | DOT));
     }
     odd == 0
 }
