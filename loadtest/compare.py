@@ -5,6 +5,7 @@
     python3 loadtest/compare.py                          every case, every contestant that is installed
     python3 loadtest/compare.py http-128 tcp-64          some cases
     python3 loadtest/compare.py --only nginx,bare --rounds 9 --seconds 5
+    python3 loadtest/compare.py --against OTHER_BINARY   another build takes part, as `other`
     python3 loadtest/compare.py --write                  puts the tables into loadtest/results.md
     python3 loadtest/compare.py --syscalls http-128      system calls per operation, from strace and perf
     python3 loadtest/compare.py --slow                   slow clients, from slow.sh
@@ -24,6 +25,7 @@ Standard library only. Loopback only, as root in a network namespace of its own.
 """
 import argparse
 import atexit
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -43,13 +45,14 @@ import time
 from pathlib import Path
 
 import proxies
+import uploads
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 BUILT = TARGET / "loadtest"
 TICKS = os.sysconf("SC_CLK_TCK")
-OURS = "netlab-reactor"
+OURS, OTHER = "netlab-reactor", "other"
 DISTURBED = 0.06          # of the server's processor, used by others
 IDLE = 10_000
 CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 1      # Linux: sched.h, sockios.h, if.h
@@ -123,8 +126,8 @@ CONTESTANTS = {
     "lighttpd": {"http": ("lighttpd -D -f {conf}", LIGHTTPD_CONF)},
     "h2o": {"http": ("h2o -c {conf}", H2O_CONF)},
 }
-for proxy, roles in proxies.PROXIES.items():
-    CONTESTANTS[proxy] = CONTESTANTS.get(proxy, {}) | roles
+for name, roles in (*proxies.PROXIES.items(), *uploads.CONTESTANTS.items()):
+    CONTESTANTS[name] = CONTESTANTS.get(name, {}) | roles
 
 # ---- cases: name -> (role, what it is, unit, load); the load is a command with {port} and {seconds} ------------------
 
@@ -136,6 +139,7 @@ CASES = {
     "http-1k": ("http", "1 KiB file, 64 kept connections", "requests", WRK + "/1024"),
     "http-16k": ("http", "16 KiB file, 64 kept connections", "requests", WRK + "/16384"),
     "http-1m": ("http", "1 MiB file, 64 kept connections", "requests", WRK + "/1048576"),
+    "http-single": ("http", "128-byte file, one kept connection", "requests", WRK.replace("-c64", "-c1") + "/128"),
     "http-pipelined": ("http", "128-byte file, 16 requests at a time", "requests", WRK + "/128 -- depth=16"),
     "http-close": ("http", "128-byte file, a connection for each request", "requests", WRK + "/128 -- close"),
     "http-idle": ("http", f"128-byte file, 64 kept connections beside {IDLE:,} idle ones", "requests", WRK + "/128"),
@@ -146,6 +150,8 @@ CASES = {
                     FULL + "/128 -- close"),
     "tcp-64": ("tcp", "TCP echo, 64 connections, 64-byte messages in turn", "messages",
                "{built}/load tcp {port} 64 64 {seconds}"),
+    "tcp-single": ("tcp", "TCP echo, one connection, 64-byte messages in turn", "messages",
+                   "{built}/load tcp {port} 1 64 {seconds}"),
     "tcp-1m": ("tcp", "TCP echo, 4 connections, 1 MiB messages", "messages",
                "{built}/load tcp {port} 4 1048576 {seconds}"),
     "udp-64": ("udp", "UDP ping, 64 bytes, 16 sockets with 16 under way each", "datagrams",
@@ -153,12 +159,13 @@ CASES = {
     "udp-runs": ("udp", "UDP ping, runs of 32 datagrams of 64 bytes from 16 sockets in turn, more than is answered", "datagrams",
                  "{built}/load udp-runs {port} 16 64 {seconds}"),
     **proxies.CASES,
+    **uploads.CASES,
 }
 NEEDS = {"http": ("wrk",), "https": ("wrk", "openssl")} | {role: ("wrk",) for role in proxies.ROLES if role != "tunnel"}
-# Whose system calls are counted if no case is named: http-idle makes those of http-128, TLS is about computing, and
-# there are too many proxies.
-COUNTED = [case for case in CASES
-           if case != "http-idle" and not case.startswith("https") and case not in proxies.CASES]
+# Whose system calls are counted if no case is named: http-idle makes those of http-128, TLS is about computing, there are
+# too many proxies, and an upload is no operation that comes again and again.
+COUNTED = [case for case in CASES if case != "http-idle" and not case.startswith("https")
+           and case not in proxies.CASES and case not in uploads.CASES]
 PURPOSES = {
     "receive": {"read", "readv", "recvfrom", "recvmsg", "recvmmsg"},
     "send": {"write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile"},
@@ -230,6 +237,33 @@ def busy_seconds(processor):
     return (sum(v[:3]) + sum(v[5:8])) / TICKS
 
 
+# ---- another build ---------------------------------------------------------------------------------------------------
+
+
+def known_to_all(path, binaries):
+    """Takes those keys out of a configuration that one of the builds does not know."""
+    for binary in binaries:
+        while True:
+            done = subprocess.run([binary, "check", "--config", path], capture_output=True, text=True, timeout=20)
+            found = re.search(r":(\d+):\d+: unknown key", done.stderr + done.stdout)
+            if not found:
+                break
+            lines = path.read_text().splitlines(keepends=True)
+            del lines[int(found[1]) - 1]
+            path.write_text("".join(lines))
+
+
+def admit_other(options):
+    """Makes the build of `--against` a contestant wherever ours is one, right behind it."""
+    known = dict(CONTESTANTS)
+    CONTESTANTS.clear()
+    for name, roles in known.items():
+        CONTESTANTS[name] = roles
+        if name == OURS:
+            CONTESTANTS[OTHER] = {role: (command.replace("{ours}", options.against), *more)
+                                  for role, (command, *more) in roles.items()}
+
+
 # ---- one measurement -------------------------------------------------------------------------------------------------
 
 
@@ -254,9 +288,12 @@ class Server:
             values |= origin(self.options)
         # Started by root they would become somebody who may not read the files.
         root = os.geteuid() == 0
-        values |= dict(nginx_user="user root;" if root else "", h2o_user="user: root\n" if root else "")
+        values |= dict(nginx_user="user root;" if root else "", h2o_user="user: root\n" if root else "",
+                       rsync_user="uid = root\ngid = root\n" if root else "")
         values |= self.more
         (self.dir / "conf").write_text(conf.format(**values))
+        if self.name in (OURS, OTHER) and getattr(self.options, "against", None):
+            known_to_all(self.dir / "conf", (self.options.binary, self.options.against))
         for prepare_it in before:
             prepare_it(values)
         self.values = values
@@ -335,8 +372,17 @@ def run_load(case, server, seconds, options, wrap=()):
     return result
 
 
+def pin(pid, processor):
+    """Threads that io_uring's kernel side makes start on any processor; this moves those that there are."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):          # it ended meanwhile
+            os.sched_setaffinity(int(task), {processor})
+
+
 def measure_once(case, name, options):
     """One measurement of one contestant."""
+    if case in uploads.CASES:
+        return uploads.measure_once(case, name, options, sys.modules[__name__])
     with Server(name, CASES[case][0], options) as server:
         pid = server.process.pid
         result, idle = {}, None
@@ -401,6 +447,11 @@ def ratio_cells(rounds, name):
     return [f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}–{max(ratios):.2f}"]
 
 
+def figure(value):
+    """Requests by ones, GiB by hundredths."""
+    return f"{value:,.{0 if value >= 100 else 2}f}"
+
+
 def table(case, rounds, left_out):
     """The Markdown table of one case; `rounds` has {contestant: result} for each round."""
     role, title, unit, _ = CASES[case]
@@ -414,7 +465,7 @@ def table(case, rounds, left_out):
         errors = sum(r["errors"] + r["lost"] + r.get("idle_errors", 0) for r in of)
         p99 = f"{median('p99_us'):,.0f}" if median("p99_us") else "-"
         p50 = f"{median('p50_us'):,.0f}" if median("p50_us") else "-"
-        row = [name, f"{median('per_cpu'):,.0f}", *ratio_cells(rounds, name), f"{median('rate'):,.0f}", p50, p99, str(errors)]
+        row = [name, figure(median("per_cpu")), *ratio_cells(rounds, name), figure(median("rate")), p50, p99, str(errors)]
         row += [f"{median('of_alone'):.2f}", f"{median('bytes_per_idle'):,.0f}"] if idle else []
         lines.append(f"| {' | '.join(row)} |")
     others = statistics.median(r["others"] for of in rounds for r in of.values())
@@ -444,6 +495,7 @@ def machine(options):
         ", ".join(filter(None, (said("nginx", "-v"), said("lighttpd", "-v"), said("h2o", "-v")))),
         ", ".join(filter(None, (said("haproxy", "-v"), said("varnishd", "-V"), said("squid", "-v"),
                                 said("traffic_server", "-V"), said("tinyproxy", "-v")))),
+        ", ".join(filter(None, (said("rsync", "--version"), said("vsftpd", "-v"), said("openssl", "version")))),
     ]
     return "".join(f"- {fact}\n" for fact in facts if fact)
 
@@ -458,7 +510,7 @@ def written():
 def write(name, text, options):
     """Replaces a section of results.md, and the notes of the machine."""
     sections = written() | {name: text}
-    order = (*CASES, "system-calls", "slow-clients", "fairness", "slow-disk", "cold-disk")
+    order = (*CASES, "system-calls", "slow-clients", "fairness", "udp-overload", "slow-disk", "cold-disk", "million")
     kept = [sections[name] for name in order if name in sections]
     about = ("# Results\n\nWritten by `python3 loadtest/compare.py --all --write`; how to read them is said in "
              "[README.md](README.md).\nOnly rows of one table can be compared.\n\nThe machine of the last run:\n\n")
@@ -572,8 +624,9 @@ def slow_clients(options):
 def floods(options):
     """The section of the floods, as fair.py has it."""
     import fair                                     # it imports this file
-    short = dict(floods=["file", "umlauts"], clients=[1], rounds=1, seconds=1) if options.smoke else {}
-    yield from fair.fairness(argparse.Namespace(**vars(options) | fair.DEFAULTS | short))
+    fair.go_ahead()
+    short = dict(floods=["file", "umlauts", "udp-overload"], clients=[1], rounds=1, seconds=1) if options.smoke else {}
+    yield from fair.sections(argparse.Namespace(**fair.DEFAULTS | vars(options) | dict(rounds=3, seconds=2) | short))
 
 
 # ---- disks -----------------------------------------------------------------------------------------------------------
@@ -582,6 +635,8 @@ def floods(options):
 def disks(options):
     """The sections of the slow disk and the cold one, as disk.py has them."""
     import disk                                     # it imports this file
+    import fair
+    fair.go_ahead()
     yield from disk.disks(argparse.Namespace(**vars(options) | disk.DEFAULTS))
 
 
@@ -600,14 +655,16 @@ def prepare(options):
     for program, made, flags in (("bare", "bare", []), ("load", "load", []), ("origin", "origin", []), ("relay", "relay", []),
                                  ("handshake", "handshake.so", ["-shared", "-fPIC"])):
         subprocess.run(["cc", "-O2", *flags, "-o", BUILT / made, HERE / f"{program}.c"], check=True)
+    uploads.prepare(HERE, BUILT)
     (BUILT / "openssl.cnf").write_text(OPENSSL_CONF)
     if shutil.which("openssl"):
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
              "-subj", "/CN=127.0.0.1", "-keyout", BUILT / "key.pem", "-out", BUILT / "cert.pem"],
             check=True, capture_output=True)
-    if not Path(options.binary).exists():
-        sys.exit(f"{options.binary} is missing: cargo build --release")
+    for binary in filter(None, (options.binary, options.against)):
+        if not Path(binary).exists():
+            sys.exit(f"{binary} is missing: cargo build --release")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = max(hard, 2 * options.idle + 1000)     # lighttpd wants two for each connection
     try:
@@ -616,9 +673,17 @@ def prepare(options):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def installed(name):
-    program = CONTESTANTS[name][next(iter(CONTESTANTS[name]))][0].split()[0]
-    return program.startswith("{") or shutil.which(program) is not None
+def installed(name, role=None):
+    program = CONTESTANTS[name][role or next(iter(CONTESTANTS[name]))][0].split()[0]
+    is_there = program.startswith("{") or shutil.which(program) is not None
+    return is_there and (role not in uploads.ROLES or uploads.can(name, role))
+
+
+def on_disk(folder):
+    """Ends the run if the folder is in memory."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True).stdout.strip()
+    if kind in ("tmpfs", "ramfs"):
+        sys.exit(f"{folder} is in memory ({kind}), but has to be on a disk: CARGO_TARGET_DIR or --folder may name another")
 
 
 def lacks(case):
@@ -633,19 +698,21 @@ def lacks(case):
 
 def taking_part(options, default):
     """The cases of this run, each with its contestants."""
-    wanted = set(options.only.split(",")) | {OURS} if options.only else set(CONTESTANTS)
+    wanted = set(options.only.split(",")) | {OURS, OTHER} if options.only else set(CONTESTANTS)
     for case in options.cases or default:
         if lack := lacks(case):
             print(f"{case}: left out, {lack}", file=sys.stderr)
             continue
         role = CASES[case][0]
-        yield case, [n for n in CONTESTANTS if n in wanted and role in CONTESTANTS[n] and installed(n)]
+        yield case, [n for n in CONTESTANTS if n in wanted and role in CONTESTANTS[n] and installed(n, role)]
 
 
 def comparisons(options):
     """The section of each case."""
     for case, names in taking_part(options, CASES):
         left_out = None
+        if case in uploads.CASES and not options.smoke:
+            on_disk(BUILT)
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if case == "http-idle" and "lighttpd" in names and allowed < 2 * (options.idle + 64):
             names.remove("lighttpd")
@@ -655,7 +722,7 @@ def comparisons(options):
         for results in in_turn(names, options.rounds, measure):
             rounds.append(results)
             print(f"{case} round {len(rounds)}: " +
-                  ", ".join(f"{n} {rounds[-1][n]['per_cpu']:,.0f}" for n in names), file=sys.stderr)
+                  ", ".join(f"{n} {figure(rounds[-1][n]['per_cpu'])}" for n in names), file=sys.stderr)
         options.wrong += [case for r in rounds if r[OURS]["errors"]]
         yield case, table(case, rounds, left_out)
 
@@ -669,6 +736,7 @@ def main():
     parser.add_argument("--tries", type=int, default=3, help="of a disturbed measurement")
     parser.add_argument("--idle", type=int, default=IDLE, help="idle connections in http-idle")
     parser.add_argument("--binary", default=str(TARGET / "release" / OURS))
+    parser.add_argument("--against", metavar="BINARY", help=f"another build of {OURS}, which takes part as `{OTHER}`")
     parser.add_argument("--write", action="store_true", help="put the tables into results.md")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--syscalls", action="store_true", help="count system calls instead")
@@ -685,10 +753,12 @@ def main():
         parser.error(f"no such case: {', '.join(sorted(wrong))}; there are {', '.join(CASES)}")
     if options.cases and (options.slow or options.fair or options.disk):
         parser.error("--slow, --fair and --disk have no cases")
+    if options.syscalls and (uncounted := set(options.cases) & set(uploads.CASES)):
+        parser.error(f"--syscalls: not counted for {', '.join(sorted(uncounted))}")
     if options.list:
         for case, (role, title, _, _) in CASES.items():
             there = [name for name in CONTESTANTS if role in CONTESTANTS[name]]
-            print(f"{case:16}{title}: {', '.join(n if installed(n) else n + ' (not installed)' for n in there)}")
+            print(f"{case:16}{title}: {', '.join(n if installed(n, role) else n + ' (not installed)' for n in there)}")
         return
     if options.smoke:
         options.rounds, options.seconds, options.tries, options.idle = 1, 1, 1, 500
@@ -697,6 +767,8 @@ def main():
         sys.exit("two processors are needed: one for the server, one for the load")
     options.first, options.last = processors[0], processors[-1]
     options.network, options.wrong = own_network(), []
+    if options.against:
+        admit_other(options)
     prepare(options)
     others = options.syscalls or options.slow or options.fair or options.disk
     kinds = [comparisons] if options.all or not others else []

@@ -351,9 +351,7 @@ def slow_disk(options):
 def cold_files(options):
     """Makes the files, if they are not there: (number, bytes) of each."""
     options.folder.mkdir(parents=True, exist_ok=True)
-    kind = subprocess.run(["stat", "-f", "-c", "%T", options.folder], capture_output=True, text=True).stdout.strip()
-    if kind in ("tmpfs", "ramfs"):
-        sys.exit(f"{options.folder} is in memory ({kind}): name another place with --folder")
+    compare.on_disk(options.folder)
     sizes = [size for count, size in (SMALL, LARGE) for _ in range(count)]
     for number, size in enumerate(sizes):
         path = options.folder / str(number)
@@ -371,13 +369,6 @@ def forget(folder, files):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def pin(pid, processor):
-    """Threads that io_uring's kernel side makes start on any processor; this moves those that there are."""
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with contextlib.suppress(OSError):          # it ended meanwhile
-            os.sched_setaffinity(int(task), {processor})
-
-
 def measure_cold(name, files, options):
     """Each file once, in random order, none of them in memory."""
     forget(options.folder, files)
@@ -391,7 +382,7 @@ def measure_cold(name, files, options):
             load = subprocess.Popen([BUILT / "load", "files", str(server.values["disk_port"]), str(CONNECTIONS)],
                                     stdin=order, stdout=subprocess.PIPE, text=True)
             while load.poll() is None:
-                pin(pid, options.first)
+                compare.pin(pid, options.first)
                 time.sleep(0.02)
             told = load.stdout.read()
         if not told:

@@ -4,15 +4,19 @@
 //   flood ping PORT SECONDS                          TCP echo: one connection, a message after a pause, the round trips;
 //                                                    ahead of all others on its processor, where that is permitted
 //   flood stream PORT CONNECTIONS SECONDS < BYTES    sends the bytes over and over, whatever comes back, and counts that
+//   flood stream PORT CONNECTIONS SECONDS ANSWER < BYTES    the same, but after the bytes it waits for so many of an answer
 //   flood connect PORT CONNECTIONS SECONDS < BYTES   connects, sends the bytes, reads to the end, again; counts the ends.
 //                                                    Without bytes it resets the connection as soon as it is made
-//   flood datagram PORT SOCKETS SECONDS < BYTES      sends the bytes as one datagram, over and over
+//   flood datagram PORT SOCKETS SECONDS < BYTES      sends the bytes as one datagram, over and over, and takes what comes
+//   flood overload PORT SOCKETS SECONDS RUN < BYTES  the same, but reads nothing, which is faster; RUN of them leave as one
+//                                                    message where that is more than 1 (UDP_SEGMENT). Counts the datagrams
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,7 +30,7 @@
 enum { EVENTS = 64, PIECE = 1 << 20, ROUNDS = 16, PINGS_MAX = 1 << 20, BATCH = 32 };
 
 static char *message, piece[PIECE];
-static size_t message_bytes;
+static size_t message_bytes, answer_bytes;    // answer_bytes: 0 where nobody waits
 
 static void fail(const char *what) {
     perror(what);
@@ -80,7 +84,7 @@ static void ping(int port, double seconds) {
 
 struct stream {
     int fd;
-    size_t sent;
+    size_t sent, awaited;    // of the message; of the answer, still to come
 };
 
 // Sends and receives some. Whether there may be more.
@@ -90,9 +94,10 @@ static int push(struct stream *s, uint64_t *received) {
         ssize_t in = recv(s->fd, piece, PIECE, 0), out = 0;
         if (in == 0 || (in < 0 && errno != EAGAIN)) fail("the flood's stream ended");
         if (in > 0) *received += in;
-        out = send(s->fd, message + s->sent, message_bytes - s->sent, MSG_NOSIGNAL);
+        if (in > 0 && answer_bytes) s->awaited -= (size_t)in < s->awaited ? (size_t)in : s->awaited;
+        if (s->awaited == 0) out = send(s->fd, message + s->sent, message_bytes - s->sent, MSG_NOSIGNAL);
         if (out < 0 && errno != EAGAIN) fail("send");
-        if (out > 0) s->sent = (s->sent + out) % message_bytes;
+        if (out > 0 && (s->sent = (s->sent + out) % message_bytes) == 0) s->awaited = answer_bytes;
         more = in > 0 || out > 0;
         if (!more) break;
     }
@@ -156,19 +161,28 @@ static void connects(int port, int count, double seconds) {
     printf("{\"received\":%lu,\"seconds\":%.4f}\n", ends, end - start);
 }
 
-static void datagram(int port, int count, double seconds) {
+// `run_length` is 0 where answers are read.
+static void datagram(int port, int count, double seconds, int run_length) {
     int *fds = calloc(count, sizeof *fds);
     struct mmsghdr all[BATCH] = {0};
-    struct iovec run = {.iov_base = message, .iov_len = message_bytes};
+    int joined = run_length > 1 ? run_length : 1, segment = message_bytes;
+    char *runs = malloc(joined * message_bytes);
+    for (int i = 0; i < joined; i++) memcpy(runs + i * message_bytes, message, message_bytes);
+    struct iovec run = {.iov_base = runs, .iov_len = joined * message_bytes};
     for (int i = 0; i < BATCH; i++) all[i].msg_hdr = (struct msghdr){.msg_iov = &run, .msg_iovlen = 1};
-    for (int i = 0; i < count; i++) fds[i] = begun(SOCK_DGRAM, port, 0);
+    for (int i = 0; i < count; i++) {
+        fds[i] = begun(SOCK_DGRAM, port, 0);
+        if (joined > 1 && setsockopt(fds[i], SOL_UDP, UDP_SEGMENT, &segment, sizeof segment)) fail("UDP_SEGMENT");
+    }
+    uint64_t sent = 0;
     double start = now_s(), end = start;
     for (; (end = now_s()) < start + seconds;)
         for (int i = 0; i < count; i++) {
-            sendmmsg(fds[i], all, BATCH, 0);
-            while (recv(fds[i], piece, PIECE, MSG_DONTWAIT) > 0) {}
+            int n = sendmmsg(fds[i], all, BATCH, 0);
+            if (n > 0) sent += n * joined;
+            while (run_length == 0 && recv(fds[i], piece, PIECE, MSG_DONTWAIT) > 0) {}
         }
-    printf("{\"received\":0,\"seconds\":%.4f}\n", end - start);
+    printf("{\"sent\":%lu,\"received\":0,\"seconds\":%.4f}\n", sent, end - start);
 }
 
 int main(int argc, char **argv) {
@@ -177,13 +191,16 @@ int main(int argc, char **argv) {
         ping(atoi(argv[2]), atof(argv[3]));
         return 0;
     }
-    if (argc != 5) {
-        fprintf(stderr, "usage: flood ping PORT SECONDS\n       flood stream|connect|datagram PORT COUNT SECONDS < BYTES\n");
+    const char *more = argc == 6 ? argv[5] : "0";
+    if (argc != 5 && !(argc == 6 && (!strcmp(what, "stream") || !strcmp(what, "overload")))) {
+        fprintf(stderr, "usage: flood ping PORT SECONDS\n       flood stream PORT COUNT SECONDS [ANSWER] < BYTES\n"
+                        "       flood connect|datagram PORT COUNT SECONDS < BYTES\n"
+                        "       flood overload PORT COUNT SECONDS RUN < BYTES\n");
         return 2;
     }
     read_message();
-    if (!strcmp(what, "stream")) stream(atoi(argv[2]), atoi(argv[3]), atof(argv[4]));
+    if (!strcmp(what, "stream")) answer_bytes = strtoul(more, 0, 10), stream(atoi(argv[2]), atoi(argv[3]), atof(argv[4]));
     else if (!strcmp(what, "connect")) connects(atoi(argv[2]), atoi(argv[3]), atof(argv[4]));
-    else datagram(atoi(argv[2]), atoi(argv[3]), atof(argv[4]));
+    else datagram(atoi(argv[2]), atoi(argv[3]), atof(argv[4]), atoi(more));
     return 0;
 }
