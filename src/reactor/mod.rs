@@ -1052,8 +1052,7 @@ impl<S: Sys> Reactor<S> {
     fn remove(&mut self, id: Id, result: &Result<(), Error>) {
         let session = self.sessions.remove(id);
         about(id, &session.provenance, &self.cx.metrics);
-        self.cx
-            .note(id, || What::Ended(end(session.ending, result)));
+        self.cx.note_end(id, || end(session.ending, result));
         self.cx.resolver.forget(id);
         if session.awaits_handshake() {
             let is_live = |id| self.sessions.is_live(id);

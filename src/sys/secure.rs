@@ -55,6 +55,8 @@ pub struct Secure {
     connection: Option<Connection>,
     explain: Option<fn(&rustls::Error) -> String>,
     facts: Facts,
+    /// The stream that its records came by last, by its number in a record.
+    pub(super) stream: Option<u32>,
 }
 
 /// What is known of it without asking.
@@ -86,6 +88,7 @@ impl Secure {
             connection: None,
             explain,
             facts: Facts::default(),
+            stream: None,
         };
         secure.connection = Some(connection.map_err(|error| secure.error(&error))?);
         secure.look();
@@ -98,6 +101,7 @@ impl Secure {
             connection: None,
             explain: None,
             facts: Facts::default(),
+            stream: None,
         }
     }
 
