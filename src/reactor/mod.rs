@@ -918,6 +918,7 @@ impl<S: Sys> Reactor<S> {
         while let Some(id) = self.cx.handshakes.call() {
             self.pump(id, 1);
         }
+        logging::about(None);
     }
 
     /// Pumps a session, one of so many that wait for their share of the turn.
@@ -942,7 +943,6 @@ impl<S: Sys> Reactor<S> {
             self.begin_alone(host as usize, Some((socket as usize, metrics as usize)));
         }
         self.follow_up(id, outcome);
-        logging::about(None);
     }
 
     /// What becomes of a session that was pumped.
