@@ -4,7 +4,8 @@ Roles, and what a contestant's configuration is for in each:
 
     hit, miss      a gateway in front of origin.c, with its cache on; everything fits into it
     pass           a gateway in front of origin.c that keeps nothing: its cache is off, where it can be turned off. Ours
-                   stays on, and has to see for itself that the response may not be stored
+                   stays on, and has to see for itself that the response may not be stored. The bare relay joins
+                   two sockets
     forward-hit    a forward proxy, asked in absolute form, with its cache on
     forward        a forward proxy, asked in absolute form, that keeps nothing, as for `pass`
     tunnel         CONNECT; haproxy and the bare relay have no such thing and join a port to the source
@@ -181,7 +182,7 @@ PROXIES = {
     OURS: caches(SERVE, NETLAB_GATEWAY, NETLAB_GATEWAY) | {
         role: (SERVE, NETLAB) for role in ("forward-hit", "forward", "tunnel")},
     f"{OURS} http": {"hit": (SERVE, NETLAB_SITE)},      # what a file of a site costs
-    "bare": {"tunnel": ("{built}/relay {port} {source}", "")},
+    "bare": {"pass": ("{built}/relay {port} {origin} copy", ""), "tunnel": ("{built}/relay {port} {source}", "")},
     "nginx": caches(RUN_NGINX, NGINX_CACHE, NGINX_PASS),
     "haproxy": caches(RUN_HAPROXY, HAPROXY_CACHE, HAPROXY_PASS) | {"tunnel": (RUN_HAPROXY, HAPROXY_TUNNEL)},
     "varnish": caches(RUN_VARNISH, VARNISH, VARNISH_PASS),

@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use crate::disk::{File, Version};
 use crate::sys::unix::memory::Page;
+use crate::unread::Unread;
 
 /// Bytes in an ordinary page. A request head and most messages fit; 10,000 busy connections take
 /// 160 MiB.
@@ -306,9 +307,45 @@ pub struct RecvBuf {
     end: u32,
     /// The last read filled its page: the next page is a large one.
     bulk: bool,
+    /// While somebody wants to know what nobody looks at.
+    unread: Option<Box<Unread>>,
 }
 
 impl RecvBuf {
+    /// From now on it is kept what is [passed on unread](RecvBuf::pass_unread).
+    pub fn follow(&mut self) {
+        if self.unread.is_none() {
+            self.unread = Some(Box::new(Unread::new(self.len())));
+        }
+    }
+
+    /// The next `count` bytes, here already or not, decide nothing: they are passed on or dropped
+    /// as they are, and only how many there are matters. More is said of the rest of a body each
+    /// time that some of it goes on; saying it again changes nothing.
+    #[inline]
+    pub fn pass_unread(&mut self, count: u64) {
+        if self.unread.is_some() {
+            self.note_unread(count);
+        }
+    }
+
+    #[cold]
+    fn note_unread(&mut self, count: u64) {
+        let waits = self.len();
+        if let Some(unread) = &mut self.unread {
+            unread.add(waits, count);
+        }
+    }
+
+    /// What was said to be unread since this was asked last, and how many bytes wait now, if it is kept.
+    pub fn tell_unread(&mut self, tell: impl FnOnce(&Unread, usize)) {
+        let waits = self.len();
+        if let Some(unread) = &mut self.unread {
+            tell(unread, waits);
+            unread.clear();
+        }
+    }
+
     /// Everything that arrived and was not consumed.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
@@ -413,6 +450,9 @@ impl RecvBuf {
     pub fn filled(&mut self, count: usize, room: usize) {
         self.end += count as u32;
         self.bulk = count == room || (self.bulk && count > PAGE_BYTES / 2);
+        if let Some(unread) = &mut self.unread {
+            unread.came(count);
+        }
     }
 
     /// Appends bytes that did not come from a socket: for tests and for input that is replayed.

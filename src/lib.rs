@@ -17,6 +17,9 @@ pub mod buffer;
 // What goes by them, unread.
 pub mod pipe;
 
+// What of what came nobody looks at.
+pub mod unread;
+
 // Who is let in.
 pub mod gate;
 

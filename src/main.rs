@@ -36,7 +36,7 @@ use netlab_reactor::config::{
 use netlab_reactor::http::basic;
 use netlab_reactor::logging::{self, Filters, Format, Logger};
 use netlab_reactor::serve::unit::{self, UnitOptions};
-use netlab_reactor::serve::{Source, serve, serve_recorded};
+use netlab_reactor::serve::{Recording, Source, serve, serve_recorded};
 use netlab_reactor::surroundings::Surroundings;
 use netlab_reactor::sys::error_log::ErrorLog;
 use netlab_reactor::sys::log_limit::Limited;
@@ -129,6 +129,10 @@ struct RecordArgs {
     /// The size at which the recording ends, while the server goes on
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = config::parse_size, requires = "record")]
     record_bytes: u64,
+    /// Leave out the bytes of bodies, tunnels and files that are only passed on: zeros stand in their
+    /// place, and a replay compares of what leaves no more than its length
+    #[arg(long, requires = "record")]
+    record_heads_only: bool,
 }
 
 /// `serve` with its flags.
@@ -545,7 +549,11 @@ fn serve_command(args: ServeArgs, record: &RecordArgs) -> Result<(), Failure> {
         None => serve(config, source),
         Some(path) => {
             let to = replay::create(path)?;
-            serve_recorded(config, source, around.notes(), to, record.record_bytes)
+            let recording = Recording {
+                bytes_max: record.record_bytes,
+                heads_only: record.record_heads_only,
+            };
+            serve_recorded(config, source, around.notes(), to, recording)
         }
     };
     served.map_err(|error| Failure::Unavailable(error.to_string()))

@@ -168,7 +168,11 @@ fn conclude(
     let played = replay.played();
     let (turns, calls) = (played.turns, played.calls);
     let (sent, received) = (played.sent_bytes, played.received_bytes);
-    let counted = format!("{turns} turns, {calls} calls, {received} bytes in, {sent} bytes out");
+    let mut counted =
+        format!("{turns} turns, {calls} calls, {received} bytes in, {sent} bytes out");
+    if replay.start().heads_only {
+        counted.push_str(" (heads only: what left is compared by its length)");
+    }
     match verdict {
         Some(Verdict::Exact) => writeln!(out, "exact: {counted}, and the same was counted")?,
         Some(Verdict::Stopped(why)) => writeln!(out, "exact as far as it goes: {counted}; {why}")?,

@@ -103,6 +103,15 @@ pub fn serve(config: Config, source: Source) -> Result<(), ServeError> {
     server.run()
 }
 
+/// What is wanted of a record.
+#[derive(Clone, Copy, Debug)]
+pub struct Recording {
+    /// Bytes at which it ends, while the server goes on.
+    pub bytes_max: u64,
+    /// Without the bytes that are only passed on.
+    pub heads_only: bool,
+}
+
 /// The same, while what the kernel answers is written down to `to`. `notes`: what the configuration
 /// was made of.
 ///
@@ -113,7 +122,7 @@ pub fn serve_recorded(
     source: Source,
     notes: Kept,
     to: impl io::Write + Send + 'static,
-    bytes_max: u64,
+    recording: Recording,
 ) -> Result<(), ServeError> {
     let (sys, descriptors) = kernel(&config)?;
     let options = record::Options {
@@ -123,9 +132,10 @@ pub fn serve_recorded(
             root: source.overrides.root.clone(),
             kept: notes,
             descriptors,
+            heads_only: recording.heads_only,
             ..record::Start::new(sys.wall())
         },
-        bytes_max,
+        bytes_max: recording.bytes_max,
         waits: false,
     };
     let sys = Taped::record(sys, to, &options).map_err(ServeError::Record)?;

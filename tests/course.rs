@@ -362,6 +362,13 @@ fn each_lab_has_its_parts() {
         for part in parts {
             assert!(lab.contains(part), "{part} is not in lab {}", &lab[..20]);
         }
+        // What the server or the client says of itself.
+        let traces = ["traced.sh ", "explain --admin ", "mail -v "];
+        assert!(
+            traces.iter().any(|trace| lab.contains(trace)),
+            "no trace is in lab {}",
+            &lab[..20]
+        );
         assert!(
             lab.contains("```console\n$ "),
             "nothing is run in lab {}",

@@ -308,7 +308,7 @@ fn an_admin_listener_with_a_token_is_for_those_who_have_it() {
     );
     let locked = locked.replacen(
         "root = \"site\"\n",
-        "root = \"site\"\nroute = [{ prefix = \"/livez/\", admin = true, token = \"route-token\" }]\n",
+        "root = \"site\"\nroute = [{ prefix = \"/admin/\", admin = true, token = \"route-token\" }]\n",
         1,
     );
     let files: [(&str, &[u8]); 2] = [("token", b"s3cret-token\n"), ("site/page.html", b"")];
@@ -361,7 +361,7 @@ fn an_admin_listener_with_a_token_is_for_those_who_have_it() {
     for (token, status) in [("route-token", 200), ("s3cret-token", 401)] {
         let mut stream = server.connect("http");
         let request = format!(
-            "GET /livez HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+            "GET /admin/livez HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).expect("a connection");
         let mut answer = String::new();
@@ -371,5 +371,137 @@ fn an_admin_listener_with_a_token_is_for_those_who_have_it() {
     }
     let log = server.wait_log("wrong token from 127.0.0.1");
     assert!(!log.contains("s3cret"), "it is logged: {log}");
+    server.stop();
+}
+
+/// One request; head and body of the answer.
+fn ask(server: &Program, request: &str) -> (String, String) {
+    let mut stream = server.connect("http");
+    let request = format!("{request} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("a connection");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (head.to_owned(), body.to_owned())
+}
+
+#[test]
+fn admin_pages_and_probe_routes_are_the_same_below_the_prefix_of_a_route() {
+    let server = Program::start(
+        "[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\n\
+         [[listener.route]]\nprefix = \"/in/side/\"\nadmin = true\n\
+         [[listener.route]]\nprefix = \"/load/\"\nroutes = \"probe\"\n",
+    );
+    let (head, page) = ask(&server, "GET /in/side/");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(page.contains("<title>netlab-reactor</title>"), "{page}");
+    let mut links = 0;
+    for attribute in ["href=\"", "src=\""] {
+        for link in page.split(attribute).skip(1) {
+            let link = link.split('"').next().expect("an end");
+            assert!(!link.starts_with('/'), "{link} leads past the prefix");
+            let short = link.replace("seconds=5", "seconds=1");
+            let (head, _) = ask(&server, &format!("GET /in/side/{short}"));
+            assert!(head.starts_with("HTTP/1.1 200 "), "{link}: {head}");
+            links += 1;
+        }
+    }
+    assert_eq!(links, 12, "{page}");
+    for script in ["dashboard.js", "inspect.js"] {
+        let (_, text) = ask(&server, &format!("GET /in/side/{script}"));
+        for call in ["fetch('/", "EventSource('/", "EventSource(`/"] {
+            assert!(!text.contains(call), "{script}: {call}");
+        }
+    }
+    for (request, status) in [
+        ("GET /in/side", "301"),
+        ("PUT /in/side/log?filter=info", "200"),
+        ("PUT /in/side/metrics", "405"),
+        ("GET /in/side/turns.json?last=x", "400"),
+        ("GET /in/side/sessions/1000.json", "404"),
+        ("GET /in/side/side/livez", "404"),
+        ("GET /%69n/side/livez", "200"),
+        ("GET /metrics", "404"),
+        ("GET /load/echo", "200"),
+        ("POST /load", "200"),
+        ("GET /load/nothing", "404"),
+    ] {
+        let (head, _) = ask(&server, request);
+        assert_eq!(&head[9..12], status, "{request}: {head}");
+        let leads_on = head.contains("\r\nLocation: /in/side/\r\n");
+        assert_eq!(leads_on, status == "301", "{request}: {head}");
+    }
+    assert_eq!(ask(&server, "GET /load/").1, "OK");
+    server.stop();
+}
+
+#[test]
+fn the_clients_ask_admin_pages_over_tls_and_below_a_path() {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (key, cert) = (own.signing_key.serialize_pem(), own.cert.pem());
+    let config = "[[listener]]\nkind = \"tcp-echo\"\nbind = \"127.0.0.1:0\"\n\
+                  [[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\n\
+                  tls = { cert = \"cert.pem\", key = \"key.pem\" }\n\
+                  [[listener.route]]\nprefix = \"/admin/\"\nadmin = true\n";
+    let files: [(&str, &[u8]); 2] = [("cert.pem", cert.as_bytes()), ("key.pem", key.as_bytes())];
+    let server = Program::start_beside(config, &files);
+    let at = format!("https://localhost:{}", server.address("http").port());
+    let trusted = server.path("cert.pem");
+    let trusted = trusted.to_str().expect("UTF-8");
+    let port = server.address("tcp-echo").port().to_string();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netlab-reactor"));
+        command.args(arguments).output().expect("a client")
+    };
+    let trace = [
+        "trace",
+        "--text",
+        "--seconds",
+        "1",
+        "--ca-file",
+        trusted,
+        "--admin",
+    ];
+    for path in ["/admin/", "/admin"] {
+        let traced = run(&[&trace[..], &[&format!("{at}{path}")]].concat());
+        assert!(traced.status.success(), "{traced:?}");
+        let told = String::from_utf8_lossy(&traced.stdout).into_owned();
+        assert!(told.contains("turn begins with"), "{told}");
+    }
+    let admin = format!("{at}/admin/");
+    let explained = run(&[
+        "explain",
+        "--ca-file",
+        trusted,
+        "--admin",
+        &admin,
+        "tcp",
+        "127.0.0.1",
+        &port,
+        "tulip",
+    ]);
+    assert!(explained.status.success(), "{explained:?}");
+    let told = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(told.contains("begins: tcp-echo"), "{told}");
+    for (wrong, code, expected) in [
+        (format!("{at}/elsewhere/"), 77, "404"),
+        (
+            format!("{at}/admin/?a=b"),
+            2,
+            "expected a URL without a query",
+        ),
+        (
+            "ftp://localhost/".to_owned(),
+            2,
+            "--admin ftp://localhost/: ",
+        ),
+    ] {
+        let refused = run(&[&trace[..], &[&wrong]].concat());
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(code), "{wrong}: {told}");
+        assert!(told.contains(expected), "{wrong}: {told}");
+    }
+    let untrusted = run(&["trace", "--text", "--seconds", "1", "--admin", &admin]);
+    assert_eq!(untrusted.status.code(), Some(69), "{untrusted:?}");
     server.stop();
 }

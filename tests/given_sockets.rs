@@ -173,29 +173,89 @@ fn request(address: SocketAddr) -> std::io::Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
+/// A server whose socket is held outside, and that is started again with each order.
+struct Held {
+    holder: Peer,
+    orders: std::process::ChildStdin,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    address: SocketAddr,
+}
+
+impl Held {
+    fn start(folder: &Path) -> Self {
+        let file = folder.join("netlab.toml");
+        fs::write(&file, "[[listener]]\nkind = \"http\"\nname = \"web\"\n").expect("a file");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/give.py");
+        let mut holder = Command::new("python3")
+            .arg(path)
+            .args(["--keep", "--names", "web", "tcp", "--"])
+            .args([env!("CARGO_BIN_EXE_netlab-reactor"), "-q", "--config"])
+            .arg(&file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3");
+        let orders = holder.stdin.take().expect("a pipe");
+        let mut lines = BufReader::new(holder.stdout.take().expect("a pipe")).lines();
+        let at = lines.next().expect("a line").expect("UTF-8");
+        let port = at.trim_end_matches(')').rsplit(' ').next().expect("a port");
+        let address = format!("127.0.0.1:{port}").parse().expect("an address");
+        Self {
+            holder: Peer(holder),
+            orders,
+            lines,
+            address,
+        }
+    }
+
+    fn start_again(&mut self) {
+        self.orders.write_all(b"\n").expect("it runs");
+        let line = self.lines.next().expect("a line").expect("UTF-8");
+        assert_eq!(line, "again");
+    }
+
+    fn stop(self) {
+        let Self {
+            mut holder, orders, ..
+        } = self;
+        drop(orders);
+        let status = holder.0.wait().expect("an exit status");
+        assert!(status.success(), "{status}");
+    }
+}
+
+#[test]
+#[ignore = "needs python3 and wrk"]
+fn restarts_with_a_socket_that_is_held_outside_lose_no_request_of_a_kept_connection() {
+    let folder = temp_dir();
+    let mut held = Held::start(folder.path());
+    let url = format!("http://{}/HelloWorld.html", held.address);
+    let load = Command::new("wrk")
+        .args(["-t", "2", "-c", "16", "-d", "12", &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("wrk");
+    for _ in 0..6 {
+        thread::sleep(std::time::Duration::from_millis(1500));
+        held.start_again();
+    }
+    let output = load.wait_with_output().expect("wrk");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("Requests/sec"),
+        "{told}"
+    );
+    let is_clean = !told.contains("Socket errors") || told.contains("read 0, write 0, timeout 0");
+    assert!(is_clean && !told.contains("Non-2xx"), "{told}");
+    held.stop();
+}
+
 #[test]
 #[ignore = "needs python3"]
 fn restarts_with_a_socket_that_is_held_outside_lose_no_connection() {
     let folder = temp_dir();
-    let file = folder.path().join("netlab.toml");
-    fs::write(&file, "[[listener]]\nkind = \"http\"\nname = \"web\"\n").expect("a file");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/give.py");
-    let mut holder = Command::new("python3")
-        .arg(path)
-        .args(["--keep", "--names", "web", "tcp", "--"])
-        .args([env!("CARGO_BIN_EXE_netlab-reactor"), "-q", "--config"])
-        .arg(&file)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("python3");
-    let mut orders = holder.stdin.take().expect("a pipe");
-    let mut lines = BufReader::new(holder.stdout.take().expect("a pipe")).lines();
-    let mut line = || lines.next().expect("a line").expect("UTF-8");
-    let at = line();
-    let port = at.trim_end_matches(')').rsplit(' ').next().expect("a port");
-    let address: SocketAddr = format!("127.0.0.1:{port}").parse().expect("an address");
-    let mut holder = Peer(holder);
+    let mut held = Held::start(folder.path());
+    let address = held.address;
     let (is_over, answered) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
@@ -218,16 +278,13 @@ fn restarts_with_a_socket_that_is_held_outside_lose_no_connection() {
             || answered.load(Ordering::SeqCst) >= before + 50,
             || format!("restart {restart}: no answers, or a client failed"),
         );
-        orders.write_all(b"\n").expect("it runs");
-        assert_eq!(line(), "again");
+        held.start_again();
     }
     is_over.store(true, Ordering::SeqCst);
     for client in clients {
         client.join().expect("no connection is lost");
     }
-    drop(orders);
-    let status = holder.0.wait().expect("an exit status");
-    assert!(status.success(), "{status}");
+    held.stop();
 }
 
 #[test]

@@ -261,17 +261,29 @@ fn text(bytes: &[u8]) -> String {
 /// Serves so many exchanges under load, with a reload in their middle and a drain before all are
 /// done; its record, with nothing left of the rest, and the key that is not to be in it.
 fn served(exchanges: usize, record: &Path) -> String {
+    served_beside(exchanges, record, &[], |_| {})
+}
+
+/// The same with more flags, and with what is done beside it.
+fn served_beside(
+    exchanges: usize,
+    record: &Path,
+    flags: &[&str],
+    beside: impl FnOnce(&World) + Send,
+) -> String {
     let (cert, key) = certificate();
     let files: [(&str, &[u8]); 3] = [
         ("site/small", b"small\n"),
         ("site/large", &large()),
         ("all.pem", &[key.as_bytes(), cert.as_bytes()].concat()),
     ];
-    let mut program = Program::start_recorded(CONFIG, &files, &["-qq"]);
+    let flags = [&["-qq"], flags].concat();
+    let mut program = Program::start_recorded(CONFIG, &files, &flags);
     let world = World::of(&program, &cert);
     let each = exchanges / CLIENTS;
     let process = Pid::from_raw(program.child.id().cast_signed()).expect("a process");
     std::thread::scope(|scope| {
+        scope.spawn(|| beside(&world));
         for client in 0..CLIENTS {
             let (world, process) = (&world, process);
             scope.spawn(move || {
@@ -329,6 +341,141 @@ fn many_exchanges_of_every_kind_are_replayed_to_the_byte() {
             assert!(!is_in_it, "a private key is in the record");
         }
         fs::remove_file(record).expect("a file");
+    }
+}
+
+/// What no record of heads only may hold, long enough for several reads.
+fn payload(of: &str) -> Vec<u8> {
+    format!("payload of {of}, which is nobody's business\r\n")
+        .repeat(9000)
+        .into_bytes()
+}
+
+/// An origin outside of the program whose answers have bodies of every framing, for so many requests.
+fn origin(requests: usize) -> (SocketAddr, std::thread::JoinHandle<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let serves = std::thread::spawn(move || {
+        for number in 0..requests {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut gathered = Vec::new();
+            let mut some = [0; 4096];
+            while memchr::memmem::find(&gathered, b"\r\n\r\n").is_none() {
+                let count = stream.read(&mut some).expect("a request");
+                gathered.extend_from_slice(&some[..count]);
+            }
+            let body = payload("an answer");
+            let mut answer = b"HTTP/1.1 200 OK\r\nX-Answer: its head\r\n".to_vec();
+            let keeps = ["no-store", "max-age=60"][number % 2];
+            write!(answer, "Cache-Control: {keeps}\r\n").expect("memory");
+            match number % 3 {
+                0 => write!(answer, "Content-Length: {}\r\n\r\n", body.len()).expect("memory"),
+                1 => answer.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
+                _ => answer.extend_from_slice(b"Connection: close\r\n\r\n"),
+            }
+            if number % 3 == 1 {
+                for chunk in body.chunks(3000) {
+                    write!(answer, "{:x}\r\n", chunk.len()).expect("memory");
+                    answer.extend_from_slice(chunk);
+                    answer.extend_from_slice(b"\r\n");
+                }
+                answer.extend_from_slice(b"0\r\n\r\n");
+            } else {
+                answer.extend_from_slice(&body);
+            }
+            // A client that leaves early is part of it.
+            let _ = stream.write_all(&answer);
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    (address, serves)
+}
+
+/// Bodies on every way through the program.
+fn pass_payloads(world: &World, origin: SocketAddr, requests: usize) {
+    let post = |target: &str, connection: &str| {
+        let body = payload(&format!("a request to {target}"));
+        let mut request = format!(
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\nX-Request: its head\r\n\
+             Connection: {connection}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(&body);
+        request
+    };
+    let ask = |at: SocketAddr, request: &[u8]| {
+        let mut stream = connect(at);
+        let mut sends = stream.try_clone().expect("a descriptor");
+        let request = request.to_vec();
+        // Both at once, or an answer that nobody reads would keep the request from going on.
+        let sender = std::thread::spawn(move || drop(sends.write_all(&request)));
+        let _ = stream.read_to_end(&mut Vec::new());
+        sender.join().expect("no panic");
+    };
+    for number in 0..requests {
+        let path = format!("http://{origin}/{number}");
+        match number % 2 {
+            0 => ask(world.proxy, &post(&path, "close")),
+            _ => ask(world.proxy, request(&path, "close").as_bytes()),
+        }
+    }
+    // Refused, and dropped.
+    for (at, path) in [(world.http, "/small"), (world.admin, "/log")] {
+        ask(at, &post(path, "close"));
+    }
+    let name = ServerName::try_from("localhost").expect("a name");
+    let session = ClientConnection::new(Arc::clone(&world.tls), name).expect("TLS");
+    let mut secure = StreamOwned::new(session, connect(world.secure));
+    let _ = secure.write_all(&post("/secure", "close"));
+    let _ = secure.read_to_end(&mut Vec::new());
+    // In chunks, whose heads matter.
+    let mut chunked =
+        b"POST /small HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for chunk in payload("a chunk").chunks(2000) {
+        write!(chunked, "{:x}\r\n", chunk.len()).expect("memory");
+        chunked.extend_from_slice(chunk);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    chunked.extend_from_slice(b"0\r\n\r\n");
+    chunked.extend_from_slice(request("/small", "close").as_bytes());
+    ask(world.http, &chunked);
+    // One behind the other: much of a large one goes through a pipe, and the next header does not.
+    let mut stream = connect(world.upload);
+    for (number, size) in [100, 300_000, 20_000, 400_000, 70].into_iter().enumerate() {
+        let header = format!("{{\"filename\": \"plain{number}\", \"filesize\": {size}}}");
+        let length = i32::try_from(header.len()).expect("short").to_le_bytes();
+        let _ = stream.write_all(&[&length, header.as_bytes()].concat());
+        let _ = stream.write_all(&payload("a file")[..size]);
+    }
+    let _ = stream.shutdown(Shutdown::Write);
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn of_heads_only_a_record_has_no_payload_and_is_replayed_exactly() {
+    let folder = temp_dir();
+    let record = folder.path().join("heads.rec");
+    let exchanges = number("RECORD_EXCHANGES", 400);
+    let (origin, serves) = origin(12);
+    served_beside(exchanges, &record, &["--record-heads-only"], |world| {
+        pass_payloads(world, origin, 12);
+    });
+    serves.join().expect("no panic");
+    let output = replay(&record, &["--check"]);
+    let told = text(&output.stdout) + &text(&output.stderr);
+    assert!(told.starts_with("exact: "), "{told}");
+    assert!(told.contains("(heads only: "), "{told}");
+    let bytes = fs::read(&record).expect("a record");
+    let holds = |what: &str| memchr::memmem::find(&bytes, what.as_bytes()).is_some();
+    assert!(holds("X-Request: its head") && holds("X-Answer: its head"));
+    assert!(holds("Cache-Control: max-age=60") && holds("\"filename\": \"plain4\""));
+    for of in ["an answer", "a request", "a chunk", "a file"] {
+        let payload = format!("payload of {of}");
+        let found = memchr::memmem::find(&bytes, payload.as_bytes());
+        let around = found.map(|at| text(&bytes[at.saturating_sub(300)..at + 100]));
+        assert_eq!(around, None, "{payload}");
     }
 }
 
@@ -500,4 +647,47 @@ fn a_planted_bug_is_seen_step_by_step_as_the_readme_shows() {
         .filter(|line| !line.is_empty())
         .collect();
     assert_eq!(shown, seen);
+}
+
+/// A simulation that is ended from one moment to the next, as by a panic in a release build.
+#[test]
+fn a_simulation_that_was_ended_is_replayed_up_to_the_turn_before() {
+    let folder = temp_dir();
+    let path = |name: &str| folder.path().join(name);
+    let simulate = |record: &Path| {
+        let mut command = command(&["simulate", "--seed", "3", "--clients", "20", "--record"]);
+        command.arg(record).stdout(Stdio::null());
+        command
+    };
+    let output = simulate(&path("whole")).output().expect("the program runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let whole = fs::read(path("whole")).expect("a record");
+    // What it writes goes no further than somebody takes it: then it is killed.
+    let pipe = path("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    let made = rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0);
+    made.expect("a pipe");
+    let mut child = simulate(&pipe).spawn().expect("the program runs");
+    let mut cut = vec![0; whole.len() / 2];
+    let mut taken = fs::File::open(&pipe).expect("a pipe");
+    taken.read_exact(&mut cut).expect("half of a record");
+    child.kill().expect("it lives");
+    child.wait().expect("an end");
+    assert!(whole.starts_with(&cut), "the same seed does the same");
+    fs::write(path("cut"), &cut).expect("a file");
+    let output = replay(&path("cut"), &["--check"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let (_, place) = told.split_once("in turn ").expect("a place");
+    let (turn, why) = place.split_once(": ").expect("a reason");
+    assert!(why.starts_with("it is cut in block "), "{told}");
+    let turns: u64 = turn.parse().expect("a number");
+    assert!(turns > 100, "{told}");
+    let output = replay(&path("cut"), &["--until", turn]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.starts_with(&format!("exact up to here: {turn} turns")),
+        "{told}"
+    );
 }

@@ -741,6 +741,67 @@ fn what_is_under_way_at_sigterm_is_finished_and_nothing_new_begins() {
     assert_eq!(sent, [b'u'; 3_000_000]);
 }
 
+/// A connection on which one request was answered, and a second one may follow.
+fn kept_connection(server: &Program) -> TcpStream {
+    let mut stream = server.connect("http");
+    let head = exchange(&mut stream, KEPT, 12);
+    assert_eq!(head, b"HTTP/1.1 200");
+    let mut gathered = Vec::new();
+    while !gathered.ends_with(b"</html>\n") {
+        gathered.extend_from_slice(&exchange(&mut stream, b"", 1));
+    }
+    stream
+}
+
+const KEPT: &[u8] = b"GET /HelloWorld.html HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[test]
+fn a_request_on_a_kept_connection_is_answered_though_the_drain_began_before_it_came_or_was_seen() {
+    let mut server = Program::start("[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\n");
+    let mut kept: Vec<TcpStream> = (0..4).map(|_| kept_connection(&server)).collect();
+    // Sent while the process stands still: it finds request and signal at once.
+    server.signal(Signal::STOP);
+    for stream in &mut kept[..2] {
+        stream.write_all(KEPT).expect("room");
+    }
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    server.wait_log("draining");
+    // Sent when the drain had begun.
+    for stream in &mut kept[2..] {
+        stream.write_all(KEPT).expect("room");
+    }
+    for stream in &mut kept {
+        let answer = String::from_utf8(rest(stream)).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+        assert!(answer.ends_with("</html>\n"), "{answer}");
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_kept_connection_is_closed_by_the_drain_once_it_is_idle_for_long_enough() {
+    let config = "drain_timeout = \"1h\"\n[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\n";
+    for (grace, pause) in [("0s", 0), ("100ms", 0), ("100ms", 150), ("24h", 0)] {
+        let mut server = Program::start(&format!("{config}drain_idle_grace = \"{grace}\"\n"));
+        let mut kept = kept_connection(&server);
+        thread::sleep(Duration::from_millis(pause));
+        server.signal(Signal::TERM);
+        server.wait_log("draining");
+        if grace == "24h" {
+            // It stays for as long as any other does, and its next request is its last.
+            thread::sleep(Duration::from_millis(300));
+            kept.write_all(KEPT).expect("room");
+            let answer = String::from_utf8(rest(&mut kept)).expect("text");
+            assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+        } else {
+            assert_eq!(rest(&mut kept), b"", "{grace}");
+        }
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
 #[test]
 fn what_takes_longer_than_the_drain_is_cut() {
     let mut server = Program::start(&format!("drain_timeout = \"300ms\"\n{ECHO}"));

@@ -7,6 +7,7 @@ use clap::Args;
 use super::get::exchange::{Head, read_body, send};
 use super::secrets;
 use super::stream::Stream;
+use super::tls::TlsArgs;
 use super::url::Url;
 use super::{CommonArgs, Failure, Timeouts};
 use crate::http::Method;
@@ -19,7 +20,7 @@ const TOKEN: &str = "NETLAB_ADMIN_TOKEN";
 /// The flags of clients that ask an admin listener.
 #[derive(Debug, Clone, Args)]
 pub struct AdminArgs {
-    /// The admin listener of the server
+    /// The admin pages of the server: http or https, with a path where a route leads to them
     #[arg(
         long,
         global = true,
@@ -43,27 +44,33 @@ pub(super) struct Answer {
 }
 
 impl AdminArgs {
-    /// Asks for a path; the answer, if the server gives one.
+    /// Asks for a path below that URL; the answer, if the server gives one. `certificates`: whom to
+    /// trust where TLS is spoken.
     ///
     /// # Errors
-    /// The listener cannot be reached, or it refuses: with what it says.
+    /// The listener cannot be reached or is not trusted, or it refuses: with what it says.
     pub(super) fn ask(
         &self,
         path: &str,
+        certificates: &TlsArgs,
         common: &CommonArgs,
         timeouts: Timeouts,
     ) -> Result<Answer, Failure> {
         let wrong = |why: &str| Failure::usage(format!("--admin {}: {why}", self.admin));
         let url = Url::parse(&self.admin).map_err(|error| wrong(&error))?;
-        if url.is_https {
-            return Err(wrong(
-                "expected http: the admin listener is asked in plain text",
-            ));
+        if url.path.contains('?') {
+            return Err(wrong("expected a URL without a query"));
         }
+        let below = url.path.trim_end_matches('/');
+        let path = format!("{below}{path}");
         let token = self.token()?;
         let mut stream = Stream::connect(&url.target(), common.family(), timeouts)?;
+        if url.is_https {
+            stream.begin("doing the TLS handshake");
+            stream.start_tls(&url.host, &certificates.trust()?)?;
+        }
         let mut bytes = Vec::new();
-        head::put_request_line(&mut bytes, Method::Get, path);
+        head::put_request_line(&mut bytes, Method::Get, &path);
         head::put_header(&mut bytes, "Host", url.authority());
         head::put_header(&mut bytes, "Connection", "close");
         if let Some(token) = token {

@@ -13,6 +13,7 @@ use clap::Args;
 
 use super::admin::AdminArgs;
 use super::output::{Output, write_failure};
+use super::tls::TlsArgs;
 use super::{CommonArgs, Exit, Failure, Outcome, Timeouts};
 
 /// The arguments of `trace`.
@@ -22,11 +23,15 @@ Examples:
   netlab-reactor trace --text --seconds 1
   netlab-reactor trace --seconds 10 -o loop.json     then open ui.perfetto.dev
   netlab-reactor trace --admin http://127.0.0.1:9090 > loop.json
+  netlab-reactor trace --admin https://lab.example/admin/ --ca-file own.pem --text
 
 Exit codes: 0 done, 69 no admin listener there, 77 it refuses.")]
 pub struct TraceArgs {
     #[command(flatten)]
     admin: AdminArgs,
+
+    #[command(flatten)]
+    certificates: TlsArgs,
 
     /// For how long
     #[arg(long, value_name = "N", default_value = "5")]
@@ -52,7 +57,9 @@ pub fn run(args: &TraceArgs) -> Outcome {
     let format = if args.text { "text" } else { "json" };
     let path = format!("/trace?seconds={}&format={format}", args.seconds);
     let mut sink = Sink::open(args)?;
-    let mut trace = args.admin.ask(&path, &args.common, timeouts(args))?;
+    let mut trace = args
+        .admin
+        .ask(&path, &args.certificates, &args.common, timeouts(args))?;
     trace.read(&mut |piece| sink.put(piece))?;
     Ok(Exit::Done)
 }

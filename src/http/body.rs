@@ -161,6 +161,18 @@ impl BodyDecoder {
         }
     }
 
+    /// How many of the next bytes are payload for certain, whatever they are: all to the end of the
+    /// present chunk, or of a body that is not chunked.
+    #[must_use]
+    pub fn payload_ahead(&self) -> u64 {
+        match self {
+            Self::Length { left } => *left,
+            Self::UntilEof => u64::MAX,
+            Self::Chunked(_) => self.chunk_left().unwrap_or(0),
+            Self::Done => 0,
+        }
+    }
+
     /// Whether the last chunk was seen and its trailers, or the empty line behind them, come next.
     /// A step ends where they begin.
     #[must_use]

@@ -91,19 +91,20 @@ fn means_itself(path: &[u8]) -> bool {
     const SLASH: u8 = 1;
     const DOT: u8 = 2;
     const NEVER: u8 = 4;
-    const CLASS: [u8; 256] = {
-        let mut class = [0; 256];
-        class[b'/' as usize] = SLASH;
-        class[b'.' as usize] = DOT;
-        class[b'%' as usize] = NEVER;
-        class[0] = NEVER;
-        class
+    /// For each byte which kind it is, and four bits further which kinds are odd behind it.
+    const KINDS: [u8; 256] = {
+        let mut kinds = [NEVER << 4; 256];
+        kinds[b'/' as usize] = SLASH | ((NEVER | SLASH | DOT) << 4);
+        kinds[b'.' as usize] |= DOT;
+        kinds[b'%' as usize] |= NEVER;
+        kinds[0] |= NEVER;
+        kinds
     };
     let (mut odd, mut is_odd_here) = (0, NEVER | SLASH | DOT);
     for &byte in path {
-        let class = CLASS[usize::from(byte)];
-        odd |= class & is_odd_here;
-        is_odd_here = NEVER | ((class & SLASH) * (SLASH | DOT));
+        let kind = KINDS[usize::from(byte)];
+        odd |= kind & is_odd_here;
+        is_odd_here = kind >> 4;
     }
     odd == 0
 }

@@ -4,7 +4,8 @@
 //! have a place in the sequence of all records, and are told how many they missed.
 //!
 //! Some readers want all, some what concerns one session ([`Ring::begin_reading_of`]): as long as
-//! there are only such, nothing else is written.
+//! there are only such, nothing else is written; and of a session that does more than its reader
+//! wants between two looks, no more than that, but for its end ([`Ring::go_on_reading_of`]).
 //!
 //! Who turns the loop by hand, in a replay, [watches](Ring::watch) it: sees all, changes nothing, and
 //! no clock is asked for it.
@@ -371,6 +372,14 @@ const CUT: &str = "…";
 /// A capacity beyond which no memory is set aside at once.
 const UNLIMITED: usize = usize::MAX / size_of::<Record>();
 
+/// One who reads what concerns a session.
+#[derive(Debug)]
+struct Reading {
+    session: u32,
+    /// So many records more are written for this reader until it looks.
+    left: usize,
+}
+
 /// The newest records.
 #[derive(Debug, Default)]
 pub struct Ring {
@@ -384,7 +393,7 @@ pub struct Ring {
     /// Those who read all of it now.
     readers: u32,
     /// The sessions of which somebody reads, one for each reader.
-    read_of: Vec<u32>,
+    read_of: Vec<Reading>,
     /// Somebody reads, or it is on always: what is in it may be seen by a client.
     is_kept: bool,
     is_on: bool,
@@ -426,7 +435,19 @@ impl Ring {
     /// The same for those who read, without who watches.
     #[inline]
     pub fn is_read(&self, id: Id) -> bool {
-        self.is_kept && (self.is_whole() || self.read_of.contains(&id.generation))
+        self.is_kept && (self.is_whole() || self.is_wanted_of(id))
+    }
+
+    /// Whether somebody reads of a session and wants more before the next look.
+    fn is_wanted_of(&self, id: Id) -> bool {
+        let is_it = |reading: &Reading| reading.session == id.generation && reading.left > 0;
+        self.read_of.iter().any(is_it)
+    }
+
+    /// Whether the end of a session is written, however much was.
+    pub fn wants_end_of(&self, id: Id) -> bool {
+        let is_it = |reading: &Reading| reading.session == id.generation;
+        self.wants(id) || (self.is_kept && self.read_of.iter().any(is_it))
     }
 
     /// Whether records of any are kept for those who read.
@@ -463,20 +484,48 @@ impl Ring {
         self.switch();
     }
 
-    /// One more reads what concerns a session: where the oldest that is there stands.
-    pub fn begin_reading_of(&mut self, session: u32) -> u64 {
-        self.read_of.push(session);
+    /// One more reads what concerns a session, at most `most` records until it looks again: where
+    /// the oldest that is there stands.
+    pub fn begin_reading_of(&mut self, session: u32, most: usize) -> u64 {
+        self.read_of.push(Reading {
+            session,
+            left: most,
+        });
         self.switch();
         self.written - self.records.len() as u64
     }
 
     /// One who read of a session does not any more.
     pub fn end_reading_of(&mut self, session: u32) {
-        let place = self.read_of.iter().position(|read| *read == session);
+        let place = self.place_of(session);
         if let Some(place) = place {
             self.read_of.swap_remove(place);
         }
         self.switch();
+    }
+
+    fn place_of(&self, session: u32) -> Option<usize> {
+        let is_it = |reading: &Reading| reading.session == session;
+        self.read_of.iter().position(is_it)
+    }
+
+    /// One who reads of a session has looked, and takes `most` more. Whether as many were written
+    /// as it took: what was done since was not.
+    pub fn go_on_reading_of(&mut self, session: u32, most: usize) -> bool {
+        let mut of_it = self.read_of.iter_mut();
+        let Some(reading) = of_it.find(|reading| reading.session == session) else {
+            return false;
+        };
+        std::mem::replace(&mut reading.left, most) == 0
+    }
+
+    /// A record of a session was written.
+    fn count_of(&mut self, id: Id) {
+        for reading in &mut self.read_of {
+            if reading.session == id.generation {
+                reading.left = reading.left.saturating_sub(1);
+            }
+        }
     }
 
     fn switch(&mut self) {
@@ -529,7 +578,8 @@ impl Ring {
     /// Enters a record.
     pub fn push(&mut self, now: Instant, id: Id, what: What) {
         self.push_watched(now, id, what);
-        if self.is_read(id) {
+        let is_end = matches!(what, What::Ended(_)) && self.wants_end_of(id);
+        if self.is_read(id) || (self.is_kept && is_end) {
             let at_ns = self.since_origin(now);
             self.enter(at_ns, id, what);
         }
@@ -600,6 +650,9 @@ impl Ring {
         }
         self.records.push_back(Record { at_ns, id, what });
         self.written += 1;
+        if !self.read_of.is_empty() {
+            self.count_of(id);
+        }
     }
 
     /// The records from a place in the sequence on, the oldest first, and how many are missing
@@ -704,7 +757,7 @@ mod tests {
             index: 0,
             generation,
         };
-        let from = ring.begin_reading_of(7);
+        let from = ring.begin_reading_of(7, 100);
         let all = [(LOOP, 1), (of(7), 2), (of(8), 3)];
         let write = |ring: &mut Ring| {
             for (id, events) in all {
@@ -722,6 +775,33 @@ mod tests {
         assert_eq!((seen(&ring).len(), ring.readers()), (5, 1));
         ring.end_reading_of(7);
         assert!(!ring.is_on() && seen(&ring).is_empty());
+    }
+
+    #[test]
+    fn of_a_session_that_does_much_no_more_is_written_than_its_reader_takes_but_its_end() {
+        let (mut ring, now) = (Ring::default(), Instant::now());
+        ring.set(4096, false);
+        let id = id(0);
+        let from = ring.begin_reading_of(id.generation, 2);
+        let push = |ring: &mut Ring, count: u32| {
+            for events in 0..count {
+                ring.push(now, id, What::Turn { events });
+            }
+        };
+        push(&mut ring, 2);
+        assert!(!ring.is_read(id) && ring.wants_end_of(id));
+        assert!(ring.go_on_reading_of(id.generation, 2));
+        push(&mut ring, 1);
+        assert!(!ring.go_on_reading_of(id.generation, 2), "all was written");
+        push(&mut ring, 5);
+        assert_eq!(ring.since(from).1.count(), 5);
+        ring.push(now, id, What::Ended(End::Done));
+        let last = ring.since(from).1.last().map(|record| record.what);
+        assert_eq!(last, Some(What::Ended(End::Done)));
+        // Who reads all pays for all.
+        ring.begin_reading();
+        push(&mut ring, 3);
+        assert_eq!(ring.since(from).1.count(), 9);
     }
 
     #[test]

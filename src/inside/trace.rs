@@ -106,7 +106,10 @@ impl Trace {
         self.last_ns = record.at_ns;
         let began_ns = *self.began_ns.get_or_insert(record.at_ns);
         match self.format {
-            Format::Text => words::put_line(record, record.at_ns - began_ns, names, out),
+            Format::Text => {
+                let since_ns = record.at_ns.saturating_sub(began_ns);
+                words::put_line(record, since_ns, names, out);
+            }
             Format::Records => {
                 words::put_object(record, names, &mut self.kinds, out);
                 out.push('\n');
@@ -297,7 +300,7 @@ impl Trace {
         args: &str,
         out: &mut String,
     ) {
-        let duration = format!(",\"dur\":{}", Micros(to - from));
+        let duration = format!(",\"dur\":{}", Micros(to.saturating_sub(from)));
         self.event('X', from, track, name, args, &duration, out);
     }
 

@@ -14,7 +14,7 @@ use crate::cache::store::{Hands, Stores};
 use crate::dns::Resolver;
 use crate::hooks::Hooks;
 use crate::inside::Inside;
-use crate::inside::ring::{LOOP, Part, What};
+use crate::inside::ring::{End, LOOP, Part, What};
 use crate::inside::roster::Roster;
 use crate::jobs::Jobs;
 use crate::limits::Limits;
@@ -85,6 +85,14 @@ impl<S: Sys> Context<S> {
         if self.inside.ring.wants(id) {
             let now = self.moment(id);
             self.inside.ring.push(now, id, what());
+        }
+    }
+
+    /// The same for how a session ended, which everybody is told who looks at it.
+    pub(crate) fn note_end(&mut self, id: Id, end: impl FnOnce() -> End) {
+        if self.inside.ring.wants_end_of(id) {
+            let now = self.moment(id);
+            self.inside.ring.push(now, id, What::Ended(end()));
         }
     }
 

@@ -141,6 +141,15 @@ impl<S: Sys> Half<S> {
         self.stream.is_some() && tls.is_some_and(|tls| tls.is_handshaking())
     }
 
+    /// Tells what of the bytes that came nobody looks at, to who wants to know.
+    #[inline]
+    pub(super) fn tell_unread(&mut self, sys: &mut S) {
+        if let Some(stream) = &self.stream {
+            let rx = &mut self.link.rx;
+            rx.tell_unread(|unread, waits| sys.unread(stream, unread, waits));
+        }
+    }
+
     /// Whether something waits to be sent, in the link's queue or as records.
     pub(super) fn has_output(&self) -> bool {
         !self.link.tx.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_output())
@@ -186,6 +195,9 @@ impl<S: Sys> Half<S> {
         let Some(stream) = &self.stream else {
             return Ok(false);
         };
+        if sys.leaves_out() {
+            link.rx.follow();
+        }
         let mut news = match tls {
             Some(tls) => tls.take_plain(link, sys, pool)?,
             None => false,

@@ -924,6 +924,7 @@ impl<S: Sys> Reactor<S> {
         while let Some(id) = self.cx.handshakes.call() {
             self.pump(id, 1);
         }
+        logging::about(None);
     }
 
     /// Pumps a session, one of so many that wait for their share of the turn.
@@ -948,7 +949,6 @@ impl<S: Sys> Reactor<S> {
             self.begin_alone(host as usize, Some((socket as usize, metrics as usize)));
         }
         self.follow_up(id, outcome);
-        logging::about(None);
     }
 
     /// What becomes of a session that was pumped.
@@ -1058,8 +1058,7 @@ impl<S: Sys> Reactor<S> {
     fn remove(&mut self, id: Id, result: &Result<(), Error>) {
         let session = self.sessions.remove(id);
         about(id, &session.provenance, &self.cx.metrics);
-        self.cx
-            .note(id, || What::Ended(end(session.ending, result)));
+        self.cx.note_end(id, || end(session.ending, result));
         self.cx.resolver.forget(id);
         if session.awaits_handshake() {
             let is_live = |id| self.sessions.is_live(id);

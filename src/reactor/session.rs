@@ -252,6 +252,11 @@ impl<S: Sys> Session<S> {
         budget.calls.untimed = (!cx.inside.ring.is_read(self.id)).then_some(cx.now);
         let mut again = false;
         let woken = std::mem::take(&mut self.woken);
+        // Before an idle connection is closed, it is looked whether something came for it meanwhile: an
+        // event may be on its way.
+        if cx.draining && woken != Woken::No {
+            self.down.ready.readable = true;
+        }
         let mut fact = woken != Woken::No;
         let mut advanced = false;
         if self.up.is_some() {
@@ -448,6 +453,7 @@ impl<S: Sys> Session<S> {
                 asked: &mut asked,
             },
         );
+        self.tell_unread(cx);
         if let Some(before) = before {
             self.note_advanced(&before, host, cx);
         }
@@ -477,6 +483,15 @@ impl<S: Sys> Session<S> {
             }
         }
         Ok(asked.again)
+    }
+
+    /// Tells what of the bytes that came nobody looks at, to who wants to know.
+    #[inline]
+    fn tell_unread(&mut self, cx: &mut Context<S>) {
+        self.down.tell_unread(&mut cx.sys);
+        if let Some(up) = &mut self.up {
+            up.half.tell_unread(&mut cx.sys);
+        }
     }
 
     /// How a session stands, if anybody looks.
@@ -624,8 +639,10 @@ impl<S: Sys> Session<S> {
 
     /// Drops what came after the end of the protocol: while it goes on coming, the wait for its end
     /// does.
-    fn drop_late_input(&mut self, cx: &Context<S>) {
+    fn drop_late_input(&mut self, cx: &mut Context<S>) {
         let dropped = self.down.link.rx.len();
+        self.down.link.rx.pass_unread(u64::MAX);
+        self.tell_unread(cx);
         self.down.link.rx.clear();
         if let Stage::Closing { linger_bytes } | Stage::Lingering { linger_bytes, .. } =
             &mut self.stage
@@ -961,7 +978,7 @@ mod tests {
     fn an_idle_session_is_small() {
         let bytes = size_of::<Session<Unix>>();
         assert!(
-            bytes <= 320,
+            bytes <= 328,
             "{bytes} bytes; ten thousand idle connections pay for each"
         );
     }

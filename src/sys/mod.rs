@@ -39,6 +39,7 @@ use crate::pipe::Pipe;
 use crate::service::datagram::Outbox;
 use crate::service::{Ends, Peer};
 use crate::surroundings::Surroundings;
+use crate::unread::Unread;
 
 pub use batch::{Batch, Received, Unsent};
 pub use given::GivenSocket;
@@ -319,6 +320,16 @@ pub trait Sys {
     fn log_dropped(&self) -> u64 {
         0
     }
+
+    /// Whether it is to be told what of the bytes that came nobody looks at ([`Sys::unread`]). Only a
+    /// record that leaves bodies out wants to know.
+    #[inline]
+    fn leaves_out(&self) -> bool {
+        false
+    }
+
+    /// A service went on with what came by a stream: what nobody looks at, and how many bytes wait.
+    fn unread(&mut self, _stream: &Self::Stream, _unread: &Unread, _waits: usize) {}
 
     /// Whether the reactor is to behave as if it had this bug: a test of the tests. The real
     /// kernel's answer is a constant, so the compiler drops the question.

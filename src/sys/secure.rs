@@ -67,6 +67,8 @@ pub struct Secure {
     outer: Option<Box<Secure>>,
     explain: Option<fn(&rustls::Error) -> String>,
     facts: Facts,
+    /// The stream that its records came by last, by its number in a record.
+    pub(super) stream: Option<u32>,
 }
 
 /// What is known of it without asking.
@@ -99,6 +101,7 @@ impl Secure {
             outer: outer.map(Box::new),
             explain,
             facts: Facts::default(),
+            stream: None,
         };
         secure.connection = Some(connection.map_err(|error| secure.error(&error))?);
         secure.look();
@@ -112,6 +115,7 @@ impl Secure {
             outer: None,
             explain: None,
             facts: Facts::default(),
+            stream: None,
         }
     }
 

@@ -46,6 +46,7 @@ exercises! {
     e08_proxy_header: "08_proxy_header",
     e09_chat: "09_chat",
     e10_planted: "10_planted",
+    e11_metric: "11_metric",
 }
 
 #[test]

@@ -102,7 +102,7 @@ pub fn run(args: &ExplainArgs) -> Outcome {
         timeout: timeouts.timeout + patience,
         ..timeouts
     };
-    let mut trace = args.admin.ask(&path, common, reading)?;
+    let mut trace = args.admin.ask(&path, &args.certificates, common, reading)?;
     let mut port = None;
     let exchanged = exchange(args, &mut |local| port = local);
     let Some(port) = port else {

@@ -77,6 +77,9 @@ pub struct HttpConfig {
     /// Key `idle_timeout`, default 60 s.
     pub idle_timeout: Duration,
     /// Time for a whole request head, from its first byte on; slow senders cannot refresh it.
+    /// For how long after its last answer an idle connection stays while the process drains: a request
+    /// that is on its way meanwhile is answered. Zero: none stays. Key `drain_idle_grace`, default 1 s.
+    pub drain_idle_grace: Duration,
     /// Key `head_timeout`, default 10 s.
     pub head_timeout: Duration,
     /// Silence within a request body after which it is given up. Key `body_timeout`, default 30 s.
@@ -121,6 +124,7 @@ impl Default for HttpConfig {
             forwarded: None,
             routes: Routes::default(),
             idle_timeout: Duration::from_secs(60),
+            drain_idle_grace: Duration::from_secs(1),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(30),
@@ -185,6 +189,7 @@ impl HttpConfig {
         let routes = [("none", Routes::None), ("probe", Routes::Probe)];
         section.choice("routes", &routes, &mut config.routes);
         section.timeout("idle_timeout", &mut config.idle_timeout);
+        section.duration("drain_idle_grace", &mut config.drain_idle_grace);
         section.timeout("head_timeout", &mut config.head_timeout);
         section.timeout("body_timeout", &mut config.body_timeout);
         section.timeout("answer_timeout", &mut config.answer_timeout);

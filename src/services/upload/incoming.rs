@@ -95,6 +95,13 @@ impl Incoming {
     /// Gives what came to the disk, and takes back what it has written; how many bytes more came.
     pub(super) fn write(&mut self, io: &mut Io<'_>) -> Result<usize, Refusal> {
         self.written(io)?;
+        if self.hashing.is_none() {
+            // Of what is here only: what comes by a pipe is not among what comes to `rx`.
+            let by_pipe = io.down.piped_bytes() as u64;
+            let here = io.down.rx.len() as u64;
+            let of_it = self.left().saturating_sub(by_pipe).min(here);
+            io.down.rx.pass_unread(of_it);
+        }
         self.hash(io);
         while self.may_write() && self.is_worth_a_job(io) {
             self.give(io)?;

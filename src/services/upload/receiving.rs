@@ -197,6 +197,9 @@ impl Upload {
         } = &**announced;
         let rx = &mut io.down.rx;
         let size = *size_bytes as usize;
+        if announced.asks.is_none() {
+            rx.pass_unread(*size_bytes);
+        }
         let now_here = rx.len().min(size);
         let more = now_here - std::mem::replace(arrived, now_here);
         let (rate_min, most) = (self.body_rate_min, self.idle_timeout);

@@ -100,7 +100,11 @@ impl RequestBody {
                 }
                 echo.body.put(&bytes[step.framing..consumed], io.cx.pool);
             }
-            io.down.rx.consume(consumed);
+            io.down.rx.consume(step.framing);
+            io.down
+                .rx
+                .pass_unread(step.payload as u64 + self.decoder.payload_ahead());
+            io.down.rx.consume(step.payload);
             if consumed > 0 {
                 io.cx.work.charge(work::PIECE_NS);
             }

@@ -64,6 +64,7 @@ use crate::buffer::Held;
 use crate::config::HttpConfig;
 use crate::ending::{Ending, Error, Phase};
 use crate::gate::Ranges;
+use crate::http::body::BodyDecoder;
 use crate::http::forwarded;
 use crate::http::head::{BodyLength, HeadError, HeadScanner, Limits, Parsed, RequestHead};
 use crate::http::persistence::Persistence;
@@ -114,6 +115,8 @@ pub struct Conn {
     /// has none.
     scanner: Option<Box<HeadScanner>>,
     requests: u64,
+    /// The process drains: of an idle connection, whose time was cut short.
+    is_last: bool,
     /// `None` for a client that is refused.
     seat: Option<Seat>,
     /// The last request that was sent on, whose connection to its origin may still be there.
@@ -276,6 +279,7 @@ impl Web {
         }
         conn.scanner = None;
         rx.consume(head_bytes);
+        rx.pass_unread(BodyDecoder::new(body).payload_ahead());
         conn.requests += 1;
         io.cx.jobs.settle(Waiter::Session(io.id));
         self.leave(conn, &mut io.cx);
@@ -314,10 +318,12 @@ impl Web {
                 return true;
             }
             Next::Close(ending) => {
+                io.down.rx.pass_unread(u64::MAX);
                 io.close_as(ending);
                 return false;
             }
             Next::Done if persistence == Persistence::Ends => {
+                io.down.rx.pass_unread(u64::MAX);
                 match body {
                     BodyLength::None if !more => io.close_at_once(),
                     _ => io.close(), // what still comes is read and dropped as the session lingers
@@ -430,9 +436,13 @@ impl Web {
         if io.asked.close || io.down.tx.was_refused() || io.cx.work.is_spent() {
             return; // it is one already, or there are requests to answer once there is room or time
         }
+        if io.cx.draining && !self.stays_while_draining {
+            self.cut_short(conn);
+        }
         let late = io.cx.now >= self.deadline(conn) && io.down.tx.is_empty();
         let is_idle = matches!(conn.state, State::Idle { .. });
-        let needless = io.cx.draining && is_idle && !self.stays_while_draining;
+        // Whatever waits to be sent: the end goes behind it.
+        let needless = conn.is_last && is_idle && io.cx.now >= self.deadline(conn);
         // A client that said its last still gets the answer that is being made for it.
         let ended = io.down.eof && !matches!(conn.state, State::Parked { .. });
         if !(ended || late || needless) {
@@ -455,8 +465,32 @@ impl Web {
         match (awaited, io.down.eof) {
             (true, true) => self.refuse_last(CUT_SHORT, Ending::Refused, conn, io),
             (true, false) => self.refuse_last(LATE, timed_out, conn, io),
-            (false, false) if late => io.close_as(timed_out),
+            (false, false) if late && !needless => io.close_as(timed_out),
             (false, _) => io.close(),
+        }
+    }
+
+    /// The process drains: an idle connection stays as long after its last answer as a request may
+    /// well be on its way (RFC 9112 section 9.3.1), since who sent it would not know whether it was
+    /// done. One that came meanwhile is answered, and told that it is the last.
+    fn cut_short(&self, conn: &mut Conn) {
+        let HttpConfig {
+            idle_timeout,
+            head_timeout,
+            drain_idle_grace,
+            ..
+        } = &self.config;
+        let State::Idle { until } = &mut conn.state else {
+            return;
+        };
+        let whole = match conn.requests {
+            0 => head_timeout,
+            _ => idle_timeout,
+        };
+        if !std::mem::replace(&mut conn.is_last, true)
+            && let Some(less) = whole.checked_sub(*drain_idle_grace)
+        {
+            *until = until.checked_sub(less).unwrap_or(*until);
         }
     }
 
@@ -770,6 +804,7 @@ impl Conn {
             state,
             scanner: None,
             requests: 0,
+            is_last: false,
             seat,
             kept: None,
             held: Held::default(),
@@ -820,7 +855,11 @@ impl Service for Web {
         if io.drained
             && let State::Idle { until } = &mut conn.state
         {
-            *until = io.cx.now + self.config.idle_timeout;
+            let idle = match conn.is_last {
+                true => self.config.drain_idle_grace,
+                false => self.config.idle_timeout,
+            };
+            *until = io.cx.now + idle;
         }
         while !io.cx.work.is_spent() {
             let more = match conn.state {

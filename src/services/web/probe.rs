@@ -6,17 +6,24 @@ use super::reply::{self, Refusal, Reply};
 use crate::http::head::{BodyLength, RequestHead};
 use crate::http::{Method, Status, trim_ows};
 
-/// Answers a request for one of the routes; `None` for any other.
+/// Answers a request for one of the routes; `None` for any other. `path`: below the prefix of the
+/// site.
 pub(super) fn respond(
+    path: &str,
     head: &RequestHead<'_>,
     reply: &mut Reply<'_, '_>,
 ) -> Option<Result<Next, Box<Refusal>>> {
-    let allow = match head.target.path()? {
+    // `*` has none, and a prefix without a slash behind it is the first page.
+    let path = match (path, head.target.path()?) {
+        ("", _) => "/",
+        (path, _) => path,
+    };
+    let allow = match path {
         "/" | "/echo" => "GET, HEAD, POST, OPTIONS",
         "/cookie" => reply::ALLOW,
         _ => return None,
     };
-    match (head.target.path()?, head.method) {
+    match (path, head.method) {
         ("/", Method::Get | Method::Head) => reply.plain(Status::OK, b"OK"),
         ("/", Method::Post) if head.body == BodyLength::None => reply.plain(Status::OK, b""),
         ("/", Method::Post) => {

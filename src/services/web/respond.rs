@@ -84,7 +84,7 @@ fn serve(
         Poll::Pending => return Ok(Next::Later { asks: Some(place) }),
     }
     if site.has_probe
-        && let Some(result) = probe::respond(head, reply)
+        && let Some(result) = probe::respond(site.path_below(head), head, reply)
     {
         return result;
     }

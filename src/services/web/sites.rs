@@ -327,14 +327,27 @@ impl Site {
         self.auth.is_some() && !self.content.is_asked_as_proxy(head)
     }
 
+    /// The path of a request below the prefix of the site, beginning with `/`, as pages know it that
+    /// are the same wherever they are; empty where the prefix has no slash behind it.
+    pub(super) fn path_below<'h>(&self, head: &RequestHead<'h>) -> &'h str {
+        let mut path = head.target.path().unwrap_or_default();
+        let names = self.prefix.split('/').filter(|name| !name.is_empty());
+        for _ in names {
+            let below = path.strip_prefix('/').unwrap_or_default();
+            path = &below[below.find('/').unwrap_or(below.len())..];
+        }
+        path
+    }
+
     /// Answers a request for something of this server's own.
     pub(super) fn respond(
         &mut self,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
     ) -> Result<Progress, Box<Refusal>> {
+        let path = self.path_below(head);
         let methods = match &self.content {
-            Content::Admin(_) => Admin::methods(head.target.path().unwrap_or_default()),
+            Content::Admin(_) => Admin::methods(path),
             _ => reply::ALLOW,
         };
         match head.method {
@@ -350,7 +363,7 @@ impl Site {
         match &mut self.content {
             Content::Files(files) => files.respond(head, reply),
             Content::Pages(pages) => pages.respond(head, reply),
-            Content::Admin(admin) => admin.respond(head, reply),
+            Content::Admin(admin) => admin.respond(path, head, reply),
             Content::Proxy(_) | Content::Nothing => {
                 let text = "this server has nothing for this host and path";
                 Err(Refusal::new(Status::NOT_FOUND, text).into())

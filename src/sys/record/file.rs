@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A thread of its own writes, so that a slow disk does not stop the loop. What waits for it is
-//! bounded; beyond that the recording ends, or the loop waits where nobody else does (a simulation).
+//! bounded; beyond that the recording ends. Where nobody waits for the loop (a simulation), it writes by
+//! itself, each turn at its end: a process that a panic ends has on disk what it did before that turn.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use crate::surroundings::Kept;
 
 const MAGIC: &[u8; 14] = b"netlab-record\0";
 /// The number of the format: any change of what is written changes it.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 /// Who writes and reads it: the loop turns in the same way only in the same version.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 const HEAD_BYTES: usize = 9;
@@ -65,6 +66,8 @@ pub struct Start {
     pub simulation: Option<String>,
     /// The bug that was planted in it, by its place among all.
     pub planted: Option<u8>,
+    /// Bytes that were passed on unread are left out; of what left only the length is told.
+    pub heads_only: bool,
 }
 
 wire_struct!(Start {
@@ -76,7 +79,8 @@ wire_struct!(Start {
     kept,
     descriptors,
     simulation,
-    planted
+    planted,
+    heads_only
 });
 
 impl Start {
@@ -92,6 +96,7 @@ impl Start {
             descriptors: None,
             simulation: None,
             planted: None,
+            heads_only: false,
         }
     }
 }
@@ -200,18 +205,19 @@ impl<W: Write> Writer<W> {
 
 type Block = (BlockKind, Vec<u8>);
 
-/// Where blocks go: a thread that writes them, which begins with the first one: a process that is to
-/// be kept to its files has no other thread before that (`serve::confine`).
+/// Where blocks go: straight into the file, or to a thread that writes them, which begins with the
+/// first one: a process that is to be kept to its files has no other thread before that
+/// (`serve::confine`).
 pub(super) struct Sink {
     /// `None` once the thread has it.
     writer: Option<Writer<Box<dyn Write + Send>>>,
     thread: Option<(SyncSender<Block>, JoinHandle<io::Result<()>>)>,
-    /// The loop waits for a slow disk.
+    /// There is none: the loop waits for the disk.
     waits: bool,
 }
 
 impl Sink {
-    /// Begins a record. `waits`: a slow disk holds the loop up, instead of ending the recording.
+    /// Begins a record. `waits`: the loop writes by itself, and waits for the disk.
     pub(super) fn begin(
         to: impl Write + Send + 'static,
         start: &Start,
@@ -251,16 +257,23 @@ impl Sink {
     /// # Errors
     /// Why it was not taken: the recording is over.
     pub(super) fn put(&mut self, payload: Vec<u8>) -> Result<(), &'static str> {
-        let waits = self.waits;
+        if self.waits {
+            return self.write(BlockKind::Calls, &payload).map_err(|_| FAILED);
+        }
         let block = (BlockKind::Calls, payload);
         let blocks = self.blocks().map_err(|_| FAILED)?;
-        if waits {
-            return blocks.send(block).map_err(|_| FAILED);
-        }
         blocks.try_send(block).map_err(|error| match error {
             TrySendError::Full(_) => "the disk is slower than the loop",
             TrySendError::Disconnected(_) => FAILED,
         })
+    }
+
+    /// Writes a block to the file itself.
+    fn write(&mut self, kind: BlockKind, payload: &[u8]) -> io::Result<()> {
+        let failed = || io::Error::other(FAILED);
+        let writer = self.writer.as_mut().ok_or_else(failed)?;
+        writer.block(kind, payload)?;
+        writer.to.flush()
     }
 
     /// Writes the last block, once those before it are written. It waits for the disk, unless that
@@ -269,6 +282,9 @@ impl Sink {
     /// # Errors
     /// Those of `write(2)`.
     pub(super) fn end(mut self, kind: BlockKind, payload: Vec<u8>, waits: bool) -> io::Result<()> {
+        if self.waits {
+            return self.write(kind, &payload);
+        }
         self.blocks()?;
         let Some((blocks, thread)) = self.thread else {
             return Ok(());

@@ -42,12 +42,13 @@ pub(super) fn name_of(job: &Job) -> String {
     format!("{:?}", job.kind())
 }
 
-/// A hash of what a job asks for, passwords left out.
-pub(super) fn hash_of_job(job: &Job) -> u64 {
+/// A hash of what a job asks for, passwords left out. Unless `is_whole`, of bytes that become part of
+/// a file, logs aside, only their number counts.
+pub(super) fn hash_of_job(job: &Job, is_whole: bool) -> u64 {
     let mut to = FixedState::default().build_hasher();
     match job {
         Job::Query(query) => hash_query(query, &mut to),
-        Job::Command(command) => hash_command(command, &mut to),
+        Job::Command(command) => hash_command(command, is_whole, &mut to),
     }
     to.finish()
 }
@@ -91,7 +92,14 @@ fn hash_query(query: &Query, to: &mut impl Hasher) {
     }
 }
 
-fn hash_command(command: &Command, to: &mut impl Hasher) {
+fn contents(bytes: &[u8], is_whole: bool, to: &mut impl Hasher) {
+    match is_whole {
+        true => to.write(bytes),
+        false => bytes.len().hash(to),
+    }
+}
+
+fn hash_command(command: &Command, is_whole: bool, to: &mut impl Hasher) {
     match command {
         Command::Create { root, path } | Command::Remove { root, path } => at(root, path, to),
         Command::Take {
@@ -115,7 +123,7 @@ fn hash_command(command: &Command, to: &mut impl Hasher) {
         } => (file.number(), offset, len).hash(to),
         Command::Write { file, offset, page } => {
             (file.number(), offset).hash(to);
-            to.write(page.bytes());
+            contents(page.bytes(), is_whole, to);
         }
         Command::WritePiped {
             file,
@@ -139,7 +147,7 @@ fn hash_command(command: &Command, to: &mut impl Hasher) {
         Command::Discard { root, path, .. } => at(root, path, to),
         Command::Store { root, files, .. } => {
             root.number().hash(to);
-            files.iter().for_each(|file| hash_new(file, to));
+            files.iter().for_each(|file| hash_new(file, is_whole, to));
         }
         Command::Put {
             root,
@@ -150,20 +158,20 @@ fn hash_command(command: &Command, to: &mut impl Hasher) {
         } => {
             at(root, temporary, to);
             path.hash(to);
-            to.write(bytes);
+            contents(bytes, is_whole, to);
         }
         Command::Rewrite { root, path, bytes } => {
             at(root, path, to);
-            to.write(bytes);
+            contents(bytes, is_whole, to);
         }
         Command::Prove { .. } => {}
     }
 }
 
-fn hash_new(new: &NewFile, to: &mut impl Hasher) {
+fn hash_new(new: &NewFile, is_whole: bool, to: &mut impl Hasher) {
     (&new.partial, new.name.as_str(), &new.folder).hash(to);
     if let NewContents::Bytes(bytes) = &new.contents {
-        to.write(bytes);
+        contents(bytes, is_whole, to);
     }
 }
 

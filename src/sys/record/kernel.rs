@@ -26,6 +26,7 @@ use crate::sys::{
     Batch, Bind, DatagramMemory, DatagramTuning, Event, GivenSocket, News, PlantedBug, Received,
     Signal, Sys, Unsent,
 };
+use crate::unread::Unread;
 
 /// The number of a new handle.
 fn number(place: usize) -> u32 {
@@ -56,6 +57,13 @@ impl<K: Sys> Taped<K> {
         }
     }
 
+    /// What is known of a stream that is closed is forgotten.
+    fn closed(&mut self, stream: u32) {
+        if let Side::Recording { recorder, .. } = &mut self.side {
+            recorder.get_mut().closed(stream);
+        }
+    }
+
     /// The clocks as they were told last, for a replay that is over.
     fn told(&self, last: impl FnOnce(&mut Clocks)) {
         if let Side::Replaying(player) = &self.side {
@@ -77,7 +85,7 @@ impl<K: Sys> Sys for Taped<K> {
         let call = Call::Start {
             id: id.0,
             job: name_of(&job),
-            hash: hash_of_job(&job),
+            hash: hash_of_job(&job, !self.has_heads_only()),
         };
         if let Side::Replaying(player) = &mut self.side {
             let player = player.get_mut();
@@ -278,6 +286,7 @@ impl<K: Sys> Sys for Taped<K> {
             into,
             |kernel, handles, into| kernel.recv(&handles.streams[stream as usize], into),
         );
+        self.came(stream, &result);
         self.count(|played| &mut played.received_bytes, &result);
         result
     }
@@ -285,11 +294,15 @@ impl<K: Sys> Sys for Taped<K> {
     fn peek(&mut self, stream: &u32, into: &mut [u8]) -> io::Result<usize> {
         let stream = *stream;
         let room = into.len();
-        self.ask_into(
+        let result = self.ask_into(
             &Call::Peek { stream, room },
             into,
             |kernel, handles, into| kernel.peek(&handles.streams[stream as usize], into),
-        )
+        );
+        if let (Side::Recording { recorder, .. }, Ok(count)) = (&mut self.side, &result) {
+            recorder.get_mut().peeked(stream, *count);
+        }
+        result
     }
 
     fn send(&mut self, stream: &u32, bytes: &[u8], more: bool) -> io::Result<usize> {
@@ -392,12 +405,14 @@ impl<K: Sys> Sys for Taped<K> {
     }
 
     fn close(&mut self, stream: u32) {
+        self.closed(stream);
         self.ask(&Call::Close { stream }, |kernel, handles| {
             kernel.close(handles.streams.remove(stream as usize));
         });
     }
 
     fn abort(&mut self, stream: u32) {
+        self.closed(stream);
         self.ask(&Call::Abort { stream }, |kernel, handles| {
             kernel.abort(handles.streams.remove(stream as usize));
         });
@@ -428,6 +443,7 @@ impl<K: Sys> Sys for Taped<K> {
 
     fn tls_recv(&mut self, secure: &mut Secure, stream: &u32) -> Transfer {
         let stream = *stream;
+        secure.stream = Some(stream);
         let transfer = self.ask_tls(
             &Call::TlsRecv { stream },
             secure,
@@ -454,6 +470,9 @@ impl<K: Sys> Sys for Taped<K> {
                 (count, secure.facts())
             });
         secure.set_facts(facts);
+        if let Some(stream) = secure.stream {
+            self.came(stream, &count);
+        }
         count
     }
 
@@ -587,6 +606,19 @@ impl<K: Sys> Sys for Taped<K> {
 
     fn log_dropped(&self) -> u64 {
         self.look(&Call::LogDropped {}, |kernel, _| kernel.log_dropped())
+    }
+
+    fn leaves_out(&self) -> bool {
+        match &self.side {
+            Side::Recording { recorder, .. } => recorder.borrow().has_heads_only(),
+            Side::Replaying(_) => false,
+        }
+    }
+
+    fn unread(&mut self, stream: &u32, unread: &Unread, waits: usize) {
+        if let Side::Recording { recorder, .. } = &mut self.side {
+            recorder.get_mut().unread(*stream, unread, waits);
+        }
     }
 
     fn planted(&self, bug: PlantedBug) -> bool {

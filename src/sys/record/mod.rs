@@ -15,13 +15,15 @@
 //!    What passes through a pipe or by `sendfile` stays in the kernel: only its length is known.
 //! 2. Sockets and files are numbers. TLS is asked as a kernel is ([`super::Secure`]): no key
 //!    is in a record, and none is needed.
-//! 3. A replay that is asked for something else has diverged: it answers from then on that there is
+//! 3. One of heads only ([`Start::heads_only`]) has zeros in the place of bytes that were passed on
+//!    unread (`leaving`), and of what left and was written only lengths are compared.
+//! 4. A replay that is asked for something else has diverged: it answers from then on that there is
 //!    nothing and nothing can be done, the next poll fails, and [`Taped::over`] says what was asked
 //!    then and what now. In the same way it ends where the record ends.
 //!
 //! The files in reading order: this one, `call` (what can be asked), `kernel` and `disk` (the two
-//! traits), `wire`, `errors`, `answers` and `jobs` (how things are written), `file` (blocks), `recorder`,
-//! `player`.
+//! traits), `wire`, `errors`, `answers` and `jobs` (how things are written), `file` (blocks), `leaving`,
+//! `recorder`, `player`.
 
 mod answers;
 mod call;
@@ -30,6 +32,7 @@ mod errors;
 mod file;
 mod jobs;
 mod kernel;
+mod leaving;
 mod player;
 mod recorder;
 #[cfg(test)]
@@ -181,6 +184,21 @@ impl<K: Sys> Taped<K> {
         }
     }
 
+    /// Whether of what is given away only the length is compared.
+    fn has_heads_only(&self) -> bool {
+        match &self.side {
+            Side::Recording { recorder, .. } => recorder.borrow().has_heads_only(),
+            Side::Replaying(player) => player.borrow().has_heads_only(),
+        }
+    }
+
+    /// The last bytes that were answered came by a stream, if there were any.
+    fn came(&mut self, stream: u32, result: &io::Result<usize>) {
+        if let (Side::Recording { recorder, .. }, Ok(count)) = (&mut self.side, result) {
+            recorder.get_mut().came(stream, *count);
+        }
+    }
+
     /// Why a replay has no next answer, if it has none.
     pub fn over(&mut self) -> Option<&Over> {
         match &mut self.side {
@@ -272,6 +290,8 @@ impl<K: Sys> Taped<K> {
         hash: impl FnOnce(usize) -> u64,
         live: impl FnOnce(&mut K, &mut Handles<K>) -> A,
     ) -> A {
+        let heads_only = self.has_heads_only();
+        let hash = |count| if heads_only { 0 } else { hash(count) };
         match &mut self.side {
             Side::Recording {
                 kernel,

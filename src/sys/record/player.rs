@@ -87,6 +87,7 @@ pub(super) struct Player {
     begun: BTreeMap<JobId, Job>,
     pub(super) played: Played,
     pub(super) over: Option<Over>,
+    heads_only: bool,
 }
 
 impl Player {
@@ -108,8 +109,14 @@ impl Player {
             begun: BTreeMap::new(),
             played: Played::default(),
             over: None,
+            heads_only: start.heads_only,
         };
         Ok((player, start))
+    }
+
+    /// Whether of what is given away only the length is compared.
+    pub(super) fn has_heads_only(&self) -> bool {
+        self.heads_only
     }
 
     /// Reads on, if all of a block was answered. Whether there is more.

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::call::Call;
 use super::file::{BLOCK_BYTES, BlockKind, Sink, Start};
+use super::leaving::Leaving;
 use super::wire::{Out, Wire};
+use crate::unread::Unread;
 
 /// Where a record goes, and how much of it there may be.
 pub struct Options {
@@ -13,7 +15,8 @@ pub struct Options {
     pub start: Start,
     /// Bytes at which the recording ends, while the loop goes on.
     pub bytes_max: u64,
-    /// The loop waits for a slow disk, instead of going on without a record.
+    /// Each turn is written at its end, and the loop waits for that, instead of going on without a
+    /// record where the disk is slow.
     pub waits: bool,
 }
 
@@ -32,6 +35,8 @@ pub(super) struct Recorder {
     waits: bool,
     /// Why a block was lost: the recording ends with those before it.
     lost: Option<&'static str>,
+    /// What is left out, where something is.
+    leaving: Option<Box<Leaving>>,
 }
 
 impl Recorder {
@@ -49,6 +54,7 @@ impl Recorder {
             turns: 0,
             waits: options.waits,
             lost: None,
+            leaving: options.start.heads_only.then(Box::default),
         })
     }
 
@@ -63,6 +69,7 @@ impl Recorder {
             turns: 0,
             waits: false,
             lost: None,
+            leaving: None,
         }
     }
 
@@ -77,8 +84,10 @@ impl Recorder {
         }
         call.put(&mut self.out);
         answer(&mut self.out);
-        // Before the first turn there is no thread but the loop's.
-        if self.turns > 0 && self.out.bytes.len() >= BLOCK_BYTES {
+        // Before the first turn there is no thread but the loop's, and within one it is not known yet
+        // what is left out.
+        let is_early = self.turns == 0 || self.leaving.is_some();
+        if !is_early && self.out.bytes.len() >= BLOCK_BYTES {
             self.hand_over();
         }
     }
@@ -95,6 +104,15 @@ impl Recorder {
                 self.handed_at = now;
                 self.hand_over();
             }
+        }
+        if self.waits && !self.out.bytes.is_empty() {
+            self.hand_over();
+        }
+        if self.leaving.is_some() {
+            if self.out.bytes.len() >= BLOCK_BYTES {
+                self.hand_over();
+            }
+            self.let_go(false);
         }
         let is_full = self.bytes + self.out.bytes.len() as u64 >= self.bytes_max;
         if is_full {
@@ -115,8 +133,55 @@ impl Recorder {
         let next = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 4);
         let payload = std::mem::replace(&mut self.out.bytes, next);
         self.bytes += payload.len() as u64;
-        if let Err(why) = sink.put(payload) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.hold(payload);
+        } else if let Err(why) = sink.put(payload) {
             self.lost = Some(why);
+        }
+    }
+
+    /// Hands over the blocks in which everything is decided, or all.
+    fn let_go(&mut self, all: bool) {
+        let (Some(leaving), Some(sink)) = (&mut self.leaving, &mut self.sink) else {
+            return;
+        };
+        while self.lost.is_none()
+            && let Some(block) = leaving.next(all)
+        {
+            self.lost = sink.put(block).err();
+        }
+    }
+
+    /// Whether bytes that are passed on unread are left out, and of what leaves only lengths are told.
+    pub(super) fn has_heads_only(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// The last `count` bytes that were written down came by a stream.
+    pub(super) fn came(&mut self, stream: u32, count: usize) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.came(stream, count, &mut self.out.bytes);
+        }
+    }
+
+    /// They are still in its socket.
+    pub(super) fn peeked(&mut self, stream: u32, count: usize) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.peeked(stream, count, &self.out.bytes);
+        }
+    }
+
+    /// What of the bytes that came by a stream nobody looks at, and how many wait.
+    pub(super) fn unread(&mut self, stream: u32, unread: &Unread, waits: usize) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.decide(stream, unread, waits, &mut self.out.bytes);
+        }
+    }
+
+    /// A stream is closed.
+    pub(super) fn closed(&mut self, stream: u32) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.closed(stream);
         }
     }
 
@@ -142,6 +207,8 @@ impl Recorder {
     }
 
     fn finish(&mut self, kind: BlockKind, text: &str, waits: bool) -> io::Result<()> {
+        self.let_go(true);
+        self.leaving = None;
         let Some(sink) = self.sink.take() else {
             return Ok(());
         };

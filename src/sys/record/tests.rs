@@ -81,6 +81,17 @@ fn a_record_answers_what_the_kernel_did() {
 }
 
 #[test]
+fn a_process_that_ends_within_a_turn_has_on_disk_what_it_did_before() {
+    let memory = Memory::default();
+    let mut sys = Taped::record(Sim::new(1), memory.clone(), &options(u64::MAX)).expect("begun");
+    live(&mut sys); // and within the third turn it ends
+    let bytes = memory.0.lock().expect("nobody panicked").clone();
+    std::mem::forget(sys); // as if the process were gone
+    let told = replayed(&bytes).expect("a record").to_string();
+    assert!(told.starts_with("in turn 2: it is cut in block "), "{told}");
+}
+
+#[test]
 fn one_flipped_bit_of_any_block_is_told() {
     for bytes_max in [u64::MAX, 1] {
         let (bytes, _) = recorded(bytes_max);
@@ -121,7 +132,7 @@ fn records_of_others_are_refused_by_name() {
     let told = replayed(&bytes).expect_err("another format").to_string();
     assert_eq!(
         told,
-        "it is a record in format 99; this program reads format 1"
+        "it is a record in format 99; this program reads format 2"
     );
     let memory = Memory::default();
     let mut of_another = options(u64::MAX);

@@ -228,10 +228,10 @@ const drawSessions = () => {
 
 const readSessions = async () => {
   try {
-    const answer = await fetch('/sessions.json');
+    const answer = await fetch('sessions.json');
     if (answer.ok) sessions = await answer.json();
     drawSessions();
-    if (hasMonitors) drawHeartbeats((await (await fetch('/heartbeats')).json()).senders);
+    if (hasMonitors) drawHeartbeats((await (await fetch('heartbeats')).json()).senders);
   } catch { /* the next one may be answered */ }
   setTimeout(readSessions, document.hidden ? 10000 : 2000);
 };
@@ -242,7 +242,7 @@ const trace = async button => {
   output.hidden = false;
   output.textContent = 'looking for a second …';
   try {
-    const answer = await fetch('/trace?seconds=1&format=text');
+    const answer = await fetch('trace?seconds=1&format=text');
     output.textContent = (await answer.text()).split('\n').slice(0, 2000).join('\n') || 'nothing happened';
   } catch (error) {
     output.textContent = `no answer: ${error.message}`;
@@ -290,7 +290,7 @@ const build = () => {
 
 build();
 readSessions();
-const events = new EventSource('/events');
+const events = new EventSource('events');
 events.addEventListener('status', event => draw(JSON.parse(event.data)));
 events.addEventListener('open', () => { document.querySelector('#connection').textContent = 'live'; });
 events.addEventListener('error', () => { document.querySelector('#connection').textContent = 'not connected; trying again'; });

@@ -24,9 +24,9 @@ impl Page {
                 "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
                  <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
                  <title>netlab-reactor</title>\n\
-                 <link rel=\"stylesheet\" href=\"/dashboard.css\">\n\
-                 <script src=\"/dashboard.js\" defer></script>\n\
-                 <script src=\"/inspect.js\" defer></script>\n\
+                 <link rel=\"stylesheet\" href=\"dashboard.css\">\n\
+                 <script src=\"dashboard.js\" defer></script>\n\
+                 <script src=\"inspect.js\" defer></script>\n\
                  <h1>netlab-reactor {}</h1>\n<p><span id=\"since\">{} for {} s</span> \
                  <span id=\"connection\" class=\"faint\" role=\"status\"></span>\n\
                  <main id=\"live\"></main>\n\
@@ -58,11 +58,11 @@ impl Page {
         }
         self.text.push_str(
             "</table></div>\n\
-             <p><a href=\"/livez\">/livez</a> <a href=\"/readyz\">/readyz</a> \
-             <a href=\"/metrics\">/metrics</a> <a href=\"/status.json\">/status.json</a>\n\
-             <a href=\"/sessions.json\">/sessions.json</a> <a href=\"/cache.json\">/cache.json</a>\n\
-             <a href=\"/heartbeats\">/heartbeats</a> <a href=\"/turns.json\">/turns.json</a>\n\
-             <a href=\"/trace?seconds=5\">/trace</a>\n\
+             <p><a href=\"livez\">/livez</a> <a href=\"readyz\">/readyz</a> \
+             <a href=\"metrics\">/metrics</a> <a href=\"status.json\">/status.json</a>\n\
+             <a href=\"sessions.json\">/sessions.json</a> <a href=\"cache.json\">/cache.json</a>\n\
+             <a href=\"heartbeats\">/heartbeats</a> <a href=\"turns.json\">/turns.json</a>\n\
+             <a href=\"trace?seconds=5\">/trace</a>\n\
              <table>\n",
         );
         for metric in METRICS {

@@ -69,7 +69,7 @@ const openTimeline = id => {
   closeTimeline();
   const listed = sessions.find(row => row.id === id);
   Object.assign(timeline, { id, records: [], row: listed ?? null });
-  const source = timeline.source = new EventSource(`/events?session=${id}`);
+  const source = timeline.source = new EventSource(`events?session=${id}`);
   source.addEventListener('session', event => {
     timeline.row = JSON.parse(event.data);
     drawTimeline();
@@ -189,7 +189,7 @@ const showTurn = place => {
 const isWatching = () => turns.source !== null;
 
 const watchTurns = () => {
-  const source = turns.source = new EventSource(`/events?turns=${TURNS}`);
+  const source = turns.source = new EventSource(`events?turns=${TURNS}`);
   source.addEventListener('turns', event => {
     const all = JSON.parse(event.data);
     if (all.length) turns.all = all;

@@ -75,16 +75,24 @@ impl Admin {
         }
     }
 
-    /// Answers a request by one of [those methods](Self::methods), but for OPTIONS.
+    /// Answers a request by one of [those methods](Self::methods), but for OPTIONS. `path`: below the
+    /// prefix of the site; empty for the prefix without its slash, which leads to the one with it, or
+    /// the pages' own links would lead past it.
     pub(super) fn respond(
         &mut self,
+        path: &str,
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
     ) -> Result<Progress, Box<Refusal>> {
         if let Err(foreign) = same_site::check(head, &self.hosts) {
             return Err(Refusal::new(foreign.status(), foreign.text()).into());
         }
-        let path = head.target.path().unwrap_or_default();
+        if path.is_empty() {
+            let whole = head.target.path().unwrap_or_default();
+            let location = format!("{whole}/");
+            let text = "the admin pages are below this; see Location";
+            return Err(Refusal::redirect(Status::MOVED_PERMANENTLY, text, location).into());
+        }
         if let Some(number) = session::at(path) {
             return session::respond(number, reply);
         }

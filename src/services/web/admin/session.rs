@@ -20,8 +20,8 @@ use crate::services::web::reply::{Refusal, Reply};
 const PAUSE: Duration = Duration::from_millis(200);
 /// Records of the ring that one look goes through.
 const LOOKED_AT_MAX: usize = 16_384;
-/// Records that one look tells of: a session that does more is too fast for eyes, and its newest
-/// are told.
+/// Records that are written for one look: a session that does more is too fast for eyes, and the
+/// first are told. Where the ring has more, for others who read it, the newest.
 const TOLD_MAX: usize = 100;
 /// Records that a page tells of: the newest.
 const RECORDS_MAX: usize = 1000;
@@ -106,7 +106,7 @@ impl Watched {
         kinds.learn(number, kind);
         Self {
             number,
-            from: cx.inside.ring.begin_reading_of(number),
+            from: cx.inside.ring.begin_reading_of(number, TOLD_MAX),
             kinds,
             has_ended: false,
             _place: place,
@@ -126,6 +126,7 @@ impl Source for Watched {
         if missing > 0 {
             let _ = write!(text, "event: missing\ndata: {missing}\n\n");
         }
+        let more = "event: missing\ndata: some\n\n"; // since those that are told
         for (place, record) in told.iter().rev().enumerate() {
             text.push_str(match place {
                 0 => "event: records\ndata: [",
@@ -138,6 +139,9 @@ impl Source for Watched {
             text.push_str("]\n\n");
         }
         let count = told.len();
+        if cx.inside.ring.go_on_reading_of(self.number, TOLD_MAX) && !self.has_ended {
+            text.push_str(more);
+        }
         cx.work.charge_each(count, work::RECORD_NS);
         true
     }

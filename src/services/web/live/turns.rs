@@ -4,8 +4,9 @@
 //! Watching ──turns enough, or long enough──▶ Telling ──all written──▶ Resting ──later──▶ Watching
 //! ```
 //!
-//! Under load a moment has thousands of turns, and only in that moment the ring is on; a loop that
-//! has little to do is watched nearly all the time.
+//! Under load a moment has hundreds of turns, and only in that moment the ring is on; a loop that
+//! has little to do is watched nearly all the time. So what it costs is bounded whatever the loop does:
+//! the ring for a few thousandths of a second, and the text of so many records.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -16,12 +17,13 @@ use crate::inside::words::{self, Kinds, Names};
 use crate::service::{Cx, work};
 
 /// How long it is watched at least, and at most.
-const GLANCE: Duration = Duration::from_millis(10);
+const GLANCE: Duration = Duration::from_millis(2);
+const SECOND_GLANCE: Duration = Duration::from_millis(8);
 const WATCH: Duration = Duration::from_secs(1);
 /// How long nobody looks then.
 const REST: Duration = Duration::from_millis(900);
 /// Records that are told at once.
-const RECORDS_MAX: usize = 1024;
+const RECORDS_MAX: usize = 512;
 /// Turns that are told, if nothing is said, and at most.
 pub(in crate::services::web) const TURNS: usize = 32;
 pub(in crate::services::web) const TURNS_MAX: usize = 256;
@@ -197,8 +199,9 @@ impl Source for Turns {
     fn pause(&self) -> Duration {
         match self.stage {
             // Looking makes turns, too.
-            Stage::Watching { looks: ..2, .. } => GLANCE,
-            Stage::Watching { .. } => WATCH - GLANCE,
+            Stage::Watching { looks: 0, .. } => GLANCE,
+            Stage::Watching { looks: 1, .. } => SECOND_GLANCE,
+            Stage::Watching { .. } => WATCH - GLANCE - SECOND_GLANCE,
             Stage::Telling { .. } => Duration::ZERO,
             Stage::Resting => REST,
         }

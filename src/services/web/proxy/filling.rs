@@ -123,6 +123,7 @@ impl Filling {
             }
             let step = self.body.step(io.up.rx.bytes())?;
             io.up.rx.consume(step.framing);
+            io.up.rx.pass_unread(step.payload as u64);
             if step.payload > 0 {
                 store.take(fetch, &mut io.up.rx, step.payload, &mut hands);
                 self.came += step.payload as u64;
@@ -138,7 +139,8 @@ impl Filling {
         Ok(())
     }
 
-    fn look_for_end(&mut self, io: &Io<'_>) -> Result<(), BodyError> {
+    fn look_for_end(&mut self, io: &mut Io<'_>) -> Result<(), BodyError> {
+        io.up.rx.pass_unread(self.body.payload_ahead());
         if self.body.is_done() || !io.up.is_drained() {
             return Ok(());
         }
@@ -159,6 +161,7 @@ impl Filling {
             }
             let step = self.body.step(io.up.rx.bytes())?;
             io.up.rx.consume(step.framing);
+            io.up.rx.pass_unread(step.payload as u64);
             let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);
             if is_chunked && step.payload > 0 {
                 tx.put(ChunkHead::new(step.payload as u64).as_bytes(), io.cx.pool);

@@ -83,6 +83,7 @@ pub(super) fn pass(
 ) -> Result<usize, BodyError> {
     let (pool, work) = (&mut *cx.pool, &mut *cx.work);
     let waiting = rx.len();
+    rx.pass_unread(body.payload_ahead());
     if waiting == 0 || body.is_done() || !tx.has_room(waiting + CHUNK_FRAMING_BYTES_MAX) {
         return Ok(0);
     }
@@ -102,6 +103,7 @@ pub(super) fn pass(
                 work.charge(work::PIECE_NS);
                 let step = body.step(rx.bytes())?;
                 rx.consume(step.framing);
+                rx.pass_unread(step.payload as u64);
                 shift(rx, tx, step.payload, pool);
             }
         }
@@ -112,6 +114,7 @@ pub(super) fn pass(
             tx.put(CHUNK_END, pool);
         }
     }
+    rx.pass_unread(body.payload_ahead());
     Ok(waiting - rx.len())
 }
 
@@ -130,6 +133,7 @@ fn reframe(
         return Ok(());
     }
     rx.consume(step.framing);
+    rx.pass_unread(step.payload as u64);
     let size = before.unwrap_or(after.unwrap_or(0) + step.payload as u64);
     if before.is_none() && size > 0 {
         tx.put(ChunkHead::new(size).as_bytes(), pool);

@@ -70,6 +70,8 @@ impl Tunnel {
     pub(super) fn advance(&mut self, io: &mut Io<'_>) -> Result<Outcome, Error> {
         let broken = io.up.status != LinkState::Open;
         let taken = self.backlog.shrank(io.up);
+        io.down.rx.pass_unread(u64::MAX);
+        io.up.rx.pass_unread(u64::MAX);
         let mut moved = pour(&mut io.up.rx, &mut io.down.tx, usize::MAX, io.cx.pool);
         self.down_bytes += moved as u64;
         if !broken {
