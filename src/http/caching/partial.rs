@@ -211,7 +211,9 @@ pub fn missing(
 ) -> Option<(u64, Option<u64>)> {
     tag(stored).filter(|tag| !tag.weak)?;
     if !request.headers.contains("range") || !applies(request, &validators(stored)) {
-        return (part.range.start == 0).then_some((part.range.end, part.total));
+        // Of a part that is all there is, nothing is missing but the status.
+        let begins = part.range.start == 0 && !part.is_whole();
+        return begins.then_some((part.range.end, part.total));
     }
     let range = wanted(request, part)?;
     let begins_within = (part.range.start..=part.range.end).contains(&range.start);

@@ -1172,6 +1172,8 @@ fn rfc9111_3_4_what_a_part_answers_and_what_is_missing() {
         partial::missing(&get(""), &stored.headers, &begin),
         Some((4, None))
     );
+    let all = part(0, 10, Some(10));
+    assert_eq!(partial::missing(&get(""), &stored.headers, &all), None);
     let open = get("Range: bytes=2-");
     assert_eq!(
         partial::missing(&open, &stored.headers, &begin),
