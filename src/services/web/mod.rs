@@ -114,7 +114,8 @@ pub struct Conn {
     /// How far a head that comes in pieces was searched; most come whole, and an idle connection
     /// has none.
     scanner: Option<Box<HeadScanner>>,
-    requests: u64,
+    /// Answered, or being answered; who asks for more than can be counted stays at the last number.
+    requests: u32,
     /// The process drains: of an idle connection, whose time was cut short.
     is_last: bool,
     /// `None` for a client that is refused.
@@ -130,20 +131,14 @@ enum State {
     Idle { until: Instant },
     /// Some of its head has.
     Head { until: Instant },
-    /// It is whole, and the session is woken when it can be answered. `began`: when its first byte
-    /// came. `asks`: the site that its password is checked for.
-    Parked {
-        id: Id,
-        began: Instant,
-        until: Instant,
-        asks: Option<Place>,
-    },
+    /// It is whole, and the session is woken when it can be answered.
+    Parked(Box<Parked>),
     /// The request was answered, or waits for its body to be answered.
     Body(Box<RequestBody>),
     /// The request is sent on to its origin.
     Forward(Box<Forward>),
     /// There is no client: an upstream is asked whether it is well.
-    Check(Check),
+    Check(Box<Check>),
     /// The answer is a folder that is packed while it is sent.
     Pack(Box<Pack>),
     /// The answer is what happens, as it happens.
@@ -155,6 +150,17 @@ enum State {
         refusal: &'static Refusal,
         until: Instant,
     },
+}
+
+/// A request that cannot be answered yet. In a box, as all that is more than a moment: the idle
+/// connections would have room for it.
+struct Parked {
+    id: Id,
+    /// When its first byte came.
+    began: Instant,
+    until: Instant,
+    /// The site that its password is checked for.
+    asks: Option<Place>,
 }
 
 /// An error that is about to be answered.
@@ -234,8 +240,8 @@ impl Web {
         let mut reply = Reply::new(is_head, persistence, &mut self.writer, sink);
         reply.may_wait_for_page = true;
         reply.peer = Some(client);
-        if let State::Parked { began, .. } = conn.state {
-            reply.may_wait = reply.cx.now < began + forms::WAIT_MAX;
+        if let State::Parked(parked) = &conn.state {
+            reply.may_wait = reply.cx.now < parked.began + forms::WAIT_MAX;
         }
         let mut sender = Sender {
             peer: io.peer,
@@ -280,7 +286,7 @@ impl Web {
         conn.scanner = None;
         rx.consume(head_bytes);
         rx.pass_unread(BodyDecoder::new(body).payload_ahead());
-        conn.requests += 1;
+        conn.requests = conn.requests.saturating_add(1);
         io.cx.jobs.settle(Waiter::Session(io.id));
         self.leave(conn, &mut io.cx);
         self.follow(next, (body, more, persistence), entry, conn, io)
@@ -347,36 +353,32 @@ impl Web {
     /// The answer takes more than this turn.
     fn park(&mut self, conn: &mut Conn, (id, asks): (Id, Option<Place>), now: Instant) {
         self.working = true;
-        let until = match conn.state {
-            State::Parked { until, .. } => until,
+        let until = match &conn.state {
+            State::Parked(parked) => parked.until,
             _ => now + self.config.answer_timeout,
         };
-        conn.state = State::Parked {
+        conn.state = State::Parked(Box::new(Parked {
             id,
             began: conn.began(&self.config, now),
             until,
             asks,
-        };
+        }));
     }
 
     /// Whether the request's password is still being checked: then there is nothing to be done.
     fn awaits_verdict(&mut self, conn: &Conn) -> bool {
-        let State::Parked {
-            id,
-            asks: Some(place),
-            ..
-        } = conn.state
-        else {
+        let State::Parked(parked) = &conn.state else {
             return false;
         };
-        self.sites.at(place).checks_password_of(id)
+        let asks = |place| self.sites.at(place).checks_password_of(parked.id);
+        parked.asks.is_some_and(asks)
     }
 
     /// A request that was parked waits for nothing any more: it is answered, or gone.
     #[inline]
     fn leave(&mut self, conn: &Conn, cx: &mut Cx<'_>) {
-        if let State::Parked { id, asks, .. } = conn.state {
-            self.unpark(id, asks, cx);
+        if let State::Parked(parked) = &conn.state {
+            self.unpark(parked.id, parked.asks, cx);
         }
     }
 
@@ -426,7 +428,7 @@ impl Web {
         let may_tunnel = self.sites.forwards_at(place);
         let is_last = draining
             || !head.keep_alive
-            || requests_max.is_some_and(|max| conn.requests + 1 >= max.get())
+            || requests_max.is_some_and(|max| u64::from(conn.requests) + 1 >= max.get())
             || (head.method == Method::Connect && !may_tunnel);
         Persistence::new(!is_last, head.version)
     }
@@ -444,7 +446,7 @@ impl Web {
         // Whatever waits to be sent: the end goes behind it.
         let needless = conn.is_last && is_idle && io.cx.now >= self.deadline(conn);
         // A client that said its last still gets the answer that is being made for it.
-        let ended = io.down.eof && !matches!(conn.state, State::Parked { .. });
+        let ended = io.down.eof && !matches!(conn.state, State::Parked(_));
         if !(ended || late || needless) {
             return;
         }
@@ -456,7 +458,7 @@ impl Web {
             | State::Refusing(_) => return, // they know themselves whom they wait for
             State::Idle { .. } | State::Refused { .. } => (Phase::Idle, false),
             State::Head { .. } => (Phase::Head, true),
-            State::Parked { .. } => {
+            State::Parked(_) => {
                 return self.refuse_last(OVERLOADED, Ending::Refused, conn, io);
             }
             State::Body(body) => (Phase::Body, body.echo.is_some()),
@@ -827,7 +829,7 @@ impl Conn {
     fn began(&self, config: &HttpConfig, now: Instant) -> Instant {
         match self.state {
             State::Head { until } => until.checked_sub(config.head_timeout).unwrap_or(now),
-            State::Parked { began, .. } => began,
+            State::Parked(ref parked) => parked.began,
             _ => now,
         }
     }
@@ -863,7 +865,7 @@ impl Service for Web {
         }
         while !io.cx.work.is_spent() {
             let more = match conn.state {
-                State::Idle { .. } | State::Head { .. } | State::Parked { .. } => {
+                State::Idle { .. } | State::Head { .. } | State::Parked(_) => {
                     self.answer_next(conn, io)
                 }
                 State::Body(_) => self.receive_body(conn, io),
@@ -894,7 +896,7 @@ impl Service for Web {
         match &conn.state {
             State::Idle { .. } => "Idle",
             State::Head { .. } => "Head",
-            State::Parked { .. } => "Parked",
+            State::Parked(_) => "Parked",
             State::Body(_) => "Body",
             State::Forward(forward) => forward.state(),
             State::Check(_) => "Check",
@@ -907,10 +909,8 @@ impl Service for Web {
 
     fn deadline(&self, conn: &Conn) -> Instant {
         match &conn.state {
-            State::Idle { until }
-            | State::Head { until }
-            | State::Parked { until, .. }
-            | State::Refused { until, .. } => *until,
+            State::Idle { until } | State::Head { until } | State::Refused { until, .. } => *until,
+            State::Parked(parked) => parked.until,
             State::Body(body) => body.until,
             State::Forward(forward) => forward.deadline(),
             State::Check(check) => check.until,
@@ -959,7 +959,7 @@ impl Service for Web {
     fn alone(&mut self, now: Instant) -> Option<Conn> {
         let state = match self.sites.take_alone(now)? {
             Alone::Forward(forward) => State::Forward(forward),
-            Alone::Check(check) => State::Check(check),
+            Alone::Check(check) => State::Check(Box::new(check)),
         };
         Some(Conn::new(state, None))
     }

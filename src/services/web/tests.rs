@@ -507,3 +507,12 @@ fn a_readme_stands_under_its_listing() {
     let mut off = site(&[("d/README", "x")], "listing = true\nmax_readme_bytes = 0");
     assert!(!off.get("/d/", "").text().contains("<pre>"));
 }
+
+#[test]
+fn an_idle_connection_is_small() {
+    let bytes = size_of::<super::Conn>();
+    assert!(
+        bytes <= 104,
+        "{bytes} bytes; ten thousand idle connections pay for each"
+    );
+}
