@@ -159,17 +159,27 @@ impl ProxyError {
     }
 }
 
-/// Writes a parameter whose value is a string.
-fn put_parameter(out: &mut Vec<u8>, name: &str, value: &str) {
-    out.extend_from_slice(b"; ");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"=\"");
+/// Writes what a string of a structured field can have of `value` (RFC 9651 section 3.3.3).
+fn put_escaped(out: &mut Vec<u8>, value: &str) {
     for c in value.chars().take(DETAILS_BYTES_MAX) {
         match c {
             '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
             ' '..='~' => out.push(c as u8),
             _ => out.push(b'?'),
         }
+    }
+}
+
+/// Writes a parameter whose value is a string.
+fn put_parameter(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(b"; ");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    if value.len() <= DETAILS_BYTES_MAX && value.bytes().all(is_plain) {
+        out.extend_from_slice(value.as_bytes()); // as nearly always, and refusals are many
+    } else {
+        put_escaped(out, value);
     }
     out.push(b'"');
 }

@@ -34,6 +34,9 @@ use crate::wire::challenge::Secret;
 pub(super) const UNKNOWN_METHOD: Refusal =
     Refusal::new(Status::NOT_IMPLEMENTED, "this server knows no such method");
 
+/// The header lines of a proxy's refusal, nearly always.
+const LINES_BYTES: usize = 256;
+
 const TOO_MANY_PASSWORDS: Refusal = Refusal::beyond(
     Limit::Passwords,
     Status::SERVICE_UNAVAILABLE,
@@ -399,6 +402,7 @@ impl Site {
         reply.cx.work.charge(work::WRITTEN_NS);
         let mut lines = match &self.content {
             Content::Files(files) => files.lines.to_vec(),
+            Content::Proxy(_) => Vec::with_capacity(LINES_BYTES),
             _ => Vec::new(),
         };
         match detail {
