@@ -760,7 +760,7 @@ fn a_request_on_a_kept_connection_is_answered_though_the_drain_began_before_it_c
     let mut server = Program::start("[[listener]]\nkind = \"http\"\nbind = \"127.0.0.1:0\"\n");
     let mut kept: Vec<TcpStream> = (0..4).map(|_| kept_connection(&server)).collect();
     // Sent while the process stands still: it finds request and signal at once.
-    server.signal(Signal::STOP);
+    server.hold_still();
     for stream in &mut kept[..2] {
         stream.write_all(KEPT).expect("room");
     }
@@ -932,7 +932,7 @@ fn urgent_data_is_data() {
     let server = Program::start(ECHO);
     let mut stream = server.connect("tcp-echo");
     assert_eq!(exchange(&mut stream, b"a", 1), b"A");
-    server.signal(Signal::STOP); // all of it is there when it reads
+    server.hold_still(); // all of it is there when it reads
     stream.write_all(b"abc").expect("a connection");
     rustix::net::send(&stream, b"d", SendFlags::OOB).expect("a connection");
     stream.write_all(b"ef").expect("a connection");

@@ -121,7 +121,7 @@ fn a_loop_that_stands_still_gives_no_sign_of_life() {
     let program = start(ECHO, &variables);
     assert_eq!(manager.told()[0], "READY=1");
     assert_eq!(manager.told(), ["WATCHDOG=1"]);
-    program.signal(Signal::STOP);
+    program.hold_still();
     let pause = Some(Duration::from_millis(500));
     manager.0.set_read_timeout(pause).expect("a time-out");
     let mut left = [0; 100];

@@ -409,6 +409,19 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
+    /// Lets it stand still, and waits until it does: a process that was told so may go on for a moment, and
+    /// see what is sent to it then. SIGCONT lets it go on.
+    pub(crate) fn hold_still(&self) {
+        self.signal(Signal::STOP);
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stands = || {
+            let stat = std::fs::read_to_string(&path).expect("it runs");
+            let behind_name = stat.rsplit(')').next();
+            behind_name.is_some_and(|rest| rest.trim_start().starts_with('T'))
+        };
+        expect_soon(stands, || "it goes on".to_owned());
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
